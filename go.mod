@@ -1,0 +1,3 @@
+module minivmm
+
+go 1.26
