@@ -1,0 +1,41 @@
+package guestmem
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+// sync/atomic has no 16-bit type, and a plain load of a field that the guest
+// writes is a race. So the aligned 32-bit word around the field is used: guest
+// memory is page aligned, hence the word never leaves the window's page.
+func word(b []byte, off int) (p *uint32, shift uint) {
+	if off < 0 || off+2 > len(b) {
+		panic(fmt.Sprintf("guestmem: 16-bit access at %d of %d bytes", off, len(b)))
+	}
+	field := unsafe.Pointer(&b[off])
+	low := int(uintptr(field) & 3)
+	if low&1 != 0 {
+		panic(fmt.Sprintf("guestmem: unaligned 16-bit access at %d", off))
+	}
+	return (*uint32)(unsafe.Add(field, -low)), uint(low) * 8
+}
+
+// Load16 reads the little-endian 16-bit field at off, which must be aligned in
+// memory, with sequential consistency (virtio 1.2 §2.7: idx, flags, events).
+func Load16(b []byte, off int) uint16 {
+	p, shift := word(b, off)
+	return uint16(atomic.LoadUint32(p) >> shift)
+}
+
+// Store16 writes the field that [Load16] reads, with sequential consistency,
+// and leaves the neighbouring field as a racing writer makes it.
+func Store16(b []byte, off int, v uint16) {
+	p, shift := word(b, off)
+	for {
+		old := atomic.LoadUint32(p)
+		if atomic.CompareAndSwapUint32(p, old, old&^(0xffff<<shift)|uint32(v)<<shift) {
+			return
+		}
+	}
+}

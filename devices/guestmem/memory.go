@@ -1,0 +1,138 @@
+package guestmem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// GPA is a guest physical address.
+type GPA uint64
+
+// PageSize is the unit of regions and file mappings in bytes.
+const PageSize = 4096
+
+// ErrOutOfRange is the cause when an address range is not wholly inside one
+// RAM region. A caller that acts for the guest answers it as the
+// specification says; it is never a reason to end the VM.
+var ErrOutOfRange = errors.New("not inside one RAM region")
+
+// Range is a span of guest physical addresses, in bytes.
+type Range struct {
+	GPA       GPA
+	SizeBytes uint64
+}
+
+// Region is one stretch of RAM: guest physical GPA..GPA+len(Bytes) is Bytes.
+// It is one mapping and never moves.
+type Region struct {
+	GPA   GPA
+	Bytes []byte
+}
+
+// Memory is all RAM of one guest.
+type Memory struct {
+	regions []Region // ascending, disjoint
+}
+
+// New maps RAM for the given ranges: page aligned, ascending, disjoint and not
+// empty. Pages are reserved only when touched, are left out of core dumps and
+// do not go to forked children (a child's copy-on-write reference would split
+// the guest's memory from what vhost and KVM see).
+func New(ranges []Range) (*Memory, error) {
+	m := &Memory{}
+	var end GPA
+	for i, r := range ranges {
+		if r.SizeBytes == 0 || r.SizeBytes%PageSize != 0 || r.GPA%PageSize != 0 || (i > 0 && r.GPA < end) || r.GPA+GPA(r.SizeBytes) < r.GPA {
+			m.Close()
+			return nil, fmt.Errorf("guest memory %#x+%#x: ranges must be page aligned, ascending and disjoint", r.GPA, r.SizeBytes)
+		}
+		end = r.GPA + GPA(r.SizeBytes)
+		b, err := unix.Mmap(-1, 0, int(r.SizeBytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+		if err != nil {
+			m.Close()
+			return nil, fmt.Errorf("guest memory %#x+%#x: %w", r.GPA, r.SizeBytes, os.NewSyscallError("mmap", err))
+		}
+		m.regions = append(m.regions, Region{GPA: r.GPA, Bytes: b})
+		for _, advice := range []int{unix.MADV_DONTFORK, unix.MADV_DONTDUMP} {
+			if err := unix.Madvise(b, advice); err != nil {
+				m.Close()
+				return nil, fmt.Errorf("guest memory %#x+%#x: %w", r.GPA, r.SizeBytes, os.NewSyscallError("madvise", err))
+			}
+		}
+		// Huge pages save faults and nested walks; a host without them is
+		// no reason to fail, so the answer does not matter.
+		_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
+	}
+	return m, nil
+}
+
+// Regions returns the RAM regions in ascending order.
+func (m *Memory) Regions() []Region { return slices.Clone(m.regions) }
+
+// SizeBytes is the sum of all regions.
+func (m *Memory) SizeBytes() uint64 {
+	var n uint64
+	for _, r := range m.regions {
+		n += uint64(len(r.Bytes))
+	}
+	return n
+}
+
+// Window returns the n bytes at gpa, aliasing guest memory. The range must lie
+// in one region; otherwise the error matches [ErrOutOfRange]. A window of
+// length 0 is legal anywhere inside a region.
+func (m *Memory) Window(gpa GPA, n uint64) ([]byte, error) {
+	r, off, err := m.find(gpa, n)
+	if err != nil {
+		return nil, err
+	}
+	return r.Bytes[off : off+n : off+n], nil
+}
+
+// find is the one place that decides whether n bytes at gpa are RAM.
+func (m *Memory) find(gpa GPA, n uint64) (Region, uint64, error) {
+	for _, r := range m.regions {
+		if gpa < r.GPA {
+			break
+		}
+		off := uint64(gpa - r.GPA)
+		size := uint64(len(r.Bytes))
+		if off < size && n <= size-off {
+			return r, off, nil
+		}
+	}
+	return Region{}, 0, fmt.Errorf("guest memory %#x+%#x: %w", uint64(gpa), n, ErrOutOfRange)
+}
+
+// MapFile maps n bytes of f from off over guest RAM at gpa, privately: the
+// guest reads the page cache and its writes stay its own, so that an image
+// that many guests use is resident once. gpa, off and n must be page
+// multiples. The file may be closed afterwards, but must not shrink while the
+// guest lives: a page beyond its end is a bus error.
+func (m *Memory) MapFile(gpa GPA, f *os.File, off int64, n uint64) error {
+	if uint64(gpa)%PageSize != 0 || off < 0 || off%PageSize != 0 || n == 0 || n%PageSize != 0 {
+		return fmt.Errorf("map %s+%#x at guest %#x+%#x: not page aligned", f.Name(), off, uint64(gpa), n)
+	}
+	w, err := m.Window(gpa, n)
+	if err != nil {
+		return fmt.Errorf("map %s: %w", f.Name(), err)
+	}
+	return mapFixed(w, f, off)
+}
+
+// Close unmaps everything. No window, vhost worker or vCPU may use the memory
+// any more. Closing twice is fine.
+func (m *Memory) Close() error {
+	var errs []error
+	for _, r := range m.regions {
+		if err := unix.Munmap(r.Bytes); err != nil {
+			errs = append(errs, fmt.Errorf("guest memory %#x: %w", uint64(r.GPA), os.NewSyscallError("munmap", err)))
+		}
+	}
+	m.regions = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,150 @@
+package guestmem
+
+import (
+	"bytes"
+	"errors"
+	"math/big"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func newMemory(t *testing.T, ranges ...Range) *Memory {
+	t.Helper()
+	m, err := New(ranges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func TestNewRefusesRangesThatAreNotPageAlignedAscendingAndDisjoint(t *testing.T) {
+	for _, ranges := range [][]Range{
+		{{0, 0}}, {{0, 100}}, {{1, PageSize}}, {{0, 2 * PageSize}, {PageSize, PageSize}},
+		{{PageSize, PageSize}, {0, PageSize}}, {{^GPA(PageSize - 1), 2 * PageSize}},
+	} {
+		if m, err := New(ranges); err == nil {
+			m.Close()
+			t.Errorf("New(%v) succeeded", ranges)
+		}
+	}
+}
+
+// TestWindowAgreesWithAModel compares Window and HVA with arithmetic that
+// cannot wrap, around every edge of a memory with a hole.
+func TestWindowAgreesWithAModel(t *testing.T) {
+	ranges := []Range{{0, 4 * PageSize}, {4 * PageSize, PageSize}, {1 << 32, 2 * PageSize}}
+	m := newMemory(t, ranges...)
+	inside := func(gpa, n uint64) bool {
+		for _, r := range ranges {
+			lo := new(big.Int).SetUint64(uint64(r.GPA))
+			hi := new(big.Int).Add(lo, new(big.Int).SetUint64(r.SizeBytes))
+			from := new(big.Int).SetUint64(gpa)
+			to := new(big.Int).Add(from, new(big.Int).SetUint64(n))
+			if from.Cmp(lo) >= 0 && from.Cmp(hi) < 0 && to.Cmp(hi) <= 0 {
+				return true
+			}
+		}
+		return false
+	}
+	edges := []uint64{0, 1, PageSize, 4 * PageSize, 5 * PageSize, 1 << 31, 1 << 32, 1<<32 + PageSize, 1<<32 + 2*PageSize, ^uint64(0)}
+	sizes := []uint64{0, 1, 2, PageSize - 1, PageSize, PageSize + 1, 4 * PageSize, 1 << 32, ^uint64(0), ^uint64(0) - PageSize}
+	for _, edge := range edges {
+		for delta := -2; delta <= 2; delta++ {
+			gpa := edge + uint64(delta)
+			for _, n := range sizes {
+				w, err := m.Window(GPA(gpa), n)
+				if (err == nil) != inside(gpa, n) {
+					t.Fatalf("Window(%#x, %#x) = %v, want inside %v", gpa, n, err, inside(gpa, n))
+				}
+				hva, herr := m.HVA(GPA(gpa), n)
+				if (herr == nil) != (err == nil) {
+					t.Fatalf("HVA(%#x, %#x) = %v, but Window says %v", gpa, n, herr, err)
+				}
+				if err != nil {
+					if !errors.Is(err, ErrOutOfRange) {
+						t.Fatalf("Window(%#x, %#x) = %v, want ErrOutOfRange", gpa, n, err)
+					}
+					continue
+				}
+				if uint64(len(w)) != n || uint64(cap(w)) != n {
+					t.Fatalf("Window(%#x, %#x) has len %#x cap %#x", gpa, n, len(w), cap(w))
+				}
+				for _, r := range m.Regions() {
+					if off := gpa - uint64(r.GPA); gpa >= uint64(r.GPA) && off < uint64(len(r.Bytes)) && hva != r.HVA()+off {
+						t.Fatalf("HVA(%#x) = %#x, want %#x", gpa, hva, r.HVA()+off)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestMapFileSharesThePageCacheAndKeepsWritesPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image")
+	image := bytes.Repeat([]byte("kernel text "), 2*PageSize/12+1)[:2*PageSize]
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMemory(t, Range{0, 8 * PageSize})
+	if err := m.MapFile(2*PageSize, f, PageSize, PageSize); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		gpa GPA
+		off int64
+		n   uint64
+	}{{1, 0, PageSize}, {0, 1, PageSize}, {0, 0, 1}, {0, 0, 0}, {7 * PageSize, 0, 2 * PageSize}, {0, -PageSize, PageSize}} {
+		if err := m.MapFile(tc.gpa, f, tc.off, tc.n); err == nil {
+			t.Errorf("MapFile(%#x, %#x, %#x) succeeded", tc.gpa, tc.off, tc.n)
+		}
+	}
+	f.Close()
+	w, err := m.Window(PageSize, 3*PageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(append(make([]byte, PageSize), image[PageSize:]...), make([]byte, PageSize)...)
+	if !bytes.Equal(w, want) {
+		t.Error("the window does not show the file between zero pages")
+	}
+	clear(w)
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, image) {
+		t.Errorf("a guest's write reached the file (%v)", err)
+	}
+}
+
+func TestStore16LeavesTheNeighbourAlone(t *testing.T) {
+	m := newMemory(t, Range{0, PageSize})
+	b, err := m.Window(0, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20000
+	var wg sync.WaitGroup
+	for _, off := range []int{0, 2} {
+		wg.Go(func() {
+			for i := range n {
+				Store16(b, off, uint16(i))
+				if got := Load16(b, off); got != uint16(i) {
+					t.Errorf("field %d: got %d, want %d", off, got, i)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if b[0] != (n-1)&0xff || b[1] != (n-1)>>8 {
+		t.Errorf("bytes % x are not little endian", b)
+	}
+}

@@ -1,0 +1,79 @@
+package virtio
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Notifier is an eventfd (eventfd(2)) with a name for errors.
+//
+// It is a bare descriptor on purpose: on the kernel's data path an eventfd in
+// Go's poller would be a second waiter, woken by every packet. Only an
+// in-process backend that waits for one asks for [Notifier.Reader].
+type Notifier struct {
+	fd   int
+	name string
+}
+
+// NewNotifier makes an eventfd with counter 0, named for example
+// "net0-kick-1". The caller closes it.
+func NewNotifier(name string) (*Notifier, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, os.NewSyscallError("eventfd2", err))
+	}
+	return &Notifier{fd: fd, name: name}, nil
+}
+
+// FD is the descriptor, for KVM and vhost; it stays the Notifier's.
+func (n *Notifier) FD() int { return n.fd }
+
+// Name is what errors call it.
+func (n *Notifier) Name() string { return n.name }
+
+// Signal adds one to the counter. A counter that is full (EAGAIN) is signalled
+// already.
+func (n *Notifier) Signal() error {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	if _, err := unix.Write(n.fd, one[:]); err != nil && err != unix.EAGAIN {
+		return &os.PathError{Op: "write", Path: n.name, Err: err}
+	}
+	return nil
+}
+
+// Drain sets the counter to zero and says whether it was above.
+func (n *Notifier) Drain() bool {
+	var p [8]byte
+	_, err := unix.Read(n.fd, p[:])
+	return err == nil
+}
+
+// Pending says whether the counter is above zero, and leaves it as it is.
+func (n *Notifier) Pending() bool {
+	p := []unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}}
+	ready, err := unix.Poll(p, 0)
+	return err == nil && ready == 1
+}
+
+// Reader returns a second descriptor of the same eventfd on Go's poller: an
+// 8-byte Read waits for a signal and takes the count, Close or a read deadline
+// ends the wait. The caller closes it.
+func (n *Notifier) Reader() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(n.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "fcntl", Path: n.name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), n.name), nil
+}
+
+// Close closes the eventfd. The Notifier must not be used any more.
+func (n *Notifier) Close() error {
+	if err := unix.Close(n.fd); err != nil {
+		return &os.PathError{Op: "close", Path: n.name, Err: err}
+	}
+	return nil
+}

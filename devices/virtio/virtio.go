@@ -1,0 +1,53 @@
+package virtio
+
+import "fmt"
+
+// DeviceID is a virtio device type (virtio 1.2 §5).
+type DeviceID uint16
+
+// Device types that minivmm has (uapi/linux/virtio_ids.h).
+const (
+	NetID  DeviceID = 1 // VIRTIO_ID_NET
+	RngID  DeviceID = 4 // VIRTIO_ID_RNG
+	SCSIID DeviceID = 8 // VIRTIO_ID_SCSI
+)
+
+func (id DeviceID) String() string {
+	switch id {
+	case NetID:
+		return "net"
+	case RngID:
+		return "rng"
+	case SCSIID:
+		return "scsi"
+	}
+	return fmt.Sprintf("device type %d", uint16(id))
+}
+
+// Features is a set of feature bits (virtio 1.2 §2.2, §6).
+type Features uint64
+
+// Feature bits that belong to every device or to its rings.
+const (
+	FeatureRingIndirectDesc Features = 1 << 28 // VIRTIO_RING_F_INDIRECT_DESC
+	FeatureRingEventIdx     Features = 1 << 29 // VIRTIO_RING_F_EVENT_IDX
+	FeatureVersion1         Features = 1 << 32 // VIRTIO_F_VERSION_1
+	FeatureAccessPlatform   Features = 1 << 33 // VIRTIO_F_ACCESS_PLATFORM
+	FeatureRingReset        Features = 1 << 40 // VIRTIO_F_RING_RESET
+)
+
+// Has says whether all bits of want are set.
+func (f Features) Has(want Features) bool { return f&want == want }
+
+// Status is the device status field (virtio 1.2 §2.1).
+type Status uint8
+
+// Status bits (uapi/linux/virtio_config.h, VIRTIO_CONFIG_S_*).
+const (
+	StatusAcknowledge Status = 1
+	StatusDriver      Status = 2
+	StatusDriverOK    Status = 4
+	StatusFeaturesOK  Status = 8
+	StatusNeedsReset  Status = 64
+	StatusFailed      Status = 128
+)
