@@ -1,0 +1,127 @@
+package boot
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// signature says that a file with magic at off is a what.
+type signature struct {
+	off   int
+	magic string
+	what  string
+}
+
+// describeHead is how much of a file describe wants to see.
+const describeHead = 0x8006
+
+func signatures() []signature {
+	return []signature{
+		{0x38, "ARM\x64", "an arm64 Linux Image"},
+		{0x38, "RSC\x05", "a RISC-V Linux Image"},
+		{4, "zimg", "an EFI zboot image (compressed arm64, RISC-V or LoongArch kernel)"},
+		{0, "\x27\x05\x19\x56", "a U-Boot uImage"},
+		{0, "\x5d\x00\x00", "lzma data"},
+		{0, "\x89LZO", "lzo data"},
+		{0, "070701", "a cpio archive (an initrd?)"},
+		{0, "070702", "a cpio archive (an initrd?)"},
+		{257, "ustar", "a tar archive"},
+		{0, "QFI\xfb", "a qcow2 disk image"},
+		{0x8001, "CD001", "an ISO 9660 image"},
+		{0x438, "\x53\xef", "an ext2/3/4 file system"},
+		{0, "hsqs", "a squashfs file system"},
+		{0, "!<arch>", "an ar archive (a .deb package?)"},
+		{0, "\xed\xab\xee\xdb", "an rpm package"},
+		{0, "#!", "a script"},
+		{0, "MZ", "a PE (EFI or Windows) program"},
+		{510, "\x55\xaa", "a disk image with a boot sector"},
+	}
+}
+
+// describe says in a few words what a file that is no kernel looks like, by
+// its first describeHead bytes.
+func describe(head []byte) string {
+	if len(head) == 0 {
+		return "an empty file"
+	}
+	if isELF(head) {
+		return describeELF(head)
+	}
+	if isBzImage(head) {
+		return "a bzImage"
+	}
+	if c := codecOf(head); c != "" {
+		return string(c) + " data"
+	}
+	for _, s := range signatures() {
+		if len(head) >= s.off && bytes.HasPrefix(head[s.off:], []byte(s.magic)) {
+			return s.what
+		}
+	}
+	for _, c := range head[:min(len(head), 512)] {
+		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c >= 0x7f {
+			return fmt.Sprintf("unknown data that starts with % x", head[:min(len(head), 8)])
+		}
+	}
+	return "a text file"
+}
+
+// describeELF names class, type and machine of an ELF file.
+func describeELF(head []byte) string {
+	if len(head) < 20 {
+		return "a truncated ELF file"
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if head[5] != elfLittle {
+		order = binary.BigEndian
+	}
+	kind := "file"
+	switch order.Uint16(head[16:]) {
+	case 1:
+		kind = "object file"
+	case etExec:
+		kind = "executable"
+	case 3:
+		kind = "shared object or position-independent program"
+	case 4:
+		kind = "core dump"
+	}
+	machine := fmt.Sprintf("machine %d", order.Uint16(head[18:]))
+	switch order.Uint16(head[18:]) {
+	case 3:
+		machine = "i386"
+	case 8:
+		machine = "MIPS"
+	case 20, 21:
+		machine = "PowerPC"
+	case 22:
+		machine = "s390"
+	case 40:
+		machine = "arm"
+	case emX8664:
+		machine = "x86-64"
+	case 183:
+		machine = "aarch64"
+	case 243:
+		machine = "RISC-V"
+	case 258:
+		machine = "LoongArch"
+	}
+	bits := "64-bit"
+	if head[4] != elfClass64 {
+		bits = "32-bit"
+	}
+	return fmt.Sprintf("a %s ELF %s for %s", bits, kind, machine)
+}
+
+// readHead reads up to n bytes from the start of r.
+func readHead(r io.ReaderAt, n int) ([]byte, error) {
+	b := make([]byte, n)
+	got, err := r.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b[:got], nil
+}

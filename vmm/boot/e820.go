@@ -1,0 +1,93 @@
+package boot
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"minivmm/devices/guestmem"
+)
+
+// E820Type is the kind of a memory range, as in boot_params and PVH memory maps.
+type E820Type uint32
+
+// The types of ACPI 6.5 table 15.4, with their names in asm/e820/types.h.
+const (
+	RAM      E820Type = 1 // E820_TYPE_RAM
+	Reserved E820Type = 2 // E820_TYPE_RESERVED
+	ACPIData E820Type = 3 // E820_TYPE_ACPI: tables, RAM once they are read
+)
+
+// E820Entry is a range of guest physical addresses and what is there.
+// struct boot_e820_entry, asm/bootparam.h.
+type E820Entry struct {
+	GPA       guestmem.GPA
+	SizeBytes uint64
+	Type      E820Type
+}
+
+func (e E820Entry) end() guestmem.GPA { return e.GPA + guestmem.GPA(e.SizeBytes) }
+
+// maxE820 is E820_MAX_ENTRIES_ZEROPAGE, asm/bootparam.h.
+const maxE820 = 128
+
+// E820 returns the memory map the guest is told: ram without the PC's hole at
+// 640 KiB and without reserved, plus reserved itself; ascending, disjoint,
+// neighbours of one type merged. reserved need not be inside RAM (ECAM is not)
+// but its ranges must not overlap one another. At most 128 entries.
+func E820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
+	taken := slices.Clone(reserved)
+	slices.SortFunc(taken, byGPA)
+	for i, r := range taken {
+		if r.SizeBytes == 0 || r.end() < r.GPA {
+			return nil, fmt.Errorf("memory map: reserved range %#x+%#x is empty or wraps around", uint64(r.GPA), r.SizeBytes)
+		}
+		if i > 0 && r.GPA < taken[i-1].end() {
+			return nil, fmt.Errorf("memory map: reserved ranges %#x+%#x and %#x+%#x overlap",
+				uint64(taken[i-1].GPA), taken[i-1].SizeBytes, uint64(r.GPA), r.SizeBytes)
+		}
+	}
+
+	// What is cut out of RAM: the hole, which is not listed, and the reserved ranges.
+	cuts := append(slices.Clone(taken), E820Entry{GPA: legacyHoleStart, SizeBytes: legacyHoleEnd - legacyHoleStart})
+	slices.SortFunc(cuts, byGPA)
+	m := taken
+	for _, r := range ram {
+		at, end := r.GPA, r.GPA+guestmem.GPA(r.SizeBytes)
+		if end < at {
+			return nil, fmt.Errorf("memory map: RAM %#x+%#x wraps around", uint64(r.GPA), r.SizeBytes)
+		}
+		for _, c := range cuts {
+			if c.GPA > at && at < end {
+				m = append(m, E820Entry{at, uint64(min(c.GPA, end) - at), RAM})
+			}
+			at = max(at, c.end())
+		}
+		if at < end {
+			m = append(m, E820Entry{at, uint64(end - at), RAM})
+		}
+	}
+	slices.SortFunc(m, byGPA)
+
+	merged := m[:0]
+	for _, e := range m {
+		if n := len(merged); n > 0 && merged[n-1].Type == e.Type && merged[n-1].end() == e.GPA {
+			merged[n-1].SizeBytes += e.SizeBytes
+			continue
+		}
+		merged = append(merged, e)
+	}
+	if len(merged) > maxE820 {
+		return nil, fmt.Errorf("memory map: %d ranges, at most %d fit boot_params", len(merged), maxE820)
+	}
+	return merged, nil
+}
+
+func byGPA(a, b E820Entry) int { return cmp.Compare(a.GPA, b.GPA) }
+
+// holdsRAM reports whether n bytes at gpa are inside one RAM entry of m.
+func holdsRAM(m []E820Entry, gpa guestmem.GPA, n uint64) bool {
+	return slices.ContainsFunc(m, func(e E820Entry) bool {
+		return e.Type == RAM && gpa >= e.GPA && gpa <= e.end() && n <= uint64(e.end()-gpa)
+	})
+}

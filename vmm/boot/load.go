@@ -1,0 +1,211 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/guestmem"
+)
+
+// Params is what a guest is started with.
+type Params struct {
+	Cmdline  string
+	Initrd   *os.File // nil: none; read from its first byte; the caller closes it
+	RSDP     guestmem.GPA
+	Reserved []E820Entry // not for the guest's free use: ACPI tables, ECAM, ...
+
+	// CopyKernel and CopyInitrd read the file into guest RAM instead of
+	// mapping it there. Mapping costs nothing at the start and shares pages
+	// between guests, but then the file must not be changed or shortened in
+	// place while the guest lives (renaming another over it is fine), and
+	// its pages are 4 KiB ones.
+	CopyKernel bool
+	CopyInitrd bool
+}
+
+// Load puts everything into mem and returns how to enter it. On an error mem's
+// content is undefined. mem need not be zero, k can be loaded many times.
+func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
+	pl, err := k.plan(ramOf(mem), p)
+	if err != nil {
+		return Entry{}, fmt.Errorf("kernel %s: %w", k.path, err)
+	}
+	for _, s := range k.program.segments {
+		if err := load(mem, k.file, s, p.CopyKernel); err != nil {
+			return Entry{}, fmt.Errorf("kernel %s: segment %#x: %w", k.path, uint64(s.gpa), err)
+		}
+	}
+	if p.Initrd != nil {
+		s := segment{gpa: pl.initrd.GPA, fileSize: pl.initrd.SizeBytes, memSize: pl.initrd.SizeBytes}
+		if err := load(mem, p.Initrd, s, p.CopyInitrd); err != nil {
+			return Entry{}, fmt.Errorf("initrd %s: %w", p.Initrd.Name(), err)
+		}
+	}
+	for _, s := range pl.structures {
+		w, err := mem.Window(s.gpa, uint64(len(s.data)))
+		if err != nil {
+			return Entry{}, fmt.Errorf("boot structures: %w", err)
+		}
+		copy(w, s.data)
+	}
+	return pl.entry, nil
+}
+
+// plan is the outcome of all decisions: what goes where, nothing written yet.
+type plan struct {
+	initrd     guestmem.Range
+	structures []structure
+	entry      Entry
+}
+
+// plan decides where everything goes in a guest with the given RAM.
+func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
+	var pl plan
+	if err := k.checkCmdline(p.Cmdline); err != nil {
+		return pl, err
+	}
+	m, err := E820(ram, p.Reserved)
+	if err != nil {
+		return pl, err
+	}
+	l := LowLayout()
+	if !holdsRAM(m, l.GDT, uint64(l.End-l.GDT)) {
+		return pl, fmt.Errorf("boot structures at %#x to %#x: %w", uint64(l.GDT), uint64(l.End), errNoRAM)
+	}
+	kernel := k.program.span()
+	for _, s := range k.program.segments {
+		if s.gpa < l.End || !holdsRAM(m, s.gpa, s.memSize) {
+			return pl, fmt.Errorf("needs %#x bytes at %#x: %w", s.memSize, uint64(s.gpa), errNoRAM)
+		}
+	}
+	if p.Initrd != nil {
+		if pl.initrd, err = placeInitrd(m, kernel, p.Initrd, k.initrdMax); err != nil {
+			return pl, fmt.Errorf("initrd %s: %w", p.Initrd.Name(), err)
+		}
+	}
+	pl.structures = append(pl.structures, structure{l.Cmdline, append([]byte(p.Cmdline), 0)})
+	switch k.info.Protocol {
+	case PVH:
+		info, err := StartInfo(l.StartInfo, StartInfoParams{RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
+		if err != nil {
+			return pl, err
+		}
+		pl.structures = append(pl.structures, structure{l.StartInfo, info})
+		pl.entry = pvhEntry(l, k.program.pvh)
+	case Linux64:
+		zero, err := ZeroPage(ZeroPageParams{Header: k.header, RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
+		if err != nil {
+			return pl, err
+		}
+		pl.structures = append(pl.structures, structure{l.ZeroPage, zero}, structure{l.PageTables, IdentityMap(l.PageTables)})
+		pl.entry = linux64Entry(l, k.program.linux64)
+	}
+	pl.structures = append(pl.structures, structure{l.GDT, pl.entry.gdtBytes()})
+	return pl, nil
+}
+
+// errNoRAM is the cause when a place is not free RAM of the guest.
+var errNoRAM = errors.New("not free RAM (too little memory for this kernel, or a reserved range in the way)")
+
+func ramOf(mem *guestmem.Memory) []guestmem.Range {
+	var ram []guestmem.Range
+	for _, r := range mem.Regions() {
+		ram = append(ram, guestmem.Range{GPA: r.GPA, SizeBytes: uint64(len(r.Bytes))})
+	}
+	return ram
+}
+
+func (k *Kernel) checkCmdline(s string) error {
+	if i := strings.IndexAny(s, "\x00\n\r"); i >= 0 {
+		return fmt.Errorf("command line: byte %d is %q", i, s[i])
+	}
+	limit := min(k.cmdlineSize, LowLayout().CmdlineRoom-1)
+	if uint64(len(s)) > limit {
+		return fmt.Errorf("command line of %d bytes: this kernel takes %d (cmdline_size)", len(s), limit)
+	}
+	return nil
+}
+
+// placeInitrd finds the highest free, page aligned place for f: above the
+// kernel, not behind last (initrd_addr_max), below 4 GiB.
+func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) (guestmem.Range, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return guestmem.Range{}, err
+	}
+	if !st.Mode().IsRegular() {
+		return guestmem.Range{}, errors.New("not a regular file")
+	}
+	size := uint64(st.Size())
+	if size == 0 {
+		return guestmem.Range{}, errors.New("empty file")
+	}
+	limit := guestmem.GPA(min(last, fourGiB-1) + 1)
+	room := uint64(0)
+	for i := len(m) - 1; i >= 0; i-- {
+		if m[i].Type != RAM {
+			continue
+		}
+		lo := max(m[i].GPA, legacyHoleEnd, kernel.GPA+guestmem.GPA(kernel.SizeBytes))
+		hi := min(m[i].end(), limit)
+		if lo >= hi {
+			continue
+		}
+		if free := uint64(hi - lo); size <= free {
+			if at := (hi - guestmem.GPA(size)) &^ (guestmem.PageSize - 1); at >= lo {
+				return guestmem.Range{GPA: at, SizeBytes: size}, nil
+			}
+		} else {
+			room = max(room, free)
+		}
+	}
+	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: %d are free above the kernel's end %#x and below %#x",
+		size, room, uint64(kernel.GPA)+kernel.SizeBytes, uint64(limit))
+}
+
+// load puts one segment of f into guest RAM. Whole pages are mapped, if they
+// may be and lie alike in file and guest; what is left is read; the rest of
+// memSize is zeroed.
+func load(mem *guestmem.Memory, f *os.File, s segment, copyAll bool) error {
+	w, err := mem.Window(s.gpa, s.memSize)
+	if err != nil {
+		return err
+	}
+	from, to := uint64(0), uint64(0) // what is mapped, relative to the segment
+	if !copyAll && (uint64(s.gpa)^uint64(s.off))%guestmem.PageSize == 0 {
+		from = -uint64(s.gpa) % guestmem.PageSize
+		if from < s.fileSize {
+			to = from + (s.fileSize-from)&^(guestmem.PageSize-1)
+		}
+	}
+	if from < to {
+		err := mem.MapFile(s.gpa+guestmem.GPA(from), f, s.off+int64(from), to-from)
+		if errors.Is(err, unix.ENODEV) { // a file system without mmap
+			from, to = 0, 0
+		} else if err != nil {
+			return err
+		}
+	} else {
+		from, to = 0, 0
+	}
+	if err := readFull(f, w[:from], s.off); err != nil {
+		return err
+	}
+	if err := readFull(f, w[to:s.fileSize], s.off+int64(to)); err != nil {
+		return err
+	}
+	clear(w[s.fileSize:])
+	return nil
+}
+
+// readFull reads len(b) bytes at off, straight into guest RAM.
+func readFull(f *os.File, b []byte, off int64) error {
+	if n, err := f.ReadAt(b, off); n < len(b) {
+		return cutShort(err)
+	}
+	return nil
+}
