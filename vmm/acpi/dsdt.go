@@ -1,0 +1,97 @@
+package acpi
+
+import "fmt"
+
+// dsdt is the definition block: what cannot be enumerated by probing.
+func dsdt(c Config) aml {
+	devices := []aml{
+		device("PWRB", name("_HID", eisaID("PNP0C0C"))), // power button, §4.8.2.2.1.2
+		eventDevice(c),
+		hostBridge(c),
+		ecamReservation(c),
+	}
+	if c.SerialPort != 0 {
+		devices = append(devices, device("COM1",
+			name("_HID", eisaID("PNP0501")), // 16550
+			name("_UID", integer(1)),
+			name("_CRS", resources(ioPorts(c.SerialPort, 8), interrupt(c.SerialIRQ))),
+		))
+	}
+	for i := range c.NumCPUs {
+		devices = append(devices, device(fmt.Sprintf("C%03X", i),
+			name("_HID", str("ACPI0007")), // processor device, §8.4
+			name("_UID", integer(uint64(i))),
+		))
+	}
+	// Names are as short as the search rules (§5.3) allow: PWRB is found upwards.
+	return join(
+		scope("_SB", devices...),
+		// Four elements although two suffice (§7.4.2.6): some guests insist.
+		name("_S5", pkg(integer(S5), integer(0), integer(0), integer(0))),
+	)
+}
+
+// eventDevice is the Generic Event Device (§5.6.9): its interrupt runs _EVT,
+// which tells the power button's driver that it was pressed (0x80, §4.8.2.2.1.2).
+func eventDevice(c Config) aml {
+	return device("GED",
+		name("_HID", str("ACPI0013")),
+		name("_UID", integer(0)),
+		name("_CRS", resources(interrupt(c.EventIRQ))),
+		method("_EVT", 1,
+			when(equal(arg(0), integer(uint64(c.EventIRQ))), notify("PWRB", integer(0x80))),
+		),
+	)
+}
+
+// oscPCI is the UUID of a PCI host bridge's capabilities, PCI firmware
+// specification §4.5.1.
+const oscPCI = "33db4d5b-1ff7-401c-9657-7441c03dd766"
+
+// hostBridge is a PCI Express root with the windows its devices may decode. It
+// has no _PRT: devices have MSI-X and no interrupt pin.
+func hostBridge(c Config) aml {
+	windows := [][]byte{
+		busNumbers(c.FirstBus, c.LastBus),
+		ioPorts(0xcf8, 8), // CONFIG_ADDRESS and CONFIG_DATA
+		memoryWindow(c.PCIWindow32.Base, c.PCIWindow32.Size, 0),
+	}
+	if c.PCIWindow64.Size != 0 {
+		windows = append(windows, memoryWindow(c.PCIWindow64.Base, c.PCIWindow64.Size, 0))
+	}
+	const capabilities = 3 // _OSC's buffer: status first, then what OSPM supports and wants
+	return device("PCI0",
+		name("_HID", eisaID("PNP0A08")),
+		name("_CID", eisaID("PNP0A03")),
+		name("_SEG", integer(0)),
+		name("_BBN", integer(uint64(c.FirstBus))),
+		name("_UID", integer(0)),
+		name("_CRS", resources(windows...)),
+		// Everything asked for is granted: no firmware handles it instead.
+		method("_OSC", 4,
+			dwordField(arg(capabilities), 0, "CDW1"),
+			when(equal(arg(0), uuid(oscPCI)),
+				when(not(equal(arg(1), integer(1))), orInto("CDW1", integer(1<<3))), // unknown revision
+			),
+			otherwise(orInto("CDW1", integer(1<<2))), // unrecognized UUID
+			giveBack(arg(capabilities)),
+		),
+	)
+}
+
+// ecamReservation says that the configuration space of the MCFG is in use:
+// PCI firmware specification §4.1.2 wants it in a motherboard resource, and
+// Linux does without ECAM otherwise.
+func ecamReservation(c Config) aml {
+	base := c.ECAM + uint64(c.FirstBus)<<20
+	size := (uint64(c.LastBus) - uint64(c.FirstBus) + 1) << 20
+	r := memoryWindow(base, size, generalConsumer)
+	if base+size <= 1<<32 {
+		r = memory32(uint32(base), uint32(size))
+	}
+	return device("ECAM",
+		name("_HID", eisaID("PNP0C02")),
+		name("_UID", integer(0)),
+		name("_CRS", resources(r)),
+	)
+}

@@ -1,0 +1,99 @@
+package acpi
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Sizes of table 5.27 (RSDP) and of what every other table starts with, table 5.28.
+const (
+	rsdpSize   = 36
+	headerSize = 36
+	align      = 16
+)
+
+// Who made the tables, in each header.
+const (
+	oemID     = "MINVMM"   // 6 bytes
+	oemTable  = "MINIVMM " // 8 bytes
+	creatorID = "MVMM"     // 4 bytes
+)
+
+// Build returns the tables as one blob that belongs at base, which is 16-byte
+// aligned. The RSDP is its first byte, so base is also what boot_params or
+// hvm_start_info name. The guest must be told to leave the range alone: E820
+// type ACPI. All problems of c are reported at once.
+func Build(c Config, base uint64) ([]byte, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	if base == 0 || base%align != 0 || base >= 1<<52 {
+		return nil, fmt.Errorf("acpi: tables at %#x: not 16-byte aligned, 0 or too high", base)
+	}
+	b := make([]byte, rsdpSize)
+	add := func(table []byte) (gpa uint64) {
+		for len(b)%align != 0 {
+			b = append(b, 0)
+		}
+		gpa = base + uint64(len(b))
+		b = append(b, table...)
+		return gpa
+	}
+	le := binary.LittleEndian
+	dsdtAddr := add(table("DSDT", 2, dsdt(c)))
+	var entries []byte
+	for _, t := range [][]byte{fadt(c, dsdtAddr), madt(c), mcfg(c)} {
+		entries = le.AppendUint64(entries, add(t))
+	}
+	copy(b, rsdp(add(table("XSDT", 1, entries))))
+	return b, nil
+}
+
+// table puts a header before body: DESCRIPTION_HEADER, table 5.28.
+func table(signature string, revision uint8, body []byte) []byte {
+	le := binary.LittleEndian
+	b := make([]byte, headerSize, headerSize+len(body))
+	copy(b[0:], signature)
+	le.PutUint32(b[4:], uint32(headerSize+len(body)))
+	b[8] = revision
+	copy(b[10:], oemID)
+	copy(b[16:], oemTable)
+	le.PutUint32(b[24:], 1) // OEM revision
+	copy(b[28:], creatorID)
+	le.PutUint32(b[32:], 1) // creator revision
+	b = append(b, body...)
+	b[9] = checksum(b)
+	return b
+}
+
+// checksum is the byte that, put where b has 0, makes b sum up to 0.
+func checksum(b []byte) byte {
+	var sum byte
+	for _, v := range b {
+		sum += v
+	}
+	return -sum
+}
+
+// rsdp is the Root System Description Pointer, revision 2: table 5.27.
+func rsdp(xsdt uint64) []byte {
+	le := binary.LittleEndian
+	b := make([]byte, rsdpSize)
+	copy(b[0:], "RSD PTR ")
+	copy(b[9:], oemID)
+	b[15] = 2                      // revision
+	le.PutUint32(b[20:], rsdpSize) // length
+	le.PutUint64(b[24:], xsdt)     // XsdtAddress
+	b[8] = checksum(b[:20])        // of the ACPI 1.0 part
+	b[32] = checksum(b)            // extended
+	return b
+}
+
+// mcfg names the enhanced configuration space: PCI firmware specification
+// table 4-2 and 4-3.
+func mcfg(c Config) []byte {
+	b := make([]byte, 8+16) // reserved, one allocation
+	binary.LittleEndian.PutUint64(b[8:], c.ECAM)
+	b[18], b[19] = c.FirstBus, c.LastBus // of segment 0
+	return table("MCFG", 1, b)
+}
