@@ -70,7 +70,7 @@ func openCache(dir string) (*cache, error) {
 	if err := unix.Stat(dir, &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+	if (st.Uid != 0 && int(st.Uid) != os.Geteuid()) || st.Mode&0o022 != 0 {
 		return nil, &os.PathError{Op: "use as cache", Path: dir, Err: errors.New("owned or writable by another user")}
 	}
 	return &cache{dir}, nil

@@ -26,6 +26,8 @@ type Options struct {
 	// KeepPacked enters a bzImage at its own decompressor, in the guest:
 	// slower, but the kernel randomises its address (KASLR).
 	KeepPacked bool
+
+	now func() time.Time // nil: time.Now
 }
 
 // Info says what an image is and where the kernel comes from.
@@ -187,26 +189,10 @@ func (k *Kernel) choose(want Protocol) error {
 // cache, or unpacked now.
 func (k *Kernel) openPacked(st *unix.Stat_t, head []byte, data packedData, opt Options) error {
 	k.info.Packing = string(data.codec)
-	key := newCacheKey(st, head)
-	c, err := openCache(opt.CacheDir)
-	if err == nil {
-		if err = k.fromCache(c, key); err == nil {
-			return nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			c.drop(key)
-		}
-		err = nil
-	}
-	if err == nil && !settled(st, time.Now()) {
-		err = fmt.Errorf("the image changed within the last %v", settleTime)
-	}
-	if err == nil {
-		err = k.unpackToCache(c, key, st, data)
-		var fatal imageError
-		if err == nil || errors.As(err, &fatal) {
-			return err
-		}
+	err := k.throughCache(st, head, data, opt)
+	var fatal imageError
+	if err == nil || errors.As(err, &fatal) {
+		return err
 	}
 	k.info.NotCached = err
 
@@ -222,6 +208,31 @@ func (k *Kernel) openPacked(st *unix.Stat_t, head []byte, data packedData, opt O
 		f.Close()
 	}
 	return err
+}
+
+// throughCache takes the vmlinux from the cache or puts it there. An error
+// that is no imageError is the cache's.
+func (k *Kernel) throughCache(st *unix.Stat_t, head []byte, data packedData, opt Options) error {
+	c, err := openCache(opt.CacheDir)
+	if err != nil {
+		return err
+	}
+	key := newCacheKey(st, head)
+	err = k.fromCache(c, key)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		c.drop(key)
+	}
+	now := time.Now()
+	if opt.now != nil {
+		now = opt.now()
+	}
+	if !settled(st, now) {
+		return fmt.Errorf("the image changed within the last %v", settleTime)
+	}
+	return k.unpackToCache(c, key, st, data)
 }
 
 func (k *Kernel) fromCache(c *cache, key cacheKey) error {
@@ -241,8 +252,7 @@ type imageError struct{ error }
 
 func (e imageError) Unwrap() error { return e.error }
 
-// unpackToCache unpacks into a new cache entry. An error that is no imageError
-// is the cache's.
+// unpackToCache unpacks into a new cache entry.
 func (k *Kernel) unpackToCache(c *cache, key cacheKey, st *unix.Stat_t, data packedData) error {
 	f, err := c.create()
 	if err != nil {

@@ -110,13 +110,3 @@ func BenchmarkOpenCachedAndLoad(b *testing.B) {
 		}
 	}
 }
-
-func newMemory(t testing.TB, size uint64) *guestmem.Memory {
-	t.Helper()
-	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: size}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { mem.Close() })
-	return mem
-}

@@ -16,9 +16,8 @@ type Segment struct {
 	G        bool   // the descriptor counts the limit in pages
 }
 
-// Selectors of boot.rst: "__BOOT_CS must have execute/read permission,
-// __BOOT_DS must have read/write permission". Linux checks neither, Xen's
-// convention names none; so both entries use these.
+// Selectors. boot.rst fixes the first two; PVH leaves them open, so both
+// entries use these.
 const (
 	bootCS = 0x10 // __BOOT_CS
 	bootDS = 0x18 // __BOOT_DS

@@ -1,0 +1,132 @@
+package boot
+
+import (
+	"bytes"
+	"io"
+	"testing"
+
+	"minivmm/devices/guestmem"
+)
+
+// FuzzImage: whatever the bytes, parsing ends, unpacking stays within its
+// limits, and what is accepted can be planned without a panic, inside RAM.
+func FuzzImage(f *testing.F) {
+	small := testELF{entry: 0x1000000, pvh: 0x1000008, segments: []testSegment{{gpa: 0x1000000, data: noise(32, 1), bss: 16}}}.bytes()
+	f.Add(small)
+	f.Add(small[:100])
+	f.Add(packFile(f, gzipCodec, small))
+	for _, c := range []codec{gzipCodec, "zstd", "lz4"} {
+		f.Add(testBzImage{payload: pack(f, c, small)}.bytes())
+	}
+	f.Add(append([]byte("\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4\x46"), noise(40, 2)...))
+	f.Add([]byte("BZh91AY&SY"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		head, err := readHead(r, describeHead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if describe(head) == "" {
+			t.Error("no description")
+		}
+		k := &Kernel{path: "fuzz", cmdlineSize: defaultCmdline, initrdMax: defaultInitrdMax}
+		data := packedData{codec: codecOf(head), size: int64(len(b))}
+		switch {
+		case isBzImage(head):
+			z, err := parseBzImage(head, int64(len(b)))
+			if err != nil {
+				return
+			}
+			k.header, k.program = z.header, z.packed()
+			checkPlan(t, k)
+			if data, err = z.payload(r); err != nil {
+				return
+			}
+		case isELF(head):
+			if k.program, err = parseELF(r, int64(len(b))); err == nil {
+				checkPlan(t, k)
+			}
+			return
+		case data.codec == "":
+			return
+		}
+		var out bytes.Buffer
+		n, err := data.unpack(&out, r)
+		if limit := int64(ratioFree + maxRatio*len(b) + 1); n > limit || int64(out.Len()) > limit {
+			t.Errorf("%d bytes out of %d", out.Len(), len(b))
+		}
+		if err != nil {
+			return
+		}
+		if k.program, err = parseELF(bytes.NewReader(out.Bytes()), n); err == nil {
+			checkPlan(t, k)
+		}
+	})
+}
+
+// checkPlan plans k in 128 MiB and checks that all of it is inside.
+func checkPlan(t *testing.T, k *Kernel) {
+	t.Helper()
+	if err := k.choose(Auto); err != nil {
+		t.Fatalf("accepted, but: %v", err)
+	}
+	const size = 128 << 20
+	ram := []guestmem.Range{{GPA: 0, SizeBytes: size}}
+	pl, err := k.plan(ram, Params{Cmdline: "x", RSDP: 0xe0000})
+	if err != nil {
+		return
+	}
+	l := LowLayout()
+	for _, s := range k.program.segments {
+		if s.fileSize > s.memSize || s.gpa < l.End || uint64(s.gpa) > size || s.memSize > size-uint64(s.gpa) {
+			t.Errorf("segment %+v is planned", s)
+		}
+	}
+	for _, s := range pl.structures {
+		if s.gpa < 0x1000 || s.gpa+guestmem.GPA(len(s.data)) > l.End {
+			t.Errorf("structure at %#x+%#x is outside the layout", uint64(s.gpa), len(s.data))
+		}
+	}
+	if !k.program.hasCode(pl.entry.RIP) {
+		t.Errorf("entry %#x is not code of the image", pl.entry.RIP)
+	}
+}
+
+// FuzzMemoryMap: any RAM and reserved ranges give a map that is ascending,
+// disjoint, free of the hole, and fits both boot structures.
+func FuzzMemoryMap(f *testing.F) {
+	f.Add(uint64(256<<20), uint64(1<<30), uint64(0xe0000000), uint64(1<<20), uint64(0x9f000), uint64(0x1000), []byte("header"))
+	f.Add(uint64(3<<30), uint64(5<<30), uint64(0), uint64(1<<63), uint64(1<<63), uint64(1<<63), []byte(nil))
+	f.Fuzz(func(t *testing.T, low, high, r1, n1, r2, n2 uint64, header []byte) {
+		ram := []guestmem.Range{{GPA: 0, SizeBytes: low % fourGiB}, {GPA: fourGiB, SizeBytes: high}}
+		m, err := E820(ram, []E820Entry{{guestmem.GPA(r1), n1, ACPIData}, {guestmem.GPA(r2), n2, Reserved}})
+		if err != nil {
+			return
+		}
+		for i, e := range m {
+			if e.SizeBytes == 0 || e.end() < e.GPA || (i > 0 && e.GPA < m[i-1].end()) {
+				t.Errorf("entry %d of %#x is empty, wraps or overlaps", i, m)
+			}
+			if e.Type == RAM && e.GPA < legacyHoleEnd && e.end() > legacyHoleStart {
+				t.Errorf("entry %d of %#x is RAM in the hole", i, m)
+			}
+		}
+		initrd := guestmem.Range{GPA: guestmem.GPA(r1), SizeBytes: n1}
+		b, err := ZeroPage(ZeroPageParams{Header: header, E820: m, Cmdline: guestmem.GPA(r2), Initrd: initrd})
+		if err == nil && (len(b) != zeroPageSize || int(b[offE820Entries]) != len(m)) {
+			t.Errorf("zero page of %d bytes with %d entries, want %d", len(b), b[offE820Entries], len(m))
+		}
+		if b, err := StartInfo(0x3000, StartInfoParams{E820: m, Initrd: initrd}); err != nil || len(b) > startInfoPageBytes {
+			t.Errorf("start_info of %d bytes: %v", len(b), err)
+		}
+	})
+}
+
+// A codec that has its data must not ask for more than was announced.
+func TestUnpackStopsAtTheAnnouncedLength(t *testing.T) {
+	b := packFile(t, "zstd", noise(1000, 1))
+	d := packedData{codec: "zstd", size: int64(len(b)), unpacked: 999}
+	if n, err := d.unpack(io.Discard, bytes.NewReader(b)); err == nil || n != 1000 {
+		t.Errorf("%d bytes, error %v; want an error at the first byte too many", n, err)
+	}
+}

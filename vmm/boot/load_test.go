@@ -1,0 +1,258 @@
+package boot
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"minivmm/devices/guestmem"
+)
+
+func TestKernelIsInRAMAsItsHeadersSay(t *testing.T) {
+	elf := soundELF()
+	images := map[string][]byte{
+		"vmlinux":      elf.bytes(),
+		"vmlinux.zst":  packFile(t, "zstd", elf.bytes()),
+		"vmlinux.gz":   packFile(t, gzipCodec, elf.bytes()),
+		"bzImage gzip": testBzImage{payload: pack(t, gzipCodec, elf.bytes())}.bytes(),
+		"bzImage zstd": testBzImage{payload: pack(t, "zstd", elf.bytes())}.bytes(),
+		"bzImage lz4":  testBzImage{payload: pack(t, "lz4", elf.bytes())}.bytes(),
+	}
+	for name, image := range images {
+		for _, copied := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s copied=%v", name, copied), func(t *testing.T) {
+				k := mustOpen(t, writeFile(t, image), cached(t))
+				mem := newMemory(t, 64<<20)
+				all, _ := mem.Window(0x1000000, 0x100000)
+				for i := range all {
+					all[i] = 0xaa
+				}
+				e, err := k.Load(mem, Params{Cmdline: "quiet", CopyKernel: copied})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Protocol != Linux64 || e.RIP != elf.entry {
+					t.Errorf("entry %s at %#x, want linux64 at %#x", e.Protocol, e.RIP, elf.entry)
+				}
+				want := bytes.Repeat([]byte{0xaa}, len(all))
+				for _, s := range elf.segments {
+					at := s.gpa - 0x1000000
+					clear(want[at+uint64(copy(want[at:], s.data)):][:s.bss])
+				}
+				for i := range want {
+					if want[i] != all[i] {
+						t.Fatalf("byte at %#x is %#x, want %#x", 0x1000000+i, all[i], want[i])
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
+	for name, opt := range map[string]Options{"unknown": {}, "asked for": {KeepPacked: true}} {
+		t.Run(name, func(t *testing.T) {
+			image := testBzImage{payload: append([]byte("\x89LZO"), noise(9000, 5)...)}.bytes()
+			k := mustOpen(t, writeFile(t, image), opt)
+			if i := k.Info(); i.Source != FromImage || i.Packing != "" || (i.NotUnpacked == nil) != opt.KeepPacked {
+				t.Errorf("info %+v", i)
+			}
+			mem := newMemory(t, 64<<20)
+			e, err := k.Load(mem, Params{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Protocol != Linux64 || e.RIP != 0x1000200 {
+				t.Errorf("entry %s at %#x, want linux64 at pref_address + 0x200", e.Protocol, e.RIP)
+			}
+			got, _ := mem.Window(0x1000000, uint64(len(image)-1024))
+			if !bytes.Equal(got, image[1024:]) {
+				t.Error("RAM at pref_address is not the protected-mode code")
+			}
+			// init_size counts, not only what is copied.
+			if _, err := k.Load(newMemory(t, 0x1000000+7<<20), Params{}); err == nil || !strings.Contains(err.Error(), "needs 0x800000 bytes at 0x1000000") {
+				t.Errorf("RAM smaller than init_size: %v", err)
+			}
+		})
+	}
+}
+
+func TestProtocolFollowsImageAndOption(t *testing.T) {
+	both := soundELF()
+	only64, onlyPVH, sameEntry := both, both, both
+	only64.pvh = 0
+	onlyPVH.entry = 0xffffffff81000000
+	sameEntry.entry = both.pvh
+	wide := both
+	wide.pvhSize = 8
+	for _, c := range []struct {
+		name  string
+		image testELF
+		ask   Protocol
+		want  Protocol // "": an error
+	}{
+		{"both", both, "", Linux64},
+		{"both", both, Auto, Linux64},
+		{"both", both, PVH, PVH},
+		{"8-byte note", wide, PVH, PVH},
+		{"64-bit only", only64, Auto, Linux64},
+		{"64-bit only", only64, PVH, ""},
+		{"virtual entry", onlyPVH, Auto, PVH},
+		{"virtual entry", onlyPVH, Linux64, ""},
+		{"entry is PVH's", sameEntry, Auto, PVH},
+		{"unknown", both, "multiboot", ""},
+	} {
+		t.Run(c.name+" "+string(c.ask), func(t *testing.T) {
+			k, err := Open(writeFile(t, c.image.bytes()), Options{Protocol: c.ask})
+			if c.want == "" {
+				if err == nil {
+					t.Fatalf("opened as %s", k.Info().Protocol)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			if got := k.Info().Protocol; got != c.want {
+				t.Errorf("protocol %s, want %s", got, c.want)
+			}
+			e, err := k.Load(newMemory(t, 64<<20), Params{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == PVH && (e.RIP != both.pvh || e.RBX != uint64(LowLayout().StartInfo) || e.CR0 != 0x11 || e.CR4 != 0 || e.EFER != 0 || e.Code.L || !e.Code.DB) {
+				t.Errorf("PVH entry %+v", e)
+			}
+			if c.want == Linux64 && (e.RIP != both.entry || e.RSI != uint64(LowLayout().ZeroPage) || e.CR0 != 0x80000011 || e.CR4 != 0x20 || e.EFER != 0x500 || !e.Code.L || e.Code.DB) {
+				t.Errorf("64-bit entry %+v", e)
+			}
+		})
+	}
+}
+
+func TestInitrdIsHighAlignedAndWhole(t *testing.T) {
+	k := mustOpen(t, writeFile(t, soundELF().bytes()), Options{})
+	kernelEnd := uint64(k.program.span().GPA) + k.program.span().SizeBytes
+	for _, size := range []int{1, 4095, 4096, 4097, 3*4096 + 5} {
+		for _, copied := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d copied=%v", size, copied), func(t *testing.T) {
+				data := noise(size, 6)
+				f, err := os.Open(writeFile(t, data))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				mem := newMemory(t, 32<<20)
+				reserved := []E820Entry{{GPA: 31 << 20, SizeBytes: 1 << 20, Type: Reserved}}
+				if _, err := k.Load(mem, Params{Initrd: f, Reserved: reserved, CopyInitrd: copied}); err != nil {
+					t.Fatal(err)
+				}
+				w, _ := mem.Window(LowLayout().ZeroPage, zeroPageSize)
+				at, n := uint64(le32(w[offRamdiskImage:])), uint64(le32(w[offRamdiskSize:]))
+				if want := uint64(31<<20-size) &^ 4095; n != uint64(size) || at != want {
+					t.Errorf("initrd at %#x+%#x, want %#x+%#x", at, n, want, size)
+				}
+				if at < kernelEnd {
+					t.Errorf("initrd at %#x is over the kernel's end %#x", at, kernelEnd)
+				}
+				got, err := mem.Window(guestmem.GPA(at), n)
+				if err != nil || !bytes.Equal(got, data) {
+					t.Errorf("initrd differs in RAM (%v)", err)
+				}
+			})
+		}
+	}
+}
+
+func TestInitrdPlace(t *testing.T) {
+	const mib = 1 << 20
+	f, err := os.Create(t.TempDir() + "/initrd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	kernel := guestmem.Range{GPA: 16 * mib, SizeBytes: 32 * mib}
+	for _, c := range []struct {
+		name string
+		ram  []guestmem.Range
+		last uint64
+		size int64
+		want uint64 // 0: it does not fit
+	}{
+		{"top of RAM", []guestmem.Range{{SizeBytes: 256 * mib}}, defaultInitrdMax, mib, 255 * mib},
+		{"initrd_addr_max", []guestmem.Range{{SizeBytes: 3 << 30}}, defaultInitrdMax, mib, 2<<30 - mib},
+		{"never above 4 GiB", []guestmem.Range{{SizeBytes: 3 << 30}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, 1<<64 - 1, mib, 3<<30 - mib},
+		{"exactly what is free", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16 * mib, 48 * mib},
+		{"a byte too much", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16*mib + 1, 0},
+		{"over the kernel", []guestmem.Range{{SizeBytes: 48 * mib}}, defaultInitrdMax, 1, 0},
+		{"only above 4 GiB", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 1, 0},
+		{"initrd_addr_max in the kernel", []guestmem.Range{{SizeBytes: 256 * mib}}, 32 * mib, 1, 0},
+		{"larger than all RAM", []guestmem.Range{{SizeBytes: 256 * mib}}, defaultInitrdMax, 1 << 40, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := f.Truncate(c.size); err != nil {
+				t.Fatal(err)
+			}
+			m, err := E820(c.ram, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := placeInitrd(m, kernel, f, c.last)
+			if (err != nil) != (c.want == 0) || uint64(got.GPA) != c.want {
+				t.Errorf("placed at %#x (%v), want %#x", uint64(got.GPA), err, c.want)
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
+	path := writeFile(t, testBzImage{payload: pack(t, "zstd", soundELF().bytes())}.bytes())
+	low := soundELF()
+	low.segments = append(low.segments, testSegment{gpa: 0x9f000, data: noise(8192, 7)})
+	over := soundELF()
+	over.segments = append(over.segments, testSegment{gpa: 0x8000, data: noise(16, 8)})
+	empty, err := os.Open(writeFile(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer empty.Close()
+	dir, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for _, c := range []struct {
+		name string
+		path string
+		ram  uint64
+		p    Params
+		want string
+	}{
+		{"command line too long", path, 64 << 20, Params{Cmdline: strings.Repeat("x", 101)}, "command line of 101 bytes: this kernel takes 100"},
+		{"NUL", path, 64 << 20, Params{Cmdline: "a\x00b"}, `command line: byte 1 is '\x00'`},
+		{"newline", path, 64 << 20, Params{Cmdline: "a\n"}, `command line: byte 1 is '\n'`},
+		{"little RAM", path, 16 << 20, Params{}, "bytes at 0x1000000: not free RAM"},
+		{"tiny RAM", path, 4096, Params{}, "boot structures at 0x1000"},
+		{"reserved over the kernel", path, 64 << 20, Params{Reserved: []E820Entry{{0x1011000, 1, Reserved}}}, "bytes at 0x1010123: not free RAM"},
+		{"reserved over the boot structures", path, 64 << 20, Params{Reserved: []E820Entry{{0x2000, 1, ACPIData}}}, "boot structures"},
+		{"reserved ranges overlap", path, 64 << 20, Params{Reserved: []E820Entry{{0x2000, 2, ACPIData}, {0x2001, 1, Reserved}}}, "overlap"},
+		{"segment in the hole", writeFile(t, low.bytes()), 64 << 20, Params{}, "bytes at 0x9f000: not free RAM"},
+		{"segment over the boot structures", writeFile(t, over.bytes()), 64 << 20, Params{}, "bytes at 0x8000: not free RAM"},
+		{"empty initrd", path, 64 << 20, Params{Initrd: empty}, "empty file"},
+		{"folder as initrd", path, 64 << 20, Params{Initrd: dir}, "not a regular file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := mustOpen(t, c.path, Options{})
+			_, err := k.Load(newMemory(t, c.ram), c.p)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), c.path) {
+				t.Errorf("error %q does not name the image", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,257 @@
+package boot
+
+import (
+	"encoding/binary"
+	"reflect"
+	"testing"
+
+	"minivmm/devices/guestmem"
+)
+
+func le16(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
+func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+func le64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+
+func TestLayoutIsLowAlignedAndDisjoint(t *testing.T) {
+	l := LowLayout()
+	areas := []struct {
+		name string
+		gpa  guestmem.GPA
+		size uint64
+	}{
+		{"GDT", l.GDT, uint64(len(gdt()))},
+		{"zero page", l.ZeroPage, zeroPageSize},
+		{"start_info", l.StartInfo, startInfoPageBytes},
+		{"command line", l.Cmdline, l.CmdlineRoom},
+		{"page tables", l.PageTables, identityMapSize},
+	}
+	end := guestmem.GPA(4096) // page 0 stays free
+	for _, a := range areas {
+		if a.gpa < end {
+			t.Errorf("%s at %#x overlaps what ends at %#x", a.name, uint64(a.gpa), uint64(end))
+		}
+		if a.gpa%4096 != 0 {
+			t.Errorf("%s at %#x is not page aligned", a.name, uint64(a.gpa))
+		}
+		end = a.gpa + guestmem.GPA(a.size)
+	}
+	if end != l.End || l.End > 64<<10 {
+		t.Errorf("structures end at %#x, layout says %#x, want at most 64 KiB", uint64(end), uint64(l.End))
+	}
+}
+
+func TestE820(t *testing.T) {
+	const mib = 1 << 20
+	ram := func(gpa, size uint64) guestmem.Range {
+		return guestmem.Range{GPA: guestmem.GPA(gpa), SizeBytes: size}
+	}
+	for _, c := range []struct {
+		name     string
+		ram      []guestmem.Range
+		reserved []E820Entry
+		want     []E820Entry
+	}{
+		{"the hole is not RAM", []guestmem.Range{ram(0, 2*mib)}, nil,
+			[]E820Entry{{0, 0xa0000, RAM}, {mib, mib, RAM}}},
+		{"RAM ends in the hole", []guestmem.Range{ram(0, 0xb0000)}, nil,
+			[]E820Entry{{0, 0xa0000, RAM}}},
+		{"reserved at both ends and outside", []guestmem.Range{ram(0, 3*mib)},
+			[]E820Entry{{0xe0000000, mib, Reserved}, {0, 4096, Reserved}, {0x9f000, 0x1000, ACPIData}, {3*mib - 4096, 8192, Reserved}},
+			[]E820Entry{{0, 4096, Reserved}, {4096, 0x9e000, RAM}, {0x9f000, 0x1000, ACPIData}, {mib, 2*mib - 4096, RAM}, {3*mib - 4096, 8192, Reserved}, {0xe0000000, mib, Reserved}}},
+		{"reserved in the hole is listed", []guestmem.Range{ram(0, 2*mib)}, []E820Entry{{0xe0000, 0x10000, ACPIData}},
+			[]E820Entry{{0, 0xa0000, RAM}, {0xe0000, 0x10000, ACPIData}, {mib, mib, RAM}}},
+		{"neighbours merge", []guestmem.Range{ram(mib, mib), ram(2*mib, mib)}, []E820Entry{{4 * mib, mib, Reserved}, {5 * mib, mib, Reserved}},
+			[]E820Entry{{mib, 2 * mib, RAM}, {4 * mib, 2 * mib, Reserved}}},
+		{"all of it reserved", []guestmem.Range{ram(mib, mib)}, []E820Entry{{0, 4 * mib, Reserved}},
+			[]E820Entry{{0, 4 * mib, Reserved}}},
+		{"above 4 GiB", []guestmem.Range{ram(mib, mib), ram(1<<32, 1<<30)}, nil,
+			[]E820Entry{{mib, mib, RAM}, {1 << 32, 1 << 30, RAM}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := E820(c.ram, c.reserved)
+			if err != nil || !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %#x (%v)\nwant %#x", got, err, c.want)
+			}
+		})
+	}
+	for name, reserved := range map[string][]E820Entry{
+		"empty": {{mib, 0, Reserved}},
+		"wraps": {{1<<64 - 4096, 8192, Reserved}},
+	} {
+		if got, err := E820(nil, reserved); err == nil {
+			t.Errorf("%s range: no error, map %#x", name, got)
+		}
+	}
+	var many []E820Entry
+	for i := range maxE820 + 1 {
+		many = append(many, E820Entry{guestmem.GPA(i * 8192), 4096, Reserved})
+	}
+	if _, err := E820(nil, many); err == nil {
+		t.Error("129 ranges: no error")
+	}
+	if _, err := E820(nil, many[:maxE820]); err != nil {
+		t.Errorf("128 ranges: %v", err)
+	}
+}
+
+func TestZeroPageFieldsAreWhereBootparamHasThem(t *testing.T) {
+	header := make([]byte, offHdrMin-offHdr)
+	for i := range header {
+		header[i] = 0xee
+	}
+	b, err := ZeroPage(ZeroPageParams{
+		Header: header, RSDP: 0x1122334455, Cmdline: 0x4000,
+		Initrd: guestmem.Range{GPA: 0x7fff0000, SizeBytes: 0x12345},
+		E820:   []E820Entry{{0, 0xa0000, RAM}, {0x100000, 1 << 33, Reserved}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct {
+		field string
+		off   int
+		size  int
+		want  uint64
+	}{
+		{"acpi_rsdp_addr", 0x070, 8, 0x1122334455},
+		{"ext_ramdisk_image", 0x0c0, 4, 0},
+		{"ext_ramdisk_size", 0x0c4, 4, 0},
+		{"ext_cmd_line_ptr", 0x0c8, 4, 0},
+		{"e820_entries", 0x1e8, 1, 2},
+		{"sentinel", 0x1ef, 1, 0},
+		{"hdr.setup_sects", 0x1f1, 1, 0xee},
+		{"hdr.type_of_loader", 0x210, 1, 0xff},
+		{"hdr.loadflags", 0x211, 1, 1},
+		{"hdr.ramdisk_image", 0x218, 4, 0x7fff0000},
+		{"hdr.ramdisk_size", 0x21c, 4, 0x12345},
+		{"hdr.cmd_line_ptr", 0x228, 4, 0x4000},
+		{"hdr.initrd_addr_max", 0x22c, 4, 0xeeeeeeee},
+		{"hdr.xloadflags", 0x236, 2, 0xeeee},
+		{"hdr.setup_data", 0x250, 8, 0},
+		{"hdr.pref_address", 0x258, 8, 0xeeeeeeeeeeeeeeee},
+		{"hdr.init_size", 0x260, 4, 0xeeeeeeee},
+		{"what follows hdr", 0x264, 4, 0},
+		{"e820_table[0].addr", 0x2d0, 8, 0},
+		{"e820_table[0].size", 0x2d8, 8, 0xa0000},
+		{"e820_table[0].type", 0x2e0, 4, 1},
+		{"e820_table[1].addr", 0x2e4, 8, 0x100000},
+		{"e820_table[1].size", 0x2ec, 8, 1 << 33},
+		{"e820_table[1].type", 0x2f4, 4, 2},
+		{"e820_table[2]", 0x2f8, 8, 0},
+	} {
+		var got uint64
+		for i := f.size - 1; i >= 0; i-- {
+			got = got<<8 | uint64(b[f.off+i])
+		}
+		if got != f.want {
+			t.Errorf("%s at %#x is %#x, want %#x", f.field, f.off, got, f.want)
+		}
+	}
+
+	plain, err := ZeroPage(ZeroPageParams{Cmdline: 0x4000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if le16(plain[0x1fe:]) != 0xaa55 || string(plain[0x202:0x206]) != "HdrS" || le16(plain[0x206:]) != 0x20f || le32(plain[0x21c:]) != 0 {
+		t.Errorf("header made for a vmlinux: % x", plain[0x1f1:0x264])
+	}
+
+	for name, p := range map[string]ZeroPageParams{
+		"129 ranges":         {E820: make([]E820Entry, 129)},
+		"header too long":    {Header: make([]byte, offHdrMax-offHdr+1)},
+		"command line high":  {Cmdline: 1 << 32},
+		"initrd high":        {Initrd: guestmem.Range{GPA: 1 << 32, SizeBytes: 1}},
+		"initrd over 4 GiB":  {Initrd: guestmem.Range{GPA: 1<<32 - 4096, SizeBytes: 4097}},
+		"initrd wraps":       {Initrd: guestmem.Range{GPA: 4096, SizeBytes: 1<<64 - 1}},
+		"initrd huge at all": {Initrd: guestmem.Range{GPA: 0, SizeBytes: 1 << 40}},
+	} {
+		if _, err := ZeroPage(p); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestStartInfoFieldsAreWhereXenHasThem(t *testing.T) {
+	const gpa = 0x3000
+	m := []E820Entry{{0, 0xa0000, RAM}, {0xe0000, 0x1000, ACPIData}}
+	b, err := StartInfo(gpa, StartInfoParams{RSDP: 0xe0000, E820: m, Cmdline: 0x4000, Initrd: guestmem.Range{GPA: 0x7000000, SizeBytes: 99}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct {
+		field string
+		off   int
+		want  uint64
+	}{
+		{"magic, version", 0, 0x336ec578 | 1<<32},
+		{"flags, nr_modules", 8, 1 << 32},
+		{"modlist_paddr", 16, gpa + 56},
+		{"cmdline_paddr", 24, 0x4000},
+		{"rsdp_paddr", 32, 0xe0000},
+		{"memmap_paddr", 40, gpa + 56 + 32},
+		{"memmap_entries", 48, 2},
+		{"module paddr", 56, 0x7000000},
+		{"module size", 64, 99},
+		{"module cmdline_paddr", 72, 0},
+		{"memmap[0].addr", 88, 0},
+		{"memmap[0].size", 96, 0xa0000},
+		{"memmap[0].type", 104, 1},
+		{"memmap[1].addr", 112, 0xe0000},
+		{"memmap[1].type", 128, 3},
+	} {
+		if got := le64(b[f.off:]); got != f.want {
+			t.Errorf("%s at %d is %#x, want %#x", f.field, f.off, got, f.want)
+		}
+	}
+	if b, err = StartInfo(gpa, StartInfoParams{E820: make([]E820Entry, maxE820)}); err != nil || len(b) > startInfoPageBytes || le32(b[12:]) != 0 || le64(b[16:]) != 0 {
+		t.Errorf("full map without module: %d bytes, error %v", len(b), err)
+	}
+	if _, err = StartInfo(gpa, StartInfoParams{E820: make([]E820Entry, maxE820+1)}); err == nil {
+		t.Error("129 ranges: no error")
+	}
+}
+
+func TestIdentityMapTranslatesEveryAddressToItself(t *testing.T) {
+	const gpa = 0x8000
+	b := IdentityMap(gpa)
+	entry := func(table uint64, index uint64) uint64 { return le64(b[table-gpa+8*index:]) }
+	for _, va := range []uint64{0, 0x1000, 0x2000, 0x8000, 0x1000000, 0x3fffffff, 0x40000000, 0xfee00000, 0xffffffff} {
+		e := entry(gpa, va>>39&511)
+		e = entry(e&^4095, va>>30&511)
+		e = entry(e&^4095, va>>21&511)
+		if e&0x83 != 0x83 {
+			t.Fatalf("page directory entry for %#x is %#x, want a present, writable 2 MiB page", va, e)
+		}
+		if pa := e&^(1<<21-1) | va&(1<<21-1); pa != va {
+			t.Errorf("%#x is mapped to %#x", va, pa)
+		}
+	}
+	for i, e := range []uint64{entry(gpa, 1), entry(gpa+4096, 4)} {
+		if e != 0 {
+			t.Errorf("entry behind 4 GiB in table %d is %#x, want 0", i, e)
+		}
+	}
+}
+
+func TestDescriptorsAreTheKnownOnes(t *testing.T) {
+	// As any x86 kernel's GDT spells them, accessed bit set.
+	for name, c := range map[string]struct {
+		s    Segment
+		want uint64
+	}{
+		"64-bit code": {code64(), 0x00af9b000000ffff},
+		"32-bit code": {code32(), 0x00cf9b000000ffff},
+		"data":        {flatData(), 0x00cf93000000ffff},
+		"busy TSS":    {task(), 0x00008b0000000067},
+		"with base":   {Segment{Base: 0x12345678, Limit: 0xabcde, Type: 3, S: true}, 0x120a93345678bcde},
+	} {
+		if got := c.s.descriptor(); got != c.want {
+			t.Errorf("%s: %#016x, want %#016x", name, got, c.want)
+		}
+	}
+	e := linux64Entry(LowLayout(), 0x1000000)
+	b := e.gdtBytes()
+	if int(e.GDTLimit) != len(b)-1 || le64(b) != 0 || le64(b[0x10:]) != code64().descriptor() || le64(b[0x18:]) != flatData().descriptor() {
+		t.Errorf("GDT % x, limit %#x", b, e.GDTLimit)
+	}
+}
