@@ -167,5 +167,5 @@ func oneOf[T ~string](v *T, b []byte, choices ...T) error {
 		}
 		words[i] = string(c)
 	}
-	return fmt.Errorf("%s is none of %s%s", quote(string(b)), list(words), didYouMean(string(b), words))
+	return fmt.Errorf("%s is none of %s%s", quote(string(b)), list(words), DidYouMean(string(b), words))
 }

@@ -253,7 +253,7 @@ func hint(k string, p path, keys []string) string {
 	if ours, ok := otherName(lower); ok && slices.Contains(keys, ours) {
 		return fmt.Sprintf("; did you mean %q?", ours)
 	}
-	if near := didYouMean(k, keys); near != "" {
+	if near := DidYouMean(k, keys); near != "" {
 		return near
 	}
 	if where := home(lower, p); where != "" {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// didYouMean is `; did you mean "x"?` for the choice nearest to word, or nothing when none is near.
-func didYouMean(word string, choices []string) string {
+// DidYouMean is `; did you mean "x"?` for the choice nearest to word, or nothing when none is near.
+func DidYouMean(word string, choices []string) string {
 	if len(word) > 40 {
 		return ""
 	}
