@@ -1,0 +1,88 @@
+package lio
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// DefaultRoot is where configfs shows LIO.
+const DefaultRoot = "/sys/kernel/config/target"
+
+// fileSystem is what is done to configfs. The tests have one of plain files
+// that behaves like it.
+type fileSystem interface {
+	// mkdir makes a configfs object.
+	mkdir(path string) error
+	// write stores an attribute with one write(2). The attribute exists.
+	write(path, value string) error
+	// link makes a symbolic link to an object.
+	link(object, path string) error
+	// remove removes a link or an object.
+	remove(path string) error
+}
+
+// kernelFS is configfs itself. os retries what a signal interrupts, which
+// mkdir of a backstore can be.
+type kernelFS struct{}
+
+func (kernelFS) mkdir(path string) error { return os.Mkdir(path, 0o755) }
+
+func (kernelFS) write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	f.Close()
+	return err
+}
+
+func (kernelFS) link(object, path string) error { return os.Symlink(object, path) }
+
+func (kernelFS) remove(path string) error { return os.Remove(path) }
+
+// tree is LIO's part of a configfs.
+type tree struct {
+	root string
+	fs   fileSystem
+}
+
+func newTree(root string) tree {
+	if root == "" {
+		root = DefaultRoot
+	}
+	return tree{root: root, fs: kernelFS{}}
+}
+
+func (t tree) path(elem ...string) string {
+	return filepath.Join(append([]string{t.root}, elem...)...)
+}
+
+// list returns the names in a folder that begin with prefix. A folder that is
+// missing is empty.
+func list(dir, prefix string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// links returns the paths of the symbolic links in an object's folder.
+func links(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	var paths []string
+	for _, e := range entries {
+		if e.Type()&os.ModeSymlink != 0 {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths, err
+}

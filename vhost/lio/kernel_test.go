@@ -1,0 +1,352 @@
+package lio
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vhost"
+)
+
+// needLIO skips the test if there is no vhost-scsi with LIO, unless
+// MINIVMM_REQUIRE, a list with commas, asks for it: then it fails. It returns
+// a folder whose file system takes O_DIRECT.
+func needLIO(t *testing.T) {
+	t.Helper()
+	s, err := vhost.OpenScsi()
+	if err == nil {
+		s.Close()
+		_, err = os.Stat(filepath.Dir(DefaultRoot))
+	}
+	if err == nil && os.Getuid() != 0 {
+		err = errors.New("not root")
+	}
+	if err == nil {
+		return
+	}
+	if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), "vhost-scsi") {
+		t.Fatalf("vhost-scsi is required: %v", err)
+	}
+	t.Skipf("needs vhost-scsi: %v", err)
+}
+
+func create(t *testing.T, c Config) *Target {
+	t.Helper()
+	tg, err := Create("", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tg.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tg
+}
+
+// guest is a driver of vhost-scsi, as far as to send one request at a time.
+type guest struct {
+	t    *testing.T
+	dev  *vhost.Scsi
+	mem  []byte
+	ring vhost.Vring
+	next uint16
+}
+
+const (
+	guestGPA  = 0x100000
+	guestRing = 2 // of three, each in a page of its own: desc, avail, used
+	offAvail  = 0x400
+	offUsed   = 0x800
+	offReq    = 0x4000 // after the rings' pages: request, response, data
+	offResp   = 0x4100
+	offData   = 0x5000
+	guestSize = 0x10000
+)
+
+func newGuest(t *testing.T, wwpn string) *guest {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	dev, err := vhost.OpenScsi()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := unix.Mmap(-1, 0, guestSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{t: t, dev: dev, mem: mem}
+	t.Cleanup(func() { g.dev.Close(); unix.Munmap(mem) })
+	if _, err := dev.SetOwnerHere(); err != nil {
+		t.Fatal(err)
+	}
+	base := reflect.ValueOf(mem).Pointer()
+	setup := vhost.Setup{
+		Features: 1 << 32,
+		Memory:   []vhost.MemoryRegion{{GPA: guestGPA, SizeBytes: guestSize, HVA: base}},
+	}
+	for i := range uint32(3) {
+		page := base + uintptr(i)*0x1000
+		ring := vhost.Vring{Index: i, Num: 16, Desc: page, Avail: page + offAvail, Used: page + offUsed, Kick: -1, Call: -1, Err: -1}
+		if i == guestRing {
+			for _, fd := range []*int{&ring.Kick, &ring.Call} {
+				if *fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { unix.Close(*fd) })
+			}
+			g.ring = ring
+		}
+		setup.Vrings = append(setup.Vrings, ring)
+	}
+	if err := dev.Start(setup, wwpn); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// request puts a SCSI command in the ring, without telling the device. It
+// writes data to the device, or has room for what it reads.
+func (g *guest) request(lun int, cdb []byte, write bool, data []byte) {
+	le := binary.LittleEndian
+	clear(g.mem[offReq : offReq+51])
+	clear(g.mem[offResp : offResp+108])
+	copy(g.mem[offReq:], []byte{1, TargetID, 0x40 | byte(lun>>8), byte(lun)})
+	copy(g.mem[offReq+19:], cdb)
+	g.mem[offResp+11] = 0xff // a response code that nobody gives
+	copy(g.mem[offData:], data)
+
+	const flagNext, flagWrite = 1, 2
+	type part struct{ off, n, flags int }
+	parts := []part{{offReq, 51, 0}, {offResp, 108, flagWrite}}
+	if write {
+		parts = []part{{offReq, 51, 0}, {offData, len(data), 0}, {offResp, 108, flagWrite}}
+	} else if len(data) > 0 {
+		parts = append(parts, part{offData, len(data), flagWrite})
+	}
+	page := g.mem[guestRing*0x1000:]
+	for i, p := range parts {
+		d := page[16*i:]
+		flags := p.flags
+		if i < len(parts)-1 {
+			flags |= flagNext
+		}
+		le.PutUint64(d, uint64(guestGPA+p.off))
+		le.PutUint32(d[8:], uint32(p.n))
+		le.PutUint16(d[12:], uint16(flags))
+		le.PutUint16(d[14:], uint16(i+1))
+	}
+	le.PutUint16(page[offAvail+4+2*int(g.next%16):], 0)
+	g.next++
+	le.PutUint16(page[offAvail+2:], g.next)
+}
+
+func (g *guest) kick() {
+	if _, err := unix.Write(g.ring.Kick, binary.NativeEndian.AppendUint64(nil, 1)); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// wait waits for the answer to the request and returns its SCSI status and
+// sense key.
+func (g *guest) wait() (status, key byte) {
+	g.t.Helper()
+	used := g.mem[guestRing*0x1000+offUsed+2:]
+	for deadline := time.Now().Add(20 * time.Second); binary.LittleEndian.Uint16(used) != g.next; {
+		if time.Now().After(deadline) {
+			g.t.Fatal("no answer within 20 s")
+		}
+		fds := []unix.PollFd{{Fd: int32(g.ring.Call), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(fds, 1000); n > 0 {
+			unix.Read(g.ring.Call, make([]byte, 8))
+		}
+	}
+	resp := g.mem[offResp:]
+	if resp[11] != 0 {
+		g.t.Fatalf("virtio response %d", resp[11])
+	}
+	return resp[10], resp[12+2] & 0xf
+}
+
+// do sends a command and waits for it. A unit attention, which a new initiator
+// gets once, is taken and the command repeated.
+func (g *guest) do(lun int, cdb []byte, write bool, data []byte) (status, key byte) {
+	g.t.Helper()
+	const unitAttention = 6
+	for range 5 {
+		g.request(lun, cdb, write, data)
+		g.kick()
+		if status, key = g.wait(); status == 0 || key != unitAttention {
+			break
+		}
+	}
+	return status, key
+}
+
+var (
+	read10  = []byte{0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0} // block 0
+	write10 = []byte{0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0}
+)
+
+func TestDisksOfATargetServeRequests(t *testing.T) {
+	needLIO(t)
+	for _, cache := range []Cache{Writeback, Writethrough} {
+		t.Run(string(cache), func(t *testing.T) {
+			rw, ro := newImage(t, "a,b \n"+strings.Repeat("x", 200)), newImage(t, "ro.img")
+			tg := create(t, Config{Name: "test", LUNs: []LUN{
+				{Path: rw, Serial: "A1B2C3", Cache: cache},
+				{Path: ro, ReadOnly: true, Cache: cache},
+			}})
+			g := newGuest(t, tg.WWPN())
+
+			page := make([]byte, 64)
+			if status, _ := g.do(0, []byte{0x12, 1, 0x80, 0, byte(len(page)), 0}, false, page); status != 0 {
+				t.Errorf("INQUIRY: status %#x", status)
+			}
+			if got := string(g.mem[offData+4:][:6]); got != "A1B2C3" {
+				t.Errorf("serial %q", got)
+			}
+			if status, _ := g.do(0, []byte{0x12, 0, 0, 0, byte(len(page)), 0}, false, page); status != 0 {
+				t.Errorf("INQUIRY: status %#x", status)
+			}
+			if got := string(g.mem[offData+16:][:16]); got != "minivmm disk    " {
+				t.Errorf("product %q", got)
+			}
+
+			block := bytes.Repeat([]byte("data"), 128)
+			if status, key := g.do(0, write10, true, block); status != 0 {
+				t.Errorf("WRITE: status %#x, sense key %d", status, key)
+			}
+			if got, err := os.ReadFile(rw); err != nil || !bytes.Equal(got[:512], block) {
+				t.Errorf("the file has %q, %v", got[:8], err)
+			}
+			if status, _ := g.do(0, read10, false, make([]byte, 512)); status != 0 || !bytes.Equal(g.mem[offData:][:512], block) {
+				t.Errorf("READ: status %#x, data %q", status, g.mem[offData:][:8])
+			}
+			const dataProtect = 7
+			if status, key := g.do(1, write10, true, block); status != 2 || key != dataProtect {
+				t.Errorf("WRITE to the read-only disk: status %#x, sense key %d; want 0x2, %d", status, key, dataProtect)
+			}
+			if status, _ := g.do(1, read10, false, make([]byte, 512)); status != 0 {
+				t.Errorf("READ of the read-only disk: status %#x", status)
+			}
+
+			// what came before a start is found by it
+			if err := g.dev.Stop(tg.WWPN(), []vhost.Vring{g.ring}); err != nil {
+				t.Fatal(err)
+			}
+			g.request(0, read10, false, make([]byte, 512))
+			g.kick()
+			base, err := g.dev.GetVringBase(guestRing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.ring.Base = base
+			page0 := reflect.ValueOf(g.mem).Pointer()
+			err = g.dev.Start(vhost.Setup{
+				Features: 1 << 32,
+				Memory:   []vhost.MemoryRegion{{GPA: guestGPA, SizeBytes: guestSize, HVA: page0}},
+				Vrings:   []vhost.Vring{g.ring},
+			}, tg.WWPN())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status, key := g.wait(); status != 0 && key != 6 {
+				t.Errorf("READ from before the start: status %#x, key %d", status, key)
+			}
+		})
+	}
+}
+
+func TestAttributesArrive(t *testing.T) {
+	needLIO(t)
+	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a"), Cache: None, BlockSize: 4096}}})
+	dirs, err := filepath.Glob(filepath.Join(DefaultRoot, "core", tg.id.hbaOf(pluginFile), tg.id.String()+".0.*"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("%v, %v", dirs, err)
+	}
+	for name, want := range map[string]string{
+		"emulate_3pc": "0", "emulate_pr": "0", "emulate_caw": "0", "is_nonrot": "1", "block_size": "4096",
+		"emulate_tpu": "1", "emulate_write_cache": "1", "submit_type": "1",
+	} {
+		b, err := os.ReadFile(filepath.Join(dirs[0], "attrib", name))
+		if name == "submit_type" && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if got := strings.TrimSpace(string(b)); err != nil || got != want {
+			t.Errorf("%s is %q, %v; want %q", name, got, err, want)
+		}
+	}
+}
+
+func TestBlockDeviceIsADisk(t *testing.T) {
+	needLIO(t)
+	loop, err := exec.Command("losetup", "--find", "--show", newImage(t, "a")).CombinedOutput()
+	if err != nil {
+		t.Skipf("no loop device: %v: %s", err, loop)
+	}
+	path := strings.TrimSpace(string(loop))
+	t.Cleanup(func() { exec.Command("losetup", "--detach", path).Run() })
+	for _, readOnly := range []bool{false, true} {
+		tg, err := Create("", Config{LUNs: []LUN{{Path: path, ReadOnly: readOnly}}})
+		if err != nil {
+			t.Fatalf("read-only %v: %v", readOnly, err)
+		}
+		if err := tg.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestEndpointHoldsTheTarget(t *testing.T) {
+	needLIO(t)
+	pid, end := mortal(t)
+	tg := create(t, Config{PID: pid, LUNs: []LUN{{Path: newImage(t, "a")}}})
+	g := newGuest(t, tg.WWPN())
+	end()
+	removed, err := Recover("")
+	if !errors.Is(err, unix.EBUSY) || slices.Contains(removed, tg.WWPN()) {
+		t.Errorf("recovery while a device has the endpoint: %v, %v; want EBUSY", removed, err)
+	}
+	g.dev.Close()
+	if err := tg.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRecoverOnTheKernel(t *testing.T) {
+	needLIO(t)
+	pid, end := mortal(t)
+	live := create(t, Config{LUNs: []LUN{{Path: newImage(t, "live")}}})
+	left := create(t, Config{PID: pid, LUNs: []LUN{{Path: newImage(t, "left"), ReadOnly: true}, {Path: newImage(t, "b")}}})
+	if removed, err := Recover(""); err != nil || len(removed) > 0 {
+		t.Errorf("with live owners: removed %q, %v", removed, err)
+	}
+	end()
+	removed, err := Recover("")
+	if err != nil || !reflect.DeepEqual(removed, []string{left.WWPN()}) {
+		t.Errorf("removed %q, %v; want %s", removed, err, left.WWPN())
+	}
+	for name, want := range map[string]bool{
+		filepath.Join("vhost", left.WWPN()):        false,
+		filepath.Join("vhost", live.WWPN()):        true,
+		fmt.Sprintf("core/fileio_%d", hbaBase+pid): false,
+	} {
+		if _, err := os.Stat(filepath.Join(DefaultRoot, name)); (err == nil) != want {
+			t.Errorf("%s: %v, want existence %v", name, err, want)
+		}
+	}
+}

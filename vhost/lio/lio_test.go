@@ -1,0 +1,414 @@
+package lio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newImage makes a file of a size that can be a disk.
+func newImage(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// mortal starts a process that can own targets, and returns its pid and what
+// ends it.
+func mortal(t *testing.T) (pid int, end func()) {
+	t.Helper()
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = func() {
+		in.Close()
+		cmd.Wait()
+	}
+	t.Cleanup(end)
+	return cmd.Process.Pid, end
+}
+
+func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
+	f, tr := newFake(t)
+	rw, ro := newImage(t, "a,b=\n"+strings.Repeat("x", 200)), newImage(t, "ro.img")
+	tg, err := tr.create(Config{Name: "web server/1", LUNs: []LUN{
+		{Path: rw, Serial: "S1", Cache: None, BlockSize: 4096},
+		{Path: ro, ReadOnly: true, Product: "installer", SubmitType: SubmitQueue},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := findOwner(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := identity{own, 0}
+	if want := "naa." + id.String(); tg.WWPN() != want {
+		t.Errorf("wwpn %q, want %q", tg.WWPN(), want)
+	}
+	core := fmt.Sprintf("core/fileio_%d/%s", hbaBase+os.Getpid(), id)
+	tpg := "vhost/" + tg.WWPN() + "/tpgt_0"
+	guest := tg.WWPN() + ".guest"
+	rwFD, roFD := tg.images[0].f.Fd(), tg.images[1].f.Fd()
+	want := []string{
+		core + ".0.web_server_1/control <- " + fmt.Sprintf("fd_dev_name=/proc/self/fd/%d,fd_dev_size=1048576,fd_async_io=1", rwFD),
+		core + ".0.web_server_1/enable <- 1",
+		core + ".0.web_server_1/attrib/emulate_3pc <- 0",
+		core + ".0.web_server_1/attrib/emulate_caw <- 0",
+		core + ".0.web_server_1/attrib/emulate_pr <- 0",
+		core + ".0.web_server_1/attrib/is_nonrot <- 1",
+		core + ".0.web_server_1/attrib/submit_type <- 1",
+		core + ".0.web_server_1/wwn/vpd_unit_serial <- S1",
+		core + ".0.web_server_1/wwn/product_id <- minivmm disk",
+		core + ".0.web_server_1/attrib/block_size <- 4096",
+		core + ".0.web_server_1/attrib/emulate_tpu <- 1",
+		core + ".0.web_server_1/attrib/emulate_write_cache <- 1",
+		tpg + "/lun/lun_0/backstore -> " + core + ".0.web_server_1",
+		core + ".1.web_server_1/control <- " + fmt.Sprintf("fd_dev_name=/proc/self/fd/%d,fd_dev_size=1048576,fd_buffered_io=1", roFD),
+		core + ".1.web_server_1/udev_path <- " + ro,
+		core + ".1.web_server_1/enable <- 1",
+		core + ".1.web_server_1/attrib/emulate_3pc <- 0",
+		core + ".1.web_server_1/attrib/emulate_caw <- 0",
+		core + ".1.web_server_1/attrib/emulate_pr <- 0",
+		core + ".1.web_server_1/attrib/is_nonrot <- 1",
+		core + ".1.web_server_1/attrib/submit_type <- 2",
+		core + ".1.web_server_1/wwn/vpd_unit_serial <- " + pathSerial(ro),
+		core + ".1.web_server_1/wwn/product_id <- installer",
+		tpg + "/lun/lun_1/backstore -> " + core + ".1.web_server_1",
+		tpg + "/acls/" + guest + "/lun_0/lun -> " + tpg + "/lun/lun_0",
+		tpg + "/acls/" + guest + "/lun_0/write_protect <- 0",
+		tpg + "/acls/" + guest + "/lun_1/lun -> " + tpg + "/lun/lun_1",
+		tpg + "/acls/" + guest + "/lun_1/write_protect <- 1",
+		tpg + "/nexus <- " + guest,
+	}
+	for i := range max(len(want), len(f.log)) {
+		var g, w string
+		if i < len(f.log) {
+			g = f.log[i]
+		}
+		if i < len(want) {
+			w = want[i]
+		}
+		if g != w {
+			t.Errorf("step %d:\ngot  %q\nwant %q", i, g, w)
+		}
+	}
+	if err := tg.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if left := f.objectsLeft(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if err := tg.Remove(); err != nil {
+		t.Errorf("second Remove: %v", err)
+	}
+}
+
+func TestOldKernelHasNoSubmitType(t *testing.T) {
+	f, tr := newFake(t)
+	f.old = true
+	tg, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tg.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFailureAtAnyStepLeavesNothing(t *testing.T) {
+	image := newImage(t, "a")
+	steps := 0
+	for n := 1; ; n++ {
+		f, tr := newFake(t)
+		f.left = n
+		tg, err := tr.create(Config{LUNs: []LUN{{Path: image, ReadOnly: true}}})
+		if err == nil {
+			tg.Remove()
+			steps = n
+			break
+		}
+		if !errors.Is(err, errInjected) {
+			t.Errorf("step %d: %v", n, err)
+		}
+		if left := f.objectsLeft(); len(left) > 0 {
+			t.Errorf("failure at step %d leaves %q", n, left)
+		}
+	}
+	if steps < 20 {
+		t.Errorf("only %d steps", steps)
+	}
+}
+
+func TestRecoverAfterACrashAtAnyStep(t *testing.T) {
+	image := newImage(t, "a")
+	for n := 1; ; n++ {
+		f, tr := newFake(t)
+		pid, end := mortal(t)
+		f.left = n
+		tr.fs = crashing{f}
+		_, err := tr.create(Config{PID: pid, LUNs: []LUN{{Path: image, ReadOnly: true}}})
+		done := err == nil // the crash comes later: everything is there
+		tr.fs, f.left, f.crashed = f, 0, false
+		if _, err := tr.recover(); err != nil {
+			t.Fatalf("step %d: while the owner lives: %v", n, err)
+		}
+		if done && len(f.objectsLeft()) == 0 {
+			t.Fatal("removed the target of a live owner")
+		}
+		end()
+		removed, err := tr.recover()
+		if err != nil {
+			t.Errorf("step %d: %v", n, err)
+		}
+		if left := f.objectsLeft(); len(left) > 0 {
+			t.Errorf("crash at step %d leaves %q", n, left)
+		}
+		if again, err := tr.recover(); err != nil || len(again) > 0 {
+			t.Errorf("step %d: again removed %q, %v", n, again, err)
+		}
+		if done {
+			if len(removed) != 1 || !strings.HasPrefix(removed[0], fmt.Sprintf("naa.minivmm.%d.", pid)) {
+				t.Errorf("removed %q", removed)
+			}
+			return
+		}
+	}
+}
+
+// crashing is a fakeFS on which nothing works after the first failure.
+type crashing struct{ *fakeFS }
+
+func (c crashing) after(err error) error {
+	if errors.Is(err, errInjected) {
+		c.crashed = true
+	}
+	return err
+}
+
+func (c crashing) mkdir(path string) error        { return c.after(c.fakeFS.mkdir(path)) }
+func (c crashing) write(path, value string) error { return c.after(c.fakeFS.write(path, value)) }
+func (c crashing) link(object, path string) error { return c.after(c.fakeFS.link(object, path)) }
+
+func TestRecoverLeavesOthersAlone(t *testing.T) {
+	f, tr := newFake(t)
+	for _, dir := range []string{"vhost", "core/fileio_0", "core/fileio_0/disk", "core/fileio_" + fmt.Sprint(hbaBase+5_000_000),
+		"vhost/naa.5001405bd3c1a2f0", "vhost/naa.minivmm.x.y.z", "core/fileio_0/minivmm.1.2.3.0.copy"} {
+		if err := f.mkdir(tr.path(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(f.made)
+	if removed, err := tr.recover(); err != nil || len(removed) > 0 || len(f.made) != before {
+		t.Errorf("removed %q, %v; %d objects of %d left", removed, err, len(f.made), before)
+	}
+	empty := tree{root: filepath.Join(t.TempDir(), "none"), fs: kernelFS{}}
+	if _, err := empty.recover(); err != nil {
+		t.Errorf("without LIO: %v", err)
+	}
+}
+
+func TestRecoverGoesOnAfterABusyTarget(t *testing.T) {
+	f, tr := newFake(t)
+	pid, end := mortal(t)
+	if _, err := tr.create(Config{PID: pid, LUNs: []LUN{{Path: newImage(t, "a")}}}); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	f.busy = true
+	removed, err := tr.recover()
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", pid)) || len(removed) > 0 {
+		t.Errorf("removed %q, %v; want EBUSY that names the process", removed, err)
+	}
+	f.busy = false
+	if removed, err := tr.recover(); err != nil || len(removed) != 1 {
+		t.Errorf("removed %q, %v", removed, err)
+	}
+}
+
+func TestReusedPIDIsNotTheOwner(t *testing.T) {
+	own, err := findOwner(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !own.alive() {
+		t.Error("this process is not alive")
+	}
+	own.start--
+	if own.alive() {
+		t.Error("an earlier process with this pid is alive")
+	}
+}
+
+func TestTargetsOfOneOwnerAreNumbered(t *testing.T) {
+	f, tr := newFake(t)
+	a, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "b")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.WWPN() == b.WWPN() {
+		t.Errorf("both are %s", a.WWPN())
+	}
+	if err := a.Remove(); err != nil {
+		t.Error(err)
+	}
+	if err := b.Remove(); err != nil {
+		t.Error(err)
+	}
+	if left := f.objectsLeft(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+func TestImageIsLockedUntilRemove(t *testing.T) {
+	_, tr := newFake(t)
+	path := newImage(t, "a")
+	ro := Config{LUNs: []LUN{{Path: path, ReadOnly: true}}}
+	rw := Config{LUNs: []LUN{{Path: path}}}
+	first, err := tr.create(ro)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := tr.create(ro)
+	if err != nil {
+		t.Fatalf("two readers: %v", err)
+	}
+	_, err = tr.create(rw)
+	if !errors.Is(err, unix.EWOULDBLOCK) || !strings.Contains(err.Error(), "in use by") {
+		t.Errorf("a writer beside readers: %v", err)
+	}
+	if err := errors.Join(first.Remove(), second.Remove()); err != nil {
+		t.Fatal(err)
+	}
+	third, err := tr.create(rw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.create(ro); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("a reader beside a writer: %v", err)
+	}
+	if _, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "b")}, {Path: path}}}); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("second of two disks: %v", err)
+	}
+	if err := third.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFindLock(t *testing.T) {
+	const locks = "1: POSIX  ADVISORY  WRITE 100 fe:00:77 0 EOF\n" +
+		"2: FLOCK  ADVISORY  WRITE 200 fe:00:77 0 EOF\n" +
+		"2: -> FLOCK  ADVISORY  WRITE 300 fe:00:78 0 EOF\n" +
+		"3: FLOCK\n"
+	for file, want := range map[string]int{"fe:00:77": 200, "fe:00:78": 0, "fe:00:79": 0} {
+		if got := findLock(locks, file); got != want {
+			t.Errorf("%s: %d, want %d", file, got, want)
+		}
+	}
+}
+
+func TestBadConfigsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	good := newImage(t, "good")
+	odd := filepath.Join(dir, "odd")
+	if err := os.WriteFile(odd, make([]byte, 700), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		c    Config
+		want string
+	}{
+		{"no disks", Config{}, "0 disks"},
+		{"too many", Config{LUNs: make([]LUN, 257)}, "257 disks"},
+		{"typo", Config{LUNs: []LUN{{Path: good}, {Path: filepath.Join(dir, "typo")}}}, "disk 1: open " + dir + "/typo: no such file"},
+		{"folder", Config{LUNs: []LUN{{Path: dir, ReadOnly: true}}}, "neither a regular file"},
+		{"fifo", Config{LUNs: []LUN{{Path: fifo}}}, "neither a regular file"},
+		{"odd size", Config{LUNs: []LUN{{Path: odd}}}, "700 bytes are not a multiple of the block size 512"},
+		{"too large", Config{LUNs: []LUN{{Path: good, SizeBytes: 2 << 20}}}, "has 1048576 bytes, want 2097152"},
+		{"block size", Config{LUNs: []LUN{{Path: good, BlockSize: 520}}}, "block size 520"},
+		{"cache", Config{LUNs: []LUN{{Path: good, Cache: "unsafe"}}}, `cache "unsafe"`},
+		{"submit type", Config{LUNs: []LUN{{Path: good, SubmitType: 7}}}, "submit type 7"},
+		{"serial", Config{LUNs: []LUN{{Path: good, Serial: "a b"}}}, "serial"},
+		{"product", Config{LUNs: []LUN{{Path: good, Product: strings.Repeat("x", 17)}}}, "product"},
+		{"owner", Config{PID: 1 << 23, LUNs: []LUN{{Path: good}}}, "owner: "},
+	} {
+		f, tr := newFake(t)
+		_, err := tr.create(test.c)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+		if len(f.made) > 0 {
+			t.Errorf("%s: made %v", test.name, f.made)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "typo")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("a typo made a file")
+	}
+}
+
+func TestMissingModuleIsNamed(t *testing.T) {
+	err := hint(&os.PathError{Op: "mkdir", Path: "/x", Err: unix.EINVAL})
+	if !strings.Contains(err.Error(), "modprobe vhost_scsi") {
+		t.Error(err)
+	}
+	missing := tree{root: filepath.Join(t.TempDir(), "none"), fs: kernelFS{}}
+	if _, err := missing.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no root: %v", err)
+	}
+}
+
+func FuzzIdentity(f *testing.F) {
+	f.Add("minivmm.12.34.0")
+	f.Add("minivmm.12.34.0.1.web")
+	f.Add("minivmm.012.34.0")
+	f.Fuzz(func(t *testing.T, name string) {
+		id, ok := parseIdentity(name)
+		if !ok {
+			return
+		}
+		if again, ok := parseIdentity(id.String()); !ok || again != id || !strings.HasPrefix(name, id.String()) {
+			t.Errorf("%q is %v", name, id)
+		}
+	})
+}
+
+func TestIdentity(t *testing.T) {
+	for name, want := range map[string]bool{
+		"minivmm.12.34.0":       true,
+		"minivmm.12.34.5.0.web": true,
+		"minivmm.12.34":         false,
+		"minivmm.0.34.0":        false,
+		"minivmm.-1.34.0":       false,
+		"minivmm.012.34.0":      false,
+		"minivmm.12.34.0x":      false,
+		"other.12.34.0":         false,
+		"":                      false,
+	} {
+		if _, ok := parseIdentity(name); ok != want {
+			t.Errorf("%q: %v, want %v", name, ok, want)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package lio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// prepare makes sure that LIO and its vhost fabric are there. It returns what
+// it did for that.
+func (t tree) prepare() (notes []string, err error) {
+	if _, err := os.Stat(t.root); err != nil {
+		note, err := t.load(err, "target_core_mod")
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, note)
+	}
+	err = t.mkFabric()
+	if errors.Is(err, unix.EINVAL) {
+		note, loadErr := t.load(err, "vhost_scsi")
+		if loadErr != nil {
+			return notes, loadErr
+		}
+		notes = append(notes, note)
+		err = t.mkFabric()
+	}
+	return notes, hint(err)
+}
+
+// mkFabric makes the folder of vhost targets. EINVAL if the module is missing:
+// this folder does not load it.
+func (t tree) mkFabric() error {
+	if err := t.fs.mkdir(t.path("vhost")); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// load loads a module whose folder is missing, which cause says, and returns a
+// note that it did. Only root's own host is touched, and only once.
+func (t tree) load(cause error, module string) (note string, err error) {
+	if t.root != DefaultRoot {
+		return "", cause
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(t.root), ".")); err != nil {
+		return "", fmt.Errorf("%w (no configfs: modprobe configfs; mount -t configfs configfs %s)", cause, filepath.Dir(t.root))
+	}
+	if os.Geteuid() != 0 {
+		return "", fmt.Errorf("%w (as root: modprobe %s)", cause, module)
+	}
+	if out, err := exec.Command("modprobe", module).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w (tried modprobe %s: %w: %s)", cause, module, err, strings.TrimSpace(string(out)))
+	}
+	if _, err := os.Stat(t.root); err != nil {
+		return "", fmt.Errorf("%w (loaded %s; is configfs mounted? mount -t configfs configfs %s)", cause, module, filepath.Dir(t.root))
+	}
+	return "loaded the module " + module, nil
+}
+
+// hint says what to do about an error of making a folder at the top.
+func hint(err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w (needs root)", err)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w (a module is missing: modprobe vhost_scsi target_core_file target_core_iblock; one that was missing when it was first needed is found only after a reboot)", err)
+	}
+	return err
+}

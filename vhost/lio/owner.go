@@ -1,0 +1,105 @@
+package lio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// prefix begins the name of everything that this package makes.
+const prefix = "minivmm."
+
+// owner is the process that an object was made for. The start time tells it
+// from a later process with the same pid.
+type owner struct {
+	pid   int
+	start uint64 // clock ticks after boot, /proc/PID/stat field 22
+}
+
+// identity names one target of an owner.
+type identity struct {
+	owner
+	seq int // the owner's targets are numbered
+}
+
+func (id identity) String() string {
+	return fmt.Sprintf("%s%d.%d.%d", prefix, id.pid, id.start, id.seq)
+}
+
+// parseIdentity reads the identity that a name begins with. What follows is
+// after another dot.
+func parseIdentity(name string) (identity, bool) {
+	rest, ok := strings.CutPrefix(name, prefix)
+	if !ok {
+		return identity{}, false
+	}
+	part := strings.SplitN(rest, ".", 4)
+	if len(part) < 3 {
+		return identity{}, false
+	}
+	pid, err1 := strconv.ParseUint(part[0], 10, 31)
+	start, err2 := strconv.ParseUint(part[1], 10, 64)
+	seq, err3 := strconv.ParseUint(part[2], 10, 31)
+	id := identity{owner{int(pid), start}, int(seq)}
+	if err1 != nil || err2 != nil || err3 != nil || pid == 0 {
+		return identity{}, false
+	}
+	return id, name == id.String() || strings.HasPrefix(name, id.String()+".")
+}
+
+// findOwner returns the process with the given pid.
+func findOwner(pid int) (owner, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return owner{}, err
+	}
+	start, err := startTime(string(b))
+	if err != nil {
+		return owner{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return owner{pid, start}, nil
+}
+
+// startTime reads field 22 of /proc/PID/stat. The name, field 2, is in
+// parentheses and may hold anything.
+func startTime(stat string) (uint64, error) {
+	const field = 22
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) <= field-3 {
+		return 0, errors.New("unexpected format")
+	}
+	return strconv.ParseUint(fields[field-3], 10, 64)
+}
+
+// alive says whether the owner still runs.
+func (o owner) alive() bool {
+	now, err := findOwner(o.pid)
+	return err == nil && now == o
+}
+
+// hbaBase is added to the owner's pid to number its host bus adapters, the
+// folders that hold its backstores. Numbers that people choose are small.
+const hbaBase = 1_000_000_000
+
+// hbaOf returns the folder name of the adapter of a plugin, "fileio" or
+// "iblock".
+func (o owner) hbaOf(plugin string) string {
+	return fmt.Sprintf("%s_%d", plugin, hbaBase+o.pid)
+}
+
+// hbaPID returns the pid of the owner of an adapter, if it is one of ours.
+func hbaPID(name string) (pid int, ok bool) {
+	plugin, number, _ := strings.Cut(name, "_")
+	if plugin != pluginFile && plugin != pluginBlock {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	const maxPID = 1 << 22 // PID_MAX_LIMIT
+	if err != nil || n <= hbaBase || n > hbaBase+maxPID {
+		return 0, false
+	}
+	return int(n - hbaBase), true
+}
