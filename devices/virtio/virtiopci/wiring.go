@@ -24,9 +24,10 @@ type wiring struct {
 }
 
 type vector struct {
-	msi      virtio.MSI
-	message  virtio.Message // as programmed
-	unmasked bool
+	msi        virtio.MSI
+	message    virtio.Message
+	programmed bool // with message; the guest may well send zeroes to 0
+	unmasked   bool
 }
 
 type source struct {
@@ -134,7 +135,7 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 		}
 		return
 	}
-	if message := virtio.Message(m); message != vec.message {
+	if message := virtio.Message(m); message != vec.message || !vec.programmed {
 		if err := vec.msi.Program(message); err != nil {
 			w.logf("vector %d: message %#x to %#x: %v: its interrupts are lost", v, m.Data, m.Address, err)
 			vec.unmasked = false
@@ -145,7 +146,7 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 			}
 			return
 		}
-		vec.message = message
+		vec.message, vec.programmed = message, true
 	}
 	for s := range w.sources {
 		if int(w.sources[s].vector) == v {
