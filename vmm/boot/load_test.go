@@ -256,3 +256,20 @@ func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
 		})
 	}
 }
+
+// The files are smallELF packed by xz, bzip2, lz4 and zstd, xz and zstd with
+// the options of the kernel's build (scripts/Makefile.lib).
+func TestVmlinuxPackedByTheCommandsIsUnderstood(t *testing.T) {
+	for ext, want := range map[string]string{"xz": "xz", "bz2": "bzip2", "lz4": "lz4", "zst": "zstd"} {
+		t.Run(ext, func(t *testing.T) {
+			k := mustOpen(t, "testdata/small.vmlinux."+ext, Options{})
+			if i := k.Info(); i.Format != "vmlinux" || i.Packing != want || i.Source != FromMemory {
+				t.Errorf("info %+v", i)
+			}
+			b := make([]byte, len(smallELF()))
+			if _, err := k.file.ReadAt(b, 0); err != nil || !bytes.Equal(b, smallELF()) {
+				t.Errorf("unpacked differs (%v)", err)
+			}
+		})
+	}
+}
