@@ -1,0 +1,34 @@
+package main
+
+// escape is the key that begins a command to minivmm instead of going to the guest: Ctrl-A, as in QEMU and kvmtool.
+const escape = 0x01
+
+// escaper finds commands in what is typed.
+type escaper struct{ armed bool }
+
+// filter appends to out the bytes of typed that are the guest's, and calls command for each command's key.
+// A key that is no command goes to the guest together with its Ctrl-A.
+func (e *escaper) filter(out, typed []byte, command func(key byte)) []byte {
+	for _, c := range typed {
+		switch {
+		case !e.armed && c == escape:
+			e.armed = true
+			continue
+		case !e.armed:
+			out = append(out, c)
+		case c == escape:
+			out = append(out, escape)
+		case c == 'x' || c == 'h':
+			command(c)
+		default:
+			out = append(out, escape, c)
+		}
+		e.armed = false
+	}
+	return out
+}
+
+const escapeHelp = "\r\n" +
+	"Ctrl-A x       end the machine\r\n" +
+	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n" +
+	"Ctrl-A h       this help\r\n"

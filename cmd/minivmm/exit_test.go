@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"minivmm/vmm/config"
+)
+
+func TestErrorsHaveExitCodes(t *testing.T) {
+	flag := &config.Error{Problems: []config.Problem{{Flag: "--cpus"}}}
+	file := &config.Error{Problems: []config.Problem{{File: "x"}, {Flag: "--cpus"}}}
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("a bug"), 1},
+		{usageError{errors.New("x")}, 2},
+		{flag, 2},
+		{file, 3},
+		{fileError{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}}, 3},
+		{fileError{&os.PathError{Op: "open", Path: "x", Err: syscall.EACCES}}, 5},
+		{&os.PathError{Op: "open", Path: "/dev/kvm", Err: syscall.ENOENT}, 4},
+		{&os.PathError{Op: "open", Path: "/home/x", Err: syscall.ENOENT}, 1},
+		{&os.PathError{Op: "KVM_CREATE_VM", Path: "/dev/kvm", Err: syscall.ENODEV}, 4},
+		{fmt.Errorf("kvm: %w", errors.ErrUnsupported), 4},
+		{&os.PathError{Op: "open", Path: "/dev/kvm", Err: syscall.EACCES}, 5},
+		{fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EPERM}), 5},
+		{fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY}), 6},
+	} {
+		if got := exitCode(tt.err); got != tt.want {
+			t.Errorf("%v: got %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}
+
+func TestTheDocumentationHasEveryExitCode(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "## Exit codes")
+	for _, e := range exitCodes {
+		if row := "| " + e.code + " | " + e.meaning + " |\n"; !strings.Contains(table, row) {
+			t.Errorf("docs/configuration.md lacks the row %s", row)
+		}
+	}
+	if n := strings.Count(table, "\n| "); n != len(exitCodes)+1 {
+		t.Errorf("docs/configuration.md has %d exit codes, the program %d", n-1, len(exitCodes))
+	}
+}

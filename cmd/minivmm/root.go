@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"minivmm/vmm/config"
+)
+
+// execute is the program: it runs the command line and returns the exit code.
+func execute(start startFunc, args []string, stdin, stdout *os.File, stderr io.Writer) int {
+	code := exitPoweredOff
+	root := newRootCommand(start, stdin, stdout, &code)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	if err == nil {
+		return code
+	}
+	printError(stderr, err)
+	if code == exitPoweredOff {
+		return exitCode(err)
+	}
+	return code
+}
+
+// printError prints a configuration's problems as they are, for editors and CI to find, and other errors under the program's name.
+func printError(w io.Writer, err error) {
+	var invalid *config.Error
+	if errors.As(err, &invalid) {
+		fmt.Fprintln(w, invalid)
+		return
+	}
+	fmt.Fprintf(w, "minivmm: %v\n", err)
+}
+
+// newRootCommand is the command line; a run that started a machine leaves its exit code in *code.
+func newRootCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "minivmm",
+		Short:         "Run virtual machines on KVM with the kernel's vhost devices",
+		Example:       "  minivmm run debian.toml\n  minivmm run --kernel vmlinuz --initrd initrd.cpio --disk disk.img",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs, // only reached by an unknown command
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			var names []string
+			for _, c := range cmd.Commands() {
+				names = append(names, c.Name())
+			}
+			return usageError{fmt.Errorf("unknown command %q%s", args[0], config.DidYouMean(args[0], names))}
+		},
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(newRunCommand(start, stdin, stdout, code), newCheckCommand(), newVersionCommand())
+	return root
+}
+
+// flagError adds the nearest flag to an unknown one.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+		name := "--" + strings.TrimLeft(unknown.GetSpecifiedName(), "-")
+		return usageError{fmt.Errorf("%w%s", err, config.DidYouMean(name, names))}
+	}
+	return usageError{err}
+}
+
+// args turns a wrong number of arguments into a usage error that shows the right one.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}

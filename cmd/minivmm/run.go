@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"minivmm/vmm/config"
+)
+
+// startFunc makes the machine, runs it until it ends, and closes it. The code is one of exit.go's, and only exitStopped
+// when the machine ended because ctx did; an error that comes with exitPoweredOff is given the code that exitCode knows for it.
+type startFunc func(ctx context.Context, cfg *config.Config, opt startOptions) (exitCode int, err error)
+
+// startOptions is what a machine gets from the command line beside its configuration.
+type startOptions struct {
+	Verbose bool      // print the machine's workers, and what else a person may want to see
+	Log     io.Writer // messages for people, whole lines
+	Console io.Writer // the guest's output; Write takes everything and never waits
+
+	// Attach is called once, when the guest is about to run: from then on signals press its power button and typing reaches it.
+	Attach func(machine)
+
+	// GiveBack gives the terminal back. A goroutine that may panic defers it, as a panic there runs no other's deferred calls.
+	GiveBack func()
+}
+
+// machine is what the command line needs of a running one. The methods are called from goroutines of the command line's.
+type machine interface {
+	PowerButton()        // ask the guest to power off; must not wait for it
+	ConsoleInput() Input // the guest's serial port
+}
+
+const runHelp = `Run a machine in the foreground until its guest powers off.
+
+The configuration comes from FILE, from flags, or from both; flags win. On a terminal, Ctrl-A x ends
+the machine, Ctrl-A Ctrl-A sends a Ctrl-A and Ctrl-A h prints help.
+
+SIGTERM, SIGINT and SIGHUP press the guest's power button; a second one, or the end of
+machine.shutdown_timeout, ends the guest at once.
+
+In the values of --net and --disk two commas stand for one, and a key without a value is switched on.
+When one of them is given, it replaces the file's whole list.
+
+`
+
+func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Command {
+	var verbose, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "run [FILE]",
+		Short: "Run a machine",
+		Long:  runHelp + exitHelp(),
+		Example: "  minivmm run debian.toml\n" +
+			"  minivmm run debian.toml --memory 2G --disk other.img,readonly\n" +
+			"  minivmm run --kernel vmlinuz --initrd initrd.cpio --net auto --disk disk.img",
+		Args: args(cobra.MaximumNArgs(1)),
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	w := newWords(flags)
+	flags.BoolVarP(&verbose, "verbose", "v", false, "print the machine's workers")
+	flags.BoolVar(&dryRun, "dry-run", false, "print the resolved configuration as TOML, and start nothing")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		file := ""
+		if len(args) == 1 {
+			file = args[0]
+			if file == "" {
+				return usageError{errors.New("FILE is empty")}
+			}
+		}
+		if file == "" && !flags.Changed("kernel") {
+			return usageError{fmt.Errorf("nothing to run: give a FILE, or --kernel\nusage: %s", cmd.UseLine())}
+		}
+		cfg, err := load(file, w.settings())
+		if err != nil {
+			return err
+		}
+		if dryRun {
+			_, err := cmd.OutOrStdout().Write(cfg.TOML())
+			return err
+		}
+		*code, err = run(cmd.Context(), start, cfg, verbose, stdin, stdout, cmd.ErrOrStderr())
+		return err
+	}
+	return cmd
+}
+
+// run is the life of one machine.
+func run(ctx context.Context, start startFunc, cfg *config.Config, verbose bool, stdin, stdout *os.File, log io.Writer) (code int, err error) {
+	// A reader of our output that went away must not end the machine: with a handler, writing gives EPIPE instead.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	con, err := openConsole(cfg.Console, stdin, stdout)
+	if err != nil {
+		return exitCode(err), err
+	}
+	defer func() {
+		if lost := con.Close(); lost != nil {
+			fmt.Fprintf(log, "minivmm: %v\n", lost)
+		}
+	}()
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	attached, done, ended := make(chan machine, 1), make(chan struct{}), make(chan struct{})
+	plan := &shutdown{grace: cfg.Machine.ShutdownTimeout.Duration, stop: stop, log: log, after: time.After}
+	go func() {
+		defer close(ended)
+		plan.watch(signals, con.Left(), attached, done)
+	}()
+	defer func() {
+		close(done)
+		<-ended
+	}()
+
+	code, err = start(ctx, cfg, startOptions{
+		Verbose:  verbose,
+		Log:      log,
+		Console:  con.Output(),
+		GiveBack: con.restore,
+		Attach: func(m machine) {
+			attached <- m
+			con.Attach(m.ConsoleInput())
+		},
+	})
+	switch {
+	case code == exitStopped:
+		return stopCode(context.Cause(ctx)), err
+	case code == exitPoweredOff && err != nil:
+		return exitCode(err), err
+	}
+	return code, err
+}

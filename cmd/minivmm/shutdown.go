@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// errLeft is the end of a machine that its user left with Ctrl-A x.
+var errLeft = errors.New("left at the console")
+
+// signalError is the end of a machine by a signal.
+type signalError struct{ syscall.Signal }
+
+func (e signalError) Error() string { return "ended by signal " + e.Signal.String() }
+
+// shutdown turns signals into a machine's end: the first presses the power button and begins the grace period; the second, or the end
+// of the grace period, stops the guest at once. A signal before there is a machine, and Ctrl-A x at any time, stop at once.
+type shutdown struct {
+	grace time.Duration
+	stop  context.CancelCauseFunc // with errLeft or a signalError
+	log   io.Writer
+	after func(time.Duration) <-chan time.Time // time.After
+}
+
+// watch runs until it has stopped the machine or done is closed.
+func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attached <-chan machine, done <-chan struct{}) {
+	var m machine
+	var first syscall.Signal
+	var graceOver <-chan time.Time
+	for {
+		select {
+		case m = <-attached:
+		case sig := <-signals:
+			n, _ := sig.(syscall.Signal)
+			if m == nil || first != 0 {
+				s.stop(signalError{n})
+				return
+			}
+			first = n
+			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; a second signal, or %v, ends it\n", sig, s.grace)
+			graceOver = s.after(s.grace)
+			m.PowerButton()
+		case <-graceOver:
+			fmt.Fprintf(s.log, "minivmm: the guest did not power off within %v\n", s.grace)
+			s.stop(signalError{first})
+			return
+		case <-left:
+			s.stop(errLeft)
+			return
+		case <-done:
+			return
+		}
+	}
+}
+
+// stopCode is the exit code for a machine that ended with its context, by the context's cause.
+func stopCode(cause error) int {
+	var sig signalError
+	switch {
+	case errors.Is(cause, errLeft):
+		return exitConsole
+	case errors.As(cause, &sig):
+		return exitSignal + int(sig.Signal)
+	}
+	return exitInternal
+}

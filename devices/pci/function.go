@@ -1,0 +1,244 @@
+package pci
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"minivmm/devices/bus"
+)
+
+// ConfigSize is the size of one function's configuration space in bytes
+// (PCI Express 4.0 §7.2).
+const ConfigSize = 4096
+
+// Identity is what does not change in a function's header (PCI 3.0 §6.2.1).
+type Identity struct {
+	Vendor, Device  uint16
+	Revision        uint8
+	Class           uint32 // base class << 16 | subclass << 8 | interface; 24 bits
+	SubsystemVendor uint16
+	Subsystem       uint16
+}
+
+// Registers of a type 0 header (uapi/linux/pci_regs.h).
+const (
+	regVendor          = 0x00 // PCI_VENDOR_ID
+	regDevice          = 0x02 // PCI_DEVICE_ID
+	regCommand         = 0x04 // PCI_COMMAND
+	regStatus          = 0x06 // PCI_STATUS
+	regRevision        = 0x08 // PCI_REVISION_ID, the class code above it
+	regCacheLine       = 0x0c // PCI_CACHE_LINE_SIZE
+	regBAR             = 0x10 // PCI_BASE_ADDRESS_0
+	regSubsystemVendor = 0x2c // PCI_SUBSYSTEM_VENDOR_ID
+	regSubsystem       = 0x2e // PCI_SUBSYSTEM_ID
+	regCapabilities    = 0x34 // PCI_CAPABILITY_LIST
+	regInterruptLine   = 0x3c // PCI_INTERRUPT_LINE
+	headerSize         = 0x40 // capabilities begin here
+	legacySize         = 0x100
+)
+
+// Command bits (uapi/linux/pci_regs.h).
+const (
+	CommandMemory      = 1 << 1  // PCI_COMMAND_MEMORY: BARs are decoded
+	CommandMaster      = 1 << 2  // PCI_COMMAND_MASTER
+	CommandINTxDisable = 1 << 10 // PCI_COMMAND_INTX_DISABLE
+)
+
+const statusCapabilities = 1 << 4 // PCI_STATUS_CAP_LIST
+
+var errInserted = errors.New("the function is on the bus already")
+
+// Function is one PCI function. It is a [bus.Handler] for its [ConfigSize]
+// bytes of configuration space and takes any width and alignment; parts beyond
+// the end read as ones.
+//
+// An owner builds it (AddBAR, AddCapability, AddMSIX, OnConfig, OnCommand),
+// then gives it to [Root.Insert], after which only the guest changes it.
+type Function struct {
+	hooks     []hook
+	onCommand func(uint16)
+	bars      [6]*bar // a 64-bit BAR stands twice
+	msix      *MSIX
+	msixReg   uint64 // the dword that holds message control
+
+	mu       sync.Mutex
+	space    []byte           // ConfigSize bytes, what the guest reads
+	writable [legacySize]byte // bits that the guest may change
+	initial  []byte           // the first legacySize bytes at Insert; nil before
+	nextCap  int              // where the next capability goes
+	lastLink int              // the byte that will point to it
+}
+
+type hook struct {
+	off, size uint64
+	h         bus.Handler
+}
+
+// NewFunction makes a function with a type 0 header, no BARs and no
+// capabilities.
+func NewFunction(id Identity) *Function {
+	f := &Function{space: make([]byte, ConfigSize), nextCap: headerSize, lastLink: regCapabilities}
+	le.PutUint16(f.space[regVendor:], id.Vendor)
+	le.PutUint16(f.space[regDevice:], id.Device)
+	le.PutUint32(f.space[regRevision:], id.Class<<8|uint32(id.Revision))
+	le.PutUint16(f.space[regSubsystemVendor:], id.SubsystemVendor)
+	le.PutUint16(f.space[regSubsystem:], id.Subsystem)
+	le.PutUint16(f.writable[regCommand:], CommandMemory|CommandMaster|CommandINTxDisable)
+	f.writable[regCacheLine] = 0xff
+	f.writable[regInterruptLine] = 0xff
+	return f
+}
+
+// AddCapability appends a capability to the list and returns its offset, a
+// multiple of 4. body is what follows the two header bytes (id and next
+// pointer); writable holds the bits of body that the guest may change, nil for
+// none. It fails when the space below 0x100 is used up.
+func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	off, end := f.nextCap, f.nextCap+2+len(body)
+	if f.initial != nil {
+		return 0, fmt.Errorf("pci capability %#x: %w", id, errInserted)
+	}
+	if writable != nil && len(writable) != len(body) {
+		return 0, fmt.Errorf("pci capability %#x: %d bytes with a mask of %d", id, len(body), len(writable))
+	}
+	if end > legacySize {
+		return 0, fmt.Errorf("pci capability %#x: %d bytes at %#x: beyond configuration space", id, end-off, off)
+	}
+	f.space[regStatus] |= statusCapabilities
+	f.space[f.lastLink] = uint8(off)
+	f.space[off] = id
+	copy(f.space[off+2:], body)
+	copy(f.writable[off+2:], writable)
+	f.lastLink = off + 1
+	f.nextCap = (end + 3) &^ 3
+	return off, nil
+}
+
+// OnConfig lets h answer sizeBytes of configuration space at off, both
+// multiples of 4; what the range held before is not shown any more. h is called
+// with naturally aligned parts of 1, 2 or 4 bytes, off counting from the start
+// of the range, and without the function's lock: it may read the function's
+// other registers. An ECAM image ([Options]) does not show what h answers.
+func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.initial != nil {
+		return fmt.Errorf("pci config hook %#x+%#x: %w", off, sizeBytes, errInserted)
+	}
+	if off < headerSize || sizeBytes <= 0 || off%4 != 0 || sizeBytes%4 != 0 || off > ConfigSize-sizeBytes {
+		return fmt.Errorf("pci config hook %#x+%#x: not dwords behind the header", off, sizeBytes)
+	}
+	f.hooks = append(f.hooks, hook{uint64(off), uint64(sizeBytes), h})
+	return nil
+}
+
+// OnCommand makes changed hear of every change of the command register
+// (CommandMemory, CommandMaster...), one call at a time. changed must not use
+// the Function.
+func (f *Function) OnCommand(changed func(command uint16)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onCommand = changed
+}
+
+// Read fills p from configuration space at off.
+func (f *Function) Read(off uint64, p []byte) {
+	for off, p := range parts(off, p) {
+		if off >= ConfigSize {
+			ones(p)
+			continue
+		}
+		if h, ok := f.hooked(off); ok {
+			h.h.Read(off-h.off, p)
+			continue
+		}
+		f.mu.Lock()
+		copy(p, f.space[off:])
+		f.mu.Unlock()
+	}
+}
+
+// Write stores p at off as far as the guest may change it.
+func (f *Function) Write(off uint64, p []byte) {
+	for off, p := range parts(off, p) {
+		if off >= ConfigSize {
+			return
+		}
+		if h, ok := f.hooked(off); ok {
+			h.h.Write(off-h.off, p)
+			continue
+		}
+		f.write(off, p)
+	}
+}
+
+func (f *Function) hooked(off uint64) (hook, bool) {
+	for _, h := range f.hooks {
+		if off >= h.off && off-h.off < h.size {
+			return h, true
+		}
+	}
+	return hook{}, false
+}
+
+// write is one naturally aligned part.
+func (f *Function) write(off uint64, p []byte) {
+	if off >= legacySize {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	reg := off &^ 3
+	var data, lanes [4]byte
+	copy(data[off&3:], p)
+	for i := range p {
+		lanes[int(off&3)+i] = 0xff
+	}
+	if reg >= regBAR && reg < regBAR+4*uint64(len(f.bars)) {
+		f.writeBAR(int(reg-regBAR)/4, data == [4]byte{0xff, 0xff, 0xff, 0xff})
+		return
+	}
+	mask := le.Uint32(lanes[:]) & le.Uint32(f.writable[reg:])
+	f.set(reg, f.get(reg)&^mask|le.Uint32(data[:])&mask)
+}
+
+func (f *Function) get(reg uint64) uint32 { return le.Uint32(f.space[reg:]) }
+
+// set stores one dword, in one piece because a vCPU may read an ECAM image
+// meanwhile, and lets it take effect.
+func (f *Function) set(reg uint64, v uint32) {
+	old := f.get(reg)
+	le.PutUint32(f.space[reg:], v)
+	if reg == regCommand && v != old {
+		for _, b := range f.bars {
+			if b != nil {
+				b.decode.Store(v&CommandMemory != 0)
+			}
+		}
+		if f.onCommand != nil {
+			f.onCommand(uint16(v))
+		}
+	}
+	if f.msix != nil && reg == f.msixReg {
+		f.msix.control(uint16(v >> 16))
+	}
+}
+
+// Reset gives every register and the MSI-X table the value it had when the
+// function was inserted. Before that it does nothing.
+func (f *Function) Reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.initial == nil {
+		return
+	}
+	for reg := 0; reg < len(f.initial); reg += 4 {
+		f.set(uint64(reg), le.Uint32(f.initial[reg:]))
+	}
+	if f.msix != nil {
+		f.msix.reset()
+	}
+}

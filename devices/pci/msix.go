@@ -1,0 +1,190 @@
+package pci
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Message is what a vector writes to raise its interrupt (PCI 3.0 §6.8.2).
+type Message struct {
+	Address uint64
+	Data    uint32
+}
+
+// Vectors is the owner of an MSI-X table. Its methods are called one at a time,
+// with the table locked, and must not use the MSIX or its Function.
+type Vectors interface {
+	// Update tells that the vector is now unmasked with message m, or that it
+	// is masked and m zero. It is called only when that changes: a new message for a
+	// masked vector is told when it is unmasked. At first all are masked.
+	Update(vector int, m Message, unmasked bool)
+	// Pending says whether a masked vector waits to be sent.
+	Pending(vector int) bool
+}
+
+// Message control, the upper half of the capability's first dword
+// (uapi/linux/pci_regs.h).
+const (
+	capMSIX     = 0x11    // PCI_CAP_ID_MSIX
+	msixMaskAll = 1 << 14 // PCI_MSIX_FLAGS_MASKALL
+	msixEnable  = 1 << 15 // PCI_MSIX_FLAGS_ENABLE
+	entrySize   = 16      // PCI_MSIX_ENTRY_SIZE
+)
+
+// MSIX is an MSI-X table and, right behind it, its pending bits (PCI 3.0
+// §6.8.2). It is a [bus.Handler] of SizeBytes bytes that the owner puts into a
+// BAR where [Function.AddMSIX] said. Aligned accesses of 4 and 8 bytes are
+// served; the specification leaves others undefined: they read as ones and
+// write nothing.
+type MSIX struct {
+	owner Vectors
+
+	mu      sync.Mutex
+	entries []entry
+	enabled bool // and not masked as a whole
+}
+
+type entry struct {
+	words [4]uint32 // address, upper address, data, vector control: as in the table
+	told  told
+}
+
+type told struct {
+	m        Message
+	unmasked bool
+}
+
+// NewMSIX makes a table of n masked vectors, 1 to 2048.
+func NewMSIX(n int, owner Vectors) (*MSIX, error) {
+	if n < 1 || n > 2048 {
+		return nil, fmt.Errorf("msi-x table of %d vectors: need 1 to 2048", n)
+	}
+	m := &MSIX{owner: owner, entries: make([]entry, n)}
+	m.reset()
+	return m, nil
+}
+
+// SizeBytes is the size of table and pending bits.
+func (m *MSIX) SizeBytes() uint64 {
+	return m.tableSize() + uint64(len(m.entries)+63)/64*8
+}
+
+func (m *MSIX) tableSize() uint64 { return uint64(len(m.entries)) * entrySize }
+
+// AddMSIX adds the MSI-X capability for m, which the owner's handler of BAR
+// index answers at off, a multiple of 8. The BAR must be there already.
+func (f *Function) AddMSIX(m *MSIX, index int, off uint64) error {
+	if index < 0 || index >= len(f.bars) || f.bars[index] == nil || f.bars[index].index != index {
+		return fmt.Errorf("msi-x: no bar %d", index)
+	}
+	if size := f.bars[index].SizeBytes; off%8 != 0 || off > size || m.SizeBytes() > size-off || off+m.SizeBytes() > 1<<32 {
+		return fmt.Errorf("msi-x: %#x bytes at %#x of bar %d: unaligned or beyond its %#x bytes", m.SizeBytes(), off, index, size)
+	}
+	if f.msix != nil {
+		return fmt.Errorf("msi-x: the function has a table already")
+	}
+	var body, writable [10]byte
+	le.PutUint16(body[0:], uint16(len(m.entries)-1))
+	le.PutUint32(body[2:], uint32(off)|uint32(index))
+	le.PutUint32(body[6:], uint32(off+m.tableSize())|uint32(index))
+	le.PutUint16(writable[0:], msixEnable|msixMaskAll)
+	reg, err := f.AddCapability(capMSIX, body[:], writable[:])
+	if err != nil {
+		return err
+	}
+	f.msix, f.msixReg = m, uint64(reg)
+	return nil
+}
+
+// control takes a new value of message control.
+func (m *MSIX) control(v uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	enabled := v&(msixEnable|msixMaskAll) == msixEnable
+	if enabled == m.enabled {
+		return
+	}
+	m.enabled = enabled
+	for i := range m.entries {
+		m.tell(i)
+	}
+}
+
+// reset masks and clears every entry; the function clears message control.
+func (m *MSIX) reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.entries {
+		m.entries[i].words = [4]uint32{3: 1} // PCI_MSIX_ENTRY_CTRL_MASKBIT
+		m.tell(i)
+	}
+}
+
+// tell lets the owner know what changed for him.
+func (m *MSIX) tell(i int) {
+	e := &m.entries[i]
+	now := told{unmasked: m.enabled && e.words[3]&1 == 0}
+	if now.unmasked {
+		now.m = Message{uint64(e.words[1])<<32 | uint64(e.words[0]), e.words[2]}
+	}
+	if now == e.told {
+		return
+	}
+	e.told = now
+	m.owner.Update(i, now.m, now.unmasked)
+}
+
+// Read reads entries and pending bits.
+func (m *MSIX) Read(off uint64, p []byte) {
+	if !m.served(off, p) {
+		ones(p)
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := 0; i < len(p); i += 4 {
+		le.PutUint32(p[i:], m.word(off+uint64(i)))
+	}
+}
+
+// Write changes entries; pending bits are read only.
+func (m *MSIX) Write(off uint64, p []byte) {
+	if !m.served(off, p) || off >= m.tableSize() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := int(off / entrySize)
+	for at := 0; at < len(p); at += 4 {
+		word := int(off%entrySize)/4 + at/4
+		v := le.Uint32(p[at:])
+		switch word {
+		case 0:
+			v &^= 3 // messages are dwords
+		case 3:
+			v &= 1 // the other bits are reserved
+		}
+		m.entries[i].words[word] = v
+	}
+	m.tell(i)
+}
+
+func (m *MSIX) served(off uint64, p []byte) bool {
+	n := uint64(len(p))
+	return (n == 4 || n == 8) && off%n == 0 && off < m.SizeBytes() && n <= m.SizeBytes()-off
+}
+
+// word is the dword at off of table or pending bits.
+func (m *MSIX) word(off uint64) uint32 {
+	if off < m.tableSize() {
+		return m.entries[off/entrySize].words[off%entrySize/4]
+	}
+	var v uint32
+	first := int(off-m.tableSize()) * 8
+	for i := first; i < min(first+32, len(m.entries)); i++ {
+		if !m.entries[i].told.unmasked && m.owner.Pending(i) {
+			v |= 1 << (i - first)
+		}
+	}
+	return v
+}

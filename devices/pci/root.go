@@ -1,0 +1,213 @@
+package pci
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"minivmm/devices/bus"
+)
+
+// ECAMSize is the size of the configuration spaces of one bus: 32 devices with
+// 8 functions each (PCI Express 4.0 §7.2.2).
+const ECAMSize = 32 * 8 * ConfigSize
+
+// Window is a span of guest physical addresses.
+type Window struct{ Base, SizeBytes uint64 }
+
+// Options say where a [Root] lives in the machine.
+type Options struct {
+	// MMIO is where BARs are decoded.
+	MMIO *bus.Bus
+	// Low and High are where BARs are placed: Low ends at 4 GiB at the latest
+	// and may serve any BAR, High only 64-bit ones. Either may be empty.
+	Low, High Window
+	// ECAM, if not nil, is where configuration space is kept: the first
+	// len(ECAM) bytes of the bus's ECAMSize, a multiple of ConfigSize. It
+	// always shows what the guest reads through [Root.ECAM] apart from
+	// [Function.OnConfig] ranges, so a machine may map it read-only into the
+	// guest and only writes leave it. Functions that do not fit keep their
+	// own; pages of absent functions are filled with ones.
+	ECAM []byte
+}
+
+// Root is bus 0 with the host bridge at 00:00.0.
+type Root struct {
+	mmio    *bus.Bus
+	windows [2]Window // what is left of High and Low
+	image   []byte
+	devices []*Function // device number -> function 0
+	address atomic.Uint32
+}
+
+// NewRoot makes the bus. The caller attaches [Root.ECAM] and [Root.Ports].
+func NewRoot(o Options) (*Root, error) {
+	for _, w := range []Window{o.Low, o.High} {
+		if w.SizeBytes > -w.Base && w.Base != 0 {
+			return nil, fmt.Errorf("pci window %#x+%#x: beyond the address space", w.Base, w.SizeBytes)
+		}
+	}
+	if o.Low.Base > 1<<32 || o.Low.SizeBytes > 1<<32-o.Low.Base {
+		return nil, fmt.Errorf("pci window %#x+%#x: beyond 4 GiB", o.Low.Base, o.Low.SizeBytes)
+	}
+	if len(o.ECAM)%ConfigSize != 0 || len(o.ECAM) > ECAMSize {
+		return nil, fmt.Errorf("pci ecam image of %#x bytes: not pages, or more than %#x", len(o.ECAM), ECAMSize)
+	}
+	ones(o.ECAM)
+	r := &Root{mmio: o.MMIO, windows: [2]Window{o.High, o.Low}, image: o.ECAM}
+	bridge := NewFunction(Identity{
+		Vendor: 0x1b36, Device: 0x0008, // PCI_VENDOR_ID_REDHAT, "QEMU PCIe Host bridge"
+		Class: 0x060000, // PCI_CLASS_BRIDGE_HOST
+	})
+	if _, err := r.Insert(bridge); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Insert puts f on the bus, as function 0 of the next device number (1 to 31),
+// assigns its BARs and claims their addresses. It fails when the bus or the
+// windows are full, or when another device sits in a window; then nothing has
+// changed.
+func (r *Root) Insert(f *Function) (device int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	device = len(r.devices)
+	if f.initial != nil {
+		return 0, fmt.Errorf("pci device %d: %w", device, errInserted)
+	}
+	if device == 32 {
+		return 0, errors.New("pci bus 0: 32 devices already")
+	}
+	var undo []func()
+	before := r.windows
+	for i, b := range f.bars {
+		if b == nil || b.index != i {
+			continue
+		}
+		detach, err := r.claim(b)
+		if err != nil {
+			for _, detach := range undo {
+				detach()
+			}
+			r.windows = before
+			return 0, fmt.Errorf("pci device %d: bar %d: %w", device, i, err)
+		}
+		undo = append(undo, detach)
+	}
+	for i := range f.bars {
+		f.writeBAR(i, false)
+	}
+	f.initial = slices.Clone(f.space[:legacySize])
+	if at := device << 15; at < len(r.image) {
+		page := r.image[at : at+ConfigSize]
+		copy(page, f.space)
+		f.space = page
+	}
+	r.devices = append(r.devices, f)
+	return device, nil
+}
+
+// claim gives b an address and puts it on the bus.
+func (r *Root) claim(b *bar) (detach func(), err error) {
+	if b.base, err = r.place(b); err != nil {
+		return nil, err
+	}
+	return r.mmio.Attach(b.base, b.SizeBytes, b)
+}
+
+// place takes an address for b from the first window that has one. No two BARs
+// share a page.
+func (r *Root) place(b *bar) (uint64, error) {
+	align := max(b.SizeBytes, 4096)
+	for i := range r.windows {
+		w := &r.windows[i]
+		if i == 0 && !b.Is64 {
+			continue
+		}
+		skip := -w.Base & (align - 1)
+		if skip > w.SizeBytes || align > w.SizeBytes-skip {
+			continue
+		}
+		base := w.Base + skip
+		*w = Window{base + align, w.SizeBytes - skip - align}
+		return base, nil
+	}
+	return 0, fmt.Errorf("no room for %#x bytes in the windows", b.SizeBytes)
+}
+
+// ECAM answers the bus's configuration spaces, [ECAMSize] bytes of memory:
+// device << 15 | function << 12 | register (PCI Express 4.0 §7.2.2). Any width
+// and alignment is served; absent functions read as ones.
+func (r *Root) ECAM() bus.Handler { return (*ecam)(r) }
+
+type ecam Root
+
+func (e *ecam) Read(off uint64, p []byte) {
+	for off, p := range parts(off, p) {
+		if f := (*Root)(e).function(off); f != nil {
+			f.Read(off%ConfigSize, p)
+			continue
+		}
+		ones(p)
+	}
+}
+
+func (e *ecam) Write(off uint64, p []byte) {
+	for off, p := range parts(off, p) {
+		if f := (*Root)(e).function(off); f != nil {
+			f.Write(off%ConfigSize, p)
+		}
+	}
+}
+
+// function is who answers at off of the ECAM range, or nil.
+func (r *Root) function(off uint64) *Function {
+	device, fn := off>>15, off>>12&7
+	if fn != 0 || device >= uint64(len(r.devices)) {
+		return nil
+	}
+	return r.devices[device]
+}
+
+// Ports answers the 8 ports from 0xcf8: CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0
+// §3.2.2.3.2). Only a dword reaches the address, and only a range inside
+// CONFIG_DATA the data; other accesses read as ones and write nothing, which
+// tells a prober that there is no configuration mechanism 2.
+func (r *Root) Ports() bus.Handler { return (*ports)(r) }
+
+type ports Root
+
+func (c *ports) Read(off uint64, p []byte) {
+	if off == 0 && len(p) == 4 {
+		le.PutUint32(p, c.address.Load())
+		return
+	}
+	if at, ok := c.data(off); ok {
+		(*ecam)(c).Read(at, p)
+		return
+	}
+	ones(p)
+}
+
+func (c *ports) Write(off uint64, p []byte) {
+	if off == 0 && len(p) == 4 {
+		c.address.Store(le.Uint32(p) & (addressEnable | 0xfffffc))
+		return
+	}
+	if at, ok := c.data(off); ok {
+		(*ecam)(c).Write(at, p)
+	}
+}
+
+const addressEnable = 1 << 31
+
+// data is the place in the ECAM range that an access to CONFIG_DATA means.
+func (c *ports) data(off uint64) (at uint64, ok bool) {
+	a := uint64(c.address.Load())
+	if off < 4 || a&addressEnable == 0 || a>>16&0xff != 0 {
+		return 0, false
+	}
+	return a>>8&0xff<<12 | a&0xfc + (off - 4), true
+}

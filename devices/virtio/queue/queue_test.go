@@ -1,0 +1,433 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue"
+	"minivmm/devices/virtio/queue/queuetest"
+)
+
+const (
+	indirect = virtio.FeatureRingIndirectDesc
+	eventIdx = virtio.FeatureRingEventIdx
+	long     = 10 * time.Second
+)
+
+var each = map[string]virtio.Features{"plain": 0, "indirect": indirect, "event index": eventIdx, "both": indirect | eventIdx}
+
+// rig is both sides of a ring in 1 MiB of RAM; buffers go behind bufs.
+type rig struct {
+	*queuetest.Ring
+	t    testing.TB
+	mem  *guestmem.Memory
+	q    virtio.Queue
+	bufs guestmem.GPA
+}
+
+func newRig(t testing.TB, size uint16, features virtio.Features) *rig {
+	mem, err := guestmem.New([]guestmem.Range{{GPA: 0x10000, SizeBytes: 1 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, end := queuetest.Layout(0x10000, size)
+	for _, n := range []struct {
+		to   **virtio.Notifier
+		name string
+	}{{&q.Kick, "kick"}, {&q.Call, "call"}} {
+		if *n.to, err = virtio.NewNotifier("test-" + n.name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { q.Kick.Close(); q.Call.Close(); mem.Close() })
+	return &rig{Ring: queuetest.New(t, mem, q, features), t: t, mem: mem, q: q, bufs: end}
+}
+
+func (r *rig) open(features virtio.Features) *queue.Queue {
+	q, err := queue.Open(r.mem, r.q, features)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { q.Close() })
+	return q
+}
+
+// serve runs do in a goroutine until the test ends or calls stop.
+func (r *rig) serve(features virtio.Features, do func(*queue.Chain) (uint32, error)) (stop func() error) {
+	q := r.open(features)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- q.Serve(ctx, do) }()
+	stopped := false
+	stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-ended
+	}
+	r.t.Cleanup(func() { stop() })
+	return stop
+}
+
+func (r *rig) bytes(gpa guestmem.GPA, n int) []byte {
+	w, err := r.mem.Window(gpa, uint64(n))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return w
+}
+
+// upper answers a request with its letters in upper case.
+func upper(c *queue.Chain) (uint32, error) {
+	p := make([]byte, c.Readable.Len())
+	c.Readable.Read(p)
+	return uint32(c.Writable.Write(bytes.ToUpper(p))), nil
+}
+
+func TestRequestsComeBackAnswered(t *testing.T) {
+	for name, features := range each {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 8, features)
+			r.serve(features, upper)
+			in, out := r.bufs, r.bufs+0x1000
+			for i := range 1000 {
+				text := fmt.Sprintf("request %d", i)
+				copy(r.bytes(in, 64), text)
+				chain := []queuetest.Desc{{GPA: in, Len: 3}, {GPA: in + 3, Len: uint32(len(text) - 3)}, {GPA: out, Len: 1, Flags: queuetest.Write}, {GPA: out + 1, Len: 99, Flags: queuetest.Write}}
+				var head uint16
+				if features.Has(indirect) && i%2 == 0 {
+					head = r.AddIndirect(r.bufs+0x2000, chain...)
+				} else {
+					head = r.Add(chain...)
+				}
+				r.Kick()
+				u, err := r.WaitUsed(long)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, want := string(r.bytes(out, len(text))), strings.ToUpper(text); u.ID != uint32(head) || u.Len != uint32(len(text)) || got != want {
+					t.Fatalf("request %d: %+v %q, want head %d and %q", i, u, got, head, want)
+				}
+			}
+		})
+	}
+}
+
+// The ring full all the time, kicks and interrupts only where they are asked
+// for: a lost one would end in a timeout.
+func TestNoKickAndNoInterruptIsLostUnderLoad(t *testing.T) {
+	for name, features := range each {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 16, features)
+			r.serve(features, upper)
+			rnd := rand.New(rand.NewPCG(5, 6))
+			kicks, out := 0, 0
+			for done := 0; done < 20000; {
+				for n := rnd.IntN(8); n >= 0 && out < 16; n-- {
+					r.Add(queuetest.Desc{GPA: r.bufs, Len: 64, Flags: queuetest.Write})
+					out++
+				}
+				if r.Kick() {
+					kicks++
+				}
+				r.WantInterrupts(false)
+				for n := rnd.IntN(8); n >= 0 && out > 0; n-- {
+					if _, err := r.WaitUsed(long); err != nil {
+						t.Fatalf("after %d requests and %d kicks: %v", done, kicks, err)
+					}
+					done, out = done+1, out-1
+				}
+			}
+			t.Logf("%d kicks for 20000 requests", kicks)
+		})
+	}
+}
+
+func TestTheDriversWishToHearNothingIsKept(t *testing.T) {
+	for name, features := range each {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 8, features)
+			q := r.open(features)
+			turn := func() {
+				t.Helper()
+				r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
+				var c queue.Chain
+				if ok, err := q.Next(&c); !ok || err != nil {
+					t.Fatalf("no chain: %v", err)
+				}
+				if err := q.Done(&c, 0); err != nil {
+					t.Fatal(err)
+				}
+				if err := q.Signal(); err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := r.Used(); !ok {
+					t.Fatal("nothing came back")
+				}
+			}
+			for i := range 70000 { // beyond the wrap of the indexes
+				want := i%5 != 0
+				r.WantInterrupts(want)
+				turn()
+				if got := r.q.Call.Drain(); got != want {
+					t.Fatalf("chain %d: interrupt %t, wanted %t", i, got, want)
+				}
+			}
+			r.WantInterrupts(true)
+			if err := q.Signal(); err != nil || r.q.Call.Pending() {
+				t.Errorf("an interrupt for nothing: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatWasAvailableBeforeServeIsServed(t *testing.T) {
+	r := newRig(t, 8, 0)
+	for range 8 {
+		r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
+	}
+	stop := r.serve(0, upper)
+	for range 8 {
+		if _, err := r.WaitUsed(long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stop(); !errors.Is(err, context.Canceled) {
+		t.Errorf("Serve ended with %v", err)
+	}
+}
+
+func TestServeStopsThoughTheDriverNeverDoes(t *testing.T) {
+	r := newRig(t, 8, 0)
+	q := r.open(0)
+	ctx, cancel := context.WithCancel(context.Background())
+	n := 0
+	add := func() { r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write}) }
+	add()
+	err := q.Serve(ctx, func(c *queue.Chain) (uint32, error) {
+		if n++; n == 1000 {
+			cancel()
+		}
+		r.Used()
+		add()
+		return 0, nil
+	})
+	if !errors.Is(err, context.Canceled) || n != 1000 {
+		t.Errorf("Serve ended with %v after %d", err, n)
+	}
+}
+
+func TestABrokenRingEndsTheQueueForGood(t *testing.T) {
+	const size = 8
+	for name, c := range map[string]struct {
+		features virtio.Features
+		breakIt  func(r *rig)
+	}{
+		"available index jumps": {0, func(r *rig) { r.SetAvailIdx(size + 1) }},
+		"available index back":  {0, func(r *rig) { r.SetAvailIdx(0xffff) }},
+		"head out of range":     {0, func(r *rig) { r.SetAvail(0, size); r.SetAvailIdx(1) }},
+		"next out of range": {0, func(r *rig) {
+			r.SetDesc(0, queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Next, Next: size})
+			r.SetAvailIdx(1)
+		}},
+		"chain in a loop": {0, func(r *rig) {
+			r.SetDesc(0, queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Next})
+			r.SetAvailIdx(1)
+		}},
+		"empty chain in a loop": {0, func(r *rig) { r.SetDesc(0, queuetest.Desc{Flags: queuetest.Next}); r.SetAvailIdx(1) }},
+		"buffer outside RAM":    {0, func(r *rig) { r.Add(queuetest.Desc{GPA: 0x100, Len: 1}) }},
+		"buffer beyond RAM":     {0, func(r *rig) { r.Add(queuetest.Desc{GPA: 0x10000 + 1<<20 - 1, Len: 2}) }},
+		"buffer of 4 GiB":       {0, func(r *rig) { r.Add(queuetest.Desc{GPA: r.bufs, Len: 0xffffffff}) }},
+		"buffer wraps":          {0, func(r *rig) { r.Add(queuetest.Desc{GPA: ^guestmem.GPA(0), Len: 2}) }},
+		"readable behind writable": {0, func(r *rig) {
+			r.Add(queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Write}, queuetest.Desc{GPA: r.bufs, Len: 1})
+		}},
+		"indirect without the feature": {0, func(r *rig) { r.AddIndirect(r.bufs, queuetest.Desc{GPA: r.bufs, Len: 1}) }},
+		"indirect in indirect":         {indirect, func(r *rig) { r.AddIndirect(r.bufs, queuetest.Desc{GPA: r.bufs, Len: 16, Flags: queuetest.Indirect}) }},
+		"indirect with next": {indirect, func(r *rig) {
+			r.Add(queuetest.Desc{GPA: r.bufs, Len: 16, Flags: queuetest.Indirect}, queuetest.Desc{GPA: r.bufs, Len: 1})
+		}},
+		"indirect of nothing":       {indirect, func(r *rig) { r.Add(queuetest.Desc{GPA: r.bufs, Flags: queuetest.Indirect}) }},
+		"indirect of 17 bytes":      {indirect, func(r *rig) { r.Add(queuetest.Desc{GPA: r.bufs, Len: 17, Flags: queuetest.Indirect}) }},
+		"indirect of 4 GiB":         {indirect, func(r *rig) { r.Add(queuetest.Desc{GPA: r.bufs, Len: 0xfffffff0, Flags: queuetest.Indirect}) }},
+		"indirect longer than size": {indirect, func(r *rig) { r.Add(queuetest.Desc{GPA: r.bufs, Len: 16 * (size + 1), Flags: queuetest.Indirect}) }},
+		"indirect outside RAM":      {indirect, func(r *rig) { r.Add(queuetest.Desc{GPA: 0x100, Len: 16, Flags: queuetest.Indirect}) }},
+		"indirect in a loop": {indirect, func(r *rig) {
+			r.PutDesc(r.bufs, queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Next})
+			r.Add(queuetest.Desc{GPA: r.bufs, Len: 16, Flags: queuetest.Indirect})
+		}},
+		"direct and indirect together too long": {indirect, func(r *rig) {
+			r.PutDesc(r.bufs, queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Next, Next: 1})
+			for i := range guestmem.GPA(size - 1) {
+				r.PutDesc(r.bufs+16*(i+1), queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Next, Next: uint16(i + 2)})
+			}
+			r.PutDesc(r.bufs+16*(size-1), queuetest.Desc{GPA: r.bufs, Len: 1})
+			r.Add(queuetest.Desc{GPA: r.bufs, Len: 1}, queuetest.Desc{GPA: r.bufs, Len: 16 * size, Flags: queuetest.Indirect})
+		}},
+		"more than 4 GiB in small RAM": {0, func(r *rig) {
+			chain := make([]queuetest.Desc, size)
+			for i := range chain {
+				chain[i] = queuetest.Desc{GPA: r.bufs, Len: 0xfffffff0}
+			}
+			r.Add(chain...)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, size, c.features)
+			q := r.open(c.features)
+			c.breakIt(r)
+			served := 0
+			err := q.Serve(t.Context(), func(*queue.Chain) (uint32, error) { served++; return 0, nil })
+			if !errors.Is(err, queue.ErrBadRing) {
+				t.Fatalf("error %v, want %v", err, queue.ErrBadRing)
+			}
+			if served != 0 || r.UsedIdx() != 0 {
+				t.Errorf("%d chains served, used.idx %d", served, r.UsedIdx())
+			}
+			r.SetAvailIdx(0)
+			var chain queue.Chain
+			if ok, again := q.Next(&chain); ok || again != err {
+				t.Errorf("the error did not stay: %t, %v", ok, again)
+			}
+		})
+	}
+}
+
+func TestErrorsOfTheBackendEndTheQueue(t *testing.T) {
+	for name, do := range map[string]func(*queue.Chain) (uint32, error){
+		"an error":                func(*queue.Chain) (uint32, error) { return 0, io.ErrUnexpectedEOF },
+		"more than there is room": func(*queue.Chain) (uint32, error) { return 9, nil },
+	} {
+		r := newRig(t, 8, 0)
+		r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
+		if err := r.open(0).Serve(t.Context(), do); err == nil || errors.Is(err, queue.ErrBadRing) || r.UsedIdx() != 0 {
+			t.Errorf("%s: error %v, used.idx %d", name, err, r.UsedIdx())
+		}
+	}
+}
+
+func TestChainsComeBackInAnyOrderButOnce(t *testing.T) {
+	r := newRig(t, 8, 0)
+	q := r.open(0)
+	var chains [3]queue.Chain
+	var heads [3]uint16
+	for i := range chains {
+		heads[i] = r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
+		if ok, err := q.Next(&chains[i]); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	for _, i := range []int{2, 0, 1} {
+		if err := q.Done(&chains[i], uint32(i)); err != nil {
+			t.Fatal(err)
+		}
+		if u, ok := r.Used(); !ok || u != (queuetest.Used{ID: uint32(heads[i]), Len: uint32(i)}) {
+			t.Errorf("%+v, want head %d", u, heads[i])
+		}
+	}
+	if err := q.Done(&chains[0], 0); err == nil || r.UsedIdx() != 3 {
+		t.Errorf("done twice: %v, used.idx %d", err, r.UsedIdx())
+	}
+}
+
+func TestAHeadThatIsWithTheDeviceIsRefused(t *testing.T) {
+	r := newRig(t, 8, 0)
+	q := r.open(0)
+	r.SetDesc(0, queuetest.Desc{GPA: r.bufs, Len: 1})
+	r.SetAvailIdx(2)
+	var a, b queue.Chain
+	if ok, err := q.Next(&a); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if ok, err := q.Next(&b); ok || !errors.Is(err, queue.ErrBadRing) {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
+
+func TestEmptyDescriptorsAreLegalAnywhere(t *testing.T) {
+	r := newRig(t, 8, 0)
+	q := r.open(0)
+	copy(r.bytes(r.bufs, 2), "ab")
+	r.Add(queuetest.Desc{GPA: 1}, queuetest.Desc{GPA: r.bufs, Len: 2}, queuetest.Desc{GPA: 1 << 60, Flags: queuetest.Write})
+	var c queue.Chain
+	if ok, err := q.Next(&c); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if c.Readable.Len() != 2 || c.Writable.Len() != 0 {
+		t.Errorf("%d readable, %d writable", c.Readable.Len(), c.Writable.Len())
+	}
+}
+
+// The same request, cut at random: the cuts mean nothing.
+func TestHowARequestIsCutDoesNotMatter(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	text := []byte("the quick brown fox jumps over the lazy dog")
+	for range 500 {
+		r := newRig(t, 64, indirect)
+		copy(r.bytes(r.bufs, len(text)), text)
+		cut := func(gpa guestmem.GPA, flags uint16) (chain []queuetest.Desc) {
+			for at := 0; at < len(text); {
+				n := 1 + rnd.IntN(min(9, len(text)-at))
+				chain = append(chain, queuetest.Desc{GPA: gpa + guestmem.GPA(at), Len: uint32(n), Flags: flags})
+				at += n
+			}
+			return chain
+		}
+		chain := append(cut(r.bufs, 0), cut(r.bufs+0x1000, queuetest.Write)...)
+		if len(chain) > 64 {
+			continue
+		}
+		if rnd.IntN(2) == 0 {
+			r.Add(chain...)
+		} else {
+			r.AddIndirect(r.bufs+0x2000, chain...)
+		}
+		q := r.open(indirect)
+		var c queue.Chain
+		if ok, err := q.Next(&c); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		head := make([]byte, 4)
+		c.Readable.Read(head)
+		rest := c.Readable.Take(100)
+		p := make([]byte, rest.Len())
+		rest.Read(p)
+		if got := string(head) + string(p); got != string(text) || c.Readable.Len() != 0 {
+			t.Fatalf("read %q", got)
+		}
+		if n := c.Writable.Write(text); n != len(text) || !bytes.Equal(r.bytes(r.bufs+0x1000, n), text) {
+			t.Fatalf("wrote %d bytes: %q", n, r.bytes(r.bufs+0x1000, n))
+		}
+	}
+}
+
+func TestStartReportsABrokenRingOnceAndStopWaits(t *testing.T) {
+	r := newRig(t, 8, 0)
+	failed := make(chan error, 2)
+	a := virtio.Activation{Memory: r.mem, Failed: func(err error) { failed <- err }}
+	stop, err := queue.Start(a, r.q, upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetAvailIdx(100)
+	r.ForceKick()
+	if err := <-failed; !errors.Is(err, queue.ErrBadRing) {
+		t.Error(err)
+	}
+	stop()
+	stop()
+	if len(failed) != 0 {
+		t.Errorf("reported again: %v", <-failed)
+	}
+}

@@ -1,0 +1,226 @@
+package queuetest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+)
+
+// Descriptor flags (uapi/linux/virtio_ring.h).
+const (
+	Next     = 1 // VRING_DESC_F_NEXT
+	Write    = 2 // VRING_DESC_F_WRITE: the device writes
+	Indirect = 4 // VRING_DESC_F_INDIRECT
+)
+
+// Desc is struct vring_desc.
+type Desc struct {
+	GPA         guestmem.GPA
+	Len         uint32
+	Flags, Next uint16
+}
+
+// Used is struct vring_used_elem: the head of a chain that came back, and how
+// much the device wrote.
+type Used struct{ ID, Len uint32 }
+
+// Layout puts a ring of size entries at base, which is 16-byte aligned, and
+// returns where it ends. Notifiers and index are the caller's to fill in.
+func Layout(base guestmem.GPA, size uint16) (q virtio.Queue, end guestmem.GPA) {
+	q = virtio.Queue{Size: size, Desc: base}
+	r := q.Ranges()
+	q.Driver = q.Desc + guestmem.GPA(r[0].SizeBytes)
+	q.Device = (q.Driver + guestmem.GPA(r[1].SizeBytes) + 3) &^ 3
+	return q, (q.Device + guestmem.GPA(r[2].SizeBytes) + 15) &^ 15
+}
+
+// Ring is a driver's side of one queue. It belongs to one goroutine.
+type Ring struct {
+	t        testing.TB
+	mem      *guestmem.Memory
+	q        virtio.Queue
+	eventIdx bool
+
+	desc, avail, used []byte
+	free              []uint16
+	next              map[uint16][]uint16 // by head: the chain's descriptors
+	availIdx, usedIdx uint16
+	kicked            uint16 // availIdx at the last Kick
+}
+
+// New makes a fresh, zeroed ring where q says. q.Kick and q.Call may be nil
+// when neither Kick nor WaitUsed is used.
+func New(t testing.TB, mem *guestmem.Memory, q virtio.Queue, features virtio.Features) *Ring {
+	r := &Ring{t: t, mem: mem, q: q, eventIdx: features.Has(virtio.FeatureRingEventIdx), next: map[uint16][]uint16{}}
+	for i, part := range q.Ranges() {
+		w, err := mem.Window(part.GPA, part.SizeBytes)
+		if err != nil {
+			t.Fatalf("%s: %v", part.Name, err)
+		}
+		clear(w)
+		*[]*[]byte{&r.desc, &r.avail, &r.used}[i] = w
+	}
+	for i := range q.Size {
+		r.free = append(r.free, q.Size-1-i)
+	}
+	return r
+}
+
+// Queue is the ring's place, size and notifiers.
+func (r *Ring) Queue() virtio.Queue { return r.q }
+
+// Add makes a chain available, of the addresses, lengths and Write flags that
+// are given, and returns its head.
+func (r *Ring) Add(chain ...Desc) uint16 {
+	if len(chain) == 0 || len(chain) > len(r.free) {
+		r.t.Fatalf("a chain of %d descriptors, %d are free", len(chain), len(r.free))
+	}
+	at := len(r.free) - len(chain)
+	ids := append([]uint16(nil), r.free[at:]...)
+	r.free = r.free[:at]
+	for i, d := range chain {
+		if i < len(chain)-1 {
+			d.Flags, d.Next = d.Flags|Next, ids[i+1]
+		}
+		r.SetDesc(ids[i], d)
+	}
+	r.next[ids[0]] = ids
+	r.offer(ids[0])
+	return ids[0]
+}
+
+// AddIndirect is Add with the chain in a table of its own at gpa.
+func (r *Ring) AddIndirect(gpa guestmem.GPA, chain ...Desc) uint16 {
+	for i, d := range chain {
+		if i < len(chain)-1 {
+			d.Flags, d.Next = d.Flags|Next, uint16(i+1)
+		}
+		r.PutDesc(gpa+guestmem.GPA(16*i), d)
+	}
+	return r.Add(Desc{GPA: gpa, Len: uint32(16 * len(chain)), Flags: Indirect})
+}
+
+func (r *Ring) offer(head uint16) {
+	r.SetAvail(r.availIdx, head)
+	r.availIdx++
+	r.SetAvailIdx(r.availIdx)
+}
+
+// SetDesc writes entry i of the descriptor table.
+func (r *Ring) SetDesc(i uint16, d Desc) { put(r.desc[16*int(i):], d) }
+
+// PutDesc writes a descriptor anywhere in guest memory.
+func (r *Ring) PutDesc(gpa guestmem.GPA, d Desc) {
+	w, err := r.mem.Window(gpa, 16)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	put(w, d)
+}
+
+func put(w []byte, d Desc) {
+	binary.LittleEndian.PutUint64(w[0:], uint64(d.GPA))
+	binary.LittleEndian.PutUint32(w[8:], d.Len)
+	binary.LittleEndian.PutUint16(w[12:], d.Flags)
+	binary.LittleEndian.PutUint16(w[14:], d.Next)
+}
+
+// SetAvail writes the entry of the available ring that index i uses.
+func (r *Ring) SetAvail(i, head uint16) {
+	guestmem.Store16(r.avail, 4+2*int(i%r.q.Size), head)
+}
+
+// SetAvailIdx publishes everything below idx.
+func (r *Ring) SetAvailIdx(idx uint16) { guestmem.Store16(r.avail, 2, idx) }
+
+// UsedIdx is used.idx as the device stored it.
+func (r *Ring) UsedIdx() uint16 { return guestmem.Load16(r.used, 2) }
+
+// Kick notifies the device of what became available since the last Kick, if it
+// wants to hear of it, and says whether it did.
+func (r *Ring) Kick() bool {
+	old := r.kicked
+	r.kicked = r.availIdx
+	if r.eventIdx {
+		event := guestmem.Load16(r.used, 4+8*int(r.q.Size))
+		if r.availIdx-event-1 >= r.availIdx-old {
+			return false
+		}
+	} else if guestmem.Load16(r.used, 0)&1 != 0 {
+		return false
+	}
+	r.ForceKick()
+	return true
+}
+
+// ForceKick notifies the device whatever it wants.
+func (r *Ring) ForceKick() {
+	if err := r.q.Kick.Signal(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// Used takes the next chain that came back.
+func (r *Ring) Used() (Used, bool) {
+	if r.UsedIdx() == r.usedIdx {
+		return Used{}, false
+	}
+	e := r.used[4+8*int(r.usedIdx%r.q.Size):]
+	u := Used{binary.LittleEndian.Uint32(e[0:]), binary.LittleEndian.Uint32(e[4:])}
+	r.usedIdx++
+	ids, ok := r.next[uint16(u.ID)]
+	if !ok || u.ID > 0xffff {
+		r.t.Fatalf("chain %d came back, which was not with the device", u.ID)
+	}
+	delete(r.next, uint16(u.ID))
+	r.free = append(r.free, ids...)
+	return u, true
+}
+
+// WantInterrupts asks to be interrupted for the next chain that comes back, or
+// for none if want is false.
+func (r *Ring) WantInterrupts(want bool) {
+	if r.eventIdx {
+		event := r.usedIdx
+		if !want {
+			event-- // passed already: 65535 more until it is met
+		}
+		guestmem.Store16(r.avail, 4+2*int(r.q.Size), event)
+		return
+	}
+	flags := uint16(1) // VRING_AVAIL_F_NO_INTERRUPT
+	if want {
+		flags = 0
+	}
+	guestmem.Store16(r.avail, 0, flags)
+}
+
+// WaitUsed is Used once there is one: it sleeps on the queue's Call, as a
+// driver on its interrupt, and so fails if one is missing.
+func (r *Ring) WaitUsed(timeout time.Duration) (Used, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		if u, ok := r.Used(); ok {
+			return u, nil
+		}
+		r.WantInterrupts(true)
+		if r.UsedIdx() != r.usedIdx {
+			continue
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return Used{}, fmt.Errorf("queue %d: used.idx %d: no interrupt in %v", r.q.Index, r.usedIdx, timeout)
+		}
+		fds := []unix.PollFd{{Fd: int32(r.q.Call.FD()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
+			return Used{}, err
+		}
+		r.q.Call.Drain()
+	}
+}

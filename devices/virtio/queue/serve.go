@@ -1,0 +1,116 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+)
+
+// wantKicks asks for a notification of the next chain that the driver makes
+// available, and says whether there is one already (virtio 1.2 §2.7.10).
+func (q *Queue) wantKicks() (already bool) {
+	if q.eventIdx {
+		guestmem.Store16(q.used, q.availEvnt, q.nextAvail)
+	} else {
+		guestmem.Store16(q.used, flagsOff, 0)
+	}
+	// A driver looks at our wish after it stored avail.idx, so we look at
+	// avail.idx after we stored our wish: one of us sees the other.
+	return guestmem.Load16(q.avail, idxOff) != q.nextAvail
+}
+
+// noKicks takes the wish back. With event indexes the one that has passed says
+// so already.
+func (q *Queue) noKicks() {
+	if !q.eventIdx {
+		guestmem.Store16(q.used, flagsOff, usedNoNotify)
+	}
+}
+
+// Wait returns nil once the driver has made a chain available, or when it may
+// have; ctx's error when ctx ends.
+func (q *Queue) Wait(ctx context.Context) error {
+	if q.err != nil {
+		return q.err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if q.wantKicks() {
+		q.noKicks()
+		return nil
+	}
+	q.kick.SetReadDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, func() { q.kick.SetReadDeadline(time.Unix(1, 0)) })
+	var count [8]byte
+	_, err := q.kick.Read(count[:])
+	if !stop() {
+		return ctx.Err()
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // one that an earlier ctx set late
+		return q.fail("%w", err)
+	}
+	q.noKicks()
+	return nil
+}
+
+// Serve gives every chain to do, one at a time, and back to the driver with
+// the bytes that do wrote, until ctx ends (then it returns ctx's error), do
+// fails, or the driver breaks the ring. It looks at the ring before it waits:
+// what became available before a kick could be heard is served.
+func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err error)) error {
+	var c Chain
+	for {
+		// A driver that keeps the ring full must not keep us from stopping.
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		ok, err := q.Next(&c)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if err := q.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		written, err := do(&c)
+		if err != nil {
+			return q.fail("%w", err)
+		}
+		if err := q.Done(&c, written); err != nil {
+			return err
+		}
+		if err := q.Signal(); err != nil {
+			return err
+		}
+	}
+}
+
+// Start opens q and serves it in a goroutine of its own. An error of the ring
+// or of do goes to a.Failed, once. stop ends the goroutine, waits for it and
+// may be called again; do must return soon, or hear of its own stop elsewhere.
+func Start(a virtio.Activation, q virtio.Queue, do func(*Chain) (written uint32, err error)) (stop func(), err error) {
+	o, err := Open(a.Memory, q, a.Features)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		err := errors.Join(o.Serve(ctx, do), o.Close())
+		if ctx.Err() == nil {
+			a.Failed(err)
+		}
+	})
+	return func() {
+		cancel()
+		ended.Wait()
+	}, nil
+}

@@ -1,0 +1,270 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+)
+
+// ErrBadRing is the cause of every error that is the driver's fault.
+var ErrBadRing = errors.New("the driver broke the ring")
+
+// Flags of descriptors and rings (uapi/linux/virtio_ring.h).
+const (
+	descNext         = 1 // VRING_DESC_F_NEXT
+	descWrite        = 2 // VRING_DESC_F_WRITE
+	descIndirect     = 4 // VRING_DESC_F_INDIRECT
+	descSize         = 16
+	availNoInterrupt = 1 // VRING_AVAIL_F_NO_INTERRUPT
+	usedNoNotify     = 1 // VRING_USED_F_NO_NOTIFY
+)
+
+// Both rings begin with flags and idx, then the elements, then one event index.
+const (
+	flagsOff = 0
+	idxOff   = 2
+	ringOff  = 4
+)
+
+// Queue is the device's side of one live split ring.
+type Queue struct {
+	mem      *guestmem.Memory
+	index    uint16
+	size     uint16
+	indirect bool // VIRTIO_F_INDIRECT_DESC negotiated
+	eventIdx bool // VIRTIO_F_EVENT_IDX negotiated
+	kick     *os.File
+	call     *virtio.Notifier
+
+	desc, avail, used    []byte // the parts of the ring
+	usedEvent, availEvnt int    // offsets of the event indexes in avail and used
+
+	nextAvail uint16 // what Next looks at
+	nextUsed  uint16 // what Done writes
+	signalled uint16 // nextUsed when Signal last looked
+	inflight  []bool // by head: popped, not done
+	err       error  // latched
+}
+
+// Chain is one request: what the driver wrote for the device, and room for the
+// answer. Both alias guest memory.
+type Chain struct {
+	Readable, Writable Buffers
+
+	head uint16
+	room uint32 // bytes of Writable at first
+	r, w [][]byte
+}
+
+// Open begins to serve q, whose ring the frontend has checked, under the
+// negotiated features.
+func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queue, error) {
+	o := &Queue{
+		mem: mem, index: q.Index, size: q.Size, call: q.Call,
+		indirect: features.Has(virtio.FeatureRingIndirectDesc),
+		eventIdx: features.Has(virtio.FeatureRingEventIdx),
+		inflight: make([]bool, q.Size),
+	}
+	if q.Size == 0 || q.Size&(q.Size-1) != 0 {
+		return nil, fmt.Errorf("queue %d: size %d: not a power of two", q.Index, q.Size)
+	}
+	for i, r := range q.Ranges() {
+		w, err := mem.Window(r.GPA, r.SizeBytes)
+		if err != nil {
+			return nil, fmt.Errorf("queue %d: %s: %w", q.Index, r.Name, err)
+		}
+		*[]*[]byte{&o.desc, &o.avail, &o.used}[i] = w
+	}
+	o.usedEvent = ringOff + 2*int(q.Size)
+	o.availEvnt = ringOff + 8*int(q.Size)
+	var err error
+	if o.kick, err = q.Kick.Reader(); err != nil {
+		return nil, fmt.Errorf("queue %d: %w", q.Index, err)
+	}
+	return o, nil
+}
+
+// Close gives the descriptor back. A Wait ends with an error.
+func (q *Queue) Close() error { return q.kick.Close() }
+
+// fail latches the first error.
+func (q *Queue) fail(format string, args ...any) error {
+	if q.err == nil {
+		q.err = fmt.Errorf("queue %d: %w", q.index, fmt.Errorf(format, args...))
+	}
+	return q.err
+}
+
+func (q *Queue) bad(format string, args ...any) error {
+	return q.fail("%w: "+format, append([]any{ErrBadRing}, args...)...)
+}
+
+// Next takes the next chain into c, whose slices it uses again, and says
+// whether there was one. Each chain goes to Done once, in any order.
+func (q *Queue) Next(c *Chain) (bool, error) {
+	if q.err != nil {
+		return false, q.err
+	}
+	// The load of idx comes before those of what it publishes.
+	idx := guestmem.Load16(q.avail, idxOff)
+	waiting := idx - q.nextAvail
+	if waiting == 0 {
+		return false, nil
+	}
+	if waiting > q.size {
+		return false, q.bad("avail.idx %d is %d ahead of %d entries", idx, waiting, q.size)
+	}
+	head := guestmem.Load16(q.avail, ringOff+2*int(q.nextAvail%q.size))
+	if head >= q.size {
+		return false, q.bad("head %d of %d descriptors", head, q.size)
+	}
+	if q.inflight[head] {
+		return false, q.bad("head %d is with the device already", head)
+	}
+	if err := q.walk(c, head); err != nil {
+		return false, err
+	}
+	q.nextAvail++
+	q.inflight[head] = true
+	return true, nil
+}
+
+// descriptor is a copy of struct vring_desc.
+type descriptor struct {
+	gpa         guestmem.GPA
+	len         uint32
+	flags, next uint16
+}
+
+// fetch copies descriptor i of a table, once.
+func fetch(table []byte, i uint16) descriptor {
+	var p [descSize]byte
+	copy(p[:], table[int(i)*descSize:])
+	return descriptor{
+		gpa:   guestmem.GPA(binary.LittleEndian.Uint64(p[0:])),
+		len:   binary.LittleEndian.Uint32(p[8:]),
+		flags: binary.LittleEndian.Uint16(p[12:]),
+		next:  binary.LittleEndian.Uint16(p[14:]),
+	}
+}
+
+// walk collects the buffers of the chain at head. The count of descriptors,
+// those of an indirect table included, ends every loop.
+func (q *Queue) walk(c *Chain, head uint16) error {
+	c.head, c.room, c.r, c.w = head, 0, c.r[:0], c.w[:0]
+	table, entries := q.desc, q.size
+	indirect := false
+	var total uint64
+	for i, count := head, uint16(1); ; count++ {
+		if count > q.size {
+			return q.bad("chain at %d: more than %d descriptors", head, q.size)
+		}
+		if i >= entries {
+			return q.bad("chain at %d: descriptor %d of %d", head, i, entries)
+		}
+		d := fetch(table, i)
+		if d.flags&descIndirect != 0 {
+			if err := q.mayIndirect(head, d, indirect); err != nil {
+				return err
+			}
+			w, err := q.mem.Window(d.gpa, uint64(d.len))
+			if err != nil {
+				return q.bad("chain at %d: indirect table: %w", head, err)
+			}
+			// The table counts, not the descriptor that names it.
+			table, entries, indirect = w, uint16(d.len/descSize), true
+			i, count = 0, count-1
+			continue
+		}
+		if total += uint64(d.len); total > math.MaxUint32 {
+			return q.bad("chain at %d: more than 4 GiB", head)
+		}
+		if d.flags&descWrite == 0 && len(c.w) > 0 {
+			return q.bad("chain at %d: a readable buffer behind a writable one", head)
+		}
+		if d.len > 0 {
+			b, err := q.mem.Window(d.gpa, uint64(d.len))
+			if err != nil {
+				return q.bad("chain at %d: descriptor %d: %w", head, i, err)
+			}
+			if d.flags&descWrite != 0 {
+				c.w, c.room = append(c.w, b), c.room+d.len
+			} else {
+				c.r = append(c.r, b)
+			}
+		}
+		if d.flags&descNext == 0 {
+			c.Readable, c.Writable = c.r, c.w
+			return nil
+		}
+		i = d.next
+	}
+}
+
+// mayIndirect checks a descriptor that names a table (virtio 1.2 §2.7.5.3).
+func (q *Queue) mayIndirect(head uint16, d descriptor, nested bool) error {
+	if !q.indirect {
+		return q.bad("chain at %d: an indirect table without the feature", head)
+	}
+	if nested {
+		return q.bad("chain at %d: an indirect table in another", head)
+	}
+	if d.flags&descNext != 0 {
+		return q.bad("chain at %d: an indirect table with a next descriptor", head)
+	}
+	if d.len == 0 || d.len%descSize != 0 || d.len/descSize > uint32(q.size) {
+		return q.bad("chain at %d: an indirect table of %d bytes", head, d.len)
+	}
+	return nil
+}
+
+// Done gives the chain back with written bytes of its Writable filled from the
+// start. The driver is told by Signal.
+func (q *Queue) Done(c *Chain, written uint32) error {
+	if q.err != nil {
+		return q.err
+	}
+	if !q.inflight[c.head] {
+		return q.fail("chain at %d was done before", c.head)
+	}
+	if written > c.room {
+		return q.fail("chain at %d: %d bytes written into %d", c.head, written, c.room)
+	}
+	q.inflight[c.head] = false
+	e := q.used[ringOff+8*int(q.nextUsed%q.size):]
+	binary.LittleEndian.PutUint32(e[0:], uint32(c.head))
+	binary.LittleEndian.PutUint32(e[4:], written)
+	q.nextUsed++
+	// The store of idx publishes the element and the buffers: it comes after.
+	guestmem.Store16(q.used, idxOff, q.nextUsed)
+	return nil
+}
+
+// Signal interrupts the driver for what was done since the last Signal, if it
+// wants to know (virtio 1.2 §2.7.7).
+func (q *Queue) Signal() error {
+	old := q.signalled
+	q.signalled = q.nextUsed
+	if old == q.nextUsed {
+		return q.err
+	}
+	// A driver that switches interrupts on looks at used.idx again after it.
+	// So its wish is read after used.idx was stored: one of us sees the other.
+	if q.eventIdx {
+		event := guestmem.Load16(q.avail, q.usedEvent)
+		if q.nextUsed-event-1 >= q.nextUsed-old {
+			return q.err
+		}
+	} else if guestmem.Load16(q.avail, flagsOff)&availNoInterrupt != 0 {
+		return q.err
+	}
+	if err := q.call.Signal(); err != nil {
+		return q.fail("%w", err)
+	}
+	return q.err
+}

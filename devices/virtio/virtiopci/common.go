@@ -1,0 +1,153 @@
+package virtiopci
+
+import "minivmm/devices/virtio"
+
+// field is a row of the common configuration: where it lies, how wide it is,
+// and either which register of the Frontend it shows or how the transport
+// itself answers.
+type field struct {
+	name  string
+	off   uint64
+	width int
+	reg   virtio.Register
+	read  func(*Transport) uint32
+	write func(*Transport, uint32)
+}
+
+// fields is struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). What is not the
+// driver's to write, or not now, the Frontend ignores.
+var fields = [...]field{
+	{name: "device_feature_select", off: 0x00, width: 4, reg: virtio.DeviceFeatureSelect},
+	{name: "device_feature", off: 0x04, width: 4, reg: virtio.DeviceFeature},
+	{name: "driver_feature_select", off: 0x08, width: 4, reg: virtio.DriverFeatureSelect},
+	{name: "driver_feature", off: 0x0c, width: 4, reg: virtio.DriverFeature},
+	{name: "config_msix_vector", off: 0x10, width: 2, read: (*Transport).configVector, write: (*Transport).setConfigVector},
+	{name: "num_queues", off: 0x12, width: 2, reg: virtio.NumQueues},
+	{name: "device_status", off: 0x14, width: 1, reg: virtio.DeviceStatus, write: (*Transport).setStatus},
+	{name: "config_generation", off: 0x15, width: 1, reg: virtio.ConfigGeneration},
+	{name: "queue_select", off: 0x16, width: 2, reg: virtio.QueueSelect},
+	{name: "queue_size", off: 0x18, width: 2, reg: virtio.QueueSize},
+	{name: "queue_msix_vector", off: 0x1a, width: 2, read: (*Transport).queueVector, write: (*Transport).setQueueVector},
+	{name: "queue_enable", off: 0x1c, width: 2, reg: virtio.QueueEnable},
+	{name: "queue_notify_off", off: 0x1e, width: 2, read: (*Transport).queueNotifyOff, write: func(*Transport, uint32) {}},
+	{name: "queue_desc", off: 0x20, width: 4, reg: virtio.QueueDescLow},
+	{name: "queue_desc_hi", off: 0x24, width: 4, reg: virtio.QueueDescHigh},
+	{name: "queue_driver", off: 0x28, width: 4, reg: virtio.QueueDriverLow},
+	{name: "queue_driver_hi", off: 0x2c, width: 4, reg: virtio.QueueDriverHigh},
+	{name: "queue_device", off: 0x30, width: 4, reg: virtio.QueueDeviceLow},
+	{name: "queue_device_hi", off: 0x34, width: 4, reg: virtio.QueueDeviceHigh},
+}
+
+func at(off uint64, width int) *field {
+	for i := range fields {
+		if fields[i].off == off && fields[i].width == width {
+			return &fields[i]
+		}
+	}
+	return nil
+}
+
+// common is the region of the common configuration. A driver must access a
+// field at its own width, the 64-bit ones as two halves (virtio 1.2 §4.1.3.1);
+// 8 bytes are taken as two halves. Any other access reads as ones and writes
+// nothing.
+type common struct{ t *Transport }
+
+func (c common) Read(off uint64, p []byte) {
+	if len(p) == 8 {
+		c.Read(off, p[:4])
+		c.Read(off+4, p[4:])
+		return
+	}
+	f := at(off, len(p))
+	if f == nil {
+		ones(p)
+		return
+	}
+	var v [4]byte
+	if f.read != nil {
+		le.PutUint32(v[:], f.read(c.t))
+	} else {
+		le.PutUint32(v[:], c.t.front.Read(f.reg))
+	}
+	copy(p, v[:])
+}
+
+func (c common) Write(off uint64, p []byte) {
+	if len(p) == 8 {
+		c.Write(off, p[:4])
+		c.Write(off+4, p[4:])
+		return
+	}
+	f := at(off, len(p))
+	if f == nil {
+		return
+	}
+	var b [4]byte
+	copy(b[:], p)
+	v := le.Uint32(b[:])
+	if f.write != nil {
+		f.write(c.t, v)
+		return
+	}
+	c.t.front.Write(f.reg, v)
+}
+
+// setStatus adds to the Frontend's reset what the transport holds.
+func (t *Transport) setStatus(v uint32) {
+	t.front.Write(virtio.DeviceStatus, v)
+	if v == 0 {
+		t.wiring.reset()
+	}
+}
+
+func (t *Transport) configVector() uint32 {
+	return uint32(t.wiring.routed(t.wiring.configSource()))
+}
+
+func (t *Transport) setConfigVector(v uint32) { t.wiring.route(t.wiring.configSource(), uint16(v)) }
+
+// queue is the selected queue, if there is such a one.
+func (t *Transport) queue() (i int, ok bool) {
+	i = int(t.front.Read(virtio.QueueSelect))
+	return i, i < t.front.NumQueues()
+}
+
+func (t *Transport) queueVector() uint32 {
+	if i, ok := t.queue(); ok {
+		return uint32(t.wiring.routed(i))
+	}
+	return noVector
+}
+
+func (t *Transport) setQueueVector(v uint32) {
+	if i, ok := t.queue(); ok {
+		t.wiring.route(i, uint16(v))
+	}
+}
+
+// queueNotifyOff counts in steps of notify_off_multiplier.
+func (t *Transport) queueNotifyOff() uint32 {
+	if i, ok := t.queue(); ok {
+		return uint32(i)
+	}
+	return 0
+}
+
+// isr is the ISR status byte; reading clears it.
+type isr struct{ t *Transport }
+
+func (r isr) Read(off uint64, p []byte) {
+	clear(p)
+	if off == 0 {
+		p[0] = r.t.wiring.interruptStatus()
+	}
+}
+
+func (isr) Write(uint64, []byte) {}
+
+// config is the device-specific configuration.
+type config struct{ t *Transport }
+
+func (c config) Read(off uint64, p []byte)  { c.t.front.ReadConfig(p, uint32(off)) }
+func (c config) Write(off uint64, p []byte) { c.t.front.WriteConfig(p, uint32(off)) }

@@ -1,0 +1,568 @@
+package virtiopci_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"minivmm/devices/bus"
+	"minivmm/devices/guestmem"
+	"minivmm/devices/pci"
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/virtiopci"
+	"minivmm/devices/virtio/virtiotest"
+)
+
+var le = binary.LittleEndian
+
+// machine is a transport on a bus, seen as a driver sees it.
+type machine struct {
+	t    testing.TB
+	host *virtiotest.Host
+	dev  *virtiotest.Recorder
+	tr   *virtiopci.Transport
+	mmio *bus.Bus
+	ecam bus.Handler
+	base uint64 // of the BAR
+	slot uint64 // ECAM offset of the function
+	caps map[byte]capability
+
+	mu    sync.Mutex
+	lines []string
+}
+
+type capability struct{ at, bar, off, size, extra uint64 }
+
+func recorder() *virtiotest.Recorder {
+	return &virtiotest.Recorder{Type: virtio.NetID, Offers: virtio.FeatureRingEventIdx | 1<<5, Sizes: []uint16{256, 64}, Config: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
+}
+
+func newMachine(t testing.TB, dev *virtiotest.Recorder, late bool) *machine {
+	m := &machine{t: t, host: &virtiotest.Host{}, dev: dev, mmio: &bus.Bus{}, caps: map[byte]capability{}}
+	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: 0x20000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mem.Close() })
+	m.tr, err = virtiopci.New(dev, mem, m.host, virtiopci.Options{Name: "net0", LateDoorbells: late, Logf: func(format string, args ...any) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.lines = append(m.lines, fmt.Sprintf(format, args...))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.tr.Close(); err != nil {
+			t.Error(err)
+		}
+		if d, v, c := m.host.Live(); d+v+c != 0 {
+			t.Errorf("after Close: %d doorbells, %d messages, %d connections", d, v, c)
+		}
+	})
+	root, err := pci.NewRoot(pci.Options{MMIO: m.mmio, Low: pci.Window{Base: 0xe000_0000, SizeBytes: 0x100_0000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := m.tr.Insert(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.ecam, m.slot = root.ECAM(), uint64(slot)<<15
+	m.writeConfig(4, 2, pci.CommandMemory|pci.CommandMaster)
+	m.base = m.config(0x10, 4) &^ 0xf
+	for at := m.config(0x34, 1); at != 0; at = m.config(at+1, 1) {
+		if m.config(at, 1) == 9 {
+			m.caps[byte(m.config(at+3, 1))] = capability{at, m.config(at+4, 1), m.config(at+8, 4), m.config(at+12, 4), m.config(at+16, 4)}
+		}
+		if m.config(at, 1) == 0x11 {
+			m.caps[0x11] = capability{at: at, off: m.config(at+4, 4) &^ 7, bar: m.config(at+4, 4) & 7, size: m.config(at+2, 2)&0x7ff + 1, extra: m.config(at+8, 4) &^ 7}
+		}
+	}
+	return m
+}
+
+func (m *machine) config(off uint64, n int) uint64 {
+	var p [8]byte
+	m.ecam.Read(m.slot+off, p[:n])
+	return le.Uint64(p[:])
+}
+
+func (m *machine) writeConfig(off uint64, n int, v uint64) {
+	m.ecam.Write(m.slot+off, le.AppendUint64(nil, v)[:n])
+}
+
+func (m *machine) read(off uint64, n int) uint64 {
+	var p [8]byte
+	m.mmio.Read(m.base+off, p[:n])
+	return le.Uint64(p[:])
+}
+
+func (m *machine) write(off uint64, n int, v uint64) {
+	m.mmio.Write(m.base+off, le.AppendUint64(nil, v)[:n])
+}
+
+// enableMSIX switches MSI-X on and gives vectors messages of their own.
+func (m *machine) enableMSIX() {
+	x := m.caps[0x11]
+	m.writeConfig(x.at+2, 2, 0x8000)
+	for v := range x.size {
+		m.write(x.off+16*v, 4, 0xfee00000)
+		m.write(x.off+16*v+4, 4, 0)
+		m.write(x.off+16*v+8, 4, 0x40+v)
+		m.mask(v, false)
+	}
+}
+
+func (m *machine) mask(v uint64, masked bool) {
+	control := uint64(0)
+	if masked {
+		control = 1
+	}
+	m.write(m.caps[0x11].off+16*v+12, 4, control)
+}
+
+func (m *machine) pending() uint64 { return m.read(m.caps[0x11].extra, 8) }
+
+// start brings the device to DRIVER_OK with both queues enabled.
+func (m *machine) start() {
+	m.write(0x14, 1, 0)
+	m.write(0x14, 1, 1)
+	m.write(0x14, 1, 3)
+	m.write(0x08, 4, 1)
+	m.write(0x0c, 4, 1)
+	m.write(0x14, 1, 11)
+	for q := range uint64(2) {
+		m.write(0x16, 2, q)
+		m.write(0x18, 2, 64)
+		m.write(0x20, 8, 0x4000*q+0x1000)
+		m.write(0x28, 4, 0x4000*q+0x2000)
+		m.write(0x30, 4, 0x4000*q+0x3000)
+		m.write(0x1c, 2, 1)
+	}
+	m.write(0x14, 1, 15)
+}
+
+func (m *machine) vectors(config, q0, q1 uint64) {
+	m.write(0x10, 2, config)
+	for q, v := range []uint64{q0, q1} {
+		m.write(0x16, 2, uint64(q))
+		m.write(0x1a, 2, v)
+	}
+}
+
+// sent returns the data of the messages sent since the last call.
+func (m *machine) sent() (data []uint32) {
+	for _, i := range m.host.Interrupts() {
+		data = append(data, i.Data)
+	}
+	return data
+}
+
+func (m *machine) wantSent(what string, want ...uint32) {
+	m.t.Helper()
+	if got := m.sent(); !slices.Equal(got, want) {
+		m.t.Errorf("%s: messages %#x, want %#x", what, got, want)
+	}
+}
+
+func TestTheFunctionLooksLikeAModernVirtioDevice(t *testing.T) {
+	for _, c := range []struct {
+		id            virtio.DeviceID
+		device, class uint64
+	}{{virtio.NetID, 0x1041, 0x020000}, {virtio.RngID, 0x1044, 0x00ff00}, {virtio.SCSIID, 0x1048, 0x010000}} {
+		dev := recorder()
+		dev.Type = c.id
+		m := newMachine(t, dev, false)
+		for _, r := range []struct {
+			name string
+			off  uint64
+			n    int
+			want uint64
+		}{
+			{"vendor", 0, 2, 0x1af4},
+			{"device", 2, 2, c.device},
+			{"revision", 8, 1, 1},
+			{"class", 8, 4, c.class<<8 | 1},
+			{"interrupt pin", 0x3d, 1, 0},
+			{"subsystem vendor", 0x2c, 2, 0x1af4},
+			{"subsystem", 0x2e, 2, 0x40 + uint64(c.id)},
+		} {
+			if got := m.config(r.off, r.n); got != r.want {
+				t.Errorf("%v: %s %#x, want %#x", c.id, r.name, got, r.want)
+			}
+		}
+		var kinds []byte
+		for k := range m.caps {
+			kinds = append(kinds, k)
+		}
+		slices.Sort(kinds)
+		if !slices.Equal(kinds, []byte{1, 2, 3, 4, 5, 0x11}) {
+			t.Errorf("%v: capabilities %v", c.id, kinds)
+		}
+		if x := m.caps[0x11]; x.size != 3 {
+			t.Errorf("%v: %d vectors, want queues + 1", c.id, x.size)
+		}
+		if got := m.caps[2].extra; got != 4 {
+			t.Errorf("%v: notify_off_multiplier %d", c.id, got)
+		}
+	}
+}
+
+func TestRegionsDoNotOverlapAndFitTheBAR(t *testing.T) {
+	for _, queues := range []int{0, 1, 3, 400, 600, 1024} {
+		dev := recorder()
+		dev.Sizes = slices.Repeat([]uint16{8}, queues)
+		m := newMachine(t, dev, false)
+		x := m.caps[0x11]
+		type span struct{ from, to uint64 }
+		spans := []span{{x.off, x.off + 16*x.size}, {x.extra, x.extra + (x.size+63)/64*8}}
+		for kind := byte(1); kind <= 4; kind++ {
+			c := m.caps[kind]
+			spans = append(spans, span{c.off, c.off + c.size})
+		}
+		m.writeConfig(0x10, 4, 0xffffffff)
+		size := ^(m.config(0x10, 4)&^0xf)&0xffffffff + 1
+		for i, a := range spans {
+			if a.to > size {
+				t.Errorf("%d queues: %#x..%#x beyond the BAR's %#x", queues, a.from, a.to, size)
+			}
+			for _, b := range spans[:i] {
+				if a.from < b.to && b.from < a.to {
+					t.Errorf("%d queues: %#x..%#x overlaps %#x..%#x", queues, a.from, a.to, b.from, b.to)
+				}
+			}
+		}
+	}
+}
+
+func TestADriverBringsTheDeviceUp(t *testing.T) {
+	m := newMachine(t, recorder(), false)
+	m.start()
+	if got := m.read(0x14, 1); got != 15 {
+		t.Fatalf("status %#x, want 0xf; log %q", got, m.lines)
+	}
+	a := m.dev.Activations()
+	if len(a) != 1 || len(a[0].Queues) != 2 {
+		t.Fatalf("activations %+v", a)
+	}
+	q := a[0].Queues[1]
+	if q.Size != 64 || q.Desc != 0x5000 || q.Driver != 0x6000 || q.Device != 0x7000 {
+		t.Errorf("queue 1 is %+v", q)
+	}
+	// Poison after DRIVER_OK: nothing changes, nothing happens.
+	for sel := range uint64(2) {
+		m.write(0x16, 2, sel)
+		var before, after [0x38]byte
+		m.mmio.Read(m.base, before[:8])
+		for off := uint64(0x18); off < 0x38; off += 2 {
+			le.PutUint16(before[off:], uint16(m.read(off, 2)))
+		}
+		for _, r := range []struct{ off, n uint64 }{{0x18, 2}, {0x1c, 2}, {0x20, 4}, {0x24, 4}, {0x28, 8}, {0x30, 8}} {
+			m.write(r.off, int(r.n), 0x10)
+		}
+		m.mmio.Read(m.base, after[:8])
+		for off := uint64(0x18); off < 0x38; off += 2 {
+			le.PutUint16(after[off:], uint16(m.read(off, 2)))
+		}
+		if before != after {
+			t.Errorf("queue %d: % x, was % x", sel, after, before)
+		}
+	}
+	if n := len(m.dev.Activations()); n != 1 {
+		t.Errorf("%d activations", n)
+	}
+	m.write(0x14, 1, 0)
+	if m.dev.Running() || m.read(0x14, 1) != 0 {
+		t.Error("reset did not reset")
+	}
+}
+
+func TestDoorbellsRingTheQueuesKick(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		m := newMachine(t, recorder(), late)
+		m.start()
+		notify := m.caps[2]
+		for q := range uint64(2) {
+			m.write(0x16, 2, q)
+			off := notify.off + m.read(0x1e, 2)*notify.extra
+			kick := m.tr.Frontend().Kick(int(q))
+			kick.Drain()
+			if got := m.host.Ring(guestmem.GPA(m.base + off)); got == late {
+				t.Errorf("late %t: queue %d: doorbell attached: %t", late, q, got)
+			}
+			if kick.Drain() == late {
+				t.Errorf("late %t: queue %d: kicked %t", late, q, !late)
+			}
+			m.write(off, 2, q)
+			if !kick.Drain() {
+				t.Errorf("late %t: queue %d: an exit did not kick", late, q)
+			}
+			if !m.host.Ring(guestmem.GPA(m.base+off)) || !kick.Drain() {
+				t.Errorf("late %t: queue %d: no doorbell after the first notification", late, q)
+			}
+			for other := range uint64(2) {
+				if other != q && m.tr.Frontend().Kick(int(other)).Pending() {
+					t.Errorf("late %t: queue %d was kicked by queue %d's doorbell", late, other, q)
+				}
+			}
+		}
+	}
+}
+
+func TestALateDoorbellThatFailsStillKicks(t *testing.T) {
+	m := newMachine(t, recorder(), true)
+	m.host.NoDoorbells = errors.New("no room for one more device")
+	for range 100 {
+		m.write(m.caps[2].off, 2, 0)
+		if !m.tr.Frontend().Kick(0).Drain() {
+			t.Fatal("not kicked")
+		}
+	}
+	if len(m.lines) != 1 {
+		t.Errorf("log %q, want one line", m.lines)
+	}
+}
+
+func TestInterruptsFollowVectorsAndMasks(t *testing.T) {
+	m := newMachine(t, recorder(), false)
+	m.enableMSIX()
+	m.vectors(0, 1, 2)
+	m.start()
+	m.vectors(0, 1, 2)
+	call0, call1 := m.tr.Frontend().Call(0), m.tr.Frontend().Call(1)
+
+	call0.Signal()
+	m.wantSent("queue 0", 0x41)
+	call1.Signal()
+	call0.Signal()
+	m.wantSent("both", 0x41, 0x42)
+	m.dev.Activations()[0].ConfigChanged()
+	m.wantSent("configuration", 0x40)
+
+	m.mask(1, true)
+	call0.Signal()
+	m.wantSent("masked")
+	if got := m.pending(); got != 2 {
+		t.Errorf("pending bits %#x, want 2", got)
+	}
+	m.mask(1, false)
+	m.wantSent("unmasked", 0x41)
+	if got := m.pending(); got != 0 {
+		t.Errorf("pending bits %#x, want none", got)
+	}
+
+	m.writeConfig(m.caps[0x11].at+2, 2, 0xc000)
+	call0.Signal()
+	call1.Signal()
+	m.wantSent("all masked")
+	if got := m.pending(); got != 6 {
+		t.Errorf("pending bits %#x, want 6", got)
+	}
+	m.writeConfig(m.caps[0x11].at+2, 2, 0x8000)
+	m.wantSent("none masked", 0x41, 0x42)
+
+	m.mask(2, true)
+	m.write(m.caps[0x11].off+2*16+8, 4, 0x99)
+	m.mask(2, false)
+	call1.Signal()
+	m.wantSent("a new message", 0x99)
+
+	m.vectors(0, 0, 0)
+	call0.Signal()
+	call1.Signal()
+	m.dev.Activations()[0].ConfigChanged()
+	m.wantSent("all on vector 0", 0x40, 0x40, 0x40)
+
+	m.vectors(0xffff, 0xffff, 1)
+	call0.Signal()
+	call1.Signal()
+	m.wantSent("queue 0 without a vector", 0x41)
+	m.vectors(0xffff, 1, 1)
+	m.wantSent("and with one", 0x41)
+
+	m.write(0x14, 1, 0)
+	if _, _, connections := m.host.Live(); connections != 0 {
+		t.Errorf("%d connections after reset", connections)
+	}
+	if len(m.lines) != 0 {
+		t.Errorf("log %q", m.lines)
+	}
+}
+
+func TestABadVectorReadsBackAsNone(t *testing.T) {
+	m := newMachine(t, recorder(), false)
+	m.enableMSIX()
+	for v := range uint64(1 << 16) {
+		want := uint64(0xffff)
+		if v < 3 {
+			want = v
+		}
+		m.write(0x10, 2, v)
+		m.write(0x16, 2, v&1)
+		m.write(0x1a, 2, v)
+		if c, q := m.read(0x10, 2), m.read(0x1a, 2); c != want || q != want {
+			t.Fatalf("vector %#x reads back %#x for the configuration and %#x for a queue", v, c, q)
+		}
+	}
+	m.write(0x16, 2, 2)
+	m.write(0x1a, 2, 0)
+	if got := m.read(0x1a, 2); got != 0xffff {
+		t.Errorf("queue 2, which there is not, has vector %#x", got)
+	}
+	m.write(0x14, 1, 0)
+	if got := m.read(0x10, 2); got != 0xffff {
+		t.Errorf("configuration vector %#x after reset", got)
+	}
+}
+
+func TestTheInterruptStatusTellsADriverThatPolls(t *testing.T) {
+	m := newMachine(t, recorder(), false)
+	m.start()
+	isr := m.caps[3].off
+	if got := m.read(isr, 1); got != 0 {
+		t.Errorf("status %#x at first", got)
+	}
+	m.tr.Frontend().Call(1).Signal()
+	m.dev.Activations()[0].ConfigChanged()
+	if got := m.read(isr, 1); got != 3 {
+		t.Errorf("status %#x, want 3", got)
+	}
+	if got := m.read(isr, 1); got != 0 {
+		t.Errorf("status %#x after it was read", got)
+	}
+}
+
+func TestTheConfigurationWindowReachesTheBAROnly(t *testing.T) {
+	m := newMachine(t, recorder(), false)
+	m.writeConfig(4, 2, 0) // without memory decoding
+	w := m.caps[5].at
+	access := func(bar, off, length uint64) {
+		m.writeConfig(w+4, 1, bar)
+		m.writeConfig(w+8, 4, off)
+		m.writeConfig(w+12, 4, length)
+	}
+	for _, c := range []struct {
+		name             string
+		bar, off, length uint64
+		n                int
+		want             uint64
+	}{
+		{"num_queues", 0, 0x12, 2, 2, 2},
+		{"queue_size", 0, 0x18, 2, 2, 256},
+		{"device configuration", 0, m.caps[4].off, 4, 4, 0x04030201},
+		{"one byte of it", 0, m.caps[4].off + 2, 1, 1, 3},
+		{"another BAR", 1, 0x12, 2, 2, 0xffff},
+		{"BAR 255", 255, 0x12, 2, 2, 0xffff},
+		{"length 0", 0, 0x12, 0, 2, 0xffff},
+		{"length 3", 0, 0x12, 3, 2, 0xffff},
+		{"length 8", 0, 0x20, 8, 4, 0xffffffff},
+		{"length 4 GiB - 1", 0, 0, 0xffffffff, 4, 0xffffffff},
+		{"misaligned", 0, 0x13, 2, 2, 0xffff},
+		{"the last dword", 0, 0x3ffc, 4, 4, 0xffffffff},
+		{"the first beyond", 0, 0x4000, 4, 4, 0xffffffff},
+		{"far beyond", 0, 0xfffffffc, 4, 4, 0xffffffff},
+	} {
+		access(c.bar, c.off, c.length)
+		if got := m.config(w+16, c.n); got != c.want {
+			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
+		}
+	}
+	access(0, 0x14, 1)
+	m.writeConfig(w+16, 1, 1)
+	if got := m.config(w+16, 1); got != 1 {
+		t.Errorf("status %#x after writing 1 through the window", got)
+	}
+	access(3, 0x14, 1)
+	m.writeConfig(w+16, 1, 0)
+	access(0, 0x14, 1)
+	if got := m.config(w+16, 1); got != 1 {
+		t.Errorf("status %#x after a write to another BAR", got)
+	}
+}
+
+// Every offset, width and value of the BAR, from reset and from DRIVER_OK:
+// only accesses that the specification defines are answered.
+func TestEveryAccessToTheBARIsAnsweredOrIgnored(t *testing.T) {
+	defined := map[[2]uint64]bool{}
+	for off, n := range map[uint64]uint64{0: 4, 4: 4, 8: 4, 12: 4, 0x10: 2, 0x12: 2, 0x14: 1, 0x15: 1, 0x16: 2, 0x18: 2, 0x1a: 2, 0x1c: 2, 0x1e: 2, 0x20: 4, 0x24: 4, 0x28: 4, 0x2c: 4, 0x30: 4, 0x34: 4} {
+		defined[[2]uint64{off, n}] = true
+	}
+	for _, live := range []bool{false, true} {
+		m := newMachine(t, recorder(), true)
+		for off := uint64(0); off < 0x4000; off++ {
+			for _, n := range []int{1, 2, 4, 8} {
+				if live && m.read(0x14, 1) != 15 {
+					m.start()
+				}
+				ones := ^uint64(0) >> (64 - 8*n)
+				got := m.read(off, n)
+				if off < 0x38 && n < 8 && !defined[[2]uint64{off, uint64(n)}] && got != ones {
+					t.Errorf("%d bytes at %#x read %#x, want ones", n, off, got)
+				}
+				if off >= 0x38 && off+uint64(n) <= 0x40 && got != ones {
+					t.Errorf("%d bytes at %#x, between regions, read %#x", n, off, got)
+				}
+				m.write(off, n, 0)
+				m.write(off, n, ^uint64(0))
+			}
+		}
+		m.start()
+		if got := m.read(0x14, 1); got != 15 {
+			t.Errorf("status %#x after the storm: the device is lost", got)
+		}
+	}
+}
+
+func TestEveryQueueSelectAndRegisterAndWidth(t *testing.T) {
+	m := newMachine(t, recorder(), true)
+	for sel := range uint64(1 << 16) {
+		m.write(0x16, 2, sel)
+		if sel > 4 && sel%97 != 0 && sel < 0xfff0 {
+			// All selects are read; the neighbourhood of the ends and a
+			// sample of the rest are written in every width as well.
+			if got := m.read(0x18, 2); got != 0 {
+				t.Fatalf("queue %#x has size %d", sel, got)
+			}
+			continue
+		}
+		for off := uint64(0x16); off < 0x38; off++ {
+			for _, n := range []int{1, 2, 4, 8} {
+				if off == 0x16 && n == 2 {
+					continue
+				}
+				m.write(off, n, ^uint64(0))
+				m.read(off, n)
+			}
+		}
+		for off, want := range map[uint64]uint64{0x16: sel, 0x18: 0, 0x1a: 0xffff, 0x1c: 0, 0x1e: 0} {
+			if got := m.read(off, 2); sel > 1 && got != want {
+				t.Fatalf("queue %#x: register %#x reads %#x, want %#x", sel, off, got, want)
+			}
+		}
+	}
+}
+
+func TestNewFailsWholly(t *testing.T) {
+	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: 0x10000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	host := &virtiotest.Host{NoMSI: errors.New("no routes left")}
+	dev := recorder()
+	if _, err := virtiopci.New(dev, mem, host, virtiopci.Options{Name: "net0"}); !errors.Is(err, host.NoMSI) {
+		t.Errorf("error %v", err)
+	}
+	host.NoMSI = nil
+	dev.Sizes = []uint16{3}
+	if _, err := virtiopci.New(dev, mem, host, virtiopci.Options{Name: "net0"}); err == nil {
+		t.Error("a queue of size 3 passed")
+	}
+	if d, v, c := host.Live(); d+v+c != 0 || dev.Closes() != 0 {
+		t.Errorf("%d doorbells, %d messages, %d connections left; device closed %d times", d, v, c, dev.Closes())
+	}
+}

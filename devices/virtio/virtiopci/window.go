@@ -1,0 +1,60 @@
+package virtiopci
+
+import "sync"
+
+// Offsets in struct virtio_pci_cfg_cap (virtio 1.2 §4.1.4.9).
+const (
+	windowBAR    = 4
+	windowOffset = 8
+	windowLength = 12
+	windowData   = 16 // pci_cfg_data
+)
+
+// windowWritable is what a driver may write of the capability behind its two
+// header bytes: bar, offset and length. The data are answered by a window.
+var windowWritable = []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+
+// window is pci_cfg_data: an access to the BAR for software that cannot map it,
+// even while memory decoding is off. An access that touches the first byte is
+// carried out; the other bytes are what the last one left. It works on this
+// device's one BAR, aligned, inside it, and 1, 2 or 4 bytes wide; otherwise
+// reads are ones and nothing is written.
+type window struct {
+	t  *Transport
+	at uint64 // the capability's place in configuration space
+
+	mu   sync.Mutex
+	data [4]byte
+}
+
+// target reads the capability once and checks the copy.
+func (w *window) target() (off uint64, n int, ok bool) {
+	var c [windowData]byte
+	w.t.fn.Read(w.at, c[:])
+	off, length := uint64(le.Uint32(c[windowOffset:])), uint64(le.Uint32(c[windowLength:]))
+	if c[windowBAR] != theBAR || length != 1 && length != 2 && length != 4 || off%length != 0 || off > w.t.bar.size-length {
+		return 0, 0, false
+	}
+	return off, int(length), true
+}
+
+func (w *window) Read(off uint64, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if off == 0 {
+		ones(w.data[:])
+		if target, n, ok := w.target(); ok {
+			w.t.bar.Read(target, w.data[:n])
+		}
+	}
+	copy(p, w.data[off:])
+}
+
+func (w *window) Write(off uint64, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	copy(w.data[off:], p)
+	if target, n, ok := w.target(); ok && off == 0 {
+		w.t.bar.Write(target, w.data[:n])
+	}
+}

@@ -1,0 +1,205 @@
+package virtiopci
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"minivmm/devices/pci"
+	"minivmm/devices/virtio"
+)
+
+// noVector is VIRTIO_MSI_NO_VECTOR (virtio 1.2 §4.1.5.1.2).
+const noVector = 0xffff
+
+// wiring leads every source of interrupts to its vector. It is the owner of
+// the MSI-X table ([pci.Vectors]).
+type wiring struct {
+	name string
+	logf func(format string, args ...any)
+
+	mu      sync.Mutex
+	vectors []vector
+	sources []source // the queues, then configuration changes
+}
+
+type vector struct {
+	msi      virtio.MSI
+	message  virtio.Message // as programmed
+	unmasked bool
+}
+
+type source struct {
+	call      *virtio.Notifier
+	vector    uint16 // or noVector
+	connected bool
+}
+
+// newWiring makes n vectors, and n sources of which only the last, for
+// configuration changes, has its notifier yet.
+func newWiring(host virtio.Host, name string, n int) (*wiring, error) {
+	w := &wiring{name: name, sources: make([]source, n)}
+	for i := range w.sources {
+		w.sources[i].vector = noVector
+	}
+	config, err := virtio.NewNotifier(name + "-config")
+	if err != nil {
+		return nil, err
+	}
+	w.sources[n-1].call = config
+	for i := range n {
+		msi, err := host.NewMSI()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: vector %d: %w", name, i, err), w.close())
+		}
+		w.vectors = append(w.vectors, vector{msi: msi})
+	}
+	return w, nil
+}
+
+func (w *wiring) numVectors() int { return len(w.vectors) }
+
+func (w *wiring) configSource() int { return len(w.sources) - 1 }
+
+func (w *wiring) config() *virtio.Notifier { return w.sources[w.configSource()].call }
+
+// route sends source s to vector v. One that there is not becomes noVector,
+// which is what the driver then reads back (virtio 1.2 §4.1.5.1.2.1).
+func (w *wiring) route(s int, v uint16) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if int(v) >= len(w.vectors) {
+		v = noVector
+	}
+	if w.sources[s].vector == v {
+		return
+	}
+	w.disconnect(s)
+	w.sources[s].vector = v
+	w.connect(s)
+}
+
+// routed is the vector of source s.
+func (w *wiring) routed(s int) uint16 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sources[s].vector
+}
+
+// reset sends every source to no vector. Masks and messages are PCI's.
+func (w *wiring) reset() {
+	for s := range w.sources {
+		w.route(s, noVector)
+	}
+	w.config().Drain()
+}
+
+// connect makes source s raise its vector, if that is unmasked. w.mu is held.
+func (w *wiring) connect(s int) {
+	src := &w.sources[s]
+	if src.vector == noVector || src.connected || !w.vectors[src.vector].unmasked {
+		return
+	}
+	if err := w.vectors[src.vector].msi.Connect(src.call); err != nil {
+		w.logf("vector %d: connect %s: %v: its interrupts are lost", src.vector, src.call.Name(), err)
+		return
+	}
+	src.connected = true
+}
+
+// disconnect ends that. w.mu is held.
+func (w *wiring) disconnect(s int) {
+	src := &w.sources[s]
+	if !src.connected {
+		return
+	}
+	src.connected = false
+	if err := w.vectors[src.vector].msi.Disconnect(src.call); err != nil {
+		w.logf("vector %d: disconnect %s: %v", src.vector, src.call.Name(), err)
+	}
+}
+
+// Update masks or unmasks a vector, or gives it a new message: see
+// [pci.Vectors].
+func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	vec := &w.vectors[v]
+	vec.unmasked = unmasked
+	if !unmasked {
+		for s := range w.sources {
+			if int(w.sources[s].vector) == v {
+				w.disconnect(s)
+			}
+		}
+		return
+	}
+	if message := virtio.Message(m); message != vec.message {
+		if err := vec.msi.Program(message); err != nil {
+			w.logf("vector %d: message %#x to %#x: %v: its interrupts are lost", v, m.Data, m.Address, err)
+			vec.unmasked = false
+			for s := range w.sources {
+				if int(w.sources[s].vector) == v {
+					w.disconnect(s)
+				}
+			}
+			return
+		}
+		vec.message = message
+	}
+	for s := range w.sources {
+		if int(w.sources[s].vector) == v {
+			w.connect(s)
+		}
+	}
+}
+
+// Pending says whether a source of vector v was signalled and not sent.
+func (w *wiring) Pending(v int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.sources {
+		if int(s.vector) == v && !s.connected && s.call.Pending() {
+			return true
+		}
+	}
+	return false
+}
+
+// interruptStatus returns the ISR bits and clears them (virtio 1.2 §4.1.4.5):
+// bit 0 for queues, bit 1 for the configuration. They are the signals of the
+// sources that have no vector, as all have while MSI-X is not in use.
+func (w *wiring) interruptStatus() (bits uint8) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, s := range w.sources {
+		if s.vector != noVector || !s.call.Drain() {
+			continue
+		}
+		if i == w.configSource() {
+			bits |= 2
+			continue
+		}
+		bits |= 1
+	}
+	return bits
+}
+
+// close disconnects the sources, closes the messages and the notifier for
+// configuration changes.
+func (w *wiring) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var errs []error
+	for s := range w.sources {
+		w.disconnect(s)
+		w.sources[s].vector = noVector
+	}
+	for i, v := range w.vectors {
+		if err := v.msi.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: vector %d: %w", w.name, i, err))
+		}
+	}
+	w.vectors = nil
+	return errors.Join(append(errs, w.config().Close())...)
+}

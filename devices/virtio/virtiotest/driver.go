@@ -1,0 +1,185 @@
+package virtiotest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue/queuetest"
+)
+
+// Guest memory of a Driver: rings from the start, buffers from BufferBase.
+const (
+	ringBase   guestmem.GPA = 0x10_0000
+	BufferBase guestmem.GPA = 0x100_0000 // where Buffer begins
+	ramSize                 = 32 << 20
+)
+
+// Patience is how long a Driver waits for what must come.
+const Patience = 20 * time.Second
+
+// Driver drives a device as a guest's driver does, through a Frontend and
+// without a transport. It belongs to one goroutine.
+type Driver struct {
+	*virtio.Frontend
+	Memory *guestmem.Memory
+	// Rings are the queues' driver sides while the device is live, by index.
+	Rings []*queuetest.Ring
+	// Features are the negotiated ones.
+	Features virtio.Features
+
+	t      testing.TB
+	config *virtio.Notifier
+	buffer guestmem.GPA
+	closed bool
+}
+
+// NewDriver makes the frontend of dev and resets it. The test's end closes it.
+func NewDriver(t testing.TB, dev virtio.Device) *Driver {
+	t.Helper()
+	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: ramSize}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Driver{t: t, Memory: mem}
+	if d.config, err = virtio.NewNotifier("test-config"); err != nil {
+		t.Fatal(err)
+	}
+	d.Frontend, err = virtio.NewFrontend(dev, mem, virtio.Options{
+		Name:     "test0",
+		Logf:     func(format string, args ...any) { t.Logf(format, args...) },
+		OnConfig: func() { d.config.Signal() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	d.Reset()
+	return d
+}
+
+// Close closes the device and what the Driver holds.
+func (d *Driver) Close() {
+	if d.closed {
+		return
+	}
+	d.closed = true
+	for _, closer := range []func() error{d.Frontend.Close, d.Frontend.Close, d.config.Close, d.Memory.Close} {
+		if err := closer(); err != nil {
+			d.t.Error(err)
+		}
+	}
+}
+
+// Reset is the driver's reset. The rings are gone.
+func (d *Driver) Reset() {
+	d.t.Helper()
+	if err := d.Frontend.Reset(); err != nil {
+		d.t.Errorf("reset: %v", err)
+	}
+	d.Rings = nil
+	d.buffer = BufferBase
+	d.config.Drain()
+}
+
+// Negotiate goes from reset to FEATURES_OK with those of want that the device
+// offers.
+func (d *Driver) Negotiate(want virtio.Features) {
+	d.t.Helper()
+	d.Features = 0
+	for sel := range uint32(2) {
+		d.Write(virtio.DeviceFeatureSelect, sel)
+		d.Features |= virtio.Features(d.Read(virtio.DeviceFeature)) << (32 * sel)
+	}
+	d.Features &= want | virtio.FeatureVersion1
+	s := virtio.StatusAcknowledge
+	d.Write(virtio.DeviceStatus, uint32(s))
+	s |= virtio.StatusDriver
+	d.Write(virtio.DeviceStatus, uint32(s))
+	for sel := range uint32(2) {
+		d.Write(virtio.DriverFeatureSelect, sel)
+		d.Write(virtio.DriverFeature, uint32(d.Features>>(32*sel)))
+	}
+	s |= virtio.StatusFeaturesOK
+	d.Write(virtio.DeviceStatus, uint32(s))
+	if got := d.Status(); got != s {
+		d.t.Fatalf("status %#x after features %#x, want %#x", got, d.Features, s)
+	}
+}
+
+// SetUp makes a ring for each queue and enables it.
+func (d *Driver) SetUp() {
+	d.t.Helper()
+	next := ringBase
+	for i := range d.NumQueues() {
+		d.Write(virtio.QueueSelect, uint32(i))
+		q, end := queuetest.Layout(next, uint16(d.Read(virtio.QueueSizeMax)))
+		next = end
+		q.Index, q.Kick, q.Call = uint16(i), d.Kick(i), d.Call(i)
+		d.Rings = append(d.Rings, queuetest.New(d.t, d.Memory, q, d.Features))
+		d.Program(q)
+	}
+}
+
+// Program writes the registers of one queue and enables it.
+func (d *Driver) Program(q virtio.Queue) {
+	d.Write(virtio.QueueSelect, uint32(q.Index))
+	d.Write(virtio.QueueSize, uint32(q.Size))
+	d.Write(virtio.QueueDescLow, uint32(q.Desc))
+	d.Write(virtio.QueueDescHigh, uint32(q.Desc>>32))
+	d.Write(virtio.QueueDriverLow, uint32(q.Driver))
+	d.Write(virtio.QueueDriverHigh, uint32(q.Driver>>32))
+	d.Write(virtio.QueueDeviceLow, uint32(q.Device))
+	d.Write(virtio.QueueDeviceHigh, uint32(q.Device>>32))
+	d.Write(virtio.QueueEnable, 1)
+}
+
+// Go takes the last step and returns the status after it.
+func (d *Driver) Go() virtio.Status {
+	d.Write(virtio.DeviceStatus, uint32(live))
+	return d.Status()
+}
+
+const live = virtio.StatusAcknowledge | virtio.StatusDriver | virtio.StatusFeaturesOK | virtio.StatusDriverOK
+
+// Start is Negotiate, SetUp and Go; the device must be live after it.
+func (d *Driver) Start(want virtio.Features) {
+	d.t.Helper()
+	d.Negotiate(want)
+	d.SetUp()
+	if s := d.Go(); s != live {
+		d.t.Fatalf("status %#x after DRIVER_OK, want %#x", s, live)
+	}
+}
+
+// Buffer returns n bytes of guest memory that no other Buffer since the reset
+// shares, and their address.
+func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
+	d.t.Helper()
+	gpa := d.buffer
+	w, err := d.Memory.Window(gpa, uint64(n))
+	if err != nil {
+		d.t.Fatalf("no room for a buffer of %d bytes: %v", n, err)
+	}
+	d.buffer += (guestmem.GPA(n) + 63) &^ 63
+	return gpa, w
+}
+
+// WaitNeedsReset waits for the configuration interrupt and the status that
+// tell a driver that its device is dead.
+func (d *Driver) WaitNeedsReset() error {
+	deadline := time.Now().Add(Patience)
+	for {
+		if s := d.Status(); s&virtio.StatusNeedsReset != 0 {
+			return nil
+		}
+		if !poll([]unix.PollFd{{Fd: int32(d.config.FD()), Events: unix.POLLIN}}, time.Until(deadline)) {
+			return fmt.Errorf("status %#x and no configuration interrupt in %v", d.Status(), Patience)
+		}
+		d.config.Drain()
+	}
+}

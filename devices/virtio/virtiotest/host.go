@@ -1,0 +1,178 @@
+package virtiotest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+)
+
+// Host stands for the machine: its doorbells ring when the test says so, and
+// its interrupts are there to be looked at. It is as strict as KVM: what KVM
+// refuses, it refuses. The zero Host is ready.
+type Host struct {
+	// NoDoorbells and NoMSI, if set, are what the next attachments and
+	// allocations return.
+	NoDoorbells, NoMSI error
+
+	mu        sync.Mutex
+	doorbells map[guestmem.GPA]*virtio.Notifier
+	connected map[*virtio.Notifier]*msi
+	msis      int
+}
+
+var _ virtio.Host = (*Host)(nil)
+
+// AttachDoorbell is described at [virtio.Host]. A second doorbell at the same
+// address is EEXIST, as in KVM_IOEVENTFD.
+func (h *Host) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.NoDoorbells != nil {
+		return nil, h.NoDoorbells
+	}
+	if h.doorbells[gpa] != nil {
+		return nil, fmt.Errorf("doorbell %#x: %w", uint64(gpa), unix.EEXIST)
+	}
+	if h.doorbells == nil {
+		h.doorbells = map[guestmem.GPA]*virtio.Notifier{}
+	}
+	h.doorbells[gpa] = kick
+	return func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.doorbells[gpa] != kick {
+			return fmt.Errorf("doorbell %#x: %w", uint64(gpa), unix.ENOENT)
+		}
+		delete(h.doorbells, gpa)
+		return nil
+	}, nil
+}
+
+// Ring is a guest's write to gpa. It says whether a doorbell took it; if none
+// did, the write would leave the guest.
+func (h *Host) Ring(gpa guestmem.GPA) bool {
+	h.mu.Lock()
+	kick := h.doorbells[gpa]
+	h.mu.Unlock()
+	return kick != nil && kick.Signal() == nil
+}
+
+// NewMSI is described at [virtio.Host].
+func (h *Host) NewMSI() (virtio.MSI, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.NoMSI != nil {
+		return nil, h.NoMSI
+	}
+	h.msis++
+	return &msi{host: h}, nil
+}
+
+// Live counts what was attached, allocated and connected and not given back.
+func (h *Host) Live() (doorbells, msis, connections int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.doorbells), h.msis, len(h.connected)
+}
+
+// Interrupts returns the messages that were sent since the last call, without
+// order: those of every connected notifier that was signalled.
+func (h *Host) Interrupts() []virtio.Message {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var sent []virtio.Message
+	for call, m := range h.connected {
+		if call.Drain() {
+			sent = append(sent, m.message)
+		}
+	}
+	slices.SortFunc(sent, func(a, b virtio.Message) int { return int(a.Data) - int(b.Data) })
+	return sent
+}
+
+// WaitInterrupts is Interrupts once there are some, or nil after timeout. The
+// wiring must not change meanwhile.
+func (h *Host) WaitInterrupts(timeout time.Duration) []virtio.Message {
+	h.mu.Lock()
+	var fds []unix.PollFd
+	for call := range h.connected {
+		fds = append(fds, unix.PollFd{Fd: int32(call.FD()), Events: unix.POLLIN})
+	}
+	h.mu.Unlock()
+	if !poll(fds, timeout) {
+		return nil
+	}
+	return h.Interrupts()
+}
+
+// poll waits until one of fds is readable and says whether one is.
+func poll(fds []unix.PollFd, timeout time.Duration) bool {
+	deadline := time.Now().Add(timeout)
+	for {
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
+}
+
+// msi is one message, connected to notifiers as an irqfd is.
+type msi struct {
+	host       *Host
+	message    virtio.Message
+	programmed bool
+	closed     bool
+}
+
+func (m *msi) Program(message virtio.Message) error {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	if m.closed {
+		return fmt.Errorf("program: %w", unix.EBADF)
+	}
+	m.message, m.programmed = message, true
+	return nil
+}
+
+func (m *msi) Connect(call *virtio.Notifier) error {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	if m.closed || !m.programmed {
+		return fmt.Errorf("connect %s: no message: %w", call.Name(), unix.EINVAL)
+	}
+	if m.host.connected[call] != nil {
+		return fmt.Errorf("connect %s: %w", call.Name(), unix.EBUSY)
+	}
+	if m.host.connected == nil {
+		m.host.connected = map[*virtio.Notifier]*msi{}
+	}
+	m.host.connected[call] = m
+	return nil
+}
+
+func (m *msi) Disconnect(call *virtio.Notifier) error {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	if m.host.connected[call] != m {
+		return fmt.Errorf("disconnect %s: %w", call.Name(), unix.ENOENT)
+	}
+	delete(m.host.connected, call)
+	return nil
+}
+
+func (m *msi) Close() error {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	if m.closed {
+		return fmt.Errorf("close: %w", unix.EBADF)
+	}
+	m.closed = true
+	m.host.msis--
+	return nil
+}

@@ -1,0 +1,87 @@
+package virtiotest
+
+import (
+	"sync"
+
+	"minivmm/devices/virtio"
+)
+
+// Recorder is a Device without a data path: it keeps what it is told. Its
+// fields are set before use; what is recorded is read by its methods.
+type Recorder struct {
+	Type    virtio.DeviceID
+	Offers  virtio.Features
+	Sizes   []uint16
+	Config  []byte
+	Refuses error // what Activate returns
+	Sticks  error // what Reset returns
+
+	mu          sync.Mutex
+	activations []virtio.Activation
+	resets      int
+	closes      int
+	running     bool
+}
+
+var _ virtio.Device = (*Recorder)(nil)
+
+func (r *Recorder) ID() virtio.DeviceID       { return r.Type }
+func (r *Recorder) Features() virtio.Features { return r.Offers }
+func (r *Recorder) QueueSizes() []uint16      { return r.Sizes }
+
+func (r *Recorder) ReadConfig(p []byte, off uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if uint64(off) < uint64(len(r.Config)) {
+		copy(p, r.Config[off:])
+	}
+}
+
+func (r *Recorder) WriteConfig(p []byte, off uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if uint64(off) < uint64(len(r.Config)) {
+		copy(r.Config[off:], p)
+	}
+}
+
+func (r *Recorder) Activate(a virtio.Activation) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.activations = append(r.activations, a)
+	r.running = r.Refuses == nil
+	return r.Refuses
+}
+
+func (r *Recorder) Reset() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resets++
+	r.running = false
+	return r.Sticks
+}
+
+func (r *Recorder) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closes++
+	r.running = false
+	return nil
+}
+
+// Activations returns what every Activate was given, in order.
+func (r *Recorder) Activations() []virtio.Activation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]virtio.Activation(nil), r.activations...)
+}
+
+// Resets, Closes and Running say how often the device was reset and closed, and
+// whether an activation lasts.
+func (r *Recorder) Resets() int { r.mu.Lock(); defer r.mu.Unlock(); return r.resets }
+
+// Closes is described at [Recorder.Resets].
+func (r *Recorder) Closes() int { r.mu.Lock(); defer r.mu.Unlock(); return r.closes }
+
+// Running is described at [Recorder.Resets].
+func (r *Recorder) Running() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.running }

@@ -1,0 +1,176 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Env names the environment variable that moves the cache to another folder.
+const Env = "MINIVMM_CACHE"
+
+// Cache is a folder of entries. Log, which may be nil, gets a line when something takes time.
+type Cache struct {
+	Root string
+	Log  io.Writer
+}
+
+// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
+func Open(log io.Writer) (*Cache, error) {
+	root := os.Getenv(Env)
+	if root == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("cache: no folder to keep kernels in (set %s): %w", Env, err)
+		}
+		root = filepath.Join(base, "minivmm")
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	return &Cache{Root: root, Log: log}, nil
+}
+
+// Logf writes one line to the log.
+func (c *Cache) Logf(format string, args ...any) {
+	if c.Log != nil {
+		fmt.Fprintf(c.Log, "emuhost: "+format+"\n", args...)
+	}
+}
+
+// Path is where the entry name lives, present or not. A name is a relative, slash separated path.
+func (c *Cache) Path(name string) string {
+	return filepath.Join(c.Root, filepath.FromSlash(name))
+}
+
+// Has says whether the entry is there.
+func (c *Cache) Has(name string) bool {
+	_, err := os.Lstat(c.Path(name))
+	return err == nil
+}
+
+// Make returns the path of the entry name, and builds it first if it is absent. build gets a path in the same file
+// system that does not exist yet and makes a file or a folder there.
+func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Context, tmp string) error) (string, error) {
+	path := c.Path(name)
+	if c.Has(name) {
+		return path, nil
+	}
+	unlock, err := c.Lock(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if c.Has(name) {
+		return path, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	work, err := os.MkdirTemp(filepath.Dir(path), ".making-*")
+	if err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	defer os.RemoveAll(work)
+	// Entries are read by whoever the cache's owner lets in, a temporary folder only by its owner.
+	tmp := filepath.Join(work, "entry")
+	if err := build(ctx, tmp); err != nil {
+		return "", err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	return path, nil
+}
+
+// Read returns the content of a small file entry, and an error that is fs.ErrNotExist when it is absent.
+func (c *Cache) Read(name string) (string, error) {
+	b, err := os.ReadFile(c.Path(name))
+	return string(b), err
+}
+
+// Write replaces a small file entry.
+func (c *Cache) Write(name, content string) error {
+	path := c.Path(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
+	if err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(content)
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("cache: %w", err)
+	}
+	return nil
+}
+
+// Remove deletes an entry; one that is absent is no error.
+func (c *Cache) Remove(name string) error {
+	if err := os.RemoveAll(c.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cache: %w", err)
+	}
+	return nil
+}
+
+// Lock takes the lock that belongs to name and waits for whoever holds it; the lock ends with the process. Lock files are
+// never removed: removing one would let two holders believe in two files.
+func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
+	path := c.Path("locks/" + strings.ReplaceAll(name, "/", "+"))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		c.Logf("waiting for another process that makes %s", name)
+		err = waitLock(ctx, f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return func() { f.Close() }, nil
+}
+
+// waitLock waits for the lock in a goroutine of its own, which ends with flock: at the latest when the other holder ends.
+func waitLock(ctx context.Context, f *os.File) error {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	locked := make(chan error, 1)
+	go func() {
+		defer unix.Close(fd)
+		for {
+			err := unix.Flock(fd, unix.LOCK_EX)
+			if err == unix.EINTR {
+				continue
+			}
+			locked <- err
+			return
+		}
+	}()
+	select {
+	case err := <-locked:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,140 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"minivmm/guestimages/cache"
+)
+
+// Archive is Debian's, as the machine's package sources describe it.
+type Archive struct {
+	cache *cache.Cache
+	etc   string
+}
+
+// New returns the archive; packages are kept in c.
+func New(c *cache.Cache) *Archive {
+	return &Archive{cache: c, etc: "/etc/apt"}
+}
+
+// ErrNoApt says that the machine has no apt-get.
+var ErrNoApt = errors.New("debian: no apt-get on this machine: kernels and tools come from Debian packages (amd64), so " +
+	"use Debian, or fill the folder named by " + cache.Env + " on one")
+
+// options points apt at the private sources and lists.
+func (a *Archive) options() []string {
+	state := a.cache.Path("apt")
+	return []string{
+		"-o", "Dir::Etc::sourcelist=/dev/null",
+		"-o", "Dir::Etc::sourceparts=" + filepath.Join(state, "sources"),
+		"-o", "Dir::State::lists=" + filepath.Join(state, "lists"),
+		"-o", "Dir::Cache=" + filepath.Join(state, "cache"),
+		// As root apt would fetch as the user _apt, who may not look into root's cache; signatures are checked either way.
+		"-o", "APT::Sandbox::User=" + sandboxUser(),
+		"-o", "APT::Architecture=amd64",
+		"-q",
+	}
+}
+
+func sandboxUser() string {
+	if os.Geteuid() == 0 {
+		return "root"
+	}
+	return ""
+}
+
+// update writes the private sources and fetches their lists. The caller holds the lock "apt".
+func (a *Archive) update(ctx context.Context) error {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return ErrNoApt
+	}
+	state := a.cache.Path("apt")
+	sources := filepath.Join(state, "sources")
+	if err := os.RemoveAll(sources); err != nil {
+		return fmt.Errorf("debian: %w", err)
+	}
+	for _, dir := range []string{sources, filepath.Join(state, "lists/partial"), filepath.Join(state, "cache/archives/partial")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("debian: %w", err)
+		}
+	}
+	if err := deriveSources(a.etc, sources); err != nil {
+		return err
+	}
+	a.cache.Logf("reading Debian's package lists (seconds, once)")
+	_, err := a.run(ctx, "", "apt-get", append(a.options(), "update")...)
+	return err
+}
+
+// deriveSources fills the folder to with the private form of every sources file under etc.
+func deriveSources(etc, to string) error {
+	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
+	if err != nil {
+		return fmt.Errorf("debian: %w", err)
+	}
+	found := false
+	for _, path := range slices.Concat([]string{filepath.Join(etc, "sources.list")}, files) {
+		derive := withSourceLine
+		switch filepath.Ext(path) {
+		case ".list":
+		case ".sources":
+			derive = withSourceTypes
+		default:
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("debian: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), []byte(derive(string(b))), 0o644); err != nil {
+			return fmt.Errorf("debian: %w", err)
+		}
+		found = true
+	}
+	if !found {
+		return fmt.Errorf("debian: no package sources in %s", etc)
+	}
+	return nil
+}
+
+// run runs a tool and returns its output. An error ends with the last lines the tool said.
+func (a *Archive) run(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("debian: %s %s: %w\n%s", tool, verb(args), err, tail(stderr.String()+stdout.String(), 12))
+	}
+	return stdout.Bytes(), nil
+}
+
+// verb is the first argument that is neither an option nor an option's value.
+func verb(args []string) string {
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "-o":
+			i++
+		case !strings.HasPrefix(args[i], "-"):
+			return args[i]
+		}
+	}
+	return ""
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

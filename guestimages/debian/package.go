@@ -1,0 +1,142 @@
+package debian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Package is one unpacked package. Dir holds its files as they would lie under /.
+type Package struct {
+	Name, Version, Dir string
+}
+
+// Fetch returns the package name in the version that the archive offers, fetched and unpacked. prepare, which may be nil,
+// finishes a freshly unpacked tree before it counts as present.
+func (a *Archive) Fetch(ctx context.Context, name string, prepare func(ctx context.Context, dir string) error) (Package, error) {
+	version, err := a.Version(ctx, name)
+	if err != nil {
+		return Package{}, err
+	}
+	dir, err := a.cache.Make(ctx, entry("packages", name, version), func(ctx context.Context, tmp string) error {
+		a.cache.Logf("fetching %s %s (once)", name, version)
+		deb, err := a.download(ctx, tmp+".deb.d", name, version)
+		if err != nil {
+			return err
+		}
+		if _, err := a.run(ctx, "", "dpkg-deb", "-x", deb, tmp); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(filepath.Dir(deb)); err != nil {
+			return fmt.Errorf("debian: %w", err)
+		}
+		if prepare == nil {
+			return nil
+		}
+		return prepare(ctx, tmp)
+	})
+	if err != nil {
+		return Package{}, err
+	}
+	return Package{Name: name, Version: version, Dir: dir}, nil
+}
+
+// entry names a cache entry by package and version. A version's epoch ("1:") would split a path list.
+func entry(kind, name, version string) string {
+	return kind + "/" + name + "/" + strings.ReplaceAll(version, ":", "%3a")
+}
+
+// Version returns the version the archive offers of the package name; the answer is kept until Forget.
+func (a *Archive) Version(ctx context.Context, name string) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	return a.remember(ctx, "answers/version/"+name, func(ctx context.Context) (string, error) {
+		out, err := a.run(ctx, "", "apt-cache", append(a.options(), "policy", name)...)
+		if err != nil {
+			return "", err
+		}
+		version, ok := parsePolicy(out)
+		if !ok {
+			return "", fmt.Errorf("debian: package %s: %w", name, ErrNotOffered)
+		}
+		return version, nil
+	})
+}
+
+// ErrNotOffered says that the machine's package sources offer no such package.
+var ErrNotOffered = errors.New("not offered by this machine's package sources")
+
+// Depends returns the names of the packages that name depends on; the answer is kept until Forget.
+func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	list, err := a.remember(ctx, "answers/depends/"+name, func(ctx context.Context) (string, error) {
+		out, err := a.run(ctx, "", "apt-cache", append(a.options(), "show", "--no-all-versions", name)...)
+		return strings.Join(parseDepends(out), " "), err
+	})
+	return strings.Fields(list), err
+}
+
+// Forget drops all kept answers and package lists, so that the next question sees what the archive offers by then.
+// Packages already unpacked stay.
+func (a *Archive) Forget() error {
+	return errors.Join(a.cache.Remove("answers"), a.cache.Remove("apt"))
+}
+
+// remember returns the kept answer, or else asks, after fetching the package lists if there are none yet.
+func (a *Archive) remember(ctx context.Context, key string, ask func(context.Context) (string, error)) (string, error) {
+	answer, err := a.cache.Read(key)
+	if err == nil {
+		return answer, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("debian: %w", err)
+	}
+	unlock, err := a.cache.Lock(ctx, "apt")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if !a.cache.Has("apt/updated") {
+		if err := a.update(ctx); err != nil {
+			return "", err
+		}
+		if err := a.cache.Write("apt/updated", ""); err != nil {
+			return "", err
+		}
+	}
+	answer, err = ask(ctx)
+	if err != nil {
+		return "", err
+	}
+	return answer, a.cache.Write(key, answer)
+}
+
+// download fetches one .deb into the new folder dir and returns its path.
+func (a *Archive) download(ctx context.Context, dir, name, version string) (string, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", fmt.Errorf("debian: %w", err)
+	}
+	if _, err := a.run(ctx, dir, "apt-get", append(a.options(), "download", name+"="+version)...); err != nil {
+		return "", fmt.Errorf("%w\nif that version is gone from the archive, \"emuhost update\" looks for the new one", err)
+	}
+	return one(dir, "*.deb")
+}
+
+// one returns the single file in dir that matches pattern.
+func one(dir, pattern string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return "", fmt.Errorf("debian: %w", err)
+	}
+	if len(files) != 1 {
+		return "", fmt.Errorf("debian: %d files match %s in %s, want one", len(files), pattern, dir)
+	}
+	return files[0], nil
+}

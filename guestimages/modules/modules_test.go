@@ -1,0 +1,105 @@
+package modules
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const dep = `kernel/drivers/vhost/vhost.ko.xz: kernel/drivers/vhost/vhost_iotlb.ko.xz
+kernel/drivers/vhost/vhost_iotlb.ko.xz:
+kernel/drivers/vhost/vhost_net.ko.xz: kernel/drivers/net/tap.ko.xz kernel/drivers/vhost/vhost.ko.xz kernel/drivers/vhost/vhost_iotlb.ko.xz kernel/drivers/net/tun.ko.xz
+kernel/drivers/net/tap.ko.xz: kernel/drivers/net/tun.ko.xz
+kernel/drivers/net/tun.ko.xz:
+kernel/arch/x86/kvm/kvm-amd.ko: kernel/drivers/virtio/virtio.ko
+
+`
+
+const builtin = "kernel/drivers/virtio/virtio.ko\n"
+
+func testTree(t *testing.T, dep string) *Tree {
+	t.Helper()
+	tree, err := parse(dep, builtin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func TestEveryModuleComesAfterWhatItNeeds(t *testing.T) {
+	tree := testTree(t, dep)
+	order, err := tree.LoadOrder("vhost_net", "kvm_amd", "vhost-net", "virtio", "tun")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"kernel/drivers/net/tun.ko.xz",
+		"kernel/drivers/net/tap.ko.xz",
+		"kernel/drivers/vhost/vhost_iotlb.ko.xz",
+		"kernel/drivers/vhost/vhost.ko.xz",
+		"kernel/drivers/vhost/vhost_net.ko.xz",
+		"kernel/arch/x86/kvm/kvm-amd.ko",
+	}
+	if !slices.Equal(order, want) {
+		t.Errorf("got %q\nwant %q", order, want)
+	}
+}
+
+func TestUnknownModuleIsNamed(t *testing.T) {
+	tree := testTree(t, dep)
+	if _, err := tree.LoadOrder("tun", "no_such"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("got %v, want ErrUnknown", err)
+	}
+	if tree.Has("no_such") || !tree.Has("virtio") || !tree.Has("kvm-amd") {
+		t.Error("Has is wrong about no_such, virtio (built in) or kvm-amd (a file)")
+	}
+}
+
+func TestCircleEnds(t *testing.T) {
+	tree := testTree(t, "a.ko: b.ko\nb.ko: a.ko\n")
+	if _, err := tree.LoadOrder("a"); err == nil {
+		t.Error("a circle of needs was ordered")
+	}
+}
+
+func TestLineWithoutColonIsRefused(t *testing.T) {
+	if _, err := parse("kernel/a.ko\n", ""); err == nil {
+		t.Error("a modules.dep without colons was read")
+	}
+}
+
+func TestReadUnpacks(t *testing.T) {
+	want := []byte("\x7fELF module\n")
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What xz(1) makes of the same bytes.
+	xzHex := "fd377a585a0000016922de360200210116000000742fe5a301000b7f454c46206d6f64756c650a0083c76ec00001200ca2ddb4bc9042990d010000000001595a"
+	packed, err := hex.DecodeString(xzHex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, b := range map[string][]byte{"a.ko": want, "a.ko.zst": w.EncodeAll(want, nil), "a.ko.xz": packed, "a.ko.gz": want} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree := &Tree{dir: dir}
+	for _, name := range []string{"a.ko", "a.ko.zst", "a.ko.xz"} {
+		got, err := tree.Read(name)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+	if _, err := tree.Read("a.ko.gz"); err == nil {
+		t.Error("an unknown suffix was read")
+	}
+}

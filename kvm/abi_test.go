@@ -1,0 +1,221 @@
+package kvm
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// consts are the constants that abi.c prints, beside the capabilities.
+var consts = []struct {
+	name  string
+	value uint64
+}{
+	{"KVM_API_VERSION", apiVersion},
+	{"KVM_MEM_LOG_DIRTY_PAGES", MemLogDirtyPages},
+	{"KVM_MEM_READONLY", MemReadonly},
+	{"KVM_X2APIC_API_USE_32BIT_IDS", X2APICUse32BitIDs},
+	{"KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK", X2APICDisableBroadcastQuirk},
+	{"KVM_CPUID_FLAG_SIGNIFCANT_INDEX", CPUIDSignificantIndex},
+	{"KVM_IRQ_ROUTING_IRQCHIP", uint64(RouteIRQChip)},
+	{"KVM_IRQ_ROUTING_MSI", uint64(RouteMSI)},
+	{"KVM_IRQCHIP_PIC_MASTER", IRQChipPICMaster},
+	{"KVM_IRQCHIP_PIC_SLAVE", IRQChipPICSlave},
+	{"KVM_IRQCHIP_IOAPIC", IRQChipIOAPIC},
+	{"KVM_IRQFD_FLAG_DEASSIGN", irqfdDeassign},
+	{"KVM_IOEVENTFD_FLAG_DATAMATCH", ioeventfdDatamatch},
+	{"KVM_IOEVENTFD_FLAG_PIO", ioeventfdPIO},
+	{"KVM_IOEVENTFD_FLAG_DEASSIGN", ioeventfdDeassign},
+	{"KVM_EXIT_UNKNOWN", uint64(ExitUnknown)},
+	{"KVM_EXIT_IO", uint64(ExitIO)},
+	{"KVM_EXIT_HLT", uint64(ExitHLT)},
+	{"KVM_EXIT_MMIO", uint64(ExitMMIO)},
+	{"KVM_EXIT_SHUTDOWN", uint64(ExitShutdown)},
+	{"KVM_EXIT_FAIL_ENTRY", uint64(ExitFailEntry)},
+	{"KVM_EXIT_INTR", uint64(ExitIntr)},
+	{"KVM_EXIT_INTERNAL_ERROR", uint64(ExitInternalError)},
+	{"KVM_EXIT_SYSTEM_EVENT", uint64(ExitSystemEvent)},
+	{"KVM_EXIT_IOAPIC_EOI", uint64(ExitIOAPICEOI)},
+	{"KVM_EXIT_IO_OUT", ioDirectionOut},
+	{"KVM_INTERNAL_ERROR_EMULATION", InternalErrorEmulation},
+	{"KVM_INTERNAL_ERROR_SIMUL_EX", InternalErrorSimulEx},
+	{"KVM_INTERNAL_ERROR_DELIVERY_EV", InternalErrorDeliveryEv},
+	{"KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON", InternalErrorUnexpectedExit},
+	{"KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES", emulationInstructionBytes},
+	{"KVM_SYSTEM_EVENT_SHUTDOWN", SystemEventShutdown},
+	{"KVM_SYSTEM_EVENT_RESET", SystemEventReset},
+	{"KVM_SYSTEM_EVENT_CRASH", SystemEventCrash},
+	{"KVM_MP_STATE_RUNNABLE", uint64(MPStateRunnable)},
+	{"KVM_MP_STATE_UNINITIALIZED", uint64(MPStateUninitialized)},
+	{"KVM_MP_STATE_INIT_RECEIVED", uint64(MPStateInitReceived)},
+	{"KVM_MP_STATE_HALTED", uint64(MPStateHalted)},
+	{"KVM_MP_STATE_SIPI_RECEIVED", uint64(MPStateSIPIReceived)},
+}
+
+// layouts pairs C structures with Go ones. fields are the C names of the Go
+// fields that are not blank, in order. size 0 means the Go structure has a tail
+// that C leaves open, and its size is not compared.
+var layouts = []struct {
+	name   string
+	size   uintptr
+	value  any
+	fields string
+}{
+	{"kvm_userspace_memory_region", sizeUserMemoryRegion, userMemoryRegion{}, "slot flags guest_phys_addr memory_size userspace_addr"},
+	{"kvm_irq_level", sizeIRQLevel, irqLevel{}, "irq level"},
+	{"kvm_coalesced_mmio_zone", sizeCoalescedZone, coalescedZone{}, "addr size pio"},
+	{"kvm_irq_routing", sizeRoutingHeader, routingHeader{}, "nr flags"},
+	{"kvm_irq_routing_entry", 48, routingEntry{}, "gsi type flags u"},
+	{"kvm_irqfd", sizeIRQFD, irqfdArg{}, "fd gsi flags resamplefd"},
+	{"kvm_ioeventfd", sizeIOEventFD, ioeventfdArg{}, "datamatch addr len fd flags"},
+	{"kvm_enable_cap", sizeEnableCap, enableCapArg{}, "cap flags args"},
+	{"kvm_msi", sizeMSI, msiArg{}, "address_lo address_hi data flags devid"},
+	{"kvm_mp_state", sizeMPState, mpStateArg{}, "mp_state"},
+	{"kvm_regs", sizeRegs, Regs{}, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags"},
+	{"kvm_segment", 24, Segment{}, "base limit selector type present dpl db s l g avl unusable"},
+	{"kvm_dtable", 16, DTable{}, "base limit"},
+	{"kvm_sregs", sizeSregs, Sregs{}, "cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base interrupt_bitmap"},
+	{"kvm_fpu", sizeFPU, FPU{}, "fpr fcw fsw ftwx last_opcode last_ip last_dp xmm mxcsr"},
+	{"kvm_lapic_state", sizeLAPIC, LAPIC{}, "regs"},
+	{"kvm_cpuid_entry2", 40, CPUIDEntry{}, "function index flags eax ebx ecx edx"},
+	{"kvm_cpuid2", sizeCPUIDHeader, cpuid2{}, "nent"},
+	{"kvm_msr_entry", 16, MSREntry{}, "index data"},
+	{"kvm_msrs", sizeMSRsHeader, msrs{}, "nmsrs"},
+	{"kvm_msr_list", sizeMSRListHeader, msrList{}, "nmsrs"},
+}
+
+// offsets are the places that are read by offset, in C's order.
+const offsets = `field kvm_run.immediate_exit %d 1
+field kvm_run.exit_reason %d 4
+field kvm_run.padding %d %d
+field kvm_run.io.direction %d 1
+field kvm_run.io.size %d 1
+field kvm_run.io.port %d 2
+field kvm_run.io.count %d 4
+field kvm_run.io.data_offset %d 8
+field kvm_run.mmio.phys_addr %d 8
+field kvm_run.mmio.data %d 8
+field kvm_run.mmio.len %d 4
+field kvm_run.mmio.is_write %d 1
+field kvm_run.fail_entry.hardware_entry_failure_reason %d 8
+field kvm_run.fail_entry.cpu %d 4
+field kvm_run.internal.suberror %d 4
+field kvm_run.internal.ndata %d 4
+field kvm_run.internal.data %d 128
+field kvm_run.emulation_failure.flags %d 8
+field kvm_run.emulation_failure.insn_size %d 1
+field kvm_run.emulation_failure.insn_bytes %d 15
+field kvm_run.system_event.type %d 4
+field kvm_run.system_event.ndata %d 4
+field kvm_run.system_event.data %d 128
+field kvm_run.eoi.vector %d 1
+field kvm_coalesced_mmio_ring.first %d 4
+field kvm_coalesced_mmio_ring.last %d 4
+struct kvm_coalesced_mmio_ring %d
+field kvm_coalesced_mmio.phys_addr %d 8
+field kvm_coalesced_mmio.len %d 4
+field kvm_coalesced_mmio.pio %d 4
+field kvm_coalesced_mmio.data %d 8
+struct kvm_coalesced_mmio %d
+field kvm_stats_header.name_size %d 4
+field kvm_stats_header.num_desc %d 4
+field kvm_stats_header.desc_offset %d 4
+field kvm_stats_header.data_offset %d 4
+struct kvm_stats_header %d
+field kvm_stats_desc.size %d 2
+field kvm_stats_desc.offset %d 4
+struct kvm_stats_desc %d
+`
+
+// abi prints what abi.c prints, from the Go side.
+func abi(t *testing.T) string {
+	var b strings.Builder
+	for _, r := range requests {
+		fmt.Fprintf(&b, "request %s %#x\n", r.name, r.number())
+	}
+	for _, c := range capabilities {
+		fmt.Fprintf(&b, "const %s %d\n", c.name, c.cap)
+	}
+	for _, c := range consts {
+		fmt.Fprintf(&b, "const %s %d\n", c.name, c.value)
+	}
+	for _, l := range layouts {
+		fmt.Fprintf(&b, "struct %s %d\n", l.name, l.size)
+		typ, names := reflect.TypeOf(l.value), strings.Fields(l.fields)
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			if f.Name == "_" {
+				continue
+			}
+			if len(names) == 0 {
+				break // the tail
+			}
+			fmt.Fprintf(&b, "field %s.%s %d %d\n", l.name, names[0], f.Offset, f.Type.Size())
+			names = names[1:]
+		}
+		if len(names) > 0 {
+			t.Errorf("%s: no Go field for %v", l.name, names)
+		}
+	}
+	fmt.Fprintf(&b, offsets,
+		offImmediateExit, offExitReason, offUnion, minRun-offUnion,
+		offIODirection, offIOSize, offIOPort, offIOCount, offIODataOffset,
+		offMMIOPhysAddr, offMMIOData, offMMIOLen, offMMIOIsWrite,
+		offFailReason, offFailCPU,
+		offInternalSuberror, offInternalNdata, offInternalData,
+		offInternalData, offInternalData+8, offInternalData+9,
+		offEventType, offEventNdata, offEventData,
+		offEOIVector,
+		offRingFirst, offRingLast, offRingEntries,
+		offEntryAddr, offEntryLen, offEntryPIO, offEntryData, sizeEntry,
+		offStatsNameSize, offStatsNumDesc, offStatsDescOffset, offStatsDataOffset, sizeStatsHeader,
+		offDescSize, offDescOffset, offDescName)
+	return b.String()
+}
+
+func TestABIIsThatOfTheHeaders(t *testing.T) {
+	golden, err := os.ReadFile("testdata/abi.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareLines(t, "Go", abi(t), "testdata/abi.golden", string(golden))
+}
+
+func TestGoldenIsWhatTheHeadersSay(t *testing.T) {
+	cc := needCC(t)
+	prog := filepath.Join(t.TempDir(), "abi")
+	if out, err := exec.Command(cc, "-o", prog, "testdata/abi.c").CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cc, err, out)
+	}
+	out, err := exec.Command(prog).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden, err := os.ReadFile("testdata/abi.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareLines(t, "headers", string(out), "testdata/abi.golden", string(golden))
+}
+
+// compareLines reports every line that differs.
+func compareLines(t *testing.T, gotName, got, wantName, want string) {
+	t.Helper()
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range max(len(g), len(w)) {
+		var gl, wl string
+		if i < len(g) {
+			gl = g[i]
+		}
+		if i < len(w) {
+			wl = w[i]
+		}
+		if gl != wl {
+			t.Errorf("line %d: %s has %q, %s has %q", i+1, gotName, gl, wantName, wl)
+		}
+	}
+}

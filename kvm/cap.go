@@ -1,0 +1,102 @@
+package kvm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Cap is a KVM_CAP_* number: an optional part of the ABI.
+type Cap uint32
+
+// The capabilities that minivmm asks for or may ask for.
+const (
+	CapIRQChip            Cap = 0   // KVM_CAP_IRQCHIP
+	CapUserMemory         Cap = 3   // KVM_CAP_USER_MEMORY
+	CapSetTSSAddr         Cap = 4   // KVM_CAP_SET_TSS_ADDR
+	CapExtCPUID           Cap = 7   // KVM_CAP_EXT_CPUID
+	CapNRVCPUs            Cap = 9   // KVM_CAP_NR_VCPUS: the answer is the recommended number
+	CapNRMemSlots         Cap = 10  // KVM_CAP_NR_MEMSLOTS: the answer is the number
+	CapMPState            Cap = 14  // KVM_CAP_MP_STATE
+	CapCoalescedMMIO      Cap = 15  // KVM_CAP_COALESCED_MMIO: the answer is the ring's page in the vCPU mapping
+	CapIRQRouting         Cap = 25  // KVM_CAP_IRQ_ROUTING: the answer is the number of routes
+	CapIRQFD              Cap = 32  // KVM_CAP_IRQFD
+	CapIOEventFD          Cap = 36  // KVM_CAP_IOEVENTFD
+	CapSetIdentityMapAddr Cap = 37  // KVM_CAP_SET_IDENTITY_MAP_ADDR
+	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: the answer is the number
+	CapSignalMSI          Cap = 77  // KVM_CAP_SIGNAL_MSI
+	CapReadonlyMem        Cap = 81  // KVM_CAP_READONLY_MEM
+	CapSplitIRQChip       Cap = 121 // KVM_CAP_SPLIT_IRQCHIP
+	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: length 0
+	CapMaxVCPUID          Cap = 128 // KVM_CAP_MAX_VCPU_ID: the answer is one above the highest id
+	CapX2APICAPI          Cap = 129 // KVM_CAP_X2APIC_API
+	CapImmediateExit      Cap = 136 // KVM_CAP_IMMEDIATE_EXIT
+	CapGetMSRFeatures     Cap = 153 // KVM_CAP_GET_MSR_FEATURES
+	CapCoalescedPIO       Cap = 162 // KVM_CAP_COALESCED_PIO
+	CapBinaryStatsFD      Cap = 203 // KVM_CAP_BINARY_STATS_FD
+)
+
+// capInfo is a capability's C name and the first kernel that has it.
+type capInfo struct {
+	cap   Cap
+	name  string
+	since string
+}
+
+var capabilities = [...]capInfo{
+	{CapIRQChip, "KVM_CAP_IRQCHIP", "2.6.24"},
+	{CapUserMemory, "KVM_CAP_USER_MEMORY", "2.6.25"},
+	{CapSetTSSAddr, "KVM_CAP_SET_TSS_ADDR", "2.6.25"},
+	{CapExtCPUID, "KVM_CAP_EXT_CPUID", "2.6.25"},
+	{CapNRVCPUs, "KVM_CAP_NR_VCPUS", "2.6.26"},
+	{CapNRMemSlots, "KVM_CAP_NR_MEMSLOTS", "2.6.26"},
+	{CapMPState, "KVM_CAP_MP_STATE", "2.6.26"},
+	{CapCoalescedMMIO, "KVM_CAP_COALESCED_MMIO", "2.6.27"},
+	{CapIRQRouting, "KVM_CAP_IRQ_ROUTING", "2.6.30"},
+	{CapIRQFD, "KVM_CAP_IRQFD", "2.6.32"},
+	{CapIOEventFD, "KVM_CAP_IOEVENTFD", "2.6.32"},
+	{CapSetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR", "2.6.32"},
+	{CapMaxVCPUs, "KVM_CAP_MAX_VCPUS", "3.2"},
+	{CapSignalMSI, "KVM_CAP_SIGNAL_MSI", "3.5"},
+	{CapReadonlyMem, "KVM_CAP_READONLY_MEM", "3.7"},
+	{CapSplitIRQChip, "KVM_CAP_SPLIT_IRQCHIP", "4.4"},
+	{CapIOEventFDAnyLength, "KVM_CAP_IOEVENTFD_ANY_LENGTH", "4.4"},
+	{CapMaxVCPUID, "KVM_CAP_MAX_VCPU_ID", "4.8"},
+	{CapX2APICAPI, "KVM_CAP_X2APIC_API", "4.8"},
+	{CapImmediateExit, "KVM_CAP_IMMEDIATE_EXIT", "4.11"},
+	{CapGetMSRFeatures, "KVM_CAP_GET_MSR_FEATURES", "4.16"},
+	{CapCoalescedPIO, "KVM_CAP_COALESCED_PIO", "4.20"},
+	{CapBinaryStatsFD, "KVM_CAP_BINARY_STATS_FD", "5.14"},
+}
+
+// String is the capability's C name.
+func (c Cap) String() string {
+	if info, ok := c.info(); ok {
+		return info.name
+	}
+	return fmt.Sprintf("KVM_CAP_%d", uint32(c))
+}
+
+func (c Cap) info() (capInfo, bool) {
+	for _, info := range capabilities {
+		if info.cap == c {
+			return info, true
+		}
+	}
+	return capInfo{}, false
+}
+
+// missingCaps returns the error for capabilities that a kernel lacks, or nil.
+func missingCaps(path string, missing []Cap) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	names := make([]string, len(missing))
+	for i, c := range missing {
+		names[i] = c.String()
+		if info, ok := c.info(); ok {
+			names[i] += " (Linux " + info.since + ")"
+		}
+	}
+	return fmt.Errorf("%s lacks %s: %w", path, strings.Join(names, ", "), errors.ErrUnsupported)
+}

@@ -1,0 +1,253 @@
+package kvm
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Offsets in struct kvm_run (uapi/linux/kvm.h). The union of exit data begins
+// at offUnion; the offsets below it are those of its members.
+const (
+	offImmediateExit = 1
+	offExitReason    = 8
+	offUnion         = 32
+
+	offIODirection  = offUnion + 0
+	offIOSize       = offUnion + 1
+	offIOPort       = offUnion + 2
+	offIOCount      = offUnion + 4
+	offIODataOffset = offUnion + 8
+
+	offMMIOPhysAddr = offUnion + 0
+	offMMIOData     = offUnion + 8
+	offMMIOLen      = offUnion + 16
+	offMMIOIsWrite  = offUnion + 20
+
+	offFailReason = offUnion + 0
+	offFailCPU    = offUnion + 8
+
+	offInternalSuberror = offUnion + 0
+	offInternalNdata    = offUnion + 4
+	offInternalData     = offUnion + 8
+
+	offEventType  = offUnion + 0
+	offEventNdata = offUnion + 4
+	offEventData  = offUnion + 8
+
+	offEOIVector = offUnion + 0
+
+	// minRun is the least size of the mapping: kvm_run up to the union's end
+	// (its member padding[256]).
+	minRun = offUnion + 256
+)
+
+// ExitReason is kvm_run.exit_reason, a KVM_EXIT_*.
+type ExitReason uint32
+
+// The exit reasons that are decoded.
+const (
+	ExitUnknown       ExitReason = 0  // KVM_EXIT_UNKNOWN
+	ExitIO            ExitReason = 2  // KVM_EXIT_IO
+	ExitHLT           ExitReason = 5  // KVM_EXIT_HLT: only without an in-kernel local APIC
+	ExitMMIO          ExitReason = 6  // KVM_EXIT_MMIO
+	ExitShutdown      ExitReason = 8  // KVM_EXIT_SHUTDOWN: triple fault
+	ExitFailEntry     ExitReason = 9  // KVM_EXIT_FAIL_ENTRY
+	ExitIntr          ExitReason = 10 // KVM_EXIT_INTR
+	ExitInternalError ExitReason = 17 // KVM_EXIT_INTERNAL_ERROR
+	ExitSystemEvent   ExitReason = 24 // KVM_EXIT_SYSTEM_EVENT
+	ExitIOAPICEOI     ExitReason = 26 // KVM_EXIT_IOAPIC_EOI: split interrupt controller
+)
+
+// String is the reason's C name without KVM_EXIT_.
+func (r ExitReason) String() string {
+	switch r {
+	case ExitUnknown:
+		return "UNKNOWN"
+	case ExitIO:
+		return "IO"
+	case ExitHLT:
+		return "HLT"
+	case ExitMMIO:
+		return "MMIO"
+	case ExitShutdown:
+		return "SHUTDOWN"
+	case ExitFailEntry:
+		return "FAIL_ENTRY"
+	case ExitIntr:
+		return "INTR"
+	case ExitInternalError:
+		return "INTERNAL_ERROR"
+	case ExitSystemEvent:
+		return "SYSTEM_EVENT"
+	case ExitIOAPICEOI:
+		return "IOAPIC_EOI"
+	}
+	return fmt.Sprintf("exit reason %d", uint32(r))
+}
+
+// Suberrors of ExitInternalError.
+const (
+	InternalErrorEmulation      = 1 // KVM_INTERNAL_ERROR_EMULATION
+	InternalErrorSimulEx        = 2 // KVM_INTERNAL_ERROR_SIMUL_EX
+	InternalErrorDeliveryEv     = 3 // KVM_INTERNAL_ERROR_DELIVERY_EV
+	InternalErrorUnexpectedExit = 4 // KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON
+)
+
+// Types of ExitSystemEvent.
+const (
+	SystemEventShutdown = 1 // KVM_SYSTEM_EVENT_SHUTDOWN
+	SystemEventReset    = 2 // KVM_SYSTEM_EVENT_RESET
+	SystemEventCrash    = 3 // KVM_SYSTEM_EVENT_CRASH
+)
+
+// Exit says why Run returned. Only the part that Reason names is meaningful.
+type Exit struct {
+	Reason ExitReason
+
+	// IO is an ExitIO: Count accesses of Size bytes to Port. Data holds all of
+	// them, Size*Count bytes: written by the guest, or for the caller to fill.
+	IO struct {
+		Port  uint16
+		Write bool // from the guest
+		Size  int  // 1, 2 or 4
+		Count int  // above 1 for string instructions
+		Data  []byte
+	}
+
+	// MMIO is an ExitMMIO: an access of len(Data) bytes, 1 to 8, at GPA. It
+	// need not be aligned or a power of two. Data is written by the guest, or
+	// for the caller to fill.
+	MMIO struct {
+		GPA   uint64
+		Write bool // from the guest
+		Data  []byte
+	}
+
+	// FailEntry is an ExitFailEntry: the CPU refused the guest's state.
+	FailEntry struct {
+		HardwareReason uint64
+		CPU            uint32 // of the host
+	}
+
+	// Internal is an ExitInternalError: KVM cannot go on. Data[:NData] depends
+	// on Suberror.
+	Internal struct {
+		Suberror uint32
+		NData    int
+		Data     [16]uint64
+	}
+
+	// SystemEvent is an ExitSystemEvent. Data[:NData] depends on Type.
+	SystemEvent struct {
+		Type  uint32
+		NData int
+		Data  [16]uint64
+	}
+
+	// IOAPICEOI is an ExitIOAPICEOI: the guest ended Vector, and an IOAPIC
+	// pin's route has it level-triggered.
+	IOAPICEOI struct {
+		Vector uint8
+	}
+}
+
+// decode reads struct kvm_run after a KVM_RUN that succeeded. run is at least
+// minRun bytes. Lengths are checked before they are used, so that a kernel
+// that does not keep to its ABI yields an ExitUnknown and not a panic.
+func (e *Exit) decode(run []byte) {
+	le := binary.LittleEndian
+	e.Reason = ExitReason(le.Uint32(run[offExitReason:]))
+	switch e.Reason {
+	case ExitIO:
+		size, count := uint64(run[offIOSize]), uint64(le.Uint32(run[offIOCount:]))
+		off := le.Uint64(run[offIODataOffset:])
+		if off > uint64(len(run)) || size*count > uint64(len(run))-off {
+			e.Reason = ExitUnknown
+			return
+		}
+		e.IO.Port = le.Uint16(run[offIOPort:])
+		e.IO.Write = run[offIODirection] == ioDirectionOut
+		e.IO.Size, e.IO.Count = int(size), int(count)
+		e.IO.Data = run[off:][: size*count : size*count]
+	case ExitMMIO:
+		n := le.Uint32(run[offMMIOLen:])
+		if n > offMMIOLen-offMMIOData {
+			e.Reason = ExitUnknown
+			return
+		}
+		e.MMIO.GPA = le.Uint64(run[offMMIOPhysAddr:])
+		e.MMIO.Write = run[offMMIOIsWrite] != 0
+		e.MMIO.Data = run[offMMIOData:][:n:n]
+	case ExitFailEntry:
+		e.FailEntry.HardwareReason = le.Uint64(run[offFailReason:])
+		e.FailEntry.CPU = le.Uint32(run[offFailCPU:])
+	case ExitInternalError:
+		e.Internal.Suberror = le.Uint32(run[offInternalSuberror:])
+		e.Internal.NData = decodeWords(&e.Internal.Data, run[offInternalData:], le.Uint32(run[offInternalNdata:]))
+	case ExitSystemEvent:
+		e.SystemEvent.Type = le.Uint32(run[offEventType:])
+		e.SystemEvent.NData = decodeWords(&e.SystemEvent.Data, run[offEventData:], le.Uint32(run[offEventNdata:]))
+	case ExitIOAPICEOI:
+		e.IOAPICEOI.Vector = run[offEOIVector]
+	}
+}
+
+// ioDirectionOut is KVM_EXIT_IO_OUT.
+const ioDirectionOut = 1
+
+// decodeWords fills dst with n words of b, at most all of dst, and returns how
+// many.
+func decodeWords(dst *[16]uint64, b []byte, n uint32) int {
+	count := int(min(n, uint32(len(dst))))
+	for i := range count {
+		dst[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return count
+}
+
+// String describes the exit in one line, for an error or a trace.
+func (e *Exit) String() string {
+	switch e.Reason {
+	case ExitIO:
+		return fmt.Sprintf("IO %s port %#x size %d count %d", direction(e.IO.Write), e.IO.Port, e.IO.Size, e.IO.Count)
+	case ExitMMIO:
+		return fmt.Sprintf("MMIO %s gpa %#x length %d", direction(e.MMIO.Write), e.MMIO.GPA, len(e.MMIO.Data))
+	case ExitFailEntry:
+		return fmt.Sprintf("FAIL_ENTRY hardware reason %#x on cpu %d", e.FailEntry.HardwareReason, e.FailEntry.CPU)
+	case ExitInternalError:
+		s := fmt.Sprintf("INTERNAL_ERROR suberror %d", e.Internal.Suberror)
+		if insn := e.instruction(); len(insn) > 0 {
+			return s + fmt.Sprintf(": cannot emulate instruction % x", insn)
+		}
+		return s + fmt.Sprintf(" data %#x", e.Internal.Data[:e.Internal.NData])
+	case ExitSystemEvent:
+		return fmt.Sprintf("SYSTEM_EVENT type %d data %#x", e.SystemEvent.Type, e.SystemEvent.Data[:e.SystemEvent.NData])
+	case ExitIOAPICEOI:
+		return fmt.Sprintf("IOAPIC_EOI vector %#x", e.IOAPICEOI.Vector)
+	}
+	return e.Reason.String()
+}
+
+// instruction returns the bytes of the instruction that could not be emulated,
+// if the kernel gave them (kvm_run.emulation_failure: flags, insn_size,
+// insn_bytes[15] lie over data[0] to data[2]).
+func (e *Exit) instruction() []byte {
+	in := &e.Internal
+	if in.Suberror != InternalErrorEmulation || in.NData < 3 || in.Data[0]&emulationInstructionBytes == 0 {
+		return nil
+	}
+	b := binary.LittleEndian.AppendUint64(nil, in.Data[1])
+	b = binary.LittleEndian.AppendUint64(b, in.Data[2])
+	return b[1:][:min(b[0], 15)]
+}
+
+// emulationInstructionBytes is
+// KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES.
+const emulationInstructionBytes = 1 << 0
+
+func direction(write bool) string {
+	if write {
+		return "write"
+	}
+	return "read"
+}

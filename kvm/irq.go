@@ -1,0 +1,131 @@
+package kvm
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// CreateIRQChip makes the full interrupt controller in the kernel: PIC, IOAPIC
+// and, with each vCPU, a local APIC; KVM_CREATE_IRQCHIP. It installs default
+// routes for GSI 0 to 23. Before the first vCPU.
+func (vm *VM) CreateIRQChip() error {
+	_, err := ioctlValue(vm.f, createIRQChip, 0)
+	return err
+}
+
+// SplitIRQChip leaves only the local APICs in the kernel, KVM_ENABLE_CAP with
+// KVM_CAP_SPLIT_IRQCHIP. GSIs 0 to ioapicPins-1 are reserved for the pins of
+// the caller's IOAPIC, whose routes are MSIs. Before the first vCPU.
+func (vm *VM) SplitIRQChip(ioapicPins int) error {
+	return vm.EnableCap(CapSplitIRQChip, uint64(ioapicPins))
+}
+
+// MSI is a message-signalled interrupt: an address and a datum to write there.
+type MSI struct {
+	AddressLo, AddressHi uint32
+	Data                 uint32
+}
+
+// RouteKind says what a Route leads to.
+type RouteKind uint32
+
+// The route kinds, KVM_IRQ_ROUTING_*.
+const (
+	RouteIRQChip RouteKind = 1 // KVM_IRQ_ROUTING_IRQCHIP
+	RouteMSI     RouteKind = 2 // KVM_IRQ_ROUTING_MSI
+)
+
+// Chips of a RouteIRQChip.
+const (
+	IRQChipPICMaster = 0 // KVM_IRQCHIP_PIC_MASTER
+	IRQChipPICSlave  = 1 // KVM_IRQCHIP_PIC_SLAVE
+	IRQChipIOAPIC    = 2 // KVM_IRQCHIP_IOAPIC
+)
+
+// MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; a GSI is below it.
+const MaxRoutes = 4096
+
+// Route leads one GSI to an MSI or to a pin of an in-kernel interrupt
+// controller. A GSI may have several routes, but only a single MSI is injected
+// straight from the context that signals the irqfd; all else takes a kworker.
+type Route struct {
+	GSI     uint32
+	Kind    RouteKind
+	MSI     MSI    // RouteMSI
+	IRQChip uint32 // RouteIRQChip: IRQChip*
+	Pin     uint32 // RouteIRQChip
+}
+
+// routing is struct kvm_irq_routing with room for every route there can be.
+type routing struct {
+	routingHeader
+	entries [MaxRoutes]routingEntry
+}
+
+// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING: also the
+// default routes of the full interrupt controller, which the caller has to
+// list again. The call waits for a grace period, so changes are worth
+// collecting. EINVAL for an unknown chip, pin or kind, or a GSI out of range.
+func (vm *VM) SetGSIRouting(routes []Route) error {
+	if len(routes) > MaxRoutes {
+		return &os.PathError{Op: requests[setGSIRouting].name, Path: vm.f.Name(), Err: unix.E2BIG}
+	}
+	arg := new(routing)
+	arg.nr = uint32(len(routes))
+	for i, r := range routes {
+		e := &arg.entries[i]
+		e.gsi = r.GSI
+		e.typ = uint32(r.Kind)
+		switch r.Kind {
+		case RouteMSI:
+			e.u = [8]uint32{r.MSI.AddressLo, r.MSI.AddressHi, r.MSI.Data}
+		case RouteIRQChip:
+			e.u = [8]uint32{r.IRQChip, r.Pin}
+		}
+	}
+	_, err := ioctlPtr(vm.f, setGSIRouting, arg)
+	return err
+}
+
+// IRQFD connects an eventfd to a GSI, or disconnects the two: each signal of
+// the eventfd raises the interrupt, in the kernel; KVM_IRQFD. What the eventfd
+// has counted before is delivered at once. One eventfd serves one GSI (EBUSY),
+// several may serve the same. Needs an in-kernel interrupt controller, full or
+// split (EINVAL).
+func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
+	arg := irqfdArg{fd: uint32(fd), gsi: gsi}
+	if !assign {
+		arg.flags = irqfdDeassign
+	}
+	if _, err := ioctlPtr(vm.f, irqfd, &arg); err != nil {
+		return fmt.Errorf("gsi %d: %w", gsi, err)
+	}
+	return nil
+}
+
+// irqfdDeassign is KVM_IRQFD_FLAG_DEASSIGN.
+const irqfdDeassign = 1 << 0
+
+// IRQLine sets the level of a pin of the full interrupt controller,
+// KVM_IRQ_LINE.
+func (vm *VM) IRQLine(gsi uint32, high bool) error {
+	arg := irqLevel{irq: gsi}
+	if high {
+		arg.level = 1
+	}
+	if _, err := ioctlPtr(vm.f, irqLine, &arg); err != nil {
+		return fmt.Errorf("gsi %d: %w", gsi, err)
+	}
+	return nil
+}
+
+// SignalMSI injects one MSI, KVM_SIGNAL_MSI. It reports whether the guest took
+// it: false if no local APIC accepted the message.
+func (vm *VM) SignalMSI(m MSI) (delivered bool, err error) {
+	n, err := ioctlPtr(vm.f, signalMSI, &msiArg{
+		addressLo: m.AddressLo, addressHi: m.AddressHi, data: m.Data,
+	})
+	return n > 0, err
+}

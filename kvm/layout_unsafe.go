@@ -1,0 +1,48 @@
+package kvm
+
+import "unsafe"
+
+// Sizes of the ioctls' arguments. Structures with a variable tail count their
+// header only, as the C structures do.
+const (
+	sizeUserMemoryRegion = unsafe.Sizeof(userMemoryRegion{})
+	sizeIRQLevel         = unsafe.Sizeof(irqLevel{})
+	sizeCoalescedZone    = unsafe.Sizeof(coalescedZone{})
+	sizeRoutingHeader    = unsafe.Sizeof(routingHeader{})
+	sizeIRQFD            = unsafe.Sizeof(irqfdArg{})
+	sizeIOEventFD        = unsafe.Sizeof(ioeventfdArg{})
+	sizeEnableCap        = unsafe.Sizeof(enableCapArg{})
+	sizeMSI              = unsafe.Sizeof(msiArg{})
+	sizeMPState          = unsafe.Sizeof(mpStateArg{})
+	sizeRegs             = unsafe.Sizeof(Regs{})
+	sizeSregs            = unsafe.Sizeof(Sregs{})
+	sizeFPU              = unsafe.Sizeof(FPU{})
+	sizeLAPIC            = unsafe.Sizeof(LAPIC{})
+	sizeCPUIDHeader      = unsafe.Offsetof(cpuid2{}.entries)
+	sizeMSRsHeader       = unsafe.Offsetof(msrs{}.entries)
+	sizeMSRListHeader    = unsafe.Offsetof(msrList{}.indices)
+)
+
+// A structure of the wrong size does not compile: "cannot use [..]byte".
+var (
+	_ [32]byte  = [sizeUserMemoryRegion]byte{}
+	_ [8]byte   = [sizeIRQLevel]byte{}
+	_ [16]byte  = [sizeCoalescedZone]byte{}
+	_ [8]byte   = [sizeRoutingHeader]byte{}
+	_ [48]byte  = [unsafe.Sizeof(routingEntry{})]byte{}
+	_ [32]byte  = [sizeIRQFD]byte{}
+	_ [64]byte  = [sizeIOEventFD]byte{}
+	_ [104]byte = [sizeEnableCap]byte{}
+	_ [32]byte  = [sizeMSI]byte{}
+	_ [4]byte   = [sizeMPState]byte{}
+	_ [144]byte = [sizeRegs]byte{}
+	_ [24]byte  = [unsafe.Sizeof(Segment{})]byte{}
+	_ [16]byte  = [unsafe.Sizeof(DTable{})]byte{}
+	_ [312]byte = [sizeSregs]byte{}
+	_ [416]byte = [sizeFPU]byte{}
+	_ [40]byte  = [unsafe.Sizeof(CPUIDEntry{})]byte{}
+	_ [16]byte  = [unsafe.Sizeof(MSREntry{})]byte{}
+	_ [8]byte   = [sizeCPUIDHeader]byte{}
+	_ [8]byte   = [sizeMSRsHeader]byte{}
+	_ [4]byte   = [sizeMSRListHeader]byte{}
+)

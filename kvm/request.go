@@ -1,0 +1,114 @@
+package kvm
+
+// requestID names a row of the request table.
+type requestID int
+
+const (
+	getAPIVersion requestID = iota
+	createVM
+	getMSRIndexList
+	checkExtension
+	getVCPUMmapSize
+	getSupportedCPUID
+	getMSRFeatureIndexList
+
+	createVCPU
+	setUserMemoryRegion
+	setTSSAddr
+	setIdentityMapAddr
+	createIRQChip
+	irqLine
+	registerCoalesced
+	unregisterCoalesced
+	setGSIRouting
+	irqfd
+	ioeventfd
+	enableCap
+	signalMSI
+	getStatsFD
+
+	run
+	getRegs
+	setRegs
+	getSregs
+	setSregs
+	getMSRs
+	setMSRs
+	getFPU
+	setFPU
+	getLAPIC
+	setLAPIC
+	setCPUID2
+	getMPState
+	setMPState
+
+	requestCount
+)
+
+// Directions of an ioctl's argument, seen from user space
+// (uapi/asm-generic/ioctl.h).
+const (
+	dirNone  = 0 // _IO: no argument, or an integer by value
+	dirWrite = 1 // _IOW: the kernel reads the argument
+	dirRead  = 2 // _IOR: the kernel writes the argument
+	dirBoth  = dirWrite | dirRead
+)
+
+// kvmIO is KVMIO, the type byte of all KVM ioctls.
+const kvmIO = 0xAE
+
+// request is one row: an ioctl's C name and the four parts of its number.
+type request struct {
+	name string
+	dir  uintptr
+	nr   uintptr
+	size uintptr // of the argument; a variable-length argument counts its header only
+}
+
+// number encodes the row as uapi/asm-generic/ioctl.h's _IOC does.
+func (r request) number() uintptr {
+	return r.dir<<30 | r.size<<16 | kvmIO<<8 | r.nr
+}
+
+var requests = [requestCount]request{
+	// on /dev/kvm
+	getAPIVersion:          {"KVM_GET_API_VERSION", dirNone, 0x00, 0},
+	createVM:               {"KVM_CREATE_VM", dirNone, 0x01, 0},
+	getMSRIndexList:        {"KVM_GET_MSR_INDEX_LIST", dirBoth, 0x02, sizeMSRListHeader},
+	checkExtension:         {"KVM_CHECK_EXTENSION", dirNone, 0x03, 0}, // also on a VM
+	getVCPUMmapSize:        {"KVM_GET_VCPU_MMAP_SIZE", dirNone, 0x04, 0},
+	getSupportedCPUID:      {"KVM_GET_SUPPORTED_CPUID", dirBoth, 0x05, sizeCPUIDHeader},
+	getMSRFeatureIndexList: {"KVM_GET_MSR_FEATURE_INDEX_LIST", dirBoth, 0x0a, sizeMSRListHeader},
+
+	// on a VM
+	createVCPU:          {"KVM_CREATE_VCPU", dirNone, 0x41, 0},
+	setUserMemoryRegion: {"KVM_SET_USER_MEMORY_REGION", dirWrite, 0x46, sizeUserMemoryRegion},
+	setTSSAddr:          {"KVM_SET_TSS_ADDR", dirNone, 0x47, 0},
+	setIdentityMapAddr:  {"KVM_SET_IDENTITY_MAP_ADDR", dirWrite, 0x48, 8},
+	createIRQChip:       {"KVM_CREATE_IRQCHIP", dirNone, 0x60, 0},
+	irqLine:             {"KVM_IRQ_LINE", dirWrite, 0x61, sizeIRQLevel},
+	registerCoalesced:   {"KVM_REGISTER_COALESCED_MMIO", dirWrite, 0x67, sizeCoalescedZone},
+	unregisterCoalesced: {"KVM_UNREGISTER_COALESCED_MMIO", dirWrite, 0x68, sizeCoalescedZone},
+	setGSIRouting:       {"KVM_SET_GSI_ROUTING", dirWrite, 0x6a, sizeRoutingHeader},
+	irqfd:               {"KVM_IRQFD", dirWrite, 0x76, sizeIRQFD},
+	ioeventfd:           {"KVM_IOEVENTFD", dirWrite, 0x79, sizeIOEventFD},
+	enableCap:           {"KVM_ENABLE_CAP", dirWrite, 0xa3, sizeEnableCap},
+	signalMSI:           {"KVM_SIGNAL_MSI", dirWrite, 0xa5, sizeMSI},
+	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also on a vCPU
+
+	// on a vCPU
+	run:        {"KVM_RUN", dirNone, 0x80, 0},
+	getRegs:    {"KVM_GET_REGS", dirRead, 0x81, sizeRegs},
+	setRegs:    {"KVM_SET_REGS", dirWrite, 0x82, sizeRegs},
+	getSregs:   {"KVM_GET_SREGS", dirRead, 0x83, sizeSregs},
+	setSregs:   {"KVM_SET_SREGS", dirWrite, 0x84, sizeSregs},
+	getMSRs:    {"KVM_GET_MSRS", dirBoth, 0x88, sizeMSRsHeader}, // also on /dev/kvm
+	setMSRs:    {"KVM_SET_MSRS", dirWrite, 0x89, sizeMSRsHeader},
+	getFPU:     {"KVM_GET_FPU", dirRead, 0x8c, sizeFPU},
+	setFPU:     {"KVM_SET_FPU", dirWrite, 0x8d, sizeFPU},
+	getLAPIC:   {"KVM_GET_LAPIC", dirRead, 0x8e, sizeLAPIC},
+	setLAPIC:   {"KVM_SET_LAPIC", dirWrite, 0x8f, sizeLAPIC},
+	setCPUID2:  {"KVM_SET_CPUID2", dirWrite, 0x90, sizeCPUIDHeader},
+	getMPState: {"KVM_GET_MP_STATE", dirRead, 0x98, sizeMPState},
+	setMPState: {"KVM_SET_MP_STATE", dirWrite, 0x99, sizeMPState},
+}

@@ -1,0 +1,39 @@
+package kvm
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestOpenErrorSaysWhatToDo(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		cpu  cpuFlags
+		hint string
+	}{
+		{unix.ENOENT, cpuFlags{svm: true}, "modprobe kvm_amd"},
+		{unix.ENODEV, cpuFlags{vmx: true}, "modprobe kvm_intel"},
+		{unix.ENOENT, cpuFlags{}, "no hardware virtualization"},
+		{unix.EACCES, cpuFlags{svm: true}, "usually kvm"},
+		{unix.EMFILE, cpuFlags{svm: true}, ""},
+	} {
+		err := openError(test.err, test.cpu)
+		if !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.hint) || !strings.HasPrefix(err.Error(), "open /dev/kvm: ") {
+			t.Errorf("%v: got %q, want the hint %q", test.err, err, test.hint)
+		}
+	}
+}
+
+func TestMissingCapsAreNamedTogether(t *testing.T) {
+	err := missingCaps(DevicePath, []Cap{CapSplitIRQChip, CapBinaryStatsFD})
+	want := "/dev/kvm lacks KVM_CAP_SPLIT_IRQCHIP (Linux 4.4), KVM_CAP_BINARY_STATS_FD (Linux 5.14): unsupported operation"
+	if err == nil || err.Error() != want || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := missingCaps(DevicePath, nil); err != nil {
+		t.Errorf("none missing: %v", err)
+	}
+}

@@ -1,0 +1,94 @@
+package kvm
+
+import "structs"
+
+// userMemoryRegion is struct kvm_userspace_memory_region.
+type userMemoryRegion struct {
+	_     structs.HostLayout
+	slot  uint32
+	flags uint32
+	gpa   uint64 // guest_phys_addr
+	size  uint64 // memory_size, bytes
+	hva   uint64 // userspace_addr
+}
+
+// irqLevel is struct kvm_irq_level.
+type irqLevel struct {
+	_     structs.HostLayout
+	irq   uint32
+	level uint32
+}
+
+// coalescedZone is struct kvm_coalesced_mmio_zone.
+type coalescedZone struct {
+	_    structs.HostLayout
+	addr uint64
+	size uint32
+	pio  uint32
+}
+
+// routingHeader is struct kvm_irq_routing without its entries.
+type routingHeader struct {
+	_     structs.HostLayout
+	nr    uint32
+	flags uint32
+}
+
+// routingEntry is struct kvm_irq_routing_entry. The union u is eight words:
+// an MSI is address_lo, address_hi, data, devid; an irqchip pin is irqchip,
+// pin.
+type routingEntry struct {
+	_     structs.HostLayout
+	gsi   uint32
+	typ   uint32
+	flags uint32
+	_     uint32
+	u     [8]uint32
+}
+
+// irqfdArg is struct kvm_irqfd.
+type irqfdArg struct {
+	_          structs.HostLayout
+	fd         uint32
+	gsi        uint32
+	flags      uint32
+	resamplefd uint32
+	_          [16]uint8
+}
+
+// ioeventfdArg is struct kvm_ioeventfd.
+type ioeventfdArg struct {
+	_         structs.HostLayout
+	datamatch uint64
+	addr      uint64
+	length    uint32 // len
+	fd        int32
+	flags     uint32
+	_         [36]uint8
+}
+
+// enableCapArg is struct kvm_enable_cap.
+type enableCapArg struct {
+	_     structs.HostLayout
+	cap   uint32
+	flags uint32
+	args  [4]uint64
+	_     [64]uint8
+}
+
+// msiArg is struct kvm_msi.
+type msiArg struct {
+	_         structs.HostLayout
+	addressLo uint32
+	addressHi uint32
+	data      uint32
+	flags     uint32
+	devid     uint32
+	_         [12]uint8
+}
+
+// mpStateArg is struct kvm_mp_state.
+type mpStateArg struct {
+	_       structs.HostLayout
+	mpState uint32
+}

@@ -1,0 +1,103 @@
+package kvm
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// VM is one virtual machine: memory slots, interrupt controller, vCPUs.
+type VM struct {
+	f             *os.File
+	mmapSize      int // of a vCPU's mapping, bytes
+	coalescedPage int // page of the coalesced ring in that mapping; 0 if none
+
+	// coalesced serialises the readers of the one ring that all vCPUs of the
+	// VM map.
+	coalesced sync.Mutex
+}
+
+// Close closes the VM's file. The VM ends when its vCPUs and Stats are closed
+// too.
+func (vm *VM) Close() error { return vm.f.Close() }
+
+// CheckExtension is System.CheckExtension for this VM.
+func (vm *VM) CheckExtension(c Cap) (int, error) {
+	return ioctlValue(vm.f, checkExtension, uintptr(c))
+}
+
+// Flags of a memory slot.
+const (
+	MemLogDirtyPages = 1 << 0 // KVM_MEM_LOG_DIRTY_PAGES
+	MemReadonly      = 1 << 1 // KVM_MEM_READONLY: guest writes exit as MMIO; needs CapReadonlyMem
+)
+
+// SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest
+// physical address gpa, KVM_SET_USER_MEMORY_REGION. All three are multiples of
+// the page size. sizeBytes 0 removes the slot. A live slot can move to another
+// gpa and change MemLogDirtyPages; another hva or size is EINVAL. A region that
+// overlaps another slot's is EEXIST. The memory stays mapped until the VM ends
+// or the slot is removed.
+func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
+	_, err := ioctlPtr(vm.f, setUserMemoryRegion, &userMemoryRegion{
+		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),
+	})
+	return err
+}
+
+// SetTSSAddr reserves three guest-physical pages below 4 GiB that Intel hosts
+// need for real mode, KVM_SET_TSS_ADDR. Before the first vCPU.
+func (vm *VM) SetTSSAddr(gpa uint64) error {
+	_, err := ioctlValue(vm.f, setTSSAddr, uintptr(gpa))
+	return err
+}
+
+// SetIdentityMapAddr reserves one guest-physical page for the same purpose,
+// KVM_SET_IDENTITY_MAP_ADDR. Before the first vCPU, else EINVAL.
+func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
+	_, err := ioctlPtr(vm.f, setIdentityMapAddr, &gpa)
+	return err
+}
+
+// Arguments of EnableCap(CapX2APICAPI, flags).
+const (
+	X2APICUse32BitIDs           = 1 << 0 // KVM_X2APIC_API_USE_32BIT_IDS
+	X2APICDisableBroadcastQuirk = 1 << 1 // KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
+)
+
+// EnableCap turns on an optional behaviour, KVM_ENABLE_CAP, with up to four
+// arguments.
+func (vm *VM) EnableCap(c Cap, args ...uint64) error {
+	arg := enableCapArg{cap: uint32(c)}
+	if len(args) > len(arg.args) {
+		return &os.PathError{Op: requests[enableCap].name, Path: vm.f.Name(), Err: unix.E2BIG}
+	}
+	copy(arg.args[:], args)
+	if _, err := ioctlPtr(vm.f, enableCap, &arg); err != nil {
+		return fmt.Errorf("%v: %w", c, err)
+	}
+	return nil
+}
+
+// CreateVCPU makes the vCPU with the given id, which is its local APIC id,
+// KVM_CREATE_VCPU, and maps its shared pages. The interrupt controller comes
+// first. EEXIST if the id is taken. The caller closes the vCPU.
+func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
+	fd, err := ioctlValue(vm.f, createVCPU, uintptr(id))
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), fmt.Sprintf("kvm-vcpu-%d", id))
+	if vm.mmapSize < minRun {
+		f.Close()
+		return nil, &os.PathError{Op: requests[getVCPUMmapSize].name, Path: DevicePath, Err: unix.EINVAL}
+	}
+	page, err := unix.Mmap(fd, 0, vm.mmapSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "mmap", Path: f.Name(), Err: err}
+	}
+	return &VCPU{f: f, vm: vm, run: page}, nil
+}

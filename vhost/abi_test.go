@@ -1,0 +1,99 @@
+package vhost
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// layouts pairs C structures with Go ones. fields are the C names of the Go
+// fields that are not blank, in order.
+var layouts = []struct {
+	name   string
+	size   uintptr
+	value  any
+	fields string
+}{
+	{"vhost_memory", sizeMemoryHeader, memory{}, "nregions padding"},
+	{"vhost_memory_region", 32, memoryRegion{}, "guest_phys_addr memory_size userspace_addr flags_padding"},
+	{"vhost_vring_state", sizeVringState, vringState{}, "index num"},
+	{"vhost_vring_file", sizeVringFile, vringFile{}, "index fd"},
+	{"vhost_vring_addr", sizeVringAddr, vringAddr{}, "index flags desc_user_addr used_user_addr avail_user_addr log_guest_addr"},
+	{"vhost_scsi_target", sizeScsiTarget, scsiTarget{}, "abi_version vhost_wwpn vhost_tpgt reserved"},
+	{"vhost_worker_state", sizeWorkerState, workerState{}, "worker_id"},
+	{"vhost_vring_worker", sizeVringWorker, vringWorker{}, "index worker_id"},
+}
+
+// abi is what the Go side says, by the name that abi.c gives it.
+func abi(t *testing.T) map[string]string {
+	m := make(map[string]string)
+	for _, r := range requests {
+		m[r.name] = fmt.Sprintf("request %s %#x", r.name, r.number())
+	}
+	for _, l := range layouts {
+		m[l.name] = fmt.Sprintf("struct %s %d", l.name, l.size)
+		typ, names := reflect.TypeOf(l.value), strings.Fields(l.fields)
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			if f.Name == "_" || len(names) == 0 {
+				continue
+			}
+			name := l.name + "." + names[0]
+			m[name] = fmt.Sprintf("field %s %d %d", name, f.Offset, f.Type.Size())
+			names = names[1:]
+		}
+		if len(names) > 0 {
+			t.Errorf("%s: no Go field for %v", l.name, names)
+		}
+	}
+	return m
+}
+
+func goldenLines(t *testing.T) []string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/abi.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(b)), "\n")
+}
+
+func TestABIIsThatOfTheHeaders(t *testing.T) {
+	have := abi(t)
+	for _, want := range goldenLines(t) {
+		name := strings.Fields(want)[1]
+		if have[name] != want {
+			t.Errorf("Go has %q, testdata/abi.golden has %q", have[name], want)
+		}
+		delete(have, name)
+	}
+	for name := range have {
+		t.Errorf("%s is not in testdata/abi.golden", name)
+	}
+}
+
+func TestGoldenIsWhatTheHeadersSay(t *testing.T) {
+	cc := needCC(t)
+	prog := filepath.Join(t.TempDir(), "abi")
+	if out, err := exec.Command(cc, "-o", prog, "testdata/abi.c").CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cc, err, out)
+	}
+	out, err := exec.Command(prog).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := strings.Split(strings.TrimSpace(string(out)), "\n"), goldenLines(t)
+	if len(got) != len(want) {
+		t.Fatalf("the headers give %d lines, testdata/abi.golden has %d", len(got), len(want))
+	}
+	for i := range want {
+		absent := "absent " + strings.Fields(want[i])[1]
+		if got[i] != want[i] && got[i] != absent {
+			t.Errorf("the headers have %q, testdata/abi.golden has %q", got[i], want[i])
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package vhost
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Device is an open vhost device node, with the calls that all of them have.
+type Device struct {
+	f    *os.File
+	hook func(id requestID, arg any) error // tests: stands for the kernel
+}
+
+// Open opens a vhost device node. When the node is missing or may not be opened
+// the error says what to do about it. The caller closes the Device.
+func Open(path string) (*Device, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	// The descriptor is blocking, so os.NewFile leaves it out of Go's poller.
+	return &Device{f: os.NewFile(uintptr(fd), path)}, nil
+}
+
+// Device nodes.
+const (
+	NetPath  = "/dev/vhost-net"
+	ScsiPath = "/dev/vhost-scsi"
+)
+
+// openError adds the hint for a failed open.
+func openError(path string, err error) error {
+	perr := &os.PathError{Op: "open", Path: path, Err: err}
+	missing := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
+	switch {
+	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w (run as root, or give the user access to the node: chgrp kvm and chmod g+rw, or a udev rule)", perr)
+	case missing && path == NetPath:
+		return fmt.Errorf("%w (load the module: modprobe vhost_net)", perr)
+	case missing && path == ScsiPath:
+		return fmt.Errorf("%w (load the module: modprobe vhost_scsi; without udev make the node with the minor number that /proc/misc gives)", perr)
+	}
+	return perr
+}
+
+// Close closes the device. The kernel stops it and ends its workers. A child
+// of this process that is about to exec still has the descriptor and delays
+// that: stop first.
+func (d *Device) Close() error { return d.f.Close() }
+
+// unsupported marks the error of a request that the kernel does not know:
+// ENOTTY. For the two that are allowed before SetOwner it is also EPERM,
+// because a kernel without them checks the owner first.
+func unsupported(id requestID, err error) error {
+	early := id == setForkFromOwner || id == getForkFromOwner
+	if !errors.Is(err, unix.ENOTTY) && !(early && errors.Is(err, unix.EPERM)) {
+		return err
+	}
+	if since := requests[id].since; since != "" {
+		return fmt.Errorf("%w: %w (Linux %s)", err, errors.ErrUnsupported, since)
+	}
+	return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
+}
+
+// SetForkFromOwner chooses what SetOwner makes: a thread of the calling process
+// (true) or a kernel thread attached to its cgroups (false),
+// VHOST_SET_FORK_FROM_OWNER. Before SetOwner, else EBUSY. Linux 6.17, and
+// 6.12.45 and later of that series. Where it is missing the error matches
+// errors.ErrUnsupported and the worker is a thread since 6.4, a kernel thread
+// before.
+func (d *Device) SetForkFromOwner(on bool) error {
+	var v uint8
+	if on {
+		v = 1
+	}
+	return unsupported(setForkFromOwner, ioctlPtr(d, setForkFromOwner, &v))
+}
+
+// GetForkFromOwner says which of the two is chosen, VHOST_GET_FORK_FROM_OWNER.
+// A fresh device has the default of the vhost module's parameter
+// fork_from_owner_default.
+func (d *Device) GetForkFromOwner() (bool, error) {
+	var v uint8
+	err := unsupported(getForkFromOwner, ioctlPtr(d, getForkFromOwner, &v))
+	return v != 0, err
+}
+
+// SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER.
+// EBUSY if there is an owner. ENOMEM stands for every failure to make the
+// worker, also for a mere pending signal: SetOwnerHere calls it in a way that
+// excludes that.
+func (d *Device) SetOwner() error { return ioctlNone(d, setOwner) }
+
+// GetFeatures returns the virtio features that the device offers,
+// VHOST_GET_FEATURES.
+func (d *Device) GetFeatures() (uint64, error) {
+	var v uint64
+	err := ioctlPtr(d, getFeatures, &v)
+	return v, err
+}
+
+// SetFeatures sets the features negotiated with the guest, a subset of
+// GetFeatures, VHOST_SET_FEATURES. EOPNOTSUPP for any other bit.
+func (d *Device) SetFeatures(features uint64) error {
+	return ioctlPtr(d, setFeatures, &features)
+}
+
+// GetBackendFeatures returns VHOST_GET_BACKEND_FEATURES. Not on vhost-scsi.
+func (d *Device) GetBackendFeatures() (uint64, error) {
+	var v uint64
+	err := unsupported(getBackendFeatures, ioctlPtr(d, getBackendFeatures, &v))
+	return v, err
+}
+
+// SetBackendFeatures sets a subset of GetBackendFeatures,
+// VHOST_SET_BACKEND_FEATURES. Not on vhost-scsi.
+func (d *Device) SetBackendFeatures(features uint64) error {
+	return unsupported(setBackendFeatures, ioctlPtr(d, setBackendFeatures, &features))
+}
+
+// MemoryRegion is a stretch of guest RAM and where this process has it mapped.
+type MemoryRegion struct {
+	GPA       uint64
+	SizeBytes uint64
+	HVA       uintptr
+}
+
+// SetMemTable tells where guest RAM is, VHOST_SET_MEM_TABLE. After SetOwner and
+// before the backend; may be called again while it runs. E2BIG for more than
+// MaxMemRegions (or the module's max_mem_regions), EFAULT for an empty region or
+// one that is not in user space.
+func (d *Device) SetMemTable(regions []MemoryRegion) error {
+	if len(regions) > MaxMemRegions {
+		return &os.PathError{Op: requests[setMemTable].name, Path: d.f.Name(), Err: unix.E2BIG}
+	}
+	arg := memory{nregions: uint32(len(regions))}
+	for i, r := range regions {
+		arg.regions[i] = memoryRegion{gpa: r.GPA, size: r.SizeBytes, hva: uint64(r.HVA)}
+	}
+	return ioctlPtr(d, setMemTable, &arg)
+}

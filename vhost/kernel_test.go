@@ -1,0 +1,453 @@
+package vhost
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func lockThread(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+}
+
+// hasThreadWorkers says whether the kernel's workers are threads of the owner:
+// 6.4 and later.
+func hasThreadWorkers(t *testing.T) bool {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major > 6 || major == 6 && minor >= 4
+}
+
+func TestSetOwnerFindsTheWorker(t *testing.T) {
+	n := needNet(t)
+	lockThread(t)
+	w, err := n.SetOwnerHere()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", w)
+	if want := fmt.Sprintf("vhost-%d", unix.Gettid()); w.Comm != want {
+		t.Errorf("name %q, want %q", w.Comm, want)
+	}
+	if w.TID == 0 || w.Kthread == hasThreadWorkers(t) {
+		t.Errorf("worker %+v", w)
+	}
+	if mode, err := n.GetForkFromOwner(); err == nil && !mode || err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("fork mode %v, %v", mode, err)
+	}
+	own, err := os.ReadFile("/proc/thread-self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cg, err := w.Cgroup(); err != nil || cg != unifiedCgroup(string(own)) {
+		t.Errorf("cgroup %q, %v; this thread has %q", cg, err, own)
+	}
+	if err := w.SetAffinity([]int{0}); err != nil {
+		t.Error(err)
+	}
+	if cpus, err := w.CPUsAllowed(); err != nil || cpus != "0" {
+		t.Errorf("cpus %q, %v; want 0", cpus, err)
+	}
+	if _, err := w.CPUTime(); err != nil {
+		t.Error(err)
+	}
+	if err := w.SetAffinity([]int{1 << 20}); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a CPU that cannot be: %v", err)
+	}
+	if _, err := n.SetOwnerHere(); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a second time: %v, want EBUSY", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if dir, _ := w.path(); !w.Kthread {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the worker outlives the device: %v", err)
+		}
+	}
+}
+
+func TestWorkerInheritsTheThreadsAffinity(t *testing.T) {
+	n := needNet(t)
+	if !hasThreadWorkers(t) {
+		t.Skip("this kernel's workers are kernel threads")
+	}
+	lockThread(t)
+	var old, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &old); err != nil {
+		t.Fatal(err)
+	}
+	one.Set(0)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	w, err := n.SetOwnerHere()
+	unix.SchedSetaffinity(0, &old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cpus, err := w.CPUsAllowed(); err != nil || cpus != "0" {
+		t.Errorf("cpus %q, %v; want 0", cpus, err)
+	}
+}
+
+func TestOwnersAtTheSameTimeFindTheirOwnWorkers(t *testing.T) {
+	const each = 8
+	var mu sync.Mutex
+	seen := make(map[int]bool)
+	var wg sync.WaitGroup
+	for range each {
+		n := needNet(t)
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			w, err := n.SetOwnerHere()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil || w.Comm != fmt.Sprintf("vhost-%d", unix.Gettid()) || seen[w.TID] {
+				t.Errorf("thread %d: %+v, %v", unix.Gettid(), w, err)
+			}
+			seen[w.TID] = true
+		})
+	}
+	wg.Wait()
+}
+
+func TestSignalsDoNotDisturbSetOwner(t *testing.T) {
+	needNet(t)
+	lockThread(t)
+	tid, done := unix.Gettid(), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				unix.Tgkill(os.Getpid(), tid, unix.SIGURG)
+			}
+		}
+	})
+	for range 20 {
+		n, err := OpenNet()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.SetOwnerHere(); err != nil {
+			t.Error(err)
+		}
+		n.Close()
+	}
+	close(done)
+	wg.Wait()
+}
+
+func TestKthreadModeAddsNoThread(t *testing.T) {
+	n := needNet(t)
+	err := n.SetForkFromOwner(false)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lockThread(t)
+	before, err := taskSet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.setOwnerUndisturbed(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := readTasks("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, err := newWorkerTask(before, after, unix.Gettid()); !errors.Is(err, errNoWorker) {
+		t.Errorf("found %+v, %v; want no worker", w, err)
+	}
+	all, err := readTasks("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := kthreadWorker(all, unix.Gettid()); w.TID == 0 {
+		t.Error("no kernel thread either")
+	}
+}
+
+// childFD is the first descriptor that a re-executed test binary gets.
+const childFD = 3
+
+func TestNprocLimitIsNamed(t *testing.T) {
+	n, second := needNet(t), needNet(t)
+	if !hasThreadWorkers(t) {
+		t.Skip("this kernel's workers do not count against RLIMIT_NPROC")
+	}
+	if os.Getuid() != 0 {
+		need(t, "vhost-net", errors.New("root, to become another user"))
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestNprocChild$", "-test.v")
+	cmd.Env = append(os.Environ(), "MINIVMM_TEST_NPROC_CHILD=1")
+	cmd.ExtraFiles = []*os.File{n.f, second.f}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "PASS: TestNprocChild") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestNprocChild is the other half of TestNprocLimitIsNamed, in a process
+// without privileges.
+func TestNprocChild(t *testing.T) {
+	if os.Getenv("MINIVMM_TEST_NPROC_CHILD") == "" {
+		t.Skip("runs in the child of TestNprocLimitIsNamed")
+	}
+	// Go dies when it cannot make a thread: have spare ones.
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	for range 8 {
+		ready.Add(1)
+		done.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
+	lockThread(t)
+
+	first := &Device{f: os.NewFile(childFD, NetPath)}
+	second := &Device{f: os.NewFile(childFD+1, NetPath)}
+	limit := func(n int) {
+		var r unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &r); err != nil {
+			t.Fatal(err)
+		}
+		r.Cur = uint64(n)
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tasks := tasksOf("/proc", 65534)
+	limit(tasks)
+	_, err := first.SetOwnerHere()
+	want := fmt.Sprintf("RLIMIT_NPROC %d: uid 65534 has %d tasks", tasks, tasks)
+	if !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), want) {
+		t.Errorf("at the limit: %v, want ENOMEM with %q", err, want)
+	}
+	limit(tasks + 1)
+	if w, err := first.SetOwnerHere(); err != nil {
+		t.Errorf("with room for one: %v", err)
+	} else if w.Kthread {
+		t.Errorf("worker %+v", w)
+	}
+	if _, err := second.SetOwnerHere(); !errors.Is(err, unix.ENOMEM) {
+		t.Errorf("a second worker: %v, want ENOMEM", err)
+	}
+}
+
+func TestScsiABIVersion(t *testing.T) {
+	s := needScsi(t)
+	if err := s.SetOwner(); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.GetABIVersion(); err != nil || v != 1 {
+		t.Errorf("version %d, %v; want 1", v, err)
+	}
+	if err := s.SetEndpoint("naa.nobody"); !errors.Is(err, unix.EFAULT) {
+		t.Errorf("endpoint without memory: %v, want EFAULT", err)
+	}
+}
+
+func TestScsiWorkers(t *testing.T) {
+	s := needScsi(t)
+	lockThread(t)
+	if _, err := s.SetOwnerHere(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.NewWorker()
+	if errors.Is(err, errors.ErrUnsupported) && !hasThreadWorkers(t) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AttachVringWorker(ScsiRequest, id); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.GetVringWorker(ScsiRequest); err != nil || got != id {
+		t.Errorf("worker %d, %v; want %d", got, err, id)
+	}
+	if err := s.FreeWorker(id); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("free while attached: %v, want EBUSY", err)
+	}
+	if err := s.AttachVringWorker(ScsiRequest, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FreeWorker(id); err != nil {
+		t.Error(err)
+	}
+}
+
+// ring is a split ring of 16 entries in memory that is mapped at the address
+// that the guest, which is this test, calls base.
+type ring struct {
+	mem []byte
+	v   Vring
+}
+
+const (
+	ringNum   = 16
+	ringAvail = 0x400 // offsets in the memory of a ring
+	ringUsed  = 0x800
+	ringData  = 0x1000
+	ringBytes = 0x3000
+)
+
+func hva(b []byte) uintptr { return reflect.ValueOf(b).Pointer() }
+
+func newRing(t *testing.T, mem []byte, index uint32) *ring {
+	t.Helper()
+	eventfd := func() int {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	base := hva(mem)
+	return &ring{mem, Vring{
+		Index: index, Num: ringNum,
+		Desc: base, Avail: base + ringAvail, Used: base + ringUsed,
+		Kick: eventfd(), Call: eventfd(), Err: eventfd(),
+	}}
+}
+
+func TestNetSendsAPacket(t *testing.T) {
+	n := needNet(t)
+	tap, stats := newTap(t)
+	if _, err := n.SetOwnerHere(); err != nil {
+		t.Fatal(err)
+	}
+	const gpa = 0x100000
+	mem, err := unix.Mmap(-1, 0, 2*ringBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close(); unix.Munmap(mem) })
+	rx, tx := newRing(t, mem[:ringBytes], NetRX), newRing(t, mem[ringBytes:], NetTX)
+	err = n.Start(Setup{
+		Features: 1 << 32,
+		Memory:   []MemoryRegion{{GPA: gpa, SizeBytes: uint64(len(mem)), HVA: hva(mem)}},
+		Vrings:   []Vring{rx.v, tx.v},
+	}, tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// one descriptor: a header of 12 bytes, then an Ethernet frame
+	le := binary.LittleEndian
+	frame := tx.mem[ringData:][:12+60]
+	copy(frame[12:], "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5")
+	le.PutUint64(tx.mem[0:], gpa+ringBytes+ringData)
+	le.PutUint32(tx.mem[8:], uint32(len(frame)))
+	le.PutUint16(tx.mem[ringAvail+4:], 0)
+	le.PutUint16(tx.mem[ringAvail+2:], 1) // idx; the eventfd's write orders it
+	if _, err := unix.Write(tx.v.Kick, binary.NativeEndian.AppendUint64(nil, 1)); err != nil {
+		t.Fatal(err)
+	}
+	waitReadable(t, tx.v.Call)
+	if got := le.Uint16(tx.mem[ringUsed+2:]); got != 1 {
+		t.Errorf("used index %d, want 1", got)
+	}
+	if got := stats(); got != 1 {
+		t.Errorf("the interface got %d packets, want 1", got)
+	}
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if base, err := n.GetVringBase(NetTX); err != nil || base != 1 {
+		t.Errorf("base %d, %v; want 1", base, err)
+	}
+	if err := n.Start(Setup{Features: 1 << 32, Vrings: []Vring{rx.v, tx.v}}, tap); !errors.Is(err, unix.EFAULT) {
+		t.Errorf("start with rings outside of memory: %v, want EFAULT", err)
+	}
+}
+
+func waitReadable(t *testing.T, fd int) {
+	t.Helper()
+	n := 0
+	for deadline := time.Now().Add(20 * time.Second); n == 0 && time.Now().Before(deadline); {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+	}
+	if n < 1 {
+		t.Fatal("no call within 20 s")
+	}
+}
+
+// newTap makes a tap that is up, and returns it with a function that counts the
+// packets it got.
+func newTap(t *testing.T) (fd int, packets func() int) {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	need(t, "vhost-net", err)
+	t.Cleanup(func() { unix.Close(fd) })
+	const name = "vhosttest0"
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	need(t, "vhost-net", unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, 12); err != nil {
+		t.Fatal(err)
+	}
+	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(sock)
+	ifr.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(sock, unix.SIOCSIFFLAGS, ifr); err != nil {
+		t.Fatal(err)
+	}
+	return fd, func() int {
+		b, err := os.ReadFile("/proc/net/dev")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
+				var bytes, packets int
+				fmt.Sscan(rest, &bytes, &packets)
+				return packets
+			}
+		}
+		t.Fatalf("%s is not in /proc/net/dev", name)
+		return 0
+	}
+}

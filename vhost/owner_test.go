@@ -1,0 +1,187 @@
+package vhost
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestWorkerIsFoundAmongNewThreads(t *testing.T) {
+	const worker = 0x404040 // as 6.12 shows it
+	before := map[int]bool{10: true, 11: true, 12: true}
+	goThread := task{tid: 20, comm: "minivmm", flags: 0x400040}
+	old := task{tid: 12, comm: "vhost-10", flags: worker}
+	for _, test := range []struct {
+		name  string
+		after []task
+		want  int
+		err   error
+	}{
+		{"alone", []task{{tid: 21, comm: "vhost-10", flags: worker}}, 21, nil},
+		{"with Go's new threads", []task{goThread, {tid: 21, comm: "vhost-10", flags: worker}}, 21, nil},
+		{"with an older worker of the same thread", []task{old, {tid: 21, comm: "vhost-10", flags: worker}}, 21, nil},
+		{"with another thread's new worker", []task{{tid: 21, comm: "vhost-11", flags: worker}, {tid: 22, comm: "vhost-10", flags: worker}}, 22, nil},
+		{"in a pid namespace", []task{{tid: 21, comm: "vhost-4711", flags: worker}}, 21, nil},
+		{"two in a pid namespace", []task{{tid: 21, comm: "vhost-4711", flags: worker}, {tid: 22, comm: "vhost-4712", flags: worker}}, 0, errAmbiguous},
+		{"a thread that took the name", []task{{tid: 21, comm: "vhost-10", flags: 0x400040}}, 0, errNoWorker},
+		{"KVM's own", []task{{tid: 21, comm: "kvm-nx-lpage-re", flags: worker}}, 0, errNoWorker},
+		{"none", []task{old, goThread}, 0, errNoWorker},
+	} {
+		w, err := newWorkerTask(before, test.after, 10)
+		if w.TID != test.want || !errors.Is(err, test.err) || w.Kthread {
+			t.Errorf("%s: got %+v, %v; want TID %d, %v", test.name, w, err, test.want, test.err)
+		}
+	}
+}
+
+func TestNewestKthreadIsTheWorker(t *testing.T) {
+	const kthread = 0x208040
+	all := []task{
+		{tid: 300, ppid: 2, comm: "vhost-10", flags: kthread, startTime: 50},
+		{tid: 301, ppid: 2, comm: "vhost-10", flags: kthread, startTime: 70},
+		{tid: 200, ppid: 2, comm: "vhost-10", flags: kthread, startTime: 80}, // ids wrap around
+		{tid: 400, ppid: 2, comm: "vhost-11", flags: kthread, startTime: 90},
+		{tid: 500, ppid: 1, comm: "vhost-10", flags: 0x400000, startTime: 90},
+	}
+	if w := kthreadWorker(all, 10); w.TID != 200 || !w.Kthread || w.Comm != "vhost-10" {
+		t.Errorf("got %+v, want 200", w)
+	}
+	w := kthreadWorker(nil, 10)
+	if w.TID != 0 || !w.Kthread {
+		t.Errorf("got %+v, want a kthread that is not visible", w)
+	}
+	if err := w.SetAffinity([]int{0}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("affinity of it: %v, want unsupported", err)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	rest := " S 2 0 0 0 -1 4210752 0 0 0 0 1 2 0 0 20 0 1 0 12345 0 0"
+	for _, test := range []struct {
+		line string
+		want task
+		ok   bool
+	}{
+		{"77 (vhost-76)" + rest, task{77, 2, "vhost-76", 4210752, 12345}, true},
+		{"77 (a) b (c))" + rest, task{77, 2, "a) b (c)", 4210752, 12345}, true},
+		{"77 ()" + rest, task{77, 2, "", 4210752, 12345}, true},
+		{"77 (x) S 2 0 0 0 -1 1", task{}, false},
+		{"x (y)" + rest, task{comm: "y", ppid: 2, flags: 4210752, startTime: 12345}, false},
+		{") (" + rest, task{}, false},
+		{"", task{}, false},
+	} {
+		got, err := parseStat(test.line)
+		if (err == nil) != test.ok || got != test.want {
+			t.Errorf("%q: got %+v, %v; want %+v", test.line, got, err, test.want)
+		}
+	}
+	b, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := parseStat(string(b)); err != nil || got.tid != os.Getpid() || got.ppid != os.Getppid() || got.isUserWorker() {
+		t.Errorf("this process: %+v, %v", got, err)
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add("77 (a) b (c)) S 2 0 0 0 -1 4210752 0 0 0 0 1 2 0 0 20 0 1 0 12345 0 0")
+	f.Add(")(")
+	f.Fuzz(func(t *testing.T, line string) { parseStat(line) })
+}
+
+func TestOwnerCallIsRetriedAndSignalsComeBack(t *testing.T) {
+	var before, during, after unix.Sigset_t
+	read := func(s *unix.Sigset_t) {
+		if err := unix.PthreadSigmask(unix.SIG_SETMASK, nil, s); err != nil {
+			t.Error(err)
+		}
+	}
+	calls := 0
+	d := (&fakeKernel{}).device()
+	d.hook = func(id requestID, _ any) error {
+		read(&during)
+		if calls++; calls < setOwnerAttempts {
+			return &os.PathError{Op: requests[id].name, Path: "/dev/fake", Err: unix.ENOMEM}
+		}
+		return nil
+	}
+	lockThread(t)
+	read(&before)
+	if err := d.setOwnerUndisturbed(); err != nil || calls != setOwnerAttempts {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+	read(&after)
+	const all = ^uint64(1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1))
+	if during.Val[0] != all || before != after {
+		t.Errorf("mask before %x, during %x, after %x", before.Val[0], during.Val[0], after.Val[0])
+	}
+}
+
+func TestLimitsNameTheCause(t *testing.T) {
+	free := limits{uid: 1000, uidTasks: 5, nproc: 100, cgroup: "/a", pids: 5, pidsMax: noLimit, threads: 50, threadsMax: 1000}
+	for _, test := range []struct {
+		change func(*limits)
+		want   string
+	}{
+		{func(l *limits) { l.uidTasks = 100 },
+			"the worker is one task more than a limit allows; RLIMIT_NPROC 100: uid 1000 has 100 tasks"},
+		{func(l *limits) { l.pidsMax = 5 },
+			"the worker is one task more than a limit allows; pids.max 5 of cgroup /a: it has 5 tasks"},
+		{func(l *limits) { l.threads = 1001 },
+			"the worker is one task more than a limit allows; kernel.threads-max 1000: the host has 1001 tasks"},
+		{func(l *limits) { l.exempt, l.uidTasks = true, 200 },
+			"the worker could not be made, though no limit looks reached; RLIMIT_NPROC 100: uid 1000 has 200 tasks but is exempt; " +
+				"pids.max unlimited of cgroup /a: it has 5 tasks; kernel.threads-max 1000: the host has 50 tasks"},
+	} {
+		l := free
+		test.change(&l)
+		if got := l.String(); got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
+	root := t.TempDir()
+	put := func(dir, current, limit string) {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, s := range map[string]string{"pids.current": current, "pids.max": limit} {
+			if err := os.WriteFile(filepath.Join(root, dir, name), []byte(s+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put("a", "10", "10")
+	put("a/b", "3", "20")
+	put("a/b/c", "2", "max")
+	put("x", "2", "9")
+	put("x/y", "1", "5")
+	for _, test := range []struct {
+		cgroup, path   string
+		current, limit uint64
+	}{
+		{"/a/b/c", "/a", 10, 10},
+		{"/x/y", "/x/y", 1, 5},
+		{"/", "/", 0, noLimit},
+		{"", "", 0, noLimit},
+		{"/gone", "/gone", 0, noLimit},
+	} {
+		path, current, limit := pidsLimit(root, test.cgroup)
+		if path != test.path || current != test.current || limit != test.limit {
+			t.Errorf("%s: got %s %d %d, want %s %d %d", test.cgroup, path, current, limit, test.path, test.current, test.limit)
+		}
+	}
+}
+
+func TestReadLimitsOfThisProcess(t *testing.T) {
+	l := readLimits()
+	if l.uidTasks < 1 || l.threads < 1 || l.threadsMax == noLimit {
+		t.Errorf("%+v", l)
+	}
+}

@@ -1,0 +1,96 @@
+package vhost
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// path is the worker's folder in /proc.
+func (w Worker) path() (string, error) {
+	switch {
+	case w.TID == 0:
+		return "", fmt.Errorf("worker %s is not visible in /proc: %w", w.Comm, errors.ErrUnsupported)
+	case w.Kthread:
+		return "/proc/" + strconv.Itoa(w.TID), nil
+	}
+	return "/proc/self/task/" + strconv.Itoa(w.TID), nil
+}
+
+func (w Worker) read(name string) (string, error) {
+	dir, err := w.path()
+	if err != nil {
+		return "", err
+	}
+	b, err := os.ReadFile(dir + "/" + name)
+	return string(b), err
+}
+
+// Cgroup returns the worker's cgroup in the unified hierarchy, "/" or
+// "/a/b"; "" on a host without that hierarchy.
+func (w Worker) Cgroup() (string, error) {
+	s, err := w.read("cgroup")
+	return unifiedCgroup(s), err
+}
+
+// unifiedCgroup picks the version 2 line of /proc/PID/cgroup.
+func unifiedCgroup(s string) string {
+	for line := range strings.Lines(s) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(path, "\n")
+		}
+	}
+	return ""
+}
+
+// CPUsAllowed returns the CPUs the worker may run on, as a list like "0-3,8".
+func (w Worker) CPUsAllowed() (string, error) {
+	s, err := w.read("status")
+	return statusField(s, "Cpus_allowed_list"), err
+}
+
+// statusField returns the value of a line of /proc/PID/status.
+func statusField(status, name string) string {
+	for line := range strings.Lines(status) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// CPUTime returns the time that the worker has run, from /proc's schedstat.
+func (w Worker) CPUTime() (time.Duration, error) {
+	s, err := w.read("schedstat")
+	if err != nil {
+		return 0, err
+	}
+	run, _, _ := strings.Cut(s, " ")
+	ns, err := strconv.ParseInt(run, 10, 64)
+	return time.Duration(ns), err
+}
+
+// SetAffinity lets the worker run on the given CPUs only, sched_setaffinity(2).
+// EINVAL if none of them is online and allowed.
+func (w Worker) SetAffinity(cpus []int) error {
+	dir, err := w.path()
+	if err != nil {
+		return err
+	}
+	var set unix.CPUSet
+	for _, cpu := range cpus {
+		if cpu < 0 || cpu >= len(set)*64 {
+			return &os.PathError{Op: "sched_setaffinity", Path: dir, Err: unix.EINVAL}
+		}
+		set.Set(cpu)
+	}
+	if err := unix.SchedSetaffinity(w.TID, &set); err != nil {
+		return &os.PathError{Op: "sched_setaffinity", Path: dir, Err: err}
+	}
+	return nil
+}

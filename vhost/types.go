@@ -1,0 +1,76 @@
+package vhost
+
+import "structs"
+
+// MaxMemRegions is the default of the vhost module's parameter
+// max_mem_regions, and the most that SetMemTable takes.
+const MaxMemRegions = 64
+
+// memoryRegion is struct vhost_memory_region.
+type memoryRegion struct {
+	_     structs.HostLayout
+	gpa   uint64 // guest_phys_addr
+	size  uint64 // memory_size, bytes
+	hva   uint64 // userspace_addr
+	flags uint64 // flags_padding
+}
+
+// memory is struct vhost_memory with room for MaxMemRegions.
+type memory struct {
+	_        structs.HostLayout
+	nregions uint32
+	padding  uint32
+	regions  [MaxMemRegions]memoryRegion
+}
+
+// workerState is struct vhost_worker_state.
+type workerState struct {
+	_        structs.HostLayout
+	workerID uint32
+}
+
+// vringWorker is struct vhost_vring_worker.
+type vringWorker struct {
+	_        structs.HostLayout
+	index    uint32
+	workerID uint32
+}
+
+// vringState is struct vhost_vring_state.
+type vringState struct {
+	_     structs.HostLayout
+	index uint32
+	num   uint32
+}
+
+// vringFile is struct vhost_vring_file.
+type vringFile struct {
+	_     structs.HostLayout
+	index uint32
+	fd    int32
+}
+
+// vringAddr is struct vhost_vring_addr. The addresses are host virtual ones,
+// but for log.
+type vringAddr struct {
+	_     structs.HostLayout
+	index uint32
+	flags uint32
+	desc  uint64 // desc_user_addr
+	used  uint64 // used_user_addr
+	avail uint64 // avail_user_addr
+	log   uint64 // log_guest_addr
+}
+
+// maxWWPN is the size of vhost_scsi_target.vhost_wwpn, with its final NUL
+// (TRANSPORT_IQN_LEN).
+const maxWWPN = 224
+
+// scsiTarget is struct vhost_scsi_target.
+type scsiTarget struct {
+	_          structs.HostLayout
+	abiVersion int32
+	wwpn       [maxWWPN]uint8 // vhost_wwpn
+	tpgt       uint16         // vhost_tpgt
+	reserved   uint16
+}

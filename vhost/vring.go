@@ -1,0 +1,136 @@
+package vhost
+
+import "fmt"
+
+// Vring is one ring, as the kernel needs it. The addresses are host virtual
+// ones in the regions of the memory table.
+type Vring struct {
+	Index uint32 // of the ring in this device
+	Num   uint32 // descriptors, a power of two
+	Base  uint16 // next available entry to look at; 0 for a fresh ring
+
+	Desc  uintptr // descriptor table
+	Avail uintptr // the driver's area; 2-aligned
+	Used  uintptr // the device's area; 4-aligned
+
+	Kick int // eventfd, driver to device; -1: none
+	Call int // eventfd, device to driver; -1: none
+	Err  int // eventfd, signalled when the kernel gives the ring up; -1: none
+
+	// Worker is the worker that serves the ring, an id from NewWorker; 0 is
+	// the one that SetOwner made.
+	Worker uint32
+}
+
+// SetVringNum sets the number of descriptors, VHOST_SET_VRING_NUM. EBUSY while
+// the backend is set.
+func (d *Device) SetVringNum(index, num uint32) error {
+	return d.vring(index, ioctlPtr(d, setVringNum, &vringState{index: index, num: num}))
+}
+
+// SetVringBase sets the next available entry that the device looks at,
+// VHOST_SET_VRING_BASE. EBUSY while the backend is set.
+func (d *Device) SetVringBase(index uint32, base uint16) error {
+	return d.vring(index, ioctlPtr(d, setVringBase, &vringState{index: index, num: uint32(base)}))
+}
+
+// GetVringBase returns the next available entry that the device would look at,
+// VHOST_GET_VRING_BASE. It does not stop the ring: after the backend is off.
+func (d *Device) GetVringBase(index uint32) (uint16, error) {
+	arg := vringState{index: index}
+	err := d.vring(index, ioctlPtr(d, getVringBase, &arg))
+	return uint16(arg.num), err
+}
+
+// SetVringAddr sets the host virtual addresses of a ring's three parts,
+// VHOST_SET_VRING_ADDR. EINVAL if one is misaligned; whether they are in the
+// memory table is checked when the backend is set.
+func (d *Device) SetVringAddr(index uint32, desc, avail, used uintptr) error {
+	return d.vring(index, ioctlPtr(d, setVringAddr, &vringAddr{
+		index: index, desc: uint64(desc), avail: uint64(avail), used: uint64(used),
+	}))
+}
+
+// SetVringKick sets the eventfd that tells the device of available buffers,
+// VHOST_SET_VRING_KICK; -1 is none. If the eventfd counts already, the ring is
+// looked at at once. The counter is not read and keeps growing.
+func (d *Device) SetVringKick(index uint32, fd int) error {
+	return d.vring(index, ioctlPtr(d, setVringKick, &vringFile{index: index, fd: int32(fd)}))
+}
+
+// SetVringCall sets the eventfd that the device signals for used buffers,
+// VHOST_SET_VRING_CALL; -1 is none.
+func (d *Device) SetVringCall(index uint32, fd int) error {
+	return d.vring(index, ioctlPtr(d, setVringCall, &vringFile{index: index, fd: int32(fd)}))
+}
+
+// SetVringErr sets the eventfd that the device signals when it finds the ring
+// broken and stops serving it, VHOST_SET_VRING_ERR; -1 is none. There is no
+// other sign of that.
+func (d *Device) SetVringErr(index uint32, fd int) error {
+	return d.vring(index, ioctlPtr(d, setVringErr, &vringFile{index: index, fd: int32(fd)}))
+}
+
+// SetVringBusyloopTimeout makes the worker poll for that many microseconds
+// before it sleeps, VHOST_SET_VRING_BUSYLOOP_TIMEOUT. Only vhost-net heeds it.
+func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
+	return d.vring(index, ioctlPtr(d, setVringBusyloopTimeout, &vringState{index: index, num: microseconds}))
+}
+
+// vring says which ring an error is about.
+func (d *Device) vring(index uint32, err error) error {
+	if err != nil {
+		return fmt.Errorf("ring %d: %w", index, err)
+	}
+	return nil
+}
+
+// Setup is what a device needs before its backend starts.
+type Setup struct {
+	Features uint64
+	Memory   []MemoryRegion
+	Vrings   []Vring
+}
+
+// setup does all of it but the kicks: features, memory table, rings.
+func (d *Device) setup(s Setup) error {
+	if err := d.SetFeatures(s.Features); err != nil {
+		return err
+	}
+	if err := d.SetMemTable(s.Memory); err != nil {
+		return err
+	}
+	for _, v := range s.Vrings {
+		if v.Worker != 0 {
+			if err := d.AttachVringWorker(v.Index, v.Worker); err != nil {
+				return err
+			}
+		}
+		if err := d.SetVringNum(v.Index, v.Num); err != nil {
+			return err
+		}
+		if err := d.SetVringBase(v.Index, v.Base); err != nil {
+			return err
+		}
+		if err := d.SetVringAddr(v.Index, v.Desc, v.Avail, v.Used); err != nil {
+			return err
+		}
+		if err := d.SetVringCall(v.Index, v.Call); err != nil {
+			return err
+		}
+		if err := d.SetVringErr(v.Index, v.Err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setKicks connects the kicks of all rings.
+func (d *Device) setKicks(rings []Vring) error {
+	for _, v := range rings {
+		if err := d.SetVringKick(v.Index, v.Kick); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,33 @@
+package vhost
+
+// The device's workers have ids; 0 is the one that SetOwner made. Only
+// vhost-scsi can have more. These ids are not thread ids.
+
+// NewWorker makes another worker from the calling thread, as SetOwner does,
+// and returns its id, VHOST_NEW_WORKER. Linux 6.5; only vhost-scsi, and not if
+// its workers are kernel threads (EFAULT). ENOMEM as for SetOwner.
+func (d *Device) NewWorker() (id uint32, err error) {
+	var arg workerState
+	err = unsupported(newWorker, ioctlPtr(d, newWorker, &arg))
+	return arg.workerID, err
+}
+
+// FreeWorker ends a worker, VHOST_FREE_WORKER. EBUSY while a ring has it.
+func (d *Device) FreeWorker(id uint32) error {
+	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
+}
+
+// AttachVringWorker makes a worker serve a ring, VHOST_ATTACH_VRING_WORKER.
+// Best before the ring has a kick and the device an endpoint; later each call
+// waits for a grace period.
+func (d *Device) AttachVringWorker(index, id uint32) error {
+	return d.vring(index, unsupported(attachVringWorker, ioctlPtr(d, attachVringWorker, &vringWorker{index: index, workerID: id})))
+}
+
+// GetVringWorker says which worker serves a ring, VHOST_GET_VRING_WORKER.
+// EINVAL if it was killed.
+func (d *Device) GetVringWorker(index uint32) (id uint32, err error) {
+	arg := vringWorker{index: index}
+	err = d.vring(index, unsupported(getVringWorker, ioctlPtr(d, getVringWorker, &arg)))
+	return arg.workerID, err
+}

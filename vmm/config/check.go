@@ -1,0 +1,226 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// checker holds a decoded Config to the rules that a single value's type does not know. It sees defaults in place of
+// values that were reported already.
+type checker struct {
+	*decoder
+	stat func(string) (fs.FileInfo, error)
+}
+
+func (c *checker) config(cfg *Config) {
+	c.machine(&cfg.Machine)
+	c.boot(&cfg.Boot)
+	c.console(&cfg.Console)
+	c.nets(cfg.Net)
+	c.disks(cfg.Disk)
+	c.overwritten(cfg)
+	c.between("scsi.queues", cfg.SCSI.Queues, 1, maxQueues)
+	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
+}
+
+func (c *checker) machine(m *Machine) {
+	c.between("machine.vcpus", m.VCPUs, 1, maxVCPUs)
+	switch at := c.at("machine.memory"); {
+	case m.Memory < minMemory:
+		c.add(at, "machine.memory: %s is too small: at least %s", m.Memory, Size(minMemory))
+	case m.Memory > maxMemory:
+		c.add(at, "machine.memory: %s is too large: at most %s", m.Memory, Size(maxMemory))
+	case m.Memory%pageSize != 0:
+		c.add(at, "machine.memory: %s is not a multiple of 4K, the size of a page", m.Memory)
+	}
+	if m.ShutdownTimeout.Duration > maxShutdown {
+		c.add(c.at("machine.shutdown_timeout"), "machine.shutdown_timeout: %s is too long: at most %s", m.ShutdownTimeout, Duration{maxShutdown})
+	}
+}
+
+func (c *checker) boot(b *Boot) {
+	if c.missing("boot.kernel") {
+		c.add(c.at("boot.kernel"), `boot.kernel is missing: name the kernel image, kernel = "vmlinuz" in [boot]`)
+	}
+	if b.Kernel != "" {
+		c.file("boot.kernel", b.Kernel, isRegular, "a file")
+	}
+	if b.Initrd != "" {
+		c.file("boot.initrd", b.Initrd, isRegular, "a file")
+	}
+}
+
+func (c *checker) console(con *Console) {
+	switch {
+	case con.Mode == ConsoleFile && c.missing("console.path"):
+		c.add(c.at("console.mode"), `console.mode "file" needs a path`)
+	case con.Mode != ConsoleFile && c.given["console.path"] && !c.unread("console.mode"):
+		c.add(c.keyAt("console.path"), `console.path is for mode "file", and the mode is %q`, con.Mode)
+	case con.Path != "":
+		if dir := filepath.Dir(string(con.Path)); !c.file("console.path", Path(dir), fs.FileInfo.IsDir, "a folder") {
+			return
+		}
+		if info, err := c.stat(string(con.Path)); err == nil && info.IsDir() {
+			c.add(c.at("console.path"), "console.path: %s is a folder", quote(string(con.Path)))
+		}
+	}
+}
+
+// overwritten keeps the console's output out of the files that the machine reads.
+func (c *checker) overwritten(cfg *Config) {
+	if cfg.Console.Path == "" {
+		return
+	}
+	files := map[Path]string{cfg.Boot.Kernel: "boot.kernel", cfg.Boot.Initrd: "boot.initrd"}
+	for i, d := range cfg.Disk {
+		files[d.Path] = fmt.Sprintf("disk[%d].path", i)
+	}
+	if owner, ok := files[cfg.Console.Path]; ok {
+		c.add(c.at("console.path"), "console.path: %s is %s too, and would be overwritten", quote(string(cfg.Console.Path)), owner)
+	}
+}
+
+func (c *checker) nets(nets []Net) {
+	c.atMost("net", len(nets), maxNets)
+	ids, taps, macs := map[Name]int{}, map[IfName]int{}, map[MAC]int{}
+	for i := range nets {
+		n, p := &nets[i], path("net").index(i)
+		c.id(ids, n.ID, i, p)
+		if n.Tap != "" {
+			if first, twice := taken(taps, n.Tap, i); twice {
+				c.add(c.at(p.key("tap")), "%s: %q is net[%d]'s tap already", p.key("tap"), n.Tap, first)
+			}
+			for _, k := range []string{"address", "bridge"} {
+				if q := p.key(k); c.given[q] {
+					c.add(c.keyAt(q), "%s is for a tap that minivmm makes, and tap names one that exists: set it up outside, or leave tap out", q)
+				}
+			}
+		}
+		if first, twice := taken(macs, n.MAC, i); twice && c.given[p.key("mac")] {
+			c.add(c.at(p.key("mac")), "%s: %s is net[%d]'s address already", p.key("mac"), n.MAC, first)
+		}
+		if a, b := p.key("address"), p.key("bridge"); n.Tap == "" && c.given[a] && c.given[b] {
+			c.add(later(c.keyAt(a), c.keyAt(b)), "%s cannot have both address and bridge: the address of a bridged network is the bridge's", p)
+		}
+		if c.given[p.key("mtu")] && !c.unread(p.key("mtu")) {
+			c.between(p.key("mtu"), n.MTU, minMTU, maxMTU)
+		}
+		c.queueSize(p.key("queue_size"), n.QueueSize)
+	}
+}
+
+func (c *checker) disks(disks []Disk) {
+	c.atMost("disk", len(disks), maxDisks)
+	ids, paths, serials := map[Name]int{}, map[Path]int{}, map[Serial]int{}
+	var infos []fs.FileInfo // of the disks so far; nil where there is none
+	for i := range disks {
+		d, p := &disks[i], path("disk").index(i)
+		infos = append(infos, nil)
+		c.id(ids, d.ID, i, p)
+		if c.missing(p.key("path")) {
+			c.add(c.at(p), `%s.path is missing: name the disk's image or device, path = "disk.img"`, p)
+		}
+		if d.Path != "" {
+			if first, twice := taken(paths, d.Path, i); twice {
+				c.add(c.at(p.key("path")), "%s: %s is disk[%d]'s path already", p.key("path"), quote(string(d.Path)), first)
+			} else if c.file(p.key("path"), d.Path, isDisk, "a file or a block device") {
+				infos[i], _ = c.stat(string(d.Path))
+				c.image(p.key("path"), d, infos[:i+1])
+			}
+		}
+		if first, twice := taken(serials, d.Serial, i); twice && c.given[p.key("serial")] {
+			c.add(c.at(p.key("serial")), "%s: %s is disk[%d]'s serial already", p.key("serial"), quote(string(d.Serial)), first)
+		}
+		if d.BlockSize != 512 && d.BlockSize != 4096 {
+			c.add(c.at(p.key("block_size")), "%s: %d is neither 512 nor 4096", p.key("block_size"), d.BlockSize)
+		}
+	}
+}
+
+// image checks the newest disk's file: not one of the others under another name, and whole blocks.
+func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
+	last := len(infos) - 1
+	info := infos[last]
+	for i, other := range infos[:last] {
+		if other != nil && info != nil && os.SameFile(info, other) {
+			c.add(c.at(p), "%s: %s is the same file as disk[%d]'s path", p, quote(string(d.Path)), i)
+		}
+	}
+	if info == nil || !info.Mode().IsRegular() || d.BlockSize <= 0 {
+		return
+	}
+	switch size := info.Size(); {
+	case size == 0:
+		c.add(c.at(p), "%s: %s is empty: truncate -s 1G gives it a size", p, quote(string(d.Path)))
+	case size%int64(d.BlockSize) != 0:
+		c.add(c.at(p), "%s: %s is %d bytes, not a multiple of the block size %d: its end would be lost; truncate -s %%%d makes it whole",
+			p, quote(string(d.Path)), size, d.BlockSize, d.BlockSize)
+	}
+}
+
+// file reports a path that does not exist or is not of the kind wanted.
+func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string) bool {
+	info, err := c.stat(string(name))
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		c.add(c.at(p), "%s: %s: %v", p, quote(string(name)), err)
+		return false
+	}
+	if !ok(info) {
+		c.add(c.at(p), "%s: %s is not %s", p, quote(string(name)), want)
+		return false
+	}
+	return true
+}
+
+func isRegular(info fs.FileInfo) bool { return info.Mode().IsRegular() }
+
+func isDisk(info fs.FileInfo) bool {
+	return info.Mode().IsRegular() || info.Mode().Type() == fs.ModeDevice
+}
+
+func (c *checker) between(p path, n, lo, hi int) {
+	if n < lo || n > hi {
+		c.add(c.at(p), "%s: %d is not in %d to %d", p, n, lo, hi)
+	}
+}
+
+func (c *checker) queueSize(p path, n int) {
+	if n < minQueueSize || n > maxQueueSize || n&(n-1) != 0 {
+		c.add(c.at(p), "%s: %d is not a power of two in %d to %d", p, n, minQueueSize, maxQueueSize)
+	}
+}
+
+func (c *checker) atMost(p path, n, most int) {
+	if n > most {
+		c.add(c.at(p.index(most)), "%s: %d entries are too many: at most %d", p, n, most)
+	}
+}
+
+func (c *checker) id(seen map[Name]int, id Name, i int, p path) {
+	if first, twice := taken(seen, id, i); twice {
+		c.add(c.at(p.key("id")), "%s: %q is %s's id already", p.key("id"), id, p.parent().index(first))
+	}
+}
+
+// taken enters k for entry i, or says which entry has it.
+func taken[K comparable](seen map[K]int, k K, i int) (first int, twice bool) {
+	if first, twice = seen[k]; !twice {
+		seen[k] = i
+	}
+	return first, twice
+}
+
+// later is the place further on in the file or the command line.
+func later(a, b place) place {
+	if a.nth > b.nth || a.nth == b.nth && a.off > b.off {
+		return a
+	}
+	return b
+}

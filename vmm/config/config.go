@@ -1,0 +1,171 @@
+package config
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config is one virtual machine, resolved: paths absolute, defaults filled in, everything checked that can be checked
+// without touching the host. Make one with [Load], [Parse] or [Resolve].
+type Config struct {
+	Name    Name    `toml:"name"`
+	Machine Machine `toml:"machine"`
+	Boot    Boot    `toml:"boot"`
+	Console Console `toml:"console"`
+	Net     []Net   `toml:"net,omitempty"`
+	Disk    []Disk  `toml:"disk,omitempty"`
+	SCSI    SCSI    `toml:"scsi"`
+	Workers Workers `toml:"workers,omitempty"`
+}
+
+// Machine is the machine's size and how it ends.
+type Machine struct {
+	VCPUs           int      `toml:"vcpus"`            // 1 to 64
+	Memory          Size     `toml:"memory"`           // guest RAM in bytes: 64M to 1T, a multiple of 4096
+	ShutdownTimeout Duration `toml:"shutdown_timeout"` // from the power button to the guest's end by force; 0 to 1 h
+}
+
+// Boot is what the guest starts from.
+type Boot struct {
+	Kernel  Path    `toml:"kernel"`
+	Initrd  Path    `toml:"initrd,omitempty"`  // empty: none
+	Cmdline Cmdline `toml:"cmdline,omitempty"` // added after minivmm's own words
+}
+
+// Console is where the guest's first serial port goes.
+type Console struct {
+	Mode ConsoleMode `toml:"mode"`
+	Path Path        `toml:"path,omitempty"` // set exactly when Mode is ConsoleFile
+}
+
+// Net is one network device.
+type Net struct {
+	ID        Name       `toml:"id"` // unique among Net
+	Backend   NetBackend `toml:"backend"`
+	Tap       IfName     `toml:"tap,omitempty"`     // an existing tap; empty: one is made and removed with the machine
+	MAC       MAC        `toml:"mac"`               // the guest's address; unique among Net
+	MTU       int        `toml:"mtu,omitzero"`      // 68 to 65535; 0: the guest is told none
+	Address   CIDR       `toml:"address,omitempty"` // the host's side of a tap that is made; unset: none
+	Bridge    IfName     `toml:"bridge,omitempty"`  // an existing bridge that a made tap joins; empty: none
+	QueueSize int        `toml:"queue_size"`        // entries of each ring: a power of two, 32 to 1024
+}
+
+// Disk is one disk: a logical unit of the machine's SCSI controller. The first is the guest's sda.
+type Disk struct {
+	ID        Name        `toml:"id"`   // unique among Disk
+	Path      Path        `toml:"path"` // a regular file or a block device; unique among Disk
+	Backend   DiskBackend `toml:"backend"`
+	ReadOnly  bool        `toml:"readonly"`
+	Serial    Serial      `toml:"serial"` // unique among Disk
+	Cache     Cache       `toml:"cache"`
+	BlockSize int         `toml:"block_size"` // bytes: 512 or 4096
+}
+
+// SCSI is the SCSI controller that all disks share.
+type SCSI struct {
+	Queues    int `toml:"queues"`     // request queues: 1 to 64
+	QueueSize int `toml:"queue_size"` // entries of each ring: a power of two, 32 to 1024
+}
+
+// Workers says where the kernel's threads for this machine run.
+type Workers struct {
+	Affinity CPUSet `toml:"affinity,omitempty"` // empty: where the scheduler likes
+}
+
+// Limits of the schema; docs/configuration.md names them too.
+const (
+	maxVCPUs     = 64
+	minMemory    = 64 << 20
+	maxMemory    = 1 << 40
+	pageSize     = 4096
+	maxShutdown  = time.Hour
+	maxNets      = 16 // one PCI slot each, of 31
+	maxDisks     = 64 // logical units of one target
+	minMTU       = 68 // RFC 791; virtio 1.2 §5.1.4
+	maxMTU       = 65535
+	minQueueSize = 32
+	maxQueueSize = 1024
+	maxQueues    = 64 // below vhost_scsi.max_io_vqs' default of 128
+)
+
+// The defaults of each table. Those that depend on the name or on the place in a list are in derive.go.
+
+func (c *Config) setDefaults() {
+	c.Machine = Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}}
+	c.Console = Console{Mode: ConsoleStdio}
+	c.SCSI = SCSI{Queues: 1, QueueSize: 128}
+}
+
+func (n *Net) setDefaults() {
+	*n = Net{Backend: NetAuto, QueueSize: 256}
+}
+
+func (d *Disk) setDefaults() {
+	*d = Disk{Backend: DiskAuto, Cache: CacheWriteback, BlockSize: 512}
+}
+
+// defaulter is a table of a list, which is filled in before its keys are read.
+type defaulter interface{ setDefaults() }
+
+// A Path names a file. In a Config it is absolute or empty.
+type Path string
+
+// ConsoleMode says where the guest's console goes.
+type ConsoleMode string
+
+const (
+	ConsoleStdio ConsoleMode = "stdio" // the terminal, or whatever stdin and stdout are
+	ConsoleNull  ConsoleMode = "null"  // nowhere
+	ConsoleFile  ConsoleMode = "file"  // appended to Console.Path; no input
+)
+
+// UnmarshalText accepts the names of the constants.
+func (m *ConsoleMode) UnmarshalText(b []byte) error {
+	return oneOf(m, b, ConsoleStdio, ConsoleNull, ConsoleFile)
+}
+
+// NetBackend says who moves a network device's packets.
+type NetBackend string
+
+const (
+	NetAuto  NetBackend = "auto"  // the best that the host has
+	NetVhost NetBackend = "vhost" // /dev/vhost-net, or an error
+)
+
+// UnmarshalText accepts the names of the constants.
+func (n *NetBackend) UnmarshalText(b []byte) error { return oneOf(n, b, NetAuto, NetVhost) }
+
+// DiskBackend says who serves a disk's requests.
+type DiskBackend string
+
+const (
+	DiskAuto      DiskBackend = "auto"       // the best that the host has
+	DiskVhostSCSI DiskBackend = "vhost-scsi" // /dev/vhost-scsi, or an error
+)
+
+// UnmarshalText accepts the names of the constants.
+func (d *DiskBackend) UnmarshalText(b []byte) error { return oneOf(d, b, DiskAuto, DiskVhostSCSI) }
+
+// Cache says when a completed write is durable.
+type Cache string
+
+const (
+	CacheWriteback    Cache = "writeback"    // when the guest has flushed
+	CacheWritethrough Cache = "writethrough" // when it completes
+)
+
+// UnmarshalText accepts the names of the constants.
+func (c *Cache) UnmarshalText(b []byte) error { return oneOf(c, b, CacheWriteback, CacheWritethrough) }
+
+// oneOf sets *v to the choice that b spells.
+func oneOf[T ~string](v *T, b []byte, choices ...T) error {
+	words := make([]string, len(choices))
+	for i, c := range choices {
+		if string(c) == string(b) {
+			*v = c
+			return nil
+		}
+		words[i] = string(c)
+	}
+	return fmt.Errorf("%s is none of %s%s", quote(string(b)), list(words), DidYouMean(string(b), words))
+}

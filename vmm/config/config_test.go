@@ -1,0 +1,303 @@
+package config
+
+import (
+	"encoding"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheSmallestFileHasEveryDefault(t *testing.T) {
+	got, err := parseTest(boot + "[[net]]\n[[disk]]\npath = 'a.img'\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Name:    "vm",
+		Machine: Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}},
+		Boot:    Boot{Kernel: "/vm/vmlinuz"},
+		Console: Console{Mode: ConsoleStdio},
+		Net:     []Net{{ID: "net0", Backend: NetAuto, MAC: got.Net[0].MAC, QueueSize: 256}},
+		Disk:    []Disk{{ID: "disk0", Path: "/vm/a.img", Backend: DiskAuto, Serial: got.Disk[0].Serial, Cache: CacheWriteback, BlockSize: 512}},
+		SCSI:    SCSI{Queues: 1, QueueSize: 128},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if m := got.Net[0].MAC; m[0]&3 != 2 {
+		t.Errorf("the derived MAC %s is not a station's, locally administered", m)
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	got, err := parseTest(`
+name = "web-1"
+[machine]
+vcpus = 64
+memory = "1T"
+shutdown_timeout = "1m30s"
+[boot]
+kernel = "/vm/vmlinuz"
+initrd = "./initrd.cpio"
+cmdline = "root=/dev/sda quiet"
+[console]
+mode = "file"
+path = "console.log"
+[[net]]
+id = "lan"
+backend = "vhost"
+tap = "tap7"
+mac = "52:54:00:AB:cd:ef"
+mtu = 9000
+queue_size = 1024
+[[net]]
+bridge = "br0"
+[[net]]
+address = "fd00::1/64"
+[[disk]]
+id = "root"
+path = "a.img"
+backend = "vhost-scsi"
+readonly = true
+serial = "root disk"
+cache = "writethrough"
+block_size = 4096
+[scsi]
+queues = 4
+queue_size = 32
+[workers]
+affinity = "5,2-3,3"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Name:    "web-1",
+		Machine: Machine{VCPUs: 64, Memory: 1 << 40, ShutdownTimeout: Duration{90 * time.Second}},
+		Boot:    Boot{Kernel: "/vm/vmlinuz", Initrd: "/vm/initrd.cpio", Cmdline: "root=/dev/sda quiet"},
+		Console: Console{Mode: ConsoleFile, Path: "/vm/console.log"},
+		Net: []Net{
+			{ID: "lan", Backend: NetVhost, Tap: "tap7", MAC: MAC{0x52, 0x54, 0, 0xab, 0xcd, 0xef}, MTU: 9000, QueueSize: 1024},
+			{ID: "net1", Backend: NetAuto, MAC: got.Net[1].MAC, Bridge: "br0", QueueSize: 256},
+			{ID: "net2", Backend: NetAuto, MAC: got.Net[2].MAC, Address: CIDR{netip.MustParsePrefix("fd00::1/64")}, QueueSize: 256},
+		},
+		Disk:    []Disk{{ID: "root", Path: "/vm/a.img", Backend: DiskVhostSCSI, ReadOnly: true, Serial: "root disk", Cache: CacheWritethrough, BlockSize: 4096}},
+		SCSI:    SCSI{Queues: 4, QueueSize: 32},
+		Workers: Workers{Affinity: CPUSet{2, 3, 5}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+
+	again, err := parseTest(string(got.TOML()))
+	if err != nil {
+		t.Fatalf("what TOML wrote cannot be read: %v\n%s", err, got.TOML())
+	}
+	if !reflect.DeepEqual(again, got) {
+		t.Errorf("what TOML wrote reads differently:\n%s", got.TOML())
+	}
+}
+
+func TestInlineTablesAndDottedKeysAreTheSameConfiguration(t *testing.T) {
+	long, err := parseTest("[boot]\nkernel = 'vmlinuz'\n[machine]\nvcpus = 2\n[[disk]]\npath = 'a.img'\n[[disk]]\npath = 'b.img'\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := parseTest("boot.kernel = 'vmlinuz'\nmachine = { vcpus = 2 }\ndisk = [\n { path = 'a.img' }, # one\n { path = 'b.img' },\n]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(long, short) {
+		t.Errorf("got %+v\nand %+v", long, short)
+	}
+}
+
+func TestDerivedAddressesAreStableAndDistinct(t *testing.T) {
+	// These values are a promise: a guest keeps its address and its disk names when minivmm is replaced.
+	if got := deriveMAC("debian", "net0").String(); got != "e6:78:c3:3b:d9:f1" {
+		t.Errorf("the derived MAC of debian's net0 has changed: %s", got)
+	}
+	if got := deriveSerial("debian", "disk0"); got != "" && len(got) != 32 {
+		t.Errorf("the derived serial of debian's disk0: %q", got)
+	}
+	macs, serials := map[MAC]bool{}, map[Serial]bool{}
+	for _, vm := range []Name{"a", "b", "ab"} {
+		for _, id := range []Name{"net0", "net1", "bnet0"} {
+			macs[deriveMAC(vm, id)], serials[deriveSerial(vm, id)] = true, true
+		}
+	}
+	if len(macs) != 9 || len(serials) != 9 {
+		t.Errorf("nine devices share %d addresses and %d serials", len(macs), len(serials))
+	}
+}
+
+func TestTheNameComesFromTheFile(t *testing.T) {
+	for file, want := range map[string]Name{
+		"debian.toml": "debian", "/x/My VM.toml": "my-vm", "web.v2.toml": "web-v2", "--.toml": "vm", ".toml": "vm",
+		"é.toml": "vm", strings.Repeat("x", 40) + ".toml": Name(strings.Repeat("x", 32)),
+	} {
+		if got := deriveName(file); got != want || !isName(string(got)) {
+			t.Errorf("%s: got %q, want %q", file, got, want)
+		}
+	}
+}
+
+func TestScalarsReadWhatTheyWrite(t *testing.T) {
+	type scalar interface {
+		encoding.TextUnmarshaler
+		encoding.TextMarshaler
+	}
+	for _, tt := range []struct {
+		v        scalar
+		in, want string
+	}{
+		{new(Size), "512M", "512M"},
+		{new(Size), "1024M", "1G"},
+		{new(Size), "3K", "3K"},
+		{new(Size), "8388607T", "8388607T"},
+		{new(Size), "512", ""},
+		{new(Size), "", ""},
+		{new(Size), "M", ""},
+		{new(Size), "-1M", ""},
+		{new(Size), "+1M", ""},
+		{new(Size), "1.5G", ""},
+		{new(Size), "1 G", ""},
+		{new(Size), "512m", ""},
+		{new(Size), "512MiB", ""},
+		{new(Size), "1B", ""},
+		{new(Size), "8388608T", ""},
+		{new(Duration), "90s", "1m30s"},
+		{new(Duration), "0", "0s"},
+		{new(Duration), "-1ns", ""},
+		{new(MAC), "02:AA:bb:00:00:01", "02:aa:bb:00:00:01"},
+		{new(MAC), "02-aa-bb-00-00-01", ""},
+		{new(MAC), "02:aa:bb:00:00:0g", ""},
+		{new(MAC), "00:00:00:00:00:00", ""},
+		{new(CPUSet), "0", "0"},
+		{new(CPUSet), "1023,0-2,1,4", "0-2,4,1023"},
+		{new(CPUSet), "1024", ""},
+		{new(CPUSet), "", ""},
+		{new(CPUSet), "1,", ""},
+		{new(CPUSet), "1-2-3", ""},
+		{new(CPUSet), "-1", ""},
+		{new(CIDR), "10.0.2.1/24", "10.0.2.1/24"},
+		{new(CIDR), "10.0.0.0/31", "10.0.0.0/31"},
+		{new(CIDR), "fd00::1/64", "fd00::1/64"},
+		{new(CIDR), "127.0.0.1/8", ""},
+		{new(CIDR), "224.0.0.1/8", ""},
+		{new(CIDR), "10.0.2.1/33", ""},
+		{new(CIDR), "10.0.2.1/0", ""},
+	} {
+		err := tt.v.UnmarshalText([]byte(tt.in))
+		if (err == nil) != (tt.want != "") {
+			t.Errorf("%T %q: got error %v", tt.v, tt.in, err)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		if got, _ := tt.v.MarshalText(); string(got) != tt.want {
+			t.Errorf("%T %q: got %s, want %s", tt.v, tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestLoadReadsAFileAndFindsItsNeighbours(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	kernel, disk := write("k", "kernel"), write("d.img", strings.Repeat("x", 512))
+	if err := os.Link(disk, filepath.Join(dir, "same.img")); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load(write("one.toml", "boot.kernel = 'k'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(cfg.Boot.Kernel) != kernel || cfg.Name != "one" {
+		t.Errorf("got %+v", cfg)
+	}
+	two := write("two.toml", "boot.kernel = 'k'\ndisk = [{path='d.img'}, {path='same.img'}]\n")
+	if _, err = Load(two); err == nil || !strings.Contains(err.Error(), `two.toml:2:31: error: disk[1].path: "`+filepath.Join(dir, "same.img")+`" is the same file as disk[0]'s path`) {
+		t.Errorf("two names of one file: got %v", err)
+	}
+
+	t.Chdir(dir)
+	if cfg, err = Load("one.toml"); err != nil || string(cfg.Boot.Kernel) != kernel {
+		t.Errorf("a relative name: got %+v, %v", cfg, err)
+	}
+	if cfg, err = Parse("sub/../three.toml", []byte("boot.kernel = 'k'")); err != nil || string(cfg.Boot.Kernel) != kernel || cfg.Name != "three" {
+		t.Errorf("text in hand: got %+v, %v", cfg, err)
+	}
+}
+
+func TestSettingsWinOverTheFile(t *testing.T) {
+	file := "name = 'f'\n[machine]\nvcpus = 2\nmemory = '1G'\n[boot]\nkernel = 'vmlinuz'\n[console]\nmode = 'file'\npath = 'x.log'\n[[disk]]\npath = 'a.img'\n[[disk]]\npath = 'b.img'\n"
+	set := func(s ...Setting) (*Config, error) {
+		return resolve(source{name: "/vm/vm.toml", data: []byte(file), file: true, settings: s, stat: testStat})
+	}
+	cfg, err := set(
+		Setting{Flag: "--name", Key: "name", Value: "g"},
+		Setting{Flag: "--cpus", Key: "machine.vcpus", Value: "3"},
+		Setting{Flag: "--console", Key: "console", Clear: true},
+		Setting{Flag: "--console", Key: "console.mode", Value: "null"},
+		Setting{Flag: "--disk", Key: "disk.0.path", Value: "/vm/block"},
+		Setting{Flag: "--disk", Key: "disk.0.readonly", Value: "on"},
+		Setting{Flag: "--net", Key: "net.0.mtu", Value: "1400"},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Name != "g" || cfg.Machine.VCPUs != 3 || cfg.Machine.Memory != 1<<30 || cfg.Console != (Console{Mode: ConsoleNull}) {
+		t.Errorf("got %+v", cfg)
+	}
+	if len(cfg.Disk) != 1 || cfg.Disk[0].Path != "/vm/block" || !cfg.Disk[0].ReadOnly || len(cfg.Net) != 1 || cfg.Net[0].MTU != 1400 {
+		t.Errorf("got %+v", cfg)
+	}
+	if cfg, err = set(Setting{Flag: "--disk", Key: "disk", Clear: true}); err != nil || len(cfg.Disk) != 0 {
+		t.Errorf("no disks: got %+v, %v", cfg, err)
+	}
+
+	file = strings.Replace(file, "vcpus = 2", "vcpus = 99", 1)
+	_, err = set(
+		Setting{Flag: "--memory", Key: "machine.memory", Value: "512"},
+		Setting{Flag: "--disk a", Key: "disk.0.path", Value: "/vm/a.img"},
+		Setting{Flag: "--disk a", Key: "disk.0.readonly", Value: "maybe"},
+		Setting{Flag: "--disk b", Key: "disk.1.serail", Value: "x"},
+		Setting{Flag: "--net", Key: "net.0.mtu", Value: "big"},
+	)
+	want := `/vm/vm.toml:3:9: error: machine.vcpus: 99 is not in 1 to 64
+--memory: error: machine.memory: size "512" has no unit: write "512M" for MiB, or "512K", "512G"
+--disk a: error: disk[0].readonly wants on or off, not "maybe"
+--disk b: error: disk[1].path is missing: name the disk's image or device, path = "disk.img"
+--disk b: error: unknown key "serail" in disk[1]; did you mean "serial"?
+--net: error: net[0].mtu wants a whole number, not "big"`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if err.(*Error).FlagsOnly() {
+		t.Error("a problem of the file counts as a flag's")
+	}
+}
+
+func TestSettingsAloneAreAConfiguration(t *testing.T) {
+	cfg, err := resolve(source{stat: func(name string) (os.FileInfo, error) { return testStat("/vm/vmlinuz") },
+		settings: []Setting{{Flag: "--kernel", Key: "boot.kernel", Value: "k"}}})
+	wd, _ := os.Getwd()
+	if err != nil || string(cfg.Boot.Kernel) != filepath.Join(wd, "k") || cfg.Name != "vm" {
+		t.Errorf("got %+v, %v", cfg, err)
+	}
+	_, err = resolve(source{stat: testStat})
+	if err == nil || !err.(*Error).FlagsOnly() || !strings.HasPrefix(err.Error(), "command line: error: boot.kernel is missing") {
+		t.Errorf("got %v", err)
+	}
+}

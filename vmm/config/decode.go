@@ -1,0 +1,320 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// word is a value that came from a flag: its text, which the schema gives a type.
+type word string
+
+// decoder fills a Config from a tree of values as the TOML reader returns it: map[string]any, []map[string]any, []any and scalars.
+// A value that it reports leaves the default in place, so that the checks that follow do not complain of it again.
+type decoder struct {
+	*report
+	spots    map[path]spot
+	flags    map[path]place // overrides spots
+	given    map[path]bool  // keys that the schema knows and someone set, rightly or not
+	broken   map[path]bool  // those of them whose value was reported, or could not be read at all
+	blind    bool           // some text could not be read, and no telling which keys it gave
+	baseDir  string         // of relative paths in the file
+	flagsDir string         // of relative paths in flags
+}
+
+// at is where the value of p stands, or what encloses it when it was not given.
+func (d *decoder) at(p path) place {
+	for ; p != ""; p = p.parent() {
+		if f, ok := d.flags[p]; ok {
+			return f
+		}
+		if s, ok := d.spots[p]; ok {
+			return place{off: s.value}
+		}
+	}
+	return d.flags[""]
+}
+
+// keyAt is where the key of p stands.
+func (d *decoder) keyAt(p path) place {
+	if _, ok := d.flags[p]; !ok {
+		if s, ok := d.spots[p]; ok {
+			return place{off: s.key}
+		}
+	}
+	return d.at(p)
+}
+
+// reject reports the value of p.
+func (d *decoder) reject(p path, format string, args ...any) {
+	d.broken[p] = true
+	d.add(d.at(p), format, args...)
+}
+
+// unread reports whether p, or what it is part of, is broken or may have been given in a text that could not be read.
+func (d *decoder) unread(p path) bool {
+	for q := p; q != ""; q = q.parent() {
+		if d.broken[q] {
+			return true
+		}
+	}
+	return d.blind
+}
+
+// missing reports whether nobody gave p.
+func (d *decoder) missing(p path) bool { return !d.given[p] && !d.unread(p) }
+
+// table fills the struct rv from m.
+func (d *decoder) table(m map[string]any, rv reflect.Value, p path) {
+	keys := keysOf(rv.Type())
+	for k, v := range m {
+		q := p.key(k)
+		i := slices.Index(keys, k)
+		if i < 0 {
+			d.add(d.keyAt(q), "unknown key %s%s%s", quote(k), in(p), hint(k, p, keys))
+			continue
+		}
+		d.given[q] = true
+		d.value(v, rv.Field(i), q)
+	}
+}
+
+// value fills rv from v.
+func (d *decoder) value(v any, rv reflect.Value, p path) {
+	if w, ok := v.(word); ok {
+		d.word(string(w), rv, p)
+		return
+	}
+	if u, ok := rv.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		d.text(v, rv, u, p)
+		return
+	}
+	switch rv.Kind() {
+	case reflect.Struct:
+		m, ok := v.(map[string]any)
+		if !ok {
+			d.reject(p, "%s wants a table, [%s], but this is %s", p, p, kindOf(v))
+			return
+		}
+		d.table(m, rv, p)
+	case reflect.Slice:
+		d.list(v, rv, p)
+	case reflect.String:
+		s, ok := v.(string)
+		if !ok {
+			d.reject(p, "%s wants a string in quotes, but this is %s", p, kindOf(v))
+			return
+		}
+		d.str(s, rv, p)
+	case reflect.Int:
+		n, ok := v.(int64)
+		if !ok {
+			d.reject(p, "%s wants a whole number%s, but this is %s", p, withoutQuotes(v), kindOf(v))
+			return
+		}
+		rv.SetInt(n)
+	case reflect.Bool:
+		b, ok := v.(bool)
+		if !ok {
+			d.reject(p, "%s wants true or false%s, but this is %s", p, withoutQuotes(v), kindOf(v))
+			return
+		}
+		rv.SetBool(b)
+	default:
+		panic(fmt.Sprintf("config: field %s has a type that the decoder does not know: %s", p, rv.Type()))
+	}
+}
+
+// text fills a scalar type, which reads itself from a string.
+func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p path) {
+	s, ok := v.(string)
+	if !ok {
+		example := ""
+		if e, ok := rv.Interface().(interface{ sample() string }); ok {
+			example = " like " + strconv.Quote(e.sample())
+		}
+		if n, ok := v.(int64); ok && rv.Type() == reflect.TypeFor[Size]() && n > 0 {
+			example = fmt.Sprintf(` with a unit, like "%dM"`, n)
+		}
+		d.reject(p, "%s wants a string%s, but this is %s", p, example, kindOf(v))
+		return
+	}
+	if err := u.UnmarshalText([]byte(s)); err != nil {
+		d.reject(p, "%s: %v", p, err)
+	}
+}
+
+func (d *decoder) str(s string, rv reflect.Value, p path) {
+	if rv.Type() != reflect.TypeFor[Path]() {
+		rv.SetString(s)
+		return
+	}
+	switch {
+	case s == "":
+		d.reject(p, "%s: a path is empty", p)
+		return
+	case strings.IndexByte(s, 0) >= 0:
+		d.reject(p, "%s: path %s has a NUL character", p, quote(s))
+		return
+	}
+	dir := d.baseDir
+	if d.at(p).flag != "" {
+		dir = d.flagsDir
+	}
+	if !filepath.IsAbs(s) {
+		s = filepath.Join(dir, s)
+	}
+	rv.SetString(filepath.Clean(s))
+}
+
+// word fills a scalar from a flag's text.
+func (d *decoder) word(s string, rv reflect.Value, p path) {
+	if _, ok := rv.Addr().Interface().(encoding.TextUnmarshaler); ok || rv.Kind() == reflect.String {
+		d.value(s, rv, p)
+		return
+	}
+	switch rv.Kind() {
+	case reflect.Int:
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			d.reject(p, "%s wants a whole number, not %s", p, quote(s))
+			return
+		}
+		rv.SetInt(int64(n))
+	case reflect.Bool:
+		switch s {
+		case "true", "on":
+			rv.SetBool(true)
+		case "false", "off":
+			rv.SetBool(false)
+		default:
+			d.reject(p, "%s wants on or off, not %s", p, quote(s))
+		}
+	default:
+		d.reject(p, "%s wants keys with values, not %s", p, quote(s))
+	}
+}
+
+// list fills a slice of structs, written as [[p]] or as an array of inline tables.
+func (d *decoder) list(v any, rv reflect.Value, p path) {
+	var entries []any
+	switch v := v.(type) {
+	case []map[string]any:
+		for _, m := range v {
+			entries = append(entries, m)
+		}
+	case []any:
+		entries = v
+	default:
+		d.reject(p, "%s wants a list of tables, [[%s]], but this is %s%s", p, p, kindOf(v), listHint(v, p))
+		return
+	}
+	out := reflect.MakeSlice(rv.Type(), len(entries), len(entries))
+	for i, e := range entries {
+		out.Index(i).Addr().Interface().(defaulter).setDefaults()
+		m, ok := e.(map[string]any)
+		if !ok {
+			d.reject(p.index(i), "%s wants a table, but this is %s", p.index(i), kindOf(e))
+			continue
+		}
+		d.table(m, out.Index(i), p.index(i))
+	}
+	rv.Set(out)
+}
+
+func listHint(v any, p path) string {
+	if _, ok := v.(map[string]any); ok {
+		return fmt.Sprintf(": write [[%s]] in two brackets", p)
+	}
+	return ""
+}
+
+// keysOf are the TOML names of a struct's fields, in their order.
+func keysOf(t reflect.Type) []string {
+	var keys []string
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("toml"), ",")
+		keys = append(keys, name)
+	}
+	return keys
+}
+
+// hint says which key was probably meant by k in the table p.
+func hint(k string, p path, keys []string) string {
+	lower := strings.ToLower(k)
+	if slices.Contains(keys, lower) {
+		return fmt.Sprintf(": keys are lower case, write %q", lower)
+	}
+	if ours, ok := otherName(lower); ok && slices.Contains(keys, ours) {
+		return fmt.Sprintf("; did you mean %q?", ours)
+	}
+	if near := DidYouMean(k, keys); near != "" {
+		return near
+	}
+	if where := home(lower, p); where != "" {
+		return "; it belongs in " + where
+	}
+	return ""
+}
+
+// home is the table, other than p, that has the key k, or its name in other tools.
+func home(k string, p path) string {
+	names := []string{k}
+	if ours, ok := otherName(k); ok {
+		names = append(names, ours)
+	}
+	top := reflect.TypeFor[Config]()
+	for _, k := range names {
+		if p != "" && slices.Contains(keysOf(top), k) {
+			return "the top level, before the first table"
+		}
+		for i, table := range keysOf(top) {
+			switch t := top.Field(i).Type; {
+			case t.Kind() == reflect.Struct && slices.Contains(keysOf(t), k):
+				return "[" + table + "]"
+			case t.Kind() == reflect.Slice && slices.Contains(keysOf(t.Elem()), k):
+				return "[[" + table + "]]"
+			}
+		}
+	}
+	return ""
+}
+
+func in(p path) string {
+	if p == "" {
+		return ""
+	}
+	return " in " + string(p)
+}
+
+func withoutQuotes(v any) string {
+	if _, ok := v.(string); ok {
+		return " without quotes"
+	}
+	return ""
+}
+
+// kindOf names a TOML value's type and, where it is short, the value.
+func kindOf(v any) string {
+	switch v := v.(type) {
+	case string:
+		return "the string " + quote(v)
+	case int64:
+		return fmt.Sprintf("the number %d", v)
+	case float64:
+		return fmt.Sprintf("the number %v", v)
+	case bool:
+		return fmt.Sprintf("%t", v)
+	case time.Time:
+		return "a date"
+	case map[string]any:
+		return "a table"
+	default:
+		return "a list"
+	}
+}

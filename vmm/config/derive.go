@@ -1,0 +1,64 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// derive fills in what depends on the name or on the place in a list. All of it is stable: the same file gives the
+// same machine on every start and on every host.
+func (c *Config) derive() {
+	for i := range c.Net {
+		n := &c.Net[i]
+		if n.ID == "" {
+			n.ID = Name("net" + strconv.Itoa(i))
+		}
+		if n.MAC == (MAC{}) {
+			n.MAC = deriveMAC(c.Name, n.ID)
+		}
+	}
+	for i := range c.Disk {
+		d := &c.Disk[i]
+		if d.ID == "" {
+			d.ID = Name("disk" + strconv.Itoa(i))
+		}
+		if d.Serial == "" {
+			d.Serial = deriveSerial(c.Name, d.ID)
+		}
+	}
+}
+
+// deriveMAC is an address of the locally administered kind: the second lowest bit of its first byte set, the lowest clear.
+func deriveMAC(machine, id Name) MAC {
+	sum := sha256.Sum256([]byte("minivmm mac\x00" + string(machine+"\x00"+id)))
+	m := MAC(sum[:6])
+	m[0] = m[0]&^3 | 2
+	return m
+}
+
+// deriveSerial is 32 hex digits: the kernel's target makes a LUN's NAA name from the hex digits of its serial
+// (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c), and two LUNs must not share one.
+func deriveSerial(machine, id Name) Serial {
+	sum := sha256.Sum256([]byte("minivmm serial\x00" + string(machine+"\x00"+id)))
+	return Serial(hex.EncodeToString(sum[:16]))
+}
+
+// deriveName makes a valid name from a file's: "My VM.toml" is "my-vm".
+func deriveName(file string) Name {
+	base := strings.ToLower(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)))
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, base)
+	name = strings.TrimLeft(name, "-")
+	name = strings.TrimRight(name[:min(len(name), maxName)], "-")
+	if name == "" {
+		return "vm"
+	}
+	return Name(name)
+}

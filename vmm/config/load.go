@@ -1,0 +1,288 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+)
+
+// maxFile is the largest configuration file that is read.
+const maxFile = 1 << 20
+
+// Load reads and resolves a configuration file. Problems of its contents come as an [*Error], all of them; a file
+// that cannot be read comes as the operating system's error.
+func Load(name string) (*Config, error) { return Resolve(name, nil) }
+
+// Parse is Load for text in hand: name stands in messages, and its folder is where relative paths begin.
+func Parse(name string, data []byte) (*Config, error) {
+	return resolve(source{name: name, data: data, file: true, stat: os.Stat})
+}
+
+// Setting is one value given outside the file, by a flag. It goes through the same schema as the file's values.
+type Setting struct {
+	Flag  string // as problems name it: "--memory"
+	Key   string // "machine.memory"; "disk.0.path" in the first entry of a list; a word alone at the top level
+	Value string // the value without quotes; relative paths begin at the working directory
+	Clear bool   // give nothing, and drop what the file gave under Key
+}
+
+// Resolve makes a configuration of a file, unless name is empty, and of settings, which win over the file. Settings
+// for entries of a list replace the file's whole list.
+func Resolve(name string, settings []Setting) (*Config, error) {
+	src := source{name: name, settings: settings, stat: os.Stat}
+	if name != "" {
+		data, err := read(name)
+		if err != nil {
+			return nil, err
+		}
+		src.data, src.file = data, true
+	}
+	return resolve(src)
+}
+
+// read reads a regular file of at most maxFile bytes, or one byte more.
+func read(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO must not wait for its writer
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
+// source is everything that a Config depends on.
+type source struct {
+	name     string
+	data     []byte
+	file     bool
+	settings []Setting
+	stat     func(string) (fs.FileInfo, error)
+}
+
+func resolve(src source) (*Config, error) {
+	r := &report{file: src.name, data: src.data}
+	d := &decoder{report: r, given: map[path]bool{}, broken: map[path]bool{}, flags: map[path]place{}}
+	values := map[string]any{}
+	if src.file {
+		var ok bool
+		if values, ok = d.read(src.data); !ok {
+			return nil, r.err()
+		}
+	} else {
+		d.flags[""] = place{flag: "command line"}
+	}
+	if err := d.dirs(src.name); err != nil {
+		return nil, err
+	}
+	d.overlay(values, src.settings)
+
+	cfg := &Config{Name: "vm"}
+	if src.file {
+		cfg.Name = deriveName(src.name)
+	}
+	cfg.setDefaults()
+	d.table(values, reflect.ValueOf(cfg).Elem(), "")
+	cfg.derive()
+	(&checker{decoder: d, stat: src.stat}).config(cfg)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// dirs sets where relative paths begin.
+func (d *decoder) dirs(name string) (err error) {
+	if d.flagsDir, err = os.Getwd(); err != nil {
+		return err
+	}
+	d.baseDir = filepath.Dir(name)
+	if !filepath.IsAbs(d.baseDir) {
+		d.baseDir = filepath.Join(d.flagsDir, d.baseDir)
+	}
+	return nil
+}
+
+// maxMended bounds how many statements that cannot be read are reported in one run.
+const maxMended = 20
+
+// read gets the values of a TOML text, and the spots of its keys. A statement that cannot be read is reported and
+// blanked, and the rest read again; false means that the rest cannot be trusted, and that what was reported is all there is to say.
+func (d *decoder) read(data []byte) (map[string]any, bool) {
+	if len(data) > maxFile {
+		d.add(place{}, "the file is larger than %d KiB", maxFile>>10)
+		return nil, false
+	}
+	if off, what := notText(data); what != "" {
+		d.add(place{off: off}, "%s: TOML files are UTF-8 text", what)
+		return nil, false
+	}
+	text := string(data)
+	if bom := "\ufeff"; strings.HasPrefix(text, bom) {
+		text = strings.Repeat(" ", len(bom)) + text[len(bom):]
+	}
+	s := scan(text, func(off int, format string, args ...any) { d.add(place{off: off}, format, args...) })
+	d.spots = s.spots
+	if s.tooDeep {
+		return nil, false
+	}
+	for i := range s.statements {
+		if st := &s.statements[i]; st.broken && !st.header {
+			text = d.blank(text, st)
+		}
+	}
+	for range maxMended {
+		values := map[string]any{}
+		_, err := toml.Decode(text, &values)
+		if err == nil {
+			return values, true
+		}
+		var pe toml.ParseError
+		if !errors.As(err, &pe) {
+			d.add(place{}, "%v", err)
+			return nil, false
+		}
+		off := min(max(pe.Position.Start, 0), len(text))
+		for off < len(text) && text[off] == ' ' {
+			off++
+		}
+		st := s.statementAt(off)
+		if st == nil {
+			d.add(place{off: off}, "%s", message(pe))
+			return nil, false
+		}
+		if !st.broken {
+			d.add(place{off: max(off, st.start)}, "%s", message(pe))
+		}
+		if st.broken || st.header || strings.Contains(text[st.start:st.end], "\n") {
+			return nil, false
+		}
+		text = d.blank(text, st)
+	}
+	return nil, false
+}
+
+// blank takes a statement out of the text without moving the others, and notes what it may have given.
+func (d *decoder) blank(text string, st *statement) string {
+	st.broken = true
+	for _, p := range st.paths {
+		d.broken[p] = true
+	}
+	d.blind = d.blind || len(st.paths) == 0
+	gone := strings.Map(func(r rune) rune {
+		if r == '\n' {
+			return r
+		}
+		return ' '
+	}, text[st.start:st.end])
+	gone += strings.Repeat(" ", st.end-st.start-len(gone))
+	return text[:st.start] + gone + text[st.end:]
+}
+
+// message is the TOML reader's, in the form of ours: one line that cannot steer a terminal.
+func message(pe toml.ParseError) string {
+	m := strings.TrimSpace(pe.Message)
+	if m == "" {
+		return "this is not TOML"
+	}
+	if len(m) > 1 && m[1] >= 'a' && m[1] <= 'z' {
+		m = strings.ToLower(m[:1]) + m[1:]
+	}
+	var b strings.Builder
+	for _, r := range m {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+	}
+	return b.String()
+}
+
+// notText finds the first character that no TOML text has.
+func notText(data []byte) (off int, what string) {
+	for off < len(data) {
+		r, n := utf8.DecodeRune(data[off:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			return off, fmt.Sprintf("byte %#02x is not UTF-8", data[off])
+		case r == '\r' && off+1 < len(data) && data[off+1] == '\n', r == '\n', r == '\t':
+		case r < ' ' || r == 0x7f:
+			return off, fmt.Sprintf("this is a control character, %#02x", r)
+		}
+		off += n
+	}
+	return 0, ""
+}
+
+// overlay puts settings over the file's values.
+func (d *decoder) overlay(values map[string]any, settings []Setting) {
+	lists := map[string][]map[string]any{}
+	for nth, set := range settings {
+		at := place{flag: set.Flag, nth: nth + 1}
+		table, rest, nested := strings.Cut(set.Key, ".")
+		index, key, entry := strings.Cut(rest, ".")
+		switch {
+		case set.Clear:
+			d.forget(values, set.Key)
+		case nested && !entry:
+			m, ok := values[table].(map[string]any)
+			if values[table] == nil {
+				m, ok = map[string]any{}, true
+				values[table] = m
+			}
+			if ok {
+				m[rest] = word(set.Value)
+				d.flags[path(table).key(rest)] = at
+			}
+		case entry:
+			i, err := strconv.Atoi(index)
+			if err != nil {
+				panic(fmt.Sprintf("config: setting with key %q", set.Key))
+			}
+			for len(lists[table]) <= i {
+				lists[table] = append(lists[table], map[string]any{})
+			}
+			lists[table][i][key] = word(set.Value)
+			if p := path(table).index(i); d.flags[p].flag == "" {
+				d.flags[p] = at
+			}
+			d.flags[path(table).index(i).key(key)] = at
+		default:
+			values[table] = word(set.Value)
+			d.flags[path(table)] = at
+		}
+	}
+	for table, entries := range lists {
+		d.forget(values, table)
+		values[table] = entries
+	}
+}
+
+// forget drops what the file said of a top-level key.
+func (d *decoder) forget(values map[string]any, key string) {
+	delete(values, key)
+	under := func(p path) bool {
+		return string(p) == key || strings.HasPrefix(string(p), key+"[") || strings.HasPrefix(string(p), key+".")
+	}
+	maps.DeleteFunc(d.spots, func(p path, _ spot) bool { return under(p) })
+	maps.DeleteFunc(d.broken, func(p path, _ bool) bool { return under(p) })
+}

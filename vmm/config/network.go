@@ -1,0 +1,63 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// IfName is the name of a network interface of the host: 1 to 15 bytes (IFNAMSIZ is 16 with the final NUL), as
+// dev_valid_name of the kernel's net/core/dev.c has it, and without '%', which the kernel would take for a template.
+type IfName string
+
+// UnmarshalText checks the name.
+func (n *IfName) UnmarshalText(b []byte) error {
+	s := string(b)
+	switch {
+	case s == "":
+		return fmt.Errorf("an interface name is empty")
+	case len(s) > 15:
+		return fmt.Errorf("interface name %s is longer than 15 bytes", quote(s))
+	case s == "." || s == "..":
+		return fmt.Errorf("interface name %s is reserved", quote(s))
+	}
+	for _, r := range s {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune("/:%", r) {
+			return fmt.Errorf("interface name %s has a character that an interface name cannot have", quote(s))
+		}
+	}
+	*n = IfName(s)
+	return nil
+}
+
+func (IfName) sample() string { return "tap0" }
+
+// CIDR is an interface's address with its network's length: "10.0.2.1/24". The zero value means none.
+type CIDR struct{ netip.Prefix }
+
+// UnmarshalText reads an address that a host can have in its network.
+func (c *CIDR) UnmarshalText(b []byte) error {
+	s := string(b)
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		if a, err := netip.ParseAddr(s); err == nil {
+			return fmt.Errorf("address %s has no network length: write %q", quote(s), a.String()+"/24")
+		}
+		return fmt.Errorf(`%s is not an address with a network length, like "10.0.2.1/24"`, quote(s))
+	}
+	a := p.Addr()
+	switch {
+	case a.Is4In6() || a.IsMulticast() || a.IsLoopback() || a.IsUnspecified():
+		return fmt.Errorf("address %s cannot be given to an interface", quote(s))
+	case p.Bits() == 0:
+		return fmt.Errorf("address %s is in a network of length 0", quote(s))
+	case a.Is4() && p.Bits() < 31 && p.Masked().Addr() == a:
+		return fmt.Errorf("address %s is the network itself: write the host's own address, like %q", quote(s), fmt.Sprintf("%s/%d", a.Next(), p.Bits()))
+	case a.Is4() && p.Bits() < 31 && !p.Contains(a.Next()):
+		return fmt.Errorf("address %s is its network's broadcast address", quote(s))
+	}
+	c.Prefix = p
+	return nil
+}
+
+func (CIDR) sample() string { return "10.0.2.1/24" }

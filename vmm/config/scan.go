@@ -1,0 +1,375 @@
+package config
+
+import (
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// path spells a place in the tree of values: `machine.memory`, `disk[1].path`, `a."odd key"`. It is unambiguous, so
+// the scanner and the decoder can meet in a map.
+type path string
+
+func (p path) key(k string) path {
+	if !isBareKey(k) {
+		k = strconv.Quote(k)
+	}
+	if p == "" {
+		return path(k)
+	}
+	return p + "." + path(k)
+}
+
+func (p path) index(i int) path { return p + "[" + path(strconv.Itoa(i)) + "]" }
+
+// parent is the path without its last key or index; the parent of a top-level key is empty.
+func (p path) parent() path {
+	return p[:max(0, strings.LastIndexAny(string(p), ".["))]
+}
+
+func isBareKey(k string) bool {
+	for i := range len(k) {
+		if !isBare(k[i]) {
+			return false
+		}
+	}
+	return k != ""
+}
+
+func isBare(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+// Bounds of nesting, far above what the schema uses. They hold before the TOML reader sees the text: it recurses once per level.
+const (
+	maxDepth  = 16 // arrays and inline tables inside each other
+	maxDotted = 8  // parts of one key
+)
+
+// spot is where a key and its value begin.
+type spot struct{ key, value int }
+
+// statement is one top-level expression of a TOML text, a header or a key with its value, to the end of its last line.
+type statement struct {
+	start, end int
+	paths      []path // what it gives values to, as far as it could be read
+	header     bool
+	broken     bool // something in it was reported
+}
+
+// scanner finds where the keys and values of a TOML text begin. It checks no syntax beyond what it needs to go on:
+// given a valid text it is exact, given another it does not panic, does not recurse beyond maxDepth and takes linear time.
+type scanner struct {
+	src        string
+	pos        int
+	spots      map[path]spot
+	statements []statement
+	counts     map[path]int // arrays of tables: how many entries so far
+	first      map[path]int // keys with a value: the line that first gave one
+	report     func(off int, format string, args ...any)
+	depth      int
+	current    *statement
+	tooDeep    bool
+	line       int // of lineAt
+	lineAt     int
+}
+
+// scan goes through the text; what it reports (duplicates, nesting) it reports by offset.
+func scan(src string, report func(off int, format string, args ...any)) *scanner {
+	s := &scanner{src: src, spots: map[path]spot{}, counts: map[path]int{}, first: map[path]int{}, report: report}
+	var table path
+	for !s.tooDeep {
+		s.skip(" \t\r\n")
+		if s.pos >= len(s.src) {
+			break
+		}
+		if s.src[s.pos] == '#' {
+			s.skipLine()
+			continue
+		}
+		st := statement{start: s.pos}
+		s.current = &st
+		if s.src[s.pos] == '[' {
+			st.header = true
+			table = s.header()
+		} else {
+			s.pair(table)
+		}
+		s.skipLine()
+		st.end = s.pos
+		s.statements = append(s.statements, st)
+	}
+	return s
+}
+
+func (s *scanner) peek() byte {
+	if s.pos < len(s.src) {
+		return s.src[s.pos]
+	}
+	return 0
+}
+
+func (s *scanner) skip(set string) {
+	for s.pos < len(s.src) && strings.IndexByte(set, s.src[s.pos]) >= 0 {
+		s.pos++
+	}
+}
+
+// skipLine goes to the newline, or the end.
+func (s *scanner) skipLine() {
+	if i := strings.IndexByte(s.src[s.pos:], '\n'); i >= 0 {
+		s.pos += i
+		return
+	}
+	s.pos = len(s.src)
+}
+
+// skipSpace skips what may stand between the parts of an array or an inline table: blanks, newlines and comments.
+func (s *scanner) skipSpace() {
+	for {
+		s.skip(" \t\r\n")
+		if s.peek() != '#' {
+			return
+		}
+		s.skipLine()
+	}
+}
+
+// lineOf counts lines as far as off, which must not go back from call to call.
+func (s *scanner) lineOf(off int) int {
+	s.line += strings.Count(s.src[s.lineAt:off], "\n")
+	s.lineAt = off
+	return s.line + 1
+}
+
+// header reads [a.b] or [[a.b]] and returns the path that the keys below it belong to.
+func (s *scanner) header() path {
+	open := s.pos
+	s.pos++
+	list := s.peek() == '['
+	if list {
+		s.pos++
+	}
+	keys, offs := s.dotted()
+	var p path
+	for i, k := range keys {
+		p = p.key(k)
+		last := i == len(keys)-1
+		if last && list {
+			s.see(p, spot{offs[i], open})
+			s.counts[p]++
+			p = p.index(s.counts[p] - 1)
+			s.see(p, spot{offs[i], open})
+			break
+		}
+		s.see(p, spot{offs[i], open})
+		if n := s.counts[p]; n > 0 { // a table inside the newest entry of a list
+			p = p.index(n - 1)
+		}
+	}
+	if !list && len(keys) > 0 {
+		if line, twice := s.first[p]; twice {
+			s.report(open, "[%s] is given twice, first on line %d", p, line)
+			s.current.broken = true
+		} else {
+			s.first[p] = s.lineOf(open)
+		}
+	}
+	return p
+}
+
+// pair reads key = value and returns the key's path.
+func (s *scanner) pair(table path) path {
+	keys, offs := s.dotted()
+	p := table
+	for i, k := range keys {
+		p = p.key(k)
+		if i < len(keys)-1 {
+			s.see(p, spot{offs[i], offs[i]})
+		}
+	}
+	s.current.paths = append(s.current.paths, p)
+	s.skip(" \t")
+	if s.peek() != '=' || len(keys) == 0 {
+		return p
+	}
+	s.pos++
+	s.skip(" \t")
+	at := spot{offs[len(offs)-1], s.pos}
+	if line, twice := s.first[p]; twice {
+		s.report(at.key, "%s is given twice, first on line %d", p, line)
+		s.current.broken = true
+	} else {
+		s.first[p] = s.lineOf(at.key)
+		s.see(p, at)
+	}
+	s.value(p)
+	return p
+}
+
+// see keeps the first spot of a path.
+func (s *scanner) see(p path, at spot) {
+	if _, ok := s.spots[p]; !ok {
+		s.spots[p] = at
+	}
+}
+
+// unquoteKey is the key that quoted TOML text means; text that means none stands for itself.
+func unquoteKey(text string) string {
+	var doc struct{ K string }
+	if toml.Unmarshal([]byte("K = "+text), &doc) != nil {
+		return text
+	}
+	return doc.K
+}
+
+// dotted reads the parts of a key and where each begins.
+func (s *scanner) dotted() (keys []string, offs []int) {
+	for {
+		s.skip(" \t")
+		off := s.pos
+		var k string
+		switch c := s.peek(); {
+		case c == '"' || c == '\'':
+			s.quoted()
+			k = unquoteKey(s.src[off:s.pos])
+		default:
+			for isBare(s.peek()) {
+				s.pos++
+			}
+			k = s.src[off:s.pos]
+		}
+		if s.pos == off {
+			return keys, offs
+		}
+		if len(keys) == maxDotted {
+			s.report(off, "a key has more than %d parts", maxDotted)
+			s.tooDeep, s.pos = true, len(s.src)
+			return keys, offs
+		}
+		keys, offs = append(keys, k), append(offs, off)
+		s.skip(" \t")
+		if s.peek() != '.' {
+			return keys, offs
+		}
+		s.pos++
+	}
+}
+
+// quoted reads a string of one line, or to the end of the line when it is not closed.
+func (s *scanner) quoted() {
+	q := s.src[s.pos]
+	for s.pos++; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; {
+		case c == q:
+			s.pos++
+			return
+		case c == '\n':
+			return
+		case c == '\\' && q == '"' && s.pos+1 < len(s.src) && s.src[s.pos+1] != '\n':
+			s.pos++
+		}
+	}
+}
+
+// multiline reads a string in three quotes; up to two more quotes at its end belong to it.
+func (s *scanner) multiline(q byte) {
+	for s.pos += 3; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; {
+		case c == '\\' && q == '"':
+			s.pos++
+		case c == q && strings.HasPrefix(s.src[s.pos:], strings.Repeat(string(q), 3)):
+			s.pos += 3
+			for i := 0; i < 2 && s.peek() == q; i++ {
+				s.pos++
+			}
+			return
+		}
+	}
+	s.pos = len(s.src)
+}
+
+// value reads the value of p, which begins here.
+func (s *scanner) value(p path) {
+	switch c := s.peek(); c {
+	case '"', '\'':
+		if strings.HasPrefix(s.src[s.pos:], strings.Repeat(string(c), 3)) {
+			s.multiline(c)
+			return
+		}
+		s.quoted()
+	case '[', '{':
+		if s.depth++; s.depth > maxDepth {
+			s.report(s.pos, "values are nested deeper than %d levels", maxDepth)
+			s.tooDeep, s.pos = true, len(s.src)
+			return
+		}
+		s.pos++
+		if c == '[' {
+			s.array(p)
+		} else {
+			s.inline(p)
+		}
+		s.depth--
+	default:
+		for s.pos < len(s.src) && strings.IndexByte(",]}#\n", s.src[s.pos]) < 0 {
+			s.pos++
+		}
+	}
+}
+
+func (s *scanner) array(p path) {
+	for i := 0; ; i++ {
+		s.skipSpace()
+		if s.pos >= len(s.src) {
+			return
+		}
+		if s.peek() == ']' {
+			s.pos++
+			return
+		}
+		at := s.pos
+		s.see(p.index(i), spot{at, at})
+		s.value(p.index(i))
+		s.skipSpace()
+		if s.peek() == ',' {
+			s.pos++
+		}
+		if s.pos == at { // nothing that could be read
+			return
+		}
+	}
+}
+
+func (s *scanner) inline(p path) {
+	for {
+		s.skipSpace()
+		if s.pos >= len(s.src) {
+			return
+		}
+		if s.peek() == '}' {
+			s.pos++
+			return
+		}
+		at := s.pos
+		s.pair(p)
+		s.skipSpace()
+		if s.peek() == ',' {
+			s.pos++
+		}
+		if s.pos == at || s.tooDeep {
+			return
+		}
+	}
+}
+
+// statementAt is the statement that covers off, or nil.
+func (s *scanner) statementAt(off int) *statement {
+	i := sort.Search(len(s.statements), func(i int) bool { return s.statements[i].end >= off })
+	if i == len(s.statements) || s.statements[i].start > off {
+		return nil
+	}
+	return &s.statements[i]
+}

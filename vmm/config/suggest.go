@@ -1,0 +1,84 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+)
+
+// DidYouMean is `; did you mean "x"?` for the choice nearest to word, or nothing when none is near.
+func DidYouMean(word string, choices []string) string {
+	if len(word) > 40 {
+		return ""
+	}
+	best, nearest := max(1, len(word)/3)+1, ""
+	for _, c := range choices {
+		if d := distance(strings.ToLower(word), c); d < best {
+			best, nearest = d, c
+		}
+	}
+	if nearest == "" {
+		return ""
+	}
+	return "; did you mean " + strconv.Quote(nearest) + "?"
+}
+
+// distance is the number of single changes from a to b: a byte put in, left out or replaced, or two neighbours swapped.
+func distance(a, b string) int {
+	prev2 := make([]int, len(b)+1)
+	prev := make([]int, len(b)+1)
+	row := make([]int, len(b)+1)
+	for j := range row {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			row[j] = min(prev[j]+1, row[j-1]+1, prev[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev, row = prev, row, prev2
+	}
+	return prev[len(b)]
+}
+
+// otherName is our name for a key as other VMMs call it: Firecracker, Cloud Hypervisor, crosvm, QEMU, Kata.
+func otherName(word string) (ours string, ok bool) {
+	for _, row := range [...]struct{ theirs, ours string }{
+		{"vcpu_count", "vcpus"}, {"cpus", "vcpus"}, {"cpu", "vcpus"}, {"boot_vcpus", "vcpus"}, {"smp", "vcpus"},
+		{"mem_size_mib", "memory"}, {"mem", "memory"}, {"ram", "memory"},
+		{"kernel_image_path", "kernel"}, {"initramfs", "initrd"}, {"initrd_path", "initrd"},
+		{"boot_args", "cmdline"}, {"kernel_params", "cmdline"}, {"append", "cmdline"}, {"params", "cmdline"},
+		{"path_on_host", "path"}, {"file", "path"}, {"drive_id", "id"}, {"iface_id", "id"},
+		{"ro", "readonly"}, {"read_only", "readonly"}, {"is_read_only", "readonly"},
+		{"cache_type", "cache"}, {"host_dev_name", "tap"}, {"ifname", "tap"}, {"tap_name", "tap"}, {"guest_mac", "mac"},
+		{"ip", "address"}, {"num_queues", "queues"}, {"cpu_affinity", "affinity"},
+		{"disks", "disk"}, {"drive", "disk"}, {"drives", "disk"}, {"network", "net"}, {"nets", "net"},
+		{"cpu_set", "affinity"}, {"serial_number", "serial"}, {"payload", "boot"}, {"worker", "workers"},
+	} {
+		if row.theirs == word {
+			return row.ours, true
+		}
+	}
+	return "", false
+}
+
+// list is `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
+func list(words []string) string {
+	var b strings.Builder
+	for i, w := range words {
+		switch {
+		case i > 0 && i == len(words)-1:
+			b.WriteString(" or ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.Quote(w))
+	}
+	return b.String()
+}
