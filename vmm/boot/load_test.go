@@ -79,6 +79,21 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 	}
 }
 
+func TestKernelUnpackedInMemoryDoesNotStayThere(t *testing.T) {
+	k := mustOpen(t, writeFile(t, packFile(t, "zstd", soundELF().bytes())), Options{})
+	mem := newMemory(t, 64<<20)
+	if _, err := k.Load(mem, Params{}); err != nil {
+		t.Fatal(err)
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(maps), "memfd:minivmm-vmlinux") {
+		t.Error("the unpacked file is mapped into the guest")
+	}
+}
+
 func TestProtocolFollowsImageAndOption(t *testing.T) {
 	both := soundELF()
 	only64, onlyPVH, sameEntry := both, both, both
