@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -71,6 +72,42 @@ func TestTablesSurviveDisassemblyAndCompilation(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestDisassembledDSDTSaysWhatIsMeant(t *testing.T) {
+	compiler, dir := iasl(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "dsdt.aml"), tablesOf(t, testConfig(2))["DSDT"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, compiler, "-d", "dsdt.aml")
+	b, err := os.ReadFile(filepath.Join(dir, "dsdt.dsl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// iasl's comments and line breaks are its version's own.
+	text := regexp.MustCompile(`/\*.*?\*/|//.*`).ReplaceAllString(string(b), "")
+	text = strings.Join(strings.Fields(text), " ")
+	for _, want := range []string{
+		`Device (PWRB) { Name (_HID, EisaId ("PNP0C0C") ) }`,
+		`Name (_HID, "ACPI0013" )`,
+		`Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, ,, ) { 0x00000005, }`,
+		`Method (_EVT, 1, Serialized) { If ((Arg0 == 0x05)) { Notify (PWRB, 0x80) } }`,
+		`Name (_HID, EisaId ("PNP0A08") )`,
+		`Name (_CID, EisaId ("PNP0A03") )`,
+		`WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0x0000, 0x0000, 0x000F, 0x0000, 0x0010, ,, )`,
+		`IO (Decode16, 0x0CF8, 0x0CF8, 0x01, 0x08, )`,
+		`DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0x00000000, 0xC0000000, 0xCFFFFFFF, 0x00000000, 0x10000000,`,
+		`QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0x0000000000000000, 0x0000010000000000, 0x0000013FFFFFFFFF, 0x0000000000000000, 0x0000004000000000,`,
+		`CreateDWordField (Arg3, Zero, CDW1) If ((Arg0 == ToUUID ("33db4d5b-1ff7-401c-9657-7441c03dd766") )) { If ((Arg1 != One)) { CDW1 |= 0x08 } } Else { CDW1 |= 0x04 } Return (Arg3)`,
+		`Memory32Fixed (ReadWrite, 0xE0000000, 0x01000000, )`,
+		`IO (Decode16, 0x03F8, 0x03F8, 0x01, 0x08, )`,
+		`Device (C001) { Name (_HID, "ACPI0007" ) Name (_UID, One) }`,
+		`Name (_S5, Package (0x04) { 0x05, Zero, Zero, Zero })`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
 	}
 }
 

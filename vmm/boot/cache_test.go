@@ -78,6 +78,7 @@ func TestADamagedEntryIsRebuilt(t *testing.T) {
 		"only the trailer":    whole[len(whole)-trailerSize:],
 		"zeros":               make([]byte, len(whole)),
 		"header damaged":      flip(32),
+		"entry point damaged": flip(24),
 		"magic damaged":       flip(len(whole) - trailerSize),
 		"length damaged":      flip(len(whole) - trailerSize + 8),
 		"key damaged":         flip(len(whole) - trailerSize + 16),

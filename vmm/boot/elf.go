@@ -39,21 +39,21 @@ func (p program) span() guestmem.Range {
 
 // ELF-64 header and program header: sizes, offsets and values, elf.h.
 const (
-	elfMagic     = "\x7fELF"
-	ehdrSize     = 64
-	phdrSize     = 56
-	maxPhdrs     = 64
-	maxNotes     = 64 << 10 // bytes of one PT_NOTE
-	elfClass64   = 2        // ELFCLASS64
-	elfLittle    = 1        // ELFDATA2LSB
-	etExec       = 2        // ET_EXEC
-	emX8664      = 62       // EM_X86_64
-	ptLoad       = 1        // PT_LOAD
-	ptDynamic    = 2        // PT_DYNAMIC
-	ptInterp     = 3        // PT_INTERP
-	ptNote       = 4        // PT_NOTE
-	xenPhys32    = 18       // XEN_ELFNOTE_PHYS32_ENTRY
-	maxSegmentsB = 1 << 30  // no kernel is larger in memory
+	elfMagic   = "\x7fELF"
+	ehdrSize   = 64
+	phdrSize   = 56
+	maxPhdrs   = 64
+	maxNotes   = 64 << 10 // bytes of one PT_NOTE
+	elfClass64 = 2        // ELFCLASS64
+	elfLittle  = 1        // ELFDATA2LSB
+	etExec     = 2        // ET_EXEC
+	emX8664    = 62       // EM_X86_64
+	ptLoad     = 1        // PT_LOAD
+	ptDynamic  = 2        // PT_DYNAMIC
+	ptInterp   = 3        // PT_INTERP
+	ptNote     = 4        // PT_NOTE
+	xenPhys32  = 18       // XEN_ELFNOTE_PHYS32_ENTRY
+	maxSegment = 1 << 30  // no kernel is larger in memory
 )
 
 // parseELF reads the headers of the x86-64 vmlinux in the first size bytes of r.
@@ -128,8 +128,8 @@ func (p *program) addHeader(r io.ReaderAt, size int64, h []byte) error {
 	if fileSize > memSize {
 		return fmt.Errorf("p_filesz %#x is larger than p_memsz %#x", fileSize, memSize)
 	}
-	if memSize > maxSegmentsB || paddr > fourGiB-memSize {
-		return fmt.Errorf("segment of %#x bytes at %#x: larger than %d MiB or above 4 GiB", memSize, paddr, maxSegmentsB>>20)
+	if memSize > maxSegment || paddr > fourGiB-memSize {
+		return fmt.Errorf("segment of %#x bytes at %#x: larger than %d MiB or above 4 GiB", memSize, paddr, maxSegment>>20)
 	}
 	if memSize != 0 {
 		p.segments = append(p.segments, segment{gpa: guestmem.GPA(paddr), off: int64(off), fileSize: fileSize, memSize: memSize})

@@ -11,7 +11,7 @@ import (
 // FuzzImage: whatever the bytes, parsing ends, unpacking stays within its
 // limits, and what is accepted can be planned without a panic, inside RAM.
 func FuzzImage(f *testing.F) {
-	small := testELF{entry: 0x1000000, pvh: 0x1000008, segments: []testSegment{{gpa: 0x1000000, data: noise(32, 1), bss: 16}}}.bytes()
+	small := smallELF()
 	f.Add(small)
 	f.Add(small[:100])
 	f.Add(packFile(f, gzipCodec, small))

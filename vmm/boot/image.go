@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -284,7 +285,9 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 		return 0, imageError{fmt.Errorf("unpack: %w", err)}
 	}
 	// The codec's window is up to maxWindow bytes of garbage now. The guest is
-	// about to need memory, and this process nothing of the kind again.
+	// about to need memory, and this process nothing of the kind again. Two
+	// collections, because a sync.Pool, which lz4 uses, outlives one.
+	runtime.GC()
 	debug.FreeOSMemory()
 
 	var now unix.Stat_t

@@ -34,8 +34,11 @@ func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("kernel %s: %w", k.path, err)
 	}
+	// A kernel that was unpacked into memory is copied: mapped, all of it would
+	// stay resident beside what the guest made its own.
+	copied := p.CopyKernel || k.info.Source == FromMemory
 	for _, s := range k.program.segments {
-		if err := load(mem, k.file, s, p.CopyKernel); err != nil {
+		if err := load(mem, k.file, s, copied); err != nil {
 			return Entry{}, fmt.Errorf("kernel %s: segment %#x: %w", k.path, uint64(s.gpa), err)
 		}
 	}

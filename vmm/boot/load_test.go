@@ -79,6 +79,21 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 	}
 }
 
+func TestKernelUnpackedInMemoryDoesNotStayThere(t *testing.T) {
+	k := mustOpen(t, writeFile(t, packFile(t, "zstd", soundELF().bytes())), Options{})
+	mem := newMemory(t, 64<<20)
+	if _, err := k.Load(mem, Params{}); err != nil {
+		t.Fatal(err)
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(maps), "memfd:minivmm-vmlinux") {
+		t.Error("the unpacked file is mapped into the guest")
+	}
+}
+
 func TestProtocolFollowsImageAndOption(t *testing.T) {
 	both := soundELF()
 	only64, onlyPVH, sameEntry := both, both, both
@@ -252,6 +267,23 @@ func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
 			}
 			if err != nil && !strings.Contains(err.Error(), c.path) {
 				t.Errorf("error %q does not name the image", err)
+			}
+		})
+	}
+}
+
+// The files are smallELF packed by xz, bzip2, lz4 and zstd, xz and zstd with
+// the options of the kernel's build (scripts/Makefile.lib).
+func TestVmlinuxPackedByTheCommandsIsUnderstood(t *testing.T) {
+	for ext, want := range map[string]string{"xz": "xz", "bz2": "bzip2", "lz4": "lz4", "zst": "zstd"} {
+		t.Run(ext, func(t *testing.T) {
+			k := mustOpen(t, "testdata/small.vmlinux."+ext, Options{})
+			if i := k.Info(); i.Format != "vmlinux" || i.Packing != want || i.Source != FromMemory {
+				t.Errorf("info %+v", i)
+			}
+			b := make([]byte, len(smallELF()))
+			if _, err := k.file.ReadAt(b, 0); err != nil || !bytes.Equal(b, smallELF()) {
+				t.Errorf("unpacked differs (%v)", err)
 			}
 		})
 	}

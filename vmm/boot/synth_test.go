@@ -117,6 +117,14 @@ func soundELF() testELF {
 	}
 }
 
+// smallELF is one page of headers and 32 bytes to load.
+func smallELF() []byte {
+	return testELF{
+		entry: 0x1000000, pvh: 0x1000008,
+		segments: []testSegment{{gpa: 0x1000000, data: noise(32, 1), bss: 16}},
+	}.bytes()
+}
+
 // testBzImage wraps a payload like arch/x86/boot does.
 type testBzImage struct {
 	payload []byte
