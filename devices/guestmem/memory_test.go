@@ -77,8 +77,8 @@ func TestWindowAgreesWithAModel(t *testing.T) {
 					t.Fatalf("Window(%#x, %#x) has len %#x cap %#x", gpa, n, len(w), cap(w))
 				}
 				for _, r := range m.Regions() {
-					if off := gpa - uint64(r.GPA); gpa >= uint64(r.GPA) && off < uint64(len(r.Bytes)) && hva != r.HVA()+off {
-						t.Fatalf("HVA(%#x) = %#x, want %#x", gpa, hva, r.HVA()+off)
+					if off := gpa - uint64(r.GPA); gpa >= uint64(r.GPA) && off < uint64(len(r.Bytes)) && hva != r.HVA()+uintptr(off) {
+						t.Fatalf("HVA(%#x) = %#x, want %#x", gpa, hva, r.HVA()+uintptr(off))
 					}
 				}
 			}

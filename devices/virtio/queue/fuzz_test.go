@@ -116,9 +116,9 @@ func FuzzSplit(f *testing.F) {
 
 // inside compares addresses, which is all that tells whether b is RAM.
 func inside(mem *guestmem.Memory, b []byte) bool {
-	from := uint64(reflect.ValueOf(b).Pointer())
+	from := reflect.ValueOf(b).Pointer()
 	for _, r := range mem.Regions() {
-		if from >= r.HVA() && from+uint64(len(b)) <= r.HVA()+uint64(len(r.Bytes)) {
+		if from >= r.HVA() && from+uintptr(len(b)) <= r.HVA()+uintptr(len(r.Bytes)) {
 			return true
 		}
 	}

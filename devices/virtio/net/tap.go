@@ -1,0 +1,203 @@
+package net
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio"
+)
+
+// headerBytes is struct virtio_net_hdr_v1: what a driver that negotiated
+// VERSION_1 puts before every frame. A tap that is left at its default of 10
+// drops every received packet without a word.
+const headerBytes = 12
+
+// TapConfig says which tap a NIC gets.
+type TapConfig struct {
+	// Name of an existing tap; "" makes one called NewName, which goes away
+	// with the descriptor, however the process ends.
+	Name    string
+	NewName string // may hold %d, which the kernel fills
+
+	// These three are for a tap that is made here.
+	Address netip.Prefix // the host's side; the zero Prefix gives none
+	Bridge  string       // an existing bridge to join; "" joins none
+	MTU     int          // 0 keeps the kernel's
+}
+
+// Tap is an open tap with virtio-net headers of 12 bytes, its link up.
+//
+// The descriptor never enters Go's poller: it belongs to the kernel's worker.
+type Tap struct {
+	fd   int
+	name string
+}
+
+// OpenTap makes or opens a tap. It must run in the network namespace that the
+// tap is to be in. The caller closes the Tap, after the vhost device that uses it.
+func OpenTap(cfg TapConfig) (_ *Tap, err error) {
+	made := cfg.Name == ""
+	name := cfg.Name
+	if made {
+		name = cfg.NewName
+	} else if err := checkTap(name); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, tunHint(&os.PathError{Op: "open", Path: "/dev/net/tun", Err: err})
+	}
+	t := &Tap{fd: fd, name: name}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, fmt.Errorf("tap name %q: %w", name, err)
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return nil, tunHint(&os.PathError{Op: "TUNSETIFF", Path: name, Err: err})
+	}
+	t.name = req.Name()
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, headerBytes); err != nil {
+		return nil, &os.PathError{Op: "TUNSETVNETHDRSZ", Path: t.name, Err: err}
+	}
+	if err := t.setUp(cfg, made); err != nil {
+		return nil, fmt.Errorf("tap %s: %w", t.name, err)
+	}
+	return t, nil
+}
+
+// checkTap keeps a misspelt name from making a new tap: TUNSETIFF would.
+func checkTap(name string) error {
+	link, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("tap %s: %w: make it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr && ip link set %s up\", or leave the key out and minivmm makes one", name, fs.ErrNotExist, name, name)
+	}
+	if err != nil {
+		return fmt.Errorf("tap %s: %w", name, err)
+	}
+	if link.Type() != "tuntap" {
+		return fmt.Errorf("tap %s: is a %s, not a tap", name, link.Type())
+	}
+	return nil
+}
+
+func tunHint(err *os.PathError) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%w: load the module with \"modprobe tun\"", err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: making a tap needs CAP_NET_ADMIN, using one that exists needs to be its owner (\"ip tuntap add dev NAME mode tap user $USER vnet_hdr\")", err)
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%w: another program has this tap open", err)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w: the tap was made with other flags: it must be a tap (not tun), single queue", err)
+	}
+	return err
+}
+
+// setUp gives a tap made here its properties and brings the link up: vhost
+// starts no ring on a link that is down.
+func (t *Tap) setUp(cfg TapConfig, made bool) error {
+	link, err := netlink.LinkByName(t.name)
+	if err != nil {
+		return err
+	}
+	if made {
+		if cfg.MTU != 0 {
+			if err := netlink.LinkSetMTU(link, cfg.MTU); err != nil {
+				return fmt.Errorf("set mtu %d: %w", cfg.MTU, err)
+			}
+		}
+		if cfg.Address.IsValid() {
+			addr, err := netlink.ParseAddr(cfg.Address.String())
+			if err != nil {
+				return fmt.Errorf("address %s: %w", cfg.Address, err)
+			}
+			if err := netlink.AddrAdd(link, addr); err != nil {
+				return fmt.Errorf("add address %s: %w", cfg.Address, err)
+			}
+		}
+		if cfg.Bridge != "" {
+			bridge, err := netlink.LinkByName(cfg.Bridge)
+			if err != nil {
+				return fmt.Errorf("bridge %s: %w", cfg.Bridge, err)
+			}
+			if err := netlink.LinkSetMaster(link, bridge); err != nil {
+				return fmt.Errorf("join bridge %s: %w", cfg.Bridge, err)
+			}
+		}
+	}
+	if link.Attrs().Flags&unix.IFF_UP != 0 {
+		return nil
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring the link up: %w: needs CAP_NET_ADMIN, or run \"ip link set %s up\" once", err, t.name)
+	}
+	return nil
+}
+
+// Name is the interface's name.
+func (t *Tap) Name() string { return t.name }
+
+// SetOffloads tells the tap what the guest can receive (TUNSETOFFLOAD,
+// linux/if_tun.h); no features forbids all. The kernel refuses TSO without
+// checksum offload, which no driver negotiates either (virtio 1.2 §5.1.3.1).
+func (t *Tap) SetOffloads(f virtio.Features) error {
+	if err := unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, offloads(f)); err != nil {
+		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
+	}
+	return nil
+}
+
+// offloads translates what the guest can receive into the tap's TUN_F_* bits.
+// The two USO bits exist only together (drivers/net/tun.c).
+func offloads(f virtio.Features) int {
+	var bits int
+	for _, row := range []struct {
+		need virtio.Features
+		bit  int
+	}{
+		{FeatureGuestCsum, unix.TUN_F_CSUM},
+		{FeatureGuestCsum | FeatureGuestTSO4, unix.TUN_F_TSO4},
+		{FeatureGuestCsum | FeatureGuestTSO6, unix.TUN_F_TSO6},
+		{FeatureGuestCsum | FeatureGuestECN, unix.TUN_F_TSO_ECN},
+		{FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6},
+	} {
+		if f.Has(row.need) {
+			bits |= row.bit
+		}
+	}
+	return bits
+}
+
+// hasUSO says whether this kernel's tap can hand UDP segments to a guest
+// (Linux 6.2). The tap is left without offloads.
+func (t *Tap) hasUSO() bool {
+	err := t.SetOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
+	return err == nil && t.SetOffloads(0) == nil
+}
+
+// Close removes a tap that was made here and lets go of one that was given.
+func (t *Tap) Close() error {
+	if t.fd < 0 {
+		return nil
+	}
+	fd := t.fd
+	t.fd = -1
+	if err := unix.Close(fd); err != nil {
+		return &os.PathError{Op: "close", Path: t.name, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package scsi
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"minivmm/devices/virtio"
+)
+
+// Feature bits (virtio 1.2 §5.6.3).
+const (
+	FeatureHotplug virtio.Features = 1 << 1 // VIRTIO_SCSI_F_HOTPLUG
+)
+
+// Queue indices (virtio 1.2 §5.6.2); request queues follow.
+const (
+	controlQueue = 0
+	eventQueue   = 1
+	requestQueue = 2
+)
+
+// Sizes that both vhost-scsi and the specification's defaults fix.
+const (
+	cdbBytes   = 32
+	senseBytes = 96
+	eventBytes = 16 // sizeof(struct virtio_scsi_event)
+)
+
+// maxSectors is the longest request in 512-byte sectors: 4 MiB stays well
+// below the 2048 pages beyond which vhost-scsi drops a request unanswered.
+const maxSectors = 8192
+
+// Config is what the guest sees of the host adapter.
+type Config struct {
+	RequestQueues int    // at least 1
+	QueueSize     uint16 // of every queue, a power of two, at least 16
+	MaxTarget     uint16 // highest target number; the guest probes each
+	MaxLUN        uint32 // highest LUN of a target
+}
+
+// Device is the virtio SCSI host device over one backend.
+type Device struct {
+	cfg     Config
+	backend virtio.Backend
+	space   [36]byte // struct virtio_scsi_config
+}
+
+var _ virtio.Device = (*Device)(nil)
+
+// New takes the backend: Close closes it.
+func New(cfg Config, backend virtio.Backend) (*Device, error) {
+	if cfg.RequestQueues < 1 || cfg.QueueSize < 16 {
+		return nil, errors.New("scsi: a host adapter needs a request queue, and queues of at least 16")
+	}
+	d := &Device{cfg: cfg, backend: backend}
+	le := binary.LittleEndian
+	le.PutUint32(d.space[0:], uint32(cfg.RequestQueues)) // num_queues
+	le.PutUint32(d.space[4:], uint32(cfg.QueueSize)-2)   // seg_max: a request and a response header go with the data
+	le.PutUint32(d.space[8:], maxSectors)                // max_sectors
+	le.PutUint32(d.space[12:], uint32(cfg.QueueSize))    // cmd_per_lun
+	le.PutUint32(d.space[16:], eventBytes)               // event_info_size
+	le.PutUint32(d.space[20:], senseBytes)               // sense_size
+	le.PutUint32(d.space[24:], cdbBytes)                 // cdb_size
+	le.PutUint16(d.space[28:], 0)                        // max_channel
+	le.PutUint16(d.space[30:], cfg.MaxTarget)            // max_target
+	le.PutUint32(d.space[32:], cfg.MaxLUN)               // max_lun
+	return d, nil
+}
+
+// ID is virtio.SCSIID.
+func (d *Device) ID() virtio.DeviceID { return virtio.SCSIID }
+
+// Features are the backend's.
+func (d *Device) Features() virtio.Features { return d.backend.Features() }
+
+// QueueSizes are those of control, event and request queues.
+func (d *Device) QueueSizes() []uint16 {
+	sizes := make([]uint16, requestQueue+d.cfg.RequestQueues)
+	for i := range sizes {
+		sizes[i] = d.cfg.QueueSize
+	}
+	return sizes
+}
+
+// ReadConfig reads struct virtio_scsi_config.
+func (d *Device) ReadConfig(p []byte, off uint32) {
+	clear(p)
+	if int64(off) < int64(len(d.space)) {
+		copy(p, d.space[off:])
+	}
+}
+
+// WriteConfig ignores everything. A driver may write sense_size and cdb_size,
+// but vhost-scsi knows the default sizes only, and the driver reads back what
+// holds.
+func (d *Device) WriteConfig([]byte, uint32) {}
+
+// Activate starts the backend. Linux enables every queue; a driver without
+// control, event or any request queue has no use for the device.
+func (d *Device) Activate(a virtio.Activation) error {
+	enabled := make(map[uint16]bool)
+	for _, q := range a.Queues {
+		enabled[q.Index] = true
+	}
+	if !enabled[controlQueue] || !enabled[eventQueue] || len(a.Queues) == requestQueue {
+		return errors.New("driver left the control, the event or every request queue disabled")
+	}
+	return d.backend.Start(a)
+}
+
+// Reset stops the backend.
+func (d *Device) Reset() error { return d.backend.Stop() }
+
+// Close closes the backend.
+func (d *Device) Close() error { return d.backend.Close() }
