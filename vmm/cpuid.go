@@ -1,0 +1,91 @@
+package vmm
+
+import (
+	"math/bits"
+
+	"minivmm/kvm"
+)
+
+// Bits of CPUID that are changed (Intel SDM vol. 2A; AMD APM vol. 3 app. E).
+const (
+	leaf1ECXVMX         = 1 << 5
+	leaf1ECXTSCDeadline = 1 << 24
+	leaf1ECXHypervisor  = 1 << 31
+	leaf1EDXHTT         = 1 << 28
+	ext1ECXCmpLegacy    = 1 << 1
+	ext1ECXSVM          = 1 << 2
+	levelSMT, levelCore = 1, 2
+)
+
+// vcpuCPUID is what CPUID answers vCPU id of count: what KVM supports, with
+// the topology of one socket of count cores without hyperthreads, a timer that
+// needs no calibration, and no nested virtualization.
+func vcpuCPUID(supported []kvm.CPUIDEntry, id, count int) []kvm.CPUIDEntry {
+	out := make([]kvm.CPUIDEntry, 0, len(supported)+4)
+	idBits := uint32(bits.Len(uint(count - 1))) // bits of an APIC id that number cores
+	others := uint32(count - 1)
+	for _, e := range supported {
+		switch e.Function {
+		case 1:
+			e.EBX = e.EBX&0x0000ffff | uint32(id)<<24 | uint32(min(count, 255))<<16
+			e.ECX = e.ECX&^leaf1ECXVMX | leaf1ECXTSCDeadline | leaf1ECXHypervisor
+			e.EDX &^= leaf1EDXHTT
+			if count > 1 {
+				e.EDX |= leaf1EDXHTT
+			}
+		case 4: // caches (Intel): the last level is everybody's
+			e.EAX = e.EAX & 0x3fff
+			if e.EAX&0x1f != 0 {
+				e.EAX |= min(others, 63) << 26
+				if e.EAX>>5&7 >= 3 {
+					e.EAX |= others << 14
+				}
+			}
+		case 0x8000001d: // caches (AMD)
+			e.EAX = e.EAX & 0x3fff
+			if e.EAX&0x1f != 0 && e.EAX>>5&7 >= 3 {
+				e.EAX |= others << 14
+			}
+		case 0xb, 0x1f:
+			continue // topology: made below
+		case 0x80000001:
+			e.ECX &^= ext1ECXSVM | ext1ECXCmpLegacy
+			if count > 1 {
+				e.ECX |= ext1ECXCmpLegacy
+			}
+		case 0x80000008:
+			e.ECX = e.ECX&^0xf0ff | idBits<<12 | min(others, 255)
+		case 0x8000000a:
+			e.EAX, e.EBX, e.ECX, e.EDX = 0, 0, 0, 0 // SVM
+		case 0x8000001e:
+			e.EAX, e.EBX, e.ECX, e.EDX = uint32(id), uint32(id)&0xff, 0, 0
+		}
+		out = append(out, e)
+	}
+	for _, function := range []uint32{0xb, 0x1f} {
+		if maxLeaf(supported) < function {
+			continue
+		}
+		topology := func(index, shift, logical, level uint32) kvm.CPUIDEntry {
+			return kvm.CPUIDEntry{
+				Function: function, Index: index, Flags: kvm.CPUIDSignificantIndex,
+				EAX: shift, EBX: logical, ECX: level<<8 | index, EDX: uint32(id),
+			}
+		}
+		out = append(out,
+			topology(0, 0, 1, levelSMT),
+			topology(1, idBits, uint32(count), levelCore),
+			topology(2, 0, 0, 0))
+	}
+	return out
+}
+
+// maxLeaf is the highest basic function.
+func maxLeaf(entries []kvm.CPUIDEntry) uint32 {
+	for _, e := range entries {
+		if e.Function == 0 {
+			return e.EAX
+		}
+	}
+	return 0
+}

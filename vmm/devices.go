@@ -1,0 +1,127 @@
+package vmm
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/net"
+	"minivmm/devices/virtio/rng"
+	"minivmm/devices/virtio/scsi"
+	"minivmm/devices/virtio/virtiopci"
+	"minivmm/vhost"
+	"minivmm/vhost/lio"
+	"minivmm/vmm/config"
+)
+
+// addDevices makes every virtio device with its backend and puts it on the bus.
+func (m *VM) addDevices(opt Options) error {
+	for _, cfg := range m.cfg.Net {
+		if err := m.addNet(cfg, opt); err != nil {
+			return fmt.Errorf("%s: %w", cfg.ID, err)
+		}
+	}
+	if len(m.cfg.Disk) > 0 {
+		if err := m.addSCSI(opt); err != nil {
+			return fmt.Errorf("scsi0: %w", err)
+		}
+	}
+	return m.insert("rng0", rng.New(rand.Reader), opt)
+}
+
+// insert puts a device on the bus; it takes the device, also when it fails.
+func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
+	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{Name: name, Logf: opt.Logf})
+	if err != nil {
+		return errors.Join(err, dev.Close())
+	}
+	m.closers.push(name, t.Close)
+	_, err = t.Insert(m.root)
+	return err
+}
+
+// addNet makes a NIC whose frames the kernel's vhost-net moves to and from a
+// tap.
+func (m *VM) addNet(cfg config.Net, opt Options) error {
+	tap, err := net.OpenTap(net.TapConfig{
+		Name: string(cfg.Tap), NewName: "mvm%d",
+		Address: cfg.Address.Prefix, Bridge: string(cfg.Bridge), MTU: cfg.MTU,
+	})
+	if err != nil {
+		return err
+	}
+	name := string(cfg.ID)
+	backend, err := m.vhostNet(name, tap)
+	if err != nil {
+		return errors.Join(err, tap.Close())
+	}
+	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(cfg.MTU), QueueSize: uint16(cfg.QueueSize)}, backend)
+	if err != nil {
+		return errors.Join(err, backend.Close())
+	}
+	return m.insert(name, device, opt)
+}
+
+// vhostNet leaves the tap to the caller when it fails.
+func (m *VM) vhostNet(name string, tap *net.Tap) (virtio.Backend, error) {
+	dev, err := vhost.OpenNet()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.own(dev.Device, name, "receive, transmit"); err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	backend, err := net.NewVhost(name, dev, tap)
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	return backend, nil
+}
+
+// addSCSI makes one host adapter whose LUNs are all the disks, served by the
+// kernel's vhost-scsi from a LIO target.
+func (m *VM) addSCSI(opt Options) error {
+	removed, err := lio.Recover("")
+	for _, r := range removed {
+		opt.Logf("removed %s, left by a minivmm that was killed", r)
+	}
+	if err != nil {
+		return err
+	}
+	target := lio.Config{Name: string(m.cfg.Name)}
+	for _, d := range m.cfg.Disk {
+		target.LUNs = append(target.LUNs, lio.LUN{
+			Path: string(d.Path), ReadOnly: d.ReadOnly, Serial: string(d.Serial),
+			BlockSize: d.BlockSize, Cache: lio.Cache(d.Cache),
+		})
+	}
+	t, err := lio.Create("", target)
+	if err != nil {
+		return err
+	}
+	m.closers.push("disks", t.Remove)
+	for _, note := range t.Notes() {
+		opt.Logf("%s", note)
+	}
+	dev, err := vhost.OpenScsi()
+	if err != nil {
+		return err
+	}
+	if err := m.own(dev.Device, "scsi0", "control, event, requests"); err != nil {
+		return errors.Join(err, dev.Close())
+	}
+	backend, err := scsi.NewVhost("scsi0", dev, t.WWPN())
+	if err != nil {
+		return errors.Join(err, dev.Close())
+	}
+	device, err := scsi.New(scsi.Config{
+		RequestQueues: m.cfg.SCSI.Queues,
+		QueueSize:     uint16(m.cfg.SCSI.QueueSize),
+		MaxLUN:        uint32(len(m.cfg.Disk) - 1),
+	}, backend)
+	if err != nil {
+		return errors.Join(err, backend.Close())
+	}
+	return m.insert("scsi0", device, opt)
+}

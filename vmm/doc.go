@@ -1,0 +1,21 @@
+// Package vmm is a virtual machine: [New] builds it from a configuration, Run
+// runs the guest, Close takes everything apart.
+//
+// The start, by file. vm.go opens KVM, checks its capabilities and opens the
+// kernel image; layout.go says where RAM and devices lie; irq.go and host.go
+// are what devices see of KVM; devices.go makes each virtio device with its
+// backend and puts it on the PCI bus; boot and acpi put kernel and tables into
+// memory; vcpu.go makes a locked thread for each vCPU and leaves it before the
+// gate. Each step pushes its undo on closers.go's stack, which serves a New
+// that fails as well as Close. Run opens the gate.
+//
+// A packet out: the guest writes its queue's doorbell; KVM matches the
+// ioeventfd and signals Kick, in the kernel; the vhost worker, a thread of this
+// process, reads the ring in this process's memory, sends to the tap, publishes
+// the buffer as used and signals Call; the irqfd injects the vector's MSI. No
+// exit to user space, no Go.
+//
+// The end, and why in this order: vCPU threads stop and join, so nobody writes
+// registers; devices reset and close, which ends the kernel's workers; then
+// doorbells and interrupts, then KVM, and the memory that all of them used last.
+package vmm

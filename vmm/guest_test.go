@@ -1,0 +1,315 @@
+package vmm_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"minivmm/vmm"
+	"minivmm/vmm/config"
+	"minivmm/vmm/vmmtest"
+)
+
+// parse reads a configuration as a user would write it.
+func parse(t testing.TB, format string, args ...any) *config.Config {
+	t.Helper()
+	cfg, err := config.Parse("/test.toml", fmt.Appendf(nil, format, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// guestConfig is a machine that runs a scenario, to be changed by the test.
+func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string) *config.Config {
+	t.Helper()
+	return parse(t, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", k.Image, vmmtest.Initrd(t, k, scenario, args...))
+}
+
+// TestBootMatrix boots each guest kernel, packed and unpacked, on one and on
+// four vCPUs, and asks it what it sees.
+func TestBootMatrix(t *testing.T) {
+	for _, k := range vmmtest.Kernels(t) {
+		for _, format := range []string{"bzImage", "vmlinux"} {
+			for _, vcpus := range []int{1, 4} {
+				t.Run(fmt.Sprintf("%s/%s/%dcpu", k.Name, format, vcpus), func(t *testing.T) {
+					cfg := guestConfig(t, k, "report")
+					if format == "vmlinux" {
+						cfg.Boot.Kernel = config.Path(vmmtest.Vmlinux(t, k))
+					}
+					cfg.Machine.VCPUs = vcpus
+					m := vmmtest.Boot(t, cfg)
+					if got := m.Expect(`cpus=(\d+) `)[1]; got != fmt.Sprint(vcpus) {
+						t.Errorf("guest counts %s CPUs, want %d", got, vcpus)
+					}
+					m.Expect(`1b36:0x0008`[5:]) // the host bridge's device id
+					m.Expect(`0x1af4:0x1044 driver virtio-pci`)
+					m.Expect(`clocksource kvm-clock|clocksource tsc`)
+					m.Expect(`hwrng virtio_rng\.0 [0-9a-f]{128}`)
+					m.Succeed()
+					if c := m.Complaints(); len(c) > 0 {
+						t.Errorf("the kernel finds fault with the machine:\n%s", strings.Join(c, "\n"))
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestSixteenVCPUs(t *testing.T) {
+	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
+	cfg.Machine.VCPUs = 16
+	m := vmmtest.Boot(t, cfg)
+	m.Expect(`cpus=16 `)
+	m.Succeed()
+}
+
+func TestSmallestMemory(t *testing.T) {
+	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
+	cfg.Machine.Memory = 64 << 20
+	m := vmmtest.Boot(t, cfg)
+	m.Expect(`memory=[3-6]\dM`)
+	m.Succeed()
+}
+
+// TestMemoryAboveTheHole gives the guest 5 GiB and lets it use half a GiB: what
+// it does not touch is not resident, and what it touches is right.
+func TestMemoryAboveTheHole(t *testing.T) {
+	const touched = 512 << 20
+	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "touch", fmt.Sprint(touched))
+	cfg.Machine.Memory = 5 << 30
+	m := vmmtest.Boot(t, cfg)
+	m.Expect("untouched")
+	if resident := residentBytes(t); resident > 400<<20 {
+		t.Errorf("%d MiB are resident before the guest touches its memory", resident>>20)
+	}
+	m.Send("go\n")
+	m.Expect("touched")
+	if resident := residentBytes(t); resident < touched {
+		t.Errorf("%d MiB are resident after the guest touched %d MiB", resident>>20, touched>>20)
+	}
+	m.Succeed()
+}
+
+func residentBytes(t *testing.T) int {
+	t.Helper()
+	var total, resident int
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscan(string(b), &total, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * os.Getpagesize()
+}
+
+func TestEachEndIsItsOwnOutcome(t *testing.T) {
+	for _, tc := range []struct {
+		way, cmdline string
+		want         vmm.Outcome
+	}{
+		{"poweroff", "", vmm.PoweredOff},
+		{"reboot", "", vmm.Rebooted},
+		{"panic", "", vmm.Rebooted},
+		{"triple-fault", "reboot=triple", vmm.Crashed},
+	} {
+		t.Run(tc.way, func(t *testing.T) {
+			cfg := guestConfig(t, vmmtest.Kernels(t)[0], "end", tc.way)
+			cfg.Boot.Cmdline += config.Cmdline(" " + tc.cmdline)
+			vmmtest.Boot(t, cfg).Wait(tc.want)
+		})
+	}
+}
+
+func TestStopEndsAGuestThatIsHalted(t *testing.T) {
+	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "wait")
+	cfg.Machine.VCPUs = 2
+	m := vmmtest.Boot(t, cfg)
+	m.Expect("waiting")
+	m.Stop()
+	m.Wait(vmm.Stopped)
+}
+
+func TestPowerButtonAsksTheGuest(t *testing.T) {
+	for _, k := range vmmtest.Kernels(t) {
+		t.Run(k.Name, func(t *testing.T) {
+			m := vmmtest.Boot(t, guestConfig(t, k, "wait"))
+			m.Expect("waiting")
+			if err := m.PowerButton(); err != nil {
+				t.Fatal(err)
+			}
+			m.Expect("power button: <nil>")
+			m.Succeed()
+		})
+	}
+}
+
+func TestConsoleInputArrivesWhole(t *testing.T) {
+	m := vmmtest.Boot(t, guestConfig(t, vmmtest.Kernels(t)[0], "wait"))
+	m.Expect("waiting")
+	line := strings.Repeat("0123456789abcdef", 60) // longer than any FIFO, shorter than a tty's line
+	m.Send(line + "\n")
+	m.Expect(`got "` + line + `"`)
+	m.Stop()
+	m.Wait(vmm.Stopped)
+}
+
+// trafficMachine has a NIC on a tap of its own and a disk.
+type trafficMachine struct {
+	*vmmtest.Machine
+	t        testing.TB
+	image    string
+	listener net.Listener
+}
+
+const diskSerial = "traffic-disk-01"
+
+func bootTraffic(t testing.TB, k vmmtest.Kernel, vcpus, imageMiB int) *trafficMachine {
+	t.Helper()
+	vmmtest.Need(t, "vhost-net", "vhost-scsi")
+	m := &trafficMachine{t: t, image: filepath.Join(t.TempDir(), "disk.img")}
+	if err := os.WriteFile(m.image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(m.image, int64(imageMiB)<<20); err != nil {
+		t.Fatal(err)
+	}
+	cfg := parse(t, `
+[machine]
+vcpus = %d
+[boot]
+kernel  = %q
+initrd  = %q
+cmdline = "quiet"
+[[net]]
+address = "10.77.0.1/24"
+[[disk]]
+path   = %q
+serial = %q
+`, vcpus, k.Image, vmmtest.Initrd(t, k, "traffic", "10.77.0.2/24", "10.77.0.1:7700", diskSerial), m.image, diskSerial)
+	m.Machine = vmmtest.Boot(t, cfg)
+	var err error
+	m.listener, err = net.Listen("tcp", "10.77.0.1:7700")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.listener.Close() })
+	m.Expect(`disk /dev/sd`)
+	return m
+}
+
+// transfer moves mib MiB in one of the four ways and compares what both ends
+// saw.
+func (m *trafficMachine) transfer(what string, mib int) {
+	m.t.Helper()
+	m.Expect(`next\?`)
+	m.Send(fmt.Sprintf("%s %d\n", what, mib))
+	sum := sha256.New()
+	switch what {
+	case "send", "receive":
+		conn, err := m.listener.Accept()
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if what == "send" {
+			_, err = io.Copy(sum, conn)
+		} else {
+			_, err = io.Copy(io.MultiWriter(conn, sum), stream(mib))
+		}
+		if err = firstError(err, conn.Close()); err != nil {
+			m.t.Fatal(err)
+		}
+		got := m.Expect(what + ` ([0-9a-f]{64}) in`)[1]
+		if want := hex.EncodeToString(sum.Sum(nil)); got != want {
+			m.t.Fatalf("%s %d MiB: guest's checksum %s, host's %s", what, mib, got, want)
+		}
+	case "write", "read":
+		got := m.Expect(what + ` ([0-9a-f]{64}) in`)[1]
+		f, err := os.Open(m.image)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := io.Copy(sum, io.LimitReader(f, int64(mib)<<20)); err != nil {
+			m.t.Fatal(err)
+		}
+		if want := hex.EncodeToString(sum.Sum(nil)); got != want {
+			m.t.Fatalf("%s %d MiB: guest's checksum %s, the image's %s", what, mib, got, want)
+		}
+	}
+}
+
+func (m *trafficMachine) quit() {
+	m.t.Helper()
+	m.Expect(`next\?`)
+	m.Send("quit\n")
+	m.Succeed()
+}
+
+// TestTrafficNeedsNoExit moves data over network and disk, both ways, with
+// checksums at both ends, and counts how often vCPUs left to user space: not
+// once per packet or request, whatever the amount.
+func TestTrafficNeedsNoExit(t *testing.T) {
+	const mib = 16
+	for _, k := range vmmtest.Kernels(t) {
+		t.Run(k.Name, func(t *testing.T) {
+			m := bootTraffic(t, k, 1, mib)
+			for _, what := range []string{"send", "receive", "write", "read"} {
+				m.transfer(what, 1) // warms ARP, TCP and caches up
+				before := m.UserExits()
+				m.transfer(what, mib)
+				exits := m.UserExits() - before
+				// The command, its echo and the answer go over the serial
+				// port, some 250 bytes at two exits a byte; 16 MiB are
+				// 11 000 packets or 256 requests of 64 KiB.
+				t.Logf("%-8s %d MiB: %d exits to user space", what, mib, exits)
+				if exits > 900 {
+					t.Errorf("%s: %d exits to user space during %d MiB", what, exits, mib)
+				}
+			}
+			m.quit()
+		})
+	}
+}
+
+// TestNothingIsLeftBehind closes a machine with all its devices and looks for
+// what it made.
+func TestNothingIsLeftBehind(t *testing.T) {
+	before := leftovers(t)
+	t.Run("machine", func(t *testing.T) {
+		m := bootTraffic(t, vmmtest.Kernels(t)[0], 1, 1)
+		during := leftovers(t)
+		if slices.Equal(before, during) {
+			t.Error("a running machine shows no tap, no LIO object: the test looks at the wrong place")
+		}
+		m.quit()
+	})
+	if after := leftovers(t); !slices.Equal(before, after) {
+		t.Errorf("before %v\nafter %v", before, after)
+	}
+}
+
+// leftovers lists what a VM makes outside its process, and its descriptors.
+func leftovers(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{
+		"/sys/class/net/*", "/sys/kernel/config/target/core/*", "/sys/kernel/config/target/core/*/*",
+		"/sys/kernel/config/target/vhost/*",
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	return all
+}

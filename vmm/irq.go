@@ -1,0 +1,101 @@
+package vmm
+
+import (
+	"fmt"
+	"sync"
+
+	"minivmm/devices/virtio"
+	"minivmm/kvm"
+)
+
+// router owns the GSI numbers and the one routing table of a VM. KVM replaces
+// the table as a whole, so each change writes all of it; a route is always
+// written before an irqfd uses it.
+type router struct {
+	vm *kvm.VM
+
+	mu   sync.Mutex
+	msis map[uint32]*virtio.Message // by GSI; nil until programmed
+}
+
+// newRouter installs the IOAPIC's pins alone: the PIC that comes with the
+// in-kernel controller is told of nothing, and no guest looks for it.
+func newRouter(vm *kvm.VM) (*router, error) {
+	r := &router{vm: vm, msis: make(map[uint32]*virtio.Message)}
+	if err := r.write(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *router) write() error {
+	routes := make([]kvm.Route, 0, ioapicPins+len(r.msis))
+	for pin := range uint32(ioapicPins) {
+		routes = append(routes, kvm.Route{GSI: pin, Kind: kvm.RouteIRQChip, IRQChip: kvm.IRQChipIOAPIC, Pin: pin})
+	}
+	for gsi, m := range r.msis {
+		if m != nil {
+			routes = append(routes, kvm.Route{GSI: gsi, Kind: kvm.RouteMSI, MSI: kvm.MSI{
+				AddressLo: uint32(m.Address), AddressHi: uint32(m.Address >> 32), Data: m.Data,
+			}})
+		}
+	}
+	return r.vm.SetGSIRouting(routes)
+}
+
+// newMSI takes a free GSI.
+func (r *router) newMSI() (*msi, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for gsi := uint32(ioapicPins); gsi < kvm.MaxRoutes; gsi++ {
+		if _, taken := r.msis[gsi]; !taken {
+			r.msis[gsi] = nil
+			return &msi{router: r, gsi: gsi}, nil
+		}
+	}
+	return nil, fmt.Errorf("all %d interrupt routes are taken", kvm.MaxRoutes)
+}
+
+func (r *router) program(gsi uint32, m virtio.Message) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.msis[gsi]; old != nil && *old == m {
+		return nil // a rewrite costs a grace period
+	}
+	r.msis[gsi] = &m
+	return r.write()
+}
+
+// free gives the number back. The table keeps the stale route until the next
+// change: nothing signals it.
+func (r *router) free(gsi uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.msis, gsi)
+}
+
+// msi is one GSI with an MSI route.
+type msi struct {
+	router *router
+	gsi    uint32
+}
+
+var _ virtio.MSI = (*msi)(nil)
+
+func (m *msi) Program(msg virtio.Message) error { return m.router.program(m.gsi, msg) }
+
+func (m *msi) Connect(call *virtio.Notifier) error { return m.irqfd(call, true) }
+
+func (m *msi) Disconnect(call *virtio.Notifier) error { return m.irqfd(call, false) }
+
+func (m *msi) irqfd(call *virtio.Notifier, assign bool) error {
+	if err := m.router.vm.IRQFD(call.FD(), m.gsi, assign); err != nil {
+		return fmt.Errorf("%s: %w", call.Name(), err)
+	}
+	return nil
+}
+
+func (m *msi) Close() error {
+	m.router.free(m.gsi)
+	return nil
+}

@@ -1,0 +1,89 @@
+package vmm
+
+import (
+	"minivmm/devices/guestmem"
+	"minivmm/vmm/acpi"
+	"minivmm/vmm/boot"
+)
+
+// Every address of the guest, with its reason. RAM below 4 GiB ends where the
+// devices begin; the rest of it goes above.
+const (
+	// ramHoleGPA is the end of RAM below 4 GiB: 3 GiB as on most PCs, so
+	// that drivers which need 32-bit addresses have plenty.
+	ramHoleGPA = 0xc000_0000
+	// ramHighGPA is where RAM continues.
+	ramHighGPA = 0x1_0000_0000
+
+	// mmioGPA and mmioSize are the window for PCI BARs.
+	mmioGPA  = 0xd000_0000
+	mmioSize = 0x1000_0000
+	// ecamGPA is PCI configuration space, 1 MiB for the one bus there is.
+	ecamGPA  = 0xe000_0000
+	ecamSize = 1 << 20
+
+	// ioapicGPA is where KVM's in-kernel IOAPIC answers
+	// (IOAPIC_DEFAULT_BASE_ADDRESS, arch/x86/kvm/ioapic.h).
+	ioapicGPA  = 0xfec0_0000
+	ioapicPins = 24
+	// tssGPA and identityMapGPA are the pages that Intel hosts need for
+	// real mode; they lie in the hole, where nothing else may be.
+	identityMapGPA = 0xfeff_c000
+	tssGPA         = 0xfeff_d000
+
+	// acpiGPA is below 1 MiB, where nothing else is: the kernel's entry
+	// structures stay below 640 KiB and the image begins at 1 MiB or above.
+	acpiGPA  = 0xe_0000
+	acpiSize = 0x2_0000
+)
+
+// Ports.
+const (
+	com1Port = 0x3f8
+	com1IRQ  = 4
+	// pciConfigPort is CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0 §3.2.2.3.2).
+	pciConfigPort = 0xcf8
+	// The three ACPI registers, each a byte (ACPI 6.4 §4.8.3.6, §4.8.3.7).
+	sleepControlPort = 0x600
+	sleepStatusPort  = 0x601
+	resetPort        = 0x602
+	powerPorts       = 3
+)
+
+// eventIRQ is the pin of the Generic Event Device: the power button.
+const eventIRQ = 9
+
+// ramRanges splits RAM around the hole.
+func ramRanges(sizeBytes uint64) []guestmem.Range {
+	if sizeBytes <= ramHoleGPA {
+		return []guestmem.Range{{GPA: 0, SizeBytes: sizeBytes}}
+	}
+	return []guestmem.Range{
+		{GPA: 0, SizeBytes: ramHoleGPA},
+		{GPA: ramHighGPA, SizeBytes: sizeBytes - ramHoleGPA},
+	}
+}
+
+// reserved is what the guest's memory map says beside RAM. Linux uses ECAM only
+// where it is reserved (arch/x86/pci/mmconfig-shared.c).
+var reserved = []boot.E820Entry{
+	{GPA: acpiGPA, SizeBytes: acpiSize, Type: boot.ACPIData},
+	{GPA: ecamGPA, SizeBytes: ecamSize, Type: boot.Reserved},
+}
+
+// acpiConfig is the same map in ACPI's words.
+func acpiConfig(vcpus int) acpi.Config {
+	return acpi.Config{
+		NumCPUs:      vcpus,
+		IOAPICAddr:   ioapicGPA,
+		ECAM:         ecamGPA,
+		PCIWindow32:  acpi.Window{Base: mmioGPA, Size: mmioSize},
+		SerialPort:   com1Port,
+		SerialIRQ:    com1IRQ,
+		EventIRQ:     eventIRQ,
+		SleepControl: sleepControlPort,
+		SleepStatus:  sleepStatusPort,
+		Reset:        resetPort,
+		ResetValue:   resetValue,
+	}
+}

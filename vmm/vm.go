@@ -1,0 +1,291 @@
+package vmm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"minivmm/devices/bus"
+	"minivmm/devices/guestmem"
+	"minivmm/devices/pci"
+	"minivmm/devices/serial"
+	"minivmm/kvm"
+	"minivmm/vmm/acpi"
+	"minivmm/vmm/boot"
+	"minivmm/vmm/config"
+)
+
+// Outcome is how a guest ended.
+type Outcome int
+
+// The ways to end.
+const (
+	PoweredOff Outcome = iota + 1 // it wrote the sleep control register
+	Rebooted                      // it wrote the reset register
+	Crashed                       // triple fault
+	Stopped                       // Run's context ended first
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case PoweredOff:
+		return "powered off"
+	case Rebooted:
+		return "rebooted"
+	case Crashed:
+		return "crashed (triple fault)"
+	case Stopped:
+		return "was stopped"
+	}
+	return fmt.Sprintf("outcome %d", int(o))
+}
+
+// Options are what a VM needs of the process that runs it.
+type Options struct {
+	// Console takes what the guest writes to its serial port. It must not
+	// block: a vCPU waits in it.
+	Console io.Writer
+	// Logf takes one line, without newline; any goroutine may call it. What
+	// a guest can cause is limited.
+	Logf func(format string, args ...any)
+	// CacheDir is where unpacked kernels are kept; "" keeps none.
+	CacheDir string
+}
+
+// VM is one virtual machine, from New to Close.
+type VM struct {
+	cfg     *config.Config
+	closers closers
+
+	vm      *kvm.VM
+	mem     *guestmem.Memory
+	io      bus.Bus
+	mmio    bus.Bus
+	router  *router
+	root    *pci.Root
+	uart    *serial.UART
+	vcpus   []*vcpu
+	workers []Worker
+
+	gate     chan struct{} // closed: vCPUs may run
+	openGate func()
+	ended    chan struct{} // closed by the first end
+	endOnce  sync.Once
+	outcome  Outcome
+	err      error
+}
+
+// required are the capabilities that a VM cannot do without.
+var required = []kvm.Cap{
+	kvm.CapIRQChip, kvm.CapUserMemory, kvm.CapSetTSSAddr, kvm.CapExtCPUID, kvm.CapIRQRouting, kvm.CapIRQFD,
+	kvm.CapIOEventFD, kvm.CapIOEventFDAnyLength, kvm.CapSetIdentityMapAddr, kvm.CapSignalMSI,
+	kvm.CapImmediateExit,
+}
+
+// New makes the machine that cfg describes, up to the gate before the first
+// instruction. After an error nothing is left behind: no tap, no LIO object, no
+// thread. The caller calls Close, also after Run failed.
+func New(cfg *config.Config, opt Options) (_ *VM, err error) {
+	m := &VM{cfg: cfg, gate: make(chan struct{}), ended: make(chan struct{})}
+	m.openGate = sync.OnceFunc(func() { close(m.gate) })
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+
+	sys, err := kvm.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer sys.Close()
+	if err := sys.Require(required...); err != nil {
+		return nil, err
+	}
+	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && cfg.Machine.VCPUs > most {
+		return nil, fmt.Errorf("vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)
+	}
+	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{CacheDir: opt.CacheDir})
+	if err != nil {
+		return nil, err
+	}
+	defer kernel.Close()
+
+	if err := m.addMemory(); err != nil {
+		return nil, err
+	}
+	if err := m.addMachine(sys, opt); err != nil {
+		return nil, err
+	}
+	if err := m.addDevices(opt); err != nil {
+		return nil, err
+	}
+	entry, err := m.load(kernel)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.addVCPUs(sys, entry); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *VM) addMemory() (err error) {
+	m.mem, err = guestmem.New(ramRanges(uint64(m.cfg.Machine.Memory)))
+	if err != nil {
+		return err
+	}
+	m.closers.push("guest memory", m.mem.Close)
+	return nil
+}
+
+// addMachine makes the VM with everything that is not a virtio device.
+func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
+	if m.vm, err = sys.CreateVM(); err != nil {
+		return err
+	}
+	m.closers.push("KVM", m.vm.Close)
+	if err := m.vm.SetIdentityMapAddr(identityMapGPA); err != nil {
+		return err
+	}
+	if err := m.vm.SetTSSAddr(tssGPA); err != nil {
+		return err
+	}
+	if err := m.vm.CreateIRQChip(); err != nil {
+		return err
+	}
+	if m.router, err = newRouter(m.vm); err != nil {
+		return err
+	}
+	for slot, r := range m.mem.Regions() {
+		if err := m.vm.SetUserMemoryRegion(uint32(slot), 0, uint64(r.GPA), uint64(len(r.Bytes)), r.HVA()); err != nil {
+			return fmt.Errorf("guest memory %#x+%#x: %w", uint64(r.GPA), len(r.Bytes), err)
+		}
+	}
+	m.root, err = pci.NewRoot(pci.Options{MMIO: &m.mmio, Low: pci.Window{Base: mmioGPA, SizeBytes: mmioSize}})
+	if err != nil {
+		return err
+	}
+	m.uart = serial.New(opt.Console, func() { m.pulse(com1IRQ, opt) })
+	for _, a := range []struct {
+		bus        *bus.Bus
+		base, size uint64
+		h          bus.Handler
+	}{
+		{&m.mmio, ecamGPA, ecamSize, m.root.ECAM()},
+		{&m.io, pciConfigPort, 8, m.root.Ports()},
+		{&m.io, com1Port, 8, m.uart},
+		{&m.io, sleepControlPort, powerPorts, powerRegisters{func(o Outcome) { m.end(o, nil) }}},
+	} {
+		if _, err := a.bus.Attach(a.base, a.size, a.h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pulse raises an edge on a pin of the IOAPIC.
+func (m *VM) pulse(pin uint32, opt Options) {
+	if err := errors.Join(m.vm.IRQLine(pin, true), m.vm.IRQLine(pin, false)); err != nil {
+		opt.Logf("interrupt line: %v", err)
+	}
+}
+
+// load puts tables, kernel and initrd into memory.
+func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
+	tables, err := acpi.Build(acpiConfig(m.cfg.Machine.VCPUs), acpiGPA)
+	if err != nil {
+		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
+	}
+	w, err := m.mem.Window(acpiGPA, acpiSize)
+	if err != nil {
+		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
+	}
+	if len(tables) > len(w) {
+		return boot.Entry{}, fmt.Errorf("ACPI tables: %d bytes do not fit into %d", len(tables), len(w))
+	}
+	copy(w, tables)
+	params := boot.Params{
+		Cmdline:  cmdline(string(m.cfg.Boot.Cmdline)),
+		RSDP:     acpiGPA,
+		Reserved: reserved,
+	}
+	if m.cfg.Boot.Initrd != "" {
+		initrd, err := os.Open(string(m.cfg.Boot.Initrd))
+		if err != nil {
+			return boot.Entry{}, fmt.Errorf("initrd: %w", err)
+		}
+		defer initrd.Close()
+		params.Initrd = initrd
+	}
+	return kernel.Load(m.mem, params)
+}
+
+func (m *VM) addVCPUs(sys *kvm.System, entry boot.Entry) error {
+	supported, err := sys.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	plan := vcpuPlan{
+		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, entry: entry,
+		io: &m.io, mmio: &m.mmio, end: m.end, startGate: m.gate,
+	}
+	for id := range plan.count {
+		v, err := startVCPU(plan, id)
+		if err != nil {
+			return err
+		}
+		m.vcpus = append(m.vcpus, v)
+		m.closers.push(fmt.Sprintf("vcpu %d", id), v.close)
+	}
+	// Last in, first out: all threads end before anything is taken apart.
+	m.closers.push("vcpu threads", m.join)
+	return nil
+}
+
+// Run lets the guest run until it ends or ctx does. It may be called once. The
+// error is a host's: of KVM or of this program; a guest that ends in whatever
+// way is an Outcome.
+func (m *VM) Run(ctx context.Context) (Outcome, error) {
+	stop := context.AfterFunc(ctx, func() { m.end(Stopped, nil) })
+	defer stop()
+	m.openGate()
+	<-m.ended
+	m.join()
+	return m.outcome, m.err
+}
+
+// end records how the guest ended. The first call counts.
+func (m *VM) end(o Outcome, err error) {
+	m.endOnce.Do(func() {
+		m.outcome, m.err = o, err
+		close(m.ended)
+	})
+}
+
+// join stops all vCPUs and waits for their threads.
+func (m *VM) join() error {
+	for _, v := range m.vcpus {
+		v.stop()
+	}
+	m.openGate() // for those that never ran
+	for _, v := range m.vcpus {
+		<-v.done
+	}
+	return nil
+}
+
+// PowerButton presses the ACPI power button: what happens is the guest's
+// choice.
+func (m *VM) PowerButton() error {
+	return errors.Join(m.vm.IRQLine(eventIRQ, true), m.vm.IRQLine(eventIRQ, false))
+}
+
+// Console is the guest's serial port, for input.
+func (m *VM) Console() *serial.UART { return m.uart }
+
+// Close takes the machine apart. Afterwards nothing of it is left on the host.
+func (m *VM) Close() error { return m.closers.close() }

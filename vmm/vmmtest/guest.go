@@ -1,0 +1,169 @@
+package vmmtest
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// What a guest writes on the console for its test.
+const (
+	markReady = "minivmm-guest: ready"
+	markOK    = "minivmm-guest: ok"
+	markFail  = "minivmm-guest: fail: "
+)
+
+// Guest is a scenario's view of the machine that it runs in.
+type Guest struct {
+	Args  []string // Options.Args of the test
+	input *bufio.Scanner
+}
+
+// Scenario runs as process 1 of a guest. After an error the test fails with it;
+// in either case the guest powers off.
+type Scenario func(g *Guest) error
+
+// runGuest is process 1: it never returns.
+func runGuest(scenarios map[string]Scenario) {
+	g := &Guest{}
+	if err := g.run(scenarios); err != nil {
+		g.Printf("%s%s", markFail, strings.ReplaceAll(err.Error(), "\n", "; "))
+	} else {
+		g.Printf(markOK)
+	}
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	select {} // the kernel panics when process 1 ends
+}
+
+func (g *Guest) run(scenarios map[string]Scenario) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v: %s", r, debug.Stack())
+		}
+	}()
+	console, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
+	if err == nil {
+		os.Stdin, os.Stdout, os.Stderr = console, console, console
+	}
+	g.input = bufio.NewScanner(os.Stdin)
+	g.Printf(markReady)
+	for _, m := range []struct{ kind, dir string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"},
+	} {
+		if err := os.MkdirAll(m.dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.kind, m.dir, m.kind, 0, ""); err != nil && err != unix.EBUSY {
+			return fmt.Errorf("mount %s: %w", m.dir, err)
+		}
+	}
+	line, err := os.ReadFile("/scenario")
+	if err != nil {
+		return err
+	}
+	words := strings.Split(string(line), "\n")
+	g.Args = words[1:]
+	if err := g.loadModules(); err != nil {
+		return err
+	}
+	scenario, ok := scenarios[words[0]]
+	if !ok {
+		return fmt.Errorf("scenario %q is not in this binary", words[0])
+	}
+	return scenario(g)
+}
+
+// loadModules loads the files of /modules, whose names sort in load order.
+func (g *Guest) loadModules() error {
+	files, err := filepath.Glob("/modules/*")
+	if err != nil {
+		return err
+	}
+	slices.Sort(files)
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		err = unix.FinitModule(int(f.Fd()), "", 0)
+		f.Close()
+		if err != nil && err != unix.EEXIST {
+			return fmt.Errorf("load %s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// Printf writes a line to the console, for Machine.Expect.
+func (g *Guest) Printf(format string, args ...any) {
+	fmt.Fprintf(os.Stdout, format+"\n", args...)
+}
+
+// ReadLine waits for a line that the test sent.
+func (g *Guest) ReadLine() (string, error) {
+	if !g.input.Scan() {
+		return "", fmt.Errorf("console: no more input: %v", g.input.Err())
+	}
+	return g.input.Text(), nil
+}
+
+// NetUp gives the guest's only NIC an address and returns its name.
+func (g *Guest) NetUp(cidr string) (string, error) {
+	addr, err := netlink.ParseAddr(cidr)
+	if err != nil {
+		return "", err
+	}
+	var nic netlink.Link
+	err = g.Await("a network interface", func() bool {
+		links, _ := netlink.LinkList()
+		for _, l := range links {
+			if l.Attrs().Name != "lo" && l.Type() == "device" {
+				nic = l
+			}
+		}
+		return nic != nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := netlink.LinkSetUp(nic); err != nil {
+		return "", fmt.Errorf("%s up: %w", nic.Attrs().Name, err)
+	}
+	return nic.Attrs().Name, netlink.AddrAdd(nic, addr)
+}
+
+// Disk waits for the disk with that serial number and returns its device file.
+func (g *Guest) Disk(serial string) (string, error) {
+	var found string
+	err := g.Await("disk "+serial, func() bool {
+		pages, _ := filepath.Glob("/sys/block/sd*/device/vpd_pg80")
+		for _, page := range pages {
+			b, err := os.ReadFile(page)
+			if err == nil && len(b) > 4 && strings.TrimSpace(string(b[4:])) == serial {
+				found = "/dev/" + strings.Split(page, "/")[3]
+			}
+		}
+		return found != ""
+	})
+	return found, err
+}
+
+// Await polls for what the guest's kernel does on its own, as a scan of disks:
+// it tells nobody when it is through.
+func (g *Guest) Await(what string, ok func() bool) error {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if ok() {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s did not appear within a minute", what)
+}

@@ -1,0 +1,283 @@
+package vmmtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/modules"
+	"minivmm/vmm"
+	"minivmm/vmm/config"
+)
+
+// patience bounds every wait for a guest: many times what the slowest needs on
+// a busy emulated host, so that only a guest that hangs meets it.
+const patience = 3 * time.Minute
+
+// Main is for TestMain: as process 1 it runs the guest's side, else the tests.
+func Main(m *testing.M, scenarios map[string]Scenario) {
+	if os.Getpid() == 1 {
+		runGuest(scenarios)
+	}
+	os.Exit(m.Run())
+}
+
+// Kernel is a guest kernel from MINIVMM_GUESTS.
+type Kernel struct {
+	Name    string // "6.12"
+	Image   string // bzImage
+	Modules string // the folder with modules.dep
+}
+
+// Kernels lists the guest kernels; the first is the default.
+func Kernels(t testing.TB) []Kernel {
+	t.Helper()
+	Need(t, "guests")
+	var all []Kernel
+	for _, word := range strings.Fields(os.Getenv("MINIVMM_GUESTS")) {
+		name, files, _ := strings.Cut(word, "=")
+		image, dir, ok := strings.Cut(files, ":")
+		if !ok {
+			t.Fatalf("MINIVMM_GUESTS: %q is not NAME=IMAGE:MODULES", word)
+		}
+		all = append(all, Kernel{name, image, dir})
+	}
+	return all
+}
+
+// guestModules are what a scenario may use; those built in or unknown to a
+// kernel are left out.
+var guestModules = []string{"virtio_pci", "virtio_net", "virtio_scsi", "sd_mod", "virtio_rng", "evdev", "button"}
+
+// Initrd packs this test binary as the init of a guest that runs a scenario.
+func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
+	t.Helper()
+	var a initramfs.Archive
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.File("init", 0o755, initramfs.Owner{}, self)
+	a.File("scenario", 0o644, initramfs.Owner{}, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
+	a.Dir("dev", 0o755, initramfs.Owner{})
+	a.CharDevice("dev/console", 0o600, initramfs.Owner{}, 5, 1)
+	tree, err := modules.Open(k.Modules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, name := range guestModules {
+		if tree.Has(name) {
+			known = append(known, name)
+		}
+	}
+	order, err := tree.LoadOrder(known...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range order {
+		b, err := tree.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.File(fmt.Sprintf("modules/%03d", i), 0o644, initramfs.Owner{}, b)
+	}
+	path := filepath.Join(t.TempDir(), "initrd.cpio")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := a.WriteTo(f); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Machine is a VM with a guest in it, and its console.
+type Machine struct {
+	*vmm.VM
+	t      testing.TB
+	out    *transcript
+	cancel context.CancelFunc
+	done   chan struct{}
+	Result vmm.Outcome // after Wait
+	Err    error
+}
+
+// Boot starts a VM. It is closed when the test ends, and the test fails if that
+// leaves an error. The console is printed when the test fails.
+func Boot(t testing.TB, cfg *config.Config) *Machine {
+	t.Helper()
+	Need(t, "kvm")
+	m := &Machine{t: t, out: newTranscript(), done: make(chan struct{})}
+	var err error
+	m.VM, err = vmm.New(cfg, vmm.Options{Console: m.out, Logf: t.Logf, CacheDir: os.Getenv("MINIVMM_CACHE")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	go func() {
+		defer close(m.done)
+		m.Result, m.Err = m.VM.Run(ctx)
+		m.out.end()
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-m.done
+		if err := m.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("console:\n%s", m.out.String())
+		}
+	})
+	return m
+}
+
+// Expect waits until the console shows pattern after what earlier calls
+// matched, and returns the submatches. A guest that says it failed ends the wait.
+func (m *Machine) Expect(pattern string) []string {
+	m.t.Helper()
+	match, err := m.out.expect(regexp.MustCompile(pattern))
+	if err != nil {
+		m.t.Fatalf("waiting for %q: %v", pattern, err)
+	}
+	return match
+}
+
+// Send types on the console.
+func (m *Machine) Send(text string) {
+	m.t.Helper()
+	uart := m.Console()
+	for p := []byte(text); len(p) > 0; {
+		n := uart.Feed(p)
+		p = p[n:]
+		if len(p) > 0 {
+			select {
+			case <-uart.Ready():
+			case <-m.done:
+				m.t.Fatal("the guest ended before it read its console")
+			}
+		}
+	}
+}
+
+// Stop ends the guest at once.
+func (m *Machine) Stop() { m.cancel() }
+
+// Wait waits for the guest's end and fails the test unless it is want.
+func (m *Machine) Wait(want vmm.Outcome) {
+	m.t.Helper()
+	select {
+	case <-m.done:
+	case <-time.After(patience):
+		m.t.Fatal("the guest did not end")
+	}
+	if m.Err != nil || m.Result != want {
+		m.t.Fatalf("guest %v, error %v; want it to be %v", m.Result, m.Err, want)
+	}
+}
+
+// Succeed waits for a scenario's end and fails the test if it failed.
+func (m *Machine) Succeed() {
+	m.t.Helper()
+	m.Expect(markOK)
+	m.Wait(vmm.PoweredOff)
+}
+
+// Console text that Linux writes only when the machine is wrong.
+var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS bug|Firmware (Bug|Warn)|nobody cared|WARNING: CPU|BUG:|Kernel panic`)
+
+// Complaints lists the lines of the console in which the kernel finds fault
+// with the machine.
+func (m *Machine) Complaints() []string {
+	var lines []string
+	for line := range strings.Lines(m.out.String()) {
+		if complaint.MatchString(line) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// transcript is a console that remembers.
+type transcript struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	seen    int
+	ended   bool
+	changed chan struct{} // closed and replaced at each change
+}
+
+func newTranscript() *transcript { return &transcript{changed: make(chan struct{})} }
+
+func (c *transcript) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.text.Write(p)
+	c.announce()
+	return len(p), nil
+}
+
+func (c *transcript) announce() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *transcript) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.announce()
+}
+
+func (c *transcript) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
+func (c *transcript) expect(re *regexp.Regexp) ([]string, error) {
+	timeout := time.After(patience)
+	for {
+		c.mu.Lock()
+		fresh := c.text.Bytes()[c.seen:]
+		changed, ended := c.changed, c.ended
+		if at := re.FindSubmatchIndex(fresh); at != nil {
+			var match []string
+			for i := 0; i < len(at); i += 2 {
+				match = append(match, string(fresh[at[i]:at[i+1]]))
+			}
+			c.seen += at[1]
+			c.mu.Unlock()
+			return match, nil
+		}
+		failed := bytes.Index(fresh, []byte(markFail))
+		reason := ""
+		if failed >= 0 {
+			reason, _, _ = strings.Cut(string(fresh[failed:]), "\n")
+		}
+		c.mu.Unlock()
+		switch {
+		case failed >= 0 && strings.HasSuffix(reason, "\r"):
+			return nil, fmt.Errorf("%s", strings.TrimSpace(reason))
+		case ended:
+			return nil, fmt.Errorf("the guest ended")
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return nil, fmt.Errorf("not within %v", patience)
+		}
+	}
+}

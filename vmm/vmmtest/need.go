@@ -1,0 +1,49 @@
+package vmmtest
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// needs says, for each thing a test can need, whether it is here and what to do
+// when it is not.
+var needs = map[string]struct {
+	here func() bool
+	fix  string
+}{
+	"kvm":        {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
+	"vhost-net":  {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
+	"vhost-scsi": {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
+	"guests":     {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
+}
+
+func canOpen(path string) func() bool {
+	return func() bool {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err == nil {
+			f.Close()
+		}
+		return err == nil
+	}
+}
+
+// Need skips the test when something named is missing, unless MINIVMM_REQUIRE
+// asks for it: then the test fails. "make test" asks for all.
+func Need(t testing.TB, names ...string) {
+	t.Helper()
+	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+	for _, name := range names {
+		need, ok := needs[name]
+		switch {
+		case !ok:
+			t.Fatalf("vmmtest: nothing is known about needing %q", name)
+		case need.here():
+		case slices.Contains(required, name):
+			t.Fatalf("%s is required and missing: %s", name, need.fix)
+		default:
+			t.Skipf("%s is missing: %s; \"make test\" runs this in an emulated host", name, need.fix)
+		}
+	}
+}
