@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
@@ -13,6 +16,60 @@ func main() {
 }
 
 // start runs a machine until it ends.
-func start(context.Context, *config.Config, startOptions) (int, error) {
-	return exitInternal, errors.New("this build has no machine")
+func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int, err error) {
+	logf := func(format string, args ...any) { fmt.Fprintf(opt.Log, "minivmm: "+format+"\n", args...) }
+	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, CacheDir: cacheDir()})
+	if err != nil {
+		return exitCode(err), err
+	}
+	defer func() {
+		if cerr := vm.Close(); cerr != nil {
+			code, err = exitInternal, errors.Join(err, cerr)
+		}
+	}()
+	if opt.Verbose {
+		for _, w := range vm.Workers() {
+			logf("worker %v", w)
+		}
+	}
+	opt.Attach(attached{vm, logf})
+	outcome, err := vm.Run(ctx)
+	var broken *vmm.KVMError
+	switch {
+	case errors.As(err, &broken):
+		return exitKVM, err
+	case err != nil:
+		return exitInternal, err
+	}
+	return outcomeCodes[outcome], nil
+}
+
+var outcomeCodes = map[vmm.Outcome]int{
+	vmm.PoweredOff: exitPoweredOff,
+	vmm.Rebooted:   exitRebooted,
+	vmm.Crashed:    exitCrashed,
+	vmm.Stopped:    exitStopped,
+}
+
+// attached is a running VM as run.go wants it.
+type attached struct {
+	vm   *vmm.VM
+	logf func(format string, args ...any)
+}
+
+func (a attached) PowerButton() {
+	if err := a.vm.PowerButton(); err != nil {
+		a.logf("power button: %v", err)
+	}
+}
+
+func (a attached) ConsoleInput() Input { return a.vm.Console() }
+
+// cacheDir is where unpacked kernels are kept; without a home there is none.
+func cacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "minivmm", "vmlinux")
 }
