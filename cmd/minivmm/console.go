@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,8 @@ type console struct {
 	file  *os.File
 	stdin *os.File // nil when there is no input
 
-	restore func() // gives the terminal back; nil when it was not taken
+	taken   bool   // the terminal is in raw mode until
+	restore func() // which gives it back, once; any goroutine may call it
 	left    chan struct{}
 	attach  chan Input
 	quit    chan struct{} // closed by Close
@@ -74,10 +76,13 @@ func openConsole(cfg config.Console, stdin, stdout *os.File) (*console, error) {
 		return c, nil // reading would stop the whole process (SIGTTIN)
 	}
 	if terminal {
-		if c.restore, err = takeTerminal(int(stdin.Fd())); err != nil {
+		state, err := term.MakeRaw(int(stdin.Fd()))
+		if err != nil {
 			c.Close()
-			return nil, fmt.Errorf("console: %w", err)
+			return nil, fmt.Errorf("console: raw mode: %w", err)
 		}
+		c.taken = true
+		c.restore = sync.OnceFunc(func() { term.Restore(int(stdin.Fd()), state) })
 	}
 	typed := make(chan []byte)
 	c.wg.Go(func() { c.read(typed) })
@@ -91,28 +96,22 @@ func inForeground(fd int) bool {
 	return err != nil || group == unix.Getpgrp()
 }
 
-// takeTerminal sets raw mode, but leaves the terminal's treatment of output as it is, so that messages and
-// stack traces stay readable. The function it returns undoes it, once, and may be called from any goroutine.
-func takeTerminal(fd int) (restore func(), err error) {
-	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return nil, os.NewSyscallError("TCGETS", err)
+// crlf ends lines as a terminal in raw mode needs it.
+type crlf struct{ w io.Writer }
+
+func (c crlf) Write(p []byte) (int, error) {
+	if _, err := c.w.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
 	}
-	state, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("raw mode: %w", err)
+	return len(p), nil
+}
+
+// Log is log, or a writer to it that suits the terminal's raw mode.
+func (c *console) Log(log io.Writer) io.Writer {
+	if !c.taken {
+		return log
 	}
-	restore = sync.OnceFunc(func() { term.Restore(fd, state) })
-	raw, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err == nil {
-		raw.Oflag = before.Oflag
-		err = unix.IoctlSetTermios(fd, unix.TCSETS, raw)
-	}
-	if err != nil {
-		restore()
-		return nil, os.NewSyscallError("TCSETS", err)
-	}
-	return restore, nil
+	return crlf{log}
 }
 
 // Output takes the guest's output; Write never waits.

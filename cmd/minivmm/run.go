@@ -106,9 +106,11 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, verbose bool,
 	if err != nil {
 		return exitCode(err), err
 	}
+	plain := log
+	log = con.Log(log)
 	defer func() {
 		if lost := con.Close(); lost != nil {
-			fmt.Fprintf(log, "minivmm: %v\n", lost)
+			fmt.Fprintf(plain, "minivmm: %v\n", lost)
 		}
 	}()
 

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"minivmm/vmm/config"
+)
+
+func TestCommandLine(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		guest string
+		args  string // split at blanks; a quoted blank is '·'
+		code  int
+		out   string // each a part of what is written; empty: nothing is
+		err   string
+	}{
+		{"no arguments", "", "", 0, "Available Commands:", ""},
+		{"help of run has the exit codes", "", "run --help", 0, "128+n  ended by signal n", ""},
+		{"an unknown command", "", "chekc x", 2, "", `minivmm: unknown command "chekc"; did you mean "check"?`},
+		{"a command like no other", "", "frobnicate", 2, "", `minivmm: unknown command "frobnicate"`},
+		{"an unknown flag", "", "run good.toml --memroy 1G", 2, "", `minivmm: unknown flag: --memroy; did you mean "--memory"?`},
+		{"a flag without its value", "", "run good.toml --memory", 2, "", "minivmm: flag needs an argument: --memory"},
+		{"nothing to run", "", "run", 2, "", "minivmm: nothing to run: give a FILE, or --kernel\nusage: minivmm run [FILE]"},
+		{"flags, but no kernel", "", "run --memory 1G", 2, "", "nothing to run"},
+		{"two files", "", "run a.toml b.toml", 2, "", "usage: minivmm run [FILE]"},
+		{"an empty file name", "", "check", 2, "", "usage: minivmm check FILE"},
+
+		{"check of a good file", "", "check good.toml", 0, "good.toml: ok: good, vcpus 1, memory 256M, net 0, disk 1\n", ""},
+		{"check of a bad file", "", "check bad.toml", 3, "", "bad.toml:1:1: error: boot.kernel is missing: name the kernel image, kernel = \"vmlinuz\" in [boot]\n" +
+			"bad.toml:2:1: error: unknown key \"kernal\" in boot; did you mean \"kernel\"?\nbad.toml:4:9: error: machine.vcpus: 0 is not in 1 to 64\n"},
+		{"check of a file that is not there", "", "check nothing.toml", 3, "", "minivmm: open nothing.toml: no such file or directory"},
+		{"check of a folder", "", "check .", 3, "", "minivmm: read .: not a regular file"},
+
+		{"version", "", "version", 0, "minivmm ", ""},
+		{"version for programs", "", "version --json", 0, `"platform": "linux/`, ""},
+		{"version with arguments", "", "version 1", 2, "", "usage: minivmm version"},
+
+		{"a guest that powers off", "off", "run good.toml", 0, "ready\r\n", ""},
+		{"a guest that reboots", "reboot", "run good.toml", 10, "ready\r\n", ""},
+		{"a guest that crashes", "crash", "run good.toml", 11, "ready\r\n", "minivmm: cpu0: triple fault\n"},
+		{"a tap in use", "busy", "run good.toml", 6, "ready", "minivmm: net0: TUNSETIFF /dev/net/tun: device or resource busy\n"},
+		{"a bad file is not run", "off", "run bad.toml", 3, "", "bad.toml:2:1: error:"},
+		{"a console that is a file", "off", "run quiet.toml", 0, "", ""},
+		{"no console", "off", "run good.toml --console null", 0, "", ""},
+		{"a console of no known kind", "off", "run good.toml --console pty", 2, "", `--console: error: console.mode: "pty" is none of`},
+
+		{"flags alone", "", "run --dry-run --kernel vmlinuz --disk disk.img,serial=s,readonly --disk a,,b.img,readonly=off --disk path=none --net vhost,mtu=1400 --net address=10.0.2.1/24 --cpus 3 --memory 1G --name x --cmdline a=b·c", 0,
+			"name = \"x\"\n\n[machine]\nvcpus = 3\nmemory = \"1G\"\n", ""},
+		{"a disk of each spelling", "", "run --dry-run --kernel vmlinuz --disk disk.img --disk a,,b.img --disk path=none", 0, "/none\"\n", ""},
+		{"flags over a file", "", "run --dry-run good.toml --memory 1G --disk none", 0, "memory = \"1G\"\n", ""},
+		{"a flag twice: the last counts", "", "run --dry-run good.toml --cpus 0 --cpus 2", 0, "vcpus = 2\n", ""},
+		{"bad values in flags, in their order", "", "run --kernel nowhere --net frob --cpus two --disk disk.img,seiral=x --memory 64", 2, "", "/nowhere\": no such file or directory\n" +
+			"--net \"frob\": error: net[0].backend: \"frob\" is none of \"auto\" or \"vhost\"\n" +
+			"--cpus: error: machine.vcpus wants a whole number, not \"two\"\n" +
+			"--disk \"disk.img,seiral=x\": error: unknown key \"seiral\" in disk[0]; did you mean \"serial\"?\n" +
+			"--memory: error: machine.memory: size \"64\" has no unit: write \"64M\" for MiB, or \"64K\", \"64G\"\n"},
+		{"a bad value in a flag and a bad file", "", "run bad.toml --memory 64", 3, "", "machine.vcpus: 0 is not in 1 to 64\n--memory: error:"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := strings.Fields(tt.args)
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "·", " ")
+			}
+			code, out, errs := finish(t, program(t, tt.guest, args...))
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			if !strings.Contains(out, tt.out) || tt.out == "" && out != "" {
+				t.Errorf("stdout is %q, want %q in it", out, tt.out)
+			}
+			if !strings.Contains(errs, tt.err) || tt.err == "" && errs != "" {
+				t.Errorf("stderr is %q, want %q in it", errs, tt.err)
+			}
+		})
+	}
+}
+
+func TestDryRunPrintsAFileThatIsTheSameMachine(t *testing.T) {
+	cmd := program(t, "", "run", "--dry-run", "good.toml", "--net", "auto,address=10.0.2.1/24", "--disk", "a,,b.img,readonly", "--cmdline", "a=b \"c\"")
+	code, out, errs := finish(t, cmd)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	cfg, err := config.Parse(filepath.Join(cmd.Dir, "again.toml"), []byte(out))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	if string(cfg.TOML()) != out || cfg.Boot.Cmdline != `a=b "c"` || len(cfg.Disk) != 1 || !cfg.Disk[0].ReadOnly || !strings.HasSuffix(string(cfg.Disk[0].Path), "/a,b.img") {
+		t.Errorf("got\n%s", out)
+	}
+}
+
+func TestConsoleFileIsAppendedTo(t *testing.T) {
+	cmd := program(t, "off", "run", "quiet.toml")
+	log := filepath.Join(cmd.Dir, "console.log")
+	if err := os.WriteFile(log, []byte("before\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := finish(t, cmd); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	if got, _ := os.ReadFile(log); string(got) != "before\nready\r\n" {
+		t.Errorf("the file has %q", got)
+	}
+}
+
+// TestTheRealProgram builds minivmm itself: everything above runs through the same execute, but not its main.
+func TestTheRealProgram(t *testing.T) {
+	exe := filepath.Join(t.TempDir(), "minivmm")
+	if out, err := exec.Command("go", "build", "-o", exe, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, tt := range []struct {
+		args string
+		code int
+	}{{"version", 0}, {"check /nothing.toml", 3}, {"run --frob", 2}, {"help run", 0}} {
+		cmd := exec.Command(exe, strings.Fields(tt.args)...)
+		if code, _, _ := finish(t, cmd); code != tt.code {
+			t.Errorf("minivmm %s: exit code %d, want %d", tt.args, code, tt.code)
+		}
+	}
+}

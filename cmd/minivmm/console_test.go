@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// begin starts a command with a pipe from its stdout, and waits for its guest.
+func begin(t *testing.T, cmd *exec.Cmd) (out *bufio.Reader, errs *bytes.Buffer) {
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs = new(bytes.Buffer)
+	cmd.Stderr = errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	out = bufio.NewReader(pipe)
+	expect(t, out, "ready\r\n")
+	return out, errs
+}
+
+// expect reads until text came.
+func expect(t *testing.T, r io.Reader, text string) {
+	t.Helper()
+	var got []byte
+	c := make([]byte, 1)
+	for !bytes.HasSuffix(got, []byte(text)) {
+		if _, err := r.Read(c); err != nil {
+			t.Fatalf("%v while waiting for %q; got %d bytes, the last %q", err, text, len(got), got[max(0, len(got)-100):])
+		}
+		got = append(got, c[0])
+	}
+}
+
+func code(cmd *exec.Cmd) int {
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
+
+func TestSignalsEndAMachine(t *testing.T) {
+	for _, tt := range []struct {
+		name, guest, file string
+		signals           []syscall.Signal
+		code              int
+		err               string
+	}{
+		{"a polite guest", "polite", "slow.toml", []syscall.Signal{syscall.SIGTERM}, 0, "terminated: pressed the guest's power button; a second signal, or 1h0m0s, ends it\n"},
+		{"a deaf guest, after the grace period", "deaf", "good.toml", []syscall.Signal{syscall.SIGTERM}, 128 + 15, "did not power off within 100ms"},
+		{"a deaf guest, by a second signal", "deaf", "slow.toml", []syscall.Signal{syscall.SIGHUP, syscall.SIGINT}, 128 + 2, "hangup: pressed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := program(t, tt.guest, "run", tt.file)
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stdout, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Process.Kill()
+			expect(t, stdout, "ready\r\n")
+			r := bufio.NewReader(stderr)
+			var said string
+			for i, sig := range tt.signals {
+				cmd.Process.Signal(sig)
+				if i == 0 { // two signals at once may arrive in either order
+					said, _ = r.ReadString('\n')
+				}
+			}
+			rest, _ := io.ReadAll(r)
+			if got := code(cmd); got != tt.code {
+				t.Errorf("exit code %d, want %d", got, tt.code)
+			}
+			if said += string(rest); !strings.Contains(said, tt.err) {
+				t.Errorf("stderr is %q, want %q in it", said, tt.err)
+			}
+		})
+	}
+}
+
+func TestInputFromAPipeReachesTheGuestWhole(t *testing.T) {
+	text := strings.Repeat("0123456789abcdef\x01x\x01", 5000) // escapes are for terminals only
+	cmd := program(t, "echo", "run", "good.toml")
+	cmd.Stdin = strings.NewReader(text + "q")
+	code, out, errs := finish(t, cmd)
+	if code != 0 || out != "ready\r\n"+text {
+		t.Errorf("exit code %d, %d bytes of output, want %d; %s", code, len(out), len(text)+7, errs)
+	}
+}
+
+func TestTheEndOfInputIsNotTheEndOfTheMachine(t *testing.T) {
+	for name, stdin := range map[string]func(*exec.Cmd){
+		"a pipe that ends": func(c *exec.Cmd) { c.Stdin = strings.NewReader("") },
+		"/dev/null":        func(c *exec.Cmd) { c.Stdin = nil },
+		"closed": func(c *exec.Cmd) {
+			c.Args = append([]string{"sh", "-c", `exec "$@" <&-`, "sh"}, append([]string{c.Path}, c.Args[1:]...)...)
+			c.Path = "/bin/sh"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := program(t, "polite", "run", "slow.toml")
+			stdin(cmd)
+			_, errs := begin(t, cmd)
+			cmd.Process.Signal(syscall.SIGTERM)
+			if got := code(cmd); got != 0 {
+				t.Errorf("exit code %d: %s", got, errs)
+			}
+		})
+	}
+}
+
+func TestAReaderThatStandsDoesNotHoldTheGuest(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := program(t, "flood", "run", "good.toml")
+	cmd.Stdout = w
+	code, _, errs := finish(t, cmd) // nobody reads
+	w.Close()
+	if code != 0 || !strings.Contains(errs, "bytes of output were dropped, because their reader was too slow") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
+}
+
+func TestAReaderGetsTheNewestOutput(t *testing.T) {
+	cmd := program(t, "flood", "run", "good.toml")
+	got, out, errs := finish(t, cmd)
+	if got != 0 || !strings.HasSuffix(out, "flooded\r\n") {
+		t.Errorf("exit code %d, the end is %q, stderr %q", got, out[max(0, len(out)-20):], errs)
+	}
+}
+
+func TestAReaderThatIsGoneDoesNotEndTheMachine(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	cmd := program(t, "flood", "run", "good.toml")
+	cmd.Stdout = w
+	code, _, errs := finish(t, cmd)
+	w.Close()
+	if code != 0 || !strings.Contains(errs, "broken pipe") {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
+}
+
+// openPTY makes a terminal: its far end, where a person would sit, and its near end, for a program.
+func openPTY(t *testing.T) (far, near *os.File) {
+	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	raw, err := far.SyscallConn() // Fd would make its reads wait for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := raw.Control(func(fd uintptr) {
+		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
+			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.SetDeadline(time.Now().Add(30 * time.Second))
+	near, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	return far, near
+}
+
+func termios(t *testing.T, f *os.File) unix.Termios {
+	t.Helper()
+	s, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *s
+}
+
+func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
+	for _, tt := range []struct {
+		name, guest string
+		act         func(t *testing.T, far *os.File, cmd *exec.Cmd)
+		code        int
+	}{
+		{"the guest powers off", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) {
+			io.WriteString(far, "\x03\x1a\x01\x01z") // Ctrl-C and Ctrl-Z are the guest's
+			expect(t, far, "\x03\x1a\x01z")
+			io.WriteString(far, "q")
+		}, 0},
+		{"Ctrl-A x", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
+		{"Ctrl-A h, then Ctrl-A x", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) {
+			io.WriteString(far, "\x01h")
+			expect(t, far, "Ctrl-A h       this help\r\n")
+			io.WriteString(far, "\x01x")
+		}, 14},
+		{"Ctrl-A x at a guest that takes no input", "deaf", func(t *testing.T, far *os.File, _ *exec.Cmd) {
+			for range 100 { // more than a serial port and the terminal hold
+				io.WriteString(far, strings.Repeat("x", 1000))
+			}
+			io.WriteString(far, "\x01x")
+		}, 14},
+		{"a signal", "deaf", func(t *testing.T, far *os.File, cmd *exec.Cmd) {
+			cmd.Process.Signal(syscall.SIGTERM)
+			expect(t, far, "ends it\r\n")
+		}, 128 + 15},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			far, near := openPTY(t)
+			before := termios(t, near)
+			cmd := program(t, tt.guest, "run", "good.toml")
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Process.Kill()
+			expect(t, far, "ready\r\n")
+			during := termios(t, near)
+			if during.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 || during.Oflag&unix.OPOST != 0 {
+				t.Errorf("the terminal is not raw: %+v", during)
+			}
+			tt.act(t, far, cmd)
+			if got := code(cmd); got != tt.code {
+				t.Errorf("exit code %d, want %d", got, tt.code)
+			}
+			if after := termios(t, near); after != before {
+				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+			}
+		})
+	}
+}
+
+func TestAPanicGivesTheTerminalBack(t *testing.T) {
+	for _, guest := range []string{"panic", "panic elsewhere"} {
+		_, near := openPTY(t)
+		before := termios(t, near)
+		cmd := program(t, guest, "run", "good.toml")
+		cmd.Stdin, cmd.Stdout = near, near
+		code, _, errs := finish(t, cmd)
+		if code != 2 || !strings.Contains(errs, "panic: a bug") {
+			t.Errorf("%s: exit code %d, stderr %q", guest, code, errs)
+		}
+		if after := termios(t, near); after != before {
+			t.Errorf("%s: the terminal was not given back:\nbefore %+v\nafter  %+v", guest, before, after)
+		}
+	}
+}
+
+func TestATerminalThatStandsDoesNotHoldTheGuest(t *testing.T) {
+	_, near := openPTY(t) // nobody reads at the far end
+	before := termios(t, near)
+	cmd := program(t, "flood", "run", "good.toml")
+	cmd.Stdin, cmd.Stdout = near, near
+	began := time.Now()
+	code, _, errs := finish(t, cmd)
+	if code != 0 || !strings.Contains(errs, "dropped") || time.Since(began) > flushTime+20*time.Second {
+		t.Errorf("exit code %d after %v, stderr %q", code, time.Since(began), errs)
+	}
+	if after := termios(t, near); after != before {
+		t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+	}
+}
+
+func TestInTheBackgroundTheTerminalIsLeftAlone(t *testing.T) {
+	far, near := openPTY(t)
+	exe := program(t, "off", "run", "good.toml")
+	// A shell with job control, which holds the terminal while its child runs in the background.
+	cmd := exec.Command("/bin/sh", "-mc", `"$@" & wait $!; echo "code $?"`, "sh", exe.Path, "run", "good.toml")
+	cmd.Env, cmd.Dir = exe.Env, exe.Dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	expect(t, far, "code 0\r\n")
+	cmd.Wait()
+}
