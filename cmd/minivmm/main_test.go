@@ -78,6 +78,13 @@ func pretend(behaviour string) startFunc {
 			return 0, fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY})
 		case "panic":
 			panic("a bug")
+		case "panic elsewhere":
+			go func() {
+				defer opt.GiveBack()
+				panic("a bug")
+			}()
+			<-ctx.Done()
+			return exitStopped, nil
 		case "polite": // powers off when asked
 			select {
 			case <-g.button:
@@ -118,7 +125,7 @@ func program(t *testing.T, guest string, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), guestVar+"="+guest)
+	cmd.Env = append(os.Environ(), guestVar+"="+guest, "GORACE=atexit_sleep_ms=0") // a race-checked program exits a second late
 	cmd.Dir = t.TempDir()
 	for name, text := range map[string]string{
 		"vmlinuz": "kernel", "disk.img": strings.Repeat("d", 4096), "a,b.img": strings.Repeat("d", 512), "none": strings.Repeat("d", 512),

@@ -36,6 +36,12 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 		select {
 		case m = <-attached:
 		case sig := <-signals:
+			if m == nil {
+				select { // a machine that was attached before the signal came counts
+				case m = <-attached:
+				default:
+				}
+			}
 			n, _ := sig.(syscall.Signal)
 			if m == nil || first != 0 {
 				s.stop(signalError{n})

@@ -80,3 +80,23 @@ func TestShutdownPlan(t *testing.T) {
 		})
 	}
 }
+
+func TestShutdownSeesAMachineThatCameBeforeTheSignal(t *testing.T) {
+	for range 100 { // both are there when watch looks, and it may see either first
+		signals, attached, done := make(chan os.Signal, 1), make(chan machine, 1), make(chan struct{})
+		m := button{make(chan struct{})}
+		attached <- m
+		signals <- syscall.SIGTERM
+		ended := make(chan struct{})
+		s := &shutdown{log: io.Discard, stop: func(error) { close(m.pressed) }, after: func(time.Duration) <-chan time.Time { return nil }}
+		go func() {
+			defer close(ended)
+			s.watch(signals, nil, attached, done)
+		}()
+		if _, pressed := <-m.pressed; !pressed {
+			t.Fatal("the signal stopped the machine instead of pressing its button")
+		}
+		close(done)
+		<-ended
+	}
+}

@@ -263,6 +263,13 @@ func TestSettingsWinOverTheFile(t *testing.T) {
 	if len(cfg.Disk) != 1 || cfg.Disk[0].Path != "/vm/block" || !cfg.Disk[0].ReadOnly || len(cfg.Net) != 1 || cfg.Net[0].MTU != 1400 {
 		t.Errorf("got %+v", cfg)
 	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = set(Setting{Flag: "--kernel", Key: "boot.kernel", Value: "vmlinuz"}); err == nil || !strings.Contains(err.Error(), `--kernel: error: boot.kernel: "`+wd+`/vmlinuz"`) {
+		t.Errorf("a flag's relative path begins elsewhere than in the working directory: %v", err)
+	}
 	if cfg, err = set(Setting{Flag: "--disk", Key: "disk", Clear: true}); err != nil || len(cfg.Disk) != 0 {
 		t.Errorf("no disks: got %+v, %v", cfg, err)
 	}
