@@ -100,8 +100,10 @@ func linkBase(path string) string {
 
 // waitScenario answers lines until the power button or the test ends it.
 func waitScenario(g *vmmtest.Guest) error {
-	pressed := make(chan error, 1)
-	go func() { pressed <- awaitPowerButton() }()
+	pressed, err := watchPowerButton()
+	if err != nil {
+		return err
+	}
 	lines := make(chan string)
 	go func() {
 		for {
@@ -124,35 +126,35 @@ func waitScenario(g *vmmtest.Guest) error {
 	}
 }
 
-// awaitPowerButton reads struct input_event from every input device until one
-// says KEY_POWER went down (uapi/linux/input.h).
-func awaitPowerButton() error {
+// watchPowerButton opens every input device and then reads struct input_event
+// from each until one says that KEY_POWER went down (uapi/linux/input.h).
+func watchPowerButton() (<-chan error, error) {
 	files, err := filepath.Glob("/dev/input/event*")
 	if err != nil || len(files) == 0 {
-		return fmt.Errorf("no input device (%v)", err)
+		return nil, fmt.Errorf("no input device (%v)", err)
 	}
-	result := make(chan error, len(files))
+	pressed := make(chan error, len(files))
 	for _, file := range files {
 		f, err := os.Open(file)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		go func() {
 			var event [24]byte
 			const evKey, keyPower = 1, 116
 			for {
 				if _, err := io.ReadFull(f, event[:]); err != nil {
-					result <- err
+					pressed <- err
 					return
 				}
 				if binary.LittleEndian.Uint16(event[16:]) == evKey && binary.LittleEndian.Uint16(event[18:]) == keyPower && event[20] == 1 {
-					result <- nil
+					pressed <- nil
 					return
 				}
 			}
 		}()
 	}
-	return <-result
+	return pressed, nil
 }
 
 // endScenario ends the guest in the way that its argument names.

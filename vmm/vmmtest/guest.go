@@ -148,7 +148,7 @@ func (g *Guest) Disk(serial string) (string, error) {
 		pages, _ := filepath.Glob("/sys/block/sd*/device/vpd_pg80")
 		for _, page := range pages {
 			b, err := os.ReadFile(page)
-			if err == nil && len(b) > 4 && strings.TrimSpace(string(b[4:])) == serial {
+			if err == nil && len(b) > 4 && strings.Trim(string(b[4:]), " \x00") == serial {
 				found = "/dev/" + strings.Split(page, "/")[3]
 			}
 		}
