@@ -2,6 +2,9 @@ package pci
 
 import (
 	"bytes"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 
 	"minivmm/devices/bus"
@@ -33,37 +36,290 @@ func insert(t testing.TB, r *Root, f *Function) int {
 
 var low = Window{0xe000_0000, 0x1000_0000}
 
-func TestMemoryDecodingFollowsTheCommandRegister(t *testing.T) {
-	var mmio bus.Bus
-	r := newRoot(t, Options{MMIO: &mmio, Low: low})
-	f := NewFunction(Identity{Vendor: 0x1af4, Device: 0x1041, Class: 0x020000})
-	content := bytes.Repeat([]byte{0x5a}, 0x4000)
-	if err := f.AddBAR(0, BAR{SizeBytes: 0x4000, Handler: ram(content)}); err != nil {
-		t.Fatal(err)
+// TestEveryConfigAccessAgreesWithTheModel reads and writes every byte of
+// configuration space with every width, directly and through ECAM.
+func TestEveryConfigAccessAgreesWithTheModel(t *testing.T) {
+	s := newSample(t)
+	m := newSampleModel()
+	s.check(t, m)
+	ecam := s.root.ECAM()
+	for off := range ConfigSize {
+		for _, n := range []int{1, 2, 4, 8} {
+			for i, v := range [][]byte{
+				bytes.Repeat([]byte{0}, n), bytes.Repeat([]byte{0xff}, n), []byte("\x5a\xa5\x3c\xc3\x69\x96\x0f\xf0")[:n],
+				bytes.Repeat([]byte{0}, n),
+			} {
+				if i%2 == 0 || off+n > ConfigSize {
+					s.f.Write(uint64(off), v)
+				} else {
+					ecam.Write(uint64(s.dev<<15+off), v)
+				}
+				m.write(off, v)
+				s.check(t, m)
+				got := make([]byte, n)
+				s.f.Read(uint64(off), got)
+				if want := m.read(off, n); !bytes.Equal(got, want) {
+					t.Fatalf("read %#x+%d after writing % x: got % x, want % x", off, n, v, got, want)
+				}
+				if off+n <= ConfigSize {
+					again := make([]byte, n)
+					if ecam.Read(uint64(s.dev<<15+off), again); !bytes.Equal(got, again) {
+						t.Fatalf("read %#x+%d: ECAM gives % x, the function % x", off, n, again, got)
+					}
+				}
+				if !bytes.Equal(s.hook, m.hook[:]) {
+					t.Fatalf("write %#x % x: the hook holds % x, want % x", off, v, []byte(s.hook), m.hook)
+				}
+			}
+		}
 	}
-	if _, ok := f.BARAddress(0); ok {
-		t.Error("a BAR has an address before insertion")
+}
+
+// TestSizingABAR does what Linux's __pci_read_base does, and then asks for a
+// move, which is refused.
+func TestSizingABAR(t *testing.T) {
+	s := newSample(t)
+	s.f.Write(regCommand, []byte{CommandMemory | CommandMaster})
+	for _, tc := range []struct {
+		reg                uint64
+		address, afterOnes uint32
+	}{
+		{0x10, 0xe000_0000, 0xffff_c000}, {0x14, 0, 0}, {0x18, 0x0000_000c, 0xffff_c00c}, {0x1c, 0x10, 0xffff_ffff},
+		{0x20, 0, 0}, {0x24, 0xe000_4000, 0xffff_fff0}, {0x30, 0, 0},
+	} {
+		get := func() uint32 { var p [4]byte; s.f.Read(tc.reg, p[:]); return le.Uint32(p[:]) }
+		set := func(v uint32) { s.f.Write(tc.reg, le.AppendUint32(nil, v)) }
+		address := get()
+		set(0xffff_ffff)
+		afterOnes := get()
+		set(address)
+		if address != tc.address || afterOnes != tc.afterOnes || get() != address {
+			t.Errorf("register %#x: %#x, after ones %#x, restored %#x; want %#x, %#x", tc.reg, address, afterOnes, get(), tc.address, tc.afterOnes)
+		}
+		for _, v := range []uint32{0, 0x1000_0000, 0xe000_4000, 0xffff_c000, 0xffff_fffe, 0xfee0_0000} {
+			if set(v); get() != tc.address {
+				t.Errorf("register %#x: moved to %#x by %#x", tc.reg, get(), v)
+			}
+		}
 	}
-	insert(t, r, f)
-	gpa, ok := f.BARAddress(0)
-	if !ok || gpa != 0xe000_0000 {
-		t.Fatalf("BARAddress = %#x, %v", gpa, ok)
+}
+
+// TestARandomWalkNeverMovesABAR writes anything anywhere, mostly to the header,
+// and looks at every address that was written as well.
+func TestARandomWalkNeverMovesABAR(t *testing.T) {
+	s := newSample(t)
+	m := newSampleModel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	values := []uint32{0, 0xffff_ffff, 0xffff_fff0, 2, 6, 0x400, 0xe000_0000, 0xe000_4000, 0x1000, 0x10, 0xfee0_0000}
+	for range 50_000 {
+		off, n := int(rng.Uint32N(0x60)), 1<<rng.IntN(3)
+		v := values[rng.IntN(len(values))]
+		if rng.IntN(2) == 0 {
+			v = rng.Uint32()
+		}
+		if rng.IntN(4) > 0 {
+			off &^= 3
+		}
+		p := le.AppendUint32(nil, v)[:n]
+		s.f.Write(uint64(off), p)
+		m.write(off, p)
+		s.check(t, m, uint64(v), uint64(v)&^0xf, uint64(v)<<32)
 	}
+}
+
+func TestTheOwnerHearsOfCommands(t *testing.T) {
+	s := newSample(t)
 	var commands []uint16
-	f.OnCommand(func(c uint16) { commands = append(commands, c) })
-	for i, command := range []uint16{0, CommandMemory, CommandMaster | CommandMemory, CommandMaster, CommandMaster} {
-		f.Write(regCommand, le.AppendUint16(nil, command))
-		p := make([]byte, 4)
-		mmio.Read(gpa+0x100, p)
-		want := byte(0xff)
-		if command&CommandMemory != 0 {
-			want = 0x5a
-		}
-		if !bytes.Equal(p, bytes.Repeat([]byte{want}, 4)) {
-			t.Errorf("step %d, command %#x: read % x, want %#x", i, command, p, want)
-		}
+	s.f.OnCommand(func(c uint16) { commands = append(commands, c) })
+	for _, c := range []uint16{0, CommandMemory, 0xffff, CommandMaster, CommandMaster} {
+		s.f.Write(regCommand, le.AppendUint16(nil, c))
 	}
-	if want := []uint16{2, 6, 4}; len(commands) != 3 || commands[0] != want[0] || commands[1] != want[1] || commands[2] != want[2] {
+	s.f.Write(0, bytes.Repeat([]byte{0xff}, 4))
+	if want := []uint16{2, 0x406, 4}; !slices.Equal(commands, want) {
 		t.Errorf("the owner heard %#x, want %#x", commands, want)
 	}
+}
+
+// TestAHookMayReadTheFunction is what virtio's PCI_CFG window needs.
+func TestAHookMayReadTheFunction(t *testing.T) {
+	f := NewFunction(Identity{Vendor: 0x1af4})
+	off, err := f.AddCapability(9, make([]byte, 18), bytes.Repeat([]byte{0xff}, 18))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.OnConfig(off+16, 4, reader{f, uint64(off + 4)}); err != nil {
+		t.Fatal(err)
+	}
+	f.Write(uint64(off+4), []byte{0x42})
+	p := make([]byte, 4)
+	if f.Read(uint64(off+16), p); p[0] != 0x42 {
+		t.Errorf("the window shows % x", p)
+	}
+}
+
+type reader struct {
+	f  *Function
+	at uint64
+}
+
+func (r reader) Read(_ uint64, p []byte) { r.f.Read(r.at, p) }
+func (r reader) Write(uint64, []byte)    {}
+
+func TestResetRestoresWhatInsertLeft(t *testing.T) {
+	s := newSample(t)
+	before := bytes.Clone(s.ecam)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for off := uint64(0); off < 0x100; off += 4 {
+		s.f.Write(off, le.AppendUint32(nil, rng.Uint32()))
+	}
+	s.f.Write(regCommand, []byte{2})
+	s.f.Write(sampleMSIX, le.AppendUint32(nil, 0x8000_0000))
+	s.msix.Write(16, []byte{1, 2, 3, 4, 5, 6, 7, 8})
+	s.msix.Write(16+8, []byte{9, 0, 0, 0, 0, 0, 0, 0})
+	if !s.owner.unmasked[1] {
+		t.Fatal("vector 1 is still masked")
+	}
+	s.f.Reset()
+	if !bytes.Equal(s.ecam, before) {
+		t.Error("configuration space differs from that at insertion")
+	}
+	s.check(t, newSampleModel())
+	p := make([]byte, 8)
+	if s.msix.Read(16, p); s.owner.unmasked[1] || !bytes.Equal(p, make([]byte, 8)) {
+		t.Errorf("vector 1 after reset: unmasked %v, address % x", s.owner.unmasked[1], p)
+	}
+	s.msix.Read(16+8, p)
+	if !bytes.Equal(p, []byte{0, 0, 0, 0, 1, 0, 0, 0}) {
+		t.Errorf("vector 1 after reset: data and control % x", p)
+	}
+}
+
+func TestBuildingRefusesWhatIsNotPossible(t *testing.T) {
+	f := NewFunction(Identity{})
+	h := ram{}
+	m, err := NewMSIX(4, newOwner(4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(index int, b BAR) func() error { return func() error { return f.AddBAR(index, b) } }
+	capability := func(n, mask int) func() error {
+		return func() error { _, err := f.AddCapability(9, make([]byte, n), make([]byte, mask)); return err }
+	}
+	for i, step := range []struct {
+		ok bool
+		do func() error
+	}{
+		{true, add(0, BAR{SizeBytes: 0x1000, Handler: h})},
+		{false, add(0, BAR{SizeBytes: 0x1000, Handler: h})},
+		{false, add(-1, BAR{SizeBytes: 0x1000, Handler: h})},
+		{false, add(6, BAR{SizeBytes: 0x1000, Handler: h})},
+		{false, add(5, BAR{SizeBytes: 0x1000, Is64: true, Handler: h})},
+		{false, add(1, BAR{SizeBytes: 0, Handler: h})},
+		{false, add(1, BAR{SizeBytes: 8, Handler: h})},
+		{false, add(1, BAR{SizeBytes: 0x1800, Handler: h})},
+		{false, add(1, BAR{SizeBytes: 1 << 32, Handler: h})},
+		{true, add(1, BAR{SizeBytes: 1 << 40, Is64: true, Handler: h})},
+		{false, add(2, BAR{SizeBytes: 16, Handler: h})},
+		{false, func() error { return f.AddMSIX(m, 3, 0) }},
+		{false, func() error { return f.AddMSIX(m, 2, 0) }},
+		{false, func() error { return f.AddMSIX(m, -1, 0) }},
+		{false, func() error { return f.AddMSIX(m, 6, 0) }},
+		{false, func() error { return f.AddMSIX(m, 0, 4) }},
+		{false, func() error { return f.AddMSIX(m, 0, 0x1000-0x40) }},
+		{false, func() error { return f.AddMSIX(m, 0, 0x2000) }},
+		{false, func() error { return f.AddMSIX(m, 1, 1<<32-0x40) }},
+		{true, func() error { return f.AddMSIX(m, 0, 0x1000-0x48) }},
+		{false, func() error { return f.AddMSIX(m, 0, 0) }},
+		{false, capability(4, 3)},
+		{false, capability(0xb3, 0xb3)},
+		{true, capability(0xb2, 0xb2)},
+		{false, capability(0, 0)},
+		{false, func() error { return f.OnConfig(0x3c, 4, h) }},
+		{false, func() error { return f.OnConfig(0x42, 4, h) }},
+		{false, func() error { return f.OnConfig(0x40, 6, h) }},
+		{false, func() error { return f.OnConfig(0x40, 0, h) }},
+		{false, func() error { return f.OnConfig(0xffc, 8, h) }},
+		{true, func() error { return f.OnConfig(0xffc, 4, h) }},
+	} {
+		if err := step.do(); (err == nil) != step.ok {
+			t.Errorf("step %d: %v, want ok %v", i, err, step.ok)
+		}
+	}
+	for _, n := range []int{-1, 0, 2049} {
+		if _, err := NewMSIX(n, nil); err == nil {
+			t.Errorf("NewMSIX(%d) succeeded", n)
+		}
+	}
+	g := NewFunction(Identity{})
+	if err := g.AddBAR(0, BAR{SizeBytes: 0x1000, Handler: h}); err != nil {
+		t.Fatal(err)
+	}
+	g.Reset()
+	if _, ok := g.BARAddress(0); ok {
+		t.Error("a BAR has an address before insertion")
+	}
+	insert(t, newRoot(t, Options{MMIO: &bus.Bus{}, Low: low}), g)
+	if gpa, ok := g.BARAddress(0); !ok || gpa != low.Base {
+		t.Errorf("BARAddress = %#x, %v", gpa, ok)
+	}
+	for _, index := range []int{-1, 1, 6} {
+		if _, ok := g.BARAddress(index); ok {
+			t.Errorf("BAR %d has an address", index)
+		}
+	}
+	if _, err := g.AddCapability(9, nil, nil); err == nil {
+		t.Error("a capability was added after insertion")
+	}
+	if g.AddBAR(1, BAR{SizeBytes: 16, Handler: h}) == nil || g.OnConfig(0x40, 4, h) == nil || g.AddMSIX(m, 0, 0) == nil {
+		t.Error("the function was changed after insertion")
+	}
+}
+
+// TestVCPUsMayRace is for the race detector.
+func TestVCPUsMayRace(t *testing.T) {
+	s := newSample(t)
+	var wg sync.WaitGroup
+	for cpu := range 4 {
+		wg.Go(func() {
+			ecam, ports := s.root.ECAM(), s.root.Ports()
+			var p [4]byte
+			for i := range uint64(3000) {
+				off := i * 4 % 0x100
+				ecam.Write(uint64(s.dev)<<15+off, le.AppendUint32(nil, uint32(i)*0x9e3779b9))
+				ecam.Read(uint64(s.dev)<<15+off, p[:])
+				ports.Write(0, le.AppendUint32(nil, addressEnable|uint32(s.dev)<<11|uint32(off)))
+				ports.Read(4, p[:])
+				s.msix.Write(i*4%s.msix.SizeBytes(), p[:])
+				s.msix.Read(i*8%s.msix.SizeBytes(), p[:])
+				s.mmio.Read(0xe000_0000+i, p[:1])
+				if cpu == 0 && i%100 == 0 {
+					s.f.Reset()
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// FuzzConfigSpace runs a program of accesses against the model: offset (two
+// bytes), width and kind, four bytes of value.
+func FuzzConfigSpace(f *testing.F) {
+	f.Add([]byte("\x04\x00\x12\x02\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, program []byte) {
+		s := newSample(t)
+		m := newSampleModel()
+		for ; len(program) >= 7; program = program[7:] {
+			off, n := int(le.Uint16(program))%ConfigSize, 1<<(program[2]&3)
+			v := append(bytes.Clone(program[3:7]), program[3:7]...)[:n]
+			if program[2]&0x10 != 0 {
+				s.f.Write(uint64(off), v)
+				m.write(off, v)
+				s.check(t, m, uint64(le.Uint32(program[3:])))
+			}
+			got := make([]byte, n)
+			if s.f.Read(uint64(off), got); !bytes.Equal(got, m.read(off, n)) {
+				t.Fatalf("read %#x+%d: got % x, want % x", off, n, got, m.read(off, n))
+			}
+		}
+	})
 }

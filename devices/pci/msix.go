@@ -15,7 +15,7 @@ type Message struct {
 // with the table locked, and must not use the MSIX or its Function.
 type Vectors interface {
 	// Update tells that the vector is now unmasked with message m, or that it
-	// is masked. It is called only when that changes: a new message for a
+	// is masked and m zero. It is called only when that changes: a new message for a
 	// masked vector is told when it is unmasked. At first all are masked.
 	Update(vector int, m Message, unmasked bool)
 	// Pending says whether a masked vector waits to be sent.

@@ -184,7 +184,7 @@ func (c *ports) Read(off uint64, p []byte) {
 		le.PutUint32(p, c.address.Load())
 		return
 	}
-	if at, ok := c.data(off, p); ok {
+	if at, ok := c.data(off); ok {
 		(*ecam)(c).Read(at, p)
 		return
 	}
@@ -196,7 +196,7 @@ func (c *ports) Write(off uint64, p []byte) {
 		c.address.Store(le.Uint32(p) & (addressEnable | 0xfffffc))
 		return
 	}
-	if at, ok := c.data(off, p); ok {
+	if at, ok := c.data(off); ok {
 		(*ecam)(c).Write(at, p)
 	}
 }
@@ -204,9 +204,9 @@ func (c *ports) Write(off uint64, p []byte) {
 const addressEnable = 1 << 31
 
 // data is the place in the ECAM range that an access to CONFIG_DATA means.
-func (c *ports) data(off uint64, p []byte) (at uint64, ok bool) {
+func (c *ports) data(off uint64) (at uint64, ok bool) {
 	a := uint64(c.address.Load())
-	if off < 4 || off > 7 || uint64(len(p)) > 8-off || a&addressEnable == 0 || a>>16&0xff != 0 {
+	if off < 4 || a&addressEnable == 0 || a>>16&0xff != 0 {
 		return 0, false
 	}
 	return a>>8&0xff<<12 | a&0xfc + (off - 4), true
