@@ -8,3 +8,5 @@ require (
 	github.com/therootcompany/xz v1.0.1
 	golang.org/x/sys v0.49.0
 )
+
+require golang.org/x/term v0.47.0

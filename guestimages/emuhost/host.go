@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path"
-	"strings"
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/initramfs"
 	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/modules"
 	"minivmm/guestimages/plan"
 	"minivmm/guestimages/qemu"
 )
@@ -107,20 +106,9 @@ func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, e
 		if err != nil {
 			return err
 		}
-		files, err := tree.LoadOrder(wanted...)
-		if err != nil {
-			return err
-		}
 		var image initramfs.Archive
-		for _, file := range files {
-			b, err := tree.Read(file)
-			if err != nil {
-				return err
-			}
-			name, _, _ := strings.Cut(path.Base(file), ".ko")
-			name = "/modules/" + name + ".ko"
-			p.Modules = append(p.Modules, name)
-			image.File(name, 0o644, initramfs.Owner{}, b)
+		if p.Modules, err = modules.AddTo(&image, tree, wanted...); err != nil {
+			return err
 		}
 		spec, err := json.Marshal(p)
 		if err != nil {

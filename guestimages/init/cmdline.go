@@ -46,6 +46,19 @@ func (c cmdline) value(key string) string {
 	return found
 }
 
+// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel does this only for what is built
+// in; modprobe and this program do it for what is loaded. Dashes and underscores are the same in a module's name.
+func (c cmdline) parameters(module string) string {
+	var all []string
+	for _, word := range c {
+		name, parameter, ok := strings.Cut(word, ".")
+		if ok && !strings.Contains(name, "=") && strings.ReplaceAll(name, "-", "_") == module {
+			all = append(all, parameter)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
 // interfaces returns those of the ip= words.
 func (c cmdline) interfaces() ([]plan.Interface, error) {
 	var all []plan.Interface

@@ -36,10 +36,10 @@ func follow(words cmdline) error {
 	if err != nil {
 		return err
 	}
-	if err := loadModules(p.Modules); err != nil {
+	if err := loadModules(p.Modules, words); err != nil {
 		return err
 	}
-	go watchButtons(words)
+	watchButtons(words)
 	if p.Channel != "" {
 		return serve(p)
 	}

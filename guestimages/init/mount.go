@@ -50,31 +50,6 @@ func deviceLinks() error {
 	return nil
 }
 
-// loadModules loads the files, which are in load order.
-func loadModules(files []string) error {
-	for _, file := range files {
-		if err := loadModule(file); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func loadModule(file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
-	switch {
-	// The module's hardware is not there.
-	case err == nil, errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENODEV):
-		return nil
-	}
-	return &os.PathError{Op: "finit_module", Path: file, Err: err}
-}
-
 // options9p are for a tree that only this machine changes while it runs; msize is the largest the transport takes well.
 const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 
