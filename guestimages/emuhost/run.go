@@ -151,6 +151,8 @@ func (m *machine) death(broken error) error {
 	switch {
 	case m.log.contains("Kernel panic"):
 		cause = errors.New("kernel panic")
+	case m.said.contains("Triple fault"):
+		cause = errors.New("triple fault")
 	case err != nil:
 		cause = fmt.Errorf("QEMU: %w: %s", err, m.said.tail(10))
 	}
