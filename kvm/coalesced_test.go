@@ -1,6 +1,7 @@
 package kvm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"reflect"
@@ -36,6 +37,9 @@ func TestDrainRing(t *testing.T) {
 		drainRing(test.page, drain)
 		if !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+		if first, last := test.page[offRingFirst:][:4], test.page[offRingLast:][:4]; !bytes.Equal(first, last) {
+			t.Errorf("%s: first is %x, last %x", test.name, first, last)
 		}
 		got = nil
 		drainRing(test.page, drain)
