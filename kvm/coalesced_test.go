@@ -31,6 +31,7 @@ func TestDrainRing(t *testing.T) {
 		{"empty", ringPage(5, 5), nil},
 		{"two", ringPage(0, 2, 10, 11), []string{"10 00", "11 01"}},
 		{"around the end", ringPage(maxRingEntries-1, 1, 10, 11), []string{"10 00", "11 01"}},
+		{"up to the end", ringPage(maxRingEntries-1, 0, 10), []string{"10 00"}},
 	} {
 		var got []string
 		drain := func(w CoalescedWrite) { got = append(got, fmt.Sprintf("%d %x", w.Addr, w.Data)) }
