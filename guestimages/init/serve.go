@@ -23,6 +23,11 @@ func serve(p plan.Plan) error {
 		return err
 	}
 	defer port.Close()
+	release, err := holdVM()
+	if err != nil {
+		return err
+	}
+	defer release()
 	conn := wire.New(port)
 	if err := conn.Send(wire.Hello, nil); err != nil {
 		return err
