@@ -313,3 +313,23 @@ func leftovers(t *testing.T) []string {
 	}
 	return all
 }
+
+// TestProtocolsOfOneKernel enters the same image in each way that it can be:
+// unpacked by its 64-bit entry (TestBootMatrix), by PVH, and packed.
+func TestProtocolsOfOneKernel(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*config.Boot)
+	}{
+		{"pvh", func(b *config.Boot) { b.Protocol = config.ProtocolPVH }},
+		{"kaslr", func(b *config.Boot) { b.KASLR = true }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
+			tc.change(&cfg.Boot)
+			m := vmmtest.Boot(t, cfg)
+			m.Expect(`0x1af4:0x1044 driver virtio-pci`)
+			m.Succeed()
+		})
+	}
+}

@@ -109,11 +109,20 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && cfg.Machine.VCPUs > most {
 		return nil, fmt.Errorf("vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)
 	}
-	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{CacheDir: opt.CacheDir})
+	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{
+		CacheDir:   opt.CacheDir,
+		Protocol:   boot.Protocol(cfg.Boot.Protocol),
+		KeepPacked: cfg.Boot.KASLR,
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer kernel.Close()
+	if info := kernel.Info(); info.NotUnpacked != nil {
+		opt.Logf("%s unpacks itself in the guest: %v", cfg.Boot.Kernel, info.NotUnpacked)
+	} else if info.NotCached != nil {
+		opt.Logf("the unpacked kernel is not kept for the next start: %v", info.NotCached)
+	}
 
 	if err := m.addMemory(); err != nil {
 		return nil, err
