@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"minivmm/devices/guestmem"
@@ -120,8 +121,8 @@ func (k *Kernel) checkCmdline(s string) error {
 	return nil
 }
 
-// placeInitrd finds the highest free, page aligned place for f: above the
-// kernel, not behind last (initrd_addr_max), below 4 GiB.
+// placeInitrd finds the highest free, page aligned place for f: above 1 MiB, not
+// in the kernel, not behind last (initrd_addr_max), below 4 GiB.
 func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) (guestmem.Range, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -135,26 +136,31 @@ func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) 
 		return guestmem.Range{}, errors.New("empty file")
 	}
 	limit := guestmem.GPA(min(last, fourGiB-1) + 1)
+	kernelEnd := kernel.GPA + guestmem.GPA(kernel.SizeBytes)
 	room := uint64(0)
-	for i := len(m) - 1; i >= 0; i-- {
-		if m[i].Type != RAM {
+	for _, e := range slices.Backward(m) {
+		if e.Type != RAM {
 			continue
 		}
-		lo := max(m[i].GPA, legacyHoleEnd, kernel.GPA+guestmem.GPA(kernel.SizeBytes))
-		hi := min(m[i].end(), limit)
-		if lo >= hi {
-			continue
-		}
-		if free := uint64(hi - lo); size <= free {
+		for _, free := range [][2]guestmem.GPA{
+			{max(e.GPA, legacyHoleEnd, kernelEnd), min(e.end(), limit)},
+			{max(e.GPA, legacyHoleEnd), min(e.end(), limit, kernel.GPA)},
+		} {
+			lo, hi := free[0], free[1]
+			if lo >= hi {
+				continue
+			}
+			if size > uint64(hi-lo) {
+				room = max(room, uint64(hi-lo))
+				continue
+			}
 			if at := (hi - guestmem.GPA(size)) &^ (guestmem.PageSize - 1); at >= lo {
 				return guestmem.Range{GPA: at, SizeBytes: size}, nil
 			}
-		} else {
-			room = max(room, free)
 		}
 	}
-	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: %d are free above the kernel's end %#x and below %#x",
-		size, room, uint64(kernel.GPA)+kernel.SizeBytes, uint64(limit))
+	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: %d are free in one piece beside the kernel at %#x..%#x and below %#x",
+		size, room, uint64(kernel.GPA), uint64(kernelEnd), uint64(limit))
 }
 
 // load reads one segment of f into guest RAM and zeroes the rest of memSize.

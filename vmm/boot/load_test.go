@@ -198,9 +198,10 @@ func TestInitrdPlace(t *testing.T) {
 		{"never above 4 GiB", []guestmem.Range{{SizeBytes: 3 << 30}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, 1<<64 - 1, mib, 3<<30 - mib},
 		{"exactly what is free", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16 * mib, 48 * mib},
 		{"a byte too much", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16*mib + 1, 0},
-		{"over the kernel", []guestmem.Range{{SizeBytes: 48 * mib}}, defaultInitrdMax, 1, 0},
-		{"only above 4 GiB", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 1, 0},
-		{"initrd_addr_max in the kernel", []guestmem.Range{{SizeBytes: 256 * mib}}, 32 * mib, 1, 0},
+		{"below the kernel", []guestmem.Range{{SizeBytes: 64 * mib}}, 32 * mib, 15 * mib, mib},
+		{"below the kernel for want of room above", []guestmem.Range{{SizeBytes: 49 * mib}}, defaultInitrdMax, 2 * mib, 14 * mib},
+		{"a byte too much below the kernel", []guestmem.Range{{SizeBytes: 48 * mib}}, defaultInitrdMax, 15*mib + 1, 0},
+		{"never above 4 GiB for want of room", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 16 * mib, 0},
 		{"larger than all RAM", []guestmem.Range{{SizeBytes: 256 * mib}}, defaultInitrdMax, 1 << 40, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
