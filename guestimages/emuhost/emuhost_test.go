@@ -217,12 +217,12 @@ func TestInstructionClockIsCountedInInstructions(t *testing.T) {
 func TestArgumentsOfQEMU(t *testing.T) {
 	h := &Host{config: Config{Kernel: "6.12", CPUs: 1, MemoryMiB: 512, Icount: true, Shares: []string{"/a", "/b c"}}}
 	h.qemu.Folders = []string{"/roms"}
-	h.kernel.Image, h.initrd = "/vmlinuz", "/initrd"
+	h.vmlinux, h.initrd = "/vmlinux", "/initrd"
 	args := h.arguments()
 	for _, want := range [][]string{
 		{"-L", "/roms"},
 		{"-accel", "tcg", "-cpu", "max,+svm", "-smp", "1", "-m", "512", "-icount", "shift=0,sleep=off"},
-		{"-kernel", "/vmlinuz", "-initrd", "/initrd"},
+		{"-kernel", "/vmlinux", "-initrd", "/initrd"},
 		{"-fsdev", "local,id=root,path=/,readonly=on,security_model=none,multidevs=remap"},
 		{"-fsdev", "local,id=share1,path=/b c,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=share1,mount_tag=share1"},
 	} {

@@ -22,7 +22,9 @@ type Host struct {
 	config Config
 	qemu   qemu.QEMU
 	kernel kernel.Kernel
-	initrd string
+	// The kernel unpacked: QEMU enters it by PVH, and nothing is unpacked at the speed of emulation.
+	vmlinux string
+	initrd  string
 }
 
 // wanted are the modules of the host: its own devices and file systems, and what minivmm uses. The others are a modprobe
@@ -57,6 +59,10 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	if err != nil {
 		return nil, err
 	}
+	vmlinux, err := kernel.Vmlinux(ctx, c, k)
+	if err != nil {
+		return nil, err
+	}
 	q, err := qemu.Get(ctx, c, a)
 	if err != nil {
 		return nil, err
@@ -65,7 +71,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Host{config: config, qemu: q, kernel: k, initrd: initrd}, nil
+	return &Host{config: config, qemu: q, kernel: k, vmlinux: vmlinux, initrd: initrd}, nil
 }
 
 // hostPlan is what init does in the host.

@@ -9,8 +9,9 @@ import (
 
 // kernelLine keeps the console short, makes a panic end QEMU (with -no-reboot), and leaves out what an emulated machine
 // that nobody attacks can do without. lpj saves measuring the delay loop on each CPU, a second of emulation; it is right
-// for a time stamp counter of 2.5 GHz, and delays need only be about right.
-const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000"
+// for a time stamp counter of 2.5 GHz, and delays need only be about right. The counter and the timer of the emulation need
+// no checking against others, which waits.
+const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000 tsc=reliable no_timer_check"
 
 // channelFD is the channel's file descriptor in QEMU: the first after the standard files.
 const channelFD = 3
@@ -36,7 +37,7 @@ func (h *Host) arguments() []string {
 	if h.config.Icount {
 		add("-icount", "shift=0,sleep=off")
 	}
-	add("-kernel", h.kernel.Image, "-initrd", h.initrd, "-append", kernelLine)
+	add("-kernel", h.vmlinux, "-initrd", h.initrd, "-append", kernelLine)
 	add("-serial", "stdio")
 	// To standard error: whether a reset was a triple fault.
 	add("-d", "cpu_reset")

@@ -34,16 +34,18 @@ func runOnConsole(c *plan.Command) error {
 	if err != nil {
 		return err
 	}
+	defer tty.Close()
 	pid, err := start(run, [3]*os.File{tty, tty, tty}, true)
 	exit := plan.Exit{Status: 127}
 	if err != nil {
-		fmt.Fprintf(tty, "init: %v\n", err)
+		fmt.Fprintf(os.Stderr, "init: %v\n", err)
 	} else {
 		exit = reap(pid)
 	}
 	killAll(5 * time.Second)
-	fmt.Fprintf(tty, statusLine, exit.Code())
-	return drain(tty)
+	// The end of the terminal's session hung up tty, but never /dev/console.
+	fmt.Fprintf(os.Stderr, statusLine, exit.Code())
+	return nil
 }
 
 // openConsole opens the terminal behind /dev/console, which itself cannot be a controlling one.

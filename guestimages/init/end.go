@@ -15,7 +15,7 @@ import (
 // end syncs and powers off, or restarts where the command line says so.
 func end(words cmdline) {
 	unix.Sync()
-	// A power-off drops what the console has not sent yet. An output that is no terminal has nothing to drain.
+	// A power-off drops what the console has not sent yet. A console that cannot be drained has nothing to send.
 	_ = drain(os.Stderr)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if words.value("minivmm.end") == "restart" {

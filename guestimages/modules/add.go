@@ -6,7 +6,7 @@ import (
 	"minivmm/guestimages/initramfs"
 )
 
-// AddTo adds the named modules and all that they need, unpacked, to an initial RAM file system, and returns their paths
+// AddTo adds the named modules and all that they need, unpacked and without signatures, to an initial RAM file system, and returns their paths
 // there in load order.
 func AddTo(image *initramfs.Archive, t *Tree, names ...string) ([]string, error) {
 	files, err := t.LoadOrder(names...)
@@ -20,7 +20,7 @@ func AddTo(image *initramfs.Archive, t *Tree, names ...string) ([]string, error)
 			return nil, err
 		}
 		p := path.Join("/modules", nameOf(file)+".ko")
-		image.File(p, 0o644, initramfs.Owner{}, b)
+		image.File(p, 0o644, initramfs.Owner{}, unsigned(b))
 		paths = append(paths, p)
 	}
 	return paths, nil

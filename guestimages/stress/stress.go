@@ -46,6 +46,9 @@ func Run(ctx context.Context, c Config) (answered int, err error) {
 		return 0, err
 	}
 	defer tap.Close()
+	if err := watchShutdowns(); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit+c.Duration+endLimit, errors.New("the guest hangs"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.QEMU, arguments(c)...)
@@ -70,7 +73,7 @@ func Run(ctx context.Context, c Config) (answered int, err error) {
 	case waitErr != nil:
 		return r.answered, fmt.Errorf("stress: qemu: %w", waitErr)
 	case !console.contains(guestDone):
-		return r.answered, fmt.Errorf("stress: the guest ended before its load did")
+		return r.answered, earlyEnd()
 	case r.err != nil:
 		return r.answered, r.err
 	}
@@ -90,7 +93,7 @@ func arguments(c Config) []string {
 		"-accel", "kvm", "-cpu", "host", "-smp", strconv.Itoa(c.CPUs), "-m", "512",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", c.Kernel, "-initrd", c.Initrd,
-		"-append", `console=ttyS0 panic=-1 quiet ` + ip + ` -- /bin/sh -c "` + load + `"`,
+		"-append", `console=ttyS0 panic=-1 ` + ip + ` -- /bin/sh -c "` + load + `"`,
 		"-netdev", "tap,id=net,fd=3,vhost=on", "-device", "virtio-net-pci,netdev=net,romfile=",
 	}
 }
