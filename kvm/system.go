@@ -59,7 +59,7 @@ func openError(err error, cpu cpuFlags) error {
 	perr := &os.PathError{Op: "open", Path: DevicePath, Err: err}
 	switch {
 	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w (add the user to the group that owns the node, usually kvm, and log in again)", perr)
+		return fmt.Errorf("%w (join the group that owns the node, usually with \"usermod -aG kvm USER\", and log in again)", perr)
 	case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV):
 		return perr
 	case cpu.svm:

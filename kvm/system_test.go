@@ -17,7 +17,7 @@ func TestOpenErrorSaysWhatToDo(t *testing.T) {
 		{unix.ENOENT, cpuFlags{svm: true}, "modprobe kvm_amd"},
 		{unix.ENODEV, cpuFlags{vmx: true}, "modprobe kvm_intel"},
 		{unix.ENOENT, cpuFlags{}, "no hardware virtualization"},
-		{unix.EACCES, cpuFlags{svm: true}, "usually kvm"},
+		{unix.EACCES, cpuFlags{svm: true}, "usermod -aG kvm"},
 		{unix.EMFILE, cpuFlags{svm: true}, ""},
 	} {
 		err := openError(test.err, test.cpu)

@@ -100,7 +100,7 @@ func linkBase(path string) string {
 
 // waitScenario answers lines until the power button or the test ends it.
 func waitScenario(g *vmmtest.Guest) error {
-	pressed, err := watchPowerButton()
+	pressed, err := g.PowerButton()
 	if err != nil {
 		return err
 	}
@@ -124,37 +124,6 @@ func waitScenario(g *vmmtest.Guest) error {
 			return err
 		}
 	}
-}
-
-// watchPowerButton opens every input device and then reads struct input_event
-// from each until one says that KEY_POWER went down (uapi/linux/input.h).
-func watchPowerButton() (<-chan error, error) {
-	files, err := filepath.Glob("/dev/input/event*")
-	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("no input device (%v)", err)
-	}
-	pressed := make(chan error, len(files))
-	for _, file := range files {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		go func() {
-			var event [24]byte
-			const evKey, keyPower = 1, 116
-			for {
-				if _, err := io.ReadFull(f, event[:]); err != nil {
-					pressed <- err
-					return
-				}
-				if binary.LittleEndian.Uint16(event[16:]) == evKey && binary.LittleEndian.Uint16(event[18:]) == keyPower && event[20] == 1 {
-					pressed <- nil
-					return
-				}
-			}
-		}()
-	}
-	return pressed, nil
 }
 
 // endScenario ends the guest in the way that its argument names.

@@ -86,6 +86,13 @@ var required = []kvm.Cap{
 	kvm.CapImmediateExit, kvm.CapReadonlyMem,
 }
 
+// ConfigError is a configuration that no machine can be made of, whatever
+// devices the host has: its kernel is none, or does not fit into its memory.
+type ConfigError struct{ err error }
+
+func (e *ConfigError) Error() string { return e.err.Error() }
+func (e *ConfigError) Unwrap() error { return e.err }
+
 // New makes the machine that cfg describes, up to the gate before the first
 // instruction. After an error nothing is left behind: no tap, no LIO object, no
 // thread. The caller calls Close, also after Run failed.
@@ -107,7 +114,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		return nil, err
 	}
 	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && cfg.Machine.VCPUs > most {
-		return nil, fmt.Errorf("vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)
+		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)}
 	}
 	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{
 		CacheDir:   opt.CacheDir,
@@ -115,7 +122,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		KeepPacked: cfg.Boot.KASLR,
 	})
 	if err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	defer kernel.Close()
 	if info := kernel.Info(); info.NotUnpacked != nil {
@@ -244,7 +251,11 @@ func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
 		defer initrd.Close()
 		params.Initrd = initrd
 	}
-	return kernel.Load(m.mem, params)
+	entry, err := kernel.Load(m.mem, params)
+	if err != nil {
+		return boot.Entry{}, &ConfigError{err}
+	}
+	return entry, nil
 }
 
 func (m *VM) addVCPUs(sys *kvm.System, entry boot.Entry) error {

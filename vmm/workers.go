@@ -77,8 +77,12 @@ func setAffinity(cpus []int) error {
 	for _, cpu := range cpus {
 		set.Set(cpu)
 	}
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("workers.affinity %v: sched_setaffinity: %w (are these CPUs online and allowed?)", cpus, err)
+	switch err := unix.SchedSetaffinity(0, &set); err {
+	case nil:
+		return nil
+	case unix.EINVAL:
+		return fmt.Errorf("workers.affinity %v: %w: none of these CPUs is online and allowed (see /proc/self/status, Cpus_allowed_list)", cpus, unix.ENODEV)
+	default:
+		return fmt.Errorf("workers.affinity %v: sched_setaffinity: %w", cpus, err)
 	}
-	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,11 +89,10 @@ func (img *image) check(l LUN) error {
 		how = unix.LOCK_SH
 	}
 	if err := unix.Flock(fd, how|unix.LOCK_NB); err != nil {
-		err = &os.PathError{Op: "flock", Path: l.Path, Err: err}
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%w (in use by %s)", err, lockHolder(st))
+			return fmt.Errorf("%s: %w (in use by %s)", l.Path, unix.EBUSY, lockHolder(st))
 		}
-		return err
+		return &os.PathError{Op: "flock", Path: l.Path, Err: err}
 	}
 	return nil
 }
@@ -115,32 +112,4 @@ func pathSerial(path string) string {
 	h := fnv.New64a()
 	h.Write([]byte(path))
 	return fmt.Sprintf("%016x", h.Sum64())
-}
-
-// lockHolder names the process that has the flock of a file.
-func lockHolder(st unix.Stat_t) string {
-	b, _ := os.ReadFile("/proc/locks") // without it the holder is just not named
-	pid := findLock(string(b), fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino))
-	if pid <= 0 {
-		return "another process"
-	}
-	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil {
-		return fmt.Sprintf("process %d", pid)
-	}
-	return fmt.Sprintf("process %d, %s", pid, strings.TrimSpace(string(comm)))
-}
-
-// findLock finds the pid that holds the flock of a file, given as
-// major:minor:inode, in /proc/locks (proc_locks(5)): "1: FLOCK ADVISORY WRITE
-// 3937 08:01:1966 0 EOF". 0 if it is not there.
-func findLock(locks, file string) int {
-	for line := range strings.Lines(locks) {
-		f := strings.Fields(line)
-		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == file {
-			pid, _ := strconv.Atoi(f[4])
-			return pid
-		}
-	}
-	return 0
 }

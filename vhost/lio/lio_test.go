@@ -292,7 +292,7 @@ func TestImageIsLockedUntilRemove(t *testing.T) {
 		t.Fatalf("two readers: %v", err)
 	}
 	_, err = tr.create(rw)
-	if !errors.Is(err, unix.EWOULDBLOCK) || !strings.Contains(err.Error(), "in use by") {
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d,", os.Getpid())) {
 		t.Errorf("a writer beside readers: %v", err)
 	}
 	if err := errors.Join(first.Remove(), second.Remove()); err != nil {
@@ -302,10 +302,10 @@ func TestImageIsLockedUntilRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tr.create(ro); !errors.Is(err, unix.EWOULDBLOCK) {
+	if _, err := tr.create(ro); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("a reader beside a writer: %v", err)
 	}
-	if _, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "b")}, {Path: path}}}); !errors.Is(err, unix.EWOULDBLOCK) {
+	if _, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "b")}, {Path: path}}}); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("second of two disks: %v", err)
 	}
 	if err := third.Remove(); err != nil {
@@ -313,14 +313,16 @@ func TestImageIsLockedUntilRemove(t *testing.T) {
 	}
 }
 
-func TestFindLock(t *testing.T) {
-	const locks = "1: POSIX  ADVISORY  WRITE 100 fe:00:77 0 EOF\n" +
-		"2: FLOCK  ADVISORY  WRITE 200 fe:00:77 0 EOF\n" +
-		"2: -> FLOCK  ADVISORY  WRITE 300 fe:00:78 0 EOF\n" +
-		"3: FLOCK\n"
-	for file, want := range map[string]int{"fe:00:77": 200, "fe:00:78": 0, "fe:00:79": 0} {
-		if got := findLock(locks, file); got != want {
-			t.Errorf("%s: %d, want %d", file, got, want)
+func TestHasFlock(t *testing.T) {
+	for info, want := range map[string]bool{
+		"pos:\t0\nflags:\t02100002\nlock:\t1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF\n":                true,
+		"pos:\t0\nlock:\t1: POSIX  ADVISORY  WRITE 3937 08:01:1966 0 EOF\nlock:\t2: FLOCK  ADVISORY  READ\n": true,
+		"lock:\t1: POSIX  ADVISORY  WRITE 3937 08:01:1966 0 EOF\n":                                           false,
+		"pos:\t0\nmnt_id:\t22\n": false,
+		"lock:\t1:\nlock:":       false,
+	} {
+		if got := hasFlock(info); got != want {
+			t.Errorf("%q: %v, want %v", info, got, want)
 		}
 	}
 }

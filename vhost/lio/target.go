@@ -54,7 +54,7 @@ func (t tree) create(c Config) (_ *Target, err error) {
 		return nil, errors.Join(err, tg.closeImages())
 	}
 	if tg.id, err = t.reserve(own); err != nil {
-		return nil, errors.Join(err, tg.closeImages())
+		return nil, errors.Join(hint(err), tg.closeImages())
 	}
 	if err := tg.build(c); err != nil {
 		return nil, errors.Join(err, tg.Remove())

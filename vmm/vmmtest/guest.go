@@ -2,7 +2,9 @@ package vmmtest
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -14,10 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a guest writes on the console for its test.
+// OK is what a guest writes on the console when its scenario succeeded.
+const OK = "minivmm-guest: ok"
+
+// What else it writes there for its test.
 const (
 	markReady = "minivmm-guest: ready"
-	markOK    = "minivmm-guest: ok"
 	markFail  = "minivmm-guest: fail: "
 )
 
@@ -37,7 +41,7 @@ func runGuest(scenarios map[string]Scenario) {
 	if err := g.run(scenarios); err != nil {
 		g.Printf("%s%s", markFail, strings.ReplaceAll(err.Error(), "\n", "; "))
 	} else {
-		g.Printf(markOK)
+		g.Printf(OK)
 	}
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
@@ -166,4 +170,38 @@ func (g *Guest) Await(what string, ok func() bool) error {
 		}
 	}
 	return fmt.Errorf("%s did not appear within a minute", what)
+}
+
+// PowerButton watches every input device: the channel gets nil when the power
+// button is pressed, or an error when one cannot be read any more.
+func (g *Guest) PowerButton() (<-chan error, error) {
+	files, err := filepath.Glob("/dev/input/event*")
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("no input device (%v)", err)
+	}
+	pressed := make(chan error, len(files))
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		go func() { pressed <- awaitPowerKey(f) }()
+	}
+	return pressed, nil
+}
+
+// awaitPowerKey reads struct input_event (uapi/linux/input.h) until one says
+// that KEY_POWER went down.
+func awaitPowerKey(r io.Reader) error {
+	const evKey, keyPower, down = 1, 116, 1
+	for {
+		var event [24]byte
+		if _, err := io.ReadFull(r, event[:]); err != nil {
+			return err
+		}
+		kind, code := binary.LittleEndian.Uint16(event[16:]), binary.LittleEndian.Uint16(event[18:])
+		if kind == evKey && code == keyPower && event[20] == down {
+			return nil
+		}
+	}
 }

@@ -1,14 +1,11 @@
 package vmmtest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,10 +14,6 @@ import (
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
-
-// patience bounds every wait for a guest: many times what the slowest needs on
-// a busy emulated host, so that only a guest that hangs meets it.
-const patience = 3 * time.Minute
 
 // Main is for TestMain: as process 1 it runs the guest's side, else the tests.
 func Main(m *testing.M, scenarios map[string]Scenario) {
@@ -106,7 +99,7 @@ func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 type Machine struct {
 	*vmm.VM
 	t      testing.TB
-	out    *transcript
+	out    *Transcript
 	cancel context.CancelFunc
 	done   chan struct{}
 	Result vmm.Outcome // after Wait
@@ -128,7 +121,7 @@ func cacheDir(t testing.TB) string {
 func Boot(t testing.TB, cfg *config.Config) *Machine {
 	t.Helper()
 	Need(t, "kvm")
-	m := &Machine{t: t, out: newTranscript(), done: make(chan struct{})}
+	m := &Machine{t: t, out: NewTranscript(), done: make(chan struct{})}
 	var err error
 	m.VM, err = vmm.New(cfg, vmm.Options{Console: m.out, Logf: t.Logf, CacheDir: cacheDir(t)})
 	if err != nil {
@@ -139,7 +132,7 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 	go func() {
 		defer close(m.done)
 		m.Result, m.Err = m.VM.Run(ctx)
-		m.out.end()
+		m.out.End()
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -158,7 +151,7 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 // matched, and returns the submatches. A guest that says it failed ends the wait.
 func (m *Machine) Expect(pattern string) []string {
 	m.t.Helper()
-	match, err := m.out.expect(regexp.MustCompile(pattern))
+	match, err := m.out.Expect(pattern)
 	if err != nil {
 		m.t.Fatalf("waiting for %q: %v", pattern, err)
 	}
@@ -190,7 +183,7 @@ func (m *Machine) Wait(want vmm.Outcome) {
 	m.t.Helper()
 	select {
 	case <-m.done:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		m.t.Fatal("the guest did not end")
 	}
 	if m.Err != nil || m.Result != want {
@@ -201,98 +194,10 @@ func (m *Machine) Wait(want vmm.Outcome) {
 // Succeed waits for a scenario's end and fails the test if it failed.
 func (m *Machine) Succeed() {
 	m.t.Helper()
-	m.Expect(markOK)
+	m.Expect(OK)
 	m.Wait(vmm.PoweredOff)
 }
 
-// Console text that Linux writes only when the machine is wrong.
-var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS bug|Firmware (Bug|Warn)|nobody cared|WARNING: CPU|BUG:|Kernel panic`)
-
-// hostsFault is a complaint that the emulated host causes and no machine in it
-// can avoid: QEMU's TCG lets a guest execute XSETBV without the exit that KVM
-// asked for, so KVM answers CPUID leaf 0xd for an XCR0 that is out of date.
-var hostsFault = regexp.MustCompile(`WARNING: CPU: \d+ PID: \d+ at arch/x86/kernel/fpu/xstate.c`)
-
 // Complaints lists the lines of the console in which the kernel finds fault
 // with the machine.
-func (m *Machine) Complaints() []string {
-	var lines []string
-	for line := range strings.Lines(m.out.String()) {
-		if complaint.MatchString(line) && !hostsFault.MatchString(line) {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return lines
-}
-
-// transcript is a console that remembers.
-type transcript struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	seen    int
-	ended   bool
-	changed chan struct{} // closed and replaced at each change
-}
-
-func newTranscript() *transcript { return &transcript{changed: make(chan struct{})} }
-
-func (c *transcript) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.text.Write(p)
-	c.announce()
-	return len(p), nil
-}
-
-func (c *transcript) announce() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-func (c *transcript) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	c.announce()
-}
-
-func (c *transcript) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.text.String()
-}
-
-func (c *transcript) expect(re *regexp.Regexp) ([]string, error) {
-	timeout := time.After(patience)
-	for {
-		c.mu.Lock()
-		fresh := c.text.Bytes()[c.seen:]
-		changed, ended := c.changed, c.ended
-		if at := re.FindSubmatchIndex(fresh); at != nil {
-			var match []string
-			for i := 0; i < len(at); i += 2 {
-				match = append(match, string(fresh[at[i]:at[i+1]]))
-			}
-			c.seen += at[1]
-			c.mu.Unlock()
-			return match, nil
-		}
-		failed := bytes.Index(fresh, []byte(markFail))
-		reason := ""
-		if failed >= 0 {
-			reason, _, _ = strings.Cut(string(fresh[failed:]), "\n")
-		}
-		c.mu.Unlock()
-		switch {
-		case failed >= 0 && strings.HasSuffix(reason, "\r"):
-			return nil, fmt.Errorf("%s", strings.TrimSpace(reason))
-		case ended:
-			return nil, fmt.Errorf("the guest ended")
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return nil, fmt.Errorf("not within %v", patience)
-		}
-	}
-}
+func (m *Machine) Complaints() []string { return m.out.Complaints() }

@@ -16,6 +16,7 @@ var needs = map[string]struct {
 	"kvm":        {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
 	"vhost-net":  {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
 	"vhost-scsi": {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
+	"root":       {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
 	"guests":     {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
 }
 

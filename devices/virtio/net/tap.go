@@ -3,7 +3,6 @@ package net
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 
@@ -65,7 +64,7 @@ func OpenTap(cfg TapConfig) (_ *Tap, err error) {
 	}
 	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		return nil, tunHint(&os.PathError{Op: "TUNSETIFF", Path: name, Err: err})
+		return nil, tapHint(name, made, err)
 	}
 	t.name = req.Name()
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, headerBytes); err != nil {
@@ -82,26 +81,40 @@ func checkTap(name string) error {
 	link, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		return fmt.Errorf("tap %s: %w: make it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr && ip link set %s up\", or leave the key out and minivmm makes one", name, fs.ErrNotExist, name, name)
+		return fmt.Errorf("tap %s: %w: make it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr && ip link set %s up\", or leave the key out and minivmm makes one", name, unix.ENODEV, name, name)
 	}
 	if err != nil {
 		return fmt.Errorf("tap %s: %w", name, err)
 	}
 	if link.Type() != "tuntap" {
-		return fmt.Errorf("tap %s: is a %s, not a tap", name, link.Type())
+		return fmt.Errorf("tap %s: %w: the interface of that name is of type %q", name, unix.ENODEV, link.Type())
 	}
 	return nil
 }
 
+// tunHint says what to do about a device node that cannot be opened.
 func tunHint(err *os.PathError) error {
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%w: load the module with \"modprobe tun\"", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: making a tap needs CAP_NET_ADMIN, using one that exists needs to be its owner (\"ip tuntap add dev NAME mode tap user $USER vnet_hdr\")", err)
-	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%w: run as root, or open the node to users with \"chmod 666 /dev/net/tun\"", err)
+	}
+	return err
+}
+
+// tapHint says what to do about a tap that cannot be made or attached to.
+func tapHint(name string, made bool, errno error) error {
+	err := &os.PathError{Op: "TUNSETIFF", Path: name, Err: errno}
+	switch {
+	case made && errors.Is(errno, unix.EPERM):
+		err.Path = "a new tap"
+		return fmt.Errorf("%w: needs CAP_NET_ADMIN; or make a tap once with \"ip tuntap add dev NAME mode tap user $USER vnet_hdr && ip link set NAME up\" and give its name", err)
+	case errors.Is(errno, unix.EPERM):
+		return fmt.Errorf("%w: it is not this user's; as root, \"ip tuntap add dev %s mode tap user USER vnet_hdr\" changes its owner", err, name)
+	case errors.Is(errno, unix.EBUSY):
 		return fmt.Errorf("%w: another program has this tap open", err)
-	case errors.Is(err, unix.EINVAL):
+	case errors.Is(errno, unix.EINVAL):
 		return fmt.Errorf("%w: the tap was made with other flags: it must be a tap (not tun), single queue", err)
 	}
 	return err
@@ -121,21 +134,13 @@ func (t *Tap) setUp(cfg TapConfig, made bool) error {
 			}
 		}
 		if cfg.Address.IsValid() {
-			addr, err := netlink.ParseAddr(cfg.Address.String())
-			if err != nil {
+			if err := addAddress(link, cfg.Address); err != nil {
 				return fmt.Errorf("address %s: %w", cfg.Address, err)
-			}
-			if err := netlink.AddrAdd(link, addr); err != nil {
-				return fmt.Errorf("add address %s: %w", cfg.Address, err)
 			}
 		}
 		if cfg.Bridge != "" {
-			bridge, err := netlink.LinkByName(cfg.Bridge)
-			if err != nil {
+			if err := joinBridge(link, cfg.Bridge); err != nil {
 				return fmt.Errorf("bridge %s: %w", cfg.Bridge, err)
-			}
-			if err := netlink.LinkSetMaster(link, bridge); err != nil {
-				return fmt.Errorf("join bridge %s: %w", cfg.Bridge, err)
 			}
 		}
 	}
@@ -146,6 +151,45 @@ func (t *Tap) setUp(cfg TapConfig, made bool) error {
 		return fmt.Errorf("bring the link up: %w: needs CAP_NET_ADMIN, or run \"ip link set %s up\" once", err, t.name)
 	}
 	return nil
+}
+
+// addAddress gives a link an address that no other has. The kernel would let
+// two have it, and answer for both on either: the later guest is not reached.
+func addAddress(link netlink.Link, address netip.Prefix) error {
+	addr, err := netlink.ParseAddr(address.String())
+	if err != nil {
+		return err
+	}
+	taken, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	for _, other := range taken {
+		if other.IP.Equal(addr.IP) {
+			return fmt.Errorf("%w: %s has it", unix.EADDRINUSE, linkName(other.LinkIndex))
+		}
+	}
+	return netlink.AddrAdd(link, addr)
+}
+
+func linkName(index int) string {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return fmt.Sprintf("interface %d", index)
+	}
+	return link.Attrs().Name
+}
+
+func joinBridge(link netlink.Link, name string) error {
+	bridge, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("%w: make it with \"ip link add %s type bridge && ip link set %s up\"", unix.ENODEV, name, name)
+	}
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetMaster(link, bridge)
 }
 
 // Name is the interface's name.
