@@ -131,6 +131,23 @@ field kvm_stats_desc.offset %d 4
 struct kvm_stats_desc %d
 `
 
+// goNames are the Go fields that do not have their C names, by C structure.
+var goNames = map[string]string{
+	"kvm_userspace_memory_region.guest_phys_addr": "gpa",
+	"kvm_userspace_memory_region.memory_size":     "size",
+	"kvm_userspace_memory_region.userspace_addr":  "hva",
+	"kvm_irq_routing_entry.type":                  "typ",
+	"kvm_ioeventfd.len":                           "length",
+}
+
+// sameName says whether a Go field is named after a C field.
+func sameName(structure, goName, cName string) bool {
+	if want, ok := goNames[structure+"."+cName]; ok {
+		return goName == want
+	}
+	return strings.EqualFold(goName, strings.ReplaceAll(cName, "_", ""))
+}
+
 // abi prints what abi.c prints, from the Go side.
 func abi(t *testing.T) string {
 	var b strings.Builder
@@ -153,6 +170,9 @@ func abi(t *testing.T) string {
 			}
 			if len(names) == 0 {
 				break // the tail
+			}
+			if !sameName(l.name, f.Name, names[0]) {
+				t.Errorf("%s.%s has the Go name %s", l.name, names[0], f.Name)
 			}
 			fmt.Fprintf(&b, "field %s.%s %d %d\n", l.name, names[0], f.Offset, f.Type.Size())
 			names = names[1:]

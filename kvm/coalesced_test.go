@@ -1,6 +1,7 @@
 package kvm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"reflect"
@@ -30,12 +31,16 @@ func TestDrainRing(t *testing.T) {
 		{"empty", ringPage(5, 5), nil},
 		{"two", ringPage(0, 2, 10, 11), []string{"10 00", "11 01"}},
 		{"around the end", ringPage(maxRingEntries-1, 1, 10, 11), []string{"10 00", "11 01"}},
+		{"up to the end", ringPage(maxRingEntries-1, 0, 10), []string{"10 00"}},
 	} {
 		var got []string
 		drain := func(w CoalescedWrite) { got = append(got, fmt.Sprintf("%d %x", w.Addr, w.Data)) }
 		drainRing(test.page, drain)
 		if !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+		if first, last := test.page[offRingFirst:][:4], test.page[offRingLast:][:4]; !bytes.Equal(first, last) {
+			t.Errorf("%s: first is %x, last %x", test.name, first, last)
 		}
 		got = nil
 		drainRing(test.page, drain)

@@ -28,6 +28,28 @@ var layouts = []struct {
 	{"vhost_vring_worker", sizeVringWorker, vringWorker{}, "index worker_id"},
 }
 
+// goNames are the Go fields that do not have their C names, by C structure.
+var goNames = map[string]string{
+	"vhost_memory_region.guest_phys_addr": "gpa",
+	"vhost_memory_region.memory_size":     "size",
+	"vhost_memory_region.userspace_addr":  "hva",
+	"vhost_memory_region.flags_padding":   "flags",
+	"vhost_vring_addr.desc_user_addr":     "desc",
+	"vhost_vring_addr.used_user_addr":     "used",
+	"vhost_vring_addr.avail_user_addr":    "avail",
+	"vhost_vring_addr.log_guest_addr":     "log",
+	"vhost_scsi_target.vhost_wwpn":        "wwpn",
+	"vhost_scsi_target.vhost_tpgt":        "tpgt",
+}
+
+// sameName says whether a Go field is named after a C field.
+func sameName(structure, goName, cName string) bool {
+	if want, ok := goNames[structure+"."+cName]; ok {
+		return goName == want
+	}
+	return strings.EqualFold(goName, strings.ReplaceAll(cName, "_", ""))
+}
+
 // abi is what the Go side says, by the name that abi.c gives it.
 func abi(t *testing.T) map[string]string {
 	m := make(map[string]string)
@@ -41,6 +63,9 @@ func abi(t *testing.T) map[string]string {
 			f := typ.Field(i)
 			if f.Name == "_" || len(names) == 0 {
 				continue
+			}
+			if !sameName(l.name, f.Name, names[0]) {
+				t.Errorf("%s.%s has the Go name %s", l.name, names[0], f.Name)
 			}
 			name := l.name + "." + names[0]
 			m[name] = fmt.Sprintf("field %s %d %d", name, f.Offset, f.Type.Size())

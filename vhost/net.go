@@ -41,8 +41,8 @@ func (n *Net) Features() (uint64, error) {
 // SetBackend connects a ring to a tap that has IFF_NO_PI and IFF_VNET_HDR, or
 // with tapFD -1 disconnects it and waits for its requests,
 // VHOST_NET_SET_BACKEND. After all else about the ring. ENOTSOCK for any
-// descriptor that does not suit; EFAULT without a memory table or with rings
-// outside it.
+// descriptor that does not suit; EFAULT without a memory table or with a ring
+// outside of user space.
 func (n *Net) SetBackend(index uint32, tapFD int) error {
 	return n.vring(index, ioctlPtr(n.Device, netSetBackend, &vringFile{index: index, fd: int32(tapFD)}))
 }

@@ -3,7 +3,8 @@ package vhost
 import "fmt"
 
 // Vring is one ring, as the kernel needs it. The addresses are host virtual
-// ones in the regions of the memory table.
+// ones, and it believes them: that they lie in guest memory is for the caller
+// to see to.
 type Vring struct {
 	Index uint32 // of the ring in this device
 	Num   uint32 // descriptors, a power of two
@@ -43,8 +44,9 @@ func (d *Device) GetVringBase(index uint32) (uint16, error) {
 }
 
 // SetVringAddr sets the host virtual addresses of a ring's three parts,
-// VHOST_SET_VRING_ADDR. EINVAL if one is misaligned; whether they are in the
-// memory table is checked when the backend is set.
+// VHOST_SET_VRING_ADDR. EINVAL if one is misaligned. Whether they are addresses
+// of user space is checked when the backend is set; whether they are guest
+// memory at all, never.
 func (d *Device) SetVringAddr(index uint32, desc, avail, used uintptr) error {
 	return d.vring(index, ioctlPtr(d, setVringAddr, &vringAddr{
 		index: index, desc: uint64(desc), avail: uint64(avail), used: uint64(used),

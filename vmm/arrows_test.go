@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"vmm/boot":                       {"devices/guestmem"},
 	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/acpi", "vmm/boot", "vmm/config"},
 	"vmm/vmmtest":                    {"vmm", "vmm/boot", "vmm/config", "guestimages/..."},
-	"guestimages/...":                {"guestimages/...", "vmm", "vmm/config"},
+	"guestimages/...":                {"guestimages/...", "kvm", "vmm", "vmm/config"},
 	"cmd/minivmm":                    {"vmm", "vmm/config"},
 }
 

@@ -2,8 +2,10 @@ package vmm
 
 import (
 	"minivmm/devices/guestmem"
+	"minivmm/devices/pci"
 	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
+	"minivmm/vmm/config"
 )
 
 // Every address of the guest, with its reason. RAM below 4 GiB ends where the
@@ -19,6 +21,8 @@ const (
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
 	// ecamGPA is PCI configuration space, 1 MiB for the one bus there is.
+	// There is no other way to it: a guest that finds ports 0xcf8 and 0xcfc
+	// uses them for most registers, at two exits an access.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 
@@ -41,8 +45,6 @@ const (
 const (
 	com1Port = 0x3f8
 	com1IRQ  = 4
-	// pciConfigPort is CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0 §3.2.2.3.2).
-	pciConfigPort = 0xcf8
 	// The three ACPI registers, each a byte (ACPI 6.4 §4.8.3.6, §4.8.3.7).
 	sleepControlPort = 0x600
 	sleepStatusPort  = 0x601
@@ -86,4 +88,15 @@ func acpiConfig(vcpus int) acpi.Config {
 		Reset:        resetPort,
 		ResetValue:   resetValue,
 	}
+}
+
+// ecamUsed is how much of ECAM has functions: the host bridge, the NICs, the
+// SCSI host adapter if there is a disk, and the entropy device.
+func ecamUsed(cfg *config.Config) uint64 {
+	devices := 1 + len(cfg.Net) + 1
+	if len(cfg.Disk) > 0 {
+		devices++
+	}
+	const perDevice = 8 * pci.ConfigSize
+	return uint64(devices) * perDevice
 }

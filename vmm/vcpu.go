@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -124,8 +125,15 @@ func segment(e boot.Segment) kvm.Segment {
 	}
 }
 
-// run serves the vCPU's exits until it is told to stop.
+// run serves the vCPU's exits until it is told to stop. A panic in a device is
+// a bug of ours, but it ends this guest in order, with the terminal and the
+// host's objects given back.
 func (v *vcpu) run(p vcpuPlan) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.end(0, fmt.Errorf("vcpu %d: bug in minivmm: %v\n%s", v.id, r, debug.Stack()))
+		}
+	}()
 	for !v.stopping.Load() {
 		exit, err := v.fd.Run()
 		v.runs.Add(1)

@@ -62,6 +62,7 @@ type VM struct {
 
 	vm      *kvm.VM
 	mem     *guestmem.Memory
+	ecam    *guestmem.Memory // PCI configuration space as the guest reads it
 	io      bus.Bus
 	mmio    bus.Bus
 	router  *router
@@ -82,7 +83,7 @@ type VM struct {
 var required = []kvm.Cap{
 	kvm.CapIRQChip, kvm.CapUserMemory, kvm.CapSetTSSAddr, kvm.CapExtCPUID, kvm.CapIRQRouting, kvm.CapIRQFD,
 	kvm.CapIOEventFD, kvm.CapIOEventFDAnyLength, kvm.CapSetIdentityMapAddr, kvm.CapSignalMSI,
-	kvm.CapImmediateExit,
+	kvm.CapImmediateExit, kvm.CapReadonlyMem,
 }
 
 // ConfigError is a configuration that no machine can be made of, whatever
@@ -115,11 +116,20 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && cfg.Machine.VCPUs > most {
 		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)}
 	}
-	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{CacheDir: opt.CacheDir})
+	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{
+		CacheDir:   opt.CacheDir,
+		Protocol:   boot.Protocol(cfg.Boot.Protocol),
+		KeepPacked: cfg.Boot.KASLR,
+	})
 	if err != nil {
 		return nil, &ConfigError{err}
 	}
 	defer kernel.Close()
+	if info := kernel.Info(); info.NotUnpacked != nil {
+		opt.Logf("%s unpacks itself in the guest: %v", cfg.Boot.Kernel, info.NotUnpacked)
+	} else if info.NotCached != nil {
+		opt.Logf("the unpacked kernel is not kept for the next start: %v", info.NotCached)
+	}
 
 	if err := m.addMemory(); err != nil {
 		return nil, err
@@ -146,6 +156,11 @@ func (m *VM) addMemory() (err error) {
 		return err
 	}
 	m.closers.push("guest memory", m.mem.Close)
+	m.ecam, err = guestmem.New([]guestmem.Range{{GPA: ecamGPA, SizeBytes: ecamUsed(m.cfg)}})
+	if err != nil {
+		return err
+	}
+	m.closers.push("PCI configuration space", m.ecam.Close)
 	return nil
 }
 
@@ -167,12 +182,21 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if m.router, err = newRouter(m.vm); err != nil {
 		return err
 	}
-	for slot, r := range m.mem.Regions() {
-		if err := m.vm.SetUserMemoryRegion(uint32(slot), 0, uint64(r.GPA), uint64(len(r.Bytes)), r.HVA()); err != nil {
+	ecam := m.ecam.Regions()[0]
+	for slot, r := range append(m.mem.Regions(), ecam) {
+		flags := uint32(0)
+		if r.GPA == ecamGPA {
+			flags = kvm.MemReadonly // reads need no exit; writes are served as MMIO
+		}
+		if err := m.vm.SetUserMemoryRegion(uint32(slot), flags, uint64(r.GPA), uint64(len(r.Bytes)), r.HVA()); err != nil {
 			return fmt.Errorf("guest memory %#x+%#x: %w", uint64(r.GPA), len(r.Bytes), err)
 		}
 	}
-	m.root, err = pci.NewRoot(pci.Options{MMIO: &m.mmio, Low: pci.Window{Base: mmioGPA, SizeBytes: mmioSize}})
+	m.root, err = pci.NewRoot(pci.Options{
+		MMIO: &m.mmio,
+		Low:  pci.Window{Base: mmioGPA, SizeBytes: mmioSize},
+		ECAM: ecam.Bytes,
+	})
 	if err != nil {
 		return err
 	}
@@ -183,7 +207,6 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 		h          bus.Handler
 	}{
 		{&m.mmio, ecamGPA, ecamSize, m.root.ECAM()},
-		{&m.io, pciConfigPort, 8, m.root.Ports()},
 		{&m.io, com1Port, 8, m.uart},
 		{&m.io, sleepControlPort, powerPorts, powerRegisters{func(o Outcome) { m.end(o, nil) }}},
 	} {

@@ -108,22 +108,6 @@ func (m *Memory) find(gpa GPA, n uint64) (Region, uint64, error) {
 	return Region{}, 0, fmt.Errorf("guest memory %#x+%#x: %w", uint64(gpa), n, ErrOutOfRange)
 }
 
-// MapFile maps n bytes of f from off over guest RAM at gpa, privately: the
-// guest reads the page cache and its writes stay its own, so that an image
-// that many guests use is resident once. gpa, off and n must be page
-// multiples. The file may be closed afterwards, but must not shrink while the
-// guest lives: a page beyond its end is a bus error.
-func (m *Memory) MapFile(gpa GPA, f *os.File, off int64, n uint64) error {
-	if uint64(gpa)%PageSize != 0 || off < 0 || off%PageSize != 0 || n == 0 || n%PageSize != 0 {
-		return fmt.Errorf("map %s+%#x at guest %#x+%#x: not page aligned", f.Name(), off, uint64(gpa), n)
-	}
-	w, err := m.Window(gpa, n)
-	if err != nil {
-		return fmt.Errorf("map %s: %w", f.Name(), err)
-	}
-	return mapFixed(w, f, off)
-}
-
 // Close unmaps everything. No window, vhost worker or vCPU may use the memory
 // any more. Closing twice is fine.
 func (m *Memory) Close() error {

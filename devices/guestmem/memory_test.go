@@ -1,11 +1,8 @@
 package guestmem
 
 import (
-	"bytes"
 	"errors"
 	"math/big"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 )
@@ -83,44 +80,6 @@ func TestWindowAgreesWithAModel(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-func TestMapFileSharesThePageCacheAndKeepsWritesPrivate(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "image")
-	image := bytes.Repeat([]byte("kernel text "), 2*PageSize/12+1)[:2*PageSize]
-	if err := os.WriteFile(path, image, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := newMemory(t, Range{0, 8 * PageSize})
-	if err := m.MapFile(2*PageSize, f, PageSize, PageSize); err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct {
-		gpa GPA
-		off int64
-		n   uint64
-	}{{1, 0, PageSize}, {0, 1, PageSize}, {0, 0, 1}, {0, 0, 0}, {7 * PageSize, 0, 2 * PageSize}, {0, -PageSize, PageSize}} {
-		if err := m.MapFile(tc.gpa, f, tc.off, tc.n); err == nil {
-			t.Errorf("MapFile(%#x, %#x, %#x) succeeded", tc.gpa, tc.off, tc.n)
-		}
-	}
-	f.Close()
-	w, err := m.Window(PageSize, 3*PageSize)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := append(append(make([]byte, PageSize), image[PageSize:]...), make([]byte, PageSize)...)
-	if !bytes.Equal(w, want) {
-		t.Error("the window does not show the file between zero pages")
-	}
-	clear(w)
-	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, image) {
-		t.Errorf("a guest's write reached the file (%v)", err)
 	}
 }
 

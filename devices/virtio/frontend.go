@@ -35,6 +35,7 @@ type Frontend struct {
 	mem     *guestmem.Memory
 	name    string
 	id      DeviceID
+	bells   []bells // by queue
 	offered Features
 	config  func()
 	log     logLimit
@@ -56,14 +57,16 @@ type Frontend struct {
 	closeProblems error
 }
 
-// queueState is one queue's registers and bells.
+// bells are one queue's notifiers.
+type bells struct{ kick, call *Notifier }
+
+// queueState is one queue's registers.
 type queueState struct {
-	max, size  uint16
-	enabled    bool
-	desc       guestmem.GPA
-	driver     guestmem.GPA
-	device     guestmem.GPA
-	kick, call *Notifier
+	max, size uint16
+	enabled   bool
+	desc      guestmem.GPA
+	driver    guestmem.GPA
+	device    guestmem.GPA
 }
 
 // activation is one life of the data path, from DRIVER_OK to reset.
@@ -98,18 +101,19 @@ func NewFrontend(dev Device, mem *guestmem.Memory, opts Options) (*Frontend, err
 		f.config = func() {}
 	}
 	for i, max := range sizes {
-		q := queueState{max: max, size: max}
-		err := error(nil)
+		var b bells
+		var err error
 		if max == 0 || max&(max-1) != 0 || max > MaxQueueSize {
 			err = fmt.Errorf("%s: queue %d: maximum size %d: not a power of two up to %d", f.name, i, max, MaxQueueSize)
 		}
 		if err == nil {
-			q.kick, err = NewNotifier(fmt.Sprintf("%s-kick-%d", f.name, i))
+			b.kick, err = NewNotifier(fmt.Sprintf("%s-kick-%d", f.name, i))
 		}
 		if err == nil {
-			q.call, err = NewNotifier(fmt.Sprintf("%s-call-%d", f.name, i))
+			b.call, err = NewNotifier(fmt.Sprintf("%s-call-%d", f.name, i))
 		}
-		f.queues = append(f.queues, q)
+		f.bells = append(f.bells, b)
+		f.queues = append(f.queues, queueState{max: max, size: max})
 		if err != nil {
 			f.closeNotifiers()
 			return nil, err
@@ -125,14 +129,14 @@ func (f *Frontend) Name() string { return f.name }
 func (f *Frontend) ID() DeviceID { return f.id }
 
 // NumQueues is the number of queues; it never changes.
-func (f *Frontend) NumQueues() int { return len(f.queues) }
+func (f *Frontend) NumQueues() int { return len(f.bells) }
 
 // Kick and Call return the notifiers of queue i, which are the same for the
 // Frontend's life and are closed by its Close.
-func (f *Frontend) Kick(i int) *Notifier { return f.queues[i].kick }
+func (f *Frontend) Kick(i int) *Notifier { return f.bells[i].kick }
 
 // Call is described at [Frontend.Kick].
-func (f *Frontend) Call(i int) *Notifier { return f.queues[i].call }
+func (f *Frontend) Call(i int) *Notifier { return f.bells[i].call }
 
 // Logf writes a line about what the guest did, prefixed by the device's name
 // and limited to a few lines a minute.
@@ -215,11 +219,11 @@ func (f *Frontend) reset() error {
 	f.deviceSelect, f.driverSelect, f.queueSelect = 0, 0, 0
 	for i := range f.queues {
 		q := &f.queues[i]
-		*q = queueState{max: q.max, size: q.max, kick: q.kick, call: q.call}
+		*q = queueState{max: q.max, size: q.max}
 		// What was signalled in the old life is of no use in the next. A
 		// bell that still rings late is one spurious wake-up.
-		q.kick.Drain()
-		q.call.Drain()
+		f.bells[i].kick.Drain()
+		f.bells[i].call.Drain()
 	}
 	return err
 }
@@ -245,8 +249,8 @@ func (f *Frontend) Close() error {
 
 func (f *Frontend) closeNotifiers() error {
 	var errs []error
-	for _, q := range f.queues {
-		for _, n := range []*Notifier{q.kick, q.call} {
+	for _, b := range f.bells {
+		for _, n := range []*Notifier{b.kick, b.call} {
 			if n != nil {
 				errs = append(errs, n.Close())
 			}

@@ -41,7 +41,7 @@ func (f *Frontend) rings() ([]Queue, error) {
 		if !s.enabled {
 			continue
 		}
-		q := Queue{Index: uint16(i), Size: s.size, Desc: s.desc, Driver: s.driver, Device: s.device, Kick: s.kick, Call: s.call}
+		q := Queue{Index: uint16(i), Size: s.size, Desc: s.desc, Driver: s.driver, Device: s.device, Kick: f.bells[i].kick, Call: f.bells[i].call}
 		if q.Size == 0 || q.Size&(q.Size-1) != 0 || q.Size > s.max {
 			return nil, fmt.Errorf("queue %d: size %d: not a power of two up to %d", i, q.Size, s.max)
 		}

@@ -167,7 +167,7 @@ func (m *model) read(r virtio.Register) uint32 {
 
 // A driver that does anything in any order, mostly near the right thing.
 func TestRandomRegisterWritesAgreeWithTheModel(t *testing.T) {
-	const writes = 300_000
+	const writes = 200_000
 	rnd := rand.New(rand.NewPCG(3, 4))
 	b := newBench(t, recorder())
 	m := &model{offered: b.dev.Offers | virtio.FeatureVersion1, max: b.dev.Sizes}

@@ -20,9 +20,20 @@ import (
 	"minivmm/vhost"
 )
 
-// needLIO skips the test if there is no vhost-scsi with LIO, unless
-// MINIVMM_REQUIRE, a list with commas, asks for it: then it fails. It returns
-// a folder whose file system takes O_DIRECT.
+// need skips the test if err says that what it needs is missing, unless
+// MINIVMM_REQUIRE, a list with commas, asks for it: then it fails.
+func need(t *testing.T, what string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), what) {
+		t.Fatalf("%s is required: %v", what, err)
+	}
+	t.Skipf("needs %s: %v", what, err)
+}
+
+// needLIO is need for vhost-scsi with LIO, and the right to use them.
 func needLIO(t *testing.T) {
 	t.Helper()
 	s, err := vhost.OpenScsi()
@@ -33,13 +44,7 @@ func needLIO(t *testing.T) {
 	if err == nil && os.Getuid() != 0 {
 		err = errors.New("not root")
 	}
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), "vhost-scsi") {
-		t.Fatalf("vhost-scsi is required: %v", err)
-	}
-	t.Skipf("needs vhost-scsi: %v", err)
+	need(t, "vhost-scsi", err)
 }
 
 func create(t *testing.T, c Config) *Target {
@@ -296,8 +301,9 @@ func TestBlockDeviceIsADisk(t *testing.T) {
 	needLIO(t)
 	loop, err := exec.Command("losetup", "--find", "--show", newImage(t, "a")).CombinedOutput()
 	if err != nil {
-		t.Skipf("no loop device: %v: %s", err, loop)
+		err = fmt.Errorf("losetup: %w: %s", err, loop)
 	}
+	need(t, "loop", err)
 	path := strings.TrimSpace(string(loop))
 	t.Cleanup(func() { exec.Command("losetup", "--detach", path).Run() })
 	for _, readOnly := range []bool{false, true} {

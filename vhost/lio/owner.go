@@ -49,29 +49,34 @@ func parseIdentity(name string) (identity, bool) {
 	return id, name == id.String() || strings.HasPrefix(name, id.String()+".")
 }
 
-// findOwner returns the process with the given pid.
+// findOwner returns the process with the given pid. A zombie has let go of all
+// it had, and counts as gone although its parent keeps its pid.
 func findOwner(pid int) (owner, error) {
 	path := fmt.Sprintf("/proc/%d/stat", pid)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return owner{}, err
 	}
-	start, err := startTime(string(b))
+	state, start, err := parseStat(string(b))
 	if err != nil {
 		return owner{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if state == "Z" || state == "X" {
+		return owner{}, &os.PathError{Op: "read", Path: path, Err: os.ErrNotExist}
 	}
 	return owner{pid, start}, nil
 }
 
-// startTime reads field 22 of /proc/PID/stat. The name, field 2, is in
+// parseStat reads fields 3 and 22 of /proc/PID/stat. The name, field 2, is in
 // parentheses and may hold anything.
-func startTime(stat string) (uint64, error) {
-	const field = 22
+func parseStat(stat string) (state string, start uint64, err error) {
+	const first, stateField, startField = 3, 3, 22 // first is that of the fields after the name
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) <= field-3 {
-		return 0, errors.New("unexpected format")
+	if len(fields) <= startField-first {
+		return "", 0, errors.New("unexpected format")
 	}
-	return strconv.ParseUint(fields[field-3], 10, 64)
+	start, err = strconv.ParseUint(fields[startField-first], 10, 64)
+	return fields[stateField-first], start, err
 }
 
 // alive says whether the owner still runs.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,18 @@ func (t tree) remove(id identity) error {
 		}
 	}
 	return nil
+}
+
+// removePatiently is remove for a target whose vhost device is just being let
+// go of, by a child before it execs or by a process that was killed.
+func (t tree) removePatiently(id identity) error {
+	const attempts, pause = 100, 10 * time.Millisecond
+	err := t.remove(id)
+	for i := 0; i < attempts && errors.Is(err, unix.EBUSY); i++ {
+		time.Sleep(pause)
+		err = t.remove(id)
+	}
+	return err
 }
 
 // removeHBA removes an adapter unless other targets of its owner have
@@ -137,7 +150,7 @@ func (t tree) recover() (removed []string, err error) {
 		if id.alive() {
 			continue
 		}
-		if err := t.remove(id); err != nil {
+		if err := t.removePatiently(id); err != nil {
 			errs = append(errs, fmt.Errorf("left over from process %d: %w", id.pid, err))
 			continue
 		}

@@ -7,9 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // TargetID is the SCSI target id under which a guest finds the LUNs: the number
@@ -87,13 +84,7 @@ func (tg *Target) Remove() error {
 	if tg.gone {
 		return nil
 	}
-	const attempts, pause = 100, 10 * time.Millisecond
-	err := tg.tree.remove(tg.id)
-	for i := 0; i < attempts && errors.Is(err, unix.EBUSY); i++ {
-		time.Sleep(pause)
-		err = tg.tree.remove(tg.id)
-	}
-	if err != nil {
+	if err := tg.tree.removePatiently(tg.id); err != nil {
 		return err
 	}
 	tg.gone = true

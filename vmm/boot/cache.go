@@ -167,7 +167,6 @@ func (c *cache) discard(f *os.File) { _ = os.Remove(f.Name()) }
 func (c *cache) drop(key cacheKey) { _ = os.Remove(c.path(key)) }
 
 // trim removes all but the entries used last, and what starts that died left.
-// A guest that runs from a removed entry keeps it: it has the file mapped.
 // That something could not be removed is for the next time.
 func (c *cache) trim() {
 	list, err := os.ReadDir(c.dir)

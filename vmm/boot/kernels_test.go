@@ -42,7 +42,7 @@ func TestRealKernelsAreUnpackedCachedAndLoaded(t *testing.T) {
 					t.Errorf("start %d: source %q, want %q (%v)", i, got, want, k.Info().NotCached)
 				}
 				mem := newMemory(t, 256<<20)
-				e, err := k.Load(mem, Params{Cmdline: "console=ttyS0", CopyKernel: want == FromMemory})
+				e, err := k.Load(mem, Params{Cmdline: "console=ttyS0"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -91,22 +91,20 @@ func BenchmarkUnpack(b *testing.B) {
 
 func BenchmarkOpenCachedAndLoad(b *testing.B) {
 	for _, path := range testKernels(b) {
-		for name, copied := range map[string]bool{"mapped": false, "copied": true} {
-			b.Run(filepath.Base(path)+"/"+name, func(b *testing.B) {
-				opt := Options{CacheDir: b.TempDir()}
-				for b.Loop() {
-					k, err := Open(path, opt)
-					if err != nil {
-						b.Fatal(err)
-					}
-					mem := newMemory(b, 256<<20)
-					if _, err := k.Load(mem, Params{CopyKernel: copied}); err != nil {
-						b.Fatal(err)
-					}
-					mem.Close()
-					k.Close()
+		b.Run(filepath.Base(path), func(b *testing.B) {
+			opt := Options{CacheDir: b.TempDir()}
+			for b.Loop() {
+				k, err := Open(path, opt)
+				if err != nil {
+					b.Fatal(err)
 				}
-			})
-		}
+				mem := newMemory(b, 256<<20)
+				if _, err := k.Load(mem, Params{}); err != nil {
+					b.Fatal(err)
+				}
+				mem.Close()
+				k.Close()
+			}
+		})
 	}
 }

@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"minivmm/devices/guestmem"
 )
@@ -17,14 +16,6 @@ type Params struct {
 	Initrd   *os.File // nil: none; read from its first byte; the caller closes it
 	RSDP     guestmem.GPA
 	Reserved []E820Entry // not for the guest's free use: ACPI tables, ECAM, ...
-
-	// CopyKernel and CopyInitrd read the file into guest RAM instead of
-	// mapping it there. Mapping costs nothing at the start and shares pages
-	// between guests, but then the file must not be changed or shortened in
-	// place while the guest lives (renaming another over it is fine), and
-	// its pages are 4 KiB ones.
-	CopyKernel bool
-	CopyInitrd bool
 }
 
 // Load puts everything into mem and returns how to enter it. On an error mem's
@@ -34,17 +25,14 @@ func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("kernel %s: %w", k.path, err)
 	}
-	// A kernel that was unpacked into memory is copied: mapped, all of it would
-	// stay resident beside what the guest made its own.
-	copied := p.CopyKernel || k.info.Source == FromMemory
 	for _, s := range k.program.segments {
-		if err := load(mem, k.file, s, copied); err != nil {
+		if err := load(mem, k.file, s); err != nil {
 			return Entry{}, fmt.Errorf("kernel %s: segment %#x: %w", k.path, uint64(s.gpa), err)
 		}
 	}
 	if p.Initrd != nil {
 		s := segment{gpa: pl.initrd.GPA, fileSize: pl.initrd.SizeBytes, memSize: pl.initrd.SizeBytes}
-		if err := load(mem, p.Initrd, s, p.CopyInitrd); err != nil {
+		if err := load(mem, p.Initrd, s); err != nil {
 			return Entry{}, fmt.Errorf("initrd %s: %w", p.Initrd.Name(), err)
 		}
 	}
@@ -133,8 +121,8 @@ func (k *Kernel) checkCmdline(s string) error {
 	return nil
 }
 
-// placeInitrd finds the highest free, page aligned place for f: above the
-// kernel, not behind last (initrd_addr_max), below 4 GiB.
+// placeInitrd finds the highest free, page aligned place for f: above 1 MiB, not
+// in the kernel, not behind last (initrd_addr_max), below 4 GiB.
 func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) (guestmem.Range, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -148,57 +136,43 @@ func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) 
 		return guestmem.Range{}, errors.New("empty file")
 	}
 	limit := guestmem.GPA(min(last, fourGiB-1) + 1)
+	kernelEnd := kernel.GPA + guestmem.GPA(kernel.SizeBytes)
 	room := uint64(0)
-	for i := len(m) - 1; i >= 0; i-- {
-		if m[i].Type != RAM {
+	for _, e := range slices.Backward(m) {
+		if e.Type != RAM {
 			continue
 		}
-		lo := max(m[i].GPA, legacyHoleEnd, kernel.GPA+guestmem.GPA(kernel.SizeBytes))
-		hi := min(m[i].end(), limit)
-		if lo >= hi {
-			continue
-		}
-		if free := uint64(hi - lo); size <= free {
+		for _, free := range [][2]guestmem.GPA{
+			{max(e.GPA, legacyHoleEnd, kernelEnd), min(e.end(), limit)},
+			{max(e.GPA, legacyHoleEnd), min(e.end(), limit, kernel.GPA)},
+		} {
+			lo, hi := free[0], free[1]
+			if lo >= hi {
+				continue
+			}
+			if size > uint64(hi-lo) {
+				room = max(room, uint64(hi-lo))
+				continue
+			}
 			if at := (hi - guestmem.GPA(size)) &^ (guestmem.PageSize - 1); at >= lo {
 				return guestmem.Range{GPA: at, SizeBytes: size}, nil
 			}
-		} else {
-			room = max(room, free)
 		}
 	}
-	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: %d are free above the kernel's end %#x and below %#x",
-		size, room, uint64(kernel.GPA)+kernel.SizeBytes, uint64(limit))
+	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: %d are free in one piece beside the kernel at %#x..%#x and below %#x",
+		size, room, uint64(kernel.GPA), uint64(kernelEnd), uint64(limit))
 }
 
-// load puts one segment of f into guest RAM. Whole pages are mapped, if they
-// may be and lie alike in file and guest; what is left is read; the rest of
-// memSize is zeroed.
-func load(mem *guestmem.Memory, f *os.File, s segment, copyAll bool) error {
+// load reads one segment of f into guest RAM and zeroes the rest of memSize.
+// Mapping the file there instead starts sooner by the copy, but gives the guest
+// pages of 4 KiB: seven times as many exits on its way to init, and a file that
+// somebody shortens takes the guest down.
+func load(mem *guestmem.Memory, f *os.File, s segment) error {
 	w, err := mem.Window(s.gpa, s.memSize)
 	if err != nil {
 		return err
 	}
-	from, to := uint64(0), uint64(0) // what is mapped, relative to the segment
-	if !copyAll && (uint64(s.gpa)^uint64(s.off))%guestmem.PageSize == 0 {
-		from = -uint64(s.gpa) % guestmem.PageSize
-		if from < s.fileSize {
-			to = from + (s.fileSize-from)&^(guestmem.PageSize-1)
-		}
-	}
-	if from < to {
-		err := mem.MapFile(s.gpa+guestmem.GPA(from), f, s.off+int64(from), to-from)
-		if errors.Is(err, unix.ENODEV) { // a file system without mmap
-			from, to = 0, 0
-		} else if err != nil {
-			return err
-		}
-	} else {
-		from, to = 0, 0
-	}
-	if err := readFull(f, w[:from], s.off); err != nil {
-		return err
-	}
-	if err := readFull(f, w[to:s.fileSize], s.off+int64(to)); err != nil {
+	if err := readFull(f, w[:s.fileSize], s.off); err != nil {
 		return err
 	}
 	clear(w[s.fileSize:])

@@ -21,33 +21,31 @@ func TestKernelIsInRAMAsItsHeadersSay(t *testing.T) {
 		"bzImage lz4":  testBzImage{payload: pack(t, "lz4", elf.bytes())}.bytes(),
 	}
 	for name, image := range images {
-		for _, copied := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s copied=%v", name, copied), func(t *testing.T) {
-				k := mustOpen(t, writeFile(t, image), cached(t))
-				mem := newMemory(t, 64<<20)
-				all, _ := mem.Window(0x1000000, 0x100000)
-				for i := range all {
-					all[i] = 0xaa
+		t.Run(name, func(t *testing.T) {
+			k := mustOpen(t, writeFile(t, image), cached(t))
+			mem := newMemory(t, 64<<20)
+			all, _ := mem.Window(0x1000000, 0x100000)
+			for i := range all {
+				all[i] = 0xaa
+			}
+			e, err := k.Load(mem, Params{Cmdline: "quiet"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Protocol != Linux64 || e.RIP != elf.entry {
+				t.Errorf("entry %s at %#x, want linux64 at %#x", e.Protocol, e.RIP, elf.entry)
+			}
+			want := bytes.Repeat([]byte{0xaa}, len(all))
+			for _, s := range elf.segments {
+				at := s.gpa - 0x1000000
+				clear(want[at+uint64(copy(want[at:], s.data)):][:s.bss])
+			}
+			for i := range want {
+				if want[i] != all[i] {
+					t.Fatalf("byte at %#x is %#x, want %#x", 0x1000000+i, all[i], want[i])
 				}
-				e, err := k.Load(mem, Params{Cmdline: "quiet", CopyKernel: copied})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if e.Protocol != Linux64 || e.RIP != elf.entry {
-					t.Errorf("entry %s at %#x, want linux64 at %#x", e.Protocol, e.RIP, elf.entry)
-				}
-				want := bytes.Repeat([]byte{0xaa}, len(all))
-				for _, s := range elf.segments {
-					at := s.gpa - 0x1000000
-					clear(want[at+uint64(copy(want[at:], s.data)):][:s.bss])
-				}
-				for i := range want {
-					if want[i] != all[i] {
-						t.Fatalf("byte at %#x is %#x, want %#x", 0x1000000+i, all[i], want[i])
-					}
-				}
-			})
-		}
+			}
+		})
 	}
 }
 
@@ -152,33 +150,31 @@ func TestInitrdIsHighAlignedAndWhole(t *testing.T) {
 	k := mustOpen(t, writeFile(t, soundELF().bytes()), Options{})
 	kernelEnd := uint64(k.program.span().GPA) + k.program.span().SizeBytes
 	for _, size := range []int{1, 4095, 4096, 4097, 3*4096 + 5} {
-		for _, copied := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%d copied=%v", size, copied), func(t *testing.T) {
-				data := noise(size, 6)
-				f, err := os.Open(writeFile(t, data))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer f.Close()
-				mem := newMemory(t, 32<<20)
-				reserved := []E820Entry{{GPA: 31 << 20, SizeBytes: 1 << 20, Type: Reserved}}
-				if _, err := k.Load(mem, Params{Initrd: f, Reserved: reserved, CopyInitrd: copied}); err != nil {
-					t.Fatal(err)
-				}
-				w, _ := mem.Window(LowLayout().ZeroPage, zeroPageSize)
-				at, n := uint64(le32(w[offRamdiskImage:])), uint64(le32(w[offRamdiskSize:]))
-				if want := uint64(31<<20-size) &^ 4095; n != uint64(size) || at != want {
-					t.Errorf("initrd at %#x+%#x, want %#x+%#x", at, n, want, size)
-				}
-				if at < kernelEnd {
-					t.Errorf("initrd at %#x is over the kernel's end %#x", at, kernelEnd)
-				}
-				got, err := mem.Window(guestmem.GPA(at), n)
-				if err != nil || !bytes.Equal(got, data) {
-					t.Errorf("initrd differs in RAM (%v)", err)
-				}
-			})
-		}
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			data := noise(size, 6)
+			f, err := os.Open(writeFile(t, data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			mem := newMemory(t, 32<<20)
+			reserved := []E820Entry{{GPA: 31 << 20, SizeBytes: 1 << 20, Type: Reserved}}
+			if _, err := k.Load(mem, Params{Initrd: f, Reserved: reserved}); err != nil {
+				t.Fatal(err)
+			}
+			w, _ := mem.Window(LowLayout().ZeroPage, zeroPageSize)
+			at, n := uint64(le32(w[offRamdiskImage:])), uint64(le32(w[offRamdiskSize:]))
+			if want := uint64(31<<20-size) &^ 4095; n != uint64(size) || at != want {
+				t.Errorf("initrd at %#x+%#x, want %#x+%#x", at, n, want, size)
+			}
+			if at < kernelEnd {
+				t.Errorf("initrd at %#x is over the kernel's end %#x", at, kernelEnd)
+			}
+			got, err := mem.Window(guestmem.GPA(at), n)
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("initrd differs in RAM (%v)", err)
+			}
+		})
 	}
 }
 
@@ -202,9 +198,10 @@ func TestInitrdPlace(t *testing.T) {
 		{"never above 4 GiB", []guestmem.Range{{SizeBytes: 3 << 30}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, 1<<64 - 1, mib, 3<<30 - mib},
 		{"exactly what is free", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16 * mib, 48 * mib},
 		{"a byte too much", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16*mib + 1, 0},
-		{"over the kernel", []guestmem.Range{{SizeBytes: 48 * mib}}, defaultInitrdMax, 1, 0},
-		{"only above 4 GiB", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 1, 0},
-		{"initrd_addr_max in the kernel", []guestmem.Range{{SizeBytes: 256 * mib}}, 32 * mib, 1, 0},
+		{"below the kernel", []guestmem.Range{{SizeBytes: 64 * mib}}, 32 * mib, 15 * mib, mib},
+		{"below the kernel for want of room above", []guestmem.Range{{SizeBytes: 49 * mib}}, defaultInitrdMax, 2 * mib, 14 * mib},
+		{"a byte too much below the kernel", []guestmem.Range{{SizeBytes: 48 * mib}}, defaultInitrdMax, 15*mib + 1, 0},
+		{"never above 4 GiB for want of room", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 16 * mib, 0},
 		{"larger than all RAM", []guestmem.Range{{SizeBytes: 256 * mib}}, defaultInitrdMax, 1 << 40, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -30,6 +30,10 @@ type Boot struct {
 	Kernel  Path    `toml:"kernel"`
 	Initrd  Path    `toml:"initrd,omitempty"`  // empty: none
 	Cmdline Cmdline `toml:"cmdline,omitempty"` // added after minivmm's own words
+
+	// Protocol is how the kernel is entered. KASLR lets a bzImage unpack itself, which is when it randomises its address.
+	Protocol BootProtocol `toml:"protocol"`
+	KASLR    bool         `toml:"kaslr"`
 }
 
 // Console is where the guest's first serial port goes.
@@ -92,6 +96,7 @@ const (
 
 func (c *Config) setDefaults() {
 	c.Machine = Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}}
+	c.Boot = Boot{Protocol: ProtocolAuto}
 	c.Console = Console{Mode: ConsoleStdio}
 	c.SCSI = SCSI{Queues: 1, QueueSize: 128}
 }
@@ -122,6 +127,20 @@ const (
 // UnmarshalText accepts the names of the constants.
 func (m *ConsoleMode) UnmarshalText(b []byte) error {
 	return oneOf(m, b, ConsoleStdio, ConsoleNull, ConsoleFile)
+}
+
+// BootProtocol says how the kernel is entered.
+type BootProtocol string
+
+const (
+	ProtocolAuto    BootProtocol = "auto"    // linux64 where the image has it, else pvh
+	ProtocolLinux64 BootProtocol = "linux64" // at startup_64, with boot_params
+	ProtocolPVH     BootProtocol = "pvh"     // at the PVH note's address, with hvm_start_info
+)
+
+// UnmarshalText accepts the names of the constants.
+func (p *BootProtocol) UnmarshalText(b []byte) error {
+	return oneOf(p, b, ProtocolAuto, ProtocolLinux64, ProtocolPVH)
 }
 
 // NetBackend says who moves a network device's packets.

@@ -19,7 +19,7 @@ func TestTheSmallestFileHasEveryDefault(t *testing.T) {
 	want := &Config{
 		Name:    "vm",
 		Machine: Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}},
-		Boot:    Boot{Kernel: "/vm/vmlinuz"},
+		Boot:    Boot{Kernel: "/vm/vmlinuz", Protocol: ProtocolAuto},
 		Console: Console{Mode: ConsoleStdio},
 		Net:     []Net{{ID: "net0", Backend: NetAuto, MAC: got.Net[0].MAC, QueueSize: 256}},
 		Disk:    []Disk{{ID: "disk0", Path: "/vm/a.img", Backend: DiskAuto, Serial: got.Disk[0].Serial, Cache: CacheWriteback, BlockSize: 512}},
@@ -44,6 +44,8 @@ shutdown_timeout = "1m30s"
 kernel = "/vm/vmlinuz"
 initrd = "./initrd.cpio"
 cmdline = "root=/dev/sda quiet"
+protocol = "pvh"
+kaslr = true
 [console]
 mode = "file"
 path = "console.log"
@@ -78,7 +80,7 @@ affinity = "5,2-3,3"
 	want := &Config{
 		Name:    "web-1",
 		Machine: Machine{VCPUs: 64, Memory: 1 << 40, ShutdownTimeout: Duration{90 * time.Second}},
-		Boot:    Boot{Kernel: "/vm/vmlinuz", Initrd: "/vm/initrd.cpio", Cmdline: "root=/dev/sda quiet"},
+		Boot:    Boot{Kernel: "/vm/vmlinuz", Initrd: "/vm/initrd.cpio", Cmdline: "root=/dev/sda quiet", Protocol: ProtocolPVH, KASLR: true},
 		Console: Console{Mode: ConsoleFile, Path: "/vm/console.log"},
 		Net: []Net{
 			{ID: "lan", Backend: NetVhost, Tap: "tap7", MAC: MAC{0x52, 0x54, 0, 0xab, 0xcd, 0xef}, MTU: 9000, QueueSize: 1024},

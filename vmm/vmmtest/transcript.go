@@ -96,11 +96,16 @@ func (c *Transcript) Expect(pattern string) ([]string, error) {
 // Console text that Linux writes only when the machine is wrong.
 var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS bug|Firmware (Bug|Warn)|nobody cared|WARNING: CPU|BUG:|Kernel panic`)
 
+// hostsFault is a complaint that the emulated host causes and no machine in it
+// can avoid: QEMU's TCG lets a guest execute XSETBV without the exit that KVM
+// asked for, so KVM answers CPUID leaf 0xd for an XCR0 that is out of date.
+var hostsFault = regexp.MustCompile(`WARNING: CPU: \d+ PID: \d+ at arch/x86/kernel/fpu/xstate.c`)
+
 // Complaints lists the lines in which Linux finds fault with its machine.
 func (c *Transcript) Complaints() []string {
 	var lines []string
 	for line := range strings.Lines(c.String()) {
-		if complaint.MatchString(line) {
+		if complaint.MatchString(line) && !hostsFault.MatchString(line) {
 			lines = append(lines, strings.TrimSpace(line))
 		}
 	}

@@ -197,7 +197,8 @@ func (t *Tap) Name() string { return t.name }
 
 // SetOffloads tells the tap what the guest can receive (TUNSETOFFLOAD,
 // linux/if_tun.h); no features forbids all. The kernel refuses TSO without
-// checksum offload, which no driver negotiates either (virtio 1.2 §5.1.3.1).
+// checksum offload and ECN without TSO, which no driver may negotiate either
+// (virtio 1.2 §5.1.3.1): such a bit is left out.
 func (t *Tap) SetOffloads(f virtio.Features) error {
 	if err := unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, offloads(f)); err != nil {
 		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
@@ -216,7 +217,8 @@ func offloads(f virtio.Features) int {
 		{FeatureGuestCsum, unix.TUN_F_CSUM},
 		{FeatureGuestCsum | FeatureGuestTSO4, unix.TUN_F_TSO4},
 		{FeatureGuestCsum | FeatureGuestTSO6, unix.TUN_F_TSO6},
-		{FeatureGuestCsum | FeatureGuestECN, unix.TUN_F_TSO_ECN},
+		{FeatureGuestCsum | FeatureGuestECN | FeatureGuestTSO4, unix.TUN_F_TSO_ECN},
+		{FeatureGuestCsum | FeatureGuestECN | FeatureGuestTSO6, unix.TUN_F_TSO_ECN},
 		{FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6},
 	} {
 		if f.Has(row.need) {

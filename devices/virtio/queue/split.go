@@ -92,11 +92,9 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 // Close gives the descriptor back. A Wait ends with an error.
 func (q *Queue) Close() error { return q.kick.Close() }
 
-// fail latches the first error.
+// fail latches the error.
 func (q *Queue) fail(format string, args ...any) error {
-	if q.err == nil {
-		q.err = fmt.Errorf("queue %d: %w", q.index, fmt.Errorf(format, args...))
-	}
+	q.err = fmt.Errorf("queue %d: %w", q.index, fmt.Errorf(format, args...))
 	return q.err
 }
 
@@ -250,7 +248,7 @@ func (q *Queue) Done(c *Chain, written uint32) error {
 func (q *Queue) Signal() error {
 	old := q.signalled
 	q.signalled = q.nextUsed
-	if old == q.nextUsed {
+	if q.err != nil || old == q.nextUsed {
 		return q.err
 	}
 	// A driver that switches interrupts on looks at used.idx again after it.
@@ -258,13 +256,13 @@ func (q *Queue) Signal() error {
 	if q.eventIdx {
 		event := guestmem.Load16(q.avail, q.usedEvent)
 		if q.nextUsed-event-1 >= q.nextUsed-old {
-			return q.err
+			return nil
 		}
 	} else if guestmem.Load16(q.avail, flagsOff)&availNoInterrupt != 0 {
-		return q.err
+		return nil
 	}
 	if err := q.call.Signal(); err != nil {
 		return q.fail("%w", err)
 	}
-	return q.err
+	return nil
 }

@@ -25,18 +25,21 @@ var _ virtio.Device = (*Device)(nil)
 // it is to be random. An error of source ends the data path.
 func New(source io.Reader) *Device { return &Device{source: source, stop: func() {}} }
 
+// ID is the entropy device's type.
 func (*Device) ID() virtio.DeviceID { return virtio.RngID }
 
+// Features are what package queue can do with a ring; the device has none.
 func (*Device) Features() virtio.Features {
 	return virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }
 
+// QueueSizes has one queue, requestq.
 func (*Device) QueueSizes() []uint16 { return []uint16{64} }
 
-// ReadConfig and WriteConfig have nothing to do: there is no configuration.
+// ReadConfig leaves p as it is: there is no configuration.
 func (*Device) ReadConfig([]byte, uint32) {}
 
-// WriteConfig is described at [Device.ReadConfig].
+// WriteConfig has nothing to write.
 func (*Device) WriteConfig([]byte, uint32) {}
 
 // Activate serves the queue, if the driver enabled it.
@@ -63,10 +66,12 @@ func (d *Device) fill(c *queue.Chain) (written uint32, err error) {
 	return written, nil
 }
 
+// Reset ends the goroutine and waits for it.
 func (d *Device) Reset() error {
 	d.stop()
 	d.stop = func() {}
 	return nil
 }
 
+// Close is Reset; the source is the caller's.
 func (d *Device) Close() error { return d.Reset() }

@@ -60,8 +60,8 @@ type region struct {
 }
 
 // regions is the BAR from low to high.
-func (t *Transport) regions() []region {
-	return []region{
+func (t *Transport) regions() space {
+	return space{
 		{commonOff, commonSize, common{t}},
 		{isrOff, isrSize, isr{t}},
 		{deviceOff, deviceSize, config{t}},
@@ -72,13 +72,10 @@ func (t *Transport) regions() []region {
 
 // space is the BAR: it gives each access to the region that holds all of it.
 // Elsewhere reads are ones and writes are dropped.
-type space struct {
-	size    uint64
-	regions []region
-}
+type space []region
 
-func (s *space) find(off uint64, n int) (bus.Handler, uint64) {
-	for _, r := range s.regions {
+func (s space) find(off uint64, n int) (bus.Handler, uint64) {
+	for _, r := range s {
 		if off >= r.off && off-r.off < r.size && uint64(n) <= r.size-(off-r.off) {
 			return r.h, off - r.off
 		}
@@ -86,7 +83,7 @@ func (s *space) find(off uint64, n int) (bus.Handler, uint64) {
 	return nil, 0
 }
 
-func (s *space) Read(off uint64, p []byte) {
+func (s space) Read(off uint64, p []byte) {
 	if h, at := s.find(off, len(p)); h != nil {
 		h.Read(at, p)
 		return
@@ -94,7 +91,7 @@ func (s *space) Read(off uint64, p []byte) {
 	ones(p)
 }
 
-func (s *space) Write(off uint64, p []byte) {
+func (s space) Write(off uint64, p []byte) {
 	if h, at := s.find(off, len(p)); h != nil {
 		h.Write(at, p)
 	}
@@ -114,8 +111,8 @@ func (t *Transport) function() (*pci.Function, error) {
 		Vendor: vendor, Device: modernDevice + uint16(id), Revision: 1, Class: class(id),
 		SubsystemVendor: vendor, Subsystem: subsystem + uint16(id),
 	})
-	t.bar.size = max(smallestBAR, uint64(1)<<bits.Len64(msixOff+t.msix.SizeBytes()-1))
-	if err := f.AddBAR(theBAR, pci.BAR{SizeBytes: t.bar.size, Handler: &t.bar}); err != nil {
+	size := max(smallestBAR, uint64(1)<<bits.Len64(msixOff+t.msix.SizeBytes()-1))
+	if err := f.AddBAR(theBAR, pci.BAR{SizeBytes: size, Handler: t.bar}); err != nil {
 		return nil, err
 	}
 	if err := f.AddMSIX(t.msix, theBAR, msixOff); err != nil {

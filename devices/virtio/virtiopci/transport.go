@@ -75,7 +75,7 @@ func (t *Transport) assemble(dev virtio.Device, mem *guestmem.Memory, host virti
 	}
 	t.wiring.logf = t.front.Logf
 	t.bells = doorbells{host: host, front: t.front, late: opts.LateDoorbells, detach: make([]func() error, t.front.NumQueues())}
-	t.bar.regions = t.regions()
+	t.bar = t.regions()
 	if t.fn, err = t.function(); err != nil {
 		panic(fmt.Sprintf("virtiopci: the layout does not fit PCI: %v", err))
 	}

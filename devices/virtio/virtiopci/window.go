@@ -17,8 +17,8 @@ var windowWritable = []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0
 // window is pci_cfg_data: an access to the BAR for software that cannot map it,
 // even while memory decoding is off. An access that touches the first byte is
 // carried out; the other bytes are what the last one left. It works on this
-// device's one BAR, aligned, inside it, and 1, 2 or 4 bytes wide; otherwise
-// reads are ones and nothing is written.
+// device's one BAR, aligned, and 1, 2 or 4 bytes wide; otherwise, and beyond the
+// BAR's regions, reads are ones and nothing is written.
 type window struct {
 	t  *Transport
 	at uint64 // the capability's place in configuration space
@@ -32,7 +32,7 @@ func (w *window) target() (off uint64, n int, ok bool) {
 	var c [windowData]byte
 	w.t.fn.Read(w.at, c[:])
 	off, length := uint64(le.Uint32(c[windowOffset:])), uint64(le.Uint32(c[windowLength:]))
-	if c[windowBAR] != theBAR || length != 1 && length != 2 && length != 4 || off%length != 0 || off > w.t.bar.size-length {
+	if c[windowBAR] != theBAR || length != 1 && length != 2 && length != 4 || off%length != 0 {
 		return 0, 0, false
 	}
 	return off, int(length), true

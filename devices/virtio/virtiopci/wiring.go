@@ -155,12 +155,13 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	}
 }
 
-// Pending says whether a source of vector v was signalled and not sent.
+// Pending says whether a source of vector v, which is masked, was signalled:
+// see [pci.Vectors].
 func (w *wiring) Pending(v int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.sources {
-		if int(s.vector) == v && !s.connected && s.call.Pending() {
+		if int(s.vector) == v && s.call.Pending() {
 			return true
 		}
 	}

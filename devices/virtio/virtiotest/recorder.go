@@ -25,10 +25,16 @@ type Recorder struct {
 
 var _ virtio.Device = (*Recorder)(nil)
 
-func (r *Recorder) ID() virtio.DeviceID       { return r.Type }
-func (r *Recorder) Features() virtio.Features { return r.Offers }
-func (r *Recorder) QueueSizes() []uint16      { return r.Sizes }
+// ID is Type.
+func (r *Recorder) ID() virtio.DeviceID { return r.Type }
 
+// Features is Offers.
+func (r *Recorder) Features() virtio.Features { return r.Offers }
+
+// QueueSizes is Sizes.
+func (r *Recorder) QueueSizes() []uint16 { return r.Sizes }
+
+// ReadConfig reads Config.
 func (r *Recorder) ReadConfig(p []byte, off uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -37,6 +43,7 @@ func (r *Recorder) ReadConfig(p []byte, off uint32) {
 	}
 }
 
+// WriteConfig writes Config.
 func (r *Recorder) WriteConfig(p []byte, off uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,6 +52,7 @@ func (r *Recorder) WriteConfig(p []byte, off uint32) {
 	}
 }
 
+// Activate records a and returns Refuses.
 func (r *Recorder) Activate(a virtio.Activation) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,6 +61,7 @@ func (r *Recorder) Activate(a virtio.Activation) error {
 	return r.Refuses
 }
 
+// Reset counts and returns Sticks.
 func (r *Recorder) Reset() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,6 +70,7 @@ func (r *Recorder) Reset() error {
 	return r.Sticks
 }
 
+// Close counts.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,10 +2,7 @@ package virtiotest
 
 import (
 	"bytes"
-	"os"
-	"runtime"
 	"testing"
-	"time"
 
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
@@ -41,7 +38,7 @@ const deviceBits = ^(virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 const all = ^virtio.Features(0)
 
 // TestDevice puts devices that open makes through the life that guests give
-// them. Every device is closed, and leaves neither descriptor nor goroutine.
+// them. Every device is closed, and leaves nothing of its [Footprint].
 func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 	if s.Lives == 0 {
 		s.Lives = 20
@@ -56,18 +53,18 @@ func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 		{"is silent after reset", silentAfterReset},
 		{"is reset when nothing runs", resetWhenIdle},
 		{"closes while it runs", closesWhileRunning},
+		{"closes when its data path is dead", closesWhenDead},
 		{"takes no queue that was not enabled", nothingEnabled},
 		{"survives rings at bad addresses", badAddresses},
 		{"survives hostile chains", hostileChains},
 		{"has a configuration of any size", configOfAnySize},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fds, goroutines := descriptors(t), runtime.NumGoroutine()
+			before := TakeFootprint(t)
 			d := NewDriver(t, open(t))
 			c.run(t, d, s)
 			d.Close()
-			settle(t, "descriptors", fds, func() int { return descriptors(t) })
-			settle(t, "goroutines", goroutines, runtime.NumGoroutine)
+			before.Holds(t)
 		})
 	}
 }
@@ -111,16 +108,17 @@ func offersWhatItAccepts(t *testing.T, d *Driver, s Suite) {
 func livesAgain(t *testing.T, d *Driver, s Suite) {
 	d.Start(all)
 	s.Traffic(t, d)
-	fds := descriptors(t)
+	before := TakeFootprint(t)
 	for i := range s.Lives {
 		d.Reset()
 		d.Start(all)
-		if i%2 == 0 {
+		if i%10 == 0 {
 			s.Traffic(t, d)
 		}
 	}
 	s.Traffic(t, d)
-	settle(t, "descriptors of the last life", fds, func() int { return descriptors(t) })
+	before.Holds(t)
+	before.HoldsMemory(t)
 }
 
 // After Reset the memory is the guest's own: kicks that come late find nobody
@@ -166,6 +164,17 @@ func resetWhenIdle(t *testing.T, d *Driver, s Suite) {
 func closesWhileRunning(t *testing.T, d *Driver, s Suite) {
 	d.Start(all)
 	s.Traffic(t, d)
+	d.Close()
+}
+
+func closesWhenDead(t *testing.T, d *Driver, s Suite) {
+	d.Start(all)
+	r := d.Rings[s.Hostile]
+	r.SetAvailIdx(r.Queue().Size + 1)
+	r.ForceKick()
+	if err := d.WaitNeedsReset(); err != nil {
+		t.Error(err)
+	}
 	d.Close()
 }
 
@@ -282,28 +291,4 @@ func configOfAnySize(t *testing.T, d *Driver, s Suite) {
 	}
 	d.Start(all)
 	s.Traffic(t, d)
-}
-
-// descriptors counts this process's open descriptors.
-func descriptors(t testing.TB) int {
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(d)
-}
-
-// settle waits for a count to come down to what it was: a goroutine that was
-// joined may not have left yet.
-func settle(t testing.TB, what string, want int, count func() int) {
-	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
-	got := count()
-	for got > want && time.Now().Before(deadline) {
-		runtime.Gosched()
-		got = count()
-	}
-	if got > want {
-		t.Errorf("%s: %d, were %d", what, got, want)
-	}
 }

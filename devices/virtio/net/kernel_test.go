@@ -1,0 +1,388 @@
+package net
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue/queuetest"
+	"minivmm/devices/virtio/virtiotest"
+	"minivmm/vhost"
+)
+
+// nic is the device over vhost-net and a tap of its own, and the host's end of
+// that.
+type nic struct {
+	*Device
+	tap    *Tap
+	wire   wire
+	failed atomic.Int32 // calls of Activation.Failed
+}
+
+func openNIC(t testing.TB) *nic {
+	t.Helper()
+	tap, err := OpenTap(TapConfig{NewName: "mvmtest%d"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := vhost.OpenNet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dev.SetOwnerHere(); err != nil {
+		t.Fatal(err)
+	}
+	backend, err := NewVhost("net0", dev, tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := New(Config{MAC: testMAC, QueueSize: 64}, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &nic{Device: device, tap: tap, wire: openWire(t, tap)}
+}
+
+func (n *nic) Close() error {
+	n.wire.close()
+	return n.Device.Close()
+}
+
+// Activate counts how often the data path's death is announced.
+func (n *nic) Activate(a virtio.Activation) error {
+	failed := a.Failed
+	a.Failed = func(err error) { n.failed.Add(1); failed(err) }
+	return n.Device.Activate(a)
+}
+
+// etherType is IEEE's for local experiments: nobody else's frames have it.
+const etherType = 0x88b5
+
+// wire is the host's end of the tap.
+type wire struct {
+	t  testing.TB
+	fd int
+}
+
+func openWire(t testing.TB, tap *Tap) wire {
+	t.Helper()
+	const network = etherType>>8 | etherType&0xff<<8
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iface, err := net.InterfaceByName(tap.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: network, Ifindex: iface.Index}); err != nil {
+		t.Fatal(err)
+	}
+	w := wire{t, fd}
+	second := unix.Timeval{Sec: int64(virtiotest.Patience / time.Second)}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &second); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w wire) close() { unix.Close(w.fd) }
+
+func (w wire) send(frame []byte) {
+	w.t.Helper()
+	if _, err := unix.Write(w.fd, frame); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// receive waits for that frame; others that come before it are dropped.
+func (w wire) receive(want []byte) {
+	w.t.Helper()
+	got := make([]byte, 2048)
+	for {
+		n, err := unix.Read(w.fd, got)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			w.t.Fatalf("frame from the guest: %v", err)
+		}
+		if bytes.Equal(got[:n], want) {
+			return
+		}
+	}
+}
+
+// frame is an Ethernet frame that no other is equal to.
+var frames atomic.Uint32
+
+func newFrame() []byte {
+	f := make([]byte, 14, 1514)
+	copy(f, "\xff\xff\xff\xff\xff\xff")
+	copy(f[6:], testMAC)
+	binary.BigEndian.PutUint16(f[12:], etherType)
+	f = binary.BigEndian.AppendUint32(f, frames.Add(1))
+	return append(f, bytes.Repeat([]byte("minivmm "), 40)...)
+}
+
+// transmit sends a frame through queue 1, header and frame in a chain of two.
+func transmit(t testing.TB, d *virtiotest.Driver, frame []byte) {
+	t.Helper()
+	header, h := d.Buffer(headerBytes)
+	clear(h)
+	body, b := d.Buffer(len(frame))
+	copy(b, frame)
+	chain := []queuetest.Desc{{GPA: header, Len: headerBytes}, {GPA: body, Len: uint32(len(frame))}}
+	r := d.Rings[txQueue]
+	if d.Features.Has(virtio.FeatureRingIndirectDesc) {
+		table, _ := d.Buffer(16 * len(chain))
+		r.AddIndirect(table, chain...)
+	} else {
+		r.Add(chain...)
+	}
+	r.Kick()
+	if u, err := r.WaitUsed(virtiotest.Patience); err != nil || u.Len != 0 {
+		t.Fatalf("transmit: %+v, %v", u, err)
+	}
+}
+
+// receive lets the wire send a frame and offers buffers in queue 0 until it
+// comes, one at a time so that none is left. What the host's network stack has
+// to say to a new link may come before it.
+func receive(t testing.TB, d *virtiotest.Driver, w wire, frame []byte) {
+	t.Helper()
+	const foreign = 100
+	w.send(frame)
+	r := d.Rings[rxQueue]
+	for range foreign {
+		gpa, b := d.Buffer(2048)
+		clear(b)
+		r.Add(queuetest.Desc{GPA: gpa, Len: 2048, Flags: queuetest.Write})
+		r.Kick()
+		u, err := r.WaitUsed(virtiotest.Patience)
+		if err != nil {
+			t.Fatalf("receive: %v", err)
+		}
+		if int(u.Len) < headerBytes || int(u.Len) > len(b) {
+			t.Fatalf("receive: %d bytes in a buffer of %d", u.Len, len(b))
+		}
+		if !bytes.Equal(b[headerBytes:u.Len], frame) {
+			continue
+		}
+		if n := binary.LittleEndian.Uint16(b[10:]); d.Features.Has(FeatureMrgRxbuf) && n != 1 {
+			t.Errorf("num_buffers %d, want 1", n)
+		}
+		return
+	}
+	t.Fatalf("receive: the frame is not among the first %d", foreign)
+}
+
+// traffic sends frames both ways.
+func (n *nic) traffic(t testing.TB, d *virtiotest.Driver) {
+	t.Helper()
+	for range 2 {
+		out, in := newFrame(), newFrame()
+		transmit(t, d, out)
+		n.wire.receive(out)
+		receive(t, d, n.wire, in)
+	}
+}
+
+// txShape is a good chain for queue 1.
+func txShape(d *virtiotest.Driver) []queuetest.Desc {
+	gpa, b := d.Buffer(headerBytes + 60)
+	clear(b[:headerBytes])
+	copy(b[headerBytes:], newFrame())
+	return []queuetest.Desc{{GPA: gpa, Len: uint32(len(b))}}
+}
+
+func TestVhostNetConforms(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	var n *nic
+	virtiotest.TestDevice(t, func(t testing.TB) virtio.Device {
+		n = openNIC(t)
+		return n
+	}, virtiotest.Suite{
+		Traffic: func(t testing.TB, d *virtiotest.Driver) { n.traffic(t, d) },
+		Hostile: txQueue,
+		Shape:   txShape,
+		Lives:   1000,
+	})
+}
+
+// TestABadRingIsReportedOnceAndHurtsNobodyElse breaks one of two devices, on
+// both of its queues, while the other goes on.
+func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	bad, good := openNIC(t), openNIC(t)
+	b, g := virtiotest.NewDriver(t, bad), virtiotest.NewDriver(t, good)
+	g.Start(everything)
+	for _, tc := range []struct {
+		name  string
+		queue int
+		chain queuetest.Desc
+		after func(w wire) // makes the worker look
+	}{
+		{"transmit", txQueue, queuetest.Desc{GPA: 1 << 40, Len: 100}, func(wire) {}},
+		{"transmit, writable", txQueue, queuetest.Desc{GPA: virtiotest.BufferBase, Len: 100, Flags: queuetest.Write}, func(wire) {}},
+		{"transmit, empty", txQueue, queuetest.Desc{GPA: virtiotest.BufferBase}, func(wire) {}},
+		{"receive", rxQueue, queuetest.Desc{GPA: 1 << 40, Len: 2048, Flags: queuetest.Write}, func(w wire) { w.send(newFrame()) }},
+		{"receive, readable", rxQueue, queuetest.Desc{GPA: virtiotest.BufferBase, Len: 2048}, func(w wire) { w.send(newFrame()) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bad.failed.Store(0)
+			b.Start(everything)
+			bad.traffic(t, b)
+			b.Rings[tc.queue].Add(tc.chain)
+			b.Rings[tc.queue].ForceKick()
+			tc.after(bad.wire)
+			if err := b.WaitNeedsReset(); err != nil {
+				t.Error(err)
+			}
+			for range 10 {
+				b.Rings[tc.queue].ForceKick()
+				good.traffic(t, g)
+			}
+			if s := g.Status(); s&virtio.StatusNeedsReset != 0 {
+				t.Errorf("status %#x of the device that nobody hurt", s)
+			}
+			b.Reset()
+			if n := bad.failed.Load(); n != 1 {
+				t.Errorf("failed %d times, want once", n)
+			}
+			b.Start(everything)
+			bad.traffic(t, b)
+			b.Reset()
+		})
+	}
+}
+
+// TestAWorkerThatSpinsIsStopped gives vhost-net a frame that is shorter than
+// its header: its worker tries that again and again and tells nobody
+// (handle_tx_copy in drivers/vhost/net.c). That is at the guest's expense, and
+// over with the next reset.
+func TestAWorkerThatSpinsIsStopped(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	bad, good := openNIC(t), openNIC(t)
+	b, g := virtiotest.NewDriver(t, bad), virtiotest.NewDriver(t, good)
+	g.Start(everything)
+	for range 3 {
+		b.Start(everything)
+		b.Rings[txQueue].Add(queuetest.Desc{GPA: virtiotest.BufferBase, Len: headerBytes - 1})
+		b.Rings[txQueue].ForceKick()
+		receive(t, b, bad.wire, newFrame())
+		good.traffic(t, g)
+		b.Reset()
+		b.Start(everything)
+		bad.traffic(t, b)
+		b.Reset()
+	}
+}
+
+const everything = ^virtio.Features(0)
+
+// TestTheKernelTakesTheOffloadsOfEachFeatureSet tries every set of what a
+// driver can receive.
+func TestTheKernelTakesTheOffloadsOfEachFeatureSet(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	n := openNIC(t)
+	defer n.Close()
+	bits := []virtio.Features{FeatureGuestCsum, FeatureGuestTSO4, FeatureGuestTSO6, FeatureGuestECN, FeatureGuestUSO4 | FeatureGuestUSO6}
+	for set := range 1 << len(bits) {
+		var f virtio.Features
+		for i, b := range bits {
+			if set>>i&1 != 0 {
+				f |= b
+			}
+		}
+		if err := n.tap.SetOffloads(f & n.Features()); err != nil {
+			t.Errorf("features %#x: %v", uint64(f), err)
+		}
+	}
+}
+
+func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	tap, err := OpenTap(TapConfig{NewName: "mvmtest%d", Address: netip.MustParsePrefix("10.99.7.1/24"), MTU: 9000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	iface, err := net.InterfaceByName(tap.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := iface.Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if iface.MTU != 9000 || iface.Flags&net.FlagUp == 0 || !slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == "10.99.7.1/24" }) {
+		t.Errorf("%+v, addresses %v", iface, addrs)
+	}
+	if _, err := OpenTap(TapConfig{Name: tap.Name()}); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("a tap that is in use: %v", err)
+	}
+	if err := tap.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.InterfaceByName(iface.Name); err == nil {
+		t.Errorf("%s outlives its descriptor", iface.Name)
+	}
+}
+
+// TestATapThatFailsLeavesNothing asks for what cannot be, late in the making.
+func TestATapThatFailsLeavesNothing(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	before := virtiotest.TakeFootprint(t)
+	for _, tc := range []struct {
+		cfg  TapConfig
+		want string
+	}{
+		{TapConfig{NewName: "mvmtest7", Bridge: "nosuchbridge"}, "bridge nosuchbridge"},
+		{TapConfig{NewName: "mvmtest7", MTU: 1 << 30}, "set mtu"},
+		{TapConfig{NewName: "a-name-that-is-too-long"}, "tap name"},
+	} {
+		if _, err := OpenTap(tc.cfg); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %v, want %q", tc.cfg, err, tc.want)
+		}
+		if _, err := os.Stat("/sys/class/net/mvmtest7"); err == nil {
+			t.Errorf("%+v: the tap is still there", tc.cfg)
+		}
+	}
+	before.Holds(t)
+}
+
+// TestManyNICs runs as many as a host may, at the same time.
+func TestManyNICs(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	const count = 16
+	before := virtiotest.TakeFootprint(t)
+	t.Run("live", func(t *testing.T) {
+		var nics []*nic
+		var drivers []*virtiotest.Driver
+		for range count {
+			n := openNIC(t)
+			d := virtiotest.NewDriver(t, n)
+			d.Start(everything)
+			nics, drivers = append(nics, n), append(drivers, d)
+		}
+		if got := virtiotest.TakeFootprint(t).Workers - before.Workers; got != count {
+			t.Errorf("%d workers for %d devices", got, count)
+		}
+		for i, d := range drivers {
+			t.Run(fmt.Sprint(i), func(t *testing.T) { nics[i].traffic(t, d) })
+		}
+	})
+	before.Holds(t)
+}

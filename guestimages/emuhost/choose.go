@@ -1,0 +1,60 @@
+package emuhost
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+// ModeEnv names the environment variable that chooses where tests run: "auto", "direct" or "emulated".
+const ModeEnv = "MINIVMM_TEST_HOST"
+
+// Probe tries whether a real guest works on this machine; nil says that it does.
+type Probe func(context.Context) error
+
+// needed are the device files without which nothing needs to be tried.
+var needed = []string{"/dev/kvm", "/dev/vhost-net", "/dev/vhost-scsi"}
+
+// Choice is where to run.
+type Choice struct {
+	Direct bool   // on this machine, not in the emulated host
+	Why    string // for people
+}
+
+func (c Choice) String() string {
+	if c.Direct {
+		return "running on this machine itself: " + c.Why
+	}
+	return "running in the emulated host: " + c.Why
+}
+
+// Choose decides where to run. Mode "auto" is direct where the device files are there and probe succeeds: some machines
+// show a /dev/kvm that cannot run a guest.
+func Choose(ctx context.Context, mode string, probe Probe) (Choice, error) {
+	switch mode {
+	case "direct":
+		return Choice{Direct: true, Why: "asked for"}, nil
+	case "emulated":
+		return Choice{Why: "asked for"}, nil
+	case "auto":
+		return tryDirect(ctx, needed, probe), nil
+	}
+	return Choice{}, fmt.Errorf("emuhost: mode %q: want auto, direct or emulated", mode)
+}
+
+func tryDirect(ctx context.Context, devices []string, probe Probe) Choice {
+	for _, dev := range devices {
+		f, err := os.OpenFile(dev, os.O_RDWR, 0)
+		if err != nil {
+			return Choice{Why: err.Error()}
+		}
+		f.Close()
+	}
+	if probe == nil {
+		return Choice{Why: "no guest was tried on this machine"}
+	}
+	if err := probe(ctx); err != nil {
+		return Choice{Why: fmt.Sprintf("a guest does not work on this machine: %v", err)}
+	}
+	return Choice{Direct: true, Why: "a guest works on it"}
+}

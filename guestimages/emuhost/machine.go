@@ -1,0 +1,51 @@
+package emuhost
+
+import (
+	"fmt"
+	"strconv"
+
+	"minivmm/guestimages/plan"
+)
+
+// kernelLine keeps the console short, makes a panic end QEMU (with -no-reboot), and leaves out what an emulated machine
+// that nobody attacks can do without. lpj saves measuring the delay loop on each CPU, a second of emulation; it is right
+// for a time stamp counter of 2.5 GHz, and delays need only be about right. The counter and the timer of the emulation need
+// no checking against others, which waits.
+const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000 tsc=reliable no_timer_check"
+
+// channelFD is the channel's file descriptor in QEMU: the first after the standard files.
+const channelFD = 3
+
+// shares names the machine's 9p tags.
+func (h *Host) shares() []plan.Share {
+	var all []plan.Share
+	for i, dir := range h.config.Shares {
+		all = append(all, plan.Share{Tag: "share" + strconv.Itoa(i), Path: dir})
+	}
+	return all
+}
+
+// arguments is QEMU's command line, without the program's name.
+func (h *Host) arguments() []string {
+	var args []string
+	add := func(more ...string) { args = append(args, more...) }
+	for _, dir := range h.qemu.Folders {
+		add("-L", dir)
+	}
+	add("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
+	add("-accel", "tcg", "-cpu", "max,+svm", "-smp", strconv.Itoa(h.config.CPUs), "-m", strconv.Itoa(h.config.MemoryMiB))
+	if h.config.Icount {
+		add("-icount", "shift=0,sleep=off")
+	}
+	add("-kernel", h.vmlinux, "-initrd", h.initrd, "-append", kernelLine)
+	add("-serial", "stdio")
+	// To standard error: whether a reset was a triple fault.
+	add("-d", "cpu_reset")
+	add("-device", "virtio-serial-pci")
+	add("-chardev", fmt.Sprintf("socket,id=channel,fd=%d", channelFD), "-device", "virtserialport,chardev=channel,name="+channel)
+	add("-fsdev", "local,id=root,path=/,readonly=on,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=root,mount_tag="+rootTag)
+	for _, s := range h.shares() {
+		add("-fsdev", "local,id="+s.Tag+",path="+s.Path+",security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev="+s.Tag+",mount_tag="+s.Tag)
+	}
+	return args
+}

@@ -1,0 +1,160 @@
+package emuhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+)
+
+// Command is what to run in the host.
+type Command struct {
+	Argv   []string
+	Env    []string  // KEY=value
+	Dir    string    // working directory
+	Stdin  io.Reader // nil: empty. A Read under way when Run returns is left to end by itself
+	Stdout io.Writer
+	Stderr io.Writer
+
+	Terminal *plan.Terminal       // a pseudo terminal instead of pipes; Stderr then stays silent
+	Resize   <-chan plan.Terminal // new sizes of the terminal
+	Signals  <-chan os.Signal     // sent on to the command
+}
+
+// Death says that the host ended before its command did.
+type Death struct {
+	Cause error  // the context's error and cause, or what is known of QEMU's end
+	Log   string // end of the host's kernel log
+}
+
+func (d *Death) Error() string {
+	return fmt.Sprintf("emulated host: %v; its kernel log ends with:\n%s", d.Cause, d.Log)
+}
+
+func (d *Death) Unwrap() error { return d.Cause }
+
+// logLines is how much of the kernel log a Death shows.
+const logLines = 60
+
+// Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death; with one, it says why the
+// command never ran.
+func (h *Host) Run(ctx context.Context, c Command) (plan.Exit, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return plan.Exit{}, err
+	}
+	defer ours.Close()
+	m, err := h.start(ctx, theirs)
+	theirs.Close()
+	if err != nil {
+		return plan.Exit{}, err
+	}
+	defer m.stop()
+	s := newSession(ours, c)
+	defer s.close()
+	type result struct {
+		exit plan.Exit
+		err  error
+	}
+	results := make(chan result, 1)
+	go func() {
+		exit, err := s.run(h.shares())
+		results <- result{exit, err}
+	}()
+	select {
+	case r := <-results:
+		if r.err != nil {
+			return plan.Exit{}, m.death(r.err)
+		}
+		if r.exit.Error != "" {
+			return r.exit, fmt.Errorf("emulated host: %s", r.exit.Error)
+		}
+		return r.exit, nil
+	case <-ctx.Done():
+		return plan.Exit{}, &Death{Cause: context.Cause(ctx), Log: m.log.tail(logLines)}
+	}
+}
+
+// socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close ends a Read.
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "channel"), os.NewFile(uintptr(fds[1]), "channel of QEMU"), nil
+}
+
+// machine is a running QEMU.
+type machine struct {
+	kill  context.CancelFunc
+	ended chan error // gets QEMU's end, then is closed
+	log   *kernelLog
+	said  *kernelLog // QEMU's own messages
+}
+
+// start starts QEMU with the channel's other end. It ends with ctx, and with this process.
+func (h *Host) start(ctx context.Context, channel *os.File) (*machine, error) {
+	ctx, kill := context.WithCancel(ctx)
+	m := &machine{kill: kill, ended: make(chan error, 1), log: &kernelLog{}, said: &kernelLog{}}
+	cmd := exec.CommandContext(ctx, h.qemu.Binary, h.arguments()...)
+	cmd.Stdout, cmd.Stderr = m.log, m.said
+	cmd.ExtraFiles = []*os.File{channel}
+	// A terminal's control-C is for this process, which then ends QEMU. The death signal comes with the death of the
+	// starting thread, so a goroutine keeps that thread until QEMU ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(m.ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			m.ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		kill()
+		return nil, fmt.Errorf("emulated host: %w", err)
+	}
+	return m, nil
+}
+
+// stop ends QEMU and waits for its end.
+func (m *machine) stop() {
+	m.kill()
+	for range m.ended {
+	}
+}
+
+// death explains why the channel broke. QEMU closes it when it ends, so that is waited for, but not for long.
+func (m *machine) death(broken error) error {
+	var err error
+	select {
+	case err = <-m.ended:
+	case <-time.After(2 * time.Second):
+		return &Death{Cause: fmt.Errorf("channel broken: %w", broken), Log: m.log.tail(logLines)}
+	}
+	cause := errors.New("QEMU ended before the command")
+	switch {
+	case m.log.contains("Kernel panic"):
+		cause = errors.New("kernel panic")
+	case m.said.contains("Triple fault"):
+		cause = errors.New("triple fault")
+	case err != nil:
+		cause = fmt.Errorf("QEMU: %w: %s", err, m.said.tail(10))
+	}
+	return &Death{Cause: cause, Log: m.log.tail(logLines)}
+}

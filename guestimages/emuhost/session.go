@@ -1,0 +1,154 @@
+package emuhost
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"minivmm/guestimages/plan"
+	"minivmm/guestimages/wire"
+)
+
+// session is the launcher's side of the channel.
+type session struct {
+	conn   *wire.Conn
+	c      Command
+	closed chan struct{}
+
+	mu     sync.Mutex
+	cond   *sync.Cond
+	credit int  // guarded by mu: bytes of standard input that may be sent
+	over   bool // guarded by mu
+}
+
+func newSession(rw io.ReadWriter, c Command) *session {
+	s := &session{conn: wire.New(rw), c: c, closed: make(chan struct{}), credit: wire.Window}
+	s.cond = sync.NewCond(&s.mu)
+	return s
+}
+
+// close ends the session's goroutines, but for a Read of standard input.
+func (s *session) close() {
+	close(s.closed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	s.cond.Signal()
+}
+
+// run sends the command and hands output on until its exit comes.
+func (s *session) run(shares []plan.Share) (plan.Exit, error) {
+	command := plan.Command{Argv: s.c.Argv, Env: s.c.Env, Dir: s.c.Dir, Shares: shares, Terminal: s.c.Terminal}
+	if err := s.conn.SendJSON(wire.Run, command); err != nil {
+		return plan.Exit{}, err
+	}
+	go s.sendInput()
+	go s.sendEvents()
+	for {
+		kind, payload, err := s.conn.Receive()
+		if err != nil {
+			return plan.Exit{}, err
+		}
+		switch kind {
+		case wire.Stdout:
+			err = writeTo(s.c.Stdout, payload)
+		case wire.Stderr:
+			err = writeTo(s.c.Stderr, payload)
+		case wire.StdinTaken:
+			if len(payload) == 4 {
+				s.give(int(binary.BigEndian.Uint32(payload)))
+			}
+		case wire.Exit:
+			var exit plan.Exit
+			if err := json.Unmarshal(payload, &exit); err != nil {
+				return plan.Exit{}, fmt.Errorf("exit message: %w", err)
+			}
+			return exit, nil
+		}
+		if err != nil {
+			return plan.Exit{}, err
+		}
+	}
+}
+
+func writeTo(w io.Writer, p []byte) error {
+	if w == nil {
+		return nil
+	}
+	_, err := w.Write(p)
+	return err
+}
+
+// give adds to the credit what the command has taken.
+func (s *session) give(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.credit += n
+	s.cond.Signal()
+}
+
+// take waits for credit and takes up to n of it; 0 when the session is over.
+func (s *session) take(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.credit == 0 && !s.over {
+		s.cond.Wait()
+	}
+	if s.over {
+		return 0
+	}
+	n = min(n, s.credit)
+	s.credit -= n
+	return n
+}
+
+// sendInput sends standard input and its end.
+func (s *session) sendInput() {
+	buf := make([]byte, wire.MaxData)
+	for s.c.Stdin != nil {
+		n, err := s.c.Stdin.Read(buf)
+		for p := buf[:n]; len(p) > 0; {
+			m := s.take(len(p))
+			if m == 0 || s.conn.Send(wire.Stdin, p[:m]) != nil {
+				return
+			}
+			p = p[m:]
+		}
+		if err != nil {
+			break
+		}
+	}
+	// If the channel is broken, run finds out too.
+	_ = s.conn.Send(wire.StdinEnd, nil)
+}
+
+// sendEvents sends terminal sizes and signals until the session closes.
+func (s *session) sendEvents() {
+	for {
+		var err error
+		select {
+		case <-s.closed:
+			return
+		case t := <-s.c.Resize:
+			payload := binary.BigEndian.AppendUint16(nil, t.Rows)
+			err = s.conn.Send(wire.Resize, binary.BigEndian.AppendUint16(payload, t.Cols))
+		case sig := <-s.c.Signals:
+			err = s.conn.Send(wire.Signal, []byte{signalNumber(sig)})
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func signalNumber(sig os.Signal) byte {
+	n, ok := sig.(syscall.Signal)
+	if !ok {
+		return byte(syscall.SIGTERM)
+	}
+	return byte(n)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+)
+
+// cmdline is the kernel command line, split into words. The kernel hands what follows "--" to init as arguments.
+type cmdline []string
+
+// kernelWords reads the command line; /proc is not mounted yet, so it is mounted here, and again later without harm.
+func kernelWords() cmdline {
+	if err := os.MkdirAll("/proc", 0o555); err != nil {
+		return nil
+	}
+	// A second mount is refused with EBUSY.
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil && err != unix.EBUSY {
+		return nil
+	}
+	b, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return nil
+	}
+	return splitWords(string(b))
+}
+
+func splitWords(line string) cmdline {
+	before, _, _ := strings.Cut(line, " -- ")
+	return strings.Fields(before)
+}
+
+// value returns the last word "key=value" of that key.
+func (c cmdline) value(key string) string {
+	found := ""
+	for _, word := range c {
+		if v, ok := strings.CutPrefix(word, key+"="); ok {
+			found = v
+		}
+	}
+	return found
+}
+
+// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel does this only for what is built
+// in; modprobe and this program do it for what is loaded. Dashes and underscores are the same in a module's name.
+func (c cmdline) parameters(module string) string {
+	var all []string
+	for _, word := range c {
+		name, parameter, ok := strings.Cut(word, ".")
+		if ok && !strings.Contains(name, "=") && strings.ReplaceAll(name, "-", "_") == module {
+			all = append(all, parameter)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// interfaces returns those of the ip= words.
+func (c cmdline) interfaces() ([]plan.Interface, error) {
+	var all []plan.Interface
+	for _, word := range c {
+		v, ok := strings.CutPrefix(word, "ip=")
+		if !ok {
+			continue
+		}
+		i, err := parseIP(v)
+		if err != nil {
+			return nil, fmt.Errorf("ip=%s: %w", v, err)
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+// parseIP reads CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF; the server, the host name and what follows are
+// ignored. Without a device it is eth0.
+func parseIP(v string) (plan.Interface, error) {
+	fields := strings.Split(v, ":")
+	if len(fields) < 4 {
+		return plan.Interface{}, fmt.Errorf("want CLIENT::GATEWAY:NETMASK::DEVICE:off")
+	}
+	addr, err := netip.ParseAddr(fields[0])
+	if err != nil || !addr.Is4() {
+		return plan.Interface{}, fmt.Errorf("%q is not an IPv4 address", fields[0])
+	}
+	mask, err := netip.ParseAddr(fields[3])
+	if err != nil || !mask.Is4() {
+		return plan.Interface{}, fmt.Errorf("%q is not a netmask", fields[3])
+	}
+	bits, ok := maskBits(mask.As4())
+	if !ok {
+		return plan.Interface{}, fmt.Errorf("%q is not a netmask", fields[3])
+	}
+	i := plan.Interface{Name: "eth0", Address: netip.PrefixFrom(addr, bits).String(), Gateway: fields[2]}
+	if len(fields) > 5 && fields[5] != "" {
+		i.Name = fields[5]
+	}
+	return i, nil
+}
+
+// maskBits counts the leading ones; a mask with a one after a zero is none.
+func maskBits(mask [4]byte) (int, bool) {
+	v := uint32(mask[0])<<24 | uint32(mask[1])<<16 | uint32(mask[2])<<8 | uint32(mask[3])
+	n := 0
+	for v&(1<<31) != 0 {
+		n++
+		v <<= 1
+	}
+	return n, v == 0
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+)
+
+// statusLine is what a guest says at the end of its command; a test on the other side of the console waits for it.
+const statusLine = "init: exit status %d\n"
+
+// runOnConsole runs the command with the console as its terminal.
+func runOnConsole(c *plan.Command) error {
+	if c == nil {
+		c = &plan.Command{}
+	}
+	run := *c
+	if len(os.Args) > 1 {
+		run.Argv = os.Args[1:]
+	}
+	if len(run.Argv) == 0 {
+		return errors.New("no command: neither in " + plan.Path + " nor after -- on the kernel command line")
+	}
+	if len(run.Env) == 0 {
+		run.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux"}
+	}
+	tty, err := openConsole()
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	pid, err := start(run, [3]*os.File{tty, tty, tty}, true)
+	exit := plan.Exit{Status: 127}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "init: %v\n", err)
+	} else {
+		exit = reap(pid)
+	}
+	killAll(5 * time.Second)
+	// The end of the terminal's session hung up tty, but never /dev/console.
+	fmt.Fprintf(os.Stderr, statusLine, exit.Code())
+	return nil
+}
+
+// openConsole opens the terminal behind /dev/console, which itself cannot be a controlling one.
+func openConsole() (*os.File, error) {
+	b, err := os.ReadFile("/sys/class/tty/console/active")
+	if err != nil {
+		return nil, err
+	}
+	names := strings.Fields(string(b))
+	if len(names) == 0 {
+		return nil, errors.New("no console: say console= on the kernel command line")
+	}
+	return os.OpenFile("/dev/"+names[len(names)-1], os.O_RDWR|unix.O_NOCTTY, 0)
+}
+
+// drain waits until the terminal has sent everything, tcdrain(3); a power-off would drop the rest.
+func drain(tty *os.File) error {
+	return os.NewSyscallError("TCSBRK", unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1))
+}

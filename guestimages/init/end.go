@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// end syncs and powers off, or restarts where the command line says so.
+func end(words cmdline) {
+	unix.Sync()
+	// A power-off drops what the console has not sent yet. A console that cannot be drained has nothing to send.
+	_ = drain(os.Stderr)
+	how := unix.LINUX_REBOOT_CMD_POWER_OFF
+	if words.value("minivmm.end") == "restart" {
+		how = unix.LINUX_REBOOT_CMD_RESTART
+	}
+	err := unix.Reboot(how)
+	fmt.Fprintf(os.Stderr, "init: reboot: %v\n", err)
+	select {}
+}
+
+// watchButtons ends the machine when an input device reports KEY_POWER pressed. It looks once, after the modules are
+// loaded: the ACPI button does not come later.
+func watchButtons(words cmdline) {
+	devices, _ := filepath.Glob("/sys/class/input/event*")
+	for _, dev := range devices {
+		keys, err := os.ReadFile(filepath.Join(dev, "device/capabilities/key"))
+		if err != nil || !hasKey(string(keys), keyPower) {
+			continue
+		}
+		f, err := os.Open("/dev/input/" + filepath.Base(dev))
+		if err != nil {
+			continue
+		}
+		go func() {
+			defer f.Close()
+			if waitKey(f, keyPower) {
+				fmt.Fprintln(os.Stderr, "init: power button")
+				end(words)
+			}
+		}()
+	}
+}
+
+// keyPower is KEY_POWER, uapi/linux/input-event-codes.h.
+const keyPower = 116
+
+// hasKey reads a bitmap as sysfs prints it: 64-bit words in hexadecimal, the highest first.
+func hasKey(bitmap string, key int) bool {
+	words := strings.Fields(bitmap)
+	i := len(words) - 1 - key/64
+	if i < 0 {
+		return false
+	}
+	v, err := strconv.ParseUint(words[i], 16, 64)
+	return err == nil && v>>(key%64)&1 != 0
+}
+
+// waitKey reads struct input_event (24 bytes: time, type, code, value) until the key is pressed; false at the end.
+func waitKey(r io.Reader, key uint16) bool {
+	const evKey = 1 // EV_KEY
+	var event [24]byte
+	for {
+		if _, err := io.ReadFull(r, event[:]); err != nil {
+			return false
+		}
+		e := binary.NativeEndian
+		if e.Uint16(event[16:]) == evKey && e.Uint16(event[18:]) == key && e.Uint32(event[20:]) == 1 {
+			return true
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"minivmm/guestimages/plan"
+)
+
+func TestAddressesOnTheKernelCommandLine(t *testing.T) {
+	words := splitWords("console=ttyS0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth1:off ip=192.0.2.7:::255.255.255.128 -- sh ip=9.9.9.9:::255.0.0.0\n")
+	got, err := words.interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []plan.Interface{
+		{Name: "eth1", Address: "10.0.2.15/24", Gateway: "10.0.2.2"},
+		{Name: "eth0", Address: "192.0.2.7/25"},
+	}
+	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for _, bad := range []string{"dhcp", "10.0.0.1", "10.0.0.1:::255.0.255.0", "10.0.0.1:::x", "x:::255.0.0.0", "::1:::255.0.0.0"} {
+		if got, err := parseIP(bad); err == nil {
+			t.Errorf("ip=%s was read as %+v", bad, got)
+		}
+	}
+}
+
+func TestModuleParametersAreTheModulesOwn(t *testing.T) {
+	words := splitWords("root=/dev/a.b virtio_mmio.device=4K@0xd0000000:5 virtio-mmio.device=4K@0xd0001000:6 kvm.x=1")
+	if got, want := words.parameters("virtio_mmio"), "device=4K@0xd0000000:5 device=4K@0xd0001000:6"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := words.parameters("tun"); got != "" {
+		t.Errorf("tun got %q", got)
+	}
+}
+
+func TestLastWordCounts(t *testing.T) {
+	words := splitWords("minivmm.end=poweroff minivmm.end=restart minivmm.endless=1")
+	if got := words.value("minivmm.end"); got != "restart" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPowerKeyIsFoundInTheBitmap(t *testing.T) {
+	for bitmap, want := range map[string]bool{
+		"10000000000000 0\n":   true, // KEY_POWER is bit 52 of the second word
+		"10000000000000":       false,
+		"1 10000000000000 0\n": true,
+		"0 0\n":                false,
+		"x 0":                  false,
+		"":                     false,
+	} {
+		if got := hasKey(bitmap, keyPower); got != want {
+			t.Errorf("%q: got %v", bitmap, got)
+		}
+	}
+}
+
+func TestOnlyThePressOfTheKeyCounts(t *testing.T) {
+	event := func(typ, code uint16, value uint32) []byte {
+		b := make([]byte, 24)
+		binary.NativeEndian.PutUint16(b[16:], typ)
+		binary.NativeEndian.PutUint16(b[18:], code)
+		binary.NativeEndian.PutUint32(b[20:], value)
+		return b
+	}
+	others := bytes.Join([][]byte{event(0, 0, 0), event(1, keyPower, 0), event(1, 30, 1), event(2, keyPower, 1)}, nil)
+	if waitKey(bytes.NewReader(others), keyPower) {
+		t.Error("something else was taken for the key")
+	}
+	if !waitKey(bytes.NewReader(append(others, event(1, keyPower, 1)...)), keyPower) {
+		t.Error("the key was not seen")
+	}
+}
+
+func TestDefaultRouteIsAWholeMessage(t *testing.T) {
+	b := defaultRoute([4]byte{10, 0, 2, 2})
+	if got := binary.NativeEndian.Uint32(b); int(got) != len(b) || len(b)%4 != 0 {
+		t.Errorf("the message says %d bytes and has %d", got, len(b))
+	}
+	if !bytes.HasSuffix(b, []byte{10, 0, 2, 2}) {
+		t.Errorf("the gateway is not at the end: %x", b)
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+)
+
+// kernelMounts are made first of all. /proc may be mounted already, see kernelWords.
+var kernelMounts = [...]plan.Mount{
+	{Source: "proc", Target: "/proc", Type: "proc"},
+	{Source: "sys", Target: "/sys", Type: "sysfs"},
+	{Source: "dev", Target: "/dev", Type: "devtmpfs"},
+	{Source: "pts", Target: "/dev/pts", Type: "devpts", Data: "gid=5,mode=620,ptmxmode=666"},
+	{Source: "shm", Target: "/dev/shm", Type: "tmpfs", Data: "mode=1777"},
+}
+
+// mount makes one mount below the folder root, "" for /.
+func mount(root string, m plan.Mount) error {
+	target := root + m.Target
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	err := unix.Mount(m.Source, target, m.Type, 0, m.Data)
+	if errors.Is(err, unix.EBUSY) && m.Type == "proc" {
+		return nil
+	}
+	if err != nil {
+		return &os.PathError{Op: "mount " + m.Type, Path: target, Err: err}
+	}
+	return nil
+}
+
+// deviceLinks adds what devtmpfs does not make and programs expect.
+func deviceLinks() error {
+	for name, target := range map[string]string{
+		"/dev/fd":     "/proc/self/fd",
+		"/dev/stdin":  "/proc/self/fd/0",
+		"/dev/stdout": "/proc/self/fd/1",
+		"/dev/stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// options9p are for a tree that only this machine changes while it runs; msize is the largest the transport takes well.
+const options9p = "trans=virtio,version=9p2000.L,msize=262144"
+
+// moveTo makes the 9p tree, with a writable layer in memory over it, the root of everything, as switch_root(8) does: the
+// kernel refuses user namespaces in a mere chroot.
+func moveTo(r plan.Root) error {
+	const lower, rw, root = "/lower", "/rw", "/root"
+	for _, m := range []plan.Mount{
+		{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"},
+		{Source: "rw", Target: rw, Type: "tmpfs"},
+	} {
+		if err := mount("", m); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{rw + "/upper", rw + "/work"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	overlay := plan.Mount{Source: "root", Target: root, Type: "overlay", Data: "lowerdir=" + lower + ",upperdir=" + rw + "/upper,workdir=" + rw + "/work"}
+	if err := mount("", overlay); err != nil {
+		return err
+	}
+	if err := linkModules(root, r); err != nil {
+		return err
+	}
+	// Without the flag MS_REC a moved mount takes those below it along.
+	for _, dir := range []string{"/dev", "/sys", "/proc"} {
+		if err := os.MkdirAll(root+dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(dir, root+dir, "", unix.MS_MOVE, ""); err != nil {
+			return &os.PathError{Op: "mount --move", Path: dir, Err: err}
+		}
+	}
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return &os.PathError{Op: "mount --move", Path: root, Err: err}
+	}
+	if err := unix.Chroot("."); err != nil {
+		return &os.PathError{Op: "chroot", Path: root, Err: err}
+	}
+	return os.Chdir("/")
+}
+
+// linkModules shows modprobe the modules of the kernel that runs.
+func linkModules(root string, r plan.Root) error {
+	dir := root + "/lib/modules"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	link := dir + "/" + r.Release
+	if _, err := os.Lstat(link); err == nil {
+		return nil
+	}
+	return os.Symlink(r.Modules, link)
+}
+
+// mountShares mounts the writable folders and returns what unmounts them. A share is not cached but for mapped files, so
+// that what was written is on the other side when a write returns.
+func mountShares(shares []plan.Share) (unmount func(), err error) {
+	unmount = func() {
+		unix.Sync()
+		for _, s := range shares {
+			if err := unix.Unmount(s.Path, 0); err != nil {
+				fmt.Fprintf(os.Stderr, "init: umount %s: %v\n", s.Path, err)
+			}
+		}
+	}
+	for _, s := range shares {
+		if err := mount("", plan.Mount{Source: s.Tag, Target: s.Path, Type: "9p", Data: options9p + ",cache=mmap"}); err != nil {
+			return nil, err
+		}
+	}
+	return unmount, nil
+}

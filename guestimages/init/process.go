@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+)
+
+// start starts the command with these files; a terminal, if there is one, is among them and becomes its controlling one.
+func start(c plan.Command, files [3]*os.File, terminal bool) (pid int, err error) {
+	if len(c.Argv) == 0 {
+		return 0, errors.New("no command to run")
+	}
+	dir := c.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	// exec.LookPath sees the environment and the folder of this process.
+	if err := os.Chdir(dir); err != nil {
+		return 0, err
+	}
+	for _, kv := range c.Env {
+		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
+			if err := os.Setenv("PATH", path); err != nil {
+				return 0, err
+			}
+		}
+	}
+	path, err := exec.LookPath(c.Argv[0])
+	if err != nil && !errors.Is(err, exec.ErrDot) {
+		return 0, err
+	}
+	p, err := os.StartProcess(path, c.Argv, &os.ProcAttr{
+		Dir:   dir,
+		Env:   c.Env,
+		Files: files[:],
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: terminal},
+	})
+	if err != nil {
+		return 0, err
+	}
+	pid = p.Pid
+	// Not waited for by that handle: reap collects every child there is.
+	return pid, p.Release()
+}
+
+// reap collects children, this process's own and those that lost their parent, until the one called main ends.
+func reap(main int) plan.Exit {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return plan.Exit{Error: fmt.Sprintf("wait4: %v", err), Status: 125}
+		case pid == main && ws.Signaled():
+			return plan.Exit{Signal: int(ws.Signal())}
+		case pid == main:
+			return plan.Exit{Status: ws.ExitStatus()}
+		}
+	}
+}
+
+// killAll ends every process but this one and collects what is left of them, for at most the given time: one that is stuck
+// in the kernel would never end.
+func killAll(limit time.Duration) {
+	// ESRCH says that there is no other.
+	_ = unix.Kill(-1, unix.SIGKILL)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			_, err := unix.Wait4(-1, nil, 0, nil)
+			if err != nil && err != unix.EINTR {
+				return
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+	}
+}

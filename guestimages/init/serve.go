@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+	"minivmm/guestimages/wire"
+)
+
+// serve runs the one command that comes by the channel.
+func serve(p plan.Plan) error {
+	port, err := openPort(p.Channel)
+	if err != nil {
+		return err
+	}
+	defer port.Close()
+	release, err := holdVM()
+	if err != nil {
+		return err
+	}
+	defer release()
+	conn := wire.New(port)
+	if err := conn.Send(wire.Hello, nil); err != nil {
+		return err
+	}
+	exit := session(conn, p)
+	return conn.SendJSON(wire.Exit, exit)
+}
+
+// openPort waits for the virtio-serial port of that name and for the launcher at its other end. The kernel tells of both
+// by messages that a worker handles later, so there is nothing to block on but time.
+func openPort(name string) (*os.File, error) {
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		if dev := findPort(name); dev != "" {
+			f, err := os.OpenFile(dev, os.O_RDWR, 0)
+			if err != nil {
+				return nil, err
+			}
+			if connected(f) {
+				return f, nil
+			}
+			f.Close()
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("no virtio-serial port named %s", name)
+}
+
+func findPort(name string) string {
+	files, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err == nil && strings.TrimSpace(string(b)) == name {
+			return "/dev/" + filepath.Base(filepath.Dir(file))
+		}
+	}
+	return ""
+}
+
+// connected says whether the other end is open: virtio_console answers poll with POLLHUP until then, and read with 0.
+func connected(f *os.File) bool {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		n, err := unix.Poll(fds, 0)
+		open = err == nil && n > 0 && fds[0].Revents&unix.POLLHUP == 0
+	})
+	return err == nil && open
+}
+
+// session reads the command, runs it and returns how it ended.
+func session(conn *wire.Conn, p plan.Plan) plan.Exit {
+	failed := func(err error) plan.Exit { return plan.Exit{Status: 125, Error: err.Error()} }
+	kind, payload, err := conn.Receive()
+	if err != nil {
+		return failed(err)
+	}
+	var c plan.Command
+	if kind != wire.Run {
+		return failed(fmt.Errorf("frame %q came before the command", kind))
+	}
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return failed(err)
+	}
+	if err := settle(p, nil); err != nil {
+		return failed(err)
+	}
+	unmount, err := mountShares(c.Shares)
+	if err != nil {
+		return failed(err)
+	}
+	s, err := newStdio(c.Terminal)
+	if err != nil {
+		return failed(err)
+	}
+	pid, err := start(c, s.theirs, c.Terminal != nil)
+	s.closeTheirs()
+	if err != nil {
+		return plan.Exit{Status: 127, Error: err.Error()}
+	}
+	input := newInput(conn, s)
+	go input.run()
+	go receive(conn, input, s, pid)
+	var output sync.WaitGroup
+	for kind, f := range s.out {
+		output.Go(func() { _ = conn.Copy(kind, f) })
+	}
+	exit := reap(pid)
+	// With the last process dies the last writer, so the output ends.
+	killAll(5 * time.Second)
+	output.Wait()
+	unmount()
+	return exit
+}
+
+// receive hands frames on until the channel fails, which ends the command: its launcher is gone.
+func receive(conn *wire.Conn, input *input, s *stdio, pid int) {
+	for {
+		kind, payload, err := conn.Receive()
+		if err != nil {
+			_ = unix.Kill(-pid, unix.SIGKILL)
+			return
+		}
+		switch kind {
+		case wire.Stdin:
+			input.add(payload)
+		case wire.StdinEnd:
+			input.end()
+		case wire.Resize:
+			if len(payload) == 4 {
+				s.resize(binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
+			}
+		case wire.Signal:
+			if len(payload) == 1 {
+				_ = unix.Kill(pid, unix.Signal(payload[0]))
+			}
+		}
+	}
+}

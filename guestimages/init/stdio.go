@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/binary"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+	"minivmm/guestimages/wire"
+)
+
+// stdio is a command's standard files, seen from both sides.
+type stdio struct {
+	theirs [3]*os.File
+	in     *os.File
+	out    map[wire.Kind]*os.File
+	tty    *os.File // the master side, nil for pipes
+}
+
+// newStdio makes three pipes or one pseudo terminal.
+func newStdio(t *plan.Terminal) (*stdio, error) {
+	if t != nil {
+		return newTerminal(*t)
+	}
+	s := &stdio{out: map[wire.Kind]*os.File{}}
+	var err error
+	if s.theirs[0], s.in, err = os.Pipe(); err != nil {
+		return nil, err
+	}
+	for i, kind := range []wire.Kind{wire.Stdout, wire.Stderr} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		s.theirs[i+1], s.out[kind] = w, r
+	}
+	return s, nil
+}
+
+func newTerminal(t plan.Terminal) (*stdio, error) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return nil, os.NewSyscallError("TIOCGPTN", err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, os.NewSyscallError("TIOCSPTLCK", err)
+	}
+	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := &stdio{
+		theirs: [3]*os.File{slave, slave, slave},
+		in:     master,
+		out:    map[wire.Kind]*os.File{wire.Stdout: master},
+		tty:    master,
+	}
+	s.resize(t.Rows, t.Cols)
+	return s, nil
+}
+
+func (s *stdio) resize(rows, cols uint16) {
+	if s.tty != nil {
+		// A size the kernel does not take leaves the old one, which is what a terminal does too.
+		_ = unix.IoctlSetWinsize(int(s.tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	}
+}
+
+// endInput says end of file: a pipe is closed, at a terminal it is control-D.
+func (s *stdio) endInput() {
+	if s.tty == nil {
+		s.in.Close()
+		return
+	}
+	_, _ = s.in.Write([]byte{'D' & 0x1f})
+}
+
+// closeTheirs closes this process's copies, so that the output ends with the command.
+func (s *stdio) closeTheirs() {
+	for _, f := range s.theirs {
+		f.Close()
+	}
+}
+
+// input passes standard input on. It holds what the command has not read yet, at most wire.Window bytes because the
+// launcher sends no more.
+type input struct {
+	conn *wire.Conn
+	s    *stdio
+
+	mu    sync.Mutex
+	cond  *sync.Cond
+	queue [][]byte // guarded by mu
+	ended bool     // guarded by mu
+}
+
+func newInput(conn *wire.Conn, s *stdio) *input {
+	i := &input{conn: conn, s: s}
+	i.cond = sync.NewCond(&i.mu)
+	return i
+}
+
+func (i *input) add(b []byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.queue = append(i.queue, b)
+	i.cond.Signal()
+}
+
+func (i *input) end() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ended = true
+	i.cond.Signal()
+}
+
+// next waits for bytes; ok is false when no more will come.
+func (i *input) next() (b []byte, ok bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for len(i.queue) == 0 && !i.ended {
+		i.cond.Wait()
+	}
+	if len(i.queue) == 0 {
+		return nil, false
+	}
+	b = i.queue[0]
+	i.queue = i.queue[1:]
+	return b, true
+}
+
+// run writes to the command until the input ends. Bytes that the command no longer reads are taken and dropped, as a
+// closed pipe does.
+func (i *input) run() {
+	defer i.s.endInput()
+	for {
+		b, ok := i.next()
+		if !ok {
+			return
+		}
+		_, _ = i.s.in.Write(b)
+		var taken [4]byte
+		binary.BigEndian.PutUint32(taken[:], uint32(len(b)))
+		if i.conn.Send(wire.StdinTaken, taken[:]) != nil {
+			return
+		}
+	}
+}

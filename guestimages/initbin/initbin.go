@@ -1,0 +1,92 @@
+// Package initbin provides the static program that is process 1 of the emulated host and of guests: minivmm's own
+// guestimages/init, built with the go command and kept in the cache under a hash of its sources. With the result in the
+// cache no go command is needed, so it also works inside the emulated host.
+package initbin
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"minivmm/guestimages/cache"
+)
+
+// Package is the import path of the program.
+const Package = "minivmm/guestimages/init"
+
+// sources are the folders, beside this package's, that the program is made of.
+var sources = []string{"init", "plan", "wire"}
+
+// Path returns the program's path, built if its sources have changed.
+func Path(ctx context.Context, c *cache.Cache) (string, error) {
+	dir, err := folder(ctx)
+	if err != nil {
+		return "", err
+	}
+	sum, err := hash(dir)
+	if err != nil {
+		return "", fmt.Errorf("initbin: %w", err)
+	}
+	return c.Make(ctx, "init/"+sum, func(ctx context.Context, tmp string) error {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", tmp, Package)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("initbin: go build %s: %w\n%s", Package, err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	})
+}
+
+// folder finds guestimages in the source tree: where the compiler saw this file, or where the go command finds it from the
+// working directory.
+func folder(ctx context.Context) (string, error) {
+	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
+		dir := filepath.Dir(filepath.Dir(file))
+		if _, err := os.Stat(filepath.Join(dir, "init")); err == nil {
+			return dir, nil
+		}
+	}
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", Package).Output()
+	if err != nil {
+		return "", fmt.Errorf("initbin: the source of %s is not found: run this inside minivmm's source tree: %w", Package, err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
+}
+
+// hash covers the sources, the module's requirements and the compiler.
+func hash(dir string) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, runtime.Version())
+	files := []string{filepath.Join(dir, "..", "go.mod"), filepath.Join(dir, "..", "go.sum")}
+	for _, name := range sources {
+		found, err := filepath.Glob(filepath.Join(dir, name, "*.go"))
+		if err != nil {
+			return "", err
+		}
+		if len(found) == 0 {
+			return "", errors.New("no Go files in " + filepath.Join(dir, name))
+		}
+		slices.Sort(found)
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %d\n", filepath.Base(file), len(b))
+		h.Write(b)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:16]), nil
+}

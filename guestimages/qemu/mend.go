@@ -1,0 +1,43 @@
+package qemu
+
+import (
+	"errors"
+	"strings"
+)
+
+// helpers are the places of svm_helper.c: up to QEMU 9, and since.
+var helpers = []string{
+	"target/i386/tcg/sysemu/svm_helper.c",
+	"target/i386/tcg/system/svm_helper.c",
+}
+
+// errNoPlace stops the build.
+var errNoPlace = errors.New("the place of the mend is not found: in helper_vmrun no single call of do_interrupt_x86_hardirq " +
+	"stands between case SVM_EVTINJ_TYPE_INTR and its break; read how this version injects an event before running it")
+
+const (
+	caseLine  = "case SVM_EVTINJ_TYPE_INTR:"
+	callLine  = "do_interrupt_x86_hardirq(env, vector, 1);"
+	clearLine = "cs->exception_index = -1;"
+)
+
+// mend adds the line to the text of svm_helper.c. A text that has it already is returned unchanged.
+func mend(text string) (string, error) {
+	before, rest, ok := strings.Cut(text, caseLine)
+	if !ok || strings.Contains(rest, caseLine) {
+		return "", errNoPlace
+	}
+	body, after, ok := strings.Cut(rest, "break;")
+	if !ok || strings.Count(body, callLine) != 1 {
+		return "", errNoPlace
+	}
+	head, tail, _ := strings.Cut(body, callLine)
+	if strings.TrimSpace(tail) == clearLine {
+		return text, nil
+	}
+	if strings.TrimSpace(tail) != "" || !strings.Contains(head, "cs->exception_index = vector;") {
+		return "", errNoPlace
+	}
+	indent := head[strings.LastIndex(head, "\n")+1:]
+	return before + caseLine + head + callLine + "\n" + indent + clearLine + tail + "break;" + after, nil
+}

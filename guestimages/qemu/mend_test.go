@@ -1,0 +1,48 @@
+package qemu
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// vmrun is the shape of the place in QEMU 7.2 and 10.0, in our words.
+const vmrun = `
+    switch (event_inj & SVM_EVTINJ_TYPE_MASK) {
+    case SVM_EVTINJ_TYPE_INTR:
+        cs->exception_index = vector;
+        do_interrupt_x86_hardirq(env, vector, 1);
+        break;
+    case SVM_EVTINJ_TYPE_NMI:
+        cs->exception_index = EXCP02_NMI;
+        break;
+    }
+`
+
+func TestMendClearsTheIndexAfterTheDelivery(t *testing.T) {
+	want := strings.Replace(vmrun, "vector, 1);\n", "vector, 1);\n        cs->exception_index = -1;\n", 1)
+	got, err := mend(vmrun)
+	if err != nil || got != want {
+		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
+	}
+	again, err := mend(got)
+	if err != nil || again != got {
+		t.Errorf("mending twice: %v\n%s", err, again)
+	}
+}
+
+func TestUnknownShapeStopsTheBuild(t *testing.T) {
+	for name, text := range map[string]string{
+		"no case":         strings.Replace(vmrun, "TYPE_INTR", "TYPE_EXINT", 1),
+		"two cases":       vmrun + vmrun,
+		"no call":         strings.Replace(vmrun, "do_interrupt_x86_hardirq", "deliver", 1),
+		"call after":      strings.Replace(vmrun, "        do_interrupt_x86_hardirq(env, vector, 1);\n        break;", "        break;\n do_interrupt_x86_hardirq(env, vector, 1);", 1),
+		"index not set":   strings.Replace(vmrun, "cs->exception_index = vector;", "", 1),
+		"more after call": strings.Replace(vmrun, "vector, 1);", "vector, 1);\n done(env);", 1),
+		"empty":           "",
+	} {
+		if got, err := mend(text); !errors.Is(err, errNoPlace) {
+			t.Errorf("%s: got %v\n%s", name, err, got)
+		}
+	}
+}

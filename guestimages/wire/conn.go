@@ -1,0 +1,108 @@
+package wire
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// Kind says what a frame's payload is.
+type Kind byte
+
+// The kinds. Run to Signal go to init, the others come from it.
+const (
+	Run        Kind = 'R' // plan.Command in JSON, first of all
+	Stdin      Kind = 'i' // bytes for standard input
+	StdinEnd   Kind = 'I' // no more of them
+	Resize     Kind = 'w' // terminal size: rows, columns, 16 bits each
+	Signal     Kind = 's' // one byte, the signal's number
+	Hello      Kind = 'H' // init is up
+	StdinTaken Kind = 't' // 32 bits: so many bytes of standard input were taken
+	Stdout     Kind = 'o'
+	Stderr     Kind = 'e'
+	Exit       Kind = 'X' // plan.Exit in JSON, last of all
+)
+
+// Window is how many bytes of standard input may be sent and not yet taken. It keeps a command that does not read from
+// blocking the frames behind.
+const Window = 256 << 10
+
+// MaxData is the payload that data is cut to: the largest write that virtio_console takes at once, less the header.
+const MaxData = 32<<10 - headerSize
+
+const (
+	headerSize = 5
+	maxPayload = 16 << 20 // a Run frame with a large environment
+)
+
+// Conn sends and receives frames.
+type Conn struct {
+	r *bufio.Reader
+
+	mu sync.Mutex
+	w  io.Writer // guarded by mu: frames are whole
+}
+
+// New returns a Conn over rw, which the caller closes.
+func New(rw io.ReadWriter) *Conn {
+	return &Conn{r: bufio.NewReaderSize(rw, 64<<10), w: rw}
+}
+
+// Send writes one frame.
+func (c *Conn) Send(kind Kind, payload []byte) error {
+	frame := make([]byte, headerSize, headerSize+len(payload))
+	frame[0] = byte(kind)
+	binary.BigEndian.PutUint32(frame[1:], uint32(len(payload)))
+	frame = append(frame, payload...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.w.Write(frame); err != nil {
+		return fmt.Errorf("wire: %w", err)
+	}
+	return nil
+}
+
+// SendJSON writes one frame with v in JSON.
+func (c *Conn) SendJSON(kind Kind, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("wire: %w", err)
+	}
+	return c.Send(kind, b)
+}
+
+// Receive reads one frame. The error is io.EOF at the stream's end between two frames.
+func (c *Conn) Receive() (Kind, []byte, error) {
+	var header [headerSize]byte
+	if _, err := io.ReadFull(c.r, header[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.BigEndian.Uint32(header[1:])
+	if size > maxPayload {
+		return 0, nil, fmt.Errorf("wire: frame %q of %d bytes", header[0], size)
+	}
+	payload := make([]byte, size)
+	if _, err := io.ReadFull(c.r, payload); err != nil {
+		return 0, nil, io.ErrUnexpectedEOF
+	}
+	return Kind(header[0]), payload, nil
+}
+
+// Copy sends all of r as frames of that kind, until r ends. The error is the connection's, never the reader's.
+func (c *Conn) Copy(kind Kind, r io.Reader) error {
+	buf := make([]byte, MaxData)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if err := c.Send(kind, buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package vmm
+
+import (
+	"slices"
+	"testing"
+
+	"minivmm/devices/guestmem"
+	"minivmm/vmm/boot"
+	"minivmm/vmm/config"
+)
+
+func TestRAMGoesAroundTheHole(t *testing.T) {
+	for _, tc := range []struct {
+		size uint64
+		want []guestmem.Range
+	}{
+		{64 << 20, []guestmem.Range{{GPA: 0, SizeBytes: 64 << 20}}},
+		{3 << 30, []guestmem.Range{{GPA: 0, SizeBytes: 3 << 30}}},
+		{3<<30 + 4096, []guestmem.Range{{GPA: 0, SizeBytes: 3 << 30}, {GPA: 4 << 30, SizeBytes: 4096}}},
+		{1 << 40, []guestmem.Range{{GPA: 0, SizeBytes: 3 << 30}, {GPA: 4 << 30, SizeBytes: 1<<40 - 3<<30}}},
+	} {
+		if got := ramRanges(tc.size); !slices.Equal(got, tc.want) {
+			t.Errorf("ramRanges(%#x) = %#x, want %#x", tc.size, got, tc.want)
+		}
+	}
+}
+
+// TestNothingOverlaps holds every range of the layout to the hole, apart from
+// each other.
+func TestNothingOverlaps(t *testing.T) {
+	ranges := []guestmem.Range{
+		{GPA: mmioGPA, SizeBytes: mmioSize}, {GPA: ecamGPA, SizeBytes: ecamSize}, {GPA: ioapicGPA, SizeBytes: 4096},
+		{GPA: 0xfee0_0000, SizeBytes: 4096}, // local APIC
+		{GPA: identityMapGPA, SizeBytes: 4096}, {GPA: tssGPA, SizeBytes: 3 * 4096},
+	}
+	for i, a := range ranges {
+		if a.GPA < ramHoleGPA || a.GPA+guestmem.GPA(a.SizeBytes) > ramHighGPA {
+			t.Errorf("%#x+%#x is not in the hole", a.GPA, a.SizeBytes)
+		}
+		for _, b := range ranges[i+1:] {
+			if a.GPA < b.GPA+guestmem.GPA(b.SizeBytes) && b.GPA < a.GPA+guestmem.GPA(a.SizeBytes) {
+				t.Errorf("%#x+%#x overlaps %#x+%#x", a.GPA, a.SizeBytes, b.GPA, b.SizeBytes)
+			}
+		}
+	}
+	if end := boot.LowLayout().End; end > acpiGPA {
+		t.Errorf("boot structures end at %#x, over the ACPI tables", end)
+	}
+}
+
+func TestECAMHoldsEveryDevice(t *testing.T) {
+	for _, tc := range []struct {
+		nets, disks int
+		want        uint64
+	}{{0, 0, 2}, {1, 0, 3}, {0, 1, 3}, {0, 64, 3}, {16, 64, 19}} {
+		cfg := &config.Config{Net: make([]config.Net, tc.nets), Disk: make([]config.Disk, tc.disks)}
+		if got := ecamUsed(cfg); got != tc.want*32<<10 || got > ecamSize {
+			t.Errorf("%d NICs, %d disks: %#x bytes, want %d devices of 32 KiB", tc.nets, tc.disks, got, tc.want)
+		}
+	}
+}
