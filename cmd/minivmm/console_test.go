@@ -139,6 +139,9 @@ func TestAReaderThatStandsDoesNotHoldTheGuest(t *testing.T) {
 	if code != 0 || !strings.Contains(errs, "bytes of output were dropped, because their reader was too slow") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
+	if most := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; most > 48<<10 {
+		t.Errorf("the program took %d kB of memory for 64 MiB of output that nobody read", most)
+	}
 }
 
 func TestAReaderGetsTheNewestOutput(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
@@ -37,10 +38,10 @@ var exitCodes = [...]struct {
 	{"0", "the guest powered off"},
 	{"1", "internal error"},
 	{"2", "usage: unknown flags or arguments, or a flag's value is invalid"},
-	{"3", "the configuration file is invalid"},
-	{"4", "the host is not ready: a device node, module or kernel feature is missing"},
+	{"3", "the configuration file is invalid, or no machine can be made of it"},
+	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing"},
 	{"5", "permission denied"},
-	{"6", "a resource is busy: a tap or disk is in use"},
+	{"6", "a resource is busy: a tap, address or disk is in use"},
 	{"10", "the guest rebooted"},
 	{"11", "the guest crashed (triple fault)"},
 	{"12", "KVM internal error"},
@@ -67,6 +68,7 @@ func exitCode(err error) int {
 	var usage usageError
 	var file fileError
 	var invalid *config.Error
+	var impossible *vmm.ConfigError
 	switch {
 	case err == nil:
 		return exitPoweredOff
@@ -78,9 +80,9 @@ func exitCode(err error) int {
 		return exitConfig
 	case errors.Is(err, fs.ErrPermission): // EACCES, EPERM
 		return exitPermission
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.As(err, &impossible):
 		return exitConfig
-	case errors.Is(err, syscall.EBUSY):
+	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EADDRINUSE):
 		return exitBusy
 	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO), missingNode(err):
 		return exitHost

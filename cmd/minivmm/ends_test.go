@@ -1,0 +1,76 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestARealGuestEndsInItsOwnWay(t *testing.T) {
+	leavesNothing(t)
+	for _, tt := range []struct {
+		way, cmdline string
+		code         int
+	}{
+		{"poweroff", "", 0},
+		{"reboot", "", 10},
+		{"reboot", "reboot=triple", 11},
+	} {
+		t.Run(tt.way+tt.cmdline, func(t *testing.T) {
+			m := prepare(t, tt.cmdline, "").start()
+			m.expect(`next\?`)
+			io.WriteString(m.stdin, "end "+tt.way+"\n")
+			m.exits(tt.code)
+			if c := m.guest.Complaints(); len(c) > 0 {
+				t.Errorf("the kernel finds fault with the machine:\n%s", strings.Join(c, "\n"))
+			}
+		})
+	}
+}
+
+// TestARealGuestOnATerminal types at a guest, and leaves in three ways: the
+// terminal is as it was.
+func TestARealGuestOnATerminal(t *testing.T) {
+	leavesNothing(t)
+	for _, tt := range []struct {
+		name string
+		act  func(*running)
+		code int
+	}{
+		{"Ctrl-A x", func(m *running) {
+			m.order("say hello guest", `said "hello guest"`)
+			m.order("say a\x01\x01b", `said "a\\x01b"`)
+			io.WriteString(m.stdin, "\x01x")
+		}, 14},
+		{"a signal and a deaf guest", func(m *running) {
+			m.order("deaf", "hears nothing")
+			m.signal(syscall.SIGTERM)
+		}, 128 + 15},
+		{"two signals", func(m *running) {
+			m.order("deaf", "hears nothing")
+			m.signal(syscall.SIGHUP)
+			if _, err := m.log.Expect("hangup: pressed the guest's power button"); err != nil {
+				m.t.Fatal(err)
+			}
+			m.signal(syscall.SIGTERM)
+		}, 128 + 15},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			more := "[machine]\nshutdown_timeout = '1h'\n"
+			if strings.HasPrefix(tt.name, "a signal") {
+				more = "[machine]\nshutdown_timeout = '200ms'\n"
+			}
+			m := prepare(t, "", more)
+			near := m.onTerminal()
+			before := termios(t, near)
+			m.start()
+			m.expect(`next\?`)
+			tt.act(m)
+			m.exits(tt.code)
+			if after := termios(t, near); after != before {
+				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+			}
+		})
+	}
+}

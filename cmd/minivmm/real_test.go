@@ -1,0 +1,294 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm/vmmtest"
+)
+
+// The variables by which a test's child becomes the real program, in a place
+// that is furnished as the test wants it.
+const (
+	realVar = "MINIVMM_TEST_REAL"
+	devVar  = "MINIVMM_TEST_DEV" // "kvm=0600 net/tun=0666": a /dev with just these nodes; the child has a mount namespace of its own
+	uidVar  = "MINIVMM_TEST_UID" // who to be
+)
+
+// nobody is a user without any rights.
+const nobody = 65534
+
+// furnish makes the process's place and then begins the program anew: a process
+// that changed its user cannot read all of its own /proc.
+func furnish() {
+	dev, uid := os.Getenv(devVar), os.Getenv(uidVar)
+	if dev == "" && uid == "" {
+		return
+	}
+	err := furnishDev(strings.Fields(dev))
+	if n, uerr := strconv.Atoi(uid); err == nil && uerr == nil {
+		err = errors.Join(syscall.Setgroups(nil), syscall.Setgid(n), syscall.Setuid(n))
+	}
+	if err == nil {
+		env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+			return strings.HasPrefix(v, devVar+"=") || strings.HasPrefix(v, uidVar+"=")
+		})
+		err = syscall.Exec("/proc/self/exe", os.Args, env)
+	}
+	fmt.Fprintln(os.Stderr, "furnish:", err)
+	os.Exit(99)
+}
+
+func furnishDev(nodes []string) error {
+	if len(nodes) == 0 {
+		return nil
+	}
+	type node struct {
+		path string
+		mode uint32
+		rdev uint64
+	}
+	var all []node
+	for _, word := range nodes {
+		name, mode, _ := strings.Cut(word, "=")
+		n, err := strconv.ParseUint(mode, 8, 12)
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat("/dev/"+name, &st); err != nil {
+			return &os.PathError{Op: "stat", Path: "/dev/" + name, Err: err}
+		}
+		all = append(all, node{"/dev/" + name, uint32(n), st.Rdev})
+	}
+	if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount /dev: %w", err)
+	}
+	for _, n := range all {
+		err := errors.Join(os.MkdirAll(filepath.Dir(n.path), 0o755),
+			unix.Mknod(n.path, unix.S_IFCHR|n.mode, int(n.rdev)), unix.Chmod(n.path, n.mode))
+		if err != nil {
+			return fmt.Errorf("node %s: %w", n.path, err)
+		}
+	}
+	return nil
+}
+
+// realProgram is the real program with arguments, in a folder that anybody may read,
+// with a disk image of killBlocks blocks in it.
+func realProgram(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(os.Environ(), realVar+"=1")
+	if dir := os.Getenv("MINIVMM_CACHE"); dir != "" {
+		cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+dir)
+	}
+	cmd.Dir = t.TempDir()
+	image := filepath.Join(cmd.Dir, "disk.img")
+	if err := errors.Join(os.Chmod(filepath.Dir(cmd.Dir), 0o755), os.WriteFile(image, nil, 0o666), os.Chmod(image, 0o666), os.Truncate(image, killBlocks*killBlock)); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// running is the real program with a guest in it.
+type running struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	guest  *vmmtest.Transcript // what comes out of stdout
+	log    *vmmtest.Transcript // what comes out of stderr
+	stdin  io.Writer           // the guest's keyboard, if prepare made one
+	ended  chan struct{}
+	closed []io.Closer // at the end
+}
+
+// prepare makes a machine whose guest obeys, with more of a configuration's
+// text. Its stdin is a pipe and can be replaced until start.
+func prepare(t *testing.T, cmdline, more string, guestArgs ...string) *running {
+	t.Helper()
+	vmmtest.Need(t, "kvm", "guests")
+	k := vmmtest.Kernels(t)[0]
+	cmd := realProgram(t, "run", "machine.toml")
+	text := fmt.Sprintf("[boot]\nkernel = %q\ninitrd = %q\ncmdline = %q\n%s", k.Image, vmmtest.Initrd(t, k, "obey", guestArgs...), strings.TrimSpace("quiet "+cmdline), more)
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "machine.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := &running{t: t, cmd: cmd, guest: vmmtest.NewTranscript(), log: vmmtest.NewTranscript(), ended: make(chan struct{})}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin, m.stdin, cmd.Stdout, cmd.Stderr = r, w, m.guest, m.log
+	m.closed = append(m.closed, r, w)
+	return m
+}
+
+// onTerminal gives the program a terminal, which is the test's to type on.
+func (m *running) onTerminal() (near *os.File) {
+	m.t.Helper()
+	far, near := openPTY(m.t)
+	far.SetDeadline(time.Time{})
+	m.cmd.Stdin, m.cmd.Stdout, m.stdin = near, near, far
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	go io.Copy(m.guest, far) // ends when openPTY's cleanup closes far
+	return near
+}
+
+// start starts the program. When the test ends it is killed, if it still runs.
+func (m *running) start() *running {
+	m.t.Helper()
+	if err := m.cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	go func() {
+		defer close(m.ended)
+		m.cmd.Wait()
+		m.guest.End()
+		m.log.End()
+	}()
+	m.t.Cleanup(func() {
+		m.cmd.Process.Kill()
+		<-m.ended
+		for _, c := range m.closed {
+			c.Close()
+		}
+		if m.t.Failed() {
+			m.t.Logf("console:\n%s\nstderr:\n%s", m.guest, m.log)
+		}
+	})
+	return m
+}
+
+// expect waits for the guest to write pattern.
+func (m *running) expect(pattern string) []string {
+	m.t.Helper()
+	match, err := m.guest.Expect(pattern)
+	if err != nil {
+		m.t.Fatalf("waiting for %q: %v", pattern, err)
+	}
+	return match
+}
+
+// order types a line and waits for the answer.
+func (m *running) order(line, answer string) []string {
+	m.t.Helper()
+	if _, err := io.WriteString(m.stdin, line+"\n"); err != nil {
+		m.t.Fatal(err)
+	}
+	return m.expect(answer)
+}
+
+// exits waits for the program's end and compares its code; a signal that kills
+// it counts as -1, as in package os.
+func (m *running) exits(want int) {
+	m.t.Helper()
+	select {
+	case <-m.ended:
+	case <-time.After(vmmtest.Patience):
+		m.t.Fatal("the program did not end")
+	}
+	if got := m.cmd.ProcessState.ExitCode(); got != want {
+		m.t.Errorf("exit code %d, want %d", got, want)
+	}
+}
+
+// says checks for a text in what the program told people.
+func (m *running) says(text string) {
+	m.t.Helper()
+	if !strings.Contains(m.log.String(), text) {
+		m.t.Errorf("stderr is %q, want %q in it", m.log, text)
+	}
+}
+
+func (m *running) signal(sig syscall.Signal) {
+	m.t.Helper()
+	if err := m.cmd.Process.Signal(sig); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// leavesNothing fails the test if at its end there is something on the host
+// that was not there before. It waits for what the kernel does on its own.
+func leavesNothing(t *testing.T) {
+	t.Helper()
+	before := leftovers(t)
+	t.Cleanup(func() {
+		var after []string
+		if !eventually(func() bool { after = leftovers(t); return slices.Equal(before, after) }) {
+			t.Errorf("the host had %q before and has %q after", before, after)
+		}
+	})
+}
+
+// leftovers lists what a machine makes outside of its process, and processes
+// and kernel threads of machines.
+func leftovers(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{
+		"/sys/class/net/*", "/sys/kernel/config/target/core/*_[0-9]*", "/sys/kernel/config/target/core/*_[0-9]*/*",
+		"/sys/kernel/config/target/vhost/naa.*",
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	return append(all, processes(t)...)
+}
+
+// processes lists other processes of this executable, and vhost workers.
+func processes(t *testing.T) (all []string) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		comm, err := os.ReadFile(task + "/comm")
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if strings.HasPrefix(string(comm), "vhost-") {
+			all = append(all, task+" "+strings.TrimSpace(string(comm)))
+		}
+		process := filepath.Dir(filepath.Dir(task))
+		if path, _ := os.Readlink(process + "/exe"); path == exe && filepath.Base(task) == filepath.Base(process) && filepath.Base(process) != strconv.Itoa(os.Getpid()) {
+			all = append(all, process+" "+exe)
+		}
+	}
+	return all
+}
+
+// eventually polls for what the kernel finishes after a process is gone, and
+// tells nobody.
+func eventually(ok func() bool) bool {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
+}

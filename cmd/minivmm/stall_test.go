@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm/vmmtest"
+)
+
+// TestARealGuestGoesOnWithoutAReader lets a guest write to its console while
+// nobody reads, five times what the pipe holds; it takes its orders over the
+// network. The reader that comes back gets it whole. (That more than the ring
+// holds is lost, counted, and takes no memory is tested with a pretended guest: a
+// byte from a real one is an exit, and slow in an emulated host.)
+func TestARealGuestGoesOnWithoutAReader(t *testing.T) {
+	vmmtest.Need(t, "vhost-net", "root")
+	leavesNothing(t)
+	const pipe = 4096
+	m := prepare(t, "", "[[net]]\naddress = '10.98.8.1/24'\n", "10.98.8.2/24", "10.98.8.1:7700")
+	out, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipe); err != nil {
+		t.Fatal(err)
+	}
+	m.cmd.Stdin, m.cmd.Stdout = nil, w
+	m.start()
+	w.Close()
+	order := takeOrders(t, m, "10.98.8.1:7700")
+
+	order(fmt.Sprintf("flood %d", 5*pipe), fmt.Sprintf("flooded %d", 5*pipe))
+	order("end poweroff", "")
+	got, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.exits(0)
+	flood := strings.Repeat(strings.Repeat("x", 98)+"\r\n", (5*pipe+99)/100)
+	if _, after, ok := strings.Cut(string(got), flood); !ok || !strings.Contains(after, vmmtest.OK) {
+		t.Errorf("the reader got %d bytes, the last %q", len(got), got[max(0, len(got)-200):])
+	}
+	if said := m.log.String(); said != "" {
+		t.Errorf("stderr is %q", said)
+	}
+}
+
+// takeOrders waits for a guest to connect to an address of the host's that
+// comes up with its tap, and returns how to order it. Without an answer to wait
+// for, the order is the last.
+func takeOrders(t *testing.T, m *running, addr string) (order func(line, answer string)) {
+	t.Helper()
+	var l net.Listener
+	if !eventually(func() (ok bool) { l, _ = net.Listen("tcp", addr); return l != nil }) {
+		t.Fatalf("%s did not come up: %s", addr, m.log)
+	}
+	defer l.Close()
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(vmmtest.Patience))
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() { // a guest that powers off closes nothing
+		<-m.ended
+		conn.Close()
+	}()
+	r := bufio.NewReader(conn)
+	r.ReadString('\n') // next?
+	return func(line, answer string) {
+		t.Helper()
+		conn.SetDeadline(time.Now().Add(vmmtest.Patience))
+		fmt.Fprintln(conn, line)
+		if answer == "" {
+			return
+		}
+		if got, err := r.ReadString('\n'); got != answer+"\n" {
+			t.Fatalf("order %q: got %q, error %v, want %q", line, got, err, answer)
+		}
+	}
+}
