@@ -10,6 +10,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/emuhost"
+	"minivmm/guestimages/probe"
 )
 
 // execTest is "emuhost exec", for "go test -exec": a test binary and its flags, in the folder of its package.
@@ -31,7 +32,7 @@ func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	if *auto {
 		mode = "auto"
 	}
-	choice, err := emuhost.Choose(ctx, envOr(emuhost.ModeEnv, mode), nil)
+	choice, err := emuhost.Choose(ctx, envOr(emuhost.ModeEnv, mode), probe.Guest(c))
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ const usage = `usage: emuhost COMMAND
   stress [FLAGS]                    try the emulated host itself: a guest under load, for a minute
   kernel NAME                       print the paths of a kernel and its modules: 6.12, 6.1, 6.12-cloud, 6.1-cloud
   initrd [FLAGS] KERNEL FILE        write an initial RAM file system for a guest
+  probe                             say where "exec -auto" would run tests, and why
   prepare                           fetch and build everything now
   update                            look for new versions at the next start
 
@@ -65,6 +66,7 @@ func dispatch(ctx context.Context, args []string) error {
 		stressInside: runStressInside,
 		"kernel":     printKernel,
 		"initrd":     writeInitrd,
+		"probe":      printChoice,
 		"prepare":    prepare,
 		"update":     update,
 	}

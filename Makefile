@@ -1,0 +1,37 @@
+# make demo is the place to begin; it needs Debian, Go and gcc, and installs what else it uses.
+
+GO ?= go
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test check fuzz abi shell emuhost clean
+
+build: ## a static build/minivmm
+	CGO_ENABLED=0 $(GO) build -trimpath -o build/minivmm ./cmd/minivmm
+
+demo: ## a real guest at work: rates, checksums, exits, workers
+	$(GO) run ./guestimages/cmd/demo
+
+test: check ## everything: with the race detector here, with KVM and vhost in the emulated host
+	$(GO) run ./guestimages/cmd/maketest test
+
+check: ## format, vet, modules
+	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+
+FUZZTIME ?= 5s
+fuzz: ## each fuzz target for FUZZTIME
+	$(GO) run ./guestimages/cmd/maketest fuzz $(FUZZTIME)
+
+abi: ## kvm/ and vhost/testdata/abi.golden from this machine's kernel headers
+	$(GO) run ./guestimages/cmd/maketest abi
+
+shell: build emuhost ## a shell in the emulated host, with minivmm in its PATH
+	PATH="$(CURDIR)/build:$$PATH" build/emuhost run -- bash
+
+emuhost:
+	$(GO) build -o build/emuhost ./guestimages/cmd/emuhost
+
+clean:
+	rm -rf build examples/build

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// transferBytes is how much each transfer moves; the guest's dd counts in MiB.
+const transferBytes = 64 << 20
+
+// transfer is one way to move data between host and guest. Its command begins with a connection to HOST, which is "ADDRESS
+// PORT", and writes nothing to the console.
+type transfer struct {
+	name    string
+	unit    string // what is counted
+	before  string // a command for the guest, not measured
+	command string
+	file    string                                 // where the guest then has the data
+	fresh   bool                                   // the file is new, its checksum is to be made
+	host    func(conn net.Conn, data []byte) error // the host's part; nil: its part is the disk's image
+}
+
+// sum is a SHA-256 checksum in hexadecimal.
+type sum string
+
+// transfers are in the order of the files that they use.
+var transfers = []transfer{
+	{
+		name: "network, host to guest", unit: "packets",
+		command: "nc HOST -e dd of=/tmp/a bs=64k 2> /dev/null", file: "/tmp/a", fresh: true, host: send,
+	},
+	{
+		name: "network, guest to host", unit: "packets",
+		command: "nc HOST -e dd if=/tmp/a bs=64k 2> /dev/null", file: "/tmp/a", host: receive,
+	},
+	{
+		name: "disk, write and sync", unit: "requests",
+		command: "nc HOST < /dev/null; dd if=/tmp/a of=/dev/sda bs=1M conv=fsync 2> /dev/null", file: "/tmp/a",
+	},
+	{
+		name: "disk, read", unit: "requests",
+		before:  "echo 3 > /proc/sys/vm/drop_caches",
+		command: "nc HOST < /dev/null; dd if=/dev/sda of=/tmp/b bs=1M count=64 2> /dev/null", file: "/tmp/b", fresh: true,
+	},
+}
+
+// fillRandom makes data that nothing left from before can pass for.
+func fillRandom(data []byte) {
+	random := rand.NewPCG(rand.Uint64(), rand.Uint64())
+	for i := 0; i+8 <= len(data); i += 8 {
+		binary.NativeEndian.PutUint64(data[i:], random.Uint64())
+	}
+}
+
+// receive reads exactly data from the guest.
+func receive(conn net.Conn, data []byte) error {
+	if _, err := io.ReadFull(conn, data); err != nil {
+		return err
+	}
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return fmt.Errorf("more than %d bytes came (%v)", len(data), err)
+	}
+	return nil
+}
+
+// send sends data to the guest.
+func send(conn net.Conn, data []byte) error {
+	_, err := conn.Write(data)
+	return err
+}
+
+func checksum(data []byte) sum { return sum(fmt.Sprintf("%x", sha256.Sum256(data))) }
+
+// imageChecksum is that of the beginning of the disk's image.
+func imageChecksum(image string) (sum, error) {
+	f, err := os.Open(image)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data := make([]byte, transferBytes)
+	if _, err := io.ReadFull(f, data); err != nil {
+		return "", err
+	}
+	return checksum(data), nil
+}
+
+// result is what one transfer showed.
+type result struct {
+	transfer
+	took        time.Duration
+	count       uint64 // of the unit
+	exits       exits
+	host, guest sum
+}
+
+func (r result) matches() bool { return r.host == r.guest && r.host != "" }
+
+// bench is what transfers are made and measured with.
+type bench struct {
+	m        *machine
+	listener *net.TCPListener
+	kvm      kvmCounters
+	tap      string
+	image    string
+	sums     map[string]sum // of the guest's files, as the guest says
+}
+
+// sample is what the meters show at one moment.
+type sample struct {
+	at      time.Time
+	exits   exits
+	packets uint64
+}
+
+func (b *bench) sample() (s sample, err error) {
+	var err1, err2 error
+	s.exits, err1 = b.kvm.read()
+	s.packets, err2 = packets(b.tap)
+	s.at = time.Now()
+	return s, errors.Join(err1, err2)
+}
+
+// do makes one transfer. The guest says by connections when it begins and ends, not at the console, whose every character
+// is an exit to user space.
+func (b *bench) do(ctx context.Context, t transfer) (result, error) {
+	r := result{transfer: t}
+	if t.before != "" {
+		if _, err := b.m.run(ctx, t.before); err != nil {
+			return r, err
+		}
+	}
+	requestsBefore, err := b.requests(ctx)
+	if err != nil {
+		return r, err
+	}
+	addr := b.listener.Addr().(*net.TCPAddr)
+	host := fmt.Sprintf("%v %d", addr.IP, addr.Port)
+	if err := b.m.start(ctx, strings.ReplaceAll(t.command+"; nc HOST < /dev/null", "HOST", host)); err != nil {
+		return r, err
+	}
+	data := make([]byte, transferBytes)
+	fillRandom(data)
+	before, after, err := b.measure(ctx, t, data)
+	if err != nil {
+		return r, err
+	}
+	if _, err := b.m.finish(ctx); err != nil {
+		return r, err
+	}
+	requestsAfter, err := b.requests(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.took, r.exits = after.at.Sub(before.at), after.exits.since(before.exits)
+	r.count = after.packets - before.packets
+	if t.host != nil {
+		r.host = checksum(data)
+	} else {
+		r.count = requestsAfter - requestsBefore
+		if r.host, err = imageChecksum(b.image); err != nil {
+			return r, err
+		}
+	}
+	if t.fresh {
+		out, err := b.m.run(ctx, "sha256sum "+t.file)
+		if err != nil {
+			return r, err
+		}
+		first, _, _ := strings.Cut(out, " ")
+		b.sums[t.file] = sum(first)
+	}
+	r.guest = b.sums[t.file]
+	return r, nil
+}
+
+// measure is the part between the two connections.
+func (b *bench) measure(ctx context.Context, t transfer, data []byte) (before, after sample, err error) {
+	conn, err := b.accept(ctx)
+	if err != nil {
+		return before, after, err
+	}
+	defer conn.Close()
+	if before, err = b.sample(); err != nil {
+		return before, after, err
+	}
+	if t.host != nil {
+		if err := t.host(conn, data); err != nil {
+			return before, after, err
+		}
+	}
+	// The guest waits for this.
+	if err := conn.Close(); err != nil {
+		return before, after, err
+	}
+	end, err := b.accept(ctx)
+	if err != nil {
+		return before, after, err
+	}
+	defer end.Close()
+	after, err = b.sample()
+	return before, after, err
+}
+
+// accept waits for a connection of the guest's. With ctx, connection and listener end.
+func (b *bench) accept(ctx context.Context) (net.Conn, error) {
+	deadline, _ := ctx.Deadline()
+	if err := b.listener.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	conn, err := b.listener.Accept()
+	if err != nil {
+		return nil, fmt.Errorf("waiting for the guest's connection: %w", err)
+	}
+	if err := conn.SetDeadline(deadline); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// requests counts the disk's, as the guest does.
+func (b *bench) requests(ctx context.Context) (uint64, error) {
+	out, err := b.m.run(ctx, "cat /sys/block/sda/stat")
+	if err != nil {
+		return 0, err
+	}
+	return requests(out)
+}

@@ -1,0 +1,40 @@
+// Command maketest runs minivmm's tests as "make test" does: on this machine with the race detector, and then, for what needs
+// KVM and vhost, in the emulated host on each of its kernels, or here where a guest works here. At the end it says what was
+// covered. It is also "make fuzz" and "make abi". It runs at the top of the source tree.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"minivmm/guestimages/cache"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := dispatch(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "maketest: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func dispatch(ctx context.Context, args []string) error {
+	c, err := cache.Open(os.Stderr)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(args) == 1 && args[0] == "test":
+		return test(ctx, c, os.Stdout)
+	case len(args) == 2 && args[0] == "fuzz":
+		return fuzz(ctx, args[1])
+	case len(args) == 1 && args[0] == "abi":
+		return abi(ctx)
+	}
+	return errors.New("usage: maketest test | fuzz TIME | abi")
+}

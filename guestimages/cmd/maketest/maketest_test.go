@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What go test -json says of two stages: in the first, A passes, B fails with a message, C is skipped, and package y does not
+// build; in the second, C and B pass, and the host dies during D, which therefore never ends.
+const first = `{"Action":"start","Package":"x"}
+{"Action":"run","Package":"x","Test":"A"}
+{"Action":"output","Package":"x","Test":"A","Output":"quiet\n"}
+{"Action":"pass","Package":"x","Test":"A","Elapsed":1}
+{"Action":"output","Package":"x","Test":"B","Output":"why B failed\n"}
+{"Action":"fail","Package":"x","Test":"B","Elapsed":1}
+{"Action":"output","Package":"x","Test":"C","Output":"needs more\n"}
+{"Action":"skip","Package":"x","Test":"C","Elapsed":1}
+{"Action":"skip","Package":"x","Test":"Never","Elapsed":1}
+{"Action":"output","Package":"x","Output":"FAIL\n"}
+{"Action":"fail","Package":"x","Elapsed":2.5}
+not an event
+{"ImportPath":"y","Action":"build-output","Output":"y.go:1: syntax error\n"}
+{"Action":"output","Package":"y","Output":"FAIL y [build failed]\n"}
+{"Action":"fail","Package":"y","Elapsed":0,"FailedBuild":"y"}
+{"Action":"skip","Package":"z","Elapsed":0}
+`
+
+const second = `{"Action":"pass","Package":"x","Test":"C","Elapsed":1}
+{"Action":"pass","Package":"x","Test":"B","Elapsed":1}
+{"Action":"output","Package":"x","Test":"D","Output":"=== RUN D\n"}
+{"Action":"output","Package":"x","Test":"D","Output":"emuhost: emulated host: kernel panic; its kernel log ends with:\n"}
+{"Action":"output","Package":"x","Test":"D","Output":"[ 1.0] Oops\n"}
+{"Action":"fail","Package":"x","Elapsed":2.5}
+`
+
+func TestSummaryCountsEachTestOnceAndSaysWhatDied(t *testing.T) {
+	var out bytes.Buffer
+	s := newSummary(&out)
+	for i, text := range []string{first, second} {
+		s.begin([]string{"stage one", "stage two"}[i])
+		if err := s.read(strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.print(90 * time.Second)
+	for _, want := range []string{
+		"why B failed\n", "not an event\n", "y.go:1: syntax error\n", "FAIL y [build failed]\n", "FAIL  x 2.5s\n",
+		"[ 1.0] Oops\n",
+		"in 1m30s\n", "stage one: 1 passed, 1 failed, 2 skipped\n", "stage two: 2 passed, 1 failed, 0 skipped\n",
+		"THE HOST DIED: x: emulated host: kernel panic\n",
+		"skipped wherever it was tried: x Never\n", "FAILED: x B\n", "FAILED: x D\n", "FAILED: y\n",
+		// A and C; B, D and the package y; Never.
+		"\n2 passed, 3 failed, 1 skipped\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &out)
+		}
+	}
+	for _, no := range []string{"quiet", "needs more", "ok "} {
+		if strings.Contains(out.String(), no) {
+			t.Errorf("%q is in\n%s", no, &out)
+		}
+	}
+}
+
+func TestFuzzTargetsAreFound(t *testing.T) {
+	root := t.TempDir()
+	for file, text := range map[string]string{
+		"a/a_test.go":          "package a\n\nfunc FuzzOne(f *testing.F) {}\nfunc FuzzTwo(x *testing.F) {\n}\nfunc Fuzzy() {}\n",
+		"a/a.go":               "func FuzzThree(f *testing.F) {}\n",
+		"a/testdata/b_test.go": "func FuzzFour(f *testing.F) {}\n",
+		".hidden/c_test.go":    "func FuzzFive(f *testing.F) {}\n",
+	} {
+		path := filepath.Join(root, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := targets(root)
+	dir := filepath.Join(root, "a")
+	if want := []target{{dir, "FuzzOne"}, {dir, "FuzzTwo"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+}
+
+func TestWhatTheHeadersLackIsKept(t *testing.T) {
+	old := "request A 1\nrequest B 2\nabsent C\n"
+	if got, want := merge("request A 9\nabsent B\nabsent C\nconst D 4\n", old), "request A 9\nrequest B 2\nabsent C\nconst D 4\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/emuhost"
+	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/probe"
+)
+
+// series are the kernels that hosts and guests run: with the kernel's workers as threads of the VMM, and from before.
+var series = []string{"6.12", "6.1"}
+
+// tools are the packages that tests need beside Go, and as MINIVMM_REQUIRE names them.
+var (
+	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev"}
+	toolNames    = "iasl,lspci,gcc"
+)
+
+// machinePackages have tests that need KVM or vhost.
+var machinePackages = []string{
+	"./kvm", "./vhost/...", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/kernel", "./vmm", "./cmd/minivmm",
+	"./guestimages/probe",
+}
+
+// stage is one run of go test.
+type stage struct {
+	name string // what it covers
+	env  []string
+	args []string // of go test
+}
+
+// test runs every stage, also after one failed, and prints what was covered.
+func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
+	start := time.Now()
+	stages, err := plan(ctx, c)
+	if err != nil {
+		return err
+	}
+	s := newSummary(out)
+	var failed []error
+	for _, stage := range stages {
+		fmt.Fprintf(out, "\n== %s\n", stage.name)
+		s.begin(stage.name)
+		if err := run(ctx, stage, s); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", stage.name, err))
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	s.print(time.Since(start))
+	return errors.Join(failed...)
+}
+
+// plan prepares what the stages need and lists them.
+func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
+	a := debian.New(c)
+	if err := a.Install(ctx, "testing minivmm", toolPackages...); err != nil {
+		return nil, err
+	}
+	var guests, images []string
+	for _, name := range series {
+		k, err := kernel.Get(ctx, a, name, kernel.Cloud)
+		if err != nil {
+			return nil, err
+		}
+		guests = append(guests, name+"="+k.Image+":"+k.Modules)
+		images = append(images, k.Image)
+	}
+	mode := os.Getenv(emuhost.ModeEnv)
+	if mode == "" {
+		mode = "auto"
+	}
+	choice, err := emuhost.Choose(ctx, mode, probe.Guest(c))
+	if err != nil {
+		return nil, err
+	}
+	machine := stage{
+		env: []string{
+			"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,guests," + toolNames,
+			"MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root,
+		},
+		args: append([]string{"-count=1", "-p", "1", "-timeout", "30m"}, machinePackages...),
+	}
+	stages := []stage{{
+		name: "this machine, with the race detector",
+		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=" + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
+		args: []string{"-race", "-timeout", "20m", "./..."},
+	}}
+	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
+	if choice.Direct {
+		machine.name = "this machine, Linux " + release() + about
+		return append(stages, machine), nil
+	}
+	launcher, err := buildLauncher(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range series {
+		config := emuhost.DefaultConfig()
+		config.Kernel = name
+		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
+			return nil, err
+		}
+		host := machine
+		host.name = "emulated host on Linux " + name + about
+		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
+		stages = append(stages, host)
+	}
+	return append(stages, stage{
+		name: "the emulated host itself, on Linux " + strings.Join(series, " and "),
+		env:  []string{"MINIVMM_REQUIRE=emuhost"},
+		args: []string{"-count=1", "-timeout", "30m", "./guestimages/emuhost"},
+	}), nil
+}
+
+// buildLauncher builds emuhost; go test splits -exec at spaces, so it goes to the cache where the source tree's path may
+// have some.
+func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
+	path, err := filepath.Abs("build/emuhost")
+	if err != nil {
+		return "", err
+	}
+	if strings.ContainsAny(path, " \t'\"") {
+		path = c.Path("emuhost")
+	}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "./guestimages/cmd/emuhost").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build emuhost: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// run runs a stage's go test; what it says goes to the summary.
+func run(ctx context.Context, st stage, s *summary) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-json"}, st.args)...)
+	cmd.Env = append(os.Environ(), st.env...)
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 10 * time.Second
+	events, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := s.read(events)
+	err = cmd.Wait()
+	return errors.Join(readErr, err)
+}
+
+// release is this machine's kernel.
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

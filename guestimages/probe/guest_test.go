@@ -1,0 +1,39 @@
+package probe
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"minivmm/guestimages/cache"
+)
+
+// open returns the cache, or skips unless a guest was asked for: the first one is fetched and takes a minute.
+func open(t *testing.T) *cache.Cache {
+	t.Helper()
+	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+	if !slices.Contains(required, "vhost-scsi") {
+		t.Skip(`starts a guest with vhost devices: ask for it with MINIVMM_REQUIRE=vhost-scsi, or run "make test"`)
+	}
+	c, err := cache.Open(os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestAGuestThatWorksIsSeen(t *testing.T) {
+	c := open(t)
+	if err := Guest(c)(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAGuestThatSaysNothingIsNone(t *testing.T) {
+	c := open(t)
+	err := boot(t.Context(), c, "", "exit 1; ")
+	if err == nil || !strings.Contains(err.Error(), "init: exit status 1") {
+		t.Errorf("got %v, want the end of the console", err)
+	}
+}
