@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"vmm/config":                     {},
 	"vmm/boot":                       {"devices/guestmem"},
 	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/acpi", "vmm/boot", "vmm/config"},
+	"vmm/bench":                      {},
 	"vmm/vmmtest":                    {"vmm", "vmm/boot", "vmm/config", "guestimages/..."},
 	"guestimages/...":                {"guestimages/...", "kvm", "vmm", "vmm/config"},
 	"cmd/minivmm":                    {"vmm", "vmm/config"},

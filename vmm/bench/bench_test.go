@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+
+	"minivmm/vmm/vmmtest"
+)
+
+// BenchmarkBoot measures from the exec of the VMM to the first line of the
+// guest's init on the console, with KVM's exits on the way and the memory that
+// the VMM takes beyond the guest's.
+func BenchmarkBoot(b *testing.B) {
+	kernel := vmmtest.Kernels(b)[0]
+	vmmtest.Need(b, "kvm", "vhost-net", "vhost-scsi")
+	bed := newBed(b, kernel.Image)
+	initrd := bootInitrd(b, bed.path("boot.cpio"))
+	exits, userExits := newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")
+
+	boot := func(name string, v vmm) {
+		b.Run(name, func(b *testing.B) {
+			var ns, all, user, resident, dirty float64
+			for range b.N {
+				allBefore, userBefore := exits.read(), userExits.read()
+				m := v.start(b, bed, initrd)
+				_, at := m.expect(bootLine)
+				all += exits.read() - allBefore
+				user += userExits.read() - userBefore
+				ns += float64(at.Sub(m.started))
+				r, d, err := memoryBeyond(m.cmd.Process.Pid, guestMiB<<10)
+				if err != nil {
+					b.Error(err)
+				}
+				resident += r
+				dirty += d
+				m.end()
+			}
+			n := float64(b.N)
+			b.ReportMetric(ns/n, "ns/op")
+			b.ReportMetric(all/n, "exits/op")
+			b.ReportMetric(user/n, "user-exits/op")
+			b.ReportMetric(resident/n, "KiB-resident")
+			b.ReportMetric(dirty/n, "KiB-private")
+		})
+	}
+	boot("first-start/minivmm", minivmmMachine(false)) // unpacks the kernel
+	for _, devices := range []bool{false, true} {
+		with, pci := "bare/", ""
+		if devices {
+			with, pci = "nic+disk/", ",pcie=on" // vhost-scsi exists for PCI only
+			// The first target of a host loads modules.
+			m := minivmmMachine(true).start(b, bed, initrd)
+			m.expect(bootLine)
+			m.end()
+		}
+		boot(with+"minivmm", minivmmMachine(devices))
+		boot(with+"qemu-microvm", qemuMachine("microvm"+pci, devices))
+		boot(with+"qemu-microvm-pit=off-pic=off-rtc=on", qemuMachine("microvm,pit=off,pic=off,rtc=on"+pci, devices))
+		boot(with+"qemu-q35", qemuMachine("q35", devices))
+	}
+}
+
+// BenchmarkTraffic measures network and disk of one guest after the other, on
+// the same tap and the same kind of LIO target.
+func BenchmarkTraffic(b *testing.B) {
+	kernel := vmmtest.Kernels(b)[0]
+	vmmtest.Need(b, "kvm", "vhost-net", "vhost-scsi")
+	bed := newBed(b, kernel.Image)
+	initrd := vmmtest.Initrd(b, kernel, "traffic")
+	userExits := newCounter(b, "kvm_userspace_exit")
+
+	for _, v := range []vmm{
+		minivmmMachine(true),
+		qemuMachine("q35", true),
+	} {
+		b.Run(v.name, func(b *testing.B) {
+			m := v.start(b, bed, initrd)
+			// Warms up: neighbours, page tables, caches.
+			m.ask("send", 4)
+			m.ask("receive", 4)
+			m.ask("echo", 100)
+			m.ask("randwrite", 4096, 32, 1000)
+
+			for _, what := range []string{"send", "receive"} {
+				b.Run("tcp-"+what, func(b *testing.B) {
+					const mib = 128
+					run(b, m, userExits, func() float64 { return m.ask(what, mib) }, func(ns float64) {
+						b.ReportMetric(mib<<23/(ns/1e9)/1e6, "Mb/s")
+					})
+				})
+			}
+			b.Run("tcp-echo", func(b *testing.B) {
+				const count = 1000
+				run(b, m, userExits, func() float64 { return m.ask("echo", count) }, func(ns float64) {
+					b.ReportMetric(ns/count/1e3, "us/echo")
+				})
+			})
+			for _, d := range []struct {
+				what               string
+				size, depth, count int
+			}{
+				{"randread", 4 << 10, 1, 5000},
+				{"randwrite", 4 << 10, 1, 5000},
+				{"randread", 4 << 10, 32, 10000},
+				{"randwrite", 4 << 10, 32, 10000},
+				{"read", 256 << 10, 1, 1000},
+				{"write", 256 << 10, 1, 1000},
+			} {
+				b.Run(fmt.Sprintf("disk-%s-%dK-depth%d", d.what, d.size>>10, d.depth), func(b *testing.B) {
+					run(b, m, userExits, func() float64 { return m.ask(d.what, d.size, d.depth, d.count) }, func(ns float64) {
+						b.ReportMetric(ns/float64(d.count)/1e3, "us/request")
+					})
+				})
+			}
+		})
+	}
+}
+
+// run repeats a command and reports what its rate is called, the share of the
+// host's time that was not idle, and exits to user space, of which the command
+// and its answer on the serial console have a few hundred.
+func run(b *testing.B, m *machine, userExits *counter, once func() float64, report func(ns float64)) {
+	m.b = b // failures are this benchmark's
+	total, idle := busy()
+	exits := userExits.read()
+	var ns float64
+	for range b.N {
+		ns += once()
+	}
+	exits = userExits.read() - exits
+	totalAfter, idleAfter := busy()
+	ns /= float64(b.N)
+	b.ReportMetric(ns, "ns/op")
+	report(ns)
+	b.ReportMetric(exits/float64(b.N), "user-exits/op")
+	b.ReportMetric(100-100*(idleAfter-idle)/(totalAfter-total), "%busy")
+}

@@ -1,0 +1,227 @@
+package bench
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"minivmm/vhost/lio"
+)
+
+const (
+	guestMiB = 256
+	diskMiB  = 64
+	patience = 5 * time.Minute
+)
+
+// words are what every guest's kernel is told; minivmm adds them on its own.
+const words = "console=ttyS0 panic=-1 reboot=acpi tsc=reliable no_timer_check quiet"
+
+// vmm starts one kind of machine.
+type vmm struct {
+	name    string
+	argv    func(bed *bed, m *machine) []string
+	isQEMU  bool
+	devices bool
+}
+
+// machine is one VM as a process.
+type machine struct {
+	b        *testing.B
+	initrd   string
+	wwpn     string // of the disk's target, for QEMU
+	disk     string
+	cmd      *exec.Cmd
+	console  io.WriteCloser
+	lines    chan line
+	listener net.Listener
+	started  time.Time
+
+	mu  sync.Mutex
+	log strings.Builder
+
+	end func() // ends the VM; the second call does nothing
+}
+
+// line is a line of console output and when it was whole.
+type line struct {
+	text string
+	at   time.Time
+}
+
+// minivmm reads a configuration as a user writes it.
+func minivmmMachine(devices bool) vmm {
+	return vmm{name: "minivmm", devices: devices, argv: func(bed *bed, m *machine) []string {
+		file := bed.path("minivmm.toml")
+		text := fmt.Sprintf("[machine]\nmemory = \"%dM\"\nshutdown_timeout = \"1ms\"\n[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", guestMiB, bed.kernel, m.initrd)
+		if devices {
+			text += fmt.Sprintf("[[net]]\ntap = %q\n[[disk]]\npath = %q\nserial = %q\n", bed.tap, m.disk, diskSerial)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			m.b.Fatal(err)
+		}
+		return []string{bed.minivmm, "run", file}
+	}}
+}
+
+// qemuMachine is a machine type of QEMU with its properties.
+func qemuMachine(machineType string, devices bool) vmm {
+	return vmm{name: "qemu-" + machineType, isQEMU: true, devices: devices, argv: func(bed *bed, m *machine) []string {
+		argv := []string{bed.qemu, "-L", bed.path("qemu/share"), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+			"-M", machineType, "-accel", "kvm", "-cpu", "host", "-m", strconv.Itoa(guestMiB), "-smp", "1",
+			"-kernel", bed.kernel, "-initrd", m.initrd, "-append", words, "-serial", "stdio"}
+		if devices {
+			argv = append(argv,
+				"-netdev", "tap,id=n0,vhost=on,script=no,downscript=no,ifname="+bed.tap, "-device", "virtio-net-pci,netdev=n0,romfile=",
+				"-device", "vhost-scsi-pci,wwpn="+m.wwpn)
+		}
+		return argv
+	}}
+}
+
+// start runs the VMM and notes the time just before.
+func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
+	b.Helper()
+	if v.isQEMU && bed.qemu == "" {
+		b.Skip("no QEMU: apt-get install qemu-system-x86, or set MINIVMM_QEMU")
+	}
+	m := &machine{b: b, initrd: initrd, lines: make(chan line, 1000)}
+	var target *lio.Target
+	if v.devices {
+		m.disk = bed.path("disk.img")
+		if err := randomFile(m.disk, diskMiB<<20); err != nil {
+			b.Fatal(err)
+		}
+		if v.isQEMU {
+			var err error
+			target, err = lio.Create("", lio.Config{Name: "bench", LUNs: []lio.LUN{{Path: m.disk, Serial: diskSerial}}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.wwpn = target.WWPN()
+		}
+		var err error
+		if m.listener, err = net.Listen("tcp", hostPort); err != nil {
+			b.Fatal(err)
+		}
+	}
+	argv := v.argv(bed, m)
+	m.cmd = exec.Command(argv[0], argv[1:]...)
+	m.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("qemu/lib"))
+	m.cmd.Stderr = m
+	var err error
+	if m.console, err = m.cmd.StdinPipe(); err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := m.cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	read := make(chan struct{})
+	m.started = time.Now()
+	if err := m.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	go func() {
+		defer close(read)
+		m.read(stdout)
+	}()
+	m.end = sync.OnceFunc(func() {
+		_ = m.cmd.Process.Signal(syscall.SIGTERM)
+		<-read
+		_ = m.cmd.Wait() // by a signal, or as minivmm says it
+		if m.listener != nil {
+			m.listener.Close()
+		}
+		if target != nil {
+			if err := target.Remove(); err != nil {
+				b.Error(err)
+			}
+		}
+		if b.Failed() {
+			b.Logf("%s:\n%s", strings.Join(argv, " "), m.log.String())
+		}
+	})
+	b.Cleanup(m.end)
+	return m
+}
+
+func (m *machine) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.log.Write(p)
+}
+
+func (m *machine) read(console io.Reader) {
+	defer close(m.lines)
+	scanner := bufio.NewScanner(console)
+	for scanner.Scan() {
+		at := time.Now()
+		fmt.Fprintln(m, scanner.Text())
+		m.lines <- line{scanner.Text(), at}
+	}
+}
+
+// expect waits for a line.
+func (m *machine) expect(pattern string) (match []string, at time.Time) {
+	m.b.Helper()
+	re := regexp.MustCompile(pattern)
+	timeout := time.After(patience)
+	for {
+		select {
+		case l, ok := <-m.lines:
+			if !ok || strings.Contains(l.text, "minivmm-guest: fail") {
+				m.b.Fatalf("waiting for %q: the machine ended", pattern)
+			}
+			if match := re.FindStringSubmatch(l.text); match != nil {
+				return match, l.at
+			}
+		case <-timeout:
+			m.b.Fatalf("waiting for %q: not within %v", pattern, patience)
+		}
+	}
+}
+
+// ask sends a command and returns the nanoseconds that the guest says it took.
+func (m *machine) ask(what string, numbers ...int) float64 {
+	m.b.Helper()
+	text := what
+	for _, n := range numbers {
+		text += " " + strconv.Itoa(n)
+	}
+	m.expect(`next\?`)
+	served := make(chan error, 1)
+	if _, ok := netCommands[what]; ok {
+		go func() {
+			conn, err := m.listener.Accept()
+			if err == nil {
+				err = hostSide(conn, what, numbers[0])
+			}
+			served <- err
+		}()
+	} else {
+		served <- nil
+	}
+	if _, err := io.WriteString(m.console, text+"\n"); err != nil {
+		m.b.Fatal(err)
+	}
+	match, _ := m.expect(`took (\d+)`)
+	if err := <-served; err != nil {
+		m.b.Fatalf("%s: %v", text, err)
+	}
+	ns, err := strconv.ParseFloat(match[1], 64)
+	if err != nil {
+		m.b.Fatal(err)
+	}
+	return ns
+}
