@@ -221,7 +221,7 @@ func TestArgumentsOfQEMU(t *testing.T) {
 	args := h.arguments()
 	for _, want := range [][]string{
 		{"-L", "/roms"},
-		{"-accel", "tcg", "-cpu", "max,+svm", "-smp", "1", "-m", "512", "-icount", "shift=0,sleep=off"},
+		{"-accel", "tcg,thread=single", "-cpu", "max,+svm", "-smp", "1", "-m", "512", "-icount", "shift=0,sleep=off"},
 		{"-kernel", "/vmlinux", "-initrd", "/initrd"},
 		{"-fsdev", "local,id=root,path=/,readonly=on,security_model=none,multidevs=remap"},
 		{"-fsdev", "local,id=share1,path=/b c,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=share1,mount_tag=share1"},

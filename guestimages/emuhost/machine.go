@@ -33,7 +33,10 @@ func (h *Host) arguments() []string {
 		add("-L", dir)
 	}
 	add("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
-	add("-accel", "tcg", "-cpu", "max,+svm", "-smp", strconv.Itoa(h.config.CPUs), "-m", strconv.Itoa(h.config.MemoryMiB))
+	// One thread translates for all CPUs. With a thread for each, a store to code that another CPU is translating is missed (QEMU
+	// 7.2): a kernel that patches its own text then runs a stale breakpoint, "Oops: int3", or worse, about once in ten starts
+	// on a busy machine.
+	add("-accel", "tcg,thread=single", "-cpu", "max,+svm", "-smp", strconv.Itoa(h.config.CPUs), "-m", strconv.Itoa(h.config.MemoryMiB))
 	if h.config.Icount {
 		add("-icount", "shift=0,sleep=off")
 	}
