@@ -16,7 +16,7 @@ import (
 )
 
 // TestVerboseShowsTheWorkersAsTheyAre runs a machine in a cgroup of its own,
-// with its workers bound to CPU 0 and its stdin closed, and compares what it
+// with its workers bound to CPU 0, and compares what it
 // prints of them with /proc. The guest obeys the power button at the end.
 func TestVerboseShowsTheWorkersAsTheyAre(t *testing.T) {
 	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")

@@ -1,10 +1,13 @@
 package vmmtest
 
 import (
+	"bytes"
 	"context"
+	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +60,9 @@ func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if f, err := elf.NewFile(bytes.NewReader(self)); err != nil || slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		t.Fatalf("the test binary is to be the guest's init, but it is dynamically linked (%v): test with CGO_ENABLED=0", err)
 	}
 	a.File("init", 0o755, initramfs.Owner{}, self)
 	a.File("scenario", 0o644, initramfs.Owner{}, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
