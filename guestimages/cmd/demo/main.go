@@ -36,7 +36,12 @@ func main() {
 	default:
 		err = errors.New("it takes no arguments; " + emuhost.ModeEnv + " (auto, direct, emulated) says where the guest runs")
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "demo: interrupted")
+		os.Exit(130)
+	default:
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
 		os.Exit(1)
 	}
@@ -86,7 +91,8 @@ func emulated(ctx context.Context, c *cache.Cache, log *progress) error {
 		return err
 	}
 	log.printf("starting the emulated host")
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("time limit is over"))
+	// The part inside has its own limit, which explains more.
+	ctx, cancel := context.WithTimeoutCause(ctx, patience+time.Minute, errors.New("time limit is over"))
 	defer cancel()
 	exit, err := h.Run(ctx, emuhost.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir, Stdout: os.Stdout, Stderr: log})
 	if err != nil {
