@@ -68,6 +68,7 @@ type VM struct {
 	router  *router
 	root    *pci.Root
 	uart    *serial.UART
+	pulsing sync.Mutex // one pulse of an interrupt line at a time
 	vcpus   []*vcpu
 	workers []Worker
 
@@ -200,7 +201,11 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	m.uart = serial.New(opt.Console, func() { m.pulse(com1IRQ, opt) })
+	m.uart = serial.New(opt.Console, func() {
+		if err := m.pulse(com1IRQ); err != nil {
+			opt.Logf("serial port: %v", err)
+		}
+	})
 	for _, a := range []struct {
 		bus        *bus.Bus
 		base, size uint64
@@ -217,11 +222,12 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	return nil
 }
 
-// pulse raises an edge on a pin of the IOAPIC.
-func (m *VM) pulse(pin uint32, opt Options) {
-	if err := errors.Join(m.vm.IRQLine(pin, true), m.vm.IRQLine(pin, false)); err != nil {
-		opt.Logf("interrupt line: %v", err)
-	}
+// pulse raises an edge on a pin of the IOAPIC. One at a time: to KVM, a line that
+// another pulse still holds up has no edge, and an interrupt would be lost.
+func (m *VM) pulse(pin uint32) error {
+	m.pulsing.Lock()
+	defer m.pulsing.Unlock()
+	return errors.Join(m.vm.IRQLine(pin, true), m.vm.IRQLine(pin, false))
 }
 
 // load puts tables, kernel and initrd into memory.
@@ -314,9 +320,7 @@ func (m *VM) join() error {
 
 // PowerButton presses the ACPI power button: what happens is the guest's
 // choice.
-func (m *VM) PowerButton() error {
-	return errors.Join(m.vm.IRQLine(eventIRQ, true), m.vm.IRQLine(eventIRQ, false))
-}
+func (m *VM) PowerButton() error { return m.pulse(eventIRQ) }
 
 // Console is the guest's serial port, for input.
 func (m *VM) Console() *serial.UART { return m.uart }
