@@ -174,6 +174,13 @@ const diskSerial = "traffic-disk-01"
 
 func bootTraffic(t testing.TB, k vmmtest.Kernel, vcpus, imageMiB int) *trafficMachine {
 	t.Helper()
+	return bootServing(t, k, "traffic", vcpus, imageMiB)
+}
+
+// bootServing boots a scenario that takes the arguments of trafficScenario and
+// says "disk" and "next?" as it does.
+func bootServing(t testing.TB, k vmmtest.Kernel, scenario string, vcpus, imageMiB int) *trafficMachine {
+	t.Helper()
 	vmmtest.Need(t, "vhost-net", "vhost-scsi")
 	m := &trafficMachine{t: t, image: filepath.Join(t.TempDir(), "disk.img")}
 	if err := os.WriteFile(m.image, nil, 0o600); err != nil {
@@ -194,7 +201,7 @@ address = "10.77.0.1/24"
 [[disk]]
 path   = %q
 serial = %q
-`, vcpus, k.Image, vmmtest.Initrd(t, k, "traffic", "10.77.0.2/24", "10.77.0.1:7700", diskSerial), m.image, diskSerial)
+`, vcpus, k.Image, vmmtest.Initrd(t, k, scenario, "10.77.0.2/24", "10.77.0.1:7700", diskSerial), m.image, diskSerial)
 	m.Machine = vmmtest.Boot(t, cfg)
 	var err error
 	m.listener, err = net.Listen("tcp", "10.77.0.1:7700")
