@@ -162,6 +162,19 @@ func TestConsoleInputArrivesWhole(t *testing.T) {
 	m.Wait(vmm.Stopped)
 }
 
+// TestConsoleAnswersEachLine types while the guest writes: both raise the same
+// interrupt line, from two threads.
+func TestConsoleAnswersEachLine(t *testing.T) {
+	m := vmmtest.Boot(t, guestConfig(t, vmmtest.Kernels(t)[0], "wait"))
+	m.Expect("waiting")
+	for i := range 200 {
+		m.Send(fmt.Sprintf("line %d\n", i))
+		m.Expect(fmt.Sprintf("got .line %d.", i))
+	}
+	m.Stop()
+	m.Wait(vmm.Stopped)
+}
+
 // trafficMachine has a NIC on a tap of its own and a disk.
 type trafficMachine struct {
 	*vmmtest.Machine

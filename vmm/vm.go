@@ -68,6 +68,7 @@ type VM struct {
 	router  *router
 	root    *pci.Root
 	uart    *serial.UART
+	pulsing sync.Mutex
 	vcpus   []*vcpu
 	workers []Worker
 
@@ -210,8 +211,11 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	return nil
 }
 
-// pulse raises an edge on a pin of the IOAPIC.
+// pulse raises an edge on a pin of the IOAPIC. One at a time: to KVM a line that
+// another pulse still holds up has no edge, and an interrupt would be lost.
 func (m *VM) pulse(pin uint32, opt Options) {
+	m.pulsing.Lock()
+	defer m.pulsing.Unlock()
 	if err := errors.Join(m.vm.IRQLine(pin, true), m.vm.IRQLine(pin, false)); err != nil {
 		opt.Logf("interrupt line: %v", err)
 	}
