@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,33 +65,34 @@ type flows struct {
 	done           chan struct{}
 }
 
+// serve ends, with all connections, when the listener closes: a guest that
+// vanishes without a word says nothing to TCP.
 func (f *flows) serve(l net.Listener) {
 	defer close(f.done)
-	ended := make(chan struct{})
-	conns := 0
-	for ; ; conns++ {
+	var conns []net.Conn
+	var served sync.WaitGroup
+	for {
 		conn, err := l.Accept()
 		if err != nil {
 			break
 		}
-		go func() {
-			defer func() { conn.Close(); ended <- struct{}{} }()
+		conns = append(conns, conn)
+		served.Go(func() {
 			way := make([]byte, 1)
 			if _, err := io.ReadFull(conn, way); err != nil {
 				return
 			}
-			// The guest vanishes without a word: TCP would wait for minutes.
-			conn.(*net.TCPConn).SetLinger(0)
 			if way[0] == 's' {
 				io.Copy(counter{&f.sent}, conn)
 			} else {
 				io.Copy(io.MultiWriter(conn, counter{&f.received}), zeroes{})
 			}
-		}()
+		})
 	}
-	for range conns {
-		<-ended
+	for _, conn := range conns {
+		conn.Close()
 	}
+	served.Wait()
 }
 
 type counter struct{ n *atomic.Int64 }

@@ -251,6 +251,19 @@ func (p *poker) frozen(int) error {
 	return nil
 }
 
+// lives starts and resets it n times.
+func (p *poker) lives(n int) error {
+	for range n {
+		if err := p.start(-1, 0); err != nil {
+			return err
+		}
+		if s := p.get8(regStatus); s != uint8(driverOK) {
+			return fmt.Errorf("status %#x, want DRIVER_OK", s)
+		}
+	}
+	return nil
+}
+
 // close gives the device back to its driver.
 func (p *poker) close() error {
 	if err := p.reset(); err != nil {
@@ -264,18 +277,19 @@ func (p *poker) close() error {
 	return os.WriteFile(pciDriver+"bind", []byte(p.function), 0)
 }
 
-// poke does one of the above to a driver's device.
-func poke(g *vmmtest.Guest, driver, how string, queue int) error {
+// poke does one of the above to a driver's device; n is a queue or a count.
+func poke(g *vmmtest.Guest, driver, how string, n int) error {
 	ways := map[string]func(*poker, int) error{
 		"ring-outside":   (*poker).ringOutside,
 		"bad-descriptor": (*poker).badDescriptor,
 		"frozen":         (*poker).frozen,
+		"lives":          (*poker).lives,
 	}
 	p, err := openPoker(driver)
 	if err != nil {
 		return err
 	}
-	if err := ways[how](p, queue); err != nil {
+	if err := ways[how](p, n); err != nil {
 		return fmt.Errorf("%s %s: %w", driver, how, err)
 	}
 	if err := p.close(); err != nil {
