@@ -203,11 +203,18 @@ func TestAGuestThatBreaksItsDevice(t *testing.T) {
 			for _, d := range []struct {
 				driver, device string
 				queue          int
-			}{{"virtio_net", "net0", 1}, {"virtio_scsi", "scsi0", 2}, {"virtio_rng", "rng0", 0}} {
+				traffic        []string // its own, then another device's
+			}{
+				{"virtio_net", "net0", 1, []string{"send", "receive", "read"}},
+				{"virtio_scsi", "scsi0", 2, []string{"write", "read", "send"}},
+				{"virtio_rng", "rng0", 0, []string{"send"}},
+			} {
 				for how, want := range map[string]int{"ring-outside": 1, "bad-descriptor": 1, "frozen": 0} {
 					log.take("")
 					m.command(fmt.Sprintf("poke %s %s %d", d.driver, how, d.queue), "poked "+d.driver)
-					m.everyWay()
+					for _, what := range d.traffic {
+						m.transfer(what, 1)
+					}
 					lines := log.take("needs reset")
 					if len(lines) != want || want > 0 && !strings.HasPrefix(lines[0], d.device+": ") {
 						t.Errorf("%s %s: the log says %q, want %d lines", d.driver, how, lines, want)
