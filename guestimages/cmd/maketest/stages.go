@@ -71,8 +71,8 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 			do()
 			continue
 		}
+		cores <- struct{}{}
 		together.Go(func() {
-			cores <- struct{}{}
 			defer func() { <-cores }()
 			do()
 		})
