@@ -36,7 +36,13 @@ type Region struct {
 // Memory is all RAM of one guest.
 type Memory struct {
 	regions []Region // ascending, disjoint
+	mapped  [][]byte // what the regions are cut from
 }
+
+// hugePageSize is x86-64's. KVM maps a huge page only where guest and host
+// addresses are the same within one, so a region begins where its GPA does.
+// Linux 6.7 and later would choose such an address for most sizes.
+const hugePageSize = 2 << 20
 
 // New maps RAM for the given ranges: page aligned, ascending, disjoint and not
 // empty. Pages are reserved only when touched, are left out of core dumps and
@@ -51,11 +57,14 @@ func New(ranges []Range) (*Memory, error) {
 			return nil, fmt.Errorf("guest memory %#x+%#x: ranges must be page aligned, ascending and disjoint", r.GPA, r.SizeBytes)
 		}
 		end = r.GPA + GPA(r.SizeBytes)
-		b, err := unix.Mmap(-1, 0, int(r.SizeBytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+		mapped, err := unix.Mmap(-1, 0, int(r.SizeBytes)+hugePageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 		if err != nil {
 			m.Close()
 			return nil, fmt.Errorf("guest memory %#x+%#x: %w", r.GPA, r.SizeBytes, os.NewSyscallError("mmap", err))
 		}
+		m.mapped = append(m.mapped, mapped)
+		pad := (uint64(r.GPA) - uint64(Region{Bytes: mapped}.HVA())) % hugePageSize
+		b := mapped[pad : pad+r.SizeBytes : pad+r.SizeBytes]
 		m.regions = append(m.regions, Region{GPA: r.GPA, Bytes: b})
 		for _, advice := range []int{unix.MADV_DONTFORK, unix.MADV_DONTDUMP} {
 			if err := unix.Madvise(b, advice); err != nil {
@@ -112,11 +121,11 @@ func (m *Memory) find(gpa GPA, n uint64) (Region, uint64, error) {
 // any more. Closing twice is fine.
 func (m *Memory) Close() error {
 	var errs []error
-	for _, r := range m.regions {
-		if err := unix.Munmap(r.Bytes); err != nil {
-			errs = append(errs, fmt.Errorf("guest memory %#x: %w", uint64(r.GPA), os.NewSyscallError("munmap", err)))
+	for _, b := range m.mapped {
+		if err := unix.Munmap(b); err != nil {
+			errs = append(errs, fmt.Errorf("guest memory: %w", os.NewSyscallError("munmap", err)))
 		}
 	}
-	m.regions = nil
+	m.regions, m.mapped = nil, nil
 	return errors.Join(errs...)
 }

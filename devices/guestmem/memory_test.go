@@ -107,3 +107,20 @@ func TestStore16LeavesTheNeighbourAlone(t *testing.T) {
 		t.Errorf("bytes % x are not little endian", b)
 	}
 }
+
+// TestHugePagesFit holds each region to the address that lets KVM map its huge
+// pages, whatever the kernel's mmap would choose.
+func TestHugePagesFit(t *testing.T) {
+	for range 8 { // mmap's choice differs
+		m, err := New([]Range{{0, 3 * PageSize}, {5 * PageSize, 4 << 20}, {1 << 32, 8 << 20}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		for _, r := range m.Regions() {
+			if got, want := r.HVA()%hugePageSize, uintptr(r.GPA)%hugePageSize; got != want {
+				t.Errorf("region %#x is at host address %#x: %#x within a huge page, want %#x", uint64(r.GPA), r.HVA(), got, want)
+			}
+		}
+	}
+}
