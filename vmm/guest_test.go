@@ -228,6 +228,19 @@ func TestConsoleInputArrivesWhole(t *testing.T) {
 	m.Wait(vmm.Stopped)
 }
 
+// TestConsoleAnswersEachLine types while the guest writes: both raise the same
+// interrupt line, from two threads.
+func TestConsoleAnswersEachLine(t *testing.T) {
+	m := vmmtest.Boot(t, guestConfig(t, vmmtest.Kernels(t)[0], "wait"))
+	m.Expect("waiting")
+	for i := range 200 {
+		m.Send(fmt.Sprintf("line %d\n", i))
+		m.Expect(fmt.Sprintf("got .line %d.", i))
+	}
+	m.Stop()
+	m.Wait(vmm.Stopped)
+}
+
 // trafficMachine has a NIC on a tap of its own and a disk.
 type trafficMachine struct {
 	*vmmtest.Machine
@@ -239,6 +252,13 @@ type trafficMachine struct {
 const diskSerial = "traffic-disk-01"
 
 func bootTraffic(t testing.TB, k vmmtest.Kernel, vcpus, imageMiB int) *trafficMachine {
+	t.Helper()
+	return bootServing(t, k, "traffic", vcpus, imageMiB)
+}
+
+// bootServing boots a scenario that takes the arguments of trafficScenario and
+// says "disk" and "next?" as it does.
+func bootServing(t testing.TB, k vmmtest.Kernel, scenario string, vcpus, imageMiB int) *trafficMachine {
 	t.Helper()
 	vmmtest.Need(t, "vhost-net", "vhost-scsi")
 	m := &trafficMachine{t: t, image: filepath.Join(t.TempDir(), "disk.img")}
@@ -260,7 +280,7 @@ address = "10.77.0.1/24"
 [[disk]]
 path   = %q
 serial = %q
-`, vcpus, k.Image, vmmtest.Initrd(t, k, "traffic", "10.77.0.2/24", "10.77.0.1:7700", diskSerial), m.image, diskSerial)
+`, vcpus, k.Image, vmmtest.Initrd(t, k, scenario, "10.77.0.2/24", "10.77.0.1:7700", diskSerial), m.image, diskSerial)
 	m.Machine = vmmtest.Boot(t, cfg)
 	var err error
 	m.listener, err = net.Listen("tcp", "10.77.0.1:7700")

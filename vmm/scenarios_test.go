@@ -6,13 +6,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +21,12 @@ import (
 	"minivmm/vmm/vmmtest"
 )
 
-func TestMain(m *testing.M) { vmmtest.Main(m, scenarios) }
+func TestMain(m *testing.M) {
+	if what := os.Getenv(childEnv); what != "" {
+		os.Exit(child(what))
+	}
+	vmmtest.Main(m, scenarios)
+}
 
 // scenarios are the guests' sides of this package's tests.
 var scenarios = map[string]vmmtest.Scenario{
@@ -32,7 +35,8 @@ var scenarios = map[string]vmmtest.Scenario{
 	"end":     endScenario,
 	"touch":   touchScenario,
 	"traffic": trafficScenario,
-	"rebind":  rebindScenario,
+	"devices": devicesScenario,
+	"flood":   floodScenario,
 }
 
 // reportScenario says what the guest sees of the machine.
@@ -196,33 +200,43 @@ func trafficScenario(g *vmmtest.Guest) error {
 		if n, _ := fmt.Sscanf(line, "%s %d", &what, &mib); n < 1 {
 			return fmt.Errorf("not a command: %q", line)
 		}
-		sum := sha256.New()
-		start := time.Now()
-		switch what {
-		case "send", "receive":
-			conn, err := net.DialTimeout("tcp", g.Args[1], time.Minute)
-			if err != nil {
-				return err
-			}
-			if what == "send" {
-				_, err = io.Copy(io.MultiWriter(conn, sum), stream(mib))
-			} else {
-				_, err = io.Copy(sum, io.LimitReader(conn, int64(mib)<<20))
-			}
-			if err = firstError(err, conn.Close()); err != nil {
-				return fmt.Errorf("%s: %w", what, err)
-			}
-		case "write", "read":
-			if err := diskTransfer(disk, what == "write", mib, sum); err != nil {
-				return fmt.Errorf("%s: %w", what, err)
-			}
-		case "quit":
+		if what == "quit" {
 			return nil
-		default:
-			return fmt.Errorf("not a command: %q", line)
 		}
-		g.Printf("%s %s in %v", what, hex.EncodeToString(sum.Sum(nil)), time.Since(start))
+		if err := transferInGuest(g, what, mib, g.Args[1], disk); err != nil {
+			return err
+		}
 	}
+}
+
+// transferInGuest moves mib MiB, over a connection to host or to or from a disk,
+// and says what the data's checksum is.
+func transferInGuest(g *vmmtest.Guest, what string, mib int, host, disk string) error {
+	sum := sha256.New()
+	start := time.Now()
+	switch what {
+	case "send", "receive":
+		conn, err := net.DialTimeout("tcp", host, time.Minute)
+		if err != nil {
+			return err
+		}
+		if what == "send" {
+			_, err = io.Copy(io.MultiWriter(conn, sum), stream(mib))
+		} else {
+			_, err = io.Copy(sum, io.LimitReader(conn, int64(mib)<<20))
+		}
+		if err = firstError(err, conn.Close()); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	case "write", "read":
+		if err := diskTransfer(disk, what == "write", mib, sum); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	default:
+		return fmt.Errorf("not a command: %q", what)
+	}
+	g.Printf("%s %s in %v", what, hex.EncodeToString(sum.Sum(nil)), time.Since(start))
+	return nil
 }
 
 // stream is mib MiB that no link can compress and both sides can make again.
@@ -268,43 +282,4 @@ func firstError(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// rebindScenario takes the network driver off its device and puts it back, as
-// often as its first argument says: each round is a reset and an activation.
-func rebindScenario(g *vmmtest.Guest) error {
-	rounds, err := strconv.Atoi(g.Args[0])
-	if err != nil {
-		return err
-	}
-	drivers := map[string]string{} // virtioN -> its driver's folder
-	devices, err := filepath.Glob("/sys/bus/virtio/devices/*")
-	if err != nil {
-		return err
-	}
-	for _, d := range devices {
-		driver, err := filepath.EvalSymlinks(d + "/driver")
-		if err != nil {
-			return err
-		}
-		drivers[filepath.Base(d)] = driver
-	}
-	for round := range rounds {
-		for device, driver := range drivers {
-			for _, verb := range []string{"unbind", "bind"} {
-				if err := os.WriteFile(filepath.Join(driver, verb), []byte(device), 0); err != nil {
-					return fmt.Errorf("round %d: %s %s: %w", round, verb, device, err)
-				}
-			}
-		}
-		if round == rounds/10 {
-			g.Printf("warm")
-			if _, err := g.ReadLine(); err != nil {
-				return err
-			}
-		}
-	}
-	g.Printf("rebound %s", strings.Join(slices.Sorted(maps.Keys(drivers)), " "))
-	_, err = g.ReadLine()
-	return err
 }

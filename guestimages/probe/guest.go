@@ -19,7 +19,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// limit is how long the guest may take. On a machine that can run it, it takes a second or two.
+// limit is how long the guest of Guest may take. On a machine that can run it, it takes a second or two.
 const limit = 20 * time.Second
 
 // marker is what the guest says when all is well.
@@ -33,22 +33,25 @@ const look = "while ! [ -d /sys/class/net/eth0 -a -b /dev/sda ]; do usleep 10000
 
 // Guest returns the probe. Kernel and file system of its guest come from c, or are fetched.
 func Guest(c *cache.Cache) emuhost.Probe {
-	return func(ctx context.Context) error {
-		dir, err := os.MkdirTemp("", "minivmm-probe-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		disk := filepath.Join(dir, "disk.img")
-		if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
-			return err
-		}
-		return boot(ctx, c, fmt.Sprintf(devices, disk), look)
+	return func(ctx context.Context) error { return tryGuest(ctx, c, limit) }
+}
+
+// tryGuest boots a guest with both devices.
+func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
+	dir, err := os.MkdirTemp("", "minivmm-probe-")
+	if err != nil {
+		return err
 	}
+	defer os.RemoveAll(dir)
+	disk := filepath.Join(dir, "disk.img")
+	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
+		return err
+	}
+	return boot(ctx, c, fmt.Sprintf(devices, disk), look, limit)
 }
 
 // boot runs a guest with these devices, which runs the shell command and then says the marker.
-func boot(ctx context.Context, c *cache.Cache, devices, command string) error {
+func boot(ctx context.Context, c *cache.Cache, devices, command string, limit time.Duration) error {
 	series, flavour, err := kernel.Parse("6.12-cloud")
 	if err != nil {
 		return err
@@ -65,11 +68,11 @@ func boot(ctx context.Context, c *cache.Cache, devices, command string) error {
 	if err != nil {
 		return err
 	}
-	return run(ctx, cfg)
+	return run(ctx, cfg, limit)
 }
 
 // run boots the machine and returns nil if the guest said the marker and powered off.
-func run(ctx context.Context, cfg *config.Config) (err error) {
+func run(ctx context.Context, cfg *config.Config, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	out := &console{}

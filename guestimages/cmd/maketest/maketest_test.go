@@ -42,14 +42,14 @@ func TestSummaryCountsEachTestOnceAndSaysWhatDied(t *testing.T) {
 	var out bytes.Buffer
 	s := newSummary(&out)
 	for i, text := range []string{first, second} {
-		s.begin([]string{"stage one", "stage two"}[i])
-		if err := s.read(strings.NewReader(text)); err != nil {
+		c := s.begin([]string{"stage one", "stage two"}[i], "[short]")
+		if err := c.read(strings.NewReader(text)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.print(90 * time.Second)
 	for _, want := range []string{
-		"why B failed\n", "not an event\n", "y.go:1: syntax error\n", "FAIL y [build failed]\n", "FAIL  x 2.5s\n",
+		"why B failed\n", "not an event\n", "y.go:1: syntax error\n", "FAIL y [build failed]\n", "FAIL  [short] x 2.5s\n",
 		"[ 1.0] Oops\n",
 		"in 1m30s\n", "stage one: 1 passed, 1 failed, 2 skipped\n", "stage two: 2 passed, 1 failed, 0 skipped\n",
 		"THE HOST DIED: x: emulated host: kernel panic\n",

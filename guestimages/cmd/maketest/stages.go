@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -39,9 +41,11 @@ var machinePackages = []string{
 
 // stage is one run of go test.
 type stage struct {
-	name string // what it covers
-	env  []string
-	args []string // of go test
+	name  string // what it covers
+	short string
+	apart bool // it wants the machine's cores for itself; the others take one each and run together
+	env   []string
+	args  []string // of go test
 }
 
 // test runs every stage, also after one failed, and prints what was covered.
@@ -52,19 +56,33 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 		return err
 	}
 	s := newSummary(out)
-	var failed []error
-	for _, stage := range stages {
-		fmt.Fprintf(out, "\n== %s\n", stage.name)
-		s.begin(stage.name)
-		if err := run(ctx, stage, s); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", stage.name, err))
+	errs := make([]error, len(stages))
+	var together sync.WaitGroup
+	cores := make(chan struct{}, runtime.NumCPU())
+	for i, st := range stages {
+		fmt.Fprintf(out, "== %s: %s\n", st.short, st.name)
+		c := s.begin(st.name, st.short)
+		do := func() {
+			if err := run(ctx, st, c); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", st.name, err)
+			}
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if st.apart {
+			do()
+			continue
 		}
+		cores <- struct{}{}
+		together.Go(func() {
+			defer func() { <-cores }()
+			do()
+		})
 	}
+	together.Wait()
 	s.print(time.Since(start))
-	return errors.Join(failed...)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(errs...)
 }
 
 // plan prepares what the stages need and lists them.
@@ -98,12 +116,13 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "30m"}, machinePackages...),
 	}
 	stages := []stage{{
-		name: "this machine, with the race detector",
+		name: "this machine, with the race detector", short: "[race]", apart: true,
 		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=" + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
 		args: []string{"-race", "-timeout", "20m", "./..."},
 	}}
 	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
 	if choice.Direct {
+		machine.short = "[direct]"
 		machine.name = "this machine, Linux " + release() + about
 		return append(stages, machine), nil
 	}
@@ -118,14 +137,16 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 			return nil, err
 		}
 		host := machine
+		host.short = "[" + name + "]"
 		host.name = "emulated host on Linux " + name + about
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
 		stages = append(stages, host)
 	}
 	return append(stages, stage{
-		name: "the emulated host itself, on Linux " + strings.Join(series, " and "),
-		env:  []string{"MINIVMM_REQUIRE=emuhost"},
-		args: []string{"-count=1", "-timeout", "30m", "./guestimages/emuhost"},
+		short: "[host]",
+		name:  "the emulated host itself, on Linux " + strings.Join(series, " and "),
+		env:   []string{"MINIVMM_REQUIRE=emuhost"},
+		args:  []string{"-count=1", "-timeout", "30m", "./guestimages/emuhost"},
 	}), nil
 }
 
@@ -146,7 +167,7 @@ func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
 }
 
 // run runs a stage's go test; what it says goes to the summary.
-func run(ctx context.Context, st stage, s *summary) error {
+func run(ctx context.Context, st stage, c *covered) error {
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-json"}, st.args)...)
 	cmd.Env = append(os.Environ(), st.env...)
 	cmd.Stderr = os.Stderr
@@ -159,7 +180,7 @@ func run(ctx context.Context, st stage, s *summary) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	readErr := s.read(events)
+	readErr := c.read(events)
 	err = cmd.Wait()
 	return errors.Join(readErr, err)
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -52,39 +53,46 @@ func (c counts) String() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", c.passed, c.failed, c.skipped)
 }
 
-// covered is one stage's part.
-type covered struct {
-	stage  string
-	counts counts
-	deaths []string // hosts that died, one line each
-}
-
-// summary prints packages as they end, what failed in full, and in the end what all stages covered.
+// summary is what all stages covered.
 type summary struct {
-	w       io.Writer
-	stages  []*covered
-	outcome map[name]string   // over all stages: failed anywhere, or else passed anywhere, or else skipped
-	said    map[name][]string // output of what has not ended yet
+	mu      sync.Mutex
+	w       io.Writer       // guarded by mu
+	stages  []*covered      // guarded by mu
+	outcome map[name]string // guarded by mu; over all stages: failed anywhere, or else passed anywhere, or else skipped
 }
 
-func newSummary(w io.Writer) *summary {
-	return &summary{w: w, outcome: map[name]string{}, said: map[name][]string{}}
+func newSummary(w io.Writer) *summary { return &summary{w: w, outcome: map[name]string{}} }
+
+// covered is one stage's part. It prints packages as they end, and what failed in full.
+type covered struct {
+	all    *summary
+	stage  string // for the end
+	short  string // for each line
+	counts counts
+	deaths []string          // hosts that died, one line each
+	said   map[name][]string // output of what has not ended yet
 }
 
-func (s *summary) begin(stage string) { s.stages = append(s.stages, &covered{stage: stage}) }
+// begin adds a stage. Stages may run at the same time.
+func (s *summary) begin(stage, short string) *covered {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &covered{all: s, stage: stage, short: short, said: map[name][]string{}}
+	s.stages = append(s.stages, c)
+	return c
+}
 
 // read reads the events of one go test.
-func (s *summary) read(r io.Reader) error {
+func (c *covered) read(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			// Not an event: a message of the go command.
-			fmt.Fprintf(s.w, "%s\n", lines.Bytes())
-			continue
+			e = event{Action: buildOutput, Output: lines.Text() + "\n"}
 		}
-		s.take(e)
+		c.take(e)
 	}
 	return lines.Err()
 }
@@ -92,52 +100,57 @@ func (s *summary) read(r io.Reader) error {
 // hostDeath is how emuhost says that the host ended before the tests did.
 var hostDeath = regexp.MustCompile(`emulated host: (kernel panic|triple fault|QEMU|channel broken|time limit)[^;\n]*`)
 
-func (s *summary) take(e event) {
-	now := s.stages[len(s.stages)-1]
+func (c *covered) take(e event) {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
 	n := name{e.Package, e.Test}
 	switch e.Action {
 	case output:
-		s.said[n] = append(s.said[n], e.Output)
+		c.said[n] = append(c.said[n], e.Output)
 		if death := hostDeath.FindString(e.Output); death != "" {
-			now.deaths = append(now.deaths, e.Package+": "+death)
+			c.deaths = append(c.deaths, e.Package+": "+death)
 		}
 	case buildOutput:
-		fmt.Fprint(s.w, e.Output)
+		fmt.Fprint(c.all.w, e.Output)
 	case passed, failed, skipped:
-		said := strings.Join(s.said[n], "")
-		delete(s.said, n)
+		said := strings.Join(c.said[n], "")
+		delete(c.said, n)
 		if e.Action == failed {
-			s.w.Write([]byte(said))
+			fmt.Fprint(c.all.w, said)
 		}
-		if e.Test != "" {
-			now.counts.add(e.Action)
-			s.outcome[n] = worse(s.outcome[n], e.Action)
+		if e.Test == "" {
+			c.endPackage(e)
 			return
 		}
-		s.endPackage(e)
+		c.note(n, e.Action)
 	}
 }
 
+// note counts what became of a test.
+func (c *covered) note(n name, action string) {
+	c.counts.add(action)
+	c.all.outcome[n] = worse(c.all.outcome[n], action)
+}
+
 // endPackage prints a package's line, and what its unfinished tests said: those during which it died.
-func (s *summary) endPackage(e event) {
-	for _, n := range slices.SortedFunc(maps.Keys(s.said), func(a, b name) int { return strings.Compare(a.Test, b.Test) }) {
+func (c *covered) endPackage(e event) {
+	for _, n := range slices.SortedFunc(maps.Keys(c.said), func(a, b name) int { return strings.Compare(a.Test, b.Test) }) {
 		if n.Package != e.Package {
 			continue
 		}
 		if e.Action == failed {
-			fmt.Fprint(s.w, strings.Join(s.said[n], ""))
-			s.stages[len(s.stages)-1].counts.add(failed)
-			s.outcome[n] = failed
+			fmt.Fprint(c.all.w, strings.Join(c.said[n], ""))
+			c.note(n, failed)
 		}
-		delete(s.said, n)
+		delete(c.said, n)
 	}
 	switch e.Action {
 	case passed:
-		fmt.Fprintf(s.w, "ok    %s %.1fs\n", e.Package, e.Elapsed)
+		fmt.Fprintf(c.all.w, "ok    %s %s %.1fs\n", c.short, e.Package, e.Elapsed)
 	case failed:
-		fmt.Fprintf(s.w, "FAIL  %s %.1fs\n", e.Package, e.Elapsed)
+		fmt.Fprintf(c.all.w, "FAIL  %s %s %.1fs\n", c.short, e.Package, e.Elapsed)
 		// A package can fail without a test of it, as when it does not build.
-		s.outcome[name{e.Package, ""}] = failed
+		c.all.outcome[name{e.Package, ""}] = failed
 	}
 }
 
@@ -153,6 +166,8 @@ func worse(a, b string) string {
 
 // print says what was covered. A test of several stages counts once in the last line.
 func (s *summary) print(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	fmt.Fprintf(s.w, "\n== covered, tests and subtests, in %v\n", took.Round(time.Second))
 	for _, c := range s.stages {
 		fmt.Fprintf(s.w, "%s: %v\n", c.stage, c.counts)

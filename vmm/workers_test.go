@@ -1,0 +1,268 @@
+package vmm_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm"
+	"minivmm/vmm/config"
+	"minivmm/vmm/vmmtest"
+)
+
+// newMachine makes a machine without running it.
+func newMachine(t *testing.T, more string) *vmm.VM {
+	t.Helper()
+	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi")
+	image := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := vmmtest.Kernels(t)[0]
+	m, err := vmm.New(parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", k.Image, image, more), vmm.Options{Console: os.Stderr, Logf: t.Logf, CacheDir: kernelCache()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// kernelCache is a folder for unpacked kernels that other processes, of other
+// users too, can use.
+func kernelCache() string { return filepath.Join(os.TempDir(), "minivmm-test-kernels") }
+
+// threadWorkers says whether this host's workers are threads of the VMM, as
+// they are since Linux 6.4.
+func threadWorkers(t *testing.T) bool {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	return major > 6 || major == 6 && minor >= 4
+}
+
+// TestWorkersAreTheVMs asks for an affinity and a cgroup and looks at each
+// worker: its kind, where it may run, whose it is.
+func TestWorkersAreTheVMs(t *testing.T) {
+	cgroup := moveToCgroup(t)
+	cpu := runtime.NumCPU() - 1
+	m := newMachine(t, fmt.Sprintf("[workers]\naffinity = \"%d\"\n", cpu))
+	workers := m.Workers()
+	var devices []string
+	for _, w := range workers {
+		t.Log(w)
+		devices = append(devices, w.Device)
+		if w.Kthread == threadWorkers(t) || w.TID == 0 {
+			t.Errorf("%v: wrong kind for this kernel", w)
+		}
+		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", w.TID))
+		if thread := err == nil; thread == w.Kthread {
+			t.Errorf("%v: among this process's threads: %v", w, thread)
+		}
+		if cpus, err := w.CPUsAllowed(); err != nil || cpus != fmt.Sprint(cpu) {
+			t.Errorf("%v: CPUs %q, %v; want %d", w, cpus, err, cpu)
+		}
+		if cg, err := w.Cgroup(); err != nil || cg != cgroup {
+			t.Errorf("%v: cgroup %q, %v; want %q", w, cg, err, cgroup)
+		}
+	}
+	if got := strings.Join(devices, " "); got != "net0 net1 scsi0" {
+		t.Errorf("workers of %s", got)
+	}
+	// The affinity is the workers' alone.
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() != runtime.NumCPU() {
+		t.Errorf("this thread may run on %d CPUs, %v", all.Count(), err)
+	}
+}
+
+// moveToCgroup moves this process into a cgroup of its own for the test and
+// returns its name.
+func moveToCgroup(t *testing.T) string {
+	t.Helper()
+	const root = "/sys/fs/cgroup"
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, home, _ := strings.Cut(strings.TrimSpace(string(b)), "0::")
+	name := fmt.Sprintf("/minivmm-test-%d", os.Getpid())
+	if err := os.Mkdir(root+name, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	move := func(to string) error {
+		return os.WriteFile(filepath.Join(root, to, "cgroup.procs"), []byte(fmt.Sprint(os.Getpid())), 0)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(move(home), os.Remove(root+name)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := move(name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Tests that need another process run this binary again, with childEnv naming
+// which part of it.
+const childEnv = "MINIVMM_TEST_CHILD"
+
+// children are those parts. They get a configuration's text.
+var children = map[string]func(config string) error{
+	"namespaces": namespacesChild,
+	"nproc":      nprocChild,
+}
+
+func child(what string) int {
+	if err := children[what](os.Getenv(childEnv + "_CONFIG")); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// runChild runs a child, as attr says, with a NIC for its machine.
+func runChild(t *testing.T, what string, attr *syscall.SysProcAttr) {
+	t.Helper()
+	vmmtest.Need(t, "kvm", "vhost-net")
+	if os.Getuid() != 0 {
+		t.Fatal("must be root to make another kind of process")
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childEnv+"="+what, childEnv+"_CACHE="+kernelCache(),
+		fmt.Sprintf("%s_CONFIG=[machine]\nmemory = \"128M\"\n[boot]\nkernel = %q\n[[net]]\n", childEnv, vmmtest.Kernels(t)[0].Image))
+	cmd.Dir = "/"
+	cmd.SysProcAttr = attr
+	out, err := cmd.CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestWorkersAreInTheVMMsNamespaces runs a VMM in namespaces of its own. Its
+// workers are there too; a kernel thread, before Linux 6.4, is the host's.
+func TestWorkersAreInTheVMMsNamespaces(t *testing.T) {
+	if !threadWorkers(t) {
+		t.Skip("this kernel's workers are kernel threads, in the host's namespaces")
+	}
+	runChild(t, "namespaces", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP})
+}
+
+func namespacesChild(text string) error {
+	m, err := newFromText(text)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	for _, w := range m.Workers() {
+		for _, ns := range []string{"net", "uts", "ipc", "mnt", "cgroup", "pid", "user"} {
+			mine, err := os.Readlink("/proc/self/ns/" + ns)
+			if err != nil {
+				return err
+			}
+			its, err := os.Readlink(fmt.Sprintf("/proc/self/task/%d/ns/%s", w.TID, ns))
+			if err != nil {
+				return err
+			}
+			parents, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", os.Getppid(), ns))
+			if err != nil {
+				return err
+			}
+			own := ns != "pid" && ns != "user"
+			if its != mine || own == (its == parents) {
+				return fmt.Errorf("%v: %s is %s, the VMM's %s, its parent's %s", w, ns, its, mine, parents)
+			}
+		}
+	}
+	return nil
+}
+
+// TestTheProcessLimitIsNamed runs a VMM as a user who may have no thread more:
+// the error says which limit that is. Kernel threads do not count against it.
+func TestTheProcessLimitIsNamed(t *testing.T) {
+	runChild(t, "nproc", &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: 65534, Gid: 65534},
+		// To make a tap, and to open the devices and the kernel whoever owns
+		// them. Not what lifts the limit.
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_DAC_OVERRIDE},
+	})
+}
+
+func nprocChild(text string) error {
+	// Go dies when it cannot make a thread: have spare ones.
+	const spare = 16
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	for range spare {
+		ready.Add(1)
+		done.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
+
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	limit := unix.Rlimit{Cur: uint64(len(threads)), Max: uint64(len(threads)) + 100}
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
+		return err
+	}
+	m, err := newFromText(text)
+	if err == nil {
+		defer m.Close()
+		if w := m.Workers()[0]; !w.Kthread {
+			return fmt.Errorf("%v was made beyond the limit", w)
+		}
+		return nil
+	}
+	want := fmt.Sprintf("RLIMIT_NPROC %d: uid 65534 has", limit.Cur)
+	if !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "net0: ") {
+		return fmt.Errorf("error %w, want it to say net0 and %q", err, want)
+	}
+	taps, err := filepath.Glob("/sys/class/net/mvm*")
+	if err != nil || len(taps) > 0 {
+		return fmt.Errorf("taps %v are left, %v", taps, err)
+	}
+	limit.Cur = limit.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
+		return err
+	}
+	if m, err = newFromText(text); err != nil {
+		return fmt.Errorf("with the limit raised: %w", err)
+	}
+	return m.Close()
+}
+
+func newFromText(text string) (*vmm.VM, error) {
+	cfg, err := config.Parse("/test.toml", []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return vmm.New(cfg, vmm.Options{Console: os.Stderr, Logf: func(string, ...any) {}, CacheDir: os.Getenv(childEnv + "_CACHE")})
+}
