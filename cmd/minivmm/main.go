@@ -33,6 +33,7 @@ func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int,
 		}
 	}
 	opt.Attach(attached{vm, logf})
+	go keepSmall()
 	outcome, err := vm.Run(ctx)
 	var broken *vmm.KVMError
 	switch {

@@ -19,7 +19,7 @@ func BenchmarkBoot(b *testing.B) {
 
 	boot := func(name string, v vmm) {
 		b.Run(name, func(b *testing.B) {
-			var ns, all, user, resident, dirty float64
+			var ns, all, user, resident, private float64
 			for range b.N {
 				allBefore, userBefore := exits.read(), userExits.read()
 				m := v.start(b, bed, initrd)
@@ -27,12 +27,12 @@ func BenchmarkBoot(b *testing.B) {
 				all += exits.read() - allBefore
 				user += userExits.read() - userBefore
 				ns += float64(at.Sub(m.started))
-				r, d, err := memoryBeyond(m.cmd.Process.Pid, guestMiB<<10)
+				r, p, err := memoryBeyond(m.cmd.Process.Pid, guestMiB<<10)
 				if err != nil {
 					b.Error(err)
 				}
 				resident += r
-				dirty += d
+				private += p
 				m.end()
 			}
 			n := float64(b.N)
@@ -40,7 +40,7 @@ func BenchmarkBoot(b *testing.B) {
 			b.ReportMetric(all/n, "exits/op")
 			b.ReportMetric(user/n, "user-exits/op")
 			b.ReportMetric(resident/n, "KiB-resident")
-			b.ReportMetric(dirty/n, "KiB-private")
+			b.ReportMetric(private/n, "KiB-private")
 		})
 	}
 	boot("first-start/minivmm", minivmmMachine(false)) // unpacks the kernel
@@ -67,7 +67,7 @@ func BenchmarkTraffic(b *testing.B) {
 	vmmtest.Need(b, "kvm", "vhost-net", "vhost-scsi")
 	bed := newBed(b, kernel.Image)
 	initrd := vmmtest.Initrd(b, kernel, "traffic")
-	userExits := newCounter(b, "kvm_userspace_exit")
+	exits := [2]*counter{newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")}
 
 	for _, v := range []vmm{
 		minivmmMachine(true),
@@ -84,14 +84,14 @@ func BenchmarkTraffic(b *testing.B) {
 			for _, what := range []string{"send", "receive"} {
 				b.Run("tcp-"+what, func(b *testing.B) {
 					const mib = 128
-					run(b, m, userExits, func() float64 { return m.ask(what, mib) }, func(ns float64) {
+					run(b, m, exits, func() float64 { return m.ask(what, mib) }, func(ns float64) {
 						b.ReportMetric(mib<<23/(ns/1e9)/1e6, "Mb/s")
 					})
 				})
 			}
 			b.Run("tcp-echo", func(b *testing.B) {
 				const count = 1000
-				run(b, m, userExits, func() float64 { return m.ask("echo", count) }, func(ns float64) {
+				run(b, m, exits, func() float64 { return m.ask("echo", count) }, func(ns float64) {
 					b.ReportMetric(ns/count/1e3, "us/echo")
 				})
 			})
@@ -107,7 +107,7 @@ func BenchmarkTraffic(b *testing.B) {
 				{"write", 256 << 10, 1, 1000},
 			} {
 				b.Run(fmt.Sprintf("disk-%s-%dK-depth%d", d.what, d.size>>10, d.depth), func(b *testing.B) {
-					run(b, m, userExits, func() float64 { return m.ask(d.what, d.size, d.depth, d.count) }, func(ns float64) {
+					run(b, m, exits, func() float64 { return m.ask(d.what, d.size, d.depth, d.count) }, func(ns float64) {
 						b.ReportMetric(ns/float64(d.count)/1e3, "us/request")
 					})
 				})
@@ -117,21 +117,22 @@ func BenchmarkTraffic(b *testing.B) {
 }
 
 // run repeats a command and reports what its rate is called, the share of the
-// host's time that was not idle, and exits to user space, of which the command
-// and its answer on the serial console have a few hundred.
-func run(b *testing.B, m *machine, userExits *counter, once func() float64, report func(ns float64)) {
+// host's time that was not idle, and the guest's exits, to the kernel and on to
+// user space, of which the command and its answer on the serial console have
+// some hundred.
+func run(b *testing.B, m *machine, exits [2]*counter, once func() float64, report func(ns float64)) {
 	m.b = b // failures are this benchmark's
 	total, idle := busy()
-	exits := userExits.read()
+	before := [2]float64{exits[0].read(), exits[1].read()}
 	var ns float64
 	for range b.N {
 		ns += once()
 	}
-	exits = userExits.read() - exits
+	n := float64(b.N)
+	b.ReportMetric((exits[0].read()-before[0])/n, "exits/op")
+	b.ReportMetric((exits[1].read()-before[1])/n, "user-exits/op")
 	totalAfter, idleAfter := busy()
-	ns /= float64(b.N)
-	b.ReportMetric(ns, "ns/op")
-	report(ns)
-	b.ReportMetric(exits/float64(b.N), "user-exits/op")
 	b.ReportMetric(100-100*(idleAfter-idle)/(totalAfter-total), "%busy")
+	b.ReportMetric(ns/n, "ns/op")
+	report(ns / n)
 }

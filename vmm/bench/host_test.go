@@ -167,8 +167,9 @@ func (c *counter) read() float64 {
 }
 
 // memoryBeyond sums a process's mappings, but those as large as the guest's
-// memory: KiB that are resident, and of them those that only it has.
-func memoryBeyond(pid int, guestKiB int) (resident, dirty float64, err error) {
+// memory: KiB that are resident, and of them those that are not in the page cache
+// for others to share.
+func memoryBeyond(pid int, guestKiB int) (resident, private float64, err error) {
 	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
 		return 0, 0, err
@@ -189,16 +190,16 @@ func memoryBeyond(pid int, guestKiB int) (resident, dirty float64, err error) {
 			if !ram {
 				resident += float64(kib)
 			}
-		case "Private_Dirty":
+		case "Anonymous":
 			if !ram {
-				dirty += float64(kib)
+				private += float64(kib)
 			}
 		}
 	}
 	if !found {
 		return 0, 0, fmt.Errorf("process %d has no mapping of %d KiB, the guest's memory", pid, guestKiB)
 	}
-	return resident, dirty, nil
+	return resident, private, nil
 }
 
 // busy is the host's time and the part of it that no CPU idled, in ticks.
