@@ -20,6 +20,7 @@ func BenchmarkBoot(b *testing.B) {
 	boot := func(name string, v vmm) {
 		b.Run(name, func(b *testing.B) {
 			var ns, all, user, resident, private float64
+			total, idle := busy()
 			for range b.N {
 				allBefore, userBefore := exits.read(), userExits.read()
 				m := v.start(b, bed, initrd)
@@ -36,6 +37,8 @@ func BenchmarkBoot(b *testing.B) {
 				m.end()
 			}
 			n := float64(b.N)
+			totalAfter, idleAfter := busy()
+			b.ReportMetric(100-100*(idleAfter-idle)/(totalAfter-total), "%busy")
 			b.ReportMetric(ns/n, "ns/op")
 			b.ReportMetric(all/n, "exits/op")
 			b.ReportMetric(user/n, "user-exits/op")

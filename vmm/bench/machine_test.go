@@ -117,7 +117,8 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 	}
 	argv := v.argv(bed, m)
 	m.cmd = exec.Command(argv[0], argv[1:]...)
-	m.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("qemu/lib"))
+	// Nothing is to be read from the host's disk: not /etc/localtime either.
+	m.cmd.Env = append(os.Environ(), "TZ=UTC", "XDG_CACHE_HOME="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("qemu/lib"))
 	m.cmd.Stderr = m
 	var err error
 	if m.console, err = m.cmd.StdinPipe(); err != nil {
