@@ -110,7 +110,7 @@ func TestCloseInTheMiddleOfTraffic(t *testing.T) {
 		go f.serve(m.listener)
 		const enough = 256 << 10
 		blocks := blocksOf(t, m.image)
-		for deadline := time.Now().Add(time.Minute); f.sent.Load() < enough || f.received.Load() < enough || blocksOf(t, m.image) == blocks; {
+		for deadline := time.Now().Add(vmmtest.Patience); f.sent.Load() < enough || f.received.Load() < enough || blocksOf(t, m.image) == blocks; {
 			if time.Now().After(deadline) {
 				t.Fatalf("sent %d, received %d bytes in a minute", f.sent.Load(), f.received.Load())
 			}

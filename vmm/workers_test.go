@@ -62,6 +62,7 @@ func threadWorkers(t *testing.T) bool {
 // TestWorkersAreTheVMs asks for an affinity and a cgroup and looks at each
 // worker: its kind, where it may run, whose it is.
 func TestWorkersAreTheVMs(t *testing.T) {
+	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
 	cgroup := moveToCgroup(t)
 	cpu := runtime.NumCPU() - 1
 	m := newMachine(t, fmt.Sprintf("[workers]\naffinity = \"%d\"\n", cpu))

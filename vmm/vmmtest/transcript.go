@@ -11,7 +11,7 @@ import (
 
 // Patience bounds every wait for a guest: many times what the slowest needs on
 // a busy emulated host, so that only a guest that hangs meets it.
-const Patience = 3 * time.Minute
+const Patience = 15 * time.Minute
 
 // Transcript is a console, or another output, that remembers. Any goroutine may
 // write; one reads.
