@@ -411,7 +411,7 @@ func TestNetSendsAPacket(t *testing.T) {
 func waitReadable(t *testing.T, fd int) {
 	t.Helper()
 	n := 0
-	for deadline := time.Now().Add(20 * time.Second); n == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(3 * time.Minute); n == 0 && time.Now().Before(deadline); {
 		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
 	}
 	if n < 1 {

@@ -131,7 +131,7 @@ func (p *poker) reset() error {
 }
 
 func (p *poker) await(what string, ok func(status uint8) bool) error {
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(vmmtest.Patience); ; {
 		s := p.get8(regStatus)
 		if ok(s) {
 			return nil

@@ -216,7 +216,7 @@ func transferInGuest(g *vmmtest.Guest, what string, mib int, host, disk string) 
 	start := time.Now()
 	switch what {
 	case "send", "receive":
-		conn, err := net.DialTimeout("tcp", host, time.Minute)
+		conn, err := net.DialTimeout("tcp", host, vmmtest.Patience)
 		if err != nil {
 			return err
 		}

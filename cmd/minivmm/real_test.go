@@ -285,7 +285,7 @@ func processes(t *testing.T) (all []string) {
 // eventually polls for what the kernel finishes after a process is gone, and
 // tells nobody.
 func eventually(ok func() bool) bool {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(vmmtest.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return true
 		}

@@ -164,12 +164,12 @@ func (g *Guest) Disk(serial string) (string, error) {
 // Await polls for what the guest's kernel does on its own, as a scan of disks:
 // it tells nobody when it is through.
 func (g *Guest) Await(what string, ok func() bool) error {
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if ok() {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s did not appear within a minute", what)
+	return fmt.Errorf("%s did not appear", what)
 }
 
 // PowerButton watches every input device: the channel gets nil when the power
