@@ -7,15 +7,18 @@ type DeviceID uint16
 
 // Device types that minivmm has (uapi/linux/virtio_ids.h).
 const (
-	NetID  DeviceID = 1 // VIRTIO_ID_NET
-	RngID  DeviceID = 4 // VIRTIO_ID_RNG
-	SCSIID DeviceID = 8 // VIRTIO_ID_SCSI
+	NetID     DeviceID = 1 // VIRTIO_ID_NET
+	ConsoleID DeviceID = 3 // VIRTIO_ID_CONSOLE
+	RngID     DeviceID = 4 // VIRTIO_ID_RNG
+	SCSIID    DeviceID = 8 // VIRTIO_ID_SCSI
 )
 
 func (id DeviceID) String() string {
 	switch id {
 	case NetID:
 		return "net"
+	case ConsoleID:
+		return "console"
 	case RngID:
 		return "rng"
 	case SCSIID:

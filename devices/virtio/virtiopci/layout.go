@@ -47,6 +47,8 @@ func class(id virtio.DeviceID) uint32 {
 	switch id {
 	case virtio.NetID:
 		return 0x020000 // PCI_CLASS_NETWORK_ETHERNET
+	case virtio.ConsoleID:
+		return 0x078000 // PCI_CLASS_COMMUNICATION_OTHER
 	case virtio.SCSIID:
 		return 0x010000 // PCI_CLASS_STORAGE_SCSI
 	}

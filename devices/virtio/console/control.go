@@ -1,0 +1,204 @@
+package console
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+
+	"minivmm/devices/virtio/queue"
+)
+
+// Events of the control channel that the device knows
+// (uapi/linux/virtio_console.h).
+const (
+	deviceReady = 0 // VIRTIO_CONSOLE_DEVICE_READY
+	portAdd     = 1 // VIRTIO_CONSOLE_PORT_ADD, the specification's DEVICE_ADD
+	portReady   = 3 // VIRTIO_CONSOLE_PORT_READY
+	portOpen    = 6 // VIRTIO_CONSOLE_PORT_OPEN
+	portName    = 7 // VIRTIO_CONSOLE_PORT_NAME
+)
+
+// message is struct virtio_console_control: le32 id, le16 event, le16 value.
+// A name follows it.
+type message struct {
+	id           uint32
+	event, value uint16
+}
+
+const messageSize = 8
+
+func (m message) bytes(name string) []byte {
+	b := make([]byte, messageSize, messageSize+len(name))
+	binary.LittleEndian.PutUint32(b[0:], m.id)
+	binary.LittleEndian.PutUint16(b[4:], m.event)
+	binary.LittleEndian.PutUint16(b[6:], m.value)
+	return append(b, name...)
+}
+
+// control is the control channel (virtio 1.2 §5.3.6.2) of one activation. What
+// the driver says only sets what is due; take turns that into messages.
+type control struct {
+	wake chan struct{} // one slot: take may have something
+
+	mu    sync.Mutex
+	links []link
+}
+
+// link is what driver and device have told each other about one port.
+type link struct {
+	port *port
+
+	added   bool          // the device announced the port, or will
+	ready   bool          // the driver has set it up
+	open    bool          // a program in the guest has it open
+	changed chan struct{} // one slot: open changed
+
+	// What the device has to say: that there is the port, that its host is
+	// there or not, what its name is. told is what it last said of the host.
+	dueAdd, dueOpen, dueName bool
+	told                     bool
+}
+
+func newControl(ports []*port, wake chan struct{}) *control {
+	c := &control{wake: wake}
+	for _, p := range ports {
+		c.links = append(c.links, link{port: p, changed: make(chan struct{}, 1)})
+	}
+	return c
+}
+
+// handle takes one message of the driver. One that is too short, that the device
+// does not know, or that names a port that was not added, has no effect; so has
+// the report that something could not be set up (value 0).
+func (c *control) handle(b []byte) {
+	if len(b) < messageSize {
+		return
+	}
+	m := message{binary.LittleEndian.Uint32(b[0:]), binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:])}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.event == deviceReady && m.value == 1 {
+		for i := range c.links {
+			l := &c.links[i]
+			l.dueAdd, l.added = l.dueAdd || !l.added, true // each once
+		}
+	}
+	if i := int64(m.id) - 1; i >= 0 && i < int64(len(c.links)) && c.links[i].added {
+		c.links[i].handle(m)
+	}
+	post(c.wake)
+}
+
+func (l *link) handle(m message) {
+	switch {
+	case m.event == portReady && m.value == 1:
+		l.ready, l.dueOpen, l.dueName = true, true, true
+	case m.event == portOpen && m.value <= 1:
+		l.open = m.value == 1
+		post(l.changed)
+	}
+}
+
+// take is the next message that is due. A name comes last: a program that has
+// found the port by it may use the port.
+func (c *control) take() (b []byte, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.links {
+		l := &c.links[i]
+		id := uint32(i + 1)
+		here := !l.port.gone.Load()
+		switch {
+		case l.dueAdd:
+			l.dueAdd = false
+			return message{id, portAdd, 1}.bytes(""), true
+		case l.ready && (l.dueOpen || l.told != here):
+			l.dueOpen, l.told = false, here
+			m := message{id: id, event: portOpen}
+			if here {
+				m.value = 1
+			}
+			return m.bytes(""), true
+		case l.dueName:
+			l.dueName = false
+			return message{id, portName, 1}.bytes(l.port.name), true
+		}
+	}
+	return nil, false
+}
+
+// gate returns what waits until the guest has the n-th port open.
+func (c *control) gate(n int) func(context.Context) error {
+	l := &c.links[n]
+	return func(ctx context.Context) error {
+		for {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c.mu.Lock()
+			open := l.open
+			c.mu.Unlock()
+			if open {
+				return nil
+			}
+			select {
+			case <-l.changed:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// receive serves the queue of the driver's messages. It never waits for the
+// queue of answers: Linux spins until its message is taken.
+func (c *control) receive(ctx context.Context, q *queue.Queue) error {
+	return q.Serve(ctx, func(chain *queue.Chain) (uint32, error) {
+		var b [messageSize]byte
+		c.handle(b[:chain.Readable.Read(b[:])])
+		return 0, nil
+	})
+}
+
+// send serves the queue of the device's messages. A buffer that is too small for
+// the next one comes back empty.
+func (c *control) send(ctx context.Context, q *queue.Queue) error {
+	var chain queue.Chain
+	for {
+		b, ok := c.take()
+		if !ok {
+			if err := q.Signal(); err != nil {
+				return err
+			}
+			select {
+			case <-c.wake:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		for sent := false; !sent; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			ok, err := q.Next(&chain)
+			if err == nil && !ok {
+				if err = q.Signal(); err == nil {
+					err = q.Wait(ctx)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			written := 0
+			if sent = chain.Writable.Len() >= len(b); sent {
+				written = chain.Writable.Write(b)
+			}
+			if err := q.Done(&chain, uint32(written)); err != nil {
+				return err
+			}
+		}
+	}
+}

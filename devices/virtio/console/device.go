@@ -1,0 +1,208 @@
+package console
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue"
+)
+
+const (
+	// FeatureMultiport says that there are control queues and ports beside
+	// port 0 (VIRTIO_CONSOLE_F_MULTIPORT).
+	FeatureMultiport virtio.Features = 1 << 1
+
+	// MaxPorts is how many ports a device can have: as many as in QEMU.
+	MaxPorts = 30
+
+	// MaxName is how long a name may be, in bytes.
+	MaxName = 128
+)
+
+// What is where (virtio 1.2 §5.3.2): two queues for each port, and between those
+// of port 0 and port 1 the two of the control channel. The first of a pair is
+// filled by the device, the second by the driver.
+const (
+	receive0, transmit0 = 0, 1
+	controlReceive      = 2
+	controlTransmit     = 3
+	firstPort           = 4 // the receive queue of port 1
+
+	portSize, controlRingSize = 64, 32 // entries
+)
+
+// configSize is sizeof(struct virtio_console_config).
+const configSize = 12
+
+// Device is a [virtio.Device].
+type Device struct {
+	config [configSize]byte
+	ports  []*port       // port 1 is the first
+	wake   chan struct{} // one slot: a port was hung up, or a message is due
+	stop   func()        // ends the activation
+	close  func() error
+}
+
+var _ virtio.Device = (*Device)(nil)
+
+// New makes a device with the given ports, 1 to [MaxPorts], numbered from 1.
+// From then on each Conn belongs to the device, which closes it at Close; after
+// an error it is still the caller's.
+func New(ports []Port) (*Device, error) {
+	if len(ports) == 0 || len(ports) > MaxPorts {
+		return nil, fmt.Errorf("console: %d ports: not 1 to %d", len(ports), MaxPorts)
+	}
+	seen := map[string]bool{}
+	for i, p := range ports {
+		if err := checkName(p.Name); err != nil {
+			return nil, fmt.Errorf("console: port %d: %w", i+1, err)
+		}
+		if seen[p.Name] {
+			return nil, fmt.Errorf("console: port %d: another is named %q", i+1, p.Name)
+		}
+		seen[p.Name] = true
+		if p.Conn == nil {
+			return nil, fmt.Errorf("console: port %q: no Conn", p.Name)
+		}
+	}
+	d := &Device{wake: make(chan struct{}, 1), stop: func() {}}
+	binary.LittleEndian.PutUint32(d.config[4:], uint32(1+len(ports))) // max_nr_ports
+
+	closing := make(chan struct{})
+	var pumps sync.WaitGroup
+	for _, given := range ports {
+		p := newPort(given, d.wake)
+		d.ports = append(d.ports, p)
+		pumps.Go(func() { p.pumpIn(closing) })
+		pumps.Go(func() { p.pumpOut(closing) })
+	}
+	d.close = sync.OnceValue(func() error {
+		close(closing)
+		var errs []error
+		for _, p := range d.ports {
+			if err := p.conn.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("console: close port %q: %w", p.name, err))
+			}
+		}
+		pumps.Wait()
+		return errors.Join(errs...)
+	})
+	return d, nil
+}
+
+// checkName lets through what can be a file name under /dev/virtio-ports.
+func checkName(name string) error {
+	if name == "" || len(name) > MaxName {
+		return fmt.Errorf("name %q: not 1 to %d bytes", name, MaxName)
+	}
+	if name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
+		return fmt.Errorf("name %q: not a file name of printable ASCII without spaces", name)
+	}
+	return nil
+}
+
+// ID is the console's type.
+func (*Device) ID() virtio.DeviceID { return virtio.ConsoleID }
+
+// Features are multiple ports and what package queue can do with a ring.
+func (*Device) Features() virtio.Features {
+	return FeatureMultiport | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
+}
+
+// QueueSizes has 64 entries for each queue of a port, port 0 included, and 32
+// for the control queues.
+func (d *Device) QueueSizes() []uint16 {
+	sizes := slices.Repeat([]uint16{portSize}, firstPort+2*len(d.ports))
+	sizes[controlReceive], sizes[controlTransmit] = controlRingSize, controlRingSize
+	return sizes
+}
+
+// ReadConfig reads struct virtio_console_config, of which only max_nr_ports has
+// a meaning without the features for the others.
+func (d *Device) ReadConfig(p []byte, off uint32) {
+	if off < configSize {
+		copy(p, d.config[off:])
+	}
+}
+
+// WriteConfig has nothing to write: there is no emergency write.
+func (*Device) WriteConfig([]byte, uint32) {}
+
+// Activate serves the queues that the driver enabled. Without FeatureMultiport
+// only those of port 0 exist.
+func (d *Device) Activate(a virtio.Activation) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	d.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	c := newControl(d.ports, d.wake)
+	for _, q := range a.Queues {
+		loop := d.loop(c, q.Index)
+		if loop == nil || q.Index > transmit0 && !a.Features.Has(FeatureMultiport) {
+			continue
+		}
+		o, err := queue.Open(a.Memory, q, a.Features)
+		if err != nil {
+			return errors.Join(err, d.Reset())
+		}
+		running.Go(func() {
+			err := errors.Join(loop(ctx, o), o.Close())
+			if ctx.Err() == nil && err != nil {
+				a.Failed(err)
+			}
+		})
+	}
+	return nil
+}
+
+// loop is what serves queue i until ctx ends, or nil if nothing does.
+func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Queue) error {
+	switch i {
+	case receive0:
+		return nil
+	case transmit0:
+		return swallow
+	case controlReceive:
+		return c.send
+	case controlTransmit:
+		return c.receive
+	}
+	n := int(i-firstPort) / 2
+	if i%2 == 0 {
+		return func(ctx context.Context, q *queue.Queue) error { return d.ports[n].toGuest(ctx, q, c.gate(n)) }
+	}
+	return d.ports[n].fromGuest
+}
+
+// swallow gives everything back unread.
+func swallow(ctx context.Context, q *queue.Queue) error {
+	return q.Serve(ctx, func(*queue.Chain) (uint32, error) { return 0, nil })
+}
+
+// Reset ends the goroutines of the queues and waits for them. It does not wait
+// for a Conn.
+func (d *Device) Reset() error {
+	d.stop()
+	d.stop = func() {}
+	return nil
+}
+
+// Close resets the device, closes every Conn and waits for the goroutines that
+// use them. Closing twice returns the first answer.
+func (d *Device) Close() error { return errors.Join(d.Reset(), d.close()) }
+
+// post fills the slot of c, if it is empty.
+func post(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
