@@ -28,14 +28,15 @@ var arrows = map[string][]string{
 	"devices/virtio/net":             {"devices/virtio", "devices/virtio/kernel", "devices/guestmem", "vhost"},
 	"devices/virtio/scsi":            {"devices/virtio", "devices/virtio/kernel", "devices/guestmem", "vhost"},
 	"devices/virtio/rng":             {"devices/virtio", "devices/virtio/queue", "devices/guestmem"},
+	"devices/virtio/console":         {"devices/virtio", "devices/virtio/queue"},
 	"vmm/acpi":                       {},
 	"vmm/config":                     {},
 	"vmm/boot":                       {"devices/guestmem"},
 	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/acpi", "vmm/boot", "vmm/config"},
 	"vmm/bench":                      {},
 	"vmm/vmmtest":                    {"vmm", "vmm/boot", "vmm/config", "guestimages/..."},
-	"guestimages/...":                {"guestimages/...", "kvm", "vmm", "vmm/config"},
-	"cmd/minivmm":                    {"vmm", "vmm/config"},
+	"guestimages/...":                {"guestimages/...", "kvm", "vmm", "vmm/boot", "vmm/config"},
+	"cmd/minivmm":                    {"guestimages/...", "vmm", "vmm/config"},
 }
 
 // TestArrows keeps the packages' dependencies as vmm/doc.go tells them, and

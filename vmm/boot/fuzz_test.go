@@ -17,6 +17,7 @@ func FuzzImage(f *testing.F) {
 	f.Add(packFile(f, gzipCodec, small))
 	for _, c := range []codec{gzipCodec, "zstd", "lz4"} {
 		f.Add(testBzImage{payload: pack(f, c, small)}.bytes())
+		f.Add(released(pack(f, c, small), "6.1.0"))
 	}
 	f.Add(append([]byte("\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4\x46"), noise(40, 2)...))
 	f.Add([]byte("BZh91AY&SY"))
@@ -39,6 +40,9 @@ func FuzzImage(f *testing.F) {
 			}
 			k.header, k.program = z.header, z.packed()
 			checkPlan(t, k)
+			if version, err := checkBzImage(r); err == nil && len(version) > maxVersion {
+				t.Errorf("a version of %d bytes", len(version))
+			}
 			if data, err = z.payload(r); err != nil {
 				return
 			}

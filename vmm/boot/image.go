@@ -28,7 +28,8 @@ type Options struct {
 	// slower, but the kernel randomises its address (KASLR).
 	KeepPacked bool
 
-	now func() time.Time // nil: time.Now
+	now  func() time.Time // nil: time.Now
+	into *os.File         // of Unpack: where a packed vmlinux is unpacked to, instead of the cache or memory
 }
 
 // Info says what an image is and where the kernel comes from.
@@ -190,6 +191,13 @@ func (k *Kernel) choose(want Protocol) error {
 // cache, or unpacked now.
 func (k *Kernel) openPacked(st *unix.Stat_t, head []byte, data packedData, opt Options) error {
 	k.info.Packing = string(data.codec)
+	if opt.into != nil {
+		size, err := k.unpackTo(opt.into, st, data)
+		if err != nil {
+			return err
+		}
+		return k.adopt(opt.into, size, FromUnpacked)
+	}
 	err := k.throughCache(st, head, data, opt)
 	var fatal imageError
 	if err == nil || errors.As(err, &fatal) {
