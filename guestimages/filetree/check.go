@@ -1,0 +1,69 @@
+package filetree
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of Linux on device numbers (MINORBITS, include/linux/kdev_t.h) and on extended attributes (XATTR_NAME_MAX and
+// XATTR_SIZE_MAX, uapi/linux/limits.h).
+const (
+	maxMajor      = 1<<12 - 1
+	maxMinor      = 1<<20 - 1
+	maxXattrName  = 255
+	maxXattrValue = 65536
+)
+
+// check refuses what no Linux file can be, and clears the fields that do not belong to the node's type.
+func check(n *Node) error {
+	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
+		return fmt.Errorf("mode %#o has unknown bits", n.Mode)
+	}
+	major, minor, target, size, file := n.Major, n.Minor, n.Target, n.SizeBytes, n.file
+	n.Major, n.Minor, n.Target, n.SizeBytes, n.file = 0, 0, "", 0, ""
+	switch n.Mode & unix.S_IFMT {
+	case unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
+	case unix.S_IFREG:
+		n.SizeBytes, n.file = size, file
+	case unix.S_IFLNK:
+		n.Target = target
+		if target == "" || len(target) > maxPath || strings.Contains(target, "\x00") {
+			return fmt.Errorf("a symbolic link's target of %d bytes: want 1 to %d without NUL", len(target), maxPath)
+		}
+	case unix.S_IFCHR, unix.S_IFBLK:
+		n.Major, n.Minor = major, minor
+		if major > maxMajor || minor > maxMinor {
+			return fmt.Errorf("device number %d:%d: the largest is %d:%d", major, minor, maxMajor, maxMinor)
+		}
+	default:
+		return fmt.Errorf("mode %#o is of no known file type", n.Mode)
+	}
+	for name, value := range n.Xattrs {
+		if name == "" || len(name) > maxXattrName || strings.Contains(name, "\x00") {
+			return fmt.Errorf("extended attribute %s: want a name of 1 to %d bytes", short(name), maxXattrName)
+		}
+		if len(value) > maxXattrValue {
+			return fmt.Errorf("extended attribute %s: %d bytes, more than %d", short(name), len(value), maxXattrValue)
+		}
+	}
+	return nil
+}
+
+// kind says a file's type in words.
+func kind(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return "a folder"
+	case unix.S_IFREG:
+		return "a regular file"
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	case unix.S_IFIFO:
+		return "a pipe"
+	case unix.S_IFSOCK:
+		return "a socket"
+	}
+	return "a device"
+}

@@ -1,0 +1,191 @@
+package filetree
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// AddTar lays the entries of a tar over the tree: plain, or packed with gzip, zstd, xz or bzip2. It reads r to its end. A
+// tar that ends without its end marker is truncated, and an error.
+func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
+	return t.addTar(ctx, r, false)
+}
+
+// AddLayer is AddTar for a layer of an OCI image: an entry .wh.NAME hides NAME of what was in the tree before, .wh..wh..opq
+// all that was in its folder before. They hide nothing of their own layer, wherever in it they stand.
+func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
+	return t.addTar(ctx, r, true)
+}
+
+func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
+	unpacked, done, err := unpack(r)
+	if err != nil {
+		return fmt.Errorf("filetree: tar: %w", err)
+	}
+	defer done()
+	l := t.newLayer()
+	// A file's header is at most 1 MiB in archive/tar; few have more than two blocks.
+	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*(metaPerFile+4096)+1<<20)}
+	if err := l.readTar(ctx, in, whiteouts); err != nil {
+		return fmt.Errorf("filetree: tar: %w", err)
+	}
+	return l.apply()
+}
+
+// addLimits is a+b, or the largest number.
+func addLimits(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {
+	tr := tar.NewReader(in)
+	for last := ""; ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("after entry %s: %w", short(last), err)
+		}
+		last = h.Name
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		if whiteouts {
+			hides, err := l.whiteout(h.Name)
+			if err != nil {
+				return fmt.Errorf("entry %s: %w", short(h.Name), err)
+			}
+			if hides {
+				continue
+			}
+		}
+		if err := l.addHeader(ctx, h, tr); err != nil {
+			return fmt.Errorf("entry %s: %w", short(h.Name), err)
+		}
+	}
+	if in.ended {
+		return errors.New("it ends without its end marker: truncated")
+	}
+	// What follows the end marker is read so that a checksum behind it is compared.
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return fmt.Errorf("after the end marker: %w", err)
+	}
+	return nil
+}
+
+// addHeader adds the entry of one header; content is what follows it.
+func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader) error {
+	n, err := fromHeader(h)
+	if err != nil {
+		return err
+	}
+	if h.Typeflag == tar.TypeLink {
+		return l.link(h.Name, h.Linkname)
+	}
+	if n.Mode&unix.S_IFMT == unix.S_IFREG {
+		if h.Size > l.t.limits.SizeBytes-l.t.size {
+			return fmt.Errorf("%d bytes make more than %d: %w", h.Size, l.t.limits.SizeBytes, ErrTooLarge)
+		}
+		if n.file, n.SizeBytes, err = l.t.store(ctx, content); err != nil {
+			return err
+		}
+	}
+	return l.put(n)
+}
+
+// fileTypes are the tar types that have a node of their own, and its st_mode.
+var fileTypes = map[byte]uint32{
+	tar.TypeReg:       unix.S_IFREG,
+	tar.TypeCont:      unix.S_IFREG,
+	tar.TypeGNUSparse: unix.S_IFREG,
+	tar.TypeDir:       unix.S_IFDIR,
+	tar.TypeSymlink:   unix.S_IFLNK,
+	tar.TypeChar:      unix.S_IFCHR,
+	tar.TypeBlock:     unix.S_IFBLK,
+	tar.TypeFifo:      unix.S_IFIFO,
+}
+
+// fromHeader is the node that a header describes, without content.
+func fromHeader(h *tar.Header) (Node, error) {
+	typ, ok := fileTypes[h.Typeflag]
+	if !ok && h.Typeflag != tar.TypeLink {
+		return Node{}, fmt.Errorf("unknown type %q", h.Typeflag)
+	}
+	for _, f := range []struct {
+		what  string
+		value int64
+	}{{"uid", int64(h.Uid)}, {"gid", int64(h.Gid)}, {"device major", h.Devmajor}, {"device minor", h.Devminor}} {
+		if f.value < 0 || f.value > math.MaxUint32 {
+			return Node{}, fmt.Errorf("%s %d is not of 32 bits", f.what, f.value)
+		}
+	}
+	n := Node{
+		Path:    h.Name,
+		Mode:    typ | uint32(h.Mode&0o7777),
+		UID:     uint32(h.Uid),
+		GID:     uint32(h.Gid),
+		Major:   uint32(h.Devmajor),
+		Minor:   uint32(h.Devminor),
+		ModTime: h.ModTime,
+		Target:  h.Linkname,
+	}
+	for key, value := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+			if n.Xattrs == nil {
+				n.Xattrs = map[string][]byte{}
+			}
+			n.Xattrs[name] = []byte(value)
+		}
+	}
+	return n, nil
+}
+
+// Whiteouts, as in the OCI image specification, layer.md. The names that begin with the prefix twice, but for the opaque
+// mark, are AUFS's own notes, which mean nothing elsewhere.
+const (
+	whiteoutPrefix = ".wh."
+	auPrefix       = whiteoutPrefix + whiteoutPrefix
+	opaqueMark     = auPrefix + ".opq" // ".wh..wh..opq"
+)
+
+// whiteout notes what an entry of that name hides; it reports whether the entry is only there to hide.
+func (l *layer) whiteout(name string) (bool, error) {
+	p, err := clean(name)
+	if err != nil {
+		return false, err
+	}
+	if dir, base := split(p); base == opaqueMark {
+		l.opaque = append(l.opaque, dir)
+		return true, l.count(p)
+	}
+	for rest, at := p, ""; rest != ""; {
+		var step string
+		step, rest = cut(rest)
+		if strings.HasPrefix(step, auPrefix) {
+			return true, nil
+		}
+		if hidden, ok := strings.CutPrefix(step, whiteoutPrefix); ok {
+			if rest != "" {
+				return false, fmt.Errorf("it lies below the whiteout %s", short(join(at, step)))
+			}
+			if hidden == "" || hidden == "." || hidden == ".." {
+				return false, errors.New("a whiteout of no name")
+			}
+			l.gone = append(l.gone, join(at, hidden))
+			return true, l.count(p)
+		}
+		at = join(at, step)
+	}
+	return false, nil
+}

@@ -1,0 +1,451 @@
+package filetree
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+func TestTarKeepsWhatItSays(t *testing.T) {
+	tree := newTree(t, Limits{})
+	long := strings.Repeat("long/", 60) + "name"
+	big := file("bin/su", "setuid")
+	big.Mode, big.Uid, big.Gid = 0o4755, 100000, 1<<32-2
+	big.PAXRecords["SCHILY.xattr.security.capability"] = "\x01\x00\xff"
+	null := tar.Header{Typeflag: tar.TypeChar, Name: "dev/null", Mode: 0o666, Devmajor: 1, Devminor: 3}
+	disk := tar.Header{Typeflag: tar.TypeBlock, Name: "dev/sda", Mode: 0o660, Gid: 6, Devmajor: 8}
+	fifo := tar.Header{Typeflag: tar.TypeFifo, Name: "run/p", Mode: 0o600}
+	root := folder("./")
+	root.Mode = 0o711
+	if err := addTar(tree, tarOf(t, root, big, folder("dev/"), null, disk, fifo,
+		symlink("bin/sh", "../../outside"), link("bin/sudo", "./bin/su"), link("bin/dash", "bin/sh"), file(long, "deep"))); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"bin 40755 0:0", `bin/dash 120777 0:0 -> ../../outside`, `bin/sh 120777 0:0 -> ../../outside`,
+		`bin/su 104755 100000:4294967294 "setuid" security.capability="\x01\x00\xff"`,
+		`bin/sudo 104755 100000:4294967294 = bin/su security.capability="\x01\x00\xff"`,
+		"dev 40750 3:4", "dev/null 20666 0:0 1,3", "dev/sda 60660 0:6 8,0",
+	}
+	for i := range 60 {
+		want = append(want, strings.Repeat("long/", i)+"long 40755 0:0")
+	}
+	wantTree(t, tree, append(want, long+` 100644 0:0 "deep"`, "run 40755 0:0", "run/p 10600 0:0")...)
+	if n, _ := tree.Get(""); n.Mode != 0o40711 || n.UID != 3 {
+		t.Errorf("the root is %o of %d, want 40711 of 3", n.Mode, n.UID)
+	}
+}
+
+// Names that climb out are errors that name the entry; a leading slash is the tree's root, whatever the host has there.
+func TestUnsafeTars(t *testing.T) {
+	for name, tt := range map[string]struct {
+		headers []tar.Header
+		below   []tar.Header // in the tree before
+		wrong   string       // what the error says; empty: none
+		want    []string
+	}{
+		"dot dot":                    {headers: []tar.Header{file("../x", "")}, wrong: `"../x": ".." in the path`},
+		"dot dot inside":             {headers: []tar.Header{file("a/../../x", "")}, wrong: `"a/../../x": ".." in the path`},
+		"dot dot at the end":         {headers: []tar.Header{folder("a/..")}, wrong: `".." in the path`},
+		"dot dot that would stay":    {headers: []tar.Header{file("a/../x", "")}, wrong: `".." in the path`},
+		"three dots are a name":      {headers: []tar.Header{file("...", "")}, want: []string{`... 100644 0:0 ""`}},
+		"absolute":                   {headers: []tar.Header{file("/etc/x", "in")}, want: []string{"etc 40755 0:0", `etc/x 100644 0:0 "in"`}},
+		"slashes":                    {headers: []tar.Header{file("//a///b", "in")}, want: []string{"a 40755 0:0", `a/b 100644 0:0 "in"`}},
+		"dot":                        {headers: []tar.Header{folder(".")}},
+		"dot slash":                  {headers: []tar.Header{folder("./")}},
+		"dot as a file":              {headers: []tar.Header{file(".", "")}, wrong: "the root must be a folder, not a regular file"},
+		"dot as a symbolic link":     {headers: []tar.Header{symlink("./", "/etc")}, wrong: "the root must be a folder, not a symbolic link"},
+		"dot as a hard link":         {headers: []tar.Header{file("a", ""), link("./.", "a")}, wrong: "the root must be a folder"},
+		"below a symbolic link":      {headers: []tar.Header{symlink("a", "/etc"), file("a/passwd", "")}, wrong: `"a/passwd": it lies below "a", which is a symbolic link`},
+		"deep below one":             {headers: []tar.Header{symlink("a/b", "."), file("a/b/c/d", "")}, wrong: `"a/b/c/d": it lies below "a/b", which is a symbolic link`},
+		"folder below one":           {headers: []tar.Header{symlink("a", "b"), folder("a/b")}, wrong: "below"},
+		"hard link below one":        {headers: []tar.Header{file("f", ""), symlink("a", "b"), link("a/b", "f")}, wrong: "below"},
+		"a link above what is":       {headers: []tar.Header{file("a/b", ""), symlink("a", "/etc")}, wrong: `"a": it is a symbolic link, and other entries lie below it`},
+		"below a link of before":     {below: []tar.Header{symlink("a", "/etc")}, headers: []tar.Header{file("a/b/c", "")}, wrong: `"a/b/c": it lies below "a", which is a symbolic link`},
+		"a folder over such a link":  {below: []tar.Header{symlink("a", "/etc")}, headers: []tar.Header{folder("a"), file("a/b", "")}, want: []string{"a 40750 3:4", `a/b 100644 0:0 ""`}},
+		"below a file":               {headers: []tar.Header{file("a", ""), file("a/b", "")}, wrong: "which is a regular file"},
+		"below a device":             {headers: []tar.Header{{Typeflag: tar.TypeChar, Name: "a"}, file("a/b", "")}, wrong: "which is a device"},
+		"hard link to outside":       {headers: []tar.Header{link("a", "../../etc/passwd")}, wrong: `hard link to "../../etc/passwd": ".." in the path`},
+		"hard link to the host's":    {headers: []tar.Header{link("a", "/etc/passwd")}, wrong: `hard link to "etc/passwd": there is no such entry before it`},
+		"hard link through a link":   {headers: []tar.Header{symlink("e", "/etc"), link("a", "e/passwd")}, wrong: "there is no such entry"},
+		"hard link to a link":        {headers: []tar.Header{symlink("e", "/etc/passwd"), link("a", "e")}, want: []string{"a 120777 0:0 -> /etc/passwd", "e 120777 0:0 -> /etc/passwd"}},
+		"hard link to a folder":      {headers: []tar.Header{folder("e"), link("a", "e")}, wrong: `hard link to "e": it is a folder`},
+		"hard link to the root":      {headers: []tar.Header{link("a", "/")}, wrong: "it is a folder"},
+		"hard link to itself":        {headers: []tar.Header{link("a", "a")}, wrong: "there is no such entry"},
+		"hard link to a later one":   {headers: []tar.Header{link("a", "b"), file("b", "")}, wrong: "there is no such entry"},
+		"hard link to one before":    {below: []tar.Header{file("b", "old")}, headers: []tar.Header{link("a", "b")}, want: []string{`a 100644 0:0 "old"`, "b 100644 0:0 = a"}},
+		"a device":                   {headers: []tar.Header{{Typeflag: tar.TypeBlock, Name: "sda", Mode: 0o660, Devmajor: 8}}, want: []string{"sda 60660 0:0 8,0"}},
+		"a device of no kernel":      {headers: []tar.Header{{Typeflag: tar.TypeBlock, Name: "sda", Devmajor: 5000}}, wrong: "device number 5000:0"},
+		"twice":                      {headers: []tar.Header{file("a", "1"), file("b", ""), file("a", "2")}, want: []string{`a 100644 0:0 "2"`, `b 100644 0:0 ""`}},
+		"a file then a link":         {headers: []tar.Header{file("a", "1"), symlink("a", "b")}, want: []string{"a 120777 0:0 -> b"}},
+		"a folder twice":             {headers: []tar.Header{folder("a"), file("a/b", ""), folder("a")}, want: []string{"a 40750 3:4", `a/b 100644 0:0 ""`}},
+		"a whiteout is a file here":  {headers: []tar.Header{file(".wh.a", "")}, want: []string{`.wh.a 100644 0:0 ""`}},
+		"a type of no file":          {headers: []tar.Header{{Typeflag: 'V', Name: "label"}}, wrong: `"label": unknown type 'V'`},
+		"a symbolic link to no path": {headers: []tar.Header{symlink("a", "")}, wrong: "a symbolic link's target of 0 bytes"},
+		"a long name":                {headers: []tar.Header{file(strings.Repeat("n", 256), "")}, wrong: "a name of 256 bytes"},
+		"a long path":                {headers: []tar.Header{file(strings.Repeat("n/", 2048)+"n", "")}, wrong: "a path of 4097 bytes"},
+		"a long attribute name":      {headers: []tar.Header{{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr." + strings.Repeat("n", 256): "v"}}}, wrong: "extended attribute"},
+		"a long attribute":           {headers: []tar.Header{{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 65537)}}}, wrong: "65537 bytes, more than 65536"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := newTree(t, Limits{})
+			if tt.below != nil {
+				if err := addTar(tree, tarOf(t, tt.below...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := addTar(tree, tarOf(t, tt.headers...))
+			if tt.wrong == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantTree(t, tree, tt.want...)
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.wrong) {
+				t.Errorf("got %v, want it to say %q", err, tt.wrong)
+			}
+		})
+	}
+}
+
+// archive/tar writes no NUL, so the record is made by hand.
+func TestNULInANameIsRefused(t *testing.T) {
+	record := "11 path=a\x00b\n"
+	b := tarOf(t, file("PaxHeaders", record), file("x", ""))
+	b[156] = tar.TypeXHeader
+	sum(b[:512])
+	if err := addTar(newTree(t, Limits{}), b); err == nil {
+		t.Error("a name with a NUL was read")
+	}
+}
+
+// sum writes a header's checksum.
+func sum(header []byte) {
+	copy(header[148:156], "        ")
+	var n int
+	for _, c := range header[:512] {
+		n += int(c)
+	}
+	copy(header[148:156], fmt.Sprintf("%06o\x00 ", n))
+}
+
+func TestTruncatedAndCorruptTars(t *testing.T) {
+	whole := tarOf(t, file("a", strings.Repeat("a", 700)), file("b", "b"))
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	z.Write(whole)
+	z.Close()
+	corrupt := func(b []byte, at int) []byte {
+		b = bytes.Clone(b)
+		b[at] ^= 0x55
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"nothing":                     nil,
+		"half a header":               whole[:300],
+		"a header without content":    whole[:512],
+		"half of the content":         whole[:1000],
+		"cut between two entries":     whole[:512+1024],
+		"no end marker":               whole[:len(whole)-1024],
+		"half an end marker":          whole[:len(whole)-512],
+		"a header with a wrong sum":   corrupt(whole, 3),
+		"a second header of nonsense": corrupt(whole, 1536+100),
+		"text":                        []byte(strings.Repeat("not a tar, surely\n", 100)),
+		"gzip cut":                    zipped.Bytes()[:zipped.Len()-20],
+		"gzip without its checksum":   zipped.Bytes()[:zipped.Len()-8],
+		"gzip with a wrong checksum":  corrupt(zipped.Bytes(), zipped.Len()-8),
+		"gzip of nothing":             {0x1f, 0x8b},
+		"gzip's magic and no more":    {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3},
+		"zstd's magic and no more":    {0x28, 0xb5, 0x2f, 0xfd},
+		"xz's magic and no more":      []byte("\xfd7zXZ\x00"),
+		"bzip2's magic and no more":   []byte("BZh9"),
+	} {
+		for how, add := range map[string]func(*Tree, []byte) error{"tar": addTar, "layer": addLayer} {
+			tree := newTree(t, Limits{})
+			if err := add(tree, b); err == nil {
+				t.Errorf("%s was read as a %s", name, how)
+			}
+			if n := tree.files; n > 4 {
+				t.Errorf("%s: %d nodes are counted", name, n)
+			}
+		}
+	}
+	if err := addTar(newTree(t, Limits{}), whole); err != nil {
+		t.Errorf("the whole tar: %v", err)
+	}
+}
+
+func TestEveryCompressionIsKnownByItsFirstBytes(t *testing.T) {
+	plain := tarOf(t, file("a", strings.Repeat("packed ", 1000)))
+	packed := map[string][]byte{"plain": plain}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed["zstd"] = z.EncodeAll(plain, nil)
+	skip := append(binary.LittleEndian.AppendUint32([]byte{0x50, 0x2a, 0x4d, 0x18}, 4), "skip"...)
+	packed["zstd after a frame to skip"] = append(skip, packed["zstd"]...)
+	var b bytes.Buffer
+	g := gzip.NewWriter(&b)
+	g.Write(plain[:700])
+	g.Close()
+	g.Reset(&b)
+	g.Write(plain[700:])
+	g.Close()
+	packed["gzip in two members"] = b.Bytes()
+	for _, program := range []string{"xz", "bzip2"} {
+		cmd := exec.Command(program, "-c")
+		cmd.Stdin = bytes.NewReader(plain)
+		out, err := cmd.Output()
+		if errors.Is(err, exec.ErrNotFound) {
+			t.Logf("%s is not installed", program)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed[program] = out
+	}
+	for name, b := range packed {
+		tree := newTree(t, Limits{})
+		if err := addTar(tree, b); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if n, ok := tree.Get("a"); !ok || n.SizeBytes != 7000 {
+			t.Errorf("%s: the file is %+v", name, n)
+		}
+	}
+}
+
+// zeros is an endless stream.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestBombsEndAtTheLimits(t *testing.T) {
+	limits := Limits{Files: 100, SizeBytes: 1 << 20}
+	many := func(n int, header func(i int) tar.Header) []byte {
+		var all []tar.Header
+		for i := range n {
+			all = append(all, header(i))
+		}
+		return tarOf(t, all...)
+	}
+	var huge bytes.Buffer
+	w := tar.NewWriter(&huge)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "huge", Size: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		r     io.Reader
+		wrong string
+	}{
+		"many files":        {bytes.NewReader(many(200, func(i int) tar.Header { return file(fmt.Sprint(i), "") })), "more than 100 entries"},
+		"many parents":      {bytes.NewReader(many(2, func(i int) tar.Header { return file(fmt.Sprint(i, strings.Repeat("/d", 60)), "") })), "more than 100 entries"},
+		"many links":        {bytes.NewReader(append(many(1, func(int) tar.Header { return file("a", "") })[:512], many(200, func(i int) tar.Header { return link(fmt.Sprint(i), "a") })...)), "more than 100 entries"},
+		"many whiteouts":    {bytes.NewReader(many(200, func(i int) tar.Header { return file(fmt.Sprint(".wh.", i), "") })), "more than 100 entries"},
+		"many opaque marks": {bytes.NewReader(many(200, func(i int) tar.Header { return file(fmt.Sprint(i, "/.wh..wh..opq"), "") })), "more than 100 entries"},
+		"one large file":    {io.MultiReader(&huge, zeros{}), "1099511627776 bytes make more than 1048576"},
+		"many large files":  {bytes.NewReader(many(20, func(i int) tar.Header { return file(fmt.Sprint(i), strings.Repeat("x", 100000)) })), "bytes make more than 1048576"},
+		"one file, often":   {bytes.NewReader(many(20, func(i int) tar.Header { return file("a", strings.Repeat("x", 100000)) })), "bytes make more than 1048576"},
+		"attributes": {bytes.NewReader(many(20, func(i int) tar.Header {
+			return tar.Header{Typeflag: tar.TypeDir, Name: fmt.Sprint(i), PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 60000)}}
+		})), "bytes of names and attributes"},
+		"a whiteout with content":   {bytes.NewReader(many(3, func(i int) tar.Header { return file(fmt.Sprint(".wh.", i), strings.Repeat("x", 1<<20)) })), "does not end"},
+		"zeros after the end":       {io.MultiReader(bytes.NewReader(many(1, func(int) tar.Header { return folder("a") })), zeros{}), "does not end"},
+		"an endless row of repeats": {repeat(many(1, func(int) tar.Header { return folder("a") })[:512]), "does not end"},
+	} {
+		tree := newTree(t, limits)
+		err := tree.AddLayer(context.Background(), tt.r)
+		if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), tt.wrong) {
+			t.Errorf("%s: got %v, want ErrTooLarge that says %q", name, err, tt.wrong)
+		}
+		var used int64
+		entries, err := os.ReadDir(tree.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			used += info.Size()
+		}
+		if used > limits.SizeBytes {
+			t.Errorf("%s: %d bytes are on the host", name, used)
+		}
+	}
+}
+
+func repeat(b []byte) io.Reader { return &repeater{b: b} }
+
+type repeater struct {
+	b   []byte
+	off int
+}
+
+func (r *repeater) Read(p []byte) (int, error) {
+	n := copy(p, r.b[r.off:])
+	r.off = (r.off + n) % len(r.b)
+	return n, nil
+}
+
+// A sparse file of a few bytes may say any size: GNU's old form, size and one piece at the end.
+func TestSparseBombEndsAtTheLimit(t *testing.T) {
+	b := tarOf(t, file("sparse", "12345678"))
+	for _, tt := range []struct {
+		size  uint64
+		large bool
+	}{{5000, false}, {1 << 32, true}} {
+		b := bytes.Clone(b)
+		copy(b[257:265], "ustar  \x00")
+		b[156] = tar.TypeGNUSparse
+		copy(b[386:], fmt.Sprintf("%011o\x00%011o\x00", tt.size-8, 8))
+		copy(b[483:], fmt.Sprintf("%011o\x00", tt.size))
+		sum(b[:512])
+		tree := newTree(t, Limits{SizeBytes: 1 << 20})
+		err := addTar(tree, b)
+		if got := errors.Is(err, ErrTooLarge); got != tt.large || !tt.large && err != nil {
+			t.Errorf("%d bytes: %v", tt.size, err)
+		}
+		if tt.large {
+			continue
+		}
+		n, ok := tree.Get("sparse")
+		if !ok || n.SizeBytes != 5000 {
+			t.Fatalf("got %+v", n)
+		}
+		got, err := os.ReadFile(n.File())
+		if err != nil || !bytes.Equal(got, append(make([]byte, 4992), "12345678"...)) {
+			t.Errorf("the content is wrong (%d bytes), %v", len(got), err)
+		}
+	}
+}
+
+func TestCanceledTarEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := newTree(t, Limits{}).AddTar(ctx, bytes.NewReader(tarOf(t, file("a", "")))); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLayers(t *testing.T) {
+	below := []tar.Header{folder("d"), file("d/a", "1"), file("d/b", "1"), folder("d/s"), file("d/s/x", "1"), file("f", "1"), symlink("l", "d"), link("h", "d/a")}
+	rest := []string{`f 100644 0:0 "1"`, `h 100644 0:0 = d/a`, "l 120777 0:0 -> d"}
+	all := append([]string{"d 40750 3:4", `d/a 100644 0:0 "1"`, `d/b 100644 0:0 "1"`, "d/s 40750 3:4", `d/s/x 100644 0:0 "1"`}, rest...)
+	for name, tt := range map[string]struct {
+		headers []tar.Header
+		want    []string
+		wrong   string
+	}{
+		"a file":                        {headers: []tar.Header{file("d/.wh.b", "")}, want: append([]string{all[0], all[1], all[3], all[4]}, rest...)},
+		"the content's own name":        {headers: []tar.Header{file("d/.wh.a", "")}, want: append([]string{all[0], all[2], all[3], all[4]}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"a folder":                      {headers: []tar.Header{file(".wh.d", "")}, want: []string{rest[0], `h 100644 0:0 "1"`, rest[2]}},
+		"a link, not what it points to": {headers: []tar.Header{file(".wh.l", "")}, want: append(all[:5:5], rest[:2]...)},
+		"through a link: nothing":       {headers: []tar.Header{file("l/.wh.a", "")}, want: all},
+		"what is not there":             {headers: []tar.Header{file("d/.wh.none", ""), file("none/.wh.x", ""), file("f/.wh.x", "")}, want: all},
+		"not of the same layer":         {headers: []tar.Header{file("f", "2"), file(".wh.f", "")}, want: append(all[:5:5], `f 100644 0:0 "2"`, rest[1], rest[2])},
+		"nor in the other order":        {headers: []tar.Header{file(".wh.f", ""), file("f", "2")}, want: append(all[:5:5], `f 100644 0:0 "2"`, rest[1], rest[2])},
+		"a folder, and anew":            {headers: []tar.Header{file("d/n", "2"), file(".wh.d", ""), folder("d")}, want: append([]string{"d 40750 3:4", `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"a folder that nobody tells of": {headers: []tar.Header{file("d/n", "2"), file(".wh.d", "")}, want: append([]string{"d 40755 0:0", `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"opaque":                        {headers: []tar.Header{file("d/.wh..wh..opq", ""), file("d/n", "2")}, want: append([]string{all[0], `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"opaque after its siblings":     {headers: []tar.Header{file("d/n", "2"), file("d/s/y", "2"), file("d/.wh..wh..opq", "")}, want: append([]string{all[0], `d/n 100644 0:0 "2"`, "d/s 40755 0:0", `d/s/y 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"opaque root":                   {headers: []tar.Header{file(".wh..wh..opq", ""), file("n", "2")}, want: []string{`n 100644 0:0 "2"`}},
+		"opaque of a link":              {headers: []tar.Header{file("l/.wh..wh..opq", "")}, want: all},
+		"a file over a folder":          {headers: []tar.Header{file("d", "2")}, want: []string{`d 100644 0:0 "2"`, rest[0], `h 100644 0:0 "1"`, rest[2]}},
+		"a folder over a file":          {headers: []tar.Header{folder("f"), file("f/x", "2")}, want: append(all[:5:5], "f 40750 3:4", `f/x 100644 0:0 "2"`, rest[1], rest[2])},
+		"a folder over a link":          {headers: []tar.Header{folder("l")}, want: append(all[:7:7], "l 40750 3:4")},
+		"a link over a folder":          {headers: []tar.Header{symlink("d", "/etc")}, want: []string{"d 120777 0:0 -> /etc", rest[0], `h 100644 0:0 "1"`, rest[2]}},
+		"a folder keeps what is below":  {headers: []tar.Header{{Typeflag: tar.TypeDir, Name: "d", Mode: 0o700}}, want: append([]string{"d 40700 0:0"}, all[1:]...)},
+		"a parent keeps what it was":    {headers: []tar.Header{file("d/b", "2")}, want: append([]string{all[0], all[1], `d/b 100644 0:0 "2"`, all[3], all[4]}, rest...)},
+		"a new content, the link keeps": {headers: []tar.Header{file("d/a", "2")}, want: append([]string{all[0], `d/a 100644 0:0 "2"`}, append(all[2:6:6], `h 100644 0:0 "1"`, rest[2])...)},
+		"a link to what it hides":       {headers: []tar.Header{file(".wh.f", ""), link("g", "f")}, want: append(all[:5:5], `g 100644 0:0 "1"`, rest[1], rest[2])},
+		"AUFS's notes":                  {headers: []tar.Header{folder(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file(".wh..wh.aufs", "")}, want: all},
+		"below a link of before":        {headers: []tar.Header{file("l/x", "")}, wrong: `"l/x": it lies below "l", which is a symbolic link`},
+		"below a file of before":        {headers: []tar.Header{file("f/x", "")}, wrong: `"f/x": it lies below "f", which is a regular file`},
+		"below what is hidden":          {headers: []tar.Header{file("l/x", "2"), file(".wh.l", "")}, want: append(all[:7:7], "l 40755 0:0", `l/x 100644 0:0 "2"`)},
+		"no name":                       {headers: []tar.Header{file("d/.wh.", "")}, wrong: `"d/.wh.": a whiteout of no name`},
+		"the folder itself":             {headers: []tar.Header{file("d/.wh..", "")}, wrong: "a whiteout of no name"},
+		"the folder's folder":           {headers: []tar.Header{file("d/.wh...", "")}, wrong: "a whiteout of no name"},
+		"dot dot":                       {headers: []tar.Header{file("../.wh.d", "")}, wrong: `".." in the path`},
+		"below a whiteout":              {headers: []tar.Header{file(".wh.d/x", "")}, wrong: `it lies below the whiteout ".wh.d"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := newTree(t, Limits{})
+			if err := addLayer(tree, tarOf(t, below...)); err != nil {
+				t.Fatal(err)
+			}
+			err := addLayer(tree, tarOf(t, tt.headers...))
+			if tt.wrong != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.wrong) {
+					t.Errorf("got %v, want it to say %q", err, tt.wrong)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantTree(t, tree, tt.want...)
+		})
+	}
+}
+
+// FuzzAddLayer lays two layers of any bytes over each other. Whatever they are, the tree stays a tree within its limits, and
+// nothing is written but counted files in its folder.
+func FuzzAddLayer(f *testing.F) {
+	f.Add(tarOf(f, folder("d"), file("d/a", "1"), symlink("l", "/etc"), link("h", "d/a")), tarOf(f, file("d/.wh.a", ""), file(".wh..wh..opq", ""), file("l", "")))
+	f.Add(tarOf(f, file("../x", "")), tarOf(f, file("a/b", ""), symlink("a", "..")))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		outside := t.TempDir()
+		dir := outside + "/in/contents"
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		limits := Limits{Files: 64, SizeBytes: 1 << 16}
+		tree, err := New(dir, limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range [][]byte{first, second} {
+			if err := addLayer(tree, b); err != nil {
+				break
+			}
+			checkInvariants(t, tree)
+			if tree.files > limits.Files || tree.size > limits.SizeBytes {
+				t.Errorf("%d nodes and %d bytes are more than %+v", tree.files, tree.size, limits)
+			}
+		}
+		for at, want := range map[string]int{outside: 1, outside + "/in": 1, dir: tree.stored} {
+			entries, err := os.ReadDir(at)
+			if err != nil || len(entries) > want {
+				t.Errorf("%s holds %d entries, at most %d are right: %v", at, len(entries), want, err)
+			}
+			for _, e := range entries {
+				if at == dir && (!e.Type().IsRegular() || strings.Trim(e.Name(), "0123456789") != "") {
+					t.Errorf("%s is in the folder for contents", e.Name())
+				}
+			}
+		}
+		for n := range tree.All() {
+			if n.Mode&unix.S_IFMT == unix.S_IFREG && !strings.HasPrefix(n.File(), dir+"/") {
+				t.Errorf("the content of %q is %s", n.Path, n.File())
+			}
+		}
+	})
+}

@@ -1,0 +1,170 @@
+package filetree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Node is one name of a tree with what it stands for.
+type Node struct {
+	Path         string // slash separated, no leading slash; "" is the root
+	Mode         uint32 // st_mode: type and permission bits
+	UID, GID     uint32
+	Major, Minor uint32            // device nodes
+	ModTime      time.Time         // zero: nobody said
+	Target       string            // symbolic link
+	Link         string            // another name of the regular file at this path, which comes earlier in All; "" if it has content of its own
+	Xattrs       map[string][]byte // not to be changed
+	SizeBytes    int64             // regular file
+
+	file string
+}
+
+// File is the host's file that holds a regular file's content, and that of a hard link too. It may be hard-linked elsewhere
+// and must not be changed. It is "" for everything else.
+func (n *Node) File() string { return n.file }
+
+// IsDir says whether the node is a folder.
+func (n *Node) IsDir() bool { return n.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// Limits bound a tree. A field that is 0 is that of DefaultLimits.
+type Limits struct {
+	Files     int   // entries, folders included
+	SizeBytes int64 // content of all regular files that were ever added
+}
+
+// DefaultLimits hold a large machine's root, and keep what was made to be too large away from the host's disk and memory.
+var DefaultLimits = Limits{Files: 1 << 20, SizeBytes: 32 << 30}
+
+// metaPerFile is how many bytes of names, link targets and extended attributes a tree may hold for each of Limits.Files.
+const metaPerFile = 1 << 10
+
+// ErrTooLarge says that a tree would be larger than its Limits.
+var ErrTooLarge = errors.New("too large")
+
+// Tree is a file tree with at least a root folder.
+type Tree struct {
+	dir    string
+	limits Limits
+	root   *node
+	files  int   // nodes of root and of a layer that is being read
+	size   int64 // content bytes ever added
+	meta   int64 // bytes of names, targets and attributes ever added
+	stored int   // content files in dir
+	buf    []byte
+}
+
+// New returns a tree of an empty root folder with mode 0755 and owner 0. dir is an existing empty folder for the content of
+// files; the caller removes it when the tree is no longer used.
+func New(dir string, limits Limits) (*Tree, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("filetree: %w", err)
+	}
+	found, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("filetree: %w", err)
+	}
+	if len(found) > 0 {
+		return nil, fmt.Errorf("filetree: %s: the folder for contents is not empty", dir)
+	}
+	if limits.Files == 0 {
+		limits.Files = DefaultLimits.Files
+	}
+	if limits.SizeBytes == 0 {
+		limits.SizeBytes = DefaultLimits.SizeBytes
+	}
+	return &Tree{dir: dir, limits: limits, root: newFolder(), files: 1}, nil
+}
+
+// Put adds one entry, or replaces it; a folder that replaces a folder keeps what is below. Parents that are absent are made
+// with mode 0755 and owner 0. content is for a regular file without Link and is read to its end; nil is an empty file. Of an
+// entry with Link only Path and Link count. SizeBytes is taken from the content.
+func (t *Tree) Put(n Node, content io.Reader) error {
+	if err := t.put(n, content); err != nil {
+		return fmt.Errorf("filetree: %s: %w", short(n.Path), err)
+	}
+	return nil
+}
+
+func (t *Tree) put(n Node, content io.Reader) error {
+	l := t.newLayer()
+	if n.Link != "" {
+		if err := l.link(n.Path, n.Link); err != nil {
+			return err
+		}
+		return l.apply()
+	}
+	isFile := n.Mode&unix.S_IFMT == unix.S_IFREG
+	if content != nil && !isFile {
+		return errors.New("content is for regular files")
+	}
+	if isFile {
+		if content == nil {
+			content = strings.NewReader("")
+		}
+		var err error
+		if n.file, n.SizeBytes, err = t.store(context.Background(), content); err != nil {
+			return err
+		}
+	}
+	if err := l.put(n); err != nil {
+		return err
+	}
+	return l.apply()
+}
+
+// PutFile adds a regular file as Put does, with a file of the host as its content, which stays where it is and must not
+// change while the tree is used.
+func (t *Tree) PutFile(n Node, file string) error {
+	l := t.newLayer()
+	if err := l.putFile(n, file); err != nil {
+		return fmt.Errorf("filetree: %s: %w", short(n.Path), err)
+	}
+	return l.apply()
+}
+
+// Get returns the node at a path, "" being the root. Changing it does not change the tree.
+func (t *Tree) Get(path string) (*Node, bool) {
+	p, err := clean(path)
+	if err != nil {
+		return nil, false
+	}
+	n := t.root.find(p)
+	if n == nil {
+		return nil, false
+	}
+	return n.public(p), true
+}
+
+// Remove removes the entry at a path with all that is below it, and of the root only what is below. An absent one is no error.
+func (t *Tree) Remove(path string) {
+	if p, err := clean(path); err == nil {
+		t.remove(p)
+	}
+}
+
+// All yields the nodes that are there when it is called, sorted by the bytes of their paths: the root first, parents before
+// children, the name that holds a file's content before its other names.
+func (t *Tree) All() iter.Seq[*Node] {
+	return func(yield func(*Node) bool) {
+		all := map[string]*node{}
+		t.root.walk("", func(p string, n *node) { all[p] = n })
+		for _, p := range slices.Sorted(maps.Keys(all)) {
+			if !yield(all[p].public(p)) {
+				return
+			}
+		}
+	}
+}

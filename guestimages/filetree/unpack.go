@@ -1,0 +1,84 @@
+package filetree
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
+)
+
+// maxWindow bounds the memory that unpacking takes, in bytes: what zstd --long and three times what xz -9 ask for.
+const maxWindow = 128 << 20
+
+// unpack returns r unpacked, by its first bytes; what starts like no known compression is returned as it is.
+func unpack(r io.Reader) (io.Reader, func(), error) {
+	in := bufio.NewReaderSize(r, 1<<16)
+	head, err := in.Peek(6)
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	nothing := func() {}
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(in)
+		return z, nothing, named("gzip", err)
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}),
+		len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}): // a frame to skip first
+		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, nil, named("zstd", err)
+		}
+		return z, z.Close, nil
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		z, err := xz.NewReader(in, maxWindow)
+		return z, nothing, named("xz", err)
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return bzip2.NewReader(in), nothing, nil
+	}
+	return in, nothing, nil
+}
+
+func named(format string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", format, err)
+}
+
+// stream is an unpacked input that ends early: with an error when ctx does, or when more than left bytes come. It says the
+// end only in a read of its own, so that ended is true only for who read beyond the last byte.
+type stream struct {
+	ctx   context.Context
+	r     io.Reader
+	left  int64
+	ended bool
+}
+
+var errEndless = errors.New("the unpacked stream does not end")
+
+func (s *stream) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if s.ended {
+		return 0, io.EOF
+	}
+	n, err := s.r.Read(p)
+	if s.left -= int64(n); s.left < 0 {
+		return 0, fmt.Errorf("%w: %w", errEndless, ErrTooLarge)
+	}
+	if err == io.EOF {
+		if n > 0 {
+			return n, nil
+		}
+		s.ended = true
+	}
+	return n, err
+}
