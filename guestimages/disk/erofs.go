@@ -1,0 +1,351 @@
+package disk
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/filetree"
+)
+
+// erofs makes an erofs of the tree: mkfs.erofs packs the staging folder, and then every inode in the image gets what the
+// tree says of it. It is done in the image because mkfs.erofs can only say one owner for all (before 1.7, which can read a
+// tar), and a staging folder only this user's files and no devices.
+func (b *Build) erofs(ctx context.Context, t *filetree.Tree, staged string, opt Options) error {
+	mkfs, err := opt.tool(ctx, "mkfs.erofs")
+	if err != nil {
+		return err
+	}
+	xattrs := false
+	for n := range t.All() {
+		xattrs = xattrs || len(n.Xattrs) > 0
+	}
+	if err := stage(ctx, t, staged, stageOptions{devices: true, copy: xattrs}); err != nil {
+		return err
+	}
+	tolerance := "-x-1" // the host's own attributes are none of the tree's
+	if xattrs {
+		tolerance = "-x1000000" // so many inodes must have an attribute before they share it, which could not be told apart
+		if err := stageXattrs(t, staged); err != nil {
+			return err
+		}
+	}
+	made := measure(t).time
+	args := []string{"--quiet", "-Eforce-inode-extended", tolerance, "-U" + opt.UUID, "-T" + strconv.FormatInt(max(1, made.Unix()), 10), b.image(), staged}
+	if _, _, err := (tool{path: mkfs, args: args}).run(ctx); err != nil {
+		return explainErofs(t, err)
+	}
+	f, err := os.OpenFile(b.image(), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	e := &erofs{f: f, tree: t, made: made, seen: map[string]bool{}, done: map[uint64]bool{}}
+	if err := e.finish(opt.Label); err != nil {
+		return fmt.Errorf("disk: erofs: %w", err)
+	}
+	if st, err := f.Stat(); err != nil {
+		return err
+	} else if opt.SizeBytes != 0 && st.Size() > opt.SizeBytes {
+		return inputErrorf("a disk of %d KiB is too small for this tree: as erofs it needs %d KiB (%dK)", opt.SizeBytes>>10, st.Size()>>10, st.Size()>>10)
+	}
+	return nil
+}
+
+// explainErofs names what mkfs.erofs 1.5 cannot take, which it says no more of than "no such file".
+func explainErofs(t *filetree.Tree, err error) error {
+	for n := range t.All() {
+		if name := path.Base(n.Path); len(name) == 255 {
+			return fmt.Errorf("%w\nnot every mkfs.erofs can have names of 255 bytes, like %q", err, n.Path)
+		}
+	}
+	return err
+}
+
+// aclPrefix begins the names of attributes that anyone may give to a file of their own, beside those in "user.".
+const aclPrefix = "system.posix_acl_"
+
+// erofsPrefixes are the name spaces of attributes that a user cannot set, with their e_name_index. They are staged as
+// "user.", which has the index 1.
+var erofsPrefixes = map[string]byte{"trusted.": 4, "security.": 6}
+
+// stageXattrs sets the attributes in the staging folder. Default ACLs would be inherited, so it comes after all else.
+func stageXattrs(t *filetree.Tree, dir string) error {
+	for n := range t.All() {
+		if len(n.Xattrs) == 0 || n.Link != "" {
+			continue
+		}
+		switch n.Mode & unix.S_IFMT {
+		case unix.S_IFLNK, unix.S_IFIFO, unix.S_IFSOCK:
+			return inputErrorf("%q: erofs: extended attributes of links, fifos and sockets cannot be made here; ext4 can have them", n.Path)
+		}
+		staged := map[string]bool{}
+		for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+			as := name
+			for prefix := range erofsPrefixes {
+				if rest, ok := strings.CutPrefix(name, prefix); ok {
+					as = "user." + rest
+				}
+			}
+			if staged[as] || !strings.HasPrefix(as, "user.") && !strings.HasPrefix(as, aclPrefix) {
+				return inputErrorf("%q: erofs: the extended attribute %q cannot be made here; ext4 can have it", n.Path, name)
+			}
+			staged[as] = true
+			if err := unix.Setxattr(filepath.Join(dir, n.Path), as, n.Xattrs[name], 0); err != nil {
+				return &os.PathError{Op: "setxattr " + as, Path: n.Path, Err: err}
+			}
+		}
+	}
+	return nil
+}
+
+// erofs is an image of fs/erofs/erofs_fs.h with extended inodes, in which it sets what the tree says.
+type erofs struct {
+	f    *os.File
+	tree *filetree.Tree
+	made time.Time // of nodes without a time
+
+	metaOff int64
+	seen    map[string]bool // paths
+	done    map[uint64]bool // inodes, by nid: hard links come by twice
+}
+
+// Superblock and inode: offsets in struct erofs_super_block and struct erofs_inode_extended.
+const (
+	superOff      = 1024 // EROFS_SUPER_OFFSET
+	superMagic    = 0xe0f5e1e2
+	superChecksum = 4
+	superCompat   = 8
+	superBlkBits  = 12
+	superRootNID  = 14
+	superBlocks   = 36
+	superMetaBlk  = 40
+	superUUID     = 48
+	superName     = 64 // volume_name, 16 bytes
+	compatSum     = 1  // EROFS_FEATURE_COMPAT_SB_CHKSUM
+
+	inodeBytes   = 64
+	inodeXattrs  = 2 // i_xattr_icount
+	inodeMode    = 4
+	inodeBytes64 = 8  // i_size
+	inodeData    = 16 // i_u: block address, or device number
+	inodeUID     = 24
+	inodeGID     = 28
+	inodeTime    = 32
+	inodeNsec    = 40
+
+	nidUnit      = 32 // EROFS_ISLOTBITS
+	layoutPlain  = 0  // EROFS_INODE_FLAT_PLAIN
+	layoutInline = 2  // EROFS_INODE_FLAT_INLINE
+
+	direntBytes = 12
+	direntName  = 8  // nameoff
+	direntType  = 10 // file_type
+)
+
+var le = binary.LittleEndian
+
+// lostFound is a folder that other file systems have, which mkfs.erofs leaves out.
+const lostFound = "lost+found"
+
+// errImage says that mkfs.erofs made something that is not understood here.
+var errImage = errors.New("mkfs.erofs made an image of an unknown form")
+
+func (e *erofs) finish(label string) error {
+	super := make([]byte, blockSize-superOff)
+	if _, err := e.f.ReadAt(super, superOff); err != nil {
+		return err
+	}
+	if le.Uint32(super) != superMagic || super[superBlkBits] != 12 {
+		return errImage
+	}
+	e.metaOff = int64(le.Uint32(super[superMetaBlk:])) * blockSize
+	if err := e.folder("", uint64(le.Uint16(super[superRootNID:]))); err != nil {
+		return err
+	}
+	for n := range e.tree.All() {
+		if !e.seen[n.Path] && n.Path != lostFound {
+			return fmt.Errorf("mkfs.erofs left out %q", n.Path)
+		}
+	}
+	// The checksum is of the superblock's block, in which inodes may be as well.
+	if _, err := e.f.ReadAt(super, superOff); err != nil {
+		return err
+	}
+	copy(super[superName:superName+16], make([]byte, 16))
+	copy(super[superName:], label)
+	if le.Uint32(super[superCompat:])&compatSum != 0 {
+		le.PutUint32(super[superChecksum:], 0)
+		// the kernel's crc32c() does not invert its result
+		le.PutUint32(super[superChecksum:], ^crc32.Checksum(super, crc32.MakeTable(crc32.Castagnoli)))
+	}
+	_, err := e.f.WriteAt(super, superOff)
+	return err
+}
+
+// inode sets one inode, and returns what it was.
+func (e *erofs) inode(path string, nid uint64) (old []byte, off int64, err error) {
+	off = e.metaOff + int64(nid)*nidUnit
+	old = make([]byte, inodeBytes)
+	if _, err := e.f.ReadAt(old, off); err != nil {
+		return nil, 0, err
+	}
+	if old[0]&1 == 0 { // a compact one
+		return nil, 0, errImage
+	}
+	n, ok := e.tree.Get(path)
+	if !ok {
+		return nil, 0, fmt.Errorf("%q is in the image but not in the tree", path)
+	}
+	e.seen[path] = true
+	if e.done[nid] {
+		return old, off, nil
+	}
+	e.done[nid] = true
+	is := slices.Clone(old)
+	le.PutUint16(is[inodeMode:], uint16(n.Mode))
+	le.PutUint32(is[inodeUID:], n.UID)
+	le.PutUint32(is[inodeGID:], n.GID)
+	mtime := n.ModTime
+	if mtime.IsZero() {
+		mtime = e.made
+	}
+	le.PutUint64(is[inodeTime:], uint64(mtime.Unix()))
+	le.PutUint32(is[inodeNsec:], uint32(mtime.Nanosecond()))
+	if isDevice(n) {
+		le.PutUint32(is[inodeData:], encodeDevice(n))
+	}
+	if _, err := e.f.WriteAt(is, off); err != nil {
+		return nil, 0, err
+	}
+	return old, off, e.xattrs(n, off, xattrBytes(old))
+}
+
+func isDevice(n *filetree.Node) bool {
+	kind := n.Mode & unix.S_IFMT
+	return kind == unix.S_IFCHR || kind == unix.S_IFBLK
+}
+
+// xattrBytes is the length of what follows an inode: struct erofs_xattr_ibody_header and the entries.
+func xattrBytes(inode []byte) int64 {
+	count := int64(le.Uint16(inode[inodeXattrs:]))
+	if count == 0 {
+		return 0
+	}
+	return 12 + 4*(count-1)
+}
+
+// xattrs gives the attributes that were staged as "user." their own name space.
+func (e *erofs) xattrs(n *filetree.Node, inodeOff, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	body := make([]byte, size)
+	if _, err := e.f.ReadAt(body, inodeOff+inodeBytes); err != nil {
+		return err
+	}
+	if body[4] != 0 { // h_shared_count
+		return errImage
+	}
+	for at := 12; at+4 <= len(body); { // struct erofs_xattr_entry
+		nameLen, valueLen := int(body[at]), int(le.Uint16(body[at+2:]))
+		end := at + 4 + nameLen + valueLen
+		if end > len(body) {
+			return errImage
+		}
+		name := string(body[at+4 : at+4+nameLen])
+		for prefix, index := range erofsPrefixes {
+			if _, ok := n.Xattrs[prefix+name]; ok && body[at+1] == 1 {
+				body[at+1] = index
+			}
+		}
+		at = (end + 3) &^ 3
+	}
+	_, err := e.f.WriteAt(body, inodeOff+inodeBytes)
+	return err
+}
+
+// folder sets a folder's inode and all below.
+func (e *erofs) folder(at string, nid uint64) error {
+	inode, off, err := e.inode(at, nid)
+	if err != nil {
+		return err
+	}
+	size := int64(le.Uint64(inode[inodeBytes64:]))
+	data := int64(le.Uint32(inode[inodeData:])) * blockSize
+	layout := inode[0] >> 1 & 7
+	if layout != layoutPlain && layout != layoutInline {
+		return errImage
+	}
+	for start := int64(0); start < size; start += blockSize {
+		block := make([]byte, min(blockSize, size-start))
+		from := data + start
+		if layout == layoutInline && len(block) < blockSize { // the tail is behind the inode
+			from = off + inodeBytes + xattrBytes(inode)
+		}
+		if _, err := e.f.ReadAt(block, from); err != nil {
+			return err
+		}
+		if err := e.names(at, block); err != nil {
+			return err
+		}
+		if _, err := e.f.WriteAt(block, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names sets what is in one block of a folder.
+func (e *erofs) names(dir string, block []byte) error {
+	if len(block) < direntBytes {
+		return errImage
+	}
+	count := int(le.Uint16(block[direntName:])) / direntBytes // the first name is behind the last entry
+	for i := range count {
+		entry := block[i*direntBytes:]
+		start, end := int(le.Uint16(entry[direntName:])), len(block)
+		if i+1 < count {
+			end = int(le.Uint16(entry[direntBytes+direntName:]))
+		}
+		if start > end || end > len(block) {
+			return errImage
+		}
+		name, _, _ := strings.Cut(string(block[start:end]), "\x00")
+		if name == "." || name == ".." {
+			continue
+		}
+		at, nid := path.Join(dir, name), le.Uint64(entry)
+		n, ok := e.tree.Get(at)
+		if !ok {
+			return fmt.Errorf("%q is in the image but not in the tree", at)
+		}
+		switch n.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			if err := e.folder(at, nid); err != nil {
+				return err
+			}
+			continue
+		case unix.S_IFCHR:
+			entry[direntType] = 3 // EROFS_FT_CHRDEV
+		case unix.S_IFBLK:
+			entry[direntType] = 4 // EROFS_FT_BLKDEV
+		}
+		if _, _, err := e.inode(at, nid); err != nil {
+			return err
+		}
+	}
+	return nil
+}

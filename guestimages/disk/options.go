@@ -1,0 +1,124 @@
+package disk
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"minivmm/guestimages/filetree"
+)
+
+// FS is a kind of file system.
+type FS string
+
+// The file systems that can be made.
+const (
+	None  FS = ""      // nothing: all bytes are zero
+	Ext4  FS = "ext4"  // for reading and writing
+	Erofs FS = "erofs" // read-only, and as small as its content
+)
+
+// Options say what image is wanted.
+type Options struct {
+	FS        FS
+	SizeBytes int64     // a multiple of 4096; 0: as large as the content needs with room to grow, for erofs without
+	Label     string    // of the file system: at most 16 bytes for ext4, 15 for erofs
+	UUID      string    // of the file system, like "0b0c...-...": "" makes one: at random, or for a tree from all it holds but file contents
+	Install   Installer // may be nil: then a missing program is an error
+}
+
+// blockSize is that of the file systems, and what sizes are multiples of.
+const blockSize = 4096
+
+func uuidForm() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+}
+
+func (o *Options) check() error {
+	longest := map[FS]int{Ext4: 16, Erofs: 15}
+	most, known := longest[o.FS]
+	switch {
+	case o.FS != None && !known:
+		return inputErrorf("file system %q is none of %q or %q", o.FS, Ext4, Erofs)
+	case o.SizeBytes < 0 || o.SizeBytes%blockSize != 0:
+		return inputErrorf("a disk of %d bytes cannot be: its size is a multiple of 4K", o.SizeBytes)
+	case o.FS == None && o.Label != "":
+		return inputErrorf("a label needs a file system to be in")
+	case len(o.Label) > most:
+		return inputErrorf("label %q is too long: %s has room for %d bytes", o.Label, o.FS, most)
+	case strings.ContainsFunc(o.Label, func(r rune) bool { return r < ' ' }):
+		return inputErrorf("label %q has control characters", o.Label)
+	case o.UUID != "" && !uuidForm().MatchString(o.UUID):
+		return inputErrorf("%q is not a UUID", o.UUID)
+	}
+	return nil
+}
+
+// formatUUID makes a UUID of variant 1 and a version (RFC 9562: 4 is random, 8 is the maker's own way).
+func formatUUID(b [16]byte, version byte) string {
+	b[6] = b[6]&0x0f | version<<4
+	b[8] = b[8]&0x3f | 0x80
+	return uuidText(b[:])
+}
+
+func uuidText(b []byte) string {
+	x := hex.EncodeToString(b[:16])
+	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
+}
+
+func randomUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return formatUUID(b, 4)
+}
+
+// treeUUID is the same for the same tree and options. Contents do not count but by their size: reading them all would take
+// as long as making the image.
+func treeUUID(t *filetree.Tree, o Options) string {
+	h := sha256.New()
+	hashStrings(h, string(o.FS), o.Label, fmt.Sprint(o.SizeBytes))
+	for n := range t.All() {
+		hashStrings(h, n.Path, n.Target, n.Link)
+		numbers := []int64{int64(n.Mode), int64(n.UID), int64(n.GID), int64(n.Major), int64(n.Minor), n.SizeBytes, n.ModTime.Unix(), int64(n.ModTime.Nanosecond())}
+		binary.Write(h, binary.LittleEndian, numbers)
+		for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+			hashStrings(h, name, string(n.Xattrs[name]))
+		}
+	}
+	var b [16]byte
+	copy(b[:], h.Sum(nil))
+	return formatUUID(b, 8)
+}
+
+// hashStrings writes strings so that no two lists of them are the same bytes.
+func hashStrings(h hash.Hash, list ...string) {
+	for _, s := range list {
+		binary.Write(h, binary.LittleEndian, int64(len(s)))
+		io.WriteString(h, s)
+	}
+}
+
+// another derives a second UUID from one.
+func another(uuid string) string {
+	var b [16]byte
+	sum := sha256.Sum256([]byte(uuid))
+	copy(b[:], sum[:])
+	return formatUUID(b, 8)
+}
+
+func (o *Options) tool(ctx context.Context, name string) (string, error) {
+	pkg := "e2fsprogs"
+	if o.FS == Erofs {
+		pkg = "erofs-utils"
+	}
+	return findTool(ctx, o.Install, "making a disk with "+string(o.FS), name, pkg)
+}

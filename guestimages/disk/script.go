@@ -1,0 +1,161 @@
+package disk
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/filetree"
+)
+
+// script is what debugfs(8) is to do: give every inode what the tree says and a staging folder cannot.
+type script struct {
+	dir    string
+	text   strings.Builder
+	values map[string]string // files in dir by the value of an extended attribute that they hold
+	paths  map[uint32]string // what inodes are, for messages
+}
+
+// add writes the commands for one node; found is what the file system has.
+func (s *script) add(n *filetree.Node, found map[string]entry, made time.Time) error {
+	if n.Link != "" {
+		return nil
+	}
+	at, ok := found[n.Path]
+	who := fmt.Sprintf("<%d>", at.inode)
+	switch kind := n.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFCHR, kind == unix.S_IFBLK:
+		var err error
+		if who, err = s.mknod(n, found); err != nil {
+			return err
+		}
+		at = entry{}
+	case !ok:
+		return fmt.Errorf("disk: mke2fs: %q is not in the image", n.Path)
+	default:
+		s.paths[at.inode] = n.Path
+	}
+	set := func(field string, value any) { fmt.Fprintf(&s.text, "set_inode_field %s %s %v\n", who, field, value) }
+	if at.mode != n.Mode {
+		set("mode", "0"+strconv.FormatUint(uint64(n.Mode), 8))
+	}
+	if at.uid != n.UID {
+		set("uid", n.UID)
+	}
+	if at.gid != n.GID {
+		set("gid", n.GID)
+	}
+	mtime := n.ModTime
+	if mtime.IsZero() {
+		mtime = made
+	}
+	seconds, extra := ext4Time(mtime)
+	for _, field := range []string{"mtime", "atime", "ctime"} {
+		set(field, "@"+strconv.FormatUint(uint64(uint32(seconds)), 10)) // @-1 is an error
+		set(field+"_extra", extra)
+	}
+	if err := checkXattrs(n); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+		if err := s.xattr(who, n, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ext4Time is a time as fs/ext4/ext4.h, ext4_encode_extra_time, has it: 34 bits of seconds and 30 of nanoseconds.
+func ext4Time(t time.Time) (seconds int32, extra uint32) {
+	sec := min(max(t.Unix(), -1<<31), 0x27fffffff) // what is later is taken by e2fsck for a time before 1970
+	seconds = int32(sec)
+	return seconds, uint32((sec-int64(seconds))>>32)&3 | uint32(t.Nanosecond())<<2
+}
+
+// mknod makes a device node, which only root could have staged, and returns how to call it.
+func (s *script) mknod(n *filetree.Node, found map[string]entry) (who string, err error) {
+	dir, name := "", n.Path
+	if i := strings.LastIndexByte(n.Path, '/'); i >= 0 {
+		dir, name = n.Path[:i], n.Path[i+1:]
+	}
+	quoted, ok := quote(name)
+	if !ok {
+		return "", inputErrorf("%q: a device node of that name cannot be made in ext4", n.Path)
+	}
+	kind := "c"
+	if n.Mode&unix.S_IFMT == unix.S_IFBLK {
+		kind = "b"
+	}
+	who, _ = quote("./" + name) // a name like <12> is not an inode's number
+	// debugfs reads minor numbers of 16 bits; that of a device which needs 32 is in the second word of the block map.
+	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", found[dir].inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
+	if n.Minor >= 1<<16 {
+		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", who, encodeDevice(n))
+	}
+	return who, nil
+}
+
+// xattrRoom is what an attribute block has for entries (fs/ext4/xattr.h): a block without its header and the end mark.
+const xattrRoom = blockSize - 32 - 4
+
+func checkXattrs(n *filetree.Node) error {
+	size := 0
+	for name, value := range n.Xattrs {
+		size += 16 + len(name) + 3 + len(value) + 3 // struct ext4_xattr_entry; both padded to 4
+	}
+	if size > xattrRoom {
+		return inputErrorf("%q: its extended attributes need %d bytes; ext4 has room for %d", n.Path, size, xattrRoom)
+	}
+	return nil
+}
+
+// xattrName is what Linux keeps on disk (xattr(7)); debugfs would take anything.
+func xattrName() *regexp.Regexp {
+	return regexp.MustCompile(`^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`)
+}
+
+// encodeDevice is a device number of 32 bits, as new_encode_dev (linux/kdev_t.h) makes it.
+func encodeDevice(n *filetree.Node) uint32 { return n.Minor&0xff | n.Major<<8 | n.Minor&^0xff<<12 }
+
+func (s *script) xattr(who string, n *filetree.Node, name string) error {
+	quoted, ok := quote(name)
+	if !ok || !xattrName().MatchString(name) {
+		return inputErrorf("%q: an extended attribute of the name %q cannot be set in ext4", n.Path, name)
+	}
+	value := string(n.Xattrs[name])
+	file := s.values[value]
+	if file == "" {
+		file = fmt.Sprintf("value%d", len(s.values))
+		if err := os.WriteFile(filepath.Join(s.dir, file), []byte(value), 0o600); err != nil {
+			return err
+		}
+		s.values[value] = file
+	}
+	fmt.Fprintf(&s.text, "ea_set -f %s %s %s\n", file, who, quoted)
+	return nil
+}
+
+// quote writes a word for debugfs (libss, parse.c): in quotation marks, and those doubled. A line break ends a command in
+// any case. ok is false when a word cannot be said, also because its line could be longer than the 8192 bytes that are read.
+func quote(word string) (quoted string, ok bool) {
+	return `"` + strings.ReplaceAll(word, `"`, `""`) + `"`, !strings.ContainsAny(word, "\n\r") && len(word) < 1024
+}
+
+// explain puts names for the inode numbers in what debugfs said.
+func (s *script) explain(said string) string {
+	return inodeRef().ReplaceAllStringFunc(said, func(ref string) string {
+		number, _ := strconv.ParseUint(strings.Trim(ref, "<>"), 10, 32)
+		if path, ok := s.paths[uint32(number)]; ok {
+			return strconv.Quote(path)
+		}
+		return ref
+	})
+}

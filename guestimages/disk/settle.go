@@ -1,0 +1,154 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/filetree"
+)
+
+// networkUnit gives every network card an address by DHCP, unless systemd-network-generator(8) has made a file of the
+// kernel's ip= for it: those begin with 70 and 71, and the first that matches counts.
+const networkUnit = `[Match]
+Name=en* eth*
+
+[Network]
+DHCP=yes
+`
+
+// settle turns a freshly unpacked Debian into a machine of its own: a name, a root file system, a network, a way to log in;
+// and removes what it has of the machine that made it.
+func settle(t *filetree.Tree, label, hostname string, sources []source) error {
+	for _, p := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "var/lib/dbus/machine-id", "etc/resolv.conf"} {
+		t.Remove(p)
+	}
+	for _, dir := range []string{"etc/apt/sources.list.d", "var/lib/apt/lists", "var/cache/apt/archives/partial"} {
+		empty(t, dir)
+	}
+	files := map[string]string{
+		"etc/hostname":                          hostname + "\n",
+		"etc/hosts":                             "127.0.0.1 localhost\n127.0.1.1 " + hostname + "\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
+		"etc/fstab":                             fmt.Sprintf("LABEL=%s / ext4 errors=remount-ro 0 1\n", fstabWord(label)),
+		"etc/machine-id":                        "",          // made at the first boot: machine-id(5)
+		"etc/systemd/network/95-dhcp.network":   networkUnit, // after what systemd-network-generator(8) makes of ip=: 90-NAME.network
+		"etc/apt/sources.list.d/debian.sources": formatSources(withoutSecrets(sources)),
+	}
+	for p, content := range files {
+		if err := putFile(t, p, 0o644, []byte(content)); err != nil {
+			return err
+		}
+	}
+	for _, key := range keyFiles(sources) {
+		p := strings.TrimPrefix(key, "/")
+		if _, ok := t.Get(p); ok {
+			continue
+		}
+		b, err := os.ReadFile(key)
+		if err != nil {
+			return err
+		}
+		if err := putFile(t, p, 0o644, b); err != nil {
+			return err
+		}
+	}
+	// names from DHCP and ip=, by systemd-resolved
+	if err := putLink(t, "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"); err != nil {
+		return err
+	}
+	for _, unit := range []string{"systemd-networkd.service", "systemd-networkd.socket", "systemd-network-generator.service", "systemd-resolved.service"} {
+		if err := enable(t, unit); err != nil {
+			return err
+		}
+	}
+	return openRoot(t)
+}
+
+// empty removes what is in a folder.
+func empty(t *filetree.Tree, dir string) {
+	var below []string
+	for n := range t.All() {
+		if path.Dir(n.Path) == dir {
+			below = append(below, n.Path)
+		}
+	}
+	for _, p := range below {
+		t.Remove(p)
+	}
+}
+
+func putFile(t *filetree.Tree, p string, perm uint32, content []byte) error {
+	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFREG | perm}, bytes.NewReader(content))
+}
+
+func putLink(t *filetree.Tree, p, target string) error {
+	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
+}
+
+// fstabWord escapes what separates words in fstab(5).
+func fstabWord(s string) string {
+	return strings.NewReplacer(" ", `\040`, "\t", `\011`, `\`, `\134`).Replace(s)
+}
+
+// unitDir is where packages have their units. A root without a merged /usr, before Debian 12, is not made here.
+const unitDir = "usr/lib/systemd/system/"
+
+// enable does what "systemctl enable" would, but for units that the unit asks for with it (Also=): those of
+// systemd-networkd.service would have the boot wait for a network. A unit that is not there is left alone.
+func enable(t *filetree.Tree, unit string) error {
+	n, ok := t.Get(unitDir + unit)
+	if !ok || n.File() == "" {
+		return nil
+	}
+	b, err := os.ReadFile(n.File())
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		for word := range strings.FieldsSeq(value) {
+			p := ""
+			switch key {
+			case "WantedBy":
+				p = "etc/systemd/system/" + word + ".wants/" + unit
+			case "Alias":
+				p = "etc/systemd/system/" + word
+			default:
+				continue
+			}
+			if err := putLink(t, p, "/"+unitDir+unit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// openRoot takes the lock from a root account that has no password (shadow(5)): then nobody could log in.
+func openRoot(t *filetree.Tree) error {
+	const shadow = "etc/shadow"
+	n, ok := t.Get(shadow)
+	if !ok || n.File() == "" {
+		return errors.New("disk: the Debian has no /etc/shadow")
+	}
+	b, err := os.ReadFile(n.File())
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(string(b), "\n")
+	for i, line := range lines {
+		f := strings.Split(line, ":")
+		if f[0] == "root" && len(f) > 2 && (f[1] == "*" || strings.HasPrefix(f[1], "!")) {
+			f[1] = ""
+			lines[i] = strings.Join(f, ":")
+		}
+	}
+	is := *n
+	is.Link = ""
+	return t.Put(is, strings.NewReader(strings.Join(lines, "")))
+}

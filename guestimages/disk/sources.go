@@ -1,0 +1,234 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// field is one of a stanza of a deb822 style sources file (sources.list(5)); names are as they were written.
+type field struct{ name, value string }
+
+// source is one stanza of package sources.
+type source []field
+
+func (s source) get(name string) string {
+	for _, f := range s {
+		if strings.EqualFold(f.name, name) {
+			return f.value
+		}
+	}
+	return ""
+}
+
+// with returns the stanza with another value.
+func (s source) with(name, value string) source {
+	s = slices.Clone(s)
+	for i, f := range s {
+		if strings.EqualFold(f.name, name) {
+			s[i].value = value
+			return s
+		}
+	}
+	return append(s, field{name, value})
+}
+
+func (s source) String() string {
+	var b strings.Builder
+	for _, f := range s {
+		fmt.Fprintf(&b, "%s: %s\n", f.name, f.value)
+	}
+	return b.String()
+}
+
+func formatSources(list []source) string {
+	var stanzas []string
+	for _, s := range list {
+		stanzas = append(stanzas, s.String())
+	}
+	return strings.Join(stanzas, "\n")
+}
+
+// readSources reads the package sources under etc, which is /etc/apt, of both styles.
+func readSources(etc string) ([]source, error) {
+	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var list []source
+	for _, path := range append([]string{filepath.Join(etc, "sources.list")}, files...) {
+		parse := parseOneLine
+		switch filepath.Ext(path) {
+		case ".list":
+		case ".sources":
+			parse = parseStanzas
+		default:
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, parse(string(b))...)
+	}
+	return list, nil
+}
+
+// optionNames are those options of the one-line style that are not called like their field.
+var optionNames = map[string]string{"arch": "Architectures", "lang": "Languages", "target": "Targets"}
+
+// parseOneLine reads lines like "deb [ option=value ] uri suite component...", and leaves out what is not "deb".
+func parseOneLine(text string) (list []source) {
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0] != "deb" {
+			continue
+		}
+		words = words[1:]
+		var options source
+		if strings.HasPrefix(words[0], "[") {
+			end := slices.IndexFunc(words, func(w string) bool { return strings.HasSuffix(w, "]") })
+			if end < 0 {
+				continue
+			}
+			for word := range strings.FieldsSeq(strings.Trim(strings.Join(words[:end+1], " "), "[]")) {
+				name, value, _ := strings.Cut(word, "=")
+				if long := optionNames[strings.ToLower(name)]; long != "" {
+					name = long
+				}
+				options = append(options, field{name, strings.ReplaceAll(value, ",", " ")})
+			}
+			words = words[end+1:]
+		}
+		if len(words) < 2 {
+			continue
+		}
+		s := source{{"Types", "deb"}, {"URIs", words[0]}, {"Suites", words[1]}, {"Components", strings.Join(words[2:], " ")}}
+		list = append(list, append(s, options...))
+	}
+	return list
+}
+
+// parseStanzas reads deb822 style sources, and leaves out those that are switched off or without "deb".
+func parseStanzas(text string) (list []source) {
+	var s source
+	end := func() {
+		if slices.Contains(strings.Fields(s.get("Types")), "deb") && !slices.Contains([]string{"no", "false", "0", "off"}, strings.ToLower(s.get("Enabled"))) {
+			list = append(list, s.with("Types", "deb"))
+		}
+		s = nil
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		name, value, ok := strings.Cut(line, ":")
+		switch {
+		case strings.HasPrefix(line, "#"):
+		case strings.TrimSpace(line) == "":
+			end()
+		case line[0] == ' ' || line[0] == '\t':
+			if len(s) > 0 {
+				s[len(s)-1].value += "\n" + line
+			}
+		case ok:
+			s = append(s, field{name, strings.TrimSpace(value)})
+		}
+	}
+	end()
+	return list
+}
+
+// aliases are the names under which sources may follow a release, beside its own.
+var aliases = []string{"stable", "oldstable", "testing", "unstable", "sid"}
+
+// forSuite picks Debian's own among the machine's sources, those of the release that the machine has (codename, or one of
+// the aliases) with a component main, with their updates and security updates, and makes them sources of suite. suite "" is
+// the machine's, which is returned.
+func forSuite(list []source, codename, suite string) ([]source, string, error) {
+	for _, name := range append([]string{codename}, aliases...) {
+		as := suite
+		if as == "" {
+			as = name
+		}
+		var out []source
+		for _, s := range list {
+			var suites []string
+			for word := range strings.FieldsSeq(s.get("Suites")) {
+				rest, ok := strings.CutPrefix(word, name)
+				rolling := rest != "" && (as == "sid" || as == "unstable") // has no updates of its own
+				if ok && !rolling && slices.Contains([]string{"", "-updates", "-security"}, rest) {
+					suites = append(suites, as+rest)
+				}
+			}
+			if name == "" || len(suites) == 0 || !slices.Contains(strings.Fields(s.get("Components")), "main") {
+				continue
+			}
+			uris, err := plainURIs(s.get("URIs"))
+			if err != nil {
+				return nil, "", err
+			}
+			out = append(out, s.with("Suites", strings.Join(suites, " ")).with("URIs", uris))
+		}
+		if len(out) > 0 {
+			return out, as, nil
+		}
+	}
+	return nil, "", fmt.Errorf("disk: this machine's package sources have no Debian release (%s) with a component main: %w", codename, errors.ErrUnsupported)
+}
+
+// plainURIs puts the first mirror of a list in a file, which cloud images have, in place of the list: the guest has no
+// such file.
+func plainURIs(uris string) (string, error) {
+	words := strings.Fields(uris)
+	for i, uri := range words {
+		path, ok := strings.CutPrefix(uri, "mirror+file:")
+		if !ok {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Clean(path))
+		if err != nil {
+			return "", err
+		}
+		mirrors := strings.Fields(string(b))
+		if len(mirrors) == 0 {
+			return "", fmt.Errorf("disk: %s: no mirror", path)
+		}
+		words[i] = mirrors[0]
+	}
+	return strings.Join(words, " "), nil
+}
+
+// withoutSecrets is the sources without names and passwords in URIs.
+func withoutSecrets(list []source) []source {
+	list = slices.Clone(list)
+	for i, s := range list {
+		words := strings.Fields(s.get("URIs"))
+		for k, word := range words {
+			if u, err := url.Parse(word); err == nil && u.User != nil {
+				u.User = nil
+				words[k] = u.String()
+			}
+		}
+		list[i] = s.with("URIs", strings.Join(words, " "))
+	}
+	return list
+}
+
+// keyFiles are the files that sources name as their keys.
+func keyFiles(list []source) (files []string) {
+	for _, s := range list {
+		for word := range strings.FieldsSeq(s.get("Signed-By")) {
+			if filepath.IsAbs(word) && !slices.Contains(files, word) {
+				files = append(files, word)
+			}
+		}
+	}
+	return files
+}

@@ -1,0 +1,86 @@
+package disk
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// segments calls data for each range of f up to size that may hold other bytes than zero, and hole for each that does not.
+// Both get offset and length; either may be nil.
+func segments(f *os.File, size int64, data, hole func(off, n int64) error) error {
+	for off := int64(0); off < size; {
+		start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end
+			start, err = size, nil
+		}
+		if errors.Is(err, unix.EINVAL) { // a file system that knows no holes
+			start, err = off, nil
+		}
+		if err != nil {
+			return &os.PathError{Op: "lseek", Path: f.Name(), Err: err}
+		}
+		start = min(start, size)
+		if start > off && hole != nil {
+			if err := hole(off, start-off); err != nil {
+				return err
+			}
+		}
+		if start == size {
+			return nil
+		}
+		end, err := unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
+		if err != nil {
+			end = size
+		}
+		if off = min(end, size); data == nil {
+			continue
+		}
+		if err := data(start, off-start); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// punch gives back what the host's file system has reserved for ranges of f that were never written: mke2fs has it
+// allocate what it wants to be zero, such as inode tables.
+func punch(f *os.File, size int64) error {
+	err := segments(f, size, nil, func(off, n int64) error {
+		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}
+
+// copySparse copies a file's content to a new file, holes as holes.
+func copySparse(to, from string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	st, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = segments(src, st.Size(), func(off, n int64) error {
+		if _, err := dst.Seek(off, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := src.Seek(off, io.SeekStart); err != nil {
+			return err
+		}
+		_, err := io.CopyN(dst, src, n) // copy_file_range(2)
+		return err
+	}, nil)
+	return errors.Join(err, dst.Truncate(st.Size()), dst.Close())
+}
