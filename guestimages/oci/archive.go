@@ -1,0 +1,144 @@
+package oci
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"minivmm/guestimages/filetree"
+)
+
+// maxEntries bounds the entries of an archive: an image has some for each layer.
+const maxEntries = 1 << 16
+
+// archive is a tar whose regular files are read where they lie.
+type archive struct {
+	file    *os.File
+	entries map[string]entry
+}
+
+// entry is a file of an archive, or a link to another one.
+type entry struct {
+	off, sizeBytes int64
+	link           string
+}
+
+// openArchive lists the archive at path. A compressed one is first unpacked to a file without a name in the folder scratch,
+// within the limits.
+func openArchive(ctx context.Context, path, scratch string, limits filetree.Limits) (files, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := unpacked(ctx, f, scratch, limits)
+	if plain != f {
+		f.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries, err := list(ctx, plain)
+	if err != nil {
+		plain.Close()
+		return nil, invalidf("not a whole tar: %w", err)
+	}
+	return archive{plain, entries}, nil
+}
+
+// unpacked returns f itself if it is not compressed, and nil with an error.
+func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
+	r, compressed, err := decompress(contextReader{ctx, f})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if !compressed {
+		_, err := f.Seek(0, io.SeekStart)
+		return f, err
+	}
+	if err := os.MkdirAll(scratch, 0o755); err != nil {
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(scratch, ".unpacked-*")
+	if err != nil {
+		return nil, err
+	}
+	// Without a name it is gone however this process ends.
+	err = os.Remove(tmp.Name())
+	if err == nil {
+		_, err = io.Copy(tmp, &bounded{r: r, left: streamLimit(limits)})
+	}
+	if err == nil {
+		_, err = tmp.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		tmp.Close()
+		return nil, classify(err)
+	}
+	return tmp, nil
+}
+
+func list(ctx context.Context, f *os.File) (map[string]entry, error) {
+	entries := make(map[string]entry)
+	r := tar.NewReader(f)
+	for range maxEntries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, err := r.Next()
+		if err == io.EOF {
+			return entries, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		name := path.Clean(h.Name)
+		switch h.Typeflag {
+		case tar.TypeReg:
+			// archive/tar has read whole blocks only, up to the content.
+			off, err := f.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return nil, err
+			}
+			entries[name] = entry{off: off, sizeBytes: h.Size}
+		case tar.TypeSymlink:
+			entries[name] = entry{link: path.Join(path.Dir(name), h.Linkname)}
+		case tar.TypeLink:
+			entries[name] = entry{link: path.Clean(h.Linkname)}
+		}
+	}
+	return nil, fmt.Errorf("more than %d entries", maxEntries)
+}
+
+func (a archive) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
+	e, ok := a.entries[path.Clean(name)]
+	// docker save before version 25 links layers that are the same.
+	for n := 0; ok && e.link != "" && n < 8; n++ {
+		e, ok = a.entries[e.link]
+	}
+	if !ok || e.link != "" {
+		return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return io.NopCloser(io.NewSectionReader(a.file, e.off, e.sizeBytes)), e.sizeBytes, nil
+}
+
+func (a archive) close() error { return a.file.Close() }
+
+// classify marks an error of reading the image's own bytes, unless it is one of the host, the network or the context.
+func classify(err error) error {
+	var pathError *fs.PathError
+	var linkError *os.LinkError
+	var syscallError *os.SyscallError
+	switch {
+	case err == nil,
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &pathError), errors.As(err, &linkError), errors.As(err, &syscallError):
+		return err
+	}
+	return invalid(err)
+}

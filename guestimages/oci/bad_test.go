@@ -1,0 +1,517 @@
+package oci
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/compression"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/filetree"
+)
+
+// refused builds a disk of an image that must not become one, and checks that nothing is left of it.
+func refused(t *testing.T, image string, o Options, want string) error {
+	t.Helper()
+	return refusedWith(t.Context(), t, image, o, want)
+}
+
+func refusedWith(ctx context.Context, t *testing.T, image string, o Options, want string) error {
+	t.Helper()
+	c := &cache.Cache{Root: t.TempDir()}
+	d, err := Build(ctx, c, image, o)
+	if err == nil {
+		t.Fatalf("a disk was made of it: %+v", d)
+	}
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %q, want one with %q", err, want)
+	}
+	if left := content(t, c.Root); len(left) > 0 {
+		t.Errorf("left in the cache: %q", left)
+	}
+	return err
+}
+
+// content lists the files of a cache but for its locks, and folders of unfinished entries.
+func content(t testing.TB, root string) (found []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, path)
+		if !d.IsDir() && !strings.HasPrefix(rel, "locks/") || strings.HasPrefix(d.Name(), ".") && rel != "." {
+			found = append(found, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// layerFile is the path of a layer's blob in a layout.
+func layerFile(t testing.TB, dir string, im v1.Image, i int) string {
+	t.Helper()
+	layers, err := im.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := layers[i].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blobFile(dir, digest)
+}
+
+func blobFile(dir string, h v1.Hash) string { return filepath.Join(dir, "blobs", h.Algorithm, h.Hex) }
+
+func must[V any](t testing.TB) func(V, error) V {
+	return func(v V, err error) V {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// changed rewrites a file.
+func changed(t testing.TB, path string, change func([]byte) []byte) {
+	t.Helper()
+	b := must[[]byte](t)(os.ReadFile(path))
+	if err := os.WriteFile(path, change(bytes.Clone(b)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipped(b []byte) []byte {
+	b[len(b)/2] ^= 1
+	return b
+}
+
+func halved(b []byte) []byte { return b[:len(b)/2] }
+
+func TestDamagedLayoutsAreRefused(t *testing.T) {
+	im := richImage(t)
+	config := must[v1.Hash](t)(im.ConfigName())
+	manifest := must[v1.Hash](t)(im.Digest())
+	for what, c := range map[string]struct {
+		damage func(t *testing.T, dir string)
+		want   string
+	}{
+		"a layer's bit flipped": {func(t *testing.T, dir string) { changed(t, layerFile(t, dir, im, 2), flipped) }, "layer 3 of 3: sha256:"},
+		"zstd's bit flipped":    {func(t *testing.T, dir string) { changed(t, layerFile(t, dir, im, 1), flipped) }, "layer 2 of 3: "},
+		"a layer truncated":     {func(t *testing.T, dir string) { changed(t, layerFile(t, dir, im, 2), halved) }, "is truncated"},
+		"a layer prolonged": {func(t *testing.T, dir string) {
+			changed(t, layerFile(t, dir, im, 0), func(b []byte) []byte { return append(b, make([]byte, 4096)...) })
+		}, "is longer than its"},
+		"a layer missing": {func(t *testing.T, dir string) { os.Remove(layerFile(t, dir, im, 1)) }, "a part is missing"},
+		"a layer linked to outside": {func(t *testing.T, dir string) {
+			path := layerFile(t, dir, im, 0)
+			outside := written(t, "outside", must[[]byte](t)(os.ReadFile(path)))
+			os.Remove(path)
+			os.Symlink(outside, path)
+		}, "escapes"},
+		"a layer is a pipe": {func(t *testing.T, dir string) {
+			path := layerFile(t, dir, im, 0)
+			os.Remove(path)
+			if err := unix.Mkfifo(path, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, "no regular file"},
+		"the configuration's bit flipped": {func(t *testing.T, dir string) { changed(t, blobFile(dir, config), flipped) }, "configuration: sha256:"},
+		"the manifest's bit flipped":      {func(t *testing.T, dir string) { changed(t, blobFile(dir, manifest), flipped) }, "manifest: sha256:"},
+		"no JSON":                         {func(t *testing.T, dir string) { changed(t, dir+"/index.json", halved) }, "index.json: "},
+		"endless index": {func(t *testing.T, dir string) {
+			changed(t, dir+"/index.json", func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), maxManifest)...) })
+		}, "index.json is longer than"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := layoutOf(t, named{what: im})
+			c.damage(t, dir)
+			if err := refused(t, dir, Options{}, c.want); !errors.As(err, &InvalidError{}) {
+				t.Errorf("%q is not said to be the image's fault", err)
+			}
+		})
+	}
+}
+
+func TestDamagedArchivesAreRefused(t *testing.T) {
+	im := richImage(t)
+	old := oldSaved(t, im)
+	layout := packed(t, layoutOf(t, named{what: im}))
+	flip := func(what string) func([]byte) []byte {
+		return func(b []byte) []byte {
+			i := bytes.Index(b, []byte(what))
+			if i < 0 {
+				t.Fatalf("%q is not in the archive", what)
+			}
+			b[i+len(what)-1] ^= 1
+			return b
+		}
+	}
+	lacking := func(name string) func([]byte) []byte {
+		return func(b []byte) []byte { return without(t, b, name) }
+	}
+	for what, c := range map[string]struct {
+		of     string
+		change func([]byte) []byte
+		want   string
+	}{
+		"old: a layer's content": {old, flip("#!app two"), "layer 3 of 3: sha256:"},
+		"old: the configuration": {old, flip("GREETING=hello"), "configuration: "},
+		"old: a layer missing":   {old, lacking("real" + strings.Repeat("0", 64)), "a part is missing"},
+		"old: truncated":         {old, halved, "not a whole tar"},
+		"old: no manifest":       {old, lacking("manifest.json"), "neither an OCI layout"},
+		"layout: truncated":      {layout, halved, "not a whole tar"},
+		"layout: configuration":  {layout, flip("GREETING=hello"), "configuration: sha256:"},
+		"gzip: truncated":        {gzipped(t, old), halved, "unexpected EOF"},
+		"gzip: checksum":         {gzipped(t, old), func(b []byte) []byte { b[len(b)-6] ^= 1; return b }, "checksum"},
+		"no archive":             {old, func([]byte) []byte { return []byte("hello") }, "not a whole tar"},
+		"an empty file":          {old, func([]byte) []byte { return nil }, "neither an OCI layout"},
+		"a tar with neither":     {old, func([]byte) []byte { return tarOf(t, regular("a", "b", 0o644)) }, "neither an OCI layout"},
+		"a circle of links": {old, func([]byte) []byte {
+			return tarOf(t, symlink("manifest.json", "index.json"), symlink("index.json", "manifest.json"))
+		}, "neither an OCI layout"},
+		"a link that climbs out":         {old, func([]byte) []byte { return tarOf(t, symlink("manifest.json", "../../etc/passwd")) }, "neither an OCI layout"},
+		"manifest.json without an image": {old, func([]byte) []byte { return tarOf(t, regular("manifest.json", "[]", 0o644)) }, "it holds no image"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			path := written(t, "archive", c.change(must[[]byte](t)(os.ReadFile(c.of))))
+			if err := refused(t, path, Options{}, c.want); !errors.As(err, &InvalidError{}) {
+				t.Errorf("%q is not said to be the image's fault", err)
+			}
+		})
+	}
+}
+
+// without is a tar that lacks a file.
+func without(t testing.TB, b []byte, name string) []byte {
+	t.Helper()
+	var files []file
+	r := tar.NewReader(bytes.NewReader(b))
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return tarOf(t, files...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Name != name {
+			files = append(files, file{*h, string(must[[]byte](t)(io.ReadAll(r)))})
+		}
+	}
+}
+
+func TestLayerMustBeWhatTheConfigurationSays(t *testing.T) {
+	im := richImage(t)
+	wrong := must[*v1.ConfigFile](t)(im.ConfigFile()).DeepCopy()
+	wrong.RootFS.DiffIDs[1] = wrong.RootFS.DiffIDs[0]
+	err := refused(t, layoutOf(t, named{what: must[v1.Image](t)(mutate.ConfigFile(im, wrong))}), Options{}, "layer 2 of 3: sha256:")
+	if !errors.As(err, &InvalidError{}) {
+		t.Errorf("%q is not said to be the image's fault", err)
+	}
+	wrong.RootFS.DiffIDs = wrong.RootFS.DiffIDs[:1]
+	refused(t, layoutOf(t, named{what: must[v1.Image](t)(mutate.ConfigFile(im, wrong))}), Options{}, "1 diff_ids for 3 layers")
+}
+
+func TestImagesForOtherMachinesAreRefused(t *testing.T) {
+	noCredentials(t)
+	arm := imageOf(t, "arm64", v1.Config{})
+	host := server(t, nil)
+	push(t, host+"/arm", arm)
+	index := indexOf(named{what: arm, platform: &v1.Platform{OS: "linux", Architecture: "arm64"}},
+		named{what: arm, platform: &v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}},
+		named{what: arm, platform: &v1.Platform{OS: "unknown", Architecture: "unknown"}},
+		named{what: imageOf(t, "riscv64", v1.Config{})})
+	push(t, host+"/index", index)
+	for image, want := range map[string]string{
+		layoutOf(t, named{what: arm}): "no image for linux/amd64: it has linux/arm64",
+		host + "/arm":                 "no image for linux/amd64: it has linux/arm64",
+		host + "/index":               "no image for linux/amd64: it has linux/arm/v7, linux/arm64, linux/riscv64",
+		layoutOf(t, named{what: imageOf(t, "", v1.Config{}), platform: &v1.Platform{OS: "windows", Architecture: "amd64"}}): "it has windows/amd64",
+	} {
+		if err := refused(t, image, Options{}, want); !errors.As(err, &InvalidError{}) {
+			t.Errorf("%q is not said to be the image's fault", err)
+		}
+	}
+}
+
+// indexOf is an index of images and indexes.
+func indexOf(entries ...named) v1.ImageIndex {
+	var adds []mutate.IndexAddendum
+	for _, e := range entries {
+		adds = append(adds, mutate.IndexAddendum{Add: e.what.(mutate.Appendable), Descriptor: v1.Descriptor{Platform: e.platform}})
+	}
+	return mutate.AppendManifests(empty.Index, adds...)
+}
+
+func TestHostileLayersAreRefused(t *testing.T) {
+	zeros := strings.Repeat("\x00", 3<<20)
+	for what, c := range map[string]struct {
+		layer  []byte
+		limits filetree.Limits
+		want   string
+	}{
+		"a bomb":              {tarOf(t, regular("zeros", zeros, 0o644)), filetree.Limits{SizeBytes: 1 << 20}, "too large"},
+		"many files":          {tarOf(t, regular("a", "", 0), regular("b", "", 0), regular("c", "", 0)), filetree.Limits{Files: 3}, "too large"},
+		"climbing out":        {tarOf(t, regular("../../escaped", "", 0o644)), filetree.Limits{}, "escaped"},
+		"through a link":      {tarOf(t, symlink("out", "/tmp"), regular("out/escaped", "", 0o644)), filetree.Limits{}, "out/escaped"},
+		"a link to elsewhere": {tarOf(t, link("passwd", "../../../../etc/passwd")), filetree.Limits{}, "passwd"},
+		"no tar":              {[]byte(strings.Repeat("this is no tar. ", 100)), filetree.Limits{}, "layer 1 of 1: "},
+		"half a tar":          {tarOf(t, regular("a", zeros, 0o644))[:1<<20], filetree.Limits{}, "unexpected EOF"},
+	} {
+		for _, how := range []compression.Compression{compression.GZip, compression.ZStd} {
+			t.Run(what+" "+string(how), func(t *testing.T) {
+				dir := layoutOf(t, named{what: imageOf(t, "", v1.Config{}, layerOf(t, c.layer, how))})
+				if err := refused(t, dir, Options{Limits: c.limits}, c.want); !errors.As(err, &InvalidError{}) {
+					t.Errorf("%q is not said to be the image's fault", err)
+				}
+			})
+		}
+	}
+	packedBomb := gzipped(t, savedOf(t, map[string]v1.Image{"x.test/y:z": imageOf(t, "", v1.Config{}, layerOf(t, tarOf(t, regular("x", string(noise(1<<20)), 0)), compression.GZip))}))
+	refused(t, packedBomb, Options{Limits: filetree.Limits{Files: 1, SizeBytes: 1 << 18}}, "unpacks to more")
+}
+
+func TestWhatNamesNoImageIsRefused(t *testing.T) {
+	noCredentials(t)
+	one, two := imageOf(t, "", v1.Config{}), imageOf(t, "", v1.Config{User: "x"})
+	several := layoutOf(t, named{name: "v1", what: one}, named{name: "v2", what: two})
+	nameless := layoutOf(t, named{what: one}, named{what: two})
+	saved := savedOf(t, map[string]v1.Image{"x.test/a:v1": one, "x.test/b:v2": two})
+	host := server(t, nil)
+	push(t, host+"/there", one)
+	for image, want := range map[string]string{
+		"":                             "not empty",
+		"oci:":                         "not empty",
+		"/no/such/file":                "no such file or directory",
+		"oci:no-such-folder:tag":       "no such file or directory",
+		"./missing":                    "no such file or directory",
+		"missing.tar.gz":               "no such file or directory",
+		"UPPER case":                   "neither a path of this machine nor a name at a registry",
+		t.TempDir():                    "neither an OCI layout",
+		several:                        `it holds several images: name one as oci:PATH:TAG; it has ["v1" "v2"]`,
+		nameless:                       "it holds several images",
+		saved:                          `it holds several images: name one as oci:PATH:TAG; it has [`,
+		"oci:" + several + ":v3":       `it holds no image of the name "v3"; it has ["v1" "v2"]`,
+		"oci:" + saved + ":v3":         `it holds no image of the name "v3"`,
+		layoutOf(t):                    "it holds no image",
+		host + "/there:v9":             "MANIFEST_UNKNOWN",
+		host + "/nothing":              "NAME_UNKNOWN",
+		host + "/there@sha256:" + zero: "MANIFEST_UNKNOWN",
+	} {
+		t.Run(image, func(t *testing.T) {
+			if err := refused(t, image, Options{}, want); !errors.As(err, &InvalidError{}) {
+				t.Errorf("%q is not said to be the image's fault", err)
+			}
+		})
+	}
+	refused(t, several, Options{Pull: "sometimes"}, `pull policy "sometimes"`)
+}
+
+var zero = strings.Repeat("0", 64)
+
+func TestOneOfSeveralImagesIsFoundByItsName(t *testing.T) {
+	one, two := imageOf(t, "", v1.Config{Cmd: []string{"one"}}), imageOf(t, "", v1.Config{Cmd: []string{"two"}})
+	amd, newer, arm := imageOf(t, "", v1.Config{Cmd: []string{"amd"}}), imageOf(t, "", v1.Config{Cmd: []string{"newer"}}), imageOf(t, "arm64", v1.Config{})
+	platform := func(arch, variant string) *v1.Platform {
+		return &v1.Platform{OS: "linux", Architecture: arch, Variant: variant}
+	}
+	index := indexOf(named{what: arm, platform: platform("arm64", "")}, named{what: newer, platform: platform("amd64", "v3")}, named{what: amd, platform: platform("amd64", "")})
+	several := layoutOf(t, named{name: "v1", what: one}, named{name: "v2:x", what: two}, named{name: "many", what: index})
+	saved := savedOf(t, map[string]v1.Image{"x.test/a:v1": one, "x.test/b:v2": two})
+	for image, want := range map[string]string{
+		"oci:" + several + ":v1":        "one",
+		"oci:" + several + ":v2:x":      "two",
+		"oci:" + several + ":many":      "amd",
+		"oci:" + saved + ":v1":          "one",
+		"oci:" + saved + ":b:v2":        "two",
+		layoutOf(t, named{what: index}): "amd",
+		layoutOf(t, named{name: "a", what: one}, named{name: "b", what: one}):                                               "one",
+		layoutOf(t, named{what: arm, platform: platform("arm64", "")}, named{what: two, platform: platform("amd64", "v2")}): "two",
+		layoutOf(t, named{what: indexOf(named{what: indexOf(named{what: arm}, named{what: amd})})}):                         "amd",
+	} {
+		im, err := Open(t.Context(), image, t.TempDir(), filetree.Limits{})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := im.Command().Argv; len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %q, want %q", image, got, want)
+		}
+		im.Close()
+	}
+	deep := indexOf(named{what: one})
+	for range maxDepth {
+		deep = indexOf(named{what: deep})
+	}
+	refused(t, layoutOf(t, named{what: deep}), Options{}, "indexes in indexes")
+}
+
+// serveBlob answers requests for one blob with do, which gets the right answer.
+func serveBlob(digest string, do func(w http.ResponseWriter, r *http.Request, b []byte)) func(http.Handler) http.Handler {
+	return func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/blobs/"+digest) {
+				h.ServeHTTP(w, r)
+				return
+			}
+			answer := httptest.NewRecorder()
+			h.ServeHTTP(answer, r)
+			do(w, r, answer.Body.Bytes())
+		})
+	}
+}
+
+func TestTroubleWithTheRegistryIsAnError(t *testing.T) {
+	noCredentials(t)
+	im := richImage(t)
+	layers := must[[]v1.Layer](t)(im.Layers())
+	digest := must[v1.Hash](t)(layers[2].Digest()).String()
+	config := must[v1.Hash](t)(im.ConfigName()).String()
+	for what, c := range map[string]struct {
+		digest  string
+		do      func(w http.ResponseWriter, r *http.Request, b []byte)
+		want    string
+		invalid bool
+	}{
+		"damaged": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) { w.Write(flipped(bytes.Clone(b))) }, "is damaged", true},
+		"truncated, and says so": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(b)/2))
+			w.Write(halved(b))
+		}, "layer 3 of 3: " + digest + " broke off", false},
+		"the connection breaks": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+			w.Write(halved(b))
+			panic(http.ErrAbortHandler)
+		}, "broke off after", false},
+		"the blob is gone": {digest, func(w http.ResponseWriter, r *http.Request, b []byte) { http.NotFound(w, r) }, "404", true},
+		"endless": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) {
+			w.Write(b)
+			for range 100 {
+				if _, err := w.Write(b); err != nil {
+					return
+				}
+			}
+		}, "is longer than", true},
+		"another configuration": {config, func(w http.ResponseWriter, _ *http.Request, b []byte) { io.WriteString(w, "{}") }, "configuration: ", false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			host := server(t, serveBlob(c.digest, c.do))
+			push(t, host+"/app", im)
+			err := refused(t, host+"/app", Options{}, c.want)
+			if errors.As(err, &InvalidError{}) != c.invalid {
+				t.Errorf("%q: said to be the image's fault: %v", err, !c.invalid)
+			}
+		})
+	}
+	t.Run("nobody listens", func(t *testing.T) {
+		s := httptest.NewServer(nil)
+		s.Close()
+		err := refused(t, strings.TrimPrefix(s.URL, "http://")+"/app", Options{}, "connection refused")
+		if errors.As(err, &InvalidError{}) {
+			t.Errorf("%q is said to be the image's fault", err)
+		}
+	})
+	t.Run("a large configuration", func(t *testing.T) {
+		host := server(t, nil)
+		big := imageOf(t, "", v1.Config{Labels: map[string]string{"x": strings.Repeat("x", maxConfig)}})
+		push(t, host+"/big", big)
+		refused(t, host+"/big", Options{}, "are more than")
+	})
+}
+
+func TestInterruptedPullEnds(t *testing.T) {
+	noCredentials(t)
+	im := richImage(t)
+	layers := must[[]v1.Layer](t)(im.Layers())
+	digest := must[v1.Hash](t)(layers[2].Digest()).String()
+	ctx, cancel := context.WithCancel(t.Context())
+	host := server(t, serveBlob(digest, func(w http.ResponseWriter, r *http.Request, b []byte) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+		w.Write(halved(b))
+		w.(http.Flusher).Flush()
+		cancel()
+		<-r.Context().Done()
+	}))
+	push(t, host+"/app", im)
+	if err := refusedWith(ctx, t, host+"/app", Options{}, "context canceled"); !errors.Is(err, context.Canceled) || errors.As(err, &InvalidError{}) {
+		t.Errorf("got %#v", err)
+	}
+	// A file is read no further either.
+	if err := refusedWith(ctx, t, gzipped(t, oldSaved(t, im)), Options{}, "context canceled"); !errors.Is(err, context.Canceled) || errors.As(err, &InvalidError{}) {
+		t.Errorf("got %#v", err)
+	}
+	if err := refusedWith(ctx, t, layoutOf(t, named{what: im}), Options{}, "context canceled"); !errors.Is(err, context.Canceled) || errors.As(err, &InvalidError{}) {
+		t.Errorf("got %#v", err)
+	}
+}
+
+func TestCredentialsComeFromTheDockerConfigFile(t *testing.T) {
+	noCredentials(t)
+	const user, password = "me", "secret: ü"
+	host := server(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if u, p, ok := r.BasicAuth(); !ok || u != user || p != password {
+				w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": "UNAUTHORIZED", "message": "who are you?"}}})
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	login(t, host, user, password)
+	push(t, host+"/private", imageOf(t, "", v1.Config{}), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+	im, err := Open(t.Context(), host+"/private", t.TempDir(), filetree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	im.Close()
+	for _, wrong := range []func(){
+		func() { login(t, host, user, "wrong") },
+		func() { login(t, "elsewhere.test", user, password) },
+		func() { noCredentials(t) },
+	} {
+		wrong()
+		if err := refused(t, host+"/private", Options{}, "docker login"); !errors.As(err, &InvalidError{}) || strings.Contains(err.Error(), password) {
+			t.Errorf("got %q", err)
+		}
+	}
+}
+
+func TestLayerWithoutAnEndMarkIsWhole(t *testing.T) {
+	whole := tarOf(t, regular("file", "content", 0o644))
+	for what, layer := range map[string][]byte{"no mark": whole[:1024], "half a mark": whole[:1536], "no byte at all": nil} {
+		_, tree, err := treeOf(t, layoutOf(t, named{what: imageOf(t, "", v1.Config{}, layerOf(t, layer, compression.GZip))}))
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if _, ok := tree.Get("file"); ok != (len(layer) > 0) {
+			t.Errorf("%s: the file is there: %v", what, ok)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/filetree"
+	"minivmm/guestimages/plan"
+)
+
+// defaultPath is the PATH of an image that says none, Docker's.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Command is what the image runs. Argv is empty if the image does not say. User is never empty, so that HOME becomes the
+// user's own.
+func (im *Image) Command() plan.Command {
+	c := im.Config.Config
+	command := plan.Command{
+		Argv: slices.Concat(c.Entrypoint, c.Cmd),
+		Env:  slices.DeleteFunc(slices.Clone(c.Env), func(kv string) bool { return strings.IndexByte(kv, '=') < 1 }),
+		Dir:  path.Join("/", c.WorkingDir),
+		User: c.User,
+	}
+	if !slices.ContainsFunc(command.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+		command.Env = append([]string{defaultPath}, command.Env...)
+	}
+	if command.User == "" {
+		command.User = "0"
+	}
+	return command
+}
+
+// finish adds to the unpacked image what a container's runtime would: folders to mount on or to work in, and the command.
+func (im *Image) finish(tree *filetree.Tree) error {
+	command := im.Command()
+	folders := []string{"dev", "proc", "sys", command.Dir}
+	for volume := range im.Config.Config.Volumes {
+		folders = append(folders, volume)
+	}
+	for _, dir := range folders {
+		if err := addFolder(tree, strings.TrimPrefix(path.Clean("/"+dir), "/")); err != nil {
+			return err
+		}
+	}
+	b, err := json.MarshalIndent(command, "", "\t")
+	if err != nil {
+		return err
+	}
+	file := strings.TrimPrefix(plan.ImagePath, "/")
+	created := im.Config.Created.Time
+	// Both replace whatever the image has there.
+	if err := tree.Put(filetree.Node{Path: path.Dir(file), Mode: unix.S_IFDIR | 0o755, ModTime: created}, nil); err != nil {
+		return err
+	}
+	return tree.Put(filetree.Node{Path: file, Mode: unix.S_IFREG | 0o644, ModTime: created}, bytes.NewReader(append(b, '\n')))
+}
+
+// addFolder makes the folder dir and those above it, but nothing below what is there and is no folder: a link may lead to it.
+func addFolder(tree *filetree.Tree, dir string) error {
+	for end := 0; end < len(dir); end++ {
+		next := strings.IndexByte(dir[end:], '/')
+		if next < 0 {
+			next = len(dir) - end
+		}
+		end += next
+		n, ok := tree.Get(dir[:end])
+		if ok && !n.IsDir() {
+			return nil
+		}
+		if !ok {
+			if err := tree.Put(filetree.Node{Path: dir[:end], Mode: unix.S_IFDIR | 0o755}, nil); err != nil {
+				return invalid(err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// files are named, read-only files: a folder or a tar. A missing one is fs.ErrNotExist.
+type files interface {
+	open(name string) (r io.ReadCloser, sizeBytes int64, err error)
+	close() error
+}
+
+// layout is a store in an OCI image layout, image-spec image-layout.md.
+type layout struct{ files }
+
+func (l layout) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	return l.blob(ctx, d)
+}
+
+func (l layout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	r, _, err := open(l, "blobs/"+d.Digest.Algorithm+"/"+d.Digest.Hex)
+	return r, err
+}
+
+// open opens a file that the image says is there.
+func open(f files, name string) (r io.ReadCloser, sizeBytes int64, err error) {
+	r, sizeBytes, err = f.open(name)
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = invalidf("a part is missing: %w", err)
+	case err != nil && !errors.As(err, &errno): // a link leads out of the folder
+		err = invalid(err)
+	}
+	return r, sizeBytes, err
+}
+
+// folder is a folder whose links lead nowhere outside it.
+type folder struct{ root *os.Root }
+
+func openFolder(path string) (files, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return folder{root}, nil
+}
+
+func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
+	// A pipe without a writer would hold the open.
+	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = invalidf("%s is no regular file", file.Name())
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, info.Size(), nil
+}
+
+func (f folder) close() error { return f.root.Close() }
+
+// readFile returns a small file of files, at most limit bytes.
+func readFile(f files, name string, limit int64) ([]byte, error) {
+	r, _, err := f.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		return nil, invalidf("%s is longer than the %d bytes that are read", name, limit)
+	}
+	return b, err
+}

@@ -1,0 +1,110 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"minivmm/guestimages/filetree"
+)
+
+// Image is an image whose configuration is known and whose layers are still where they came from.
+type Image struct {
+	ID     string // digest of the configuration, "sha256:..."
+	Config v1.ConfigFile
+
+	layers []layer
+	store  store
+	root   v1.Hash // of what the name led to, an index or a manifest; zero if nothing but the configuration has a digest
+}
+
+// layer is a layer's blob, compressed or not.
+type layer struct {
+	name      string // for people
+	sizeBytes int64
+	diffID    v1.Hash // of the tar in the blob
+	open      func(context.Context) (io.ReadCloser, error)
+	digest    v1.Hash // of the blob; zero: only the diffID is known
+}
+
+// Open finds the image for linux/amd64 that a string names: "oci:PATH[:TAG]", the path of a layout or archive, or a name
+// at a registry. scratch is a folder for temporary files, which is made if one is needed and in which none stays; limits
+// bound them. The caller closes the image.
+func Open(ctx context.Context, name, scratch string, limits filetree.Limits) (*Image, error) {
+	ref, err := parse(name)
+	if err == nil {
+		var im *Image
+		if im, err = ref.open(ctx, scratch, limits); err == nil {
+			return im, nil
+		}
+	}
+	return nil, fmt.Errorf("image %s: %w", name, err)
+}
+
+func (r reference) open(ctx context.Context, scratch string, limits filetree.Limits) (_ *Image, err error) {
+	var f files
+	switch {
+	case r.remote != nil:
+		return openRemote(ctx, r.remote)
+	case r.info.IsDir():
+		f, err = openFolder(r.path)
+	default:
+		f, err = openArchive(ctx, r.path, scratch, limits)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return openFiles(ctx, f, r.tag)
+}
+
+// Close frees what the image holds: files, connections.
+func (im *Image) Close() error { return im.store.close() }
+
+// readImage is the image of a manifest, if it is for linux/amd64.
+func readImage(ctx context.Context, st store, m *v1.Manifest) (*Image, error) {
+	r, err := st.blob(ctx, m.Config)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer r.Close()
+	b, err := readAll(r, m.Config, maxConfig)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	im, err := configured(b, len(m.Layers))
+	if err != nil {
+		return nil, err
+	}
+	im.ID, im.store = m.Config.Digest.String(), st
+	for i, d := range m.Layers {
+		if d.Size < 0 {
+			return nil, invalidf("layer %d: a size of %d bytes", i+1, d.Size)
+		}
+		im.layers = append(im.layers, layer{
+			name:      d.Digest.String(),
+			sizeBytes: d.Size,
+			diffID:    im.Config.RootFS.DiffIDs[i],
+			open:      func(ctx context.Context) (io.ReadCloser, error) { return st.blob(ctx, d) },
+			digest:    d.Digest,
+		})
+	}
+	return im, nil
+}
+
+// configured is an image without layers and name.
+func configured(config []byte, layers int) (*Image, error) {
+	c, err := v1.ParseConfigFile(bytes.NewReader(config))
+	if err != nil {
+		return nil, invalidf("configuration: %w", err)
+	}
+	if !suits(c.Platform()) {
+		return nil, invalid(platformError{[]string{platformName(c.Platform())}})
+	}
+	if got := len(c.RootFS.DiffIDs); got != layers {
+		return nil, invalidf("configuration: %d diff_ids for %d layers", got, layers)
+	}
+	return &Image{Config: *c}, nil
+}

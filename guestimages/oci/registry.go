@@ -1,0 +1,84 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// registry is a store at the other end of a network.
+type registry struct {
+	repo      name.Repository
+	puller    *remote.Puller
+	transport *http.Transport
+	first     *remote.Descriptor // what the name led to, with its content
+}
+
+func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
+	// A transport of its own, so that closing it ends its connections.
+	t := remote.DefaultTransport.(*http.Transport).Clone()
+	puller, err := remote.NewPuller(remote.WithTransport(t), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("minivmm"))
+	if err != nil {
+		return nil, err
+	}
+	r := &registry{repo: ref.Context(), puller: puller, transport: t}
+	r.first, err = puller.Get(ctx, ref)
+	if err != nil {
+		r.close()
+		return nil, answered(err)
+	}
+	im, err := descend(ctx, r, r.first.Descriptor, 0)
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	im.root = r.first.Digest
+	return im, nil
+}
+
+func (r *registry) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	got := r.first
+	if d.Digest != got.Digest {
+		var err error
+		if got, err = r.puller.Get(ctx, r.repo.Digest(d.Digest.String())); err != nil {
+			return nil, answered(err)
+		}
+	}
+	return io.NopCloser(bytes.NewReader(got.Manifest)), nil
+}
+
+func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	layer, err := r.puller.Layer(ctx, r.repo.Digest(d.Digest.String()))
+	if err != nil {
+		return nil, answered(err)
+	}
+	rc, err := layer.Compressed()
+	return rc, answered(err)
+}
+
+func (r *registry) close() error {
+	r.transport.CloseIdleConnections()
+	return nil
+}
+
+// answered marks a refusal: the registry was reached and there is no such image, or not for these credentials. What may be
+// otherwise the next time is no refusal.
+func answered(err error) error {
+	var answer *transport.Error
+	if !errors.As(err, &answer) || answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {
+		return err
+	}
+	switch answer.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return invalidf("%w (docker login, or DOCKER_CONFIG, gives other credentials)", err)
+	}
+	return invalid(err)
+}

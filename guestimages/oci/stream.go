@@ -1,0 +1,124 @@
+package oci
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"minivmm/guestimages/filetree"
+)
+
+// maxWindow bounds the memory that a zstd stream may ask for, in bytes: what zstd itself takes without being told otherwise.
+const maxWindow = 128 << 20
+
+// decompress unpacks gzip and zstd, by their first bytes, and hands on anything else.
+func decompress(r io.Reader) (rc io.ReadCloser, compressed bool, err error) {
+	b := bufio.NewReaderSize(r, 1<<16)
+	head, err := b.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, false, err
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		z, err := gzip.NewReader(b)
+		return z, true, err
+	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, true, err
+		}
+		return z.IOReadCloser(), true, nil
+	}
+	return io.NopCloser(b), false, nil
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// bounded is an error when there is more than left.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.left -= int64(n)
+	if b.left < 0 {
+		return 0, invalidf("it unpacks to more than the limit")
+	}
+	return n, err
+}
+
+// streamLimit is how long a tar within the limits may be, in bytes: the files' content, and for each file its header, its
+// extended header and what fills the last block.
+func streamLimit(l filetree.Limits) int64 {
+	if l.Files == 0 {
+		l.Files = filetree.DefaultLimits.Files
+	}
+	if l.SizeBytes == 0 {
+		l.SizeBytes = filetree.DefaultLimits.SizeBytes
+	}
+	const perFile = 8 << 10
+	if int64(l.Files) > (math.MaxInt64-l.SizeBytes)/perFile-1 {
+		return math.MaxInt64
+	}
+	return l.SizeBytes + (int64(l.Files)+1)*perFile
+}
+
+// progressEvery is the time between two lines about one layer.
+const progressEvery = 5 * time.Second
+
+// progress says how far a slow stream is.
+type progress struct {
+	r     io.Reader
+	log   io.Writer
+	what  string
+	n     int64
+	total int64
+	next  time.Time
+}
+
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	if now := time.Now(); err == nil && now.After(p.next) {
+		p.next = now.Add(progressEvery)
+		logf(p.log, "%s: %s of %s", p.what, size(p.n), size(p.total))
+	}
+	return n, err
+}
+
+func logf(w io.Writer, format string, args ...any) {
+	if w != nil {
+		fmt.Fprintf(w, format+"\n", args...)
+	}
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 10<<10:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
