@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,10 +17,13 @@ import (
 // Env names the environment variable that moves the cache to another folder.
 const Env = "MINIVMM_CACHE"
 
-// Cache is a folder of entries. Log, which may be nil, gets a line when something takes time.
+// Cache is a folder of entries, in one file system. Log, which may be nil, gets a line when something takes time.
 type Cache struct {
-	Root string
-	Log  io.Writer
+	Root   string
+	Log    io.Writer
+	Prefix string // of each line in Log: who says it, "minivmm: "
+
+	logging sync.Mutex // one line at a time
 }
 
 // Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
@@ -28,7 +32,7 @@ func Open(log io.Writer) (*Cache, error) {
 	if root == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			return nil, fmt.Errorf("cache: no folder to keep kernels in (set %s): %w", Env, err)
+			return nil, fmt.Errorf("cache: no folder to keep things in (set %s): %w", Env, err)
 		}
 		root = filepath.Join(base, "minivmm")
 	}
@@ -42,7 +46,9 @@ func Open(log io.Writer) (*Cache, error) {
 // Logf writes one line to the log.
 func (c *Cache) Logf(format string, args ...any) {
 	if c.Log != nil {
-		fmt.Fprintf(c.Log, "emuhost: "+format+"\n", args...)
+		c.logging.Lock()
+		defer c.logging.Unlock()
+		fmt.Fprintf(c.Log, "%s%s\n", c.Prefix, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -75,13 +81,13 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
-	work, err := os.MkdirTemp(filepath.Dir(path), ".making-*")
+	work, err := c.Work()
 	if err != nil {
-		return "", fmt.Errorf("cache: %w", err)
+		return "", err
 	}
-	defer os.RemoveAll(work)
-	// Entries are read by whoever the cache's owner lets in, a temporary folder only by its owner.
-	tmp := filepath.Join(work, "entry")
+	defer work.Close()
+	// Entries are read by whoever the cache's owner lets in, a work folder only by its owner.
+	tmp := filepath.Join(work.Dir, "entry")
 	if err := build(ctx, tmp); err != nil {
 		return "", err
 	}
@@ -103,16 +109,16 @@ func (c *Cache) Write(name, content string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
+	work, err := c.Work()
 	if err != nil {
+		return err
+	}
+	defer work.Close()
+	tmp := filepath.Join(work.Dir, "entry")
+	if err := os.WriteFile(tmp, []byte(content), 0o644); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(content)
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return fmt.Errorf("cache: %w", err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
 	return nil
@@ -139,7 +145,7 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		c.Logf("waiting for another process that makes %s", name)
+		c.Logf("waiting for another process that works on %s", name)
 		err = waitLock(ctx, f)
 	}
 	if err != nil {

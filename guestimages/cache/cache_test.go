@@ -67,7 +67,7 @@ func TestWaitingForALockEndsWithTheContext(t *testing.T) {
 	if _, err := c.Lock(ctx, "x/y"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if !strings.Contains(log.String(), "waiting for another process that makes x/y") {
+	if !strings.Contains(log.String(), "waiting for another process that works on x/y") {
 		t.Errorf("the log says %q", log.String())
 	}
 	unlock()

@@ -3,5 +3,5 @@
 //
 // It is not a general cache: nothing expires, names are chosen by the caller and carry the version or the hash of what
 // they hold. Any number of processes may use one Cache at once; a file lock (flock(2)) per entry makes the first one build
-// while the others wait.
+// while the others wait. What a process that died was making is removed by the next one that makes something.
 package cache

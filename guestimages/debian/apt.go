@@ -21,13 +21,30 @@ type Archive struct {
 }
 
 // New returns the archive; packages are kept in c.
-func New(c *cache.Cache) *Archive {
-	return &Archive{cache: c, etc: "/etc/apt"}
-}
+func New(c *cache.Cache) *Archive { return NewAt(c, "/etc/apt") }
+
+// NewAt returns the archive that the package sources in another folder like /etc/apt describe.
+func NewAt(c *cache.Cache, etc string) *Archive { return &Archive{cache: c, etc: etc} }
+
+// Cache returns where the archive keeps what it fetched.
+func (a *Archive) Cache() *cache.Cache { return a.cache }
 
 // ErrNoApt says that the machine has no apt-get.
 var ErrNoApt = errors.New("debian: no apt-get on this machine: kernels and tools come from Debian packages (amd64), so " +
 	"use Debian, or fill the folder named by " + cache.Env + " on one")
+
+// ToolError says that one of the machine's package tools did not do what it was asked.
+type ToolError struct {
+	Tool, Verb string // "apt-get", "update"
+	Err        error  // how it ended
+	Said       string // its last lines
+}
+
+func (e *ToolError) Error() string {
+	return fmt.Sprintf("debian: %s %s: %v\n%s", e.Tool, e.Verb, e.Err, e.Said)
+}
+
+func (e *ToolError) Unwrap() error { return e.Err }
 
 // options points apt at the private sources and lists.
 func (a *Archive) options() []string {
@@ -40,6 +57,7 @@ func (a *Archive) options() []string {
 		// As root apt would fetch as the user _apt, who may not look into root's cache; signatures are checked either way.
 		"-o", "APT::Sandbox::User=" + sandboxUser(),
 		"-o", "APT::Architecture=amd64",
+		"-o", "Acquire::Languages=none", // descriptions
 		"-q",
 	}
 }
@@ -70,8 +88,7 @@ func (a *Archive) update(ctx context.Context) error {
 		return err
 	}
 	a.cache.Logf("reading Debian's package lists (seconds, once)")
-	_, err := a.run(ctx, "", "apt-get", append(a.options(), "update")...)
-	return err
+	return a.transfer(ctx, "", "package lists", append(a.options(), "update")...)
 }
 
 // deriveSources fills the folder to with the private form of every sources file under etc.
@@ -110,15 +127,28 @@ func deriveSources(etc, to string) error {
 
 // run runs a tool and returns its output. An error ends with the last lines the tool said.
 func (a *Archive) run(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+	cmd := command(ctx, dir, tool, args)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("debian: %s %s: %w\n%s", tool, verb(args), err, tail(stderr.String()+stdout.String(), 12))
+		return nil, toolError(ctx, cmd, err, stderr.String()+stdout.String())
 	}
 	return stdout.Bytes(), nil
+}
+
+func command(ctx context.Context, dir, tool string, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+	return cmd
+}
+
+func toolError(ctx context.Context, cmd *exec.Cmd, err error, said string) error {
+	// "signal: killed" is not why it ended then.
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return &ToolError{Tool: filepath.Base(cmd.Path), Verb: verb(cmd.Args[1:]), Err: err, Said: tail(said, 12)}
 }
 
 // verb is the first argument that is neither an option nor an option's value.
@@ -127,6 +157,8 @@ func verb(args []string) string {
 		switch {
 		case args[i] == "-o":
 			i++
+		case args[i] == "-x":
+			return args[i]
 		case !strings.HasPrefix(args[i], "-"):
 			return args[i]
 		}

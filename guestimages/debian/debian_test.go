@@ -114,3 +114,38 @@ func TestWithoutSourcesTheFolderIsNamed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestVersionsAreOrderedAsDpkgDoes(t *testing.T) {
+	ascending := []string{
+		"1.0~~", "1.0~~a", "1.0~rc1-1", "1.0", "1.0a", "1.0+b", "1.0.1~deb12u1", "1.0.1-1~bpo12+1", "1.0.1-1", "1.0.1-1+deb12u1", "1.0.9", "1.0.10",
+		"6.1.0-50", "6.1.170-3", "6.12.9", "6.12.117-1~deb12u1", "6.12.117-1", "1:0.1",
+	}
+	for i, a := range ascending {
+		for j, b := range ascending {
+			want := 0
+			switch {
+			case i < j:
+				want = -1
+			case i > j:
+				want = 1
+			}
+			if got := CompareVersions(a, b); got != want {
+				t.Errorf("%s and %s: got %d, want %d", a, b, got, want)
+			}
+		}
+	}
+	if CompareVersions("1.01", "1.1") != 0 || CompareVersions("0:1-0", "1") != 0 {
+		t.Error("leading zeros, an epoch of 0 or a revision of 0 make a difference")
+	}
+}
+
+func TestProgressIsReadFromStatusLines(t *testing.T) {
+	if p, ok := parseStatus("dlstatus:1:42.5000:Retrieving file 1 of 1 (3s remaining)"); !ok || p != 42.5 {
+		t.Errorf("got %v, %v", p, ok)
+	}
+	for _, line := range []string{"", "pmstatus:x:1:y", "dlstatus:1:x:y", "dlstatus:1:400:y", "dlstatus:1:NaN:y", "dlstatus:1"} {
+		if p, ok := parseStatus(line); ok {
+			t.Errorf("%q: got %v", line, p)
+		}
+	}
+}

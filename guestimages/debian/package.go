@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -15,34 +16,39 @@ type Package struct {
 	Name, Version, Dir string
 }
 
-// Fetch returns the package name in the version that the archive offers, fetched and unpacked. prepare, which may be nil,
-// finishes a freshly unpacked tree before it counts as present.
-func (a *Archive) Fetch(ctx context.Context, name string, prepare func(ctx context.Context, dir string) error) (Package, error) {
+// Fetch returns the package name in the version that the archive offers, fetched and unpacked.
+func (a *Archive) Fetch(ctx context.Context, name string) (Package, error) {
 	version, err := a.Version(ctx, name)
 	if err != nil {
 		return Package{}, err
 	}
 	dir, err := a.cache.Make(ctx, entry("packages", name, version), func(ctx context.Context, tmp string) error {
-		a.cache.Logf("fetching %s %s (once)", name, version)
-		deb, err := a.download(ctx, tmp+".deb.d", name, version)
-		if err != nil {
-			return err
-		}
-		if _, err := a.run(ctx, "", "dpkg-deb", "-x", deb, tmp); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(filepath.Dir(deb)); err != nil {
-			return fmt.Errorf("debian: %w", err)
-		}
-		if prepare == nil {
-			return nil
-		}
-		return prepare(ctx, tmp)
+		return a.Unpack(ctx, name, version, tmp)
 	})
 	if err != nil {
 		return Package{}, err
 	}
 	return Package{Name: name, Version: version, Dir: dir}, nil
+}
+
+// Unpack fetches that version of the package name and unpacks it as the new folder dir, beside which it may work in other
+// folders whose names begin with dir's. What an error leaves is the caller's to remove.
+func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	a.cache.Logf("fetching %s %s (once)", name, version)
+	deb, err := a.download(ctx, dir+".deb.d", name, version)
+	if err != nil {
+		return err
+	}
+	if _, err := a.run(ctx, "", "dpkg-deb", "-x", deb, dir); err != nil {
+		return fmt.Errorf("package %s %s: %w", name, version, err)
+	}
+	if err := os.RemoveAll(filepath.Dir(deb)); err != nil {
+		return fmt.Errorf("debian: %w", err)
+	}
+	return nil
 }
 
 // entry names a cache entry by package and version. A version's epoch ("1:") would split a path list.
@@ -83,11 +89,35 @@ func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	return strings.Fields(list), err
 }
 
-// Forget drops all kept answers and package lists, so that the next question sees what the archive offers by then.
-// Packages already unpacked stay.
-func (a *Archive) Forget() error {
-	return errors.Join(a.cache.Remove("answers"), a.cache.Remove("apt"))
+// Names returns the names of the packages that the archive knows and that begin with prefix; the answer is kept until
+// Forget.
+func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
+	if err := checkName(prefix); err != nil {
+		return nil, err
+	}
+	list, err := a.remember(ctx, "answers/names/"+prefix, func(ctx context.Context) (string, error) {
+		out, err := a.run(ctx, "", "apt-cache", append(a.options(), "pkgnames", prefix)...)
+		return string(out), err
+	})
+	names := strings.Fields(list)
+	slices.Sort(names)
+	return names, err
 }
+
+// Forget drops all kept answers, so that the next question fetches the package lists anew and sees what the archive
+// offers by then. Packages already unpacked stay.
+func (a *Archive) Forget(ctx context.Context) error {
+	unlock, err := a.cache.Lock(ctx, "apt")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// The lists themselves stay for those who are fetching, until apt has newer ones.
+	return errors.Join(a.cache.Remove(updated), a.cache.Remove("answers"))
+}
+
+// updated is the entry that says that package lists were fetched.
+const updated = "apt/updated"
 
 // remember returns the kept answer, or else asks, after fetching the package lists if there are none yet.
 func (a *Archive) remember(ctx context.Context, key string, ask func(context.Context) (string, error)) (string, error) {
@@ -103,11 +133,11 @@ func (a *Archive) remember(ctx context.Context, key string, ask func(context.Con
 		return "", err
 	}
 	defer unlock()
-	if !a.cache.Has("apt/updated") {
+	if !a.cache.Has(updated) {
 		if err := a.update(ctx); err != nil {
 			return "", err
 		}
-		if err := a.cache.Write("apt/updated", ""); err != nil {
+		if err := a.cache.Write(updated, ""); err != nil {
 			return "", err
 		}
 	}
@@ -123,8 +153,8 @@ func (a *Archive) download(ctx context.Context, dir, name, version string) (stri
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", fmt.Errorf("debian: %w", err)
 	}
-	if _, err := a.run(ctx, dir, "apt-get", append(a.options(), "download", name+"="+version)...); err != nil {
-		return "", fmt.Errorf("%w\nif that version is gone from the archive, \"emuhost update\" looks for the new one", err)
+	if err := a.transfer(ctx, dir, name, append(a.options(), "download", name+"="+version)...); err != nil {
+		return "", fmt.Errorf("package %s %s: %w\nit may have been replaced in the archive since the package lists were read", name, version, err)
 	}
 	return one(dir, "*.deb")
 }

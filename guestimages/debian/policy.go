@@ -44,10 +44,10 @@ func parseDepends(out []byte) []string {
 }
 
 // packageName is what Debian policy section 5.6.7 allows, so that no name can be read as an option or a path.
-var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+func packageName() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`) }
 
 func checkName(name string) error {
-	if !packageName.MatchString(name) {
+	if !packageName().MatchString(name) {
 		return fmt.Errorf("debian: %q is not a package name", name)
 	}
 	return nil

@@ -59,9 +59,8 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	if err != nil {
 		return nil, err
 	}
-	vmlinux, err := kernel.Vmlinux(ctx, c, k)
-	if err != nil {
-		return nil, err
+	if k.Vmlinux == "" {
+		return nil, fmt.Errorf("emuhost: kernel %s is packed in a way that is not known here", k.Release)
 	}
 	q, err := qemu.Get(ctx, c, a)
 	if err != nil {
@@ -71,7 +70,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Host{config: config, qemu: q, kernel: k, vmlinux: vmlinux, initrd: initrd}, nil
+	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd}, nil
 }
 
 // hostPlan is what init does in the host.

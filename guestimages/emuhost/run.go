@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -14,21 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/plan"
+	"minivmm/guestimages/session"
 )
-
-// Command is what to run in the host.
-type Command struct {
-	Argv   []string
-	Env    []string  // KEY=value
-	Dir    string    // working directory
-	Stdin  io.Reader // nil: empty. A Read under way when Run returns is left to end by itself
-	Stdout io.Writer
-	Stderr io.Writer
-
-	Terminal *plan.Terminal       // a pseudo terminal instead of pipes; Stderr then stays silent
-	Resize   <-chan plan.Terminal // new sizes of the terminal
-	Signals  <-chan os.Signal     // sent on to the command
-}
 
 // Death says that the host ended before its command did.
 type Death struct {
@@ -47,7 +33,7 @@ const logLines = 60
 
 // Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death; with one, it says why the
 // command never ran.
-func (h *Host) Run(ctx context.Context, c Command) (plan.Exit, error) {
+func (h *Host) Run(ctx context.Context, c session.Command) (plan.Exit, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return plan.Exit{}, err
@@ -59,15 +45,16 @@ func (h *Host) Run(ctx context.Context, c Command) (plan.Exit, error) {
 		return plan.Exit{}, err
 	}
 	defer m.stop()
-	s := newSession(ours, c)
-	defer s.close()
+	c.Shares = h.shares()
+	s := session.New(ours, c)
+	defer s.Close()
 	type result struct {
 		exit plan.Exit
 		err  error
 	}
 	results := make(chan result, 1)
 	go func() {
-		exit, err := s.run(h.shares())
+		exit, err := s.Run()
 		results <- result{exit, err}
 	}()
 	select {

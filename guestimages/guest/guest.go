@@ -8,7 +8,9 @@ package guest
 import (
 	"context"
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,11 +28,14 @@ import (
 	"minivmm/guestimages/plan"
 )
 
-// DefaultModules are the drivers of the devices that a guest may have; those that a kernel lacks are left out.
-func DefaultModules() []string {
-	return []string{
-		"virtio_pci", "virtio_mmio", "virtio_net", "virtio_scsi", "sd_mod", "virtio_blk", "virtio_rng", "virtio_console",
-		"vmw_vsock_virtio_transport", "button", "evdev",
+// DefaultModules are the drivers of the devices that a guest may have, and the file systems of its disks, for init to load
+// when they are asked for; those that a kernel lacks or has built in are left out. A module brings those of its line along:
+// a disk appears only some time after its host adapter.
+func DefaultModules() [][]string {
+	return [][]string{
+		{"virtio_pci"}, {"virtio_mmio"}, {"virtio_net"}, {"virtio_scsi", "sd_mod"}, {"virtio_blk"}, {"virtio_rng"}, {"virtio_console"},
+		{"vmw_vsock_virtio_transport"}, {"button"}, {"evdev"},
+		{"ext4"}, {"erofs"}, {"overlay"}, {"af_packet"}, {"crc32c_intel"}, {"crc32c_generic"},
 	}
 }
 
@@ -39,7 +44,7 @@ type File struct{ Source, Path string }
 
 // Options say what is in the guest beside init and busybox. The zero value gives a shell on the console.
 type Options struct {
-	Modules    []string // nil: DefaultModules; otherwise exactly these and what they need, and one that the kernel lacks is an error
+	Modules    []string // nil: DefaultModules; otherwise exactly these and what they need, always loaded, and one that the kernel lacks is an error
 	Files      []File
 	Interfaces []plan.Interface
 	Hostname   string
@@ -52,7 +57,7 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 	if err != nil {
 		return "", err
 	}
-	busybox, err := debian.New(c).Fetch(ctx, "busybox-static", nil)
+	busybox, err := findBusybox(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -69,21 +74,21 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 	}
 	// The paths of program, modules and busybox name their content.
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%q\n", program, k.Modules, busybox.Dir, spec, DefaultModules())
+	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%q\n", program, k.Modules, busybox, spec, DefaultModules())
 	for _, f := range files {
 		fmt.Fprintf(h, "%s %o %d\n", f.path, f.perm, len(f.data))
 		h.Write(f.data)
 	}
 	return c.Make(ctx, fmt.Sprintf("initramfs/guest-%x.cpio", h.Sum(nil)[:16]), func(ctx context.Context, tmp string) error {
 		var image initramfs.Archive
-		if err := addBusybox(ctx, &image, busybox.Dir); err != nil {
+		if err := addBusybox(ctx, &image, busybox); err != nil {
 			return err
 		}
 		if err := addProgram(&image, program); err != nil {
 			return err
 		}
-		loaded, err := addModules(&image, k, o.Modules)
-		if err != nil {
+		var p plan.Plan
+		if err := addModules(&image, &p, k, o.Modules); err != nil {
 			return err
 		}
 		for _, f := range files {
@@ -91,12 +96,8 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 		}
 		image.Dir("/tmp", 0o1777, initramfs.Owner{})
 		image.CharDevice("/dev/console", 0o600, initramfs.Owner{}, 5, 1)
-		spec, err := json.Marshal(plan.Plan{
-			Modules:    loaded,
-			Hostname:   o.Hostname,
-			Interfaces: o.Interfaces,
-			Command:    &plan.Command{Argv: o.Command},
-		})
+		p.Hostname, p.Interfaces, p.Command = o.Hostname, o.Interfaces, &plan.Command{Argv: o.Command}
+		spec, err := json.Marshal(p)
 		if err != nil {
 			return fmt.Errorf("guest: %w", err)
 		}
@@ -130,11 +131,51 @@ func readFiles(files []File) ([]readFile, error) {
 	return all, nil
 }
 
+// findBusybox returns the path of a static busybox: Debian's, or this machine's where it is not Debian. "" is none, and the
+// guest has no shell then.
+func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
+	pkg, err := debian.New(c).Fetch(ctx, "busybox-static")
+	if errors.Is(err, debian.ErrNoApt) {
+		return staticProgram("busybox"), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, bin := range []string{"bin", "usr/bin"} {
+		if file := filepath.Join(pkg.Dir, bin, "busybox"); exists(file) {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("guest: no busybox in %s", pkg.Dir)
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
+// staticProgram finds a program of this machine that needs no shared libraries; "" is none.
+func staticProgram(name string) string {
+	file, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	f, err := elf.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	dynamic := slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
+	if dynamic || f.Machine != elf.EM_X86_64 {
+		return ""
+	}
+	return file
+}
+
 // addBusybox adds busybox and, as it says itself, its programs.
-func addBusybox(ctx context.Context, image *initramfs.Archive, dir string) error {
-	file := filepath.Join(dir, "bin", "busybox")
-	if _, err := os.Stat(file); err != nil {
-		file = filepath.Join(dir, "usr", "bin", "busybox")
+func addBusybox(ctx context.Context, image *initramfs.Archive, file string) error {
+	if file == "" {
+		return nil
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -160,16 +201,37 @@ func addProgram(image *initramfs.Archive, program string) error {
 	return nil
 }
 
-// addModules adds the modules and returns their paths in load order.
-func addModules(image *initramfs.Archive, k kernel.Kernel, names []string) ([]string, error) {
+// addModules adds the named modules to what is always loaded, or the default ones to what is loaded on demand.
+func addModules(image *initramfs.Archive, p *plan.Plan, k kernel.Kernel, names []string) (err error) {
 	tree, err := k.Tree()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if names == nil {
-		names = slices.DeleteFunc(DefaultModules(), func(name string) bool { return !tree.Has(name) })
+	if names != nil {
+		p.Modules, err = modules.AddTo(image, tree, names...)
+		return err
 	}
-	return modules.AddTo(image, tree, names...)
+	groups := DefaultModules()
+	aliases, err := tree.Aliases(slices.Concat(groups...)...)
+	if err != nil {
+		return err
+	}
+	for _, group := range groups {
+		group = slices.DeleteFunc(group, func(name string) bool { return !tree.IsFile(name) })
+		if len(group) == 0 {
+			continue
+		}
+		files, err := modules.AddTo(image, tree, group...)
+		if err != nil {
+			return err
+		}
+		m := plan.Module{Name: group[0], Files: files}
+		for _, name := range group {
+			m.Aliases = append(m.Aliases, aliases[name]...)
+		}
+		p.OnDemand = append(p.OnDemand, m)
+	}
+	return nil
 }
 
 func writeTo(file string, image *initramfs.Archive) error {

@@ -76,28 +76,44 @@ func (c cmdline) interfaces() ([]plan.Interface, error) {
 	return all, nil
 }
 
-// parseIP reads CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF; the server, the host name and what follows are
-// ignored. Without a device it is eth0.
+// parseIP reads CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF alone; the server and the host
+// name are ignored. Without a device it is eth0. AUTOCONF is dhcp, on or any for DHCP; anything else wants an address.
 func parseIP(v string) (plan.Interface, error) {
 	fields := strings.Split(v, ":")
-	if len(fields) < 4 {
-		return plan.Interface{}, fmt.Errorf("want CLIENT::GATEWAY:NETMASK::DEVICE:off")
+	if len(fields) == 1 {
+		fields = []string{6: v}
 	}
-	addr, err := netip.ParseAddr(fields[0])
+	field := func(i int) string {
+		if i >= len(fields) {
+			return ""
+		}
+		return fields[i]
+	}
+	i := plan.Interface{Name: "eth0"}
+	if field(5) != "" {
+		i.Name = field(5)
+	}
+	if auto := field(6); field(0) == "" && (auto == "dhcp" || auto == "on" || auto == "any") {
+		i.DHCP = true
+		return i, nil
+	}
+	addr, err := netip.ParseAddr(field(0))
 	if err != nil || !addr.Is4() {
-		return plan.Interface{}, fmt.Errorf("%q is not an IPv4 address", fields[0])
+		return plan.Interface{}, fmt.Errorf("%q is not an IPv4 address: want CLIENT::GATEWAY:NETMASK::DEVICE:off, or dhcp", field(0))
 	}
-	mask, err := netip.ParseAddr(fields[3])
+	mask, err := netip.ParseAddr(field(3))
 	if err != nil || !mask.Is4() {
-		return plan.Interface{}, fmt.Errorf("%q is not a netmask", fields[3])
+		return plan.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
 	}
 	bits, ok := maskBits(mask.As4())
 	if !ok {
-		return plan.Interface{}, fmt.Errorf("%q is not a netmask", fields[3])
+		return plan.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
 	}
-	i := plan.Interface{Name: "eth0", Address: netip.PrefixFrom(addr, bits).String(), Gateway: fields[2]}
-	if len(fields) > 5 && fields[5] != "" {
-		i.Name = fields[5]
+	i.Address, i.Gateway = netip.PrefixFrom(addr, bits).String(), field(2)
+	for _, dns := range []string{field(7), field(8)} {
+		if dns != "" {
+			i.Nameservers = append(i.Nameservers, dns)
+		}
 	}
 	return i, nil
 }

@@ -16,19 +16,10 @@ import (
 const statusLine = "init: exit status %d\n"
 
 // runOnConsole runs the command with the console as its terminal.
-func runOnConsole(c *plan.Command) error {
-	if c == nil {
-		c = &plan.Command{}
-	}
-	run := *c
-	if len(os.Args) > 1 {
-		run.Argv = os.Args[1:]
-	}
-	if len(run.Argv) == 0 {
-		return errors.New("no command: neither in " + plan.Path + " nor after -- on the kernel command line")
-	}
-	if len(run.Env) == 0 {
-		run.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux"}
+func runOnConsole(p plan.Plan) error {
+	run, err := complete(plan.Command{Argv: os.Args[1:]}, p)
+	if err != nil {
+		return err
 	}
 	tty, err := openConsole()
 	if err != nil {

@@ -3,13 +3,19 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"net"
+	"reflect"
+	"slices"
 	"testing"
 
 	"minivmm/guestimages/plan"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 func TestAddressesOnTheKernelCommandLine(t *testing.T) {
-	words := splitWords("console=ttyS0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth1:off ip=192.0.2.7:::255.255.255.128 -- sh ip=9.9.9.9:::255.0.0.0\n")
+	words := splitWords("console=ttyS0 ip=10.0.2.15::10.0.2.2:255.255.255.0::eth1:off ip=192.0.2.7:::255.255.255.128 ip=dhcp " +
+		"ip=:::::eth2:dhcp ip=192.0.2.8:::255.255.255.0::eth3:off:192.0.2.53 -- sh ip=9.9.9.9:::255.0.0.0\n")
 	got, err := words.interfaces()
 	if err != nil {
 		t.Fatal(err)
@@ -17,11 +23,14 @@ func TestAddressesOnTheKernelCommandLine(t *testing.T) {
 	want := []plan.Interface{
 		{Name: "eth1", Address: "10.0.2.15/24", Gateway: "10.0.2.2"},
 		{Name: "eth0", Address: "192.0.2.7/25"},
+		{Name: "eth0", DHCP: true},
+		{Name: "eth2", DHCP: true},
+		{Name: "eth3", Address: "192.0.2.8/24", Nameservers: []string{"192.0.2.53"}},
 	}
-	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	for _, bad := range []string{"dhcp", "10.0.0.1", "10.0.0.1:::255.0.255.0", "10.0.0.1:::x", "x:::255.0.0.0", "::1:::255.0.0.0"} {
+	for _, bad := range []string{"off", "10.0.0.1", "10.0.0.1:::255.0.255.0", "10.0.0.1:::x", "x:::255.0.0.0", "::1:::255.0.0.0", ""} {
 		if got, err := parseIP(bad); err == nil {
 			t.Errorf("ip=%s was read as %+v", bad, got)
 		}
@@ -84,5 +93,46 @@ func TestDefaultRouteIsAWholeMessage(t *testing.T) {
 	}
 	if !bytes.HasSuffix(b, []byte{10, 0, 2, 2}) {
 		t.Errorf("the gateway is not at the end: %x", b)
+	}
+}
+
+func TestLeaseBecomesAnInterface(t *testing.T) {
+	ack, err := dhcpv4.New(
+		dhcpv4.WithYourIP(net.IPv4(10, 0, 2, 15)),
+		dhcpv4.WithNetmask(net.CIDRMask(24, 32)),
+		dhcpv4.WithRouter(net.IPv4(10, 0, 2, 2), net.IPv4(10, 0, 2, 4)),
+		dhcpv4.WithDNS(net.IPv4(10, 0, 2, 3)),
+		dhcpv4.WithOption(dhcpv4.OptDomainName("lan")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := plan.Interface{Name: "eth0", Address: "10.0.2.15/24", Gateway: "10.0.2.2"}
+	if got := leased("eth0", ack); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := nameservers(ack); !slices.Equal(got, []string{"10.0.2.3"}) {
+		t.Errorf("name servers %q", got)
+	}
+	if got := searchList(ack); !slices.Equal(got, []string{"lan"}) {
+		t.Errorf("search list %q", got)
+	}
+}
+
+func TestModuleIsAskedForByDeviceAndByName(t *testing.T) {
+	m := plan.Module{Name: "virtio_scsi", Aliases: []string{"virtio:d00000008v*", "fs-scsi", "bad[pattern"}}
+	for alias, want := range map[string]bool{
+		"virtio:d00000008v00001AF4": true, "virtio:d00000001v00001AF4": false, "virtio-scsi": true, "virtio_scsi": true, "fs-scsi": true, "fs-ext4": false,
+	} {
+		if got := asked(m, alias); got != want {
+			t.Errorf("%s: got %v", alias, got)
+		}
+	}
+}
+
+func TestLastValueOfAVariableCounts(t *testing.T) {
+	got := merge([]string{"PATH=/bin", "TERM=linux"}, nil, []string{"A=1", "TERM=xterm", "PATH=/usr/bin"}, []string{"A="})
+	if want := []string{"PATH=/usr/bin", "TERM=xterm", "A="}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -12,8 +12,11 @@ import (
 
 func main() {
 	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "init: this is the first process of a machine, and nothing else")
-		os.Exit(2)
+		if err := modprobe(os.Args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "init: %v\n", err)
+			os.Exit(1)
+		}
+		return
 	}
 	words := kernelWords()
 	if err := follow(words); err != nil {
@@ -39,14 +42,29 @@ func follow(words cmdline) error {
 	if err := loadModules(p.Modules, words); err != nil {
 		return err
 	}
+	if len(p.OnDemand) > 0 {
+		if err := loadDrivers(p, words); err != nil {
+			return err
+		}
+		if err := answerModprobe(); err != nil {
+			return err
+		}
+	}
+	if name := words.value(plan.ChannelWord); name != "" {
+		p.Channel = name
+	}
+	root := words.root()
+	if p.Channel == "" && root.device != "" && len(os.Args) == 1 {
+		return boot(root)
+	}
 	watchButtons(words)
 	if p.Channel != "" {
-		return serve(p)
+		return serve(p, words)
 	}
 	if err := settle(p, words); err != nil {
 		return err
 	}
-	return runOnConsole(p.Command)
+	return runOnConsole(p)
 }
 
 func readPlan() (plan.Plan, error) {
@@ -65,6 +83,11 @@ func readPlan() (plan.Plan, error) {
 func settle(p plan.Plan, words cmdline) error {
 	if p.Root != nil {
 		if err := moveTo(*p.Root); err != nil {
+			return err
+		}
+	}
+	if root := words.root(); root.device != "" {
+		if err := moveToDisk(root); err != nil {
 			return err
 		}
 	}
@@ -89,9 +112,17 @@ func settle(p plan.Plan, words cmdline) error {
 		return err
 	}
 	for _, i := range append(interfaces, more...) {
-		if err := bringUp(i); err != nil {
+		if err := configure(i); err != nil {
 			return fmt.Errorf("interface %s: %w", i.Name, err)
 		}
 	}
 	return nil
+}
+
+func configure(i plan.Interface) error {
+	if i.DHCP {
+		return askDHCP(i.Name)
+	}
+	writeResolvConf(i.Nameservers, nil)
+	return bringUp(i)
 }

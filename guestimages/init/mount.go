@@ -53,49 +53,20 @@ func deviceLinks() error {
 // options9p are for a tree that only this machine changes while it runs; msize is the largest the transport takes well.
 const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 
-// moveTo makes the 9p tree, with a writable layer in memory over it, the root of everything, as switch_root(8) does: the
-// kernel refuses user namespaces in a mere chroot.
+// moveTo makes the 9p tree, with a writable layer in memory over it, the root of everything.
 func moveTo(r plan.Root) error {
-	const lower, rw, root = "/lower", "/rw", "/root"
-	for _, m := range []plan.Mount{
-		{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"},
-		{Source: "rw", Target: rw, Type: "tmpfs"},
-	} {
-		if err := mount("", m); err != nil {
-			return err
-		}
+	const lower = "/lower"
+	if err := mount("", plan.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
+		return err
 	}
-	for _, dir := range []string{rw + "/upper", rw + "/work"} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	overlay := plan.Mount{Source: "root", Target: root, Type: "overlay", Data: "lowerdir=" + lower + ",upperdir=" + rw + "/upper,workdir=" + rw + "/work"}
-	if err := mount("", overlay); err != nil {
+	root, err := overlayOver(lower)
+	if err != nil {
 		return err
 	}
 	if err := linkModules(root, r); err != nil {
 		return err
 	}
-	// Without the flag MS_REC a moved mount takes those below it along.
-	for _, dir := range []string{"/dev", "/sys", "/proc"} {
-		if err := os.MkdirAll(root+dir, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(dir, root+dir, "", unix.MS_MOVE, ""); err != nil {
-			return &os.PathError{Op: "mount --move", Path: dir, Err: err}
-		}
-	}
-	if err := os.Chdir(root); err != nil {
-		return err
-	}
-	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return &os.PathError{Op: "mount --move", Path: root, Err: err}
-	}
-	if err := unix.Chroot("."); err != nil {
-		return &os.PathError{Op: "chroot", Path: root, Err: err}
-	}
-	return os.Chdir("/")
+	return switchRoot(root)
 }
 
 // linkModules shows modprobe the modules of the kernel that runs.

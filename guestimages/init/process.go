@@ -38,12 +38,20 @@ func start(c plan.Command, files [3]*os.File, terminal bool) (pid int, err error
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return 0, err
 	}
-	p, err := os.StartProcess(path, c.Argv, &os.ProcAttr{
+	attr := &os.ProcAttr{
 		Dir:   dir,
 		Env:   c.Env,
 		Files: files[:],
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: terminal},
-	})
+	}
+	if c.User != "" {
+		if err := become(c.User, attr); err != nil {
+			return 0, err
+		}
+	} else {
+		attr.Env = withHome(attr.Env, "/")
+	}
+	p, err := os.StartProcess(path, c.Argv, attr)
 	if err != nil {
 		return 0, err
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // serve runs the one command that comes by the channel.
-func serve(p plan.Plan) error {
+func serve(p plan.Plan, words cmdline) error {
 	port, err := openPort(p.Channel)
 	if err != nil {
 		return err
@@ -32,9 +32,21 @@ func serve(p plan.Plan) error {
 	if err := conn.Send(wire.Hello, nil); err != nil {
 		return err
 	}
-	exit := session(conn, p)
-	return conn.SendJSON(wire.Exit, exit)
+	taken := make(chan struct{})
+	exit := session(conn, p, words, taken)
+	if err := conn.SendJSON(wire.Exit, exit); err != nil {
+		return err
+	}
+	// What is in the port's ring when the machine powers off may be lost.
+	select {
+	case <-taken:
+	case <-time.After(exitWait):
+	}
+	return nil
 }
+
+// exitWait is how long the launcher may take to read what is left.
+const exitWait = 30 * time.Second
 
 // openPort waits for the virtio-serial port of that name and for the launcher at its other end. The kernel tells of both
 // by messages that a worker handles later, so there is nothing to block on but time.
@@ -83,8 +95,11 @@ func connected(f *os.File) bool {
 }
 
 // session reads the command, runs it and returns how it ended.
-func session(conn *wire.Conn, p plan.Plan) plan.Exit {
-	failed := func(err error) plan.Exit { return plan.Exit{Status: 125, Error: err.Error()} }
+func session(conn *wire.Conn, p plan.Plan, words cmdline, taken chan<- struct{}) plan.Exit {
+	failed := func(err error) plan.Exit {
+		go receive(conn, nil, taken)
+		return plan.Exit{Status: 125, Error: err.Error()}
+	}
 	kind, payload, err := conn.Receive()
 	if err != nil {
 		return failed(err)
@@ -96,25 +111,34 @@ func session(conn *wire.Conn, p plan.Plan) plan.Exit {
 	if err := json.Unmarshal(payload, &c); err != nil {
 		return failed(err)
 	}
-	if err := settle(p, nil); err != nil {
+	if err := settle(p, words); err != nil {
 		return failed(err)
 	}
 	unmount, err := mountShares(c.Shares)
 	if err != nil {
 		return failed(err)
 	}
+	isShell := len(c.Argv) == 0
+	if c, err = complete(c, p); err != nil {
+		return failed(err)
+	}
 	s, err := newStdio(c.Terminal)
 	if err != nil {
 		return failed(err)
 	}
+	if isShell && c.Terminal != nil {
+		report(s.theirs[1])
+	}
 	pid, err := start(c, s.theirs, c.Terminal != nil)
 	s.closeTheirs()
 	if err != nil {
-		return plan.Exit{Status: 127, Error: err.Error()}
+		exit := failed(err)
+		exit.Status = 127
+		return exit
 	}
 	input := newInput(conn, s)
 	go input.run()
-	go receive(conn, input, s, pid)
+	go receive(conn, &running{input, s, pid}, taken)
 	var output sync.WaitGroup
 	for kind, f := range s.out {
 		output.Go(func() { _ = conn.Copy(kind, f) })
@@ -127,26 +151,40 @@ func session(conn *wire.Conn, p plan.Plan) plan.Exit {
 	return exit
 }
 
-// receive hands frames on until the channel fails, which ends the command: its launcher is gone.
-func receive(conn *wire.Conn, input *input, s *stdio, pid int) {
+// running is a command and where what is sent to it goes.
+type running struct {
+	input *input
+	stdio *stdio
+	pid   int
+}
+
+// receive hands frames on until the channel fails, which ends the command: its launcher is gone. r is nil when there is no
+// command. taken is closed when the launcher has read its end, or is gone.
+func receive(conn *wire.Conn, r *running, taken chan<- struct{}) {
+	defer close(taken)
 	for {
 		kind, payload, err := conn.Receive()
-		if err != nil {
-			_ = unix.Kill(-pid, unix.SIGKILL)
+		switch {
+		case err != nil && r != nil:
+			_ = unix.Kill(-r.pid, unix.SIGKILL)
 			return
+		case err != nil, kind == wire.ExitTaken:
+			return
+		case r == nil:
+			continue
 		}
 		switch kind {
 		case wire.Stdin:
-			input.add(payload)
+			r.input.add(payload)
 		case wire.StdinEnd:
-			input.end()
+			r.input.end()
 		case wire.Resize:
 			if len(payload) == 4 {
-				s.resize(binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
+				r.stdio.resize(binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
 			}
 		case wire.Signal:
 			if len(payload) == 1 {
-				_ = unix.Kill(pid, unix.Signal(payload[0]))
+				_ = unix.Kill(r.pid, unix.Signal(payload[0]))
 			}
 		}
 	}

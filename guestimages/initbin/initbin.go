@@ -1,6 +1,7 @@
 // Package initbin provides the static program that is process 1 of the emulated host and of guests: minivmm's own
-// guestimages/init, built with the go command and kept in the cache under a hash of its sources. With the result in the
-// cache no go command is needed, so it also works inside the emulated host.
+// guestimages/init. "make build" puts it into the program that it builds (build tag embedinit), so that this needs nothing
+// else. Without the tag it is built with the go command, from the source tree, and kept in the cache under a hash of its
+// sources. With the result in the cache no go command is needed, so it also works inside the emulated host.
 package initbin
 
 import (
@@ -24,8 +25,13 @@ const Package = "minivmm/guestimages/init"
 // sources are the folders, beside this package's, that the program is made of.
 var sources = []string{"init", "plan", "wire"}
 
-// Path returns the program's path, built if its sources have changed.
+// Path returns the program's path in the cache. Its name changes with its content.
 func Path(ctx context.Context, c *cache.Cache) (string, error) {
+	if embedded != "" {
+		return c.Make(ctx, "init/"+embeddedSum, func(_ context.Context, tmp string) error {
+			return os.WriteFile(tmp, []byte(embedded), 0o755)
+		})
+	}
 	dir, err := folder(ctx)
 	if err != nil {
 		return "", err

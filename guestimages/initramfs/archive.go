@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -17,6 +18,9 @@ const (
 	typeSymlink = 0o120000 // S_IFLNK
 	typeChar    = 0o020000 // S_IFCHR
 	typeBlock   = 0o060000 // S_IFBLK
+	typeFifo    = 0o010000 // S_IFIFO
+	typeSocket  = 0o140000 // S_IFSOCK
+	typeMask    = 0o170000 // S_IFMT
 )
 
 // maxSize is the largest file the format's 8 hexadecimal digits can say.
@@ -29,7 +33,17 @@ type entry struct {
 	mode         uint32
 	owner        Owner
 	data         []byte
+	file         string // if set, holds the content instead of data
+	size         int64  // of file
+	link         string // if set, the entry is another name of this file
 	major, minor uint32
+}
+
+func (e entry) sizeBytes() int64 {
+	if e.file != "" {
+		return e.size
+	}
+	return int64(len(e.data))
 }
 
 // Archive collects the files of an initial RAM file system. Names are slash separated paths; a leading slash is dropped.
@@ -63,6 +77,17 @@ func (a *Archive) File(name string, perm uint32, owner Owner, data []byte) {
 	a.add(name, entry{mode: typeFile | perm&0o7777, owner: owner, data: data})
 }
 
+// HostFile adds a regular file whose content is read from the host's file source when the archive is written; it must have
+// sizeBytes then.
+func (a *Archive) HostFile(name string, perm uint32, owner Owner, source string, sizeBytes int64) {
+	a.add(name, entry{mode: typeFile | perm&0o7777, owner: owner, file: source, size: sizeBytes})
+}
+
+// Link adds another name of the regular file that the archive has as target when it is written.
+func (a *Archive) Link(name, target string) {
+	a.add(name, entry{mode: typeFile, link: clean(target)})
+}
+
 // Symlink adds a symbolic link with the content target.
 func (a *Archive) Symlink(name, target string) {
 	a.add(name, entry{mode: typeSymlink | 0o777, data: []byte(target)})
@@ -78,21 +103,89 @@ func (a *Archive) BlockDevice(name string, perm uint32, owner Owner, major, mino
 	a.add(name, entry{mode: typeBlock | perm&0o7777, owner: owner, major: major, minor: minor})
 }
 
-// WriteTo writes the archive. It fails where a file is too large for the format or lies below a name that is no folder.
+// Fifo adds a named pipe.
+func (a *Archive) Fifo(name string, perm uint32, owner Owner) {
+	a.add(name, entry{mode: typeFifo | perm&0o7777, owner: owner})
+}
+
+// Socket adds a socket's name.
+func (a *Archive) Socket(name string, perm uint32, owner Owner) {
+	a.add(name, entry{mode: typeSocket | perm&0o7777, owner: owner})
+}
+
+// WriteTo writes the archive. It fails where a file is too large for the format or lies below a name that is no folder,
+// where a hard link leads to no file, and where a file of the host has another size than was said. Its length is a multiple
+// of 4, so that another archive can follow.
 func (a *Archive) WriteTo(w io.Writer) (int64, error) {
 	all, err := a.withParents()
 	if err != nil {
 		return 0, err
 	}
-	out := &writer{w: bufio.NewWriterSize(w, 1<<16)}
-	for i, name := range slices.Sorted(maps.Keys(all)) {
-		out.entry(name, uint32(i+1), all[name])
+	names := slices.Sorted(maps.Keys(all))
+	links, err := groupLinks(all, names)
+	if err != nil {
+		return 0, err
 	}
-	out.entry("TRAILER!!!", 0, entry{})
+	out := &writer{w: bufio.NewWriterSize(w, 1<<16)}
+	for i, name := range names {
+		e, inode, count, content := all[name], i+1, 1, true
+		if e.mode&typeMask == typeDir {
+			count = 2
+		}
+		if g := links[name]; g != nil {
+			e, inode, count, content = g.file, g.inode, g.count, name == g.last
+		}
+		out.entry(name, inode, count, e, content)
+		if out.err != nil {
+			return out.n, out.err
+		}
+	}
+	out.entry(trailer, 0, 1, entry{}, true)
 	if out.err == nil {
 		out.err = out.w.Flush()
 	}
 	return out.n, out.err
+}
+
+// trailer is the name that ends an archive.
+const trailer = "TRAILER!!!"
+
+// group is a file with several names. Its content stands with the last of them, as cpio(1) has it; the kernel takes either,
+// buffer-format.rst.
+type group struct {
+	file  entry
+	inode int // the number of the first name
+	count int
+	last  string
+}
+
+// groupLinks finds the files with several names, by each of them. names are those of all in order.
+func groupLinks(all map[string]entry, names []string) (map[string]*group, error) {
+	links := map[string]*group{}
+	for _, name := range names {
+		target := all[name].link
+		if target == "" {
+			continue
+		}
+		file, ok := all[target]
+		if !ok || file.mode&typeMask != typeFile || file.link != "" {
+			return nil, fmt.Errorf("initramfs: %s: hard link to %s, which is not a file with content in the archive", name, target)
+		}
+		if links[target] == nil {
+			links[target] = &group{file: file}
+		}
+		links[name] = links[target]
+	}
+	for i, name := range names {
+		if g := links[name]; g != nil {
+			if g.count == 0 {
+				g.inode = i + 1
+			}
+			g.count++
+			g.last = name
+		}
+	}
+	return links, nil
 }
 
 // withParents returns the entries and every folder above them. A parent's name sorts before its children's, so the kernel
@@ -100,8 +193,11 @@ func (a *Archive) WriteTo(w io.Writer) (int64, error) {
 func (a *Archive) withParents() (map[string]entry, error) {
 	all := maps.Clone(a.entries)
 	for name, e := range a.entries {
-		if len(e.data) > maxSize {
-			return nil, fmt.Errorf("initramfs: %s: %d bytes are too many for the newc format", name, len(e.data))
+		if e.sizeBytes() > maxSize {
+			return nil, fmt.Errorf("initramfs: %s: %d bytes are too many for the newc format, which holds files of less than 4 GiB", name, e.sizeBytes())
+		}
+		if name == trailer {
+			return nil, fmt.Errorf("initramfs: %s: this name ends an archive, a file cannot have it", name)
 		}
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			parent, ok := all[dir]
@@ -109,7 +205,7 @@ func (a *Archive) withParents() (map[string]entry, error) {
 				all[dir] = entry{mode: typeDir | 0o755}
 				continue
 			}
-			if parent.mode&0o170000 != typeDir {
+			if parent.mode&typeMask != typeDir {
 				return nil, fmt.Errorf("initramfs: %s: %s is not a folder", name, dir)
 			}
 		}
@@ -136,16 +232,49 @@ func (w *writer) pad() {
 	w.bytes(make([]byte, (4-w.n%4)%4))
 }
 
-// entry writes one header, its name and its content. The fields are, in order: magic, inode, mode, uid, gid, links, mtime,
-// size, device major and minor, node major and minor, name size with its zero byte, checksum.
-func (w *writer) entry(name string, inode uint32, e entry) {
-	links := 1
-	if e.mode&0o170000 == typeDir {
-		links = 2
+// entry writes one header, its name and, where content is set, its content. The fields are, in order: magic, inode, mode,
+// uid, gid, links, mtime, size, device major and minor, node major and minor, name size with its zero byte, checksum.
+func (w *writer) entry(name string, inode, links int, e entry, content bool) {
+	size := e.sizeBytes()
+	if !content {
+		size = 0
 	}
 	w.bytes(fmt.Appendf(nil, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		inode, e.mode, e.owner.UID, e.owner.GID, links, 0, len(e.data), 0, 0, e.major, e.minor, len(name)+1, 0, name))
+		inode, e.mode, e.owner.UID, e.owner.GID, links, 0, size, 0, 0, e.major, e.minor, len(name)+1, 0, name))
 	w.pad()
-	w.bytes(e.data)
+	switch {
+	case !content:
+	case e.file != "":
+		w.hostFile(name, e)
+	default:
+		w.bytes(e.data)
+	}
 	w.pad()
+}
+
+// hostFile copies the content of a file of the host.
+func (w *writer) hostFile(name string, e entry) {
+	if w.err != nil {
+		return
+	}
+	f, err := os.Open(e.file)
+	if err != nil {
+		w.err = fmt.Errorf("initramfs: %s: %w", name, err)
+		return
+	}
+	defer f.Close()
+	n, err := io.Copy(w.w, io.LimitReader(f, e.size))
+	w.n += n
+	if err == nil && n == e.size {
+		// A byte behind the last tells a file that has grown.
+		if more, _ := f.Read(make([]byte, 1)); more > 0 {
+			n++
+		}
+	}
+	switch {
+	case err != nil:
+		w.err = fmt.Errorf("initramfs: %s: %w", name, err)
+	case n != e.size:
+		w.err = fmt.Errorf("initramfs: %s: %s does not have its %d bytes any more", name, e.file, e.size)
+	}
 }

@@ -83,20 +83,22 @@ func (t *Tree) LoadOrder(names ...string) ([]string, error) {
 	var order []string
 	const visiting, done = 1, 2
 	state := map[string]int{}
-	var visit func(name string) error
-	visit = func(name string) error {
+	var visit func(name, by string) error
+	visit = func(name, by string) error {
 		name = nameOf(name)
 		switch {
 		case t.builtin[name] || state[name] == done:
 			return nil
 		case state[name] == visiting:
 			return fmt.Errorf("modules: %s needs itself", name)
+		case t.file[name] == "" && by != "":
+			return fmt.Errorf("modules: %s needs %s, which is not in %s: %w", by, name, t.dir, ErrMissing)
 		case t.file[name] == "":
 			return fmt.Errorf("modules: %s in %s: %w", name, t.dir, ErrUnknown)
 		}
 		state[name] = visiting
 		for _, need := range t.needs[name] {
-			if err := visit(need); err != nil {
+			if err := visit(need, name); err != nil {
 				return err
 			}
 		}
@@ -105,7 +107,7 @@ func (t *Tree) LoadOrder(names ...string) ([]string, error) {
 		return nil
 	}
 	for _, name := range names {
-		if err := visit(name); err != nil {
+		if err := visit(name, ""); err != nil {
 			return nil, err
 		}
 	}

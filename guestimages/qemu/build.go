@@ -52,7 +52,7 @@ func Get(ctx context.Context, c *cache.Cache, a *debian.Archive) (QEMU, error) {
 	}
 	q := QEMU{Binary: filepath.Join(dir, "qemu-system-x86_64")}
 	for _, rom := range []struct{ pkg, folder string }{{"qemu-system-data", "usr/share/qemu"}, {"seabios", "usr/share/seabios"}} {
-		p, err := a.Fetch(ctx, rom.pkg, nil)
+		p, err := a.Fetch(ctx, rom.pkg)
 		if err != nil {
 			return QEMU{}, err
 		}

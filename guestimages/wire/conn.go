@@ -12,7 +12,7 @@ import (
 // Kind says what a frame's payload is.
 type Kind byte
 
-// The kinds. Run to Signal go to init, the others come from it.
+// The kinds. Run to Signal and ExitTaken go to init, the others come from it.
 const (
 	Run        Kind = 'R' // plan.Command in JSON, first of all
 	Stdin      Kind = 'i' // bytes for standard input
@@ -23,7 +23,8 @@ const (
 	StdinTaken Kind = 't' // 32 bits: so many bytes of standard input were taken
 	Stdout     Kind = 'o'
 	Stderr     Kind = 'e'
-	Exit       Kind = 'X' // plan.Exit in JSON, last of all
+	Exit       Kind = 'X' // plan.Exit in JSON, last of all that init sends
+	ExitTaken  Kind = 'x' // to init: Exit was read, and so everything before it; the machine may end
 )
 
 // Window is how many bytes of standard input may be sent and not yet taken. It keeps a command that does not read from

@@ -19,6 +19,7 @@ import (
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/emuhost"
 	"minivmm/guestimages/probe"
+	"minivmm/guestimages/session"
 )
 
 // inside is the argument of the part that runs where the guest does; it is not for people.
@@ -94,7 +95,7 @@ func emulated(ctx context.Context, c *cache.Cache, log *progress) error {
 	// The part inside has its own limit, which explains more.
 	ctx, cancel := context.WithTimeoutCause(ctx, patience+time.Minute, errors.New("time limit is over"))
 	defer cancel()
-	exit, err := h.Run(ctx, emuhost.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir, Stdout: os.Stdout, Stderr: log})
+	exit, err := h.Run(ctx, session.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir, Stdout: os.Stdout, Stderr: log})
 	if err != nil {
 		return err
 	}

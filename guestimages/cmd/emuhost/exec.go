@@ -11,6 +11,7 @@ import (
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/emuhost"
 	"minivmm/guestimages/probe"
+	"minivmm/guestimages/session"
 )
 
 // execTest is "emuhost exec", for "go test -exec": a test binary and its flags, in the folder of its package.
@@ -50,5 +51,5 @@ func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 		return err
 	}
 	o.config.Shares = append(o.config.Shares, emuhost.TestShares(argv[1:], os.Environ(), cwd)...)
-	return o.inHost(ctx, c, emuhost.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
+	return o.inHost(ctx, c, session.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
 }

@@ -110,9 +110,9 @@ func prepare(ctx context.Context, c *cache.Cache, args []string) error {
 }
 
 // update is "emuhost update".
-func update(_ context.Context, c *cache.Cache, args []string) error {
+func update(ctx context.Context, c *cache.Cache, args []string) error {
 	if len(args) != 0 {
 		return &statusError{statusUsage, errors.New("update takes no arguments")}
 	}
-	return debian.New(c).Forget()
+	return debian.New(c).Forget(ctx)
 }

@@ -59,6 +59,7 @@ func dispatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.Prefix = "emuhost: "
 	commands := map[string]func(context.Context, *cache.Cache, []string) error{
 		"run":        run,
 		"exec":       execTest,

@@ -15,6 +15,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/emuhost"
+	"minivmm/guestimages/session"
 )
 
 // options are the flags of run, exec and stress.
@@ -107,7 +108,7 @@ func run(ctx context.Context, c *cache.Cache, args []string) error {
 	if err != nil {
 		return err
 	}
-	command := emuhost.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	command := session.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if t != nil {
 		command.Terminal, command.Resize = &t.size, t.resized
 	}
@@ -116,7 +117,7 @@ func run(ctx context.Context, c *cache.Cache, args []string) error {
 
 // inHost runs the command in the emulated host, with this process's environment and working directory. A terminal is raw
 // for as long as the host runs.
-func (o *options) inHost(ctx context.Context, c *cache.Cache, command emuhost.Command, t *terminal) error {
+func (o *options) inHost(ctx context.Context, c *cache.Cache, command session.Command, t *terminal) error {
 	h, err := emuhost.Prepare(ctx, c, o.config)
 	if err != nil {
 		return ended(ctx, err)

@@ -28,6 +28,7 @@ func dispatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.Prefix = "emuhost: "
 	switch {
 	case len(args) == 1 && args[0] == "test":
 		return test(ctx, c, os.Stdout)

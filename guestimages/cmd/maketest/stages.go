@@ -19,7 +19,9 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
+	"minivmm/guestimages/disk"
 	"minivmm/guestimages/emuhost"
+	"minivmm/guestimages/guest"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/probe"
 )
@@ -29,8 +31,8 @@ var series = []string{"6.12", "6.1"}
 
 // tools are the packages that tests need beside Go, and as MINIVMM_REQUIRE names them.
 var (
-	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev"}
-	toolNames    = "iasl,lspci,gcc"
+	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "e2fsprogs", "erofs-utils", "cpio"}
+	toolNames    = "iasl,lspci,gcc,strace"
 )
 
 // machinePackages have tests that need KVM or vhost.
@@ -97,8 +99,19 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		if err != nil {
 			return nil, err
 		}
+		if _, err := guest.Initrd(ctx, c, k, guest.Options{}); err != nil {
+			return nil, err
+		}
 		guests = append(guests, name+"="+k.Image+":"+k.Modules)
 		images = append(images, k.Image)
+	}
+	// In an emulated host there is no network to fetch it from.
+	if _, err := kernel.Open(c).Fetch(ctx, ""); err != nil {
+		return nil, err
+	}
+	root, err := debianDisk(ctx, c, a)
+	if err != nil {
+		return nil, err
 	}
 	mode := os.Getenv(emuhost.ModeEnv)
 	if mode == "" {
@@ -110,8 +123,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}
 	machine := stage{
 		env: []string{
-			"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,guests," + toolNames,
-			"MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root,
+			"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,guests,debian-disk," + toolNames,
+			"MINIVMM_DEBIAN_DISK=" + root, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root,
 		},
 		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
@@ -149,6 +162,14 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		env:   []string{"MINIVMM_REQUIRE=emuhost"},
 		args:  []string{"-count=1", "-timeout", "30m", "./guestimages/emuhost"},
 	}), nil
+}
+
+// debianDisk is what "minivmm disk debian" makes; once, and again when the cache is emptied.
+func debianDisk(ctx context.Context, c *cache.Cache, a *debian.Archive) (string, error) {
+	return c.Make(ctx, "tests/debian.img", func(ctx context.Context, tmp string) error {
+		c.Logf("making a Debian disk (a minute or two, once)")
+		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install}, disk.DebianOptions{})
+	})
 }
 
 // buildLauncher builds emuhost; go test splits -exec at spaces, so it goes to the cache where the source tree's path may

@@ -1,4 +1,4 @@
-package emuhost
+package session
 
 import (
 	"encoding/binary"
@@ -13,8 +13,8 @@ import (
 	"minivmm/guestimages/wire"
 )
 
-// session is the launcher's side of the channel.
-type session struct {
+// Session is the launcher's side of the channel.
+type Session struct {
 	conn   *wire.Conn
 	c      Command
 	closed chan struct{}
@@ -25,14 +25,15 @@ type session struct {
 	over   bool // guarded by mu
 }
 
-func newSession(rw io.ReadWriter, c Command) *session {
-	s := &session{conn: wire.New(rw), c: c, closed: make(chan struct{}), credit: wire.Window}
+// New returns a session over rw, which the caller closes after it. Nothing is sent yet.
+func New(rw io.ReadWriter, c Command) *Session {
+	s := &Session{conn: wire.New(rw), c: c, closed: make(chan struct{}), credit: wire.Window}
 	s.cond = sync.NewCond(&s.mu)
 	return s
 }
 
-// close ends the session's goroutines, but for a Read of standard input.
-func (s *session) close() {
+// Close ends the session's goroutines, but for a Read of standard input.
+func (s *Session) Close() {
 	close(s.closed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,9 +41,9 @@ func (s *session) close() {
 	s.cond.Signal()
 }
 
-// run sends the command and hands output on until its exit comes.
-func (s *session) run(shares []plan.Share) (plan.Exit, error) {
-	command := plan.Command{Argv: s.c.Argv, Env: s.c.Env, Dir: s.c.Dir, Shares: shares, Terminal: s.c.Terminal}
+// Run sends the command and hands output on until its exit comes. An error is the channel's or that of a writer for output.
+func (s *Session) Run() (plan.Exit, error) {
+	command := plan.Command{Argv: s.c.Argv, Env: s.c.Env, Dir: s.c.Dir, Shares: s.c.Shares, Terminal: s.c.Terminal}
 	if err := s.conn.SendJSON(wire.Run, command); err != nil {
 		return plan.Exit{}, err
 	}
@@ -67,6 +68,8 @@ func (s *session) run(shares []plan.Share) (plan.Exit, error) {
 			if err := json.Unmarshal(payload, &exit); err != nil {
 				return plan.Exit{}, fmt.Errorf("exit message: %w", err)
 			}
+			// A machine that is gone by now needs no answer.
+			_ = s.conn.Send(wire.ExitTaken, nil)
 			return exit, nil
 		}
 		if err != nil {
@@ -84,7 +87,7 @@ func writeTo(w io.Writer, p []byte) error {
 }
 
 // give adds to the credit what the command has taken.
-func (s *session) give(n int) {
+func (s *Session) give(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.credit += n
@@ -92,7 +95,7 @@ func (s *session) give(n int) {
 }
 
 // take waits for credit and takes up to n of it; 0 when the session is over.
-func (s *session) take(n int) int {
+func (s *Session) take(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.credit == 0 && !s.over {
@@ -107,7 +110,7 @@ func (s *session) take(n int) int {
 }
 
 // sendInput sends standard input and its end.
-func (s *session) sendInput() {
+func (s *Session) sendInput() {
 	buf := make([]byte, wire.MaxData)
 	for s.c.Stdin != nil {
 		n, err := s.c.Stdin.Read(buf)
@@ -127,7 +130,7 @@ func (s *session) sendInput() {
 }
 
 // sendEvents sends terminal sizes and signals until the session closes.
-func (s *session) sendEvents() {
+func (s *Session) sendEvents() {
 	for {
 		var err error
 		select {

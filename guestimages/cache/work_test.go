@@ -1,0 +1,91 @@
+package cache
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// die is the environment variable that makes this binary a process that dies at work in the folder it names.
+const die = "CACHE_TEST_DIE"
+
+func TestMain(m *testing.M) {
+	if root := os.Getenv(die); root != "" {
+		c := &Cache{Root: root}
+		work, err := c.Work()
+		if err != nil || os.WriteFile(filepath.Join(work.Dir, "half"), []byte("half"), 0o600) != nil {
+			os.Exit(1)
+		}
+		self, _ := os.FindProcess(os.Getpid())
+		self.Kill()
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func TestWorkOfTheDeadIsRemovedAndThatOfTheLivingKept(t *testing.T) {
+	c := &Cache{Root: t.TempDir()}
+	alive, err := c.Work()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alive.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), die+"="+c.Root)
+	var killed *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &killed) || killed.Exited() {
+		t.Fatalf("the process was not killed: %v", err)
+	}
+	count := func() int {
+		list, err := os.ReadDir(c.Path(making))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	if n := count(); n != 2 {
+		t.Fatalf("%d work folders, want the living's and the dead's", n)
+	}
+	if err := c.Write("x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n != 1 {
+		t.Errorf("%d work folders are left, want the living's", n)
+	}
+	if _, err := os.Stat(alive.Dir); err != nil {
+		t.Error(err)
+	}
+	if err := alive.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(alive.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestManyWorkAtOnce(t *testing.T) {
+	c := &Cache{Root: t.TempDir()}
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 20 {
+				w, err := c.Work()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := os.WriteFile(filepath.Join(w.Dir, "x"), nil, 0o600); err != nil {
+					t.Error(err)
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,56 @@
+package debian
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// logEvery is how often a transfer says how far it is.
+const logEvery = time.Second
+
+// transfer runs an apt-get command that fetches what, and says how far it is in the cache's log.
+func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string) error {
+	status, theirs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("debian: %w", err)
+	}
+	defer status.Close()
+	defer theirs.Close()
+	// ExtraFiles begin at file descriptor 3. What is said there is told in apt's doc/progress-reporting.md.
+	cmd := command(ctx, dir, "apt-get", append([]string{"-o", "APT::Status-Fd=3"}, args...))
+	cmd.ExtraFiles = []*os.File{theirs}
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		return toolError(ctx, cmd, err, "")
+	}
+	theirs.Close()
+	last := time.Now()
+	for sc := bufio.NewScanner(status); sc.Scan(); {
+		percent, ok := parseStatus(sc.Text())
+		if now := time.Now(); ok && now.Sub(last) >= logEvery {
+			last = now
+			a.cache.Logf("fetching %s: %.0f %%", what, percent)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return toolError(ctx, cmd, err, said.String())
+	}
+	return nil
+}
+
+// parseStatus reads a line like "dlstatus:1:42.5:Retrieving file 1 of 1 (3s remaining)".
+func parseStatus(line string) (percent float64, ok bool) {
+	words := strings.SplitN(line, ":", 4)
+	if len(words) != 4 || words[0] != "dlstatus" {
+		return 0, false
+	}
+	percent, err := strconv.ParseFloat(words[2], 64)
+	return percent, err == nil && percent >= 0 && percent <= 100
+}

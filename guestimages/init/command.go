@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"minivmm/guestimages/plan"
+)
+
+// environment is what every command gets; HOME comes with the user.
+func environment() []string {
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux"}
+}
+
+// merge joins environments; of a variable's values the last counts.
+func merge(environments ...[]string) []string {
+	var all []string
+	place := map[string]int{}
+	for _, kv := range slices.Concat(environments...) {
+		name, _, _ := strings.Cut(kv, "=")
+		if at, ok := place[name]; ok {
+			all[at] = kv
+			continue
+		}
+		place[name] = len(all)
+		all = append(all, kv)
+	}
+	return all
+}
+
+// complete gives a command what it leaves open: that of the root disk's image, if it was made of one, else the plan's. An
+// image's environment, user and folder also hold for another command in it.
+func complete(c plan.Command, p plan.Plan) (plan.Command, error) {
+	image, err := imageCommand()
+	if err != nil {
+		return c, err
+	}
+	if len(c.Argv) == 0 {
+		c.Argv = image.Argv
+	}
+	if len(c.Argv) == 0 && p.Command != nil {
+		c.Argv = p.Command.Argv
+	}
+	if len(c.Argv) == 0 {
+		return c, errors.New("no command: none was given, and neither " + plan.ImagePath + " nor " + plan.Path + " has one")
+	}
+	c.Env = merge(environment(), image.Env, c.Env)
+	if c.Dir == "" {
+		c.Dir = image.Dir
+	}
+	if c.User == "" {
+		c.User = image.User
+	}
+	return c, nil
+}
+
+// imageCommand reads what the root disk's image runs; the zero value is for a disk that was not made of one.
+func imageCommand() (plan.Command, error) {
+	var c plan.Command
+	b, err := os.ReadFile(plan.ImagePath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", plan.ImagePath, err)
+	}
+	return c, nil
+}

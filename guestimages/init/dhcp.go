@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+
+	"minivmm/guestimages/plan"
+)
+
+// leaseWait is how long a network may take to answer; a guest without a network goes on without.
+const leaseWait = 15 * time.Second
+
+// defaultLease is for an answer that names no time.
+const defaultLease = time.Hour
+
+// askDHCP brings the interface up with what a DHCPv4 server gives it (RFC 2131), and keeps the lease for as long as the
+// machine runs.
+func askDHCP(name string) error {
+	if err := bringUp(plan.Interface{Name: name}); err != nil {
+		return err
+	}
+	client, err := nclient4.New(name)
+	if err != nil {
+		return fmt.Errorf("dhcp: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaseWait)
+	defer cancel()
+	lease, err := client.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList))
+	if err != nil {
+		return errors.Join(fmt.Errorf("dhcp: no answer in %v: %w", leaseWait, err), client.Close())
+	}
+	if err := bringUp(leased(name, lease.ACK)); err != nil {
+		return errors.Join(err, client.Close())
+	}
+	go keepLease(client, lease)
+	writeResolvConf(nameservers(lease.ACK), searchList(lease.ACK))
+	return nil
+}
+
+// keepLease renews at half the lease's time (RFC 2131 section 4.4.5). A server that refuses leaves the address as it is.
+func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
+	for {
+		time.Sleep(lease.ACK.IPAddressLeaseTime(defaultLease) / 2)
+		ctx, cancel := context.WithTimeout(context.Background(), leaseWait)
+		renewed, err := client.Renew(ctx, lease)
+		cancel()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "init: dhcp: %v\n", err)
+			continue
+		}
+		lease = renewed
+	}
+}
+
+// leased is the interface as the answer wants it.
+func leased(name string, ack *dhcpv4.DHCPv4) plan.Interface {
+	i := plan.Interface{Name: name}
+	ip, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
+	if !ok {
+		return i
+	}
+	bits, size := ack.SubnetMask().Size()
+	if size != 32 {
+		bits, _ = ack.YourIPAddr.DefaultMask().Size()
+	}
+	i.Address = netip.PrefixFrom(ip, bits).String()
+	if routers := ack.Router(); len(routers) > 0 {
+		i.Gateway = routers[0].String()
+	}
+	return i
+}
+
+func nameservers(ack *dhcpv4.DHCPv4) []string {
+	var all []string
+	for _, ip := range ack.DNS() {
+		all = append(all, ip.String())
+	}
+	return all
+}
+
+func searchList(ack *dhcpv4.DHCPv4) []string {
+	if s := ack.DomainSearch(); s != nil && len(s.Labels) > 0 {
+		return s.Labels
+	}
+	if name := ack.DomainName(); name != "" {
+		return []string{name}
+	}
+	return nil
+}
+
+// writeResolvConf writes resolv.conf(5), unless there is nothing to say or nowhere to say it: a read-only root.
+func writeResolvConf(servers, search []string) {
+	if len(servers) == 0 {
+		return
+	}
+	var b strings.Builder
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	err := os.MkdirAll("/etc", 0o755)
+	if err == nil {
+		err = os.WriteFile("/etc/resolv.conf", []byte(b.String()), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "init: %v\n", err)
+	}
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/plan"
+)
+
+// rootWords is the file tree that the kernel command line names.
+type rootWords struct {
+	device   string // /dev/NAME, LABEL=TEXT or UUID=HEX; "" is none: stay in the initial RAM file system
+	fsType   string // "" is found out
+	data     string
+	writable bool
+	overlay  bool   // what is written stays in memory
+	init     string // "" is the usual ones
+}
+
+func (c cmdline) root() rootWords {
+	return rootWords{
+		device:   c.value("root"),
+		fsType:   c.value("rootfstype"),
+		data:     c.value("rootflags"),
+		writable: !slices.Contains(c, "ro") || slices.Contains(c, "rw"),
+		overlay:  c.value("minivmm.root") == "overlay",
+		init:     c.value("init"),
+	}
+}
+
+// rootWait is how long a disk may take to appear: the kernel looks for disks in its own time.
+const rootWait = 10 * time.Second
+
+// moveToDisk makes the disk's file tree the root of everything.
+func moveToDisk(r rootWords) error {
+	const disk = "/disk"
+	device, fsType, err := waitDisk(r.device, rootWait)
+	if err != nil {
+		return err
+	}
+	if r.fsType == "" {
+		r.fsType = fsType
+	}
+	if r.fsType == "" {
+		return fmt.Errorf("root %s: unknown file system: name it with rootfstype=", device)
+	}
+	flags := uintptr(0)
+	if !r.writable || r.overlay {
+		flags = unix.MS_RDONLY
+	}
+	if err := os.MkdirAll(disk, 0o755); err != nil {
+		return err
+	}
+	err = unix.Mount(device, disk, r.fsType, flags, r.data)
+	if errors.Is(err, unix.EACCES) && flags == 0 { // a disk that cannot be written
+		err = unix.Mount(device, disk, r.fsType, unix.MS_RDONLY, r.data)
+	}
+	if err != nil {
+		return &os.PathError{Op: "mount " + r.fsType, Path: device, Err: err}
+	}
+	root := disk
+	if r.overlay {
+		if root, err = overlayOver(disk); err != nil {
+			return err
+		}
+	}
+	// What is in the initial RAM file system is out of reach from here on.
+	if err := forgetModprobe(); err != nil {
+		return err
+	}
+	if err := emptyInitramfs(); err != nil {
+		return err
+	}
+	return switchRoot(root)
+}
+
+// emptyInitramfs gives back the memory of the initial RAM file system, which can be left but never unmounted.
+func emptyInitramfs() error {
+	var root, st unix.Stat_t
+	if err := unix.Lstat("/", &root); err != nil {
+		return &os.PathError{Op: "lstat", Path: "/", Err: err}
+	}
+	entries, err := os.ReadDir("/")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := "/" + e.Name()
+		// Another device is a mount. There are none further down.
+		if err := unix.Lstat(name, &st); err != nil || st.Dev != root.Dev {
+			continue
+		}
+		if err := os.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overlayOver lays a writable layer in memory over the tree, and returns the folder of both.
+func overlayOver(lower string) (string, error) {
+	const rw, root = "/rw", "/root"
+	if err := mount("", plan.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
+		return "", err
+	}
+	for _, dir := range []string{rw + "/upper", rw + "/work"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return "", err
+		}
+	}
+	return root, mount("", plan.Mount{
+		Source: "root", Target: root, Type: "overlay",
+		Data: "lowerdir=" + lower + ",upperdir=" + rw + "/upper,workdir=" + rw + "/work",
+	})
+}
+
+// switchRoot makes the folder the root of everything, as switch_root(8) does: the kernel refuses user namespaces in a mere
+// chroot.
+func switchRoot(root string) error {
+	// Without the flag MS_REC a moved mount takes those below it along.
+	for _, dir := range []string{"/dev", "/sys", "/proc"} {
+		if err := makeDir(root + dir); err != nil {
+			return err
+		}
+		if err := unix.Mount(dir, root+dir, "", unix.MS_MOVE, ""); err != nil {
+			return &os.PathError{Op: "mount --move", Path: dir, Err: err}
+		}
+	}
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return &os.PathError{Op: "mount --move", Path: root, Err: err}
+	}
+	if err := unix.Chroot("."); err != nil {
+		return &os.PathError{Op: "chroot", Path: root, Err: err}
+	}
+	return os.Chdir("/")
+}
+
+// makeDir is os.MkdirAll for a tree that may be read-only.
+func makeDir(dir string) error {
+	err := os.MkdirAll(dir, 0o755)
+	if errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("the root file system is read-only and has no folder for a mount: %w", err)
+	}
+	return err
+}
+
+// waitDisk waits for the disk that name means, and finds out its file system.
+func waitDisk(name string, limit time.Duration) (device, fsType string, err error) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
+		if device, fsType, ok := findDisk(name); ok {
+			return device, fsType, nil
+		}
+		if time.Now().After(deadline) {
+			return "", "", fmt.Errorf("root=%s: no such disk; there are: %s", name, strings.Join(disks(), " "))
+		}
+	}
+}
+
+// disks lists block devices by name, partitions included.
+func disks() []string {
+	entries, err := os.ReadDir("/sys/class/block")
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func findDisk(name string) (device, fsType string, ok bool) {
+	if strings.HasPrefix(name, "/") {
+		sb, err := readSuperblock(name)
+		return name, sb.fsType, err == nil
+	}
+	for _, d := range disks() {
+		device := filepath.Join("/dev", d)
+		sb, err := readSuperblock(device)
+		if err == nil && (name == "LABEL="+sb.label || strings.EqualFold(name, "UUID="+sb.uuid)) {
+			return device, sb.fsType, true
+		}
+	}
+	return "", "", false
+}

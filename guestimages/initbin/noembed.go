@@ -1,0 +1,8 @@
+//go:build !embedinit
+
+package initbin
+
+var (
+	embedded    string
+	embeddedSum string
+)

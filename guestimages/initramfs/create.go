@@ -1,0 +1,72 @@
+package initramfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Create makes the file whole or not at all: write's output goes to a file of another name in the same folder, which takes
+// the name when everything is on the disk. What is there before is replaced if it is a regular file, and else an error. When
+// ctx ends, so does the next write, with its cause.
+func Create(ctx context.Context, file string, write func(w io.Writer) error) (err error) {
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		info, err := os.Stat(target)
+		if err != nil {
+			return fmt.Errorf("initramfs: %w", err)
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("initramfs: %s is there and is not a regular file", file)
+		}
+		file = target
+	}
+	dir, name := filepath.Split(file)
+	// Not os.CreateTemp, whose files only their owner may read whatever the umask says.
+	var f *os.File
+	for i := 0; ; i++ {
+		tmp := filepath.Join(dir, fmt.Sprintf(".%.200s.%d-%d", name, os.Getpid(), i))
+		if f, err = os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666); !errors.Is(err, os.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("initramfs: %w", err)
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if err := write(ContextWriter(ctx, f)); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("initramfs: %w", err)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := os.Rename(f.Name(), file); err != nil {
+		return fmt.Errorf("initramfs: %w", err)
+	}
+	return nil
+}
+
+// ContextWriter writes to w until ctx ends; then each write gives its cause.
+func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return contextWriter{ctx, w} }
+
+type contextWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w contextWriter) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	return w.w.Write(p)
+}

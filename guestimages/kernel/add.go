@@ -1,0 +1,158 @@
+package kernel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"minivmm/vmm/boot"
+)
+
+// Names in a kernel's folder; modules are in lib/modules/RELEASE, where depmod(8) looks.
+const (
+	imageFile   = "vmlinuz"
+	vmlinuxFile = "vmlinux"
+)
+
+// entry is the folder in a work folder that becomes the kernel's.
+const entry = "entry"
+
+// add lets make fill the folder entry in a work folder, and the record, and takes the result into the store.
+func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context.Context, work string, r *record) error) (k Kernel, err error) {
+	work, err := s.cache.Work()
+	if err != nil {
+		return Kernel{}, err
+	}
+	defer func() { err = errors.Join(err, work.Close()) }()
+	dir := filepath.Join(work.Dir, entry)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return Kernel{}, fmt.Errorf("kernel: %w", err)
+	}
+	var r record
+	if err := make(ctx, work.Dir, &r); err != nil {
+		return Kernel{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Kernel{}, err
+	}
+	if r.SizeBytes, err = settle(dir); err != nil {
+		return Kernel{}, fmt.Errorf("kernel: %w", err)
+	}
+	err = s.change(ctx, func(x *index) error {
+		if err := s.takeIn(x, work.Dir, &r); err != nil {
+			return err
+		}
+		if makeDefault {
+			x.Default = r.ID
+		}
+		k = s.kernel(x, r)
+		return nil
+	})
+	return k, err
+}
+
+// takeIn moves the folder entry of a work folder to its place and puts its record into the index. What is here already stays
+// as it is, but for modules that are new; where a kernel came from is told by the package rather than by a file.
+func (s *Store) takeIn(x *index, work string, r *record) error {
+	path := s.path(r.ID)
+	have := x.matching(func(old record) bool { return old.ID == r.ID })
+	if len(have) > 0 && s.isThere(s.kernel(x, have[0])) {
+		old := have[0]
+		if r.Name == "" {
+			r.Name = old.Name
+		}
+		if r.Package == "" && old.Package != "" {
+			r.Package, r.Version, r.Source = old.Package, old.Version, old.Source
+		}
+		if r.Modules == "" || r.ModulesID == old.ModulesID {
+			r.Modules, r.ModulesID, r.SizeBytes = old.Modules, old.ModulesID, old.SizeBytes
+			x.put(*r)
+			return nil
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if err := os.Rename(path, filepath.Join(work, "replaced")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if err := os.Rename(filepath.Join(work, entry), path); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	x.put(*r)
+	return nil
+}
+
+// takeImage checks the image in entry, unpacks its vmlinux beside it and notes what it is.
+func takeImage(entry string, r *record) error {
+	f, err := os.Open(filepath.Join(entry, imageFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	out, err := os.OpenFile(filepath.Join(entry, vmlinuxFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	image, err := boot.Unpack(f, out)
+	if err != nil {
+		return err
+	}
+	unpacked, err := out.Stat()
+	if err != nil {
+		return err
+	}
+	r.Image, r.Vmlinux = imageFile, vmlinuxFile
+	switch {
+	case image.NotUnpacked != nil:
+		r.Vmlinux = ""
+		err = os.Remove(out.Name())
+	case unpacked.Size() == 0: // a vmlinux itself
+		r.Image = vmlinuxFile
+		err = os.Rename(f.Name(), out.Name())
+	}
+	if err != nil {
+		return err
+	}
+	r.Release, _, _ = strings.Cut(image.Version, " ")
+	if strings.ContainsRune(r.Release, '/') || strings.HasPrefix(r.Release, ".") {
+		return fmt.Errorf("it says that its release is %q", r.Release)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, 1<<62)); err != nil {
+		return err
+	}
+	r.ID = hex.EncodeToString(sum.Sum(nil))
+	// A loss of power must not leave what nothing checks again before a guest runs it.
+	return errors.Join(f.Sync(), out.Sync())
+}
+
+// settle takes from others the right to write, and returns how much is on disk.
+func settle(dir string) (sizeBytes int64, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		if d.Type().IsRegular() {
+			sizeBytes += info.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		if info.Mode().Perm()&0o022 != 0 {
+			return os.Chmod(path, info.Mode().Perm()&^0o022)
+		}
+		return nil
+	})
+	return sizeBytes, err
+}

@@ -1,0 +1,245 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"minivmm/guestimages/debian"
+)
+
+// pkg is a kernel package in one version.
+type pkg struct{ name, version string }
+
+// Fetch returns the kernel that name means, see Find, and fetches it if it is not here: the series' newest, or exactly
+// that release or package. "" is the newest cloud kernel that the machine's package sources offer, which becomes the
+// default. Where there are no Debian packages the error is debian.ErrNoApt.
+func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
+	k, err := s.Find(name)
+	if err == nil {
+		return k, nil
+	}
+	var notHere *NotHereError
+	if !errors.As(err, &notHere) {
+		return Kernel{}, err
+	}
+	return s.fetchCurrent(ctx, name == "", func() (pkg, error) { return s.resolve(ctx, name) })
+}
+
+// Refresh is Fetch after asking the archive anew: what it offers by now is fetched even if an older one is here, and is
+// the default if name is "". The older ones stay.
+func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
+	if name != "" {
+		if _, err := parseRequest(name); err != nil {
+			return Kernel{}, err
+		}
+	}
+	if err := s.archive.Forget(ctx); err != nil {
+		return Kernel{}, err
+	}
+	p, err := s.resolve(ctx, name)
+	if err != nil {
+		return Kernel{}, err
+	}
+	return s.fetch(ctx, p, name == "")
+}
+
+// resolve says which package name means by what the archive offers.
+func (s *Store) resolve(ctx context.Context, name string) (pkg, error) {
+	if name == "" {
+		return s.newest(ctx)
+	}
+	q, err := parseRequest(name)
+	switch {
+	case err != nil:
+		return pkg{}, err
+	case q.series != "":
+		return s.newestOf(ctx, q.series, q.flavour)
+	}
+	return s.behind(ctx, q.pkg)
+}
+
+// behind returns the package that the meta package name stands for, or name itself.
+func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
+	version, err := s.archive.Version(ctx, name)
+	if err != nil {
+		return pkg{}, err
+	}
+	deps, err := s.archive.Depends(ctx, name)
+	if err != nil {
+		return pkg{}, err
+	}
+	for _, dep := range deps {
+		if !strings.HasPrefix(dep, imagePackage) {
+			continue
+		}
+		version, err := s.archive.Version(ctx, dep)
+		return pkg{dep, version}, err
+	}
+	return pkg{name, version}, nil
+}
+
+// newestOf returns the newest package of a series. Debian's default kernel has a meta package without a series in its
+// name, others have one with it.
+func (s *Store) newestOf(ctx context.Context, series, flavour string) (pkg, error) {
+	for _, meta := range []string{imagePackage + series + "-" + flavour, imagePackage + flavour} {
+		version, err := s.archive.Version(ctx, meta)
+		if errors.Is(err, debian.ErrNotOffered) {
+			continue
+		}
+		if err != nil {
+			return pkg{}, err
+		}
+		if !strings.HasPrefix(version, series+".") {
+			continue
+		}
+		return s.behind(ctx, meta)
+	}
+	return pkg{}, fmt.Errorf("kernel: no linux-image package of series %s, flavour %s: %w", series, flavour, debian.ErrNotOffered)
+}
+
+// cloudMeta matches the meta packages of cloud kernels.
+func cloudMeta() *regexp.Regexp {
+	return regexp.MustCompile(`^linux-image-([0-9]+\.[0-9]+-)?` + Cloud + `$`)
+}
+
+// newest returns the newest of all cloud kernels.
+func (s *Store) newest(ctx context.Context) (pkg, error) {
+	names, err := s.archive.Names(ctx, imagePackage)
+	if err != nil {
+		return pkg{}, err
+	}
+	var best pkg
+	for _, name := range names {
+		if !cloudMeta().MatchString(name) {
+			continue
+		}
+		version, err := s.archive.Version(ctx, name)
+		if errors.Is(err, debian.ErrNotOffered) {
+			continue
+		}
+		if err != nil {
+			return pkg{}, err
+		}
+		if best.name == "" || debian.CompareVersions(version, best.version) > 0 {
+			best = pkg{name, version}
+		}
+	}
+	if best.name == "" {
+		return pkg{}, fmt.Errorf("kernel: no package linux-image-%s: %w", Cloud, debian.ErrNotOffered)
+	}
+	return s.behind(ctx, best.name)
+}
+
+// fetch returns the kernel of that package, fetched if it is not here.
+func (s *Store) fetch(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
+	if k, err := s.ofPackage(ctx, p, makeDefault); !errors.Is(err, os.ErrNotExist) {
+		return k, err
+	}
+	// The first one fetches, the others wait.
+	unlock, err := s.cache.Lock(ctx, folder+"/"+p.name+"/"+p.version)
+	if err != nil {
+		return Kernel{}, err
+	}
+	defer unlock()
+	if k, err := s.ofPackage(ctx, p, makeDefault); !errors.Is(err, os.ErrNotExist) {
+		return k, err
+	}
+	return s.add(ctx, makeDefault, func(ctx context.Context, work string, r *record) error {
+		if s.install {
+			if err := s.archive.Install(ctx, "unpacking a kernel", "kmod"); err != nil {
+				return err
+			}
+		}
+		if err := s.archive.Unpack(ctx, p.name, p.version, filepath.Join(work, "package")); err != nil {
+			return err
+		}
+		r.Package, r.Version, r.Source = p.name, p.version, p.name+" "+p.version
+		s.cache.Logf("unpacking and checking %s", p.name)
+		return takePackage(ctx, filepath.Join(work, "package"), filepath.Join(work, entry), r)
+	})
+}
+
+// fetchCurrent fetches the package that resolve says. If it cannot be downloaded, the archive may have replaced it since the package
+// lists were read: then it asks anew, once.
+func (s *Store) fetchCurrent(ctx context.Context, makeDefault bool, resolve func() (pkg, error)) (Kernel, error) {
+	p, err := resolve()
+	if err != nil {
+		return Kernel{}, err
+	}
+	k, err := s.fetch(ctx, p, makeDefault)
+	var tool *debian.ToolError
+	if ctx.Err() != nil || !errors.As(err, &tool) || tool.Verb != "download" {
+		return k, err
+	}
+	s.cache.Logf("%s %s cannot be downloaded: asking for a newer one", p.name, p.version)
+	if ferr := s.archive.Forget(ctx); ferr != nil {
+		return Kernel{}, errors.Join(err, ferr)
+	}
+	current, rerr := resolve()
+	if rerr != nil || current == p {
+		return Kernel{}, errors.Join(err, rerr)
+	}
+	return s.fetch(ctx, current, makeDefault)
+}
+
+// ofPackage returns the kernel that came from that package.
+func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
+	x, err := s.readIndex()
+	if err != nil {
+		return Kernel{}, err
+	}
+	for _, r := range x.matching(func(r record) bool { return r.Package == p.name && r.Version == p.version }) {
+		k := s.kernel(x, r)
+		if !s.isThere(k) {
+			continue
+		}
+		if makeDefault && !k.Default {
+			if err := s.SetDefault(ctx, k.ID); err != nil {
+				return Kernel{}, err
+			}
+			k.Default = true
+		}
+		return k, nil
+	}
+	return Kernel{}, &NotHereError{p.name}
+}
+
+// takePackage moves the kernel of an unpacked package to the folder entry. Newer packages keep modules in usr/lib.
+func takePackage(ctx context.Context, dir, entry string, r *record) error {
+	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if len(images) != 1 {
+		return fmt.Errorf("kernel: package %s holds %d images (boot/vmlinuz-*), want one", r.Package, len(images))
+	}
+	if err := os.Rename(images[0], filepath.Join(entry, imageFile)); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if err := takeImage(entry, r); err != nil {
+		return fmt.Errorf("kernel: package %s: %w", r.Package, err)
+	}
+	if named := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-"); named != r.Release {
+		return fmt.Errorf("kernel: package %s: its image of kernel %s says that it is %q", r.Package, named, r.Release)
+	}
+	for _, lib := range []string{"lib", "usr/lib"} {
+		mods := filepath.Join(dir, lib, "modules", r.Release)
+		if _, err := os.Stat(mods); err != nil {
+			continue
+		}
+		to := modulesIn(entry, r)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return fmt.Errorf("kernel: %w", err)
+		}
+		if err := os.Rename(mods, to); err != nil {
+			return fmt.Errorf("kernel: %w", err)
+		}
+		return finishModules(ctx, entry, r)
+	}
+	return fmt.Errorf("kernel: package %s holds no modules for %s", r.Package, r.Release)
+}

@@ -1,0 +1,176 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ImportOptions go with an imported kernel.
+type ImportOptions struct {
+	// Modules is the folder of the kernel's modules, /lib/modules/RELEASE, or a folder that was given to "make
+	// modules_install" as INSTALL_MOD_PATH. Without modules.dep, depmod(8) makes it. "": the kernel comes without modules.
+	Modules string
+	// Name is what Find may call the kernel; it moves here from a kernel that has it. "": none.
+	Name string
+	// Default makes it the default.
+	Default bool
+}
+
+// maxImage bounds an image, in bytes: a vmlinux with all its debug information has 1 GiB.
+const maxImage = 4 << 30
+
+// Import takes in the kernel image, a bzImage or vmlinux for x86-64, by copying it. One that is here already is one
+// kernel still; it gains modules and name that are given. An *InputError says that the image, the modules or the name
+// are not good.
+func (s *Store) Import(ctx context.Context, image string, o ImportOptions) (Kernel, error) {
+	if o.Name != "" {
+		if err := checkOwnName(o.Name); err != nil {
+			return Kernel{}, err
+		}
+	}
+	source, err := filepath.Abs(image)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("kernel: %w", err)
+	}
+	return s.add(ctx, o.Default, func(ctx context.Context, work string, r *record) error {
+		r.Source, r.Name = source, o.Name
+		dir := filepath.Join(work, entry)
+		if err := copyFile(filepath.Join(dir, imageFile), image, maxImage); err != nil {
+			return importError(image, err)
+		}
+		if err := takeImage(dir, r); err != nil {
+			return importError(image, err)
+		}
+		if o.Modules == "" {
+			return nil
+		}
+		from, err := findModules(o.Modules, r.Release)
+		if err == nil {
+			err = copyModules(ctx, modulesIn(dir, r), from)
+		}
+		if err == nil {
+			err = finishModules(ctx, dir, r)
+		}
+		if err != nil {
+			return importError(o.Modules, err)
+		}
+		return nil
+	})
+}
+
+// importError says what was imported, and that the person is to mend it unless the machine is.
+func importError(what string, err error) error {
+	err = fmt.Errorf("kernel: import %s: %w", what, err)
+	for _, machine := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, machine) {
+			return err
+		}
+	}
+	return &InputError{err}
+}
+
+// copyFile copies a regular file of at most limit bytes; where the file system can, both share their blocks.
+func copyFile(to, from string, limit int64) error {
+	// O_NONBLOCK: a FIFO must not hang the import.
+	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: not a regular file", from)
+	}
+	if info.Size() > limit {
+		return fmt.Errorf("%s: %d bytes, at most %d are taken", from, info.Size(), limit)
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd())); err == nil {
+		return out.Close()
+	}
+	if _, err := io.Copy(out, io.LimitReader(in, limit)); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// findModules finds the folder with the modules of that release in what a person gave.
+func findModules(dir, release string) (string, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", err
+	}
+	if !info.IsDir() {
+		return "", errors.New("not a folder")
+	}
+	if release != "" {
+		for _, below := range []string{filepath.Join("lib/modules", release), filepath.Join("usr/lib/modules", release), release} {
+			if info, err := os.Stat(filepath.Join(dir, below)); err == nil && info.IsDir() {
+				return filepath.Join(dir, below), nil
+			}
+		}
+	}
+	return dir, nil
+}
+
+// maxModules bounds a modules folder: files, and bytes in each.
+const (
+	maxModules = 100_000
+	maxModule  = 1 << 30
+)
+
+// copyModules copies a modules folder. The links build and source, which lead out of it to what the kernel was built from, are left out; of
+// other links the files are copied.
+func copyModules(ctx context.Context, to, from string) error {
+	files, found := 0, false
+	// The folder itself may be a link.
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
+	}
+	err = filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, below)
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o755)
+		}
+		if below == "build" || below == "source" {
+			return nil
+		}
+		if files++; files > maxModules {
+			return fmt.Errorf("more than %d files", maxModules)
+		}
+		found = found || isModule(path)
+		return copyFile(target, path, maxModule)
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(to, "modules.dep")); err != nil && !found {
+		return errors.New("holds neither modules.dep nor modules (.ko): want a folder like /lib/modules/RELEASE")
+	}
+	return nil
+}

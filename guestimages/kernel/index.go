@@ -1,0 +1,84 @@
+package kernel
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+// index is the content of the index file.
+type index struct {
+	Default string   `json:"default,omitempty"` // an ID
+	Kernels []record `json:"kernels"`           // in the order in which they came
+}
+
+// record is a kernel in the index. Paths are slash separated and below the kernel's folder.
+type record struct {
+	ID      string `json:"id"`
+	Release string `json:"release,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Source  string `json:"source"`
+	Package string `json:"package,omitempty"` // Debian's; "" for one that was imported
+	Version string `json:"version,omitempty"`
+
+	Image     string `json:"image"`
+	Vmlinux   string `json:"vmlinux,omitempty"`
+	Modules   string `json:"modules,omitempty"`
+	ModulesID string `json:"modules_id,omitempty"` // hash of the module files
+	SizeBytes int64  `json:"size_bytes"`
+}
+
+// readIndex returns the index; one that is not there yet is empty.
+func (s *Store) readIndex() (*index, error) {
+	text, err := s.cache.Read(indexName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &index{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	var x index
+	if err := json.Unmarshal([]byte(text), &x); err != nil {
+		return nil, fmt.Errorf("kernel: %s is damaged (%w): remove it and its folder, and fetch or import kernels again", s.cache.Path(indexName), err)
+	}
+	return &x, nil
+}
+
+func (s *Store) writeIndex(x *index) error {
+	b, err := json.MarshalIndent(x, "", "\t")
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	return s.cache.Write(indexName, string(append(b, '\n')))
+}
+
+// matching returns the records for which is holds.
+func (x *index) matching(is func(record) bool) []record {
+	var found []record
+	for _, r := range x.Kernels {
+		if is(r) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+func (x *index) remove(id string) {
+	x.Kernels = slices.DeleteFunc(x.Kernels, func(r record) bool { return r.ID == id })
+	if x.Default == id {
+		x.Default = ""
+	}
+}
+
+// put adds r at the end, or in place of what has its ID. A name moves to whoever gets it last.
+func (x *index) put(r record) {
+	x.Kernels = slices.DeleteFunc(x.Kernels, func(old record) bool { return old.ID == r.ID })
+	for i := range x.Kernels {
+		if r.Name != "" && x.Kernels[i].Name == r.Name {
+			x.Kernels[i].Name = ""
+		}
+	}
+	x.Kernels = append(x.Kernels, r)
+}

@@ -1,0 +1,216 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+)
+
+// folder is the cache's for kernels, indexName the index in it, indexLock the lock for both.
+const (
+	folder    = "kernels"
+	indexName = folder + "/index.json"
+	indexLock = folder
+)
+
+// removedSuffix is at the end of a kernel's folder that is being removed.
+const removedSuffix = ".removed"
+
+// Store is the kernels in a cache.
+type Store struct {
+	cache   *cache.Cache
+	archive *debian.Archive
+	install bool // install what unpacking needs and the machine lacks
+}
+
+// Open returns the store in c, which fetches from Debian's archive as this machine's package sources describe it.
+func Open(c *cache.Cache) *Store { return OpenWith(debian.New(c)) }
+
+// OpenWith returns the store in the archive's cache, which fetches from that archive.
+func OpenWith(a *debian.Archive) *Store { return &Store{cache: a.Cache(), archive: a} }
+
+// List returns all kernels, in the order in which they came.
+func (s *Store) List() ([]Kernel, error) {
+	x, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	var all []Kernel
+	for _, r := range x.Kernels {
+		if k := s.kernel(x, r); s.isThere(k) {
+			all = append(all, k)
+		}
+	}
+	return all, nil
+}
+
+// Find returns the kernel that name means: "" the default one; else a name given at import, a release ("6.1.0-50-cloud-amd64"), a package,
+// a series ("6.12", the newest of it that is here; cloud unless "6.12-amd64" is said), or the beginning of an ID, at least 6
+// digits. Of several with the same release, the one that came last. It reads one small file and touches no network. A name
+// that means none is a [NotHereError], which is fs.ErrNotExist.
+func (s *Store) Find(name string) (Kernel, error) {
+	x, err := s.readIndex()
+	if err != nil {
+		return Kernel{}, err
+	}
+	found, err := x.find(name)
+	if err != nil {
+		return Kernel{}, err
+	}
+	for _, r := range slices.Backward(found) {
+		if k := s.kernel(x, r); s.isThere(k) {
+			return k, nil
+		}
+	}
+	return Kernel{}, &NotHereError{name}
+}
+
+// find returns what name may mean, what is meant first last.
+func (x *index) find(name string) ([]record, error) {
+	if name == "" {
+		return x.matching(func(r record) bool { return r.ID == x.Default }), nil
+	}
+	if found := x.matching(func(r record) bool { return r.Name == name }); len(found) > 0 {
+		return found, nil
+	}
+	if found := x.matching(func(r record) bool { return r.Release == name || r.Package == name && name != "" }); len(found) > 0 {
+		return found, nil
+	}
+	if isIDPrefix(name) {
+		if found := x.matching(func(r record) bool { return strings.HasPrefix(r.ID, name) }); len(found) > 1 {
+			return nil, ambiguous(name, found)
+		} else if len(found) == 1 {
+			return found, nil
+		}
+	}
+	q, err := parseRequest(name)
+	if err != nil || q.series == "" {
+		return nil, nil
+	}
+	found := x.matching(func(r record) bool { return matchesSeries(r.Release, q.series, q.flavour) })
+	slices.SortStableFunc(found, func(a, b record) int { return debian.CompareVersions(a.Release, b.Release) })
+	return found, nil
+}
+
+func ambiguous(name string, found []record) error {
+	e := &AmbiguousError{Name: name}
+	for _, r := range found {
+		e.IDs = append(e.IDs, r.ID)
+	}
+	return e
+}
+
+// Remove deletes a kernel, named as in Find; a name that means several is refused. Guests that run it keep its files.
+func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
+	var gone Kernel
+	err := s.change(ctx, func(x *index) error {
+		found, err := x.find(name)
+		switch {
+		case err != nil:
+			return err
+		case len(found) == 0:
+			return &NotHereError{name}
+		case len(found) > 1:
+			return ambiguous(name, found)
+		}
+		gone = s.kernel(x, found[0])
+		// First the files, at once: on a full disk that makes room for the index, which may name what is not there.
+		path := s.path(gone.ID)
+		if err := os.Rename(path, path+removedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("kernel: %w", err)
+		}
+		x.remove(gone.ID)
+		return s.removeUnnamed(x)
+	})
+	return gone, err
+}
+
+// SetDefault makes the kernel, named as in Find, the one that "" means.
+func (s *Store) SetDefault(ctx context.Context, name string) error {
+	k, err := s.Find(name)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, func(x *index) error {
+		if len(x.matching(func(r record) bool { return r.ID == k.ID })) == 0 {
+			return &NotHereError{name}
+		}
+		x.Default = k.ID
+		return nil
+	})
+}
+
+// path returns where the kernel with that ID is.
+func (s *Store) path(id string) string { return s.cache.Path(folder + "/" + id) }
+
+func (s *Store) kernel(x *index, r record) Kernel {
+	k := Kernel{ID: r.ID, Release: r.Release, Name: r.Name, Source: r.Source, Default: r.ID == x.Default, SizeBytes: r.SizeBytes}
+	in := func(name string) string {
+		if name == "" {
+			return ""
+		}
+		return filepath.Join(s.path(r.ID), filepath.FromSlash(name))
+	}
+	k.Image, k.Vmlinux, k.Modules = in(r.Image), in(r.Vmlinux), in(r.Modules)
+	return k
+}
+
+// isThere says whether somebody has not removed the kernel by hand.
+func (s *Store) isThere(k Kernel) bool {
+	_, err := os.Stat(k.Image)
+	return err == nil
+}
+
+// change reads the index, lets edit change it, and writes it; under the lock. What the index does not name is removed
+// then, after a change that failed as well.
+func (s *Store) change(ctx context.Context, edit func(*index) error) error {
+	unlock, err := s.cache.Lock(ctx, indexLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	x, err := s.readIndex()
+	if err != nil {
+		return err
+	}
+	if err := edit(x); err != nil {
+		return err
+	}
+	err = s.writeIndex(x)
+	if err != nil {
+		// On disk is still the old one.
+		old, rerr := s.readIndex()
+		if rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		x = old
+	}
+	return errors.Join(err, s.removeUnnamed(x))
+}
+
+// removeUnnamed removes the kernels that the index does not name: removed ones, and ones whose maker died before it wrote the index.
+func (s *Store) removeUnnamed(x *index) error {
+	list, err := os.ReadDir(s.cache.Path(folder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	for _, e := range list {
+		named := slices.ContainsFunc(x.Kernels, func(r record) bool { return r.ID == e.Name() })
+		id := strings.TrimSuffix(e.Name(), removedSuffix)
+		if named || len(id) != wholeID || !isIDPrefix(id) {
+			continue
+		}
+		if err := s.cache.Remove(folder + "/" + e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

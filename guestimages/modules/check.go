@@ -1,0 +1,100 @@
+package modules
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// ErrMissing says that a module needs another one that is not there.
+var ErrMissing = errors.New("a module is missing")
+
+// Check looks for what would keep modules from being loaded: files that modules.dep names and that are not there, modules
+// built for another kernel than release, modules whose needs are neither files nor built in. It reads sample modules
+// spread over the tree, or all for 0. An empty release allows any. Errors leave out the tree's folder.
+func (t *Tree) Check(ctx context.Context, release string, sample int) error {
+	names := make([]string, 0, len(t.file))
+	for name := range t.file {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := t.checkFiles(name); err != nil {
+			return err
+		}
+	}
+	if sample > 0 && sample < len(names) {
+		some := make([]string, sample)
+		for i := range some {
+			some[i] = names[i*len(names)/sample]
+		}
+		names = some
+	}
+	var next atomic.Int64
+	errs := make([]error, len(names)) // the first in order is told, whoever finds it
+	var all sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(names)) {
+		all.Go(func() {
+			for i := int(next.Add(1) - 1); i < len(names) && ctx.Err() == nil; i = int(next.Add(1) - 1) {
+				errs[i] = t.checkModule(names[i], release)
+			}
+		})
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkFiles checks that name's file is there, and that the modules that modules.dep says it needs are known.
+func (t *Tree) checkFiles(name string) error {
+	if _, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(t.file[name]))); errors.Is(err, fs.ErrNotExist) {
+		for by, needs := range t.needs {
+			if slices.Contains(needs, name) {
+				return fmt.Errorf("modules: %s needs %s, whose file %s is not there: %w", by, name, t.file[name], ErrMissing)
+			}
+		}
+		return fmt.Errorf("modules: modules.dep names %s, which is not there: %w", t.file[name], fs.ErrNotExist)
+	} else if err != nil {
+		return fmt.Errorf("modules: %w", err)
+	}
+	return t.checkNeeds(name, t.needs[name])
+}
+
+func (t *Tree) checkNeeds(name string, needs []string) error {
+	for _, need := range needs {
+		if !t.Has(need) {
+			return fmt.Errorf("modules: %s needs %s, which is neither there nor built in: %w", name, need, ErrMissing)
+		}
+	}
+	return nil
+}
+
+// checkModule reads one module and checks what it says of itself.
+func (t *Tree) checkModule(name, release string) error {
+	b, err := t.Read(t.file[name])
+	if err != nil {
+		return err
+	}
+	info, err := ReadInfo(b)
+	if err != nil {
+		return fmt.Errorf("modules: %s: %w", t.file[name], err)
+	}
+	if release != "" && info.Release != "" && info.Release != release {
+		return fmt.Errorf("modules: %s was built for kernel %s, not %s", t.file[name], info.Release, release)
+	}
+	return t.checkNeeds(name, info.Depends)
+}

@@ -1,0 +1,61 @@
+package modules
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"minivmm/guestimages/kernel/kerneltest"
+)
+
+func TestCheck(t *testing.T) {
+	module := kerneltest.Module
+	const magic = "vermagic=6.12.3-mine SMP mod_unload "
+	for _, tt := range []struct {
+		name  string
+		dep   string
+		files map[string][]byte
+		want  string // in the error; "": none
+	}{
+		{"sound", "k/a.ko: k/b.ko\nk/b.ko:\n", map[string][]byte{"k/a.ko": module("depends=b,virtio", magic), "k/b.ko": module("depends=", magic)}, ""},
+		{"a file is missing", "k/a.ko: k/b.ko\nk/b.ko:\n", map[string][]byte{"k/a.ko": module(magic)}, "a needs b, whose file k/b.ko is not there"},
+		{"a file that nothing needs is missing", "k/a.ko:\n", map[string][]byte{}, "modules.dep names k/a.ko, which is not there"},
+		{"modules.dep names what it does not have", "k/a.ko: k/b.ko\n", map[string][]byte{"k/a.ko": module(magic)}, "a needs b, which is neither there nor built in"},
+		{"depmod could not know", "k/a.ko:\n", map[string][]byte{"k/a.ko": module("depends=b", magic)}, "a needs b, which is neither there nor built in"},
+		{"another kernel's", "k/a.ko:\nk/b.ko:\n", map[string][]byte{"k/a.ko": module(magic), "k/b.ko": module("vermagic=6.1.0 SMP")}, "k/b.ko was built for kernel 6.1.0, not 6.12.3-mine"},
+		{"another architecture's", "k/a.ko:\n", map[string][]byte{"k/a.ko": func() []byte { b := module(magic); b[18] = 183; return b }()}, "EM_AARCH64"},
+		{"damaged", "k/a.ko:\n", map[string][]byte{"k/a.ko": module(magic)[:70]}, "k/a.ko: not a module"},
+		{"no module", "k/a.ko:\n", map[string][]byte{"k/a.ko": bytes.ReplaceAll(module(magic), []byte("modinfo"), []byte("another"))}, "no section .modinfo"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			tt.files["modules.dep"], tt.files["modules.builtin"] = []byte(tt.dep), []byte(builtin)
+			for name, b := range tt.files {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tree, err := Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = tree.Check(t.Context(), "6.12.3-mine", 0)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestWhoNeedsAMissingModuleIsNamed(t *testing.T) {
+	_, err := testTree(t, "k/a.ko: k/b.ko\n").LoadOrder("a")
+	if !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "a needs b") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,27 @@
+package modules
+
+import (
+	"testing"
+
+	"minivmm/guestimages/kernel/kerneltest"
+)
+
+// FuzzReadInfo: whatever the bytes, reading ends, without a panic.
+func FuzzReadInfo(f *testing.F) {
+	b := kerneltest.Module("vermagic=6.12.3 SMP", "depends=a,b")
+	f.Add(b)
+	f.Add(b[:100])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		info, err := ReadInfo(b)
+		if err != nil {
+			return
+		}
+		n := len(info.Release)
+		for _, d := range info.Depends {
+			n += len(d)
+		}
+		if n > 100*len(b) {
+			t.Errorf("%d bytes of names out of %d", n, len(b))
+		}
+	})
+}
