@@ -5,8 +5,12 @@ GO ?= go
 .DEFAULT_GOAL := build
 .PHONY: build demo test check fuzz abi shell emuhost clean
 
-build: ## a static build/minivmm
-	CGO_ENABLED=0 $(GO) build -trimpath -o build/minivmm ./cmd/minivmm
+INIT = guestimages/initbin/init
+
+build: ## a static build/minivmm, with the guests' init in it
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w' -o $(INIT).bin ./guestimages/init
+	sha256sum $(INIT).bin | cut -c1-64 | tr -d '\n' > $(INIT).sum
+	CGO_ENABLED=0 $(GO) build -trimpath -tags embedinit -o build/minivmm ./cmd/minivmm
 
 demo: ## a real guest at work: rates, checksums, exits, workers
 	$(GO) run ./guestimages/cmd/demo
@@ -34,4 +38,4 @@ emuhost:
 	$(GO) build -o build/emuhost ./guestimages/cmd/emuhost
 
 clean:
-	rm -rf build examples/build
+	rm -rf build examples/build $(INIT).bin $(INIT).sum

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/net"
 	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/scsi"
@@ -25,6 +26,15 @@ func (m *VM) addDevices(opt Options) error {
 	if len(m.cfg.Disk) > 0 {
 		if err := m.addSCSI(opt); err != nil {
 			return fmt.Errorf("scsi0: %w", err)
+		}
+	}
+	if len(opt.Ports) > 0 {
+		dev, err := console.New(opt.Ports)
+		if err != nil {
+			return err
+		}
+		if err := m.insert("console0", dev, opt); err != nil {
+			return err
 		}
 	}
 	return m.insert("rng0", rng.New(rand.Reader), opt)

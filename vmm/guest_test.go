@@ -44,7 +44,7 @@ func TestBootMatrix(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%dcpu", k.Name, format, vcpus), func(t *testing.T) {
 					cfg := guestConfig(t, k, "report")
 					if format == "vmlinux" {
-						cfg.Boot.Kernel = config.Path(vmmtest.Vmlinux(t, k))
+						cfg.Boot.Kernel = config.Kernel(vmmtest.Vmlinux(t, k))
 					}
 					cfg.Machine.VCPUs = vcpus
 					m := vmmtest.Boot(t, cfg)

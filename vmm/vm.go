@@ -12,6 +12,7 @@ import (
 	"minivmm/devices/guestmem"
 	"minivmm/devices/pci"
 	"minivmm/devices/serial"
+	"minivmm/devices/virtio/console"
 	"minivmm/kvm"
 	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
@@ -51,9 +52,15 @@ type Options struct {
 	// Logf takes one line, without newline; any goroutine may call it. What
 	// a guest can cause is limited.
 	Logf func(format string, args ...any)
+	// Ports are streams to programs in the guest, which open
+	// /dev/virtio-ports/NAME. The VM closes them once New has succeeded.
+	Ports []Port
 	// CacheDir is where unpacked kernels are kept; "" keeps none.
 	CacheDir string
 }
+
+// Port is a stream between a program in the guest and the host.
+type Port = console.Port
 
 // VM is one virtual machine, from New to Close.
 type VM struct {

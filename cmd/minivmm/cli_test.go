@@ -25,14 +25,13 @@ func TestCommandLine(t *testing.T) {
 		{"a command like no other", "", "frobnicate", 2, "", `minivmm: unknown command "frobnicate"`},
 		{"an unknown flag", "", "run good.toml --memroy 1G", 2, "", `minivmm: unknown flag: --memroy; did you mean "--memory"?`},
 		{"a flag without its value", "", "run good.toml --memory", 2, "", "minivmm: flag needs an argument: --memory"},
-		{"nothing to run", "", "run", 2, "", "minivmm: nothing to run: give a FILE, or --kernel\nusage: minivmm run [FILE]"},
-		{"flags, but no kernel", "", "run --memory 1G", 2, "", "nothing to run"},
-		{"two files", "", "run a.toml b.toml", 2, "", "usage: minivmm run [FILE]"},
+		{"a command for a guest that is not minivmm's", "", "run good.toml -- true", 2, "", "minivmm: a command runs under minivmm's own init"},
+		{"an image with a kernel of one's own", "", "run good.toml --image x", 3, "", "minivmm: image: an image needs minivmm's own init"},
+		{"two files", "", "run a.toml b.toml", 2, "", "usage: minivmm run [FILE] [-- COMMAND...]"},
 		{"an empty file name", "", "check", 2, "", "usage: minivmm check FILE"},
 
 		{"check of a good file", "", "check good.toml", 0, "good.toml: ok: good, vcpus 1, memory 256M, net 0, disk 1\n", ""},
-		{"check of a bad file", "", "check bad.toml", 3, "", "bad.toml:1:1: error: boot.kernel is missing: name the kernel image, kernel = \"vmlinuz\" in [boot]\n" +
-			"bad.toml:2:1: error: unknown key \"kernal\" in boot; did you mean \"kernel\"?\nbad.toml:4:9: error: machine.vcpus: 0 is not in 1 to 64\n"},
+		{"check of a bad file", "", "check bad.toml", 3, "", "bad.toml:2:1: error: unknown key \"kernal\" in boot; did you mean \"kernel\"?\nbad.toml:4:9: error: machine.vcpus: 0 is not in 1 to 64\n"},
 		{"check of a file that is not there", "", "check nothing.toml", 3, "", "minivmm: open nothing.toml: no such file or directory"},
 		{"check of a folder", "", "check .", 3, "", "minivmm: read .: not a regular file"},
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,30 +49,35 @@ type console struct {
 	wg      sync.WaitGroup
 }
 
-// openConsole begins the console's service; the caller closes it.
-func openConsole(cfg config.Console, stdin, stdout *os.File) (*console, error) {
+// inputEnder is an Input that is told when nothing more will come.
+type inputEnder interface{ End() }
+
+// openConsole begins the console's service; the caller closes it. Input is read for a console on stdio, and whatever the
+// console is, if typed is set: then it is not the console's. raw lets a terminal's every key through.
+func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
 	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{}), restore: func() {}}
 	switch cfg.Mode {
 	case config.ConsoleNull:
 		c.out = io.Discard
-		return c, nil
 	case config.ConsoleFile:
-		f, err := os.OpenFile(string(cfg.Path), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
+		if c.file, err = os.OpenFile(string(cfg.Path), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
 			return nil, fmt.Errorf("console: %w", err)
 		}
-		c.file, c.ring = f, newRing(f, ringSize)
+		c.ring = newRing(c.file, ringSize)
 		c.out = c.ring
+	case config.ConsoleStdio:
+		c.ring = newRing(stdout, ringSize)
+		c.out = c.ring
+		typed = true
+	}
+	if !typed {
 		return c, nil
 	}
-	var err error
 	if c.quitR, c.quitW, err = os.Pipe(); err != nil {
-		return nil, fmt.Errorf("console: %w", err)
+		return nil, errors.Join(fmt.Errorf("console: %w", err), c.Close())
 	}
-	c.ring = newRing(stdout, ringSize)
-	c.out = c.ring
 	c.stdin = stdin
-	terminal := term.IsTerminal(int(stdin.Fd()))
+	terminal := raw && term.IsTerminal(int(stdin.Fd()))
 	if terminal && !inForeground(int(stdin.Fd())) {
 		return c, nil // reading would stop the whole process (SIGTTIN)
 	}
@@ -84,9 +90,9 @@ func openConsole(cfg config.Console, stdin, stdout *os.File) (*console, error) {
 		c.taken = true
 		c.restore = sync.OnceFunc(func() { term.Restore(int(stdin.Fd()), state) })
 	}
-	typed := make(chan []byte)
-	c.wg.Go(func() { c.read(typed) })
-	c.wg.Go(func() { c.feed(typed, terminal) })
+	keys := make(chan []byte)
+	c.wg.Go(func() { c.read(keys) })
+	c.wg.Go(func() { c.feed(keys, terminal) })
 	return c, nil
 }
 
@@ -216,6 +222,9 @@ func (c *console) feed(typed <-chan []byte, terminal bool) {
 		}
 		if len(pending) == 0 {
 			pending = nil
+			if e, ok := in.(inputEnder); ok && typed == nil {
+				e.End()
+			}
 		}
 	}
 }

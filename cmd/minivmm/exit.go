@@ -69,9 +69,12 @@ func exitCode(err error) int {
 	var file fileError
 	var invalid *config.Error
 	var impossible *vmm.ConfigError
+	var sig signalError
 	switch {
 	case err == nil:
 		return exitPoweredOff
+	case errors.As(err, &sig):
+		return exitSignal + int(sig.Signal)
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &invalid) && invalid.FlagsOnly():
@@ -84,7 +87,7 @@ func exitCode(err error) int {
 		return exitConfig
 	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EADDRINUSE):
 		return exitBusy
-	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO), missingNode(err):
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO), hostFull(err), missingNode(err):
 		return exitHost
 	}
 	return exitInternal

@@ -21,6 +21,7 @@ func TestErrorsHaveExitCodes(t *testing.T) {
 		{nil, 0},
 		{errors.New("a bug"), 1},
 		{usageError{errors.New("x")}, 2},
+		{signalError{syscall.SIGTERM}, 143},
 		{flag, 2},
 		{file, 3},
 		{fileError{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}}, 3},

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
+	"minivmm/guestimages/cache"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
@@ -18,7 +18,7 @@ func main() {
 // start runs a machine until it ends.
 func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int, err error) {
 	logf := func(format string, args ...any) { fmt.Fprintf(opt.Log, "minivmm: "+format+"\n", args...) }
-	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, CacheDir: cacheDir()})
+	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, CacheDir: cacheDir(), Ports: opt.Ports})
 	if err != nil {
 		return exitCode(err), err
 	}
@@ -68,9 +68,9 @@ func (a attached) ConsoleInput() Input { return a.vm.Console() }
 
 // cacheDir is where unpacked kernels are kept; without a home there is none.
 func cacheDir() string {
-	dir, err := os.UserCacheDir()
+	c, err := cache.Open(nil)
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "minivmm", "vmlinux")
+	return c.Path("vmlinux")
 }

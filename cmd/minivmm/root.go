@@ -62,7 +62,8 @@ func newRootCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.C
 		},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRunCommand(start, stdin, stdout, code), newCheckCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(start, stdin, stdout, code), newCheckCommand(),
+		newKernelCommand(), newInitramfsCommand(), newDiskCommand(), newVersionCommand())
 	return root
 }
 

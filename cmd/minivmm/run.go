@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
@@ -24,6 +25,7 @@ type startOptions struct {
 	Verbose bool      // print the machine's workers, and what else a person may want to see
 	Log     io.Writer // messages for people, whole lines
 	Console io.Writer // the guest's output; Write takes everything and never waits
+	Ports   []vmm.Port
 
 	// Attach is called once, when the guest is about to run: from then on signals press its power button and typing reaches it.
 	Attach func(machine)
@@ -43,6 +45,11 @@ const runHelp = `Run a machine in the foreground until its guest powers off.
 The configuration comes from FILE, from flags, or from both; flags win. On a terminal, Ctrl-A x ends
 the machine, Ctrl-A Ctrl-A sends a Ctrl-A and Ctrl-A h prints help.
 
+Without a kernel the machine gets a default guest: a kernel that minivmm keeps, or fetches the first
+time, and minivmm's own init in memory. It runs COMMAND, or a shell, or what the image of --image
+runs; standard input, output and error are the command's, and so is the exit code once it has run.
+With root= in --cmdline and no COMMAND, the system on that disk is started instead.
+
 SIGTERM, SIGINT and SIGHUP press the guest's power button; a second one, or the end of
 machine.shutdown_timeout, ends the guest at once.
 
@@ -54,29 +61,31 @@ When one of them is given, it replaces the file's whole list.
 func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Command {
 	var verbose, dryRun bool
 	cmd := &cobra.Command{
-		Use:   "run [FILE]",
+		Use:   "run [FILE] [-- COMMAND...]",
 		Short: "Run a machine",
 		Long:  runHelp + exitHelp(),
-		Example: "  minivmm run debian.toml\n" +
+		Example: "  minivmm run -- uname -a\n" +
+			"  minivmm run debian.toml\n" +
 			"  minivmm run debian.toml --memory 2G --disk other.img,readonly\n" +
 			"  minivmm run --kernel vmlinuz --initrd initrd.cpio --net auto --disk disk.img",
-		Args: args(cobra.MaximumNArgs(1)),
 	}
+	cmd.Args = args(func(cmd *cobra.Command, args []string) error {
+		files, _ := beforeDash(cmd, args)
+		return cobra.MaximumNArgs(1)(cmd, files)
+	})
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	w := newWords(flags)
 	flags.BoolVarP(&verbose, "verbose", "v", false, "print the machine's workers")
 	flags.BoolVar(&dryRun, "dry-run", false, "print the resolved configuration as TOML, and start nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		files, command := beforeDash(cmd, args)
 		file := ""
-		if len(args) == 1 {
-			file = args[0]
+		if len(files) == 1 {
+			file = files[0]
 			if file == "" {
 				return usageError{errors.New("FILE is empty")}
 			}
-		}
-		if file == "" && !flags.Changed("kernel") {
-			return usageError{fmt.Errorf("nothing to run: give a FILE, or --kernel\nusage: %s", cmd.UseLine())}
 		}
 		cfg, err := load(file, w.settings())
 		if err != nil {
@@ -86,14 +95,39 @@ func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Co
 			_, err := cmd.OutOrStdout().Write(cfg.TOML())
 			return err
 		}
-		*code, err = run(cmd.Context(), start, cfg, verbose, stdin, stdout, cmd.ErrOrStderr())
+		var ch *channel
+		if ours, err := furnishOrSignal(cmd.Context(), cfg, command, cmd.ErrOrStderr()); err != nil {
+			return err
+		} else if ours {
+			ch = openChannel(command, stdin, stdout, cmd.ErrOrStderr())
+		}
+		*code, err = run(cmd.Context(), start, cfg, ch, verbose, stdin, stdout, cmd.ErrOrStderr())
 		return err
 	}
 	return cmd
 }
 
-// run is the life of one machine.
-func run(ctx context.Context, start startFunc, cfg *config.Config, verbose bool, stdin, stdout *os.File, log io.Writer) (code int, err error) {
+// beforeDash splits the arguments at "--".
+func beforeDash(cmd *cobra.Command, args []string) (before, after []string) {
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		return args[:at], args[at:]
+	}
+	return args, nil
+}
+
+// furnishOrSignal is furnishGuest, which may fetch and build, until a signal ends it.
+func furnishOrSignal(ctx context.Context, cfg *config.Config, command []string, log io.Writer) (ours bool, err error) {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	ours, err = furnishGuest(ctx, cfg, command, log)
+	if err != nil && ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return ours, kernelError(err)
+}
+
+// run is the life of one machine. ch is nil where the guest is not minivmm's own: its console is all there is to see then.
+func run(ctx context.Context, start startFunc, cfg *config.Config, ch *channel, verbose bool, stdin, stdout *os.File, log io.Writer) (code int, err error) {
 	// A reader of our output that went away must not end the machine: with a handler, writing gives EPIPE instead.
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
@@ -102,7 +136,11 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, verbose bool,
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	con, err := openConsole(cfg.Console, stdin, stdout)
+	serial, typed, raw := io.Writer(stdout), false, true
+	if ch != nil {
+		serial, typed, raw = log, true, ch.terminal
+	}
+	con, err := openConsole(cfg.Console, stdin, serial, typed, raw)
 	if err != nil {
 		return exitCode(err), err
 	}
@@ -127,7 +165,7 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, verbose bool,
 		<-ended
 	}()
 
-	code, err = start(ctx, cfg, startOptions{
+	opt := startOptions{
 		Verbose:  verbose,
 		Log:      log,
 		Console:  con.Output(),
@@ -136,10 +174,27 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, verbose bool,
 			attached <- m
 			con.Attach(m.ConsoleInput())
 		},
-	})
+	}
+	if ch != nil {
+		opt.Ports = []vmm.Port{{Name: channelName, Conn: ch.guest}}
+		opt.Console = ch.console(opt.Console)
+		opt.Attach = func(m machine) {
+			attached <- m
+			con.Attach(ch.typing)
+		}
+		go ch.run(func(err error) { stop(channelError{err}) })
+	}
+	code, err = start(ctx, cfg, opt)
+	if ch != nil {
+		ch.close()
+		if code == exitPoweredOff && err == nil {
+			return ch.result()
+		}
+	}
 	switch {
 	case code == exitStopped:
-		return stopCode(context.Cause(ctx)), err
+		code, cause := stopCode(context.Cause(ctx))
+		return code, errors.Join(cause, err)
 	case code == exitPoweredOff && err != nil:
 		return exitCode(err), err
 	}

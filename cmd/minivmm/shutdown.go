@@ -13,7 +13,7 @@ import (
 // errLeft is the end of a machine that its user left with Ctrl-A x.
 var errLeft = errors.New("left at the console")
 
-// signalError is the end of a machine by a signal.
+// signalError is the end of a machine, or of other work, by a signal.
 type signalError struct{ syscall.Signal }
 
 func (e signalError) Error() string { return "ended by signal " + e.Signal.String() }
@@ -64,14 +64,25 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 	}
 }
 
-// stopCode is the exit code for a machine that ended with its context, by the context's cause.
-func stopCode(cause error) int {
+// channelError is the end of a machine whose command's output could not be passed on.
+type channelError struct{ error }
+
+func (e channelError) Error() string { return "the command's output: " + e.error.Error() }
+func (e channelError) Unwrap() error { return e.error }
+
+// stopCode is the exit code for a machine that ended with its context, by the context's cause, and the error if that is news.
+func stopCode(cause error) (int, error) {
 	var sig signalError
+	var broken channelError
 	switch {
 	case errors.Is(cause, errLeft):
-		return exitConsole
+		return exitConsole, nil
 	case errors.As(cause, &sig):
-		return exitSignal + int(sig.Signal)
+		return exitSignal + int(sig.Signal), nil
+	case errors.As(cause, &broken) && errors.Is(broken, syscall.EPIPE):
+		return exitSignal + int(syscall.SIGPIPE), nil // its reader went away, as in a pipeline
+	case errors.As(cause, &broken):
+		return exitInternal, broken
 	}
-	return exitInternal
+	return exitInternal, nil
 }

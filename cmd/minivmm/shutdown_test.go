@@ -38,7 +38,7 @@ func TestShutdownPlan(t *testing.T) {
 			code := -1
 			m := button{make(chan struct{})}
 			s := &shutdown{grace: 7 * time.Second, log: io.Discard,
-				stop: func(cause error) { code = stopCode(cause) },
+				stop: func(cause error) { code, _ = stopCode(cause) },
 				after: func(d time.Duration) <-chan time.Time {
 					if d != 7*time.Second {
 						t.Errorf("the grace period is %v", d)

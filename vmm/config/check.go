@@ -10,10 +10,7 @@ import (
 
 // checker holds a decoded Config to the rules that a single value's type does not know. It sees defaults in place of
 // values that were reported already.
-type checker struct {
-	*decoder
-	stat func(string) (fs.FileInfo, error)
-}
+type checker struct{ *decoder }
 
 func (c *checker) config(cfg *Config) {
 	c.machine(&cfg.Machine)
@@ -42,11 +39,8 @@ func (c *checker) machine(m *Machine) {
 }
 
 func (c *checker) boot(b *Boot) {
-	if c.missing("boot.kernel") {
-		c.add(c.at("boot.kernel"), `boot.kernel is missing: name the kernel image, kernel = "vmlinuz" in [boot]`)
-	}
-	if b.Kernel != "" {
-		c.file("boot.kernel", b.Kernel, isRegular, "a file")
+	if _, stored := b.Kernel.Stored(); !stored {
+		c.file("boot.kernel", Path(b.Kernel), isRegular, "a file")
 	}
 	if b.Initrd != "" {
 		c.file("boot.initrd", b.Initrd, isRegular, "a file")
@@ -74,7 +68,7 @@ func (c *checker) overwritten(cfg *Config) {
 	if cfg.Console.Path == "" {
 		return
 	}
-	files := map[Path]string{cfg.Boot.Kernel: "boot.kernel", cfg.Boot.Initrd: "boot.initrd"}
+	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd"}
 	for i, d := range cfg.Disk {
 		files[d.Path] = fmt.Sprintf("disk[%d].path", i)
 	}

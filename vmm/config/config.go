@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -9,6 +10,7 @@ import (
 // without touching the host. Make one with [Load], [Parse] or [Resolve].
 type Config struct {
 	Name    Name    `toml:"name"`
+	Image   Image   `toml:"image,omitempty"` // empty: none
 	Machine Machine `toml:"machine"`
 	Boot    Boot    `toml:"boot"`
 	Console Console `toml:"console"`
@@ -27,8 +29,8 @@ type Machine struct {
 
 // Boot is what the guest starts from.
 type Boot struct {
-	Kernel  Path    `toml:"kernel"`
-	Initrd  Path    `toml:"initrd,omitempty"`  // empty: none
+	Kernel  Kernel  `toml:"kernel,omitempty"`
+	Initrd  Path    `toml:"initrd,omitempty"`  // empty: minivmm's own with a kernel of the store, none with one that is a file
 	Cmdline Cmdline `toml:"cmdline,omitempty"` // added after minivmm's own words
 
 	// Protocol is how the kernel is entered. KASLR lets a bzImage unpack itself, which is when it randomises its address.
@@ -114,6 +116,21 @@ type defaulter interface{ setDefaults() }
 
 // A Path names a file. In a Config it is absolute or empty.
 type Path string
+
+// A Kernel is an absolute path, "store:NAME" for one that minivmm keeps (minivmm kernel list), or empty for the default one of those.
+type Kernel string
+
+const storePrefix = "store:"
+
+// Stored is the name of a kernel that minivmm keeps; "" is the default one. ok is false for a path.
+func (k Kernel) Stored() (name string, ok bool) {
+	name, ok = strings.CutPrefix(string(k), storePrefix)
+	return name, ok || k == ""
+}
+
+// An Image is an OCI image whose file tree is the guest's root: an absolute path of a layout or archive, "oci:PATH[:TAG]" with an absolute PATH,
+// or a reference to a registry.
+type Image string
 
 // ConsoleMode says where the guest's console goes.
 type ConsoleMode string

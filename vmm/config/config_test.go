@@ -305,8 +305,31 @@ func TestSettingsAloneAreAConfiguration(t *testing.T) {
 	if err != nil || string(cfg.Boot.Kernel) != filepath.Join(wd, "k") || cfg.Name != "vm" {
 		t.Errorf("got %+v, %v", cfg, err)
 	}
-	_, err = resolve(source{stat: testStat})
-	if err == nil || !err.(*Error).FlagsOnly() || !strings.HasPrefix(err.Error(), "command line: error: boot.kernel is missing") {
-		t.Errorf("got %v", err)
+	if cfg, err = resolve(source{stat: testStat}); err != nil || cfg.Boot.Kernel != "" || cfg.Name != "vm" {
+		t.Errorf("nothing at all: got %+v, %v", cfg, err)
+	}
+}
+
+func TestKernelsAndImagesAreFilesOrNames(t *testing.T) {
+	for value, want := range map[string]struct {
+		stored string
+		ok     bool
+	}{"": {"", true}, "kernel = 'store:6.12'": {"6.12", true}, "kernel = 'store:'": {"", true}, "kernel = 'vmlinuz'": {"/vm/vmlinuz", false}} {
+		cfg, err := parseTest("[boot]\n" + value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, ok := cfg.Boot.Kernel.Stored(); name != want.stored || ok != want.ok {
+			t.Errorf("%s: got %q, %v", value, name, ok)
+		}
+	}
+	for value, want := range map[string]Image{
+		"oci:layout:v1": "oci:/vm/layout:v1", "oci:/abs": "oci:/abs", "./x.tar": "/vm/x.tar", "../x": "/x", "/x/../y": "/y",
+		"a.img": "/vm/a.img", "debian:12": "debian:12", "example.org/a/b@sha256:00": "example.org/a/b@sha256:00",
+	} {
+		cfg, err := parseTest("image = '" + value + "'")
+		if err != nil || cfg.Image != want {
+			t.Errorf("%s: got %q, %v, want %q", value, cfg.Image, err, want)
+		}
 	}
 }

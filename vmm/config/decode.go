@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -25,6 +26,7 @@ type decoder struct {
 	blind    bool           // some text could not be read, and no telling which keys it gave
 	baseDir  string         // of relative paths in the file
 	flagsDir string         // of relative paths in flags
+	stat     func(string) (fs.FileInfo, error)
 }
 
 // at is where the value of p stands, or what encloses it when it was not given.
@@ -150,17 +152,28 @@ func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p pa
 }
 
 func (d *decoder) str(s string, rv reflect.Value, p path) {
-	if rv.Type() != reflect.TypeFor[Path]() {
-		rv.SetString(s)
-		return
+	switch rv.Type() {
+	case reflect.TypeFor[Path]():
+		s = d.file(s, p)
+	case reflect.TypeFor[Kernel]():
+		if !strings.HasPrefix(s, storePrefix) {
+			s = d.file(s, p)
+		}
+	case reflect.TypeFor[Image]():
+		s = d.image(s, p)
 	}
+	rv.SetString(s)
+}
+
+// file makes a path absolute.
+func (d *decoder) file(s string, p path) string {
 	switch {
 	case s == "":
 		d.reject(p, "%s: a path is empty", p)
-		return
+		return ""
 	case strings.IndexByte(s, 0) >= 0:
 		d.reject(p, "%s: path %s has a NUL character", p, quote(s))
-		return
+		return ""
 	}
 	dir := d.baseDir
 	if d.at(p).flag != "" {
@@ -169,8 +182,26 @@ func (d *decoder) str(s string, rv reflect.Value, p path) {
 	if !filepath.IsAbs(s) {
 		s = filepath.Join(dir, s)
 	}
-	rv.SetString(filepath.Clean(s))
+	return filepath.Clean(s)
 }
+
+// image makes the path in an image's name absolute, if there is one: what exists as a file is one, and what begins like a path.
+func (d *decoder) image(s string, p path) string {
+	if layout, ok := strings.CutPrefix(s, ociPrefix); ok {
+		return ociPrefix + d.file(layout, p)
+	}
+	abs := d.file(s, p)
+	if abs == "" || filepath.IsAbs(s) || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
+		return abs
+	}
+	if _, err := d.stat(abs); err == nil {
+		return abs
+	}
+	return s
+}
+
+// ociPrefix begins the name of an OCI layout.
+const ociPrefix = "oci:"
 
 // word fills a scalar from a flag's text.
 func (d *decoder) word(s string, rv reflect.Value, p path) {

@@ -31,6 +31,14 @@ func (c *Config) derive() {
 	}
 }
 
+// ImageDisk is the disk that an image became, for its machine: the file at path is shared by all machines of that image.
+func (c *Config) ImageDisk(path string) Disk {
+	var d Disk
+	d.setDefaults()
+	d.ID, d.Path, d.ReadOnly, d.Serial = "image", Path(path), true, deriveSerial(c.Name, "image")
+	return d
+}
+
 // deriveMAC is an address of the locally administered kind: the second lowest bit of its first byte set, the lowest clear.
 func deriveMAC(machine, id Name) MAC {
 	sum := sha256.Sum256([]byte("minivmm mac\x00" + string(machine+"\x00"+id)))

@@ -80,7 +80,7 @@ type source struct {
 
 func resolve(src source) (*Config, error) {
 	r := &report{file: src.name, data: src.data}
-	d := &decoder{report: r, given: map[path]bool{}, broken: map[path]bool{}, flags: map[path]place{}}
+	d := &decoder{report: r, given: map[path]bool{}, broken: map[path]bool{}, flags: map[path]place{}, stat: src.stat}
 	values := map[string]any{}
 	if src.file {
 		var ok bool
@@ -102,7 +102,7 @@ func resolve(src source) (*Config, error) {
 	cfg.setDefaults()
 	d.table(values, reflect.ValueOf(cfg).Elem(), "")
 	cfg.derive()
-	(&checker{decoder: d, stat: src.stat}).config(cfg)
+	(&checker{d}).config(cfg)
 	if err := r.err(); err != nil {
 		return nil, err
 	}

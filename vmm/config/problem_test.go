@@ -41,8 +41,6 @@ func TestEveryProblemOfAFileIsReportedWhereItStands(t *testing.T) {
 		want       []string // line:col: then a part of the text
 	}{
 		// the text itself
-		{"an empty file lacks a kernel", "", []string{"1:1: boot.kernel is missing"}},
-		{"a boot table without a kernel", "name = 'x'\n\n[boot]\n", []string{"3:1: boot.kernel is missing"}},
 		{"no value", boot + "name =\n", []string{"2:7: expected value"}},
 		{"no equals sign", boot + "name 'x'\n", []string{"2:6: expected '.' or '='"}},
 		{"text without quotes", "[boot]\nkernel = vmlinuz\n", []string{"2:10: expected value but found \"vmlinuz\""}},
@@ -132,6 +130,9 @@ func TestEveryProblemOfAFileIsReportedWhereItStands(t *testing.T) {
 		{"a name too long", boot + "name = '" + many("a", 33) + "'\n", []string{"2:8: name: "}},
 		{"a kernel that is not there", "[boot]\nkernel = 'nokernel'\n", []string{`2:10: boot.kernel: "/vm/nokernel": file does not exist`}},
 		{"a folder as a kernel", "[boot]\nkernel = 'folder'\n", []string{`2:10: boot.kernel: "/vm/folder" is not a file`}},
+		{"an empty image", "image = ''\n", []string{"1:9: image: a path is empty"}},
+		{"an empty layout", "image = 'oci:'\n", []string{"1:9: image: a path is empty"}},
+		{"an image that is no text", "image = ['a']\n", []string{"1:9: image wants a string in quotes"}},
 		{"an empty path", "[boot]\nkernel = ''\n", []string{"2:10: boot.kernel: a path is empty"}},
 		{"a path with a NUL", "[boot]\nkernel = \"a\\u0000\"\n", []string{`2:10: boot.kernel: path "a\x00" has a NUL`}},
 		{"an initrd that is not there", "[boot]\nkernel = 'vmlinuz'\ninitrd = 'x'\n", []string{`3:10: boot.initrd: "/vm/x": file does not exist`}},

@@ -2,6 +2,7 @@ package vmmtest
 
 import (
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -13,11 +14,13 @@ var needs = map[string]struct {
 	here func() bool
 	fix  string
 }{
-	"kvm":        {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
-	"vhost-net":  {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
-	"vhost-scsi": {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
-	"root":       {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
-	"guests":     {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
+	"kvm":         {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
+	"vhost-net":   {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
+	"vhost-scsi":  {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
+	"root":        {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
+	"strace":      {func() bool { _, err := exec.LookPath("strace"); return err == nil }, "apt-get install strace"},
+	"debian-disk": {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to what minivmm disk debian made"},
+	"guests":      {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
 }
 
 func canOpen(path string) func() bool {

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"minivmm/guestimages/plan"
+	"minivmm/guestimages/session"
+)
+
+// channelName is the virtio-serial port by which the init of minivmm's own guests gets its command.
+const channelName = "minivmm"
+
+// channel is this end of a command in a guest: where its files go, and how it ended.
+type channel struct {
+	guest    net.Conn // the machine's end of the port
+	typing   *typing  // the command's standard input
+	terminal bool     // it has one
+
+	near    net.Conn
+	session *session.Session
+	ended   chan struct{}
+	winch   chan os.Signal
+	exit    plan.Exit
+	err     error // why there is no exit
+}
+
+// openChannel prepares to run argv in the guest, or what the guest has for an empty one. On a terminal the command gets one
+// too.
+func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *channel {
+	c := &channel{typing: newTyping(), ended: make(chan struct{})}
+	c.near, c.guest = net.Pipe()
+	command := session.Command{Argv: argv, Stdin: c.typing, Stdout: stdout, Stderr: stderr}
+	if size, ok := terminalSize(stdin, stdout); ok {
+		resized := make(chan plan.Terminal)
+		if t := os.Getenv("TERM"); t != "" {
+			command.Env = []string{"TERM=" + t}
+		}
+		command.Terminal, command.Resize, c.terminal = &size, resized, true
+		c.winch = make(chan os.Signal, 1)
+		signal.Notify(c.winch, syscall.SIGWINCH)
+		go func() {
+			for range c.winch {
+				if size, ok := terminalSize(stdin, stdout); ok {
+					select {
+					case resized <- size:
+					case <-c.ended:
+					}
+				}
+			}
+		}()
+	}
+	c.session = session.New(c.near, command)
+	return c
+}
+
+// terminalSize is ok where both files are a terminal.
+func terminalSize(stdin, stdout *os.File) (plan.Terminal, bool) {
+	if !term.IsTerminal(int(stdin.Fd())) || !term.IsTerminal(int(stdout.Fd())) {
+		return plan.Terminal{}, false
+	}
+	cols, rows, err := term.GetSize(int(stdout.Fd()))
+	return plan.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err == nil
+}
+
+// run passes everything between this process's files and the command, until it ends; broken is called when it cannot.
+func (c *channel) run(broken func(error)) {
+	defer close(c.ended)
+	if c.exit, c.err = c.session.Run(); c.err != nil {
+		broken(c.err)
+	}
+}
+
+// console passes the guest's console on to w until the command has ended: then there is nothing to say but the power-off.
+func (c *channel) console(w io.Writer) io.Writer { return untilClosed{w, c.ended} }
+
+type untilClosed struct {
+	w      io.Writer
+	closed <-chan struct{}
+}
+
+func (u untilClosed) Write(p []byte) (int, error) {
+	select {
+	case <-u.closed:
+		return len(p), nil
+	default:
+		return u.w.Write(p)
+	}
+}
+
+// close ends what run does, which must have been called.
+func (c *channel) close() {
+	c.near.Close()
+	c.typing.End()
+	<-c.ended
+	c.session.Close()
+	if c.winch != nil {
+		signal.Stop(c.winch)
+		close(c.winch)
+	}
+}
+
+// result is the exit code for a machine that powered off.
+func (c *channel) result() (int, error) {
+	switch {
+	case c.err != nil:
+		return exitInternal, errors.New("the guest powered off before its command ended; its console says why")
+	case c.exit.Error != "":
+		return c.exit.Code(), fmt.Errorf("guest: %s", c.exit.Error)
+	}
+	return c.exit.Code(), nil
+}
+
+// typing takes what the console feeds it, and is read by a channel.
+type typing struct {
+	mu    sync.Mutex
+	cond  *sync.Cond
+	buf   []byte // guarded by mu
+	ended bool   // guarded by mu
+	ready chan struct{}
+}
+
+func newTyping() *typing {
+	t := &typing{ready: make(chan struct{}, 1)}
+	t.cond = sync.NewCond(&t.mu)
+	return t
+}
+
+// Feed and Ready are Input's.
+func (t *typing) Feed(p []byte) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(len(p), typeAhead-len(t.buf))
+	t.buf = append(t.buf, p[:n]...)
+	t.cond.Signal()
+	return n
+}
+
+func (t *typing) Ready() <-chan struct{} { return t.ready }
+
+// End says that nothing more will be fed.
+func (t *typing) End() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	t.cond.Signal()
+}
+
+// Read is io.Reader's: it waits for bytes or the end.
+func (t *typing) Read(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.buf) == 0 && !t.ended {
+		t.cond.Wait()
+	}
+	if len(t.buf) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, t.buf)
+	t.buf = append(t.buf[:0], t.buf[n:]...)
+	select {
+	case t.ready <- struct{}{}:
+	default:
+	}
+	return n, nil
+}

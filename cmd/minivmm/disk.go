@@ -1,0 +1,402 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/disk"
+	"minivmm/guestimages/filetree"
+	"minivmm/vmm/config"
+)
+
+const diskHelp = `Make, resize and describe disk images. None of it needs root.
+
+An image is a raw, sparse file, readable by its owner only. It appears when it is whole: what is interrupted
+or fails leaves nothing. A disk that a machine uses is locked: it is neither replaced nor resized, and a disk
+that is being resized is refused by a machine.
+
+A raw image has no place for a serial number: a disk gets that from the machine, by the key serial in [[disk]]
+(--disk FILE,serial=NAME). What is in the image itself, and goes wherever it goes, are the label and the UUID
+of its file system: a guest with udev has it as /dev/disk/by-label/LABEL and /dev/disk/by-uuid/UUID.
+`
+
+const diskFromHelp = `Make a disk of a folder or a tar; - is a tar on stdin, plain or packed with gzip, zstd, xz or bzip2.
+
+Owners, modes, times, hard links, device nodes and extended attributes are those of the source. The same
+source gives the same bytes. Without --size the disk has a quarter more than it needs, and 64M; an erofs,
+which is read-only, has what it needs.
+`
+
+const diskDebianHelp = `Make a disk with a small Debian that boots systemd to a login on the serial console.
+
+Its packages come from this machine's own package sources, checked with its keys, by mmdebstrap; without root
+that needs a range for the user in /etc/subuid and /etc/subgid. root logs in at the console without a password
+unless --root-password-file names one. The network comes up by DHCP, or as ip= on the kernel's command line
+says. The guest keeps the sources, without passwords in them, but no proxy or other setting of this machine.
+
+Boot it with a kernel that has its disk, console and ext4, such as the default one, and root=/dev/sda.
+`
+
+func newDiskCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "disk",
+		Short:   "Make, resize and describe disk images",
+		Long:    diskHelp,
+		Example: "  minivmm disk create data.img 10G --fs ext4\n  minivmm disk debian debian.img\n  minivmm disk info debian.img",
+		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			var names []string
+			for _, c := range cmd.Commands() {
+				names = append(names, c.Name())
+			}
+			return usageError{fmt.Errorf("unknown command %q of disk%s", args[0], config.DidYouMean(args[0], names))}
+		},
+	}
+	cmd.AddCommand(newDiskCreateCommand(), newDiskFromCommand(), newDiskFromOCICommand(), newDiskDebianCommand(), newDiskResizeCommand(), newDiskInfoCommand())
+	return cmd
+}
+
+// diskFlags are those that the commands that make disks have.
+type diskFlags struct {
+	fs    string
+	size  sizeFlag
+	label string
+	uuid  string
+	force bool
+}
+
+func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	for _, name := range names {
+		switch name {
+		case "fs":
+			flags.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
+			flags.Lookup("fs").Value = argNamed{flags.Lookup("fs").Value, "NAME"}
+		case "size":
+			flags.Var(&f.size, "size", "the disk's size, like 2G")
+		case "label":
+			flags.StringVar(&f.label, "label", f.label, "the file system's label")
+			flags.Lookup("label").Value = argNamed{flags.Lookup("label").Value, "LABEL"}
+		case "uuid":
+			flags.StringVar(&f.uuid, "uuid", "", "the file system's UUID")
+			flags.Lookup("uuid").Value = argNamed{flags.Lookup("uuid").Value, "UUID"}
+		}
+	}
+	flags.BoolVar(&f.force, "force", false, "replace a file that is there")
+}
+
+func (f *diskFlags) options(log io.Writer) disk.Options {
+	return disk.Options{FS: disk.FS(f.fs), SizeBytes: int64(f.size), Label: f.label, UUID: strings.ToLower(f.uuid), Install: installer(log)}
+}
+
+// sizeFlag is a size as the configuration has it.
+type sizeFlag config.Size
+
+// Set, String and Type are pflag.Value's.
+func (s *sizeFlag) Set(value string) error { return (*config.Size)(s).UnmarshalText([]byte(value)) }
+func (s *sizeFlag) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return config.Size(*s).String()
+}
+func (s *sizeFlag) Type() string { return "SIZE" }
+
+// parseSize reads a size argument; a bad one is a usage error.
+func parseSize(text string) (int64, error) {
+	var s config.Size
+	if err := s.UnmarshalText([]byte(text)); err != nil {
+		return 0, usageError{err}
+	}
+	return int64(s), nil
+}
+
+// installer installs packages that the machine lacks.
+func installer(log io.Writer) disk.Installer {
+	return func(ctx context.Context, what string, packages ...string) error {
+		c, err := cache.Open(log)
+		if err != nil {
+			return err
+		}
+		return debian.New(c).Install(ctx, what, packages...)
+	}
+}
+
+// diskWork is a command's work: signals end it, and what the user gave and cannot be is marked as such.
+func diskWork(cmd *cobra.Command, work func(ctx context.Context) error) error {
+	ctx, done := interruptible(cmd.Context())
+	defer done()
+	err := work(ctx)
+	var input *disk.InputError
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case hostFull(err), errors.Is(err, syscall.EBUSY): // not what the user gave
+	case errors.As(err, &input), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+		return fileError{err}
+	}
+	return err
+}
+
+// hostFull says whether an error is that this machine has no room, or gives this user no more.
+func hostFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
+func newDiskCreateCommand() *cobra.Command {
+	var f diskFlags
+	cmd := &cobra.Command{
+		Use:     "create FILE SIZE",
+		Short:   "Make an empty disk",
+		Long:    "Make an empty disk: all zeros, or with an empty ext4.",
+		Example: "  minivmm disk create data.img 10G\n  minivmm disk create data.img 10G --fs ext4 --label data",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opt := f.options(cmd.ErrOrStderr())
+			var err error
+			if opt.SizeBytes, err = parseSize(args[1]); err != nil {
+				return err
+			}
+			return diskWork(cmd, func(ctx context.Context) error { return disk.Create(ctx, args[0], f.force, opt) })
+		},
+	}
+	f.add(cmd, "fs", "label", "uuid")
+	return cmd
+}
+
+func newDiskFromCommand() *cobra.Command {
+	f := diskFlags{fs: string(disk.Ext4)}
+	var as owner
+	cmd := &cobra.Command{
+		Use:     "from SOURCE FILE",
+		Short:   "Make a disk of a folder or a tar",
+		Long:    diskFromHelp,
+		Example: "  minivmm disk from rootfs root.img --owner 0:0\n  docker export web | minivmm disk from - web.img --fs erofs",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return diskWork(cmd, func(ctx context.Context) error {
+				return diskFrom(ctx, args[0], args[1], as, f, cmd.InOrStdin(), cmd.ErrOrStderr())
+			})
+		},
+	}
+	f.add(cmd, "fs", "size", "label", "uuid")
+	cmd.Flags().Var(&as, "owner", "the owner of all that a folder gives, by number")
+	return cmd
+}
+
+func diskFrom(ctx context.Context, source, path string, as owner, f diskFlags, stdin io.Reader, log io.Writer) (err error) {
+	isDir := false
+	if source != "-" {
+		st, err := os.Stat(source)
+		if err != nil {
+			return err
+		}
+		isDir = st.IsDir()
+	}
+	switch {
+	case isDir:
+		if err := outside(path, source); err != nil {
+			return usageError{err}
+		}
+	case as.set:
+		return usageError{errors.New("--owner is for folders: a tar says who owns what")}
+	}
+	b, err := disk.Begin(path, f.force)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	dir, err := b.TempDir("tree")
+	if err != nil {
+		return err
+	}
+	tree, err := filetree.New(dir, filetree.Limits{})
+	if err != nil {
+		return err
+	}
+	switch {
+	case isDir && as.set:
+		err = tree.AddDirAs(ctx, source, as.uid, as.gid)
+	case isDir:
+		err = tree.AddDir(ctx, source)
+	case source == "-":
+		err = tree.AddTar(ctx, interruptibleReader(ctx, stdin))
+	default:
+		err = addTarFile(ctx, tree, source)
+	}
+	if err != nil && !hostFull(err) {
+		return fileError{err}
+	}
+	if err != nil {
+		return err
+	}
+	return b.FromTree(ctx, tree, f.options(log))
+}
+
+func addTarFile(ctx context.Context, tree *filetree.Tree, name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := tree.AddTar(ctx, f); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func newDiskDebianCommand() *cobra.Command {
+	f := diskFlags{label: "root"}
+	var deb disk.DebianOptions
+	var passwordFile string
+	cmd := &cobra.Command{
+		Use:   "debian FILE",
+		Short: "Make a disk with a small Debian",
+		Long:  diskDebianHelp,
+		Example: "  minivmm disk debian debian.img\n" +
+			"  minivmm disk debian web.img --include nginx,openssh-server --hostname web --size 8G --root-password-file password",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return diskWork(cmd, func(ctx context.Context) error {
+				var err error
+				if deb.RootPassword, err = readPassword(passwordFile); err != nil {
+					return err
+				}
+				deb.Log = func(line string) { fmt.Fprintf(cmd.ErrOrStderr(), "minivmm: debian: %s\n", line) }
+				return disk.Debian(ctx, args[0], f.force, f.options(cmd.ErrOrStderr()), deb)
+			})
+		},
+	}
+	f.add(cmd, "size", "label")
+	flags := cmd.Flags()
+	flags.StringSliceVar(&deb.Include, "include", nil, "more packages")
+	flags.StringVar(&deb.Suite, "suite", "", "release, like bookworm; without it this machine's")
+	flags.StringVar(&deb.Hostname, "hostname", "debian", "the guest's name")
+	flags.StringVar(&passwordFile, "root-password-file", "", "a file with root's password")
+	for name, arg := range map[string]string{"include": "PACKAGE,...", "suite": "NAME", "hostname": "NAME", "root-password-file": "FILE"} {
+		f := flags.Lookup(name)
+		f.Value = argNamed{f.Value, arg}
+	}
+	flags.Lookup("include").DefValue = ""
+	return cmd
+}
+
+// readPassword is the first line of a file; without a file there is none.
+func readPassword(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	if line == "" {
+		return "", fileError{fmt.Errorf("%s: its first line, the password, is empty", name)}
+	}
+	return line, nil
+}
+
+func newDiskResizeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "resize FILE SIZE",
+		Short: "Make a disk larger or smaller",
+		Long: "Make a disk larger or smaller, with the ext4 in it. A SIZE like +1G is added to what it has. A size that\n" +
+			"would cut off data is refused. Partitions stay as they are. The disk must not be in use.",
+		Example: "  minivmm disk resize debian.img +2G\n  minivmm disk resize data.img 500M",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, more := strings.CutPrefix(args[1], "+")
+			size, err := parseSize(text)
+			if err != nil {
+				return err
+			}
+			return diskWork(cmd, func(ctx context.Context) error {
+				if more {
+					info, err := disk.Inspect(args[0])
+					if err != nil {
+						return err
+					}
+					size += info.SizeBytes
+				}
+				return disk.Resize(ctx, args[0], size, installer(cmd.ErrOrStderr()))
+			})
+		},
+	}
+}
+
+func newDiskInfoCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "info FILE...",
+		Short: "Say what is in disks, and who uses them",
+		Long: "Say of each disk its size, what it takes on this machine, its file system with label and UUID, and the\n" +
+			"process that uses it. Nothing is locked or changed, so it is safe while a machine runs.",
+		Example: "  minivmm disk info debian.img data.img\n  minivmm disk info --json debian.img",
+		Args:    args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var failed error
+			for _, name := range args {
+				info, err := disk.Inspect(name)
+				if err == nil {
+					err = printInfo(cmd.OutOrStdout(), info, asJSON)
+				}
+				failed = errors.Join(failed, err)
+			}
+			return diskWork(cmd, func(context.Context) error { return failed })
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	return cmd
+}
+
+func printInfo(w io.Writer, i disk.Info, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(i)
+	}
+	words := []string{config.Size(i.SizeBytes).String(), about(i.UsedBytes) + " on this machine"}
+	switch {
+	case i.FS == "":
+		words = append(words, "no known file system")
+	case i.FreeBytes > 0:
+		words = append(words, fmt.Sprintf("%s with %s free", i.FS, about(i.FreeBytes)))
+	default:
+		words = append(words, i.FS)
+	}
+	if i.Label != "" {
+		words = append(words, fmt.Sprintf("label %q", i.Label))
+	}
+	if i.UUID != "" {
+		words = append(words, "UUID "+i.UUID)
+	}
+	if i.InUseBy != "" {
+		words = append(words, "in use by "+i.InUseBy)
+	}
+	_, err := fmt.Fprintf(w, "%s: %s\n", i.Path, strings.Join(words, ", "))
+	return err
+}
+
+// about is a size with two digits or more.
+func about(n int64) string {
+	for i, unit := range "KMGT" {
+		if size := float64(n) / float64(int64(1)<<(10*(i+1))); size < 10240 || unit == 'T' {
+			return fmt.Sprintf("%.0f%c", size, unit)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/guest"
+	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/oci"
+	"minivmm/guestimages/plan"
+	"minivmm/vmm/config"
+)
+
+// furnishGuest gives the configuration what it leaves to minivmm: a kernel of the store, an initial RAM file system with
+// minivmm's own init, an image's disk. ours says that init is there, and takes its command by the channel.
+func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log io.Writer) (ours bool, err error) {
+	name, stored := cfg.Boot.Kernel.Stored()
+	switch {
+	case (!stored || cfg.Boot.Initrd != "") && len(command) > 0:
+		return false, usageError{errors.New("a command runs under minivmm's own init, which is not in this machine: leave out boot.initrd, and a boot.kernel that is a file")}
+	case (!stored || cfg.Boot.Initrd != "") && cfg.Image != "":
+		return false, fileError{errors.New("image: an image needs minivmm's own init: leave out boot.initrd, and a boot.kernel that is a file")}
+	case !stored:
+		return false, nil
+	}
+	c, err := cache.Open(log)
+	if err != nil {
+		return false, err
+	}
+	c.Prefix = "minivmm: "
+	k, err := findKernel(ctx, kernel.Open(c), name)
+	if err != nil {
+		return false, err
+	}
+	cfg.Boot.Kernel = config.Kernel(k.Vmlinux)
+	if k.Vmlinux == "" || cfg.Boot.KASLR {
+		cfg.Boot.Kernel = config.Kernel(k.Image)
+	}
+	if cfg.Boot.Initrd != "" {
+		return false, nil
+	}
+	initrd, err := guest.Initrd(ctx, c, k, guest.Options{})
+	if err != nil {
+		return false, err
+	}
+	cfg.Boot.Initrd = config.Path(initrd)
+	// The interfaces keep the kernel's names, which the words for their addresses use.
+	words := []string{"quiet", "hostname=" + string(cfg.Name), "net.ifnames=0"}
+	for i, n := range cfg.Net {
+		words = append(words, addressWord(i, n)...)
+	}
+	if cfg.Image != "" {
+		disk, err := oci.Build(ctx, c, string(cfg.Image), oci.Options{Log: progressLines{log}, Install: installer(log)})
+		var invalid oci.InvalidError
+		if errors.As(err, &invalid) {
+			return false, fileError{err}
+		}
+		if err != nil {
+			return false, err
+		}
+		cfg.Disk = append([]config.Disk{cfg.ImageDisk(disk.Path)}, cfg.Disk...)
+		words = append(words, "root=/dev/sda", "ro", "minivmm.root=overlay")
+	}
+	// A disk with a system of its own, and nothing else to do, is left to that system and its console.
+	ours = cfg.Image != "" || len(command) > 0 || !strings.Contains(" "+string(cfg.Boot.Cmdline), " root=")
+	if ours {
+		words = append(words, plan.ChannelWord+"="+channelName)
+	}
+	cfg.Boot.Cmdline = config.Cmdline(strings.TrimSpace(strings.Join(words, " ") + " " + string(cfg.Boot.Cmdline)))
+	return ours, nil
+}
+
+// findKernel fetches a kernel that is not there yet.
+func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kernel, error) {
+	k, err := s.Find(name)
+	var missing *kernel.NotHereError
+	if errors.As(err, &missing) {
+		return s.Fetch(ctx, name)
+	}
+	return k, err
+}
+
+// addressWord tells the guest the address that goes with the host's side of its wire: the next one in the network. A tap or
+// bridge that others made has a server for addresses, or the guest is told by boot.cmdline.
+func addressWord(index int, n config.Net) []string {
+	if !n.Address.IsValid() || !n.Address.Addr().Is4() {
+		return nil
+	}
+	guest := n.Address.Addr().Next()
+	if !n.Address.Contains(guest) || !n.Address.Contains(guest.Next()) { // the last one is for broadcasts
+		if guest = n.Address.Addr().Prev(); !n.Address.Contains(guest) || guest == n.Address.Masked().Addr() {
+			return nil
+		}
+	}
+	gateway := n.Address.Addr().String()
+	if index > 0 {
+		gateway = "" // one default route
+	}
+	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, netmask(n.Address.Prefix), index)}
+}
+
+func netmask(p netip.Prefix) netip.Addr {
+	mask := ^uint32(0) << (32 - p.Bits())
+	return netip.AddrFrom4([4]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)})
+}

@@ -1,0 +1,377 @@
+package main
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/filetree"
+	"minivmm/guestimages/initbin"
+	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/modules"
+	"minivmm/guestimages/plan"
+)
+
+const initramfsHelp = `Make an initial RAM file system from folders, tars and lists.
+
+--dir, --tar and --list may be given several times; each is laid over what those before it gave.
+Owners and device nodes come from the sources and need no root. The same sources give the same bytes,
+whenever and in whatever order their files were made: times are not kept, nor are extended attributes.
+
+A list has lines as the kernel's usr/gen_init_cpio has them:
+  file NAME LOCATION MODE UID GID [HARD LINK...]
+  dir NAME MODE UID GID
+  nod NAME MODE UID GID b|c MAJOR MINOR
+  slink NAME TARGET MODE UID GID
+  pipe NAME MODE UID GID
+  sock NAME MODE UID GID
+A LOCATION is relative to the list's folder.
+
+--modules adds kernel modules with all that they need, unpacked, as /modules/NAME.ko, and their paths
+in load order, one a line, as /modules/order. --init adds minivmm's own init, which loads them, brings
+up the system and runs COMMAND, or else /bin/sh, and what is behind -- on the kernel's command line
+instead of either.
+`
+
+// initramfsOptions are the command's flags.
+type initramfsOptions struct {
+	output     string
+	sources    []source
+	owner      owner
+	modules    []string
+	modulesDir string
+	init       bool
+	command    []string
+	compress   compression
+}
+
+// source is one --dir, --tar or --list.
+type source struct{ kind, name string }
+
+func newInitramfsCommand() *cobra.Command {
+	var o initramfsOptions
+	cmd := &cobra.Command{
+		Use:   "initramfs -o FILE [flags] [-- COMMAND...]",
+		Short: "Make an initial RAM file system",
+		Long:  initramfsHelp,
+		Example: "  minivmm initramfs -o initrd.cpio --dir root --owner 0:0\n" +
+			"  docker export web | minivmm initramfs -o web.cpio --tar - --init -- /usr/bin/web\n" +
+			"  minivmm initramfs -o initrd.cpio --list files.list --modules virtio_net,virtio_scsi --kernel-modules /lib/modules/6.12.41",
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVarP(&o.output, "output", "o", "", "the file to make; - for stdout")
+	for _, f := range []struct{ kind, arg, help string }{
+		{"dir", "DIR", "a folder, with owners, modes, device nodes and hard links"},
+		{"tar", "FILE", "a tar: plain, gzip, zstd, xz or bzip2; - for stdin"},
+		{"list", "FILE", "a list of files; - for stdin"},
+	} {
+		flags.Var(&sourceFlag{&o.sources, f.kind, f.arg}, f.kind, f.help)
+	}
+	flags.Var(&o.owner, "owner", "the owner of all that --dir gives, by number")
+	flags.StringSliceVar(&o.modules, "modules", nil, "kernel modules, with what they need")
+	flags.StringVar(&o.modulesDir, "kernel-modules", "", "the kernel's modules: the folder with modules.dep")
+	flags.BoolVar(&o.init, "init", false, "add minivmm's init")
+	flags.Var(&o.compress, "compress", "none, gzip or zstd")
+	for name, arg := range map[string]string{"output": "FILE", "modules": "NAME,...", "kernel-modules": "DIR"} {
+		f := flags.Lookup(name)
+		f.Value, f.DefValue = argNamed{f.Value, arg}, ""
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
+			return usageError{fmt.Errorf("unknown argument %q\nusage: %s", args[0], cmd.UseLine())}
+		}
+		o.command = args
+		if err := o.check(cmd.OutOrStdout()); err != nil {
+			return usageError{err}
+		}
+		ctx, done := interruptible(cmd.Context())
+		defer done()
+		err := o.run(ctx, cmd)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return cmd
+}
+
+// check finds what flags contradict.
+func (o *initramfsOptions) check(stdout io.Writer) error {
+	fromStdin := 0
+	for _, s := range o.sources {
+		switch {
+		case s.name == "-" && s.kind != "dir":
+			fromStdin++
+		case s.kind == "dir" && o.output != "-":
+			if err := outside(o.output, s.name); err != nil {
+				return err
+			}
+		}
+	}
+	f, isFile := stdout.(*os.File)
+	switch {
+	case o.output == "":
+		return errors.New("nowhere to write to: give -o FILE")
+	case o.output == "-" && isFile && term.IsTerminal(int(f.Fd())):
+		return errors.New("stdout is a terminal: give -o FILE")
+	case len(o.sources) == 0 && !o.init && len(o.modules) == 0:
+		return errors.New("nothing to put in: give --dir, --tar, --list, --modules or --init")
+	case fromStdin > 1:
+		return errors.New("stdin can be one source only")
+	case (len(o.modules) > 0) != (o.modulesDir != ""):
+		return errors.New("--modules and --kernel-modules want each other")
+	case len(o.command) > 0 && !o.init:
+		return errors.New("COMMAND is for --init to run")
+	}
+	return nil
+}
+
+// outside refuses an output that the next run would take for a part of its source.
+func outside(output, dir string) error {
+	folder, err := filepath.EvalSymlinks(filepath.Dir(output))
+	if err != nil {
+		return nil // told when it is written
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil
+	}
+	if folder, err = filepath.Abs(folder); err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(dir, folder); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("%s lies in %s, which it is made of", output, dir)
+	}
+	return nil
+}
+
+// run makes the file.
+func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) error {
+	contents, err := os.MkdirTemp("", "minivmm-initramfs-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(contents)
+	tree, err := filetree.New(contents, filetree.Limits{})
+	if err != nil {
+		return err
+	}
+	for _, s := range o.sources {
+		if err := o.add(ctx, tree, s, cmd.InOrStdin()); err != nil {
+			return fileError{err}
+		}
+	}
+	// What depends on the kernel comes in an archive of its own, after what does not.
+	var first, second initramfs.Archive
+	loaded, err := o.addModules(&second)
+	if err != nil {
+		return fileError{err}
+	}
+	if o.init {
+		if err := o.addInit(ctx, tree, &second, loaded, cmd.ErrOrStderr()); err != nil {
+			return err
+		}
+	}
+	if err := first.AddTree(tree); err != nil {
+		return fileError{err}
+	}
+	write := func(w io.Writer) error {
+		packed, err := o.compress.writer(w)
+		if err != nil {
+			return err
+		}
+		archives := []*initramfs.Archive{&first}
+		if o.init || len(loaded) > 0 {
+			archives = append(archives, &second)
+		}
+		for _, a := range archives {
+			if _, err := a.WriteTo(packed); err != nil {
+				return err
+			}
+		}
+		return packed.Close()
+	}
+	if o.output == "-" {
+		err = write(initramfs.ContextWriter(ctx, cmd.OutOrStdout()))
+	} else {
+		err = initramfs.Create(ctx, o.output, write)
+	}
+	if err != nil && !errors.Is(err, unix.ENOSPC) {
+		return fileError{err}
+	}
+	return err
+}
+
+// add lays one source over the tree.
+func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s source, stdin io.Reader) error {
+	if s.kind == "dir" {
+		if o.owner.set {
+			return tree.AddDirAs(ctx, s.name, o.owner.uid, o.owner.gid)
+		}
+		return tree.AddDir(ctx, s.name)
+	}
+	var in io.Reader
+	base := "."
+	if s.name == "-" {
+		in = interruptibleReader(ctx, stdin)
+	} else {
+		f, err := os.Open(s.name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in, base = f, filepath.Dir(s.name)
+	}
+	if s.kind == "list" {
+		return tree.AddList(ctx, in, base)
+	}
+	if err := tree.AddTar(ctx, in); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// addModules adds the modules, and returns their paths in load order.
+func (o *initramfsOptions) addModules(a *initramfs.Archive) ([]string, error) {
+	if len(o.modules) == 0 {
+		return nil, nil
+	}
+	tree, err := modules.Open(o.modulesDir)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := modules.AddTo(a, tree, o.modules...)
+	if err != nil {
+		return nil, err
+	}
+	order := strings.Join(loaded, "\n")
+	if order != "" {
+		order += "\n"
+	}
+	a.File("/modules/order", 0o644, initramfs.Owner{}, []byte(order))
+	return loaded, nil
+}
+
+// addInit adds the program to the tree, and what it is to do to the archive of what depends on the kernel.
+func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *initramfs.Archive, loaded []string, log io.Writer) error {
+	c, err := cache.Open(log)
+	if err != nil {
+		return err
+	}
+	program, err := initbin.Path(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := tree.PutFile(filetree.Node{Path: "init", Mode: unix.S_IFREG | 0o755}, program); err != nil {
+		return fileError{err}
+	}
+	// The kernel opens the console for init before init can mount /dev.
+	if _, ok := tree.Get("dev/console"); !ok {
+		if err := tree.Put(filetree.Node{Path: "dev/console", Mode: unix.S_IFCHR | 0o600, Major: 5, Minor: 1}, nil); err != nil {
+			return fileError{err}
+		}
+	}
+	command := o.command
+	if len(command) == 0 {
+		command = []string{"/bin/sh"}
+	}
+	b, err := json.Marshal(plan.Plan{Modules: loaded, Command: &plan.Command{Argv: command}})
+	if err != nil {
+		return err
+	}
+	a.File(plan.Path, 0o644, initramfs.Owner{}, b)
+	return nil
+}
+
+// sourceFlag is one of the flags that name sources, in the order of the command line.
+type sourceFlag struct {
+	sources   *[]source
+	kind, arg string
+}
+
+// Set, String and Type are pflag.Value's, as those of the flags below.
+func (f *sourceFlag) Set(value string) error {
+	if value == "" {
+		return errors.New("the name is empty")
+	}
+	*f.sources = append(*f.sources, source{f.kind, value})
+	return nil
+}
+
+func (f *sourceFlag) String() string { return "" }
+func (f *sourceFlag) Type() string   { return f.arg }
+
+// owner is the value UID:GID.
+type owner struct {
+	uid, gid uint32
+	set      bool
+}
+
+func (o *owner) Set(value string) error {
+	uid, gid, _ := strings.Cut(value, ":")
+	u, err := strconv.ParseUint(uid, 10, 32)
+	g, gerr := strconv.ParseUint(gid, 10, 32)
+	if err != nil || gerr != nil {
+		return errors.New("want UID:GID, two numbers")
+	}
+	*o = owner{uint32(u), uint32(g), true}
+	return nil
+}
+
+func (o *owner) String() string { return "" }
+func (o *owner) Type() string   { return "UID:GID" }
+
+// compression is how the output is packed; "" is "none".
+type compression string
+
+func (c *compression) Set(value string) error {
+	if !slices.Contains([]string{"none", "gzip", "zstd"}, value) {
+		return errors.New("want none, gzip or zstd")
+	}
+	*c = compression(value)
+	return nil
+}
+
+func (c *compression) String() string { return string(*c) }
+func (c *compression) Type() string   { return "FORMAT" }
+
+// writer packs into w. The same bytes in give the same bytes out: no times, no names, one thread.
+func (c compression) writer(w io.Writer) (io.WriteCloser, error) {
+	switch c {
+	case "gzip":
+		return gzip.NewWriter(w), nil
+	case "zstd":
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+	}
+	return unpacked{w}, nil
+}
+
+type unpacked struct{ io.Writer }
+
+func (unpacked) Close() error { return nil }
+
+// argNamed is a flag's value with another name for its argument in the help.
+type argNamed struct {
+	pflag.Value
+	arg string
+}
+
+func (a argNamed) Type() string { return a.arg }

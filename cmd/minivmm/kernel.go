@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/kernel"
+)
+
+const kernelHelp = `Keep kernels for guests: Debian's, and your own.
+
+A kernel is kept once, under the SHA-256 of its image, with its modules and with the unpacked vmlinux beside it, so that no
+guest spends its start on unpacking. They are in the folder minivmm of the user's cache, or in $MINIVMM_CACHE.
+
+NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 is the one with drivers for real machines), a release like
+6.12.117+deb12-cloud-amd64, a Debian package, a name given at import, or the first 6 or more digits of an ID.
+`
+
+func newKernelCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "kernel",
+		Short:   "Fetch, import, list and remove kernels",
+		Long:    kernelHelp,
+		Example: "  minivmm kernel fetch\n  minivmm kernel import arch/x86/boot/bzImage --modules /tmp/modules --name mine\n  minivmm kernel list",
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newKernelFetchCommand(), newKernelImportCommand(), newKernelListCommand(), newKernelRemoveCommand(), newKernelPathCommand())
+	return cmd
+}
+
+// withKernels calls do with the user's store, whose progress goes to the command's stderr. Signals end it in order, so
+// that nothing half-made stays.
+func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
+	ctx, stop := interruptible(cmd.Context())
+	defer stop()
+	c, err := cache.Open(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	c.Prefix = "minivmm: "
+	err = do(ctx, kernel.Open(c))
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return kernelError(err)
+}
+
+// kernelError gives errors of the store the exit codes that exit.go promises.
+func kernelError(err error) error {
+	var input *kernel.InputError
+	var ambiguous *kernel.AmbiguousError
+	var notHere *kernel.NotHereError
+	var tool *debian.ToolError
+	switch {
+	case errors.Is(err, debian.ErrNoApt):
+		return hostError{fmt.Errorf("%w; or bring a kernel: minivmm kernel import FILE", err)}
+	case errors.As(err, &tool):
+		return hostError{err}
+	case errors.As(err, &input), errors.As(err, &ambiguous), errors.As(err, &notHere), errors.Is(err, debian.ErrNotOffered):
+		return fileError{err}
+	}
+	return err
+}
+
+// hostError is something that this machine lacks.
+type hostError struct{ error }
+
+func (e hostError) Unwrap() error        { return e.error }
+func (e hostError) Is(target error) bool { return target == errors.ErrUnsupported }
+
+func newKernelFetchCommand() *cobra.Command {
+	var refresh, makeDefault bool
+	cmd := &cobra.Command{
+		Use:   "fetch [NAME]",
+		Short: "Fetch a kernel from Debian's packages, without installing it",
+		Long: "Fetch a Debian kernel package through apt, which checks it, and unpack it into the cache. Nothing is installed, and root is not\n" +
+			"needed. Without NAME it is the newest cloud kernel that this machine's package sources offer, and the default kernel from\n" +
+			"then on. One that is here already is not fetched again.",
+		Example: "  minivmm kernel fetch\n  minivmm kernel fetch 6.1\n  minivmm kernel fetch --refresh",
+		Args:    args(cobra.MaximumNArgs(1)),
+	}
+	cmd.Flags().BoolVar(&refresh, "refresh", false, "ask the package sources again for a newer one")
+	cmd.Flags().BoolVar(&makeDefault, "default", false, "make it the default kernel")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := kernelName(args)
+		if err != nil {
+			return err
+		}
+		return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
+			before, err := s.List()
+			if err != nil {
+				return err
+			}
+			get := s.Fetch
+			if refresh {
+				get = s.Refresh
+			}
+			k, err := get(ctx, name)
+			if err != nil {
+				return err
+			}
+			if makeDefault {
+				if err := s.SetDefault(ctx, k.ID); err != nil {
+					return err
+				}
+			}
+			how := "is here now"
+			for _, old := range before {
+				if old.ID == k.ID {
+					how = "is here already"
+				}
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", kernelLabel(k), how, k.Source)
+			return err
+		})
+	}
+	return cmd
+}
+
+func newKernelImportCommand() *cobra.Command {
+	var o kernel.ImportOptions
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Take in a kernel image of your own",
+		Long: "Check a kernel image, a bzImage or vmlinux for x86-64, and copy it into the cache. The modules' folder is one like\n" +
+			"/lib/modules/RELEASE, or what make modules_install was given as INSTALL_MOD_PATH; its modules must be this kernel's, and\n" +
+			"complete.",
+		Example: "  minivmm kernel import /boot/vmlinuz-6.1.0-50-amd64 --modules /lib/modules/6.1.0-50-amd64\n" +
+			"  minivmm kernel import arch/x86/boot/bzImage --name mine --default",
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.Flags().StringVar(&o.Modules, "modules", "", "the `folder` of its modules")
+	cmd.Flags().StringVar(&o.Name, "name", "", "a name for it; another kernel that has it loses it")
+	cmd.Flags().BoolVar(&o.Default, "default", false, "make it the default kernel")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		for _, flag := range []string{"modules", "name"} {
+			if f := cmd.Flags().Lookup(flag); f.Changed && f.Value.String() == "" {
+				return usageError{fmt.Errorf("--%s is empty", flag)}
+			}
+		}
+		return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
+			k, err := s.Import(ctx, args[0], o)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is here now: %s\n", kernelLabel(k), k.Source)
+			return err
+		})
+	}
+	return cmd
+}
+
+func newKernelListCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the kernels that are here",
+		Example: "  minivmm kernel list\n  minivmm kernel list --json",
+		Args:    args(cobra.NoArgs),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of objects")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
+			all, err := s.List()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(append([]kernel.Kernel{}, all...)) // an empty list is [], not null
+			}
+			return printKernels(cmd.OutOrStdout(), all)
+		})
+	}
+	return cmd
+}
+
+// printKernels prints a table.
+func printKernels(w io.Writer, all []kernel.Kernel) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tNAME\tRELEASE\tSIZE\tDEFAULT\tSOURCE")
+	for _, k := range all {
+		mark := ""
+		if k.Default {
+			mark = "default"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d MiB\t%s\t%s\n", k.ID[:12], k.Name, k.Release, (k.SizeBytes+1<<19)>>20, mark, k.Source)
+	}
+	return t.Flush()
+}
+
+func newKernelRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "rm NAME...",
+		Short:   "Remove kernels",
+		Long:    "Remove kernels from the cache. Guests that run one of them are not disturbed.",
+		Example: "  minivmm kernel rm 6.1.0-50-cloud-amd64\n  minivmm kernel rm 3f2a9c mine",
+		Args:    args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
+				var errs error
+				for _, name := range args {
+					if name == "" {
+						errs = errors.Join(errs, usageError{errors.New("NAME is empty")})
+						continue
+					}
+					k, err := s.Remove(ctx, name)
+					if err != nil {
+						errs = errors.Join(errs, kernelError(err))
+						continue
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "%s is removed\n", kernelLabel(k))
+				}
+				return errs
+			})
+		},
+	}
+}
+
+func newKernelPathCommand() *cobra.Command {
+	var vmlinux, modules bool
+	cmd := &cobra.Command{
+		Use:     "path [NAME]",
+		Short:   "Print where a kernel's image is",
+		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules' folder. Without NAME it is the default kernel.",
+		Example: "  minivmm kernel path 6.12\n  minivmm kernel path --modules mine",
+		Args:    args(cobra.MaximumNArgs(1)),
+	}
+	cmd.Flags().BoolVar(&vmlinux, "vmlinux", false, "the unpacked vmlinux instead")
+	cmd.Flags().BoolVar(&modules, "modules", false, "the folder of its modules instead")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := kernelName(args)
+		if err != nil {
+			return err
+		}
+		if vmlinux && modules {
+			return usageError{errors.New("--vmlinux and --modules: one path at a time")}
+		}
+		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
+			k, err := s.Find(name)
+			if err != nil {
+				return err
+			}
+			path := k.Image
+			switch {
+			case vmlinux && k.Vmlinux == "":
+				return fileError{fmt.Errorf("%s unpacks itself in the guest, its vmlinux is not here: %w", kernelLabel(k), fs.ErrNotExist)}
+			case vmlinux:
+				path = k.Vmlinux
+			case modules && k.Modules == "":
+				return fileError{fmt.Errorf("%s came without modules: %w", kernelLabel(k), fs.ErrNotExist)}
+			case modules:
+				path = k.Modules
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), path)
+			return err
+		})
+	}
+	return cmd
+}
+
+// kernelName is the argument of a command that may have one; "" without one.
+func kernelName(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	if args[0] == "" {
+		return "", usageError{errors.New("NAME is empty")}
+	}
+	return args[0], nil
+}
+
+// kernelLabel is the beginning of a kernel's ID and how people call it.
+func kernelLabel(k kernel.Kernel) string {
+	label := k.ID[:12]
+	for _, name := range []string{k.Name, k.Release} {
+		if name != "" {
+			label += " " + name
+		}
+	}
+	return label
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/kernel/kerneltest"
+)
+
+// kernelProgram is minivmm with a cache of its own, in a folder with a kernel and modules.
+func kernelProgram(t *testing.T) (run func(args string) (code int, stdout, stderr string)) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, b := range map[string][]byte{
+		"bzImage":               kerneltest.BzImage("6.12.3-mine"),
+		"bzImage2":              kerneltest.BzImage("6.12.3-mine #2"),
+		"vmlinux":               kerneltest.Vmlinux("6.1.9-cloud-amd64"),
+		"text":                  []byte("text\n"),
+		"mods/modules.dep":      []byte("a.ko:\n"),
+		"mods/a.ko":             kerneltest.Module("vermagic=6.12.3-mine SMP"),
+		"othermods/a.ko":        kerneltest.Module("vermagic=6.1.0 SMP"),
+		"othermods/modules.dep": []byte("a.ko:\n"),
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := t.TempDir()
+	return func(args string) (int, string, string) {
+		t.Helper()
+		cmd := program(t, "", append([]string{"kernel"}, strings.Fields(args)...)...)
+		cmd.Dir = dir
+		// No PATH: what these commands do here, they do without other programs.
+		cmd.Env = append(cmd.Env, cache.Env+"="+root, "PATH=")
+		return finish(t, cmd)
+	}
+}
+
+func TestKernelCommands(t *testing.T) {
+	run := kernelProgram(t)
+	for _, tt := range []struct {
+		args     string
+		code     int
+		out, err string // each a part of what is written; empty: nothing is
+	}{
+		{"", 0, "minivmm kernel [command]", ""},
+		{"frob", 2, "", "unknown command"},
+		{"list", 0, "ID  NAME  RELEASE", ""},
+		{"list --json", 0, "[]\n", ""},
+		{"path", 3, "", "minivmm: kernel: there is no default kernel here yet: minivmm kernel fetch\n"},
+		{"fetch", 4, "", "bring a kernel: minivmm kernel import FILE"},
+		{"fetch frob", 3, "", `minivmm: kernel: "frob" is none that can be fetched`},
+		{"fetch 6.1 6.12", 2, "", "usage: minivmm kernel fetch [NAME]"},
+		{"import", 2, "", "usage: minivmm kernel import FILE"},
+		{"import text", 3, "", "minivmm: kernel: import text: a text file, not a kernel image"},
+		{"import absent", 3, "", "no such file"},
+		{"import bzImage --modules othermods", 3, "", "a.ko was built for kernel 6.1.0, not 6.12.3-mine"},
+		{"import bzImage --name 6.12", 3, "", `name "6.12"`},
+		{"import bzImage --name=", 2, "", "--name is empty"},
+		{"import bzImage --name own --default --modules mods", 0, " own 6.12.3-mine is here now: ", ""},
+		{"import vmlinux", 0, " 6.1.9-cloud-amd64 is here now: ", ""},
+		{"import bzImage2", 0, " 6.12.3-mine is here now: ", ""},
+		{"list", 0, "  default  ", ""},
+		{"path", 0, "/vmlinuz\n", ""},
+		{"path own --vmlinux", 0, "/vmlinux\n", ""},
+		{"path own --modules", 0, "/lib/modules/6.12.3-mine\n", ""},
+		{"path 6.1 --modules", 3, "", "came without modules"},
+		{"path --modules --vmlinux", 2, "", "vmlinux"},
+		{"fetch 6.1", 0, "is here already", ""},
+		{"rm", 2, "", "usage: minivmm kernel rm NAME..."},
+		{"rm 6.12.3-mine", 3, "", `"6.12.3-mine" means more than one kernel: `},
+		{"rm own absent", 3, " own 6.12.3-mine is removed\n", `minivmm: kernel: "absent" is not here: minivmm kernel list`},
+		{"rm 6.12.3-mine 6.1", 0, " 6.1.9-cloud-amd64 is removed\n", ""},
+		{"list --json", 0, "[]\n", ""},
+	} {
+		code, out, errs := run(tt.args)
+		if code != tt.code || !strings.Contains(out, tt.out) || !strings.Contains(errs, tt.err) || tt.out == "" && out != "" || tt.err == "" && errs != "" {
+			t.Errorf("minivmm kernel %s: exit code %d, stdout %q, stderr %q\nwant %d, %q, %q", tt.args, code, out, errs, tt.code, tt.out, tt.err)
+		}
+	}
+}
+
+func TestKernelListForPrograms(t *testing.T) {
+	run := kernelProgram(t)
+	if code, _, errs := run("import bzImage --default"); code != 0 {
+		t.Fatal(errs)
+	}
+	_, out, _ := run("list --json")
+	var got []kernel.Kernel
+	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got) != 1 {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if k := got[0]; k.Release != "6.12.3-mine" || !k.Default || k.Modules != "" || filepath.Base(k.Source) != "bzImage" {
+		t.Errorf("got %+v", k)
+	}
+	if _, err := os.Stat(got[0].Vmlinux); err != nil {
+		t.Error(err)
+	}
+}
