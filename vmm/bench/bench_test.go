@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"minivmm/vmm/vmmtest"
@@ -61,6 +62,59 @@ func BenchmarkBoot(b *testing.B) {
 		boot(with+"qemu-microvm-pit=off-pic=off-rtc=on", qemuMachine("microvm,pit=off,pic=off,rtc=on"+pci, devices))
 		boot(with+"qemu-q35", qemuMachine("q35", devices))
 	}
+}
+
+// BenchmarkDefaultGuest measures from the exec of minivmm to the kernel's start
+// of init: with the kernel and the initial RAM file system given as files, and
+// with "minivmm run -- true", which finds both itself.
+func BenchmarkDefaultGuest(b *testing.B) {
+	vmmtest.Need(b, "kvm")
+	host := newBed(b, vmmtest.Kernels(b)[0].Image)
+	host.copyStore(b)
+	const loud = "quiet hostname=vm net.ifnames=0 minivmm.channel=minivmm loglevel=7"
+	found := vmm{name: "found", argv: func(bed *bed, _ *machine) []string {
+		return []string{bed.minivmm, "run", "--cmdline", "loglevel=7", "--", "true"}
+	}}
+	ready := vmm{name: "files", argv: func(bed *bed, _ *machine) []string {
+		kernel := onlyFile(b, bed.path("cache/kernels/*/vmlinux"))
+		initrd := onlyFile(b, bed.path("cache/initramfs/*.cpio"))
+		return []string{bed.minivmm, "run", "--kernel", kernel, "--initrd", initrd, "--cmdline", loud}
+	}}
+	for _, v := range []vmm{found, ready, found} {
+		name := v.name
+		if name == "found" && len(globbed(b, host.path("cache/initramfs/*.cpio"))) == 0 {
+			name = "first" // makes the initial RAM file system
+		}
+		b.Run(name, func(b *testing.B) {
+			var ns float64
+			for range b.N {
+				m := v.start(b, host, "")
+				_, at := m.expect("Run /init as init process")
+				ns += float64(at.Sub(m.started))
+				m.end()
+			}
+			b.ReportMetric(ns/float64(b.N), "ns/op")
+		})
+	}
+}
+
+func globbed(b *testing.B, pattern string) []string {
+	b.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return files
+}
+
+// onlyFile returns the only file that matches.
+func onlyFile(b *testing.B, pattern string) string {
+	b.Helper()
+	files := globbed(b, pattern)
+	if len(files) != 1 {
+		b.Fatalf("%s: %q, want one file", pattern, files)
+	}
+	return files[0]
 }
 
 // BenchmarkTraffic measures network and disk of one guest after the other, on

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/kernel"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,29 @@ func newBed(b *testing.B, kernel string) *bed {
 	bed.copyQEMU(b)
 	bed.makeTap(b)
 	return bed
+}
+
+// copyStore copies what a default guest is made of, but for its initial RAM
+// file system.
+func (bed *bed) copyStore(b *testing.B) {
+	b.Helper()
+	c, err := cache.Open(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	k, err := kernel.Open(c).Find("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"kernels/index.json", "kernels/" + k.ID, "answers", "packages/busybox-static"} {
+		to := bed.path("cache/" + name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if out, err := exec.Command("cp", "-r", c.Path(name), to).CombinedOutput(); err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+	}
 }
 
 func (bed *bed) path(name string) string { return filepath.Join(bed.dir, name) }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/guestimages/cache"
 	"minivmm/vhost/lio"
 )
 
@@ -47,8 +48,7 @@ type machine struct {
 	listener net.Listener
 	started  time.Time
 
-	mu  sync.Mutex
-	log strings.Builder
+	log strings.Builder // the reader's
 
 	end func() // ends the VM; the second call does nothing
 }
@@ -118,8 +118,7 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 	argv := v.argv(bed, m)
 	m.cmd = exec.Command(argv[0], argv[1:]...)
 	// Nothing is to be read from the host's disk: not /etc/localtime either.
-	m.cmd.Env = append(os.Environ(), "TZ=UTC", "XDG_CACHE_HOME="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("qemu/lib"))
-	m.cmd.Stderr = m
+	m.cmd.Env = append(os.Environ(), "TZ=UTC", cache.Env+"="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("qemu/lib"))
 	var err error
 	if m.console, err = m.cmd.StdinPipe(); err != nil {
 		b.Fatal(err)
@@ -128,6 +127,7 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 	if err != nil {
 		b.Fatal(err)
 	}
+	m.cmd.Stderr = m.cmd.Stdout
 	read := make(chan struct{})
 	m.started = time.Now()
 	if err := m.cmd.Start(); err != nil {
@@ -157,18 +157,12 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 	return m
 }
 
-func (m *machine) Write(p []byte) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.log.Write(p)
-}
-
 func (m *machine) read(console io.Reader) {
 	defer close(m.lines)
 	scanner := bufio.NewScanner(console)
 	for scanner.Scan() {
 		at := time.Now()
-		fmt.Fprintln(m, scanner.Text())
+		fmt.Fprintln(&m.log, scanner.Text())
 		m.lines <- line{scanner.Text(), at}
 	}
 }
