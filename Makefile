@@ -5,12 +5,15 @@ GO ?= go
 .DEFAULT_GOAL := build
 .PHONY: build demo test check fuzz abi shell emuhost clean
 
+# A heap of a few hundred KiB would be two huge pages, and stay so: GODEBUG=disablethp=1, which //go:debug does not know.
+SMALL = -X runtime.godebugDefault=disablethp=1
+
 INIT = guestimages/initbin/init
 
 build: ## a static build/minivmm, with the guests' init in it
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w' -o $(INIT).bin ./guestimages/init
 	sha256sum $(INIT).bin | cut -c1-64 | tr -d '\n' > $(INIT).sum
-	CGO_ENABLED=0 $(GO) build -trimpath -tags embedinit -o build/minivmm ./cmd/minivmm
+	CGO_ENABLED=0 $(GO) build -trimpath -tags embedinit -ldflags='$(SMALL)' -o build/minivmm ./cmd/minivmm
 
 demo: ## a real guest at work: rates, checksums, exits, workers
 	$(GO) run ./guestimages/cmd/demo

@@ -33,7 +33,7 @@ func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int,
 		}
 	}
 	opt.Attach(attached{vm, logf})
-	go keepSmall()
+	go staySmall(ctx)
 	outcome, err := vm.Run(ctx)
 	var broken *vmm.KVMError
 	switch {

@@ -1,15 +1,32 @@
 package main
 
 import (
+	"context"
 	"os"
 	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// startTime is how long a machine's start may take the program's attention: its
+// guest finds and sets up its devices.
+const startTime = 30 * time.Second
+
+// staySmall is keepSmall now, and once more when the start is over, until ctx
+// ends.
+func staySmall(ctx context.Context) {
+	keepSmall()
+	select {
+	case <-time.After(startTime):
+		keepSmall()
+	case <-ctx.Done():
+	}
+}
 
 // keepSmall gives back the memory that starting a machine took and running it
 // does not need. A host runs many machines for long, and each start once.
