@@ -245,6 +245,10 @@ func (d *decoder) list(v any, rv reflect.Value, p path) {
 		d.reject(p, "%s wants a list of tables, [[%s]], but this is %s%s", p, p, kindOf(v), listHint(v, p))
 		return
 	}
+	if len(entries) == 0 {
+		rv.SetZero() // as if the list were not there
+		return
+	}
 	out := reflect.MakeSlice(rv.Type(), len(entries), len(entries))
 	for i, e := range entries {
 		out.Index(i).Addr().Interface().(defaulter).setDefaults()

@@ -200,7 +200,7 @@ func TestVhostSCSIConforms(t *testing.T) {
 		Traffic: traffic,
 		Hostile: requestQueue,
 		Shape:   shape,
-		Lives:   300, // each makes and frees 5 MiB of the kernel
+		Lives:   1000, // each makes and frees 5 MiB of the kernel
 	})
 }
 
