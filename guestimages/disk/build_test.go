@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/filetree"
+	"minivmm/guestimages/workdir"
 )
 
 // builderEnv makes this test binary a process that begins an image, says so, and waits to be killed.
@@ -81,7 +82,7 @@ func TestOneImageIsBuiltByOne(t *testing.T) {
 	if err := Create(t.Context(), other, false, Options{SizeBytes: 1 << 20}); err != nil {
 		t.Errorf("another image: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, ".image"+buildSuffix, "image")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, ".image"+workdir.Suffix, "image")); err != nil {
 		t.Errorf("the live build lost its files: %v", err)
 	}
 	kill()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func Lock(path string) (*os.File, error) {
 		err = inputErrorf("%s: not a regular file", path)
 	}
 	if err == nil {
-		err = flock(f, "in use")
+		err = flock(f)
 	}
 	if err != nil {
 		f.Close()
@@ -34,15 +35,11 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// flock takes the exclusive lock of an open file; doing says what its holder does, should there be one.
-func flock(f *os.File, doing string) error {
+// flock takes the exclusive lock of an open image.
+func flock(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		who, known := holder(f)
-		if !known {
-			who = "another process"
-		}
-		return fmt.Errorf("%s: %w (%s by %s)", f.Name(), unix.EBUSY, doing, who)
+		return busy(f.Name(), "in use", f.Name())
 	}
 	if err != nil {
 		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
@@ -50,14 +47,22 @@ func flock(f *os.File, doing string) error {
 	return nil
 }
 
-// holder names a process that holds a flock(2) on the open file, without trying the lock: that could make a machine that
+// busy is EBUSY for an image; doing says what the holder of the lock on the file or folder locked does.
+func busy(image, doing, locked string) error {
+	who := "another process"
+	var st unix.Stat_t
+	if unix.Stat(locked, &st) == nil {
+		if name, known := holder(&st); known {
+			who = name
+		}
+	}
+	return fmt.Errorf("%s: %w (%s by %s)", image, unix.EBUSY, doing, who)
+}
+
+// holder names a process that holds a flock(2) on a file, without trying the lock: that could make a machine that
 // starts right now fail. It looks into the processes' open files, and into /proc/locks for those of other users; the latter
 // knows the files of overlayfs and btrfs by other numbers than stat(2) and misses those.
-func holder(f *os.File) (who string, ok bool) {
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil {
-		return "", false
-	}
+func holder(st *unix.Stat_t) (who string, ok bool) {
 	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // what cannot be read is just not named
 	for _, path := range infos {
 		info, err := os.ReadFile(path)
@@ -90,5 +95,12 @@ func processName(pid string) string {
 	if err != nil {
 		return "process " + pid
 	}
-	return fmt.Sprintf("process %s, %s", pid, strings.TrimSpace(string(comm)))
+	// A process may call itself anything, and this goes to a terminal.
+	name := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSuffix(string(comm), "\n"))
+	return fmt.Sprintf("process %s, %s", pid, name)
 }
