@@ -159,7 +159,8 @@ func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, er
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(tmp, planFile), b, 0o644); err != nil {
+		// The environment may hold what is for nobody else.
+		if err := os.WriteFile(filepath.Join(tmp, planFile), b, 0o600); err != nil {
 			return err
 		}
 		return os.RemoveAll(work)
