@@ -30,10 +30,10 @@ func TestSettle(t *testing.T) {
 		t.Fatal(err)
 	}
 	for p, want := range map[string]string{
-		"etc/hostname":   "web\n",
-		"etc/fstab":      "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n", // a label would mean any Debian disk of the machine
-		"etc/shadow":     "root::20000::::::\ndaemon:*:20000::::::\n",
-		"etc/machine-id": "",
+		"etc/hostname":                          "web\n",
+		"etc/fstab":                             "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n", // a label would mean any Debian disk of the machine
+		"etc/shadow":                            "root::20000::::::\ndaemon:*:20000::::::\n",
+		"etc/machine-id":                        "",
 		"etc/apt/sources.list.d/debian.sources": "Types: deb\nURIs: http://mirror/debian\nSuites: bookworm\nComponents: main\n",
 	} {
 		n, ok := tree.Get(p)
