@@ -11,8 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"minivmm/guestimages/cache"
-	"minivmm/guestimages/debian"
 	"minivmm/guestimages/kernel"
 )
 
@@ -31,52 +29,23 @@ func newKernelCommand() *cobra.Command {
 		Short:   "Fetch, import, list and remove kernels",
 		Long:    kernelHelp,
 		Example: "  minivmm kernel fetch\n  minivmm kernel import arch/x86/boot/bzImage --modules /tmp/modules --name mine\n  minivmm kernel list",
-		Args:    args(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
+		RunE:    unknownCommand,
 	}
 	cmd.AddCommand(newKernelFetchCommand(), newKernelImportCommand(), newKernelListCommand(), newKernelRemoveCommand(), newKernelPathCommand())
 	return cmd
 }
 
-// withKernels calls do with the user's store, whose progress goes to the command's stderr. Signals end it in order, so
-// that nothing half-made stays.
+// withKernels calls do with the user's store, whose progress goes to the command's stderr.
 func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
-	ctx, stop := interruptible(cmd.Context())
-	defer stop()
-	c, err := cache.Open(cmd.ErrOrStderr())
-	if err != nil {
-		return err
-	}
-	c.Prefix = "minivmm: "
-	err = do(ctx, kernel.Open(c))
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return kernelError(err)
+	return work(cmd, func(ctx context.Context) error {
+		c, err := openCache(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return do(ctx, kernel.Open(c))
+	})
 }
-
-// kernelError gives errors of the store the exit codes that exit.go promises.
-func kernelError(err error) error {
-	var input *kernel.InputError
-	var ambiguous *kernel.AmbiguousError
-	var notHere *kernel.NotHereError
-	var tool *debian.ToolError
-	switch {
-	case errors.Is(err, debian.ErrNoApt):
-		return hostError{fmt.Errorf("%w; or bring a kernel: minivmm kernel import FILE", err)}
-	case errors.As(err, &tool):
-		return hostError{err}
-	case errors.As(err, &input), errors.As(err, &ambiguous), errors.As(err, &notHere), errors.Is(err, debian.ErrNotOffered):
-		return fileError{err}
-	}
-	return err
-}
-
-// hostError is something that this machine lacks.
-type hostError struct{ error }
-
-func (e hostError) Unwrap() error        { return e.error }
-func (e hostError) Is(target error) bool { return target == errors.ErrUnsupported }
 
 func newKernelFetchCommand() *cobra.Command {
 	var refresh, makeDefault bool
@@ -139,8 +108,9 @@ func newKernelImportCommand() *cobra.Command {
 			"  minivmm kernel import arch/x86/boot/bzImage --name mine --default",
 		Args: args(cobra.ExactArgs(1)),
 	}
-	cmd.Flags().StringVar(&o.Modules, "modules", "", "the `folder` of its modules")
+	cmd.Flags().StringVar(&o.Modules, "modules", "", "the folder of its modules")
 	cmd.Flags().StringVar(&o.Name, "name", "", "a name for it; another kernel that has it loses it")
+	argNames(cmd.Flags(), "modules=DIR", "name=NAME")
 	cmd.Flags().BoolVar(&o.Default, "default", false, "make it the default kernel")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, flag := range []string{"modules", "name"} {
@@ -195,7 +165,7 @@ func printKernels(w io.Writer, all []kernel.Kernel) error {
 		if k.Default {
 			mark = "default"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d MiB\t%s\t%s\n", k.ID[:12], k.Name, k.Release, (k.SizeBytes+1<<19)>>20, mark, k.Source)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID[:12], k.Name, k.Release, about(k.SizeBytes), mark, k.Source)
 	}
 	return t.Flush()
 }
@@ -217,7 +187,7 @@ func newKernelRemoveCommand() *cobra.Command {
 					}
 					k, err := s.Remove(ctx, name)
 					if err != nil {
-						errs = errors.Join(errs, kernelError(err))
+						errs = errors.Join(errs, imageError(err))
 						continue
 					}
 					fmt.Fprintf(cmd.OutOrStdout(), "%s is removed\n", kernelLabel(k))

@@ -181,7 +181,7 @@ func treeOf(t testing.TB, image string) (*Image, *filetree.Tree, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := im.Unpack(t.Context(), tree, nil); err != nil {
+	if err := im.Unpack(t.Context(), tree, func(string, ...any) {}); err != nil {
 		return nil, nil, err
 	}
 	return im, tree, im.finish(tree)

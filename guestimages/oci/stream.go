@@ -89,7 +89,7 @@ const progressEvery = 5 * time.Second
 // progress says how far a slow stream is.
 type progress struct {
 	r     io.Reader
-	log   io.Writer
+	logf  logf
 	what  string
 	n     int64
 	total int64
@@ -101,15 +101,9 @@ func (p *progress) Read(b []byte) (int, error) {
 	p.n += int64(n)
 	if now := time.Now(); err == nil && now.After(p.next) {
 		p.next = now.Add(progressEvery)
-		logf(p.log, "%s: %s of %s", p.what, size(p.n), size(p.total))
+		p.logf("%s: %s of %s", p.what, size(p.n), size(p.total))
 	}
 	return n, err
-}
-
-func logf(w io.Writer, format string, args ...any) {
-	if w != nil {
-		fmt.Fprintf(w, format+"\n", args...)
-	}
 }
 
 // size is a number of bytes for people.
