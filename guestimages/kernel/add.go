@@ -128,7 +128,8 @@ func takeImage(entry string, r *record) error {
 		return err
 	}
 	r.Release, _, _ = strings.Cut(image.Version, " ")
-	if strings.ContainsRune(r.Release, '/') || strings.HasPrefix(r.Release, ".") {
+	// It becomes the name of a folder and an argument of depmod.
+	if strings.ContainsRune(r.Release, '/') || strings.HasPrefix(r.Release, ".") || strings.HasPrefix(r.Release, "-") {
 		return fmt.Errorf("it says that its release is %q", r.Release)
 	}
 	sum := sha256.New()

@@ -199,6 +199,7 @@ func TestImagesThatAreNotGoodAreRefused(t *testing.T) {
 		"real-mode code": {changed(0x100, 1), "checksum is wrong"},
 		"a .deb":         {[]byte("!<arch>\ndebian-binary"), "an ar archive (a .deb package?)"},
 		"release":        {kerneltest.BzImage("../../x"), `release is "../../x"`},
+		"an option":      {kerneltest.BzImage("-C"), `release is "-C"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
