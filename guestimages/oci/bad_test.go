@@ -205,6 +205,16 @@ func TestDamagedArchivesAreRefused(t *testing.T) {
 	}
 }
 
+// A hostile archive has 65536 names of 1 MiB each.
+func TestLongNamesOfAnArchiveAreNotKept(t *testing.T) {
+	path := written(t, "archive", tarOf(t, regular(strings.Repeat("d/", 2000)+"long", "", 0o644), symlink("link", strings.Repeat("d/", 2000)), regular("short", "", 0o644)))
+	f := must[*os.File](t)(os.Open(path))
+	defer f.Close()
+	if entries := must[map[string]entry](t)(list(t.Context(), f)); len(entries) != 1 || entries["short"] == (entry{}) {
+		t.Errorf("%d names are kept", len(entries))
+	}
+}
+
 // without is a tar that lacks a file.
 func without(t testing.TB, b []byte, name string) []byte {
 	t.Helper()
