@@ -55,7 +55,7 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 
 // unpacked returns f itself if it is not compressed, and nil with an error.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
-	r, compressed, err := decompress(contextReader{ctx, f})
+	r, compressed, err := filetree.Unpack(contextReader{ctx, f})
 	if err != nil {
 		return nil, err
 	}

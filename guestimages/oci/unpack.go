@@ -58,7 +58,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 
 // addLayer adds the tar in packed, which has the digest diffID.
 func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID v1.Hash) error {
-	plain, _, err := decompress(packed)
+	plain, _, err := filetree.Unpack(packed)
 	if err != nil {
 		return classify(err)
 	}
