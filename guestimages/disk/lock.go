@@ -1,16 +1,13 @@
 package disk
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
-	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/filelock"
 )
 
 // Lock opens the image at path for reading and writing and locks it as a machine that uses it would, until the file is
@@ -52,55 +49,9 @@ func busy(image, doing, locked string) error {
 	who := "another process"
 	var st unix.Stat_t
 	if unix.Stat(locked, &st) == nil {
-		if name, known := holder(&st); known {
+		if name, known := filelock.Holder(&st); known {
 			who = name
 		}
 	}
 	return fmt.Errorf("%s: %w (%s by %s)", image, unix.EBUSY, doing, who)
-}
-
-// holder names a process that holds a flock(2) on a file, without trying the lock: that could make a machine that
-// starts right now fail. It looks into the processes' open files, and into /proc/locks for those of other users; the latter
-// knows the files of overlayfs and btrfs by other numbers than stat(2) and misses those.
-func holder(st *unix.Stat_t) (who string, ok bool) {
-	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // what cannot be read is just not named
-	for _, path := range infos {
-		info, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(info, []byte("FLOCK")) {
-			continue
-		}
-		process := filepath.Dir(filepath.Dir(path))
-		var held unix.Stat_t
-		if unix.Stat(filepath.Join(process, "fd", filepath.Base(path)), &held) == nil && held.Dev == st.Dev && held.Ino == st.Ino {
-			return processName(filepath.Base(process)), true
-		}
-	}
-	locks, err := os.Open("/proc/locks")
-	if err != nil {
-		return "", false
-	}
-	defer locks.Close()
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	// "1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF"; a waiting one has "->" as its second word
-	for sc := bufio.NewScanner(locks); sc.Scan(); {
-		if w := strings.Fields(sc.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
-			return processName(w[4]), true
-		}
-	}
-	return "", false
-}
-
-func processName(pid string) string {
-	comm, err := os.ReadFile("/proc/" + pid + "/comm")
-	if err != nil {
-		return "process " + pid
-	}
-	// A process may call itself anything, and this goes to a terminal.
-	name := strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, strings.TrimSuffix(string(comm), "\n"))
-	return fmt.Sprintf("process %s, %s", pid, name)
 }
