@@ -315,3 +315,25 @@ func TestADifferentDiskHasAnotherUUID(t *testing.T) {
 		t.Error("another tree has the same UUID")
 	}
 }
+
+// Root may read everything: it shows nothing there.
+func TestAFileThatMayNotBeReadIsNamed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		return
+	}
+	src, dir := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(src, "secret"), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := filetree.New(t.TempDir(), filetree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.AddDir(t.Context(), src); err != nil {
+		t.Fatal(err)
+	}
+	if err := FromTree(t.Context(), tree, filepath.Join(dir, "image"), false, Options{}); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+	nothingIn(t, dir)
+}

@@ -66,6 +66,10 @@ func stageFile(ctx context.Context, from, path string, opt stageOptions, used ma
 	if err := unix.Stat(from, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: from, Err: err}
 	}
+	// A file of one's own can be linked without leave to read it, and mke2fs has no errno for that.
+	if err := unix.Faccessat(unix.AT_FDCWD, from, unix.R_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "read", Path: from, Err: err}
+	}
 	id := fileID{st.Dev, st.Ino}
 	if opt.copy || used[id] {
 		return copySparse(ctx, path, from)
