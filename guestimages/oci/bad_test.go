@@ -363,7 +363,7 @@ func TestOneOfSeveralImagesIsFoundByItsName(t *testing.T) {
 		layoutOf(t, named{what: arm, platform: platform("arm64", "")}, named{what: two, platform: platform("amd64", "v2")}): "two",
 		layoutOf(t, named{what: indexOf(named{what: indexOf(named{what: arm}, named{what: amd})})}):                         "amd",
 	} {
-		im, err := Open(t.Context(), image, t.TempDir(), filetree.Limits{})
+		im, err := openImage(t.Context(), image, t.TempDir(), filetree.Limits{})
 		if err != nil {
 			t.Error(err)
 			continue
@@ -495,7 +495,7 @@ func TestCredentialsComeFromTheDockerConfigFile(t *testing.T) {
 	})
 	login(t, host, user, password)
 	push(t, host+"/private", imageOf(t, "", v1.Config{}), remote.WithAuthFromKeychain(authn.DefaultKeychain))
-	im, err := Open(t.Context(), host+"/private", t.TempDir(), filetree.Limits{})
+	im, err := openImage(t.Context(), host+"/private", t.TempDir(), filetree.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

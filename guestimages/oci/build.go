@@ -55,7 +55,8 @@ const (
 	treeInTmp = "tree"
 )
 
-// Build returns the disk of the image that a string names (see Open), and makes it if the cache does not have it. For what is
+// Build returns the disk of the image that a string names, "oci:PATH[:TAG]", the path of a layout or archive, or a name at a
+// registry, and makes it if the cache does not have it. For what is
 // known, neither the registry is asked nor an archive read. An error that is the fault of the image or its name is an
 // InvalidError; after any error nothing half-made is left.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {

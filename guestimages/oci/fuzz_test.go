@@ -24,7 +24,7 @@ func FuzzArchive(f *testing.F) {
 			t.Fatal(err)
 		}
 		limits := filetree.Limits{Files: 100, SizeBytes: 1 << 20}
-		im, err := Open(t.Context(), path, filepath.Join(root, "scratch"), limits)
+		im, err := openImage(t.Context(), path, filepath.Join(root, "scratch"), limits)
 		if err != nil {
 			return
 		}
