@@ -75,6 +75,9 @@ func (d *Dir) Close() error {
 // they may be about to be locked.
 func Sweep(in string) error {
 	names, err := os.ReadDir(in)
+	if errors.Is(err, os.ErrPermission) { // one may make files in it all the same
+		return nil
+	}
 	if err != nil {
 		return err
 	}
