@@ -268,7 +268,7 @@ func (o *initramfsOptions) openModules() (*modules.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := kernel.Open(c).Find(o.kernel)
+	k, err := kernel.Open(c).Find(strings.TrimPrefix(o.kernel, "store:")) // as boot.kernel has it
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,14 @@ import (
 
 const kernelHelp = `Keep kernels for guests: Debian's, and your own.
 
-A kernel is kept once, under the SHA-256 of its image, with its modules and with the unpacked vmlinux beside it, so that no
-guest spends its start on unpacking. They are in the folder minivmm of the user's cache, or in $MINIVMM_CACHE.
+A kernel is kept once, under the SHA-256 of its image, with its modules and with the unpacked vmlinux beside
+it, so that no guest spends its start on unpacking. They are in the folder minivmm of the user's cache, or in
+$MINIVMM_CACHE.
 
-NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 is the one with drivers for real machines), a release like
-6.12.117+deb12-cloud-amd64, a Debian package, a name given at import, or the first 6 or more digits of an ID.
+NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 is the one with drivers for real
+machines), a release like 6.12.117+deb12-cloud-amd64, a Debian package, a name given at import, or the first 6
+or more digits of an ID. The key boot.kernel and --kernel take it as
+store:NAME, minivmm initramfs --kernel either way.
 `
 
 func newKernelCommand() *cobra.Command {
@@ -52,9 +55,9 @@ func newKernelFetchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch [NAME]",
 		Short: "Fetch a kernel from Debian's packages, without installing it",
-		Long: "Fetch a Debian kernel package through apt, which checks it, and unpack it into the cache. Nothing is installed, and root is not\n" +
-			"needed. Without NAME it is the newest cloud kernel that this machine's package sources offer, and the default kernel from\n" +
-			"then on. One that is here already is not fetched again.",
+		Long: "Fetch a Debian kernel package through apt, which checks it, and unpack it into the cache. Nothing is\n" +
+			"installed, and root is not needed. Without NAME it is the newest cloud kernel that this machine's package\n" +
+			"sources offer, and the default kernel from then on. One that is here already is not fetched again.",
 		Example: "  minivmm kernel fetch\n  minivmm kernel fetch 6.1\n  minivmm kernel fetch --refresh",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}
@@ -101,9 +104,9 @@ func newKernelImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take in a kernel image of your own",
-		Long: "Check a kernel image, a bzImage or vmlinux for x86-64, and copy it into the cache. The modules' folder is one like\n" +
-			"/lib/modules/RELEASE, or what make modules_install was given as INSTALL_MOD_PATH; its modules must be this kernel's, and\n" +
-			"complete.",
+		Long: "Check a kernel image, a bzImage or vmlinux for x86-64, and copy it into the cache. The modules' folder is\n" +
+			"one like /lib/modules/RELEASE, or what make modules_install was given as INSTALL_MOD_PATH; its modules must\n" +
+			"be this kernel's, and complete.",
 		Example: "  minivmm kernel import /boot/vmlinuz-6.1.0-50-amd64 --modules /lib/modules/6.1.0-50-amd64\n" +
 			"  minivmm kernel import arch/x86/boot/bzImage --name mine --default",
 		Args: args(cobra.ExactArgs(1)),
@@ -203,7 +206,7 @@ func newKernelPathCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "path [NAME]",
 		Short:   "Print where a kernel's image is",
-		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules' folder. Without NAME it is the default kernel.",
+		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules' folder. Without NAME it is\nthe default kernel.",
 		Example: "  minivmm kernel path 6.12\n  minivmm kernel path --modules mine",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}

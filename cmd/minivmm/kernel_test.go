@@ -79,6 +79,7 @@ func TestKernelCommands(t *testing.T) {
 		{"path own --vmlinux", 0, "/vmlinux\n", ""},
 		{"path own --modules", 0, "/lib/modules/6.12.3-mine\n", ""},
 		{"initramfs -o - --modules a --kernel own", 0, "/modules/a.ko", ""},
+		{"initramfs -o - --modules a --kernel store:own", 0, "/modules/a.ko", ""},
 		{"initramfs -o - --modules a --kernel 6.1", 3, "", "came without modules"},
 		{"initramfs -o - --modules a --kernel absent", 3, "", "minivmm kernel list shows what is"},
 		{"path 6.1 --modules", 3, "", "came without modules"},
