@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
 	"minivmm/guestimages/filetree"
@@ -55,16 +52,7 @@ func newDiskCommand() *cobra.Command {
 		Long:    diskHelp,
 		Example: "  minivmm disk create data.img 10G --fs ext4\n  minivmm disk debian debian.img\n  minivmm disk info debian.img",
 		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			return usageError{fmt.Errorf("unknown command %q of disk%s", args[0], config.DidYouMean(args[0], names))}
-		},
+		RunE:    unknownCommand,
 	}
 	cmd.AddCommand(newDiskCreateCommand(), newDiskFromCommand(), newDiskFromOCICommand(), newDiskDebianCommand(), newDiskResizeCommand(), newDiskInfoCommand())
 	return cmd
@@ -86,15 +74,15 @@ func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
 		switch name {
 		case "fs":
 			flags.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
-			flags.Lookup("fs").Value = argNamed{flags.Lookup("fs").Value, "NAME"}
+			argNames(flags, "fs=NAME")
 		case "size":
 			flags.Var(&f.size, "size", "the disk's size, like 2G")
 		case "label":
 			flags.StringVar(&f.label, "label", f.label, "the file system's label")
-			flags.Lookup("label").Value = argNamed{flags.Lookup("label").Value, "LABEL"}
+			argNames(flags, "label=LABEL")
 		case "uuid":
 			flags.StringVar(&f.uuid, "uuid", "", "the file system's UUID")
-			flags.Lookup("uuid").Value = argNamed{flags.Lookup("uuid").Value, "UUID"}
+			argNames(flags, "uuid=UUID")
 		}
 	}
 	flags.BoolVar(&f.force, "force", false, "replace a file that is there")
@@ -129,33 +117,12 @@ func parseSize(text string) (int64, error) {
 // installer installs packages that the machine lacks.
 func installer(log io.Writer) disk.Installer {
 	return func(ctx context.Context, what string, packages ...string) error {
-		c, err := cache.Open(log)
+		c, err := openCache(log)
 		if err != nil {
 			return err
 		}
 		return debian.New(c).Install(ctx, what, packages...)
 	}
-}
-
-// diskWork is a command's work: signals end it, and what the user gave and cannot be is marked as such.
-func diskWork(cmd *cobra.Command, work func(ctx context.Context) error) error {
-	ctx, done := interruptible(cmd.Context())
-	defer done()
-	err := work(ctx)
-	var input *disk.InputError
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return context.Cause(ctx)
-	case hostFull(err), errors.Is(err, syscall.EBUSY): // not what the user gave
-	case errors.As(err, &input), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
-		return fileError{err}
-	}
-	return err
-}
-
-// hostFull says whether an error is that this machine has no room, or gives this user no more.
-func hostFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 func newDiskCreateCommand() *cobra.Command {
@@ -172,10 +139,11 @@ func newDiskCreateCommand() *cobra.Command {
 			if opt.SizeBytes, err = parseSize(args[1]); err != nil {
 				return err
 			}
-			return diskWork(cmd, func(ctx context.Context) error { return disk.Create(ctx, args[0], f.force, opt) })
+			return work(cmd, func(ctx context.Context) error { return disk.Create(ctx, args[0], f.force, opt) })
 		},
 	}
 	f.add(cmd, "fs", "label", "uuid")
+	cmd.Flags().Lookup("fs").Usage = "file system: ext4"
 	return cmd
 }
 
@@ -189,7 +157,7 @@ func newDiskFromCommand() *cobra.Command {
 		Example: "  minivmm disk from rootfs root.img --owner 0:0\n  docker export web | minivmm disk from - web.img --fs erofs",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return diskWork(cmd, func(ctx context.Context) error {
+			return work(cmd, func(ctx context.Context) error {
 				return diskFrom(ctx, args[0], args[1], as, f, cmd.InOrStdin(), cmd.ErrOrStderr())
 			})
 		},
@@ -229,35 +197,15 @@ func diskFrom(ctx context.Context, source, path string, as owner, f diskFlags, s
 	if err != nil {
 		return err
 	}
-	switch {
-	case isDir && as.set:
-		err = tree.AddDirAs(ctx, source, as.uid, as.gid)
-	case isDir:
-		err = tree.AddDir(ctx, source)
-	case source == "-":
-		err = tree.AddTar(ctx, interruptibleReader(ctx, stdin))
-	default:
-		err = addTarFile(ctx, tree, source)
-	}
-	if err != nil && !hostFull(err) {
-		return fileError{err}
+	if isDir {
+		err = addDir(ctx, tree, source, as)
+	} else {
+		err = addTar(ctx, tree, source, stdin)
 	}
 	if err != nil {
-		return err
+		return sourceError(err)
 	}
 	return b.FromTree(ctx, tree, f.options(log))
-}
-
-func addTarFile(ctx context.Context, tree *filetree.Tree, name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := tree.AddTar(ctx, f); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
 }
 
 func newDiskDebianCommand() *cobra.Command {
@@ -272,7 +220,7 @@ func newDiskDebianCommand() *cobra.Command {
 			"  minivmm disk debian web.img --include nginx,openssh-server --hostname web --size 8G --root-password-file password",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return diskWork(cmd, func(ctx context.Context) error {
+			return work(cmd, func(ctx context.Context) error {
 				var err error
 				if deb.RootPassword, err = readPassword(passwordFile); err != nil {
 					return err
@@ -282,16 +230,13 @@ func newDiskDebianCommand() *cobra.Command {
 			})
 		},
 	}
-	f.add(cmd, "size", "label")
+	f.add(cmd, "size", "label", "uuid")
 	flags := cmd.Flags()
 	flags.StringSliceVar(&deb.Include, "include", nil, "more packages")
 	flags.StringVar(&deb.Suite, "suite", "", "release, like bookworm; without it this machine's")
 	flags.StringVar(&deb.Hostname, "hostname", "debian", "the guest's name")
 	flags.StringVar(&passwordFile, "root-password-file", "", "a file with root's password")
-	for name, arg := range map[string]string{"include": "PACKAGE,...", "suite": "NAME", "hostname": "NAME", "root-password-file": "FILE"} {
-		f := flags.Lookup(name)
-		f.Value = argNamed{f.Value, arg}
-	}
+	argNames(flags, "include=PACKAGE,...", "suite=NAME", "hostname=NAME", "root-password-file=FILE")
 	flags.Lookup("include").DefValue = ""
 	return cmd
 }
@@ -326,7 +271,7 @@ func newDiskResizeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return diskWork(cmd, func(ctx context.Context) error {
+			return work(cmd, func(ctx context.Context) error {
 				if more {
 					info, err := disk.Inspect(args[0])
 					if err != nil {
@@ -358,7 +303,7 @@ func newDiskInfoCommand() *cobra.Command {
 				}
 				failed = errors.Join(failed, err)
 			}
-			return diskWork(cmd, func(context.Context) error { return failed })
+			return work(cmd, func(context.Context) error { return failed })
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"minivmm/guestimages/cache"
 	"minivmm/guestimages/guest"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/oci"
@@ -28,11 +27,10 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 	case !stored:
 		return false, nil
 	}
-	c, err := cache.Open(log)
+	c, err := openCache(log)
 	if err != nil {
 		return false, err
 	}
-	c.Prefix = "minivmm: "
 	k, err := findKernel(ctx, kernel.Open(c), name)
 	if err != nil {
 		return false, err
@@ -55,11 +53,7 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 		words = append(words, addressWord(i, n)...)
 	}
 	if cfg.Image != "" {
-		disk, err := oci.Build(ctx, c, string(cfg.Image), oci.Options{Log: progressLines{log}, Install: installer(log)})
-		var invalid oci.InvalidError
-		if errors.As(err, &invalid) {
-			return false, fileError{err}
-		}
+		disk, err := oci.Build(ctx, c, string(cfg.Image), oci.Options{Install: installer(log)})
 		if err != nil {
 			return false, err
 		}

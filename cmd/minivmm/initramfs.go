@@ -15,16 +15,16 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"minivmm/guestimages/cache"
 	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/modules"
 	"minivmm/guestimages/plan"
+	"minivmm/guestimages/workdir"
 )
 
 const initramfsHelp = `Make an initial RAM file system from folders, tars and lists.
@@ -42,8 +42,8 @@ A list has lines as the kernel's usr/gen_init_cpio has them:
   sock NAME MODE UID GID
 A LOCATION is relative to the list's folder.
 
---modules adds kernel modules with all that they need, unpacked, as /modules/NAME.ko, and their paths
-in load order, one a line, as /modules/order. --init adds minivmm's own init, which loads them, brings
+--modules adds modules of a kernel with all that they need, unpacked, as /modules/NAME.ko, and their
+paths in load order, one a line, as /modules/order. --init adds minivmm's own init, which loads them, brings
 up the system and runs COMMAND, or else /bin/sh, and what is behind -- on the kernel's command line
 instead of either.
 `
@@ -54,6 +54,7 @@ type initramfsOptions struct {
 	sources    []source
 	owner      owner
 	modules    []string
+	kernel     string
 	modulesDir string
 	init       bool
 	command    []string
@@ -71,11 +72,11 @@ func newInitramfsCommand() *cobra.Command {
 		Long:  initramfsHelp,
 		Example: "  minivmm initramfs -o initrd.cpio --dir root --owner 0:0\n" +
 			"  docker export web | minivmm initramfs -o web.cpio --tar - --init -- /usr/bin/web\n" +
-			"  minivmm initramfs -o initrd.cpio --list files.list --modules virtio_net,virtio_scsi --kernel-modules /lib/modules/6.12.41",
+			"  minivmm initramfs -o initrd.cpio --list files.list --modules virtio_net,virtio_scsi --kernel 6.12",
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVarP(&o.output, "output", "o", "", "the file to make; - for stdout")
+	flags.StringVarP(&o.output, "output", "o", "", "the file to make or replace; - for stdout")
 	for _, f := range []struct{ kind, arg, help string }{
 		{"dir", "DIR", "a folder, with owners, modes, device nodes and hard links"},
 		{"tar", "FILE", "a tar: plain, gzip, zstd, xz or bzip2; - for stdin"},
@@ -85,13 +86,12 @@ func newInitramfsCommand() *cobra.Command {
 	}
 	flags.Var(&o.owner, "owner", "the owner of all that --dir gives, by number")
 	flags.StringSliceVar(&o.modules, "modules", nil, "kernel modules, with what they need")
-	flags.StringVar(&o.modulesDir, "kernel-modules", "", "the kernel's modules: the folder with modules.dep")
+	flags.StringVar(&o.kernel, "kernel", "", "the modules' kernel: one of minivmm kernel list")
+	flags.StringVar(&o.modulesDir, "kernel-modules", "", "or the folder of its modules, with modules.dep")
 	flags.BoolVar(&o.init, "init", false, "add minivmm's init")
 	flags.Var(&o.compress, "compress", "none, gzip or zstd")
-	for name, arg := range map[string]string{"output": "FILE", "modules": "NAME,...", "kernel-modules": "DIR"} {
-		f := flags.Lookup(name)
-		f.Value, f.DefValue = argNamed{f.Value, arg}, ""
-	}
+	argNames(flags, "output=FILE", "modules=NAME,...", "kernel=NAME", "kernel-modules=DIR")
+	flags.Lookup("modules").DefValue = ""
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
 			return usageError{fmt.Errorf("unknown argument %q\nusage: %s", args[0], cmd.UseLine())}
@@ -100,13 +100,7 @@ func newInitramfsCommand() *cobra.Command {
 		if err := o.check(cmd.OutOrStdout()); err != nil {
 			return usageError{err}
 		}
-		ctx, done := interruptible(cmd.Context())
-		defer done()
-		err := o.run(ctx, cmd)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return err
+		return work(cmd, func(ctx context.Context) error { return o.run(ctx, cmd) })
 	}
 	return cmd
 }
@@ -134,8 +128,10 @@ func (o *initramfsOptions) check(stdout io.Writer) error {
 		return errors.New("nothing to put in: give --dir, --tar, --list, --modules or --init")
 	case fromStdin > 1:
 		return errors.New("stdin can be one source only")
-	case (len(o.modules) > 0) != (o.modulesDir != ""):
-		return errors.New("--modules and --kernel-modules want each other")
+	case o.kernel != "" && o.modulesDir != "":
+		return errors.New("--kernel and --kernel-modules: one kernel at a time")
+	case (len(o.modules) > 0) != (o.kernel != "" || o.modulesDir != ""):
+		return errors.New("--modules wants --kernel or --kernel-modules, and they want it")
 	case len(o.command) > 0 && !o.init:
 		return errors.New("COMMAND is for --init to run")
 	}
@@ -164,19 +160,26 @@ func outside(output, dir string) error {
 }
 
 // run makes the file.
-func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) error {
-	contents, err := os.MkdirTemp("", "minivmm-initramfs-*")
-	if err != nil {
+func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err error) {
+	dir := os.TempDir()
+	if o.output != "-" {
+		dir = filepath.Dir(o.output) // which has room for what is made
+	}
+	if err := workdir.Sweep(dir); err != nil {
 		return err
 	}
-	defer os.RemoveAll(contents)
-	tree, err := filetree.New(contents, filetree.Limits{})
+	contents, err := workdir.Temp(dir)
+	if err != nil {
+		return sourceError(err)
+	}
+	defer func() { err = errors.Join(err, contents.Close()) }()
+	tree, err := filetree.New(contents.Path, filetree.Limits{})
 	if err != nil {
 		return err
 	}
 	for _, s := range o.sources {
 		if err := o.add(ctx, tree, s, cmd.InOrStdin()); err != nil {
-			return fileError{err}
+			return sourceError(err)
 		}
 	}
 	// What depends on the kernel comes in an archive of its own, after what does not.
@@ -214,39 +217,26 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	} else {
 		err = initramfs.Create(ctx, o.output, write)
 	}
-	if err != nil && !errors.Is(err, unix.ENOSPC) {
-		return fileError{err}
-	}
-	return err
+	return sourceError(err)
 }
 
 // add lays one source over the tree.
 func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s source, stdin io.Reader) error {
-	if s.kind == "dir" {
-		if o.owner.set {
-			return tree.AddDirAs(ctx, s.name, o.owner.uid, o.owner.gid)
-		}
-		return tree.AddDir(ctx, s.name)
+	switch s.kind {
+	case "dir":
+		return addDir(ctx, tree, s.name, o.owner)
+	case "tar":
+		return addTar(ctx, tree, s.name, stdin)
 	}
-	var in io.Reader
-	base := "."
 	if s.name == "-" {
-		in = interruptibleReader(ctx, stdin)
-	} else {
-		f, err := os.Open(s.name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in, base = f, filepath.Dir(s.name)
+		return tree.AddList(ctx, interruptibleReader(ctx, stdin), ".")
 	}
-	if s.kind == "list" {
-		return tree.AddList(ctx, in, base)
+	f, err := os.Open(s.name)
+	if err != nil {
+		return err
 	}
-	if err := tree.AddTar(ctx, in); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
-	}
-	return nil
+	defer f.Close()
+	return tree.AddList(ctx, f, filepath.Dir(s.name))
 }
 
 // addModules adds the modules, and returns their paths in load order.
@@ -254,7 +244,7 @@ func (o *initramfsOptions) addModules(a *initramfs.Archive) ([]string, error) {
 	if len(o.modules) == 0 {
 		return nil, nil
 	}
-	tree, err := modules.Open(o.modulesDir)
+	tree, err := o.openModules()
 	if err != nil {
 		return nil, err
 	}
@@ -270,9 +260,24 @@ func (o *initramfsOptions) addModules(a *initramfs.Archive) ([]string, error) {
 	return loaded, nil
 }
 
+func (o *initramfsOptions) openModules() (*modules.Tree, error) {
+	if o.kernel == "" {
+		return modules.Open(o.modulesDir)
+	}
+	c, err := openCache(nil)
+	if err != nil {
+		return nil, err
+	}
+	k, err := kernel.Open(c).Find(strings.TrimPrefix(o.kernel, "store:")) // as boot.kernel has it
+	if err != nil {
+		return nil, err
+	}
+	return k.Tree()
+}
+
 // addInit adds the program to the tree, and what it is to do to the archive of what depends on the kernel.
 func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *initramfs.Archive, loaded []string, log io.Writer) error {
-	c, err := cache.Open(log)
+	c, err := openCache(log)
 	if err != nil {
 		return err
 	}
@@ -367,11 +372,3 @@ func (c compression) writer(w io.Writer) (io.WriteCloser, error) {
 type unpacked struct{ io.Writer }
 
 func (unpacked) Close() error { return nil }
-
-// argNamed is a flag's value with another name for its argument in the help.
-type argNamed struct {
-	pflag.Value
-	arg string
-}
-
-func (a argNamed) Type() string { return a.arg }

@@ -27,7 +27,7 @@ func initramfsProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := program(t, "", append([]string{"initramfs"}, args...)...)
 	tmp := filepath.Join(t.TempDir(), "tmp")
-	cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+	cmd.Env = append(cmd.Env, "TMPDIR="+tmp, cache.Env+"="+filepath.Join(tmp, "cache"))
 	at := func(name string) string { return filepath.Join(cmd.Dir, name) }
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -212,8 +212,11 @@ func TestInitramfsErrors(t *testing.T) {
 		{"-o root/etc/out --dir root", 2, "/root, which it is made of"},
 		{"-o ./out --dir .", 2, "which it is made of"},
 		{"-o out --tar - --list -", 2, "stdin can be one source only"},
-		{"-o out --modules a", 2, "--modules and --kernel-modules want each other"},
-		{"-o out --dir root --kernel-modules mods", 2, "--modules and --kernel-modules want each other"},
+		{"-o out --modules a", 2, "--modules wants --kernel or --kernel-modules"},
+		{"-o out --dir root --kernel-modules mods", 2, "--modules wants"},
+		{"-o out --dir root --kernel 6.12", 2, "--modules wants"},
+		{"-o out --modules a --kernel 6.12 --kernel-modules mods", 2, "one kernel at a time"},
+		{"-o out --modules a --kernel 6.12", 3, "minivmm kernel fetch 6.12"},
 		{"-o out --dir root --owner root", 2, "want UID:GID"},
 		{"-o out --dir root --owner 1:4294967296", 2, "want UID:GID"},
 		{"-o out --dir root --compress lzma", 2, "want none, gzip or zstd"},
@@ -227,7 +230,7 @@ func TestInitramfsErrors(t *testing.T) {
 		{"-o out --modules c --kernel-modules mods", 3, "none"},
 		{"-o out --modules gone --kernel-modules mods", 3, "gone.ko"},
 		{"-o out --modules a --kernel-modules root", 3, "modules.dep: no such file"},
-		{"-o absent/out --dir root", 3, "absent/.out"},
+		{"-o absent/out --dir root", 3, "absent: no such file or directory"},
 		{"-o root --list files.list", 3, "root is there and is not a regular file"},
 	} {
 		cmd := initramfsProgram(t, strings.Fields(tt.args)...)

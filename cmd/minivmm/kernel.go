@@ -11,18 +11,19 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"minivmm/guestimages/cache"
-	"minivmm/guestimages/debian"
 	"minivmm/guestimages/kernel"
 )
 
 const kernelHelp = `Keep kernels for guests: Debian's, and your own.
 
-A kernel is kept once, under the SHA-256 of its image, with its modules and with the unpacked vmlinux beside it, so that no
-guest spends its start on unpacking. They are in the folder minivmm of the user's cache, or in $MINIVMM_CACHE.
+A kernel is kept once, under the SHA-256 of its image, with its modules and with the unpacked vmlinux beside
+it, so that no guest spends its start on unpacking. They are in the folder minivmm of the user's cache, or in
+$MINIVMM_CACHE.
 
-NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 is the one with drivers for real machines), a release like
-6.12.117+deb12-cloud-amd64, a Debian package, a name given at import, or the first 6 or more digits of an ID.
+NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 is the one with drivers for real
+machines), a release like 6.12.117+deb12-cloud-amd64, a Debian package, a name given at import, or the first 6
+or more digits of an ID. The key boot.kernel and --kernel take it as
+store:NAME, minivmm initramfs --kernel either way.
 `
 
 func newKernelCommand() *cobra.Command {
@@ -31,61 +32,32 @@ func newKernelCommand() *cobra.Command {
 		Short:   "Fetch, import, list and remove kernels",
 		Long:    kernelHelp,
 		Example: "  minivmm kernel fetch\n  minivmm kernel import arch/x86/boot/bzImage --modules /tmp/modules --name mine\n  minivmm kernel list",
-		Args:    args(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
+		RunE:    unknownCommand,
 	}
 	cmd.AddCommand(newKernelFetchCommand(), newKernelImportCommand(), newKernelListCommand(), newKernelRemoveCommand(), newKernelPathCommand())
 	return cmd
 }
 
-// withKernels calls do with the user's store, whose progress goes to the command's stderr. Signals end it in order, so
-// that nothing half-made stays.
+// withKernels calls do with the user's store, whose progress goes to the command's stderr.
 func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
-	ctx, stop := interruptible(cmd.Context())
-	defer stop()
-	c, err := cache.Open(cmd.ErrOrStderr())
-	if err != nil {
-		return err
-	}
-	c.Prefix = "minivmm: "
-	err = do(ctx, kernel.Open(c))
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return kernelError(err)
+	return work(cmd, func(ctx context.Context) error {
+		c, err := openCache(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return do(ctx, kernel.Open(c))
+	})
 }
-
-// kernelError gives errors of the store the exit codes that exit.go promises.
-func kernelError(err error) error {
-	var input *kernel.InputError
-	var ambiguous *kernel.AmbiguousError
-	var notHere *kernel.NotHereError
-	var tool *debian.ToolError
-	switch {
-	case errors.Is(err, debian.ErrNoApt):
-		return hostError{fmt.Errorf("%w; or bring a kernel: minivmm kernel import FILE", err)}
-	case errors.As(err, &tool):
-		return hostError{err}
-	case errors.As(err, &input), errors.As(err, &ambiguous), errors.As(err, &notHere), errors.Is(err, debian.ErrNotOffered):
-		return fileError{err}
-	}
-	return err
-}
-
-// hostError is something that this machine lacks.
-type hostError struct{ error }
-
-func (e hostError) Unwrap() error        { return e.error }
-func (e hostError) Is(target error) bool { return target == errors.ErrUnsupported }
 
 func newKernelFetchCommand() *cobra.Command {
 	var refresh, makeDefault bool
 	cmd := &cobra.Command{
 		Use:   "fetch [NAME]",
 		Short: "Fetch a kernel from Debian's packages, without installing it",
-		Long: "Fetch a Debian kernel package through apt, which checks it, and unpack it into the cache. Nothing is installed, and root is not\n" +
-			"needed. Without NAME it is the newest cloud kernel that this machine's package sources offer, and the default kernel from\n" +
-			"then on. One that is here already is not fetched again.",
+		Long: "Fetch a Debian kernel package through apt, which checks it, and unpack it into the cache. Nothing is\n" +
+			"installed, and root is not needed. Without NAME it is the newest cloud kernel that this machine's package\n" +
+			"sources offer, and the default kernel from then on. One that is here already is not fetched again.",
 		Example: "  minivmm kernel fetch\n  minivmm kernel fetch 6.1\n  minivmm kernel fetch --refresh",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}
@@ -132,15 +104,16 @@ func newKernelImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take in a kernel image of your own",
-		Long: "Check a kernel image, a bzImage or vmlinux for x86-64, and copy it into the cache. The modules' folder is one like\n" +
-			"/lib/modules/RELEASE, or what make modules_install was given as INSTALL_MOD_PATH; its modules must be this kernel's, and\n" +
-			"complete.",
+		Long: "Check a kernel image, a bzImage or vmlinux for x86-64, and copy it into the cache. The modules' folder is\n" +
+			"one like /lib/modules/RELEASE, or what make modules_install was given as INSTALL_MOD_PATH; its modules must\n" +
+			"be this kernel's, and complete.",
 		Example: "  minivmm kernel import /boot/vmlinuz-6.1.0-50-amd64 --modules /lib/modules/6.1.0-50-amd64\n" +
 			"  minivmm kernel import arch/x86/boot/bzImage --name mine --default",
 		Args: args(cobra.ExactArgs(1)),
 	}
-	cmd.Flags().StringVar(&o.Modules, "modules", "", "the `folder` of its modules")
+	cmd.Flags().StringVar(&o.Modules, "modules", "", "the folder of its modules")
 	cmd.Flags().StringVar(&o.Name, "name", "", "a name for it; another kernel that has it loses it")
+	argNames(cmd.Flags(), "modules=DIR", "name=NAME")
 	cmd.Flags().BoolVar(&o.Default, "default", false, "make it the default kernel")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, flag := range []string{"modules", "name"} {
@@ -195,7 +168,7 @@ func printKernels(w io.Writer, all []kernel.Kernel) error {
 		if k.Default {
 			mark = "default"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d MiB\t%s\t%s\n", k.ID[:12], k.Name, k.Release, (k.SizeBytes+1<<19)>>20, mark, k.Source)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID[:12], k.Name, k.Release, about(k.SizeBytes), mark, k.Source)
 	}
 	return t.Flush()
 }
@@ -217,7 +190,7 @@ func newKernelRemoveCommand() *cobra.Command {
 					}
 					k, err := s.Remove(ctx, name)
 					if err != nil {
-						errs = errors.Join(errs, kernelError(err))
+						errs = errors.Join(errs, imageError(err))
 						continue
 					}
 					fmt.Fprintf(cmd.OutOrStdout(), "%s is removed\n", kernelLabel(k))
@@ -233,7 +206,7 @@ func newKernelPathCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "path [NAME]",
 		Short:   "Print where a kernel's image is",
-		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules' folder. Without NAME it is the default kernel.",
+		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules' folder. Without NAME it is\nthe default kernel.",
 		Example: "  minivmm kernel path 6.12\n  minivmm kernel path --modules mine",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}

@@ -37,7 +37,11 @@ func kernelProgram(t *testing.T) (run func(args string) (code int, stdout, stder
 	root := t.TempDir()
 	return func(args string) (int, string, string) {
 		t.Helper()
-		cmd := program(t, "", append([]string{"kernel"}, strings.Fields(args)...)...)
+		words := append([]string{"kernel"}, strings.Fields(args)...)
+		if strings.HasPrefix(args, "initramfs ") {
+			words = words[1:]
+		}
+		cmd := program(t, "", words...)
 		cmd.Dir = dir
 		// No PATH: what these commands do here, they do without other programs.
 		cmd.Env = append(cmd.Env, cache.Env+"="+root, "PATH=")
@@ -53,7 +57,8 @@ func TestKernelCommands(t *testing.T) {
 		out, err string // each a part of what is written; empty: nothing is
 	}{
 		{"", 0, "minivmm kernel [command]", ""},
-		{"frob", 2, "", "unknown command"},
+		{"frob", 2, "", "minivmm: unknown command \"frob\" of kernel"},
+		{"lsit", 2, "", "did you mean \"list\"?"},
 		{"list", 0, "ID  NAME  RELEASE", ""},
 		{"list --json", 0, "[]\n", ""},
 		{"path", 3, "", "minivmm: kernel: there is no default kernel here yet: minivmm kernel fetch\n"},
@@ -73,6 +78,10 @@ func TestKernelCommands(t *testing.T) {
 		{"path", 0, "/vmlinuz\n", ""},
 		{"path own --vmlinux", 0, "/vmlinux\n", ""},
 		{"path own --modules", 0, "/lib/modules/6.12.3-mine\n", ""},
+		{"initramfs -o - --modules a --kernel own", 0, "/modules/a.ko", ""},
+		{"initramfs -o - --modules a --kernel store:own", 0, "/modules/a.ko", ""},
+		{"initramfs -o - --modules a --kernel 6.1", 3, "", "came without modules"},
+		{"initramfs -o - --modules a --kernel absent", 3, "", "minivmm kernel list shows what is"},
 		{"path 6.1 --modules", 3, "", "came without modules"},
 		{"path --modules --vmlinux", 2, "", "vmlinux"},
 		{"fetch 6.1", 0, "is here already", ""},

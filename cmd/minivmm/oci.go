@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"minivmm/guestimages/cache"
 	"minivmm/guestimages/oci"
 	"minivmm/guestimages/plan"
 )
@@ -24,7 +21,7 @@ several images in a file. Credentials for registries are those of the docker con
 What the image runs, as which user, where and with which environment, is in the disk at /.minivmm/image.json:
 minivmm's init in the guest does it. Its StopSignal, ports, labels and health check are not used.
 
-The image is unpacked into the cache once; the disk is a copy. --pull says when a registry is asked what a tag
+The image is unpacked into the cache once; the disk is a copy, with a UUID of its own. --pull says when a registry is asked what a tag
 means: if that is not known yet (missing), each time (always; the known image if the registry does not answer),
 or not at all (never).
 `
@@ -44,37 +41,25 @@ func newDiskFromOCICommand() *cobra.Command {
 			default:
 				return usageError{fmt.Errorf("--pull %q is none of missing, always or never", pull)}
 			}
-			log := progressLines{cmd.ErrOrStderr()}
-			return diskWork(cmd, func(ctx context.Context) error {
-				c, err := cache.Open(log.w)
+			return work(cmd, func(ctx context.Context) error {
+				log := cmd.ErrOrStderr()
+				c, err := openCache(log)
 				if err != nil {
 					return err
 				}
-				d, err := oci.Create(ctx, c, args[0], args[1], f.force, oci.Options{Pull: oci.Policy(pull), Log: log}, f.options(log.w))
-				var invalid oci.InvalidError
-				if errors.As(err, &invalid) {
-					return fileError{err}
-				}
+				d, err := oci.Create(ctx, c, args[0], args[1], f.force, oci.Options{Pull: oci.Policy(pull)}, f.options(log))
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(log, "%s: runs: %s\n", args[1], runs(d.Command))
+				c.Logf("%s: runs: %s", args[1], runs(d.Command))
 				return nil
 			})
 		},
 	}
-	f.add(cmd, "size", "label")
+	f.add(cmd, "size", "label", "uuid")
 	cmd.Flags().StringVar(&pull, "pull", pull, "when a registry is asked: missing, always or never")
-	cmd.Flags().Lookup("pull").Value = argNamed{cmd.Flags().Lookup("pull").Value, "WHEN"}
+	argNames(cmd.Flags(), "pull=WHEN")
 	return cmd
-}
-
-// progressLines is a log whose lines begin with the program's name. Each write is a line.
-type progressLines struct{ w io.Writer }
-
-func (p progressLines) Write(line []byte) (int, error) {
-	_, err := fmt.Fprintf(p.w, "minivmm: %s", line)
-	return len(line), err
 }
 
 // runs is a command in one line that a shell would take but for the words around it.

@@ -49,7 +49,7 @@ func TestDiskFromOCI(t *testing.T) {
 		{"never asked", "some.test/app new.img --pull never", 3, "not in the cache"},
 		{"too small", "app.tar new.img --size 64K", 3, "cannot be as small"},
 		{"a bad size", "app.tar new.img --size 64", 2, "--size"},
-		{"a long label", "app.tar new.img --label seventeen-letters", 3, "at most 16 bytes"},
+		{"a long label", "app.tar new.img --label seventeen-letters", 3, "room for 16 bytes"},
 		{"a bad policy", "app.tar new.img --pull sometimes", 2, "minivmm: --pull \"sometimes\" is none of missing, always or never"},
 		{"no disk", "app.tar", 2, "usage: minivmm disk from-oci IMAGE FILE"},
 	} {

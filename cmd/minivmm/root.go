@@ -50,16 +50,7 @@ func newRootCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.C
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs, // only reached by an unknown command
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			return usageError{fmt.Errorf("unknown command %q%s", args[0], config.DidYouMean(args[0], names))}
-		},
+		RunE:          unknownCommand,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newRunCommand(start, stdin, stdout, code), newCheckCommand(),

@@ -123,7 +123,7 @@ func furnishOrSignal(ctx context.Context, cfg *config.Config, command []string, 
 	if err != nil && ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	return ours, kernelError(err)
+	return ours, imageError(err)
 }
 
 // run is the life of one machine. ch is nil where the guest is not minivmm's own: its console is all there is to see then.

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/workdir"
 )
 
 // Env names the environment variable that moves the cache to another folder.
@@ -87,9 +89,12 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 	}
 	defer work.Close()
 	// Entries are read by whoever the cache's owner lets in, a work folder only by its owner.
-	tmp := filepath.Join(work.Dir, "entry")
+	tmp := filepath.Join(work.Path, "entry")
 	if err := build(ctx, tmp); err != nil {
 		return "", err
+	}
+	if err := workdir.Sync(tmp); err != nil {
+		return "", fmt.Errorf("cache: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
@@ -114,8 +119,8 @@ func (c *Cache) Write(name, content string) error {
 		return err
 	}
 	defer work.Close()
-	tmp := filepath.Join(work.Dir, "entry")
-	if err := os.WriteFile(tmp, []byte(content), 0o644); err != nil {
+	tmp := filepath.Join(work.Path, "entry")
+	if err := errors.Join(os.WriteFile(tmp, []byte(content), 0o644), workdir.Sync(tmp)); err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
 	if err := os.Rename(tmp, path); err != nil {

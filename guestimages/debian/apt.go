@@ -91,7 +91,8 @@ func (a *Archive) update(ctx context.Context) error {
 	return a.transfer(ctx, "", "package lists", append(a.options(), "update")...)
 }
 
-// deriveSources fills the folder to with the private form of every sources file under etc.
+// deriveSources fills the folder to with the private form of every sources file under etc, for this user only: there may be
+// passwords in them.
 func deriveSources(etc, to string) error {
 	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
 	if err != nil {
@@ -114,7 +115,7 @@ func deriveSources(etc, to string) error {
 		if err != nil {
 			return fmt.Errorf("debian: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), []byte(derive(string(b))), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), []byte(derive(string(b))), 0o600); err != nil {
 			return fmt.Errorf("debian: %w", err)
 		}
 		found = true

@@ -105,6 +105,9 @@ func TestPrivateSourcesGainSourcePackages(t *testing.T) {
 		if string(b) != content {
 			t.Errorf("%s:\n%s\nwant\n%s", name, b, content)
 		}
+		if info, err := os.Stat(filepath.Join(to, name)); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
+		}
 	}
 }
 

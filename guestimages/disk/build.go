@@ -5,21 +5,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// buildSuffix ends the names of the folders that images are built in.
-const buildSuffix = ".minivmm-build"
+	"minivmm/guestimages/workdir"
+)
 
 // Build is an image in the making: a folder of its own beside the image's place, which Close removes.
 type Build struct {
-	path  string   // where the image goes
-	force bool     // it may replace another
-	dir   string   // the folder
-	lock  *os.File // of the folder
-	old   *os.File // the image to be replaced, locked; nil without
+	path  string       // where the image goes
+	force bool         // it may replace another
+	dir   string       // the folder
+	work  *workdir.Dir // the same, nil until it is there
+	old   *os.File     // the image to be replaced, locked; nil without
 }
 
 // Begin begins an image at path. A file that is there already is fs.ErrExist unless force says to replace it when the
@@ -29,7 +27,7 @@ func Begin(path string, force bool) (*Build, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Build{path: path, force: force, dir: filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+buildSuffix)}
+	b := &Build{path: path, force: force, dir: filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+workdir.Suffix)}
 	if err := b.begin(); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -51,31 +49,14 @@ func (b *Build) begin() error {
 			return err
 		}
 	}
-	if err := sweep(filepath.Dir(b.path)); err != nil {
+	if err := workdir.Sweep(filepath.Dir(b.path)); err != nil {
 		return err
 	}
-	for {
-		if err := os.Mkdir(b.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		lock, err := own(b.dir)
-		if errors.Is(err, os.ErrNotExist) { // swept by another build before it was locked
-			continue
-		}
-		if errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("%s: %w", b.path, err)
-		}
-		if err != nil {
-			return err
-		}
-		b.lock = lock
-		// what a killed build of the same image left
-		left, err := os.ReadDir(b.dir)
-		for _, e := range left {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(b.dir, e.Name())))
-		}
-		return err
+	b.work, err = workdir.Claim(b.dir)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return busy(b.path, "being built", b.dir)
 	}
+	return err
 }
 
 func (b *Build) exists() error {
@@ -121,67 +102,11 @@ func (b *Build) publish(f *os.File) error {
 // Close ends the build and removes all that was not put to its place.
 func (b *Build) Close() error {
 	var err error
-	if b.lock != nil {
-		err = removeOwned(b.dir, b.lock)
+	if b.work != nil {
+		err = b.work.Close()
 	}
 	if b.old != nil {
 		err = errors.Join(err, b.old.Close())
 	}
 	return err
-}
-
-// sweep removes the folders of killed builds from dir. One that is not ours to remove stays, and so does an empty one: its
-// build may be about to lock it.
-func sweep(dir string) error {
-	names, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range names {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), buildSuffix) {
-			continue
-		}
-		path := filepath.Join(dir, e.Name())
-		if left, err := os.ReadDir(path); err != nil || len(left) == 0 {
-			continue
-		}
-		lock, err := own(path)
-		if err == nil {
-			err = removeOwned(path, lock)
-		}
-		if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
-			return err
-		}
-	}
-	return nil
-}
-
-// own locks a folder and makes sure that it still has that name; if not it is fs.ErrNotExist.
-func own(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(f, "being built"); err != nil {
-		f.Close()
-		return nil, err
-	}
-	locked, err := f.Stat()
-	if err == nil {
-		var named os.FileInfo
-		named, err = os.Lstat(dir)
-		if err == nil && !os.SameFile(locked, named) {
-			err = &os.PathError{Op: "open", Path: dir, Err: os.ErrNotExist}
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// removeOwned removes a folder whose lock is held, and gives up the lock.
-func removeOwned(dir string, lock *os.File) error {
-	return errors.Join(os.RemoveAll(dir), lock.Close())
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/filetree"
+	"minivmm/guestimages/workdir"
 )
 
 // builderEnv makes this test binary a process that begins an image, says so, and waits to be killed.
@@ -81,7 +82,7 @@ func TestOneImageIsBuiltByOne(t *testing.T) {
 	if err := Create(t.Context(), other, false, Options{SizeBytes: 1 << 20}); err != nil {
 		t.Errorf("another image: %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, ".image"+buildSuffix, "image")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, ".image"+workdir.Suffix, "image")); err != nil {
 		t.Errorf("the live build lost its files: %v", err)
 	}
 	kill()
@@ -313,4 +314,26 @@ func TestADifferentDiskHasAnotherUUID(t *testing.T) {
 	if treeUUID(tree, Options{}) == before {
 		t.Error("another tree has the same UUID")
 	}
+}
+
+// Root may read everything: it shows nothing there.
+func TestAFileThatMayNotBeReadIsNamed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		return
+	}
+	src, dir := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(src, "secret"), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := filetree.New(t.TempDir(), filetree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.AddDir(t.Context(), src); err != nil {
+		t.Fatal(err)
+	}
+	if err := FromTree(t.Context(), tree, filepath.Join(dir, "image"), false, Options{}); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+	nothingIn(t, dir)
 }

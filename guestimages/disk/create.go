@@ -10,7 +10,7 @@ import (
 // Create makes an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. A file that is there is fs.ErrExist
 // unless force says to replace it.
 func Create(ctx context.Context, path string, force bool, opt Options) (err error) {
-	if err := opt.check(); err != nil {
+	if err := opt.Check(); err != nil {
 		return err
 	}
 	switch {

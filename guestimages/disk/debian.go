@@ -87,7 +87,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if opt.FS != Ext4 {
 		return inputErrorf("a Debian needs a file system that it can write to: ext4")
 	}
-	if err := errors.Join(opt.check(), deb.check()); err != nil {
+	if err := errors.Join(opt.Check(), deb.check()); err != nil {
 		return err
 	}
 	codename, err := osRelease("/etc/os-release", "VERSION_CODENAME")
@@ -113,7 +113,11 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := b.bootstrap(ctx, tree, opt, deb, sources, suite); err != nil {
 		return err
 	}
-	if err := settle(tree, opt.Label, deb.Hostname, sources); err != nil {
+	// Two of these disks have the same label, and may be in one machine.
+	if opt.UUID == "" {
+		opt.UUID = randomUUID()
+	}
+	if err := settle(tree, opt.UUID, deb.Hostname, sources); err != nil {
 		return err
 	}
 	if opt.SizeBytes == 0 {

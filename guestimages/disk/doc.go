@@ -9,9 +9,9 @@
 // A raw image has no place for a serial number: that is the machine's to give (key serial of a disk in the configuration).
 // What a guest can find an image by wherever it is plugged in are its file system's label and UUID.
 //
-// Nothing half-made is ever at an image's path. All work is done in a folder beside it, .NAME.minivmm-build, locked by
-// flock(2) as long as its process lives, and the finished image is renamed to its place. Folders of builds that were killed
-// are removed by the next build in that place. An image that a machine uses is locked as well, by the same kind of lock
+// Nothing half-made is ever at an image's path. All work is done in a folder beside it, .NAME.minivmm-build (package
+// workdir), and the finished image is renamed to its place. Folders of builds that were killed are removed by the next build
+// in that place. An image that a machine uses is locked as well, by the same kind of lock
 // (vhost/lio): it is neither replaced nor resized, and what is being resized is refused by a machine.
 //
 // All functions may be called by any number of goroutines and processes; who comes second to a path gets EBUSY. A Build is

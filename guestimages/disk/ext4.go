@@ -30,8 +30,8 @@ const (
 
 // ext4 is an ext4 file system in the making.
 type ext4 struct {
-	image  string
-	dir    string // for scripts and values
+	image  string // in dir: the programs run there, as libext2fs takes what follows a "?" in a path for options
+	dir    string // with scripts and values too
 	opt    Options
 	time   time.Time // of making
 	inodes int64
@@ -40,7 +40,7 @@ type ext4 struct {
 }
 
 func newExt4(ctx context.Context, b *Build, opt Options) (*ext4, error) {
-	e := &ext4{image: b.image(), dir: b.dir, opt: opt}
+	e := &ext4{image: filepath.Base(b.image()), dir: b.dir, opt: opt}
 	var err1, err2 error
 	e.mke2fs, err1 = opt.tool(ctx, "mke2fs")
 	e.debug, err2 = opt.tool(ctx, "debugfs")
@@ -64,7 +64,7 @@ func (e *ext4) format(ctx context.Context, from string) error {
 		return err
 	}
 	args = append(args, e.image, strconv.FormatInt(e.opt.SizeBytes>>10, 10)+"k")
-	_, _, err := tool{path: e.mke2fs, args: args, env: e.env()}.run(ctx)
+	_, _, err := tool{path: e.mke2fs, args: args, dir: e.dir, env: e.env()}.run(ctx)
 	return err
 }
 

@@ -21,8 +21,12 @@ import (
 
 func TestExt4HasAllOfTheTree(t *testing.T) {
 	tree := strange(t, Ext4)
-	image := filepath.Join(t.TempDir(), "an image")
-	if err := FromTree(t.Context(), tree, image, false, Options{Label: "strange label", UUID: "12345678-1234-4234-8234-123456789abc"}); err != nil {
+	dir := t.TempDir()
+	image, odd := filepath.Join(dir, "an image"), filepath.Join(dir, "what?offset=1 is\"this\nimage")
+	if err := FromTree(t.Context(), tree, odd, false, Options{Label: "strange label", UUID: "12345678-1234-4234-8234-123456789abc"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(odd, image); err != nil {
 		t.Fatal(err)
 	}
 	if out := said(t, "", "e2fsck", "-fn", image); strings.Contains(out, "Fix?") {
@@ -32,7 +36,7 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 	compare(t, tree, got)
 
 	// Contents and attributes, and which names are one file.
-	dir := t.TempDir()
+	dir = t.TempDir()
 	var script strings.Builder
 	check := map[string][]byte{}
 	dump := func(command string, want []byte) {

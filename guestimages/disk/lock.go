@@ -1,15 +1,13 @@
 package disk
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/filelock"
 )
 
 // Lock opens the image at path for reading and writing and locks it as a machine that uses it would, until the file is
@@ -25,7 +23,7 @@ func Lock(path string) (*os.File, error) {
 		err = inputErrorf("%s: not a regular file", path)
 	}
 	if err == nil {
-		err = flock(f, "in use")
+		err = flock(f)
 	}
 	if err != nil {
 		f.Close()
@@ -34,15 +32,11 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// flock takes the exclusive lock of an open file; doing says what its holder does, should there be one.
-func flock(f *os.File, doing string) error {
+// flock takes the exclusive lock of an open image.
+func flock(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		who, known := holder(f)
-		if !known {
-			who = "another process"
-		}
-		return fmt.Errorf("%s: %w (%s by %s)", f.Name(), unix.EBUSY, doing, who)
+		return busy(f.Name(), "in use", f.Name())
 	}
 	if err != nil {
 		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
@@ -50,45 +44,14 @@ func flock(f *os.File, doing string) error {
 	return nil
 }
 
-// holder names a process that holds a flock(2) on the open file, without trying the lock: that could make a machine that
-// starts right now fail. It looks into the processes' open files, and into /proc/locks for those of other users; the latter
-// knows the files of overlayfs and btrfs by other numbers than stat(2) and misses those.
-func holder(f *os.File) (who string, ok bool) {
+// busy is EBUSY for an image; doing says what the holder of the lock on the file or folder locked does.
+func busy(image, doing, locked string) error {
+	who := "another process"
 	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil {
-		return "", false
-	}
-	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // what cannot be read is just not named
-	for _, path := range infos {
-		info, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(info, []byte("FLOCK")) {
-			continue
-		}
-		process := filepath.Dir(filepath.Dir(path))
-		var held unix.Stat_t
-		if unix.Stat(filepath.Join(process, "fd", filepath.Base(path)), &held) == nil && held.Dev == st.Dev && held.Ino == st.Ino {
-			return processName(filepath.Base(process)), true
+	if unix.Stat(locked, &st) == nil {
+		if name, known := filelock.Holder(&st); known {
+			who = name
 		}
 	}
-	locks, err := os.Open("/proc/locks")
-	if err != nil {
-		return "", false
-	}
-	defer locks.Close()
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	// "1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF"; a waiting one has "->" as its second word
-	for sc := bufio.NewScanner(locks); sc.Scan(); {
-		if w := strings.Fields(sc.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
-			return processName(w[4]), true
-		}
-	}
-	return "", false
-}
-
-func processName(pid string) string {
-	comm, err := os.ReadFile("/proc/" + pid + "/comm")
-	if err != nil {
-		return "process " + pid
-	}
-	return fmt.Sprintf("process %s, %s", pid, strings.TrimSpace(string(comm)))
+	return fmt.Errorf("%s: %w (%s by %s)", image, unix.EBUSY, doing, who)
 }

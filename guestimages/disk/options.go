@@ -43,7 +43,9 @@ func uuidForm() *regexp.Regexp {
 	return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 }
 
-func (o *Options) check() error {
+// Check finds what no image can have, as an *InputError. All that makes images does so; it is for who has long work to do
+// before.
+func (o *Options) Check() error {
 	longest := map[FS]int{Ext4: 16, Erofs: 15}
 	most, known := longest[o.FS]
 	switch {

@@ -3,7 +3,6 @@ package disk
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -24,7 +23,7 @@ DHCP=yes
 
 // settle turns a freshly unpacked Debian into a machine of its own: a name, a root file system, a network, a way to log in;
 // and removes what it has of the machine that made it.
-func settle(t *filetree.Tree, label, hostname string, sources []source) error {
+func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	for _, p := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "var/lib/dbus/machine-id", "etc/resolv.conf"} {
 		t.Remove(p)
 	}
@@ -34,7 +33,7 @@ func settle(t *filetree.Tree, label, hostname string, sources []source) error {
 	files := map[string]string{
 		"etc/hostname":                          hostname + "\n",
 		"etc/hosts":                             "127.0.0.1 localhost\n127.0.1.1 " + hostname + "\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
-		"etc/fstab":                             fmt.Sprintf("LABEL=%s / ext4 errors=remount-ro 0 1\n", fstabWord(label)),
+		"etc/fstab":                             "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n",
 		"etc/machine-id":                        "",          // made at the first boot: machine-id(5)
 		"etc/systemd/network/95-dhcp.network":   networkUnit, // after what systemd-network-generator(8) makes of ip=: 90-NAME.network
 		"etc/apt/sources.list.d/debian.sources": formatSources(withoutSecrets(sources)),
@@ -88,11 +87,6 @@ func putFile(t *filetree.Tree, p string, perm uint32, content []byte) error {
 
 func putLink(t *filetree.Tree, p, target string) error {
 	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
-}
-
-// fstabWord escapes what separates words in fstab(5).
-func fstabWord(s string) string {
-	return strings.NewReplacer(" ", `\040`, "\t", `\011`, `\`, `\134`).Replace(s)
 }
 
 // unitDir is where packages have their units. A root without a merged /usr, before Debian 12, is not made here.

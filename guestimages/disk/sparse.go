@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -57,8 +58,8 @@ func punch(f *os.File, size int64) error {
 	return err
 }
 
-// copySparse copies a file's content to a new file, holes as holes.
-func copySparse(to, from string) error {
+// copySparse copies a file's content to a new file: their blocks are shared where the file system can, else holes are holes.
+func copySparse(ctx context.Context, to, from string) error {
 	src, err := os.Open(from)
 	if err != nil {
 		return err
@@ -72,15 +73,28 @@ func copySparse(to, from string) error {
 	if err != nil {
 		return err
 	}
-	err = segments(src, st.Size(), func(off, n int64) error {
-		if _, err := dst.Seek(off, io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := src.Seek(off, io.SeekStart); err != nil {
-			return err
-		}
-		_, err := io.CopyN(dst, src, n) // copy_file_range(2)
-		return err
-	}, nil)
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) != nil {
+		err = segments(src, st.Size(), func(off, n int64) error { return copyRange(ctx, dst, src, off, n) }, nil)
+	}
 	return errors.Join(err, dst.Truncate(st.Size()), dst.Close())
+}
+
+// copyRange copies n bytes at off, by copy_file_range(2), until ctx ends.
+func copyRange(ctx context.Context, dst, src *os.File, off, n int64) error {
+	for n > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		_, err1 := dst.Seek(off, io.SeekStart)
+		_, err2 := src.Seek(off, io.SeekStart)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		part, err := io.CopyN(dst, src, min(n, 64<<20))
+		if err != nil {
+			return err
+		}
+		off, n = off+part, n-part
+	}
+	return nil
 }

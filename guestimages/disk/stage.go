@@ -21,7 +21,7 @@ func stage(ctx context.Context, t *filetree.Tree, dir string, opt stageOptions) 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := stageNode(n, dir, opt, used); err != nil {
+		if err := stageNode(ctx, n, dir, opt, used); err != nil {
 			return fmt.Errorf("disk: %q: %w", n.Path, err)
 		}
 	}
@@ -36,7 +36,7 @@ type stageOptions struct {
 // fileID is a file of the host.
 type fileID struct{ dev, ino uint64 }
 
-func stageNode(n *filetree.Node, dir string, opt stageOptions, used map[fileID]bool) error {
+func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptions, used map[fileID]bool) error {
 	path := filepath.Join(dir, n.Path)
 	if n.Link != "" {
 		return os.Link(filepath.Join(dir, n.Link), path)
@@ -47,7 +47,7 @@ func stageNode(n *filetree.Node, dir string, opt stageOptions, used map[fileID]b
 	case unix.S_IFLNK:
 		return os.Symlink(n.Target, path)
 	case unix.S_IFREG:
-		return stageFile(n.File(), path, opt, used)
+		return stageFile(ctx, n.File(), path, opt, used)
 	case unix.S_IFIFO, unix.S_IFSOCK:
 		return unix.Mknod(path, n.Mode&unix.S_IFMT|0o600, 0)
 	case unix.S_IFCHR, unix.S_IFBLK:
@@ -61,21 +61,25 @@ func stageNode(n *filetree.Node, dir string, opt stageOptions, used map[fileID]b
 
 // stageFile links a file's content to path, or copies it: two nodes that are different files in the tree may not become
 // one in the staging folder because their content is in one file of the host.
-func stageFile(from, path string, opt stageOptions, used map[fileID]bool) error {
+func stageFile(ctx context.Context, from, path string, opt stageOptions, used map[fileID]bool) error {
 	var st unix.Stat_t
 	if err := unix.Stat(from, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: from, Err: err}
 	}
+	// A file of one's own can be linked without leave to read it, and mke2fs has no errno for that.
+	if err := unix.Faccessat(unix.AT_FDCWD, from, unix.R_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "read", Path: from, Err: err}
+	}
 	id := fileID{st.Dev, st.Ino}
 	if opt.copy || used[id] {
-		return copySparse(path, from)
+		return copySparse(ctx, path, from)
 	}
 	used[id] = true
 	err := os.Link(from, path)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EOPNOTSUPP):
 		// another file system, someone else's file (proc(5), protected_hardlinks), as many links as can be, no links at all
-		return copySparse(path, from)
+		return copySparse(ctx, path, from)
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 	if opt.FS == None {
 		opt.FS = Ext4
 	}
-	if err := opt.check(); err != nil {
+	if err := opt.Check(); err != nil {
 		return err
 	}
 	if opt.UUID == "" {

@@ -25,11 +25,11 @@ func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 }
 
 func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
-	unpacked, done, err := unpack(r)
+	unpacked, _, err := Unpack(r)
 	if err != nil {
 		return fmt.Errorf("filetree: tar: %w", err)
 	}
-	defer done()
+	defer unpacked.Close()
 	l := t.newLayer()
 	// A file's header is at most 1 MiB in archive/tar; few have more than two blocks.
 	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*(metaPerFile+4096)+1<<20)}

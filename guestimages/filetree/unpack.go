@@ -17,32 +17,32 @@ import (
 // maxWindow bounds the memory that unpacking takes, in bytes: what zstd --long and three times what xz -9 ask for.
 const maxWindow = 128 << 20
 
-// unpack returns r unpacked, by its first bytes; what starts like no known compression is returned as it is.
-func unpack(r io.Reader) (io.Reader, func(), error) {
+// Unpack returns r unpacked, by its first bytes: gzip, zstd, xz or bzip2. What starts like none of them is returned as it is,
+// and packed is false. Closing frees what unpacking takes, and leaves r open.
+func Unpack(r io.Reader) (_ io.ReadCloser, packed bool, err error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(6)
 	if err != nil && err != io.EOF {
-		return nil, nil, err
+		return nil, false, err
 	}
-	nothing := func() {}
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(in)
-		return z, nothing, named("gzip", err)
+		return z, true, named("gzip", err)
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}),
 		len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}): // a frame to skip first
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, nil, named("zstd", err)
+			return nil, true, named("zstd", err)
 		}
-		return z, z.Close, nil
+		return z.IOReadCloser(), true, nil
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
 		z, err := xz.NewReader(in, maxWindow)
-		return z, nothing, named("xz", err)
+		return io.NopCloser(z), true, named("xz", err)
 	case bytes.HasPrefix(head, []byte("BZh")):
-		return bzip2.NewReader(in), nothing, nil
+		return io.NopCloser(bzip2.NewReader(in)), true, nil
 	}
-	return in, nothing, nil
+	return io.NopCloser(in), false, nil
 }
 
 func named(format string, err error) error {

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"minivmm/guestimages/workdir"
 )
 
-// Create makes the file whole or not at all: write's output goes to a file of another name in the same folder, which takes
-// the name when everything is on the disk. What is there before is replaced if it is a regular file, and else an error. When
+// Create makes the file whole or not at all: write's output goes to a file in a work folder beside it (package workdir), which
+// takes the name when everything is on the disk. What is there before is replaced if it is a regular file, and else an error. When
 // ctx ends, so does the next write, with its cause.
 func Create(ctx context.Context, file string, write func(w io.Writer) error) (err error) {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
@@ -23,24 +25,20 @@ func Create(ctx context.Context, file string, write func(w io.Writer) error) (er
 		}
 		file = target
 	}
-	dir, name := filepath.Split(file)
-	// Not os.CreateTemp, whose files only their owner may read whatever the umask says.
-	var f *os.File
-	for i := 0; ; i++ {
-		tmp := filepath.Join(dir, fmt.Sprintf(".%.200s.%d-%d", name, os.Getpid(), i))
-		if f, err = os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666); !errors.Is(err, os.ErrExist) {
-			break
-		}
+	dir := filepath.Dir(file)
+	if err := workdir.Sweep(dir); err != nil {
+		return fmt.Errorf("initramfs: %w", err)
 	}
+	work, err := workdir.Temp(dir)
 	if err != nil {
 		return fmt.Errorf("initramfs: %w", err)
 	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
+	defer func() { err = errors.Join(err, work.Close()) }()
+	f, err := os.OpenFile(filepath.Join(work.Path, "file"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return fmt.Errorf("initramfs: %w", err)
+	}
+	defer f.Close()
 	if err := write(ContextWriter(ctx, f)); err != nil {
 		return err
 	}

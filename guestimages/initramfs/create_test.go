@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"minivmm/guestimages/workdir"
 )
 
 // names lists a folder.
@@ -77,6 +79,15 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("through the link", "link", "out")
+	// What a run that was killed left goes with the next one.
+	dead := filepath.Join(dir, ".dead"+workdir.Suffix, "file")
+	if err := errors.Join(os.Mkdir(filepath.Dir(dead), 0o700), os.WriteFile(dead, []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(t.Context(), file, say("one", nil)); err != nil {
+		t.Fatal(err)
+	}
+	want("one", "link", "out")
 	for _, there := range []string{dir, "/dev/null"} {
 		if err := Create(t.Context(), there, say("", nil)); err == nil {
 			t.Errorf("%s was replaced", there)
@@ -85,5 +96,5 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 	if err := Create(t.Context(), filepath.Join(dir, "none", "out"), say("", nil)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a folder that is not there: %v", err)
 	}
-	want("through the link", "link", "out")
+	want("one", "link", "out")
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"minivmm/guestimages/workdir"
 	"minivmm/vmm/boot"
 )
 
@@ -32,22 +33,25 @@ func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context
 		return Kernel{}, err
 	}
 	defer func() { err = errors.Join(err, work.Close()) }()
-	dir := filepath.Join(work.Dir, entry)
+	dir := filepath.Join(work.Path, entry)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return Kernel{}, fmt.Errorf("kernel: %w", err)
 	}
 	var r record
-	if err := make(ctx, work.Dir, &r); err != nil {
+	if err := make(ctx, work.Path, &r); err != nil {
 		return Kernel{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return Kernel{}, err
 	}
-	if r.SizeBytes, err = settle(dir); err != nil {
+	if r.SizeBytes, err = settle(dir); err == nil {
+		err = workdir.Sync(dir)
+	}
+	if err != nil {
 		return Kernel{}, fmt.Errorf("kernel: %w", err)
 	}
 	err = s.change(ctx, func(x *index) error {
-		if err := s.takeIn(x, work.Dir, &r); err != nil {
+		if err := s.takeIn(x, work.Path, &r); err != nil {
 			return err
 		}
 		if makeDefault {
@@ -124,7 +128,8 @@ func takeImage(entry string, r *record) error {
 		return err
 	}
 	r.Release, _, _ = strings.Cut(image.Version, " ")
-	if strings.ContainsRune(r.Release, '/') || strings.HasPrefix(r.Release, ".") {
+	// It becomes the name of a folder and an argument of depmod.
+	if strings.ContainsRune(r.Release, '/') || strings.HasPrefix(r.Release, ".") || strings.HasPrefix(r.Release, "-") {
 		return fmt.Errorf("it says that its release is %q", r.Release)
 	}
 	sum := sha256.New()
@@ -132,8 +137,7 @@ func takeImage(entry string, r *record) error {
 		return err
 	}
 	r.ID = hex.EncodeToString(sum.Sum(nil))
-	// A loss of power must not leave what nothing checks again before a guest runs it.
-	return errors.Join(f.Sync(), out.Sync())
+	return nil
 }
 
 // settle takes from others the right to write, and returns how much is on disk.

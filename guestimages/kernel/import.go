@@ -68,7 +68,7 @@ func (s *Store) Import(ctx context.Context, image string, o ImportOptions) (Kern
 // importError says what was imported, and that the person is to mend it unless the machine is.
 func importError(what string, err error) error {
 	err = fmt.Errorf("kernel: import %s: %w", what, err)
-	for _, machine := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, context.Canceled, context.DeadlineExceeded} {
+	for _, machine := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, errors.ErrUnsupported, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, machine) {
 			return err
 		}

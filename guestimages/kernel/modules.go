@@ -102,7 +102,7 @@ func depmod(ctx context.Context, dir, release string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("kernel: modules need lists that depmod makes, and it is not here: install the package kmod: %w", err)
+		return fmt.Errorf("kernel: modules need lists that depmod makes, and it is not here: install the package kmod: %w", errors.ErrUnsupported)
 	case err != nil:
 		return fmt.Errorf("kernel: depmod %s: %w: %s", release, err, strings.TrimSpace(string(out)))
 	}

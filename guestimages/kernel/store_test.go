@@ -15,6 +15,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/guestimages/workdir"
 )
 
 const mine = "6.12.3-mine"
@@ -198,6 +199,7 @@ func TestImagesThatAreNotGoodAreRefused(t *testing.T) {
 		"real-mode code": {changed(0x100, 1), "checksum is wrong"},
 		"a .deb":         {[]byte("!<arch>\ndebian-binary"), "an ar archive (a .deb package?)"},
 		"release":        {kerneltest.BzImage("../../x"), `release is "../../x"`},
+		"an option":      {kerneltest.BzImage("-C"), `release is "-C"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
@@ -304,7 +306,7 @@ func TestWhatADeadMakerLeftIsRemoved(t *testing.T) {
 	// It died after it had moved the kernel to its place, before it wrote the index; and one while it copied.
 	write(t, s.path(strings.Repeat("a", wholeID))+"/vmlinuz", nil)
 	write(t, s.path(strings.Repeat("b", wholeID))+removedSuffix+"/vmlinuz", nil)
-	write(t, s.cache.Path("making/123/entry/vmlinuz"), nil)
+	write(t, s.cache.Path("making/.123"+workdir.Suffix+"/entry/vmlinuz"), nil)
 	mustImport(t, s, image(t, mine), ImportOptions{})
 	wantWhole(t, s, 1)
 }

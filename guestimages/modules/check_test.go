@@ -2,6 +2,9 @@ package modules
 
 import (
 	"bytes"
+	"compress/zlib"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -50,6 +53,22 @@ func TestCheck(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// A section may be compressed: struct Elf64_Chdr (elf(5)) and what zlib made of zeros.
+func TestHugeInformationIsRefused(t *testing.T) {
+	const size = 8 << 20
+	var packed bytes.Buffer
+	binary.Write(&packed, binary.LittleEndian, []uint64{uint64(elf.COMPRESS_ZLIB), size, 1})
+	w := zlib.NewWriter(&packed)
+	w.Write(make([]byte, size))
+	w.Close()
+	b := kerneltest.Module(packed.String())
+	table := binary.LittleEndian.Uint64(b[40:]) // e_shoff
+	binary.LittleEndian.PutUint64(b[table+64+8:], uint64(elf.SHF_COMPRESSED))
+	if _, err := ReadInfo(b); err == nil || !strings.Contains(err.Error(), "8388608 bytes") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -14,6 +14,9 @@ type Info struct {
 	Depends []string // the modules it needs
 }
 
+// maxInfo bounds .modinfo, in bytes. The longest in Debian, of a graphics driver with its firmware's names, has a tenth.
+const maxInfo = 1 << 20
+
 // ReadInfo reads what the unpacked module b says of itself, and refuses one that is not for x86-64.
 func ReadInfo(b []byte) (Info, error) {
 	f, err := elf.NewFile(bytes.NewReader(b))
@@ -26,6 +29,9 @@ func ReadInfo(b []byte) (Info, error) {
 	section := f.Section(".modinfo")
 	if section == nil {
 		return Info{}, errors.New("not a module: it has no section .modinfo")
+	}
+	if section.Size > maxInfo { // unpacked, where the section is compressed
+		return Info{}, fmt.Errorf(".modinfo has %d bytes, more than %d", section.Size, maxInfo)
 	}
 	data, err := section.Data()
 	if err != nil {

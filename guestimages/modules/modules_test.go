@@ -74,6 +74,14 @@ func TestLineWithoutColonIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPathOutOfTheFolderIsRefused(t *testing.T) {
+	for _, file := range []string{"../a.ko", "k/../../a.ko", "/lib/modules/a.ko"} {
+		if _, err := parse(file+":\n", ""); err == nil {
+			t.Errorf("%s was taken", file)
+		}
+	}
+}
+
 func TestReadUnpacks(t *testing.T) {
 	want := []byte("\x7fELF module\n")
 	w, err := zstd.NewWriter(nil)

@@ -51,6 +51,10 @@ func parse(dep, builtin string) (*Tree, error) {
 		if !ok {
 			return nil, fmt.Errorf("modules.dep: no colon in %q", line)
 		}
+		// depmod writes paths below the folder; a list that came from elsewhere may say anything.
+		if !filepath.IsLocal(file) {
+			return nil, fmt.Errorf("modules.dep: %q is not in its folder", file)
+		}
 		name := nameOf(file)
 		t.file[name] = file
 		for _, need := range strings.Fields(needs) {

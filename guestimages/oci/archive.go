@@ -16,6 +16,9 @@ import (
 // maxEntries bounds the entries of an archive: an image has some for each layer.
 const maxEntries = 1 << 16
 
+// maxName bounds the names of an archive that are kept, in bytes.
+const maxName = 1 << 10
+
 // archive is a tar whose regular files are read where they lie.
 type archive struct {
 	file    *os.File
@@ -52,7 +55,7 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 
 // unpacked returns f itself if it is not compressed, and nil with an error.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
-	r, compressed, err := decompress(contextReader{ctx, f})
+	r, compressed, err := filetree.Unpack(contextReader{ctx, f})
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +99,10 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		// What an image needs has short names; others are not worth the memory, up to 1 MiB each.
+		if len(h.Name) > maxName || len(h.Linkname) > maxName {
+			continue
 		}
 		name := path.Clean(h.Name)
 		switch h.Typeflag {

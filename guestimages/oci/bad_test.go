@@ -205,6 +205,16 @@ func TestDamagedArchivesAreRefused(t *testing.T) {
 	}
 }
 
+// A hostile archive has 65536 names of 1 MiB each.
+func TestLongNamesOfAnArchiveAreNotKept(t *testing.T) {
+	path := written(t, "archive", tarOf(t, regular(strings.Repeat("d/", 2000)+"long", "", 0o644), symlink("link", strings.Repeat("d/", 2000)), regular("short", "", 0o644)))
+	f := must[*os.File](t)(os.Open(path))
+	defer f.Close()
+	if entries := must[map[string]entry](t)(list(t.Context(), f)); len(entries) != 1 || entries["short"] == (entry{}) {
+		t.Errorf("%d names are kept", len(entries))
+	}
+}
+
 // without is a tar that lacks a file.
 func without(t testing.TB, b []byte, name string) []byte {
 	t.Helper()
@@ -353,7 +363,7 @@ func TestOneOfSeveralImagesIsFoundByItsName(t *testing.T) {
 		layoutOf(t, named{what: arm, platform: platform("arm64", "")}, named{what: two, platform: platform("amd64", "v2")}): "two",
 		layoutOf(t, named{what: indexOf(named{what: indexOf(named{what: arm}, named{what: amd})})}):                         "amd",
 	} {
-		im, err := Open(t.Context(), image, t.TempDir(), filetree.Limits{})
+		im, err := openImage(t.Context(), image, t.TempDir(), filetree.Limits{})
 		if err != nil {
 			t.Error(err)
 			continue
@@ -485,7 +495,7 @@ func TestCredentialsComeFromTheDockerConfigFile(t *testing.T) {
 	})
 	login(t, host, user, password)
 	push(t, host+"/private", imageOf(t, "", v1.Config{}), remote.WithAuthFromKeychain(authn.DefaultKeychain))
-	im, err := Open(t.Context(), host+"/private", t.TempDir(), filetree.Limits{})
+	im, err := openImage(t.Context(), host+"/private", t.TempDir(), filetree.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

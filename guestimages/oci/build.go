@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +34,6 @@ const (
 type Options struct {
 	Pull   Policy          // "": PullMissing
 	Limits filetree.Limits // of the unpacked image
-	Log    io.Writer       // gets lines about what takes time; may be nil
 
 	Install disk.Installer // gets the programs that make a file system; may be nil
 }
@@ -57,7 +55,8 @@ const (
 	treeInTmp = "tree"
 )
 
-// Build returns the disk of the image that a string names (see Open), and makes it if the cache does not have it. For what is
+// Build returns the disk of the image that a string names, "oci:PATH[:TAG]", the path of a layout or archive, or a name at a
+// registry, and makes it if the cache does not have it. For what is
 // known, neither the registry is asked nor an archive read. An error that is the fault of the image or its name is an
 // InvalidError; after any error nothing half-made is left.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {
@@ -94,14 +93,14 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 	}
 	switch {
 	case ref.remote != nil:
-		logf(o.Log, "image %s: asking %s", image, ref.remote.Context().RegistryStr())
+		c.Logf("image %s: asking %s", image, ref.remote.Context().RegistryStr())
 	case note != "":
-		logf(o.Log, "image %s: reading the archive", image)
+		c.Logf("image %s: reading the archive", image)
 	}
 	im, err := ref.open(ctx, c.Path(scratch), o.Limits)
 	if err != nil {
 		if known != nil && ctx.Err() == nil && !errors.As(err, &InvalidError{}) {
-			logf(o.Log, "image %s: the registry does not answer (%v): using what the name meant before, %s", image, err, known.ID)
+			c.Logf("image %s: the registry does not answer (%v): using what the name meant before, %s", image, err, known.ID)
 			return known, nil
 		}
 		return nil, err
@@ -137,13 +136,13 @@ func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, er
 		if err != nil {
 			return err
 		}
-		if err := im.Unpack(ctx, tree, o.Log); err != nil {
+		if err := im.Unpack(ctx, tree, c.Logf); err != nil {
 			return err
 		}
 		if err := im.finish(tree); err != nil {
 			return err
 		}
-		logf(o.Log, "making the disk of %s", im.ID)
+		c.Logf("making the disk of %s", im.ID)
 		path := filepath.Join(tmp, diskFile)
 		if err := disk.FromTree(ctx, tree, path, false, disk.Options{FS: disk.Ext4, Install: o.Install}); err != nil {
 			var cannot *disk.InputError
@@ -159,7 +158,8 @@ func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, er
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(tmp, planFile), b, 0o644); err != nil {
+		// The environment may hold what is for nobody else.
+		if err := os.WriteFile(filepath.Join(tmp, planFile), b, 0o600); err != nil {
 			return err
 		}
 		return os.RemoveAll(work)

@@ -74,10 +74,11 @@ func TestPolicySaysWhenTheRegistryIsAsked(t *testing.T) {
 	c := &cache.Cache{Root: t.TempDir()}
 	image := s.host + "/app:latest"
 	var text lines
+	c.Log = &text
 	build := func(image string, policy Policy, want string, asks bool) {
 		t.Helper()
 		s.since()
-		d, err := Build(t.Context(), c, image, Options{Pull: policy, Log: &text})
+		d, err := Build(t.Context(), c, image, Options{Pull: policy})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,9 +186,10 @@ func bytesRead(t testing.TB) (n int64) {
 func TestLayoutIsReadEachTimeAndUnpackedOnce(t *testing.T) {
 	c := &cache.Cache{Root: t.TempDir()}
 	var text lines
+	c.Log = &text
 	dir := layoutOf(t, named{what: small(t, "one")})
 	for range 2 {
-		must[*Disk](t)(Build(t.Context(), c, dir, Options{Log: &text}))
+		must[*Disk](t)(Build(t.Context(), c, dir, Options{}))
 	}
 	if got := text.take(); strings.Count(got, "making the disk") != 1 {
 		t.Errorf("the log says\n%s", got)
@@ -213,11 +215,12 @@ func TestTwoBuildsAtOnceMakeOneDisk(t *testing.T) {
 	saved := savedOf(t, map[string]v1.Image{"x.test/y:z": im})
 	c := &cache.Cache{Root: t.TempDir()}
 	var text lines
+	c.Log = &text
 	var all sync.WaitGroup
 	for i := range 6 {
 		image := []string{host + "/app", layout, saved}[i%3]
 		all.Go(func() {
-			if _, err := Build(t.Context(), c, image, Options{Log: &text}); err != nil {
+			if _, err := Build(t.Context(), c, image, Options{}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -14,5 +14,5 @@
 // config file, retries, plain HTTP for a loopback or private address. Names are understood as Docker does.
 //
 // It is not a container store: layers are not shared between disks, and nothing is pushed. Functions may be called by any
-// number of goroutines and processes at once; an Image belongs to one at a time, and whoever opened it closes it.
+// number of goroutines and processes at once.
 package oci

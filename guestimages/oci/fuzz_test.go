@@ -24,7 +24,7 @@ func FuzzArchive(f *testing.F) {
 			t.Fatal(err)
 		}
 		limits := filetree.Limits{Files: 100, SizeBytes: 1 << 20}
-		im, err := Open(t.Context(), path, filepath.Join(root, "scratch"), limits)
+		im, err := openImage(t.Context(), path, filepath.Join(root, "scratch"), limits)
 		if err != nil {
 			return
 		}
@@ -34,7 +34,7 @@ func FuzzArchive(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if im.Unpack(t.Context(), tree, nil) == nil {
+		if im.Unpack(t.Context(), tree, func(string, ...any) {}) == nil {
 			if err := im.finish(tree); err == nil && len(im.Command().Env) == 0 {
 				t.Error("a command without a PATH")
 			}

@@ -30,20 +30,8 @@ type layer struct {
 	digest    v1.Hash // of the blob; zero: only the diffID is known
 }
 
-// Open finds the image for linux/amd64 that a string names: "oci:PATH[:TAG]", the path of a layout or archive, or a name
-// at a registry. scratch is a folder for temporary files, which is made if one is needed and in which none stays; limits
-// bound them. The caller closes the image.
-func Open(ctx context.Context, name, scratch string, limits filetree.Limits) (*Image, error) {
-	ref, err := parse(name)
-	if err == nil {
-		var im *Image
-		if im, err = ref.open(ctx, scratch, limits); err == nil {
-			return im, nil
-		}
-	}
-	return nil, fmt.Errorf("image %s: %w", name, err)
-}
-
+// open finds the image for linux/amd64. scratch is a folder for temporary files, which is made if one is needed and in which
+// none stays; limits bound them. The caller closes the image.
 func (r reference) open(ctx context.Context, scratch string, limits filetree.Limits) (_ *Image, err error) {
 	var f files
 	switch {

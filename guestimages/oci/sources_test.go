@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -172,7 +173,7 @@ func noCredentials(t testing.TB) {
 func treeOf(t testing.TB, image string) (*Image, *filetree.Tree, error) {
 	t.Helper()
 	scratch := t.TempDir()
-	im, err := Open(t.Context(), image, scratch, filetree.Limits{})
+	im, err := openImage(t.Context(), image, scratch, filetree.Limits{})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,7 +182,7 @@ func treeOf(t testing.TB, image string) (*Image, *filetree.Tree, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := im.Unpack(t.Context(), tree, nil); err != nil {
+	if err := im.Unpack(t.Context(), tree, func(string, ...any) {}); err != nil {
 		return nil, nil, err
 	}
 	return im, tree, im.finish(tree)
@@ -322,4 +323,13 @@ func login(t testing.TB, host, user, password string) {
 		t.Fatal(err)
 	}
 	t.Setenv("DOCKER_CONFIG", filepath.Dir(written(t, "config.json", b)))
+}
+
+// openImage opens what a string names, without a cache.
+func openImage(ctx context.Context, name, scratch string, limits filetree.Limits) (*Image, error) {
+	ref, err := parse(name)
+	if err != nil {
+		return nil, err
+	}
+	return ref.open(ctx, scratch, limits)
 }

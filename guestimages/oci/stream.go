@@ -1,43 +1,14 @@
 package oci
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"math"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
 	"minivmm/guestimages/filetree"
 )
-
-// maxWindow bounds the memory that a zstd stream may ask for, in bytes: what zstd itself takes without being told otherwise.
-const maxWindow = 128 << 20
-
-// decompress unpacks gzip and zstd, by their first bytes, and hands on anything else.
-func decompress(r io.Reader) (rc io.ReadCloser, compressed bool, err error) {
-	b := bufio.NewReaderSize(r, 1<<16)
-	head, err := b.Peek(4)
-	if err != nil && err != io.EOF {
-		return nil, false, err
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
-		z, err := gzip.NewReader(b)
-		return z, true, err
-	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, true, err
-		}
-		return z.IOReadCloser(), true, nil
-	}
-	return io.NopCloser(b), false, nil
-}
 
 // contextReader ends with its context.
 type contextReader struct {
@@ -89,7 +60,7 @@ const progressEvery = 5 * time.Second
 // progress says how far a slow stream is.
 type progress struct {
 	r     io.Reader
-	log   io.Writer
+	logf  logf
 	what  string
 	n     int64
 	total int64
@@ -101,15 +72,9 @@ func (p *progress) Read(b []byte) (int, error) {
 	p.n += int64(n)
 	if now := time.Now(); err == nil && now.After(p.next) {
 		p.next = now.Add(progressEvery)
-		logf(p.log, "%s: %s of %s", p.what, size(p.n), size(p.total))
+		p.logf("%s: %s of %s", p.what, size(p.n), size(p.total))
 	}
 	return n, err
-}
-
-func logf(w io.Writer, format string, args ...any) {
-	if w != nil {
-		fmt.Fprintf(w, format+"\n", args...)
-	}
 }
 
 // size is a number of bytes for people.

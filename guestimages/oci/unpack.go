@@ -16,26 +16,29 @@ import (
 // endMark is what a tar ends with. Some builders leave it out, which runtimes of containers take.
 var endMark [1024]byte
 
-// Unpack applies the image's layers to tree. log, which may be nil, gets a line for each. After an error the tree is not to
+// logf is told what takes time, a line each.
+type logf = func(format string, args ...any)
+
+// Unpack applies the image's layers to tree. logf is told of each. After an error the tree is not to
 // be used.
-func (im *Image) Unpack(ctx context.Context, tree *filetree.Tree, log io.Writer) error {
+func (im *Image) Unpack(ctx context.Context, tree *filetree.Tree, logf logf) error {
 	for i, l := range im.layers {
 		what := fmt.Sprintf("layer %d of %d", i+1, len(im.layers))
-		if err := l.unpack(ctx, tree, log, what); err != nil {
+		if err := l.unpack(ctx, tree, logf, what); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	return nil
 }
 
-func (l layer) unpack(ctx context.Context, tree *filetree.Tree, log io.Writer, what string) error {
+func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what string) error {
 	blob, err := l.open(ctx)
 	if err != nil {
 		return classify(err)
 	}
 	defer blob.Close()
-	logf(log, "%s: %s, %s", what, l.name, size(l.sizeBytes))
-	in := io.Reader(&progress{r: contextReader{ctx, blob}, log: log, what: what, total: l.sizeBytes, next: time.Now().Add(progressEvery)})
+	logf("%s: %s, %s", what, l.name, size(l.sizeBytes))
+	in := io.Reader(&progress{r: contextReader{ctx, blob}, logf: logf, what: what, total: l.sizeBytes, next: time.Now().Add(progressEvery)})
 	packed := &firstError{r: in}
 	if l.digest.Hex != "" {
 		if packed.r, err = verify(in, l.digest, l.sizeBytes); err != nil {
@@ -55,7 +58,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, log io.Writer, w
 
 // addLayer adds the tar in packed, which has the digest diffID.
 func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID v1.Hash) error {
-	plain, _, err := decompress(packed)
+	plain, _, err := filetree.Unpack(packed)
 	if err != nil {
 		return classify(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/filelock"
 )
 
 // Names of LIO's backstore plugins.
@@ -90,7 +92,11 @@ func (img *image) check(l LUN) error {
 	}
 	if err := unix.Flock(fd, how|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%s: %w (in use by %s)", l.Path, unix.EBUSY, lockHolder(st))
+			who, known := filelock.Holder(&st)
+			if !known {
+				who = "another process"
+			}
+			return fmt.Errorf("%s: %w (in use by %s)", l.Path, unix.EBUSY, who)
 		}
 		return &os.PathError{Op: "flock", Path: l.Path, Err: err}
 	}

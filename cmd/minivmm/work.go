@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/disk"
+	"minivmm/guestimages/filetree"
+	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/oci"
+	"minivmm/vmm/config"
+)
+
+// work is what a command that makes or keeps something does: signals end it in order, so that nothing half-made stays.
+func work(cmd *cobra.Command, do func(ctx context.Context) error) error {
+	ctx, done := interruptible(cmd.Context())
+	defer done()
+	err := do(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return imageError(err)
+}
+
+// imageError gives errors of guest images the exit codes that exit.go promises.
+func imageError(err error) error {
+	var tool *debian.ToolError
+	var ofDisk *disk.InputError
+	var ofKernel *kernel.InputError
+	var ambiguous *kernel.AmbiguousError
+	var ofImage oci.InvalidError
+	switch {
+	case hostFull(err), errors.Is(err, syscall.EBUSY): // not what the user gave
+		return err
+	case errors.Is(err, debian.ErrNoApt):
+		return hostError{fmt.Errorf("%w; or bring a kernel: minivmm kernel import FILE", err)}
+	case errors.As(err, &tool):
+		return hostError{err}
+	case errors.As(err, &ofDisk), errors.As(err, &ofKernel), errors.As(err, &ambiguous), errors.As(err, &ofImage),
+		errors.Is(err, debian.ErrNotOffered), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+		return fileError{err}
+	}
+	return err
+}
+
+// hostError is something that this machine lacks.
+type hostError struct{ error }
+
+func (e hostError) Unwrap() error        { return e.error }
+func (e hostError) Is(target error) bool { return target == errors.ErrUnsupported }
+
+// hostFull says whether an error is that this machine has no room, or gives this user no more.
+func hostFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
+
+// sourceError marks an error of reading what a user gave, unless this machine is to blame.
+func sourceError(err error) error {
+	if err == nil || hostFull(err) {
+		return err
+	}
+	return fileError{err}
+}
+
+// openCache returns the user's cache, which says in log what takes time.
+func openCache(log io.Writer) (*cache.Cache, error) {
+	c, err := cache.Open(log)
+	if err == nil {
+		c.Prefix = "minivmm: "
+	}
+	return c, err
+}
+
+// unknownCommand is the RunE of a command that is only reached without one of its own, or with an unknown one.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	of := ""
+	if cmd.HasParent() {
+		of = " of " + cmd.Name()
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return usageError{fmt.Errorf("unknown command %q%s%s", args[0], of, config.DidYouMean(args[0], names))}
+}
+
+// addTar lays a tar over the tree; "-" is stdin.
+func addTar(ctx context.Context, tree *filetree.Tree, name string, stdin io.Reader) error {
+	if name == "-" {
+		return tree.AddTar(ctx, interruptibleReader(ctx, stdin))
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := tree.AddTar(ctx, f); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// addDir lays a folder over the tree.
+func addDir(ctx context.Context, tree *filetree.Tree, name string, as owner) error {
+	if as.set {
+		return tree.AddDirAs(ctx, name, as.uid, as.gid)
+	}
+	return tree.AddDir(ctx, name)
+}
+
+// argNames names flags' arguments in the help, in pairs "flag=ARGUMENT".
+func argNames(flags *pflag.FlagSet, pairs ...string) {
+	for _, pair := range pairs {
+		name, arg, _ := strings.Cut(pair, "=")
+		f := flags.Lookup(name)
+		f.Value = argNamed{f.Value, arg}
+	}
+}
+
+// argNamed is a flag's value with another name for its argument in the help.
+type argNamed struct {
+	pflag.Value
+	arg string
+}
+
+func (a argNamed) Type() string { return a.arg }

@@ -1,0 +1,38 @@
+package disk
+
+import (
+	"context"
+	"path/filepath"
+)
+
+// FromImage makes the build's image a copy of another one with an ext4 that nobody uses, and puts it to its place. It gets
+// opt's label and size if it says them, and always a UUID of its own: one machine may have both images.
+func (b *Build) FromImage(ctx context.Context, source string, opt Options) error {
+	opt.FS = Ext4
+	if err := opt.Check(); err != nil {
+		return err
+	}
+	tune2fs, err := opt.tool(ctx, "tune2fs")
+	if err != nil {
+		return err
+	}
+	if err := copySparse(ctx, b.image(), source); err != nil {
+		return err
+	}
+	if opt.UUID == "" {
+		opt.UUID = randomUUID()
+	}
+	args := []string{"-U", opt.UUID}
+	if opt.Label != "" {
+		args = append(args, "-L", opt.Label)
+	}
+	if _, _, err := (tool{path: tune2fs, args: append(args, filepath.Base(b.image())), dir: b.dir}).run(ctx); err != nil {
+		return err
+	}
+	if opt.SizeBytes != 0 {
+		if err := Resize(ctx, b.image(), opt.SizeBytes, opt.Install); err != nil {
+			return err
+		}
+	}
+	return b.finish(ctx, opt)
+}
