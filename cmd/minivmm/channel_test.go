@@ -233,7 +233,8 @@ func TestCommandsTerminalIsGivenBack(t *testing.T) {
 
 // TestCommandInTheBackgroundIsNotStopped has output that is no terminal, and input that is another's.
 func TestCommandInTheBackgroundIsNotStopped(t *testing.T) {
-	_, near := openPTY(t)
+	far, near := openPTY(t)
+	io.WriteString(far, "for the shell\n")
 	exe := commandProgram(t, `off {"status":5}`)
 	var out bytes.Buffer
 	cmd := exec.Command("/bin/sh", "-mc", `"$@" < /dev/tty | cat & wait $!; echo ended`, "sh", exe.Path)
