@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -29,8 +30,8 @@ type channel struct {
 	session *session.Session
 	ended   chan struct{}
 	winch   chan os.Signal
-	exit    plan.Exit
-	err     error // why there is no exit
+	exit    plan.Exit // valid once ended is closed
+	err     error     // the same; why there is no exit
 }
 
 // openChannel prepares to run argv in the guest, or what the guest has for an empty one. On a terminal the command gets one
@@ -96,11 +97,17 @@ func (u untilClosed) Write(p []byte) (int, error) {
 	}
 }
 
-// close ends what run does, which must have been called.
-func (c *channel) close() {
+// close ends what run does, which must have been called, after the machine. Who does not take the command's output is waited
+// for that long, and then left to the end of the process.
+func (c *channel) close(patience time.Duration) {
 	c.near.Close()
 	c.typing.End()
-	<-c.ended
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+	case <-timer.C:
+	}
 	c.session.Close()
 	if c.winch != nil {
 		signal.Stop(c.winch)
@@ -108,15 +115,41 @@ func (c *channel) close() {
 	}
 }
 
-// result is the exit code for a machine that powered off.
-func (c *channel) result() (int, error) {
+// result is the exit code for a machine that ended by itself: code is the one without a command, pressed the signal that pressed
+// its power button.
+func (c *channel) result(code int, pressed syscall.Signal) (int, error) {
+	select {
+	case <-c.ended:
+	default:
+		return c.unfinished(code, pressed)
+	}
 	switch {
+	case c.err != nil && !hungUp(c.err):
+		return stopCode(channelError{c.err})
 	case c.err != nil:
-		return exitInternal, errors.New("the guest powered off before its command ended; its console says why")
+		return c.unfinished(code, pressed)
+	case code != exitPoweredOff:
+		return code, nil
 	case c.exit.Error != "":
 		return c.exit.Code(), fmt.Errorf("guest: %s", c.exit.Error)
 	}
 	return c.exit.Code(), nil
+}
+
+// unfinished is the result where the command's end is not known.
+func (c *channel) unfinished(code int, pressed syscall.Signal) (int, error) {
+	switch {
+	case code == exitPoweredOff && pressed != 0:
+		return exitSignal + int(pressed), nil
+	case code == exitPoweredOff:
+		code = exitInternal
+	}
+	return code, errors.New("the guest ended before its command did; its console says why")
+}
+
+// hungUp says that an error of the session is the machine's end.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe)
 }
 
 // typing takes what the console feeds it, and is read by a channel.

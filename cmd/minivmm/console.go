@@ -77,10 +77,11 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 		return nil, errors.Join(fmt.Errorf("console: %w", err), c.Close())
 	}
 	c.stdin = stdin
-	terminal := raw && term.IsTerminal(int(stdin.Fd()))
+	terminal := term.IsTerminal(int(stdin.Fd()))
 	if terminal && !inForeground(int(stdin.Fd())) {
 		return c, nil // reading would stop the whole process (SIGTTIN)
 	}
+	terminal = terminal && raw
 	if terminal {
 		state, err := term.MakeRaw(int(stdin.Fd()))
 		if err != nil {

@@ -50,7 +50,7 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 	// The interfaces keep the kernel's names, which the words for their addresses use.
 	words := []string{"quiet", "hostname=" + string(cfg.Name), "net.ifnames=0"}
 	for i, n := range cfg.Net {
-		words = append(words, addressWord(i, n)...)
+		words = append(words, addressWord(i, n, cfg.Boot.Cmdline)...)
 	}
 	if cfg.Image != "" {
 		disk, err := oci.Build(ctx, c, string(cfg.Image), oci.Options{Install: installer(log)})
@@ -79,23 +79,41 @@ func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kerne
 	return k, err
 }
 
-// addressWord tells the guest the address that goes with the host's side of its wire: the next one in the network. A tap or
-// bridge that others made has a server for addresses, or the guest is told by boot.cmdline.
-func addressWord(index int, n config.Net) []string {
-	if !n.Address.IsValid() || !n.Address.Addr().Is4() {
-		return nil
-	}
-	guest := n.Address.Addr().Next()
-	if !n.Address.Contains(guest) || !n.Address.Contains(guest.Next()) { // the last one is for broadcasts
-		if guest = n.Address.Addr().Prev(); !n.Address.Contains(guest) || guest == n.Address.Masked().Addr() {
+// addressWord tells the guest the address that goes with the host's side of its wire: the next one in the network. For a tap or
+// bridge that others made, which may have a server for addresses, the guest asks; words of the user's with ip= replace that.
+func addressWord(index int, n config.Net, user config.Cmdline) []string {
+	if !n.Address.IsValid() {
+		if n.Tap == "" && n.Bridge == "" || strings.Contains(" "+string(user), " ip=") {
 			return nil
 		}
+		return []string{fmt.Sprintf("ip=:::::eth%d:dhcp", index)}
+	}
+	guest, ok := peer(n.Address.Prefix)
+	if !ok {
+		return nil
 	}
 	gateway := n.Address.Addr().String()
 	if index > 0 {
 		gateway = "" // one default route
 	}
 	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, netmask(n.Address.Prefix), index)}
+}
+
+// peer is an address in the host's network for the other end: the next one, or the one before where that is for broadcasts.
+// There is none in a network of one address, nor for IPv6, whose addresses init does not set.
+func peer(host netip.Prefix) (netip.Addr, bool) {
+	next, prev := host.Addr().Next(), host.Addr().Prev()
+	switch {
+	case !host.Addr().Is4():
+		return netip.Addr{}, false
+	case host.Bits() == 31 && host.Contains(next): // two addresses and none for broadcasts, RFC 3021
+		return next, true
+	case host.Bits() == 31:
+		return prev, true
+	case host.Contains(next) && host.Contains(next.Next()):
+		return next, true
+	}
+	return prev, host.Contains(prev) && prev != host.Masked().Addr()
 }
 
 func netmask(p netip.Prefix) netip.Addr {

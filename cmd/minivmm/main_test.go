@@ -21,6 +21,9 @@ import (
 const guestVar = "MINIVMM_TEST_GUEST"
 
 func TestMain(m *testing.M) {
+	if behaviour, ok := os.LookupEnv(commandVar); ok {
+		os.Exit(executeCommand(behaviour))
+	}
 	if behaviour, ok := os.LookupEnv(guestVar); ok {
 		os.Exit(execute(pretend(behaviour), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,11 +48,14 @@ the machine, Ctrl-A Ctrl-A sends a Ctrl-A and Ctrl-A h prints help.
 
 Without a kernel the machine gets a default guest: a kernel that minivmm keeps, or fetches the first
 time, and minivmm's own init in memory. It runs COMMAND, or a shell, or what the image of --image
-runs; standard input, output and error are the command's, and so is the exit code once it has run.
+runs; standard input, output and error are the command's, and so is the exit code once it has run:
+128 plus its number for a signal that ended it, 127 if it cannot be started, 125 if the guest cannot
+be made ready for it. A guest that ends before its command does is an error, which is printed.
 With root= in --cmdline and no COMMAND, the system on that disk is started instead.
 
 SIGTERM, SIGINT and SIGHUP press the guest's power button; a second one, or the end of
-machine.shutdown_timeout, ends the guest at once.
+machine.shutdown_timeout, ends the guest at once. A guest that powers off in time gives 0, or 128
+plus the signal's number if a command ended with it.
 
 In the values of --net and --disk two commas stand for one, and a key without a value is switched on.
 When one of them is given, it replaces the file's whole list.
@@ -160,10 +164,11 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, ch *channel, 
 		defer close(ended)
 		plan.watch(signals, con.Left(), attached, done)
 	}()
-	defer func() {
+	unwatch := sync.OnceFunc(func() {
 		close(done)
 		<-ended
-	}()
+	})
+	defer unwatch()
 
 	opt := startOptions{
 		Verbose:  verbose,
@@ -186,9 +191,10 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, ch *channel, 
 	}
 	code, err = start(ctx, cfg, opt)
 	if ch != nil {
-		ch.close()
-		if code == exitPoweredOff && err == nil {
-			return ch.result()
+		unwatch()
+		ch.close(flushTime)
+		if code != exitStopped && err == nil {
+			return ch.result(code, plan.pressed)
 		}
 	}
 	switch {

@@ -25,12 +25,13 @@ type shutdown struct {
 	stop  context.CancelCauseFunc // with errLeft or a signalError
 	log   io.Writer
 	after func(time.Duration) <-chan time.Time // time.After
+
+	pressed syscall.Signal // that pressed the power button, 0 for none; watch's until it returns
 }
 
 // watch runs until it has stopped the machine or done is closed.
 func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attached <-chan machine, done <-chan struct{}) {
 	var m machine
-	var first syscall.Signal
 	var graceOver <-chan time.Time
 	for {
 		select {
@@ -43,17 +44,17 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 				}
 			}
 			n, _ := sig.(syscall.Signal)
-			if m == nil || first != 0 {
+			if m == nil || s.pressed != 0 {
 				s.stop(signalError{n})
 				return
 			}
-			first = n
+			s.pressed = n
 			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; a second signal, or %v, ends it\n", sig, s.grace)
 			graceOver = s.after(s.grace)
 			m.PowerButton()
 		case <-graceOver:
 			fmt.Fprintf(s.log, "minivmm: the guest did not power off within %v\n", s.grace)
-			s.stop(signalError{first})
+			s.stop(signalError{s.pressed})
 			return
 		case <-left:
 			s.stop(errLeft)

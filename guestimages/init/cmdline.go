@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -59,21 +60,21 @@ func (c cmdline) parameters(module string) string {
 	return strings.Join(all, " ")
 }
 
-// interfaces returns those of the ip= words.
-func (c cmdline) interfaces() ([]plan.Interface, error) {
-	var all []plan.Interface
+// interfaces returns those of the ip= words; the error is of the words that cannot be read, and the others count.
+func (c cmdline) interfaces() (all []plan.Interface, err error) {
 	for _, word := range c {
 		v, ok := strings.CutPrefix(word, "ip=")
 		if !ok {
 			continue
 		}
-		i, err := parseIP(v)
-		if err != nil {
-			return nil, fmt.Errorf("ip=%s: %w", v, err)
+		i, bad := parseIP(v)
+		if bad != nil {
+			err = errors.Join(err, fmt.Errorf("ip=%s: %w", v, bad))
+			continue
 		}
 		all = append(all, i)
 	}
-	return all, nil
+	return all, err
 }
 
 // parseIP reads CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF alone; the server and the host

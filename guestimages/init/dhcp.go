@@ -21,6 +21,13 @@ const leaseWait = 15 * time.Second
 // defaultLease is for an answer that names no time.
 const defaultLease = time.Hour
 
+// minRenewal keeps a server that gives a lease of no time from being asked without end.
+const minRenewal = time.Minute
+
+// packetAlias is what the kernel asks modprobe(8) for when a program opens a packet socket, as a DHCP client does: the module
+// of PF_PACKET.
+const packetAlias = "net-pf-17"
+
 // askDHCP brings the interface up with what a DHCPv4 server gives it (RFC 2131), and keeps the lease for as long as the
 // machine runs.
 func askDHCP(name string) error {
@@ -48,7 +55,7 @@ func askDHCP(name string) error {
 // keepLease renews at half the lease's time (RFC 2131 section 4.4.5). A server that refuses leaves the address as it is.
 func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 	for {
-		time.Sleep(lease.ACK.IPAddressLeaseTime(defaultLease) / 2)
+		time.Sleep(renewal(lease.ACK))
 		ctx, cancel := context.WithTimeout(context.Background(), leaseWait)
 		renewed, err := client.Renew(ctx, lease)
 		cancel()
@@ -58,6 +65,11 @@ func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 		}
 		lease = renewed
 	}
+}
+
+// renewal is how long to wait before a lease is renewed.
+func renewal(ack *dhcpv4.DHCPv4) time.Duration {
+	return max(ack.IPAddressLeaseTime(defaultLease)/2, minRenewal)
 }
 
 // leased is the interface as the answer wants it.

@@ -2,11 +2,18 @@
 // and then powers off.
 //
 // In the emulated host it moves to the building machine's file tree and runs the command that comes by the channel (package
-// wire). In a guest it runs the plan's command on the console, or the one on the kernel command line after "--", prints its
-// exit status and powers off. Words on the kernel command line that it knows beside that:
+// wire). In a guest it does the same, with a disk as the file tree or without one; without a channel it runs the plan's command
+// on the console, or the one on the kernel command line after "--", prints its exit status and powers off. A disk with a system of
+// its own, and neither channel nor command, is handed over to. A guest goes on without a network or a driver that it cannot
+// have, and says so on the console. Words on the kernel command line that it knows beside "--":
 //
-//	ip=CLIENT::GATEWAY:NETMASK::DEVICE:off   as in the kernel's Documentation/admin-guide/nfs/nfsroot.rst; static only
+//	ip=CLIENT::GATEWAY:NETMASK::DEVICE:off   as in the kernel's Documentation/admin-guide/nfs/nfsroot.rst; or ip=dhcp
+//	root=, rootfstype=, rootflags=, ro, rw   the disk: /dev/NAME, LABEL= or UUID=, written to unless ro comes last
+//	init=PATH                                the program of a disk's own system
+//	minivmm.root=overlay                     what is written to the root stays in memory
+//	minivmm.channel=NAME                     the virtio-serial port that the command comes by
 //	minivmm.end=restart                      end by restarting instead of powering off
+//	MODULE.NAME=VALUE                        a parameter of a module that is loaded
 //
 // The ACPI power button powers off at any time. Everything that is left when the command ends is killed; file systems are
 // synced before the end. Init never exits: the kernel would panic.

@@ -13,8 +13,9 @@ import (
 // modaliases are where devices say what drives them.
 var modaliases = [...]string{"/sys/bus/*/devices/*/modalias", "/sys/class/input/input*/modalias"}
 
-// loadDrivers loads the modules of the devices that are there, and of those that appear through them.
-func loadDrivers(p plan.Plan, words cmdline) error {
+// loadDrivers loads the modules of the devices that are there, and of those that appear through them. A device whose driver does
+// not load is told, and what needs it says so in its turn.
+func loadDrivers(p plan.Plan, words cmdline) {
 	seen := map[string]bool{}
 	for again := true; again; {
 		again = false
@@ -29,13 +30,12 @@ func loadDrivers(p plan.Plan, words cmdline) error {
 				seen[alias] = true
 				n, err := loadAlias(p, alias, words)
 				if err != nil {
-					return err
+					complain(err)
 				}
 				again = again || n > 0
 			}
 		}
 	}
-	return nil
 }
 
 // loadAlias loads the modules that the alias asks for, and says how many there are.

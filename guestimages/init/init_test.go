@@ -6,7 +6,9 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"minivmm/guestimages/plan"
 
@@ -134,5 +136,35 @@ func TestLastValueOfAVariableCounts(t *testing.T) {
 	got := merge([]string{"PATH=/bin", "TERM=linux"}, nil, []string{"A=1", "TERM=xterm", "PATH=/usr/bin"}, []string{"A="})
 	if want := []string{"PATH=/usr/bin", "TERM=xterm", "A="}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestOneBadAddressDoesNotTakeTheOthersAlong(t *testing.T) {
+	got, err := splitWords("ip=nonsense ip=192.0.2.7:::255.255.255.128 ip=::1:::255.0.0.0").interfaces()
+	if want := []plan.Interface{{Name: "eth0", Address: "192.0.2.7/25"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if err == nil || !strings.Contains(err.Error(), "ip=nonsense: ") || !strings.Contains(err.Error(), "ip=::1:::255.0.0.0: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLastOfReadOnlyAndWritableCounts(t *testing.T) {
+	for line, want := range map[string]bool{"root=/dev/sda": true, "ro": false, "rw": true, "ro x rw": true, "rw ro": false, "ro=1": true} {
+		if got := splitWords(line).root().writable; got != want {
+			t.Errorf("%s: got %v", line, got)
+		}
+	}
+}
+
+func TestServerOfLeasesWithoutTimeIsNotAskedWithoutEnd(t *testing.T) {
+	for lease, want := range map[time.Duration]time.Duration{0: minRenewal, time.Second: minRenewal, time.Hour: time.Hour / 2} {
+		ack, err := dhcpv4.New(dhcpv4.WithLeaseTime(uint32(lease / time.Second)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := renewal(ack); got != want {
+			t.Errorf("a lease of %v is renewed after %v, want %v", lease, got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +21,7 @@ func main() {
 	}
 	words := kernelWords()
 	if err := follow(words); err != nil {
-		fmt.Fprintf(os.Stderr, "init: %v\n", err)
+		complain(err)
 	}
 	end(words)
 }
@@ -43,9 +44,7 @@ func follow(words cmdline) error {
 		return err
 	}
 	if len(p.OnDemand) > 0 {
-		if err := loadDrivers(p, words); err != nil {
-			return err
-		}
+		loadDrivers(p, words)
 		if err := answerModprobe(); err != nil {
 			return err
 		}
@@ -79,8 +78,20 @@ func readPlan() (plan.Plan, error) {
 	return p, nil
 }
 
-// settle makes the machine what the plan says, after the modules and before the command.
+// settle makes the machine what the plan says, after the modules and before the command. A network that does not come up is told, and no
+// error.
 func settle(p plan.Plan, words cmdline) error {
+	more, err := words.interfaces()
+	if err != nil {
+		complain(err)
+	}
+	interfaces := slices.Concat([]plan.Interface{{Name: "lo", Address: "127.0.0.1/8"}}, p.Interfaces, more)
+	if slices.ContainsFunc(interfaces, func(i plan.Interface) bool { return i.DHCP }) {
+		// The module is out of reach of the root file system that comes.
+		if _, err := loadAlias(p, packetAlias, words); err != nil {
+			complain(err)
+		}
+	}
 	if p.Root != nil {
 		if err := moveTo(*p.Root); err != nil {
 			return err
@@ -106,18 +117,16 @@ func settle(p plan.Plan, words cmdline) error {
 			return os.NewSyscallError("sethostname", err)
 		}
 	}
-	interfaces := append([]plan.Interface{{Name: "lo", Address: "127.0.0.1/8"}}, p.Interfaces...)
-	more, err := words.interfaces()
-	if err != nil {
-		return err
-	}
-	for _, i := range append(interfaces, more...) {
+	for _, i := range interfaces {
 		if err := configure(i); err != nil {
-			return fmt.Errorf("interface %s: %w", i.Name, err)
+			complain(fmt.Errorf("interface %s: %w", i.Name, err))
 		}
 	}
 	return nil
 }
+
+// complain is for what a guest can do without.
+func complain(err error) { fmt.Fprintf(os.Stderr, "init: %v\n", err) }
 
 func configure(i plan.Interface) error {
 	if i.DHCP {

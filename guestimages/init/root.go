@@ -29,10 +29,20 @@ func (c cmdline) root() rootWords {
 		device:   c.value("root"),
 		fsType:   c.value("rootfstype"),
 		data:     c.value("rootflags"),
-		writable: !slices.Contains(c, "ro") || slices.Contains(c, "rw"),
+		writable: c.writable(),
 		overlay:  c.value("minivmm.root") == "overlay",
 		init:     c.value("init"),
 	}
+}
+
+// writable says whether the root is mounted for writing, as it is by default; of ro and rw the last counts.
+func (c cmdline) writable() bool {
+	for _, word := range slices.Backward(c) {
+		if word == "ro" || word == "rw" {
+			return word == "rw"
+		}
+	}
+	return true
 }
 
 // rootWait is how long a disk may take to appear: the kernel looks for disks in its own time.

@@ -22,8 +22,8 @@ import (
 // Package is the import path of the program.
 const Package = "minivmm/guestimages/init"
 
-// sources are the folders, beside this package's, that the program is made of.
-var sources = []string{"init", "plan", "wire"}
+// sources are the folders of this module, seen from guestimages, that the program is made of.
+var sources = []string{"init", "plan", "wire", "../kvm"}
 
 // Path returns the program's path in the cache. Its name changes with its content.
 func Path(ctx context.Context, c *cache.Cache) (string, error) {

@@ -21,7 +21,7 @@ type Session struct {
 
 	mu     sync.Mutex
 	cond   *sync.Cond
-	credit int  // guarded by mu: bytes of standard input that may be sent
+	credit int  // guarded by mu: bytes of standard input that may be sent, at most wire.Window
 	over   bool // guarded by mu
 }
 
@@ -61,12 +61,12 @@ func (s *Session) Run() (plan.Exit, error) {
 			err = writeTo(s.c.Stderr, payload)
 		case wire.StdinTaken:
 			if len(payload) == 4 {
-				s.give(int(binary.BigEndian.Uint32(payload)))
+				s.give(binary.BigEndian.Uint32(payload))
 			}
 		case wire.Exit:
-			var exit plan.Exit
-			if err := json.Unmarshal(payload, &exit); err != nil {
-				return plan.Exit{}, fmt.Errorf("exit message: %w", err)
+			exit, err := parseExit(payload)
+			if err != nil {
+				return plan.Exit{}, err
 			}
 			// A machine that is gone by now needs no answer.
 			_ = s.conn.Send(wire.ExitTaken, nil)
@@ -78,6 +78,18 @@ func (s *Session) Run() (plan.Exit, error) {
 	}
 }
 
+// parseExit lets through what wait(2) can tell of a process: the machine may say anything.
+func parseExit(payload []byte) (plan.Exit, error) {
+	var exit plan.Exit
+	if err := json.Unmarshal(payload, &exit); err != nil {
+		return plan.Exit{}, fmt.Errorf("exit message: %w", err)
+	}
+	if exit.Status < 0 || exit.Status > 255 || exit.Signal < 0 || exit.Signal > 127 {
+		return plan.Exit{}, fmt.Errorf("exit message: status %d, signal %d", exit.Status, exit.Signal)
+	}
+	return exit, nil
+}
+
 func writeTo(w io.Writer, p []byte) error {
 	if w == nil {
 		return nil
@@ -86,11 +98,11 @@ func writeTo(w io.Writer, p []byte) error {
 	return err
 }
 
-// give adds to the credit what the command has taken.
-func (s *Session) give(n int) {
+// give adds to the credit what the command says it has taken, which cannot be more than was sent.
+func (s *Session) give(n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.credit += n
+	s.credit += min(int(n), wire.Window-s.credit)
 	s.cond.Signal()
 }
 

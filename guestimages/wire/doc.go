@@ -1,4 +1,4 @@
-// Package wire is what the launcher of an emulated host and the init in it say to each other over one byte stream, a
+// Package wire is what the launcher of an emulated host or a guest and the init in it say to each other over one byte stream, a
 // virtio-serial port: frames of a kind, a length and that many bytes. So standard input, output and error pass binary-clean
 // and unmixed, and their ends and the exit status with them.
 //

@@ -18,6 +18,7 @@ func (c *checker) config(cfg *Config) {
 	c.console(&cfg.Console)
 	c.nets(cfg.Net)
 	c.disks(cfg.Disk)
+	c.imageDisk(cfg)
 	c.overwritten(cfg)
 	c.between("scsi.queues", cfg.SCSI.Queues, 1, maxQueues)
 	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
@@ -68,7 +69,7 @@ func (c *checker) overwritten(cfg *Config) {
 	if cfg.Console.Path == "" {
 		return
 	}
-	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd"}
+	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd", Path(cfg.Image): "image"}
 	for i, d := range cfg.Disk {
 		files[d.Path] = fmt.Sprintf("disk[%d].path", i)
 	}
@@ -130,6 +131,21 @@ func (c *checker) disks(disks []Disk) {
 		}
 		if d.BlockSize != 512 && d.BlockSize != 4096 {
 			c.add(c.at(p.key("block_size")), "%s: %d is neither 512 nor 4096", p.key("block_size"), d.BlockSize)
+		}
+	}
+}
+
+// imageDisk keeps a place for the disk that an image becomes, see [Config.ImageDisk].
+func (c *checker) imageDisk(cfg *Config) {
+	if cfg.Image == "" {
+		return
+	}
+	if len(cfg.Disk) == maxDisks {
+		c.add(c.at(path("disk").index(maxDisks-1)), "disk: %d entries are too many beside an image: at most %d", maxDisks, maxDisks-1)
+	}
+	for i, d := range cfg.Disk {
+		if d.ID == imageID {
+			c.add(c.at(path("disk").index(i).key("id")), "disk[%d].id: %q is the id of the image's disk", i, d.ID)
 		}
 	}
 }

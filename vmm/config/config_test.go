@@ -333,3 +333,17 @@ func TestKernelsAndImagesAreFilesOrNames(t *testing.T) {
 		}
 	}
 }
+
+func TestImageTakesThePlaceOfADisk(t *testing.T) {
+	for n, want := range map[int]string{maxDisks - 1: "", maxDisks: "error: disk: 64 entries are too many beside an image: at most 63"} {
+		d := &decoder{report: &report{}}
+		(&checker{d}).imageDisk(&Config{Image: "x", Disk: make([]Disk, n)})
+		got := ""
+		if err := d.err(); err != nil {
+			got = err.Error()
+		}
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%d disks: got %q, want %q", n, got, want)
+		}
+	}
+}

@@ -31,11 +31,14 @@ func (c *Config) derive() {
 	}
 }
 
+// imageID is the id of the disk that an image becomes.
+const imageID Name = "image"
+
 // ImageDisk is the disk that an image became, for its machine: the file at path is shared by all machines of that image.
 func (c *Config) ImageDisk(path string) Disk {
 	var d Disk
 	d.setDefaults()
-	d.ID, d.Path, d.ReadOnly, d.Serial = "image", Path(path), true, deriveSerial(c.Name, "image")
+	d.ID, d.Path, d.ReadOnly, d.Serial = imageID, Path(path), true, deriveSerial(c.Name, imageID)
 	return d
 }
 

@@ -168,6 +168,10 @@ func TestEveryProblemOfAFileIsReportedWhereItStands(t *testing.T) {
 		{"a MAC twice", boot + "[[net]]\nmac = '52:54:00:12:34:5a'\n[[net]]\nmac = '52:54:00:12:34:5A'\n", []string{"5:7: net[1].mac: 52:54:00:12:34:5a is net[0]'s address already"}},
 		{"too many nets", boot + many("[[net]]\n", 17), []string{"18:1: net: 17 entries are too many: at most 16"}},
 
+		// image
+		{"the image's id", boot + "image = 'x'\n[[disk]]\npath = 'a.img'\nid = 'image'\n", []string{`5:6: disk[0].id: "image" is the id of the image's disk`}},
+		{"a console in the image", boot + "image = './x.tar'\nconsole = { mode = 'file', path = 'x.tar' }\n", []string{`3:35: console.path: "/vm/x.tar" is image too, and would be overwritten`}},
+
 		// disk, scsi, workers
 		{"a disk without a path", boot + "[[disk]]\nreadonly = true\n", []string{"2:1: disk[0].path is missing"}},
 		{"a disk whose path cannot be read", boot + "[[disk]]\npath = a.img\n", []string{"3:8: expected value"}},

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	frame "minivmm/guestimages/wire"
+	"minivmm/vmm/config"
+)
+
+// commandVar makes this test's binary a program that runs a command in a guest of its own, which behaves as it says.
+const commandVar = "MINIVMM_TEST_COMMAND"
+
+// commandProgram is this binary as that program.
+func commandProgram(t *testing.T, behaviour string) *exec.Cmd {
+	cmd := program(t, "")
+	cmd.Env = append(cmd.Env, commandVar+"="+behaviour)
+	return cmd
+}
+
+func executeCommand(behaviour string) int {
+	cfg, err := config.Load("slow.toml")
+	if err != nil {
+		panic(err)
+	}
+	ch := openChannel([]string{"command"}, os.Stdin, os.Stdout, os.Stderr)
+	code, err := run(context.Background(), pretendCommand(behaviour), cfg, ch, false, os.Stdin, os.Stdout, os.Stderr)
+	if err != nil {
+		printError(os.Stderr, err)
+	}
+	return code
+}
+
+// pretendCommand is a machine with a command in it. The first word says what it does, the rest what frame of the kind Exit comes
+// at its end, if one does.
+func pretendCommand(behaviour string) startFunc {
+	return func(ctx context.Context, _ *config.Config, opt startOptions) (int, error) {
+		port := opt.Ports[0].Conn
+		defer port.Close()
+		g := &pretendGuest{button: make(chan struct{}, 8)}
+		conn := frame.New(port)
+		opt.Attach(g)
+		if behaviour == "never opens its port" {
+			return exitPoweredOff, nil
+		}
+		if kind, _, err := conn.Receive(); err != nil || kind != frame.Run {
+			return exitInternal, fmt.Errorf("got %q, %v first of all", kind, err)
+		}
+		_ = conn.Send(frame.Stdout, []byte("ready\r\n"))
+		what, exit, _ := strings.Cut(behaviour, " ")
+		switch what {
+		case "off":
+		case "cat":
+			for kind := frame.Stdin; kind != frame.StdinEnd; {
+				var payload []byte
+				var err error
+				if kind, payload, err = conn.Receive(); err != nil {
+					return exitInternal, err
+				}
+				if kind == frame.Stdin {
+					_ = conn.Send(frame.Stdout, payload)
+				}
+			}
+		case "reboot":
+			return exitRebooted, nil
+		case "crash":
+			return exitCrashed, nil
+		case "flood", "polite":
+			flooded := make(chan struct{})
+			go func() {
+				defer close(flooded)
+				for what == "flood" && conn.Send(frame.Stdout, make([]byte, frame.MaxData)) == nil {
+				}
+			}()
+			code := exitPoweredOff
+			select {
+			case <-g.button:
+			case <-ctx.Done():
+				code = exitStopped
+			}
+			port.Close()
+			<-flooded
+			return code, nil
+		}
+		if exit != "" {
+			taken := make(chan struct{})
+			go func() {
+				defer close(taken)
+				for {
+					if kind, _, err := conn.Receive(); err != nil || kind == frame.ExitTaken {
+						return
+					}
+				}
+			}()
+			_ = conn.Send(frame.Exit, []byte(exit))
+			select {
+			case <-taken:
+			case <-ctx.Done():
+				return exitStopped, nil
+			}
+			if what == "rebootafter" {
+				return exitRebooted, nil
+			}
+		}
+		return exitPoweredOff, nil
+	}
+}
+
+func TestExitCodeIsTheCommandsOnceItHasRun(t *testing.T) {
+	const early = "minivmm: the guest ended before its command did; its console says why\n"
+	for _, tt := range []struct {
+		behaviour string
+		code      int
+		stderr    string
+	}{
+		{`off {"status":0}`, 0, ""},
+		{`off {"status":3}`, 3, ""},
+		{`off {"status":0,"signal":9}`, 137, ""},
+		{`off {"status":127,"error":"no such program"}`, 127, "minivmm: guest: no such program\n"},
+		{`off {"status":256}`, 1, "minivmm: the command's output: exit message: status 256, signal 0\n"},
+		{`rebootafter {"status":0}`, 10, ""},
+		{"never opens its port", 1, early},
+		{"off", 1, early},
+		{"reboot", 10, early},
+		{"crash", 11, early},
+	} {
+		cmd := commandProgram(t, tt.behaviour)
+		code, _, errs := finish(t, cmd)
+		if code != tt.code || errs != tt.stderr {
+			t.Errorf("%s: exit code %d, stderr %q, want %d and %q", tt.behaviour, code, errs, tt.code, tt.stderr)
+		}
+	}
+}
+
+func TestInputAndItsEndReachTheCommand(t *testing.T) {
+	text := strings.Repeat("0123456789abcdef\x01x\x01", 3000)
+	cmd := commandProgram(t, `cat {"status":7}`)
+	cmd.Stdin = strings.NewReader(text)
+	code, out, errs := finish(t, cmd)
+	if code != 7 || out != "ready\r\n"+text {
+		t.Errorf("exit code %d, %d bytes of output, want %d; %s", code, len(out), len(text)+7, errs)
+	}
+}
+
+func TestSignalEndsACommandWithItsGuest(t *testing.T) {
+	cmd := commandProgram(t, "polite")
+	_, errs := begin(t, cmd)
+	cmd.Process.Signal(syscall.SIGTERM)
+	if got := code(cmd); got != 128+15 || strings.Contains(errs.String(), "before its command") {
+		t.Errorf("exit code %d, stderr %q", got, errs)
+	}
+}
+
+// TestReaderThatStandsDoesNotHoldTheEndUp has a command whose output nobody takes, and a guest that is told to power off.
+func TestReaderThatStandsDoesNotHoldTheEndUp(t *testing.T) {
+	cmd := commandProgram(t, "flood")
+	begin(t, cmd)
+	cmd.Process.Signal(syscall.SIGTERM)
+	ended := make(chan int, 1)
+	go func() {
+		state, _ := cmd.Process.Wait()
+		ended <- state.ExitCode()
+	}()
+	select {
+	case got := <-ended:
+		if got != 128+15 {
+			t.Errorf("exit code %d", got)
+		}
+	case <-time.After(flushTime + 30*time.Second):
+		t.Error("the program waits for the reader of its output")
+	}
+}
+
+func TestReaderThatIsGoneEndsTheCommand(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	cmd := commandProgram(t, "flood")
+	cmd.Stdout = w
+	code, _, errs := finish(t, cmd)
+	w.Close()
+	if code != 128+13 || errs != "" {
+		t.Errorf("exit code %d, stderr %q", code, errs)
+	}
+}
+
+func TestCommandsTerminalIsGivenBack(t *testing.T) {
+	for _, tt := range []struct {
+		name, behaviour string
+		act             func(far *os.File, cmd *exec.Cmd)
+		code            int
+	}{
+		{"it ends", `off {"status":4}`, func(*os.File, *exec.Cmd) {}, 4},
+		{"its guest ends", "reboot", func(*os.File, *exec.Cmd) {}, 10},
+		{"Ctrl-A x", "polite", func(far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
+		{"Ctrl-A x while the terminal stands", "flood", func(far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
+		{"a signal", "polite", func(_ *os.File, cmd *exec.Cmd) { cmd.Process.Signal(syscall.SIGTERM) }, 128 + 15},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			far, near := openPTY(t)
+			before := termios(t, near)
+			cmd := commandProgram(t, tt.behaviour)
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Process.Kill()
+			expect(t, far, "ready\r\n")
+			tt.act(far, cmd)
+			if got := code(cmd); got != tt.code {
+				t.Errorf("exit code %d, want %d", got, tt.code)
+			}
+			if after := termios(t, near); after != before {
+				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+			}
+		})
+	}
+}
+
+// TestCommandInTheBackgroundIsNotStopped has output that is no terminal, and input that is another's.
+func TestCommandInTheBackgroundIsNotStopped(t *testing.T) {
+	far, near := openPTY(t)
+	io.WriteString(far, "for the shell\n")
+	exe := commandProgram(t, `off {"status":5}`)
+	var out bytes.Buffer
+	cmd := exec.Command("/bin/sh", "-mc", `"$@" < /dev/tty | cat & wait $!; echo ended`, "sh", exe.Path)
+	cmd.Env, cmd.Dir = exe.Env, exe.Dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = near, &out, near
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil || !strings.Contains(out.String(), "ready\r\n") {
+			t.Errorf("%v, %q", err, out.String())
+		}
+	case <-time.After(30 * time.Second):
+		err := unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		t.Errorf("the program was stopped: %v", errors.Join(err, cmd.Process.Kill()))
+	}
+}
