@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/filelock"
+	"minivmm/vhost/filelock"
 )
 
 // Info is what an image file is.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,8 @@ import (
 // end syncs and powers off, or restarts where the command line says so.
 func end(words cmdline) {
 	unix.Sync()
+	// A disk as root is left clean. What is no disk, or is still written to, refuses.
+	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	// A power-off drops what the console has not sent yet. A console that cannot be drained has nothing to send.
 	_ = drain(os.Stderr)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
@@ -25,6 +28,9 @@ func end(words cmdline) {
 	fmt.Fprintf(os.Stderr, "init: reboot: %v\n", err)
 	select {}
 }
+
+// buttonWait is how long programs have to end after the power button; minivmm's machine.shutdown_timeout is longer.
+const buttonWait = 5 * time.Second
 
 // watchButtons ends the machine when an input device reports KEY_POWER pressed. It looks once, after the modules are
 // loaded: the ACPI button does not come later.
@@ -43,6 +49,10 @@ func watchButtons(words cmdline) {
 			defer f.Close()
 			if waitKey(f, keyPower) {
 				fmt.Fprintln(os.Stderr, "init: power button")
+				// The machine ends with its command; with what does not end, after a while.
+				_ = unix.Kill(-1, unix.SIGTERM)
+				_ = unix.Kill(-1, unix.SIGHUP)
+				time.Sleep(buttonWait)
 				end(words)
 			}
 		}()

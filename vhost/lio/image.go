@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/filelock"
+	"minivmm/vhost/filelock"
 )
 
 // Names of LIO's backstore plugins.
