@@ -29,8 +29,9 @@ func end(words cmdline) {
 	select {}
 }
 
-// buttonWait is how long programs have to end after the power button; minivmm's machine.shutdown_timeout is longer.
-const buttonWait = 5 * time.Second
+// buttonWait is how long programs have to end after each signal of the power button; minivmm's machine.shutdown_timeout is
+// longer than both.
+const buttonWait = 3 * time.Second
 
 // watchButtons ends the machine when an input device reports KEY_POWER pressed. It looks once, after the modules are
 // loaded: the ACPI button does not come later.
@@ -49,10 +50,12 @@ func watchButtons(words cmdline) {
 			defer f.Close()
 			if waitKey(f, keyPower) {
 				fmt.Fprintln(os.Stderr, "init: power button")
-				// The machine ends with its command; with what does not end, after a while.
-				_ = unix.Kill(-1, unix.SIGTERM)
-				_ = unix.Kill(-1, unix.SIGHUP)
-				time.Sleep(buttonWait)
+				// The machine ends with its command; with one that does not end, after a while. A shell at a
+				// terminal takes the second signal only.
+				for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP} {
+					_ = unix.Kill(-1, sig)
+					time.Sleep(buttonWait)
+				}
 				end(words)
 			}
 		}()
