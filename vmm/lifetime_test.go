@@ -102,7 +102,7 @@ func (c counter) Write(p []byte) (int, error) { c.n.Add(int64(len(p))); return l
 // TestCloseInTheMiddleOfTraffic ends machines while frames flow both ways and
 // the disk is written, again and again, and looks for what they leave.
 func TestCloseInTheMiddleOfTraffic(t *testing.T) {
-	const lives = 8
+	const lives = 5
 	k := vmmtest.Kernels(t)[0]
 	one := func(t *testing.T) {
 		m := bootServing(t, k, "flood", 1, 1)
