@@ -14,8 +14,8 @@ import (
 var arrows = map[string][]string{
 	"kvm":                            {},
 	"vhost":                          {},
-	"vhost/filelock":                 {},
-	"vhost/lio":                      {"vhost/filelock"},
+	"devices/filelock":               {},
+	"vhost/lio":                      {"devices/filelock"},
 	"devices/guestmem":               {},
 	"devices/bus":                    {},
 	"devices/pci":                    {"devices/bus"},
@@ -36,7 +36,7 @@ var arrows = map[string][]string{
 	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/acpi", "vmm/boot", "vmm/config"},
 	"vmm/bench":                      {},
 	"vmm/vmmtest":                    {"vmm", "vmm/boot", "vmm/config", "guestimages/..."},
-	"guestimages/...":                {"guestimages/...", "kvm", "vhost/filelock", "vmm", "vmm/boot", "vmm/config"},
+	"guestimages/...":                {"guestimages/...", "kvm", "devices/filelock", "vmm", "vmm/boot", "vmm/config"},
 	"cmd/minivmm":                    {"guestimages/...", "vmm", "vmm/config"},
 }
 

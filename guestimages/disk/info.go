@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vhost/filelock"
+	"minivmm/devices/filelock"
 )
 
 // Info is what an image file is.

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vhost/filelock"
+	"minivmm/devices/filelock"
 )
 
 // Lock opens the image at path for reading and writing and locks it as a machine that uses it would, until the file is

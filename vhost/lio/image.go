@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vhost/filelock"
+	"minivmm/devices/filelock"
 )
 
 // Names of LIO's backstore plugins.
