@@ -1,4 +1,4 @@
-package lio
+package diskimage
 
 import (
 	"fmt"
