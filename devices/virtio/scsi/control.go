@@ -98,8 +98,13 @@ func (a *activation) manage(function uint32, address [8]byte, id uint64) byte {
 	return responseOK
 }
 
+// abort cancels the commands that match, in all queues, and waits for them.
 func (a *activation) abort(match func(*request) bool, response byte) {
+	var waits []func()
 	for _, l := range a.lanes {
-		l.abort(match, response)
+		waits = append(waits, l.cancel(match, response))
+	}
+	for _, wait := range waits {
+		wait()
 	}
 }

@@ -92,7 +92,7 @@ func (b *inProcess) Stop() error {
 	}
 	b.active.cancel()
 	for _, l := range b.active.lanes {
-		l.cancelAll()
+		l.cancel(func(*request) bool { return true }, responseReset)
 	}
 	b.active.ended.Wait()
 	b.active = nil
@@ -240,35 +240,23 @@ func (l *lane) signal(busy bool) error {
 	return l.q.Signal()
 }
 
-// cancelAll makes long requests end early.
-func (l *lane) cancelAll() {
+// cancel cancels the requests that match. The result waits until those that were
+// begun before it are answered.
+func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for r := range l.running {
-		r.cancel(responseReset)
-	}
-}
-
-// abort cancels the requests that match, and waits until they are answered.
-func (l *lane) abort(match func(*request) bool, response byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := l.begun
+	begun := l.begun
 	for r := range l.running {
 		if match(r) {
 			r.cancel(response)
 		}
 	}
-	left := func() bool {
-		for r := range l.running {
-			if r.nth < before && match(r) {
-				return true
-			}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for l.find(func(r *request) bool { return r.nth < begun && match(r) }) {
+			l.done.Wait()
 		}
-		return false
-	}
-	for left() {
-		l.done.Wait()
 	}
 }
 
@@ -276,6 +264,11 @@ func (l *lane) abort(match func(*request) bool, response byte) {
 func (l *lane) has(match func(*request) bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.find(match)
+}
+
+// find is has with mu held.
+func (l *lane) find(match func(*request) bool) bool {
 	for r := range l.running {
 		if match(r) {
 			return true
