@@ -130,8 +130,8 @@ func TestCommands(t *testing.T) {
 		{"PERSISTENT RESERVE IN", 0, "5e", nil, 0, "", "052000@c00000", 0},
 		{"unknown service action", 0, "9e1f", nil, 32, "", "052400@c00001", 0},
 
-		{"INQUIRY", 0, "120000006000", nil, 96, "0000 0612 5b00 0002" + hex.EncodeToString([]byte("LIO-ORG minivmm disk    4.0 ")), "", 96},
-		{"INQUIRY, cut", 0, "120000000500", nil, 5, "000006125b", "", 5},
+		{"INQUIRY", 0, "120000006000", nil, 96, "0000 0602 5b00 0002" + hex.EncodeToString([]byte("LIO-ORG minivmm disk    4.0 ")), "", 96},
+		{"INQUIRY, cut", 0, "120000000500", nil, 5, "000006025b", "", 5},
 		{"INQUIRY of no unit", 9, "120000002400", nil, 36, "7f00", "", 36},
 		{"INQUIRY, room is short", 0, "120000006000", nil, 20, "", "overrun", 0},
 		{"INQUIRY with a page and no EVPD", 0, "120083006000", nil, 96, "", "052400@c00002", 0},

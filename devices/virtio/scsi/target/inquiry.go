@@ -41,9 +41,9 @@ func (c *call) standard() []byte {
 	if c.u == nil {
 		p[0] = 0x7f // no device can be there
 	}
-	p[2] = 6    // SPC-4
-	p[3] = 0x12 // HISUP, format 2
-	p[7] = 2    // CMDQUE
+	p[2] = 6 // SPC-4
+	p[3] = 2 // the response data format
+	p[7] = 2 // CMDQUE
 	copy(p[8:], vendor)
 	copy(p[16:], product)
 	copy(p[32:], revision)
