@@ -9,10 +9,8 @@ import (
 	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/net"
 	"minivmm/devices/virtio/rng"
-	"minivmm/devices/virtio/scsi"
 	"minivmm/devices/virtio/virtiopci"
 	"minivmm/vhost"
-	"minivmm/vhost/lio"
 	"minivmm/vmm/config"
 )
 
@@ -87,51 +85,4 @@ func (m *VM) vhostNet(name string, tap *net.Tap) (virtio.Backend, error) {
 		return nil, errors.Join(err, dev.Close())
 	}
 	return backend, nil
-}
-
-// addSCSI makes one host adapter whose LUNs are all the disks, served by the
-// kernel's vhost-scsi from a LIO target.
-func (m *VM) addSCSI(opt Options) error {
-	removed, err := lio.Recover("")
-	for _, r := range removed {
-		opt.Logf("removed %s, left by a minivmm that was killed", r)
-	}
-	if err != nil {
-		return err
-	}
-	target := lio.Config{Name: string(m.cfg.Name)}
-	for _, d := range m.cfg.Disk {
-		target.LUNs = append(target.LUNs, lio.LUN{
-			Path: string(d.Path), ReadOnly: d.ReadOnly, Serial: string(d.Serial),
-			BlockSize: d.BlockSize, Cache: lio.Cache(d.Cache),
-		})
-	}
-	t, err := lio.Create("", target)
-	if err != nil {
-		return err
-	}
-	m.closers.push("disks", t.Remove)
-	for _, note := range t.Notes() {
-		opt.Logf("%s", note)
-	}
-	dev, err := vhost.OpenScsi()
-	if err != nil {
-		return err
-	}
-	if err := m.own(dev.Device, "scsi0", "control, event, requests"); err != nil {
-		return errors.Join(err, dev.Close())
-	}
-	backend, err := scsi.NewVhost("scsi0", dev, t.WWPN())
-	if err != nil {
-		return errors.Join(err, dev.Close())
-	}
-	device, err := scsi.New(scsi.Config{
-		RequestQueues: m.cfg.SCSI.Queues,
-		QueueSize:     uint16(m.cfg.SCSI.QueueSize),
-		MaxLUN:        uint32(len(m.cfg.Disk) - 1),
-	}, backend)
-	if err != nil {
-		return errors.Join(err, backend.Close())
-	}
-	return m.insert("scsi0", device, opt)
 }

@@ -92,8 +92,8 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 		{"a tap in use", "", 0, "--net auto,tap=" + taken, 6, []string{"net0: TUNSETIFF " + taken, "device or resource busy", "another program has this tap open"}},
 		{"an address in use", "", 0, "--net auto,address=10.98.7.1/24", 6, []string{"net0: ", "10.98.7.1", free + " has it"}},
 		{"no such bridge", "", 0, "--net auto,bridge=mvmbr", 4, []string{"net0: ", "bridge mvmbr: no such device", "ip link add mvmbr type bridge"}},
-		{"no vhost-scsi", without("vhost-scsi"), 0, "--disk disk.img", 4, []string{"scsi0: open /dev/vhost-scsi: no such file", "modprobe vhost_scsi"}},
-		{"a disk for a user without rights", all, nobody, "--disk disk.img", 5, []string{"scsi0: ", "/sys/kernel/config/target", "permission denied", "needs root"}},
+		{"no vhost-scsi", without("vhost-scsi"), 0, "--disk disk.img,backend=vhost-scsi", 4, []string{"scsi0: open /dev/vhost-scsi: no such file", "modprobe vhost_scsi"}},
+		{"a disk for a user without rights", all, nobody, "--disk disk.img,backend=vhost-scsi", 5, []string{"scsi0: ", "/sys/kernel/config/target", "permission denied", "needs root"}},
 		{"a kernel that is none", "", 0, "--kernel disk.img", 3, []string{"kernel ", "disk.img"}},
 		{"a CPU that is not there", "", 0, "affinity.toml --net auto", 4, []string{"net0: ", "workers.affinity [1000]: no such device", "none of these CPUs is online"}},
 	} {

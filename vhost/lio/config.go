@@ -65,11 +65,10 @@ type Config struct {
 }
 
 const (
-	defaultBlockSize = 512
-	defaultProduct   = "minivmm disk"
-	maxSerial        = 253
-	maxProduct       = 16
-	maxLUNs          = 256 // LIO's per target
+	defaultProduct = "minivmm disk"
+	maxSerial      = 253
+	maxProduct     = 16
+	maxLUNs        = 256 // LIO's per target
 )
 
 // check returns what is wrong with a config.

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/diskimage"
 )
 
 // newImage makes a file of a size that can be a disk.
@@ -63,7 +65,7 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 	core := fmt.Sprintf("core/fileio_%d/%s", hbaBase+os.Getpid(), id)
 	tpg := "vhost/" + tg.WWPN() + "/tpgt_0"
 	guest := tg.WWPN() + ".guest"
-	rwFD, roFD := tg.images[0].f.Fd(), tg.images[1].f.Fd()
+	rwFD, roFD := tg.images[0].File.Fd(), tg.images[1].File.Fd()
 	want := []string{
 		core + ".0.web_server_1/control <- " + fmt.Sprintf("fd_dev_name=/proc/self/fd/%d,fd_dev_size=1048576,fd_async_io=1", rwFD),
 		core + ".0.web_server_1/enable <- 1",
@@ -86,7 +88,7 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 		core + ".1.web_server_1/attrib/emulate_pr <- 0",
 		core + ".1.web_server_1/attrib/is_nonrot <- 1",
 		core + ".1.web_server_1/attrib/submit_type <- 2",
-		core + ".1.web_server_1/wwn/vpd_unit_serial <- " + pathSerial(ro),
+		core + ".1.web_server_1/wwn/vpd_unit_serial <- " + diskimage.Serial(ro),
 		core + ".1.web_server_1/wwn/product_id <- installer",
 		tpg + "/lun/lun_1/backstore -> " + core + ".1.web_server_1",
 		tpg + "/acls/" + guest + "/lun_0/lun -> " + tpg + "/lun/lun_0",

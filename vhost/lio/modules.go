@@ -11,6 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Usable says why this process cannot make targets below root, which is
+// DefaultRoot if it is "". It loads modules that are missing, and notes says so.
+func Usable(root string) (notes []string, err error) { return newTree(root).prepare() }
+
 // prepare makes sure that LIO and its vhost fabric are there. It returns what
 // it did for that.
 func (t tree) prepare() (notes []string, err error) {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"minivmm/devices/diskimage"
 )
 
 // TargetID is the SCSI target id under which a guest finds the LUNs: the number
@@ -94,7 +96,7 @@ func (tg *Target) Remove() error {
 func (tg *Target) closeImages() error {
 	var errs []error
 	for _, img := range tg.images {
-		errs = append(errs, img.f.Close())
+		errs = append(errs, img.File.Close())
 	}
 	tg.images = nil
 	return errors.Join(errs...)
@@ -195,7 +197,7 @@ func control(img image, l LUN) string {
 		}
 		return s
 	}
-	s := fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", img.kernelPath(), img.sizeBytes)
+	s := fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", img.kernelPath(), img.SizeBytes)
 	switch l.Cache {
 	case "", Writeback:
 		s += ",fd_buffered_io=1"
@@ -230,7 +232,7 @@ func attributes(img image, l LUN) []attribute {
 	if img.plugin == pluginBlock {
 		return a
 	}
-	if l.BlockSize > defaultBlockSize {
+	if l.BlockSize > diskimage.DefaultBlockSize {
 		a = append(a, attribute{name: "attrib/block_size", value: strconv.Itoa(l.BlockSize)})
 	}
 	if !l.ReadOnly {

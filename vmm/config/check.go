@@ -111,6 +111,7 @@ func (c *checker) disks(disks []Disk) {
 	c.atMost("disk", len(disks), maxDisks)
 	ids, paths, serials := map[Name]int{}, map[Path]int{}, map[Serial]int{}
 	var infos []fs.FileInfo // of the disks so far; nil where there is none
+	named := -1             // the first disk that names a backend
 	for i := range disks {
 		d, p := &disks[i], path("disk").index(i)
 		infos = append(infos, nil)
@@ -128,6 +129,14 @@ func (c *checker) disks(disks []Disk) {
 		}
 		if first, twice := taken(serials, d.Serial, i); twice && c.given[p.key("serial")] {
 			c.add(c.at(p.key("serial")), "%s: %s is disk[%d]'s serial already", p.key("serial"), quote(string(d.Serial)), first)
+		}
+		switch {
+		case d.Backend == DiskAuto:
+		case named < 0:
+			named = i
+		case d.Backend != disks[named].Backend:
+			c.add(c.at(p.key("backend")), "%s: %q beside disk[%d]'s %q: all disks share one controller, and so one backend",
+				p.key("backend"), d.Backend, named, disks[named].Backend)
 		}
 		if d.BlockSize != 512 && d.BlockSize != 4096 {
 			c.add(c.at(p.key("block_size")), "%s: %d is neither 512 nor 4096", p.key("block_size"), d.BlockSize)

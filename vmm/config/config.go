@@ -177,10 +177,23 @@ type DiskBackend string
 const (
 	DiskAuto      DiskBackend = "auto"       // the best that the host has
 	DiskVhostSCSI DiskBackend = "vhost-scsi" // /dev/vhost-scsi, or an error
+	DiskInProcess DiskBackend = "inprocess"  // a SCSI target in minivmm; needs no rights but the disk's
 )
 
 // UnmarshalText accepts the names of the constants.
-func (d *DiskBackend) UnmarshalText(b []byte) error { return oneOf(d, b, DiskAuto, DiskVhostSCSI) }
+func (d *DiskBackend) UnmarshalText(b []byte) error {
+	return oneOf(d, b, DiskAuto, DiskVhostSCSI, DiskInProcess)
+}
+
+// DiskBackend is the one backend of all disks, which share a controller: the one that is named, or DiskAuto.
+func (c *Config) DiskBackend() DiskBackend {
+	for _, d := range c.Disk {
+		if d.Backend != DiskAuto {
+			return d.Backend
+		}
+	}
+	return DiskAuto
+}
 
 // Cache says when a completed write is durable.
 type Cache string

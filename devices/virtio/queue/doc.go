@@ -12,6 +12,7 @@
 // out ([Buffers.Read]) before it is judged.
 //
 // A Queue begins with a fresh ring, both indexes 0, as the driver leaves it
-// after a reset. It belongs to one goroutine at a time and holds one
-// descriptor, which Close gives back; ring and notifiers are not its own.
+// after a reset. It belongs to one goroutine at a time, but while one is in
+// Wait, others may call Done and Signal, one at a time. It holds one descriptor,
+// which Close gives back; ring and notifiers are not its own.
 package queue

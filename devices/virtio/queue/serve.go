@@ -35,8 +35,8 @@ func (q *Queue) noKicks() {
 // Wait returns nil once the driver has made a chain available, or when it may
 // have; ctx's error when ctx ends.
 func (q *Queue) Wait(ctx context.Context) error {
-	if q.err != nil {
-		return q.err
+	if err := q.latched(); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync/atomic"
 
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
@@ -44,11 +45,11 @@ type Queue struct {
 	desc, avail, used    []byte // the parts of the ring
 	usedEvent, availEvnt int    // offsets of the event indexes in avail and used
 
-	nextAvail uint16 // what Next looks at
-	nextUsed  uint16 // what Done writes
-	signalled uint16 // nextUsed when Signal last looked
-	inflight  []bool // by head: popped, not done
-	err       error  // latched
+	nextAvail uint16                // what Next looks at
+	nextUsed  uint16                // what Done writes
+	signalled uint16                // nextUsed when Signal last looked
+	inflight  []bool                // by head: popped, not done
+	err       atomic.Pointer[error] // latched
 }
 
 // Chain is one request: what the driver wrote for the device, and room for the
@@ -94,8 +95,17 @@ func (q *Queue) Close() error { return q.kick.Close() }
 
 // fail latches the error.
 func (q *Queue) fail(format string, args ...any) error {
-	q.err = fmt.Errorf("queue %d: %w", q.index, fmt.Errorf(format, args...))
-	return q.err
+	err := fmt.Errorf("queue %d: %w", q.index, fmt.Errorf(format, args...))
+	q.err.Store(&err)
+	return err
+}
+
+// latched is the error that ended the queue, nil before.
+func (q *Queue) latched() error {
+	if err := q.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (q *Queue) bad(format string, args ...any) error {
@@ -105,8 +115,8 @@ func (q *Queue) bad(format string, args ...any) error {
 // Next takes the next chain into c, whose slices it uses again, and says
 // whether there was one. Each chain goes to Done once, in any order.
 func (q *Queue) Next(c *Chain) (bool, error) {
-	if q.err != nil {
-		return false, q.err
+	if err := q.latched(); err != nil {
+		return false, err
 	}
 	// The load of idx comes before those of what it publishes.
 	idx := guestmem.Load16(q.avail, idxOff)
@@ -224,8 +234,8 @@ func (q *Queue) mayIndirect(head uint16, d descriptor, nested bool) error {
 // Done gives the chain back with written bytes of its Writable filled from the
 // start. The driver is told by Signal.
 func (q *Queue) Done(c *Chain, written uint32) error {
-	if q.err != nil {
-		return q.err
+	if err := q.latched(); err != nil {
+		return err
 	}
 	if !q.inflight[c.head] {
 		return q.fail("chain at %d was done before", c.head)
@@ -248,8 +258,8 @@ func (q *Queue) Done(c *Chain, written uint32) error {
 func (q *Queue) Signal() error {
 	old := q.signalled
 	q.signalled = q.nextUsed
-	if q.err != nil || old == q.nextUsed {
-		return q.err
+	if err := q.latched(); err != nil || old == q.nextUsed {
+		return err
 	}
 	// A driver that switches interrupts on looks at used.idx again after it.
 	// So its wish is read after used.idx was stored: one of us sees the other.

@@ -146,11 +146,11 @@ func command(t testing.TB, d *virtiotest.Driver, queue int, cdb, out []byte, in 
 // resetLUN sends a task management request through the control queue.
 func resetLUN(t testing.TB, d *virtiotest.Driver) {
 	t.Helper()
-	const logicalUnitReset, functionSucceeded = 5, 10
+	const logicalUnitReset, functionComplete, functionSucceeded = 5, 0, 10 // the latter is vhost-scsi's
 	header := make([]byte, 4+4+8+8)
 	header[4] = logicalUnitReset
 	copy(header[8:], lun0)
-	if answer, _ := exchange(t, d, controlQueue, header, nil, 1, 0); answer[0] != functionSucceeded {
+	if answer, _ := exchange(t, d, controlQueue, header, nil, 1, 0); answer[0] != functionSucceeded && answer[0] != functionComplete {
 		t.Errorf("LOGICAL UNIT RESET: response %d", answer[0])
 	}
 }

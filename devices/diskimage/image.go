@@ -1,0 +1,118 @@
+package diskimage
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/filelock"
+)
+
+// DefaultBlockSize is what Options.BlockSize 0 means, in bytes.
+const DefaultBlockSize = 512
+
+// Options say which disk, and how it is used.
+type Options struct {
+	Path      string // an existing file or block device
+	ReadOnly  bool
+	SizeBytes uint64 // 0: all of it; less only of a file
+	BlockSize int    // bytes; 0: DefaultBlockSize
+}
+
+// Image is a disk that is open, checked and locked. File is not with Go's
+// poller.
+type Image struct {
+	File        *os.File
+	BlockDevice bool   // not a regular file
+	SizeBytes   uint64 // a multiple of the block size, not 0
+}
+
+// Open opens the disk, makes sure that it is one, and locks it against a second
+// use, in which two targets would corrupt it: exclusively, or shared if it is
+// read-only. The lock holds as long as File is open. A disk in use is EBUSY,
+// and the error names the process.
+func Open(o Options) (Image, error) {
+	mode := unix.O_RDWR
+	if o.ReadOnly {
+		mode = unix.O_RDONLY
+	}
+	// O_NONBLOCK so that a fifo does not keep us waiting to be told no
+	fd, err := unix.Open(o.Path, mode|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return Image{}, &os.PathError{Op: "open", Path: o.Path, Err: err}
+	}
+	// unix.SetNonblock first: os.NewFile would hand the descriptor to Go's poller
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return Image{}, &os.PathError{Op: "fcntl", Path: o.Path, Err: err}
+	}
+	img := Image{File: os.NewFile(uintptr(fd), o.Path)}
+	if err := img.check(o); err != nil {
+		img.File.Close()
+		return Image{}, err
+	}
+	return img, nil
+}
+
+func (img *Image) check(o Options) error {
+	fd := int(img.File.Fd())
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: o.Path, Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		img.SizeBytes = uint64(st.Size)
+	case unix.S_IFBLK:
+		end, err := img.File.Seek(0, 2)
+		if err != nil {
+			return err
+		}
+		img.BlockDevice, img.SizeBytes = true, uint64(end)
+	default:
+		return fmt.Errorf("%s: neither a regular file nor a block device", o.Path)
+	}
+	if o.SizeBytes > img.SizeBytes {
+		return fmt.Errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)
+	}
+	if o.SizeBytes != 0 && img.BlockDevice && o.SizeBytes != img.SizeBytes {
+		return fmt.Errorf("%s: part of a block device cannot be a disk", o.Path)
+	}
+	if o.SizeBytes != 0 {
+		img.SizeBytes = o.SizeBytes
+	}
+	block := uint64(max(o.BlockSize, DefaultBlockSize))
+	if img.SizeBytes == 0 || img.SizeBytes%block != 0 {
+		return fmt.Errorf("%s: %d bytes are not a multiple of the block size %d", o.Path, img.SizeBytes, block)
+	}
+	how := unix.LOCK_EX
+	if o.ReadOnly {
+		how = unix.LOCK_SH
+	}
+	if err := unix.Flock(fd, how|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			who, known := filelock.Holder(&st)
+			if !known {
+				who = "another process"
+			}
+			return fmt.Errorf("%s: %w (in use by %s)", o.Path, unix.EBUSY, who)
+		}
+		return &os.PathError{Op: "flock", Path: o.Path, Err: err}
+	}
+	return nil
+}
+
+// Serial makes a serial number of 16 hexadecimal digits that stays the same as
+// long as the path does.
+func Serial(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	h := fnv.New64a()
+	h.Write([]byte(path))
+	return fmt.Sprintf("%016x", h.Sum64())
+}

@@ -1,0 +1,284 @@
+package scsi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue"
+	"minivmm/devices/virtio/scsi/target"
+)
+
+// maxWaiting is how many requests of one adapter wait for the host at the same
+// time, each in a goroutine of its own.
+const maxWaiting = 32
+
+// inProcess serves the queues with goroutines of this process.
+type inProcess struct {
+	target *target.Target
+	active *activation // nil when stopped
+}
+
+// NewInProcess serves requests from the logical units of t, as SCSI target 0. The
+// backend takes t: Close closes it.
+//
+// Each request queue has a goroutine, which answers what needs no waiting
+// (target.Serve) and gives the rest to others, up to 32 at a time. No file is
+// touched by it after Stop.
+func NewInProcess(t *target.Target) virtio.Backend { return &inProcess{target: t} }
+
+// Features are those of vhost-scsi: the guest finds the same adapter.
+func (b *inProcess) Features() virtio.Features {
+	return FeatureHotplug | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
+}
+
+// activation is the time between Start and Stop.
+type activation struct {
+	target  *target.Target
+	cancel  context.CancelFunc
+	ended   sync.WaitGroup
+	waiting chan struct{} // a token for each request that waits for the host
+	lanes   []*lane
+}
+
+// Start serves the control queue and the request queues. Nobody reads the event
+// queue: a driver leaves its buffers there for events, and there are none.
+func (b *inProcess) Start(a virtio.Activation) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	act := &activation{target: b.target, cancel: cancel, waiting: make(chan struct{}, maxWaiting)}
+	b.active = act
+	b.target.PowerOn()
+	serve := make([]func(), 0, len(a.Queues))
+	for _, vq := range a.Queues {
+		if vq.Index == eventQueue {
+			continue
+		}
+		q, err := queue.Open(a.Memory, vq, a.Features)
+		if err != nil {
+			for _, l := range act.lanes {
+				err = errors.Join(err, l.q.Close())
+			}
+			cancel()
+			b.active = nil
+			return err
+		}
+		l := newLane(act, q, vq.Size)
+		act.lanes = append(act.lanes, l)
+		run := l.serveRequests
+		if vq.Index == controlQueue {
+			run = l.serveControl
+		}
+		serve = append(serve, func() {
+			err := run(ctx)
+			l.requests.Wait()
+			err = errors.Join(err, q.Close())
+			if ctx.Err() == nil {
+				a.Failed(err)
+			}
+		})
+	}
+	for _, s := range serve {
+		act.ended.Go(s)
+	}
+	return nil
+}
+
+// Stop ends the goroutines. What they have begun with a file is waited for.
+func (b *inProcess) Stop() error {
+	if b.active == nil {
+		return nil
+	}
+	b.active.cancel()
+	for _, l := range b.active.lanes {
+		l.cancel(func(*request) bool { return true }, responseReset)
+	}
+	b.active.ended.Wait()
+	b.active = nil
+	return nil
+}
+
+// Close stops, and closes the target.
+func (b *inProcess) Close() error { return errors.Join(b.Stop(), b.target.Close()) }
+
+// lane is one queue with the requests under way.
+type lane struct {
+	act      *activation
+	requests sync.WaitGroup // goroutines
+
+	mu      sync.Mutex // guards what follows, and q but for Wait
+	done    sync.Cond  // a request is done
+	q       *queue.Queue
+	busy    bool // serveRequests runs and will signal
+	free    []*request
+	running map[*request]struct{}
+	begun   uint64 // how many requests were begun
+}
+
+func newLane(act *activation, q *queue.Queue, depth uint16) *lane {
+	l := &lane{act: act, q: q, running: make(map[*request]struct{}, depth)}
+	l.done.L = &l.mu
+	return l
+}
+
+// batch is how many requests are answered before the driver hears of it.
+const batch = 16
+
+// serveRequests serves a request queue until ctx ends or the driver breaks the
+// ring.
+func (l *lane) serveRequests(ctx context.Context) error {
+	since := 0 // answered here since the last signal
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r, err := l.next()
+		if err != nil {
+			return err
+		}
+		if r == nil || since >= batch {
+			since = 0
+			if err := l.signal(r != nil); err != nil {
+				return err
+			}
+		}
+		if r == nil {
+			if err := l.q.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if r.serve(l.act.target, false) {
+			since++
+			if err := l.finish(r); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case l.act.waiting <- struct{}{}:
+		default:
+			// All are waiting already, and so does this queue.
+			since = 0
+			err := l.signal(false)
+			if err == nil {
+				select {
+				case l.act.waiting <- struct{}{}:
+				case <-ctx.Done():
+					err = ctx.Err()
+				}
+			}
+			if err != nil {
+				l.forget(r)
+				return err
+			}
+		}
+		l.requests.Go(func() {
+			r.serve(l.act.target, true)
+			<-l.act.waiting
+			// An error stays in the queue, and serveRequests finds it.
+			_ = l.finish(r)
+		})
+	}
+}
+
+// next takes a request off the ring; nil if there is none.
+func (l *lane) next() (*request, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = true
+	var r *request
+	if n := len(l.free); n > 0 {
+		r, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		r = &request{}
+	}
+	ok, err := l.q.Next(&r.chain)
+	if err == nil && ok {
+		err = r.parse()
+	}
+	if err != nil || !ok {
+		l.free = append(l.free, r)
+		return nil, err
+	}
+	r.nth = l.begun
+	l.begun++
+	l.running[r] = struct{}{}
+	return r, nil
+}
+
+// finish gives a request back to the driver. Without serveRequests at work, the
+// driver hears of it now.
+func (l *lane) finish(r *request) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.q.Done(&r.chain, r.answer())
+	delete(l.running, r)
+	l.free = append(l.free, r)
+	l.done.Broadcast()
+	if err == nil && !l.busy {
+		err = l.q.Signal()
+	}
+	return err
+}
+
+// forget is finish for a request that gets no answer.
+func (l *lane) forget(r *request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.running, r)
+	l.done.Broadcast()
+}
+
+// signal tells the driver what was done. busy says whether serveRequests goes
+// on: if not, requests that end meanwhile signal for themselves.
+func (l *lane) signal(busy bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = busy
+	return l.q.Signal()
+}
+
+// cancel cancels the requests that match. The result waits until those that were
+// begun before it are answered.
+func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	begun := l.begun
+	for r := range l.running {
+		if match(r) {
+			r.cancel(response)
+		}
+	}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for l.find(func(r *request) bool { return r.nth < begun && match(r) }) {
+			l.done.Wait()
+		}
+	}
+}
+
+// has says whether a request that matches is under way.
+func (l *lane) has(match func(*request) bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.find(match)
+}
+
+// find is has with mu held.
+func (l *lane) find(match func(*request) bool) bool {
+	for r := range l.running {
+		if match(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// badChain is a request that cannot be answered, because the driver left no room
+// for the answer or no request in it.
+func badChain(what string, got, want int) error {
+	return fmt.Errorf("%w: %s of %d bytes, want %d", queue.ErrBadRing, what, got, want)
+}

@@ -1,0 +1,147 @@
+package target
+
+import "encoding/binary"
+
+var be = binary.BigEndian
+
+// What the kernel's target says of itself (drivers/target/target_core_device.c,
+// target_core_spc.c): with it a guest's names in /dev/disk/by-id are the same.
+const (
+	vendor   = "LIO-ORG " // T10 VENDOR IDENTIFICATION, 8 characters
+	product  = "minivmm disk    "
+	revision = "4.0 "
+)
+
+// inquiry is INQUIRY (SPC-4 §6.6).
+func (c *call) inquiry() error {
+	allocation := uint32(be.Uint16(c.CDB[3:]))
+	page := c.CDB[2]
+	if c.CDB[1]&1 == 0 {
+		if page != 0 {
+			return badField(2)
+		}
+		return c.answer(c.standard(), allocation)
+	}
+	if c.u == nil {
+		return badLUN
+	}
+	for _, p := range vitalPages {
+		if p.code == page {
+			data := append([]byte{0, page, 0, 0}, p.body(c.u)...)
+			be.PutUint16(data[2:], uint16(len(data)-4))
+			return c.answer(data, allocation)
+		}
+	}
+	return badField(2)
+}
+
+// standard is the standard INQUIRY data.
+func (c *call) standard() []byte {
+	p := make([]byte, 36, 96)
+	if c.u == nil {
+		p[0] = 0x7f // no device can be there
+	}
+	p[2] = 6 // SPC-4
+	p[3] = 2 // the response data format
+	p[7] = 2 // CMDQUE
+	copy(p[8:], vendor)
+	copy(p[16:], product)
+	copy(p[32:], revision)
+	p = p[:64]
+	for i, v := range []uint16{0x00a0, 0x0460, 0x04c0} { // SAM-5, SPC-4, SBC-3
+		be.PutUint16(p[58+2*i:58+2*i+2:64], v)
+	}
+	p = p[:96]
+	p[4] = 96 - 5
+	return p
+}
+
+// vitalPages are the vital product data pages.
+var vitalPages = []struct {
+	code byte
+	body func(u *unit) []byte
+}{
+	{0x00, func(*unit) []byte { return []byte{0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2} }},
+	{0x80, func(u *unit) []byte { return []byte(u.Serial) }},
+	{0x83, identification},
+	{0xb0, blockLimits},
+	{0xb1, characteristics},
+	{0xb2, provisioning},
+}
+
+// identification is the Device Identification page (SPC-4 §7.8.5): the NAA
+// designator and the vendor's.
+func identification(u *unit) []byte {
+	id := naa(u.Serial)
+	p := append([]byte{0x01, 0x03, 0, byte(len(id))}, id[:]...)
+	text := vendor + "minivmm disk:" + u.Serial
+	text = text[:min(len(text), 255)]
+	return append(append(p, 0x02, 0x01, 0, byte(len(text))), text...)
+}
+
+// naa is an NAA IEEE Registered Extended designator as the kernel's target makes
+// it of a serial number (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics'
+// company id 001405h, then the hexadecimal digits of the serial number, up to
+// 25, whatever stands between them.
+func naa(serial string) (id [16]byte) {
+	copy(id[:], []byte{0x60, 0x01, 0x40, 0x50})
+	at := 7 // in nibbles
+	for i := 0; i < len(serial) && at < 2*len(id); i++ {
+		digit := serial[i]
+		switch {
+		case digit >= '0' && digit <= '9':
+			digit -= '0'
+		case digit >= 'a' && digit <= 'f':
+			digit -= 'a' - 10
+		case digit >= 'A' && digit <= 'F':
+			digit -= 'A' - 10
+		default:
+			continue
+		}
+		if at%2 == 0 {
+			digit <<= 4
+		}
+		id[at/2] |= digit
+		at++
+	}
+	return id
+}
+
+// Limits that the Block Limits page tells, and that hold.
+const (
+	maxTransferBytes = 8 << 20 // of one read, write, verification
+	maxUnmapBlocks   = 1 << 22
+	maxUnmapRanges   = 64
+	maxSameBlocks    = 1 << 16
+)
+
+// blockLimits is the Block Limits page (SBC-3 §6.5.3).
+func blockLimits(u *unit) []byte {
+	p := make([]byte, 60)
+	p[0] = 1 // WSNZ: WRITE SAME of 0 blocks is none
+	be.PutUint32(p[4:], uint32(maxTransferBytes/u.BlockSize))
+	if !u.ReadOnly {
+		be.PutUint32(p[16:], maxUnmapBlocks)
+		be.PutUint32(p[20:], maxUnmapRanges)
+		be.PutUint32(p[24:], uint32(max(1, u.Granularity/u.BlockSize)))
+		be.PutUint64(p[32:], maxSameBlocks)
+	}
+	return p
+}
+
+// characteristics is the Block Device Characteristics page (SBC-3 §6.5.2): no
+// rotation, so no elevator in the guest.
+func characteristics(*unit) []byte {
+	p := make([]byte, 60)
+	p[1] = 1
+	return p
+}
+
+// provisioning is the Logical Block Provisioning page (SBC-3 §6.5.4): UNMAP and
+// WRITE SAME free blocks, which then read as zero.
+func provisioning(u *unit) []byte {
+	if u.ReadOnly {
+		return []byte{0, 0, 0, 0}
+	}
+	return []byte{0, 0xe4, 2, 0} // LBPU, LBPWS, LBPWS10, LBPRZ; thin
+}

@@ -1,0 +1,103 @@
+package target
+
+// Mode page codes (SPC-4 §7.5, SBC-3 §6.4).
+const allPages = 0x3f
+
+// modePage is a mode page: its code and how long what follows is, and what of it
+// is not 0. Nothing can be changed.
+type modePage struct {
+	code, length byte
+	fill         func(u *unit, p []byte)
+}
+
+var modePages = []modePage{
+	{0x01, 0x0a, func(*unit, []byte) {}}, // Read-Write Error Recovery
+	{0x08, 0x12, func(u *unit, p []byte) { // Caching
+		if !u.Writethrough && !u.ReadOnly {
+			p[2] = 0x04 // WCE
+		}
+		p[12] = 0x20 // DRA
+	}},
+	{0x0a, 0x0a, func(_ *unit, p []byte) { // Control
+		p[2] = 0x02 // GLTSD; D_SENSE 0: fixed format
+		p[3] = 0x10 // commands may be reordered
+		be.PutUint16(p[8:], 0xffff)
+	}},
+	{0x1c, 0x0a, func(*unit, []byte) {}}, // Informational Exceptions Control
+}
+
+// pages are the mode pages that bytes 2 and 3 of a MODE SENSE ask for.
+func (c *call) pages() ([]byte, error) {
+	control, code, sub := c.CDB[2]>>6, c.CDB[2]&0x3f, c.CDB[3]
+	if control == 3 {
+		return nil, noSaving
+	}
+	if sub != 0 && (sub != 0xff || code != allPages) {
+		return nil, badField(3)
+	}
+	var all []byte
+	for _, page := range modePages {
+		if code != page.code && code != allPages {
+			continue
+		}
+		p := make([]byte, 2+int(page.length))
+		p[0], p[1] = page.code, page.length
+		if control != 1 { // of changeable values: none
+			page.fill(c.u, p)
+		}
+		all = append(all, p...)
+	}
+	if all == nil {
+		return nil, badField(2)
+	}
+	return all, nil
+}
+
+// specific is the DEVICE-SPECIFIC PARAMETER: WP, DPOFUA.
+func (u *unit) specific() byte {
+	if u.ReadOnly {
+		return 0x90
+	}
+	return 0x10
+}
+
+// blockDescriptor is the one block descriptor, short or long (SBC-3 §6.4.2).
+func (u *unit) blockDescriptor(long bool) []byte {
+	if long {
+		return append(be.AppendUint64(nil, u.blocks), 0, 0, 0, 0, 0, 0, byte(u.BlockSize>>8), byte(u.BlockSize))
+	}
+	p := be.AppendUint32(nil, uint32(min(u.blocks, 0xffffffff)))
+	return be.AppendUint32(p, uint32(u.BlockSize))
+}
+
+// modeSense6 is MODE SENSE (6) (SPC-4 §6.14).
+func (c *call) modeSense6() error {
+	pages, err := c.pages()
+	if err != nil {
+		return err
+	}
+	var desc []byte
+	if c.CDB[1]&8 == 0 { // DBD
+		desc = c.u.blockDescriptor(false)
+	}
+	p := append([]byte{0, 0, c.u.specific(), byte(len(desc))}, append(desc, pages...)...)
+	p[0] = byte(len(p) - 1)
+	return c.answer(p, uint32(c.CDB[4]))
+}
+
+// modeSense10 is MODE SENSE (10).
+func (c *call) modeSense10() error {
+	pages, err := c.pages()
+	if err != nil {
+		return err
+	}
+	var desc []byte
+	var long byte
+	if c.CDB[1]&8 == 0 {
+		long = c.CDB[1] >> 4 & 1 // LLBAA
+		desc = c.u.blockDescriptor(long != 0)
+	}
+	p := append([]byte{0, 0, 0, c.u.specific(), long, 0, 0, byte(len(desc))}, append(desc, pages...)...)
+	be.PutUint16(p, uint16(len(p)-2))
+	return c.answer(p, uint32(be.Uint16(c.CDB[7:])))
+}

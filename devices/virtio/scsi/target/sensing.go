@@ -1,0 +1,96 @@
+package target
+
+// requestSense is REQUEST SENSE (SPC-4 §6.39): all sense data goes with the
+// command that it is about, so what is left are unit attention conditions.
+func (c *call) requestSense() error {
+	s := sense{}
+	if c.u == nil {
+		s = badLUN
+	} else if pending, ok := c.u.attend(); ok {
+		s = pending
+	} else if c.u.stopped.Load() {
+		s = stopped
+	}
+	if c.CDB[1]&1 != 0 { // DESC
+		p := s.descriptor()
+		return c.answer(p[:], uint32(c.CDB[4]))
+	}
+	p := s.fixed()
+	return c.answer(p[:], uint32(c.CDB[4]))
+}
+
+// reportLUNs is REPORT LUNS (SPC-4 §6.33).
+func (c *call) reportLUNs() error {
+	allocation := be.Uint32(c.CDB[6:])
+	if allocation < 16 {
+		return badField(6)
+	}
+	var list []byte
+	switch c.CDB[2] {
+	case 0, 2:
+		for i := range c.t.units {
+			list = append(list, 0, byte(i), 0, 0, 0, 0, 0, 0)
+		}
+	case 1: // well known logical units: none
+	default:
+		return badField(2)
+	}
+	return c.answer(append(be.AppendUint32(nil, uint32(len(list))), append(make([]byte, 4), list...)...), allocation)
+}
+
+// reportOpcodes is REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34), without
+// timeouts.
+func (c *call) reportOpcodes() error {
+	options, opcode, action := c.CDB[2], c.CDB[3], be.Uint16(c.CDB[4:])
+	allocation := be.Uint32(c.CDB[6:])
+	if options&0x80 != 0 { // RCTD
+		return badField(2)
+	}
+	if options&7 == 0 {
+		var list []byte
+		for _, cmd := range c.t.commands {
+			var at, servactv byte
+			if cmd.action >= 0 {
+				at, servactv = byte(cmd.action), 1
+			}
+			list = append(list, cmd.opcode, 0, 0, at, 0, servactv, 0, byte(len(cmd.usage)))
+		}
+		return c.answer(append(be.AppendUint32(nil, uint32(len(list))), list...), allocation)
+	}
+	has := false // the opcode has service actions
+	var cmd *command
+	for i, row := range c.t.commands {
+		if row.opcode != opcode {
+			continue
+		}
+		has = row.action >= 0
+		if !has || row.action == int(action) {
+			cmd = &c.t.commands[i]
+		}
+	}
+	switch {
+	case options&7 == 1 && has, options&7 == 2 && cmd != nil && !has:
+		return badField(2)
+	case options&7 == 3 && cmd != nil && !has && action != 0:
+		cmd = nil
+	case options&7 > 3:
+		return badField(2)
+	}
+	if cmd == nil {
+		return c.answer([]byte{0, 1, 0, 0}, allocation) // not supported
+	}
+	return c.answer(append([]byte{0, 3, 0, byte(len(cmd.usage))}, cmd.usage...), allocation)
+}
+
+// startStop is START STOP UNIT (SBC-3 §5.25).
+func (c *call) startStop() error {
+	switch {
+	case c.CDB[4]&0xf0 != 0, c.CDB[4]&2 != 0: // POWER CONDITION; LOEJ: nothing to eject
+		return badField(4)
+	case c.CDB[4]&1 != 0:
+		c.u.stopped.Store(false)
+		return nil
+	}
+	c.u.stopped.Store(true)
+	return c.flush()
+}

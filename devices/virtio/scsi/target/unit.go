@@ -1,0 +1,164 @@
+package target
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+
+	"minivmm/devices/diskimage"
+)
+
+// Unit describes a logical unit.
+type Unit struct {
+	Store        Store
+	SizeBytes    uint64 // a multiple of BlockSize
+	BlockSize    int    // bytes: 512 or 4096
+	ReadOnly     bool
+	Writethrough bool   // a write is durable when it completes
+	Serial       string // unit serial number: printable, at most 253 characters
+	Granularity  int    // bytes that the store frees at a time; 0: unknown
+}
+
+// unit is a logical unit with its state.
+type unit struct {
+	Unit
+	blocks      uint64
+	read, write lane
+	stopped     atomic.Bool   // by START STOP UNIT
+	attention   atomic.Uint32 // unit attention conditions, by bit of attentions
+}
+
+// attentions are the unit attention conditions, the one to report first first
+// (SPC-4 §5.14, SAM-5 §5.14).
+var attentions = [...]sense{
+	{key: keyUnitAttention, asc: 0x29},          // POWER ON, RESET, OR BUS DEVICE RESET OCCURRED
+	{key: keyUnitAttention, asc: 0x29, ascq: 3}, // BUS DEVICE RESET FUNCTION OCCURRED
+}
+
+const (
+	attentionPowerOn = 1 << iota
+	attentionReset
+)
+
+// attend takes the next unit attention condition, if there is one.
+func (u *unit) attend() (sense, bool) {
+	for {
+		pending := u.attention.Load()
+		if pending == 0 {
+			return sense{}, false
+		}
+		i := bits.TrailingZeros32(pending)
+		if u.attention.CompareAndSwap(pending, pending&^(1<<i)) {
+			return attentions[i], true
+		}
+	}
+}
+
+// inRange checks a range of blocks.
+func (u *unit) inRange(lba uint64, blocks uint64) error {
+	if lba > u.blocks || blocks > u.blocks-lba || (lba == u.blocks && blocks == 0) {
+		return outOfRange(max(lba, u.blocks))
+	}
+	return nil
+}
+
+// Target is a set of logical units, numbered from 0.
+type Target struct {
+	units    []*unit
+	commands []command
+}
+
+// MaxUnits is how many logical units a target can have: peripheral device
+// addressing (SAM-5 §4.7.7.2).
+const MaxUnits = 256
+
+// New makes a target and takes the stores.
+func New(units []Unit) (*Target, error) {
+	t := &Target{commands: commands[:]}
+	for i, u := range units {
+		if u.BlockSize != 512 && u.BlockSize != 4096 || u.SizeBytes == 0 || u.SizeBytes%uint64(u.BlockSize) != 0 {
+			return nil, fmt.Errorf("disk %d: %d bytes in blocks of %d", i, u.SizeBytes, u.BlockSize)
+		}
+		t.units = append(t.units, &unit{Unit: u, blocks: u.SizeBytes / uint64(u.BlockSize)})
+	}
+	if len(units) == 0 || len(units) > MaxUnits {
+		return nil, fmt.Errorf("%d disks, want 1 to %d", len(units), MaxUnits)
+	}
+	t.PowerOn()
+	return t, nil
+}
+
+// Disk is a logical unit over a file or a block device.
+type Disk struct {
+	Path         string
+	ReadOnly     bool
+	Writethrough bool
+	Serial       string // "": made from the path
+	BlockSize    int    // bytes: 512 (also 0) or 4096
+}
+
+// Open opens the disks and locks them as package diskimage does. Disk n is
+// logical unit n.
+func Open(disks []Disk) (_ *Target, err error) {
+	var units []Unit
+	defer func() {
+		for _, u := range units {
+			if err != nil {
+				u.Store.Close()
+			}
+		}
+	}()
+	for i, d := range disks {
+		u := Unit{ReadOnly: d.ReadOnly, Writethrough: d.Writethrough, Serial: d.Serial, BlockSize: d.BlockSize}
+		if u.BlockSize == 0 {
+			u.BlockSize = diskimage.DefaultBlockSize
+		}
+		if u.Serial == "" {
+			u.Serial = diskimage.Serial(d.Path)
+		}
+		img, err := diskimage.Open(diskimage.Options{Path: d.Path, ReadOnly: d.ReadOnly, BlockSize: u.BlockSize})
+		if err != nil {
+			return nil, fmt.Errorf("disk %d: %w", i, err)
+		}
+		u.Store, u.SizeBytes = NewFile(img.File), img.SizeBytes
+		u.Granularity = granularity(img.File)
+		units = append(units, u)
+	}
+	return New(units)
+}
+
+// Units is how many logical units there are.
+func (t *Target) Units() int { return len(t.units) }
+
+// PowerOn is what a new initiator finds: every unit started, with a unit
+// attention condition.
+func (t *Target) PowerOn() {
+	for _, u := range t.units {
+		u.stopped.Store(false)
+		u.attention.Store(attentionPowerOn)
+	}
+}
+
+// ResetUnit is what is left of LOGICAL UNIT RESET once no command of the unit
+// is under way: a unit attention condition.
+func (t *Target) ResetUnit(lun uint16) {
+	u := t.units[lun]
+	u.stopped.Store(false)
+	for {
+		old := u.attention.Load()
+		if u.attention.CompareAndSwap(old, old|attentionReset) {
+			return
+		}
+	}
+}
+
+// Close closes the stores, which unlocks them.
+func (t *Target) Close() error {
+	var first error
+	for _, u := range t.units {
+		if err := u.Store.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}

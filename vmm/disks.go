@@ -1,0 +1,117 @@
+package vmm
+
+import (
+	"errors"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/scsi"
+	"minivmm/devices/virtio/scsi/target"
+	"minivmm/vhost"
+	"minivmm/vhost/lio"
+	"minivmm/vmm/config"
+)
+
+// addSCSI makes one host adapter whose LUNs are all the disks.
+func (m *VM) addSCSI(opt Options) error {
+	open := m.vhostSCSI
+	if m.diskBackend(opt) == config.DiskInProcess {
+		open = m.inProcessSCSI
+	}
+	backend, err := open(opt)
+	if err != nil {
+		return err
+	}
+	device, err := scsi.New(scsi.Config{
+		RequestQueues: m.cfg.SCSI.Queues,
+		QueueSize:     uint16(m.cfg.SCSI.QueueSize),
+		MaxLUN:        uint32(len(m.cfg.Disk) - 1),
+	}, backend)
+	if err != nil {
+		return errors.Join(err, backend.Close())
+	}
+	return m.insert("scsi0", device, opt)
+}
+
+// diskBackend is who serves the disks. Where the configuration leaves it open,
+// that is the kernel if it can, and the log says who and why.
+func (m *VM) diskBackend(opt Options) config.DiskBackend {
+	if b := m.cfg.DiskBackend(); b != config.DiskAuto {
+		return b
+	}
+	if err := vhostSCSIUsable(opt); err != nil {
+		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: %v", err)
+		return config.DiskInProcess
+	}
+	opt.Logf("scsi0: disks are served by vhost-scsi, which this host has")
+	return config.DiskVhostSCSI
+}
+
+// vhostSCSIUsable says why the kernel cannot serve disks for this process.
+func vhostSCSIUsable(opt Options) error {
+	dev, err := vhost.OpenScsi()
+	if err != nil {
+		return err
+	}
+	if err := dev.Close(); err != nil {
+		return err
+	}
+	notes, err := lio.Usable("")
+	for _, note := range notes {
+		opt.Logf("%s", note)
+	}
+	return err
+}
+
+// inProcessSCSI serves the disks with goroutines of this process.
+func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
+	var disks []target.Disk
+	for _, d := range m.cfg.Disk {
+		disks = append(disks, target.Disk{
+			Path: string(d.Path), ReadOnly: d.ReadOnly, Serial: string(d.Serial),
+			BlockSize: d.BlockSize, Writethrough: d.Cache == config.CacheWritethrough,
+		})
+	}
+	t, err := target.Open(disks)
+	if err != nil {
+		return nil, err
+	}
+	return scsi.NewInProcess(t), nil
+}
+
+// vhostSCSI serves the disks with the kernel's vhost-scsi, from a LIO target.
+func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
+	removed, err := lio.Recover("")
+	for _, r := range removed {
+		opt.Logf("removed %s, left by a minivmm that was killed", r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	target := lio.Config{Name: string(m.cfg.Name)}
+	for _, d := range m.cfg.Disk {
+		target.LUNs = append(target.LUNs, lio.LUN{
+			Path: string(d.Path), ReadOnly: d.ReadOnly, Serial: string(d.Serial),
+			BlockSize: d.BlockSize, Cache: lio.Cache(d.Cache),
+		})
+	}
+	t, err := lio.Create("", target)
+	if err != nil {
+		return nil, err
+	}
+	m.closers.push("disks", t.Remove)
+	for _, note := range t.Notes() {
+		opt.Logf("%s", note)
+	}
+	dev, err := vhost.OpenScsi()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.own(dev.Device, "scsi0", "control, event, requests"); err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	backend, err := scsi.NewVhost("scsi0", dev, t.WWPN())
+	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	return backend, nil
+}
