@@ -402,3 +402,9 @@ func TestIdentity(t *testing.T) {
 		}
 	}
 }
+
+func TestUsableSaysWhatIsMissing(t *testing.T) {
+	if _, err := Usable(filepath.Join(t.TempDir(), "target")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without configfs: %v", err)
+	}
+}

@@ -347,3 +347,21 @@ func TestImageTakesThePlaceOfADisk(t *testing.T) {
 		}
 	}
 }
+
+func TestAllDisksHaveTheBackendThatOneNames(t *testing.T) {
+	for disks, want := range map[string]DiskBackend{
+		"": DiskAuto,
+		"[[disk]]\npath = 'a.img'\n[[disk]]\npath = 'b.img'\n":                                          DiskAuto,
+		"[[disk]]\npath = 'a.img'\n[[disk]]\npath = 'b.img'\nbackend = 'inprocess'\n":                   DiskInProcess,
+		"[[disk]]\npath = 'a.img'\nbackend = 'vhost-scsi'\n[[disk]]\npath = 'b.img'\n":                  DiskVhostSCSI,
+		"[[disk]]\npath = 'a.img'\nbackend = 'inprocess'\n[[disk]]\npath = 'b.img'\nbackend = 'auto'\n": DiskInProcess,
+	} {
+		cfg, err := parseTest(boot + disks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.DiskBackend(); got != want {
+			t.Errorf("%s: %q, want %q", disks, got, want)
+		}
+	}
+}
