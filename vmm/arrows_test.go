@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"devices/virtio/virtiopci":       {"devices/virtio", "devices/pci", "devices/bus", "devices/guestmem"},
 	"devices/virtio/kernel":          {"devices/virtio", "devices/guestmem", "vhost"},
 	"devices/virtio/net":             {"devices/virtio", "devices/virtio/kernel", "devices/guestmem", "vhost"},
+	"devices/virtio/net/usernet":     {"devices/virtio", "devices/virtio/net", "devices/virtio/queue"},
 	"devices/virtio/scsi":            {"devices/virtio", "devices/virtio/kernel", "devices/guestmem", "vhost"},
 	"devices/virtio/rng":             {"devices/virtio", "devices/virtio/queue", "devices/guestmem"},
 	"devices/virtio/console":         {"devices/virtio", "devices/virtio/queue"},

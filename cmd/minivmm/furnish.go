@@ -86,8 +86,11 @@ func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kerne
 }
 
 // addressWord tells the guest the address that goes with the host's side of its wire: the next one in the network. A tap or
-// bridge that others made has a server for addresses, or the guest is told by boot.cmdline.
+// bridge that others made has a server for addresses, or the guest is told by boot.cmdline. The network in this process has one.
 func addressWord(index int, n config.Net) []string {
+	if n.Backend == config.NetUser {
+		return []string{fmt.Sprintf("ip=:::::eth%d:dhcp", index)}
+	}
 	if !n.Address.IsValid() || !n.Address.Addr().Is4() {
 		return nil
 	}
