@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"devices/virtio/net":             {"devices/virtio", "devices/virtio/kernel", "devices/guestmem", "vhost"},
 	"devices/virtio/scsi":            {"devices/virtio", "devices/virtio/kernel", "devices/virtio/queue", "devices/virtio/scsi/target", "devices/guestmem", "vhost"},
 	"devices/virtio/scsi/target":     {"devices/diskimage"},
+	"devices/virtio/net/usernet":     {"devices/virtio", "devices/virtio/net", "devices/virtio/queue"},
 	"devices/virtio/rng":             {"devices/virtio", "devices/virtio/queue", "devices/guestmem"},
 	"devices/virtio/console":         {"devices/virtio", "devices/virtio/queue"},
 	"vmm/acpi":                       {},

@@ -8,6 +8,7 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/net"
+	"minivmm/devices/virtio/net/usernet"
 	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/virtiopci"
 	"minivmm/vhost"
@@ -49,26 +50,52 @@ func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
 	return err
 }
 
-// addNet makes a NIC whose frames the kernel's vhost-net moves to and from a
-// tap.
+// addNet makes a NIC with the backend that [ChooseNet] chose.
 func (m *VM) addNet(cfg config.Net, opt Options) error {
-	tap, err := net.OpenTap(net.TapConfig{
-		Name: string(cfg.Tap), NewName: "mvm%d",
-		Address: cfg.Address.Prefix, Bridge: string(cfg.Bridge), MTU: cfg.MTU,
-	})
+	var backend virtio.Backend
+	var err error
+	if cfg.Backend == config.NetUser {
+		backend, err = userNet(cfg)
+	} else {
+		backend, err = m.tapNet(cfg)
+	}
 	if err != nil {
 		return err
-	}
-	name := string(cfg.ID)
-	backend, err := m.vhostNet(name, tap)
-	if err != nil {
-		return errors.Join(err, tap.Close())
 	}
 	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(cfg.MTU), QueueSize: uint16(cfg.QueueSize)}, backend)
 	if err != nil {
 		return errors.Join(err, backend.Close())
 	}
-	return m.insert(name, device, opt)
+	return m.insert(string(cfg.ID), device, opt)
+}
+
+// userNet is a network in this process.
+func userNet(cfg config.Net) (virtio.Backend, error) {
+	user := usernet.Config{MTU: cfg.MTU}
+	for _, p := range cfg.Ports {
+		user.Ports = append(user.Ports, usernet.Port{UDP: p.UDP, Host: p.Host, To: p.Guest})
+	}
+	backend, err := usernet.New(user)
+	if err != nil {
+		return nil, err // not a Backend that is not nil
+	}
+	return backend, nil
+}
+
+// tapNet moves frames in the kernel's vhost-net, to and from a tap.
+func (m *VM) tapNet(cfg config.Net) (virtio.Backend, error) {
+	tap, err := net.OpenTap(net.TapConfig{
+		Name: string(cfg.Tap), NewName: "mvm%d",
+		Address: cfg.Address.Prefix, Bridge: string(cfg.Bridge), MTU: cfg.MTU,
+	})
+	if err != nil {
+		return nil, err
+	}
+	backend, err := m.vhostNet(string(cfg.ID), tap)
+	if err != nil {
+		return nil, errors.Join(err, tap.Close())
+	}
+	return backend, nil
 }
 
 // vhostNet leaves the tap to the caller when it fails.

@@ -105,6 +105,9 @@ func (e *ConfigError) Unwrap() error { return e.err }
 // instruction. After an error nothing is left behind: no tap, no LIO object, no
 // thread. The caller calls Close, also after Run failed.
 func New(cfg *config.Config, opt Options) (_ *VM, err error) {
+	for _, line := range ChooseNet(cfg) {
+		opt.Logf("%s", line)
+	}
 	m := &VM{cfg: cfg, gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	defer func() {

@@ -54,7 +54,7 @@ func TestCommandLine(t *testing.T) {
 		{"flags over a file", "", "run --dry-run good.toml --memory 1G --disk none", 0, "memory = \"1G\"\n", ""},
 		{"a flag twice: the last counts", "", "run --dry-run good.toml --cpus 0 --cpus 2", 0, "vcpus = 2\n", ""},
 		{"bad values in flags, in their order", "", "run --kernel nowhere --net frob --cpus two --disk disk.img,seiral=x --memory 64", 2, "", "/nowhere\": no such file or directory\n" +
-			"--net \"frob\": error: net[0].backend: \"frob\" is none of \"auto\" or \"vhost\"\n" +
+			"--net \"frob\": error: net[0].backend: \"frob\" is none of \"auto\", \"vhost\" or \"user\"\n" +
 			"--cpus: error: machine.vcpus wants a whole number, not \"two\"\n" +
 			"--disk \"disk.img,seiral=x\": error: unknown key \"seiral\" in disk[0]; did you mean \"serial\"?\n" +
 			"--memory: error: machine.memory: size \"64\" has no unit: write \"64M\" for MiB, or \"64K\", \"64G\"\n"},

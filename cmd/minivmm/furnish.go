@@ -80,10 +80,11 @@ func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kerne
 }
 
 // addressWord tells the guest the address that goes with the host's side of its wire: the next one in the network. For a tap or
-// bridge that others made, which may have a server for addresses, the guest asks; words of the user's with ip= replace that.
+// bridge that others made, which may have a server for addresses, and a network of minivmm's, which has one, the guest asks; words of the user's with ip= replace that.
 func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	if !n.Address.IsValid() {
-		if n.Tap == "" && n.Bridge == "" || strings.Contains(" "+string(user), " ip=") {
+		asks := n.Tap != "" || n.Bridge != "" || n.Backend == config.NetUser
+		if !asks || strings.Contains(" "+string(user), " ip=") {
 			return nil
 		}
 		return []string{fmt.Sprintf("ip=:::::eth%d:dhcp", index)}

@@ -99,6 +99,9 @@ func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Co
 			_, err := cmd.OutOrStdout().Write(cfg.TOML())
 			return err
 		}
+		for _, line := range vmm.ChooseNet(cfg) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "minivmm: %s\n", line)
+		}
 		var ch *channel
 		if ours, err := furnishOrSignal(cmd.Context(), cfg, command, cmd.ErrOrStderr()); err != nil {
 			return err

@@ -53,6 +53,7 @@ type Net struct {
 	MTU       int        `toml:"mtu,omitzero"`      // 68 to 65535; 0: the guest is told none
 	Address   CIDR       `toml:"address,omitempty"` // the host's side of a tap that is made; unset: none
 	Bridge    IfName     `toml:"bridge,omitempty"`  // an existing bridge that a made tap joins; empty: none
+	Ports     []Port     `toml:"ports,omitempty"`   // of the host that lead to the guest, with NetUser
 	QueueSize int        `toml:"queue_size"`        // entries of each ring: a power of two, 32 to 1024
 }
 
@@ -86,6 +87,7 @@ const (
 	pageSize     = 4096
 	maxShutdown  = time.Hour
 	maxNets      = 16 // one PCI slot each, of 31
+	maxPorts     = 256
 	maxDisks     = 64 // logical units of one target
 	minMTU       = 68 // RFC 791; virtio 1.2 §5.1.4
 	maxMTU       = 65535
@@ -166,10 +168,11 @@ type NetBackend string
 const (
 	NetAuto  NetBackend = "auto"  // the best that the host has
 	NetVhost NetBackend = "vhost" // /dev/vhost-net, or an error
+	NetUser  NetBackend = "user"  // a network in this process
 )
 
 // UnmarshalText accepts the names of the constants.
-func (n *NetBackend) UnmarshalText(b []byte) error { return oneOf(n, b, NetAuto, NetVhost) }
+func (n *NetBackend) UnmarshalText(b []byte) error { return oneOf(n, b, NetAuto, NetVhost, NetUser) }
 
 // DiskBackend says who serves a disk's requests.
 type DiskBackend string

@@ -105,7 +105,11 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 		}
 		d.table(m, rv, p)
 	case reflect.Slice:
-		d.list(v, rv, p)
+		if isScalar(rv.Type().Elem()) {
+			d.scalars(v, rv, p)
+		} else {
+			d.list(v, rv, p)
+		}
 	case reflect.String:
 		s, ok := v.(string)
 		if !ok {
@@ -210,6 +214,16 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 		return
 	}
 	switch rv.Kind() {
+	case reflect.Slice:
+		if !isScalar(rv.Type().Elem()) {
+			d.reject(p, "%s wants keys with values, not %s", p, quote(s))
+			return
+		}
+		var entries []any
+		for e := range strings.SplitSeq(s, ",") {
+			entries = append(entries, e)
+		}
+		d.scalars(entries, rv, p)
 	case reflect.Int:
 		n, err := strconv.Atoi(s)
 		if err != nil {
@@ -228,6 +242,34 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 		}
 	default:
 		d.reject(p, "%s wants keys with values, not %s", p, quote(s))
+	}
+}
+
+// isScalar says whether a type reads itself from a string.
+func isScalar(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// scalars fills a slice of scalar types. An empty list is none.
+func (d *decoder) scalars(v any, rv reflect.Value, p path) {
+	entries, ok := v.([]any)
+	if !ok {
+		if _, tables := v.([]map[string]any); !tables {
+			d.reject(p, "%s wants a list of strings in brackets, but this is %s", p, kindOf(v))
+			return
+		}
+		d.reject(p, "%s wants a list of strings, but this is a list of tables", p)
+		return
+	}
+	var out reflect.Value
+	for i, e := range entries {
+		if i == 0 {
+			out = reflect.MakeSlice(rv.Type(), len(entries), len(entries))
+		}
+		d.value(e, out.Index(i), p.index(i))
+	}
+	if out.IsValid() {
+		rv.Set(out)
 	}
 }
 

@@ -124,7 +124,7 @@ func TestTheExamplesAreValidAndOneHasEveryKey(t *testing.T) {
 	walk(values, "", found)
 	schema(t, func(key string, _ reflect.Value) {
 		table, rest, _ := strings.Cut(key, ".")
-		for i := range 3 {
+		for i := range 4 {
 			if found[path(key)] || found[path(table).index(i).key(rest)] {
 				return
 			}

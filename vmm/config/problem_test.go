@@ -146,7 +146,7 @@ func TestEveryProblemOfAFileIsReportedWhereItStands(t *testing.T) {
 		{"a console file over the disk", boot + "[console]\nmode = 'file'\npath = 'a.img'\n[[disk]]\npath = 'a.img'\n", []string{`4:8: console.path: "/vm/a.img" is disk[0].path too`}},
 
 		// net
-		{"a backend of no known kind", boot + "[[net]]\nbackend = 'user'\n", []string{`3:11: net[0].backend: "user" is none of "auto" or "vhost"`}},
+		{"a backend of no known kind", boot + "[[net]]\nbackend = 'slirp'\n", []string{`3:11: net[0].backend: "slirp" is none of "auto", "vhost" or "user"`}},
 		{"an interface name too long", boot + "[[net]]\ntap = 'abcdefghijklmnop'\n", []string{"3:7: net[0].tap: interface name \"abcdefghijklmnop\" is longer than 15"}},
 		{"an interface name with a slash", boot + "[[net]]\ntap = 'a/b'\n", []string{`3:7: net[0].tap: interface name "a/b" has a character`}},
 		{"a template as an interface name", boot + "[[net]]\nbridge = 'br%d'\n", []string{`3:10: net[0].bridge: interface name "br%d" has a character`}},

@@ -1,0 +1,187 @@
+package usernet
+
+import (
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+	vnet "minivmm/devices/virtio/net"
+	"minivmm/devices/virtio/queue/queuetest"
+	"minivmm/devices/virtio/virtiotest"
+)
+
+// outside is the address at which a guest finds the servers of a test.
+var outside = netip.MustParseAddr("192.0.2.1")
+
+// onLoopback is where they are.
+func onLoopback(a netip.AddrPort) netip.AddrPort {
+	if a.Addr() == outside {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
+	}
+	return a
+}
+
+// theirs is a server's address as the guest knows it.
+func theirs(a string) netip.AddrPort {
+	return netip.AddrPortFrom(outside, netip.MustParseAddrPort(a).Port())
+}
+
+// device is a NIC over b, with the network device's own features.
+func device(t testing.TB, cfg Config) *vnet.Device {
+	t.Helper()
+	cfg.outside = onLoopback
+	b, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := vnet.New(vnet.Config{MAC: guestMAC, QueueSize: 256}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev
+}
+
+// guest is a second stack behind a driver of the NIC.
+type guest struct {
+	*stack.Stack
+	d    *virtiotest.Driver
+	link *channel.Endpoint
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+const guestBuffers = 128
+
+// boot starts a NIC and a guest on it that has its address.
+func boot(t testing.TB, cfg Config, features virtio.Features) *guest {
+	t.Helper()
+	g := &guest{d: virtiotest.NewDriver(t, device(t, cfg))}
+	g.d.Start(features)
+	g.link = channel.New(512, 1500+ethBytes, tcpip.LinkAddress(guestMAC))
+	g.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // what comes has half a sum
+	g.Stack = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+	})
+	for _, err := range []tcpip.Error{
+		g.CreateNIC(1, ethernet.New(g.link)),
+		g.AddProtocolAddress(1, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(guestAddr), PrefixLen: 24}}, stack.AddressProperties{}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, Gateway: address(gateway), NIC: 1}})
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stop = cancel
+	g.done.Go(func() { g.send(ctx, t) })
+	g.done.Go(func() { g.receive(ctx, t) })
+	t.Cleanup(g.halt)
+	return g
+}
+
+// halt resets the device and ends the guest.
+func (g *guest) halt() {
+	if g.stop == nil {
+		return
+	}
+	g.stop()
+	g.stop = nil
+	g.done.Wait()
+	g.d.Close()
+	g.Stack.Destroy()
+}
+
+// send is the driver's transmit side: 4 KiB buffers, one frame at a time.
+func (g *guest) send(ctx context.Context, t testing.TB) {
+	r := g.d.Rings[1]
+	const at = virtiotest.BufferBase + 8<<20
+	mem, err := g.d.Memory.Window(at, 128<<10)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for {
+		p := g.link.ReadContext(ctx)
+		if p == nil {
+			return
+		}
+		frame := p.ToView().AsSlice()
+		clear(mem[:hdrBytes])
+		n := hdrBytes + copy(mem[hdrBytes:], frame)
+		p.DecRef()
+		half := n / 2
+		r.Add(queuetest.Desc{GPA: at, Len: uint32(half)}, queuetest.Desc{GPA: at + guestmem.GPA(half), Len: uint32(n - half)})
+		r.Kick()
+		for {
+			if _, err := r.WaitUsed(50 * time.Millisecond); err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// receive is the driver's receive side.
+func (g *guest) receive(ctx context.Context, t testing.TB) {
+	const size = 2048
+	r := g.d.Rings[0]
+	where := map[uint16]int{}
+	base := virtiotest.BufferBase
+	mem, err := g.d.Memory.Window(base, guestBuffers*size)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	give := func(i int) {
+		where[r.Add(queuetest.Desc{GPA: base + guestmem.GPA(i*size), Len: size, Flags: queuetest.Write})] = i
+	}
+	for i := range guestBuffers {
+		give(i)
+	}
+	r.Kick()
+	var frame []byte
+	left := 0
+	for ctx.Err() == nil {
+		u, err := r.WaitUsed(50 * time.Millisecond)
+		if err != nil {
+			continue
+		}
+		i := where[uint16(u.ID)]
+		b := mem[i*size : i*size+int(u.Len)]
+		if left == 0 {
+			left = 1
+			if g.d.Features.Has(vnet.FeatureMrgRxbuf) {
+				left = int(binary.LittleEndian.Uint16(b[10:]))
+			}
+			frame, b = nil, b[hdrBytes:]
+		}
+		frame = append(frame, b...)
+		give(i)
+		r.Kick()
+		if left--; left == 0 && len(frame) > ethBytes {
+			pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)})
+			g.link.InjectInbound(0, pkt)
+			pkt.DecRef()
+		}
+	}
+}

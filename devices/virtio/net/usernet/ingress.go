@@ -1,0 +1,117 @@
+package usernet
+
+import (
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// verdict is what becomes of a frame of the guest's.
+type verdict int
+
+const (
+	drop  verdict = iota
+	pass          // to the stack
+	lease         // to the DHCP server
+	echo          // to the outside, as an echo request
+)
+
+// fromGuest judges a frame and passes it on. The stack would answer for every
+// address in the world, so what it must not answer does not get there.
+func (s *session) fromGuest(f *inbound) {
+	eth := header.Ethernet(f.eth[:])
+	if len(eth.SourceAddress()) != header.EthernetAddressSize || header.IsMulticastEthernetAddress(eth.SourceAddress()) {
+		f.view.Release()
+		return
+	}
+	switch packet := f.view.AsSlice(); judge(eth.Type(), packet) {
+	case pass:
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(f.view)})
+		pkt.PktType = packetType(eth.DestinationAddress())
+		s.link.deliver(eth.Type(), pkt)
+		pkt.DecRef()
+		return
+	case lease:
+		s.serveDHCP(eth.SourceAddress(), packet)
+	case echo:
+		s.echo(eth.SourceAddress(), packet)
+	}
+	f.view.Release()
+}
+
+func packetType(dst tcpip.LinkAddress) tcpip.PacketType {
+	switch {
+	case dst == header.EthernetBroadcastAddress:
+		return tcpip.PacketBroadcast
+	case header.IsMulticastEthernetAddress(dst):
+		return tcpip.PacketMulticast
+	case dst == gatewayMAC:
+		return tcpip.PacketHost
+	}
+	return tcpip.PacketOtherHost
+}
+
+// judge looks at the packet of a frame.
+func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
+	switch proto {
+	case header.ARPProtocolNumber:
+		return judgeARP(p)
+	case header.IPv4ProtocolNumber:
+		return judgeIPv4(p)
+	}
+	return drop
+}
+
+// judgeARP passes questions for the gateway and answers. A question for another
+// address, such as the guest's probe whether its own is taken, stays without an
+// answer.
+func judgeARP(p []byte) verdict {
+	h := header.ARP(p)
+	if !h.IsValid() {
+		return drop
+	}
+	sender, _ := netip.AddrFromSlice(h.ProtocolAddressSender())
+	target, _ := netip.AddrFromSlice(h.ProtocolAddressTarget())
+	switch {
+	case sender == gateway:
+		return drop
+	case h.Op() == header.ARPReply && network.Contains(sender), h.Op() == header.ARPRequest && target == gateway:
+		return pass
+	}
+	return drop
+}
+
+func judgeIPv4(p []byte) verdict {
+	h := header.IPv4(p)
+	if len(p) < header.IPv4MinimumSize || !h.IsValid(len(p)) {
+		return drop
+	}
+	src, dst := addr(h.SourceAddress()), addr(h.DestinationAddress())
+	body, whole := h.Payload(), !h.More() && h.FragmentOffset() == 0
+	if h.Protocol() == uint8(header.UDPProtocolNumber) && whole && len(body) >= header.UDPMinimumSize &&
+		header.UDP(body).DestinationPort() == dhcpServerPort && (dst == gateway || dst == limitedBroadcast) {
+		return lease
+	}
+	// No packet in another's name, and none to many.
+	if !network.Contains(src) || src == gateway || dst.IsMulticast() || dst == limitedBroadcast || dst == networkBroadcast {
+		return drop
+	}
+	if h.Protocol() == uint8(header.ICMPv4ProtocolNumber) && dst != gateway {
+		if whole && len(body) >= header.ICMPv4MinimumSize && header.ICMPv4(body).Type() == header.ICMPv4Echo {
+			return echo
+		}
+		if len(body) >= header.ICMPv4MinimumSize && header.ICMPv4(body).Type() == header.ICMPv4DstUnreachable && h.FragmentOffset() == 0 {
+			return pass // the guest's answer to a datagram of ours
+		}
+		return drop
+	}
+	return pass
+}
+
+var (
+	limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	networkBroadcast = netip.MustParseAddr("10.0.2.255")
+)

@@ -1,0 +1,232 @@
+package usernet
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"minivmm/devices/virtio/queue"
+)
+
+// receiver writes frames into the guest's receive queue, from any goroutine.
+//
+// While there is a backlog the queue belongs to run, which waits for buffers;
+// otherwise to whoever holds mu.
+type receiver struct {
+	fail      func(error)
+	mergeable bool
+
+	mu      sync.Mutex
+	q       *queue.Queue
+	chains  []queue.Chain // for one frame, taken from q and not given back
+	held    int           // of them
+	backlog []frame
+	bytes   int // of the backlog
+	closed  bool
+	wake    chan struct{} // one slot: there is a backlog
+}
+
+// frame is a packet of the stack with its headers, or bytes.
+type frame struct {
+	pkt *stack.PacketBuffer
+	raw []byte
+}
+
+func (f frame) size() int {
+	if f.pkt != nil {
+		return f.pkt.Size()
+	}
+	return len(f.raw)
+}
+
+func (f frame) release() {
+	if f.pkt != nil {
+		f.pkt.DecRef()
+	}
+}
+
+func newReceiver(q *queue.Queue, mergeable bool, fail func(error)) *receiver {
+	return &receiver{q: q, mergeable: mergeable, fail: fail, wake: make(chan struct{}, 1)}
+}
+
+// send gives frames to the guest and says how many it took; the caller keeps its
+// references.
+func (r *receiver) send(frames ...frame) (taken int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0
+	}
+	for _, f := range frames {
+		if len(r.backlog) == 0 {
+			ok, err := r.put(f)
+			if err != nil {
+				r.broken(err)
+				return taken
+			}
+			if ok {
+				taken++
+				continue
+			}
+		}
+		size := f.size()
+		if r.bytes+size > maxBacklog {
+			break
+		}
+		if f.pkt != nil {
+			f.pkt = f.pkt.Clone()
+		}
+		r.bytes += size
+		r.backlog = append(r.backlog, f)
+		taken++
+	}
+	if err := r.q.Signal(); err != nil {
+		r.broken(err)
+		return taken
+	}
+	if len(r.backlog) > 0 {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+	return taken
+}
+
+// broken ends the queue. r.mu is held.
+func (r *receiver) broken(err error) {
+	if !r.closed {
+		r.closed = true
+		r.fail(err)
+	}
+}
+
+// put writes one frame if the driver has made enough buffers available. r.mu is
+// held.
+func (r *receiver) put(f frame) (bool, error) {
+	need, room := hdrBytes+f.size(), 0
+	for i := range r.held {
+		room += r.chains[i].Writable.Len()
+	}
+	for room < need {
+		if r.held == len(r.chains) {
+			r.chains = append(r.chains, queue.Chain{})
+		}
+		c := &r.chains[r.held]
+		ok, err := r.q.Next(c)
+		if err != nil || !ok {
+			return false, err
+		}
+		n := c.Writable.Len()
+		if n < hdrBytes && r.held == 0 {
+			return false, fmt.Errorf("%w: a receive buffer of %d bytes does not hold a header", queue.ErrBadRing, n)
+		}
+		if !r.mergeable && n < need { // a frame has one buffer, and what does not fit is lost
+			return true, r.q.Done(c, 0)
+		}
+		r.held++
+		room += n
+	}
+	w := scatter{chains: r.chains[:r.held], sizes: make([]uint32, r.held)}
+	var hdr [hdrBytes]byte
+	if f.pkt != nil {
+		hdr = receiveHeader(f.pkt, r.held)
+		w.write(hdr[:])
+		for _, s := range f.pkt.AsSlices() {
+			w.write(s)
+		}
+	} else {
+		hdr[10] = byte(r.held)
+		hdr[11] = byte(r.held >> 8)
+		w.write(hdr[:])
+		w.write(f.raw)
+	}
+	for i := range r.held {
+		if err := r.q.Done(&r.chains[i], w.sizes[i]); err != nil {
+			return false, err
+		}
+	}
+	r.held = 0
+	return true, nil
+}
+
+// scatter writes over several chains.
+type scatter struct {
+	chains []queue.Chain
+	sizes  []uint32 // written into each
+	at     int
+}
+
+func (w *scatter) write(p []byte) {
+	for len(p) > 0 && w.at < len(w.chains) {
+		n := w.chains[w.at].Writable.Write(p)
+		w.sizes[w.at] += uint32(n)
+		if p = p[n:]; len(p) > 0 {
+			w.at++
+		}
+	}
+}
+
+// run writes the backlog whenever the driver makes buffers available.
+func (r *receiver) run(ctx context.Context) {
+	for {
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return
+		}
+		for r.drain() {
+			if err := r.q.Wait(ctx); err != nil {
+				if ctx.Err() == nil {
+					r.mu.Lock()
+					r.broken(err)
+					r.mu.Unlock()
+				}
+				return
+			}
+		}
+	}
+}
+
+// drain writes what it can and says whether something is left.
+func (r *receiver) drain() (left bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	done := 0
+	for !r.closed && done < len(r.backlog) {
+		f := r.backlog[done]
+		ok, err := r.put(f)
+		if err != nil {
+			r.broken(err)
+			break
+		}
+		if !ok {
+			break
+		}
+		r.bytes -= f.size()
+		f.release()
+		done++
+	}
+	r.backlog = append(r.backlog[:0], r.backlog[done:]...)
+	clear(r.backlog[len(r.backlog):cap(r.backlog)])
+	if !r.closed {
+		if err := r.q.Signal(); err != nil {
+			r.broken(err)
+		}
+	}
+	return !r.closed && len(r.backlog) > 0
+}
+
+// close makes every later send a loss: on return nothing but run touches the
+// queue.
+func (r *receiver) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	for _, f := range r.backlog {
+		f.release()
+	}
+	r.backlog, r.bytes = nil, 0
+}

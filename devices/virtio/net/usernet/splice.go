@@ -1,0 +1,238 @@
+package usernet
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// guestTCP is the guest's end of a connection.
+type guestTCP struct {
+	ep tcpip.Endpoint
+	wq *waiter.Queue
+}
+
+// listen returns a channel that is filled when something of mask happens, or the
+// end.
+func (g *guestTCP) listen(mask waiter.EventMask) (events chan struct{}, stop func()) {
+	entry, events := waiter.NewChannelEntry(mask | waiter.EventHUp | waiter.EventErr)
+	e := &entry
+	g.wq.EventRegister(e)
+	return events, func() { g.wq.EventUnregister(e) }
+}
+
+// pieces are buffers for one read from a host socket.
+type pieces struct{ pool sync.Pool }
+
+func (p *pieces) get() *[pieceSize]byte {
+	if b, ok := p.pool.Get().(*[pieceSize]byte); ok {
+		return b
+	}
+	return new([pieceSize]byte)
+}
+
+func (p *pieces) put(b *[pieceSize]byte) { p.pool.Put(b) }
+
+// splice carries bytes, half closes and resets both ways until both are done. It
+// takes both ends; the connection is the nth of its session.
+func splice(s *session, host *net.TCPConn, guest *guestTCP, nth int) {
+	defer host.Close()
+	defer guest.ep.Close()
+	size := int64(socketBuf(nth))
+	guest.ep.SocketOptions().SetSendBufferSize(size, true)
+	guest.ep.SocketOptions().SetReceiveBufferSize(size, true)
+	raw, err := host.SyscallConn()
+	if err != nil {
+		guest.ep.Abort()
+		return
+	}
+	c := &spliced{session: s, host: host, raw: raw, guest: guest}
+	// Closing the socket ends what waits for it; both loops watch ctx themselves.
+	defer context.AfterFunc(s.ctx, c.reset)()
+	done := make(chan struct{})
+	if !s.start(func() {
+		defer close(done)
+		c.run(c.toGuest)
+	}) {
+		c.reset()
+		return
+	}
+	c.run(c.toHost)
+	<-done
+}
+
+// spliced is one connection.
+type spliced struct {
+	session *session
+	host    *net.TCPConn
+	raw     syscall.RawConn
+	guest   *guestTCP
+}
+
+// run runs one direction; false ends the other one too.
+func (c *spliced) run(direction func() bool) {
+	ok := false
+	defer func() { // also after a panic: the other direction must not wait for ever
+		if !ok {
+			c.reset()
+		}
+	}()
+	ok = direction()
+}
+
+// reset ends both sides with a RST.
+func (c *spliced) reset() {
+	abort(c.host)
+	c.guest.ep.Abort()
+}
+
+// abort closes a socket with a RST.
+func abort(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}
+
+// toHost moves what the guest sends from the stack's packets to the socket. The
+// endpoint is locked while it is read, so the writer must not wait.
+func (c *spliced) toHost() bool {
+	events, stop := c.guest.listen(waiter.ReadableEvents)
+	defer stop()
+	for {
+		var terr tcpip.Error
+		var w socketWriter
+		err := c.raw.Write(func(fd uintptr) (done bool) {
+			w = socketWriter{fd: int(fd)}
+			var res tcpip.ReadResult
+			res, terr = c.guest.ep.Read(&w, tcpip.ReadOptions{})
+			return res.Count > 0 || w.err != unix.EAGAIN
+		})
+		if err != nil {
+			return false
+		}
+		if w.err != nil && w.err != unix.EAGAIN {
+			return false
+		}
+		switch terr.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			select {
+			case <-events:
+			case <-c.session.ctx.Done():
+				return false
+			}
+		case *tcpip.ErrClosedForReceive:
+			// After a reset it says so too, once the error was taken.
+			return tcp.EndpointState(c.guest.ep.State()) != tcp.StateError && c.host.CloseWrite() == nil
+		default:
+			return false
+		}
+	}
+}
+
+// socketWriter writes to a socket without waiting.
+type socketWriter struct {
+	fd  int
+	err error // of write(2)
+}
+
+func (w *socketWriter) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		m, err := unix.SendmsgN(w.fd, p[n:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			w.err = err
+			return n, err
+		}
+		n += m
+	}
+	return n, nil
+}
+
+// toGuest moves what the socket receives to the guest. Nothing is read before the
+// guest's side has room, so the socket's own buffer pushes back.
+func (c *spliced) toGuest() bool {
+	events, stop := c.guest.listen(waiter.WritableEvents)
+	defer stop()
+	wait := func() bool {
+		select {
+		case <-events:
+			return true
+		case <-c.session.ctx.Done():
+			return false
+		}
+	}
+	for {
+		for c.guest.ep.Readiness(waiter.WritableEvents) == 0 {
+			if !wait() {
+				return false
+			}
+		}
+		piece, n, err := readPiece(c.raw, &c.session.pieces)
+		if err != nil {
+			return false
+		}
+		ok := n == 0 || c.write(piece[:n], wait)
+		c.session.pieces.put(piece)
+		if !ok {
+			return false
+		}
+		if n == 0 {
+			c.guest.ep.Shutdown(tcpip.ShutdownWrite)
+			return true
+		}
+	}
+}
+
+// write gives all of p to the guest's side.
+func (c *spliced) write(p []byte, wait func() bool) bool {
+	r := bytes.NewReader(p)
+	for r.Len() > 0 {
+		_, terr := c.guest.ep.Write(r, tcpip.WriteOptions{})
+		switch terr.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			if !wait() {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// readPiece reads once from a socket into a buffer that the caller puts back. It
+// takes the buffer only when there is something to read.
+func readPiece(raw syscall.RawConn, from *pieces) (piece *[pieceSize]byte, n int, err error) {
+	var rerr error
+	err = raw.Read(func(fd uintptr) (done bool) {
+		piece = from.get()
+		for {
+			if n, rerr = unix.Read(int(fd), piece[:]); rerr != unix.EINTR {
+				break
+			}
+		}
+		if rerr == nil {
+			return true
+		}
+		from.put(piece)
+		piece = nil
+		return rerr != unix.EAGAIN
+	})
+	if err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return piece, n, nil
+}

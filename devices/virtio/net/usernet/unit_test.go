@@ -1,0 +1,270 @@
+package usernet
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue"
+	"minivmm/devices/virtio/queue/queuetest"
+	"minivmm/devices/virtio/virtiotest"
+)
+
+func TestPublic(t *testing.T) {
+	for a, want := range map[string]bool{
+		"1.1.1.1": true, "10.0.0.1": true, "192.168.1.1": true, "2001:db8::1": true, "fd00::1": true,
+		"2002:808:808::1": true, "64:ff9b::808:808": true, "::ffff:1.1.1.1": true,
+		"127.0.0.1": false, "127.255.0.9": false, "::1": false, "0.0.0.0": false, "0.1.2.3": false, "::": false,
+		"169.254.169.254": false, "fe80::1": false, "fe80::1%eth0": false, "224.0.0.251": false, "ff02::1": false,
+		"255.255.255.255": false, "240.0.0.1": false, "::ffff:127.0.0.1": false, "::ffff:169.254.169.254": false,
+		"::127.0.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::1": false, "2002:a9fe:a9fe::1": false,
+	} {
+		if got := Public(netip.MustParseAddr(a)); got != want {
+			t.Errorf("%s: %v", a, got)
+		}
+	}
+	if Public(netip.Addr{}) {
+		t.Error("no address is public")
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	c := parseResolvConf("# x\nnameserver 9.9.9.9\nnameserver nonsense\nnameserver\ndomain old.example\nsearch a.example. b.example bad..example\nnameserver ::1\nnameserver 1.1.1.1\nnameserver 8.8.8.8\n")
+	if want := []string{"a.example", "b.example"}; !slices.Equal(c.search, want) {
+		t.Error(c.search)
+	}
+	if want := []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("::1"), netip.MustParseAddr("1.1.1.1")}; !slices.Equal(c.servers, want) {
+		t.Error(c.servers)
+	}
+	if c := parseResolvConf(""); !slices.Equal(c.servers, []netip.Addr{fallbackResolver}) {
+		t.Error(c.servers)
+	}
+}
+
+func TestTheLeaseIsAlwaysTheSame(t *testing.T) {
+	host := resolvConf{search: []string{"a.example"}}
+	mac := net.HardwareAddr(guestMAC)
+	discover, err := dhcpv4.NewDiscovery(mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer := dhcpAnswer(discover.ToBytes(), host, 9000)
+	if offer == nil || offer.MessageType() != dhcpv4.MessageTypeOffer || !offer.YourIPAddr.Equal(guestAddr.AsSlice()) ||
+		!offer.Router()[0].Equal(gateway.AsSlice()) || !offer.DNS()[0].Equal(gateway.AsSlice()) || offer.TransactionID != discover.TransactionID ||
+		offer.DomainName() != "a.example" || !bytes.Equal(offer.Options.Get(dhcpv4.OptionInterfaceMTU), []byte{0x23, 0x28}) {
+		t.Fatalf("offer: %v", offer)
+	}
+	request, err := dhcpv4.NewRequestFromOffer(offer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ack := dhcpAnswer(request.ToBytes(), host, 1500); ack == nil || ack.MessageType() != dhcpv4.MessageTypeAck || ack.IPAddressLeaseTime(0) != leaseTime {
+		t.Errorf("ack: %v", ack)
+	}
+	request.UpdateOption(dhcpv4.OptRequestedIPAddress(net.IPv4(10, 0, 2, 99)))
+	if nak := dhcpAnswer(request.ToBytes(), host, 1500); nak == nil || nak.MessageType() != dhcpv4.MessageTypeNak || !nak.YourIPAddr.IsUnspecified() {
+		t.Errorf("nak: %v", nak)
+	}
+	request.UpdateOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 0, 2, 3)))
+	if a := dhcpAnswer(request.ToBytes(), host, 1500); a != nil {
+		t.Errorf("another server was chosen: %v", a)
+	}
+}
+
+// exchange sends one frame and returns the first that comes back.
+func exchange(t testing.TB, d *virtiotest.Driver, frame []byte) []byte {
+	t.Helper()
+	in, got := d.Buffer(2048)
+	d.Rings[0].Add(queuetest.Desc{GPA: in, Len: 2048, Flags: queuetest.Write})
+	transmitFrame(t, d, frame)
+	u, err := d.Rings[0].WaitUsed(virtiotest.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got[hdrBytes:u.Len]
+}
+
+func transmitFrame(t testing.TB, d *virtiotest.Driver, frame []byte) {
+	t.Helper()
+	out, sent := d.Buffer(hdrBytes + len(frame))
+	copy(sent[hdrBytes:], frame)
+	d.Rings[1].Add(queuetest.Desc{GPA: out, Len: uint32(len(sent))})
+	d.Rings[1].Kick()
+	if _, err := d.Rings[1].WaitUsed(virtiotest.Patience); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAGuestLeasesItsAddressOverTheWire(t *testing.T) {
+	d := virtiotest.NewDriver(t, device(t, Config{ResolvConf: "/nonexistent"}))
+	d.Start(all)
+	discover, err := dhcpv4.NewDiscovery(guestMAC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := udpFrame(header.EthernetBroadcastAddress, netip.MustParseAddrPort("0.0.0.0:68"), netip.MustParseAddrPort("255.255.255.255:67"), discover.ToBytes())
+	copy(f[6:], guestMAC)
+	answer := exchange(t, d, f)
+	ip := header.IPv4(answer[ethBytes:])
+	u := header.UDP(ip.Payload())
+	if !ip.IsValid(len(ip)) || ip.CalculateChecksum() != 0xffff || u.DestinationPort() != dhcpClientPort {
+		t.Fatalf("% x", answer)
+	}
+	if offer, err := dhcpv4.FromBytes(u.Payload()); err != nil || !offer.YourIPAddr.Equal(guestAddr.AsSlice()) {
+		t.Errorf("%v, %v", offer, err)
+	}
+}
+
+// A guest that probes whether its address is taken must hear nothing: the frame
+// after the probe is the first that is answered.
+func TestOnlyTheGatewayIsThere(t *testing.T) {
+	d := virtiotest.NewDriver(t, device(t, Config{Allowed: func(netip.Addr) bool { return false }}))
+	d.Start(all)
+	probe := arpFrame([4]byte{10, 0, 2, 15})
+	clear(probe[28:32])
+	transmitFrame(t, d, probe)
+	transmitFrame(t, d, arpFrame([4]byte{10, 0, 2, 3}))
+	transmitFrame(t, d, arpFrame([4]byte{192, 0, 2, 3}))
+	transmitFrame(t, d, echoRequest(netip.MustParseAddr("10.0.2.3")))
+	transmitFrame(t, d, echoRequest(netip.MustParseAddr("192.0.2.3")))
+	answer := exchange(t, d, arpFrame([4]byte{10, 0, 2, 2}))
+	if !bytes.Equal(answer[28:32], []byte{10, 0, 2, 2}) {
+		t.Errorf("% x", answer)
+	}
+}
+
+func echoRequest(to netip.Addr) []byte {
+	f := echoFrame(gatewayMAC, guestAddr, to, 7, []byte{8, 0, 0, 0, 0, 0, 0, 1})
+	copy(f[6:], guestMAC)
+	return f
+}
+
+func TestAnEchoToTheOutsideIsAnsweredByTheOutside(t *testing.T) {
+	// The loopback answers where ping sockets are allowed; elsewhere nothing may.
+	if !pingable() {
+		t.Log("this user has no ping sockets")
+		return
+	}
+	d := virtiotest.NewDriver(t, device(t, Config{Allowed: func(netip.Addr) bool { return true }}))
+	d.Start(all)
+	answer := exchange(t, d, echoRequest(netip.MustParseAddr("127.0.0.1")))
+	h := header.ICMPv4(header.IPv4(answer[ethBytes:]).Payload())
+	if h.Type() != header.ICMPv4EchoReply || h.Ident() != 7 || h.Sequence() != 1 {
+		t.Errorf("% x", answer)
+	}
+}
+
+// pingable says whether this user may send an echo request to itself.
+func pingable() bool {
+	s := &session{}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	defer s.cancel()
+	_, err := ping(s, netip.MustParseAddr("127.0.0.1"), []byte{8, 0, 0, 0, 0, 0, 0, 1})
+	return err == nil
+}
+
+// A panic costs the NIC, and a reset gives a new one.
+func TestAPanicCostsTheNIC(t *testing.T) {
+	dev := device(t, Config{Allowed: func(netip.Addr) bool { panic("out of order") }})
+	d := virtiotest.NewDriver(t, dev)
+	d.Start(all)
+	transmitFrame(t, d, echoRequest(netip.MustParseAddr("192.0.2.3")))
+	if err := d.WaitNeedsReset(); err != nil {
+		t.Error(err)
+	}
+	d.Reset()
+	d.Start(all)
+	arpTraffic(t, d)
+}
+
+// FuzzFrame: no frame of a guest's ends the data path.
+func FuzzFrame(f *testing.F) {
+	discover, err := dhcpv4.NewDiscovery(guestMAC)
+	if err != nil {
+		f.Fatal(err)
+	}
+	syn := make([]byte, ethBytes+header.IPv4MinimumSize+header.TCPMinimumSize)
+	header.TCP(putHeaders(syn, gatewayMAC, header.TCPProtocolNumber, guestAddr, netip.MustParseAddr("10.0.2.2")).Payload()).Encode(&header.TCPFields{
+		SrcPort: 1, DstPort: 2, DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagSyn, WindowSize: 1000,
+	})
+	for _, seed := range [][]byte{
+		arpFrame([4]byte{10, 0, 2, 2}), echoRequest(gateway), echoRequest(outside), syn,
+		udpFrame(gatewayMAC, netip.MustParseAddrPort("0.0.0.0:68"), netip.MustParseAddrPort("255.255.255.255:67"), discover.ToBytes()),
+		udpFrame(gatewayMAC, netip.AddrPortFrom(guestAddr, 9), netip.AddrPortFrom(gateway, 9), []byte("x")),
+		{}, make([]byte, ethBytes), make([]byte, ethBytes+1),
+	} {
+		f.Add(uint8(0), uint8(0), seed)
+	}
+	b, err := New(Config{Allowed: func(netip.Addr) bool { return false }, ResolvConf: "/nonexistent"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	d := virtiotest.NewDriver(f, &fuzzed{b})
+	d.Start(all)
+	f.Cleanup(func() { d.Close() })
+	out, sent := d.Buffer(hdrBytes + 4096)
+	in, _ := d.Buffer(2048)
+	for range 64 {
+		d.Rings[0].Add(queuetest.Desc{GPA: in, Len: 2048, Flags: queuetest.Write})
+	}
+	f.Fuzz(func(t *testing.T, flags, gso uint8, frame []byte) {
+		frame = frame[:min(len(frame), 4096)]
+		clear(sent[:hdrBytes])
+		sent[0], sent[1] = flags, gso
+		copy(sent[hdrBytes:], frame)
+		d.Rings[1].Add(queuetest.Desc{GPA: out, Len: uint32(hdrBytes + len(frame))})
+		d.Rings[1].Kick()
+		if _, err := d.Rings[1].WaitUsed(virtiotest.Patience); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, ok := d.Rings[0].Used(); !ok {
+				break
+			}
+			d.Rings[0].Add(queuetest.Desc{GPA: in, Len: 2048, Flags: queuetest.Write})
+			d.Rings[0].Kick()
+		}
+		if d.Status()&virtio.StatusNeedsReset != 0 {
+			t.Fatal("the device needs a reset")
+		}
+	})
+}
+
+// fuzzed is a device that is its backend.
+type fuzzed struct{ *Backend }
+
+func (*fuzzed) ID() virtio.DeviceID                  { return virtio.NetID }
+func (*fuzzed) QueueSizes() []uint16                 { return []uint16{256, 256} }
+func (*fuzzed) ReadConfig([]byte, uint32)            {}
+func (*fuzzed) WriteConfig([]byte, uint32)           {}
+func (f *fuzzed) Activate(a virtio.Activation) error { return f.Start(a) }
+func (f *fuzzed) Reset() error                       { return f.Stop() }
+
+func TestTake(t *testing.T) {
+	for name, c := range map[string]struct {
+		pieces queue.Buffers
+		ok     bool
+	}{
+		"nothing":          {nil, false},
+		"half a header":    {queue.Buffers{make([]byte, 6)}, false},
+		"no packet":        {queue.Buffers{make([]byte, hdrBytes+ethBytes)}, false},
+		"one byte":         {queue.Buffers{make([]byte, hdrBytes+ethBytes+1)}, true},
+		"cut anywhere":     {queue.Buffers{make([]byte, 5), make([]byte, 20), make([]byte, 9)}, true},
+		"largest":          {queue.Buffers{make([]byte, hdrBytes+maxFrame)}, true},
+		"too large":        {queue.Buffers{make([]byte, hdrBytes+maxFrame+1)}, false},
+		"UDP segments":     {queue.Buffers{append([]byte{0, 3}, make([]byte, 100)...)}, false},
+		"TCPv4 segments":   {queue.Buffers{append([]byte{1, 1}, make([]byte, 100)...)}, true},
+		"no kind of frame": {queue.Buffers{append([]byte{0, 0x7f}, make([]byte, 100)...)}, false},
+	} {
+		if _, ok := take(&c.pieces); ok != c.ok {
+			t.Errorf("%s: %v", name, ok)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm/config"
+)
+
+// ChooseNet replaces the backend "auto" of every network device by the best one
+// that this host has for this user, and says in a line each what it chose and
+// why. What it finds out may be another's a moment later: then the start fails.
+func ChooseNet(cfg *config.Config) (lines []string) {
+	for i := range cfg.Net {
+		n := &cfg.Net[i]
+		if n.Backend != config.NetAuto {
+			continue
+		}
+		var why string
+		n.Backend, why = chooseNet(n, tapObstacle)
+		if why != "" {
+			lines = append(lines, fmt.Sprintf("%s: backend %s: %s", n.ID, n.Backend, why))
+		}
+	}
+	return lines
+}
+
+// chooseNet says nothing where other keys have settled it.
+func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
+	switch {
+	case len(n.Ports) > 0:
+		return config.NetUser, "it publishes ports"
+	case n.Tap != "" || n.Bridge != "" || n.Address.IsValid():
+		return config.NetVhost, ""
+	}
+	if err := obstacle(); err != nil {
+		return config.NetUser, err.Error()
+	}
+	return config.NetVhost, "this user may use /dev/vhost-net and make a tap"
+}
+
+// tapObstacle is why this process cannot have vhost-net on a tap that it makes.
+func tapObstacle() error {
+	for _, node := range []string{"/dev/vhost-net", "/dev/net/tun"} {
+		if err := unix.Access(node, unix.R_OK|unix.W_OK); err != nil {
+			return fmt.Errorf("%s: %w", node, err)
+		}
+	}
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return errors.New("a tap needs CAP_NET_ADMIN, and it is not this user's")
+	}
+	return nil
+}
