@@ -47,7 +47,7 @@ func TestCommandRunsInTheDefaultGuest(t *testing.T) {
 		stdout                     []string // in this order
 		stderr                     string
 	}{
-		{"sees its kernel and network", "--net auto,address=10.71.4.1/24", "cat /proc/version; ip addr; ip route", "", 0,
+		{"sees its kernel and network", "--net vhost,address=10.71.4.1/24", "cat /proc/version; ip addr; ip route", "", 0,
 			[]string{"Linux version 6.12", "1: lo:", "eth0", "inet 10.71.4.2/24", "default via 10.71.4.1"}, ""},
 		{"fails", "", "false", "", 1, nil, ""},
 		{"kills itself", "", "kill -9 $$", "", 137, nil, ""},
