@@ -16,6 +16,24 @@ type ram []byte
 func (m ram) Read(off uint64, p []byte)  { copy(p, m[off:]) }
 func (m ram) Write(off uint64, p []byte) { copy(m[off:], p) }
 
+// locked is a handler for several vCPUs: as devices do, it takes care of itself.
+type locked struct {
+	mu sync.Mutex
+	h  bus.Handler
+}
+
+func (l *locked) Read(off uint64, p []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.h.Read(off, p)
+}
+
+func (l *locked) Write(off uint64, p []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.h.Write(off, p)
+}
+
 func newRoot(t testing.TB, o Options) *Root {
 	t.Helper()
 	r, err := NewRoot(o)

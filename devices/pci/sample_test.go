@@ -52,7 +52,7 @@ func newSample(t testing.TB) *sample {
 	if off, err := s.f.AddCapability(0x09, body, mask); err != nil || off != sampleVendorCap {
 		t.Fatalf("AddCapability = %#x, %v", off, err)
 	}
-	if err := s.f.OnConfig(sampleHook, 4, s.hook); err != nil {
+	if err := s.f.OnConfig(sampleHook, 4, &locked{h: s.hook}); err != nil {
 		t.Fatal(err)
 	}
 	var err error

@@ -1,0 +1,5 @@
+//go:build race
+
+package virtiotest
+
+const raceDetector = 1 // the program is built with it
