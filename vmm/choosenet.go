@@ -10,8 +10,8 @@ import (
 )
 
 // ChooseNet replaces the backend "auto" of every network device by the best one
-// that this host has for this user, and says in a line each what it chose and
-// why. What it finds out may be another's a moment later: then the start fails.
+// that this host has for this user. That is vhost; a line each says where it is
+// not, and why. What it finds out may be another's a moment later: then the start fails.
 func ChooseNet(cfg *config.Config) (lines []string) {
 	for i := range cfg.Net {
 		n := &cfg.Net[i]
@@ -27,7 +27,7 @@ func ChooseNet(cfg *config.Config) (lines []string) {
 	return lines
 }
 
-// chooseNet says nothing where other keys have settled it.
+// chooseNet says nothing where other keys have settled it, or for vhost.
 func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
 	switch {
 	case len(n.Ports) > 0:
@@ -38,7 +38,7 @@ func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string)
 	if err := obstacle(); err != nil {
 		return config.NetUser, err.Error()
 	}
-	return config.NetVhost, "this user may use /dev/vhost-net and make a tap"
+	return config.NetVhost, ""
 }
 
 // tapObstacle is why this process cannot have vhost-net on a tap that it makes.

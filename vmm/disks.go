@@ -33,7 +33,7 @@ func (m *VM) addSCSI(opt Options) error {
 }
 
 // diskBackend is who serves the disks. Where the configuration leaves it open,
-// that is the kernel if it can, and the log says who and why.
+// that is the kernel if it can; if it cannot, the log says why.
 func (m *VM) diskBackend(opt Options) config.DiskBackend {
 	if b := m.cfg.DiskBackend(); b != config.DiskAuto {
 		return b
@@ -42,7 +42,6 @@ func (m *VM) diskBackend(opt Options) config.DiskBackend {
 		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: %v", err)
 		return config.DiskInProcess
 	}
-	opt.Logf("scsi0: disks are served by vhost-scsi, which this host has")
 	return config.DiskVhostSCSI
 }
 
