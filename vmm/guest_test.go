@@ -65,6 +65,17 @@ func TestBootMatrix(t *testing.T) {
 	}
 }
 
+// TestConfigurationPorts boots a guest that does not use ECAM.
+func TestConfigurationPorts(t *testing.T) {
+	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
+	cfg.Boot.Cmdline = "pci=nommconf"
+	cfg.Machine.PCIPorts = true
+	m := vmmtest.Boot(t, cfg)
+	m.Expect(`PCI: Using configuration type 1 for base access`)
+	m.Expect(`0x1af4:0x1044 driver virtio-pci`)
+	m.Succeed()
+}
+
 func TestSixteenVCPUs(t *testing.T) {
 	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
 	cfg.Machine.VCPUs = 16
