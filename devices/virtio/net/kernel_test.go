@@ -44,7 +44,7 @@ func openNIC(t testing.TB) *nic {
 	if _, err := dev.SetOwnerHere(); err != nil {
 		t.Fatal(err)
 	}
-	backend, err := NewVhost("net0", dev, tap)
+	backend, err := NewVhost("net0", []*vhost.Net{dev}, tap)
 	if err != nil {
 		t.Fatal(err)
 	}
