@@ -126,7 +126,7 @@ func checkTap(cfg TapConfig) (multi bool, err error) {
 	multi = tun.Flags&netlink.TUNTAP_MULTI_QUEUE != 0
 	if cfg.Queues > 1 && !multi {
 		return false, fmt.Errorf("tap %s: %w: it was made with one queue, and %d are wanted: \"ip tuntap del dev %s mode tap\", then \"ip tuntap add dev %s mode tap user $USER vnet_hdr multi_queue && ip link set %s up\"; or set queues = 1",
-			name, unix.EINVAL, cfg.Queues, name, name, name)
+			name, unix.EOPNOTSUPP, cfg.Queues, name, name, name)
 	}
 	if multi && tun.Queues+tun.DisabledQueues > 0 {
 		// TUNSETIFF would add a queue to the other program's.
