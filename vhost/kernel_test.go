@@ -325,6 +325,9 @@ func TestScsiWorkers(t *testing.T) {
 	if _, err := s.SetOwnerHere(); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.SetVringBusyloopTimeout(ScsiRequest, 50); err != nil {
+		t.Errorf("busy loop, which vhost-scsi does not heed: %v", err)
+	}
 	w, err := s.NewWorkerHere()
 	if errors.Is(err, errors.ErrUnsupported) && !hasThreadWorkers(t) {
 		t.Skip(err)

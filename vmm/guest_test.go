@@ -260,6 +260,12 @@ func bootTraffic(t testing.TB, k vmmtest.Kernel, vcpus, imageMiB int) *trafficMa
 // says "disk" and "next?" as it does.
 func bootServing(t testing.TB, k vmmtest.Kernel, scenario string, vcpus, imageMiB int) *trafficMachine {
 	t.Helper()
+	return bootServingWith(t, k, scenario, vcpus, imageMiB, "", "")
+}
+
+// bootServingWith has more keys for the NIC, and more tables.
+func bootServingWith(t testing.TB, k vmmtest.Kernel, scenario string, vcpus, imageMiB int, nic, tables string) *trafficMachine {
+	t.Helper()
 	vmmtest.Need(t, "vhost-net", "vhost-scsi")
 	m := &trafficMachine{t: t, image: filepath.Join(t.TempDir(), "disk.img")}
 	if err := os.WriteFile(m.image, nil, 0o600); err != nil {
@@ -277,10 +283,12 @@ initrd  = %q
 cmdline = "quiet"
 [[net]]
 address = "10.77.0.1/24"
+%s
 [[disk]]
 path   = %q
 serial = %q
-`, vcpus, k.Image, vmmtest.Initrd(t, k, scenario, "10.77.0.2/24", "10.77.0.1:7700", diskSerial), m.image, diskSerial)
+%s
+`, vcpus, k.Image, vmmtest.Initrd(t, k, scenario, "10.77.0.2/24", "10.77.0.1:7700", diskSerial), nic, m.image, diskSerial, tables)
 	m.Machine = vmmtest.Boot(t, cfg)
 	var err error
 	m.listener, err = net.Listen("tcp", "10.77.0.1:7700")
