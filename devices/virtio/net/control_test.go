@@ -162,6 +162,7 @@ func TestControlQueue(t *testing.T) {
 		{append([]byte{1, 0}, macTable(addresses(2, 1))...), answerErr, "2 of 4, true [02aaaaaaaaaa 020000000100] [010000000100 010000000101] false", mac2},
 		{append([]byte{1, 0}, macTable(nil, nil, nil)...), answerErr, "2 of 4, true [02aaaaaaaaaa 020000000100] [010000000100 010000000101] false", mac2},
 		{[]byte{1, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}, answerErr, "2 of 4, true [02aaaaaaaaaa 020000000100] [010000000100 010000000101] false", mac2},
+		{[]byte{1, 0, 0, 0, 0, 0, 1, 0, 0, 0}, answerErr, "2 of 4, true [02aaaaaaaaaa 020000000100] [010000000100 010000000101] false", mac2},
 		{[]byte{0, 0, 1}, answerOK, "2 of 4, false [] [] false", mac2},
 		{[]byte{0, 0, 0}, answerOK, "2 of 4, true [02aaaaaaaaaa 020000000100] [010000000100 010000000101] false", mac2},
 		{append([]byte{1, 0}, macTable(nil, nil)...), answerOK, "2 of 4, true [02aaaaaaaaaa] [] false", mac2},

@@ -246,7 +246,7 @@ func TestVhostNetOfTwoPairsConforms(t *testing.T) {
 		Traffic: func(t testing.TB, d *virtiotest.Driver) { n.traffic(t, d) },
 		Hostile: txQueue,
 		Shape:   txShape,
-		Lives:   100,
+		Lives:   20,
 	})
 }
 
