@@ -49,16 +49,16 @@ type Console struct {
 type Net struct {
 	ID        Name       `toml:"id"` // unique among Net
 	Backend   NetBackend `toml:"backend"`
-	Tap       IfName     `toml:"tap,omitempty"`      // an existing tap; empty: one is made and removed with the machine
-	MAC       MAC        `toml:"mac"`                // the guest's address; unique among Net
-	MTU       int        `toml:"mtu,omitzero"`       // 68 to 65535; 0: the guest is told none
-	Address   CIDR       `toml:"address,omitempty"`  // the host's side of a tap that is made; unset: none
-	Bridge    IfName     `toml:"bridge,omitempty"`   // an existing bridge that a made tap joins; empty: none
-	Ports     []Port     `toml:"ports,omitempty"`    // of the host that lead to the guest, with NetUser
-	Queues    Queues     `toml:"queues"`             // pairs of them
-	QueueSize int        `toml:"queue_size"`         // entries of each ring: a power of two, 32 to 1024
-	Affinity  CPUSet     `toml:"affinity,omitempty"` // of its workers; empty: as Workers says
-	BusyPoll  Duration   `toml:"busy_poll,omitzero"` // how long a worker looks for work before it sleeps; 0 to 1 s
+	Tap       IfName     `toml:"tap,omitempty"`       // an existing tap; empty: one is made and removed with the machine
+	MAC       MAC        `toml:"mac"`                 // the guest's address; unique among Net
+	MTU       int        `toml:"mtu,omitzero"`        // 68 to 65535; 0: the guest is told none
+	Address   CIDR       `toml:"address,omitempty"`   // the host's side of a tap that is made; unset: none
+	Bridge    IfName     `toml:"bridge,omitempty"`    // an existing bridge that a made tap joins; empty: none
+	Ports     []Port     `toml:"ports,omitempty"`     // of the host that lead to the guest, with NetUser
+	Queues    Queues     `toml:"queues"`              // pairs of them
+	QueueSize int        `toml:"queue_size"`          // entries of each ring: a power of two, 32 to 1024
+	Affinity  CPUSet     `toml:"affinity,omitempty"`  // of its workers; empty: as Workers says
+	BusyPoll  Duration   `toml:"busy_poll,omitempty"` // how long a worker looks for work before it sleeps; 0 to 1 s
 }
 
 // Disk is one disk: a logical unit of the machine's SCSI controller. The first is the guest's sda.

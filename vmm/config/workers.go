@@ -11,7 +11,7 @@ import (
 type Workers struct {
 	Affinity CPUSet      `toml:"affinity,omitempty"` // empty: where the scheduler likes
 	Count    WorkerCount `toml:"count"`              // that serve the disks' request queues
-	Nice     int         `toml:"nice"`               // -20 to 19; for SchedOther and SchedBatch
+	Nice     int         `toml:"nice,omitzero"`      // -20 to 19; for SchedOther and SchedBatch
 	Sched    Sched       `toml:"sched"`
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,7 @@ func TestQueuesAndWorkersAsTheyAreWritten(t *testing.T) {
 		{"[workers]\ncount = 'one'", `workers.count: "one" is neither a number nor "auto", "shared" or "per-queue"`},
 		{"[workers]\nnice = 20", "workers.nice: 20 is not in -20 to 19"},
 		{"[workers]\nnice = 5\nsched = 'batch'", ""},
+		{"[workers]\nsched = 'idle'\ncount = 'shared'", ""},
 		{"[workers]\nnice = 5\nsched = 'idle'", `4:1: error: workers.nice is for sched "other" and "batch", and sched is "idle"`},
 		{"[workers]\nsched = 'fifo'", `policy "fifo" wants a priority of 1 to 99, like "fifo:10"`},
 		{"[workers]\nsched = 'rr:0'", `policy "rr:0" wants a priority of 1 to 99`},
@@ -28,7 +30,12 @@ func TestQueuesAndWorkersAsTheyAreWritten(t *testing.T) {
 		{"[[net]]\nbackend = 'user'\naffinity = '0'", `net[0].affinity is for backend "vhost"`},
 		{"[[net]]\nbackend = 'user'\nbusy_poll = '1ms'", `net[0].busy_poll is for backend "vhost"`},
 	} {
-		_, err := parseTest(boot + c.text)
+		cfg, err := parseTest(boot + c.text)
+		if err == nil {
+			if again, err := parseTest(string(cfg.TOML())); err != nil || !reflect.DeepEqual(again, cfg) {
+				t.Errorf("%s\nwritten out: %v\n%s", c.text, err, cfg.TOML())
+			}
+		}
 		if (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
 			t.Errorf("%s\n%v, want %s", c.text, err, c.problem)
 		}
