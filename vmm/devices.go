@@ -79,9 +79,11 @@ func (m *VM) queuePairs(cfg config.Net, opt Options) int {
 	case cfg.Backend == config.NetUser:
 		opt.Logf("%s: one queue pair, not %d: its network is in this process", cfg.ID, pairs)
 		return 1
-	case cfg.Queues == config.QueuesAuto && cfg.Tap != "" && !net.TapIsMultiqueue(string(cfg.Tap)):
-		opt.Logf("%s: one queue pair, not %d: tap %s was made without multi_queue", cfg.ID, pairs, cfg.Tap)
-		return 1
+	case cfg.Queues == config.QueuesAuto && cfg.Tap != "":
+		if multi, err := net.TapIsMultiqueue(string(cfg.Tap)); err == nil && !multi {
+			opt.Logf("%s: one queue pair, not %d: tap %s was made without multi_queue", cfg.ID, pairs, cfg.Tap)
+			return 1
+		}
 	}
 	return pairs
 }

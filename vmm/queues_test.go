@@ -257,6 +257,8 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 		// everyone says that each worker has work to do.
 		everyone := func(when string) {
 			t.Helper()
+			start := time.Now()
+			defer func() { t.Logf("%s: %v", when, time.Since(start)) }()
 			var ran []time.Duration
 			for _, w := range workers {
 				d, err := w.CPUTime()

@@ -338,8 +338,8 @@ func TestAGivenTapOfManyQueues(t *testing.T) {
 		}
 		func() {
 			defer netlink.LinkDel(link)
-			if got := TapIsMultiqueue(tc.name); got != tc.multi {
-				t.Errorf("%+v: multiqueue %v", tc, got)
+			if got, err := TapIsMultiqueue(tc.name); got != tc.multi || err != nil {
+				t.Errorf("%+v: multiqueue %v, %v", tc, got, err)
 			}
 			tap, err := OpenTap(TapConfig{Name: tc.name, Queues: tc.queues})
 			if tc.want != "" {

@@ -136,11 +136,8 @@ func checkTap(cfg TapConfig) (multi bool, err error) {
 }
 
 // TapIsMultiqueue says whether the existing tap of that name can have more than
-// one queue; false also where there is no such tap.
-func TapIsMultiqueue(name string) bool {
-	multi, err := checkTap(TapConfig{Name: name})
-	return err == nil && multi
-}
+// one queue. Its errors are those that OpenTap would return.
+func TapIsMultiqueue(name string) (bool, error) { return checkTap(TapConfig{Name: name}) }
 
 // tunHint says what to do about a device node that cannot be opened.
 func tunHint(err *os.PathError) error {
