@@ -56,6 +56,9 @@ func (m *VM) addNet(cfg config.Net, opt Options) error {
 	var err error
 	pairs := m.queuePairs(cfg, opt)
 	if cfg.Backend == config.NetUser {
+		if len(cfg.Affinity) > 0 || cfg.BusyPoll.Duration > 0 {
+			opt.Logf("%s: affinity and busy_poll are for a worker of the kernel, and it has none: its network is in this process", cfg.ID)
+		}
 		backend, err = userNet(cfg)
 	} else {
 		backend, err = m.tapNet(cfg, pairs)
