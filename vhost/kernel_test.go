@@ -87,6 +87,33 @@ func TestSetOwnerFindsTheWorker(t *testing.T) {
 	}
 }
 
+// TestSchedulingOfAWorkerChanges goes through the policies, of a kernel thread
+// too, and back.
+func TestSchedulingOfAWorkerChanges(t *testing.T) {
+	n := needNet(t)
+	w, err := n.SetOwnerHere()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []Sched{
+		{Policy: Batch, Nice: 5}, {Policy: Other, Nice: -3}, {Policy: Idle}, {Policy: FIFO, Priority: 2}, {Policy: RR, Priority: 1}, {},
+	} {
+		if err := w.SetSched(s); err != nil {
+			t.Errorf("%v: %v", s, err)
+		} else if got, err := w.Sched(); err != nil || got != s {
+			t.Errorf("%+v, %v; want %+v", got, err, s)
+		}
+	}
+	for _, s := range []Sched{{Policy: FIFO}, {Policy: FIFO, Priority: 100}, {Priority: 1}, {Policy: 77}} {
+		if err := w.SetSched(s); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%+v: %v, want EINVAL", s, err)
+		}
+	}
+	if err := n.SetVringBusyloopTimeout(NetRX, 50); err != nil {
+		t.Errorf("busy loop: %v", err)
+	}
+}
+
 func TestWorkerInheritsTheThreadsAffinity(t *testing.T) {
 	n := needNet(t)
 	if !hasThreadWorkers(t) {
@@ -176,7 +203,7 @@ func TestKthreadModeAddsNoThread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.setOwnerUndisturbed(); err != nil {
+	if err := n.undisturbed(n.SetOwner); err != nil {
 		t.Fatal(err)
 	}
 	after, err := readTasks("/proc/self/task")
@@ -298,12 +325,28 @@ func TestScsiWorkers(t *testing.T) {
 	if _, err := s.SetOwnerHere(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.NewWorker()
+	if err := s.SetVringBusyloopTimeout(ScsiRequest, 50); err != nil {
+		t.Errorf("busy loop, which vhost-scsi does not heed: %v", err)
+	}
+	w, err := s.NewWorkerHere()
 	if errors.Is(err, errors.ErrUnsupported) && !hasThreadWorkers(t) {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	id := w.ID
+	if dir, _ := w.path(); id == 0 || w.Kthread || w.Comm != fmt.Sprintf("vhost-%d", unix.Gettid()) {
+		t.Errorf("%+v at %s", w, dir)
+	}
+	if again, err := s.NewWorkerHere(); err != nil || again.TID == w.TID || again.ID == id {
+		t.Errorf("a second one: %+v, %v, beside %+v", again, err, w)
+	} else if err := s.FreeWorker(again.ID); err != nil {
+		t.Error(err)
+	} else if dir, _ := again.path(); dir == "" {
+		t.Error("no folder in /proc")
+	} else if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a worker that was freed is there: %v", err)
 	}
 	if err := s.AttachVringWorker(ScsiRequest, id); err != nil {
 		t.Fatal(err)

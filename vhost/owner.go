@@ -11,8 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Worker is the thread that serves a device's rings.
+// Worker is the thread that serves a device's rings, or some of them.
 type Worker struct {
+	// ID is the device's number for it: 0 is the one that SetOwner made.
+	ID uint32
+
 	// TID is its thread id. 0 if it is a kernel thread that /proc does not
 	// show, as in a pid namespace.
 	TID int
@@ -26,10 +29,10 @@ type Worker struct {
 	Comm string
 }
 
-// setOwnerAttempts bounds the calls of SET_OWNER that end in ENOMEM. With
+// attempts bounds the calls that make a worker and end in ENOMEM. With
 // signals blocked one is still too few: a thread that is being frozen or
 // stopped cannot be copied either, and the next system call after the thaw can.
-const setOwnerAttempts = 3
+const attempts = 3
 
 // SetOwnerHere makes this process the owner, asks for a thread of its own as
 // worker, and finds it. The worker inherits affinity, nice value, cgroup,
@@ -51,11 +54,38 @@ func (d *Device) SetOwnerHere() (Worker, error) {
 	}
 	mustFork := err == nil
 
+	w, err := d.findMade(d.SetOwner)
+	if !errors.Is(err, errNoWorker) || mustFork {
+		return w, err
+	}
+	all, err := readTasks("/proc")
+	return kthreadWorker(all, unix.Gettid()), err
+}
+
+// NewWorkerHere makes another worker, as NewWorker does, and finds it. What
+// SetOwnerHere says of the calling thread and of ENOMEM holds here too. Where
+// the kernel has one worker a device the error matches errors.ErrUnsupported.
+func (d *Device) NewWorkerHere() (Worker, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	var id uint32
+	w, err := d.findMade(func() (err error) {
+		id, err = d.NewWorker()
+		return err
+	})
+	w.ID = id
+	return w, err
+}
+
+// findMade calls make, which makes a worker of the calling thread, and finds
+// the worker: errNoWorker if the process has no new one.
+func (d *Device) findMade(make func() error) (Worker, error) {
 	before, err := taskSet()
 	if err != nil {
 		return Worker{}, err
 	}
-	if err := d.setOwnerUndisturbed(); err != nil {
+	if err := d.undisturbed(make); err != nil {
 		if errors.Is(err, unix.ENOMEM) {
 			err = fmt.Errorf("%w (%s)", err, readLimits())
 		}
@@ -66,18 +96,15 @@ func (d *Device) SetOwnerHere() (Worker, error) {
 		return Worker{}, err
 	}
 	w, err := newWorkerTask(before, after, unix.Gettid())
-	if !errors.Is(err, errNoWorker) {
-		return w, err
+	if err != nil {
+		err = fmt.Errorf("%s: %w", d.f.Name(), err)
 	}
-	if mustFork {
-		return Worker{}, fmt.Errorf("%s: %w", d.f.Name(), err)
-	}
-	all, err := readTasks("/proc")
-	return kthreadWorker(all, unix.Gettid()), err
+	return w, err
 }
 
-// setOwnerUndisturbed calls SetOwner with all signals of the thread blocked.
-func (d *Device) setOwnerUndisturbed() (err error) {
+// undisturbed calls make with all signals of the thread blocked, again if it
+// ends in ENOMEM.
+func (d *Device) undisturbed(make func() error) (err error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
@@ -85,8 +112,8 @@ func (d *Device) setOwnerUndisturbed() (err error) {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
 		return &os.PathError{Op: "rt_sigprocmask", Path: d.f.Name(), Err: err}
 	}
-	for range setOwnerAttempts {
-		if err = d.SetOwner(); !errors.Is(err, unix.ENOMEM) {
+	for range attempts {
+		if err = make(); !errors.Is(err, unix.ENOMEM) {
 			break
 		}
 	}

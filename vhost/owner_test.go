@@ -104,14 +104,14 @@ func TestOwnerCallIsRetriedAndSignalsComeBack(t *testing.T) {
 	d := (&fakeKernel{}).device()
 	d.hook = func(id requestID, _ any) error {
 		read(&during)
-		if calls++; calls < setOwnerAttempts {
+		if calls++; calls < attempts {
 			return &os.PathError{Op: requests[id].name, Path: "/dev/fake", Err: unix.ENOMEM}
 		}
 		return nil
 	}
 	lockThread(t)
 	read(&before)
-	if err := d.setOwnerUndisturbed(); err != nil || calls != setOwnerAttempts {
+	if err := d.undisturbed(d.SetOwner); err != nil || calls != attempts {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 	read(&after)

@@ -89,8 +89,12 @@ func (w Worker) SetAffinity(cpus []int) error {
 		}
 		set.Set(cpu)
 	}
-	if err := unix.SchedSetaffinity(w.TID, &set); err != nil {
+	switch err := unix.SchedSetaffinity(w.TID, &set); err {
+	case nil:
+		return nil
+	case unix.EINVAL:
+		return fmt.Errorf("%w: none of the CPUs is online and allowed", &os.PathError{Op: "sched_setaffinity", Path: dir, Err: err})
+	default:
 		return &os.PathError{Op: "sched_setaffinity", Path: dir, Err: err}
 	}
-	return nil
 }

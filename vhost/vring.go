@@ -74,7 +74,9 @@ func (d *Device) SetVringErr(index uint32, fd int) error {
 }
 
 // SetVringBusyloopTimeout makes the worker poll for that many microseconds
-// before it sleeps, VHOST_SET_VRING_BUSYLOOP_TIMEOUT. Only vhost-net heeds it.
+// before it sleeps, VHOST_SET_VRING_BUSYLOOP_TIMEOUT; 0 is not to poll. At any
+// time after SetOwner; it outlives the backend. vhost-scsi takes it without an
+// error and does not heed it: only vhost-net polls.
 func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
 	return d.vring(index, ioctlPtr(d, setVringBusyloopTimeout, &vringState{index: index, num: microseconds}))
 }

@@ -1,14 +1,25 @@
 package vhost
 
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
 // The device's workers have ids; 0 is the one that SetOwner made. Only
 // vhost-scsi can have more. These ids are not thread ids.
 
 // NewWorker makes another worker from the calling thread, as SetOwner does,
 // and returns its id, VHOST_NEW_WORKER. Linux 6.5; only vhost-scsi, and not if
-// its workers are kernel threads (EFAULT). ENOMEM as for SetOwner.
+// its workers are kernel threads (EFAULT); then the error matches
+// errors.ErrUnsupported. ENOMEM as for SetOwner.
 func (d *Device) NewWorker() (id uint32, err error) {
 	var arg workerState
 	err = unsupported(newWorker, ioctlPtr(d, newWorker, &arg))
+	if errors.Is(err, unix.EFAULT) {
+		err = fmt.Errorf("%w: %w (this device's workers are kernel threads)", err, errors.ErrUnsupported)
+	}
 	return arg.workerID, err
 }
 

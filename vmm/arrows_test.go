@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"devices/virtio/virtiotest":      {"devices/virtio", "devices/virtio/queue/queuetest", "devices/guestmem"},
 	"devices/virtio/virtiopci":       {"devices/virtio", "devices/pci", "devices/bus", "devices/guestmem"},
 	"devices/virtio/kernel":          {"devices/virtio", "devices/guestmem", "vhost"},
-	"devices/virtio/net":             {"devices/virtio", "devices/virtio/kernel", "devices/guestmem", "vhost"},
+	"devices/virtio/net":             {"devices/virtio", "devices/virtio/kernel", "devices/virtio/queue", "devices/guestmem", "vhost"},
 	"devices/virtio/scsi":            {"devices/virtio", "devices/virtio/kernel", "devices/virtio/queue", "devices/virtio/scsi/target", "devices/guestmem", "vhost"},
 	"devices/virtio/scsi/target":     {"devices/diskimage"},
 	"devices/virtio/net/usernet":     {"devices/virtio", "devices/virtio/net", "devices/virtio/queue"},

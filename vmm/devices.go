@@ -54,19 +54,41 @@ func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
 func (m *VM) addNet(cfg config.Net, opt Options) error {
 	var backend virtio.Backend
 	var err error
+	pairs := m.queuePairs(cfg, opt)
 	if cfg.Backend == config.NetUser {
+		if len(cfg.Affinity) > 0 || cfg.BusyPoll.Duration > 0 {
+			opt.Logf("%s: affinity and busy_poll are for a worker of the kernel, and it has none: its network is in this process", cfg.ID)
+		}
 		backend, err = userNet(cfg)
 	} else {
-		backend, err = m.tapNet(cfg)
+		backend, err = m.tapNet(cfg, pairs)
 	}
 	if err != nil {
 		return err
 	}
-	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(cfg.MTU), QueueSize: uint16(cfg.QueueSize)}, backend)
+	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(cfg.MTU), QueueSize: uint16(cfg.QueueSize), Pairs: pairs}, backend)
 	if err != nil {
 		return errors.Join(err, backend.Close())
 	}
 	return m.insert(string(cfg.ID), device, opt)
+}
+
+// queuePairs is how many a NIC gets: what the configuration says, or one where
+// its backend has no more; a line says so.
+func (m *VM) queuePairs(cfg config.Net, opt Options) int {
+	pairs := m.cfg.QueuePairs(&cfg)
+	switch {
+	case pairs == 1:
+	case cfg.Backend == config.NetUser:
+		opt.Logf("%s: one queue pair, not %d: its network is in this process", cfg.ID, pairs)
+		return 1
+	case cfg.Queues == config.QueuesAuto && cfg.Tap != "":
+		if multi, err := net.TapIsMultiqueue(string(cfg.Tap)); err == nil && !multi {
+			opt.Logf("%s: one queue pair, not %d: tap %s was made without multi_queue", cfg.ID, pairs, cfg.Tap)
+			return 1
+		}
+	}
+	return pairs
 }
 
 // userNet is a network in this process.
@@ -83,33 +105,47 @@ func userNet(cfg config.Net) (virtio.Backend, error) {
 }
 
 // tapNet moves frames in the kernel's vhost-net, to and from a tap.
-func (m *VM) tapNet(cfg config.Net) (virtio.Backend, error) {
+func (m *VM) tapNet(cfg config.Net, pairs int) (virtio.Backend, error) {
 	tap, err := net.OpenTap(net.TapConfig{
-		Name: string(cfg.Tap), NewName: "mvm%d",
+		Name: string(cfg.Tap), NewName: "mvm%d", Queues: pairs,
 		Address: cfg.Address.Prefix, Bridge: string(cfg.Bridge), MTU: cfg.MTU,
 	})
 	if err != nil {
 		return nil, err
 	}
-	backend, err := m.vhostNet(string(cfg.ID), tap)
+	backend, err := m.vhostNet(cfg, tap, pairs)
 	if err != nil {
 		return nil, errors.Join(err, tap.Close())
 	}
 	return backend, nil
 }
 
-// vhostNet leaves the tap to the caller when it fails.
-func (m *VM) vhostNet(name string, tap *net.Tap) (virtio.Backend, error) {
-	dev, err := vhost.OpenNet()
-	if err != nil {
-		return nil, err
+// vhostNet makes a vhost device, and so a worker, for each queue pair. It leaves
+// the tap to the caller when it fails.
+func (m *VM) vhostNet(cfg config.Net, tap *net.Tap, pairs int) (_ virtio.Backend, err error) {
+	var devs []*vhost.Net
+	defer func() {
+		if err != nil {
+			for _, dev := range devs {
+				err = errors.Join(err, dev.Close())
+			}
+		}
+	}()
+	place := m.placement(string(cfg.ID), cfg.Affinity)
+	place.polls, place.busyPoll = true, cfg.BusyPoll.Duration
+	for k := range pairs {
+		dev, err := vhost.OpenNet()
+		if err != nil {
+			return nil, err
+		}
+		devs = append(devs, dev)
+		queues := "receive, transmit"
+		if pairs > 1 {
+			queues = fmt.Sprintf("receive %d, transmit %d", k, k)
+		}
+		if err := m.own(dev.Device, place, queues); err != nil {
+			return nil, err
+		}
 	}
-	if err := m.own(dev.Device, name, "receive, transmit"); err != nil {
-		return nil, errors.Join(err, dev.Close())
-	}
-	backend, err := net.NewVhost(name, dev, tap)
-	if err != nil {
-		return nil, errors.Join(err, dev.Close())
-	}
-	return backend, nil
+	return net.NewVhost(string(cfg.ID), devs, tap)
 }

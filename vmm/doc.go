@@ -4,10 +4,11 @@
 // The start, by file. vm.go opens KVM, checks its capabilities and opens the
 // kernel image; layout.go says where RAM and devices lie; irq.go and host.go
 // are what devices see of KVM; devices.go makes each virtio device with its
-// backend and puts it on the PCI bus; boot and acpi put kernel and tables into
-// memory; vcpu.go makes a locked thread for each vCPU and leaves it before the
-// gate. Each step pushes its undo on closers.go's stack, which serves a New
-// that fails as well as Close. Run opens the gate.
+// backend and puts it on the PCI bus; workers.go makes the kernel's threads that
+// serve these, lists them and changes them while the guest runs; boot and acpi
+// put kernel and tables into memory; vcpu.go makes a locked thread for each vCPU
+// and leaves it before the gate. Each step pushes its undo on closers.go's
+// stack, which serves a New that fails as well as Close. Run opens the gate.
 //
 // A packet out: the guest writes its queue's doorbell; KVM matches the
 // ioeventfd and signals Kick, in the kernel; the vhost worker, a thread of this

@@ -77,7 +77,9 @@ type VM struct {
 	uart    *serial.UART
 	pulsing sync.Mutex // one pulse of an interrupt line at a time
 	vcpus   []*vcpu
-	workers []Worker
+
+	workersMu sync.Mutex // guards workers
+	workers   []Worker
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
@@ -151,6 +153,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := m.addDevices(opt); err != nil {
 		return nil, err
 	}
+	m.closers.push("workers", m.forgetWorkers)
 	entry, err := m.load(kernel)
 	if err != nil {
 		return nil, err

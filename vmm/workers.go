@@ -1,29 +1,46 @@
 package vmm
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"minivmm/vhost"
+	"minivmm/vmm/config"
 )
 
 // Worker is a kernel thread that serves a device of this VM.
 type Worker struct {
 	vhost.Worker
-	Device string // "net0"
-	Queues string // what it serves: "receive, transmit"
+	Device   string        // "net0"
+	Queues   string        // what it serves: "receive, transmit"
+	BusyPoll time.Duration // how long it looks for work before it sleeps
+
+	dev   *vhost.Device
+	polls bool // its kind of device heeds BusyPoll
 }
 
-// String is one line for people: device, queues, thread, cgroup, CPUs.
+// String is one line for people: device, queues, thread, cgroup, CPUs, and the
+// scheduling where it is not the default.
 func (w Worker) String() string {
 	kind := "thread"
 	if w.Kthread {
 		kind = "kernel thread"
 	}
-	return fmt.Sprintf("%s (%s): %s %d %s, cgroup %s, CPUs %s",
+	line := fmt.Sprintf("%s (%s): %s %d %s, cgroup %s, CPUs %s",
 		w.Device, w.Queues, kind, w.TID, w.Comm, orUnknown(w.Cgroup), orUnknown(w.CPUsAllowed))
+	if s, err := w.Sched(); err == nil && s != (vhost.Sched{}) {
+		line += ", " + s.String()
+	}
+	if w.BusyPoll > 0 {
+		line += ", busy poll " + w.BusyPoll.String()
+	}
+	return line
 }
 
 func orUnknown(get func() (string, error)) string {
@@ -34,13 +51,65 @@ func orUnknown(get func() (string, error)) string {
 	return s
 }
 
-// Workers lists the VM's workers, in the order of its devices.
-func (m *VM) Workers() []Worker { return m.workers }
+// Workers lists the VM's workers, in the order of its devices; none once it is
+// closed. Any goroutine may call it.
+func (m *VM) Workers() []Worker {
+	m.workersMu.Lock()
+	defer m.workersMu.Unlock()
+	return slices.Clone(m.workers)
+}
 
-// own issues VHOST_SET_OWNER and remembers the worker. The kernel copies the
-// calling thread, so that is one made for the purpose, with the affinity that
-// the worker is to have; it ends with its goroutine, which never unlocks it.
-func (m *VM) own(dev *vhost.Device, device, queues string) error {
+// placement is how a device's workers are to run.
+type placement struct {
+	device   string
+	affinity config.CPUSet // empty: anywhere
+	key      string        // that affinity is from
+	sched    vhost.Sched
+	busyPoll time.Duration
+	polls    bool // vhost-net, which heeds busyPoll
+}
+
+// placement is what the configuration says for a device, whose own affinity is
+// before that of all workers.
+func (m *VM) placement(device string, own config.CPUSet) placement {
+	p := placement{device: device, affinity: m.cfg.Workers.Affinity, key: "workers.affinity", sched: schedOf(m.cfg.Workers.Sched, m.cfg.Workers.Nice)}
+	if len(own) > 0 {
+		p.affinity, p.key = own, "affinity"
+	}
+	return p
+}
+
+// schedOf puts a policy and a nice value, which only some policies have, into
+// the kernel's terms.
+func schedOf(s config.Sched, nice int) vhost.Sched {
+	name, priority := s.Split()
+	v := vhost.Sched{Priority: priority}
+	switch name {
+	case "fifo":
+		v.Policy = vhost.FIFO
+	case "rr":
+		v.Policy = vhost.RR
+	case "batch":
+		v.Policy = vhost.Batch
+	case "idle":
+		v.Policy = vhost.Idle
+	}
+	if s.Fair() {
+		v.Nice = nice
+	}
+	return v
+}
+
+// own makes the first worker of dev, VHOST_SET_OWNER, and remembers it.
+func (m *VM) own(dev *vhost.Device, p placement, queues string) error {
+	return m.makeWorker(dev, p, queues, dev.SetOwnerHere)
+}
+
+// makeWorker remembers the worker that create makes. The kernel copies the calling
+// thread, so that is one made for the purpose, with the affinity that the worker
+// is to have; it ends with its goroutine, which never unlocks it. The rest is
+// set on the worker itself, which has nothing to do yet.
+func (m *VM) makeWorker(dev *vhost.Device, p placement, queues string, create func() (vhost.Worker, error)) error {
 	type result struct {
 		worker vhost.Worker
 		err    error
@@ -49,8 +118,8 @@ func (m *VM) own(dev *vhost.Device, device, queues string) error {
 	go func() {
 		runtime.LockOSThread()
 		var r result
-		if r.err = setAffinity(m.cfg.Workers.Affinity); r.err == nil {
-			r.worker, r.err = dev.SetOwnerHere()
+		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
+			r.worker, r.err = create()
 		}
 		made <- r
 	}()
@@ -58,18 +127,31 @@ func (m *VM) own(dev *vhost.Device, device, queues string) error {
 	if r.err != nil {
 		return r.err
 	}
-	if r.worker.Kthread && len(m.cfg.Workers.Affinity) > 0 {
+	if r.worker.Kthread && len(p.affinity) > 0 {
 		// kthreadd's children inherit from kthreadd.
-		if err := r.worker.SetAffinity(m.cfg.Workers.Affinity); err != nil {
+		if err := r.worker.SetAffinity(p.affinity); err != nil {
 			return err
 		}
 	}
-	m.workers = append(m.workers, Worker{Worker: r.worker, Device: device, Queues: queues})
+	if p.sched != (vhost.Sched{}) {
+		if err := r.worker.SetSched(p.sched); err != nil {
+			return fmt.Errorf("worker of %s: %w", p.device, err)
+		}
+	}
+	w := Worker{Worker: r.worker, Device: p.device, Queues: queues, dev: dev, polls: p.polls}
+	if p.busyPoll > 0 {
+		if err := w.setBusyPoll(p.busyPoll); err != nil {
+			return err
+		}
+	}
+	m.workersMu.Lock()
+	defer m.workersMu.Unlock()
+	m.workers = append(m.workers, w)
 	return nil
 }
 
 // setAffinity binds the calling thread to cpus, if there are any.
-func setAffinity(cpus []int) error {
+func setAffinity(key string, cpus []int) error {
 	if len(cpus) == 0 {
 		return nil
 	}
@@ -81,8 +163,130 @@ func setAffinity(cpus []int) error {
 	case nil:
 		return nil
 	case unix.EINVAL:
-		return fmt.Errorf("workers.affinity %v: %w: none of these CPUs is online and allowed (see /proc/self/status, Cpus_allowed_list)", cpus, unix.ENODEV)
+		return fmt.Errorf("%s %v: %w: none of these CPUs is online and allowed (see /proc/self/status, Cpus_allowed_list)", key, cpus, unix.ENODEV)
 	default:
-		return fmt.Errorf("workers.affinity %v: sched_setaffinity: %w", cpus, err)
+		return fmt.Errorf("%s %v: sched_setaffinity: %w", key, cpus, err)
 	}
+}
+
+// serves corrects what the worker that was made last serves.
+func (m *VM) serves(queues string) {
+	m.workersMu.Lock()
+	defer m.workersMu.Unlock()
+	m.workers[len(m.workers)-1].Queues = queues
+}
+
+// forgetWorkers is the first step of taking the machine apart: their thread ids
+// may soon be others'.
+func (m *VM) forgetWorkers() error {
+	m.workersMu.Lock()
+	defer m.workersMu.Unlock()
+	m.workers = nil
+	return nil
+}
+
+// WorkerSettings is a change to workers of a running VM. What is nil stays.
+type WorkerSettings struct {
+	Affinity config.CPUSet  // the CPUs they may run on
+	Sched    *config.Sched  // a policy without a nice value sets that to 0
+	Nice     *int           // -20 to 19, for a policy that has one
+	BusyPoll *time.Duration // whole microseconds up to a second; vhost-net's only
+}
+
+// SetWorkers changes how the workers of a device run, or all for "". Any
+// goroutine may call it, whether the guest runs or not. It needs the same rights
+// as the configuration: CAP_SYS_NICE or a resource limit for what is more than
+// the default (EPERM). What vhost-scsi cannot do, which is to poll, matches
+// errors.ErrUnsupported if the device is named. After an error some of it may hold.
+func (m *VM) SetWorkers(device string, s WorkerSettings) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	m.workersMu.Lock()
+	defer m.workersMu.Unlock()
+	var errs []error
+	var names []string
+	found := false
+	for i := range m.workers {
+		w := &m.workers[i]
+		if !slices.Contains(names, w.Device) {
+			names = append(names, w.Device)
+		}
+		if device != "" && device != w.Device {
+			continue
+		}
+		found = true
+		if err := w.apply(s, device != ""); err != nil {
+			errs = append(errs, fmt.Errorf("worker of %s (%s): %w", w.Device, w.Queues, err))
+		}
+	}
+	if !found {
+		if len(names) == 0 {
+			return errors.New("the machine has no workers of the kernel")
+		}
+		return fmt.Errorf("%q is no device with workers of the kernel: there are %s", device, strings.Join(names, ", "))
+	}
+	return errors.Join(errs...)
+}
+
+func (s WorkerSettings) check() error {
+	if s.Nice != nil && (*s.Nice < -20 || *s.Nice > 19) {
+		return fmt.Errorf("nice %d is not in -20 to 19", *s.Nice)
+	}
+	if s.Sched != nil {
+		var known config.Sched
+		if err := known.UnmarshalText([]byte(*s.Sched)); err != nil {
+			return err
+		}
+	}
+	if d := s.BusyPoll; d != nil && (*d < 0 || *d > time.Second || *d%time.Microsecond != 0) {
+		return fmt.Errorf("busy poll %v is not a whole number of microseconds up to 1s", *d)
+	}
+	return nil
+}
+
+func (w *Worker) apply(s WorkerSettings, named bool) error {
+	if len(s.Affinity) > 0 {
+		if err := w.SetAffinity(s.Affinity); err != nil {
+			return err
+		}
+	}
+	if s.Sched != nil || s.Nice != nil {
+		now, err := w.Sched()
+		if err != nil {
+			return err
+		}
+		want := now
+		if s.Sched != nil {
+			want = schedOf(*s.Sched, now.Nice)
+		}
+		if s.Nice != nil {
+			if want.Policy != vhost.Other && want.Policy != vhost.Batch {
+				return fmt.Errorf("nice is for the policies other and batch, and this is %v", want)
+			}
+			want.Nice = *s.Nice
+		}
+		if err := w.SetSched(want); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.BusyPoll == nil:
+	case w.polls:
+		return w.setBusyPoll(*s.BusyPoll)
+	case named:
+		return fmt.Errorf("busy poll: %w: vhost-scsi takes the setting and does not heed it", errors.ErrUnsupported)
+	}
+	return nil
+}
+
+// setBusyPoll is for both rings of a vhost-net device.
+func (w *Worker) setBusyPoll(d time.Duration) error {
+	for _, ring := range []uint32{vhost.NetRX, vhost.NetTX} {
+		if err := w.dev.SetVringBusyloopTimeout(ring, uint32(d.Microseconds())); err != nil {
+			return err
+		}
+	}
+	w.BusyPoll = d
+	return nil
 }

@@ -20,7 +20,7 @@ func (c *checker) config(cfg *Config) {
 	c.disks(cfg.Disk)
 	c.imageDisk(cfg)
 	c.overwritten(cfg)
-	c.between("scsi.queues", cfg.SCSI.Queues, 1, maxQueues)
+	c.workers(cfg)
 	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
 }
 

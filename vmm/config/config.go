@@ -17,7 +17,7 @@ type Config struct {
 	Net     []Net   `toml:"net,omitempty"`
 	Disk    []Disk  `toml:"disk,omitempty"`
 	SCSI    SCSI    `toml:"scsi"`
-	Workers Workers `toml:"workers,omitempty"`
+	Workers Workers `toml:"workers"`
 }
 
 // Machine is the machine's size and how it ends.
@@ -49,13 +49,16 @@ type Console struct {
 type Net struct {
 	ID        Name       `toml:"id"` // unique among Net
 	Backend   NetBackend `toml:"backend"`
-	Tap       IfName     `toml:"tap,omitempty"`     // an existing tap; empty: one is made and removed with the machine
-	MAC       MAC        `toml:"mac"`               // the guest's address; unique among Net
-	MTU       int        `toml:"mtu,omitzero"`      // 68 to 65535; 0: the guest is told none
-	Address   CIDR       `toml:"address,omitempty"` // the host's side of a tap that is made; unset: none
-	Bridge    IfName     `toml:"bridge,omitempty"`  // an existing bridge that a made tap joins; empty: none
-	Ports     []Port     `toml:"ports,omitempty"`   // of the host that lead to the guest, with NetUser
-	QueueSize int        `toml:"queue_size"`        // entries of each ring: a power of two, 32 to 1024
+	Tap       IfName     `toml:"tap,omitempty"`       // an existing tap; empty: one is made and removed with the machine
+	MAC       MAC        `toml:"mac"`                 // the guest's address; unique among Net
+	MTU       int        `toml:"mtu,omitzero"`        // 68 to 65535; 0: the guest is told none
+	Address   CIDR       `toml:"address,omitempty"`   // the host's side of a tap that is made; unset: none
+	Bridge    IfName     `toml:"bridge,omitempty"`    // an existing bridge that a made tap joins; empty: none
+	Ports     []Port     `toml:"ports,omitempty"`     // of the host that lead to the guest, with NetUser
+	Queues    Queues     `toml:"queues"`              // pairs of them
+	QueueSize int        `toml:"queue_size"`          // entries of each ring: a power of two, 32 to 1024
+	Affinity  CPUSet     `toml:"affinity,omitempty"`  // of its workers; empty: as Workers says
+	BusyPoll  Duration   `toml:"busy_poll,omitempty"` // how long a worker looks for work before it sleeps; 0 to 1 s
 }
 
 // Disk is one disk: a logical unit of the machine's SCSI controller. The first is the guest's sda.
@@ -71,13 +74,9 @@ type Disk struct {
 
 // SCSI is the SCSI controller that all disks share.
 type SCSI struct {
-	Queues    int `toml:"queues"`     // request queues: 1 to 64
-	QueueSize int `toml:"queue_size"` // entries of each ring: a power of two, 32 to 1024
-}
-
-// Workers says where the kernel's threads for this machine run.
-type Workers struct {
-	Affinity CPUSet `toml:"affinity,omitempty"` // empty: where the scheduler likes
+	Queues    Queues `toml:"queues"`             // request queues
+	QueueSize int    `toml:"queue_size"`         // entries of each ring: a power of two, 32 to 1024
+	Affinity  CPUSet `toml:"affinity,omitempty"` // of its workers; empty: as Workers says
 }
 
 // Limits of the schema; docs/configuration.md names them too.
@@ -104,10 +103,11 @@ func (c *Config) setDefaults() {
 	c.Boot = Boot{Protocol: ProtocolAuto}
 	c.Console = Console{Mode: ConsoleStdio}
 	c.SCSI = SCSI{Queues: 1, QueueSize: 128}
+	c.Workers.setDefaults()
 }
 
 func (n *Net) setDefaults() {
-	*n = Net{Backend: NetAuto, QueueSize: 256}
+	*n = Net{Backend: NetAuto, Queues: 1, QueueSize: 256}
 }
 
 func (d *Disk) setDefaults() {

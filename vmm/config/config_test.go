@@ -21,9 +21,10 @@ func TestTheSmallestFileHasEveryDefault(t *testing.T) {
 		Machine: Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}},
 		Boot:    Boot{Kernel: "/vm/vmlinuz", Protocol: ProtocolAuto},
 		Console: Console{Mode: ConsoleStdio},
-		Net:     []Net{{ID: "net0", Backend: NetAuto, MAC: got.Net[0].MAC, QueueSize: 256}},
+		Net:     []Net{{ID: "net0", Backend: NetAuto, MAC: got.Net[0].MAC, Queues: 1, QueueSize: 256}},
 		Disk:    []Disk{{ID: "disk0", Path: "/vm/a.img", Backend: DiskAuto, Serial: got.Disk[0].Serial, Cache: CacheWriteback, BlockSize: 512}},
 		SCSI:    SCSI{Queues: 1, QueueSize: 128},
+		Workers: Workers{Count: CountAuto, Sched: SchedOther},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -57,7 +58,11 @@ tap = "tap7"
 mac = "52:54:00:AB:cd:ef"
 mtu = 9000
 queue_size = 1024
+queues = 4
+affinity = "0,1"
+busy_poll = "50us"
 [[net]]
+queues = "auto"
 bridge = "br0"
 [[net]]
 address = "fd00::1/64"
@@ -70,10 +75,14 @@ serial = "root disk"
 cache = "writethrough"
 block_size = 4096
 [scsi]
-queues = 4
+queues = "auto"
 queue_size = 32
+affinity = "7"
 [workers]
 affinity = "5,2-3,3"
+count = "per-queue"
+nice = -5
+sched = "batch"
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -84,13 +93,13 @@ affinity = "5,2-3,3"
 		Boot:    Boot{Kernel: "/vm/vmlinuz", Initrd: "/vm/initrd.cpio", Cmdline: "root=/dev/sda quiet", Protocol: ProtocolPVH, KASLR: true},
 		Console: Console{Mode: ConsoleFile, Path: "/vm/console.log"},
 		Net: []Net{
-			{ID: "lan", Backend: NetVhost, Tap: "tap7", MAC: MAC{0x52, 0x54, 0, 0xab, 0xcd, 0xef}, MTU: 9000, QueueSize: 1024},
-			{ID: "net1", Backend: NetAuto, MAC: got.Net[1].MAC, Bridge: "br0", QueueSize: 256},
-			{ID: "net2", Backend: NetAuto, MAC: got.Net[2].MAC, Address: CIDR{netip.MustParsePrefix("fd00::1/64")}, QueueSize: 256},
+			{ID: "lan", Backend: NetVhost, Tap: "tap7", MAC: MAC{0x52, 0x54, 0, 0xab, 0xcd, 0xef}, MTU: 9000, Queues: 4, QueueSize: 1024, Affinity: CPUSet{0, 1}, BusyPoll: Duration{50 * time.Microsecond}},
+			{ID: "net1", Backend: NetAuto, MAC: got.Net[1].MAC, Bridge: "br0", Queues: QueuesAuto, QueueSize: 256},
+			{ID: "net2", Backend: NetAuto, MAC: got.Net[2].MAC, Address: CIDR{netip.MustParsePrefix("fd00::1/64")}, Queues: 1, QueueSize: 256},
 		},
 		Disk:    []Disk{{ID: "root", Path: "/vm/a.img", Backend: DiskVhostSCSI, ReadOnly: true, Serial: "root disk", Cache: CacheWritethrough, BlockSize: 4096}},
-		SCSI:    SCSI{Queues: 4, QueueSize: 32},
-		Workers: Workers{Affinity: CPUSet{2, 3, 5}},
+		SCSI:    SCSI{Queues: QueuesAuto, QueueSize: 32, Affinity: CPUSet{7}},
+		Workers: Workers{Affinity: CPUSet{2, 3, 5}, Count: CountPerQueue, Nice: -5, Sched: SchedBatch},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -138,6 +138,14 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 
 // text fills a scalar type, which reads itself from a string.
 func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p path) {
+	if n, ok := v.(int64); ok {
+		if u, ok := u.(numbered); ok {
+			if err := u.setNumber(n); err != nil {
+				d.reject(p, "%s: %v", p, err)
+			}
+			return
+		}
+	}
 	s, ok := v.(string)
 	if !ok {
 		example := ""

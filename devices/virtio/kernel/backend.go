@@ -19,6 +19,10 @@ type Config struct {
 	// this kernel's device lacks is taken away.
 	Features virtio.Features
 
+	// FirstQueue is the virtqueue that is ring 0 of the vhost device; those
+	// after it follow.
+	FirstQueue uint16
+
 	// Start and Stop are the device's own, which keep the kernel's order of
 	// calls. Stop returns when the worker is through with what it had begun.
 	Start func(vhost.Setup) error
@@ -72,7 +76,7 @@ func (b *Backend) Start(a virtio.Activation) (err error) {
 		setup.Memory = append(setup.Memory, vhost.MemoryRegion{GPA: uint64(r.GPA), SizeBytes: uint64(len(r.Bytes)), HVA: r.HVA()})
 	}
 	for _, q := range a.Queues {
-		if err := act.add(a, q, b.cfg.Name); err != nil {
+		if err := act.add(a, q, b.cfg); err != nil {
 			return fmt.Errorf("queue %d: %w", q.Index, err)
 		}
 	}
@@ -85,7 +89,7 @@ func (b *Backend) Start(a virtio.Activation) (err error) {
 }
 
 // add describes one ring and begins to watch its error eventfd.
-func (act *activation) add(a virtio.Activation, q virtio.Queue, device string) error {
+func (act *activation) add(a virtio.Activation, q virtio.Queue, cfg Config) error {
 	var hva [3]uintptr
 	for i, r := range q.Ranges() {
 		var err error
@@ -93,7 +97,7 @@ func (act *activation) add(a virtio.Activation, q virtio.Queue, device string) e
 			return err
 		}
 	}
-	bad, err := virtio.NewNotifier(fmt.Sprintf("%s-error-%d", device, q.Index))
+	bad, err := virtio.NewNotifier(fmt.Sprintf("%s-error-%d", cfg.Name, q.Index))
 	if err != nil {
 		return err
 	}
@@ -105,7 +109,7 @@ func (act *activation) add(a virtio.Activation, q virtio.Queue, device string) e
 	act.readers = append(act.readers, reader)
 	act.watchers.Go(func() { watch(reader, q.Index, a.Failed) })
 	act.rings = append(act.rings, vhost.Vring{
-		Index: uint32(q.Index), Num: uint32(q.Size),
+		Index: uint32(q.Index - cfg.FirstQueue), Num: uint32(q.Size),
 		Desc: hva[0], Avail: hva[1], Used: hva[2],
 		Kick: q.Kick.FD(), Call: q.Call.FD(), Err: bad.FD(),
 	})

@@ -3,9 +3,12 @@ package net
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
+	"sync"
 
 	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue"
 )
 
 // Feature bits (virtio 1.2 §5.1.3; uapi/linux/virtio_net.h). Guest* say what
@@ -23,43 +26,80 @@ const (
 	FeatureHostECN   virtio.Features = 1 << 13 // VIRTIO_NET_F_HOST_ECN
 	FeatureMrgRxbuf  virtio.Features = 1 << 15 // VIRTIO_NET_F_MRG_RXBUF
 	FeatureStatus    virtio.Features = 1 << 16 // VIRTIO_NET_F_STATUS
+	FeatureCtrlVQ    virtio.Features = 1 << 17 // VIRTIO_NET_F_CTRL_VQ
+	FeatureCtrlRX    virtio.Features = 1 << 18 // VIRTIO_NET_F_CTRL_RX
+	FeatureMQ        virtio.Features = 1 << 22 // VIRTIO_NET_F_MQ
+	FeatureCtrlMAC   virtio.Features = 1 << 23 // VIRTIO_NET_F_CTRL_MAC_ADDR
 	FeatureGuestUSO4 virtio.Features = 1 << 54 // VIRTIO_NET_F_GUEST_USO4
 	FeatureGuestUSO6 virtio.Features = 1 << 55 // VIRTIO_NET_F_GUEST_USO6
 	FeatureHostUSO   virtio.Features = 1 << 56 // VIRTIO_NET_F_HOST_USO
 )
 
-// Queue indices (virtio 1.2 §5.1.2).
+// Queue indices (virtio 1.2 §5.1.2). Those of pair k are 2k and 2k+1; the
+// control queue follows the last pair.
 const (
 	rxQueue = 0
 	txQueue = 1
 )
 
+// controlFeatures come with the control queue.
+const controlFeatures = FeatureMQ | FeatureCtrlVQ | FeatureCtrlRX | FeatureCtrlMAC
+
+// controlSize is the control queue's size: Linux has one command under way.
+const controlSize = 64
+
+// MaxPairs is the most queue pairs that a device can have, below what the
+// kernel's tap can (MAX_TAP_QUEUES, drivers/net/tun.c).
+const MaxPairs = 64
+
 // Config is what the guest sees of one NIC.
 type Config struct {
 	MAC       net.HardwareAddr // 6 bytes
 	MTU       uint16           // 0: not announced
-	QueueSize uint16           // of both queues, a power of two
+	QueueSize uint16           // of every queue but control, a power of two
+	Pairs     int              // of queues, 1 to MaxPairs; 0 is 1
+}
+
+// Multiqueue is a backend with several queue pairs. It gets those that the
+// driver enabled, and one of them is in use until the driver says otherwise.
+type Multiqueue interface {
+	virtio.Backend
+	// SetPairs puts the first n pairs to use, 1 to as many as were started.
+	SetPairs(n int) error
+	// SetFilter says which frames the driver wants; it may get others too.
+	SetFilter(Filter) error
 }
 
 // Device is the virtio network device over one backend.
 type Device struct {
 	cfg     Config
 	backend virtio.Backend
-	space   [12]byte // struct virtio_net_config up to mtu; read only to the driver
+	stop    func() // ends the control queue
+
+	mu    sync.Mutex // guards space: the control queue changes the MAC address
+	space [12]byte   // struct virtio_net_config up to mtu
 }
 
 var _ virtio.Device = (*Device)(nil)
 
-// New takes the backend: Close closes it.
+// New takes the backend, which is a [Multiqueue] if there is more than one
+// pair: Close closes it. A device of one pair has no control queue.
 func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if len(cfg.MAC) != 6 {
 		return nil, errors.New("net: MAC address is not 6 bytes long")
 	}
-	d := &Device{cfg: cfg, backend: backend}
+	cfg.Pairs = max(cfg.Pairs, 1)
+	if cfg.Pairs > MaxPairs {
+		return nil, fmt.Errorf("net: %d queue pairs: at most %d", cfg.Pairs, MaxPairs)
+	}
+	if _, ok := backend.(Multiqueue); !ok && cfg.Pairs > 1 {
+		return nil, fmt.Errorf("net: %d queue pairs: the backend has one", cfg.Pairs)
+	}
+	d := &Device{cfg: cfg, backend: backend, stop: func() {}}
 	const linkUp = 1 // VIRTIO_NET_S_LINK_UP
 	copy(d.space[0:], cfg.MAC)
 	binary.LittleEndian.PutUint16(d.space[6:], linkUp)
-	binary.LittleEndian.PutUint16(d.space[8:], 1) // max_virtqueue_pairs
+	binary.LittleEndian.PutUint16(d.space[8:], uint16(cfg.Pairs)) // max_virtqueue_pairs
 	binary.LittleEndian.PutUint16(d.space[10:], cfg.MTU)
 	return d, nil
 }
@@ -73,14 +113,28 @@ func (d *Device) Features() virtio.Features {
 	if d.cfg.MTU != 0 {
 		f |= FeatureMTU
 	}
+	if d.cfg.Pairs > 1 {
+		f |= controlFeatures
+	}
 	return f
 }
 
-// QueueSizes are those of receiveq1 and transmitq1.
-func (d *Device) QueueSizes() []uint16 { return []uint16{d.cfg.QueueSize, d.cfg.QueueSize} }
+// QueueSizes are those of the pairs, and of the control queue if there is one.
+func (d *Device) QueueSizes() []uint16 {
+	sizes := make([]uint16, 2*d.cfg.Pairs, 2*d.cfg.Pairs+1)
+	for i := range sizes {
+		sizes[i] = d.cfg.QueueSize
+	}
+	if d.cfg.Pairs > 1 {
+		sizes = append(sizes, controlSize)
+	}
+	return sizes
+}
 
 // ReadConfig reads struct virtio_net_config.
 func (d *Device) ReadConfig(p []byte, off uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	clear(p)
 	if int64(off) < int64(len(d.space)) {
 		copy(p, d.space[off:])
@@ -90,17 +144,71 @@ func (d *Device) ReadConfig(p []byte, off uint32) {
 // WriteConfig ignores everything: a modern driver may write nothing here.
 func (d *Device) WriteConfig([]byte, uint32) {}
 
-// Activate starts the backend. A driver that left out one of the two queues
-// has a NIC that moves nothing, so that is refused.
-func (d *Device) Activate(a virtio.Activation) error {
-	if len(a.Queues) != 2 {
-		return errors.New("driver enabled only one of receive and transmit queue")
-	}
-	return d.backend.Start(a)
+// setMAC sets what the configuration space says.
+func (d *Device) setMAC(mac []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	copy(d.space[:6], mac)
 }
 
-// Reset stops the backend.
-func (d *Device) Reset() error { return d.backend.Stop() }
+// Activate starts the backend with the pairs that the driver enabled, and
+// serves its control queue. Which queue that is depends on the features
+// (virtio 1.2 §5.1.2). A driver that left out one of the queues of the first
+// pair has a NIC that moves nothing, so that is refused.
+func (d *Device) Activate(a virtio.Activation) error {
+	most := 1
+	if a.Features.Has(FeatureMQ) {
+		most = d.cfg.Pairs
+	}
+	var data []virtio.Queue
+	var control *virtio.Queue
+	for _, q := range a.Queues {
+		switch i := int(q.Index); {
+		case i < 2*most:
+			if i != len(data) {
+				return fmt.Errorf("driver enabled queue %d and left out one before it", i)
+			}
+			data = append(data, q)
+		case i == 2*most && a.Features.Has(FeatureCtrlVQ):
+			control = &q
+		}
+	}
+	if len(data) == 0 || len(data)%2 != 0 {
+		return errors.New("driver enabled only one of receive and transmit queue")
+	}
+	pairs := len(data) / 2
+	all := a
+	a.Queues = data
+	if err := d.backend.Start(a); err != nil {
+		return err
+	}
+	if multi, ok := d.backend.(Multiqueue); ok && control != nil {
+		c := newController(d, multi, pairs, a.Features)
+		stop, err := queue.Start(all, *control, c.serve)
+		if err != nil {
+			return errors.Join(err, d.backend.Stop())
+		}
+		d.stop = stop
+	}
+	return nil
+}
+
+// Reset ends the control queue and stops the backend. The MAC address is again
+// the one that the device was made with.
+func (d *Device) Reset() error {
+	d.endControl()
+	return d.backend.Stop()
+}
+
+// endControl waits for the command under way.
+func (d *Device) endControl() {
+	d.stop()
+	d.stop = func() {}
+	d.setMAC(d.cfg.MAC)
+}
 
 // Close closes the backend.
-func (d *Device) Close() error { return d.backend.Close() }
+func (d *Device) Close() error {
+	d.endControl()
+	return d.backend.Close()
+}

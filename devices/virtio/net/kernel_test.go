@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio"
@@ -31,24 +32,30 @@ type nic struct {
 	failed atomic.Int32 // calls of Activation.Failed
 }
 
-func openNIC(t testing.TB) *nic {
+func openNIC(t testing.TB) *nic { return openNICPairs(t, 1) }
+
+func openNICPairs(t testing.TB, pairs int) *nic {
 	t.Helper()
-	tap, err := OpenTap(TapConfig{NewName: "mvmtest%d"})
+	tap, err := OpenTap(TapConfig{NewName: "mvmtest%d", Queues: pairs})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dev, err := vhost.OpenNet()
+	var devs []*vhost.Net
+	for range pairs {
+		dev, err := vhost.OpenNet()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dev.SetOwnerHere(); err != nil {
+			t.Fatal(err)
+		}
+		devs = append(devs, dev)
+	}
+	backend, err := NewVhost("net0", devs, tap)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dev.SetOwnerHere(); err != nil {
-		t.Fatal(err)
-	}
-	backend, err := NewVhost("net0", dev, tap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	device, err := New(Config{MAC: testMAC, QueueSize: 64}, backend)
+	device, err := New(Config{MAC: testMAC, QueueSize: 64, Pairs: pairs}, backend)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,12 +147,17 @@ func newFrame() []byte {
 // transmit sends a frame through queue 1, header and frame in a chain of two.
 func transmit(t testing.TB, d *virtiotest.Driver, frame []byte) {
 	t.Helper()
+	transmitOn(t, d, txQueue, frame)
+}
+
+func transmitOn(t testing.TB, d *virtiotest.Driver, ring int, frame []byte) {
+	t.Helper()
 	header, h := d.Buffer(headerBytes)
 	clear(h)
 	body, b := d.Buffer(len(frame))
 	copy(b, frame)
 	chain := []queuetest.Desc{{GPA: header, Len: headerBytes}, {GPA: body, Len: uint32(len(frame))}}
-	r := d.Rings[txQueue]
+	r := d.Rings[ring]
 	if d.Features.Has(virtio.FeatureRingIndirectDesc) {
 		table, _ := d.Buffer(16 * len(chain))
 		r.AddIndirect(table, chain...)
@@ -220,6 +232,135 @@ func TestVhostNetConforms(t *testing.T) {
 		Shape:   txShape,
 		Lives:   1000,
 	})
+}
+
+// TestVhostNetOfTwoPairsConforms is the same device with a control queue: one
+// pair is in use until the driver says otherwise, and after each reset.
+func TestVhostNetOfTwoPairsConforms(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	var n *nic
+	virtiotest.TestDevice(t, func(t testing.TB) virtio.Device {
+		n = openNICPairs(t, 2)
+		return n
+	}, virtiotest.Suite{
+		Traffic: func(t testing.TB, d *virtiotest.Driver) { n.traffic(t, d) },
+		Hostile: txQueue,
+		Shape:   txShape,
+		Lives:   20,
+	})
+}
+
+// TestPairsAreTakenIntoUseAndBack uses the control queue over vhost-net: pairs,
+// filter, and what a reset leaves of them.
+func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	before := virtiotest.TakeFootprint(t)
+	t.Run("live", func(t *testing.T) {
+		const pairs = 3
+		n := openNICPairs(t, pairs)
+		d := virtiotest.NewDriver(t, n)
+		for range 3 {
+			d.Start(everything)
+			if n.tap.attached != 1 {
+				t.Fatalf("%d queues of the tap are attached at first", n.tap.attached)
+			}
+			for _, want := range []int{3, 1, 2, 3} {
+				if command(t, d, 2*pairs, 4, 0, byte(want), 0) != answerOK || n.tap.attached != want {
+					t.Fatalf("%d pairs: %d attached", want, n.tap.attached)
+				}
+				for k := range want {
+					out := newFrame()
+					transmitOn(t, d, 2*k+txQueue, out)
+					n.wire.receive(out)
+				}
+			}
+			if command(t, d, 2*pairs, 4, 0, 1, 0) != answerOK {
+				t.Fatal("back to one pair")
+			}
+			// The kernel drops what the driver does not want.
+			if command(t, d, 2*pairs, 0, 0, 0) != answerOK || !n.tap.filtered {
+				t.Fatal("no filter")
+			}
+			strange := newFrame()
+			copy(strange, "\x02\x99\x99\x99\x99\x99")
+			n.wire.send(strange)
+			wanted := newFrame()
+			copy(wanted, testMAC)
+			for range 2 {
+				receive(t, d, n.wire, wanted)
+			}
+			for _, b := range d.Memory.Regions() {
+				if bytes.Contains(b.Bytes, strange) {
+					t.Error("a frame for another station came through the filter")
+				}
+			}
+			if command(t, d, 2*pairs, 0, 0, 1) != answerOK {
+				t.Fatal("promiscuous mode")
+			}
+			strange = newFrame()
+			copy(strange, "\x02\x99\x99\x99\x99\x99")
+			receive(t, d, n.wire, strange)
+			if command(t, d, 2*pairs, 0, 0, 0) != answerOK || command(t, d, 2*pairs, 4, 0, 2, 0) != answerOK {
+				t.Fatal("filter and two pairs before the reset")
+			}
+			d.Reset()
+			if n.tap.attached != 1 || n.tap.filtered {
+				t.Errorf("after a reset %d queues are attached, filter %v", n.tap.attached, n.tap.filtered)
+			}
+		}
+	})
+	before.Holds(t)
+}
+
+// TestAGivenTapOfManyQueues takes taps that exist, of both kinds.
+func TestAGivenTapOfManyQueues(t *testing.T) {
+	virtiotest.Need(t, "vhost-net")
+	for _, tc := range []struct {
+		name   string
+		multi  bool
+		queues int
+		want   string
+	}{
+		{"mvmtestm", true, 4, ""},
+		{"mvmtestm", true, 1, ""},
+		{"mvmtests", false, 1, ""},
+		{"mvmtests", false, 2, "it was made with one queue, and 2 are wanted: \"ip tuntap del dev mvmtests mode tap\""},
+	} {
+		link := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: tc.name}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_ONE_QUEUE}
+		if tc.multi {
+			link.Flags, link.Queues = netlink.TUNTAP_NO_PI|netlink.TUNTAP_VNET_HDR|netlink.TUNTAP_MULTI_QUEUE, 1
+		}
+		if err := netlink.LinkAdd(link); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range link.Fds {
+			f.Close()
+		}
+		func() {
+			defer netlink.LinkDel(link)
+			if got, err := TapIsMultiqueue(tc.name); got != tc.multi || err != nil {
+				t.Errorf("%+v: multiqueue %v, %v", tc, got, err)
+			}
+			tap, err := OpenTap(TapConfig{Name: tc.name, Queues: tc.queues})
+			if tc.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("%+v: %v", tc, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Errorf("%+v: %v", tc, err)
+				return
+			}
+			defer tap.Close()
+			if _, err := OpenTap(TapConfig{Name: tc.name}); !errors.Is(err, unix.EBUSY) {
+				t.Errorf("%+v: a second user: %v, want EBUSY", tc, err)
+			}
+			if err := errors.Join(tap.SetQueues(tc.queues), tap.SetFilter(Filter{On: true})); err != nil || tap.filtered {
+				t.Errorf("%+v: %v, filtered %v", tc, err, tap.filtered)
+			}
+		}()
+	}
 }
 
 // TestABadRingIsReportedOnceAndHurtsNobodyElse breaks one of two devices, on

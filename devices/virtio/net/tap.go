@@ -24,73 +24,120 @@ type TapConfig struct {
 	Name    string
 	NewName string // may hold %d, which the kernel fills
 
+	// Queues is how many queues it has, one for each queue pair of the NIC; 0
+	// is 1. For more than one a tap that exists must be a multiqueue one.
+	Queues int
+
 	// These three are for a tap that is made here.
 	Address netip.Prefix // the host's side; the zero Prefix gives none
 	Bridge  string       // an existing bridge to join; "" joins none
 	MTU     int          // 0 keeps the kernel's
 }
 
-// Tap is an open tap with virtio-net headers of 12 bytes, its link up.
+// Tap is an open tap with virtio-net headers of 12 bytes, its link up. It has
+// a descriptor a queue; all but the first are detached at first (SetQueues).
 //
-// The descriptor never enters Go's poller: it belongs to the kernel's worker.
+// The descriptors never enter Go's poller: they belong to the kernel's workers.
 type Tap struct {
-	fd   int
-	name string
+	fds      []int
+	name     string
+	made     bool // here, and so for one guest alone
+	attached int  // queues, from the first
+	filtered bool // a filter is on
 }
 
 // OpenTap makes or opens a tap. It must run in the network namespace that the
 // tap is to be in. The caller closes the Tap, after the vhost device that uses it.
 func OpenTap(cfg TapConfig) (_ *Tap, err error) {
-	made := cfg.Name == ""
-	name := cfg.Name
-	if made {
-		name = cfg.NewName
-	} else if err := checkTap(name); err != nil {
+	cfg.Queues = max(cfg.Queues, 1)
+	t := &Tap{name: cfg.Name, made: cfg.Name == ""}
+	multi := cfg.Queues > 1
+	if t.made {
+		t.name = cfg.NewName
+	} else if multi, err = checkTap(cfg); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, tunHint(&os.PathError{Op: "open", Path: "/dev/net/tun", Err: err})
-	}
-	t := &Tap{fd: fd, name: name}
 	defer func() {
 		if err != nil {
-			unix.Close(fd)
+			err = errors.Join(err, t.Close())
 		}
 	}()
-	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return nil, fmt.Errorf("tap name %q: %w", name, err)
+	for range cfg.Queues {
+		if err := t.open(multi); err != nil {
+			return nil, err
+		}
 	}
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		return nil, tapHint(name, made, err)
-	}
-	t.name = req.Name()
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, headerBytes); err != nil {
+	if err := unix.IoctlSetPointerInt(t.fds[0], unix.TUNSETVNETHDRSZ, headerBytes); err != nil {
 		return nil, &os.PathError{Op: "TUNSETVNETHDRSZ", Path: t.name, Err: err}
 	}
-	if err := t.setUp(cfg, made); err != nil {
+	if err := t.SetQueues(1); err != nil {
+		return nil, err
+	}
+	if err := t.setUp(cfg); err != nil {
 		return nil, fmt.Errorf("tap %s: %w", t.name, err)
 	}
 	return t, nil
 }
 
-// checkTap keeps a misspelt name from making a new tap: TUNSETIFF would.
-func checkTap(name string) error {
+// open adds a queue. The first of a new tap makes the tap.
+func (t *Tap) open(multi bool) error {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return tunHint(&os.PathError{Op: "open", Path: "/dev/net/tun", Err: err})
+	}
+	t.fds = append(t.fds, fd)
+	req, err := unix.NewIfreq(t.name)
+	if err != nil {
+		return fmt.Errorf("tap name %q: %w", t.name, err)
+	}
+	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if multi {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	req.SetUint16(flags)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return tapHint(t.name, t.made, err)
+	}
+	t.name = req.Name()
+	t.attached++
+	return nil
+}
+
+// checkTap keeps a misspelt name from making a new tap: TUNSETIFF would. It
+// says whether the tap is a multiqueue one, which has to be opened as such.
+func checkTap(cfg TapConfig) (multi bool, err error) {
+	name := cfg.Name
+	word := ""
+	if cfg.Queues > 1 {
+		word = " multi_queue"
+	}
 	link, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		return fmt.Errorf("tap %s: %w: make it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr && ip link set %s up\", or leave the key out and minivmm makes one", name, unix.ENODEV, name, name)
+		return false, fmt.Errorf("tap %s: %w: make it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr%s && ip link set %s up\", or leave the key out and minivmm makes one", name, unix.ENODEV, name, word, name)
 	}
 	if err != nil {
-		return fmt.Errorf("tap %s: %w", name, err)
+		return false, fmt.Errorf("tap %s: %w", name, err)
 	}
-	if link.Type() != "tuntap" {
-		return fmt.Errorf("tap %s: %w: the interface of that name is of type %q", name, unix.ENODEV, link.Type())
+	tun, ok := link.(*netlink.Tuntap)
+	if !ok {
+		return false, fmt.Errorf("tap %s: %w: the interface of that name is of type %q", name, unix.ENODEV, link.Type())
 	}
-	return nil
+	multi = tun.Flags&netlink.TUNTAP_MULTI_QUEUE != 0
+	if cfg.Queues > 1 && !multi {
+		return false, fmt.Errorf("tap %s: %w: it was made with one queue, and %d are wanted: \"ip tuntap del dev %s mode tap\", then \"ip tuntap add dev %s mode tap user $USER vnet_hdr multi_queue && ip link set %s up\"; or set queues = 1",
+			name, unix.EOPNOTSUPP, cfg.Queues, name, name, name)
+	}
+	if multi && tun.Queues+tun.DisabledQueues > 0 {
+		// TUNSETIFF would add a queue to the other program's.
+		return false, tapHint(name, false, unix.EBUSY)
+	}
+	return multi, nil
 }
+
+// TapIsMultiqueue says whether the existing tap of that name can have more than
+// one queue. Its errors are those that OpenTap would return.
+func TapIsMultiqueue(name string) (bool, error) { return checkTap(TapConfig{Name: name}) }
 
 // tunHint says what to do about a device node that cannot be opened.
 func tunHint(err *os.PathError) error {
@@ -115,19 +162,19 @@ func tapHint(name string, made bool, errno error) error {
 	case errors.Is(errno, unix.EBUSY):
 		return fmt.Errorf("%w: another program has this tap open", err)
 	case errors.Is(errno, unix.EINVAL):
-		return fmt.Errorf("%w: the tap was made with other flags: it must be a tap (not tun), single queue", err)
+		return fmt.Errorf("%w: the tap was made with other flags: it must be a tap (not tun)", err)
 	}
 	return err
 }
 
 // setUp gives a tap made here its properties and brings the link up: vhost
 // starts no ring on a link that is down.
-func (t *Tap) setUp(cfg TapConfig, made bool) error {
+func (t *Tap) setUp(cfg TapConfig) error {
 	link, err := netlink.LinkByName(t.name)
 	if err != nil {
 		return err
 	}
-	if made {
+	if t.made {
 		if cfg.MTU != 0 {
 			if err := netlink.LinkSetMTU(link, cfg.MTU); err != nil {
 				return fmt.Errorf("set mtu %d: %w", cfg.MTU, err)
@@ -200,7 +247,7 @@ func (t *Tap) Name() string { return t.name }
 // checksum offload and ECN without TSO, which no driver may negotiate either
 // (virtio 1.2 §5.1.3.1): such a bit is left out.
 func (t *Tap) SetOffloads(f virtio.Features) error {
-	if err := unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, offloads(f)); err != nil {
+	if err := unix.IoctlSetInt(t.fds[0], unix.TUNSETOFFLOAD, offloads(f)); err != nil {
 		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
 	}
 	return nil
@@ -235,15 +282,62 @@ func (t *Tap) hasUSO() bool {
 	return err == nil && t.SetOffloads(0) == nil
 }
 
-// Close removes a tap that was made here and lets go of one that was given.
-func (t *Tap) Close() error {
-	if t.fd < 0 {
-		return nil
+// SetQueues attaches the first n queues and detaches the others, TUNSETQUEUE: the
+// host sends into attached queues only. The first always is. Queues keep their
+// order, because the last to come is the first to go (drivers/net/tun.c).
+func (t *Tap) SetQueues(n int) error {
+	n = max(n, 1)
+	for t.attached > n {
+		if err := t.setQueue(t.attached-1, unix.IFF_DETACH_QUEUE); err != nil {
+			return err
+		}
+		t.attached--
 	}
-	fd := t.fd
-	t.fd = -1
-	if err := unix.Close(fd); err != nil {
-		return &os.PathError{Op: "close", Path: t.name, Err: err}
+	for t.attached < min(n, len(t.fds)) {
+		if err := t.setQueue(t.attached, unix.IFF_ATTACH_QUEUE); err != nil {
+			return err
+		}
+		t.attached++
 	}
 	return nil
+}
+
+func (t *Tap) setQueue(i int, flag uint16) error {
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(flag)
+	if err := unix.IoctlIfreq(t.fds[i], unix.TUNSETQUEUE, req); err != nil {
+		return fmt.Errorf("queue %d: %w", i, &os.PathError{Op: "TUNSETQUEUE", Path: t.name, Err: err})
+	}
+	return nil
+}
+
+// SetFilter keeps frames from the guest that it does not want, TUNSETTXFILTER.
+// Only of a tap that was made here: the kernel keeps a filter when the tap is
+// let go of, and its next user would not know.
+func (t *Tap) SetFilter(f Filter) error {
+	if !t.made || !t.filtered && !f.On {
+		return nil
+	}
+	filter := f.tun()
+	if err := setFilter(t.fds[0], t.name, &filter); err != nil {
+		return err
+	}
+	t.filtered = filter.count > 0
+	return nil
+}
+
+// Close removes a tap that was made here and lets go of one that was given.
+func (t *Tap) Close() error {
+	fds := t.fds
+	t.fds, t.attached, t.filtered = nil, 0, false
+	var errs []error
+	for _, fd := range fds {
+		if err := unix.Close(fd); err != nil {
+			errs = append(errs, &os.PathError{Op: "close", Path: t.name, Err: err})
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -89,7 +89,7 @@ func TestATapThatIsClosedTwiceIsClosedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tap := &Tap{fd: fd, name: "x"}
+	tap := &Tap{fds: []int{fd}, name: "x"}
 	if err := errors.Join(tap.Close(), tap.Close()); err != nil {
 		t.Error(err)
 	}

@@ -20,59 +20,92 @@ const offered = FeatureCsum | FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuest
 // the tap and silently breaks every offload.
 const ringFeatures = FeatureMrgRxbuf | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 
-// vhostNet is the kernel backend with the tap's side of starting and stopping.
+// vhostNet is a kernel backend for each queue pair, with the tap's side of
+// starting and stopping.
 type vhostNet struct {
-	*kernel.Backend
-	net *vhost.Net
-	tap *Tap
-	uso virtio.Features
+	pairs []*kernel.Backend
+	tap   *Tap
+	uso   virtio.Features
 }
 
-var _ virtio.Backend = (*vhostNet)(nil)
+var _ Multiqueue = (*vhostNet)(nil)
 
-// NewVhost moves frames between the guest and tap in the kernel's vhost-net
-// worker. The device must be owned already ([vhost.Device.SetOwnerHere]). Backend
-// takes both: its Close closes them.
-func NewVhost(name string, dev *vhost.Net, tap *Tap) (virtio.Backend, error) {
-	v := &vhostNet{net: dev, tap: tap}
+// NewVhost moves frames between the guest and tap in the kernel's vhost-net, a
+// device and so a worker for each queue of the tap. The devices must be owned
+// already ([vhost.Device.SetOwnerHere]). Backend takes devices and tap: its Close
+// closes them.
+func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) {
+	if len(devs) != len(tap.fds) {
+		return nil, fmt.Errorf("%s: %d vhost devices for %d queues of tap %s", name, len(devs), len(tap.fds), tap.name)
+	}
+	v := &vhostNet{tap: tap}
 	if tap.hasUSO() {
 		v.uso = FeatureGuestUSO4 | FeatureGuestUSO6 | FeatureHostUSO
 	}
-	backend, err := kernel.New(kernel.Config{
-		Name:     name,
-		Device:   dev.Device,
-		Features: ringFeatures,
-		Start:    v.start,
-		Stop:     func([]vhost.Vring) error { return dev.Stop() },
-	})
-	if err != nil {
-		return nil, err
+	for k, dev := range devs {
+		fd := tap.fds[k]
+		pair, err := kernel.New(kernel.Config{
+			Name:       name,
+			Device:     dev.Device,
+			Features:   ringFeatures,
+			FirstQueue: uint16(2 * k),
+			Start: func(s vhost.Setup) error {
+				if err := dev.Start(s, fd); err != nil {
+					return fmt.Errorf("tap %s: %w", tap.name, err)
+				}
+				return nil
+			},
+			Stop: func([]vhost.Vring) error { return dev.Stop() },
+		})
+		if err != nil {
+			return nil, err
+		}
+		v.pairs = append(v.pairs, pair)
 	}
-	v.Backend = backend
 	return v, nil
 }
 
 // Features adds what tap and VMM do to what vhost-net can.
 func (v *vhostNet) Features() virtio.Features {
-	return v.Backend.Features() | offered | v.uso
+	return v.pairs[0].Features() | offered | v.uso
 }
 
-// Start tells the tap what the guest can receive before any frame flows.
+// Start tells the tap what the guest can receive before any frame flows, and
+// starts the pairs. Frames come through the first alone until SetPairs.
 func (v *vhostNet) Start(a virtio.Activation) error {
 	if err := v.tap.SetOffloads(a.Features); err != nil {
 		return err
 	}
-	return v.Backend.Start(a)
-}
-
-func (v *vhostNet) start(s vhost.Setup) error {
-	if err := v.net.Start(s, v.tap.fd); err != nil {
-		return fmt.Errorf("tap %s: %w", v.tap.name, err)
+	for k, queues := 0, a.Queues; len(queues) > 0; k, queues = k+1, queues[2:] {
+		a.Queues = queues[:2]
+		if err := v.pairs[k].Start(a); err != nil {
+			return errors.Join(err, v.Stop())
+		}
 	}
 	return nil
 }
 
-// Close ends the worker before the tap goes.
+// SetPairs has the host send into the first n pairs only. The others' workers
+// wait for a guest that has promised to be silent.
+func (v *vhostNet) SetPairs(n int) error { return v.tap.SetQueues(n) }
+
+// SetFilter is the tap's.
+func (v *vhostNet) SetFilter(f Filter) error { return v.tap.SetFilter(f) }
+
+// Stop stops every pair, and leaves the tap as Start wants it.
+func (v *vhostNet) Stop() error {
+	var errs []error
+	for _, p := range v.pairs {
+		errs = append(errs, p.Stop())
+	}
+	return errors.Join(append(errs, v.tap.SetQueues(1), v.tap.SetFilter(Filter{}))...)
+}
+
+// Close ends the workers before the tap goes.
 func (v *vhostNet) Close() error {
-	return errors.Join(v.Backend.Close(), v.tap.Close())
+	var errs []error
+	for _, p := range v.pairs {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(append(errs, v.tap.Close())...)
 }

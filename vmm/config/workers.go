@@ -1,0 +1,155 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Workers says how the kernel's threads for this machine are made and run.
+type Workers struct {
+	Affinity CPUSet      `toml:"affinity,omitempty"` // empty: where the scheduler likes
+	Count    WorkerCount `toml:"count"`              // that serve the disks' request queues
+	Nice     int         `toml:"nice,omitzero"`      // -20 to 19; for SchedOther and SchedBatch
+	Sched    Sched       `toml:"sched"`
+}
+
+func (w *Workers) setDefaults() { *w = Workers{Count: CountAuto, Sched: SchedOther} }
+
+// Limits of Workers.
+const (
+	minNice     = -20
+	maxNice     = 19
+	maxBusyPoll = time.Second
+)
+
+// WorkerCount is how many workers share a device's queues: 1 to 64, or one of the names.
+type WorkerCount int
+
+// Names of worker counts.
+const (
+	CountAuto     WorkerCount = -1 // CountShared for up to two request queues, else CountPerQueue, where the kernel can
+	CountPerQueue WorkerCount = -2 // as many as request queues
+	CountShared   WorkerCount = 1  // one for all
+)
+
+// Number is how many workers that is for so many request queues.
+func (w WorkerCount) Number(queues int) int {
+	const alone = 2 // queues that one worker serves
+	switch {
+	case w == CountAuto && queues <= alone:
+		return 1
+	case w == CountAuto, w == CountPerQueue:
+		return queues
+	}
+	return min(int(w), queues)
+}
+
+// UnmarshalText reads one of the names, or a number where all values are text.
+func (w *WorkerCount) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "auto":
+		*w = CountAuto
+	case "per-queue":
+		*w = CountPerQueue
+	case "shared":
+		*w = CountShared
+	default:
+		n, err := strconv.ParseInt(string(b), 10, 64)
+		if err != nil {
+			return fmt.Errorf(`%s is neither a number nor "auto", "shared" or "per-queue"`, quote(string(b)))
+		}
+		return w.setNumber(n)
+	}
+	return nil
+}
+
+func (w *WorkerCount) setNumber(n int64) error {
+	if n < 1 || n > maxQueues {
+		return fmt.Errorf("%d is not in 1 to %d", n, maxQueues)
+	}
+	*w = WorkerCount(n)
+	return nil
+}
+
+func (w WorkerCount) String() string {
+	switch w {
+	case CountAuto:
+		return "auto"
+	case CountPerQueue:
+		return "per-queue"
+	case CountShared:
+		return "shared"
+	}
+	return strconv.Itoa(int(w))
+}
+
+// MarshalTOML is a number, or a name in quotes.
+func (w WorkerCount) MarshalTOML() ([]byte, error) { return numberOrWord(w.String()), nil }
+
+func (WorkerCount) sample() string { return "per-queue" }
+
+// Sched is a scheduling policy (sched(7)): "other", "batch", "idle", "fifo:N" or "rr:N" with a priority of 1 to 99.
+type Sched string
+
+// Policies without a priority.
+const (
+	SchedOther Sched = "other"
+	SchedBatch Sched = "batch"
+	SchedIdle  Sched = "idle"
+)
+
+// UnmarshalText checks the policy.
+func (s *Sched) UnmarshalText(b []byte) error {
+	v := Sched(b)
+	switch name, priority, has := strings.Cut(string(b), ":"); {
+	case v == SchedOther, v == SchedBatch, v == SchedIdle:
+	case name != "fifo" && name != "rr":
+		return fmt.Errorf(`%s is not a policy: write "other", "batch", "idle", "fifo:N" or "rr:N"`, quote(string(b)))
+	default:
+		n, err := strconv.ParseUint(priority, 10, 8)
+		if !has || err != nil || n < 1 || n > 99 {
+			return fmt.Errorf(`policy %s wants a priority of 1 to 99, like "%s:10"`, quote(string(b)), name)
+		}
+		v = Sched(name + ":" + strconv.FormatUint(n, 10))
+	}
+	*s = v
+	return nil
+}
+
+// Split is the policy's name and its priority, 0 for one without.
+func (s Sched) Split() (name string, priority int) {
+	name, number, _ := strings.Cut(string(s), ":")
+	priority, _ = strconv.Atoi(number)
+	return name, priority
+}
+
+// Fair says whether the policy is one with a nice value.
+func (s Sched) Fair() bool { return s == SchedOther || s == SchedBatch }
+
+// workers checks [workers] and what else says how the kernel's threads run.
+func (c *checker) workers(cfg *Config) {
+	w := &cfg.Workers
+	c.between("workers.nice", w.Nice, minNice, maxNice)
+	if c.given["workers.nice"] && !w.Sched.Fair() && !c.unread("workers.sched") {
+		c.add(later(c.keyAt("workers.nice"), c.keyAt("workers.sched")), `workers.nice is for sched "other" and "batch", and sched is %q`, w.Sched)
+	}
+	for i := range cfg.Net {
+		n, p := &cfg.Net[i], path("net").index(i)
+		if d := n.BusyPoll.Duration; d > maxBusyPoll || d%time.Microsecond != 0 {
+			c.add(c.at(p.key("busy_poll")), "%s: %s is not a whole number of microseconds up to %s", p.key("busy_poll"), n.BusyPoll, Duration{maxBusyPoll})
+		}
+		if n.Backend != NetUser {
+			continue
+		}
+		for _, k := range []string{"affinity", "busy_poll"} {
+			if q := p.key(k); c.given[q] {
+				c.add(c.keyAt(q), "%s is for backend \"vhost\", and the backend is %q, which has no worker of the kernel", q, n.Backend)
+			}
+		}
+		if n.Queues > 1 {
+			c.add(c.at(p.key("queues")), "%s: %s queue pairs are for backend \"vhost\", and the backend is %q, which has one", p.key("queues"), n.Queues, n.Backend)
+		}
+	}
+}

@@ -1,0 +1,376 @@
+package vmm_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio/virtiotest"
+	"minivmm/vmm"
+	"minivmm/vmm/config"
+	"minivmm/vmm/vmmtest"
+)
+
+// streamBytes is what each stream of queuesScenario sends and gets back.
+const streamBytes = 64 << 10
+
+// queuesScenario obeys "report", "streams N", "reads", "mac ADDRESS" and "rebind
+// DRIVER". It has the arguments of trafficScenario.
+func queuesScenario(g *vmmtest.Guest) error {
+	nic, err := g.NetUp(g.Args[0], g.Args[3])
+	if err != nil {
+		return err
+	}
+	disk, err := g.Disk(g.Args[2])
+	if err != nil {
+		return err
+	}
+	g.Printf("disk %s", disk)
+	for {
+		g.Printf("next?")
+		line, err := g.ReadLine()
+		if err != nil {
+			return err
+		}
+		words := append(strings.Fields(line), "", "")
+		switch words[0] {
+		case "quit":
+			return nil
+		case "report":
+			count := func(pattern string) int {
+				found, _ := filepath.Glob(pattern)
+				return len(found)
+			}
+			g.Printf("receive=%d transmit=%d requests=%d idle=%d",
+				count("/sys/class/net/"+nic+"/queues/rx-*"), count("/sys/class/net/"+nic+"/queues/tx-*"),
+				count("/sys/block/"+filepath.Base(disk)+"/mq/*"), idleInputs(2))
+		case "streams":
+			n, _ := strconv.Atoi(words[1])
+			if err = streamsInGuest(g.Args[1], n); err == nil {
+				g.Printf("streamed")
+			}
+		case "reads":
+			if err = readsInGuest(disk); err == nil {
+				g.Printf("have read")
+			}
+		case "mac":
+			var link netlink.Link
+			var mac net.HardwareAddr
+			if mac, err = net.ParseMAC(words[1]); err == nil {
+				if link, err = netlink.LinkByName(nic); err == nil {
+					err = netlink.LinkSetHardwareAddr(link, mac)
+				}
+			}
+			if err == nil {
+				g.Printf("address set")
+			}
+		case "rebind":
+			if err = rebind(words[1], 1); err != nil {
+				return err
+			}
+			if words[1] == "virtio_net" {
+				nic, err = g.NetUp(g.Args[0], g.Args[3])
+			} else {
+				disk, err = g.Disk(g.Args[2])
+			}
+			g.Printf("rebound %v", err)
+		default:
+			err = fmt.Errorf("not a command: %q", line)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// onEachCPU runs f on every CPU at the same time.
+func onEachCPU(f func(cpu int) error) error {
+	errs := make([]error, runtime.NumCPU())
+	var all sync.WaitGroup
+	for cpu := range errs {
+		all.Go(func() {
+			runtime.LockOSThread() // the thread ends with the goroutine
+			var set unix.CPUSet
+			set.Set(cpu)
+			if errs[cpu] = unix.SchedSetaffinity(0, &set); errs[cpu] == nil {
+				errs[cpu] = f(cpu)
+			}
+		})
+	}
+	all.Wait()
+	return firstError(errs...)
+}
+
+// streamsInGuest has n connections on each CPU, one after the other.
+func streamsInGuest(host string, n int) error {
+	return onEachCPU(func(cpu int) error {
+		for i := range n {
+			conn, err := net.DialTimeout("tcp", host, vmmtest.Patience)
+			if err != nil {
+				return err
+			}
+			out := bytes.Repeat([]byte{byte(cpu), byte(i)}, streamBytes/2)
+			go conn.Write(out)
+			in := make([]byte, len(out))
+			_, err = io.ReadFull(conn, in)
+			conn.Close()
+			if err != nil || !bytes.Equal(in, out) {
+				return fmt.Errorf("stream %d of CPU %d: what came back is not what went out, %v", i, cpu, err)
+			}
+		}
+		return nil
+	})
+}
+
+// readsInGuest reads from the disk on each CPU.
+func readsInGuest(disk string) error {
+	return onEachCPU(func(cpu int) error {
+		fd, err := unix.Open(disk, unix.O_RDONLY|unix.O_DIRECT, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		block, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return err
+		}
+		defer unix.Munmap(block)
+		for i := range 40 {
+			if _, err := unix.Pread(fd, block, int64(i*4096)); err != nil {
+				return fmt.Errorf("CPU %d: %w", cpu, err)
+			}
+		}
+		return nil
+	})
+}
+
+// idleInputs is how many of the NIC's first n receive queues have raised no
+// interrupt.
+func idleInputs(n int) (idle int) {
+	f, err := os.Open("/proc/interrupts")
+	if err != nil {
+		return n
+	}
+	defer f.Close()
+	counts := make([]int, n)
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		if len(words) < 2 {
+			continue
+		}
+		_, name, _ := strings.Cut(words[len(words)-1], "-")
+		for i := range counts {
+			if name != fmt.Sprintf("input.%d", i) {
+				continue
+			}
+			for _, w := range words[1 : 1+runtime.NumCPU()] {
+				c, _ := strconv.Atoi(w)
+				counts[i] += c
+			}
+		}
+	}
+	for _, c := range counts {
+		if c == 0 {
+			idle++
+		}
+	}
+	return idle
+}
+
+// echo sends every connection back to where it came from.
+func echo(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			io.Copy(conn, io.LimitReader(conn, streamBytes))
+			conn.Close()
+		}()
+	}
+}
+
+// TestQueuesAndTheirWorkers runs a guest of 4 CPUs with 2 queue pairs and 4
+// request queues: each has its worker, all of them work, and that stays so when
+// the guest sets another address, resets its devices, or the workers are
+// placed anew.
+func TestQueuesAndTheirWorkers(t *testing.T) {
+	s := serving{vmmtest.Kernels(t)[0], inKernel}
+	threads := threadWorkers(t)
+	before := virtiotest.TakeFootprint(t)
+	t.Run("machine", func(t *testing.T) {
+		m := bootServingWith(t, s, "queues", 4, 1,
+			"queues = 2\nbusy_poll = '20us'\naffinity = '1'", "[scsi]\nqueues = 'auto'\nqueue_size = 32\n[workers]\naffinity = '0-1'\nnice = 1\nsched = 'batch'\n")
+		go echo(m.listener)
+
+		want := []string{"net0: receive 0, transmit 0", "net0: receive 1, transmit 1"}
+		if threads {
+			want = append(want, "scsi0: control, event, request 0", "scsi0: request 1", "scsi0: request 2", "scsi0: request 3")
+		} else {
+			want = append(want, "scsi0: control, event, requests")
+		}
+		workers := m.Workers()
+		var got []string
+		seen := map[int]bool{}
+		for _, w := range workers {
+			t.Log(w)
+			got = append(got, w.Device+": "+w.Queues)
+			if w.TID == 0 || seen[w.TID] || w.Kthread == threads {
+				t.Errorf("%v: thread %d", w, w.TID)
+			}
+			seen[w.TID] = true
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("workers\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		placed := func(device, cpus, sched string, poll time.Duration) {
+			t.Helper()
+			for _, w := range m.Workers() {
+				if w.Device != device {
+					continue
+				}
+				on, err := w.CPUsAllowed()
+				s, err2 := w.Sched()
+				if on != cpus || s.String() != sched || w.BusyPoll != poll || err != nil || err2 != nil {
+					t.Errorf("%v: CPUs %s, %v, polls %v, %v %v; want %s, %s, %v", w, on, s, w.BusyPoll, err, err2, cpus, sched, poll)
+				}
+			}
+		}
+		placed("net0", "1", "batch, nice 1", 20*time.Microsecond)
+		placed("scsi0", "0-1", "batch, nice 1", 0)
+
+		// everyone says that each worker has work to do.
+		everyone := func(when string) {
+			t.Helper()
+			start := time.Now()
+			defer func() { t.Logf("%s: %v", when, time.Since(start)) }()
+			var ran []time.Duration
+			for _, w := range workers {
+				d, err := w.CPUTime()
+				if err != nil {
+					t.Fatal(err)
+				}
+				ran = append(ran, d)
+			}
+			m.command("streams 4", "streamed")
+			m.command("reads", "have read")
+			for i, w := range workers {
+				d, err := w.CPUTime()
+				if err != nil || d <= ran[i] {
+					t.Errorf("%s: %v did nothing: %v before, %v after, %v", when, w, ran[i], d, err)
+				}
+			}
+			m.command("report", "receive=2 transmit=2 requests=4 idle=0\\b")
+		}
+		everyone("at first")
+
+		const mac = "02:12:34:56:78:9a"
+		m.command("mac "+mac, "address set")
+		everyone("with another address")
+		if !knownAs("10.77.0.2", mac) {
+			t.Errorf("the host does not know the guest as %s", mac)
+		}
+
+		nice, sched, poll := 3, config.SchedOther, time.Duration(0)
+		if err := m.SetWorkers("net0", vmm.WorkerSettings{Affinity: config.CPUSet{0, 1}, Sched: &sched, Nice: &nice, BusyPoll: &poll}); err != nil {
+			t.Error(err)
+		}
+		if err := m.SetWorkers("", vmm.WorkerSettings{Affinity: config.CPUSet{0}}); err != nil {
+			t.Error(err)
+		}
+		placed("net0", "0", "other, nice 3", 0)
+		placed("scsi0", "0", "batch, nice 1", 0)
+		idle := config.SchedIdle
+		for _, c := range []struct {
+			device string
+			s      vmm.WorkerSettings
+			want   string
+		}{
+			{"net7", vmm.WorkerSettings{Nice: &nice}, `"net7" is no device with workers of the kernel: there are net0, scsi0`},
+			{"scsi0", vmm.WorkerSettings{BusyPoll: &poll}, "vhost-scsi takes the setting and does not heed it"},
+			{"", vmm.WorkerSettings{Sched: &idle, Nice: &nice}, "nice is for the policies other and batch"},
+			{"net0", vmm.WorkerSettings{Affinity: config.CPUSet{1000}}, "none of the CPUs is online and allowed"},
+		} {
+			if err := m.SetWorkers(c.device, c.s); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v: %v, want %s", c, err, c.want)
+			}
+		}
+		everyone("after the change")
+
+		m.command("rebind virtio_net", "rebound <nil>")
+		m.command("rebind virtio_scsi", "rebound <nil>")
+		everyone("in the devices' next life")
+		placed("net0", "0", "other, nice 3", 0)
+		if now := m.Workers(); len(now) != len(workers) || now[0].TID != workers[0].TID {
+			t.Errorf("other workers after the reset: %v", now)
+		}
+		m.quit()
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := m.Workers(); len(left) > 0 {
+			t.Errorf("workers of a closed machine: %v", left)
+		}
+		if err := m.SetWorkers("", vmm.WorkerSettings{Nice: &nice}); err == nil {
+			t.Error("workers of a closed machine can be changed")
+		}
+	})
+	if now := virtiotest.TakeFootprint(t); now.Workers != before.Workers {
+		t.Errorf("%d workers are left, there were %d", now.Workers, before.Workers)
+	}
+}
+
+// knownAs says whether the host's neighbour table has that address for ip.
+func knownAs(ip, mac string) bool {
+	neighbours, err := netlink.NeighList(0, netlink.FAMILY_V4)
+	return err == nil && slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
+		return n.IP.String() == ip && n.HardwareAddr.String() == mac
+	})
+}
+
+// TestWorkersThatCannotBe asks for what this host's kernel, or no kernel, does.
+func TestWorkersThatCannotBe(t *testing.T) {
+	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
+	image := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := vmmtest.Kernels(t)[0]
+	for _, c := range []struct{ more, want string }{
+		{"[scsi]\nqueues = 3\nqueue_size = 32\n[workers]\ncount = 2\n", map[bool]string{false: `scsi0: workers.count "2": VHOST_NEW_WORKER /dev/vhost-scsi: `}[threadWorkers(t)]},
+		{"[scsi]\nqueues = 3\nqueue_size = 32\n", ""},
+		{"[scsi]\naffinity = '1000'\n", "scsi0: affinity [1000]: no such device"},
+	} {
+		before := virtiotest.TakeFootprint(t)
+		m, err := vmm.New(parse(t, "[boot]\nkernel = %q\n[[disk]]\npath = %q\n%s", k.Image, image, c.more), vmm.Options{Console: os.Stderr, Logf: t.Logf, CacheDir: kernelCache()})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.more, err, c.want)
+		}
+		if err == nil {
+			for _, w := range m.Workers() {
+				t.Log(w)
+			}
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if now := virtiotest.TakeFootprint(t); now.Workers != before.Workers || now.Descriptors != before.Descriptors {
+			t.Errorf("%s: left %+v, was %+v", c.more, now, before)
+		}
+	}
+}
