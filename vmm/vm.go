@@ -78,6 +78,7 @@ type VM struct {
 	pulsing sync.Mutex // one pulse of an interrupt line at a time
 	vcpus   []*vcpu
 	workers []Worker
+	account accounted
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
@@ -108,7 +109,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	for _, line := range ChooseNet(cfg) {
 		opt.Logf("%s", line)
 	}
-	m := &VM{cfg: cfg, gate: make(chan struct{}), ended: make(chan struct{})}
+	m := &VM{cfg: cfg, account: newAccounted(), gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	defer func() {
 		if err != nil {
