@@ -3,13 +3,17 @@ package vmm
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"minivmm/devices/virtio"
+	"minivmm/kvm"
 	"minivmm/vhost/lio"
 	"minivmm/vmm/account"
 	"minivmm/vmm/config"
@@ -18,13 +22,21 @@ import (
 // accounted is what New remembers for Report.
 type accounted struct {
 	started  time.Time
+	recovery func() int         // the thread id of KVM's kernel thread for this VM, 0 if it has none
 	fronts   []*virtio.Frontend // of every device
 	disks    *lio.Target        // nil for disks in process and for none
-	recovery func() int         // account.FindRecovery, once
 }
 
-func newAccounted() accounted {
-	return accounted{started: time.Now(), recovery: sync.OnceValue(account.FindRecovery)}
+// createVM makes the KVM VM, and notes on which thread: before Linux 6.13 KVM names a kernel thread after it. Most machines
+// are never asked, so that is not looked for yet.
+func (m *VM) createVM(sys *kvm.System) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	maker := unix.Gettid()
+	m.account.started = time.Now()
+	m.account.recovery = sync.OnceValue(func() int { return account.FindRecovery(maker) })
+	m.vm, err = sys.CreateVM()
+	return err
 }
 
 // About is the machine's outside.

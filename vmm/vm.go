@@ -109,7 +109,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	for _, line := range ChooseNet(cfg) {
 		opt.Logf("%s", line)
 	}
-	m := &VM{cfg: cfg, account: newAccounted(), gate: make(chan struct{}), ended: make(chan struct{})}
+	m := &VM{cfg: cfg, gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	defer func() {
 		if err != nil {
@@ -178,7 +178,7 @@ func (m *VM) addMemory() (err error) {
 
 // addMachine makes the VM with everything that is not a virtio device.
 func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
-	if m.vm, err = sys.CreateVM(); err != nil {
+	if err = m.createVM(sys); err != nil {
 		return err
 	}
 	m.closers.push("KVM", m.vm.Close)

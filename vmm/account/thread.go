@@ -173,12 +173,12 @@ func policy(n int) string {
 	return names[n]
 }
 
-// FindRecovery returns the id of the kernel thread with which KVM recovers huge pages for a VM of this process; 0 if it
-// has none, as since Linux 6.13 (6.12.14), or if /proc does not show it, as in a pid namespace. KVM names it after the
-// thread that made the VM, so it is found while that thread lives.
-func FindRecovery() int { return findRecovery("/proc") }
+// FindRecovery returns the id of the kernel thread with which KVM recovers huge pages for the VM that thread maker of this
+// process made. 0 if it has none, as since Linux 6.13 (6.12.14), or if /proc does not show it, as in a pid namespace.
+func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
 
-func findRecovery(proc string) int {
+func findRecovery(proc string, maker int) int {
+	name := fmt.Sprintf("kvm-nx-lpage-recovery-%d", maker) // since Linux 5.17 /proc shows it whole
 	const kthreadd = 2
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -197,12 +197,7 @@ func findRecovery(proc string) int {
 		if err != nil || st.flags&pfKthread == 0 || st.ppid != kthreadd {
 			continue
 		}
-		// "kvm-nx-lpage-recovery-1234": since Linux 5.17 /proc shows it whole
-		maker, ok := strings.CutPrefix(st.comm, "kvm-nx-lpage-recovery-")
-		if !ok {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(proc, "self", "task", maker)); err == nil {
+		if st.comm == name {
 			return tid
 		}
 	}
