@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,17 +42,18 @@ func newListCommand() *cobra.Command {
 }
 
 func listTable(w io.Writer, found []control.Found, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tPROCESS\tVCPUS\tMEMORY\tUP")
+	var t columns
+	t.row("NAME", "PROCESS", "VCPUS", "MEMORY", "UP")
 	for _, f := range found {
 		if f.Err != nil {
-			fmt.Fprintf(t, "%s\t-\t-\t-\t%v\n", f.Name, f.Err)
+			t.row(f.Name, "-", "-", "-", f.Err.Error())
 			continue
 		}
 		m := f.About
-		fmt.Fprintf(t, "%s\t%d\t%d\t%v\t%v\n", f.Name, m.PID, m.VCPUs, config.Size(m.Memory), now.Sub(m.Started).Round(time.Second))
+		t.row(f.Name, strconv.Itoa(m.PID), strconv.Itoa(m.VCPUs), config.Size(m.Memory).String(), now.Sub(m.Started).Round(time.Second).String())
 	}
-	return t.Flush()
+	_, err := t.WriteTo(w)
+	return err
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -59,7 +59,7 @@ func newWorkersCommand() *cobra.Command {
 		defer done()
 		every := time.NewTicker(time.Duration(seconds * float64(time.Second)))
 		defer every.Stop()
-		return watchWorkers(ctx, name, every.C, func(r, before *account.Report) error {
+		return watchWorkers(ctx, report, name, every.C, func(r, before *account.Report) error {
 			if asJSON {
 				return json.NewEncoder(out).Encode(r)
 			}
@@ -98,9 +98,9 @@ func report(name string) (*account.Report, error) {
 	return resp.Workers, nil
 }
 
-// watchWorkers shows a report at each tick, with the one before it, until the machine ends or ctx does.
-func watchWorkers(ctx context.Context, name string, tick <-chan time.Time, show func(r, before *account.Report) error) error {
-	before, err := report(name)
+// watchWorkers asks for a report at each tick and shows it, with the one before it, until the machine ends or ctx does.
+func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, error), name string, tick <-chan time.Time, show func(r, before *account.Report) error) error {
+	before, err := ask(name)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func watchWorkers(ctx context.Context, name string, tick <-chan time.Time, show 
 			return context.Cause(ctx)
 		case <-tick:
 		}
-		r, err := report(name)
+		r, err := ask(name)
 		var gone *control.NotRunningError
 		switch {
 		case errors.As(err, &gone):

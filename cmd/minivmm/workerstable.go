@@ -1,11 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"minivmm/vmm/account"
@@ -15,101 +16,126 @@ import (
 // workersTable prints a report for people. With an earlier one, it shows the share of a CPU since then.
 // minivmm's own threads are one row, unless all are asked for.
 func workersTable(w io.Writer, r, before *account.Report, all bool) error {
+	var b bytes.Buffer
 	m := r.Machine
-	fmt.Fprintf(w, "%s: process %d, up %v, vcpus %d, memory %v\n\n", m.Name, m.PID, r.Time.Sub(m.Started).Round(time.Second), m.VCPUs, config.Size(m.Memory))
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	busy := func(now, then uint64) string { return "" }
-	head := "ROLE\tTHREAD\tCPU s\tUSER s\tSYSTEM s\tWAIT s\tYIELDED\tOUSTED\tON\tMAY USE\tCGROUP\tSERVES"
-	if before != nil {
-		elapsed := r.Time.Sub(before.Time)
-		busy = func(now, then uint64) string { return percent(now, then, elapsed) + "\t" }
-		head = strings.Replace(head, "CPU s", "CPU %\tCPU s", 1)
+	fmt.Fprintf(&b, "%s: process %d, up %v, vcpus %d, memory %v\n\n", m.Name, m.PID, r.Time.Sub(m.Started).Round(time.Second), m.VCPUs, config.Size(m.Memory))
+	threadColumns(r, before, all).WriteTo(&b)
+	fmt.Fprintln(&b)
+	if c := r.Cgroup; c != nil {
+		fmt.Fprintf(&b, "cgroup %s: CPU %s s, memory %s, tasks %d, by all that are in it\n", c.Path, sec(c.CPU), size(c.Memory), c.Tasks)
 	}
-	fmt.Fprintln(t, head)
-	for _, th := range r.Threads {
-		if th.Kind == account.Minivmm && !all {
-			continue
+	fmt.Fprintf(&b, "memory: %s resident, %s page tables", size(r.Memory.Resident), size(r.Memory.PageTables))
+	for _, e := range r.Memory.NotCharged {
+		fmt.Fprintf(&b, "; not charged: about %s for %s", size(e.Bytes), e.Device)
+	}
+	fmt.Fprint(&b, "\n\n")
+	for _, part := range []columns{queueColumns(r.Queues), diskColumns(r.Disks), statColumns(r.KVM)} {
+		if len(part) > 1 {
+			part.WriteTo(&b)
+			fmt.Fprintln(&b)
 		}
-		tid := fmt.Sprint(th.TID)
+	}
+	for _, line := range r.Missing {
+		fmt.Fprintf(&b, "missing: %s\n", line)
+	}
+	_, err := b.WriteTo(w)
+	return err
+}
+
+func threadColumns(r, before *account.Report, all bool) (t columns) {
+	elapsed := time.Duration(0)
+	if before != nil {
+		elapsed = r.Time.Sub(before.Time)
+	}
+	// busy is the two cells of CPU time, or one without an earlier report
+	busy := func(now, then uint64) []string {
+		if before == nil {
+			return []string{sec(now)}
+		}
+		return []string{percent(now, then, elapsed), sec(now)}
+	}
+	row := func(role, thread string, cpu []string, rest ...string) {
+		t.row(slices.Concat([]string{role, thread}, cpu, rest)...)
+	}
+	cpu := []string{"CPU s"}
+	if before != nil {
+		cpu = []string{"CPU %", "CPU s"}
+	}
+	row("ROLE", "THREAD", cpu, "USER s", "SYSTEM s", "WAIT s", "YIELDED", "OUSTED", "ON", "MAY USE", "CGROUP", "SERVES")
+	for _, th := range r.Threads {
+		tid := strconv.Itoa(th.TID)
 		if th.Kthread {
 			tid += " (kernel)"
 		}
-		if th.State == "gone" {
-			fmt.Fprintf(t, "%s\t%s\tgone\n", th.Role, tid)
-			continue
+		switch {
+		case th.Kind == account.Minivmm && !all:
+		case th.State == "gone":
+			t.row(th.Role, tid, "gone")
+		default:
+			row(th.Role, tid, busy(th.CPU, threadBefore(before, th.TID)), sec(th.User), sec(th.System), sec(th.Wait),
+				number(th.Yielded), number(th.Ousted), strconv.Itoa(th.LastCPU), th.CPUs, orDash(th.Cgroup), th.Queues)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", th.Role, tid, busy(th.CPU, threadBefore(before, th.TID)),
-			sec(th.CPU), sec(th.User), sec(th.System), sec(th.Wait), th.Yielded, th.Ousted, th.LastCPU, th.CPUs, orDash(th.Cgroup), th.Queues)
 	}
 	for _, role := range r.Roles {
-		if role.Kind != account.Ended && (role.Kind != account.Minivmm || all) {
+		count := fmt.Sprintf("%d threads", role.Threads)
+		switch {
+		case role.Kind == account.Ended:
+			count = "-"
+		case role.Kind != account.Minivmm || all:
 			continue
 		}
-		count := "-"
-		if role.Threads > 0 {
-			count = fmt.Sprintf("%d threads", role.Threads)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s%s\t%s\t%s\t%s\t%d\t%d\n", role.Role, count, busy(role.CPU, roleBefore(before, role.Role)),
-			sec(role.CPU), sec(role.User), sec(role.System), sec(role.Wait), role.Yielded, role.Ousted)
+		row(role.Role, count, busy(role.CPU, roleBefore(before, role.Role)), sec(role.User), sec(role.System), sec(role.Wait), number(role.Yielded), number(role.Ousted))
 	}
 	sum, _ := r.Sum()
 	var sumBefore uint64
 	if before != nil {
 		sumBefore, _ = before.Sum()
 	}
-	fmt.Fprintf(t, "all\t%d threads\t%s%s\n", len(r.Threads), busy(sum, sumBefore), sec(sum))
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(w)
-	if c := r.Cgroup; c != nil {
-		fmt.Fprintf(w, "cgroup %s: CPU %s s, memory %s, tasks %d, by all that are in it\n", c.Path, sec(c.CPU), size(c.Memory), c.Tasks)
-	}
-	fmt.Fprintf(w, "memory: %s resident, %s page tables", size(r.Memory.Resident), size(r.Memory.PageTables))
-	for _, e := range r.Memory.NotCharged {
-		fmt.Fprintf(w, "; not charged: about %s for %s", size(e.Bytes), e.Device)
-	}
-	fmt.Fprint(w, "\n\n")
+	row("all", fmt.Sprintf("%d threads", len(r.Threads)), busy(sum, sumBefore))
+	return t
+}
 
-	fmt.Fprintln(t, "QUEUE\tSIZE\tFILL\tKICKS")
-	for _, q := range r.Queues {
+// queueColumns are the queues that a device serves.
+func queueColumns(queues []account.Queue) (t columns) {
+	t.row("QUEUE", "SIZE", "FILL", "KICKS")
+	for _, q := range queues {
 		if !q.Live {
 			continue
 		}
 		kicks := "-"
 		if q.Kicks != nil {
-			kicks = fmt.Sprint(*q.Kicks)
+			kicks = number(*q.Kicks)
 		}
-		fmt.Fprintf(t, "%s %d\t%d\t%d\t%s\n", q.Device, q.Index, q.Size, q.Fill, kicks)
+		t.row(fmt.Sprintf("%s %d", q.Device, q.Index), strconv.Itoa(q.Size), strconv.Itoa(q.Fill), kicks)
 	}
-	if len(r.Disks) > 0 {
-		fmt.Fprintln(t, "\nDISK\tCOMMANDS\tREAD MiB\tWRITTEN MiB")
+	return t
+}
+
+func diskColumns(disks []account.Disk) (t columns) {
+	t.row("DISK", "COMMANDS", "READ MiB", "WRITTEN MiB")
+	for _, d := range disks {
+		t.row(d.ID, number(d.Commands), number(d.ReadMiB), number(d.WriteMiB))
 	}
-	for _, d := range r.Disks {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", d.ID, d.Commands, d.ReadMiB, d.WriteMiB)
-	}
-	fmt.Fprint(t, "\nVCPU\tEXITS")
+	return t
+}
+
+func statColumns(s account.KVMStats) (t columns) {
+	head := []string{"VCPU", "EXITS"}
 	for _, name := range shownStats {
-		fmt.Fprint(t, "\t", strings.ToUpper(strings.ReplaceAll(name, "_", " ")))
+		head = append(head, strings.ToUpper(strings.ReplaceAll(name, "_", " ")))
 	}
-	fmt.Fprintln(t, "\tTO MINIVMM")
-	for i, stats := range r.KVM.VCPUs {
-		fmt.Fprintf(t, "%d\t%d", i, stats["exits"])
+	t.row(append(head, "TO MINIVMM")...)
+	for i, stats := range s.VCPUs {
+		cells := []string{strconv.Itoa(i), number(stats["exits"])}
 		for _, name := range shownStats {
-			fmt.Fprintf(t, "\t%d", stats[name])
+			cells = append(cells, number(stats[name]))
 		}
-		if i < len(r.KVM.UserExits) {
-			fmt.Fprintf(t, "\t%d", r.KVM.UserExits[i])
+		if i < len(s.UserExits) {
+			cells = append(cells, number(s.UserExits[i]))
 		}
-		fmt.Fprintln(t)
+		t.row(cells...)
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, line := range r.Missing {
-		fmt.Fprintf(w, "missing: %s\n", line)
-	}
-	return nil
+	return t
 }
 
 // shownStats are those of KVM's counters that the table has.
@@ -144,6 +170,8 @@ func percent(now, then uint64, elapsed time.Duration) string {
 }
 
 func sec(ns uint64) string { return fmt.Sprintf("%.3f", float64(ns)/1e9) }
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func size(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
