@@ -152,6 +152,9 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := m.addDevices(opt); err != nil {
 		return nil, err
 	}
+	if err := m.watchWorkers(); err != nil {
+		return nil, err
+	}
 	entry, err := m.load(kernel)
 	if err != nil {
 		return nil, err

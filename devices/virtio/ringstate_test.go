@@ -1,7 +1,9 @@
 package virtio_test
 
 import (
+	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"minivmm/devices/guestmem"
@@ -63,4 +65,30 @@ func TestRingStates(t *testing.T) {
 	}
 	dead[0].Size = 64
 	look("not activated", dead...)
+}
+
+// TestADeviceThatIsDeadStaysSo ends a device's data path for good, while it runs and before it does.
+func TestADeviceThatIsDeadStaysSo(t *testing.T) {
+	b := newBench(t, recorder())
+	start := func() virtio.Status {
+		b.negotiate(virtio.FeatureVersion1)
+		b.enable(goodQueue(0))
+		return b.status(live)
+	}
+	if got := start(); got != live {
+		t.Fatalf("status %#x", got)
+	}
+	b.Fail(errors.New("its worker has ended"))
+	if got := virtio.Status(b.Read(virtio.DeviceStatus)); got&needsReset == 0 || b.config == 0 {
+		t.Errorf("status %#x after the end, %d interrupts", got, b.config)
+	}
+	if got := start(); got&needsReset == 0 {
+		t.Errorf("status %#x after a reset and another start", got)
+	}
+	if n := len(b.dev.Activations()); n != 1 {
+		t.Errorf("the device was activated %d times", n)
+	}
+	if len(b.lines) == 0 || !strings.Contains(b.lines[0], "its worker has ended") {
+		t.Errorf("the log says %q", b.lines)
+	}
 }
