@@ -46,6 +46,7 @@ func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
 		return errors.Join(err, dev.Close())
 	}
 	m.closers.push(name, t.Close)
+	m.account.fronts = append(m.account.fronts, t.Frontend())
 	_, err = t.Insert(m.root)
 	return err
 }

@@ -100,6 +100,7 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 		return nil, err
 	}
 	m.closers.push("disks", t.Remove)
+	m.account.disks = t
 	for _, note := range t.Notes() {
 		opt.Logf("%s", note)
 	}

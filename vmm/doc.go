@@ -16,6 +16,10 @@
 // the buffer as used and signals Call; the irqfd injects the vector's MSI. No
 // exit to user space, no Go.
 //
+// Meanwhile, Report says what all of it costs: report.go collects it from package
+// account, the devices' rings, LIO and KVM, and touches none of them. watch.go
+// notices a worker that is no more.
+//
 // The end, and why in this order: vCPU threads stop and join, so nobody writes
 // registers; devices reset and close, which ends the kernel's workers; then
 // doorbells and interrupts, then KVM, and the memory that all of them used last.

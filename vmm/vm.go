@@ -81,6 +81,8 @@ type VM struct {
 	workersMu sync.Mutex // guards workers
 	workers   []Worker
 
+	account accounted
+
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
 	ended    chan struct{} // closed by the first end
@@ -154,6 +156,9 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		return nil, err
 	}
 	m.closers.push("workers", m.forgetWorkers)
+	if err := m.watchWorkers(); err != nil {
+		return nil, err
+	}
 	entry, err := m.load(kernel)
 	if err != nil {
 		return nil, err
@@ -180,7 +185,7 @@ func (m *VM) addMemory() (err error) {
 
 // addMachine makes the VM with everything that is not a virtio device.
 func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
-	if m.vm, err = sys.CreateVM(); err != nil {
+	if err = m.createVM(sys); err != nil {
 		return err
 	}
 	m.closers.push("KVM", m.vm.Close)

@@ -35,7 +35,7 @@ func executeCommand(behaviour string) int {
 		panic(err)
 	}
 	ch := openChannel([]string{"command"}, os.Stdin, os.Stdout, os.Stderr)
-	code, err := run(context.Background(), pretendCommand(behaviour), cfg, ch, false, os.Stdin, os.Stdout, os.Stderr)
+	code, err := run(context.Background(), pretendCommand(behaviour), startOptions{}, cfg, ch, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		printError(os.Stderr, err)
 	}

@@ -5,6 +5,9 @@
 // device and no system call of a machine; those are package vmm's.
 //
 //	minivmm run FILE      start the machine that FILE describes
+//	minivmm list          say which machines run
+//	minivmm workers NAME  say what one costs, thread by thread
+//	minivmm stop NAME     press its power button
 //	minivmm check FILE    say what is wrong with FILE
 //	minivmm version       say which build this is
 //

@@ -9,6 +9,7 @@ import (
 
 	"minivmm/vmm"
 	"minivmm/vmm/config"
+	"minivmm/vmm/control"
 )
 
 // The exit codes: a promise to scripts, in the help and in docs/configuration.md.
@@ -20,6 +21,7 @@ const (
 	exitHost       = 4
 	exitPermission = 5
 	exitBusy       = 6
+	exitNoMachine  = 7
 	exitRebooted   = 10
 	exitCrashed    = 11
 	exitKVM        = 12
@@ -41,7 +43,8 @@ var exitCodes = [...]struct {
 	{"3", "the configuration file is invalid, or no machine can be made of it"},
 	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing"},
 	{"5", "permission denied"},
-	{"6", "a resource is busy: a tap, address or disk is in use"},
+	{"6", "a resource is busy: a tap, address, disk or name is in use"},
+	{"7", "no machine of that name is running"},
 	{"10", "the guest rebooted"},
 	{"11", "the guest crashed (triple fault)"},
 	{"12", "KVM internal error"},
@@ -70,9 +73,12 @@ func exitCode(err error) int {
 	var invalid *config.Error
 	var impossible *vmm.ConfigError
 	var sig signalError
+	var notRunning *control.NotRunningError
 	switch {
 	case err == nil:
 		return exitPoweredOff
+	case errors.As(err, &notRunning):
+		return exitNoMachine
 	case errors.As(err, &sig):
 		return exitSignal + int(sig.Signal)
 	case errors.As(err, &usage):

@@ -18,6 +18,17 @@ func main() {
 // start runs a machine until it ends.
 func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int, err error) {
 	logf := func(format string, args ...any) { fmt.Fprintf(opt.Log, "minivmm: "+format+"\n", args...) }
+	name, err := claimName(cfg, opt.AnyName, logf)
+	if err != nil {
+		return exitCode(err), err
+	}
+	if name != nil {
+		defer func() {
+			if cerr := name.Close(); cerr != nil {
+				code, err = exitInternal, errors.Join(err, cerr)
+			}
+		}()
+	}
 	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, CacheDir: cacheDir(), Ports: opt.Ports})
 	if err != nil {
 		return exitCode(err), err
@@ -33,6 +44,14 @@ func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int,
 		}
 	}
 	opt.Attach(attached{vm, logf})
+	if name != nil {
+		server, err := name.Serve(controlled{vm, opt.Stop})
+		if err != nil {
+			logf("no other program can ask for the workers or stop this machine: %v", err)
+		} else {
+			defer server.Close()
+		}
+	}
 	go staySmall(ctx)
 	outcome, err := vm.Run(ctx)
 	var broken *vmm.KVMError

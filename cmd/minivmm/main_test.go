@@ -100,6 +100,16 @@ func pretend(behaviour string) startFunc {
 			case <-ctx.Done():
 				return exitStopped, nil
 			}
+		case "stopped": // by its name; powers off when asked
+			for range 10 { // as many as like; none waits
+				opt.Stop(false)
+			}
+			<-g.button
+			return exitPoweredOff, nil
+		case "stopped now":
+			opt.Stop(true)
+			<-ctx.Done()
+			return exitStopped, nil
 		case "deaf":
 			<-ctx.Done()
 			return exitStopped, nil

@@ -28,6 +28,9 @@ type startOptions struct {
 	Console io.Writer // the guest's output; Write takes everything and never waits
 	Ports   []vmm.Port
 
+	AnyName bool           // the machine was given no name: any will do
+	Stop    func(now bool) // end the machine as SIGTERM does, or at once; never waits
+
 	// Attach is called once, when the guest is about to run: from then on signals press its power button and typing reaches it.
 	Attach func(machine)
 
@@ -108,7 +111,8 @@ func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Co
 		} else if ours {
 			ch = openChannel(command, stdin, stdout, cmd.ErrOrStderr())
 		}
-		*code, err = run(cmd.Context(), start, cfg, ch, verbose, stdin, stdout, cmd.ErrOrStderr())
+		opt := startOptions{Verbose: verbose, AnyName: file == "" && !flags.Changed("name")}
+		*code, err = run(cmd.Context(), start, opt, cfg, ch, stdin, stdout, cmd.ErrOrStderr())
 		return err
 	}
 	return cmd
@@ -133,8 +137,8 @@ func furnishOrSignal(ctx context.Context, cfg *config.Config, command []string, 
 	return ours, imageError(err)
 }
 
-// run is the life of one machine. ch is nil where the guest is not minivmm's own: its console is all there is to see then.
-func run(ctx context.Context, start startFunc, cfg *config.Config, ch *channel, verbose bool, stdin, stdout *os.File, log io.Writer) (code int, err error) {
+// run is the life of one machine; the rest of opt is run's to fill. ch is nil where the guest is not minivmm's own: its console is all there is to see then.
+func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Config, ch *channel, stdin, stdout *os.File, log io.Writer) (code int, err error) {
 	// A reader of our output that went away must not end the machine: with a handler, writing gives EPIPE instead.
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
@@ -173,15 +177,20 @@ func run(ctx context.Context, start startFunc, cfg *config.Config, ch *channel, 
 	})
 	defer unwatch()
 
-	opt := startOptions{
-		Verbose:  verbose,
-		Log:      log,
-		Console:  con.Output(),
-		GiveBack: con.restore,
-		Attach: func(m machine) {
-			attached <- m
-			con.Attach(m.ConsoleInput())
-		},
+	opt.Log, opt.Console, opt.GiveBack = log, con.Output(), con.restore
+	opt.Attach = func(m machine) {
+		attached <- m
+		con.Attach(m.ConsoleInput())
+	}
+	opt.Stop = func(now bool) {
+		if now {
+			stop(signalError{syscall.SIGTERM})
+			return
+		}
+		select {
+		case signals <- syscall.SIGTERM:
+		default: // as many wait to be seen already
+		}
 	}
 	if ch != nil {
 		opt.Ports = []vmm.Port{{Name: channelName, Conn: ch.guest}}

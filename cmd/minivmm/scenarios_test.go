@@ -70,6 +70,13 @@ func obeyScenario(g *vmmtest.Guest) error {
 				g.Printf("%s", strings.Repeat("x", 98)) // the tty makes two of the end of a line
 			}
 			o.Printf("flooded %d", n)
+		case "send":
+			o.Printf("%s", strings.Repeat("x", n<<10))
+		case "fill":
+			if err := fillDisk(g, n); err != nil {
+				return err
+			}
+			o.Printf("filled %d", n)
 		case "write":
 			if err := writeBlocks(g, n); err != nil {
 				return err
@@ -141,6 +148,21 @@ func writeBlocks(g *vmmtest.Guest, last int) error {
 		g.Printf("synced %d", n)
 	}
 	return nil
+}
+
+// fillDisk writes so many MiB to the disk, and waits until they are durable.
+func fillDisk(g *vmmtest.Guest, mib int) error {
+	f, err := openDisk(g)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for range mib {
+		if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 // verifyBlocks reads blocks 0 to last.

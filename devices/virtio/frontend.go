@@ -43,6 +43,7 @@ type Frontend struct {
 	// live is the activation that DRIVER_OK began, nil before it and again
 	// once a reset begins. It is read without mu by those who post.
 	live       atomic.Pointer[activation]
+	dead       atomic.Pointer[error] // see Fail
 	generation atomic.Uint32
 
 	mu            sync.Mutex // guards what follows; held during Activate and Reset
@@ -160,6 +161,9 @@ func (f *Frontend) activate() bool {
 	a := &activation{}
 	f.live.Store(a)
 	queues, err := f.rings()
+	if dead := f.dead.Load(); err == nil && dead != nil {
+		err = *dead
+	}
 	if err == nil {
 		err = f.dev.Activate(Activation{
 			Memory:        f.mem,
@@ -191,6 +195,15 @@ func (f *Frontend) failed(a *activation, err error) {
 	}
 	f.Logf("%v: device needs reset", err)
 	f.config()
+}
+
+// Fail says that the device cannot serve queues any more, also after a reset: an activation that goes on needs a reset,
+// and a later one fails. It only posts; any goroutine may call it.
+func (f *Frontend) Fail(err error) {
+	f.dead.Store(&err)
+	if a := f.live.Load(); a != nil {
+		f.failed(a, err)
+	}
 }
 
 // Reset does what the driver's write of 0 to the status register does, and

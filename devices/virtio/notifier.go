@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +19,7 @@ import (
 type Notifier struct {
 	fd   int
 	name string
+	read atomic.Bool // Reader was called: the counter is not a count
 }
 
 // NewNotifier makes an eventfd with counter 0, named for example
@@ -67,7 +71,31 @@ func (n *Notifier) Reader() (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "fcntl", Path: n.name, Err: err}
 	}
+	n.read.Store(true)
 	return os.NewFile(uintptr(fd), n.name), nil
+}
+
+// Count is how often it was signalled since it was last drained; the counter is left as it is. ok is false where that
+// is unknown: a Reader takes the count away.
+//
+// The kernel's vhost waits for an eventfd without reading it. KVM's irqfd does read it, so the count of one that
+// leads to an interrupt says nothing.
+func (n *Notifier) Count() (count uint64, ok bool) {
+	if n.read.Load() {
+		return 0, false
+	}
+	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(n.fd))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		// fs/eventfd.c, eventfd_show_fdinfo
+		if value, found := strings.CutPrefix(line, "eventfd-count:"); found {
+			count, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			return count, err == nil
+		}
+	}
+	return 0, false
 }
 
 // Close closes the eventfd. The Notifier must not be used any more.

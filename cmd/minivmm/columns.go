@@ -1,0 +1,36 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// columns are rows of cells that are printed under each other. A row may end early.
+type columns [][]string
+
+func (c *columns) row(cells ...string) { *c = append(*c, cells) }
+
+// WriteTo prints the rows, two spaces apart and without spaces at the end.
+func (c columns) WriteTo(w io.Writer) (int64, error) {
+	var width []int
+	for _, row := range c {
+		for i, cell := range row {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range c {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}

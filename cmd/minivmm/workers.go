@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"minivmm/vmm/account"
+	"minivmm/vmm/control"
+)
+
+const workersHelp = `Say what a running machine costs, and in which threads: virtual CPUs, the kernel's workers, KVM's own
+thread and minivmm itself, with CPU time, time spent waiting for a CPU, switches, CPUs and cgroup;
+then its queues, disks, memory and KVM's counters. --json has more than the table.
+
+NAME can be left out if one machine is running. docs/operating.md explains each figure.`
+
+func newWorkersCommand() *cobra.Command {
+	var asJSON, threads bool
+	var seconds float64
+	cmd := &cobra.Command{
+		Use:     "workers [NAME]",
+		Short:   "Show a running machine's threads, and what they cost",
+		Long:    workersHelp,
+		Example: "  minivmm workers\n  minivmm workers web --watch 2\n  minivmm workers web --json",
+		Args:    args(cobra.MaximumNArgs(1)),
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print JSON; with --watch, an object a line")
+	flags.BoolVar(&threads, "threads", false, "list minivmm's own threads too")
+	flags.Float64Var(&seconds, "watch", 0, "print again every `SECONDS`, with the CPU time since the last time")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if flags.Changed("watch") && !(seconds >= 0.1 && seconds <= 86400) {
+			return usageError{fmt.Errorf("--watch %v: 0.1 to 86400 seconds", seconds)}
+		}
+		name, err := machineName(args)
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		if seconds == 0 {
+			r, err := report(name)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(out, r)
+			}
+			return workersTable(out, r, nil, threads)
+		}
+		ctx, done := interruptible(cmd.Context())
+		defer done()
+		every := time.NewTicker(time.Duration(seconds * float64(time.Second)))
+		defer every.Stop()
+		return watchWorkers(ctx, report, name, every.C, func(r, before *account.Report) error {
+			if asJSON {
+				return json.NewEncoder(out).Encode(r)
+			}
+			return redraw(out, r, before, threads)
+		})
+	}
+	return cmd
+}
+
+// machineName is the argument, or the name of the only machine.
+func machineName(args []string) (string, error) {
+	if len(args) == 1 {
+		return args[0], nil
+	}
+	var running []string
+	for _, f := range control.Find() {
+		running = append(running, f.Name)
+	}
+	switch len(running) {
+	case 0:
+		return "", &control.NotRunningError{}
+	case 1:
+		return running[0], nil
+	}
+	return "", usageError{fmt.Errorf("several machines are running, say which: %v", running)}
+}
+
+func report(name string) (*account.Report, error) {
+	resp, _, err := control.Call(name, control.Request{Command: control.CommandWorkers})
+	if err != nil {
+		return nil, err
+	}
+	if resp.Workers == nil {
+		return nil, fmt.Errorf("machine %s: an answer without workers in it", name)
+	}
+	return resp.Workers, nil
+}
+
+// watchWorkers asks for a report at each tick and shows it, with the one before it, until the machine ends or ctx does.
+func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, error), name string, tick <-chan time.Time, show func(r, before *account.Report) error) error {
+	before, err := ask(name)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick:
+		}
+		r, err := ask(name)
+		var gone *control.NotRunningError
+		switch {
+		case errors.As(err, &gone):
+			return nil // it has ended
+		case err != nil:
+			return err
+		case r.Machine.PID != before.Machine.PID:
+			before = r // another of the same name: its counters begin anew
+		}
+		if err := show(r, before); err != nil {
+			return err
+		}
+		before = r
+	}
+}
+
+// redraw clears a terminal first, and on anything else puts a blank line after.
+func redraw(w io.Writer, r, before *account.Report, threads bool) error {
+	const clear = "\x1b[H\x1b[2J"
+	f, ok := w.(*os.File)
+	terminal := ok && term.IsTerminal(int(f.Fd()))
+	if terminal {
+		io.WriteString(w, clear)
+	}
+	err := workersTable(w, r, before, threads)
+	if !terminal {
+		fmt.Fprintln(w)
+	}
+	return err
+}

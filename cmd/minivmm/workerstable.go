@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"minivmm/vmm/account"
+	"minivmm/vmm/config"
+)
+
+// workersTable prints a report for people. With an earlier one, it shows the share of a CPU since then.
+// minivmm's own threads are one row, unless all are asked for.
+func workersTable(w io.Writer, r, before *account.Report, all bool) error {
+	var b bytes.Buffer
+	m := r.Machine
+	fmt.Fprintf(&b, "%s: process %d, up %v, vcpus %d, memory %v\n\n", m.Name, m.PID, r.Time.Sub(m.Started).Round(time.Second), m.VCPUs, config.Size(m.Memory))
+	threadColumns(r, before, all).WriteTo(&b)
+	fmt.Fprintln(&b)
+	if c := r.Cgroup; c != nil {
+		fmt.Fprintf(&b, "cgroup %s: CPU %s s, memory %s, tasks %d, by all that are in it\n", c.Path, sec(c.CPU), size(c.Memory), c.Tasks)
+	}
+	fmt.Fprintf(&b, "memory: %s resident, %s page tables", size(r.Memory.Resident), size(r.Memory.PageTables))
+	for _, e := range r.Memory.NotCharged {
+		fmt.Fprintf(&b, "; not charged: about %s for %s", size(e.Bytes), e.Device)
+	}
+	fmt.Fprint(&b, "\n\n")
+	for _, part := range []columns{queueColumns(r.Queues), diskColumns(r.Disks), statColumns(r.KVM)} {
+		if len(part) > 1 {
+			part.WriteTo(&b)
+			fmt.Fprintln(&b)
+		}
+	}
+	for _, line := range r.Missing {
+		fmt.Fprintf(&b, "missing: %s\n", line)
+	}
+	_, err := b.WriteTo(w)
+	return err
+}
+
+func threadColumns(r, before *account.Report, all bool) (t columns) {
+	elapsed := time.Duration(0)
+	if before != nil {
+		elapsed = r.Time.Sub(before.Time)
+	}
+	// busy is the two cells of CPU time, or one without an earlier report
+	busy := func(now, then uint64) []string {
+		if before == nil {
+			return []string{sec(now)}
+		}
+		return []string{percent(now, then, elapsed), sec(now)}
+	}
+	row := func(role, thread string, cpu []string, rest ...string) {
+		t.row(slices.Concat([]string{role, thread}, cpu, rest)...)
+	}
+	cpu := []string{"CPU s"}
+	if before != nil {
+		cpu = []string{"CPU %", "CPU s"}
+	}
+	row("ROLE", "THREAD", cpu, "USER s", "SYSTEM s", "WAIT s", "YIELDED", "OUSTED", "ON", "MAY USE", "CGROUP", "SERVES")
+	for _, th := range r.Threads {
+		tid := strconv.Itoa(th.TID)
+		if th.Kthread {
+			tid += " (kernel)"
+		}
+		switch {
+		case th.Kind == account.Minivmm && !all:
+		case th.State == "gone":
+			t.row(th.Role, tid, "gone")
+		default:
+			row(th.Role, tid, busy(th.CPU, threadBefore(before, th.TID)), sec(th.User), sec(th.System), sec(th.Wait),
+				number(th.Yielded), number(th.Ousted), strconv.Itoa(th.LastCPU), th.CPUs, orDash(th.Cgroup), th.Queues)
+		}
+	}
+	for _, role := range r.Roles {
+		count := fmt.Sprintf("%d threads", role.Threads)
+		switch {
+		case role.Kind == account.Ended:
+			count = "-"
+		case role.Kind != account.Minivmm || all:
+			continue
+		}
+		row(role.Role, count, busy(role.CPU, roleBefore(before, role.Role)), sec(role.User), sec(role.System), sec(role.Wait), number(role.Yielded), number(role.Ousted))
+	}
+	sum, _ := r.Sum()
+	var sumBefore uint64
+	if before != nil {
+		sumBefore, _ = before.Sum()
+	}
+	row("all", fmt.Sprintf("%d threads", len(r.Threads)), busy(sum, sumBefore))
+	return t
+}
+
+// queueColumns are the queues that a device serves.
+func queueColumns(queues []account.Queue) (t columns) {
+	t.row("QUEUE", "SIZE", "FILL", "KICKS")
+	for _, q := range queues {
+		if !q.Live {
+			continue
+		}
+		kicks := "-"
+		if q.Kicks != nil {
+			kicks = number(*q.Kicks)
+		}
+		t.row(fmt.Sprintf("%s %d", q.Device, q.Index), strconv.Itoa(q.Size), strconv.Itoa(q.Fill), kicks)
+	}
+	return t
+}
+
+func diskColumns(disks []account.Disk) (t columns) {
+	t.row("DISK", "COMMANDS", "READ MiB", "WRITTEN MiB")
+	for _, d := range disks {
+		t.row(d.ID, number(d.Commands), number(d.ReadMiB), number(d.WriteMiB))
+	}
+	return t
+}
+
+func statColumns(s account.KVMStats) (t columns) {
+	head := []string{"VCPU", "EXITS"}
+	for _, name := range shownStats {
+		head = append(head, strings.ToUpper(strings.ReplaceAll(name, "_", " ")))
+	}
+	t.row(append(head, "TO MINIVMM")...)
+	for i, stats := range s.VCPUs {
+		cells := []string{strconv.Itoa(i), number(stats["exits"])}
+		for _, name := range shownStats {
+			cells = append(cells, number(stats[name]))
+		}
+		if i < len(s.UserExits) {
+			cells = append(cells, number(s.UserExits[i]))
+		}
+		t.row(cells...)
+	}
+	return t
+}
+
+// shownStats are those of KVM's counters that the table has.
+var shownStats = [...]string{"mmio_exits", "io_exits", "halt_exits", "irq_injections"}
+
+func threadBefore(r *account.Report, tid int) uint64 {
+	if r == nil {
+		return 0
+	}
+	if i := slices.IndexFunc(r.Threads, func(t account.Thread) bool { return t.TID == tid }); i >= 0 {
+		return r.Threads[i].CPU
+	}
+	return 0
+}
+
+func roleBefore(r *account.Report, role string) uint64 {
+	if r == nil {
+		return 0
+	}
+	if i := slices.IndexFunc(r.Roles, func(x account.Role) bool { return x.Role == role }); i >= 0 {
+		return r.Roles[i].CPU
+	}
+	return 0
+}
+
+// percent is the share of one CPU. Sums of readings that are not of one moment can shrink a little.
+func percent(now, then uint64, elapsed time.Duration) string {
+	if now < then || elapsed <= 0 {
+		return "0.0"
+	}
+	return fmt.Sprintf("%.1f", 100*float64(now-then)/float64(elapsed))
+}
+
+func sec(ns uint64) string { return fmt.Sprintf("%.3f", float64(ns)/1e9) }
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func size(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,86 @@
+package vhost
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// thread makes a thread of this process, which ends when end is called.
+func thread(t *testing.T) (tid int, end func()) {
+	t.Helper()
+	for {
+		made, leave := make(chan int), make(chan struct{})
+		go func() {
+			runtime.LockOSThread() // not unlocked: it ends with the goroutine
+			made <- unix.Gettid()
+			<-leave
+		}()
+		if tid := <-made; tid != unix.Getpid() {
+			return tid, func() { close(leave) }
+		}
+		defer close(leave) // Go never ends the process's first thread; while that one waits, the next is another
+	}
+}
+
+// kernelBefore says whether the kernel is older than a version.
+func kernelBefore(t *testing.T, major, minor int) bool {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var x, y int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &x, &y); err != nil {
+		t.Fatal(err)
+	}
+	return x < major || x == major && y < minor
+}
+
+func TestWatch(t *testing.T) {
+	tid, end := thread(t)
+	gone := make(chan struct{})
+	w, err := watchThread(tid, func() { close(gone) })
+	if errors.Is(err, errors.ErrUnsupported) && kernelBefore(t, 6, 9) {
+		end()
+		return // that is the answer
+	}
+	if err != nil {
+		end()
+		t.Fatal(err)
+	}
+	select {
+	case <-gone:
+		t.Error("a thread that is there is said to be gone")
+	default:
+	}
+	end()
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Error("nobody noticed that the thread is gone")
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+
+	tid, end = thread(t)
+	if w, err = watchThread(tid, func() { t.Error("the watch was closed, and speaks") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	end()
+
+	if _, err := (Worker{TID: tid, Kthread: true}).Watch(nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a kernel thread: %v", err)
+	}
+	if _, err := watchThread(1<<22+1, nil); err == nil {
+		t.Error("a thread that never was is watched")
+	}
+}

@@ -1,0 +1,44 @@
+package account
+
+// machines are the recorded ones, with what their files say.
+var machines = []struct {
+	file                 string
+	maker                int // the thread that made the VM
+	known                []Known
+	want                 []Thread // but for minivmm's own
+	own                  int
+	resident, pageTables uint64
+}{
+	{
+		file:  "6.12.txt", // workers are threads of the process
+		maker: 151,
+		known: []Known{
+			{TID: 180, Kind: VCPU, Role: "vcpu 0"},
+			{TID: 170, Kind: Worker, Role: "net0", Queues: "receive, transmit"},
+			{TID: 182, Kind: Worker, Role: "scsi0", Queues: "control, event, requests"},
+		},
+		want: []Thread{
+			{TID: 180, Comm: "minivmm", Kind: VCPU, Role: "vcpu 0", State: "S", CPU: 18029961306, Wait: 1284418396, User: 12310e6, System: 5700e6, Guest: 8740e6, Yielded: 415, Ousted: 754, LastCPU: 1, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+			{TID: 170, Comm: "vhost-159", Kind: Worker, Role: "net0", Queues: "receive, transmit", State: "S", CPU: 26952861, Wait: 41384315, System: 20e6, Yielded: 13, Ousted: 4, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+			{TID: 182, Comm: "vhost-155", Kind: Worker, Role: "scsi0", Queues: "control, event, requests", State: "S", CPU: 112420290, Wait: 106851012, System: 110e6, Yielded: 64, Ousted: 71, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+			{TID: 188, Comm: "kvm-nx-lpage-re", Kind: KVM, Role: "kvm", State: "S", CPU: 133940, Wait: 11733969, Yielded: 1, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+		},
+		own: 8, resident: 94504 << 10, pageTables: 336 << 10,
+	},
+	{
+		file:  "6.1.txt", // workers are kernel threads, and so is KVM's
+		maker: 104,
+		known: []Known{
+			{TID: 139, Kind: VCPU, Role: "vcpu 0"},
+			{TID: 124, Kthread: true, Kind: Worker, Role: "net0", Queues: "receive, transmit"},
+			{TID: 137, Kthread: true, Kind: Worker, Role: "scsi0", Queues: "control, event, requests"},
+		},
+		want: []Thread{
+			{TID: 139, Comm: "minivmm", Kind: VCPU, Role: "vcpu 0", State: "S", CPU: 10644153199, Wait: 760536626, User: 8780e6, System: 1850e6, Guest: 7090e6, Yielded: 194, Ousted: 517, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+			{TID: 124, Kthread: true, Comm: "vhost-104", Kind: Worker, Role: "net0", Queues: "receive, transmit", State: "S", CPU: 8902363, Wait: 6001420, Yielded: 12, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+			{TID: 137, Kthread: true, Comm: "vhost-109", Kind: Worker, Role: "scsi0", Queues: "control, event, requests", State: "S", CPU: 46087846, Wait: 11314311, System: 40e6, Yielded: 113, Ousted: 2, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+			{TID: 121, Kthread: true, Comm: "kvm-nx-lpage-recovery-104", Kind: KVM, Role: "kvm", State: "S", CPU: 9882842, Wait: 26607775, Yielded: 4, LastCPU: 1, CPUs: "0-1", Policy: "other", Cgroup: "/"},
+		},
+		own: 9, resident: 98980 << 10, pageTables: 340 << 10,
+	},
+}

@@ -1,0 +1,152 @@
+package account
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Report is what a machine costs, and does, at one moment. Counters begin at zero when what they count begins.
+type Report struct {
+	Machine Machine   `json:"machine"`
+	Time    time.Time `json:"time"`
+
+	Threads []Thread `json:"threads"`
+	Roles   []Role   `json:"roles"` // in the order of Threads, then what ended
+	Process Process  `json:"process"`
+	Cgroup  *Cgroup  `json:"cgroup,omitempty"` // of the process; absent where it cannot be read
+	Memory  Memory   `json:"memory"`
+
+	Queues []Queue  `json:"queues"`
+	Disks  []Disk   `json:"disks"`
+	KVM    KVMStats `json:"kvm"`
+
+	// Missing says what this report lacks, and why.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Machine is a machine's outside.
+type Machine struct {
+	Name    string    `json:"name"`
+	PID     int       `json:"pid"`
+	VCPUs   int       `json:"vcpus"`
+	Memory  uint64    `json:"memory_bytes"` // the guest's
+	Started time.Time `json:"started"`
+}
+
+// Role is the sum of the threads of one role.
+type Role struct {
+	Kind    Kind   `json:"kind"`
+	Role    string `json:"role"`
+	Threads int    `json:"threads"`
+	CPU     uint64 `json:"cpu_ns"`
+	Wait    uint64 `json:"wait_ns"`
+	User    uint64 `json:"user_ns"`
+	System  uint64 `json:"system_ns"`
+	Yielded uint64 `json:"voluntary_switches"`
+	Ousted  uint64 `json:"involuntary_switches"`
+}
+
+// Process is the process's own sum, getrusage(2): its threads, with those that ended, without kernel threads.
+type Process struct {
+	CPU     uint64 `json:"cpu_ns"`
+	User    uint64 `json:"user_ns"`
+	System  uint64 `json:"system_ns"`
+	Yielded uint64 `json:"voluntary_switches"`
+	Ousted  uint64 `json:"involuntary_switches"`
+}
+
+// Queue is one virtqueue.
+type Queue struct {
+	Device string `json:"device"` // "net0"
+	Index  int    `json:"queue"`
+	Size   int    `json:"size"` // entries, as the driver set it; the most there can be before it did
+	Live   bool   `json:"live"` // a driver has given it to the device
+
+	// Made and Done are the ring's running indices, modulo 65536: buffers the driver has made available, and buffers the
+	// device has given back. Fill, their difference, is what the device holds: 0 to Size. A guest whose
+	// indices are further apart has a ring that no device can use, and Fill is its Size then.
+	Made uint16 `json:"available_index"`
+	Done uint16 `json:"used_index"`
+	Fill int    `json:"fill"`
+
+	// Kicks is how often the driver rang since the device's last reset. Absent where a goroutine serves the queue: it takes the
+	// count away as it waits.
+	Kicks *uint64 `json:"kicks,omitempty"`
+}
+
+// Disk is what LIO counts of one disk since it was made. Absent counters are LIO's alone: an in-process disk has none.
+type Disk struct {
+	ID       string `json:"id"`     // "disk0"
+	Device   string `json:"device"` // the controller, "scsi0"
+	Commands uint64 `json:"commands"`
+	ReadMiB  uint64 `json:"read_mib"`    // whole ones
+	WriteMiB uint64 `json:"written_mib"` // whole ones
+	Resets   uint64 `json:"resets"`
+}
+
+// KVMStats are KVM's own counters, by KVM's names (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD).
+type KVMStats struct {
+	VM    map[string]uint64   `json:"vm,omitempty"`
+	VCPUs []map[string]uint64 `json:"vcpus,omitempty"` // by number
+
+	// UserExits is, by vCPU, how often it left the kernel for minivmm.
+	UserExits []uint64 `json:"user_exits"`
+}
+
+// ReadProcess is getrusage(2) of this process.
+func ReadProcess() (Process, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return Process{}, err
+	}
+	p := Process{User: uint64(u.Utime.Nano()), System: uint64(u.Stime.Nano()), Yielded: uint64(u.Nvcsw), Ousted: uint64(u.Nivcsw)}
+	p.CPU = p.User + p.System
+	return p, nil
+}
+
+// Roles sums threads by role. What the process's sum has beyond them is the threads that ended; they waited too, but
+// nobody knows how long.
+func Roles(threads []Thread, p Process) []Role {
+	var roles []Role
+	ended := Role{Kind: Ended, Role: "ended", CPU: p.CPU, User: p.User, System: p.System, Yielded: p.Yielded, Ousted: p.Ousted}
+	for _, t := range threads {
+		i := slices.IndexFunc(roles, func(r Role) bool { return r.Kind == t.Kind && r.Role == t.Role })
+		if i < 0 {
+			i = len(roles)
+			roles = append(roles, Role{Kind: t.Kind, Role: t.Role})
+		}
+		r := &roles[i]
+		r.Threads++
+		r.CPU += t.CPU
+		r.Wait += t.Wait
+		r.User += t.User
+		r.System += t.System
+		r.Yielded += t.Yielded
+		r.Ousted += t.Ousted
+		if !t.Kthread {
+			// What ran between the two readings makes the sum of the threads the larger, and ticks are rounded.
+			ended.CPU -= min(ended.CPU, t.CPU)
+			ended.User -= min(ended.User, t.User)
+			ended.System -= min(ended.System, t.System)
+			ended.Yielded -= min(ended.Yielded, t.Yielded)
+			ended.Ousted -= min(ended.Ousted, t.Ousted)
+		}
+	}
+	return append(roles, ended)
+}
+
+// Sum is the CPU time of all roles, and of the kernel threads among the threads: what a cgroup that holds the machine and
+// nothing else has used, and with the second taken away, what getrusage(2) says of the process.
+func (r *Report) Sum() (all, kthreads uint64) {
+	for _, role := range r.Roles {
+		all += role.CPU
+	}
+	for _, t := range r.Threads {
+		if t.Kthread {
+			kthreads += t.CPU
+		}
+	}
+	return all, kthreads
+}

@@ -1,0 +1,205 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind is what a thread is for.
+type Kind string
+
+// The kinds of threads. A [Role] can also be of kind Ended.
+const (
+	VCPU    Kind = "vcpu"    // runs a virtual CPU
+	Worker  Kind = "worker"  // a vhost worker: serves a device's queues, in the kernel
+	KVM     Kind = "kvm"     // KVM's own, which recovers huge pages
+	Minivmm Kind = "minivmm" // minivmm itself, with its in-process devices
+	Ended   Kind = "ended"   // threads of the process that are no more
+)
+
+// Thread is one thread that works for a machine. Times are nanoseconds since it began.
+type Thread struct {
+	TID    int    `json:"tid"`
+	Comm   string `json:"comm"`
+	Kind   Kind   `json:"kind"`
+	Role   string `json:"role"`             // "vcpu 0", "net0", "kvm", "minivmm"
+	Queues string `json:"queues,omitempty"` // what a worker serves: "receive, transmit"
+
+	// Kthread says that it is a kernel thread and not one of the process.
+	Kthread bool `json:"kthread"`
+
+	State   string `json:"state"`     // as in /proc/PID/stat: "S"; "gone" if it should be there and is not
+	CPU     uint64 `json:"cpu_ns"`    // on a CPU
+	Wait    uint64 `json:"wait_ns"`   // ready to run, without a CPU
+	User    uint64 `json:"user_ns"`   // in user mode, with guest mode; to 10 ms
+	System  uint64 `json:"system_ns"` // in the kernel; to 10 ms
+	Guest   uint64 `json:"guest_ns"`  // in guest mode; to 10 ms
+	Yielded uint64 `json:"voluntary_switches"`
+	Ousted  uint64 `json:"involuntary_switches"`
+	LastCPU int    `json:"last_cpu"`
+	CPUs    string `json:"allowed_cpus"` // "0-3,8"
+	Nice    int    `json:"nice"`
+	Policy  string `json:"policy"` // "other", "fifo", ...
+	Cgroup  string `json:"cgroup"` // in the unified hierarchy; "" on a host without it
+}
+
+// Known is a thread whose role is known by its id.
+type Known struct {
+	TID     int // 0: /proc does not show it
+	Kthread bool
+	Kind    Kind
+	Role    string
+	Queues  string
+}
+
+// Threads returns the threads of this process and the kernel threads in known. The order is that of known, then KVM's
+// thread, then minivmm's own by id. One of known that has ended is there, with the state "gone". recovery is the id of KVM's thread where that is
+// a kernel thread ([FindRecovery]), else 0.
+func Threads(known []Known, recovery int) ([]Thread, error) { return threads("/proc", known, recovery) }
+
+func threads(proc string, known []Known, recovery int) ([]Thread, error) {
+	if recovery != 0 {
+		known = append(slices.Clone(known), Known{TID: recovery, Kthread: true, Kind: KVM, Role: "kvm"})
+	}
+	var list []Thread
+	seen := make(map[int]bool)
+	for _, k := range known {
+		dir := filepath.Join(proc, "self", "task", strconv.Itoa(k.TID))
+		if k.Kthread {
+			dir = filepath.Join(proc, strconv.Itoa(k.TID))
+		}
+		t, err := readThread(dir, k.TID)
+		if k.TID == 0 || gone(err) {
+			t, err = Thread{TID: k.TID, State: "gone"}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.Kind, t.Role, t.Queues, t.Kthread = k.Kind, k.Role, k.Queues, k.Kthread
+		list = append(list, t)
+		if !k.Kthread {
+			seen[k.TID] = true
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(proc, "self", "task"))
+	if err != nil {
+		return nil, err
+	}
+	var own []Thread
+	for _, e := range entries {
+		tid, err := strconv.Atoi(e.Name())
+		if err != nil || seen[tid] {
+			continue
+		}
+		t, err := readThread(filepath.Join(proc, "self", "task", e.Name()), tid)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if t.Kind == Minivmm {
+			own = append(own, t)
+			continue
+		}
+		list = append(list, t)
+	}
+	return append(list, own...), nil
+}
+
+// gone says that a thread ended before all of its files were read.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+
+// readThread reads a thread's folder in /proc.
+func readThread(dir string, tid int) (Thread, error) {
+	text := make(map[string]string)
+	for _, name := range []string{"stat", "schedstat", "status", "cgroup"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if name == "schedstat" && errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without CONFIG_SCHED_INFO
+		}
+		if err != nil {
+			return Thread{}, err
+		}
+		text[name] = string(b)
+	}
+	st, err := parseStat(text["stat"])
+	if err != nil {
+		return Thread{}, fmt.Errorf("%s/stat: %w", dir, err)
+	}
+	t := Thread{
+		TID: tid, Comm: st.comm, State: st.state, CPU: st.user + st.system, User: st.user, System: st.system, Guest: st.guest,
+		Yielded: numberField(text["status"], "voluntary_ctxt_switches"),
+		Ousted:  numberField(text["status"], "nonvoluntary_ctxt_switches"),
+		LastCPU: st.lastCPU, CPUs: field(text["status"], "Cpus_allowed_list"),
+		Nice: st.nice, Policy: policy(st.policy), Cgroup: unifiedCgroup(text["cgroup"]),
+	}
+	if s := text["schedstat"]; s != "" {
+		if t.CPU, t.Wait, err = parseSchedstat(s); err != nil {
+			return Thread{}, fmt.Errorf("%s/schedstat: %w", dir, err)
+		}
+	}
+	t.Kind, t.Role = classify(st)
+	return t, nil
+}
+
+// recoveryComm is how the name of KVM's thread begins. As a thread of a process it has no more of it than this.
+const recoveryComm = "kvm-nx-lpage-re"
+
+// classify is for threads that nobody knows by their id.
+func classify(st stat) (Kind, string) {
+	switch {
+	case st.flags&pfUserWorker == 0:
+		return Minivmm, "minivmm"
+	case strings.HasPrefix(st.comm, recoveryComm):
+		return KVM, "kvm"
+	}
+	return Worker, st.comm
+}
+
+func policy(n int) string {
+	names := [...]string{unix.SCHED_NORMAL: "other", unix.SCHED_FIFO: "fifo", unix.SCHED_RR: "rr", unix.SCHED_BATCH: "batch", unix.SCHED_IDLE: "idle", unix.SCHED_DEADLINE: "deadline"}
+	if n < 0 || n >= len(names) || names[n] == "" {
+		return strconv.Itoa(n)
+	}
+	return names[n]
+}
+
+// FindRecovery returns the id of the kernel thread with which KVM recovers huge pages for the VM that thread maker of this
+// process made. 0 if it has none, as since Linux 6.13 (6.12.14), or if /proc does not show it, as in a pid namespace.
+func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
+
+func findRecovery(proc string, maker int) int {
+	name := fmt.Sprintf("kvm-nx-lpage-recovery-%d", maker) // since Linux 5.17 /proc shows it whole
+	const kthreadd = 2
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		tid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(proc, e.Name(), "stat"))
+		if err != nil {
+			continue
+		}
+		st, err := parseStat(string(b))
+		if err != nil || st.flags&pfKthread == 0 || st.ppid != kthreadd {
+			continue
+		}
+		if st.comm == name {
+			return tid
+		}
+	}
+	return 0
+}

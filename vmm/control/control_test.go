@@ -1,0 +1,373 @@
+package control
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm/account"
+)
+
+// fake is a machine that notes what it is told.
+type fake struct {
+	about  account.Machine
+	report error
+
+	mu    sync.Mutex
+	stops []bool
+}
+
+func (f *fake) About() account.Machine { return f.about }
+
+func (f *fake) Report() (*account.Report, error) {
+	if f.report != nil {
+		return nil, f.report
+	}
+	return &account.Report{Machine: f.about, Roles: []account.Role{{Kind: account.Worker, Role: "net0", CPU: 7}}}, nil
+}
+
+func (f *fake) Stop(now bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stops = append(f.stops, now)
+}
+
+// shortDir is a folder whose name leaves room in a socket's address.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "ctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// serve claims a name and serves f there, until the test's end.
+func serve(t *testing.T, dir, name string, f *fake) (end func()) {
+	t.Helper()
+	n, err := claim([]string{dir}, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := n.Serve(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		if err := errors.Join(s.Close(), n.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(end)
+	return end
+}
+
+func TestCalls(t *testing.T) {
+	dir := filepath.Join(shortDir(t), "minivmm")
+	f := &fake{about: account.Machine{Name: "web", PID: os.Getpid(), VCPUs: 2, Memory: 1 << 29}}
+	end := serve(t, dir, "web", f)
+
+	resp, pid, err := callName([]string{dir}, "web", Request{Command: CommandAbout})
+	if err != nil || pid != os.Getpid() || *resp.About != f.about {
+		t.Errorf("about: %+v from process %d, %v", resp, pid, err)
+	}
+	resp, _, err = callName([]string{dir}, "web", Request{Command: CommandWorkers})
+	if err != nil || resp.Workers.Roles[0].CPU != 7 {
+		t.Errorf("workers: %+v, %v", resp, err)
+	}
+	for _, now := range []bool{false, true} {
+		if _, _, err := callName([]string{dir}, "web", Request{Command: CommandStop, Now: now}); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	}
+	if want := []bool{false, true}; !reflect.DeepEqual(f.stops, want) {
+		t.Errorf("stops %v, want %v", f.stops, want)
+	}
+	found := find([]string{dir})
+	if len(found) != 1 || found[0].Name != "web" || found[0].About != f.about {
+		t.Errorf("found %+v", found)
+	}
+	end()
+	if found := find([]string{dir}); len(found) != 0 {
+		t.Errorf("found %+v after the end", found)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
+// TestAnswers speaks the protocol by hand.
+func TestAnswers(t *testing.T) {
+	dir := shortDir(t)
+	serve(t, dir, "web", &fake{report: errors.New("no /proc")})
+	for _, test := range []struct{ name, request, want string }{
+		{"two lines", `{"version":1,"command":"stop"}` + "\nand more\n", `{"version":1}`},
+		{"other version", `{"version":2,"command":"about"}` + "\n", `{"version":1,"error":"version 2: this minivmm speaks version 1"}`},
+		{"no command", `{"version":1}` + "\n", `{"version":1,"error":"no command \"\": there are about, workers and stop"}`},
+		{"now for another", `{"version":1,"command":"about","now":true}` + "\n", `{"version":1,"error":"now is for stop, not for about"}`},
+		{"the machine's error", `{"version":1,"command":"workers"}` + "\n", `{"version":1,"error":"no /proc"}`},
+		{"unknown key", `{"version":1,"command":"stop","noww":true}` + "\n", `{"version":1,"error":"request: json: unknown field \"noww\""}`},
+		{"two values", `{"version":1,"command":"stop"} {}` + "\n", `{"version":1,"error":"request: more than one value on the line"}`},
+		{"no JSON", "stop\n", `{"version":1,"error":"request: invalid character 's' looking for beginning of value"}`},
+		{"long", strings.Repeat(" ", maxRequest), `{"version":1,"error":"a line longer than 4096 bytes"}`},
+		{"nothing", "", ""},
+		{"half a line", `{"version":1,`, ""},
+	} {
+		conn, err := net.Dial("unix", filepath.Join(dir, "web.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, test.request)
+		conn.(*net.UnixConn).CloseWrite()
+		answer, err := io.ReadAll(conn)
+		// A server that closes with bytes unread makes it a reset, after the answer.
+		if got := strings.TrimSuffix(string(answer), "\n"); got != test.want || err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%s: %q, %v; want %q", test.name, got, err, test.want)
+		}
+		conn.Close()
+	}
+}
+
+func TestNames(t *testing.T) {
+	dir := shortDir(t)
+	for _, name := range []string{"", "-a", "a/b", "..", "A", "a b", strings.Repeat("a", 65)} {
+		if _, err := claim([]string{dir}, name); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
+		if _, _, err := callName([]string{dir}, name, Request{}); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("call %q: %v", name, err)
+		}
+	}
+	f := &fake{about: account.Machine{PID: 4711}}
+	serve(t, dir, "web", f)
+	_, err := claim([]string{dir}, "web")
+	var taken *TakenError
+	if !errors.As(err, &taken) || taken.PID != 4711 || !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a name that is taken: %v", err)
+	}
+	_, _, err = callName([]string{dir}, "wbe", Request{Command: CommandAbout})
+	var missing *NotRunningError
+	if !errors.As(err, &missing) || err.Error() != `no machine named "wbe" is running (there is web)` {
+		t.Errorf("a name that is not: %v", err)
+	}
+	// Its starting: locked, without a socket.
+	n, err := claim([]string{dir}, "db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := claim([]string{dir}, "db"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a name that is being started: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestManyWantOneName lets goroutines take a name and give it back: never do two have it.
+func TestManyWantOneName(t *testing.T) {
+	dir := shortDir(t)
+	var holders sync.Mutex
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				n, err := claim([]string{dir}, "web")
+				if errors.Is(err, unix.EBUSY) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !holders.TryLock() {
+					t.Error("two have the name")
+					return
+				}
+				mu.Lock()
+				won++
+				mu.Unlock()
+				holders.Unlock()
+				if err := n.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if won == 0 {
+		t.Error("nobody got the name")
+	}
+}
+
+// killedVar makes this binary a machine that waits to be killed.
+const killedVar = "MINIVMM_TEST_KILLED"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killedVar); dir != "" {
+		n, err := claim([]string{dir}, "web")
+		if err == nil {
+			_, err = n.Serve(&fake{})
+		}
+		fmt.Println(err)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// TestAKilledMachineLeavesNothingInTheWay kills one, and takes its name.
+func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
+	dir := shortDir(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), killedVar+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	if found := find([]string{dir}); line != "<nil>\n" || len(found) != 1 {
+		t.Errorf("the other machine: %q; found %+v", line, found)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if _, err := os.Lstat(filepath.Join(dir, "web.sock")); err != nil {
+		t.Errorf("it left no socket: %v", err)
+	}
+	if found := find([]string{dir}); len(found) != 0 {
+		t.Errorf("found %+v", found)
+	}
+	var missing *NotRunningError
+	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandAbout}); !errors.As(err, &missing) {
+		t.Errorf("call: %v", err)
+	}
+	serve(t, dir, "web", &fake{about: account.Machine{PID: 1}})
+	if found := find([]string{dir}); len(found) != 1 || found[0].About.PID != 1 {
+		t.Errorf("found %+v after the next", found)
+	}
+}
+
+func TestFolders(t *testing.T) {
+	for _, test := range []struct {
+		uid  int
+		xdg  string
+		want []string
+	}{
+		{0, "", []string{"/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
+		{1000, "/run/user/1000", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, "/home/x/run", []string{"/home/x/run/minivmm", "/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, "run", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+	} {
+		got := folders(test.uid, func(string) string { return test.xdg })
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("uid %d, XDG_RUNTIME_DIR %q: %v, want %v", test.uid, test.xdg, got, test.want)
+		}
+	}
+}
+
+// TestOnlyPrivateFolders offers folders that others made or may enter.
+func TestOnlyPrivateFolders(t *testing.T) {
+	dir := shortDir(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{
+		os.Mkdir(at("open"), 0o755),
+		os.Mkdir(at("real"), 0o700),
+		os.Symlink(at("real"), at("link")),
+		os.WriteFile(at("file"), nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	bad := []string{"open", "link", "file", "no/such"}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Mkdir(at("other"), 0o700), os.Chown(at("other"), 65534, 65534)); err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, "other")
+	}
+	for _, name := range bad {
+		if got, err := makeFolder([]string{at(name)}); err == nil {
+			t.Errorf("%s: %s", name, got)
+		}
+		if got, err := makeFolder([]string{at(name), at("good")}); err != nil || got != at("good") {
+			t.Errorf("%s, good: %s, %v", name, got, err)
+		}
+	}
+	st, err := os.Stat(at("good"))
+	if err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("good has mode %v, %v", st.Mode(), err)
+	}
+	serve(t, at("good"), "web", &fake{})
+	for _, name := range []string{"web.sock", "web.lock"} {
+		if st, err := os.Stat(filepath.Join(at("good"), name)); err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+	}
+}
+
+// TestIdleConnectionsAreEnded fills the server with silent clients and closes it.
+func TestIdleConnectionsAreEnded(t *testing.T) {
+	dir := shortDir(t)
+	end := serve(t, dir, "web", &fake{})
+	var conns []net.Conn
+	for range maxConns + 4 {
+		conn, err := net.Dial("unix", filepath.Join(dir, "web.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	end()
+	for _, conn := range conns {
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("read %d, %v", n, err)
+		}
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte(`{"version":1,"command":"stop","now":true}` + "\n"))
+	f.Add([]byte(`{"version":1,"command":"about"}` + "\n{}"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		line, err := readLine(strings.NewReader(string(b)), maxRequest)
+		if err != nil {
+			return
+		}
+		if len(line) >= maxRequest || strings.ContainsRune(string(line), '\n') {
+			t.Fatalf("line %q", line)
+		}
+		r, err := parseRequest(line)
+		if err != nil {
+			return
+		}
+		var w strings.Builder
+		if err := writeLine(&w, r); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseRequest([]byte(w.String())); err != nil || again != r {
+			t.Errorf("%+v is sent as %q, which is %+v, %v", r, w.String(), again, err)
+		}
+	})
+}

@@ -1,0 +1,201 @@
+package vmm
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio"
+	"minivmm/kvm"
+	"minivmm/vhost/lio"
+	"minivmm/vmm/account"
+	"minivmm/vmm/config"
+)
+
+// accounted is what New remembers for Report.
+type accounted struct {
+	started  time.Time
+	recovery func() int         // the thread id of KVM's kernel thread for this VM, 0 if it has none
+	fronts   []*virtio.Frontend // of every device
+	disks    *lio.Target        // nil for disks in process and for none
+}
+
+// createVM makes the KVM VM, and notes on which thread: before Linux 6.13 KVM names a kernel thread after it. Most machines
+// are never asked, so that is not looked for yet.
+func (m *VM) createVM(sys *kvm.System) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	maker := unix.Gettid()
+	m.account.started = time.Now()
+	m.account.recovery = sync.OnceValue(func() int { return account.FindRecovery(maker) })
+	m.vm, err = sys.CreateVM()
+	return err
+}
+
+// About is the machine's outside.
+func (m *VM) About() account.Machine {
+	return account.Machine{
+		Name: string(m.cfg.Name), PID: os.Getpid(), VCPUs: m.cfg.Machine.VCPUs,
+		Memory: uint64(m.cfg.Machine.Memory), Started: m.account.started,
+	}
+}
+
+// Report says what the machine costs now. It reads files of the kernel's and the guest's rings, and stops nothing. Any
+// goroutine may call it between New and Close, also while the guest runs. What the host does not tell is named in the report; an error
+// is for what no report can be without.
+func (m *VM) Report() (*account.Report, error) {
+	r := &account.Report{Machine: m.About(), Time: time.Now()}
+	var err error
+	if r.Threads, err = account.Threads(m.knownThreads(), m.account.recovery()); err != nil {
+		return nil, fmt.Errorf("threads: %w", err)
+	}
+	if r.Process, err = account.ReadProcess(); err != nil {
+		return nil, fmt.Errorf("getrusage: %w", err)
+	}
+	missing := func(what string, err error) { r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", what, err)) }
+	r.Roles = account.Roles(r.Threads, r.Process)
+	if r.Cgroup, err = account.ReadCgroup(account.CgroupRoot, account.CommonCgroup(r.Threads)); err != nil {
+		missing("cgroup", err)
+	}
+	if r.Memory, err = account.ReadMemory(); err != nil {
+		missing("memory", err)
+	}
+	r.Memory.Guest = r.Machine.Memory
+	r.Queues = m.queues()
+	r.Memory.NotCharged = m.notCharged(r.Queues)
+	if r.Disks, err = m.diskCounters(); err != nil {
+		missing("LIO's counters", err)
+	}
+	if err := m.kvmStats(&r.KVM); err != nil {
+		missing("KVM's counters", err)
+	}
+	return r, nil
+}
+
+// knownThreads are the threads whose roles the VM knows.
+func (m *VM) knownThreads() []account.Known {
+	var known []account.Known
+	for _, v := range m.vcpus {
+		known = append(known, account.Known{TID: int(v.tid.Load()), Kind: account.VCPU, Role: fmt.Sprintf("vcpu %d", v.id)})
+	}
+	for _, w := range m.Workers() {
+		known = append(known, account.Known{TID: w.TID, Kthread: w.Kthread, Kind: account.Worker, Role: w.Device, Queues: w.Queues})
+	}
+	return known
+}
+
+func (m *VM) queues() []account.Queue {
+	var queues []account.Queue
+	for _, f := range m.account.fronts {
+		for _, s := range f.RingStates() {
+			q := account.Queue{Device: f.Name(), Index: s.Index, Size: s.Size, Live: s.Live, Made: s.Available, Done: s.Used}
+			q.Fill = min(int(s.Available-s.Used), s.Size)
+			if s.Counted {
+				q.Kicks = &s.Kicks
+			}
+			queues = append(queues, q)
+		}
+	}
+	return queues
+}
+
+// notCharged estimates what vhost's devices take.
+func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
+	var all []account.Estimate
+	for _, w := range m.Workers() {
+		if slices.ContainsFunc(all, func(e account.Estimate) bool { return e.Device == w.Device }) {
+			continue // a device with several workers
+		}
+		rings, requests := 0, []int(nil)
+		for _, q := range queues {
+			if q.Device != w.Device {
+				continue
+			}
+			rings++
+			if q.Live && q.Index >= scsiRequestQueue && m.account.disks != nil && w.Device == scsiName {
+				requests = append(requests, q.Size)
+			}
+		}
+		how := fmt.Sprintf("%d rings", rings)
+		if w.Device == scsiName {
+			most := maxIOVQs()
+			rings = scsiRequestQueue + most
+			how = fmt.Sprintf("%d rings, as vhost_scsi.max_io_vqs is %d, and request rings of %v descriptors in use", rings, most, requests)
+		}
+		all = append(all, account.Estimate{Device: w.Device, Bytes: account.VhostBuffers(rings, requests), How: "estimate, as Linux 6.12 takes it: " + how})
+	}
+	return all
+}
+
+// scsiName is the one controller's, and scsiRequestQueue its first request queue: control and event come before.
+const (
+	scsiName         = "scsi0"
+	scsiRequestQueue = 2
+)
+
+// maxIOVQs is how many request rings the kernel makes room for in each vhost-scsi device, whatever it uses.
+func maxIOVQs() int {
+	const usual = 128
+	b, err := os.ReadFile("/sys/module/vhost_scsi/parameters/max_io_vqs")
+	if err != nil {
+		return usual
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return usual
+	}
+	return n
+}
+
+func (m *VM) diskCounters() ([]account.Disk, error) {
+	if m.account.disks == nil {
+		if len(m.cfg.Disk) > 0 {
+			return nil, fmt.Errorf("disks are served in process (backend %q)", config.DiskInProcess)
+		}
+		return nil, nil
+	}
+	counters, err := m.account.disks.Counters()
+	if err != nil {
+		return nil, err
+	}
+	var disks []account.Disk
+	for i, c := range counters {
+		disks = append(disks, account.Disk{
+			ID: string(m.cfg.Disk[i].ID), Device: scsiName,
+			Commands: c.Commands, ReadMiB: c.ReadMiB, WriteMiB: c.WriteMiB, Resets: c.Resets,
+		})
+	}
+	return disks, nil
+}
+
+func (m *VM) kvmStats(s *account.KVMStats) (err error) {
+	for _, v := range m.vcpus {
+		s.UserExits = append(s.UserExits, v.runs.Load())
+	}
+	stats, err := m.vm.StatsFD()
+	if err != nil {
+		return err
+	}
+	defer stats.Close()
+	if s.VM, err = stats.Read(); err != nil {
+		return err
+	}
+	for _, v := range m.vcpus {
+		if v.stats == nil {
+			continue
+		}
+		values, err := v.stats.Read()
+		if err != nil {
+			return err
+		}
+		s.VCPUs = append(s.VCPUs, values)
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+)
+
+// watchWorkers has every device say DEVICE_NEEDS_RESET when a worker of its own ends. Nothing else would tell the guest:
+// its requests would wait for ever. A kernel that cannot be asked (before Linux 6.9) is not.
+func (m *VM) watchWorkers() error {
+	for _, w := range m.Workers() {
+		watch, err := w.Watch(func() { m.workerGone(w) })
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: watch its worker: %w", w.Device, err)
+		}
+		m.closers.push(w.Device+"'s watch", watch.Close)
+	}
+	return nil
+}
+
+func (m *VM) workerGone(w Worker) {
+	err := fmt.Errorf("the kernel's worker for %s, thread %d, has ended (the host's log says why)", w.Queues, w.TID)
+	for _, f := range m.account.fronts {
+		if f.Name() == w.Device {
+			f.Fail(err)
+		}
+	}
+}
