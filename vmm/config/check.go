@@ -22,6 +22,9 @@ func (c *checker) config(cfg *Config) {
 	c.overwritten(cfg)
 	c.between("scsi.queues", cfg.SCSI.Queues, 1, maxQueues)
 	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
+	c.limits(&cfg.Limits, &cfg.Machine)
+	c.rlimits(&cfg.Rlimits)
+	c.namespaces(cfg)
 }
 
 func (c *checker) machine(m *Machine) {
