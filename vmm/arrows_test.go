@@ -35,12 +35,14 @@ var arrows = map[string][]string{
 	"devices/virtio/console":         {"devices/virtio", "devices/virtio/queue"},
 	"vmm/acpi":                       {},
 	"vmm/config":                     {},
+	"vmm/cgroup":                     {},
+	"vmm/namespace":                  {},
 	"vmm/boot":                       {"devices/guestmem"},
-	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/acpi", "vmm/boot", "vmm/config"},
+	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/acpi", "vmm/boot", "vmm/cgroup", "vmm/config"},
 	"vmm/bench":                      {},
 	"vmm/vmmtest":                    {"vmm", "vmm/boot", "vmm/config", "guestimages/..."},
 	"guestimages/...":                {"guestimages/...", "kvm", "devices/filelock", "vmm", "vmm/boot", "vmm/config"},
-	"cmd/minivmm":                    {"guestimages/...", "vmm", "vmm/config"},
+	"cmd/minivmm":                    {"guestimages/...", "vmm", "vmm/config", "vmm/namespace"},
 }
 
 // TestArrows keeps the packages' dependencies as vmm/doc.go tells them, and
