@@ -15,11 +15,13 @@ type limits struct {
 	uidTasks   int    // tasks with that real uid
 	nproc      uint64 // soft RLIMIT_NPROC; noLimit
 	exempt     bool   // from RLIMIT_NPROC: root, CAP_SYS_RESOURCE or CAP_SYS_ADMIN
-	cgroup     string // the nearest cgroup that is full, else the nearest with a limit
+	cgroup     string // the cgroup with least room
 	pids       uint64 // its pids.current
 	pidsMax    uint64 // its pids.max; noLimit
 	threads    uint64 // tasks on the host
 	threadsMax uint64 // kernel.threads-max; noLimit if unknown
+	pidMax     uint64 // kernel.pid_max, the first number that no task can have; noLimit if unknown
+	elsewhere  bool   // the thread's children would be in another pid namespace, and threads cannot be
 }
 
 const noLimit = ^uint64(0)
@@ -30,6 +32,9 @@ func (l limits) String() string {
 	nproc := fmt.Sprintf("RLIMIT_NPROC %s: uid %d has %d tasks", figure(l.nproc), l.uid, l.uidTasks)
 	pids := fmt.Sprintf("pids.max %s of cgroup %s: it has %d tasks", figure(l.pidsMax), l.cgroup, l.pids)
 	threads := fmt.Sprintf("kernel.threads-max %s: the host has %d tasks", figure(l.threadsMax), l.threads)
+	if l.elsewhere {
+		return "no worker can be made: the thread that asks for it has left its pid namespace (unshare or setns) for its children"
+	}
 	var reached []string
 	if !l.exempt && uint64(l.uidTasks) >= l.nproc {
 		reached = append(reached, nproc)
@@ -40,6 +45,9 @@ func (l limits) String() string {
 	if l.threads >= l.threadsMax {
 		reached = append(reached, threads)
 	}
+	if l.pidMax != noLimit && l.threads+reservedPIDs >= l.pidMax {
+		reached = append(reached, fmt.Sprintf("kernel.pid_max %d: the host has %d tasks", l.pidMax, l.threads))
+	}
 	if len(reached) > 0 {
 		return "the worker is one task more than a limit allows; " + strings.Join(reached, "; ")
 	}
@@ -48,6 +56,43 @@ func (l limits) String() string {
 	}
 	return "the worker could not be made, though no limit looks reached; " + strings.Join([]string{nproc, pids, threads}, "; ")
 }
+
+// room is how many tasks more the limits allow.
+func (l limits) room() uint64 {
+	left := func(limit, used uint64) uint64 {
+		if limit == noLimit {
+			return noLimit
+		}
+		return limit - min(limit, used)
+	}
+	room := min(left(l.pidsMax, l.pids), left(l.threadsMax, l.threads), left(l.pidMax, l.threads+reservedPIDs))
+	if !l.exempt {
+		room = min(room, left(l.nproc, uint64(l.uidTasks)))
+	}
+	return room
+}
+
+// reservedPIDs are not given out again once they were passed (RESERVED_PIDS of kernel/pid.c).
+const reservedPIDs = 300
+
+// RoomForTasks returns how many tasks (threads of this process, workers among
+// them) may be made by the limits as they are now: RLIMIT_NPROC, pids.max of
+// the calling thread's cgroups, kernel.threads-max and kernel.pid_max. If that
+// is at least enough, it may be more than is said. Other processes may be faster; and
+// limits of cgroups and tasks of pid namespaces that this process does not see do not count.
+func RoomForTasks(enough uint64) uint64 {
+	l := readFigures()
+	l.uidTasks = int(l.threads) // at most; counting them takes a walk through /proc
+	if room := l.room(); room >= enough {
+		return room
+	}
+	l.uidTasks = tasksOf("/proc", l.uid)
+	return l.room()
+}
+
+// TaskLimits says, for an error, which limit of tasks is reached, with its value
+// and its use, or what all of them are.
+func TaskLimits() string { return readLimits().String() }
 
 func figure(n uint64) string {
 	if n == noLimit {
@@ -59,22 +104,49 @@ func figure(n uint64) string {
 // readLimits collects the figures as they are now. What cannot be read counts
 // as no limit: this serves an error message, and must not hide the error.
 func readLimits() limits {
-	l := limits{uid: unix.Getuid(), nproc: noLimit, pidsMax: noLimit, threadsMax: noLimit}
+	l := readFigures()
+	l.uidTasks = tasksOf("/proc", l.uid)
+	return l
+}
+
+// readFigures is readLimits but for the user's tasks.
+func readFigures() limits {
+	l := limits{uid: unix.Getuid(), nproc: noLimit, pidsMax: noLimit, threadsMax: noLimit, pidMax: noLimit}
 	var r unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NPROC, &r) == nil {
 		l.nproc = r.Cur // RLIM_INFINITY is noLimit
 	}
 	status, _ := os.ReadFile("/proc/thread-self/status")
-	l.exempt = l.uid == 0 || hasNprocCap(string(status))
-	l.uidTasks = tasksOf("/proc", l.uid)
+	ids, _ := os.ReadFile("/proc/self/uid_map")
+	outer, initial := outerID(string(ids), l.uid)
+	l.exempt = outer == 0 || initial && hasNprocCap(string(status))
 	cgroup, _ := os.ReadFile("/proc/thread-self/cgroup")
 	l.cgroup, l.pids, l.pidsMax = pidsLimit("/sys/fs/cgroup", unifiedCgroup(string(cgroup)))
 	if n, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {
 		l.threadsMax = n
 	}
+	if n, err := readNumber("/proc/sys/kernel/pid_max"); err == nil {
+		l.pidMax = n
+	}
+	own, err := os.Readlink("/proc/thread-self/ns/pid")
+	children, err2 := os.Readlink("/proc/thread-self/ns/pid_for_children")
+	l.elsewhere = err == nil && (err2 != nil || own != children)
 	loadavg, _ := os.ReadFile("/proc/loadavg")
 	l.threads = loadavgTasks(string(loadavg))
 	return l
+}
+
+// outerID is what a uid is in the user namespace above, by uid_map's text
+// (user_namespaces(7)): lines of first uid here, first uid there, and length. initial says that there is none above.
+func outerID(uidMap string, uid int) (outer int, initial bool) {
+	for line := range strings.Lines(uidMap) {
+		var here, there, length int
+		if n, _ := fmt.Sscan(line, &here, &there, &length); n == 3 && uid >= here && uid-here < length {
+			const all = 1<<32 - 1
+			return uid - here + there, here == 0 && there == 0 && length == all
+		}
+	}
+	return uid, uidMap == "" // a kernel without user namespaces
 }
 
 // hasNprocCap says whether a task's status shows an effective capability that
@@ -107,10 +179,11 @@ func tasksOf(proc string, uid int) int {
 	return n
 }
 
-// pidsLimit walks from a cgroup to the root and returns the figures of the
-// first that is full, else of the first that has a limit, else no limit.
+// pidsLimit walks from a cgroup to the root and returns the figures of the one
+// that has least room, or no limit.
 func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	path, limit = cgroup, noLimit
+	least := noLimit
 	for dir := cgroup; len(dir) > 1; dir = dir[:strings.LastIndexByte(dir, '/')] {
 		m, err := readNumber(root + dir + "/pids.max")
 		if err != nil {
@@ -120,11 +193,8 @@ func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 		if err != nil {
 			continue
 		}
-		if c >= m {
-			return dir, c, m
-		}
-		if limit == noLimit {
-			path, current, limit = dir, c, m
+		if left := m - min(m, c); left < least {
+			path, current, limit, least = dir, c, m, left
 		}
 	}
 	return path, current, limit

@@ -122,18 +122,28 @@ func TestOwnerCallIsRetriedAndSignalsComeBack(t *testing.T) {
 }
 
 func TestLimitsNameTheCause(t *testing.T) {
-	free := limits{uid: 1000, uidTasks: 5, nproc: 100, cgroup: "/a", pids: 5, pidsMax: noLimit, threads: 50, threadsMax: 1000}
+	free := limits{uid: 1000, uidTasks: 5, nproc: 100, cgroup: "/a", pids: 5, pidsMax: noLimit, threads: 50, threadsMax: 1000, pidMax: noLimit}
 	for _, test := range []struct {
 		change func(*limits)
+		room   uint64
 		want   string
 	}{
-		{func(l *limits) { l.uidTasks = 100 },
+		{func(l *limits) { l.uidTasks = 100 }, 0,
 			"the worker is one task more than a limit allows; RLIMIT_NPROC 100: uid 1000 has 100 tasks"},
-		{func(l *limits) { l.pidsMax = 5 },
+		{func(l *limits) { l.pidsMax = 5 }, 0,
 			"the worker is one task more than a limit allows; pids.max 5 of cgroup /a: it has 5 tasks"},
-		{func(l *limits) { l.threads = 1001 },
+		{func(l *limits) { l.threads = 1001 }, 0,
 			"the worker is one task more than a limit allows; kernel.threads-max 1000: the host has 1001 tasks"},
-		{func(l *limits) { l.exempt, l.uidTasks = true, 200 },
+		{func(l *limits) { l.pidMax = 350 }, 0,
+			"the worker is one task more than a limit allows; kernel.pid_max 350: the host has 50 tasks"},
+		{func(l *limits) { l.uidTasks, l.pidsMax = 100, 4 }, 0,
+			"the worker is one task more than a limit allows; RLIMIT_NPROC 100: uid 1000 has 100 tasks; pids.max 4 of cgroup /a: it has 5 tasks"},
+		{func(l *limits) { l.elsewhere = true }, 95,
+			"no worker can be made: the thread that asks for it has left its pid namespace (unshare or setns) for its children"},
+		{func(l *limits) { l.pidsMax = 12 }, 7,
+			"the worker could not be made, though no limit looks reached; RLIMIT_NPROC 100: uid 1000 has 5 tasks; " +
+				"pids.max 12 of cgroup /a: it has 5 tasks; kernel.threads-max 1000: the host has 50 tasks"},
+		{func(l *limits) { l.exempt, l.uidTasks = true, 200 }, 950,
 			"the worker could not be made, though no limit looks reached; RLIMIT_NPROC 100: uid 1000 has 200 tasks but is exempt; " +
 				"pids.max unlimited of cgroup /a: it has 5 tasks; kernel.threads-max 1000: the host has 50 tasks"},
 	} {
@@ -141,6 +151,9 @@ func TestLimitsNameTheCause(t *testing.T) {
 		test.change(&l)
 		if got := l.String(); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+		if got := l.room(); got != test.room {
+			t.Errorf("%+v: room for %d, want %d", l, got, test.room)
 		}
 	}
 }
@@ -175,6 +188,26 @@ func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
 		path, current, limit := pidsLimit(root, test.cgroup)
 		if path != test.path || current != test.current || limit != test.limit {
 			t.Errorf("%s: got %s %d %d, want %s %d %d", test.cgroup, path, current, limit, test.path, test.current, test.limit)
+		}
+	}
+}
+
+func TestWhoIsExemptInAUserNamespace(t *testing.T) {
+	for _, test := range []struct {
+		uidMap  string
+		uid     int
+		outer   int
+		initial bool
+	}{
+		{"         0          0 4294967295\n", 0, 0, true},
+		{"         0          0 4294967295\n", 1000, 1000, true},
+		{"         0       1000          1\n", 0, 1000, false},
+		{"         0          0          1\n", 0, 0, false},
+		{"         0       1000          1\n         1     100000      65536\n", 5, 100004, false},
+		{"", 7, 7, true},
+	} {
+		if outer, initial := outerID(test.uidMap, test.uid); outer != test.outer || initial != test.initial {
+			t.Errorf("%q, %d: %d, %v", test.uidMap, test.uid, outer, initial)
 		}
 	}
 }

@@ -37,12 +37,14 @@ var arrows = map[string][]string{
 	"vmm/control":                    {"vmm/account"},
 	"vmm/acpi":                       {},
 	"vmm/config":                     {},
+	"vmm/cgroup":                     {},
+	"vmm/namespace":                  {},
 	"vmm/boot":                       {"devices/guestmem"},
-	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/account", "vmm/acpi", "vmm/boot", "vmm/config"},
+	"vmm":                            {"kvm", "vhost/...", "devices/...", "vmm/account", "vmm/acpi", "vmm/boot", "vmm/cgroup", "vmm/config"},
 	"vmm/bench":                      {},
 	"vmm/vmmtest":                    {"vmm", "vmm/boot", "vmm/config", "guestimages/..."},
 	"guestimages/...":                {"guestimages/...", "kvm", "devices/filelock", "vmm", "vmm/boot", "vmm/config"},
-	"cmd/minivmm":                    {"guestimages/...", "vmm", "vmm/account", "vmm/config", "vmm/control"},
+	"cmd/minivmm":                    {"guestimages/...", "vmm", "vmm/account", "vmm/config", "vmm/control", "vmm/namespace"},
 }
 
 // TestArrows keeps the packages' dependencies as vmm/doc.go tells them, and

@@ -40,6 +40,11 @@ func (m *VM) diskBackend(opt Options) config.DiskBackend {
 	if b := m.cfg.DiskBackend(); b != config.DiskAuto {
 		return b
 	}
+	if m.cfg.Namespaces.PID {
+		// A target is named after its process, and is removed by others when that is gone.
+		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: process ids of the machine's own (namespaces.pid) mean nothing to other starts")
+		return config.DiskInProcess
+	}
 	if err := vhostSCSIUsable(opt); err != nil {
 		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: %v", err)
 		return config.DiskInProcess

@@ -12,6 +12,7 @@ import (
 
 	"minivmm/devices/bus"
 	"minivmm/kvm"
+	"minivmm/vhost"
 	"minivmm/vmm/boot"
 )
 
@@ -38,6 +39,7 @@ type vcpuPlan struct {
 	io, mmio  *bus.Bus
 	end       func(Outcome, error) // the first call decides
 	startGate <-chan struct{}      // closed to run, or to leave if stop came first
+	place     func() error         // puts the calling thread where vCPUs' belong; nil: it is there
 }
 
 // startVCPU makes vCPU id on a thread of its own and returns when it stands
@@ -72,6 +74,11 @@ const (
 )
 
 func (v *vcpu) setUp(p vcpuPlan) (err error) {
+	if p.place != nil {
+		if err := p.place(); err != nil {
+			return err
+		}
+	}
 	if v.fd, err = p.vm.CreateVCPU(v.id); err != nil {
 		return err
 	}
@@ -138,6 +145,10 @@ func (v *vcpu) run(p vcpuPlan) {
 		exit, err := v.fd.Run()
 		v.runs.Add(1)
 		if err != nil {
+			if errors.Is(err, unix.ENOMEM) {
+				// The first run makes KVM's own worker.
+				err = fmt.Errorf("%w (%s)", err, vhost.TaskLimits())
+			}
 			p.end(0, fmt.Errorf("vcpu %d: %w", v.id, err))
 			return
 		}

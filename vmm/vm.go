@@ -16,6 +16,7 @@ import (
 	"minivmm/kvm"
 	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
+	"minivmm/vmm/cgroup"
 	"minivmm/vmm/config"
 )
 
@@ -82,6 +83,7 @@ type VM struct {
 	workers   []Worker
 
 	account accounted
+	cgroup  *cgroup.Group // nil without limits
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
@@ -108,6 +110,9 @@ func (e *ConfigError) Unwrap() error { return e.err }
 // New makes the machine that cfg describes, up to the gate before the first
 // instruction. After an error nothing is left behind: no tap, no LIO object, no
 // thread. The caller calls Close, also after Run failed.
+//
+// Limits are the process's: it is moved to a cgroup until Close, and its
+// resource limits stay. Namespaces are not New's, but those of the process that calls it.
 func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	for _, line := range ChooseNet(cfg) {
 		opt.Logf("%s", line)
@@ -120,6 +125,9 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		}
 	}()
 
+	if err := m.addLimits(); err != nil {
+		return nil, err
+	}
 	sys, err := kvm.Open()
 	if err != nil {
 		return nil, err
@@ -295,6 +303,9 @@ func (m *VM) addVCPUs(sys *kvm.System, entry boot.Entry) error {
 	plan := vcpuPlan{
 		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, entry: entry,
 		io: &m.io, mmio: &m.mmio, end: m.end, startGate: m.gate,
+	}
+	if m.cgroup != nil {
+		plan.place = m.cgroup.EnterVCPU
 	}
 	for id := range plan.count {
 		v, err := startVCPU(plan, id)

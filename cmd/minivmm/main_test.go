@@ -113,6 +113,10 @@ func pretend(behaviour string) startFunc {
 		case "deaf":
 			<-ctx.Done()
 			return exitStopped, nil
+		case "where": // says where it is, and is polite
+			io.WriteString(opt.Console, whereabouts()+"\r\n")
+			<-g.button
+			return exitPoweredOff, nil
 		case "flood": // 64 MiB, whether someone reads or not
 			line := []byte(strings.Repeat("x", 1022) + "\r\n")
 			for range 64 << 10 {

@@ -102,6 +102,11 @@ func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Co
 			_, err := cmd.OutOrStdout().Write(cfg.TOML())
 			return err
 		}
+		left, over, err := enterNamespaces(cmd.Context(), cfg, command, cmd.ErrOrStderr())
+		if left || err != nil {
+			*code = over
+			return err
+		}
 		for _, line := range vmm.ChooseNet(cfg) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "minivmm: %s\n", line)
 		}

@@ -22,6 +22,9 @@ func (c *checker) config(cfg *Config) {
 	c.overwritten(cfg)
 	c.workers(cfg)
 	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
+	c.limits(&cfg.Limits, &cfg.Machine)
+	c.rlimits(&cfg.Rlimits)
+	c.namespaces(cfg)
 }
 
 func (c *checker) machine(m *Machine) {

@@ -18,6 +18,10 @@ type Config struct {
 	Disk    []Disk  `toml:"disk,omitempty"`
 	SCSI    SCSI    `toml:"scsi"`
 	Workers Workers `toml:"workers"`
+
+	Limits     Limits     `toml:"limits,omitempty"`
+	Rlimits    Rlimits    `toml:"rlimits,omitempty"`
+	Namespaces Namespaces `toml:"namespaces,omitempty"`
 }
 
 // Machine is the machine's size and how it ends.

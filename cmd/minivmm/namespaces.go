@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"minivmm/vmm/config"
+	"minivmm/vmm/namespace"
+)
+
+// namespacesOf are the namespaces that the configuration asks for.
+func namespacesOf(cfg *config.Config) namespace.Set {
+	n := cfg.Namespaces
+	return namespace.Set{
+		Net: string(n.Net), Mount: n.Mount, UTS: n.UTS, Hostname: string(cfg.Name),
+		IPC: n.IPC, User: n.User, PID: n.PID,
+	}
+}
+
+// enterNamespaces puts this process into the namespaces of the configuration. If that takes
+// a process of its own, left is true: its life is over by now, and code is its exit code.
+//
+// What a guest needs that is not here yet is fetched before, on the host's network. It leaves cfg as it is.
+func enterNamespaces(ctx context.Context, cfg *config.Config, command []string, log io.Writer) (left bool, code int, err error) {
+	set := namespacesOf(cfg)
+	if !set.Any() {
+		return false, 0, nil
+	}
+	inside, err := set.Inside()
+	if err != nil {
+		return false, 0, err
+	}
+	if inside {
+		return false, 0, namespace.Settle(set)
+	}
+	scratch := *cfg
+	scratch.Net = append([]config.Net(nil), cfg.Net...)
+	if _, err := furnishOrSignal(ctx, &scratch, command, log); err != nil {
+		return false, 0, err
+	}
+	code, err = namespace.Enter(set)
+	return true, code, err
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm/vmmtest"
+)
+
+// whereabouts is what a process finds of its namespaces, for the pretend guest "where".
+func whereabouts() string {
+	var words []string
+	for _, ns := range []string{"net", "mnt", "uts", "ipc", "user", "pid"} {
+		link, err := os.Readlink("/proc/self/ns/" + ns)
+		if err != nil {
+			return err.Error()
+		}
+		words = append(words, link)
+	}
+	host, _ := os.Hostname()
+	lo, err := net.InterfaceByName("lo")
+	up := err == nil && lo.Flags&net.FlagUp != 0
+	// The pid as /proc has it is the one that system calls have.
+	self, _ := os.Readlink("/proc/self")
+	return fmt.Sprintf("%s host=%s uid=%d pid=%d proc=%s lo=%v env=%q", strings.Join(words, " "), host, os.Getuid(), os.Getpid(), self, up, os.Getenv("MINIVMM_OUTER_NAMESPACES"))
+}
+
+// inNamespaces is the program with a pretended guest and a [namespaces] table.
+func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
+	t.Helper()
+	vmmtest.Need(t, "root")
+	cmd := program(t, guest, "run", "ns.toml")
+	text := "name = 'web'\n[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n[namespaces]\n" + table
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "ns.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// namedNetNS makes /run/netns/NAME as ip netns does, and returns its link's text.
+func namedNetNS(t *testing.T, name string) string {
+	t.Helper()
+	vmmtest.Need(t, "root")
+	path := "/run/netns/" + name
+	if err := errors.Join(os.MkdirAll("/run/netns", 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path)); err != nil {
+			t.Error(err)
+		}
+	})
+	cmd := exec.Command("sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	its := fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)
+	link, err := os.Readlink(its)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(its, path, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
+// TestNamespacesAreTheMachinesOwn looks from inside: those that were asked for are
+// others than the test's, all others are the test's.
+func TestNamespacesAreTheMachinesOwn(t *testing.T) {
+	name := fmt.Sprintf("mvmtest%d", os.Getpid())
+	named := namedNetNS(t, name)
+	ours := strings.Fields(whereabouts())
+	host, _ := os.Hostname()
+	for _, tt := range []struct {
+		table string
+		own   string // kinds that differ
+		rest  string // what follows the links; PID is the program's own
+	}{
+		{"", "", "host=HOST uid=0 pid=PID proc=PID"},
+		{"net = 'new'", "net", "host=HOST uid=0 pid=PID proc=PID lo=true"},
+		{"net = 'mvmtest'", "net", "host=HOST uid=0 pid=PID proc=PID lo=false"},
+		{"mount = true\nuts = true\nipc = true", "mnt uts ipc", "host=web uid=0 pid=PID proc=PID"},
+		{"pid = true", "mnt pid", "host=HOST uid=0 pid=1 proc=1"},
+		{"user = true\nnet = 'new'\nuts = true", "net uts user", "host=web uid=0 pid=[0-9]+ proc=[0-9]+ lo=true"},
+		{"user = true\npid = true\nnet = 'mvmtest'\nipc = true\nuts = true", "net mnt uts ipc user pid", "host=web uid=0 pid=1 proc=1 lo=false"},
+	} {
+		cmd := inNamespaces(t, "where", strings.ReplaceAll(tt.table, "mvmtest", name))
+		pipe, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs strings.Builder
+		cmd.Stderr = &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		out := bufio.NewReader(pipe)
+		out.ReadString('\n') // "ready"
+		line, err := out.ReadString('\n')
+		if err != nil {
+			cmd.Process.Kill()
+			t.Errorf("%s: %q, %v; stderr %s", tt.table, line, err, &errs)
+			cmd.Wait()
+			continue
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		theirs := strings.Fields(line)
+		var own []string
+		for i := range 6 {
+			kind, _, _ := strings.Cut(theirs[i], ":")
+			if theirs[i] != ours[i] {
+				own = append(own, kind)
+			}
+		}
+		if got := strings.Join(own, " "); got != tt.own {
+			t.Errorf("%s: own are %q, want %q", tt.table, got, tt.own)
+		}
+		if strings.Contains(tt.table, "mvmtest") && theirs[0] != named {
+			t.Errorf("%s: the network namespace is %s, want %s", tt.table, theirs[0], named)
+		}
+		want := strings.NewReplacer("HOST", regexp.QuoteMeta(host), "PID", fmt.Sprint(cmd.Process.Pid)).Replace(tt.rest)
+		rest := strings.Join(theirs[6:], " ")
+		if !regexp.MustCompile("^"+want+`( lo=\w+)? env=""$`).MatchString(rest) {
+			t.Errorf("%s: %s, want %s", tt.table, rest, want)
+		}
+		if got := code(cmd); got != 0 {
+			t.Errorf("%s: exit code %d; stderr %s", tt.table, got, &errs)
+		}
+	}
+	if now, _ := os.Hostname(); now != host {
+		t.Errorf("the host's name was %s and is %s", host, now)
+	}
+}
+
+// TestAProcessForNamespacesIsTheMachineToTheOutside: signals and exit codes pass through it, and its
+// death is the machine's.
+func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
+	const table = "user = true\npid = true"
+	for _, tt := range []struct {
+		guest   string
+		signals []syscall.Signal
+		code    int
+	}{
+		{"off", nil, 0},
+		{"reboot", nil, 10},
+		{"crash", nil, 11},
+		{"polite", []syscall.Signal{syscall.SIGTERM}, 0},
+		{"polite", []syscall.Signal{syscall.SIGINT}, 0},
+		{"polite", []syscall.Signal{syscall.SIGHUP}, 0},
+		{"deaf", []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM}, 128 + 15},
+	} {
+		cmd := inNamespaces(t, tt.guest, table)
+		// No terminal of the test's: what the test sends is all there is.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		_, errs := begin(t, cmd)
+		ended := make(chan struct{})
+		for i, sig := range tt.signals {
+			cmd.Process.Signal(sig)
+			if i == 0 {
+				continue
+			}
+			// Two of the same that wait at the same time are one: the last until it counts.
+			go func() {
+				for {
+					select {
+					case <-ended:
+						return
+					case <-time.After(20 * time.Millisecond):
+						cmd.Process.Signal(sig)
+					}
+				}
+			}()
+		}
+		got := code(cmd)
+		close(ended)
+		if got != tt.code {
+			t.Errorf("%s, %v: exit code %d, want %d; stderr %s", tt.guest, tt.signals, got, tt.code, errs)
+		}
+	}
+	cmd := inNamespaces(t, "deaf", table)
+	begin(t, cmd)
+	children := func() string {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
+		for _, task := range tasks {
+			more, _ := os.ReadFile(task)
+			b = append(b, more...)
+		}
+		return strings.TrimSpace(string(b))
+	}
+	child, _, _ := strings.Cut(children(), " ")
+	if child == "" {
+		t.Fatal("there is no child")
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if !eventually(func() bool { _, err := os.Stat("/proc/" + child); return err != nil }) {
+		t.Errorf("process %s outlives its parent", child)
+	}
+}
+
+// TestATerminalPassesThrough the process before the machine.
+func TestATerminalPassesThrough(t *testing.T) {
+	far, near := openPTY(t)
+	cmd := inNamespaces(t, "echo", "user = true\npid = true")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	expect(t, far, "ready\r\n")
+	io.WriteString(far, "hello\x03") // not a signal: the terminal is raw
+	expect(t, far, "hello\x03")
+	io.WriteString(far, "\x01x")
+	if got := code(cmd); got != 14 {
+		t.Errorf("exit code %d after Ctrl-A x", got)
+	}
+}
+
+// TestNamespacesThatCannotBeHad each say which, and what helps.
+func TestNamespacesThatCannotBeHad(t *testing.T) {
+	for _, tt := range []struct {
+		name, table string
+		uid         uint32
+		before      string // shell, in a user namespace of its own
+		code        int
+		want        []string
+	}{
+		{name: "no such name", table: "net = 'mvm-nowhere'", code: 4,
+			want: []string{`namespaces.net: open /run/netns/mvm-nowhere: no such device`, "ip netns add mvm-nowhere"}},
+		{name: "no rights", table: "uts = true\nnet = 'new'", uid: nobody, code: 5,
+			want: []string{"namespaces (net, uts): unshare: operation not permitted", "namespaces.user = true"}},
+		{name: "a limit", table: "uts = true\nnet = 'new'", before: "echo 0 > /proc/sys/user/max_net_namespaces", code: 4,
+			want: []string{"namespaces (net, uts): unshare: no space left on device", "user.max_net_namespaces 0: the host has "}},
+		{name: "a limit for a child", table: "user = true", before: "echo 0 > /proc/sys/user/max_user_namespaces", code: 4,
+			want: []string{"namespaces (user): clone: ", "no space left on device", "user.max_user_namespaces 0: the host has "}},
+	} {
+		cmd := inNamespaces(t, "off", tt.table)
+		if tt.uid != 0 {
+			if err := errors.Join(os.Chmod(filepath.Dir(cmd.Dir), 0o755), os.Chmod(cmd.Dir, 0o755), os.Chmod(filepath.Join(cmd.Dir, "ns.toml"), 0o644), os.Chmod(filepath.Join(cmd.Dir, "vmlinuz"), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			// The folder that the test's executable is in is not for everybody.
+			exe, err := os.Open(cmd.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer exe.Close()
+			cmd.Path, cmd.ExtraFiles = "/proc/self/fd/3", []*os.File{exe}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.uid, Gid: tt.uid}}
+		}
+		if tt.before != "" {
+			sh := exec.Command("unshare", append([]string{"--user", "--map-root-user", "sh", "-c", tt.before + ` && exec "$@"`, "sh"}, cmd.Args...)...)
+			sh.Env, sh.Dir = cmd.Env, cmd.Dir
+			cmd = sh
+		}
+		code, _, errs := finish(t, cmd)
+		if code != tt.code {
+			t.Errorf("%s: exit code %d, want %d", tt.name, code, tt.code)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(errs, want) {
+				t.Errorf("%s: stderr %q, want %q in it", tt.name, errs, want)
+			}
+		}
+	}
+}

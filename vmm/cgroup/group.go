@@ -1,0 +1,267 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group is a cgroup with this process in it.
+type Group struct {
+	host
+	base    string   // the folder of the cgroup above
+	dir     string   // its own folder
+	enabled []string // controllers that were turned on in base
+	split   bool     // it has the children
+}
+
+// The children.
+const (
+	vcpuChild = "vcpu"
+	ioChild   = "io"
+)
+
+// Make makes the cgroup and moves this process into it: all threads that there
+// are, and those that they make.
+//
+// What the host does not give is an error that names it and says what to do;
+// it matches fs.ErrPermission, errors.ErrUnsupported or EBUSY. Then the process
+// is where it was, and nothing is left.
+func Make(cfg Config) (*Group, error) {
+	h, err := findHost()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", keys(cfg), err)
+	}
+	return h.make(cfg)
+}
+
+func (h host) make(cfg Config) (*Group, error) {
+	bases := []string{h.home}
+	if h.uid == 0 && !h.systemd && h.home != "/" {
+		bases = append(bases, "/")
+	}
+	var errs []error
+	for _, base := range bases {
+		g, err := h.makeBelow(path.Join(h.mount, base), cfg)
+		if err == nil {
+			return g, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (h host) makeBelow(base string, cfg Config) (*Group, error) {
+	if err := h.usable(base, cfg); err != nil {
+		return nil, err
+	}
+	h.recover(base)
+	g := &Group{host: h, base: base}
+	if err := g.enter(cfg.Name); err != nil {
+		return nil, g.explain(err, cfg)
+	}
+	if err := g.fill(cfg); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+// fill sets everything, with the process in the group.
+func (g *Group) fill(cfg Config) error {
+	if err := g.enable(cfg); err != nil {
+		return err
+	}
+	if err := g.set(g.dir, cfg.Settings); err != nil {
+		return err
+	}
+	return g.divide(cfg)
+}
+
+// mostNames bounds the machines of one name, and how often another start may
+// take away what this one has just made and is not yet in.
+const mostNames = 1000
+
+// enter makes a folder with a free name and moves the process in.
+func (g *Group) enter(name string) error {
+	var err error
+	for n := 1; n <= mostNames; n++ {
+		g.dir = g.base + "/" + prefix + name
+		if n > 1 {
+			g.dir += "." + strconv.Itoa(n)
+		}
+		if err = g.mkdir(g.dir); errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = g.write(g.dir+"/cgroup.procs", "0") // the writer
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV):
+			continue // another start's recover was faster
+		}
+		return errors.Join(err, g.rmdir(g.dir))
+	}
+	return err
+}
+
+// enable turns on the controllers for base's children. The process has left
+// base, which is why that can work.
+func (g *Group) enable(cfg Config) error {
+	file := g.base + "/cgroup.subtree_control"
+	on, err := g.read(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", keys(cfg), err)
+	}
+	for _, c := range controllers(cfg) {
+		if slices.Contains(strings.Fields(on), c) {
+			continue
+		}
+		if err := g.write(file, "+"+c); err != nil {
+			return g.explain(err, cfg)
+		}
+		g.enabled = append(g.enabled, c)
+	}
+	return nil
+}
+
+// set writes settings to a cgroup.
+func (g *Group) set(dir string, settings []Setting) error {
+	for _, s := range settings {
+		file := dir + "/" + s.File
+		err := g.write(file, s.Value)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s: this kernel has no %s: %w", s.Key, file, errors.ErrUnsupported)
+		case err != nil:
+			return fmt.Errorf("%s: %q to %s: %w", s.Key, s.Value, file, err)
+		}
+	}
+	return nil
+}
+
+// divide makes the children and moves all threads into io.
+func (g *Group) divide(cfg Config) error {
+	if len(cfg.VCPU)+len(cfg.IO) == 0 {
+		return nil
+	}
+	g.split = true
+	for _, child := range []string{vcpuChild, ioChild} {
+		dir := g.dir + "/" + child
+		if err := g.mkdir(dir); err != nil {
+			return err
+		}
+		// Before controllers: a threaded one may be turned on in a cgroup with
+		// processes only when that is the domain of threaded children.
+		if err := g.write(dir+"/cgroup.type", "threaded"); err != nil {
+			return err
+		}
+	}
+	for _, c := range controllers(Config{VCPU: cfg.VCPU, IO: cfg.IO}) {
+		if err := g.write(g.dir+"/cgroup.subtree_control", "+"+c); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(g.set(g.dir+"/"+vcpuChild, cfg.VCPU), g.set(g.dir+"/"+ioChild, cfg.IO)); err != nil {
+		return err
+	}
+	return g.write(g.dir+"/"+ioChild+"/cgroup.procs", "0") // the writer, with all its threads
+}
+
+// Path is the cgroup's folder, like /sys/fs/cgroup/minivmm.web.
+func (g *Group) Path() string { return g.dir }
+
+// EnterVCPU moves the calling thread to the vCPUs' cgroup, if there is one. The
+// goroutine is locked to its thread.
+func (g *Group) EnterVCPU() error {
+	if !g.split {
+		return nil
+	}
+	return g.write(g.dir+"/"+vcpuChild+"/cgroup.threads", "0")
+}
+
+// Close moves the process back to where it was and removes the cgroup, and
+// turns off the controllers that were turned on for it.
+//
+// Where another machine still needs those, the process cannot go back (the
+// kernel's rule again). Then the cgroup stays until that machine or the next
+// start removes it.
+func (g *Group) Close() error {
+	if err := g.join(); err != nil {
+		return err
+	}
+	g.recover(g.base)
+	if g.last() {
+		if err := g.disable(g.base, g.enabled); err != nil {
+			return err
+		}
+	}
+	home := path.Join(g.mount, g.home)
+	switch err := g.write(home+"/cgroup.procs", "0"); {
+	case errors.Is(err, unix.EBUSY) && home == g.base:
+		return nil
+	case err != nil:
+		return err
+	}
+	return g.removeSoon(g.dir)
+}
+
+// join undoes divide: its threads come together again.
+func (g *Group) join() error {
+	if !g.split {
+		return nil
+	}
+	if err := g.write(g.dir+"/cgroup.procs", "0"); err != nil {
+		return err
+	}
+	for _, child := range []string{vcpuChild, ioChild} {
+		if err := g.removeSoon(g.dir + "/" + child); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	on, err := g.read(g.dir + "/cgroup.subtree_control")
+	if err != nil {
+		return err
+	}
+	g.split = false
+	return g.disable(g.dir, strings.Fields(on))
+}
+
+// last says whether base has no other cgroup in it.
+func (g *Group) last() bool {
+	names, err := g.list(g.base)
+	return err == nil && len(names) == 1
+}
+
+func (g *Group) disable(dir string, controllers []string) error {
+	for _, c := range controllers {
+		if err := g.write(dir+"/cgroup.subtree_control", "-"+c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptied is how long a cgroup may take to become empty: threads that have
+// ended are in it until the kernel has cleaned up behind them, which it does on its own.
+const emptied = 5 * time.Second
+
+func (g *Group) removeSoon(dir string) error {
+	deadline := time.Now().Add(emptied)
+	for pause := time.Millisecond; ; pause *= 2 {
+		err := g.rmdir(dir)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}

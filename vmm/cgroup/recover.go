@@ -1,0 +1,39 @@
+package cgroup
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// prefix begins the name of every cgroup of ours.
+const prefix = "minivmm."
+
+// isOurs reports whether a folder has a name that enter gives.
+func isOurs(name string) bool {
+	rest, ok := strings.CutPrefix(name, prefix)
+	machine, number, numbered := strings.Cut(rest, ".")
+	if _, err := strconv.ParseUint(number, 10, 31); numbered && err != nil {
+		return false
+	}
+	return ok && machine != "" && strings.Trim(machine, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// recover removes what killed processes left in base: the kernel refuses it for
+// cgroups with processes.
+func (h host) recover(base string) {
+	names, err := h.list(base)
+	if err != nil {
+		return // making one will say why
+	}
+	for _, name := range names {
+		if !isOurs(name) {
+			continue
+		}
+		dir := base + "/" + name
+		if events, err := h.read(dir + "/cgroup.events"); err != nil || !strings.Contains(events+"\n", "populated 0\n") {
+			continue
+		}
+		_ = errors.Join(h.rmdir(dir+"/"+vcpuChild), h.rmdir(dir+"/"+ioChild), h.rmdir(dir))
+	}
+}

@@ -1,0 +1,140 @@
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Enter begins the program anew, with the same arguments, in the namespaces. It
+// returns only if that fails, or, for user and pid namespaces, when the child
+// that runs it has ended: with its exit code, 128 and the signal's number if one killed it.
+func Enter(s Set) (code int, err error) {
+	mark, err := s.outer()
+	if err != nil {
+		return 0, err
+	}
+	env := append(os.Environ(), marker+"="+mark)
+	type result struct {
+		code int
+		err  error
+	}
+	ended := make(chan result)
+	go func() {
+		// Never unlocked: what was entered is no place for another goroutine,
+		// and PR_SET_PDEATHSIG is sent when this thread ends.
+		runtime.LockOSThread()
+		var r result
+		if s.User || s.PID {
+			r.code, r.err = s.child(env)
+		} else {
+			r.err = s.execute(env)
+		}
+		ended <- r
+	}()
+	r := <-ended
+	return r.code, r.err
+}
+
+const self = "/proc/self/exe"
+
+// execute makes the calling thread's process the program begun anew.
+func (s Set) execute(env []string) error {
+	if err := s.join(); err != nil {
+		return err
+	}
+	if err := unix.Unshare(int(s.flags())); err != nil {
+		return s.explain("unshare", err)
+	}
+	return &os.PathError{Op: "execve", Path: self, Err: unix.Exec(self, os.Args, env)}
+}
+
+// join enters a network namespace that exists.
+func (s Set) join() error {
+	if s.Net == "" || s.Net == New {
+		return nil
+	}
+	path := "/run/netns/" + s.Net
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("namespaces.net: %w: there is no network namespace %q (ip netns add %s)", &os.PathError{Op: "open", Path: path, Err: unix.ENODEV}, s.Net, s.Net)
+	}
+	if err != nil {
+		return fmt.Errorf("namespaces.net: %w", err)
+	}
+	defer f.Close()
+	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("namespaces.net: %w (to enter a network namespace needs CAP_SYS_ADMIN: be root, or have minivmm started in it)", &os.PathError{Op: "setns", Path: path, Err: err})
+	}
+	return nil
+}
+
+// child runs the program anew in a child and is its face to the outside.
+func (s Set) child(env []string) (code int, err error) {
+	if err := s.join(); err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(self)
+	cmd.Args, cmd.Env = os.Args, env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: s.flags(), Pdeathsig: syscall.SIGKILL}
+	if s.User {
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	terminal := inForeground()
+	// Else a signal to the group of both would reach the child twice.
+	cmd.SysProcAttr.Setpgid = !terminal
+
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return 0, s.explain("clone", err)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case sig := <-signals:
+				if terminal && (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGHUP) {
+					continue // the terminal sent it to the child too
+				}
+				_ = cmd.Process.Signal(sig) // it may have ended
+			case <-done:
+				return
+			}
+		}
+	}()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0, nil
+	case !errors.As(err, &exit):
+		return 0, err
+	}
+	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+		return 128 + int(status.Signal()), fmt.Errorf("minivmm in its namespaces: killed by signal %v", status.Signal())
+	}
+	return exit.ExitCode(), nil
+}
+
+// inForeground says whether this process has a terminal that sends it its signals.
+func inForeground() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}

@@ -1,0 +1,65 @@
+package vmm
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vhost"
+	"minivmm/vmm/config"
+)
+
+const (
+	// plenty of room for tasks: no limit is near.
+	plenty = 4096
+
+	// blocked bounds the goroutines of this program that are in a system call at the
+	// same time, each with a thread: 32 of the disks served in process, the console's and the rest.
+	blocked = 48
+)
+
+// reserveThreads makes ahead all threads that the Go runtime will want for a
+// machine, if there is a limit of tasks that it could meet: a thread that the
+// kernel refuses ends the program ("failed to create new OS thread"), and there is no
+// way to be asked first. Threads that are idle are kept by the runtime for good.
+//
+// What is made after this are the kernel's workers, whose absence is an error.
+func reserveThreads(cfg *config.Config) error {
+	// A machine without limits of its own is asked about the host's.
+	room := vhost.RoomForTasks(plenty)
+	if cfg.Limits.PIDsMax == 0 && cfg.Rlimits.NProc == 0 && room >= plenty {
+		return nil
+	}
+	n := threadsOf(cfg)
+	if room < uint64(n) {
+		return fmt.Errorf("minivmm needs %d threads for this machine, and there is room for %d tasks more: %w (%s)", n, room, unix.EAGAIN, vhost.TaskLimits())
+	}
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	ready.Add(n)
+	for range n {
+		done.Go(func() {
+			runtime.LockOSThread() // so that the next one needs another
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
+	return nil
+}
+
+// threadsOf is how many threads of the Go runtime's a machine wants at most, beside
+// those that are busy now: each vCPU's; the ones that ask for a worker, which end
+// with that; those in system calls; and those that run Go.
+func threadsOf(cfg *config.Config) int {
+	workers := cfg.RequestQueues()
+	for i := range cfg.Net {
+		workers += cfg.QueuePairs(&cfg.Net[i])
+	}
+	return cfg.Machine.VCPUs + workers + blocked + runtime.GOMAXPROCS(0)
+}
