@@ -71,10 +71,9 @@ func (w *wire) next(t testing.TB) []byte {
 	return frame
 }
 
-// packet is the next IP packet that comes: its source and what it carries.
-func (w *wire) packet(t testing.TB) (src netip.Addr, proto uint8, body []byte) {
+// parseIP is the source of an IP packet and what it carries.
+func parseIP(t testing.TB, p []byte) (src netip.Addr, proto uint8, body []byte) {
 	t.Helper()
-	p := w.next(t)[ethBytes:]
 	if header.IPVersion(p) == header.IPv4Version {
 		h := header.IPv4(p)
 		if !h.IsValid(len(p)) || !h.IsChecksumValid() {
@@ -92,6 +91,21 @@ func (w *wire) packet(t testing.TB) (src netip.Addr, proto uint8, body []byte) {
 		t.Fatalf("checksum of % x", p)
 	}
 	return addr(h.SourceAddress()), h.NextHeader(), h.Payload()
+}
+
+// ipPacket is the next packet but for questions about neighbours.
+func (w *wire) ipPacket(t testing.TB) (src netip.Addr, proto uint8, body []byte) {
+	t.Helper()
+	for {
+		f := w.next(t)
+		if header.Ethernet(f).Type() == header.ARPProtocolNumber {
+			continue
+		}
+		if src, proto, body = parseIP(t, f[ethBytes:]); proto == uint8(header.ICMPv6ProtocolNumber) && body[0] == uint8(header.ICMPv6NeighborSolicit) {
+			continue
+		}
+		return src, proto, body
+	}
 }
 
 // fromTheGuest makes an IP packet a frame of the guest's.
@@ -126,7 +140,7 @@ func TestNeighboursOfIPv6(t *testing.T) {
 	w.send(t, short)
 	for _, target := range []netip.Addr{gateway6, router6} {
 		w.send(t, solicitation(guestAddr6, target))
-		src, _, m := w.packet(t)
+		src, _, m := w.ipPacket(t)
 		want := append([]byte{136, 0, m[2], m[3], 0xe0, 0, 0, 0}, target.AsSlice()...) // router, solicited, override
 		want = append(append(want, 2, 1), gatewayMAC...)
 		if src != target || !bytes.Equal(m, want) {
@@ -139,7 +153,7 @@ func TestARouterIsThereForWhoAsks(t *testing.T) {
 	for _, src := range []string{"::", "fe80::15"} {
 		w := plug(t, Config{MTU: 9000, hostHasIPv6: func() bool { return true }, ResolvConf: resolvConfOf(t, "search corp.example example\n")})
 		w.send(t, icmpFrame(netip.MustParseAddr(src), netip.MustParseAddr("ff02::2"), 255, []byte{133, 0, 0, 0, 0, 0, 0, 0}))
-		from, _, m := w.packet(t)
+		from, _, m := w.ipPacket(t)
 		ra := header.NDPRouterAdvert(header.ICMPv6(m).MessageBody())
 		if from != router6 || m[0] != 134 || ra.RouterLifetime() != routerLifetime || !ra.OtherConfFlag() || ra.ManagedAddrConfFlag() {
 			t.Fatalf("%v: % x", from, m)
@@ -195,7 +209,7 @@ func TestDHCPv6TellsWhatItKnows(t *testing.T) {
 	guest := netip.MustParseAddr("fe80::15")
 	ask := []byte{11, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 6, 0, 2, 0, 23}
 	w.send(t, guestUDPFrame(netip.AddrPortFrom(guest, 546), netip.AddrPortFrom(allDHCPServers, 547), 1, string(ask)))
-	src, _, m := w.packet(t)
+	src, _, m := w.ipPacket(t)
 	want := append([]byte{7, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 2, 0, 10}, serverDUID...)
 	want = append(append(want, 0, 23, 0, 16), gateway6.AsSlice()...)
 	want = append(want, "\x00\x18\x00\x0b\x01a\x07example\x00"...)
@@ -225,7 +239,7 @@ func TestEchoesAreAnsweredByWhomTheyAreFor(t *testing.T) {
 	}
 	for _, a := range to {
 		w.send(t, echoRequest(a))
-		src, _, m := w.packet(t)
+		src, _, m := w.ipPacket(t)
 		if src != a || m[0] != 0 && m[0] != 129 || !bytes.Equal(m[4:], []byte{0, 7, 0, 1, 'h', 'i'}) {
 			t.Errorf("%v: %v says % x", a, src, m)
 		}
@@ -254,7 +268,7 @@ func TestTheGatewayIsTheFirstHop(t *testing.T) {
 		fromTheGuest(ipPacket(header.TCPProtocolNumber, 1, guestAddr, outside, tcpHeader(5, 80, header.TCPFlagSyn))),
 	} {
 		w.send(t, f)
-		src, proto, m := w.packet(t)
+		src, proto, m := w.ipPacket(t)
 		if src != gateway && src != gateway6 || proto != 1 && proto != 58 || m[0] != 11 && m[0] != 3 || m[1] != 0 || !bytes.Equal(m[8:], f[ethBytes:]) {
 			t.Errorf("%v says % x", src, m)
 		}
@@ -283,7 +297,7 @@ func TestErrorsOfTheHostReachTheGuest(t *testing.T) {
 		"forbidden UDP, IPv6": {guestUDPFrame(src6, netip.AddrPortFrom(loopbackNAT64, 9), 64, "x"), loopbackNAT64, 1, 4},
 	} {
 		w.send(t, c.frame)
-		src, _, m := w.packet(t)
+		src, _, m := w.ipPacket(t)
 		quoted, p := m[8:], c.frame[ethBytes:]
 		ports := len(p) - len(header.IPv4(p).Payload())
 		if src.Is6() {
