@@ -40,7 +40,8 @@ type session struct {
 	syns     *syns
 	flows    *flows
 	pieces   pieces
-	conns    atomic.Int32
+	out, in  conns // TCP connections, by who began them
+	buffers  bufferSizes
 	resolver atomic.Uint32 // which of the host's to ask first
 }
 

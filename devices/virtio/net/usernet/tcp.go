@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -39,7 +40,7 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		s.refuse(r, err)
 		return
 	}
-	if s.conns.Load() >= maxConns {
+	if !s.room(&s.out) {
 		abort(host)
 		r.Complete(true)
 		return
@@ -56,9 +57,27 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		return
 	}
 	r.Complete(false)
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	splice(s, host, &guestTCP{ep: ep, wq: &wq}, int(n))
+	s.carry(&s.out, host, &guestTCP{ep: ep, wq: &wq})
+}
+
+// conns is a number of connections.
+type conns struct{ atomic.Int32 }
+
+// room says whether there may be one more connection: neither who connects from
+// outside nor the guest itself takes all that there are.
+func (s *session) room(way *conns) bool {
+	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
+}
+
+// carry splices a connection, and counts it.
+func (s *session) carry(way *conns, host *net.TCPConn, guest *guestTCP) {
+	defer way.Add(-1)
+	if way.Add(1) > maxConnsWay { // others came in between
+		abort(host)
+		guest.ep.Abort()
+		return
+	}
+	splice(s, host, guest)
 }
 
 // refuse answers a SYN with what the host's connect(2) said. No answer from
@@ -123,17 +142,13 @@ func (s *session) resolvers() (all []netip.AddrPort) {
 // connectIn carries a connection that a published port has accepted to the
 // guest.
 func (s *session) connectIn(host *net.TCPConn, port uint16) {
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	g, ok := (*guestTCP)(nil), false
-	if n <= maxConns {
-		g, ok = s.dialGuest(port)
+	if s.room(&s.in) {
+		if g, ok := s.dialGuest(port); ok {
+			s.carry(&s.in, host, g)
+			return
+		}
 	}
-	if !ok {
-		abort(host)
-		return
-	}
-	splice(s, host, g, int(n))
+	abort(host)
 }
 
 // dialGuest connects from the gateway to a port of the guest.
