@@ -55,7 +55,7 @@ func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
 	}
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.fail)
 	s.link = &link{
-		mtu: uint32(cfg.MTU), recv: s.recv,
+		mtu: uint32(cfg.MTU), recv: s.recv, guard: s.guard,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)

@@ -6,11 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -45,11 +45,7 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	// A guest that does not go on with its handshake must make room for others.
-	impatient := context.AfterFunc(ctx, func() { s.abortHandshake(id) })
-	var wq waiter.Queue
-	ep, terr := r.CreateEndpoint(&wq)
-	impatient()
+	ep, wq, terr := s.handshake(ctx, r)
 	end()
 	if terr != nil {
 		abort(host)
@@ -57,7 +53,7 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		return
 	}
 	r.Complete(false)
-	s.carry(&s.out, host, &guestTCP{ep: ep, wq: &wq})
+	s.carry(&s.out, host, &guestTCP{ep: ep, wq: wq})
 }
 
 // conns is a number of connections.
@@ -97,11 +93,28 @@ func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	r.Complete(true)
 }
 
-// abortHandshake ends a connection that the guest has not confirmed.
-func (s *session) abortHandshake(id stack.TransportEndpointID) {
-	if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
-		ep.Abort()
+// handshake answers the guest's SYN, until ctx ends: a guest that does not go on
+// must make room for others.
+func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip.Endpoint, *waiter.Queue, tcpip.Error) {
+	id, wq, done := r.ID(), new(waiter.Queue), make(chan struct{})
+	if ctx.Err() != nil {
+		return nil, nil, &tcpip.ErrAborted{}
 	}
+	defer context.AfterFunc(ctx, func() {
+		for { // the stack shows the endpoint some time after it was asked for it
+			if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
+				ep.Abort()
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})()
+	defer close(done)
+	ep, err := r.CreateEndpoint(wq)
+	return ep, wq, err
 }
 
 // dialTCP connects to a destination of the guest's choice, or to a resolver for

@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
@@ -171,6 +173,19 @@ func TestAPanicCostsTheNIC(t *testing.T) {
 	d.Reset()
 	d.Start(all)
 	arpTraffic(t, d)
+}
+
+// The stack's own goroutines write packets: a panic of ours there is caught too.
+func TestAPanicUnderTheStackCostsTheNIC(t *testing.T) {
+	var failed error
+	s := &session{failed: func(err error) { failed = err }, ctx: context.Background(), recv: newReceiver(nil, true, nil)}
+	l := &link{guard: s.guard} // no receiver
+	var pkts stack.PacketBufferList
+	pkts.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{}))
+	defer pkts.Reset()
+	if n, err := l.WritePackets(pkts); n != 0 || err != nil || failed == nil || !s.panicked.Load() {
+		t.Errorf("%d, %v, %v", n, err, failed)
+	}
 }
 
 // FuzzFrame: no frame of a guest's ends the data path.
