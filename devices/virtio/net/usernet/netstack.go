@@ -48,7 +48,7 @@ func newStack(s *session) (*stack.Stack, error) {
 	}
 	st.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}})
 	st.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(st, maxSocketBuf, 2*maxPending, s.acceptTCP).HandlePacket)
-	st.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(st, s.acceptUDP).HandlePacket)
+	st.SetTransportProtocolHandler(udp.ProtocolNumber, s.judged(udp.NewForwarder(st, s.acceptUDP).HandlePacket))
 	return st, nil
 }
 

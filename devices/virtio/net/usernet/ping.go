@@ -18,7 +18,12 @@ import (
 func (s *session) echo(mac tcpip.LinkAddress, packet []byte) {
 	ip := header.IPv4(packet)
 	src, dst := addr(ip.SourceAddress()), addr(ip.DestinationAddress())
-	if network.Contains(dst) || !s.cfg.Allowed(dst) {
+	if s.inside(dst) {
+		return
+	}
+	if !s.cfg.Allowed(dst) {
+		s.refusals.note(dst)
+		s.prohibitEcho(packet)
 		return
 	}
 	if s.pings.Add(1) > maxPings {

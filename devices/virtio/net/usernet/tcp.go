@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -30,6 +31,21 @@ func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
 // with what the outside answered.
 func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	id := r.ID()
+	if id.LocalAddress == address(gateway) && id.LocalPort == dnsPort && s.readsNames() {
+		var wq waiter.Queue
+		ep, terr := r.CreateEndpoint(&wq)
+		r.Complete(terr != nil)
+		if terr == nil {
+			n := s.conns.Add(1)
+			defer s.conns.Add(-1)
+			if n > maxConns {
+				ep.Abort()
+				return
+			}
+			s.serveNames(gonet.NewTCPConn(&wq, ep))
+		}
+		return
+	}
 	host, err := s.dialTCP(netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort))
 	if err != nil {
 		// No answer from outside is no answer here.
@@ -57,11 +73,12 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 // dialTCP connects to a destination of the guest's choice, or to a resolver for
 // the gateway's port 53.
 func (s *session) dialTCP(dst netip.AddrPort) (*net.TCPConn, error) {
-	targets := []netip.AddrPort{s.cfg.outside(dst)}
-	switch {
-	case dst.Addr() == gateway && dst.Port() == dnsPort:
+	var targets []netip.AddrPort
+	if dst.Addr() == gateway && dst.Port() == dnsPort {
 		targets = s.resolvers()
-	case network.Contains(dst.Addr()) || !s.cfg.Allowed(dst.Addr()):
+	} else if to, ok := s.destination(dst); ok {
+		targets = []netip.AddrPort{to}
+	} else {
 		return nil, errRefused
 	}
 	ctx, end := s.pending.begin(s.ctx)
@@ -122,7 +139,7 @@ func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
 	defer g.wq.EventUnregister(&entry)
 	terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)})
 	if terr == nil {
-		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(guestAddr), Port: port})
+		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port})
 	}
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -21,16 +22,16 @@ const dnsTimeout = 10 * time.Second
 func (s *session) acceptUDP(r *udp.ForwarderRequest) bool {
 	id := r.ID()
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
-	dns := dst.Addr() == gateway && dst.Port() == dnsPort
-	switch {
-	case dns:
+	dns, ok := dst.Addr() == gateway && dst.Port() == dnsPort, false
+	if dns {
 		dst = s.resolvers()[0]
-	case network.Contains(dst.Addr()) || !s.cfg.Allowed(dst.Addr()):
+	} else if dst, ok = s.destination(dst); !ok {
 		return false
-	default:
-		dst = s.cfg.outside(dst)
 	}
 	host, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+	if err != nil && dns && s.readsNames() { // a host without a network: the gateway has answers of its own
+		host, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(fallbackResolver, dnsPort)))
+	}
 	if err != nil {
 		return false
 	}
@@ -45,7 +46,17 @@ func (s *session) acceptUDP(r *udp.ForwarderRequest) bool {
 	if dns {
 		f.timeout = dnsTimeout
 	}
-	s.runFlow(f, g, func() { host.Close() }, func(p []byte) { host.Write(p) })
+	var asked atomic.Bool // the host's resolver
+	s.runFlow(f, g, func() { host.Close() }, func(p []byte) {
+		if dns && s.readsNames() {
+			if answer := s.ownAnswer(p); answer != nil {
+				g.ep.Write(bytes.NewReader(answer), tcpip.WriteOptions{})
+				return
+			}
+		}
+		asked.Store(true)
+		host.Write(p)
+	})
 	s.start(func() {
 		defer s.flows.remove(f)
 		answers := 0
@@ -56,10 +67,13 @@ func (s *session) acceptUDP(r *udp.ForwarderRequest) bool {
 			}
 			answers++
 			f.touch()
+			if dns {
+				s.heard(piece[:n])
+			}
 			g.ep.Write(bytes.NewReader(piece[:n]), tcpip.WriteOptions{})
 			s.pieces.put(piece)
 		}
-		if dns && answers == 0 && s.ctx.Err() == nil {
+		if dns && asked.Load() && answers == 0 && s.ctx.Err() == nil {
 			s.resolver.Add(1) // the next question goes to another
 		}
 	})
@@ -173,7 +187,7 @@ func (s *session) dialGuestUDP(port uint16) *guestUDP {
 	}
 	g.ep = ep
 	if ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)}) != nil ||
-		ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(guestAddr), Port: port}) != nil {
+		ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port}) != nil {
 		ep.Close()
 		return nil
 	}
