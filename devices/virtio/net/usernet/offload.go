@@ -20,9 +20,9 @@ func (o *offload) segment() int   { return int(binary.LittleEndian.Uint16(o[4:])
 func (o *offload) sumStart() int  { return int(binary.LittleEndian.Uint16(o[6:])) }
 func (o *offload) sumOffset() int { return int(binary.LittleEndian.Uint16(o[8:])) }
 
-// minSegment is the least that a guest may have another's packets cut to. Linux
-// sends no less than TCP_MIN_SND_MSS, 48, with up to 40 bytes of options in that.
-const minSegment = 8
+// minSegment is the least that a guest may have its packets cut to for another.
+// Networks with an MTU below 256 are none of ours.
+const minSegment = 64
 
 // check leaves in o only what is true of an IPv4 packet, and completes in the
 // packet a checksum that is not one of its own TCP or UDP header's, such as in a
