@@ -45,6 +45,8 @@ type Config struct {
 	// outside, if set, is where a destination really is: a test has no network
 	// but the loopback.
 	outside func(netip.AddrPort) netip.AddrPort
+	// hostHasIPv6, if set, says what a test's host has.
+	hostHasIPv6 func() bool
 }
 
 // Backend is a [virtio.Backend] for the two queues of a network device.
@@ -81,6 +83,9 @@ func New(cfg Config) (*Backend, error) {
 	}
 	if cfg.outside == nil {
 		cfg.outside = func(a netip.AddrPort) netip.AddrPort { return a }
+	}
+	if cfg.hostHasIPv6 == nil {
+		cfg.hostHasIPv6 = hostHasIPv6
 	}
 	cfg.guest = guestAddr
 	b := &Backend{cfg: cfg, policy: policy, refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}

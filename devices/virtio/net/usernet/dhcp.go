@@ -8,7 +8,6 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/rfc1035label"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -86,32 +85,4 @@ func dhcpAnswer(message []byte, host resolvConf, mtu int, guest netip.Addr) *dhc
 		out.UpdateOption(dhcpv4.OptDomainSearch(&rfc1035label.Labels{Labels: host.search}))
 	}
 	return out
-}
-
-// udpFrame is a whole frame from the gateway with one datagram.
-func udpFrame(to tcpip.LinkAddress, src, dst netip.AddrPort, payload []byte) []byte {
-	udpLen := header.UDPMinimumSize + len(payload)
-	f := make([]byte, ethBytes+header.IPv4MinimumSize+udpLen)
-	ip := putHeaders(f, to, header.UDPProtocolNumber, src.Addr(), dst.Addr())
-	u := header.UDP(ip.Payload())
-	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(udpLen)})
-	copy(u.Payload(), payload)
-	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, address(src.Addr()), address(dst.Addr()), uint16(udpLen))
-	if sum = ^u.CalculateChecksum(checksum.Checksum(payload, sum)); sum == 0 {
-		sum = 0xffff
-	}
-	u.SetChecksum(sum)
-	return f
-}
-
-// putHeaders writes Ethernet and IPv4 header of a frame from the gateway's MAC.
-func putHeaders(f []byte, to tcpip.LinkAddress, proto tcpip.TransportProtocolNumber, src, dst netip.Addr) header.IPv4 {
-	header.Ethernet(f).Encode(&header.EthernetFields{SrcAddr: gatewayMAC, DstAddr: to, Type: header.IPv4ProtocolNumber})
-	ip := header.IPv4(f[ethBytes:])
-	ip.Encode(&header.IPv4Fields{
-		TotalLength: uint16(len(ip)), TTL: 64, Protocol: uint8(proto),
-		SrcAddr: address(src), DstAddr: address(dst),
-	})
-	ip.SetChecksum(^ip.CalculateChecksum())
-	return ip
 }

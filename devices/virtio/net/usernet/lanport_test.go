@@ -23,8 +23,8 @@ import (
 	"minivmm/devices/virtio/virtiotest"
 )
 
-// plug is the configuration of a machine on a network.
-func plug(dir, name string, n byte) Config {
+// station is the configuration of a machine on a network.
+func station(dir, name string, n byte) Config {
 	return Config{Network: &Network{Name: "lab", Dir: dir + "/lab", Station: name, MAC: [6]byte{2, 0, 0, 0, 1, n}}}
 }
 
@@ -32,7 +32,7 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 	for name, features := range featureSets {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			a, b := boot(t, plug(dir, "a", 1), all), boot(t, plug(dir, "b", 2), features)
+			a, b := boot(t, station(dir, "a", 1), all), boot(t, station(dir, "b", 2), features)
 			l, err := gonet.ListenTCP(b.Stack, tcpip.FullAddress{Port: 80}, ipv4.ProtocolNumber)
 			if err != nil {
 				t.Fatal(err)
@@ -47,7 +47,7 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 					go func() { io.Copy(c, c); c.(*gonet.TCPConn).CloseWrite() }()
 				}
 			}()
-			m := a.resolve(t, "udp", "b.")
+			m := a.lookup(t, "udp", "b.")
 			if len(m.Answers) != 1 || netip.AddrFrom4(m.Answers[0].Body.(*dnsmessage.AResource).A) != b.addr {
 				t.Fatalf("%v", m)
 			}
@@ -73,17 +73,17 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 
 func TestNamesOfANetwork(t *testing.T) {
 	dir := t.TempDir()
-	cfg := resolver(t, func(name string) []dnsmessage.Resource {
+	cfg := answering(t, func(name string) []dnsmessage.Resource {
 		if name != "elsewhere.example." {
 			t.Error("a question left the host:", name)
 		}
 		return nil
 	})
-	cfg.Network = plug(dir, "a", 1).Network
+	cfg.Network = station(dir, "a", 1).Network
 	a := boot(t, cfg, all)
-	b := boot(t, plug(dir, "b", 2), all)
+	b := boot(t, station(dir, "b", 2), all)
 	address := func(name string) (string, dnsmessage.RCode) {
-		m := a.resolve(t, "udp", name)
+		m := a.lookup(t, "udp", name)
 		if len(m.Answers) == 0 {
 			return "", m.RCode
 		}
@@ -116,13 +116,13 @@ func TestNamesOfANetwork(t *testing.T) {
 // A machine's guest that is reset keeps its place, and what comes meanwhile is lost.
 func TestAResetKeepsThePlace(t *testing.T) {
 	dir := t.TempDir()
-	cfg := plug(dir, "a", 1)
+	cfg := station(dir, "a", 1)
 	b, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := virtiotest.NewDriver(t, over(t, b))
-	peer := boot(t, plug(dir, "b", 2), all)
+	peer := boot(t, station(dir, "b", 2), all)
 	for range 3 {
 		d.Start(all)
 		arpTraffic(t, d)
@@ -137,15 +137,15 @@ func TestAResetKeepsThePlace(t *testing.T) {
 
 func TestNothingIsLeftOfANetwork(t *testing.T) {
 	dir := t.TempDir()
-	peer := boot(t, plug(dir, "b", 2), all)
+	peer := boot(t, station(dir, "b", 2), all)
 	before := virtiotest.TakeFootprint(t)
-	a := boot(t, plug(dir, "a", 1), all)
+	a := boot(t, station(dir, "a", 1), all)
 	if c, err := a.dial(t, netip.AddrPortFrom(peer.addr, 9)); err == nil {
 		c.Close()
 	}
 	a.halt()
 	before.Holds(t)
-	if _, err := New(plug(dir, "b", 3)); err == nil || !strings.Contains(err.Error(), "network lab: b: the station's name is taken") {
+	if _, err := New(station(dir, "b", 3)); err == nil || !strings.Contains(err.Error(), "network lab: b: the station's name is taken") {
 		t.Error(err)
 	}
 	before.Holds(t)
@@ -158,8 +158,7 @@ var (
 
 // between is a frame from alice to bob, with body as what IP carries.
 func between(proto tcpip.TransportProtocolNumber, body []byte) []byte {
-	f := make([]byte, ethBytes+header.IPv4MinimumSize+len(body))
-	copy(putHeaders(f, tcpip.LinkAddress(bob.MAC[:]), proto, alice.Addr, bob.Addr).Payload(), body)
+	f := etherFrame(tcpip.LinkAddress(bob.MAC[:]), ipPacket(proto, 64, alice.Addr, bob.Addr, body))
 	copy(f[6:], alice.MAC[:])
 	return f
 }
@@ -337,7 +336,7 @@ func FuzzCross(f *testing.F) {
 // A flood from another guest leaves room for what the gateway sends.
 func TestAFloodFromAStationLeavesRoom(t *testing.T) {
 	dir := t.TempDir()
-	cfg := plug(dir, "a", 1)
+	cfg := station(dir, "a", 1)
 	b, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

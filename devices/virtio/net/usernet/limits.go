@@ -7,12 +7,14 @@ const (
 	maxConns    = 512     // TCP connections, both ways
 	maxPending  = 256     // TCP connections that are being made to the outside
 	maxFlows    = 512     // UDP flows, both ways
-	maxPings    = 32      // ICMP echoes without an answer yet
+	maxPings    = 64      // ICMP echoes without an answer yet
+	maxQueries  = 256     // DNS questions without an answer yet
 	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest
 	maxBatch    = 64      // chains taken from the guest before they are worked on
 	maxBatchLen = 256 << 10
 
 	dialTimeout  = 30 * time.Second
+	queryTimeout = 10 * time.Second
 	flowTimeout  = 90 * time.Second // a UDP flow without traffic
 	pingTimeout  = 5 * time.Second
 	sweepEvery   = 5 * time.Second

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // stationTTL is how long a guest may believe that a name of its network has an
@@ -33,6 +35,9 @@ func (s *session) readsNames() bool { return s.policy.reads() || s.lan != nil }
 // ownAnswer is the gateway's own answer to a query (RFC 1035 §4.1), or nil for one
 // that the host's resolvers are to answer.
 func (s *session) ownAnswer(query []byte) []byte {
+	if !s.readsNames() {
+		return nil
+	}
 	var p dnsmessage.Parser
 	h, err := p.Start(query)
 	if err != nil || h.Response {
@@ -138,7 +143,32 @@ func (s *session) heard(answer []byte) {
 	}
 }
 
-// serveNames answers queries over TCP (RFC 1035 §4.2.2), one after the other. The
+// acceptNames takes a connection to the name server.
+func (s *session) acceptNames(r *tcp.ForwarderRequest) {
+	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(addr(r.ID().LocalAddress), dnsPort))
+	defer end()
+	impatient := context.AfterFunc(ctx, func() { s.abortHandshake(r.ID()) })
+	var wq waiter.Queue
+	ep, terr := r.CreateEndpoint(&wq)
+	impatient()
+	end()
+	r.Complete(terr != nil)
+	if terr != nil {
+		return
+	}
+	n := s.conns.Add(1)
+	defer s.conns.Add(-1)
+	if n > maxConns {
+		ep.Abort()
+		return
+	}
+	s.serveNames(gonet.NewTCPConn(&wq, ep))
+}
+
+// namesPatience is for the guest's next question.
+const namesPatience = 10 * time.Second
+
+// serveNames answers questions over TCP (RFC 1035 §4.2.2), one after the other. The
 // connection to the host's resolver is made when it is needed first.
 func (s *session) serveNames(guest *gonet.TCPConn) {
 	defer guest.Close()
@@ -150,7 +180,7 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 		}
 	}()
 	for s.ctx.Err() == nil {
-		guest.SetReadDeadline(time.Now().Add(dnsTimeout))
+		guest.SetDeadline(time.Now().Add(namesPatience))
 		query, err := readMessage(guest)
 		if err != nil {
 			return
@@ -158,14 +188,14 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 		answer := s.ownAnswer(query)
 		if answer == nil {
 			if host == nil {
-				c, err := s.dialTCP(netip.AddrPortFrom(gateway, dnsPort))
+				c, err := s.dialTCP(s.ctx, netip.AddrPortFrom(gateway, dnsPort))
 				if err != nil {
 					return
 				}
 				host = c
 				defer context.AfterFunc(s.ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
 			}
-			host.SetDeadline(time.Now().Add(dnsTimeout))
+			host.SetDeadline(time.Now().Add(namesPatience))
 			if writeMessage(host, query) != nil {
 				return
 			}
@@ -174,7 +204,7 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 			}
 			s.heard(answer)
 		}
-		guest.SetWriteDeadline(time.Now().Add(dnsTimeout))
+		guest.SetDeadline(time.Now().Add(namesPatience))
 		if len(answer) == 0 || writeMessage(guest, answer) != nil {
 			return
 		}

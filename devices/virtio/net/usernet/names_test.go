@@ -65,8 +65,8 @@ func serveDNS(t testing.TB, answer func(dnsmessage.Message) dnsmessage.Message) 
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 
-// resolve asks the gateway for a name's addresses.
-func (g *guest) resolve(t testing.TB, network, name string) (m dnsmessage.Message) {
+// lookup asks the gateway for a name's addresses.
+func (g *guest) lookup(t testing.TB, network, name string) (m dnsmessage.Message) {
 	t.Helper()
 	return g.query(t, network, dnsmessage.Question{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET})
 }
@@ -110,7 +110,7 @@ func (g *guest) query(t testing.TB, network string, questions ...dnsmessage.Ques
 }
 
 func TestWhatIsNoQuestionIsNotAskedFurther(t *testing.T) {
-	cfg := resolver(t, func(string) []dnsmessage.Resource {
+	cfg := answering(t, func(string) []dnsmessage.Resource {
 		t.Error("it left the host")
 		return nil
 	})

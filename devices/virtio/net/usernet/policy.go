@@ -6,6 +6,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // The addresses of the guest's network.
@@ -207,28 +210,48 @@ func matches(names []string, name string) bool {
 	})
 }
 
-// destination is where on the host a connection or a flow to dst goes, or false
-// where the guest may not go. The gateway's own address is the host's loopback, if
-// that was opened: the guest has no other name for it.
-func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, bool) {
-	switch {
-	case dst.Addr() == gateway:
+// permission is what the policy says to a destination.
+type permission int
+
+const (
+	open    permission = iota
+	refused            // by the policy
+	nobody             // an address of the guest's own network that nobody answers for
+)
+
+// destination is where on the host a connection or a flow to dst goes. The gateway's
+// own address is the host's loopback, if that was opened: the guest has no other
+// name for it.
+func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
+	if isGateway(dst.Addr()) {
 		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		if s.policy.allowed(loopback) {
-			return netip.AddrPortFrom(loopback, dst.Port()), true
+		if dst.Addr().Is6() {
+			loopback = netip.IPv6Loopback()
 		}
-		return dst, false
-	case s.inside(dst.Addr()):
-		return dst, false
-	case !s.cfg.Allowed(dst.Addr()):
-		s.refusals.note(dst.Addr())
-		return dst, false
+		if s.policy.allowed(loopback) {
+			return netip.AddrPortFrom(loopback, dst.Port()), open
+		}
+		return dst, nobody
 	}
-	return s.cfg.outside(dst), true
+	if isLocal(dst.Addr()) {
+		return dst, nobody
+	}
+	if !s.cfg.Allowed(dst.Addr()) {
+		s.refusals.note(dst.Addr())
+		return dst, refused
+	}
+	return s.cfg.outside(dst), open
 }
 
-// inside says whether an address is of the guest's own network.
-func (*session) inside(a netip.Addr) bool { return network.Contains(a) }
+// prohibit answers a packet that the policy refused: "communication
+// administratively prohibited" (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
+func (s *session) prohibit(pkt *stack.PacketBuffer) {
+	e := icmpError{typ: uint8(header.ICMPv4DstUnreachable), code: prohibited4}
+	if pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber {
+		e = icmpError{typ: uint8(header.ICMPv6DstUnreachable), code: prohibited6}
+	}
+	s.tell(e, quote(pkt))
+}
 
 // maxRefusals bounds what is logged of refusals.
 const maxRefusals = 64

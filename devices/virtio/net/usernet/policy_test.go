@@ -14,8 +14,6 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"minivmm/devices/virtio/virtiotest"
 )
 
 func prefixes(list ...string) (out []Rule) {
@@ -116,8 +114,8 @@ func TestRefusalsAreToldOnceAndBounded(t *testing.T) {
 	}
 }
 
-// resolver answers every question for a name with its addresses, by UDP and TCP.
-func resolver(t testing.TB, answers func(name string) []dnsmessage.Resource) Config {
+// answering is a host whose resolver answers every question for a name with its addresses, by UDP and TCP.
+func answering(t testing.TB, answers func(name string) []dnsmessage.Resource) Config {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o600); err != nil {
@@ -139,7 +137,7 @@ func resource(name string, body dnsmessage.ResourceBody) dnsmessage.Resource {
 func TestAnAllowedNamesAddressesOpen(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
 		t.Run(network, func(t *testing.T) {
-			cfg := resolver(t, func(name string) []dnsmessage.Resource {
+			cfg := answering(t, func(name string) []dnsmessage.Resource {
 				switch name {
 				case "good.example.":
 					return []dnsmessage.Resource{
@@ -166,14 +164,14 @@ func TestAnAllowedNamesAddressesOpen(t *testing.T) {
 				t.Fatal("it is open before anyone asked")
 			}
 			for _, name := range []string{"evil.example.", "bad.wild.example.", "wild.example."} {
-				if m := g.resolve(t, network, name); m.RCode != dnsmessage.RCodeNameError {
+				if m := g.lookup(t, network, name); m.RCode != dnsmessage.RCodeNameError {
 					t.Errorf("%s: %v", name, m)
 				}
 			}
-			if m := g.resolve(t, network, "GOOD.example."); len(m.Answers) > 0 && m.RCode != 0 {
+			if m := g.lookup(t, network, "GOOD.example."); len(m.Answers) > 0 && m.RCode != 0 {
 				t.Errorf("%v", m)
 			}
-			if m := g.resolve(t, network, "good.example."); len(m.Answers) != 5 {
+			if m := g.lookup(t, network, "good.example."); len(m.Answers) != 5 {
 				t.Errorf("%v", m)
 			}
 			c, err := g.dial(t, to)
@@ -200,7 +198,7 @@ func TestAnAllowedNamesAddressesOpen(t *testing.T) {
 // An isolated guest reaches its gateway and is reached through ports, and nothing
 // else.
 func TestAnIsolatedGuest(t *testing.T) {
-	cfg := resolver(t, func(name string) []dnsmessage.Resource {
+	cfg := answering(t, func(name string) []dnsmessage.Resource {
 		t.Error("a question left the host:", name)
 		return nil
 	})
@@ -211,7 +209,7 @@ func TestAnIsolatedGuest(t *testing.T) {
 	if _, err := g.dial(t, to); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Error(err)
 	}
-	if m := g.resolve(t, "udp", "example.com."); m.RCode != dnsmessage.RCodeNameError {
+	if m := g.lookup(t, "udp", "example.com."); m.RCode != dnsmessage.RCodeNameError {
 		t.Errorf("%v", m)
 	}
 	if d := time.Since(start); d > 5*time.Second {
@@ -219,41 +217,49 @@ func TestAnIsolatedGuest(t *testing.T) {
 	}
 }
 
-// The gateway's address is the host's loopback where that is opened.
+// The gateway's address is the host's loopback where that is opened, in each family
+// for itself.
 func TestTheLoopbackOpensAtTheGateway(t *testing.T) {
-	to, u := onLoopback(server(t, echoServer)), onLoopback(udpEcho(t))
-	g := boot(t, Config{Policy: Policy{Allow: prefixes("127.0.0.1/32")}}, all)
-	c, err := g.dial(t, netip.AddrPortFrom(gateway, to.Port()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask(t, c, 10)
-	c.Close()
-	ask(t, g.dialUDP(t, netip.AddrPortFrom(gateway, u.Port())), 10)
-	if _, err := g.dial(t, netip.AddrPortFrom(outside, to.Port())); err == nil {
-		t.Error("the rest of the world opened too")
+	for _, open := range []netip.Addr{loopback, loopback6} {
+		t.Run(open.String(), func(t *testing.T) {
+			g := boot(t, Config{Policy: Policy{Allow: prefixes(netip.PrefixFrom(open, open.BitLen()).String())}}, all)
+			for _, at := range []netip.Addr{loopback, loopback6} {
+				to, u := serverAt(t, at, echoServer), udpEchoAt(t, at)
+				c, err := g.dial(t, netip.AddrPortFrom(gatewayFor(at), to.Port()))
+				if (err == nil) != (at == open) {
+					t.Errorf("%s: %v", at, err)
+				}
+				if err != nil {
+					continue
+				}
+				ask(t, c, 10)
+				c.Close()
+				ask(t, g.dialUDP(t, netip.AddrPortFrom(gatewayFor(at), u.Port())), 10)
+				if _, err := g.dial(t, theirs(netip.AddrPortFrom(at, to.Port()).String())); err == nil {
+					t.Error("the rest of the world opened too")
+				}
+			}
+		})
 	}
 }
 
-// What is refused is told at once, with the reason.
+// What is refused is told at once, with the reason, in both families.
 func TestRefusedPacketsAreProhibited(t *testing.T) {
-	to := netip.MustParseAddr("192.0.2.3")
-	for name, f := range map[string][]byte{
-		"datagram": udpFrame(gatewayMAC, netip.AddrPortFrom(guestAddr, 9), netip.AddrPortFrom(to, 9), []byte("x")),
-		"echo":     echoRequest(to),
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := virtiotest.NewDriver(t, device(t, Config{Policy: Policy{Isolated: true}}))
-			d.Start(all)
-			arpTraffic(t, d) // the guest's question makes it known
-			copy(f[6:], guestMAC)
-			answer := exchange(t, d, f)
-			ip := header.IPv4(answer[ethBytes:])
-			icmp := header.ICMPv4(ip.Payload())
-			if addr(ip.SourceAddress()) != to || addr(ip.DestinationAddress()) != guestAddr || icmp.Type() != header.ICMPv4DstUnreachable ||
-				icmp.Code() != header.ICMPv4AdminProhibited || !bytes.Contains(icmp.Payload(), f[ethBytes:]) {
-				t.Errorf("% x", answer)
-			}
-		})
+	for _, to := range []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("2001:db8::3")} {
+		from, typ, code := guestAddr, uint8(header.ICMPv4DstUnreachable), uint8(prohibited4)
+		if to.Is6() {
+			from, typ, code = guestAddr6, uint8(header.ICMPv6DstUnreachable), prohibited6
+		}
+		for name, f := range map[string][]byte{
+			"datagram": guestUDPFrame(netip.AddrPortFrom(from, 9), netip.AddrPortFrom(to, 9), 64, "x"), "echo": echoRequest(to),
+		} {
+			t.Run(name+" to "+to.String(), func(t *testing.T) {
+				w := plug(t, Config{Policy: Policy{Isolated: true}})
+				w.send(t, f)
+				if _, _, m := w.ipPacket(t); m[0] != typ || m[1] != code || !bytes.Contains(m, f[ethBytes:]) {
+					t.Errorf("% x", m)
+				}
+			})
+		}
 	}
 }

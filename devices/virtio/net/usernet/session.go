@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -38,12 +39,14 @@ type session struct {
 	stopped bool           // no goroutine may begin
 	running sync.WaitGroup // every goroutine that is started here
 
-	pending  *dials
+	pending  *attempts[netip.AddrPort] // TCP connections, by whom they are to
+	pings    *attempts[netip.Addr]
+	queries  *attempts[uint16] // by the guest's port
+	syns     *syns
 	flows    *flows
 	pieces   pieces
 	conns    atomic.Int32
 	resolver atomic.Uint32 // which of the host's to ask first
-	pings    atomic.Int32
 }
 
 func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
@@ -60,7 +63,8 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 		mtu: uint32(b.cfg.MTU), recv: s.recv,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
-	s.pending, s.flows = newDials(), newFlows()
+	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
+	s.queries, s.syns, s.flows = newAttempts[uint16](maxQueries, queryTimeout), newSyns(), newFlows()
 	if s.stack, err = newStack(s); err != nil {
 		return nil, errors.Join(err, s.closeRings())
 	}
@@ -71,6 +75,9 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 		}
 	})
 	s.start(s.sweep)
+	if s.hasIPv6() {
+		s.start(s.advertise)
+	}
 	return s, nil
 }
 

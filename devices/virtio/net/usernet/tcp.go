@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -31,61 +31,79 @@ func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
 // with what the outside answered.
 func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	id := r.ID()
-	if id.LocalAddress == address(gateway) && id.LocalPort == dnsPort && s.readsNames() {
-		var wq waiter.Queue
-		ep, terr := r.CreateEndpoint(&wq)
-		r.Complete(terr != nil)
-		if terr == nil {
-			n := s.conns.Add(1)
-			defer s.conns.Add(-1)
-			if n > maxConns {
-				ep.Abort()
-				return
-			}
-			s.serveNames(gonet.NewTCPConn(&wq, ep))
-		}
+	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort && s.readsNames() {
+		s.acceptNames(r)
 		return
 	}
-	host, err := s.dialTCP(netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort))
+	ctx, end := s.pending.begin(s.ctx, dst)
+	defer end()
+	host, err := s.dialTCP(ctx, dst)
 	if err != nil {
-		// No answer from outside is no answer here.
-		r.Complete(!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, unix.ETIMEDOUT))
+		s.refuse(r, err)
 		return
 	}
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	if n > maxConns {
+	if s.conns.Load() >= maxConns {
 		abort(host)
 		r.Complete(true)
 		return
 	}
+	// A guest that does not go on with its handshake must make room for others.
+	impatient := context.AfterFunc(ctx, func() { s.abortHandshake(id) })
 	var wq waiter.Queue
 	ep, terr := r.CreateEndpoint(&wq)
+	impatient()
+	end()
 	if terr != nil {
 		abort(host)
 		r.Complete(true)
 		return
 	}
 	r.Complete(false)
+	n := s.conns.Add(1)
+	defer s.conns.Add(-1)
 	splice(s, host, &guestTCP{ep: ep, wq: &wq}, int(n))
+}
+
+// refuse answers a SYN with what the host's connect(2) said. No answer from
+// outside is no answer here.
+func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT) {
+		r.Complete(false)
+		return
+	}
+	if e, ok := unreachable(addr(r.ID().LocalAddress), err); ok {
+		if packet := s.syns.packet(r.ID()); packet != nil {
+			r.Complete(false)
+			s.tell(e, packet)
+			return
+		}
+	}
+	r.Complete(true)
+}
+
+// abortHandshake ends a connection that the guest has not confirmed.
+func (s *session) abortHandshake(id stack.TransportEndpointID) {
+	if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
+		ep.Abort()
+	}
 }
 
 // dialTCP connects to a destination of the guest's choice, or to a resolver for
 // the gateway's port 53.
-func (s *session) dialTCP(dst netip.AddrPort) (*net.TCPConn, error) {
+func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
 	var targets []netip.AddrPort
-	if dst.Addr() == gateway && dst.Port() == dnsPort {
-		targets = s.resolvers()
-	} else if to, ok := s.destination(dst); ok {
+	patience := dialTimeout
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort {
+		targets, patience = s.resolvers(), resolverPatience
+	} else if to, v := s.destination(dst); v == open {
 		targets = []netip.AddrPort{to}
 	} else {
 		return nil, errRefused
 	}
-	ctx, end := s.pending.begin(s.ctx)
-	defer end()
 	var errs []error
 	for _, t := range targets {
-		var d net.Dialer
+		d := net.Dialer{Timeout: patience}
 		c, err := d.DialContext(ctx, "tcp", t.String())
 		if err == nil {
 			return c.(*net.TCPConn), nil
@@ -126,7 +144,7 @@ func (s *session) connectIn(host *net.TCPConn, port uint16) {
 
 // dialGuest connects from the gateway to a port of the guest.
 func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
-	ctx, end := s.pending.begin(s.ctx)
+	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(s.cfg.guest, port))
 	defer end()
 	g := &guestTCP{wq: new(waiter.Queue)}
 	ep, terr := s.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, g.wq)
