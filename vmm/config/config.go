@@ -56,6 +56,13 @@ type Net struct {
 	Bridge    IfName     `toml:"bridge,omitempty"`  // an existing bridge that a made tap joins; empty: none
 	Ports     []Port     `toml:"ports,omitempty"`   // of the host that lead to the guest, with NetUser
 	QueueSize int        `toml:"queue_size"`        // entries of each ring: a power of two, 32 to 1024
+
+	// With NetUser.
+	Network  Name          `toml:"network,omitempty"`  // that the machines of one user share; Isolated; empty: none
+	Allow    []Destination `toml:"allow,omitempty"`    // empty: all that is not refused
+	Deny     []Destination `toml:"deny,omitempty"`     // beats Allow
+	Pcap     Path          `toml:"pcap,omitempty"`     // a file for what the guest sends and sees; empty: none
+	PcapSize Size          `toml:"pcap_size,omitzero"` // bytes: where the capture ends; 0: at its default
 }
 
 // Disk is one disk: a logical unit of the machine's SCSI controller. The first is the guest's sda.
@@ -87,10 +94,10 @@ const (
 	maxMemory    = 1 << 40
 	pageSize     = 4096
 	maxShutdown  = time.Hour
-	maxNets      = 16 // one PCI slot each, of 31
-	maxPorts     = 256
-	maxDisks     = 64 // logical units of one target
-	minMTU       = 68 // RFC 791; virtio 1.2 §5.1.4
+	maxNets      = 16   // one PCI slot each, of 31
+	maxPorts     = 1024 // of the host, each of a range counted
+	maxDisks     = 64   // logical units of one target
+	minMTU       = 68   // RFC 791; virtio 1.2 §5.1.4
 	maxMTU       = 65535
 	minQueueSize = 32
 	maxQueueSize = 1024

@@ -31,7 +31,7 @@ var serverDUID = append([]byte{0, 3, 0, 1}, gatewayMAC...)
 func (s *session) serveDHCPv6(mac tcpip.LinkAddress, packet []byte) {
 	ip := header.IPv6(packet)
 	to := addr(ip.SourceAddress())
-	answer := dhcp6Answer(header.UDP(ip.Payload()).Payload(), readResolvConf(s.cfg.ResolvConf).search)
+	answer := dhcp6Answer(header.UDP(ip.Payload()).Payload(), s.hostNames().search)
 	if answer == nil || !isLocal(to) {
 		return
 	}

@@ -7,10 +7,17 @@
 //
 // A network 10.0.2.0/24 with one neighbour, 10.0.2.2, which is gateway, DHCP
 // server and name server; the lease is always 10.0.2.15. Names go to the
-// resolvers of the host's /etc/resolv.conf. TCP and UDP go wherever [Public]
-// allows: never to the host's loopback, to link-local addresses, to a group or
-// a broadcast address. What is refused, or refuses, answers with a reset or an
-// ICMP error; an echo request is answered by whom it was sent to or not at all.
+// resolvers of the host's /etc/resolv.conf. TCP and UDP go wherever the [Policy]
+// allows; without one, never to the host's loopback, to link-local addresses, to
+// a group or a broadcast address ([Public]). What is refused, or refuses, answers
+// with a reset or an ICMP error; an echo request is answered by whom it was sent
+// to or not at all.
+//
+// On a named [Network] (package lan) there are other guests beside the gateway,
+// and each has an address of its own. Their frames cross as they are, large
+// segments included, after a look at both ends: a guest speaks in its own name
+// only (lanport.go). The gateway answers for their names.
+//
 // There is no IPv6 yet: such frames are dropped.
 //
 // # The way of a frame

@@ -76,6 +76,12 @@ func device(t testing.TB, cfg Config) *vnet.Device {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return over(t, b)
+}
+
+// over is a NIC over b.
+func over(t testing.TB, b *Backend) *vnet.Device {
+	t.Helper()
 	dev, err := vnet.New(vnet.Config{MAC: guestMAC, QueueSize: 256}, b)
 	if err != nil {
 		t.Fatal(err)
@@ -87,12 +93,16 @@ func device(t testing.TB, cfg Config) *vnet.Device {
 type guest struct {
 	*stack.Stack
 	d    *virtiotest.Driver
+	addr netip.Addr
 	link *channel.Endpoint
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
 const guestBuffers = 128
+
+// onLink is the guest's network.
+var onLink = tcpip.AddressWithPrefix{Address: address(network.Addr()), PrefixLen: network.Bits()}.Subnet()
 
 // boot starts a NIC and a guest on it that has its addresses.
 func boot(t testing.TB, cfg Config, features virtio.Features) *guest {
@@ -110,9 +120,18 @@ func boot(t testing.TB, cfg Config, features virtio.Features) *guest {
 // bootWith starts a guest that gets its IPv6 address as v6 does.
 func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.NetworkProtocolFactory) *guest {
 	t.Helper()
-	g := &guest{d: virtiotest.NewDriver(t, device(t, cfg))}
+	cfg.outside = onLoopback
+	b, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := tcpip.LinkAddress(guestMAC)
+	if cfg.Network != nil {
+		mac = tcpip.LinkAddress(cfg.Network.MAC[:])
+	}
+	g := &guest{d: virtiotest.NewDriver(t, over(t, b)), addr: b.cfg.guest}
 	g.d.Start(features)
-	g.link = channel.New(512, 1500+ethBytes, tcpip.LinkAddress(guestMAC))
+	g.link = channel.New(512, 1500+ethBytes, mac)
 	g.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // what comes has half a sum
 	g.Stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, v6, arp.NewProtocol},
@@ -120,13 +139,14 @@ func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.Netwo
 	})
 	for _, err := range []tcpip.Error{
 		g.CreateNIC(1, ethernet.New(g.link)),
-		g.AddProtocolAddress(1, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(guestAddr), PrefixLen: 24}}, stack.AddressProperties{}),
+		g.AddProtocolAddress(1, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(g.addr), PrefixLen: 24}}, stack.AddressProperties{}),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	g.SetRouteTable([]tcpip.Route{
+		{Destination: onLink, NIC: 1},
 		{Destination: header.IPv4EmptySubnet, Gateway: address(gateway), NIC: 1},
 		{Destination: header.IPv6EmptySubnet, Gateway: address(gateway6), NIC: 1},
 	})

@@ -21,6 +21,18 @@ const (
 	expired         // a router would drop it: it has passed as many as it may
 )
 
+// sent takes a frame that the guest has sent to where it goes.
+func (s *session) sent(f *inbound) {
+	if s.capture != nil {
+		s.capture.sent(f)
+	}
+	if s.lan != nil && s.toStations(f) {
+		f.view.Release()
+		return
+	}
+	s.fromGuest(f)
+}
+
 // fromGuest judges a frame and passes it on. The stack would answer for every
 // address in the world, so what it must not answer does not get there.
 func (s *session) fromGuest(f *inbound) {

@@ -19,7 +19,10 @@ func (s *session) handleEcho(id stack.TransportEndpointID, pkt *stack.PacketBuff
 	if isGateway(dst) {
 		return false
 	}
-	if isLocal(dst) || !s.cfg.Allowed(dst) {
+	if _, v := s.destination(netip.AddrPortFrom(dst, 0)); v != open {
+		if v == refused {
+			s.prohibit(pkt)
+		}
 		return true
 	}
 	e := &echo{session: s, guest: guest, dst: dst, packet: quote(pkt), request: request(pkt), hops: hops(pkt) - 1}

@@ -52,7 +52,7 @@ func (s *session) sendAdvertisement(mac tcpip.LinkAddress, to netip.Addr) {
 
 // advertisement is a router advertisement without its checksum.
 func (s *session) advertisement() []byte {
-	return advertisement(s.cfg.hostHasIPv6(), s.cfg.MTU, readResolvConf(s.cfg.ResolvConf).search)
+	return advertisement(s.cfg.hostHasIPv6(), s.cfg.MTU, s.hostNames().search)
 }
 
 // advertisement is a router advertisement (RFC 4861 §4.2): an address for whoever

@@ -25,12 +25,21 @@ func (s *session) resolve(guest, server netip.AddrPort, query []byte) {
 	if len(query) < dnsHeader {
 		return
 	}
+	reply := func(answer []byte) {
+		if len(answer) > 0 {
+			s.sendIP(header.UDPProtocolNumber, server.Addr(), guest.Addr(), udpDatagram(server, guest, answer))
+		}
+	}
+	if answer := s.ownAnswer(query); answer != nil {
+		reply(answer)
+		return
+	}
 	ctx, end := s.queries.begin(s.ctx, guest.Port())
 	if !s.start(func() {
 		defer end()
-		if answer := s.askResolvers(ctx, query); answer != nil {
-			s.sendIP(header.UDPProtocolNumber, server.Addr(), guest.Addr(), udpDatagram(server, guest, answer))
-		}
+		answer := s.askResolvers(ctx, query)
+		s.heard(answer)
+		reply(answer)
 	}) {
 		end()
 	}

@@ -19,7 +19,12 @@ import (
 
 // session is the guest's network from DRIVER_OK to reset.
 type session struct {
-	cfg    Config
+	cfg      Config
+	policy   *policy
+	refusals *refusals
+	lan      *lanPort // nil: none
+	capture  *capture // nil: none
+
 	failed func(error)
 	stack  *stack.Stack
 	link   *link
@@ -45,8 +50,8 @@ type session struct {
 	resolver atomic.Uint32 // which of the host's to ask first
 }
 
-func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
-	s := &session{cfg: cfg, failed: a.Failed}
+func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
+	s := &session{cfg: b.cfg, policy: b.policy, refusals: b.refusals, lan: b.lan, capture: b.capture, failed: a.Failed}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for i, q := range a.Queues {
 		if s.rings[i], err = queue.Open(a.Memory, q, a.Features); err != nil {
@@ -54,8 +59,9 @@ func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
 		}
 	}
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.fail)
+	s.recv.capture = s.capture
 	s.link = &link{
-		mtu: uint32(cfg.MTU), recv: s.recv, guard: s.guard,
+		mtu: uint32(b.cfg.MTU), recv: s.recv, guard: s.guard,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
@@ -65,7 +71,7 @@ func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
 	}
 	s.start(func() { s.recv.run(s.ctx) })
 	s.start(func() {
-		if err := transmit(s.ctx, s.rings[1], s.fromGuest); s.ctx.Err() == nil {
+		if err := transmit(s.ctx, s.rings[1], s.sent); s.ctx.Err() == nil {
 			s.fail(err)
 		}
 	})

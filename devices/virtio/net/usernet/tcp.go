@@ -33,6 +33,10 @@ func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
 func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	id := r.ID()
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort && s.readsNames() {
+		s.acceptNames(r)
+		return
+	}
 	ctx, end := s.pending.begin(s.ctx, dst)
 	defer end()
 	host, err := s.dialTCP(ctx, dst)
@@ -120,11 +124,13 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip
 // dialTCP connects to a destination of the guest's choice, or to a resolver for
 // the gateway's port 53.
 func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
-	targets, patience := []netip.AddrPort{s.cfg.outside(dst)}, dialTimeout
-	switch {
-	case isGateway(dst.Addr()) && dst.Port() == dnsPort:
+	var targets []netip.AddrPort
+	patience := dialTimeout
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort {
 		targets, patience = s.resolvers(), resolverPatience
-	case isLocal(dst.Addr()) || !s.cfg.Allowed(dst.Addr()):
+	} else if to, v := s.destination(dst); v == open {
+		targets = []netip.AddrPort{to}
+	} else {
 		return nil, errRefused
 	}
 	var errs []error
@@ -166,7 +172,7 @@ func (s *session) connectIn(host *net.TCPConn, port uint16) {
 
 // dialGuest connects from the gateway to a port of the guest.
 func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
-	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(guestAddr, port))
+	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(s.cfg.guest, port))
 	defer end()
 	g := &guestTCP{wq: new(waiter.Queue)}
 	ep, terr := s.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, g.wq)
@@ -179,7 +185,7 @@ func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
 	defer g.wq.EventUnregister(&entry)
 	terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)})
 	if terr == nil {
-		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(guestAddr), Port: port})
+		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port})
 	}
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {

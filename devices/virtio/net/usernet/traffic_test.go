@@ -340,7 +340,8 @@ func TestAPortInUseIsAnErrorAtOnce(t *testing.T) {
 	to := onLoopback(server(t, echoServer))
 	before := virtiotest.TakeFootprint(t)
 	_, err := New(Config{Ports: []Port{{Host: freePort(t), To: 1}, {Host: to, To: 2}}})
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(fmt.Sprint(err), to.String()+":2/tcp") {
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(fmt.Sprint(err), to.String()+":2/tcp") ||
+		!strings.Contains(fmt.Sprint(err), fmt.Sprintf("(process %d, ", os.Getpid())) {
 		t.Error(err)
 	}
 	before.Holds(t)

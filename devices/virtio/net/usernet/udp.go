@@ -20,14 +20,19 @@ import (
 func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	guest := netip.AddrPortFrom(addr(id.RemoteAddress), id.RemotePort)
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
-	switch {
-	case isGateway(dst.Addr()) && dst.Port() == dnsPort:
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort {
 		s.resolve(guest, dst, pkt.Data().AsRange().ToSlice())
 		return true
-	case isLocal(dst.Addr()) || !s.cfg.Allowed(dst.Addr()):
-		return false
 	}
-	host, err := dialUDP(s.cfg.outside(dst))
+	to, v := s.destination(dst)
+	switch v {
+	case nobody:
+		return false
+	case refused:
+		s.prohibit(pkt)
+		return true
+	}
+	host, err := dialUDP(to)
 	if err != nil {
 		if e, ok := unreachable(dst.Addr(), err); ok {
 			s.tell(e, quote(pkt))
@@ -250,7 +255,7 @@ func (s *session) dialGuestUDP(port uint16) *guestUDP {
 	}
 	g.ep = ep
 	if ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)}) != nil ||
-		ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(guestAddr), Port: port}) != nil {
+		ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port}) != nil {
 		ep.Close()
 		return nil
 	}

@@ -294,7 +294,7 @@ func TestErrorsOfTheHostReachTheGuest(t *testing.T) {
 		"UDP refused, IPv6":   {guestUDPFrame(src6, netip.AddrPortFrom(outside6, closed[loopback6]), 64, "x"), outside6, 1, 4},
 		"no route":            {fromTheGuest(ipPacket(header.TCPProtocolNumber, 64, guestAddr, nowhere, tcpHeader(5, 80, header.TCPFlagSyn))), gateway, 3, 0},
 		"no route, IPv6":      {fromTheGuest(ipPacket(header.TCPProtocolNumber, 64, guestAddr6, nowhere6, tcpHeader(5, 80, header.TCPFlagSyn))), gateway6, 1, 0},
-		"forbidden UDP, IPv6": {guestUDPFrame(src6, netip.AddrPortFrom(loopbackNAT64, 9), 64, "x"), loopbackNAT64, 1, 4},
+		"forbidden UDP, IPv6": {guestUDPFrame(src6, netip.AddrPortFrom(loopbackNAT64, 9), 64, "x"), gateway6, 1, prohibited6},
 	} {
 		w.send(t, c.frame)
 		src, _, m := w.ipPacket(t)
