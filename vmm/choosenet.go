@@ -30,8 +30,8 @@ func ChooseNet(cfg *config.Config) (lines []string) {
 // chooseNet says nothing where other keys have settled it, or for vhost.
 func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
 	switch {
-	case len(n.Ports) > 0:
-		return config.NetUser, "it publishes ports"
+	case n.User() != "":
+		return config.NetUser, n.User()
 	case n.Tap != "" || n.Bridge != "" || n.Address.IsValid():
 		return config.NetVhost, ""
 	}

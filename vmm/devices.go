@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 
+	"minivmm/devices/lan"
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/net"
@@ -60,7 +62,7 @@ func (m *VM) addNet(cfg config.Net, opt Options) error {
 		if len(cfg.Affinity) > 0 || cfg.BusyPoll.Duration > 0 {
 			opt.Logf("%s: affinity and busy_poll are for a worker of the kernel, and it has none: its network is in this process", cfg.ID)
 		}
-		backend, err = userNet(cfg)
+		backend, err = m.userNet(cfg, opt)
 	} else {
 		backend, err = m.tapNet(cfg, pairs)
 	}
@@ -93,16 +95,36 @@ func (m *VM) queuePairs(cfg config.Net, opt Options) int {
 }
 
 // userNet is a network in this process.
-func userNet(cfg config.Net) (virtio.Backend, error) {
-	user := usernet.Config{MTU: cfg.MTU}
+func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
+	user := usernet.Config{
+		MTU:     cfg.MTU,
+		Policy:  usernet.Policy{Allow: rules(cfg.Allow), Deny: rules(cfg.Deny), Isolated: cfg.Network == config.Isolated},
+		Capture: string(cfg.Pcap), CaptureSize: int64(cfg.PcapSize),
+		Logf: func(format string, args ...any) { opt.Logf("%s: "+format, append([]any{cfg.ID}, args...)...) },
+	}
 	for _, p := range cfg.Ports {
-		user.Ports = append(user.Ports, usernet.Port{UDP: p.UDP, Host: p.Host, To: p.Guest})
+		for p := range p.Each() {
+			user.Ports = append(user.Ports, usernet.Port{UDP: p.UDP, Host: p.Host, To: p.Guest})
+		}
+	}
+	if cfg.Network != "" && cfg.Network != config.Isolated {
+		user.Network = &usernet.Network{
+			Name: string(cfg.Network), Dir: filepath.Join(lan.RuntimeDir(), "networks", string(cfg.Network)),
+			Station: string(m.cfg.Name), MAC: cfg.MAC,
+		}
 	}
 	backend, err := usernet.New(user)
 	if err != nil {
 		return nil, err // not a Backend that is not nil
 	}
 	return backend, nil
+}
+
+func rules(list []config.Destination) (out []usernet.Rule) {
+	for _, d := range list {
+		out = append(out, usernet.Rule{Prefix: d.Prefix, Host: d.Host})
+	}
+	return out
 }
 
 // tapNet moves frames in the kernel's vhost-net, to and from a tap.

@@ -17,6 +17,7 @@ func (c *checker) config(cfg *Config) {
 	c.boot(&cfg.Boot)
 	c.console(&cfg.Console)
 	c.nets(cfg.Net)
+	c.lans(cfg.Net)
 	c.disks(cfg.Disk)
 	c.imageDisk(cfg)
 	c.overwritten(cfg)
@@ -84,7 +85,7 @@ func (c *checker) overwritten(cfg *Config) {
 func (c *checker) nets(nets []Net) {
 	c.atMost("net", len(nets), maxNets)
 	ids, taps, macs := map[Name]int{}, map[IfName]int{}, map[MAC]int{}
-	ports := map[Port]int{}
+	ports := publishedPorts{}
 	for i := range nets {
 		n, p := &nets[i], path("net").index(i)
 		c.id(ids, n.ID, i, p)
@@ -115,29 +116,23 @@ func (c *checker) nets(nets []Net) {
 
 // wire keeps apart the keys of the two kinds of network.
 func (c *checker) wire(n *Net, p path) {
-	ports := p.key("ports")
 	for _, k := range []string{"tap", "address", "bridge"} {
 		q := p.key(k)
 		switch {
 		case !c.given[q]:
 		case n.Backend == NetUser:
 			c.add(c.keyAt(q), "%s is for backend \"vhost\", and the backend is %q, which has no tap", q, n.Backend)
-		case n.Backend == NetAuto && c.given[ports]:
-			c.add(later(c.keyAt(q), c.keyAt(ports)), "%s cannot have both %s and ports: the one is for backend \"vhost\", the other for \"user\"", p, k)
+		case n.Backend == NetAuto:
+			for _, u := range userKeys {
+				if c.given[p.key(u)] {
+					c.add(later(c.keyAt(q), c.keyAt(p.key(u))), "%s cannot have both %s and %s: the one is for backend \"vhost\", the other for \"user\"", p, k, u)
+				}
+			}
 		}
 	}
-	if c.given[ports] && n.Backend == NetVhost {
-		c.add(c.keyAt(ports), "%s is for backend \"user\", and the backend is %q: its guest has an address of its own", ports, n.Backend)
-	}
-}
-
-// ports finds those that are published twice, in any network device.
-func (c *checker) ports(seen map[Port]int, ports []Port, i int, p path) {
-	c.atMost(p, len(ports), maxPorts)
-	for j, port := range ports {
-		port.Guest = 0
-		if first, twice := taken(seen, port, i); twice && port.Host.IsValid() {
-			c.add(c.at(p.index(j)), "%s: port %s is published already, by net[%d]", p.index(j), port.Host, first)
+	for _, u := range userKeys {
+		if q := p.key(u); c.given[q] && n.Backend == NetVhost {
+			c.add(c.keyAt(q), "%s is for backend \"user\", and the backend is %q: its packets do not pass through minivmm", q, n.Backend)
 		}
 	}
 }

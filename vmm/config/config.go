@@ -63,6 +63,13 @@ type Net struct {
 	QueueSize int        `toml:"queue_size"`          // entries of each ring: a power of two, 32 to 1024
 	Affinity  CPUSet     `toml:"affinity,omitempty"`  // of its workers; empty: as Workers says
 	BusyPoll  Duration   `toml:"busy_poll,omitempty"` // how long a worker looks for work before it sleeps; 0 to 1 s
+
+	// With NetUser.
+	Network  Name          `toml:"network,omitempty"`  // that the machines of one user share; Isolated; empty: none
+	Allow    []Destination `toml:"allow,omitempty"`    // empty: all that is not refused
+	Deny     []Destination `toml:"deny,omitempty"`     // beats Allow
+	Pcap     Path          `toml:"pcap,omitempty"`     // a file for what the guest sends and sees; empty: none
+	PcapSize Size          `toml:"pcap_size,omitzero"` // bytes: where the capture ends; 0: at its default
 }
 
 // Disk is one disk: a logical unit of the machine's SCSI controller. The first is the guest's sda.
@@ -90,10 +97,10 @@ const (
 	maxMemory    = 1 << 40
 	pageSize     = 4096
 	maxShutdown  = time.Hour
-	maxNets      = 16 // one PCI slot each, of 31
-	maxPorts     = 256
-	maxDisks     = 64 // logical units of one target
-	minMTU       = 68 // RFC 791; virtio 1.2 §5.1.4
+	maxNets      = 16   // one PCI slot each, of 31
+	maxPorts     = 1024 // of the host, each of a range counted
+	maxDisks     = 64   // logical units of one target
+	minMTU       = 68   // RFC 791; virtio 1.2 §5.1.4
 	maxMTU       = 65535
 	minQueueSize = 32
 	maxQueueSize = 1024

@@ -2,22 +2,25 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// Port is a port of the host that leads to one of the guest's: "[ADDRESS:]PORT:GUESTPORT[/tcp|/udp]".
+// Port is a port of the host that leads to one of the guest's, or a range of them that leads to as many:
+// "[ADDRESS:]PORT[-LAST]:GUESTPORT[-LAST][/tcp|/udp]".
 type Port struct {
 	UDP   bool
-	Host  netip.AddrPort // "::" in the zone of both families when no address was given
-	Guest uint16
+	Host  netip.AddrPort // the first; "::" in the zone of both families when no address was given
+	Guest uint16         // the first
+	More  uint16         // how many follow it
 }
 
 // UnmarshalText reads a port; ports are 1 to 65535, and an IPv6 address stands in brackets.
 func (p *Port) UnmarshalText(b []byte) error {
 	s := string(b)
-	wrong := fmt.Errorf(`%s is not a published port: write "8080:80", "127.0.0.1:2222:22/tcp" or "[::1]:5353:53/udp"`, quote(s))
+	wrong := fmt.Errorf(`%s is not a published port: write "8080:80", "127.0.0.1:2222:22/tcp", "8000-8010:9000-9010" or "[::1]:5353:53/udp"`, quote(s))
 	rest, proto, ok := strings.Cut(s, "/")
 	if !ok {
 		proto = "tcp"
@@ -29,7 +32,7 @@ func (p *Port) UnmarshalText(b []byte) error {
 	if !ok {
 		return wrong
 	}
-	to, ok := portNumber(guest)
+	to, toMore, ok := portRange(guest)
 	if !ok {
 		return wrong
 	}
@@ -37,17 +40,33 @@ func (p *Port) UnmarshalText(b []byte) error {
 	if !ok {
 		address, port = "[::]", host
 	}
-	from, ok := portNumber(port)
+	from, more, ok := portRange(port)
 	if !ok {
 		return wrong
+	}
+	if more != toMore {
+		return fmt.Errorf("%s has %d ports of the host for %d of the guest's", quote(s), int(more)+1, int(toMore)+1)
 	}
 	a, err := netip.ParseAddrPort(fmt.Sprintf("%s:%d", address, from))
 	if err != nil || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsMulticast() {
 		return wrong
 	}
-	*p = Port{UDP: proto == "udp", Host: a, Guest: to}
+	*p = Port{UDP: proto == "udp", Host: a, Guest: to, More: more}
 	return nil
 }
+
+// Each is every single port of the range.
+func (p Port) Each() iter.Seq[Port] {
+	return func(yield func(Port) bool) {
+		for i := range p.count() {
+			if !yield(Port{UDP: p.UDP, Host: netip.AddrPortFrom(p.Host.Addr(), p.Host.Port()+uint16(i)), Guest: p.Guest + uint16(i)}) {
+				return
+			}
+		}
+	}
+}
+
+func (p Port) count() int { return int(p.More) + 1 }
 
 // cutLast cuts at the last colon outside brackets.
 func cutLast(s string) (before, after string, ok bool) {
@@ -63,16 +82,74 @@ func portNumber(s string) (uint16, bool) {
 	return uint16(n), err == nil && n > 0 && s[0] != '0'
 }
 
+// portRange reads "80" or "80-89".
+func portRange(s string) (first, more uint16, ok bool) {
+	a, b, ranged := strings.Cut(s, "-")
+	first, ok = portNumber(a)
+	if !ok || !ranged {
+		return first, 0, ok
+	}
+	last, ok := portNumber(b)
+	return first, last - first, ok && last >= first
+}
+
 // String is the form that UnmarshalText reads, with everything written out.
 func (p Port) String() string {
-	proto := "tcp"
+	proto, host, guest := "tcp", p.Host.String(), strconv.Itoa(int(p.Guest))
 	if p.UDP {
 		proto = "udp"
 	}
-	return fmt.Sprintf("%s:%d/%s", p.Host, p.Guest, proto)
+	if p.More > 0 {
+		host = fmt.Sprintf("%s-%d", host, p.Host.Port()+p.More)
+		guest = fmt.Sprintf("%s-%d", guest, p.Guest+p.More)
+	}
+	return fmt.Sprintf("%s:%s/%s", host, guest, proto)
 }
 
 // MarshalText is String.
 func (p Port) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 func (Port) sample() string { return "8080:80" }
+
+// publishedPorts are those of all network devices: which device has one.
+type publishedPorts map[Port]int
+
+// ports finds those that are published twice, in any network device, also on all addresses and on one of them.
+func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
+	total := 0
+	for j, port := range ports {
+		if total += port.count(); total > maxPorts {
+			c.add(c.at(p.index(j)), "%s: %d ports are too many: at most %d", p, total, maxPorts)
+			return
+		}
+		if !port.Host.IsValid() {
+			continue
+		}
+		for one := range port.Each() {
+			one.Guest = 0
+			if first, twice := seen.other(one); twice {
+				c.add(c.at(p.index(j)), "%s: port %s is published already, by net[%d]", p.index(j), one.Host, first)
+				break
+			}
+			seen[one] = i
+		}
+	}
+}
+
+// other is the device that has a port already, on the same address, or where either address is all of the family, which is
+// both for "::".
+func (seen publishedPorts) other(one Port) (first int, twice bool) {
+	if first, twice = seen[one]; twice {
+		return first, true
+	}
+	for other, i := range seen {
+		if other.UDP == one.UDP && other.Host.Port() == one.Host.Port() && (covers(other.Host.Addr(), one.Host.Addr()) || covers(one.Host.Addr(), other.Host.Addr())) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func covers(all, one netip.Addr) bool {
+	return all == netip.IPv6Unspecified() || all == netip.IPv4Unspecified() && one.Is4()
+}

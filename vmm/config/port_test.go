@@ -8,13 +8,13 @@ import (
 
 func TestPublishedPorts(t *testing.T) {
 	for text, want := range map[string]Port{
-		"8080:80":               {false, netip.MustParseAddrPort("[::]:8080"), 80},
-		"127.0.0.1:2222:22/tcp": {false, netip.MustParseAddrPort("127.0.0.1:2222"), 22},
-		"5353:53/udp":           {true, netip.MustParseAddrPort("[::]:5353"), 53},
-		"[::1]:65535:65535/udp": {true, netip.MustParseAddrPort("[::1]:65535"), 65535},
+		"8080:80":               {false, netip.MustParseAddrPort("[::]:8080"), 80, 0},
+		"127.0.0.1:2222:22/tcp": {false, netip.MustParseAddrPort("127.0.0.1:2222"), 22, 0},
+		"5353:53/udp":           {true, netip.MustParseAddrPort("[::]:5353"), 53, 0},
+		"[::1]:65535:65535/udp": {true, netip.MustParseAddrPort("[::1]:65535"), 65535, 0},
 		"":                      {}, "80": {}, ":80": {}, "80:": {}, "0:80": {}, "80:0": {}, "65536:1": {}, "080:80": {}, "+80:80": {},
 		"80:80/sctp": {}, "80:80/": {}, "::1:80:80": {}, "[::1]:80": {}, "1.2.3:80:80": {}, "host:80:80": {},
-		"[fe80::1%eth0]:80:80": {}, "224.0.0.1:80:80": {}, "80-90:80-90": {}, "[::ffff:127.0.0.1]:80:80": {},
+		"[fe80::1%eth0]:80:80": {}, "224.0.0.1:80:80": {}, "[::ffff:127.0.0.1]:80:80": {},
 	} {
 		var got Port
 		err := got.UnmarshalText([]byte(text))
@@ -43,6 +43,28 @@ func TestTheKeysOfANetworkInTheProcess(t *testing.T) {
 		{"backend = 'vhost'\nports = ['8080:80']", "net[0].ports is for backend"},
 		{"tap = 'tap0'\nports = ['8080:80']", "cannot have both"},
 		{"ports = ['8080:80', '8080:81']", "is published already"},
+		{"ports = ['8000-8009:1-10', '8009:80']", "port [::]:8009 is published already"},
+		{"ports = ['127.0.0.1:80:80', '80:81']", "is published already"},
+		{"ports = ['0.0.0.0:80:80', '127.0.0.1:80:81']", "is published already"},
+		{"ports = ['127.0.0.1:80:80', '127.0.0.2:80:80', '[::1]:80:80', '80:80/udp']", ""},
+		{"ports = ['1000-2024:1000-2024']", "1025 ports are too many: at most 1024"},
+		{"ports = ['8000-8010:80']", "has 11 ports of the host for 1 of the guest's"},
+		{"backend = 'vhost'\nnetwork = 'lab'", "net[0].network is for backend"},
+		{"tap = 'tap0'\nallow = ['10.0.0.0/8']", "cannot have both tap and allow"},
+		{"network = 'lab'\nallow = ['10.0.0.0/8', '127.0.0.1', '*.example.com']\ndeny = ['::/0']", ""},
+		{"network = 'isolated'\nports = ['80:80']", ""},
+		{"network = 'isolated'\ndeny = ['::/0']", "no meaning for an isolated guest"},
+		{"network = 'lab'\n[[net]]\nnetwork = 'lab'", "net[0] is on network \"lab\" already"},
+		{"network = 'Lab'", "is not a name"},
+		{"deny = ['10.0.0.1/8']", "beyond its network's length: write \"10.0.0.0/8\", or \"10.0.0.1\""},
+		{"deny = ['10.0.0']", "is no network, address or host name"},
+		{"deny = ['::ffff:10.0.0.0/104']", "write it as IPv4"},
+		{"deny = ['fe80::1%eth0']", "has a zone"},
+		{"deny = ['*.*.x']", "is no network, address or host name"},
+		{"pcap = 'nowhere/x.pcap'", "/vm/nowhere"},
+		{"pcap_size = '1M'", "net[0].pcap_size is for pcap"},
+		{"pcap = 'x.pcap'\npcap_size = '1K'", "too small: at least 64K"},
+		{"pcap = 'x.pcap'\n[[net]]\npcap = 'x.pcap'", "is net[0]'s file already"},
 		{"ports = ['80:80']\n[[net]]\nports = ['80:81']", "is published already"},
 	} {
 		_, err := parseTest(boot + "[[net]]\n" + c.text)

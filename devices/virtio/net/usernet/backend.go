@@ -1,10 +1,14 @@
 package usernet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/pcap"
 	"minivmm/devices/virtio"
 	vnet "minivmm/devices/virtio/net"
 )
@@ -15,9 +19,20 @@ type Config struct {
 	MTU int
 	// Ports of the host that lead to the guest.
 	Ports []Port
-	// Allowed says which addresses of the outside the guest may reach, for
-	// every connection, datagram flow and echo; nil is [Public]. It is asked
-	// by many goroutines at once.
+	// Network is the named network that the guest is on, beside its gateway; nil
+	// is none.
+	Network *Network
+	// Policy says where the guest may go.
+	Policy Policy
+	// Capture names a file for what the guest sends and receives (package pcap),
+	// up to CaptureSize bytes; "" is none, and 0 is 1 GiB.
+	Capture     string
+	CaptureSize int64
+	// Logf takes one line, without newline, from any goroutine; nil drops it.
+	Logf func(format string, args ...any)
+	// Allowed says, in place of Policy, which addresses of the outside the guest may reach, for
+	// every connection, datagram flow and echo; nil is Policy. It is asked by
+	// many goroutines at once.
 	Allowed func(netip.Addr) bool
 	// ResolvConf names the file with the resolvers that answer for the
 	// gateway; "" is /etc/resolv.conf. It is read again when it is needed.
@@ -25,16 +40,24 @@ type Config struct {
 	// ResolverPort is where they listen; 0 is 53.
 	ResolverPort uint16
 
+	guest netip.Addr // the address that the guest is given
+
 	// outside, if set, is where a destination really is: a test has no network
 	// but the loopback.
 	outside func(netip.AddrPort) netip.AddrPort
+	// hostHasIPv6, if set, says what a test's host has.
+	hostHasIPv6 func() bool
 }
 
 // Backend is a [virtio.Backend] for the two queues of a network device.
 type Backend struct {
-	cfg   Config
-	ports []listener
-	live  *session
+	cfg      Config
+	policy   *policy
+	refusals *refusals
+	lan      *lanPort // nil: none
+	capture  *capture // nil: none
+	ports    []listener
+	live     *session
 }
 
 var _ virtio.Backend = (*Backend)(nil)
@@ -45,8 +68,12 @@ func New(cfg Config) (*Backend, error) {
 	if cfg.MTU == 0 {
 		cfg.MTU = 1500
 	}
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	policy := newPolicy(cfg.Policy)
 	if cfg.Allowed == nil {
-		cfg.Allowed = Public
+		cfg.Allowed = policy.allowed
 	}
 	if cfg.ResolvConf == "" {
 		cfg.ResolvConf = "/etc/resolv.conf"
@@ -57,13 +84,35 @@ func New(cfg Config) (*Backend, error) {
 	if cfg.outside == nil {
 		cfg.outside = func(a netip.AddrPort) netip.AddrPort { return a }
 	}
-	b := &Backend{cfg: cfg}
+	if cfg.hostHasIPv6 == nil {
+		cfg.hostHasIPv6 = hostHasIPv6
+	}
+	cfg.guest = guestAddr
+	b := &Backend{cfg: cfg, policy: policy, refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}
 	for _, p := range cfg.Ports {
 		l, err := p.listen()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("port %s: %w", p, err), b.Close())
+			who := ""
+			if errors.Is(err, unix.EADDRINUSE) {
+				who = p.holder()
+			}
+			return nil, errors.Join(fmt.Errorf("port %s: %w%s", p, err, who), b.Close())
 		}
 		b.ports = append(b.ports, l)
+	}
+	if cfg.Capture != "" {
+		f, err := pcap.Create(cfg.Capture, cmp.Or(cfg.CaptureSize, defaultCapture), cfg.Logf)
+		if err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
+		b.capture = &capture{f}
+	}
+	if n := cfg.Network; n != nil {
+		var err error
+		if b.lan, err = joinLAN(*n, cfg.Logf); err != nil {
+			return nil, errors.Join(fmt.Errorf("network %s: %w", n.Name, err), b.Close())
+		}
+		b.cfg.guest = b.lan.Addr
 	}
 	return b, nil
 }
@@ -81,12 +130,15 @@ func (b *Backend) Start(a virtio.Activation) error {
 	if len(a.Queues) != 2 {
 		return errors.New("driver enabled only one of receive and transmit queue")
 	}
-	s, err := newSession(b.cfg, a)
+	s, err := newSession(b, a)
 	if err != nil {
 		return err
 	}
 	s.publish(b.ports)
 	b.live = s
+	if b.lan != nil {
+		b.lan.live.Store(s)
+	}
 	return nil
 }
 
@@ -97,6 +149,9 @@ func (b *Backend) Stop() error {
 	}
 	s := b.live
 	b.live = nil
+	if b.lan != nil {
+		b.lan.live.Store(nil)
+	}
 	return s.stop()
 }
 
@@ -107,5 +162,13 @@ func (b *Backend) Close() error {
 		errs = append(errs, l.Close())
 	}
 	b.ports = nil
+	if b.lan != nil {
+		errs = append(errs, b.lan.Close())
+		b.lan = nil
+	}
+	if b.capture != nil {
+		errs = append(errs, b.capture.Close())
+		b.capture = nil
+	}
 	return errors.Join(errs...)
 }

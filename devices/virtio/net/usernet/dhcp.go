@@ -8,7 +8,6 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/rfc1035label"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -23,21 +22,21 @@ const (
 // serveDHCP answers a DHCP message in an IPv4 packet.
 func (s *session) serveDHCP(mac tcpip.LinkAddress, packet []byte) {
 	body := header.UDP(header.IPv4(packet).Payload())
-	answer := dhcpAnswer(body.Payload(), readResolvConf(s.cfg.ResolvConf), s.cfg.MTU)
+	answer := dhcpAnswer(body.Payload(), s.hostNames(), s.cfg.MTU, s.cfg.guest)
 	if answer == nil {
 		return
 	}
 	// By broadcast as long as the client has no address it could be reached at.
 	from, to, toMAC := gateway, limitedBroadcast, header.EthernetBroadcastAddress
 	if answer.ClientIPAddr.To4() != nil && !answer.ClientIPAddr.IsUnspecified() && answer.MessageType() != dhcpv4.MessageTypeNak {
-		to, toMAC = guestAddr, mac
+		to, toMAC = s.cfg.guest, mac
 	}
 	s.recv.send(frame{raw: udpFrame(toMAC, netip.AddrPortFrom(from, dhcpServerPort), netip.AddrPortFrom(to, dhcpClientPort), answer.ToBytes())})
 }
 
 // dhcpAnswer is the answer to a client's message (RFC 2131 §4.3), or nil if there
 // is none.
-func dhcpAnswer(message []byte, host resolvConf, mtu int) *dhcpv4.DHCPv4 {
+func dhcpAnswer(message []byte, host resolvConf, mtu int, guest netip.Addr) *dhcpv4.DHCPv4 {
 	in, err := dhcpv4.FromBytes(message)
 	if err != nil || in.OpCode != dhcpv4.OpcodeBootRequest || in.HWType != 1 || len(in.ClientHWAddr) != 6 {
 		return nil
@@ -54,7 +53,7 @@ func dhcpAnswer(message []byte, host resolvConf, mtu int) *dhcpv4.DHCPv4 {
 		if wanted == nil || wanted.IsUnspecified() {
 			wanted = in.ClientIPAddr
 		}
-		if !wanted.Equal(guestAddr.AsSlice()) {
+		if !wanted.Equal(guest.AsSlice()) {
 			kind = dhcpv4.MessageTypeNak
 		}
 	case dhcpv4.MessageTypeInform:
@@ -71,7 +70,7 @@ func dhcpAnswer(message []byte, host resolvConf, mtu int) *dhcpv4.DHCPv4 {
 	out.ServerIPAddr = gateway.AsSlice()
 	out.ClientIPAddr = in.ClientIPAddr
 	if in.MessageType() != dhcpv4.MessageTypeInform {
-		out.YourIPAddr = guestAddr.AsSlice()
+		out.YourIPAddr = guest.AsSlice()
 		out.UpdateOption(dhcpv4.OptIPAddressLeaseTime(leaseTime))
 	}
 	out.UpdateOption(dhcpv4.OptSubnetMask(net.CIDRMask(network.Bits(), 32)))
@@ -86,32 +85,4 @@ func dhcpAnswer(message []byte, host resolvConf, mtu int) *dhcpv4.DHCPv4 {
 		out.UpdateOption(dhcpv4.OptDomainSearch(&rfc1035label.Labels{Labels: host.search}))
 	}
 	return out
-}
-
-// udpFrame is a whole frame from the gateway with one datagram.
-func udpFrame(to tcpip.LinkAddress, src, dst netip.AddrPort, payload []byte) []byte {
-	udpLen := header.UDPMinimumSize + len(payload)
-	f := make([]byte, ethBytes+header.IPv4MinimumSize+udpLen)
-	ip := putHeaders(f, to, header.UDPProtocolNumber, src.Addr(), dst.Addr())
-	u := header.UDP(ip.Payload())
-	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(udpLen)})
-	copy(u.Payload(), payload)
-	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, address(src.Addr()), address(dst.Addr()), uint16(udpLen))
-	if sum = ^u.CalculateChecksum(checksum.Checksum(payload, sum)); sum == 0 {
-		sum = 0xffff
-	}
-	u.SetChecksum(sum)
-	return f
-}
-
-// putHeaders writes Ethernet and IPv4 header of a frame from the gateway's MAC.
-func putHeaders(f []byte, to tcpip.LinkAddress, proto tcpip.TransportProtocolNumber, src, dst netip.Addr) header.IPv4 {
-	header.Ethernet(f).Encode(&header.EthernetFields{SrcAddr: gatewayMAC, DstAddr: to, Type: header.IPv4ProtocolNumber})
-	ip := header.IPv4(f[ethBytes:])
-	ip.Encode(&header.IPv4Fields{
-		TotalLength: uint16(len(ip)), TTL: 64, Protocol: uint8(proto),
-		SrcAddr: address(src), DstAddr: address(dst),
-	})
-	ip.SetChecksum(^ip.CalculateChecksum())
-	return ip
 }

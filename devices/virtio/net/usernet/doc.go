@@ -7,11 +7,26 @@
 //
 // A network 10.0.2.0/24 with one neighbour, 10.0.2.2, which is gateway, DHCP
 // server and name server; the lease is always 10.0.2.15. Names go to the
-// resolvers of the host's /etc/resolv.conf. TCP and UDP go wherever [Public]
-// allows: never to the host's loopback, to link-local addresses, to a group or
-// a broadcast address. What is refused, or refuses, answers with a reset or an
-// ICMP error; an echo request is answered by whom it was sent to or not at all.
-// There is no IPv6 yet: such frames are dropped.
+// resolvers of the host's /etc/resolv.conf. TCP and UDP go wherever the [Policy]
+// allows; without one, never to the host's loopback, to link-local addresses, to
+// a group or a broadcast address ([Public]). What is refused, or refuses, answers
+// with a reset or an ICMP error; an echo request is answered by whom it was sent
+// to or not at all.
+//
+// On a named [Network] (package lan) there are other guests beside the gateway,
+// and each has an address of its own. Their frames cross as they are, large
+// segments included, after a look at both ends: a guest speaks in its own name
+// only (lanport.go). The gateway answers for their names.
+//
+// In IPv6 the network is fd00:10:0:2::/64 and the gateway ::2 in it, and fe80::2 as
+// a neighbour: a router that answers solicitations (radv.go, RFC 4861), and a
+// DHCPv6 server without addresses. It is a default router as long as the host has
+// IPv6 itself. Between guests of a named network there is none.
+//
+// A packet may pass as many routers as its TTL or hop limit says: the gateway is
+// one, and sets what is left on the host's socket. Those sockets keep their ICMP
+// errors (errqueue.go), and the guest gets each with its sender and a quotation of
+// its own packet (icmp.go).
 //
 // # The way of a frame
 //
@@ -28,17 +43,25 @@
 //
 // # Limits
 //
-// Connections, datagram flows and connection attempts are counted and capped
-// (limits.go). When a cap on flows or attempts is reached, the oldest makes
-// room; a connection too many is reset. Socket buffers get smaller as
-// connections get more.
+// Connections, datagram flows and attempts (connections in the making, questions,
+// echoes) are counted and capped (limits.go). When a cap on flows or attempts is
+// reached, the oldest makes room, first of all one to the same destination; a
+// connection too many is reset. A connection from the guest counts as an attempt
+// until the guest has finished its handshake. Socket buffers come out of a budget
+// and get smaller as connections get more; fragments are bounded by the stack.
+// Together that stays under maxMemory.
 //
 // # Concurrency and lifetime
 //
 // [New] binds the published ports, so that one in use is known before a guest
 // starts; Close unbinds them. Start makes a fresh stack and Stop takes it apart
-// with all its connections: on return no goroutine of it is left. A panic in
-// the stack, in the goroutines and timers that are started here, is caught: it
-// ends the data path through [virtio.Activation].Failed, and a reset by the
-// driver makes a new stack.
+// with all its connections: on return no goroutine of it is left.
+//
+// A panic in the goroutines that are started here, in the stack's timers (clock.go)
+// and in what the stack calls of ours (link.WritePackets) is caught: it ends the
+// data path through [virtio.Activation].Failed, and a reset by the driver makes a
+// new stack. Two kinds of goroutines are the stack's own, start inside it and
+// cannot be recovered or replaced from outside: its TCP processors (segments of
+// connections that stand) and those that give up packets which waited for a
+// neighbour's address. A panic of the stack's own code there ends the process.
 package usernet

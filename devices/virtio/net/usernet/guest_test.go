@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -27,21 +28,45 @@ import (
 	"minivmm/devices/virtio/virtiotest"
 )
 
-// outside is the address at which a guest finds the servers of a test.
-var outside = netip.MustParseAddr("192.0.2.1")
+// The addresses at which a guest finds the servers of a test.
+var (
+	outside  = netip.MustParseAddr("192.0.2.1")
+	outside6 = netip.MustParseAddr("2001:db8::1")
+
+	// What no connection leads to: ENETUNREACH.
+	nowhere  = netip.MustParseAddr("203.0.113.1")
+	nowhere6 = netip.MustParseAddr("2001:db8:bad::1")
+
+	loopback  = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
 
 // onLoopback is where they are.
 func onLoopback(a netip.AddrPort) netip.AddrPort {
-	if a.Addr() == outside {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
+	switch a.Addr() {
+	case outside:
+		return netip.AddrPortFrom(loopback, a.Port())
+	case outside6:
+		return netip.AddrPortFrom(loopback6, a.Port())
+	case nowhere:
+		return netip.AddrPortFrom(limitedBroadcast, a.Port())
+	case nowhere6:
+		return netip.AddrPortFrom(allNodes, a.Port())
 	}
 	return a
 }
 
 // theirs is a server's address as the guest knows it.
 func theirs(a string) netip.AddrPort {
-	return netip.AddrPortFrom(outside, netip.MustParseAddrPort(a).Port())
+	p := netip.MustParseAddrPort(a)
+	if p.Addr().Is6() {
+		return netip.AddrPortFrom(outside6, p.Port())
+	}
+	return netip.AddrPortFrom(outside, p.Port())
 }
+
+// guestAddr6 is an address that a guest has made for itself.
+var guestAddr6 = netip.MustParseAddr("fd00:10:0:2::15")
 
 // device is a NIC over b, with the network device's own features.
 func device(t testing.TB, cfg Config) *vnet.Device {
@@ -51,6 +76,12 @@ func device(t testing.TB, cfg Config) *vnet.Device {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return over(t, b)
+}
+
+// over is a NIC over b.
+func over(t testing.TB, b *Backend) *vnet.Device {
+	t.Helper()
 	dev, err := vnet.New(vnet.Config{MAC: guestMAC, QueueSize: 256}, b)
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +93,7 @@ func device(t testing.TB, cfg Config) *vnet.Device {
 type guest struct {
 	*stack.Stack
 	d    *virtiotest.Driver
+	addr netip.Addr
 	link *channel.Endpoint
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -69,26 +101,55 @@ type guest struct {
 
 const guestBuffers = 128
 
-// boot starts a NIC and a guest on it that has its address.
+// onLink is the guest's network.
+var onLink = tcpip.AddressWithPrefix{Address: address(network.Addr()), PrefixLen: network.Bits()}.Subnet()
+
+// boot starts a NIC and a guest on it that has its addresses.
 func boot(t testing.TB, cfg Config, features virtio.Features) *guest {
 	t.Helper()
-	g := &guest{d: virtiotest.NewDriver(t, device(t, cfg))}
+	g := bootWith(t, cfg, features, ipv6.NewProtocol)
+	if err := g.AddProtocolAddress(1, tcpip.ProtocolAddress{
+		Protocol:          ipv6.ProtocolNumber,
+		AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(guestAddr6), PrefixLen: 64},
+	}, stack.AddressProperties{}); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// bootWith starts a guest that gets its IPv6 address as v6 does.
+func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.NetworkProtocolFactory) *guest {
+	t.Helper()
+	cfg.outside = onLoopback
+	b, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := tcpip.LinkAddress(guestMAC)
+	if cfg.Network != nil {
+		mac = tcpip.LinkAddress(cfg.Network.MAC[:])
+	}
+	g := &guest{d: virtiotest.NewDriver(t, over(t, b)), addr: b.cfg.guest}
 	g.d.Start(features)
-	g.link = channel.New(512, 1500+ethBytes, tcpip.LinkAddress(guestMAC))
+	g.link = channel.New(512, 1500+ethBytes, mac)
 	g.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // what comes has half a sum
 	g.Stack = stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, v6, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
 	for _, err := range []tcpip.Error{
 		g.CreateNIC(1, ethernet.New(g.link)),
-		g.AddProtocolAddress(1, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(guestAddr), PrefixLen: 24}}, stack.AddressProperties{}),
+		g.AddProtocolAddress(1, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(g.addr), PrefixLen: 24}}, stack.AddressProperties{}),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	g.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, Gateway: address(gateway), NIC: 1}})
+	g.SetRouteTable([]tcpip.Route{
+		{Destination: onLink, NIC: 1},
+		{Destination: header.IPv4EmptySubnet, Gateway: address(gateway), NIC: 1},
+		{Destination: header.IPv6EmptySubnet, Gateway: address(gateway6), NIC: 1},
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stop = cancel
 	g.done.Go(func() { g.send(ctx, t) })

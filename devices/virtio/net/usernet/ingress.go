@@ -13,11 +13,25 @@ import (
 type verdict int
 
 const (
-	drop  verdict = iota
-	pass          // to the stack
-	lease         // to the DHCP server
-	echo          // to the outside, as an echo request
+	drop    verdict = iota
+	pass            // to the stack
+	lease           // to the DHCP server
+	solicit         // to the router: a router solicitation
+	inform          // to the DHCPv6 server
+	expired         // a router would drop it: it has passed as many as it may
 )
+
+// sent takes a frame that the guest has sent to where it goes.
+func (s *session) sent(f *inbound) {
+	if s.capture != nil {
+		s.capture.sent(f)
+	}
+	if s.lan != nil && s.toStations(f) {
+		f.view.Release()
+		return
+	}
+	s.fromGuest(f)
+}
 
 // fromGuest judges a frame and passes it on. The stack would answer for every
 // address in the world, so what it must not answer does not get there.
@@ -36,8 +50,12 @@ func (s *session) fromGuest(f *inbound) {
 		return
 	case lease:
 		s.serveDHCP(eth.SourceAddress(), packet)
-	case echo:
-		s.echo(eth.SourceAddress(), packet)
+	case solicit:
+		s.answerSolicitation(eth.SourceAddress(), packet)
+	case inform:
+		s.serveDHCPv6(eth.SourceAddress(), packet)
+	case expired:
+		s.expire(packet)
 	}
 	f.view.Release()
 }
@@ -61,6 +79,8 @@ func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
 		return judgeARP(p)
 	case header.IPv4ProtocolNumber:
 		return judgeIPv4(p)
+	case header.IPv6ProtocolNumber:
+		return judgeIPv6(p)
 	}
 	return drop
 }
@@ -99,14 +119,23 @@ func judgeIPv4(p []byte) verdict {
 	if !network.Contains(src) || src == gateway || dst.IsMulticast() || dst == limitedBroadcast || dst == networkBroadcast {
 		return drop
 	}
-	if h.Protocol() == uint8(header.ICMPv4ProtocolNumber) && dst != gateway {
-		if whole && len(body) >= header.ICMPv4MinimumSize && header.ICMPv4(body).Type() == header.ICMPv4Echo {
-			return echo
+	if h.Protocol() == uint8(header.ICMPv4ProtocolNumber) && h.FragmentOffset() == 0 {
+		if len(body) < header.ICMPv4MinimumSize {
+			return drop
 		}
-		if len(body) >= header.ICMPv4MinimumSize && header.ICMPv4(body).Type() == header.ICMPv4DstUnreachable && h.FragmentOffset() == 0 {
+		switch header.ICMPv4(body).Type() {
+		case header.ICMPv4DstUnreachable:
 			return pass // the guest's answer to a datagram of ours
+		case header.ICMPv4Echo:
+		default:
+			return drop
 		}
-		return drop
+	}
+	if h.TTL() <= 1 && dst != gateway {
+		if h.FragmentOffset() > 0 {
+			return drop // the first one is told of
+		}
+		return expired
 	}
 	return pass
 }

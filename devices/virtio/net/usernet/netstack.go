@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -16,39 +17,62 @@ import (
 
 const nicID = 1
 
-// newStack makes the gateway: a host that has 10.0.2.2, and takes packets for
-// every other address as well, in whose name it answers.
+// newStack makes the gateway: a host that has its addresses, and takes packets
+// for every other address as well, in whose name it answers.
 func newStack(s *session) (*stack.Stack, error) {
+	protocols := []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol}
+	gateways := []netip.Prefix{netip.PrefixFrom(gateway, network.Bits())}
+	routes := []tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}}
+	if s.hasIPv6() {
+		protocols = append(protocols, ipv6.NewProtocol) // takes no advertisements, finds no duplicates
+		gateways = append(gateways, netip.PrefixFrom(gateway6, network6.Bits()), netip.PrefixFrom(router6, 64))
+		routes = append(routes, tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: nicID})
+	}
 	st := stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		NetworkProtocols:   protocols,
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		Clock:              clock{tcpip.NewStdClock(), s.guard},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(false)
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf}
-	for _, err := range []tcpip.Error{
+	errs := []tcpip.Error{
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &sack),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
 		st.CreateNIC(nicID, s.link),
-		st.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
-			Protocol:          ipv4.ProtocolNumber,
-			AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(gateway), PrefixLen: network.Bits()},
-		}, stack.AddressProperties{}),
 		st.SetPromiscuousMode(nicID, true),
 		st.SetSpoofing(nicID, true),
-	} {
+	}
+	for _, g := range gateways {
+		errs = append(errs, st.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+			Protocol:          networkProtocol(g.Addr()),
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: address(g.Addr()), PrefixLen: g.Bits()},
+		}, stack.AddressProperties{}))
+	}
+	if s.hasIPv6() {
+		// Neighbours must see a router (RFC 4861 §4.4, R flag). Nothing is forwarded:
+		// every address is taken for our own.
+		_, err := st.SetNICForwarding(nicID, ipv6.ProtocolNumber, true)
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
 		if err != nil {
 			st.Destroy()
 			return nil, fmt.Errorf("network stack: %s", err)
 		}
 	}
-	st.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}})
-	st.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(st, maxSocketBuf, 2*maxPending, s.acceptTCP).HandlePacket)
-	st.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(st, s.acceptUDP).HandlePacket)
+	st.SetRouteTable(routes)
+	forwarder := tcp.NewForwarder(st, maxSocketBuf, 2*maxPending, s.acceptTCP)
+	st.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+		s.syns.keep(id, pkt)
+		return forwarder.HandlePacket(id, pkt)
+	})
+	st.SetTransportProtocolHandler(udp.ProtocolNumber, s.handleUDP)
+	st.SetTransportProtocolHandler(icmp.ProtocolNumber4, s.handleEcho)
+	st.SetTransportProtocolHandler(icmp.ProtocolNumber6, s.handleEcho)
 	return st, nil
 }
 

@@ -2,80 +2,152 @@ package usernet
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// echo sends an echo request on to whom it is for, through a ping socket (icmp(7),
-// net.ipv4.ping_group_range), and the answer back. Without an answer, or where
-// the host has no such sockets for this user, the guest gets none.
-func (s *session) echo(mac tcpip.LinkAddress, packet []byte) {
-	ip := header.IPv4(packet)
-	src, dst := addr(ip.SourceAddress()), addr(ip.DestinationAddress())
-	if network.Contains(dst) || !s.cfg.Allowed(dst) {
-		return
+// handleEcho is called for every echo request. False leaves the answer to the
+// stack: the gateway is asked itself.
+func (s *session) handleEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	guest, dst := addr(id.RemoteAddress), addr(id.LocalAddress)
+	if isGateway(dst) {
+		return false
 	}
-	if s.pings.Add(1) > maxPings {
-		s.pings.Add(-1)
-		return
-	}
-	request := append([]byte(nil), ip.Payload()...)
-	ident := header.ICMPv4(request).Ident()
-	if !s.start(func() {
-		defer s.pings.Add(-1)
-		if answer, err := ping(s, dst, request); err == nil {
-			s.recv.send(frame{raw: echoFrame(mac, dst, src, ident, answer)})
+	if _, v := s.destination(netip.AddrPortFrom(dst, 0)); v != open {
+		if v == refused {
+			s.prohibit(pkt)
 		}
-	}) {
-		s.pings.Add(-1)
+		return true
 	}
+	e := &echo{session: s, guest: guest, dst: dst, packet: quote(pkt), request: request(pkt), hops: hops(pkt) - 1}
+	if t := e.request[0]; t != uint8(header.ICMPv4Echo) && t != uint8(header.ICMPv6EchoRequest) {
+		return true
+	}
+	ctx, end := s.pings.begin(s.ctx, dst)
+	if !s.start(func() {
+		defer end()
+		e.run(ctx)
+	}) {
+		end()
+	}
+	return true
 }
 
-// ping sends an ICMP echo request and returns the reply. The kernel puts in its
-// own identifier and checksum.
-func ping(s *session, dst netip.Addr, request []byte) ([]byte, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_ICMP)
+// request is the ICMP message of a packet.
+func request(pkt *stack.PacketBuffer) []byte {
+	return append(append([]byte(nil), pkt.TransportHeader().Slice()...), pkt.Data().AsRange().ToSlice()...)
+}
+
+// hops is how many routers a packet may pass, this one included.
+func hops(pkt *stack.PacketBuffer) uint8 {
+	h := pkt.NetworkHeader().Slice()
+	if pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber {
+		return header.IPv4(h).TTL()
+	}
+	return header.IPv6(h).HopLimit()
+}
+
+// echo is an echo request to the outside: it goes on through a ping socket
+// (icmp(7), net.ipv4.ping_group_range), and what is answered comes back. Without
+// an answer, or where the host has no such sockets for this user, the guest gets
+// none.
+type echo struct {
+	session    *session
+	guest, dst netip.Addr
+	packet     []byte // as the guest sent it
+	request    []byte // its ICMP message
+	hops       uint8
+}
+
+func (e *echo) run(ctx context.Context) {
+	answer, err := e.ask(ctx)
+	if err != nil {
+		if told, ok := unreachable(e.dst, err); ok {
+			e.session.tell(told, e.packet)
+		}
+		return
+	}
+	if answer == nil {
+		return // an error was told
+	}
+	proto := header.ICMPv4ProtocolNumber
+	if e.dst.Is6() {
+		proto = header.ICMPv6ProtocolNumber
+	}
+	copy(answer[4:6], e.request[4:6]) // the kernel put in its own identifier
+	setICMPChecksum(answer, e.dst, e.guest)
+	e.session.sendIP(proto, e.dst, e.guest, answer)
+}
+
+// ask sends the request and returns the reply, or neither reply nor error if an
+// ICMP error was told. The kernel puts in its own identifier and checksum.
+func (e *echo) ask(ctx context.Context) ([]byte, error) {
+	to := e.session.cfg.outside(netip.AddrPortFrom(e.dst, 0)).Addr()
+	f, fd, err := pingSocket(to)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "ping")
 	defer f.Close()
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: dst.As4()}); err != nil {
-		return nil, err
+	wantErrors(fd, to) // without, an error is silence
+	if e.hops > 0 {
+		setHops(fd, to, e.hops)
 	}
-	if err := f.SetDeadline(time.Now().Add(pingTimeout)); err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(s.ctx, func() { f.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := f.Write(request); err != nil {
-		return nil, err
-	}
+	defer context.AfterFunc(ctx, func() { f.SetDeadline(time.Unix(1, 0)) })()
 	answer := make([]byte, 65536)
-	for {
-		n, err := f.Read(answer)
-		if err != nil {
-			return nil, err
-		}
-		h := header.ICMPv4(answer[:n])
-		if n >= header.ICMPv4MinimumSize && h.Type() == header.ICMPv4EchoReply && h.Sequence() == header.ICMPv4(request).Sequence() {
+	n, err := f.Write(e.request)
+	for err == nil {
+		if n, err = f.Read(answer); err == nil && e.isReply(answer[:n]) {
 			return answer[:n], nil
 		}
 	}
+	told := false
+	queuedErrors(fd, func(m icmpError, _ []byte) {
+		if !told {
+			told = true
+			e.session.tell(m, e.packet)
+		}
+	})
+	if told {
+		return nil, nil
+	}
+	return nil, err
 }
 
-// echoFrame is a whole frame with an echo reply.
-func echoFrame(to tcpip.LinkAddress, src, dst netip.Addr, ident uint16, message []byte) []byte {
-	f := make([]byte, ethBytes+header.IPv4MinimumSize+len(message))
-	h := header.ICMPv4(putHeaders(f, to, header.ICMPv4ProtocolNumber, src, dst).Payload())
-	copy(h, message)
-	h.SetIdent(ident)
-	h.SetChecksum(0)
-	h.SetChecksum(^checksum.Checksum(h, 0))
-	return f
+func (e *echo) isReply(m []byte) bool {
+	if len(m) < icmpHeader || string(m[6:8]) != string(e.request[6:8]) {
+		return false
+	}
+	if e.dst.Is4() {
+		return m[0] == uint8(header.ICMPv4EchoReply)
+	}
+	return m[0] == uint8(header.ICMPv6EchoReply)
+}
+
+// errNoPing is a host that gives this user no ping sockets: it says nothing about
+// the destination.
+var errNoPing = errors.New("no ping sockets")
+
+// pingSocket is a ping socket that is connected.
+func pingSocket(to netip.Addr) (f *os.File, fd int, err error) {
+	family, proto, sa := unix.AF_INET, unix.IPPROTO_ICMP, unix.Sockaddr(nil)
+	if to.Is4() {
+		sa = &unix.SockaddrInet4{Addr: to.As4()}
+	} else {
+		family, proto, sa = unix.AF_INET6, unix.IPPROTO_ICMPV6, &unix.SockaddrInet6{Addr: to.As16()}
+	}
+	fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if err != nil {
+		return nil, -1, errNoPing
+	}
+	if err := unix.Connect(fd, sa); err != nil {
+		unix.Close(fd)
+		return nil, -1, err
+	}
+	return os.NewFile(uintptr(fd), "ping"), fd, nil
 }

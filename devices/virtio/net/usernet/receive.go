@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -17,6 +18,7 @@ import (
 type receiver struct {
 	fail      func(error)
 	mergeable bool
+	capture   *capture // nil: none
 
 	mu      sync.Mutex
 	q       *queue.Queue
@@ -30,8 +32,10 @@ type receiver struct {
 
 // frame is a packet of the stack with its headers, or bytes.
 type frame struct {
-	pkt *stack.PacketBuffer
-	raw []byte
+	pkt     *stack.PacketBuffer
+	raw     []byte
+	offload offload // of raw
+	lent    bool    // raw is the caller's again after send, and another guest's: it may fill half of the backlog
 }
 
 func (f frame) size() int {
@@ -72,8 +76,11 @@ func (r *receiver) send(frames ...frame) (taken int) {
 			}
 		}
 		size := f.size()
-		if r.bytes+size > maxBacklog {
+		if r.bytes+size > maxBacklog || f.lent && r.bytes+size > maxBacklog/2 {
 			break
+		}
+		if f.lent {
+			f.raw = bytes.Clone(f.raw)
 		}
 		if f.pkt != nil {
 			f.pkt = f.pkt.Clone()
@@ -138,6 +145,7 @@ func (r *receiver) put(f frame) (bool, error) {
 			w.write(s)
 		}
 	} else {
+		copy(hdr[:], f.offload[:])
 		hdr[10] = byte(r.held)
 		hdr[11] = byte(r.held >> 8)
 		w.write(hdr[:])
@@ -149,6 +157,9 @@ func (r *receiver) put(f frame) (bool, error) {
 		}
 	}
 	r.held = 0
+	if r.capture != nil {
+		r.capture.received(hdr, f)
+	}
 	return true, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,12 @@ import (
 
 // session is the guest's network from DRIVER_OK to reset.
 type session struct {
-	cfg    Config
+	cfg      Config
+	policy   *policy
+	refusals *refusals
+	lan      *lanPort // nil: none
+	capture  *capture // nil: none
+
 	failed func(error)
 	stack  *stack.Stack
 	link   *link
@@ -33,16 +39,19 @@ type session struct {
 	stopped bool           // no goroutine may begin
 	running sync.WaitGroup // every goroutine that is started here
 
-	pending  *dials
+	pending  *attempts[netip.AddrPort] // TCP connections, by whom they are to
+	pings    *attempts[netip.Addr]
+	queries  *attempts[uint16] // by the guest's port
+	syns     *syns
 	flows    *flows
 	pieces   pieces
-	conns    atomic.Int32
+	out, in  conns // TCP connections, by who began them
+	buffers  bufferSizes
 	resolver atomic.Uint32 // which of the host's to ask first
-	pings    atomic.Int32
 }
 
-func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
-	s := &session{cfg: cfg, failed: a.Failed}
+func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
+	s := &session{cfg: b.cfg, policy: b.policy, refusals: b.refusals, lan: b.lan, capture: b.capture, failed: a.Failed}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for i, q := range a.Queues {
 		if s.rings[i], err = queue.Open(a.Memory, q, a.Features); err != nil {
@@ -50,21 +59,26 @@ func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
 		}
 	}
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.fail)
+	s.recv.capture = s.capture
 	s.link = &link{
-		mtu: uint32(cfg.MTU), recv: s.recv,
+		mtu: uint32(b.cfg.MTU), recv: s.recv, guard: s.guard,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
-	s.pending, s.flows = newDials(), newFlows()
+	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
+	s.queries, s.syns, s.flows = newAttempts[uint16](maxQueries, queryTimeout), newSyns(), newFlows()
 	if s.stack, err = newStack(s); err != nil {
 		return nil, errors.Join(err, s.closeRings())
 	}
 	s.start(func() { s.recv.run(s.ctx) })
 	s.start(func() {
-		if err := transmit(s.ctx, s.rings[1], s.fromGuest); s.ctx.Err() == nil {
+		if err := transmit(s.ctx, s.rings[1], s.sent); s.ctx.Err() == nil {
 			s.fail(err)
 		}
 	})
 	s.start(s.sweep)
+	if s.hasIPv6() {
+		s.start(s.advertise)
+	}
 	return s, nil
 }
 

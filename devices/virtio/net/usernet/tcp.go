@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -30,45 +32,110 @@ func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
 // with what the outside answered.
 func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	id := r.ID()
-	host, err := s.dialTCP(netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort))
-	if err != nil {
-		// No answer from outside is no answer here.
-		r.Complete(!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, unix.ETIMEDOUT))
+	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort && s.readsNames() {
+		s.acceptNames(r)
 		return
 	}
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	if n > maxConns {
+	ctx, end := s.pending.begin(s.ctx, dst)
+	defer end()
+	host, err := s.dialTCP(ctx, dst)
+	if err != nil {
+		s.refuse(r, err)
+		return
+	}
+	if !s.room(&s.out) {
 		abort(host)
 		r.Complete(true)
 		return
 	}
-	var wq waiter.Queue
-	ep, terr := r.CreateEndpoint(&wq)
+	ep, wq, terr := s.handshake(ctx, r)
+	end()
 	if terr != nil {
 		abort(host)
 		r.Complete(true)
 		return
 	}
 	r.Complete(false)
-	splice(s, host, &guestTCP{ep: ep, wq: &wq}, int(n))
+	s.carry(&s.out, host, &guestTCP{ep: ep, wq: wq})
+}
+
+// conns is a number of connections.
+type conns struct{ atomic.Int32 }
+
+// room says whether there may be one more connection: neither who connects from
+// outside nor the guest itself takes all that there are.
+func (s *session) room(way *conns) bool {
+	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
+}
+
+// carry splices a connection, and counts it.
+func (s *session) carry(way *conns, host *net.TCPConn, guest *guestTCP) {
+	defer way.Add(-1)
+	if way.Add(1) > maxConnsWay { // others came in between
+		abort(host)
+		guest.ep.Abort()
+		return
+	}
+	splice(s, host, guest)
+}
+
+// refuse answers a SYN with what the host's connect(2) said. No answer from
+// outside is no answer here.
+func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT) {
+		r.Complete(false)
+		return
+	}
+	if e, ok := unreachable(addr(r.ID().LocalAddress), err); ok {
+		if packet := s.syns.packet(r.ID()); packet != nil {
+			r.Complete(false)
+			s.tell(e, packet)
+			return
+		}
+	}
+	r.Complete(true)
+}
+
+// handshake answers the guest's SYN, until ctx ends: a guest that does not go on
+// must make room for others.
+func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip.Endpoint, *waiter.Queue, tcpip.Error) {
+	id, wq, done := r.ID(), new(waiter.Queue), make(chan struct{})
+	if ctx.Err() != nil {
+		return nil, nil, &tcpip.ErrAborted{}
+	}
+	defer context.AfterFunc(ctx, func() {
+		for { // the stack shows the endpoint some time after it was asked for it
+			if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
+				ep.Abort()
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})()
+	defer close(done)
+	ep, err := r.CreateEndpoint(wq)
+	return ep, wq, err
 }
 
 // dialTCP connects to a destination of the guest's choice, or to a resolver for
 // the gateway's port 53.
-func (s *session) dialTCP(dst netip.AddrPort) (*net.TCPConn, error) {
-	targets := []netip.AddrPort{s.cfg.outside(dst)}
-	switch {
-	case dst.Addr() == gateway && dst.Port() == dnsPort:
-		targets = s.resolvers()
-	case network.Contains(dst.Addr()) || !s.cfg.Allowed(dst.Addr()):
+func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
+	var targets []netip.AddrPort
+	patience := dialTimeout
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort {
+		targets, patience = s.resolvers(), resolverPatience
+	} else if to, v := s.destination(dst); v == open {
+		targets = []netip.AddrPort{to}
+	} else {
 		return nil, errRefused
 	}
-	ctx, end := s.pending.begin(s.ctx)
-	defer end()
 	var errs []error
 	for _, t := range targets {
-		var d net.Dialer
+		d := net.Dialer{Timeout: patience}
 		c, err := d.DialContext(ctx, "tcp", t.String())
 		if err == nil {
 			return c.(*net.TCPConn), nil
@@ -94,22 +161,18 @@ func (s *session) resolvers() (all []netip.AddrPort) {
 // connectIn carries a connection that a published port has accepted to the
 // guest.
 func (s *session) connectIn(host *net.TCPConn, port uint16) {
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	g, ok := (*guestTCP)(nil), false
-	if n <= maxConns {
-		g, ok = s.dialGuest(port)
+	if s.room(&s.in) {
+		if g, ok := s.dialGuest(port); ok {
+			s.carry(&s.in, host, g)
+			return
+		}
 	}
-	if !ok {
-		abort(host)
-		return
-	}
-	splice(s, host, g, int(n))
+	abort(host)
 }
 
 // dialGuest connects from the gateway to a port of the guest.
 func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
-	ctx, end := s.pending.begin(s.ctx)
+	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(s.cfg.guest, port))
 	defer end()
 	g := &guestTCP{wq: new(waiter.Queue)}
 	ep, terr := s.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, g.wq)
@@ -122,7 +185,7 @@ func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
 	defer g.wq.EventUnregister(&entry)
 	terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)})
 	if terr == nil {
-		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(guestAddr), Port: port})
+		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port})
 	}
 	if _, started := terr.(*tcpip.ErrConnectStarted); started {
 		select {

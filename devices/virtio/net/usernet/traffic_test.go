@@ -35,12 +35,12 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 func (g *guest) dial(t testing.TB, to netip.AddrPort) (*gonet.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return gonet.DialContextTCP(ctx, g.Stack, full(to), ipv4.ProtocolNumber)
+	return gonet.DialContextTCP(ctx, g.Stack, full(to), networkProtocol(to.Addr()))
 }
 
 func (g *guest) dialUDP(t testing.TB, to netip.AddrPort) *gonet.UDPConn {
 	a := full(to)
-	c, err := gonet.DialUDP(g.Stack, nil, &a, ipv4.ProtocolNumber)
+	c, err := gonet.DialUDP(g.Stack, nil, &a, networkProtocol(to.Addr()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,11 @@ func (g *guest) dialUDP(t testing.TB, to netip.AddrPort) *gonet.UDPConn {
 
 // server listens on the loopback and serves each connection.
 func server(t testing.TB, serve func(*net.TCPConn)) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return serverAt(t, loopback, serve)
+}
+
+func serverAt(t testing.TB, at netip.Addr, serve func(*net.TCPConn)) netip.AddrPort {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +207,10 @@ type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func udpEcho(t testing.TB) netip.AddrPort {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+func udpEcho(t testing.TB) netip.AddrPort { return udpEchoAt(t, loopback) }
+
+func udpEchoAt(t testing.TB, at netip.Addr) netip.AddrPort {
+	c, err := net.ListenPacket("udp", netip.AddrPortFrom(at, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,8 +325,10 @@ func TestPublishedPortsLeadToTheGuest(t *testing.T) {
 }
 
 // freePort is a port of the loopback that nobody has.
-func freePort(t testing.TB) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(t testing.TB) netip.AddrPort { return freePortAt(t, loopback) }
+
+func freePortAt(t testing.TB, at netip.Addr) netip.AddrPort {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +340,8 @@ func TestAPortInUseIsAnErrorAtOnce(t *testing.T) {
 	to := onLoopback(server(t, echoServer))
 	before := virtiotest.TakeFootprint(t)
 	_, err := New(Config{Ports: []Port{{Host: freePort(t), To: 1}, {Host: to, To: 2}}})
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(fmt.Sprint(err), to.String()+":2/tcp") {
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(fmt.Sprint(err), to.String()+":2/tcp") ||
+		!strings.Contains(fmt.Sprint(err), fmt.Sprintf("(process %d, ", os.Getpid())) {
 		t.Error(err)
 	}
 	before.Holds(t)

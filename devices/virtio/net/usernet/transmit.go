@@ -11,8 +11,9 @@ import (
 // inbound is a frame of the guest's: its Ethernet header, and the rest as the
 // stack will keep it.
 type inbound struct {
-	eth  [ethBytes]byte
-	view *buffer.View
+	eth     [ethBytes]byte
+	offload offload
+	view    *buffer.View
 }
 
 // transmit serves the transmit queue: it copies what there is, gives the buffers
@@ -68,6 +69,7 @@ func take(b *queue.Buffers) (f inbound, ok bool) {
 		return f, false
 	}
 	b.Read(f.eth[:])
+	f.offload = offload(hdr[:])
 	f.view = buffer.NewViewSize(n - ethBytes)
 	b.Read(f.view.AsSlice())
 	return f, true

@@ -6,64 +6,143 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-const dnsTimeout = 10 * time.Second
-
-// acceptUDP is called for the first datagram of a flow. False gives the guest
-// an ICMP error: port unreachable.
-func (s *session) acceptUDP(r *udp.ForwarderRequest) bool {
-	id := r.ID()
+// handleUDP is called for the first datagram of a flow, and for every question to
+// the name server. False gives the guest an ICMP error: port unreachable.
+func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	guest := netip.AddrPortFrom(addr(id.RemoteAddress), id.RemotePort)
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
-	dns := dst.Addr() == gateway && dst.Port() == dnsPort
-	switch {
-	case dns:
-		dst = s.resolvers()[0]
-	case network.Contains(dst.Addr()) || !s.cfg.Allowed(dst.Addr()):
-		return false
-	default:
-		dst = s.cfg.outside(dst)
+	if isGateway(dst.Addr()) && dst.Port() == dnsPort {
+		s.resolve(guest, dst, pkt.Data().AsRange().ToSlice())
+		return true
 	}
-	host, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
-	if err != nil {
+	to, v := s.destination(dst)
+	switch v {
+	case nobody:
 		return false
+	case refused:
+		s.prohibit(pkt)
+		return true
+	}
+	host, err := dialUDP(to)
+	if err != nil {
+		if e, ok := unreachable(dst.Addr(), err); ok {
+			s.tell(e, quote(pkt))
+		}
+		return true
 	}
 	g := &guestUDP{wq: new(waiter.Queue)}
-	ep, terr := r.CreateEndpoint(g.wq)
+	ep, terr := udp.NewForwarderRequest(s.stack, id, pkt.Clone()).CreateEndpoint(g.wq)
 	if terr != nil {
 		host.Close()
 		return true // a datagram of this flow came in between, or the stack ends
 	}
+	ep.SocketOptions().SetReceiveTTL(true)
+	ep.SocketOptions().SetReceiveHopLimit(true)
 	g.ep = ep
+	out := &hostUDP{UDPConn: host, session: s, guest: guest, dst: dst}
 	f := &flow{timeout: flowTimeout}
-	if dns {
-		f.timeout = dnsTimeout
-	}
-	s.runFlow(f, g, func() { host.Close() }, func(p []byte) { host.Write(p) })
+	s.runFlow(f, g, func() { host.Close() }, out.send)
 	s.start(func() {
 		defer s.flows.remove(f)
-		answers := 0
 		for {
 			piece, n, err := s.readUDP(host)
 			if err != nil {
-				break
+				if !out.isAnswer(err) {
+					return
+				}
+				out.tellErrors()
+				continue
 			}
-			answers++
 			f.touch()
 			g.ep.Write(bytes.NewReader(piece[:n]), tcpip.WriteOptions{})
 			s.pieces.put(piece)
 		}
-		if dns && answers == 0 && s.ctx.Err() == nil {
-			s.resolver.Add(1) // the next question goes to another
-		}
 	})
 	return true
+}
+
+// quote is as much of a packet of the guest's as an error needs.
+func quote(pkt *stack.PacketBuffer) []byte {
+	q := append(append([]byte(nil), pkt.NetworkHeader().Slice()...), pkt.TransportHeader().Slice()...)
+	data := pkt.Data().AsRange().ToSlice()
+	return append(q, data[:min(len(data), minMTU6)]...)
+}
+
+// hostUDP is the host's end of a flow.
+type hostUDP struct {
+	*net.UDPConn
+	session *session
+	guest   netip.AddrPort
+	dst     netip.AddrPort // as the guest knows it
+	hops    uint8          // that the socket is set to; 0 is the host's default
+}
+
+// dialUDP is a socket that keeps ICMP errors.
+func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.SyscallConn()
+	if err == nil {
+		if cerr := raw.Control(func(fd uintptr) { err = wantErrors(int(fd), dst.Addr().Unmap()) }); cerr != nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// send sends a datagram that may pass hops routers.
+func (h *hostUDP) send(p []byte, hops uint8) {
+	if hops != h.hops {
+		h.control(func(fd int) { setHops(fd, h.dst.Addr(), hops) })
+		h.hops = hops
+	}
+	for range 2 { // an error of a datagram before is told first
+		_, err := h.Write(p)
+		if err == nil {
+			return
+		}
+		h.tellErrors()
+		if !h.isAnswer(err) {
+			return
+		}
+	}
+}
+
+func (h *hostUDP) control(f func(fd int)) {
+	if raw, err := h.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { f(int(fd)) })
+	}
+}
+
+// isAnswer says whether an error of the socket is what somebody answered, so that
+// the socket is as good as before.
+func (*hostUDP) isAnswer(err error) bool {
+	return isErrno(err, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.EPROTO,
+		unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.EACCES, unix.EMSGSIZE)
+}
+
+// tellErrors gives the guest what the socket's error queue holds.
+func (h *hostUDP) tellErrors() {
+	h.control(func(fd int) {
+		queuedErrors(fd, func(e icmpError, sent []byte) {
+			h.session.tell(e, ipPacket(unix.IPPROTO_UDP, 1, h.guest.Addr(), h.dst.Addr(), udpDatagram(h.guest, h.dst, sent)))
+		})
+	})
 }
 
 // guestUDP is the guest's end of a flow.
@@ -72,9 +151,10 @@ type guestUDP struct {
 	wq *waiter.Queue
 }
 
-// runFlow enters f and gives every datagram of the guest's to send, until f ends;
-// then it closes the guest's end and calls closeHost.
-func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func([]byte)) {
+// runFlow enters f and gives every datagram of the guest's to send, with how many
+// routers it may still pass, until f ends; then it closes the guest's end and
+// calls closeHost.
+func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []byte, hops uint8)) {
 	ended := make(chan struct{})
 	f.close = sync.OnceFunc(func() {
 		close(ended)
@@ -91,11 +171,13 @@ func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func([]by
 		defer g.wq.EventUnregister(&entry)
 		for {
 			var datagram bytes.Buffer
-			_, terr := g.ep.Read(&datagram, tcpip.ReadOptions{})
+			res, terr := g.ep.Read(&datagram, tcpip.ReadOptions{})
 			switch terr.(type) {
 			case nil:
 				f.touch()
-				send(datagram.Bytes())
+				// The gateway is a router too; judge has let nothing pass that ends here.
+				cm := res.ControlMessages
+				send(datagram.Bytes(), max(cm.TTL, cm.HopLimit, 2)-1)
 				continue
 			case *tcpip.ErrWouldBlock:
 			default:
@@ -157,7 +239,7 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 				}
 				delete(guests, f)
 			}
-			s.runFlow(f, g, forget, func(p []byte) { host.WriteToUDPAddrPort(p, from) })
+			s.runFlow(f, g, forget, func(p []byte, _ uint8) { host.WriteToUDPAddrPort(p, from) })
 		}
 		f.touch()
 		g.ep.Write(bytes.NewReader(piece[:n]), tcpip.WriteOptions{})
@@ -173,7 +255,7 @@ func (s *session) dialGuestUDP(port uint16) *guestUDP {
 	}
 	g.ep = ep
 	if ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)}) != nil ||
-		ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(guestAddr), Port: port}) != nil {
+		ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port}) != nil {
 		ep.Close()
 		return nil
 	}

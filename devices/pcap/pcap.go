@@ -1,0 +1,191 @@
+// Package pcap writes a capture of Ethernet frames, as tcpdump and tshark read it:
+// the classic format with nanoseconds (draft-ietf-opsawg-pcap, magic number
+// 0xA1B23C4D), in little endian.
+//
+// [File.Write] copies a frame and does not wait: a goroutine of the File's writes,
+// and what it cannot keep up with is dropped and counted. A write that fails, such
+// as on a full disk, ends the capture and nothing else. The caller closes the
+// File; everything is safe for use by many goroutines.
+package pcap
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	magic      = 0xa1b23c4d
+	linkType   = 1 // LINKTYPE_ETHERNET
+	snapLen    = 1 << 18
+	headerSize = 24
+	recordSize = 16
+
+	maxQueue = 4 << 20 // bytes of frames that wait to be written
+)
+
+// File is a capture that is being written.
+type File struct {
+	logf  func(format string, args ...any)
+	out   *os.File
+	limit int64
+	done  chan struct{}
+
+	mu      sync.Mutex
+	more    sync.Cond // something is queued, or closed
+	queue   [][]byte  // records
+	bytes   int       // of the queue
+	size    int64     // of the file, with the queue
+	dropped int
+	ended   bool // nothing is taken any more
+	closed  bool
+}
+
+// Create begins a capture that ends at limit bytes. A capture that was there is
+// replaced; another file is an error. logf takes one line, without newline.
+func Create(name string, limit int64, logf func(format string, args ...any)) (*File, error) {
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	f := &File{logf: logf, out: os.NewFile(uintptr(fd), name), limit: limit, size: headerSize, done: make(chan struct{})}
+	f.more.L = &f.mu
+	if err := f.begin(); err != nil {
+		return nil, errors.Join(err, f.out.Close())
+	}
+	go f.run()
+	return f, nil
+}
+
+// begin empties the file and writes its header.
+func (f *File) begin() error {
+	info, err := f.out.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file", f.out.Name())
+	}
+	if info.Size() > 0 {
+		var m [4]byte
+		if _, err := io.ReadFull(f.out, m[:]); err != nil || !isCapture(binary.LittleEndian.Uint32(m[:])) {
+			return fmt.Errorf("%s: %w, and not a capture that could be replaced", f.out.Name(), os.ErrExist)
+		}
+		if err := f.out.Truncate(0); err != nil {
+			return err
+		}
+	}
+	h := make([]byte, 0, headerSize)
+	h = binary.LittleEndian.AppendUint32(h, magic)
+	h = binary.LittleEndian.AppendUint16(h, 2)
+	h = binary.LittleEndian.AppendUint16(h, 4)
+	h = binary.LittleEndian.AppendUint64(h, 0) // reserved
+	h = binary.LittleEndian.AppendUint32(h, snapLen)
+	h = binary.LittleEndian.AppendUint32(h, linkType)
+	_, err = f.out.WriteAt(h, 0)
+	if err == nil {
+		_, err = f.out.Seek(headerSize, io.SeekStart)
+	}
+	return err
+}
+
+// isCapture knows captures of microseconds, of nanoseconds and of the next format.
+func isCapture(m uint32) bool {
+	return m == magic || m == 0xa1b2c3d4 || m == 0x0a0d0d0a
+}
+
+// Write takes a frame in pieces, which are the caller's again. fix, unless nil,
+// may change the copy of the frame.
+func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
+	now := time.Now()
+	n := 0
+	for _, p := range pieces {
+		n += len(p)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.ended:
+		return
+	case f.size+int64(recordSize+n) > f.limit:
+		f.ended = true
+		f.logf("%s has its full size: what follows is not captured", f.out.Name())
+		return
+	case f.bytes+recordSize+n > maxQueue:
+		f.dropped++
+		return
+	}
+	r := make([]byte, 0, recordSize+n)
+	r = binary.LittleEndian.AppendUint32(r, uint32(now.Unix()))
+	r = binary.LittleEndian.AppendUint32(r, uint32(now.Nanosecond()))
+	r = binary.LittleEndian.AppendUint32(r, uint32(n))
+	r = binary.LittleEndian.AppendUint32(r, uint32(n))
+	for _, p := range pieces {
+		r = append(r, p...)
+	}
+	if fix != nil {
+		fix(r[recordSize:])
+	}
+	f.queue = append(f.queue, r)
+	f.bytes += len(r)
+	f.size += int64(len(r))
+	f.more.Signal()
+}
+
+// run writes what is queued.
+func (f *File) run() {
+	defer close(f.done)
+	w := bufio.NewWriterSize(f.out, 64<<10)
+	for {
+		f.mu.Lock()
+		for len(f.queue) == 0 && !f.closed {
+			f.more.Wait()
+		}
+		queue := f.queue
+		f.queue = nil
+		f.mu.Unlock()
+		if len(queue) == 0 {
+			return
+		}
+		var err error
+		for _, r := range queue {
+			if err == nil {
+				_, err = w.Write(r)
+			}
+			f.mu.Lock()
+			f.bytes -= len(r)
+			f.mu.Unlock()
+		}
+		if err == nil {
+			err = w.Flush() // whoever looks while the machine runs sees all
+		}
+		if err != nil {
+			f.logf("the capture ends: %v", err)
+			f.mu.Lock()
+			f.ended, f.queue, f.bytes = true, nil, 0
+			f.mu.Unlock()
+			return
+		}
+	}
+}
+
+// Close writes what is queued and says what was dropped.
+func (f *File) Close() error {
+	f.mu.Lock()
+	f.closed, f.ended = true, true
+	f.more.Signal()
+	dropped := f.dropped
+	f.mu.Unlock()
+	<-f.done
+	if dropped > 0 {
+		f.logf("%s lacks %d frames that came faster than they could be written", f.out.Name(), dropped)
+	}
+	return f.out.Close()
+}

@@ -1,0 +1,168 @@
+package pcap
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// record is a frame of a capture.
+type record struct {
+	at    time.Time
+	frame []byte
+}
+
+// read reads a whole capture.
+func read(t testing.TB, name string) (all []record) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	if len(b) < 24 || le.Uint32(b) != 0xa1b23c4d || le.Uint16(b[4:]) != 2 || le.Uint16(b[6:]) != 4 || le.Uint32(b[20:]) != 1 {
+		t.Fatalf("header % x", b[:min(len(b), 24)])
+	}
+	for b = b[24:]; len(b) > 0; {
+		n := int(le.Uint32(b[8:]))
+		if le.Uint32(b[12:]) != uint32(n) || len(b) < 16+n {
+			t.Fatalf("record % x", b[:16])
+		}
+		all = append(all, record{time.Unix(int64(le.Uint32(b)), int64(le.Uint32(b[4:]))), b[16 : 16+n]})
+		b = b[16+n:]
+	}
+	return all
+}
+
+func TestACaptureCanBeRead(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.pcap")
+	start := time.Now()
+	f, err := Create(name, 1<<20, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Write(nil, []byte("one"), []byte(" and"))
+	f.Write(func(b []byte) { b[0] = 'T' }, []byte("two"))
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.Write(nil, []byte("late"))
+	got := read(t, name)
+	if len(got) != 2 || string(got[0].frame) != "one and" || string(got[1].frame) != "Two" || got[0].at.Before(start) || got[1].at.After(time.Now()) {
+		t.Errorf("%v", got)
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	// Another takes its place.
+	if f, err = Create(name, 1<<20, t.Logf); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if got := read(t, name); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOnlyCapturesAreReplaced(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "disk.img")
+	for _, content := range []string{"precious", "x"} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Create(name, 1<<20, t.Logf); !errors.Is(err, os.ErrExist) {
+			t.Errorf("%v", err)
+		}
+		if b, _ := os.ReadFile(name); string(b) != content {
+			t.Errorf("%q is left", b)
+		}
+	}
+	if _, err := Create("/dev/null", 1<<20, t.Logf); err == nil || !strings.Contains(err.Error(), "is not a file") {
+		t.Error(err)
+	}
+}
+
+// logbook is what was told.
+type logbook struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logbook) logf(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+}
+
+func TestTheLimitHolds(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "x.pcap")
+	var l logbook
+	f, err := Create(name, 100_000, l.logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		f.Write(nil, make([]byte, 984))
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, name); len(got) != 99 || len(l.lines) != 1 || !strings.Contains(l.lines[0], "full size") {
+		t.Errorf("%d records, %q", len(got), l.lines)
+	}
+}
+
+// A disk that is full ends the capture, is told once, and holds nobody up.
+func TestAFullDiskEndsTheCapture(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l logbook
+	f := &File{logf: l.logf, out: full, limit: 1 << 40, done: make(chan struct{})}
+	f.more.L = &f.mu
+	go f.run()
+	frame := bytes.Repeat([]byte("x"), 60_000)
+	f.Write(nil, frame)
+	<-f.done
+	for range 1000 {
+		f.Write(nil, frame)
+	}
+	if f.bytes != 0 || f.Close() != nil || len(l.lines) != 1 || !strings.Contains(l.lines[0], "no space left") {
+		t.Errorf("%d bytes wait; %q", f.bytes, l.lines)
+	}
+}
+
+// A disk that does not take more, here a pipe that nobody reads, costs a bounded
+// amount of memory, and what was lost is counted.
+func TestASlowDiskLosesFramesAndSaysSo(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l logbook
+	f := &File{logf: l.logf, out: w, limit: 1 << 40, done: make(chan struct{})}
+	f.more.L = &f.mu
+	go f.run()
+	frame := make([]byte, 60_000)
+	for range 200 {
+		f.Write(nil, frame)
+	}
+	f.mu.Lock()
+	if f.bytes > maxQueue || f.dropped < 100 {
+		t.Errorf("%d bytes wait, %d dropped", f.bytes, f.dropped)
+	}
+	f.mu.Unlock()
+	r.Close()
+	f.Close()
+	if len(l.lines) != 2 || !strings.Contains(l.lines[1], "came faster") {
+		t.Errorf("%q", l.lines)
+	}
+}

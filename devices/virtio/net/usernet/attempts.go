@@ -1,0 +1,62 @@
+package usernet
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// attempts are things that wait for somebody else: connections that are being
+// made, questions, echoes. One too many takes the place of the oldest, which is
+// the least likely to succeed: black holes do not keep the guest from connecting
+// elsewhere. A quarter of the places is for any one destination, so that a flood
+// to it costs only it.
+type attempts[K comparable] struct {
+	max     int
+	timeout time.Duration
+
+	mu  sync.Mutex
+	all []*attempt[K] // oldest first
+}
+
+type attempt[K comparable] struct {
+	to     K
+	cancel context.CancelFunc
+}
+
+func newAttempts[K comparable](max int, timeout time.Duration) *attempts[K] {
+	return &attempts[K]{max: max, timeout: timeout}
+}
+
+// begin returns a context for one attempt, and what ends it.
+func (d *attempts[K]) begin(parent context.Context, to K) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(parent, d.timeout)
+	a := &attempt[K]{to, cancel}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	same, oldest := 0, -1
+	for i, b := range d.all {
+		if b.to == to {
+			if same++; oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	if same < max(d.max/4, 1) {
+		oldest = 0
+	}
+	if same >= max(d.max/4, 1) || len(d.all) >= d.max {
+		d.all[oldest].cancel()
+		d.all = slices.Delete(d.all, oldest, oldest+1)
+	}
+	d.all = append(d.all, a)
+	return ctx, func() {
+		cancel()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if i := slices.Index(d.all, a); i >= 0 {
+			d.all = slices.Delete(d.all, i, i+1)
+		}
+	}
+}

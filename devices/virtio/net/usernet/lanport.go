@@ -1,0 +1,146 @@
+package usernet
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"minivmm/devices/lan"
+)
+
+// Network is a named network, on which the machines of one user reach each other.
+type Network struct {
+	Name    string // of the network
+	Dir     string // where its stations meet, see [lan.Config]
+	Station string // this machine's name on it
+	MAC     [6]byte
+}
+
+// The addresses that a named network has for machines.
+var (
+	firstStation = guestAddr
+	lastStation  = netip.MustParseAddr("10.0.2.254")
+)
+
+// lanPort is the guest's plug in a named network.
+type lanPort struct {
+	*lan.Station
+	network string
+	live    atomic.Pointer[session]
+}
+
+func joinLAN(n Network, logf func(string, ...any)) (*lanPort, error) {
+	l := &lanPort{network: n.Name}
+	station, err := lan.Join(lan.Config{
+		Dir: n.Dir, Name: n.Station, MAC: n.MAC, First: firstStation, Last: lastStation, Logf: logf,
+		Receive: func(from lan.Card, message []byte) {
+			if s := l.live.Load(); s != nil {
+				s.guard(func() { s.fromStation(from, message) })
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.Station = station
+	return l, nil
+}
+
+// domain is the end of the stations' full names. ".internal" is nobody's
+// (ICANN, 2024).
+func (l *lanPort) domain() string { return "." + l.network + ".internal" }
+
+// toStations gives a frame of the guest's to the stations that it is for, and says
+// whether it is for nobody else. Only the gateway's own frames are not theirs.
+func (s *session) toStations(f *inbound) bool {
+	to := lan.MAC(f.eth[:6])
+	group := f.eth[0]&1 != 0
+	if !group && !s.lan.Has(to) {
+		return false
+	}
+	o := f.offload
+	if packet, ok := cross(&o, f.eth[:], f.view.AsSlice(), s.lan.Card); ok {
+		s.lan.Send(to, o[:], f.eth[:], packet)
+	}
+	return !group
+}
+
+// fromStation gives a frame of another guest's to this one.
+func (s *session) fromStation(from lan.Card, message []byte) {
+	if len(message) <= offloadBytes+ethBytes {
+		return
+	}
+	o, f := offload(message[:offloadBytes]), message[offloadBytes:]
+	if to := lan.MAC(f[:6]); f[0]&1 == 0 && to != s.lan.MAC {
+		return
+	}
+	packet, ok := cross(&o, f[:ethBytes], f[ethBytes:], from)
+	if !ok {
+		return
+	}
+	f = f[:ethBytes+len(packet)]
+	if s.link.gso {
+		s.recv.send(frame{raw: f, offload: o, lent: true})
+		return
+	}
+	for _, f := range segments(o, f) {
+		s.recv.send(frame{raw: f, lent: true})
+	}
+}
+
+// cross says whether a frame may pass between guests, and makes what is left of
+// its packet and header harmless. It may only in the name of the station it comes
+// from, and not say what is the gateway's to say. IPv6 stays with each guest's
+// gateway.
+func cross(o *offload, eth, packet []byte, from lan.Card) ([]byte, bool) {
+	if lan.MAC(eth[6:12]) != from.MAC {
+		return nil, false
+	}
+	switch header.Ethernet(eth).Type() {
+	case header.ARPProtocolNumber:
+		*o = offload{}
+		return crossARP(packet, from)
+	case header.IPv4ProtocolNumber:
+		return crossIPv4(o, packet, from)
+	}
+	return nil, false
+}
+
+func crossARP(p []byte, from lan.Card) ([]byte, bool) {
+	h := header.ARP(p)
+	if !h.IsValid() || lan.MAC(h.HardwareAddressSender()) != from.MAC {
+		return nil, false
+	}
+	sender, _ := netip.AddrFromSlice(h.ProtocolAddressSender())
+	target, _ := netip.AddrFromSlice(h.ProtocolAddressTarget())
+	// A question without a sender is a probe whether an address is taken.
+	return p[:header.ARPSize], target != gateway && (sender == from.Addr || sender.IsUnspecified() && h.Op() == header.ARPRequest)
+}
+
+func crossIPv4(o *offload, p []byte, from lan.Card) ([]byte, bool) {
+	h := header.IPv4(p)
+	if len(p) < header.IPv4MinimumSize || !h.IsValid(len(p)) || int(h.TotalLength()) > len(p) {
+		return nil, false
+	}
+	p = p[:h.TotalLength()]
+	dst := addr(h.DestinationAddress())
+	if addr(h.SourceAddress()) != from.Addr || dst == gateway ||
+		!network.Contains(dst) && dst != limitedBroadcast && !dst.IsMulticast() {
+		return nil, false
+	}
+	if h.FragmentOffset() == 0 {
+		body := header.IPv4(p).Payload()
+		switch h.TransportProtocol() {
+		case header.UDPProtocolNumber: // no leases but the gateway's
+			if u := header.UDP(body); len(body) < header.UDPMinimumSize || u.SourcePort() == dhcpServerPort || u.DestinationPort() == dhcpClientPort {
+				return nil, false
+			}
+		case header.ICMPv4ProtocolNumber: // no routes but the gateway's
+			if i := header.ICMPv4(body); len(body) < header.ICMPv4MinimumSize || i.Type() == header.ICMPv4Redirect {
+				return nil, false
+			}
+		}
+	}
+	return p, o.check(p)
+}

@@ -1,0 +1,222 @@
+package usernet
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+)
+
+// stationTTL is how long a guest may believe that a name of its network has an
+// address: machines come and go.
+const stationTTL = 5 // seconds
+
+// hostNames are the host's search domains, behind that of the guest's network.
+func (s *session) hostNames() resolvConf {
+	c := readResolvConf(s.cfg.ResolvConf)
+	if s.lan != nil {
+		c.search = append([]string{s.lan.domain()[1:]}, c.search...)
+	}
+	return c
+}
+
+// readsNames says whether questions to the gateway's resolver are looked at.
+// Otherwise they pass as they are.
+func (s *session) readsNames() bool { return s.policy.reads() || s.lan != nil }
+
+// ownAnswer is the gateway's own answer to a query (RFC 1035 §4.1), or nil for one
+// that the host's resolvers are to answer.
+func (s *session) ownAnswer(query []byte) []byte {
+	if !s.readsNames() {
+		return nil
+	}
+	var p dnsmessage.Parser
+	h, err := p.Start(query)
+	if err != nil || h.Response {
+		return noAnswer
+	}
+	reply := dnsmessage.Message{Header: dnsmessage.Header{
+		ID: h.ID, Response: true, OpCode: h.OpCode, RecursionDesired: h.RecursionDesired, RecursionAvailable: true,
+	}}
+	reply.Questions, err = p.AllQuestions()
+	switch {
+	case err != nil || len(reply.Questions) != 1 || h.OpCode != 0:
+		reply.Questions = nil
+		reply.RCode = dnsmessage.RCodeFormatError
+	default:
+		q := reply.Questions[0]
+		name := canonical(q.Name)
+		a, known := s.station(name)
+		switch {
+		case known:
+			if q.Type == dnsmessage.TypeA && q.Class == dnsmessage.ClassINET {
+				reply.Answers = []dnsmessage.Resource{{
+					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: stationTTL},
+					Body:   &dnsmessage.AResource{A: a.As4()},
+				}}
+			}
+		case s.lan != nil && strings.HasSuffix(name, s.lan.domain()), !s.policy.resolves(name):
+			reply.RCode = dnsmessage.RCodeNameError
+		default:
+			return nil
+		}
+	}
+	out, err := reply.Pack()
+	if err != nil {
+		return noAnswer
+	}
+	return out
+}
+
+// noAnswer is the answer to what is no query: none.
+var noAnswer = []byte{}
+
+// station is the address of a machine on the guest's named network, by its name
+// alone or with the network's domain.
+func (s *session) station(name string) (a netip.Addr, ok bool) {
+	if s.lan == nil {
+		return a, false
+	}
+	return s.lan.Lookup(strings.TrimSuffix(name, s.lan.domain()))
+}
+
+// canonical is a name as the policy has it.
+func canonical(n dnsmessage.Name) string {
+	return strings.ToLower(strings.TrimSuffix(n.String(), "."))
+}
+
+// heard lets the policy learn from an answer of the host's resolvers: the
+// addresses of an allowed name, under it or what it is an alias of.
+func (s *session) heard(answer []byte) {
+	if len(s.policy.allowNames) == 0 {
+		return
+	}
+	var p dnsmessage.Parser
+	if h, err := p.Start(answer); err != nil || !h.Response {
+		return
+	}
+	questions, err := p.AllQuestions()
+	if err != nil || len(questions) != 1 {
+		return
+	}
+	name := canonical(questions[0].Name)
+	if !matches(s.policy.allowNames, name) || !s.policy.resolves(name) {
+		return
+	}
+	records, err := p.AllAnswers()
+	if err != nil {
+		return
+	}
+	alias := map[string]string{}
+	for _, r := range records {
+		if c, ok := r.Body.(*dnsmessage.CNAMEResource); ok {
+			alias[canonical(r.Header.Name)] = canonical(c.CNAME)
+		}
+	}
+	names := map[string]bool{}
+	for !names[name] {
+		names[name] = true
+		if next, ok := alias[name]; ok {
+			name = next
+		}
+	}
+	now := time.Now()
+	for _, r := range records {
+		if !names[canonical(r.Header.Name)] {
+			continue
+		}
+		ttl := time.Duration(r.Header.TTL) * time.Second
+		switch b := r.Body.(type) {
+		case *dnsmessage.AResource:
+			s.policy.learn(netip.AddrFrom4(b.A), ttl, now)
+		case *dnsmessage.AAAAResource:
+			s.policy.learn(netip.AddrFrom16(b.AAAA), ttl, now)
+		}
+	}
+}
+
+// acceptNames takes a connection to the name server.
+func (s *session) acceptNames(r *tcp.ForwarderRequest) {
+	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(addr(r.ID().LocalAddress), dnsPort))
+	defer end()
+	ep, wq, terr := s.handshake(ctx, r)
+	end()
+	r.Complete(terr != nil)
+	if terr != nil {
+		return
+	}
+	defer s.out.Add(-1)
+	if s.out.Add(1) > maxConnsWay {
+		ep.Abort()
+		return
+	}
+	s.serveNames(gonet.NewTCPConn(wq, ep))
+}
+
+// namesPatience is for the guest's next question.
+const namesPatience = 10 * time.Second
+
+// serveNames answers questions over TCP (RFC 1035 §4.2.2), one after the other. The
+// connection to the host's resolver is made when it is needed first.
+func (s *session) serveNames(guest *gonet.TCPConn) {
+	defer guest.Close()
+	defer context.AfterFunc(s.ctx, func() { guest.SetDeadline(time.Unix(1, 0)) })()
+	var host net.Conn
+	defer func() {
+		if host != nil {
+			host.Close()
+		}
+	}()
+	for s.ctx.Err() == nil {
+		guest.SetDeadline(time.Now().Add(namesPatience))
+		query, err := readMessage(guest)
+		if err != nil {
+			return
+		}
+		answer := s.ownAnswer(query)
+		if answer == nil {
+			if host == nil {
+				c, err := s.dialTCP(s.ctx, netip.AddrPortFrom(gateway, dnsPort))
+				if err != nil {
+					return
+				}
+				host = c
+				defer context.AfterFunc(s.ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+			}
+			host.SetDeadline(time.Now().Add(namesPatience))
+			if writeMessage(host, query) != nil {
+				return
+			}
+			if answer, err = readMessage(host); err != nil {
+				return
+			}
+			s.heard(answer)
+		}
+		guest.SetDeadline(time.Now().Add(namesPatience))
+		if len(answer) == 0 || writeMessage(guest, answer) != nil {
+			return
+		}
+	}
+}
+
+func readMessage(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	m := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, m)
+	return m, err
+}
+
+func writeMessage(w io.Writer, m []byte) error {
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...))
+	return err
+}

@@ -1,0 +1,129 @@
+package usernet
+
+import (
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// offload is the virtio_net_hdr of a frame without its number of buffers: what is
+// left to do on it.
+type offload [offloadBytes]byte
+
+const offloadBytes = 10
+
+func (o *offload) needsSum() bool { return o[0]&hdrNeedsCsum != 0 }
+func (o *offload) gso() byte      { return o[1] &^ gsoECN }
+func (o *offload) hdrLen() int    { return int(binary.LittleEndian.Uint16(o[2:])) }
+func (o *offload) segment() int   { return int(binary.LittleEndian.Uint16(o[4:])) }
+func (o *offload) sumStart() int  { return int(binary.LittleEndian.Uint16(o[6:])) }
+func (o *offload) sumOffset() int { return int(binary.LittleEndian.Uint16(o[8:])) }
+
+// minSegment is the least that a guest may have its packets cut to for another.
+// Networks with an MTU below 256 are none of ours.
+const minSegment = 64
+
+// check leaves in o only what is true of an IPv4 packet, and completes in the
+// packet a checksum that is not one of its own TCP or UDP header's, such as in a
+// tunnel. It says whether the packet can be passed on.
+func (o *offload) check(p []byte) bool {
+	if !o.needsSum() {
+		whole := o.gso() == gsoNone
+		*o = offload{}
+		return whole
+	}
+	ip := header.IPv4(p)
+	start := ethBytes + int(ip.HeaderLength())
+	field, size := -1, 0
+	if !ip.More() && ip.FragmentOffset() == 0 {
+		switch ip.TransportProtocol() {
+		case header.TCPProtocolNumber:
+			field, size = header.TCPChecksumOffset, header.TCPMinimumSize
+		case header.UDPProtocolNumber:
+			field, size = 6, header.UDPMinimumSize
+		}
+	}
+	ours := o.sumStart() == start && o.sumOffset() == field && ethBytes+len(p) >= start+size
+	if o.gso() == gsoNone {
+		if !ours && !complete(p, o.sumStart()-ethBytes, o.sumOffset()) {
+			return false
+		}
+		clear(o[1:6])
+		if !ours {
+			*o = offload{}
+		}
+		o[0] &= hdrNeedsCsum
+		return true
+	}
+	if !ours || o.gso() != gsoTCPv4 || field != header.TCPChecksumOffset || o.segment() < minSegment {
+		return false
+	}
+	tcp := header.TCP(ip.Payload())
+	if int(tcp.DataOffset()) < header.TCPMinimumSize || int(tcp.DataOffset()) > len(tcp) {
+		return false
+	}
+	o[0] = hdrNeedsCsum
+	binary.LittleEndian.PutUint16(o[2:], uint16(start+int(tcp.DataOffset())))
+	return true
+}
+
+// complete finishes a checksum over p from start on, whose field at offset holds
+// the pseudo header's sum.
+func complete(p []byte, start, offset int) bool {
+	if start < 0 || start+offset+2 > len(p) {
+		return false
+	}
+	sum := ^checksum.Checksum(p[start:], 0)
+	if sum == 0 {
+		sum = 0xffff // which is the same, and not "none" of UDP
+	}
+	binary.BigEndian.PutUint16(p[start+offset:], sum)
+	return true
+}
+
+// segments are the frames that a checked one is for a guest that takes no large
+// ones and no half checksums (virtio 1.2 §5.1.6.4.1: VIRTIO_NET_F_GUEST_*).
+func segments(o offload, f []byte) [][]byte {
+	if !o.needsSum() {
+		return [][]byte{f}
+	}
+	if o.gso() == gsoNone {
+		complete(f, o.sumStart(), o.sumOffset())
+		return [][]byte{f}
+	}
+	var out [][]byte
+	head, data := f[:o.hdrLen()], f[o.hdrLen():]
+	ihl := o.sumStart() - ethBytes
+	seq := header.TCP(head[o.sumStart():]).SequenceNumber()
+	for off := 0; ; off += o.segment() {
+		part := data[off:min(off+o.segment(), len(data))]
+		last := off+len(part) == len(data)
+		s := append(append(make([]byte, 0, len(head)+len(part)), head...), part...)
+		ip := header.IPv4(s[ethBytes:])
+		ip.SetTotalLength(uint16(len(s) - ethBytes))
+		ip.SetID(ip.ID() + uint16(off/o.segment()))
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+		tcp := header.TCP(s[ethBytes+ihl:])
+		tcp.SetSequenceNumber(seq + uint32(off))
+		flags := uint8(tcp.Flags())
+		if !last {
+			flags &^= uint8(header.TCPFlagFin | header.TCPFlagPsh)
+		}
+		if off > 0 {
+			flags &^= tcpCWR
+		}
+		tcp.SetFlags(flags)
+		tcp.SetChecksum(0)
+		sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), uint16(len(tcp)))
+		tcp.SetChecksum(^checksum.Checksum(tcp, sum))
+		if out = append(out, s); last {
+			return out
+		}
+	}
+}
+
+// tcpCWR is "congestion window reduced", which only the first segment says
+// (RFC 3168 §6.1.2).
+const tcpCWR = 0x80

@@ -1,0 +1,103 @@
+package usernet
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// etherFrame is a frame from the gateway with an IP packet.
+func etherFrame(to tcpip.LinkAddress, packet []byte) []byte {
+	proto := header.IPv4ProtocolNumber
+	if header.IPVersion(packet) == header.IPv6Version {
+		proto = header.IPv6ProtocolNumber
+	}
+	f := make([]byte, ethBytes, ethBytes+len(packet))
+	header.Ethernet(f).Encode(&header.EthernetFields{SrcAddr: gatewayMAC, DstAddr: to, Type: proto})
+	return append(f, packet...)
+}
+
+// ipPacket is an IPv4 or IPv6 packet, as its addresses are.
+func ipPacket(proto tcpip.TransportProtocolNumber, ttl uint8, src, dst netip.Addr, payload []byte) []byte {
+	if src.Is4() {
+		p := make([]byte, header.IPv4MinimumSize, header.IPv4MinimumSize+len(payload))
+		h := header.IPv4(p)
+		h.Encode(&header.IPv4Fields{
+			TotalLength: uint16(cap(p)), TTL: ttl, Protocol: uint8(proto), SrcAddr: address(src), DstAddr: address(dst),
+		})
+		h.SetChecksum(^h.CalculateChecksum())
+		return append(p, payload...)
+	}
+	p := make([]byte, header.IPv6MinimumSize, header.IPv6MinimumSize+len(payload))
+	header.IPv6(p).Encode(&header.IPv6Fields{
+		PayloadLength: uint16(len(payload)), HopLimit: ttl, TransportProtocol: proto, SrcAddr: address(src), DstAddr: address(dst),
+	})
+	return append(p, payload...)
+}
+
+// udpDatagram is a UDP header with its checksum and a payload.
+func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
+	d := append(make([]byte, header.UDPMinimumSize, header.UDPMinimumSize+len(payload)), payload...)
+	u := header.UDP(d)
+	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(len(d))})
+	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, address(src.Addr()), address(dst.Addr()), uint16(len(d)))
+	if sum = ^u.CalculateChecksum(checksum.Checksum(payload, sum)); sum == 0 {
+		sum = 0xffff
+	}
+	u.SetChecksum(sum)
+	return d
+}
+
+// udpFrame is a whole frame from the gateway with one datagram.
+func udpFrame(to tcpip.LinkAddress, src, dst netip.AddrPort, payload []byte) []byte {
+	return etherFrame(to, ipPacket(header.UDPProtocolNumber, 64, src.Addr(), dst.Addr(), udpDatagram(src, dst, payload)))
+}
+
+// setICMPChecksum completes an ICMP message between two addresses.
+func setICMPChecksum(m []byte, src, dst netip.Addr) {
+	m[2], m[3] = 0, 0
+	var pseudo uint16
+	if src.Is6() {
+		pseudo = header.PseudoHeaderChecksum(header.ICMPv6ProtocolNumber, address(src), address(dst), uint16(len(m)))
+	}
+	binary.BigEndian.PutUint16(m[2:], ^checksum.Checksum(m, pseudo))
+}
+
+// sendIP gives the guest what stands in an IP packet, in pieces if it is too long
+// for one. The stack finds the guest's MAC.
+func (s *session) sendIP(proto tcpip.TransportProtocolNumber, src, dst netip.Addr, payload []byte) {
+	r, err := s.stack.FindRoute(nicID, address(src), address(dst), networkProtocol(dst), false)
+	if err != nil {
+		return
+	}
+	defer r.Release()
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: int(r.MaxHeaderLength()),
+		Payload:            buffer.MakeWithData(payload),
+	})
+	defer pkt.DecRef()
+	pkt.TransportProtocolNumber = proto
+	r.WritePacket(stack.NetworkHeaderParams{Protocol: proto, TTL: 64, TOS: stack.DefaultTOS}, pkt)
+}
+
+// networkProtocol is the number of an address's family.
+func networkProtocol(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return header.IPv4ProtocolNumber
+	}
+	return header.IPv6ProtocolNumber
+}
+
+// appendName appends a domain name as RFC 1035 §3.1 has it.
+func appendName(b []byte, name string) []byte {
+	for label := range strings.SplitSeq(name, ".") {
+		b = append(append(b, byte(len(label))), label...)
+	}
+	return append(b, 0)
+}

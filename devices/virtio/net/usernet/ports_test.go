@@ -1,0 +1,203 @@
+package usernet
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+)
+
+// published is a connection through a published port, both ends.
+func published(t *testing.T) (g *guest, open func() (host *net.TCPConn, guest *gonet.TCPConn)) {
+	port := freePort(t)
+	g = boot(t, Config{Ports: []Port{{Host: port, To: 80}}}, all)
+	l, err := gonet.ListenTCP(g.Stack, tcpip.FullAddress{Port: 80}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return g, func() (*net.TCPConn, *gonet.TCPConn) {
+		t.Helper()
+		h, err := net.Dial("tcp", port.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { h.Close() })
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		end := time.Now().Add(30 * time.Second)
+		h.SetDeadline(end)
+		c.SetDeadline(end)
+		return h.(*net.TCPConn), c.(*gonet.TCPConn)
+	}
+}
+
+func TestAHalfClosePassesThroughAPublishedPort(t *testing.T) {
+	_, open := published(t)
+	for range 2 {
+		h, g := open()
+		half := func(one, other interface {
+			io.ReadWriter
+			CloseWrite() error
+		}) {
+			io.WriteString(one, "question")
+			one.CloseWrite()
+			if b, err := io.ReadAll(other); string(b) != "question" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+			io.WriteString(other, "answer")
+			other.CloseWrite()
+			if b, err := io.ReadAll(one); string(b) != "answer" || err != nil {
+				t.Errorf("%q, %v", b, err)
+			}
+		}
+		half(h, g)
+		h, g = open()
+		half(g, h)
+	}
+}
+
+func TestAResetPassesThroughAPublishedPort(t *testing.T) {
+	g, open := published(t)
+	h, c := open()
+	abort(h)
+	if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
+		t.Errorf("guest reads: %v", err)
+	}
+	h, _ = open()
+	g.abort()
+	if _, err := h.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("host reads: %v", err)
+	}
+}
+
+func TestAPortThatTheGuestHasNotIsReset(t *testing.T) {
+	port := freePort(t)
+	boot(t, Config{Ports: []Port{{Host: port, To: 81}}}, all)
+	h, err := net.Dial("tcp", port.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	h.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := h.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Error(err)
+	}
+}
+
+// Neither a host nor a guest that does not read takes more than the buffers on the
+// way hold, and it gets all when it begins to.
+func TestBackPressurePassesThroughAPublishedPort(t *testing.T) {
+	const total = 64 << 20
+	_, open := published(t)
+	run := func(name string, from io.WriteCloser, to io.Reader) {
+		var written atomic.Int64
+		go func() {
+			defer from.Close()
+			b := make([]byte, 64<<10)
+			for written.Load() < total {
+				n, err := from.Write(b)
+				written.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		}()
+		// It has stalled when nothing went for a while.
+		for last, still := int64(-1), 0; still < 4; time.Sleep(50 * time.Millisecond) {
+			if n := written.Load(); n == last {
+				still++
+			} else {
+				last, still = n, 0
+			}
+		}
+		if n := written.Load(); n == total {
+			t.Errorf("%s: all of it went to who reads nothing", name)
+		}
+		if n, err := io.Copy(io.Discard, to); n != total || err != nil {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+	}
+	h, g := open()
+	run("to the guest", h, g)
+	h, g = open()
+	run("to the host", g, h)
+}
+
+func TestIPv6PortsOfTheHost(t *testing.T) {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Log("this host has no IPv6")
+		return
+	}
+	at := netip.MustParseAddrPort(l.Addr().String())
+	if _, err := New(Config{Ports: []Port{{Host: at, To: 80}}}); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), at.String()+":80/tcp") {
+		t.Error(err)
+	}
+	l.Close()
+	g := boot(t, Config{Ports: []Port{{Host: at, To: 80}}}, all)
+	gl, err := gonet.ListenTCP(g.Stack, tcpip.FullAddress{Port: 80}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gl.Close()
+	go func() {
+		if c, err := gl.Accept(); err == nil {
+			io.Copy(c, c)
+			c.Close()
+		}
+	}()
+	c, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask(t, c, 100)
+}
+
+func TestWhoHasAPort(t *testing.T) {
+	const (
+		listens = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000 100 0 0 10 0"
+		all6    = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0"
+		talks   = "   2: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0"
+		udp     = "  17: 0100007F:1F90 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 4711 2 0 0"
+	)
+	for _, c := range []struct {
+		host string
+		udp  bool
+		line string
+		want bool
+	}{
+		{"127.0.0.1:8080", false, listens, true},
+		{"127.0.0.1:8081", false, listens, false},
+		{"127.0.0.2:8080", false, listens, false},
+		{"0.0.0.0:8080", false, listens, true},
+		{"[::]:8080", false, listens, true},
+		{"[::1]:8080", false, listens, false},
+		{"127.0.0.1:8080", false, all6, true},
+		{"[::1]:8080", false, all6, true},
+		{"127.0.0.1:8080", false, talks, false},
+		{"127.0.0.1:8080", false, udp, false},
+		{"127.0.0.1:8080", true, udp, true},
+		{"127.0.0.1:8080", false, "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", false},
+		{"127.0.0.1:8080", false, "", false},
+		{"127.0.0.1:8080", false, "0: 0:0 0 0 0 0 0 0 0 0", false},
+	} {
+		inode, ok := Port{UDP: c.udp, Host: netip.MustParseAddrPort(c.host)}.takenBy(c.line)
+		if ok != c.want || ok && inode != "4711" {
+			t.Errorf("%s, %s: %s, %v", c.host, c.line, inode, ok)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package usernet
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+const (
+	// resolverPatience is for one resolver before the next is asked.
+	resolverPatience = 3 * time.Second
+
+	dnsHeader   = 12 // RFC 1035 §4.1.1
+	dnsServFail = 2
+)
+
+// resolve answers a question to the name server with what a resolver of the
+// host's answers, of whatever size; if none can be asked, with SERVFAIL, and if
+// none answers, not at all.
+func (s *session) resolve(guest, server netip.AddrPort, query []byte) {
+	if len(query) < dnsHeader {
+		return
+	}
+	reply := func(answer []byte) {
+		if len(answer) > 0 {
+			s.sendIP(header.UDPProtocolNumber, server.Addr(), guest.Addr(), udpDatagram(server, guest, answer))
+		}
+	}
+	if answer := s.ownAnswer(query); answer != nil {
+		reply(answer)
+		return
+	}
+	ctx, end := s.queries.begin(s.ctx, guest.Port())
+	if !s.start(func() {
+		defer end()
+		answer := s.askResolvers(ctx, query)
+		s.heard(answer)
+		reply(answer)
+	}) {
+		end()
+	}
+}
+
+func (s *session) askResolvers(ctx context.Context, query []byte) []byte {
+	silent := false
+	first := s.resolver.Load()
+	for i, r := range s.resolvers() {
+		answer, err := s.askResolver(ctx, r, query)
+		if err == nil {
+			s.resolver.CompareAndSwap(first, first+uint32(i)) // the next question goes to who answers
+			return answer
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		silent = silent || !isErrno(err, unix.ECONNREFUSED, unix.ENETUNREACH, unix.EHOSTUNREACH)
+	}
+	if silent {
+		return nil
+	}
+	return servFail(query)
+}
+
+// askResolver sends a question and returns the answer to it.
+func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []byte) ([]byte, error) {
+	c, err := dialUDP(to)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(resolverPatience)); err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := c.Write(query); err != nil {
+		return nil, err
+	}
+	for {
+		piece, n, err := s.readUDP(c)
+		if err != nil {
+			return nil, err
+		}
+		answer := bytes.Clone(piece[:n])
+		s.pieces.put(piece)
+		if n >= dnsHeader && bytes.Equal(answer[:2], query[:2]) {
+			return answer, nil
+		}
+	}
+}
+
+// servFail is a question with the answer that there is none now.
+func servFail(query []byte) []byte {
+	a := bytes.Clone(query)
+	a[2] |= 0x80 // QR
+	a[3] = a[3]&0xf0 | dnsServFail
+	return a
+}

@@ -1,0 +1,83 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+)
+
+// Isolated is the Net.Network of a guest that has nobody but its gateway.
+const Isolated Name = "isolated"
+
+const (
+	maxRules   = 256
+	minCapture = 64 << 10
+)
+
+// userKeys are the keys of [[net]] that ask for a network in this process.
+var userKeys = []string{"ports", "network", "allow", "deny", "pcap", "pcap_size"}
+
+// User says why only a network in this process will do, or "".
+func (n *Net) User() string {
+	switch {
+	case len(n.Ports) > 0:
+		return "it publishes ports"
+	case n.Network == Isolated:
+		return "it is isolated"
+	case n.Network != "":
+		return fmt.Sprintf("it is on network %s", n.Network)
+	case len(n.Allow) > 0 || len(n.Deny) > 0:
+		return "it has a policy"
+	case n.Pcap != "":
+		return "it is captured"
+	}
+	return ""
+}
+
+// lans finds two devices on one named network, which would be two stations of one name, and keys that say nothing.
+func (c *checker) lans(nets []Net) {
+	networks, captures := map[Name]int{}, map[Path]int{}
+	for i := range nets {
+		n, p := &nets[i], path("net").index(i)
+		if n.Network != "" && n.Network != Isolated {
+			if first, twice := taken(networks, n.Network, i); twice {
+				c.add(c.at(p.key("network")), "%s: net[%d] is on network %q already", p.key("network"), first, n.Network)
+			}
+		}
+		for _, k := range []string{"allow", "deny"} {
+			q, rules := p.key(k), n.Allow
+			if k == "deny" {
+				rules = n.Deny
+			}
+			c.atMost(q, len(rules), maxRules)
+			if n.Network == Isolated && len(rules) > 0 {
+				c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no meaning for an isolated guest, which reaches nothing outside", q)
+			}
+		}
+		c.capture(captures, n, i, p)
+	}
+}
+
+// capture checks the file that a guest's packets go to.
+func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
+	size, q := p.key("pcap_size"), p.key("pcap")
+	if n.Pcap == "" {
+		if c.given[size] && !c.given[q] {
+			c.add(c.keyAt(size), "%s is for pcap, which is not there", size)
+		}
+		return
+	}
+	if c.given[size] && !c.unread(size) && n.PcapSize < minCapture {
+		c.add(c.at(size), "%s: %s is too small: at least %s", size, n.PcapSize, Size(minCapture))
+	}
+	if first, twice := taken(seen, n.Pcap, i); twice {
+		c.add(c.at(q), "%s: %s is net[%d]'s file already", q, quote(string(n.Pcap)), first)
+		return
+	}
+	if dir := filepath.Dir(string(n.Pcap)); !c.file(q, Path(dir), fs.FileInfo.IsDir, "a folder") {
+		return
+	}
+	if info, err := c.stat(string(n.Pcap)); err == nil && !info.Mode().IsRegular() {
+		c.add(c.at(q), "%s: %s is not a file", q, quote(string(n.Pcap)))
+	}
+}
