@@ -17,6 +17,9 @@ type resolvConf struct {
 	search  []string
 }
 
+// maxSearch bounds the names of a search list together: they go into one packet.
+const maxSearch = 1000
+
 // maxResolvConf bounds what is read of the file.
 const maxResolvConf = 64 << 10
 
@@ -40,10 +43,12 @@ func parseResolvConf(text string) (c resolvConf) {
 			}
 		case "domain", "search": // the last one counts
 			c.search = nil
+			size := 0
 			for _, d := range fields[1:] {
 				d = strings.TrimSuffix(d, ".")
-				if isDomain(d) && len(c.search) < 6 {
+				if isDomain(d) && len(c.search) < 6 && size+len(d) <= maxSearch {
 					c.search = append(c.search, d)
+					size += len(d)
 				}
 			}
 		}

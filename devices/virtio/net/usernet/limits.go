@@ -1,10 +1,14 @@
 package usernet
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // What one NIC may take of the host.
 const (
 	maxConns    = 512     // TCP connections, both ways
+	maxConnsWay = 384     // of them, one way
 	maxPending  = 256     // TCP connections that are being made to the outside
 	maxFlows    = 512     // UDP flows, both ways
 	maxPings    = 64      // ICMP echoes without an answer yet
@@ -20,11 +24,33 @@ const (
 	sweepEvery   = 5 * time.Second
 	pieceSize    = 64 << 10 // one read from a host socket
 	maxSocketBuf = 1 << 20
-	minSocketBuf = 32 << 10
-	bufferBudget = 8 << 20 // of each direction, shared by connections until minSocketBuf
+	minSocketBuf = 16 << 10
+	bufferBudget = 32 << 20 // of all connections, both ways, beyond minSocketBuf each
 )
 
-// socketBuf is the size of both buffers of a connection that is the nth.
-func socketBuf(n int) int {
-	return min(maxSocketBuf, max(minSocketBuf, bufferBudget/max(1, n)))
+// maxMemory is what one NIC may hold, whatever its guest and its peers do: the
+// buffers above, those of datagram flows and of fragments in the stack, and what
+// connections need beside them. The tests of abuse hold it.
+const maxMemory = 96 << 20
+
+// bufferSizes shares bufferBudget among connections: the first get maxSocketBuf,
+// the later ones less.
+type bufferSizes struct {
+	mu   sync.Mutex
+	used int
+}
+
+// take is the size of the two buffers of one more connection, until give.
+func (b *bufferSizes) take() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	size := min(max((bufferBudget-b.used)/16, minSocketBuf), maxSocketBuf)
+	b.used += 2 * size
+	return size
+}
+
+func (b *bufferSizes) give(size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= 2 * size
 }

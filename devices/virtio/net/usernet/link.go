@@ -17,9 +17,10 @@ const maxGSO = 65535
 
 // link is the stack's end of the wire.
 type link struct {
-	mtu  uint32
-	gso  bool
-	recv *receiver
+	mtu   uint32
+	gso   bool
+	recv  *receiver
+	guard func(func()) // session.guard
 
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
@@ -100,8 +101,14 @@ func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 	return ok
 }
 
-// WritePackets gives packets to the guest.
-func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+// WritePackets gives packets to the guest. Goroutines of the stack's own call it
+// too, where nobody else would catch a panic.
+func (l *link) WritePackets(pkts stack.PacketBufferList) (n int, err tcpip.Error) {
+	l.guard(func() { n, err = l.write(pkts) })
+	return n, err
+}
+
+func (l *link) write(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
 	var one [4]frame
 	frames := one[:0]

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // stationTTL is how long a guest may believe that a name of its network has an
@@ -147,22 +146,18 @@ func (s *session) heard(answer []byte) {
 func (s *session) acceptNames(r *tcp.ForwarderRequest) {
 	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(addr(r.ID().LocalAddress), dnsPort))
 	defer end()
-	impatient := context.AfterFunc(ctx, func() { s.abortHandshake(r.ID()) })
-	var wq waiter.Queue
-	ep, terr := r.CreateEndpoint(&wq)
-	impatient()
+	ep, wq, terr := s.handshake(ctx, r)
 	end()
 	r.Complete(terr != nil)
 	if terr != nil {
 		return
 	}
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	if n > maxConns {
+	defer s.out.Add(-1)
+	if s.out.Add(1) > maxConnsWay {
 		ep.Abort()
 		return
 	}
-	s.serveNames(gonet.NewTCPConn(&wq, ep))
+	s.serveNames(gonet.NewTCPConn(wq, ep))
 }
 
 // namesPatience is for the guest's next question.

@@ -45,7 +45,8 @@ type session struct {
 	syns     *syns
 	flows    *flows
 	pieces   pieces
-	conns    atomic.Int32
+	out, in  conns // TCP connections, by who began them
+	buffers  bufferSizes
 	resolver atomic.Uint32 // which of the host's to ask first
 }
 
@@ -60,7 +61,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.fail)
 	s.recv.capture = s.capture
 	s.link = &link{
-		mtu: uint32(b.cfg.MTU), recv: s.recv,
+		mtu: uint32(b.cfg.MTU), recv: s.recv, guard: s.guard,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)

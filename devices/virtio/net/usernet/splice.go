@@ -41,13 +41,14 @@ func (p *pieces) get() *[pieceSize]byte {
 func (p *pieces) put(b *[pieceSize]byte) { p.pool.Put(b) }
 
 // splice carries bytes, half closes and resets both ways until both are done. It
-// takes both ends; the connection is the nth of its session.
-func splice(s *session, host *net.TCPConn, guest *guestTCP, nth int) {
+// takes both ends.
+func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer host.Close()
 	defer guest.ep.Close()
-	size := int64(socketBuf(nth))
-	guest.ep.SocketOptions().SetSendBufferSize(size, true)
-	guest.ep.SocketOptions().SetReceiveBufferSize(size, true)
+	size := s.buffers.take()
+	defer s.buffers.give(size)
+	guest.ep.SocketOptions().SetSendBufferSize(int64(size), true)
+	guest.ep.SocketOptions().SetReceiveBufferSize(int64(size), true)
 	raw, err := host.SyscallConn()
 	if err != nil {
 		guest.ep.Abort()

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -43,16 +44,12 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		s.refuse(r, err)
 		return
 	}
-	if s.conns.Load() >= maxConns {
+	if !s.room(&s.out) {
 		abort(host)
 		r.Complete(true)
 		return
 	}
-	// A guest that does not go on with its handshake must make room for others.
-	impatient := context.AfterFunc(ctx, func() { s.abortHandshake(id) })
-	var wq waiter.Queue
-	ep, terr := r.CreateEndpoint(&wq)
-	impatient()
+	ep, wq, terr := s.handshake(ctx, r)
 	end()
 	if terr != nil {
 		abort(host)
@@ -60,9 +57,27 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		return
 	}
 	r.Complete(false)
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	splice(s, host, &guestTCP{ep: ep, wq: &wq}, int(n))
+	s.carry(&s.out, host, &guestTCP{ep: ep, wq: wq})
+}
+
+// conns is a number of connections.
+type conns struct{ atomic.Int32 }
+
+// room says whether there may be one more connection: neither who connects from
+// outside nor the guest itself takes all that there are.
+func (s *session) room(way *conns) bool {
+	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
+}
+
+// carry splices a connection, and counts it.
+func (s *session) carry(way *conns, host *net.TCPConn, guest *guestTCP) {
+	defer way.Add(-1)
+	if way.Add(1) > maxConnsWay { // others came in between
+		abort(host)
+		guest.ep.Abort()
+		return
+	}
+	splice(s, host, guest)
 }
 
 // refuse answers a SYN with what the host's connect(2) said. No answer from
@@ -82,11 +97,28 @@ func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	r.Complete(true)
 }
 
-// abortHandshake ends a connection that the guest has not confirmed.
-func (s *session) abortHandshake(id stack.TransportEndpointID) {
-	if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
-		ep.Abort()
+// handshake answers the guest's SYN, until ctx ends: a guest that does not go on
+// must make room for others.
+func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip.Endpoint, *waiter.Queue, tcpip.Error) {
+	id, wq, done := r.ID(), new(waiter.Queue), make(chan struct{})
+	if ctx.Err() != nil {
+		return nil, nil, &tcpip.ErrAborted{}
 	}
+	defer context.AfterFunc(ctx, func() {
+		for { // the stack shows the endpoint some time after it was asked for it
+			if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
+				ep.Abort()
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})()
+	defer close(done)
+	ep, err := r.CreateEndpoint(wq)
+	return ep, wq, err
 }
 
 // dialTCP connects to a destination of the guest's choice, or to a resolver for
@@ -129,17 +161,13 @@ func (s *session) resolvers() (all []netip.AddrPort) {
 // connectIn carries a connection that a published port has accepted to the
 // guest.
 func (s *session) connectIn(host *net.TCPConn, port uint16) {
-	n := s.conns.Add(1)
-	defer s.conns.Add(-1)
-	g, ok := (*guestTCP)(nil), false
-	if n <= maxConns {
-		g, ok = s.dialGuest(port)
+	if s.room(&s.in) {
+		if g, ok := s.dialGuest(port); ok {
+			s.carry(&s.in, host, g)
+			return
+		}
 	}
-	if !ok {
-		abort(host)
-		return
-	}
-	splice(s, host, g, int(n))
+	abort(host)
 }
 
 // dialGuest connects from the gateway to a port of the guest.

@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
@@ -172,6 +174,19 @@ func TestAPanicCostsTheNIC(t *testing.T) {
 	arpTraffic(t, d)
 }
 
+// The stack's own goroutines write packets: a panic of ours there is caught too.
+func TestAPanicUnderTheStackCostsTheNIC(t *testing.T) {
+	var failed error
+	s := &session{failed: func(err error) { failed = err }, ctx: context.Background(), recv: newReceiver(nil, true, nil)}
+	l := &link{guard: s.guard} // no receiver
+	var pkts stack.PacketBufferList
+	pkts.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{}))
+	defer pkts.Reset()
+	if n, err := l.WritePackets(pkts); n != 0 || err != nil || failed == nil || !s.panicked.Load() {
+		t.Errorf("%d, %v, %v", n, err, failed)
+	}
+}
+
 // FuzzFrame: no frame of a guest's ends the data path.
 func FuzzFrame(f *testing.F) {
 	discover, err := dhcpv4.NewDiscovery(guestMAC)
@@ -184,6 +199,13 @@ func FuzzFrame(f *testing.F) {
 		udpFrame(gatewayMAC, netip.MustParseAddrPort("0.0.0.0:68"), netip.MustParseAddrPort("255.255.255.255:67"), discover.ToBytes()),
 		udpFrame(gatewayMAC, netip.AddrPortFrom(guestAddr, 9), netip.AddrPortFrom(gateway, 9), []byte("x")),
 		{}, make([]byte, ethBytes), make([]byte, ethBytes+1),
+		solicitation(guestAddr6, gateway6), solicitation(netip.IPv6Unspecified(), guestAddr6), echoRequest(gateway6), echoRequest(outside6),
+		icmpFrame(netip.MustParseAddr("fe80::15"), netip.MustParseAddr("ff02::2"), 255, []byte{133, 0, 0, 0, 0, 0, 0, 0}),
+		guestUDPFrame(netip.MustParseAddrPort("[fe80::15]:546"), netip.AddrPortFrom(allDHCPServers, 547), 1, "\x0b123\x00\x01\x00\x01d"),
+		guestUDPFrame(netip.AddrPortFrom(guestAddr6, 9), netip.AddrPortFrom(gateway6, 53), 64, "question0000"),
+		guestUDPFrame(netip.AddrPortFrom(guestAddr6, 9), netip.AddrPortFrom(outside6, 9), 1, "x"),
+		synFrame(netip.AddrPortFrom(guestAddr6, 1), netip.AddrPortFrom(gateway6, 2)),
+		fromTheGuest(ipPacket(header.IPv6FragmentHeader, 64, guestAddr6, gateway6, []byte{17, 0, 0, 1, 0, 0, 0, 1, 0, 9, 0, 9, 0, 8, 0, 0})),
 	} {
 		f.Add(uint8(0), uint8(0), seed)
 	}

@@ -1,0 +1,226 @@
+package usernet
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"minivmm/devices/virtio/virtiotest"
+)
+
+// Under abuse memory stays under maxMemory, another connection is made within
+// this time, and nothing is left after the guest.
+const soon = 2 * time.Second
+
+// abused runs a test with a guest, and looks at memory during it and at what is
+// left after it.
+func abused(t *testing.T, cfg Config, abuse func(w *wire)) {
+	t.Helper()
+	before := virtiotest.TakeFootprint(t)
+	w := plug(t, cfg)
+	heap := heapBytes()
+	var most atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			most.Store(max(most.Load(), heapBytes()-heap))
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+	abuse(w)
+	close(stop)
+	<-stopped
+	t.Logf("%d KiB", most.Load()>>10)
+	if most.Load() > maxMemory {
+		t.Errorf("%d MiB of memory", most.Load()>>20)
+	}
+	w.Close()
+	before.Holds(t)
+}
+
+// heapBytes is what the heap holds that is in use, and the stacks.
+func heapBytes() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+func synFrame(src, dst netip.AddrPort) []byte {
+	return fromTheGuest(ipPacket(header.TCPProtocolNumber, 64, src.Addr(), dst.Addr(), tcpHeader(src.Port(), dst.Port(), header.TCPFlagSyn)))
+}
+
+// connects asks for a connection among whatever else is going on, and again after
+// a second (RFC 6298 §2).
+func (w *wire) connects(t testing.TB, to netip.AddrPort) {
+	t.Helper()
+	start, again := time.Now(), true
+	syn := synFrame(netip.AddrPortFrom(guestAddr, 777), to)
+	w.send(t, syn)
+	for {
+		_, proto, m := w.ipPacket(t)
+		if h := header.TCP(m); proto == uint8(header.TCPProtocolNumber) && h.DestinationPort() == 777 {
+			if h.Flags() != header.TCPFlagSyn|header.TCPFlagAck {
+				t.Errorf("answered with %v", h.Flags())
+			}
+			break
+		}
+		if again && time.Since(start) > time.Second {
+			w.send(t, syn)
+			again = false
+		}
+	}
+	if d := time.Since(start); d > soon {
+		t.Errorf("took %v", d)
+	}
+}
+
+// The sources of a flood are all addresses that a guest may have.
+func floodSource(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 2, byte(100 + i%100)}), uint16(1024+i/100))
+}
+
+func TestASYNFloodOutwards(t *testing.T) {
+	victim := server(t, echoServer)
+	abused(t, Config{}, func(w *wire) {
+		for i := range 5000 {
+			w.send(t, synFrame(floodSource(i), victim))
+		}
+		w.connects(t, victim)
+	})
+}
+
+func TestASYNFloodIntoAPublishedPort(t *testing.T) {
+	to := server(t, echoServer)
+	host := freePort(t)
+	abused(t, Config{Ports: []Port{{Host: host, To: 80}}}, func(w *wire) {
+		for range 600 { // the guest hears of them and says nothing
+			if c, err := net.Dial("tcp", host.String()); err == nil { // or it is reset: one too many
+				defer c.Close()
+			}
+		}
+		w.connects(t, to)
+	})
+}
+
+func Test10000DatagramSources(t *testing.T) {
+	echo, to := udpEcho(t), server(t, echoServer)
+	abused(t, Config{}, func(w *wire) {
+		for i := range 10000 {
+			w.send(t, guestUDPFrame(floodSource(i), echo, 64, "flood"))
+		}
+		start := time.Now()
+		w.send(t, guestUDPFrame(netip.AddrPortFrom(guestAddr, 777), echo, 64, "me"))
+		for {
+			if _, proto, m := w.ipPacket(t); proto == uint8(header.UDPProtocolNumber) && header.UDP(m).DestinationPort() == 777 {
+				break
+			}
+		}
+		if d := time.Since(start); d > soon {
+			t.Errorf("took %v", d)
+		}
+		w.connects(t, to)
+	})
+}
+
+func Test10000ClientsOfAPublishedPort(t *testing.T) {
+	to := server(t, echoServer)
+	host := freePort(t)
+	abused(t, Config{Ports: []Port{{UDP: true, Host: host, To: 53}}}, func(w *wire) {
+		for range 10000 {
+			c, err := net.Dial("udp", host.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Write([]byte("flood"))
+			c.Close()
+		}
+		w.connects(t, to)
+	})
+}
+
+func TestFragmentsThatAreNeverComplete(t *testing.T) {
+	to := server(t, echoServer)
+	abused(t, Config{}, func(w *wire) {
+		payload := make([]byte, 1400)
+		four := ipPacket(header.UDPProtocolNumber, 64, guestAddr, outside, payload)
+		six := ipPacket(header.IPv6FragmentHeader, 64, guestAddr6, outside6, payload)
+		six[header.IPv6MinimumSize] = uint8(header.UDPProtocolNumber)
+		six[header.IPv6MinimumSize+3] = 1 // offset 0, more
+		for i := range 6000 {
+			h := header.IPv4(four)
+			h.SetID(uint16(i))
+			h.SetFlagsFragmentOffset(header.IPv4FlagMoreFragments, 0)
+			h.SetChecksum(0)
+			h.SetChecksum(^h.CalculateChecksum())
+			w.send(t, fromTheGuest(four))
+			six[header.IPv6MinimumSize+6], six[header.IPv6MinimumSize+7] = byte(i>>8), byte(i)
+			w.send(t, fromTheGuest(six))
+		}
+		w.connects(t, to)
+	})
+}
+
+// A guest that gives no buffers loses what does not fit, and finds the rest when
+// it does.
+func TestAGuestThatNeverReads(t *testing.T) {
+	to := server(t, echoServer)
+	abused(t, Config{}, func(w *wire) {
+		lost := len(w.bufs)
+		request := icmpFrame(guestAddr, gateway, 64, append([]byte{8, 0, 0, 0, 0, 7, 0, 1}, make([]byte, 1400)...))
+		for range 20000 {
+			w.send(t, request)
+		}
+		for range lost {
+			w.next(t)
+		}
+		w.connects(t, to)
+	})
+}
+
+// Peers that read nothing stop a guest that writes to them, and no other.
+func TestPeersThatNeverRead(t *testing.T) {
+	held := make(chan *net.TCPConn, 40)
+	deaf, to := server(t, func(c *net.TCPConn) { held <- c }), server(t, echoServer)
+	g := boot(t, Config{}, all)
+	heap := heapBytes()
+	var writers []*gonet.TCPConn
+	for range cap(held) {
+		c, err := g.dial(t, deaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		h := receiveFrom(t, held)
+		defer h.Close()
+		writers = append(writers, c)
+	}
+	for _, c := range writers {
+		go io.Copy(c, io.LimitReader(zeroes{}, 64<<20))
+	}
+	start := time.Now()
+	c, err := g.dial(t, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, c, 1000)
+	c.Close()
+	if d := time.Since(start); d > soon {
+		t.Errorf("took %v", d)
+	}
+	if most := heapBytes() - heap; most > 2*maxMemory { // as much is the guest's own
+		t.Errorf("%d MiB of memory", most>>20)
+	}
+}

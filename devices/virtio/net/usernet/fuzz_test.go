@@ -1,0 +1,101 @@
+package usernet
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// FuzzJudge: what passes to the stack is in the guest's own name, and to nobody
+// but the gateway or the outside.
+func FuzzJudge(f *testing.F) {
+	for _, frame := range [][]byte{
+		echoRequest(gateway), echoRequest(outside6), solicitation(guestAddr6, gateway6), solicitation(guestAddr6, guestAddr6),
+		icmpFrame(guestAddr6, gateway6, 255, append([]byte{136, 0, 0, 0, 0, 0, 0, 0}, guestAddr6.AsSlice()...)),
+		icmpFrame(guestAddr6, allNodes, 255, []byte{134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}),
+	} {
+		f.Add(frame[ethBytes:])
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if v := judgeIPv4(p); v == pass || v == expired {
+			h := header.IPv4(p)
+			src, dst := addr(h.SourceAddress()), addr(h.DestinationAddress())
+			if !network.Contains(src) || src == gateway || dst.IsMulticast() || v == expired && (dst == gateway || h.TTL() > 1) {
+				t.Errorf("%d of %v to %v", v, src, dst)
+			}
+		}
+		if v := judgeIPv6(p); v == pass || v == expired {
+			h := header.IPv6(p)
+			src, dst := addr(h.SourceAddress()), addr(h.DestinationAddress())
+			neighbour := h.NextHeader() == uint8(header.ICMPv6ProtocolNumber) && (h.Payload()[0] == 135 || h.Payload()[0] == 136)
+			if isGateway(src) || !neighbour && (!isLocal(src) || dst.IsMulticast()) || v == expired && (isGateway(dst) || h.HopLimit() > 1 || neighbour) {
+				t.Errorf("%d of %v to %v", v, src, dst)
+			}
+		}
+	})
+}
+
+// FuzzDHCPv6: an answer repeats the transaction and the client, and its options
+// fill it.
+func FuzzDHCPv6(f *testing.F) {
+	f.Add([]byte{11, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 6, 0, 2, 0, 23})
+	f.Add([]byte{11, 1, 2, 3, 0, 1, 0xff, 0xff})
+	f.Add([]byte{1, 1, 2, 3})
+	f.Fuzz(func(t *testing.T, m []byte) {
+		a := dhcp6Answer(m, []string{"a.example"})
+		if a == nil {
+			return
+		}
+		if a[0] != dhcp6Reply || !bytes.Equal(a[1:4], m[1:4]) {
+			t.Fatalf("% x", a)
+		}
+		seen := 0
+		for o := a[4:]; len(o) > 0; seen++ {
+			o = o[dhcp6OptHeader+int(binary.BigEndian.Uint16(o[2:])):]
+		}
+		if seen < 3 {
+			t.Errorf("%d options", seen)
+		}
+	})
+}
+
+// FuzzResolvConf: whatever the file says, an advertisement fits into the smallest
+// packet and a question has somebody to go to.
+func FuzzResolvConf(f *testing.F) {
+	f.Add("nameserver 127.0.0.53\nsearch a.example b.example\n")
+	f.Add("search " + strings.Repeat(strings.Repeat("x", 63)+".", 3) + "x\nnameserver fe80::1%eth0\n")
+	f.Add("domain .\nnameserver\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := parseResolvConf(text)
+		if len(c.servers) == 0 || len(c.servers) > 3 {
+			t.Errorf("%d servers", len(c.servers))
+		}
+		m := advertisement(true, 1500, c.search)
+		if len(m) > minMTU6-header.IPv6MinimumSize {
+			t.Fatalf("%d bytes", len(m))
+		}
+		var names []string
+		const fixed = 16 // what stands before the options
+		for o := m[fixed:]; len(o) > 0; o = o[8*int(o[1]):] {
+			if o[0] != 31 {
+				continue
+			}
+			name := ""
+			for b := o[8 : 8*int(o[1])]; len(b) > 0; b = b[1+int(b[0]):] {
+				switch {
+				case b[0] > 0:
+					name += "." + string(b[1:1+b[0]])
+				case name != "":
+					names, name = append(names, name[1:]), ""
+				}
+			}
+		}
+		if !slices.Equal(names, c.search) {
+			t.Errorf("%q of %q", names, c.search)
+		}
+	})
+}
