@@ -114,7 +114,8 @@ func (bed *bed) copyQEMU(b *testing.B) {
 	bed.qemu = bed.copyProgram(b, path)
 }
 
-// copyPasst copies passt.
+// copyPasst copies passt, and its build for the emulated host's CPU, which it
+// looks for beside itself. It runs as nobody, who has to get to its socket.
 func (bed *bed) copyPasst(b *testing.B) {
 	b.Helper()
 	path, err := exec.LookPath("passt")
@@ -123,6 +124,12 @@ func (bed *bed) copyPasst(b *testing.B) {
 		return
 	}
 	bed.passt = bed.copyProgram(b, path)
+	if _, err := os.Stat(path + ".avx2"); err == nil {
+		bed.copyProgram(b, path+".avx2")
+	}
+	if err := os.Chmod(filepath.Dir(bed.dir), 0o711); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // copyProgram copies a program with its libraries.

@@ -33,6 +33,7 @@ func newStack(s *session) (*stack.Stack, error) {
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
+		tuneTCP(st),
 		st.CreateNIC(nicID, s.link),
 		st.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
 			Protocol:          ipv4.ProtocolNumber,
