@@ -54,6 +54,7 @@ func newSession(cfg Config, a virtio.Activation) (_ *session, err error) {
 		mtu: uint32(cfg.MTU), recv: s.recv,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
+	s.link.acks = acks{mtu: uint32(cfg.MTU), guard: s.guard, flush: func(p *stack.PacketBuffer) { s.recv.send(frame{pkt: p}) }}
 	s.pending, s.flows = newDials(), newFlows()
 	if s.stack, err = newStack(s); err != nil {
 		return nil, errors.Join(err, s.closeRings())
@@ -131,6 +132,7 @@ const afterPanic = 2 * time.Second
 
 // stop ends the session.
 func (s *session) stop() error {
+	s.link.acks.close()
 	s.recv.close()
 	s.cancel()
 	s.mu.Lock()
