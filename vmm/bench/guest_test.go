@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario})
+	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario, "disk": diskScenario})
 }
 
 // Addresses of the one link between host and guest.
