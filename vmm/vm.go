@@ -78,6 +78,7 @@ type VM struct {
 	pulsing sync.Mutex // one pulse of an interrupt line at a time
 	vcpus   []*vcpu
 	workers []Worker
+	disks   *diskSizes
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
