@@ -37,6 +37,7 @@ var scenarios = map[string]vmmtest.Scenario{
 	"traffic": trafficScenario,
 	"devices": devicesScenario,
 	"flood":   floodScenario,
+	"tools":   toolsScenario,
 }
 
 // reportScenario says what the guest sees of the machine.
