@@ -56,7 +56,9 @@ func (e *events) changed(units ...uint16) error {
 		var p [eventBytes]byte
 		binary.LittleEndian.PutUint32(p[0:], eventParamChange)
 		p[4] = 1 // target 0
-		binary.BigEndian.PutUint16(p[6:], 0x4000|e.units[0])
+		// As in REPORT LUNS, without the bit of flat addressing: Linux takes
+		// the number as it is (virtscsi_handle_param_change).
+		binary.BigEndian.PutUint16(p[6:], e.units[0])
 		binary.LittleEndian.PutUint32(p[12:], capacityChanged)
 		if room := c.Writable.Len(); room < len(p) {
 			return badChain("room for an event", room, len(p))

@@ -57,7 +57,7 @@ func TestTheDriverHearsOfANewSize(t *testing.T) {
 		}
 		event := func(p []byte) {
 			t.Helper()
-			const want = "03000000" + "0100400000000000" + "2a090000"
+			const want = "03000000" + "0100000000000000" + "2a090000"
 			if !features.Has(FeatureChange) {
 				if _, ok := d.Rings[eventQueue].Used(); ok {
 					t.Fatal("an event that was not negotiated")
