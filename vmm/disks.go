@@ -15,6 +15,10 @@ import (
 
 // addSCSI makes one host adapter whose LUNs are all the disks.
 func (m *VM) addSCSI(opt Options) error {
+	m.disks = &diskSizes{}
+	for _, d := range m.cfg.Disk {
+		m.disks.ids = append(m.disks.ids, string(d.ID))
+	}
 	open := m.vhostSCSI
 	if m.diskBackend(opt) == config.DiskInProcess {
 		open = m.inProcessSCSI
@@ -81,7 +85,9 @@ func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return scsi.NewInProcess(t), nil
+	backend := scsi.NewInProcess(t)
+	m.disks.inProcess = backend
+	return backend, nil
 }
 
 // vhostSCSI serves the disks with the kernel's vhost-scsi, from a LIO target.
@@ -104,8 +110,8 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.closers.push("disks", t.Remove)
-	m.account.disks = t
+	m.disks.vhost = &vhostDisks{target: t}
+	m.closers.push("disks", m.disks.vhost.remove)
 	for _, note := range t.Notes() {
 		opt.Logf("%s", note)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"minivmm/devices/virtio"
 	"minivmm/kvm"
-	"minivmm/vhost/lio"
 	"minivmm/vmm/account"
 	"minivmm/vmm/config"
 )
@@ -24,7 +23,6 @@ type accounted struct {
 	started  time.Time
 	recovery func() int         // the thread id of KVM's kernel thread for this VM, 0 if it has none
 	fronts   []*virtio.Frontend // of every device
-	disks    *lio.Target        // nil for disks in process and for none
 }
 
 // createVM makes the KVM VM, and notes on which thread: before Linux 6.13 KVM names a kernel thread after it. Most machines
@@ -119,7 +117,7 @@ func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 				continue
 			}
 			rings++
-			if q.Live && q.Index >= scsiRequestQueue && m.account.disks != nil && w.Device == scsiName {
+			if q.Live && q.Index >= scsiRequestQueue && m.disks.inKernel() && w.Device == scsiName {
 				requests = append(requests, q.Size)
 			}
 		}
@@ -155,13 +153,13 @@ func maxIOVQs() int {
 }
 
 func (m *VM) diskCounters() ([]account.Disk, error) {
-	if m.account.disks == nil {
+	if !m.disks.inKernel() {
 		if len(m.cfg.Disk) > 0 {
 			return nil, fmt.Errorf("disks are served in process (backend %q)", config.DiskInProcess)
 		}
 		return nil, nil
 	}
-	counters, err := m.account.disks.Counters()
+	counters, err := m.disks.vhost.counters()
 	if err != nil {
 		return nil, err
 	}

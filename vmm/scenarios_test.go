@@ -38,6 +38,7 @@ var scenarios = map[string]vmmtest.Scenario{
 	"devices": devicesScenario,
 	"flood":   floodScenario,
 	"queues":  queuesScenario,
+	"tools":   toolsScenario,
 }
 
 // reportScenario says what the guest sees of the machine.

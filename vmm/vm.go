@@ -84,6 +84,7 @@ type VM struct {
 
 	account accounted
 	cgroup  *cgroup.Group // nil without limits
+	disks   *diskSizes
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()

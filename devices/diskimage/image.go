@@ -29,6 +29,9 @@ type Image struct {
 	File        *os.File
 	BlockDevice bool   // not a regular file
 	SizeBytes   uint64 // a multiple of the block size, not 0
+	// LogicalBytes is a block device's own block size, PhysicalBytes what it
+	// writes at a time without reading; 0 of a file.
+	LogicalBytes, PhysicalBytes int
 }
 
 // Open opens the disk, makes sure that it is one, and locks it against a second
@@ -64,17 +67,14 @@ func (img *Image) check(o Options) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return &os.PathError{Op: "fstat", Path: o.Path, Err: err}
 	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		img.SizeBytes = uint64(st.Size)
-	case unix.S_IFBLK:
-		end, err := img.File.Seek(0, 2)
-		if err != nil {
+	var err error
+	if img.SizeBytes, img.BlockDevice, err = Size(img.File); err != nil {
+		return err
+	}
+	if img.BlockDevice {
+		if err := img.limits(); err != nil {
 			return err
 		}
-		img.BlockDevice, img.SizeBytes = true, uint64(end)
-	default:
-		return fmt.Errorf("%s: neither a regular file nor a block device", o.Path)
 	}
 	if o.SizeBytes > img.SizeBytes {
 		return fmt.Errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)

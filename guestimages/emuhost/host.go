@@ -32,7 +32,7 @@ type Host struct {
 var wanted = []string{
 	"virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay",
 	"kvm-amd", "vhost_net", "vhost_scsi", "vhost_vsock", "tun",
-	"configfs", "target_core_file", "target_core_iblock", "tcm_loop",
+	"configfs", "target_core_file", "target_core_iblock", "tcm_loop", "loop",
 }
 
 // channel is the name of the virtio-serial port between launcher and init.

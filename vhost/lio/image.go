@@ -15,8 +15,11 @@ const (
 // image is a disk image that is open, checked and locked.
 type image struct {
 	diskimage.Image
-	plugin string
-	serial string
+	plugin    string
+	serial    string
+	blockSize int    // bytes
+	part      bool   // the LUN is a part of the file, whose size has no meaning
+	dir       string // of the backstore
 }
 
 // openImage opens and locks the image of l. The lock holds as long as File is
@@ -26,7 +29,8 @@ func openImage(l LUN) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	img := image{Image: opened, plugin: pluginFile, serial: l.Serial}
+	img := image{Image: opened, plugin: pluginFile, serial: l.Serial, part: l.SizeBytes != 0,
+		blockSize: max(l.BlockSize, diskimage.DefaultBlockSize, opened.LogicalBytes)}
 	if img.BlockDevice {
 		img.plugin = pluginBlock
 	}

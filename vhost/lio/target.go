@@ -124,6 +124,7 @@ func (tg *Target) build(c Config) error {
 		if err != nil {
 			return fmt.Errorf("disk %d, %s: %w", i, l.Path, err)
 		}
+		tg.images[i].dir = store
 		lun := filepath.Join(tpg, "lun", "lun_"+strconv.Itoa(i))
 		if err := t.fs.mkdir(lun); err != nil {
 			return err

@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario, "user-net": userNetScenario})
+	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario, "user-net": userNetScenario, "disk": diskScenario})
 }
 
 // Addresses of the one link between host and guest.

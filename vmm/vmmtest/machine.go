@@ -56,6 +56,12 @@ var guestModules = []string{"virtio_pci", "virtio_net", "virtio_scsi", "sd_mod",
 // Initrd packs this test binary as the init of a guest that runs a scenario.
 func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 	t.Helper()
+	return InitrdWith(t, k, nil, scenario, args...)
+}
+
+// InitrdWith is Initrd with more modules for the guest to load.
+func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...string) string {
+	t.Helper()
 	var a initramfs.Archive
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -73,7 +79,7 @@ func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 		t.Fatal(err)
 	}
 	var known []string
-	for _, name := range guestModules {
+	for _, name := range slices.Concat(guestModules, more) {
 		if tree.Has(name) {
 			known = append(known, name)
 		}
@@ -207,3 +213,6 @@ func (m *Machine) Succeed() {
 // Complaints lists the lines of the console in which the kernel finds fault
 // with the machine.
 func (m *Machine) Complaints() []string { return m.out.Complaints() }
+
+// Transcript is all that the console has shown.
+func (m *Machine) Transcript() string { return m.out.String() }

@@ -18,9 +18,20 @@ var needs = map[string]struct {
 	"vhost-net":   {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
 	"vhost-scsi":  {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
 	"root":        {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
-	"strace":      {func() bool { _, err := exec.LookPath("strace"); return err == nil }, "apt-get install strace"},
+	"sg3-utils":   {inPath("sg_inq"), "apt-get install sg3-utils"},
+	"fio":         {inPath("fio"), "apt-get install fio"},
+	"losetup":     {inPath("losetup"), "apt-get install mount"},
+	"mke2fs":      {inPath("mke2fs"), "apt-get install e2fsprogs"},
+	"strace":      {inPath("strace"), "apt-get install strace"},
 	"debian-disk": {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to what minivmm disk debian made"},
 	"guests":      {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
+}
+
+func inPath(program string) func() bool {
+	return func() bool {
+		_, err := exec.LookPath(program)
+		return err == nil
+	}
 }
 
 func canOpen(path string) func() bool {

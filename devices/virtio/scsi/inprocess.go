@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
@@ -15,11 +16,14 @@ import (
 // time, each in a goroutine of its own.
 const maxWaiting = 32
 
-// inProcess serves the queues with goroutines of this process.
-type inProcess struct {
+// InProcess serves the queues with goroutines of this process.
+type InProcess struct {
 	target *target.Target
+	mu     sync.Mutex  // guards active for Rescan; Start, Stop and Close have one caller
 	active *activation // nil when stopped
 }
+
+var _ virtio.Backend = (*InProcess)(nil)
 
 // NewInProcess serves requests from the logical units of t, as SCSI target 0. The
 // backend takes t: Close closes it.
@@ -27,11 +31,11 @@ type inProcess struct {
 // Each request queue has a goroutine, which answers what needs no waiting
 // (target.Serve) and gives the rest to others, up to 32 at a time. No file is
 // touched by it after Stop.
-func NewInProcess(t *target.Target) virtio.Backend { return &inProcess{target: t} }
+func NewInProcess(t *target.Target) *InProcess { return &InProcess{target: t} }
 
-// Features are those of vhost-scsi: the guest finds the same adapter.
-func (b *inProcess) Features() virtio.Features {
-	return FeatureHotplug | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
+// Features are those of vhost-scsi and FeatureChange, which that does not have.
+func (b *InProcess) Features() virtio.Features {
+	return FeatureHotplug | FeatureChange | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 }
 
 // activation is the time between Start and Stop.
@@ -41,28 +45,33 @@ type activation struct {
 	ended   sync.WaitGroup
 	waiting chan struct{} // a token for each request that waits for the host
 	lanes   []*lane
+	stopped <-chan struct{} // closed by cancel
+	failed  func(error)
+	events  events
+
+	scanning atomic.Bool // a look at the disks' sizes is under way, or will be
 }
 
-// Start serves the control queue and the request queues. Nobody reads the event
-// queue: a driver leaves its buffers there for events, and there are none.
-func (b *inProcess) Start(a virtio.Activation) error {
+// Start serves the control queue and the request queues, and takes the event
+// queue.
+func (b *InProcess) Start(a virtio.Activation) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	act := &activation{target: b.target, cancel: cancel, waiting: make(chan struct{}, maxWaiting)}
-	b.active = act
+	act := &activation{target: b.target, cancel: cancel, waiting: make(chan struct{}, maxWaiting), stopped: ctx.Done(), failed: a.Failed}
+	act.events.wanted = a.Features.Has(FeatureChange)
 	b.target.PowerOn()
 	serve := make([]func(), 0, len(a.Queues))
 	for _, vq := range a.Queues {
-		if vq.Index == eventQueue {
-			continue
-		}
 		q, err := queue.Open(a.Memory, vq, a.Features)
 		if err != nil {
 			for _, l := range act.lanes {
 				err = errors.Join(err, l.q.Close())
 			}
 			cancel()
-			b.active = nil
-			return err
+			return errors.Join(err, act.events.close())
+		}
+		if vq.Index == eventQueue {
+			act.events.q = q
+			continue
 		}
 		l := newLane(act, q, vq.Size)
 		act.lanes = append(act.lanes, l)
@@ -82,11 +91,12 @@ func (b *inProcess) Start(a virtio.Activation) error {
 	for _, s := range serve {
 		act.ended.Go(s)
 	}
+	b.setActive(act)
 	return nil
 }
 
 // Stop ends the goroutines. What they have begun with a file is waited for.
-func (b *inProcess) Stop() error {
+func (b *InProcess) Stop() error {
 	if b.active == nil {
 		return nil
 	}
@@ -95,12 +105,19 @@ func (b *inProcess) Stop() error {
 		l.cancel(func(*request) bool { return true }, responseReset)
 	}
 	b.active.ended.Wait()
-	b.active = nil
-	return nil
+	err := b.active.events.close()
+	b.setActive(nil)
+	return err
+}
+
+func (b *InProcess) setActive(a *activation) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.active = a
 }
 
 // Close stops, and closes the target.
-func (b *inProcess) Close() error { return errors.Join(b.Stop(), b.target.Close()) }
+func (b *InProcess) Close() error { return errors.Join(b.Stop(), b.target.Close()) }
 
 // lane is one queue with the requests under way.
 type lane struct {
@@ -147,6 +164,7 @@ func (l *lane) serveRequests(ctx context.Context) error {
 			if err := l.q.Wait(ctx); err != nil {
 				return err
 			}
+			l.act.used()
 			continue
 		}
 		if r.serve(l.act.target, false) {
@@ -213,12 +231,16 @@ func (l *lane) next() (*request, error) {
 func (l *lane) finish(r *request) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	resized := r.reply.Resized
 	err := l.q.Done(&r.chain, r.answer())
 	delete(l.running, r)
 	l.free = append(l.free, r)
 	l.done.Broadcast()
 	if err == nil && !l.busy {
 		err = l.q.Signal()
+	}
+	if resized {
+		l.act.resized([]uint16{r.command.LUN})
 	}
 	return err
 }

@@ -236,7 +236,7 @@ func TestTaskManagement(t *testing.T) {
 // underCancellation says whether n requests of the device are cancelled and not
 // answered yet.
 func underCancellation(dev *Device, n int) bool {
-	for _, l := range dev.backend.(*inProcess).active.lanes {
+	for _, l := range dev.backend.(*InProcess).active.lanes {
 		if l.has(func(r *request) bool { return r.command.Cancelled.Load() }) {
 			n--
 		}

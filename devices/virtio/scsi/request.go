@@ -33,7 +33,8 @@ type request struct {
 	id       uint64
 	known    bool // the address is one of target 0
 	nth      uint64
-	room     queue.Buffers // for the response header
+	room     queue.Buffers // for the response header, in pieces
+	pieces   [][]byte      // what room is made of, to be used again
 	response atomic.Uint32 // set by task management, instead of the outcome
 	reply    target.Reply
 }
@@ -44,7 +45,7 @@ func (r *request) parse() error {
 	if n := r.chain.Readable.Read(h[:]); n < len(h) {
 		return badChain("request", n, len(h))
 	}
-	r.room = r.chain.Writable.Take(answerBytes)
+	r.takeRoom()
 	if n := r.room.Len(); n < answerBytes {
 		return badChain("room for the response", n, answerBytes)
 	}
@@ -56,6 +57,23 @@ func (r *request) parse() error {
 	r.response.Store(responseOK)
 	r.reply = target.Reply{}
 	return nil
+}
+
+// takeRoom splits the room for the response header off what is writable.
+func (r *request) takeRoom() {
+	r.pieces = r.pieces[:0]
+	for need := answerBytes; need > 0 && len(r.chain.Writable) > 0; {
+		piece := r.chain.Writable[0]
+		if len(piece) > need {
+			r.chain.Writable[0] = piece[need:]
+			piece = piece[:need]
+		} else {
+			r.chain.Writable = r.chain.Writable[1:]
+		}
+		need -= len(piece)
+		r.pieces = append(r.pieces, piece)
+	}
+	r.room = r.pieces
 }
 
 // logicalUnit takes the lun field apart (virtio 1.2 §5.6.6.1): 1, the target,

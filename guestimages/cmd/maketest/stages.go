@@ -31,13 +31,13 @@ var series = []string{"6.12", "6.1"}
 
 // tools are the packages that tests need beside Go, and as MINIVMM_REQUIRE names them.
 var (
-	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "e2fsprogs", "erofs-utils", "cpio"}
-	toolNames    = "iasl,lspci,gcc,strace"
+	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "erofs-utils", "cpio"}
+	toolNames    = "iasl,lspci,gcc,strace,sg3-utils,fio,losetup,mke2fs"
 )
 
 // machinePackages have tests that need KVM or vhost.
 var machinePackages = []string{
-	"./kvm", "./vhost", "./vhost/lio", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/kernel", "./vmm", "./cmd/minivmm",
+	"./kvm", "./vhost", "./vhost/lio", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/kernel", "./vmm", "./cmd/minivmm",
 	"./guestimages/probe",
 }
 
@@ -121,7 +121,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	const required = "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,guests,"
+	const required = "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,loop,guests,"
 	machine := stage{
 		env: []string{"CGO_ENABLED=0", required + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
 		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.

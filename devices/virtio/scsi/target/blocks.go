@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"math/bits"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,17 +14,23 @@ func (c *call) readCapacity10() error {
 	if c.CDB[8]&1 == 0 && be.Uint32(c.CDB[2:]) != 0 { // an LBA without PMI
 		return badField(2)
 	}
-	p := be.AppendUint32(nil, uint32(min(c.u.blocks-1, math.MaxUint32)))
+	p := be.AppendUint32(nil, uint32(min(c.u.blocks.Load()-1, math.MaxUint32)))
 	return c.answer(be.AppendUint32(p, uint32(c.u.BlockSize)), 8)
 }
 
 // readCapacity16 is READ CAPACITY (16) (SBC-3 §5.16).
 func (c *call) readCapacity16() error {
-	p := be.AppendUint64(nil, c.u.blocks-1)
+	p := be.AppendUint64(nil, c.u.blocks.Load()-1)
 	p = be.AppendUint32(p, uint32(c.u.BlockSize))
 	p = append(p, make([]byte, 20)...)
-	if !c.u.ReadOnly {
-		p[14] = 0xc0 // LBPME, LBPRZ
+	if c.u.Physical > c.u.BlockSize {
+		p[13] = byte(bits.Len(uint(c.u.Physical/c.u.BlockSize)) - 1) // LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT
+	}
+	if c.u.frees() {
+		p[14] = 0x80 // LBPME
+		if c.u.Unmap == UnmapZeroes {
+			p[14] |= 0x40 // LBPRZ
+		}
 	}
 	return c.answer(p, be.Uint32(c.CDB[10:]))
 }
@@ -119,7 +126,7 @@ func (c *call) write(lba, blocks uint64, fua bool) error {
 		return errOverrun
 	}
 	flags := 0
-	if fua || c.u.Writethrough {
+	if fua || c.u.through.Load() {
 		flags = unix.RWF_DSYNC
 	}
 	if err := c.u.write.run(c.u.Store.WriteV, first(c.Out, n), off, flags, c.wait); err != nil {
@@ -198,6 +205,9 @@ func (c *call) flush() error {
 // unmap is UNMAP (SBC-3 §5.28). All ranges are checked before the first is
 // freed.
 func (c *call) unmap() error {
+	if c.u.Unmap == UnmapNothing {
+		return badOpcode
+	}
 	if c.CDB[1]&1 != 0 { // ANCHOR
 		return badField(1)
 	}
@@ -220,15 +230,19 @@ func (c *call) unmap() error {
 	total := uint64(0)
 	for at := 0; at < len(ranges); at += 16 {
 		lba, blocks := be.Uint64(ranges[at:]), uint64(be.Uint32(ranges[at+8:]))
-		if err := c.u.inRange(lba, blocks); err != nil && (blocks > 0 || lba > c.u.blocks) {
+		if err := c.u.inRange(lba, blocks); err != nil && (blocks > 0 || lba > c.u.blocks.Load()) {
 			return err
 		}
 		if total += blocks; total > maxUnmapBlocks {
 			return badParameter(uint16(8 + at + 8))
 		}
 	}
+	free := (*call).free
+	if c.u.Unmap != UnmapAnything {
+		free = func(c *call, lba, blocks uint64) error { return c.clear(lba, blocks, true) }
+	}
 	for at := 0; at < len(ranges); at += 16 {
-		if err := c.clear(be.Uint64(ranges[at:]), uint64(be.Uint32(ranges[at+8:])), true); err != nil {
+		if err := free(c, be.Uint64(ranges[at:]), uint64(be.Uint32(ranges[at+8:]))); err != nil {
 			return err
 		}
 	}
@@ -237,10 +251,26 @@ func (c *call) unmap() error {
 
 // through makes durable what no RWF_DSYNC did.
 func (c *call) through() error {
-	if !c.u.Writethrough {
+	if !c.u.through.Load() {
 		return nil
 	}
 	return c.flush()
+}
+
+// free gives the room of blocks back, whatever they read as afterwards: a host
+// that does not is right as well.
+func (c *call) free(lba, blocks uint64) error {
+	if blocks == 0 {
+		return nil
+	}
+	if c.Cancelled.Load() {
+		return cancelled
+	}
+	err := c.u.Store.Discard(int64(lba)*int64(c.u.BlockSize), int64(blocks)*int64(c.u.BlockSize))
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return hostError(err, lba, true)
+	}
+	return nil
 }
 
 // clear makes blocks read as zero, and gives their room back or keeps it. A host

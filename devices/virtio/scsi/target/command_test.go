@@ -104,6 +104,14 @@ func senseHex(r Reply) string {
 	return s
 }
 
+// modeList is a parameter list of MODE SELECT: a header, and a page as long as
+// the Caching page with that byte 2.
+func modeList(header int, code, flags byte) []byte {
+	p := make([]byte, header+20)
+	p[header], p[header+1], p[header+2], p[header+12] = code, 0x12, flags, 0x20
+	return p
+}
+
 // TestCommands is the table of commands against what they answer: data as
 // hexadecimal prefix, or sense data as senseHex has it. Unit 0 has 2048 blocks of
 // 512 bytes, unit 1 is read-only, unit 2 has 256 blocks of 4096 and writes
@@ -160,10 +168,26 @@ func TestCommands(t *testing.T) {
 		{"MODE SENSE (6), caching, DBD", 0, "1a080800ff00", nil, 255, "17001000 0812 0400", "", 24},
 		{"MODE SENSE (6), caching, write-through", 2, "1a080800ff00", nil, 255, "17001000 0812 0000", "", 24},
 		{"MODE SENSE (6), control, read-only", 1, "1a080a00ff00", nil, 255, "0f009000 0a0a 0210", "", 16},
-		{"MODE SENSE (6), changeable", 0, "1a084800ff00", nil, 255, "17001000 0812 0000", "", 24},
+		{"MODE SENSE (6), changeable", 0, "1a084800ff00", nil, 255, "17001000 0812 0400", "", 24},
 		{"MODE SENSE (6), saved", 0, "1a08c800ff00", nil, 255, "", "053900", 0},
 		{"MODE SENSE (6), no such page", 0, "1a080200ff00", nil, 255, "", "052400@c00002", 0},
 		{"MODE SENSE (6), no such subpage", 0, "1a080801ff00", nil, 255, "", "052400@c00003", 0},
+		{"MODE SENSE (6), caching, changeable, write-through", 2, "1a084800ff00", nil, 255, "17001000 0812 0000", "", 24},
+		{"MODE SELECT (6), cache off", 0, "151000001800", modeList(4, 0x08, 0), 0, "", "", 0},
+		{"MODE SENSE (6), it is", 0, "1a080800ff00", nil, 255, "17001000 0812 0000", "", 24},
+		{"MODE SENSE (6), by default not", 0, "1a088800ff00", nil, 255, "17001000 0812 0400", "", 24},
+		{"MODE SELECT (10), cache on", 0, "5510000000000000 1c00", modeList(8, 0x08, 4), 0, "", "", 0},
+		{"MODE SENSE (6), it is on", 0, "1a080800ff00", nil, 255, "17001000 0812 0400", "", 24},
+		{"MODE SELECT (6), RCD", 0, "151000001800", modeList(4, 0x08, 5), 0, "", "052600@800006", 0},
+		{"MODE SELECT (6), cache on, written through", 2, "151000001800", modeList(4, 0x08, 4), 0, "", "052600@800006", 0},
+		{"MODE SELECT (6), saved", 0, "151100001800", modeList(4, 0x08, 0), 0, "", "052400@c00001", 0},
+		{"MODE SELECT (6), no such page", 0, "151000001800", modeList(4, 0x02, 0), 0, "", "052600@800004", 0},
+		{"MODE SELECT (6), half a page", 0, "151000001700", modeList(4, 0x08, 0), 0, "", "051a00", 0},
+		{"MODE SELECT (6), data is short", 0, "151000001900", modeList(4, 0x08, 0), 0, "", "overrun", 0},
+		{"MODE SELECT (6), descriptors beyond", 0, "151000000400", []byte{0, 0, 0, 8}, 0, "", "051a00", 0},
+		{"MODE SELECT (6), block size", 0, "151000000c00", unhex(t, "00000008 0000080000000400"), 0, "", "052600@800004", 0},
+		{"MODE SELECT (6), block size as it is", 0, "151000000c00", unhex(t, "00000008 0000080000000200"), 0, "", "", 0},
+		{"MODE SELECT (6) of nothing", 0, "151000000000", nil, 0, "", "", 0},
 		{"MODE SENSE (10), long", 0, "5a100800000000 00ff00", nil, 255, "002a 0010 0100 0010 0000000000000800 00000000 00000200 0812", "", 44},
 		{"MODE SENSE (10), short", 0, "5a000800000000 00ff00", nil, 255, "0022 0010 0000 0008 00000800 00000200 0812", "", 36},
 
@@ -179,7 +203,9 @@ func TestCommands(t *testing.T) {
 		{"REPORT SUPPORTED OPERATION CODES, action left out", 0, "a30c 01 9e 0000 000000ff 0000", nil, 255, "", "052400@c00002", 0},
 		{"REPORT SUPPORTED OPERATION CODES, action too many", 0, "a30c 02 12 0000 000000ff 0000", nil, 255, "", "052400@c00002", 0},
 		{"REPORT SUPPORTED OPERATION CODES, either", 0, "a30c 03 12 0000 000000ff 0000", nil, 255, "00030006", "", 10},
-		{"REPORT SUPPORTED OPERATION CODES, timeouts", 0, "a30c 81 12 0000 000000ff 0000", nil, 255, "", "052400@c00002", 0},
+		{"REPORT SUPPORTED OPERATION CODES, timeouts", 0, "a30c 81 12 0000 000000ff 0000", nil, 255, "00830006 1201ffffff04 000a", "", 22},
+		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", 0, "a30d 00000000 00000010 0000", nil, 16, "dc030000", "", 4},
+		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, no room wanted", 0, "a30d 00000000 00000003 0000", nil, 16, "", "052400@c00006", 0},
 
 		{"READ (6) of the last", 0, "080007ff0100", nil, 512, "", "", 512},
 		{"READ (6), 0 is 256", 0, "080000000000", nil, 131072, "", "", 131072},

@@ -120,10 +120,12 @@ func blockLimits(u *unit) []byte {
 	p := make([]byte, 60)
 	p[0] = 1 // WSNZ: WRITE SAME of 0 blocks is none
 	be.PutUint32(p[4:], uint32(maxTransferBytes/u.BlockSize))
-	if !u.ReadOnly {
+	if u.frees() {
 		be.PutUint32(p[16:], maxUnmapBlocks)
 		be.PutUint32(p[20:], maxUnmapRanges)
 		be.PutUint32(p[24:], uint32(max(1, u.Granularity/u.BlockSize)))
+	}
+	if !u.ReadOnly {
 		be.PutUint64(p[32:], maxSameBlocks)
 	}
 	return p
@@ -137,11 +139,17 @@ func characteristics(*unit) []byte {
 	return p
 }
 
+// frees says whether the unit gives room back.
+func (u *unit) frees() bool { return !u.ReadOnly && u.Unmap != UnmapNothing }
+
 // provisioning is the Logical Block Provisioning page (SBC-3 §6.5.4): UNMAP and
 // WRITE SAME free blocks, which then read as zero.
 func provisioning(u *unit) []byte {
-	if u.ReadOnly {
+	switch {
+	case !u.frees():
 		return []byte{0, 0, 0, 0}
+	case u.Unmap == UnmapAnything:
+		return []byte{0, 0x80, 2, 0} // LBPU; thin
 	}
 	return []byte{0, 0xe4, 2, 0} // LBPU, LBPWS, LBPWS10, LBPRZ; thin
 }

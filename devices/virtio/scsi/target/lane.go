@@ -11,16 +11,19 @@ import (
 // bytes. Where the file can say that it would wait (RWF_NOWAIT), the first
 // attempt is made by a caller that must not wait. Where it cannot, such a
 // caller moves them if the last requests took no time, as they do in a page
-// cache; one that takes longer sends those behind it elsewhere.
+// cache. One that took longer may have lost its CPU to someone else; a second
+// one soon after it sends those behind them elsewhere.
 type lane struct {
 	noNowait atomic.Bool  // the file does not know RWF_NOWAIT
-	quick    atomic.Int32 // requests in a row that took less than quickTime
+	trust    atomic.Int32 // 0 to mostTrust: more for a quick request, less for a slow one
 }
 
 const (
-	quickTime = 100 * time.Microsecond
-	quickRuns = 8
-	maxIovecs = 1024 // UIO_MAXIOV
+	quickTime  = 100 * time.Microsecond // and as much again for each quickBytes
+	quickBytes = 64 << 10
+	enough     = 8 // trust to move bytes here
+	mostTrust  = 2 * enough
+	maxIovecs  = 1024 // UIO_MAXIOV
 )
 
 type mover func(bufs [][]byte, off int64, flags int) (int, error)
@@ -42,16 +45,19 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) e
 				return err
 			}
 		}
-		if l.quick.Load() < quickRuns {
+		if l.trust.Load() < enough {
 			return errAgain
 		}
 	}
 	begun := time.Now()
 	err := moveAll(move, bufs, off, flags)
-	if time.Since(begun) >= quickTime {
-		l.quick.Store(0)
-	} else if l.quick.Load() < quickRuns {
-		l.quick.Add(1)
+	quick := time.Since(begun) < quickTime*time.Duration(1+size(bufs)/quickBytes)
+	// Two that end at the same time may count as one: it is a guess anyway.
+	switch trust := l.trust.Load(); {
+	case !quick:
+		l.trust.Store(max(0, trust-enough))
+	case trust < mostTrust:
+		l.trust.Store(trust + 1)
 	}
 	return err
 }

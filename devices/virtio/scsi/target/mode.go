@@ -3,27 +3,38 @@ package target
 // Mode page codes (SPC-4 §7.5, SBC-3 §6.4).
 const allPages = 0x3f
 
-// modePage is a mode page: its code and how long what follows is, and what of it
-// is not 0. Nothing can be changed.
+// modePage is a mode page: its code and how long what follows is, what of it is
+// not 0, and which bits of byte 2 MODE SELECT can change.
 type modePage struct {
 	code, length byte
-	fill         func(u *unit, p []byte)
+	fill         func(u *unit, through bool, p []byte)
+	changeable   func(u *unit) byte
 }
 
+func nothing(*unit) byte { return 0 }
+
+const wce = 0x04 // WCE, of byte 2 of the Caching page
+
 var modePages = []modePage{
-	{0x01, 0x0a, func(*unit, []byte) {}}, // Read-Write Error Recovery
-	{0x08, 0x12, func(u *unit, p []byte) { // Caching
-		if !u.Writethrough && !u.ReadOnly {
-			p[2] = 0x04 // WCE
+	{0x01, 0x0a, func(*unit, bool, []byte) {}, nothing}, // Read-Write Error Recovery
+	{0x08, 0x12, func(u *unit, through bool, p []byte) { // Caching
+		if !through && !u.ReadOnly {
+			p[2] = wce
 		}
 		p[12] = 0x20 // DRA
+	}, func(u *unit) byte {
+		// What the owner of the disk wants written through stays so.
+		if u.Writethrough || u.ReadOnly {
+			return 0
+		}
+		return wce
 	}},
-	{0x0a, 0x0a, func(_ *unit, p []byte) { // Control
+	{0x0a, 0x0a, func(_ *unit, _ bool, p []byte) { // Control
 		p[2] = 0x02 // GLTSD; D_SENSE 0: fixed format
 		p[3] = 0x10 // commands may be reordered
 		be.PutUint16(p[8:], 0xffff)
-	}},
-	{0x1c, 0x0a, func(*unit, []byte) {}}, // Informational Exceptions Control
+	}, nothing},
+	{0x1c, 0x0a, func(*unit, bool, []byte) {}, nothing}, // Informational Exceptions Control
 }
 
 // pages are the mode pages that bytes 2 and 3 of a MODE SENSE ask for.
@@ -42,8 +53,13 @@ func (c *call) pages() ([]byte, error) {
 		}
 		p := make([]byte, 2+int(page.length))
 		p[0], p[1] = page.code, page.length
-		if control != 1 { // of changeable values: none
-			page.fill(c.u, p)
+		switch control {
+		case 0: // current values
+			page.fill(c.u, c.u.through.Load(), p)
+		case 1: // what can be changed
+			p[2] = page.changeable(c.u)
+		case 2: // default values
+			page.fill(c.u, c.u.Writethrough, p)
 		}
 		all = append(all, p...)
 	}
@@ -64,9 +80,9 @@ func (u *unit) specific() byte {
 // blockDescriptor is the one block descriptor, short or long (SBC-3 §6.4.2).
 func (u *unit) blockDescriptor(long bool) []byte {
 	if long {
-		return append(be.AppendUint64(nil, u.blocks), 0, 0, 0, 0, 0, 0, byte(u.BlockSize>>8), byte(u.BlockSize))
+		return append(be.AppendUint64(nil, u.blocks.Load()), 0, 0, 0, 0, 0, 0, byte(u.BlockSize>>8), byte(u.BlockSize))
 	}
-	p := be.AppendUint32(nil, uint32(min(u.blocks, 0xffffffff)))
+	p := be.AppendUint32(nil, uint32(min(u.blocks.Load(), 0xffffffff)))
 	return be.AppendUint32(p, uint32(u.BlockSize))
 }
 

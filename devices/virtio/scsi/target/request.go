@@ -24,6 +24,8 @@ type Request struct {
 	CDB       [CDBBytes]byte
 	Out, In   [][]byte
 	Cancelled atomic.Bool // set by task management: a long command ends early
+
+	call call // Serve's, here so that it need not be made for each command
 }
 
 // Reply is how a command ended.
@@ -36,6 +38,8 @@ type Reply struct {
 	Used, Filled int
 	// Overrun: the CDB asks for more than Out or In hold. Nothing was done.
 	Overrun bool
+	// Resized: the unit's size was found to have changed.
+	Resized bool
 }
 
 var (
@@ -51,6 +55,7 @@ type call struct {
 	u            *unit // nil: there is no such logical unit
 	wait         bool
 	used, filled int
+	resized      bool
 }
 
 // answer fills In with data, cut to the allocation length.

@@ -65,6 +65,15 @@ func (s sense) descriptor() [8]byte {
 	return [8]byte{0x72, s.key, s.asc, s.ascq}
 }
 
+// senseOf is the sense in an error, or that of a bug.
+func senseOf(err error) sense {
+	var s sense
+	if !errors.As(err, &s) {
+		return internal
+	}
+	return s
+}
+
 // The refusals that need no place.
 var (
 	badOpcode      = sense{key: keyIllegalRequest, asc: 0x20, pointer: sksCDB} // INVALID COMMAND OPERATION CODE

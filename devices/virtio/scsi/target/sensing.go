@@ -38,13 +38,14 @@ func (c *call) reportLUNs() error {
 	return c.answer(append(be.AppendUint32(nil, uint32(len(list))), append(make([]byte, 4), list...)...), allocation)
 }
 
-// reportOpcodes is REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34), without
-// timeouts.
+// reportOpcodes is REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34). Of timeouts
+// (RCTD) it says that it has none to tell.
 func (c *call) reportOpcodes() error {
 	options, opcode, action := c.CDB[2], c.CDB[3], be.Uint16(c.CDB[4:])
 	allocation := be.Uint32(c.CDB[6:])
-	if options&0x80 != 0 { // RCTD
-		return badField(2)
+	var timeouts []byte
+	if options&0x80 != 0 {
+		timeouts = []byte{0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	}
 	if options&7 == 0 {
 		var list []byte
@@ -53,7 +54,10 @@ func (c *call) reportOpcodes() error {
 			if cmd.action >= 0 {
 				at, servactv = byte(cmd.action), 1
 			}
-			list = append(list, cmd.opcode, 0, 0, at, 0, servactv, 0, byte(len(cmd.usage)))
+			if timeouts != nil {
+				servactv |= 2 // CTDP
+			}
+			list = append(append(list, cmd.opcode, 0, 0, at, 0, servactv, 0, byte(len(cmd.usage))), timeouts...)
 		}
 		return c.answer(append(be.AppendUint32(nil, uint32(len(list))), list...), allocation)
 	}
@@ -79,7 +83,25 @@ func (c *call) reportOpcodes() error {
 	if cmd == nil {
 		return c.answer([]byte{0, 1, 0, 0}, allocation) // not supported
 	}
-	return c.answer(append([]byte{0, 3, 0, byte(len(cmd.usage))}, cmd.usage...), allocation)
+	flags := byte(3) // supported, as the standard says
+	if timeouts != nil {
+		flags |= 0x80 // CTDP
+	}
+	return c.answer(append(append([]byte{0, flags, 0, byte(len(cmd.usage))}, cmd.usage...), timeouts...), allocation)
+}
+
+// reportManagement is REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.35):
+// those of the transport's control queue.
+func (c *call) reportManagement() error {
+	allocation := be.Uint32(c.CDB[6:])
+	if allocation < 4 {
+		return badField(6)
+	}
+	p := []byte{0xdc, 0x03, 0, 0} // ATS, ATSS, CTSS, LURS, QTS; QTSS, ITNRS
+	if c.CDB[2]&0x80 != 0 {       // REPD
+		p = append([]byte{p[0], p[1], 0, 12}, make([]byte, 12)...)
+	}
+	return c.answer(p, allocation)
 }
 
 // startStop is START STOP UNIT (SBC-3 §5.25).

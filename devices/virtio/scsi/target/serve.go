@@ -1,7 +1,5 @@
 package target
 
-import "errors"
-
 // command is a row of the table of commands.
 type command struct {
 	name   string
@@ -20,45 +18,45 @@ const (
 	medium                   // needs a unit that is started
 	writes                   // and not write protected
 	waiting                  // waits for the host in most cases
+	sizing                   // tells the size: it is asked for first
 )
 
 // find returns the command that a CDB is, or why it is none.
 func (t *Target) find(opcode, action byte) (*command, error) {
-	var err error = badOpcode
-	for i := range t.commands {
-		c := &t.commands[i]
-		if c.opcode != opcode {
-			continue
-		}
+	rows := t.byOpcode[opcode]
+	for _, c := range rows {
 		if c.action < 0 || c.action == int(action) {
 			return c, nil
 		}
-		err = badField(1)
 	}
-	return nil, err
+	if len(rows) > 0 {
+		return nil, badField(1)
+	}
+	return nil, badOpcode
 }
 
 // Serve does one command. Without wait it does only what takes no time; done is
 // false if there was more to it, and the caller calls again with wait, from
 // where waiting hurts nobody.
 func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
-	c := call{Request: r, t: t, wait: wait}
+	c := &r.call
+	*c = call{Request: r, t: t, wait: wait}
 	if int(r.LUN) < len(t.units) {
 		c.u = t.units[r.LUN]
 	}
 	err := c.serve()
-	var s sense
-	switch {
-	case err == nil:
-		return Reply{Used: c.used, Filled: c.filled}, true
-	case err == errAgain:
+	reply.Resized = c.resized
+	switch err {
+	case nil:
+		reply.Used, reply.Filled = c.used, c.filled
+	case errAgain:
 		return Reply{}, false
-	case err == errOverrun:
-		return Reply{Overrun: true}, true
-	case !errors.As(err, &s):
-		s = internal
+	case errOverrun:
+		reply.Overrun = true
+	default:
+		reply.Status, reply.Sense = CheckCondition, senseOf(err).fixed()
 	}
-	return Reply{Status: CheckCondition, Sense: s.fixed()}, true
+	return reply, true
 }
 
 func (c *call) serve() error {
@@ -68,6 +66,10 @@ func (c *call) serve() error {
 	}
 	if cmd != nil && cmd.props&waiting != 0 && !c.wait {
 		return errAgain
+	}
+	if cmd != nil && cmd.props&sizing != 0 {
+		// A store that cannot say its size keeps the one that it had.
+		c.resized, _ = c.u.rescan()
 	}
 	if c.u != nil && (cmd == nil || cmd.props&always == 0) {
 		if s, ok := c.u.attend(); ok {

@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/diskimage"
 )
 
 // Store is where a logical unit's blocks are. Any number of goroutines use it.
@@ -20,6 +22,10 @@ type Store interface {
 	// them read as zero and keeps it. Either may be EOPNOTSUPP.
 	Punch(off, n int64) error
 	Zero(off, n int64) error
+	// Discard gives the room of n bytes back, which then read as anything.
+	Discard(off, n int64) error
+	// Size is how many bytes there are now: someone else may change it.
+	Size() (int64, error)
 	Close() error
 }
 
@@ -33,11 +39,11 @@ func NewFile(f *os.File) Store { return file{f} }
 func (s file) fd() int { return int(s.f.Fd()) }
 
 func (s file) ReadV(bufs [][]byte, off int64, flags int) (int, error) {
-	return unix.Preadv2(s.fd(), bufs, off, flags)
+	return vector(unix.SYS_PREADV2, s.fd(), bufs, off, flags)
 }
 
 func (s file) WriteV(bufs [][]byte, off int64, flags int) (int, error) {
-	return unix.Pwritev2(s.fd(), bufs, off, flags)
+	return vector(unix.SYS_PWRITEV2, s.fd(), bufs, off, flags)
 }
 
 func (s file) Sync() error { return retry(func() error { return unix.Fdatasync(s.fd()) }) }
@@ -52,6 +58,16 @@ func (s file) Zero(off, n int64) error {
 	return retry(func() error {
 		return unix.Fallocate(s.fd(), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	})
+}
+
+func (s file) Discard(off, n int64) error {
+	return retry(func() error { return discard(s.fd(), uint64(off), uint64(n)) })
+}
+
+// Size is that of a file or a block device.
+func (s file) Size() (int64, error) {
+	size, _, err := diskimage.Size(s.f)
+	return int64(size), err
 }
 
 func (s file) Close() error { return s.f.Close() }

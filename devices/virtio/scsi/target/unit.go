@@ -17,13 +17,26 @@ type Unit struct {
 	Writethrough bool   // a write is durable when it completes
 	Serial       string // unit serial number: printable, at most 253 characters
 	Granularity  int    // bytes that the store frees at a time; 0: unknown
+	Physical     int    // bytes that the store writes at a time; 0: unknown
+	Unmap        Unmap
 }
+
+// Unmap is what a store does with blocks that nobody needs.
+type Unmap int
+
+// What there is.
+const (
+	UnmapZeroes   Unmap = iota // it frees them, and they read as zero (Store.Punch)
+	UnmapAnything              // it frees them, and they read as anything (Store.Discard)
+	UnmapNothing               // it cannot free blocks
+)
 
 // unit is a logical unit with its state.
 type unit struct {
 	Unit
-	blocks      uint64
+	blocks      atomic.Uint64
 	read, write lane
+	through     atomic.Bool   // a write is durable when it completes: Writethrough, or by MODE SELECT
 	stopped     atomic.Bool   // by START STOP UNIT
 	attention   atomic.Uint32 // unit attention conditions, by bit of attentions
 }
@@ -33,11 +46,13 @@ type unit struct {
 var attentions = [...]sense{
 	{key: keyUnitAttention, asc: 0x29},          // POWER ON, RESET, OR BUS DEVICE RESET OCCURRED
 	{key: keyUnitAttention, asc: 0x29, ascq: 3}, // BUS DEVICE RESET FUNCTION OCCURRED
+	{key: keyUnitAttention, asc: 0x2a, ascq: 9}, // CAPACITY DATA HAS CHANGED
 }
 
 const (
 	attentionPowerOn = 1 << iota
 	attentionReset
+	attentionCapacity
 )
 
 // attend takes the next unit attention condition, if there is one.
@@ -56,8 +71,8 @@ func (u *unit) attend() (sense, bool) {
 
 // inRange checks a range of blocks.
 func (u *unit) inRange(lba uint64, blocks uint64) error {
-	if lba > u.blocks || blocks > u.blocks-lba || (lba == u.blocks && blocks == 0) {
-		return outOfRange(max(lba, u.blocks))
+	if all := u.blocks.Load(); lba > all || blocks > all-lba || (lba == all && blocks == 0) {
+		return outOfRange(max(lba, all))
 	}
 	return nil
 }
@@ -66,6 +81,7 @@ func (u *unit) inRange(lba uint64, blocks uint64) error {
 type Target struct {
 	units    []*unit
 	commands []command
+	byOpcode [256][]*command
 }
 
 // MaxUnits is how many logical units a target can have: peripheral device
@@ -75,11 +91,17 @@ const MaxUnits = 256
 // New makes a target and takes the stores.
 func New(units []Unit) (*Target, error) {
 	t := &Target{commands: commands[:]}
+	for i := range t.commands {
+		c := &t.commands[i]
+		t.byOpcode[c.opcode] = append(t.byOpcode[c.opcode], c)
+	}
 	for i, u := range units {
 		if u.BlockSize != 512 && u.BlockSize != 4096 || u.SizeBytes == 0 || u.SizeBytes%uint64(u.BlockSize) != 0 {
 			return nil, fmt.Errorf("disk %d: %d bytes in blocks of %d", i, u.SizeBytes, u.BlockSize)
 		}
-		t.units = append(t.units, &unit{Unit: u, blocks: u.SizeBytes / uint64(u.BlockSize)})
+		unit := &unit{Unit: u}
+		unit.blocks.Store(u.SizeBytes / uint64(u.BlockSize))
+		t.units = append(t.units, unit)
 	}
 	if len(units) == 0 || len(units) > MaxUnits {
 		return nil, fmt.Errorf("%d disks, want 1 to %d", len(units), MaxUnits)
@@ -94,7 +116,7 @@ type Disk struct {
 	ReadOnly     bool
 	Writethrough bool
 	Serial       string // "": made from the path
-	BlockSize    int    // bytes: 512 (also 0) or 4096
+	BlockSize    int    // bytes: 512 (also 0) or 4096; a block device has at least its own
 }
 
 // Open opens the disks and locks them as package diskimage does. Disk n is
@@ -110,18 +132,17 @@ func Open(disks []Disk) (_ *Target, err error) {
 	}()
 	for i, d := range disks {
 		u := Unit{ReadOnly: d.ReadOnly, Writethrough: d.Writethrough, Serial: d.Serial, BlockSize: d.BlockSize}
-		if u.BlockSize == 0 {
-			u.BlockSize = diskimage.DefaultBlockSize
-		}
 		if u.Serial == "" {
 			u.Serial = diskimage.Serial(d.Path)
 		}
-		img, err := diskimage.Open(diskimage.Options{Path: d.Path, ReadOnly: d.ReadOnly, BlockSize: u.BlockSize})
+		img, err := diskimage.Open(diskimage.Options{Path: d.Path, ReadOnly: d.ReadOnly, BlockSize: d.BlockSize})
 		if err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
 		u.Store, u.SizeBytes = NewFile(img.File), img.SizeBytes
-		u.Granularity = granularity(img.File)
+		u.BlockSize = max(d.BlockSize, diskimage.DefaultBlockSize, img.LogicalBytes)
+		u.Physical = img.PhysicalBytes
+		u.Granularity, u.Unmap = provisions(img)
 		units = append(units, u)
 	}
 	return New(units)
@@ -135,6 +156,7 @@ func (t *Target) Units() int { return len(t.units) }
 func (t *Target) PowerOn() {
 	for _, u := range t.units {
 		u.stopped.Store(false)
+		u.through.Store(u.Writethrough)
 		u.attention.Store(attentionPowerOn)
 	}
 }
@@ -144,12 +166,8 @@ func (t *Target) PowerOn() {
 func (t *Target) ResetUnit(lun uint16) {
 	u := t.units[lun]
 	u.stopped.Store(false)
-	for {
-		old := u.attention.Load()
-		if u.attention.CompareAndSwap(old, old|attentionReset) {
-			return
-		}
-	}
+	u.through.Store(u.Writethrough)
+	u.attention.Or(attentionReset)
 }
 
 // Close closes the stores, which unlocks them.

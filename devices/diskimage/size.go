@@ -1,0 +1,44 @@
+package diskimage
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Size is how many bytes an open disk has now, and whether it is a block device.
+func Size(f *os.File) (sizeBytes uint64, blockDevice bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, false, &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return uint64(st.Size), false, nil
+	case unix.S_IFBLK:
+		// Every read and write names its place, so the offset is nobody's.
+		end, err := f.Seek(0, 2)
+		return uint64(end), true, err
+	}
+	return 0, false, fmt.Errorf("%s: neither a regular file nor a block device", f.Name())
+}
+
+// limits asks a block device for its block sizes (BLKSSZGET, BLKPBSZGET).
+func (img *Image) limits() error {
+	for _, ask := range []struct {
+		request uint
+		name    string
+		to      *int
+	}{
+		{unix.BLKSSZGET, "BLKSSZGET", &img.LogicalBytes},
+		{unix.BLKPBSZGET, "BLKPBSZGET", &img.PhysicalBytes},
+	} {
+		n, err := unix.IoctlGetInt(int(img.File.Fd()), ask.request)
+		if err != nil {
+			return &os.PathError{Op: ask.name, Path: img.File.Name(), Err: err}
+		}
+		*ask.to = n
+	}
+	return nil
+}
