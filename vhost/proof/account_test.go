@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"math"
 	"syscall"
 	"testing"
 	"time"
@@ -10,8 +11,8 @@ import (
 const accounted = 500 * time.Millisecond
 
 // near says whether got is want within that part of it.
-func near(got, want time.Duration, tolerance float64) bool {
-	return (got - want).Abs() <= time.Duration(float64(want)*tolerance)
+func near(got, want, tolerance float64) bool {
+	return math.Abs(got-want) <= want*tolerance
 }
 
 func inRusage(t *testing.T, m mode) string {
@@ -53,7 +54,7 @@ func addsUp(t *testing.T, m mode) string {
 	threads = threadsRan(t, w.pid) - threads
 	usage = p.usage() - usage
 	t.Logf("threads %v, cgroup %v", threads, usage)
-	if !near(threads, usage, 0.02) {
+	if !near(threads.Seconds(), usage.Seconds(), 0.02) {
 		return "the worker's is missing"
 	}
 	return ""
