@@ -24,6 +24,7 @@ const (
 	diskBytes   = 16 << 20 // of the image
 	writeBytes  = 64 << 10
 	writes      = 128 // 8 MiB
+	blockSize   = 512
 
 	// A request's place in guest memory.
 	requestSpan  = 0x20000
@@ -53,7 +54,7 @@ func newDisk(t testing.TB, m mode, o diskOptions) *disk {
 	t.Helper()
 	d := &disk{guest: newGuest(t, scsiRequest, scsiNum), batch: diskBatch}
 	for i := range d.mem[dataOff:] {
-		d.mem[dataOff+i] = byte(i) // touched by the guest, so charged to it
+		d.mem[dataOff+i] = byte(i) // touched by this process, so charged to its cgroup
 	}
 	path := filepath.Join(t.TempDir(), "disk.img")
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, diskBytes)); err != nil {
@@ -91,23 +92,28 @@ func newDisk(t testing.TB, m mode, o diskOptions) *disk {
 }
 
 func (d *disk) start() *start {
-	return &start{Rings: scsiRings, Active: scsiRequest, Num: scsiNum, WWPN: d.target.WWPN()}
+	return &start{Rings: scsiRings, Active: []active{{Ring: scsiRequest, Num: scsiNum}}, WWPN: d.target.WWPN()}
 }
 
-// serve has an owner serve the disk, and waits until the disk is ready: a new
-// initiator gets unit attentions first.
+// serve has an owner serve the disk, and waits until the disk is ready.
 func (d *disk) serve(t testing.TB, m mode) (*process, worker) {
 	t.Helper()
-	p := startOwner(t, m, d.guest, nil, 0)
+	p := startOwner(t, m, 0, d.guest)
 	w := p.own(vhost.ScsiPath)
 	p.do(request{Start: d.start()})
+	d.ready()
+	return p, w
+}
+
+// ready waits until the disk is: a new initiator gets unit attentions first.
+func (d *disk) ready() {
+	d.t.Helper()
 	for range 5 {
 		if d.requests(1, 0) {
-			return p, w
+			return
 		}
 	}
-	t.Fatal("the disk does not get ready")
-	return nil, worker{}
+	d.t.Fatal("the disk does not get ready")
 }
 
 // reset is what a guest does before it sets up a new device.
@@ -130,10 +136,17 @@ func (d *disk) write(n int) {
 // UNIT READY, and says whether all are answered with GOOD.
 func (d *disk) requests(n, sizeBytes int) (good bool) {
 	d.t.Helper()
-	const next, write, blockSize = 1, 2, 512 // VRING_DESC_F_*
+	d.submit(n, sizeBytes)
+	return d.answered(n)
+}
+
+// submit is the first half of requests.
+func (d *disk) submit(n, sizeBytes int) {
+	d.t.Helper()
+	const next, write = 1, 2 // VRING_DESC_F_*
 	d.offer(n, func(slot int) uint16 {
 		slot %= diskBatch
-		head, off := 4*slot, dataOff+slot*requestSpan
+		head, off := 4*slot, d.data()+slot*requestSpan
 		req := d.mem[off:][:requestSize]
 		clear(req)
 		copy(req, []byte{1, lio.TargetID, 0x40, 0})
@@ -152,13 +165,18 @@ func (d *disk) requests(n, sizeBytes int) (good bool) {
 		d.describe(head+1, off+responseOff, responseSize, write, 0)
 		return uint16(4 * slot)
 	})
+}
+
+// answered is the second half of requests.
+func (d *disk) answered(n int) (good bool) {
+	d.t.Helper()
 	if !d.served(patience) {
 		d.t.Fatal("the worker does not answer")
 	}
 	good = true
 	for i := range n {
 		slot := (int(d.offered) - 1 - i) % diskBatch
-		r := d.mem[dataOff+slot*requestSpan+responseOff:]
+		r := d.mem[d.data()+slot*requestSpan+responseOff:]
 		good = good && r[10] == 0 && r[11] == 0 // GOOD, VIRTIO_SCSI_S_OK
 	}
 	return good

@@ -12,8 +12,8 @@ import (
 	"minivmm/vhost/vhosttest"
 )
 
-// The guest's memory is a file, so that two processes have it: rings of a
-// device at each multiple of ringSpan, then data.
+// The guest's memory is a file, so that two processes have it: a ring at each
+// multiple of ringSpan, then data for each of them.
 const (
 	guestGPA  = 0x100000
 	ringSpan  = 1 << 20
@@ -22,8 +22,10 @@ const (
 	maxRing   = 1 << 15
 	maxWait   = maxRing - 1 // chains to wait for: more would not be told from less, in 16 bits
 	idleRing  = 16          // descriptors of the rings that nobody uses
-	dataOff   = 4 << 20
-	guestSize = 16 << 20
+	maxRings  = 6
+	dataOff   = 8 << 20
+	dataSpan  = 2 << 20
+	guestSize = dataOff + maxRings*dataSpan
 
 	featureEventIdx = 1 << 29 // VIRTIO_RING_F_EVENT_IDX
 	featureVersion1 = 1 << 32
@@ -36,15 +38,16 @@ const (
 	stillness = 300 * time.Millisecond
 )
 
-// guest drives one ring of a device. The others stay empty.
+// guest drives one ring.
 type guest struct {
 	t          testing.TB
 	file       *os.File
 	mem        []byte
-	ring       int // index in the device
+	ring       int // which, in the memory
 	num        int // chains that fit; a power of two
 	kick, call *os.File
-	offered    uint16 // available index
+	tap        *os.File // nil without one
+	offered    uint16   // available index
 }
 
 func newGuest(t testing.TB, ring, num int) *guest {
@@ -62,16 +65,32 @@ func newGuest(t testing.TB, ring, num int) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Munmap(g.mem) })
+	g.hangBells()
+	return g
+}
+
+// beside is another ring of the same guest.
+func (g *guest) beside(ring int) *guest {
+	g.t.Helper()
+	other := &guest{t: g.t, file: g.file, mem: g.mem, ring: ring, num: g.num}
+	other.hangBells()
+	return other
+}
+
+func (g *guest) hangBells() {
+	g.t.Helper()
 	for _, bell := range []**os.File{&g.kick, &g.call} {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 		if err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
 		*bell = os.NewFile(uintptr(fd), "eventfd")
-		t.Cleanup(func() { (*bell).Close() })
+		g.t.Cleanup(func() { (*bell).Close() })
 	}
-	return g
 }
+
+// data is where the guest has data for its ring.
+func (g *guest) data() int { return dataOff + g.ring*dataSpan }
 
 func (g *guest) span() []byte { return g.mem[g.ring*ringSpan:][:ringSpan] }
 
@@ -150,16 +169,23 @@ type sender struct {
 	before, sent int
 }
 
-func newSender(t testing.TB) *sender {
-	t.Helper()
-	tap, err := vhosttest.OpenTap(t)
+// newSender is a guest with a tap of its own.
+func newSender(g *guest) *sender {
+	g.t.Helper()
+	tap, err := vhosttest.OpenTap(g.t)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	s := &sender{guest: newGuest(t, netTX, maxRing), tap: tap, before: tap.FromGuest(t)}
-	copy(s.mem[dataOff+netHeader:], "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5")
+	s := &sender{guest: g, tap: tap, before: tap.FromGuest(g.t)}
+	fd, err := unix.FcntlInt(uintptr(tap.FD), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.tap = os.NewFile(uintptr(fd), tap.Name)
+	g.t.Cleanup(func() { g.tap.Close() })
+	copy(s.mem[s.data()+netHeader:], "\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5")
 	for i := range s.num {
-		s.describe(i, dataOff, frameBytes, 0, 0)
+		s.describe(i, s.data(), frameBytes, 0, 0)
 	}
 	return s
 }

@@ -76,7 +76,7 @@ func median(of []float64) float64 {
 
 func countsAsProcess(t *testing.T, m mode) string {
 	const nobody = 65534
-	p := startOwner(t, m, nil, nil, nobody)
+	p := startOwner(t, m, nobody)
 	room := 0
 	r := p.try(request{Nproc: &room, Own: vhost.NetPath})
 	if r.Err == "" {
@@ -104,7 +104,7 @@ func (p *process) otherThreads(w worker) (n int64) {
 }
 
 func countsInPids(t *testing.T, m mode) string {
-	p := startOwner(t, m, nil, nil, 0)
+	p := startOwner(t, m, 0)
 	w := p.own(vhost.NetPath)
 	switch more := p.cgroup.Count("pids.current", "") - p.otherThreads(w); more {
 	case 0:
@@ -118,7 +118,7 @@ func countsInPids(t *testing.T, m mode) string {
 }
 
 func refusedByPids(t *testing.T, m mode) string {
-	p := startOwner(t, m, nil, nil, 0)
+	p := startOwner(t, m, 0)
 	limit := strconv.FormatInt(p.cgroup.Count("pids.current", ""), 10)
 	p.cgroup.Write("pids.max", "%s", limit)
 	r := p.try(request{Own: vhost.NetPath})

@@ -41,7 +41,7 @@ type request struct {
 	Nproc   *int    // set RLIMIT_NPROC to as many tasks as the user has, and so many more
 	Own     string  // open that device node and become its owner
 	Kthread bool    // with Own: ask for a kernel thread
-	Start   *start  // serve the guest's rings with the first device
+	Start   *start  // serve the guest's rings
 }
 
 // thread is what a worker could inherit.
@@ -55,10 +55,21 @@ type thread struct {
 
 // start says where the guest's rings are.
 type start struct {
+	Device int // which of those that it owns
+	First  int // the device's first ring, in the guest's memory
 	Rings  int // of the device
-	Active int // the one that the guest uses
-	Num    int // its descriptors
+	Active []active
 	WWPN   string
+
+	BusyPoll uint32 // us
+}
+
+// active is a ring that the guest uses.
+type active struct {
+	Ring      int // of the device
+	Num       int // descriptors
+	Guest     int // which of the owner's, for its eventfds and tap
+	OwnWorker bool
 }
 
 // reply is the owner's answer, a line of JSON.
@@ -68,13 +79,12 @@ type reply struct {
 	Err   string
 }
 
-// Descriptors that the owner gets.
-const (
-	fdMemory = 3 + iota
-	fdKick
-	fdCall
-	fdTap
-)
+// Descriptors that the owner gets: the memory, then three of each guest.
+const fdMemory = 3
+
+func fdKick(guest int) int { return fdMemory + 1 + 3*guest }
+func fdCall(guest int) int { return fdKick(guest) + 1 }
+func fdTap(guest int) int  { return fdKick(guest) + 2 }
 
 // serve answers requests until there are no more.
 func serve(in io.Reader, out io.Writer) error {
@@ -122,10 +132,7 @@ func onOtherThread(f func()) {
 	}()
 }
 
-type owner struct {
-	scsi *vhost.Scsi
-	net  *vhost.Net
-}
+type owner struct{ devices []*vhost.Device }
 
 func (o *owner) do(q request, answer *reply) error {
 	if q.Prepare != nil {
@@ -187,14 +194,10 @@ func (o *owner) own(node string, kthread bool) error {
 	} else {
 		_, err = dev.SetOwnerHere()
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return errors.Join(err, dev.Close())
-	case node == vhost.ScsiPath && o.scsi == nil:
-		o.scsi = &vhost.Scsi{Device: dev}
-	case node == vhost.NetPath && o.net == nil:
-		o.net = &vhost.Net{Device: dev}
 	}
+	o.devices = append(o.devices, dev)
 	return nil
 }
 
@@ -204,22 +207,36 @@ func (o *owner) start(s start) error {
 		return os.NewSyscallError("mmap", err)
 	}
 	base := reflect.ValueOf(mem).Pointer()
+	dev := o.devices[s.Device]
 	setup := vhost.Setup{
 		Features: featureVersion1 | featureEventIdx,
 		Memory:   []vhost.MemoryRegion{{GPA: guestGPA, SizeBytes: guestSize, HVA: base}},
 	}
 	for i := range s.Rings {
-		ring := base + uintptr(i)*ringSpan
+		ring := base + uintptr(s.First+i)*ringSpan
 		v := vhost.Vring{Index: uint32(i), Num: idleRing, Desc: ring, Avail: ring + ringAvail, Used: ring + ringUsed, Kick: -1, Call: -1, Err: -1}
-		if i == s.Active {
-			v.Num, v.Kick, v.Call = uint32(s.Num), fdKick, fdCall
+		for _, a := range s.Active {
+			if a.Ring != i {
+				continue
+			}
+			v.Num, v.Kick, v.Call = uint32(a.Num), fdKick(a.Guest), fdCall(a.Guest)
+			if a.OwnWorker {
+				if v.Worker, err = dev.NewWorker(); err != nil {
+					return err
+				}
+			}
+		}
+		if s.BusyPoll > 0 {
+			if err := dev.SetVringBusyloopTimeout(v.Index, s.BusyPoll); err != nil {
+				return err
+			}
 		}
 		setup.Vrings = append(setup.Vrings, v)
 	}
-	if o.scsi != nil {
-		return o.scsi.Start(setup, s.WWPN)
+	if s.WWPN != "" {
+		return (&vhost.Scsi{Device: dev}).Start(setup, s.WWPN)
 	}
-	return o.net.Start(setup, fdTap)
+	return (&vhost.Net{Device: dev}).Start(setup, fdTap(s.Active[0].Guest))
 }
 
 // process is the owner as the test sees it.
@@ -235,8 +252,9 @@ type process struct {
 }
 
 // startOwner starts an owner in a cgroup of its own, as another user if uid is
-// not 0. g and tap may be missing if it is not to serve them.
-func startOwner(t testing.TB, m mode, g *guest, tap *vhosttest.Tap, uid int) *process {
+// not 0. It is given what it needs to serve the guests, which are rings of one
+// memory.
+func startOwner(t testing.TB, m mode, uid int, guests ...*guest) *process {
 	t.Helper()
 	p := &process{t: t, mode: m, cgroup: vhosttest.NewCgroup(t)}
 	p.cmd = exec.Command("/proc/self/exe")
@@ -248,17 +266,11 @@ func startOwner(t testing.TB, m mode, g *guest, tap *vhosttest.Tap, uid int) *pr
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 		p.cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_DAC_OVERRIDE} // to open the device; it lifts no limit
 	}
-	if g != nil {
-		p.cmd.ExtraFiles = []*os.File{g.file, g.kick, g.call}
-	}
-	if tap != nil {
-		fd, err := unix.FcntlInt(uintptr(tap.FD), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
+	for i, g := range guests {
+		if i == 0 {
+			p.cmd.ExtraFiles = []*os.File{g.file}
 		}
-		f := os.NewFile(uintptr(fd), tap.Name)
-		defer f.Close()
-		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, f)
+		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, g.kick, g.call, g.tap)
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err == nil {
@@ -328,9 +340,9 @@ func (p *process) own(node string) worker {
 // sending is an owner whose worker sends a guest's frames.
 func sending(t testing.TB, m mode) (*process, worker, *sender) {
 	t.Helper()
-	s := newSender(t)
-	p := startOwner(t, m, s.guest, &s.tap, 0)
+	s := newSender(newGuest(t, netTX, maxRing))
+	p := startOwner(t, m, 0, s.guest)
 	w := p.own(vhost.NetPath)
-	p.do(request{Start: &start{Rings: 2, Active: netTX, Num: s.num}})
+	p.do(request{Start: &start{Rings: 2, Active: []active{{Ring: netTX, Num: s.num}}}})
 	return p, w, s
 }

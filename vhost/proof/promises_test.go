@@ -25,7 +25,7 @@ func (m mode) String() string {
 }
 
 // theseModes are the modes of the kernel that runs this.
-func theseModes(t *testing.T) []mode {
+func theseModes(t testing.TB) []mode {
 	t.Helper()
 	if !vhosttest.ThreadWorkers(t) {
 		return []mode{oldKernel}

@@ -126,7 +126,7 @@ func leavesNothing(t *testing.T, m mode) string {
 		}
 	}
 	d.reset()
-	p = startOwner(t, m, d.guest, nil, 0)
+	p = startOwner(t, m, 0, d.guest)
 	p.own(vhost.ScsiPath)
 	if r := p.try(request{Start: d.start()}); r.Err != "" {
 		t.Log(r.Err)

@@ -10,7 +10,7 @@ import (
 )
 
 func isThread(t *testing.T, m mode) string {
-	p := startOwner(t, m, nil, nil, 0)
+	p := startOwner(t, m, 0)
 	w := p.own(vhost.NetPath)
 	const ppidField, kthreadd = 4, 2
 	flags := statNumber(t, w.dir, flagsField)
@@ -25,7 +25,7 @@ func isThread(t *testing.T, m mode) string {
 }
 
 func sharesMemory(t *testing.T, m mode) string {
-	p := startOwner(t, m, nil, nil, 0)
+	p := startOwner(t, m, 0)
 	w := p.own(vhost.NetPath)
 	const kcmpVM = 1 // KCMP_VM (linux/kcmp.h)
 	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(w.pid), uintptr(w.tid), kcmpVM, 0, 0, 0)
@@ -39,7 +39,7 @@ func sharesMemory(t *testing.T, m mode) string {
 }
 
 func holdsNoFiles(t *testing.T, m mode) string {
-	p := startOwner(t, m, nil, nil, 0)
+	p := startOwner(t, m, 0)
 	w := p.own(vhost.NetPath)
 	files, err := os.ReadDir(w.dir + "/fd")
 	if err != nil {
