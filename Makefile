@@ -3,7 +3,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test check fuzz abi shell emuhost clean
+.PHONY: build demo test check fuzz abi docs-workers shell emuhost clean
 
 # A heap of a few hundred KiB would be two huge pages, and stay so: GODEBUG=disablethp=1, which //go:debug does not know.
 SMALL = -X runtime.godebugDefault=disablethp=1
@@ -33,6 +33,12 @@ fuzz: ## each fuzz target for FUZZTIME
 
 abi: ## kvm/ and vhost/testdata/abi.golden from this machine's kernel headers
 	$(GO) run ./guestimages/cmd/maketest abi
+
+docs-workers: emuhost ## the table of docs/workers.md, as both kernels of the emulated host are found
+	for kernel in 6.1 6.12; do \
+		CGO_ENABLED=0 MINIVMM_REQUIRE=vhost-net,vhost-scsi $(GO) test -count=1 \
+			-exec "$(CURDIR)/build/emuhost exec -kernel $$kernel -share $(CURDIR)/docs" ./vhost/proof -run TestPromises -update || exit; \
+	done
 
 shell: build emuhost ## a shell in the emulated host, with minivmm in its PATH
 	PATH="$(CURDIR)/build:$$PATH" build/emuhost run -- bash

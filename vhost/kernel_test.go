@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"reflect"
 	"runtime"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/vhost/vhosttest"
 )
 
 func lockThread(t *testing.T) {
@@ -23,19 +22,9 @@ func lockThread(t *testing.T) {
 	t.Cleanup(runtime.UnlockOSThread)
 }
 
-// hasThreadWorkers says whether the kernel's workers are threads of the owner:
-// 6.4 and later.
 func hasThreadWorkers(t *testing.T) bool {
 	t.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
-		t.Fatal(err)
-	}
-	return major > 6 || major == 6 && minor >= 4
+	return vhosttest.ThreadWorkers(t)
 }
 
 func TestSetOwnerFindsTheWorker(t *testing.T) {
@@ -222,90 +211,6 @@ func TestKthreadModeAddsNoThread(t *testing.T) {
 	}
 }
 
-func TestNprocLimitIsNamed(t *testing.T) {
-	n, second := needNet(t), needNet(t)
-	if !hasThreadWorkers(t) {
-		t.Skip("this kernel's workers do not count against RLIMIT_NPROC")
-	}
-	if os.Getuid() != 0 {
-		need(t, "vhost-net", errors.New("root, to become another user"))
-	}
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), childEnv+"=1")
-	cmd.ExtraFiles = []*os.File{n.f, second.f}
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
-
-// childEnv makes the test binary the child of TestNprocLimitIsNamed.
-const childEnv = "MINIVMM_TEST_NPROC_CHILD"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if err := nprocChild(); err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-}
-
-// nprocChild is the other half of TestNprocLimitIsNamed, in a process without
-// privileges. It inherits two devices.
-func nprocChild() error {
-	// Go dies when it cannot make a thread: have spare ones.
-	var ready, done sync.WaitGroup
-	release := make(chan struct{})
-	for range 8 {
-		ready.Add(1)
-		done.Go(func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			ready.Done()
-			<-release
-		})
-	}
-	ready.Wait()
-	close(release)
-	done.Wait()
-	runtime.LockOSThread()
-
-	const inherited = 3 // the first descriptor of ExtraFiles
-	first := &Device{f: os.NewFile(inherited, NetPath)}
-	second := &Device{f: os.NewFile(inherited+1, NetPath)}
-	limit := func(n int) error {
-		var r unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &r); err != nil {
-			return err
-		}
-		r.Cur = uint64(n)
-		return unix.Setrlimit(unix.RLIMIT_NPROC, &r)
-	}
-	tasks := tasksOf("/proc", os.Getuid())
-	if err := limit(tasks); err != nil {
-		return err
-	}
-	_, err := first.SetOwnerHere()
-	want := fmt.Sprintf("RLIMIT_NPROC %d: uid %d has %d tasks", tasks, os.Getuid(), tasks)
-	if !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), want) {
-		return fmt.Errorf("at the limit: %w, want ENOMEM with %q", err, want)
-	}
-	if err := limit(tasks + 1); err != nil {
-		return err
-	}
-	w, err := first.SetOwnerHere()
-	if err != nil || w.Kthread {
-		return fmt.Errorf("with room for one: %+v, %w", w, err)
-	}
-	if _, err := second.SetOwnerHere(); !errors.Is(err, unix.ENOMEM) {
-		return fmt.Errorf("a second worker: %w, want ENOMEM", err)
-	}
-	return nil
-}
-
 func TestScsiABIVersion(t *testing.T) {
 	s := needScsi(t)
 	if err := s.SetOwner(); err != nil {
@@ -402,7 +307,8 @@ func newRing(t *testing.T, mem []byte, index uint32) *ring {
 
 func TestNetSendsAPacket(t *testing.T) {
 	n := needNet(t)
-	tap, stats := newTap(t)
+	tap, err := vhosttest.OpenTap(t)
+	need(t, "vhost-net", err)
 	if _, err := n.SetOwnerHere(); err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +323,7 @@ func TestNetSendsAPacket(t *testing.T) {
 		Features: 1 << 32,
 		Memory:   []MemoryRegion{{GPA: gpa, SizeBytes: uint64(len(mem)), HVA: hva(mem)}},
 		Vrings:   []Vring{rx.v, tx.v},
-	}, tap)
+	}, tap.FD)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +342,7 @@ func TestNetSendsAPacket(t *testing.T) {
 	if got := le.Uint16(tx.mem[ringUsed+2:]); got != 1 {
 		t.Errorf("used index %d, want 1", got)
 	}
-	if got := stats(); got != 1 {
+	if got := tap.FromGuest(t); got != 1 {
 		t.Errorf("the interface got %d packets, want 1", got)
 	}
 	if err := n.Stop(); err != nil {
@@ -446,7 +352,7 @@ func TestNetSendsAPacket(t *testing.T) {
 		t.Errorf("base %d, %v; want 1", base, err)
 	}
 	tx.v.Desc = 0xffff_8000_0000_0000
-	if err := n.Start(Setup{Features: 1 << 32, Vrings: []Vring{rx.v, tx.v}}, tap); !errors.Is(err, unix.EFAULT) {
+	if err := n.Start(Setup{Features: 1 << 32, Vrings: []Vring{rx.v, tx.v}}, tap.FD); !errors.Is(err, unix.EFAULT) {
 		t.Errorf("start with a ring outside of user space: %v, want EFAULT", err)
 	}
 }
@@ -459,48 +365,5 @@ func waitReadable(t *testing.T, fd int) {
 	}
 	if n < 1 {
 		t.Fatal("no call within 20 s")
-	}
-}
-
-// newTap makes a tap that is up, and returns it with a function that counts the
-// packets it got.
-func newTap(t *testing.T) (fd int, packets func() int) {
-	t.Helper()
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	need(t, "vhost-net", err)
-	t.Cleanup(func() { unix.Close(fd) })
-	const name = "vhosttest0"
-	ifr, err := unix.NewIfreq(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	need(t, "vhost-net", unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, 12); err != nil {
-		t.Fatal(err)
-	}
-	sock, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(sock)
-	ifr.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(sock, unix.SIOCSIFFLAGS, ifr); err != nil {
-		t.Fatal(err)
-	}
-	return fd, func() int {
-		b, err := os.ReadFile("/proc/net/dev")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(b)) {
-			if rest, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
-				var bytes, packets int
-				fmt.Sscan(rest, &bytes, &packets)
-				return packets
-			}
-		}
-		t.Fatalf("%s is not in /proc/net/dev", name)
-		return 0
 	}
 }

@@ -14,6 +14,8 @@ import (
 var arrows = map[string][]string{
 	"kvm":                            {},
 	"vhost":                          {},
+	"vhost/vhosttest":                {},
+	"vhost/proof":                    {},
 	"devices/filelock":               {},
 	"vhost/lio":                      {"devices/diskimage"},
 	"devices/diskimage":              {"devices/filelock"},

@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/vhost/vhosttest"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/vmmtest"
@@ -48,15 +48,7 @@ func kernelCache() string { return filepath.Join(os.TempDir(), "minivmm-test-ker
 // they are since Linux 6.4.
 func threadWorkers(t *testing.T) bool {
 	t.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
-		t.Fatal(err)
-	}
-	return major > 6 || major == 6 && minor >= 4
+	return vhosttest.ThreadWorkers(t)
 }
 
 // TestWorkersAreTheVMs asks for an affinity and a cgroup and looks at each
@@ -99,28 +91,20 @@ func TestWorkersAreTheVMs(t *testing.T) {
 // returns its name.
 func moveToCgroup(t *testing.T) string {
 	t.Helper()
-	const root = "/sys/fs/cgroup"
-	b, err := os.ReadFile("/proc/self/cgroup")
+	home, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, home, _ := strings.Cut(strings.TrimSpace(string(b)), "0::")
-	name := fmt.Sprintf("/minivmm-test-%d", os.Getpid())
-	if err := os.Mkdir(root+name, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	move := func(to string) error {
-		return os.WriteFile(filepath.Join(root, to, "cgroup.procs"), []byte(fmt.Sprint(os.Getpid())), 0)
-	}
+	_, back, _ := strings.Cut(strings.TrimSpace(string(home)), "0::")
+	c := vhosttest.NewCgroup(t)
 	t.Cleanup(func() {
-		if err := errors.Join(move(home), os.Remove(root+name)); err != nil {
+		root := strings.TrimSuffix(c.Path(""), c.Name)
+		if err := os.WriteFile(filepath.Join(root, back, "cgroup.procs"), fmt.Append(nil, os.Getpid()), 0); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := move(name); err != nil {
-		t.Fatal(err)
-	}
-	return name
+	c.Write("cgroup.procs", "%d", os.Getpid())
+	return c.Name
 }
 
 // Tests that need another process run this binary again, with childEnv naming
@@ -209,23 +193,7 @@ func TestTheProcessLimitIsNamed(t *testing.T) {
 }
 
 func nprocChild(text string) error {
-	// Go dies when it cannot make a thread: have spare ones.
-	const spare = 16
-	var ready, done sync.WaitGroup
-	release := make(chan struct{})
-	for range spare {
-		ready.Add(1)
-		done.Go(func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			ready.Done()
-			<-release
-		})
-	}
-	ready.Wait()
-	close(release)
-	done.Wait()
-
+	vhosttest.SpareThreads(16)
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err

@@ -3,15 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"minivmm/vhost/vhosttest"
 	"minivmm/vmm/vmmtest"
 )
 
@@ -81,45 +79,15 @@ func TestVerboseShowsTheWorkersAsTheyAre(t *testing.T) {
 // name.
 func newCgroup(t *testing.T) (dir *os.File, name string) {
 	t.Helper()
-	root := "/sys/fs/cgroup"
-	var fs unix.Statfs_t
-	if err := unix.Statfs(root, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-		root = t.TempDir()
-		if err := unix.Mount("none", root, "cgroup2", 0, ""); err != nil {
-			t.Fatalf("mount cgroup2: %v", err)
-		}
-		t.Cleanup(func() { unix.Unmount(root, 0) })
-	}
-	path, err := os.MkdirTemp(root, "minivmm-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		// EBUSY until the kernel has forgotten the last task.
-		if !eventually(func() bool { err = os.Remove(path); return err == nil }) {
-			t.Error(err)
-		}
-	})
-	if dir, err = os.Open(path); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dir.Close() })
-	return dir, "/" + filepath.Base(path)
+	c := vhosttest.NewCgroup(t)
+	return c.Open(), c.Name
 }
 
 // threadWorkers says whether this kernel's vhost workers are threads of the
 // process: since Linux 6.4.
 func threadWorkers(t *testing.T) bool {
 	t.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
-		t.Fatal(err)
-	}
-	return major > 6 || major == 6 && minor >= 4
+	return vhosttest.ThreadWorkers(t)
 }
 
 // taskFlags reads field 9 of a task's stat (proc(5)).

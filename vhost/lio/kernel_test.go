@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/vhost"
+	"minivmm/vhost/vhosttest"
 )
 
 // need skips the test if err says that what it needs is missing, unless
@@ -299,13 +299,8 @@ func TestAttributesArrive(t *testing.T) {
 
 func TestBlockDeviceIsADisk(t *testing.T) {
 	needLIO(t)
-	loop, err := exec.Command("losetup", "--find", "--show", newImage(t, "a")).CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("losetup: %w: %s", err, loop)
-	}
+	path, err := vhosttest.OpenLoop(t, newImage(t, "a"))
 	need(t, "loop", err)
-	path := strings.TrimSpace(string(loop))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", path).Run() })
 	for _, readOnly := range []bool{false, true} {
 		tg, err := Create("", Config{LUNs: []LUN{{Path: path, ReadOnly: readOnly}}})
 		if err != nil {

@@ -37,7 +37,8 @@ var (
 
 // machinePackages have tests that need KVM or vhost.
 var machinePackages = []string{
-	"./kvm", "./vhost", "./vhost/lio", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/kernel", "./vmm", "./cmd/minivmm",
+	"./kvm", "./vhost", "./vhost/lio", "./vhost/proof", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/kernel",
+	"./vmm", "./cmd/minivmm",
 	"./guestimages/probe",
 }
 

@@ -1,0 +1,61 @@
+package proof
+
+import (
+	"math"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// accounted is how much CPU time the worker uses before accounts are looked at.
+const accounted = 500 * time.Millisecond
+
+// near says whether got is want within that part of it.
+func near(got, want, tolerance float64) bool {
+	return math.Abs(got-want) <= want*tolerance
+}
+
+func inRusage(t *testing.T, m mode) string {
+	p, w, s := sending(t, m)
+	s.busy(w, accounted)
+	its := w.ran(t)
+	p.kill()
+	u := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	process := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	t.Logf("worker %v, process %v", its, process)
+	if process < its*98/100 {
+		return "it is not in it"
+	}
+	return ""
+}
+
+// usage is the CPU time of the owner's cgroup.
+func (p *process) usage() time.Duration {
+	return time.Duration(p.cgroup.Count("cpu.stat", "usage_usec")) * time.Microsecond
+}
+
+func inCPUStat(t *testing.T, m mode) string {
+	p, w, s := sending(t, m)
+	usage, its := p.usage(), w.ran(t)
+	s.busy(w, accounted)
+	its = w.ran(t) - its
+	usage = p.usage() - usage
+	t.Logf("worker %v, cgroup %v", its, usage)
+	if usage < its*98/100 {
+		return "it is not in it"
+	}
+	return ""
+}
+
+func addsUp(t *testing.T, m mode) string {
+	p, w, s := sending(t, m)
+	usage, threads := p.usage(), threadsRan(t, w.pid)
+	s.busy(w, accounted)
+	threads = threadsRan(t, w.pid) - threads
+	usage = p.usage() - usage
+	t.Logf("threads %v, cgroup %v", threads, usage)
+	if !near(threads.Seconds(), usage.Seconds(), 0.02) {
+		return "the worker's is missing"
+	}
+	return ""
+}

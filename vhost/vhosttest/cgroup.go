@@ -1,0 +1,145 @@
+package vhosttest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds waiting for the kernel, which an emulated host can make slow.
+const patience = time.Minute
+
+// Cgroup is a cgroup (version 2) that a test made.
+type Cgroup struct {
+	t    testing.TB
+	root string // where the hierarchy is mounted
+
+	// Name is what /proc/PID/cgroup calls it: "/minivmm-test-1".
+	Name string
+}
+
+// NewCgroup makes a cgroup below the root one.
+func NewCgroup(t testing.TB) *Cgroup {
+	t.Helper()
+	root := "/sys/fs/cgroup"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(root, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		root = t.TempDir()
+		if err := unix.Mount("none", root, "cgroup2", 0, ""); err != nil {
+			t.Fatalf("mount cgroup2: %v", err)
+		}
+		t.Cleanup(func() { unix.Unmount(root, 0) })
+	}
+	dir, err := os.MkdirTemp(root, "minivmm-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made(t, root, dir)
+}
+
+// Child makes a cgroup in this one.
+func (c *Cgroup) Child(name string) *Cgroup {
+	c.t.Helper()
+	dir := c.Path(name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	return made(c.t, c.root, dir)
+}
+
+func made(t testing.TB, root, dir string) *Cgroup {
+	c := &Cgroup{t: t, root: root, Name: strings.TrimPrefix(dir, root)}
+	t.Cleanup(func() {
+		if !c.Await("cgroup.events", "populated", 0, patience) {
+			t.Errorf("%s has tasks after %v", dir, patience)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// Path is a file of the cgroup, or with "" its folder.
+func (c *Cgroup) Path(file string) string { return filepath.Join(c.root, c.Name, file) }
+
+// Open opens the folder, for syscall.SysProcAttr.CgroupFD, until the test ends.
+func (c *Cgroup) Open() *os.File {
+	c.t.Helper()
+	dir, err := os.Open(c.Path(""))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { dir.Close() })
+	return dir
+}
+
+// Write writes one of its files.
+func (c *Cgroup) Write(file, format string, args ...any) {
+	c.t.Helper()
+	if err := os.WriteFile(c.Path(file), fmt.Appendf(nil, format, args...), 0); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Read reads one of its files, without the final newline.
+func (c *Cgroup) Read(file string) string {
+	c.t.Helper()
+	b, err := os.ReadFile(c.Path(file))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// Count is the number behind key in one of its files, or, with key "", the file.
+func (c *Cgroup) Count(file, key string) int64 {
+	c.t.Helper()
+	value := c.Read(file)
+	if key != "" {
+		_, rest, ok := strings.Cut("\n"+value, "\n"+key+" ")
+		if !ok {
+			c.t.Fatalf("%s has no %s", c.Path(file), key)
+		}
+		value, _, _ = strings.Cut(rest, "\n")
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		c.t.Fatalf("%s: %v", c.Path(file), err)
+	}
+	return n
+}
+
+// Await waits until the number behind key is want, in a file that the kernel
+// announces changes of (cgroup.events), and says whether it came to that.
+func (c *Cgroup) Await(file, key string, want int64, within time.Duration) bool {
+	c.t.Helper()
+	f, err := os.Open(c.Path(file))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer f.Close()
+	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+	for end := time.Now().Add(within); ; {
+		if _, err := f.ReadAt(make([]byte, 256), 0); err != nil && err != io.EOF { // what follows is news
+			c.t.Fatal(err)
+		}
+		if c.Count(file, key) == want {
+			return true
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return false
+		}
+		if _, err := unix.Poll(fds, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
+			c.t.Fatal(err)
+		}
+	}
+}

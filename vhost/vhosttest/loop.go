@@ -1,0 +1,24 @@
+package vhosttest
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// OpenLoop makes an image a block device and returns its node. The error is of
+// a host that has no loop devices.
+func OpenLoop(t testing.TB, image string) (string, error) {
+	t.Helper()
+	// Without udev nobody loads it; where it is built in or cannot be loaded,
+	// losetup has the last word.
+	exec.Command("modprobe", "loop").Run()
+	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("losetup: %w: %s", err, out)
+	}
+	node := strings.TrimSpace(string(out))
+	t.Cleanup(func() { exec.Command("losetup", "--detach", node).Run() })
+	return node, nil
+}
