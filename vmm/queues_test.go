@@ -31,7 +31,7 @@ const streamBytes = 64 << 10
 // queuesScenario obeys "report", "streams N", "reads", "mac ADDRESS" and "rebind
 // DRIVER". It has the arguments of trafficScenario.
 func queuesScenario(g *vmmtest.Guest) error {
-	nic, err := g.NetUp(g.Args[0])
+	nic, err := g.NetUp(g.Args[0], g.Args[3])
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func queuesScenario(g *vmmtest.Guest) error {
 				return err
 			}
 			if words[1] == "virtio_net" {
-				nic, err = g.NetUp(g.Args[0])
+				nic, err = g.NetUp(g.Args[0], g.Args[3])
 			} else {
 				disk, err = g.Disk(g.Args[2])
 			}
@@ -214,8 +214,10 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 	threads := threadWorkers(t)
 	before := virtiotest.TakeFootprint(t)
 	t.Run("machine", func(t *testing.T) {
-		m := bootServingWith(t, k, "queues", 4, 1,
-			"queues = 2\nbusy_poll = '20us'\naffinity = '1'", "[scsi]\nqueues = 'auto'\nqueue_size = 32\n[workers]\naffinity = '0-1'\nnice = 1\nsched = 'batch'\n")
+		by := inKernel
+		by.net += "\nqueues = 2\nbusy_poll = '20us'\naffinity = '1'\n" +
+			"[scsi]\nqueues = 'auto'\nqueue_size = 32\n[workers]\naffinity = '0-1'\nnice = 1\nsched = 'batch'\n"
+		m := bootServing(t, serving{k, by}, "queues", 4, 1)
 		go echo(m.listener)
 
 		want := []string{"net0: receive 0, transmit 0", "net0: receive 1, transmit 1"}
