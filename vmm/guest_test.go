@@ -306,12 +306,6 @@ func bootTraffic(t testing.TB, s serving, vcpus, imageMiB int) *trafficMachine {
 // says "disk" and "next?" as it does.
 func bootServing(t testing.TB, s serving, scenario string, vcpus, imageMiB int) *trafficMachine {
 	t.Helper()
-	return bootServingWith(t, s, scenario, vcpus, imageMiB, "", "")
-}
-
-// bootServingWith has more keys for the NIC, and more tables.
-func bootServingWith(t testing.TB, s serving, scenario string, vcpus, imageMiB int, nic, tables string) *trafficMachine {
-	t.Helper()
 	vmmtest.Need(t, s.needs...)
 	m := &trafficMachine{t: t, image: filepath.Join(t.TempDir(), "disk.img")}
 	if err := os.WriteFile(m.image, nil, 0o600); err != nil {
@@ -329,14 +323,12 @@ initrd  = %q
 cmdline = "quiet"
 [[net]]
 %s
-%s
 [[disk]]
 %s
 path   = %q
 serial = %q
-%s
 `, vcpus, s.Image, vmmtest.Initrd(t, s.Kernel, scenario, s.guest, "10.77.0.1:7700", diskSerial, s.gateway),
-		s.net, nic, s.disk, m.image, diskSerial, tables)
+		s.net, s.disk, m.image, diskSerial)
 	m.Machine = vmmtest.Boot(t, cfg)
 	if s.gateway != "" {
 		haveAddress(t, "10.77.0.1/32")

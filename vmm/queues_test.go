@@ -210,12 +210,14 @@ func echo(l net.Listener) {
 // the guest sets another address, resets its devices, or the workers are
 // placed anew.
 func TestQueuesAndTheirWorkers(t *testing.T) {
-	s := serving{vmmtest.Kernels(t)[0], inKernel}
+	k := vmmtest.Kernels(t)[0]
 	threads := threadWorkers(t)
 	before := virtiotest.TakeFootprint(t)
 	t.Run("machine", func(t *testing.T) {
-		m := bootServingWith(t, s, "queues", 4, 1,
-			"queues = 2\nbusy_poll = '20us'\naffinity = '1'", "[scsi]\nqueues = 'auto'\nqueue_size = 32\n[workers]\naffinity = '0-1'\nnice = 1\nsched = 'batch'\n")
+		by := inKernel
+		by.net += "\nqueues = 2\nbusy_poll = '20us'\naffinity = '1'\n" +
+			"[scsi]\nqueues = 'auto'\nqueue_size = 32\n[workers]\naffinity = '0-1'\nnice = 1\nsched = 'batch'\n"
+		m := bootServing(t, serving{k, by}, "queues", 4, 1)
 		go echo(m.listener)
 
 		want := []string{"net0: receive 0, transmit 0", "net0: receive 1, transmit 1"}
