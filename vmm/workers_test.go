@@ -131,6 +131,7 @@ const childEnv = "MINIVMM_TEST_CHILD"
 var children = map[string]func(config string) error{
 	"namespaces": namespacesChild,
 	"nproc":      nprocChild,
+	"tasks":      tasksChild,
 }
 
 func child(what string) int {
