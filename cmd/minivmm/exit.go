@@ -39,7 +39,7 @@ var exitCodes = [...]struct {
 	{"1", "internal error"},
 	{"2", "usage: unknown flags or arguments, or a flag's value is invalid"},
 	{"3", "the configuration file is invalid, or no machine can be made of it"},
-	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing"},
+	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing, or a limit is reached"},
 	{"5", "permission denied"},
 	{"6", "a resource is busy: a tap, address or disk is in use"},
 	{"10", "the guest rebooted"},
