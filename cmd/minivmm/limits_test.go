@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -159,4 +161,65 @@ func output(t *testing.T, command string, args ...string) string {
 		t.Fatalf("%s %q: %v\n%s", command, args, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn: an ordinary user who may open the
+// devices, without any capability. The machine's disk is served in process. Who kills the process that
+// he started kills the machine.
+func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
+	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")
+	leavesNothing(t)
+	m := prepare(t, "", "name = 'rootless'\n[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")
+	file, image := filepath.Join(m.cmd.Dir, "machine.toml"), vmmtest.Kernels(t)[0].Image
+	own := filepath.Join(m.cmd.Dir, "kernel") // the user may not look where the tests' kernels are
+	text := strings.Replace(readFile(t, file), image, own, 1)
+	if err := errors.Join(os.WriteFile(own, []byte(readFile(t, image)), 0o644), os.WriteFile(file, []byte(text), 0o644), os.Chmod(file, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	m.cmd.Args = append(m.cmd.Args, "--verbose")
+	m.cmd.Env = append(m.cmd.Env, devVar+"=kvm=666 net/tun=666 vhost-net=666 vhost-scsi=666 null=666 urandom=666", fmt.Sprintf("%s=%d", uidVar, nobody), "XDG_CACHE_HOME="+m.cmd.Dir)
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	m.start()
+	m.expect(`next\?`)
+	m.says("scsi0: disks are served in process")
+
+	// The machine is the child: it has the worker.
+	outer := m.cmd.Process.Pid
+	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine := ""
+	for _, task := range tasks {
+		status, err := os.ReadFile(filepath.Dir(filepath.Dir(task)) + "/status")
+		if err != nil || !strings.Contains(string(status), fmt.Sprintf("PPid:\t%d\n", outer)) {
+			continue
+		}
+		machine = filepath.Dir(filepath.Dir(task))
+		if uid := lastField(t, task+"/status", "Uid:"); uid != "65534\t65534\t65534\t65534" {
+			t.Errorf("%s has uids %q", task, uid)
+		}
+		for _, ns := range []string{"user", "pid", "net", "uts", "ipc", "mnt"} {
+			link, _ := os.Readlink(task + "/ns/" + ns)
+			if outside, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", outer, ns)); link == outside {
+				t.Errorf("%s, %s: %s is not the machine's own", task, strings.TrimSpace(readFile(t, task+"/comm")), link)
+			}
+		}
+	}
+	if machine == "" {
+		t.Fatal("there is no child")
+	}
+	workers, _ := filepath.Glob(machine + "/task/*/comm")
+	workers = slices.DeleteFunc(workers, func(comm string) bool { return !strings.HasPrefix(readFile(t, comm), "vhost-") })
+	if want := map[bool]int{true: 1}[threadWorkers(t)]; len(workers) != want {
+		t.Errorf("workers of the machine are %q, want %d", workers, want)
+	}
+	if links := output(t, "nsenter", "--net="+machine+"/ns/net", "ip", "-o", "link"); !strings.Contains(links, " mvm0:") {
+		t.Errorf("the tap is not in the machine's network namespace, which has %s", links)
+	}
+	m.signal(syscall.SIGKILL)
+	m.exits(-1)
+	if !eventually(func() bool { _, err := os.Stat(machine); return err != nil }) {
+		t.Errorf("%s outlives the process that was started", machine)
+	}
 }
