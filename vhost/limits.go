@@ -57,19 +57,28 @@ func (l limits) String() string {
 	return "the worker could not be made, though no limit looks reached; " + strings.Join([]string{nproc, pids, threads}, "; ")
 }
 
-// room is how many tasks more the limits allow.
-func (l limits) room() uint64 {
-	left := func(limit, used uint64) uint64 {
-		if limit == noLimit {
-			return noLimit
+// room is how many tasks more the limits allow, and which of them allows least.
+func (l limits) room() (room uint64, tightest string) {
+	room = noLimit
+	nproc := l.nproc
+	if l.exempt {
+		nproc = noLimit
+	}
+	for _, x := range []struct {
+		limit, used uint64
+		text        string
+	}{
+		{nproc, uint64(l.uidTasks), fmt.Sprintf("RLIMIT_NPROC %d: uid %d has %d tasks", l.nproc, l.uid, l.uidTasks)},
+		{l.pidsMax, l.pids, fmt.Sprintf("pids.max %d of cgroup %s: it has %d tasks", l.pidsMax, l.cgroup, l.pids)},
+		{l.threadsMax, l.threads, fmt.Sprintf("kernel.threads-max %d: the host has %d tasks", l.threadsMax, l.threads)},
+		{l.pidMax, l.threads + reservedPIDs, fmt.Sprintf("kernel.pid_max %d: the host has %d tasks", l.pidMax, l.threads)},
+	} {
+		left := x.limit - min(x.limit, x.used)
+		if x.limit != noLimit && left < room {
+			room, tightest = left, x.text
 		}
-		return limit - min(limit, used)
 	}
-	room := min(left(l.pidsMax, l.pids), left(l.threadsMax, l.threads), left(l.pidMax, l.threads+reservedPIDs))
-	if !l.exempt {
-		room = min(room, left(l.nproc, uint64(l.uidTasks)))
-	}
-	return room
+	return room, tightest
 }
 
 // reservedPIDs are not given out again once they were passed (RESERVED_PIDS of kernel/pid.c).
@@ -77,14 +86,15 @@ const reservedPIDs = 300
 
 // RoomForTasks returns how many tasks (threads of this process, workers among
 // them) may be made by the limits as they are now: RLIMIT_NPROC, pids.max of
-// the calling thread's cgroups, kernel.threads-max and kernel.pid_max. If that
+// the calling thread's cgroups, kernel.threads-max and kernel.pid_max; and the
+// limit that allows least, with its value and its use. If the number
 // is at least enough, it may be more than is said. Other processes may be faster; and
 // limits of cgroups and tasks of pid namespaces that this process does not see do not count.
-func RoomForTasks(enough uint64) uint64 {
+func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	l := readFigures()
 	l.uidTasks = int(l.threads) // at most; counting them takes a walk through /proc
-	if room := l.room(); room >= enough {
-		return room
+	if room, tightest := l.room(); room >= enough {
+		return room, tightest
 	}
 	l.uidTasks = tasksOf("/proc", l.uid)
 	return l.room()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -152,8 +153,12 @@ func TestLimitsNameTheCause(t *testing.T) {
 		if got := l.String(); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
 		}
-		if got := l.room(); got != test.room {
+		got, tightest := l.room()
+		if got != test.room {
 			t.Errorf("%+v: room for %d, want %d", l, got, test.room)
+		}
+		if !strings.Contains(test.want, tightest) && !l.elsewhere {
+			t.Errorf("tightest is %q, not in %q", tightest, test.want)
 		}
 	}
 }

@@ -28,13 +28,13 @@ const (
 // What is made after this are the kernel's workers, whose absence is an error.
 func reserveThreads(cfg *config.Config) error {
 	// A machine without limits of its own is asked about the host's.
-	room := vhost.RoomForTasks(plenty)
+	room, tightest := vhost.RoomForTasks(plenty)
 	if cfg.Limits.PIDsMax == 0 && cfg.Rlimits.NProc == 0 && room >= plenty {
 		return nil
 	}
 	n := threadsOf(cfg)
 	if room < uint64(n) {
-		return fmt.Errorf("minivmm needs %d threads for this machine, and there is room for %d tasks more: %w (%s)", n, room, unix.EAGAIN, vhost.TaskLimits())
+		return fmt.Errorf("minivmm needs up to %d threads more for this machine, and the host lets it have %d: %w (%s)", n, room, unix.EAGAIN, tightest)
 	}
 	var ready, done sync.WaitGroup
 	release := make(chan struct{})

@@ -1,7 +1,6 @@
 package vmm_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -114,7 +113,7 @@ const childEnv = "MINIVMM_TEST_CHILD"
 // children are those parts. They get a configuration's text.
 var children = map[string]func(config string) error{
 	"namespaces": namespacesChild,
-	"nproc":      nprocChild,
+	"tasks":      tasksChild,
 }
 
 func child(what string) int {
@@ -179,53 +178,6 @@ func namespacesChild(text string) error {
 		}
 	}
 	return nil
-}
-
-// TestTheProcessLimitIsNamed runs a VMM as a user who may have no thread more:
-// the error says which limit that is. Kernel threads do not count against it.
-func TestTheProcessLimitIsNamed(t *testing.T) {
-	runChild(t, "nproc", &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: 65534, Gid: 65534},
-		// To make a tap, and to open the devices and the kernel whoever owns
-		// them. Not what lifts the limit.
-		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_DAC_OVERRIDE},
-	})
-}
-
-func nprocChild(text string) error {
-	vhosttest.SpareThreads(16)
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return err
-	}
-	limit := unix.Rlimit{Cur: uint64(len(threads)), Max: uint64(len(threads)) + 100}
-	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
-		return err
-	}
-	m, err := newFromText(text)
-	if err == nil {
-		defer m.Close()
-		if w := m.Workers()[0]; !w.Kthread {
-			return fmt.Errorf("%v was made beyond the limit", w)
-		}
-		return nil
-	}
-	want := fmt.Sprintf("RLIMIT_NPROC %d: uid 65534 has", limit.Cur)
-	if !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "net0: ") {
-		return fmt.Errorf("error %w, want it to say net0 and %q", err, want)
-	}
-	taps, err := filepath.Glob("/sys/class/net/mvm*")
-	if err != nil || len(taps) > 0 {
-		return fmt.Errorf("taps %v are left, %v", taps, err)
-	}
-	limit.Cur = limit.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
-		return err
-	}
-	if m, err = newFromText(text); err != nil {
-		return fmt.Errorf("with the limit raised: %w", err)
-	}
-	return m.Close()
 }
 
 func newFromText(text string) (*vmm.VM, error) {

@@ -41,7 +41,7 @@ var exitCodes = [...]struct {
 	{"1", "internal error"},
 	{"2", "usage: unknown flags or arguments, or a flag's value is invalid"},
 	{"3", "the configuration file is invalid, or no machine can be made of it"},
-	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing"},
+	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing, or a limit is reached"},
 	{"5", "permission denied"},
 	{"6", "a resource is busy: a tap, address, disk or name is in use"},
 	{"7", "no machine of that name is running"},

@@ -137,7 +137,7 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 		}
 		want := strings.NewReplacer("HOST", regexp.QuoteMeta(host), "PID", fmt.Sprint(cmd.Process.Pid)).Replace(tt.rest)
 		rest := strings.Join(theirs[6:], " ")
-		if !regexp.MustCompile("^"+want+`( lo=\w+)? env=""$`).MatchString(rest) {
+		if !regexp.MustCompile("^" + want + `( lo=\w+)? env=""$`).MatchString(rest) {
 			t.Errorf("%s: %s, want %s", tt.table, rest, want)
 		}
 		if got := code(cmd); got != 0 {

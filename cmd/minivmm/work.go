@@ -62,7 +62,12 @@ func (e hostError) Is(target error) bool { return target == errors.ErrUnsupporte
 
 // hostFull says whether an error is that this machine has no room, or gives this user no more.
 func hostFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN} {
+		if errors.Is(err, full) {
+			return true
+		}
+	}
+	return false
 }
 
 // sourceError marks an error of reading what a user gave, unless this machine is to blame.

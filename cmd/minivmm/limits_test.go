@@ -1,0 +1,225 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"minivmm/vmm/vmmtest"
+)
+
+const limitsText = `name = "limited"
+[[net]]
+tap = "mvmlim0"
+[limits]
+cpu_max     = "150%%"
+cpu_weight  = 50
+cpuset      = "0"
+memory_max  = "600M"
+memory_high = "500M"
+pids_max    = 300
+vcpu_share  = 200
+io_share    = 50
+[rlimits]
+nofile = 500
+[namespaces]
+net = %q
+uts = true
+`
+
+// TestAMachineInItsLimitsAndNamespaces looks at a running machine from the host: its cgroup,
+// which thread of it is where, what is counted, its namespaces, in which its tap was before. It is
+// killed; the next start removes what it left, and leaves nothing itself.
+func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
+	vmmtest.Need(t, "vhost-net", "root")
+	leavesNothing(t)
+	group := rootCgroup(t) + "/minivmm.limited"
+	name := fmt.Sprintf("mvmtest%d", os.Getpid())
+	netns := namedNetNS(t, name)
+	inNetNS(t, name, "ip", "tuntap", "add", "mvmlim0", "mode", "tap")
+	control := readFile(t, filepath.Dir(group)+"/cgroup.subtree_control")
+	text := fmt.Sprintf(limitsText, name)
+	threads := threadWorkers(t)
+
+	m := prepare(t, "", text)
+	m.cmd.Args = append(m.cmd.Args, "--verbose")
+	m.start()
+	m.expect(`next\?`)
+	pid := m.cmd.Process.Pid
+	for file, want := range map[string]string{
+		"/cpu.max": "150000 100000", "/cpu.weight": "50", "/cpuset.cpus": "0", "/memory.max": strconv.Itoa(600 << 20), "/memory.high": strconv.Itoa(500 << 20),
+		"/pids.max": "300", "/vcpu/cpu.weight": "200", "/io/cpu.weight": "50", "/cgroup.type": "domain threaded", "/vcpu/cgroup.type": "threaded", "/cgroup.procs": strconv.Itoa(pid),
+		"/cgroup.threads": "",
+	} {
+		if got := strings.TrimSpace(readFile(t, group+file)); got != want {
+			t.Errorf("%s is %q, want %q", file, got, want)
+		}
+	}
+	worker := regexp.MustCompile(`worker net0 \(receive, transmit\): (?:kernel )?thread (\d+)`).FindStringSubmatch(m.log.String())
+	if worker == nil {
+		t.Fatalf("no worker in %q", m.log)
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !threads {
+		tasks = append(tasks, "/proc/"+worker[1])
+	}
+	in := map[string]int{}
+	for _, task := range tasks {
+		comm, cgroup := strings.TrimSpace(readFile(t, task+"/comm")), lastField(t, task+"/cgroup", "0::")
+		in[cgroup]++
+		if cpus := lastField(t, task+"/status", "Cpus_allowed_list:"); cpus != "0" && (threads || filepath.Base(task) != worker[1]) {
+			t.Errorf("thread %s may run on %s", comm, cpus)
+		}
+		isWorker := strings.HasPrefix(comm, "vhost-")
+		if isWorker && cgroup != "/minivmm.limited/io" || strings.HasPrefix(comm, "kvm-nx") && threads && cgroup != "/minivmm.limited/vcpu" {
+			t.Errorf("%s is in %s", comm, cgroup)
+		}
+		for ns, own := range map[string]bool{"net": true, "uts": true, "mnt": false, "pid": false} {
+			if isWorker && !threads {
+				continue // a kernel thread's are the host's
+			}
+			link, _ := os.Readlink(task + "/ns/" + ns)
+			ours, _ := os.Readlink("/proc/self/ns/" + ns)
+			if (link != ours) != own || ns == "net" && link != netns {
+				t.Errorf("thread %s: %s, ours %s, the named one %s", comm, link, ours, netns)
+			}
+		}
+	}
+	// A vCPU, and KVM's own thread where it is one of the process.
+	if n := in["/minivmm.limited/vcpu"]; n < 1 || n > 2 || in["/minivmm.limited/io"] < 5 || len(in) != 2 {
+		t.Errorf("threads are in %v", in)
+	}
+	if got := strings.TrimSpace(readFile(t, group+"/pids.current")); got != strconv.Itoa(len(tasks)) {
+		t.Errorf("pids.current is %s, with %d threads: %v", got, len(tasks), in)
+	}
+	if mem, _ := strconv.Atoi(strings.TrimSpace(readFile(t, group+"/memory.current"))); mem < 32<<20 {
+		t.Errorf("memory.current is %d: the guest's memory is not in it", mem)
+	}
+	if limits := readFile(t, fmt.Sprintf("/proc/%d/limits", pid)); !regexp.MustCompile(`Max open files +500 +500 `).MatchString(limits) {
+		t.Errorf("limits are\n%s", limits)
+	}
+	uts := fmt.Sprintf("--uts=/proc/%d/ns/uts", pid)
+	if host := output(t, "nsenter", uts, "hostname"); host != "limited" {
+		t.Errorf("the host name is %q", host)
+	}
+
+	// A second machine of the same name has a cgroup of its own.
+	second := prepare(t, "", "name = 'limited'\n[limits]\npids_max = 300\n").start()
+	second.expect(`next\?`)
+	if got := strings.TrimSpace(readFile(t, group+".2/cgroup.procs")); got != strconv.Itoa(second.cmd.Process.Pid) {
+		t.Errorf("the second machine's cgroup has %q", got)
+	}
+
+	m.signal(syscall.SIGKILL)
+	m.exits(-1)
+	if _, err := os.Stat(group + "/vcpu"); err != nil {
+		t.Errorf("%v: there is nothing to recover", err)
+	}
+	second.order("end poweroff", vmmtest.OK)
+	second.exits(0)
+	for _, left := range []string{group, group + ".2"} {
+		if _, err := os.Stat(left); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", left, err)
+		}
+	}
+	if now := readFile(t, filepath.Dir(group)+"/cgroup.subtree_control"); now != control {
+		t.Errorf("controllers were %q and are %q", control, now)
+	}
+}
+
+// rootCgroup is where the root of the version 2 hierarchy is mounted; the test is in it.
+func rootCgroup(t *testing.T) string {
+	t.Helper()
+	dir, _ := newCgroup(t)
+	if own := lastField(t, "/proc/self/cgroup", "0::"); own != "/" {
+		t.Fatalf("this test runs in cgroup %s: it is for the emulated host, where tests are in the root", own)
+	}
+	return filepath.Dir(dir.Name())
+}
+
+// inNetNS runs a command in a named network namespace.
+func inNetNS(t *testing.T, name string, command ...string) {
+	t.Helper()
+	output(t, "nsenter", append([]string{"--net=/run/netns/" + name}, command...)...)
+}
+
+func output(t *testing.T, command string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(command, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", command, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn: an ordinary user who may open the
+// devices, without any capability. The machine's disk is served in process. Who kills the process that
+// he started kills the machine.
+func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
+	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")
+	leavesNothing(t)
+	m := prepare(t, "", "name = 'rootless'\n[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")
+	file, image := filepath.Join(m.cmd.Dir, "machine.toml"), vmmtest.Kernels(t)[0].Image
+	own := filepath.Join(m.cmd.Dir, "kernel") // the user may not look where the tests' kernels are
+	text := strings.Replace(readFile(t, file), image, own, 1)
+	if err := errors.Join(os.WriteFile(own, []byte(readFile(t, image)), 0o644), os.WriteFile(file, []byte(text), 0o644), os.Chmod(file, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	m.cmd.Args = append(m.cmd.Args, "--verbose")
+	m.cmd.Env = append(m.cmd.Env, devVar+"=kvm=666 net/tun=666 vhost-net=666 vhost-scsi=666 null=666 urandom=666", fmt.Sprintf("%s=%d", uidVar, nobody), "XDG_CACHE_HOME="+m.cmd.Dir)
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	m.start()
+	m.expect(`next\?`)
+	m.says("scsi0: disks are served in process")
+
+	// The machine is the child: it has the worker.
+	outer := m.cmd.Process.Pid
+	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine := ""
+	for _, task := range tasks {
+		status, err := os.ReadFile(filepath.Dir(filepath.Dir(task)) + "/status")
+		if err != nil || !strings.Contains(string(status), fmt.Sprintf("PPid:\t%d\n", outer)) {
+			continue
+		}
+		machine = filepath.Dir(filepath.Dir(task))
+		if uid := lastField(t, task+"/status", "Uid:"); uid != "65534\t65534\t65534\t65534" {
+			t.Errorf("%s has uids %q", task, uid)
+		}
+		for _, ns := range []string{"user", "pid", "net", "uts", "ipc", "mnt"} {
+			link, _ := os.Readlink(task + "/ns/" + ns)
+			if outside, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", outer, ns)); link == outside {
+				t.Errorf("%s, %s: %s is not the machine's own", task, strings.TrimSpace(readFile(t, task+"/comm")), link)
+			}
+		}
+	}
+	if machine == "" {
+		t.Fatal("there is no child")
+	}
+	workers, _ := filepath.Glob(machine + "/task/*/comm")
+	workers = slices.DeleteFunc(workers, func(comm string) bool { return !strings.HasPrefix(readFile(t, comm), "vhost-") })
+	if want := map[bool]int{true: 1}[threadWorkers(t)]; len(workers) != want {
+		t.Errorf("workers of the machine are %q, want %d", workers, want)
+	}
+	if links := output(t, "nsenter", "--net="+machine+"/ns/net", "ip", "-o", "link"); !strings.Contains(links, " mvm0:") {
+		t.Errorf("the tap is not in the machine's network namespace, which has %s", links)
+	}
+	m.signal(syscall.SIGKILL)
+	m.exits(-1)
+	if !eventually(func() bool { _, err := os.Stat(machine); return err != nil }) {
+		t.Errorf("%s outlives the process that was started", machine)
+	}
+}

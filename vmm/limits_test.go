@@ -1,0 +1,126 @@
+package vmm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/vmm/vmmtest"
+)
+
+// TestEveryLimitOfTasksEndsWell starts machines under limits from far too little
+// to enough, each in a process of its own. Whatever the value is, it ends in a
+// machine whose vCPU has run, or in an error with the limit, its value and its use; never in
+// the Go runtime's "failed to create new OS thread".
+func TestEveryLimitOfTasksEndsWell(t *testing.T) {
+	vmmtest.Need(t, "kvm", "vhost-net", "guests", "root")
+	nobody := syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: 65534, Gid: 65534},
+		// To make a tap, and to open the devices and the kernel whoever owns
+		// them. Not what lifts the limit.
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_DAC_OVERRIDE},
+	}
+	for _, tt := range []struct {
+		key, named string
+		attr       syscall.SysProcAttr
+		threads    bool // the limit is the host's: it is for minivmm's own threads too
+	}{
+		{"limits.pids_max", "pids.max %d of cgroup /minivmm.test-0: it has ", syscall.SysProcAttr{}, false},
+		{"rlimits.nproc", "RLIMIT_NPROC %d: uid 65534 has ", nobody, false},
+		{outsideLimit, "RLIMIT_NPROC %d: uid 65534 has ", nobody, true},
+	} {
+		start := func(limit int) (tasks int, refusal string) {
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), childEnv+"=tasks", childEnv+"_CACHE="+kernelCache(), fmt.Sprintf("%s_CONFIG=%s%d\nname = \"test-0\"\nmachine.memory = \"128M\"\nmachine.vcpus = 2\nboot.kernel = %q\n[[net]]\n[[net]]\n",
+				childEnv, tt.key+" = ", limit, vmmtest.Kernels(t)[0].Image))
+			cmd.Dir, cmd.SysProcAttr = "/", &tt.attr
+			var said strings.Builder // the guest's console, and what Go says when it dies
+			cmd.Stderr = &said
+			out, err := cmd.Output()
+			text := strings.TrimSpace(string(out))
+			if n, ok := strings.CutPrefix(text, "tasks "); ok && err == nil {
+				tasks, err = strconv.Atoi(n)
+			} else if r, ok := strings.CutPrefix(text, "refused: "); ok && err == nil {
+				refusal = r
+			} else {
+				t.Fatalf("%s = %d: %v %q\n%.3000s", tt.key, limit, err, out, said.String())
+			}
+			if want := fmt.Sprintf(tt.named, limit); refusal != "" && !strings.Contains(refusal, want) {
+				t.Errorf("%s = %d: %s\nwant %q in it", tt.key, limit, refusal, want)
+			}
+			return tasks, refusal
+		}
+		all, refusal := start(1000)
+		if refusal != "" {
+			t.Fatalf("%s = 1000: %s", tt.key, refusal)
+		}
+		refused, worked := 0, 1000
+		limits := []int{1, 20, all - 1, all, all + 1, all + 2}
+		if tt.threads {
+			limits = []int{25, 40, all - 10, all, all + 10, all + 30} // a Go program begins with a dozen
+		}
+		for _, limit := range limits {
+			if _, refusal := start(limit); refusal != "" {
+				refused = max(refused, limit)
+				t.Logf("%s = %d: %s", tt.key, limit, refusal)
+			} else {
+				worked = min(worked, limit)
+			}
+		}
+		t.Logf("%s: a machine with %d tasks is refused up to %d, and works from %d", tt.key, all, refused, worked)
+		// Before Linux 6.4 the workers are the kernel's own and no limit's.
+		if threads := threadWorkers(t) || tt.threads; threads && (refused >= worked || refused == 0) || !threads && refused != 0 {
+			t.Errorf("%s: refused up to %d, worked from %d", tt.key, refused, worked)
+		}
+	}
+}
+
+// outsideLimit, in place of a key, is a limit that the process is started with.
+const outsideLimit = "# nproc"
+
+// tasksChild starts a machine and says how that went.
+func tasksChild(text string) error {
+	first, _, _ := strings.Cut(text, "\n")
+	if n, ok := strings.CutPrefix(first, outsideLimit+" = "); ok {
+		limit, err := strconv.ParseUint(n, 10, 32)
+		if err != nil {
+			return err
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return err
+		}
+	}
+	m, err := newFromText(text)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		_, err = m.Run(ctx)
+		if err == nil {
+			threads, _ := os.ReadDir("/proc/self/task")
+			fmt.Println("tasks", len(threads))
+		}
+		if cerr := m.Close(); cerr != nil {
+			return cerr
+		}
+	}
+	if err != nil && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.EAGAIN) {
+		return err
+	}
+	if err != nil {
+		fmt.Println("refused:", err)
+	}
+	if taps, err := filepath.Glob("/sys/class/net/mvm*"); err != nil || len(taps) > 0 {
+		return fmt.Errorf("taps %v are left, %v", taps, err)
+	}
+	return nil
+}
