@@ -45,7 +45,7 @@ func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int,
 	}
 	opt.Attach(attached{vm, logf})
 	if name != nil {
-		server, err := name.Serve(controlled{vm, opt.Stop})
+		server, err := name.Serve(newControlled(ctx, vm, opt.Stop))
 		if err != nil {
 			logf("no other program can ask for the workers or stop this machine: %v", err)
 		} else {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"minivmm/vmm"
 	"minivmm/vmm/account"
@@ -32,10 +34,30 @@ func claimName(cfg *config.Config, anyName bool, logf func(format string, args .
 
 // controlled is a running VM as other programs see it.
 type controlled struct {
-	vm   *vmm.VM
-	stop func(now bool)
+	vm    *vmm.VM
+	stop  func(now bool)
+	quiet *time.Timer // what answering took is given back when it fires
 }
 
-func (c controlled) About() account.Machine           { return c.vm.About() }
-func (c controlled) Report() (*account.Report, error) { return c.vm.Report() }
-func (c controlled) Stop(now bool)                    { c.stop(now) }
+// quietTime is how long nobody has asked when keepSmall is worth its time again.
+const quietTime = 5 * time.Second
+
+// newControlled is for as long as ctx lives.
+func newControlled(ctx context.Context, vm *vmm.VM, stop func(now bool)) controlled {
+	quiet := time.AfterFunc(quietTime, keepSmall)
+	quiet.Stop()
+	context.AfterFunc(ctx, func() { quiet.Stop() })
+	return controlled{vm, stop, quiet}
+}
+
+func (c controlled) About() account.Machine {
+	c.quiet.Reset(quietTime)
+	return c.vm.About()
+}
+
+func (c controlled) Report() (*account.Report, error) {
+	c.quiet.Reset(quietTime)
+	return c.vm.Report()
+}
+
+func (c controlled) Stop(now bool) { c.stop(now) }
