@@ -55,6 +55,7 @@ func TestTheKeysOfANetworkInTheProcess(t *testing.T) {
 		{"network = 'isolated'\nports = ['80:80']", ""},
 		{"network = 'isolated'\ndeny = ['::/0']", "no meaning for an isolated guest"},
 		{"network = 'lab'\n[[net]]\nnetwork = 'lab'", "net[0] is on network \"lab\" already"},
+		{"allow = []", "net[0].allow is empty: leave it out"},
 		{"network = 'Lab'", "is not a name"},
 		{"deny = ['10.0.0.1/8']", "beyond its network's length: write \"10.0.0.0/8\", or \"10.0.0.1\""},
 		{"deny = ['10.0.0']", "is no network, address or host name"},
