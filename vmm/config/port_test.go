@@ -63,6 +63,8 @@ func TestTheKeysOfANetworkInTheProcess(t *testing.T) {
 		{"deny = ['fe80::1%eth0']", "has a zone"},
 		{"deny = ['*.*.x']", "is no network, address or host name"},
 		{"pcap = 'nowhere/x.pcap'", "/vm/nowhere"},
+		{"pcap = 'vmlinuz'", "net[0].pcap: \"/vm/vmlinuz\" is boot.kernel too"},
+		{"pcap = 'x'\n[console]\nmode = 'file'\npath = 'x'", "is console.path too"},
 		{"pcap_size = '1M'", "net[0].pcap_size is for pcap"},
 		{"pcap = 'x.pcap'\npcap_size = '1K'", "too small: at least 64K"},
 		{"pcap = 'x.pcap'\n[[net]]\npcap = 'x.pcap'", "is net[0]'s file already"},
