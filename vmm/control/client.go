@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -74,6 +75,11 @@ func stale(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
 }
 
+// cut says of an error that a connection ended without an answer.
+func cut(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
 func ask(path string) (account.Machine, error) {
 	resp, _, err := call(path, Request{Command: CommandAbout})
 	if err != nil {
@@ -99,7 +105,11 @@ func callName(candidates []string, name string, req Request) (*Response, int, er
 		if private(dir) != nil {
 			continue
 		}
-		resp, pid, err := call(filepath.Join(dir, name+socketSuffix), req)
+		path := filepath.Join(dir, name+socketSuffix)
+		resp, pid, err := call(path, req)
+		if cut(err) { // the machine has ended meanwhile, and refuses now
+			resp, pid, err = call(path, req)
+		}
 		if stale(err) {
 			continue
 		}

@@ -27,6 +27,7 @@ type fake struct {
 
 	mu    sync.Mutex
 	stops []bool
+	tuned []Tuning
 }
 
 func (f *fake) About() account.Machine { return f.about }
@@ -42,6 +43,20 @@ func (f *fake) Stop(now bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stops = append(f.stops, now)
+}
+
+func (f *fake) Tune(t Tuning) error {
+	if t.Device == "net7" {
+		return errors.New("no net7")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tuned = append(f.tuned, t)
+	return nil
+}
+
+func (f *fake) Rescan() ([]DiskSize, error) {
+	return []DiskSize{{ID: "root", SizeBytes: 4096, Told: true}}, nil
 }
 
 // shortDir is a folder whose name leaves room in a socket's address.
@@ -96,6 +111,16 @@ func TestCalls(t *testing.T) {
 	if want := []bool{false, true}; !reflect.DeepEqual(f.stops, want) {
 		t.Errorf("stops %v, want %v", f.stops, want)
 	}
+	tuning := Tuning{Device: "net0", Affinity: "1", Nice: "-5", BusyPoll: "50us"}
+	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandTune, Tune: &tuning}); err != nil || !reflect.DeepEqual(f.tuned, []Tuning{tuning}) {
+		t.Errorf("tuned %+v, %v", f.tuned, err)
+	}
+	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandTune, Tune: &Tuning{Device: "net7"}}); err == nil || !strings.Contains(err.Error(), "no net7") {
+		t.Errorf("tune of a missing device: %v", err)
+	}
+	if resp, _, err = callName([]string{dir}, "web", Request{Command: CommandRescan}); err != nil || len(resp.Disks) != 1 || resp.Disks[0].SizeBytes != 4096 {
+		t.Errorf("rescan: %+v, %v", resp, err)
+	}
 	found := find([]string{dir})
 	if len(found) != 1 || found[0].Name != "web" || found[0].About != f.about {
 		t.Errorf("found %+v", found)
@@ -116,7 +141,9 @@ func TestAnswers(t *testing.T) {
 	for _, test := range []struct{ name, request, want string }{
 		{"two lines", `{"version":1,"command":"stop"}` + "\nand more\n", `{"version":1}`},
 		{"other version", `{"version":2,"command":"about"}` + "\n", `{"version":1,"error":"version 2: this minivmm speaks version 1"}`},
-		{"no command", `{"version":1}` + "\n", `{"version":1,"error":"no command \"\": there are about, workers and stop"}`},
+		{"no command", `{"version":1}` + "\n", `{"version":1,"error":"no command \"\": there are about, workers, stop, tune, rescan"}`},
+		{"tune without a change", `{"version":1,"command":"tune"}` + "\n", `{"version":1,"error":"tune takes what to change, and no other command does"}`},
+		{"a change for another", `{"version":1,"command":"about","tune":{}}` + "\n", `{"version":1,"error":"tune takes what to change, and no other command does"}`},
 		{"now for another", `{"version":1,"command":"about","now":true}` + "\n", `{"version":1,"error":"now is for stop, not for about"}`},
 		{"the machine's error", `{"version":1,"command":"workers"}` + "\n", `{"version":1,"error":"no /proc"}`},
 		{"unknown key", `{"version":1,"command":"stop","noww":true}` + "\n", `{"version":1,"error":"request: json: unknown field \"noww\""}`},
@@ -267,6 +294,39 @@ func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
 	}
 }
 
+// TestAMachineThatEndsIsNotRunning asks all the while, and is never told anything but an answer or that it has ended.
+func TestAMachineThatEndsIsNotRunning(t *testing.T) {
+	dir := shortDir(t)
+	for range 200 {
+		end := serve(t, dir, "web", &fake{})
+		var asking sync.WaitGroup
+		answered := make(chan struct{}, 4)
+		for range cap(answered) {
+			asking.Go(func() {
+				once := sync.OnceFunc(func() { answered <- struct{}{} })
+				for {
+					_, _, err := callName([]string{dir}, "web", Request{Command: CommandWorkers})
+					var missing *NotRunningError
+					if errors.As(err, &missing) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						once()
+						return
+					}
+					once()
+				}
+			})
+		}
+		for range cap(answered) {
+			<-answered
+		}
+		end()
+		asking.Wait()
+	}
+}
+
 func TestFolders(t *testing.T) {
 	for _, test := range []struct {
 		uid  int
@@ -350,6 +410,7 @@ func TestIdleConnectionsAreEnded(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"version":1,"command":"stop","now":true}` + "\n"))
 	f.Add([]byte(`{"version":1,"command":"about"}` + "\n{}"))
+	f.Add([]byte(`{"version":1,"command":"tune","tune":{"device":"net0","nice":"-5"}}` + "\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		line, err := readLine(strings.NewReader(string(b)), maxRequest)
 		if err != nil {
@@ -366,7 +427,7 @@ func FuzzRequest(f *testing.F) {
 		if err := writeLine(&w, r); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := parseRequest([]byte(w.String())); err != nil || again != r {
+		if again, err := parseRequest([]byte(w.String())); err != nil || !reflect.DeepEqual(again, r) {
 			t.Errorf("%+v is sent as %q, which is %+v, %v", r, w.String(), again, err)
 		}
 	})

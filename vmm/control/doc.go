@@ -21,6 +21,9 @@
 //	{"version":1,"command":"workers"}            {"version":1,"workers":{...}}
 //	{"version":1,"command":"stop"}               {"version":1}
 //	{"version":1,"command":"stop","now":true}    {"version":1}
+//	{"version":1,"command":"tune","tune":{"device":"net0","affinity":"2-3"}}
+//	                                             {"version":1}
+//	{"version":1,"command":"rescan"}             {"version":1,"disks":[{"id":"disk0","size_bytes":1073741824,"told":true}]}
 //	{"version":1,"command":"dance"}              {"version":1,"error":"no command \"dance\": ..."}
 //
 // Unknown keys in a request are errors; clients ignore those in an answer, which may grow within a version. A request is at

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"minivmm/vmm/account"
 )
@@ -15,9 +17,27 @@ const Version = 1
 
 // Request is what a client sends.
 type Request struct {
-	Version int    `json:"version"`
-	Command string `json:"command"`       // "about", "workers" or "stop"
-	Now     bool   `json:"now,omitempty"` // stop: end the guest without asking it
+	Version int     `json:"version"`
+	Command string  `json:"command"`
+	Now     bool    `json:"now,omitempty"`  // stop: end the guest without asking it
+	Tune    *Tuning `json:"tune,omitempty"` // tune: what to change
+}
+
+// Tuning is a change to how the kernel's workers run. Values are texts as in a configuration file; "" leaves a thing as
+// it is.
+type Tuning struct {
+	Device   string `json:"device,omitempty"`    // "net0"; "" is every device
+	Affinity string `json:"affinity,omitempty"`  // "2-3"
+	Nice     string `json:"nice,omitempty"`      // "-5"
+	Sched    string `json:"sched,omitempty"`     // "batch"
+	BusyPoll string `json:"busy_poll,omitempty"` // "50us"
+}
+
+// DiskSize is a disk whose size has changed.
+type DiskSize struct {
+	ID        string `json:"id"`
+	SizeBytes uint64 `json:"size_bytes"`
+	Told      bool   `json:"told"` // the guest hears of it; else it must look itself
 }
 
 // The commands.
@@ -25,7 +45,12 @@ const (
 	CommandAbout   = "about"
 	CommandWorkers = "workers"
 	CommandStop    = "stop"
+	CommandTune    = "tune"
+	CommandRescan  = "rescan"
 )
+
+// commands are all there are.
+var commands = []string{CommandAbout, CommandWorkers, CommandStop, CommandTune, CommandRescan}
 
 // Response is the answer.
 type Response struct {
@@ -33,6 +58,7 @@ type Response struct {
 	Error   string           `json:"error,omitempty"`
 	About   *account.Machine `json:"about,omitempty"`
 	Workers *account.Report  `json:"workers,omitempty"`
+	Disks   []DiskSize       `json:"disks,omitempty"`
 }
 
 const (
@@ -77,10 +103,12 @@ func parseRequest(line []byte) (Request, error) {
 	switch {
 	case r.Version != Version:
 		return Request{}, fmt.Errorf("version %d: this minivmm speaks version %d", r.Version, Version)
-	case r.Command != CommandAbout && r.Command != CommandWorkers && r.Command != CommandStop:
-		return Request{}, fmt.Errorf("no command %q: there are about, workers and stop", r.Command)
+	case !slices.Contains(commands, r.Command):
+		return Request{}, fmt.Errorf("no command %q: there are %s", r.Command, strings.Join(commands, ", "))
 	case r.Now && r.Command != CommandStop:
 		return Request{}, fmt.Errorf("now is for stop, not for %s", r.Command)
+	case (r.Tune != nil) != (r.Command == CommandTune):
+		return Request{}, errors.New("tune takes what to change, and no other command does")
 	}
 	return r, nil
 }

@@ -17,6 +17,8 @@ type Machine interface {
 	About() account.Machine
 	Report() (*account.Report, error)
 	Stop(now bool) // must not wait for the guest
+	Tune(Tuning) error
+	Rescan() ([]DiskSize, error)
 }
 
 // Server answers at a name's socket.
@@ -128,19 +130,24 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 		resp.Workers, err = s.machine.Report()
 	case CommandStop:
 		s.machine.Stop(req.Now)
+	case CommandTune:
+		err = s.machine.Tune(*req.Tune)
+	case CommandRescan:
+		resp.Disks, err = s.machine.Rescan()
 	}
 	return err
 }
 
 // Close ends all connections and removes the socket. The machine is not called any more when it returns.
 func (s *Server) Close() error {
+	// The listener first: who asks again because a connection was cut is to be refused.
+	err := s.listener.Close()
 	s.mu.Lock()
 	s.closed = true
 	for conn := range s.conns {
 		conn.Close()
 	}
 	s.mu.Unlock()
-	err := s.listener.Close()
 	s.served.Wait()
 	return err
 }
