@@ -109,6 +109,18 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	}
 	checkDefaultNames(t)
 
+	checkTune(t, name)
+	image := filepath.Join(m.cmd.Dir, "disk.img")
+	if said := ask(t, 0, "rescan", name); said != "" {
+		t.Errorf("rescan of a disk that has not changed says %q", said)
+	}
+	if err := os.Truncate(image, 96<<20); err != nil {
+		t.Fatal(err)
+	}
+	if said := ask(t, 0, "rescan", name); !strings.HasPrefix(said, "disk0: 96M, ") {
+		t.Errorf("rescan says %q", said)
+	}
+
 	watch := realProgram(t, "workers", name, "--watch", "0.5")
 	var watched vmmtest.Transcript = *vmmtest.NewTranscript()
 	watch.Stdout, watch.Stderr = &watched, &watched
@@ -134,6 +146,29 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	if left, _ := filepath.Glob("/run/minivmm/" + name + ".*"); len(left) > 0 {
 		t.Errorf("%v are left", left)
 	}
+}
+
+// checkTune changes how net0's worker runs, and no other's.
+func checkTune(t *testing.T, name string) {
+	t.Helper()
+	ask(t, 0, "tune", name, "--device", "net0", "--affinity", "1", "--nice", "3", "--busy-poll", "20us")
+	var r account.Report
+	if err := json.Unmarshal([]byte(ask(t, 0, "workers", name, "--json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, th := range r.Threads {
+		if th.Kind != account.Worker {
+			continue
+		}
+		if tuned := th.Role == "net0"; (th.CPUs == "1") != tuned || (th.Nice == 3) != tuned {
+			t.Errorf("%s after net0 was tuned: CPUs %s, nice %d", th.Role, th.CPUs, th.Nice)
+		}
+	}
+	if said := ask(t, 1, "tune", name, "--device", "net7", "--nice", "1"); said != "" {
+		t.Errorf("tuning a missing device says %q", said)
+	}
+	ask(t, exitUsage, "tune", name)
+	ask(t, exitUsage, "tune", name, "--affinity", "x")
 }
 
 // checkThreads compares the threads with /proc: every role is there, and is what it should be.

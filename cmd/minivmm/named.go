@@ -61,3 +61,19 @@ func (c controlled) Report() (*account.Report, error) {
 }
 
 func (c controlled) Stop(now bool) { c.stop(now) }
+
+func (c controlled) Tune(t control.Tuning) error {
+	s, err := workerSettings(t)
+	if err != nil {
+		return err
+	}
+	return c.vm.SetWorkers(t.Device, s)
+}
+
+func (c controlled) Rescan() (sizes []control.DiskSize, err error) {
+	disks, err := c.vm.RescanDisks()
+	for _, d := range disks {
+		sizes = append(sizes, control.DiskSize(d))
+	}
+	return sizes, err
+}

@@ -53,7 +53,7 @@ func newRootCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.C
 		RunE:          unknownCommand,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRunCommand(start, stdin, stdout, code), newListCommand(), newWorkersCommand(), newStopCommand(), newCheckCommand(),
+	root.AddCommand(newRunCommand(start, stdin, stdout, code), newListCommand(), newWorkersCommand(), newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
 		newKernelCommand(), newInitramfsCommand(), newDiskCommand(), newVersionCommand())
 	return root
 }
