@@ -16,8 +16,7 @@ import (
 	"minivmm/vmm/vmmtest"
 )
 
-const limitsText = `name = "limited"
-[[net]]
+const limitsText = `[[net]]
 tap = "mvmlim0"
 [limits]
 cpu_max     = "150%%"
@@ -41,7 +40,7 @@ uts = true
 func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 	vmmtest.Need(t, "vhost-net", "root")
 	leavesNothing(t)
-	group := rootCgroup(t) + "/minivmm.limited"
+	group := rootCgroup(t) + "/minivmm.machine"
 	name := fmt.Sprintf("mvmtest%d", os.Getpid())
 	netns := namedNetNS(t, name)
 	inNetNS(t, name, "ip", "tuntap", "add", "mvmlim0", "mode", "tap")
@@ -82,7 +81,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 			t.Errorf("thread %s may run on %s", comm, cpus)
 		}
 		isWorker := strings.HasPrefix(comm, "vhost-")
-		if isWorker && cgroup != "/minivmm.limited/io" || strings.HasPrefix(comm, "kvm-nx") && threads && cgroup != "/minivmm.limited/vcpu" {
+		if isWorker && cgroup != "/minivmm.machine/io" || strings.HasPrefix(comm, "kvm-nx") && threads && cgroup != "/minivmm.machine/vcpu" {
 			t.Errorf("%s is in %s", comm, cgroup)
 		}
 		for ns, own := range map[string]bool{"net": true, "uts": true, "mnt": false, "pid": false} {
@@ -97,7 +96,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		}
 	}
 	// A vCPU, and KVM's own thread where it is one of the process.
-	if n := in["/minivmm.limited/vcpu"]; n < 1 || n > 2 || in["/minivmm.limited/io"] < 5 || len(in) != 2 {
+	if n := in["/minivmm.machine/vcpu"]; n < 1 || n > 2 || in["/minivmm.machine/io"] < 5 || len(in) != 2 {
 		t.Errorf("threads are in %v", in)
 	}
 	if got := strings.TrimSpace(readFile(t, group+"/pids.current")); got != strconv.Itoa(len(tasks)) {
@@ -110,12 +109,12 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		t.Errorf("limits are\n%s", limits)
 	}
 	uts := fmt.Sprintf("--uts=/proc/%d/ns/uts", pid)
-	if host := output(t, "nsenter", uts, "hostname"); host != "limited" {
+	if host := output(t, "nsenter", uts, "hostname"); host != "machine" {
 		t.Errorf("the host name is %q", host)
 	}
 
 	// A second machine of the same name has a cgroup of its own.
-	second := prepare(t, "", "name = 'limited'\n[limits]\npids_max = 300\n").start()
+	second := prepare(t, "", "[limits]\npids_max = 300\n").start()
 	second.expect(`next\?`)
 	if got := strings.TrimSpace(readFile(t, group+".2/cgroup.procs")); got != strconv.Itoa(second.cmd.Process.Pid) {
 		t.Errorf("the second machine's cgroup has %q", got)
@@ -169,7 +168,7 @@ func output(t *testing.T, command string, args ...string) string {
 func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
-	m := prepare(t, "", "name = 'rootless'\n[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")
+	m := prepare(t, "", "[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")
 	file, image := filepath.Join(m.cmd.Dir, "machine.toml"), vmmtest.Kernels(t)[0].Image
 	own := filepath.Join(m.cmd.Dir, "kernel") // the user may not look where the tests' kernels are
 	text := strings.Replace(readFile(t, file), image, own, 1)
