@@ -1,7 +1,8 @@
 // Package vmm is a virtual machine: [New] builds it from a configuration, Run
 // runs the guest, Close takes everything apart.
 //
-// The start, by file. vm.go opens KVM, checks its capabilities and opens the
+// The start, by file. limits.go and reserve.go put the process into the
+// machine's cgroup with all the threads it will want; vm.go opens KVM, checks its capabilities and opens the
 // kernel image; layout.go says where RAM and devices lie; irq.go and host.go
 // are what devices see of KVM; devices.go makes each virtio device with its
 // backend and puts it on the PCI bus; workers.go makes the kernel's threads that

@@ -33,8 +33,8 @@ func reserveThreads(cfg *config.Config) error {
 		return nil
 	}
 	n := threadsOf(cfg)
-	if room < uint64(n) {
-		return fmt.Errorf("minivmm needs up to %d threads more for this machine, and the host lets it have %d: %w (%s)", n, room, unix.EAGAIN, tightest)
+	if err := enough(n, room, tightest); err != nil {
+		return err
 	}
 	var ready, done sync.WaitGroup
 	release := make(chan struct{})
@@ -51,6 +51,22 @@ func reserveThreads(cfg *config.Config) error {
 	close(release)
 	done.Wait()
 	return nil
+}
+
+func enough(n int, room uint64, tightest string) error {
+	if room >= uint64(n) {
+		return nil
+	}
+	return fmt.Errorf("minivmm needs up to %d threads more for this machine, and the host lets it have %d: %w (%s)", n, room, unix.EAGAIN, tightest)
+}
+
+// RoomForProcess says why there are too few threads left on this host for another
+// process that runs the machine. In a pid namespace of its own, that process could not
+// count what others have of the same limits.
+func RoomForProcess(cfg *config.Config) error {
+	const begins = 16 // threads of a Go program before it knows what to do
+	room, tightest := vhost.RoomForTasks(plenty)
+	return enough(threadsOf(cfg)+begins, room, tightest)
 }
 
 // threadsOf is how many threads of the Go runtime's a machine wants at most, beside

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/namespace"
 )
@@ -37,6 +38,12 @@ func enterNamespaces(ctx context.Context, cfg *config.Config, command []string, 
 	scratch.Net = append([]config.Net(nil), cfg.Net...)
 	if _, err := furnishOrSignal(ctx, &scratch, command, log); err != nil {
 		return false, 0, err
+	}
+	if set.User || set.PID {
+		if err := vmm.RoomForProcess(cfg); err != nil {
+			return false, 0, err
+		}
+		keepSmall() // this process only waits from here on
 	}
 	code, err = namespace.Enter(set)
 	return true, code, err

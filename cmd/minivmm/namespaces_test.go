@@ -240,6 +240,7 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 	for _, tt := range []struct {
 		name, table string
 		uid         uint32
+		nproc       int    // RLIMIT_NPROC to start with, with uid
 		before      string // shell, in a user namespace of its own
 		code        int
 		want        []string
@@ -248,6 +249,8 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 			want: []string{`namespaces.net: open /run/netns/mvm-nowhere: no such device`, "ip netns add mvm-nowhere"}},
 		{name: "no rights", table: "uts = true\nnet = 'new'", uid: nobody, code: 5,
 			want: []string{"namespaces (net, uts): unshare: operation not permitted", "namespaces.user = true"}},
+		{name: "no room for another process", table: "user = true\npid = true", uid: nobody, nproc: 60, code: 4,
+			want: []string{"minivmm needs up to ", "RLIMIT_NPROC 60: uid 65534 has "}},
 		{name: "a limit", table: "uts = true\nnet = 'new'", before: "echo 0 > /proc/sys/user/max_net_namespaces", code: 4,
 			want: []string{"namespaces (net, uts): unshare: no space left on device", "user.max_net_namespaces 0: the host has "}},
 		{name: "a limit for a child", table: "user = true", before: "echo 0 > /proc/sys/user/max_user_namespaces", code: 4,
@@ -266,6 +269,11 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 			defer exe.Close()
 			cmd.Path, cmd.ExtraFiles = "/proc/self/fd/3", []*os.File{exe}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.uid, Gid: tt.uid}}
+		}
+		if tt.nproc != 0 {
+			limited := exec.Command("prlimit", append([]string{fmt.Sprintf("--nproc=%d", tt.nproc), cmd.Path}, cmd.Args[1:]...)...)
+			limited.Env, limited.Dir, limited.ExtraFiles, limited.SysProcAttr = cmd.Env, cmd.Dir, cmd.ExtraFiles, cmd.SysProcAttr
+			cmd = limited
 		}
 		if tt.before != "" {
 			sh := exec.Command("unshare", append([]string{"--user", "--map-root-user", "sh", "-c", tt.before + ` && exec "$@"`, "sh"}, cmd.Args...)...)
