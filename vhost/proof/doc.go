@@ -1,5 +1,5 @@
 // Package proof holds the project to its first promise: the kernel's worker
-// belongs to the VM. It has only tests.
+// belongs to the VM. It has only tests, and benchmarks of workers.
 //
 // Each promise is a row of one table (promises_test.go): what is promised, how
 // it is checked, and on which kernels it must hold. The test checks every row
