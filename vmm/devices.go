@@ -85,8 +85,12 @@ func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
 		}
 	}
 	if cfg.Network != "" && cfg.Network != config.Isolated {
+		dir, err := lan.RuntimeDir()
+		if err != nil {
+			return nil, err
+		}
 		user.Network = &usernet.Network{
-			Name: string(cfg.Network), Dir: filepath.Join(lan.RuntimeDir(), "networks", string(cfg.Network)),
+			Name: string(cfg.Network), Dir: filepath.Join(dir, "networks", string(cfg.Network)),
 			Station: string(m.cfg.Name), MAC: cfg.MAC,
 		}
 	}

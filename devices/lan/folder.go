@@ -15,16 +15,21 @@ import (
 
 // RuntimeDir is the folder for what lives as long as a user's programs: that of
 // the XDG base directory specification, or one of the user's own in the folder
-// for temporary files.
-func RuntimeDir() string {
+// for temporary files, which is made.
+func RuntimeDir() (string, error) {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		var st unix.Stat_t
 		// sudo keeps the variable, and the folder is another's.
 		if unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid() {
-			return filepath.Join(dir, "minivmm")
+			return filepath.Join(dir, "minivmm"), nil
 		}
 	}
-	return filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(os.Geteuid()))
+	dir := filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(os.Geteuid()))
+	d, err := openFolder(dir) // where another could have made it first
+	if err != nil {
+		return "", err
+	}
+	return dir, d.Close()
 }
 
 // folder is the open meeting place.

@@ -127,17 +127,17 @@ func TestWhatIsTakenIsSaid(t *testing.T) {
 	join(t, dir, 1)
 	same, _ := config(t, dir, 1)
 	_, err := Join(same)
-	if !errors.Is(err, ErrTaken) || !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("vm1: the station's name is taken: device or resource busy (process %d, ", os.Getpid())) {
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("a station called vm1 is on it already (process %d, ", os.Getpid())) {
 		t.Errorf("name: %v", err)
 	}
 	mac, _ := config(t, dir, 1)
 	mac.Name = "other"
-	if _, err := Join(mac); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "by vm1") {
+	if _, err := Join(mac); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "station vm1 has the same MAC") {
 		t.Errorf("MAC: %v", err)
 	}
 	full, _ := config(t, dir, 2)
 	full.Last = full.First
-	if _, err := Join(full); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "all 1 places") {
+	if _, err := Join(full); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "all 1 places") {
 		t.Errorf("places: %v", err)
 	}
 	if names, _ := filepath.Glob(dir + "/*"); len(names) != 3 {
@@ -158,6 +158,28 @@ func TestWhatIsTakenIsSaid(t *testing.T) {
 	}
 	if cfg, _ := config(t, link, 3); !joinFails(cfg, unix.ENOTDIR) {
 		t.Error("followed a link")
+	}
+}
+
+func TestTheRuntimeFolderIsTheUsersOwn(t *testing.T) {
+	tmp, xdg := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	t.Setenv("XDG_RUNTIME_DIR", xdg)
+	if dir, err := RuntimeDir(); dir != xdg+"/minivmm" || err != nil {
+		t.Errorf("%s, %v", dir, err)
+	}
+	own := fmt.Sprintf("%s/minivmm-%d", tmp, os.Geteuid())
+	for _, not := range []string{"", "relative", tmp + "/nowhere"} {
+		t.Setenv("XDG_RUNTIME_DIR", not)
+		if dir, err := RuntimeDir(); dir != own || err != nil {
+			t.Errorf("%q: %s, %v", not, dir, err)
+		}
+	}
+	if err := os.Chmod(own, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := RuntimeDir(); !errors.Is(err, unix.EPERM) {
+		t.Errorf("%s, %v", dir, err)
 	}
 }
 

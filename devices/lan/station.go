@@ -21,7 +21,7 @@ type Config struct {
 	Dir  string // the network's folder; it is made if it is not there
 	Name string // the station's
 	MAC  MAC
-	// Pool are the addresses that the network has for stations, both included.
+	// First to Last are the addresses that the network has for stations.
 	First, Last netip.Addr
 	// Receive gets each frame from another station, which is the caller's until
 	// it returns. Each station's come from a goroutine of its own. It must not
@@ -53,11 +53,8 @@ const (
 	helloWait   = 5 * time.Second
 )
 
-// ErrTaken is a name or a MAC that a live station has, or a full network; it is
-// EBUSY.
-var ErrTaken = fmt.Errorf("taken: %w", unix.EBUSY)
-
-// Join makes a station; the caller closes it.
+// Join makes a station; the caller closes it. A name or a MAC that a live station
+// has, and a full network, are EBUSY.
 func Join(cfg Config) (_ *Station, err error) {
 	if !isName(cfg.Name) {
 		return nil, fmt.Errorf("%q is no name for a station", cfg.Name)
@@ -118,7 +115,7 @@ func (s *Station) alive() (all []Card, err error) {
 		case dead:
 			s.dir.remove(file, name+".sock")
 		case name == s.cfg.Name:
-			err = fmt.Errorf("%s: the station's name is %w%s", name, ErrTaken, holder(f))
+			err = fmt.Errorf("a station called %s is on it already%s, and names must differ: %w", name, holder(f), unix.EBUSY)
 		default:
 			var c Card
 			if c, err = readCard(f); err == nil {
@@ -151,7 +148,7 @@ func (s *Station) pick(others []Card) (Card, error) {
 	for _, c := range others {
 		taken[c.Addr] = true
 		if c.MAC == s.cfg.MAC {
-			return Card{}, fmt.Errorf("the station's MAC address is %w, by %s", ErrTaken, c.Name)
+			return Card{}, fmt.Errorf("station %s has the same MAC address: %w", c.Name, unix.EBUSY)
 		}
 	}
 	var pool []netip.Addr
@@ -159,7 +156,7 @@ func (s *Station) pick(others []Card) (Card, error) {
 		pool = append(pool, a)
 	}
 	if len(others) >= min(maxStations, len(pool)) {
-		return Card{}, fmt.Errorf("all %d places are %w", len(others), ErrTaken)
+		return Card{}, fmt.Errorf("all %d places are taken: %w", len(others), unix.EBUSY)
 	}
 	h := fnv.New32a()
 	io.WriteString(h, s.cfg.Name)

@@ -65,17 +65,24 @@ func (c *checker) console(con *Console) {
 	}
 }
 
-// overwritten keeps the console's output out of the files that the machine reads.
+// overwritten keeps the console's output and the captures out of the files that the machine reads, and of each other's.
 func (c *checker) overwritten(cfg *Config) {
-	if cfg.Console.Path == "" {
-		return
-	}
 	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd", Path(cfg.Image): "image"}
 	for i, d := range cfg.Disk {
 		files[d.Path] = fmt.Sprintf("disk[%d].path", i)
 	}
-	if owner, ok := files[cfg.Console.Path]; ok {
-		c.add(c.at("console.path"), "console.path: %s is %s too, and would be overwritten", quote(string(cfg.Console.Path)), owner)
+	check := func(p path, file Path) {
+		if file == "" {
+			return
+		}
+		if owner, ok := files[file]; ok {
+			c.add(c.at(p), "%s: %s is %s too, and would be overwritten", p, quote(string(file)), owner)
+		}
+	}
+	check("console.path", cfg.Console.Path)
+	files[cfg.Console.Path] = "console.path"
+	for i, n := range cfg.Net {
+		check(path("net").index(i).key("pcap"), n.Pcap)
 	}
 }
 

@@ -50,6 +50,9 @@ func (c *checker) lans(nets []Net) {
 				rules = n.Deny
 			}
 			c.atMost(q, len(rules), maxRules)
+			if c.given[q] && !c.unread(q) && len(rules) == 0 {
+				c.add(c.at(q), `%s is empty: leave it out, or write network = "isolated" for a guest that may go nowhere`, q)
+			}
 			if n.Network == Isolated && len(rules) > 0 {
 				c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no meaning for an isolated guest, which reaches nothing outside", q)
 			}

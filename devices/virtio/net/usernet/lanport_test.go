@@ -145,7 +145,7 @@ func TestNothingIsLeftOfANetwork(t *testing.T) {
 	}
 	a.halt()
 	before.Holds(t)
-	if _, err := New(station(dir, "b", 3)); err == nil || !strings.Contains(err.Error(), "network lab: b: the station's name is taken") {
+	if _, err := New(station(dir, "b", 3)); err == nil || !strings.Contains(err.Error(), "network lab: a station called b is on it already") {
 		t.Error(err)
 	}
 	before.Holds(t)
