@@ -420,7 +420,13 @@ func TestTrafficNeedsNoExit(t *testing.T) {
 	const mib = 16
 	for _, s := range servings(t) {
 		t.Run(s.String(), func(t *testing.T) {
+			if s.gateway != "" {
+				haveAddress(t, outsideAddr.String()+"/128")
+			}
 			m := bootTraffic(t, s, 1, mib)
+			if s.gateway != "" {
+				m.ipv6()
+			}
 			for _, what := range []string{"send", "receive", "write", "read"} {
 				m.transfer(what, 1) // warms ARP, TCP and caches up
 				before := m.UserExits()

@@ -177,7 +177,7 @@ func touchScenario(g *vmmtest.Guest) error {
 
 // trafficScenario obeys lines from the console: "send N", "receive N" on a TCP
 // connection to the host, "write N", "read N" on the disk. It answers each with
-// the SHA-256 of the N MiB.
+// the SHA-256 of the N MiB. "ipv6 0" is ipv6InGuest.
 //
 // Args: the guest's address with prefix, the host's address with port, the
 // disk's serial number, the gateway or "".
@@ -202,10 +202,15 @@ func trafficScenario(g *vmmtest.Guest) error {
 		if n, _ := fmt.Sscanf(line, "%s %d", &what, &mib); n < 1 {
 			return fmt.Errorf("not a command: %q", line)
 		}
-		if what == "quit" {
+		switch what {
+		case "quit":
 			return nil
+		case "ipv6":
+			err = ipv6InGuest(g)
+		default:
+			err = transferInGuest(g, what, mib, g.Args[1], disk)
 		}
-		if err := transferInGuest(g, what, mib, g.Args[1], disk); err != nil {
+		if err != nil {
 			return err
 		}
 	}
