@@ -116,7 +116,7 @@ func TestSilentResolvers(t *testing.T) {
 	for i := range 1000 {
 		w.send(t, guestUDPFrame(netip.AddrPortFrom(guestAddr, uint16(1000+i)), netip.AddrPortFrom(gateway, dnsPort), 64, string(question(byte(i), 's'))))
 	}
-	for range 1000 {
+	for range maxQueries / 2 { // a question that made room for another may not have gone out
 		receiveFrom(t, asked)
 	}
 	start := time.Now()
