@@ -21,8 +21,9 @@ const (
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
 	// ecamGPA is PCI configuration space, 1 MiB for the one bus there is.
-	// There is no other way to it: a guest that finds ports 0xcf8 and 0xcfc
-	// uses them for most registers, at two exits an access.
+	// There is no other way to it unless the configuration asks: a guest that
+	// finds ports 0xcf8 and 0xcfc uses them for most registers, at two exits
+	// an access.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 
@@ -45,6 +46,9 @@ const (
 const (
 	com1Port = 0x3f8
 	com1IRQ  = 4
+	// CONFIG_ADDRESS and CONFIG_DATA (PCI Local Bus 3.0 §3.2.2.3.2).
+	pciPort  = 0xcf8
+	pciPorts = 8
 	// The three ACPI registers, each a byte (ACPI 6.4 §4.8.3.6, §4.8.3.7).
 	sleepControlPort = 0x600
 	sleepStatusPort  = 0x601

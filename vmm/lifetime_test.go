@@ -19,7 +19,7 @@ import (
 
 // floodScenario sends, receives and writes all at once and without end.
 func floodScenario(g *vmmtest.Guest) error {
-	if _, err := g.NetUp(g.Args[0]); err != nil {
+	if _, err := g.NetUp(g.Args[0], g.Args[3]); err != nil {
 		return err
 	}
 	disk, err := g.Disk(g.Args[2])
@@ -102,10 +102,16 @@ func (c counter) Write(p []byte) (int, error) { c.n.Add(int64(len(p))); return l
 // TestCloseInTheMiddleOfTraffic ends machines while frames flow both ways and
 // the disk is written, again and again, and looks for what they leave.
 func TestCloseInTheMiddleOfTraffic(t *testing.T) {
-	const lives = 5
-	k := vmmtest.Kernels(t)[0]
+	kernel := vmmtest.Kernels(t)[0]
+	for _, b := range []backends{inKernel, inProcess} {
+		t.Run(b.name, func(t *testing.T) { closeInTraffic(t, serving{kernel, b}) })
+	}
+}
+
+func closeInTraffic(t *testing.T, s serving) {
+	const lives = 4
 	one := func(t *testing.T) {
-		m := bootServing(t, k, "flood", 1, 1)
+		m := bootServing(t, s, "flood", 1, 1)
 		f := &flows{done: make(chan struct{})}
 		go f.serve(m.listener)
 		const enough = 256 << 10

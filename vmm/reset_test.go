@@ -23,7 +23,7 @@ func devicesScenario(g *vmmtest.Guest) error {
 	up := func(driver string) (err error) {
 		switch driver {
 		case "virtio_net":
-			_, err = g.NetUp(g.Args[0])
+			_, err = g.NetUp(g.Args[0], g.Args[3])
 		case "virtio_scsi":
 			disk, err = g.Disk(g.Args[2])
 		}
@@ -110,9 +110,9 @@ func (m *trafficMachine) everyWay() {
 // its driver, with interrupts and all, and a thousand times by hand, which is
 // quicker. Then it looks for what is left of that in this process.
 func TestManyLives(t *testing.T) {
-	for _, k := range vmmtest.Kernels(t) {
-		t.Run(k.Name, func(t *testing.T) {
-			m := bootServing(t, k, "devices", 1, 2)
+	for _, s := range servings(t) {
+		t.Run(s.String(), func(t *testing.T) {
+			m := bootServing(t, s, "devices", 1, 2)
 			m.everyWay()
 			live := func(driver string, rebinds, lives int) {
 				m.command(fmt.Sprintf("rebind %s %d", driver, rebinds), `rebound \S+ in \S+s\b`)
@@ -194,10 +194,10 @@ func (l *logbook) take(word string) []string {
 // says that it needs a reset, the log says it once, the other devices go on,
 // and after a reset it works as before.
 func TestAGuestThatBreaksItsDevice(t *testing.T) {
-	for _, k := range vmmtest.Kernels(t) {
-		t.Run(k.Name, func(t *testing.T) {
+	for _, s := range servings(t) {
+		t.Run(s.String(), func(t *testing.T) {
 			log := &logbook{TB: t}
-			m := bootServing(log, k, "devices", 1, 2)
+			m := bootServing(log, s, "devices", 1, 2)
 			m.everyWay()
 			before := virtiotest.TakeFootprint(t)
 			for _, d := range []struct {

@@ -178,9 +178,9 @@ func touchScenario(g *vmmtest.Guest) error {
 // the SHA-256 of the N MiB.
 //
 // Args: the guest's address with prefix, the host's address with port, the
-// disk's serial number.
+// disk's serial number, the gateway or "".
 func trafficScenario(g *vmmtest.Guest) error {
-	nic, err := g.NetUp(g.Args[0])
+	nic, err := g.NetUp(g.Args[0], g.Args[3])
 	if err != nil {
 		return err
 	}

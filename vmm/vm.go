@@ -216,15 +216,20 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 			opt.Logf("serial port: %v", err)
 		}
 	})
-	for _, a := range []struct {
+	type place struct {
 		bus        *bus.Bus
 		base, size uint64
 		h          bus.Handler
-	}{
+	}
+	places := []place{
 		{&m.mmio, ecamGPA, ecamSize, m.root.ECAM()},
 		{&m.io, com1Port, 8, m.uart},
 		{&m.io, sleepControlPort, powerPorts, powerRegisters{func(o Outcome) { m.end(o, nil) }}},
-	} {
+	}
+	if m.cfg.Machine.PCIPorts {
+		places = append(places, place{&m.io, pciPort, pciPorts, m.root.Ports()})
+	}
+	for _, a := range places {
 		if _, err := a.bus.Attach(a.base, a.size, a.h); err != nil {
 			return err
 		}

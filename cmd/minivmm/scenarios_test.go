@@ -28,7 +28,7 @@ type orders interface {
 func obeyScenario(g *vmmtest.Guest) error {
 	var o orders = g
 	if len(g.Args) == 2 {
-		if _, err := g.NetUp(g.Args[0]); err != nil {
+		if _, err := g.NetUp(g.Args[0], ""); err != nil {
 			return err
 		}
 		conn, err := net.Dial("tcp", g.Args[1])

@@ -1,7 +1,6 @@
 // Package pci is one PCI bus: a host bridge at 00:00.0 and functions beside it,
-// reached by ECAM (PCI Local Bus 3.0 §6, PCI Express 4.0 §7.2, §7.5). The ports
-// 0xcf8 and 0xcfc are left out: Linux prefers them for most registers, and each
-// access through them is two exits, where ECAM can be read with none.
+// reached by ECAM and by the ports 0xcf8 and 0xcfc (PCI Local Bus 3.0 §6,
+// PCI Express 4.0 §7.2, §7.5).
 //
 // Every register is a byte of configuration space plus a mask of what the guest
 // may write. Code runs only where a write has an effect: the command register,

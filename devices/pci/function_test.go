@@ -299,12 +299,14 @@ func TestVCPUsMayRace(t *testing.T) {
 	var wg sync.WaitGroup
 	for cpu := range 4 {
 		wg.Go(func() {
-			ecam := s.root.ECAM()
+			ecam, ports := s.root.ECAM(), s.root.Ports()
 			var p [4]byte
 			for i := range uint64(3000) {
 				off := i * 4 % 0x100
 				ecam.Write(uint64(s.dev)<<15+off, le.AppendUint32(nil, uint32(i)*0x9e3779b9))
 				ecam.Read(uint64(s.dev)<<15+off, p[:])
+				ports.Write(0, le.AppendUint32(nil, addressEnable|uint32(s.dev)<<11|uint32(off)))
+				ports.Read(4, p[:])
 				s.msix.Write(i*4%s.msix.SizeBytes(), p[:])
 				s.msix.Read(i*8%s.msix.SizeBytes(), p[:])
 				s.mmio.Read(0xe000_0000+i, p[:1])

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"minivmm/devices/bus"
 )
@@ -37,9 +38,10 @@ type Root struct {
 	windows [2]Window // what is left of High and Low
 	image   []byte
 	devices []*Function // device number -> function 0
+	address atomic.Uint32
 }
 
-// NewRoot makes the bus. The caller attaches [Root.ECAM].
+// NewRoot makes the bus. The caller attaches [Root.ECAM] and [Root.Ports].
 func NewRoot(o Options) (*Root, error) {
 	for _, w := range []Window{o.Low, o.High} {
 		if w.SizeBytes > -w.Base && w.Base != 0 {
@@ -167,4 +169,45 @@ func (r *Root) function(off uint64) *Function {
 		return nil
 	}
 	return r.devices[device]
+}
+
+// Ports answers the 8 ports from 0xcf8: CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0
+// §3.2.2.3.2). Only a dword reaches the address, and only a range inside
+// CONFIG_DATA the data; other accesses read as ones and write nothing, which
+// tells a prober that there is no configuration mechanism 2.
+func (r *Root) Ports() bus.Handler { return (*ports)(r) }
+
+type ports Root
+
+func (c *ports) Read(off uint64, p []byte) {
+	if off == 0 && len(p) == 4 {
+		le.PutUint32(p, c.address.Load())
+		return
+	}
+	if at, ok := c.data(off); ok {
+		(*ecam)(c).Read(at, p)
+		return
+	}
+	ones(p)
+}
+
+func (c *ports) Write(off uint64, p []byte) {
+	if off == 0 && len(p) == 4 {
+		c.address.Store(le.Uint32(p) & (addressEnable | 0xfffffc))
+		return
+	}
+	if at, ok := c.data(off); ok {
+		(*ecam)(c).Write(at, p)
+	}
+}
+
+const addressEnable = 1 << 31
+
+// data is the place in the ECAM range that an access to CONFIG_DATA means.
+func (c *ports) data(off uint64) (at uint64, ok bool) {
+	a := uint64(c.address.Load())
+	if off < 4 || a&addressEnable == 0 || a>>16&0xff != 0 {
+		return 0, false
+	}
+	return a>>8&0xff<<12 | a&0xfc + (off - 4), true
 }

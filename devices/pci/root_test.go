@@ -12,6 +12,98 @@ import (
 	"minivmm/devices/bus"
 )
 
+func TestPortsAndECAMShowTheSameFunctions(t *testing.T) {
+	s := newSample(t)
+	ecam, ports := s.root.ECAM(), s.root.Ports()
+	for device := range uint64(32) {
+		for fn := range uint64(8) {
+			for reg := uint64(0); reg < 0x100; reg += 4 {
+				at := device<<15 | fn<<12 | reg
+				ports.Write(0, le.AppendUint32(nil, addressEnable|uint32(device<<11|fn<<8|reg)))
+				for off := uint64(4); off < 8; off++ {
+					for n := 1; n <= int(8-off); n++ {
+						got, want := make([]byte, n), make([]byte, n)
+						ports.Read(off, got)
+						ecam.Read(at+off-4, want)
+						if !bytes.Equal(got, want) {
+							t.Fatalf("%02x.%x register %#x+%d, %d bytes: ports % x, ECAM % x", device, fn, reg, off-4, n, got, want)
+						}
+						if absent := device > 1 || fn > 0; absent && !bytes.Equal(got, bytes.Repeat([]byte{0xff}, n)) {
+							t.Fatalf("absent %02x.%x reads % x", device, fn, got)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestEveryPortAccess tries all offsets and widths on all kinds of addresses.
+func TestEveryPortAccess(t *testing.T) {
+	s := newSample(t)
+	ports := s.root.Ports()
+	enabled := uint32(addressEnable | 1<<11 | regInterruptLine)
+	for _, tc := range []struct {
+		write, address uint32
+		answers        bool
+	}{
+		{0, 0, false}, {enabled, enabled, true}, {enabled &^ addressEnable, enabled &^ addressEnable, false},
+		{enabled | 3, enabled, true}, {enabled | 0x7f00_0000, enabled, true}, {enabled | 1<<16, enabled | 1<<16, false},
+		{enabled | 1<<8, enabled | 1<<8, false}, {0xffff_ffff, 0x80ff_fffc, false},
+	} {
+		for off := range uint64(8) {
+			for n := uint64(1); n <= 8-off; n++ {
+				s.f.Write(regInterruptLine, []byte{0x11})
+				ports.Write(0, le.AppendUint32(nil, tc.write))
+				p := make([]byte, n)
+				ports.Read(off, p)
+				want := bytes.Repeat([]byte{0xff}, int(n))
+				switch {
+				case off == 0 && n == 4:
+					want = le.AppendUint32(nil, tc.address)
+				case off >= 4 && tc.answers:
+					want = []byte{0x11, 0, 0, 0}[off-4:][:n]
+				}
+				if !bytes.Equal(p, want) {
+					t.Errorf("address %#x: read %d+%d gives % x, want % x", tc.write, off, n, p, want)
+				}
+				ports.Write(off, bytes.Repeat([]byte{0x22}, int(n)))
+				line := []byte{0}
+				s.f.Read(regInterruptLine, line)
+				wantLine := byte(0x11)
+				if off == 4 && tc.answers {
+					wantLine = 0x22
+				}
+				if line[0] != wantLine {
+					t.Errorf("address %#x: write %d+%d leaves %#x, want %#x", tc.write, off, n, line[0], wantLine)
+				}
+			}
+		}
+	}
+}
+
+// TestLinuxFindsMechanism1 is arch/x86/pci/direct.c, pci_direct_probe, with
+// pci_sanity_check.
+func TestLinuxFindsMechanism1(t *testing.T) {
+	ports := newSample(t).root.Ports()
+	ports.Write(3, []byte{1})
+	ports.Write(0, le.AppendUint32(nil, 0x8000_0000))
+	p := make([]byte, 4)
+	if ports.Read(0, p); le.Uint32(p) != 0x8000_0000 {
+		t.Errorf("CONFIG_ADDRESS reads %#x", le.Uint32(p))
+	}
+	ports.Write(0, le.AppendUint32(nil, 0x8000_0008))
+	if ports.Read(6, p[:2]); le.Uint16(p) != 0x0600 {
+		t.Errorf("the class of 00:00.0 is %#x, not a host bridge", le.Uint16(p))
+	}
+	for _, port := range []uint64{3, 0, 2} {
+		ports.Write(port, []byte{0})
+	}
+	if ports.Read(0, p[:1]); p[0] == 0 {
+		t.Error("this looks like mechanism 2")
+	}
+}
+
 func TestTheImageShowsAbsentFunctionsAsOnes(t *testing.T) {
 	s := newSample(t)
 	for page := 0; page < len(s.ecam); page += ConfigSize {

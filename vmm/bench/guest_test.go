@@ -34,7 +34,7 @@ const (
 // trafficScenario obeys lines from the console: a command's name and its
 // numbers. It answers each with the nanoseconds that it took.
 func trafficScenario(g *vmmtest.Guest) error {
-	if _, err := g.NetUp(guestCIDR); err != nil {
+	if _, err := g.NetUp(guestCIDR, ""); err != nil {
 		return err
 	}
 	disk, err := g.Disk(diskSerial)

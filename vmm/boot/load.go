@@ -25,7 +25,7 @@ func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("kernel %s: %w", k.path, err)
 	}
-	for _, s := range k.program.segments {
+	for _, s := range pl.program.segments {
 		if err := load(mem, k.file, s); err != nil {
 			return Entry{}, fmt.Errorf("kernel %s: segment %#x: %w", k.path, uint64(s.gpa), err)
 		}
@@ -48,6 +48,7 @@ func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 
 // plan is the outcome of all decisions: what goes where, nothing written yet.
 type plan struct {
+	program    program
 	initrd     guestmem.Range
 	structures []structure
 	entry      Entry
@@ -67,16 +68,8 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	if !holdsRAM(m, l.GDT, uint64(l.End-l.GDT)) {
 		return pl, fmt.Errorf("boot structures at %#x to %#x: %w", uint64(l.GDT), uint64(l.End), errNoRAM)
 	}
-	kernel := k.program.span()
-	for _, s := range k.program.segments {
-		if s.gpa < l.End || !holdsRAM(m, s.gpa, s.memSize) {
-			return pl, fmt.Errorf("needs %#x bytes at %#x: %w", s.memSize, uint64(s.gpa), errNoRAM)
-		}
-	}
-	if p.Initrd != nil {
-		if pl.initrd, err = placeInitrd(m, kernel, p.Initrd, k.initrdMax); err != nil {
-			return pl, fmt.Errorf("initrd %s: %w", p.Initrd.Name(), err)
-		}
+	if err := k.place(&pl, m, l.End, p.Initrd); err != nil {
+		return pl, err
 	}
 	pl.structures = append(pl.structures, structure{l.Cmdline, append([]byte(p.Cmdline), 0)})
 	switch k.info.Protocol {
@@ -86,17 +79,67 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 			return pl, err
 		}
 		pl.structures = append(pl.structures, structure{l.StartInfo, info})
-		pl.entry = pvhEntry(l, k.program.pvh)
+		pl.entry = pvhEntry(l, pl.program.pvh)
 	case Linux64:
 		zero, err := ZeroPage(ZeroPageParams{Header: k.header, RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
 		if err != nil {
 			return pl, err
 		}
 		pl.structures = append(pl.structures, structure{l.ZeroPage, zero}, structure{l.PageTables, IdentityMap(l.PageTables)})
-		pl.entry = linux64Entry(l, k.program.linux64)
+		pl.entry = linux64Entry(l, pl.program.linux64)
 	}
 	pl.structures = append(pl.structures, structure{l.GDT, pl.entry.gdtBytes()})
 	return pl, nil
+}
+
+// place finds where kernel and initrd go: the kernel where it is linked to, and where memory is too small for that,
+// further down if it can run there.
+func (k *Kernel) place(pl *plan, m []E820Entry, lowest guestmem.GPA, initrd *os.File) error {
+	err := k.placeAt(pl, k.program, m, lowest, initrd)
+	if low, ok := k.lowered(); err != nil && ok && k.placeAt(pl, low, m, lowest, initrd) == nil {
+		return nil
+	}
+	return err
+}
+
+func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, lowest guestmem.GPA, initrd *os.File) error {
+	pl.program = at
+	for _, s := range at.segments {
+		if s.gpa < lowest || !holdsRAM(m, s.gpa, s.memSize) {
+			return fmt.Errorf("needs %#x bytes at %#x: %w", s.memSize, uint64(s.gpa), errNoRAM)
+		}
+	}
+	if initrd == nil {
+		return nil
+	}
+	var err error
+	if pl.initrd, err = placeInitrd(m, at.span(), initrd, k.initrdMax); err != nil {
+		return fmt.Errorf("initrd %s: %w", initrd.Name(), err)
+	}
+	return nil
+}
+
+// lowered is the kernel as far down as it goes. A 64-bit vmlinux of Linux runs at any multiple of 2 MiB: startup_64 adds
+// the distance to its page tables and to phys_base (__startup_64, arch/x86/kernel/head64.c). What is linked to 16 MiB to
+// be out of old devices' way then leaves 14 MiB more to a small guest. The PVH entry and a bzImage's decompressor stay:
+// the former has no such code, the latter unpacks to the usual place.
+func (k *Kernel) lowered() (program, bool) {
+	const step = 2 << 20
+	if k.info.Protocol != Linux64 || k.header != nil && k.info.Source == FromImage {
+		return program{}, false
+	}
+	low := k.program
+	first := low.segments[0].gpa
+	if first < 2*step {
+		return program{}, false
+	}
+	down := (first - step) &^ (step - 1)
+	low.segments = slices.Clone(low.segments)
+	for i := range low.segments {
+		low.segments[i].gpa -= down
+	}
+	low.linux64 -= uint64(down)
+	return low, true
 }
 
 // errNoRAM is the cause when a place is not free RAM of the guest.

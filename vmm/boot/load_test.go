@@ -246,9 +246,10 @@ func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
 		{"command line too long", path, 64 << 20, Params{Cmdline: strings.Repeat("x", 101)}, "command line of 101 bytes: this kernel takes 100"},
 		{"NUL", path, 64 << 20, Params{Cmdline: "a\x00b"}, `command line: byte 1 is '\x00'`},
 		{"newline", path, 64 << 20, Params{Cmdline: "a\n"}, `command line: byte 1 is '\n'`},
-		{"little RAM", path, 16 << 20, Params{}, "bytes at 0x1000000: not free RAM"},
+		{"little RAM", path, 2<<20 + 0x31000, Params{}, "bytes at 0x1000000: not free RAM"},
+		{"little RAM for a bzImage that unpacks itself", writeFile(t, testBzImage{payload: append([]byte("\x89LZO"), noise(9000, 5)...)}.bytes()), 16 << 20, Params{}, "bytes at 0x1000000: not free RAM"},
 		{"tiny RAM", path, 4096, Params{}, "boot structures at 0x1000"},
-		{"reserved over the kernel", path, 64 << 20, Params{Reserved: []E820Entry{{0x1011000, 1, Reserved}}}, "bytes at 0x1010123: not free RAM"},
+		{"reserved over the kernel", path, 64 << 20, Params{Reserved: []E820Entry{{0x1011000, 1, Reserved}, {0x211000, 1, Reserved}}}, "bytes at 0x1010123: not free RAM"},
 		{"reserved over the boot structures", path, 64 << 20, Params{Reserved: []E820Entry{{0x2000, 1, ACPIData}}}, "boot structures"},
 		{"reserved ranges overlap", path, 64 << 20, Params{Reserved: []E820Entry{{0x2000, 2, ACPIData}, {0x2001, 1, Reserved}}}, "overlap"},
 		{"segment in the hole", writeFile(t, low.bytes()), 64 << 20, Params{}, "bytes at 0x9f000: not free RAM"},
@@ -264,6 +265,61 @@ func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
 			}
 			if err != nil && !strings.Contains(err.Error(), c.path) {
 				t.Errorf("error %q does not name the image", err)
+			}
+		})
+	}
+}
+
+func TestKernelMovesDownWhereMemoryIsSmall(t *testing.T) {
+	elf := soundELF()
+	const down = 14 << 20 // from 16 MiB to 2
+	vmlinux, bz := writeFile(t, elf.bytes()), writeFile(t, testBzImage{payload: pack(t, "zstd", elf.bytes())}.bytes())
+	big := writeFile(t, make([]byte, 18<<20))
+	for _, c := range []struct {
+		name   string
+		path   string
+		opt    Options
+		ram    uint64
+		initrd string
+		down   uint64
+		fails  bool
+	}{
+		{"enough", vmlinux, Options{}, 64 << 20, "", 0, false},
+		{"exactly enough", vmlinux, Options{}, 0x1032000, "", 0, false},
+		{"a page too little", vmlinux, Options{}, 0x1031000, "", down, false},
+		{"unpacked from a bzImage", bz, Options{}, 8 << 20, "", down, false},
+		{"no room for the initrd", vmlinux, Options{}, 32 << 20, big, down, false},
+		{"no room wherever the kernel is", vmlinux, Options{}, 19 << 20, big, 0, true},
+		{"PVH", vmlinux, Options{Protocol: PVH}, 8 << 20, "", 0, true},
+		{"packed", bz, Options{KeepPacked: true}, 8 << 20, "", 0, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := mustOpen(t, c.path, c.opt)
+			var p Params
+			if c.initrd != "" {
+				f, err := os.Open(c.initrd)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				p.Initrd = f
+			}
+			mem := newMemory(t, c.ram)
+			e, err := k.Load(mem, p)
+			if (err != nil) != c.fails {
+				t.Fatalf("error %v", err)
+			}
+			if c.fails {
+				return
+			}
+			if e.RIP != elf.entry-c.down {
+				t.Errorf("entry %#x, want %#x", e.RIP, elf.entry-c.down)
+			}
+			for _, s := range elf.segments {
+				got, err := mem.Window(guestmem.GPA(s.gpa-c.down), uint64(len(s.data)))
+				if err != nil || !bytes.Equal(got, s.data) {
+					t.Errorf("segment %#x is not %#x lower (%v)", s.gpa, c.down, err)
+				}
 			}
 		})
 	}

@@ -25,6 +25,7 @@ type Machine struct {
 	VCPUs           int      `toml:"vcpus"`            // 1 to 64
 	Memory          Size     `toml:"memory"`           // guest RAM in bytes: 64M to 1T, a multiple of 4096
 	ShutdownTimeout Duration `toml:"shutdown_timeout"` // from the power button to the guest's end by force; 0 to 1 h
+	PCIPorts        bool     `toml:"pci_ports"`        // PCI configuration space at ports 0xcf8 and 0xcfc, beside ECAM
 }
 
 // Boot is what the guest starts from.

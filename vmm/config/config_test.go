@@ -40,6 +40,7 @@ name = "web-1"
 vcpus = 64
 memory = "1T"
 shutdown_timeout = "1m30s"
+pci_ports = true
 [boot]
 kernel = "/vm/vmlinuz"
 initrd = "./initrd.cpio"
@@ -79,7 +80,7 @@ affinity = "5,2-3,3"
 	}
 	want := &Config{
 		Name:    "web-1",
-		Machine: Machine{VCPUs: 64, Memory: 1 << 40, ShutdownTimeout: Duration{90 * time.Second}},
+		Machine: Machine{VCPUs: 64, Memory: 1 << 40, ShutdownTimeout: Duration{90 * time.Second}, PCIPorts: true},
 		Boot:    Boot{Kernel: "/vm/vmlinuz", Initrd: "/vm/initrd.cpio", Cmdline: "root=/dev/sda quiet", Protocol: ProtocolPVH, KASLR: true},
 		Console: Console{Mode: ConsoleFile, Path: "/vm/console.log"},
 		Net: []Net{

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -120,8 +121,9 @@ func (g *Guest) ReadLine() (string, error) {
 	return g.input.Text(), nil
 }
 
-// NetUp gives the guest's only NIC an address and returns its name.
-func (g *Guest) NetUp(cidr string) (string, error) {
+// NetUp gives the guest's only NIC an address, and a default route if there is
+// a gateway, and returns its name.
+func (g *Guest) NetUp(cidr, gateway string) (string, error) {
 	addr, err := netlink.ParseAddr(cidr)
 	if err != nil {
 		return "", err
@@ -142,7 +144,10 @@ func (g *Guest) NetUp(cidr string) (string, error) {
 	if err := netlink.LinkSetUp(nic); err != nil {
 		return "", fmt.Errorf("%s up: %w", nic.Attrs().Name, err)
 	}
-	return nic.Attrs().Name, netlink.AddrAdd(nic, addr)
+	if err := netlink.AddrAdd(nic, addr); err != nil || gateway == "" {
+		return nic.Attrs().Name, err
+	}
+	return nic.Attrs().Name, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(gateway)})
 }
 
 // Disk waits for the disk with that serial number and returns its device file.
