@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -29,16 +28,13 @@ const passtMTU = 65520
 // two more: "mtu N", and "connect N", which makes so many connections one after
 // the other, with an echo over each.
 func userNetScenario(g *vmmtest.Guest) error {
-	name, err := g.NetUp(userGuest+"/"+userBits, "")
+	name, err := g.NetUp(userGuest+"/"+userBits, userGateway)
 	if err != nil {
 		return err
 	}
 	nic, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
-	}
-	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: nic.Attrs().Index, Gw: net.ParseIP(userGateway)}); err != nil {
-		return fmt.Errorf("default route: %w", err)
 	}
 	return obey(g, func(what string, a, b, _ int) (time.Duration, error) {
 		switch what {

@@ -17,10 +17,11 @@ type acks struct {
 	flush func(*stack.PacketBuffer) // sends one that was kept for long enough
 	guard func(func())              // runs the timer's function
 
-	mu            sync.Mutex
-	flows         [ackFlows]ackFlow // by the stack's hash; who comes later takes the place
-	armed, closed bool
-	timer         *time.Timer
+	mu     sync.Mutex
+	flows  [ackFlows]ackFlow // by the stack's hash; who comes later takes the place
+	timer  *time.Timer
+	armed  bool // the timer runs
+	closed bool
 }
 
 // ackFlow is one direction of a connection.
@@ -75,7 +76,8 @@ func (a *acks) keep(pkt *stack.PacketBuffer) bool {
 // arm starts the timer. a.mu is held.
 func (a *acks) arm() {
 	switch {
-	case a.armed:
+	case a.armed, a.closed:
+		return
 	case a.timer == nil:
 		a.timer = time.AfterFunc(ackDelay, func() { a.guard(a.sendKept) })
 	default:
@@ -88,7 +90,7 @@ func (a *acks) arm() {
 func (a *acks) sendKept() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.armed = a.closed
+	a.armed = false
 	for i := range a.flows {
 		f := &a.flows[i]
 		if f.kept != nil {
@@ -104,7 +106,7 @@ func (a *acks) sendKept() {
 func (a *acks) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.closed, a.armed = true, true // and never again
+	a.closed = true
 	if a.timer != nil {
 		a.timer.Stop()
 	}

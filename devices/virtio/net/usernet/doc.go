@@ -32,11 +32,12 @@
 //
 // A frame from the guest is copied once, from its buffers into a packet that
 // the stack keeps; a segment of 64 KiB is one packet (HOST_TSO), and one write
-// to the socket takes it from there. The other way a read from the socket is
-// copied into the stack and from there to the guest's buffers, again with up to
-// 64 KiB in one piece (GUEST_TSO), by whichever goroutine sends it. When the
-// ring is full, up to maxBacklog bytes wait for it; then packets are dropped,
-// as on any wire, and TCP sends them again.
+// to the socket takes it from there. The other way a read from the socket goes
+// into memory that the stack keeps, as large as one segment, and is copied from
+// there to the guest's buffers, again in one piece (GUEST_TSO), by whichever
+// goroutine sends it. When the ring is full, up to maxBacklog bytes wait for it;
+// then packets are dropped, as on any wire, and TCP sends them again. A bare
+// acknowledgement waits a moment for the data that will carry it (acks.go).
 //
 // Checksums of what the guest sends are not verified: between its memory and
 // this process nothing breaks a bit.
