@@ -7,5 +7,5 @@
 // it answers what takes no time, a read from the page cache included, and hands
 // what waits for the host to another goroutine, up to 32 in all. One call of the
 // driver stands for all that was answered meanwhile. Task management cancels and
-// waits (control.go).
+// waits (control.go). A disk whose size has changed is an event (events.go).
 package scsi
