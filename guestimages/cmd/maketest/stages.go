@@ -148,7 +148,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range series {
+	for i, name := range series {
 		config := emuhost.DefaultConfig()
 		config.Kernel = name
 		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
@@ -157,6 +157,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		host := machine
 		host.short = "[" + name + "]"
 		host.name = "emulated host on Linux " + name + about
+		// Most tests boot the first of the guest kernels: each host's own, so that all of them are booted somewhere.
+		host.env = slices.Concat(host.env, []string{"MINIVMM_GUESTS=" + strings.Join(slices.Concat(guests[i:], guests[:i]), " ")})
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
 		stages = append(stages, host)
 	}
