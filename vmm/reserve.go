@@ -13,7 +13,7 @@ import (
 
 const (
 	// plenty of room for tasks: no limit is near.
-	plenty = 4096
+	plenty = 1024
 
 	// blocked bounds the goroutines of this program that are in a system call at the
 	// same time, each with a thread: 32 of the disks served in process, the console's and the rest.
