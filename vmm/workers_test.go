@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -193,7 +194,23 @@ func TestTheProcessLimitIsNamed(t *testing.T) {
 }
 
 func nprocChild(text string) error {
-	vhosttest.SpareThreads(16)
+	// Go dies when it cannot make a thread: have spare ones.
+	const spare = 16
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	for range spare {
+		ready.Add(1)
+		done.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
+
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return err
