@@ -29,7 +29,7 @@ const passtMTU = 65520
 // two more: "mtu N", and "connect N", which makes so many connections one after
 // the other, with an echo over each.
 func userNetScenario(g *vmmtest.Guest) error {
-	name, err := g.NetUp(userGuest + "/" + userBits, "")
+	name, err := g.NetUp(userGuest+"/"+userBits, "")
 	if err != nil {
 		return err
 	}
