@@ -115,14 +115,13 @@ func (m *VM) makeWorker(dev *vhost.Device, p placement, queues string, create fu
 		err    error
 	}
 	made := make(chan result)
-	go func() {
-		runtime.LockOSThread()
+	onThreadOfItsOwn(func() {
 		var r result
 		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
 			r.worker, r.err = create()
 		}
 		made <- r
-	}()
+	})
 	r := <-made
 	if r.err != nil {
 		return r.err
@@ -148,6 +147,22 @@ func (m *VM) makeWorker(dev *vhost.Device, p placement, queues string, create fu
 	defer m.workersMu.Unlock()
 	m.workers = append(m.workers, w)
 	return nil
+}
+
+// onThreadOfItsOwn runs f on a thread that ends with it. The process's first
+// thread cannot end, and what f sets would be the process's for good.
+func onThreadOfItsOwn(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		ended := make(chan struct{})
+		onThreadOfItsOwn(func() { defer close(ended); f() })
+		<-ended
+	}()
 }
 
 // setAffinity binds the calling thread to cpus, if there are any.
