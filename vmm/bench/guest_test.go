@@ -2,6 +2,7 @@ package bench
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
@@ -19,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario})
+	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario, "user-net": userNetScenario})
 }
 
 // Addresses of the one link between host and guest.
@@ -40,6 +41,16 @@ func trafficScenario(g *vmmtest.Guest) error {
 	if err != nil {
 		return err
 	}
+	return obey(g, func(what string, a, b, c int) (time.Duration, error) {
+		if run, ok := netCommands[what]; ok {
+			return overTCP(run, a, b)
+		}
+		return diskCommand(disk, what, a, b, c)
+	})
+}
+
+// obey runs command after command of the console.
+func obey(g *vmmtest.Guest, run func(what string, a, b, c int) (time.Duration, error)) error {
 	for {
 		g.Printf("next?")
 		line, err := g.ReadLine()
@@ -48,13 +59,8 @@ func trafficScenario(g *vmmtest.Guest) error {
 		}
 		var what string
 		var a, b, c int
-		_, _ = fmt.Sscan(line, &what, &a, &b, &c) // commands have one or three numbers
-		var took time.Duration
-		if run, ok := netCommands[what]; ok {
-			took, err = overTCP(func(conn net.Conn) error { return run(conn, a) })
-		} else {
-			took, err = diskCommand(disk, what, a, b, c)
-		}
+		_, _ = fmt.Sscan(line, &what, &a, &b, &c) // commands have one to three numbers
+		took, err := run(what, a, b, c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", line, err)
 		}
@@ -62,7 +68,8 @@ func trafficScenario(g *vmmtest.Guest) error {
 	}
 }
 
-// netCommands are the guest's sides; hostSide is the other.
+// netCommands are the guest's sides, of each connection if there are several;
+// hostSide is the other.
 var netCommands = map[string]func(net.Conn, int) error{
 	"send": func(conn net.Conn, mib int) error {
 		if _, err := io.CopyBuffer(onlyWriter{conn}, io.LimitReader(zeros{}, int64(mib)<<20), make([]byte, chunk)); err != nil {
@@ -124,16 +131,30 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // onlyWriter hides ReadFrom, so that CopyBuffer uses its buffer.
 type onlyWriter struct{ io.Writer }
 
-// overTCP times what runs on a connection, without making it.
-func overTCP(run func(net.Conn) error) (time.Duration, error) {
-	conn, err := net.DialTimeout("tcp", hostPort, time.Minute)
-	if err != nil {
-		return 0, err
+// overTCP times what runs on so many connections at once, each with its share of
+// n, without making them.
+func overTCP(run func(net.Conn, int) error, n, connections int) (time.Duration, error) {
+	conns := make([]net.Conn, max(1, connections))
+	for i := range conns {
+		conn, err := net.DialTimeout("tcp", hostPort, time.Minute)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		conns[i] = conn
 	}
-	defer conn.Close()
+	errs := make([]error, len(conns))
 	start := time.Now()
-	err = run(conn)
-	return time.Since(start), err
+	if len(conns) == 1 {
+		err := run(conns[0], n)
+		return time.Since(start), err
+	}
+	var all sync.WaitGroup
+	for i, conn := range conns {
+		all.Go(func() { errs[i] = run(conn, n/len(conns)) })
+	}
+	all.Wait()
+	return time.Since(start), errors.Join(errs...)
 }
 
 // diskCommand times count requests of size bytes, depth of them at a time, past

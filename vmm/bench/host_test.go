@@ -25,6 +25,7 @@ type bed struct {
 	kernel  string
 	minivmm string
 	qemu    string // "" without QEMU
+	passt   string // "" without passt, or where it is not needed
 	tap     string
 }
 
@@ -107,17 +108,47 @@ func (bed *bed) copyQEMU(b *testing.B) {
 		b.Logf("no QEMU to compare with: %v", err)
 		return
 	}
+	for _, f := range firmware {
+		bed.copy(b, f, "qemu/share/"+filepath.Base(f))
+	}
+	bed.qemu = bed.copyProgram(b, path)
+}
+
+// copyPasst copies passt, and its build for the emulated host's CPU, which it
+// looks for beside itself. It runs as nobody, who has to get to its socket.
+func (bed *bed) copyPasst(b *testing.B) {
+	b.Helper()
+	path, err := exec.LookPath("passt")
+	if err != nil {
+		b.Logf("no passt to compare with: %v", err)
+		return
+	}
+	bed.passt = bed.copyProgram(b, path)
+	if _, err := os.Stat(path + ".avx2"); err == nil {
+		bed.copyProgram(b, path+".avx2")
+	}
+	if err := os.Chmod(filepath.Dir(bed.dir), 0o711); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// copyProgram copies a program with its libraries.
+func (bed *bed) copyProgram(b *testing.B, path string) string {
+	b.Helper()
 	out, err := exec.Command("ldd", path).Output()
 	if err != nil {
 		b.Fatalf("ldd %s: %v", path, err)
 	}
 	for _, m := range regexp.MustCompile(`=> (/\S+)`).FindAllSubmatch(out, -1) {
-		bed.copy(b, string(m[1]), "qemu/lib/"+filepath.Base(string(m[1])))
+		bed.copy(b, string(m[1]), "lib/"+filepath.Base(string(m[1])))
 	}
-	for _, f := range firmware {
-		bed.copy(b, f, "qemu/share/"+filepath.Base(f))
-	}
-	bed.qemu = bed.copy(b, path, "qemu/qemu-system-x86_64")
+	return bed.copy(b, path, "bin/"+filepath.Base(path))
+}
+
+// environ is for the programs of the bed. Nothing is to be read from the host's
+// disk: not /etc/localtime either.
+func (bed *bed) environ() []string {
+	return append(os.Environ(), "TZ=UTC", cache.Env+"="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("lib"))
 }
 
 // makeTap makes the host's end of the guests' link, which stays between

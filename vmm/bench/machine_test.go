@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"minivmm/guestimages/cache"
 	"minivmm/vhost/lio"
 )
 
@@ -33,7 +33,9 @@ type vmm struct {
 	name    string
 	argv    func(bed *bed, m *machine) []string
 	isQEMU  bool
-	devices bool
+	devices bool                                // NIC on the tap, and disk
+	user    bool                                // NIC on a network in user space
+	peer    func(bed *bed, m *machine) []string // runs beside it from before its start to after its end
 }
 
 // machine is one VM as a process.
@@ -48,7 +50,8 @@ type machine struct {
 	listener net.Listener
 	started  time.Time
 
-	log strings.Builder // the reader's
+	log     strings.Builder // the reader's
+	peerLog strings.Builder // of what runs beside it; whole after its end
 
 	end func() // ends the VM; the second call does nothing
 }
@@ -110,15 +113,20 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 			}
 			m.wwpn = target.WWPN()
 		}
+	}
+	if v.devices || v.user {
 		var err error
 		if m.listener, err = net.Listen("tcp", hostPort); err != nil {
 			b.Fatal(err)
 		}
 	}
+	endPeer := func() {}
+	if v.peer != nil {
+		endPeer = m.startPeer(bed, v.peer(bed, m))
+	}
 	argv := v.argv(bed, m)
 	m.cmd = exec.Command(argv[0], argv[1:]...)
-	// Nothing is to be read from the host's disk: not /etc/localtime either.
-	m.cmd.Env = append(os.Environ(), "TZ=UTC", cache.Env+"="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("qemu/lib"))
+	m.cmd.Env = bed.environ()
 	var err error
 	if m.console, err = m.cmd.StdinPipe(); err != nil {
 		b.Fatal(err)
@@ -141,6 +149,7 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 		_ = m.cmd.Process.Signal(syscall.SIGTERM)
 		<-read
 		_ = m.cmd.Wait() // by a signal, or as minivmm says it
+		endPeer()
 		if m.listener != nil {
 			m.listener.Close()
 		}
@@ -150,7 +159,7 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 			}
 		}
 		if b.Failed() {
-			b.Logf("%s:\n%s", strings.Join(argv, " "), m.log.String())
+			b.Logf("%s:\n%s%s", strings.Join(argv, " "), m.log.String(), m.peerLog.String())
 		}
 	})
 	b.Cleanup(m.end)
@@ -196,17 +205,7 @@ func (m *machine) ask(what string, numbers ...int) float64 {
 	}
 	m.expect(`next\?`)
 	served := make(chan error, 1)
-	if _, ok := netCommands[what]; ok {
-		go func() {
-			conn, err := m.listener.Accept()
-			if err == nil {
-				err = hostSide(conn, what, numbers[0])
-			}
-			served <- err
-		}()
-	} else {
-		served <- nil
-	}
+	go func() { served <- m.serve(what, numbers) }()
 	if _, err := io.WriteString(m.console, text+"\n"); err != nil {
 		m.b.Fatal(err)
 	}
@@ -219,4 +218,39 @@ func (m *machine) ask(what string, numbers ...int) float64 {
 		m.b.Fatal(err)
 	}
 	return ns
+}
+
+// serve is the host's side of a command.
+func (m *machine) serve(what string, numbers []int) error {
+	if what == "connect" {
+		for range numbers[0] {
+			conn, err := m.listener.Accept()
+			if err != nil {
+				return err
+			}
+			if err := hostSide(conn, "echo", 1); err != nil {
+				return err
+			}
+		}
+	}
+	if _, ok := netCommands[what]; !ok {
+		return nil
+	}
+	connections := 1
+	if len(numbers) > 1 {
+		connections = numbers[1]
+	}
+	ended := make(chan error, connections)
+	for range connections {
+		conn, err := m.listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() { ended <- hostSide(conn, what, numbers[0]/connections) }()
+	}
+	var errs []error
+	for range connections {
+		errs = append(errs, <-ended)
+	}
+	return errors.Join(errs...)
 }

@@ -45,14 +45,20 @@ func (q *Queue) Wait(ctx context.Context) error {
 		q.noKicks()
 		return nil
 	}
-	q.kick.SetReadDeadline(time.Time{})
-	stop := context.AfterFunc(ctx, func() { q.kick.SetReadDeadline(time.Unix(1, 0)) })
+	if done := ctx.Done(); q.waitedFor != done {
+		q.waitedFor = done
+		q.kick.SetReadDeadline(time.Time{})
+		context.AfterFunc(ctx, func() { q.kick.SetReadDeadline(time.Unix(1, 0)) })
+	}
 	var count [8]byte
 	_, err := q.kick.Read(count[:])
-	if !stop() {
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // one that an earlier ctx set late
+	if errors.Is(err, os.ErrDeadlineExceeded) { // one that an earlier ctx set late
+		err = q.kick.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
 		return q.fail("%w", err)
 	}
 	q.noKicks()

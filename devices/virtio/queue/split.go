@@ -49,6 +49,7 @@ type Queue struct {
 	nextUsed  uint16                // what Done writes
 	signalled uint16                // nextUsed when Signal last looked
 	inflight  []bool                // by head: popped, not done
+	waitedFor <-chan struct{}       // the Done of the context that ends a Wait
 	err       atomic.Pointer[error] // latched
 }
 

@@ -43,7 +43,7 @@ func (s *session) fromGuest(f *inbound) {
 	}
 	switch packet := f.view.AsSlice(); judge(eth.Type(), packet) {
 	case pass:
-		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(f.view)})
+		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload(eth.Type(), f.view)})
 		pkt.PktType = packetType(eth.DestinationAddress())
 		s.link.deliver(eth.Type(), pkt)
 		pkt.DecRef()
@@ -58,6 +58,40 @@ func (s *session) fromGuest(f *inbound) {
 		s.expire(packet)
 	}
 	f.view.Release()
+}
+
+// payload makes a packet of v, which it takes. The stack copies the memory that a
+// header lies in, all of it, so those of a large segment get some of their own.
+func payload(proto tcpip.NetworkProtocolNumber, v *buffer.View) buffer.Buffer {
+	p := v.AsSlice()
+	n := tcpHeaders(proto, p)
+	if len(p) < largePacket || n >= len(p) {
+		return buffer.MakeWithView(v)
+	}
+	b := buffer.MakeWithView(buffer.NewViewWithData(append([]byte(nil), p[:n]...)))
+	v.TrimFront(n)
+	_ = b.Append(v)
+	return b
+}
+
+// largePacket is one that is cheaper to cut than to copy.
+const largePacket = 4 << 10
+
+// tcpHeaders is the size of the headers of a TCP segment, or more than the packet
+// is large if it is no plain one.
+func tcpHeaders(proto tcpip.NetworkProtocolNumber, p []byte) int {
+	const tcpProto, dataOff = uint8(header.TCPProtocolNumber), 12
+	n := len(p)
+	switch {
+	case proto == header.IPv4ProtocolNumber && len(p) >= header.IPv4MinimumSize && p[9] == tcpProto:
+		n = int(p[0]&0xf) * 4
+	case proto == header.IPv6ProtocolNumber && len(p) >= header.IPv6MinimumSize && p[6] == tcpProto:
+		n = header.IPv6MinimumSize
+	}
+	if n+dataOff >= len(p) {
+		return len(p)
+	}
+	return n + int(p[n+dataOff]>>4)*4
 }
 
 func packetType(dst tcpip.LinkAddress) tcpip.PacketType {

@@ -22,7 +22,8 @@ const (
 	flowTimeout  = 90 * time.Second // a UDP flow without traffic
 	pingTimeout  = 5 * time.Second
 	sweepEvery   = 5 * time.Second
-	pieceSize    = 64 << 10 // one read from a host socket
+	pieceSize    = 64 << 10  // one datagram from a host socket
+	segmentSize  = 45 * 1448 // one read from a host socket, which becomes one segment: the stack makes none larger than maxGSO less 160
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
 	bufferBudget = 32 << 20 // of all connections, both ways, beyond minSocketBuf each

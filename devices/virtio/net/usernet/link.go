@@ -21,6 +21,7 @@ type link struct {
 	gso   bool
 	recv  *receiver
 	guard func(func()) // session.guard
+	acks  acks
 
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
@@ -113,13 +114,18 @@ func (l *link) write(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	var one [4]frame
 	frames := one[:0]
 	for _, p := range list {
-		frames = append(frames, frame{pkt: p})
+		if !l.acks.keep(p) {
+			frames = append(frames, frame{pkt: p})
+		}
+	}
+	if len(frames) == 0 {
+		return len(list), nil
 	}
 	n := l.recv.send(frames...)
-	if n == 0 && len(list) > 0 {
+	if n == 0 {
 		return 0, &tcpip.ErrNoBufferSpace{}
 	}
-	return n, nil
+	return len(list) - (len(frames) - n), nil
 }
 
 // deliver gives a packet to the stack.

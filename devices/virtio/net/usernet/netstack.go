@@ -42,6 +42,7 @@ func newStack(s *session) (*stack.Stack, error) {
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
 		st.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
+		tuneTCP(st),
 		st.CreateNIC(nicID, s.link),
 		st.SetPromiscuousMode(nicID, true),
 		st.SetSpoofing(nicID, true),

@@ -64,6 +64,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 		mtu: uint32(b.cfg.MTU), recv: s.recv, guard: s.guard,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
+	s.link.acks = acks{mtu: uint32(b.cfg.MTU), guard: s.guard, flush: func(p *stack.PacketBuffer) { s.recv.send(frame{pkt: p}) }}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
 	s.queries, s.syns, s.flows = newAttempts[uint16](maxQueries, queryTimeout), newSyns(), newFlows()
 	if s.stack, err = newStack(s); err != nil {
@@ -145,6 +146,7 @@ const afterPanic = 2 * time.Second
 
 // stop ends the session.
 func (s *session) stop() error {
+	s.link.acks.close()
 	s.recv.close()
 	s.cancel()
 	s.mu.Lock()

@@ -1,8 +1,8 @@
 package usernet
 
 import (
-	"bytes"
 	"context"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -171,36 +171,31 @@ func (c *spliced) toGuest() bool {
 			return false
 		}
 	}
+	var r socketReader
+	var werr tcpip.Error
+	once := func(fd uintptr) (done bool) {
+		r = socketReader{fd: int(fd)}
+		if werr = nil; r.look() && r.left > 0 {
+			_, werr = c.guest.ep.Write(&r, tcpip.WriteOptions{})
+		}
+		return r.err != unix.EAGAIN
+	}
 	for {
 		for c.guest.ep.Readiness(waiter.WritableEvents) == 0 {
 			if !wait() {
 				return false
 			}
 		}
-		piece, n, err := readPiece(c.raw, &c.session.pieces)
-		if err != nil {
+		if err := c.raw.Read(once); err != nil || r.err != nil && r.err != io.EOF {
 			return false
 		}
-		ok := n == 0 || c.write(piece[:n], wait)
-		c.session.pieces.put(piece)
-		if !ok {
-			return false
-		}
-		if n == 0 {
+		if r.err == io.EOF {
 			c.guest.ep.Shutdown(tcpip.ShutdownWrite)
 			return true
 		}
-	}
-}
-
-// write gives all of p to the guest's side.
-func (c *spliced) write(p []byte, wait func() bool) bool {
-	r := bytes.NewReader(p)
-	for r.Len() > 0 {
-		_, terr := c.guest.ep.Write(r, tcpip.WriteOptions{})
-		switch terr.(type) {
+		switch werr.(type) {
 		case nil:
-		case *tcpip.ErrWouldBlock:
+		case *tcpip.ErrWouldBlock: // it took nothing
 			if !wait() {
 				return false
 			}
@@ -208,7 +203,65 @@ func (c *spliced) write(p []byte, wait func() bool) bool {
 			return false
 		}
 	}
-	return true
+}
+
+// socketReader reads what a socket has received without waiting, as the stack's
+// payload: into the memory that the stack will keep.
+type socketReader struct {
+	fd   int
+	left int   // bytes to read
+	err  error // EAGAIN if there is nothing, io.EOF at the end
+}
+
+// look finds out how much there is, at most segmentSize.
+func (r *socketReader) look() bool {
+	if r.left, r.err = unix.IoctlGetInt(r.fd, unix.SIOCINQ); r.err != nil {
+		return false
+	}
+	if r.left > 0 {
+		r.left = min(r.left, segmentSize)
+		return true
+	}
+	// Nothing, the end, or an error: only reading tells.
+	var none [1]byte
+	n, _, err := unix.Recvfrom(r.fd, none[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	switch {
+	case err == unix.EINTR, n > 0:
+		return r.look()
+	case err != nil:
+		r.err = err
+	default:
+		r.err = io.EOF
+	}
+	return false
+}
+
+// Len is tcpip.Payloader's.
+func (r *socketReader) Len() int { return r.left }
+
+// Read is tcpip.Payloader's. What was there when look said so still is.
+func (r *socketReader) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	if len(p) == 0 { // a question for the end
+		return 0, nil
+	}
+	for {
+		n, err := unix.Read(r.fd, p[:min(len(p), r.left)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			r.err = err
+			return 0, err
+		}
+		r.left -= n
+		return n, nil
+	}
 }
 
 // readPiece reads once from a socket into a buffer that the caller puts back. It

@@ -11,12 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // errRefused is a destination that the policy does not allow.
 var errRefused = errors.New("not allowed")
+
+// tuneTCP sets what differs from a path with losses and long ways. Frames get to
+// the guest in order, and one lost is one that the guest dropped: RACK's timers
+// (RFC 8985) would take a guest that waits for its CPU for a loss.
+func tuneTCP(st *stack.Stack) tcpip.Error {
+	recovery := tcpip.TCPRecovery(0)
+	return st.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery)
+}
 
 // acceptTCP is called for a SYN of the guest's, in a goroutine of its own.
 func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
