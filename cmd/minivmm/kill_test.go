@@ -21,7 +21,9 @@ func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
 	vmmtest.Need(t, "vhost-scsi", "root")
 	leavesNothing(t)
 	disk := func(path string) string { return fmt.Sprintf("[[disk]]\npath = %q\nserial = %q\n", path, killSerial) }
-	other := prepare(t, "", disk("disk.img")).start()
+	other := prepare(t, "", disk("disk.img"))
+	other.cmd.Args = append(other.cmd.Args, "--name", "other")
+	other.start()
 	killed := prepare(t, "", disk("disk.img")).start()
 	image := filepath.Join(killed.cmd.Dir, "disk.img")
 	killed.expect(`next\?`)

@@ -19,8 +19,9 @@ const (
 	ramSize                 = 32 << 20
 )
 
-// Patience is how long a Driver waits for what must come.
-const Patience = 20 * time.Second
+// Patience is how long a Driver waits for what must come, also on a machine that
+// has much else to do.
+const Patience = 2 * time.Minute
 
 // Driver drives a device as a guest's driver does, through a Frontend and
 // without a transport. It belongs to one goroutine.

@@ -3,6 +3,7 @@ package usernet
 import (
 	"encoding/binary"
 	"io"
+	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func TestACaptureHasWhatTheGuestSendsAndSees(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Write([]byte("hello"))
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if n, err := io.Copy(io.Discard, c); n != total || err != nil {
 		t.Fatal(n, err)
 	}

@@ -63,7 +63,7 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 				c.CloseWrite()
 			}()
 			h := sha256.New()
-			c.SetDeadline(time.Now().Add(60 * time.Second))
+			c.SetDeadline(time.Now().Add(virtiotest.Patience))
 			if n, err := io.Copy(h, c); err != nil || !bytes.Equal(h.Sum(nil), sum(data)) {
 				t.Errorf("%d bytes came back: %v", n, err)
 			}
@@ -103,7 +103,7 @@ func TestNamesOfANetwork(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 	b.halt()
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(virtiotest.Patience); ; {
 		if _, code := address("b.lab.internal."); code == dnsmessage.RCodeNameError {
 			break
 		}

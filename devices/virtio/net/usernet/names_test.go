@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"testing"
@@ -82,7 +83,7 @@ func (g *guest) query(t testing.TB, network string, questions ...dnsmessage.Ques
 	var answer []byte
 	if network == "udp" {
 		c := g.dialUDP(t, to)
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(virtiotest.Patience))
 		answer = make([]byte, 4096)
 		if _, err = c.Write(b); err == nil {
 			var n int
@@ -95,7 +96,7 @@ func (g *guest) query(t testing.TB, network string, questions ...dnsmessage.Ques
 			t.Fatal(derr)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(virtiotest.Patience))
 		if err = writeMessage(c, b); err == nil {
 			answer, err = readMessage(c)
 		}

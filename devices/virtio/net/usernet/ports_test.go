@@ -3,6 +3,7 @@ package usernet
 import (
 	"errors"
 	"io"
+	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"strings"
@@ -37,7 +38,7 @@ func published(t *testing.T) (g *guest, open func() (host *net.TCPConn, guest *g
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		end := time.Now().Add(30 * time.Second)
+		end := time.Now().Add(virtiotest.Patience)
 		h.SetDeadline(end)
 		c.SetDeadline(end)
 		return h.(*net.TCPConn), c.(*gonet.TCPConn)
@@ -91,7 +92,7 @@ func TestAPortThatTheGuestHasNotIsReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	h.SetDeadline(time.Now().Add(10 * time.Second))
+	h.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if _, err := h.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}

@@ -3,6 +3,7 @@ package usernet
 import (
 	"bytes"
 	"context"
+	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"os"
@@ -45,7 +46,7 @@ func (g *guest) resolve(t testing.TB, server netip.Addr, q []byte) []byte {
 	t.Helper()
 	c := g.dialUDP(t, netip.AddrPortFrom(server, dnsPort))
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if _, err := c.Write(q); err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func TestTCPGoesOutAndBackWholeUnderAllFeatures(t *testing.T) {
 				c.CloseWrite()
 			}()
 			h := sha256.New()
-			c.SetDeadline(time.Now().Add(60 * time.Second))
+			c.SetDeadline(time.Now().Add(virtiotest.Patience))
 			if n, err := io.Copy(h, c); err != nil || !bytes.Equal(h.Sum(nil), sum(data)) {
 				t.Errorf("%d bytes came back: %v", n, err)
 			}
@@ -153,7 +153,7 @@ func TestAResetPassesBothWays(t *testing.T) {
 	host := <-accepted
 	host.SetLinger(0)
 	host.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("guest reads: %v", err)
 	}
@@ -164,7 +164,7 @@ func TestAResetPassesBothWays(t *testing.T) {
 	}
 	host = <-accepted
 	g.abort()
-	host.SetDeadline(time.Now().Add(10 * time.Second))
+	host.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("host reads: %v", err)
 	}
@@ -197,7 +197,7 @@ func TestBackPressurePasses(t *testing.T) {
 		t.Fatalf("%d bytes went to a guest that reads nothing", n)
 	case <-time.After(time.Second):
 	}
-	c.SetDeadline(time.Now().Add(60 * time.Second))
+	c.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if n, err := io.Copy(io.Discard, c); n != total || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
@@ -232,7 +232,7 @@ func ask(t testing.TB, c net.Conn, size int) {
 	t.Helper()
 	q := bytes.Repeat([]byte("?"), size)
 	b := make([]byte, 65536)
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(virtiotest.Patience))
 	if _, err := c.Write(q); err != nil {
 		t.Fatal(err)
 	}

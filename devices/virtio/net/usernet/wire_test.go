@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -60,15 +61,23 @@ func (w *wire) send(t testing.TB, frame []byte) {
 // next is the next frame that comes, without its header.
 func (w *wire) next(t testing.TB) []byte {
 	t.Helper()
-	u, err := w.Rings[0].WaitUsed(virtiotest.Patience)
+	f, ok := w.nextWithin(virtiotest.Patience)
+	if !ok {
+		t.Fatalf("no frame in %v", virtiotest.Patience)
+	}
+	return f
+}
+
+func (w *wire) nextWithin(d time.Duration) ([]byte, bool) {
+	u, err := w.Rings[0].WaitUsed(d)
 	if err != nil {
-		t.Fatal(err)
+		return nil, false
 	}
 	b := w.bufs[uint16(u.ID)]
 	delete(w.bufs, uint16(u.ID))
 	frame := bytes.Clone(b.b[hdrBytes:u.Len])
 	w.give(b)
-	return frame
+	return frame, true
 }
 
 // parseIP is the source of an IP packet and what it carries.
