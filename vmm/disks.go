@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/scsi"
 	"minivmm/devices/virtio/scsi/target"
@@ -49,11 +51,38 @@ func (m *VM) diskBackend(opt Options) config.DiskBackend {
 		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: process ids of the machine's own (namespaces.pid) mean nothing to other starts")
 		return config.DiskInProcess
 	}
-	if err := vhostSCSIUsable(opt); err != nil {
+	err := lunResetIsSafe(len(m.cfg.Disk))
+	if err == nil {
+		err = vhostSCSIUsable(opt)
+	}
+	if err != nil {
 		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: %v", err)
 		return config.DiskInProcess
 	}
 	return config.DiskVhostSCSI
+}
+
+// lunResetIsSafe refuses kernels on which a guest with several disks can crash
+// the host: after a LUN's reset vhost_scsi_release_tmf_res corrupts a list of
+// another LUN's (drivers/vhost/scsi.c before 6.4), and the target's removal meets
+// it. Seen on 6.1.
+func lunResetIsSafe(disks int) error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	return lunResetIsSafeOn(unix.ByteSliceToString(u.Release[:]), disks)
+}
+
+func lunResetIsSafeOn(release string, disks int) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	if disks > 1 && (major < 6 || major == 6 && minor < 4) {
+		return fmt.Errorf("with several disks, a guest can crash a host on Linux %s by resetting one (mended in 6.4); backend = %q takes the risk", release, config.DiskVhostSCSI)
+	}
+	return nil
 }
 
 // vhostSCSIUsable says why the kernel cannot serve disks for this process.
