@@ -19,7 +19,7 @@ func ChooseNet(cfg *config.Config) (lines []string) {
 			continue
 		}
 		var why string
-		n.Backend, why = chooseNet(n, tapObstacle)
+		n.Backend, why = chooseNet(n, func() error { return tapObstacle(&cfg.Namespaces) })
 		if why != "" {
 			lines = append(lines, fmt.Sprintf("%s: backend %s: %s", n.ID, n.Backend, why))
 		}
@@ -42,7 +42,10 @@ func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string)
 }
 
 // tapObstacle is why this process cannot have vhost-net on a tap that it makes.
-func tapObstacle() error {
+func tapObstacle(in *config.Namespaces) error {
+	if in.User && in.Net != config.NetNew {
+		return errors.New("a tap needs CAP_NET_ADMIN where the network namespace was made, and namespaces.user has it only with namespaces.net = \"new\"")
+	}
 	for _, node := range []string{"/dev/vhost-net", "/dev/net/tun"} {
 		// AT_EACCESS: as open(2) will see it, with this process's capabilities.
 		if err := unix.Faccessat(unix.AT_FDCWD, node, unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {

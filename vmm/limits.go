@@ -50,11 +50,16 @@ func cgroupConfig(cfg *config.Config) (cgroup.Config, error) {
 	set(l.MemoryHigh != 0, "memory_high", "memory.high", "%d", uint64(l.MemoryHigh))
 	set(l.MemoryMax != 0, "memory_max", "memory.max", "%d", uint64(l.MemoryMax))
 	set(l.IOWeight != 0, "io_weight", "io.weight", "default %d", l.IOWeight)
+	paths := map[string]string{}
 	for _, d := range l.IO {
-		dev, err := diskOf(d.Path)
+		dev, err := diskOf(string(d.Path))
 		if err != nil {
 			return c, fmt.Errorf("limits.io: %w", err)
 		}
+		if other, twice := paths[dev]; twice {
+			return c, fmt.Errorf("limits.io: %s and %s are on one disk, %s: %w", other, d.Path, dev, unix.EINVAL)
+		}
+		paths[dev] = string(d.Path)
 		set(d.Weight != 0, "io", "io.weight", "%s %d", dev, d.Weight)
 		most := ioMax(d)
 		set(most != "", "io", "io.max", "%s%s", dev, most)

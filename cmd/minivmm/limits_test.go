@@ -118,10 +118,13 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		t.Errorf("the host name is %q", host)
 	}
 
-	// A second machine of the same name has a cgroup of its own.
-	second := prepare(t, "", "[limits]\npids_max = 300\n").start()
+	// A second machine, which takes what the first one leaves away at its end.
+	second := prepare(t, "", "[limits]\npids_max = 300\n")
+	second.cmd.Args = append(second.cmd.Args, "--name", "second")
+	second.start()
 	second.expect(`next\?`)
-	if got := strings.Fields(readFile(t, group+".2/cgroup.procs")); !slices.Contains(got, strconv.Itoa(second.cmd.Process.Pid)) {
+	others := filepath.Dir(group) + "/minivmm.second"
+	if got := strings.Fields(readFile(t, others+"/cgroup.procs")); !slices.Contains(got, strconv.Itoa(second.cmd.Process.Pid)) {
 		t.Errorf("the second machine's cgroup has %q", got)
 	}
 
@@ -132,7 +135,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 	}
 	second.order("end poweroff", vmmtest.OK)
 	second.exits(0)
-	for _, left := range []string{group, group + ".2"} {
+	for _, left := range []string{group, others} {
 		if _, err := os.Stat(left); !os.IsNotExist(err) {
 			t.Errorf("%s is left: %v", left, err)
 		}

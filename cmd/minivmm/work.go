@@ -62,7 +62,7 @@ func (e hostError) Is(target error) bool { return target == errors.ErrUnsupporte
 
 // hostFull says whether an error is that this machine has no room, or gives this user no more.
 func hostFull(err error) bool {
-	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN} {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, full) {
 			return true
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,13 +89,14 @@ func machineName(args []string) (string, error) {
 }
 
 func report(name string) (*account.Report, error) {
-	resp, _, err := control.Call(name, control.Request{Command: control.CommandWorkers})
+	resp, pid, err := control.Call(name, control.Request{Command: control.CommandWorkers})
 	if err != nil {
 		return nil, err
 	}
 	if resp.Workers == nil {
 		return nil, fmt.Errorf("machine %s: an answer without workers in it", name)
 	}
+	resp.Workers.Machine.PID = cmp.Or(pid, resp.Workers.Machine.PID) // in a pid namespace it does not know its own
 	return resp.Workers, nil
 }
 

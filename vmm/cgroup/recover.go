@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,9 @@ func isOurs(name string) bool {
 	machine, number, numbered := strings.Cut(rest, ".")
 	if _, err := strconv.ParseUint(number, 10, 31); numbered && err != nil {
 		return false
+	}
+	if !numbered && slices.Contains([]string{"slice", "service", "scope"}, machine) {
+		return false // a unit of systemd's
 	}
 	return ok && machine != "" && strings.Trim(machine, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }

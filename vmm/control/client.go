@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,13 +82,14 @@ func cut(err error) bool {
 }
 
 func ask(path string) (account.Machine, error) {
-	resp, _, err := call(path, Request{Command: CommandAbout})
+	resp, pid, err := call(path, Request{Command: CommandAbout})
 	if err != nil {
 		return account.Machine{}, err
 	}
 	if resp.About == nil {
 		return account.Machine{}, fmt.Errorf("%s: an answer without a machine in it", path)
 	}
+	resp.About.PID = cmp.Or(pid, resp.About.PID) // in a pid namespace it does not know its own
 	return *resp.About, nil
 }
 

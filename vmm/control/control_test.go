@@ -178,11 +178,11 @@ func TestNames(t *testing.T) {
 			t.Errorf("call %q: %v", name, err)
 		}
 	}
-	f := &fake{about: account.Machine{PID: 4711}}
+	f := &fake{about: account.Machine{PID: 4711}} // by its own count
 	serve(t, dir, "web", f)
 	_, err := claim([]string{dir}, "web")
 	var taken *TakenError
-	if !errors.As(err, &taken) || taken.PID != 4711 || !errors.Is(err, unix.EBUSY) {
+	if !errors.As(err, &taken) || taken.PID != os.Getpid() || !errors.Is(err, unix.EBUSY) {
 		t.Errorf("a name that is taken: %v", err)
 	}
 	_, _, err = callName([]string{dir}, "wbe", Request{Command: CommandAbout})
@@ -289,7 +289,7 @@ func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
 		t.Errorf("call: %v", err)
 	}
 	serve(t, dir, "web", &fake{about: account.Machine{PID: 1}})
-	if found := find([]string{dir}); len(found) != 1 || found[0].About.PID != 1 {
+	if found := find([]string{dir}); len(found) != 1 || found[0].About.PID != os.Getpid() {
 		t.Errorf("found %+v after the next", found)
 	}
 }

@@ -88,8 +88,12 @@ const (
 // String is the name.
 func (n *Name) String() string { return n.name }
 
-// Close gives the name back. Its server was closed before.
+// Close gives the name back. Its server was closed before. The file may be gone, in
+// a folder that somebody tidies, and the name another machine's by now.
 func (n *Name) Close() error {
-	err := os.Remove(n.lockPath())
+	var err error
+	if n.current() {
+		err = os.Remove(n.lockPath())
+	}
 	return errors.Join(err, n.lock.Close())
 }

@@ -3,12 +3,15 @@ package namespace
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
 // Settle makes the new namespaces fit to live in. Inside has said that this process is in them.
 func Settle(s Set) error {
+	// What was begun from /proc/self/exe is called "exe". It is only a name.
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	if s.Mount || s.PID {
 		// What is mounted here must not reach the host; the other way it does.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {

@@ -3,6 +3,7 @@ package net
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
@@ -35,6 +36,7 @@ type controller struct {
 	device   *Device
 	backend  Multiqueue
 	pairs    int // that the driver enabled
+	used     int // that it has taken into use
 	features virtio.Features
 
 	mac     [6]byte
@@ -43,7 +45,7 @@ type controller struct {
 }
 
 func newController(d *Device, b Multiqueue, pairs int, f virtio.Features) *controller {
-	return &controller{device: d, backend: b, pairs: pairs, features: f, mac: [6]byte(d.cfg.MAC)}
+	return &controller{device: d, backend: b, pairs: pairs, used: 1, features: f, mac: [6]byte(d.cfg.MAC)}
 }
 
 // serve answers one command. A chain without room for the answer breaks the
@@ -72,8 +74,7 @@ func (c *controller) do(b *queue.Buffers) bool {
 		if !exactly(b, data[:]) {
 			return false
 		}
-		n := int(binary.LittleEndian.Uint16(data[:]))
-		return n >= 1 && n <= c.pairs && c.backend.SetPairs(n) == nil
+		return c.setPairs(int(binary.LittleEndian.Uint16(data[:])))
 	case class == classRX && command <= rxAllMulti && c.features.Has(FeatureCtrlRX):
 		var on [1]byte
 		if !exactly(b, on[:]) || on[0] > 1 {
@@ -106,6 +107,45 @@ func (c *controller) do(b *queue.Buffers) bool {
 		return true
 	}
 	return false
+}
+
+// setPairs takes the first n pairs into use.
+func (c *controller) setPairs(n int) bool {
+	if n < 1 || n > c.pairs {
+		return false
+	}
+	if n == c.used {
+		return true
+	}
+	if !c.device.changes.take(time.Now()) || c.backend.SetPairs(n) != nil {
+		return false
+	}
+	c.used = n
+	return true
+}
+
+// pace bounds how often a guest changes its pairs: the host holds the lock of all
+// its network interfaces meanwhile. It outlives resets, so that those do not
+// help a guest to more.
+type pace struct {
+	spent float64
+	at    time.Time
+}
+
+const (
+	paceBurst = 64 // changes at once; a driver makes one a life
+	paceRate  = 4  // a second after that
+)
+
+// take says whether there may be a change at now.
+func (p *pace) take(now time.Time) bool {
+	p.spent = max(0, p.spent-now.Sub(p.at).Seconds()*paceRate)
+	p.at = now
+	if p.spent+1 > paceBurst {
+		return false
+	}
+	p.spent++
+	return true
 }
 
 // exactly copies all of b, and says whether that fills p.

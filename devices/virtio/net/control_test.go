@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
@@ -344,4 +345,25 @@ func FuzzControl(f *testing.F) {
 		}
 		b.filter.tun() // stays inside its table
 	})
+}
+
+func TestPairsAreNotChangedWithoutEnd(t *testing.T) {
+	var p pace
+	now := time.Unix(1000, 0)
+	for i := range paceBurst {
+		if !p.take(now) {
+			t.Fatalf("change %d is refused", i)
+		}
+	}
+	if p.take(now) {
+		t.Error("one more at once")
+	}
+	for range 3 {
+		now = now.Add(time.Second)
+		for i := range paceRate + 1 {
+			if got := p.take(now); got != (i < paceRate) {
+				t.Errorf("change %d of a second later: %v", i, got)
+			}
+		}
+	}
 }

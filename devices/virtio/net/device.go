@@ -76,8 +76,9 @@ type Device struct {
 	backend virtio.Backend
 	stop    func() // ends the control queue
 
-	mu    sync.Mutex // guards space: the control queue changes the MAC address
-	space [12]byte   // struct virtio_net_config up to mtu
+	mu      sync.Mutex // guards space: the control queue changes the MAC address
+	space   [12]byte   // struct virtio_net_config up to mtu
+	changes pace       // of pairs; the control goroutine's
 }
 
 var _ virtio.Device = (*Device)(nil)

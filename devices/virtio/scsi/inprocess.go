@@ -157,6 +157,9 @@ func (l *lane) serveRequests(ctx context.Context) error {
 		if r == nil || since >= batch {
 			since = 0
 			if err := l.signal(r != nil); err != nil {
+				if r != nil {
+					l.forget(r)
+				}
 				return err
 			}
 		}

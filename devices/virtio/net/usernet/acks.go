@@ -55,6 +55,9 @@ func (a *acks) keep(pkt *stack.PacketBuffer) bool {
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.closed {
+		return false
+	}
 	f := &a.flows[pkt.Hash%ackFlows]
 	known := f.key == key
 	if f.kept != nil {

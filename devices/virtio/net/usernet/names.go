@@ -123,7 +123,7 @@ func (s *session) heard(answer []byte) {
 	names := map[string]bool{}
 	for !names[name] {
 		names[name] = true
-		if next, ok := alias[name]; ok {
+		if next, ok := alias[name]; ok && !matches(s.policy.denyNames, next) {
 			name = next
 		}
 	}
@@ -191,6 +191,9 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 				defer context.AfterFunc(s.ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
 			}
 			host.SetDeadline(time.Now().Add(namesPatience))
+			if s.ctx.Err() != nil { // the end's own deadline may have come before this one
+				return
+			}
 			if writeMessage(host, query) != nil {
 				return
 			}

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Port is a port of the host that leads to one of the guest's.
@@ -41,7 +43,18 @@ type socket interface {
 	io.Closer
 }
 
-func (p Port) listen() (l listener, err error) {
+// listen binds the port. On a host without IPv6, every address is every address of
+// IPv4.
+func (p Port) listen() (listener, error) {
+	l, err := p.bind()
+	if errors.Is(err, unix.EAFNOSUPPORT) && p.Host.Addr() == netip.IPv6Unspecified() {
+		p.Host = netip.AddrPortFrom(netip.IPv4Unspecified(), p.Host.Port())
+		return p.bind()
+	}
+	return l, err
+}
+
+func (p Port) bind() (l listener, err error) {
 	l.Port = p
 	network, a := "tcp", p.Host.Addr()
 	if p.UDP {

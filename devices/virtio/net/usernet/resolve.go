@@ -3,6 +3,8 @@ package usernet
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -65,7 +67,8 @@ func (s *session) askResolvers(ctx context.Context, query []byte) []byte {
 	return servFail(query)
 }
 
-// askResolver sends a question and returns the answer to it.
+// askResolver sends a question and returns the answer to it. The id is not the
+// guest's: a guest that knew it could have somebody outside forge the answer.
 func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []byte) ([]byte, error) {
 	c, err := dialUDP(to)
 	if err != nil {
@@ -76,7 +79,9 @@ func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []by
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := c.Write(query); err != nil {
+	asked := bytes.Clone(query)
+	rand.Read(asked[:2])
+	if _, err := c.Write(asked); err != nil {
 		return nil, err
 	}
 	for {
@@ -86,10 +91,29 @@ func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []by
 		}
 		answer := bytes.Clone(piece[:n])
 		s.pieces.put(piece)
-		if n >= dnsHeader && bytes.Equal(answer[:2], query[:2]) {
+		if n >= dnsHeader && bytes.Equal(answer[:2], asked[:2]) && answersTo(asked, answer) {
+			copy(answer, query[:2])
 			return answer, nil
 		}
 	}
+}
+
+// answersTo says whether an answer repeats the one question, or none, as a server
+// that could not read it does. What is no single question is not compared.
+func answersTo(query, answer []byte) bool {
+	const counts = 4 // QDCOUNT
+	if binary.BigEndian.Uint16(query[counts:]) != 1 || binary.BigEndian.Uint16(answer[counts:]) == 0 {
+		return true
+	}
+	end := dnsHeader
+	for end < len(query) && query[end] != 0 {
+		if query[end]&0xc0 != 0 { // not a label
+			return true
+		}
+		end += 1 + int(query[end])
+	}
+	end += 1 + 4 // the root label, QTYPE, QCLASS
+	return end > len(query) || end <= len(answer) && bytes.Equal(query[dnsHeader:end], answer[dnsHeader:end])
 }
 
 // servFail is a question with the answer that there is none now.

@@ -138,11 +138,11 @@ func TestSilentResolvers(t *testing.T) {
 
 func TestAnswersOfAnySizeArrive(t *testing.T) {
 	big := bytes.Repeat([]byte("x"), 20000)
-	at := resolver(t, netip.AddrPortFrom(loopback, 0), func(q []byte) []byte { return append(q, big[:int(q[1])*100]...) })
+	at := resolver(t, netip.AddrPortFrom(loopback, 0), func(q []byte) []byte { return append(q, big[:int(q[dnsHeader+1])*100]...) })
 	g := boot(t, Config{ResolvConf: resolvConfOf(t, "nameserver 127.0.0.1\n"), ResolverPort: at.Port()}, all)
 	for _, server := range []netip.Addr{gateway, gateway6} {
 		for _, hundreds := range []byte{5, 12, 15, 40, 200} {
-			q := question(hundreds, 'a')
+			q := question(7, hundreds)
 			if got := g.resolve(t, server, q); len(got) != len(q)+100*int(hundreds) {
 				t.Errorf("%d bytes of %d", len(got), len(q)+100*int(hundreds))
 			}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -57,6 +58,14 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	c := &spliced{session: s, host: host, raw: raw, guest: guest}
 	// Closing the socket ends what waits for it; both loops watch ctx themselves.
 	defer context.AfterFunc(s.ctx, c.reset)()
+	// So does a reset by the guest, while both loops may wait for the host.
+	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
+		if tcp.EndpointState(guest.ep.State()) == tcp.StateError {
+			host.SetDeadline(time.Unix(1, 0))
+		}
+	})
+	guest.wq.EventRegister(&gone)
+	defer guest.wq.EventUnregister(&gone)
 	done := make(chan struct{})
 	if !s.start(func() {
 		defer close(done)
@@ -163,14 +172,30 @@ func (w *socketWriter) Write(p []byte) (n int, err error) {
 func (c *spliced) toGuest() bool {
 	events, stop := c.guest.listen(waiter.WritableEvents)
 	defer stop()
+	// A host that resets meanwhile is not seen by waiting for the guest.
+	var look *time.Ticker
 	wait := func() bool {
-		select {
-		case <-events:
-			return true
-		case <-c.session.ctx.Done():
-			return false
+		if look == nil {
+			look = time.NewTicker(hostLook)
+		}
+		for {
+			select {
+			case <-events:
+				return true
+			case <-look.C:
+				if c.hostGone() {
+					return false
+				}
+			case <-c.session.ctx.Done():
+				return false
+			}
 		}
 	}
+	defer func() {
+		if look != nil {
+			look.Stop()
+		}
+	}()
 	var r socketReader
 	var werr tcpip.Error
 	once := func(fd uintptr) (done bool) {
@@ -203,6 +228,19 @@ func (c *spliced) toGuest() bool {
 			return false
 		}
 	}
+}
+
+// hostLook is how often the host's end is looked at while the guest takes nothing.
+const hostLook = 5 * time.Second
+
+// hostGone says whether the host's end was reset.
+func (c *spliced) hostGone() (gone bool) {
+	err := c.raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n == 1 && p[0].Revents&unix.POLLERR != 0
+	})
+	return gone || err != nil
 }
 
 // socketReader reads what a socket has received without waiting, as the stack's

@@ -81,7 +81,7 @@ func (s *session) room(way *conns) bool {
 // carry splices a connection, and counts it.
 func (s *session) carry(way *conns, host *net.TCPConn, guest *guestTCP) {
 	defer way.Add(-1)
-	if way.Add(1) > maxConnsWay { // others came in between
+	if way.Add(1) > maxConnsWay || s.in.Load()+s.out.Load() > maxConns { // others came in between
 		abort(host)
 		guest.ep.Abort()
 		return

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -86,12 +87,21 @@ type hostUDP struct {
 	hops    uint8          // that the socket is set to; 0 is the host's default
 }
 
-// dialUDP is a socket that keeps ICMP errors.
+// dialUDP is a socket that keeps ICMP errors. It reaches no broadcast address of
+// the host's networks, which no list of addresses knows: connect(2) refuses them
+// without SO_BROADCAST, which package net sets.
 func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		if cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	conn, err := d.Dial("udp", dst.String())
 	if err != nil {
 		return nil, err
 	}
+	c := conn.(*net.UDPConn)
 	raw, err := c.SyscallConn()
 	if err == nil {
 		if cerr := raw.Control(func(fd uintptr) { err = wantErrors(int(fd), dst.Addr().Unmap()) }); cerr != nil {
@@ -214,7 +224,7 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 	for s.ctx.Err() == nil {
 		n, from, err := host.ReadFromUDPAddrPort(piece[:])
 		if err != nil {
-			if !s.again(host.SetReadDeadline, err) {
+			if !s.again(host.SetDeadline, err) {
 				return
 			}
 			continue

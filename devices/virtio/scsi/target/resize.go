@@ -5,6 +5,8 @@ import "fmt"
 // rescan asks the store for its size, and leaves a unit attention condition if
 // that has changed. What is no whole block at the end is left out.
 func (u *unit) rescan() (changed bool, err error) {
+	u.rescanning.Lock() // an older size must not come after a newer one
+	defer u.rescanning.Unlock()
 	size, err := u.Store.Size()
 	if err != nil {
 		return false, err

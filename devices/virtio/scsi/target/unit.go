@@ -3,6 +3,7 @@ package target
 import (
 	"fmt"
 	"math/bits"
+	"sync"
 	"sync/atomic"
 
 	"minivmm/devices/diskimage"
@@ -35,6 +36,7 @@ const (
 type unit struct {
 	Unit
 	blocks      atomic.Uint64
+	rescanning  sync.Mutex
 	read, write lane
 	through     atomic.Bool   // a write is durable when it completes: Writethrough, or by MODE SELECT
 	stopped     atomic.Bool   // by START STOP UNIT
