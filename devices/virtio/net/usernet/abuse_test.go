@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -253,5 +254,39 @@ func TestPeersThatNeverRead(t *testing.T) {
 	})
 	if most := heapBytes() - heap; most > 2*maxMemory { // as much is the guest's own
 		t.Errorf("%d MiB of memory", most>>20)
+	}
+}
+
+// A guest's reset is seen although its peer neither reads nor writes: the peer's
+// own connection is reset.
+func TestAResetReachesAPeerThatNeverReads(t *testing.T) {
+	held := make(chan *net.TCPConn, 1)
+	deaf := server(t, func(c *net.TCPConn) { held <- c })
+	g := boot(t, Config{}, all)
+	c, err := g.dial(t, deaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := receiveFrom(t, held)
+	defer h.Close()
+	c.SetWriteDeadline(time.Now().Add(time.Second)) // it fills all buffers on the way
+	for err == nil {
+		_, err = c.Write(make([]byte, 1<<20))
+	}
+	g.abort()
+	raw, err := h.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(virtiotest.Patience)
+	for gone := false; !gone; {
+		if time.Now().After(deadline) {
+			t.Fatal("the peer's connection stands")
+		}
+		raw.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd)}}
+			unix.Poll(p, 100)
+			gone = p[0].Revents&unix.POLLERR != 0
+		})
 	}
 }

@@ -3,10 +3,12 @@ package usernet
 import (
 	"bytes"
 	"context"
+	"errors"
 	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -186,5 +188,33 @@ func TestAttempts(t *testing.T) {
 	}
 	if len(a.all) != 7 {
 		t.Errorf("%d are left after the end of one", len(a.all))
+	}
+}
+
+func TestOnlyAnAnswerToTheQuestionCounts(t *testing.T) {
+	ask := question(7, 'a')
+	with := func(change func(a []byte) []byte) []byte { return change(bytes.Clone(ask)) }
+	for name, c := range map[string]struct {
+		query, answer []byte
+		want          bool
+	}{
+		"the question":           {ask, append(bytes.Clone(ask), "answer"...), true},
+		"no question":            {ask, with(func(a []byte) []byte { a[5] = 0; return a[:dnsHeader] }), true},
+		"another name":           {ask, question(7, 'b'), false},
+		"another type":           {ask, with(func(a []byte) []byte { a[16]++; return a }), false},
+		"cut":                    {ask, ask[:len(ask)-1], false},
+		"a query with a pointer": {with(func(a []byte) []byte { a[12] = 0xc0; return a }), question(7, 'b'), true},
+		"a cut query":            {ask[:len(ask)-1], question(7, 'b'), true},
+	} {
+		if got := answersTo(c.query, c.answer); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// The loopback has a broadcast address too.
+func TestDatagramsDoNotGoToBroadcastAddresses(t *testing.T) {
+	if c, err := dialUDP(netip.MustParseAddrPort("127.255.255.255:9")); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("%v, %v", c, err)
 	}
 }
