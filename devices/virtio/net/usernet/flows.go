@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -8,6 +9,7 @@ import (
 
 // flow is datagrams between two addresses.
 type flow struct {
+	began   *net.UDPConn // the published port whose client began it; nil: the guest
 	last    atomic.Int64 // Unix nanoseconds of the last datagram
 	timeout time.Duration
 	close   func() // ends both directions; may be called again
@@ -16,36 +18,68 @@ type flow struct {
 func (f *flow) touch() { f.last.Store(time.Now().UnixNano()) }
 
 // flows are all of a session. One too many takes the place of the one that was
-// idle longest.
+// idle longest among those of whoever has most: the guest, or the clients of one
+// of the published ports. So a flood through one of them ends no flow of another
+// that has less than its share.
 type flows struct {
 	mu  sync.Mutex
 	all map[*flow]struct{}
+	of  map[*net.UDPConn]int // how many each has; never 0
 }
 
-func newFlows() *flows { return &flows{all: map[*flow]struct{}{}} }
+func newFlows() *flows { return &flows{all: map[*flow]struct{}{}, of: map[*net.UDPConn]int{}} }
 
 func (s *flows) add(f *flow) {
 	f.touch()
 	s.mu.Lock()
-	var oldest *flow
+	s.of[f.began]++
+	var out *flow
 	if len(s.all) >= maxFlows {
-		for g := range s.all {
-			if oldest == nil || g.last.Load() < oldest.last.Load() {
-				oldest = g
-			}
-		}
-		delete(s.all, oldest)
+		out = s.oldest(s.most(f.began))
+		s.drop(out)
 	}
 	s.all[f] = struct{}{}
 	s.mu.Unlock()
-	if oldest != nil {
-		oldest.close()
+	if out != nil {
+		out.close()
+	}
+}
+
+// most is who has most flows: the newcomer, if nobody has more.
+func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
+	who := newcomer
+	for w, n := range s.of {
+		if n > s.of[who] {
+			who = w
+		}
+	}
+	return who
+}
+
+// oldest is who's flow that was idle longest.
+func (s *flows) oldest(who *net.UDPConn) (oldest *flow) {
+	for f := range s.all {
+		if f.began == who && (oldest == nil || f.last.Load() < oldest.last.Load()) {
+			oldest = f
+		}
+	}
+	return oldest
+}
+
+// drop forgets a flow, if it is there.
+func (s *flows) drop(f *flow) {
+	if _, ok := s.all[f]; !ok {
+		return
+	}
+	delete(s.all, f)
+	if s.of[f.began]--; s.of[f.began] == 0 {
+		delete(s.of, f.began)
 	}
 }
 
 func (s *flows) remove(f *flow) {
 	s.mu.Lock()
-	delete(s.all, f)
+	s.drop(f)
 	s.mu.Unlock()
 	f.close()
 }
@@ -56,7 +90,7 @@ func (s *flows) expire(now time.Time) {
 	var idle []*flow
 	for f := range s.all {
 		if now.UnixNano()-f.last.Load() > int64(f.timeout) {
-			delete(s.all, f)
+			s.drop(f)
 			idle = append(idle, f)
 		}
 	}

@@ -237,7 +237,7 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 			if g = s.dialGuestUDP(port); g == nil {
 				continue
 			}
-			f = &flow{timeout: flowTimeout}
+			f = &flow{began: host, timeout: flowTimeout}
 			mu.Lock()
 			clients[from], guests[f] = f, g
 			mu.Unlock()
