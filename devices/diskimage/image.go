@@ -46,7 +46,7 @@ func Open(o Options) (Image, error) {
 	// O_NONBLOCK so that a fifo does not keep us waiting to be told no
 	fd, err := unix.Open(o.Path, mode|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return Image{}, &os.PathError{Op: "open", Path: o.Path, Err: err}
+		return Image{}, o.openError(&os.PathError{Op: "open", Path: o.Path, Err: err})
 	}
 	// unix.SetNonblock first: os.NewFile would hand the descriptor to Go's poller
 	if err := unix.SetNonblock(fd, false); err != nil {
@@ -59,6 +59,19 @@ func Open(o Options) (Image, error) {
 		return Image{}, err
 	}
 	return img, nil
+}
+
+// openError says what helps a user who may not open the disk.
+func (o Options) openError(err error) error {
+	switch {
+	case !errors.Is(err, unix.EACCES):
+		return err
+	case o.ReadOnly:
+		return fmt.Errorf("%w (give the user read access to it)", err)
+	case unix.Faccessat(unix.AT_FDCWD, o.Path, unix.R_OK, unix.AT_EACCESS) == nil:
+		return fmt.Errorf("%w (the user may read it but not write: readonly = true, or give write access too)", err)
+	}
+	return fmt.Errorf("%w (give the user read and write access to it)", err)
 }
 
 func (img *Image) check(o Options) error {

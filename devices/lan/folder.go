@@ -27,7 +27,7 @@ func RuntimeDir() (string, error) {
 	dir := filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(os.Geteuid()))
 	d, err := openFolder(dir) // where another could have made it first
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w (XDG_RUNTIME_DIR can name another folder, of the user's own)", err)
 	}
 	return dir, d.Close()
 }

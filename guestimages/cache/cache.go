@@ -81,7 +81,7 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", fmt.Errorf("cache: %w", err)
+		return "", failed(err)
 	}
 	work, err := c.Work()
 	if err != nil {
@@ -94,10 +94,10 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 		return "", err
 	}
 	if err := workdir.Sync(tmp); err != nil {
-		return "", fmt.Errorf("cache: %w", err)
+		return "", failed(err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return "", fmt.Errorf("cache: %w", err)
+		return "", failed(err)
 	}
 	return path, nil
 }
@@ -112,7 +112,7 @@ func (c *Cache) Read(name string) (string, error) {
 func (c *Cache) Write(name, content string) error {
 	path := c.Path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("cache: %w", err)
+		return failed(err)
 	}
 	work, err := c.Work()
 	if err != nil {
@@ -121,10 +121,10 @@ func (c *Cache) Write(name, content string) error {
 	defer work.Close()
 	tmp := filepath.Join(work.Path, "entry")
 	if err := errors.Join(os.WriteFile(tmp, []byte(content), 0o644), workdir.Sync(tmp)); err != nil {
-		return fmt.Errorf("cache: %w", err)
+		return failed(err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("cache: %w", err)
+		return failed(err)
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (c *Cache) Write(name, content string) error {
 // Remove deletes an entry; one that is absent is no error.
 func (c *Cache) Remove(name string) error {
 	if err := os.RemoveAll(c.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cache: %w", err)
+		return failed(err)
 	}
 	return nil
 }
@@ -142,11 +142,11 @@ func (c *Cache) Remove(name string) error {
 func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	path := c.Path("locks/" + strings.ReplaceAll(name, "/", "+"))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+		return nil, failed(err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+		return nil, failed(err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -184,4 +184,12 @@ func waitLock(ctx context.Context, f *os.File) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// failed says what helps a user whose cache is another's, or on a file system that nobody writes to.
+func failed(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("cache: %w (%s=FOLDER has it in a folder that this user may write to)", err, Env)
+	}
+	return fmt.Errorf("cache: %w", err)
 }

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"fmt"
 	"os"
 
 	"minivmm/guestimages/workdir"
@@ -19,11 +18,11 @@ func (c *Cache) Work() (*workdir.Dir, error) {
 		err = workdir.Sweep(dir)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+		return nil, failed(err)
 	}
 	work, err := workdir.Temp(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
+		return nil, failed(err)
 	}
 	return work, nil
 }

@@ -42,7 +42,7 @@ func claim(candidates []string, name string) (*Name, error) {
 	}
 	dir, err := makeFolder(candidates)
 	if err != nil {
-		return nil, fmt.Errorf("no folder for the machine's control socket: %w", err)
+		return nil, fmt.Errorf("no folder for the machine's control socket (XDG_RUNTIME_DIR can name one of this user's own): %w", err)
 	}
 	n := &Name{name: name, dir: dir}
 	for {

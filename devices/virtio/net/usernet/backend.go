@@ -92,11 +92,14 @@ func New(cfg Config) (*Backend, error) {
 	for _, p := range cfg.Ports {
 		l, err := p.listen()
 		if err != nil {
-			who := ""
-			if errors.Is(err, unix.EADDRINUSE) {
-				who = p.holder()
+			hint := ""
+			switch {
+			case errors.Is(err, unix.EADDRINUSE):
+				hint = p.holder()
+			case errors.Is(err, unix.EACCES):
+				hint = p.privileged(firstPort())
 			}
-			return nil, errors.Join(fmt.Errorf("port %s: %w%s", p, err, who), b.Close())
+			return nil, errors.Join(fmt.Errorf("port %s: %w%s", p, err, hint), b.Close())
 		}
 		b.ports = append(b.ports, l)
 	}

@@ -86,3 +86,27 @@ func procAddr(s string) (ap netip.AddrPort, ok bool) {
 	a, ok := netip.AddrFromSlice(b)
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
 }
+
+// firstPort is the first port of the host that any user may bind (ip_unprivileged_port_start
+// in the kernel's networking/ip-sysctl); 0 where it cannot be read.
+func firstPort() int {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// privileged says what helps, in brackets, if the port is below the first that any
+// user may bind; else it is empty.
+func (p Port) privileged(first int) string {
+	port := int(p.Host.Port())
+	if port >= first {
+		return ""
+	}
+	return fmt.Sprintf(" (ports below %d are not for every user: publish a higher one, or let users have it with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\")", first, port)
+}

@@ -202,3 +202,22 @@ func TestWhoHasAPort(t *testing.T) {
 		}
 	}
 }
+
+func TestAPortThatIsNotForEveryUser(t *testing.T) {
+	for _, c := range []struct {
+		port  uint16
+		first int
+		want  string
+	}{
+		{80, 1024, "ip_unprivileged_port_start=80"},
+		{1023, 1024, "below 1024"},
+		{1024, 1024, ""},
+		{80, 80, ""},
+		{80, 0, ""}, // the host does not say
+	} {
+		got := Port{Host: netip.AddrPortFrom(loopback, c.port)}.privileged(c.first)
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%d of %d: %q, want %q", c.port, c.first, got, c.want)
+		}
+	}
+}
