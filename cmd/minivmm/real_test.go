@@ -24,8 +24,9 @@ import (
 // that is furnished as the test wants it.
 const (
 	realVar = "MINIVMM_TEST_REAL"
-	devVar  = "MINIVMM_TEST_DEV" // "kvm=0600 net/tun=0666": a /dev with just these nodes; the child has a mount namespace of its own
-	uidVar  = "MINIVMM_TEST_UID" // who to be
+	devVar  = "MINIVMM_TEST_DEV"  // "kvm=0600 net/tun=0666": a /dev with just these nodes; the child has a mount namespace of its own
+	uidVar  = "MINIVMM_TEST_UID"  // who to be
+	bindVar = "MINIVMM_TEST_BIND" // "FROM=TO FROM=TO": what to find there; the child has a mount namespace of its own
 )
 
 // nobody is a user without any rights.
@@ -38,18 +39,29 @@ func furnish() {
 	if dev == "" && uid == "" {
 		return
 	}
-	err := furnishDev(strings.Fields(dev))
+	err := errors.Join(bind(strings.Fields(os.Getenv(bindVar))), furnishDev(strings.Fields(dev)))
 	if n, uerr := strconv.Atoi(uid); err == nil && uerr == nil {
 		err = errors.Join(syscall.Setgroups(nil), syscall.Setgid(n), syscall.Setuid(n))
 	}
 	if err == nil {
 		env := slices.DeleteFunc(os.Environ(), func(v string) bool {
-			return strings.HasPrefix(v, devVar+"=") || strings.HasPrefix(v, uidVar+"=")
+			return strings.HasPrefix(v, devVar+"=") || strings.HasPrefix(v, uidVar+"=") || strings.HasPrefix(v, bindVar+"=")
 		})
 		err = syscall.Exec("/proc/self/exe", os.Args, env)
 	}
 	fmt.Fprintln(os.Stderr, "furnish:", err)
 	os.Exit(99)
+}
+
+// bind shows files and folders at other places, whoever may go to where they are.
+func bind(all []string) error {
+	for _, word := range all {
+		from, to, _ := strings.Cut(word, "=")
+		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind %s to %s: %w", from, to, err)
+		}
+	}
+	return nil
 }
 
 func furnishDev(nodes []string) error {

@@ -94,6 +94,8 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 		{"no such bridge", "", 0, "--net vhost,bridge=mvmbr", 4, []string{"net0: ", "bridge mvmbr: no such device", "ip link add mvmbr type bridge"}},
 		{"no vhost-scsi", without("vhost-scsi"), 0, "--disk disk.img,backend=vhost-scsi", 4, []string{"scsi0: open /dev/vhost-scsi: no such file", "modprobe vhost_scsi"}},
 		{"a disk for a user without rights", all, nobody, "--disk disk.img,backend=vhost-scsi", 5, []string{"scsi0: ", "/sys/kernel/config/target", "permission denied", "needs root"}},
+		{"a disk that a user may only read", all, nobody, "--disk read.img,backend=inprocess", 5, []string{"scsi0: ", "read.img: permission denied", "readonly = true"}},
+		{"a port that is not for users", all, nobody, "--net user,ports=80:80", 5, []string{"net0: port [::]:80:80/tcp", "permission denied", "ports below 1024", "publish a higher one"}},
 		{"a kernel that is none", "", 0, "--kernel disk.img", 3, []string{"kernel ", "disk.img"}},
 		{"a CPU that is not there", "", 0, "affinity.toml --net auto", 4, []string{"net0: ", "workers.affinity [1000]: no such device", "none of these CPUs is online"}},
 	} {
@@ -103,7 +105,8 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 				args = append(args, "--kernel", kernel)
 			}
 			cmd := realProgram(t, args...)
-			if err := os.WriteFile(filepath.Join(cmd.Dir, "affinity.toml"), []byte("boot.kernel = 'disk.img'\nworkers.affinity = '1000'\n"), 0o666); err != nil {
+			if err := errors.Join(os.WriteFile(filepath.Join(cmd.Dir, "affinity.toml"), []byte("boot.kernel = 'disk.img'\nworkers.affinity = '1000'\n"), 0o666),
+				os.WriteFile(filepath.Join(cmd.Dir, "read.img"), make([]byte, 1024), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 			if tt.dev != "" {

@@ -106,3 +106,11 @@ func TestFolderComesFromTheEnvironment(t *testing.T) {
 		t.Errorf("got %v, %v", c, err)
 	}
 }
+
+func TestACacheThatIsAnothersSaysWhatHelps(t *testing.T) {
+	c := &Cache{Root: "/sys/minivmm"} // where not even root makes a folder
+	_, err := c.Make(t.Context(), "a", func(context.Context, string) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), Env+"=FOLDER") {
+		t.Error(err)
+	}
+}
