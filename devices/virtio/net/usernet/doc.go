@@ -47,8 +47,8 @@
 // Connections, datagram flows and attempts (connections in the making, questions,
 // echoes) are counted and capped (limits.go). When the cap on attempts is
 // reached, the oldest makes room, first of all one to the same destination; of
-// flows, those of published ports included, the one that was idle longest does; a
-// connection too many is reset. A connection from the guest counts as an attempt
+// flows, the one that was idle longest among those of whoever has most, the guest
+// or one published port; a connection too many is reset. A connection from the guest counts as an attempt
 // until the guest has finished its handshake. Socket buffers come out of a budget
 // and get smaller as connections get more; fragments are bounded by the stack.
 // Together that stays under maxMemory.
