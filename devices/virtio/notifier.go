@@ -1,12 +1,10 @@
 package virtio
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +17,6 @@ import (
 type Notifier struct {
 	fd   int
 	name string
-	read atomic.Bool // Reader was called: the counter is not a count
 }
 
 // NewNotifier makes an eventfd with counter 0, named for example
@@ -41,10 +38,8 @@ func (n *Notifier) Name() string { return n.name }
 // Signal adds one to the counter. A counter that is full (EAGAIN) is signalled
 // already.
 func (n *Notifier) Signal() error {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	if _, err := unix.Write(n.fd, one[:]); err != nil && err != unix.EAGAIN {
-		return &os.PathError{Op: "write", Path: n.name, Err: err}
+	if errno := signal(n.fd); errno != 0 && errno != unix.EAGAIN {
+		return &os.PathError{Op: "write", Path: n.name, Err: errno}
 	}
 	return nil
 }
@@ -64,26 +59,22 @@ func (n *Notifier) Pending() bool {
 }
 
 // Reader returns a second descriptor of the same eventfd on Go's poller: an
-// 8-byte Read waits for a signal and takes the count, Close or a read deadline
-// ends the wait. The caller closes it.
+// 8-byte Read waits for a signal and takes the count, its SyscallConn can wait and
+// leave the count; Close or a read deadline ends the wait. The caller closes it.
 func (n *Notifier) Reader() (*os.File, error) {
 	fd, err := unix.FcntlInt(uintptr(n.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "fcntl", Path: n.name, Err: err}
 	}
-	n.read.Store(true)
 	return os.NewFile(uintptr(fd), n.name), nil
 }
 
-// Count is how often it was signalled since it was last drained; the counter is left as it is. ok is false where that
-// is unknown: a Reader takes the count away.
+// Count is how often it was signalled since it was last drained or read; the counter is left as it is. ok is false where
+// /proc does not tell.
 //
-// The kernel's vhost waits for an eventfd without reading it. KVM's irqfd does read it, so the count of one that
-// leads to an interrupt says nothing.
+// The kernel's vhost and package queue wait for an eventfd without reading it. KVM's irqfd does read it, so the count of
+// one that leads to an interrupt says nothing.
 func (n *Notifier) Count() (count uint64, ok bool) {
-	if n.read.Load() {
-		return 0, false
-	}
 	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(n.fd))
 	if err != nil {
 		return 0, false

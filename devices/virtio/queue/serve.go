@@ -41,17 +41,13 @@ func (q *Queue) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if q.wantKicks() {
-		q.noKicks()
-		return nil
-	}
 	if done := ctx.Done(); q.waitedFor != done {
 		q.waitedFor = done
 		q.kick.SetReadDeadline(time.Time{})
 		context.AfterFunc(ctx, func() { q.kick.SetReadDeadline(time.Unix(1, 0)) })
 	}
-	var count [8]byte
-	_, err := q.kick.Read(count[:])
+	q.looked = false
+	err := q.kickConn.Read(q.asleep)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -63,6 +59,18 @@ func (q *Queue) Wait(ctx context.Context) error {
 	}
 	q.noKicks()
 	return nil
+}
+
+// awake says whether a Wait is over. It is asked when every kick from now on will
+// be heard, which makes it the time to look at the ring, and again after a kick.
+// The eventfd is not read: its count is how often the driver kicked, and a poller
+// that tells of edges needs no more.
+func (q *Queue) awake(uintptr) bool {
+	if q.looked {
+		return true
+	}
+	q.looked = true
+	return q.wantKicks()
 }
 
 // Serve gives every chain to do, one at a time, and back to the driver with

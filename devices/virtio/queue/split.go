@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
@@ -40,6 +41,7 @@ type Queue struct {
 	indirect bool // VIRTIO_F_INDIRECT_DESC negotiated
 	eventIdx bool // VIRTIO_F_EVENT_IDX negotiated
 	kick     *os.File
+	kickConn syscall.RawConn // kick
 	call     *virtio.Notifier
 
 	desc, avail, used    []byte // the parts of the ring
@@ -50,6 +52,8 @@ type Queue struct {
 	signalled uint16                // nextUsed when Signal last looked
 	inflight  []bool                // by head: popped, not done
 	waitedFor <-chan struct{}       // the Done of the context that ends a Wait
+	asleep    func(uintptr) bool    // says kickConn whether a Wait is over
+	looked    bool                  // this Wait has looked at the ring
 	err       atomic.Pointer[error] // latched
 }
 
@@ -88,6 +92,10 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 	if o.kick, err = q.Kick.Reader(); err != nil {
 		return nil, fmt.Errorf("queue %d: %w", q.Index, err)
 	}
+	if o.kickConn, err = o.kick.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("queue %d: %w", q.Index, err), o.kick.Close())
+	}
+	o.asleep = o.awake
 	return o, nil
 }
 

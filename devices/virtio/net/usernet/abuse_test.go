@@ -93,7 +93,7 @@ func (w *wire) connects(t testing.TB, to netip.AddrPort) {
 				w.send(t, syn)
 				sent = time.Now()
 			}
-			f, ok := w.nextWithin(time.Second)
+			f, ok := w.nextWithin(t, time.Second)
 			if !ok || header.Ethernet(f).Type() == header.ARPProtocolNumber {
 				continue
 			}

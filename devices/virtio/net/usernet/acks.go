@@ -2,25 +2,23 @@ package usernet
 
 import (
 	"sync"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// acks keeps back an acknowledgement of less than a full packet, for ackDelay at
+// acks keeps back an acknowledgement of less than a full packet, for a moment at
 // most (RFC 1122 §4.2.3.2): mostly an answer follows that carries it, and the
 // guest is interrupted once instead of twice. The stack itself acknowledges
 // everything at once.
 type acks struct {
 	mtu   uint32
 	flush func(*stack.PacketBuffer) // sends one that was kept for long enough
-	guard func(func())              // runs the timer's function
+	arm   func()                    // has sendKept called in a moment
 
 	mu     sync.Mutex
 	flows  [ackFlows]ackFlow // by the stack's hash; who comes later takes the place
-	timer  *time.Timer
-	armed  bool // the timer runs
+	kept   int               // of flows have one
 	closed bool
 }
 
@@ -31,10 +29,7 @@ type ackFlow struct {
 	kept *stack.PacketBuffer
 }
 
-const (
-	ackFlows = 256
-	ackDelay = time.Millisecond
-)
+const ackFlows = 256
 
 // ackHeaderMax is the size of a header with time stamps and no SACK blocks.
 const ackHeaderMax = header.TCPMinimumSize + 12
@@ -64,11 +59,11 @@ func (a *acks) keep(pkt *stack.PacketBuffer) bool {
 		if !known {
 			a.flush(f.kept)
 		}
-		f.kept.DecRef()
-		f.kept = nil
+		a.drop(f)
 	}
 	if more := ack - f.sent; known && bare && more > 0 && more < a.mtu {
-		f.kept = pkt.Clone()
+		f.kept = pkt.IncRef()
+		a.kept++
 		a.arm()
 		return true
 	}
@@ -76,31 +71,28 @@ func (a *acks) keep(pkt *stack.PacketBuffer) bool {
 	return false
 }
 
-// arm starts the timer. a.mu is held.
-func (a *acks) arm() {
-	switch {
-	case a.armed, a.closed:
-		return
-	case a.timer == nil:
-		a.timer = time.AfterFunc(ackDelay, func() { a.guard(a.sendKept) })
-	default:
-		a.timer.Reset(ackDelay)
-	}
-	a.armed = true
+func (a *acks) drop(f *ackFlow) {
+	f.kept.DecRef()
+	f.kept = nil
+	a.kept--
 }
 
 // sendKept sends all that is kept.
 func (a *acks) sendKept() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.armed = false
-	for i := range a.flows {
-		f := &a.flows[i]
-		if f.kept != nil {
-			f.sent = header.TCP(f.kept.TransportHeader().Slice()).AckNumber()
-			a.flush(f.kept)
-			f.kept.DecRef()
-			f.kept = nil
+	a.each(func(f *ackFlow) {
+		f.sent = header.TCP(f.kept.TransportHeader().Slice()).AckNumber()
+		a.flush(f.kept)
+	})
+}
+
+// each drops what is kept, after do. a.mu is held.
+func (a *acks) each(do func(*ackFlow)) {
+	for i := 0; a.kept > 0 && i < ackFlows; i++ {
+		if f := &a.flows[i]; f.kept != nil {
+			do(f)
+			a.drop(f)
 		}
 	}
 }
@@ -110,13 +102,5 @@ func (a *acks) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-	for i := range a.flows {
-		if f := &a.flows[i]; f.kept != nil {
-			f.kept.DecRef()
-			f.kept = nil
-		}
-	}
+	a.each(func(*ackFlow) {})
 }

@@ -52,9 +52,11 @@ func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var late []uint32
-				a := acks{mtu: 1500, guard: func(f func()) { f() }, flush: func(p *stack.PacketBuffer) {
+				var l later
+				a := acks{mtu: 1500, arm: l.arm, flush: func(p *stack.PacketBuffer) {
 					late = append(late, header.TCP(p.TransportHeader().Slice()).AckNumber())
 				}}
+				l.do = a.sendKept
 				for i, s := range c.steps {
 					p := segment(s.hash, s.flags, s.ack, s.options, s.data)
 					if kept := a.keep(p); kept != s.kept {
@@ -62,7 +64,7 @@ func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
 					}
 					p.DecRef()
 				}
-				time.Sleep(2 * ackDelay)
+				time.Sleep(2 * moment)
 				synctest.Wait()
 				if len(late) != len(c.late) {
 					t.Fatalf("late: %d, want %d", late, c.late)

@@ -37,7 +37,8 @@
 // there to the guest's buffers, again in one piece (GUEST_TSO), by whichever
 // goroutine sends it. When the ring is full, up to maxBacklog bytes wait for it;
 // then packets are dropped, as on any wire, and TCP sends them again. A bare
-// acknowledgement waits a moment for the data that will carry it (acks.go).
+// acknowledgement waits a moment for the data that will carry it (acks.go), and so
+// does an interrupt for one small frame that was taken (transmit.go).
 //
 // Checksums of what the guest sends are not verified: between its memory and
 // this process nothing breaks a bit.

@@ -20,7 +20,7 @@ type link struct {
 	mtu   uint32
 	gso   bool
 	recv  *receiver
-	guard func(func()) // session.guard
+	catch func() // session.catch, to be deferred
 	acks  acks
 
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
@@ -104,12 +104,8 @@ func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 
 // WritePackets gives packets to the guest. Goroutines of the stack's own call it
 // too, where nobody else would catch a panic.
-func (l *link) WritePackets(pkts stack.PacketBufferList) (n int, err tcpip.Error) {
-	l.guard(func() { n, err = l.write(pkts) })
-	return n, err
-}
-
-func (l *link) write(pkts stack.PacketBufferList) (int, tcpip.Error) {
+func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	defer l.catch()
 	list := pkts.AsSlice()
 	var one [4]frame
 	frames := one[:0]

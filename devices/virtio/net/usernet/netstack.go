@@ -3,6 +3,7 @@ package usernet
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -31,7 +32,7 @@ func newStack(s *session) (*stack.Stack, error) {
 	st := stack.New(stack.Options{
 		NetworkProtocols:   protocols,
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
-		Clock:              clock{tcpip.NewStdClock(), s.guard},
+		Clock:              &clock{tcpip.NewStdClock(), time.Now(), s.guard},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
 	moderate := tcpip.TCPModerateReceiveBufferOption(false)

@@ -29,6 +29,8 @@ type session struct {
 	stack  *stack.Stack
 	link   *link
 	recv   *receiver
+	send   *sender
+	later  later
 	rings  [2]*queue.Queue
 
 	ctx      context.Context // ends with the session
@@ -61,10 +63,15 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.fail)
 	s.recv.capture = s.capture
 	s.link = &link{
-		mtu: uint32(b.cfg.MTU), recv: s.recv, guard: s.guard,
+		mtu: uint32(b.cfg.MTU), recv: s.recv, catch: s.catch,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
-	s.link.acks = acks{mtu: uint32(b.cfg.MTU), guard: s.guard, flush: func(p *stack.PacketBuffer) { s.recv.send(frame{pkt: p}) }}
+	s.later.do = func() {
+		s.guard(s.link.acks.sendKept)
+		s.send.signal()
+	}
+	s.link.acks = acks{mtu: uint32(b.cfg.MTU), arm: s.later.arm, flush: func(p *stack.PacketBuffer) { s.recv.send(frame{pkt: p}) }}
+	s.send = &sender{q: s.rings[1], deliver: s.sent, later: s.later.arm}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
 	s.queries, s.syns, s.flows = newAttempts[uint16](maxQueries, queryTimeout), newSyns(), newFlows()
 	if s.stack, err = newStack(s); err != nil {
@@ -72,7 +79,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	}
 	s.start(func() { s.recv.run(s.ctx) })
 	s.start(func() {
-		if err := transmit(s.ctx, s.rings[1], s.sent); s.ctx.Err() == nil {
+		if err := s.send.run(s.ctx); s.ctx.Err() == nil {
 			s.fail(err)
 		}
 	})
@@ -115,14 +122,17 @@ func (s *session) enter() bool {
 
 // guard runs f; a panic in it costs the NIC and not the machine.
 func (s *session) guard(f func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.panicked.Store(true)
-			s.fail(fmt.Errorf("the network stack panicked: %v\n%s", r, debug.Stack()))
-			s.recv.close()
-		}
-	}()
+	defer s.catch()
 	f()
+}
+
+// catch is guard's, to be deferred where a closure would cost.
+func (s *session) catch() {
+	if r := recover(); r != nil {
+		s.panicked.Store(true)
+		s.fail(fmt.Errorf("the network stack panicked: %v\n%s", r, debug.Stack()))
+		s.recv.close()
+	}
 }
 
 // sweep ends what is idle.
@@ -146,8 +156,10 @@ const afterPanic = 2 * time.Second
 
 // stop ends the session.
 func (s *session) stop() error {
+	s.later.close()
 	s.link.acks.close()
 	s.recv.close()
+	s.send.close()
 	s.cancel()
 	s.mu.Lock()
 	s.stopped = true

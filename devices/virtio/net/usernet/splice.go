@@ -114,33 +114,33 @@ func abort(c *net.TCPConn) {
 func (c *spliced) toHost() bool {
 	events, stop := c.guest.listen(waiter.ReadableEvents)
 	defer stop()
+	var w socketWriter
+	var terr tcpip.Error
+	once := func(fd uintptr) (done bool) {
+		w = socketWriter{fd: int(fd)}
+		var res tcpip.ReadResult
+		res, terr = c.guest.ep.Read(&w, tcpip.ReadOptions{})
+		return res.Count > 0 || w.err != unix.EAGAIN
+	}
 	for {
-		var terr tcpip.Error
-		var w socketWriter
-		err := c.raw.Write(func(fd uintptr) (done bool) {
-			w = socketWriter{fd: int(fd)}
-			var res tcpip.ReadResult
-			res, terr = c.guest.ep.Read(&w, tcpip.ReadOptions{})
-			return res.Count > 0 || w.err != unix.EAGAIN
-		})
-		if err != nil {
-			return false
-		}
-		if w.err != nil && w.err != unix.EAGAIN {
+		if err := c.raw.Write(once); err != nil || w.err != nil && w.err != unix.EAGAIN {
 			return false
 		}
 		switch terr.(type) {
 		case nil:
-		case *tcpip.ErrWouldBlock:
-			select {
-			case <-events:
-			case <-c.session.ctx.Done():
-				return false
+			if c.guest.ep.Readiness(waiter.ReadableEvents) != 0 {
+				continue
 			}
+		case *tcpip.ErrWouldBlock:
 		case *tcpip.ErrClosedForReceive:
 			// After a reset it says so too, once the error was taken.
 			return tcp.EndpointState(c.guest.ep.State()) != tcp.StateError && c.host.CloseWrite() == nil
 		default:
+			return false
+		}
+		select {
+		case <-events:
+		case <-c.session.ctx.Done():
 			return false
 		}
 	}
@@ -154,13 +154,13 @@ type socketWriter struct {
 
 func (w *socketWriter) Write(p []byte) (n int, err error) {
 	for n < len(p) {
-		m, err := unix.SendmsgN(w.fd, p[n:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		if err == unix.EINTR {
+		m, errno := sendNow(w.fd, p[n:])
+		if errno == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			w.err = err
-			return n, err
+		if errno != 0 {
+			w.err = errno
+			return n, errno
 		}
 		n += m
 	}
@@ -198,33 +198,31 @@ func (c *spliced) toGuest() bool {
 	}()
 	var r socketReader
 	var werr tcpip.Error
-	once := func(fd uintptr) (done bool) {
-		r = socketReader{fd: int(fd)}
-		if werr = nil; r.look() && r.left > 0 {
-			_, werr = c.guest.ep.Write(&r, tcpip.WriteOptions{})
-		}
-		return r.err != unix.EAGAIN
-	}
-	for {
-		for c.guest.ep.Readiness(waiter.WritableEvents) == 0 {
-			if !wait() {
-				return false
+	// It moves all that there is, and only then goes back to waiting.
+	move := func(fd uintptr) (done bool) {
+		for r.fd = int(fd); ; {
+			if c.guest.ep.Readiness(waiter.WritableEvents) == 0 {
+				werr = &tcpip.ErrWouldBlock{}
+				return true
+			}
+			if !r.look() {
+				return r.err != unix.EAGAIN
+			}
+			if _, werr = c.guest.ep.Write(&r, tcpip.WriteOptions{}); werr != nil || r.err != nil {
+				return true
 			}
 		}
-		if err := c.raw.Read(once); err != nil || r.err != nil && r.err != io.EOF {
+	}
+	for {
+		werr, r.err = nil, nil
+		if err := c.raw.Read(move); err != nil || r.err != nil && r.err != io.EOF {
 			return false
 		}
 		if r.err == io.EOF {
 			c.guest.ep.Shutdown(tcpip.ShutdownWrite)
 			return true
 		}
-		switch werr.(type) {
-		case nil:
-		case *tcpip.ErrWouldBlock: // it took nothing
-			if !wait() {
-				return false
-			}
-		default:
+		if _, full := werr.(*tcpip.ErrWouldBlock); !full || !wait() {
 			return false
 		}
 	}
@@ -244,61 +242,85 @@ func (c *spliced) hostGone() (gone bool) {
 }
 
 // socketReader reads what a socket has received without waiting, as the stack's
-// payload: into the memory that the stack will keep.
+// payload: a little is tried at once, and more goes into the memory that the
+// stack will keep.
 type socketReader struct {
 	fd   int
-	left int   // bytes to read
-	err  error // EAGAIN if there is nothing, io.EOF at the end
+	few  [fewBytes]byte
+	head []byte // of few: read and not taken yet
+	left int    // bytes behind head to read
+	many bool   // the last look found more than few
+	err  error  // EAGAIN if there is nothing, io.EOF at the end
 }
+
+const fewBytes = 2048
 
 // look finds out how much there is, at most segmentSize.
 func (r *socketReader) look() bool {
-	if r.left, r.err = unix.IoctlGetInt(r.fd, unix.SIOCINQ); r.err != nil {
-		return false
-	}
-	if r.left > 0 {
-		r.left = min(r.left, segmentSize)
+	r.left, r.err = 0, nil
+	if len(r.head) > 0 {
 		return true
 	}
-	// Nothing, the end, or an error: only reading tells.
-	var none [1]byte
-	n, _, err := unix.Recvfrom(r.fd, none[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	switch {
-	case err == unix.EINTR, n > 0:
-		return r.look()
-	case err != nil:
-		r.err = err
-	default:
-		r.err = io.EOF
+	if !r.many {
+		n, err := receive(r.fd, r.few[:])
+		if err != nil {
+			r.err = err
+			return false
+		}
+		r.head = r.few[:n]
+		if n < fewBytes {
+			return true
+		}
 	}
-	return false
+	n, err := unix.IoctlGetInt(r.fd, unix.SIOCINQ)
+	if err != nil {
+		r.err = err
+		return false
+	}
+	r.left, r.many = min(n, segmentSize-len(r.head)), n > fewBytes
+	// Nothing, the end, or an error: only reading tells.
+	return r.Len() > 0 || r.look()
 }
 
 // Len is tcpip.Payloader's.
-func (r *socketReader) Len() int { return r.left }
+func (r *socketReader) Len() int { return len(r.head) + r.left }
 
 // Read is tcpip.Payloader's. What was there when look said so still is.
 func (r *socketReader) Read(p []byte) (int, error) {
-	if r.left == 0 {
+	switch {
+	case r.Len() == 0:
 		return 0, io.EOF
-	}
-	if len(p) == 0 { // a question for the end
+	case len(p) == 0: // a question for the end
 		return 0, nil
-	}
-	for {
-		n, err := unix.Read(r.fd, p[:min(len(p), r.left)])
-		if err == unix.EINTR {
-			continue
-		}
-		if err == nil && n == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			r.err = err
-			return 0, err
-		}
-		r.left -= n
+	case len(r.head) > 0:
+		n := copy(p, r.head)
+		r.head = r.head[n:]
 		return n, nil
+	}
+	n, err := receive(r.fd, p[:min(len(p), r.left)])
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		r.err = err
+		return 0, err
+	}
+	r.left -= n
+	return n, nil
+}
+
+// receive is recv(2) without waiting.
+func receive(fd int, p []byte) (int, error) {
+	for {
+		switch n, errno := receiveNow(fd, p); {
+		case errno == unix.EINTR:
+		case errno != 0:
+			return 0, errno
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
@@ -18,6 +20,20 @@ func arpFrame(target [4]byte) []byte {
 		{0, 1, 0x08, 0, 6, 4, 0, 1}, guestMAC, {10, 0, 2, 15}, make([]byte, 6), target[:],
 	}, nil)
 	return append(f, make([]byte, 60-len(f))...)
+}
+
+// arpReply is the guest's answer to an ARP request.
+func arpReply(request []byte) []byte {
+	r := bytes.Clone(request)
+	copy(r, request[6:12])
+	copy(r[6:], guestMAC)
+	asked, reply := header.ARP(request[ethBytes:]), header.ARP(r[ethBytes:])
+	reply.SetOp(header.ARPReply)
+	copy(reply.HardwareAddressSender(), guestMAC)
+	copy(reply.ProtocolAddressSender(), asked.ProtocolAddressTarget())
+	copy(reply.HardwareAddressTarget(), asked.HardwareAddressSender())
+	copy(reply.ProtocolAddressTarget(), asked.ProtocolAddressSender())
+	return r
 }
 
 // arpTraffic asks for the gateway and expects its answer.

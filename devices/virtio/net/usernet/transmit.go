@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"context"
+	"sync"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 
@@ -16,46 +17,105 @@ type inbound struct {
 	view    *buffer.View
 }
 
-// transmit serves the transmit queue: it copies what there is, gives the buffers
+// sender serves the transmit queue: it copies what there is, gives the buffers
 // back, and then gives the frames to deliver, which does not touch the ring.
-func transmit(ctx context.Context, q *queue.Queue, deliver func(*inbound)) error {
-	var c queue.Chain
+//
+// One small frame is mostly a question. That its buffers are back is told a
+// moment later: a guest that has its answer by then has looked for them itself
+// and needs no interrupt, or has sent more.
+type sender struct {
+	deliver func(*inbound)
+	later   func() // has signal called in a moment
+
+	mu     sync.Mutex
+	q      *queue.Queue
+	chain  queue.Chain
+	held   int // chains given back of which the guest was not told
+	closed bool
+}
+
+// The guest is told at once of a frame that is larger, and of more of them: it may
+// wait for room in the ring or in its socket.
+const (
+	heldFrame = 512
+	maxHeld   = 16
+)
+
+// run serves the queue until ctx ends or the guest breaks it.
+func (s *sender) run(ctx context.Context) error {
 	batch := make([]inbound, 0, maxBatch)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		served := 0
-		for size := 0; served < maxBatch && size < maxBatchLen; served++ {
-			ok, err := q.Next(&c)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			size += c.Readable.Len()
-			if f, ok := take(&c.Readable); ok {
-				batch = append(batch, f)
-			}
-			if err := q.Done(&c, 0); err != nil {
-				return err
-			}
-		}
-		if err := q.Signal(); err != nil {
+		served, err := s.take(&batch)
+		if err != nil {
 			return err
 		}
 		for i := range batch {
-			deliver(&batch[i])
+			s.deliver(&batch[i])
 		}
 		clear(batch)
 		batch = batch[:0]
 		if served == 0 {
-			if err := q.Wait(ctx); err != nil {
+			if err := s.q.Wait(ctx); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// take takes frames from the ring and says how many chains it gave back.
+func (s *sender) take(batch *[]inbound) (served int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, nil
+	}
+	size := 0
+	for ; served < maxBatch && size < maxBatchLen; served++ {
+		ok, err := s.q.Next(&s.chain)
+		if err != nil {
+			return served, err
+		}
+		if !ok {
+			break
+		}
+		size += s.chain.Readable.Len()
+		if f, ok := take(&s.chain.Readable); ok {
+			*batch = append(*batch, f)
+		}
+		if err := s.q.Done(&s.chain, 0); err != nil {
+			return served, err
+		}
+	}
+	s.held += served
+	switch {
+	case served == 0:
+		return 0, nil
+	case size <= heldFrame && s.held < maxHeld:
+		s.later()
+		return served, nil
+	}
+	s.held = 0
+	return served, s.q.Signal()
+}
+
+// signal tells the guest what it was not told yet.
+func (s *sender) signal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held > 0 && !s.closed {
+		s.held = 0
+		s.q.Signal() // run hears of an error from Next
+	}
+}
+
+// close makes a late signal a loss.
+func (s *sender) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
 }
 
 // take copies a frame out of guest memory. What is none is dropped.

@@ -178,7 +178,7 @@ func TestAPanicCostsTheNIC(t *testing.T) {
 func TestAPanicUnderTheStackCostsTheNIC(t *testing.T) {
 	var failed error
 	s := &session{failed: func(err error) { failed = err }, ctx: context.Background(), recv: newReceiver(nil, true, nil)}
-	l := &link{guard: s.guard} // no receiver
+	l := &link{catch: s.catch} // no receiver
 	var pkts stack.PacketBufferList
 	pkts.PushBack(stack.NewPacketBuffer(stack.PacketBufferOptions{}))
 	defer pkts.Reset()

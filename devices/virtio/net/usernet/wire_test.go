@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"minivmm/devices/guestmem"
@@ -61,14 +62,15 @@ func (w *wire) send(t testing.TB, frame []byte) {
 // next is the next frame that comes, without its header.
 func (w *wire) next(t testing.TB) []byte {
 	t.Helper()
-	f, ok := w.nextWithin(virtiotest.Patience)
+	f, ok := w.nextWithin(t, virtiotest.Patience)
 	if !ok {
 		t.Fatalf("no frame in %v", virtiotest.Patience)
 	}
 	return f
 }
 
-func (w *wire) nextWithin(d time.Duration) ([]byte, bool) {
+// nextWithin answers the gateway's questions who the guest is.
+func (w *wire) nextWithin(t testing.TB, d time.Duration) ([]byte, bool) {
 	u, err := w.Rings[0].WaitUsed(d)
 	if err != nil {
 		return nil, false
@@ -77,6 +79,10 @@ func (w *wire) nextWithin(d time.Duration) ([]byte, bool) {
 	delete(w.bufs, uint16(u.ID))
 	frame := bytes.Clone(b.b[hdrBytes:u.Len])
 	w.give(b)
+	if asked := header.ARP(frame[ethBytes:]); header.Ethernet(frame).Type() == header.ARPProtocolNumber &&
+		asked.Op() == header.ARPRequest && tcpip.AddrFromSlice(asked.ProtocolAddressTarget()) == address(guestAddr) {
+		w.send(t, arpReply(frame))
+	}
 	return frame, true
 }
 

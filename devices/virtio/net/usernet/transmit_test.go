@@ -1,0 +1,81 @@
+package usernet
+
+import (
+	"testing"
+
+	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/queue"
+	"minivmm/devices/virtio/queue/queuetest"
+)
+
+// A guest is told at once that its buffers are back, but for one that mostly has
+// something to hear anyway in a moment.
+func TestSmallFramesAreGivenBackQuietly(t *testing.T) {
+	const at = 0x10000
+	mem, err := guestmem.New([]guestmem.Range{{GPA: at, SizeBytes: 1 << 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	layout, end := queuetest.Layout(at, 64)
+	for _, n := range []**virtio.Notifier{&layout.Kick, &layout.Call} {
+		if *n, err = virtio.NewNotifier("test"); err != nil {
+			t.Fatal(err)
+		}
+		defer (*n).Close()
+	}
+	ring := queuetest.New(t, mem, layout, 0)
+	q, err := queue.Open(mem, layout, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	armed := 0
+	s := &sender{q: q, later: func() { armed++ }}
+	send := func(sizes ...uint32) {
+		t.Helper()
+		for _, size := range sizes {
+			ring.Add(queuetest.Desc{GPA: end, Len: hdrBytes + size})
+		}
+		var batch []inbound
+		if served, err := s.take(&batch); err != nil || served != len(sizes) || len(batch) != len(sizes) {
+			t.Fatalf("took %d of %d, %d frames: %v", served, len(sizes), len(batch), err)
+		}
+		for range sizes {
+			if _, ok := ring.Used(); !ok {
+				t.Fatal("a buffer is not given back at once")
+			}
+		}
+	}
+	told := func(want bool) {
+		t.Helper()
+		if got := layout.Call.Drain(); got != want {
+			t.Errorf("interrupt: %v, want %v", got, want)
+		}
+	}
+
+	send(60)
+	told(false)
+	s.signal() // a moment later
+	told(true)
+	s.signal()
+	told(false)
+	send(1514)
+	told(true)
+	for range maxHeld - 1 {
+		send(60)
+	}
+	told(false)
+	send(60)
+	told(true)
+	send(60, 60, 60, 60, 60, 60, 60, 60, 60) // of more than one small frame
+	told(true)
+	if want := 1 + maxHeld - 1; armed != want {
+		t.Errorf("%d times told later, want %d", armed, want)
+	}
+	send(60)
+	s.close()
+	s.signal()
+	told(false)
+}
