@@ -17,9 +17,10 @@ import (
 // Go's poller would be a second waiter, woken by every packet. Only an
 // in-process backend that waits for one asks for [Notifier.Reader].
 type Notifier struct {
-	fd   int
-	name string
-	read atomic.Bool // Reader was called: the counter is not a count
+	fd      int
+	name    string
+	read    atomic.Bool   // Reader was called: the counter is not a count
+	signals atomic.Uint64 // calls of Signal
 }
 
 // NewNotifier makes an eventfd with counter 0, named for example
@@ -41,6 +42,7 @@ func (n *Notifier) Name() string { return n.name }
 // Signal adds one to the counter. A counter that is full (EAGAIN) is signalled
 // already.
 func (n *Notifier) Signal() error {
+	n.signals.Add(1)
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	if _, err := unix.Write(n.fd, one[:]); err != nil && err != unix.EAGAIN {
@@ -97,6 +99,12 @@ func (n *Notifier) Count() (count uint64, ok bool) {
 	}
 	return 0, false
 }
+
+// Signals is how often Signal was called. What the kernel signals is not in it.
+func (n *Notifier) Signals() uint64 { return n.signals.Load() }
+
+// InProcess says whether a [Notifier.Reader] was asked for: a goroutine of this process waits for the eventfd, or did.
+func (n *Notifier) InProcess() bool { return n.read.Load() }
 
 // Close closes the eventfd. The Notifier must not be used any more.
 func (n *Notifier) Close() error {
