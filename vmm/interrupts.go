@@ -3,71 +3,65 @@ package vmm
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"minivmm/devices/virtio"
-	"minivmm/vmm/tracepoint"
+	"minivmm/vmm/msicount"
 )
 
 // interruptCounter counts, while it is on, the interrupts of the queues that the kernel serves. Their eventfds tell nothing:
-// KVM takes the count of one as it injects. So each queue that leads to a message has a counter of KVM's tracepoint, in the
-// worker that serves it and for that message; the other queues of the worker have other messages. The router
-// tells which queue leads where.
+// KVM takes the count of one as it injects. So what the worker that serves a queue sends to the guest is counted, of the
+// queue's message; the other queues of the worker have other messages. The router tells which queue leads where.
 type interruptCounter struct {
 	// server is the worker of a queue, by its Call notifier, and how often its device was reset; ok is false if no worker serves it.
 	server func(call *virtio.Notifier) (w Worker, resets uint64, ok bool)
-	find   func() (injections, error)
+	open   func() (messageCounts, error)
 
 	mu     sync.Mutex
 	why    error                              // why it is off though the configuration wants it on
-	trace  injections                         // nil: off
-	held   eventCounter                       // nil if off, or without a worker
+	counts messageCounts                      // nil: off
 	queues map[*virtio.Notifier]*countedQueue // all that were ever connected
 }
 
-// injections makes counters of the interrupts that one thread sends to guests.
-type injections interface {
-	count(tid int, m virtio.Message) (eventCounter, error)
-	// hold counts nothing. While it is open, the first and the last of the others cost what all others do.
-	hold(tid int) (eventCounter, error)
+// messageCounts is a [msicount.Counters].
+type messageCounts interface {
+	count(tid int, m virtio.Message) (messageCount, error)
+	Close() error
 }
 
-// eventCounter is a *tracepoint.Counter.
-type eventCounter interface {
+// messageCount is a [msicount.Counter].
+type messageCount interface {
 	Count() (uint64, error)
 	Close() error
 }
 
-// tracedInjections are those of a tracepoint with an MSI's address and data as fields (arch/x86/kvm/irq_comm.c,
-// kvm_set_msi_irq). For an irqfd KVM passes it in the thread that signals the eventfd, once for each signal.
-type tracedInjections struct{ point tracepoint.Point }
+type kernelCounts struct{ *msicount.Counters }
 
-func findInjections() (injections, error) {
-	point, err := tracepoint.Find("kvm/kvm_msi_set_irq")
-	return tracedInjections{point}, err
+func openKernelCounts() (messageCounts, error) {
+	c, err := msicount.Open()
+	if err != nil {
+		return nil, err
+	}
+	return kernelCounts{c}, nil
 }
 
-func (t tracedInjections) count(tid int, m virtio.Message) (eventCounter, error) {
-	// Without KVM_CAP_X2APIC_API, KVM leaves the upper half of the address alone.
-	return t.point.Open(tid, fmt.Sprintf("address == %#x && data == %#x", uint32(m.Address), m.Data))
+func (k kernelCounts) count(tid int, m virtio.Message) (messageCount, error) {
+	return k.Counters.Count(tid, m.Address, m.Data)
 }
-
-func (t tracedInjections) hold(tid int) (eventCounter, error) { return t.point.Hold(tid) }
 
 // countedQueue is a queue that has led to a message, or leads to one.
 type countedQueue struct {
 	message *virtio.Message // nil while it leads nowhere
-	event   eventCounter    // nil while it is not counted
-	base    uint64          // what event had counted when sum began
-	sum     uint64          // by earlier events, and of what was signalled between them
+	counter messageCount    // nil while it is not counted
+	base    uint64          // what counter had counted when sum began
+	sum     uint64          // by earlier counters, and of what was signalled between them
 	resets  uint64          // the device's, when sum began
 	err     error           // why sum is too small
 }
 
 // newInterruptCounter is off.
 func newInterruptCounter(server func(*virtio.Notifier) (Worker, uint64, bool)) *interruptCounter {
-	return &interruptCounter{server: server, find: findInjections, queues: make(map[*virtio.Notifier]*countedQueue)}
+	return &interruptCounter{server: server, open: openKernelCounts, queues: make(map[*virtio.Notifier]*countedQueue)}
 }
 
 // connect says that call leads to m from now on, before it does. Signals that wait in its eventfd are one interrupt then, which
@@ -80,11 +74,11 @@ func (c *interruptCounter) connect(call *virtio.Notifier, m virtio.Message) {
 		q = &countedQueue{}
 		c.queues[call] = q
 	}
-	waited := c.trace != nil && q.message == nil && call.Pending()
+	waited := c.counts != nil && q.message == nil && call.Pending()
 	c.stop(call, q)
 	q.message = &m
 	c.start(call, q)
-	if waited && q.event != nil {
+	if waited && q.counter != nil {
 		q.sum++
 	}
 }
@@ -102,7 +96,7 @@ func (c *interruptCounter) disconnect(call *virtio.Notifier) {
 // start opens the counter of a connected queue. c.mu is held.
 func (c *interruptCounter) start(call *virtio.Notifier, q *countedQueue) {
 	w, resets, served := c.server(call)
-	if c.trace == nil || !served {
+	if c.counts == nil || !served {
 		return
 	}
 	q.renew(resets)
@@ -110,28 +104,28 @@ func (c *interruptCounter) start(call *virtio.Notifier, q *countedQueue) {
 		q.err = fmt.Errorf("worker %s is not visible in /proc: %w", w.Comm, errors.ErrUnsupported)
 		return
 	}
-	event, err := c.trace.count(w.TID, *q.message)
+	counter, err := c.counts.count(w.TID, *q.message)
 	if err != nil {
 		q.err = err
 		return
 	}
-	q.event, q.base = event, 0
+	q.counter, q.base = counter, 0
 }
 
 // stop adds the counter of a queue to its sum. c.mu is held.
 func (c *interruptCounter) stop(call *virtio.Notifier, q *countedQueue) {
-	if q.event == nil {
+	if q.counter == nil {
 		return
 	}
 	if _, resets, served := c.server(call); served {
 		q.renew(resets)
 	}
-	n, err := q.event.Count()
+	n, err := q.counter.Count()
 	q.sum += n - q.base
-	if err = errors.Join(err, q.event.Close()); err != nil {
+	if err = errors.Join(err, q.counter.Close()); err != nil {
 		q.err = err
 	}
-	q.event = nil
+	q.counter = nil
 }
 
 // renew begins a new sum if the device was reset since the last one began.
@@ -140,32 +134,26 @@ func (q *countedQueue) renew(resets uint64) {
 		return
 	}
 	q.resets, q.sum, q.err = resets, 0, nil
-	if q.event != nil {
-		q.base, q.err = q.event.Count()
+	if q.counter != nil {
+		q.base, q.err = q.counter.Count()
 	}
 }
 
 // set turns counting on, from zero, or off. An error is why the host does not allow it.
-func (c *interruptCounter) set(on bool, workers []Worker) error {
+func (c *interruptCounter) set(on bool) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case on == (c.trace != nil):
+	case on == (c.counts != nil):
 		return nil
 	case !on:
 		return c.off()
 	}
-	trace, err := c.find()
-	if err != nil {
+	if c.counts, err = c.open(); err != nil {
+		c.counts = nil
 		return err
 	}
-	if i := slices.IndexFunc(workers, func(w Worker) bool { return w.TID != 0 }); i >= 0 {
-		if c.held, err = trace.hold(workers[i].TID); err != nil {
-			c.held = nil
-			return err
-		}
-	}
-	c.trace = trace
+	c.why = nil
 	for call, q := range c.queues {
 		q.sum, q.err = 0, nil
 		if q.message != nil {
@@ -177,18 +165,19 @@ func (c *interruptCounter) set(on bool, workers []Worker) error {
 
 // off closes all counters. c.mu is held.
 func (c *interruptCounter) off() error {
-	c.trace, c.why = nil, nil
+	c.why = nil
+	if c.counts == nil {
+		return nil
+	}
 	var errs []error
 	for _, q := range c.queues {
-		if q.event != nil {
-			errs = append(errs, q.event.Close())
-			q.event = nil
+		if q.counter != nil {
+			errs = append(errs, q.counter.Close())
+			q.counter = nil
 		}
 	}
-	if c.held != nil {
-		errs = append(errs, c.held.Close())
-		c.held = nil
-	}
+	errs = append(errs, c.counts.Close())
+	c.counts = nil
 	return errors.Join(errs...)
 }
 
@@ -208,7 +197,7 @@ func (c *interruptCounter) count(call *virtio.Notifier) (n uint64, ok bool, err 
 	switch {
 	case !served:
 		return 0, false, nil
-	case c.trace == nil:
+	case c.counts == nil:
 		return 0, false, c.why
 	}
 	q := c.queues[call]
@@ -220,8 +209,8 @@ func (c *interruptCounter) count(call *virtio.Notifier) (n uint64, ok bool, err 
 		return 0, false, q.err
 	}
 	n = q.sum
-	if q.event != nil {
-		now, err := q.event.Count()
+	if q.counter != nil {
+		now, err := q.counter.Count()
 		if err != nil {
 			return 0, false, err
 		}
@@ -231,11 +220,13 @@ func (c *interruptCounter) count(call *virtio.Notifier) (n uint64, ok bool, err 
 }
 
 // CountInterrupts begins or ends to count the interrupts of the queues that the kernel serves, for [VM.Report]; those that are
-// served in process are always counted. It needs tracefs, and root, CAP_PERFMON or a kernel.perf_event_paranoid of 1; the error
-// says what is lacking. While it is on, each switch of a worker and each of its interrupts costs a little more. Any
-// goroutine may call it between New and Close.
+// served in process are always counted. It takes root, or CAP_BPF and CAP_PERFMON (EPERM). While it is on, every interrupt that an
+// irqfd sends to any guest of the host costs a few hundred instructions more. Any goroutine may call it between New and Close.
 func (m *VM) CountInterrupts(on bool) error {
-	if err := m.interrupts.set(on, m.Workers()); err != nil {
+	if on && len(m.Workers()) == 0 {
+		return nil
+	}
+	if err := m.interrupts.set(on); err != nil {
 		return fmt.Errorf("count interrupts: %w", err)
 	}
 	return nil

@@ -11,11 +11,11 @@ import (
 	"minivmm/vhost"
 )
 
-// host of interrupts: what workers send, as KVM's tracepoint would count it.
+// host of interrupts: what workers send, as the host would count it.
 type tracedHost struct {
 	t       *testing.T
 	refuse  error // of every new counter
-	holds   int
+	closed  bool  // no counters can be had
 	open    []*fakeEvent
 	tid     int // of the only worker
 	resets  uint64
@@ -28,16 +28,11 @@ type fakeEvent struct {
 	tid  int
 	m    virtio.Message
 	n    uint64
-	hold bool
 }
 
 func (e *fakeEvent) Count() (uint64, error) { return e.n, nil }
 
 func (e *fakeEvent) Close() error {
-	if e.hold {
-		e.host.holds--
-		return nil
-	}
 	i := slices.Index(e.host.open, e)
 	if i < 0 {
 		return errors.New("closed twice")
@@ -46,24 +41,21 @@ func (e *fakeEvent) Close() error {
 	return nil
 }
 
-func (h *tracedHost) count(tid int, m virtio.Message) (eventCounter, error) {
+func (h *tracedHost) count(tid int, m virtio.Message) (messageCount, error) {
 	if h.refuse != nil {
 		return nil, h.refuse
 	}
-	if h.holds != 1 {
-		h.t.Errorf("a counter with %d holds", h.holds)
+	if h.closed {
+		h.t.Error("a counter of what is closed")
 	}
 	e := &fakeEvent{host: h, tid: tid, m: m}
 	h.open = append(h.open, e)
 	return e, nil
 }
 
-func (h *tracedHost) hold(tid int) (eventCounter, error) {
-	if h.refuse != nil {
-		return nil, h.refuse
-	}
-	h.holds++
-	return &fakeEvent{host: h, tid: tid, hold: true}, nil
+func (h *tracedHost) Close() error {
+	h.closed = true
+	return nil
 }
 
 // send is n interrupts by a thread.
@@ -109,14 +101,16 @@ func newTracedHost(t *testing.T) *tracedHost {
 	h.counter = newInterruptCounter(func(call *virtio.Notifier) (Worker, uint64, bool) {
 		return Worker{Worker: vhost.Worker{TID: h.tid, Comm: "vhost-1"}, Device: "net0"}, h.resets, call != h.calls[2]
 	})
-	h.counter.find = func() (injections, error) { return h, nil }
+	h.counter.open = func() (messageCounts, error) {
+		h.closed = false
+		return h, h.refuse
+	}
 	return h
 }
 
 func (h *tracedHost) set(on bool) {
 	h.t.Helper()
-	w, _, _ := h.counter.server(h.calls[0])
-	if err := h.counter.set(on, []Worker{w}); err != nil {
+	if err := h.counter.set(on); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -189,13 +183,13 @@ func TestInterruptsAreCountedWhereverTheyGo(t *testing.T) {
 
 	h.set(false)
 	h.expect("off again", "- - -")
-	if len(h.open) > 0 || h.holds != 0 {
-		t.Errorf("%d counters and %d holds are left", len(h.open), h.holds)
+	if len(h.open) > 0 || !h.closed {
+		t.Errorf("%d counters are left, closed %v", len(h.open), h.closed)
 	}
 	h.set(true)
 	h.expect("on again", "0 0 -")
-	if err := c.close(); err != nil || len(h.open) > 0 || h.holds != 0 {
-		t.Errorf("closed: %v, %d counters and %d holds are left", err, len(h.open), h.holds)
+	if err := c.close(); err != nil || len(h.open) > 0 || !h.closed {
+		t.Errorf("closed: %v, %d counters are left, closed %v", err, len(h.open), h.closed)
 	}
 	c.disconnect(rx) // as devices do that close later
 	c.connect(rx, a)
@@ -208,7 +202,7 @@ func TestInterruptsThatCannotBeCounted(t *testing.T) {
 	a := virtio.Message{Address: 0xfee00000, Data: 0x31}
 	c.connect(rx, a)
 	h.refuse = errors.New("refused")
-	if err := c.set(true, []Worker{{Worker: vhost.Worker{TID: 7}}}); !errors.Is(err, h.refuse) {
+	if err := c.set(true); !errors.Is(err, h.refuse) {
 		t.Errorf("turned on: %v", err)
 	}
 	h.expect("refused", "- - -")
