@@ -6,9 +6,9 @@
 //
 // Rights. Root, or CAP_BPF and CAP_PERFMON, in the host's user namespace. Nothing has to be mounted or set up.
 //
-// Cost. The program runs whenever any guest of the host gets an MSI from an irqfd, while at least one [Counters] is open. Threads
-// pay nothing else: a perf event for each count would be switched with its thread, which at one request a time was seen to cost
-// 40 times as much.
+// Cost. The program runs whenever any guest of the host gets an MSI from an irqfd, while at least one [Counters] is open. A disk's
+// reads, one at a time, took as many instructions with it as without, within 1 % of 70 000. A perf event for each count, which the
+// kernel switches with its thread, made them 12 500 more.
 //
 // Concurrency: [Counters] and what it made may be used by one goroutine at a time. The caller closes both.
 package msicount
