@@ -75,7 +75,7 @@ func (c *interruptCounter) connect(call *virtio.Notifier, m virtio.Message) {
 		c.queues[call] = q
 	}
 	waited := c.counts != nil && q.message == nil && call.Pending()
-	c.stop(call, q)
+	q.stop()
 	q.message = &m
 	c.start(call, q)
 	if waited && q.counter != nil {
@@ -88,7 +88,7 @@ func (c *interruptCounter) disconnect(call *virtio.Notifier) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if q := c.queues[call]; q != nil {
-		c.stop(call, q)
+		q.stop()
 		q.message = nil
 	}
 }
@@ -112,13 +112,10 @@ func (c *interruptCounter) start(call *virtio.Notifier, q *countedQueue) {
 	q.counter, q.base = counter, 0
 }
 
-// stop adds the counter of a queue to its sum. c.mu is held.
-func (c *interruptCounter) stop(call *virtio.Notifier, q *countedQueue) {
+// stop adds the counter to the sum, and ends it.
+func (q *countedQueue) stop() {
 	if q.counter == nil {
 		return
-	}
-	if _, resets, served := c.server(call); served {
-		q.renew(resets)
 	}
 	n, err := q.counter.Count()
 	q.sum += n - q.base

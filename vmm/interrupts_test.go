@@ -243,6 +243,7 @@ func TestWorkerOfQueue(t *testing.T) {
 		{0, true, []int{-1, -1}},
 		{1, false, []int{0, 0, 0, 0}},
 		{2, false, []int{0, 0, 0, 1, 0, 1}},
+		{3, false, []int{0, 0, 0, 1, 2, 0}},
 		{0, false, []int{-1, -1, -1}},
 	} {
 		for queue, want := range c.want {
