@@ -66,7 +66,9 @@ func (m *VM) Report() (*account.Report, error) {
 		missing("memory", err)
 	}
 	r.Memory.Guest = r.Machine.Memory
-	r.Queues = m.queues()
+	if r.Queues, err = m.queues(); err != nil {
+		missing("interrupts of the kernel's queues", err)
+	}
 	r.Memory.NotCharged = m.notCharged(r.Queues)
 	if r.Disks, err = m.diskCounters(); err != nil {
 		missing("LIO's counters", err)
@@ -89,8 +91,8 @@ func (m *VM) knownThreads() []account.Known {
 	return known
 }
 
-func (m *VM) queues() []account.Queue {
-	var queues []account.Queue
+// queues looks at every queue. The error is why the first one that lacks its interrupts does.
+func (m *VM) queues() (queues []account.Queue, why error) {
 	for _, f := range m.account.fronts {
 		for _, s := range f.RingStates() {
 			q := account.Queue{Device: f.Name(), Index: s.Index, Size: s.Size, Live: s.Live, Made: s.Available, Done: s.Used}
@@ -98,10 +100,17 @@ func (m *VM) queues() []account.Queue {
 			if s.Counted {
 				q.Kicks = &s.Kicks
 			}
+			if s.InProcess {
+				q.Interrupts = &s.Interrupts
+			} else if n, ok, err := m.interrupts.count(f.Call(s.Index)); ok {
+				q.Interrupts = &n
+			} else if why == nil {
+				why = err
+			}
 			queues = append(queues, q)
 		}
 	}
-	return queues
+	return queues, why
 }
 
 // notCharged estimates what vhost's devices take.

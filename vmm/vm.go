@@ -82,9 +82,10 @@ type VM struct {
 	workersMu sync.Mutex // guards workers
 	workers   []Worker
 
-	account accounted
-	cgroup  *cgroup.Group // nil without limits
-	disks   *diskSizes
+	account    accounted
+	interrupts *interruptCounter
+	cgroup     *cgroup.Group // nil without limits
+	disks      *diskSizes
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
@@ -164,6 +165,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := m.addDevices(opt); err != nil {
 		return nil, err
 	}
+	m.countFromTheStart(opt)
 	m.closers.push("workers", m.forgetWorkers)
 	if err := m.watchWorkers(); err != nil {
 		return nil, err
@@ -207,7 +209,9 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if err := m.vm.CreateIRQChip(); err != nil {
 		return err
 	}
-	if m.router, err = newRouter(m.vm); err != nil {
+	m.interrupts = newInterruptCounter(m.serverOf)
+	m.closers.push("interrupt counters", m.interrupts.close)
+	if m.router, err = newRouter(m.vm, m.interrupts); err != nil {
 		return err
 	}
 	ecam := m.ecam.Regions()[0]

@@ -13,7 +13,8 @@ import (
 )
 
 const tuneHelp = `Change how the kernel's workers of a running machine run: the CPUs that they may use, their nice
-value and scheduling policy, and how long a network worker looks for work before it sleeps.
+value and scheduling policy, and how long a network worker looks for work before it sleeps; and count
+the interrupts of the queues that they serve, for "minivmm workers".
 
 Values are those of the configuration file (docs/configuration.md, [workers] and [[net]]), and need the
 same rights. The change lasts until the machine ends.`
@@ -24,15 +25,18 @@ func newTuneCommand() *cobra.Command {
 		Use:     "tune NAME",
 		Short:   "Change how a running machine's kernel workers run",
 		Long:    tuneHelp,
-		Example: "  minivmm tune web --affinity 2-3\n  minivmm tune web --device net0 --nice -5 --busy-poll 50us",
+		Example: "  minivmm tune web --affinity 2-3\n  minivmm tune web --device net0 --nice -5 --busy-poll 50us\n  minivmm tune web --count-interrupts",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			device := t.Device
 			if t.Device = ""; t == (control.Tuning{}) {
-				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched or --busy-poll")}
+				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll or --count-interrupts")}
 			}
 			t.Device = device
 			if _, err := workerSettings(t); err != nil {
+				return usageError{err}
+			}
+			if _, err := countSetting(t); err != nil {
 				return usageError{err}
 			}
 			_, _, err := control.Call(args[0], control.Request{Command: control.CommandTune, Tune: &t})
@@ -45,6 +49,8 @@ func newTuneCommand() *cobra.Command {
 	flags.StringVar(&t.Nice, "nice", "", "their nice value, -20 to 19")
 	flags.StringVar(&t.Sched, "sched", "", "their `POLICY`: other, batch, idle, fifo:N or rr:N")
 	flags.StringVar(&t.BusyPoll, "busy-poll", "", "how long a network worker looks for work before it sleeps, like 50us; 0s is not at all")
+	flags.StringVar(&t.CountInterrupts, "count-interrupts", "", "count the interrupts of all devices' queues; =`false` ends it")
+	flags.Lookup("count-interrupts").NoOptDefVal = "true"
 	return cmd
 }
 
@@ -76,4 +82,16 @@ func workerSettings(t control.Tuning) (s vmm.WorkerSettings, err error) {
 		s.BusyPoll = &d.Duration
 	}
 	return s, nil
+}
+
+// countSetting reads whether to count interrupts; nil is no change.
+func countSetting(t control.Tuning) (*bool, error) {
+	on := t.CountInterrupts == "true"
+	switch t.CountInterrupts {
+	case "":
+		return nil, nil
+	case "true", "false":
+		return &on, nil
+	}
+	return nil, fmt.Errorf("count_interrupts: %q is neither true nor false", t.CountInterrupts)
 }

@@ -97,16 +97,18 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 
 // queueColumns are the queues that a device serves.
 func queueColumns(queues []account.Queue) (t columns) {
-	t.row("QUEUE", "SIZE", "FILL", "KICKS")
+	t.row("QUEUE", "SIZE", "FILL", "KICKS", "INTERRUPTS")
+	count := func(n *uint64) string {
+		if n == nil {
+			return "-"
+		}
+		return number(*n)
+	}
 	for _, q := range queues {
 		if !q.Live {
 			continue
 		}
-		kicks := "-"
-		if q.Kicks != nil {
-			kicks = number(*q.Kicks)
-		}
-		t.row(fmt.Sprintf("%s %d", q.Device, q.Index), strconv.Itoa(q.Size), strconv.Itoa(q.Fill), kicks)
+		t.row(fmt.Sprintf("%s %d", q.Device, q.Index), strconv.Itoa(q.Size), strconv.Itoa(q.Fill), count(q.Kicks), count(q.Interrupts))
 	}
 	return t
 }

@@ -28,7 +28,7 @@ func costs(seconds uint64) *account.Report {
 		},
 		Cgroup: &account.Cgroup{Path: "/vm", CPU: 9e9, Memory: 100 << 20, Tasks: 6},
 		Memory: account.Memory{Resident: 99 << 20, PageTables: 1 << 19, NotCharged: []account.Estimate{{Device: "net0", Bytes: 118 << 10}}},
-		Queues: []account.Queue{{Device: "net0", Size: 256, Live: true, Fill: 250, Kicks: count(9)}, {Device: "net0", Index: 1, Size: 256}, {Device: "rng0", Size: 64, Live: true, Fill: 1}},
+		Queues: []account.Queue{{Device: "net0", Size: 256, Live: true, Fill: 250, Kicks: count(9)}, {Device: "net0", Index: 1, Size: 256}, {Device: "rng0", Size: 64, Live: true, Fill: 1, Interrupts: count(12)}},
 		Disks:  []account.Disk{{ID: "disk0", Commands: 5, ReadMiB: 1, WriteMiB: 2}},
 		KVM:    account.KVMStats{VCPUs: []map[string]uint64{{"exits": 1000, "mmio_exits": 30, "halt_exits": 4}}, UserExits: []uint64{33}},
 
@@ -52,9 +52,9 @@ all      5 threads      10.000
 cgroup /vm: CPU 9.000 s, memory 100.0 MiB, tasks 6, by all that are in it
 memory: 99.0 MiB resident, 0.5 MiB page tables; not charged: about 0.1 MiB for net0
 
-QUEUE   SIZE  FILL  KICKS
-net0 0  256   250   9
-rng0 0  64    1     -
+QUEUE   SIZE  FILL  KICKS  INTERRUPTS
+net0 0  256   250   9      -
+rng0 0  64    1     -      12
 
 DISK   COMMANDS  READ MiB  WRITTEN MiB
 disk0  5         1         2

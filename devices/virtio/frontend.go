@@ -45,6 +45,7 @@ type Frontend struct {
 	live       atomic.Pointer[activation]
 	dead       atomic.Pointer[error] // see Fail
 	generation atomic.Uint32
+	resets     atomic.Uint64
 
 	mu            sync.Mutex // guards what follows; held during Activate and Reset
 	status        Status     // as the driver set it: without NEEDS_RESET
@@ -68,6 +69,7 @@ type queueState struct {
 	desc      guestmem.GPA
 	driver    guestmem.GPA
 	device    guestmem.GPA
+	signalled uint64 // what Call's Signals was at the last reset
 }
 
 // activation is one life of the data path, from DRIVER_OK to reset.
@@ -224,6 +226,7 @@ func (f *Frontend) reset() error {
 	}
 	f.live.Store(nil)
 	err := f.dev.Reset()
+	f.resets.Add(1) // whatever the device did is done
 	if err != nil && !f.broken {
 		f.Logf("reset: %v: no driver can use the device now", err)
 	}
@@ -232,7 +235,7 @@ func (f *Frontend) reset() error {
 	f.deviceSelect, f.driverSelect, f.queueSelect = 0, 0, 0
 	for i := range f.queues {
 		q := &f.queues[i]
-		*q = queueState{max: q.max, size: q.max}
+		*q = queueState{max: q.max, size: q.max, signalled: f.bells[i].call.Signals()}
 		// What was signalled in the old life is of no use in the next. A
 		// bell that still rings late is one spurious wake-up.
 		f.bells[i].kick.Drain()
@@ -240,6 +243,9 @@ func (f *Frontend) reset() error {
 	}
 	return err
 }
+
+// Resets is how often the device was reset. Any goroutine may ask.
+func (f *Frontend) Resets() uint64 { return f.resets.Load() }
 
 // Close closes the device and then the notifiers. The transport has detached
 // doorbells and interrupts from these, and no vCPU uses the registers any

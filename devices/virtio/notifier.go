@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,8 +16,10 @@ import (
 // Go's poller would be a second waiter, woken by every packet. Only an
 // in-process backend that waits for one asks for [Notifier.Reader].
 type Notifier struct {
-	fd   int
-	name string
+	fd      int
+	name    string
+	reader  atomic.Bool   // Reader was called
+	signals atomic.Uint64 // calls of Signal
 }
 
 // NewNotifier makes an eventfd with counter 0, named for example
@@ -38,6 +41,7 @@ func (n *Notifier) Name() string { return n.name }
 // Signal adds one to the counter. A counter that is full (EAGAIN) is signalled
 // already.
 func (n *Notifier) Signal() error {
+	n.signals.Add(1)
 	if errno := signal(n.fd); errno != 0 && errno != unix.EAGAIN {
 		return &os.PathError{Op: "write", Path: n.name, Err: errno}
 	}
@@ -66,6 +70,7 @@ func (n *Notifier) Reader() (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "fcntl", Path: n.name, Err: err}
 	}
+	n.reader.Store(true)
 	return os.NewFile(uintptr(fd), n.name), nil
 }
 
@@ -88,6 +93,12 @@ func (n *Notifier) Count() (count uint64, ok bool) {
 	}
 	return 0, false
 }
+
+// Signals is how often Signal was called. What the kernel signals is not in it.
+func (n *Notifier) Signals() uint64 { return n.signals.Load() }
+
+// InProcess says whether a [Notifier.Reader] was asked for: a goroutine of this process waits for the eventfd, or did.
+func (n *Notifier) InProcess() bool { return n.reader.Load() }
 
 // Close closes the eventfd. The Notifier must not be used any more.
 func (n *Notifier) Close() error {

@@ -15,6 +15,11 @@ type RingState struct {
 	// Kicks is how often the driver rang since the last reset, if Counted: see [Notifier.Count].
 	Kicks   uint64
 	Counted bool
+
+	// Interrupts is how often this process has signalled the driver since the last reset. InProcess says that this is all
+	// there were, as a goroutine serves the queue, or did before.
+	Interrupts uint64
+	InProcess  bool
 }
 
 // RingStates looks at every queue. It waits for an Activate or Reset that goes on. Not after Close, and not while the
@@ -30,6 +35,7 @@ func (f *Frontend) RingStates() []RingState {
 		s := &states[i]
 		*s = RingState{Index: i, Size: int(q.size)}
 		s.Kicks, s.Counted = f.bells[i].kick.Count()
+		s.Interrupts, s.InProcess = f.bells[i].call.Signals()-q.signalled, f.bells[i].kick.InProcess()
 		// Only rings that were checked are read: of a failed activation, none may be.
 		if a := f.live.Load(); a == nil || a.failed.Load() || !q.enabled {
 			continue

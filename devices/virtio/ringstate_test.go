@@ -42,11 +42,26 @@ func TestRingStates(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	now := []virtio.RingState{{Index: 0, Size: 64, Live: true, Counted: true}, dead[1], {Index: 2, Size: 64, Live: true, Available: 3, Used: 0xfffe, Kicks: 5, Counted: true}}
+	reader, err := b.Kick(0).Reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for range 3 {
+		if err := b.Call(0).Signal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := []virtio.RingState{{Index: 0, Size: 64, Live: true, Counted: true, Interrupts: 3, InProcess: true}, dead[1], {Index: 2, Size: 64, Live: true, Available: 3, Used: 0xfffe, Kicks: 5, Counted: true}}
 	look("live", now...)
 	look("again", now...)
 
+	resets := b.Resets()
 	b.status(0)
+	if n := b.Resets(); n != resets+1 {
+		t.Errorf("%d resets after one of %d", n, resets)
+	}
+	dead[0].InProcess = true
 	look("after a reset", dead...)
 
 	// A ring that no word of guest memory can be read of.

@@ -74,6 +74,10 @@ type Queue struct {
 	// Kicks is how often the driver rang since the device's last reset. Absent where a goroutine serves the queue: it takes the
 	// count away as it waits.
 	Kicks *uint64 `json:"kicks,omitempty"`
+
+	// Interrupts is how often the device signalled the driver since the device's last reset or, where the kernel serves the queue,
+	// since these are counted, if that was later. Absent where they are not.
+	Interrupts *uint64 `json:"interrupts,omitempty"`
 }
 
 // Disk is what LIO counts of one disk since it was made. Absent counters are LIO's alone: an in-process disk has none.

@@ -31,6 +31,8 @@ type Tuning struct {
 	Nice     string `json:"nice,omitempty"`      // "-5"
 	Sched    string `json:"sched,omitempty"`     // "batch"
 	BusyPoll string `json:"busy_poll,omitempty"` // "50us"
+
+	CountInterrupts string `json:"count_interrupts,omitempty"` // "true"; of every device's queues, whatever Device says
 }
 
 // DiskSize is a disk whose size has changed.

@@ -1,0 +1,202 @@
+package vmm_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"minivmm/vmm/vmmtest"
+)
+
+// vector is a queue's line in a guest's /proc/interrupts: its number, and what all CPUs together have counted.
+type vector struct {
+	irq   string
+	queue string // "net0 1"
+	count uint64
+}
+
+// vectorsInGuest are those of the queues of NIC, disk controller and random numbers, which Linux names virtio0-input.0,
+// virtio0-output.0, virtio1-control, virtio1-event, virtio1-request, whichever of the requests' it is, and virtio2-input.
+func vectorsInGuest() (vectors []vector, err error) {
+	f, err := os.Open("/proc/interrupts")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	requests := 0
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		words := strings.Fields(lines.Text())
+		if len(words) < 2+runtime.NumCPU() {
+			continue
+		}
+		v := vector{irq: strings.TrimSuffix(words[0], ":")}
+		device, name, _ := strings.Cut(words[len(words)-1], "-")
+		if !strings.HasPrefix(device, "virtio") {
+			continue
+		}
+		kind, number, numbered := strings.Cut(name, ".")
+		k := 0
+		fmt.Sscan(number, &k)
+		switch kind {
+		case "input":
+			v.queue = "rng0 0"
+			if numbered {
+				v.queue = fmt.Sprintf("net0 %d", 2*k)
+			}
+		case "output":
+			v.queue = fmt.Sprintf("net0 %d", 2*k+1)
+		case "control":
+			v.queue = "scsi0 0"
+		case "event":
+			v.queue = "scsi0 1"
+		case "request":
+			v.queue = fmt.Sprintf("scsi0 %d", 2+requests)
+			requests++
+		default:
+			continue
+		}
+		for _, w := range words[1 : 1+runtime.NumCPU()] {
+			var n uint64
+			fmt.Sscan(w, &n)
+			v.count += n
+		}
+		vectors = append(vectors, v)
+	}
+	return vectors, nil
+}
+
+// tellInterrupts answers the command "interrupts".
+func tellInterrupts(g *vmmtest.Guest) error {
+	vectors, err := vectorsInGuest()
+	if err != nil {
+		return err
+	}
+	var text []string
+	for _, v := range vectors {
+		text = append(text, fmt.Sprintf("%s=%d", strings.ReplaceAll(v.queue, " ", "."), v.count))
+	}
+	g.Printf("interrupts %s end", strings.Join(text, " "))
+	return nil
+}
+
+// moveInterrupts lets one CPU have all vectors that Linux does not place by itself, as it does those of the request queues.
+func moveInterrupts(g *vmmtest.Guest, cpu string) error {
+	vectors, err := vectorsInGuest()
+	if err != nil {
+		return err
+	}
+	moved := 0
+	for _, v := range vectors {
+		if os.WriteFile("/proc/irq/"+v.irq+"/smp_affinity_list", []byte(cpu), 0) == nil {
+			moved++
+		}
+	}
+	g.Printf("moved %d vectors", moved)
+	return nil
+}
+
+// interrupts are what host and guest have counted for each queue, at a moment when nothing was under way; queues whose interrupts the
+// host does not know are not in the first.
+func (m *trafficMachine) interrupts() (host, guest map[string]uint64) {
+	m.t.Helper()
+	read := func() map[string]uint64 {
+		r, err := m.Report()
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		counts := map[string]uint64{}
+		for _, q := range r.Queues {
+			if q.Interrupts != nil && q.Live {
+				counts[fmt.Sprintf("%s %d", q.Device, q.Index)] = *q.Interrupts
+			}
+		}
+		return counts
+	}
+	for range 20 { // a guest sends something by itself now and then
+		host = read()
+		guest = map[string]uint64{}
+		words := strings.Fields(m.command("interrupts", `interrupts .* end`))
+		for _, w := range words[1 : len(words)-1] {
+			queue, count, _ := strings.Cut(strings.ReplaceAll(w, ".", " "), "=")
+			var n uint64
+			fmt.Sscan(count, &n)
+			guest[queue] = n
+		}
+		if maps.Equal(host, read()) {
+			return host, guest
+		}
+	}
+	m.t.Fatalf("interrupts do not come to rest: %v", host)
+	return nil, nil
+}
+
+// sameInterrupts compares what host and guest have counted for every queue of the guest's since they were as before says, or since
+// the last reset for nil. Those of a transmit queue may be fewer in the guest where transmits is set: Linux asks for the next one
+// while one is under way, and an interrupt that is raised twice before the guest takes it is one to the guest. slack is by how
+// many others may differ, and least how many there must be.
+func (m *trafficMachine) sameInterrupts(when string, before [2]map[string]uint64, transmits bool, slack uint64, least map[string]uint64) {
+	m.t.Helper()
+	host, guest := m.interrupts()
+	for _, queue := range slices.Sorted(maps.Keys(guest)) {
+		_, known := host[queue]
+		h, g := host[queue]-before[0][queue], guest[queue]-before[1][queue]
+		m.t.Logf("%s: %s: %d interrupts, the guest has %d", when, queue, h, g)
+		var n int
+		_, err := fmt.Sscanf(queue, "net0 %d", &n)
+		same := max(h, g)-min(h, g) <= slack || transmits && err == nil && n%2 == 1 && h > g
+		if !known || !same || h < least[queue] {
+			m.t.Errorf("%s: %s: %d interrupts (known: %v), the guest has %d; want the same, within %d, and at least %d", when, queue, h, known, g, slack, least[queue])
+		}
+	}
+	if len(guest) == 0 {
+		m.t.Errorf("%s: the guest has no vectors", when)
+	}
+}
+
+// datagramsPerCPU is how often datagramsInGuest sends from each CPU.
+const datagramsPerCPU = 20
+
+// datagramsInGuest sends datagrams to the host from each CPU, one CPU after the other, and waits for each to come back.
+func datagramsInGuest(host string) error {
+	conn, err := net.Dial("udp", host)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for turn := range runtime.NumCPU() {
+		err := onEachCPU(func(cpu int) error {
+			for i := 0; i < datagramsPerCPU && cpu == turn; i++ {
+				out, in := []byte{byte(cpu), byte(i)}, make([]byte, 8)
+				if _, err := conn.Write(out); err != nil {
+					return err
+				}
+				if n, err := conn.Read(in); err != nil || !bytes.Equal(in[:n], out) {
+					return fmt.Errorf("datagram %v came back as %v, %v", out, in[:n], err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// echoDatagrams sends every datagram back to where it came from.
+func echoDatagrams(c net.PacketConn) {
+	buf := make([]byte, 1<<11)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_, _ = c.WriteTo(buf[:n], from)
+	}
+}
