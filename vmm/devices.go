@@ -43,7 +43,7 @@ func (m *VM) addDevices(opt Options) error {
 
 // insert puts a device on the bus; it takes the device, also when it fails.
 func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
-	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{Name: name, Logf: opt.Logf})
+	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{Name: name, Logf: opt.Logf, NotifyPorts: m.ports})
 	if err != nil {
 		return errors.Join(err, dev.Close())
 	}

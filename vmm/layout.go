@@ -54,6 +54,11 @@ const (
 	sleepStatusPort  = 0x601
 	resetPort        = 0x602
 	powerPorts       = 3
+	// pciPortBase and pciPortSize are the window for PCI BARs of ports: 256,
+	// the most a function may have, for each of 31. Linux gives nothing below
+	// 0x1000 to PCI (PCIBIOS_MIN_IO, arch/x86/include/asm/pci.h).
+	pciPortBase = 0x1000
+	pciPortSize = 0x2000
 )
 
 // eventIRQ is the pin of the Generic Event Device: the power button.
@@ -84,6 +89,7 @@ func acpiConfig(vcpus int) acpi.Config {
 		IOAPICAddr:   ioapicGPA,
 		ECAM:         ecamGPA,
 		PCIWindow32:  acpi.Window{Base: mmioGPA, Size: mmioSize},
+		PCIPorts:     acpi.Window{Base: pciPortBase, Size: pciPortSize},
 		SerialPort:   com1Port,
 		SerialIRQ:    com1IRQ,
 		EventIRQ:     eventIRQ,

@@ -48,6 +48,23 @@ func TestNothingOverlaps(t *testing.T) {
 	}
 }
 
+// TestPortsAreApart does the same for ports. Every device may have a BAR of the
+// largest size.
+func TestPortsAreApart(t *testing.T) {
+	type span struct{ first, n int }
+	spans := []span{{com1Port, 8}, {sleepControlPort, powerPorts}, {pciPort, pciPorts}, {pciPortBase, pciPortSize}}
+	for i, a := range spans {
+		for _, b := range spans[i+1:] {
+			if a.first < b.first+b.n && b.first < a.first+a.n {
+				t.Errorf("ports %#x+%d overlap %#x+%d", a.first, a.n, b.first, b.n)
+			}
+		}
+	}
+	if pciPortSize < 31*256 || pciPortBase+pciPortSize > 1<<16 {
+		t.Errorf("ports %#x+%#x: not 256 for each of 31 functions below 64 Ki", pciPortBase, pciPortSize)
+	}
+}
+
 func TestECAMHoldsEveryDevice(t *testing.T) {
 	for _, tc := range []struct {
 		nets, disks int

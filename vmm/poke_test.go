@@ -2,7 +2,9 @@ package vmm_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -29,6 +31,7 @@ const (
 	regQueueDevice         = 0x30
 	doorbells              = 0x1000
 	doorbellStep           = 4
+	portStep               = 2 // of the doorbells in BAR 1
 )
 
 // A ring of 16 in one page.
@@ -46,6 +49,8 @@ const outside = 1 << 40
 // kernel's driver taken off its PCI function.
 type poker struct {
 	registers
+	ports    *os.File // of the queues, nil on a host where memory is as good
+	ring     func(p *poker, notifyOff, queue uint16) error
 	function string   // 0000:00:01.0
 	rings    [][]byte // a page for each queue
 	gpas     []uint64
@@ -68,13 +73,13 @@ func openPoker(driver string) (*poker, error) {
 	if err := os.WriteFile(pciDriver+"unbind", []byte(p.function), 0); err != nil {
 		return nil, err
 	}
-	const command, memoryAndMaster = 4, 1<<1 | 1<<2
+	const command, everything = 4, 1<<0 | 1<<1 | 1<<2 // ports, memory, master
 	config, err := os.OpenFile(dir+"/config", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer config.Close()
-	if _, err := config.WriteAt([]byte{memoryAndMaster, 0}, command); err != nil {
+	if _, err := config.WriteAt([]byte{everything, 0}, command); err != nil {
 		return nil, err
 	}
 	bar, err := os.OpenFile(dir+"/resource0", os.O_RDWR, 0)
@@ -86,6 +91,10 @@ func openPoker(driver string) (*poker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mmap %s/resource0: %w", dir, err)
 	}
+	if p.ports, err = os.OpenFile(dir+"/resource1", os.O_RDWR, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	p.ring = (*poker).ringMemory
 	for range p.get16(regNumQueues) {
 		page, err := unix.Mmap(-1, 0, pageBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED|unix.MAP_POPULATE)
 		if err != nil {
@@ -181,9 +190,34 @@ func (p *poker) start(broken int, desc uint64) error {
 	return nil
 }
 
-func (p *poker) kick(queue int) {
+func (p *poker) kick(queue int) error {
 	p.put16(regQueueSelect, uint16(queue))
-	p.put16(doorbells+doorbellStep*int(p.get16(regQueueNotifyOff)), uint16(queue))
+	return p.ring(p, p.get16(regQueueNotifyOff), uint16(queue))
+}
+
+// The ways to kick. A queue has a port beside its address in memory on hosts
+// where a port is cheaper; the file takes one access a write
+// (drivers/pci/pci-sysfs.c, pci_resource_io). No doorbell is at a port's second
+// byte, so that a write to that leaves to user space.
+func (p *poker) ringMemory(notifyOff, queue uint16) error {
+	p.put16(doorbells+doorbellStep*int(notifyOff), queue)
+	return nil
+}
+
+func (p *poker) ringPort(notifyOff, queue uint16) error {
+	if p.ports == nil {
+		return p.ringMemory(notifyOff, queue)
+	}
+	_, err := p.ports.WriteAt(binary.LittleEndian.AppendUint16(nil, queue), portStep*int64(notifyOff))
+	return err
+}
+
+func (p *poker) ringByExit(notifyOff, queue uint16) error {
+	if p.ports == nil {
+		return p.ringMemory(notifyOff, queue)
+	}
+	_, err := p.ports.WriteAt([]byte{byte(queue)}, portStep*int64(notifyOff)+1)
+	return err
 }
 
 // needsReset waits for the device to say that it is dead.
@@ -213,12 +247,27 @@ func (p *poker) badDescriptor(queue int) error {
 	le.PutUint64(ring[0:], outside)
 	le.PutUint32(ring[8:], 128)
 	le.PutUint16(ring[pokeDriverOff+2:], 1) // idx
-	p.kick(queue)
+	if err := p.kick(queue); err != nil {
+		return err
+	}
 	if err := p.needsReset(); err != nil {
 		return err
 	}
 	for range 100 {
-		p.kick(queue)
+		if err := p.kick(queue); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// badDescriptors does so with each way to kick.
+func (p *poker) badDescriptors(queue int) error {
+	for i, ring := range []func(p *poker, notifyOff, queue uint16) error{(*poker).ringPort, (*poker).ringByExit, (*poker).ringMemory} {
+		p.ring = ring
+		if err := p.badDescriptor(queue); err != nil {
+			return fmt.Errorf("kick %d: %w", i, err)
+		}
 	}
 	return nil
 }
@@ -243,7 +292,9 @@ func (p *poker) frozen(int) error {
 				return fmt.Errorf("queue %d: register %#x: %#x, was %#x", i, off, got, want)
 			}
 		}
-		p.kick(i)
+		if err := p.kick(i); err != nil {
+			return err
+		}
 	}
 	if s := p.get8(regStatus); s != uint8(driverOK) {
 		return fmt.Errorf("status %#x, want DRIVER_OK", s)
@@ -269,6 +320,11 @@ func (p *poker) close() error {
 	if err := p.reset(); err != nil {
 		return err
 	}
+	if p.ports != nil {
+		if err := p.ports.Close(); err != nil {
+			return err
+		}
+	}
 	for _, page := range append(p.rings, p.registers) {
 		if err := unix.Munmap(page); err != nil {
 			return err
@@ -280,10 +336,10 @@ func (p *poker) close() error {
 // poke does one of the above to a driver's device; n is a queue or a count.
 func poke(g *vmmtest.Guest, driver, how string, n int) error {
 	ways := map[string]func(*poker, int) error{
-		"ring-outside":   (*poker).ringOutside,
-		"bad-descriptor": (*poker).badDescriptor,
-		"frozen":         (*poker).frozen,
-		"lives":          (*poker).lives,
+		"ring-outside":    (*poker).ringOutside,
+		"bad-descriptors": (*poker).badDescriptors,
+		"frozen":          (*poker).frozen,
+		"lives":           (*poker).lives,
 	}
 	p, err := openPoker(driver)
 	if err != nil {

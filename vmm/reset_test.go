@@ -214,7 +214,7 @@ func TestAGuestThatBreaksItsDevice(t *testing.T) {
 				{"virtio_scsi", "scsi0", 2, []string{"write", "read", "send"}},
 				{"virtio_rng", "rng0", 0, []string{"send"}},
 			} {
-				for how, want := range map[string]int{"ring-outside": 1, "bad-descriptor": 1, "frozen": 0} {
+				for how, want := range map[string]int{"ring-outside": 1, "bad-descriptors": 3, "frozen": 0} {
 					log.take("")
 					m.command(fmt.Sprintf("poke %s %s %d", d.driver, how, d.queue), "poked "+d.driver)
 					for _, what := range d.traffic {

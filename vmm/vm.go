@@ -76,6 +76,7 @@ type VM struct {
 	router  *router
 	root    *pci.Root
 	uart    *serial.UART
+	ports   bool       // queues are notified through I/O ports
 	pulsing sync.Mutex // one pulse of an interrupt line at a time
 	vcpus   []*vcpu
 
@@ -156,6 +157,11 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		opt.Logf("the unpacked kernel is not kept for the next start: %v", info.NotCached)
 	}
 
+	supported, err := sys.SupportedCPUID()
+	if err != nil {
+		return nil, err
+	}
+	m.ports = portsAreCheaper(supported)
 	if err := m.addMemory(); err != nil {
 		return nil, err
 	}
@@ -174,7 +180,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.addVCPUs(sys, entry); err != nil {
+	if err := m.addVCPUs(supported, entry); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -225,9 +231,11 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 		}
 	}
 	m.root, err = pci.NewRoot(pci.Options{
-		MMIO: &m.mmio,
-		Low:  pci.Window{Base: mmioGPA, SizeBytes: mmioSize},
-		ECAM: ecam.Bytes,
+		MMIO:  &m.mmio,
+		IO:    &m.io,
+		Low:   pci.Window{Base: mmioGPA, SizeBytes: mmioSize},
+		Ports: pci.Window{Base: pciPortBase, SizeBytes: pciPortSize},
+		ECAM:  ecam.Bytes,
 	})
 	if err != nil {
 		return err
@@ -300,11 +308,7 @@ func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
 	return entry, nil
 }
 
-func (m *VM) addVCPUs(sys *kvm.System, entry boot.Entry) error {
-	supported, err := sys.SupportedCPUID()
-	if err != nil {
-		return err
-	}
+func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, entry boot.Entry) error {
 	plan := vcpuPlan{
 		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, entry: entry,
 		io: &m.io, mmio: &m.mmio, end: m.end, startGate: m.gate,

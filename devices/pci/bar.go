@@ -8,12 +8,33 @@ import (
 	"minivmm/devices/bus"
 )
 
-// BAR is a memory range that a function decodes (PCI 3.0 §6.2.5.1).
+// BAR is a range of memory, or of I/O ports, that a function decodes (PCI 3.0
+// §6.2.5.1).
 type BAR struct {
-	SizeBytes    uint64 // a power of two, at least 16
+	SizeBytes    uint64 // a power of two: memory at least 16, ports 4 to 256
+	IO           bool   // I/O ports, placed in Options.Ports; neither of the next two
 	Is64         bool   // takes this index and the next; placed in Options.High if there is one
 	Prefetchable bool
-	Handler      bus.Handler // answers accesses while memory decoding is on
+	Handler      bus.Handler // answers accesses while CommandMemory or CommandIO is set
+}
+
+// possible says whether there can be such a BAR.
+func (b BAR) possible() bool {
+	if bits.OnesCount64(b.SizeBytes) != 1 {
+		return false
+	}
+	if b.IO {
+		return b.SizeBytes >= 4 && b.SizeBytes <= 256 && !b.Is64 && !b.Prefetchable
+	}
+	return b.SizeBytes >= 16 && (b.Is64 || b.SizeBytes <= 1<<31)
+}
+
+// enable is the command bit that makes the function decode the BAR.
+func (b BAR) enable() uint16 {
+	if b.IO {
+		return CommandIO
+	}
+	return CommandMemory
 }
 
 // bar is a BAR at its address. It stays on the bus for good, so that nothing
@@ -39,19 +60,20 @@ func (f *Function) AddBAR(index int, b BAR) error {
 	if index < 0 || last >= len(f.bars) || f.bars[index] != nil || f.bars[last] != nil {
 		return fmt.Errorf("pci bar %d: no such register, or taken", index)
 	}
-	if bits.OnesCount64(b.SizeBytes) != 1 || b.SizeBytes < 16 || !b.Is64 && b.SizeBytes > 1<<31 {
-		return fmt.Errorf("pci bar %d: size %#x is not a power of two in range", index, b.SizeBytes)
+	if !b.possible() {
+		return fmt.Errorf("pci bar %d: size %#x is not a power of two in range, or wrong for its kind", index, b.SizeBytes)
 	}
 	placed := &bar{BAR: b, index: index}
 	f.bars[index], f.bars[last] = placed, placed
+	f.writable[regCommand] |= uint8(b.enable())
 	f.writeBAR(index, false)
 	f.writeBAR(last, false)
 	return nil
 }
 
-// BARAddress is the guest physical address of BAR index, known from
-// [Root.Insert] on; ok is false before and when there is no such BAR.
-func (f *Function) BARAddress(index int) (gpa uint64, ok bool) {
+// BARAddress is the guest physical address of BAR index, or its first port,
+// known from [Root.Insert] on; ok is false before and when there is no such BAR.
+func (f *Function) BARAddress(index int) (addr uint64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.initial == nil || index < 0 || index >= len(f.bars) || f.bars[index] == nil {
@@ -78,6 +100,9 @@ func (f *Function) writeBAR(i int, size bool) {
 		return
 	}
 	low := uint32(v)
+	if b.IO {
+		low |= 1 << 0 // PCI_BASE_ADDRESS_SPACE_IO
+	}
 	if b.Is64 {
 		low |= 1 << 2 // PCI_BASE_ADDRESS_MEM_TYPE_64
 	}

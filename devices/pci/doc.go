@@ -11,10 +11,11 @@
 // assigns them, and a guest can size them and switch their decoding but not
 // move them: whatever it writes, the register reads back the assigned address,
 // as if those address bits were wired. Hence nothing the guest writes makes a
-// BAR overlap RAM or another BAR, and doorbells need never follow.
+// BAR overlap RAM, another BAR or another device's ports, and doorbells need
+// never follow. A BAR may be of memory or of I/O ports, up to 256 of these.
 //
-// Interrupts are MSI-X only (interrupt pin 0). There is no I/O space, no bridge,
-// no hot plug, no power management; error bits of the status register are never
+// Interrupts are MSI-X only (interrupt pin 0). There is no bridge, no hot plug,
+// no power management; error bits of the status register are never
 // set, so none needs clearing. Bus mastering is a bit that the owner may ask to
 // hear of; it stops neither DMA nor messages.
 //

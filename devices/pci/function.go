@@ -40,7 +40,8 @@ const (
 
 // Command bits (uapi/linux/pci_regs.h).
 const (
-	CommandMemory      = 1 << 1  // PCI_COMMAND_MEMORY: BARs are decoded
+	CommandIO          = 1 << 0  // PCI_COMMAND_IO: BARs of ports are decoded; wired to 0 without one
+	CommandMemory      = 1 << 1  // PCI_COMMAND_MEMORY: the other BARs are
 	CommandMaster      = 1 << 2  // PCI_COMMAND_MASTER
 	CommandINTxDisable = 1 << 10 // PCI_COMMAND_INTX_DISABLE
 )
@@ -136,7 +137,7 @@ func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
 }
 
 // OnCommand makes changed hear of every change of the command register
-// (CommandMemory, CommandMaster...), one call at a time. changed must not use
+// (CommandIO, CommandMemory, CommandMaster...), one call at a time. changed must not use
 // the Function.
 func (f *Function) OnCommand(changed func(command uint16)) {
 	f.mu.Lock()
@@ -215,7 +216,7 @@ func (f *Function) set(reg uint64, v uint32) {
 	if reg == regCommand && v != old {
 		for _, b := range f.bars {
 			if b != nil {
-				b.decode.Store(v&CommandMemory != 0)
+				b.decode.Store(uint16(v)&b.enable() != 0)
 			}
 		}
 		if f.onCommand != nil {

@@ -97,13 +97,13 @@ func TestEveryConfigAccessAgreesWithTheModel(t *testing.T) {
 // move, which is refused.
 func TestSizingABAR(t *testing.T) {
 	s := newSample(t)
-	s.f.Write(regCommand, []byte{CommandMemory | CommandMaster})
+	s.f.Write(regCommand, []byte{CommandIO | CommandMemory | CommandMaster})
 	for _, tc := range []struct {
 		reg                uint64
 		address, afterOnes uint32
 	}{
 		{0x10, 0xe000_0000, 0xffff_c000}, {0x14, 0, 0}, {0x18, 0x0000_000c, 0xffff_c00c}, {0x1c, 0x10, 0xffff_ffff},
-		{0x20, 0, 0}, {0x24, 0xe000_4000, 0xffff_fff0}, {0x30, 0, 0},
+		{0x20, 0x1021, 0xffff_ffe1}, {0x24, 0xe000_4000, 0xffff_fff0}, {0x30, 0, 0},
 	} {
 		get := func() uint32 { var p [4]byte; s.f.Read(tc.reg, p[:]); return le.Uint32(p[:]) }
 		set := func(v uint32) { s.f.Write(tc.reg, le.AppendUint32(nil, v)) }
@@ -128,7 +128,7 @@ func TestARandomWalkNeverMovesABAR(t *testing.T) {
 	s := newSample(t)
 	m := newSampleModel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	values := []uint32{0, 0xffff_ffff, 0xffff_fff0, 2, 6, 0x400, 0xe000_0000, 0xe000_4000, 0x1000, 0x10, 0xfee0_0000}
+	values := []uint32{0, 0xffff_ffff, 0xffff_fff0, 1, 2, 7, 0x400, 0x1041, 0xe000_0000, 0xe000_4000, 0x1000, 0x10, 0xfee0_0000}
 	for range 50_000 {
 		off, n := int(rng.Uint32N(0x60)), 1<<rng.IntN(3)
 		v := values[rng.IntN(len(values))]
@@ -153,7 +153,7 @@ func TestTheOwnerHearsOfCommands(t *testing.T) {
 		s.f.Write(regCommand, le.AppendUint16(nil, c))
 	}
 	s.f.Write(0, bytes.Repeat([]byte{0xff}, 4))
-	if want := []uint16{2, 0x406, 4}; !slices.Equal(commands, want) {
+	if want := []uint16{2, 0x407, 4}; !slices.Equal(commands, want) {
 		t.Errorf("the owner heard %#x, want %#x", commands, want)
 	}
 }
@@ -236,9 +236,15 @@ func TestBuildingRefusesWhatIsNotPossible(t *testing.T) {
 		{false, add(1, BAR{SizeBytes: 8, Handler: h})},
 		{false, add(1, BAR{SizeBytes: 0x1800, Handler: h})},
 		{false, add(1, BAR{SizeBytes: 1 << 32, Handler: h})},
+		{false, add(3, BAR{SizeBytes: 2, IO: true, Handler: h})},
+		{false, add(3, BAR{SizeBytes: 512, IO: true, Handler: h})},
+		{false, add(3, BAR{SizeBytes: 16, IO: true, Is64: true, Handler: h})},
+		{false, add(3, BAR{SizeBytes: 16, IO: true, Prefetchable: true, Handler: h})},
+		{true, add(3, BAR{SizeBytes: 256, IO: true, Handler: h})},
 		{true, add(1, BAR{SizeBytes: 1 << 40, Is64: true, Handler: h})},
 		{false, add(2, BAR{SizeBytes: 16, Handler: h})},
-		{false, func() error { return f.AddMSIX(m, 3, 0) }},
+		{false, func() error { return f.AddMSIX(m, 3, 0) }}, // ports
+		{false, func() error { return f.AddMSIX(m, 4, 0) }},
 		{false, func() error { return f.AddMSIX(m, 2, 0) }},
 		{false, func() error { return f.AddMSIX(m, -1, 0) }},
 		{false, func() error { return f.AddMSIX(m, 6, 0) }},
@@ -310,6 +316,7 @@ func TestVCPUsMayRace(t *testing.T) {
 				s.msix.Write(i*4%s.msix.SizeBytes(), p[:])
 				s.msix.Read(i*8%s.msix.SizeBytes(), p[:])
 				s.mmio.Read(0xe000_0000+i, p[:1])
+				s.io.Read(0x1020+i%32, p[:1])
 				if cpu == 0 && i%100 == 0 {
 					s.f.Reset()
 				}

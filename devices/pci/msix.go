@@ -72,10 +72,11 @@ func (m *MSIX) SizeBytes() uint64 {
 func (m *MSIX) tableSize() uint64 { return uint64(len(m.entries)) * entrySize }
 
 // AddMSIX adds the MSI-X capability for m, which the owner's handler of BAR
-// index answers at off, a multiple of 8. The BAR must be there already.
+// index answers at off, a multiple of 8. The BAR must be there already, and of
+// memory.
 func (f *Function) AddMSIX(m *MSIX, index int, off uint64) error {
-	if index < 0 || index >= len(f.bars) || f.bars[index] == nil || f.bars[index].index != index {
-		return fmt.Errorf("msi-x: no bar %d", index)
+	if index < 0 || index >= len(f.bars) || f.bars[index] == nil || f.bars[index].index != index || f.bars[index].IO {
+		return fmt.Errorf("msi-x: no memory bar %d", index)
 	}
 	if size := f.bars[index].SizeBytes; off%8 != 0 || off > size || m.SizeBytes() > size-off || off+m.SizeBytes() > 1<<32 {
 		return fmt.Errorf("msi-x: %#x bytes at %#x of bar %d: unaligned or beyond its %#x bytes", m.SizeBytes(), off, index, size)

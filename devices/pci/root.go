@@ -13,16 +13,19 @@ import (
 // 8 functions each (PCI Express 4.0 §7.2.2).
 const ECAMSize = 32 * 8 * ConfigSize
 
-// Window is a span of guest physical addresses.
+// Window is a span of guest physical addresses, or of I/O ports.
 type Window struct{ Base, SizeBytes uint64 }
 
 // Options say where a [Root] lives in the machine.
 type Options struct {
-	// MMIO is where BARs are decoded.
-	MMIO *bus.Bus
+	// MMIO and IO are where BARs of memory and of ports are decoded.
+	MMIO, IO *bus.Bus
 	// Low and High are where BARs are placed: Low ends at 4 GiB at the latest
 	// and may serve any BAR, High only 64-bit ones. Either may be empty.
 	Low, High Window
+	// Ports is where BARs of ports are placed, below 64 Ki. Empty: no
+	// function may have one, and IO may be nil.
+	Ports Window
 	// ECAM, if not nil, is where configuration space is kept: the first
 	// len(ECAM) bytes of the bus's ECAMSize, a multiple of ConfigSize. It
 	// always shows what the guest reads through [Root.ECAM] apart from
@@ -35,11 +38,19 @@ type Options struct {
 // Root is bus 0 with the host bridge at 00:00.0.
 type Root struct {
 	mmio    *bus.Bus
-	windows [2]Window // what is left of High and Low
+	io      *bus.Bus
+	windows [3]Window // what is left of High, Low and Ports
 	image   []byte
 	devices []*Function // device number -> function 0
 	address atomic.Uint32
 }
+
+// The windows, in the order in which they are tried.
+const (
+	windowHigh = iota
+	windowLow
+	windowPorts
+)
 
 // NewRoot makes the bus. The caller attaches [Root.ECAM] and [Root.Ports].
 func NewRoot(o Options) (*Root, error) {
@@ -51,11 +62,14 @@ func NewRoot(o Options) (*Root, error) {
 	if o.Low.Base > 1<<32 || o.Low.SizeBytes > 1<<32-o.Low.Base {
 		return nil, fmt.Errorf("pci window %#x+%#x: beyond 4 GiB", o.Low.Base, o.Low.SizeBytes)
 	}
+	if o.Ports.Base > 1<<16 || o.Ports.SizeBytes > 1<<16-o.Ports.Base {
+		return nil, fmt.Errorf("pci window of ports %#x+%#x: beyond 64 Ki", o.Ports.Base, o.Ports.SizeBytes)
+	}
 	if len(o.ECAM)%ConfigSize != 0 || len(o.ECAM) > ECAMSize {
 		return nil, fmt.Errorf("pci ecam image of %#x bytes: not pages, or more than %#x", len(o.ECAM), ECAMSize)
 	}
 	ones(o.ECAM)
-	r := &Root{mmio: o.MMIO, windows: [2]Window{o.High, o.Low}, image: o.ECAM}
+	r := &Root{mmio: o.MMIO, io: o.IO, windows: [3]Window{windowHigh: o.High, windowLow: o.Low, windowPorts: o.Ports}, image: o.ECAM}
 	bridge := NewFunction(Identity{
 		Vendor: 0x1b36, Device: 0x0008, // PCI_VENDOR_ID_REDHAT, "QEMU PCIe Host bridge"
 		Class: 0x060000, // PCI_CLASS_BRIDGE_HOST
@@ -114,16 +128,22 @@ func (r *Root) claim(b *bar) (detach func(), err error) {
 	if b.base, err = r.place(b); err != nil {
 		return nil, err
 	}
+	if b.IO {
+		return r.io.Attach(b.base, b.SizeBytes, b)
+	}
 	return r.mmio.Attach(b.base, b.SizeBytes, b)
 }
 
 // place takes an address for b from the first window that has one. No two BARs
-// share a page.
+// of memory share a page.
 func (r *Root) place(b *bar) (uint64, error) {
-	align := max(b.SizeBytes, 4096)
+	align := b.SizeBytes
+	if !b.IO {
+		align = max(align, 4096)
+	}
 	for i := range r.windows {
 		w := &r.windows[i]
-		if i == 0 && !b.Is64 {
+		if b.IO != (i == windowPorts) || i == windowHigh && !b.Is64 {
 			continue
 		}
 		skip := -w.Base & (align - 1)

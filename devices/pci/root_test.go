@@ -165,6 +165,13 @@ func TestInsertIsAllOrNothing(t *testing.T) {
 	if _, err := r.Insert(f); err == nil {
 		t.Error("a function was inserted twice")
 	}
+	ports := NewFunction(Identity{})
+	if err := ports.AddBAR(0, BAR{SizeBytes: 16, IO: true, Handler: ram{}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Insert(ports); err == nil {
+		t.Error("ports were found where there is no window of them")
+	}
 	unaligned := newRoot(t, Options{MMIO: &bus.Bus{}, Low: Window{0x1800, 0x1000}})
 	if _, err := unaligned.Insert(small(16)); err == nil {
 		t.Error("a page was found in a window that has none whole")
@@ -188,6 +195,9 @@ func TestNewRootRefusesImpossiblePlaces(t *testing.T) {
 		{Options{Low: Window{1 << 40, 0x1000}}, false},
 		{Options{Low: Window{^uint64(0xfff), 0x1000}}, false},
 		{Options{High: Window{1 << 63, 1<<63 + 1}}, false},
+		{Options{Ports: Window{0x1000, 0xf000}}, true},
+		{Options{Ports: Window{0x1000, 0xf001}}, false},
+		{Options{Ports: Window{1<<16 + 1, 0}}, false},
 		{Options{ECAM: make([]byte, 100)}, false},
 		{Options{ECAM: make([]byte, ECAMSize+ConfigSize)}, false},
 	} {
@@ -204,7 +214,7 @@ func TestNewRootRefusesImpossiblePlaces(t *testing.T) {
 // region of its own (Region 3).
 func TestLspciReadsTheSample(t *testing.T) {
 	s := newSample(t)
-	s.f.Write(regCommand, []byte{CommandMemory | CommandMaster, CommandINTxDisable >> 8})
+	s.f.Write(regCommand, []byte{CommandIO | CommandMemory | CommandMaster, CommandINTxDisable >> 8})
 	s.f.Write(sampleMSIX+3, []byte{msixEnable >> 8})
 	var dump strings.Builder
 	for device, class := range []string{"Host bridge", "Ethernet controller"} {

@@ -21,6 +21,7 @@ const (
 type sample struct {
 	root  *Root
 	mmio  *bus.Bus
+	io    *bus.Bus
 	ecam  []byte
 	f     *Function
 	owner *owner
@@ -31,14 +32,17 @@ type sample struct {
 
 func newSample(t testing.TB) *sample {
 	t.Helper()
-	s := &sample{mmio: &bus.Bus{}, ecam: make([]byte, 0x18000), owner: newOwner(sampleVectors), hook: make(ram, 4)}
-	s.root = newRoot(t, Options{MMIO: s.mmio, Low: low, High: Window{1 << 36, 1 << 36}, ECAM: s.ecam})
+	s := &sample{mmio: &bus.Bus{}, io: &bus.Bus{}, ecam: make([]byte, 0x18000), owner: newOwner(sampleVectors), hook: make(ram, 4)}
+	s.root = newRoot(t, Options{
+		MMIO: s.mmio, IO: s.io, Low: low, High: Window{1 << 36, 1 << 36}, Ports: Window{0x1010, 0xff0}, ECAM: s.ecam,
+	})
 	s.f = NewFunction(Identity{
 		Vendor: 0x1af4, Device: 0x1041, Revision: 1, Class: 0x020000, SubsystemVendor: 0x1af4, Subsystem: 0x0001,
 	})
 	for i, b := range map[int]BAR{
 		0: {SizeBytes: 0x4000, Handler: filled(0x4000, 0xb0)},
 		2: {SizeBytes: 1 << 14, Is64: true, Prefetchable: true, Handler: filled(1<<14, 0xb2)},
+		4: {SizeBytes: 32, IO: true, Handler: filled(32, 0xb4)},
 		5: {SizeBytes: 16, Handler: filled(16, 0xb5)},
 	} {
 		if err := s.f.AddBAR(i, b); err != nil {
@@ -80,6 +84,7 @@ func newSampleModel() *sampleModel {
 		0x10: {{0x00, 0x00, 0x00, 0xe0}, {0x00, 0xc0, 0xff, 0xff}},
 		0x18: {{0x0c, 0x00, 0x00, 0x00}, {0x0c, 0xc0, 0xff, 0xff}},
 		0x1c: {{0x10, 0x00, 0x00, 0x00}, {0xff, 0xff, 0xff, 0xff}},
+		0x20: {{0x21, 0x10, 0x00, 0x00}, {0xe1, 0xff, 0xff, 0xff}},
 		0x24: {{0x00, 0x40, 0x00, 0xe0}, {0xf0, 0xff, 0xff, 0xff}},
 	}}
 	for off, v := range map[int][]byte{
@@ -95,7 +100,7 @@ func newSampleModel() *sampleModel {
 		copy(m.space[reg:], v[0][:])
 	}
 	for off, v := range map[int][]byte{
-		0x04: {6, 4},
+		0x04: {7, 4},
 		0x0c: {0xff},
 		0x3c: {0xff},
 		0x44: {0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
@@ -142,8 +147,8 @@ func (m *sampleModel) read(off, n int) []byte {
 	return p
 }
 
-// decodes says whether the function answers at its BARs.
-func (m *sampleModel) decodes() bool { return m.space[4]&CommandMemory != 0 }
+// decodes says whether the function answers at its BARs of a kind.
+func (m *sampleModel) decodes(kind byte) bool { return m.space[4]&kind != 0 }
 
 // check compares image, handler and bus with the model.
 func (s *sample) check(t testing.TB, m *sampleModel, probes ...uint64) {
@@ -161,7 +166,7 @@ func (s *sample) check(t testing.TB, m *sampleModel, probes ...uint64) {
 	for _, gpa := range probes {
 		want := byte(0xff)
 		switch {
-		case !m.decodes():
+		case !m.decodes(CommandMemory):
 		case gpa >= 0xe000_0000 && gpa < 0xe000_4000:
 			want = 0xb0
 		case gpa >= 1<<36 && gpa < 1<<36+1<<14:
@@ -172,6 +177,16 @@ func (s *sample) check(t testing.TB, m *sampleModel, probes ...uint64) {
 		p := []byte{0}
 		if s.mmio.Read(gpa, p); p[0] != want {
 			t.Fatalf("command %#x: byte at %#x is %#x, want %#x", m.space[4], gpa, p[0], want)
+		}
+	}
+	for _, port := range append(probes, 0x1000, 0x101f, 0x1020, 0x103f, 0x1040) {
+		want := byte(0xff)
+		if m.decodes(CommandIO) && port >= 0x1020 && port < 0x1040 {
+			want = 0xb4
+		}
+		p := []byte{0}
+		if s.io.Read(port, p); p[0] != want {
+			t.Fatalf("command %#x: port %#x is %#x, want %#x", m.space[4], port, p[0], want)
 		}
 	}
 }

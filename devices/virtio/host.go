@@ -8,6 +8,9 @@ type Host interface {
 	// AttachDoorbell makes a guest write of any value and width to the
 	// memory address gpa signal kick, without leaving the kernel.
 	AttachDoorbell(gpa guestmem.GPA, kick *Notifier) (detach func() error, err error)
+	// AttachPort makes a guest write of any value and width to the I/O port
+	// do the same.
+	AttachPort(port uint16, kick *Notifier) (detach func() error, err error)
 	// NewMSI allocates one interrupt message.
 	NewMSI() (MSI, error)
 }

@@ -15,6 +15,7 @@ func testConfig(cpus int) Config {
 		NumCPUs: cpus, IOAPICID: 1, IOAPICAddr: 0xfec00000,
 		ECAM: 0xe0000000, LastBus: 0x0f,
 		PCIWindow32: Window{0xc0000000, 0x10000000}, PCIWindow64: Window{1 << 40, 1 << 38},
+		PCIPorts:   Window{0x1000, 0x2000},
 		SerialPort: 0x3f8, SerialIRQ: 4, EventIRQ: 5,
 		SleepControl: 0x600, SleepStatus: 0x601, Reset: 0x602, ResetValue: 1,
 	}
@@ -42,7 +43,7 @@ func TestTablesSurviveDisassemblyAndCompilation(t *testing.T) {
 		"300": testConfig(300),
 		"small": func() Config {
 			c := testConfig(2)
-			c.SerialPort, c.PCIWindow64, c.EventIRQ = 0, Window{}, 1<<16
+			c.SerialPort, c.PCIWindow64, c.PCIPorts, c.EventIRQ = 0, Window{}, Window{}, 1<<16
 			c.ECAM, c.LastBus = 1<<42, 0
 			return c
 		}(),
@@ -98,6 +99,7 @@ func TestDisassembledDSDTSaysWhatIsMeant(t *testing.T) {
 		`WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0x0000, 0x0000, 0x000F, 0x0000, 0x0010, ,, )`,
 		`IO (Decode16, 0x0CF8, 0x0CF8, 0x01, 0x08, )`,
 		`DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0x00000000, 0xC0000000, 0xCFFFFFFF, 0x00000000, 0x10000000,`,
+		`WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0x0000, 0x1000, 0x2FFF, 0x0000, 0x2000, ,, , TypeStatic, DenseTranslation)`,
 		`QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0x0000000000000000, 0x0000010000000000, 0x0000013FFFFFFFFF, 0x0000000000000000, 0x0000004000000000,`,
 		`CreateDWordField (Arg3, Zero, CDW1) If ((Arg0 == ToUUID ("33db4d5b-1ff7-401c-9657-7441c03dd766") )) { If ((Arg1 != One)) { CDW1 |= 0x08 } } Else { CDW1 |= 0x04 } Return (Arg3)`,
 		`Memory32Fixed (ReadWrite, 0xE0000000, 0x01000000, )`,

@@ -17,6 +17,7 @@ type Config struct {
 	LastBus     uint8
 	PCIWindow32 Window // BARs below 4 GiB
 	PCIWindow64 Window // BARs above 4 GiB; Size 0: none
+	PCIPorts    Window // BARs of I/O ports; Size 0: none
 
 	SerialPort uint16 // first of 8 I/O ports of COM1; 0: no COM1
 	SerialIRQ  uint32 // global system interrupt, edge, active high
@@ -34,7 +35,8 @@ type Config struct {
 	ResetValue   uint8
 }
 
-// Window is a range of guest physical addresses that PCI devices may decode.
+// Window is a range of guest physical addresses, or of I/O ports, that PCI
+// devices may decode.
 type Window struct{ Base, Size uint64 }
 
 // MaxCPUs bounds the processor devices, which are named C000 to CFFF.
@@ -65,6 +67,9 @@ func (c Config) validate() error {
 	}
 	if w := c.PCIWindow64; w.Size != 0 && (w.Base < 1<<32 || w.Base > 1<<52 || w.Size > 1<<52-w.Base) {
 		bad("64-bit PCI window %#x+%#x is below 4 GiB or too high", w.Base, w.Size)
+	}
+	if w := c.PCIPorts; w.Base > 0xffff || w.Size > 0x10000-w.Base || w.Size == 0x10000 {
+		bad("PCI window of ports %#x+%#x is beyond 64 Ki, or all of them", w.Base, w.Size)
 	}
 	if c.SerialPort > 0xfff8 {
 		bad("serial port %#x: 8 ports do not fit", c.SerialPort)

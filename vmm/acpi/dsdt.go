@@ -56,6 +56,9 @@ func hostBridge(c Config) aml {
 		ioPorts(0xcf8, 8), // CONFIG_ADDRESS and CONFIG_DATA
 		memoryWindow(c.PCIWindow32.Base, c.PCIWindow32.Size, 0),
 	}
+	if c.PCIPorts.Size != 0 {
+		windows = append(windows, portWindow(c.PCIPorts))
+	}
 	if c.PCIWindow64.Size != 0 {
 		windows = append(windows, memoryWindow(c.PCIWindow64.Base, c.PCIWindow64.Size, 0))
 	}

@@ -93,10 +93,10 @@ func TestEveryTableSumsToZeroAndLiesApart(t *testing.T) {
 func TestAllProblemsOfAConfigAreReportedAtOnce(t *testing.T) {
 	_, err := Build(Config{
 		FirstBus: 2, LastBus: 1, ECAM: 4096,
-		PCIWindow32: Window{1 << 32, 1}, PCIWindow64: Window{0, 1},
+		PCIWindow32: Window{1 << 32, 1}, PCIWindow64: Window{0, 1}, PCIPorts: Window{0x1000, 0xf001},
 		SerialPort: 0xffff,
 	}, 0x1000)
-	for _, want := range []string{"0 CPUs", "bus range 2 to 1", "ECAM", "32-bit PCI window", "64-bit PCI window", "serial port", "sleep control", "share interrupt 0"} {
+	for _, want := range []string{"0 CPUs", "bus range 2 to 1", "ECAM", "32-bit PCI window", "64-bit PCI window", "PCI window of ports", "serial port", "sleep control", "share interrupt 0"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q does not name %q", err, want)
 		}

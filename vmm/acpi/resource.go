@@ -42,12 +42,14 @@ func interrupt(gsi uint32) []byte {
 // Kinds and flags of address space descriptors, §6.4.3.5.
 const (
 	spaceMemory = 0
+	spaceIO     = 1
 	spaceBus    = 2
 
 	generalConsumer = 1 << 0
 	generalFixed    = 1<<2 | 1<<3 // _MIF, _MAF
 
 	memoryWritable = 1 << 0 // _RW; not cacheable, plain memory
+	ioEntireRange  = 3      // _RNG: neither ISA's aliases alone nor all others alone
 )
 
 // busNumbers is a Word Address Space Descriptor (§6.4.3.5.3): the buses below
@@ -57,6 +59,16 @@ func busNumbers(first, last uint8) []byte {
 	b := []byte{0x88, 13, 0, spaceBus, generalFixed, 0}
 	for _, v := range []uint16{0, uint16(first), uint16(last), 0, uint16(last) - uint16(first) + 1} {
 		b = le.AppendUint16(b, v) // _GRA, _MIN, _MAX, _TRA, _LEN
+	}
+	return b
+}
+
+// portWindow is the same for I/O ports that a bridge passes on.
+func portWindow(w Window) []byte {
+	le := binary.LittleEndian
+	b := []byte{0x88, 13, 0, spaceIO, generalFixed, ioEntireRange}
+	for _, v := range []uint64{0, w.Base, w.Base + w.Size - 1, 0, w.Size} {
+		b = le.AppendUint16(b, uint16(v)) // _GRA, _MIN, _MAX, _TRA, _LEN
 	}
 	return b
 }

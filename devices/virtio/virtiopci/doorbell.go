@@ -5,28 +5,30 @@ import (
 	"fmt"
 	"sync"
 
-	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
 )
 
-// doorbells are the attached notify addresses.
+// doorbells are the queues' notify addresses, in memory or in I/O ports.
 type doorbells struct {
-	host  virtio.Host
 	front *virtio.Frontend
+	step  uint64 // from one queue's to the next's: notify_off_multiplier
 	late  bool
+	// hang makes the host signal kick at addr.
+	hang func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
 
 	mu     sync.Mutex
-	base   guestmem.GPA // 0: not on a bus
+	base   uint64 // 0: not on a bus
 	tried  []bool
 	detach []func() error
 }
 
 // place tells the address of queue 0's doorbell.
-func (d *doorbells) place(base guestmem.GPA) error {
+func (d *doorbells) place(base uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.base = base
-	d.tried = make([]bool, len(d.detach))
+	d.tried = make([]bool, d.front.NumQueues())
+	d.detach = make([]func() error, d.front.NumQueues())
 	if d.late {
 		return nil
 	}
@@ -44,7 +46,7 @@ func (d *doorbells) attach(i int) (err error) {
 		return nil
 	}
 	d.tried[i] = true
-	d.detach[i], err = d.host.AttachDoorbell(d.base+guestmem.GPA(i*notifyStep), d.front.Kick(i))
+	d.detach[i], err = d.hang(d.base+uint64(i)*d.step, d.front.Kick(i))
 	return err
 }
 
@@ -76,10 +78,8 @@ func (d *doorbells) close() error {
 	return errors.Join(errs...)
 }
 
-// notify is the region of the doorbells (virtio 1.2 §4.1.4.4). The address
-// says which queue; value and width do not matter.
-type notify struct{ t *Transport }
+// Read and Write are the region of the doorbells (virtio 1.2 §4.1.4.4). The
+// address says which queue; value and width do not matter.
+func (d *doorbells) Read(_ uint64, p []byte) { ones(p) }
 
-func (notify) Read(_ uint64, p []byte) { ones(p) }
-
-func (n notify) Write(off uint64, _ []byte) { n.t.bells.ring(int(off / notifyStep)) }
+func (d *doorbells) Write(off uint64, _ []byte) { d.ring(int(off / d.step)) }

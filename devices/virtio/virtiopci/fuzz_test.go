@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"minivmm/devices/guestmem"
+	"minivmm/devices/virtio/virtiopci"
 )
 
 // An operation of FuzzVirtioPCI: what, log2 of the width, four bytes of offset
@@ -18,6 +19,8 @@ const (
 	opReadConfig
 	opCall     // the device signals a queue
 	opDoorbell // the guest rings a doorbell
+	opOut      // it writes to a port
+	opPort     // it rings a port's doorbell
 	numOps
 )
 
@@ -54,8 +57,13 @@ func FuzzVirtioPCI(f *testing.F) {
 	// Status 0 through the window at 0x90: offset, length, data.
 	f.Add(append(up[:len(up):len(up)], append(op(opWriteConfig, 2, 0x98, 0x14), append(op(opWriteConfig, 2, 0x9c, 1), op(opWriteConfig, 0, 0xa0, 0)...)...)...))
 
+	f.Add(append(append(up[:len(up):len(up)], op(opOut, 1, 2, 1)...), append(op(opPort, 0, 2, 0), 0, 0, 0)...))
+	// Queue 1's port through the window: BAR, offset, length, data.
+	f.Add(append(append(append(up[:len(up):len(up)], op(opWriteConfig, 2, 0xa8, 1)...), append(op(opWriteConfig, 2, 0xac, 2), op(opWriteConfig, 2, 0xb0, 2)...)...),
+		append(op(opWriteConfig, 1, 0xb4, 1), 0, 0, 0)...))
+
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := newMachine(t, recorder(), len(data)%2 == 0)
+		m := newMachineWith(t, recorder(), virtiopci.Options{LateDoorbells: len(data)%2 == 0, NotifyPorts: len(data)%opSize > 1})
 		seen := 0
 		for ; len(data) >= opSize; data = data[opSize:] {
 			n := 1 << (data[1] & 3)
@@ -75,6 +83,10 @@ func FuzzVirtioPCI(f *testing.F) {
 				m.host.Interrupts()
 			case opDoorbell:
 				m.host.Ring(guestmem.GPA(m.base + off&0x3fff))
+			case opOut:
+				m.out(off&0xf, n, v)
+			case opPort:
+				m.host.RingPort(uint16(m.port + off&0xf))
 			}
 			if _, _, connections := m.host.Live(); connections > 3 {
 				t.Fatalf("%d connections for 3 sources", connections)

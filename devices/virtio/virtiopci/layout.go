@@ -12,9 +12,9 @@ import (
 
 var le = binary.LittleEndian
 
-// What lies where in the BAR. A BAR of 16 KiB holds 480 vectors.
+// What lies where in the BAR of memory. One of 16 KiB holds 480 vectors.
 const (
-	theBAR       = 0
+	memoryBAR    = 0
 	commonOff    = 0x0000
 	commonSize   = 0x38 // sizeof(struct virtio_pci_common_cfg)
 	isrOff       = 0x0040
@@ -31,6 +31,16 @@ const (
 	vendor       = 0x1af4
 	modernDevice = 0x1040 // + device type
 	subsystem    = 0x40   // + device type: not a transitional one
+)
+
+// The other BAR is I/O ports, one queue's notify address after the other. 16
+// bits are what a driver writes (virtio 1.2 §4.1.5.2).
+const (
+	portBAR       = 1
+	portStep      = 2 // notify_off_multiplier
+	fewestPorts   = 4 // of a BAR (PCI 3.0 §6.2.5.1)
+	mostPorts     = 256
+	maxPortQueues = mostPorts / portStep
 )
 
 // Capability types (virtio 1.2 §4.1.4, VIRTIO_PCI_CAP_*).
@@ -55,24 +65,24 @@ func class(id virtio.DeviceID) uint32 {
 	return 0x00ff00
 }
 
-// region is one part of the BAR.
+// region is one part of a BAR.
 type region struct {
 	off, size uint64
 	h         bus.Handler
 }
 
-// regions is the BAR from low to high.
+// regions is the BAR of memory from low to high.
 func (t *Transport) regions() space {
 	return space{
 		{commonOff, commonSize, common{t}},
 		{isrOff, isrSize, isr{t}},
 		{deviceOff, deviceSize, config{t}},
-		{notifyOff, notifyStep * uint64(t.front.NumQueues()), notify{t}},
+		{notifyOff, notifyStep * uint64(t.front.NumQueues()), &t.bells},
 		{msixOff, t.msix.SizeBytes(), t.msix},
 	}
 }
 
-// space is the BAR: it gives each access to the region that holds all of it.
+// space is a BAR: it gives each access to the region that holds all of it.
 // Elsewhere reads are ones and writes are dropped.
 type space []region
 
@@ -105,8 +115,9 @@ func ones(p []byte) {
 	}
 }
 
-// function describes the device to PCI: identity, the BAR, MSI-X, and a
-// capability for each region.
+// function describes the device to PCI: identity, BARs, MSI-X, and a capability
+// for each region. The driver takes the first of a type that it can use (virtio
+// 1.2 §4.1.4), so that ports come before the memory that does the same.
 func (t *Transport) function() (*pci.Function, error) {
 	id := t.front.ID()
 	f := pci.NewFunction(pci.Identity{
@@ -114,26 +125,36 @@ func (t *Transport) function() (*pci.Function, error) {
 		SubsystemVendor: vendor, Subsystem: subsystem + uint16(id),
 	})
 	size := max(smallestBAR, uint64(1)<<bits.Len64(msixOff+t.msix.SizeBytes()-1))
-	if err := f.AddBAR(theBAR, pci.BAR{SizeBytes: size, Handler: t.bar}); err != nil {
+	if err := f.AddBAR(memoryBAR, pci.BAR{SizeBytes: size, Handler: t.bar}); err != nil {
 		return nil, err
 	}
-	if err := f.AddMSIX(t.msix, theBAR, msixOff); err != nil {
+	if err := f.AddMSIX(t.msix, memoryBAR, msixOff); err != nil {
 		return nil, err
 	}
-	for _, c := range []struct {
-		kind      uint8
+	type capability struct {
+		kind, bar uint8
 		off, size uint32
 		extra     []byte
 		writable  []byte
-	}{
-		{kind: capCommon, off: commonOff, size: commonSize},
-		{kind: capNotify, off: notifyOff, size: uint32(max(1, t.front.NumQueues())) * notifyStep, extra: le.AppendUint32(nil, notifyStep)},
-		{kind: capISR, off: isrOff, size: isrSize},
-		{kind: capDevice, off: deviceOff, size: deviceSize},
-		{kind: capPCI, extra: make([]byte, 4), writable: windowWritable},
-	} {
+	}
+	queues := uint32(max(1, t.front.NumQueues()))
+	caps := []capability{{kind: capCommon, off: commonOff, size: commonSize}}
+	if t.ports != nil {
+		size := max(fewestPorts, uint64(1)<<bits.Len32(queues*portStep-1))
+		if err := f.AddBAR(portBAR, pci.BAR{IO: true, SizeBytes: size, Handler: t.ports}); err != nil {
+			return nil, err
+		}
+		caps = append(caps, capability{kind: capNotify, bar: portBAR, size: queues * portStep, extra: le.AppendUint32(nil, portStep)})
+	}
+	caps = append(caps,
+		capability{kind: capNotify, off: notifyOff, size: queues * notifyStep, extra: le.AppendUint32(nil, notifyStep)},
+		capability{kind: capISR, off: isrOff, size: isrSize},
+		capability{kind: capDevice, off: deviceOff, size: deviceSize},
+		capability{kind: capPCI, extra: make([]byte, 4), writable: windowWritable},
+	)
+	for _, c := range caps {
 		// struct virtio_pci_cap behind its first two bytes.
-		body := []byte{uint8(16 + len(c.extra)), c.kind, theBAR, 0, 0, 0}
+		body := []byte{uint8(16 + len(c.extra)), c.kind, c.bar, 0, 0, 0}
 		body = le.AppendUint32(body, c.off)
 		body = le.AppendUint32(body, c.size)
 		body = append(body, c.extra...)

@@ -10,13 +10,14 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/rng"
+	"minivmm/devices/virtio/virtiopci"
 	"minivmm/devices/virtio/virtiotest"
 )
 
 // A real device behind the transport: doorbell in, message out.
 func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 	for _, late := range []bool{false, true} {
-		m := newMachine(t, rng.New(rand.Reader), late)
+		m := newMachineWith(t, rng.New(rand.Reader), virtiopci.Options{LateDoorbells: late, NotifyPorts: true})
 		m.enableMSIX()
 		m.write(0x14, 1, 0)
 		m.write(0x14, 1, 3)
@@ -40,12 +41,18 @@ func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 			}
 			clear(w)
 			ring.Add(queuetest.Desc{GPA: bufs, Len: 64, Flags: queuetest.Write})
-			bell := m.base + m.caps[2].off
-			if !m.host.Ring(guestmem.GPA(bell)) {
-				if !late || i > 0 {
+			// By port and by memory in turns, of which each gets a doorbell
+			// by its first exit if it comes late.
+			bell, exit := func() bool { return m.host.RingPort(uint16(m.port)) }, func() { m.out(0, 2, 0) }
+			if i%2 == 1 {
+				gpa := guestmem.GPA(m.base + m.caps[2].off)
+				bell, exit = func() bool { return m.host.Ring(gpa) }, func() { m.write(m.caps[2].off, 2, 0) }
+			}
+			if !bell() {
+				if i > 1 || i == 0 && !late {
 					t.Fatalf("request %d: no doorbell", i)
 				}
-				m.write(m.caps[2].off, 2, 0)
+				exit()
 			}
 			got := m.host.WaitInterrupts(virtiotest.Patience)
 			if len(got) != 1 || got[0] != (virtio.Message{Address: 0xfee00000, Data: 0x41}) {
@@ -61,7 +68,7 @@ func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 // vCPUs race on every register while the device signals: nothing deadlocks,
 // and the race detector is silent.
 func TestManyVCPUsAtOnce(t *testing.T) {
-	m := newMachine(t, recorder(), true)
+	m := newMachineWith(t, recorder(), virtiopci.Options{LateDoorbells: true, NotifyPorts: true})
 	m.enableMSIX()
 	var vcpus sync.WaitGroup
 	for _, do := range []func(i uint64){
@@ -70,6 +77,7 @@ func TestManyVCPUsAtOnce(t *testing.T) {
 		func(i uint64) { m.mask(i%3, i%2 == 0) },
 		func(i uint64) { m.writeConfig(m.caps[0x11].at+2, 2, i%4<<14) },
 		func(i uint64) { m.write(m.caps[2].off+i%2*4, 4, i) },
+		func(i uint64) { m.out(i%4, 2, i) },
 		func(i uint64) { m.pending(); m.read(m.caps[3].off, 1); m.read(0x14, 1) },
 		func(i uint64) {
 			m.writeConfig(m.caps[5].at+8, 4, 0x14)

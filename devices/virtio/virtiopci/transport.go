@@ -20,18 +20,24 @@ type Options struct {
 	// registration waits for a grace period in the kernel, and a queue that
 	// is never used needs none.
 	LateDoorbells bool
+	// NotifyPorts gives the driver an I/O port for each queue's
+	// notifications, before the addresses in memory, whose doorbells then
+	// come late. A device of more than 128 queues has no ports.
+	NotifyPorts bool
 }
 
 // Transport is one virtio device as a PCI function.
 type Transport struct {
-	front  *virtio.Frontend
-	fn     *pci.Function
-	msix   *pci.MSIX
-	bar    space
-	wiring *wiring
-	bells  doorbells
-	window window
-	closed bool
+	front     *virtio.Frontend
+	fn        *pci.Function
+	msix      *pci.MSIX
+	bar       space
+	ports     space // nil without NotifyPorts
+	wiring    *wiring
+	bells     doorbells // in bar
+	portBells doorbells // in ports
+	window    window
+	closed    bool
 }
 
 // New makes the PCI function of dev, not yet on a bus. From then on dev belongs
@@ -74,8 +80,17 @@ func (t *Transport) assemble(dev virtio.Device, mem *guestmem.Memory, host virti
 		t.wiring.sources[i].call = t.front.Call(i)
 	}
 	t.wiring.logf = t.front.Logf
-	t.bells = doorbells{host: host, front: t.front, late: opts.LateDoorbells, detach: make([]func() error, t.front.NumQueues())}
+	t.bells = doorbells{front: t.front, step: notifyStep, late: opts.LateDoorbells, hang: func(addr uint64, kick *virtio.Notifier) (func() error, error) {
+		return host.AttachDoorbell(guestmem.GPA(addr), kick)
+	}}
 	t.bar = t.regions()
+	if n := t.front.NumQueues(); opts.NotifyPorts && n <= maxPortQueues {
+		t.bells.late = true
+		t.portBells = doorbells{front: t.front, step: portStep, late: opts.LateDoorbells, hang: func(addr uint64, kick *virtio.Notifier) (func() error, error) {
+			return host.AttachPort(uint16(addr), kick)
+		}}
+		t.ports = space{{0, portStep * uint64(n), &t.portBells}}
+	}
 	if t.fn, err = t.function(); err != nil {
 		panic(fmt.Sprintf("virtiopci: the layout does not fit PCI: %v", err))
 	}
@@ -95,8 +110,12 @@ func (t *Transport) Insert(root *pci.Root) (device int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", t.front.Name(), err)
 	}
-	base, _ := t.fn.BARAddress(theBAR)
-	return device, t.bells.place(guestmem.GPA(base + notifyOff))
+	base, _ := t.fn.BARAddress(memoryBAR)
+	err = t.bells.place(base + notifyOff)
+	if port, ok := t.fn.BARAddress(portBAR); ok && err == nil {
+		err = t.portBells.place(port)
+	}
+	return device, err
 }
 
 // Close stops and closes the device, then its interrupts, doorbells and
@@ -110,5 +129,5 @@ func (t *Transport) Close() error {
 	if err := t.front.Reset(); err != nil {
 		errs = append(errs, fmt.Errorf("%s: reset: %w", t.front.Name(), err))
 	}
-	return errors.Join(append(errs, t.bells.close(), t.wiring.close(), t.front.Close())...)
+	return errors.Join(append(errs, t.portBells.close(), t.bells.close(), t.wiring.close(), t.front.Close())...)
 }

@@ -26,10 +26,14 @@ type machine struct {
 	dev  *virtiotest.Recorder // nil if the device is another
 	tr   *virtiopci.Transport
 	mmio *bus.Bus
+	io   *bus.Bus
 	ecam bus.Handler
-	base uint64 // of the BAR
+	base uint64 // of the BAR of memory
+	port uint64 // of that of ports
 	slot uint64 // ECAM offset of the function
 	caps map[byte]capability
+
+	notify []capability // both are of one type, in the list's order
 
 	mu    sync.Mutex
 	lines []string
@@ -42,7 +46,12 @@ func recorder() *virtiotest.Recorder {
 }
 
 func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
-	m := &machine{t: t, host: &virtiotest.Host{}, mmio: &bus.Bus{}, caps: map[byte]capability{}}
+	return newMachineWith(t, dev, virtiopci.Options{LateDoorbells: late})
+}
+
+// newMachineWith adds name and log to the options.
+func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *machine {
+	m := &machine{t: t, host: &virtiotest.Host{}, mmio: &bus.Bus{}, io: &bus.Bus{}, caps: map[byte]capability{}}
 	m.dev, _ = dev.(*virtiotest.Recorder)
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: 0x20000}})
 	if err != nil {
@@ -50,11 +59,13 @@ func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
 	}
 	m.mem = mem
 	t.Cleanup(func() { mem.Close() })
-	m.tr, err = virtiopci.New(dev, mem, m.host, virtiopci.Options{Name: "net0", LateDoorbells: late, Logf: func(format string, args ...any) {
+	opts.Name = "net0"
+	opts.Logf = func(format string, args ...any) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.lines = append(m.lines, fmt.Sprintf(format, args...))
-	}})
+	}
+	m.tr, err = virtiopci.New(dev, mem, m.host, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +77,10 @@ func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
 			t.Errorf("after Close: %d doorbells, %d messages, %d connections", d, v, c)
 		}
 	})
-	root, err := pci.NewRoot(pci.Options{MMIO: m.mmio, Low: pci.Window{Base: 0xe000_0000, SizeBytes: 0x100_0000}})
+	root, err := pci.NewRoot(pci.Options{
+		MMIO: m.mmio, Low: pci.Window{Base: 0xe000_0000, SizeBytes: 0x100_0000},
+		IO: m.io, Ports: pci.Window{Base: 0x1000, SizeBytes: 0x1000},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +89,16 @@ func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
 		t.Fatal(err)
 	}
 	m.ecam, m.slot = root.ECAM(), uint64(slot)<<15
-	m.writeConfig(4, 2, pci.CommandMemory|pci.CommandMaster)
+	m.writeConfig(4, 2, pci.CommandIO|pci.CommandMemory|pci.CommandMaster)
 	m.base = m.config(0x10, 4) &^ 0xf
+	m.port = m.config(0x14, 4) &^ 3
 	for at := m.config(0x34, 1); at != 0; at = m.config(at+1, 1) {
 		if m.config(at, 1) == 9 {
-			m.caps[byte(m.config(at+3, 1))] = capability{at, m.config(at+4, 1), m.config(at+8, 4), m.config(at+12, 4), m.config(at+16, 4)}
+			c := capability{at, m.config(at+4, 1), m.config(at+8, 4), m.config(at+12, 4), m.config(at+16, 4)}
+			m.caps[byte(m.config(at+3, 1))] = c // of the notify addresses those in memory, which come last
+			if m.config(at+3, 1) == 2 {
+				m.notify = append(m.notify, c)
+			}
 		}
 		if m.config(at, 1) == 0x11 {
 			m.caps[0x11] = capability{at: at, off: m.config(at+4, 4) &^ 7, bar: m.config(at+4, 4) & 7, size: m.config(at+2, 2)&0x7ff + 1, extra: m.config(at+8, 4) &^ 7}
@@ -106,6 +125,11 @@ func (m *machine) read(off uint64, n int) uint64 {
 
 func (m *machine) write(off uint64, n int, v uint64) {
 	m.mmio.Write(m.base+off, le.AppendUint64(nil, v)[:n])
+}
+
+// out is a write to a port of the device.
+func (m *machine) out(off uint64, n int, v uint64) {
+	m.io.Write(m.port+off, le.AppendUint64(nil, v)[:n])
 }
 
 // enableMSIX switches MSI-X on and gives vectors messages of their own.

@@ -14,11 +14,11 @@ const (
 // header bytes: bar, offset and length. The data are answered by a window.
 var windowWritable = []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 
-// window is pci_cfg_data: an access to the BAR for software that cannot map it,
-// even while memory decoding is off. An access that touches the first byte is
-// carried out; the other bytes are what the last one left. It works on this
-// device's one BAR, aligned, and 1, 2 or 4 bytes wide; otherwise, and beyond the
-// BAR's regions, reads are ones and nothing is written.
+// window is pci_cfg_data: an access to a BAR for software that cannot map it,
+// even while decoding is off. An access that touches the first byte is carried
+// out; the other bytes are what the last one left. It works on this device's
+// BARs, aligned, and 1, 2 or 4 bytes wide; otherwise, and beyond the BAR's
+// regions, reads are ones and nothing is written.
 type window struct {
 	t  *Transport
 	at uint64 // the capability's place in configuration space
@@ -28,14 +28,20 @@ type window struct {
 }
 
 // target reads the capability once and checks the copy.
-func (w *window) target() (off uint64, n int, ok bool) {
+func (w *window) target() (bar space, off uint64, n int, ok bool) {
 	var c [windowData]byte
 	w.t.fn.Read(w.at, c[:])
 	off, length := uint64(le.Uint32(c[windowOffset:])), uint64(le.Uint32(c[windowLength:]))
-	if c[windowBAR] != theBAR || length != 1 && length != 2 && length != 4 || off%length != 0 {
-		return 0, 0, false
+	if length != 1 && length != 2 && length != 4 || off%length != 0 {
+		return nil, 0, 0, false
 	}
-	return off, int(length), true
+	switch c[windowBAR] {
+	case memoryBAR:
+		bar = w.t.bar
+	case portBAR:
+		bar = w.t.ports
+	}
+	return bar, off, int(length), bar != nil
 }
 
 func (w *window) Read(off uint64, p []byte) {
@@ -43,8 +49,8 @@ func (w *window) Read(off uint64, p []byte) {
 	defer w.mu.Unlock()
 	if off == 0 {
 		ones(w.data[:])
-		if target, n, ok := w.target(); ok {
-			w.t.bar.Read(target, w.data[:n])
+		if bar, target, n, ok := w.target(); ok {
+			bar.Read(target, w.data[:n])
 		}
 	}
 	copy(p, w.data[off:])
@@ -54,7 +60,7 @@ func (w *window) Write(off uint64, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	copy(w.data[off:], p)
-	if target, n, ok := w.target(); ok && off == 0 {
-		w.t.bar.Write(target, w.data[:n])
+	if bar, target, n, ok := w.target(); ok && off == 0 {
+		bar.Write(target, w.data[:n])
 	}
 }

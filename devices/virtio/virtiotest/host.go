@@ -21,44 +21,64 @@ type Host struct {
 	NoDoorbells, NoMSI error
 
 	mu        sync.Mutex
-	doorbells map[guestmem.GPA]*virtio.Notifier
+	doorbells map[doorbell]*virtio.Notifier
 	connected map[*virtio.Notifier]*msi
 	msis      int
 }
 
 var _ virtio.Host = (*Host)(nil)
 
+// doorbell is where one hangs.
+type doorbell struct {
+	port bool
+	addr uint64
+}
+
 // AttachDoorbell is described at [virtio.Host]. A second doorbell at the same
 // address is EEXIST, as in KVM_IOEVENTFD.
 func (h *Host) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
+	return h.attach(doorbell{addr: uint64(gpa)}, kick)
+}
+
+// AttachPort is the same for a port.
+func (h *Host) AttachPort(port uint16, kick *virtio.Notifier) (func() error, error) {
+	return h.attach(doorbell{port: true, addr: uint64(port)}, kick)
+}
+
+func (h *Host) attach(at doorbell, kick *virtio.Notifier) (func() error, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.NoDoorbells != nil {
 		return nil, h.NoDoorbells
 	}
-	if h.doorbells[gpa] != nil {
-		return nil, fmt.Errorf("doorbell %#x: %w", uint64(gpa), unix.EEXIST)
+	if h.doorbells[at] != nil {
+		return nil, fmt.Errorf("doorbell %#x: %w", at.addr, unix.EEXIST)
 	}
 	if h.doorbells == nil {
-		h.doorbells = map[guestmem.GPA]*virtio.Notifier{}
+		h.doorbells = map[doorbell]*virtio.Notifier{}
 	}
-	h.doorbells[gpa] = kick
+	h.doorbells[at] = kick
 	return func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.doorbells[gpa] != kick {
-			return fmt.Errorf("doorbell %#x: %w", uint64(gpa), unix.ENOENT)
+		if h.doorbells[at] != kick {
+			return fmt.Errorf("doorbell %#x: %w", at.addr, unix.ENOENT)
 		}
-		delete(h.doorbells, gpa)
+		delete(h.doorbells, at)
 		return nil
 	}, nil
 }
 
 // Ring is a guest's write to gpa. It says whether a doorbell took it; if none
 // did, the write would leave the guest.
-func (h *Host) Ring(gpa guestmem.GPA) bool {
+func (h *Host) Ring(gpa guestmem.GPA) bool { return h.ring(doorbell{addr: uint64(gpa)}) }
+
+// RingPort is Ring for a write to a port.
+func (h *Host) RingPort(port uint16) bool { return h.ring(doorbell{port: true, addr: uint64(port)}) }
+
+func (h *Host) ring(at doorbell) bool {
 	h.mu.Lock()
-	kick := h.doorbells[gpa]
+	kick := h.doorbells[at]
 	h.mu.Unlock()
 	return kick != nil && kick.Signal() == nil
 }
