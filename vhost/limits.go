@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // limits are the figures that decide whether one more task may be made.
@@ -127,9 +129,8 @@ func readFigures() limits {
 		l.nproc = r.Cur // RLIM_INFINITY is noLimit
 	}
 	status, _ := os.ReadFile("/proc/thread-self/status")
-	ids, _ := os.ReadFile("/proc/self/uid_map")
-	outer, initial := outerID(string(ids), l.uid)
-	l.exempt = outer == 0 || initial && hasNprocCap(string(status))
+	above, initial := procfs.RealUserAbove()
+	l.exempt = above == 0 || initial && hasNprocCap(string(status))
 	cgroup, _ := os.ReadFile("/proc/thread-self/cgroup")
 	l.cgroup, l.pids, l.pidsMax = pidsLimit("/sys/fs/cgroup", unifiedCgroup(string(cgroup)))
 	if n, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {
@@ -144,19 +145,6 @@ func readFigures() limits {
 	loadavg, _ := os.ReadFile("/proc/loadavg")
 	l.threads = loadavgTasks(string(loadavg))
 	return l
-}
-
-// outerID is what a uid is in the user namespace above, by uid_map's text
-// (user_namespaces(7)): lines of first uid here, first uid there, and length. initial says that there is none above.
-func outerID(uidMap string, uid int) (outer int, initial bool) {
-	for line := range strings.Lines(uidMap) {
-		var here, there, length int
-		if n, _ := fmt.Sscan(line, &here, &there, &length); n == 3 && uid >= here && uid-here < length {
-			const all = 1<<32 - 1
-			return uid - here + there, here == 0 && there == 0 && length == all
-		}
-	}
-	return uid, uidMap == "" // a kernel without user namespaces
 }
 
 // hasNprocCap says whether a task's status shows an effective capability that

@@ -197,26 +197,6 @@ func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
 	}
 }
 
-func TestWhoIsExemptInAUserNamespace(t *testing.T) {
-	for _, test := range []struct {
-		uidMap  string
-		uid     int
-		outer   int
-		initial bool
-	}{
-		{"         0          0 4294967295\n", 0, 0, true},
-		{"         0          0 4294967295\n", 1000, 1000, true},
-		{"         0       1000          1\n", 0, 1000, false},
-		{"         0          0          1\n", 0, 0, false},
-		{"         0       1000          1\n         1     100000      65536\n", 5, 100004, false},
-		{"", 7, 7, true},
-	} {
-		if outer, initial := outerID(test.uidMap, test.uid); outer != test.outer || initial != test.initial {
-			t.Errorf("%q, %d: %d, %v", test.uidMap, test.uid, outer, initial)
-		}
-	}
-}
-
 func TestReadLimitsOfThisProcess(t *testing.T) {
 	l := readLimits()
 	if l.uidTasks < 1 || l.threads < 1 || l.threadsMax == noLimit {

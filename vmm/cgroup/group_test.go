@@ -275,11 +275,3 @@ func TestLocate(t *testing.T) {
 		}
 	}
 }
-
-func TestOuterRoot(t *testing.T) {
-	for text, want := range map[string]int{"         0          0 4294967295\n": 0, "         0       1000          1\n": 1000, "1 5 6\n 0 1001 1\n": 1001, "": 0} {
-		if got := outerRoot(text); got != want {
-			t.Errorf("%q: %d, want %d", text, got, want)
-		}
-	}
-}

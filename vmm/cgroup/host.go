@@ -3,9 +3,10 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strings"
+
+	"minivmm/devices/procfs"
 )
 
 // host is what this package must know of the host and of the process.
@@ -19,10 +20,8 @@ type host struct {
 
 // findHost looks at the process's /proc.
 func findHost() (host, error) {
-	h := host{files: kernel{}, uid: os.Geteuid()}
-	if ids, err := h.read("/proc/self/uid_map"); err == nil && h.uid == 0 {
-		h.uid = outerRoot(ids)
-	}
+	// Only the host's own root may do what it likes in the hierarchy.
+	h := host{files: kernel{}, uid: procfs.UserAbove()}
 	mounts, err := h.read("/proc/self/mountinfo")
 	if err != nil {
 		return h, err
@@ -34,18 +33,6 @@ func findHost() (host, error) {
 	h.systemd = h.exists("/run/systemd/system") // sd_booted(3)
 	h.mount, h.home, err = locate(mounts, own)
 	return h, err
-}
-
-// outerRoot is who the root of this user namespace is in the one above, by
-// uid_map (user_namespaces(7)): only the host's own root may do what it likes in the hierarchy.
-func outerRoot(uidMap string) (uid int) {
-	for line := range strings.Lines(uidMap) {
-		var here, there, length int
-		if n, _ := fmt.Sscan(line, &here, &there, &length); n == 3 && here == 0 {
-			return there
-		}
-	}
-	return 0
 }
 
 // locate finds the mount of the version 2 hierarchy in mountinfo, and the

@@ -329,18 +329,20 @@ func TestAMachineThatEndsIsNotRunning(t *testing.T) {
 
 func TestFolders(t *testing.T) {
 	for _, test := range []struct {
-		uid  int
-		xdg  string
-		want []string
+		above, uid int
+		xdg        string
+		want       []string
 	}{
-		{0, "", []string{"/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
-		{1000, "/run/user/1000", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, "/home/x/run", []string{"/home/x/run/minivmm", "/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, "run", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{0, 0, "", []string{"/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
+		{1000, 1000, "/run/user/1000", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, 1000, "/home/x/run", []string{"/home/x/run/minivmm", "/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, 1000, "run", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, 0, "", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000", "/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
+		{1000, 0, "/run/user/1000/", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000", "/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
 	} {
-		got := folders(test.uid, func(string) string { return test.xdg })
+		got := folders(test.above, test.uid, func(string) string { return test.xdg })
 		if !reflect.DeepEqual(got, test.want) {
-			t.Errorf("uid %d, XDG_RUNTIME_DIR %q: %v, want %v", test.uid, test.xdg, got, test.want)
+			t.Errorf("uid %d above %d, XDG_RUNTIME_DIR %q: %v, want %v", test.uid, test.above, test.xdg, got, test.want)
 		}
 	}
 }
