@@ -74,6 +74,9 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 		id, err = d.NewWorker()
 		return err
 	})
+	if err != nil && id != 0 { // it was made, and cannot be found
+		err = errors.Join(err, d.FreeWorker(id))
+	}
 	w.ID = id
 	return w, err
 }

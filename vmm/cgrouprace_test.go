@@ -16,7 +16,7 @@ import (
 
 // TestMachinesBeginAndEndAtOneMoment in one cgroup, each with controllers that the last one to end turns off.
 func TestMachinesBeginAndEndAtOneMoment(t *testing.T) {
-	vmmtest.Need(t, "kvm", "root") // not for KVM, but for a host that is the tests' own
+	vmmtest.Need(t, "guests", "root") // a host that is the tests' own
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {

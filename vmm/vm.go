@@ -165,7 +165,10 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		return nil, err
 	}
 	m.closers.push("workers", m.forgetWorkers)
-	if err := m.watchWorkers(); err != nil {
+	m.workersMu.Lock()
+	err = m.watchWorkers()
+	m.workersMu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	entry, err := m.load(kernel)

@@ -167,8 +167,11 @@ func checkTune(t *testing.T, name string) {
 	if said := ask(t, 1, "tune", name, "--device", "net7", "--nice", "1"); said != "" {
 		t.Errorf("tuning a missing device says %q", said)
 	}
+	ask(t, 0, "tune", name, "--count", "shared") // as it is
 	ask(t, exitUsage, "tune", name)
 	ask(t, exitUsage, "tune", name, "--affinity", "x")
+	ask(t, exitUsage, "tune", name, "--count", "0")
+	ask(t, exitUsage, "tune", name, "--queues", "2")
 }
 
 // checkThreads compares the threads with /proc: every role is there, and is what it should be.
