@@ -90,7 +90,7 @@ func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
 	if err := m.countDiskWorkers(c); err != nil {
 		return err
 	}
-	return m.watchWorkers()
+	return explainFiles(m.watchWorkers())
 }
 
 // endWorkers ends workers that no queue has.

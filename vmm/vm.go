@@ -122,7 +122,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.Close())
+			err = errors.Join(explainFiles(err), m.Close())
 		}
 	}()
 
