@@ -132,7 +132,9 @@ func readFigures() limits {
 	above, initial := procfs.RealUserAbove()
 	l.exempt = above == 0 || initial && hasNprocCap(string(status))
 	cgroup, _ := os.ReadFile("/proc/thread-self/cgroup")
-	l.cgroup, l.pids, l.pidsMax = pidsLimit("/sys/fs/cgroup", unifiedCgroup(string(cgroup)))
+	if mount, below, err := procfs.FindCgroup(procfs.UnifiedCgroup(string(cgroup))); err == nil {
+		l.cgroup, l.pids, l.pidsMax = pidsLimit(mount, below)
+	}
 	if n, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {
 		l.threadsMax = n
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // path is the worker's folder in /proc.
@@ -35,17 +37,7 @@ func (w Worker) read(name string) (string, error) {
 // "/a/b"; "" on a host without that hierarchy.
 func (w Worker) Cgroup() (string, error) {
 	s, err := w.read("cgroup")
-	return unifiedCgroup(s), err
-}
-
-// unifiedCgroup picks the version 2 line of /proc/PID/cgroup.
-func unifiedCgroup(s string) string {
-	for line := range strings.Lines(s) {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(path, "\n")
-		}
-	}
-	return ""
+	return procfs.UnifiedCgroup(s), err
 }
 
 // CPUsAllowed returns the CPUs the worker may run on, as a list like "0-3,8".

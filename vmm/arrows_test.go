@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"devices/virtio/net/usernet":     {"devices/virtio", "devices/virtio/net", "devices/virtio/queue", "devices/lan", "devices/pcap"},
 	"devices/virtio/rng":             {"devices/virtio", "devices/virtio/queue", "devices/guestmem"},
 	"devices/virtio/console":         {"devices/virtio", "devices/virtio/queue"},
-	"vmm/account":                    {},
+	"vmm/account":                    {"devices/procfs"},
 	"vmm/control":                    {"vmm/account", "devices/procfs"},
 	"vmm/acpi":                       {},
 	"vmm/config":                     {},

@@ -38,7 +38,7 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	order("button", "at the button")
 
 	usage := func() uint64 {
-		c, err := account.ReadCgroup(filepath.Dir(dir.Name()), cgroup)
+		c, err := account.ReadCgroup(cgroup)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -93,13 +93,3 @@ func numberField(text, name string) uint64 {
 	n, _ := strconv.ParseUint(digits, 10, 64)
 	return n
 }
-
-// unifiedCgroup picks the version 2 line of /proc/PID/cgroup; "" on a host without that hierarchy.
-func unifiedCgroup(s string) string {
-	for line := range strings.Lines(s) {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(path, "\n")
-		}
-	}
-	return ""
-}

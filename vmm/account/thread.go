@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // Kind is what a thread is for.
@@ -140,7 +142,7 @@ func readThread(dir string, tid int) (Thread, error) {
 		Yielded: numberField(text["status"], "voluntary_ctxt_switches"),
 		Ousted:  numberField(text["status"], "nonvoluntary_ctxt_switches"),
 		LastCPU: st.lastCPU, CPUs: field(text["status"], "Cpus_allowed_list"),
-		Nice: st.nice, Policy: policy(st.policy), Cgroup: unifiedCgroup(text["cgroup"]),
+		Nice: st.nice, Policy: policy(st.policy), Cgroup: procfs.UnifiedCgroup(text["cgroup"]),
 	}
 	if s := text["schedstat"]; s != "" {
 		if t.CPU, t.Wait, err = parseSchedstat(s); err != nil {
