@@ -152,28 +152,25 @@ func readFigures() limits {
 // hasNprocCap says whether a task's status shows an effective capability that
 // lifts RLIMIT_NPROC.
 func hasNprocCap(status string) bool {
-	caps, _ := strconv.ParseUint(statusField(status, "CapEff"), 16, 64)
+	caps, _ := strconv.ParseUint(procfs.Field(status, "CapEff"), 16, 64)
 	return caps&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // tasksOf counts the tasks of a real uid, which is what RLIMIT_NPROC counts
 // but for other user namespaces.
 func tasksOf(proc string, uid int) int {
-	entries, _ := os.ReadDir(proc)
+	ids, _ := procfs.TaskIDs(proc)
 	n := 0
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		b, err := os.ReadFile(proc + "/" + e.Name() + "/status")
+	for _, id := range ids {
+		b, err := os.ReadFile(proc + "/" + strconv.Itoa(id) + "/status")
 		if err != nil {
 			continue
 		}
-		ruid, _, _ := strings.Cut(statusField(string(b), "Uid"), "\t")
+		ruid, _, _ := strings.Cut(procfs.Field(string(b), "Uid"), "\t")
 		if ruid != strconv.Itoa(uid) {
 			continue
 		}
-		threads, _ := strconv.Atoi(statusField(string(b), "Threads"))
+		threads, _ := strconv.Atoi(procfs.Field(string(b), "Threads"))
 		n += threads
 	}
 	return n

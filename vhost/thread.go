@@ -43,17 +43,7 @@ func (w Worker) Cgroup() (string, error) {
 // CPUsAllowed returns the CPUs the worker may run on, as a list like "0-3,8".
 func (w Worker) CPUsAllowed() (string, error) {
 	s, err := w.read("status")
-	return statusField(s, "Cpus_allowed_list"), err
-}
-
-// statusField returns the value of a line of /proc/PID/status.
-func statusField(status, name string) string {
-	for line := range strings.Lines(status) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
+	return procfs.Field(s, "Cpus_allowed_list"), err
 }
 
 // CPUTime returns the time that the worker has run, from /proc's schedstat.

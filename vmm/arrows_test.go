@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 	"vhost/proof":                    {},
 	"devices/filelock":               {},
 	"devices/procfs":                 {},
-	"vhost/lio":                      {"devices/diskimage"},
+	"vhost/lio":                      {"devices/diskimage", "devices/procfs"},
 	"devices/diskimage":              {"devices/filelock"},
 	"devices/guestmem":               {},
 	"devices/bus":                    {},

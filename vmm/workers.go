@@ -3,7 +3,6 @@ package vmm
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -123,7 +122,7 @@ func (m *VM) newWorker(dev *vhost.Device, p placement, queues string, create fun
 		err    error
 	}
 	made := make(chan result)
-	onThreadOfItsOwn(func() {
+	vhost.OnThreadOfItsOwn(func() {
 		var r result
 		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
 			r.worker, r.err = create()
@@ -152,22 +151,6 @@ func (m *VM) newWorker(dev *vhost.Device, p placement, queues string, create fun
 		}
 	}
 	return w, nil
-}
-
-// onThreadOfItsOwn runs f on a thread that ends with it. The process's first
-// thread cannot end, and what f sets would be the process's for good.
-func onThreadOfItsOwn(f func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return
-		}
-		defer runtime.UnlockOSThread()
-		ended := make(chan struct{})
-		onThreadOfItsOwn(func() { defer close(ended); f() })
-		<-ended
-	}()
 }
 
 // setAffinity binds the calling thread to cpus, if there are any.
