@@ -109,15 +109,18 @@ func (s Set) child(env []string) (code int, err error) {
 		return 0, s.explain("clone", err)
 	}
 	var early syscall.Signal // the first that came to end the program
+	note := func(sig os.Signal) {
+		if early == 0 && (sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP) {
+			early = sig.(syscall.Signal)
+		}
+	}
 	var passing sync.WaitGroup
 	done := make(chan struct{})
 	passing.Go(func() {
 		for {
 			select {
 			case sig := <-signals:
-				if early == 0 && (sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP) {
-					early = sig.(syscall.Signal)
-				}
+				note(sig)
 				if terminal && (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGHUP) {
 					continue // the terminal sent it to the child too
 				}
@@ -130,6 +133,11 @@ func (s Set) child(env []string) (code int, err error) {
 	err = cmd.Wait()
 	close(done)
 	passing.Wait()
+	select {
+	case sig := <-signals: // the terminal's, of which the child heard first
+		note(sig)
+	default:
+	}
 	if early != 0 && !isReady(ready) {
 		// The first process of a pid namespace cannot be ended by a signal that it has no handler for
 		// (pid_namespaces(7)). The Go runtime, which tries, exits as after a crash.
