@@ -132,7 +132,7 @@ func readFigures() limits {
 	above, initial := procfs.RealUserAbove()
 	l.exempt = above == 0 || initial && hasNprocCap(string(status))
 	cgroup, _ := os.ReadFile("/proc/thread-self/cgroup")
-	if mount, below, err := procfs.FindCgroup(procfs.UnifiedCgroup(string(cgroup))); err == nil {
+	if mount, below, err := procfs.FindController("pids", string(cgroup)); err == nil {
 		l.cgroup, l.pids, l.pidsMax = pidsLimit(mount, below)
 	}
 	if n, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {

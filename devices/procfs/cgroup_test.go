@@ -29,3 +29,21 @@ func TestFindCgroup(t *testing.T) {
 		}
 	}
 }
+
+func TestFindController(t *testing.T) {
+	const mounts = "30 23 0:25 / /sys/fs/cgroup ro - tmpfs tmpfs rw,mode=755\n31 30 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n" +
+		"32 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n33 30 0:28 / /sys/fs/cgroup/pids rw shared:4 - cgroup cgroup rw,pids\n"
+	for _, c := range []struct{ name, mounts, own, mount, below string }{
+		{"version 1", mounts, "4:cpu,cpuacct:/a\n3:pids:/user.slice/b\n0::/c\n", "/sys/fs/cgroup/pids", "/user.slice/b"},
+		{"among others", strings.Replace(mounts, "rw,pids", "rw,memory,pids", 1), "3:memory,pids:/b:c\n0::/c\n", "/sys/fs/cgroup/pids", "/b:c"},
+		{"not there", mounts, "4:cpu,cpuacct:/a\n0::/c\n", "/sys/fs/cgroup/unified", "/c"},
+		{"not mounted", strings.Replace(mounts, "rw,pids", "rw,net", 1), "3:pids:/b\n0::/c\n", "/sys/fs/cgroup/unified", "/c"},
+		{"nowhere", "", "3:pids:/b\n", "", ""},
+		{"nonsense", "1 2 3 / /m - cgroup\n", "::\n:\n3:pids", "", ""},
+	} {
+		mount, below, err := findController(c.mounts, "pids", c.own)
+		if mount != c.mount || below != c.below || (err == nil) != (c.mount != "") {
+			t.Errorf("%s: %q, %q, %v", c.name, mount, below, err)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func FuzzParseStat(f *testing.F) {
 		if c := UnifiedCgroup(s); strings.Contains(c, "\n") {
 			t.Errorf("cgroup %q", c)
 		}
-		_, _, _ = findCgroup(s, "/a")
+		_, _, _ = findController(s, "pids", s)
 		outer(s, 0)
 	})
 }
