@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/devices/procfs"
 	"minivmm/vhost/vhosttest"
 )
 
@@ -48,7 +49,7 @@ func TestSetOwnerFindsTheWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cg, err := w.Cgroup(); err != nil || cg != unifiedCgroup(string(own)) {
+	if cg, err := w.Cgroup(); err != nil || cg != procfs.UnifiedCgroup(string(own)) {
 		t.Errorf("cgroup %q, %v; this thread has %q", cg, err, own)
 	}
 	if err := w.SetAffinity([]int{0}); err != nil {

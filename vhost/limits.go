@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // limits are the figures that decide whether one more task may be made.
@@ -127,11 +129,12 @@ func readFigures() limits {
 		l.nproc = r.Cur // RLIM_INFINITY is noLimit
 	}
 	status, _ := os.ReadFile("/proc/thread-self/status")
-	ids, _ := os.ReadFile("/proc/self/uid_map")
-	outer, initial := outerID(string(ids), l.uid)
-	l.exempt = outer == 0 || initial && hasNprocCap(string(status))
+	above, initial := procfs.RealUserAbove()
+	l.exempt = above == 0 || initial && hasNprocCap(string(status))
 	cgroup, _ := os.ReadFile("/proc/thread-self/cgroup")
-	l.cgroup, l.pids, l.pidsMax = pidsLimit("/sys/fs/cgroup", unifiedCgroup(string(cgroup)))
+	if mount, below, err := procfs.FindController("pids", string(cgroup)); err == nil {
+		l.cgroup, l.pids, l.pidsMax = pidsLimit(mount, below)
+	}
 	if n, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {
 		l.threadsMax = n
 	}
@@ -146,44 +149,28 @@ func readFigures() limits {
 	return l
 }
 
-// outerID is what a uid is in the user namespace above, by uid_map's text
-// (user_namespaces(7)): lines of first uid here, first uid there, and length. initial says that there is none above.
-func outerID(uidMap string, uid int) (outer int, initial bool) {
-	for line := range strings.Lines(uidMap) {
-		var here, there, length int
-		if n, _ := fmt.Sscan(line, &here, &there, &length); n == 3 && uid >= here && uid-here < length {
-			const all = 1<<32 - 1
-			return uid - here + there, here == 0 && there == 0 && length == all
-		}
-	}
-	return uid, uidMap == "" // a kernel without user namespaces
-}
-
 // hasNprocCap says whether a task's status shows an effective capability that
 // lifts RLIMIT_NPROC.
 func hasNprocCap(status string) bool {
-	caps, _ := strconv.ParseUint(statusField(status, "CapEff"), 16, 64)
+	caps, _ := strconv.ParseUint(procfs.Field(status, "CapEff"), 16, 64)
 	return caps&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // tasksOf counts the tasks of a real uid, which is what RLIMIT_NPROC counts
 // but for other user namespaces.
 func tasksOf(proc string, uid int) int {
-	entries, _ := os.ReadDir(proc)
+	ids, _ := procfs.TaskIDs(proc)
 	n := 0
-	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		b, err := os.ReadFile(proc + "/" + e.Name() + "/status")
+	for _, id := range ids {
+		b, err := os.ReadFile(proc + "/" + strconv.Itoa(id) + "/status")
 		if err != nil {
 			continue
 		}
-		ruid, _, _ := strings.Cut(statusField(string(b), "Uid"), "\t")
+		ruid, _, _ := strings.Cut(procfs.Field(string(b), "Uid"), "\t")
 		if ruid != strconv.Itoa(uid) {
 			continue
 		}
-		threads, _ := strconv.Atoi(statusField(string(b), "Threads"))
+		threads, _ := strconv.Atoi(procfs.Field(string(b), "Threads"))
 		n += threads
 	}
 	return n

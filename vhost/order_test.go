@@ -57,8 +57,6 @@ func (k *fakeKernel) ioctl(id requestID, arg any) error {
 		name = fmt.Sprintf("%s(%d)", name, arg.index)
 	case *vringAddr:
 		name = fmt.Sprintf("%s(%d)", name, arg.index)
-	case *vringWorker:
-		name = fmt.Sprintf("%s(%d)", name, arg.index)
 	case *vringFile:
 		name = fmt.Sprintf("%s(%d,%d)", name, arg.index, arg.fd)
 	}
@@ -114,10 +112,6 @@ func (k *fakeKernel) do(id requestID, arg any) unix.Errno {
 			return unix.EINVAL
 		}
 		r.addr = true
-	case attachVringWorker:
-		if k.ring(arg.(*vringWorker).index).kick || k.endpoint != "" {
-			return unix.EDEADLK // late: a grace period each
-		}
 	case setVringKick:
 		a := arg.(*vringFile)
 		if k.scsi && a.fd >= 0 && k.endpoint == "" {
@@ -227,7 +221,7 @@ func TestScsiStartSetsKicksLast(t *testing.T) {
 	k := &fakeKernel{scsi: true, owner: true}
 	s := &Scsi{k.device()}
 	setup := testSetup()
-	setup.Vrings = append(setup.Vrings, Vring{Index: 2, Num: 64, Kick: 30, Call: 31, Err: -1, Worker: 3})
+	setup.Vrings = append(setup.Vrings, Vring{Index: 2, Num: 64, Kick: 30, Call: 31, Err: -1})
 	for range 2 {
 		k.calls = nil
 		if err := s.Start(setup, "naa.5000000000000001"); err != nil {
@@ -236,7 +230,7 @@ func TestScsiStartSetsKicksLast(t *testing.T) {
 		if k.endpoint != "naa.5000000000000001" {
 			t.Errorf("endpoint %q", k.endpoint)
 		}
-		want := "ATTACH_VRING_WORKER(2) SET_VRING_NUM(2) SET_VRING_BASE(2) SET_VRING_ADDR(2) SET_VRING_CALL(2,31) SET_VRING_ERR(2,-1)" +
+		want := "SET_VRING_NUM(2) SET_VRING_BASE(2) SET_VRING_ADDR(2) SET_VRING_CALL(2,31) SET_VRING_ERR(2,-1)" +
 			" SCSI_SET_ENDPOINT SET_VRING_KICK(0,10) SET_VRING_KICK(1,20) SET_VRING_KICK(2,30)"
 		if got := strings.Join(k.calls, " "); !strings.HasSuffix(got, want) {
 			t.Errorf("got  %s\nwant ... %s", got, want)

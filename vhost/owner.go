@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // Worker is the thread that serves a device's rings, or some of them.
@@ -74,6 +76,9 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 		id, err = d.NewWorker()
 		return err
 	})
+	if err != nil && id != 0 { // it was made, and cannot be found
+		err = errors.Join(err, d.FreeWorker(id))
+	}
 	w.ID = id
 	return w, err
 }
@@ -123,29 +128,12 @@ func (d *Device) undisturbed(make func() error) (err error) {
 	return err
 }
 
-// Bits of a task's flags (linux/sched.h).
-const (
-	pfUserWorker = 0x00004000 // PF_USER_WORKER: a kernel worker that is a thread of a process
-	pfKthread    = 0x00200000 // PF_KTHREAD
-)
-
-// task is what /proc says of a task.
-type task struct {
-	tid       int
-	ppid      int
-	comm      string
-	flags     uint64
-	startTime uint64 // clock ticks after boot
-}
-
-func (t task) isUserWorker() bool {
-	return t.flags&pfUserWorker != 0 && t.flags&pfKthread == 0 && strings.HasPrefix(t.comm, "vhost-")
-}
+// isWorker says whether a task is a worker that is a thread of a process.
+func isWorker(t procfs.Stat) bool { return t.UserWorker() && strings.HasPrefix(t.Comm, "vhost-") }
 
 var (
-	errNoWorker   = errors.New("no new vhost worker among the threads of the process")
-	errAmbiguous  = errors.New("several new vhost workers, none with this thread's id in its name")
-	errStatFormat = errors.New("unexpected format")
+	errNoWorker  = errors.New("no new vhost worker among the threads of the process")
+	errAmbiguous = errors.New("several new vhost workers, none with this thread's id in its name")
 )
 
 // newWorkerTask finds the worker that caller made: a task that was not there
@@ -153,15 +141,15 @@ var (
 // workers at the same time; then the id in the name decides. That id is of the
 // initial pid namespace, so elsewhere a name that differs is accepted as long
 // as there is no choice.
-func newWorkerTask(before map[int]bool, after []task, caller int) (Worker, error) {
+func newWorkerTask(before map[int]bool, after []procfs.Stat, caller int) (Worker, error) {
 	name := "vhost-" + strconv.Itoa(caller)
-	var found []task
+	var found []procfs.Stat
 	for _, t := range after {
-		if before[t.tid] || !t.isUserWorker() {
+		if before[t.TID] || !isWorker(t) {
 			continue
 		}
-		if t.comm == name {
-			return Worker{TID: t.tid, Comm: t.comm}, nil
+		if t.Comm == name {
+			return Worker{TID: t.TID, Comm: t.Comm}, nil
 		}
 		found = append(found, t)
 	}
@@ -169,23 +157,23 @@ func newWorkerTask(before map[int]bool, after []task, caller int) (Worker, error
 	case 0:
 		return Worker{}, errNoWorker
 	case 1:
-		return Worker{TID: found[0].tid, Comm: found[0].comm}, nil
+		return Worker{TID: found[0].TID, Comm: found[0].Comm}, nil
 	}
 	return Worker{}, errAmbiguous
 }
 
 // kthreadWorker finds the kernel thread that caller made last: a child of
 // kthreadd with caller's id in its name.
-func kthreadWorker(all []task, caller int) Worker {
+func kthreadWorker(all []procfs.Stat, caller int) Worker {
 	const kthreadd = 2
 	w := Worker{Kthread: true, Comm: "vhost-" + strconv.Itoa(caller)}
 	var newest uint64
 	for _, t := range all {
-		if t.ppid != kthreadd || t.flags&pfKthread == 0 || t.comm != w.Comm {
+		if t.PPID != kthreadd || !t.Kthread() || t.Comm != w.Comm {
 			continue
 		}
-		if t.startTime > newest || t.startTime == newest && t.tid > w.TID {
-			newest, w.TID = t.startTime, t.tid
+		if t.StartTime > newest || t.StartTime == newest && t.TID > w.TID {
+			newest, w.TID = t.StartTime, t.TID
 		}
 	}
 	return w
@@ -193,62 +181,39 @@ func kthreadWorker(all []task, caller int) Worker {
 
 // taskSet returns the ids of this process's threads.
 func taskSet() (map[int]bool, error) {
-	entries, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil, err
+	ids, err := procfs.TaskIDs("/proc/self/task")
+	set := make(map[int]bool, len(ids))
+	for _, tid := range ids {
+		set[tid] = true
 	}
-	set := make(map[int]bool, len(entries))
-	for _, e := range entries {
-		if tid, err := strconv.Atoi(e.Name()); err == nil {
-			set[tid] = true
-		}
-	}
-	return set, nil
+	return set, err
 }
 
 // readTasks returns the tasks that a folder of /proc lists. One that ends
 // meanwhile is left out.
-func readTasks(dir string) ([]task, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
+func readTasks(dir string) ([]procfs.Stat, error) {
+	ids, err := procfs.TaskIDs(dir)
+	var tasks []procfs.Stat
+	for _, tid := range ids {
+		if t, err := procfs.ReadStat(dir + "/" + strconv.Itoa(tid)); err == nil {
+			tasks = append(tasks, t)
+		}
 	}
-	var tasks []task
-	for _, e := range entries {
-		tid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		b, err := os.ReadFile(dir + "/" + e.Name() + "/stat")
-		if err != nil {
-			continue
-		}
-		t, err := parseStat(string(b))
-		if err != nil {
-			return nil, fmt.Errorf("%s/%d/stat: %w", dir, tid, err)
-		}
-		tasks = append(tasks, t)
-	}
-	return tasks, nil
+	return tasks, err
 }
 
-// parseStat reads a line of /proc/PID/stat (proc(5)). The name in parentheses
-// may itself hold spaces and parentheses.
-func parseStat(line string) (task, error) {
-	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
-	if open < 1 || end < open {
-		return task{}, errStatFormat
-	}
-	const first = 3 // number of the field after the name
-	fields := strings.Fields(line[end+1:])
-	if len(fields) < 22-first+1 {
-		return task{}, errStatFormat
-	}
-	t := task{comm: line[open+1 : end]}
-	var err [4]error
-	t.tid, err[0] = strconv.Atoi(strings.TrimSpace(line[:open]))
-	t.ppid, err[1] = strconv.Atoi(fields[4-first])
-	t.flags, err[2] = strconv.ParseUint(fields[9-first], 10, 64)
-	t.startTime, err[3] = strconv.ParseUint(fields[22-first], 10, 64)
-	return t, errors.Join(err[:]...)
+// OnThreadOfItsOwn runs f on a thread that ends with it. What a worker is to inherit
+// would else be some other goroutine's too. The process's first thread cannot end.
+func OnThreadOfItsOwn(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		ended := make(chan struct{})
+		OnThreadOfItsOwn(func() { defer close(ended); f() })
+		<-ended
+	}()
 }

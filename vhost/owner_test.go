@@ -8,28 +8,30 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 func TestWorkerIsFoundAmongNewThreads(t *testing.T) {
 	const worker = 0x404040 // as 6.12 shows it
 	before := map[int]bool{10: true, 11: true, 12: true}
-	goThread := task{tid: 20, comm: "minivmm", flags: 0x400040}
-	old := task{tid: 12, comm: "vhost-10", flags: worker}
+	goThread := procfs.Stat{TID: 20, Comm: "minivmm", Flags: 0x400040}
+	old := procfs.Stat{TID: 12, Comm: "vhost-10", Flags: worker}
 	for _, test := range []struct {
 		name  string
-		after []task
+		after []procfs.Stat
 		want  int
 		err   error
 	}{
-		{"alone", []task{{tid: 21, comm: "vhost-10", flags: worker}}, 21, nil},
-		{"with Go's new threads", []task{goThread, {tid: 21, comm: "vhost-10", flags: worker}}, 21, nil},
-		{"with an older worker of the same thread", []task{old, {tid: 21, comm: "vhost-10", flags: worker}}, 21, nil},
-		{"with another thread's new worker", []task{{tid: 21, comm: "vhost-11", flags: worker}, {tid: 22, comm: "vhost-10", flags: worker}}, 22, nil},
-		{"in a pid namespace", []task{{tid: 21, comm: "vhost-4711", flags: worker}}, 21, nil},
-		{"two in a pid namespace", []task{{tid: 21, comm: "vhost-4711", flags: worker}, {tid: 22, comm: "vhost-4712", flags: worker}}, 0, errAmbiguous},
-		{"a thread that took the name", []task{{tid: 21, comm: "vhost-10", flags: 0x400040}}, 0, errNoWorker},
-		{"KVM's own", []task{{tid: 21, comm: "kvm-nx-lpage-re", flags: worker}}, 0, errNoWorker},
-		{"none", []task{old, goThread}, 0, errNoWorker},
+		{"alone", []procfs.Stat{{TID: 21, Comm: "vhost-10", Flags: worker}}, 21, nil},
+		{"with Go's new threads", []procfs.Stat{goThread, {TID: 21, Comm: "vhost-10", Flags: worker}}, 21, nil},
+		{"with an older worker of the same thread", []procfs.Stat{old, {TID: 21, Comm: "vhost-10", Flags: worker}}, 21, nil},
+		{"with another thread's new worker", []procfs.Stat{{TID: 21, Comm: "vhost-11", Flags: worker}, {TID: 22, Comm: "vhost-10", Flags: worker}}, 22, nil},
+		{"in a pid namespace", []procfs.Stat{{TID: 21, Comm: "vhost-4711", Flags: worker}}, 21, nil},
+		{"two in a pid namespace", []procfs.Stat{{TID: 21, Comm: "vhost-4711", Flags: worker}, {TID: 22, Comm: "vhost-4712", Flags: worker}}, 0, errAmbiguous},
+		{"a thread that took the name", []procfs.Stat{{TID: 21, Comm: "vhost-10", Flags: 0x400040}}, 0, errNoWorker},
+		{"KVM's own", []procfs.Stat{{TID: 21, Comm: "kvm-nx-lpage-re", Flags: worker}}, 0, errNoWorker},
+		{"none", []procfs.Stat{old, goThread}, 0, errNoWorker},
 	} {
 		w, err := newWorkerTask(before, test.after, 10)
 		if w.TID != test.want || !errors.Is(err, test.err) || w.Kthread {
@@ -40,12 +42,12 @@ func TestWorkerIsFoundAmongNewThreads(t *testing.T) {
 
 func TestNewestKthreadIsTheWorker(t *testing.T) {
 	const kthread = 0x208040
-	all := []task{
-		{tid: 300, ppid: 2, comm: "vhost-10", flags: kthread, startTime: 50},
-		{tid: 301, ppid: 2, comm: "vhost-10", flags: kthread, startTime: 70},
-		{tid: 200, ppid: 2, comm: "vhost-10", flags: kthread, startTime: 80}, // ids wrap around
-		{tid: 400, ppid: 2, comm: "vhost-11", flags: kthread, startTime: 90},
-		{tid: 500, ppid: 1, comm: "vhost-10", flags: 0x400000, startTime: 90},
+	all := []procfs.Stat{
+		{TID: 300, PPID: 2, Comm: "vhost-10", Flags: kthread, StartTime: 50},
+		{TID: 301, PPID: 2, Comm: "vhost-10", Flags: kthread, StartTime: 70},
+		{TID: 200, PPID: 2, Comm: "vhost-10", Flags: kthread, StartTime: 80}, // ids wrap around
+		{TID: 400, PPID: 2, Comm: "vhost-11", Flags: kthread, StartTime: 90},
+		{TID: 500, PPID: 1, Comm: "vhost-10", Flags: 0x400000, StartTime: 90},
 	}
 	if w := kthreadWorker(all, 10); w.TID != 200 || !w.Kthread || w.Comm != "vhost-10" {
 		t.Errorf("got %+v, want 200", w)
@@ -57,41 +59,6 @@ func TestNewestKthreadIsTheWorker(t *testing.T) {
 	if err := w.SetAffinity([]int{0}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("affinity of it: %v, want unsupported", err)
 	}
-}
-
-func TestParseStat(t *testing.T) {
-	rest := " S 2 0 0 0 -1 4210752 0 0 0 0 1 2 0 0 20 0 1 0 12345 0 0"
-	for _, test := range []struct {
-		line string
-		want task
-		ok   bool
-	}{
-		{"77 (vhost-76)" + rest, task{77, 2, "vhost-76", 4210752, 12345}, true},
-		{"77 (a) b (c))" + rest, task{77, 2, "a) b (c)", 4210752, 12345}, true},
-		{"77 ()" + rest, task{77, 2, "", 4210752, 12345}, true},
-		{"77 (x) S 2 0 0 0 -1 1", task{}, false},
-		{"x (y)" + rest, task{comm: "y", ppid: 2, flags: 4210752, startTime: 12345}, false},
-		{") (" + rest, task{}, false},
-		{"", task{}, false},
-	} {
-		got, err := parseStat(test.line)
-		if (err == nil) != test.ok || got != test.want {
-			t.Errorf("%q: got %+v, %v; want %+v", test.line, got, err, test.want)
-		}
-	}
-	b, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := parseStat(string(b)); err != nil || got.tid != os.Getpid() || got.ppid != os.Getppid() || got.isUserWorker() {
-		t.Errorf("this process: %+v, %v", got, err)
-	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add("77 (a) b (c)) S 2 0 0 0 -1 4210752 0 0 0 0 1 2 0 0 20 0 1 0 12345 0 0")
-	f.Add(")(")
-	f.Fuzz(func(t *testing.T, line string) { parseStat(line) })
 }
 
 func TestOwnerCallIsRetriedAndSignalsComeBack(t *testing.T) {
@@ -193,26 +160,6 @@ func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
 		path, current, limit := pidsLimit(root, test.cgroup)
 		if path != test.path || current != test.current || limit != test.limit {
 			t.Errorf("%s: got %s %d %d, want %s %d %d", test.cgroup, path, current, limit, test.path, test.current, test.limit)
-		}
-	}
-}
-
-func TestWhoIsExemptInAUserNamespace(t *testing.T) {
-	for _, test := range []struct {
-		uidMap  string
-		uid     int
-		outer   int
-		initial bool
-	}{
-		{"         0          0 4294967295\n", 0, 0, true},
-		{"         0          0 4294967295\n", 1000, 1000, true},
-		{"         0       1000          1\n", 0, 1000, false},
-		{"         0          0          1\n", 0, 0, false},
-		{"         0       1000          1\n         1     100000      65536\n", 5, 100004, false},
-		{"", 7, 7, true},
-	} {
-		if outer, initial := outerID(test.uidMap, test.uid); outer != test.outer || initial != test.initial {
-			t.Errorf("%q, %d: %d, %v", test.uidMap, test.uid, outer, initial)
 		}
 	}
 }

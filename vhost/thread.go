@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // path is the worker's folder in /proc.
@@ -35,33 +37,13 @@ func (w Worker) read(name string) (string, error) {
 // "/a/b"; "" on a host without that hierarchy.
 func (w Worker) Cgroup() (string, error) {
 	s, err := w.read("cgroup")
-	return unifiedCgroup(s), err
-}
-
-// unifiedCgroup picks the version 2 line of /proc/PID/cgroup.
-func unifiedCgroup(s string) string {
-	for line := range strings.Lines(s) {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(path, "\n")
-		}
-	}
-	return ""
+	return procfs.UnifiedCgroup(s), err
 }
 
 // CPUsAllowed returns the CPUs the worker may run on, as a list like "0-3,8".
 func (w Worker) CPUsAllowed() (string, error) {
 	s, err := w.read("status")
-	return statusField(s, "Cpus_allowed_list"), err
-}
-
-// statusField returns the value of a line of /proc/PID/status.
-func statusField(status, name string) string {
-	for line := range strings.Lines(status) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
+	return procfs.Field(s, "Cpus_allowed_list"), err
 }
 
 // CPUTime returns the time that the worker has run, from /proc's schedstat.

@@ -17,10 +17,6 @@ type Vring struct {
 	Kick int // eventfd, driver to device; -1: none
 	Call int // eventfd, device to driver; -1: none
 	Err  int // eventfd, signalled when the kernel gives the ring up; -1: none
-
-	// Worker is the worker that serves the ring, an id from NewWorker; 0 is
-	// the one that SetOwner made.
-	Worker uint32
 }
 
 // SetVringNum sets the number of descriptors, VHOST_SET_VRING_NUM. EBUSY while
@@ -105,11 +101,6 @@ func (d *Device) setup(s Setup) error {
 		return err
 	}
 	for _, v := range s.Vrings {
-		if v.Worker != 0 {
-			if err := d.AttachVringWorker(v.Index, v.Worker); err != nil {
-				return err
-			}
-		}
 		if err := d.SetVringNum(v.Index, v.Num); err != nil {
 			return err
 		}

@@ -28,9 +28,9 @@ func (d *Device) FreeWorker(id uint32) error {
 	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }
 
-// AttachVringWorker makes a worker serve a ring, VHOST_ATTACH_VRING_WORKER.
-// Best before the ring has a kick and the device an endpoint; later each call
-// waits for a grace period.
+// AttachVringWorker makes a worker serve a ring, VHOST_ATTACH_VRING_WORKER. If
+// the ring has a kick or the device an endpoint, each call waits for a grace period
+// and until the ring's earlier worker has done what was queued.
 func (d *Device) AttachVringWorker(index, id uint32) error {
 	return d.vring(index, unsupported(attachVringWorker, ioctlPtr(d, attachVringWorker, &vringWorker{index: index, workerID: id})))
 }

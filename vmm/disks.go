@@ -3,7 +3,6 @@ package vmm
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -156,55 +155,4 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 		return nil, errors.Join(err, dev.Close())
 	}
 	return backend, nil
-}
-
-// scsiWorkers makes the workers of the disks' queues: the first serves control
-// and event queue, and with the others the request queues in turn. They belong
-// to the device, whatever the guest does to it.
-func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
-	place := m.placement("scsi0", m.cfg.SCSI.Affinity)
-	rings := m.cfg.RequestQueues()
-	count := m.cfg.Workers.Count.Number(rings)
-	if err := m.own(dev.Device, place, scsiQueues(0, count, rings)); err != nil {
-		return err
-	}
-	for i := 1; i < count; i++ {
-		var made vhost.Worker
-		err := m.makeWorker(dev.Device, place, scsiQueues(i, count, rings), func() (_ vhost.Worker, err error) {
-			made, err = dev.NewWorkerHere()
-			return made, err
-		})
-		if i == 1 && errors.Is(err, errors.ErrUnsupported) {
-			if m.cfg.Workers.Count != config.CountAuto {
-				return fmt.Errorf("workers.count %q: %w", m.cfg.Workers.Count, err)
-			}
-			opt.Logf("scsi0: one worker serves all %d request queues: %v", rings, err)
-			m.serves(scsiQueues(0, 1, rings))
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for ring := i; ring < rings; ring += count {
-			if err := dev.AttachVringWorker(uint32(vhost.ScsiRequest+ring), made.ID); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// scsiQueues says what worker i of count serves.
-func scsiQueues(i, count, rings int) string {
-	if count == 1 {
-		return "control, event, requests"
-	}
-	var names []string
-	if i == 0 {
-		names = []string{"control", "event"}
-	}
-	for ring := i; ring < rings; ring += count {
-		names = append(names, fmt.Sprintf("request %d", ring))
-	}
-	return strings.Join(names, ", ")
 }

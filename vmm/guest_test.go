@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"minivmm/guestimages/initramfs"
+	"minivmm/vhost/lio"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/vmmtest"
@@ -437,9 +438,15 @@ func TestTrafficNeedsNoExit(t *testing.T) {
 // TestNothingIsLeftBehind closes a machine with all its devices and looks for
 // what it made.
 func TestNothingIsLeftBehind(t *testing.T) {
+	s := servings(t)[0]
+	vmmtest.Need(t, s.needs...)
+	// What the kernel has once LIO was used at all stays, and no machine's is it.
+	if _, err := lio.Usable(""); err != nil {
+		t.Fatal(err)
+	}
 	before := leftovers(t)
 	t.Run("machine", func(t *testing.T) {
-		m := bootTraffic(t, servings(t)[0], 1, 1)
+		m := bootTraffic(t, s, 1, 1)
 		during := leftovers(t)
 		if slices.Equal(before, during) {
 			t.Error("a running machine shows no tap, no LIO object: the test looks at the wrong place")

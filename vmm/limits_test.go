@@ -40,21 +40,7 @@ func TestEveryLimitOfTasksEndsWell(t *testing.T) {
 		{outsideLimit, "RLIMIT_NPROC %d: uid 65534 has ", nobody, true},
 	} {
 		start := func(limit int) (tasks int, refusal string) {
-			cmd := exec.Command("/proc/self/exe")
-			cmd.Env = append(os.Environ(), childEnv+"=tasks", childEnv+"_CACHE="+kernelCache(), fmt.Sprintf("%s_CONFIG=%s%d\nname = \"test-0\"\nmachine.memory = \"128M\"\nmachine.vcpus = 2\nboot.kernel = %q\n[[net]]\n[[net]]\n",
-				childEnv, tt.key+" = ", limit, vmmtest.Kernels(t)[0].Image))
-			cmd.Dir, cmd.SysProcAttr = "/", &tt.attr
-			var said strings.Builder // the guest's console, and what Go says when it dies
-			cmd.Stderr = &said
-			out, err := cmd.Output()
-			text := strings.TrimSpace(string(out))
-			if n, ok := strings.CutPrefix(text, "tasks "); ok && err == nil {
-				tasks, err = strconv.Atoi(n)
-			} else if r, ok := strings.CutPrefix(text, "refused: "); ok && err == nil {
-				refusal = r
-			} else {
-				t.Fatalf("%s = %d: %v %q\n%.3000s", tt.key, limit, err, out, said.String())
-			}
+			tasks, refusal = tryMachine(t, fmt.Sprintf("%s = %d\n", tt.key, limit), 2, tt.attr)
 			if want := fmt.Sprintf(tt.named, limit); refusal != "" && !strings.Contains(refusal, want) {
 				t.Errorf("%s = %d: %s\nwant %q in it", tt.key, limit, refusal, want)
 			}
@@ -81,6 +67,39 @@ func TestEveryLimitOfTasksEndsWell(t *testing.T) {
 		// Before Linux 6.4 the workers are the kernel's own and no limit's.
 		if threads := threadWorkers(t) || tt.threads; threads && (refused >= worked || refused == 0) || !threads && refused != 0 {
 			t.Errorf("%s: refused up to %d, worked from %d", tt.key, refused, worked)
+		}
+	}
+}
+
+// tryMachine starts a machine in a process of its own: how many tasks that had, or why there is none.
+func tryMachine(t *testing.T, limit string, cards int, attr syscall.SysProcAttr) (tasks int, refusal string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childEnv+"=tasks", childEnv+"_CACHE="+kernelCache(), fmt.Sprintf("%s_CONFIG=%sname = \"test-0\"\nmachine.memory = \"128M\"\nmachine.vcpus = 2\nboot.kernel = %q\n%s",
+		childEnv, limit, vmmtest.Kernels(t)[0].Image, strings.Repeat("[[net]]\n", cards)))
+	cmd.Dir, cmd.SysProcAttr = "/", &attr
+	var said strings.Builder // the guest's console, and what Go says when it dies
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	text := strings.TrimSpace(string(out))
+	if n, ok := strings.CutPrefix(text, "tasks "); ok && err == nil {
+		tasks, err = strconv.Atoi(n)
+	} else if r, ok := strings.CutPrefix(text, "refused: "); ok && err == nil {
+		refusal = r
+	} else {
+		t.Fatalf("%s: %v %q\n%.3000s", limit, err, out, said.String())
+	}
+	return tasks, refusal
+}
+
+// TestTooFewFiles: with the least that the configuration allows there is a machine with a card, and not with many.
+func TestTooFewFiles(t *testing.T) {
+	vmmtest.Need(t, "kvm", "vhost-net", "guests", "root")
+	for cards, refused := range map[int]bool{1: false, 12: true} {
+		_, refusal := tryMachine(t, "rlimits.nofile = 64\n", cards, syscall.SysProcAttr{})
+		t.Logf("%d cards: %s", cards, refusal)
+		if refused != strings.Contains(refusal, "too many open files (RLIMIT_NOFILE 64: this process has ") {
+			t.Errorf("%d cards and 64 files: %q", cards, refusal)
 		}
 	}
 }
@@ -113,7 +132,7 @@ func tasksChild(text string) error {
 			return cerr
 		}
 	}
-	if err != nil && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.EAGAIN) {
+	if err != nil && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EMFILE) {
 		return err
 	}
 	if err != nil {

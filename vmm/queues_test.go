@@ -3,6 +3,7 @@ package vmm_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,7 @@ import (
 // streamBytes is what each stream of queuesScenario sends and gets back.
 const streamBytes = 64 << 10
 
-// queuesScenario obeys "report", "streams N", "reads", "mac ADDRESS" and "rebind
+// queuesScenario obeys "report", "streams N", "reads", "verify N", "mac ADDRESS" and "rebind
 // DRIVER". It has the arguments of trafficScenario.
 func queuesScenario(g *vmmtest.Guest) error {
 	nic, err := g.NetUp(g.Args[0], g.Args[3])
@@ -66,6 +67,11 @@ func queuesScenario(g *vmmtest.Guest) error {
 		case "reads":
 			if err = readsInGuest(disk); err == nil {
 				g.Printf("have read")
+			}
+		case "verify":
+			n, _ := strconv.Atoi(words[1])
+			if err = verifyInGuest(disk, n); err == nil {
+				g.Printf("verified")
 			}
 		case "mac":
 			var link netlink.Link
@@ -163,6 +169,40 @@ func readsInGuest(disk string) error {
 		for i := range readsPerCPU {
 			if _, err := unix.Pread(fd, block, int64(i*4096)); err != nil {
 				return fmt.Errorf("CPU %d: %w", cpu, err)
+			}
+		}
+		return nil
+	})
+}
+
+// verifyInGuest writes and reads back n blocks on each CPU, in a place of the disk that is the CPU's.
+func verifyInGuest(disk string, n int) error {
+	const block, places = 16 << 10, 16
+	return onEachCPU(func(cpu int) error {
+		fd, err := unix.Open(disk, unix.O_RDWR|unix.O_DIRECT, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		mem, err := unix.Mmap(-1, 0, 2*block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return err
+		}
+		defer unix.Munmap(mem)
+		out, in := mem[:block], mem[block:]
+		for i := range n {
+			for at := range out {
+				out[at] = byte(at>>8 ^ at ^ i ^ cpu<<6)
+			}
+			off := int64(cpu*places+i%places) * block
+			if _, err := unix.Pwrite(fd, out, off); err != nil {
+				return fmt.Errorf("CPU %d: %w", cpu, err)
+			}
+			if _, err := unix.Pread(fd, in, off); err != nil {
+				return fmt.Errorf("CPU %d: %w", cpu, err)
+			}
+			if !bytes.Equal(in, out) {
+				return fmt.Errorf("CPU %d: block %d is not what was written", cpu, i)
 			}
 		}
 		return nil
@@ -332,6 +372,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 			s      vmm.WorkerSettings
 			want   string
 		}{
+			{"net0", vmm.WorkerSettings{Count: new(config.WorkerCount(2))}, `"net0" has one for each pair of queues`},
 			{"net7", vmm.WorkerSettings{Nice: &nice}, `"net7" is no device with workers of the kernel: there are net0, scsi0`},
 			{"scsi0", vmm.WorkerSettings{BusyPoll: &poll}, "vhost-scsi takes the setting and does not heed it"},
 			{"", vmm.WorkerSettings{Sched: &idle, Nice: &nice}, "nice is for the policies other and batch"},
@@ -343,8 +384,14 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 		}
 		everyone("after the change")
 
+		checkCounts(t, m, threads, "verify 250", "verified")
+		placed("scsi0", "0", "batch, nice 1", 0)
+		workers = m.Workers()
+		everyone("with other disk workers")
+
 		m.command("rebind virtio_net", "rebound <nil>")
-		m.command("rebind virtio_scsi", "rebound <nil>")
+		checkCounts(t, m, threads, "rebind virtio_scsi", "rebound <nil>")
+		workers = m.Workers()
 		everyone("in the devices' next life")
 		m.sameInterrupts("in the devices' next life", [2]map[string]uint64{}, true, 0, least)
 		if err := m.CountInterrupts(false); err != nil {
@@ -370,6 +417,62 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 	})
 	if now := virtiotest.TakeFootprint(t); now.Workers != before.Workers {
 		t.Errorf("%d workers are left, there were %d", now.Workers, before.Workers)
+	}
+}
+
+// checkCounts gives the disks other numbers of workers while the guest obeys a command.
+func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer string) {
+	t.Helper()
+	counts := []config.WorkerCount{config.CountShared, 3, config.CountPerQueue, 2, 4}
+	numbers := []int{1, 3, 4, 2, 4}
+	before := m.Workers()
+	changes := 0
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			for i, c := range counts {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				err := m.SetWorkers("", vmm.WorkerSettings{Count: &c})
+				if !threads {
+					if !errors.Is(err, errors.ErrUnsupported) && c != config.CountShared {
+						t.Errorf("count %v: %v", c, err)
+					}
+					continue
+				}
+				var disks []string
+				tids := map[int]bool{}
+				for _, w := range m.Workers() {
+					if _, err := w.CPUTime(); err != nil || tids[w.TID] {
+						t.Errorf("%v: %v", w, err)
+					}
+					if tids[w.TID] = true; w.Device == "scsi0" {
+						disks = append(disks, w.Queues)
+					}
+				}
+				if err != nil || len(disks) != numbers[i] {
+					t.Errorf("count %v: %v, workers for %q", c, err, disks)
+				}
+				changes++
+			}
+		}
+	}()
+	m.command(command, answer)
+	close(stop)
+	<-stopped
+	if left := m.SetWorkers("scsi0", vmm.WorkerSettings{Count: new(config.CountPerQueue)}); (left == nil) != threads {
+		t.Error(left)
+	}
+	now := m.Workers()
+	if t.Logf("%d changes of the number of disk workers during %s", changes, command); threads && changes == 0 || len(now) != len(before) {
+		t.Errorf("%d changes, workers %v", changes, now)
+	}
+	if tasks := virtiotest.TakeFootprint(t).Workers; threads && tasks != len(now) {
+		t.Errorf("%d workers are there, %d are listed", tasks, len(now))
 	}
 }
 

@@ -59,7 +59,7 @@ func (m *VM) Report() (*account.Report, error) {
 	}
 	missing := func(what string, err error) { r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", what, err)) }
 	r.Roles = account.Roles(r.Threads, r.Process)
-	if r.Cgroup, err = account.ReadCgroup(account.CgroupRoot, account.CommonCgroup(r.Threads)); err != nil {
+	if r.Cgroup, err = account.ReadCgroup(account.CommonCgroup(r.Threads)); err != nil {
 		missing("cgroup", err)
 	}
 	if r.Memory, err = account.ReadMemory(); err != nil {

@@ -60,6 +60,15 @@ func enough(n int, room uint64, tightest string) error {
 	return fmt.Errorf("minivmm needs up to %d threads more for this machine, and the host lets it have %d: %w (%s)", n, room, unix.EAGAIN, tightest)
 }
 
+// enoughForWorkers says why there is no room for so many workers more while the machine runs: each is made from
+// a thread that ends then, and the Go runtime may make another in its place.
+func enoughForWorkers(n int) error {
+	const spare = 4
+	n = 2*n + spare
+	room, tightest := vhost.RoomForTasks(uint64(n))
+	return enough(n, room, tightest)
+}
+
 // RoomForProcess says why there are too few threads left on this host for another
 // process that runs the machine. In a pid namespace of its own, that process could not
 // count what others have of the same limits.

@@ -124,7 +124,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.Close())
+			err = errors.Join(explainFiles(err), m.Close())
 		}
 	}()
 
@@ -173,7 +173,10 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	}
 	m.countFromTheStart(opt)
 	m.closers.push("workers", m.forgetWorkers)
-	if err := m.watchWorkers(); err != nil {
+	m.workersMu.Lock()
+	err = m.watchWorkers()
+	m.workersMu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	entry, err := m.load(kernel)

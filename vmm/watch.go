@@ -6,9 +6,12 @@ import (
 )
 
 // watchWorkers has every device say DEVICE_NEEDS_RESET when a worker of its own ends. Nothing else would tell the guest:
-// its requests would wait for ever. A kernel that cannot be asked (before Linux 6.9) is not.
+// its requests would wait for ever. A kernel that cannot be asked (before Linux 6.9) is not. The caller has locked workersMu.
 func (m *VM) watchWorkers() error {
-	for _, w := range m.Workers() {
+	for i, w := range m.workers {
+		if w.watch != nil {
+			continue
+		}
 		watch, err := w.Watch(func() { m.workerGone(w) })
 		if errors.Is(err, errors.ErrUnsupported) {
 			continue
@@ -16,9 +19,17 @@ func (m *VM) watchWorkers() error {
 		if err != nil {
 			return fmt.Errorf("%s: watch its worker: %w", w.Device, err)
 		}
-		m.closers.push(w.Device+"'s watch", watch.Close)
+		m.workers[i].watch = watch
 	}
 	return nil
+}
+
+// unwatch is before a worker is ended.
+func (w Worker) unwatch() error {
+	if w.watch == nil {
+		return nil
+	}
+	return w.watch.Close()
 }
 
 func (m *VM) workerGone(w Worker) {

@@ -3,7 +3,6 @@ package vmm
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +21,8 @@ type Worker struct {
 	BusyPoll time.Duration // how long it looks for work before it sleeps
 
 	dev   *vhost.Device
-	polls bool // its kind of device heeds BusyPoll
+	place placement    // as it was made and changed since
+	watch *vhost.Watch // nil where the kernel has none
 }
 
 // String is one line for people: device, queues, thread, cgroup, CPUs, and the
@@ -102,46 +102,9 @@ func schedOf(s config.Sched, nice int) vhost.Sched {
 
 // own makes the first worker of dev, VHOST_SET_OWNER, and remembers it.
 func (m *VM) own(dev *vhost.Device, p placement, queues string) error {
-	return m.makeWorker(dev, p, queues, dev.SetOwnerHere)
-}
-
-// makeWorker remembers the worker that create makes. The kernel copies the calling
-// thread, so that is one made for the purpose, with the affinity that the worker
-// is to have; it ends with its goroutine, which never unlocks it. The rest is
-// set on the worker itself, which has nothing to do yet.
-func (m *VM) makeWorker(dev *vhost.Device, p placement, queues string, create func() (vhost.Worker, error)) error {
-	type result struct {
-		worker vhost.Worker
-		err    error
-	}
-	made := make(chan result)
-	onThreadOfItsOwn(func() {
-		var r result
-		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
-			r.worker, r.err = create()
-		}
-		made <- r
-	})
-	r := <-made
-	if r.err != nil {
-		return r.err
-	}
-	if r.worker.Kthread && len(p.affinity) > 0 {
-		// kthreadd's children inherit from kthreadd.
-		if err := r.worker.SetAffinity(p.affinity); err != nil {
-			return err
-		}
-	}
-	if p.sched != (vhost.Sched{}) {
-		if err := r.worker.SetSched(p.sched); err != nil {
-			return fmt.Errorf("worker of %s: %w", p.device, err)
-		}
-	}
-	w := Worker{Worker: r.worker, Device: p.device, Queues: queues, dev: dev, polls: p.polls}
-	if p.busyPoll > 0 {
-		if err := w.setBusyPoll(p.busyPoll); err != nil {
-			return err
-		}
+	w, err := m.newWorker(dev, p, queues, dev.SetOwnerHere)
+	if err != nil {
+		return err
 	}
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
@@ -149,20 +112,45 @@ func (m *VM) makeWorker(dev *vhost.Device, p placement, queues string, create fu
 	return nil
 }
 
-// onThreadOfItsOwn runs f on a thread that ends with it. The process's first
-// thread cannot end, and what f sets would be the process's for good.
-func onThreadOfItsOwn(f func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return
+// newWorker has create make a worker. The kernel copies the calling
+// thread, so that is one made for the purpose, with the affinity that the worker
+// is to have; it ends with its goroutine, which never unlocks it. The rest is
+// set on the worker itself, which has nothing to do yet.
+func (m *VM) newWorker(dev *vhost.Device, p placement, queues string, create func() (vhost.Worker, error)) (Worker, error) {
+	type result struct {
+		worker vhost.Worker
+		err    error
+	}
+	made := make(chan result)
+	vhost.OnThreadOfItsOwn(func() {
+		var r result
+		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
+			r.worker, r.err = create()
 		}
-		defer runtime.UnlockOSThread()
-		ended := make(chan struct{})
-		onThreadOfItsOwn(func() { defer close(ended); f() })
-		<-ended
-	}()
+		made <- r
+	})
+	r := <-made
+	w := Worker{Worker: r.worker, Device: p.device, Queues: queues, dev: dev, place: p}
+	if r.err != nil {
+		return w, r.err
+	}
+	if w.Kthread && len(p.affinity) > 0 {
+		// kthreadd's children inherit from kthreadd.
+		if err := w.SetAffinity(p.affinity); err != nil {
+			return w, err
+		}
+	}
+	if p.sched != (vhost.Sched{}) {
+		if err := w.SetSched(p.sched); err != nil {
+			return w, fmt.Errorf("worker of %s: %w", p.device, err)
+		}
+	}
+	if p.busyPoll > 0 {
+		if err := w.setBusyPoll(p.busyPoll); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
 }
 
 // setAffinity binds the calling thread to cpus, if there are any.
@@ -184,41 +172,46 @@ func setAffinity(key string, cpus []int) error {
 	}
 }
 
-// serves corrects what the worker that was made last serves.
-func (m *VM) serves(queues string) {
-	m.workersMu.Lock()
-	defer m.workersMu.Unlock()
-	m.workers[len(m.workers)-1].Queues = queues
-}
-
 // forgetWorkers is the first step of taking the machine apart: their thread ids
 // may soon be others'.
 func (m *VM) forgetWorkers() error {
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
+	var errs []error
+	for _, w := range m.workers {
+		errs = append(errs, w.unwatch())
+	}
 	m.workers = nil
-	return nil
+	return errors.Join(errs...)
 }
 
 // WorkerSettings is a change to workers of a running VM. What is nil stays.
 type WorkerSettings struct {
-	Affinity config.CPUSet  // the CPUs they may run on
-	Sched    *config.Sched  // a policy without a nice value sets that to 0
-	Nice     *int           // -20 to 19, for a policy that has one
-	BusyPoll *time.Duration // whole microseconds up to a second; vhost-net's only
+	Count    *config.WorkerCount // of vhost-scsi's; as the configuration's workers.count
+	Affinity config.CPUSet       // the CPUs they may run on
+	Sched    *config.Sched       // a policy without a nice value sets that to 0
+	Nice     *int                // -20 to 19, for a policy that has one
+	BusyPoll *time.Duration      // whole microseconds up to a second; vhost-net's only
 }
 
 // SetWorkers changes how the workers of a device run, or all for "". Any
 // goroutine may call it, whether the guest runs or not. It needs the same rights
 // as the configuration: CAP_SYS_NICE or a resource limit for what is more than
 // the default (EPERM). What vhost-scsi cannot do, which is to poll, matches
-// errors.ErrUnsupported if the device is named. After an error some of it may hold.
+// errors.ErrUnsupported if the device is named; so does what this kernel cannot do, more
+// than one worker for vhost-scsi (before Linux 6.5, and with kernel threads). Requests go on
+// meanwhile. After an error some of it may hold, but the count is what it was.
 func (m *VM) SetWorkers(device string, s WorkerSettings) error {
 	if err := s.check(); err != nil {
 		return err
 	}
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
+	if s.Count != nil {
+		if err := m.recountWorkers(device, *s.Count); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	var names []string
 	found := false
@@ -245,6 +238,12 @@ func (m *VM) SetWorkers(device string, s WorkerSettings) error {
 }
 
 func (s WorkerSettings) check() error {
+	if c := s.Count; c != nil {
+		var known config.WorkerCount
+		if err := known.UnmarshalText([]byte(c.String())); err != nil {
+			return fmt.Errorf("count: %w", err)
+		}
+	}
 	if s.Nice != nil && (*s.Nice < -20 || *s.Nice > 19) {
 		return fmt.Errorf("nice %d is not in -20 to 19", *s.Nice)
 	}
@@ -265,6 +264,7 @@ func (w *Worker) apply(s WorkerSettings, named bool) error {
 		if err := w.SetAffinity(s.Affinity); err != nil {
 			return err
 		}
+		w.place.affinity, w.place.key = s.Affinity, "affinity"
 	}
 	if s.Sched != nil || s.Nice != nil {
 		now, err := w.Sched()
@@ -284,10 +284,11 @@ func (w *Worker) apply(s WorkerSettings, named bool) error {
 		if err := w.SetSched(want); err != nil {
 			return err
 		}
+		w.place.sched = want
 	}
 	switch {
 	case s.BusyPoll == nil:
-	case w.polls:
+	case w.place.polls:
 		return w.setBusyPoll(*s.BusyPoll)
 	case named:
 		return fmt.Errorf("busy poll: %w: vhost-scsi takes the setting and does not heed it", errors.ErrUnsupported)

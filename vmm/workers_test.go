@@ -114,6 +114,7 @@ const childEnv = "MINIVMM_TEST_CHILD"
 var children = map[string]func(config string) error{
 	"namespaces": namespacesChild,
 	"tasks":      tasksChild,
+	"cgroups":    func(string) error { return cgroupsChild() },
 }
 
 func child(what string) int {

@@ -37,7 +37,7 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	order(fmt.Sprintf("fill %d", writtenMiB), fmt.Sprintf("filled %d", writtenMiB))
 
 	usage := func() uint64 {
-		c, err := account.ReadCgroup(filepath.Dir(dir.Name()), cgroup)
+		c, err := account.ReadCgroup(cgroup)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,8 +168,11 @@ func checkTune(t *testing.T, name string) {
 	if said := ask(t, 1, "tune", name, "--device", "net7", "--nice", "1"); said != "" {
 		t.Errorf("tuning a missing device says %q", said)
 	}
+	ask(t, 0, "tune", name, "--count", "shared") // as it is
 	ask(t, exitUsage, "tune", name)
 	ask(t, exitUsage, "tune", name, "--affinity", "x")
+	ask(t, exitUsage, "tune", name, "--count", "0")
+	ask(t, exitUsage, "tune", name, "--queues", "2")
 }
 
 // checkInterrupts has those of the kernel's queues counted, while traffic makes the guest's NIC receive and send, and no longer.

@@ -189,6 +189,9 @@ func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 	m.start()
 	m.expect(`next\?`)
 	m.says("scsi0: disks are served in process")
+	if _, err := os.Stat(fmt.Sprintf("/tmp/minivmm-%d/machine.sock", nobody)); err != nil {
+		t.Errorf("the user's list cannot find it: %v", err)
+	}
 
 	// The machine is the child: it has the worker.
 	outer := m.cmd.Process.Pid

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		os.Exit(executeCommand(behaviour))
 	}
 	if behaviour, ok := os.LookupEnv(guestVar); ok {
+		if behaviour == "early" && os.Getenv("MINIVMM_READY_FD") != "" {
+			io.WriteString(os.Stdout, "early\n")
+			os.Stdin.Read(make([]byte, 1))
+		}
 		os.Exit(execute(pretend(behaviour), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	if os.Getenv(realVar) != "" {
@@ -73,6 +77,10 @@ func (g *pretendGuest) read(ctx context.Context) (byte, error) {
 func pretend(behaviour string) startFunc {
 	return func(ctx context.Context, cfg *config.Config, opt startOptions) (int, error) {
 		g := &pretendGuest{button: make(chan struct{}, 8), fifo: make(chan byte, 16), ready: make(chan struct{}, 1)}
+		if behaviour == "early" { // it takes for ever to make
+			<-ctx.Done()
+			return exitStopped, nil
+		}
 		opt.Attach(g)
 		io.WriteString(opt.Console, "ready\r\n")
 		switch behaviour {

@@ -196,23 +196,46 @@ func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
 	}
 	cmd := inNamespaces(t, "deaf", table)
 	begin(t, cmd)
-	children := func() string {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
-		for _, task := range tasks {
-			more, _ := os.ReadFile(task)
-			b = append(b, more...)
-		}
-		return strings.TrimSpace(string(b))
-	}
-	child, _, _ := strings.Cut(children(), " ")
-	if child == "" {
-		t.Fatal("there is no child")
-	}
+	child := childOf(t, cmd)
 	cmd.Process.Kill()
 	cmd.Wait()
 	if !eventually(func() bool { _, err := os.Stat("/proc/" + child); return err != nil }) {
 		t.Errorf("process %s outlives its parent", child)
+	}
+}
+
+// childOf is the process that cmd has made.
+func childOf(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
+	for _, task := range tasks {
+		if pids, _ := os.ReadFile(task); len(pids) > 0 {
+			return strings.Fields(string(pids))[0]
+		}
+	}
+	t.Fatal("there is no child")
+	return ""
+}
+
+// TestAnEarlySignalIsASignal: the first process of a pid namespace gets it before the program has asked for signals.
+func TestAnEarlySignalIsASignal(t *testing.T) {
+	for _, table := range []string{"user = true\npid = true", "pid = true", "user = true"} {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+			cmd := inNamespaces(t, "early", table)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			in, err1 := cmd.StdinPipe() // open, or it would not be early any more
+			out, err2 := cmd.StdoutPipe()
+			if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { cmd.Process.Kill() })
+			expect(t, out, "early\n")
+			cmd.Process.Signal(sig)
+			if got := code(cmd); got != 128+int(sig) {
+				t.Errorf("%s, %v: exit code %d", table, sig, got)
+			}
+			in.Close()
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"minivmm/vmm"
 	"minivmm/vmm/config"
+	"minivmm/vmm/namespace"
 )
 
 // startFunc makes the machine, runs it until it ends, and closes it. The code is one of exit.go's, and only exitStopped
@@ -151,6 +152,7 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
+	namespace.Ready()
 
 	serial, typed, raw := io.Writer(stdout), false, true
 	if ch != nil {

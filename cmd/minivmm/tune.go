@@ -13,11 +13,14 @@ import (
 )
 
 const tuneHelp = `Change how the kernel's workers of a running machine run: the CPUs that they may use, their nice
-value and scheduling policy, and how long a network worker looks for work before it sleeps; and count
-the interrupts of the queues that they serve, for "minivmm workers".
+value and scheduling policy, how long a network worker looks for work before it sleeps, and how many
+serve the disks' queues; and count the interrupts of the queues that they serve, for "minivmm workers".
 
 Values are those of the configuration file (docs/configuration.md, [workers] and [[net]]), and need the
-same rights. The change lasts until the machine ends.`
+same rights. The change lasts until the machine ends, and requests go on meanwhile.
+
+The number of queues cannot change while the machine runs: it is a property of the device, which the
+guest reads once. Set queues in the configuration and start the machine anew.`
 
 func newTuneCommand() *cobra.Command {
 	var t control.Tuning
@@ -27,10 +30,13 @@ func newTuneCommand() *cobra.Command {
 		Long:    tuneHelp,
 		Example: "  minivmm tune web --affinity 2-3\n  minivmm tune web --device net0 --nice -5 --busy-poll 50us\n  minivmm tune web --count-interrupts",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("queues") {
+				return usageError{errors.New("queues cannot change while the machine runs: the guest reads their number once; set it in the configuration and start the machine anew")}
+			}
 			device := t.Device
 			if t.Device = ""; t == (control.Tuning{}) {
-				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll or --count-interrupts")}
+				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll, --count or --count-interrupts")}
 			}
 			t.Device = device
 			if _, err := workerSettings(t); err != nil {
@@ -49,6 +55,9 @@ func newTuneCommand() *cobra.Command {
 	flags.StringVar(&t.Nice, "nice", "", "their nice value, -20 to 19")
 	flags.StringVar(&t.Sched, "sched", "", "their `POLICY`: other, batch, idle, fifo:N or rr:N")
 	flags.StringVar(&t.BusyPoll, "busy-poll", "", "how long a network worker looks for work before it sleeps, like 50us; 0s is not at all")
+	flags.StringVar(&t.Count, "count", "", "how many workers serve the disks' queues: shared, per-queue or a `NUMBER`")
+	flags.String("queues", "", "")
+	_ = flags.MarkHidden("queues")
 	flags.StringVar(&t.CountInterrupts, "count-interrupts", "", "count the interrupts of all devices' queues; =`false` ends it")
 	flags.Lookup("count-interrupts").NoOptDefVal = "true"
 	return cmd
@@ -80,6 +89,12 @@ func workerSettings(t control.Tuning) (s vmm.WorkerSettings, err error) {
 			return s, fmt.Errorf("busy_poll: %w", err)
 		}
 		s.BusyPoll = &d.Duration
+	}
+	if t.Count != "" {
+		s.Count = new(config.WorkerCount)
+		if err := s.Count.UnmarshalText([]byte(t.Count)); err != nil {
+			return s, fmt.Errorf("count: %w", err)
+		}
 	}
 	return s, nil
 }

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/filelock"
+	"minivmm/devices/procfs"
 )
 
 // RuntimeDir is the folder for what lives as long as a user's programs: that of
 // the XDG base directory specification, or one of the user's own in the folder
-// for temporary files, which is made.
+// for temporary files, which is made. A user's machines in user namespaces have the same.
 func RuntimeDir() (string, error) {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		var st unix.Stat_t
@@ -24,7 +25,7 @@ func RuntimeDir() (string, error) {
 			return filepath.Join(dir, "minivmm"), nil
 		}
 	}
-	dir := filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(os.Geteuid()))
+	dir := filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(procfs.UserAbove()))
 	d, err := openFolder(dir) // where another could have made it first
 	if err != nil {
 		return "", fmt.Errorf("%w (XDG_RUNTIME_DIR can name another folder, of the user's own)", err)

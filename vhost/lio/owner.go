@@ -1,11 +1,12 @@
 package lio
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+
+	"minivmm/devices/procfs"
 )
 
 // prefix begins the name of everything that this package makes.
@@ -52,31 +53,15 @@ func parseIdentity(name string) (identity, bool) {
 // findOwner returns the process with the given pid. A zombie has let go of all
 // it had, and counts as gone although its parent keeps its pid.
 func findOwner(pid int) (owner, error) {
-	path := fmt.Sprintf("/proc/%d/stat", pid)
-	b, err := os.ReadFile(path)
+	dir := fmt.Sprintf("/proc/%d", pid)
+	s, err := procfs.ReadStat(dir)
 	if err != nil {
 		return owner{}, err
 	}
-	state, start, err := parseStat(string(b))
-	if err != nil {
-		return owner{}, fmt.Errorf("%s: %w", path, err)
+	if s.State == "Z" || s.State == "X" {
+		return owner{}, &os.PathError{Op: "read", Path: dir, Err: os.ErrNotExist}
 	}
-	if state == "Z" || state == "X" {
-		return owner{}, &os.PathError{Op: "read", Path: path, Err: os.ErrNotExist}
-	}
-	return owner{pid, start}, nil
-}
-
-// parseStat reads fields 3 and 22 of /proc/PID/stat. The name, field 2, is in
-// parentheses and may hold anything.
-func parseStat(stat string) (state string, start uint64, err error) {
-	const first, stateField, startField = 3, 3, 22 // first is that of the fields after the name
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) <= startField-first {
-		return "", 0, errors.New("unexpected format")
-	}
-	start, err = strconv.ParseUint(fields[startField-first], 10, 64)
-	return fields[stateField-first], start, err
+	return owner{pid, s.StartTime}, nil
 }
 
 // alive says whether the owner still runs.

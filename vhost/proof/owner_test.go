@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,7 +90,7 @@ func serve(in io.Reader, out io.Writer) error {
 	vhosttest.SpareThreads(12)
 	var o owner
 	done := make(chan error)
-	onOtherThread(func() {
+	vhost.OnThreadOfItsOwn(func() {
 		lines := bufio.NewScanner(in)
 		for lines.Scan() {
 			var q request
@@ -115,21 +114,6 @@ func serve(in io.Reader, out io.Writer) error {
 		done <- lines.Err()
 	})
 	return <-done
-}
-
-// onOtherThread runs f on a thread that is not the leader and ends with it.
-func onOtherThread(f func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			f()
-			return
-		}
-		defer runtime.UnlockOSThread()
-		ended := make(chan struct{})
-		onOtherThread(func() { defer close(ended); f() })
-		<-ended
-	}()
 }
 
 type owner struct{ devices []*vhost.Device }
@@ -221,7 +205,11 @@ func (o *owner) start(s start) error {
 			}
 			v.Num, v.Kick, v.Call = uint32(a.Num), fdKick(a.Guest), fdCall(a.Guest)
 			if a.OwnWorker {
-				if v.Worker, err = dev.NewWorker(); err != nil {
+				id, err := dev.NewWorker()
+				if err != nil {
+					return err
+				}
+				if err := dev.AttachVringWorker(v.Index, id); err != nil {
 					return err
 				}
 			}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"minivmm/devices/procfs"
 )
 
 // Memory is what a machine takes of the host's, in bytes.
@@ -70,13 +72,17 @@ type Cgroup struct {
 	Tasks  uint64 `json:"tasks"`
 }
 
-// CgroupRoot is where the unified hierarchy is mounted.
-const CgroupRoot = "/sys/fs/cgroup"
-
-// ReadCgroup reads a cgroup's own counters below root, [CgroupRoot] on a host. Counters of controllers that are not enabled are 0;
+// ReadCgroup reads a cgroup's own counters. Counters of controllers that are not enabled are 0;
 // CPU time needs none.
-func ReadCgroup(root, path string) (*Cgroup, error) {
-	dir := filepath.Join(root, path)
+func ReadCgroup(path string) (*Cgroup, error) {
+	mount, below, err := procfs.FindCgroup(path)
+	if err != nil {
+		return nil, err
+	}
+	return readCgroup(filepath.Join(mount, below), path)
+}
+
+func readCgroup(dir, path string) (*Cgroup, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
 	if err != nil {
 		return nil, err

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
 // Kind is what a thread is for.
@@ -89,17 +91,16 @@ func threads(proc string, known []Known, recovery int) ([]Thread, error) {
 			seen[k.TID] = true
 		}
 	}
-	entries, err := os.ReadDir(filepath.Join(proc, "self", "task"))
+	tids, err := procfs.TaskIDs(filepath.Join(proc, "self", "task"))
 	if err != nil {
 		return nil, err
 	}
 	var own []Thread
-	for _, e := range entries {
-		tid, err := strconv.Atoi(e.Name())
-		if err != nil || seen[tid] {
+	for _, tid := range tids {
+		if seen[tid] {
 			continue
 		}
-		t, err := readThread(filepath.Join(proc, "self", "task", e.Name()), tid)
+		t, err := readThread(filepath.Join(proc, "self", "task", strconv.Itoa(tid)), tid)
 		if gone(err) {
 			continue
 		}
@@ -131,16 +132,16 @@ func readThread(dir string, tid int) (Thread, error) {
 		}
 		text[name] = string(b)
 	}
-	st, err := parseStat(text["stat"])
+	st, err := procfs.ParseStat(text["stat"])
 	if err != nil {
 		return Thread{}, fmt.Errorf("%s/stat: %w", dir, err)
 	}
 	t := Thread{
-		TID: tid, Comm: st.comm, State: st.state, CPU: st.user + st.system, User: st.user, System: st.system, Guest: st.guest,
+		TID: tid, Comm: st.Comm, State: st.State, CPU: st.User + st.System, User: st.User, System: st.System, Guest: st.Guest,
 		Yielded: numberField(text["status"], "voluntary_ctxt_switches"),
 		Ousted:  numberField(text["status"], "nonvoluntary_ctxt_switches"),
-		LastCPU: st.lastCPU, CPUs: field(text["status"], "Cpus_allowed_list"),
-		Nice: st.nice, Policy: policy(st.policy), Cgroup: unifiedCgroup(text["cgroup"]),
+		LastCPU: st.LastCPU, CPUs: procfs.Field(text["status"], "Cpus_allowed_list"),
+		Nice: st.Nice, Policy: policy(st.Policy), Cgroup: procfs.UnifiedCgroup(text["cgroup"]),
 	}
 	if s := text["schedstat"]; s != "" {
 		if t.CPU, t.Wait, err = parseSchedstat(s); err != nil {
@@ -155,14 +156,14 @@ func readThread(dir string, tid int) (Thread, error) {
 const recoveryComm = "kvm-nx-lpage-re"
 
 // classify is for threads that nobody knows by their id.
-func classify(st stat) (Kind, string) {
+func classify(st procfs.Stat) (Kind, string) {
 	switch {
-	case st.flags&pfUserWorker == 0:
+	case !st.UserWorker():
 		return Minivmm, "minivmm"
-	case strings.HasPrefix(st.comm, recoveryComm):
+	case strings.HasPrefix(st.Comm, recoveryComm):
 		return KVM, "kvm"
 	}
-	return Worker, st.comm
+	return Worker, st.Comm
 }
 
 func policy(n int) string {
@@ -180,24 +181,16 @@ func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
 func findRecovery(proc string, maker int) int {
 	name := fmt.Sprintf("kvm-nx-lpage-recovery-%d", maker) // since Linux 5.17 /proc shows it whole
 	const kthreadd = 2
-	entries, err := os.ReadDir(proc)
+	tids, err := procfs.TaskIDs(proc)
 	if err != nil {
 		return 0
 	}
-	for _, e := range entries {
-		tid, err := strconv.Atoi(e.Name())
-		if err != nil {
+	for _, tid := range tids {
+		st, err := procfs.ReadStat(filepath.Join(proc, strconv.Itoa(tid)))
+		if err != nil || !st.Kthread() || st.PPID != kthreadd {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(proc, e.Name(), "stat"))
-		if err != nil {
-			continue
-		}
-		st, err := parseStat(string(b))
-		if err != nil || st.flags&pfKthread == 0 || st.ppid != kthreadd {
-			continue
-		}
-		if st.comm == name {
+		if st.Comm == name {
 			return tid
 		}
 	}

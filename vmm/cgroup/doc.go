@@ -31,6 +31,9 @@
 // so [Make] tries to remove everything that has one of our names, and what is
 // alive stays. No pid is looked at: it would be another's in a pid namespace.
 //
+// Machines that begin and end at one moment below one cgroup take turns, by a flock(2) on
+// its folder: one would else turn off a controller that another has just found on.
+//
 // Source: Documentation/admin-guide/cgroup-v2.rst; kernel/cgroup/cgroup.c.
 //
 // One Group at a time per process. Its methods may be called by any goroutine;

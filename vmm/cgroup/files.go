@@ -3,6 +3,7 @@ package cgroup
 import (
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,9 @@ type files interface {
 	list(dir string) ([]string, error) // folders in it
 	xattr(path, name string) string    // "" if there is none, or it may not be read
 	exists(path string) bool
+
+	// lock waits until no other machine has dir locked.
+	lock(dir string) (unlock func())
 }
 
 // kernel is the real one.
@@ -68,4 +72,22 @@ func (kernel) xattr(path, name string) string {
 func (kernel) exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
+}
+
+// lockPatience is more than a machine that ends may need. Who may read a cgroup may
+// lock it for ever, and must not keep machines from starting so.
+const lockPatience = 2 * emptied
+
+// lock takes flock(2), which the kernel ends with the process. Without it, what
+// one machine looks at may be changed by another before it acts.
+func (kernel) lock(dir string) (unlock func()) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {} // what is done next says why
+	}
+	deadline := time.Now().Add(lockPatience)
+	for pause := time.Millisecond; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil && time.Now().Before(deadline); pause = min(2*pause, 20*time.Millisecond) {
+		time.Sleep(pause)
+	}
+	return func() { f.Close() }
 }

@@ -62,13 +62,14 @@ func (h host) makeBelow(base string, cfg Config) (*Group, error) {
 	if err := h.usable(base, cfg); err != nil {
 		return nil, err
 	}
+	defer h.lock(base)()
 	h.recover(base)
 	g := &Group{host: h, base: base}
 	if err := g.enter(cfg.Name); err != nil {
 		return nil, g.explain(err, cfg)
 	}
 	if err := g.fill(cfg); err != nil {
-		return nil, errors.Join(err, g.Close())
+		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
 }
@@ -196,6 +197,11 @@ func (g *Group) EnterVCPU() error {
 // kernel's rule again). Then the cgroup stays until that machine or the next
 // start removes it.
 func (g *Group) Close() error {
+	defer g.lock(g.base)()
+	return g.close()
+}
+
+func (g *Group) close() error {
 	if err := g.join(); err != nil {
 		return err
 	}

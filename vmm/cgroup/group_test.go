@@ -256,30 +256,3 @@ func (f *taking) write(path, value string) error {
 	}
 	return f.model.write(path, value)
 }
-
-func TestLocate(t *testing.T) {
-	const unified = "23 28 0:21 / /sys rw - sysfs sysfs rw\n30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
-	for _, c := range []struct{ name, mounts, own, mount, home, err string }{
-		{"unified", unified, "0::/user.slice/a.scope\n", "/sys/fs/cgroup", "/user.slice/a.scope", ""},
-		{"the root", unified, "0::/\n", "/sys/fs/cgroup", "/", ""},
-		{"hybrid", "30 23 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "4:memory:/a\n0::/b\n", "/sys/fs/cgroup/unified", "/b", ""},
-		{"a part is mounted", `30 23 0:26 /docker/1\0402 /sys/fs/my\040cgroup rw - cgroup2 cgroup2 rw`, "0::/docker/1 2/x\n", "/sys/fs/my cgroup", "/x", ""},
-		{"that part", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n", "0::/docker/1\n", "/c", "/", ""},
-		{"another part", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n", "0::/docker/12\n", "", "", "no cgroup version 2 is mounted"},
-		{"version 1", "30 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n", "4:memory:/\n0::/\n", "", "", "systemd.unified_cgroup_hierarchy=1"},
-		{"no version 2", unified, "4:memory:/\n", "", "", "this kernel has no cgroup version 2"},
-	} {
-		mount, home, err := locate(c.mounts, c.own)
-		if mount != c.mount || home != c.home || (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || !errors.Is(err, errors.ErrUnsupported)) {
-			t.Errorf("%s: %q, %q, %v", c.name, mount, home, err)
-		}
-	}
-}
-
-func TestOuterRoot(t *testing.T) {
-	for text, want := range map[string]int{"         0          0 4294967295\n": 0, "         0       1000          1\n": 1000, "1 5 6\n 0 1001 1\n": 1001, "": 0} {
-		if got := outerRoot(text); got != want {
-			t.Errorf("%q: %d, want %d", text, got, want)
-		}
-	}
-}

@@ -21,6 +21,7 @@ type model struct {
 	readers map[string]string // other files
 	left    int               // operations until one fails; 0: none does
 	log     []string
+	locked  string // the folder that is
 }
 
 type node struct {
@@ -65,6 +66,10 @@ func fail(op, path string, err error) error { return &os.PathError{Op: op, Path:
 
 func (m *model) step(op, path string) error {
 	m.log = append(m.log, op+" "+path)
+	// Only a vCPU's thread moves without the lock, and only between cgroups that are the machine's.
+	if !strings.HasSuffix(path, "/cgroup.threads") && m.locked == "" {
+		return fail(op, path, unix.ENOLCK)
+	}
 	if m.left > 0 {
 		if m.left--; m.left == 0 {
 			return fail(op, path, unix.EIO)
@@ -249,6 +254,14 @@ func (m *model) list(dir string) (names []string, err error) {
 }
 
 func (m *model) xattr(path, name string) string { return m.attrs[path+" "+name] }
+
+func (m *model) lock(dir string) (unlock func()) {
+	if m.locked != "" {
+		panic(dir + " and " + m.locked + " are locked")
+	}
+	m.locked = dir
+	return func() { m.locked = "" }
+}
 
 func (m *model) exists(path string) bool { return m.all[path] != nil }
 

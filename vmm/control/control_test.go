@@ -71,9 +71,9 @@ func shortDir(t *testing.T) string {
 }
 
 // serve claims a name and serves f there, until the test's end.
-func serve(t *testing.T, dir, name string, f *fake) (end func()) {
+func serve(t *testing.T, candidates []string, name string, f *fake) (end func()) {
 	t.Helper()
-	n, err := claim([]string{dir}, name)
+	n, err := claim(candidates, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func serve(t *testing.T, dir, name string, f *fake) (end func()) {
 func TestCalls(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "minivmm")
 	f := &fake{about: account.Machine{Name: "web", PID: os.Getpid(), VCPUs: 2, Memory: 1 << 29}}
-	end := serve(t, dir, "web", f)
+	end := serve(t, []string{dir}, "web", f)
 
 	resp, pid, err := callName([]string{dir}, "web", Request{Command: CommandAbout})
 	if err != nil || pid != os.Getpid() || *resp.About != f.about {
@@ -137,7 +137,7 @@ func TestCalls(t *testing.T) {
 // TestAnswers speaks the protocol by hand.
 func TestAnswers(t *testing.T) {
 	dir := shortDir(t)
-	serve(t, dir, "web", &fake{report: errors.New("no /proc")})
+	serve(t, []string{dir}, "web", &fake{report: errors.New("no /proc")})
 	for _, test := range []struct{ name, request, want string }{
 		{"two lines", `{"version":1,"command":"stop"}` + "\nand more\n", `{"version":1}`},
 		{"other version", `{"version":2,"command":"about"}` + "\n", `{"version":1,"error":"version 2: this minivmm speaks version 1"}`},
@@ -179,7 +179,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	f := &fake{about: account.Machine{PID: 4711}} // by its own count
-	serve(t, dir, "web", f)
+	serve(t, []string{dir}, "web", f)
 	_, err := claim([]string{dir}, "web")
 	var taken *TakenError
 	if !errors.As(err, &taken) || taken.PID != os.Getpid() || !errors.Is(err, unix.EBUSY) {
@@ -203,17 +203,51 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestOneNameInAllFolders: machines of one user that began with other variables each have another best folder.
+func TestOneNameInAllFolders(t *testing.T) {
+	dir := shortDir(t)
+	session, tmp := filepath.Join(dir, "session"), filepath.Join(dir, "tmp")
+	with, without := []string{session, tmp}, []string{filepath.Join(dir, "no/such"), tmp}
+	serve(t, without, "web", &fake{})
+	end := serve(t, with, "db", &fake{})
+	for _, candidates := range [][]string{with, without} {
+		for _, name := range []string{"web", "db"} {
+			_, err := claim(candidates, name)
+			var taken *TakenError
+			// What is only in the other's folders cannot be asked.
+			if asked := name == "web" || candidates[0] == session; !errors.As(err, &taken) || (taken.PID == os.Getpid()) != asked {
+				t.Errorf("%s in %v: %v", name, candidates, err)
+			}
+		}
+	}
+	if found := find(with); len(found) != 2 || found[0].Name != "db" || found[1].Name != "web" {
+		t.Errorf("found %+v", found)
+	}
+	end()
+	n, err := claim(without, "db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(dir + "/*/db*"); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
 // TestManyWantOneName lets goroutines take a name and give it back: never do two have it.
 func TestManyWantOneName(t *testing.T) {
 	dir := shortDir(t)
+	candidates := [][]string{{dir}, {filepath.Join(dir, "session"), dir}}
 	var holders sync.Mutex
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	won := 0
-	for range 8 {
+	for i := range 8 {
 		wg.Go(func() {
 			for range 100 {
-				n, err := claim([]string{dir}, "web")
+				n, err := claim(candidates[i%2], "web")
 				if errors.Is(err, unix.EBUSY) {
 					continue
 				}
@@ -288,7 +322,7 @@ func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
 	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandAbout}); !errors.As(err, &missing) {
 		t.Errorf("call: %v", err)
 	}
-	serve(t, dir, "web", &fake{about: account.Machine{PID: 1}})
+	serve(t, []string{dir}, "web", &fake{about: account.Machine{PID: 1}})
 	if found := find([]string{dir}); len(found) != 1 || found[0].About.PID != os.Getpid() {
 		t.Errorf("found %+v after the next", found)
 	}
@@ -298,7 +332,7 @@ func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
 func TestAMachineThatEndsIsNotRunning(t *testing.T) {
 	dir := shortDir(t)
 	for range 200 {
-		end := serve(t, dir, "web", &fake{})
+		end := serve(t, []string{dir}, "web", &fake{})
 		var asking sync.WaitGroup
 		answered := make(chan struct{}, 4)
 		for range cap(answered) {
@@ -329,18 +363,20 @@ func TestAMachineThatEndsIsNotRunning(t *testing.T) {
 
 func TestFolders(t *testing.T) {
 	for _, test := range []struct {
-		uid  int
-		xdg  string
-		want []string
+		above, uid int
+		xdg        string
+		want       []string
 	}{
-		{0, "", []string{"/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
-		{1000, "/run/user/1000", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, "/home/x/run", []string{"/home/x/run/minivmm", "/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, "run", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{0, 0, "", []string{"/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
+		{1000, 1000, "/run/user/1000", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, 1000, "/home/x/run", []string{"/home/x/run/minivmm", "/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, 1000, "run", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
+		{1000, 0, "", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000", "/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
+		{1000, 0, "/run/user/1000/", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000", "/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
 	} {
-		got := folders(test.uid, func(string) string { return test.xdg })
+		got := folders(test.above, test.uid, func(string) string { return test.xdg })
 		if !reflect.DeepEqual(got, test.want) {
-			t.Errorf("uid %d, XDG_RUNTIME_DIR %q: %v, want %v", test.uid, test.xdg, got, test.want)
+			t.Errorf("uid %d above %d, XDG_RUNTIME_DIR %q: %v, want %v", test.uid, test.above, test.xdg, got, test.want)
 		}
 	}
 }
@@ -378,7 +414,7 @@ func TestOnlyPrivateFolders(t *testing.T) {
 	if err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("good has mode %v, %v", st.Mode(), err)
 	}
-	serve(t, at("good"), "web", &fake{})
+	serve(t, []string{at("good")}, "web", &fake{})
 	for _, name := range []string{"web.sock", "web.lock"} {
 		if st, err := os.Stat(filepath.Join(at("good"), name)); err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, st, err)
@@ -389,7 +425,7 @@ func TestOnlyPrivateFolders(t *testing.T) {
 // TestIdleConnectionsAreEnded fills the server with silent clients and closes it.
 func TestIdleConnectionsAreEnded(t *testing.T) {
 	dir := shortDir(t)
-	end := serve(t, dir, "web", &fake{})
+	end := serve(t, []string{dir}, "web", &fake{})
 	var conns []net.Conn
 	for range maxConns + 4 {
 		conn, err := net.Dial("unix", filepath.Join(dir, "web.sock"))

@@ -7,9 +7,10 @@
 // # Places
 //
 // The socket of machine NAME is NAME.sock in the first folder that can be made: for root /run/minivmm; for others
-// $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm or /tmp/minivmm-UID. Folders have the mode 0700 and must be the
-// user's own, sockets 0600: the user and root can connect, nobody else. Beside the socket lies NAME.lock, on which a
-// running machine holds a lock (flock(2)). A machine that was killed leaves both files; without the lock they are stale, and the
+// $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm or /tmp/minivmm-UID. In a user namespace, UID is who began it. Folders have the mode 0700 and must be the
+// user's own, sockets 0600: the user and root can connect, nobody else. A
+// running machine holds a lock (flock(2)) on NAME.lock beside the socket and in those of the other folders that are there, so that one
+// that was begun with another environment cannot have the name too. A machine that was killed leaves both files; without the lock they are stale, and the
 // next machine of that name replaces them. Its socket refuses connections, which is how a client knows.
 //
 // # Protocol

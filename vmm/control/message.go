@@ -31,6 +31,7 @@ type Tuning struct {
 	Nice     string `json:"nice,omitempty"`      // "-5"
 	Sched    string `json:"sched,omitempty"`     // "batch"
 	BusyPoll string `json:"busy_poll,omitempty"` // "50us"
+	Count    string `json:"count,omitempty"`     // "per-queue": of vhost-scsi's workers
 
 	CountInterrupts string `json:"count_interrupts,omitempty"` // "true"; of every device's queues, whatever Device says
 }

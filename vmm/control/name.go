@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -11,9 +12,9 @@ import (
 
 // Name is a machine's name, which no other machine of this user has until Close.
 type Name struct {
-	name string
-	dir  string
-	lock *os.File // flocked
+	name  string
+	dir   string     // of the socket
+	locks []*os.File // flocked, one in each of the user's folders
 }
 
 // TakenError is a name that a running machine has. It matches EBUSY.
@@ -45,39 +46,54 @@ func claim(candidates []string, name string) (*Name, error) {
 		return nil, fmt.Errorf("no folder for the machine's control socket (XDG_RUNTIME_DIR can name one of this user's own): %w", err)
 	}
 	n := &Name{name: name, dir: dir}
+	for _, d := range candidates {
+		// A machine that was begun with other variables, or before its user had a session, may have its socket there.
+		if private(d) != nil {
+			continue
+		}
+		lock, err := lockFile(filepath.Join(d, name+lockSuffix))
+		switch {
+		case err == nil:
+			n.locks = append(n.locks, lock)
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			taken := &TakenError{Name: name}
+			if resp, pid, err := callName(candidates, name, Request{Command: CommandAbout}); err == nil && resp.About != nil {
+				taken.PID = cmp.Or(pid, resp.About.PID)
+			}
+			return nil, errors.Join(taken, n.Close())
+		case d == dir:
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+// lockFile makes and locks a file: EWOULDBLOCK if another has it.
+func lockFile(path string) (*os.File, error) {
 	for {
-		if n.lock, err = os.OpenFile(n.lockPath(), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600); err != nil {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
 			return nil, err
 		}
-		err := unix.Flock(int(n.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == unix.EWOULDBLOCK {
-			n.lock.Close()
-			taken := &TakenError{Name: name}
-			if m, err := ask(n.socketPath()); err == nil {
-				taken.PID = m.PID
-			}
-			return nil, taken
-		}
-		if err != nil {
-			n.lock.Close()
-			return nil, &os.PathError{Op: "flock", Path: n.lockPath(), Err: err}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return nil, errors.Join(&os.PathError{Op: "flock", Path: path, Err: err}, f.Close())
 		}
 		// Who had the name may have removed the file after we opened it: then our lock is on nothing.
-		if n.current() {
-			return n, nil
+		if current(f) {
+			return f, nil
 		}
-		n.lock.Close()
+		f.Close()
 	}
 }
 
-// current says whether the locked file is still the one with the name.
-func (n *Name) current() bool {
-	ours, err1 := n.lock.Stat()
-	named, err2 := os.Lstat(n.lockPath())
+// current says whether a file is still the one with its name.
+func current(f *os.File) bool {
+	ours, err1 := f.Stat()
+	named, err2 := os.Lstat(f.Name())
 	return err1 == nil && err2 == nil && os.SameFile(ours, named)
 }
 
-func (n *Name) lockPath() string   { return filepath.Join(n.dir, n.name+lockSuffix) }
 func (n *Name) socketPath() string { return filepath.Join(n.dir, n.name+socketSuffix) }
 
 const (
@@ -88,12 +104,15 @@ const (
 // String is the name.
 func (n *Name) String() string { return n.name }
 
-// Close gives the name back. Its server was closed before. The file may be gone, in
+// Close gives the name back. Its server was closed before. A file may be gone, in
 // a folder that somebody tidies, and the name another machine's by now.
 func (n *Name) Close() error {
-	var err error
-	if n.current() {
-		err = os.Remove(n.lockPath())
+	var errs []error
+	for _, lock := range n.locks {
+		if current(lock) {
+			errs = append(errs, os.Remove(lock.Name()))
+		}
+		errs = append(errs, lock.Close())
 	}
-	return errors.Join(err, n.lock.Close())
+	return errors.Join(errs...)
 }

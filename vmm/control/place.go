@@ -9,25 +9,36 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/procfs"
 )
 
-// folders are where sockets can be, the best first.
-func folders(uid int, getenv func(string) string) []string {
-	id := strconv.Itoa(uid)
+// folders are where sockets can be, the best first: those of user above, and of uid if that is another. In a user namespace
+// that is who began it, and who has to find what is in it.
+func folders(above, uid int, getenv func(string) string) []string {
 	var all []string
-	if uid == 0 {
-		all = append(all, "/run/minivmm")
+	add := func(dir string) {
+		if dir = filepath.Clean(dir); !slices.Contains(all, dir) {
+			all = append(all, dir)
+		}
 	}
-	// Root may have come by another user's XDG_RUNTIME_DIR; ours then is refused by its owner, or is in nobody's way.
-	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		all = append(all, filepath.Join(dir, "minivmm"))
+	for _, uid := range []int{above, uid} {
+		if uid == 0 {
+			add("/run/minivmm")
+		}
+		// Root may have come by another user's XDG_RUNTIME_DIR; ours then is refused by its owner, or is in nobody's way.
+		if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+			add(dir + "/minivmm")
+		}
+		id := strconv.Itoa(uid)
+		add("/run/user/" + id + "/minivmm")
+		add("/tmp/minivmm-" + id)
 	}
-	all = append(all, "/run/user/"+id+"/minivmm", "/tmp/minivmm-"+id)
-	return slices.Compact(all)
+	return all
 }
 
 // myFolders are those of this process's user.
-func myFolders() []string { return folders(os.Geteuid(), os.Getenv) }
+func myFolders() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
 
 // makeFolder makes the first folder that can be made, for this user alone.
 func makeFolder(candidates []string) (string, error) {

@@ -17,5 +17,5 @@
 // Source: namespaces(7), user_namespaces(7), pid_namespaces(7).
 //
 // A signal that the terminal sends reaches the child by itself, and only others are passed
-// on; SIGSTOP stops the first process and not the child.
+// on. Before the child has called [Ready] a signal is its end, whatever the runtime makes of it. SIGSTOP stops the first process and not the child.
 package namespace

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -82,7 +84,14 @@ func (s Set) child(env []string) (code int, err error) {
 		return 0, err
 	}
 	cmd := exec.Command(self)
-	cmd.Args, cmd.Env = os.Args, env
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer ready.Close()
+	defer theirs.Close()
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Args, cmd.Env = os.Args, append(env, readyVar+"=3") // the first after standard error
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: s.flags(), Pdeathsig: syscall.SIGKILL}
 	if s.User {
@@ -99,12 +108,19 @@ func (s Set) child(env []string) (code int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, s.explain("clone", err)
 	}
+	var early syscall.Signal // the first that came to end the program
+	note := func(sig os.Signal) {
+		if early == 0 && (sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP) {
+			early = sig.(syscall.Signal)
+		}
+	}
+	var passing sync.WaitGroup
 	done := make(chan struct{})
-	defer close(done)
-	go func() {
+	passing.Go(func() {
 		for {
 			select {
 			case sig := <-signals:
+				note(sig)
 				if terminal && (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGHUP) {
 					continue // the terminal sent it to the child too
 				}
@@ -113,8 +129,20 @@ func (s Set) child(env []string) (code int, err error) {
 				return
 			}
 		}
-	}()
+	})
 	err = cmd.Wait()
+	close(done)
+	passing.Wait()
+	select {
+	case sig := <-signals: // the terminal's, of which the child heard first
+		note(sig)
+	default:
+	}
+	if early != 0 && !isReady(ready) {
+		// The first process of a pid namespace cannot be ended by a signal that it has no handler for
+		// (pid_namespaces(7)). The Go runtime, which tries, exits as after a crash.
+		return 128 + int(early), nil
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -126,6 +154,29 @@ func (s Set) child(env []string) (code int, err error) {
 		return 128 + int(status.Signal()), fmt.Errorf("minivmm in its namespaces: killed by signal %v", status.Signal())
 	}
 	return exit.ExitCode(), nil
+}
+
+// readyVar is the environment variable that names the descriptor to which the child writes when signals are its own affair.
+const readyVar = "MINIVMM_READY_FD"
+
+// Ready tells the process that Enter left behind, if there is one, that this one handles signals: until then, one that comes is
+// its end.
+func Ready() {
+	fd, err := strconv.ParseUint(os.Getenv(readyVar), 10, 16)
+	if err != nil {
+		return
+	}
+	os.Unsetenv(readyVar)
+	f := os.NewFile(uintptr(fd), "ready")
+	_, _ = f.Write([]byte{0}) // who is gone need not know
+	f.Close()
+}
+
+// isReady says whether the child, which has ended, had called Ready.
+func isReady(pipe *os.File) bool {
+	p := []unix.PollFd{{Fd: int32(pipe.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
 }
 
 // inForeground says whether this process has a terminal that sends it its signals.

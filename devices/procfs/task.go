@@ -1,0 +1,109 @@
+package procfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Stat is what minivmm wants of a task's /proc/PID/stat. Times are nanoseconds; User, System and Guest come in ticks of 10 ms.
+type Stat struct {
+	TID                 int
+	Comm                string
+	State               string // "R", "S", "D", "T", "Z", ...
+	PPID                int
+	Flags               uint64 // linux/sched.h's PF_
+	User, System, Guest uint64 // Guest is a part of User
+	Nice                int
+	StartTime           uint64 // ticks after boot: tells a task from a later one with its id
+	LastCPU             int
+	Policy              int // SCHED_OTHER 0, SCHED_FIFO 1, ...
+}
+
+// Bits of a task's flags (linux/sched.h).
+const (
+	pfUserWorker = 0x00004000 // PF_USER_WORKER
+	pfKthread    = 0x00200000 // PF_KTHREAD
+)
+
+// Kthread says that the task is a kernel thread.
+func (s Stat) Kthread() bool { return s.Flags&pfKthread != 0 }
+
+// UserWorker says that the task is a worker of the kernel's that is a thread of a process.
+func (s Stat) UserWorker() bool { return s.Flags&pfUserWorker != 0 && !s.Kthread() }
+
+// tick is what /proc counts CPU time in: a second has USER_HZ of them, 100 on every Linux for x86-64.
+const tick = 1_000_000_000 / 100
+
+var errFormat = errors.New("unexpected format")
+
+// ParseStat reads the line of /proc/PID/stat (proc(5)). The name in parentheses may hold anything.
+func ParseStat(line string) (Stat, error) {
+	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
+	if open < 0 || end < open {
+		return Stat{}, errFormat
+	}
+	// first is the number of the first field after the name, as proc(5) counts
+	const first, last = 3, 43
+	f := strings.Fields(line[end+1:])
+	if len(f) <= last-first {
+		return Stat{}, errFormat
+	}
+	var errs []error
+	unsigned := func(field int) uint64 {
+		n, err := strconv.ParseUint(f[field-first], 10, 64)
+		errs = append(errs, err)
+		return n
+	}
+	number := func(s string) int {
+		n, err := strconv.Atoi(s)
+		errs = append(errs, err)
+		return n
+	}
+	s := Stat{
+		TID: number(strings.TrimSpace(line[:open])), Comm: line[open+1 : end], State: f[0], PPID: number(f[4-first]), Flags: unsigned(9),
+		User: unsigned(14) * tick, System: unsigned(15) * tick, Guest: unsigned(43) * tick,
+		Nice: number(f[19-first]), StartTime: unsigned(22), LastCPU: number(f[39-first]), Policy: number(f[41-first]),
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Stat{}, fmt.Errorf("%w: %w", errFormat, err)
+	}
+	return s, nil
+}
+
+// ReadStat reads the stat of a task's folder: "/proc/12", "/proc/self/task/13".
+func ReadStat(dir string) (Stat, error) {
+	b, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return Stat{}, err
+	}
+	s, err := ParseStat(string(b))
+	if err != nil {
+		err = fmt.Errorf("%s/stat: %w", dir, err)
+	}
+	return s, err
+}
+
+// TaskIDs are the ids of the tasks that have a folder in dir: "/proc", "/proc/self/task".
+func TaskIDs(dir string) ([]int, error) {
+	entries, err := os.ReadDir(dir)
+	var ids []int
+	for _, e := range entries {
+		if id, err := strconv.Atoi(e.Name()); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
+}
+
+// Field returns the value of a line "name: value", as /proc/PID/status has them; "" without such a line.
+func Field(status, name string) string {
+	for line := range strings.Lines(status) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
