@@ -50,9 +50,9 @@ func (s spell) String() string {
 // the share is less than what it took by itself: datagrams, as many as it can, because what TCP sends also depends on the time
 // that a pause takes it to get going again.
 //
-// The share is a ratio of what the host's kernel counts and is held to 15 %. What is sent in a second of CPU time is not as
-// even in an emulated host, which is slower when it is interrupted more often and when the machine has other work: the
-// turns are short, and 40 % are granted. That frames follow the share within 15 % is proved in vhost/proof, where two senders run at once.
+// The share is a ratio of what the host's kernel counts and is held to 15 %, and no more than that above it may be sent. It may be
+// less: what a guest does whether it sends or not, such as its clock ticks, costs the same with a limit. That frames follow the share
+// within 15 % is proved in vhost/proof, where two senders run at once and without guests. The turns are short because the machine has other work.
 //
 // Then the process is moved to another cgroup with the same limit. A worker that is a thread of it comes along; a kernel's thread, from
 // before Linux 6.4, stays behind, and what it uses comes on top.
@@ -102,19 +102,20 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 		after := count()
 		return spell{time.Since(start), after.cpu - before.cpu, after.other - before.other, after.sentBytes - before.sentBytes}
 	}
-	off := func(got, want, within float64) bool { return got < want*(1-within) || got > want*(1+within) }
+	off := func(got float64) bool { return got < share*0.85 || got > share*1.15 }
 
 	var free, limited spell
-	for range 8 {
+	for range 6 {
 		free = free.plus(measure("max", 400*time.Millisecond))
 		limited = limited.plus(measure(limit, 800*time.Millisecond))
 	}
 	t.Logf("without a limit: %v; limited: %v", free, limited)
-	if off(limited.share(), share, 0.15) {
+	if off(limited.share()) {
 		t.Errorf("limited to %.0f %% of a CPU it took %.1f %%", 100*share, 100*limited.share())
 	}
-	if given := share / free.share(); given > 0.6 || off(limited.rate()/free.rate(), given, 0.4) {
-		t.Errorf("iperf3 sent %.1f %% of what it sends without a limit, want %.1f %%", 100*limited.rate()/free.rate(), 100*given)
+	given, sent := share/free.share(), limited.rate()/free.rate()
+	if given > 0.6 || sent > given*1.15 || sent < given*0.5 {
+		t.Errorf("iperf3 sent %.1f %% of what it sends without a limit, want %.1f %%", 100*sent, 100*given)
 	}
 
 	other, _ := newCgroup(t)
@@ -124,7 +125,7 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	}
 	moved := measure(limit, 3*time.Second)
 	t.Logf("moved: %v", moved)
-	if got := moved.cpu.Seconds() / moved.wall.Seconds(); off(got, share, 0.15) {
+	if got := moved.cpu.Seconds() / moved.wall.Seconds(); off(got) {
 		t.Errorf("moved to another cgroup with that limit it takes %.1f %% of a CPU", 100*got)
 	}
 	behind := moved.other.Seconds() / moved.wall.Seconds()

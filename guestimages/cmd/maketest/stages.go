@@ -39,6 +39,9 @@ var (
 // clientPackages are the programs that try the network in a Debian guest.
 var clientPackages = []string{"openssh-server", "curl", "iperf3", "iputils-ping", "traceroute", "bind9-dnsutils", "isc-dhcp-client", "udhcpc"}
 
+// debianBytes is the size of the tests' Debian disk, which each test copies: twice what is in it.
+const debianBytes = 768 << 20
+
 // machinePackages have tests that need KVM or vhost.
 var machinePackages = []string{
 	"./kvm", "./vhost", "./vhost/lio", "./vhost/proof", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/kernel",
@@ -184,10 +187,10 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 
 // debianDisk is what "minivmm disk debian" makes, with the clients; once, and again when these become others or the cache is emptied.
 func debianDisk(ctx context.Context, c *cache.Cache, a *debian.Archive) (string, error) {
-	sum := sha256.Sum256([]byte(strings.Join(clientPackages, " ")))
+	sum := sha256.Sum256(fmt.Append(nil, debianBytes, clientPackages))
 	return c.Make(ctx, fmt.Sprintf("tests/debian-%x.img", sum[:4]), func(ctx context.Context, tmp string) error {
 		c.Logf("making a Debian disk (a minute or two, once)")
-		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install}, disk.DebianOptions{Include: clientPackages})
+		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install, SizeBytes: debianBytes}, disk.DebianOptions{Include: clientPackages})
 	})
 }
 
