@@ -14,17 +14,20 @@ var needs = map[string]struct {
 	here func() bool
 	fix  string
 }{
-	"kvm":         {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
-	"vhost-net":   {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
-	"vhost-scsi":  {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
-	"root":        {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
-	"sg3-utils":   {inPath("sg_inq"), "apt-get install sg3-utils"},
-	"fio":         {inPath("fio"), "apt-get install fio"},
-	"losetup":     {inPath("losetup"), "apt-get install mount"},
-	"mke2fs":      {inPath("mke2fs"), "apt-get install e2fsprogs"},
-	"strace":      {inPath("strace"), "apt-get install strace"},
-	"debian-disk": {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to what minivmm disk debian made"},
-	"guests":      {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
+	"kvm":          {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
+	"vhost-net":    {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
+	"vhost-scsi":   {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
+	"root":         {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
+	"sg3-utils":    {inPath("sg_inq"), "apt-get install sg3-utils"},
+	"fio":          {inPath("fio"), "apt-get install fio"},
+	"losetup":      {inPath("losetup"), "apt-get install mount"},
+	"mke2fs":       {inPath("mke2fs"), "apt-get install e2fsprogs"},
+	"strace":       {inPath("strace"), "apt-get install strace"},
+	"debian-disk":  {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to what minivmm disk debian made"},
+	"clients-disk": {func() bool { return os.Getenv("MINIVMM_CLIENTS_DISK") != "" }, "set MINIVMM_CLIENTS_DISK to what minivmm disk debian made with --include of the clients' packages"},
+	"ssh":          {inPath("ssh"), "apt-get install openssh-client"},
+	"iperf3":       {inPath("iperf3"), "apt-get install iperf3"},
+	"guests":       {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
 }
 
 func inPath(program string) func() bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -31,9 +32,15 @@ var series = []string{"6.12", "6.1"}
 
 // tools are the packages that tests need beside Go, and as MINIVMM_REQUIRE names them.
 var (
-	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "erofs-utils", "cpio"}
-	toolNames    = "iasl,lspci,gcc,strace,sg3-utils,fio,losetup,mke2fs"
+	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "erofs-utils", "cpio", "openssh-client", "iperf3"}
+	toolNames    = "iasl,lspci,gcc,strace,sg3-utils,fio,losetup,mke2fs,ssh,iperf3"
 )
+
+// clientPackages are the programs that try the network in a Debian guest.
+var clientPackages = []string{"openssh-server", "curl", "iperf3", "iputils-ping", "traceroute", "bind9-dnsutils", "isc-dhcp-client", "udhcpc"}
+
+// debianBytes is the size of the tests' Debian disk, which each test copies: twice what is in it.
+const debianBytes = 768 << 20
 
 // machinePackages have tests that need KVM or vhost.
 var machinePackages = []string{
@@ -122,17 +129,23 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	const required = "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,loop,guests,"
 	machine := stage{
-		env: []string{"CGO_ENABLED=0", required + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
+		env: []string{"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,loop,guests," + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
 		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}
-	// A whole Debian takes as long as ten other guests, so one host boots it.
-	withDebian := func(st stage) stage {
-		st.env = slices.Concat(st.env, []string{required + "debian-disk," + toolNames, "MINIVMM_DEBIAN_DISK=" + root})
+	// A whole Debian takes as long as ten other guests, so one host boots it for one test, and the other for another.
+	with := func(st stage, need, variable string) stage {
+		st.env = slices.Concat(st.env, []string{variable + "=" + root})
+		for i, v := range st.env {
+			if strings.HasPrefix(v, "MINIVMM_REQUIRE=") {
+				st.env[i] = v + "," + need
+			}
+		}
 		return st
 	}
+	withDebian := func(st stage) stage { return with(st, "debian-disk", "MINIVMM_DEBIAN_DISK") }
+	withClients := func(st stage) stage { return with(st, "clients-disk", "MINIVMM_CLIENTS_DISK") }
 	stages := []stage{{
 		name: "this machine, with the race detector", short: "[race]", apart: true,
 		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=" + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
@@ -142,7 +155,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if choice.Direct {
 		machine.short = "[direct]"
 		machine.name = "this machine, Linux " + release() + about
-		return append(stages, withDebian(machine)), nil
+		return append(stages, withDebian(withClients(machine))), nil
 	}
 	launcher, err := buildLauncher(ctx, c)
 	if err != nil {
@@ -162,8 +175,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
 		stages = append(stages, host)
 	}
-	last := len(stages) - 1
-	stages[last] = withDebian(stages[last])
+	first, last := len(stages)-len(series), len(stages)-1
+	stages[first], stages[last] = withClients(stages[first]), withDebian(stages[last])
 	return append(stages, stage{
 		short: "[host]",
 		name:  "the emulated host itself, on Linux " + strings.Join(series, " and "),
@@ -172,11 +185,12 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}), nil
 }
 
-// debianDisk is what "minivmm disk debian" makes; once, and again when the cache is emptied.
+// debianDisk is what "minivmm disk debian" makes, with the clients; once, and again when these become others or the cache is emptied.
 func debianDisk(ctx context.Context, c *cache.Cache, a *debian.Archive) (string, error) {
-	return c.Make(ctx, "tests/debian.img", func(ctx context.Context, tmp string) error {
+	sum := sha256.Sum256(fmt.Append(nil, debianBytes, clientPackages))
+	return c.Make(ctx, fmt.Sprintf("tests/debian-%x.img", sum[:4]), func(ctx context.Context, tmp string) error {
 		c.Logf("making a Debian disk (a minute or two, once)")
-		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install}, disk.DebianOptions{})
+		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install, SizeBytes: debianBytes}, disk.DebianOptions{Include: clientPackages})
 	})
 }
 
