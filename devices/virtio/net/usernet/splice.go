@@ -60,7 +60,7 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer context.AfterFunc(s.ctx, c.reset)()
 	// So does a reset by the guest, while both loops may wait for the host.
 	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
-		if tcp.EndpointState(guest.ep.State()) == tcp.StateError {
+		if c.failed() {
 			host.SetDeadline(time.Unix(1, 0))
 		}
 	})
@@ -139,7 +139,7 @@ func (c *spliced) toHost() bool {
 			}
 		case *tcpip.ErrClosedForReceive:
 			// After a reset it says so too, once the error was taken.
-			return tcp.EndpointState(c.guest.ep.State()) != tcp.StateError && c.host.CloseWrite() == nil
+			return !c.failed() && c.host.CloseWrite() == nil
 		default:
 			return false
 		}
@@ -168,19 +168,22 @@ func (w *socketWriter) Write(p []byte) (n int, err error) {
 }
 
 // toGuest moves what the socket receives to the guest. Nothing is read before the
-// guest's side has room, so the socket's own buffer pushes back.
+// guest's side has room, and takes its frames, so the socket's own buffer pushes
+// back.
 func (c *spliced) toGuest() bool {
 	events, stop := c.guest.listen(waiter.WritableEvents)
 	defer stop()
 	// A host that resets meanwhile is not seen by waiting for the guest.
 	var look *time.Ticker
-	wait := func() bool {
+	wait := func(room <-chan struct{}) bool {
 		if look == nil {
 			look = time.NewTicker(hostLook)
 		}
 		for {
 			select {
 			case <-events:
+				return true
+			case <-room:
 				return true
 			case <-look.C:
 				if c.hostGone() {
@@ -206,8 +209,12 @@ func (c *spliced) toGuest() bool {
 		return r.err != unix.EAGAIN
 	}
 	for {
-		for c.guest.ep.Readiness(waiter.WritableEvents) == 0 {
-			if !wait() {
+		for {
+			room := c.session.recv.pressed()
+			if c.failed() || room == nil && c.guest.ep.Readiness(waiter.WritableEvents) != 0 {
+				break
+			}
+			if !wait(room) {
 				return false
 			}
 		}
@@ -221,13 +228,18 @@ func (c *spliced) toGuest() bool {
 		switch werr.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock: // it took nothing
-			if !wait() {
+			if !wait(nil) {
 				return false
 			}
 		default:
 			return false
 		}
 	}
+}
+
+// failed says whether the guest's end was reset.
+func (c *spliced) failed() bool {
+	return tcp.EndpointState(c.guest.ep.State()) == tcp.StateError
 }
 
 // hostLook is how often the host's end is looked at while the guest takes nothing.
