@@ -48,7 +48,7 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer guest.ep.Close()
 	size := s.buffers.take()
 	defer s.buffers.give(size)
-	guest.ep.SocketOptions().SetSendBufferSize(int64(size), true)
+	guest.ep.SocketOptions().SetSendBufferSize(int64(min(size, maxOnTheWay)), true)
 	guest.ep.SocketOptions().SetReceiveBufferSize(int64(size), true)
 	raw, err := host.SyscallConn()
 	if err != nil {
