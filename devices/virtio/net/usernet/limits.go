@@ -26,7 +26,7 @@ const (
 	segmentSize  = 45 * 1448 // one read from a host socket, which becomes one segment: the stack makes none larger than maxGSO less 160
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
-	maxOnTheWay  = 512 << 10 // bytes of a connection that the guest has not acknowledged: a small guest drops more
+	maxOnTheWay  = 256 << 10 // bytes of a connection that the guest has not acknowledged: a small guest drops more
 	bufferBudget = 32 << 20  // of all connections, both ways, beyond minSocketBuf each
 )
 
