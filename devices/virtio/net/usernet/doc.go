@@ -36,7 +36,9 @@
 // into memory that the stack keeps, as large as one segment, and is copied from
 // there to the guest's buffers, again in one piece (GUEST_TSO), by whichever
 // goroutine sends it. When the ring is full, up to maxBacklog bytes wait for it;
-// then packets are dropped, as on any wire, and TCP sends them again. A bare
+// then packets are dropped, as on any wire. What a connection has sent is not, as
+// TCP would find it out late: there is a place for all that the connections'
+// buffers hold (maxSending), and they take no more from the host meanwhile. A bare
 // acknowledgement waits a moment for the data that will carry it (acks.go), and so
 // does an interrupt for one small frame that was taken (transmit.go).
 //

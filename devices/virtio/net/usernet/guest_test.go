@@ -93,8 +93,10 @@ func over(t testing.TB, b *Backend) *vnet.Device {
 type guest struct {
 	*stack.Stack
 	d    *virtiotest.Driver
+	b    *Backend
 	addr netip.Addr
 	link *channel.Endpoint
+	idle sync.Mutex // who holds it keeps the guest from taking frames
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
@@ -129,7 +131,7 @@ func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.Netwo
 	if cfg.Network != nil {
 		mac = tcpip.LinkAddress(cfg.Network.MAC[:])
 	}
-	g := &guest{d: virtiotest.NewDriver(t, over(t, b)), addr: b.cfg.guest}
+	g := &guest{d: virtiotest.NewDriver(t, over(t, b)), b: b, addr: b.cfg.guest}
 	g.d.Start(features)
 	g.link = channel.New(512, 1500+ethBytes, mac)
 	g.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // what comes has half a sum
@@ -223,6 +225,8 @@ func (g *guest) receive(ctx context.Context, t testing.TB) {
 	var frame []byte
 	left := 0
 	for ctx.Err() == nil {
+		g.idle.Lock()
+		g.idle.Unlock()
 		u, err := r.WaitUsed(50 * time.Millisecond)
 		if err != nil {
 			continue

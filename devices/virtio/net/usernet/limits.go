@@ -13,7 +13,7 @@ const (
 	maxFlows    = 512     // UDP flows, both ways
 	maxPings    = 64      // ICMP echoes without an answer yet
 	maxQueries  = 256     // DNS questions without an answer yet
-	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest
+	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest, without those of connections
 	maxBatch    = 64      // chains taken from the guest before they are worked on
 	maxBatchLen = 256 << 10
 
@@ -26,7 +26,19 @@ const (
 	segmentSize  = 45 * 1448 // one read from a host socket, which becomes one segment: the stack makes none larger than maxGSO less 160
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
-	bufferBudget = 32 << 20 // of all connections, both ways, beyond minSocketBuf each
+	maxOnTheWay  = 256 << 10 // bytes of a connection that the guest has not acknowledged: a small guest drops more
+	bufferBudget = 32 << 20  // of all connections, both ways, beyond minSocketBuf each
+)
+
+// What connections have sent may wait for receive buffers as well, all of it: a
+// segment dropped here would be sent again only after 0.2 s, when it is the last.
+// It is the memory of their socket buffers, and counts by itself only when a
+// connection ends before. From pressure on nothing more is read from the host's
+// sockets until half of it is with the guest.
+const (
+	maxSending    = bufferBudget/2 + maxConns*minSocketBuf + 4<<20
+	frameOverhead = 512
+	pressure      = 1 << 20
 )
 
 // maxMemory is what one NIC may hold, whatever its guest and its peers do: the

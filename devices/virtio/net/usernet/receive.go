@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"minivmm/devices/virtio/queue"
@@ -25,7 +26,9 @@ type receiver struct {
 	chains  []queue.Chain // for one frame, taken from q and not given back
 	held    int           // of them
 	backlog []frame
-	bytes   int // of the backlog
+	bytes   int           // of the backlog without sending
+	sending int           // of the backlog, what connections will send again unless it arrives: charge
+	room    chan struct{} // closed once connections may go on; nil: they may
 	closed  bool
 	wake    chan struct{} // one slot: there is a backlog
 }
@@ -44,6 +47,15 @@ func (f frame) size() int {
 	}
 	return len(f.raw)
 }
+
+// connections says whether f is of a connection, whose socket buffer bounds it.
+func (f frame) connections() bool {
+	return f.pkt != nil && f.pkt.TransportProtocolNumber == header.TCPProtocolNumber
+}
+
+// charge is what a frame of a connection counts in the backlog: small ones are
+// mostly not payload.
+func (f frame) charge() int { return f.size() + frameOverhead }
 
 func (f frame) release() {
 	if f.pkt != nil {
@@ -75,8 +87,7 @@ func (r *receiver) send(frames ...frame) (taken int) {
 				continue
 			}
 		}
-		size := f.size()
-		if r.bytes+size > maxBacklog || f.lent && r.bytes+size > maxBacklog/2 {
+		if !r.place(f) {
 			break
 		}
 		if f.lent {
@@ -85,7 +96,6 @@ func (r *receiver) send(frames ...frame) (taken int) {
 		if f.pkt != nil {
 			f.pkt = f.pkt.Clone()
 		}
-		r.bytes += size
 		r.backlog = append(r.backlog, f)
 		taken++
 	}
@@ -102,10 +112,57 @@ func (r *receiver) send(frames ...frame) (taken int) {
 	return taken
 }
 
+// place counts f into the backlog if there is room for it. r.mu is held.
+func (r *receiver) place(f frame) bool {
+	if f.connections() {
+		if r.sending+f.charge() > maxSending {
+			return false
+		}
+		if r.sending += f.charge(); r.sending > pressure && r.room == nil {
+			r.room = make(chan struct{})
+		}
+		return true
+	}
+	size := f.size()
+	if r.bytes+size > maxBacklog || f.lent && r.bytes+size > maxBacklog/2 {
+		return false
+	}
+	r.bytes += size
+	return true
+}
+
+// unplace is the opposite. r.mu is held.
+func (r *receiver) unplace(f frame) {
+	if !f.connections() {
+		r.bytes -= f.size()
+		return
+	}
+	if r.sending -= f.charge(); r.sending <= pressure/2 {
+		r.relieve()
+	}
+}
+
+// relieve lets connections go on. r.mu is held.
+func (r *receiver) relieve() {
+	if r.room != nil {
+		close(r.room)
+		r.room = nil
+	}
+}
+
+// pressed is a channel that is closed once there is room for more of a
+// connection, or nil if there is now.
+func (r *receiver) pressed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.room
+}
+
 // broken ends the queue. r.mu is held.
 func (r *receiver) broken(err error) {
 	if !r.closed {
 		r.closed = true
+		r.relieve()
 		r.fail(err)
 	}
 }
@@ -216,7 +273,7 @@ func (r *receiver) drain() (left bool) {
 		if !ok {
 			break
 		}
-		r.bytes -= f.size()
+		r.unplace(f)
 		f.release()
 		done++
 	}
@@ -239,5 +296,6 @@ func (r *receiver) close() {
 	for _, f := range r.backlog {
 		f.release()
 	}
-	r.backlog, r.bytes = nil, 0
+	r.backlog, r.bytes, r.sending = nil, 0, 0
+	r.relieve()
 }

@@ -48,7 +48,7 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer guest.ep.Close()
 	size := s.buffers.take()
 	defer s.buffers.give(size)
-	guest.ep.SocketOptions().SetSendBufferSize(int64(size), true)
+	guest.ep.SocketOptions().SetSendBufferSize(int64(min(size, maxOnTheWay)), true)
 	guest.ep.SocketOptions().SetReceiveBufferSize(int64(size), true)
 	raw, err := host.SyscallConn()
 	if err != nil {
@@ -60,7 +60,7 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer context.AfterFunc(s.ctx, c.reset)()
 	// So does a reset by the guest, while both loops may wait for the host.
 	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
-		if tcp.EndpointState(guest.ep.State()) == tcp.StateError {
+		if c.failed() {
 			host.SetDeadline(time.Unix(1, 0))
 		}
 	})
@@ -134,7 +134,7 @@ func (c *spliced) toHost() bool {
 		case *tcpip.ErrWouldBlock:
 		case *tcpip.ErrClosedForReceive:
 			// After a reset it says so too, once the error was taken.
-			return tcp.EndpointState(c.guest.ep.State()) != tcp.StateError && c.host.CloseWrite() == nil
+			return !c.failed() && c.host.CloseWrite() == nil
 		default:
 			return false
 		}
@@ -168,19 +168,22 @@ func (w *socketWriter) Write(p []byte) (n int, err error) {
 }
 
 // toGuest moves what the socket receives to the guest. Nothing is read before the
-// guest's side has room, so the socket's own buffer pushes back.
+// guest's side has room, and takes its frames, so the socket's own buffer pushes
+// back.
 func (c *spliced) toGuest() bool {
 	events, stop := c.guest.listen(waiter.WritableEvents)
 	defer stop()
 	// A host that resets meanwhile is not seen by waiting for the guest.
 	var look *time.Ticker
-	wait := func() bool {
+	wait := func(room <-chan struct{}) bool {
 		if look == nil {
 			look = time.NewTicker(hostLook)
 		}
 		for {
 			select {
 			case <-events:
+				return true
+			case <-room:
 				return true
 			case <-look.C:
 				if c.hostGone() {
@@ -198,10 +201,11 @@ func (c *spliced) toGuest() bool {
 	}()
 	var r socketReader
 	var werr tcpip.Error
+	var room <-chan struct{}
 	// It moves all that there is, and only then goes back to waiting.
 	move := func(fd uintptr) (done bool) {
 		for r.fd = int(fd); ; {
-			if c.guest.ep.Readiness(waiter.WritableEvents) == 0 {
+			if room = c.session.recv.pressed(); !c.failed() && (room != nil || c.guest.ep.Readiness(waiter.WritableEvents) == 0) {
 				werr = &tcpip.ErrWouldBlock{}
 				return true
 			}
@@ -222,10 +226,15 @@ func (c *spliced) toGuest() bool {
 			c.guest.ep.Shutdown(tcpip.ShutdownWrite)
 			return true
 		}
-		if _, full := werr.(*tcpip.ErrWouldBlock); !full || !wait() {
+		if _, full := werr.(*tcpip.ErrWouldBlock); !full || !wait(room) {
 			return false
 		}
 	}
+}
+
+// failed says whether the guest's end was reset.
+func (c *spliced) failed() bool {
+	return tcp.EndpointState(c.guest.ep.State()) == tcp.StateError
 }
 
 // hostLook is how often the host's end is looked at while the guest takes nothing.

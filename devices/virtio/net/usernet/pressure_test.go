@@ -1,0 +1,76 @@
+package usernet
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"minivmm/devices/virtio/virtiotest"
+)
+
+// A guest that takes no frames for a while, with windows as large as they get,
+// loses none: what its connections may have on the way has a place in the backlog,
+// and is not so much that a small guest would drop it.
+func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
+	const before, total = 2 << 20, 6 << 20
+	for _, streams := range []int{1, 4, 32} {
+		t.Run(fmt.Sprint(streams), func(t *testing.T) {
+			to := server(t, func(c *net.TCPConn) {
+				io.Copy(c, io.LimitReader(zeroes{}, total))
+				c.Close()
+			})
+			g := boot(t, Config{}, all)
+			window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 8 << 20, Default: 8 << 20, Max: 8 << 20}
+			if err := g.SetTransportProtocolOption(tcp.ProtocolNumber, &window); err != nil {
+				t.Fatal(err)
+			}
+			var first, whole sync.WaitGroup
+			for range streams {
+				c, err := g.dial(t, to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				c.SetDeadline(time.Now().Add(virtiotest.Patience))
+				first.Add(1)
+				whole.Go(func() {
+					_, err := io.CopyN(io.Discard, c, before)
+					first.Done()
+					n, err2 := io.Copy(io.Discard, c)
+					if n += before; n != total || err != nil || err2 != nil {
+						t.Errorf("%d bytes, %v, %v", n, err, err2)
+					}
+				})
+			}
+			first.Wait()
+			g.idle.Lock()
+			recv := g.b.live.recv
+			most := 0
+			for still := 0; still < 5; {
+				time.Sleep(20 * time.Millisecond)
+				recv.mu.Lock()
+				n := recv.sending
+				recv.mu.Unlock()
+				if still++; n > most {
+					most, still = n, 0
+				}
+			}
+			g.idle.Unlock()
+			if most > streams*maxOnTheWay+maxOnTheWay/8 {
+				t.Errorf("%d KiB on the way", most>>10)
+			}
+			whole.Wait()
+			st := g.b.live.stack.Stats().TCP
+			t.Logf("%d KiB waited; %d retransmitted, %d timeouts", most>>10, st.Retransmits.Value(), st.Timeouts.Value())
+			if n := st.SegmentSendErrors.Value(); n != 0 {
+				t.Errorf("%d segments dropped", n)
+			}
+		})
+	}
+}
