@@ -15,6 +15,8 @@ type host struct {
 	home    string // the process's cgroup below it: "/" or "/a/b"
 	uid     int
 	systemd bool // it manages the hierarchy
+	manager manager
+	scope   string // the unit that the manager made; "" if none
 }
 
 // findHost looks at the process's /proc.
@@ -32,6 +34,7 @@ func findHost() (host, error) {
 		return h, err
 	}
 	h.systemd = h.exists("/run/systemd/system") // sd_booted(3)
+	h.manager = systemd{h.uid}
 	h.mount, h.home, err = locate(mounts, own)
 	return h, err
 }
