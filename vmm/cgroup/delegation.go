@@ -66,10 +66,10 @@ func (h host) ownCgroup() string {
 
 func (h host) delegateHint(controller string) string {
 	switch {
-	case h.systemd && h.uid == 0:
-		return h.ownCgroup()
-	case h.systemd:
-		return fmt.Sprintf("as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; log in again, and %s", h.ownCgroup())
+	case h.systemd && h.uid != 0:
+		return "as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; then log in again"
+	case h.systemd && h.scope == "":
+		return "Delegate=yes in the unit gives all controllers"
 	}
 	return fmt.Sprintf("write +%s to cgroup.subtree_control of the cgroups above; one that is mounted as version 1, or is not in the kernel, cannot be had", controller)
 }
