@@ -32,8 +32,7 @@
 // so [Make] tries to remove everything that has one of our names, and what is
 // alive stays. No pid is looked at: it would be another's in a pid namespace.
 //
-// Source: Documentation/admin-guide/cgroup-v2.rst; kernel/cgroup/cgroup.c; systemd.scope(5),
-// org.freedesktop.systemd1(5) and https://systemd.io/CGROUP_DELEGATION.
+// Source: Documentation/admin-guide/cgroup-v2.rst; kernel/cgroup/cgroup.c.
 //
 // One Group at a time per process. Its methods may be called by any goroutine;
 // EnterVCPU is for the calling thread.

@@ -39,6 +39,7 @@ func Make(cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", keys(cfg), err)
 	}
+	h.manager = systemd{h.uid}
 	return h.make(cfg)
 }
 

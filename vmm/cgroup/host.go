@@ -34,7 +34,6 @@ func findHost() (host, error) {
 		return h, err
 	}
 	h.systemd = h.exists("/run/systemd/system") // sd_booted(3)
-	h.manager = systemd{h.uid}
 	h.mount, h.home, err = locate(mounts, own)
 	return h, err
 }

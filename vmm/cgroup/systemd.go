@@ -12,7 +12,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// systemd is asked over D-Bus, org.freedesktop.systemd1(5).
+// systemd is asked over D-Bus: systemd.scope(5), org.freedesktop.systemd1(5) and
+// https://systemd.io/CGROUP_DELEGATION.
 type systemd struct {
 	uid int // 0: the system's manager, else this user's
 }
