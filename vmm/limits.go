@@ -19,7 +19,7 @@ import (
 // memory, vCPU threads, workers.
 //
 // Threads come first, see [reserveThreads]: a limit of tasks is for what comes after it.
-func (m *VM) addLimits() error {
+func (m *VM) addLimits(opt Options) error {
 	limits, err := cgroupConfig(m.cfg)
 	if err != nil {
 		return err
@@ -32,6 +32,9 @@ func (m *VM) addLimits() error {
 			return err
 		}
 		m.closers.push("cgroup "+m.cgroup.Path(), m.cgroup.Close)
+		if unit := m.cgroup.Scope(); unit != "" {
+			opt.Logf("limits: systemd made %s for this machine, which is no longer in the cgroup that it was started in", unit)
+		}
 	}
 	return setRlimits(m.cfg.Rlimits)
 }

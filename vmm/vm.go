@@ -128,7 +128,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		}
 	}()
 
-	if err := m.addLimits(); err != nil {
+	if err := m.addLimits(opt); err != nil {
 		return nil, err
 	}
 	sys, err := kvm.Open()

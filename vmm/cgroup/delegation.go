@@ -21,9 +21,6 @@ func (h host) usable(base string, cfg Config) error {
 	if kind, err := h.read(base + "/cgroup.type"); err == nil && kind != "domain" {
 		return fmt.Errorf("%s: cgroup %s is %q, and a machine's must be below one that is \"domain\": %w", keys(cfg), base, kind, errors.ErrUnsupported)
 	}
-	if h.systemd && !h.delegated(base) {
-		return fmt.Errorf("%s: cgroup %s is systemd's own, which it has not delegated: %w (%s)", keys(cfg), base, fs.ErrPermission, h.scope())
-	}
 	for _, c := range controllers(cfg) {
 		if slices.Contains(strings.Fields(have), c) {
 			continue
@@ -40,22 +37,24 @@ func (h host) usable(base string, cfg Config) error {
 	return nil
 }
 
-// delegated says whether systemd gave away base, or a cgroup above it.
+// delegated says whether systemd gave away the unit that base is in. A user's
+// own manager was given all that it manages, and is asked in its turn: so a unit that was
+// not given away ends the search.
 func (h host) delegated(base string) bool {
 	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
 		// The one for root, and the one that anybody may read.
 		if h.xattr(dir, "trusted.delegate") == "1" || h.xattr(dir, "user.delegate") == "1" {
 			return true
 		}
-		if dir == h.mount {
+		if dir == h.mount || slices.Contains([]string{".scope", ".service", ".slice"}, path.Ext(dir)) {
 			break
 		}
 	}
 	return false
 }
 
-// scope is how to get a cgroup of one's own.
-func (h host) scope() string {
+// ownCgroup is how to get a cgroup of one's own.
+func (h host) ownCgroup() string {
 	switch {
 	case !h.systemd:
 		return "run minivmm in a cgroup of its own that its user may write to"
@@ -67,10 +66,10 @@ func (h host) scope() string {
 
 func (h host) delegateHint(controller string) string {
 	switch {
-	case h.systemd && h.uid == 0:
-		return h.scope()
-	case h.systemd:
-		return fmt.Sprintf("as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; log in again, and %s", h.scope())
+	case h.systemd && h.uid != 0:
+		return "as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; then log in again"
+	case h.systemd && h.scope == "":
+		return "Delegate=yes in the unit gives all controllers"
 	}
 	return fmt.Sprintf("write +%s to cgroup.subtree_control of the cgroups above; one that is mounted as version 1, or is not in the kernel, cannot be had", controller)
 }
@@ -83,9 +82,9 @@ func (g *Group) explain(err error, cfg Config) error {
 		if pids, rerr := g.read(g.base + "/cgroup.procs"); rerr == nil && pids != "" {
 			others = "processes " + strings.Join(strings.Fields(pids), ", ")
 		}
-		return fmt.Errorf("%s: cgroup %s has %s in it, and one with processes cannot limit those below it: %w (%s)", keys(cfg), g.base, others, err, g.scope())
+		return fmt.Errorf("%s: cgroup %s has %s in it, and one with processes cannot limit those below it: %w (%s)", keys(cfg), g.base, others, err, g.ownCgroup())
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return fmt.Errorf("%s: cgroup %s is not this user's to change: %w (%s)", keys(cfg), g.base, err, g.scope())
+		return fmt.Errorf("%s: cgroup %s is not this user's to change: %w (%s)", keys(cfg), g.base, err, g.ownCgroup())
 	}
 	return fmt.Errorf("%s: %w", keys(cfg), err)
 }

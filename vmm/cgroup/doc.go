@@ -3,15 +3,16 @@
 //
 // # Where
 //
-// The cgroup is made below the one that the process was started in, if that one
-// was delegated to whoever runs it (systemd marks those with an extended
-// attribute); for root on a host without systemd also below the hierarchy's
-// root. A cgroup with processes in it cannot give controllers to its children
+// The cgroup is made below the one that the process was started in. Under systemd that must
+// be of a unit that systemd delegated (it marks those with an extended attribute);
+// else systemd is asked over D-Bus for a scope, a delegated unit with this process in it
+// that ends with the process: the system's manager for root, the user's own for others. Without systemd
+// root has the hierarchy's root, too. A cgroup with processes in it cannot give controllers to its children
 // (the kernel's "no internal processes" rule; the root is exempt): so the
 // process must be alone there, or the controllers must be on already. No other
 // process is ever moved.
 //
-//	HOME                  where the process was; controllers are turned on here
+//	HOME                  where the process was, or the scope; controllers are turned on here
 //	└── minivmm.NAME      the limits; memory is accounted here ("domain threaded" if it has children)
 //	    ├── vcpu          threads that called Group.EnterVCPU ("threaded")
 //	    └── io            all other threads ("threaded")

@@ -32,19 +32,23 @@ const (
 // are, and those that they make.
 //
 // What the host does not give is an error that names it and says what to do;
-// it matches fs.ErrPermission, errors.ErrUnsupported or EBUSY. Then the process
-// is where it was, and nothing is left.
+// it matches fs.ErrPermission, errors.ErrUnsupported or EBUSY, if it is not systemd's. Then the process
+// is where it was, or in a scope of systemd's, and nothing else is left.
 func Make(cfg Config) (*Group, error) {
 	h, err := findHost()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", keys(cfg), err)
 	}
+	h.manager = systemd{h.uid}
 	return h.make(cfg)
 }
 
 func (h host) make(cfg Config) (*Group, error) {
+	if h.systemd {
+		return h.makeUnderSystemd(cfg)
+	}
 	bases := []string{h.home}
-	if h.uid == 0 && !h.systemd && h.home != "/" {
+	if h.uid == 0 && h.home != "/" {
 		bases = append(bases, "/")
 	}
 	var errs []error

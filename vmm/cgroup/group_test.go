@@ -112,10 +112,6 @@ func TestWhatCannotBeHad(t *testing.T) {
 			want: "limits.cpu_max: cgroup /cg/session.scope has processes 77, 78 in it, and one with processes cannot limit those below it: write /cg/session.scope/cgroup.subtree_control: device or resource busy"},
 		{name: "not writable", home: "/a", uid: 1000, change: func(m *model) { m.denied = mnt }, cfg: justCPU, is: fs.ErrPermission,
 			want: "limits.cpu_max: cgroup /cg/a is not this user's to change: mkdir /cg/a/minivmm.web: permission denied (run minivmm in a cgroup of its own"},
-		{name: "systemd's own, root", home: "/session.scope", systemd: true, cfg: justCPU, is: fs.ErrPermission,
-			want: "limits.cpu_max: cgroup /cg/session.scope is systemd's own, which it has not delegated: permission denied (systemd-run --scope -p Delegate=yes minivmm run ...)"},
-		{name: "systemd's own, a user", home: "/session.scope", uid: 1000, systemd: true, cfg: justCPU, is: fs.ErrPermission,
-			want: "(systemd-run --user --scope -p Delegate=yes minivmm run ...)"},
 		{name: "a controller is missing", home: "/a", uid: 1000, change: func(m *model) { m.all[mnt].control = []string{"cpu", "pids"} }, cfg: everything, is: errors.ErrUnsupported,
 			want: "limits.memory_max: needs the memory controller, and cgroup /cg/a has only \"cpu pids\""},
 		{name: "a controller is missing under systemd", home: "/a", uid: 1000, systemd: true, change: func(m *model) {

@@ -14,6 +14,8 @@ type host struct {
 	home    string // the process's cgroup below it: "/" or "/a/b"
 	uid     int
 	systemd bool // it manages the hierarchy
+	manager manager
+	scope   string // the unit that the manager made; "" if none
 }
 
 // findHost looks at the process's /proc.

@@ -1,0 +1,194 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// systemd is asked over D-Bus: systemd.scope(5), org.freedesktop.systemd1(5) and
+// https://systemd.io/CGROUP_DELEGATION.
+type systemd struct {
+	uid int // 0: the system's manager, else this user's
+}
+
+// patience is for systemd's answer and its job: as long as D-Bus itself waits.
+const patience = 25 * time.Second
+
+// endpoint is a socket where the manager can be had.
+type endpoint struct {
+	path string
+	bus  bool // a message bus; else the manager itself is at the other end
+}
+
+// endpoints are tried in turn. systemctl(1) takes the same: the manager's own
+// socket needs no message bus to be installed.
+func (s systemd) endpoints() []endpoint {
+	if s.uid == 0 {
+		return []endpoint{{"/run/systemd/private", false}, {"/run/dbus/system_bus_socket", true}}
+	}
+	run := "/run/user/" + strconv.Itoa(s.uid) // user-runtime-dir@.service
+	return []endpoint{{run + "/systemd/private", false}, {run + "/bus", true}}
+}
+
+func (s systemd) startScope(unit, slice string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, at, err := s.dial(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w (%s)", s, err, s.absentHint())
+	}
+	err = startScope(ctx, conn, at.bus, unit, slice)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return "", err
+	case err != nil:
+		return "", fmt.Errorf("%s at %s: %w (%s)", s, at.path, err, s.refusedHint(unit))
+	}
+	h, err := findHost()
+	return h.home, err
+}
+
+func (s systemd) dial(ctx context.Context) (net.Conn, endpoint, error) {
+	var errs []error
+	for _, at := range s.endpoints() {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", at.path)
+		if err == nil {
+			deadline, _ := ctx.Deadline()
+			return conn, at, conn.SetDeadline(deadline)
+		}
+		errs = append(errs, err)
+	}
+	return nil, endpoint{}, errors.Join(errs...)
+}
+
+func (s systemd) String() string {
+	if s.uid == 0 {
+		return "systemd"
+	}
+	return fmt.Sprintf("systemd of user %d", s.uid)
+}
+
+func (s systemd) absentHint() string {
+	if s.uid == 0 {
+		return "systemd must run, and /run must be the host's"
+	}
+	return fmt.Sprintf("loginctl enable-linger %d starts it; a login through PAM does, with libpam-systemd", s.uid)
+}
+
+func (s systemd) refusedHint(unit string) string {
+	if s.uid == 0 {
+		return "journalctl -u " + unit
+	}
+	return fmt.Sprintf("journalctl --user -u %s; a login session's process can be moved only if the system has a D-Bus, package dbus", unit)
+}
+
+const (
+	managerName  = "org.freedesktop.systemd1"
+	managerPath  = dbus.ObjectPath("/org/freedesktop/systemd1")
+	managerIface = managerName + ".Manager"
+)
+
+// property is D-Bus' (sv).
+type property struct {
+	Name  string
+	Value dbus.Variant
+}
+
+// auxiliary is D-Bus' (sa(sv)): units to make as well.
+type auxiliary struct {
+	Name       string
+	Properties []property
+}
+
+// scopeProperties are systemd.scope(5)'s, by their names on D-Bus.
+func scopeProperties(unit, slice string) []property {
+	all := []property{
+		{"Description", dbus.MakeVariant("minivmm: " + unit)},
+		// 0 is the sender, whatever its process id is in its own namespace.
+		{"PIDs", dbus.MakeVariant([]uint32{0})},
+		{"Delegate", dbus.MakeVariant(true)},
+		// Forgotten at its end, also when the kernel ended a process in it for its memory.
+		{"CollectMode", dbus.MakeVariant("inactive-or-failed")},
+	}
+	if slice != "" {
+		all = append(all, property{"Slice", dbus.MakeVariant(slice)})
+	}
+	return all
+}
+
+// startScope asks at the other end of a connection and waits for the job. It closes the connection.
+func startScope(ctx context.Context, c net.Conn, bus bool, unit, slice string) error {
+	// Not dbus.DialUnix: no file descriptors are to be passed.
+	conn, err := dbus.NewConn(c, dbus.WithContext(ctx))
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	defer conn.Close()
+	// No name of a user is sent: the other end knows it from the socket, also for a process in a user namespace.
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal("")}); err != nil {
+		return fmt.Errorf("authenticate: %w", err)
+	}
+	ended := make(chan *dbus.Signal, 16)
+	conn.Signal(ended)
+	manager := conn.Object(managerName, managerPath)
+	if bus {
+		if err := conn.Hello(); err != nil {
+			return fmt.Errorf("hello: %w", err)
+		}
+		if err := conn.AddMatchSignal(dbus.WithMatchInterface(managerIface), dbus.WithMatchMember("JobRemoved")); err != nil {
+			return fmt.Errorf("match JobRemoved: %w", err)
+		}
+		if err := manager.CallWithContext(ctx, managerIface+".Subscribe", 0).Err; err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+	}
+	var job dbus.ObjectPath
+	call := manager.CallWithContext(ctx, managerIface+".StartTransientUnit", 0, unit, "fail", scopeProperties(unit, slice), []auxiliary{})
+	if err := call.Store(&job); err != nil {
+		return fmt.Errorf("StartTransientUnit %s: %w", unit, meaning(err))
+	}
+	return waitForJob(ctx, ended, job, unit)
+}
+
+// waitForJob waits for the signal JobRemoved(u id, o job, s unit, s result).
+func waitForJob(ctx context.Context, ended <-chan *dbus.Signal, job dbus.ObjectPath, unit string) error {
+	for {
+		select {
+		case s, ok := <-ended:
+			if !ok {
+				return fmt.Errorf("job of %s: %w", unit, net.ErrClosed)
+			}
+			if s.Name != managerIface+".JobRemoved" || len(s.Body) != 4 || s.Body[1] != job {
+				continue
+			}
+			if s.Body[3] != "done" {
+				return fmt.Errorf("job of %s ended with %q", unit, s.Body[3])
+			}
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("job of %s: %w", unit, ctx.Err())
+		}
+	}
+}
+
+// meaning gives an error of D-Bus the Go error that it is.
+func meaning(err error) error {
+	var e dbus.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Name {
+	case managerName + ".UnitExists":
+		return fmt.Errorf("%w: %w", fs.ErrExist, err)
+	case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
+		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+	}
+	return fmt.Errorf("%s: %w", e.Name, err)
+}
