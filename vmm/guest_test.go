@@ -17,6 +17,7 @@ import (
 
 	"minivmm/guestimages/initramfs"
 	"minivmm/vhost/lio"
+	"minivmm/vhost/vhosttest"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/vmmtest"
@@ -32,10 +33,16 @@ func parse(t testing.TB, format string, args ...any) *config.Config {
 	return cfg
 }
 
-// guestConfig is a machine that runs a scenario, to be changed by the test.
+// guestConfig is a machine that runs a scenario, to be changed by the test. Both
+// hosts that run the tests would choose ports for notifications, as all with
+// SVM do; the older one stands for those that do not.
 func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string) *config.Config {
 	t.Helper()
-	return parse(t, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", k.Image, vmmtest.Initrd(t, k, scenario, args...))
+	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", k.Image, vmmtest.Initrd(t, k, scenario, args...))
+	if !vhosttest.ThreadWorkers(t) {
+		cfg.Machine.Notify = config.NotifyMemory
+	}
+	return cfg
 }
 
 // TestBootMatrix boots each guest kernel, packed and unpacked, on one and on

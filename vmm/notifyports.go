@@ -4,7 +4,14 @@ import (
 	"encoding/binary"
 
 	"minivmm/kvm"
+	"minivmm/vmm/config"
 )
+
+// notifyPorts says whether devices get I/O ports for notifications, on a host of
+// which KVM says supported.
+func notifyPorts(n config.Notify, supported []kvm.CPUIDEntry) bool {
+	return n == config.NotifyPorts || n == config.NotifyAuto && portsAreCheaper(supported)
+}
 
 // portsAreCheaper says whether a guest's write to an I/O port reaches KVM for
 // less than one to memory: on hosts with SVM. There a write to memory nobody has

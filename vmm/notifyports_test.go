@@ -4,9 +4,10 @@ import (
 	"testing"
 
 	"minivmm/kvm"
+	"minivmm/vmm/config"
 )
 
-func TestWhereAPortIsCheaper(t *testing.T) {
+func TestWhoGetsPortsForNotifications(t *testing.T) {
 	for _, tc := range []struct {
 		vendor string
 		want   bool
@@ -18,8 +19,10 @@ func TestWhereAPortIsCheaper(t *testing.T) {
 			return uint32(tc.vendor[i]) | uint32(tc.vendor[i+1])<<8 | uint32(tc.vendor[i+2])<<16 | uint32(tc.vendor[i+3])<<24
 		}
 		cpuid := []kvm.CPUIDEntry{{Function: 1, EBX: 1}, {EBX: word(0), EDX: word(4), ECX: word(8)}}
-		if got := portsAreCheaper(cpuid); got != tc.want {
-			t.Errorf("%q: %v, want %v", tc.vendor, got, tc.want)
+		for notify, want := range map[config.Notify]bool{config.NotifyAuto: tc.want, config.NotifyPorts: true, config.NotifyMemory: false} {
+			if got := notifyPorts(notify, cpuid); got != want {
+				t.Errorf("%q, %s: %v, want %v", tc.vendor, notify, got, want)
+			}
 		}
 	}
 	if portsAreCheaper(nil) {

@@ -161,7 +161,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m.ports = portsAreCheaper(supported)
+	m.ports = notifyPorts(m.cfg.Machine.Notify, supported)
 	if err := m.addMemory(); err != nil {
 		return nil, err
 	}

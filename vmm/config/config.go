@@ -30,6 +30,7 @@ type Machine struct {
 	Memory          Size     `toml:"memory"`           // guest RAM in bytes: 64M to 1T, a multiple of 4096
 	ShutdownTimeout Duration `toml:"shutdown_timeout"` // from the power button to the guest's end by force; 0 to 1 h
 	PCIPorts        bool     `toml:"pci_ports"`        // PCI configuration space at ports 0xcf8 and 0xcfc, beside ECAM
+	Notify          Notify   `toml:"notify"`           // where drivers write that there is work
 }
 
 // Boot is what the guest starts from.
@@ -110,7 +111,7 @@ const (
 // The defaults of each table. Those that depend on the name or on the place in a list are in derive.go.
 
 func (c *Config) setDefaults() {
-	c.Machine = Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}}
+	c.Machine = Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}, Notify: NotifyAuto}
 	c.Boot = Boot{Protocol: ProtocolAuto}
 	c.Console = Console{Mode: ConsoleStdio}
 	c.SCSI = SCSI{Queues: 1, QueueSize: 128}
@@ -172,6 +173,20 @@ const (
 // UnmarshalText accepts the names of the constants.
 func (p *BootProtocol) UnmarshalText(b []byte) error {
 	return oneOf(p, b, ProtocolAuto, ProtocolLinux64, ProtocolPVH)
+}
+
+// Notify says where a driver writes that there is work for a device.
+type Notify string
+
+const (
+	NotifyAuto   Notify = "auto"   // what costs less on this host
+	NotifyPorts  Notify = "ports"  // an I/O port, or memory for a driver that uses none
+	NotifyMemory Notify = "memory" // memory
+)
+
+// UnmarshalText accepts the names of the constants.
+func (n *Notify) UnmarshalText(b []byte) error {
+	return oneOf(n, b, NotifyAuto, NotifyPorts, NotifyMemory)
 }
 
 // NetBackend says who moves a network device's packets.

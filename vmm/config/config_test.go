@@ -18,7 +18,7 @@ func TestTheSmallestFileHasEveryDefault(t *testing.T) {
 	}
 	want := &Config{
 		Name:    "vm",
-		Machine: Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}},
+		Machine: Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}, Notify: NotifyAuto},
 		Boot:    Boot{Kernel: "/vm/vmlinuz", Protocol: ProtocolAuto},
 		Console: Console{Mode: ConsoleStdio},
 		Net:     []Net{{ID: "net0", Backend: NetAuto, MAC: got.Net[0].MAC, Queues: 1, QueueSize: 256}},
@@ -42,6 +42,7 @@ vcpus = 64
 memory = "1T"
 shutdown_timeout = "1m30s"
 pci_ports = true
+notify = "memory"
 [boot]
 kernel = "/vm/vmlinuz"
 initrd = "./initrd.cpio"
@@ -89,7 +90,7 @@ sched = "batch"
 	}
 	want := &Config{
 		Name:    "web-1",
-		Machine: Machine{VCPUs: 64, Memory: 1 << 40, ShutdownTimeout: Duration{90 * time.Second}, PCIPorts: true},
+		Machine: Machine{VCPUs: 64, Memory: 1 << 40, ShutdownTimeout: Duration{90 * time.Second}, PCIPorts: true, Notify: NotifyMemory},
 		Boot:    Boot{Kernel: "/vm/vmlinuz", Initrd: "/vm/initrd.cpio", Cmdline: "root=/dev/sda quiet", Protocol: ProtocolPVH, KASLR: true},
 		Console: Console{Mode: ConsoleFile, Path: "/vm/console.log"},
 		Net: []Net{

@@ -75,7 +75,7 @@ func TestEveryKeyIsDocumentedWithItsDefault(t *testing.T) {
 		delete(rows, key)
 		want := fmt.Sprintf("`%v`", def)
 		switch def.Interface().(type) {
-		case Size, Duration, Cache, ConsoleMode, BootProtocol, NetBackend, DiskBackend, WorkerCount, Sched:
+		case Size, Duration, Notify, Cache, ConsoleMode, BootProtocol, NetBackend, DiskBackend, WorkerCount, Sched:
 			want = fmt.Sprintf("`\"%v\"`", def)
 		}
 		switch {
