@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,11 +53,14 @@ func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var late []uint32
-				var l later
-				a := acks{mtu: 1500, arm: l.arm, flush: func(p *stack.PacketBuffer) {
+				var a acks
+				l := newLater(func() { a.sendKept() })
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				go l.run(ctx)
+				a = acks{mtu: 1500, arm: l.arm, flush: func(p *stack.PacketBuffer) {
 					late = append(late, header.TCP(p.TransportHeader().Slice()).AckNumber())
 				}}
-				l.do = a.sendKept
 				for i, s := range c.steps {
 					p := segment(s.hash, s.flags, s.ack, s.options, s.data)
 					if kept := a.keep(p); kept != s.kept {

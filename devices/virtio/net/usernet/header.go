@@ -42,7 +42,8 @@ func receiveHeader(pkt *stack.PacketBuffer, buffers int) (hdr [hdrBytes]byte) {
 		return hdr
 	}
 	// The stack left a sum of the pseudo header in the checksum field.
-	start := len(pkt.LinkHeader().Slice()) + len(pkt.NetworkHeader().Slice())
+	headers := pkt.HeaderSize()
+	start := headers - len(pkt.TransportHeader().Slice())
 	hdr[0] = hdrNeedsCsum
 	binary.LittleEndian.PutUint16(hdr[6:], uint16(start))
 	binary.LittleEndian.PutUint16(hdr[8:], gso.CsumOffset)
@@ -53,7 +54,7 @@ func receiveHeader(pkt *stack.PacketBuffer, buffers int) (hdr [hdrBytes]byte) {
 	if gso.Type == stack.GSOTCPv6 {
 		hdr[1] = gsoTCPv6
 	}
-	binary.LittleEndian.PutUint16(hdr[2:], uint16(start+len(pkt.TransportHeader().Slice())))
+	binary.LittleEndian.PutUint16(hdr[2:], uint16(headers))
 	binary.LittleEndian.PutUint16(hdr[4:], gso.MSS)
 	return hdr
 }

@@ -1,54 +1,45 @@
 package usernet
 
 import (
-	"sync"
+	"context"
+	"sync/atomic"
 	"time"
 )
 
 // later runs do once, a moment after it was armed: for what an event that is
 // likely to come makes superfluous.
 type later struct {
-	do func() // in a goroutine of its own
-
-	mu     sync.Mutex
-	timer  *time.Timer
-	armed  bool
-	closed bool
+	do    func()
+	timer *time.Timer
+	armed atomic.Bool
 }
 
 // moment is the longest that anything is kept back for.
 const moment = time.Millisecond
 
+func newLater(do func()) *later {
+	l := &later{do: do, timer: time.NewTimer(moment)}
+	l.timer.Stop()
+	return l
+}
+
+// arm makes run call do in a moment, if it is not going to already.
 func (l *later) arm() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.armed, l.closed:
-		return
-	case l.timer == nil:
-		l.timer = time.AfterFunc(moment, l.run)
-	default:
+	if l.armed.CompareAndSwap(false, true) {
 		l.timer.Reset(moment)
 	}
-	l.armed = true
 }
 
-func (l *later) run() {
-	l.mu.Lock()
-	l.armed = false
-	closed := l.closed
-	l.mu.Unlock()
-	if !closed {
-		l.do()
-	}
-}
-
-// close makes do run no more, but for one that has begun.
-func (l *later) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	if l.timer != nil {
-		l.timer.Stop()
+// run is one goroutine for all calls, until ctx ends: the stack of a new one would
+// grow each time.
+func (l *later) run(ctx context.Context) {
+	for {
+		select {
+		case <-l.timer.C:
+			l.armed.Store(false)
+			l.do()
+		case <-ctx.Done():
+			return
+		}
 	}
 }

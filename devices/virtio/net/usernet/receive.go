@@ -198,8 +198,12 @@ func (r *receiver) put(f frame) (bool, error) {
 	if f.pkt != nil {
 		hdr = receiveHeader(f.pkt, r.held)
 		w.write(hdr[:])
-		for _, s := range f.pkt.AsSlices() {
-			w.write(s)
+		views, off := f.pkt.AsViewList()
+		for v := views.Front(); v != nil; v = v.Next() {
+			b := v.AsSlice()
+			skip := min(off, len(b))
+			off -= skip
+			w.write(b[skip:])
 		}
 	} else {
 		copy(hdr[:], f.offload[:])

@@ -30,7 +30,7 @@ type session struct {
 	link   *link
 	recv   *receiver
 	send   *sender
-	later  later
+	later  *later
 	rings  [2]*queue.Queue
 
 	ctx      context.Context // ends with the session
@@ -66,10 +66,10 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 		mtu: uint32(b.cfg.MTU), recv: s.recv, catch: s.catch,
 		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
 	}
-	s.later.do = func() {
-		s.guard(s.link.acks.sendKept)
+	s.later = newLater(func() {
+		s.link.acks.sendKept()
 		s.send.signal()
-	}
+	})
 	s.link.acks = acks{mtu: uint32(b.cfg.MTU), arm: s.later.arm, flush: func(p *stack.PacketBuffer) { s.recv.send(frame{pkt: p}) }}
 	s.send = &sender{q: s.rings[1], deliver: s.sent, later: s.later.arm}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
@@ -78,6 +78,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 		return nil, errors.Join(err, s.closeRings())
 	}
 	s.start(func() { s.recv.run(s.ctx) })
+	s.start(func() { s.later.run(s.ctx) })
 	s.start(func() {
 		if err := s.send.run(s.ctx); s.ctx.Err() == nil {
 			s.fail(err)
@@ -156,10 +157,8 @@ const afterPanic = 2 * time.Second
 
 // stop ends the session.
 func (s *session) stop() error {
-	s.later.close()
 	s.link.acks.close()
 	s.recv.close()
-	s.send.close()
 	s.cancel()
 	s.mu.Lock()
 	s.stopped = true

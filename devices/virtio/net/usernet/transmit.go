@@ -27,11 +27,10 @@ type sender struct {
 	deliver func(*inbound)
 	later   func() // has signal called in a moment
 
-	mu     sync.Mutex
-	q      *queue.Queue
-	chain  queue.Chain
-	held   int // chains given back of which the guest was not told
-	closed bool
+	mu    sync.Mutex
+	q     *queue.Queue
+	chain queue.Chain
+	held  int // chains given back of which the guest was not told
 }
 
 // The guest is told at once of a frame that is larger, and of more of them: it may
@@ -69,9 +68,6 @@ func (s *sender) run(ctx context.Context) error {
 func (s *sender) take(batch *[]inbound) (served int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return 0, nil
-	}
 	size := 0
 	for ; served < maxBatch && size < maxBatchLen; served++ {
 		ok, err := s.q.Next(&s.chain)
@@ -105,17 +101,10 @@ func (s *sender) take(batch *[]inbound) (served int, err error) {
 func (s *sender) signal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held > 0 && !s.closed {
+	if s.held > 0 {
 		s.held = 0
 		s.q.Signal() // run hears of an error from Next
 	}
-}
-
-// close makes a late signal a loss.
-func (s *sender) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
 }
 
 // take copies a frame out of guest memory. What is none is dropped.
