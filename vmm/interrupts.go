@@ -53,6 +53,7 @@ func (k kernelCounts) count(tid int, m virtio.Message) (messageCount, error) {
 type countedQueue struct {
 	message *virtio.Message // nil while it leads nowhere
 	counter messageCount    // nil while it is not counted
+	tid     int             // of the worker that counter looks at
 	base    uint64          // what counter had counted when sum began
 	sum     uint64          // by earlier counters, and of what was signalled between them
 	resets  uint64          // the device's, when sum began
@@ -109,7 +110,22 @@ func (c *interruptCounter) start(call *virtio.Notifier, q *countedQueue) {
 		q.err = err
 		return
 	}
-	q.counter, q.base = counter, 0
+	q.counter, q.tid, q.base = counter, w.TID, 0
+}
+
+// follow has the queues that other workers serve now counted there. What these have sent by then is not counted.
+func (c *interruptCounter) follow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for call, q := range c.queues {
+		if q.counter == nil {
+			continue
+		}
+		if w, _, served := c.server(call); !served || w.TID != q.tid {
+			q.stop()
+			c.start(call, q)
+		}
+	}
 }
 
 // stop adds the counter to the sum, and ends it.

@@ -181,6 +181,18 @@ func TestInterruptsAreCountedWhereverTheyGo(t *testing.T) {
 	h.send(7, b, 6)
 	h.expect("in the next life", "6 0 -")
 
+	// Another worker takes the queue over: what it sends is counted, and what the first one sends no longer.
+	h.tid = 8
+	c.follow()
+	h.send(8, b, 2)
+	h.send(7, b, 100)
+	h.expect("with another worker", "8 0 -")
+	c.follow()
+	h.send(8, b, 1)
+	h.expect("with the same worker", "9 0 -")
+	h.tid = 7
+	c.follow()
+
 	h.set(false)
 	h.expect("off again", "- - -")
 	if len(h.open) > 0 || !h.closed {
