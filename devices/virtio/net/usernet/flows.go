@@ -35,7 +35,10 @@ func (s *flows) add(f *flow) {
 	s.of[f.began]++
 	var out *flow
 	if len(s.all) >= maxFlows {
-		out = s.oldest(s.most(f.began))
+		most := s.most(f.began)
+		// With f alone the newcomer has most where nobody has more than one.
+		all := most == f.began && s.of[most] == 1
+		out = s.oldest(func(g *flow) bool { return all || g.began == most })
 		s.drop(out)
 	}
 	s.all[f] = struct{}{}
@@ -56,10 +59,10 @@ func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
 	return who
 }
 
-// oldest is who's flow that was idle longest.
-func (s *flows) oldest(who *net.UDPConn) (oldest *flow) {
+// oldest is the flow that was idle longest of those that may go.
+func (s *flows) oldest(mayGo func(*flow) bool) (oldest *flow) {
 	for f := range s.all {
-		if f.began == who && (oldest == nil || f.last.Load() < oldest.last.Load()) {
+		if mayGo(f) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
 			oldest = f
 		}
 	}

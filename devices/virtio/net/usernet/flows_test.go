@@ -63,6 +63,23 @@ func TestFlowsAreShared(t *testing.T) {
 	}
 }
 
+// TestFlowsOfMorePortsThanThereAreFlows: of ports with a client each, the one that was idle longest gives way.
+func TestFlowsOfMorePortsThanThereAreFlows(t *testing.T) {
+	s := newFlows()
+	ended := 0
+	for i := range 2 * maxFlows {
+		s.add(&flow{began: new(net.UDPConn), close: func() {
+			if i != ended {
+				t.Errorf("flow %d ended, not %d", i, ended)
+			}
+			ended++
+		}})
+		if want := min(i+1, maxFlows); len(s.all) != want || len(s.of) != want {
+			t.Fatalf("%d flows of %d ports after %d", len(s.all), len(s.of), i+1)
+		}
+	}
+}
+
 // TestAFloodIntoAPortLeavesTheGuestItsFlows: what the guest asked outside before clients came
 // to a published port is answered after, and so are the clients of another port.
 func TestAFloodIntoAPortLeavesTheGuestItsFlows(t *testing.T) {

@@ -36,6 +36,9 @@ func (l *later) run(ctx context.Context) {
 	for {
 		select {
 		case <-l.timer.C:
+			if ctx.Err() != nil { // both were ready
+				return
+			}
 			l.armed.Store(false)
 			l.do()
 		case <-ctx.Done():

@@ -71,7 +71,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 		s.send.signal()
 	})
 	s.link.acks = acks{mtu: uint32(b.cfg.MTU), arm: s.later.arm, flush: func(p *stack.PacketBuffer) { s.recv.send(frame{pkt: p}) }}
-	s.send = &sender{q: s.rings[1], deliver: s.sent, later: s.later.arm}
+	s.send = &sender{q: s.rings[1], deliver: s.sent, later: s.later.arm, mayHold: mayHold(a.Queues[1].Size)}
 	s.pending, s.pings = newAttempts[netip.AddrPort](maxPending, dialTimeout), newAttempts[netip.Addr](maxPings, pingTimeout)
 	s.queries, s.syns, s.flows = newAttempts[uint16](maxQueries, queryTimeout), newSyns(), newFlows()
 	if s.stack, err = newStack(s); err != nil {

@@ -26,6 +26,7 @@ type inbound struct {
 type sender struct {
 	deliver func(*inbound)
 	later   func() // has signal called in a moment
+	mayHold int    // chains: maxHeld, or less of a small ring
 
 	mu    sync.Mutex
 	q     *queue.Queue
@@ -39,6 +40,9 @@ const (
 	heldFrame = 512
 	maxHeld   = 16
 )
+
+// mayHold is for a ring of size entries.
+func mayHold(size uint16) int { return min(maxHeld, int(size)/4) }
 
 // run serves the queue until ctx ends or the guest breaks it.
 func (s *sender) run(ctx context.Context) error {
@@ -89,7 +93,7 @@ func (s *sender) take(batch *[]inbound) (served int, err error) {
 	switch {
 	case served == 0:
 		return 0, nil
-	case size <= heldFrame && s.held < maxHeld:
+	case size <= heldFrame && s.held < s.mayHold:
 		s.later()
 		return served, nil
 	}
