@@ -1,6 +1,7 @@
 package vhost
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -177,21 +178,25 @@ func tasksOf(proc string, uid int) int {
 }
 
 // pidsLimit walks from a cgroup to the root and returns the figures of the one
-// that has least room, or no limit.
+// that has least room, or no limit. The root of a container may have one too.
 func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	path, limit = cgroup, noLimit
 	least := noLimit
-	for dir := cgroup; len(dir) > 1; dir = dir[:strings.LastIndexByte(dir, '/')] {
-		m, err := readNumber(root + dir + "/pids.max")
+	for dir, more := strings.TrimSuffix(cgroup, "/"), true; more; {
+		at := dir
+		if more = dir != ""; more {
+			dir = dir[:strings.LastIndexByte(dir, '/')]
+		}
+		m, err := readNumber(root + at + "/pids.max")
 		if err != nil {
 			continue // "max", or no pids controller here
 		}
-		c, err := readNumber(root + dir + "/pids.current")
+		c, err := readNumber(root + at + "/pids.current")
 		if err != nil {
 			continue
 		}
 		if left := m - min(m, c); left < least {
-			path, current, limit, least = dir, c, m, left
+			path, current, limit, least = cmp.Or(at, "/"), c, m, left
 		}
 	}
 	return path, current, limit

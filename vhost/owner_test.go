@@ -142,6 +142,7 @@ func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
 			}
 		}
 	}
+	put("", "5", "100") // a container's
 	put("a", "10", "10")
 	put("a/b", "3", "20")
 	put("a/b/c", "2", "max")
@@ -153,9 +154,9 @@ func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
 	}{
 		{"/a/b/c", "/a", 10, 10},
 		{"/x/y", "/x/y", 1, 5},
-		{"/", "/", 0, noLimit},
-		{"", "", 0, noLimit},
-		{"/gone", "/gone", 0, noLimit},
+		{"/", "/", 5, 100},
+		{"", "/", 5, 100},
+		{"/gone", "/", 5, 100},
 	} {
 		path, current, limit := pidsLimit(root, test.cgroup)
 		if path != test.path || current != test.current || limit != test.limit {

@@ -22,8 +22,9 @@ var errRefused = errors.New("not allowed")
 // tuneTCP sets what differs from a path with losses and long ways. Frames get to
 // the guest in order, and one lost is one that the guest dropped: RACK's timers
 // (RFC 8985) would take a guest that waits for its CPU for a loss. The wait before
-// what is at the end of a flight is sent again is as long as the guest may delay
-// an acknowledgement (40 ms in Linux, TCP_DELACK_MIN), and not the usual 200 ms.
+// what is at the end of a flight is sent again is a little longer than Linux delays
+// an acknowledgement on a short way (40 ms, TCP_DELACK_MIN), not the usual 200 ms;
+// a guest that takes longer gets a segment twice.
 func tuneTCP(st *stack.Stack) tcpip.Error {
 	recovery, wait := tcpip.TCPRecovery(0), tcpip.TCPMinRTOOption(60*time.Millisecond)
 	if err := st.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery); err != nil {
