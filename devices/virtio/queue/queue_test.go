@@ -362,6 +362,35 @@ func TestChainsComeBackInAnyOrderButOnce(t *testing.T) {
 	}
 }
 
+func TestChainsOfOnePacketComeBackTogetherOrNotAtAll(t *testing.T) {
+	r := newRig(t, 4, 0)
+	q := r.open(0)
+	var heads [3]uint16
+	take := func() []queue.Chain {
+		chains := make([]queue.Chain, len(heads))
+		for i := range chains {
+			heads[i] = r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
+			if ok, err := q.Next(&chains[i]); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		}
+		return chains
+	}
+	for range 3 { // around the ring
+		if err := q.DoneTogether(take(), []uint32{8, 8, 1}); err != nil {
+			t.Fatal(err)
+		}
+		for i, n := range []uint32{8, 8, 1} {
+			if u, ok := r.Used(); !ok || u != (queuetest.Used{ID: uint32(heads[i]), Len: n}) {
+				t.Errorf("%+v, %v, want head %d", u, ok, heads[i])
+			}
+		}
+	}
+	if err := q.DoneTogether(take(), []uint32{8, 8, 9}); err == nil || r.UsedIdx() != 9 {
+		t.Errorf("9 bytes in a buffer of 8: %v, used.idx %d", err, r.UsedIdx())
+	}
+}
+
 func TestAHeadThatIsWithTheDeviceIsRefused(t *testing.T) {
 	r := newRig(t, 8, 0)
 	q := r.open(0)

@@ -48,7 +48,7 @@ type Queue struct {
 	usedEvent, availEvnt int    // offsets of the event indexes in avail and used
 
 	nextAvail uint16                // what Next looks at
-	nextUsed  uint16                // what Done writes
+	nextUsed  uint16                // what is used next
 	signalled uint16                // nextUsed when Signal last looked
 	inflight  []bool                // by head: popped, not done
 	waitedFor <-chan struct{}       // the Done of the context that ends a Wait
@@ -243,6 +243,27 @@ func (q *Queue) mayIndirect(head uint16, d descriptor, nested bool) error {
 // Done gives the chain back with written bytes of its Writable filled from the
 // start. The driver is told by Signal.
 func (q *Queue) Done(c *Chain, written uint32) error {
+	if err := q.use(c, q.nextUsed, written); err != nil {
+		return err
+	}
+	q.publish(1)
+	return nil
+}
+
+// DoneTogether is Done for chains that the driver must see all at once, with what
+// was written into each: those of one packet (virtio 1.2 §5.1.6.4.1).
+func (q *Queue) DoneTogether(chains []Chain, written []uint32) error {
+	for i := range chains {
+		if err := q.use(&chains[i], q.nextUsed+uint16(i), written[i]); err != nil {
+			return err
+		}
+	}
+	q.publish(uint16(len(chains)))
+	return nil
+}
+
+// use writes an element of the used ring.
+func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 	if err := q.latched(); err != nil {
 		return err
 	}
@@ -253,13 +274,17 @@ func (q *Queue) Done(c *Chain, written uint32) error {
 		return q.fail("chain at %d: %d bytes written into %d", c.head, written, c.room)
 	}
 	q.inflight[c.head] = false
-	e := q.used[ringOff+8*int(q.nextUsed%q.size):]
+	e := q.used[ringOff+8*int(at%q.size):]
 	binary.LittleEndian.PutUint32(e[0:], uint32(c.head))
 	binary.LittleEndian.PutUint32(e[4:], written)
-	q.nextUsed++
-	// The store of idx publishes the element and the buffers: it comes after.
-	guestmem.Store16(q.used, idxOff, q.nextUsed)
 	return nil
+}
+
+// publish shows the driver n more elements. The store comes after those of the
+// elements and the buffers.
+func (q *Queue) publish(n uint16) {
+	q.nextUsed += n
+	guestmem.Store16(q.used, idxOff, q.nextUsed)
 }
 
 // Signal interrupts the driver for what was done since the last Signal, if it

@@ -212,10 +212,8 @@ func (r *receiver) put(f frame) (bool, error) {
 		w.write(hdr[:])
 		w.write(f.raw)
 	}
-	for i := range r.held {
-		if err := r.q.Done(&r.chains[i], w.sizes[i]); err != nil {
-			return false, err
-		}
+	if err := r.q.DoneTogether(w.chains, w.sizes); err != nil {
+		return false, err
 	}
 	r.held = 0
 	if r.capture != nil {

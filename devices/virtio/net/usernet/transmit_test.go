@@ -21,32 +21,39 @@ func TestSmallFramesAreGivenBackQuietly(t *testing.T) {
 	}
 }
 
-func giveBack(t *testing.T, ringSize uint16, held int) {
+// testRing is a ring with both its sides, and room for buffers behind it.
+func testRing(t *testing.T, size uint16) (*queuetest.Ring, *queue.Queue, guestmem.GPA) {
 	const at = 0x10000
 	mem, err := guestmem.New([]guestmem.Range{{GPA: at, SizeBytes: 1 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer mem.Close()
-	layout, end := queuetest.Layout(at, ringSize)
+	t.Cleanup(func() { mem.Close() })
+	layout, end := queuetest.Layout(at, size)
 	for _, n := range []**virtio.Notifier{&layout.Kick, &layout.Call} {
 		if *n, err = virtio.NewNotifier("test"); err != nil {
 			t.Fatal(err)
 		}
-		defer (*n).Close()
+		t.Cleanup(func() { (*n).Close() })
 	}
 	ring := queuetest.New(t, mem, layout, 0)
 	q, err := queue.Open(mem, layout, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close()
+	t.Cleanup(func() { q.Close() })
+	return ring, q, end
+}
+
+func giveBack(t *testing.T, ringSize uint16, held int) {
+	ring, q, room := testRing(t, ringSize)
+	layout := ring.Queue()
 	armed := 0
 	s := &sender{q: q, later: func() { armed++ }, mayHold: mayHold(ringSize)}
 	send := func(sizes ...uint32) {
 		t.Helper()
 		for _, size := range sizes {
-			ring.Add(queuetest.Desc{GPA: end, Len: hdrBytes + size})
+			ring.Add(queuetest.Desc{GPA: room, Len: hdrBytes + size})
 		}
 		var batch []inbound
 		if served, err := s.take(&batch); err != nil || served != len(sizes) || len(batch) != len(sizes) {
