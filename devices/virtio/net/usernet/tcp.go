@@ -20,17 +20,16 @@ import (
 var errRefused = errors.New("not allowed")
 
 // tuneTCP sets what differs from a path with losses and long ways. Frames get to
-// the guest in order, and one lost is one that the guest dropped: RACK's timers
-// (RFC 8985) would take a guest that waits for its CPU for a loss. The wait before
-// what is at the end of a flight is sent again is a little longer than Linux delays
-// an acknowledgement on a short way (40 ms, TCP_DELACK_MIN), not the usual 200 ms;
-// a guest that takes longer gets a segment twice.
+// the guest in order, and none is lost: RACK's timers (RFC 8985) would take a guest
+// that waits for its CPU for a loss. And no old packet comes late, so there is no
+// TIME-WAIT, in which the stack would be deaf to a guest that connects again from
+// the same port.
 func tuneTCP(st *stack.Stack) tcpip.Error {
-	recovery, wait := tcpip.TCPRecovery(0), tcpip.TCPMinRTOOption(60*time.Millisecond)
+	recovery, timeWait := tcpip.TCPRecovery(0), tcpip.TCPTimeWaitTimeoutOption(0)
 	if err := st.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery); err != nil {
 		return err
 	}
-	return st.SetTransportProtocolOption(tcp.ProtocolNumber, &wait)
+	return st.SetTransportProtocolOption(tcp.ProtocolNumber, &timeWait)
 }
 
 // acceptTCP is called for a SYN of the guest's, in a goroutine of its own.

@@ -38,6 +38,34 @@ func (g *guest) dial(t testing.TB, to netip.AddrPort) (*gonet.TCPConn, error) {
 	return gonet.DialContextTCP(ctx, g.Stack, full(to), networkProtocol(to.Addr()))
 }
 
+// A guest may connect again from a port whose connection the outside has closed:
+// on its side nothing waits.
+func TestAPortThatTheOutsideClosedIsFree(t *testing.T) {
+	to := server(t, func(c *net.TCPConn) { c.Close() })
+	g := boot(t, Config{}, all)
+	for i := range 3 {
+		var c *gonet.TCPConn
+		for end := time.Now().Add(virtiotest.Patience); ; {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			var err error
+			c, err = gonet.DialTCPWithBind(ctx, g.Stack, tcpip.FullAddress{Addr: address(guestAddr), Port: 4444}, full(to), ipv4.ProtocolNumber)
+			cancel()
+			if err == nil {
+				break
+			}
+			// Its own end closes a moment later.
+			if !strings.Contains(err.Error(), "port is in use") || time.Now().After(end) {
+				t.Fatalf("connection %d: %v", i, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("%d, %v", n, err)
+		}
+		c.Close()
+	}
+}
+
 func (g *guest) dialUDP(t testing.TB, to netip.AddrPort) *gonet.UDPConn {
 	a := full(to)
 	c, err := gonet.DialUDP(g.Stack, nil, &a, networkProtocol(to.Addr()))
