@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -73,4 +74,66 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A connection whose host has something to say only while others fill the backlog
+// waits with them, and is not reset.
+func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
+	const streams, total = 8, 4 << 20
+	bulk := server(t, func(c *net.TCPConn) {
+		io.Copy(c, io.LimitReader(zeroes{}, total))
+		c.Close()
+	})
+	speak := make(chan struct{})
+	said := make(chan struct{})
+	idle := server(t, func(c *net.TCPConn) {
+		<-speak
+		c.Write([]byte("x"))
+		close(said)
+		c.Close()
+	})
+	g := boot(t, Config{}, all)
+	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 8 << 20, Default: 8 << 20, Max: 8 << 20}
+	if err := g.SetTransportProtocolOption(tcp.ProtocolNumber, &window); err != nil {
+		t.Fatal(err)
+	}
+	dial := func(to netip.AddrPort) net.Conn {
+		c, err := g.dial(t, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(virtiotest.Patience))
+		return c
+	}
+	quiet := dial(idle)
+	var begun, whole sync.WaitGroup
+	for range streams {
+		c := dial(bulk)
+		begun.Add(1)
+		whole.Go(func() {
+			_, err := io.CopyN(io.Discard, c, 1)
+			begun.Done()
+			n, err2 := io.Copy(io.Discard, c)
+			if n++; n != total || err != nil || err2 != nil {
+				t.Errorf("%d bytes, %v, %v", n, err, err2)
+			}
+		})
+	}
+	begun.Wait()
+	g.idle.Lock()
+	recv := g.b.live.recv
+	for end := time.Now().Add(virtiotest.Patience); recv.pressed() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no pressure")
+		}
+	}
+	close(speak)
+	<-said
+	time.Sleep(20 * time.Millisecond) // the stack hears of it
+	g.idle.Unlock()
+	if b, err := io.ReadAll(quiet); string(b) != "x" || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	whole.Wait()
 }

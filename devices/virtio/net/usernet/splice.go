@@ -202,8 +202,10 @@ func (c *spliced) toGuest() bool {
 	var r socketReader
 	var werr tcpip.Error
 	var room <-chan struct{}
-	// It moves all that there is, and only then goes back to waiting.
+	// It moves all that there is, and only then goes back to waiting; after that it
+	// is called again.
 	move := func(fd uintptr) (done bool) {
+		werr, r.err = nil, nil
 		for r.fd = int(fd); ; {
 			if room = c.session.recv.pressed(); !c.failed() && (room != nil || c.guest.ep.Readiness(waiter.WritableEvents) == 0) {
 				werr = &tcpip.ErrWouldBlock{}
@@ -218,7 +220,6 @@ func (c *spliced) toGuest() bool {
 		}
 	}
 	for {
-		werr, r.err = nil, nil
 		if err := c.raw.Read(move); err != nil || r.err != nil && r.err != io.EOF {
 			return false
 		}
