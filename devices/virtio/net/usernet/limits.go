@@ -26,8 +26,8 @@ const (
 	segmentSize  = 45 * 1448 // one read from a host socket, which becomes one segment: the stack makes none larger than maxGSO less 160
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
-	maxOnTheWay  = 256 << 10 // bytes of a connection that the guest has not acknowledged: a small guest drops more
-	bufferBudget = 32 << 20  // of all connections, both ways, beyond minSocketBuf each
+	maxOnTheWay  = 8 * segmentSize // bytes of a connection that the guest has not acknowledged: more is not faster, and part of a segment would be a packet of its own
+	bufferBudget = 32 << 20        // of all connections, both ways, beyond minSocketBuf each
 )
 
 // What connections have sent may wait for receive buffers as well, all of it: a
