@@ -15,7 +15,7 @@ type later struct {
 }
 
 // moment is the longest that anything is kept back for.
-const moment = time.Millisecond
+const moment = 2 * time.Millisecond
 
 func newLater(do func()) *later {
 	l := &later{do: do, timer: time.NewTimer(moment)}

@@ -114,6 +114,13 @@ func abort(c *net.TCPConn) {
 func (c *spliced) toHost() bool {
 	events, stop := c.guest.listen(waiter.ReadableEvents)
 	defer stop()
+	// One channel to wait for: a select of two takes longer, for every packet.
+	defer context.AfterFunc(c.session.ctx, func() {
+		select {
+		case events <- struct{}{}:
+		default:
+		}
+	})()
 	var w socketWriter
 	var terr tcpip.Error
 	once := func(fd uintptr) (done bool) {
@@ -138,9 +145,7 @@ func (c *spliced) toHost() bool {
 		default:
 			return false
 		}
-		select {
-		case <-events:
-		case <-c.session.ctx.Done():
+		if <-events; c.session.ctx.Err() != nil {
 			return false
 		}
 	}
