@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,6 +93,32 @@ func TestSignalsEndAMachine(t *testing.T) {
 				t.Errorf("stderr is %q, want %q in it", said, tt.err)
 			}
 		})
+	}
+}
+
+// TestLateSignals: those that come when the machine has ended are not what it ended with.
+func TestLateSignals(t *testing.T) {
+	for range 5 {
+		insist(t, program(t, "deaf", "run", "slow.toml"))
+	}
+}
+
+// insist sends SIGTERM until the program of a deaf guest has ended, which is the second one's doing.
+func insist(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal of the test's: what the test sends is all there is
+	_, errs := begin(t, cmd)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for cmd.Process.Signal(syscall.SIGTERM) == nil {
+			runtime.Gosched()
+		}
+	}()
+	got := code(cmd)
+	<-ended
+	if got != 128+15 {
+		t.Errorf("many SIGTERM: exit code %d, want %d; stderr %s", got, 128+15, errs)
 	}
 }
 

@@ -150,8 +150,8 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 	signal.Notify(pipe, syscall.SIGPIPE)
 	defer signal.Stop(pipe)
 	signals := make(chan os.Signal, 4)
+	// Never stopped: a signal that comes when the machine has ended would take the place of its exit code.
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
 	namespace.Ready()
 
 	serial, typed, raw := io.Writer(stdout), false, true

@@ -103,8 +103,8 @@ func (s Set) child(env []string) (code int, err error) {
 	cmd.SysProcAttr.Setpgid = !terminal
 
 	signals := make(chan os.Signal, 16)
+	// Never stopped: a signal that comes when the child has ended would take the place of the child's exit code.
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		return 0, s.explain("clone", err)
 	}
