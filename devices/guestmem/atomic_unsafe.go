@@ -1,7 +1,6 @@
 package guestmem
 
 import (
-	"fmt"
 	"sync/atomic"
 	"unsafe"
 )
@@ -10,13 +9,10 @@ import (
 // writes is a race. So the aligned 32-bit word around the field is used: guest
 // memory is page aligned, hence the word never leaves the window's page.
 func word(b []byte, off int) (p *uint32, shift uint) {
-	if off < 0 || off+2 > len(b) {
-		panic(fmt.Sprintf("guestmem: 16-bit access at %d of %d bytes", off, len(b)))
-	}
-	field := unsafe.Pointer(&b[off])
+	field := unsafe.Pointer(&b[off : off+2][0])
 	low := int(uintptr(field) & 3)
 	if low&1 != 0 {
-		panic(fmt.Sprintf("guestmem: unaligned 16-bit access at %d", off))
+		panic("guestmem: unaligned 16-bit access")
 	}
 	return (*uint32)(unsafe.Add(field, -low)), uint(low) * 8
 }

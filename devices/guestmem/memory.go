@@ -103,8 +103,9 @@ func (m *Memory) Window(gpa GPA, n uint64) ([]byte, error) {
 }
 
 // find is the one place that decides whether n bytes at gpa are RAM.
-func (m *Memory) find(gpa GPA, n uint64) (Region, uint64, error) {
-	for _, r := range m.regions {
+func (m *Memory) find(gpa GPA, n uint64) (*Region, uint64, error) {
+	for i := range m.regions {
+		r := &m.regions[i]
 		if gpa < r.GPA {
 			break
 		}
@@ -114,7 +115,7 @@ func (m *Memory) find(gpa GPA, n uint64) (Region, uint64, error) {
 			return r, off, nil
 		}
 	}
-	return Region{}, 0, fmt.Errorf("guest memory %#x+%#x: %w", uint64(gpa), n, ErrOutOfRange)
+	return nil, 0, fmt.Errorf("guest memory %#x+%#x: %w", uint64(gpa), n, ErrOutOfRange)
 }
 
 // Close unmaps everything. No window, vhost worker or vCPU may use the memory

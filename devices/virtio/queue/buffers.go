@@ -14,36 +14,39 @@ func (b Buffers) Len() int {
 }
 
 // Read copies out up to len(p) bytes and says how many there were.
-func (b *Buffers) Read(p []byte) int {
-	return b.each(len(p), func(at int, s []byte) { copy(p[at:], s) })
+func (b *Buffers) Read(p []byte) (n int) {
+	for n < len(p) && len(*b) > 0 {
+		n += b.consume(copy(p[n:], (*b)[0]))
+	}
+	return n
 }
 
 // Write copies in as much of p as there is room for and says how much.
-func (b *Buffers) Write(p []byte) int {
-	return b.each(len(p), func(at int, s []byte) { copy(s, p[at:]) })
+func (b *Buffers) Write(p []byte) (n int) {
+	for n < len(p) && len(*b) > 0 {
+		n += b.consume(copy((*b)[0], p[n:]))
+	}
+	return n
 }
 
 // Take splits off the first n bytes, or all if there are fewer. They alias
 // guest memory.
-func (b *Buffers) Take(n int) Buffers {
-	var taken Buffers
-	b.each(n, func(_ int, s []byte) { taken = append(taken, s) })
+func (b *Buffers) Take(n int) (taken Buffers) {
+	for n > 0 && len(*b) > 0 {
+		s := (*b)[0]
+		s = s[:min(n, len(s))]
+		taken = append(taken, s)
+		n -= b.consume(len(s))
+	}
 	return taken
 }
 
-// each consumes up to n bytes, piece by piece.
-func (b *Buffers) each(n int, do func(at int, s []byte)) int {
-	done := 0
-	for done < n && len(*b) > 0 {
-		s := (*b)[0]
-		if len(s) > n-done {
-			(*b)[0] = s[n-done:]
-			s = s[:n-done]
-		} else {
-			*b = (*b)[1:]
-		}
-		do(done, s)
-		done += len(s)
+// consume drops n bytes of the first piece, and returns n.
+func (b *Buffers) consume(n int) int {
+	if s := (*b)[0]; n < len(s) {
+		(*b)[0] = s[n:]
+	} else {
+		*b = (*b)[1:]
 	}
-	return done
+	return n
 }

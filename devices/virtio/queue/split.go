@@ -37,9 +37,9 @@ const (
 type Queue struct {
 	mem      *guestmem.Memory
 	index    uint16
-	size     uint16
-	indirect bool // VIRTIO_F_INDIRECT_DESC negotiated
-	eventIdx bool // VIRTIO_F_EVENT_IDX negotiated
+	size     uint16 // a power of two
+	indirect bool   // VIRTIO_F_INDIRECT_DESC negotiated
+	eventIdx bool   // VIRTIO_F_EVENT_IDX negotiated
 	kick     *os.File
 	kickConn syscall.RawConn // kick
 	call     *virtio.Notifier
@@ -48,6 +48,7 @@ type Queue struct {
 	usedEvent, availEvnt int    // offsets of the event indexes in avail and used
 
 	nextAvail uint16                // what Next looks at
+	availIdx  uint16                // how far it may go, as avail.idx was when it got there
 	nextUsed  uint16                // what is used next
 	signalled uint16                // nextUsed when Signal last looked
 	inflight  []bool                // by head: popped, not done
@@ -127,16 +128,18 @@ func (q *Queue) Next(c *Chain) (bool, error) {
 	if err := q.latched(); err != nil {
 		return false, err
 	}
-	// The load of idx comes before those of what it publishes.
-	idx := guestmem.Load16(q.avail, idxOff)
-	waiting := idx - q.nextAvail
-	if waiting == 0 {
-		return false, nil
+	if q.nextAvail == q.availIdx {
+		// The load of idx comes before those of what it publishes.
+		q.availIdx = guestmem.Load16(q.avail, idxOff)
+		waiting := q.availIdx - q.nextAvail
+		if waiting == 0 {
+			return false, nil
+		}
+		if waiting > q.size {
+			return false, q.bad("avail.idx %d is %d ahead of %d entries", q.availIdx, waiting, q.size)
+		}
 	}
-	if waiting > q.size {
-		return false, q.bad("avail.idx %d is %d ahead of %d entries", idx, waiting, q.size)
-	}
-	head := guestmem.Load16(q.avail, ringOff+2*int(q.nextAvail%q.size))
+	head := guestmem.Load16(q.avail, ringOff+2*int(q.nextAvail&(q.size-1)))
 	if head >= q.size {
 		return false, q.bad("head %d of %d descriptors", head, q.size)
 	}
@@ -160,8 +163,7 @@ type descriptor struct {
 
 // fetch copies descriptor i of a table, once.
 func fetch(table []byte, i uint16) descriptor {
-	var p [descSize]byte
-	copy(p[:], table[int(i)*descSize:])
+	p := [descSize]byte(table[int(i)*descSize:])
 	return descriptor{
 		gpa:   guestmem.GPA(binary.LittleEndian.Uint64(p[0:])),
 		len:   binary.LittleEndian.Uint32(p[8:]),
@@ -274,9 +276,8 @@ func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 		return q.fail("chain at %d: %d bytes written into %d", c.head, written, c.room)
 	}
 	q.inflight[c.head] = false
-	e := q.used[ringOff+8*int(at%q.size):]
-	binary.LittleEndian.PutUint32(e[0:], uint32(c.head))
-	binary.LittleEndian.PutUint32(e[4:], written)
+	e := q.used[ringOff+8*int(at&(q.size-1)):]
+	binary.LittleEndian.PutUint64(e, uint64(c.head)|uint64(written)<<32)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type receiver struct {
 	q       *queue.Queue
 	chains  []queue.Chain // for one frame, taken from q and not given back
 	held    int           // of them
+	sizes   []uint32      // what was written into each
 	backlog []frame
 	bytes   int           // of the backlog without sending
 	sending int           // of the backlog, what connections will send again unless it arrives: charge
@@ -193,7 +194,8 @@ func (r *receiver) put(f frame) (bool, error) {
 		r.held++
 		room += n
 	}
-	w := scatter{chains: r.chains[:r.held], sizes: make([]uint32, r.held)}
+	r.sizes = append(r.sizes[:0], make([]uint32, r.held)...)
+	w := scatter{chains: r.chains[:r.held], sizes: r.sizes}
 	var hdr [hdrBytes]byte
 	if f.pkt != nil {
 		hdr = receiveHeader(f.pkt, r.held)
