@@ -121,6 +121,7 @@ func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
 	if err != nil {
 		return nil, err // not a Backend that is not nil
 	}
+	m.account.nets = append(m.account.nets, inProcessNet{string(cfg.ID), backend})
 	return backend, nil
 }
 

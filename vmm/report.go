@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/net/usernet"
 	"minivmm/kvm"
 	"minivmm/vmm/account"
 	"minivmm/vmm/config"
@@ -23,6 +24,13 @@ type accounted struct {
 	started  time.Time
 	recovery func() int         // the thread id of KVM's kernel thread for this VM, 0 if it has none
 	fronts   []*virtio.Frontend // of every device
+	nets     []inProcessNet
+}
+
+// inProcessNet is a NIC whose network is in this process.
+type inProcessNet struct {
+	id      string
+	backend *usernet.Backend
 }
 
 // createVM makes the KVM VM, and notes on which thread: before Linux 6.13 KVM names a kernel thread after it. Most machines
@@ -72,6 +80,10 @@ func (m *VM) Report() (*account.Report, error) {
 	r.Memory.NotCharged = m.notCharged(r.Queues)
 	if r.Disks, err = m.diskCounters(); err != nil {
 		missing("LIO's counters", err)
+	}
+	for _, n := range m.account.nets {
+		c := n.backend.Counters()
+		r.Nets = append(r.Nets, account.Net{ID: n.id, Connections: c.Connections, Flows: c.Flows, Segments: c.Segments, SentAgain: c.SentAgain})
 	}
 	if err := m.kvmStats(&r.KVM); err != nil {
 		missing("KVM's counters", err)

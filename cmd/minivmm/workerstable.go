@@ -29,7 +29,7 @@ func workersTable(w io.Writer, r, before *account.Report, all bool) error {
 		fmt.Fprintf(&b, "; not charged: about %s for %s", size(e.Bytes), e.Device)
 	}
 	fmt.Fprint(&b, "\n\n")
-	for _, part := range []columns{queueColumns(r.Queues), diskColumns(r.Disks), statColumns(r.KVM)} {
+	for _, part := range []columns{queueColumns(r.Queues), diskColumns(r.Disks), netColumns(r.Nets), statColumns(r.KVM)} {
 		if len(part) > 1 {
 			part.WriteTo(&b)
 			fmt.Fprintln(&b)
@@ -117,6 +117,14 @@ func diskColumns(disks []account.Disk) (t columns) {
 	t.row("DISK", "COMMANDS", "READ MiB", "WRITTEN MiB")
 	for _, d := range disks {
 		t.row(d.ID, number(d.Commands), number(d.ReadMiB), number(d.WriteMiB))
+	}
+	return t
+}
+
+func netColumns(nets []account.Net) (t columns) {
+	t.row("NETWORK", "CONNECTIONS", "FLOWS", "SEGMENTS", "SENT AGAIN")
+	for _, n := range nets {
+		t.row(n.ID, strconv.Itoa(n.Connections), strconv.Itoa(n.Flows), number(n.Segments), number(n.SentAgain))
 	}
 	return t
 }

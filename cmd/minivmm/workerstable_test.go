@@ -30,6 +30,7 @@ func costs(seconds uint64) *account.Report {
 		Memory: account.Memory{Resident: 99 << 20, PageTables: 1 << 19, NotCharged: []account.Estimate{{Device: "net0", Bytes: 118 << 10}}},
 		Queues: []account.Queue{{Device: "net0", Size: 256, Live: true, Fill: 250, Kicks: count(9)}, {Device: "net0", Index: 1, Size: 256}, {Device: "rng0", Size: 64, Live: true, Fill: 1, Interrupts: count(12)}},
 		Disks:  []account.Disk{{ID: "disk0", Commands: 5, ReadMiB: 1, WriteMiB: 2}},
+		Nets:   []account.Net{{ID: "net1", Connections: 3, Flows: 4, Segments: 500, SentAgain: 6}},
 		KVM:    account.KVMStats{VCPUs: []map[string]uint64{{"exits": 1000, "mmio_exits": 30, "halt_exits": 4}}, UserExits: []uint64{33}},
 
 		Missing: []string{"x: no such file"},
@@ -58,6 +59,9 @@ rng0 0  64    1     -      12
 
 DISK   COMMANDS  READ MiB  WRITTEN MiB
 disk0  5         1         2
+
+NETWORK  CONNECTIONS  FLOWS  SEGMENTS  SENT AGAIN
+net1     3            4      500       6
 
 VCPU  EXITS  MMIO EXITS  IO EXITS  HALT EXITS  IRQ INJECTIONS  TO MINIVMM
 0     1000   30          0         4           0               33

@@ -20,6 +20,7 @@ type Report struct {
 
 	Queues []Queue  `json:"queues"`
 	Disks  []Disk   `json:"disks"`
+	Nets   []Net    `json:"networks,omitempty"`
 	KVM    KVMStats `json:"kvm"`
 
 	// Missing says what this report lacks, and why.
@@ -88,6 +89,15 @@ type Disk struct {
 	ReadMiB  uint64 `json:"read_mib"`    // whole ones
 	WriteMiB uint64 `json:"written_mib"` // whole ones
 	Resets   uint64 `json:"resets"`
+}
+
+// Net is what a network in minivmm's process does for its guest now, and what it sent since the guest's driver started it.
+type Net struct {
+	ID          string `json:"id"`                     // "net0"
+	Connections int    `json:"connections"`            // of TCP
+	Flows       int    `json:"datagram_flows"`         // of UDP
+	Segments    uint64 `json:"segments_sent"`          // of TCP, to the guest
+	SentAgain   uint64 `json:"segments_retransmitted"` // of these
 }
 
 // KVMStats are KVM's own counters, by KVM's names (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD).

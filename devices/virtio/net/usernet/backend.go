@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -57,7 +58,7 @@ type Backend struct {
 	lan      *lanPort // nil: none
 	capture  *capture // nil: none
 	ports    []listener
-	live     *session
+	live     atomic.Pointer[session] // nil: no driver uses the device
 }
 
 var _ virtio.Backend = (*Backend)(nil)
@@ -138,7 +139,7 @@ func (b *Backend) Start(a virtio.Activation) error {
 		return err
 	}
 	s.publish(b.ports)
-	b.live = s
+	b.live.Store(s)
 	if b.lan != nil {
 		b.lan.live.Store(s)
 	}
@@ -147,11 +148,10 @@ func (b *Backend) Start(a virtio.Activation) error {
 
 // Stop ends every connection and waits for what served them.
 func (b *Backend) Stop() error {
-	if b.live == nil {
+	s := b.live.Swap(nil)
+	if s == nil {
 		return nil
 	}
-	s := b.live
-	b.live = nil
 	if b.lan != nil {
 		b.lan.live.Store(nil)
 	}

@@ -48,6 +48,12 @@ func (s *flows) add(f *flow) {
 	}
 }
 
+func (s *flows) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
 // most is who has most flows: the newcomer, if nobody has more.
 func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
 	who := newcomer

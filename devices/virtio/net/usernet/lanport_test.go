@@ -343,7 +343,7 @@ func TestAFloodFromAStationLeavesRoom(t *testing.T) {
 	}
 	d := virtiotest.NewDriver(t, over(t, b))
 	d.Start(all) // without a buffer: everything waits
-	s := b.live
+	s := b.live.Load()
 	f, o := tcpSegment(60000, 1448)
 	copy(f, s.lan.MAC[:])
 	message := append(o[:], f...)

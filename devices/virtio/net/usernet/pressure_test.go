@@ -51,7 +51,7 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 			}
 			first.Wait()
 			g.idle.Lock()
-			recv := g.b.live.recv
+			recv := g.b.live.Load().recv
 			most := 0
 			for still := 0; still < 5; {
 				time.Sleep(20 * time.Millisecond)
@@ -67,7 +67,7 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 				t.Errorf("%d KiB on the way", most>>10)
 			}
 			whole.Wait()
-			st := g.b.live.stack.Stats().TCP
+			st := g.b.live.Load().stack.Stats().TCP
 			t.Logf("%d KiB waited; %d retransmitted, %d timeouts", most>>10, st.Retransmits.Value(), st.Timeouts.Value())
 			if n := st.SegmentSendErrors.Value(); n != 0 {
 				t.Errorf("%d segments dropped", n)
@@ -122,7 +122,7 @@ func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 	}
 	begun.Wait()
 	g.idle.Lock()
-	recv := g.b.live.recv
+	recv := g.b.live.Load().recv
 	for end := time.Now().Add(virtiotest.Patience); recv.pressed() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no pressure")
