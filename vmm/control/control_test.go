@@ -275,6 +275,43 @@ func TestManyWantOneName(t *testing.T) {
 	}
 }
 
+// TestOneOfTwoHasTheName: whatever order each looks through the folders in, one of them gets the name.
+func TestOneOfTwoHasTheName(t *testing.T) {
+	dir := shortDir(t)
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	orders := [][]string{{a, b}, {b, a}}
+	for _, candidates := range orders {
+		if _, err := makeFolder(candidates); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round := range 500 {
+		var names [2]*Name
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i := range names {
+			wg.Go(func() { names[i], errs[i] = claim(orders[i], "web") })
+		}
+		wg.Wait()
+		won := 0
+		for i, n := range names {
+			if n == nil {
+				if !errors.Is(errs[i], unix.EBUSY) {
+					t.Fatal(errs[i])
+				}
+				continue
+			}
+			won++
+			if err := n.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if won != 1 {
+			t.Fatalf("round %d: %d have the name, %v", round, won, errs)
+		}
+	}
+}
+
 // killedVar makes this binary a machine that waits to be killed.
 const killedVar = "MINIVMM_TEST_KILLED"
 

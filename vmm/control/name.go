@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,7 +47,8 @@ func claim(candidates []string, name string) (*Name, error) {
 		return nil, fmt.Errorf("no folder for the machine's control socket (XDG_RUNTIME_DIR can name one of this user's own): %w", err)
 	}
 	n := &Name{name: name, dir: dir}
-	for _, d := range candidates {
+	// In one order for all, so that of two which begin at once one has all that both want.
+	for _, d := range slices.Sorted(slices.Values(candidates)) {
 		// A machine that was begun with other variables, or before its user had a session, may have its socket there.
 		if private(d) != nil {
 			continue
