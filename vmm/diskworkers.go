@@ -76,13 +76,13 @@ func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
 	if device != "" && device != scsiName {
 		return fmt.Errorf("count is for vhost-scsi's workers (%s): %q has one for each pair of queues, whose number is fixed when the machine starts", scsiName, device)
 	}
-	more := c.Number(m.cfg.RequestQueues())
+	have := 0
 	for _, w := range m.workers {
 		if w.Device == scsiName {
-			more--
+			have++
 		}
 	}
-	if more > 0 {
+	if more := c.Number(m.cfg.RequestQueues()) - have; more > 0 {
 		if err := enoughForWorkers(more); err != nil {
 			return err
 		}
@@ -90,7 +90,10 @@ func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
 	if err := m.countDiskWorkers(c); err != nil {
 		return err
 	}
-	return explainFiles(m.watchWorkers())
+	if err := m.watchWorkers(); err != nil {
+		return errors.Join(explainFiles(err), m.countDiskWorkers(config.WorkerCount(have)))
+	}
+	return nil
 }
 
 // endWorkers ends workers that no queue has.
