@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"minivmm/vmm/config"
+	"minivmm/vmm/vmmtest"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -110,6 +111,7 @@ func TestConsoleFileIsAppendedTo(t *testing.T) {
 
 // TestTheRealProgram builds minivmm itself: everything above runs through the same execute, but not its main.
 func TestTheRealProgram(t *testing.T) {
+	vmmtest.Need(t, "compiler")
 	exe := filepath.Join(t.TempDir(), "minivmm")
 	if out, err := exec.Command("go", "build", "-o", exe, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"minivmm/guestimages/cache"
+	"minivmm/vmm/vmmtest"
 )
 
 // initramfsProgram is minivmm initramfs in a folder with what it can be made of: a folder, lists, tars and a kernel's modules.
@@ -173,6 +174,7 @@ func TestInitramfsIsPackedTheSameTwice(t *testing.T) {
 }
 
 func TestInitramfsWithInit(t *testing.T) {
+	vmmtest.Need(t, "compiler")
 	cmd := initramfsProgram(t, "--dir", "root", "--owner", "0:0", "--init", "--modules", "a", "--kernel-modules", "mods", "-o", "-", "--", "/bin/prog", "-v")
 	cmd.Env = append(cmd.Env, cache.Env+"="+t.TempDir())
 	code, out, errs := finish(t, cmd)

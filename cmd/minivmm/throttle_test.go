@@ -17,6 +17,7 @@ import (
 
 const throttledText = `[limits]
 cpu_max = "400%"
+cpuset  = "0"
 [[net]]
 backend = "vhost"
 tap     = "mvmlim1"
@@ -47,17 +48,13 @@ func (s spell) String() string {
 
 // TestCPUMaxThrottlesIperf3 has a guest send by iperf3, with and without cpu.max on its cgroup, in turn.
 // Limited, the machine (guest, kernel's worker and all) gets the given share of a CPU, and iperf3 sends as much less as
-// the share is less than what it took by itself: datagrams, as many as it can, because what TCP sends also depends on the time
-// that a pause takes it to get going again.
-//
-// The share is a ratio of what the host's kernel counts and is held to 15 %, and no more than that above it may be sent. It may be
-// less: what a guest does whether it sends or not, such as its clock ticks, costs the same with a limit. That frames follow the share
-// within 15 % is proved in vhost/proof, where two senders run at once and without guests. The turns are short because the machine has other work.
+// the share is less than what it took by itself; both within 15 %. It sends datagrams, as many as it can, because what TCP sends also depends on the time
+// that a pause takes it to get going again. All of the machine is on one CPU, for the same work costs less where worker and guest do not run at once.
 //
 // Then the process is moved to another cgroup with the same limit. A worker that is a thread of it comes along; a kernel's thread, from
-// before Linux 6.4, stays behind, and what it uses comes on top.
+// before Linux 6.4, stays behind: what it uses comes on top, and iperf3 sends more than the share.
 func TestCPUMaxThrottlesIperf3(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "root", "iperf3", "mke2fs")
+	vmmtest.Need(t, "steady-clock", "vhost-net", "root", "iperf3", "mke2fs")
 	leavesNothing(t)
 	const host, share = "10.71.6.1", 0.3
 	const limit = "30000 100000"
@@ -102,19 +99,19 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 		after := count()
 		return spell{time.Since(start), after.cpu - before.cpu, after.other - before.other, after.sentBytes - before.sentBytes}
 	}
-	off := func(got float64) bool { return got < share*0.85 || got > share*1.15 }
+	off := func(got, want float64) bool { return got < want*0.85 || got > want*1.15 }
 
 	var free, limited spell
-	for range 6 {
+	for range 3 {
 		free = free.plus(measure("max", 400*time.Millisecond))
 		limited = limited.plus(measure(limit, 800*time.Millisecond))
 	}
 	t.Logf("without a limit: %v; limited: %v", free, limited)
-	if off(limited.share()) {
+	if off(limited.share(), share) {
 		t.Errorf("limited to %.0f %% of a CPU it took %.1f %%", 100*share, 100*limited.share())
 	}
 	given, sent := share/free.share(), limited.rate()/free.rate()
-	if given > 0.6 || sent > given*1.15 || sent < given*0.5 {
+	if given > 0.6 || off(sent, given) {
 		t.Errorf("iperf3 sent %.1f %% of what it sends without a limit, want %.1f %%", 100*sent, 100*given)
 	}
 
@@ -123,14 +120,18 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	if err := os.WriteFile(in+"/cgroup.procs", []byte(pid), 0); err != nil {
 		t.Fatal(err)
 	}
-	moved := measure(limit, 3*time.Second)
+	moved := measure(limit, time.Second)
 	t.Logf("moved: %v", moved)
-	if got := moved.cpu.Seconds() / moved.wall.Seconds(); off(got) {
+	if got := moved.cpu.Seconds() / moved.wall.Seconds(); off(got, share) {
 		t.Errorf("moved to another cgroup with that limit it takes %.1f %% of a CPU", 100*got)
 	}
-	behind := moved.other.Seconds() / moved.wall.Seconds()
-	if threads := threadWorkers(t); threads && behind > 0.01 || !threads && behind < 0.03 {
-		t.Errorf("moved to another cgroup it takes %.1f %% of a CPU in the one that it left; the worker is a thread: %v", 100*behind, threads)
+	behind, sent := moved.other.Seconds()/moved.wall.Seconds(), moved.rate()/free.rate()
+	if threadWorkers(t) {
+		if behind > 0.01 || off(sent, given) {
+			t.Errorf("moved to another cgroup its worker, a thread of it, takes %.1f %% of a CPU in the one that it left; iperf3 sent %.1f %% of what it sends without a limit, want %.1f %%", 100*behind, 100*sent, 100*given)
+		}
+	} else if behind < share/2 || sent < given*1.15 {
+		t.Errorf("moved to another cgroup its worker, a kernel's thread, takes %.1f %% of a CPU in the one that it left, and iperf3 sent %.1f %% of what it sends without a limit: limited as a thread would be", 100*behind, 100*sent)
 	}
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)

@@ -22,6 +22,22 @@ func DefaultConfig() Config {
 	return Config{Kernel: "6.12", CPUs: 2, MemoryMiB: 4096}
 }
 
+// ClockEnv names the environment variable that tells a program in the emulated host how its clock goes: ClockWall, unsteady because
+// the host's CPUs are emulated faster or slower as this machine has time, or ClockInstructions.
+const (
+	ClockEnv          = "MINIVMM_HOST_CLOCK"
+	ClockWall         = "wall"
+	ClockInstructions = "instructions"
+)
+
+// Clock is ClockEnv's value in this host.
+func (c Config) Clock() string {
+	if c.Icount {
+		return ClockInstructions
+	}
+	return ClockWall
+}
+
 // Validate reports what cannot be emulated.
 func (c Config) Validate() error {
 	switch {

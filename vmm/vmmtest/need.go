@@ -27,6 +27,8 @@ var needs = map[string]struct {
 	"clients-disk": {func() bool { return os.Getenv("MINIVMM_CLIENTS_DISK") != "" }, "set MINIVMM_CLIENTS_DISK to what minivmm disk debian made with --include of the clients' packages"},
 	"ssh":          {inPath("ssh"), "apt-get install openssh-client"},
 	"iperf3":       {inPath("iperf3"), "apt-get install iperf3"},
+	"steady-clock": {func() bool { return os.Getenv("MINIVMM_HOST_CLOCK") != "wall" }, "run it in an emulated host with -icount, or on real CPUs"},
+	"compiler":     {func() bool { return inPath("go")() && os.Getenv("MINIVMM_HOST_CLOCK") == "" }, "run it outside an emulated host, where Go compiles for minutes"},
 	"guests":       {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
 }
 
@@ -61,7 +63,7 @@ func Need(t testing.TB, names ...string) {
 		case slices.Contains(required, name):
 			t.Fatalf("%s is required and missing: %s", name, need.fix)
 		default:
-			t.Skipf("%s is missing: %s; \"make test\" runs this in an emulated host", name, need.fix)
+			t.Skipf("%s is missing: %s; \"make test\" has it", name, need.fix)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command session.Co
 	if command.Dir, err = os.Getwd(); err != nil {
 		return err
 	}
-	command.Env = slices.Concat(os.Environ(), o.env)
+	command.Env = slices.Concat(os.Environ(), []string{emuhost.ClockEnv + "=" + o.config.Clock()}, o.env)
 	// go test asks for all stacks by this signal when its time is over.
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, syscall.SIGQUIT)

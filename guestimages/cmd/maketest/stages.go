@@ -49,6 +49,9 @@ var machinePackages = []string{
 	"./guestimages/probe",
 }
 
+// steadyTests are those that need a steady clock: an emulated host has one when it counts instructions, and is several times slower then.
+const steadyTests = "^TestCPUMaxThrottlesIperf3$"
+
 // stage is one run of go test.
 type stage struct {
 	name  string // what it covers
@@ -56,6 +59,17 @@ type stage struct {
 	apart bool // it wants the machine's cores for itself; the others take one each and run together
 	env   []string
 	args  []string // of go test
+}
+
+// with is the stage with one more need of MINIVMM_REQUIRE, and what goes with it in the environment.
+func (st stage) with(need string, env ...string) stage {
+	st.env = slices.Concat(st.env, env)
+	for i, v := range st.env {
+		if strings.HasPrefix(v, "MINIVMM_REQUIRE=") {
+			st.env[i] = v + "," + need
+		}
+	}
+	return st
 }
 
 // test runs every stage, also after one failed, and prints what was covered.
@@ -135,20 +149,11 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}
 	// A whole Debian takes as long as ten other guests, so one host boots it for one test, and the other for another.
-	with := func(st stage, need, variable string) stage {
-		st.env = slices.Concat(st.env, []string{variable + "=" + root})
-		for i, v := range st.env {
-			if strings.HasPrefix(v, "MINIVMM_REQUIRE=") {
-				st.env[i] = v + "," + need
-			}
-		}
-		return st
-	}
-	withDebian := func(st stage) stage { return with(st, "debian-disk", "MINIVMM_DEBIAN_DISK") }
-	withClients := func(st stage) stage { return with(st, "clients-disk", "MINIVMM_CLIENTS_DISK") }
+	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
+	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
 	stages := []stage{{
 		name: "this machine, with the race detector", short: "[race]", apart: true,
-		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=" + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
+		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=compiler," + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
 		args: []string{"-race", "-timeout", "20m", "./..."},
 	}}
 	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
@@ -161,6 +166,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	var hosts, steady []stage // of each kernel
 	for i, name := range series {
 		config := emuhost.DefaultConfig()
 		config.Kernel = name
@@ -173,11 +179,16 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		// Most tests boot the first of the guest kernels: each host's own, so that all of them are booted somewhere.
 		host.env = slices.Concat(host.env, []string{"MINIVMM_GUESTS=" + strings.Join(slices.Concat(guests[i:], guests[:i]), " ")})
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
-		stages = append(stages, host)
+		hosts = append(hosts, host)
+
+		host = host.with("steady-clock")
+		host.short = "[" + name + " steady]"
+		host.name = "emulated host on Linux " + name + " whose clock counts instructions"
+		host.args = []string{"-exec", launcher + " exec -icount -kernel " + name, "-count=1", "-timeout", "1h", "-run", steadyTests, "./cmd/minivmm"}
+		steady = append(steady, host)
 	}
-	first, last := len(stages)-len(series), len(stages)-1
-	stages[first], stages[last] = withClients(stages[first]), withDebian(stages[last])
-	return append(stages, stage{
+	hosts[0], hosts[len(hosts)-1] = withClients(hosts[0]), withDebian(hosts[len(hosts)-1])
+	return append(slices.Concat(stages, hosts, steady), stage{
 		short: "[host]",
 		name:  "the emulated host itself, on Linux " + strings.Join(series, " and "),
 		env:   []string{"MINIVMM_REQUIRE=emuhost"},
