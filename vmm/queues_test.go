@@ -419,9 +419,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 			t.Error("workers of a closed machine can be changed")
 		}
 	})
-	if now := virtiotest.TakeFootprint(t); now.Workers != before.Workers {
-		t.Errorf("%d workers are left, there were %d", now.Workers, before.Workers)
-	}
+	virtiotest.AwaitWorkers(t, before.Workers)
 }
 
 // checkCounts gives the disks other numbers of workers while the guest obeys a command.
@@ -475,8 +473,8 @@ func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer 
 	if t.Logf("%d changes of the number of disk workers during %s", changes, command); threads && changes == 0 || len(now) != len(before) {
 		t.Errorf("%d changes, workers %v", changes, now)
 	}
-	if tasks := virtiotest.TakeFootprint(t).Workers; threads && tasks != len(now) {
-		t.Errorf("%d workers are there, %d are listed", tasks, len(now))
+	if threads {
+		virtiotest.AwaitWorkers(t, len(now))
 	}
 }
 
@@ -518,9 +516,7 @@ func checkFewFiles(t *testing.T, m *trafficMachine) {
 	if now := disks(); refused == 0 || now != 4 {
 		t.Errorf("%d workers, want 4; refused %d times", now, refused)
 	}
-	if tasks, now := virtiotest.TakeFootprint(t).Workers, len(m.Workers()); tasks != now {
-		t.Errorf("%d workers are there, %d are listed", tasks, now)
-	}
+	virtiotest.AwaitWorkers(t, len(m.Workers()))
 }
 
 // knownAs says whether the host's neighbour table has that address for ip.

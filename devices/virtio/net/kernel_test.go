@@ -518,9 +518,7 @@ func TestManyNICs(t *testing.T) {
 			d.Start(everything)
 			nics, drivers = append(nics, n), append(drivers, d)
 		}
-		if got := virtiotest.TakeFootprint(t).Workers - before.Workers; got != count {
-			t.Errorf("%d workers for %d devices", got, count)
-		}
+		virtiotest.AwaitWorkers(t, before.Workers+count)
 		for i, d := range drivers {
 			t.Run(fmt.Sprint(i), func(t *testing.T) { nics[i].traffic(t, d) })
 		}

@@ -71,12 +71,26 @@ func (f Footprint) HoldsMemory(t testing.TB) {
 func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 	t.Helper()
 	now := TakeFootprint(t)
-	for deadline := time.Now().Add(5 * time.Second); !ok(now) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(Patience); !ok(now) && time.Now().Before(deadline); {
 		runtime.Gosched()
 		now = TakeFootprint(t)
 	}
 	if !ok(now) {
 		t.Errorf("left over: %+v, was %+v", now, f)
+	}
+}
+
+// AwaitWorkers waits until there are as many workers. One that was ended is a task for a moment longer: vhost_task_stop waits for
+// the end of its function, not of the thread (kernel/vhost_task.c).
+func AwaitWorkers(t testing.TB, want int) {
+	t.Helper()
+	now := TakeFootprint(t).Workers
+	for deadline := time.Now().Add(Patience); now != want && time.Now().Before(deadline); {
+		runtime.Gosched()
+		now = TakeFootprint(t).Workers
+	}
+	if now != want {
+		t.Errorf("%d workers are there, want %d", now, want)
 	}
 }
 
