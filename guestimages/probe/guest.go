@@ -47,11 +47,11 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
 		return err
 	}
-	return boot(ctx, c, fmt.Sprintf(devices, disk), look, limit)
+	return boot(ctx, c, &console{}, fmt.Sprintf(devices, disk), look, limit)
 }
 
-// boot runs a guest with these devices, which runs the shell command and then says the marker.
-func boot(ctx context.Context, c *cache.Cache, devices, command string, limit time.Duration) error {
+// boot runs a guest with these devices, which runs the shell command and then says the marker, on the console out.
+func boot(ctx context.Context, c *cache.Cache, out *console, devices, command string, limit time.Duration) error {
 	series, flavour, err := kernel.Parse("6.12-cloud")
 	if err != nil {
 		return err
@@ -68,14 +68,13 @@ func boot(ctx context.Context, c *cache.Cache, devices, command string, limit ti
 	if err != nil {
 		return err
 	}
-	return run(ctx, cfg, limit)
+	return run(ctx, cfg, out, limit)
 }
 
 // run boots the machine and returns nil if the guest said the marker and powered off.
-func run(ctx context.Context, cfg *config.Config, limit time.Duration) (err error) {
+func run(ctx context.Context, cfg *config.Config, out *console, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out := &console{}
 	vm, err := vmm.New(cfg, vmm.Options{Console: out, Logf: func(string, ...any) {}})
 	if err != nil {
 		return err

@@ -36,15 +36,16 @@ func TestAGuestThatWorksIsSeen(t *testing.T) {
 
 func TestAGuestThatSaysNothingIsNone(t *testing.T) {
 	c := open(t)
-	err := boot(t.Context(), c, "", "exit 1; ", patience)
+	out := &console{}
+	err := boot(t.Context(), c, out, "", "exit 1; ", patience)
 	if err == nil || !strings.Contains(err.Error(), "init: exit status 1") {
-		t.Errorf("got %v, want the end of the console", err)
+		t.Errorf("got %v, want the end of the console:\n%s", err, out)
 	}
 }
 
 func TestAGuestThatDoesNotEndIsNone(t *testing.T) {
 	c := open(t)
-	err := boot(t.Context(), c, "", "sleep 1000; ", time.Second)
+	err := boot(t.Context(), c, &console{}, "", "sleep 1000; ", time.Second)
 	if err == nil || !strings.Contains(err.Error(), "did not end within 1s") {
 		t.Errorf("got %v, want the end of the time", err)
 	}
