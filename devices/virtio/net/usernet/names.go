@@ -152,12 +152,7 @@ func (s *session) acceptNames(r *tcp.ForwarderRequest) {
 	if terr != nil {
 		return
 	}
-	defer s.out.Add(-1)
-	if s.out.Add(1) > maxConnsWay {
-		ep.Abort()
-		return
-	}
-	s.serveNames(gonet.NewTCPConn(wq, ep))
+	s.carry(&s.out, &guestTCP{ep: ep, wq: wq}, func() { s.serveNames(gonet.NewTCPConn(wq, ep)) })
 }
 
 // namesPatience is for the guest's next question.
@@ -167,7 +162,7 @@ const namesPatience = 10 * time.Second
 // connection to the host's resolver is made when it is needed first.
 func (s *session) serveNames(guest *gonet.TCPConn) {
 	defer guest.Close()
-	defer context.AfterFunc(s.ctx, func() { guest.SetDeadline(time.Unix(1, 0)) })()
+	defer s.afterFunc(s.ctx, func() { guest.SetDeadline(time.Unix(1, 0)) })()
 	var host net.Conn
 	defer func() {
 		if host != nil {

@@ -136,6 +136,11 @@ func (s *session) catch() {
 	}
 }
 
+// afterFunc is context.AfterFunc for what touches the stack: it runs in a goroutine of its own, which is guarded as the others are.
+func (s *session) afterFunc(ctx context.Context, f func()) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { s.guard(f) })
+}
+
 // sweep ends what is idle.
 func (s *session) sweep() {
 	tick := time.NewTicker(sweepEvery)

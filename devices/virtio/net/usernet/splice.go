@@ -42,14 +42,9 @@ func (p *pieces) get() *[pieceSize]byte {
 func (p *pieces) put(b *[pieceSize]byte) { p.pool.Put(b) }
 
 // splice carries bytes, half closes and resets both ways until both are done. It
-// takes both ends.
+// takes the host's end.
 func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer host.Close()
-	defer guest.ep.Close()
-	size := s.buffers.take()
-	defer s.buffers.give(size)
-	guest.ep.SocketOptions().SetSendBufferSize(int64(min(size, maxOnTheWay)), true)
-	guest.ep.SocketOptions().SetReceiveBufferSize(int64(size), true)
 	raw, err := host.SyscallConn()
 	if err != nil {
 		guest.ep.Abort()
@@ -57,7 +52,7 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	}
 	c := &spliced{session: s, host: host, raw: raw, guest: guest}
 	// Closing the socket ends what waits for it; both loops watch ctx themselves.
-	defer context.AfterFunc(s.ctx, c.reset)()
+	defer s.afterFunc(s.ctx, c.reset)()
 	// So does a reset by the guest, while both loops may wait for the host.
 	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
 		if c.failed() {

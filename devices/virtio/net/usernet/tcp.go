@@ -71,7 +71,10 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		return
 	}
 	r.Complete(false)
-	s.carry(&s.out, host, &guestTCP{ep: ep, wq: wq})
+	guest := &guestTCP{ep: ep, wq: wq}
+	if !s.carry(&s.out, guest, func() { splice(s, host, guest) }) {
+		abort(host)
+	}
 }
 
 // conns is a number of connections.
@@ -83,15 +86,39 @@ func (s *session) room(way *conns) bool {
 	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
 }
 
-// carry splices a connection, and counts it.
-func (s *session) carry(way *conns, host *net.TCPConn, guest *guestTCP) {
+// carry counts a connection while use uses it and until the guest has all that it was sent. It takes the guest's end, or says that
+// others came in between.
+func (s *session) carry(way *conns, guest *guestTCP, use func()) bool {
 	defer way.Add(-1)
-	if way.Add(1) > maxConnsWay || s.in.Load()+s.out.Load() > maxConns { // others came in between
-		abort(host)
+	defer guest.ep.Close()
+	if way.Add(1) > maxConnsWay || s.in.Load()+s.out.Load() > maxConns {
 		guest.ep.Abort()
-		return
+		return false
 	}
-	splice(s, host, guest)
+	size := s.buffers.take()
+	defer s.buffers.give(size)
+	guest.ep.SocketOptions().SetSendBufferSize(int64(min(size, maxOnTheWay)), true)
+	guest.ep.SocketOptions().SetReceiveBufferSize(int64(size), true)
+	use()
+	s.settle(guest.ep)
+	return true
+}
+
+// settle waits until the guest has acknowledged the end of what it was sent, or the stack gave up: what a connection that has ended
+// keeps for the guest is memory too, and a guest could end any number of them. The stack tells nobody of this.
+func (s *session) settle(ep tcpip.Endpoint) {
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		switch tcp.EndpointState(ep.State()) {
+		case tcp.StateEstablished, tcp.StateCloseWait, tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+		default:
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }
 
 // refuse answers a SYN with what the host's connect(2) said. No answer from
@@ -118,7 +145,7 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip
 	if ctx.Err() != nil {
 		return nil, nil, &tcpip.ErrAborted{}
 	}
-	defer context.AfterFunc(ctx, func() {
+	defer s.afterFunc(ctx, func() {
 		for { // the stack shows the endpoint some time after it was asked for it
 			if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
 				ep.Abort()
@@ -176,8 +203,7 @@ func (s *session) resolvers() (all []netip.AddrPort) {
 // guest.
 func (s *session) connectIn(host *net.TCPConn, port uint16) {
 	if s.room(&s.in) {
-		if g, ok := s.dialGuest(port); ok {
-			s.carry(&s.in, host, g)
+		if g, ok := s.dialGuest(port); ok && s.carry(&s.in, g, func() { splice(s, host, g) }) {
 			return
 		}
 	}

@@ -2,7 +2,6 @@ package usernet
 
 import (
 	"bytes"
-	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -172,7 +171,7 @@ func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []
 		g.ep.Close()
 	})
 	s.flows.add(f)
-	stop := context.AfterFunc(s.ctx, f.close)
+	stop := s.afterFunc(s.ctx, f.close)
 	if !s.start(func() {
 		defer stop()
 		defer s.flows.remove(f)
