@@ -3,10 +3,12 @@ package usernet
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -35,6 +37,50 @@ func FuzzJudge(f *testing.F) {
 			if isGateway(src) || !neighbour && (!isLocal(src) || dst.IsMulticast()) || v == expired && (isGateway(dst) || h.HopLimit() > 1 || neighbour) {
 				t.Errorf("%d of %v to %v", v, src, dst)
 			}
+		}
+	})
+}
+
+// FuzzDHCP: an answer is one to its question, from the gateway, and offers no address but the guest's.
+func FuzzDHCP(f *testing.F) {
+	discover, err := dhcpv4.NewDiscovery(guestMAC)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(discover.ToBytes())
+	for _, wanted := range []netip.Addr{guestAddr, gateway} {
+		request, err := dhcpv4.New(dhcpv4.WithHwAddr(guestMAC), dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest),
+			dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(wanted.AsSlice())), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(gateway.AsSlice())))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(request.ToBytes())
+	}
+	inform, err := dhcpv4.NewInform(guestMAC, guestAddr.AsSlice())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(inform.ToBytes())
+	f.Fuzz(func(t *testing.T, m []byte) {
+		answer := dhcpAnswer(m, resolvConf{search: []string{"a.example"}}, 9000, guestAddr)
+		if answer == nil {
+			return
+		}
+		in, err := dhcpv4.FromBytes(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := dhcpv4.FromBytes(answer.ToBytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		your := out.YourIPAddr
+		if out.OpCode != dhcpv4.OpcodeBootReply || out.TransactionID != in.TransactionID || !bytes.Equal(out.ClientHWAddr, in.ClientHWAddr) ||
+			!out.ServerIdentifier().Equal(gateway.AsSlice()) || !your.IsUnspecified() && !your.Equal(guestAddr.AsSlice()) {
+			t.Errorf("%v to %v", out.Summary(), in.Summary())
+		}
+		if nak := out.MessageType() == dhcpv4.MessageTypeNak; nak != (len(out.Options.Get(dhcpv4.OptionSubnetMask)) == 0) || nak && !your.IsUnspecified() {
+			t.Errorf("%v", out.Summary())
 		}
 	})
 }
