@@ -107,8 +107,8 @@ func (c *call) read(lba, blocks uint64) error {
 	if size(c.In) < n {
 		return errOverrun
 	}
-	if err := c.u.read.run(c.u.Store.ReadV, first(c.In, n), off, 0, c.wait); err != nil {
-		return hostError(err, lba, false)
+	if moved, err := c.u.read.run(c.u.Store.ReadV, first(c.In, n), off, 0, c.wait); err != nil {
+		return hostError(err, c.u.stoppedAt(lba, moved), false)
 	}
 	c.filled = n
 	return nil
@@ -129,8 +129,8 @@ func (c *call) write(lba, blocks uint64, fua bool) error {
 	if fua || c.u.through.Load() {
 		flags = unix.RWF_DSYNC
 	}
-	if err := c.u.write.run(c.u.Store.WriteV, first(c.Out, n), off, flags, c.wait); err != nil {
-		return hostError(err, lba, true)
+	if moved, err := c.u.write.run(c.u.Store.WriteV, first(c.Out, n), off, flags, c.wait); err != nil {
+		return hostError(err, c.u.stoppedAt(lba, moved), true)
 	}
 	c.used = n
 	return nil
@@ -162,8 +162,8 @@ func (c *call) verify(lba, blocks uint64) error {
 			return cancelled
 		}
 		p := chunk[:min(n, chunkBytes)]
-		if err := moveAll(c.u.Store.ReadV, [][]byte{p}, off, 0); err != nil {
-			return hostError(err, uint64(off)/uint64(c.u.BlockSize), false)
+		if moved, err := moveAll(c.u.Store.ReadV, [][]byte{p}, off, 0); err != nil {
+			return hostError(err, c.u.stoppedAt(lba, c.used+moved), false)
 		}
 		for q := p; len(q) > 0; {
 			b := out[0][:min(len(out[0]), len(q))]
@@ -305,8 +305,8 @@ func (c *call) fill(lba, blocks uint64, block []byte) error {
 			return cancelled
 		}
 		p := chunk[:min(uint64(len(chunk)), blocks*uint64(len(block)))]
-		if err := moveAll(c.u.Store.WriteV, [][]byte{p}, int64(lba)*int64(len(block)), 0); err != nil {
-			return hostError(err, lba, true)
+		if moved, err := moveAll(c.u.Store.WriteV, [][]byte{p}, int64(lba)*int64(len(block)), 0); err != nil {
+			return hostError(err, c.u.stoppedAt(lba, moved), true)
 		}
 		done := uint64(len(p) / len(block))
 		lba, blocks = lba+done, blocks-done

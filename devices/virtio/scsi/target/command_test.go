@@ -363,11 +363,75 @@ func TestErrorsOfTheHost(t *testing.T) {
 	}
 }
 
+// scratched is a store with a bad spot: like preadv2(2), it moves what comes
+// before that, and fails the next time.
+type scratched struct {
+	Store
+	bad int64 // bytes
+}
+
+func (s scratched) reach(bufs [][]byte, off int64) ([][]byte, error) {
+	if n := s.bad - off; n <= 0 {
+		return nil, unix.EIO
+	} else if n < int64(size(bufs)) {
+		return first(bufs, int(n)), nil
+	}
+	return bufs, nil
+}
+
+func (s scratched) ReadV(bufs [][]byte, off int64, flags int) (int, error) {
+	bufs, err := s.reach(bufs, off)
+	if err != nil {
+		return 0, err
+	}
+	return s.Store.ReadV(bufs, off, flags)
+}
+
+func (s scratched) WriteV(bufs [][]byte, off int64, flags int) (int, error) {
+	bufs, err := s.reach(bufs, off)
+	if err != nil {
+		return 0, err
+	}
+	return s.Store.WriteV(bufs, off, flags)
+}
+
+// TestSenseDataNamesTheFirstBadBlock has block 300 bad, from its middle on.
+func TestSenseDataNamesTheFirstBadBlock(t *testing.T) {
+	tg := newTarget(t, Unit{Store: scratched{newFile(t, 1<<20), 300*512 + 100}, Serial: "1"})
+	for _, tc := range []struct {
+		name, cdb string
+		out, in   int // bytes
+		sense     string
+	}{
+		{"READ (10)", "2800 00000100 00 0080 00", 0, 128 * 512, "031100:0000012c"},
+		{"READ (16)", "8800 0000000000000000 00000200 0000", 0, 512 * 512, "031100:0000012c"},
+		{"WRITE (10)", "2a00 00000100 00 0080 00", 128 * 512, 0, "030c00:0000012c"},
+		{"WRITE (12) with FUA", "aa08 00000100 00000080 0000", 128 * 512, 0, "030c00:0000012c"},
+		{"VERIFY (10) with data", "2f02 00000000 00 0200 00", 512 * 512, 0, "031100:0000012c"},
+		{"WRITE SAME (10)", "4100 00000000 00 0200 00", 512, 0, "030c00:0000012c"},
+		{"READ (10) up to it", "2800 00000000 00 012c 00", 0, 300 * 512, ""},
+		{"READ (10) across the end", "2800 000007fe 00 0004 00", 0, 4 * 512, "052100:00000800"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			out := make([]byte, tc.out)
+			if tc.out == 512 {
+				out[0] = 1 // else zeros are no matter of writing
+			}
+			if reply, _ := do(t, tg, 0, unhex(t, tc.cdb), out, tc.in); senseHex(reply) != tc.sense {
+				t.Errorf("sense %q, want %q", senseHex(reply), tc.sense)
+			}
+		})
+	}
+}
+
 // TestAFileThatEndsEarly has the host cut the file under the guest.
 func TestAFileThatEndsEarly(t *testing.T) {
 	tg := newTarget(t, Unit{Store: newFile(t, 1<<19), Serial: "1"})
 	if reply, _ := do(t, tg, 0, unhex(t, "2800 00000400 00 0001 00"), nil, 512); senseHex(reply) != "031100:00000400" {
 		t.Errorf("sense %q", senseHex(reply))
+	}
+	if reply, _ := do(t, tg, 0, unhex(t, "2800 000003f0 00 0020 00"), nil, 32*512); senseHex(reply) != "031100:00000400" {
+		t.Errorf("across the end: sense %q", senseHex(reply))
 	}
 }
 

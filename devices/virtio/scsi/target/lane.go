@@ -28,29 +28,29 @@ const (
 
 type mover func(bufs [][]byte, off int64, flags int) (int, error)
 
-// run moves all of bufs. Without wait it returns errAgain where that might
-// take long; then nothing is known of what was moved.
-func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) error {
+// run moves all of bufs, or says how many bytes it moved. Without wait it returns
+// errAgain where that might take long; then nothing is known of what was moved.
+func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (moved int, err error) {
 	if !wait {
 		if flags&unix.RWF_DSYNC != 0 {
-			return errAgain
+			return 0, errAgain
 		}
 		if !l.noNowait.Load() {
-			switch err := moveAll(move, bufs, off, flags|unix.RWF_NOWAIT); err {
+			switch moved, err := moveAll(move, bufs, off, flags|unix.RWF_NOWAIT); err {
 			case unix.EAGAIN:
-				return errAgain
+				return 0, errAgain
 			case unix.EOPNOTSUPP:
 				l.noNowait.Store(true)
 			default:
-				return err
+				return moved, err
 			}
 		}
 		if l.trust.Load() < enough {
-			return errAgain
+			return 0, errAgain
 		}
 	}
 	begun := time.Now()
-	err := moveAll(move, bufs, off, flags)
+	moved, err = moveAll(move, bufs, off, flags)
 	quick := time.Since(begun) < quickTime*time.Duration(1+size(bufs)/quickBytes)
 	// Two that end at the same time may count as one: it is a guess anyway.
 	switch trust := l.trust.Load(); {
@@ -59,23 +59,24 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) e
 	case trust < mostTrust:
 		l.trust.Store(trust + 1)
 	}
-	return err
+	return moved, err
 }
 
-// moveAll repeats move until all of bufs is moved.
-func moveAll(move mover, bufs [][]byte, off int64, flags int) error {
+// moveAll repeats move until all of bufs is moved, or says how many bytes were
+// before the error.
+func moveAll(move mover, bufs [][]byte, off int64, flags int) (moved int, err error) {
 	for len(bufs) > 0 {
-		n, err := move(bufs[:min(len(bufs), maxIovecs)], off, flags)
+		n, err := move(bufs[:min(len(bufs), maxIovecs)], off+int64(moved), flags)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return err
+			return moved, err
 		case n <= 0:
-			return errShort
+			return moved, errShort
 		}
-		off += int64(n)
+		moved += n
 		bufs = after(bufs, n)
 	}
-	return nil
+	return moved, nil
 }

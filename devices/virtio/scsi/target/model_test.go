@@ -150,7 +150,7 @@ func FuzzCDB(f *testing.F) {
 			t.Fatal("filled beyond the room")
 		}
 		whole := make([]byte, sizeBytes)
-		if err := moveAll(tg.units[1].Store.ReadV, [][]byte{whole}, 0, 0); err != nil || bytes.Count(whole, []byte{0}) != sizeBytes {
+		if _, err := moveAll(tg.units[1].Store.ReadV, [][]byte{whole}, 0, 0); err != nil || bytes.Count(whole, []byte{0}) != sizeBytes {
 			t.Fatalf("the read-only disk has changed: %v", err)
 		}
 	})

@@ -102,7 +102,8 @@ func outOfRange(lba uint64) sense {
 	return sense{key: keyIllegalRequest, asc: 0x21, hasInfo: true, info: lba}
 }
 
-// hostError is what a guest hears of an error of the host at lba.
+// hostError is what a guest hears of an error of the host at lba: initiators take
+// what comes before that as done.
 func hostError(err error, lba uint64, writing bool) error {
 	var s sense
 	switch {

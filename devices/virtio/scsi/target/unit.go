@@ -79,6 +79,10 @@ func (u *unit) inRange(lba uint64, blocks uint64) error {
 	return nil
 }
 
+// stoppedAt is the block where an error came after that many bytes from lba on:
+// the first that is not known to be good.
+func (u *unit) stoppedAt(lba uint64, moved int) uint64 { return lba + uint64(moved/u.BlockSize) }
+
 // Target is a set of logical units, numbered from 0.
 type Target struct {
 	units    []*unit
