@@ -35,10 +35,13 @@ func (c *call) readCapacity16() error {
 	return c.answer(p, be.Uint32(c.CDB[10:]))
 }
 
-func (c *call) read6() error  { return c.read(c.place6()) }
-func (c *call) read10() error { return c.checked(c.read, 10) }
-func (c *call) read12() error { return c.checked(c.read, 12) }
-func (c *call) read16() error { return c.checked(c.read, 16) }
+func (c *call) read6() error {
+	lba, blocks := c.place6()
+	return c.read(lba, blocks, false)
+}
+func (c *call) read10() error { return c.checked(c.readFUA, 10) }
+func (c *call) read12() error { return c.checked(c.readFUA, 12) }
+func (c *call) read16() error { return c.checked(c.readFUA, 16) }
 
 func (c *call) write6() error {
 	lba, blocks := c.place6()
@@ -97,9 +100,11 @@ func (c *call) span(lba, blocks uint64) (off int64, n int, err error) {
 	return int64(lba) * int64(c.u.BlockSize), int(blocks) * c.u.BlockSize, nil
 }
 
-// read is READ (SBC-3 §5.11). What FUA wants is so at all times: there is no
-// cache but the host's.
-func (c *call) read(lba, blocks uint64) error {
+func (c *call) readFUA(lba, blocks uint64) error { return c.read(lba, blocks, c.CDB[1]&8 != 0) }
+
+// read is READ (SBC-3 §5.11). With FUA what was read is durable: the flush comes
+// after it, for the sake of a write that comes in between.
+func (c *call) read(lba, blocks uint64, fua bool) error {
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
 		return err
@@ -107,8 +112,16 @@ func (c *call) read(lba, blocks uint64) error {
 	if size(c.In) < n {
 		return errOverrun
 	}
+	if fua && !c.wait {
+		return errAgain
+	}
 	if moved, err := c.u.read.run(c.u.Store.ReadV, first(c.In, n), off, 0, c.wait); err != nil {
 		return hostError(err, c.u.stoppedAt(lba, moved), false)
+	}
+	if fua {
+		if err := c.flush(); err != nil {
+			return err
+		}
 	}
 	c.filled = n
 	return nil

@@ -343,6 +343,7 @@ func TestErrorsOfTheHost(t *testing.T) {
 		{"read, EIO", &broken{read: unix.EIO}, read, "031100:00000005"},
 		{"read, another", &broken{read: unix.EBADF}, read, "044400"},
 		{"write, EIO", &broken{write: unix.EIO}, write, "030c00:00000005"},
+		{"read with FUA, EIO of what was written", &broken{sync: unix.EIO}, "2808 00000005 00 0001 00", "030c00"},
 		{"write, ENOSPC", &broken{write: unix.ENOSPC}, write, "072707"},
 		{"write, EDQUOT", &broken{write: unix.EDQUOT}, write, "072707"},
 		{"write, EFBIG", &broken{write: unix.EFBIG}, write, "072707"},
@@ -448,6 +449,10 @@ func TestWhatIsDurable(t *testing.T) {
 		{"a write", false, "2a00 00000005 00 0001 00", false, 0},
 		{"FUA", false, "2a08 00000005 00 0001 00", true, 0},
 		{"write-through", true, "2a00 00000005 00 0001 00", true, 0},
+		{"a read", false, "2800 00000005 00 0001 00", false, 0},
+		{"a read with FUA", false, "2808 00000005 00 0001 00", false, 1},
+		{"READ (12) with FUA", false, "a808 00000005 00000001 0000", false, 1},
+		{"READ (16) with FUA", false, "8808 0000000000000005 00000001 0000", false, 1},
 		{"flush", false, "35", false, 1},
 		{"stop", false, "1b", false, 1},
 		{"WRITE SAME", false, "4100 00000005 00 0001 00", false, 0},
@@ -456,7 +461,7 @@ func TestWhatIsDurable(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			b := &broken{Store: newFile(t, 1<<20)}
 			tg := newTarget(t, Unit{Store: b, Writethrough: tc.through, Serial: "1"})
-			if reply, _ := do(t, tg, 0, unhex(t, tc.cdb), block, 0); reply.Status != Good {
+			if reply, _ := do(t, tg, 0, unhex(t, tc.cdb), block, 512); senseHex(reply) != "" {
 				t.Fatal(senseHex(reply))
 			}
 			if dsync := b.flags.Load()&unix.RWF_DSYNC != 0; dsync != tc.dsync || b.syncs.Load() != tc.syncs {
