@@ -152,43 +152,46 @@ func (c *call) write(lba, blocks uint64, fua bool) error {
 // chunkBytes is how much is compared or filled at a time.
 const chunkBytes = 64 << 10
 
-// verify is VERIFY (SBC-3 §5.28): without BYTCHK a look at the range, with 01b a
-// comparison with what came.
+// verify is VERIFY (SBC-3 §5.28): without BYTCHK blocks are read, to know that
+// they can be; with 01b they are compared with what came.
 func (c *call) verify(lba, blocks uint64) error {
-	switch c.CDB[1] >> 1 & 3 {
-	case 0:
-		return c.u.inRange(lba, blocks)
-	case 1:
-	default:
+	check := c.CDB[1] >> 1 & 3
+	if check > 1 {
 		return badField(1)
 	}
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
 		return err
 	}
-	if size(c.Out) < n {
-		return errOverrun
+	var out [][]byte
+	if check == 1 {
+		if size(c.Out) < n {
+			return errOverrun
+		}
+		out = first(c.Out, n)
 	}
 	chunk := make([]byte, min(n, chunkBytes))
-	for out := first(c.Out, n); n > 0; {
+	for at := 0; at < n; at += len(chunk) {
 		if c.Cancelled.Load() {
 			return cancelled
 		}
-		p := chunk[:min(n, chunkBytes)]
-		if moved, err := moveAll(c.u.Store.ReadV, [][]byte{p}, off, 0); err != nil {
-			return hostError(err, c.u.stoppedAt(lba, c.used+moved), false)
+		chunk = chunk[:min(n-at, chunkBytes)]
+		if moved, err := moveAll(c.u.Store.ReadV, [][]byte{chunk}, off+int64(at), 0); err != nil {
+			return hostError(err, c.u.stoppedAt(lba, at+moved), false)
 		}
-		for q := p; len(q) > 0; {
-			b := out[0][:min(len(out[0]), len(q))]
+		for p := chunk; check == 1 && len(p) > 0; {
+			b := out[0][:min(len(out[0]), len(p))]
 			for i := range b {
-				if b[i] != q[i] {
-					at := c.used + len(p) - len(q) + i
-					return sense{key: keyMiscompare, asc: 0x1d, hasInfo: true, info: uint64(at)} // MISCOMPARE DURING VERIFY OPERATION
+				if b[i] != p[i] {
+					differs := at + len(chunk) - len(p) + i
+					return sense{key: keyMiscompare, asc: 0x1d, hasInfo: true, info: uint64(differs)} // MISCOMPARE DURING VERIFY OPERATION
 				}
 			}
-			q, out = q[len(b):], after(out, len(b))
+			p, out = p[len(b):], after(out, len(b))
 		}
-		off, n, c.used = off+int64(len(p)), n-len(p), c.used+len(p)
+	}
+	if check == 1 {
+		c.used = n
 	}
 	return nil
 }

@@ -230,6 +230,7 @@ func TestCommands(t *testing.T) {
 
 		{"VERIFY (10) of a range", 0, "2f00 00000000 00 0010 00", nil, 0, "", "", 0},
 		{"VERIFY (10) beyond", 0, "2f00 000007ff 00 0010 00", nil, 0, "", "052100:00000800", 0},
+		{"VERIFY (16) of nothing", 0, "8f00 0000000000000007 00000000 0000", nil, 0, "", "", 0},
 		{"VERIFY (10) with data", 0, "2f02 00000007 00 0001 00", block, 0, "", "", 0},
 		{"VERIFY (16) of other data", 0, "8f02 0000000000000007 00000002 0000", append(bytes.Clone(block), append(bytes.Clone(block[:500]), make([]byte, 12)...)...), 0, "", "0e1d00:000003f4", 0},
 		{"VERIFY (10), BYTCHK 10b", 0, "2f04 00000007 00 0001 00", block, 0, "", "052400@c00001", 0},
@@ -408,6 +409,9 @@ func TestSenseDataNamesTheFirstBadBlock(t *testing.T) {
 		{"READ (16)", "8800 0000000000000000 00000200 0000", 0, 512 * 512, "031100:0000012c"},
 		{"WRITE (10)", "2a00 00000100 00 0080 00", 128 * 512, 0, "030c00:0000012c"},
 		{"WRITE (12) with FUA", "aa08 00000100 00000080 0000", 128 * 512, 0, "030c00:0000012c"},
+		{"VERIFY (10)", "2f00 00000000 00 0200 00", 0, 0, "031100:0000012c"},
+		{"VERIFY (16)", "8f00 0000000000000100 00000080 0000", 0, 0, "031100:0000012c"},
+		{"VERIFY (10) up to it", "2f00 00000000 00 012c 00", 0, 0, ""},
 		{"VERIFY (10) with data", "2f02 00000000 00 0200 00", 512 * 512, 0, "031100:0000012c"},
 		{"WRITE SAME (10)", "4100 00000000 00 0200 00", 512, 0, "030c00:0000012c"},
 		{"READ (10) up to it", "2800 00000000 00 012c 00", 0, 300 * 512, ""},
@@ -422,6 +426,19 @@ func TestSenseDataNamesTheFirstBadBlock(t *testing.T) {
 				t.Errorf("sense %q, want %q", senseHex(reply), tc.sense)
 			}
 		})
+	}
+}
+
+// TestAVerificationHasTheLimitOfARead is what VPD page B0h promises.
+func TestAVerificationHasTheLimitOfARead(t *testing.T) {
+	tg := newTarget(t, Unit{SizeBytes: 2 * maxTransferBytes, Serial: "1"})
+	for cdb, want := range map[string]string{
+		"8f00 0000000000000000 00004000 0000": "",
+		"8f00 0000000000000000 00004001 0000": "052400@c0000a",
+	} {
+		if reply, _ := do(t, tg, 0, unhex(t, cdb), nil, 0); senseHex(reply) != want {
+			t.Errorf("%s: sense %q, want %q", cdb, senseHex(reply), want)
+		}
 	}
 }
 
