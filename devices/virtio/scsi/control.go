@@ -68,7 +68,7 @@ func (a *activation) manage(function uint32, address [8]byte, id uint64) byte {
 	task := func(r *request) bool { return unit(r) && r.id == id }
 	if function == tmfITNexusReset {
 		a.abort(func(r *request) bool { return r.known }, responseReset)
-		a.target.PowerOn()
+		a.target.ResetNexus()
 		return responseOK
 	}
 	if int(lun) >= a.target.Units() {

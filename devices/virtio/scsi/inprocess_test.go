@@ -233,6 +233,38 @@ func TestTaskManagement(t *testing.T) {
 	}
 }
 
+// TestAResetLeavesTheCacheOff switches the write cache off, as a guest that sends
+// no flushes does. A new driver finds it on.
+func TestAResetLeavesTheCacheOff(t *testing.T) {
+	const nexusReset, unitReset = 4, 5
+	dev := newInProcess(t, imageUnit(t))
+	d := virtiotest.NewDriver(t, dev)
+	d.Start(everything)
+	caching := func() byte { return command(t, d, requestQueue, []byte{0x1a, 8, 8, 0, 24, 0}, nil, 24)[4+2] }
+	if caching() != 4 {
+		t.Fatal("off from the start")
+	}
+	page := append([]byte{0, 0, 0, 0, 8, 0x12}, make([]byte, 18)...)
+	page[4+12] = 0x20 // DRA
+	command(t, d, requestQueue, []byte{0x15, 0x10, 0, 0, byte(len(page)), 0}, page, 0)
+	for _, function := range []byte{unitReset, nexusReset} {
+		header := make([]byte, 24)
+		header[4] = function
+		copy(header[8:], lun0)
+		if answer, _ := exchange(t, d, controlQueue, header, nil, 1, 0); answer[0] != 0 {
+			t.Errorf("task management function %d: response %d", function, answer[0])
+		}
+		if caching() != 0 {
+			t.Errorf("task management function %d: the cache is on", function)
+		}
+	}
+	d.Reset()
+	d.Start(everything)
+	if caching() != 4 {
+		t.Error("off for a new driver")
+	}
+}
+
 // underCancellation says whether n requests of the device are cancelled and not
 // answered yet.
 func underCancellation(dev *Device, n int) bool {

@@ -84,6 +84,13 @@ func TestTheCacheIsTheGuestsToSwitchOff(t *testing.T) {
 	if write() == 0 || b.syncs.Load() != 1 {
 		t.Errorf("off: not durable, %d flushes", b.syncs.Load())
 	}
+	for what, reset := range map[string]func(){"unit": func() { tg.ResetUnit(0) }, "I_T nexus": tg.ResetNexus} {
+		reset()
+		tg.units[0].attention.Store(0)
+		if write() == 0 {
+			t.Errorf("not durable after a reset of the %s, of which the guest's file system knows nothing", what)
+		}
+	}
 	tg.PowerOn()
 	tg.units[0].attention.Store(0)
 	if write() != 0 {

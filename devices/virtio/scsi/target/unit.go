@@ -168,12 +168,22 @@ func (t *Target) PowerOn() {
 }
 
 // ResetUnit is what is left of LOGICAL UNIT RESET once no command of the unit
-// is under way: a unit attention condition.
-func (t *Target) ResetUnit(lun uint16) {
-	u := t.units[lun]
+// is under way: a unit attention condition. A write cache that MODE SELECT
+// switched off stays off, though SPC-4 wants the default back: Linux does not
+// read the Caching page again, and would send no flushes. It goes back with
+// PowerOn, when a driver begins anew.
+func (t *Target) ResetUnit(lun uint16) { t.units[lun].reset(attentionReset) }
+
+// ResetNexus is the same of I_T NEXUS RESET, for all units.
+func (t *Target) ResetNexus() {
+	for _, u := range t.units {
+		u.reset(attentionPowerOn)
+	}
+}
+
+func (u *unit) reset(attention uint32) {
 	u.stopped.Store(false)
-	u.through.Store(u.Writethrough)
-	u.attention.Or(attentionReset)
+	u.attention.Or(attention)
 }
 
 // Close closes the stores, which unlocks them.
