@@ -15,6 +15,7 @@ var needs = map[string]struct {
 }{
 	"vhost-net":  {[]string{"/dev/vhost-net", "/dev/net/tun"}, "modprobe vhost_net tun, and be root"},
 	"vhost-scsi": {[]string{"/dev/vhost-scsi"}, "modprobe vhost_scsi, and be root"},
+	"root":       {nil, "be root"},
 	"loop":       {[]string{"/dev/loop-control"}, "modprobe loop, and be root"},
 }
 

@@ -338,6 +338,9 @@ func (c *call) writeSame(lba, blocks uint64) error {
 	if c.CDB[1]&0x10 != 0 || c.CDB[0] == 0x41 && c.CDB[1]&7 != 0 || c.CDB[1]&6 != 0 { // ANCHOR; PBDATA, LBDATA
 		return badField(1)
 	}
+	if unmap && c.u.Unmap != UnmapZeroes { // no LBPWS, LBPWS10
+		return badField(1)
+	}
 	if err := c.u.inRange(lba, blocks); err != nil {
 		return err
 	}

@@ -12,14 +12,19 @@ import (
 )
 
 // provisions is what a disk frees at a time, in bytes, 0 if it does not say,
-// and what freed blocks read as. A file has holes; a block device has what its
-// driver tells (Documentation/ABI/stable/sysfs-block).
+// and what freed blocks read as. A file has holes where its file system has them;
+// a block device has what its driver tells (Documentation/ABI/stable/sysfs-block).
 func provisions(img diskimage.Image) (granularity int, how Unmap) {
 	var st unix.Stat_t
 	if unix.Fstat(int(img.File.Fd()), &st) != nil {
 		return 0, UnmapNothing
 	}
 	if !img.BlockDevice {
+		// Behind the end there is nothing to lose. Zeros in place of holes would
+		// fill the host's disk at a guest's mkfs.
+		if (file{img.File}).Punch(st.Size, 1) != nil {
+			return 0, UnmapNothing
+		}
 		if st.Blksize > 0 && st.Blksize <= 1<<20 {
 			granularity = int(st.Blksize)
 		}

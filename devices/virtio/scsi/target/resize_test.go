@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/diskimage"
+	"minivmm/devices/virtio/virtiotest"
 )
 
 // TestAFileThatChangesItsSize follows a disk whose file is made larger and
@@ -117,6 +119,10 @@ func TestWhatFreedBlocksReadAs(t *testing.T) {
 		{"VPD B2, nothing", 1, "1201b200ff00", nil, "00b20004 00000000", ""},
 		{"UNMAP, anything", 0, "4200 00000000 00 0018 00", list, "", ""},
 		{"UNMAP, nothing", 1, "4200 00000000 00 0018 00", list, "", "052000@c00000"},
+		{"VPD B0, nothing", 1, "1201b0004000", nil, "00b0003c 0100 0000 00004000 00000000 00000000 00000000 00000000 00000000", ""},
+		{"WRITE SAME (16) with UNMAP, anything", 0, "9309 0000000000000007 00000003 0000", nil, "", "052400@c00001"},
+		{"WRITE SAME (16) with UNMAP, nothing", 1, "9309 0000000000000007 00000003 0000", nil, "", "052400@c00001"},
+		{"WRITE SAME (16), nothing", 1, "9301 0000000000000007 00000003 0000", nil, "", ""},
 	} {
 		reply, got := do(t, tg, tc.lun, unhex(t, tc.cdb), tc.out, 64)
 		if want := unhex(t, tc.data); senseHex(reply) != tc.sense || !slices.Equal(got[:min(len(got), len(want))], want) {
@@ -125,6 +131,66 @@ func TestWhatFreedBlocksReadAs(t *testing.T) {
 	}
 	if want := [][2]int64{{7 * 512, 3 * 512}}; !slices.Equal(b.ranges, want) {
 		t.Errorf("discarded %v, want %v", b.ranges, want)
+	}
+}
+
+// TestUnmapGivesRoomBack has file systems with holes and without. To find out
+// which, Open changes nothing.
+func TestUnmapGivesRoomBack(t *testing.T) {
+	for _, tc := range []struct {
+		fs    string
+		holes bool
+	}{{"tmpfs", true}, {"ramfs", false}} {
+		t.Run(tc.fs, func(t *testing.T) {
+			virtiotest.Need(t, "root")
+			dir := t.TempDir()
+			if err := unix.Mount("none", dir, tc.fs, 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Unmount(dir, unix.MNT_DETACH)
+			path := filepath.Join(dir, "disk.img")
+			whole := bytes.Repeat([]byte{0xab}, 1<<20-512) // ends within a page
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			room := func() int64 {
+				t.Helper()
+				var st unix.Stat_t
+				if err := unix.Stat(path, &st); err != nil {
+					t.Fatal(err)
+				}
+				return st.Blocks * 512
+			}
+			before := room()
+			tg, err := Open([]Disk{{Path: path}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tg.Close()
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) || room() != before {
+				t.Fatalf("opening it: %v, %d bytes that use %d, before %d that use %d", err, len(got), room(), len(whole), before)
+			}
+			tg.units[0].attention.Store(0)
+			_, capacity := do(t, tg, 0, unhex(t, "9e10 0000000000000000 00000020"), nil, 32)
+			if offered := capacity[14]&0x80 != 0; offered != tc.holes {
+				t.Errorf("LBPME %v, want %v", offered, tc.holes)
+			}
+			want, freed := "052000@c00000", int64(0)
+			if tc.holes {
+				want, freed = "", 512<<10
+				clear(whole[256<<10 : 768<<10])
+			}
+			list := unhex(t, "0016 0010 00000000 0000000000000200 00000400 00000000")
+			if reply, _ := do(t, tg, 0, unhex(t, "4200 00000000 00 0018 00"), list, 0); senseHex(reply) != want {
+				t.Errorf("UNMAP: sense %q, want %q", senseHex(reply), want)
+			}
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) {
+				t.Errorf("not what was to stay, or to be zero: %v", err)
+			}
+			if after := room(); after != before-freed {
+				t.Errorf("%d bytes used, %d before, want %d less", after, before, freed)
+			}
+		})
 	}
 }
 
