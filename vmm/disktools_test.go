@@ -18,8 +18,8 @@ import (
 
 // Serial numbers of the disks of toolsScenario.
 const (
-	toolsSerial  = "tools"
-	loopSerial   = "loop"
+	toolsSerial  = "tools-1"
+	loopSerial   = "loop-2"
 	testedSerial = "0123456789abcdef"
 )
 

@@ -146,7 +146,7 @@ func (c *checker) wire(n *Net, p path) {
 
 func (c *checker) disks(disks []Disk) {
 	c.atMost("disk", len(disks), maxDisks)
-	ids, paths, serials := map[Name]int{}, map[Path]int{}, map[Serial]int{}
+	ids, paths, serials, wwns := map[Name]int{}, map[Path]int{}, map[Serial]int{}, map[string]int{}
 	var infos []fs.FileInfo // of the disks so far; nil where there is none
 	named := -1             // the first disk that names a backend
 	for i := range disks {
@@ -166,6 +166,9 @@ func (c *checker) disks(disks []Disk) {
 		}
 		if first, twice := taken(serials, d.Serial, i); twice && c.given[p.key("serial")] {
 			c.add(c.at(p.key("serial")), "%s: %s is disk[%d]'s serial already", p.key("serial"), quote(string(d.Serial)), first)
+		} else if first, same := taken(wwns, d.Serial.digits(), i); !twice && same && c.given[p.key("serial")] {
+			c.add(c.at(p.key("serial")), "%s: %s and disk[%d]'s serial %s make one world wide name, which has the first 25 hexadecimal digits of a serial alone: begin one with a digit other than 0, such as %s",
+				p.key("serial"), quote(string(d.Serial)), first, quote(string(disks[first].Serial)), quote("1-"+string(d.Serial)))
 		}
 		switch {
 		case d.Backend == DiskAuto:

@@ -79,7 +79,7 @@ type Disk struct {
 	Path      Path        `toml:"path"` // a regular file or a block device; unique among Disk
 	Backend   DiskBackend `toml:"backend"`
 	ReadOnly  bool        `toml:"readonly"`
-	Serial    Serial      `toml:"serial"` // unique among Disk
+	Serial    Serial      `toml:"serial"` // unique among Disk, its hexadecimal digits too
 	Cache     Cache       `toml:"cache"`
 	BlockSize int         `toml:"block_size"` // bytes: 512 or 4096
 }

@@ -359,6 +359,14 @@ func TestImageTakesThePlaceOfADisk(t *testing.T) {
 	}
 }
 
+func TestSerialsOfDifferentDigitsGoTogether(t *testing.T) {
+	for first, second := range map[string]string{"web-1": "web-2", "tools": "tools-1", "1": "01", "0123456789abcdef01234567-1": "0123456789abcdef01234567-2"} {
+		if _, err := parseTest(boot + "[[disk]]\npath = 'a.img'\nserial = '" + first + "'\n[[disk]]\npath = 'b.img'\nserial = '" + second + "'\n"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAllDisksHaveTheBackendThatOneNames(t *testing.T) {
 	for disks, want := range map[string]DiskBackend{
 		"": DiskAuto,

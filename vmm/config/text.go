@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Name names a machine or a device: 1 to 32 of a-z, 0-9 and '-', not '-' first. Names become parts of file names, of
 // interface names and of the kernel's objects.
@@ -46,6 +49,18 @@ func (s *Serial) UnmarshalText(b []byte) error {
 	}
 	*s = Serial(b)
 	return nil
+}
+
+// digits is what both targets make a disk's NAA name of: the hexadecimal digits of its serial, up to 25, filled up with zeros
+// (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c). Guests take two disks with one for one with two paths.
+func (s Serial) digits() string {
+	digits := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(string(s)))
+	return strings.TrimRight(digits[:min(len(digits), 25)], "0")
 }
 
 // Cmdline is words for the kernel's command line: printable ASCII, at most 2047 bytes; it may be empty.
