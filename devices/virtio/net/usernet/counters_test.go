@@ -41,11 +41,11 @@ func TestCounters(t *testing.T) {
 	}
 	// The handshake, and 1 MiB in segments of up to 64 KiB.
 	until("17 segments", func(c Counters) bool { return c.Segments >= 17 })
-	g.idle.Lock()
+	release := g.hold(t)
 	before := g.b.Counters().SentAgain
 	close(silent)
 	until("a segment sent again", func(c Counters) bool { return c.SentAgain > before })
-	g.idle.Unlock()
+	release()
 	if b, err := io.ReadAll(c); string(b) != "x" || err != nil {
 		t.Errorf("%q, %v", b, err)
 	}

@@ -96,7 +96,7 @@ type guest struct {
 	b    *Backend
 	addr netip.Addr
 	link *channel.Endpoint
-	idle sync.Mutex // who holds it keeps the guest from taking frames
+	idle sync.Mutex // held: the guest takes no frames
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
@@ -170,6 +170,14 @@ func (g *guest) halt() {
 	g.done.Wait()
 	g.d.Close()
 	g.Stack.Destroy()
+}
+
+// hold keeps the guest from taking frames, until release or the end of the test.
+func (g *guest) hold(t testing.TB) (release func()) {
+	g.idle.Lock()
+	release = sync.OnceFunc(g.idle.Unlock)
+	t.Cleanup(release)
+	return release
 }
 
 // send is the driver's transmit side: 4 KiB buffers, one frame at a time.
