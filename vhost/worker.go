@@ -23,7 +23,8 @@ func (d *Device) NewWorker() (id uint32, err error) {
 	return arg.workerID, err
 }
 
-// FreeWorker ends a worker, VHOST_FREE_WORKER. EBUSY while a ring has it.
+// FreeWorker ends a worker, VHOST_FREE_WORKER. EBUSY while a ring has it. It waits for the worker's function to return, not for the
+// thread to exit (kernel/vhost_task.c, vhost_task_stop): for a moment more the thread is in /proc and counts against limits.
 func (d *Device) FreeWorker(id uint32) error {
 	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }

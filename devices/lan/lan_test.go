@@ -32,7 +32,7 @@ func (i inbox) wait(t testing.TB, want string) {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("nothing came, want %q", want)
 	}
 }
@@ -59,7 +59,7 @@ func join(t testing.TB, dir string, n byte) (*Station, inbox) {
 // sees waits until s has, or has no longer, a station.
 func (s *Station) sees(t testing.TB, name string, want bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		if _, ok := s.Lookup(name); ok == want {
 			return
 		}

@@ -21,7 +21,7 @@ import (
 const (
 	indirect = virtio.FeatureRingIndirectDesc
 	eventIdx = virtio.FeatureRingEventIdx
-	long     = 10 * time.Second
+	long     = 2 * time.Minute
 )
 
 var each = map[string]virtio.Features{"plain": 0, "indirect": indirect, "event index": eventIdx, "both": indirect | eventIdx}

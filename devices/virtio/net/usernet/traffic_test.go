@@ -33,7 +33,7 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 }
 
 func (g *guest) dial(t testing.TB, to netip.AddrPort) (*gonet.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), virtiotest.Patience)
 	defer cancel()
 	return gonet.DialContextTCP(ctx, g.Stack, full(to), networkProtocol(to.Addr()))
 }
