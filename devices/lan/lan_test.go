@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -319,6 +320,52 @@ func TestAStationThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 		}
 	}
 	b.sees(t, "child", true)
+}
+
+// Stations that do not read cost a bounded amount of memory together too, and nothing once they read or are gone.
+func TestWhatWaitsForAllStationsIsBounded(t *testing.T) {
+	const others = 12
+	for _, reads := range []bool{true, false} {
+		dir := t.TempDir() + "/net"
+		cfg, _ := config(t, dir, 1)
+		a, err := Join(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := make(chan struct{})
+		release := sync.OnceFunc(func() { close(held) })
+		for n := range byte(others) {
+			cfg, _ := config(t, dir, 2+n)
+			cfg.Receive = func(Card, []byte) { <-held }
+			b, err := Join(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { b.Close() })
+			a.sees(t, cfg.Name, true)
+		}
+		t.Cleanup(release)
+		for range 200 {
+			a.Send(MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, make([]byte, 60000))
+		}
+		if n := a.waiting.Load(); n > maxQueues || n < maxQueues-60000 {
+			t.Errorf("%d KiB wait", n>>10)
+		}
+		if reads {
+			release()
+			for end := time.Now().Add(2 * time.Minute); a.waiting.Load() != 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("what waits does not leave")
+				}
+			}
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := a.waiting.Load(); n != 0 {
+			t.Errorf("%d bytes wait for nobody", n)
+		}
+	}
 }
 
 func TestManyJoinAtOnce(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ type peer struct {
 	Card
 	conn *net.UnixConn
 	raw  syscall.RawConn
+
+	all *atomic.Int64 // bytes of the queues of all stations
 
 	mu     sync.Mutex
 	queue  [][]byte // what the socket did not take
@@ -28,6 +31,7 @@ const (
 	MaxFrame = 66000
 
 	maxQueue  = 1 << 20 // bytes that wait for one station, beside the socket's own
+	maxQueues = 8 << 20 // bytes that wait for all of them
 	socketBuf = 1 << 20 // asked for; the kernel gives net.core.wmem_max at most
 )
 
@@ -40,7 +44,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 		return
 	}
 	conn.SetWriteBuffer(socketBuf) // a large segment counts twice its size
-	p := &peer{Card: c, conn: conn, raw: raw, wake: make(chan struct{}, 1)}
+	p := &peer{Card: c, conn: conn, raw: raw, all: &s.waiting, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -119,6 +123,10 @@ func (p *peer) send(pieces [][]byte) {
 	if p.bytes+size > maxQueue {
 		return
 	}
+	if p.all.Add(int64(size)) > maxQueues {
+		p.all.Add(-int64(size))
+		return
+	}
 	p.bytes += size
 	p.queue = append(p.queue, bytes.Join(pieces, nil))
 	select {
@@ -135,37 +143,49 @@ func sendNow(fd int, pieces [][]byte) error {
 	}
 }
 
-// write sends what waits whenever the socket takes it.
+// write sends what waits whenever the socket takes it. Nothing is sent any more after it.
 func (p *peer) write(ctx context.Context) {
+	defer p.stop()
 	for {
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
 			return
 		}
-		for p.writeOne() {
+		for more := true; more; {
+			var err error
+			if more, err = p.writeOne(); err != nil {
+				return
+			}
 		}
 	}
 }
 
 // writeOne waits until the first that waits is sent, and says whether there are
 // more. It stays in the queue until then, so that none overtakes it.
-func (p *peer) writeOne() bool {
+func (p *peer) writeOne() (more bool, err error) {
 	p.mu.Lock()
 	if len(p.queue) == 0 {
 		p.mu.Unlock()
-		return false
+		return false, nil
 	}
 	first := p.queue[0]
 	p.mu.Unlock()
-	_, err := p.conn.Write(first)
+	if _, err := p.conn.Write(first); err != nil {
+		return false, err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.all.Add(-int64(len(first)))
 	p.bytes -= len(first)
 	p.queue[0] = nil
 	p.queue = p.queue[1:]
-	if err != nil {
-		p.broken, p.queue, p.bytes = true, nil, 0
-	}
-	return len(p.queue) > 0
+	return len(p.queue) > 0, nil
+}
+
+func (p *peer) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all.Add(-int64(p.bytes))
+	p.broken, p.queue, p.bytes = true, nil, 0
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,8 @@ type Station struct {
 	dir    *folder
 	file   *os.File // NAME.station, locked
 	listen *net.UnixListener
+
+	waiting atomic.Int64 // bytes, for all stations
 
 	mu      sync.Mutex
 	byMAC   map[MAC]*peer

@@ -53,8 +53,9 @@
 // flows, the one that was idle longest among those of whoever has most, the guest
 // or one published port; a connection too many is reset. A connection from the guest counts as an attempt
 // until the guest has finished its handshake. Socket buffers come out of a budget
-// and get smaller as connections get more; fragments are bounded by the stack.
-// Together that stays under maxMemory.
+// and get smaller as connections get more; fragments are bounded by the stack,
+// and what waits for other guests of a named network by package lan. Together
+// that stays under maxMemory.
 //
 // # Concurrency and lifetime
 //
