@@ -221,9 +221,6 @@ func (c *call) flush() error {
 // unmap is UNMAP (SBC-3 §5.28). All ranges are checked before the first is
 // freed.
 func (c *call) unmap() error {
-	if c.u.Unmap == UnmapNothing {
-		return badOpcode
-	}
 	if c.CDB[1]&1 != 0 { // ANCHOR
 		return badField(1)
 	}

@@ -18,7 +18,7 @@ var commands = [...]command{
 	{"VERIFY (10)", 0x2f, -1, "\x2f\x12\xff\xff\xff\xff\x00\xff\xff\x04", medium | waiting, (*call).verify10},
 	{"SYNCHRONIZE CACHE (10)", 0x35, -1, "\x35\x02\xff\xff\xff\xff\x00\xff\xff\x04", medium | waiting, (*call).sync10},
 	{"WRITE SAME (10)", 0x41, -1, "\x41\x08\xff\xff\xff\xff\x00\xff\xff\x04", medium | writes | waiting, (*call).writeSame10},
-	{"UNMAP", 0x42, -1, "\x42\x00\x00\x00\x00\x00\x00\xff\xff\x04", medium | writes | waiting, (*call).unmap},
+	{"UNMAP", 0x42, -1, "\x42\x00\x00\x00\x00\x00\x00\xff\xff\x04", medium | writes | waiting | freeing, (*call).unmap},
 	{"MODE SELECT (10)", 0x55, -1, "\x55\x11\x00\x00\x00\x00\x00\xff\xff\x04", waiting, (*call).modeSelect10},
 	{"MODE SENSE (10)", 0x5a, -1, "\x5a\x18\xff\xff\x00\x00\x00\xff\xff\x04", 0, (*call).modeSense10},
 	{"READ (16)", 0x88, -1, "\x88\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x04", medium, (*call).read16},

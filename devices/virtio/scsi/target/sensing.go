@@ -49,7 +49,11 @@ func (c *call) reportOpcodes() error {
 	}
 	if options&7 == 0 {
 		var list []byte
-		for _, cmd := range c.t.commands {
+		for i := range c.t.commands {
+			cmd := &c.t.commands[i]
+			if !c.u.has(cmd) {
+				continue
+			}
 			var at, servactv byte
 			if cmd.action >= 0 {
 				at, servactv = byte(cmd.action), 1
@@ -63,13 +67,13 @@ func (c *call) reportOpcodes() error {
 	}
 	has := false // the opcode has service actions
 	var cmd *command
-	for i, row := range c.t.commands {
-		if row.opcode != opcode {
+	for _, row := range c.t.byOpcode[opcode] {
+		if !c.u.has(row) {
 			continue
 		}
 		has = row.action >= 0
 		if !has || row.action == int(action) {
-			cmd = &c.t.commands[i]
+			cmd = row
 		}
 	}
 	switch {

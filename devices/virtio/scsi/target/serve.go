@@ -19,6 +19,7 @@ const (
 	writes                   // and not write protected
 	waiting                  // waits for the host in most cases
 	sizing                   // tells the size: it is asked for first
+	freeing                  // only of a unit that can free blocks
 )
 
 // find returns the command that a CDB is, or why it is none.
@@ -59,6 +60,9 @@ func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	return reply, true
 }
 
+// has says whether the unit offers a command.
+func (u *unit) has(c *command) bool { return c.props&freeing == 0 || u.Unmap != UnmapNothing }
+
 func (c *call) serve() error {
 	cmd, err := c.t.find(c.CDB[0], c.CDB[1]&0x1f)
 	if c.u == nil && (cmd == nil || cmd.props&always == 0) {
@@ -78,6 +82,9 @@ func (c *call) serve() error {
 	}
 	if err != nil {
 		return err
+	}
+	if c.u != nil && !c.u.has(cmd) {
+		return badOpcode
 	}
 	control := len(cmd.usage) - 1
 	if c.CDB[control]&0x04 != 0 { // NACA
