@@ -119,6 +119,22 @@ func (img *Image) check(o Options) error {
 	return nil
 }
 
+// PunchesHoles says whether the file system of a writable file gives room back (fallocate(2), FALLOC_FL_PUNCH_HOLE). It frees a
+// byte behind the end, where there is nothing to lose.
+func (img Image) PunchesHoles() bool {
+	var st unix.Stat_t
+	fd := int(img.File.Fd())
+	for {
+		err := unix.Fstat(fd, &st)
+		if err == nil {
+			err = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, st.Size, 1)
+		}
+		if err != unix.EINTR {
+			return err == nil
+		}
+	}
+}
+
 // Serial makes a serial number of 16 hexadecimal digits that stays the same as
 // long as the path does.
 func Serial(path string) string {

@@ -280,6 +280,37 @@ func TestTargetsOfOneOwnerAreNumbered(t *testing.T) {
 	}
 }
 
+// A file system without holes gives no room back, and the kernel's target would fail each UNMAP.
+func TestDiscardIsOfferedWhereThereAreHoles(t *testing.T) {
+	var err error
+	if os.Getuid() != 0 {
+		err = errors.New("not root")
+	}
+	need(t, "root", err)
+	for fs, holes := range map[string]bool{"tmpfs": true, "ramfs": false} {
+		dir := t.TempDir()
+		if err := unix.Mount("none", dir, fs, 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH)
+		path := filepath.Join(dir, "disk.img")
+		if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, tr := newFake(t)
+		tg, err := tr.create(Config{LUNs: []LUN{{Path: path}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if offered := strings.Contains(strings.Join(f.log, "\n"), "attrib/emulate_tpu <- 1"); offered != holes {
+			t.Errorf("%s: %v, want %v", fs, offered, holes)
+		}
+		if err := tg.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestImageIsLockedUntilRemove(t *testing.T) {
 	_, tr := newFake(t)
 	path := newImage(t, "a")

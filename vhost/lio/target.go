@@ -236,8 +236,8 @@ func attributes(img image, l LUN) []attribute {
 	if l.BlockSize > diskimage.DefaultBlockSize {
 		a = append(a, attribute{name: "attrib/block_size", value: strconv.Itoa(l.BlockSize)})
 	}
-	if !l.ReadOnly {
-		a = append(a, attribute{name: "attrib/emulate_tpu", value: "1"}) // UNMAP punches holes
+	if !l.ReadOnly && img.PunchesHoles() {
+		a = append(a, attribute{name: "attrib/emulate_tpu", value: "1"}) // UNMAP
 	}
 	if l.Cache == None {
 		// O_DIRECT leaves O_DSYNC out: without this the guest would not flush

@@ -20,9 +20,8 @@ func provisions(img diskimage.Image) (granularity int, how Unmap) {
 		return 0, UnmapNothing
 	}
 	if !img.BlockDevice {
-		// Behind the end there is nothing to lose. Zeros in place of holes would
-		// fill the host's disk at a guest's mkfs.
-		if (file{img.File}).Punch(st.Size, 1) != nil {
+		// Zeros in place of holes would fill the host's disk at a guest's mkfs.
+		if !img.PunchesHoles() {
 			return 0, UnmapNothing
 		}
 		if st.Blksize > 0 && st.Blksize <= 1<<20 {
