@@ -35,21 +35,15 @@ func (c *call) readCapacity16() error {
 	return c.answer(p, be.Uint32(c.CDB[10:]))
 }
 
-func (c *call) read6() error {
-	lba, blocks := c.place6()
-	return c.read(lba, blocks, false)
-}
-func (c *call) read10() error { return c.checked(c.readFUA, 10) }
-func (c *call) read12() error { return c.checked(c.readFUA, 12) }
-func (c *call) read16() error { return c.checked(c.readFUA, 16) }
+func (c *call) read6() error  { return c.read(c.place6()) }
+func (c *call) read10() error { return c.checked(c.read, 10) }
+func (c *call) read12() error { return c.checked(c.read, 12) }
+func (c *call) read16() error { return c.checked(c.read, 16) }
 
-func (c *call) write6() error {
-	lba, blocks := c.place6()
-	return c.write(lba, blocks, false)
-}
-func (c *call) write10() error { return c.checked(c.writeFUA, 10) }
-func (c *call) write12() error { return c.checked(c.writeFUA, 12) }
-func (c *call) write16() error { return c.checked(c.writeFUA, 16) }
+func (c *call) write6() error  { return c.write(c.place6()) }
+func (c *call) write10() error { return c.checked(c.write, 10) }
+func (c *call) write12() error { return c.checked(c.write, 12) }
+func (c *call) write16() error { return c.checked(c.write, 16) }
 
 func (c *call) verify10() error    { return c.checked(c.verify, 10) }
 func (c *call) verify16() error    { return c.checked(c.verify, 16) }
@@ -100,11 +94,12 @@ func (c *call) span(lba, blocks uint64) (off int64, n int, err error) {
 	return int64(lba) * int64(c.u.BlockSize), int(blocks) * c.u.BlockSize, nil
 }
 
-func (c *call) readFUA(lba, blocks uint64) error { return c.read(lba, blocks, c.CDB[1]&8 != 0) }
+// fua is FUA of READ and WRITE, which those of 6 bytes do not have.
+func (c *call) fua() bool { return c.CDB[0]>>5 != 0 && c.CDB[1]&8 != 0 }
 
 // read is READ (SBC-3 §5.11). With FUA what was read is durable: the flush comes
 // after it, for the sake of a write that comes in between.
-func (c *call) read(lba, blocks uint64, fua bool) error {
+func (c *call) read(lba, blocks uint64) error {
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
 		return err
@@ -112,13 +107,13 @@ func (c *call) read(lba, blocks uint64, fua bool) error {
 	if size(c.In) < n {
 		return errOverrun
 	}
-	if fua && !c.wait {
+	if c.fua() && !c.wait {
 		return errAgain
 	}
 	if moved, err := c.u.read.run(c.u.Store.ReadV, first(c.In, n), off, 0, c.wait); err != nil {
 		return hostError(err, c.u.stoppedAt(lba, moved), false)
 	}
-	if fua {
+	if c.fua() {
 		if err := c.flush(); err != nil {
 			return err
 		}
@@ -127,10 +122,8 @@ func (c *call) read(lba, blocks uint64, fua bool) error {
 	return nil
 }
 
-func (c *call) writeFUA(lba, blocks uint64) error { return c.write(lba, blocks, c.CDB[1]&8 != 0) }
-
 // write is WRITE (SBC-3 §5.32).
-func (c *call) write(lba, blocks uint64, fua bool) error {
+func (c *call) write(lba, blocks uint64) error {
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
 		return err
@@ -139,7 +132,7 @@ func (c *call) write(lba, blocks uint64, fua bool) error {
 		return errOverrun
 	}
 	flags := 0
-	if fua || c.u.through.Load() {
+	if c.fua() || c.u.through.Load() {
 		flags = unix.RWF_DSYNC
 	}
 	if moved, err := c.u.write.run(c.u.Store.WriteV, first(c.Out, n), off, flags, c.wait); err != nil {
