@@ -18,9 +18,8 @@
 // exit to user space, no Go.
 //
 // Meanwhile, Report says what all of it costs: report.go collects it from package
-// account, the devices' rings, LIO and KVM, and touches none of them; interrupts.go
-// counts, if asked to, what the kernel's workers inject. watch.go notices a worker
-// that is no more.
+// account, the devices' rings, LIO and KVM, and touches none of them. watch.go
+// notices a worker that is no more.
 //
 // The end, and why in this order: vCPU threads stop and join, so nobody writes
 // registers; devices reset and close, which ends the kernel's workers; then

@@ -12,18 +12,16 @@ import (
 // the table as a whole, so each change writes all of it; a route is always
 // written before an irqfd uses it.
 type router struct {
-	vm      *kvm.VM
-	counter *interruptCounter // hears where each connected notifier leads
+	vm *kvm.VM
 
-	mu    sync.Mutex
-	msis  map[uint32]*virtio.Message  // by GSI; nil until programmed
-	calls map[*virtio.Notifier]uint32 // GSIs of what is connected
+	mu   sync.Mutex
+	msis map[uint32]*virtio.Message // by GSI; nil until programmed
 }
 
 // newRouter installs the IOAPIC's pins alone: the PIC that comes with the
 // in-kernel controller is told of nothing, and no guest looks for it.
-func newRouter(vm *kvm.VM, counter *interruptCounter) (*router, error) {
-	r := &router{vm: vm, counter: counter, msis: make(map[uint32]*virtio.Message), calls: make(map[*virtio.Notifier]uint32)}
+func newRouter(vm *kvm.VM) (*router, error) {
+	r := &router{vm: vm, msis: make(map[uint32]*virtio.Message)}
 	if err := r.write(); err != nil {
 		return nil, err
 	}
@@ -65,27 +63,7 @@ func (r *router) program(gsi uint32, m virtio.Message) error {
 		return nil // a rewrite costs a grace period
 	}
 	r.msis[gsi] = &m
-	for call, to := range r.calls {
-		if to == gsi {
-			r.counter.connect(call, m)
-		}
-	}
 	return r.write()
-}
-
-// connected remembers where call leads from now on, or no longer does.
-func (r *router) connected(call *virtio.Notifier, gsi uint32, connected bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !connected {
-		delete(r.calls, call)
-		r.counter.disconnect(call)
-		return
-	}
-	r.calls[call] = gsi
-	if m := r.msis[gsi]; m != nil {
-		r.counter.connect(call, *m)
-	}
 }
 
 // free gives the number back. The table keeps the stale route until the next
@@ -106,21 +84,8 @@ var _ virtio.MSI = (*msi)(nil)
 
 func (m *msi) Program(msg virtio.Message) error { return m.router.program(m.gsi, msg) }
 
-// Connect has the signals counted before the first one is an interrupt, and Disconnect until the last one was.
-func (m *msi) Connect(call *virtio.Notifier) error {
-	m.router.connected(call, m.gsi, true)
-	if err := m.irqfd(call, true); err != nil {
-		m.router.connected(call, m.gsi, false)
-		return err
-	}
-	return nil
-}
-
-func (m *msi) Disconnect(call *virtio.Notifier) error {
-	err := m.irqfd(call, false)
-	m.router.connected(call, m.gsi, false)
-	return err
-}
+func (m *msi) Connect(call *virtio.Notifier) error    { return m.irqfd(call, true) }
+func (m *msi) Disconnect(call *virtio.Notifier) error { return m.irqfd(call, false) }
 
 func (m *msi) irqfd(call *virtio.Notifier, assign bool) error {
 	if err := m.router.vm.IRQFD(call.FD(), m.gsi, assign); err != nil {

@@ -74,9 +74,7 @@ func (m *VM) Report() (*account.Report, error) {
 		missing("memory", err)
 	}
 	r.Memory.Guest = r.Machine.Memory
-	if r.Queues, err = m.queues(); err != nil {
-		missing("interrupts of the kernel's queues", err)
-	}
+	r.Queues = m.queues()
 	r.Memory.NotCharged = m.notCharged(r.Queues)
 	if r.Disks, err = m.diskCounters(); err != nil {
 		missing("LIO's counters", err)
@@ -103,8 +101,8 @@ func (m *VM) knownThreads() []account.Known {
 	return known
 }
 
-// queues looks at every queue. The error is why the first one that lacks its interrupts does.
-func (m *VM) queues() (queues []account.Queue, why error) {
+// queues returns the state of every queue.
+func (m *VM) queues() (queues []account.Queue) {
 	for _, f := range m.account.fronts {
 		for _, s := range f.RingStates() {
 			q := account.Queue{Device: f.Name(), Index: s.Index, Size: s.Size, Live: s.Live, Made: s.Available, Done: s.Used}
@@ -114,15 +112,11 @@ func (m *VM) queues() (queues []account.Queue, why error) {
 			}
 			if s.InProcess {
 				q.Interrupts = &s.Interrupts
-			} else if n, ok, err := m.interrupts.count(f.Call(s.Index)); ok {
-				q.Interrupts = &n
-			} else if why == nil {
-				why = err
 			}
 			queues = append(queues, q)
 		}
 	}
-	return queues, why
+	return queues
 }
 
 // notCharged estimates what vhost's devices take.

@@ -83,10 +83,9 @@ type VM struct {
 	workersMu sync.Mutex // guards workers
 	workers   []Worker
 
-	account    accounted
-	interrupts *interruptCounter
-	cgroup     *cgroup.Group // nil without limits
-	disks      *diskSizes
+	account accounted
+	cgroup  *cgroup.Group // nil without limits
+	disks   *diskSizes
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
@@ -171,7 +170,6 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := m.addDevices(opt); err != nil {
 		return nil, err
 	}
-	m.countFromTheStart(opt)
 	m.closers.push("workers", m.forgetWorkers)
 	m.workersMu.Lock()
 	err = m.watchWorkers()
@@ -218,9 +216,7 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if err := m.vm.CreateIRQChip(); err != nil {
 		return err
 	}
-	m.interrupts = newInterruptCounter(m.serverOf)
-	m.closers.push("interrupt counters", m.interrupts.close)
-	if m.router, err = newRouter(m.vm, m.interrupts); err != nil {
+	if m.router, err = newRouter(m.vm); err != nil {
 		return err
 	}
 	ecam := m.ecam.Regions()[0]

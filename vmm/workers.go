@@ -205,9 +205,6 @@ func (m *VM) SetWorkers(device string, s WorkerSettings) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if s.Count != nil {
-		defer m.interrupts.follow() // with workersMu unlocked: it asks for the workers
-	}
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
 	if s.Count != nil {

@@ -109,7 +109,6 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	checkDefaultNames(t)
 
 	checkTune(t, name)
-	checkInterrupts(t, name, func() { order("say x", `said "x"`) })
 	image := filepath.Join(m.cmd.Dir, "disk.img")
 	if said := ask(t, 0, "rescan", name); said != "" {
 		t.Errorf("rescan of a disk that has not changed says %q", said)
@@ -173,52 +172,6 @@ func checkTune(t *testing.T, name string) {
 	ask(t, exitUsage, "tune", name, "--affinity", "x")
 	ask(t, exitUsage, "tune", name, "--count", "0")
 	ask(t, exitUsage, "tune", name, "--queues", "2")
-}
-
-// checkInterrupts has those of the kernel's queues counted, while traffic makes the guest's NIC receive and send, and no longer.
-func checkInterrupts(t *testing.T, name string, traffic func()) {
-	t.Helper()
-	read := func() (counts map[string]*uint64) {
-		var r account.Report
-		if err := json.Unmarshal([]byte(ask(t, 0, "workers", name, "--json")), &r); err != nil {
-			t.Fatal(err)
-		}
-		counts = make(map[string]*uint64)
-		for _, q := range r.Queues {
-			if q.Live {
-				counts[fmt.Sprintf("%s %d", q.Device, q.Index)] = q.Interrupts
-			}
-		}
-		return counts
-	}
-	check := func(when string, counted bool, least uint64) {
-		t.Helper()
-		counts := read()
-		if counts["rng0 0"] == nil {
-			t.Errorf("%s: interrupts of a queue in process are unknown", when)
-		}
-		for _, queue := range []string{"net0 0", "net0 1", "scsi0 2"} {
-			if n := counts[queue]; (n != nil) != counted {
-				t.Errorf("%s: interrupts of %s: %v; want them counted: %v", when, queue, n, counted)
-			}
-		}
-		if n := counts["net0 0"]; n != nil && *n < least {
-			t.Errorf("%s: %d interrupts of the receive queue, want %d", when, *n, least)
-		}
-	}
-	check("without being asked", false, 0)
-	ask(t, 0, "tune", name, "--count-interrupts")
-	const exchanges = 10
-	for range exchanges {
-		traffic()
-	}
-	check("asked", true, exchanges)
-	if table := ask(t, 0, "workers", name); !strings.Contains(table, "INTERRUPTS") {
-		t.Errorf("no interrupts in\n%s", table)
-	}
-	ask(t, 0, "tune", name, "--count-interrupts=false")
-	check("asked to end", false, 0)
-	ask(t, exitUsage, "tune", name, "--count-interrupts=often")
 }
 
 // checkThreads compares the threads with /proc: every role is there, and is what it should be.

@@ -67,15 +67,6 @@ func (c controlled) Tune(t control.Tuning) error {
 	if err != nil {
 		return err
 	}
-	count, err := countSetting(t)
-	if err != nil {
-		return err
-	}
-	if count != nil {
-		if err := c.vm.CountInterrupts(*count); err != nil || t == (control.Tuning{CountInterrupts: t.CountInterrupts}) {
-			return err
-		}
-	}
 	return c.vm.SetWorkers(t.Device, s)
 }
 

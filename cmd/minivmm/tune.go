@@ -14,7 +14,7 @@ import (
 
 const tuneHelp = `Change how the kernel's workers of a running machine run: the CPUs that they may use, their nice
 value and scheduling policy, how long a network worker looks for work before it sleeps, and how many
-serve the disks' queues; and count the interrupts of the queues that they serve, for "minivmm workers".
+serve the disks' queues.
 
 Values are those of the configuration file (docs/configuration.md, [workers] and [[net]]), and need the
 same rights. The change lasts until the machine ends, and requests go on meanwhile.
@@ -28,7 +28,7 @@ func newTuneCommand() *cobra.Command {
 		Use:     "tune NAME",
 		Short:   "Change how a running machine's kernel workers run",
 		Long:    tuneHelp,
-		Example: "  minivmm tune web --affinity 2-3\n  minivmm tune web --device net0 --nice -5 --busy-poll 50us\n  minivmm tune web --count-interrupts",
+		Example: "  minivmm tune web --affinity 2-3\n  minivmm tune web --device net0 --nice -5 --busy-poll 50us",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("queues") {
@@ -36,13 +36,10 @@ func newTuneCommand() *cobra.Command {
 			}
 			device := t.Device
 			if t.Device = ""; t == (control.Tuning{}) {
-				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll, --count or --count-interrupts")}
+				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll or --count")}
 			}
 			t.Device = device
 			if _, err := workerSettings(t); err != nil {
-				return usageError{err}
-			}
-			if _, err := countSetting(t); err != nil {
 				return usageError{err}
 			}
 			_, _, err := control.Call(args[0], control.Request{Command: control.CommandTune, Tune: &t})
@@ -58,8 +55,6 @@ func newTuneCommand() *cobra.Command {
 	flags.StringVar(&t.Count, "count", "", "how many workers serve the disks' queues: shared, per-queue or a `NUMBER`")
 	flags.String("queues", "", "")
 	_ = flags.MarkHidden("queues")
-	flags.StringVar(&t.CountInterrupts, "count-interrupts", "", "count the interrupts of all devices' queues; =`false` ends it")
-	flags.Lookup("count-interrupts").NoOptDefVal = "true"
 	return cmd
 }
 
@@ -97,16 +92,4 @@ func workerSettings(t control.Tuning) (s vmm.WorkerSettings, err error) {
 		}
 	}
 	return s, nil
-}
-
-// countSetting reads whether to count interrupts; nil is no change.
-func countSetting(t control.Tuning) (*bool, error) {
-	on := t.CountInterrupts == "true"
-	switch t.CountInterrupts {
-	case "":
-		return nil, nil
-	case "true", "false":
-		return &on, nil
-	}
-	return nil, fmt.Errorf("count_interrupts: %q is neither true nor false", t.CountInterrupts)
 }

@@ -45,7 +45,6 @@ type Frontend struct {
 	live       atomic.Pointer[activation]
 	dead       atomic.Pointer[error] // see Fail
 	generation atomic.Uint32
-	resets     atomic.Uint64
 
 	mu            sync.Mutex // guards what follows; held during Activate and Reset
 	status        Status     // as the driver set it: without NEEDS_RESET
@@ -226,7 +225,6 @@ func (f *Frontend) reset() error {
 	}
 	f.live.Store(nil)
 	err := f.dev.Reset()
-	f.resets.Add(1) // whatever the device did is done
 	if err != nil && !f.broken {
 		f.Logf("reset: %v: no driver can use the device now", err)
 	}
@@ -243,9 +241,6 @@ func (f *Frontend) reset() error {
 	}
 	return err
 }
-
-// Resets is how often the device was reset. Any goroutine may ask.
-func (f *Frontend) Resets() uint64 { return f.resets.Load() }
 
 // Close closes the device and then the notifiers. The transport has detached
 // doorbells and interrupts from these, and no vCPU uses the registers any

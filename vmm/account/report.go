@@ -76,8 +76,8 @@ type Queue struct {
 	// count away as it waits.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
-	// Interrupts is how often the device signalled the driver since the device's last reset or, where the kernel serves the queue,
-	// since these are counted, if that was later. Absent where they are not.
+	// Interrupts is how often the device signalled the driver since the device's last reset. Absent where the kernel serves the
+	// queue: KVM takes the count of the eventfd as it injects.
 	Interrupts *uint64 `json:"interrupts,omitempty"`
 }
 

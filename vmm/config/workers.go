@@ -13,9 +13,6 @@ type Workers struct {
 	Count    WorkerCount `toml:"count"`              // that serve the disks' request queues
 	Nice     int         `toml:"nice,omitzero"`      // -20 to 19; for SchedOther and SchedBatch
 	Sched    Sched       `toml:"sched"`
-
-	// CountInterrupts has those of their queues counted from the start, where the host allows it.
-	CountInterrupts bool `toml:"count_interrupts"`
 }
 
 func (w *Workers) setDefaults() { *w = Workers{Count: CountAuto, Sched: SchedOther} }

@@ -33,7 +33,6 @@ type Tuning struct {
 	BusyPoll string `json:"busy_poll,omitempty"` // "50us"
 	Count    string `json:"count,omitempty"`     // "per-queue": of vhost-scsi's workers
 
-	CountInterrupts string `json:"count_interrupts,omitempty"` // "true"; of every device's queues, whatever Device says
 }
 
 // DiskSize is a disk whose size has changed.
