@@ -16,10 +16,10 @@ build: ## a static build/minivmm, with the guests' init in it
 	CGO_ENABLED=0 $(GO) build -trimpath -tags embedinit -ldflags='$(SMALL)' -o build/minivmm ./cmd/minivmm
 
 demo: ## a real guest at work: rates, checksums, exits, workers
-	$(GO) run ./guestimages/cmd/demo
+	$(GO) run ./internal/testbed/cmd/demo
 
 test: check ## everything: with the race detector here, with KVM and vhost in the emulated host
-	$(GO) run ./guestimages/cmd/maketest test
+	$(GO) run ./internal/testbed/cmd/maketest test
 
 check: ## format, vet, modules
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }
@@ -29,22 +29,22 @@ check: ## format, vet, modules
 
 FUZZTIME ?= 5s
 fuzz: ## each fuzz target for FUZZTIME
-	$(GO) run ./guestimages/cmd/maketest fuzz $(FUZZTIME)
+	$(GO) run ./internal/testbed/cmd/maketest fuzz $(FUZZTIME)
 
 abi: ## kvm/ and vhost/testdata/abi.golden from this machine's kernel headers
-	$(GO) run ./guestimages/cmd/maketest abi
+	$(GO) run ./internal/testbed/cmd/maketest abi
 
 docs-workers: emuhost ## the table of docs/workers.md, as both kernels of the emulated host are found
 	for kernel in 6.1 6.12; do \
 		CGO_ENABLED=0 MINIVMM_REQUIRE=vhost-net,vhost-scsi $(GO) test -count=1 \
-			-exec "$(CURDIR)/build/emuhost exec -kernel $$kernel -share $(CURDIR)/docs" ./vhost/proof -run TestPromises -update || exit; \
+			-exec "$(CURDIR)/build/emuhost exec -kernel $$kernel -share $(CURDIR)/docs" ./internal/testbed/proof -run TestPromises -update || exit; \
 	done
 
 shell: build emuhost ## a shell in the emulated host, with minivmm in its PATH
 	PATH="$(CURDIR)/build:$$PATH" build/emuhost run -- bash
 
 emuhost:
-	$(GO) build -o build/emuhost ./guestimages/cmd/emuhost
+	$(GO) build -o build/emuhost ./internal/testbed/cmd/emuhost
 
 clean:
 	rm -rf build examples/build $(INIT).bin $(INIT).sum

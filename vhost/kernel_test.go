@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
-	"minivmm/vhost/vhosttest"
+	"minivmm/internal/procfs"
+	"minivmm/internal/testbed/vhosttest"
 )
 
 func lockThread(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // limits are the figures that decide whether one more task may be made.

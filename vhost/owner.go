@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // Worker is the thread that serves a device's rings, or some of them.

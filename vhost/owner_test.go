@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 func TestWorkerIsFoundAmongNewThreads(t *testing.T) {

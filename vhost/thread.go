@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // path is the worker's folder in /proc.

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/cgroup"
-	"minivmm/vmm/vmmtest"
 )
 
 // TestMachinesBeginAndEndAtOneMoment in one cgroup, each with controllers that the last one to end turns off.

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"minivmm/devices/lan"
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/net"
 	"minivmm/devices/virtio/net/usernet"
 	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/virtiopci"
+	"minivmm/internal/lan"
 	"minivmm/vhost"
 	"minivmm/vmm/config"
 )

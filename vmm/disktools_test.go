@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // Serial numbers of the disks of toolsScenario.

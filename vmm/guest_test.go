@@ -16,11 +16,11 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"minivmm/guestimages/initramfs"
+	"minivmm/internal/testbed/vhosttest"
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vhost/lio"
-	"minivmm/vhost/vhosttest"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
-	"minivmm/vmm/vmmtest"
 )
 
 // parse reads a configuration as a user would write it.

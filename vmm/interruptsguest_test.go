@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // vector is a queue's line in a guest's /proc/interrupts: its number, and what all CPUs together have counted.

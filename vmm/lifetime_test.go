@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
-	"minivmm/vmm/vmmtest"
 )
 
 // floodScenario sends, receives and writes all at once and without end.

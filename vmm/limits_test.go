@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // TestEveryLimitOfTasksEndsWell starts machines under limits from far too little

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio"
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // Offsets in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3), which minivmm

@@ -21,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
-	"minivmm/vmm/vmmtest"
 )
 
 // streamBytes is what each stream of queuesScenario sends and gets back.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"minivmm/devices/virtio/virtiotest"
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // devicesScenario is trafficScenario with two commands more: "rebind DRIVER N"

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 func TestMain(m *testing.M) {

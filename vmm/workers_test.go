@@ -12,10 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vhost/vhosttest"
+	"minivmm/internal/testbed/vhosttest"
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
-	"minivmm/vmm/vmmtest"
 )
 
 // newMachine makes a machine without running it.

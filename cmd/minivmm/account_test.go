@@ -15,10 +15,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/account"
 	"minivmm/vmm/config"
 	"minivmm/vmm/control"
-	"minivmm/vmm/vmmtest"
 )
 
 // TestARunningMachineSaysWhatItCosts has a guest in a cgroup of its own send and write, asks for its workers, and compares

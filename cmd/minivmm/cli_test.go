@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/config"
-	"minivmm/vmm/vmmtest"
 )
 
 func TestCommandLine(t *testing.T) {

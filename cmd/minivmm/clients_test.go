@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // clientsVar names an image of a Debian with the programs of TestRealClients in it.

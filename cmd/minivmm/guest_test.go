@@ -15,7 +15,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/kernel"
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // ownGuest is the real program with minivmm's own guest: the kernels are those of the store that the tests were given.

@@ -24,7 +24,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // appImage writes an image as docker save does: a shell, a user, and what it runs.

@@ -24,7 +24,7 @@ import (
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/modules"
 	"minivmm/guestimages/plan"
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 const initramfsHelp = `Make an initial RAM file system from folders, tars and lists.

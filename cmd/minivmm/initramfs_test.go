@@ -20,7 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"minivmm/guestimages/cache"
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // initramfsProgram is minivmm initramfs in a folder with what it can be made of: a folder, lists, tars and a kernel's modules.

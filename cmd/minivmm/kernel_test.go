@@ -9,7 +9,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/kernel"
-	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/internal/testbed/kerneltest"
 )
 
 // kernelProgram is minivmm with a cache of its own, in a folder with a kernel and modules.

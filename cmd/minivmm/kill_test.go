@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // TestSIGKILLLosesNothingThatWasSynced kills a machine whose guest writes to

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 const limitsText = `[[net]]

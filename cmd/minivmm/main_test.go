@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/config"
-	"minivmm/vmm/vmmtest"
 )
 
 // The tests run this test's own binary as the program, with a guest that behaves as the environment says.

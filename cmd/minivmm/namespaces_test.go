@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // whereabouts is what a process finds of its namespaces, for the pretend guest "where".

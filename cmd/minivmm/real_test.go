@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // The variables by which a test's child becomes the real program, in a place

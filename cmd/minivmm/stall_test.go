@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // TestARealGuestGoesOnWithoutAReader lets a guest write to its console while

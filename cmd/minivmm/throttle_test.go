@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 const throttledText = `[limits]

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/vhost/vhosttest"
-	"minivmm/vmm/vmmtest"
+	"minivmm/internal/testbed/vhosttest"
+	"minivmm/internal/testbed/vmmtest"
 )
 
 // TestVerboseShowsTheWorkersAsTheyAre runs a machine in a cgroup of its own,

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // Env names the environment variable that moves the cache to another folder.

@@ -3,7 +3,7 @@ package cache
 import (
 	"os"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // making is the folder of work folders.

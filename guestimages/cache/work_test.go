@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // die is the environment variable that makes this binary a process that dies at work in the folder it names.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // Build is an image in the making: a folder of its own beside the image's place, which Close removes.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/filetree"
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // builderEnv makes this test binary a process that begins an image, says so, and waits to be killed.

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/filelock"
+	"minivmm/internal/flock"
 )
 
 // Info is what an image file is.
@@ -80,7 +80,7 @@ func inspect(f *os.File) (Info, error) {
 		return info, inputErrorf("%s: not a regular file", info.Path)
 	}
 	info.SizeBytes, info.UsedBytes = st.Size, st.Blocks*512
-	info.InUseBy, _ = filelock.Holder(&st)
+	info.InUseBy, _ = flock.Holder(&st)
 	head := make([]byte, 128<<10)
 	if n, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
 		return info, err

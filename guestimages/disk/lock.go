@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/filelock"
+	"minivmm/internal/flock"
 )
 
 // Lock opens the image at path for reading and writing and locks it as a machine that uses it would, until the file is
@@ -23,7 +23,7 @@ func Lock(path string) (*os.File, error) {
 		err = inputErrorf("%s: not a regular file", path)
 	}
 	if err == nil {
-		err = flock(f)
+		err = lock(f)
 	}
 	if err != nil {
 		f.Close()
@@ -32,8 +32,8 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// flock takes the exclusive lock of an open image.
-func flock(f *os.File) error {
+// lock takes the exclusive lock of an open image.
+func lock(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return busy(f.Name(), "in use", f.Name())
@@ -49,7 +49,7 @@ func busy(image, doing, locked string) error {
 	who := "another process"
 	var st unix.Stat_t
 	if unix.Stat(locked, &st) == nil {
-		if name, known := filelock.Holder(&st); known {
+		if name, known := flock.Holder(&st); known {
 			who = name
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // Create makes the file whole or not at all: write's output goes to a file in a work folder beside it (package workdir), which

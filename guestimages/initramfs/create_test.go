@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 )
 
 // names lists a folder.

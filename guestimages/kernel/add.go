@@ -13,7 +13,7 @@ import (
 	"strings"
 	"syscall"
 
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/workdir"
 	"minivmm/vmm/boot"
 )
 

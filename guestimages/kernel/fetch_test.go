@@ -15,7 +15,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
-	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/internal/testbed/kerneltest"
 )
 
 // repository is a folder with Debian packages, which apt reads as a trivial archive (sources.list(5)).

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/internal/testbed/kerneltest"
 )
 
 // fullVar makes this binary a process that fills a small file system of its own.

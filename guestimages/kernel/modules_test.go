@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/internal/testbed/kerneltest"
 )
 
 // folderOf writes a modules folder.

@@ -14,8 +14,8 @@ import (
 	"testing"
 
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/kernel/kerneltest"
-	"minivmm/guestimages/workdir"
+	"minivmm/internal/testbed/kerneltest"
+	"minivmm/internal/workdir"
 )
 
 const mine = "6.12.3-mine"

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/internal/testbed/kerneltest"
 )
 
 func TestCheck(t *testing.T) {

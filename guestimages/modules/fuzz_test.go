@@ -3,7 +3,7 @@ package modules
 import (
 	"testing"
 
-	"minivmm/guestimages/kernel/kerneltest"
+	"minivmm/internal/testbed/kerneltest"
 )
 
 // FuzzReadInfo: whatever the bytes, reading ends, without a panic.

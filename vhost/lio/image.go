@@ -3,7 +3,7 @@ package lio
 import (
 	"fmt"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // Names of LIO's backstore plugins.

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/vhosttest"
 	"minivmm/vhost"
-	"minivmm/vhost/vhosttest"
 )
 
 // need skips the test if err says that what it needs is missing, unless

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // newImage makes a file of a size that can be a disk.

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // prefix begins the name of everything that this package makes.

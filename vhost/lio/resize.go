@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // Rescan looks whether the images' sizes have changed, gives the kernel the new

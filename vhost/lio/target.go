@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // TargetID is the SCSI target id under which a guest finds the LUNs: the number

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // Memory is what a machine takes of the host's, in bytes.

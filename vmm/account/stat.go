@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 var errFormat = errors.New("unexpected format")

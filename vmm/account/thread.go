@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // Kind is what a thread is for.

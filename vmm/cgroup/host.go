@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // host is what this package must know of the host and of the process.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/procfs"
+	"minivmm/internal/procfs"
 )
 
 // folders are where sockets can be, the best first: those of user above, and of uid if that is another. In a user namespace

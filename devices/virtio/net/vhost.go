@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"minivmm/devices/virtio"
-	"minivmm/devices/virtio/kernel"
+	"minivmm/devices/virtio/vhostbackend"
 	"minivmm/vhost"
 )
 
@@ -23,7 +23,7 @@ const ringFeatures = FeatureMrgRxbuf | virtio.FeatureRingIndirectDesc | virtio.F
 // vhostNet is a kernel backend for each queue pair, with the tap's side of
 // starting and stopping.
 type vhostNet struct {
-	pairs []*kernel.Backend
+	pairs []*vhostbackend.Backend
 	tap   *Tap
 	uso   virtio.Features
 }
@@ -44,7 +44,7 @@ func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) 
 	}
 	for k, dev := range devs {
 		fd := tap.fds[k]
-		pair, err := kernel.New(kernel.Config{
+		pair, err := vhostbackend.New(vhostbackend.Config{
 			Name:       name,
 			Device:     dev.Device,
 			Features:   ringFeatures,

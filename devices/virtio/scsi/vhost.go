@@ -2,7 +2,7 @@ package scsi
 
 import (
 	"minivmm/devices/virtio"
-	"minivmm/devices/virtio/kernel"
+	"minivmm/devices/virtio/vhostbackend"
 	"minivmm/vhost"
 )
 
@@ -10,7 +10,7 @@ import (
 // the LIO target wwpn. The device must be owned already
 // ([vhost.Device.SetOwnerHere]). The backend takes it: Close closes it.
 func NewVhost(name string, dev *vhost.Scsi, wwpn string) (virtio.Backend, error) {
-	return kernel.New(kernel.Config{
+	return vhostbackend.New(vhostbackend.Config{
 		Name:   name,
 		Device: dev.Device,
 		// Without T10_PI: requests then have the one header that is tested.

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/pcap"
 	"minivmm/devices/virtio"
 	vnet "minivmm/devices/virtio/net"
+	"minivmm/internal/pcap"
 )
 
 // Config is what a NIC's network is like.

@@ -1,6 +1,6 @@
 package usernet
 
-import "minivmm/devices/pcap"
+import "minivmm/internal/pcap"
 
 // defaultCapture is where a capture ends.
 const defaultCapture = 1 << 30

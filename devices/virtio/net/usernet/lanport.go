@@ -6,7 +6,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
-	"minivmm/devices/lan"
+	"minivmm/internal/lan"
 )
 
 // Network is a named network, on which the machines of one user reach each other.

@@ -19,8 +19,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
-	"minivmm/devices/lan"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/lan"
 )
 
 // station is the configuration of a machine on a network.

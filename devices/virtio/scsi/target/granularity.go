@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // provisions is what a disk frees at a time, in bytes, 0 if it does not say,

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/diskimage"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/diskimage"
 )
 
 // TestAFileThatChangesItsSize follows a disk whose file is made larger and

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // Store is where a logical unit's blocks are. Any number of goroutines use it.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"minivmm/devices/diskimage"
+	"minivmm/internal/diskimage"
 )
 
 // Unit describes a logical unit.

@@ -1,0 +1,71 @@
+// Package flock says who has a file locked by flock(2): a disk that a machine uses, an image that is being made.
+package flock
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+// Holder names a process that holds a flock(2) on a file, without trying the lock: that could make a machine that
+// starts right now fail. It looks into the processes' open files, and into /proc/locks for those of other users; the latter
+// knows the files of overlayfs and btrfs by other numbers than stat(2) and misses those.
+func Holder(st *unix.Stat_t) (who string, ok bool) {
+	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // what cannot be read is just not named
+	for _, path := range infos {
+		info, err := os.ReadFile(path)
+		if err != nil || !hasFlock(string(info)) {
+			continue
+		}
+		process := filepath.Dir(filepath.Dir(path))
+		var held unix.Stat_t
+		if unix.Stat(filepath.Join(process, "fd", filepath.Base(path)), &held) == nil && held.Dev == st.Dev && held.Ino == st.Ino {
+			return processName(filepath.Base(process)), true
+		}
+	}
+	locks, err := os.Open("/proc/locks")
+	if err != nil {
+		return "", false
+	}
+	defer locks.Close()
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	// "1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF"; a waiting one has "->" as its second word
+	for sc := bufio.NewScanner(locks); sc.Scan(); {
+		if w := strings.Fields(sc.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
+			return processName(w[4]), true
+		}
+	}
+	return "", false
+}
+
+// hasFlock says whether an open file, by its text in /proc/PID/fdinfo, has a flock: "lock:	1: FLOCK  ADVISORY  WRITE 3937
+// 08:01:1966 0 EOF".
+func hasFlock(info string) bool {
+	for line := range strings.Lines(info) {
+		f := strings.Fields(line)
+		if len(f) > 2 && f[0] == "lock:" && f[2] == "FLOCK" {
+			return true
+		}
+	}
+	return false
+}
+
+func processName(pid string) string {
+	comm, err := os.ReadFile("/proc/" + pid + "/comm")
+	if err != nil {
+		return "process " + pid
+	}
+	// A process may call itself anything, and this goes to a terminal.
+	name := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSuffix(string(comm), "\n"))
+	return fmt.Sprintf("process %s, %s", pid, name)
+}

@@ -1,0 +1,134 @@
+package lan
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/internal/flock"
+	"minivmm/internal/procfs"
+)
+
+// RuntimeDir is the folder for what lives as long as a user's programs: that of
+// the XDG base directory specification, or one of the user's own in the folder
+// for temporary files, which is made. A user's machines in user namespaces have the same.
+func RuntimeDir() (string, error) {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		var st unix.Stat_t
+		// sudo keeps the variable, and the folder is another's.
+		if unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid() {
+			return filepath.Join(dir, "minivmm"), nil
+		}
+	}
+	dir := filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(procfs.UserAbove()))
+	d, err := openFolder(dir) // where another could have made it first
+	if err != nil {
+		return "", fmt.Errorf("%w (XDG_RUNTIME_DIR can name another folder, of the user's own)", err)
+	}
+	return dir, d.Close()
+}
+
+// folder is the open meeting place.
+type folder struct {
+	*os.File
+	path string
+}
+
+// openFolder makes the folder and what is above it, and makes sure that nobody
+// else can enter: its parent may be /tmp.
+func openFolder(path string) (*folder, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	d := &folder{os.NewFile(uintptr(fd), path), path}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, errors.Join(&os.PathError{Op: "fstat", Path: path, Err: err}, d.Close())
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return nil, errors.Join(fmt.Errorf("%s: %w: others may enter it, or it is theirs: the folder must be yours, with mode 0700", path, unix.EPERM), d.Close())
+	}
+	return d, nil
+}
+
+// open opens a file of the folder.
+func (d *folder) open(name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(int(d.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "openat", Path: filepath.Join(d.path, name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(d.path, name)), nil
+}
+
+// remove unlinks files of the folder, as far as they are there.
+func (d *folder) remove(names ...string) {
+	for _, name := range names {
+		unix.Unlinkat(int(d.Fd()), name, 0)
+	}
+}
+
+// socket is a name for a socket in the folder that fits into a sockaddr_un, however
+// long the folder's path is.
+func (d *folder) socket(name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
+}
+
+const (
+	lockWait = 10 * time.Second
+	lockPoll = 10 * time.Millisecond
+)
+
+// lock waits for the others that are joining.
+func (d *folder) lock() (*os.File, error) {
+	f, err := d.open("lock", unix.O_RDWR|unix.O_CREAT)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
+		ok, err := tryLock(f)
+		if ok {
+			return f, nil
+		}
+		if err == nil && time.Now().After(end) {
+			err = fmt.Errorf("%s: %w%s", f.Name(), unix.EBUSY, holder(f))
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+}
+
+// tryLock locks a file if nobody has.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
+		case nil:
+			return true, nil
+		case unix.EWOULDBLOCK:
+			return false, nil
+		case unix.EINTR:
+		default:
+			return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// holder names the process that has a file locked, in brackets.
+func holder(f *os.File) string {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) == nil {
+		if who, ok := flock.Holder(&st); ok {
+			return " (" + who + ")"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,106 @@
+// Command demo shows minivmm at work, from nothing: it builds minivmm, fetches a guest, starts examples/debian.toml as a
+// person would, moves data over the guest's network card and disk, and prints what came of it: rates, checksums, exits to
+// user space, and what the kernel's workers did. It needs Debian, Go and gcc, and runs at the top of the source tree.
+//
+// Where this machine has no KVM that works, or no vhost, the machine is started in the emulated host (package emuhost).
+// Everything goes well or the exit status is not 0.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/session"
+	"minivmm/internal/testbed/emuhost"
+	"minivmm/internal/testbed/probe"
+)
+
+// inside is the argument of the part that runs where the guest does; it is not for people.
+const inside = "inside"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	var err error
+	switch {
+	case len(os.Args) == 1:
+		err = demo(ctx)
+	case slices.Equal(os.Args[1:], []string{inside}):
+		err = show(ctx, os.Stdout, os.Stderr)
+	default:
+		err = errors.New("it takes no arguments; " + emuhost.ModeEnv + " (auto, direct, emulated) says where the guest runs")
+	}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "demo: interrupted")
+		os.Exit(130)
+	default:
+		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// demo prepares everything, decides where to run, and runs there.
+func demo(ctx context.Context) error {
+	log := &progress{w: os.Stderr, start: time.Now()}
+	c, err := cache.Open(log)
+	if err != nil {
+		return err
+	}
+	unlock, err := prepare(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	mode := os.Getenv(emuhost.ModeEnv)
+	if mode == "" {
+		mode = "auto"
+	}
+	choice, err := emuhost.Choose(ctx, mode, probe.Guest(c))
+	if err != nil {
+		return err
+	}
+	log.printf("%v", choice)
+	if choice.Direct {
+		return show(ctx, os.Stdout, log)
+	}
+	// Each emulated host has its own layer over the files, so another demo may use them meanwhile.
+	unlock()
+	return emulated(ctx, c, log)
+}
+
+// emulated runs the inside part in the emulated host.
+func emulated(ctx context.Context, c *cache.Cache, log *progress) error {
+	h, err := emuhost.Prepare(ctx, c, emuhost.DefaultConfig())
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	log.printf("starting the emulated host")
+	// The part inside has its own limit, which explains more.
+	ctx, cancel := context.WithTimeoutCause(ctx, patience+time.Minute, errors.New("time limit is over"))
+	defer cancel()
+	exit, err := h.Run(ctx, session.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir, Stdout: os.Stdout, Stderr: log})
+	if err != nil {
+		return err
+	}
+	if exit.Code() != 0 {
+		return errors.New("the demonstration failed in the emulated host, as said above")
+	}
+	return nil
+}

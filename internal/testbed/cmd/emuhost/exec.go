@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/session"
+	"minivmm/internal/testbed/emuhost"
+	"minivmm/internal/testbed/probe"
+)
+
+// execTest is "emuhost exec", for "go test -exec": a test binary and its flags, in the folder of its package.
+func execTest(ctx context.Context, c *cache.Cache, args []string) error {
+	var o options
+	f := newFlags("exec", &o)
+	auto := f.Bool("auto", false, "run on this machine itself if a guest works on it; "+emuhost.ModeEnv+" (auto, direct, emulated) decides otherwise")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if err := o.finish(f); err != nil {
+		return err
+	}
+	argv := f.Args()
+	if len(argv) == 0 {
+		return &statusError{statusUsage, errors.New("exec: no test binary given")}
+	}
+	mode := "emulated"
+	if *auto {
+		mode = "auto"
+	}
+	choice, err := emuhost.Choose(ctx, envOr(emuhost.ModeEnv, mode), probe.Guest(c))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "emuhost: %v\n", choice)
+	path, err := filepath.Abs(argv[0])
+	if err != nil {
+		return err
+	}
+	argv[0] = path
+	if choice.Direct {
+		return &os.PathError{Op: "exec", Path: path, Err: syscall.Exec(path, argv, os.Environ())}
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	o.config.Shares = append(o.config.Shares, emuhost.TestShares(argv[1:], os.Environ(), cwd)...)
+	return o.inHost(ctx, c, session.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
+}

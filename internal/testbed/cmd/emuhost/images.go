@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/guest"
+	"minivmm/guestimages/kernel"
+	"minivmm/internal/testbed/emuhost"
+)
+
+func getKernel(ctx context.Context, c *cache.Cache, name string) (kernel.Kernel, error) {
+	series, flavour, err := kernel.Parse(name)
+	if err != nil {
+		return kernel.Kernel{}, &statusError{statusUsage, err}
+	}
+	return kernel.Get(ctx, debian.New(c), series, flavour)
+}
+
+// printKernel is "emuhost kernel".
+func printKernel(ctx context.Context, c *cache.Cache, args []string) error {
+	if len(args) != 1 {
+		return &statusError{statusUsage, errors.New("kernel: want one name: 6.12, 6.1, 6.12-cloud or 6.1-cloud")}
+	}
+	k, err := getKernel(ctx, c, args[0])
+	if err != nil {
+		return ended(ctx, err)
+	}
+	_, err = fmt.Printf("%s\n%s\n", k.Image, k.Modules)
+	return err
+}
+
+// writeInitrd is "emuhost initrd".
+func writeInitrd(ctx context.Context, c *cache.Cache, args []string) error {
+	f := flag.NewFlagSet("emuhost initrd", flag.ContinueOnError)
+	var files, mods, command list
+	f.Var(&files, "file", "SOURCE:PATH, a file of this machine and its path in the guest; may be repeated")
+	f.Var(&mods, "module", "a kernel module to load, instead of the usual ones; may be repeated")
+	f.Var(&command, "command", "a word of the guest's command, instead of /bin/sh; repeated for its arguments")
+	hostname := f.String("hostname", "guest", "the guest's host name")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if f.NArg() != 2 {
+		return &statusError{statusUsage, errors.New("initrd: want a kernel (6.12-cloud) and the file to write")}
+	}
+	o := guest.Options{Modules: mods, Hostname: *hostname, Command: command}
+	for _, file := range files {
+		source, path, ok := strings.Cut(file, ":")
+		if !ok {
+			return &statusError{statusUsage, fmt.Errorf("-file %s: want SOURCE:PATH", file)}
+		}
+		o.Files = append(o.Files, guest.File{Source: source, Path: path})
+	}
+	k, err := getKernel(ctx, c, f.Arg(0))
+	if err != nil {
+		return ended(ctx, err)
+	}
+	made, err := guest.Initrd(ctx, c, k, o)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	return copyFile(f.Arg(1), made)
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// prepare is "emuhost prepare": everything that tests use, on both host kernels.
+func prepare(ctx context.Context, c *cache.Cache, args []string) error {
+	if len(args) != 0 {
+		return &statusError{statusUsage, errors.New("prepare takes no arguments")}
+	}
+	for _, name := range []string{"6.12", "6.1"} {
+		config := emuhost.DefaultConfig()
+		config.Kernel = name
+		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
+			return ended(ctx, err)
+		}
+		k, err := getKernel(ctx, c, name+"-cloud")
+		if err != nil {
+			return ended(ctx, err)
+		}
+		if _, err := guest.Initrd(ctx, c, k, guest.Options{}); err != nil {
+			return ended(ctx, err)
+		}
+	}
+	return nil
+}
+
+// update is "emuhost update".
+func update(ctx context.Context, c *cache.Cache, args []string) error {
+	if len(args) != 0 {
+		return &statusError{statusUsage, errors.New("update takes no arguments")}
+	}
+	return debian.New(c).Forget(ctx)
+}

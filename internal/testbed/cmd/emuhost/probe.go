@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"minivmm/guestimages/cache"
+	"minivmm/internal/testbed/emuhost"
+	"minivmm/internal/testbed/probe"
+)
+
+// printChoice is "emuhost probe".
+func printChoice(ctx context.Context, c *cache.Cache, args []string) error {
+	if len(args) != 0 {
+		return &statusError{statusUsage, errors.New("probe takes no arguments")}
+	}
+	choice, err := emuhost.Choose(ctx, envOr(emuhost.ModeEnv, "auto"), probe.Guest(c))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(choice)
+	return err
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/session"
+	"minivmm/internal/testbed/emuhost"
+)
+
+// options are the flags of run, exec and stress.
+type options struct {
+	config  emuhost.Config
+	timeout time.Duration
+	env     list
+	shares  list
+}
+
+// list is a flag that may be given more than once.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(v string) error {
+	*l = append(*l, v)
+	return nil
+}
+
+func newFlags(command string, o *options) *flag.FlagSet {
+	o.config = emuhost.DefaultConfig()
+	f := flag.NewFlagSet("emuhost "+command, flag.ContinueOnError)
+	f.StringVar(&o.config.Kernel, "kernel", envOr("MINIVMM_HOST_KERNEL", o.config.Kernel), "host kernel: 6.12 or 6.1; default also from MINIVMM_HOST_KERNEL")
+	f.IntVar(&o.config.CPUs, "cpus", o.config.CPUs, "host CPUs; 1 with -icount")
+	f.IntVar(&o.config.MemoryMiB, "memory", o.config.MemoryMiB, "host memory in MiB")
+	f.BoolVar(&o.config.Icount, "icount", false, "let the host's clock count instructions, 1 ns each")
+	f.DurationVar(&o.timeout, "timeout", 0, "end the host after this time; 0 is never")
+	f.Var(&o.shares, "share", "folder that is writable in the host, and stays so after it; may be repeated")
+	f.Var(&o.env, "env", "KEY=VALUE for the command; may be repeated")
+	return f
+}
+
+func envOr(key, otherwise string) string {
+	if v := os.Getenv(key); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+// parse reads the flags. Asking for help is no error.
+func parse(f *flag.FlagSet, args []string) error {
+	err := f.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return &statusError{status: 0}
+	}
+	if err != nil {
+		return &statusError{status: statusUsage} // the flag set has said it
+	}
+	return nil
+}
+
+// finish fills in what follows from several flags.
+func (o *options) finish(f *flag.FlagSet) error {
+	cpusGiven := false
+	f.Visit(func(given *flag.Flag) { cpusGiven = cpusGiven || given.Name == "cpus" })
+	if o.config.Icount && !cpusGiven {
+		o.config.CPUs = 1
+	}
+	for _, dir := range o.shares {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return err
+		}
+		o.config.Shares = append(o.config.Shares, abs)
+	}
+	for _, kv := range o.env {
+		if !strings.Contains(kv, "=") {
+			return &statusError{statusUsage, fmt.Errorf("-env %s: want KEY=VALUE", kv)}
+		}
+	}
+	return nil
+}
+
+// run is "emuhost run".
+func run(ctx context.Context, c *cache.Cache, args []string) error {
+	var o options
+	f := newFlags("run", &o)
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if err := o.finish(f); err != nil {
+		return err
+	}
+	argv := f.Args()
+	if len(argv) == 0 {
+		return &statusError{statusUsage, errors.New("run: no program given")}
+	}
+	t, err := openTerminal()
+	if err != nil {
+		return err
+	}
+	command := session.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if t != nil {
+		command.Terminal, command.Resize = &t.size, t.resized
+	}
+	return o.inHost(ctx, c, command, t)
+}
+
+// inHost runs the command in the emulated host, with this process's environment and working directory. A terminal is raw
+// for as long as the host runs.
+func (o *options) inHost(ctx context.Context, c *cache.Cache, command session.Command, t *terminal) error {
+	h, err := emuhost.Prepare(ctx, c, o.config)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	if command.Dir, err = os.Getwd(); err != nil {
+		return err
+	}
+	command.Env = slices.Concat(os.Environ(), []string{emuhost.ClockEnv + "=" + o.config.Clock()}, o.env)
+	// go test asks for all stacks by this signal when its time is over.
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGQUIT)
+	defer signal.Stop(quit)
+	command.Signals = quit
+	if o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, timedOut{o.timeout})
+		defer cancel()
+	}
+	if err := t.raw(); err != nil {
+		return err
+	}
+	exit, err := h.Run(ctx, command)
+	t.restore()
+	if err != nil && exit.Code() == 0 {
+		return ended(ctx, err)
+	}
+	if exit.Code() == 0 {
+		return nil
+	}
+	return &statusError{exit.Code(), err}
+}
+
+// timedOut is the cause of a context whose time limit is over.
+type timedOut struct{ limit time.Duration }
+
+func (t timedOut) Error() string { return fmt.Sprintf("time limit of %v is over", t.limit) }
+
+// ended gives an error the exit status that its cause asks for.
+func ended(ctx context.Context, err error) error {
+	var i interrupted
+	if errors.As(context.Cause(ctx), &i) {
+		return &statusError{status: 128 + int(i.sig)}
+	}
+	var t timedOut
+	if errors.As(err, &t) {
+		return &statusError{statusTimeout, err}
+	}
+	return err
+}

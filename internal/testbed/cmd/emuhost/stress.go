@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/guest"
+	"minivmm/guestimages/session"
+	guestStress "minivmm/internal/testbed/stress"
+)
+
+// stressPackages are what the guest runs under: a QEMU as users have it.
+var stressPackages = []string{"qemu-system-x86"}
+
+// stress is "emuhost stress": it prepares the guest here and runs itself in the emulated host.
+func stress(ctx context.Context, c *cache.Cache, args []string) error {
+	var o options
+	f := newFlags("stress", &o)
+	guestKernel := f.String("guest-kernel", "6.12-cloud", "kernel of the guest")
+	guestCPUs := f.Int("guest-cpus", 4, "CPUs of the guest")
+	duration := f.Duration("duration", time.Minute, "how long")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	if err := o.finish(f); err != nil {
+		return err
+	}
+	if f.NArg() != 0 {
+		return &statusError{statusUsage, errors.New("stress takes flags only")}
+	}
+	if err := debian.New(c).Install(ctx, "the stress test", stressPackages...); err != nil {
+		return ended(ctx, err)
+	}
+	k, err := getKernel(ctx, c, *guestKernel)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	initrd, err := guest.Initrd(ctx, c, k, guest.Options{})
+	if err != nil {
+		return ended(ctx, err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	argv := []string{self, stressInside, k.Image, initrd, strconv.Itoa(*guestCPUs), duration.String()}
+	return o.inHost(ctx, c, session.Command{Argv: argv, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
+}
+
+// stressInside is the command that stress runs in the emulated host; it is not for people.
+const stressInside = "stress-inside"
+
+func runStressInside(ctx context.Context, _ *cache.Cache, args []string) error {
+	if len(args) != 4 {
+		return &statusError{statusUsage, errors.New(`this is a part of "emuhost stress"`)}
+	}
+	cpus, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	duration, err := time.ParseDuration(args[3])
+	if err != nil {
+		return err
+	}
+	answered, err := guestStress.Run(ctx, guestStress.Config{
+		QEMU: "qemu-system-x86_64", Kernel: args[0], Initrd: args[1], CPUs: cpus, Duration: duration, Log: os.Stdout,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Printf("%d pings answered in %v, no panic, no hang\n", answered, duration)
+	return err
+}

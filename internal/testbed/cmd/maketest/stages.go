@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/disk"
+	"minivmm/guestimages/guest"
+	"minivmm/guestimages/kernel"
+	"minivmm/internal/testbed/emuhost"
+	"minivmm/internal/testbed/probe"
+)
+
+// series are the kernels that hosts and guests run: with the kernel's workers as threads of the VMM, and from before.
+var series = []string{"6.12", "6.1"}
+
+// tools are the packages that tests need beside Go, and as MINIVMM_REQUIRE names them.
+var (
+	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "erofs-utils", "cpio", "openssh-client", "iperf3"}
+	toolNames    = "iasl,lspci,gcc,strace,sg3-utils,fio,losetup,mke2fs,ssh,iperf3"
+)
+
+// clientPackages are the programs that try the network in a Debian guest.
+var clientPackages = []string{"openssh-server", "curl", "iperf3", "iputils-ping", "traceroute", "bind9-dnsutils", "isc-dhcp-client", "udhcpc"}
+
+// debianBytes is the size of the tests' Debian disk, which each test copies: twice what is in it.
+const debianBytes = 768 << 20
+
+// machinePackages have tests that need KVM or vhost.
+var machinePackages = []string{
+	"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/vhostbackend",
+	"./vmm", "./cmd/minivmm",
+	"./internal/testbed/probe",
+}
+
+// steadyTests are those that need a steady clock: an emulated host has one when it counts instructions, and is several times slower then.
+const steadyTests = "^TestCPUMaxThrottlesIperf3$"
+
+// stage is one run of go test.
+type stage struct {
+	name  string // what it covers
+	short string
+	apart bool // it wants the machine's cores for itself; the others take one each and run together
+	env   []string
+	args  []string // of go test
+}
+
+// with is the stage with one more need of MINIVMM_REQUIRE, and what goes with it in the environment.
+func (st stage) with(need string, env ...string) stage {
+	st.env = slices.Concat(st.env, env)
+	for i, v := range st.env {
+		if strings.HasPrefix(v, "MINIVMM_REQUIRE=") {
+			st.env[i] = v + "," + need
+		}
+	}
+	return st
+}
+
+// test runs every stage, also after one failed, and prints what was covered.
+func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
+	start := time.Now()
+	stages, err := plan(ctx, c)
+	if err != nil {
+		return err
+	}
+	s := newSummary(out)
+	errs := make([]error, len(stages))
+	var together sync.WaitGroup
+	cores := make(chan struct{}, runtime.NumCPU())
+	for i, st := range stages {
+		fmt.Fprintf(out, "== %s: %s\n", st.short, st.name)
+		c := s.begin(st.name, st.short)
+		do := func() {
+			if err := run(ctx, st, c); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", st.name, err)
+			}
+		}
+		if st.apart {
+			do()
+			continue
+		}
+		cores <- struct{}{}
+		together.Go(func() {
+			defer func() { <-cores }()
+			do()
+		})
+	}
+	together.Wait()
+	s.print(time.Since(start))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(errs...)
+}
+
+// plan prepares what the stages need and lists them.
+func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
+	a := debian.New(c)
+	if err := a.Install(ctx, "testing minivmm", toolPackages...); err != nil {
+		return nil, err
+	}
+	var guests, images []string
+	for _, name := range series {
+		k, err := kernel.Get(ctx, a, name, kernel.Cloud)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := guest.Initrd(ctx, c, k, guest.Options{}); err != nil {
+			return nil, err
+		}
+		guests = append(guests, name+"="+k.Image+":"+k.Modules)
+		images = append(images, k.Image)
+	}
+	// In an emulated host there is no network to fetch it from.
+	if _, err := kernel.Open(c).Fetch(ctx, ""); err != nil {
+		return nil, err
+	}
+	root, err := debianDisk(ctx, c, a)
+	if err != nil {
+		return nil, err
+	}
+	mode := os.Getenv(emuhost.ModeEnv)
+	if mode == "" {
+		mode = "auto"
+	}
+	choice, err := emuhost.Choose(ctx, mode, probe.Guest(c))
+	if err != nil {
+		return nil, err
+	}
+	machine := stage{
+		env: []string{"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,loop,guests," + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
+		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.
+		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
+	}
+	// A whole Debian takes as long as ten other guests, so one host boots it for one test, and the other for another.
+	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
+	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
+	stages := []stage{{
+		name: "this machine, with the race detector", short: "[race]", apart: true,
+		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=compiler," + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
+		args: []string{"-race", "-timeout", "20m", "./..."},
+	}}
+	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
+	if choice.Direct {
+		machine.short = "[direct]"
+		machine.name = "this machine, Linux " + release() + about
+		return append(stages, withDebian(withClients(machine))), nil
+	}
+	launcher, err := buildLauncher(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var hosts, steady []stage // of each kernel
+	for i, name := range series {
+		config := emuhost.DefaultConfig()
+		config.Kernel = name
+		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
+			return nil, err
+		}
+		host := machine
+		host.short = "[" + name + "]"
+		host.name = "emulated host on Linux " + name + about
+		// Most tests boot the first of the guest kernels: each host's own, so that all of them are booted somewhere.
+		host.env = slices.Concat(host.env, []string{"MINIVMM_GUESTS=" + strings.Join(slices.Concat(guests[i:], guests[:i]), " ")})
+		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
+		hosts = append(hosts, host)
+
+		host = host.with("steady-clock")
+		host.short = "[" + name + " steady]"
+		host.name = "emulated host on Linux " + name + " whose clock counts instructions"
+		host.args = []string{"-exec", launcher + " exec -icount -kernel " + name, "-count=1", "-timeout", "1h", "-run", steadyTests, "./cmd/minivmm"}
+		steady = append(steady, host)
+	}
+	hosts[0], hosts[len(hosts)-1] = withClients(hosts[0]), withDebian(hosts[len(hosts)-1])
+	return append(slices.Concat(stages, hosts, steady), stage{
+		short: "[host]",
+		name:  "the emulated host itself, on Linux " + strings.Join(series, " and "),
+		env:   []string{"MINIVMM_REQUIRE=emuhost"},
+		args:  []string{"-count=1", "-timeout", "30m", "./internal/testbed/emuhost"},
+	}), nil
+}
+
+// debianDisk is what "minivmm disk debian" makes, with the clients; once, and again when these become others or the cache is emptied.
+func debianDisk(ctx context.Context, c *cache.Cache, a *debian.Archive) (string, error) {
+	sum := sha256.Sum256(fmt.Append(nil, debianBytes, clientPackages))
+	return c.Make(ctx, fmt.Sprintf("tests/debian-%x.img", sum[:4]), func(ctx context.Context, tmp string) error {
+		c.Logf("making a Debian disk (a minute or two, once)")
+		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install, SizeBytes: debianBytes}, disk.DebianOptions{Include: clientPackages})
+	})
+}
+
+// buildLauncher builds emuhost; go test splits -exec at spaces, so it goes to the cache where the source tree's path may
+// have some.
+func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
+	path, err := filepath.Abs("build/emuhost")
+	if err != nil {
+		return "", err
+	}
+	if strings.ContainsAny(path, " \t'\"") {
+		path = c.Path("emuhost")
+	}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "./internal/testbed/cmd/emuhost").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build emuhost: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// run runs a stage's go test; what it says goes to the summary.
+func run(ctx context.Context, st stage, c *covered) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-json"}, st.args)...)
+	cmd.Env = append(os.Environ(), st.env...)
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 10 * time.Second
+	events, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := c.read(events)
+	err = cmd.Wait()
+	return errors.Join(readErr, err)
+}
+
+// release is this machine's kernel.
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

@@ -1,0 +1,138 @@
+package emuhost
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/initbin"
+	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/modules"
+	"minivmm/guestimages/plan"
+	"minivmm/internal/testbed/qemu"
+)
+
+// Host is everything that a start needs, as files.
+type Host struct {
+	config Config
+	qemu   qemu.QEMU
+	kernel kernel.Kernel
+	// The kernel unpacked: QEMU enters it by PVH, and nothing is unpacked at the speed of emulation.
+	vmlinux string
+	initrd  string
+}
+
+// wanted are the modules of the host: its own devices and file systems, and what minivmm uses. The others are a modprobe
+// away.
+var wanted = []string{
+	"virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay",
+	"kvm-amd", "vhost_net", "vhost_scsi", "vhost_vsock", "tun",
+	"configfs", "target_core_file", "target_core_iblock", "tcm_loop", "loop",
+}
+
+// channel is the name of the virtio-serial port between launcher and init.
+const channel = "minivmm"
+
+// rootTag is the virtio-9p tag of the building machine's file tree.
+const rootTag = "root"
+
+// Prepare returns a host that can be started; what is not in the cache is fetched and built, and c's log told.
+func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config.Shares = outermost(config.Shares)
+	series, flavour, err := kernel.Parse(config.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	if flavour != kernel.Full {
+		return nil, fmt.Errorf("emuhost: kernel %s has no drivers for a host", config.Kernel)
+	}
+	a := debian.New(c)
+	k, err := kernel.Get(ctx, a, series, flavour)
+	if err != nil {
+		return nil, err
+	}
+	if k.Vmlinux == "" {
+		return nil, fmt.Errorf("emuhost: kernel %s is packed in a way that is not known here", k.Release)
+	}
+	q, err := qemu.Get(ctx, c, a)
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := hostInitrd(ctx, c, k)
+	if err != nil {
+		return nil, err
+	}
+	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd}, nil
+}
+
+// hostPlan is what init does in the host.
+func hostPlan(k kernel.Kernel) plan.Plan {
+	return plan.Plan{
+		Channel:  channel,
+		Root:     &plan.Root{Tag: rootTag, Release: k.Release, Modules: k.Modules},
+		Hostname: "emuhost",
+		Mounts: []plan.Mount{
+			{Source: "run", Target: "/run", Type: "tmpfs", Data: "mode=755"},
+			{Source: "cgroup2", Target: "/sys/fs/cgroup", Type: "cgroup2"},
+			{Source: "configfs", Target: "/sys/kernel/config", Type: "configfs"},
+			{Source: "debugfs", Target: "/sys/kernel/debug", Type: "debugfs"},
+			{Source: "tracefs", Target: "/sys/kernel/tracing", Type: "tracefs"},
+			{Source: "mqueue", Target: "/dev/mqueue", Type: "mqueue", Optional: true},
+		},
+		Writes: []plan.Write{
+			{Path: "/sys/fs/cgroup/cgroup.subtree_control", Text: "+cpuset +cpu +io +memory +pids"},
+		},
+	}
+}
+
+// hostInitrd returns the path of the initial RAM file system for that kernel: init, plan and modules.
+func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, error) {
+	program, err := initbin.Path(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	p := hostPlan(k)
+	spec, err := json.Marshal(p)
+	if err != nil {
+		return "", fmt.Errorf("emuhost: %w", err)
+	}
+	// The program's path and the modules' both name their content.
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q\n", program, k.Modules, spec, wanted))
+	return c.Make(ctx, fmt.Sprintf("initramfs/host-%x.cpio", sum[:16]), func(ctx context.Context, tmp string) error {
+		tree, err := k.Tree()
+		if err != nil {
+			return err
+		}
+		var image initramfs.Archive
+		if p.Modules, err = modules.AddTo(&image, tree, wanted...); err != nil {
+			return err
+		}
+		spec, err := json.Marshal(p)
+		if err != nil {
+			return fmt.Errorf("emuhost: %w", err)
+		}
+		image.File(plan.Path, 0o644, initramfs.Owner{}, spec)
+		b, err := os.ReadFile(program)
+		if err != nil {
+			return fmt.Errorf("emuhost: %w", err)
+		}
+		image.File("/init", 0o755, initramfs.Owner{}, b)
+		f, err := os.Create(tmp)
+		if err != nil {
+			return fmt.Errorf("emuhost: %w", err)
+		}
+		defer f.Close()
+		if _, err := image.WriteTo(f); err != nil {
+			return err
+		}
+		return f.Close()
+	})
+}

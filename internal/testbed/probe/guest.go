@@ -1,0 +1,121 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/guest"
+	"minivmm/guestimages/kernel"
+	"minivmm/internal/testbed/emuhost"
+	"minivmm/vmm"
+	"minivmm/vmm/config"
+)
+
+// limit is how long the guest of Guest may take. On a machine that can run it, it takes a second or two.
+const limit = 20 * time.Second
+
+// marker is what the guest says when all is well.
+const marker = "probe: this guest works"
+
+// devices is the configuration of the devices that the guest looks for; the disk's path is to be filled in.
+const devices = "[[net]]\nbackend = \"vhost\"\n[[disk]]\nbackend = \"vhost-scsi\"\npath = %q\n"
+
+// look is the guest's command.
+const look = "while ! [ -d /sys/class/net/eth0 -a -b /dev/sda ]; do usleep 10000; done; "
+
+// Guest returns the probe. Kernel and file system of its guest come from c, or are fetched.
+func Guest(c *cache.Cache) emuhost.Probe {
+	return func(ctx context.Context) error { return tryGuest(ctx, c, limit) }
+}
+
+// tryGuest boots a guest with both devices.
+func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
+	dir, err := os.MkdirTemp("", "minivmm-probe-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	disk := filepath.Join(dir, "disk.img")
+	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
+		return err
+	}
+	return boot(ctx, c, &console{}, fmt.Sprintf(devices, disk), look, limit)
+}
+
+// boot runs a guest with these devices, which runs the shell command and then says the marker, on the console out.
+func boot(ctx context.Context, c *cache.Cache, out *console, devices, command string, limit time.Duration) error {
+	series, flavour, err := kernel.Parse("6.12-cloud")
+	if err != nil {
+		return err
+	}
+	k, err := kernel.Get(ctx, debian.New(c), series, flavour)
+	if err != nil {
+		return err
+	}
+	initrd, err := guest.Initrd(ctx, c, k, guest.Options{Hostname: "probe", Command: []string{"/bin/sh", "-c", command + "echo " + marker}})
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Parse("/probe.toml", fmt.Appendf(nil, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n%s", k.Image, initrd, devices))
+	if err != nil {
+		return err
+	}
+	return run(ctx, cfg, out, limit)
+}
+
+// run boots the machine and returns nil if the guest said the marker and powered off.
+func run(ctx context.Context, cfg *config.Config, out *console, limit time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	vm, err := vmm.New(cfg, vmm.Options{Console: out, Logf: func(string, ...any) {}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, vm.Close()) }()
+	outcome, err := vm.Run(ctx)
+	said := strings.Contains(out.String(), marker)
+	switch {
+	case err != nil:
+		return err
+	case outcome == vmm.Stopped:
+		return fmt.Errorf("the guest did not end within %v; its console ends with %q", limit, out.tail())
+	case outcome != vmm.PoweredOff || !said:
+		return fmt.Errorf("the guest %v; its console ends with %q", outcome, out.tail())
+	}
+	return nil
+}
+
+// console keeps what the guest says, up to a limit that no guest of ours reaches.
+type console struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.text.Len() < 1<<20 {
+		c.text.Write(p)
+	}
+	return len(p), nil
+}
+
+func (c *console) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
+// tail returns the end of the last thing said.
+func (c *console) tail() string {
+	s := strings.TrimSpace(c.String())
+	return s[max(0, len(s)-200):]
+}
