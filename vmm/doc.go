@@ -3,7 +3,7 @@
 //
 // The start, by file. limits.go and reserve.go put the process into the
 // machine's cgroup with all the threads it will want; vm.go opens KVM, checks its capabilities and opens the
-// kernel image; layout.go says where RAM and devices lie; irq.go and host.go
+// kernel image; layout_amd64.go says where RAM and devices lie; irq.go and host.go
 // are what devices see of KVM; devices.go makes each virtio device with its
 // backend and puts it on the PCI bus; workers.go makes the kernel's threads that
 // serve these, lists them and changes them while the guest runs; boot and acpi
