@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/testbed/testenv"
 )
 
 const (
@@ -235,7 +237,7 @@ func TestTripleFaultIsShutdown(t *testing.T) {
 	}
 	e, err := m.next()
 	if err == nil && e.Reason == ExitHLT {
-		need(t, "kvm", errors.New("a KVM that heeds the limit of the IDT in real mode"))
+		testenv.NeedNil(t, "kvm", errors.New("a KVM that heeds the limit of the IDT in real mode"))
 	}
 	if err != nil || e.Reason != ExitShutdown {
 		t.Fatalf("exit %v, %v; want SHUTDOWN", e, err)

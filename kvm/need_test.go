@@ -1,30 +1,16 @@
 package kvm
 
 import (
-	"os"
 	"os/exec"
-	"slices"
-	"strings"
 	"testing"
-)
 
-// need skips the test if err says that what it needs is missing, unless
-// MINIVMM_REQUIRE, a list with commas, asks for it: then it fails.
-func need(t *testing.T, what string, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), what) {
-		t.Fatalf("%s is required: %v", what, err)
-	}
-	t.Skipf("needs %s: %v", what, err)
-}
+	"minivmm/internal/testbed/testenv"
+)
 
 func needCC(t *testing.T) string {
 	t.Helper()
 	cc, err := exec.LookPath("gcc")
-	need(t, "gcc", err)
+	testenv.NeedNil(t, "gcc", err)
 	return cc
 }
 
@@ -33,8 +19,8 @@ func needCC(t *testing.T) string {
 func needKVM(t *testing.T) *System {
 	t.Helper()
 	s, err := Open()
-	need(t, "kvm", err)
+	testenv.NeedNil(t, "kvm", err)
 	t.Cleanup(func() { s.Close() })
-	need(t, "kvm", tryGuest(s))
+	testenv.NeedNil(t, "kvm", tryGuest(s))
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/internal/procfs"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 )
 
@@ -327,7 +328,7 @@ func newRing(t *testing.T, mem []byte, index uint32) *ring {
 func TestNetSendsAPacket(t *testing.T) {
 	n := needNet(t)
 	tap, err := vhosttest.OpenTap(t)
-	need(t, "vhost-net", err)
+	testenv.NeedNil(t, "vhost-net", err)
 	if _, err := n.SetOwnerHere(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,37 +1,23 @@
 package vhost
 
 import (
-	"os"
 	"os/exec"
-	"slices"
-	"strings"
 	"testing"
-)
 
-// need skips the test if err says that what it needs is missing, unless
-// MINIVMM_REQUIRE, a list with commas, asks for it: then it fails.
-func need(t *testing.T, what string, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), what) {
-		t.Fatalf("%s is required: %v", what, err)
-	}
-	t.Skipf("needs %s: %v", what, err)
-}
+	"minivmm/internal/testbed/testenv"
+)
 
 func needCC(t *testing.T) string {
 	t.Helper()
 	cc, err := exec.LookPath("gcc")
-	need(t, "gcc", err)
+	testenv.NeedNil(t, "gcc", err)
 	return cc
 }
 
 func needNet(t *testing.T) *Net {
 	t.Helper()
 	n, err := OpenNet()
-	need(t, "vhost-net", err)
+	testenv.NeedNil(t, "vhost-net", err)
 	t.Cleanup(func() { n.Close() })
 	return n
 }
@@ -39,7 +25,7 @@ func needNet(t *testing.T) *Net {
 func needScsi(t *testing.T) *Scsi {
 	t.Helper()
 	s, err := OpenScsi()
-	need(t, "vhost-scsi", err)
+	testenv.NeedNil(t, "vhost-scsi", err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }

@@ -10,13 +10,13 @@ import (
 	"sync"
 	"testing"
 
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vmm/cgroup"
 )
 
 // TestMachinesBeginAndEndAtOneMoment in one cgroup, each with controllers that the last one to end turns off.
 func TestMachinesBeginAndEndAtOneMoment(t *testing.T) {
-	vmmtest.Need(t, "guests", "root") // a host that is the tests' own
+	testenv.Need(t, "guests", "root") // a host that is the tests' own
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -247,7 +248,7 @@ func resizes(g *vmmtest.Guest, disk, backend string) error {
 // stageTools puts the tools with their libraries on a disk image.
 func stageTools(t *testing.T, dir string) string {
 	t.Helper()
-	vmmtest.Need(t, "sg3-utils", "fio", "mke2fs")
+	testenv.Need(t, "sg3-utils", "fio", "mke2fs")
 	tree := filepath.Join(dir, "tools")
 	for _, d := range []string{"dev", "proc", "sys", "tmp", "usr/bin"} {
 		if err := os.MkdirAll(filepath.Join(tree, d), 0o755); err != nil {
@@ -300,7 +301,7 @@ func stageTools(t *testing.T, dir string) string {
 // loopDevice is a block device of 16 MiB with blocks of 4096 bytes.
 func loopDevice(t *testing.T, dir string) string {
 	t.Helper()
-	vmmtest.Need(t, "losetup")
+	testenv.Need(t, "losetup")
 	file := filepath.Join(dir, "loop.img")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -325,7 +326,7 @@ func loopDevice(t *testing.T, dir string) string {
 // device, and a file that changes its size.
 func TestToolsOnADisk(t *testing.T) {
 	k := vmmtest.Kernels(t)[0]
-	vmmtest.Need(t, "kvm", "vhost-scsi")
+	testenv.Need(t, "kvm", "vhost-scsi")
 	dir := t.TempDir()
 	tools := stageTools(t, dir)
 	for _, backend := range []string{"inprocess", "vhost-scsi"} {

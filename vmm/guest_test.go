@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"minivmm/guestimages/initramfs"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vhost/lio"
@@ -303,7 +304,7 @@ func bootTraffic(t testing.TB, s serving, vcpus, imageMiB int) *trafficMachine {
 // says "disk" and "next?" as it does.
 func bootServing(t testing.TB, s serving, scenario string, vcpus, imageMiB int) *trafficMachine {
 	t.Helper()
-	vmmtest.Need(t, s.needs...)
+	testenv.Need(t, s.needs...)
 	m := &trafficMachine{t: t, image: filepath.Join(t.TempDir(), "disk.img")}
 	if err := os.WriteFile(m.image, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -446,7 +447,7 @@ func TestTrafficNeedsNoExit(t *testing.T) {
 // what it made.
 func TestNothingIsLeftBehind(t *testing.T) {
 	s := servings(t)[0]
-	vmmtest.Need(t, s.needs...)
+	testenv.Need(t, s.needs...)
 	// What the kernel has once LIO was used at all stays, and no machine's is it.
 	if _, err := lio.Usable(""); err != nil {
 		t.Fatal(err)

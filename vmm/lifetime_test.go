@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
 )
@@ -115,7 +116,7 @@ func closeInTraffic(t *testing.T, s serving) {
 		f := &flows{done: make(chan struct{})}
 		go f.serve(m.listener)
 		const enough = 256 << 10
-		for deadline := time.Now().Add(vmmtest.Patience); f.sent.Load() < enough || f.received.Load() < enough || blocksOf(t, m.image) == 0; {
+		for deadline := time.Now().Add(testenv.Patience); f.sent.Load() < enough || f.received.Load() < enough || blocksOf(t, m.image) == 0; {
 			if time.Now().After(deadline) {
 				t.Fatalf("sent %d, received %d bytes in a minute", f.sent.Load(), f.received.Load())
 			}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -23,7 +24,7 @@ import (
 // machine whose vCPU has run, or in an error with the limit, its value and its use; never in
 // the Go runtime's "failed to create new OS thread".
 func TestEveryLimitOfTasksEndsWell(t *testing.T) {
-	vmmtest.Need(t, "kvm", "vhost-net", "guests", "root")
+	testenv.Need(t, "kvm", "vhost-net", "guests", "root")
 	nobody := syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: 65534, Gid: 65534},
 		// To make a tap, and to open the devices and the kernel whoever owns
@@ -94,7 +95,7 @@ func tryMachine(t *testing.T, limit string, cards int, attr syscall.SysProcAttr)
 
 // TestTooFewFiles: with the least that the configuration allows there is a machine with a card, and not with many.
 func TestTooFewFiles(t *testing.T) {
-	vmmtest.Need(t, "kvm", "vhost-net", "guests", "root")
+	testenv.Need(t, "kvm", "vhost-net", "guests", "root")
 	for cards, refused := range map[int]bool{1: false, 12: true} {
 		_, refusal := tryMachine(t, "rlimits.nofile = 64\n", cards, syscall.SysProcAttr{})
 		t.Logf("%d cards: %s", cards, refusal)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -140,7 +141,7 @@ func (p *poker) reset() error {
 }
 
 func (p *poker) await(what string, ok func(status uint8) bool) error {
-	for deadline := time.Now().Add(vmmtest.Patience); ; {
+	for deadline := time.Now().Add(testenv.Patience); ; {
 		s := p.get8(regStatus)
 		if ok(s) {
 			return nil

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
@@ -129,7 +130,7 @@ func onEachCPU(f func(cpu int) error) error {
 func streamsInGuest(host string, n int) error {
 	return onEachCPU(func(cpu int) error {
 		for i := range n {
-			conn, err := net.DialTimeout("tcp", host, vmmtest.Patience)
+			conn, err := net.DialTimeout("tcp", host, testenv.Patience)
 			if err != nil {
 				return err
 			}
@@ -507,7 +508,7 @@ func knownAs(ip, mac string) bool {
 
 // TestWorkersThatCannotBe asks for what this host's kernel, or no kernel, does.
 func TestWorkersThatCannotBe(t *testing.T) {
-	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
+	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
 	image := filepath.Join(t.TempDir(), "disk.img")
 	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)

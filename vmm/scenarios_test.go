@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -223,7 +224,7 @@ func transferInGuest(g *vmmtest.Guest, what string, mib int, host, disk string) 
 	start := time.Now()
 	switch what {
 	case "send", "receive":
-		conn, err := net.DialTimeout("tcp", host, vmmtest.Patience)
+		conn, err := net.DialTimeout("tcp", host, testenv.Patience)
 		if err != nil {
 			return err
 		}

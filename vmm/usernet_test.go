@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -25,7 +26,7 @@ func (m *trafficMachine) ipv6() {
 		m.t.Fatal(err)
 	}
 	defer l.Close()
-	l.(*net.TCPListener).SetDeadline(time.Now().Add(vmmtest.Patience))
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(testenv.Patience))
 	m.Expect(`next\?`)
 	m.Send("ipv6 0\n")
 	c, err := l.Accept()
@@ -58,7 +59,7 @@ func ipv6InGuest(g *vmmtest.Guest) error {
 	if err != nil {
 		return err
 	}
-	c, err := net.DialTimeout("tcp", netip.AddrPortFrom(outsideAddr, 7700).String(), vmmtest.Patience)
+	c, err := net.DialTimeout("tcp", netip.AddrPortFrom(outsideAddr, 7700).String(), testenv.Patience)
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func ipv6InGuest(g *vmmtest.Guest) error {
 	if _, err := c.Write([]byte("hello")); err != nil {
 		return err
 	}
-	if _, err := net.DialTimeout("tcp", netip.AddrPortFrom(outsideAddr, 1).String(), vmmtest.Patience); !errors.Is(err, unix.ECONNREFUSED) {
+	if _, err := net.DialTimeout("tcp", netip.AddrPortFrom(outsideAddr, 1).String(), testenv.Patience); !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("a closed port: %w", err)
 	}
 	for _, probe := range []struct {
@@ -103,7 +104,7 @@ func traceProbe(to netip.Addr, hops int) (from netip.Addr, err error) {
 		return from, err
 	}
 	defer unix.Close(fd)
-	wait := unix.NsecToTimeval(int64(vmmtest.Patience))
+	wait := unix.NsecToTimeval(int64(testenv.Patience))
 	if err := errors.Join(unix.SetsockoptInt(fd, level, recverr, 1), unix.SetsockoptInt(fd, level, ttl, hops),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait), unix.Connect(fd, sa)); err != nil {
 		return from, err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
@@ -21,7 +22,7 @@ import (
 // newMachine makes a machine without running it.
 func newMachine(t *testing.T, more string) *vmm.VM {
 	t.Helper()
-	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi")
+	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi")
 	image := filepath.Join(t.TempDir(), "disk.img")
 	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func threadWorkers(t *testing.T) bool {
 // TestWorkersAreTheVMs asks for an affinity and a cgroup and looks at each
 // worker: its kind, where it may run, whose it is.
 func TestWorkersAreTheVMs(t *testing.T) {
-	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
+	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
 	cgroup := moveToCgroup(t)
 	cpu := runtime.NumCPU() - 1
 	m := newMachine(t, fmt.Sprintf("[workers]\naffinity = \"%d\"\n", cpu))
@@ -128,7 +129,7 @@ func child(what string) int {
 // runChild runs a child, as attr says, with a NIC for its machine.
 func runChild(t *testing.T, what string, attr *syscall.SysProcAttr) {
 	t.Helper()
-	vmmtest.Need(t, "kvm", "vhost-net")
+	testenv.Need(t, "kvm", "vhost-net")
 	if os.Getuid() != 0 {
 		t.Fatal("must be root to make another kind of process")
 	}

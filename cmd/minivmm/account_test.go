@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/account"
 	"minivmm/vmm/config"
@@ -24,7 +25,7 @@ import (
 // TestARunningMachineSaysWhatItCosts has a guest in a cgroup of its own send and write, asks for its workers, and compares
 // the answer with what the host and the guest know. Then it is stopped by its name.
 func TestARunningMachineSaysWhatItCosts(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")
+	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
 	const name, sentKiB, writtenMiB = "accounted", 2048, 8
 	dir, cgroup := newCgroup(t)

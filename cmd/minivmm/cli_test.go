@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vmm/config"
 )
 
@@ -111,7 +111,7 @@ func TestConsoleFileIsAppendedTo(t *testing.T) {
 
 // TestTheRealProgram builds minivmm itself: everything above runs through the same execute, but not its main.
 func TestTheRealProgram(t *testing.T) {
-	vmmtest.Need(t, "compiler")
+	testenv.Need(t, "compiler")
 	exe := filepath.Join(t.TempDir(), "minivmm")
 	if out, err := exec.Command("go", "build", "-o", exe, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

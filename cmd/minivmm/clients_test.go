@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // clientsVar names an image of a Debian with the programs of TestRealClients in it.
@@ -31,7 +31,7 @@ type realClients struct {
 // TestRealClients has the programs that people use try the network in process, in one guest: they come as Debian has them, and
 // what serves them is outside, in another network namespace.
 func TestRealClients(t *testing.T) {
-	vmmtest.Need(t, "kvm", "guests", "root", "clients-disk", "ssh", "iperf3")
+	testenv.Need(t, "kvm", "guests", "root", "clients-disk", "ssh", "iperf3")
 	leavesNothing(t)
 	disk := filepath.Join(t.TempDir(), "debian.img")
 	if out, err := exec.Command("cp", "--sparse=always", os.Getenv(clientsVar), disk).CombinedOutput(); err != nil {

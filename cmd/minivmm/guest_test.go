@@ -15,13 +15,13 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/kernel"
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // ownGuest is the real program with minivmm's own guest: the kernels are those of the store that the tests were given.
 func ownGuest(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	vmmtest.Need(t, "kvm", "guests")
+	testenv.Need(t, "kvm", "guests")
 	cmd := realProgram(t, append([]string{"run"}, args...)...)
 	cmd.Env = append(cmd.Env, cache.Env+"="+storeDir(t))
 	return cmd
@@ -156,7 +156,7 @@ func TestSecondRunReadsOnlyWhatItNeeds(t *testing.T) {
 // tracedOpens runs the program under strace(1) and lists the files that it opened, in order.
 func tracedOpens(t *testing.T, cmd *exec.Cmd) []string {
 	t.Helper()
-	vmmtest.Need(t, "strace")
+	testenv.Need(t, "strace")
 	trace := filepath.Join(t.TempDir(), "trace")
 	strace, err := exec.LookPath("strace")
 	if err != nil {

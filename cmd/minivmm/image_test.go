@@ -24,6 +24,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -116,7 +117,7 @@ func layer(t *testing.T, entries ...any) v1.Layer {
 }
 
 func TestImageRunsFromAVhostDisk(t *testing.T) {
-	vmmtest.Need(t, "kvm", "guests", "vhost-scsi", "root")
+	testenv.Need(t, "kvm", "guests", "vhost-scsi", "root")
 	leavesNothing(t)
 	const want = "uid=1000(web) gid=33\n/srv\ngood day /srv\na page\npage\n"
 	file := filepath.Join(t.TempDir(), "app.tar")
@@ -158,7 +159,7 @@ func typed(t *testing.T, args ...string) *running {
 }
 
 func TestDebianDiskBootsToALoginAndInstallsAPackage(t *testing.T) {
-	vmmtest.Need(t, "kvm", "guests", "vhost-net", "vhost-scsi", "root", "debian-disk")
+	testenv.Need(t, "kvm", "guests", "vhost-net", "vhost-scsi", "root", "debian-disk")
 	leavesNothing(t)
 	disk := filepath.Join(t.TempDir(), "debian.img")
 	if out, err := exec.Command("cp", "--sparse=always", os.Getenv(debianVar), disk).CombinedOutput(); err != nil {

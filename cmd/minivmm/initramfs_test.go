@@ -20,7 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"minivmm/guestimages/cache"
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // initramfsProgram is minivmm initramfs in a folder with what it can be made of: a folder, lists, tars and a kernel's modules.
@@ -174,7 +174,7 @@ func TestInitramfsIsPackedTheSameTwice(t *testing.T) {
 }
 
 func TestInitramfsWithInit(t *testing.T) {
-	vmmtest.Need(t, "compiler")
+	testenv.Need(t, "compiler")
 	cmd := initramfsProgram(t, "--dir", "root", "--owner", "0:0", "--init", "--modules", "a", "--kernel-modules", "mods", "-o", "-", "--", "/bin/prog", "-v")
 	cmd.Env = append(cmd.Env, cache.Env+"="+t.TempDir())
 	code, out, errs := finish(t, cmd)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -18,7 +19,7 @@ import (
 // the image; the next machine on that image removes what the first left in
 // configfs, and only that, and its guest sees the same.
 func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
-	vmmtest.Need(t, "vhost-scsi", "root")
+	testenv.Need(t, "vhost-scsi", "root")
 	leavesNothing(t)
 	disk := func(path string) string { return fmt.Sprintf("[[disk]]\npath = %q\nserial = %q\n", path, killSerial) }
 	other := prepare(t, "", disk("disk.img"))
@@ -64,7 +65,7 @@ func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
 
 // TestSIGKILLTakesTheTapAndTheWorkers kills a machine without disks.
 func TestSIGKILLTakesTheTapAndTheWorkers(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "root")
+	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
 	before := leftovers(t)
 	m := prepare(t, "", "[[net]]\n").start()

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -38,7 +39,7 @@ uts = true
 // which thread of it is where, what is counted, its namespaces, in which its tap was before. It is
 // killed; the next start removes what it left, and leaves nothing itself.
 func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "root")
+	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
 	group := rootCgroup(t) + "/minivmm.machine"
 	name := fmt.Sprintf("mvmtest%d", os.Getpid())
@@ -174,7 +175,7 @@ func output(t *testing.T, command string, args ...string) string {
 // devices, without any capability. The machine's disk is served in process. Who kills the process that
 // he started kills the machine.
 func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")
+	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
 	m := prepare(t, "", "[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")
 	file, image := filepath.Join(m.cmd.Dir, "machine.toml"), vmmtest.Kernels(t)[0].Image

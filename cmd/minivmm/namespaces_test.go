@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // whereabouts is what a process finds of its namespaces, for the pretend guest "where".
@@ -40,7 +40,7 @@ func whereabouts() string {
 // inNamespaces is the program with a pretended guest and a [namespaces] table.
 func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
 	t.Helper()
-	vmmtest.Need(t, "root")
+	testenv.Need(t, "root")
 	cmd := program(t, guest, "run", "ns.toml")
 	text := "name = 'web'\n[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n[namespaces]\n" + table
 	if err := os.WriteFile(filepath.Join(cmd.Dir, "ns.toml"), []byte(text), 0o600); err != nil {
@@ -52,7 +52,7 @@ func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
 // namedNetNS makes /run/netns/NAME as ip netns does, and returns its link's text.
 func namedNetNS(t *testing.T, name string) string {
 	t.Helper()
-	vmmtest.Need(t, "root")
+	testenv.Need(t, "root")
 	path := "/run/netns/" + name
 	if err := errors.Join(os.MkdirAll("/run/netns", 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -135,7 +136,7 @@ type running struct {
 // text. Its stdin is a pipe and can be replaced until start.
 func prepare(t *testing.T, cmdline, more string, guestArgs ...string) *running {
 	t.Helper()
-	vmmtest.Need(t, "kvm", "guests")
+	testenv.Need(t, "kvm", "guests")
 	k := vmmtest.Kernels(t)[0]
 	cmd := realProgram(t, "run", "machine.toml")
 	text := fmt.Sprintf("[boot]\nkernel = %q\ninitrd = %q\ncmdline = %q\n%s", k.Image, vmmtest.Initrd(t, k, "obey", guestArgs...), strings.TrimSpace("quiet "+cmdline), more)
@@ -213,7 +214,7 @@ func (m *running) exits(want int) {
 	m.t.Helper()
 	select {
 	case <-m.ended:
-	case <-time.After(vmmtest.Patience):
+	case <-time.After(testenv.Patience):
 		m.t.Fatal("the program did not end")
 	}
 	if got := m.cmd.ProcessState.ExitCode(); got != want {
@@ -297,7 +298,7 @@ func processes(t *testing.T) (all []string) {
 // eventually polls for what the kernel finishes after a process is gone, and
 // tells nobody.
 func eventually(ok func() bool) bool {
-	for deadline := time.Now().Add(vmmtest.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return true
 		}

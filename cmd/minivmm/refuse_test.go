@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -44,7 +45,7 @@ func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 // TestWhatTheHostLacksIsNamed takes away one thing after the other. Each
 // message names the device, the cause and what mends it.
 func TestWhatTheHostLacksIsNamed(t *testing.T) {
-	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests", "root")
+	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests", "root")
 	owned, free := newTap(t, nobody), newTap(t, 0)
 	taken := holdTap(t, newTap(t, 0))
 	address(t, free, "10.98.7.1/24")

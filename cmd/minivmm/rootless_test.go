@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -34,7 +35,7 @@ const (
 // the outside, a published port leads to it, and its disk keeps what it wrote. The
 // first machine is killed, the second, of the same name, stopped by it.
 func TestAUserWithOnlyKVM(t *testing.T) {
-	vmmtest.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests", "root")
+	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests", "root")
 	leavesNothing(t)
 	address(t, newTap(t, 0), outsideAddr+"/24")
 	resolver := serveName(t)
@@ -267,7 +268,7 @@ func freeHostPort(t *testing.T) int {
 }
 
 func get(url string) (string, error) {
-	c := http.Client{Timeout: vmmtest.Patience}
+	c := http.Client{Timeout: testenv.Patience}
 	resp, err := c.Get(url)
 	if err != nil {
 		return "", err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -21,7 +22,7 @@ import (
 // holds is lost, counted, and takes no memory is tested with a pretended guest: a
 // byte from a real one is an exit, and slow in an emulated host.)
 func TestARealGuestGoesOnWithoutAReader(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "root")
+	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
 	const pipe = 4096
 	m := prepare(t, "", "[[net]]\naddress = '10.98.8.1/24'\n", "10.98.8.2/24", "10.98.8.1:7700")
@@ -64,7 +65,7 @@ func takeOrders(t *testing.T, m *running, addr string) (order func(line, answer 
 		t.Fatalf("%s did not come up: %s", addr, m.log)
 	}
 	defer l.Close()
-	l.(*net.TCPListener).SetDeadline(time.Now().Add(vmmtest.Patience))
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(testenv.Patience))
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +79,7 @@ func takeOrders(t *testing.T, m *running, addr string) (order func(line, answer 
 	r.ReadString('\n') // next?
 	return func(line, answer string) {
 		t.Helper()
-		conn.SetDeadline(time.Now().Add(vmmtest.Patience))
+		conn.SetDeadline(time.Now().Add(testenv.Patience))
 		fmt.Fprintln(conn, line)
 		if answer == "" {
 			return

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"minivmm/internal/testbed/vmmtest"
+	"minivmm/internal/testbed/testenv"
 )
 
 const throttledText = `[limits]
@@ -54,7 +54,7 @@ func (s spell) String() string {
 // Then the process is moved to another cgroup with the same limit. A worker that is a thread of it comes along; a kernel's thread, from
 // before Linux 6.4, stays behind: what it uses comes on top, and iperf3 sends more than the share.
 func TestCPUMaxThrottlesIperf3(t *testing.T) {
-	vmmtest.Need(t, "steady-clock", "vhost-net", "root", "iperf3", "mke2fs")
+	testenv.Need(t, "steady-clock", "vhost-net", "root", "iperf3", "mke2fs")
 	leavesNothing(t)
 	const host, share = "10.71.6.1", 0.3
 	const limit = "30000 100000"

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/internal/testbed/vmmtest"
 )
@@ -17,7 +18,7 @@ import (
 // with its workers bound to CPU 0, and compares what it
 // prints of them with /proc. The guest obeys the power button at the end.
 func TestVerboseShowsTheWorkersAsTheyAre(t *testing.T) {
-	vmmtest.Need(t, "vhost-net", "vhost-scsi", "root")
+	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
 	dir, cgroup := newCgroup(t)
 	m := prepare(t, "", "[workers]\naffinity = '0'\n[[net]]\nid = 'lan'\n[[net]]\nid = 'wan'\n[[disk]]\npath = 'disk.img'\n")

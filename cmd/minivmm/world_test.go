@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -193,7 +194,7 @@ func answerName(question []byte, maxBytes int) []byte {
 // serveIperf3 runs iperf3's server at an address.
 func serveIperf3(t *testing.T, address string) {
 	t.Helper()
-	vmmtest.Need(t, "iperf3")
+	testenv.Need(t, "iperf3")
 	out := vmmtest.NewTranscript()
 	cmd := exec.CommandContext(context.Background(), "iperf3", "--server", "--forceflush", "--bind", address)
 	cmd.Stdout, cmd.Stderr = out, out

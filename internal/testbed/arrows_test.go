@@ -14,7 +14,7 @@ import (
 type rule struct{ below, may []string }
 
 // arrows are the rules for imports within this module: what lies below a folder may import what lies below the folders
-// listed beside it. The first rule whose folder matches applies. Tests may import more.
+// listed beside it. The first rule whose folder matches applies. Tests, and packages for tests (named *test), may import more.
 var arrows = []rule{
 	{[]string{"internal/testbed", "cmd"}, []string{"cmd", "guestimages", "vmm", "devices", "vhost", "kvm", "internal"}},
 	{[]string{"internal", "kvm", "vhost"}, []string{"vhost", "internal"}},
@@ -48,6 +48,9 @@ func TestArrows(t *testing.T) {
 			return err
 		}
 		pkg := filepath.Dir(rel)
+		if strings.HasSuffix(pkg, "test") {
+			return nil
+		}
 		i := slices.IndexFunc(arrows, func(r rule) bool { return isBelow(pkg, r.below...) })
 		if i < 0 {
 			t.Fatalf("%s: no rule of arrows matches package %s", rel, pkg)

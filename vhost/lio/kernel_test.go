@@ -16,22 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/vhost"
 )
-
-// need skips the test if err says that what it needs is missing, unless
-// MINIVMM_REQUIRE, a list with commas, asks for it: then it fails.
-func need(t *testing.T, what string, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), what) {
-		t.Fatalf("%s is required: %v", what, err)
-	}
-	t.Skipf("needs %s: %v", what, err)
-}
 
 // needLIO is need for vhost-scsi with LIO, and the right to use them.
 func needLIO(t *testing.T) {
@@ -44,7 +32,7 @@ func needLIO(t *testing.T) {
 	if err == nil && os.Getuid() != 0 {
 		err = errors.New("not root")
 	}
-	need(t, "vhost-scsi", err)
+	testenv.NeedNil(t, "vhost-scsi", err)
 }
 
 func create(t *testing.T, c Config) *Target {
@@ -300,7 +288,7 @@ func TestAttributesArrive(t *testing.T) {
 func TestBlockDeviceIsADisk(t *testing.T) {
 	needLIO(t)
 	path, err := vhosttest.OpenLoop(t, newImage(t, "a"))
-	need(t, "loop", err)
+	testenv.NeedNil(t, "loop", err)
 	for _, readOnly := range []bool{false, true} {
 		tg, err := Create("", Config{LUNs: []LUN{{Path: path, ReadOnly: readOnly}}})
 		if err != nil {

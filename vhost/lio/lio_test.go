@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/internal/diskimage"
+	"minivmm/internal/testbed/testenv"
 )
 
 // newImage makes a file of a size that can be a disk.
@@ -286,7 +287,7 @@ func TestDiscardIsOfferedWhereThereAreHoles(t *testing.T) {
 	if os.Getuid() != 0 {
 		err = errors.New("not root")
 	}
-	need(t, "root", err)
+	testenv.NeedNil(t, "root", err)
 	for fs, holes := range map[string]bool{"tmpfs": true, "ramfs": false} {
 		dir := t.TempDir()
 		if err := unix.Mount("none", dir, fs, 0, ""); err != nil {

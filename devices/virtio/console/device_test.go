@@ -19,6 +19,7 @@ import (
 	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // echo is a port whose host sends everything back.
@@ -143,7 +144,7 @@ func TestAMiBGoesBothWaysAtOnce(t *testing.T) {
 				off += n
 			}
 			r.Kick()
-			if _, err := r.WaitUsed(virtiotest.Patience); err != nil {
+			if _, err := r.WaitUsed(testenv.Patience); err != nil {
 				t.Error(err)
 				return
 			}
@@ -408,7 +409,7 @@ func TestUselessChainsComeBackEmpty(t *testing.T) {
 	for _, useless := range []queuetest.Desc{readable, nothing} {
 		in.r.Add(useless)
 		in.r.Kick()
-		if u, err := in.r.WaitUsed(virtiotest.Patience); err != nil || u.Len != 0 {
+		if u, err := in.r.WaitUsed(testenv.Patience); err != nil || u.Len != 0 {
 			t.Errorf("receive queue: %+v, %v", u, err)
 		}
 	}
@@ -419,7 +420,7 @@ func TestUselessChainsComeBackEmpty(t *testing.T) {
 		for _, useless := range []queuetest.Desc{writable, nothing} {
 			d.Rings[q].Add(useless)
 			d.Rings[q].Kick()
-			if u, err := d.Rings[q].WaitUsed(virtiotest.Patience); err != nil || u.Len != 0 {
+			if u, err := d.Rings[q].WaitUsed(testenv.Patience); err != nil || u.Len != 0 {
 				t.Errorf("queue %d: %+v, %v", q, u, err)
 			}
 		}
@@ -474,7 +475,7 @@ func count(t *testing.T, d *virtiotest.Driver, q int) uint64 {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(d.Call(q).FD()), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, int(virtiotest.Patience.Milliseconds()))
+		n, err := unix.Poll(fds, int(testenv.Patience.Milliseconds()))
 		if n == 1 {
 			break
 		}

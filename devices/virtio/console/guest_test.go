@@ -13,6 +13,7 @@ import (
 	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // Events of the control channel (uapi/linux/virtio_console.h).
@@ -52,7 +53,7 @@ func (x *inbox) give(gpa guestmem.GPA, b []byte) {
 // gives the buffer to the device again if it is to.
 func (x *inbox) take(again bool) []byte {
 	x.t.Helper()
-	u, err := x.r.WaitUsed(virtiotest.Patience)
+	u, err := x.r.WaitUsed(testenv.Patience)
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func put(d *virtiotest.Driver, q int, b []byte) {
 func write(t testing.TB, d *virtiotest.Driver, q int, b []byte) {
 	t.Helper()
 	put(d, q, b)
-	if u, err := d.Rings[q].WaitUsed(virtiotest.Patience); err != nil || u.Len != 0 {
+	if u, err := d.Rings[q].WaitUsed(testenv.Patience); err != nil || u.Len != 0 {
 		t.Fatalf("queue %d: %+v, %v", q, u, err)
 	}
 }

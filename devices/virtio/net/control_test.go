@@ -14,6 +14,7 @@ import (
 	"minivmm/devices/virtio/queue"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // fakePairs is a backend with several pairs that remembers what it was told.
@@ -92,7 +93,7 @@ func command(t testing.TB, d *virtiotest.Driver, q int, p ...byte) byte {
 	}
 	r.Add(chain...)
 	r.Kick()
-	if u, err := r.WaitUsed(virtiotest.Patience); err != nil || u.Len != 1 {
+	if u, err := r.WaitUsed(testenv.Patience); err != nil || u.Len != 1 {
 		t.Fatalf("command % x: %+v, %v", p, u, err)
 	}
 	return answer[0]

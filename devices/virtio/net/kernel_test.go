@@ -20,6 +20,7 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vhost"
 )
 
@@ -98,7 +99,7 @@ func openWire(t testing.TB, tap *Tap) wire {
 		t.Fatal(err)
 	}
 	w := wire{t, fd}
-	second := unix.Timeval{Sec: int64(virtiotest.Patience / time.Second)}
+	second := unix.Timeval{Sec: int64(testenv.Patience / time.Second)}
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &second); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func transmitOn(t testing.TB, d *virtiotest.Driver, ring int, frame []byte) {
 		r.Add(chain...)
 	}
 	r.Kick()
-	if u, err := r.WaitUsed(virtiotest.Patience); err != nil || u.Len != 0 {
+	if u, err := r.WaitUsed(testenv.Patience); err != nil || u.Len != 0 {
 		t.Fatalf("transmit: %+v, %v", u, err)
 	}
 }
@@ -183,7 +184,7 @@ func receive(t testing.TB, d *virtiotest.Driver, w wire, frame []byte) {
 		clear(b)
 		r.Add(queuetest.Desc{GPA: gpa, Len: 2048, Flags: queuetest.Write})
 		r.Kick()
-		u, err := r.WaitUsed(virtiotest.Patience)
+		u, err := r.WaitUsed(testenv.Patience)
 		if err != nil {
 			t.Fatalf("receive: %v", err)
 		}
@@ -221,7 +222,7 @@ func txShape(d *virtiotest.Driver) []queuetest.Desc {
 }
 
 func TestVhostNetConforms(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	var n *nic
 	virtiotest.TestDevice(t, func(t testing.TB) virtio.Device {
 		n = openNIC(t)
@@ -237,7 +238,7 @@ func TestVhostNetConforms(t *testing.T) {
 // TestVhostNetOfTwoPairsConforms is the same device with a control queue: one
 // pair is in use until the driver says otherwise, and after each reset.
 func TestVhostNetOfTwoPairsConforms(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	var n *nic
 	virtiotest.TestDevice(t, func(t testing.TB) virtio.Device {
 		n = openNICPairs(t, 2)
@@ -253,7 +254,7 @@ func TestVhostNetOfTwoPairsConforms(t *testing.T) {
 // TestPairsAreTakenIntoUseAndBack uses the control queue over vhost-net: pairs,
 // filter, and what a reset leaves of them.
 func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	before := virtiotest.TakeFootprint(t)
 	t.Run("live", func(t *testing.T) {
 		const pairs = 3
@@ -314,7 +315,7 @@ func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
 
 // TestAGivenTapOfManyQueues takes taps that exist, of both kinds.
 func TestAGivenTapOfManyQueues(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	for _, tc := range []struct {
 		name   string
 		multi  bool
@@ -366,7 +367,7 @@ func TestAGivenTapOfManyQueues(t *testing.T) {
 // TestABadRingIsReportedOnceAndHurtsNobodyElse breaks one of two devices, on
 // both of its queues, while the other goes on.
 func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	bad, good := openNIC(t), openNIC(t)
 	b, g := virtiotest.NewDriver(t, bad), virtiotest.NewDriver(t, good)
 	g.Start(everything)
@@ -415,7 +416,7 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 // (handle_tx_copy in drivers/vhost/net.c). That is at the guest's expense, and
 // over with the next reset.
 func TestAWorkerThatSpinsIsStopped(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	bad, good := openNIC(t), openNIC(t)
 	b, g := virtiotest.NewDriver(t, bad), virtiotest.NewDriver(t, good)
 	g.Start(everything)
@@ -437,7 +438,7 @@ const everything = ^virtio.Features(0)
 // TestTheKernelTakesTheOffloadsOfEachFeatureSet tries every set of what a
 // driver can receive.
 func TestTheKernelTakesTheOffloadsOfEachFeatureSet(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	n := openNIC(t)
 	defer n.Close()
 	bits := []virtio.Features{FeatureGuestCsum, FeatureGuestTSO4, FeatureGuestTSO6, FeatureGuestECN, FeatureGuestUSO4 | FeatureGuestUSO6}
@@ -455,7 +456,7 @@ func TestTheKernelTakesTheOffloadsOfEachFeatureSet(t *testing.T) {
 }
 
 func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	tap, err := OpenTap(TapConfig{NewName: "mvmtest%d", Address: netip.MustParsePrefix("10.99.7.1/24"), MTU: 9000})
 	if err != nil {
 		t.Fatal(err)
@@ -484,7 +485,7 @@ func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
 
 // TestATapThatFailsLeavesNothing asks for what cannot be, late in the making.
 func TestATapThatFailsLeavesNothing(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	before := virtiotest.TakeFootprint(t)
 	for _, tc := range []struct {
 		cfg  TapConfig
@@ -506,7 +507,7 @@ func TestATapThatFailsLeavesNothing(t *testing.T) {
 
 // TestManyNICs runs as many as a host may, at the same time.
 func TestManyNICs(t *testing.T) {
-	virtiotest.Need(t, "vhost-net")
+	testenv.Need(t, "root", "vhost-net")
 	const count = 16
 	before := virtiotest.TakeFootprint(t)
 	t.Run("live", func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // fetch asks for random bytes in pieces and returns what came.
@@ -32,7 +33,7 @@ func fetch(t testing.TB, d *virtiotest.Driver, pieces ...int) []byte {
 		r.Add(chain...)
 	}
 	r.Kick()
-	u, err := r.WaitUsed(virtiotest.Patience)
+	u, err := r.WaitUsed(testenv.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestARequestWithoutRoomComesBackEmpty(t *testing.T) {
 	gpa, _ := d.Buffer(64)
 	d.Rings[0].Add(queuetest.Desc{GPA: gpa, Len: 64})
 	d.Rings[0].Kick()
-	if u, err := d.Rings[0].WaitUsed(virtiotest.Patience); err != nil || u.Len != 0 {
+	if u, err := d.Rings[0].WaitUsed(testenv.Patience); err != nil || u.Len != 0 {
 		t.Errorf("%+v, %v", u, err)
 	}
 }

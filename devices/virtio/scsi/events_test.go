@@ -9,6 +9,7 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/scsi/target"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // TestTheDriverHearsOfANewSize changes a disk's size under a driver.
@@ -64,7 +65,7 @@ func TestTheDriverHearsOfANewSize(t *testing.T) {
 				}
 				return
 			}
-			u, err := d.Rings[eventQueue].WaitUsed(virtiotest.Patience)
+			u, err := d.Rings[eventQueue].WaitUsed(testenv.Patience)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,6 +17,7 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/scsi/target"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // newInProcess makes the device over the units.
@@ -119,7 +120,7 @@ func post(d *virtiotest.Driver, queue int, id uint64, lun []byte, cdb []byte, in
 func waitUsed(t testing.TB, d *virtiotest.Driver, queue, n int) {
 	t.Helper()
 	for range n {
-		if _, err := d.Rings[queue].WaitUsed(virtiotest.Patience); err != nil {
+		if _, err := d.Rings[queue].WaitUsed(testenv.Patience); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -146,7 +147,7 @@ func TestAFileThatBlocksHoldsNobodyElse(t *testing.T) {
 	for range depth {
 		select {
 		case <-waiting:
-		case <-time.After(virtiotest.Patience):
+		case <-time.After(testenv.Patience):
 			t.Fatal("the reads wait for each other")
 		}
 	}
@@ -305,7 +306,7 @@ func TestResponses(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			answer, _ := post(d, requestQueue, 1, tc.lun, tc.cdb, tc.in)
-			u, err := d.Rings[requestQueue].WaitUsed(virtiotest.Patience)
+			u, err := d.Rings[requestQueue].WaitUsed(testenv.Patience)
 			if err != nil {
 				t.Fatal(err)
 			}

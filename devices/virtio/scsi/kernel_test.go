@@ -11,6 +11,7 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vhost"
 	"minivmm/vhost/lio"
 )
@@ -110,7 +111,7 @@ func exchange(t testing.TB, d *virtiotest.Driver, queue int, header, out []byte,
 		r.Add(chain...)
 	}
 	r.Kick()
-	if _, err := r.WaitUsed(virtiotest.Patience); err != nil {
+	if _, err := r.WaitUsed(testenv.Patience); err != nil {
 		t.Fatal(err)
 	}
 	return answer, data
@@ -194,7 +195,7 @@ func shape(d *virtiotest.Driver) []queuetest.Desc {
 const everything = ^virtio.Features(0)
 
 func TestVhostSCSIConforms(t *testing.T) {
-	virtiotest.Need(t, "vhost-scsi")
+	testenv.Need(t, "root", "vhost-scsi")
 	target := newTarget(t)
 	virtiotest.TestDevice(t, func(t testing.TB) virtio.Device { return openAdapter(t, target) }, virtiotest.Suite{
 		Traffic: traffic,
@@ -207,7 +208,7 @@ func TestVhostSCSIConforms(t *testing.T) {
 // TestABadRingIsReportedOnceAndHurtsNobodyElse breaks each queue of one device
 // while another goes on.
 func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
-	virtiotest.Need(t, "vhost-scsi")
+	testenv.Need(t, "root", "vhost-scsi")
 	bad, good := openAdapter(t, newTarget(t)), openAdapter(t, newTarget(t))
 	b, g := virtiotest.NewDriver(t, bad), virtiotest.NewDriver(t, good)
 	g.Start(everything)
@@ -250,7 +251,7 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 // TestOneTargetServesOneDevice starts a second device on a target: it needs a
 // reset at once, and works when the first has let go.
 func TestOneTargetServesOneDevice(t *testing.T) {
-	virtiotest.Need(t, "vhost-scsi")
+	testenv.Need(t, "root", "vhost-scsi")
 	target := newTarget(t)
 	first, second := virtiotest.NewDriver(t, openAdapter(t, target)), virtiotest.NewDriver(t, openAdapter(t, target))
 	first.Start(everything)
@@ -270,7 +271,7 @@ func TestOneTargetServesOneDevice(t *testing.T) {
 // one that the kernel loses unless it gets the eventfd after the endpoint. A
 // driver may not do that, but a spurious wake-up must not make a difference.
 func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
-	virtiotest.Need(t, "vhost-scsi")
+	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))
 	for range 20 {
 		d.Negotiate(everything)
@@ -279,7 +280,7 @@ func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
 		r.Add(shape(d)...)
 		r.Kick()
 		d.Go()
-		if _, err := r.WaitUsed(virtiotest.Patience); err != nil {
+		if _, err := r.WaitUsed(testenv.Patience); err != nil {
 			t.Fatal(err)
 		}
 		d.Reset()
@@ -289,7 +290,7 @@ func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
 // TestResetWithRequestsUnderWay fills the ring and resets: what was begun is
 // finished or forgotten, and nothing is written afterwards.
 func TestResetWithRequestsUnderWay(t *testing.T) {
-	virtiotest.Need(t, "vhost-scsi")
+	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))
 	for range 20 {
 		d.Start(everything)

@@ -11,7 +11,7 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/virtiopci"
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // A real device behind the transport: doorbell in, message out.
@@ -54,7 +54,7 @@ func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 				}
 				exit()
 			}
-			got := m.host.WaitInterrupts(virtiotest.Patience)
+			got := m.host.WaitInterrupts(testenv.Patience)
 			if len(got) != 1 || got[0] != (virtio.Message{Address: 0xfee00000, Data: 0x41}) {
 				t.Fatalf("request %d: messages %+v", i, got)
 			}

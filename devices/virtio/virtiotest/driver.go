@@ -10,6 +10,7 @@ import (
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // Guest memory of a Driver: rings from the start, buffers from BufferBase.
@@ -18,10 +19,6 @@ const (
 	BufferBase guestmem.GPA = 0x100_0000 // where Buffer begins
 	ramSize                 = 32 << 20
 )
-
-// Patience is how long a Driver waits for what must come, also on a machine that
-// has much else to do.
-const Patience = 2 * time.Minute
 
 // Driver drives a device as a guest's driver does, through a Frontend and
 // without a transport. It belongs to one goroutine.
@@ -173,13 +170,13 @@ func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 // WaitNeedsReset waits for the configuration interrupt and the status that
 // tell a driver that its device is dead.
 func (d *Driver) WaitNeedsReset() error {
-	deadline := time.Now().Add(Patience)
+	deadline := time.Now().Add(testenv.Patience)
 	for {
 		if s := d.Status(); s&virtio.StatusNeedsReset != 0 {
 			return nil
 		}
 		if !poll([]unix.PollFd{{Fd: int32(d.config.FD()), Events: unix.POLLIN}}, time.Until(deadline)) {
-			return fmt.Errorf("status %#x and no configuration interrupt in %v", d.Status(), Patience)
+			return fmt.Errorf("status %#x and no configuration interrupt in %v", d.Status(), testenv.Patience)
 		}
 		d.config.Drain()
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"minivmm/internal/testbed/testenv"
 )
 
 // Footprint is what this process holds of the host.
@@ -71,7 +73,7 @@ func (f Footprint) HoldsMemory(t testing.TB) {
 func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 	t.Helper()
 	now := TakeFootprint(t)
-	for deadline := time.Now().Add(Patience); !ok(now) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testenv.Patience); !ok(now) && time.Now().Before(deadline); {
 		runtime.Gosched()
 		now = TakeFootprint(t)
 	}
@@ -85,7 +87,7 @@ func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 func AwaitWorkers(t testing.TB, want int) {
 	t.Helper()
 	now := TakeFootprint(t).Workers
-	for deadline := time.Now().Add(Patience); now != want && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testenv.Patience); now != want && time.Now().Before(deadline); {
 		runtime.Gosched()
 		now = TakeFootprint(t).Workers
 	}

@@ -12,6 +12,7 @@ import (
 	"minivmm/devices/virtio/queue"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // echo is a backend that copies what it reads into what it may write, one
@@ -61,7 +62,7 @@ func TestABackendInThisProcessPasses(t *testing.T) {
 				}
 				r.Add(queuetest.Desc{GPA: in, Len: 100}, queuetest.Desc{GPA: out, Len: 100, Flags: queuetest.Write})
 				r.Kick()
-				u, err := r.WaitUsed(virtiotest.Patience)
+				u, err := r.WaitUsed(testenv.Patience)
 				if err != nil {
 					t.Fatal(err)
 				}

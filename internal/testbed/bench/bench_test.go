@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -18,7 +19,7 @@ const idleTime = 35 * time.Second
 // the VMM takes beyond the guest's.
 func BenchmarkBoot(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
-	vmmtest.Need(b, "kvm", "vhost-net", "vhost-scsi")
+	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
 	bed := newBed(b, kernel.Image)
 	initrd := bootInitrd(b, bed.path("boot.cpio"))
 	exits, userExits := newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")
@@ -74,7 +75,7 @@ func BenchmarkBoot(b *testing.B) {
 // of init: with the kernel and the initial RAM file system given as files, and
 // with "minivmm run -- true", which finds both itself.
 func BenchmarkDefaultGuest(b *testing.B) {
-	vmmtest.Need(b, "kvm")
+	testenv.Need(b, "kvm")
 	host := newBed(b, vmmtest.Kernels(b)[0].Image)
 	host.copyStore(b)
 	const loud = "quiet hostname=vm net.ifnames=0 minivmm.channel=minivmm loglevel=7"
@@ -127,7 +128,7 @@ func onlyFile(b *testing.B, pattern string) string {
 // the same tap and the same kind of LIO target.
 func BenchmarkTraffic(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
-	vmmtest.Need(b, "kvm", "vhost-net", "vhost-scsi")
+	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
 	bed := newBed(b, kernel.Image)
 	initrd := vmmtest.Initrd(b, kernel, "traffic")
 	exits := [2]*counter{newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -15,7 +16,7 @@ import (
 // stands at the tap.
 func BenchmarkBetween(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
-	vmmtest.Need(b, "kvm", "vhost-net", "vhost-scsi")
+	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
 	bed := newBed(b, kernel.Image)
 	initrd := vmmtest.Initrd(b, kernel, "traffic")
 	exits := [2]*counter{newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")}

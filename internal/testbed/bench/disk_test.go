@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -19,7 +20,7 @@ import (
 // requests go to each, and the file must be the same after them.
 func BenchmarkDisk(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
-	vmmtest.Need(b, "kvm", "vhost-scsi")
+	testenv.Need(b, "kvm", "vhost-scsi")
 	bed := newBed(b, kernel.Image)
 	initrd := vmmtest.Initrd(b, kernel, "disk")
 	exits := [2]*counter{newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")}

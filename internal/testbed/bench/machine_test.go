@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vhost/lio"
 )
 
 const (
 	guestMiB = 256
 	diskMiB  = 64
-	patience = 5 * time.Minute
 )
 
 // words are what every guest's kernel is told; minivmm adds them on its own.
@@ -180,7 +180,7 @@ func (m *machine) read(console io.Reader) {
 func (m *machine) expect(pattern string) (match []string, at time.Time) {
 	m.b.Helper()
 	re := regexp.MustCompile(pattern)
-	timeout := time.After(patience)
+	timeout := time.After(testenv.Patience)
 	for {
 		select {
 		case l, ok := <-m.lines:
@@ -191,7 +191,7 @@ func (m *machine) expect(pattern string) (match []string, at time.Time) {
 				return match, l.at
 			}
 		case <-timeout:
-			m.b.Fatalf("waiting for %q: not within %v", pattern, patience)
+			m.b.Fatalf("waiting for %q: not within %v", pattern, testenv.Patience)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
@@ -108,7 +109,7 @@ func (m *machine) startPeer(bed *bed, argv []string) (end func()) {
 		m.b.Fatal(err)
 	}
 	socket := bed.path("passt.sock")
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
 			break
 		}
@@ -128,7 +129,7 @@ func (m *machine) startPeer(bed *bed, argv []string) (end func()) {
 // guest reaches a server at an address of its host's through its gateway.
 func BenchmarkUserNet(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
-	vmmtest.Need(b, "kvm")
+	testenv.Need(b, "kvm")
 	bed := newBed(b, kernel.Image)
 	bed.copyPasst(b)
 	initrd := bed.copy(b, vmmtest.Initrd(b, kernel, "user-net"), "user-net.cpio")

@@ -8,10 +8,8 @@ import (
 	"time"
 
 	"minivmm/guestimages/cache"
+	"minivmm/internal/testbed/testenv"
 )
-
-// patience is longer than limit: an emulated host takes its time, and may share its machine.
-const patience = 3 * time.Minute
 
 // open returns the cache, or skips unless a guest was asked for: the first one is fetched and takes a minute.
 func open(t *testing.T) *cache.Cache {
@@ -29,7 +27,7 @@ func open(t *testing.T) *cache.Cache {
 
 func TestAGuestThatWorksIsSeen(t *testing.T) {
 	c := open(t)
-	if err := tryGuest(t.Context(), c, patience); err != nil {
+	if err := tryGuest(t.Context(), c, testenv.Patience); err != nil {
 		t.Error(err)
 	}
 }
@@ -37,7 +35,7 @@ func TestAGuestThatWorksIsSeen(t *testing.T) {
 func TestAGuestThatSaysNothingIsNone(t *testing.T) {
 	c := open(t)
 	out := &console{}
-	err := boot(t.Context(), c, out, "", "exit 1; ", patience)
+	err := boot(t.Context(), c, out, "", "exit 1; ", testenv.Patience)
 	if err == nil || !strings.Contains(err.Error(), "init: exit status 1") {
 		t.Errorf("got %v, want the end of the console:\n%s", err, out)
 	}

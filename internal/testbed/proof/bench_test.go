@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vhost"
 )
 
@@ -127,7 +128,7 @@ func benchNet(b *testing.B, m mode, pairs int, busyPoll uint32, depth int) {
 			s.send(depth)
 		}
 		for _, s := range senders {
-			if !s.served(patience) {
+			if !s.served(testenv.Patience) {
 				b.Fatal("the worker does not send")
 			}
 		}

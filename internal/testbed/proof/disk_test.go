@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/vhost"
 	"minivmm/vhost/lio"
@@ -170,7 +171,7 @@ func (d *disk) submit(n, sizeBytes int) {
 // answered is the second half of requests.
 func (d *disk) answered(n int) (good bool) {
 	d.t.Helper()
-	if !d.served(patience) {
+	if !d.served(testenv.Patience) {
 		d.t.Fatal("the worker does not answer")
 	}
 	good = true

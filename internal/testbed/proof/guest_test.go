@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/guestmem"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 )
 
@@ -31,12 +32,9 @@ const (
 	featureVersion1 = 1 << 32
 )
 
-const (
-	patience = 2 * time.Minute
-	// stillness is how long a ring that is kicked has to stay as it is to count
-	// as not served. A ring that is served takes well below a millisecond.
-	stillness = 300 * time.Millisecond
-)
+// stillness is how long a ring that is kicked has to stay as it is to count as not served. A ring that is served takes well below a
+// millisecond.
+const stillness = 300 * time.Millisecond
 
 // guest drives one ring.
 type guest struct {
@@ -203,7 +201,7 @@ func (s *sender) sendFor(more func() bool) {
 	const part = maxRing / 8 // what is in the ring is always between one and two of these
 	for s.send(part); more(); {
 		s.send(part)
-		if !s.servedTo(s.offered-part, patience) {
+		if !s.servedTo(s.offered-part, testenv.Patience) {
 			s.t.Error("the worker does not send")
 			return
 		}
@@ -233,7 +231,7 @@ func (s *sender) all(n int) {
 	s.t.Helper()
 	for ; n > 0; n -= maxWait {
 		s.send(min(n, maxWait))
-		if !s.served(patience) {
+		if !s.served(testenv.Patience) {
 			s.t.Fatal("the worker does not send")
 		}
 	}

@@ -3,10 +3,10 @@ package proof
 import (
 	"testing"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 func needWorkers(t testing.TB) {
 	t.Helper()
-	virtiotest.Need(t, "vhost-net", "vhost-scsi")
+	testenv.Need(t, "root", "vhost-net", "vhost-scsi")
 }

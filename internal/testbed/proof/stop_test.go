@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vhost"
 )
 
@@ -19,7 +20,7 @@ func stops(t *testing.T, m mode, stop, resume func(p *process)) string {
 	const frames = 500
 	p, _, s := sending(t, m)
 	s.send(frames)
-	if !s.served(patience) || !s.allArrived() {
+	if !s.served(testenv.Patience) || !s.allArrived() {
 		t.Fatal("no traffic to stop")
 	}
 	s.send(maxRing / 2) // under way while it stops
@@ -30,7 +31,7 @@ func stops(t *testing.T, m mode, stop, resume func(p *process)) string {
 	moved := s.used() != begun
 	resume(p)
 	s.send(frames)
-	if !s.served(patience) {
+	if !s.served(testenv.Patience) {
 		t.Fatal("traffic does not resume")
 	}
 	if !s.allArrived() {
@@ -105,7 +106,7 @@ func diesWithProcess(t *testing.T, m mode) string {
 	}
 	defer unix.Close(shared)
 	s.send(1)
-	if !s.served(patience) {
+	if !s.served(testenv.Patience) {
 		t.Fatal("no traffic to end")
 	}
 	p.kill()

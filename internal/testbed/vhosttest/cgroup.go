@@ -10,11 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/internal/testbed/testenv"
+
 	"golang.org/x/sys/unix"
 )
-
-// patience bounds waiting for the kernel, which an emulated host can make slow.
-const patience = time.Minute
 
 // Cgroup is a cgroup (version 2) that a test made.
 type Cgroup struct {
@@ -57,8 +56,8 @@ func (c *Cgroup) Child(name string) *Cgroup {
 func made(t testing.TB, root, dir string) *Cgroup {
 	c := &Cgroup{t: t, root: root, Name: strings.TrimPrefix(dir, root)}
 	t.Cleanup(func() {
-		if !c.Await("cgroup.events", "populated", 0, patience) {
-			t.Errorf("%s has tasks after %v", dir, patience)
+		if !c.Await("cgroup.events", "populated", 0, testenv.Patience) {
+			t.Errorf("%s has tasks after %v", dir, testenv.Patience)
 		}
 		if err := os.Remove(dir); err != nil {
 			t.Error(err)

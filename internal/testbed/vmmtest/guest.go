@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"minivmm/internal/testbed/testenv"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -169,7 +171,7 @@ func (g *Guest) Disk(serial string) (string, error) {
 // Await polls for what the guest's kernel does on its own, as a scan of disks:
 // it tells nobody when it is through.
 func (g *Guest) Await(what string, ok func() bool) error {
-	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if ok() {
 			return nil
 		}

@@ -14,6 +14,7 @@ import (
 
 	"minivmm/guestimages/initramfs"
 	"minivmm/guestimages/modules"
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
@@ -36,7 +37,7 @@ type Kernel struct {
 // Kernels lists the guest kernels; the first is the default.
 func Kernels(t testing.TB) []Kernel {
 	t.Helper()
-	Need(t, "guests")
+	testenv.Need(t, "guests")
 	var all []Kernel
 	for _, word := range strings.Fields(os.Getenv("MINIVMM_GUESTS")) {
 		name, files, _ := strings.Cut(word, "=")
@@ -132,7 +133,7 @@ func cacheDir(t testing.TB) string {
 // leaves an error. The console is printed when the test fails.
 func Boot(t testing.TB, cfg *config.Config) *Machine {
 	t.Helper()
-	Need(t, "kvm")
+	testenv.Need(t, "kvm")
 	m := &Machine{t: t, out: NewTranscript(), done: make(chan struct{})}
 	var err error
 	m.VM, err = vmm.New(cfg, vmm.Options{Console: m.out, Logf: t.Logf, CacheDir: cacheDir(t)})
@@ -195,7 +196,7 @@ func (m *Machine) Wait(want vmm.Outcome) {
 	m.t.Helper()
 	select {
 	case <-m.done:
-	case <-time.After(Patience):
+	case <-time.After(testenv.Patience):
 		m.t.Fatal("the guest did not end")
 	}
 	if m.Err != nil || m.Result != want {

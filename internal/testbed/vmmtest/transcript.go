@@ -7,11 +7,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-)
 
-// Patience bounds every wait for a guest: many times what the slowest needs on
-// a busy emulated host, so that only a guest that hangs meets it.
-const Patience = 15 * time.Minute
+	"minivmm/internal/testbed/testenv"
+)
 
 // Transcript is a console, or another output, that remembers. Any goroutine may
 // write; one reads.
@@ -59,7 +57,7 @@ func (c *Transcript) String() string {
 // the submatches. A guest that says it failed, and End, end the wait.
 func (c *Transcript) Expect(pattern string) ([]string, error) {
 	re := regexp.MustCompile(pattern)
-	timeout := time.After(Patience)
+	timeout := time.After(testenv.Patience)
 	for {
 		c.mu.Lock()
 		fresh := c.text.Bytes()[c.seen:]
@@ -88,7 +86,7 @@ func (c *Transcript) Expect(pattern string) ([]string, error) {
 		select {
 		case <-changed:
 		case <-timeout:
-			return nil, fmt.Errorf("not within %v", Patience)
+			return nil, fmt.Errorf("not within %v", testenv.Patience)
 		}
 	}
 }

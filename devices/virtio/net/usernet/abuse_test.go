@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // Under abuse memory stays far under maxMemory, another connection is made within
@@ -70,7 +71,7 @@ func synFrame(src, dst netip.AddrPort) []byte {
 // to do.
 func promptly(t testing.TB, try func(port uint16)) {
 	t.Helper()
-	best := virtiotest.Patience
+	best := testenv.Patience
 	for i := range uint16(5) {
 		start := time.Now()
 		try(777 + i)
@@ -278,7 +279,7 @@ func TestAResetReachesAPeerThatNeverReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(virtiotest.Patience)
+	deadline := time.Now().Add(testenv.Patience)
 	for gone := false; !gone; {
 		if time.Now().After(deadline) {
 			t.Fatal("the peer's connection stands")

@@ -3,12 +3,13 @@ package usernet
 import (
 	"encoding/binary"
 	"io"
-	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"minivmm/internal/testbed/testenv"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -46,7 +47,7 @@ func TestACaptureHasWhatTheGuestSendsAndSees(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Write([]byte("hello"))
-	c.SetDeadline(time.Now().Add(virtiotest.Patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	if n, err := io.Copy(io.Discard, c); n != total || err != nil {
 		t.Fatal(n, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // TestCounters has a guest answer, fall silent, and go.
@@ -21,7 +21,7 @@ func TestCounters(t *testing.T) {
 	g := boot(t, Config{}, all)
 	until := func(what string, holds func(Counters) bool) {
 		t.Helper()
-		for end := time.Now().Add(virtiotest.Patience); !holds(g.b.Counters()); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(testenv.Patience); !holds(g.b.Counters()); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("never %s: %+v", what, g.b.Counters())
 			}

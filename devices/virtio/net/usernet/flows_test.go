@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // TestFlowsAreShared floods with flows that one begins, and looks at who else has how many left.
@@ -116,9 +116,9 @@ func TestAFloodIntoAPortLeavesTheGuestItsFlows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer outside.Close()
-	outside.SetDeadline(time.Now().Add(virtiotest.Patience))
+	outside.SetDeadline(time.Now().Add(testenv.Patience))
 	own := g.dialUDP(t, theirs(outside.LocalAddr().String()))
-	own.SetDeadline(time.Now().Add(virtiotest.Patience))
+	own.SetDeadline(time.Now().Add(testenv.Patience))
 	own.Write([]byte("question"))
 	b := make([]byte, 100)
 	_, flow, err := outside.ReadFromUDPAddrPort(b)

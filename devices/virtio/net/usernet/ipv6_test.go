@@ -13,7 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 func resolvConfOf(t testing.TB, text string) string {
@@ -105,7 +105,7 @@ func receiveFrom[T any](t testing.TB, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(virtiotest.Patience):
+	case <-time.After(testenv.Patience):
 		t.Fatal("nothing came")
 	}
 	return v

@@ -21,6 +21,7 @@ import (
 
 	"minivmm/devices/virtio/virtiotest"
 	"minivmm/internal/lan"
+	"minivmm/internal/testbed/testenv"
 )
 
 // station is the configuration of a machine on a network.
@@ -63,7 +64,7 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 				c.CloseWrite()
 			}()
 			h := sha256.New()
-			c.SetDeadline(time.Now().Add(virtiotest.Patience))
+			c.SetDeadline(time.Now().Add(testenv.Patience))
 			if n, err := io.Copy(h, c); err != nil || !bytes.Equal(h.Sum(nil), sum(data)) {
 				t.Errorf("%d bytes came back: %v", n, err)
 			}
@@ -103,7 +104,7 @@ func TestNamesOfANetwork(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 	b.halt()
-	for end := time.Now().Add(virtiotest.Patience); ; {
+	for end := time.Now().Add(testenv.Patience); ; {
 		if _, code := address("b.lab.internal."); code == dnsmessage.RCodeNameError {
 			break
 		}

@@ -1,11 +1,12 @@
 package usernet
 
 import (
-	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"minivmm/internal/testbed/testenv"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -83,7 +84,7 @@ func (g *guest) query(t testing.TB, network string, questions ...dnsmessage.Ques
 	var answer []byte
 	if network == "udp" {
 		c := g.dialUDP(t, to)
-		c.SetDeadline(time.Now().Add(virtiotest.Patience))
+		c.SetDeadline(time.Now().Add(testenv.Patience))
 		answer = make([]byte, 4096)
 		if _, err = c.Write(b); err == nil {
 			var n int
@@ -96,7 +97,7 @@ func (g *guest) query(t testing.TB, network string, questions ...dnsmessage.Ques
 			t.Fatal(derr)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(virtiotest.Patience))
+		c.SetDeadline(time.Now().Add(testenv.Patience))
 		if err = writeMessage(c, b); err == nil {
 			answer, err = readMessage(c)
 		}

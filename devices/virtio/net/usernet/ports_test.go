@@ -3,7 +3,6 @@ package usernet
 import (
 	"errors"
 	"io"
-	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"minivmm/internal/testbed/testenv"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -38,7 +39,7 @@ func published(t *testing.T) (g *guest, open func() (host *net.TCPConn, guest *g
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		end := time.Now().Add(virtiotest.Patience)
+		end := time.Now().Add(testenv.Patience)
 		h.SetDeadline(end)
 		c.SetDeadline(end)
 		return h.(*net.TCPConn), c.(*gonet.TCPConn)
@@ -92,7 +93,7 @@ func TestAPortThatTheGuestHasNotIsReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	h.SetDeadline(time.Now().Add(virtiotest.Patience))
+	h.SetDeadline(time.Now().Add(testenv.Patience))
 	if _, err := h.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // A guest that takes no frames for a while, with windows as large as they get,
@@ -39,7 +39,7 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(virtiotest.Patience))
+				c.SetDeadline(time.Now().Add(testenv.Patience))
 				first.Add(1)
 				whole.Go(func() {
 					_, err := io.CopyN(io.Discard, c, before)
@@ -107,7 +107,7 @@ func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(virtiotest.Patience))
+		c.SetDeadline(time.Now().Add(testenv.Patience))
 		return c
 	}
 	quiet := dial(idle)
@@ -127,7 +127,7 @@ func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 	begun.Wait()
 	release := g.hold(t)
 	recv := g.b.live.Load().recv
-	for end := time.Now().Add(virtiotest.Patience); recv.pressed() == nil; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); recv.pressed() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no pressure")
 		}

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"minivmm/devices/virtio/virtiotest"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+
+	"minivmm/internal/testbed/testenv"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -48,7 +49,7 @@ func (g *guest) resolve(t testing.TB, server netip.Addr, q []byte) []byte {
 	t.Helper()
 	c := g.dialUDP(t, netip.AddrPortFrom(server, dnsPort))
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(virtiotest.Patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	if _, err := c.Write(q); err != nil {
 		t.Fatal(err)
 	}

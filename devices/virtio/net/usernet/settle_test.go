@@ -12,7 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // narrow lets a guest take little of a connection before it reads.
@@ -27,7 +27,7 @@ func (g *guest) narrow(t testing.TB) {
 // keeps waits until that many connections have a place, and buffers.
 func (g *guest) keeps(t testing.TB, conns int) {
 	t.Helper()
-	for end := time.Now().Add(virtiotest.Patience); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
 		n, size := g.b.Counters().Connections, g.lent()
 		if n == conns && (size > 0) == (conns > 0) {
 			return
@@ -77,7 +77,7 @@ func TestWhatTheGuestHasNotTakenKeepsItsPlace(t *testing.T) {
 	}
 	const some = 10
 	for _, c := range all[len(all)-some:] {
-		c.SetDeadline(time.Now().Add(virtiotest.Patience))
+		c.SetDeadline(time.Now().Add(testenv.Patience))
 		if n, err := io.Copy(io.Discard, c); n != 12<<10 || err != nil {
 			t.Errorf("%d bytes, %v", n, err)
 		}

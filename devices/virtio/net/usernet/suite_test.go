@@ -9,6 +9,7 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 var guestMAC = []byte{2, 0, 0, 0, 0, 0x15}
@@ -47,10 +48,10 @@ func arpTraffic(t testing.TB, d *virtiotest.Driver) {
 	copy(sent, f)
 	d.Rings[1].Add(queuetest.Desc{GPA: out, Len: uint32(len(f))})
 	d.Rings[1].Kick()
-	if _, err := d.Rings[1].WaitUsed(virtiotest.Patience); err != nil {
+	if _, err := d.Rings[1].WaitUsed(testenv.Patience); err != nil {
 		t.Fatal(err)
 	}
-	u, err := d.Rings[0].WaitUsed(virtiotest.Patience)
+	u, err := d.Rings[0].WaitUsed(testenv.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

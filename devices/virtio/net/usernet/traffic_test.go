@@ -24,6 +24,7 @@ import (
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 const all = ^virtio.Features(0)
@@ -33,7 +34,7 @@ func full(a netip.AddrPort) tcpip.FullAddress {
 }
 
 func (g *guest) dial(t testing.TB, to netip.AddrPort) (*gonet.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), virtiotest.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testenv.Patience)
 	defer cancel()
 	return gonet.DialContextTCP(ctx, g.Stack, full(to), networkProtocol(to.Addr()))
 }
@@ -45,7 +46,7 @@ func TestAPortThatTheOutsideClosedIsFree(t *testing.T) {
 	g := boot(t, Config{}, all)
 	for i := range 3 {
 		var c *gonet.TCPConn
-		for end := time.Now().Add(virtiotest.Patience); ; {
+		for end := time.Now().Add(testenv.Patience); ; {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			var err error
 			c, err = gonet.DialTCPWithBind(ctx, g.Stack, tcpip.FullAddress{Addr: address(guestAddr), Port: 4444}, full(to), ipv4.ProtocolNumber)
@@ -129,7 +130,7 @@ func TestTCPGoesOutAndBackWholeUnderAllFeatures(t *testing.T) {
 				c.CloseWrite()
 			}()
 			h := sha256.New()
-			c.SetDeadline(time.Now().Add(virtiotest.Patience))
+			c.SetDeadline(time.Now().Add(testenv.Patience))
 			if n, err := io.Copy(h, c); err != nil || !bytes.Equal(h.Sum(nil), sum(data)) {
 				t.Errorf("%d bytes came back: %v", n, err)
 			}
@@ -181,7 +182,7 @@ func TestAResetPassesBothWays(t *testing.T) {
 	host := <-accepted
 	host.SetLinger(0)
 	host.Close()
-	c.SetDeadline(time.Now().Add(virtiotest.Patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	if _, err := c.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("guest reads: %v", err)
 	}
@@ -192,7 +193,7 @@ func TestAResetPassesBothWays(t *testing.T) {
 	}
 	host = <-accepted
 	g.abort()
-	host.SetDeadline(time.Now().Add(virtiotest.Patience))
+	host.SetDeadline(time.Now().Add(testenv.Patience))
 	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("host reads: %v", err)
 	}
@@ -225,7 +226,7 @@ func TestBackPressurePasses(t *testing.T) {
 		t.Fatalf("%d bytes went to a guest that reads nothing", n)
 	case <-time.After(time.Second):
 	}
-	c.SetDeadline(time.Now().Add(virtiotest.Patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	if n, err := io.Copy(io.Discard, c); n != total || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
@@ -260,7 +261,7 @@ func ask(t testing.TB, c net.Conn, size int) {
 	t.Helper()
 	q := bytes.Repeat([]byte("?"), size)
 	b := make([]byte, 65536)
-	c.SetDeadline(time.Now().Add(virtiotest.Patience))
+	c.SetDeadline(time.Now().Add(testenv.Patience))
 	if _, err := c.Write(q); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"minivmm/devices/virtio/queue"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 func TestPublic(t *testing.T) {
@@ -85,7 +86,7 @@ func exchange(t testing.TB, d *virtiotest.Driver, frame []byte) []byte {
 	in, got := d.Buffer(2048)
 	d.Rings[0].Add(queuetest.Desc{GPA: in, Len: 2048, Flags: queuetest.Write})
 	transmitFrame(t, d, frame)
-	u, err := d.Rings[0].WaitUsed(virtiotest.Patience)
+	u, err := d.Rings[0].WaitUsed(testenv.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func transmitFrame(t testing.TB, d *virtiotest.Driver, frame []byte) {
 	copy(sent[hdrBytes:], frame)
 	d.Rings[1].Add(queuetest.Desc{GPA: out, Len: uint32(len(sent))})
 	d.Rings[1].Kick()
-	if _, err := d.Rings[1].WaitUsed(virtiotest.Patience); err != nil {
+	if _, err := d.Rings[1].WaitUsed(testenv.Patience); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -228,7 +229,7 @@ func FuzzFrame(f *testing.F) {
 		copy(sent[hdrBytes:], frame)
 		d.Rings[1].Add(queuetest.Desc{GPA: out, Len: uint32(hdrBytes + len(frame))})
 		d.Rings[1].Kick()
-		if _, err := d.Rings[1].WaitUsed(virtiotest.Patience); err != nil {
+		if _, err := d.Rings[1].WaitUsed(testenv.Patience); err != nil {
 			t.Fatal(err)
 		}
 		for {

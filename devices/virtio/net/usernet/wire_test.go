@@ -13,6 +13,7 @@ import (
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // wire is a guest that writes its own frames.
@@ -61,7 +62,7 @@ func (w *wire) send(t testing.TB, frame []byte) {
 			return
 		}
 	}
-	if _, err := w.Rings[1].WaitUsed(virtiotest.Patience); err != nil {
+	if _, err := w.Rings[1].WaitUsed(testenv.Patience); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -69,9 +70,9 @@ func (w *wire) send(t testing.TB, frame []byte) {
 // next is the next frame that comes, without its header.
 func (w *wire) next(t testing.TB) []byte {
 	t.Helper()
-	f, ok := w.nextWithin(t, virtiotest.Patience)
+	f, ok := w.nextWithin(t, testenv.Patience)
 	if !ok {
-		t.Fatalf("no frame in %v", virtiotest.Patience)
+		t.Fatalf("no frame in %v", testenv.Patience)
 	}
 	return f
 }

@@ -8,14 +8,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/virtio/virtiotest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // loop makes a block device of that size, over a file, with blocks of that many
 // bytes, and returns what makes it larger.
 func loop(t *testing.T, sizeBytes int64, blockSize int) (path string, resize func(sizeBytes int64)) {
 	t.Helper()
-	virtiotest.Need(t, "loop")
+	testenv.Need(t, "root", "loop")
 	f, err := os.Create(filepath.Join(t.TempDir(), "loop.img"))
 	if err != nil {
 		t.Fatal(err)

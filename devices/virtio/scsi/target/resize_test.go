@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/devices/virtio/virtiotest"
 	"minivmm/internal/diskimage"
+	"minivmm/internal/testbed/testenv"
 )
 
 // TestAFileThatChangesItsSize follows a disk whose file is made larger and
@@ -146,7 +146,7 @@ func TestUnmapGivesRoomBack(t *testing.T) {
 		holes bool
 	}{{"tmpfs", true}, {"ramfs", false}} {
 		t.Run(tc.fs, func(t *testing.T) {
-			virtiotest.Need(t, "root")
+			testenv.Need(t, "root")
 			dir := t.TempDir()
 			if err := unix.Mount("none", dir, tc.fs, 0, ""); err != nil {
 				t.Fatal(err)

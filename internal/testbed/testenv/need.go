@@ -1,12 +1,19 @@
-package vmmtest
+// Package testenv says what a test may expect of the machine that it runs on, and how long it may wait.
+package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
+
+// Patience is how long a test waits for what must come. It bounds a test that hangs and measures nothing: a host that is emulated
+// on a busy machine is slow.
+const Patience = 10 * time.Minute
 
 // needs says, for each thing a test can need, whether it is here and what to do
 // when it is not.
@@ -15,8 +22,9 @@ var needs = map[string]struct {
 	fix  string
 }{
 	"kvm":          {canOpen("/dev/kvm"), "modprobe kvm_amd or kvm_intel, and be in group kvm"},
-	"vhost-net":    {canOpen("/dev/vhost-net"), "modprobe vhost_net, and be in group kvm"},
+	"vhost-net":    {canOpen("/dev/vhost-net", "/dev/net/tun"), "modprobe vhost_net tun, and be in group kvm"},
 	"vhost-scsi":   {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
+	"loop":         {canOpen("/dev/loop-control"), "modprobe loop, and be root"},
 	"root":         {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
 	"sg3-utils":    {inPath("sg_inq"), "apt-get install sg3-utils"},
 	"fio":          {inPath("fio"), "apt-get install fio"},
@@ -39,31 +47,43 @@ func inPath(program string) func() bool {
 	}
 }
 
-func canOpen(path string) func() bool {
+func canOpen(paths ...string) func() bool {
 	return func() bool {
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err == nil {
+		for _, path := range paths {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return false
+			}
 			f.Close()
 		}
-		return err == nil
+		return true
 	}
 }
 
-// Need skips the test when something named is missing, unless MINIVMM_REQUIRE
-// asks for it: then the test fails. "make test" asks for all.
+// Need skips the test if something named is missing, unless MINIVMM_REQUIRE, a list with commas or spaces, names it: then the test
+// fails. "make test" names everything.
 func Need(t testing.TB, names ...string) {
 	t.Helper()
-	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 	for _, name := range names {
 		need, ok := needs[name]
-		switch {
-		case !ok:
-			t.Fatalf("vmmtest: nothing is known about needing %q", name)
-		case need.here():
-		case slices.Contains(required, name):
-			t.Fatalf("%s is required and missing: %s", name, need.fix)
-		default:
-			t.Skipf("%s is missing: %s; \"make test\" has it", name, need.fix)
+		if !ok {
+			t.Fatalf("testenv: unknown need %q", name)
 		}
+		if !need.here() {
+			NeedNil(t, name, fmt.Errorf("missing: %s; \"make test\" has it", need.fix))
+		}
+	}
+}
+
+// NeedNil is Need for what only the test itself can try: err says why it is missing, nil that it is here.
+func NeedNil(t testing.TB, name string, err error) {
+	t.Helper()
+	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+	switch {
+	case err == nil:
+	case slices.Contains(required, name):
+		t.Fatalf("%s is required: %v", name, err)
+	default:
+		t.Skipf("%s: %v", name, err)
 	}
 }
