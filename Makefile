@@ -18,7 +18,7 @@ build: ## a static build/minivmm, with the guests' init in it
 demo: ## a real guest at work: rates, checksums, exits, workers
 	$(GO) run ./internal/testbed/cmd/demo
 
-test: check ## everything: with the race detector here, with KVM and vhost in the emulated host
+test: check build ## everything: with the race detector here, with KVM and vhost in the emulated host
 	$(GO) run ./internal/testbed/cmd/maketest test
 
 check: ## format, vet, modules

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	frame "minivmm/guestimages/wire"
+	"minivmm/internal/testbed/clitest"
 	"minivmm/vmm/config"
 )
 
@@ -136,7 +137,7 @@ func TestExitCodeIsTheCommandsOnceItHasRun(t *testing.T) {
 		{"crash", 11, early},
 	} {
 		cmd := commandProgram(t, tt.behaviour)
-		code, _, errs := finish(t, cmd)
+		code, _, errs := clitest.Finish(t, cmd)
 		if code != tt.code || errs != tt.stderr {
 			t.Errorf("%s: exit code %d, stderr %q, want %d and %q", tt.behaviour, code, errs, tt.code, tt.stderr)
 		}
@@ -147,7 +148,7 @@ func TestInputAndItsEndReachTheCommand(t *testing.T) {
 	text := strings.Repeat("0123456789abcdef\x01x\x01", 3000)
 	cmd := commandProgram(t, `cat {"status":7}`)
 	cmd.Stdin = strings.NewReader(text)
-	code, out, errs := finish(t, cmd)
+	code, out, errs := clitest.Finish(t, cmd)
 	if code != 7 || out != "ready\r\n"+text {
 		t.Errorf("exit code %d, %d bytes of output, want %d; %s", code, len(out), len(text)+7, errs)
 	}
@@ -157,7 +158,7 @@ func TestSignalEndsACommandWithItsGuest(t *testing.T) {
 	cmd := commandProgram(t, "polite")
 	_, errs := begin(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
-	if got := code(cmd); got != 128+15 || strings.Contains(errs.String(), "before its command") {
+	if got := clitest.Code(cmd); got != 128+15 || strings.Contains(errs.String(), "before its command") {
 		t.Errorf("exit code %d, stderr %q", got, errs)
 	}
 }
@@ -190,7 +191,7 @@ func TestReaderThatIsGoneEndsTheCommand(t *testing.T) {
 	r.Close()
 	cmd := commandProgram(t, "flood")
 	cmd.Stdout = w
-	code, _, errs := finish(t, cmd)
+	code, _, errs := clitest.Finish(t, cmd)
 	w.Close()
 	if code != 128+13 || errs != "" {
 		t.Errorf("exit code %d, stderr %q", code, errs)
@@ -210,8 +211,8 @@ func TestCommandsTerminalIsGivenBack(t *testing.T) {
 		{"a signal", "polite", func(_ *os.File, cmd *exec.Cmd) { cmd.Process.Signal(syscall.SIGTERM) }, 128 + 15},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			far, near := openPTY(t)
-			before := termios(t, near)
+			far, near := clitest.PTY(t)
+			before := clitest.Termios(t, near)
 			cmd := commandProgram(t, tt.behaviour)
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -219,12 +220,12 @@ func TestCommandsTerminalIsGivenBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer cmd.Process.Kill()
-			expect(t, far, "ready\r\n")
+			clitest.Expect(t, far, "ready\r\n")
 			tt.act(far, cmd)
-			if got := code(cmd); got != tt.code {
+			if got := clitest.Code(cmd); got != tt.code {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
-			if after := termios(t, near); after != before {
+			if after := clitest.Termios(t, near); after != before {
 				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
 			}
 		})
@@ -233,7 +234,7 @@ func TestCommandsTerminalIsGivenBack(t *testing.T) {
 
 // TestCommandInTheBackgroundIsNotStopped has output that is no terminal, and input that is another's.
 func TestCommandInTheBackgroundIsNotStopped(t *testing.T) {
-	far, near := openPTY(t)
+	far, near := clitest.PTY(t)
 	io.WriteString(far, "for the shell\n")
 	exe := commandProgram(t, `off {"status":5}`)
 	var out bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/vmm/config"
 )
@@ -66,7 +67,7 @@ func TestCommandLine(t *testing.T) {
 			for i := range args {
 				args[i] = strings.ReplaceAll(args[i], "·", " ")
 			}
-			code, out, errs := finish(t, program(t, tt.guest, args...))
+			code, out, errs := clitest.Finish(t, program(t, tt.guest, args...))
 			if code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
@@ -82,7 +83,7 @@ func TestCommandLine(t *testing.T) {
 
 func TestDryRunPrintsAFileThatIsTheSameMachine(t *testing.T) {
 	cmd := program(t, "", "run", "--dry-run", "good.toml", "--net", "auto,address=10.0.2.1/24", "--disk", "a,,b.img,readonly", "--cmdline", "a=b \"c\"")
-	code, out, errs := finish(t, cmd)
+	code, out, errs := clitest.Finish(t, cmd)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
@@ -101,7 +102,7 @@ func TestConsoleFileIsAppendedTo(t *testing.T) {
 	if err := os.WriteFile(log, []byte("before\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := finish(t, cmd); code != 0 {
+	if code, _, errs := clitest.Finish(t, cmd); code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
 	if got, _ := os.ReadFile(log); string(got) != "before\nready\r\n" {
@@ -121,7 +122,7 @@ func TestTheRealProgram(t *testing.T) {
 		code int
 	}{{"version", 0}, {"check /nothing.toml", 3}, {"run --frob", 2}, {"help run", 0}} {
 		cmd := exec.Command(exe, strings.Fields(tt.args)...)
-		if code, _, _ := finish(t, cmd); code != tt.code {
+		if code, _, _ := clitest.Finish(t, cmd); code != tt.code {
 			t.Errorf("minivmm %s: exit code %d, want %d", tt.args, code, tt.code)
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"minivmm/internal/testbed/clitest"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,26 +30,8 @@ func begin(t *testing.T, cmd *exec.Cmd) (out *bufio.Reader, errs *bytes.Buffer) 
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
 	out = bufio.NewReader(pipe)
-	expect(t, out, "ready\r\n")
+	clitest.Expect(t, out, "ready\r\n")
 	return out, errs
-}
-
-// expect reads until text came.
-func expect(t *testing.T, r io.Reader, text string) {
-	t.Helper()
-	var got []byte
-	c := make([]byte, 1)
-	for !bytes.HasSuffix(got, []byte(text)) {
-		if _, err := r.Read(c); err != nil {
-			t.Fatalf("%v while waiting for %q; got %d bytes, the last %q", err, text, len(got), got[max(0, len(got)-100):])
-		}
-		got = append(got, c[0])
-	}
-}
-
-func code(cmd *exec.Cmd) int {
-	cmd.Wait()
-	return cmd.ProcessState.ExitCode()
 }
 
 func TestSignalsEndAMachine(t *testing.T) {
@@ -76,7 +59,7 @@ func TestSignalsEndAMachine(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer cmd.Process.Kill()
-			expect(t, stdout, "ready\r\n")
+			clitest.Expect(t, stdout, "ready\r\n")
 			r := bufio.NewReader(stderr)
 			var said string
 			for i, sig := range tt.signals {
@@ -86,7 +69,7 @@ func TestSignalsEndAMachine(t *testing.T) {
 				}
 			}
 			rest, _ := io.ReadAll(r)
-			if got := code(cmd); got != tt.code {
+			if got := clitest.Code(cmd); got != tt.code {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
 			if said += string(rest); !strings.Contains(said, tt.err) {
@@ -115,7 +98,7 @@ func insist(t *testing.T, cmd *exec.Cmd) {
 			runtime.Gosched()
 		}
 	}()
-	got := code(cmd)
+	got := clitest.Code(cmd)
 	<-ended
 	if got != 128+15 {
 		t.Errorf("many SIGTERM: exit code %d, want %d; stderr %s", got, 128+15, errs)
@@ -126,7 +109,7 @@ func TestInputFromAPipeReachesTheGuestWhole(t *testing.T) {
 	text := strings.Repeat("0123456789abcdef\x01x\x01", 5000) // escapes are for terminals only
 	cmd := program(t, "echo", "run", "good.toml")
 	cmd.Stdin = strings.NewReader(text + "q")
-	code, out, errs := finish(t, cmd)
+	code, out, errs := clitest.Finish(t, cmd)
 	if code != 0 || out != "ready\r\n"+text {
 		t.Errorf("exit code %d, %d bytes of output, want %d; %s", code, len(out), len(text)+7, errs)
 	}
@@ -146,7 +129,7 @@ func TestTheEndOfInputIsNotTheEndOfTheMachine(t *testing.T) {
 			stdin(cmd)
 			_, errs := begin(t, cmd)
 			cmd.Process.Signal(syscall.SIGTERM)
-			if got := code(cmd); got != 0 {
+			if got := clitest.Code(cmd); got != 0 {
 				t.Errorf("exit code %d: %s", got, errs)
 			}
 		})
@@ -161,7 +144,7 @@ func TestAReaderThatStandsDoesNotHoldTheGuest(t *testing.T) {
 	defer r.Close()
 	cmd := program(t, "flood", "run", "good.toml")
 	cmd.Stdout = w
-	code, _, errs := finish(t, cmd) // nobody reads
+	code, _, errs := clitest.Finish(t, cmd) // nobody reads
 	w.Close()
 	if code != 0 || !strings.Contains(errs, "bytes of output were dropped, because their reader was too slow") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("exit code %d, stderr %q", code, errs)
@@ -173,7 +156,7 @@ func TestAReaderThatStandsDoesNotHoldTheGuest(t *testing.T) {
 
 func TestAReaderGetsTheNewestOutput(t *testing.T) {
 	cmd := program(t, "flood", "run", "good.toml")
-	got, out, errs := finish(t, cmd)
+	got, out, errs := clitest.Finish(t, cmd)
 	if got != 0 || !strings.HasSuffix(out, "flooded\r\n") {
 		t.Errorf("exit code %d, the end is %q, stderr %q", got, out[max(0, len(out)-20):], errs)
 	}
@@ -187,51 +170,11 @@ func TestAReaderThatIsGoneDoesNotEndTheMachine(t *testing.T) {
 	r.Close()
 	cmd := program(t, "flood", "run", "good.toml")
 	cmd.Stdout = w
-	code, _, errs := finish(t, cmd)
+	code, _, errs := clitest.Finish(t, cmd)
 	w.Close()
 	if code != 0 || !strings.Contains(errs, "broken pipe") {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
-}
-
-// openPTY makes a terminal: its far end, where a person would sit, and its near end, for a program.
-func openPTY(t *testing.T) (far, near *os.File) {
-	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { far.Close() })
-	raw, err := far.SyscallConn() // Fd would make its reads wait for ever
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	if err := raw.Control(func(fd uintptr) {
-		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
-			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	far.SetDeadline(time.Now().Add(30 * time.Second))
-	near, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { near.Close() })
-	return far, near
-}
-
-func termios(t *testing.T, f *os.File) unix.Termios {
-	t.Helper()
-	s, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return *s
 }
 
 func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
@@ -242,13 +185,13 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 	}{
 		{"the guest powers off", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) {
 			io.WriteString(far, "\x03\x1a\x01\x01z") // Ctrl-C and Ctrl-Z are the guest's
-			expect(t, far, "\x03\x1a\x01z")
+			clitest.Expect(t, far, "\x03\x1a\x01z")
 			io.WriteString(far, "q")
 		}, 0},
 		{"Ctrl-A x", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
 		{"Ctrl-A h, then Ctrl-A x", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) {
 			io.WriteString(far, "\x01h")
-			expect(t, far, "Ctrl-A h       this help\r\n")
+			clitest.Expect(t, far, "Ctrl-A h       this help\r\n")
 			io.WriteString(far, "\x01x")
 		}, 14},
 		{"Ctrl-A x at a guest that takes no input", "deaf", func(t *testing.T, far *os.File, _ *exec.Cmd) {
@@ -259,12 +202,12 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 		}, 14},
 		{"a signal", "deaf", func(t *testing.T, far *os.File, cmd *exec.Cmd) {
 			cmd.Process.Signal(syscall.SIGTERM)
-			expect(t, far, "ends it\r\n")
+			clitest.Expect(t, far, "ends it\r\n")
 		}, 128 + 15},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			far, near := openPTY(t)
-			before := termios(t, near)
+			far, near := clitest.PTY(t)
+			before := clitest.Termios(t, near)
 			cmd := program(t, tt.guest, "run", "good.toml")
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -272,16 +215,16 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer cmd.Process.Kill()
-			expect(t, far, "ready\r\n")
-			during := termios(t, near)
+			clitest.Expect(t, far, "ready\r\n")
+			during := clitest.Termios(t, near)
 			if during.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 || during.Oflag&unix.OPOST != 0 {
 				t.Errorf("the terminal is not raw: %+v", during)
 			}
 			tt.act(t, far, cmd)
-			if got := code(cmd); got != tt.code {
+			if got := clitest.Code(cmd); got != tt.code {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
-			if after := termios(t, near); after != before {
+			if after := clitest.Termios(t, near); after != before {
 				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
 			}
 		})
@@ -290,37 +233,37 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 
 func TestAPanicGivesTheTerminalBack(t *testing.T) {
 	for _, guest := range []string{"panic", "panic elsewhere"} {
-		_, near := openPTY(t)
-		before := termios(t, near)
+		_, near := clitest.PTY(t)
+		before := clitest.Termios(t, near)
 		cmd := program(t, guest, "run", "good.toml")
 		cmd.Stdin, cmd.Stdout = near, near
-		code, _, errs := finish(t, cmd)
+		code, _, errs := clitest.Finish(t, cmd)
 		if code != 2 || !strings.Contains(errs, "panic: a bug") {
 			t.Errorf("%s: exit code %d, stderr %q", guest, code, errs)
 		}
-		if after := termios(t, near); after != before {
+		if after := clitest.Termios(t, near); after != before {
 			t.Errorf("%s: the terminal was not given back:\nbefore %+v\nafter  %+v", guest, before, after)
 		}
 	}
 }
 
 func TestATerminalThatStandsDoesNotHoldTheGuest(t *testing.T) {
-	_, near := openPTY(t) // nobody reads at the far end
-	before := termios(t, near)
+	_, near := clitest.PTY(t) // nobody reads at the far end
+	before := clitest.Termios(t, near)
 	cmd := program(t, "flood", "run", "good.toml")
 	cmd.Stdin, cmd.Stdout = near, near
 	began := time.Now()
-	code, _, errs := finish(t, cmd)
+	code, _, errs := clitest.Finish(t, cmd)
 	if code != 0 || !strings.Contains(errs, "dropped") || time.Since(began) > flushTime+20*time.Second {
 		t.Errorf("exit code %d after %v, stderr %q", code, time.Since(began), errs)
 	}
-	if after := termios(t, near); after != before {
+	if after := clitest.Termios(t, near); after != before {
 		t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
 	}
 }
 
 func TestInTheBackgroundTheTerminalIsLeftAlone(t *testing.T) {
-	far, near := openPTY(t)
+	far, near := clitest.PTY(t)
 	exe := program(t, "off", "run", "good.toml")
 	// A shell with job control, which holds the terminal while its child runs in the background.
 	cmd := exec.Command("/bin/sh", "-mc", `"$@" & wait $!; echo "code $?"`, "sh", exe.Path, "run", "good.toml")
@@ -331,6 +274,6 @@ func TestInTheBackgroundTheTerminalIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cmd.Process.Kill()
-	expect(t, far, "code 0\r\n")
+	clitest.Expect(t, far, "code 0\r\n")
 	cmd.Wait()
 }

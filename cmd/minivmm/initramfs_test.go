@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"minivmm/guestimages/cache"
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 )
 
@@ -107,7 +108,7 @@ func TestInitramfs(t *testing.T) {
 			var files [2][]byte
 			for i, out := range []string{"out.cpio", "-"} {
 				cmd := initramfsProgram(t, append(strings.Fields(tt.args), "-o", out)...)
-				code, stdout, errs := finish(t, cmd)
+				code, stdout, errs := clitest.Finish(t, cmd)
 				if code != 0 || errs != "" {
 					t.Fatalf("exit code %d: %s", code, errs)
 				}
@@ -142,25 +143,25 @@ func TestInitramfsFromStdin(t *testing.T) {
 		}
 		defer f.Close()
 		cmd.Stdin = f
-		if code, out, errs := finish(t, cmd); code != 0 || !strings.Contains(out, tt.want) {
+		if code, out, errs := clitest.Finish(t, cmd); code != 0 || !strings.Contains(out, tt.want) {
 			t.Errorf("exit code %d: %s", code, errs)
 		}
 	}
 }
 
 func TestInitramfsIsPackedTheSameTwice(t *testing.T) {
-	_, plain, _ := finish(t, initramfsProgram(t, "--dir", "root", "-o", "-"))
+	_, plain, _ := clitest.Finish(t, initramfsProgram(t, "--dir", "root", "-o", "-"))
 	for format, unpack := range map[string]func(io.Reader) (io.Reader, error){
 		"none": func(r io.Reader) (io.Reader, error) { return r, nil },
 		"gzip": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
 		"zstd": func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
 	} {
 		args := []string{"--dir", "root", "-o", "-", "--compress", format}
-		code, first, errs := finish(t, initramfsProgram(t, args...))
+		code, first, errs := clitest.Finish(t, initramfsProgram(t, args...))
 		if code != 0 {
 			t.Fatalf("exit code %d: %s", code, errs)
 		}
-		if _, second, _ := finish(t, initramfsProgram(t, args...)); first != second {
+		if _, second, _ := clitest.Finish(t, initramfsProgram(t, args...)); first != second {
 			t.Errorf("%s: two runs give different bytes", format)
 		}
 		r, err := unpack(strings.NewReader(first))
@@ -177,7 +178,7 @@ func TestInitramfsWithInit(t *testing.T) {
 	testenv.Need(t, "compiler")
 	cmd := initramfsProgram(t, "--dir", "root", "--owner", "0:0", "--init", "--modules", "a", "--kernel-modules", "mods", "-o", "-", "--", "/bin/prog", "-v")
 	cmd.Env = append(cmd.Env, cache.Env+"="+t.TempDir())
-	code, out, errs := finish(t, cmd)
+	code, out, errs := clitest.Finish(t, cmd)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
@@ -237,7 +238,7 @@ func TestInitramfsErrors(t *testing.T) {
 	} {
 		cmd := initramfsProgram(t, strings.Fields(tt.args)...)
 		before := listing(t, cmd.Dir)
-		code, out, errs := finish(t, cmd)
+		code, out, errs := clitest.Finish(t, cmd)
 		if code != tt.code || out != "" || !strings.Contains(errs, tt.err) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q; want %d and %q", tt.args, code, out, errs, tt.code, tt.err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/kernel"
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/kerneltest"
 )
 
@@ -45,7 +46,7 @@ func kernelProgram(t *testing.T) (run func(args string) (code int, stdout, stder
 		cmd.Dir = dir
 		// No PATH: what these commands do here, they do without other programs.
 		cmd.Env = append(cmd.Env, cache.Env+"="+root, "PATH=")
-		return finish(t, cmd)
+		return clitest.Finish(t, cmd)
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/config"
 )
 
@@ -31,11 +29,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(execute(pretend(behaviour), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
-	if os.Getenv(realVar) != "" {
-		furnish()
-		main()
-	}
-	vmmtest.Main(m, scenarios)
+	os.Exit(m.Run())
 }
 
 // pretendGuest is a machine whose serial port holds 16 bytes, as a 16550 does.
@@ -169,19 +163,4 @@ func program(t *testing.T, guest string, args ...string) *exec.Cmd {
 		}
 	}
 	return cmd
-}
-
-// finish runs a command that was set up, and returns its exit code and what it wrote.
-func finish(t *testing.T, cmd *exec.Cmd) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	if cmd.Stdout == nil {
-		cmd.Stdout = &out
-	}
-	cmd.Stderr = &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }

@@ -14,8 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 )
 
@@ -49,42 +48,11 @@ func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
 	return cmd
 }
 
-// namedNetNS makes /run/netns/NAME as ip netns does, and returns its link's text.
-func namedNetNS(t *testing.T, name string) string {
-	t.Helper()
-	testenv.Need(t, "root")
-	path := "/run/netns/" + name
-	if err := errors.Join(os.MkdirAll("/run/netns", 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path)); err != nil {
-			t.Error(err)
-		}
-	})
-	cmd := exec.Command("sleep", "infinity")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	its := fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)
-	link, err := os.Readlink(its)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(its, path, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	return link
-}
-
 // TestNamespacesAreTheMachinesOwn looks from inside: those that were asked for are
 // others than the test's, all others are the test's.
 func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 	name := fmt.Sprintf("mvmtest%d", os.Getpid())
-	named := namedNetNS(t, name)
+	named := clitest.NetNS(t, name)
 	ours := strings.Fields(whereabouts())
 	host, _ := os.Hostname()
 	for _, tt := range []struct {
@@ -139,7 +107,7 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 		if !regexp.MustCompile("^" + want + `( lo=\w+)? env=""$`).MatchString(rest) {
 			t.Errorf("%s: %s, want %s", tt.table, rest, want)
 		}
-		if got := code(cmd); got != 0 {
+		if got := clitest.Code(cmd); got != 0 {
 			t.Errorf("%s: exit code %d; stderr %s", tt.table, got, &errs)
 		}
 	}
@@ -171,7 +139,7 @@ func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
 		if tt.signal != 0 {
 			cmd.Process.Signal(tt.signal)
 		}
-		if got := code(cmd); got != tt.code {
+		if got := clitest.Code(cmd); got != tt.code {
 			t.Errorf("%s, %v: exit code %d, want %d; stderr %s", tt.guest, tt.signal, got, tt.code, errs)
 		}
 	}
@@ -181,7 +149,7 @@ func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
 	child := childOf(t, cmd)
 	cmd.Process.Kill()
 	cmd.Wait()
-	if !eventually(func() bool { _, err := os.Stat("/proc/" + child); return err != nil }) {
+	if !clitest.Eventually(func() bool { _, err := os.Stat("/proc/" + child); return err != nil }) {
 		t.Errorf("process %s outlives its parent", child)
 	}
 }
@@ -211,9 +179,9 @@ func TestAnEarlySignalIsASignal(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { cmd.Process.Kill() })
-			expect(t, out, "early\n")
+			clitest.Expect(t, out, "early\n")
 			cmd.Process.Signal(sig)
-			if got := code(cmd); got != 128+int(sig) {
+			if got := clitest.Code(cmd); got != 128+int(sig) {
 				t.Errorf("%s, %v: exit code %d", table, sig, got)
 			}
 			in.Close()
@@ -223,7 +191,7 @@ func TestAnEarlySignalIsASignal(t *testing.T) {
 
 // TestATerminalPassesThrough the process before the machine.
 func TestATerminalPassesThrough(t *testing.T) {
-	far, near := openPTY(t)
+	far, near := clitest.PTY(t)
 	cmd := inNamespaces(t, "echo", "user = true\npid = true")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = near, near, near
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -231,11 +199,11 @@ func TestATerminalPassesThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
-	expect(t, far, "ready\r\n")
+	clitest.Expect(t, far, "ready\r\n")
 	io.WriteString(far, "hello\x03") // not a signal: the terminal is raw
-	expect(t, far, "hello\x03")
+	clitest.Expect(t, far, "hello\x03")
 	io.WriteString(far, "\x01x")
-	if got := code(cmd); got != 14 {
+	if got := clitest.Code(cmd); got != 14 {
 		t.Errorf("exit code %d after Ctrl-A x", got)
 	}
 }
@@ -252,9 +220,9 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 	}{
 		{name: "no such name", table: "net = 'mvm-nowhere'", code: 4,
 			want: []string{`namespaces.net: open /run/netns/mvm-nowhere: no such device`, "ip netns add mvm-nowhere"}},
-		{name: "no rights", table: "uts = true\nnet = 'new'", uid: nobody, code: 5,
+		{name: "no rights", table: "uts = true\nnet = 'new'", uid: 65534, code: 5,
 			want: []string{"namespaces (net, uts): unshare: operation not permitted", "namespaces.user = true"}},
-		{name: "no room for another process", table: "user = true\npid = true", uid: nobody, nproc: 60, code: 4,
+		{name: "no room for another process", table: "user = true\npid = true", uid: 65534, nproc: 60, code: 4,
 			want: []string{"minivmm needs up to ", "RLIMIT_NPROC 60: uid 65534 has "}},
 		{name: "a limit", table: "uts = true\nnet = 'new'", before: "echo 0 > /proc/sys/user/max_net_namespaces", code: 4,
 			want: []string{"namespaces (net, uts): unshare: no space left on device", "user.max_net_namespaces 0: the host has "}},
@@ -285,7 +253,7 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 			sh.Env, sh.Dir = cmd.Env, cmd.Dir
 			cmd = sh
 		}
-		code, _, errs := finish(t, cmd)
+		code, _, errs := clitest.Finish(t, cmd)
 		if code != tt.code {
 			t.Errorf("%s: exit code %d, want %d", tt.name, code, tt.code)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"minivmm/guestimages/disk"
 	"minivmm/guestimages/plan"
+	"minivmm/internal/testbed/clitest"
 )
 
 // savedImage writes an archive as docker save does, of an image without files.
@@ -60,7 +61,7 @@ func TestDiskFromOCI(t *testing.T) {
 			savedImage(t, filepath.Join(cmd.Dir, "app.tar"), "amd64", config)
 			savedImage(t, filepath.Join(cmd.Dir, "arm.tar"), "arm64", config)
 			savedImage(t, filepath.Join(cmd.Dir, "nothing.tar"), "amd64", v1.Config{})
-			code, out, errs := finish(t, cmd)
+			code, out, errs := clitest.Finish(t, cmd)
 			if code != tt.code || out != "" {
 				t.Errorf("got exit code %d, want %d; stdout %q, stderr\n%s", code, tt.code, out, errs)
 			}

@@ -45,7 +45,7 @@ const debianBytes = 768 << 20
 // machinePackages have tests that need KVM or vhost.
 var machinePackages = []string{
 	"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/vhostbackend",
-	"./vmm", "./cmd/minivmm",
+	"./vmm", "./cmd/minivmm", "./internal/testbed/e2e",
 	"./internal/testbed/probe",
 }
 
@@ -184,7 +184,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		host = host.with("steady-clock")
 		host.short = "[" + name + " steady]"
 		host.name = "emulated host on Linux " + name + " whose clock counts instructions"
-		host.args = []string{"-exec", launcher + " exec -icount -kernel " + name, "-count=1", "-timeout", "1h", "-run", steadyTests, "./cmd/minivmm"}
+		host.args = []string{"-exec", launcher + " exec -icount -kernel " + name, "-count=1", "-timeout", "1h", "-run", steadyTests, "./internal/testbed/e2e"}
 		steady = append(steady, host)
 	}
 	hosts[0], hosts[len(hosts)-1] = withClients(hosts[0]), withDebian(hosts[len(hosts)-1])

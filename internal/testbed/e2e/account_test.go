@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"encoding/json"
@@ -18,8 +18,6 @@ import (
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm/account"
-	"minivmm/vmm/config"
-	"minivmm/vmm/control"
 )
 
 // TestARunningMachineSaysWhatItCosts has a guest in a cgroup of its own send and write, asks for its workers, and compares
@@ -107,8 +105,6 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	if text, err := again.CombinedOutput(); again.ProcessState.ExitCode() != exitBusy || !strings.Contains(string(text), fmt.Sprintf("process %d", pid)) {
 		t.Errorf("a second machine of the name: %v, %s", err, text)
 	}
-	checkDefaultNames(t)
-
 	checkTune(t, name)
 	image := filepath.Join(m.cmd.Dir, "disk.img")
 	if said := ask(t, 0, "rescan", name); said != "" {
@@ -233,29 +229,6 @@ func within(t *testing.T, what string, n, low, high uint64) {
 	t.Logf("%s: %d ns, want %d to %d", what, n, low, high)
 	if n < low-low/50 || n > high+high/50 {
 		t.Errorf("%s: %d ns, want %d to %d within 2 %%", what, n, low, high)
-	}
-}
-
-// checkDefaultNames takes the default name and then starts what was given none.
-func checkDefaultNames(t *testing.T) {
-	t.Helper()
-	first, err := control.Claim("vm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-	cfg := &config.Config{Name: "vm"}
-	second, err := claimName(cfg, true, t.Logf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	if want := fmt.Sprintf("vm-%d", os.Getpid()); second.String() != want || string(cfg.Name) != want {
-		t.Errorf("the second machine is %q, %q; want %q", second, cfg.Name, want)
-	}
-	var taken *control.TakenError
-	if _, err := claimName(&config.Config{Name: "vm"}, false, t.Logf); !errors.As(err, &taken) {
-		t.Errorf("the default name, given: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
-package main
+package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,14 +18,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// The variables by which a test's child becomes the real program, in a place
-// that is furnished as the test wants it.
+// The variables by which a test's child makes itself a place and becomes the program there.
 const (
-	realVar = "MINIVMM_TEST_REAL"
+	realVar = "MINIVMM_TEST_REAL" // set in such a child
 	devVar  = "MINIVMM_TEST_DEV"  // "kvm=0600 net/tun=0666": a /dev with just these nodes; the child has a mount namespace of its own
 	uidVar  = "MINIVMM_TEST_UID"  // who to be
 	bindVar = "MINIVMM_TEST_BIND" // "FROM=TO FROM=TO": what to find there; the child has a mount namespace of its own
@@ -33,22 +34,18 @@ const (
 // nobody is a user without any rights.
 const nobody = 65534
 
-// furnish makes the process's place and then begins the program anew: a process
-// that changed its user cannot read all of its own /proc.
+// furnish makes the process's place and then becomes the program. The program is opened before: a user may not be allowed to enter
+// the folder that it is in.
 func furnish() {
 	dev, uid := os.Getenv(devVar), os.Getenv(uidVar)
-	if dev == "" && uid == "" {
-		return
-	}
-	err := errors.Join(bind(strings.Fields(os.Getenv(bindVar))), furnishDev(strings.Fields(dev)))
+	exe, err := os.Open(minivmm())
+	err = errors.Join(err, bind(strings.Fields(os.Getenv(bindVar))), furnishDev(strings.Fields(dev)))
 	if n, uerr := strconv.Atoi(uid); err == nil && uerr == nil {
 		err = errors.Join(syscall.Setgroups(nil), syscall.Setgid(n), syscall.Setuid(n))
 	}
 	if err == nil {
-		env := slices.DeleteFunc(os.Environ(), func(v string) bool {
-			return strings.HasPrefix(v, devVar+"=") || strings.HasPrefix(v, uidVar+"=") || strings.HasPrefix(v, bindVar+"=")
-		})
-		err = syscall.Exec("/proc/self/exe", os.Args, env)
+		env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MINIVMM_TEST_") })
+		err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", exe.Fd()), os.Args, env)
 	}
 	fmt.Fprintln(os.Stderr, "furnish:", err)
 	os.Exit(99)
@@ -100,16 +97,35 @@ func furnishDev(nodes []string) error {
 	return nil
 }
 
-// realProgram is the real program with arguments, in a folder that anybody may read,
-// with a disk image of killBlocks blocks in it.
-func realProgram(t *testing.T, args ...string) *exec.Cmd {
+// minivmm is the program under test: what MINIVMM_BINARY names, or else what "make build" made.
+func minivmm() string {
+	path, err := filepath.Abs(cmp.Or(os.Getenv("MINIVMM_BINARY"), "../../../build/minivmm"))
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("%v: run make build first, or set MINIVMM_BINARY", err))
+	}
+	return path
+}
+
+// inPlaceOf has the command started by this test's executable, which furnishes the place as the variables say.
+func inPlaceOf(t *testing.T, cmd *exec.Cmd, variables ...string) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), realVar+"=1")
+	cmd.Path = exe
+	cmd.Env = append(append(cmd.Env, realVar+"=1", "MINIVMM_BINARY="+minivmm()), variables...)
+}
+
+// realProgram is the real program with arguments, in a folder that anybody may read,
+// with a disk image of killBlocks blocks in it.
+func realProgram(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(minivmm(), args...)
+	cmd.Env = os.Environ()
 	if dir := os.Getenv("MINIVMM_CACHE"); dir != "" {
 		cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+dir)
 	}
@@ -156,11 +172,11 @@ func prepare(t *testing.T, cmdline, more string, guestArgs ...string) *running {
 // onTerminal gives the program a terminal, which is the test's to type on.
 func (m *running) onTerminal() (near *os.File) {
 	m.t.Helper()
-	far, near := openPTY(m.t)
+	far, near := clitest.PTY(m.t)
 	far.SetDeadline(time.Time{})
 	m.cmd.Stdin, m.cmd.Stdout, m.stdin = near, near, far
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	go io.Copy(m.guest, far) // ends when openPTY's cleanup closes far
+	go io.Copy(m.guest, far) // ends when PTY's cleanup closes far
 	return near
 }
 
@@ -244,7 +260,7 @@ func leavesNothing(t *testing.T) {
 	before := leftovers(t)
 	t.Cleanup(func() {
 		var after []string
-		if !eventually(func() bool { after = leftovers(t); return slices.Equal(before, after) }) {
+		if !clitest.Eventually(func() bool { after = leftovers(t); return slices.Equal(before, after) }) {
 			t.Errorf("the host had %q before and has %q after", before, after)
 		}
 	})
@@ -271,10 +287,7 @@ func leftovers(t *testing.T) []string {
 // processes lists other processes of this executable, and vhost workers.
 func processes(t *testing.T) (all []string) {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	exe := minivmm()
 	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
@@ -293,15 +306,4 @@ func processes(t *testing.T) (all []string) {
 		}
 	}
 	return all
-}
-
-// eventually polls for what the kernel finishes after a process is gone, and
-// tells nobody.
-func eventually(ok func() bool) bool {
-	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return true
-		}
-	}
-	return ok()
 }

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/kernel"
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 )
 
@@ -64,7 +65,7 @@ func TestCommandRunsInTheDefaultGuest(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			if got := code(cmd); got != tt.code {
+			if got := clitest.Code(cmd); got != tt.code {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
 			rest := stdout.String()
@@ -130,7 +131,7 @@ func TestReaderThatGoesAwayEndsTheMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if got := code(cmd); got != 141 {
+	if got := clitest.Code(cmd); got != 141 {
 		t.Errorf("exit code %d, want that of SIGPIPE", got)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"archive/tar"
@@ -24,6 +24,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
@@ -130,7 +131,7 @@ func TestImageRunsFromAVhostDisk(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if got := code(cmd); got != 5 || stdout.String() != want {
+		if got := clitest.Code(cmd); got != 5 || stdout.String() != want {
 			t.Errorf("exit code %d, stdout %q, want 5 and %q; stderr %s", got, stdout.String(), want, stderr.String())
 		}
 	}
@@ -208,7 +209,7 @@ func repository(t *testing.T, address string) string {
 		t.Fatal(err)
 	}
 	var l net.Listener
-	ok := eventually(func() bool {
+	ok := clitest.Eventually(func() bool {
 		l, err = net.Listen("tcp", address+":0")
 		return !errors.Is(err, syscall.EADDRNOTAVAIL)
 	})

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"context"
@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
@@ -44,7 +45,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{netns: fmt.Sprintf("mvmworld%d", os.Getpid()), resolvConf: filepath.Join(t.TempDir(), "resolv.conf")}
-	namedNetNS(t, w.netns)
+	clitest.NetNS(t, w.netns)
 	output(t, "ip", "link", "add", "mvmworld", "type", "veth", "peer", "name", "eth0", "netns", w.netns)
 	t.Cleanup(func() { output(t, "ip", "link", "del", "mvmworld") })
 	output(t, "ip", "addr", "add", world4+"/24", "dev", "mvmworld")
@@ -81,7 +82,7 @@ func listen(t *testing.T, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
 	var err error
-	ok := eventually(func() bool {
+	ok := clitest.Eventually(func() bool {
 		l, err = net.Listen("tcp", address)
 		return !errors.Is(err, syscall.EADDRNOTAVAIL)
 	})

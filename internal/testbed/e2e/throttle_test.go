@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 )
 
@@ -135,7 +136,7 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	}
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)
-	if !eventually(func() bool { return os.Remove(group) == nil }) {
+	if !clitest.Eventually(func() bool { return os.Remove(group) == nil }) {
 		t.Errorf("%s cannot be removed", group)
 	}
 }

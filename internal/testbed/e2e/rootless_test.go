@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"errors"
@@ -136,7 +136,7 @@ func newUser(t *testing.T, resolver string) *user {
 	}
 	u.write("disk.img", strings.Repeat("\x00", 1<<20))
 	u.env = []string{
-		"PATH=/usr/bin:/bin", "HOME=" + u.home, "XDG_RUNTIME_DIR=" + filepath.Join(u.home, "run"), realVar + "=1",
+		"PATH=/usr/bin:/bin", "HOME=" + u.home, "XDG_RUNTIME_DIR=" + filepath.Join(u.home, "run"),
 		fmt.Sprintf("%s=%d", uidVar, ordinary), devVar + "=null=666 kvm=666 net/tun=600 vhost-net=600 vhost-scsi=600",
 		bindVar + "=" + strings.Join(append(binds, resolv+"=/etc/resolv.conf"), " "),
 	}
@@ -153,7 +153,8 @@ func (u *user) write(name, text string) {
 
 func (u *user) program(args ...string) *exec.Cmd {
 	cmd := realProgram(u.t, args...)
-	cmd.Dir, cmd.Env = u.home, u.env
+	cmd.Dir, cmd.Env = u.home, nil
+	inPlaceOf(u.t, cmd, u.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 	return cmd
 }

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
@@ -43,7 +44,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 	leavesNothing(t)
 	group := rootCgroup(t) + "/minivmm.machine"
 	name := fmt.Sprintf("mvmtest%d", os.Getpid())
-	netns := namedNetNS(t, name)
+	netns := clitest.NetNS(t, name)
 	inNetNS(t, name, "ip", "tuntap", "add", "mvmlim0", "mode", "tap")
 	control := readFile(t, filepath.Dir(group)+"/cgroup.subtree_control")
 	text := fmt.Sprintf(limitsText, name)
@@ -185,7 +186,7 @@ func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.cmd.Args = append(m.cmd.Args, "--verbose")
-	m.cmd.Env = append(m.cmd.Env, devVar+"=kvm=666 net/tun=666 vhost-net=666 vhost-scsi=666 null=666 urandom=666", fmt.Sprintf("%s=%d", uidVar, nobody), "XDG_CACHE_HOME="+m.cmd.Dir)
+	inPlaceOf(t, m.cmd, devVar+"=kvm=666 net/tun=666 vhost-net=666 vhost-scsi=666 null=666 urandom=666", fmt.Sprintf("%s=%d", uidVar, nobody), "XDG_CACHE_HOME="+m.cmd.Dir)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	m.start()
 	m.expect(`next\?`)
@@ -230,7 +231,7 @@ func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 	}
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)
-	if !eventually(func() bool { _, err := os.Stat(machine); return err != nil }) {
+	if !clitest.Eventually(func() bool { _, err := os.Stat(machine); return err != nil }) {
 		t.Errorf("%s outlives the process that was started", machine)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
@@ -61,7 +62,7 @@ func TestARealGuestGoesOnWithoutAReader(t *testing.T) {
 func takeOrders(t *testing.T, m *running, addr string) (order func(line, answer string)) {
 	t.Helper()
 	var l net.Listener
-	if !eventually(func() (ok bool) { l, _ = net.Listen("tcp", addr); return l != nil }) {
+	if !clitest.Eventually(func() (ok bool) { l, _ = net.Listen("tcp", addr); return l != nil }) {
 		t.Fatalf("%s did not come up: %s", addr, m.log)
 	}
 	defer l.Close()

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"minivmm/internal/testbed/clitest"
 )
 
 // TestMachinesOfOneNetwork has two machines, of two processes, find each other by
@@ -47,16 +49,16 @@ func TestMachinesOfOneNetwork(t *testing.T) {
 read go; ping -c 1 -w 9 db > /dev/null && wget -q -O f http://db.lab.internal/f && md5sum f && echo found
 read go; while nslookup db.lab.internal > /dev/null; do sleep 1; done; ! ping -c 1 -w 9 db && ping -c 1 -w 9 web > /dev/null && echo gone
 ping -c 1 -w 2 192.0.2.1 > /dev/null; test $? = 1`)
-	expect(t, dbOut, "serving\n")
+	clitest.Expect(t, dbOut, "serving\n")
 	io.WriteString(in, "\n")
-	expect(t, out, "55afb736abb176ea4edbdbe056416430  f\nfound\n")
+	clitest.Expect(t, out, "55afb736abb176ea4edbdbe056416430  f\nfound\n")
 	if err := db.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	db.Wait()
 	io.WriteString(in, "\n")
-	expect(t, out, "gone\n")
-	if got := code(web); got != 0 {
+	clitest.Expect(t, out, "gone\n")
+	if got := clitest.Code(web); got != 0 {
 		t.Errorf("exit code %d", got)
 	}
 	if !bytes.Contains(errs.Bytes(), []byte("net0: the guest may not reach 192.0.2.1")) {

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/clitest"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vmmtest"
 )
@@ -21,7 +22,7 @@ import (
 func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 	t.Helper()
 	before := leftovers(t)
-	got, out, errs := finish(t, cmd)
+	got, out, errs := clitest.Finish(t, cmd)
 	if got != code {
 		t.Errorf("exit code %d, want %d", got, code)
 	}
@@ -37,7 +38,7 @@ func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 	}
 	t.Logf("stderr: %s", errs)
 	var after []string
-	if !eventually(func() bool { after = leftovers(t); return fmt.Sprint(after) == fmt.Sprint(before) }) {
+	if !clitest.Eventually(func() bool { after = leftovers(t); return fmt.Sprint(after) == fmt.Sprint(before) }) {
 		t.Errorf("the host had %q before and has %q after", before, after)
 	}
 }
@@ -111,11 +112,11 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if tt.dev != "" {
-				cmd.Env = append(cmd.Env, devVar+"="+tt.dev)
+				inPlaceOf(t, cmd, devVar+"="+tt.dev)
 				cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 			}
 			if tt.uid != 0 {
-				cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", uidVar, tt.uid), "XDG_CACHE_HOME="+cache)
+				inPlaceOf(t, cmd, fmt.Sprintf("%s=%d", uidVar, tt.uid), "XDG_CACHE_HOME="+cache)
 			}
 			refused(t, cmd, tt.code, tt.wants...)
 		})

@@ -1,10 +1,12 @@
-package main
+package e2e
 
 import (
 	"io"
 	"strings"
 	"syscall"
 	"testing"
+
+	"minivmm/internal/testbed/clitest"
 )
 
 func TestARealGuestEndsInItsOwnWay(t *testing.T) {
@@ -63,12 +65,12 @@ func TestARealGuestOnATerminal(t *testing.T) {
 			}
 			m := prepare(t, "", more)
 			near := m.onTerminal()
-			before := termios(t, near)
+			before := clitest.Termios(t, near)
 			m.start()
 			m.expect(`next\?`)
 			tt.act(m)
 			m.exits(tt.code)
-			if after := termios(t, near); after != before {
+			if after := clitest.Termios(t, near); after != before {
 				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
 			}
 		})

@@ -1,0 +1,135 @@
+// Package clitest runs a program in a test as a person or a script would: on pipes or a terminal.
+package clitest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/internal/testbed/testenv"
+)
+
+// Finish runs a command that was set up, and returns its exit code and what it wrote.
+func Finish(t *testing.T, cmd *exec.Cmd) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Stderr = &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// Code waits for the end of a command and returns its exit code; -1 means that a signal killed it.
+func Code(cmd *exec.Cmd) int {
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
+
+// Expect reads from r until text has come.
+func Expect(t *testing.T, r io.Reader, text string) {
+	t.Helper()
+	var got []byte
+	c := make([]byte, 1)
+	for !bytes.HasSuffix(got, []byte(text)) {
+		if _, err := r.Read(c); err != nil {
+			t.Fatalf("%v while waiting for %q; got %d bytes, the last %q", err, text, len(got), got[max(0, len(got)-100):])
+		}
+		got = append(got, c[0])
+	}
+}
+
+// PTY makes a terminal. far is the end where a person would sit, near is the end for the program. The test closes both.
+func PTY(t *testing.T) (far, near *os.File) {
+	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	raw, err := far.SyscallConn() // Fd would make its reads wait for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := raw.Control(func(fd uintptr) {
+		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
+			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	far.SetDeadline(time.Now().Add(30 * time.Second))
+	near, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	return far, near
+}
+
+// Termios returns the settings of a terminal.
+func Termios(t *testing.T, f *os.File) unix.Termios {
+	t.Helper()
+	s, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *s
+}
+
+// NetNS makes the network namespace /run/netns/NAME as `ip netns add` does, and returns what a link in /proc/PID/ns says of it.
+// It requires root. The test removes it.
+func NetNS(t *testing.T, name string) string {
+	t.Helper()
+	testenv.Need(t, "root")
+	path := "/run/netns/" + name
+	if err := errors.Join(os.MkdirAll("/run/netns", 0o755), os.WriteFile(path, nil, 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Remove(path)); err != nil {
+			t.Error(err)
+		}
+	})
+	cmd := exec.Command("sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	its := fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)
+	link, err := os.Readlink(its)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(its, path, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
+// Eventually polls until ok returns true: for what the kernel finishes after a process is gone without a notification.
+func Eventually(ok func() bool) bool {
+	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
+}
