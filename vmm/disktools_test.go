@@ -358,7 +358,7 @@ readonly = true
 [[disk]]
 path   = %q
 serial = %q
-`, k.Image, vmmtest.InitrdWith(t, k, []string{"ext4"}, "tools", backend), disk, testedSerial, backend, tools, toolsSerial, loopDevice(t, t.TempDir()), loopSerial)
+`, vmmtest.Vmlinux(t, k), vmmtest.InitrdWith(t, k, []string{"ext4"}, "tools", backend), disk, testedSerial, backend, tools, toolsSerial, loopDevice(t, t.TempDir()), loopSerial)
 			m := vmmtest.Boot(t, cfg)
 			// The size on its own, in sectors: the guest's last word before it asks.
 			m.Expect(`size 131072`)

@@ -39,7 +39,7 @@ func parse(t testing.TB, format string, args ...any) *config.Config {
 // SVM do; the older one stands for those that do not.
 func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string) *config.Config {
 	t.Helper()
-	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", k.Image, vmmtest.Initrd(t, k, scenario, args...))
+	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", vmmtest.Vmlinux(t, k), vmmtest.Initrd(t, k, scenario, args...))
 	if !vhosttest.ThreadWorkers(t) {
 		cfg.Machine.Notify = config.NotifyMemory
 	}
@@ -54,8 +54,8 @@ func TestBootMatrix(t *testing.T) {
 			for _, vcpus := range []int{1, 4} {
 				t.Run(fmt.Sprintf("%s/%s/%dcpu", k.Name, format, vcpus), func(t *testing.T) {
 					cfg := guestConfig(t, k, "report")
-					if format == "vmlinux" {
-						cfg.Boot.Kernel = config.Kernel(vmmtest.Vmlinux(t, k))
+					if format == "bzImage" {
+						cfg.Boot.Kernel = config.Kernel(k.Image)
 					}
 					cfg.Machine.VCPUs = vcpus
 					m := vmmtest.Boot(t, cfg)
@@ -99,7 +99,7 @@ func TestSixteenVCPUs(t *testing.T) {
 // kernels start in it, see it all, and find it too little before they come to
 // init. In 72 MiB both do, but only because they were moved down from 16 MiB.
 func TestSmallestMemory(t *testing.T) {
-	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\n[machine]\nmemory = \"64M\"", vmmtest.Kernels(t)[0].Image, tinyInitrd(t))
+	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\n[machine]\nmemory = \"64M\"", vmmtest.Vmlinux(t, vmmtest.Kernels(t)[0]), tinyInitrd(t))
 	m := vmmtest.Boot(t, cfg)
 	m.Expect(`Memory: \d+K/65\d{3}K available`)
 	m.Stop()

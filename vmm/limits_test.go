@@ -76,8 +76,8 @@ func TestEveryLimitOfTasksEndsWell(t *testing.T) {
 func tryMachine(t *testing.T, limit string, cards int, attr syscall.SysProcAttr) (tasks int, refusal string) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), childEnv+"=tasks", childEnv+"_CACHE="+kernelCache(), fmt.Sprintf("%s_CONFIG=%sname = \"test-0\"\nmachine.memory = \"128M\"\nmachine.vcpus = 2\nboot.kernel = %q\n%s",
-		childEnv, limit, vmmtest.Kernels(t)[0].Image, strings.Repeat("[[net]]\n", cards)))
+	cmd.Env = append(os.Environ(), childEnv+"=tasks", fmt.Sprintf("%s_CONFIG=%sname = \"test-0\"\nmachine.memory = \"128M\"\nmachine.vcpus = 2\nboot.kernel = %q\n%s",
+		childEnv, limit, vmmtest.Vmlinux(t, vmmtest.Kernels(t)[0]), strings.Repeat("[[net]]\n", cards)))
 	cmd.Dir, cmd.SysProcAttr = "/", &attr
 	var said strings.Builder // the guest's console, and what Go says when it dies
 	cmd.Stderr = &said

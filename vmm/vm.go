@@ -56,8 +56,6 @@ type Options struct {
 	// Ports are streams to programs in the guest, which open
 	// /dev/virtio-ports/NAME. The VM closes them once New has succeeded.
 	Ports []Port
-	// CacheDir is where unpacked kernels are kept; "" keeps none.
-	CacheDir string
 }
 
 // Port is a stream between a program in the guest and the host.
@@ -142,7 +140,6 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)}
 	}
 	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{
-		CacheDir:   opt.CacheDir,
 		Protocol:   boot.Protocol(cfg.Boot.Protocol),
 		KeepPacked: cfg.Boot.KASLR,
 	})
@@ -152,8 +149,6 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	defer kernel.Close()
 	if info := kernel.Info(); info.NotUnpacked != nil {
 		opt.Logf("%s unpacks itself in the guest: %v", cfg.Boot.Kernel, info.NotUnpacked)
-	} else if info.NotCached != nil {
-		opt.Logf("the unpacked kernel is not kept for the next start: %v", info.NotCached)
 	}
 
 	supported, err := sys.SupportedCPUID()

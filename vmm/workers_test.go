@@ -28,7 +28,7 @@ func newMachine(t *testing.T, more string) *vmm.VM {
 		t.Fatal(err)
 	}
 	k := vmmtest.Kernels(t)[0]
-	m, err := vmm.New(parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", k.Image, image, more), vmm.Options{Console: os.Stderr, Logf: t.Logf, CacheDir: kernelCache()})
+	m, err := vmm.New(parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, more), vmm.Options{Console: os.Stderr, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,10 +39,6 @@ func newMachine(t *testing.T, more string) *vmm.VM {
 	})
 	return m
 }
-
-// kernelCache is a folder for unpacked kernels that other processes, of other
-// users too, can use.
-func kernelCache() string { return filepath.Join(os.TempDir(), "minivmm-test-kernels") }
 
 // threadWorkers says whether this host's workers are threads of the VMM, as
 // they are since Linux 6.4.
@@ -134,8 +130,8 @@ func runChild(t *testing.T, what string, attr *syscall.SysProcAttr) {
 		t.Fatal("must be root to make another kind of process")
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), childEnv+"="+what, childEnv+"_CACHE="+kernelCache(),
-		fmt.Sprintf("%s_CONFIG=[machine]\nmemory = \"128M\"\n[boot]\nkernel = %q\n[[net]]\n", childEnv, vmmtest.Kernels(t)[0].Image))
+	cmd.Env = append(os.Environ(), childEnv+"="+what,
+		fmt.Sprintf("%s_CONFIG=[machine]\nmemory = \"128M\"\n[boot]\nkernel = %q\n[[net]]\n", childEnv, vmmtest.Vmlinux(t, vmmtest.Kernels(t)[0])))
 	cmd.Dir = "/"
 	cmd.SysProcAttr = attr
 	out, err := cmd.CombinedOutput()
@@ -192,5 +188,5 @@ func newFromText(text string) (*vmm.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vmm.New(cfg, vmm.Options{Console: os.Stderr, Logf: func(string, ...any) {}, CacheDir: os.Getenv(childEnv + "_CACHE")})
+	return vmm.New(cfg, vmm.Options{Console: os.Stderr, Logf: func(string, ...any) {}})
 }

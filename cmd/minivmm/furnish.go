@@ -25,6 +25,7 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 	case (!stored || cfg.Boot.Initrd != "") && cfg.Image != "":
 		return false, fileError{errors.New("image: an image needs minivmm's own init: leave out boot.initrd, and a boot.kernel that is a file")}
 	case !stored:
+		unpackKernel(ctx, cfg, log)
 		return false, nil
 	}
 	c, err := openCache(log)
@@ -67,6 +68,24 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 	}
 	cfg.Boot.Cmdline = config.Cmdline(strings.TrimSpace(strings.Join(words, " ") + " " + string(cfg.Boot.Cmdline)))
 	return ours, nil
+}
+
+// unpackKernel has the machine boot the vmlinux that the store keeps of a packed kernel file. Without it the machine boots the
+// file itself, which takes longer.
+func unpackKernel(ctx context.Context, cfg *config.Config, log io.Writer) {
+	if cfg.Boot.KASLR {
+		return
+	}
+	c, err := openCache(log)
+	if err == nil {
+		var vmlinux string
+		if vmlinux, err = kernel.Open(c).Unpacked(ctx, string(cfg.Boot.Kernel)); err == nil {
+			cfg.Boot.Kernel = config.Kernel(vmlinux)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(log, "minivmm: the unpacked kernel is not kept for the next start: %v\n", err)
+	}
 }
 
 // findKernel fetches a kernel that is not there yet.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"minivmm/guestimages/cache"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
@@ -29,7 +28,7 @@ func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int,
 			}
 		}()
 	}
-	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, CacheDir: cacheDir(), Ports: opt.Ports})
+	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, Ports: opt.Ports})
 	if err != nil {
 		return exitCode(err), err
 	}
@@ -84,12 +83,3 @@ func (a attached) PowerButton() {
 }
 
 func (a attached) ConsoleInput() Input { return a.vm.Console() }
-
-// cacheDir is where unpacked kernels are kept; without a home there is none.
-func cacheDir() string {
-	c, err := cache.Open(nil)
-	if err != nil {
-		return ""
-	}
-	return c.Path("vmlinux")
-}

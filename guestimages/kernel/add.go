@@ -70,6 +70,7 @@ func (s *Store) takeIn(x *index, work string, r *record) error {
 	have := x.matching(func(old record) bool { return old.ID == r.ID })
 	if len(have) > 0 && s.isThere(s.kernel(x, have[0])) {
 		old := have[0]
+		r.merge(old)
 		if r.Name == "" {
 			r.Name = old.Name
 		}
@@ -82,6 +83,7 @@ func (s *Store) takeIn(x *index, work string, r *record) error {
 			return nil
 		}
 	}
+	defer x.trim()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}

@@ -28,6 +28,9 @@ type record struct {
 	Modules   string `json:"modules,omitempty"`
 	ModulesID string `json:"modules_id,omitempty"` // hash of the module files
 	SizeBytes int64  `json:"size_bytes"`
+
+	Files   []string `json:"files,omitempty"`   // keys of files with this image, see fileKey
+	Unasked bool     `json:"unasked,omitempty"` // it came in only because a machine booted it
 }
 
 // readIndex returns the index; one that is not there yet is empty.

@@ -50,6 +50,7 @@ func (k Kernel) label() string {
 
 // Get returns the newest kernel of that series and flavour which the archive offers, fetched if need be.
 func Get(ctx context.Context, a *debian.Archive, series, flavour string) (Kernel, error) {
-	s := &Store{cache: a.Cache(), archive: a, install: true}
+	s := OpenWith(a)
+	s.install = true
 	return s.fetchCurrent(ctx, false, func() (pkg, error) { return s.newestOf(ctx, series, flavour) })
 }

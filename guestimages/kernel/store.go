@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
@@ -29,13 +30,14 @@ type Store struct {
 	cache   *cache.Cache
 	archive *debian.Archive
 	install bool // install what unpacking needs and the machine lacks
+	now     func() time.Time
 }
 
 // Open returns the store in c, which fetches from Debian's archive as this machine's package sources describe it.
 func Open(c *cache.Cache) *Store { return OpenWith(debian.New(c)) }
 
 // OpenWith returns the store in the archive's cache, which fetches from that archive.
-func OpenWith(a *debian.Archive) *Store { return &Store{cache: a.Cache(), archive: a} }
+func OpenWith(a *debian.Archive) *Store { return &Store{cache: a.Cache(), archive: a, now: time.Now} }
 
 // List returns all kernels, in the order in which they came.
 func (s *Store) List() ([]Kernel, error) {
@@ -81,7 +83,7 @@ func (x *index) find(name string) ([]record, error) {
 	if found := x.matching(func(r record) bool { return r.Name == name }); len(found) > 0 {
 		return found, nil
 	}
-	if found := x.matching(func(r record) bool { return r.Release == name || r.Package == name && name != "" }); len(found) > 0 {
+	if found := x.matching(func(r record) bool { return r.Release == name && !r.Unasked || r.Package == name }); len(found) > 0 {
 		return found, nil
 	}
 	if isIDPrefix(name) {
@@ -95,7 +97,7 @@ func (x *index) find(name string) ([]record, error) {
 	if err != nil || q.series == "" {
 		return nil, nil
 	}
-	found := x.matching(func(r record) bool { return matchesSeries(r.Release, q.series, q.flavour) })
+	found := x.matching(func(r record) bool { return !r.Unasked && matchesSeries(r.Release, q.series, q.flavour) })
 	slices.SortStableFunc(found, func(a, b record) int { return debian.CompareVersions(a.Release, b.Release) })
 	return found, nil
 }

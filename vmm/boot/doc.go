@@ -3,11 +3,9 @@
 // into guest RAM and returns the register state ([Entry]) that the first vCPU
 // starts with.
 //
-// The guest spends no instruction on unpacking. A bzImage, or a vmlinux that
-// is compressed as a whole, is unpacked here once, kept in a cache folder and
-// mapped into the guest from there. The price is that a kernel entered this way
-// does not randomise its address (KASLR is the work of the bzImage's own
-// decompressor); [Options.KeepPacked] buys it back.
+// The guest spends no instruction on unpacking. A bzImage, or a vmlinux that is compressed as a whole, is unpacked here, into memory.
+// Package guestimages/kernel unpacks with [Unpack] once and keeps the vmlinux, which then starts faster. A kernel entered this way
+// does not randomize its address, because the bzImage's own decompressor does that: [Options.KeepPacked] runs it.
 //
 // Image formats, told apart by content:
 //

@@ -4,22 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Options of [Open].
 type Options struct {
-	// CacheDir is where unpacked kernels are kept; made if it is missing.
-	// Empty, or a folder that cannot be used: a packed kernel is unpacked
-	// into memory at each start, and Info.NotCached says why.
-	CacheDir string
-
 	// Protocol is the entry to use; empty is Auto. Open fails if the image
 	// does not have it.
 	Protocol Protocol
@@ -28,8 +21,7 @@ type Options struct {
 	// slower, but the kernel randomises its address (KASLR).
 	KeepPacked bool
 
-	now  func() time.Time // nil: time.Now
-	into *os.File         // of Unpack: where a packed vmlinux is unpacked to, instead of the cache or memory
+	into *os.File // of Unpack: the file that a packed vmlinux is unpacked to, instead of one in memory
 }
 
 // Info says what an image is and where the kernel comes from.
@@ -39,10 +31,6 @@ type Info struct {
 	Source   Source   // what segments are read from
 	Protocol Protocol // Linux64 or PVH
 
-	// NotCached is why the unpacked kernel is not in the cache; nil if it is
-	// or nothing was unpacked. Worth a line to the user: the next start
-	// takes as long.
-	NotCached error
 	// NotUnpacked is why a bzImage is entered packed although KeepPacked
 	// was not asked for; nil otherwise. Worth a line as well.
 	NotUnpacked error
@@ -53,9 +41,7 @@ type Source string
 
 const (
 	FromImage    Source = "image"    // the file given
-	FromCache    Source = "cache"    // an earlier start unpacked it
-	FromUnpacked Source = "unpacked" // this start unpacked it, into the cache
-	FromMemory   Source = "memory"   // this start unpacked it, into memory
+	FromUnpacked Source = "unpacked" // what was packed in that file
 )
 
 // Kernel is an image that was understood and can be loaded. It holds one open
@@ -76,9 +62,8 @@ func (k *Kernel) Info() Info { return k.info }
 // Close closes the kernel's file. Loaded guests do not need it any more.
 func (k *Kernel) Close() error { return k.file.Close() }
 
-// Open reads the headers of the kernel image at path, unpacks it if it is
-// packed and not yet in the cache, and decides how it will be entered. Errors
-// name the path and what is wrong with the image, or what else the file is.
+// Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and decides how it will be entered.
+// Errors name the path and what is wrong with the image, or what else the file is.
 func Open(path string, opt Options) (*Kernel, error) {
 	// O_NONBLOCK: a FIFO must not hang the start.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -122,7 +107,7 @@ func open(f *os.File, opt Options) (*Kernel, error) {
 		k.program, err = parseELF(f, st.Size)
 	case codecOf(head) != "":
 		k.info.Format = "vmlinux"
-		err = k.openPacked(&st, head, packedData{codec: codecOf(head), size: st.Size}, opt)
+		err = k.openPacked(&st, packedData{codec: codecOf(head), size: st.Size}, opt)
 	default:
 		if head, err = readHead(f, describeHead); err == nil {
 			err = fmt.Errorf("%s, not a kernel image (bzImage or vmlinux for x86-64)", describe(head))
@@ -159,7 +144,7 @@ func (k *Kernel) openBzImage(st *unix.Stat_t, head []byte, opt Options) error {
 	if err != nil {
 		return fmt.Errorf("bzImage: %w", err)
 	}
-	return k.openPacked(st, head, data, opt)
+	return k.openPacked(st, data, opt)
 }
 
 // choose settles the protocol.
@@ -187,110 +172,32 @@ func (k *Kernel) choose(want Protocol) error {
 	return nil
 }
 
-// openPacked replaces k's file and program by the vmlinux in data: from the
-// cache, or unpacked now.
-func (k *Kernel) openPacked(st *unix.Stat_t, head []byte, data packedData, opt Options) error {
+// openPacked replaces k's file and program by the vmlinux in data.
+func (k *Kernel) openPacked(st *unix.Stat_t, data packedData, opt Options) error {
 	k.info.Packing = string(data.codec)
-	if opt.into != nil {
-		size, err := k.unpackTo(opt.into, st, data)
+	f := opt.into
+	if f == nil {
+		fd, err := unix.MemfdCreate("minivmm-vmlinux", unix.MFD_CLOEXEC)
 		if err != nil {
-			return err
+			return fmt.Errorf("unpack in memory: %w", os.NewSyscallError("memfd_create", err))
 		}
-		return k.adopt(opt.into, size, FromUnpacked)
-	}
-	err := k.throughCache(st, head, data, opt)
-	var fatal imageError
-	if err == nil || errors.As(err, &fatal) {
-		return err
-	}
-	k.info.NotCached = err
-
-	f, err := newMemoryFile()
-	if err != nil {
-		return err
+		f = os.NewFile(uintptr(fd), "memfd:minivmm-vmlinux")
 	}
 	size, err := k.unpackTo(f, st, data)
 	if err == nil {
-		err = k.adopt(f, size, FromMemory)
+		err = k.adopt(f, size)
 	}
-	if err != nil {
+	if err != nil && f != opt.into {
 		f.Close()
 	}
-	return err
-}
-
-// throughCache takes the vmlinux from the cache or puts it there. An error
-// that is no imageError is the cache's.
-func (k *Kernel) throughCache(st *unix.Stat_t, head []byte, data packedData, opt Options) error {
-	c, err := openCache(opt.CacheDir)
-	if err != nil {
-		return err
-	}
-	key := newCacheKey(st, head)
-	err = k.fromCache(c, key)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		c.drop(key)
-	}
-	now := time.Now()
-	if opt.now != nil {
-		now = opt.now()
-	}
-	if !settled(st, now) {
-		return fmt.Errorf("the image changed within the last %v", settleTime)
-	}
-	return k.unpackToCache(c, key, st, data)
-}
-
-func (k *Kernel) fromCache(c *cache, key cacheKey) error {
-	f, size, err := c.lookup(key)
-	if err != nil {
-		return err
-	}
-	if err := k.adopt(f, size, FromCache); err != nil {
-		f.Close()
-		return err
-	}
-	return nil
-}
-
-// imageError is an error that another place to unpack to would not mend.
-type imageError struct{ error }
-
-func (e imageError) Unwrap() error { return e.error }
-
-// unpackToCache unpacks into a new cache entry.
-func (k *Kernel) unpackToCache(c *cache, key cacheKey, st *unix.Stat_t, data packedData) error {
-	f, err := c.create()
-	if err != nil {
-		return err
-	}
-	size, err := k.unpackTo(f, st, data)
-	if err == nil {
-		if err = k.adopt(f, size, FromUnpacked); err == nil {
-			// k has the file, whatever becomes of its name.
-			if k.info.NotCached = c.commit(f, key, size); k.info.NotCached != nil {
-				c.discard(f)
-			}
-			return nil
-		}
-	}
-	c.discard(f)
-	f.Close()
 	return err
 }
 
 // unpackTo writes the vmlinux in data to f and returns its length.
 func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, error) {
-	w := &writeErrors{w: f}
-	size, err := data.unpack(w, k.file)
-	if w.err != nil {
-		return 0, w.err
-	}
+	size, err := data.unpack(f, k.file)
 	if err != nil {
-		return 0, imageError{fmt.Errorf("unpack: %w", err)}
+		return 0, fmt.Errorf("unpack: %w", err)
 	}
 	// The codec's window is up to maxWindow bytes of garbage now. The guest is
 	// about to need memory, and this process nothing of the kind again. Two
@@ -300,23 +207,23 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 
 	var now unix.Stat_t
 	if err := unix.Fstat(int(k.file.Fd()), &now); err != nil {
-		return 0, imageError{os.NewSyscallError("fstat", err)}
+		return 0, os.NewSyscallError("fstat", err)
 	}
-	if newCacheKey(&now, nil) != newCacheKey(st, nil) {
-		return 0, imageError{errors.New("the image changed while it was read")}
+	if now.Size != st.Size || now.Mtim != st.Mtim || now.Ctim != st.Ctim {
+		return 0, errors.New("the image changed while it was read")
 	}
 	return size, nil
 }
 
 // adopt makes the first size bytes of f the vmlinux that k is loaded from.
-func (k *Kernel) adopt(f *os.File, size int64, from Source) error {
+func (k *Kernel) adopt(f *os.File, size int64) error {
 	p, err := parseELF(f, size)
 	if err != nil {
 		if head, readErr := readHead(io.NewSectionReader(f, 0, size), describeHead); readErr == nil && !isELF(head) {
 			err = fmt.Errorf("holds %s, not a vmlinux", describe(head))
 		}
-		return imageError{fmt.Errorf("%s data: %w", k.info.Packing, err)}
+		return fmt.Errorf("%s data: %w", k.info.Packing, err)
 	}
-	k.file, k.program, k.info.Source = f, p, from
+	k.file, k.program, k.info.Source = f, p, FromUnpacked
 	return nil
 }

@@ -22,7 +22,7 @@ func TestKernelIsInRAMAsItsHeadersSay(t *testing.T) {
 	}
 	for name, image := range images {
 		t.Run(name, func(t *testing.T) {
-			k := mustOpen(t, writeFile(t, image), cached(t))
+			k := mustOpen(t, writeFile(t, image), Options{})
 			mem := newMemory(t, 64<<20)
 			all, _ := mem.Window(0x1000000, 0x100000)
 			for i := range all {
@@ -331,7 +331,7 @@ func TestVmlinuxPackedByTheCommandsIsUnderstood(t *testing.T) {
 	for ext, want := range map[string]string{"xz": "xz", "bz2": "bzip2", "lz4": "lz4", "zst": "zstd"} {
 		t.Run(ext, func(t *testing.T) {
 			k := mustOpen(t, "testdata/small.vmlinux."+ext, Options{})
-			if i := k.Info(); i.Format != "vmlinux" || i.Packing != want || i.Source != FromMemory {
+			if i := k.Info(); i.Format != "vmlinux" || i.Packing != want || i.Source != FromUnpacked {
 				t.Errorf("info %+v", i)
 			}
 			b := make([]byte, len(smallELF()))

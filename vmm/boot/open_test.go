@@ -99,7 +99,7 @@ func TestBrokenImagesSayWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := writeFile(t, c.image)
-			k, err := Open(path, cached(t))
+			k, err := Open(path, Options{})
 			if err == nil {
 				t.Fatalf("opened: %+v", k.Info())
 			}
@@ -137,7 +137,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 func TestClosedImageLeavesNoDescriptor(t *testing.T) {
 	good := writeFile(t, testBzImage{payload: pack(t, "zstd", soundELF().bytes())}.bytes())
 	bad := writeFile(t, testBzImage{payload: pack(t, "zstd", noise(5000, 1))}.bytes())
-	opt := cached(t)
+	opt := Options{}
 	before := openFiles(t)
 	for range 3 {
 		for _, o := range []Options{opt, {}, {KeepPacked: true}} {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -208,15 +207,6 @@ func writeFile(t testing.TB, b []byte) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// cached are options with a cache that trusts images made just now.
-func cached(t testing.TB) Options {
-	t.Helper()
-	return Options{
-		CacheDir: filepath.Join(t.TempDir(), "a", "cache"),
-		now:      func() time.Time { return time.Now().Add(time.Hour) },
-	}
 }
 
 // newMemory is RAM of size bytes from 0, full of garbage where a kernel goes.

@@ -18,6 +18,12 @@ type Image struct {
 	NotUnpacked error
 }
 
+// IsPacked reports whether f looks like a bzImage or a compressed vmlinux, by its first bytes.
+func IsPacked(f *os.File) (bool, error) {
+	head, err := readHead(f, offHdrMax)
+	return err == nil && (isBzImage(head) || codecOf(head) != ""), err
+}
+
 // Unpack checks the kernel image in f as [Open] does, a bzImage's checksum too, and writes the vmlinux that is packed in
 // it to out, an empty file. out stays empty if f is a vmlinux itself or Image.NotUnpacked is set. Both files stay open. An
 // error says what is wrong with the image, or what else f is, but not its name; one of out's is an *os.PathError.

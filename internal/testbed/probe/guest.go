@@ -64,7 +64,7 @@ func boot(ctx context.Context, c *cache.Cache, out *console, devices, command st
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Parse("/probe.toml", fmt.Appendf(nil, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n%s", k.Image, initrd, devices))
+	cfg, err := config.Parse("/probe.toml", fmt.Appendf(nil, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n%s", k.Vmlinux, initrd, devices))
 	if err != nil {
 		return err
 	}

@@ -8,24 +8,25 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// Vmlinux returns the kernel's ELF image, unpacked as minivmm itself does it.
+// Vmlinux returns the path of the kernel's ELF image. The store keeps it beside the image; else it is unpacked for this test.
 func Vmlinux(t testing.TB, k Kernel) string {
 	t.Helper()
-	dir := t.TempDir()
-	kernel, err := boot.Open(k.Image, boot.Options{CacheDir: dir})
+	stored := filepath.Join(filepath.Dir(k.Image), "vmlinux")
+	if _, err := os.Stat(stored); err == nil {
+		return stored
+	}
+	image, err := os.Open(k.Image)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kernel.Close()
-	var found string
-	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if info, ierr := d.Info(); ierr == nil && info.Size() > 1<<20 {
-			found = path
-		}
-		return err
-	})
-	if err != nil || found == "" {
-		t.Fatalf("no unpacked kernel in %s (%v)", dir, err)
+	defer image.Close()
+	out, err := os.Create(filepath.Join(t.TempDir(), "vmlinux"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return found
+	defer out.Close()
+	if _, err := boot.Unpack(image, out); err != nil {
+		t.Fatal(err)
+	}
+	return out.Name()
 }

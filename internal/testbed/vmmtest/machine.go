@@ -119,16 +119,6 @@ type Machine struct {
 	Err    error
 }
 
-// cacheDir is where minivmm itself keeps unpacked kernels: tests of one host
-// unpack each once.
-func cacheDir(t testing.TB) string {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "minivmm", "vmlinux")
-}
-
 // Boot starts a VM. It is closed when the test ends, and the test fails if that
 // leaves an error. The console is printed when the test fails.
 func Boot(t testing.TB, cfg *config.Config) *Machine {
@@ -136,7 +126,7 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 	testenv.Need(t, "kvm")
 	m := &Machine{t: t, out: NewTranscript(), done: make(chan struct{})}
 	var err error
-	m.VM, err = vmm.New(cfg, vmm.Options{Console: m.out, Logf: t.Logf, CacheDir: cacheDir(t)})
+	m.VM, err = vmm.New(cfg, vmm.Options{Console: m.out, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

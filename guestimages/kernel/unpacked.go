@@ -1,0 +1,115 @@
+package kernel
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"minivmm/vmm/boot"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxUnasked is how many kernels the store keeps that came in only because a machine booted them; about 75 MB each.
+const maxUnasked = 8
+
+// settleTime is longer than the coarsest time stamps in use: 2 s, FAT.
+const settleTime = 2 * time.Second
+
+// Unpacked returns the path of the vmlinux that is packed in the kernel image at path, for a machine that boots this file. The
+// image is copied into the store the first time; later it is recognized by its inode, size and times, without reading it. The
+// last maxUnasked such kernels are kept. Unpacked returns path for an image that is not packed, whose compression is unknown, or
+// that cannot be read or booted, which the VMM reports. An error says why the store cannot keep the vmlinux.
+func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang the start
+	if err != nil {
+		return path, nil
+	}
+	defer f.Close()
+	key, changed, err := fileKey(f)
+	if err != nil || key == "" {
+		return path, err
+	}
+	x, err := s.readIndex()
+	if err != nil {
+		return "", err
+	}
+	for _, r := range x.matching(func(r record) bool { return slices.Contains(r.Files, key) }) {
+		if k := s.kernel(x, r); s.isThere(k) {
+			return cmp.Or(k.Vmlinux, path), nil
+		}
+	}
+	if s.now().Sub(changed) < settleTime {
+		return "", fmt.Errorf("the image changed within the last %v", settleTime)
+	}
+	source, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	k, err := s.add(ctx, false, func(ctx context.Context, work string, r *record) error {
+		r.Source, r.Files, r.Unasked = source, []string{key}, true
+		dir := filepath.Join(work, entry)
+		if err := copyFile(filepath.Join(dir, imageFile), path, maxImage); err != nil {
+			return err
+		}
+		if now, _, err := fileKey(f); err != nil || now != key {
+			return cmp.Or(err, errors.New("the image changed while it was read"))
+		}
+		if err := takeImage(dir, r); err != nil {
+			return importError(path, err)
+		}
+		return nil
+	})
+	var input *InputError
+	if errors.As(err, &input) {
+		err = nil
+	}
+	return cmp.Or(k.Vmlinux, path), err
+}
+
+// fileKey identifies a packed kernel image without reading it: a hash of device, inode, size, mtime and ctime. Only the kernel
+// sets ctime: every write, truncation or chmod moves it on, and a file put in the image's place has another inode. changed is
+// that time; a second change within the same tick of the clock would not show. key is "" for a file that
+// is not packed.
+func fileKey(f *os.File) (key string, changed time.Time, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return "", changed, &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return "", changed, nil
+	}
+	if packed, err := boot.IsPacked(f); err != nil || !packed {
+		return "", changed, err
+	}
+	sum := sha256.Sum256(fmt.Append(nil, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim))
+	return hex.EncodeToString(sum[:16]), time.Unix(st.Ctim.Unix()), nil
+}
+
+// merge adds to r what the index has of the same image: one that came in unasked takes nothing from a record that a person made.
+func (r *record) merge(old record) {
+	for _, key := range old.Files {
+		if !slices.Contains(r.Files, key) && len(r.Files) < maxUnasked {
+			r.Files = append(r.Files, key)
+		}
+	}
+	if r.Unasked && !old.Unasked {
+		r.Source = old.Source
+	}
+	r.Unasked = r.Unasked && old.Unasked
+}
+
+// trim forgets the oldest kernels that came in unasked.
+func (x *index) trim() {
+	unasked := x.matching(func(r record) bool { return r.Unasked })
+	for _, r := range unasked[:max(0, len(unasked)-maxUnasked)] {
+		x.remove(r.ID)
+	}
+}
