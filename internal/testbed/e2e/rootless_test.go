@@ -119,7 +119,7 @@ func newUser(t *testing.T, resolver string) *user {
 	u := &user{t: t, home: t.TempDir()}
 	dirs := []string{".", ".cache", ".cache/minivmm", "run"}
 	var binds []string
-	for _, name := range []string{"kernels", "packages", "answers", "init"} {
+	for _, name := range []string{"kernels", "packages", "answers"} {
 		dirs = append(dirs, ".cache/minivmm/"+name)
 		binds = append(binds, filepath.Join(store, name)+"="+filepath.Join(u.home, ".cache/minivmm", name))
 	}
