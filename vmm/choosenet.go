@@ -60,5 +60,10 @@ func tapObstacle(in *config.Namespaces) error {
 	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
 		return errors.New("a tap needs CAP_NET_ADMIN, and it is not this user's")
 	}
+	// A container has its sysctls read-only, and then the host is not protected from the guest.
+	const sysctls = "/proc/sys/net/ipv4/conf/default/rp_filter"
+	if err := unix.Faccessat(unix.AT_FDCWD, sysctls, unix.W_OK, unix.AT_EACCESS); errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("%s: %w", sysctls, err)
+	}
 	return nil
 }

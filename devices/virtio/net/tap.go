@@ -175,6 +175,9 @@ func (t *Tap) setUp(cfg TapConfig) error {
 		return err
 	}
 	if t.made {
+		if err := protectHost(t.name, cfg.Address.Addr().Is6()); err != nil {
+			return err
+		}
 		if cfg.MTU != 0 {
 			if err := netlink.LinkSetMTU(link, cfg.MTU); err != nil {
 				return fmt.Errorf("set mtu %d: %w", cfg.MTU, err)
@@ -206,6 +209,9 @@ func addAddress(link netlink.Link, address netip.Prefix) error {
 	addr, err := netlink.ParseAddr(address.String())
 	if err != nil {
 		return err
+	}
+	if address.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD // the guest could claim it first (RFC 4862 §5.4)
 	}
 	taken, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {

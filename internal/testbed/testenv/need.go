@@ -25,6 +25,7 @@ var needs = map[string]struct {
 	"vhost-net":    {canOpen("/dev/vhost-net", "/dev/net/tun"), "modprobe vhost_net tun, and be in group kvm"},
 	"vhost-scsi":   {canOpen("/dev/vhost-scsi"), "modprobe vhost_scsi, and be root"},
 	"loop":         {canOpen("/dev/loop-control"), "modprobe loop, and be root"},
+	"tun":          {canOpen("/dev/net/tun"), "modprobe tun, and be root"},
 	"root":         {func() bool { return os.Geteuid() == 0 }, "run the tests as root"},
 	"sg3-utils":    {inPath("sg_inq"), "apt-get install sg3-utils"},
 	"fio":          {inPath("fio"), "apt-get install fio"},

@@ -144,7 +144,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		return nil, err
 	}
 	machine := stage{
-		env: []string{"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,vhost-net,vhost-scsi,loop,guests," + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
+		env: []string{"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,tun,vhost-net,vhost-scsi,loop,guests," + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
 		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}

@@ -1,0 +1,59 @@
+package net
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostSettings are the sysctls of a tap that is made here, below /proc/sys/net (Linux,
+// Documentation/networking/ip-sysctl.rst): a guest must not change the host's routes and
+// addresses. The host honors an IPv4 redirect if its own setting for all interfaces says so,
+// whatever the interface's: what the guest cannot do is send one in a router's name, and that is
+// rp_filter's work.
+var hostSettings = []struct{ dir, key, value string }{
+	{"ipv4", "rp_filter", "1"}, // strict
+	{"ipv4", "accept_redirects", "0"},
+	{"ipv6", "accept_ra", "0"},
+	{"ipv6", "autoconf", "0"},
+	{"ipv6", "accept_redirects", "0"},
+	{"ipv6", "addr_gen_mode", "1"}, // no link-local address
+}
+
+// protectHost applies hostSettings to an interface, and turns IPv6 off unless it is wanted. It
+// must be called before the link goes up. What has the right value is not written: a container
+// has these files read-only.
+func protectHost(name string, ipv6 bool) error {
+	disable := []byte("1")
+	if ipv6 {
+		disable = []byte("0")
+	}
+	off := setting("ipv6", name, "disable_ipv6", disable)
+	for _, s := range hostSettings {
+		err := setting(s.dir, name, s.key, []byte(s.value))
+		if err != nil && (s.dir == "ipv4" || ipv6) {
+			return err
+		}
+	}
+	return off
+}
+
+// setting sets a sysctl. A host without IPv6 has none of its files.
+func setting(dir, name, key string, value []byte) error {
+	path := filepath.Join("/proc/sys/net", dir, "conf", name, key)
+	got, err := os.ReadFile(path)
+	if err == nil && !bytes.Equal(bytes.TrimSpace(got), value) {
+		err = os.WriteFile(path, value, 0)
+	}
+	switch {
+	case dir == "ipv6" && errors.Is(err, unix.ENOENT):
+		return nil
+	case err != nil:
+		return fmt.Errorf("protect the host from the guest: %w: make /proc/sys/net writable, or run \"sysctl -w net.%s.conf.default.%s=%s\" first", err, dir, key, value)
+	}
+	return nil
+}
