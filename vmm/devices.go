@@ -64,7 +64,7 @@ func (m *VM) addNet(cfg config.Net, opt Options) error {
 		}
 		backend, err = m.userNet(cfg, opt)
 	} else {
-		backend, err = m.tapNet(cfg, pairs)
+		backend, cfg.MTU, err = m.tapNet(cfg, pairs)
 	}
 	if err != nil {
 		return err
@@ -132,20 +132,20 @@ func rules(list []config.Destination) (out []usernet.Rule) {
 	return out
 }
 
-// tapNet moves frames in the kernel's vhost-net, to and from a tap.
-func (m *VM) tapNet(cfg config.Net, pairs int) (virtio.Backend, error) {
+// tapNet moves frames in the kernel's vhost-net, to and from a tap. It returns the MTU for the guest.
+func (m *VM) tapNet(cfg config.Net, pairs int) (virtio.Backend, int, error) {
 	tap, err := net.OpenTap(net.TapConfig{
 		Name: string(cfg.Tap), NewName: "mvm%d", Queues: pairs,
 		Address: cfg.Address.Prefix, Bridge: string(cfg.Bridge), MTU: cfg.MTU,
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	backend, err := m.vhostNet(cfg, tap, pairs)
 	if err != nil {
-		return nil, errors.Join(err, tap.Close())
+		return nil, 0, errors.Join(err, tap.Close())
 	}
-	return backend, nil
+	return backend, tap.MTU(), nil
 }
 
 // vhostNet makes a vhost device, and so a worker, for each queue pair. It leaves

@@ -56,7 +56,7 @@ type Net struct {
 	Backend   NetBackend `toml:"backend"`
 	Tap       IfName     `toml:"tap,omitempty"`       // an existing tap; empty: one is made and removed with the machine
 	MAC       MAC        `toml:"mac"`                 // the guest's address; unique among Net
-	MTU       int        `toml:"mtu,omitzero"`        // 68 to 65535; 0: the guest is told none
+	MTU       int        `toml:"mtu,omitzero"`        // for the guest: 68 to 65535; 0: that of its tap
 	Address   CIDR       `toml:"address,omitempty"`   // the host's side of a tap that is made; unset: none
 	Bridge    IfName     `toml:"bridge,omitempty"`    // an existing bridge that a made tap joins; empty: none
 	Ports     []Port     `toml:"ports,omitempty"`     // of the host that lead to the guest, with NetUser

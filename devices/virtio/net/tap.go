@@ -1,6 +1,7 @@
 package net
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -28,10 +29,11 @@ type TapConfig struct {
 	// is 1. For more than one a tap that exists must be a multiqueue one.
 	Queues int
 
-	// These three are for a tap that is made here.
+	MTU int // for the guest, and of a tap that is made here unless it joins a bridge; 0 keeps the interface's
+
+	// These two are for a tap that is made here.
 	Address netip.Prefix // the host's side; the zero Prefix gives none
 	Bridge  string       // an existing bridge to join; "" joins none
-	MTU     int          // 0 keeps the kernel's
 }
 
 // Tap is an open tap with virtio-net headers of 12 bytes, its link up. It has
@@ -41,6 +43,7 @@ type TapConfig struct {
 type Tap struct {
 	fds      []int
 	name     string
+	mtu      int  // for the guest
 	made     bool // here, and so for one guest alone
 	attached int  // queues, from the first
 	filtered bool // a filter is on
@@ -174,24 +177,10 @@ func (t *Tap) setUp(cfg TapConfig) error {
 	if err != nil {
 		return err
 	}
+	t.mtu = cmp.Or(cfg.MTU, link.Attrs().MTU)
 	if t.made {
-		if err := protectHost(t.name, cfg.Address.Addr().Is6()); err != nil {
+		if err := t.configure(link, cfg); err != nil {
 			return err
-		}
-		if cfg.MTU != 0 {
-			if err := netlink.LinkSetMTU(link, cfg.MTU); err != nil {
-				return fmt.Errorf("set mtu %d: %w", cfg.MTU, err)
-			}
-		}
-		if cfg.Address.IsValid() {
-			if err := addAddress(link, cfg.Address); err != nil {
-				return fmt.Errorf("address %s: %w", cfg.Address, err)
-			}
-		}
-		if cfg.Bridge != "" {
-			if err := joinBridge(link, cfg.Bridge); err != nil {
-				return fmt.Errorf("bridge %s: %w", cfg.Bridge, err)
-			}
 		}
 	}
 	if link.Attrs().Flags&unix.IFF_UP != 0 {
@@ -199,6 +188,38 @@ func (t *Tap) setUp(cfg TapConfig) error {
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring the link up: %w: needs CAP_NET_ADMIN, or run \"ip link set %s up\" once", err, t.name)
+	}
+	return nil
+}
+
+// configure gives a tap made here its properties. It takes the MTU of its bridge, or a larger one,
+// before it joins: a bridge drops to the smallest MTU of its ports.
+func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
+	if err := protectHost(t.name, cfg.Address.Addr().Is6()); err != nil {
+		return err
+	}
+	mtu := t.mtu
+	var bridge netlink.Link
+	if cfg.Bridge != "" {
+		var err error
+		if bridge, err = findBridge(cfg.Bridge); err != nil {
+			return fmt.Errorf("bridge %s: %w", cfg.Bridge, err)
+		}
+		mtu = max(cfg.MTU, bridge.Attrs().MTU)
+		t.mtu = cmp.Or(cfg.MTU, mtu)
+	}
+	if err := netlink.LinkSetMTU(link, mtu); err != nil {
+		return fmt.Errorf("set mtu %d: %w", mtu, err)
+	}
+	if cfg.Address.IsValid() {
+		if err := addAddress(link, cfg.Address); err != nil {
+			return fmt.Errorf("address %s: %w", cfg.Address, err)
+		}
+	}
+	if bridge != nil {
+		if err := netlink.LinkSetMaster(link, bridge); err != nil {
+			return fmt.Errorf("bridge %s: %w", cfg.Bridge, err)
+		}
 	}
 	return nil
 }
@@ -233,17 +254,17 @@ func linkName(index int) string {
 	return link.Attrs().Name
 }
 
-func joinBridge(link netlink.Link, name string) error {
+func findBridge(name string) (netlink.Link, error) {
 	bridge, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		return fmt.Errorf("%w: make it with \"ip link add %s type bridge && ip link set %s up\"", unix.ENODEV, name, name)
+		return nil, fmt.Errorf("%w: make it with \"ip link add %s type bridge && ip link set %s up\"", unix.ENODEV, name, name)
 	}
-	if err != nil {
-		return err
-	}
-	return netlink.LinkSetMaster(link, bridge)
+	return bridge, err
 }
+
+// MTU is what the guest is told: the configuration's, or else the interface's.
+func (t *Tap) MTU() int { return t.mtu }
 
 // Name is the interface's name.
 func (t *Tap) Name() string { return t.name }

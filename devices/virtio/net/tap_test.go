@@ -3,12 +3,15 @@ package net
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio"
+	"minivmm/internal/testbed/testenv"
 )
 
 // Names of the bits from linux/if_tun.h.
@@ -92,5 +95,56 @@ func TestATapThatIsClosedTwiceIsClosedOnce(t *testing.T) {
 	tap := &Tap{fds: []int{fd}, name: "x"}
 	if err := errors.Join(tap.Close(), tap.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A bridge drops to the smallest MTU of its ports. A tap must not be the port that does it.
+func TestATapTakesTheMTUOfItsBridge(t *testing.T) {
+	testenv.Need(t, "root", "tun")
+	for _, tc := range []struct {
+		name               string
+		cfg                TapConfig
+		tap, guest, bridge int // of the tap, told to the guest, of the bridge
+	}{
+		{"alone", TapConfig{NewName: "mvmtest%d"}, 1500, 1500, 9000},
+		{"alone, a smaller one", TapConfig{NewName: "mvmtest%d", MTU: 1400}, 1400, 1400, 9000},
+		{"bridge", TapConfig{NewName: "mvmtest%d", Bridge: "br9"}, 9000, 9000, 9000},
+		{"bridge, less for the guest", TapConfig{NewName: "mvmtest%d", Bridge: "br9", MTU: 1400}, 9000, 1400, 9000},
+		{"bridge, more for the guest", TapConfig{NewName: "mvmtest%d", Bridge: "br9", MTU: 9600}, 9600, 9600, 9000},
+		{"given", TapConfig{Name: "given"}, 4000, 4000, 9000},
+		{"given, less for the guest", TapConfig{Name: "given", MTU: 1400}, 4000, 1400, 9000},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			newHost(t)
+			bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br9"}}
+			given := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "given", MTU: 4000}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_ONE_QUEUE}
+			lan, err := netlink.LinkByName("lan0")
+			if err := errors.Join(err, netlink.LinkAdd(bridge), netlink.LinkAdd(given), netlink.LinkSetMTU(given, 4000)); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range given.Fds {
+				f.Close()
+			}
+			if err := errors.Join(netlink.LinkSetMTU(lan, 9000), netlink.LinkSetMaster(lan, bridge)); err != nil {
+				t.Fatal(err)
+			}
+			tap, err := OpenTap(tc.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mtu := func(name string) int {
+				link, err := netlink.LinkByName(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return link.Attrs().MTU
+			}
+			if got := []int{mtu(tap.name), tap.MTU(), mtu("br9")}; !slices.Equal(got, []int{tc.tap, tc.guest, tc.bridge}) {
+				t.Errorf("tap, guest, bridge: %v, want %v", got, []int{tc.tap, tc.guest, tc.bridge})
+			}
+			if err := tap.Close(); err != nil || mtu("br9") != tc.bridge {
+				t.Errorf("after the tap is gone: %v, bridge %d", err, mtu("br9"))
+			}
+		})
 	}
 }
