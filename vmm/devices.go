@@ -98,7 +98,7 @@ func (m *VM) queuePairs(cfg config.Net, opt Options) int {
 func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
 	user := usernet.Config{
 		MTU:     cfg.MTU,
-		Policy:  usernet.Policy{Allow: rules(cfg.Allow), Deny: rules(cfg.Deny), Isolated: cfg.Network == config.Isolated},
+		Policy:  usernet.Policy{Allow: rules(cfg.Allow), Deny: rules(cfg.Deny), Isolated: cfg.Network == config.Isolated, Names: names[cfg.DNS]},
 		Capture: string(cfg.Pcap), CaptureSize: int64(cfg.PcapSize),
 		Logf: func(format string, args ...any) { opt.Logf("%s: "+format, append([]any{cfg.ID}, args...)...) },
 	}
@@ -124,6 +124,8 @@ func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
 	m.account.nets = append(m.account.nets, inProcessNet{string(cfg.ID), backend})
 	return backend, nil
 }
+
+var names = map[config.DNS]usernet.Names{config.DNSOn: usernet.AllNames, config.DNSOff: usernet.NoNames}
 
 func rules(list []config.Destination) (out []usernet.Rule) {
 	for _, d := range list {

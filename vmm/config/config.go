@@ -69,6 +69,7 @@ type Net struct {
 	Network  Name          `toml:"network,omitempty"`  // that the machines of one user share; Isolated; empty: none
 	Allow    []Destination `toml:"allow,omitempty"`    // empty: all that is not refused
 	Deny     []Destination `toml:"deny,omitempty"`     // beats Allow
+	DNS      DNS           `toml:"dns,omitempty"`      // which names are resolved; empty: DNSAuto
 	Pcap     Path          `toml:"pcap,omitempty"`     // a file for what the guest sends and sees; empty: none
 	PcapSize Size          `toml:"pcap_size,omitzero"` // bytes: where the capture ends; 0: at its default
 }
@@ -200,6 +201,18 @@ const (
 
 // UnmarshalText accepts the names of the constants.
 func (n *NetBackend) UnmarshalText(b []byte) error { return oneOf(n, b, NetAuto, NetVhost, NetUser) }
+
+// DNS says which names the gateway resolves for the guest. Those in Net.Deny it never does.
+type DNS string
+
+const (
+	DNSAuto DNS = "auto" // those in Net.Allow; without any there, all names if the guest may go anywhere
+	DNSOn   DNS = "on"   // all
+	DNSOff  DNS = "off"  // none
+)
+
+// UnmarshalText accepts the names of the constants.
+func (d *DNS) UnmarshalText(b []byte) error { return oneOf(d, b, DNSAuto, DNSOn, DNSOff) }
 
 // DiskBackend says who serves a disk's requests.
 type DiskBackend string

@@ -15,7 +15,7 @@ const (
 )
 
 // userKeys are the keys of [[net]] that ask for a network in this process.
-var userKeys = []string{"ports", "network", "allow", "deny", "pcap", "pcap_size"}
+var userKeys = []string{"ports", "network", "allow", "deny", "dns", "pcap", "pcap_size"}
 
 // User says why only a network in this process will do, or "".
 func (n *Net) User() string {
@@ -26,7 +26,7 @@ func (n *Net) User() string {
 		return "it is isolated"
 	case n.Network != "":
 		return fmt.Sprintf("it is on network %s", n.Network)
-	case len(n.Allow) > 0 || len(n.Deny) > 0:
+	case len(n.Allow) > 0 || len(n.Deny) > 0 || n.DNS != "" && n.DNS != DNSAuto:
 		return "it has a policy"
 	case n.Pcap != "":
 		return "it is captured"
@@ -56,6 +56,9 @@ func (c *checker) lans(nets []Net) {
 			if n.Network == Isolated && len(rules) > 0 {
 				c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no meaning for an isolated guest, which reaches nothing outside", q)
 			}
+		}
+		if q := p.key("dns"); n.Network == Isolated && c.given[q] {
+			c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no meaning for an isolated guest, for which no name is resolved", q)
 		}
 		c.capture(captures, n, i, p)
 	}

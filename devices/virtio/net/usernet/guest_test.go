@@ -71,7 +71,9 @@ var guestAddr6 = netip.MustParseAddr("fd00:10:0:2::15")
 // device is a NIC over b, with the network device's own features.
 func device(t testing.TB, cfg Config) *vnet.Device {
 	t.Helper()
-	cfg.outside = onLoopback
+	if cfg.outside == nil {
+		cfg.outside = onLoopback
+	}
 	b, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

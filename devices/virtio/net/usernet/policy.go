@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,12 +19,14 @@ var (
 	guestAddr = netip.MustParseAddr("10.0.2.15")
 )
 
-// thisNet is "this host on this network" (RFC 1122): Linux takes 0.0.0.0 for its
-// loopback.
-var thisNet = netip.MustParsePrefix("0.0.0.0/8")
-
-// reserved is class E with the limited broadcast address (RFC 1112).
-var reserved = netip.MustParsePrefix("240.0.0.0/4")
+// nobodys are networks without an address that one host can have.
+var nobodys = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),   // this host on this network (RFC 1122): Linux takes 0.0.0.0 for its loopback
+	netip.MustParsePrefix("224.0.0.0/4"), // multicast
+	netip.MustParsePrefix("240.0.0.0/4"), // class E with the limited broadcast address (RFC 1112)
+	netip.MustParsePrefix("::/128"),
+	netip.MustParsePrefix("ff00::/8"),
+}
 
 // closed are networks that only a rule of their own opens: one that lies within.
 var closed = []netip.Prefix{
@@ -31,11 +34,16 @@ var closed = []netip.Prefix{
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fe80::/10"),
-	// Where clouds tell a machine its secrets, other than 169.254.169.254.
-	netip.MustParsePrefix("fd00:ec2::254/128"),
-	netip.MustParsePrefix("fd20:ce::254/128"),
-	netip.MustParsePrefix("100.100.100.200/32"),
-	netip.MustParsePrefix("168.63.129.16/32"),
+	// Where clouds tell a machine its secrets, other than in 169.254.0.0/16 and fe80::/10.
+	netip.MustParsePrefix("100.96.0.96/32"),         // Volcano Engine
+	netip.MustParsePrefix("100.100.100.200/32"),     // Alibaba
+	netip.MustParsePrefix("168.63.129.16/32"),       // Azure
+	netip.MustParsePrefix("192.0.0.192/32"),         // Oracle, in the past
+	netip.MustParsePrefix("fd00:42::42/128"),        // Scaleway
+	netip.MustParsePrefix("fd00:a9fe:a9fe::/48"),    // Akamai
+	netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), // Oracle
+	netip.MustParsePrefix("fd00:ec2::/32"),          // Amazon
+	netip.MustParsePrefix("fd20:ce::254/128"),       // Google
 }
 
 // Public says whether a guest may reach an address of the outside without a rule:
@@ -47,43 +55,48 @@ func Public(a netip.Addr) bool {
 	if !reachable(a) || contains(closed, a) {
 		return false
 	}
-	v4, ok := embedded(a)
-	return !ok || Public(v4)
+	return !slices.ContainsFunc(embedded(a), func(v4 netip.Addr) bool { return !Public(v4) })
 }
 
 // reachable says whether an address can be one host's at all.
 func reachable(a netip.Addr) bool {
-	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !thisNet.Contains(a) && !reserved.Contains(a)
+	return a.IsValid() && !contains(nobodys, a)
 }
 
 func contains(all []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// embedded is the IPv4 address in an IPv6 address.
-func embedded(a netip.Addr) (v4 netip.Addr, ok bool) {
+// embedded are the IPv4 addresses in an IPv6 address, which a tunnel or translator would send to.
+func embedded(a netip.Addr) (all []netip.Addr) {
 	if a.Is4() {
-		return v4, false
+		return nil
 	}
 	b := a.As16()
 	for _, p := range embedding {
 		if p.prefix.Contains(a) {
-			return netip.AddrFrom4([4]byte(b[p.off:])), true
+			v4 := binary.BigEndian.Uint32(b[p.off:]) ^ p.flip
+			all = append(all, netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, v4))))
 		}
 	}
-	return v4, false
+	if binary.BigEndian.Uint32(b[8:])&^(2<<24) == 0x5efe { // ISATAP (RFC 5214 §6.1)
+		all = append(all, netip.AddrFrom4([4]byte(b[12:])))
+	}
+	return all
 }
 
-// embedding are IPv6 networks whose addresses hold an IPv4 address at off.
+// embedding are IPv6 networks whose addresses hold an IPv4 address at off, with some bits flipped.
 var embedding = []struct {
 	prefix netip.Prefix
 	off    int
+	flip   uint32
 }{
-	{netip.MustParsePrefix("::/96"), 12},           // IPv4-compatible (RFC 4291 §2.5.5.1)
-	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12}, // IPv4-translated (RFC 2765 §2.1)
-	{netip.MustParsePrefix("64:ff9b::/96"), 12},    // NAT64 (RFC 6052)
-	{netip.MustParsePrefix("64:ff9b:1::/48"), 12},  // NAT64 of a site (RFC 8215), with prefixes of 96 bits
-	{netip.MustParsePrefix("2002::/16"), 2},        // 6to4 (RFC 3056)
+	{netip.MustParsePrefix("::/96"), 12, 0},              // IPv4-compatible (RFC 4291 §2.5.5.1)
+	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12, 0},    // IPv4-translated (RFC 2765 §2.1)
+	{netip.MustParsePrefix("64:ff9b::/96"), 12, 0},       // NAT64 (RFC 6052)
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},     // NAT64 of a site (RFC 8215), with prefixes of 96 bits
+	{netip.MustParsePrefix("2002::/16"), 2, 0},           // 6to4 (RFC 3056)
+	{netip.MustParsePrefix("2001::/32"), 12, ^uint32(0)}, // Teredo (RFC 4380 §4)
 }
 
 // Rule is a network, or a host's name in lower case without a dot at its end;
@@ -98,12 +111,23 @@ type Rule struct {
 // names nothing but such addresses: 0.0.0.0/0 does not open the loopback.
 //
 // A name in Allow opens the addresses that the gateway's resolver has told the
-// guest for it, if they are public, for their time to live. With names in Allow,
-// other names are not resolved; those in Deny never are.
+// guest for it, if they are public, for their time to live. Names says which names
+// that is asked for; those in Deny it never is.
 type Policy struct {
 	Allow, Deny []Rule
 	Isolated    bool // nothing is allowed, and no name is resolved
+	Names       Names
 }
+
+// Names says which names the gateway resolves for the guest.
+type Names int
+
+const (
+	// NamesByPolicy are those in Allow. If there are none, it is every name if the guest may go anywhere.
+	NamesByPolicy Names = iota
+	AllNames
+	NoNames
+)
 
 // A name's addresses are open for a minute at least, since a guest connects some
 // time after it asked.
@@ -116,6 +140,7 @@ const (
 // policy is a Policy with what was learned.
 type policy struct {
 	isolated, listed      bool
+	allNames              bool // but for denyNames
 	allow, deny           []netip.Prefix
 	allowNames, denyNames []string
 
@@ -136,15 +161,42 @@ func newPolicy(p Policy) *policy {
 	}
 	sort(p.Allow, &q.allow, &q.allowNames)
 	sort(p.Deny, &q.deny, &q.denyNames)
+	switch {
+	case p.Isolated || p.Names == NoNames:
+		q.allowNames = nil
+	case p.Names == AllNames:
+		q.allNames = true
+	default:
+		q.allNames = len(q.allowNames) == 0 && (q.anywhere("0.0.0.0/0") || q.anywhere("::/0"))
+	}
 	return q
+}
+
+// anywhere says whether the guest may go to the world as a family of addresses has it: a question
+// for a name, which the whole world may answer, is then no way out that it does not have already.
+func (p *policy) anywhere(family string) bool {
+	all := netip.MustParsePrefix(family)
+	never := slices.Concat(p.deny, closed, nobodys)
+	return !covered(all, never) && (!p.listed || covered(all, p.allow))
+}
+
+// covered says whether the networks in by hold all of p.
+func covered(p netip.Prefix, by []netip.Prefix) bool {
+	if within(p, by) || !slices.ContainsFunc(by, p.Overlaps) {
+		return within(p, by)
+	}
+	last := p.Addr().AsSlice() // of the upper half: the first address with one more bit
+	last[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	upper, _ := netip.AddrFromSlice(last)
+	return covered(netip.PrefixFrom(p.Addr(), p.Bits()+1), by) && covered(netip.PrefixFrom(upper, p.Bits()+1), by)
 }
 
 // allowed says whether the guest may reach an address now.
 func (p *policy) allowed(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	v4, ok := embedded(a)
+	denied := func(a netip.Addr) bool { return contains(p.deny, a) }
 	switch {
-	case p.isolated, contains(p.deny, a), ok && contains(p.deny, v4):
+	case p.isolated, denied(a), slices.ContainsFunc(embedded(a), denied):
 		return false
 	case contains(closed, a):
 		return slices.ContainsFunc(p.allow, func(r netip.Prefix) bool { return r.Contains(a) && within(r, closed) })
@@ -196,11 +248,11 @@ func (p *policy) forget(now time.Time) {
 }
 
 // reads says whether the policy has a say in what names are resolved.
-func (p *policy) reads() bool { return p.isolated || len(p.allowNames)+len(p.denyNames) > 0 }
+func (p *policy) reads() bool { return !p.allNames || len(p.denyNames) > 0 }
 
 // resolves says whether the guest may have a name resolved.
 func (p *policy) resolves(name string) bool {
-	return !p.isolated && !matches(p.denyNames, name) && (len(p.allowNames) == 0 || matches(p.allowNames, name))
+	return !matches(p.denyNames, name) && (p.allNames || matches(p.allowNames, name))
 }
 
 func matches(names []string, name string) bool {
