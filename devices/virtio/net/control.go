@@ -41,7 +41,8 @@ type controller struct {
 
 	mac     [6]byte
 	promisc bool
-	filter  Filter // what the tables and allmulti say
+	filter  Filter    // what the tables and allmulti say
+	applied tunFilter // what the backend has
 }
 
 func newController(d *Device, b Multiqueue, pairs int, f virtio.Features) *controller {
@@ -124,7 +125,7 @@ func (c *controller) setPairs(n int) bool {
 	return true
 }
 
-// pace bounds how often a guest changes its pairs: the host holds the lock of all
+// pace bounds how often a guest changes its pairs or its filter: the host holds the lock of all
 // its network interfaces meanwhile. It outlives resets, so that those do not
 // help a guest to more.
 type pace struct {
@@ -133,7 +134,7 @@ type pace struct {
 }
 
 const (
-	paceBurst = 64 // changes at once; a driver makes one a life
+	paceBurst = 64 // changes at once; a driver makes a few a life
 	paceRate  = 4  // a second after that
 )
 
@@ -172,15 +173,23 @@ func table(b *queue.Buffers) (addresses [][6]byte, ok bool) {
 	return addresses, true
 }
 
-// apply hands the filter to the backend and remembers it once it holds.
+// apply hands the filter to the backend and remembers it once it holds. A guest that changes it too
+// often gets all frames, which is right too, until it sends a command at a time when there may be
+// a change again.
 func (c *controller) apply(mac [6]byte, promisc bool, filter Filter) bool {
 	effective := Filter{}
 	if filter.On && !promisc {
 		effective = filter
 		effective.Unicast = append([][6]byte{mac}, filter.Unicast...)
 	}
-	if err := c.backend.SetFilter(effective); err != nil {
-		return false
+	if effective.tun() != c.applied && !c.device.filters.take(time.Now()) {
+		effective = Filter{}
+	}
+	if t := effective.tun(); t != c.applied {
+		if err := c.backend.SetFilter(effective); err != nil {
+			return false
+		}
+		c.applied = t
 	}
 	c.mac, c.promisc, c.filter = mac, promisc, filter
 	return true

@@ -24,6 +24,7 @@ type fakePairs struct {
 	started int // queues
 	pairs   int
 	filter  Filter
+	filters int   // calls of SetFilter
 	fail    error // what the next calls return
 }
 
@@ -50,6 +51,7 @@ func (b *fakePairs) SetPairs(n int) error {
 func (b *fakePairs) SetFilter(f Filter) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.filters++
 	if b.fail == nil {
 		b.filter = f
 	}
@@ -366,5 +368,45 @@ func TestPairsAreNotChangedWithoutEnd(t *testing.T) {
 				t.Errorf("change %d of a second later: %v", i, got)
 			}
 		}
+	}
+}
+
+// TestAFloodOfFiltersIsPaced counts what takes the lock of all network interfaces of the host. Every
+// command is obeyed: at any time the guest gets all that it wants, and more only while it floods.
+func TestAFloodOfFiltersIsPaced(t *testing.T) {
+	d, b := openPairs(t, 2)
+	var c *controller
+	do := func(p ...byte) {
+		t.Helper()
+		if !c.do(&queue.Buffers{p}) {
+			t.Fatalf("% x is refused", p)
+		}
+	}
+	start := time.Now()
+	for i := range 5000 {
+		if i%1000 == 0 { // a reset gives the guest no more
+			c = newController(d, b, 2, controlFeatures)
+			b.filter = Filter{}
+		}
+		mac := [6]byte{2, 0, 0, 0, byte(i >> 8), byte(i)}
+		do(append([]byte{1, 1}, mac[:]...)...)
+		do(append([]byte{1, 0}, macTable(nil, [][6]byte{{1, 0, 0, 0, byte(i >> 8), byte(i)}})...)...)
+		do(0, 0, byte(i%2))
+		if f := b.filter; f.On && (i%2 == 1 || f.Unicast[0] != mac || f.Multicast[0][5] != byte(i)) {
+			t.Fatalf("round %d: filter %+v keeps frames from the guest", i, f)
+		}
+	}
+	if most := 2 * (paceBurst + int(paceRate*(1+time.Since(start).Seconds()))); b.filters > most {
+		t.Errorf("%d changes of the filter in %v, want at most %d", b.filters, time.Since(start), most)
+	}
+	// The newest state holds as soon as there may be a change again, and what changes nothing is free.
+	d.filters = pace{}
+	for range 1000 {
+		do(0, 0, 0)
+	}
+	if before := b.filters; !b.filter.On || b.filter.Multicast[0][5] != 4999&0xff {
+		t.Errorf("after the flood: filter %+v", b.filter)
+	} else if do(0, 0, 0); b.filters != before {
+		t.Error("a command without a change reaches the host")
 	}
 }

@@ -66,7 +66,8 @@ type Multiqueue interface {
 	virtio.Backend
 	// SetPairs puts the first n pairs to use, 1 to as many as were started.
 	SetPairs(n int) error
-	// SetFilter says which frames the driver wants; it may get others too.
+	// SetFilter says which frames the driver wants; it may get others too. It is called for changes
+	// only, and not often (pace).
 	SetFilter(Filter) error
 }
 
@@ -78,7 +79,8 @@ type Device struct {
 
 	mu      sync.Mutex // guards space: the control queue changes the MAC address
 	space   [12]byte   // struct virtio_net_config up to mtu
-	changes pace       // of pairs; the control goroutine's
+	changes pace       // of pairs; the control goroutine's, as filters
+	filters pace
 }
 
 var _ virtio.Device = (*Device)(nil)
