@@ -14,13 +14,16 @@ import (
 // serveDNS answers queries by UDP and TCP on one port of the loopback, and returns
 // it.
 func serveDNS(t testing.TB, answer func(dnsmessage.Message) dnsmessage.Message) uint16 {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	var l net.Listener
+	var u net.PacketConn
+	for u == nil { // until both have the port
+		var err error
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if u, err = net.ListenPacket("udp", l.Addr().String()); err != nil {
+			l.Close()
+		}
 	}
 	t.Cleanup(func() { l.Close(); u.Close() })
 	reply := func(b []byte) []byte {
