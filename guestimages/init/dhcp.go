@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -30,7 +29,7 @@ const packetAlias = "net-pf-17"
 
 // askDHCP brings the interface up with what a DHCPv4 server gives it (RFC 2131), and keeps the lease for as long as the
 // machine runs.
-func askDHCP(name string) error {
+func askDHCP(name string, e etc) error {
 	if err := bringUp(plan.Interface{Name: name}); err != nil {
 		return err
 	}
@@ -48,8 +47,7 @@ func askDHCP(name string) error {
 		return errors.Join(err, client.Close())
 	}
 	go keepLease(client, lease)
-	writeResolvConf(nameservers(lease.ACK), searchList(lease.ACK))
-	return nil
+	return e.writeResolvConf(nameservers(lease.ACK), searchList(lease.ACK))
 }
 
 // keepLease renews at half the lease's time (RFC 2131 section 4.4.5). A server that refuses leaves the address as it is.
@@ -106,25 +104,4 @@ func searchList(ack *dhcpv4.DHCPv4) []string {
 		return []string{name}
 	}
 	return nil
-}
-
-// writeResolvConf writes resolv.conf(5), unless there is nothing to say or nowhere to say it: a read-only root.
-func writeResolvConf(servers, search []string) {
-	if len(servers) == 0 {
-		return
-	}
-	var b strings.Builder
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
-	}
-	err := os.MkdirAll("/etc", 0o755)
-	if err == nil {
-		err = os.WriteFile("/etc/resolv.conf", []byte(b.String()), 0o644)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "init: %v\n", err)
-	}
 }

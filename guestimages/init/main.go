@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -78,8 +79,8 @@ func readPlan() (plan.Plan, error) {
 	return p, nil
 }
 
-// settle makes the machine what the plan says, after the modules and before the command. A network that does not come up is told, and no
-// error.
+// settle makes the machine what the plan says, after the modules and before the command. A network that does not come up,
+// and a file of /etc that cannot be written, are reported and are no errors.
 func settle(p plan.Plan, words cmdline) error {
 	more, err := words.interfaces()
 	if err != nil {
@@ -97,7 +98,8 @@ func settle(p plan.Plan, words cmdline) error {
 			return err
 		}
 	}
-	if root := words.root(); root.device != "" {
+	root := words.root()
+	if root.device != "" {
 		if err := moveToDisk(root); err != nil {
 			return err
 		}
@@ -117,8 +119,12 @@ func settle(p plan.Plan, words cmdline) error {
 			return os.NewSyscallError("sethostname", err)
 		}
 	}
+	e := etc{"/etc", root.device == "" || root.overlay}
+	if err := e.addHosts(hostname(), ipv6()); err != nil {
+		complain(err)
+	}
 	for _, i := range interfaces {
-		if err := configure(i); err != nil {
+		if err := configure(i, e); err != nil {
 			complain(fmt.Errorf("interface %s: %w", i.Name, err))
 		}
 	}
@@ -128,10 +134,9 @@ func settle(p plan.Plan, words cmdline) error {
 // complain is for what a guest can do without.
 func complain(err error) { fmt.Fprintf(os.Stderr, "init: %v\n", err) }
 
-func configure(i plan.Interface) error {
+func configure(i plan.Interface, e etc) error {
 	if i.DHCP {
-		return askDHCP(i.Name)
+		return askDHCP(i.Name, e)
 	}
-	writeResolvConf(i.Nameservers, nil)
-	return bringUp(i)
+	return errors.Join(e.writeResolvConf(i.Nameservers, nil), bringUp(i))
 }
