@@ -51,6 +51,9 @@ func start(c plan.Command, files [3]*os.File, terminal bool) (pid int, err error
 	} else {
 		attr.Env = withHome(attr.Env, "/")
 	}
+	if err := setLimits(); err != nil {
+		return 0, err
+	}
 	p, err := os.StartProcess(path, c.Argv, attr)
 	if err != nil {
 		return 0, err

@@ -136,9 +136,9 @@ func TestImageRunsFromAVhostDisk(t *testing.T) {
 		}
 	}
 	// A command of the user's runs in the same place.
-	cmd := ownGuest(t, "--image", file, "--", "sh", "-c", "echo $GREETING; busybox id -u; busybox cat /etc/hosts; busybox grep ' / ' /proc/mounts")
+	cmd := ownGuest(t, "--image", file, "--", "sh", "-c", "echo $GREETING; busybox id -u; ulimit -Sn; ulimit -Hn; ulimit -u; busybox cat /etc/hosts; busybox grep ' / ' /proc/mounts")
 	out, err := cmd.Output()
-	const inside = "good day\n1000\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 "
+	const inside = "good day\n1000\n1024\n524288\nunlimited\n127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 "
 	if err != nil || !strings.HasPrefix(string(out), inside) || !strings.Contains(string(out), "overlay") {
 		t.Errorf("got %q, %v", out, err)
 	}
