@@ -1,18 +1,15 @@
 package main
 
 import (
-	"os"
-
+	"minivmm/guestimages/plan"
 	"minivmm/kvm"
 )
 
-// holdVM keeps one VM open for the host's whole life and returns how to let go
-// of it. KVM patches the scheduler's text when its first VM comes and when the
-// last one goes (preempt_notifier_key), and an emulated host of several CPUs
-// can die of the breakpoints that are part of it: "Oops: int3" in
-// finish_task_switch.
-func holdVM() (release func(), err error) {
-	if _, err := os.Stat("/dev/kvm"); err != nil {
+// holdVM keeps one VM open for the whole life of an emulated host, whose plan says so, and returns how to close it. KVM patches the scheduler's text when its
+// first VM comes and when the last one goes (preempt_notifier_key), and an emulated host of several CPUs can die of the
+// breakpoints that are part of it: "Oops: int3" in finish_task_switch.
+func holdVM(p plan.Plan) (release func(), err error) {
+	if !p.HoldVM {
 		return func() {}, nil
 	}
 	sys, err := kvm.Open()

@@ -23,7 +23,7 @@ func serve(p plan.Plan, words cmdline) error {
 		return err
 	}
 	defer port.Close()
-	release, err := holdVM()
+	release, err := holdVM(p)
 	if err != nil {
 		return err
 	}

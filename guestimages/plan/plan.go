@@ -16,6 +16,7 @@ type Plan struct {
 	Modules    []string    `json:"modules,omitempty"`    // module files in the initial RAM file system, in load order
 	OnDemand   []Module    `json:"on_demand,omitempty"`  // loaded for a device that is there, or when the kernel asks for one
 	Channel    string      `json:"channel,omitempty"`    // name of the virtio-serial port that the Command comes by
+	HoldVM     bool        `json:"hold_vm,omitempty"`    // keep a VM of KVM open while the Command that comes by the Channel runs
 	Root       *Root       `json:"root,omitempty"`       // the file tree to move to; nil: stay
 	Mounts     []Mount     `json:"mounts,omitempty"`     // made in the tree of Root
 	Writes     []Write     `json:"writes,omitempty"`     // made after the mounts

@@ -77,6 +77,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 func hostPlan(k kernel.Kernel) plan.Plan {
 	return plan.Plan{
 		Channel:  channel,
+		HoldVM:   true,
 		Root:     &plan.Root{Tag: rootTag, Release: k.Release, Modules: k.Modules},
 		Hostname: "emuhost",
 		Mounts: []plan.Mount{

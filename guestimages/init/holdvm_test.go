@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"minivmm/guestimages/plan"
+)
+
+func TestOnlyAPlanThatSaysSoOpensKVM(t *testing.T) {
+	if _, err := os.Stat("/dev/kvm"); err != nil {
+		t.Skip(err)
+	}
+	for _, hold := range []bool{false, true} {
+		release, err := holdVM(plan.Plan{HoldVM: hold})
+		if err != nil && !hold {
+			t.Fatal(err)
+		}
+		if err != nil {
+			t.Skipf("KVM does not work here: %v", err)
+		}
+		files, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open string
+		for _, f := range files {
+			if target, err := os.Readlink(f); err == nil && strings.Contains(target, "kvm") {
+				open += target + " "
+			}
+		}
+		if (open != "") != hold {
+			t.Errorf("with %v open files of KVM are: %s", hold, open)
+		}
+		release()
+	}
+}
