@@ -68,18 +68,11 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 	if len(o.Command) == 0 {
 		o.Command = []string{"/bin/sh"}
 	}
-	spec, err := json.Marshal(o)
+	sum, err := key(c, o, files, k.ModulesID, program, busybox)
 	if err != nil {
-		return "", fmt.Errorf("guest: %w", err)
+		return "", err
 	}
-	// The paths of program, modules and busybox name their content.
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%q\n", program, k.Modules, busybox, spec, DefaultModules())
-	for _, f := range files {
-		fmt.Fprintf(h, "%s %o %d\n", f.path, f.perm, len(f.data))
-		h.Write(f.data)
-	}
-	return c.Make(ctx, fmt.Sprintf("initramfs/guest-%x.cpio", h.Sum(nil)[:16]), func(ctx context.Context, tmp string) error {
+	return c.Make(ctx, "initramfs/guest-"+sum+".cpio", func(ctx context.Context, tmp string) error {
 		var image initramfs.Archive
 		if err := addBusybox(ctx, &image, busybox); err != nil {
 			return err
@@ -104,6 +97,35 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 		image.File(plan.Path, 0o644, initramfs.Owner{}, spec)
 		return writeTo(tmp, &image)
 	})
+}
+
+// key returns a hash of all that goes into a file system: o, the content of its files, the modules, and the programs, which
+// are paths or "". A program in the cache has a path there that changes with its content. Of any other the content counts.
+func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs ...string) (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, modulesID)
+	for _, file := range programs {
+		name, kept := strings.CutPrefix(file, c.Root)
+		if !kept && file != "" {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				return "", fmt.Errorf("guest: %w", err)
+			}
+			name = fmt.Sprintf("%x", sha256.Sum256(b))
+		}
+		fmt.Fprintf(h, "%s\n", name)
+	}
+	o.Files = nil // files has what they are now
+	spec, err := json.Marshal(o)
+	if err != nil {
+		return "", fmt.Errorf("guest: %w", err)
+	}
+	fmt.Fprintf(h, "%s\n%q\n", spec, DefaultModules())
+	for _, f := range files {
+		fmt.Fprintf(h, "%s %o %d\n", f.path, f.perm, len(f.data))
+		h.Write(f.data)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:16]), nil
 }
 
 type readFile struct {

@@ -25,6 +25,8 @@ type Kernel struct {
 	Image   string `json:"image"`             // path of the image as it came: a bzImage, or a vmlinux
 	Vmlinux string `json:"vmlinux,omitempty"` // path of the ELF file; "" if the image's compression is none of ours
 	Modules string `json:"modules,omitempty"` // path of the folder that holds modules.dep; "" without modules
+	// ModulesID is a hash of the modules, which may be replaced while the path stays.
+	ModulesID string `json:"-"`
 
 	SizeBytes int64 `json:"size_bytes"` // on disk, all of it
 }

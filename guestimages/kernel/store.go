@@ -154,7 +154,7 @@ func (s *Store) SetDefault(ctx context.Context, name string) error {
 func (s *Store) path(id string) string { return s.cache.Path(folder + "/" + id) }
 
 func (s *Store) kernel(x *index, r record) Kernel {
-	k := Kernel{ID: r.ID, Release: r.Release, Name: r.Name, Source: r.Source, Default: r.ID == x.Default, SizeBytes: r.SizeBytes}
+	k := Kernel{ID: r.ID, Release: r.Release, Name: r.Name, Source: r.Source, ModulesID: r.ModulesID, Default: r.ID == x.Default, SizeBytes: r.SizeBytes}
 	in := func(name string) string {
 		if name == "" {
 			return ""
