@@ -55,7 +55,8 @@ time, and minivmm's own init in memory. It runs COMMAND, or a shell, or what the
 runs; standard input, output and error are the command's, and so is the exit code once it has run:
 128 plus its number for a signal that ended it, 127 if it cannot be started, 125 if the guest cannot
 be made ready for it. A guest that ends before its command does is an error, which is printed.
-With root= in --cmdline and no COMMAND, the system on that disk is started instead.
+With root= in --cmdline and no COMMAND, the system on that disk is started instead; a guest that
+finds none there crashes.
 
 SIGTERM, SIGINT and SIGHUP press the guest's power button; a second one, or the end of
 machine.shutdown_timeout, ends the guest at once. A guest that powers off in time gives 0, or 128

@@ -8,7 +8,7 @@
 // have, and says so on the console. Words on the kernel command line that it knows beside "--":
 //
 //	ip=CLIENT::GATEWAY:NETMASK::DEVICE:off   as in the kernel's Documentation/admin-guide/nfs/nfsroot.rst; or ip=dhcp
-//	root=, rootfstype=, rootflags=, ro, rw   the disk: /dev/NAME, LABEL= or UUID=, written to unless ro comes last
+//	root=, rootfstype=, rootflags=, ro, rw   the disk: /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; written to unless ro comes last
 //	init=PATH                                the program of a disk's own system
 //	minivmm.root=overlay                     what is written to the root stays in memory
 //	minivmm.channel=NAME                     the virtio-serial port that the command comes by
@@ -16,5 +16,5 @@
 //	MODULE.NAME=VALUE                        a parameter of a module that is loaded
 //
 // The ACPI power button powers off at any time. Everything that is left when the command ends is killed; file systems are
-// synced before the end. Init never exits: the kernel would panic.
+// synced before the end. A machine that cannot do what it was started for ends by a triple fault. Init never exits: the kernel would panic.
 package main

@@ -13,15 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// end syncs and powers off, or restarts where the command line says so.
-func end(words cmdline) {
+// end syncs and powers off, or restarts where the command line says so. A machine that failed to do what it was started
+// for ends by a triple fault, which no host takes for the end that a guest wanted.
+func end(words cmdline, failed bool) {
 	unix.Sync()
 	// A disk as root is left clean. What is no disk, or is still written to, refuses.
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	// A power-off drops what the console has not sent yet. A console that cannot be drained has nothing to send.
 	_ = drain(os.Stderr)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
-	if words.value("minivmm.end") == "restart" {
+	if failed {
+		// Documentation/ABI/testing/sysfs-kernel-reboot. Without that file it is an ordinary restart.
+		_ = os.WriteFile("/sys/kernel/reboot/type", []byte("triple"), 0)
+	}
+	if failed || words.value("minivmm.end") == "restart" {
 		how = unix.LINUX_REBOOT_CMD_RESTART
 	}
 	err := unix.Reboot(how)
@@ -56,7 +61,7 @@ func watchButtons(words cmdline) {
 					_ = unix.Kill(-1, sig)
 					time.Sleep(buttonWait)
 				}
-				end(words)
+				end(words, false)
 			}
 		}()
 	}

@@ -21,10 +21,11 @@ func main() {
 		return
 	}
 	words := kernelWords()
-	if err := follow(words); err != nil {
+	err := follow(words)
+	if err != nil {
 		complain(err)
 	}
-	end(words)
+	end(words, err != nil)
 }
 
 // follow does what the plan says, up to the end of the command.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +15,7 @@ import (
 
 // rootWords is the file tree that the kernel command line names.
 type rootWords struct {
-	device   string // /dev/NAME, LABEL=TEXT or UUID=HEX; "" is none: stay in the initial RAM file system
+	device   string // /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; "" is none: stay in the initial RAM file system
 	fsType   string // "" is found out
 	data     string
 	writable bool
@@ -189,15 +188,34 @@ func disks() []string {
 	return all
 }
 
+// findDisk finds the block device that name means, a path or one of the tags below, if it can be read by now.
 func findDisk(name string) (device, fsType string, ok bool) {
 	if strings.HasPrefix(name, "/") {
 		sb, err := readSuperblock(name)
 		return name, sb.fsType, err == nil
 	}
+	tag, want, _ := strings.Cut(name, "=")
 	for _, d := range disks() {
-		device := filepath.Join("/dev", d)
+		device := "/dev/" + d
 		sb, err := readSuperblock(device)
-		if err == nil && (name == "LABEL="+sb.label || strings.EqualFold(name, "UUID="+sb.uuid)) {
+		if err != nil || want == "" {
+			continue
+		}
+		var p partition
+		if strings.HasPrefix(tag, "PART") {
+			p = readPartition(d)
+		}
+		switch tag {
+		case "LABEL":
+			ok = want == sb.label
+		case "UUID":
+			ok = strings.EqualFold(want, sb.uuid)
+		case "PARTLABEL":
+			ok = want == p.label
+		case "PARTUUID":
+			ok = strings.EqualFold(want, p.uuid)
+		}
+		if ok {
 			return device, sb.fsType, true
 		}
 	}

@@ -178,3 +178,33 @@ func tracedOpens(t *testing.T, cmd *exec.Cmd) []string {
 	}
 	return files
 }
+
+// TestRootThatCannotBeUsedIsNoProperEnd has a disk with one partition of MBR, whose file system is an ext4 by its magic number only.
+func TestRootThatCannotBeUsedIsNoProperEnd(t *testing.T) {
+	disk := make([]byte, 4<<20)
+	copy(disk[440:], []byte{0x78, 0x56, 0x34, 0x12})             // the disk's signature
+	copy(disk[446:], []byte{0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0}) // from sector 2048
+	copy(disk[446+12:], []byte{0, 8, 0, 0})                      // 2048 sectors
+	disk[510], disk[511] = 0x55, 0xaa
+	copy(disk[1<<20+1024+0x38:], []byte{0x53, 0xef})
+	file := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(file, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for root, want := range map[string]string{
+		"PARTUUID=12345678-01": "init: mount ext4 /dev/sda1: ",
+		"/dev/vda1":            "init: root=/dev/vda1: no such disk; there are: sda sda1",
+	} {
+		t.Run(root, func(t *testing.T) {
+			cmd := ownGuest(t, "--disk", file, "--cmdline", "root="+root)
+			var stdout bytes.Buffer
+			cmd.Stdout = &stdout
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if got := clitest.Code(cmd); got != exitCrashed || !strings.Contains(stdout.String(), want) {
+				t.Errorf("exit code %d, console %q, want %d and %q", got, stdout.String(), exitCrashed, want)
+			}
+		})
+	}
+}

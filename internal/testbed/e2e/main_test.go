@@ -12,6 +12,7 @@ const (
 	exitUsage     = 2
 	exitBusy      = 6
 	exitNoMachine = 7
+	exitCrashed   = 11
 )
 
 func TestMain(m *testing.M) {

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+)
+
+// partition is what a disk's partition table says of one partition.
+type partition struct {
+	uuid  string // PARTUUID=, as the kernel has it: of GPT a GUID, of MBR the disk's signature and the number, "12345678-01"
+	label string // PARTLABEL=, of GPT only
+}
+
+// readPartition reads what the table says of the partition called name in sysfs; the zero value is for a whole disk, and for
+// a table that cannot be read.
+func readPartition(name string) partition {
+	n, err := strconv.Atoi(attribute("/sys/class/block/"+name+"/partition", 1))
+	if err != nil {
+		return partition{}
+	}
+	// .../block/sda/sda1
+	dir, err := filepath.EvalSymlinks("/sys/class/block/" + name)
+	if err != nil {
+		return partition{}
+	}
+	disk := filepath.Base(filepath.Dir(dir))
+	sector, err := strconv.Atoi(attribute("/sys/class/block/"+disk+"/queue/logical_block_size", 1))
+	if err != nil || sector < 512 {
+		return partition{}
+	}
+	f, err := os.Open("/dev/" + disk)
+	if err != nil {
+		return partition{}
+	}
+	defer f.Close()
+	return parsePartition(f, sector, n)
+}
+
+// parsePartition reads entry n, counted from 1, of a GPT (UEFI specification, section 5.3) or else an MBR. sector is the
+// disk's block size in bytes. The kernel has checked the table before it showed a partition.
+func parsePartition(disk io.ReaderAt, sector, n int) partition {
+	le := binary.LittleEndian
+	head := make([]byte, 2*sector)
+	if _, err := disk.ReadAt(head, 0); err != nil || n < 1 {
+		return partition{}
+	}
+	gpt := head[sector:]
+	if !bytes.HasPrefix(gpt, []byte("EFI PART")) {
+		if head[510] != 0x55 || head[511] != 0xaa {
+			return partition{}
+		}
+		return partition{uuid: fmt.Sprintf("%08x-%02x", le.Uint32(head[440:]), n)}
+	}
+	table, count, size := le.Uint64(gpt[72:]), le.Uint32(gpt[80:]), le.Uint32(gpt[84:])
+	if uint64(n) > uint64(count) || table > 1<<48 {
+		return partition{}
+	}
+	entry := make([]byte, 128)
+	if _, err := disk.ReadAt(entry, int64(table)*int64(sector)+int64(n-1)*int64(size)); err != nil {
+		return partition{}
+	}
+	// The first three fields of a GUID are little endian.
+	u := entry[16:32]
+	var name []uint16
+	for b := range slices.Chunk(entry[56:], 2) {
+		name = append(name, le.Uint16(b))
+	}
+	label, _, _ := strings.Cut(string(utf16.Decode(name)), "\x00")
+	return partition{
+		uuid:  fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(u), le.Uint16(u[4:]), le.Uint16(u[6:]), u[8:10], u[10:]),
+		label: label,
+	}
+}
