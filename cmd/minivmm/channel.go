@@ -39,7 +39,7 @@ type channel struct {
 func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *channel {
 	c := &channel{typing: newTyping(), ended: make(chan struct{})}
 	c.near, c.guest = net.Pipe()
-	command := session.Command{Argv: argv, Stdin: c.typing, Stdout: stdout, Stderr: stderr}
+	command := session.Command{Argv: argv, Stdin: c.typing, Stdout: stdout, Stderr: stderr, Go: func(f func()) { go guard(f) }}
 	if size, ok := terminalSize(stdin, stdout); ok {
 		resized := make(chan plan.Terminal)
 		if t := os.Getenv("TERM"); t != "" {
@@ -48,7 +48,7 @@ func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *chann
 		command.Terminal, command.Resize, c.terminal = &size, resized, true
 		c.winch = make(chan os.Signal, 1)
 		signal.Notify(c.winch, syscall.SIGWINCH)
-		go func() {
+		go guard(func() {
 			for range c.winch {
 				if size, ok := terminalSize(stdin, stdout); ok {
 					select {
@@ -57,7 +57,7 @@ func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *chann
 					}
 				}
 			}
-		}()
+		})
 	}
 	c.session = session.New(c.near, command)
 	return c

@@ -40,7 +40,7 @@ type console struct {
 	stdin *os.File // nil when there is no input
 
 	taken   bool   // the terminal is in raw mode until
-	restore func() // which gives it back, once; any goroutine may call it
+	restore func() // is called
 	left    chan struct{}
 	attach  chan Input
 	quit    chan struct{} // closed by Close
@@ -83,17 +83,22 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	}
 	terminal = terminal && raw
 	if terminal {
-		state, err := term.MakeRaw(int(stdin.Fd()))
+		restore, err := takeTerminal(int(stdin.Fd()))
 		if err != nil {
-			c.Close()
-			return nil, fmt.Errorf("console: raw mode: %w", err)
+			return nil, errors.Join(fmt.Errorf("console: %w", err), c.Close())
 		}
-		c.taken = true
-		c.restore = sync.OnceFunc(func() { term.Restore(int(stdin.Fd()), state) })
+		c.taken, c.restore = true, restore
 	}
 	keys := make(chan []byte)
-	c.wg.Go(func() { c.read(keys) })
-	c.wg.Go(func() { c.feed(keys, terminal) })
+	c.wg.Add(2)
+	go guard(func() {
+		defer c.wg.Done()
+		c.read(keys)
+	})
+	go guard(func() {
+		defer c.wg.Done()
+		c.feed(keys, terminal)
+	})
 	return c, nil
 }
 

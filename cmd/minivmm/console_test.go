@@ -232,8 +232,9 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 }
 
 func TestAPanicGivesTheTerminalBack(t *testing.T) {
-	for _, guest := range []string{"panic", "panic elsewhere"} {
-		_, near := clitest.PTY(t)
+	for _, guest := range []string{"panic", "panic elsewhere", "panic at the button", "panic at input"} {
+		far, near := clitest.PTY(t)
+		io.WriteString(far, "x\n")
 		before := clitest.Termios(t, near)
 		cmd := program(t, guest, "run", "good.toml")
 		cmd.Stdin, cmd.Stdout = near, near

@@ -15,7 +15,7 @@ func interruptible(ctx context.Context) (_ context.Context, done func()) {
 	signals := make(chan os.Signal, 1)
 	// A reader of our output that goes away is a signal too.
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	go func() {
+	go guard(func() {
 		select {
 		case sig := <-signals:
 			n, _ := sig.(syscall.Signal)
@@ -23,7 +23,7 @@ func interruptible(ctx context.Context) (_ context.Context, done func()) {
 			signal.Stop(signals)
 		case <-ctx.Done():
 		}
-	}()
+	})
 	return ctx, func() {
 		signal.Stop(signals)
 		stop(nil)
@@ -34,9 +34,9 @@ func interruptible(ctx context.Context) (_ context.Context, done func()) {
 func interruptibleReader(ctx context.Context, r io.Reader) io.Reader {
 	pr, pw := io.Pipe()
 	context.AfterFunc(ctx, func() { pr.CloseWithError(context.Cause(ctx)) })
-	go func() {
+	go guard(func() {
 		_, err := io.Copy(pw, r)
 		pw.CloseWithError(err)
-	}()
+	})
 	return pr
 }

@@ -51,7 +51,7 @@ func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int,
 			defer server.Close()
 		}
 	}
-	go staySmall(ctx)
+	go guard(func() { staySmall(ctx) })
 	outcome, err := vm.Run(ctx)
 	var broken *vmm.KVMError
 	switch {

@@ -37,13 +37,22 @@ type pretendGuest struct {
 	button chan struct{}
 	fifo   chan byte
 	ready  chan struct{}
+	panics string
 }
 
-func (g *pretendGuest) PowerButton()           { g.button <- struct{}{} }
+func (g *pretendGuest) PowerButton() {
+	if g.panics == "panic at the button" {
+		panic("a bug")
+	}
+	g.button <- struct{}{}
+}
 func (g *pretendGuest) ConsoleInput() Input    { return g }
 func (g *pretendGuest) Ready() <-chan struct{} { return g.ready }
 
 func (g *pretendGuest) Feed(p []byte) (n int) {
+	if g.panics == "panic at input" {
+		panic("a bug")
+	}
 	for _, c := range p {
 		select {
 		case g.fifo <- c:
@@ -70,7 +79,7 @@ func (g *pretendGuest) read(ctx context.Context) (byte, error) {
 
 func pretend(behaviour string) startFunc {
 	return func(ctx context.Context, cfg *config.Config, opt startOptions) (int, error) {
-		g := &pretendGuest{button: make(chan struct{}, 8), fifo: make(chan byte, 16), ready: make(chan struct{}, 1)}
+		g := &pretendGuest{button: make(chan struct{}, 8), fifo: make(chan byte, 16), ready: make(chan struct{}, 1), panics: behaviour}
 		if behaviour == "early" { // it takes for ever to make
 			<-ctx.Done()
 			return exitStopped, nil
@@ -89,10 +98,11 @@ func pretend(behaviour string) startFunc {
 		case "panic":
 			panic("a bug")
 		case "panic elsewhere":
-			go func() {
-				defer opt.GiveBack()
-				panic("a bug")
-			}()
+			go guard(func() { panic("a bug") })
+			<-ctx.Done()
+			return exitStopped, nil
+		case "panic at the button":
+			opt.Stop(false)
 			<-ctx.Done()
 			return exitStopped, nil
 		case "polite": // powers off when asked
@@ -112,7 +122,7 @@ func pretend(behaviour string) startFunc {
 			opt.Stop(true)
 			<-ctx.Done()
 			return exitStopped, nil
-		case "deaf":
+		case "deaf", "panic at input":
 			<-ctx.Done()
 			return exitStopped, nil
 		case "where": // says where it is, and is polite

@@ -27,7 +27,7 @@ type ring struct {
 
 func newRing(dst io.Writer, size int) *ring {
 	r := &ring{dst: dst, buf: make([]byte, size), wake: make(chan struct{}, 1), done: make(chan struct{})}
-	go r.drain()
+	go guard(r.drain)
 	return r
 }
 

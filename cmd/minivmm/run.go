@@ -34,9 +34,6 @@ type startOptions struct {
 
 	// Attach is called once, when the guest is about to run: from then on signals press its power button and typing reaches it.
 	Attach func(machine)
-
-	// GiveBack gives the terminal back. A goroutine that may panic defers it, as a panic there runs no other's deferred calls.
-	GiveBack func()
 }
 
 // machine is what the command line needs of a running one. The methods are called from goroutines of the command line's.
@@ -175,17 +172,17 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 	defer stop(nil)
 	attached, done, ended := make(chan machine, 1), make(chan struct{}), make(chan struct{})
 	plan := &shutdown{grace: cfg.Machine.ShutdownTimeout.Duration, stop: stop, log: log, after: time.After}
-	go func() {
+	go guard(func() {
 		defer close(ended)
 		plan.watch(signals, con.Left(), attached, done)
-	}()
+	})
 	unwatch := sync.OnceFunc(func() {
 		close(done)
 		<-ended
 	})
 	defer unwatch()
 
-	opt.Log, opt.Console, opt.GiveBack = log, con.Output(), con.restore
+	opt.Log, opt.Console = log, con.Output()
 	opt.Attach = func(m machine) {
 		attached <- m
 		con.Attach(m.ConsoleInput())
@@ -207,7 +204,7 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 			attached <- m
 			con.Attach(ch.typing)
 		}
-		go ch.run(func(err error) { stop(channelError{err}) })
+		go guard(func() { ch.run(func(err error) { stop(channelError{err}) }) })
 	}
 	code, err = start(ctx, cfg, opt)
 	if ch != nil {

@@ -20,4 +20,6 @@ type Command struct {
 	Terminal *plan.Terminal       // a pseudo terminal instead of pipes; Stderr then stays silent
 	Resize   <-chan plan.Terminal // new sizes of the terminal
 	Signals  <-chan os.Signal     // sent on to the command
+
+	Go func(f func()) // starts each goroutine of the session; nil: the go statement
 }

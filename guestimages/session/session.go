@@ -47,8 +47,12 @@ func (s *Session) Run() (plan.Exit, error) {
 	if err := s.conn.SendJSON(wire.Run, command); err != nil {
 		return plan.Exit{}, err
 	}
-	go s.sendInput()
-	go s.sendEvents()
+	start := s.c.Go
+	if start == nil {
+		start = func(f func()) { go f() }
+	}
+	start(s.sendInput)
+	start(s.sendEvents)
 	for {
 		kind, payload, err := s.conn.Receive()
 		if err != nil {
