@@ -13,8 +13,7 @@ import (
 
 	"golang.org/x/term"
 
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/session"
+	"minivmm/guestimages/agent"
 )
 
 // channelName is the virtio-serial port by which the init of minivmm's own guests gets its command.
@@ -27,11 +26,11 @@ type channel struct {
 	terminal bool     // it has one
 
 	near    net.Conn
-	session *session.Session
+	session *agent.Session
 	ended   chan struct{}
 	winch   chan os.Signal
-	exit    plan.Exit // valid once ended is closed
-	err     error     // the same; why there is no exit
+	exit    agent.Exit // valid once ended is closed
+	err     error      // the same; why there is no exit
 }
 
 // openChannel prepares to run argv in the guest, or what the guest has for an empty one. On a terminal the command gets one
@@ -39,13 +38,14 @@ type channel struct {
 func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *channel {
 	c := &channel{typing: newTyping(), ended: make(chan struct{})}
 	c.near, c.guest = net.Pipe()
-	command := session.Command{Argv: argv, Stdin: c.typing, Stdout: stdout, Stderr: stderr, Go: func(f func()) { go guard(f) }}
+	command := agent.Command{Argv: argv}
+	streams := agent.Streams{Stdin: c.typing, Stdout: stdout, Stderr: stderr, Go: func(f func()) { go guard(f) }}
 	if size, ok := terminalSize(stdin, stdout); ok {
-		resized := make(chan plan.Terminal)
+		resized := make(chan agent.Terminal)
 		if t := os.Getenv("TERM"); t != "" {
 			command.Env = []string{"TERM=" + t}
 		}
-		command.Terminal, command.Resize, c.terminal = &size, resized, true
+		command.Terminal, streams.Resize, c.terminal = &size, resized, true
 		c.winch = make(chan os.Signal, 1)
 		signal.Notify(c.winch, syscall.SIGWINCH)
 		go guard(func() {
@@ -59,17 +59,17 @@ func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *chann
 			}
 		})
 	}
-	c.session = session.New(c.near, command)
+	c.session = agent.NewSession(c.near, command, streams)
 	return c
 }
 
 // terminalSize is ok where both files are a terminal.
-func terminalSize(stdin, stdout *os.File) (plan.Terminal, bool) {
+func terminalSize(stdin, stdout *os.File) (agent.Terminal, bool) {
 	if !term.IsTerminal(int(stdin.Fd())) || !term.IsTerminal(int(stdout.Fd())) {
-		return plan.Terminal{}, false
+		return agent.Terminal{}, false
 	}
 	cols, rows, err := term.GetSize(int(stdout.Fd()))
-	return plan.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err == nil
+	return agent.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err == nil
 }
 
 // run passes everything between this process's files and the command, until it ends; broken is called when it cannot.

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	frame "minivmm/guestimages/wire"
+	"minivmm/guestimages/agent"
 	"minivmm/internal/testbed/clitest"
 	"minivmm/vmm/config"
 )
@@ -50,27 +50,27 @@ func pretendCommand(behaviour string) startFunc {
 		port := opt.Ports[0].Conn
 		defer port.Close()
 		g := &pretendGuest{button: make(chan struct{}, 8)}
-		conn := frame.New(port)
+		conn := agent.NewConn(port)
 		opt.Attach(g)
 		if behaviour == "never opens its port" {
 			return exitPoweredOff, nil
 		}
-		if kind, _, err := conn.Receive(); err != nil || kind != frame.Run {
+		if kind, _, err := conn.Receive(); err != nil || kind != agent.KindRun {
 			return exitInternal, fmt.Errorf("got %q, %v first of all", kind, err)
 		}
-		_ = conn.Send(frame.Stdout, []byte("ready\r\n"))
+		_ = conn.Send(agent.KindStdout, []byte("ready\r\n"))
 		what, exit, _ := strings.Cut(behaviour, " ")
 		switch what {
 		case "off":
 		case "cat":
-			for kind := frame.Stdin; kind != frame.StdinEnd; {
+			for kind := agent.KindStdin; kind != agent.KindStdinEnd; {
 				var payload []byte
 				var err error
 				if kind, payload, err = conn.Receive(); err != nil {
 					return exitInternal, err
 				}
-				if kind == frame.Stdin {
-					_ = conn.Send(frame.Stdout, payload)
+				if kind == agent.KindStdin {
+					_ = conn.Send(agent.KindStdout, payload)
 				}
 			}
 		case "reboot":
@@ -81,7 +81,7 @@ func pretendCommand(behaviour string) startFunc {
 			flooded := make(chan struct{})
 			go func() {
 				defer close(flooded)
-				for what == "flood" && conn.Send(frame.Stdout, make([]byte, frame.MaxData)) == nil {
+				for what == "flood" && conn.Send(agent.KindStdout, make([]byte, agent.MaxData)) == nil {
 				}
 			}()
 			code := exitPoweredOff
@@ -99,12 +99,12 @@ func pretendCommand(behaviour string) startFunc {
 			go func() {
 				defer close(taken)
 				for {
-					if kind, _, err := conn.Receive(); err != nil || kind == frame.ExitTaken {
+					if kind, _, err := conn.Receive(); err != nil || kind == agent.KindExitTaken {
 						return
 					}
 				}
 			}()
-			_ = conn.Send(frame.Exit, []byte(exit))
+			_ = conn.Send(agent.KindExit, []byte(exit))
 			select {
 			case <-taken:
 			case <-ctx.Done():

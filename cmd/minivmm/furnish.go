@@ -8,10 +8,10 @@ import (
 	"net/netip"
 	"strings"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/guest"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/oci"
-	"minivmm/guestimages/plan"
 	"minivmm/vmm/config"
 )
 
@@ -64,7 +64,7 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 	// A disk with a system of its own, and nothing else to do, is left to that system and its console.
 	ours = cfg.Image != "" || len(command) > 0 || !strings.Contains(" "+string(cfg.Boot.Cmdline), " root=")
 	if ours {
-		words = append(words, plan.ChannelWord+"="+channelName)
+		words = append(words, agent.ChannelWord+"="+channelName)
 	}
 	cfg.Boot.Cmdline = config.Cmdline(strings.TrimSpace(strings.Join(words, " ") + " " + string(cfg.Boot.Cmdline)))
 	return ours, nil

@@ -18,12 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/initramfs"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/modules"
-	"minivmm/guestimages/plan"
 	"minivmm/internal/workdir"
 )
 
@@ -298,11 +298,11 @@ func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *
 	if len(command) == 0 {
 		command = []string{"/bin/sh"}
 	}
-	b, err := json.Marshal(plan.Plan{Modules: loaded, Command: &plan.Command{Argv: command}})
+	b, err := json.Marshal(agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
 	if err != nil {
 		return err
 	}
-	a.File(plan.Path, 0o644, initramfs.Owner{}, b)
+	a.File(agent.PlanPath, 0o644, initramfs.Owner{}, b)
 	return nil
 }
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/oci"
-	"minivmm/guestimages/plan"
 )
 
 const diskFromOCIHelp = `Make a disk of a container image for linux/amd64.
@@ -63,7 +63,7 @@ func newDiskFromOCICommand() *cobra.Command {
 }
 
 // runs is a command in one line that a shell would take but for the words around it.
-func runs(c plan.Command) string {
+func runs(c agent.Command) string {
 	what := "nothing, the image does not say what"
 	if len(c.Argv) > 0 {
 		what = quoted(c.Argv)

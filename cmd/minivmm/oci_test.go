@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/disk"
-	"minivmm/guestimages/plan"
 	"minivmm/internal/testbed/clitest"
 )
 
@@ -83,7 +83,7 @@ func TestDiskFromOCI(t *testing.T) {
 			}
 			b, err := os.ReadFile(image)
 			if err != nil || !strings.Contains(string(b), `"/bin/app",`) {
-				t.Errorf("%s is not in the disk, %v", plan.ImagePath, err)
+				t.Errorf("%s is not in the disk, %v", agent.ImagePath, err)
 			}
 		})
 	}

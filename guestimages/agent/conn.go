@@ -1,4 +1,4 @@
-package wire
+package agent
 
 import (
 	"bufio"
@@ -12,19 +12,19 @@ import (
 // Kind says what a frame's payload is.
 type Kind byte
 
-// The kinds. Run to Signal and ExitTaken go to init, the others come from it.
+// The kinds. KindRun to KindSignal and KindExitTaken go to init, the others come from it.
 const (
-	Run        Kind = 'R' // plan.Command in JSON, first of all
-	Stdin      Kind = 'i' // bytes for standard input
-	StdinEnd   Kind = 'I' // no more of them
-	Resize     Kind = 'w' // terminal size: rows, columns, 16 bits each
-	Signal     Kind = 's' // one byte, the signal's number
-	Hello      Kind = 'H' // init is up
-	StdinTaken Kind = 't' // 32 bits: so many bytes of standard input were taken
-	Stdout     Kind = 'o'
-	Stderr     Kind = 'e'
-	Exit       Kind = 'X' // plan.Exit in JSON, last of all that init sends
-	ExitTaken  Kind = 'x' // to init: Exit was read, and so everything before it; the machine may end
+	KindRun        Kind = 'R' // a Command in JSON, first of all
+	KindStdin      Kind = 'i' // bytes for standard input
+	KindStdinEnd   Kind = 'I' // no more of them
+	KindResize     Kind = 'w' // terminal size: rows, columns, 16 bits each
+	KindSignal     Kind = 's' // one byte, the signal's number
+	KindHello      Kind = 'H' // init is up
+	KindStdinTaken Kind = 't' // 32 bits: so many bytes of standard input were taken
+	KindStdout     Kind = 'o'
+	KindStderr     Kind = 'e'
+	KindExit       Kind = 'X' // an Exit in JSON, last of all that init sends
+	KindExitTaken  Kind = 'x' // to init: Exit was read, and so everything before it; the machine may end
 )
 
 // Window is how many bytes of standard input may be sent and not yet taken. It keeps a command that does not read from
@@ -47,8 +47,8 @@ type Conn struct {
 	w  io.Writer // guarded by mu: frames are whole
 }
 
-// New returns a Conn over rw, which the caller closes.
-func New(rw io.ReadWriter) *Conn {
+// NewConn returns a Conn over rw, which the caller closes.
+func NewConn(rw io.ReadWriter) *Conn {
 	return &Conn{r: bufio.NewReaderSize(rw, 64<<10), w: rw}
 }
 
@@ -61,7 +61,7 @@ func (c *Conn) Send(kind Kind, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, err := c.w.Write(frame); err != nil {
-		return fmt.Errorf("wire: %w", err)
+		return fmt.Errorf("channel: %w", err)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (c *Conn) Send(kind Kind, payload []byte) error {
 func (c *Conn) SendJSON(kind Kind, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("wire: %w", err)
+		return fmt.Errorf("channel: %w", err)
 	}
 	return c.Send(kind, b)
 }
@@ -83,7 +83,7 @@ func (c *Conn) Receive() (Kind, []byte, error) {
 	}
 	size := binary.BigEndian.Uint32(header[1:])
 	if size > maxPayload {
-		return 0, nil, fmt.Errorf("wire: frame %q of %d bytes", header[0], size)
+		return 0, nil, fmt.Errorf("channel: frame %q of %d bytes", header[0], size)
 	}
 	payload := make([]byte, size)
 	if _, err := io.ReadFull(c.r, payload); err != nil {

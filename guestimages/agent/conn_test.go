@@ -1,17 +1,15 @@
-package wire
+package agent
 
 import (
 	"bytes"
 	"errors"
 	"io"
 	"testing"
-
-	"minivmm/guestimages/plan"
 )
 
 func TestFramesArriveAsSent(t *testing.T) {
 	var stream bytes.Buffer
-	c := New(&stream)
+	c := NewConn(&stream)
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)
@@ -19,13 +17,13 @@ func TestFramesArriveAsSent(t *testing.T) {
 	frames := []struct {
 		kind    Kind
 		payload []byte
-	}{{Hello, nil}, {Stdin, all}, {StdinEnd, nil}, {Stderr, bytes.Repeat(all, 500)}}
+	}{{KindHello, nil}, {KindStdin, all}, {KindStdinEnd, nil}, {KindStderr, bytes.Repeat(all, 500)}}
 	for _, f := range frames {
 		if err := c.Send(f.kind, f.payload); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.SendJSON(Exit, plan.Exit{Status: 3}); err != nil {
+	if err := c.SendJSON(KindExit, Exit{Status: 3}); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range frames {
@@ -34,7 +32,7 @@ func TestFramesArriveAsSent(t *testing.T) {
 			t.Fatalf("got %q with %d bytes, %v, want %q with %d", kind, len(payload), err, f.kind, len(f.payload))
 		}
 	}
-	if kind, payload, err := c.Receive(); err != nil || kind != Exit || string(payload) != `{"status":3}` {
+	if kind, payload, err := c.Receive(); err != nil || kind != KindExit || string(payload) != `{"status":3}` {
 		t.Errorf("got %q %s, %v", kind, payload, err)
 	}
 	if _, _, err := c.Receive(); err != io.EOF {
@@ -44,9 +42,9 @@ func TestFramesArriveAsSent(t *testing.T) {
 
 func TestCopyCutsDataToTheLimit(t *testing.T) {
 	var stream bytes.Buffer
-	c := New(&stream)
+	c := NewConn(&stream)
 	want := bytes.Repeat([]byte{1, 2, 3}, MaxData)
-	if err := c.Copy(Stdout, bytes.NewReader(want)); err != nil {
+	if err := c.Copy(KindStdout, bytes.NewReader(want)); err != nil {
 		t.Fatal(err)
 	}
 	var got []byte
@@ -55,7 +53,7 @@ func TestCopyCutsDataToTheLimit(t *testing.T) {
 		if err == io.EOF {
 			break
 		}
-		if err != nil || kind != Stdout || len(payload) > MaxData {
+		if err != nil || kind != KindStdout || len(payload) > MaxData {
 			t.Fatalf("frame %q of %d bytes, %v", kind, len(payload), err)
 		}
 		got = append(got, payload...)
@@ -71,7 +69,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte("o\xff\xff\xff\xffhi"))
 	f.Add([]byte("o\x00\x00\x00\x09hi"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		c := New(bytes.NewBuffer(stream))
+		c := NewConn(bytes.NewBuffer(stream))
 		read := 0
 		for {
 			_, payload, err := c.Receive()

@@ -1,6 +1,9 @@
-// Package session is the launcher's side of a command that minivmm's init runs in a machine: it sends the command over the
-// channel (package wire), hands standard input, terminal sizes and signals in, output out, and returns how the command
-// ended. Package emuhost uses it for the emulated host, minivmm for its default guest.
+// Package agent is the protocol between the host and the init of an emulated host or a guest: the plan, the command, and
+// the channel that the command comes by.
 //
-// A Session belongs to one command. Close ends its goroutines.
-package session
+// The plan is JSON in the initial RAM file system. The channel is a byte stream, a virtio-serial port, which carries frames:
+// byte 0 is the kind, bytes 1 to 4 the payload's length, big endian, then the payload follows. So standard input, output and
+// error pass binary-clean and unmixed, and their ends and the exit status with them. A Session is the host's side of it.
+//
+// Send of a Conn may be called by any number of goroutines, Receive by one. A Session belongs to one command.
+package agent

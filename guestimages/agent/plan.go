@@ -1,7 +1,7 @@
-package plan
+package agent
 
-// Path is where init looks for its Plan in the initial RAM file system.
-const Path = "/init.json"
+// PlanPath is where init looks for its Plan in the initial RAM file system.
+const PlanPath = "/init.json"
 
 // ChannelWord is the word of the kernel command line, WORD=NAME, that names the virtio-serial port which the command comes by,
 // in place of the plan's Channel.

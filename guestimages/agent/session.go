@@ -1,4 +1,4 @@
-package session
+package agent
 
 import (
 	"encoding/binary"
@@ -8,26 +8,36 @@ import (
 	"os"
 	"sync"
 	"syscall"
-
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/wire"
 )
 
-// Session is the launcher's side of the channel.
+// Streams are the host's ends of a command: its standard files, and what else reaches it.
+type Streams struct {
+	Stdin  io.Reader // nil: empty. A Read under way when Run returns is left to end by itself
+	Stdout io.Writer // nil: nowhere. One that does not take its bytes holds the command up, and nothing else
+	Stderr io.Writer // silent where the command has a terminal
+
+	Resize  <-chan Terminal  // new sizes of the terminal
+	Signals <-chan os.Signal // sent on to the command
+
+	Go func(f func()) // starts each goroutine of the session; nil: the go statement
+}
+
+// Session is the host's side of the channel.
 type Session struct {
-	conn   *wire.Conn
-	c      Command
-	closed chan struct{}
+	conn    *Conn
+	command Command
+	streams Streams
+	closed  chan struct{}
 
 	mu     sync.Mutex
 	cond   *sync.Cond
-	credit int  // guarded by mu: bytes of standard input that may be sent, at most wire.Window
+	credit int  // guarded by mu: bytes of standard input that may be sent, at most Window
 	over   bool // guarded by mu
 }
 
-// New returns a session over rw, which the caller closes after it. Nothing is sent yet.
-func New(rw io.ReadWriter, c Command) *Session {
-	s := &Session{conn: wire.New(rw), c: c, closed: make(chan struct{}), credit: wire.Window}
+// NewSession returns a session over rw, which the caller closes after it. Nothing is sent yet.
+func NewSession(rw io.ReadWriter, c Command, streams Streams) *Session {
+	s := &Session{conn: NewConn(rw), command: c, streams: streams, closed: make(chan struct{}), credit: Window}
 	s.cond = sync.NewCond(&s.mu)
 	return s
 }
@@ -42,12 +52,11 @@ func (s *Session) Close() {
 }
 
 // Run sends the command and hands output on until its exit comes. An error is the channel's or that of a writer for output.
-func (s *Session) Run() (plan.Exit, error) {
-	command := plan.Command{Argv: s.c.Argv, Env: s.c.Env, Dir: s.c.Dir, Shares: s.c.Shares, Terminal: s.c.Terminal}
-	if err := s.conn.SendJSON(wire.Run, command); err != nil {
-		return plan.Exit{}, err
+func (s *Session) Run() (Exit, error) {
+	if err := s.conn.SendJSON(KindRun, s.command); err != nil {
+		return Exit{}, err
 	}
-	start := s.c.Go
+	start := s.streams.Go
 	if start == nil {
 		start = func(f func()) { go f() }
 	}
@@ -56,40 +65,40 @@ func (s *Session) Run() (plan.Exit, error) {
 	for {
 		kind, payload, err := s.conn.Receive()
 		if err != nil {
-			return plan.Exit{}, err
+			return Exit{}, err
 		}
 		switch kind {
-		case wire.Stdout:
-			err = writeTo(s.c.Stdout, payload)
-		case wire.Stderr:
-			err = writeTo(s.c.Stderr, payload)
-		case wire.StdinTaken:
+		case KindStdout:
+			err = writeTo(s.streams.Stdout, payload)
+		case KindStderr:
+			err = writeTo(s.streams.Stderr, payload)
+		case KindStdinTaken:
 			if len(payload) == 4 {
 				s.give(binary.BigEndian.Uint32(payload))
 			}
-		case wire.Exit:
+		case KindExit:
 			exit, err := parseExit(payload)
 			if err != nil {
-				return plan.Exit{}, err
+				return Exit{}, err
 			}
 			// A machine that is gone by now needs no answer.
-			_ = s.conn.Send(wire.ExitTaken, nil)
+			_ = s.conn.Send(KindExitTaken, nil)
 			return exit, nil
 		}
 		if err != nil {
-			return plan.Exit{}, err
+			return Exit{}, err
 		}
 	}
 }
 
 // parseExit lets through what wait(2) can tell of a process: the machine may say anything.
-func parseExit(payload []byte) (plan.Exit, error) {
-	var exit plan.Exit
+func parseExit(payload []byte) (Exit, error) {
+	var exit Exit
 	if err := json.Unmarshal(payload, &exit); err != nil {
-		return plan.Exit{}, fmt.Errorf("exit message: %w", err)
+		return Exit{}, fmt.Errorf("exit message: %w", err)
 	}
 	if exit.Status < 0 || exit.Status > 255 || exit.Signal < 0 || exit.Signal > 127 {
-		return plan.Exit{}, fmt.Errorf("exit message: status %d, signal %d", exit.Status, exit.Signal)
+		return Exit{}, fmt.Errorf("exit message: status %d, signal %d", exit.Status, exit.Signal)
 	}
 	return exit, nil
 }
@@ -106,7 +115,7 @@ func writeTo(w io.Writer, p []byte) error {
 func (s *Session) give(n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.credit += min(int(n), wire.Window-s.credit)
+	s.credit += min(int(n), Window-s.credit)
 	s.cond.Signal()
 }
 
@@ -127,12 +136,12 @@ func (s *Session) take(n int) int {
 
 // sendInput sends standard input and its end.
 func (s *Session) sendInput() {
-	buf := make([]byte, wire.MaxData)
-	for s.c.Stdin != nil {
-		n, err := s.c.Stdin.Read(buf)
+	buf := make([]byte, MaxData)
+	for s.streams.Stdin != nil {
+		n, err := s.streams.Stdin.Read(buf)
 		for p := buf[:n]; len(p) > 0; {
 			m := s.take(len(p))
-			if m == 0 || s.conn.Send(wire.Stdin, p[:m]) != nil {
+			if m == 0 || s.conn.Send(KindStdin, p[:m]) != nil {
 				return
 			}
 			p = p[m:]
@@ -142,7 +151,7 @@ func (s *Session) sendInput() {
 		}
 	}
 	// If the channel is broken, run finds out too.
-	_ = s.conn.Send(wire.StdinEnd, nil)
+	_ = s.conn.Send(KindStdinEnd, nil)
 }
 
 // sendEvents sends terminal sizes and signals until the session closes.
@@ -152,11 +161,11 @@ func (s *Session) sendEvents() {
 		select {
 		case <-s.closed:
 			return
-		case t := <-s.c.Resize:
+		case t := <-s.streams.Resize:
 			payload := binary.BigEndian.AppendUint16(nil, t.Rows)
-			err = s.conn.Send(wire.Resize, binary.BigEndian.AppendUint16(payload, t.Cols))
-		case sig := <-s.c.Signals:
-			err = s.conn.Send(wire.Signal, []byte{signalNumber(sig)})
+			err = s.conn.Send(KindResize, binary.BigEndian.AppendUint16(payload, t.Cols))
+		case sig := <-s.streams.Signals:
+			err = s.conn.Send(KindSignal, []byte{signalNumber(sig)})
 		}
 		if err != nil {
 			return

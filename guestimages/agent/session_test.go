@@ -1,4 +1,4 @@
-package session
+package agent
 
 import (
 	"bytes"
@@ -7,24 +7,21 @@ import (
 	"net"
 	"strings"
 	"testing"
-
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/wire"
 )
 
 // serve runs a session whose machine is the given function, which has got the command.
-func serve(t *testing.T, c Command, machine func(*wire.Conn)) (plan.Exit, error) {
+func serve(t *testing.T, streams Streams, machine func(*Conn)) (Exit, error) {
 	t.Helper()
 	near, far := net.Pipe()
-	s := New(near, c)
+	s := NewSession(near, Command{}, streams)
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { near.Close() })
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		defer far.Close()
-		conn := wire.New(far)
-		if kind, _, err := conn.Receive(); err != nil || kind != wire.Run {
+		conn := NewConn(far)
+		if kind, _, err := conn.Receive(); err != nil || kind != KindRun {
 			t.Errorf("got %q, %v first of all", kind, err)
 			return
 		}
@@ -37,10 +34,10 @@ func serve(t *testing.T, c Command, machine func(*wire.Conn)) (plan.Exit, error)
 }
 
 // send sends a frame to a session that may have ended already.
-func send(conn *wire.Conn, kind wire.Kind, payload string) { _ = conn.Send(kind, []byte(payload)) }
+func send(conn *Conn, kind Kind, payload string) { _ = conn.Send(kind, []byte(payload)) }
 
 // drain receives until the session ends.
-func drain(conn *wire.Conn) {
+func drain(conn *Conn) {
 	for {
 		if _, _, err := conn.Receive(); err != nil {
 			return
@@ -50,19 +47,19 @@ func drain(conn *wire.Conn) {
 
 func TestOutputComesBeforeTheExit(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	exit, err := serve(t, Command{Stdout: &stdout, Stderr: &stderr}, func(conn *wire.Conn) {
+	exit, err := serve(t, Streams{Stdout: &stdout, Stderr: &stderr}, func(conn *Conn) {
 		go drain(conn)
-		send(conn, wire.Hello, "")
-		send(conn, wire.Stdout, "out")
-		send(conn, wire.Stderr, "err")
+		send(conn, KindHello, "")
+		send(conn, KindStdout, "out")
+		send(conn, KindStderr, "err")
 		send(conn, '?', "a kind that nobody knows")
-		send(conn, wire.StdinTaken, "short")
-		send(conn, wire.Stdout, "put")
-		send(conn, wire.Exit, `{"status":3}`)
-		send(conn, wire.Exit, `{"status":4}`)
-		send(conn, wire.Stdout, "late")
+		send(conn, KindStdinTaken, "short")
+		send(conn, KindStdout, "put")
+		send(conn, KindExit, `{"status":3}`)
+		send(conn, KindExit, `{"status":4}`)
+		send(conn, KindStdout, "late")
 	})
-	if err != nil || exit != (plan.Exit{Status: 3}) || stdout.String() != "output" || stderr.String() != "err" {
+	if err != nil || exit != (Exit{Status: 3}) || stdout.String() != "output" || stderr.String() != "err" {
 		t.Errorf("got %+v, %v, %q, %q", exit, err, stdout.String(), stderr.String())
 	}
 }
@@ -81,9 +78,9 @@ func TestExitIsWhatAProcessCanHave(t *testing.T) {
 		`7`:                               "exit message",
 		``:                                "exit message",
 	} {
-		_, err := serve(t, Command{}, func(conn *wire.Conn) {
+		_, err := serve(t, Streams{}, func(conn *Conn) {
 			go drain(conn)
-			send(conn, wire.Exit, message)
+			send(conn, KindExit, message)
 		})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v, want %q", message, err, want)
@@ -96,27 +93,27 @@ func TestInputIsNotSentAheadOfTheWindow(t *testing.T) {
 	all := binary.BigEndian.AppendUint32(nil, 1<<32-1)
 	near, far := net.Pipe()
 	defer near.Close()
-	s := New(near, Command{})
+	s := NewSession(near, Command{}, Streams{})
 	for range 3 {
 		s.give(binary.BigEndian.Uint32(all))
 	}
-	if s.credit != wire.Window {
-		t.Errorf("%d bytes may be sent, want %d", s.credit, wire.Window)
+	if s.credit != Window {
+		t.Errorf("%d bytes may be sent, want %d", s.credit, Window)
 	}
 	if n := s.take(100); n != 100 {
 		t.Errorf("took %d", n)
 	}
 	s.give(7)
-	if s.credit != wire.Window-93 {
-		t.Errorf("%d bytes may be sent, want %d", s.credit, wire.Window-93)
+	if s.credit != Window-93 {
+		t.Errorf("%d bytes may be sent, want %d", s.credit, Window-93)
 	}
 	far.Close()
 }
 
 func TestInputWaitsUntilTheCommandTakesIt(t *testing.T) {
-	want := bytes.Repeat([]byte("0123456789abcdef"), 3*wire.Window/16)
+	want := bytes.Repeat([]byte("0123456789abcdef"), 3*Window/16)
 	var got []byte
-	exit, err := serve(t, Command{Stdin: bytes.NewReader(want)}, func(conn *wire.Conn) {
+	exit, err := serve(t, Streams{Stdin: bytes.NewReader(want)}, func(conn *Conn) {
 		ahead := 0
 		for {
 			kind, payload, err := conn.Receive()
@@ -124,36 +121,36 @@ func TestInputWaitsUntilTheCommandTakesIt(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if kind == wire.StdinEnd {
+			if kind == KindStdinEnd {
 				break
 			}
 			got = append(got, payload...)
-			if ahead += len(payload); ahead > wire.Window {
+			if ahead += len(payload); ahead > Window {
 				t.Errorf("%d bytes wait", ahead)
 				return
 			}
-			if ahead == wire.Window || len(got) == len(want) {
-				send(conn, wire.StdinTaken, string(binary.BigEndian.AppendUint32(nil, uint32(ahead))))
+			if ahead == Window || len(got) == len(want) {
+				send(conn, KindStdinTaken, string(binary.BigEndian.AppendUint32(nil, uint32(ahead))))
 				ahead = 0
 			}
 		}
 		go drain(conn)
-		send(conn, wire.Exit, `{"status":0}`)
+		send(conn, KindExit, `{"status":0}`)
 	})
-	if err != nil || exit != (plan.Exit{}) || !bytes.Equal(got, want) {
+	if err != nil || exit != (Exit{}) || !bytes.Equal(got, want) {
 		t.Errorf("got %+v, %v and %d bytes, want %d", exit, err, len(got), len(want))
 	}
 }
 
 func TestMachineThatEndsBeforeItsCommandIsAnError(t *testing.T) {
-	for name, machine := range map[string]func(*wire.Conn){
-		"at once":                func(*wire.Conn) {},
-		"after some output":      func(conn *wire.Conn) { send(conn, wire.Stdout, "x") },
-		"with a frame too large": func(conn *wire.Conn) { send(conn, wire.Stdout, strings.Repeat("x", 17<<20)) },
+	for name, machine := range map[string]func(*Conn){
+		"at once":                func(*Conn) {},
+		"after some output":      func(conn *Conn) { send(conn, KindStdout, "x") },
+		"with a frame too large": func(conn *Conn) { send(conn, KindStdout, strings.Repeat("x", 17<<20)) },
 	} {
 		// Standard input that never ends must not hold anything up.
 		stdin, keys := io.Pipe()
-		if exit, err := serve(t, Command{Stdin: stdin, Stdout: io.Discard}, machine); err == nil {
+		if exit, err := serve(t, Streams{Stdin: stdin, Stdout: io.Discard}, machine); err == nil {
 			t.Errorf("%s: got %+v", name, exit)
 		}
 		keys.Close()

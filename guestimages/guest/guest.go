@@ -19,13 +19,13 @@ import (
 	"slices"
 	"strings"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/initramfs"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/modules"
-	"minivmm/guestimages/plan"
 )
 
 // DefaultModules are the drivers of the devices that a guest may have, and the file systems of its disks, for init to load
@@ -46,7 +46,7 @@ type File struct{ Source, Path string }
 type Options struct {
 	Modules    []string // nil: DefaultModules; otherwise exactly these and what they need, always loaded, and one that the kernel lacks is an error
 	Files      []File
-	Interfaces []plan.Interface
+	Interfaces []agent.Interface
 	Hostname   string
 	Command    []string // nil: /bin/sh; the kernel command line may name another after "--"
 }
@@ -80,7 +80,7 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 		if err := addProgram(&image, program); err != nil {
 			return err
 		}
-		var p plan.Plan
+		var p agent.Plan
 		if err := addModules(&image, &p, k, o.Modules); err != nil {
 			return err
 		}
@@ -89,12 +89,12 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 		}
 		image.Dir("/tmp", 0o1777, initramfs.Owner{})
 		image.CharDevice("/dev/console", 0o600, initramfs.Owner{}, 5, 1)
-		p.Hostname, p.Interfaces, p.Command = o.Hostname, o.Interfaces, &plan.Command{Argv: o.Command}
+		p.Hostname, p.Interfaces, p.Command = o.Hostname, o.Interfaces, &agent.Command{Argv: o.Command}
 		spec, err := json.Marshal(p)
 		if err != nil {
 			return fmt.Errorf("guest: %w", err)
 		}
-		image.File(plan.Path, 0o644, initramfs.Owner{}, spec)
+		image.File(agent.PlanPath, 0o644, initramfs.Owner{}, spec)
 		return writeTo(tmp, &image)
 	})
 }
@@ -224,7 +224,7 @@ func addProgram(image *initramfs.Archive, program string) error {
 }
 
 // addModules adds the named modules to what is always loaded, or the default ones to what is loaded on demand.
-func addModules(image *initramfs.Archive, p *plan.Plan, k kernel.Kernel, names []string) (err error) {
+func addModules(image *initramfs.Archive, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
 	tree, err := k.Tree()
 	if err != nil {
 		return err
@@ -247,7 +247,7 @@ func addModules(image *initramfs.Archive, p *plan.Plan, k kernel.Kernel, names [
 		if err != nil {
 			return err
 		}
-		m := plan.Module{Name: group[0], Files: files}
+		m := agent.Module{Name: group[0], Files: files}
 		for _, name := range group {
 			m.Aliases = append(m.Aliases, aliases[name]...)
 		}

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // cmdline is the kernel command line, split into words. The kernel hands what follows "--" to init as arguments.
@@ -61,7 +61,7 @@ func (c cmdline) parameters(module string) string {
 }
 
 // interfaces returns those of the ip= words; the error is of the words that cannot be read, and the others count.
-func (c cmdline) interfaces() (all []plan.Interface, err error) {
+func (c cmdline) interfaces() (all []agent.Interface, err error) {
 	for _, word := range c {
 		v, ok := strings.CutPrefix(word, "ip=")
 		if !ok {
@@ -79,7 +79,7 @@ func (c cmdline) interfaces() (all []plan.Interface, err error) {
 
 // parseIP reads CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF alone; the server and the host
 // name are ignored. Without a device it is eth0. AUTOCONF is dhcp, on or any for DHCP; anything else wants an address.
-func parseIP(v string) (plan.Interface, error) {
+func parseIP(v string) (agent.Interface, error) {
 	fields := strings.Split(v, ":")
 	if len(fields) == 1 {
 		fields = []string{6: v}
@@ -90,7 +90,7 @@ func parseIP(v string) (plan.Interface, error) {
 		}
 		return fields[i]
 	}
-	i := plan.Interface{Name: "eth0"}
+	i := agent.Interface{Name: "eth0"}
 	if field(5) != "" {
 		i.Name = field(5)
 	}
@@ -100,15 +100,15 @@ func parseIP(v string) (plan.Interface, error) {
 	}
 	addr, err := netip.ParseAddr(field(0))
 	if err != nil || !addr.Is4() {
-		return plan.Interface{}, fmt.Errorf("%q is not an IPv4 address: want CLIENT::GATEWAY:NETMASK::DEVICE:off, or dhcp", field(0))
+		return agent.Interface{}, fmt.Errorf("%q is not an IPv4 address: want CLIENT::GATEWAY:NETMASK::DEVICE:off, or dhcp", field(0))
 	}
 	mask, err := netip.ParseAddr(field(3))
 	if err != nil || !mask.Is4() {
-		return plan.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
+		return agent.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
 	}
 	bits, ok := maskBits(mask.As4())
 	if !ok {
-		return plan.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
+		return agent.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
 	}
 	i.Address, i.Gateway = netip.PrefixFrom(addr, bits).String(), field(2)
 	for _, dns := range []string{field(7), field(8)} {

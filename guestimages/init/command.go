@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // environment is what every command gets; HOME comes with the user.
@@ -35,7 +35,7 @@ func merge(environments ...[]string) []string {
 
 // complete gives a command what it leaves open: that of the root disk's image, if it was made of one, else the plan's. An
 // image's environment, user and folder also hold for another command in it.
-func complete(c plan.Command, p plan.Plan) (plan.Command, error) {
+func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	image, err := imageCommand()
 	if err != nil {
 		return c, err
@@ -47,7 +47,7 @@ func complete(c plan.Command, p plan.Plan) (plan.Command, error) {
 		c.Argv = p.Command.Argv
 	}
 	if len(c.Argv) == 0 {
-		return c, errors.New("no command: none was given, and neither " + plan.ImagePath + " nor " + plan.Path + " has one")
+		return c, errors.New("no command: none was given, and neither " + agent.ImagePath + " nor " + agent.PlanPath + " has one")
 	}
 	c.Env = merge(environment(), image.Env, c.Env)
 	if c.Dir == "" {
@@ -60,9 +60,9 @@ func complete(c plan.Command, p plan.Plan) (plan.Command, error) {
 }
 
 // imageCommand reads what the root disk's image runs; the zero value is for a disk that was not made of one.
-func imageCommand() (plan.Command, error) {
-	var c plan.Command
-	b, err := os.ReadFile(plan.ImagePath)
+func imageCommand() (agent.Command, error) {
+	var c agent.Command
+	b, err := os.ReadFile(agent.ImagePath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
@@ -70,7 +70,7 @@ func imageCommand() (plan.Command, error) {
 		return c, err
 	}
 	if err := json.Unmarshal(b, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", plan.ImagePath, err)
+		return c, fmt.Errorf("%s: %w", agent.ImagePath, err)
 	}
 	return c, nil
 }

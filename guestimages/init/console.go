@@ -9,15 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // statusLine is what a guest says at the end of its command; a test on the other side of the console waits for it.
 const statusLine = "init: exit status %d\n"
 
 // runOnConsole runs the command with the console as its terminal.
-func runOnConsole(p plan.Plan) error {
-	run, err := complete(plan.Command{Argv: os.Args[1:]}, p)
+func runOnConsole(p agent.Plan) error {
+	run, err := complete(agent.Command{Argv: os.Args[1:]}, p)
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func runOnConsole(p plan.Plan) error {
 	}
 	defer tty.Close()
 	pid, err := start(run, [3]*os.File{tty, tty, tty}, true)
-	exit := plan.Exit{Status: 127}
+	exit := agent.Exit{Status: 127}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "init: %v\n", err)
 	} else {

@@ -11,7 +11,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // leaseWait is how long a network may take to answer; a guest without a network goes on without.
@@ -30,7 +30,7 @@ const packetAlias = "net-pf-17"
 // askDHCP brings the interface up with what a DHCPv4 server gives it (RFC 2131), and keeps the lease for as long as the
 // machine runs.
 func askDHCP(name string, e etc) error {
-	if err := bringUp(plan.Interface{Name: name}); err != nil {
+	if err := bringUp(agent.Interface{Name: name}); err != nil {
 		return err
 	}
 	client, err := nclient4.New(name)
@@ -71,8 +71,8 @@ func renewal(ack *dhcpv4.DHCPv4) time.Duration {
 }
 
 // leased is the interface as the answer wants it.
-func leased(name string, ack *dhcpv4.DHCPv4) plan.Interface {
-	i := plan.Interface{Name: name}
+func leased(name string, ack *dhcpv4.DHCPv4) agent.Interface {
+	i := agent.Interface{Name: name}
 	ip, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
 	if !ok {
 		return i

@@ -1,8 +1,7 @@
-// Command init is process 1 of the emulated host and of small guests: one static program that follows a plan (package plan)
+// Command init is process 1 of the emulated host and of small guests: one static program that follows a plan (package agent)
 // and then powers off.
 //
-// In the emulated host it moves to the building machine's file tree and runs the command that comes by the channel (package
-// wire). In a guest it does the same, with a disk as the file tree or without one; without a channel it runs the plan's command
+// In the emulated host it moves to the building machine's file tree and runs the command that comes by the channel. In a guest it does the same, with a disk as the file tree or without one; without a channel it runs the plan's command
 // on the console, or the one on the kernel command line after "--", prints its exit status and powers off. A disk with a system of
 // its own, and neither channel nor command, is handed over to. A guest goes on without a network or a driver that it cannot
 // have, and says so on the console. Words on the kernel command line that it knows beside "--":

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // modaliases are where devices say what drives them.
@@ -15,7 +15,7 @@ var modaliases = [...]string{"/sys/bus/*/devices/*/modalias", "/sys/class/input/
 
 // loadDrivers loads the modules of the devices that are there, and of those that appear through them. A device whose driver does
 // not load is told, and what needs it says so in its turn.
-func loadDrivers(p plan.Plan, words cmdline) {
+func loadDrivers(p agent.Plan, words cmdline) {
 	seen := map[string]bool{}
 	for again := true; again; {
 		again = false
@@ -39,7 +39,7 @@ func loadDrivers(p plan.Plan, words cmdline) {
 }
 
 // loadAlias loads the modules that the alias asks for, and says how many there are.
-func loadAlias(p plan.Plan, alias string, words cmdline) (n int, err error) {
+func loadAlias(p agent.Plan, alias string, words cmdline) (n int, err error) {
 	for _, m := range p.OnDemand {
 		if !asked(m, alias) {
 			continue
@@ -53,7 +53,7 @@ func loadAlias(p plan.Plan, alias string, words cmdline) (n int, err error) {
 }
 
 // asked says whether the alias asks for m. Dashes and underscores are the same in a module's name.
-func asked(m plan.Module, alias string) bool {
+func asked(m agent.Module, alias string) bool {
 	if strings.ReplaceAll(alias, "-", "_") == m.Name {
 		return true
 	}

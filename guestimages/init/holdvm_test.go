@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 func TestOnlyAPlanThatSaysSoOpensKVM(t *testing.T) {
@@ -14,7 +14,7 @@ func TestOnlyAPlanThatSaysSoOpensKVM(t *testing.T) {
 		t.Skip(err)
 	}
 	for _, hold := range []bool{false, true} {
-		release, err := holdVM(plan.Plan{HoldVM: hold})
+		release, err := holdVM(agent.Plan{HoldVM: hold})
 		if err != nil && !hold {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -22,7 +22,7 @@ func TestAddressesOnTheKernelCommandLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []plan.Interface{
+	want := []agent.Interface{
 		{Name: "eth1", Address: "10.0.2.15/24", Gateway: "10.0.2.2"},
 		{Name: "eth0", Address: "192.0.2.7/25"},
 		{Name: "eth0", DHCP: true},
@@ -109,7 +109,7 @@ func TestLeaseBecomesAnInterface(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := plan.Interface{Name: "eth0", Address: "10.0.2.15/24", Gateway: "10.0.2.2"}
+	want := agent.Interface{Name: "eth0", Address: "10.0.2.15/24", Gateway: "10.0.2.2"}
 	if got := leased("eth0", ack); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -122,7 +122,7 @@ func TestLeaseBecomesAnInterface(t *testing.T) {
 }
 
 func TestModuleIsAskedForByDeviceAndByName(t *testing.T) {
-	m := plan.Module{Name: "virtio_scsi", Aliases: []string{"virtio:d00000008v*", "fs-scsi", "bad[pattern"}}
+	m := agent.Module{Name: "virtio_scsi", Aliases: []string{"virtio:d00000008v*", "fs-scsi", "bad[pattern"}}
 	for alias, want := range map[string]bool{
 		"virtio:d00000008v00001AF4": true, "virtio:d00000001v00001AF4": false, "virtio-scsi": true, "virtio_scsi": true, "fs-scsi": true, "fs-ext4": false,
 	} {
@@ -141,7 +141,7 @@ func TestLastValueOfAVariableCounts(t *testing.T) {
 
 func TestOneBadAddressDoesNotTakeTheOthersAlong(t *testing.T) {
 	got, err := splitWords("ip=nonsense ip=192.0.2.7:::255.255.255.128 ip=::1:::255.0.0.0").interfaces()
-	if want := []plan.Interface{{Name: "eth0", Address: "192.0.2.7/25"}}; !reflect.DeepEqual(got, want) {
+	if want := []agent.Interface{{Name: "eth0", Address: "192.0.2.7/25"}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if err == nil || !strings.Contains(err.Error(), "ip=nonsense: ") || !strings.Contains(err.Error(), "ip=::1:::255.0.0.0: ") {

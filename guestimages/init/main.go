@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 func main() {
@@ -51,7 +51,7 @@ func follow(words cmdline) error {
 			return err
 		}
 	}
-	if name := words.value(plan.ChannelWord); name != "" {
+	if name := words.value(agent.ChannelWord); name != "" {
 		p.Channel = name
 	}
 	root := words.root()
@@ -68,27 +68,27 @@ func follow(words cmdline) error {
 	return runOnConsole(p)
 }
 
-func readPlan() (plan.Plan, error) {
-	var p plan.Plan
-	b, err := os.ReadFile(plan.Path)
+func readPlan() (agent.Plan, error) {
+	var p agent.Plan
+	b, err := os.ReadFile(agent.PlanPath)
 	if err != nil {
 		return p, err
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return p, fmt.Errorf("%s: %w", plan.Path, err)
+		return p, fmt.Errorf("%s: %w", agent.PlanPath, err)
 	}
 	return p, nil
 }
 
 // settle makes the machine what the plan says, after the modules and before the command. A network that does not come up,
 // and a file of /etc that cannot be written, are reported and are no errors.
-func settle(p plan.Plan, words cmdline) error {
+func settle(p agent.Plan, words cmdline) error {
 	more, err := words.interfaces()
 	if err != nil {
 		complain(err)
 	}
-	interfaces := slices.Concat([]plan.Interface{{Name: "lo", Address: "127.0.0.1/8"}}, p.Interfaces, more)
-	if slices.ContainsFunc(interfaces, func(i plan.Interface) bool { return i.DHCP }) {
+	interfaces := slices.Concat([]agent.Interface{{Name: "lo", Address: "127.0.0.1/8"}}, p.Interfaces, more)
+	if slices.ContainsFunc(interfaces, func(i agent.Interface) bool { return i.DHCP }) {
 		// The module is out of reach of the root file system that comes.
 		if _, err := loadAlias(p, packetAlias, words); err != nil {
 			complain(err)
@@ -135,7 +135,7 @@ func settle(p plan.Plan, words cmdline) error {
 // complain is for what a guest can do without.
 func complain(err error) { fmt.Fprintf(os.Stderr, "init: %v\n", err) }
 
-func configure(i plan.Interface, e etc) error {
+func configure(i agent.Interface, e etc) error {
 	if i.DHCP {
 		return askDHCP(i.Name, e)
 	}

@@ -7,11 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // kernelMounts are made first of all. /proc may be mounted already, see kernelWords.
-var kernelMounts = [...]plan.Mount{
+var kernelMounts = [...]agent.Mount{
 	{Source: "proc", Target: "/proc", Type: "proc"},
 	{Source: "sys", Target: "/sys", Type: "sysfs"},
 	{Source: "dev", Target: "/dev", Type: "devtmpfs"},
@@ -20,7 +20,7 @@ var kernelMounts = [...]plan.Mount{
 }
 
 // mount makes one mount below the folder root, "" for /.
-func mount(root string, m plan.Mount) error {
+func mount(root string, m agent.Mount) error {
 	target := root + m.Target
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
@@ -54,9 +54,9 @@ func deviceLinks() error {
 const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 
 // moveTo makes the 9p tree, with a writable layer in memory over it, the root of everything.
-func moveTo(r plan.Root) error {
+func moveTo(r agent.Root) error {
 	const lower = "/lower"
-	if err := mount("", plan.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
+	if err := mount("", agent.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
 		return err
 	}
 	root, err := overlayOver(lower)
@@ -70,7 +70,7 @@ func moveTo(r plan.Root) error {
 }
 
 // linkModules shows modprobe the modules of the kernel that runs.
-func linkModules(root string, r plan.Root) error {
+func linkModules(root string, r agent.Root) error {
 	dir := root + "/lib/modules"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -84,7 +84,7 @@ func linkModules(root string, r plan.Root) error {
 
 // mountShares mounts the writable folders and returns what unmounts them. A share is not cached but for mapped files, so
 // that what was written is on the other side when a write returns.
-func mountShares(shares []plan.Share) (unmount func(), err error) {
+func mountShares(shares []agent.Share) (unmount func(), err error) {
 	unmount = func() {
 		unix.Sync()
 		for _, s := range shares {
@@ -94,7 +94,7 @@ func mountShares(shares []plan.Share) (unmount func(), err error) {
 		}
 	}
 	for _, s := range shares {
-		if err := mount("", plan.Mount{Source: s.Tag, Target: s.Path, Type: "9p", Data: options9p + ",cache=mmap"}); err != nil {
+		if err := mount("", agent.Mount{Source: s.Tag, Target: s.Path, Type: "9p", Data: options9p + ",cache=mmap"}); err != nil {
 			return nil, err
 		}
 	}

@@ -10,12 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // bringUp gives an interface its address and route, netdevice(7). It waits a while for the interface: drivers find their
 // devices in their own time.
-func bringUp(i plan.Interface) error {
+func bringUp(i agent.Interface) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)

@@ -11,11 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // start starts the command with these files; a terminal, if there is one, is among them and becomes its controlling one.
-func start(c plan.Command, files [3]*os.File, terminal bool) (pid int, err error) {
+func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err error) {
 	if len(c.Argv) == 0 {
 		return 0, errors.New("no command to run")
 	}
@@ -64,18 +64,18 @@ func start(c plan.Command, files [3]*os.File, terminal bool) (pid int, err error
 }
 
 // reap collects children, this process's own and those that lost their parent, until the one called main ends.
-func reap(main int) plan.Exit {
+func reap(main int) agent.Exit {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, 0, nil)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return plan.Exit{Error: fmt.Sprintf("wait4: %v", err), Status: 125}
+			return agent.Exit{Error: fmt.Sprintf("wait4: %v", err), Status: 125}
 		case pid == main && ws.Signaled():
-			return plan.Exit{Signal: int(ws.Signal())}
+			return agent.Exit{Signal: int(ws.Signal())}
 		case pid == main:
-			return plan.Exit{Status: ws.ExitStatus()}
+			return agent.Exit{Status: ws.ExitStatus()}
 		}
 	}
 }

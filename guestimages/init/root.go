@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // rootWords is the file tree that the kernel command line names.
@@ -116,7 +116,7 @@ func emptyInitramfs() error {
 // overlayOver lays a writable layer in memory over the tree, and returns the folder of both.
 func overlayOver(lower string) (string, error) {
 	const rw, root = "/rw", "/root"
-	if err := mount("", plan.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
+	if err := mount("", agent.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
 		return "", err
 	}
 	for _, dir := range []string{rw + "/upper", rw + "/work"} {
@@ -124,7 +124,7 @@ func overlayOver(lower string) (string, error) {
 			return "", err
 		}
 	}
-	return root, mount("", plan.Mount{
+	return root, mount("", agent.Mount{
 		Source: "root", Target: root, Type: "overlay",
 		Data: "lowerdir=" + lower + ",upperdir=" + rw + "/upper,workdir=" + rw + "/work",
 	})

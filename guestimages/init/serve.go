@@ -12,12 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/wire"
+	"minivmm/guestimages/agent"
 )
 
 // serve runs the one command that comes by the channel.
-func serve(p plan.Plan, words cmdline) error {
+func serve(p agent.Plan, words cmdline) error {
 	port, err := openPort(p.Channel)
 	if err != nil {
 		return err
@@ -28,13 +27,13 @@ func serve(p plan.Plan, words cmdline) error {
 		return err
 	}
 	defer release()
-	conn := wire.New(port)
-	if err := conn.Send(wire.Hello, nil); err != nil {
+	conn := agent.NewConn(port)
+	if err := conn.Send(agent.KindHello, nil); err != nil {
 		return err
 	}
 	taken := make(chan struct{})
 	exit := session(conn, p, words, taken)
-	if err := conn.SendJSON(wire.Exit, exit); err != nil {
+	if err := conn.SendJSON(agent.KindExit, exit); err != nil {
 		return err
 	}
 	// What is in the port's ring when the machine powers off may be lost.
@@ -95,17 +94,17 @@ func connected(f *os.File) bool {
 }
 
 // session reads the command, runs it and returns how it ended.
-func session(conn *wire.Conn, p plan.Plan, words cmdline, taken chan<- struct{}) plan.Exit {
-	failed := func(err error) plan.Exit {
+func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{}) agent.Exit {
+	failed := func(err error) agent.Exit {
 		go receive(conn, nil, taken)
-		return plan.Exit{Status: 125, Error: err.Error()}
+		return agent.Exit{Status: 125, Error: err.Error()}
 	}
 	kind, payload, err := conn.Receive()
 	if err != nil {
 		return failed(err)
 	}
-	var c plan.Command
-	if kind != wire.Run {
+	var c agent.Command
+	if kind != agent.KindRun {
 		return failed(fmt.Errorf("frame %q came before the command", kind))
 	}
 	if err := json.Unmarshal(payload, &c); err != nil {
@@ -160,7 +159,7 @@ type running struct {
 
 // receive hands frames on until the channel fails, which ends the command: its launcher is gone. r is nil when there is no
 // command. taken is closed when the launcher has read its end, or is gone.
-func receive(conn *wire.Conn, r *running, taken chan<- struct{}) {
+func receive(conn *agent.Conn, r *running, taken chan<- struct{}) {
 	defer close(taken)
 	for {
 		kind, payload, err := conn.Receive()
@@ -168,21 +167,21 @@ func receive(conn *wire.Conn, r *running, taken chan<- struct{}) {
 		case err != nil && r != nil:
 			_ = unix.Kill(-r.pid, unix.SIGKILL)
 			return
-		case err != nil, kind == wire.ExitTaken:
+		case err != nil, kind == agent.KindExitTaken:
 			return
 		case r == nil:
 			continue
 		}
 		switch kind {
-		case wire.Stdin:
+		case agent.KindStdin:
 			r.input.add(payload)
-		case wire.StdinEnd:
+		case agent.KindStdinEnd:
 			r.input.end()
-		case wire.Resize:
+		case agent.KindResize:
 			if len(payload) == 4 {
 				r.stdio.resize(binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
 			}
-		case wire.Signal:
+		case agent.KindSignal:
 			if len(payload) == 1 {
 				_ = unix.Kill(r.pid, unix.Signal(payload[0]))
 			}

@@ -8,29 +8,28 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/wire"
+	"minivmm/guestimages/agent"
 )
 
 // stdio is a command's standard files, seen from both sides.
 type stdio struct {
 	theirs [3]*os.File
 	in     *os.File
-	out    map[wire.Kind]*os.File
+	out    map[agent.Kind]*os.File
 	tty    *os.File // the master side, nil for pipes
 }
 
 // newStdio makes three pipes or one pseudo terminal.
-func newStdio(t *plan.Terminal) (*stdio, error) {
+func newStdio(t *agent.Terminal) (*stdio, error) {
 	if t != nil {
 		return newTerminal(*t)
 	}
-	s := &stdio{out: map[wire.Kind]*os.File{}}
+	s := &stdio{out: map[agent.Kind]*os.File{}}
 	var err error
 	if s.theirs[0], s.in, err = os.Pipe(); err != nil {
 		return nil, err
 	}
-	for i, kind := range []wire.Kind{wire.Stdout, wire.Stderr} {
+	for i, kind := range []agent.Kind{agent.KindStdout, agent.KindStderr} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return nil, err
@@ -40,7 +39,7 @@ func newStdio(t *plan.Terminal) (*stdio, error) {
 	return s, nil
 }
 
-func newTerminal(t plan.Terminal) (*stdio, error) {
+func newTerminal(t agent.Terminal) (*stdio, error) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func newTerminal(t plan.Terminal) (*stdio, error) {
 	s := &stdio{
 		theirs: [3]*os.File{slave, slave, slave},
 		in:     master,
-		out:    map[wire.Kind]*os.File{wire.Stdout: master},
+		out:    map[agent.Kind]*os.File{agent.KindStdout: master},
 		tty:    master,
 	}
 	s.resize(t.Rows, t.Cols)
@@ -89,10 +88,10 @@ func (s *stdio) closeTheirs() {
 	}
 }
 
-// input passes standard input on. It holds what the command has not read yet, at most wire.Window bytes because the
+// input passes standard input on. It holds what the command has not read yet, at most agent.Window bytes because the
 // launcher sends no more.
 type input struct {
-	conn *wire.Conn
+	conn *agent.Conn
 	s    *stdio
 
 	mu    sync.Mutex
@@ -101,7 +100,7 @@ type input struct {
 	ended bool     // guarded by mu
 }
 
-func newInput(conn *wire.Conn, s *stdio) *input {
+func newInput(conn *agent.Conn, s *stdio) *input {
 	i := &input{conn: conn, s: s}
 	i.cond = sync.NewCond(&i.mu)
 	return i
@@ -148,7 +147,7 @@ func (i *input) run() {
 		_, _ = i.s.in.Write(b)
 		var taken [4]byte
 		binary.BigEndian.PutUint32(taken[:], uint32(len(b)))
-		if i.conn.Send(wire.StdinTaken, taken[:]) != nil {
+		if i.conn.Send(agent.KindStdinTaken, taken[:]) != nil {
 			return
 		}
 	}

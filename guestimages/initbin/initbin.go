@@ -23,7 +23,7 @@ import (
 const Package = "minivmm/guestimages/init"
 
 // sources are the folders of this module, seen from guestimages, that the program is made of.
-var sources = []string{"init", "plan", "wire", "../kvm"}
+var sources = []string{"init", "agent", "../kvm"}
 
 // Path returns the program's path in the cache. Its name changes with its content.
 func Path(ctx context.Context, c *cache.Cache) (string, error) {

@@ -13,10 +13,10 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/disk"
 	"minivmm/guestimages/filetree"
-	"minivmm/guestimages/plan"
 )
 
 // Policy says when the registry is asked what a name means. A name with a digest always means the same, and files of this
@@ -40,9 +40,9 @@ type Options struct {
 
 // Disk is an image's root file system in the cache.
 type Disk struct {
-	Path    string       // of a raw ext4 file system: read-only, shared by all guests of the image, and for its owner only, as the image may be
-	ID      string       // the image's, "sha256:..."
-	Command plan.Command // what the image runs, as in the disk at plan.ImagePath
+	Path    string        // of a raw ext4 file system: read-only, shared by all guests of the image, and for its owner only, as the image may be
+	ID      string        // the image's, "sha256:..."
+	Command agent.Command // what the image runs, as in the disk at agent.ImagePath
 }
 
 // Entries of the cache. A change of what a disk holds needs a new folder.

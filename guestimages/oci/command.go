@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/filetree"
-	"minivmm/guestimages/plan"
 )
 
 // defaultPath is the PATH of an image that says none, Docker's.
@@ -18,9 +18,9 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 // Command is what the image runs. Argv is empty if the image does not say. User is never empty, so that HOME becomes the
 // user's own.
-func (im *Image) Command() plan.Command {
+func (im *Image) Command() agent.Command {
 	c := im.Config.Config
-	command := plan.Command{
+	command := agent.Command{
 		Argv: slices.Concat(c.Entrypoint, c.Cmd),
 		Env:  slices.DeleteFunc(slices.Clone(c.Env), func(kv string) bool { return strings.IndexByte(kv, '=') < 1 }),
 		Dir:  path.Join("/", c.WorkingDir),
@@ -51,7 +51,7 @@ func (im *Image) finish(tree *filetree.Tree) error {
 	if err != nil {
 		return err
 	}
-	file := strings.TrimPrefix(plan.ImagePath, "/")
+	file := strings.TrimPrefix(agent.ImagePath, "/")
 	created := im.Config.Created.Time
 	// Both replace whatever the image has there.
 	if err := tree.Put(filetree.Node{Path: path.Dir(file), Mode: unix.S_IFDIR | 0o755, ModTime: created}, nil); err != nil {

@@ -10,23 +10,23 @@ import (
 	"github.com/google/go-containerregistry/pkg/compression"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 func TestCommandOfAnImage(t *testing.T) {
 	const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	for what, c := range map[string]struct {
 		config v1.Config
-		want   plan.Command
+		want   agent.Command
 	}{
-		"rich": {richConfig, plan.Command{
+		"rich": {richConfig, agent.Command{
 			Argv: []string{"/bin/app", "--flag", "one", "two words"},
 			Env:  []string{path, "GREETING=hello world", "EMPTY="},
 			Dir:  "/srv/work", User: "web:www"}},
-		"nothing":         {v1.Config{}, plan.Command{Env: []string{path}, Dir: "/", User: "0"}},
-		"only arguments":  {v1.Config{Cmd: []string{"sh"}}, plan.Command{Argv: []string{"sh"}, Env: []string{path}, Dir: "/", User: "0"}},
-		"a path":          {v1.Config{Env: []string{"A=b", "PATH=/x"}}, plan.Command{Env: []string{"A=b", "PATH=/x"}, Dir: "/", User: "0"}},
-		"relative folder": {v1.Config{WorkingDir: "../a/./b/"}, plan.Command{Env: []string{path}, Dir: "/a/b", User: "0"}},
+		"nothing":         {v1.Config{}, agent.Command{Env: []string{path}, Dir: "/", User: "0"}},
+		"only arguments":  {v1.Config{Cmd: []string{"sh"}}, agent.Command{Argv: []string{"sh"}, Env: []string{path}, Dir: "/", User: "0"}},
+		"a path":          {v1.Config{Env: []string{"A=b", "PATH=/x"}}, agent.Command{Env: []string{"A=b", "PATH=/x"}, Dir: "/", User: "0"}},
+		"relative folder": {v1.Config{WorkingDir: "../a/./b/"}, agent.Command{Env: []string{path}, Dir: "/a/b", User: "0"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			im, tree, err := treeOf(t, layoutOf(t, named{what: imageOf(t, "", c.config, layerOf(t, tarOf(t), compression.GZip))}))
@@ -36,11 +36,11 @@ func TestCommandOfAnImage(t *testing.T) {
 			if got := im.Command(); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
-			n, ok := tree.Get(plan.ImagePath)
+			n, ok := tree.Get(agent.ImagePath)
 			if !ok {
-				t.Fatalf("%s is missing", plan.ImagePath)
+				t.Fatalf("%s is missing", agent.ImagePath)
 			}
-			var stored plan.Command
+			var stored agent.Command
 			if err := json.Unmarshal(must[[]byte](t)(os.ReadFile(n.File())), &stored); err != nil || !reflect.DeepEqual(stored, c.want) {
 				t.Errorf("stored is %+v, %v", stored, err)
 			}

@@ -10,8 +10,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/plan"
 )
 
 // debugfs runs one command of debugfs(8) on a disk. Debian keeps it where users without root do not look.
@@ -63,8 +63,8 @@ func TestDiskHoldsTheImage(t *testing.T) {
 			t.Errorf("%s is there:\n%s", gone, got)
 		}
 	}
-	var stored plan.Command
-	if err := json.Unmarshal([]byte(debugfs(t, d.Path, "cat "+plan.ImagePath)), &stored); err != nil || !reflect.DeepEqual(stored, d.Command) || stored.User != "web:www" {
+	var stored agent.Command
+	if err := json.Unmarshal([]byte(debugfs(t, d.Path, "cat "+agent.ImagePath)), &stored); err != nil || !reflect.DeepEqual(stored, d.Command) || stored.User != "web:www" {
 		t.Errorf("stored is %+v, %v, want %+v", stored, err, d.Command)
 	}
 	check := exec.Command("sh", "-c", `PATH="$PATH:/usr/sbin:/sbin" exec e2fsck -fn "$1"`, "sh", d.Path)

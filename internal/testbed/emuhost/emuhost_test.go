@@ -13,9 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/session"
 )
 
 // needHost returns a prepared host, or skips unless the emulated host was asked for.
@@ -40,14 +39,13 @@ func needHost(t *testing.T, change func(*Config)) *Host {
 }
 
 // shell runs a shell script in the host and returns what came out.
-func shell(t *testing.T, h *Host, stdin []byte, script string) (exit plan.Exit, stdout, stderr []byte) {
+func shell(t *testing.T, h *Host, stdin []byte, script string) (exit agent.Exit, stdout, stderr []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var o, e bytes.Buffer
-	exit, err := h.Run(ctx, session.Command{
-		Argv: []string{"/bin/sh", "-c", script}, Env: os.Environ(), Dir: "/", Stdin: bytes.NewReader(stdin), Stdout: &o, Stderr: &e,
-	})
+	exit, err := h.Run(ctx, agent.Command{Argv: []string{"/bin/sh", "-c", script}, Env: os.Environ(), Dir: "/"},
+		agent.Streams{Stdin: bytes.NewReader(stdin), Stdout: &o, Stderr: &e})
 	if err != nil {
 		t.Fatalf("%v\nstdout: %s\nstderr: %s", err, &o, &e)
 	}
@@ -106,7 +104,7 @@ func TestSignalAndMissingProgramAreTold(t *testing.T) {
 	if exit.Signal != 9 || exit.Code() != 137 {
 		t.Errorf("exit %+v, want signal 9", exit)
 	}
-	exit, err := h.Run(t.Context(), session.Command{Argv: []string{"no-such-program"}, Env: os.Environ(), Dir: "/"})
+	exit, err := h.Run(t.Context(), agent.Command{Argv: []string{"no-such-program"}, Env: os.Environ(), Dir: "/"}, agent.Streams{})
 	if exit.Code() != 127 || err == nil || !strings.Contains(err.Error(), "no-such-program") {
 		t.Errorf("missing program: %+v, %v", exit, err)
 	}
@@ -161,10 +159,10 @@ func TestTerminalHasItsSize(t *testing.T) {
 	if _, err := w.WriteString("exit 7\n"); err != nil {
 		t.Fatal(err)
 	}
-	exit, err := h.Run(t.Context(), session.Command{
+	exit, err := h.Run(t.Context(), agent.Command{
 		Argv: []string{"/bin/sh", "-c", "stty size; test -t 0 -a -t 1 -a -t 2 && echo tty; tty > /dev/tty; exec /bin/sh"}, Env: os.Environ(), Dir: "/",
-		Stdin: r, Stdout: &out, Terminal: &plan.Terminal{Rows: 33, Cols: 101},
-	})
+		Terminal: &agent.Terminal{Rows: 33, Cols: 101},
+	}, agent.Streams{Stdin: r, Stdout: &out})
 	if err != nil || exit.Code() != 7 {
 		t.Errorf("exit %+v, %v", exit, err)
 	}
@@ -177,7 +175,7 @@ func TestTerminalHasItsSize(t *testing.T) {
 
 func TestPanicIsShownWithTheKernelLog(t *testing.T) {
 	h := needHost(t, nil)
-	_, err := h.Run(t.Context(), session.Command{Argv: []string{"/bin/sh", "-c", "echo c > /proc/sysrq-trigger; sleep 100"}, Env: os.Environ(), Dir: "/"})
+	_, err := h.Run(t.Context(), agent.Command{Argv: []string{"/bin/sh", "-c", "echo c > /proc/sysrq-trigger; sleep 100"}, Env: os.Environ(), Dir: "/"}, agent.Streams{})
 	var d *Death
 	if !errors.As(err, &d) {
 		t.Fatalf("got %v, want a Death", err)
@@ -193,7 +191,7 @@ func TestTimeLimitEndsQEMU(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, over)
 	defer cancel()
 	start := time.Now()
-	_, err := h.Run(ctx, session.Command{Argv: []string{"/bin/sleep", "1000"}, Env: os.Environ(), Dir: "/"})
+	_, err := h.Run(ctx, agent.Command{Argv: []string{"/bin/sleep", "1000"}, Env: os.Environ(), Dir: "/"}, agent.Streams{})
 	var d *Death
 	if !errors.As(err, &d) || !errors.Is(err, over) {
 		t.Errorf("got %v, want a Death by the limit", err)

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/initramfs"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/modules"
-	"minivmm/guestimages/plan"
 	"minivmm/internal/testbed/qemu"
 )
 
@@ -74,13 +74,13 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 }
 
 // hostPlan is what init does in the host.
-func hostPlan(k kernel.Kernel) plan.Plan {
-	return plan.Plan{
+func hostPlan(k kernel.Kernel) agent.Plan {
+	return agent.Plan{
 		Channel:  channel,
 		HoldVM:   true,
-		Root:     &plan.Root{Tag: rootTag, Release: k.Release, Modules: k.Modules},
+		Root:     &agent.Root{Tag: rootTag, Release: k.Release, Modules: k.Modules},
 		Hostname: "emuhost",
-		Mounts: []plan.Mount{
+		Mounts: []agent.Mount{
 			{Source: "run", Target: "/run", Type: "tmpfs", Data: "mode=755"},
 			{Source: "cgroup2", Target: "/sys/fs/cgroup", Type: "cgroup2"},
 			{Source: "configfs", Target: "/sys/kernel/config", Type: "configfs"},
@@ -88,7 +88,7 @@ func hostPlan(k kernel.Kernel) plan.Plan {
 			{Source: "tracefs", Target: "/sys/kernel/tracing", Type: "tracefs"},
 			{Source: "mqueue", Target: "/dev/mqueue", Type: "mqueue", Optional: true},
 		},
-		Writes: []plan.Write{
+		Writes: []agent.Write{
 			{Path: "/sys/fs/cgroup/cgroup.subtree_control", Text: "+cpuset +cpu +io +memory +pids"},
 		},
 	}
@@ -120,7 +120,7 @@ func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, e
 		if err != nil {
 			return fmt.Errorf("emuhost: %w", err)
 		}
-		image.File(plan.Path, 0o644, initramfs.Owner{}, spec)
+		image.File(agent.PlanPath, 0o644, initramfs.Owner{}, spec)
 		b, err := os.ReadFile(program)
 		if err != nil {
 			return fmt.Errorf("emuhost: %w", err)

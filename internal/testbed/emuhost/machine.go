@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // kernelLine keeps the console short, makes a panic end QEMU (with -no-reboot), and leaves out what an emulated machine
@@ -17,10 +17,10 @@ const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000 ts
 const channelFD = 3
 
 // shares names the machine's 9p tags.
-func (h *Host) shares() []plan.Share {
-	var all []plan.Share
+func (h *Host) shares() []agent.Share {
+	var all []agent.Share
 	for i, dir := range h.config.Shares {
-		all = append(all, plan.Share{Tag: "share" + strconv.Itoa(i), Path: dir})
+		all = append(all, agent.Share{Tag: "share" + strconv.Itoa(i), Path: dir})
 	}
 	return all
 }

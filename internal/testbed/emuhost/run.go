@@ -12,8 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/guestimages/plan"
-	"minivmm/guestimages/session"
+	"minivmm/guestimages/agent"
 )
 
 // Death says that the host ended before its command did.
@@ -33,23 +32,23 @@ const logLines = 60
 
 // Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death; with one, it says why the
 // command never ran.
-func (h *Host) Run(ctx context.Context, c session.Command) (plan.Exit, error) {
+func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return plan.Exit{}, err
+		return agent.Exit{}, err
 	}
 	defer ours.Close()
 	m, err := h.start(ctx, theirs)
 	theirs.Close()
 	if err != nil {
-		return plan.Exit{}, err
+		return agent.Exit{}, err
 	}
 	defer m.stop()
 	c.Shares = h.shares()
-	s := session.New(ours, c)
+	s := agent.NewSession(ours, c, streams)
 	defer s.Close()
 	type result struct {
-		exit plan.Exit
+		exit agent.Exit
 		err  error
 	}
 	results := make(chan result, 1)
@@ -60,14 +59,14 @@ func (h *Host) Run(ctx context.Context, c session.Command) (plan.Exit, error) {
 	select {
 	case r := <-results:
 		if r.err != nil {
-			return plan.Exit{}, m.death(r.err)
+			return agent.Exit{}, m.death(r.err)
 		}
 		if r.exit.Error != "" {
 			return r.exit, fmt.Errorf("emulated host: %s", r.exit.Error)
 		}
 		return r.exit, nil
 	case <-ctx.Done():
-		return plan.Exit{}, &Death{Cause: context.Cause(ctx), Log: m.log.tail(logLines)}
+		return agent.Exit{}, &Death{Cause: context.Cause(ctx), Log: m.log.tail(logLines)}
 	}
 }
 

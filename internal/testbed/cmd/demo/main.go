@@ -16,8 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/session"
 	"minivmm/internal/testbed/emuhost"
 	"minivmm/internal/testbed/probe"
 )
@@ -95,7 +95,7 @@ func emulated(ctx context.Context, c *cache.Cache, log *progress) error {
 	// The part inside has its own limit, which explains more.
 	ctx, cancel := context.WithTimeoutCause(ctx, patience+time.Minute, errors.New("time limit is over"))
 	defer cancel()
-	exit, err := h.Run(ctx, session.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir, Stdout: os.Stdout, Stderr: log})
+	exit, err := h.Run(ctx, agent.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir}, agent.Streams{Stdout: os.Stdout, Stderr: log})
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/session"
 	"minivmm/internal/testbed/emuhost"
 	"minivmm/internal/testbed/probe"
 )
@@ -51,5 +51,5 @@ func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 		return err
 	}
 	o.config.Shares = append(o.config.Shares, emuhost.TestShares(argv[1:], os.Environ(), cwd)...)
-	return o.inHost(ctx, c, session.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
+	return o.inHost(ctx, c, agent.Command{Argv: argv}, agent.Streams{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
 }

@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
-	"minivmm/guestimages/session"
 	"minivmm/internal/testbed/emuhost"
 )
 
@@ -108,16 +108,16 @@ func run(ctx context.Context, c *cache.Cache, args []string) error {
 	if err != nil {
 		return err
 	}
-	command := session.Command{Argv: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	command, streams := agent.Command{Argv: argv}, agent.Streams{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if t != nil {
-		command.Terminal, command.Resize = &t.size, t.resized
+		command.Terminal, streams.Resize = &t.size, t.resized
 	}
-	return o.inHost(ctx, c, command, t)
+	return o.inHost(ctx, c, command, streams, t)
 }
 
 // inHost runs the command in the emulated host, with this process's environment and working directory. A terminal is raw
 // for as long as the host runs.
-func (o *options) inHost(ctx context.Context, c *cache.Cache, command session.Command, t *terminal) error {
+func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Command, streams agent.Streams, t *terminal) error {
 	h, err := emuhost.Prepare(ctx, c, o.config)
 	if err != nil {
 		return ended(ctx, err)
@@ -130,7 +130,7 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command session.Co
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, syscall.SIGQUIT)
 	defer signal.Stop(quit)
-	command.Signals = quit
+	streams.Signals = quit
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, timedOut{o.timeout})
@@ -139,7 +139,7 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command session.Co
 	if err := t.raw(); err != nil {
 		return err
 	}
-	exit, err := h.Run(ctx, command)
+	exit, err := h.Run(ctx, command, streams)
 	t.restore()
 	if err != nil && exit.Code() == 0 {
 		return ended(ctx, err)

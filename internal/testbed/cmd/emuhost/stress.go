@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"time"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/guest"
-	"minivmm/guestimages/session"
 	guestStress "minivmm/internal/testbed/stress"
 )
 
@@ -50,7 +50,7 @@ func stress(ctx context.Context, c *cache.Cache, args []string) error {
 		return err
 	}
 	argv := []string{self, stressInside, k.Image, initrd, strconv.Itoa(*guestCPUs), duration.String()}
-	return o.inHost(ctx, c, session.Command{Argv: argv, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
+	return o.inHost(ctx, c, agent.Command{Argv: argv}, agent.Streams{Stdout: os.Stdout, Stderr: os.Stderr}, nil)
 }
 
 // stressInside is the command that stress runs in the emulated host; it is not for people.

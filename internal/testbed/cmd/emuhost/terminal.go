@@ -7,14 +7,14 @@ import (
 
 	"golang.org/x/term"
 
-	"minivmm/guestimages/plan"
+	"minivmm/guestimages/agent"
 )
 
 // terminal is the one that this process was started from. A nil one stands for none.
 type terminal struct {
 	fd      int
-	size    plan.Terminal
-	resized chan plan.Terminal
+	size    agent.Terminal
+	resized chan agent.Terminal
 	before  *term.State
 }
 
@@ -24,7 +24,7 @@ func openTerminal() (*terminal, error) {
 	if !term.IsTerminal(in) || !term.IsTerminal(out) {
 		return nil, nil
 	}
-	t := &terminal{fd: in, resized: make(chan plan.Terminal)}
+	t := &terminal{fd: in, resized: make(chan agent.Terminal)}
 	if err := t.measure(); err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (t *terminal) measure() error {
 	if err != nil {
 		return err
 	}
-	t.size = plan.Terminal{Rows: uint16(rows), Cols: uint16(cols)}
+	t.size = agent.Terminal{Rows: uint16(rows), Cols: uint16(cols)}
 	return nil
 }
 
@@ -56,7 +56,7 @@ func (t *terminal) raw() error {
 		for range changed {
 			cols, rows, err := term.GetSize(t.fd)
 			if err == nil {
-				t.resized <- plan.Terminal{Rows: uint16(rows), Cols: uint16(cols)}
+				t.resized <- agent.Terminal{Rows: uint16(rows), Cols: uint16(cols)}
 			}
 		}
 	}()
