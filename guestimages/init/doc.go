@@ -1,10 +1,11 @@
 // Command init is process 1 of the emulated host and of small guests: one static program that follows a plan (package agent)
 // and then powers off.
 //
-// In the emulated host it moves to the building machine's file tree and runs the command that comes by the channel. In a guest it does the same, with a disk as the file tree or without one; without a channel it runs the plan's command
-// on the console, or the one on the kernel command line after "--", prints its exit status and powers off. A disk with a system of
-// its own, and neither channel nor command, is handed over to. A guest goes on without a network or a driver that it cannot
-// have, and says so on the console. Words on the kernel command line that it knows beside "--":
+// In the emulated host it moves to the building machine's file tree and runs the command that comes by the channel. In a
+// guest it does the same, with a disk as the file tree or without one. Without a channel it runs on the console the plan's
+// command, or the one on the kernel command line after "--", prints its exit status and powers off. Without a command too,
+// it hands the machine over to the system on the disk. A guest goes on without a network or a driver that it cannot have,
+// and says so on the console. Words on the kernel command line that it knows beside "--":
 //
 //	ip=CLIENT::GATEWAY:NETMASK::DEVICE:off   as in the kernel's Documentation/admin-guide/nfs/nfsroot.rst; or ip=dhcp
 //	root=, rootfstype=, rootflags=, ro, rw   the disk: /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; written to unless ro comes last
