@@ -15,7 +15,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/initrd"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/internal/testbed/vmmtest"
@@ -140,16 +140,11 @@ func tinyInitrd(t *testing.T) string {
 	for _, v := range []uint64{0, base, base, size, size, 0x1000} {
 		elf = le.AppendUint64(elf, v)
 	}
-	var a initramfs.Archive
-	a.File("init", 0o755, initramfs.Owner{}, append(elf, code...))
-	a.CharDevice("dev/console", 0o600, initramfs.Owner{}, 5, 1)
+	var a initrd.Archive
+	a.File("init", 0o755, initrd.Owner{}, append(elf, code...))
+	a.CharDevice("dev/console", 0o600, initrd.Owner{}, 5, 1)
 	path := filepath.Join(t.TempDir(), "tiny.cpio")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := a.WriteTo(f); err != nil {
+	if err := a.Save(path); err != nil {
 		t.Fatal(err)
 	}
 	return path

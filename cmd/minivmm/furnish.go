@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"minivmm/guestimages/agent"
-	"minivmm/guestimages/guest"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/oci"
 	"minivmm/vmm/config"
@@ -43,7 +43,7 @@ func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log
 	if cfg.Boot.Initrd != "" {
 		return false, nil
 	}
-	initrd, err := guest.Initrd(ctx, c, k, guest.Options{})
+	initrd, err := initrd.Build(ctx, c, k, initrd.Options{})
 	if err != nil {
 		return false, err
 	}

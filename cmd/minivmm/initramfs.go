@@ -21,9 +21,8 @@ import (
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/initbin"
-	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
-	"minivmm/guestimages/modules"
 	"minivmm/internal/workdir"
 )
 
@@ -183,7 +182,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		}
 	}
 	// What depends on the kernel comes in an archive of its own, after what does not.
-	var first, second initramfs.Archive
+	var first, second initrd.Archive
 	loaded, err := o.addModules(&second)
 	if err != nil {
 		return fileError{err}
@@ -201,7 +200,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		if err != nil {
 			return err
 		}
-		archives := []*initramfs.Archive{&first}
+		archives := []*initrd.Archive{&first}
 		if o.init || len(loaded) > 0 {
 			archives = append(archives, &second)
 		}
@@ -213,9 +212,9 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		return packed.Close()
 	}
 	if o.output == "-" {
-		err = write(initramfs.ContextWriter(ctx, cmd.OutOrStdout()))
+		err = write(initrd.ContextWriter(ctx, cmd.OutOrStdout()))
 	} else {
-		err = initramfs.Create(ctx, o.output, write)
+		err = initrd.Create(ctx, o.output, write)
 	}
 	return sourceError(err)
 }
@@ -240,7 +239,7 @@ func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s sourc
 }
 
 // addModules adds the modules, and returns their paths in load order.
-func (o *initramfsOptions) addModules(a *initramfs.Archive) ([]string, error) {
+func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
 	if len(o.modules) == 0 {
 		return nil, nil
 	}
@@ -248,7 +247,7 @@ func (o *initramfsOptions) addModules(a *initramfs.Archive) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := modules.AddTo(a, tree, o.modules...)
+	loaded, err := a.AddModules(tree, o.modules...)
 	if err != nil {
 		return nil, err
 	}
@@ -256,13 +255,13 @@ func (o *initramfsOptions) addModules(a *initramfs.Archive) ([]string, error) {
 	if order != "" {
 		order += "\n"
 	}
-	a.File("/modules/order", 0o644, initramfs.Owner{}, []byte(order))
+	a.File("/modules/order", 0o644, initrd.Owner{}, []byte(order))
 	return loaded, nil
 }
 
-func (o *initramfsOptions) openModules() (*modules.Tree, error) {
+func (o *initramfsOptions) openModules() (*kernel.Modules, error) {
 	if o.kernel == "" {
-		return modules.Open(o.modulesDir)
+		return kernel.OpenModules(o.modulesDir)
 	}
 	c, err := openCache(nil)
 	if err != nil {
@@ -272,11 +271,11 @@ func (o *initramfsOptions) openModules() (*modules.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.Tree()
+	return k.OpenModules()
 }
 
 // addInit adds the program to the tree, and what it is to do to the archive of what depends on the kernel.
-func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *initramfs.Archive, loaded []string, log io.Writer) error {
+func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *initrd.Archive, loaded []string, log io.Writer) error {
 	c, err := openCache(log)
 	if err != nil {
 		return err
@@ -302,7 +301,7 @@ func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *
 	if err != nil {
 		return err
 	}
-	a.File(agent.PlanPath, 0o644, initramfs.Owner{}, b)
+	a.File(agent.PlanPath, 0o644, initrd.Owner{}, b)
 	return nil
 }
 

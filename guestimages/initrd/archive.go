@@ -1,4 +1,4 @@
-package initramfs
+package initrd
 
 import (
 	"bufio"
@@ -147,6 +147,19 @@ func (a *Archive) WriteTo(w io.Writer) (int64, error) {
 	return out.n, out.err
 }
 
+// Save writes the archive to a new file.
+func (a *Archive) Save(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return fmt.Errorf("initrd: %w", err)
+	}
+	defer f.Close()
+	if _, err := a.WriteTo(f); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // trailer is the name that ends an archive.
 const trailer = "TRAILER!!!"
 
@@ -169,7 +182,7 @@ func groupLinks(all map[string]entry, names []string) (map[string]*group, error)
 		}
 		file, ok := all[target]
 		if !ok || file.mode&typeMask != typeFile || file.link != "" {
-			return nil, fmt.Errorf("initramfs: %s: hard link to %s, which is not a file with content in the archive", name, target)
+			return nil, fmt.Errorf("initrd: %s: hard link to %s, which is not a file with content in the archive", name, target)
 		}
 		if links[target] == nil {
 			links[target] = &group{file: file}
@@ -194,10 +207,10 @@ func (a *Archive) withParents() (map[string]entry, error) {
 	all := maps.Clone(a.entries)
 	for name, e := range a.entries {
 		if e.sizeBytes() > maxSize {
-			return nil, fmt.Errorf("initramfs: %s: %d bytes are too many for the newc format, which holds files of less than 4 GiB", name, e.sizeBytes())
+			return nil, fmt.Errorf("initrd: %s: %d bytes are too many for the newc format, which holds files of less than 4 GiB", name, e.sizeBytes())
 		}
 		if name == trailer {
-			return nil, fmt.Errorf("initramfs: %s: this name ends an archive, a file cannot have it", name)
+			return nil, fmt.Errorf("initrd: %s: this name ends an archive, a file cannot have it", name)
 		}
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			parent, ok := all[dir]
@@ -206,7 +219,7 @@ func (a *Archive) withParents() (map[string]entry, error) {
 				continue
 			}
 			if parent.mode&typeMask != typeDir {
-				return nil, fmt.Errorf("initramfs: %s: %s is not a folder", name, dir)
+				return nil, fmt.Errorf("initrd: %s: %s is not a folder", name, dir)
 			}
 		}
 	}
@@ -259,7 +272,7 @@ func (w *writer) hostFile(name string, e entry) {
 	}
 	f, err := os.Open(e.file)
 	if err != nil {
-		w.err = fmt.Errorf("initramfs: %s: %w", name, err)
+		w.err = fmt.Errorf("initrd: %s: %w", name, err)
 		return
 	}
 	defer f.Close()
@@ -273,8 +286,8 @@ func (w *writer) hostFile(name string, e entry) {
 	}
 	switch {
 	case err != nil:
-		w.err = fmt.Errorf("initramfs: %s: %w", name, err)
+		w.err = fmt.Errorf("initrd: %s: %w", name, err)
 	case n != e.size:
-		w.err = fmt.Errorf("initramfs: %s: %s does not have its %d bytes any more", name, e.file, e.size)
+		w.err = fmt.Errorf("initrd: %s: %s does not have its %d bytes any more", name, e.file, e.size)
 	}
 }

@@ -1,4 +1,4 @@
-package initramfs
+package initrd
 
 import (
 	"context"
@@ -18,38 +18,38 @@ func Create(ctx context.Context, file string, write func(w io.Writer) error) (er
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		info, err := os.Stat(target)
 		if err != nil {
-			return fmt.Errorf("initramfs: %w", err)
+			return fmt.Errorf("initrd: %w", err)
 		}
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("initramfs: %s is there and is not a regular file", file)
+			return fmt.Errorf("initrd: %s is there and is not a regular file", file)
 		}
 		file = target
 	}
 	dir := filepath.Dir(file)
 	if err := workdir.Sweep(dir); err != nil {
-		return fmt.Errorf("initramfs: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
 	work, err := workdir.Temp(dir)
 	if err != nil {
-		return fmt.Errorf("initramfs: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
 	defer func() { err = errors.Join(err, work.Close()) }()
 	f, err := os.OpenFile(filepath.Join(work.Path, "file"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return fmt.Errorf("initramfs: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
 	defer f.Close()
 	if err := write(ContextWriter(ctx, f)); err != nil {
 		return err
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("initramfs: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err := os.Rename(f.Name(), file); err != nil {
-		return fmt.Errorf("initramfs: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
 	return nil
 }

@@ -1,9 +1,4 @@
-// Package guest makes initial RAM file systems for small guests: minivmm's own init, Debian's busybox-static with a link for
-// each of its programs, the drivers of the paravirtual devices, and whatever files are added. A guest then needs no disk
-// to run any static program.
-//
-// What is made is kept in the cache under a hash of all that goes into it.
-package guest
+package initrd
 
 import (
 	"context"
@@ -23,15 +18,13 @@ import (
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/initbin"
-	"minivmm/guestimages/initramfs"
 	"minivmm/guestimages/kernel"
-	"minivmm/guestimages/modules"
 )
 
-// DefaultModules are the drivers of the devices that a guest may have, and the file systems of its disks, for init to load
+// defaultModules are the drivers of the devices that a guest may have, and the file systems of its disks, for init to load
 // when they are asked for; those that a kernel lacks or has built in are left out. A module brings those of its line along:
 // a disk appears only some time after its host adapter.
-func DefaultModules() [][]string {
+func defaultModules() [][]string {
 	return [][]string{
 		{"virtio_pci"}, {"virtio_mmio"}, {"virtio_net"}, {"virtio_scsi", "sd_mod"}, {"virtio_blk"}, {"virtio_rng"}, {"virtio_console"},
 		{"vmw_vsock_virtio_transport"}, {"button"}, {"evdev"},
@@ -44,15 +37,16 @@ type File struct{ Source, Path string }
 
 // Options say what is in the guest beside init and busybox. The zero value gives a shell on the console.
 type Options struct {
-	Modules    []string // nil: DefaultModules; otherwise exactly these and what they need, always loaded, and one that the kernel lacks is an error
+	Modules    []string // nil: the usual drivers and file systems, on demand; otherwise exactly these and what they need, always loaded, and one that the kernel lacks is an error
 	Files      []File
 	Interfaces []agent.Interface
 	Hostname   string
 	Command    []string // nil: /bin/sh; the kernel command line may name another after "--"
 }
 
-// Initrd returns the path of the initial RAM file system for that kernel.
-func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (string, error) {
+// Build returns the path of a guest's initial RAM file system for that kernel. It is kept in the cache under a hash of all
+// that goes into it.
+func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (string, error) {
 	program, err := initbin.Path(ctx, c)
 	if err != nil {
 		return "", err
@@ -73,11 +67,8 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 		return "", err
 	}
 	return c.Make(ctx, "initramfs/guest-"+sum+".cpio", func(ctx context.Context, tmp string) error {
-		var image initramfs.Archive
+		var image Archive
 		if err := addBusybox(ctx, &image, busybox); err != nil {
-			return err
-		}
-		if err := addProgram(&image, program); err != nil {
 			return err
 		}
 		var p agent.Plan
@@ -85,17 +76,14 @@ func Initrd(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (st
 			return err
 		}
 		for _, f := range files {
-			image.File(f.path, f.perm, initramfs.Owner{}, f.data)
+			image.File(f.path, f.perm, Owner{}, f.data)
 		}
-		image.Dir("/tmp", 0o1777, initramfs.Owner{})
-		image.CharDevice("/dev/console", 0o600, initramfs.Owner{}, 5, 1)
+		image.Dir("/tmp", 0o1777, Owner{})
 		p.Hostname, p.Interfaces, p.Command = o.Hostname, o.Interfaces, &agent.Command{Argv: o.Command}
-		spec, err := json.Marshal(p)
-		if err != nil {
-			return fmt.Errorf("guest: %w", err)
+		if err := image.AddInit(program, p); err != nil {
+			return err
 		}
-		image.File(agent.PlanPath, 0o644, initramfs.Owner{}, spec)
-		return writeTo(tmp, &image)
+		return image.Save(tmp)
 	})
 }
 
@@ -109,7 +97,7 @@ func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs
 		if !kept && file != "" {
 			b, err := os.ReadFile(file)
 			if err != nil {
-				return "", fmt.Errorf("guest: %w", err)
+				return "", fmt.Errorf("initrd: %w", err)
 			}
 			name = fmt.Sprintf("%x", sha256.Sum256(b))
 		}
@@ -118,9 +106,9 @@ func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs
 	o.Files = nil // files has what they are now
 	spec, err := json.Marshal(o)
 	if err != nil {
-		return "", fmt.Errorf("guest: %w", err)
+		return "", fmt.Errorf("initrd: %w", err)
 	}
-	fmt.Fprintf(h, "%s\n%q\n", spec, DefaultModules())
+	fmt.Fprintf(h, "%s\n%q\n", spec, defaultModules())
 	for _, f := range files {
 		fmt.Fprintf(h, "%s %o %d\n", f.path, f.perm, len(f.data))
 		h.Write(f.data)
@@ -138,15 +126,15 @@ func readFiles(files []File) ([]readFile, error) {
 	var all []readFile
 	for _, f := range files {
 		if !path.IsAbs(f.Path) {
-			return nil, fmt.Errorf("guest: file %q: want an absolute path in the guest", f.Path)
+			return nil, fmt.Errorf("initrd: file %q: want an absolute path in the guest", f.Path)
 		}
 		info, err := os.Stat(f.Source)
 		if err != nil {
-			return nil, fmt.Errorf("guest: %w", err)
+			return nil, fmt.Errorf("initrd: %w", err)
 		}
 		b, err := os.ReadFile(f.Source)
 		if err != nil {
-			return nil, fmt.Errorf("guest: %w", err)
+			return nil, fmt.Errorf("initrd: %w", err)
 		}
 		all = append(all, readFile{f.Path, uint32(info.Mode().Perm()), b})
 	}
@@ -168,7 +156,7 @@ func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("guest: no busybox in %s", pkg.Dir)
+	return "", fmt.Errorf("initrd: no busybox in %s", pkg.Dir)
 }
 
 func exists(file string) bool {
@@ -195,45 +183,51 @@ func staticProgram(name string) string {
 }
 
 // addBusybox adds busybox and, as it says itself, its programs.
-func addBusybox(ctx context.Context, image *initramfs.Archive, file string) error {
+func addBusybox(ctx context.Context, image *Archive, file string) error {
 	if file == "" {
 		return nil
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("guest: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
 	list, err := exec.CommandContext(ctx, file, "--list-full").Output()
 	if err != nil {
-		return fmt.Errorf("guest: busybox --list-full: %w", err)
+		return fmt.Errorf("initrd: busybox --list-full: %w", err)
 	}
 	for _, name := range strings.Fields(string(list)) {
 		image.Symlink("/"+name, "/bin/busybox")
 	}
-	image.File("/bin/busybox", 0o755, initramfs.Owner{}, b)
+	image.File("/bin/busybox", 0o755, Owner{}, b)
 	return nil
 }
 
-func addProgram(image *initramfs.Archive, program string) error {
+// AddInit adds the program as init, its plan, and the console that the kernel opens for it before it can mount /dev.
+func (a *Archive) AddInit(program string, p agent.Plan) error {
 	b, err := os.ReadFile(program)
 	if err != nil {
-		return fmt.Errorf("guest: %w", err)
+		return fmt.Errorf("initrd: %w", err)
 	}
-	image.File("/init", 0o755, initramfs.Owner{}, b)
+	a.File("/init", 0o755, Owner{}, b)
+	a.CharDevice("/dev/console", 0o600, Owner{}, 5, 1)
+	if b, err = json.Marshal(p); err != nil {
+		return fmt.Errorf("initrd: %w", err)
+	}
+	a.File(agent.PlanPath, 0o644, Owner{}, b)
 	return nil
 }
 
 // addModules adds the named modules to what is always loaded, or the default ones to what is loaded on demand.
-func addModules(image *initramfs.Archive, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
-	tree, err := k.Tree()
+func addModules(image *Archive, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
+	tree, err := k.OpenModules()
 	if err != nil {
 		return err
 	}
 	if names != nil {
-		p.Modules, err = modules.AddTo(image, tree, names...)
+		p.Modules, err = image.AddModules(tree, names...)
 		return err
 	}
-	groups := DefaultModules()
+	groups := defaultModules()
 	aliases, err := tree.Aliases(slices.Concat(groups...)...)
 	if err != nil {
 		return err
@@ -243,7 +237,7 @@ func addModules(image *initramfs.Archive, p *agent.Plan, k kernel.Kernel, names 
 		if len(group) == 0 {
 			continue
 		}
-		files, err := modules.AddTo(image, tree, group...)
+		files, err := image.AddModules(tree, group...)
 		if err != nil {
 			return err
 		}
@@ -254,16 +248,4 @@ func addModules(image *initramfs.Archive, p *agent.Plan, k kernel.Kernel, names 
 		p.OnDemand = append(p.OnDemand, m)
 	}
 	return nil
-}
-
-func writeTo(file string, image *initramfs.Archive) error {
-	f, err := os.Create(file)
-	if err != nil {
-		return fmt.Errorf("guest: %w", err)
-	}
-	defer f.Close()
-	if _, err := image.WriteTo(f); err != nil {
-		return err
-	}
-	return f.Close()
 }

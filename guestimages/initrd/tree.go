@@ -1,4 +1,4 @@
-package initramfs
+package initrd
 
 import (
 	"fmt"
@@ -32,7 +32,7 @@ func (a *Archive) AddTree(t *filetree.Tree) error {
 		case typeSocket:
 			a.Socket(n.Path, n.Mode, owner)
 		default:
-			return fmt.Errorf("initramfs: %s: mode %#o is of no known file type", n.Path, n.Mode)
+			return fmt.Errorf("initrd: %s: mode %#o is of no known file type", n.Path, n.Mode)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package modules
+package kernel
 
 import (
 	"context"
@@ -13,13 +13,10 @@ import (
 	"sync/atomic"
 )
 
-// ErrMissing says that a module needs another one that is not there.
-var ErrMissing = errors.New("a module is missing")
-
 // Check looks for what would keep modules from being loaded: files that modules.dep names and that are not there, modules
 // built for another kernel than release, modules whose needs are neither files nor built in. It reads sample modules
 // spread over the tree, or all for 0. An empty release allows any. Errors leave out the tree's folder.
-func (t *Tree) Check(ctx context.Context, release string, sample int) error {
+func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	names := make([]string, 0, len(t.file))
 	for name := range t.file {
 		names = append(names, name)
@@ -60,11 +57,11 @@ func (t *Tree) Check(ctx context.Context, release string, sample int) error {
 }
 
 // checkFiles checks that name's file is there, and that the modules that modules.dep says it needs are known.
-func (t *Tree) checkFiles(name string) error {
+func (t *Modules) checkFiles(name string) error {
 	if _, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(t.file[name]))); errors.Is(err, fs.ErrNotExist) {
 		for by, needs := range t.needs {
 			if slices.Contains(needs, name) {
-				return fmt.Errorf("modules: %s needs %s, whose file %s is not there: %w", by, name, t.file[name], ErrMissing)
+				return fmt.Errorf("modules: %s needs %s, whose file %s is not there", by, name, t.file[name])
 			}
 		}
 		return fmt.Errorf("modules: modules.dep names %s, which is not there: %w", t.file[name], fs.ErrNotExist)
@@ -74,22 +71,22 @@ func (t *Tree) checkFiles(name string) error {
 	return t.checkNeeds(name, t.needs[name])
 }
 
-func (t *Tree) checkNeeds(name string, needs []string) error {
+func (t *Modules) checkNeeds(name string, needs []string) error {
 	for _, need := range needs {
 		if !t.Has(need) {
-			return fmt.Errorf("modules: %s needs %s, which is neither there nor built in: %w", name, need, ErrMissing)
+			return fmt.Errorf("modules: %s needs %s, which is neither there nor built in", name, need)
 		}
 	}
 	return nil
 }
 
 // checkModule reads one module and checks what it says of itself.
-func (t *Tree) checkModule(name, release string) error {
+func (t *Modules) checkModule(name, release string) error {
 	b, err := t.Read(t.file[name])
 	if err != nil {
 		return err
 	}
-	info, err := ReadInfo(b)
+	info, err := readModinfo(b)
 	if err != nil {
 		return fmt.Errorf("modules: %s: %w", t.file[name], err)
 	}

@@ -8,6 +8,9 @@
 // A kernel is checked and unpacked once, when it comes in. [Store.Find] then reads the index and no more, so it is as
 // cheap as a path. An image or vmlinux never changes and may be removed while guests have it open.
 //
+// [Modules] says, by what depmod(8) wrote, which modules must be loaded and in which order to have the wanted ones, and
+// unpacks their files. It is read-only and may be shared.
+//
 // A [Store] may be used by any number of goroutines and processes. What changes the index holds a lock; a kernel
 // comes in by one rename under it, so that it is whole or absent.
 package kernel

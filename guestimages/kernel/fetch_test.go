@@ -124,7 +124,7 @@ func TestFetchFindsWhatANameMeans(t *testing.T) {
 		if k.Release != tt.want || !strings.HasPrefix(k.Source, "linux-image-"+tt.want+" 6.") || k.Default != (tt.want == newCloud) {
 			t.Errorf("%q: got %+v, want %s", tt.name, k, tt.want)
 		}
-		if tree, err := k.Tree(); err != nil || !tree.Has("a") {
+		if tree, err := k.OpenModules(); err != nil || !tree.Has("a") {
 			t.Errorf("%q: %v", tt.name, err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"minivmm/guestimages/debian"
-	"minivmm/guestimages/modules"
 )
 
 // Flavours of Debian's amd64 kernels.
@@ -31,12 +30,12 @@ type Kernel struct {
 	SizeBytes int64 `json:"size_bytes"` // on disk, all of it
 }
 
-// Tree opens the kernel's modules.
-func (k Kernel) Tree() (*modules.Tree, error) {
+// OpenModules opens the kernel's modules.
+func (k Kernel) OpenModules() (*Modules, error) {
 	if k.Modules == "" {
 		return nil, fmt.Errorf("kernel: %s came without modules: import it again with its modules folder", k.label())
 	}
-	return modules.Open(k.Modules)
+	return OpenModules(k.Modules)
 }
 
 // label is how a person would call the kernel.

@@ -1,4 +1,4 @@
-package modules
+package kernel
 
 import (
 	"errors"
@@ -10,19 +10,16 @@ import (
 	"strings"
 )
 
-// Tree is one kernel's modules: the content of /lib/modules/RELEASE.
-type Tree struct {
+// Modules are those of one kernel: the content of /lib/modules/RELEASE.
+type Modules struct {
 	dir     string
 	file    map[string]string   // name -> path below dir
 	needs   map[string][]string // name -> names it needs
 	builtin map[string]bool
 }
 
-// ErrUnknown says that the kernel has a module of that name neither as a file nor built in.
-var ErrUnknown = errors.New("no such module")
-
-// Open reads the tree in dir, the folder that holds modules.dep.
-func Open(dir string) (*Tree, error) {
+// OpenModules reads the tree in dir, the folder that holds modules.dep.
+func OpenModules(dir string) (*Modules, error) {
 	dep, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
 		return nil, fmt.Errorf("modules: %w", err)
@@ -40,8 +37,8 @@ func Open(dir string) (*Tree, error) {
 }
 
 // parse reads modules.dep, lines of "PATH: PATH...", and modules.builtin, lines of "PATH".
-func parse(dep, builtin string) (*Tree, error) {
-	t := &Tree{file: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
+func parse(dep, builtin string) (*Modules, error) {
+	t := &Modules{file: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
 	for line := range strings.Lines(dep) {
 		line = strings.TrimSpace(line)
 		if line == "" {
@@ -55,50 +52,50 @@ func parse(dep, builtin string) (*Tree, error) {
 		if !filepath.IsLocal(file) {
 			return nil, fmt.Errorf("modules.dep: %q is not in its folder", file)
 		}
-		name := nameOf(file)
+		name := ModuleName(file)
 		t.file[name] = file
 		for _, need := range strings.Fields(needs) {
-			t.needs[name] = append(t.needs[name], nameOf(need))
+			t.needs[name] = append(t.needs[name], ModuleName(need))
 		}
 	}
 	for line := range strings.Lines(builtin) {
 		if line = strings.TrimSpace(line); line != "" {
-			t.builtin[nameOf(line)] = true
+			t.builtin[ModuleName(line)] = true
 		}
 	}
 	return t, nil
 }
 
-// nameOf turns a path or a name into the kernel's spelling: without folder and suffix, with underscores.
-func nameOf(file string) string {
+// ModuleName turns a path or a name into the kernel's spelling: without folder and suffix, with underscores.
+func ModuleName(file string) string {
 	name, _, _ := strings.Cut(path.Base(file), ".ko")
 	return strings.ReplaceAll(name, "-", "_")
 }
 
 // Has says whether the kernel has the module, as a file or built in.
-func (t *Tree) Has(name string) bool {
-	name = nameOf(name)
+func (t *Modules) Has(name string) bool {
+	name = ModuleName(name)
 	return t.builtin[name] || t.file[name] != ""
 }
 
-// LoadOrder returns the files, below Dir, of the named modules and of all that they need, each after what it needs.
-// Modules that are built in need no loading and are left out; ErrUnknown is wrapped for one the kernel does not have.
-func (t *Tree) LoadOrder(names ...string) ([]string, error) {
+// LoadOrder returns the files, for Read, of the named modules and of all that they need, each after what it needs. Modules
+// that are built in need no loading and are left out; one that the kernel does not have is an error.
+func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	var order []string
 	const visiting, done = 1, 2
 	state := map[string]int{}
 	var visit func(name, by string) error
 	visit = func(name, by string) error {
-		name = nameOf(name)
+		name = ModuleName(name)
 		switch {
 		case t.builtin[name] || state[name] == done:
 			return nil
 		case state[name] == visiting:
 			return fmt.Errorf("modules: %s needs itself", name)
 		case t.file[name] == "" && by != "":
-			return fmt.Errorf("modules: %s needs %s, which is not in %s: %w", by, name, t.dir, ErrMissing)
+			return fmt.Errorf("modules: %s needs %s, which is not in %s", by, name, t.dir)
 		case t.file[name] == "":
-			return fmt.Errorf("modules: %s in %s: %w", name, t.dir, ErrUnknown)
+			return fmt.Errorf("modules: no module %s in %s", name, t.dir)
 		}
 		state[name] = visiting
 		for _, need := range t.needs[name] {
@@ -118,11 +115,8 @@ func (t *Tree) LoadOrder(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// Dir is the folder that the tree was opened in.
-func (t *Tree) Dir() string { return t.dir }
-
 // Read returns a module file of the tree as the kernel wants it in finit_module(2): unpacked.
-func (t *Tree) Read(file string) ([]byte, error) {
+func (t *Modules) Read(file string) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(t.dir, filepath.FromSlash(file)))
 	if err != nil {
 		return nil, fmt.Errorf("modules: %w", err)
@@ -133,3 +127,36 @@ func (t *Tree) Read(file string) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// Aliases returns the patterns under which devices, and the kernel itself, ask for the named modules: modules.alias, lines of
+// "alias PATTERN NAME". The result is by the name in the kernel's spelling, with underscores.
+func (t *Modules) Aliases(names ...string) (map[string][]string, error) {
+	b, err := os.ReadFile(filepath.Join(t.dir, "modules.alias"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("modules: %w", err)
+	}
+	return aliasesIn(string(b), names), nil
+}
+
+func aliasesIn(text string, names []string) map[string][]string {
+	found := map[string][]string{}
+	for _, name := range names {
+		found[ModuleName(name)] = nil
+	}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[0] != "alias" {
+			continue
+		}
+		if _, wanted := found[fields[2]]; wanted {
+			found[fields[2]] = append(found[fields[2]], fields[1])
+		}
+	}
+	return found
+}
+
+// IsFile says whether the module is a file, and not built in or unknown.
+func (t *Modules) IsFile(name string) bool { return t.file[ModuleName(name)] != "" }

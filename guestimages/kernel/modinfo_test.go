@@ -1,4 +1,4 @@
-package modules
+package kernel
 
 import (
 	"testing"
@@ -6,13 +6,13 @@ import (
 	"minivmm/internal/testbed/kerneltest"
 )
 
-// FuzzReadInfo: whatever the bytes, reading ends, without a panic.
-func FuzzReadInfo(f *testing.F) {
+// FuzzReadModinfo: whatever the bytes, reading ends, without a panic.
+func FuzzReadModinfo(f *testing.F) {
 	b := kerneltest.Module("vermagic=6.12.3 SMP", "depends=a,b")
 	f.Add(b)
 	f.Add(b[:100])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		info, err := ReadInfo(b)
+		info, err := readModinfo(b)
 		if err != nil {
 			return
 		}

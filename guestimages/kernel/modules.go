@@ -13,8 +13,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-
-	"minivmm/guestimages/modules"
 )
 
 // sampled is how many modules are read to see whether those with a modules.dep fit their kernel.
@@ -46,7 +44,7 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 			sample = 0
 		}
 	}
-	tree, err := modules.Open(dir)
+	tree, err := OpenModules(dir)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func TestModulesComeWithTheirKernel(t *testing.T) {
 	if !k.Default || filepath.Base(k.Modules) != mine {
 		t.Errorf("got %+v", k)
 	}
-	tree, err := k.Tree()
+	tree, err := k.OpenModules()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestDepmodMakesTheListsThatAreNotThere(t *testing.T) {
 	s := newStore(t)
 	const magic = "vermagic=" + mine + " SMP "
 	k := mustImport(t, s, image(t, mine), ImportOptions{Modules: folderOf(t, map[string][]byte{"extra/a.ko": kerneltest.Module(magic)})})
-	tree, err := k.Tree()
+	tree, err := k.OpenModules()
 	if err != nil || !tree.Has("a") {
 		t.Errorf("got %+v, %v", tree, err)
 	}

@@ -107,7 +107,7 @@ func TestImportedKernelIsFound(t *testing.T) {
 			t.Errorf("%q: got %+v, %v", name, got, err)
 		}
 	}
-	if _, err := k.Tree(); err == nil {
+	if _, err := k.OpenModules(); err == nil {
 		t.Error("a kernel without modules has some")
 	}
 	wantWhole(t, s, 1)

@@ -1,4 +1,4 @@
-package modules
+package kernel
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// maxModule bounds an unpacked module, in bytes; the largest in Debian is a tenth of it.
-const maxModule = 256 << 20
+// maxUnpacked bounds an unpacked module, in bytes; the largest in Debian is a tenth of it.
+const maxUnpacked = 256 << 20
 
 // unpack returns the ELF file in a module file, by the suffix that CONFIG_MODULE_COMPRESS_* gives it.
 func unpack(file string, b []byte) ([]byte, error) {
@@ -36,9 +36,9 @@ func unpack(file string, b []byte) ([]byte, error) {
 }
 
 func readAll(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxModule+1))
-	if err == nil && len(b) > maxModule {
-		return nil, fmt.Errorf("more than %d bytes", maxModule)
+	b, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
+	if err == nil && len(b) > maxUnpacked {
+		return nil, fmt.Errorf("more than %d bytes", maxUnpacked)
 	}
 	return b, err
 }

@@ -3,10 +3,9 @@ package bench
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
 	"testing"
 
-	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/initrd"
 )
 
 const bootLine = "guest: init runs"
@@ -49,16 +48,11 @@ func tinyInit() []byte {
 // bootInitrd is what every VMM boots in BenchmarkBoot.
 func bootInitrd(b *testing.B, path string) string {
 	b.Helper()
-	var a initramfs.Archive
-	a.File("init", 0o755, initramfs.Owner{}, tinyInit())
-	a.Dir("dev", 0o755, initramfs.Owner{})
-	a.CharDevice("dev/console", 0o600, initramfs.Owner{}, 5, 1)
-	f, err := os.Create(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := a.WriteTo(f); err != nil {
+	var a initrd.Archive
+	a.File("init", 0o755, initrd.Owner{}, tinyInit())
+	a.Dir("dev", 0o755, initrd.Owner{})
+	a.CharDevice("dev/console", 0o600, initrd.Owner{}, 5, 1)
+	if err := a.Save(path); err != nil {
 		b.Fatal(err)
 	}
 	return path

@@ -5,15 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/initbin"
-	"minivmm/guestimages/initramfs"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
-	"minivmm/guestimages/modules"
 	"minivmm/internal/testbed/qemu"
 )
 
@@ -108,32 +106,17 @@ func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, e
 	// The program's path and the modules' both name their content.
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q\n", program, k.Modules, spec, wanted))
 	return c.Make(ctx, fmt.Sprintf("initramfs/host-%x.cpio", sum[:16]), func(ctx context.Context, tmp string) error {
-		tree, err := k.Tree()
+		tree, err := k.OpenModules()
 		if err != nil {
 			return err
 		}
-		var image initramfs.Archive
-		if p.Modules, err = modules.AddTo(&image, tree, wanted...); err != nil {
+		var image initrd.Archive
+		if p.Modules, err = image.AddModules(tree, wanted...); err != nil {
 			return err
 		}
-		spec, err := json.Marshal(p)
-		if err != nil {
-			return fmt.Errorf("emuhost: %w", err)
-		}
-		image.File(agent.PlanPath, 0o644, initramfs.Owner{}, spec)
-		b, err := os.ReadFile(program)
-		if err != nil {
-			return fmt.Errorf("emuhost: %w", err)
-		}
-		image.File("/init", 0o755, initramfs.Owner{}, b)
-		f, err := os.Create(tmp)
-		if err != nil {
-			return fmt.Errorf("emuhost: %w", err)
-		}
-		defer f.Close()
-		if _, err := image.WriteTo(f); err != nil {
+		if err := image.AddInit(program, p); err != nil {
 			return err
 		}
-		return f.Close()
+		return image.Save(tmp)
 	})
 }

@@ -12,7 +12,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
-	"minivmm/guestimages/guest"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 	"minivmm/internal/testbed/emuhost"
 	"minivmm/vmm"
@@ -60,7 +60,7 @@ func boot(ctx context.Context, c *cache.Cache, out *console, devices, command st
 	if err != nil {
 		return err
 	}
-	initrd, err := guest.Initrd(ctx, c, k, guest.Options{Hostname: "probe", Command: []string{"/bin/sh", "-c", command + "echo " + marker}})
+	initrd, err := initrd.Build(ctx, c, k, initrd.Options{Hostname: "probe", Command: []string{"/bin/sh", "-c", command + "echo " + marker}})
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"minivmm/guestimages/initramfs"
-	"minivmm/guestimages/modules"
+	"minivmm/guestimages/initrd"
+	"minivmm/guestimages/kernel"
 	"minivmm/internal/testbed/testenv"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
@@ -63,7 +63,7 @@ func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 // InitrdWith is Initrd with more modules for the guest to load.
 func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...string) string {
 	t.Helper()
-	var a initramfs.Archive
+	var a initrd.Archive
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
@@ -71,11 +71,11 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	if f, err := elf.NewFile(bytes.NewReader(self)); err != nil || slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
 		t.Fatalf("the test binary is to be the guest's init, but it is dynamically linked (%v): test with CGO_ENABLED=0", err)
 	}
-	a.File("init", 0o755, initramfs.Owner{}, self)
-	a.File("scenario", 0o644, initramfs.Owner{}, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
-	a.Dir("dev", 0o755, initramfs.Owner{})
-	a.CharDevice("dev/console", 0o600, initramfs.Owner{}, 5, 1)
-	tree, err := modules.Open(k.Modules)
+	a.File("init", 0o755, initrd.Owner{}, self)
+	a.File("scenario", 0o644, initrd.Owner{}, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
+	a.Dir("dev", 0o755, initrd.Owner{})
+	a.CharDevice("dev/console", 0o600, initrd.Owner{}, 5, 1)
+	tree, err := kernel.OpenModules(k.Modules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,15 +94,10 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.File(fmt.Sprintf("modules/%03d", i), 0o644, initramfs.Owner{}, b)
+		a.File(fmt.Sprintf("modules/%03d", i), 0o644, initrd.Owner{}, b)
 	}
 	path := filepath.Join(t.TempDir(), "initrd.cpio")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := a.WriteTo(f); err != nil {
+	if err := a.Save(path); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -13,7 +13,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
-	"minivmm/guestimages/guest"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 )
 
@@ -63,7 +63,7 @@ func prepareLocked(ctx context.Context, c *cache.Cache, log *progress) error {
 	if err != nil {
 		return err
 	}
-	initrd, err := guest.Initrd(ctx, c, k, guest.Options{Hostname: "debian"})
+	initrd, err := initrd.Build(ctx, c, k, initrd.Options{Hostname: "debian"})
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
-	"minivmm/guestimages/guest"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 	"minivmm/internal/testbed/emuhost"
 )
@@ -51,19 +51,19 @@ func writeInitrd(ctx context.Context, c *cache.Cache, args []string) error {
 	if f.NArg() != 2 {
 		return &statusError{statusUsage, errors.New("initrd: want a kernel (6.12-cloud) and the file to write")}
 	}
-	o := guest.Options{Modules: mods, Hostname: *hostname, Command: command}
+	o := initrd.Options{Modules: mods, Hostname: *hostname, Command: command}
 	for _, file := range files {
 		source, path, ok := strings.Cut(file, ":")
 		if !ok {
 			return &statusError{statusUsage, fmt.Errorf("-file %s: want SOURCE:PATH", file)}
 		}
-		o.Files = append(o.Files, guest.File{Source: source, Path: path})
+		o.Files = append(o.Files, initrd.File{Source: source, Path: path})
 	}
 	k, err := getKernel(ctx, c, f.Arg(0))
 	if err != nil {
 		return ended(ctx, err)
 	}
-	made, err := guest.Initrd(ctx, c, k, o)
+	made, err := initrd.Build(ctx, c, k, o)
 	if err != nil {
 		return ended(ctx, err)
 	}
@@ -102,7 +102,7 @@ func prepare(ctx context.Context, c *cache.Cache, args []string) error {
 		if err != nil {
 			return ended(ctx, err)
 		}
-		if _, err := guest.Initrd(ctx, c, k, guest.Options{}); err != nil {
+		if _, err := initrd.Build(ctx, c, k, initrd.Options{}); err != nil {
 			return ended(ctx, err)
 		}
 	}

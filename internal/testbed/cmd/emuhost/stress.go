@@ -11,7 +11,7 @@ import (
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
-	"minivmm/guestimages/guest"
+	"minivmm/guestimages/initrd"
 	guestStress "minivmm/internal/testbed/stress"
 )
 
@@ -41,7 +41,7 @@ func stress(ctx context.Context, c *cache.Cache, args []string) error {
 	if err != nil {
 		return ended(ctx, err)
 	}
-	initrd, err := guest.Initrd(ctx, c, k, guest.Options{})
+	initrd, err := initrd.Build(ctx, c, k, initrd.Options{})
 	if err != nil {
 		return ended(ctx, err)
 	}

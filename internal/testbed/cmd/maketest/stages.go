@@ -21,7 +21,7 @@ import (
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
-	"minivmm/guestimages/guest"
+	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 	"minivmm/internal/testbed/emuhost"
 	"minivmm/internal/testbed/probe"
@@ -121,7 +121,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := guest.Initrd(ctx, c, k, guest.Options{}); err != nil {
+		if _, err := initrd.Build(ctx, c, k, initrd.Options{}); err != nil {
 			return nil, err
 		}
 		guests = append(guests, name+"="+k.Image+":"+k.Modules)
