@@ -28,7 +28,7 @@ A raw image has no place for a serial number: a disk gets that from the machine,
 of its file system: a guest with udev has it as /dev/disk/by-label/LABEL and /dev/disk/by-uuid/UUID.
 `
 
-const diskFromHelp = `Make a disk of a folder or a tar; - is a tar on stdin, plain or packed with gzip, zstd, xz or bzip2.
+const diskFromHelp = `Make a disk of a folder or a tar; - is a tar on stdin, plain or packed with gzip, zstd, xz, lz4 or bzip2.
 
 Owners, modes, times, hard links, device nodes and extended attributes are those of the source. The same
 source gives the same bytes. Without --size the disk has a quarter more than it needs, and 64M; an erofs,

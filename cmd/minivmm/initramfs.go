@@ -78,7 +78,7 @@ func newInitramfsCommand() *cobra.Command {
 	flags.StringVarP(&o.output, "output", "o", "", "the file to make or replace; - for stdout")
 	for _, f := range []struct{ kind, arg, help string }{
 		{"dir", "DIR", "a folder, with owners, modes, device nodes and hard links"},
-		{"tar", "FILE", "a tar: plain, gzip, zstd, xz or bzip2; - for stdin"},
+		{"tar", "FILE", "a tar: plain, gzip, zstd, xz, lz4 or bzip2; - for stdin"},
 		{"list", "FILE", "a list of files; - for stdin"},
 	} {
 		flags.Var(&sourceFlag{&o.sources, f.kind, f.arg}, f.kind, f.help)

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"minivmm/internal/unpack"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// AddTar lays the entries of a tar over the tree: plain, or packed with gzip, zstd, xz or bzip2. It reads r to its end. A
+// AddTar lays the entries of a tar over the tree: plain, or packed with gzip, zstd, xz, lz4 or bzip2. It reads r to its end. A
 // tar that ends without its end marker is truncated, and an error.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, false)
@@ -25,7 +26,7 @@ func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 }
 
 func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
-	unpacked, _, err := Unpack(r)
+	unpacked, _, err := unpack.NewReader(r)
 	if err != nil {
 		return fmt.Errorf("filetree: tar: %w", err)
 	}

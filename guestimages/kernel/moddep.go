@@ -3,7 +3,9 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"minivmm/internal/unpack"
 	"os"
 	"path"
 	"path/filepath"
@@ -115,13 +117,25 @@ func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	return order, nil
 }
 
+// maxUnpacked bounds an unpacked module, in bytes; the largest in Debian is a tenth of it.
+const maxUnpacked = 256 << 20
+
 // Read returns a module file of the tree as the kernel wants it in finit_module(2): unpacked.
 func (t *Modules) Read(file string) ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(t.dir, filepath.FromSlash(file)))
+	f, err := os.Open(filepath.Join(t.dir, filepath.FromSlash(file)))
 	if err != nil {
 		return nil, fmt.Errorf("modules: %w", err)
 	}
-	b, err = unpack(file, b)
+	defer f.Close()
+	r, _, err := unpack.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("modules: %s: %w", file, err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
+	if err == nil && len(b) > maxUnpacked {
+		err = fmt.Errorf("more than %d bytes", maxUnpacked)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("modules: %s: %w", file, err)
 	}

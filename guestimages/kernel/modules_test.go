@@ -106,7 +106,7 @@ func TestModulesThatDoNotFitAreRefused(t *testing.T) {
 		"a dependency's file":    {map[string][]byte{"modules.dep": []byte("a.ko: b.ko\nb.ko:\n"), "a.ko": kerneltest.Module(magic)}, "a needs b, whose file b.ko is not there"},
 		"a dependency":           {map[string][]byte{"modules.dep": []byte("a.ko: b.ko\n"), "a.ko": kerneltest.Module(magic)}, "a needs b, which is neither there nor built in"},
 		"damaged modules.dep":    {map[string][]byte{"modules.dep": []byte("a.ko\n"), "a.ko": kerneltest.Module(magic)}, "no colon"},
-		"an unpacked xz":         {map[string][]byte{"modules.dep": []byte("a.ko.xz:\n"), "a.ko.xz": kerneltest.Module(magic)}, "a.ko.xz"},
+		"a damaged xz":           {map[string][]byte{"modules.dep": []byte("a.ko.xz:\n"), "a.ko.xz": []byte("\xfd7zXZ\x00xx")}, "a.ko.xz"},
 		"a module that is short": {map[string][]byte{"modules.dep": []byte("a.ko:\n"), "a.ko": kerneltest.Module(magic)[:60]}, "a.ko: not a module"},
 	} {
 		t.Run(name, func(t *testing.T) {

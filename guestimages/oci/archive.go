@@ -11,6 +11,7 @@ import (
 	"path"
 
 	"minivmm/guestimages/filetree"
+	"minivmm/internal/unpack"
 )
 
 // maxEntries bounds the entries of an archive: an image has some for each layer.
@@ -55,12 +56,12 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 
 // unpacked returns f itself if it is not compressed, and nil with an error.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
-	r, compressed, err := filetree.Unpack(contextReader{ctx, f})
+	r, format, err := unpack.NewReader(contextReader{ctx, f})
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	if !compressed {
+	if format == "" {
 		_, err := f.Seek(0, io.SeekStart)
 		return f, err
 	}

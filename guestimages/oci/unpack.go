@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"minivmm/guestimages/filetree"
+	"minivmm/internal/unpack"
 )
 
 // endMark is what a tar ends with. Some builders leave it out, which runtimes of containers take.
@@ -58,7 +59,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 
 // addLayer adds the tar in packed, which has the digest diffID.
 func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID v1.Hash) error {
-	plain, _, err := filetree.Unpack(packed)
+	plain, _, err := unpack.NewReader(packed)
 	if err != nil {
 		return classify(err)
 	}

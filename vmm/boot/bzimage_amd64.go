@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"minivmm/devices/guestmem"
+	"minivmm/internal/unpack"
 )
 
 // bzImage is what the setup header of a bzImage says, checked against the
@@ -106,7 +107,7 @@ func (z bzImage) payload(r io.ReaderAt) (packedData, error) {
 	if _, err := r.ReadAt(head, z.payloadOff); err != nil {
 		return packedData{}, fmt.Errorf("payload: %w", cutShort(err))
 	}
-	d := packedData{codec: codecOf(head), off: z.payloadOff, size: z.payloadSize}
+	d := packedData{codec: unpack.Format(head), off: z.payloadOff, size: z.payloadSize}
 	if z.payloadSize < 16 || d.codec == "" {
 		return d, fmt.Errorf("payload of %d bytes starts with % x: %w", z.payloadSize, head, errUnknownCodec)
 	}
@@ -115,7 +116,7 @@ func (z bzImage) payload(r io.ReaderAt) (packedData, error) {
 		return d, fmt.Errorf("payload: %w", cutShort(err))
 	}
 	d.unpacked = int64(binary.LittleEndian.Uint32(tail))
-	if d.codec != gzipCodec {
+	if d.codec != "gzip" {
 		d.size -= 4
 	}
 	return d, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"minivmm/internal/unpack"
 )
 
 // signature says that a file with magic at off is a what.
@@ -52,8 +53,8 @@ func describe(head []byte) string {
 	if isBzImage(head) {
 		return "a bzImage"
 	}
-	if c := codecOf(head); c != "" {
-		return string(c) + " data"
+	if c := unpack.Format(head); c != "" {
+		return c + " data"
 	}
 	for _, s := range signatures() {
 		if len(head) >= s.off && bytes.HasPrefix(head[s.off:], []byte(s.magic)) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"minivmm/devices/guestmem"
+	"minivmm/internal/unpack"
 )
 
 // FuzzImage: whatever the bytes, parsing ends, unpacking stays within its
@@ -14,8 +15,8 @@ func FuzzImage(f *testing.F) {
 	small := smallELF()
 	f.Add(small)
 	f.Add(small[:100])
-	f.Add(packFile(f, gzipCodec, small))
-	for _, c := range []codec{gzipCodec, "zstd", "lz4"} {
+	f.Add(packFile(f, "gzip", small))
+	for _, c := range []string{"gzip", "zstd", "lz4"} {
 		f.Add(testBzImage{payload: pack(f, c, small)}.bytes())
 		f.Add(released(pack(f, c, small), "6.1.0"))
 	}
@@ -31,7 +32,7 @@ func FuzzImage(f *testing.F) {
 			t.Error("no description")
 		}
 		k := &Kernel{path: "fuzz", cmdlineSize: defaultCmdline, initrdMax: defaultInitrdMax}
-		data := packedData{codec: codecOf(head), size: int64(len(b))}
+		data := packedData{codec: unpack.Format(head), size: int64(len(b))}
 		switch {
 		case isBzImage(head):
 			z, err := parseBzImage(head, int64(len(b)))

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"minivmm/internal/unpack"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -105,9 +107,9 @@ func open(f *os.File, opt Options) (*Kernel, error) {
 	case isELF(head):
 		k.info.Format = "vmlinux"
 		k.program, err = parseELF(f, st.Size)
-	case codecOf(head) != "":
+	case unpack.Format(head) != "":
 		k.info.Format = "vmlinux"
-		err = k.openPacked(&st, packedData{codec: codecOf(head), size: st.Size}, opt)
+		err = k.openPacked(&st, packedData{codec: unpack.Format(head), size: st.Size}, opt)
 	default:
 		if head, err = readHead(f, describeHead); err == nil {
 			err = fmt.Errorf("%s, not a kernel image (bzImage or vmlinux for x86-64)", describe(head))
@@ -174,7 +176,7 @@ func (k *Kernel) choose(want Protocol) error {
 
 // openPacked replaces k's file and program by the vmlinux in data.
 func (k *Kernel) openPacked(st *unix.Stat_t, data packedData, opt Options) error {
-	k.info.Packing = string(data.codec)
+	k.info.Packing = data.codec
 	f := opt.into
 	if f == nil {
 		fd, err := unix.MemfdCreate("minivmm-vmlinux", unix.MFD_CLOEXEC)
@@ -199,7 +201,7 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 	if err != nil {
 		return 0, fmt.Errorf("unpack: %w", err)
 	}
-	// The codec's window is up to maxWindow bytes of garbage now. The guest is
+	// The codec's window is up to 128 MiB of garbage now. The guest is
 	// about to need memory, and this process nothing of the kind again. Two
 	// collections, because a sync.Pool, which lz4 uses, outlives one.
 	runtime.GC()

@@ -15,8 +15,8 @@ func TestKernelIsInRAMAsItsHeadersSay(t *testing.T) {
 	images := map[string][]byte{
 		"vmlinux":      elf.bytes(),
 		"vmlinux.zst":  packFile(t, "zstd", elf.bytes()),
-		"vmlinux.gz":   packFile(t, gzipCodec, elf.bytes()),
-		"bzImage gzip": testBzImage{payload: pack(t, gzipCodec, elf.bytes())}.bytes(),
+		"vmlinux.gz":   packFile(t, "gzip", elf.bytes()),
+		"bzImage gzip": testBzImage{payload: pack(t, "gzip", elf.bytes())}.bytes(),
 		"bzImage zstd": testBzImage{payload: pack(t, "zstd", elf.bytes())}.bytes(),
 		"bzImage lz4":  testBzImage{payload: pack(t, "lz4", elf.bytes())}.bytes(),
 	}

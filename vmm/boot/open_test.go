@@ -41,10 +41,10 @@ func TestBrokenImagesSayWhatIsWrong(t *testing.T) {
 		{"PE", []byte("MZ\x00\x00\x01"), "a PE (EFI or Windows) program"},
 		{"boot sector", append(make([]byte, 510), 0x55, 0xaa), "a disk image with a boot sector"},
 		{"noise", []byte("\x01\x02\x03\x04\x05\x06\x07\x08\x09"), "unknown data that starts with 01 02 03"},
-		{"gzip of text", packFile(t, gzipCodec, []byte("hello\n")), "gzip data: holds a text file, not a vmlinux"},
-		{"gzip of tar", packFile(t, gzipCodec, append(make([]byte, 257), "ustar\x0000"...)), "gzip data: holds a tar archive"},
+		{"gzip of text", packFile(t, "gzip", []byte("hello\n")), "gzip data: holds a text file, not a vmlinux"},
+		{"gzip of tar", packFile(t, "gzip", append(make([]byte, 257), "ustar\x0000"...)), "gzip data: holds a tar archive"},
 		{"zstd of bzImage", packFile(t, "zstd", soundBz), "zstd data: holds a bzImage"},
-		{"gzip cut", packFile(t, gzipCodec, sound)[:2000], "unpack: gzip: after"},
+		{"gzip cut", packFile(t, "gzip", sound)[:2000], "unpack: gzip: after"},
 
 		{"ELF cut in its header", sound[:40], "ELF header: the image ends before it"},
 		{"ELF cut in the program headers", sound[:100], "ELF program headers at 0x40: the image ends before it"},
@@ -111,7 +111,7 @@ func TestBrokenImagesSayWhatIsWrong(t *testing.T) {
 }
 
 func TestADecompressionBombIsStopped(t *testing.T) {
-	path := writeFile(t, packFile(t, gzipCodec, make([]byte, 16<<20)))
+	path := writeFile(t, packFile(t, "gzip", make([]byte, 16<<20)))
 	if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), "bytes come out of") {
 		t.Errorf("16 MiB of zeros: %v", err)
 	}

@@ -3,6 +3,8 @@ package boot
 import (
 	"errors"
 	"os"
+
+	"minivmm/internal/unpack"
 )
 
 // Image says what a kernel image is, without a machine to load it into.
@@ -21,7 +23,7 @@ type Image struct {
 // IsPacked reports whether f looks like a bzImage or a compressed vmlinux, by its first bytes.
 func IsPacked(f *os.File) (bool, error) {
 	head, err := readHead(f, offHdrMax)
-	return err == nil && (isBzImage(head) || codecOf(head) != ""), err
+	return err == nil && (isBzImage(head) || unpack.Format(head) != ""), err
 }
 
 // Unpack checks the kernel image in f as [Open] does, a bzImage's checksum too, and writes the vmlinux that is packed in

@@ -62,7 +62,7 @@ func TestUnpackTellsWhatAnImageIs(t *testing.T) {
 	}{
 		{"bzImage", released(pack(t, "zstd", vmlinux), version), Image{Format: "bzImage", Packing: "zstd", Version: version}, vmlinux},
 		{"bzImage of lz4", released(pack(t, "lz4", vmlinux), version), Image{Format: "bzImage", Packing: "lz4", Version: version}, vmlinux},
-		{"bzImage without a name", testBzImage{payload: pack(t, gzipCodec, vmlinux)}.bytes(), Image{Format: "bzImage", Packing: "gzip"}, vmlinux},
+		{"bzImage without a name", testBzImage{payload: pack(t, "gzip", vmlinux)}.bytes(), Image{Format: "bzImage", Packing: "gzip"}, vmlinux},
 		{"bzImage of a kernel without checksums", testBzImage{payload: pack(t, "zstd", vmlinux), mutate: func(b []byte) {
 			binary.LittleEndian.PutUint16(b[offKernelVersion:], 0x100)
 			copy(b[0x300:], "6.15.0\x00")
@@ -89,7 +89,7 @@ func TestUnpackKnowsNotEveryCompression(t *testing.T) {
 
 func TestUnpackRefusesPrograms(t *testing.T) {
 	elf := testELF{entry: 0x400000, segments: []testSegment{{gpa: 0x400000, data: noise(32, 1)}}}.bytes()
-	for _, b := range [][]byte{elf, packFile(t, gzipCodec, elf)} {
+	for _, b := range [][]byte{elf, packFile(t, "gzip", elf)} {
 		if i, _, err := unpackTo(t, b); err == nil || !strings.Contains(err.Error(), "no kernel") {
 			t.Errorf("got %+v, %v", i, err)
 		}
