@@ -18,7 +18,7 @@ import (
 type Config struct {
 	QEMU     string // stock qemu-system-x86_64
 	Kernel   string // bzImage
-	Initrd   string // from package guest, with the default command
+	Initrd   string // made by initrd.Build, with the default command
 	CPUs     int
 	Duration time.Duration
 	Log      io.Writer // gets the guest's console
