@@ -141,8 +141,8 @@ func tinyInitrd(t *testing.T) string {
 		elf = le.AppendUint64(elf, v)
 	}
 	var a initrd.Archive
-	a.File("init", 0o755, initrd.Owner{}, append(elf, code...))
-	a.CharDevice("dev/console", 0o600, initrd.Owner{}, 5, 1)
+	a.File("init", 0o755, append(elf, code...))
+	a.CharDevice("dev/console", 0o600, 5, 1)
 	path := filepath.Join(t.TempDir(), "tiny.cpio")
 	if err := a.Save(path); err != nil {
 		t.Fatal(err)

@@ -255,7 +255,7 @@ func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
 	if order != "" {
 		order += "\n"
 	}
-	a.File("/modules/order", 0o644, initrd.Owner{}, []byte(order))
+	a.File("/modules/order", 0o644, []byte(order))
 	return loaded, nil
 }
 
@@ -301,7 +301,7 @@ func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *
 	if err != nil {
 		return err
 	}
-	a.File(agent.PlanPath, 0o644, initrd.Owner{}, b)
+	a.File(agent.PlanPath, 0o644, b)
 	return nil
 }
 

@@ -9,29 +9,16 @@ import (
 	"path"
 	"slices"
 	"strings"
-)
 
-// File types in the mode field, as in uapi/linux/stat.h.
-const (
-	typeFile    = 0o100000 // S_IFREG
-	typeDir     = 0o040000 // S_IFDIR
-	typeSymlink = 0o120000 // S_IFLNK
-	typeChar    = 0o020000 // S_IFCHR
-	typeBlock   = 0o060000 // S_IFBLK
-	typeFifo    = 0o010000 // S_IFIFO
-	typeSocket  = 0o140000 // S_IFSOCK
-	typeMask    = 0o170000 // S_IFMT
+	"golang.org/x/sys/unix"
 )
 
 // maxSize is the largest file the format's 8 hexadecimal digits can say.
 const maxSize = 1<<32 - 1
 
-// Owner of a file, by number.
-type Owner struct{ UID, GID uint32 }
-
 type entry struct {
 	mode         uint32
-	owner        Owner
+	uid, gid     uint32
 	data         []byte
 	file         string // if set, holds the content instead of data
 	size         int64  // of file
@@ -67,50 +54,24 @@ func clean(name string) string {
 	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }
 
-// Dir adds a folder. perm holds the permission bits, set-id and sticky included.
-func (a *Archive) Dir(name string, perm uint32, owner Owner) {
-	a.add(name, entry{mode: typeDir | perm&0o7777, owner: owner})
+// Dir adds a folder. perm holds the permission bits, set-id and sticky included. The owner is root, as of all below.
+func (a *Archive) Dir(name string, perm uint32) {
+	a.add(name, entry{mode: unix.S_IFDIR | perm&0o7777})
 }
 
 // File adds a regular file; data is kept, not copied.
-func (a *Archive) File(name string, perm uint32, owner Owner, data []byte) {
-	a.add(name, entry{mode: typeFile | perm&0o7777, owner: owner, data: data})
-}
-
-// HostFile adds a regular file whose content is read from the host's file source when the archive is written; it must have
-// sizeBytes then.
-func (a *Archive) HostFile(name string, perm uint32, owner Owner, source string, sizeBytes int64) {
-	a.add(name, entry{mode: typeFile | perm&0o7777, owner: owner, file: source, size: sizeBytes})
-}
-
-// Link adds another name of the regular file that the archive has as target when it is written.
-func (a *Archive) Link(name, target string) {
-	a.add(name, entry{mode: typeFile, link: clean(target)})
+func (a *Archive) File(name string, perm uint32, data []byte) {
+	a.add(name, entry{mode: unix.S_IFREG | perm&0o7777, data: data})
 }
 
 // Symlink adds a symbolic link with the content target.
 func (a *Archive) Symlink(name, target string) {
-	a.add(name, entry{mode: typeSymlink | 0o777, data: []byte(target)})
+	a.add(name, entry{mode: unix.S_IFLNK | 0o777, data: []byte(target)})
 }
 
 // CharDevice adds a character device node.
-func (a *Archive) CharDevice(name string, perm uint32, owner Owner, major, minor uint32) {
-	a.add(name, entry{mode: typeChar | perm&0o7777, owner: owner, major: major, minor: minor})
-}
-
-// BlockDevice adds a block device node.
-func (a *Archive) BlockDevice(name string, perm uint32, owner Owner, major, minor uint32) {
-	a.add(name, entry{mode: typeBlock | perm&0o7777, owner: owner, major: major, minor: minor})
-}
-
-// Fifo adds a named pipe.
-func (a *Archive) Fifo(name string, perm uint32, owner Owner) {
-	a.add(name, entry{mode: typeFifo | perm&0o7777, owner: owner})
-}
-
-// Socket adds a socket's name.
-func (a *Archive) Socket(name string, perm uint32, owner Owner) {
-	a.add(name, entry{mode: typeSocket | perm&0o7777, owner: owner})
+func (a *Archive) CharDevice(name string, perm uint32, major, minor uint32) {
+	a.add(name, entry{mode: unix.S_IFCHR | perm&0o7777, major: major, minor: minor})
 }
 
 // WriteTo writes the archive. It fails where a file is too large for the format or lies below a name that is no folder,
@@ -129,7 +90,7 @@ func (a *Archive) WriteTo(w io.Writer) (int64, error) {
 	out := &writer{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, name := range names {
 		e, inode, count, content := all[name], i+1, 1, true
-		if e.mode&typeMask == typeDir {
+		if e.mode&unix.S_IFMT == unix.S_IFDIR {
 			count = 2
 		}
 		if g := links[name]; g != nil {
@@ -181,7 +142,7 @@ func groupLinks(all map[string]entry, names []string) (map[string]*group, error)
 			continue
 		}
 		file, ok := all[target]
-		if !ok || file.mode&typeMask != typeFile || file.link != "" {
+		if !ok || file.mode&unix.S_IFMT != unix.S_IFREG || file.link != "" {
 			return nil, fmt.Errorf("initrd: %s: hard link to %s, which is not a file with content in the archive", name, target)
 		}
 		if links[target] == nil {
@@ -215,10 +176,10 @@ func (a *Archive) withParents() (map[string]entry, error) {
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			parent, ok := all[dir]
 			if !ok {
-				all[dir] = entry{mode: typeDir | 0o755}
+				all[dir] = entry{mode: unix.S_IFDIR | 0o755}
 				continue
 			}
-			if parent.mode&typeMask != typeDir {
+			if parent.mode&unix.S_IFMT != unix.S_IFDIR {
 				return nil, fmt.Errorf("initrd: %s: %s is not a folder", name, dir)
 			}
 		}
@@ -253,7 +214,7 @@ func (w *writer) entry(name string, inode, links int, e entry, content bool) {
 		size = 0
 	}
 	w.bytes(fmt.Appendf(nil, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		inode, e.mode, e.owner.UID, e.owner.GID, links, 0, size, 0, 0, e.major, e.minor, len(name)+1, 0, name))
+		inode, e.mode, e.uid, e.gid, links, 0, size, 0, 0, e.major, e.minor, len(name)+1, 0, name))
 	w.pad()
 	switch {
 	case !content:

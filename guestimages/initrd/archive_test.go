@@ -12,11 +12,11 @@ import (
 func sample() *Archive {
 	a := &Archive{}
 	a.Symlink("/bin/sh", "busybox")
-	a.File("/bin/busybox", 0o755, Owner{UID: 1, GID: 2}, []byte("seven b"))
-	a.Dir("/tmp", 0o1777, Owner{})
-	a.CharDevice("/dev/console", 0o600, Owner{}, 5, 1)
-	a.BlockDevice("/dev/loop3", 0o660, Owner{GID: 6}, 7, 3)
-	a.File("/empty", 0o644, Owner{}, nil)
+	a.add("/bin/busybox", entry{mode: 0o100755, uid: 1, gid: 2, data: []byte("seven b")})
+	a.Dir("/tmp", 0o1777)
+	a.CharDevice("/dev/console", 0o600, 5, 1)
+	a.add("/dev/loop3", entry{mode: 0o060660, gid: 6, major: 7, minor: 3})
+	a.File("/empty", 0o644, nil)
 	return a
 }
 
@@ -95,8 +95,8 @@ func TestSameEntriesGiveSameBytes(t *testing.T) {
 
 func TestFileBelowAFileIsRefused(t *testing.T) {
 	a := &Archive{}
-	a.File("etc", 0o644, Owner{}, nil)
-	a.File("etc/passwd", 0o644, Owner{}, nil)
+	a.File("etc", 0o644, nil)
+	a.File("etc/passwd", 0o644, nil)
 	if _, err := a.WriteTo(io.Discard); err == nil {
 		t.Error("a file below a file was written")
 	}

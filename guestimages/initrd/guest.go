@@ -76,9 +76,9 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 			return err
 		}
 		for _, f := range files {
-			image.File(f.path, f.perm, Owner{}, f.data)
+			image.File(f.path, f.perm, f.data)
 		}
-		image.Dir("/tmp", 0o1777, Owner{})
+		image.Dir("/tmp", 0o1777)
 		p.Hostname, p.Interfaces, p.Command = o.Hostname, o.Interfaces, &agent.Command{Argv: o.Command}
 		if err := image.AddInit(program, p); err != nil {
 			return err
@@ -198,7 +198,7 @@ func addBusybox(ctx context.Context, image *Archive, file string) error {
 	for _, name := range strings.Fields(string(list)) {
 		image.Symlink("/"+name, "/bin/busybox")
 	}
-	image.File("/bin/busybox", 0o755, Owner{}, b)
+	image.File("/bin/busybox", 0o755, b)
 	return nil
 }
 
@@ -208,12 +208,12 @@ func (a *Archive) AddInit(program string, p agent.Plan) error {
 	if err != nil {
 		return fmt.Errorf("initrd: %w", err)
 	}
-	a.File("/init", 0o755, Owner{}, b)
-	a.CharDevice("/dev/console", 0o600, Owner{}, 5, 1)
+	a.File("/init", 0o755, b)
+	a.CharDevice("/dev/console", 0o600, 5, 1)
 	if b, err = json.Marshal(p); err != nil {
 		return fmt.Errorf("initrd: %w", err)
 	}
-	a.File(agent.PlanPath, 0o644, Owner{}, b)
+	a.File(agent.PlanPath, 0o644, b)
 	return nil
 }
 

@@ -21,7 +21,7 @@ func (a *Archive) AddModules(t *kernel.Modules, names ...string) ([]string, erro
 			return nil, err
 		}
 		p := "/modules/" + kernel.ModuleName(file) + ".ko"
-		a.File(p, 0o644, Owner{}, unsigned(b))
+		a.File(p, 0o644, unsigned(b))
 		paths = append(paths, p)
 	}
 	return paths, nil

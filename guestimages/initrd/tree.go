@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"minivmm/guestimages/filetree"
+
+	"golang.org/x/sys/unix"
 )
 
 // AddTree adds all that is below the root of a tree. What an initial RAM file system cannot say is left out: extended
@@ -11,29 +13,21 @@ import (
 // read when the archive is written.
 func (a *Archive) AddTree(t *filetree.Tree) error {
 	for n := range t.All() {
-		owner := Owner{UID: n.UID, GID: n.GID}
-		switch n.Mode & typeMask {
-		case typeDir:
-			a.Dir(n.Path, n.Mode, owner)
-		case typeFile:
+		e := entry{mode: n.Mode, uid: n.UID, gid: n.GID, major: n.Major, minor: n.Minor}
+		switch n.Mode & unix.S_IFMT {
+		case unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK:
+		case unix.S_IFREG:
 			if n.Link != "" {
-				a.Link(n.Path, n.Link)
-				continue
+				e.link = clean(n.Link)
+				break
 			}
-			a.HostFile(n.Path, n.Mode, owner, n.File(), n.SizeBytes)
-		case typeSymlink:
-			a.add(n.Path, entry{mode: n.Mode, owner: owner, data: []byte(n.Target)})
-		case typeChar:
-			a.CharDevice(n.Path, n.Mode, owner, n.Major, n.Minor)
-		case typeBlock:
-			a.BlockDevice(n.Path, n.Mode, owner, n.Major, n.Minor)
-		case typeFifo:
-			a.Fifo(n.Path, n.Mode, owner)
-		case typeSocket:
-			a.Socket(n.Path, n.Mode, owner)
+			e.file, e.size = n.File(), n.SizeBytes
+		case unix.S_IFLNK:
+			e.data = []byte(n.Target)
 		default:
 			return fmt.Errorf("initrd: %s: mode %#o is of no known file type", n.Path, n.Mode)
 		}
+		a.add(n.Path, e)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cavaliergopher/cpio"
+	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/filetree"
 )
@@ -209,8 +210,8 @@ func TestTarOwnersNeedNoRoot(t *testing.T) {
 func TestArchivesFollowEachOther(t *testing.T) {
 	for size := range 5 {
 		first, second := &Archive{}, &Archive{}
-		first.File("f", 0o644, Owner{}, make([]byte, size))
-		second.File("modules/m.ko", 0o644, Owner{}, []byte("m"))
+		first.File("f", 0o644, make([]byte, size))
+		second.File("modules/m.ko", 0o644, []byte("m"))
 		b := write(t, first)
 		if len(b)%4 != 0 {
 			t.Fatalf("%d bytes are no multiple of 4", len(b))
@@ -232,21 +233,25 @@ func TestArchiveRefuses(t *testing.T) {
 	if err := errors.Join(os.WriteFile(source, []byte("12345"), 0o644), os.WriteFile(huge, nil, 0o644), os.Truncate(huge, 1<<32)); err != nil {
 		t.Fatal(err)
 	}
+	hostFile := func(a *Archive, name, source string, size int64) {
+		a.add(name, entry{mode: unix.S_IFREG, file: source, size: size})
+	}
+	link := func(a *Archive, name, target string) { a.add(name, entry{mode: unix.S_IFREG, link: clean(target)}) }
 	for name, tt := range map[string]struct {
 		add   func(a *Archive)
 		wrong string
 	}{
-		"4 GiB":                   {func(a *Archive) { a.HostFile("big", 0o644, Owner{}, huge, 1<<32) }, "big: 4294967296 bytes are too many"},
-		"a file that shrank":      {func(a *Archive) { a.HostFile("f", 0o644, Owner{}, source, 6) }, "f: " + source + " does not have its 6 bytes any more"},
-		"a file that grew":        {func(a *Archive) { a.HostFile("f", 0o644, Owner{}, source, 4) }, "does not have its 4 bytes any more"},
-		"a file that is gone":     {func(a *Archive) { a.HostFile("f", 0o644, Owner{}, source+"x", 4) }, "no such file"},
-		"a link to nothing":       {func(a *Archive) { a.Link("l", "/none") }, "l: hard link to none, which is not a file"},
-		"a link to a folder":      {func(a *Archive) { a.Dir("d", 0, Owner{}); a.Link("l", "d") }, "hard link to d"},
-		"a link to a link":        {func(a *Archive) { a.File("f", 0, Owner{}, nil); a.Link("l", "f"); a.Link("m", "l") }, "m: hard link to l"},
-		"a link to itself":        {func(a *Archive) { a.Link("l", "l") }, "l: hard link to l"},
-		"the name of the end":     {func(a *Archive) { a.File("TRAILER!!!", 0, Owner{}, nil) }, "this name ends an archive"},
-		"a file below a link":     {func(a *Archive) { a.Symlink("l", "/"); a.File("l/f", 0, Owner{}, nil) }, "l/f: l is not a folder"},
-		"a file below hard links": {func(a *Archive) { a.File("f", 0, Owner{}, nil); a.Link("l", "f"); a.File("l/f", 0, Owner{}, nil) }, "l/f: l is not a folder"},
+		"4 GiB":                   {func(a *Archive) { hostFile(a, "big", huge, 1<<32) }, "big: 4294967296 bytes are too many"},
+		"a file that shrank":      {func(a *Archive) { hostFile(a, "f", source, 6) }, "f: " + source + " does not have its 6 bytes any more"},
+		"a file that grew":        {func(a *Archive) { hostFile(a, "f", source, 4) }, "does not have its 4 bytes any more"},
+		"a file that is gone":     {func(a *Archive) { hostFile(a, "f", source+"x", 4) }, "no such file"},
+		"a link to nothing":       {func(a *Archive) { link(a, "l", "/none") }, "l: hard link to none, which is not a file"},
+		"a link to a folder":      {func(a *Archive) { a.Dir("d", 0); link(a, "l", "d") }, "hard link to d"},
+		"a link to a link":        {func(a *Archive) { a.File("f", 0, nil); link(a, "l", "f"); link(a, "m", "l") }, "m: hard link to l"},
+		"a link to itself":        {func(a *Archive) { link(a, "l", "l") }, "l: hard link to l"},
+		"the name of the end":     {func(a *Archive) { a.File("TRAILER!!!", 0, nil) }, "this name ends an archive"},
+		"a file below a link":     {func(a *Archive) { a.Symlink("l", "/"); a.File("l/f", 0, nil) }, "l/f: l is not a folder"},
+		"a file below hard links": {func(a *Archive) { a.File("f", 0, nil); link(a, "l", "f"); a.File("l/f", 0, nil) }, "l/f: l is not a folder"},
 	} {
 		a := &Archive{}
 		tt.add(a)

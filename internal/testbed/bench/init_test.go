@@ -49,9 +49,9 @@ func tinyInit() []byte {
 func bootInitrd(b *testing.B, path string) string {
 	b.Helper()
 	var a initrd.Archive
-	a.File("init", 0o755, initrd.Owner{}, tinyInit())
-	a.Dir("dev", 0o755, initrd.Owner{})
-	a.CharDevice("dev/console", 0o600, initrd.Owner{}, 5, 1)
+	a.File("init", 0o755, tinyInit())
+	a.Dir("dev", 0o755)
+	a.CharDevice("dev/console", 0o600, 5, 1)
 	if err := a.Save(path); err != nil {
 		b.Fatal(err)
 	}

@@ -71,10 +71,10 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	if f, err := elf.NewFile(bytes.NewReader(self)); err != nil || slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
 		t.Fatalf("the test binary is to be the guest's init, but it is dynamically linked (%v): test with CGO_ENABLED=0", err)
 	}
-	a.File("init", 0o755, initrd.Owner{}, self)
-	a.File("scenario", 0o644, initrd.Owner{}, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
-	a.Dir("dev", 0o755, initrd.Owner{})
-	a.CharDevice("dev/console", 0o600, initrd.Owner{}, 5, 1)
+	a.File("init", 0o755, self)
+	a.File("scenario", 0o644, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
+	a.Dir("dev", 0o755)
+	a.CharDevice("dev/console", 0o600, 5, 1)
 	tree, err := kernel.OpenModules(k.Modules)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.File(fmt.Sprintf("modules/%03d", i), 0o644, initrd.Owner{}, b)
+		a.File(fmt.Sprintf("modules/%03d", i), 0o644, b)
 	}
 	path := filepath.Join(t.TempDir(), "initrd.cpio")
 	if err := a.Save(path); err != nil {
