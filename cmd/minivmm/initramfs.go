@@ -3,7 +3,6 @@ package main
 import (
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"minivmm/guestimages/agent"
@@ -188,7 +186,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		return fileError{err}
 	}
 	if o.init {
-		if err := o.addInit(ctx, tree, &second, loaded, cmd.ErrOrStderr()); err != nil {
+		if err := o.addInit(ctx, &second, loaded, cmd.ErrOrStderr()); err != nil {
 			return err
 		}
 	}
@@ -274,8 +272,8 @@ func (o *initramfsOptions) openModules() (*kernel.Modules, error) {
 	return k.OpenModules()
 }
 
-// addInit adds the program to the tree, and what it is to do to the archive of what depends on the kernel.
-func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *initrd.Archive, loaded []string, log io.Writer) error {
+// addInit adds minivmm's own init, and what it is to do.
+func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loaded []string, log io.Writer) error {
 	c, err := openCache(log)
 	if err != nil {
 		return err
@@ -284,25 +282,11 @@ func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, a *
 	if err != nil {
 		return err
 	}
-	if err := tree.PutFile(filetree.Node{Path: "init", Mode: unix.S_IFREG | 0o755}, program); err != nil {
-		return fileError{err}
-	}
-	// The kernel opens the console for init before init can mount /dev.
-	if _, ok := tree.Get("dev/console"); !ok {
-		if err := tree.Put(filetree.Node{Path: "dev/console", Mode: unix.S_IFCHR | 0o600, Major: 5, Minor: 1}, nil); err != nil {
-			return fileError{err}
-		}
-	}
 	command := o.command
 	if len(command) == 0 {
 		command = []string{"/bin/sh"}
 	}
-	b, err := json.Marshal(agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
-	if err != nil {
-		return err
-	}
-	a.File(agent.PlanPath, 0o644, b)
-	return nil
+	return a.AddInit(program, agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
 }
 
 // sourceFlag is one of the flags that name sources, in the order of the command line.
