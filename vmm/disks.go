@@ -45,11 +45,6 @@ func (m *VM) diskBackend(opt Options) config.DiskBackend {
 	if b := m.cfg.DiskBackend(); b != config.DiskAuto {
 		return b
 	}
-	if m.cfg.Namespaces.PID {
-		// A target is named after its process, and is removed by others when that is gone.
-		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: process ids of the machine's own (namespaces.pid) mean nothing to other starts")
-		return config.DiskInProcess
-	}
 	err := lunResetIsSafe(len(m.cfg.Disk))
 	if err == nil {
 		err = vhostSCSIUsable(opt)
@@ -125,7 +120,7 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 		opt.Logf("removed %s, left by a minivmm that was killed", r)
 	}
 	if err != nil {
-		return nil, err
+		opt.Logf("scsi0: the leftovers of a killed minivmm cannot be removed: %v", err)
 	}
 	target := lio.Config{Name: string(m.cfg.Name)}
 	for _, d := range m.cfg.Disk {

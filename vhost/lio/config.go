@@ -60,7 +60,6 @@ type LUN struct {
 // Config describes the target of one VM.
 type Config struct {
 	Name string // of the VM, for people who look at configfs
-	PID  int    // owner: the target is left over when it is gone; 0: this process
 	LUNs []LUN  // LUN n is LUNs[n]
 }
 

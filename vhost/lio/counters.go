@@ -20,7 +20,7 @@ type Counters struct {
 func (tg *Target) Counters() ([]Counters, error) {
 	var all []Counters
 	for i, img := range tg.images {
-		hba := tg.tree.path("core", tg.id.hbaOf(img.plugin))
+		hba := tg.tree.path("core", tg.id.hba(img.plugin))
 		names, err := list(hba, fmt.Sprintf("%s.%d.", tg.id, i))
 		if err == nil && len(names) != 1 {
 			err = &os.PathError{Op: "read", Path: hba, Err: os.ErrNotExist}

@@ -4,8 +4,8 @@
 // A Config describes the disks of one VM; Create makes a backstore for each and
 // a vhost target that exports them, and returns a Target with the WWPN for
 // vhost.Scsi.SetEndpoint and a Remove. All of it is in the kernel and survives
-// the process that made it. So every object carries its owner in its name, pid
-// and start time, and Recover removes what owners that died have left.
+// the process that made it. So the process holds a lock on its target's folder,
+// and Recover removes the targets that nobody holds.
 //
 // Images are handed to the kernel as /proc/self/fd/N, the descriptor that Create
 // opened, checked and locked: the kernel opens that very file, whatever happens

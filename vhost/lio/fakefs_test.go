@@ -192,6 +192,9 @@ func (f *fakeFS) remove(path string) error {
 	if !f.made[rel] {
 		return fail(unix.EPERM)
 	}
+	if strings.HasPrefix(filepath.Base(path), "tpgt_") && f.busy {
+		return fail(unix.EBUSY)
+	}
 	for made := range f.made {
 		if strings.HasPrefix(made, rel+"/") {
 			return fail(unix.ENOTEMPTY)
@@ -201,8 +204,6 @@ func (f *fakeFS) remove(path string) error {
 	case f.linkedBelow(path):
 		return fail(unix.ENOTEMPTY)
 	case f.linked(path):
-		return fail(unix.EBUSY)
-	case strings.HasPrefix(filepath.Base(path), "tpgt_") && f.busy:
 		return fail(unix.EBUSY)
 	case strings.HasSuffix(filepath.Dir(path), "/acls") && f.content(filepath.Join(path, "../../nexus")) != "":
 		return fail(unix.EBUSY)

@@ -1,11 +1,13 @@
 package lio
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -267,7 +269,7 @@ func TestDisksOfATargetServeRequests(t *testing.T) {
 func TestAttributesArrive(t *testing.T) {
 	needLIO(t)
 	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a"), Cache: None, BlockSize: 4096}}})
-	dirs, err := filepath.Glob(filepath.Join(DefaultRoot, "core", tg.id.hbaOf(pluginFile), tg.id.String()+".0.*"))
+	dirs, err := filepath.Glob(filepath.Join(DefaultRoot, "core", tg.id.hba(pluginFile), tg.id.String()+".0.*"))
 	if err != nil || len(dirs) != 1 {
 		t.Fatalf("%v, %v", dirs, err)
 	}
@@ -302,40 +304,105 @@ func TestBlockDeviceIsADisk(t *testing.T) {
 
 func TestEndpointHoldsTheTarget(t *testing.T) {
 	needLIO(t)
-	pid, end := mortal(t)
-	tg := create(t, Config{PID: pid, LUNs: []LUN{{Path: newImage(t, "a")}}})
+	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
 	g := newGuest(t, tg.WWPN())
-	end()
+	die(tg)
 	removed, err := Recover("")
 	if !errors.Is(err, unix.EBUSY) || slices.Contains(removed, tg.WWPN()) {
 		t.Errorf("recovery while a device has the endpoint: %v, %v; want EBUSY", removed, err)
 	}
+	if status, key := g.do(0, read10, false, make([]byte, 512)); status != 0 {
+		t.Errorf("READ after that recovery: status %#x, sense key %d", status, key)
+	}
 	g.dev.Close()
-	if err := tg.Remove(); err != nil {
-		t.Error(err)
+	if removed, err := Recover(""); err != nil || !slices.Equal(removed, []string{tg.WWPN()}) {
+		t.Errorf("removed %q, %v; want %s", removed, err, tg.WWPN())
 	}
 }
 
 func TestRecoverOnTheKernel(t *testing.T) {
 	needLIO(t)
-	pid, end := mortal(t)
 	live := create(t, Config{LUNs: []LUN{{Path: newImage(t, "live")}}})
-	left := create(t, Config{PID: pid, LUNs: []LUN{{Path: newImage(t, "left"), ReadOnly: true}, {Path: newImage(t, "b")}}})
+	left := create(t, Config{LUNs: []LUN{{Path: newImage(t, "left"), ReadOnly: true}, {Path: newImage(t, "b")}}})
 	if removed, err := Recover(""); err != nil || len(removed) > 0 {
-		t.Errorf("with live owners: removed %q, %v", removed, err)
+		t.Errorf("with owners that run: removed %q, %v", removed, err)
 	}
-	end()
+	die(left)
 	removed, err := Recover("")
-	if err != nil || !reflect.DeepEqual(removed, []string{left.WWPN()}) {
+	if err != nil || !slices.Equal(removed, []string{left.WWPN()}) {
 		t.Errorf("removed %q, %v; want %s", removed, err, left.WWPN())
 	}
 	for name, want := range map[string]bool{
-		filepath.Join("vhost", left.WWPN()):        false,
-		filepath.Join("vhost", live.WWPN()):        true,
-		fmt.Sprintf("core/fileio_%d", hbaBase+pid): false,
+		filepath.Join("vhost", left.WWPN()):            false,
+		filepath.Join("vhost", live.WWPN()):            true,
+		filepath.Join("core", left.id.hba(pluginFile)): false,
 	} {
 		if _, err := os.Stat(filepath.Join(DefaultRoot, name)); (err == nil) != want {
 			t.Errorf("%s: %v, want existence %v", name, err, want)
 		}
+	}
+}
+
+// TestRecoverSparesOtherPIDNamespaces has a target on one side and a recovery on the other side of a
+// process namespace, as a machine in a container and a start on the host are, and the reverse.
+func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
+	needLIO(t)
+	const role = "MINIVMM_TEST_NAMESPACE"
+	switch os.Getenv(role) {
+	case "recover":
+		if removed, err := Recover(""); err != nil || len(removed) > 0 {
+			t.Errorf("removed %q, %v", removed, err)
+		}
+		return
+	case "own":
+		tg, err := Create("", Config{LUNs: []LUN{{Path: newImage(t, "inside")}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("made %s\n", tg.WWPN())
+		os.Stdin.Read(make([]byte, 1))
+		runtime.KeepAlive(tg)
+		os.Exit(0) // as one that was killed
+	}
+	inside := func(what string) *exec.Cmd {
+		cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), role+"="+what)
+		cmd.Stderr = os.Stderr
+		return cmd
+	}
+	outside := create(t, Config{LUNs: []LUN{{Path: newImage(t, "outside")}}})
+	if out, err := inside("recover").Output(); err != nil {
+		t.Errorf("recovery in another namespace: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(DefaultRoot, "vhost", outside.WWPN(), "tpgt_0/lun/lun_0")); err != nil {
+		t.Errorf("after a recovery in another namespace: %v", err)
+	}
+
+	owner := inside("own")
+	in, err := owner.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var wwpn string
+	for sc := bufio.NewScanner(out); wwpn == "" && sc.Scan(); {
+		wwpn, _ = strings.CutPrefix(sc.Text(), "made ")
+		if wwpn == sc.Text() {
+			wwpn = ""
+		}
+	}
+	if removed, err := Recover(""); err != nil || len(removed) > 0 {
+		t.Errorf("while the owner in another namespace runs: removed %q, %v", removed, err)
+	}
+	in.Close()
+	owner.Wait()
+	if removed, err := Recover(""); err != nil || !slices.Equal(removed, []string{wwpn}) {
+		t.Errorf("after its end: removed %q, %v; want %s", removed, err, wwpn)
 	}
 }

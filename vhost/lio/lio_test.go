@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,26 +24,6 @@ func newImage(t testing.TB, name string) string {
 	return path
 }
 
-// mortal starts a process that can own targets, and returns its pid and what
-// ends it.
-func mortal(t *testing.T) (pid int, end func()) {
-	t.Helper()
-	cmd := exec.Command("cat")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end = func() {
-		in.Close()
-		cmd.Wait()
-	}
-	t.Cleanup(end)
-	return cmd.Process.Pid, end
-}
-
 func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 	f, tr := newFake(t)
 	rw, ro := newImage(t, "a,b=\n"+strings.Repeat("x", 200)), newImage(t, "ro.img")
@@ -55,15 +34,11 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := findOwner(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
+	id, ok := parseWWPN(tg.WWPN())
+	if !ok || id != tg.id || id.pid != os.Getpid() {
+		t.Errorf("wwpn %q is %v, want process %d", tg.WWPN(), id, os.Getpid())
 	}
-	id := identity{own, 0}
-	if want := "naa." + id.String(); tg.WWPN() != want {
-		t.Errorf("wwpn %q, want %q", tg.WWPN(), want)
-	}
-	core := fmt.Sprintf("core/fileio_%d/%s", hbaBase+os.Getpid(), id)
+	core := fmt.Sprintf("core/fileio_%d/%s", id.number, id)
 	tpg := "vhost/" + tg.WWPN() + "/tpgt_0"
 	guest := tg.WWPN() + ".guest"
 	rwFD, roFD := tg.images[0].File.Fd(), tg.images[1].File.Fd()
@@ -161,19 +136,18 @@ func TestRecoverAfterACrashAtAnyStep(t *testing.T) {
 	image := newImage(t, "a")
 	for n := 1; ; n++ {
 		f, tr := newFake(t)
-		pid, end := mortal(t)
 		f.left = n
 		tr.fs = crashing{f}
-		_, err := tr.create(Config{PID: pid, LUNs: []LUN{{Path: image, ReadOnly: true}}})
+		tg, err := tr.create(Config{LUNs: []LUN{{Path: image, ReadOnly: true}}})
 		done := err == nil // the crash comes later: everything is there
 		tr.fs, f.left, f.crashed = f, 0, false
-		if _, err := tr.recover(); err != nil {
-			t.Fatalf("step %d: while the owner lives: %v", n, err)
+		if done {
+			all := len(f.made)
+			if removed, err := tr.recover(); err != nil || len(removed) > 0 || len(f.made) != all {
+				t.Fatalf("while the owner runs: removed %q, %v; %d objects of %d left", removed, err, len(f.made), all)
+			}
+			die(tg)
 		}
-		if done && len(f.objectsLeft()) == 0 {
-			t.Fatal("removed the target of a live owner")
-		}
-		end()
 		removed, err := tr.recover()
 		if err != nil {
 			t.Errorf("step %d: %v", n, err)
@@ -185,13 +159,16 @@ func TestRecoverAfterACrashAtAnyStep(t *testing.T) {
 			t.Errorf("step %d: again removed %q, %v", n, again, err)
 		}
 		if done {
-			if len(removed) != 1 || !strings.HasPrefix(removed[0], fmt.Sprintf("naa.minivmm.%d.", pid)) {
+			if len(removed) != 1 || removed[0] != tg.WWPN() {
 				t.Errorf("removed %q", removed)
 			}
 			return
 		}
 	}
 }
+
+// die releases what the kernel releases when a target's process ends, however it ends.
+func die(tg *Target) { unix.Flock(int(tg.lock.Fd()), unix.LOCK_UN) }
 
 // crashing is a fakeFS on which nothing works after the first failure.
 type crashing struct{ *fakeFS }
@@ -209,8 +186,8 @@ func (c crashing) link(object, path string) error { return c.after(c.fakeFS.link
 
 func TestRecoverLeavesOthersAlone(t *testing.T) {
 	f, tr := newFake(t)
-	for _, dir := range []string{"vhost", "core/fileio_0", "core/fileio_0/disk", "core/fileio_" + fmt.Sprint(hbaBase+5_000_000),
-		"vhost/naa.5001405bd3c1a2f0", "vhost/naa.minivmm.x.y.z", "core/fileio_0/minivmm.1.2.3.0.copy"} {
+	for _, dir := range []string{"vhost", "core/fileio_0", "core/fileio_0/disk", "core/fileio_1000000001",
+		"vhost/naa.5001405bd3c1a2f0", "vhost/naa.minivmm.x.y", "vhost/naa.minivmm.1.2.3", "core/fileio_0/minivmm.1.2.0.copy"} {
 		if err := f.mkdir(tr.path(dir)); err != nil {
 			t.Fatal(err)
 		}
@@ -227,15 +204,19 @@ func TestRecoverLeavesOthersAlone(t *testing.T) {
 
 func TestRecoverGoesOnAfterABusyTarget(t *testing.T) {
 	f, tr := newFake(t)
-	pid, end := mortal(t)
-	if _, err := tr.create(Config{PID: pid, LUNs: []LUN{{Path: newImage(t, "a")}}}); err != nil {
+	tg, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	end()
+	die(tg)
 	f.busy = true
+	all := len(f.made)
 	removed, err := tr.recover()
-	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", pid)) || len(removed) > 0 {
-		t.Errorf("removed %q, %v; want EBUSY that names the process", removed, err)
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), tg.WWPN()) || len(removed) > 0 {
+		t.Errorf("removed %q, %v; want EBUSY that names the target", removed, err)
+	}
+	if len(f.made) != all || !f.linkedBelow(f.root) {
+		t.Errorf("a recovery took something from a target that a device uses: %q left", f.objectsLeft())
 	}
 	f.busy = false
 	if removed, err := tr.recover(); err != nil || len(removed) != 1 {
@@ -243,21 +224,48 @@ func TestRecoverGoesOnAfterABusyTarget(t *testing.T) {
 	}
 }
 
-func TestReusedPIDIsNotTheOwner(t *testing.T) {
-	own, err := findOwner(os.Getpid())
+// A recovery by another process that sees a target's folder before its owner has locked it.
+func TestAFolderLostToARecoveryIsReplaced(t *testing.T) {
+	f, tr := newFake(t)
+	first := true
+	tr.fs = meddling{f, func() {
+		if first {
+			first = false
+			if removed, err := tr.recover(); err != nil || len(removed) != 1 {
+				t.Errorf("removed %q, %v", removed, err)
+			}
+		}
+	}}
+	tg, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !own.alive() {
-		t.Error("this process is not alive")
+	if removed, err := tr.recover(); first || err != nil || len(removed) > 0 {
+		t.Errorf("removed %q, %v", removed, err)
 	}
-	own.start--
-	if own.alive() {
-		t.Error("an earlier process with this pid is alive")
+	if err := tg.Remove(); err != nil {
+		t.Error(err)
+	}
+	if left := f.objectsLeft(); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }
 
-func TestTargetsOfOneOwnerAreNumbered(t *testing.T) {
+// meddling is a fakeFS where something happens after a target's folder is made.
+type meddling struct {
+	*fakeFS
+	meddle func()
+}
+
+func (m meddling) mkdir(path string) error {
+	err := m.fakeFS.mkdir(path)
+	if strings.HasPrefix(filepath.Base(path), "naa."+prefix) && filepath.Base(filepath.Dir(path)) == "vhost" {
+		m.meddle()
+	}
+	return err
+}
+
+func TestTargetsOfOneOwnerHaveTheirOwnNames(t *testing.T) {
 	f, tr := newFake(t)
 	a, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
 	if err != nil {
@@ -375,7 +383,6 @@ func TestBadConfigsAreRefused(t *testing.T) {
 		{"submit type", Config{LUNs: []LUN{{Path: good, SubmitType: 7}}}, "submit type 7"},
 		{"serial", Config{LUNs: []LUN{{Path: good, Serial: "a b"}}}, "serial"},
 		{"product", Config{LUNs: []LUN{{Path: good, Product: strings.Repeat("x", 17)}}}, "product"},
-		{"owner", Config{PID: 1 << 23, LUNs: []LUN{{Path: good}}}, "owner: "},
 	} {
 		f, tr := newFake(t)
 		_, err := tr.create(test.c)
@@ -403,15 +410,10 @@ func TestMissingModuleIsNamed(t *testing.T) {
 }
 
 func FuzzIdentity(f *testing.F) {
-	f.Add("minivmm.12.34.0")
-	f.Add("minivmm.12.34.0.1.web")
-	f.Add("minivmm.012.34.0")
+	f.Add("naa.minivmm.12.34")
+	f.Add("naa.minivmm.012.34")
 	f.Fuzz(func(t *testing.T, name string) {
-		id, ok := parseIdentity(name)
-		if !ok {
-			return
-		}
-		if again, ok := parseIdentity(id.String()); !ok || again != id || !strings.HasPrefix(name, id.String()) {
+		if id, ok := parseWWPN(name); ok && wwpn(id) != name {
 			t.Errorf("%q is %v", name, id)
 		}
 	})
@@ -419,17 +421,19 @@ func FuzzIdentity(f *testing.F) {
 
 func TestIdentity(t *testing.T) {
 	for name, want := range map[string]bool{
-		"minivmm.12.34.0":       true,
-		"minivmm.12.34.5.0.web": true,
-		"minivmm.12.34":         false,
-		"minivmm.0.34.0":        false,
-		"minivmm.-1.34.0":       false,
-		"minivmm.012.34.0":      false,
-		"minivmm.12.34.0x":      false,
-		"other.12.34.0":         false,
-		"":                      false,
+		"naa.minivmm.12.34":                   true,
+		"naa.minivmm.12.18446744073709551615": true,
+		"naa.minivmm.12.18446744073709551616": false,
+		"naa.minivmm.12.34.0":                 false, // before locks
+		"naa.minivmm.12":                      false,
+		"naa.minivmm.-1.34":                   false,
+		"naa.minivmm.012.34":                  false,
+		"naa.minivmm.12.34x":                  false,
+		"minivmm.12.34":                       false,
+		"12.34":                               false,
+		"":                                    false,
 	} {
-		if _, ok := parseIdentity(name); ok != want {
+		if _, ok := parseWWPN(name); ok != want {
 			t.Errorf("%q: %v, want %v", name, ok, want)
 		}
 	}

@@ -1,95 +1,85 @@
 package lio
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
 
-	"minivmm/internal/procfs"
+	"golang.org/x/sys/unix"
 )
 
 // prefix begins the name of everything that this package makes.
 const prefix = "minivmm."
 
-// owner is the process that an object was made for. The start time tells it
-// from a later process with the same pid.
-type owner struct {
-	pid   int
-	start uint64 // clock ticks after boot, /proc/PID/stat field 22
-}
-
-// identity names one target of an owner.
+// identity names one target and its backstores. Nothing is decided by the process id: in another
+// pid namespace it means another process.
 type identity struct {
-	owner
-	seq int // the owner's targets are numbered
+	pid    int    // of the process that made it, for people
+	number uint64 // random, so no name is used twice
 }
 
-func (id identity) String() string {
-	return fmt.Sprintf("%s%d.%d.%d", prefix, id.pid, id.start, id.seq)
+func (id identity) String() string { return fmt.Sprintf("%s%d.%d", prefix, id.pid, id.number) }
+
+// parseWWPN returns the identity of a target's folder. Targets of minivmm's first versions have
+// another form of name, and nothing that tells whether their owner runs; they are not recognised.
+func parseWWPN(name string) (id identity, ok bool) {
+	pid, number, _ := strings.Cut(strings.TrimPrefix(name, "naa."+prefix), ".")
+	p, err1 := strconv.ParseUint(pid, 10, 31)
+	n, err2 := strconv.ParseUint(number, 10, 64)
+	id = identity{int(p), n}
+	return id, err1 == nil && err2 == nil && name == wwpn(id)
 }
 
-// parseIdentity reads the identity that a name begins with. What follows is
-// after another dot.
-func parseIdentity(name string) (identity, bool) {
-	rest, ok := strings.CutPrefix(name, prefix)
-	if !ok {
-		return identity{}, false
-	}
-	part := strings.SplitN(rest, ".", 4)
-	if len(part) < 3 {
-		return identity{}, false
-	}
-	pid, err1 := strconv.ParseUint(part[0], 10, 31)
-	start, err2 := strconv.ParseUint(part[1], 10, 64)
-	seq, err3 := strconv.ParseUint(part[2], 10, 31)
-	id := identity{owner{int(pid), start}, int(seq)}
-	if err1 != nil || err2 != nil || err3 != nil || pid == 0 {
-		return identity{}, false
-	}
-	return id, name == id.String() || strings.HasPrefix(name, id.String()+".")
-}
+// hba returns the folder name of the target's adapter for a plugin, "fileio" or "iblock".
+func (id identity) hba(plugin string) string { return fmt.Sprintf("%s_%d", plugin, id.number) }
 
-// findOwner returns the process with the given pid. A zombie has let go of all
-// it had, and counts as gone although its parent keeps its pid.
-func findOwner(pid int) (owner, error) {
-	dir := fmt.Sprintf("/proc/%d", pid)
-	s, err := procfs.ReadStat(dir)
+// errOwned says that a target's owner runs.
+var errOwned = errors.New("the owner runs")
+
+// claim locks the folder of a target, for as long as the returned file is open. Create keeps it
+// open, so the kernel releases the lock when the owner has ended, however it ends. All mounts of
+// configfs show the same folder, so the lock (flock(2)) is seen from every namespace and container.
+//
+// A folder exists as long as anything of its target does: Create makes it first, and remove
+// removes it last. errOwned if another process has it; os.ErrNotExist if it is gone.
+func (t tree) claim(id identity) (*os.File, error) {
+	path := t.path("vhost", wwpn(id))
+	f, err := os.Open(path)
 	if err != nil {
-		return owner{}, err
+		return nil, err
 	}
-	if s.State == "Z" || s.State == "X" {
-		return owner{}, &os.PathError{Op: "read", Path: dir, Err: os.ErrNotExist}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errOwned
 	}
-	return owner{pid, s.StartTime}, nil
+	if err == nil {
+		// A recovery may have removed the folder before it was locked.
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
-// alive says whether the owner still runs.
-func (o owner) alive() bool {
-	now, err := findOwner(o.pid)
-	return err == nil && now == o
-}
-
-// hbaBase is added to the owner's pid to number its host bus adapters, the
-// folders that hold its backstores. Numbers that people choose are small.
-const hbaBase = 1_000_000_000
-
-// hbaOf returns the folder name of the adapter of a plugin, "fileio" or
-// "iblock".
-func (o owner) hbaOf(plugin string) string {
-	return fmt.Sprintf("%s_%d", plugin, hbaBase+o.pid)
-}
-
-// hbaPID returns the pid of the owner of an adapter, if it is one of ours.
-func hbaPID(name string) (pid int, ok bool) {
-	plugin, number, _ := strings.Cut(name, "_")
-	if plugin != pluginFile && plugin != pluginBlock {
-		return 0, false
+// reserve makes and claims a folder for a target of this process. Between the two a recovery may
+// take the folder for a leftover; then the next one is tried.
+func (t tree) reserve() (identity, *os.File, error) {
+	for {
+		// From 1<<62 on, far away from the numbers that people give to adapters.
+		id := identity{os.Getpid(), rand.Uint64()>>2 | 1<<62}
+		if err := t.fs.mkdir(t.path("vhost", wwpn(id))); err != nil {
+			return id, nil, err
+		}
+		lock, err := t.claim(id)
+		if err == nil {
+			return id, lock, nil
+		}
+		if !errors.Is(err, errOwned) && !errors.Is(err, os.ErrNotExist) {
+			return id, nil, errors.Join(err, t.rm(t.path("vhost", wwpn(id))))
+		}
 	}
-	n, err := strconv.ParseUint(number, 10, 32)
-	const maxPID = 1 << 22 // PID_MAX_LIMIT
-	if err != nil || n <= hbaBase || n > hbaBase+maxPID {
-		return 0, false
-	}
-	return int(n - hbaBase), true
 }

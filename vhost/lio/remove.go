@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,13 +12,21 @@ import (
 
 // remove removes a target and its backstores, as far as they exist: what Create
 // made, in the reverse order, found by looking and not from memory, so that it
-// works after a crash at any point.
+// works after a crash at any point. EBUSY, and nothing removed, if a vhost device
+// has the target as its endpoint.
 func (t tree) remove(id identity) error {
-	if err := t.removeTarget(t.path("vhost", wwpn(id))); err != nil {
+	target := t.path("vhost", wwpn(id))
+	tpgs, err := list(target, "tpgt_")
+	if err != nil {
 		return err
 	}
+	for _, name := range tpgs {
+		if err := t.removeTPG(filepath.Join(target, name)); err != nil {
+			return err
+		}
+	}
 	for _, plugin := range []string{pluginFile, pluginBlock} {
-		hba := t.path("core", id.hbaOf(plugin))
+		hba := t.path("core", id.hba(plugin))
 		stores, err := list(hba, id.String()+".")
 		if err != nil {
 			return err
@@ -29,11 +36,11 @@ func (t tree) remove(id identity) error {
 				return err
 			}
 		}
-		if err := t.removeHBA(hba); err != nil {
+		if err := t.rm(hba); err != nil {
 			return err
 		}
 	}
-	return nil
+	return t.rm(target)
 }
 
 // removePatiently is remove for a target whose vhost device is just being let
@@ -48,16 +55,6 @@ func (t tree) removePatiently(id identity) error {
 	return err
 }
 
-// removeHBA removes an adapter unless other targets of its owner have
-// backstores there.
-func (t tree) removeHBA(hba string) error {
-	err := t.rm(hba)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) {
-		return nil
-	}
-	return err
-}
-
 // rm removes a link or an object. One that is gone is no error.
 func (t tree) rm(path string) error {
 	if err := t.fs.remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -66,22 +63,11 @@ func (t tree) rm(path string) error {
 	return nil
 }
 
-// removeTarget removes the folder of a target. EBUSY if a vhost device has it
-// as its endpoint.
-func (t tree) removeTarget(dir string) error {
-	tpgs, err := list(dir, "tpgt_")
-	if err != nil {
+func (t tree) removeTPG(tpg string) error {
+	// The kernel looks for an endpoint before it looks for children (configfs_rmdir).
+	if err := t.rm(tpg); !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
-	for _, name := range tpgs {
-		if err := t.removeTPG(filepath.Join(dir, name)); err != nil {
-			return err
-		}
-	}
-	return t.rm(dir)
-}
-
-func (t tree) removeTPG(tpg string) error {
 	acls, err := list(filepath.Join(tpg, "acls"), "naa."+prefix)
 	if err != nil {
 		return err
@@ -141,71 +127,26 @@ func Recover(root string) (removed []string, err error) {
 }
 
 func (t tree) recover() (removed []string, err error) {
-	ids, err := t.identities()
-	if err != nil {
-		return nil, err
-	}
-	var errs []error
-	for _, id := range ids {
-		if id.alive() {
-			continue
-		}
-		if err := t.removePatiently(id); err != nil {
-			errs = append(errs, fmt.Errorf("left over from process %d: %w", id.pid, err))
-			continue
-		}
-		removed = append(removed, wwpn(id))
-	}
-	errs = append(errs, t.removeEmptyHBAs())
-	return removed, errors.Join(errs...)
-}
-
-// identities returns the identities of all targets and backstores.
-func (t tree) identities() ([]identity, error) {
-	var ids []identity
-	seen := make(map[identity]bool)
-	add := func(names []string, err error, cut string) error {
-		for _, name := range names {
-			if id, ok := parseIdentity(strings.TrimPrefix(name, cut)); ok && !seen[id] {
-				seen[id] = true
-				ids = append(ids, id)
-			}
-		}
-		return err
-	}
 	targets, err := list(t.path("vhost"), "naa."+prefix)
-	if err := add(targets, err, "naa."); err != nil {
-		return nil, err
-	}
-	hbas, err := list(t.path("core"), "")
-	if err != nil {
-		return nil, err
-	}
-	for _, hba := range hbas {
-		if _, ok := hbaPID(hba); !ok {
-			continue
-		}
-		stores, err := list(t.path("core", hba), prefix)
-		if err := add(stores, err, ""); err != nil {
-			return nil, err
-		}
-	}
-	return ids, nil
-}
-
-// removeEmptyHBAs removes the adapters of processes that are gone and left
-// nothing else.
-func (t tree) removeEmptyHBAs() error {
-	hbas, err := list(t.path("core"), "")
 	errs := []error{err}
-	for _, hba := range hbas {
-		pid, ok := hbaPID(hba)
+	for _, name := range targets {
+		id, ok := parseWWPN(name)
 		if !ok {
 			continue
 		}
-		if _, err := findOwner(pid); errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, t.removeHBA(t.path("core", hba)))
+		lock, err := t.claim(id)
+		if errors.Is(err, errOwned) || errors.Is(err, os.ErrNotExist) {
+			continue
 		}
+		if err == nil {
+			err = t.removePatiently(id)
+			lock.Close()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("target %s, whose owner has ended: %w", name, err))
+			continue
+		}
+		removed = append(removed, name)
 	}
-	return errors.Join(errs...)
+	return removed, errors.Join(errs...)
 }

@@ -19,6 +19,7 @@ const TargetID = 0
 type Target struct {
 	tree   tree
 	id     identity
+	lock   *os.File // see claim
 	images []image
 	notes  []string
 	gone   bool // removed; its name may be another's by now
@@ -35,14 +36,6 @@ func (t tree) create(c Config) (_ *Target, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	pid := c.PID
-	if pid == 0 {
-		pid = os.Getpid()
-	}
-	own, err := findOwner(pid)
-	if err != nil {
-		return nil, fmt.Errorf("owner: %w", err)
-	}
 	tg := &Target{tree: t}
 	for i, l := range c.LUNs {
 		img, err := openImage(l)
@@ -55,11 +48,13 @@ func (t tree) create(c Config) (_ *Target, err error) {
 	if err != nil {
 		return nil, errors.Join(err, tg.closeImages())
 	}
-	if tg.id, err = t.reserve(own); err != nil {
+	if tg.id, tg.lock, err = t.reserve(); err != nil {
 		return nil, errors.Join(hint(err), tg.closeImages())
 	}
 	if err := tg.build(c); err != nil {
-		return nil, errors.Join(err, tg.Remove())
+		err = errors.Join(err, tg.Remove())
+		tg.lock.Close() // what Remove has left is for a recovery
+		return nil, err
 	}
 	return tg, nil
 }
@@ -90,7 +85,7 @@ func (tg *Target) Remove() error {
 		return err
 	}
 	tg.gone = true
-	return tg.closeImages()
+	return errors.Join(tg.lock.Close(), tg.closeImages())
 }
 
 func (tg *Target) closeImages() error {
@@ -100,17 +95,6 @@ func (tg *Target) closeImages() error {
 	}
 	tg.images = nil
 	return errors.Join(errs...)
-}
-
-// reserve makes the target's folder under the first number that is free.
-func (t tree) reserve(own owner) (identity, error) {
-	for seq := 0; ; seq++ {
-		id := identity{own, seq}
-		err := t.fs.mkdir(t.path("vhost", wwpn(id)))
-		if !errors.Is(err, os.ErrExist) {
-			return id, err
-		}
-	}
 }
 
 // build makes what is in the reserved folder, and the backstores.
@@ -145,8 +129,12 @@ func (tg *Target) build(c Config) error {
 // backstore makes the backstore of disk i and returns its folder.
 func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 	t, img := tg.tree, tg.images[i]
-	dir, err := t.mkBackstore(tg.id.hbaOf(img.plugin), fmt.Sprintf("%s.%d.%s", tg.id, i, label(vm)))
-	if err != nil {
+	hba := t.path("core", tg.id.hba(img.plugin))
+	if err := t.fs.mkdir(hba); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", hint(err)
+	}
+	dir := filepath.Join(hba, fmt.Sprintf("%s.%d.%s", tg.id, i, label(vm)))
+	if err := t.fs.mkdir(dir); err != nil {
 		return "", err
 	}
 	if err := t.fs.write(filepath.Join(dir, "control"), control(img, l)); err != nil {
@@ -169,24 +157,6 @@ func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 		}
 	}
 	return dir, nil
-}
-
-// mkBackstore makes a backstore's folder in its adapter's. The adapter is
-// shared by the owner's targets, and one that is removed at the same time may
-// take it away in between.
-func (t tree) mkBackstore(hba, name string) (string, error) {
-	const attempts = 10
-	dir := t.path("core", hba, name)
-	var err error
-	for range attempts {
-		if err := t.fs.mkdir(t.path("core", hba)); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", hint(err)
-		}
-		if err = t.fs.mkdir(dir); !errors.Is(err, os.ErrNotExist) {
-			break
-		}
-	}
-	return dir, err
 }
 
 // control is what a backstore's control file takes to know its image.

@@ -25,7 +25,6 @@ func (c *checker) config(cfg *Config) {
 	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
 	c.limits(&cfg.Limits, &cfg.Machine)
 	c.rlimits(&cfg.Rlimits)
-	c.namespaces(cfg)
 }
 
 func (c *checker) machine(m *Machine) {

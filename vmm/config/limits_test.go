@@ -84,7 +84,6 @@ func TestLimitsThatCannotBe(t *testing.T) {
 		{"[namespaces]\nnet = ''", "namespaces.net: \"\" is no network namespace: write \"new\", or the NAME of ip netns add NAME"},
 		{"[namespaces]\nnet = '../1'", "namespaces.net: \"../1\" is no network namespace: write \"new\", or the NAME of ip netns add NAME"},
 		{"[namespaces]\nnet = true", "namespaces.net wants a string like \"new\", but this is true"},
-		{"[[disk]]\npath = 'a.img'\nbackend = 'vhost-scsi'\n[namespaces]\npid = true", "disk[0].backend: vhost-scsi's disks cannot be in a machine with namespaces.pid: other starts could not tell whether the process they belong to still runs"},
 	} {
 		_, err := parseTest(boot + c.text)
 		e, ok := err.(*Error)

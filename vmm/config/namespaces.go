@@ -32,17 +32,3 @@ func (n *NetNS) UnmarshalText(b []byte) error {
 }
 
 func (NetNS) sample() string { return "new" }
-
-func (c *checker) namespaces(cfg *Config) {
-	if !cfg.Namespaces.PID {
-		return
-	}
-	for i, d := range cfg.Disk {
-		if d.Backend == DiskVhostSCSI {
-			p := path("disk").index(i).key("backend")
-			c.add(later(c.at(p), c.at("namespaces.pid")),
-				"%s: vhost-scsi's disks cannot be in a machine with namespaces.pid: other starts could not tell whether the process they belong to still runs", p)
-			return
-		}
-	}
-}
