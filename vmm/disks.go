@@ -9,6 +9,7 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/scsi"
 	"minivmm/devices/virtio/scsi/target"
+	"minivmm/internal/diskimage"
 	"minivmm/vhost"
 	"minivmm/vhost/lio"
 	"minivmm/vmm/config"
@@ -25,6 +26,9 @@ func (m *VM) addSCSI(opt Options) error {
 		open = m.inProcessSCSI
 	}
 	backend, err := open(opt)
+	if unusable := (*diskimage.Error)(nil); errors.As(err, &unusable) {
+		return &ConfigError{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -48,6 +52,11 @@ func (m *VM) diskBackend(opt Options) config.DiskBackend {
 	err := lunResetIsSafe(len(m.cfg.Disk))
 	if err == nil {
 		err = vhostSCSIUsable(opt)
+	}
+	for _, d := range m.cfg.Disk {
+		if err == nil {
+			err = diskimage.Options{Path: string(d.Path), ReadOnly: d.ReadOnly}.KernelCan()
+		}
 	}
 	if err != nil {
 		opt.Logf("scsi0: disks are served in process, not by vhost-scsi: %v", err)

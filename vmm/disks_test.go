@@ -1,6 +1,36 @@
 package vmm
 
-import "testing"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/internal/testbed/testenv"
+	"minivmm/vmm/config"
+)
+
+// TestAutoServesAReadOnlyFileSystem has a disk that vhost-scsi cannot open: "auto" serves it in process and says why.
+func TestAutoServesAReadOnlyFileSystem(t *testing.T) {
+	testenv.Need(t, "vhost-scsi", "root")
+	dir := t.TempDir()
+	testenv.NeedNil(t, "root", unix.Mount("none", dir, "tmpfs", 0, ""))
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	path := filepath.Join(dir, "disk.img")
+	if err := errors.Join(os.WriteFile(path, make([]byte, 1<<20), 0o600), unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	m := &VM{cfg: &config.Config{Disk: []config.Disk{{Path: config.Path(path), ReadOnly: true, Backend: config.DiskAuto}}}}
+	got := m.diskBackend(Options{Logf: func(format string, args ...any) { fmt.Fprintf(&log, format+"\n", args...) }})
+	if got != config.DiskInProcess || !strings.Contains(log.String(), path+": read-only file system") {
+		t.Errorf("backend %q, log %q", got, &log)
+	}
+}
 
 func TestWhereALUNResetCrashesTheHost(t *testing.T) {
 	for _, tc := range []struct {

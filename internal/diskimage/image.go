@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,9 @@ type Options struct {
 	ReadOnly  bool
 	SizeBytes uint64 // 0: all of it; less only of a file
 	BlockSize int    // bytes; 0: DefaultBlockSize
+	// Kernel says that LIO serves the disk: it opens the file again, always for
+	// writing, and claims a block device for itself alone.
+	Kernel bool
 }
 
 // Image is a disk that is open, checked and locked. File is not with Go's
@@ -28,42 +32,120 @@ type Options struct {
 type Image struct {
 	File        *os.File
 	BlockDevice bool   // not a regular file
-	SizeBytes   uint64 // a multiple of the block size, not 0
-	// LogicalBytes is a block device's own block size, PhysicalBytes what it
-	// writes at a time without reading; 0 of a file.
-	LogicalBytes, PhysicalBytes int
+	SizeBytes   uint64 // a multiple of BlockSize, not 0
+	BlockSize   int    // bytes of a logical block: what Options want, and at least a block device's own
+	Physical    int    // bytes that a block device writes at a time without reading; 0 of a file
 }
+
+// Error is a disk that has to be another one, or used otherwise, whoever serves it.
+type Error struct{ err error }
+
+func (e *Error) Error() string { return e.err.Error() }
+func (e *Error) Unwrap() error { return e.err }
+
+func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
 
 // Open opens the disk, makes sure that it is one, and locks it against a second
 // use, in which two targets would corrupt it: exclusively, or shared if it is
-// read-only. The lock holds as long as File is open. A disk in use is EBUSY,
-// and the error names the process.
+// read-only. The lock holds as long as File is open. A block device must not be
+// in use by the host either. A writable one in process is claimed (O_EXCL) as
+// long as File is open, so that it cannot be mounted meanwhile; a claim for a
+// read-only one would shut out other read-only machines. A disk in use is EBUSY,
+// and the error names the process or the mount. What cannot be a disk as it is,
+// is an *Error.
 func Open(o Options) (Image, error) {
 	mode := unix.O_RDWR
 	if o.ReadOnly {
 		mode = unix.O_RDONLY
 	}
-	// O_NONBLOCK so that a fifo does not keep us waiting to be told no
-	fd, err := unix.Open(o.Path, mode|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return Image{}, o.openError(&os.PathError{Op: "open", Path: o.Path, Err: err})
+	var st unix.Stat_t // zero, and no block device, if there is none
+	unix.Stat(o.Path, &st)
+	block := st.Mode&unix.S_IFMT == unix.S_IFBLK
+	flags := mode
+	switch {
+	case o.Kernel:
+		if err := o.KernelCan(); err != nil {
+			return Image{}, fmt.Errorf("%w (backend = \"inprocess\" serves it)", err)
+		}
+		if block && !o.ReadOnly {
+			if fd, err := open(o.Path, mode|unix.O_EXCL); err == nil {
+				unix.Close(fd) // it is free, and stays so for LIO
+			} else if errors.Is(err, unix.EBUSY) {
+				return Image{}, inUse(o.Path, &st)
+			}
+		}
+	case block && !o.ReadOnly:
+		flags |= unix.O_EXCL
+	case block && hostUse(st.Rdev) != "":
+		return Image{}, inUse(o.Path, &st)
 	}
-	// unix.SetNonblock first: os.NewFile would hand the descriptor to Go's poller
-	if err := unix.SetNonblock(fd, false); err != nil {
-		unix.Close(fd)
-		return Image{}, &os.PathError{Op: "fcntl", Path: o.Path, Err: err}
+	fd, err := open(o.Path, flags)
+	if errors.Is(err, unix.EBUSY) {
+		return Image{}, inUse(o.Path, &st)
+	}
+	if err != nil {
+		return Image{}, o.openError(err)
 	}
 	img := Image{File: os.NewFile(uintptr(fd), o.Path)}
-	if err := img.check(o); err != nil {
-		img.File.Close()
-		return Image{}, err
+	if err = img.check(o); err == nil {
+		err = img.lock(o.ReadOnly)
+	}
+	if err != nil {
+		return Image{}, errors.Join(err, img.File.Close())
 	}
 	return img, nil
+}
+
+// KernelCan says why LIO cannot serve a disk that this process can: it opens a file for writing
+// and claims a block device for itself alone, also those of read-only disks.
+func (o Options) KernelCan() error {
+	if !o.ReadOnly {
+		return nil
+	}
+	var st unix.Stat_t
+	if unix.Stat(o.Path, &st) != nil {
+		return nil // which nobody can serve
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		fd, err := open(o.Path, unix.O_RDONLY|unix.O_EXCL)
+		if err == nil {
+			unix.Close(fd)
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("%w, and vhost-scsi wants a block device for itself alone", inUse(o.Path, &st))
+		}
+		return nil
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, o.Path, unix.W_OK, unix.AT_EACCESS); err != nil {
+		return errorf("%s: %w, and vhost-scsi opens a file for writing, also that of a read-only disk", o.Path, err)
+	}
+	return nil
+}
+
+// open is open(2) with a descriptor that Go's poller does not know. O_NONBLOCK is so that a fifo
+// does not keep us waiting to be refused.
+func open(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil {
+			err = unix.SetNonblock(fd, false) // os.NewFile would hand the descriptor to the poller
+			if err == nil {
+				return fd, nil
+			}
+			unix.Close(fd)
+		}
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
 }
 
 // openError says what helps a user who may not open the disk.
 func (o Options) openError(err error) error {
 	switch {
+	case errors.Is(err, unix.EROFS):
+		return errorf("%w (readonly = true, or make the file system writable)", err)
 	case !errors.Is(err, unix.EACCES):
 		return err
 	case o.ReadOnly:
@@ -74,65 +156,73 @@ func (o Options) openError(err error) error {
 	return fmt.Errorf("%w (give the user read and write access to it)", err)
 }
 
+// check takes the disk's size and makes sure that what is there can be a disk.
 func (img *Image) check(o Options) error {
-	fd := int(img.File.Fd())
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return &os.PathError{Op: "fstat", Path: o.Path, Err: err}
-	}
+	img.BlockSize = max(o.BlockSize, DefaultBlockSize)
 	var err error
 	if img.SizeBytes, img.BlockDevice, err = Size(img.File); err != nil {
 		return err
 	}
 	if img.BlockDevice {
-		if err := img.limits(); err != nil {
+		if err := img.limits(o.ReadOnly); err != nil {
 			return err
 		}
 	}
+	if format := img.format(); format != "" {
+		return errorf("%s: a %s image, and a disk is a raw one: qemu-img convert -O raw '%s' '%s.raw' makes it one",
+			o.Path, format, o.Path, strings.TrimSuffix(o.Path, filepath.Ext(o.Path)))
+	}
 	if o.SizeBytes > img.SizeBytes {
-		return fmt.Errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)
+		return errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)
 	}
 	if o.SizeBytes != 0 && img.BlockDevice && o.SizeBytes != img.SizeBytes {
-		return fmt.Errorf("%s: part of a block device cannot be a disk", o.Path)
+		return errorf("%s: part of a block device cannot be a disk", o.Path)
 	}
 	if o.SizeBytes != 0 {
 		img.SizeBytes = o.SizeBytes
 	}
-	block := uint64(max(o.BlockSize, DefaultBlockSize))
-	if img.SizeBytes == 0 || img.SizeBytes%block != 0 {
-		return fmt.Errorf("%s: %d bytes are not a multiple of the block size %d", o.Path, img.SizeBytes, block)
+	if img.SizeBytes == 0 {
+		return errorf("%s: is empty", o.Path)
 	}
-	how := unix.LOCK_EX
-	if o.ReadOnly {
-		how = unix.LOCK_SH
-	}
-	if err := unix.Flock(fd, how|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			who, known := flock.Holder(&st)
-			if !known {
-				who = "another process"
-			}
-			return fmt.Errorf("%s: %w (in use by %s)", o.Path, unix.EBUSY, who)
-		}
-		return &os.PathError{Op: "flock", Path: o.Path, Err: err}
+	if img.SizeBytes%uint64(img.BlockSize) != 0 {
+		return errorf("%s: %d bytes are not a multiple of the block size %d", o.Path, img.SizeBytes, img.BlockSize)
 	}
 	return nil
 }
 
-// PunchesHoles says whether the file system of a writable file gives room back (fallocate(2), FALLOC_FL_PUNCH_HOLE). It frees a
-// byte behind the end, where there is nothing to lose.
-func (img Image) PunchesHoles() bool {
-	var st unix.Stat_t
+// lock takes the flock(2) by which two uses of a disk exclude each other.
+func (img *Image) lock(shared bool) error {
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
 	fd := int(img.File.Fd())
-	for {
-		err := unix.Fstat(fd, &st)
-		if err == nil {
-			err = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, st.Size, 1)
+	err := unix.Flock(fd, how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return &os.PathError{Op: "fstat", Path: img.File.Name(), Err: err}
 		}
-		if err != unix.EINTR {
-			return err == nil
+		return inUse(img.File.Name(), &st)
+	}
+	if err != nil {
+		return &os.PathError{Op: "flock", Path: img.File.Name(), Err: err}
+	}
+	return nil
+}
+
+// inUse is the error of a disk that a process or the host has in use.
+func inUse(path string, st *unix.Stat_t) error {
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		if use := hostUse(st.Rdev); use != "" {
+			return fmt.Errorf("%s: %w (%s)", path, unix.EBUSY, use)
 		}
 	}
+	who, known := flock.Holder(st)
+	if !known {
+		who = "another process"
+	}
+	return fmt.Errorf("%s: %w (in use by %s)", path, unix.EBUSY, who)
 }
 
 // Serial makes a serial number of 16 hexadecimal digits that stays the same as

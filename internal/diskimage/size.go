@@ -1,7 +1,6 @@
 package diskimage
 
 import (
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -21,24 +20,5 @@ func Size(f *os.File) (sizeBytes uint64, blockDevice bool, err error) {
 		end, err := f.Seek(0, 2)
 		return uint64(end), true, err
 	}
-	return 0, false, fmt.Errorf("%s: neither a regular file nor a block device", f.Name())
-}
-
-// limits asks a block device for its block sizes (BLKSSZGET, BLKPBSZGET).
-func (img *Image) limits() error {
-	for _, ask := range []struct {
-		request uint
-		name    string
-		to      *int
-	}{
-		{unix.BLKSSZGET, "BLKSSZGET", &img.LogicalBytes},
-		{unix.BLKPBSZGET, "BLKPBSZGET", &img.PhysicalBytes},
-	} {
-		n, err := unix.IoctlGetInt(int(img.File.Fd()), ask.request)
-		if err != nil {
-			return &os.PathError{Op: ask.name, Path: img.File.Name(), Err: err}
-		}
-		*ask.to = n
-	}
-	return nil
+	return 0, false, errorf("%s: neither a regular file nor a block device", f.Name())
 }

@@ -15,22 +15,22 @@ const (
 // image is a disk image that is open, checked and locked.
 type image struct {
 	diskimage.Image
-	plugin    string
-	serial    string
-	blockSize int    // bytes
-	part      bool   // the LUN is a part of the file, whose size has no meaning
-	dir       string // of the backstore
+	plugin string
+	serial string
+	part   bool   // the LUN is a part of the file, whose size has no meaning
+	dir    string // of the backstore
 }
 
 // openImage opens and locks the image of l. The lock holds as long as File is
 // open.
 func openImage(l LUN) (image, error) {
-	opened, err := diskimage.Open(diskimage.Options{Path: l.Path, ReadOnly: l.ReadOnly, SizeBytes: l.SizeBytes, BlockSize: l.BlockSize})
+	opened, err := diskimage.Open(diskimage.Options{
+		Path: l.Path, ReadOnly: l.ReadOnly, SizeBytes: l.SizeBytes, BlockSize: l.BlockSize, Kernel: true,
+	})
 	if err != nil {
 		return image{}, err
 	}
-	img := image{Image: opened, plugin: pluginFile, serial: l.Serial, part: l.SizeBytes != 0,
-		blockSize: max(l.BlockSize, diskimage.DefaultBlockSize, opened.LogicalBytes)}
+	img := image{Image: opened, plugin: pluginFile, serial: l.Serial, part: l.SizeBytes != 0}
 	if img.BlockDevice {
 		img.plugin = pluginBlock
 	}

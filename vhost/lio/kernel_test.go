@@ -296,6 +296,11 @@ func TestBlockDeviceIsADisk(t *testing.T) {
 		if err != nil {
 			t.Fatalf("read-only %v: %v", readOnly, err)
 		}
+		// The device can discard: it is a file with holes.
+		b, err := os.ReadFile(filepath.Join(tg.images[0].dir, "attrib/emulate_tpu"))
+		if want := map[bool]string{false: "1\n", true: "0\n"}[readOnly]; string(b) != want {
+			t.Errorf("read-only %v: emulate_tpu is %q, %v, want %q", readOnly, b, err, want)
+		}
 		if err := tg.Remove(); err != nil {
 			t.Error(err)
 		}

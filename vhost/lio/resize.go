@@ -40,7 +40,7 @@ func (tg *Target) rescan(i int) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if size -= size % uint64(img.blockSize); size == 0 {
+	if size -= size % uint64(img.BlockSize); size == 0 {
 		return false, fmt.Errorf("%s: has no block any more", img.File.Name())
 	}
 	if size == img.SizeBytes {

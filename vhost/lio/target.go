@@ -200,14 +200,14 @@ func attributes(img image, l LUN) []attribute {
 		{name: "wwn/vpd_unit_serial", value: img.serial},
 		{name: "wwn/product_id", value: product},
 	}
+	if _, _, ok := img.Discards(); ok && !l.ReadOnly {
+		a = append(a, attribute{name: "attrib/emulate_tpu", value: "1"}) // UNMAP
+	}
 	if img.plugin == pluginBlock {
 		return a
 	}
 	if l.BlockSize > diskimage.DefaultBlockSize {
 		a = append(a, attribute{name: "attrib/block_size", value: strconv.Itoa(l.BlockSize)})
-	}
-	if !l.ReadOnly && img.PunchesHoles() {
-		a = append(a, attribute{name: "attrib/emulate_tpu", value: "1"}) // UNMAP
 	}
 	if l.Cache == None {
 		// O_DIRECT leaves O_DSYNC out: without this the guest would not flush

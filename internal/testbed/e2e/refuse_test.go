@@ -63,6 +63,15 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readOnly := filepath.Join(t.TempDir(), "disk.img") // on a file system that cannot be written
+	if err := unix.Mount("none", filepath.Dir(readOnly), "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(filepath.Dir(readOnly), unix.MNT_DETACH) })
+	if err := errors.Join(os.WriteFile(readOnly, make([]byte, 1024), 0o644),
+		unix.Mount("", filepath.Dir(readOnly), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")); err != nil {
+		t.Fatal(err)
+	}
 	const all = "null=666 kvm=666 net/tun=666 vhost-net=666 vhost-scsi=666"
 	without := func(node string) string {
 		var rest []string
@@ -97,6 +106,8 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 		{"no vhost-scsi", without("vhost-scsi"), 0, "--disk disk.img,backend=vhost-scsi", 4, []string{"scsi0: open /dev/vhost-scsi: no such file", "modprobe vhost_scsi"}},
 		{"a disk for a user without rights", all, nobody, "--disk disk.img,backend=vhost-scsi", 5, []string{"scsi0: ", "/sys/kernel/config/target", "permission denied", "needs root"}},
 		{"a disk that a user may only read", all, nobody, "--disk read.img,backend=inprocess", 5, []string{"scsi0: ", "read.img: permission denied", "readonly = true"}},
+		{"a disk on a read-only file system", "", 0, "--disk " + readOnly, 3, []string{"scsi0: ", readOnly + ": read-only file system", "readonly = true"}},
+		{"a disk that vhost-scsi cannot open", "", 0, "--disk " + readOnly + ",readonly,backend=vhost-scsi", 3, []string{"scsi0: ", readOnly + ": read-only file system", "opens a file for writing", "inprocess"}},
 		{"a port that is not for users", all, nobody, "--net user,ports=80:80", 5, []string{"net0: port [::]:80:80/tcp", "permission denied", "ports below 1024", "publish a higher one"}},
 		{"a kernel that is none", "", 0, "--kernel disk.img", 3, []string{"kernel ", "disk.img"}},
 		{"a CPU that is not there", "", 0, "affinity.toml --net auto", 4, []string{"net0: ", "workers.affinity [1000]: no such device", "none of these CPUs is online"}},

@@ -146,12 +146,24 @@ func Open(disks []Disk) (_ *Target, err error) {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
 		u.Store, u.SizeBytes = NewFile(img.File), img.SizeBytes
-		u.BlockSize = max(d.BlockSize, diskimage.DefaultBlockSize, img.LogicalBytes)
-		u.Physical = img.PhysicalBytes
+		u.BlockSize, u.Physical = img.BlockSize, img.Physical
 		u.Granularity, u.Unmap = provisions(img)
 		units = append(units, u)
 	}
 	return New(units)
+}
+
+// provisions is what a disk frees at a time, in bytes, 0 if it does not say,
+// and what freed blocks read as.
+func provisions(img diskimage.Image) (granularity int, how Unmap) {
+	granularity, zeroes, ok := img.Discards()
+	switch {
+	case !ok:
+		return 0, UnmapNothing
+	case zeroes:
+		return granularity, UnmapZeroes
+	}
+	return granularity, UnmapAnything
 }
 
 // Units is how many logical units there are.

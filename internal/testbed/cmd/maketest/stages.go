@@ -44,7 +44,7 @@ const debianBytes = 768 << 20
 
 // machinePackages have tests that need KVM or vhost.
 var machinePackages = []string{
-	"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/vhostbackend",
+	"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof", "./internal/diskimage", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/vhostbackend",
 	"./vmm", "./cmd/minivmm", "./internal/testbed/e2e",
 	"./internal/testbed/probe",
 }
