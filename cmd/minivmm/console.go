@@ -36,7 +36,7 @@ const (
 type console struct {
 	out   io.Writer
 	ring  *ring // nil for the null console
-	file  *os.File
+	file  *logFile
 	stdin *os.File // nil when there is no input
 
 	taken   bool   // the terminal is in raw mode until
@@ -60,7 +60,7 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	case config.ConsoleNull:
 		c.out = io.Discard
 	case config.ConsoleFile:
-		if c.file, err = os.OpenFile(string(cfg.Path), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+		if c.file, err = openLog(string(cfg.Path), int64(cfg.Size)); err != nil {
 			return nil, fmt.Errorf("console: %w", err)
 		}
 		c.ring = newRing(c.file, ringSize)

@@ -38,7 +38,7 @@ func newWords(flags *pflag.FlagSet) *words {
 		{name: "kernel", key: "boot.kernel", arg: "KERNEL", help: "kernel image, or store:NAME for one that minivmm keeps"},
 		{name: "initrd", key: "boot.initrd", arg: "PATH", help: "initial RAM disk"},
 		{name: "cmdline", key: "boot.cmdline", arg: "WORDS", help: "words for the kernel's command line"},
-		{name: "console", key: "console", first: "mode", arg: "MODE", help: "stdio, null, or file,path=PATH"},
+		{name: "console", key: "console", first: "mode", arg: "MODE", help: "stdio, null, or file,path=PATH[,size=SIZE]"},
 		{name: "net", key: "net", first: "backend", arg: "BACKEND[,key=value...]", help: "a network card, like auto,address=10.0.2.1/24; none for no card"},
 		{name: "disk", key: "disk", first: "path", arg: "PATH[,key=value...]", help: "a disk, like disk.img,readonly; none for no disk"},
 	} {

@@ -52,6 +52,13 @@ func (c *checker) boot(b *Boot) {
 }
 
 func (c *checker) console(con *Console) {
+	if c.given["console.size"] && !c.unread("console.size") && !c.unread("console.mode") {
+		if con.Mode != ConsoleFile {
+			c.add(c.keyAt("console.size"), `console.size is for mode "file", and the mode is %q`, con.Mode)
+		} else {
+			c.fileSize("console.size", con.Size)
+		}
+	}
 	switch {
 	case con.Mode == ConsoleFile && c.missing("console.path"):
 		c.add(c.at("console.mode"), `console.mode "file" needs a path`)
@@ -235,6 +242,13 @@ func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string
 		return false
 	}
 	return true
+}
+
+// fileSize checks the size at which a file ends that a guest fills.
+func (c *checker) fileSize(p path, n Size) {
+	if n < minFileSize {
+		c.add(c.at(p), "%s: %s is too small: at least %s", p, n, Size(minFileSize))
+	}
 }
 
 func isRegular(info fs.FileInfo) bool { return info.Mode().IsRegular() }

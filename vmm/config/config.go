@@ -48,6 +48,7 @@ type Boot struct {
 type Console struct {
 	Mode ConsoleMode `toml:"mode"`
 	Path Path        `toml:"path,omitempty"` // set exactly when Mode is ConsoleFile
+	Size Size        `toml:"size,omitzero"`  // bytes: where the file becomes PATH.1 and a new one begins; 0: at its default
 }
 
 // Net is one network device.
@@ -154,7 +155,7 @@ type ConsoleMode string
 const (
 	ConsoleStdio ConsoleMode = "stdio" // the terminal, or whatever stdin and stdout are
 	ConsoleNull  ConsoleMode = "null"  // nowhere
-	ConsoleFile  ConsoleMode = "file"  // appended to Console.Path; no input
+	ConsoleFile  ConsoleMode = "file"  // appended to Console.Path, of Console.Size; no input
 )
 
 // UnmarshalText accepts the names of the constants.

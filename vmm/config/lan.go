@@ -10,8 +10,8 @@ import (
 const Isolated Name = "isolated"
 
 const (
-	maxRules   = 256
-	minCapture = 64 << 10
+	maxRules    = 256
+	minFileSize = 64 << 10
 )
 
 // userKeys are the keys of [[net]] that ask for a network in this process.
@@ -73,8 +73,8 @@ func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 		}
 		return
 	}
-	if c.given[size] && !c.unread(size) && n.PcapSize < minCapture {
-		c.add(c.at(size), "%s: %s is too small: at least %s", size, n.PcapSize, Size(minCapture))
+	if c.given[size] && !c.unread(size) {
+		c.fileSize(size, n.PcapSize)
 	}
 	if first, twice := taken(seen, n.Pcap, i); twice {
 		c.add(c.at(q), "%s: %s is net[%d]'s file already", q, quote(string(n.Pcap)), first)

@@ -140,6 +140,8 @@ func TestEveryProblemOfAFileIsReportedWhereItStands(t *testing.T) {
 		{"a command line too long", "[boot]\nkernel = 'vmlinuz'\ncmdline = '" + many("x", 2048) + "'\n", []string{"3:11: boot.cmdline: it is 2048 bytes long"}},
 		{"a console of no known kind", boot + "[console]\nmode = 'stdoi'\n", []string{`3:8: console.mode: "stdoi" is none of "stdio", "null" or "file"; did you mean "stdio"?`}},
 		{"a console file without a path", boot + "[console]\nmode = 'file'\n", []string{`3:8: console.mode "file" needs a path`}},
+		{"a size for a console that has none", boot + "[console]\nsize = '1M'\n", []string{`3:1: console.size is for mode "file", and the mode is "stdio"`}},
+		{"a small console", boot + "[console]\nmode = 'file'\npath = 'x.log'\nsize = '1K'\n", []string{`5:8: console.size: 1K is too small: at least 64K`}},
 		{"a path for a console that has none", boot + "[console]\npath = 'x.log'\n", []string{`3:1: console.path is for mode "file", and the mode is "stdio"`}},
 		{"a console file in no folder", boot + "[console]\nmode = 'file'\npath = 'none/x.log'\n", []string{`4:8: console.path: "/vm/none": file does not exist`}},
 		{"a console file that is a folder", boot + "[console]\nmode = 'file'\npath = 'folder'\n", []string{`4:8: console.path: "/vm/folder" is a folder`}},
