@@ -12,7 +12,7 @@ import (
 	"minivmm/devices/virtio/net/usernet"
 	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/virtiopci"
-	"minivmm/internal/lan"
+	"minivmm/internal/userdir"
 	"minivmm/vhost"
 	"minivmm/vmm/config"
 )
@@ -108,9 +108,9 @@ func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
 		}
 	}
 	if cfg.Network != "" && cfg.Network != config.Isolated {
-		dir, err := lan.RuntimeDir()
+		dir, err := userdir.Make(userdir.Runtime())
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("no folder for the network's sockets: %w", err)
 		}
 		user.Network = &usernet.Network{
 			Name: string(cfg.Network), Dir: filepath.Join(dir, "networks", string(cfg.Network)),

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/userdir"
 	"minivmm/internal/workdir"
 )
 
@@ -28,7 +29,8 @@ type Cache struct {
 	logging sync.Mutex // one line at a time
 }
 
-// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
+// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir. Another user's is refused:
+// what is in it becomes kernels and programs, and its links lead anywhere.
 func Open(log io.Writer) (*Cache, error) {
 	root := os.Getenv(Env)
 	if root == "" {
@@ -41,6 +43,9 @@ func Open(log io.Writer) (*Cache, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
+	}
+	if err := userdir.CheckOwner(root); err != nil {
+		return nil, fmt.Errorf("cache %s: %w (%s=FOLDER names one of this user's own)", root, err, Env)
 	}
 	return &Cache{Root: root, Log: log}, nil
 }
@@ -80,7 +85,7 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 	if c.Has(name) {
 		return path, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", failed(err)
 	}
 	work, err := c.Work()
@@ -111,7 +116,7 @@ func (c *Cache) Read(name string) (string, error) {
 // Write replaces a small file entry.
 func (c *Cache) Write(name, content string) error {
 	path := c.Path(name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return failed(err)
 	}
 	work, err := c.Work()
@@ -141,10 +146,10 @@ func (c *Cache) Remove(name string) error {
 // never removed: removing one would let two holders believe in two files.
 func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	path := c.Path("locks/" + strings.ReplaceAll(name, "/", "+"))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, failed(err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, failed(err)
 	}

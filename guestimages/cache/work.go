@@ -13,7 +13,7 @@ const making = "making"
 // caller closes it.
 func (c *Cache) Work() (*workdir.Dir, error) {
 	dir := c.Path(making)
-	err := os.MkdirAll(dir, 0o755)
+	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = workdir.Sweep(dir)
 	}

@@ -2,16 +2,22 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"minivmm/internal/userdir"
 )
 
 // registry is a store at the other end of a network.
@@ -23,6 +29,9 @@ type registry struct {
 }
 
 func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
+	if err := checkCredentials(); err != nil {
+		return nil, err
+	}
 	// A transport of its own, so that closing it ends its connections.
 	t := remote.DefaultTransport.(*http.Transport).Clone()
 	puller, err := remote.NewPuller(remote.WithTransport(t), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("minivmm"))
@@ -42,6 +51,35 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	}
 	im.root = r.first.Digest
 	return im, nil
+}
+
+// checkCredentials refuses another user's credentials: such a file names programs that authn.DefaultKeychain
+// runs. These are the files that it looks for.
+func checkCredentials() error {
+	home, _ := os.UserHomeDir()
+	for _, f := range []struct{ base, below, name string }{
+		{cmp.Or(os.Getenv("DOCKER_CONFIG"), inside(home, ".docker")), "config.json", "HOME or DOCKER_CONFIG"},
+		{os.Getenv("REGISTRY_AUTH_FILE"), "", "REGISTRY_AUTH_FILE"},
+		{os.Getenv("XDG_RUNTIME_DIR"), "containers/auth.json", "XDG_RUNTIME_DIR"},
+		{cmp.Or(os.Getenv("XDG_CONFIG_HOME"), inside(home, ".config")), "containers/auth.json", "HOME or XDG_CONFIG_HOME"},
+	} {
+		path := inside(f.base, f.below)
+		if _, err := os.Stat(path); path == "" || err != nil {
+			continue
+		}
+		if err := userdir.CheckOwner(path); err != nil {
+			return fmt.Errorf("registry credentials in %s: %w (%s names the folder: give it this user's own value)", path, err, f.name)
+		}
+	}
+	return nil
+}
+
+// inside joins a path to a folder, if there is one.
+func inside(dir, below string) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, below)
 }
 
 func (r *registry) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {

@@ -5,33 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"minivmm/internal/flock"
-	"minivmm/internal/procfs"
 )
-
-// RuntimeDir is the folder for what lives as long as a user's programs: that of
-// the XDG base directory specification, or one of the user's own in the folder
-// for temporary files, which is made. A user's machines in user namespaces have the same.
-func RuntimeDir() (string, error) {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		var st unix.Stat_t
-		// sudo keeps the variable, and the folder is another's.
-		if unix.Stat(dir, &st) == nil && int(st.Uid) == os.Geteuid() {
-			return filepath.Join(dir, "minivmm"), nil
-		}
-	}
-	dir := filepath.Join(os.TempDir(), "minivmm-"+strconv.Itoa(procfs.UserAbove()))
-	d, err := openFolder(dir) // where another could have made it first
-	if err != nil {
-		return "", fmt.Errorf("%w (XDG_RUNTIME_DIR can name another folder, of the user's own)", err)
-	}
-	return dir, d.Close()
-}
 
 // folder is the open meeting place.
 type folder struct {

@@ -162,28 +162,6 @@ func TestWhatIsTakenIsSaid(t *testing.T) {
 	}
 }
 
-func TestTheRuntimeFolderIsTheUsersOwn(t *testing.T) {
-	tmp, xdg := t.TempDir(), t.TempDir()
-	t.Setenv("TMPDIR", tmp)
-	t.Setenv("XDG_RUNTIME_DIR", xdg)
-	if dir, err := RuntimeDir(); dir != xdg+"/minivmm" || err != nil {
-		t.Errorf("%s, %v", dir, err)
-	}
-	own := fmt.Sprintf("%s/minivmm-%d", tmp, os.Geteuid())
-	for _, not := range []string{"", "relative", tmp + "/nowhere"} {
-		t.Setenv("XDG_RUNTIME_DIR", not)
-		if dir, err := RuntimeDir(); dir != own || err != nil {
-			t.Errorf("%q: %s, %v", not, dir, err)
-		}
-	}
-	if err := os.Chmod(own, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if dir, err := RuntimeDir(); !errors.Is(err, unix.EPERM) {
-		t.Errorf("%s, %v", dir, err)
-	}
-}
-
 func joinFails(cfg Config, want error) bool {
 	s, err := Join(cfg)
 	if s != nil {

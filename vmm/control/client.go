@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/userdir"
 	"minivmm/vmm/account"
 )
 
@@ -50,12 +51,12 @@ type Found struct {
 }
 
 // Find returns this user's running machines, by name.
-func Find() []Found { return find(myFolders()) }
+func Find() []Found { return find(userdir.Runtime()) }
 
 func find(candidates []string) []Found {
 	var all []Found
 	for _, dir := range candidates {
-		if private(dir) != nil {
+		if userdir.Private(dir) != nil {
 			continue
 		}
 		paths, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
@@ -96,7 +97,7 @@ func ask(path string) (account.Machine, error) {
 // Call sends a request to the machine of that name and returns the answer, and the process that gave it (0 if it cannot be
 // seen from here). The version is filled in.
 func Call(name string, req Request) (_ *Response, pid int, err error) {
-	return callName(myFolders(), name, req)
+	return callName(userdir.Runtime(), name, req)
 }
 
 func callName(candidates []string, name string, req Request) (*Response, int, error) {
@@ -104,7 +105,7 @@ func callName(candidates []string, name string, req Request) (*Response, int, er
 		return nil, 0, err
 	}
 	for _, dir := range candidates {
-		if private(dir) != nil {
+		if userdir.Private(dir) != nil {
 			continue
 		}
 		path := filepath.Join(dir, name+socketSuffix)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/userdir"
 	"minivmm/vmm/account"
 )
 
@@ -281,7 +282,7 @@ func TestOneOfTwoHasTheName(t *testing.T) {
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	orders := [][]string{{a, b}, {b, a}}
 	for _, candidates := range orders {
-		if _, err := makeFolder(candidates); err != nil {
+		if _, err := userdir.Make(candidates); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -398,62 +399,12 @@ func TestAMachineThatEndsIsNotRunning(t *testing.T) {
 	}
 }
 
-func TestFolders(t *testing.T) {
-	for _, test := range []struct {
-		above, uid int
-		xdg        string
-		want       []string
-	}{
-		{0, 0, "", []string{"/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
-		{1000, 1000, "/run/user/1000", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, 1000, "/home/x/run", []string{"/home/x/run/minivmm", "/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, 1000, "run", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000"}},
-		{1000, 0, "", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000", "/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
-		{1000, 0, "/run/user/1000/", []string{"/run/user/1000/minivmm", "/tmp/minivmm-1000", "/run/minivmm", "/run/user/0/minivmm", "/tmp/minivmm-0"}},
-	} {
-		got := folders(test.above, test.uid, func(string) string { return test.xdg })
-		if !reflect.DeepEqual(got, test.want) {
-			t.Errorf("uid %d above %d, XDG_RUNTIME_DIR %q: %v, want %v", test.uid, test.above, test.xdg, got, test.want)
-		}
-	}
-}
-
-// TestOnlyPrivateFolders offers folders that others made or may enter.
-func TestOnlyPrivateFolders(t *testing.T) {
+// TestFilesAreTheUsersAlone looks at what a machine makes in its folder.
+func TestFilesAreTheUsersAlone(t *testing.T) {
 	dir := shortDir(t)
-	at := func(name string) string { return filepath.Join(dir, name) }
-	for _, err := range []error{
-		os.Mkdir(at("open"), 0o755),
-		os.Mkdir(at("real"), 0o700),
-		os.Symlink(at("real"), at("link")),
-		os.WriteFile(at("file"), nil, 0o600),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	bad := []string{"open", "link", "file", "no/such"}
-	if os.Geteuid() == 0 {
-		if err := errors.Join(os.Mkdir(at("other"), 0o700), os.Chown(at("other"), 65534, 65534)); err != nil {
-			t.Fatal(err)
-		}
-		bad = append(bad, "other")
-	}
-	for _, name := range bad {
-		if got, err := makeFolder([]string{at(name)}); err == nil {
-			t.Errorf("%s: %s", name, got)
-		}
-		if got, err := makeFolder([]string{at(name), at("good")}); err != nil || got != at("good") {
-			t.Errorf("%s, good: %s, %v", name, got, err)
-		}
-	}
-	st, err := os.Stat(at("good"))
-	if err != nil || st.Mode().Perm() != 0o700 {
-		t.Errorf("good has mode %v, %v", st.Mode(), err)
-	}
-	serve(t, []string{at("good")}, "web", &fake{})
+	serve(t, []string{dir}, "web", &fake{})
 	for _, name := range []string{"web.sock", "web.lock"} {
-		if st, err := os.Stat(filepath.Join(at("good"), name)); err != nil || st.Mode().Perm() != 0o600 {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, st, err)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/userdir"
 )
 
 // Name is a machine's name, which no other machine of this user has until Close.
@@ -36,21 +38,21 @@ func (e *TakenError) Error() string {
 func (e *TakenError) Unwrap() error { return unix.EBUSY }
 
 // Claim takes a name. The error is a [TakenError] if a running machine has it. The caller closes it.
-func Claim(name string) (*Name, error) { return claim(myFolders(), name) }
+func Claim(name string) (*Name, error) { return claim(userdir.Runtime(), name) }
 
 func claim(candidates []string, name string) (*Name, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	dir, err := makeFolder(candidates)
+	dir, err := userdir.Make(candidates)
 	if err != nil {
-		return nil, fmt.Errorf("no folder for the machine's control socket (XDG_RUNTIME_DIR can name one of this user's own): %w", err)
+		return nil, fmt.Errorf("no folder for the machine's control socket: %w", err)
 	}
 	n := &Name{name: name, dir: dir}
 	// In one order for all, so that of two which begin at once one has all that both want.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
 		// A machine that was begun with other variables, or before its user had a session, may have its socket there.
-		if private(d) != nil {
+		if userdir.Private(d) != nil {
 			continue
 		}
 		lock, err := lockFile(filepath.Join(d, name+lockSuffix))
@@ -117,4 +119,16 @@ func (n *Name) Close() error {
 		errs = append(errs, lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// checkName holds names to what makes one file name and nothing else.
+func checkName(name string) error {
+	ok := name != "" && len(name) <= 64 && name[0] != '-'
+	for _, c := range []byte(name) {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("machine name %q: not 1 to 64 of a-z, 0-9 and -: %w", name, os.ErrInvalid)
+	}
+	return nil
 }

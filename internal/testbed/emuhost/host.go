@@ -23,6 +23,7 @@ type Host struct {
 	// The kernel unpacked: QEMU enters it by PVH, and nothing is unpacked at the speed of emulation.
 	vmlinux string
 	initrd  string
+	cache   string // its folder, which is the same in the host
 }
 
 // wanted are the modules of the host: its own devices and file systems, and what minivmm uses. The others are a modprobe
@@ -68,7 +69,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd}, nil
+	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd, cache: c.Root}, nil
 }
 
 // hostPlan is what init does in the host.

@@ -45,6 +45,9 @@ func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	}
 	defer m.stop()
 	c.Shares = h.shares()
+	if os.Geteuid() != 0 {
+		c.Argv = givesRoot(h.cache, c.Argv)
+	}
 	s := agent.NewSession(ours, c, streams)
 	defer s.Close()
 	type result struct {
@@ -68,6 +71,13 @@ func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	case <-ctx.Done():
 		return agent.Exit{}, &Death{Cause: context.Cause(ctx), Log: m.log.tail(logLines)}
 	}
+}
+
+// givesRoot is a command that is root in the host, with the builder's cache, which minivmm refuses as another user's. So
+// the folders on the way to it are given to root first, in the host's own layer.
+func givesRoot(cache string, argv []string) []string {
+	script := `d=$1; shift; while [ "$d" != / ]; do chown -h 0:0 "$d"; d=$(dirname "$d"); done; exec "$@"`
+	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
 }
 
 // socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close ends a Read.

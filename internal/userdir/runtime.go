@@ -1,4 +1,7 @@
-package control
+// Package userdir finds the folders of this process's user, and refuses those of others.
+//
+// Nothing is kept between two calls; any goroutine may call anything.
+package userdir
 
 import (
 	"errors"
@@ -13,8 +16,9 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// folders are where sockets can be, the best first: those of user above, and of uid if that is another. In a user namespace
-// that is who began it, and who has to find what is in it.
+// folders are where what lives as long as a user's programs can be, the best first: those of user
+// above, and of uid if that is another. In a user namespace that is who began it, and who has to find
+// what is in it.
 func folders(above, uid int, getenv func(string) string) []string {
 	var all []string
 	add := func(dir string) {
@@ -37,27 +41,29 @@ func folders(above, uid int, getenv func(string) string) []string {
 	return all
 }
 
-// myFolders are those of this process's user.
-func myFolders() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
+// Runtime returns the folders for what lives as long as the programs of this process's user, the best
+// first: /run/minivmm for root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and /tmp/minivmm-UID.
+// They may be missing, or another user's: see Make and Private.
+func Runtime() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
 
-// makeFolder makes the first folder that can be made, for this user alone.
-func makeFolder(candidates []string) (string, error) {
+// Make makes the first folder that can be made, for this user alone, and returns it.
+func Make(candidates []string) (string, error) {
 	var errs []error
 	for _, dir := range candidates {
 		err := os.Mkdir(dir, 0o700)
 		if err == nil || errors.Is(err, os.ErrExist) {
-			err = private(dir)
+			err = Private(dir)
 		}
 		if err == nil {
 			return dir, nil
 		}
 		errs = append(errs, err)
 	}
-	return "", errors.Join(errs...)
+	return "", fmt.Errorf("%w (XDG_RUNTIME_DIR can name a folder of this user's own)", errors.Join(errs...))
 }
 
-// private says why a folder is not this user's alone. In /tmp anybody may have made it.
-func private(dir string) error {
+// Private says why a folder is not this user's alone. In /tmp anybody may have made it.
+func Private(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
 		return &os.PathError{Op: "lstat", Path: dir, Err: err}
@@ -69,18 +75,6 @@ func private(dir string) error {
 		return fmt.Errorf("%s belongs to user %d: %w", dir, st.Uid, os.ErrPermission)
 	case st.Mode&0o077 != 0:
 		return fmt.Errorf("%s has mode %#o, which lets others in: %w (chmod 700 it)", dir, st.Mode&0o777, os.ErrPermission)
-	}
-	return nil
-}
-
-// checkName holds names to what makes one file name and nothing else.
-func checkName(name string) error {
-	ok := name != "" && len(name) <= 64 && name[0] != '-'
-	for _, c := range []byte(name) {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	if !ok {
-		return fmt.Errorf("machine name %q: not 1 to 64 of a-z, 0-9 and -: %w", name, os.ErrInvalid)
 	}
 	return nil
 }

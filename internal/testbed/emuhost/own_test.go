@@ -1,0 +1,36 @@
+package emuhost
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestCacheOfABuilderIsGivenToRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, as the host has it")
+	}
+	home := t.TempDir()
+	cache := filepath.Join(home, ".cache", "mini vmm")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{home, filepath.Dir(cache), cache} {
+		if err := os.Chown(dir, 1000, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	argv := givesRoot(cache, []string{"sh", "-c", `echo "$@"; exit 7`, "x", "a b", ""})
+	out, err := exec.Command(argv[0], argv[1:]...).Output()
+	if code := err.(*exec.ExitError).ExitCode(); code != 7 || strings.TrimSpace(string(out)) != "a b" {
+		t.Errorf("the command: %q, exit status %d", out, code)
+	}
+	for _, dir := range []string{home, filepath.Dir(cache), cache} {
+		if info, err := os.Stat(dir); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+			t.Errorf("%s: %v, %v", dir, info, err)
+		}
+	}
+}
