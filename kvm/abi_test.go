@@ -73,7 +73,6 @@ var layouts = []struct {
 	{"kvm_irqfd", sizeIRQFD, irqfdArg{}, "fd gsi flags resamplefd"},
 	{"kvm_ioeventfd", sizeIOEventFD, ioeventfdArg{}, "datamatch addr len fd flags"},
 	{"kvm_enable_cap", sizeEnableCap, enableCapArg{}, "cap flags args"},
-	{"kvm_msi", sizeMSI, msiArg{}, "address_lo address_hi data flags devid"},
 	{"kvm_mp_state", sizeMPState, mpStateArg{}, "mp_state"},
 	{"kvm_regs", sizeRegs, Regs{}, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags"},
 	{"kvm_segment", 24, Segment{}, "base limit selector type present dpl db s l g avl unusable"},

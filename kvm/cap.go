@@ -24,7 +24,6 @@ const (
 	CapIOEventFD          Cap = 36  // KVM_CAP_IOEVENTFD
 	CapSetIdentityMapAddr Cap = 37  // KVM_CAP_SET_IDENTITY_MAP_ADDR
 	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: the answer is the number
-	CapSignalMSI          Cap = 77  // KVM_CAP_SIGNAL_MSI
 	CapReadonlyMem        Cap = 81  // KVM_CAP_READONLY_MEM
 	CapSplitIRQChip       Cap = 121 // KVM_CAP_SPLIT_IRQCHIP
 	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: length 0
@@ -57,7 +56,6 @@ var capabilities = [...]capInfo{
 	{CapIOEventFD, "KVM_CAP_IOEVENTFD", "2.6.32"},
 	{CapSetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR", "2.6.32"},
 	{CapMaxVCPUs, "KVM_CAP_MAX_VCPUS", "3.2"},
-	{CapSignalMSI, "KVM_CAP_SIGNAL_MSI", "3.5"},
 	{CapReadonlyMem, "KVM_CAP_READONLY_MEM", "3.7"},
 	{CapSplitIRQChip, "KVM_CAP_SPLIT_IRQCHIP", "4.4"},
 	{CapIOEventFDAnyLength, "KVM_CAP_IOEVENTFD_ANY_LENGTH", "4.4"},

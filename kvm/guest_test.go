@@ -379,13 +379,6 @@ func TestInterruptArrives(t *testing.T) {
 		irqchip func(*VM) error
 		raise   func(t *testing.T, m *machine) error
 	}{
-		{"signal, full", full, func(t *testing.T, m *machine) error {
-			delivered, err := m.vm.SignalMSI(msi)
-			if !delivered {
-				t.Error("not delivered")
-			}
-			return err
-		}},
 		{"irqfd, full", full, func(t *testing.T, m *machine) error {
 			fd := newEventfd(t)
 			return errors.Join(m.vm.SetGSIRouting(route), m.vm.IRQFD(fd, 40, true), writeEventfd(fd))

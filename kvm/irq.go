@@ -120,12 +120,3 @@ func (vm *VM) IRQLine(gsi uint32, high bool) error {
 	}
 	return nil
 }
-
-// SignalMSI injects one MSI, KVM_SIGNAL_MSI. It reports whether the guest took
-// it: false if no local APIC accepted the message.
-func (vm *VM) SignalMSI(m MSI) (delivered bool, err error) {
-	n, err := ioctlPtr(vm.f, signalMSI, &msiArg{
-		addressLo: m.AddressLo, addressHi: m.AddressHi, data: m.Data,
-	})
-	return n > 0, err
-}

@@ -12,7 +12,6 @@ const (
 	sizeIRQFD            = unsafe.Sizeof(irqfdArg{})
 	sizeIOEventFD        = unsafe.Sizeof(ioeventfdArg{})
 	sizeEnableCap        = unsafe.Sizeof(enableCapArg{})
-	sizeMSI              = unsafe.Sizeof(msiArg{})
 	sizeMPState          = unsafe.Sizeof(mpStateArg{})
 	sizeRegs             = unsafe.Sizeof(Regs{})
 	sizeSregs            = unsafe.Sizeof(Sregs{})
@@ -33,7 +32,6 @@ var (
 	_ [32]byte  = [sizeIRQFD]byte{}
 	_ [64]byte  = [sizeIOEventFD]byte{}
 	_ [104]byte = [sizeEnableCap]byte{}
-	_ [32]byte  = [sizeMSI]byte{}
 	_ [4]byte   = [sizeMPState]byte{}
 	_ [144]byte = [sizeRegs]byte{}
 	_ [24]byte  = [unsafe.Sizeof(Segment{})]byte{}

@@ -24,7 +24,6 @@ const (
 	irqfd
 	ioeventfd
 	enableCap
-	signalMSI
 	getStatsFD
 
 	run
@@ -93,7 +92,6 @@ var requests = [requestCount]request{
 	irqfd:               {"KVM_IRQFD", dirWrite, 0x76, sizeIRQFD},
 	ioeventfd:           {"KVM_IOEVENTFD", dirWrite, 0x79, sizeIOEventFD},
 	enableCap:           {"KVM_ENABLE_CAP", dirWrite, 0xa3, sizeEnableCap},
-	signalMSI:           {"KVM_SIGNAL_MSI", dirWrite, 0xa5, sizeMSI},
 	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also on a vCPU
 
 	// on a vCPU

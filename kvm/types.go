@@ -76,17 +76,6 @@ type enableCapArg struct {
 	_     [64]uint8
 }
 
-// msiArg is struct kvm_msi.
-type msiArg struct {
-	_         structs.HostLayout
-	addressLo uint32
-	addressHi uint32
-	data      uint32
-	flags     uint32
-	devid     uint32
-	_         [12]uint8
-}
-
 // mpStateArg is struct kvm_mp_state.
 type mpStateArg struct {
 	_       structs.HostLayout

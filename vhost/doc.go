@@ -4,8 +4,9 @@
 // It has the same shape as package kvm: one row per ioctl (request.go), one
 // function that issues them (ioctl_unsafe.go), and a type per kind of file.
 // Device is what all of them have in common, Net and Scsi are devices that can
-// start and stop. Package lio makes the targets. It knows nothing of virtio
-// devices, guest memory or KVM, and imports nothing of the module.
+// start and stop. Package lio makes the targets. This package knows nothing of
+// virtio devices, guest memory or KVM, and reads /proc with package procfs to
+// find workers and limits.
 //
 // Source: include/uapi/linux/vhost.h and vhost_types.h; drivers/vhost.
 //
@@ -15,24 +16,29 @@
 // # The order of calls
 //
 // The kernel wants: open, SetForkFromOwner, SetOwner, GetFeatures, then, when
-// the guest's driver is ready, SetFeatures, SetMemTable, for each ring
-// SetVringNum, SetVringBase, SetVringAddr, SetVringCall, SetVringErr and
-// SetVringKick, and last the backend. SetOwnerHere, Net.Start and Scsi.Start
-// keep it; who uses the single calls keeps it himself.
+// the guest's driver is ready, SetFeatures, SetMemTable, and for each ring
+// SetVringNum, SetVringBase, SetVringAddr, SetVringCall and SetVringErr. The last
+// two steps differ: vhost-net wants the kicks (SetVringKick) before its backend,
+// vhost-scsi its endpoint before the kicks, because a kick that comes earlier is
+// lost. SetOwnerHere, Net.Start and Scsi.Start keep this order; whoever uses the
+// single calls must keep it, too.
 //
 // # The worker
 //
 // SetOwner makes the thread that serves the rings. Since Linux 6.4 it is a
 // thread of this process, copied from the calling thread, with that thread's
-// affinity, cgroup, namespaces and credentials; before, a kernel thread.
-// SetOwnerHere makes it and finds it.
+// affinity, cgroup, namespaces and credentials; before, a kernel thread. Newer
+// kernels have both, and SetForkFromOwner chooses. SetOwnerHere asks for the
+// former, makes the worker and finds it. Since Linux 6.5 a Scsi can have more of
+// them (NewWorkerHere), each for some of its rings.
 //
 // # Errors, concurrency, lifetimes
 //
-// A failed call is an *os.PathError whose Op is the ioctl's C name and whose
-// Path is the device node. What the kernel lacks matches errors.ErrUnsupported.
-// A device may be used by several goroutines, one call at a time per ring. All
-// ioctls must come from the process that called SetOwner. Whoever opens closes;
-// Close ends the workers. The memory given to SetMemTable stays mapped, and the
-// eventfds and the tap stay open, until the device is stopped.
+// The error of a failed ioctl wraps an *os.PathError whose Op is the ioctl's C
+// name and whose Path is the device node. What the kernel lacks matches
+// errors.ErrUnsupported. A device may be used by several goroutines, one call at
+// a time per ring. The ioctls that come after SetOwner must come from the process
+// that called it. Whoever opens closes; Close ends the workers, whose threads can
+// outlive it by a moment. The memory given to SetMemTable must stay mapped until
+// the device is stopped. The kernel has its own references to eventfds and tap.
 package vhost

@@ -96,7 +96,7 @@ type VM struct {
 // required are the capabilities that a VM cannot do without.
 var required = []kvm.Cap{
 	kvm.CapIRQChip, kvm.CapUserMemory, kvm.CapSetTSSAddr, kvm.CapExtCPUID, kvm.CapIRQRouting, kvm.CapIRQFD,
-	kvm.CapIOEventFD, kvm.CapIOEventFDAnyLength, kvm.CapSetIdentityMapAddr, kvm.CapSignalMSI,
+	kvm.CapIOEventFD, kvm.CapIOEventFDAnyLength, kvm.CapSetIdentityMapAddr,
 	kvm.CapImmediateExit, kvm.CapReadonlyMem,
 }
 
