@@ -1,5 +1,11 @@
 package diskimage
 
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
 // formats are the formats of disk images that need a program between disk and file, by what
 // qemu-img calls them, and the bytes by which to know them.
 var formats = []struct {
@@ -16,15 +22,28 @@ var formats = []struct {
 	{"qed", 0, "QED\x00"},
 }
 
-// format returns the format that a file has instead of raw, or "". Guests write a disk's first
-// bytes, so what they say may refuse a disk but never decide how to read it.
-func (img *Image) format() string {
+// checkRaw refuses a file of another format than raw with the command that converts it. Guests write
+// a disk's first bytes, so what they say may refuse a disk but never decide how to read it.
+func checkRaw(file *os.File) error {
 	head := make([]byte, 128)
-	n, _ := img.File.ReadAt(head, 0) // what cannot be read is for the guest to find
+	n, _ := file.ReadAt(head, 0) // what cannot be read is for the guest to find
 	for _, f := range formats {
 		if end := f.offset + len(f.magic); end <= n && string(head[f.offset:end]) == f.magic {
-			return f.name
+			path := file.Name()
+			return errorf("%s: a %s image, and a disk is a raw one: qemu-img convert -O raw '%s' '%s.raw' makes it one",
+				path, f.name, path, strings.TrimSuffix(path, filepath.Ext(path)))
 		}
 	}
-	return ""
+	return nil
+}
+
+// CheckRaw refuses the file at path as Open does if it is of another format than raw. A file that
+// cannot be opened is no error.
+func CheckRaw(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return checkRaw(f)
 }

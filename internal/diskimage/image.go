@@ -6,7 +6,6 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -168,9 +167,8 @@ func (img *Image) check(o Options) error {
 			return err
 		}
 	}
-	if format := img.format(); format != "" {
-		return errorf("%s: a %s image, and a disk is a raw one: qemu-img convert -O raw '%s' '%s.raw' makes it one",
-			o.Path, format, o.Path, strings.TrimSuffix(o.Path, filepath.Ext(o.Path)))
+	if err := checkRaw(img.File); err != nil {
+		return err
 	}
 	if o.SizeBytes > img.SizeBytes {
 		return errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)

@@ -217,6 +217,10 @@ func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	if info == nil || !info.Mode().IsRegular() || d.BlockSize <= 0 {
 		return
 	}
+	if err := c.raw(string(d.Path)); err != nil {
+		c.add(c.at(p), "%s: %v", p, err)
+		return
+	}
 	switch size := info.Size(); {
 	case size == 0:
 		c.add(c.at(p), "%s: %s is empty: truncate -s 1G gives it a size", p, quote(string(d.Path)))

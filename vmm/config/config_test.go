@@ -256,7 +256,7 @@ func TestLoadReadsAFileAndFindsItsNeighbours(t *testing.T) {
 func TestSettingsWinOverTheFile(t *testing.T) {
 	file := "name = 'f'\n[machine]\nvcpus = 2\nmemory = '1G'\n[boot]\nkernel = 'vmlinuz'\n[console]\nmode = 'file'\npath = 'x.log'\n[[disk]]\npath = 'a.img'\n[[disk]]\npath = 'b.img'\n"
 	set := func(s ...Setting) (*Config, error) {
-		return resolve(source{name: "/vm/vm.toml", data: []byte(file), file: true, settings: s, stat: testStat})
+		return resolve(source{name: "/vm/vm.toml", data: []byte(file), file: true, settings: s, stat: testStat, raw: testRaw})
 	}
 	cfg, err := set(
 		Setting{Flag: "--name", Key: "name", Value: "g"},
@@ -310,13 +310,13 @@ func TestSettingsWinOverTheFile(t *testing.T) {
 }
 
 func TestSettingsAloneAreAConfiguration(t *testing.T) {
-	cfg, err := resolve(source{stat: func(name string) (os.FileInfo, error) { return testStat("/vm/vmlinuz") },
+	cfg, err := resolve(source{stat: func(name string) (os.FileInfo, error) { return testStat("/vm/vmlinuz") }, raw: testRaw,
 		settings: []Setting{{Flag: "--kernel", Key: "boot.kernel", Value: "k"}}})
 	wd, _ := os.Getwd()
 	if err != nil || string(cfg.Boot.Kernel) != filepath.Join(wd, "k") || cfg.Name != "vm" {
 		t.Errorf("got %+v, %v", cfg, err)
 	}
-	if cfg, err = resolve(source{stat: testStat}); err != nil || cfg.Boot.Kernel != "" || cfg.Name != "vm" {
+	if cfg, err = resolve(source{stat: testStat, raw: testRaw}); err != nil || cfg.Boot.Kernel != "" || cfg.Name != "vm" {
 		t.Errorf("nothing at all: got %+v, %v", cfg, err)
 	}
 }

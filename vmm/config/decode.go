@@ -27,6 +27,7 @@ type decoder struct {
 	baseDir  string         // of relative paths in the file
 	flagsDir string         // of relative paths in flags
 	stat     func(string) (fs.FileInfo, error)
+	raw      func(string) error
 }
 
 // at is where the value of p stands, or what encloses it when it was not given.

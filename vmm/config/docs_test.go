@@ -112,7 +112,7 @@ func TestTheExamplesAreValidAndOneHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range append(examples, string(debian)) {
-		if _, err := resolve(source{name: "/vm/vm.toml", data: []byte(text), file: true, stat: anyFile}); err != nil {
+		if _, err := resolve(source{name: "/vm/vm.toml", data: []byte(text), file: true, stat: anyFile, raw: testRaw}); err != nil {
 			t.Errorf("%v, in\n%s", err, text)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"minivmm/internal/diskimage"
 )
 
 // maxFile is the largest configuration file that is read.
@@ -27,7 +29,7 @@ func Load(name string) (*Config, error) { return Resolve(name, nil) }
 
 // Parse is Load for text in hand: name stands in messages, and its folder is where relative paths begin.
 func Parse(name string, data []byte) (*Config, error) {
-	return resolve(source{name: name, data: data, file: true, stat: os.Stat})
+	return resolve(source{name: name, data: data, file: true, stat: os.Stat, raw: diskimage.CheckRaw})
 }
 
 // Setting is one value given outside the file, by a flag. It goes through the same schema as the file's values.
@@ -41,7 +43,7 @@ type Setting struct {
 // Resolve makes a configuration of a file, unless name is empty, and of settings, which win over the file. Settings
 // for entries of a list replace the file's whole list.
 func Resolve(name string, settings []Setting) (*Config, error) {
-	src := source{name: name, settings: settings, stat: os.Stat}
+	src := source{name: name, settings: settings, stat: os.Stat, raw: diskimage.CheckRaw}
 	if name != "" {
 		data, err := read(name)
 		if err != nil {
@@ -76,11 +78,12 @@ type source struct {
 	file     bool
 	settings []Setting
 	stat     func(string) (fs.FileInfo, error)
+	raw      func(string) error // refuses a disk's file that is not raw
 }
 
 func resolve(src source) (*Config, error) {
 	r := &report{file: src.name, data: src.data}
-	d := &decoder{report: r, given: map[path]bool{}, broken: map[path]bool{}, flags: map[path]place{}, stat: src.stat}
+	d := &decoder{report: r, given: map[path]bool{}, broken: map[path]bool{}, flags: map[path]place{}, stat: src.stat, raw: src.raw}
 	values := map[string]any{}
 	if src.file {
 		var ok bool

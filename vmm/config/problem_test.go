@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ var testFiles = fstest.MapFS{
 	"vm/folder/x":    {},
 	"vm/fifo":        {Mode: fs.ModeNamedPipe},
 	"vm/block":       {Mode: fs.ModeDevice},
+	"vm/odd.qcow2":   {Data: make([]byte, 1000)},
 	"vm/char":        {Mode: fs.ModeDevice | fs.ModeCharDevice},
 }
 
@@ -28,8 +30,15 @@ func testStat(name string) (fs.FileInfo, error) {
 	return fs.Stat(testFiles, strings.TrimPrefix(filepath.Clean(name), "/"))
 }
 
+func testRaw(name string) error {
+	if strings.HasSuffix(name, ".qcow2") {
+		return errors.New(name + ": a qcow2 image")
+	}
+	return nil
+}
+
 func parseTest(data string) (*Config, error) {
-	return resolve(source{name: "/vm/vm.toml", data: []byte(data), file: true, stat: testStat})
+	return resolve(source{name: "/vm/vm.toml", data: []byte(data), file: true, stat: testStat, raw: testRaw})
 }
 
 const boot = "boot.kernel = 'vmlinuz'\n" // a first line that leaves nothing missing
@@ -180,6 +189,7 @@ func TestEveryProblemOfAFileIsReportedWhereItStands(t *testing.T) {
 		{"a disk that is not there", boot + "[[disk]]\npath = 'c.img'\n", []string{`3:8: disk[0].path: "/vm/c.img": file does not exist`}},
 		{"a FIFO as a disk", boot + "[[disk]]\npath = 'fifo'\n", []string{`3:8: disk[0].path: "/vm/fifo" is not a file or a block device`}},
 		{"a character device as a disk", boot + "[[disk]]\npath = 'char'\n", []string{`3:8: disk[0].path: "/vm/char" is not a file or a block device`}},
+		{"an image that is not raw", boot + "[[disk]]\npath = 'odd.qcow2'\n", []string{`3:8: disk[0].path: /vm/odd.qcow2: a qcow2 image`}},
 		{"an image that ends within a block", boot + "[[disk]]\npath = 'odd.img'\n", []string{`3:8: disk[0].path: "/vm/odd.img" is 1000 bytes, not a multiple of the block size 512`}},
 		{"an image that ends within a large block", boot + "[[disk]]\nblock_size = 4096\npath = 'sectors.img'\n", []string{`4:8: disk[0].path: "/vm/sectors.img" is 1536 bytes, not a multiple of the block size 4096`}},
 		{"an empty image", boot + "[[disk]]\npath = 'empty.img'\n", []string{`3:8: disk[0].path: "/vm/empty.img" is empty`}},
