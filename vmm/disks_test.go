@@ -14,7 +14,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// TestAutoServesAReadOnlyFileSystem has a disk that vhost-scsi cannot open: "auto" serves it in process and says why.
+// TestAutoServesAReadOnlyFileSystem has a disk that vhost-scsi cannot open: "auto" serves it in
+// process and says why.
 func TestAutoServesAReadOnlyFileSystem(t *testing.T) {
 	testenv.Need(t, "vhost-scsi", "root")
 	dir := t.TempDir()

@@ -8,8 +8,9 @@ import (
 // logSize is how large a console's file becomes unless the configuration says otherwise.
 const logSize = 16 << 20
 
-// logFile is a file that output is appended to. When it has its full size it becomes NAME.1, in place of an earlier one,
-// and a new file begins: so the newest output is kept, in twice the size at most. One goroutine writes and closes.
+// logFile is a file that output is appended to. When it has its full size it becomes NAME.1, in
+// place of an earlier one, and a new file begins: so the newest output is kept, in twice the size
+// at most. One goroutine writes and closes.
 type logFile struct {
 	*os.File
 	size, limit int64
@@ -46,8 +47,9 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// rotate starts a new file. Where none can be made, as in a folder of another user, the old one is emptied, which
-// keeps the limit. What is no file, such as a terminal or a pipe, has no size and stays.
+// rotate starts a new file. Where none can be made, as in a folder of another user, the old one is
+// emptied, which keeps the limit. What is no file, such as a terminal or a pipe, has no size and
+// stays.
 func (l *logFile) rotate() {
 	name, old := l.Name(), l.File
 	info, err := old.Stat()

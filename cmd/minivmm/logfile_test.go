@@ -10,7 +10,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// consoleFile opens a console of mode "file" and returns a function that writes a line to it and waits until it is there.
+// consoleFile opens a console of mode "file" and returns a function that writes a line to it and
+// waits until it is there.
 func consoleFile(t *testing.T, path string) func(line string) {
 	t.Helper()
 	return func(line string) {
@@ -26,7 +27,8 @@ func consoleFile(t *testing.T, path string) func(line string) {
 	}
 }
 
-// TestConsoleFileKeepsTheNewestOutput has a guest write more than its file may hold, over several starts.
+// TestConsoleFileKeepsTheNewestOutput has a guest write more than its file may hold, over several
+// starts.
 func TestConsoleFileKeepsTheNewestOutput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "console.log")
 	line := consoleFile(t, path)

@@ -29,8 +29,9 @@ type Cache struct {
 	logging sync.Mutex // one line at a time
 }
 
-// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir. Another user's is refused:
-// what is in it becomes kernels and programs, and its links lead anywhere.
+// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
+// Another user's is refused: what is in it becomes kernels and programs, and its links lead
+// anywhere.
 func Open(log io.Writer) (*Cache, error) {
 	root := os.Getenv(Env)
 	if root == "" {

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// TestAnotherUsersCredentials has root come with another user's environment, as by sudo -E: the program that is named in
-// that user's files must not run.
+// TestAnotherUsersCredentials has root come with another user's environment, as by sudo -E: the
+// program that is named in that user's files must not run.
 func TestAnotherUsersCredentials(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make another user's files")

@@ -53,8 +53,8 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	return im, nil
 }
 
-// checkCredentials refuses another user's credentials: such a file names programs that authn.DefaultKeychain
-// runs. These are the files that it looks for.
+// checkCredentials refuses another user's credentials: such a file names programs that
+// authn.DefaultKeychain runs. These are the files that it looks for.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
 	for _, f := range []struct{ base, below, name string }{

@@ -40,8 +40,8 @@ func (img Image) Discards() (granularity int, zeroes, ok bool) {
 	return limit("discard_granularity"), limit("write_zeroes_max_bytes") > 0, true
 }
 
-// punchesHoles says whether the file system of a writable file gives room back (fallocate(2), FALLOC_FL_PUNCH_HOLE). It frees a
-// byte behind the end, where there is nothing to lose.
+// punchesHoles says whether the file system of a writable file gives room back (fallocate(2),
+// FALLOC_FL_PUNCH_HOLE). It frees a byte behind the end, where there is nothing to lose.
 func (img Image) punchesHoles(end int64) bool {
 	for {
 		err := unix.Fallocate(int(img.File.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, end, 1)

@@ -22,8 +22,8 @@ var formats = []struct {
 	{"qed", 0, "QED\x00"},
 }
 
-// checkRaw refuses a file of another format than raw with the command that converts it. Guests write
-// a disk's first bytes, so what they say may refuse a disk but never decide how to read it.
+// checkRaw refuses a file of another format than raw with the command that converts it. Guests
+// write a disk's first bytes, so what they say may refuse a disk but never decide how to read it.
 func checkRaw(file *os.File) error {
 	head := make([]byte, 128)
 	n, _ := file.ReadAt(head, 0) // what cannot be read is for the guest to find

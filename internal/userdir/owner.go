@@ -60,8 +60,8 @@ func checkOwner(path string, euid int) error {
 	}
 }
 
-// trusted says whether a user is euid or root. In a user namespace root outside looks like everybody
-// else from outside.
+// trusted says whether a user is euid or root. In a user namespace root outside looks like
+// everybody else from outside.
 func trusted(uid, euid int) bool {
 	const overflow = 65534 // /proc/sys/kernel/overflowuid
 	_, initial := procfs.RealUserAbove()

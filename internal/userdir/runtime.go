@@ -17,8 +17,8 @@ import (
 )
 
 // folders are where what lives as long as a user's programs can be, the best first: those of user
-// above, and of uid if that is another. In a user namespace that is who began it, and who has to find
-// what is in it.
+// above, and of uid if that is another. In a user namespace that is who began it, and who has to
+// find what is in it.
 func folders(above, uid int, getenv func(string) string) []string {
 	var all []string
 	add := func(dir string) {
@@ -41,9 +41,9 @@ func folders(above, uid int, getenv func(string) string) []string {
 	return all
 }
 
-// Runtime returns the folders for what lives as long as the programs of this process's user, the best
-// first: /run/minivmm for root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and /tmp/minivmm-UID.
-// They may be missing, or another user's: see Make and Private.
+// Runtime returns the folders for what lives as long as the programs of this process's user, the
+// best first: /run/minivmm for root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and
+// /tmp/minivmm-UID. They may be missing, or another user's: see Make and Private.
 func Runtime() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
 
 // Make makes the first folder that can be made, for this user alone, and returns it.

@@ -348,8 +348,8 @@ func TestRecoverOnTheKernel(t *testing.T) {
 	}
 }
 
-// TestRecoverSparesOtherPIDNamespaces has a target on one side and a recovery on the other side of a
-// process namespace, as a machine in a container and a start on the host are, and the reverse.
+// TestRecoverSparesOtherPIDNamespaces has a target on one side and a recovery on the other side of
+// a process namespace, as a machine in a container and a start on the host are, and the reverse.
 func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 	needLIO(t)
 	const role = "MINIVMM_TEST_NAMESPACE"

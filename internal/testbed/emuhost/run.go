@@ -73,8 +73,9 @@ func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	}
 }
 
-// givesRoot is a command that is root in the host, with the builder's cache, which minivmm refuses as another user's. So
-// the folders on the way to it are given to root first, in the host's own layer.
+// givesRoot is a command that is root in the host, with the builder's cache, which minivmm refuses
+// as another user's. So the folders on the way to it are given to root first, in the host's own
+// layer.
 func givesRoot(cache string, argv []string) []string {
 	script := `d=$1; shift; while [ "$d" != / ]; do chown -h 0:0 "$d"; d=$(dirname "$d"); done; exec "$@"`
 	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
