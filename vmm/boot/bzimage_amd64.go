@@ -65,9 +65,11 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 		sects = 4 // "if the setup_sects field contains 0, the real value is 4"
 	}
 	z.kernelOff = (sects + 1) * 512
-	z.kernelSize = int64(le.Uint32(head[offSyssize:])) * 16
-	if z.kernelSize == 0 || z.kernelOff+z.kernelSize > size {
-		return z, fmt.Errorf("truncated: %d bytes of setup and %d of kernel announced, the file has %d", z.kernelOff, z.kernelSize, size)
+	// "the size of the protected-mode code in units of 16-byte paragraphs": the last may be short.
+	announced := int64(le.Uint32(head[offSyssize:])) * 16
+	z.kernelSize = min(announced, size-z.kernelOff)
+	if z.kernelSize <= 0 || z.kernelSize <= announced-16 {
+		return z, fmt.Errorf("truncated: %d bytes of setup and %d of kernel announced, the file has %d", z.kernelOff, announced, size)
 	}
 	off, n := int64(le.Uint32(head[offPayloadOffset:])), int64(le.Uint32(head[offPayloadLength:]))
 	if off+n > z.kernelSize {

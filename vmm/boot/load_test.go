@@ -77,6 +77,37 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 	}
 }
 
+// TestBzImageEndsInsideItsLastParagraph: the header counts paragraphs of 16 bytes, and memtest86+ is
+// not padded to one.
+func TestBzImageEndsInsideItsLastParagraph(t *testing.T) {
+	image := testBzImage{payload: noise(9000, 5), mutate: func(b []byte) {
+		clear(b[offPayloadOffset:][:8]) // it unpacks nothing
+	}}.bytes()
+	for missing := range 17 {
+		cut := image[:len(image)-missing]
+		k, err := Open(writeFile(t, cut), Options{})
+		if missing == 16 {
+			if err == nil || !strings.Contains(err.Error(), "truncated") {
+				t.Errorf("a paragraph is missing: %v", err)
+			}
+			break
+		}
+		if err != nil {
+			t.Errorf("%d bytes are missing: %v", missing, err)
+			continue
+		}
+		mem := newMemory(t, 64<<20)
+		if _, err := k.Load(mem, Params{}); err != nil {
+			t.Errorf("%d bytes are missing: %v", missing, err)
+		}
+		got, _ := mem.Window(0x1000000, uint64(len(image)-1024))
+		if !bytes.Equal(got, append(cut[1024:len(cut):len(cut)], make([]byte, missing)...)) {
+			t.Errorf("%d bytes are missing: RAM is not the code and zeros", missing)
+		}
+		k.Close()
+	}
+}
+
 func TestKernelUnpackedInMemoryDoesNotStayThere(t *testing.T) {
 	k := mustOpen(t, writeFile(t, packFile(t, "zstd", soundELF().bytes())), Options{})
 	mem := newMemory(t, 64<<20)

@@ -110,7 +110,7 @@ func TestChecksum(t *testing.T) {
 	if _, _, err := unpackTo(t, damaged); err == nil || !strings.Contains(err.Error(), "checksum is wrong") {
 		t.Errorf("damaged: %v", err)
 	}
-	if _, _, err := unpackTo(t, image[:len(image)-1]); err == nil || !strings.Contains(err.Error(), "truncated") {
+	if _, _, err := unpackTo(t, image[:len(image)-16]); err == nil || !strings.Contains(err.Error(), "truncated") {
 		t.Errorf("cut: %v", err)
 	}
 }
