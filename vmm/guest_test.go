@@ -189,10 +189,12 @@ func TestEachEndIsItsOwnOutcome(t *testing.T) {
 	}{
 		{"poweroff", "", vmm.PoweredOff},
 		{"reboot", "", vmm.Rebooted},
+		{"reboot", "reboot=k", vmm.Rebooted}, // port 0x64
+		{"reboot", "reboot=p", vmm.Rebooted}, // port 0xcf9
 		{"panic", "", vmm.Rebooted},
 		{"triple-fault", "reboot=triple", vmm.Crashed},
 	} {
-		t.Run(tc.way, func(t *testing.T) {
+		t.Run(strings.TrimSpace(tc.way+" "+tc.cmdline), func(t *testing.T) {
 			cfg := guestConfig(t, vmmtest.Kernels(t)[0], "end", tc.way)
 			cfg.Boot.Cmdline += config.Cmdline(" " + tc.cmdline)
 			vmmtest.Boot(t, cfg).Wait(tc.want)

@@ -53,7 +53,10 @@ const (
 	sleepControlPort = 0x600
 	sleepStatusPort  = 0x601
 	resetPort        = 0x602
-	powerPorts       = 3
+	// keyboardPort is command and status of the keyboard controller, resetControlPort the reset
+	// control register of Intel's chip sets: where guests without ACPI reset a PC.
+	keyboardPort     = 0x64
+	resetControlPort = 0xcf9
 	// pciPortBase and pciPortSize are the window for PCI BARs of ports: 256,
 	// the most a function may have, for each of 31. Linux gives nothing below
 	// 0x1000 to PCI (PCIBIOS_MIN_IO, arch/x86/include/asm/pci.h).

@@ -1,23 +1,78 @@
 package vmm
 
-import "minivmm/vmm/acpi"
+import (
+	"minivmm/devices/bus"
+	"minivmm/vmm/acpi"
+)
 
-// resetValue is what the guest writes to the reset register.
+// resetValue is what the guest writes to the ACPI reset register.
 const resetValue = 1
 
-// powerRegisters are the three one-byte ports by which a guest ends itself.
-// They read as zero.
-type powerRegisters struct {
-	end func(Outcome)
+// powerRegister is a port of one byte by which a guest ends itself: a write ends it with outcome if
+// the bits of mask are those of value.
+type powerRegister struct {
+	port        uint64
+	reads       byte
+	mask, value byte
+	outcome     Outcome
+	end         func(Outcome)
 }
 
-func (powerRegisters) Read(_ uint64, p []byte) { clear(p) }
-
-func (r powerRegisters) Write(off uint64, p []byte) {
-	switch {
-	case off == 0 && p[0] == acpi.SleepValue(acpi.S5):
-		r.end(PoweredOff)
-	case off == resetPort-sleepControlPort && p[0] == resetValue:
-		r.end(Rebooted)
+// powerRegisters lists all of them.
+//
+// There is no keyboard controller (i8042), only its reset line, which commands 0xf0 to 0xff pulse
+// if their bit 0 is clear. Its status has the input buffer empty (bit 1), so that a command may be
+// written at once. All other bits are set, as for a port without a device: an output buffer that
+// never becomes empty (bit 0) tells Linux's i8042_flush at once that there is no controller.
+func powerRegisters(end func(Outcome)) []powerRegister {
+	return []powerRegister{
+		{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff, end: end},
+		{port: sleepStatusPort, value: 0xff, end: end}, // no write ends the guest
+		{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted, end: end},
+		{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted, end: end},
+		// RST_CPU of the reset control register (Intel ICH9 datasheet §13.7.5).
+		{port: resetControlPort, reads: 0xff, mask: 1 << 2, value: 1 << 2, outcome: Rebooted, end: end},
 	}
+}
+
+// attachPower puts them on the bus of ports. The reset control register is inside the range of
+// configPorts, the ports of PCI's configuration mechanism 1, if the machine has them.
+func attachPower(b *bus.Bus, configPorts bus.Handler, end func(Outcome)) error {
+	for _, r := range powerRegisters(end) {
+		h, port, size := bus.Handler(r), r.port, uint64(1)
+		if r.port == resetControlPort && configPorts != nil {
+			h, port, size = overlaid{configPorts, resetControlPort - pciPort, r}, pciPort, pciPorts
+		}
+		if _, err := b.Attach(port, size, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r powerRegister) Read(_ uint64, p []byte) { p[0] = r.reads }
+
+func (r powerRegister) Write(_ uint64, p []byte) {
+	if p[0]&r.mask == r.value {
+		r.end(r.outcome)
+	}
+}
+
+// overlaid is a range of ports with one byte inside that is another register's. Wider accesses are
+// the range's: CONFIG_ADDRESS at 0xcf8 has the reset control register inside.
+type overlaid struct {
+	bus.Handler
+	at    uint64
+	inner bus.Handler
+}
+
+func (o overlaid) Read(off uint64, p []byte) { o.of(off, p).Read(off, p) }
+
+func (o overlaid) Write(off uint64, p []byte) { o.of(off, p).Write(off, p) }
+
+func (o overlaid) of(off uint64, p []byte) bus.Handler {
+	if off == o.at && len(p) == 1 {
+		return o.inner
+	}
+	return o.Handler
 }

@@ -3,31 +3,62 @@ package vmm
 import (
 	"slices"
 	"testing"
+
+	"minivmm/devices/bus"
+	"minivmm/devices/pci"
 )
 
-// TestPowerRegisters writes every value to every register: one ends the guest
-// in each of two.
+// TestPowerRegisters writes every value to every register, with and without the PCI configuration
+// ports around one of them.
 func TestPowerRegisters(t *testing.T) {
-	var ends []Outcome
-	r := powerRegisters{func(o Outcome) { ends = append(ends, o) }}
-	for off := range uint64(powerPorts) {
-		for value := range 256 {
-			ends = nil
-			r.Write(off, []byte{byte(value)})
-			var want []Outcome
-			switch {
-			case off == 0 && value == 0x34: // SLP_EN, SLP_TYP 5
-				want = []Outcome{PoweredOff}
-			case off == 2 && value == 1:
-				want = []Outcome{Rebooted}
+	for _, pciPorts := range []bool{false, true} {
+		var ends []Outcome
+		var b bus.Bus
+		var configPorts bus.Handler
+		if pciPorts {
+			root, err := pci.NewRoot(pci.Options{})
+			if err != nil {
+				t.Fatal(err)
 			}
-			if !slices.Equal(ends, want) {
-				t.Errorf("write %#x to register %d: %v, want %v", value, off, ends, want)
+			configPorts = root.Ports()
+		}
+		if err := attachPower(&b, configPorts, func(o Outcome) { ends = append(ends, o) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []struct {
+			port   uint64
+			reads  byte
+			ends   Outcome
+			values func(v int) bool
+		}{
+			{0x600, 0, PoweredOff, func(v int) bool { return v == 0x34 }}, // SLP_EN, SLP_TYP 5
+			{0x601, 0, 0, func(int) bool { return false }},
+			{0x602, 0, Rebooted, func(v int) bool { return v == 1 }},
+			{0x60, 0xff, 0, func(int) bool { return false }},
+			{0x64, 0xfd, Rebooted, func(v int) bool { return v >= 0xf0 && v%2 == 0 }},
+			{0xcf9, 0xff, Rebooted, func(v int) bool { return v&4 != 0 }},
+		} {
+			for value := range 256 {
+				ends = nil
+				b.Write(r.port, []byte{byte(value)})
+				var want []Outcome
+				if r.values(value) {
+					want = []Outcome{r.ends}
+				}
+				if !slices.Equal(ends, want) {
+					t.Errorf("write %#x to port %#x: %v, want %v", value, r.port, ends, want)
+				}
 			}
 			p := []byte{0xaa}
-			if r.Read(off, p); p[0] != 0 {
-				t.Errorf("register %d reads %#x", off, p[0])
+			if b.Read(r.port, p); p[0] != r.reads {
+				t.Errorf("port %#x reads %#x, want %#x", r.port, p[0], r.reads)
 			}
+		}
+		// Configuration mechanism 1 works around the reset control register.
+		ends = nil
+		b.Write(0xcf8, []byte{0x04, 0x0e, 0, 0x80})
+		if p := make([]byte, 4); b.Read(0xcf8, p) != pciPorts || len(ends) != 0 {
+			t.Errorf("CONFIG_ADDRESS with pci_ports = %v: reads % x, ends %v", pciPorts, p, ends)
 		}
 	}
 }

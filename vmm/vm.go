@@ -26,7 +26,7 @@ type Outcome int
 // The ways to end.
 const (
 	PoweredOff Outcome = iota + 1 // it wrote the sleep control register
-	Rebooted                      // it wrote the reset register
+	Rebooted                      // it wrote a reset register, see power.go
 	Crashed                       // triple fault
 	Stopped                       // Run's context ended first
 )
@@ -239,25 +239,17 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 			opt.Logf("serial port: %v", err)
 		}
 	})
-	type place struct {
-		bus        *bus.Bus
-		base, size uint64
-		h          bus.Handler
+	if _, err := m.mmio.Attach(ecamGPA, ecamSize, m.root.ECAM()); err != nil {
+		return err
 	}
-	places := []place{
-		{&m.mmio, ecamGPA, ecamSize, m.root.ECAM()},
-		{&m.io, com1Port, 8, m.uart},
-		{&m.io, sleepControlPort, powerPorts, powerRegisters{func(o Outcome) { m.end(o, nil) }}},
+	if _, err := m.io.Attach(com1Port, 8, m.uart); err != nil {
+		return err
 	}
+	var configPorts bus.Handler
 	if m.cfg.Machine.PCIPorts {
-		places = append(places, place{&m.io, pciPort, pciPorts, m.root.Ports()})
+		configPorts = m.root.Ports()
 	}
-	for _, a := range places {
-		if _, err := a.bus.Attach(a.base, a.size, a.h); err != nil {
-			return err
-		}
-	}
-	return nil
+	return attachPower(&m.io, configPorts, func(o Outcome) { m.end(o, nil) })
 }
 
 // pulse raises an edge on a pin of the IOAPIC. One at a time: to KVM, a line that
