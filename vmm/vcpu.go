@@ -38,8 +38,9 @@ type vcpuPlan struct {
 	entry     boot.Entry       // of the first vCPU; the others wait for their SIPI
 	io, mmio  *bus.Bus
 	end       func(Outcome, error) // the first call decides
-	startGate <-chan struct{}      // closed to run, or to leave if stop came first
-	place     func() error         // puts the calling thread where vCPUs' belong; nil: it is there
+	logf      func(format string, args ...any)
+	startGate <-chan struct{} // closed to run, or to leave if stop came first
+	place     func() error    // puts the calling thread where vCPUs' belong; nil: it is there
 }
 
 // startVCPU makes vCPU id on a thread of its own and returns when it stands
@@ -167,7 +168,7 @@ func (v *vcpu) run(p vcpuPlan) {
 			p.end(Crashed, nil)
 			return
 		default:
-			p.end(0, v.unexpected(exit))
+			p.end(v.unexpected(exit, p.logf))
 			return
 		}
 	}
@@ -185,31 +186,42 @@ func serveIO(b *bus.Bus, exit *kvm.Exit) {
 	}
 }
 
-// KVMError is an exit that no guest should be able to cause: KVM could not go
-// on with the vCPU.
+// KVMError is an exit that no guest should be able to cause: KVM could not go on with the vCPU.
 type KVMError struct {
 	VCPU   int
-	Reason kvm.ExitReason
-	Detail string
+	Detail string // the exit, and where the guest was
 }
 
 func (e *KVMError) Error() string {
-	return fmt.Sprintf("vcpu %d: KVM cannot go on: %s%s", e.VCPU, e.Reason, e.Detail)
+	return fmt.Sprintf("vcpu %d: KVM cannot go on: %s", e.VCPU, e.Detail)
 }
 
-// unexpected describes the exit and where the guest was.
-func (v *vcpu) unexpected(exit *kvm.Exit) error {
-	e := &KVMError{VCPU: v.id, Reason: exit.Reason}
-	switch exit.Reason {
-	case kvm.ExitFailEntry:
-		e.Detail = fmt.Sprintf(", hardware reason %#x on host CPU %d", exit.FailEntry.HardwareReason, exit.FailEntry.CPU)
-	case kvm.ExitInternalError:
-		e.Detail = fmt.Sprintf(", suberror %d, data %#x", exit.Internal.Suberror, exit.Internal.Data[:exit.Internal.NData])
+// resetVector is where a processor starts after INIT (Intel SDM vol. 3A §10.1.4).
+const resetVector = 0xffff_fff0
+
+// unexpected says how the machine ends by an exit that has no answer. A guest causes most of them:
+// it sends itself INIT, by whatever interrupt, or it runs code, has an exception delivered or its
+// stack in addresses without memory. Those are the guest's end, with a line in the log.
+func (v *vcpu) unexpected(exit *kvm.Exit, logf func(string, ...any)) (Outcome, error) {
+	detail, at := exit.String(), uint64(0)
+	regs, err := v.fd.Regs()
+	sregs, err2 := v.fd.Sregs()
+	if errors.Join(err, err2) == nil {
+		at = sregs.CS.Base + regs.RIP
+		detail += fmt.Sprintf(", at rip %#x", regs.RIP)
 	}
-	if regs, err := v.fd.Regs(); err == nil {
-		e.Detail += fmt.Sprintf(", at rip %#x", regs.RIP)
+	if exit.Reason == kvm.ExitInternalError {
+		switch exit.Internal.Suberror {
+		case kvm.InternalErrorEmulation, kvm.InternalErrorSimulEx, kvm.InternalErrorDeliveryEv:
+			if at == resetVector {
+				logf("vcpu %d: the guest reset it with INIT, and there is no firmware to start", v.id)
+				return Rebooted, nil
+			}
+			logf("vcpu %d: the guest did what KVM cannot emulate: %s", v.id, detail)
+			return Crashed, nil
+		}
 	}
-	return e
+	return 0, &KVMError{VCPU: v.id, Detail: detail}
 }
 
 // stop makes the goroutine leave its loop, from wherever the vCPU is: the flag

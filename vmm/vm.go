@@ -27,7 +27,7 @@ type Outcome int
 const (
 	PoweredOff Outcome = iota + 1 // it wrote the sleep control register
 	Rebooted                      // it wrote a reset register, see power.go
-	Crashed                       // triple fault
+	Crashed                       // triple fault, or code that KVM cannot emulate
 	Stopped                       // Run's context ended first
 )
 
@@ -38,7 +38,7 @@ func (o Outcome) String() string {
 	case Rebooted:
 		return "rebooted"
 	case Crashed:
-		return "crashed (triple fault)"
+		return "crashed"
 	case Stopped:
 		return "was stopped"
 	}
@@ -176,7 +176,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.addVCPUs(supported, entry); err != nil {
+	if err := m.addVCPUs(supported, entry, opt); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -294,10 +294,10 @@ func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
 	return entry, nil
 }
 
-func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, entry boot.Entry) error {
+func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, entry boot.Entry, opt Options) error {
 	plan := vcpuPlan{
 		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, entry: entry,
-		io: &m.io, mmio: &m.mmio, end: m.end, startGate: m.gate,
+		io: &m.io, mmio: &m.mmio, end: m.end, logf: opt.Logf, startGate: m.gate,
 	}
 	if m.cgroup != nil {
 		plan.place = m.cgroup.EnterVCPU
