@@ -17,28 +17,39 @@ import (
 	"minivmm/vmm/config"
 )
 
-// addDevices makes every virtio device with its backend and puts it on the bus.
-func (m *VM) addDevices(opt Options) error {
+// device is a virtio device of the machine. Its place in the list is its slot on the PCI bus, after
+// the host bridge.
+type device struct {
+	name string
+	make func() (virtio.Device, error)
+}
+
+// deviceList lists every device that the configuration and the caller's ports ask for.
+func (m *VM) deviceList(opt Options) (list []device) {
 	for _, cfg := range m.cfg.Net {
-		if err := m.addNet(cfg, opt); err != nil {
-			return fmt.Errorf("%s: %w", cfg.ID, err)
-		}
+		list = append(list, device{string(cfg.ID), func() (virtio.Device, error) { return m.newNet(cfg, opt) }})
 	}
 	if len(m.cfg.Disk) > 0 {
-		if err := m.addSCSI(opt); err != nil {
-			return fmt.Errorf("scsi0: %w", err)
-		}
+		list = append(list, device{"scsi0", func() (virtio.Device, error) { return m.newSCSI(opt) }})
 	}
 	if len(opt.Ports) > 0 {
-		dev, err := console.New(opt.Ports)
-		if err != nil {
-			return err
+		list = append(list, device{"console0", func() (virtio.Device, error) { return console.New(opt.Ports) }})
+	}
+	return append(list, device{"rng0", func() (virtio.Device, error) { return rng.New(rand.Reader), nil }})
+}
+
+// addDevices makes every virtio device with its backend and puts it on the bus.
+func (m *VM) addDevices(list []device, opt Options) error {
+	for _, d := range list {
+		dev, err := d.make()
+		if err == nil {
+			err = m.insert(d.name, dev, opt)
 		}
-		if err := m.insert("console0", dev, opt); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
 		}
 	}
-	return m.insert("rng0", rng.New(rand.Reader), opt)
+	return nil
 }
 
 // insert puts a device on the bus; it takes the device, also when it fails.
@@ -53,8 +64,8 @@ func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
 	return err
 }
 
-// addNet makes a NIC with the backend that [ChooseNet] chose.
-func (m *VM) addNet(cfg config.Net, opt Options) error {
+// newNet makes a NIC with the backend that [ChooseNet] chose.
+func (m *VM) newNet(cfg config.Net, opt Options) (virtio.Device, error) {
 	var backend virtio.Backend
 	var err error
 	pairs := m.queuePairs(cfg, opt)
@@ -67,13 +78,13 @@ func (m *VM) addNet(cfg config.Net, opt Options) error {
 		backend, cfg.MTU, err = m.tapNet(cfg, pairs)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(cfg.MTU), QueueSize: uint16(cfg.QueueSize), Pairs: pairs}, backend)
 	if err != nil {
-		return errors.Join(err, backend.Close())
+		return nil, errors.Join(err, backend.Close())
 	}
-	return m.insert(string(cfg.ID), device, opt)
+	return device, nil
 }
 
 // queuePairs is how many a NIC gets: what the configuration says, or one where

@@ -15,8 +15,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// addSCSI makes one host adapter whose LUNs are all the disks.
-func (m *VM) addSCSI(opt Options) error {
+// newSCSI makes one host adapter whose LUNs are all the disks.
+func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
 	m.disks = &diskSizes{}
 	for _, d := range m.cfg.Disk {
 		m.disks.ids = append(m.disks.ids, string(d.ID))
@@ -30,7 +30,7 @@ func (m *VM) addSCSI(opt Options) error {
 		return &ConfigError{err}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	device, err := scsi.New(scsi.Config{
 		RequestQueues: m.cfg.RequestQueues(),
@@ -38,9 +38,9 @@ func (m *VM) addSCSI(opt Options) error {
 		MaxLUN:        uint32(len(m.cfg.Disk) - 1),
 	}, backend)
 	if err != nil {
-		return errors.Join(err, backend.Close())
+		return nil, errors.Join(err, backend.Close())
 	}
-	return m.insert("scsi0", device, opt)
+	return device, nil
 }
 
 // diskBackend is who serves the disks. Where the configuration leaves it open,

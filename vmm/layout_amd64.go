@@ -5,7 +5,6 @@ import (
 	"minivmm/devices/pci"
 	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
-	"minivmm/vmm/config"
 )
 
 // Every address of the guest, with its reason. RAM below 4 GiB ends where the
@@ -103,13 +102,8 @@ func acpiConfig(vcpus int) acpi.Config {
 	}
 }
 
-// ecamUsed is how much of ECAM has functions: the host bridge, the NICs, the
-// SCSI host adapter if there is a disk, and the entropy device.
-func ecamUsed(cfg *config.Config) uint64 {
-	devices := 1 + len(cfg.Net) + 1
-	if len(cfg.Disk) > 0 {
-		devices++
-	}
+// ecamUsed is how much of ECAM has functions: the host bridge, and devices.
+func ecamUsed(devices int) uint64 {
 	const perDevice = 8 * pci.ConfigSize
-	return uint64(devices) * perDevice
+	return uint64(1+devices) * perDevice
 }

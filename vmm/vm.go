@@ -156,13 +156,14 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 		return nil, err
 	}
 	m.ports = notifyPorts(m.cfg.Machine.Notify, supported)
-	if err := m.addMemory(); err != nil {
+	devices := m.deviceList(opt)
+	if err := m.addMemory(ecamUsed(len(devices))); err != nil {
 		return nil, err
 	}
 	if err := m.addMachine(sys, opt); err != nil {
 		return nil, err
 	}
-	if err := m.addDevices(opt); err != nil {
+	if err := m.addDevices(devices, opt); err != nil {
 		return nil, err
 	}
 	m.closers.push("workers", m.forgetWorkers)
@@ -182,13 +183,13 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	return m, nil
 }
 
-func (m *VM) addMemory() (err error) {
+func (m *VM) addMemory(ecamBytes uint64) (err error) {
 	m.mem, err = guestmem.New(ramRanges(uint64(m.cfg.Machine.Memory)))
 	if err != nil {
 		return err
 	}
 	m.closers.push("guest memory", m.mem.Close)
-	m.ecam, err = guestmem.New([]guestmem.Range{{GPA: ecamGPA, SizeBytes: ecamUsed(m.cfg)}})
+	m.ecam, err = guestmem.New([]guestmem.Range{{GPA: ecamGPA, SizeBytes: ecamBytes}})
 	if err != nil {
 		return err
 	}
