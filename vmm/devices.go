@@ -53,7 +53,11 @@ func (m *VM) addDevices(list []device, opt Options) error {
 }
 
 // insert puts a device on the bus; it takes the device, also when it fails.
-func (m *VM) insert(name string, dev virtio.Device, opt Options) error {
+func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
+	dev, err := reserveFiles(bare)
+	if err != nil {
+		return errors.Join(err, bare.Close())
+	}
 	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{Name: name, Logf: opt.Logf, NotifyPorts: m.ports})
 	if err != nil {
 		return errors.Join(err, dev.Close())

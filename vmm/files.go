@@ -7,7 +7,75 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio"
 )
+
+const (
+	// filesPerQueue is how many descriptors a backend opens at most for each queue when the driver
+	// starts its device: an error eventfd, twice, for a ring of the kernel's, and a second descriptor
+	// of Kick in process.
+	filesPerQueue = 2
+	// filesWhileRunning are for all else that a running machine opens: the control socket and its
+	// connections, and files of /proc and of the cgroup for a report.
+	filesWhileRunning = 16
+)
+
+// withFiles is a device that holds as many descriptors as its next activation needs. The driver
+// decides when that is, and a limit that is met then leaves the guest with a dead device.
+type withFiles struct {
+	virtio.Device
+	held []int
+}
+
+// reserveFiles returns EMFILE or ENFILE where there are too few; the device is the caller's then.
+func reserveFiles(dev virtio.Device) (*withFiles, error) {
+	d := &withFiles{Device: dev}
+	if err := d.hold(filesPerQueue * len(dev.QueueSizes())); err != nil {
+		return nil, errors.Join(err, d.release())
+	}
+	return d, nil
+}
+
+// hold opens placeholders until there are n.
+func (d *withFiles) hold(n int) error {
+	for len(d.held) < n {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("reserve %d files for later: %w", n, os.NewSyscallError("eventfd2", err))
+		}
+		d.held = append(d.held, fd)
+	}
+	return nil
+}
+
+func (d *withFiles) release() (err error) {
+	for _, fd := range d.held {
+		err = errors.Join(err, unix.Close(fd))
+	}
+	d.held = nil
+	return err
+}
+
+// Activate, Reset and Close are [virtio.Device]'s. A Reset gets back what the activation had, and no
+// more if others took the rest.
+func (d *withFiles) Activate(a virtio.Activation) error {
+	return errors.Join(d.release(), d.Device.Activate(a))
+}
+
+func (d *withFiles) Reset() error {
+	err := d.Device.Reset()
+	_ = d.hold(filesPerQueue * len(d.QueueSizes()))
+	return err
+}
+
+func (d *withFiles) Close() error { return errors.Join(d.release(), d.Device.Close()) }
+
+// checkFiles says whether a machine that is ready to run may open what it will.
+func checkFiles() error {
+	var d withFiles
+	return errors.Join(d.hold(filesWhileRunning), d.release())
+}
 
 // explainFiles adds to an error of a limit of open files the limit, its value and its use, which
 // is what is still open when the error has come here.

@@ -180,6 +180,9 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := m.addVCPUs(supported, entry, opt); err != nil {
 		return nil, err
 	}
+	if err := checkFiles(); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 
