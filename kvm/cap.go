@@ -25,6 +25,7 @@ const (
 	CapSetIdentityMapAddr Cap = 37  // KVM_CAP_SET_IDENTITY_MAP_ADDR
 	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: the answer is the number
 	CapReadonlyMem        Cap = 81  // KVM_CAP_READONLY_MEM
+	CapMultiAddressSpace  Cap = 118 // KVM_CAP_MULTI_ADDRESS_SPACE: the answer is the number
 	CapSplitIRQChip       Cap = 121 // KVM_CAP_SPLIT_IRQCHIP
 	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: length 0
 	CapMaxVCPUID          Cap = 128 // KVM_CAP_MAX_VCPU_ID: the answer is one above the highest id
@@ -57,6 +58,7 @@ var capabilities = [...]capInfo{
 	{CapSetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR", "2.6.32"},
 	{CapMaxVCPUs, "KVM_CAP_MAX_VCPUS", "3.2"},
 	{CapReadonlyMem, "KVM_CAP_READONLY_MEM", "3.7"},
+	{CapMultiAddressSpace, "KVM_CAP_MULTI_ADDRESS_SPACE", "4.2"},
 	{CapSplitIRQChip, "KVM_CAP_SPLIT_IRQCHIP", "4.4"},
 	{CapIOEventFDAnyLength, "KVM_CAP_IOEVENTFD_ANY_LENGTH", "4.4"},
 	{CapMaxVCPUID, "KVM_CAP_MAX_VCPU_ID", "4.8"},

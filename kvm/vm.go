@@ -39,7 +39,8 @@ const (
 // the page size. sizeBytes 0 removes the slot. A live slot can move to another
 // gpa and change MemLogDirtyPages; another hva or size is EINVAL. A region that
 // overlaps another slot's is EEXIST. The memory stays mapped until the VM ends
-// or the slot is removed.
+// or the slot is removed. Bits 16 and up of slot are the address space, 1 that
+// of system management mode, below CapMultiAddressSpace's answer.
 func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
 	_, err := ioctlPtr(vm.f, setUserMemoryRegion, &userMemoryRegion{
 		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),

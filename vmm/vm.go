@@ -218,22 +218,15 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if m.router, err = newRouter(m.vm); err != nil {
 		return err
 	}
-	ecam := m.ecam.Regions()[0]
-	for slot, r := range append(m.mem.Regions(), ecam) {
-		flags := uint32(0)
-		if r.GPA == ecamGPA {
-			flags = kvm.MemReadonly // reads need no exit; writes are served as MMIO
-		}
-		if err := m.vm.SetUserMemoryRegion(uint32(slot), flags, uint64(r.GPA), uint64(len(r.Bytes)), r.HVA()); err != nil {
-			return fmt.Errorf("guest memory %#x+%#x: %w", uint64(r.GPA), len(r.Bytes), err)
-		}
+	if err := m.mapMemory(); err != nil {
+		return err
 	}
 	m.root, err = pci.NewRoot(pci.Options{
 		MMIO:  &m.mmio,
 		IO:    &m.io,
 		Low:   pci.Window{Base: mmioGPA, SizeBytes: mmioSize},
 		Ports: pci.Window{Base: pciPortBase, SizeBytes: pciPortSize},
-		ECAM:  ecam.Bytes,
+		ECAM:  m.ecam.Regions()[0].Bytes,
 	})
 	if err != nil {
 		return err
@@ -254,6 +247,27 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 		configPorts = m.root.Ports()
 	}
 	return attachPower(&m.io, configPorts, func(o Outcome) { m.end(o, nil) })
+}
+
+// mapMemory gives the guest its memory, in system management mode as well: an interrupt with delivery
+// mode SMI enters it, and KVM ends a VM that has no memory there.
+func (m *VM) mapMemory() error {
+	spaces, err := m.vm.CheckExtension(kvm.CapMultiAddressSpace)
+	if err != nil {
+		return err
+	}
+	for space := range uint32(max(spaces, 1)) {
+		for slot, r := range append(m.mem.Regions(), m.ecam.Regions()...) {
+			flags := uint32(0)
+			if r.GPA == ecamGPA {
+				flags = kvm.MemReadonly // reads need no exit; writes are served as MMIO
+			}
+			if err := m.vm.SetUserMemoryRegion(space<<16|uint32(slot), flags, uint64(r.GPA), uint64(len(r.Bytes)), r.HVA()); err != nil {
+				return fmt.Errorf("guest memory %#x+%#x: %w", uint64(r.GPA), len(r.Bytes), err)
+			}
+		}
+	}
+	return nil
 }
 
 // pulse raises an edge on a pin of the IOAPIC. One at a time: to KVM, a line that
