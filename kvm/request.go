@@ -24,6 +24,7 @@ const (
 	irqfd
 	ioeventfd
 	enableCap
+	getTSCKHz
 	getStatsFD
 
 	run
@@ -92,6 +93,7 @@ var requests = [requestCount]request{
 	irqfd:               {"KVM_IRQFD", dirWrite, 0x76, sizeIRQFD},
 	ioeventfd:           {"KVM_IOEVENTFD", dirWrite, 0x79, sizeIOEventFD},
 	enableCap:           {"KVM_ENABLE_CAP", dirWrite, 0xa3, sizeEnableCap},
+	getTSCKHz:           {"KVM_GET_TSC_KHZ", dirNone, 0xa3, 0},
 	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also on a vCPU
 
 	// on a vCPU

@@ -48,6 +48,10 @@ func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva
 	return err
 }
 
+// TSCKHz returns the frequency of the vCPUs' time stamp counters in kHz, KVM_GET_TSC_KHZ on the VM.
+// ENOTTY before Linux 5.18.
+func (vm *VM) TSCKHz() (int, error) { return ioctlValue(vm.f, getTSCKHz, 0) }
+
 // SetTSSAddr reserves three guest-physical pages below 4 GiB that Intel hosts
 // need for real mode, KVM_SET_TSS_ADDR. Before the first vCPU.
 func (vm *VM) SetTSSAddr(gpa uint64) error {

@@ -15,12 +15,19 @@ const (
 	ext1ECXCmpLegacy    = 1 << 1
 	ext1ECXSVM          = 1 << 2
 	levelSMT, levelCore = 1, 2
+
+	// hypervisorLeaf names the hypervisor and its highest leaf; hypervisorTiming has the frequencies
+	// of time stamp counter and local APIC timer in kHz, and is VMware's by origin. Systems without
+	// minivmm's command line, such as FreeBSD, read it.
+	hypervisorLeaf   = 0x4000_0000
+	hypervisorTiming = 0x4000_0010
+	apicBusKHz       = 1_000_000 // APIC_BUS_FREQUENCY, arch/x86/kvm/lapic.h
 )
 
 // vcpuCPUID is what CPUID answers vCPU id of count: what KVM supports, with
 // the topology of one socket of count cores without hyperthreads, a timer that
-// needs no calibration, and no nested virtualization.
-func vcpuCPUID(supported []kvm.CPUIDEntry, id, count int) []kvm.CPUIDEntry {
+// needs no calibration, and no nested virtualization. tscKHz is 0 where the host does not tell.
+func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEntry {
 	out := make([]kvm.CPUIDEntry, 0, len(supported)+4)
 	idBits := uint32(bits.Len(uint(count - 1))) // bits of an APIC id that number cores
 	others := uint32(count - 1)
@@ -48,6 +55,11 @@ func vcpuCPUID(supported []kvm.CPUIDEntry, id, count int) []kvm.CPUIDEntry {
 			}
 		case 0xb, 0x1f:
 			continue // topology: made below
+		case hypervisorLeaf:
+			if tscKHz != 0 {
+				e.EAX = hypervisorTiming
+				out = append(out, kvm.CPUIDEntry{Function: hypervisorTiming, EAX: uint32(tscKHz), EBX: apicBusKHz})
+			}
 		case 0x80000001:
 			e.ECX &^= ext1ECXSVM | ext1ECXCmpLegacy
 			if count > 1 {

@@ -16,6 +16,7 @@ var supportedSample = []kvm.CPUIDEntry{
 	{Function: 4, Index: 4, EAX: 0},
 	{Function: 7, EBX: 0x1234},
 	{Function: 0xb, Index: 0, EAX: 99},
+	{Function: 0x40000000, EAX: 0x40000001, EBX: 0x4b4d564b},
 	{Function: 0x80000001, ECX: ext1ECXSVM},
 	{Function: 0x80000008, EAX: 0x3030, ECX: 0x7777},
 	{Function: 0x8000000a, EAX: 1, EDX: 0xff},
@@ -43,7 +44,7 @@ func TestCPUIDDescribesOneSocketOfSingleThreadedCores(t *testing.T) {
 		idBits uint32
 	}{{1, 0}, {2, 1}, {3, 2}, {4, 2}, {16, 4}, {64, 6}} {
 		for id := range tc.count {
-			got := vcpuCPUID(supportedSample, id, tc.count)
+			got := vcpuCPUID(supportedSample, id, tc.count, 0)
 			one := leaf(t, got, 1, 0)
 			if one.EBX>>24 != uint32(id) || one.EBX>>16&0xff != uint32(tc.count) || one.EBX&0xffff != 0x0800 {
 				t.Errorf("vCPU %d of %d: leaf 1 EBX %#x", id, tc.count, one.EBX)
@@ -83,7 +84,7 @@ func TestCPUIDDescribesOneSocketOfSingleThreadedCores(t *testing.T) {
 }
 
 func TestCPUIDOffersATimerAndNoNestedVirtualization(t *testing.T) {
-	got := vcpuCPUID(supportedSample, 0, 1)
+	got := vcpuCPUID(supportedSample, 0, 1, 0)
 	if one := leaf(t, got, 1, 0); one.ECX != 1|leaf1ECXTSCDeadline|leaf1ECXHypervisor {
 		t.Errorf("leaf 1 ECX %#x", one.ECX)
 	}
@@ -100,10 +101,25 @@ func TestCPUIDOffersATimerAndNoNestedVirtualization(t *testing.T) {
 
 func TestCPUIDHasNoTopologyLeafAboveTheHighest(t *testing.T) {
 	supported := []kvm.CPUIDEntry{{Function: 0, EAX: 0xd}, {Function: 1}}
-	for _, e := range vcpuCPUID(supported, 0, 2) {
+	for _, e := range vcpuCPUID(supported, 0, 2, 0) {
 		if e.Function == 0x1f {
 			t.Error("leaf 0x1f is above the highest function, 0xd")
 		}
 	}
-	leaf(t, vcpuCPUID(supported, 0, 2), 0xb, 1)
+	leaf(t, vcpuCPUID(supported, 0, 2, 0), 0xb, 1)
+}
+
+func TestCPUIDHasTheFrequencyWhereTheHostTellsIt(t *testing.T) {
+	for khz, most := range map[int]uint32{0: 0x40000001, 2_599_998: 0x40000010} {
+		got := vcpuCPUID(supportedSample, 0, 1, khz)
+		if kvm := leaf(t, got, 0x40000000, 0); kvm.EAX != most || kvm.EBX != 0x4b4d564b {
+			t.Errorf("%d kHz: leaf 0x40000000 %+v", khz, kvm)
+		}
+		if khz == 0 {
+			continue
+		}
+		if timing := leaf(t, got, 0x40000010, 0); timing.EAX != uint32(khz) || timing.EBX != 1_000_000 {
+			t.Errorf("%d kHz: leaf 0x40000010 %+v", khz, timing)
+		}
+	}
 }

@@ -35,6 +35,7 @@ type vcpuPlan struct {
 	vm        *kvm.VM
 	count     int
 	cpuid     []kvm.CPUIDEntry // supported by KVM
+	tscKHz    int              // 0: unknown
 	entry     boot.Entry       // of the first vCPU; the others wait for their SIPI
 	io, mmio  *bus.Bus
 	end       func(Outcome, error) // the first call decides
@@ -87,7 +88,7 @@ func (v *vcpu) setUp(p vcpuPlan) (err error) {
 	if v.stats, err = v.fd.StatsFD(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	if err := v.fd.SetCPUID2(vcpuCPUID(p.cpuid, v.id, p.count)); err != nil {
+	if err := v.fd.SetCPUID2(vcpuCPUID(p.cpuid, v.id, p.count, p.tscKHz)); err != nil {
 		return err
 	}
 	if err := v.fd.SetMSRs([]kvm.MSREntry{

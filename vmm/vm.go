@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"minivmm/devices/bus"
 	"minivmm/devices/guestmem"
 	"minivmm/devices/pci"
@@ -173,11 +175,15 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	entry, err := m.load(kernel)
+	tscKHz, err := m.vm.TSCKHz()
+	if err != nil && !errors.Is(err, unix.ENOTTY) {
+		return nil, err
+	}
+	entry, err := m.load(kernel, tscKHz)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.addVCPUs(supported, entry, opt); err != nil {
+	if err := m.addVCPUs(supported, tscKHz, entry, opt); err != nil {
 		return nil, err
 	}
 	if err := checkFiles(); err != nil {
@@ -279,7 +285,7 @@ func (m *VM) pulse(pin uint32) error {
 }
 
 // load puts tables, kernel and initrd into memory.
-func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
+func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	tables, err := acpi.Build(acpiConfig(m.cfg.Machine.VCPUs), acpiGPA)
 	if err != nil {
 		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
@@ -293,7 +299,7 @@ func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
 	}
 	copy(w, tables)
 	params := boot.Params{
-		Cmdline:  cmdline(string(m.cfg.Boot.Cmdline)),
+		Cmdline:  cmdline(tscKHz, string(m.cfg.Boot.Cmdline)),
 		RSDP:     acpiGPA,
 		Reserved: reserved,
 	}
@@ -312,9 +318,9 @@ func (m *VM) load(kernel *boot.Kernel) (boot.Entry, error) {
 	return entry, nil
 }
 
-func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, entry boot.Entry, opt Options) error {
+func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, tscKHz int, entry boot.Entry, opt Options) error {
 	plan := vcpuPlan{
-		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, entry: entry,
+		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, tscKHz: tscKHz, entry: entry,
 		io: &m.io, mmio: &m.mmio, end: m.end, logf: opt.Logf, startGate: m.gate,
 	}
 	if m.cgroup != nil {
