@@ -1,16 +1,24 @@
-// Command minivmm runs virtual machines whose data path is the kernel's vhost-net and vhost-scsi.
+// Command minivmm runs virtual machines on KVM, and makes the kernels, initial RAM file systems and
+// disks that their guests boot from.
 //
-// What it is: flags and files in, package config's one resolved type through, a machine started, exit codes out; the
-// terminal as the guest's console; and signals as the guest's power button. What it is not: it knows no
-// device and no system call of a machine; those are package vmm's.
+// It is the command line over package vmm, which is the machine, vmm/config, which reads files and
+// flags, vmm/control, by which a second minivmm asks or changes a running machine, and the packages
+// below guestimages. It keeps no knowledge of devices. A machine runs in the process of its "minivmm
+// run", or in a child of that with namespaces of its own.
 //
-//	minivmm run FILE      start the machine that FILE describes
-//	minivmm list          say which machines run
-//	minivmm workers NAME  say what one costs, thread by thread
-//	minivmm stop NAME     press its power button
-//	minivmm check FILE    say what is wrong with FILE
-//	minivmm version       say which build this is
+//	run [FILE] [-- COMMAND]  start a machine, by default with a guest of minivmm's own
+//	check FILE               report the mistakes in a configuration file
+//	list                     list the running machines
+//	workers NAME             show a machine's threads and what they cost
+//	tune NAME                change how a machine's kernel workers run
+//	rescan NAME              give a machine's disks the new sizes of their images
+//	stop NAME                press a machine's power button, or end it
+//	kernel, initramfs, disk  make what guests boot from
+//	version                  show which build this is
 //
-// Files: run.go is the life of a machine from here; console.go the terminal, with ring.go towards it and escape.go from it;
-// shutdown.go what signals do; words.go the flags; exit.go the exit codes.
+// Each command has the file of its name, with oci.go for "disk from-oci" and workerstable.go for the
+// output of workers. Of run, words.go has the flags, furnish.go finds the default guest, namespaces.go
+// starts the child, console.go has the terminal, with ring.go for output to it and escape.go for keys
+// from it, channel.go connects a command in the guest, shutdown.go answers signals, and main.go makes
+// the machine and takes its name (named.go). exit.go has the exit codes of all commands.
 package main
