@@ -21,6 +21,21 @@
 // account, the devices' rings, LIO and KVM, and touches none of them. watch.go
 // notices a worker that is no more.
 //
+// Locks are taken in this order, from the first to the last of a line, and no two of different lines
+// are held together:
+//
+//	VM.workersMu                  made and changed workers; no vCPU takes it, as it is held while the
+//	                              kernel makes threads and while a watch of a worker ends
+//	vhostDisks.mu                 the LIO target, for rescans and reports
+//	virtiopci window.mu, then what an access to the BAR takes
+//	pci.Function.mu or nothing, pci.MSIX.mu, virtiopci wiring.mu, router.mu
+//	virtio.Frontend.mu            during activation and reset, then the device's and its backend's own
+//	virtiopci doorbells.mu
+//	UART.mu, VM.pulsing           apart: the UART raises its line after it has unlocked
+//
+// Locks of devices and backends are never held over a call of the Frontend but Failed and
+// ConfigChanged, which only post. The lock of the log (virtio loglimit) is the last everywhere.
+//
 // The end, and why in this order: vCPU threads stop and join, so nobody writes
 // registers; devices reset and close, which ends the kernel's workers; then
 // doorbells and interrupts, then KVM, and the memory that all of them used last.

@@ -76,6 +76,15 @@ func TestBootMatrix(t *testing.T) {
 	}
 }
 
+// TestWithoutKVMClock boots a guest that has nothing to calibrate its time stamp counter with.
+func TestWithoutKVMClock(t *testing.T) {
+	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
+	cfg.Boot.Cmdline += " no-kvmclock"
+	m := vmmtest.Boot(t, cfg)
+	m.Expect(`clocksource tsc`)
+	m.Succeed()
+}
+
 // TestConfigurationPorts boots a guest that does not use ECAM.
 func TestConfigurationPorts(t *testing.T) {
 	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "report")
