@@ -18,7 +18,7 @@ const (
 	filesPerQueue = 2
 	// filesWhileRunning are for all else that a running machine opens: the control socket and its
 	// connections, and files of /proc and of the cgroup for a report.
-	filesWhileRunning = 16
+	filesWhileRunning = 12
 )
 
 // withFiles is a device that holds as many descriptors as its next activation needs. The driver
