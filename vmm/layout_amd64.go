@@ -55,6 +55,7 @@ const (
 	// keyboardPort is command and status of the keyboard controller, resetControlPort the reset
 	// control register of Intel's chip sets: where guests without ACPI reset a PC.
 	keyboardPort     = 0x64
+	timerPort        = 0x42 // channel 2 of the PIT
 	resetControlPort = 0xcf9
 	// pciPortBase and pciPortSize are the window for PCI BARs of ports: 256,
 	// the most a function may have, for each of 31. Linux gives nothing below

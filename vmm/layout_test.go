@@ -54,7 +54,7 @@ func TestNothingOverlaps(t *testing.T) {
 // largest size.
 func TestPortsAreApart(t *testing.T) {
 	type span struct{ first, n int }
-	spans := []span{{com1Port, 8}, {sleepControlPort, 3}, {keyboardPort, 1}, {pciPort, pciPorts}, {pciPortBase, pciPortSize}}
+	spans := []span{{com1Port, 8}, {sleepControlPort, 3}, {keyboardPort, 1}, {timerPort, 1}, {pciPort, pciPorts}, {pciPortBase, pciPortSize}}
 	for i, a := range spans {
 		for _, b := range spans[i+1:] {
 			if a.first < b.first+b.n && b.first < a.first+a.n {

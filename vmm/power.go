@@ -18,7 +18,7 @@ type powerRegister struct {
 	end         func(Outcome)
 }
 
-// powerRegisters lists all of them.
+// powerRegisters lists all of them, and a port that stands for the timer (PIT) that is not there.
 //
 // There is no keyboard controller (i8042), only its reset line, which commands 0xf0 to 0xff pulse
 // if their bit 0 is clear. Its status has the input buffer empty (bit 1), so that a command may be
@@ -28,6 +28,9 @@ func powerRegisters(end func(Outcome)) []powerRegister {
 	return []powerRegister{
 		{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff, end: end},
 		{port: sleepStatusPort, value: 0xff, end: end}, // no write ends the guest
+		// Linux calibrates its time stamp counter with channel 2 unless KVM's clock tells it the
+		// frequency (quick_pit_calibrate), and gives up only after 100 000 reads of ones.
+		{port: timerPort, value: 0xff, end: end},
 		{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted, end: end},
 		{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted, end: end},
 		// RST_CPU of the reset control register (Intel ICH9 datasheet §13.7.5).

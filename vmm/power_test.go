@@ -34,6 +34,7 @@ func TestPowerRegisters(t *testing.T) {
 			{0x600, 0, PoweredOff, func(v int) bool { return v == 0x34 }}, // SLP_EN, SLP_TYP 5
 			{0x601, 0, 0, func(int) bool { return false }},
 			{0x602, 0, Rebooted, func(v int) bool { return v == 1 }},
+			{0x42, 0, 0, func(int) bool { return false }},
 			{0x60, 0xff, 0, func(int) bool { return false }},
 			{0x64, 0xfd, Rebooted, func(v int) bool { return v >= 0xf0 && v%2 == 0 }},
 			{0xcf9, 0xff, Rebooted, func(v int) bool { return v&4 != 0 }},
