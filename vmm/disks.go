@@ -27,7 +27,7 @@ func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
 	}
 	backend, err := open(opt)
 	if unusable := (*diskimage.Error)(nil); errors.As(err, &unusable) {
-		return &ConfigError{err}
+		return nil, &ConfigError{err}
 	}
 	if err != nil {
 		return nil, err
