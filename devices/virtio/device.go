@@ -30,8 +30,8 @@ type Activation struct {
 }
 
 // Device is an identity, a configuration space and a lifecycle. It knows no
-// transport and no KVM. The Frontend calls Activate, Reset and Close one at a
-// time; the other methods may be called by any vCPU at any time.
+// transport and no KVM. The Frontend calls Activate, Reset, Close and InKernel
+// one at a time; the other methods may be called by any vCPU at any time.
 type Device interface {
 	ID() DeviceID
 	// Features are what the device offers, without FeatureVersion1, which
@@ -44,6 +44,9 @@ type Device interface {
 	// writable.
 	ReadConfig(p []byte, off uint32)
 	WriteConfig(p []byte, off uint32)
+	// InKernel says whether the kernel serves the queue when it is live:
+	// then this process does not see its interrupts.
+	InKernel(queue int) bool
 	// Activate starts the data path. After an error nothing runs.
 	Activate(Activation) error
 	// Reset stops it: on return nothing touches queues, memory or
@@ -58,6 +61,8 @@ type Backend interface {
 	// Features are those that the backend can serve, ring features
 	// included. The device offers what both can do.
 	Features() Features
+	// InKernel says which of the two it is.
+	InKernel() bool
 	Start(Activation) error
 	// Stop makes the same promise as Device.Reset.
 	Stop() error

@@ -18,7 +18,6 @@ import (
 type Notifier struct {
 	fd      int
 	name    string
-	reader  atomic.Bool   // Reader was called
 	signals atomic.Uint64 // calls of Signal
 }
 
@@ -70,7 +69,6 @@ func (n *Notifier) Reader() (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "fcntl", Path: n.name, Err: err}
 	}
-	n.reader.Store(true)
 	return os.NewFile(uintptr(fd), n.name), nil
 }
 
@@ -96,9 +94,6 @@ func (n *Notifier) Count() (count uint64, ok bool) {
 
 // Signals is how often Signal was called. What the kernel signals is not in it.
 func (n *Notifier) Signals() uint64 { return n.signals.Load() }
-
-// InProcess says whether a [Notifier.Reader] was asked for: a goroutine of this process waits for the eventfd, or did.
-func (n *Notifier) InProcess() bool { return n.reader.Load() }
 
 // Close closes the eventfd. The Notifier must not be used any more.
 func (n *Notifier) Close() error {

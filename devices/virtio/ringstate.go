@@ -16,8 +16,8 @@ type RingState struct {
 	Kicks   uint64
 	Counted bool
 
-	// Interrupts is how often this process has signalled the driver since the last reset. InProcess says that this is all
-	// there were, as a goroutine serves the queue, or did before.
+	// Interrupts is how often this process has signalled the driver since the last reset. InProcess says that these are all:
+	// a goroutine serves the queue, not the kernel.
 	Interrupts uint64
 	InProcess  bool
 }
@@ -35,7 +35,7 @@ func (f *Frontend) RingStates() []RingState {
 		s := &states[i]
 		*s = RingState{Index: i, Size: int(q.size)}
 		s.Kicks, s.Counted = f.bells[i].kick.Count()
-		s.Interrupts, s.InProcess = f.bells[i].call.Signals()-q.signalled, f.bells[i].kick.InProcess()
+		s.Interrupts, s.InProcess = f.bells[i].call.Signals()-q.signalled, !f.dev.InKernel(i)
 		// Only rings that were checked are read: of a failed activation, none may be.
 		if a := f.live.Load(); a == nil || a.failed.Load() || !q.enabled {
 			continue

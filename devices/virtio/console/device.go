@@ -134,6 +134,9 @@ func (d *Device) ReadConfig(p []byte, off uint32) {
 // WriteConfig has nothing to write: there is no emergency write.
 func (*Device) WriteConfig([]byte, uint32) {}
 
+// InKernel is false.
+func (*Device) InKernel(int) bool { return false }
+
 // Activate serves the queues that the driver enabled. Without FeatureMultiport
 // only those of port 0 exist.
 func (d *Device) Activate(a virtio.Activation) error {

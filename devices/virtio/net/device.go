@@ -75,6 +75,7 @@ type Multiqueue interface {
 type Device struct {
 	cfg     Config
 	backend virtio.Backend
+	control int    // index of the live control queue, or -1
 	stop    func() // ends the control queue
 
 	mu      sync.Mutex // guards space: the control queue changes the MAC address
@@ -98,7 +99,7 @@ func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if _, ok := backend.(Multiqueue); !ok && cfg.Pairs > 1 {
 		return nil, fmt.Errorf("net: %d queue pairs: the backend has one", cfg.Pairs)
 	}
-	d := &Device{cfg: cfg, backend: backend, stop: func() {}}
+	d := &Device{cfg: cfg, backend: backend, control: -1, stop: func() {}}
 	const linkUp = 1 // VIRTIO_NET_S_LINK_UP
 	copy(d.space[0:], cfg.MAC)
 	binary.LittleEndian.PutUint16(d.space[6:], linkUp)
@@ -154,6 +155,9 @@ func (d *Device) setMAC(mac []byte) {
 	copy(d.space[:6], mac)
 }
 
+// InKernel is the backend's; this process serves the control queue.
+func (d *Device) InKernel(queue int) bool { return d.backend.InKernel() && queue != d.control }
+
 // Activate starts the backend with the pairs that the driver enabled, and
 // serves its control queue. Which queue that is depends on the features
 // (virtio 1.2 §5.1.2). A driver that left out one of the queues of the first
@@ -191,7 +195,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 		if err != nil {
 			return errors.Join(err, d.backend.Stop())
 		}
-		d.stop = stop
+		d.control, d.stop = int(control.Index), stop
 	}
 	return nil
 }
@@ -206,7 +210,7 @@ func (d *Device) Reset() error {
 // endControl waits for the command under way.
 func (d *Device) endControl() {
 	d.stop()
-	d.stop = func() {}
+	d.control, d.stop = -1, func() {}
 	d.setMAC(d.cfg.MAC)
 }
 

@@ -17,6 +17,7 @@ type fakeBackend struct {
 }
 
 func (b *fakeBackend) Features() virtio.Features     { return b.features }
+func (b *fakeBackend) InKernel() bool                { return false }
 func (b *fakeBackend) Start(virtio.Activation) error { b.running = true; return nil }
 func (b *fakeBackend) Stop() error                   { b.running = false; return nil }
 func (b *fakeBackend) Close() error                  { b.closed = true; return nil }

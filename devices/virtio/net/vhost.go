@@ -70,6 +70,9 @@ func (v *vhostNet) Features() virtio.Features {
 	return v.pairs[0].Features() | offered | v.uso
 }
 
+// InKernel is true.
+func (v *vhostNet) InKernel() bool { return true }
+
 // Start tells the tap what the guest can receive before any frame flows, and
 // starts the pairs. Frames come through the first alone until SetPairs.
 func (v *vhostNet) Start(a virtio.Activation) error {

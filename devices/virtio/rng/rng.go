@@ -42,6 +42,9 @@ func (*Device) ReadConfig([]byte, uint32) {}
 // WriteConfig has nothing to write.
 func (*Device) WriteConfig([]byte, uint32) {}
 
+// InKernel is false.
+func (*Device) InKernel(int) bool { return false }
+
 // Activate serves the queue, if the driver enabled it.
 func (d *Device) Activate(a virtio.Activation) error {
 	for _, q := range a.Queues {

@@ -95,6 +95,9 @@ func (d *Device) ReadConfig(p []byte, off uint32) {
 // holds.
 func (d *Device) WriteConfig([]byte, uint32) {}
 
+// InKernel is the backend's.
+func (d *Device) InKernel(int) bool { return d.backend.InKernel() }
+
 // Activate starts the backend. Linux enables every queue; a driver without
 // control, event or any request queue has no use for the device.
 func (d *Device) Activate(a virtio.Activation) error {

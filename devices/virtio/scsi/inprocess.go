@@ -38,6 +38,9 @@ func (b *InProcess) Features() virtio.Features {
 	return FeatureHotplug | FeatureChange | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 }
 
+// InKernel is false.
+func (*InProcess) InKernel() bool { return false }
+
 // activation is the time between Start and Stop.
 type activation struct {
 	target  *target.Target

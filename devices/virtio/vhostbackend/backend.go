@@ -60,6 +60,9 @@ func New(cfg Config) (*Backend, error) {
 // Features are the configured ones that this kernel has.
 func (b *Backend) Features() virtio.Features { return b.features }
 
+// InKernel is true.
+func (b *Backend) InKernel() bool { return true }
+
 // Start hands the rings to the worker.
 func (b *Backend) Start(a virtio.Activation) (err error) {
 	if b.active != nil {

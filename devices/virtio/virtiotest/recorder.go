@@ -13,6 +13,7 @@ type Recorder struct {
 	Offers  virtio.Features
 	Sizes   []uint16
 	Config  []byte
+	Kernel  bool  // what InKernel returns
 	Refuses error // what Activate returns
 	Sticks  error // what Reset returns
 
@@ -51,6 +52,9 @@ func (r *Recorder) WriteConfig(p []byte, off uint32) {
 		copy(r.Config[off:], p)
 	}
 }
+
+// InKernel is Kernel.
+func (r *Recorder) InKernel(int) bool { return r.Kernel }
 
 // Activate records a and returns Refuses.
 func (r *Recorder) Activate(a virtio.Activation) error {

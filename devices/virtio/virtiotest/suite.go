@@ -86,6 +86,7 @@ func (b *bare) ID() virtio.DeviceID                { return b.id }
 func (b *bare) QueueSizes() []uint16               { return b.sizes }
 func (b *bare) ReadConfig([]byte, uint32)          {}
 func (b *bare) WriteConfig([]byte, uint32)         {}
+func (b *bare) InKernel(int) bool                  { return b.Backend.InKernel() }
 func (b *bare) Activate(a virtio.Activation) error { return b.Start(a) }
 func (b *bare) Reset() error                       { return b.Stop() }
 

@@ -26,6 +26,8 @@ func (*echo) Features() virtio.Features {
 	return virtio.FeatureRingEventIdx | virtio.FeatureRingIndirectDesc
 }
 
+func (*echo) InKernel() bool { return false }
+
 func (e *echo) Start(a virtio.Activation) error {
 	for _, q := range a.Queues {
 		stop, err := queue.Start(a, q, func(c *queue.Chain) (uint32, error) {

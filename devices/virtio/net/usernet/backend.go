@@ -129,6 +129,9 @@ func (*Backend) Features() virtio.Features {
 		virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }
 
+// InKernel is false.
+func (*Backend) InKernel() bool { return false }
+
 // Start makes a fresh network for the guest.
 func (b *Backend) Start(a virtio.Activation) error {
 	if len(a.Queues) != 2 {

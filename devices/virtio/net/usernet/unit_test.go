@@ -258,6 +258,7 @@ func (*fuzzed) ID() virtio.DeviceID                  { return virtio.NetID }
 func (*fuzzed) QueueSizes() []uint16                 { return []uint16{256, 256} }
 func (*fuzzed) ReadConfig([]byte, uint32)            {}
 func (*fuzzed) WriteConfig([]byte, uint32)           {}
+func (*fuzzed) InKernel(int) bool                    { return false }
 func (f *fuzzed) Activate(a virtio.Activation) error { return f.Start(a) }
 func (f *fuzzed) Reset() error                       { return f.Stop() }
 
