@@ -1,6 +1,10 @@
 package virtio
 
-import "minivmm/devices/guestmem"
+import (
+	"context"
+
+	"minivmm/devices/guestmem"
+)
 
 // Queue is one virtqueue as the driver programmed it, plus its two bells.
 type Queue struct {
@@ -23,10 +27,18 @@ type Activation struct {
 
 	// ConfigChanged announces a change of the configuration space and
 	// Failed the death of the data path: the frontend sets
-	// DEVICE_NEEDS_RESET and logs the error once. Both only post; they may
-	// be called from any goroutine, also while Reset waits for it.
+	// DEVICE_NEEDS_RESET, logs the error once and ends the goroutines. Both
+	// only post; they may be called from any goroutine, also while the
+	// frontend waits for it.
 	ConfigChanged func()
 	Failed        func(error)
+
+	// Go runs a goroutine that the frontend owns. An error or a panic in it
+	// goes to Failed. Its context, the same for all, ends with a failure or
+	// when a reset begins, and it must return soon after. The frontend waits
+	// for all goroutines and then calls Reset or Close; from then on Go does
+	// nothing and returns false.
+	Go func(func(context.Context) error) bool
 }
 
 // Device is an identity, a configuration space and a lifecycle. It knows no
@@ -47,10 +59,12 @@ type Device interface {
 	// InKernel says whether the kernel serves the queue when it is live:
 	// then this process does not see its interrupts.
 	InKernel(queue int) bool
-	// Activate starts the data path. After an error nothing runs.
+	// Activate starts the data path. After an error, Reset is called at
+	// once.
 	Activate(Activation) error
 	// Reset stops it: on return nothing touches queues, memory or
-	// notifiers. It is also called when nothing runs.
+	// notifiers. The goroutines of Activation.Go have ended before. It is
+	// also called when nothing runs.
 	Reset() error
 	// Close releases what the device holds. It implies Reset.
 	Close() error
@@ -63,6 +77,7 @@ type Backend interface {
 	Features() Features
 	// InKernel says which of the two it is.
 	InKernel() bool
+	// Start makes the same promise as Device.Activate.
 	Start(Activation) error
 	// Stop makes the same promise as Device.Reset.
 	Stop() error

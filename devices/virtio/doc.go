@@ -13,5 +13,9 @@
 // Queue configuration belongs to the Frontend until DRIVER_OK. Then it moves
 // into the device and the registers are frozen; a reset moves it back.
 //
+// From DRIVER_OK to reset the Frontend owns every goroutine of a device
+// ([Activation].Go). One that fails or panics costs the device: the driver sees
+// DEVICE_NEEDS_RESET, the other goroutines end, and the machine goes on.
+//
 // The package knows no transport, no KVM and no vhost.
 package virtio

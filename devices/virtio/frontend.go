@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"minivmm/devices/guestmem"
+	"minivmm/internal/task"
 )
 
 // MaxQueueSize is the largest split ring (virtio 1.2 §2.7).
@@ -46,8 +47,9 @@ type Frontend struct {
 	dead       atomic.Pointer[error] // see Fail
 	generation atomic.Uint32
 
-	mu            sync.Mutex // guards what follows; held during Activate and Reset
-	status        Status     // as the driver set it: without NEEDS_RESET
+	mu            sync.Mutex  // guards what follows; held during Activate and Reset
+	last          *activation // nil once its goroutines have ended
+	status        Status      // as the driver set it: without NEEDS_RESET
 	deviceSelect  uint32
 	driverSelect  uint32
 	driver        Features
@@ -72,7 +74,10 @@ type queueState struct {
 }
 
 // activation is one life of the data path, from DRIVER_OK to reset.
-type activation struct{ failed atomic.Bool }
+type activation struct {
+	tasks  *task.Group
+	failed atomic.Bool
+}
 
 // ringFeatures are the bits that belong to the rings and to negotiation, not to
 // the device type (virtio 1.2 §2.2: 24 to 49). Of them only rings offers are
@@ -160,6 +165,8 @@ func (f *Frontend) WriteConfig(p []byte, off uint32) { f.dev.WriteConfig(p, off)
 // cannot take them, the status shows DEVICE_NEEDS_RESET at once. f.mu is held.
 func (f *Frontend) activate() bool {
 	a := &activation{}
+	a.tasks = task.New(func(err error) { f.failed(a, err) })
+	f.last = a
 	f.live.Store(a)
 	queues, err := f.rings()
 	if dead := f.dead.Load(); err == nil && dead != nil {
@@ -171,8 +178,12 @@ func (f *Frontend) activate() bool {
 			Features:      f.driver,
 			Queues:        queues,
 			ConfigChanged: func() { f.configChanged(a) },
-			Failed:        func(err error) { f.failed(a, err) },
+			Failed:        a.tasks.Fail,
+			Go:            a.tasks.Go,
 		})
+		if err != nil {
+			err = errors.Join(err, a.tasks.Stop(), f.dev.Reset())
+		}
 	}
 	if err != nil {
 		f.failed(a, fmt.Errorf("activate: %w", err))
@@ -189,13 +200,29 @@ func (f *Frontend) configChanged(a *activation) {
 }
 
 // failed only posts: see Activation. An activation that a reset has ended
-// says nothing any more.
+// reports nothing any more but bugs.
 func (f *Frontend) failed(a *activation, err error) {
-	if f.live.Load() != a || a.failed.Swap(true) {
-		return
+	a.tasks.Cancel()
+	var bug *task.PanicError
+	if f.live.Load() == a && !a.failed.Swap(true) {
+		f.Logf("device needs reset: %v", err)
+		f.config()
+	} else if errors.As(err, &bug) {
+		f.Logf("%v", err)
 	}
-	f.Logf("%v: device needs reset", err)
-	f.config()
+}
+
+// stop ends the activation and waits for its goroutines. f.mu is held.
+func (f *Frontend) stop() error {
+	f.live.Store(nil)
+	if f.last == nil {
+		return nil
+	}
+	err := f.last.tasks.Stop()
+	if err == nil {
+		f.last = nil
+	}
+	return err
 }
 
 // Fail says that the device cannot serve queues any more, also after a reset: an activation that goes on needs a reset,
@@ -223,8 +250,7 @@ func (f *Frontend) reset() error {
 	if f.closed {
 		return nil
 	}
-	f.live.Store(nil)
-	err := f.dev.Reset()
+	err := errors.Join(f.stop(), f.dev.Reset())
 	if err != nil && !f.broken {
 		f.Logf("reset: %v: no driver can use the device now", err)
 	}
@@ -251,10 +277,9 @@ func (f *Frontend) Close() error {
 	if f.closed {
 		return f.closeProblems
 	}
-	f.live.Store(nil)
 	f.closed = true
 	var err error
-	if cause := f.dev.Close(); cause != nil {
+	if cause := errors.Join(f.stop(), f.dev.Close()); cause != nil {
 		err = fmt.Errorf("%s: close: %w", f.name, cause)
 	}
 	f.closeProblems = errors.Join(err, f.closeNotifiers())

@@ -1,6 +1,7 @@
 package virtio_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/big"
@@ -348,7 +349,7 @@ func TestARefusedActivationShowsNeedsResetAndTheNextOneMayWork(t *testing.T) {
 	if got, want := b.status(live), live|needsReset; got != want {
 		t.Fatalf("status %#x, want %#x", got, want)
 	}
-	if len(b.lines) != 1 || !strings.Contains(b.lines[0], "test0: activate: no workers left") {
+	if len(b.lines) != 1 || !strings.Contains(b.lines[0], "test0: device needs reset: activate: no workers left") {
 		t.Errorf("log %q", b.lines)
 	}
 	b.dev.Refuses = nil
@@ -392,40 +393,23 @@ func TestFailedIsReportedOncePerActivationAndNeverLate(t *testing.T) {
 }
 
 // poster calls Failed and ConfigChanged from a goroutine that Reset joins.
-type poster struct {
-	*virtiotest.Recorder
-	stop, done chan struct{}
-}
+type poster struct{ *virtiotest.Recorder }
 
-func (p *poster) Activate(a virtio.Activation) error {
-	p.stop, p.done = make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(p.done)
-		for {
-			a.ConfigChanged()
-			a.Failed(errors.New("again"))
-			select {
-			case <-p.stop:
-				a.Failed(errors.New("stopped"))
-				return
-			default:
+func (p poster) Activate(a virtio.Activation) error {
+	for _, post := range []func(){a.ConfigChanged, func() { a.Failed(errors.New("again")) }} {
+		a.Go(func(ctx context.Context) error {
+			for ctx.Err() == nil {
+				post()
 			}
-		}
-	}()
+			post()
+			return errors.New("stopped")
+		})
+	}
 	return p.Recorder.Activate(a)
 }
 
-func (p *poster) Reset() error {
-	if p.stop != nil {
-		close(p.stop)
-		<-p.done
-		p.stop = nil
-	}
-	return p.Recorder.Reset()
-}
-
 func TestResetJoinsAGoroutineThatPosts(t *testing.T) {
-	f, err := virtio.NewFrontend(&poster{Recorder: recorder()}, memory(t), virtio.Options{Name: "test0"})
+	f, err := virtio.NewFrontend(poster{recorder()}, memory(t), virtio.Options{Name: "test0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -530,5 +514,61 @@ func TestBadQueueSizesAreOurBugAndReported(t *testing.T) {
 			f.Close()
 			t.Errorf("sizes %v: no error", sizes)
 		}
+	}
+}
+
+// worker is a device with one goroutine.
+type worker struct {
+	*virtiotest.Recorder
+	run func(context.Context) error
+}
+
+func (w worker) Activate(a virtio.Activation) error {
+	a.Go(w.run)
+	return w.Recorder.Activate(a)
+}
+
+func TestAGoroutineThatFailsEndsTheActivation(t *testing.T) {
+	for name, run := range map[string]func(context.Context) error{
+		"error": func(context.Context) error { return errors.New("out of order") },
+		"panic": func(context.Context) error { panic("out of order") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := virtiotest.NewDriver(t, worker{recorder(), run})
+			d.Negotiate(0)
+			d.Go()
+			if err := d.WaitNeedsReset(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What waits for a goroutine that panicked never ends. The driver is told at once,
+// a reset does not hang, and no driver gets the device while it may be used.
+func TestAGoroutineThatHangsAfterAPanicKeepsTheDevice(t *testing.T) {
+	hang := make(chan struct{})
+	w := worker{recorder(), func(context.Context) error { <-hang; return nil }}
+	f, err := virtio.NewFrontend(w, memory(t), virtio.Options{Name: "test0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{Frontend: f, dev: w.Recorder}
+	b.negotiate(virtio.FeatureVersion1)
+	b.enable(goodQueue(0))
+	b.status(live)
+	b.dev.Activations()[0].Go(func(context.Context) error { panic("out of order") })
+	if err := f.Reset(); err == nil {
+		t.Error("a goroutine is left, and reset does not say so")
+	}
+	if got := b.negotiate(virtio.FeatureVersion1); got != ack|driver {
+		t.Errorf("status %#x: another driver got the device", got)
+	}
+	close(hang)
+	if got := b.negotiate(virtio.FeatureVersion1); got != ready {
+		t.Errorf("status %#x once it has ended", got)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
+	"minivmm/internal/task"
 )
 
 const (
@@ -45,8 +46,8 @@ type Device struct {
 	config [configSize]byte
 	ports  []*port       // port 1 is the first
 	wake   chan struct{} // one slot: a port was hung up, or a message is due
-	stop   func()        // ends the activation
-	close  func() error
+	tasks  *task.Group   // the pumps
+	live   atomic.Pointer[virtio.Activation]
 }
 
 var _ virtio.Device = (*Device)(nil)
@@ -71,28 +72,20 @@ func New(ports []Port) (*Device, error) {
 			return nil, fmt.Errorf("console: port %q: no Conn", p.Name)
 		}
 	}
-	d := &Device{wake: make(chan struct{}, 1), stop: func() {}}
+	d := &Device{wake: make(chan struct{}, 1)}
 	binary.LittleEndian.PutUint32(d.config[4:], uint32(1+len(ports))) // max_nr_ports
 
-	closing := make(chan struct{})
-	var pumps sync.WaitGroup
+	d.tasks = task.New(func(err error) {
+		if a := d.live.Load(); a != nil {
+			a.Failed(err)
+		}
+	})
 	for _, given := range ports {
 		p := newPort(given, d.wake)
 		d.ports = append(d.ports, p)
-		pumps.Go(func() { p.pumpIn(closing) })
-		pumps.Go(func() { p.pumpOut(closing) })
+		d.tasks.Go(p.pumpIn)
+		d.tasks.Go(p.pumpOut)
 	}
-	d.close = sync.OnceValue(func() error {
-		close(closing)
-		var errs []error
-		for _, p := range d.ports {
-			if err := p.conn.Close(); err != nil {
-				errs = append(errs, fmt.Errorf("console: close port %q: %w", p.name, err))
-			}
-		}
-		pumps.Wait()
-		return errors.Join(errs...)
-	})
 	return d, nil
 }
 
@@ -140,28 +133,16 @@ func (*Device) InKernel(int) bool { return false }
 // Activate serves the queues that the driver enabled. Without FeatureMultiport
 // only those of port 0 exist.
 func (d *Device) Activate(a virtio.Activation) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	d.stop = func() {
-		cancel()
-		running.Wait()
-	}
+	d.live.Store(&a)
 	c := newControl(d.ports, d.wake)
 	for _, q := range a.Queues {
 		loop := d.loop(c, q.Index)
 		if loop == nil || q.Index > transmit0 && !a.Features.Has(FeatureMultiport) {
 			continue
 		}
-		o, err := queue.Open(a.Memory, q, a.Features)
-		if err != nil {
-			return errors.Join(err, d.Reset())
+		if err := queue.Start(a, q, loop); err != nil {
+			return err
 		}
-		running.Go(func() {
-			err := errors.Join(loop(ctx, o), o.Close())
-			if ctx.Err() == nil && err != nil {
-				a.Failed(err)
-			}
-		})
 	}
 	return nil
 }
@@ -172,7 +153,7 @@ func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Q
 	case receive0:
 		return nil
 	case transmit0:
-		return swallow
+		return queue.Each(swallow)
 	case controlReceive:
 		return c.send
 	case controlTransmit:
@@ -186,21 +167,26 @@ func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Q
 }
 
 // swallow gives everything back unread.
-func swallow(ctx context.Context, q *queue.Queue) error {
-	return q.Serve(ctx, func(*queue.Chain) (uint32, error) { return 0, nil })
-}
+func swallow(*queue.Chain) (uint32, error) { return 0, nil }
 
-// Reset ends the goroutines of the queues and waits for them. It does not wait
-// for a Conn.
+// Reset does not wait for a Conn.
 func (d *Device) Reset() error {
-	d.stop()
-	d.stop = func() {}
+	d.live.Store(nil)
 	return nil
 }
 
-// Close resets the device, closes every Conn and waits for the goroutines that
-// use them. Closing twice returns the first answer.
-func (d *Device) Close() error { return errors.Join(d.Reset(), d.close()) }
+// Close closes every Conn and waits for the goroutines that use them.
+func (d *Device) Close() error {
+	d.live.Store(nil)
+	d.tasks.Cancel()
+	var errs []error
+	for _, p := range d.ports {
+		if err := p.conn.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("console: close port %q: %w", p.name, err))
+		}
+	}
+	return errors.Join(append(errs, d.tasks.Stop())...)
+}
 
 // post fills the slot of c, if it is empty.
 func post(c chan<- struct{}) {

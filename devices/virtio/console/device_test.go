@@ -387,10 +387,8 @@ func TestResetAndCloseWaitForNoHost(t *testing.T) {
 
 func TestCloseTellsWhatConnSays(t *testing.T) {
 	d := newDevice(t, console.Port{Name: "a", Conn: badCloser{newConn()}})
-	for range 2 {
-		if err := d.Close(); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), `close port "a"`) {
-			t.Errorf("close: %v", err)
-		}
+	if err := d.Close(); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), `close port "a"`) {
+		t.Errorf("close: %v", err)
 	}
 }
 
@@ -520,5 +518,33 @@ func TestABatchIsOneInterrupt(t *testing.T) {
 		d.Go()
 		check(tx(1))
 		d.Close()
+	}
+}
+
+// panicky is a Conn with a bug.
+type panicky struct{ *conn }
+
+func (panicky) Read([]byte) (int, error)    { panic("out of order") }
+func (panicky) Write(p []byte) (int, error) { panic("out of order") }
+
+// After a panic of a Conn the device needs a reset.
+func TestAPanicOfConnCostsTheDevice(t *testing.T) {
+	for _, name := range []string{"Read", "Write"} {
+		t.Run(name, func(t *testing.T) {
+			d := virtiotest.NewDriver(t, newDevice(t, echo("a"), console.Port{Name: "b", Conn: panicky{newConn()}}))
+			d.Start(^virtio.Features(0))
+			ready(t, d, 1, "a", "b")
+			switch name {
+			case "Read":
+				tell(t, d, 2, portOpen, 1)
+			case "Write":
+				write(t, d, tx(2), []byte("hello"))
+			}
+			if err := d.WaitNeedsReset(); err != nil {
+				t.Error(err)
+			}
+			d.Reset()
+			d.Start(^virtio.Features(0))
+		})
 	}
 }

@@ -69,14 +69,14 @@ func (p *port) hangUp() {
 }
 
 // pumpIn reads conn, once for each ask, until conn or the device ends.
-func (p *port) pumpIn(closing <-chan struct{}) {
+func (p *port) pumpIn(ctx context.Context) error {
 	defer close(p.in)
 	var buf []byte
 	for {
 		select {
 		case <-p.ask:
-		case <-closing:
-			return
+		case <-ctx.Done():
+			return nil
 		}
 		if buf == nil {
 			buf = make([]byte, pieceSize)
@@ -90,20 +90,21 @@ func (p *port) pumpIn(closing <-chan struct{}) {
 			p.in <- buf[:n]
 		}
 		if err != nil {
-			return
+			return nil // the end of in says so
 		}
 	}
 }
 
 // pumpOut writes to conn what is filled, and drops it once conn has failed.
-func (p *port) pumpOut(closing <-chan struct{}) {
+func (p *port) pumpOut(ctx context.Context) error {
+	defer p.hangUp()
 	failed := false
 	for {
 		var b []byte
 		select {
 		case b = <-p.out:
-		case <-closing:
-			return
+		case <-ctx.Done():
+			return nil
 		}
 		if !failed {
 			if _, err := p.conn.Write(b); err != nil {
@@ -181,9 +182,14 @@ func (p *port) more(ctx context.Context) (ended bool, err error) {
 // its way to conn.
 func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	var c queue.Chain
-	begun := false // c is in part on its way
+	begun := false   // c is in part on its way
+	var piece []byte // neither free nor out
+	defer func() {
+		if piece != nil { // after a panic, for the next life
+			p.free <- piece
+		}
+	}()
 	for {
-		var piece []byte
 		select {
 		case piece = <-p.free:
 		case <-ctx.Done():
@@ -198,6 +204,7 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 		} else {
 			p.free <- piece
 		}
+		piece = nil
 		if err == nil {
 			err = q.Signal()
 		}

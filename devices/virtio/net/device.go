@@ -75,8 +75,7 @@ type Multiqueue interface {
 type Device struct {
 	cfg     Config
 	backend virtio.Backend
-	control int    // index of the live control queue, or -1
-	stop    func() // ends the control queue
+	control int // index of the live control queue, or -1
 
 	mu      sync.Mutex // guards space: the control queue changes the MAC address
 	space   [12]byte   // struct virtio_net_config up to mtu
@@ -99,7 +98,7 @@ func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if _, ok := backend.(Multiqueue); !ok && cfg.Pairs > 1 {
 		return nil, fmt.Errorf("net: %d queue pairs: the backend has one", cfg.Pairs)
 	}
-	d := &Device{cfg: cfg, backend: backend, control: -1, stop: func() {}}
+	d := &Device{cfg: cfg, backend: backend, control: -1}
 	const linkUp = 1 // VIRTIO_NET_S_LINK_UP
 	copy(d.space[0:], cfg.MAC)
 	binary.LittleEndian.PutUint16(d.space[6:], linkUp)
@@ -191,31 +190,19 @@ func (d *Device) Activate(a virtio.Activation) error {
 	}
 	if multi, ok := d.backend.(Multiqueue); ok && control != nil {
 		c := newController(d, multi, pairs, a.Features)
-		stop, err := queue.Start(all, *control, c.serve)
-		if err != nil {
-			return errors.Join(err, d.backend.Stop())
-		}
-		d.control, d.stop = int(control.Index), stop
+		d.control = int(control.Index)
+		return queue.Start(all, *control, queue.Each(c.serve))
 	}
 	return nil
 }
 
-// Reset ends the control queue and stops the backend. The MAC address is again
-// the one that the device was made with.
+// Reset stops the backend. The MAC address is again the one that the device was
+// made with.
 func (d *Device) Reset() error {
-	d.endControl()
+	d.control = -1
+	d.setMAC(d.cfg.MAC)
 	return d.backend.Stop()
 }
 
-// endControl waits for the command under way.
-func (d *Device) endControl() {
-	d.stop()
-	d.control, d.stop = -1, func() {}
-	d.setMAC(d.cfg.MAC)
-}
-
 // Close closes the backend.
-func (d *Device) Close() error {
-	d.endControl()
-	return d.backend.Close()
-}
+func (d *Device) Close() error { return d.backend.Close() }

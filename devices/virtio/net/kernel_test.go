@@ -2,6 +2,7 @@ package net
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type nic struct {
 	*Device
 	tap    *Tap
 	wire   wire
-	failed atomic.Int32 // calls of Activation.Failed
+	failed atomic.Int32 // goroutines that ended with an error
 }
 
 func openNIC(t testing.TB) *nic { return openNICPairs(t, 1) }
@@ -70,8 +71,16 @@ func (n *nic) Close() error {
 
 // Activate counts how often the data path's death is announced.
 func (n *nic) Activate(a virtio.Activation) error {
-	failed := a.Failed
-	a.Failed = func(err error) { n.failed.Add(1); failed(err) }
+	start := a.Go
+	a.Go = func(run func(context.Context) error) bool {
+		return start(func(ctx context.Context) error {
+			err := run(ctx)
+			if err != nil && ctx.Err() == nil {
+				n.failed.Add(1)
+			}
+			return err
+		})
+	}
 	return n.Device.Activate(a)
 }
 

@@ -82,7 +82,7 @@ func (v *vhostNet) Start(a virtio.Activation) error {
 	for k, queues := 0, a.Queues; len(queues) > 0; k, queues = k+1, queues[2:] {
 		a.Queues = queues[:2]
 		if err := v.pairs[k].Start(a); err != nil {
-			return errors.Join(err, v.Stop())
+			return err
 		}
 	}
 	return nil

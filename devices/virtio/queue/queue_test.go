@@ -16,6 +16,7 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
 	"minivmm/devices/virtio/queue/queuetest"
+	"minivmm/internal/task"
 )
 
 const (
@@ -462,12 +463,12 @@ func TestHowARequestIsCutDoesNotMatter(t *testing.T) {
 	}
 }
 
-func TestStartReportsABrokenRingOnceAndStopWaits(t *testing.T) {
+func TestStartReportsABrokenRingOnceAndEndsWithTheActivation(t *testing.T) {
 	r := newRig(t, 8, 0)
 	failed := make(chan error, 2)
-	a := virtio.Activation{Memory: r.mem, Failed: func(err error) { failed <- err }}
-	stop, err := queue.Start(a, r.q, upper)
-	if err != nil {
+	tasks := task.New(func(err error) { failed <- err })
+	a := virtio.Activation{Memory: r.mem, Go: tasks.Go}
+	if err := errors.Join(queue.Start(a, r.q, queue.Each(upper)), queue.Start(a, r.q, queue.Each(upper))); err != nil {
 		t.Fatal(err)
 	}
 	r.SetAvailIdx(100)
@@ -475,8 +476,12 @@ func TestStartReportsABrokenRingOnceAndStopWaits(t *testing.T) {
 	if err := <-failed; !errors.Is(err, queue.ErrBadRing) {
 		t.Error(err)
 	}
-	stop()
-	stop()
+	if err := <-failed; !errors.Is(err, queue.ErrBadRing) {
+		t.Error(err)
+	}
+	if err := tasks.Stop(); err != nil {
+		t.Error(err)
+	}
 	if len(failed) != 0 {
 		t.Errorf("reported again: %v", <-failed)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync"
 	"time"
 
 	"minivmm/devices/guestmem"
@@ -107,24 +106,21 @@ func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err 
 	}
 }
 
-// Start opens q and serves it in a goroutine of its own. An error of the ring
-// or of do goes to a.Failed, once. stop ends the goroutine, waits for it and
-// may be called again; do must return soon, or hear of its own stop elsewhere.
-func Start(a virtio.Activation, q virtio.Queue, do func(*Chain) (written uint32, err error)) (stop func(), err error) {
+// Start opens q and has the frontend run serve on it in a goroutine, until the
+// activation ends.
+func Start(a virtio.Activation, q virtio.Queue, serve func(context.Context, *Queue) error) error {
 	o, err := Open(a.Memory, q, a.Features)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var ended sync.WaitGroup
-	ended.Go(func() {
-		err := errors.Join(o.Serve(ctx, do), o.Close())
-		if ctx.Err() == nil {
-			a.Failed(err)
-		}
+	a.Go(func(ctx context.Context) error {
+		defer o.Close()
+		return serve(ctx, o)
 	})
-	return func() {
-		cancel()
-		ended.Wait()
-	}, nil
+	return nil
+}
+
+// Each is a serve for [Start] that gives every chain to do: see [Queue.Serve].
+func Each(do func(*Chain) (written uint32, err error)) func(context.Context, *Queue) error {
+	return func(ctx context.Context, q *Queue) error { return q.Serve(ctx, do) }
 }

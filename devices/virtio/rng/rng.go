@@ -16,14 +16,13 @@ const MaxRequest = 64 << 10
 // Device is a [virtio.Device].
 type Device struct {
 	source io.Reader
-	stop   func()
 }
 
 var _ virtio.Device = (*Device)(nil)
 
 // New makes a device that gives out what source gives: crypto/rand.Reader, if
 // it is to be random. An error of source ends the data path.
-func New(source io.Reader) *Device { return &Device{source: source, stop: func() {}} }
+func New(source io.Reader) *Device { return &Device{source: source} }
 
 // ID is the entropy device's type.
 func (*Device) ID() virtio.DeviceID { return virtio.RngID }
@@ -48,11 +47,9 @@ func (*Device) InKernel(int) bool { return false }
 // Activate serves the queue, if the driver enabled it.
 func (d *Device) Activate(a virtio.Activation) error {
 	for _, q := range a.Queues {
-		stop, err := queue.Start(a, q, d.fill)
-		if err != nil {
+		if err := queue.Start(a, q, queue.Each(d.fill)); err != nil {
 			return err
 		}
-		d.stop = stop
 	}
 	return nil
 }
@@ -69,12 +66,8 @@ func (d *Device) fill(c *queue.Chain) (written uint32, err error) {
 	return written, nil
 }
 
-// Reset ends the goroutine and waits for it.
-func (d *Device) Reset() error {
-	d.stop()
-	d.stop = func() {}
-	return nil
-}
+// Reset has nothing left to end.
+func (*Device) Reset() error { return nil }
 
-// Close is Reset; the source is the caller's.
-func (d *Device) Close() error { return d.Reset() }
+// Close leaves the source to the caller.
+func (*Device) Close() error { return nil }

@@ -28,11 +28,13 @@ const (
 )
 
 // serveControl serves the control queue.
-func (l *lane) serveControl(ctx context.Context) error { return l.q.Serve(ctx, l.act.control) }
+func (l *lane) serveControl(ctx context.Context) error {
+	return l.q.Serve(ctx, func(c *queue.Chain) (uint32, error) { return l.act.control(ctx, c) })
+}
 
 // control answers one control request. Task management ends when the commands
 // that it is about have ended: their writes do not come later than its answer.
-func (a *activation) control(c *queue.Chain) (written uint32, err error) {
+func (a *activation) control(ctx context.Context, c *queue.Chain) (written uint32, err error) {
 	var h [tmfBytes]byte
 	n := c.Readable.Read(h[:])
 	if n < 4 {
@@ -43,6 +45,9 @@ func (a *activation) control(c *queue.Chain) (written uint32, err error) {
 	switch kind := le.Uint32(h[0:]); {
 	case kind == typeTMF && n == tmfBytes:
 		answer = []byte{a.manage(le.Uint32(h[4:]), [8]byte(h[8:16]), le.Uint64(h[16:]))}
+		if err := ctx.Err(); err != nil { // abort may not have waited
+			return 0, err
+		}
 	case (kind == typeAsyncQuery || kind == typeAsyncSubscribe) && n >= asyncBytes:
 		response := byte(responseOK)
 		if lun, ok := logicalUnit([8]byte(h[4:12])); !ok || int(lun) >= a.target.Units() {
@@ -98,7 +103,8 @@ func (a *activation) manage(function uint32, address [8]byte, id uint64) byte {
 	return responseOK
 }
 
-// abort cancels the commands that match, in all queues, and waits for them.
+// abort cancels the commands that match, in all queues, and waits for them or for
+// the end of the activation.
 func (a *activation) abort(match func(*request) bool, response byte) {
 	var waits []func()
 	for _, l := range a.lanes {

@@ -1,6 +1,7 @@
 package scsi
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -71,6 +72,12 @@ func (e *events) changed(units ...uint16) error {
 	return e.q.Signal()
 }
 
+func (e *events) open(q *queue.Queue) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.q = q
+}
+
 func (e *events) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -101,7 +108,7 @@ func (b *InProcess) SizeBytes(lun uint16) uint64 { return b.target.SizeBytes(lun
 // resized tells the driver, and is its last event if the ring is broken.
 func (a *activation) resized(units []uint16) {
 	if err := a.events.changed(units...); err != nil {
-		a.failed(errors.Join(err, a.events.close()))
+		a.Failed(errors.Join(err, a.events.close()))
 	}
 }
 
@@ -109,19 +116,20 @@ func (a *activation) resized(units []uint16) {
 const scanEvery = time.Second
 
 // used has the disks' sizes looked at in a while, once: a timer while there are
-// requests, and none for a guest that is idle. A goroutine of ended calls it.
+// requests, and none for a guest that is idle.
 func (a *activation) used() {
 	if a.scanning.Load() || !a.scanning.CompareAndSwap(false, true) {
 		return
 	}
-	a.ended.Go(func() {
+	a.Go(func(ctx context.Context) error {
 		defer a.scanning.Store(false)
 		select {
 		case <-time.After(scanEvery):
 			// A store that cannot say its size says so in its requests.
 			changed, _ := a.target.Rescan()
 			a.resized(changed)
-		case <-a.stopped:
+		case <-ctx.Done():
 		}
+		return nil
 	})
 }

@@ -43,13 +43,10 @@ func (*InProcess) InKernel() bool { return false }
 
 // activation is the time between Start and Stop.
 type activation struct {
+	virtio.Activation
 	target  *target.Target
-	cancel  context.CancelFunc
-	ended   sync.WaitGroup
 	waiting chan struct{} // a token for each request that waits for the host
 	lanes   []*lane
-	stopped <-chan struct{} // closed by cancel
-	failed  func(error)
 	events  events
 
 	scanning atomic.Bool // a look at the disks' sizes is under way, or will be
@@ -58,59 +55,49 @@ type activation struct {
 // Start serves the control queue and the request queues, and takes the event
 // queue.
 func (b *InProcess) Start(a virtio.Activation) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	act := &activation{target: b.target, cancel: cancel, waiting: make(chan struct{}, maxWaiting), stopped: ctx.Done(), failed: a.Failed}
+	act := &activation{Activation: a, target: b.target, waiting: make(chan struct{}, maxWaiting)}
 	act.events.wanted = a.Features.Has(FeatureChange)
-	b.target.PowerOn()
-	serve := make([]func(), 0, len(a.Queues))
+	b.setActive(act)
 	for _, vq := range a.Queues {
 		q, err := queue.Open(a.Memory, vq, a.Features)
 		if err != nil {
-			for _, l := range act.lanes {
-				err = errors.Join(err, l.q.Close())
-			}
-			cancel()
-			return errors.Join(err, act.events.close())
+			return err
 		}
 		if vq.Index == eventQueue {
-			act.events.q = q
+			act.events.open(q)
 			continue
 		}
-		l := newLane(act, q, vq.Size)
-		act.lanes = append(act.lanes, l)
-		run := l.serveRequests
-		if vq.Index == controlQueue {
-			run = l.serveControl
-		}
-		serve = append(serve, func() {
-			err := run(ctx)
-			l.requests.Wait()
-			err = errors.Join(err, q.Close())
-			if ctx.Err() == nil {
-				a.Failed(err)
-			}
-		})
+		act.lanes = append(act.lanes, newLane(act, q, vq))
 	}
-	for _, s := range serve {
-		act.ended.Go(s)
+	b.target.PowerOn()
+	a.Go(act.cancel)
+	for _, l := range act.lanes {
+		a.Go(l.serve)
 	}
-	b.setActive(act)
 	return nil
 }
 
-// Stop ends the goroutines. What they have begun with a file is waited for.
+// cancel cancels all requests when the activation ends.
+func (a *activation) cancel(ctx context.Context) error {
+	<-ctx.Done()
+	for _, l := range a.lanes {
+		l.stop()
+	}
+	return nil
+}
+
+// Stop closes the queues.
 func (b *InProcess) Stop() error {
-	if b.active == nil {
+	act := b.active
+	if act == nil {
 		return nil
 	}
-	b.active.cancel()
-	for _, l := range b.active.lanes {
-		l.cancel(func(*request) bool { return true }, responseReset)
-	}
-	b.active.ended.Wait()
-	err := b.active.events.close()
 	b.setActive(nil)
-	return err
+	errs := []error{act.events.close()}
+	for _, l := range act.lanes {
+		errs = append(errs, l.q.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (b *InProcess) setActive(a *activation) {
@@ -124,8 +111,8 @@ func (b *InProcess) Close() error { return errors.Join(b.Stop(), b.target.Close(
 
 // lane is one queue with the requests under way.
 type lane struct {
-	act      *activation
-	requests sync.WaitGroup // goroutines
+	act   *activation
+	serve func(context.Context) error
 
 	mu      sync.Mutex // guards what follows, and q but for Wait
 	done    sync.Cond  // a request is done
@@ -134,11 +121,16 @@ type lane struct {
 	free    []*request
 	running map[*request]struct{}
 	begun   uint64 // how many requests were begun
+	stopped bool   // the activation has ended
 }
 
-func newLane(act *activation, q *queue.Queue, depth uint16) *lane {
-	l := &lane{act: act, q: q, running: make(map[*request]struct{}, depth)}
+func newLane(act *activation, q *queue.Queue, vq virtio.Queue) *lane {
+	l := &lane{act: act, q: q, running: make(map[*request]struct{}, vq.Size)}
 	l.done.L = &l.mu
+	l.serve = l.serveRequests
+	if vq.Index == controlQueue {
+		l.serve = l.serveControl
+	}
 	return l
 }
 
@@ -198,11 +190,10 @@ func (l *lane) serveRequests(ctx context.Context) error {
 				return err
 			}
 		}
-		l.requests.Go(func() {
+		l.act.Go(func(context.Context) error {
 			r.serve(l.act.target, true)
 			<-l.act.waiting
-			// An error stays in the queue, and serveRequests finds it.
-			_ = l.finish(r)
+			return l.finish(r)
 		})
 	}
 }
@@ -268,8 +259,18 @@ func (l *lane) signal(busy bool) error {
 	return l.q.Signal()
 }
 
+// stop cancels all requests, and nobody waits for one any more: after a panic it
+// may never be answered.
+func (l *lane) stop() {
+	l.cancel(func(*request) bool { return true }, responseReset)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	l.done.Broadcast()
+}
+
 // cancel cancels the requests that match. The result waits until those that were
-// begun before it are answered.
+// begun before it are answered or the activation ends.
 func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -282,7 +283,7 @@ func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for l.find(func(r *request) bool { return r.nth < begun && match(r) }) {
+		for !l.stopped && l.find(func(r *request) bool { return r.nth < begun && match(r) }) {
 			l.done.Wait()
 		}
 	}

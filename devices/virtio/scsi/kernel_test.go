@@ -2,6 +2,7 @@ package scsi
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"os"
 	"path/filepath"
@@ -41,7 +42,7 @@ func newTarget(t testing.TB) *lio.Target {
 // adapter is the device over vhost-scsi.
 type adapter struct {
 	*Device
-	failed atomic.Int32 // calls of Activation.Failed
+	failed atomic.Int32 // goroutines that ended with an error
 }
 
 func openAdapter(t testing.TB, target *lio.Target) *adapter {
@@ -66,8 +67,16 @@ func openAdapter(t testing.TB, target *lio.Target) *adapter {
 
 // Activate counts how often the data path's death is announced.
 func (a *adapter) Activate(act virtio.Activation) error {
-	failed := act.Failed
-	act.Failed = func(err error) { a.failed.Add(1); failed(err) }
+	start := act.Go
+	act.Go = func(run func(context.Context) error) bool {
+		return start(func(ctx context.Context) error {
+			err := run(ctx)
+			if err != nil && ctx.Err() == nil {
+				a.failed.Add(1)
+			}
+			return err
+		})
+	}
 	return a.Device.Activate(act)
 }
 

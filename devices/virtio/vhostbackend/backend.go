@@ -1,10 +1,11 @@
 package vhostbackend
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"sync"
+	"time"
 
 	"minivmm/devices/virtio"
 	"minivmm/vhost"
@@ -39,10 +40,9 @@ type Backend struct {
 
 // activation is what one Start holds.
 type activation struct {
-	rings    []vhost.Vring
-	errors   []*virtio.Notifier // one a ring
-	readers  []*os.File
-	watchers sync.WaitGroup
+	rings   []vhost.Vring
+	errors  []*virtio.Notifier // one a ring
+	started bool
 }
 
 // New takes the vhost device, which must have its owner: Close closes it.
@@ -64,16 +64,12 @@ func (b *Backend) Features() virtio.Features { return b.features }
 func (b *Backend) InKernel() bool { return true }
 
 // Start hands the rings to the worker.
-func (b *Backend) Start(a virtio.Activation) (err error) {
+func (b *Backend) Start(a virtio.Activation) error {
 	if b.active != nil {
 		return errors.New("vhost: already started")
 	}
 	act := &activation{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, act.end())
-		}
-	}()
+	b.active = act
 	setup := vhost.Setup{Features: uint64(a.Features & b.features)}
 	for _, r := range a.Memory.Regions() {
 		setup.Memory = append(setup.Memory, vhost.MemoryRegion{GPA: uint64(r.GPA), SizeBytes: uint64(len(r.Bytes)), HVA: r.HVA()})
@@ -87,7 +83,7 @@ func (b *Backend) Start(a virtio.Activation) (err error) {
 	if err := b.cfg.Start(setup); err != nil {
 		return err
 	}
-	b.active = act
+	act.started = true
 	return nil
 }
 
@@ -109,8 +105,7 @@ func (act *activation) add(a virtio.Activation, q virtio.Queue, cfg Config) erro
 	if err != nil {
 		return err
 	}
-	act.readers = append(act.readers, reader)
-	act.watchers.Go(func() { watch(reader, q.Index, a.Failed) })
+	a.Go(func(ctx context.Context) error { return watch(ctx, reader, q.Index) })
 	act.rings = append(act.rings, vhost.Vring{
 		Index: uint32(q.Index - cfg.FirstQueue), Num: uint32(q.Size),
 		Desc: hva[0], Avail: hva[1], Used: hva[2],
@@ -119,41 +114,35 @@ func (act *activation) add(a virtio.Activation, q virtio.Queue, cfg Config) erro
 	return nil
 }
 
-// watch ends when Stop closes the reader, or after the first error: a ring
-// that is broken stays so until the device is reset.
-func watch(reader *os.File, ring uint16, failed func(error)) {
+// watch waits for an error of the ring, or for the end of ctx, and closes reader.
+func watch(ctx context.Context, reader *os.File, ring uint16) error {
+	defer reader.Close()
+	defer context.AfterFunc(ctx, func() { reader.SetReadDeadline(time.Unix(1, 0)) })()
 	var count [8]byte
 	if _, err := reader.Read(count[:]); err != nil {
-		return
+		return err
 	}
-	failed(fmt.Errorf("queue %d: vhost stopped at a ring or descriptor that it cannot use", ring))
+	return fmt.Errorf("queue %d: vhost stopped at a ring or descriptor that it cannot use", ring)
 }
 
-// Stop takes the rings back: afterwards neither the worker nor a goroutine
-// touches queues, memory or notifiers.
+// Stop takes the rings back: afterwards the worker does not touch queues, memory
+// or notifiers.
 func (b *Backend) Stop() error {
 	act := b.active
 	if act == nil {
 		return nil
 	}
 	b.active = nil
-	errs := []error{b.cfg.Stop(act.rings)}
-	for _, r := range act.rings {
-		errs = append(errs,
-			b.cfg.Device.SetVringKick(r.Index, -1),
-			b.cfg.Device.SetVringCall(r.Index, -1),
-			b.cfg.Device.SetVringErr(r.Index, -1))
-	}
-	return errors.Join(append(errs, act.end())...)
-}
-
-// end ends the watchers and closes what they watched.
-func (act *activation) end() error {
 	var errs []error
-	for _, r := range act.readers {
-		errs = append(errs, r.Close())
+	if act.started {
+		errs = append(errs, b.cfg.Stop(act.rings))
+		for _, r := range act.rings {
+			errs = append(errs,
+				b.cfg.Device.SetVringKick(r.Index, -1),
+				b.cfg.Device.SetVringCall(r.Index, -1),
+				b.cfg.Device.SetVringErr(r.Index, -1))
+		}
 	}
-	act.watchers.Wait()
 	for _, n := range act.errors {
 		errs = append(errs, n.Close())
 	}

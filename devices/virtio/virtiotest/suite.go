@@ -67,6 +67,7 @@ func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 			before.Holds(t)
 		})
 	}
+	t.Run("survives a fault in each goroutine", func(t *testing.T) { faultInEach(t, open, s) })
 }
 
 // TestBackend is TestDevice for a backend alone: as a device with queues of the

@@ -149,7 +149,7 @@ func (b *Backend) Start(a virtio.Activation) error {
 	return nil
 }
 
-// Stop ends every connection and waits for what served them.
+// Stop closes the rings. Every connection has ended, and what served them.
 func (b *Backend) Stop() error {
 	s := b.live.Swap(nil)
 	if s == nil {
@@ -158,7 +158,7 @@ func (b *Backend) Stop() error {
 	if b.lan != nil {
 		b.lan.live.Store(nil)
 	}
-	return s.stop()
+	return s.closeRings()
 }
 
 // Close implies Stop and unbinds the published ports.

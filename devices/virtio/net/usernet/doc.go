@@ -60,8 +60,8 @@
 // # Concurrency and lifetime
 //
 // [New] binds the published ports, so that one in use is known before a guest
-// starts; Close unbinds them. Start makes a fresh stack and Stop takes it apart
-// with all its connections: on return no goroutine of it is left.
+// starts; Close unbinds them. Start makes a fresh stack, which is taken apart with
+// all its connections when the activation ends: after Stop no goroutine is left.
 //
 // A panic in the goroutines that are started here, in the stack's timers (clock.go)
 // and in what the stack calls of ours (link.WritePackets) is caught: it ends the

@@ -32,17 +32,17 @@ func (l *later) arm() {
 
 // run is one goroutine for all calls, until ctx ends: the stack of a new one would
 // grow each time.
-func (l *later) run(ctx context.Context) {
+func (l *later) run(ctx context.Context) error {
 	for {
 		select {
 		case <-l.timer.C:
 			if ctx.Err() != nil { // both were ready
-				return
+				return nil
 			}
 			l.armed.Store(false)
 			l.do()
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"minivmm/internal/task"
 )
 
 // gatewayMAC is a locally administered address.
@@ -17,11 +19,11 @@ const maxGSO = 65535
 
 // link is the stack's end of the wire.
 type link struct {
-	mtu   uint32
-	gso   bool
-	recv  *receiver
-	catch func() // session.catch, to be deferred
-	acks  acks
+	mtu    uint32
+	gso    bool
+	recv   *receiver
+	failed func(error)
+	acks   acks
 
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
@@ -105,7 +107,7 @@ func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 // WritePackets gives packets to the guest. Goroutines of the stack's own call it
 // too, where nobody else would catch a panic.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	defer l.catch()
+	defer task.Catch(l.failed)
 	list := pkts.AsSlice()
 	var one [4]frame
 	frames := one[:0]

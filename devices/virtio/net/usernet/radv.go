@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"context"
 	"encoding/binary"
 	"net/netip"
 	"time"
@@ -18,7 +19,7 @@ const (
 
 // advertise sends router advertisements that nobody asked for: now and then, and
 // when the host has got or lost IPv6 or its search list has changed.
-func (s *session) advertise() {
+func (s *session) advertise(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	now, last := time.Now(), string(s.advertisement())
@@ -29,8 +30,8 @@ func (s *session) advertise() {
 				now, last = at, a
 				s.sendAdvertisement(header.EthernetAddressFromMulticastIPv6Address(address(allNodes)), allNodes)
 			}
-		case <-s.ctx.Done():
-			return
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

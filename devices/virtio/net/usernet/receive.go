@@ -242,21 +242,16 @@ func (w *scatter) write(p []byte) {
 }
 
 // run writes the backlog whenever the driver makes buffers available.
-func (r *receiver) run(ctx context.Context) {
+func (r *receiver) run(ctx context.Context) error {
 	for {
 		select {
 		case <-r.wake:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		for r.drain() {
 			if err := r.q.Wait(ctx); err != nil {
-				if ctx.Err() == nil {
-					r.mu.Lock()
-					r.broken(err)
-					r.mu.Unlock()
-				}
-				return
+				return err
 			}
 		}
 	}

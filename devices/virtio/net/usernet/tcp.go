@@ -32,14 +32,11 @@ func tuneTCP(st *stack.Stack) tcpip.Error {
 	return st.SetTransportProtocolOption(tcp.ProtocolNumber, &timeWait)
 }
 
-// acceptTCP is called for a SYN of the guest's, in a goroutine of its own.
+// acceptTCP is called for a SYN of the guest's.
 func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
-	if !s.enter() {
+	if !s.start(func() { s.connectOut(r) }) {
 		r.Complete(false)
-		return
 	}
-	defer s.running.Done()
-	s.guard(func() { s.connectOut(r) })
 }
 
 // connectOut makes the connection on the host first: the guest's is answered
