@@ -11,23 +11,20 @@ import (
 // pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for a process's first.
 const pidfdThread = unix.O_EXCL
 
-// Watch is a wait for a worker's end.
-type Watch struct {
-	f    *os.File // a pidfd, on Go's poller
-	done chan struct{}
-}
+// Watch waits for the end of a worker.
+type Watch struct{ f *os.File } // a pidfd, on Go's poller
 
-// Watch calls gone, once and from a goroutine of its own, if the worker ends before the Watch is closed. A worker ends
-// with its device or its process; without them only by a fault of the kernel's, which ends the
-// thread that has it and no other. ErrUnsupported for a kernel thread, and before Linux 6.9.
-func (w Worker) Watch(gone func()) (*Watch, error) {
+// Watch returns a Watch for the worker; the caller closes it. A worker ends with its device or its process; without them
+// only by a fault of the kernel's, which ends the thread that has it and no other. ErrUnsupported for a kernel thread, and
+// before Linux 6.9.
+func (w Worker) Watch() (*Watch, error) {
 	if w.Kthread {
 		return nil, fmt.Errorf("worker %s is a kernel thread: %w", w.Comm, errors.ErrUnsupported)
 	}
-	return watchThread(w.TID, gone)
+	return watchThread(w.TID)
 }
 
-func watchThread(tid int, gone func()) (*Watch, error) {
+func watchThread(tid int) (*Watch, error) {
 	name := fmt.Sprintf("thread %d", tid)
 	fd, err := unix.PidfdOpen(tid, pidfdThread|unix.PIDFD_NONBLOCK)
 	if err == unix.EINVAL {
@@ -36,29 +33,23 @@ func watchThread(tid int, gone func()) (*Watch, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "pidfd_open", Path: name, Err: err}
 	}
-	w := &Watch{f: os.NewFile(uintptr(fd), name), done: make(chan struct{})}
-	conn, err := w.f.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, w.f.Close())
-	}
-	go func() {
-		defer close(w.done)
-		// A pidfd is readable when its thread has ended, and cannot be read.
-		err := conn.Read(func(fd uintptr) bool {
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			n, err := unix.Poll(p, 0)
-			return err == nil && n == 1
-		})
-		if err == nil {
-			gone()
-		}
-	}()
-	return w, nil
+	return &Watch{os.NewFile(uintptr(fd), name)}, nil
 }
 
-// Close ends the wait; gone is not called any more when it returns.
-func (w *Watch) Close() error {
-	err := w.f.Close()
-	<-w.done
-	return err
+// Wait returns nil when the worker has ended, and an error once the Watch is closed. It may be called by one goroutine
+// while another calls Close: what ends after Close has returned is not reported.
+func (w *Watch) Wait() error {
+	conn, err := w.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// A pidfd is readable when its thread has ended, and cannot be read.
+	return conn.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		return err == nil && n == 1
+	})
 }
+
+// Close ends Wait.
+func (w *Watch) Close() error { return w.f.Close() }

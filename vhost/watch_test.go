@@ -43,8 +43,8 @@ func kernelBefore(t *testing.T, major, minor int) bool {
 
 func TestWatch(t *testing.T) {
 	tid, end := thread(t)
-	gone := make(chan struct{})
-	w, err := watchThread(tid, func() { close(gone) })
+	gone := make(chan error, 1)
+	w, err := watchThread(tid)
 	if errors.Is(err, errors.ErrUnsupported) && kernelBefore(t, 6, 9) {
 		end()
 		return // that is the answer
@@ -53,14 +53,18 @@ func TestWatch(t *testing.T) {
 		end()
 		t.Fatal(err)
 	}
+	go func() { gone <- w.Wait() }()
 	select {
-	case <-gone:
-		t.Error("a thread that is there is said to be gone")
+	case err := <-gone:
+		t.Errorf("a thread that is there is said to be gone: %v", err)
 	default:
 	}
 	end()
 	select {
-	case <-gone:
+	case err := <-gone:
+		if err != nil {
+			t.Error(err)
+		}
 	case <-time.After(2 * time.Minute):
 		t.Error("nobody noticed that the thread is gone")
 	}
@@ -69,18 +73,22 @@ func TestWatch(t *testing.T) {
 	}
 
 	tid, end = thread(t)
-	if w, err = watchThread(tid, func() { t.Error("the watch was closed, and speaks") }); err != nil {
+	if w, err = watchThread(tid); err != nil {
 		t.Fatal(err)
 	}
+	go func() { gone <- w.Wait() }()
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}
 	end()
+	if err := <-gone; err == nil {
+		t.Error("the watch was closed, and speaks")
+	}
 
-	if _, err := (Worker{TID: tid, Kthread: true}).Watch(nil); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := (Worker{TID: tid, Kthread: true}).Watch(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a kernel thread: %v", err)
 	}
-	if _, err := watchThread(1<<22+1, nil); err == nil {
+	if _, err := watchThread(1<<22 + 1); err == nil {
 		t.Error("a thread that never was is watched")
 	}
 }

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"minivmm/devices/bus"
+	"minivmm/internal/task"
 	"minivmm/kvm"
 	"minivmm/vhost"
 	"minivmm/vmm/boot"
@@ -138,11 +138,7 @@ func segment(e boot.Segment) kvm.Segment {
 // a bug of ours, but it ends this guest in order, with the terminal and the
 // host's objects given back.
 func (v *vcpu) run(p vcpuPlan) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.end(0, fmt.Errorf("vcpu %d: bug in minivmm: %v\n%s", v.id, r, debug.Stack()))
-		}
-	}()
+	defer task.Catch(func(err error) { p.end(0, fmt.Errorf("vcpu %d: %w", v.id, err)) })
 	for !v.stopping.Load() {
 		exit, err := v.fd.Run()
 		v.runs.Add(1)

@@ -15,6 +15,7 @@ import (
 	"minivmm/devices/pci"
 	"minivmm/devices/serial"
 	"minivmm/devices/virtio/console"
+	"minivmm/internal/task"
 	"minivmm/kvm"
 	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
@@ -67,6 +68,7 @@ type Port = console.Port
 type VM struct {
 	cfg     *config.Config
 	closers closers
+	tasks   *task.Group // goroutines that live as long as the machine
 
 	vm      *kvm.VM
 	mem     *guestmem.Memory
@@ -121,6 +123,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	}
 	m := &VM{cfg: cfg, gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
+	m.tasks = task.New(func(err error) { opt.Logf("%v", err) })
 	defer func() {
 		if err != nil {
 			err = errors.Join(explainFiles(err), m.Close())
@@ -168,6 +171,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := m.addDevices(devices, opt); err != nil {
 		return nil, err
 	}
+	m.closers.push("goroutines", m.tasks.Stop)
 	m.closers.push("workers", m.forgetWorkers)
 	m.workersMu.Lock()
 	err = m.watchWorkers()

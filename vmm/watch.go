@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -12,7 +13,7 @@ func (m *VM) watchWorkers() error {
 		if w.watch != nil {
 			continue
 		}
-		watch, err := w.Watch(func() { m.workerGone(w) })
+		watch, err := w.Watch()
 		if errors.Is(err, errors.ErrUnsupported) {
 			continue
 		}
@@ -20,11 +21,17 @@ func (m *VM) watchWorkers() error {
 			return fmt.Errorf("%s: watch its worker: %w", w.Device, err)
 		}
 		m.workers[i].watch = watch
+		m.tasks.Go(func(context.Context) error {
+			if watch.Wait() == nil {
+				m.workerGone(w)
+			}
+			return nil
+		})
 	}
 	return nil
 }
 
-// unwatch is before a worker is ended.
+// unwatch must be called before the worker is destroyed.
 func (w Worker) unwatch() error {
 	if w.watch == nil {
 		return nil

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/task"
 	"minivmm/vhost"
 	"minivmm/vmm/config"
 )
@@ -124,10 +125,11 @@ func (m *VM) newWorker(dev *vhost.Device, p placement, queues string, create fun
 	made := make(chan result)
 	vhost.OnThreadOfItsOwn(func() {
 		var r result
+		defer func() { made <- r }()
+		defer task.Catch(func(err error) { r.err = err })
 		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
 			r.worker, r.err = create()
 		}
-		made <- r
 	})
 	r := <-made
 	w := Worker{Worker: r.worker, Device: p.device, Queues: queues, dev: dev, place: p}

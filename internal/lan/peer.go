@@ -60,13 +60,14 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 	s.byName[c.Name], s.byMAC[c.MAC] = p, p
 	s.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
-	s.running.Go(func() { p.write(ctx) })
-	s.running.Go(func() {
+	s.tasks.Go(func(context.Context) error { return p.write(ctx) })
+	s.tasks.Go(func(context.Context) error {
 		defer cancel()
 		p.read(func(frame []byte) { s.cfg.Receive(c, frame) })
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.drop(p)
+		return nil
 	})
 }
 
@@ -144,18 +145,18 @@ func sendNow(fd int, pieces [][]byte) error {
 }
 
 // write sends what waits whenever the socket takes it. Nothing is sent any more after it.
-func (p *peer) write(ctx context.Context) {
+func (p *peer) write(ctx context.Context) error {
 	defer p.stop()
 	for {
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		for more := true; more; {
 			var err error
 			if more, err = p.writeOne(); err != nil {
-				return
+				return nil // the station has gone
 			}
 		}
 	}

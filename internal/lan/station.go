@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/task"
 )
 
 // Config is how a station joins a network.
@@ -42,12 +44,12 @@ type Station struct {
 
 	waiting atomic.Int64 // bytes, for all stations
 
-	mu      sync.Mutex
-	byMAC   map[MAC]*peer
-	byName  map[string]*peer
-	new     map[*net.UnixConn]struct{} // have not said who they are
-	closed  bool
-	running sync.WaitGroup
+	mu     sync.Mutex
+	byMAC  map[MAC]*peer
+	byName map[string]*peer
+	new    map[*net.UnixConn]struct{} // have not said who they are
+	closed bool
+	tasks  *task.Group
 }
 
 // Limits.
@@ -63,6 +65,7 @@ func Join(cfg Config) (_ *Station, err error) {
 		return nil, fmt.Errorf("%q is no name for a station", cfg.Name)
 	}
 	s := &Station{cfg: cfg, byMAC: map[MAC]*peer{}, byName: map[string]*peer{}, new: map[*net.UnixConn]struct{}{}}
+	s.tasks = task.New(func(err error) { cfg.Logf("%v", err) })
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -89,7 +92,7 @@ func Join(cfg Config) (_ *Station, err error) {
 	for _, c := range others {
 		s.connect(c)
 	}
-	s.running.Go(s.accept)
+	s.tasks.Go(s.accept)
 	return s, nil
 }
 
@@ -212,12 +215,12 @@ func (s *Station) connect(c Card) {
 }
 
 // accept takes the connections of those who join later.
-func (s *Station) accept() {
+func (s *Station) accept(context.Context) error {
 	for {
 		conn, err := s.listen.AcceptUnix()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
-				return
+				return nil
 			}
 			s.cfg.Logf("accepting a station: %v", err)
 			time.Sleep(lockPoll) // out of descriptors
@@ -229,9 +232,12 @@ func (s *Station) accept() {
 		s.mu.Unlock()
 		if closed {
 			conn.Close()
-			return
+			return nil
 		}
-		s.running.Go(func() { s.welcome(conn) })
+		s.tasks.Go(func(context.Context) error {
+			s.welcome(conn)
+			return nil
+		})
 	}
 }
 
@@ -313,7 +319,7 @@ func (s *Station) Close() error {
 	if s.listen != nil {
 		errs = append(errs, s.listen.Close())
 	}
-	s.running.Wait()
+	errs = append(errs, s.tasks.Stop())
 	if s.file != nil {
 		s.dir.remove(s.Name+".sock", s.Name+".station")
 		errs = append(errs, s.file.Close())

@@ -10,6 +10,7 @@ package pcap
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/task"
 )
 
 const (
@@ -36,7 +39,7 @@ type File struct {
 	logf  func(format string, args ...any)
 	out   *os.File
 	limit int64
-	done  chan struct{}
+	tasks *task.Group
 
 	mu      sync.Mutex
 	more    sync.Cond // something is queued, or closed
@@ -55,13 +58,26 @@ func Create(name string, limit int64, logf func(format string, args ...any)) (*F
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	f := &File{logf: logf, out: os.NewFile(uintptr(fd), name), limit: limit, size: headerSize, done: make(chan struct{})}
+	f := &File{logf: logf, out: os.NewFile(uintptr(fd), name), limit: limit, size: headerSize}
 	f.more.L = &f.mu
 	if err := f.begin(); err != nil {
 		return nil, errors.Join(err, f.out.Close())
 	}
-	go f.run()
+	f.start()
 	return f, nil
+}
+
+func (f *File) start() {
+	f.tasks = task.New(f.end)
+	f.tasks.Go(f.run)
+}
+
+// end ends the capture because of an error.
+func (f *File) end(err error) {
+	f.logf("the capture ends: %v", err)
+	f.mu.Lock()
+	f.ended, f.queue, f.bytes = true, nil, 0
+	f.mu.Unlock()
 }
 
 // begin empties the file and writes its header.
@@ -140,8 +156,7 @@ func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
 }
 
 // run writes what is queued.
-func (f *File) run() {
-	defer close(f.done)
+func (f *File) run(context.Context) error {
 	w := bufio.NewWriterSize(f.out, 64<<10)
 	for {
 		f.mu.Lock()
@@ -152,7 +167,7 @@ func (f *File) run() {
 		f.queue = nil
 		f.mu.Unlock()
 		if len(queue) == 0 {
-			return
+			return nil
 		}
 		var err error
 		for _, r := range queue {
@@ -167,11 +182,8 @@ func (f *File) run() {
 			err = w.Flush() // whoever looks while the machine runs sees all
 		}
 		if err != nil {
-			f.logf("the capture ends: %v", err)
-			f.mu.Lock()
-			f.ended, f.queue, f.bytes = true, nil, 0
-			f.mu.Unlock()
-			return
+			f.end(err)
+			return nil
 		}
 	}
 }
@@ -183,9 +195,9 @@ func (f *File) Close() error {
 	f.more.Signal()
 	dropped := f.dropped
 	f.mu.Unlock()
-	<-f.done
+	err := f.tasks.Stop()
 	if dropped > 0 {
 		f.logf("%s lacks %d frames that came faster than they could be written", f.out.Name(), dropped)
 	}
-	return f.out.Close()
+	return errors.Join(err, f.out.Close())
 }

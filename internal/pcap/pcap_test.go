@@ -126,12 +126,14 @@ func TestAFullDiskEndsTheCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 	var l logbook
-	f := &File{logf: l.logf, out: full, limit: 1 << 40, done: make(chan struct{})}
+	f := &File{logf: l.logf, out: full, limit: 1 << 40}
 	f.more.L = &f.mu
-	go f.run()
+	f.start()
 	frame := bytes.Repeat([]byte("x"), 60_000)
 	f.Write(nil, frame)
-	<-f.done
+	if err := f.tasks.Stop(); err != nil {
+		t.Error(err)
+	}
 	for range 1000 {
 		f.Write(nil, frame)
 	}
@@ -148,9 +150,9 @@ func TestASlowDiskLosesFramesAndSaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	var l logbook
-	f := &File{logf: l.logf, out: w, limit: 1 << 40, done: make(chan struct{})}
+	f := &File{logf: l.logf, out: w, limit: 1 << 40}
 	f.more.L = &f.mu
-	go f.run()
+	f.start()
 	frame := make([]byte, 60_000)
 	for range 200 {
 		f.Write(nil, frame)

@@ -72,7 +72,7 @@ func shortDir(t *testing.T) string {
 }
 
 // serve claims a name and serves f there, until the test's end.
-func serve(t *testing.T, candidates []string, name string, f *fake) (end func()) {
+func serve(t *testing.T, candidates []string, name string, f Machine) (end func()) {
 	t.Helper()
 	n, err := claim(candidates, name)
 	if err != nil {
@@ -89,6 +89,22 @@ func serve(t *testing.T, candidates []string, name string, f *fake) (end func())
 	})
 	t.Cleanup(end)
 	return end
+}
+
+// panicky is a machine with a bug.
+type panicky struct{ *fake }
+
+func (panicky) Report() (*account.Report, error) { panic("out of order") }
+
+// A bug where a client is answered is the client's answer, and nothing ends.
+func TestAPanicIsAnAnswer(t *testing.T) {
+	dir := filepath.Join(shortDir(t), "minivmm")
+	serve(t, []string{dir}, "web", panicky{&fake{}})
+	for range 2 * maxConns {
+		if _, _, err := callName([]string{dir}, "web", Request{Command: CommandWorkers}); err == nil || !strings.Contains(err.Error(), "out of order") {
+			t.Fatalf("%v", err)
+		}
+	}
 }
 
 func TestCalls(t *testing.T) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"minivmm/internal/task"
 	"minivmm/vmm/account"
 )
 
@@ -25,7 +27,7 @@ type Machine interface {
 type Server struct {
 	machine  Machine
 	listener *net.UnixListener
-	served   sync.WaitGroup
+	tasks    *task.Group
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
@@ -53,18 +55,19 @@ func (n *Name) Serve(m Machine) (*Server, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	s := &Server{machine: m, listener: l, conns: make(map[net.Conn]bool)}
-	s.served.Go(s.accept)
+	s.tasks = task.New(func(error) {}) // a bug has cut one connection; do answers what it can
+	s.tasks.Go(s.accept)
 	return s, nil
 }
 
-func (s *Server) accept() {
+func (s *Server) accept(context.Context) error {
 	free := make(chan struct{}, maxConns)
 	for {
 		free <- struct{}{}
 		conn, err := s.listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
-				return
+				return nil
 			}
 			<-free
 			time.Sleep(patience / 10) // out of descriptors: others may give some back
@@ -72,12 +75,13 @@ func (s *Server) accept() {
 		}
 		if !s.add(conn) {
 			conn.Close()
-			return
+			return nil
 		}
-		s.served.Go(func() {
+		s.tasks.Go(func(context.Context) error {
+			defer func() { <-free }()
+			defer s.remove(conn)
 			s.answer(conn)
-			s.remove(conn)
-			<-free
+			return nil
 		})
 	}
 }
@@ -122,6 +126,7 @@ func (s *Server) answer(conn net.Conn) {
 }
 
 func (s *Server) do(req Request, resp *Response) (err error) {
+	defer task.Catch(func(bug error) { err = bug })
 	switch req.Command {
 	case CommandAbout:
 		about := s.machine.About()
@@ -148,6 +153,5 @@ func (s *Server) Close() error {
 		conn.Close()
 	}
 	s.mu.Unlock()
-	s.served.Wait()
-	return err
+	return errors.Join(err, s.tasks.Stop())
 }
