@@ -102,23 +102,10 @@ func (d *Device) GetFeatures() (uint64, error) {
 	return v, err
 }
 
-// SetFeatures sets the features negotiated with the guest, a subset of
+// setFeatures sets the features negotiated with the guest, a subset of
 // GetFeatures, VHOST_SET_FEATURES. EOPNOTSUPP for any other bit.
-func (d *Device) SetFeatures(features uint64) error {
+func (d *Device) setFeatures(features uint64) error {
 	return ioctlPtr(d, setFeatures, &features)
-}
-
-// GetBackendFeatures returns VHOST_GET_BACKEND_FEATURES. Not on vhost-scsi.
-func (d *Device) GetBackendFeatures() (uint64, error) {
-	var v uint64
-	err := unsupported(getBackendFeatures, ioctlPtr(d, getBackendFeatures, &v))
-	return v, err
-}
-
-// SetBackendFeatures sets a subset of GetBackendFeatures,
-// VHOST_SET_BACKEND_FEATURES. Not on vhost-scsi.
-func (d *Device) SetBackendFeatures(features uint64) error {
-	return unsupported(setBackendFeatures, ioctlPtr(d, setBackendFeatures, &features))
 }
 
 // MemoryRegion is a stretch of guest RAM and where this process has it mapped.
@@ -128,11 +115,11 @@ type MemoryRegion struct {
 	HVA       uintptr
 }
 
-// SetMemTable tells where guest RAM is, VHOST_SET_MEM_TABLE. After SetOwner and
+// setMemTable tells where guest RAM is, VHOST_SET_MEM_TABLE. After SetOwner and
 // before the backend; may be called again while it runs. E2BIG for more than
 // MaxMemRegions (or the module's max_mem_regions), EFAULT for an empty region or
 // one that is not in user space.
-func (d *Device) SetMemTable(regions []MemoryRegion) error {
+func (d *Device) setMemTable(regions []MemoryRegion) error {
 	if len(regions) > MaxMemRegions {
 		return &os.PathError{Op: requests[setMemTable].name, Path: d.f.Name(), Err: unix.E2BIG}
 	}

@@ -16,12 +16,11 @@
 // # The order of calls
 //
 // The kernel wants: open, SetForkFromOwner, SetOwner, GetFeatures, then, when
-// the guest's driver is ready, SetFeatures, SetMemTable, and for each ring
-// SetVringNum, SetVringBase, SetVringAddr, SetVringCall and SetVringErr. The last
+// the guest's driver is ready, setFeatures, setMemTable, and for each ring
+// setVringNum, setVringBase, setVringAddr, SetVringCall and SetVringErr. The last
 // two steps differ: vhost-net wants the kicks (SetVringKick) before its backend,
 // vhost-scsi its endpoint before the kicks, because a kick that comes earlier is
-// lost. SetOwnerHere, Net.Start and Scsi.Start keep this order; whoever uses the
-// single calls must keep it, too.
+// lost. SetOwnerHere, Net.Start and Scsi.Start keep this order.
 //
 // # The worker
 //
@@ -39,6 +38,6 @@
 // errors.ErrUnsupported. A device may be used by several goroutines, one call at
 // a time per ring. The ioctls that come after SetOwner must come from the process
 // that called it. Whoever opens closes; Close ends the workers, whose threads can
-// outlive it by a moment. The memory given to SetMemTable must stay mapped until
+// outlive it by a moment. The memory given to setMemTable must stay mapped until
 // the device is stopped. The kernel has its own references to eventfds and tap.
 package vhost

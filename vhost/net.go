@@ -31,19 +31,12 @@ func OpenNet() (*Net, error) {
 	return &Net{d}, nil
 }
 
-// Features returns the features that may be offered to a guest: GetFeatures
-// without bit 27.
-func (n *Net) Features() (uint64, error) {
-	v, err := n.GetFeatures()
-	return v &^ netVirtioNetHdr, err
-}
-
-// SetBackend connects a ring to a tap that has IFF_NO_PI and IFF_VNET_HDR, or
+// setBackend connects a ring to a tap that has IFF_NO_PI and IFF_VNET_HDR, or
 // with tapFD -1 disconnects it and waits for its requests,
 // VHOST_NET_SET_BACKEND. After all else about the ring. ENOTSOCK for any
 // descriptor that does not suit; EFAULT without a memory table or with a ring
 // outside of user space.
-func (n *Net) SetBackend(index uint32, tapFD int) error {
+func (n *Net) setBackend(index uint32, tapFD int) error {
 	return n.vring(index, ioctlPtr(n.Device, netSetBackend, &vringFile{index: index, fd: int32(tapFD)}))
 }
 
@@ -62,7 +55,7 @@ func (n *Net) Start(s Setup, tapFD int) error {
 		return err
 	}
 	for _, index := range []uint32{NetRX, NetTX} {
-		if err := n.SetBackend(index, tapFD); err != nil {
+		if err := n.setBackend(index, tapFD); err != nil {
 			return errors.Join(err, n.Stop())
 		}
 	}
@@ -72,5 +65,5 @@ func (n *Net) Start(s Setup, tapFD int) error {
 // Stop disconnects both rings. On return the kernel does not touch them.
 // GetVringBase then says where they stopped.
 func (n *Net) Stop() error {
-	return errors.Join(n.SetBackend(NetRX, -1), n.SetBackend(NetTX, -1))
+	return errors.Join(n.setBackend(NetRX, -1), n.setBackend(NetTX, -1))
 }

@@ -15,17 +15,13 @@ const (
 	setVringBase
 	getVringBase
 	attachVringWorker
-	getVringWorker
 	setVringKick
 	setVringCall
 	setVringErr
 	setVringBusyloopTimeout
-	setBackendFeatures
-	getBackendFeatures
 	netSetBackend
 	scsiSetEndpoint
 	scsiClearEndpoint
-	scsiGetABIVersion
 	setForkFromOwner
 	getForkFromOwner
 
@@ -71,17 +67,13 @@ var requests = [requestCount]request{
 	setVringBase:            {"VHOST_SET_VRING_BASE", dirWrite, 0x12, sizeVringState, ""},
 	getVringBase:            {"VHOST_GET_VRING_BASE", dirBoth, 0x12, sizeVringState, ""},
 	attachVringWorker:       {"VHOST_ATTACH_VRING_WORKER", dirWrite, 0x15, sizeVringWorker, "6.5"},
-	getVringWorker:          {"VHOST_GET_VRING_WORKER", dirBoth, 0x16, sizeVringWorker, "6.5"},
 	setVringKick:            {"VHOST_SET_VRING_KICK", dirWrite, 0x20, sizeVringFile, ""},
 	setVringCall:            {"VHOST_SET_VRING_CALL", dirWrite, 0x21, sizeVringFile, ""},
 	setVringErr:             {"VHOST_SET_VRING_ERR", dirWrite, 0x22, sizeVringFile, ""},
 	setVringBusyloopTimeout: {"VHOST_SET_VRING_BUSYLOOP_TIMEOUT", dirWrite, 0x23, sizeVringState, ""},
-	setBackendFeatures:      {"VHOST_SET_BACKEND_FEATURES", dirWrite, 0x25, 8, ""},
-	getBackendFeatures:      {"VHOST_GET_BACKEND_FEATURES", dirRead, 0x26, 8, ""},
 	netSetBackend:           {"VHOST_NET_SET_BACKEND", dirWrite, 0x30, sizeVringFile, ""},
 	scsiSetEndpoint:         {"VHOST_SCSI_SET_ENDPOINT", dirWrite, 0x40, sizeScsiTarget, ""},
 	scsiClearEndpoint:       {"VHOST_SCSI_CLEAR_ENDPOINT", dirWrite, 0x41, sizeScsiTarget, ""},
-	scsiGetABIVersion:       {"VHOST_SCSI_GET_ABI_VERSION", dirWrite, 0x42, 4, ""}, // written by the kernel all the same
 	setForkFromOwner:        {"VHOST_SET_FORK_FROM_OWNER", dirWrite, 0x84, 1, "6.17"},
 	getForkFromOwner:        {"VHOST_GET_FORK_FROM_OWNER", dirRead, 0x85, 1, "6.17"},
 }

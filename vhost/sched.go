@@ -20,8 +20,8 @@ const (
 	Idle  Policy = unix.SCHED_IDLE   // when nobody else wants the CPU
 )
 
-// Realtime says whether the policy is one with a Priority instead of a Nice.
-func (p Policy) Realtime() bool { return p == FIFO || p == RR }
+// realtime says whether the policy is one with a Priority instead of a Nice.
+func (p Policy) realtime() bool { return p == FIFO || p == RR }
 
 // Sched is how a thread is scheduled (sched_setattr(2)).
 type Sched struct {
@@ -63,7 +63,7 @@ func (w Worker) Sched() (Sched, error) {
 	}
 	s := Sched{Policy: Policy(a.Policy)}
 	switch {
-	case s.Policy.Realtime():
+	case s.Policy.realtime():
 		s.Priority = int(a.Priority)
 	case s.Policy != Idle:
 		s.Nice = int(a.Nice)
@@ -91,7 +91,7 @@ func (w Worker) SetSched(s Sched) error {
 
 // limit is the resource limit that lets a user have s.
 func (s Sched) limit() string {
-	if s.Policy.Realtime() {
+	if s.Policy.realtime() {
 		return "RTPRIO"
 	}
 	return "NICE"

@@ -29,29 +29,22 @@ func OpenScsi() (*Scsi, error) {
 	return &Scsi{d}, nil
 }
 
-// GetABIVersion returns VHOST_SCSI_GET_ABI_VERSION, 1.
-func (s *Scsi) GetABIVersion() (int, error) {
-	var v int32
-	err := ioctlPtr(s.Device, scsiGetABIVersion, &v)
-	return int(v), err
-}
-
-// SetEndpoint connects the device to the targets of wwpn that have a nexus,
-// VHOST_SCSI_SET_ENDPOINT. After SetMemTable and the rings' addresses, else
+// setEndpoint connects the device to the targets of wwpn that have a nexus,
+// VHOST_SCSI_SET_ENDPOINT. After setMemTable and the rings' addresses, else
 // EFAULT, and for memory's sake with only the rings in use set up: the kernel
 // takes some 160 KiB per descriptor of a request ring. ENODEV if there is no
 // such target or another device has it, EEXIST if this one has an endpoint.
 //
 // It does not look at the rings: a kick that came before is lost. Set the kicks
 // after it.
-func (s *Scsi) SetEndpoint(wwpn string) error {
+func (s *Scsi) setEndpoint(wwpn string) error {
 	return s.endpoint(scsiSetEndpoint, wwpn)
 }
 
-// ClearEndpoint disconnects the device and waits for all its requests,
+// clearEndpoint disconnects the device and waits for all its requests,
 // VHOST_SCSI_CLEAR_ENDPOINT. No endpoint is no error; EINVAL for the wrong
 // wwpn.
-func (s *Scsi) ClearEndpoint(wwpn string) error {
+func (s *Scsi) clearEndpoint(wwpn string) error {
 	return s.endpoint(scsiClearEndpoint, wwpn)
 }
 
@@ -72,16 +65,16 @@ func (s *Scsi) endpoint(id requestID, wwpn string) error {
 }
 
 // Start serves the rings from the targets of wwpn. SetOwner comes first. The
-// kicks come last, see SetEndpoint. On an error nothing is connected.
+// kicks come last, see setEndpoint. On an error nothing is connected.
 func (s *Scsi) Start(setup Setup, wwpn string) error {
 	if err := s.setup(setup); err != nil {
 		return err
 	}
-	if err := s.SetEndpoint(wwpn); err != nil {
+	if err := s.setEndpoint(wwpn); err != nil {
 		return err
 	}
 	if err := s.setKicks(setup.Vrings); err != nil {
-		return errors.Join(err, s.ClearEndpoint(wwpn))
+		return errors.Join(err, s.clearEndpoint(wwpn))
 	}
 	return nil
 }
@@ -93,5 +86,5 @@ func (s *Scsi) Stop(wwpn string, rings []Vring) error {
 	for _, v := range rings {
 		errs = append(errs, s.SetVringKick(v.Index, -1))
 	}
-	return errors.Join(append(errs, s.ClearEndpoint(wwpn))...)
+	return errors.Join(append(errs, s.clearEndpoint(wwpn))...)
 }

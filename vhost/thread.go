@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,17 +42,6 @@ func (w Worker) Cgroup() (string, error) {
 func (w Worker) CPUsAllowed() (string, error) {
 	s, err := w.read("status")
 	return procfs.Field(s, "Cpus_allowed_list"), err
-}
-
-// CPUTime returns the time that the worker has run, from /proc's schedstat.
-func (w Worker) CPUTime() (time.Duration, error) {
-	s, err := w.read("schedstat")
-	if err != nil {
-		return 0, err
-	}
-	run, _, _ := strings.Cut(s, " ")
-	ns, err := strconv.ParseInt(run, 10, 64)
-	return time.Duration(ns), err
 }
 
 // SetAffinity lets the worker run on the given CPUs only, sched_setaffinity(2).

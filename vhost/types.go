@@ -3,7 +3,7 @@ package vhost
 import "structs"
 
 // MaxMemRegions is the default of the vhost module's parameter
-// max_mem_regions, and the most that SetMemTable takes.
+// max_mem_regions, and the most that setMemTable takes.
 const MaxMemRegions = 64
 
 // memoryRegion is struct vhost_memory_region.

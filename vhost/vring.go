@@ -19,15 +19,15 @@ type Vring struct {
 	Err  int // eventfd, signalled when the kernel gives the ring up; -1: none
 }
 
-// SetVringNum sets the number of descriptors, VHOST_SET_VRING_NUM. EBUSY while
+// setVringNum sets the number of descriptors, VHOST_SET_VRING_NUM. EBUSY while
 // the backend is set.
-func (d *Device) SetVringNum(index, num uint32) error {
+func (d *Device) setVringNum(index, num uint32) error {
 	return d.vring(index, ioctlPtr(d, setVringNum, &vringState{index: index, num: num}))
 }
 
-// SetVringBase sets the next available entry that the device looks at,
+// setVringBase sets the next available entry that the device looks at,
 // VHOST_SET_VRING_BASE. EBUSY while the backend is set.
-func (d *Device) SetVringBase(index uint32, base uint16) error {
+func (d *Device) setVringBase(index uint32, base uint16) error {
 	return d.vring(index, ioctlPtr(d, setVringBase, &vringState{index: index, num: uint32(base)}))
 }
 
@@ -39,11 +39,11 @@ func (d *Device) GetVringBase(index uint32) (uint16, error) {
 	return uint16(arg.num), err
 }
 
-// SetVringAddr sets the host virtual addresses of a ring's three parts,
+// setVringAddr sets the host virtual addresses of a ring's three parts,
 // VHOST_SET_VRING_ADDR. EINVAL if one is misaligned. Whether they are addresses
 // of user space is checked when the backend is set; whether they are guest
 // memory at all, never.
-func (d *Device) SetVringAddr(index uint32, desc, avail, used uintptr) error {
+func (d *Device) setVringAddr(index uint32, desc, avail, used uintptr) error {
 	return d.vring(index, ioctlPtr(d, setVringAddr, &vringAddr{
 		index: index, desc: uint64(desc), avail: uint64(avail), used: uint64(used),
 	}))
@@ -94,20 +94,20 @@ type Setup struct {
 
 // setup does all of it but the kicks: features, memory table, rings.
 func (d *Device) setup(s Setup) error {
-	if err := d.SetFeatures(s.Features); err != nil {
+	if err := d.setFeatures(s.Features); err != nil {
 		return err
 	}
-	if err := d.SetMemTable(s.Memory); err != nil {
+	if err := d.setMemTable(s.Memory); err != nil {
 		return err
 	}
 	for _, v := range s.Vrings {
-		if err := d.SetVringNum(v.Index, v.Num); err != nil {
+		if err := d.setVringNum(v.Index, v.Num); err != nil {
 			return err
 		}
-		if err := d.SetVringBase(v.Index, v.Base); err != nil {
+		if err := d.setVringBase(v.Index, v.Base); err != nil {
 			return err
 		}
-		if err := d.SetVringAddr(v.Index, v.Desc, v.Avail, v.Used); err != nil {
+		if err := d.setVringAddr(v.Index, v.Desc, v.Avail, v.Used); err != nil {
 			return err
 		}
 		if err := d.SetVringCall(v.Index, v.Call); err != nil {

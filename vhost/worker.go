@@ -35,11 +35,3 @@ func (d *Device) FreeWorker(id uint32) error {
 func (d *Device) AttachVringWorker(index, id uint32) error {
 	return d.vring(index, unsupported(attachVringWorker, ioctlPtr(d, attachVringWorker, &vringWorker{index: index, workerID: id})))
 }
-
-// GetVringWorker says which worker serves a ring, VHOST_GET_VRING_WORKER.
-// EINVAL if it was killed.
-func (d *Device) GetVringWorker(index uint32) (id uint32, err error) {
-	arg := vringWorker{index: index}
-	err = d.vring(index, unsupported(getVringWorker, ioctlPtr(d, getVringWorker, &arg)))
-	return arg.workerID, err
-}

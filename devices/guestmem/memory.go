@@ -82,15 +82,6 @@ func New(ranges []Range) (*Memory, error) {
 // Regions returns the RAM regions in ascending order.
 func (m *Memory) Regions() []Region { return slices.Clone(m.regions) }
 
-// SizeBytes is the sum of all regions.
-func (m *Memory) SizeBytes() uint64 {
-	var n uint64
-	for _, r := range m.regions {
-		n += uint64(len(r.Bytes))
-	}
-	return n
-}
-
 // Window returns the n bytes at gpa, aliasing guest memory. The range must lie
 // in one region; otherwise the error matches [ErrOutOfRange]. A window of
 // length 0 is legal anywhere inside a region.

@@ -50,7 +50,7 @@ type bar struct {
 func (f *Function) AddBAR(index int, b BAR) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.initial != nil {
+	if f.inserted {
 		return fmt.Errorf("pci bar %d: %w", index, errInserted)
 	}
 	last := index
@@ -76,7 +76,7 @@ func (f *Function) AddBAR(index int, b BAR) error {
 func (f *Function) BARAddress(index int) (addr uint64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.initial == nil || index < 0 || index >= len(f.bars) || f.bars[index] == nil {
+	if !f.inserted || index < 0 || index >= len(f.bars) || f.bars[index] == nil {
 		return 0, false
 	}
 	return f.bars[index].base, true

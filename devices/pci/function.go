@@ -54,21 +54,20 @@ var errInserted = errors.New("the function is on the bus already")
 // bytes of configuration space and takes any width and alignment; parts beyond
 // the end read as ones.
 //
-// An owner builds it (AddBAR, AddCapability, AddMSIX, OnConfig, OnCommand),
+// An owner builds it (AddBAR, AddCapability, AddMSIX, OnConfig),
 // then gives it to [Root.Insert], after which only the guest changes it.
 type Function struct {
-	hooks     []hook
-	onCommand func(uint16)
-	bars      [6]*bar // a 64-bit BAR stands twice
-	msix      *MSIX
-	msixReg   uint64 // the dword that holds message control
+	hooks   []hook
+	bars    [6]*bar // a 64-bit BAR stands twice
+	msix    *MSIX
+	msixReg uint64 // the dword that holds message control
 
 	mu       sync.Mutex
 	space    []byte           // ConfigSize bytes, what the guest reads
 	writable [legacySize]byte // bits that the guest may change
-	initial  []byte           // the first legacySize bytes at Insert; nil before
-	nextCap  int              // where the next capability goes
-	lastLink int              // the byte that will point to it
+	inserted bool
+	nextCap  int // where the next capability goes
+	lastLink int // the byte that will point to it
 }
 
 type hook struct {
@@ -99,7 +98,7 @@ func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	off, end := f.nextCap, f.nextCap+2+len(body)
-	if f.initial != nil {
+	if f.inserted {
 		return 0, fmt.Errorf("pci capability %#x: %w", id, errInserted)
 	}
 	if writable != nil && len(writable) != len(body) {
@@ -126,7 +125,7 @@ func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err 
 func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.initial != nil {
+	if f.inserted {
 		return fmt.Errorf("pci config hook %#x+%#x: %w", off, sizeBytes, errInserted)
 	}
 	if off < headerSize || sizeBytes <= 0 || off%4 != 0 || sizeBytes%4 != 0 || off > ConfigSize-sizeBytes {
@@ -134,15 +133,6 @@ func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
 	}
 	f.hooks = append(f.hooks, hook{uint64(off), uint64(sizeBytes), h})
 	return nil
-}
-
-// OnCommand makes changed hear of every change of the command register
-// (CommandIO, CommandMemory, CommandMaster...), one call at a time. changed must not use
-// the Function.
-func (f *Function) OnCommand(changed func(command uint16)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.onCommand = changed
 }
 
 // Read fills p from configuration space at off.
@@ -219,27 +209,8 @@ func (f *Function) set(reg uint64, v uint32) {
 				b.decode.Store(uint16(v)&b.enable() != 0)
 			}
 		}
-		if f.onCommand != nil {
-			f.onCommand(uint16(v))
-		}
 	}
 	if f.msix != nil && reg == f.msixReg {
 		f.msix.control(uint16(v >> 16))
-	}
-}
-
-// Reset gives every register and the MSI-X table the value it had when the
-// function was inserted. Before that it does nothing.
-func (f *Function) Reset() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.initial == nil {
-		return
-	}
-	for reg := 0; reg < len(f.initial); reg += 4 {
-		f.set(uint64(reg), le.Uint32(f.initial[reg:]))
-	}
-	if f.msix != nil {
-		f.msix.reset()
 	}
 }

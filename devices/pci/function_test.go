@@ -3,7 +3,6 @@ package pci
 import (
 	"bytes"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 
@@ -145,19 +144,6 @@ func TestARandomWalkNeverMovesABAR(t *testing.T) {
 	}
 }
 
-func TestTheOwnerHearsOfCommands(t *testing.T) {
-	s := newSample(t)
-	var commands []uint16
-	s.f.OnCommand(func(c uint16) { commands = append(commands, c) })
-	for _, c := range []uint16{0, CommandMemory, 0xffff, CommandMaster, CommandMaster} {
-		s.f.Write(regCommand, le.AppendUint16(nil, c))
-	}
-	s.f.Write(0, bytes.Repeat([]byte{0xff}, 4))
-	if want := []uint16{2, 0x407, 4}; !slices.Equal(commands, want) {
-		t.Errorf("the owner heard %#x, want %#x", commands, want)
-	}
-}
-
 // TestAHookMayReadTheFunction is what virtio's PCI_CFG window needs.
 func TestAHookMayReadTheFunction(t *testing.T) {
 	f := NewFunction(Identity{Vendor: 0x1af4})
@@ -182,35 +168,6 @@ type reader struct {
 
 func (r reader) Read(_ uint64, p []byte) { r.f.Read(r.at, p) }
 func (r reader) Write(uint64, []byte)    {}
-
-func TestResetRestoresWhatInsertLeft(t *testing.T) {
-	s := newSample(t)
-	before := bytes.Clone(s.ecam)
-	rng := rand.New(rand.NewPCG(3, 4))
-	for off := uint64(0); off < 0x100; off += 4 {
-		s.f.Write(off, le.AppendUint32(nil, rng.Uint32()))
-	}
-	s.f.Write(regCommand, []byte{2})
-	s.f.Write(sampleMSIX, le.AppendUint32(nil, 0x8000_0000))
-	s.msix.Write(16, []byte{1, 2, 3, 4, 5, 6, 7, 8})
-	s.msix.Write(16+8, []byte{9, 0, 0, 0, 0, 0, 0, 0})
-	if !s.owner.unmasked[1] {
-		t.Fatal("vector 1 is still masked")
-	}
-	s.f.Reset()
-	if !bytes.Equal(s.ecam, before) {
-		t.Error("configuration space differs from that at insertion")
-	}
-	s.check(t, newSampleModel())
-	p := make([]byte, 8)
-	if s.msix.Read(16, p); s.owner.unmasked[1] || !bytes.Equal(p, make([]byte, 8)) {
-		t.Errorf("vector 1 after reset: unmasked %v, address % x", s.owner.unmasked[1], p)
-	}
-	s.msix.Read(16+8, p)
-	if !bytes.Equal(p, []byte{0, 0, 0, 0, 1, 0, 0, 0}) {
-		t.Errorf("vector 1 after reset: data and control % x", p)
-	}
-}
 
 func TestBuildingRefusesWhatIsNotPossible(t *testing.T) {
 	f := NewFunction(Identity{})
@@ -278,7 +235,6 @@ func TestBuildingRefusesWhatIsNotPossible(t *testing.T) {
 	if err := g.AddBAR(0, BAR{SizeBytes: 0x1000, Handler: h}); err != nil {
 		t.Fatal(err)
 	}
-	g.Reset()
 	if _, ok := g.BARAddress(0); ok {
 		t.Error("a BAR has an address before insertion")
 	}
@@ -303,7 +259,7 @@ func TestBuildingRefusesWhatIsNotPossible(t *testing.T) {
 func TestVCPUsMayRace(t *testing.T) {
 	s := newSample(t)
 	var wg sync.WaitGroup
-	for cpu := range 4 {
+	for range 4 {
 		wg.Go(func() {
 			ecam, ports := s.root.ECAM(), s.root.Ports()
 			var p [4]byte
@@ -317,9 +273,6 @@ func TestVCPUsMayRace(t *testing.T) {
 				s.msix.Read(i*8%s.msix.SizeBytes(), p[:])
 				s.mmio.Read(0xe000_0000+i, p[:1])
 				s.io.Read(0x1020+i%32, p[:1])
-				if cpu == 0 && i%100 == 0 {
-					s.f.Reset()
-				}
 			}
 		})
 	}

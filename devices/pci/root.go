@@ -3,7 +3,6 @@ package pci
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"minivmm/devices/bus"
@@ -88,7 +87,7 @@ func (r *Root) Insert(f *Function) (device int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	device = len(r.devices)
-	if f.initial != nil {
+	if f.inserted {
 		return 0, fmt.Errorf("pci device %d: %w", device, errInserted)
 	}
 	if device == 32 {
@@ -113,7 +112,7 @@ func (r *Root) Insert(f *Function) (device int, err error) {
 	for i := range f.bars {
 		f.writeBAR(i, false)
 	}
-	f.initial = slices.Clone(f.space[:legacySize])
+	f.inserted = true
 	if at := device << 15; at < len(r.image) {
 		page := r.image[at : at+ConfigSize]
 		copy(page, f.space)

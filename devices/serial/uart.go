@@ -101,13 +101,6 @@ func powerOn() registers {
 	return registers{divisor: [2]byte{12, 0}, modem: modemLines(0)} // 9600 baud
 }
 
-// Reset puts the UART back to its power-on state and forgets what it received.
-func (u *UART) Reset() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.registers, u.queued, u.polls = powerOn(), 0, 0
-}
-
 // Feed hands input to the guest and returns how many bytes of p it took: what
 // fits into the FIFO, and nothing while the guest does not listen. A guest
 // listens when it enabled the receive interrupt, or polls: Linux clears the

@@ -267,19 +267,6 @@ func TestFloodedInputArrivesInOrderAndAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestResetForgetsEverything(t *testing.T) {
-	u := New(io.Discard, func() {})
-	u.Write(0, []byte{1, 0x0f, 7, 0x03, 0x1b, 0, 0, 0x55})
-	u.Write(0, []byte{1})
-	u.Reset()
-	var got, want [8]byte
-	u.Read(0, got[:])
-	New(io.Discard, func() {}).Read(0, want[:])
-	if got != want {
-		t.Errorf("after reset % x, want % x", got, want)
-	}
-}
-
 // TestVCPUsMayRace is for the race detector.
 func TestVCPUsMayRace(t *testing.T) {
 	u := New(io.Discard, func() {})

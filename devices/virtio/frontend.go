@@ -259,7 +259,7 @@ func (f *Frontend) reset() error {
 	f.deviceSelect, f.driverSelect, f.queueSelect = 0, 0, 0
 	for i := range f.queues {
 		q := &f.queues[i]
-		*q = queueState{max: q.max, size: q.max, signalled: f.bells[i].call.Signals()}
+		*q = queueState{max: q.max, size: q.max, signalled: f.bells[i].call.signals.Load()}
 		// What was signalled in the old life is of no use in the next. A
 		// bell that still rings late is one spurious wake-up.
 		f.bells[i].kick.Drain()

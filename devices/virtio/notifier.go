@@ -72,12 +72,12 @@ func (n *Notifier) Reader() (*os.File, error) {
 	return os.NewFile(uintptr(fd), n.name), nil
 }
 
-// Count is how often it was signalled since it was last drained or read; the counter is left as it is. ok is false where
+// count is how often it was signalled since it was last drained or read; the counter is left as it is. ok is false where
 // /proc does not tell.
 //
 // The kernel's vhost and package queue wait for an eventfd without reading it. KVM's irqfd does read it, so the count of
 // one that leads to an interrupt says nothing.
-func (n *Notifier) Count() (count uint64, ok bool) {
+func (n *Notifier) count() (count uint64, ok bool) {
 	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(n.fd))
 	if err != nil {
 		return 0, false
@@ -91,9 +91,6 @@ func (n *Notifier) Count() (count uint64, ok bool) {
 	}
 	return 0, false
 }
-
-// Signals is how often Signal was called. What the kernel signals is not in it.
-func (n *Notifier) Signals() uint64 { return n.signals.Load() }
 
 // Close closes the eventfd. The Notifier must not be used any more.
 func (n *Notifier) Close() error {

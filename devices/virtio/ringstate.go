@@ -12,7 +12,7 @@ type RingState struct {
 	// are the guest's memory: any two numbers.
 	Available, Used uint16
 
-	// Kicks is how often the driver rang since the last reset, if Counted: see [Notifier.Count].
+	// Kicks is how often the driver rang since the last reset, if /proc tells: then it is Counted.
 	Kicks   uint64
 	Counted bool
 
@@ -34,8 +34,8 @@ func (f *Frontend) RingStates() []RingState {
 	for i, q := range f.queues {
 		s := &states[i]
 		*s = RingState{Index: i, Size: int(q.size)}
-		s.Kicks, s.Counted = f.bells[i].kick.Count()
-		s.Interrupts, s.InProcess = f.bells[i].call.Signals()-q.signalled, !f.dev.InKernel(i)
+		s.Kicks, s.Counted = f.bells[i].kick.count()
+		s.Interrupts, s.InProcess = f.bells[i].call.signals.Load()-q.signalled, !f.dev.InKernel(i)
 		// Only rings that were checked are read: of a failed activation, none may be.
 		if a := f.live.Load(); a == nil || a.failed.Load() || !q.enabled {
 			continue

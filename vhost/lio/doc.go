@@ -3,7 +3,7 @@
 //
 // A Config describes the disks of one VM; Create makes a backstore for each and
 // a vhost target that exports them, and returns a Target with the WWPN for
-// vhost.Scsi.SetEndpoint and a Remove. All of it is in the kernel and survives
+// vhost.Scsi.Start and a Remove. All of it is in the kernel and survives
 // the process that made it. So the process holds a lock on its target's folder,
 // and Recover removes the targets that nobody holds.
 //

@@ -59,7 +59,7 @@ func (t tree) create(c Config) (_ *Target, err error) {
 	return tg, nil
 }
 
-// WWPN is the target's name for vhost.Scsi.SetEndpoint.
+// WWPN is the target's name for vhost.Scsi.Start.
 func (tg *Target) WWPN() string { return wwpn(tg.id) }
 
 // wwpn is the name of a target's folder. The kernel wants a protocol in front

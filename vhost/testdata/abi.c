@@ -20,10 +20,8 @@ int main(void)
 	R(VHOST_SET_MEM_TABLE) R(VHOST_SET_VRING_NUM) R(VHOST_SET_VRING_ADDR)
 	R(VHOST_SET_VRING_BASE) R(VHOST_GET_VRING_BASE) R(VHOST_SET_VRING_KICK)
 	R(VHOST_SET_VRING_CALL) R(VHOST_SET_VRING_ERR)
-	R(VHOST_SET_VRING_BUSYLOOP_TIMEOUT) R(VHOST_SET_BACKEND_FEATURES)
-	R(VHOST_GET_BACKEND_FEATURES) R(VHOST_NET_SET_BACKEND)
+	R(VHOST_SET_VRING_BUSYLOOP_TIMEOUT) R(VHOST_NET_SET_BACKEND)
 	R(VHOST_SCSI_SET_ENDPOINT) R(VHOST_SCSI_CLEAR_ENDPOINT)
-	R(VHOST_SCSI_GET_ABI_VERSION)
 
 	S(vhost_memory) F(vhost_memory, nregions) F(vhost_memory, padding)
 	S(vhost_memory_region) F(vhost_memory_region, guest_phys_addr)
@@ -41,13 +39,13 @@ int main(void)
 
 #ifdef VHOST_NEW_WORKER /* 6.5 */
 	R(VHOST_NEW_WORKER) R(VHOST_FREE_WORKER) R(VHOST_ATTACH_VRING_WORKER)
-	R(VHOST_GET_VRING_WORKER)
+
 	S(vhost_worker_state) F(vhost_worker_state, worker_id)
 	S(vhost_vring_worker) F(vhost_vring_worker, index)
 	F(vhost_vring_worker, worker_id)
 #else
 	ABSENT(VHOST_NEW_WORKER) ABSENT(VHOST_FREE_WORKER)
-	ABSENT(VHOST_ATTACH_VRING_WORKER) ABSENT(VHOST_GET_VRING_WORKER)
+	ABSENT(VHOST_ATTACH_VRING_WORKER)
 	ABSENT(vhost_worker_state) ABSENT(vhost_worker_state.worker_id)
 	ABSENT(vhost_vring_worker) ABSENT(vhost_vring_worker.index)
 	ABSENT(vhost_vring_worker.worker_id)

@@ -100,7 +100,7 @@ func openWire(t testing.TB, tap *Tap) wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	iface, err := net.InterfaceByName(tap.Name())
+	iface, err := net.InterfaceByName(tap.name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func TestAGivenTapOfManyQueues(t *testing.T) {
 			if _, err := OpenTap(TapConfig{Name: tc.name}); !errors.Is(err, unix.EBUSY) {
 				t.Errorf("%+v: a second user: %v, want EBUSY", tc, err)
 			}
-			if err := errors.Join(tap.SetQueues(tc.queues), tap.SetFilter(Filter{On: true})); err != nil || tap.filtered {
+			if err := errors.Join(tap.setQueues(tc.queues), tap.setFilter(Filter{On: true})); err != nil || tap.filtered {
 				t.Errorf("%+v: %v, filtered %v", tc, err, tap.filtered)
 			}
 		}()
@@ -458,7 +458,7 @@ func TestTheKernelTakesTheOffloadsOfEachFeatureSet(t *testing.T) {
 				f |= b
 			}
 		}
-		if err := n.tap.SetOffloads(f & n.Features()); err != nil {
+		if err := n.tap.setOffloads(f & n.Features()); err != nil {
 			t.Errorf("features %#x: %v", uint64(f), err)
 		}
 	}
@@ -470,7 +470,7 @@ func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	iface, err := net.InterfaceByName(tap.Name())
+	iface, err := net.InterfaceByName(tap.name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -481,7 +481,7 @@ func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
 	if iface.MTU != 9000 || iface.Flags&net.FlagUp == 0 || !slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == "10.99.7.1/24" }) {
 		t.Errorf("%+v, addresses %v", iface, addrs)
 	}
-	if _, err := OpenTap(TapConfig{Name: tap.Name()}); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "another program") {
+	if _, err := OpenTap(TapConfig{Name: tap.name}); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("a tap that is in use: %v", err)
 	}
 	if err := tap.Close(); err != nil {

@@ -37,7 +37,7 @@ type TapConfig struct {
 }
 
 // Tap is an open tap with virtio-net headers of 12 bytes, its link up. It has
-// a descriptor a queue; all but the first are detached at first (SetQueues).
+// a descriptor a queue; all but the first are detached at first (setQueues).
 //
 // The descriptors never enter Go's poller: they belong to the kernel's workers.
 type Tap struct {
@@ -73,7 +73,7 @@ func OpenTap(cfg TapConfig) (_ *Tap, err error) {
 	if err := unix.IoctlSetPointerInt(t.fds[0], unix.TUNSETVNETHDRSZ, headerBytes); err != nil {
 		return nil, &os.PathError{Op: "TUNSETVNETHDRSZ", Path: t.name, Err: err}
 	}
-	if err := t.SetQueues(1); err != nil {
+	if err := t.setQueues(1); err != nil {
 		return nil, err
 	}
 	if err := t.setUp(cfg); err != nil {
@@ -266,14 +266,11 @@ func findBridge(name string) (netlink.Link, error) {
 // MTU is what the guest is told: the configuration's, or else the interface's.
 func (t *Tap) MTU() int { return t.mtu }
 
-// Name is the interface's name.
-func (t *Tap) Name() string { return t.name }
-
-// SetOffloads tells the tap what the guest can receive (TUNSETOFFLOAD,
+// setOffloads tells the tap what the guest can receive (TUNSETOFFLOAD,
 // linux/if_tun.h); no features forbids all. The kernel refuses TSO without
 // checksum offload and ECN without TSO, which no driver may negotiate either
 // (virtio 1.2 §5.1.3.1): such a bit is left out.
-func (t *Tap) SetOffloads(f virtio.Features) error {
+func (t *Tap) setOffloads(f virtio.Features) error {
 	if err := unix.IoctlSetInt(t.fds[0], unix.TUNSETOFFLOAD, offloads(f)); err != nil {
 		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
 	}
@@ -305,14 +302,14 @@ func offloads(f virtio.Features) int {
 // hasUSO says whether this kernel's tap can hand UDP segments to a guest
 // (Linux 6.2). The tap is left without offloads.
 func (t *Tap) hasUSO() bool {
-	err := t.SetOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
-	return err == nil && t.SetOffloads(0) == nil
+	err := t.setOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
+	return err == nil && t.setOffloads(0) == nil
 }
 
-// SetQueues attaches the first n queues and detaches the others, TUNSETQUEUE: the
+// setQueues attaches the first n queues and detaches the others, TUNSETQUEUE: the
 // host sends into attached queues only. The first always is. Queues keep their
 // order, because the last to come is the first to go (drivers/net/tun.c).
-func (t *Tap) SetQueues(n int) error {
+func (t *Tap) setQueues(n int) error {
 	n = max(n, 1)
 	for t.attached > n {
 		if err := t.setQueue(t.attached-1, unix.IFF_DETACH_QUEUE); err != nil {
@@ -344,7 +341,7 @@ func (t *Tap) setQueue(i int, flag uint16) error {
 // SetFilter keeps frames from the guest that it does not want, TUNSETTXFILTER.
 // Only of a tap that was made here: the kernel keeps a filter when the tap is
 // let go of, and its next user would not know.
-func (t *Tap) SetFilter(f Filter) error {
+func (t *Tap) setFilter(f Filter) error {
 	if !t.made || !t.filtered && !f.On {
 		return nil
 	}

@@ -14,10 +14,8 @@ import (
 const offered = FeatureCsum | FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuestTSO6 | FeatureGuestECN |
 	FeatureHostTSO4 | FeatureHostTSO6 | FeatureHostECN
 
-// ringFeatures are those that vhost-net itself must know. Bit 27 is not among
-// them and must never be: VIRTIO_F_ANY_LAYOUT for the driver, it is
-// VHOST_NET_F_VIRTIO_NET_HDR for vhost-net, which then expects no headers from
-// the tap and silently breaks every offload.
+// ringFeatures are those that vhost-net itself must know. Bit 27 must never be
+// one of them: [vhost.Net.Start] refuses it and says why.
 const ringFeatures = FeatureMrgRxbuf | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 
 // vhostNet is a kernel backend for each queue pair, with the tap's side of
@@ -76,7 +74,7 @@ func (v *vhostNet) InKernel() bool { return true }
 // Start tells the tap what the guest can receive before any frame flows, and
 // starts the pairs. Frames come through the first alone until SetPairs.
 func (v *vhostNet) Start(a virtio.Activation) error {
-	if err := v.tap.SetOffloads(a.Features); err != nil {
+	if err := v.tap.setOffloads(a.Features); err != nil {
 		return err
 	}
 	for k, queues := 0, a.Queues; len(queues) > 0; k, queues = k+1, queues[2:] {
@@ -90,10 +88,10 @@ func (v *vhostNet) Start(a virtio.Activation) error {
 
 // SetPairs has the host send into the first n pairs only. The others' workers
 // wait for a guest that has promised to be silent.
-func (v *vhostNet) SetPairs(n int) error { return v.tap.SetQueues(n) }
+func (v *vhostNet) SetPairs(n int) error { return v.tap.setQueues(n) }
 
 // SetFilter is the tap's.
-func (v *vhostNet) SetFilter(f Filter) error { return v.tap.SetFilter(f) }
+func (v *vhostNet) SetFilter(f Filter) error { return v.tap.setFilter(f) }
 
 // Stop stops every pair, and leaves the tap as Start wants it.
 func (v *vhostNet) Stop() error {
@@ -101,7 +99,7 @@ func (v *vhostNet) Stop() error {
 	for _, p := range v.pairs {
 		errs = append(errs, p.Stop())
 	}
-	return errors.Join(append(errs, v.tap.SetQueues(1), v.tap.SetFilter(Filter{}))...)
+	return errors.Join(append(errs, v.tap.setQueues(1), v.tap.setFilter(Filter{}))...)
 }
 
 // Close ends the workers before the tap goes.

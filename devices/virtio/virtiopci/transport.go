@@ -100,9 +100,6 @@ func (t *Transport) assemble(dev virtio.Device, mem *guestmem.Memory, host virti
 // Frontend is the device's registers and lifecycle.
 func (t *Transport) Frontend() *virtio.Frontend { return t.front }
 
-// Function is the device's configuration space.
-func (t *Transport) Function() *pci.Function { return t.fn }
-
 // Insert puts the function on the bus and attaches the doorbells, unless they
 // come late. It is called once, before vCPUs run.
 func (t *Transport) Insert(root *pci.Root) (device int, err error) {

@@ -9,7 +9,7 @@
 // server and name server; the lease is always 10.0.2.15. Names go to the
 // resolvers of the host's /etc/resolv.conf. TCP and UDP go wherever the [Policy]
 // allows; without one, never to the host's loopback, to link-local addresses, to
-// a group or a broadcast address ([Public]). What is refused, or refuses, answers
+// a group or a broadcast address (policy.go, public). What is refused, or refuses, answers
 // with a reset or an ICMP error; an echo request is answered by whom it was sent
 // to or not at all.
 //

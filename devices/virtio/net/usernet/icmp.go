@@ -85,7 +85,7 @@ func (s *session) tell(e icmpError, packet []byte) {
 		src, dst, proto = header.IPv4(packet).SourceAddress, header.IPv4(packet).DestinationAddress, header.ICMPv4ProtocolNumber
 	}
 	to, from := addr(src()), e.from
-	if !from.IsValid() || from.Is4() != v4 || !Public(from) {
+	if !from.IsValid() || from.Is4() != v4 || !public(from) {
 		from = gatewayFor(to)
 		if e.isPortUnreachable(v4) {
 			from = addr(dst()) // only who was asked can say that

@@ -46,16 +46,16 @@ var closed = []netip.Prefix{
 	netip.MustParsePrefix("fd20:ce::254/128"),       // Google
 }
 
-// Public says whether a guest may reach an address of the outside without a rule:
+// public says whether a guest may reach an address of the outside without a rule:
 // no loopback, link-local, multicast, broadcast or unspecified address and no
 // cloud's metadata service, also not one that is an IPv4 address in IPv6's
 // clothes.
-func Public(a netip.Addr) bool {
+func public(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if !reachable(a) || contains(closed, a) {
 		return false
 	}
-	return !slices.ContainsFunc(embedded(a), func(v4 netip.Addr) bool { return !Public(v4) })
+	return !slices.ContainsFunc(embedded(a), func(v4 netip.Addr) bool { return !public(v4) })
 }
 
 // reachable says whether an address can be one host's at all.
@@ -107,7 +107,7 @@ type Rule struct {
 }
 
 // Policy says where a guest may go. Deny beats Allow. With an Allow that is not
-// empty nothing else is allowed; but what [Public] refuses needs a rule that
+// empty nothing else is allowed; but what [public] refuses needs a rule that
 // names nothing but such addresses: 0.0.0.0/0 does not open the loopback.
 //
 // A name in Allow opens the addresses that the gateway's resolver has told the
@@ -200,7 +200,7 @@ func (p *policy) allowed(a netip.Addr) bool {
 		return false
 	case contains(closed, a):
 		return slices.ContainsFunc(p.allow, func(r netip.Prefix) bool { return r.Contains(a) && within(r, closed) })
-	case !Public(a):
+	case !public(a):
 		return false
 	}
 	return !p.listed || contains(p.allow, a) || p.knows(a, time.Now())

@@ -27,11 +27,11 @@ func TestPublic(t *testing.T) {
 		"255.255.255.255": false, "240.0.0.1": false, "::ffff:127.0.0.1": false, "::ffff:169.254.169.254": false,
 		"::127.0.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::1": false, "2002:a9fe:a9fe::1": false,
 	} {
-		if got := Public(netip.MustParseAddr(a)); got != want {
+		if got := public(netip.MustParseAddr(a)); got != want {
 			t.Errorf("%s: %v", a, got)
 		}
 	}
-	if Public(netip.Addr{}) {
+	if public(netip.Addr{}) {
 		t.Error("no address is public")
 	}
 }
