@@ -1,12 +1,12 @@
 package filetree
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +16,10 @@ import (
 type layer struct {
 	t      *Tree
 	root   *node
+	follow bool     // entries below symbolic links go where those lead, as in a container's root
 	gone   []string // paths that are hidden in the tree below
 	opaque []string // folders of which all content is hidden in the tree below
+	late   []deferred
 }
 
 func (t *Tree) newLayer() *layer {
@@ -35,11 +37,12 @@ func (l *layer) put(n Node) error {
 		return err
 	}
 	n.Path, n.Link = "", ""
+	n.Target = strings.Clone(n.Target) // of a tar, it is a piece of a header that may be long
 	meta := len(n.Target)
 	for name, value := range n.Xattrs {
 		meta += len(name) + len(value)
 	}
-	if err := l.charge(meta); err != nil {
+	if err := l.t.charge(meta); err != nil {
 		return err
 	}
 	return l.place(p, &inode{Node: n})
@@ -79,10 +82,7 @@ func (l *layer) link(name, target string) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", short(target), err)
 	}
-	found := l.root.find(to)
-	if found == nil {
-		found = l.t.root.find(to)
-	}
+	found := l.lookUp(to)
 	if found == nil {
 		return fmt.Errorf("hard link to %s: there is no such entry before it", short(to))
 	}
@@ -90,6 +90,20 @@ func (l *layer) link(name, target string) error {
 		return fmt.Errorf("hard link to %s: it is a folder", short(to))
 	}
 	return l.place(p, found.inode)
+}
+
+// lookUp returns what is at a clean path in the layer, or else in the tree below, or nil.
+func (l *layer) lookUp(p string) *node {
+	found := cmp.Or(l.root.find(p), l.t.root.find(p))
+	if found != nil || !l.follow {
+		return found
+	}
+	dir, name := split(p)
+	at, err := l.t.follow(dir, false)
+	if at == nil || err != nil {
+		return nil
+	}
+	return cmp.Or(l.root.find(join(at.path(), name)), at.below[name])
 }
 
 // place puts what an entry stands for at a clean path, below folders that are made where they are absent.
@@ -103,52 +117,54 @@ func (l *layer) place(p string, in *inode) error {
 	}
 	dir, name := split(p)
 	parent := l.root
-	for at, rest := "", dir; rest != ""; {
+	for rest := dir; rest != ""; {
 		var step string
 		step, rest = cut(rest)
-		at = join(at, step)
 		next := parent.below[step]
 		if next == nil {
-			if err := l.count(step); err != nil {
+			if err := l.t.count(step); err != nil {
 				return err
 			}
 			next = newFolder()
-			parent.below[step] = next
+			parent.attach(strings.Clone(step), next)
 		}
-		if !next.IsDir() {
-			return fmt.Errorf("it lies below %s, which is %s", short(at), kind(next.Mode))
+		if !next.IsDir() && !(l.follow && next.isLink()) {
+			return fmt.Errorf("it lies below %s, which is %s", short(next.path()), kind(next.Mode))
+		}
+		if next.below == nil {
+			next.below = map[string]*node{}
 		}
 		parent = next
 	}
 	switch old := parent.below[name]; {
 	case old == nil:
-		if err := l.count(name); err != nil {
+		if err := l.t.count(name); err != nil {
 			return err
 		}
-		parent.below[name] = newNode(in)
+		parent.attach(strings.Clone(name), newNode(in))
 	case old.IsDir() && in.IsDir():
 		old.inode, old.made = in, false
 	case len(old.below) > 0:
 		return fmt.Errorf("it is %s, and other entries lie below it", kind(in.Mode))
 	default:
-		parent.below[name] = newNode(in)
+		parent.attach(old.name, newNode(in))
 	}
 	return nil
 }
 
 // count counts a new node.
-func (l *layer) count(name string) error {
-	if l.t.files >= l.t.limits.Files {
-		return fmt.Errorf("more than %d entries: %w", l.t.limits.Files, ErrTooLarge)
+func (t *Tree) count(name string) error {
+	if t.files >= t.limits.Files {
+		return fmt.Errorf("more than %d entries: %w", t.limits.Files, ErrTooLarge)
 	}
-	l.t.files++
-	return l.charge(len(name))
+	t.files++
+	return t.charge(len(name))
 }
 
 // charge counts bytes of metadata.
-func (l *layer) charge(n int) error {
-	l.t.meta += int64(n)
-	if limit := int64(l.t.limits.Files) * metaPerFile; l.t.meta > limit {
+func (t *Tree) charge(n int) error {
+	t.meta += int64(n)
+	if limit := int64(t.limits.Files) * metaPerFile; t.meta > limit {
 		return fmt.Errorf("more than %d bytes of names and attributes: %w", limit, ErrTooLarge)
 	}
 	return nil
@@ -158,47 +174,74 @@ func (l *layer) charge(n int) error {
 func (l *layer) apply() error {
 	t := l.t
 	for _, p := range l.gone {
-		t.remove(p)
+		dir, name := split(p)
+		if n := l.hides(dir); n != nil {
+			t.drop(n, name)
+		}
 	}
 	for _, p := range l.opaque {
-		t.empty(p)
+		if n := l.hides(p); n != nil {
+			t.empty(n)
+		}
 	}
 	t.files -= len(l.gone) + len(l.opaque)
-	return t.merge("", t.root, l.root)
+	err := l.merge(t.root, l.root)
+	for err == nil && len(l.late) > 0 {
+		next := l.late[0]
+		l.late = l.late[1:]
+		err = l.followLink(next)
+	}
+	return err
 }
 
-// merge lays the folder upper over the folder lower, both at path p. upper is used up.
-func (t *Tree) merge(p string, lower, upper *node) error {
-	t.files--
+// merge lays the folder upper of the layer over the folder lower of the tree. upper is used up.
+func (l *layer) merge(lower, upper *node) error {
+	l.t.files--
 	if !upper.made {
 		lower.inode, lower.made = upper.inode, false
 	}
-	for _, name := range slices.Sorted(maps.Keys(upper.below)) {
-		at, over, under := join(p, name), upper.below[name], lower.below[name]
+	for _, name := range upper.sorted() {
+		over, under := upper.below[name], lower.below[name]
 		switch {
-		case under == nil:
-			lower.below[name] = over
-			t.attached(at, over)
-		case under.IsDir() && over.IsDir():
-			if err := t.merge(at, under, over); err != nil {
+		case under != nil && under.IsDir() && over.IsDir():
+			if err := l.merge(under, over); err != nil {
 				return err
 			}
-		case over.made:
-			return fmt.Errorf("filetree: %s: it lies below %s, which is %s", short(over.some(at)), short(at), kind(under.Mode))
-		default:
-			t.detached(at, under)
-			lower.below[name] = over
-			t.attached(at, over)
+			continue
+		case under != nil && over.made && l.follow && under.isLink():
+			l.late = append(l.late, deferred{under, over})
+			continue
+		case under != nil && over.made:
+			return fmt.Errorf("filetree: %s: it lies below %s, which is %s", short(over.some()), short(under.path()), kind(under.Mode))
 		}
+		l.t.drop(lower, name)
+		lower.attach(name, over)
+		l.attached(over)
 	}
 	return nil
 }
 
-// some is the path of an entry below the made folder n at path p, for errors to name.
-func (n *node) some(p string) string {
-	for n.made && len(n.below) > 0 {
-		name := slices.Min(slices.Collect(maps.Keys(n.below)))
-		n, p = n.below[name], join(p, name)
+// attached keeps the names of regular files of what has come into the tree, and defers what is below links.
+func (l *layer) attached(n *node) {
+	switch {
+	case n.isFile():
+		n.addName(n)
+	case n.isLink() && len(n.below) > 0:
+		over := newFolder()
+		over.name, over.parent, over.below = n.name, n.parent, n.below
+		l.t.files++ // merge counts it off
+		l.late = append(l.late, deferred{n, over})
+		n.below = nil
 	}
-	return p
+	for _, name := range n.sorted() {
+		l.attached(n.below[name])
+	}
+}
+
+// some is the path of an entry below the made folder n, for errors to name.
+func (n *node) some() string {
+	for n.made && len(n.below) > 0 {
+		n = n.below[n.sorted()[0]]
+	}
+	return n.path()
 }

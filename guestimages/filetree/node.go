@@ -1,21 +1,28 @@
 package filetree
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	"golang.org/x/sys/unix"
 )
 
-// node is a place in a tree: what is there, and for a folder what is below.
+// node is a place in a tree: what is there, and for a folder what is below. It keeps its own name and its parent instead of
+// its path, because a few bytes of a compressed layer can name many long paths.
 type node struct {
 	*inode
-	below map[string]*node // nil for all but folders
-	made  bool             // a folder that no entry told of: made for what is below
+	name   string
+	parent *node            // nil for a root
+	below  map[string]*node // nil for all but folders, and for links in a layer that has entries below them
+	made   bool             // a folder without an entry of its own: made for what is below
 }
 
-// inode is what one name or, of a regular file, several names stand for. It does not change, but for its names.
+// inode is what one name or, of a regular file, several names stand for. It does not change, except for its names.
 type inode struct {
-	Node                  // without Path and Link
-	names map[string]bool // of a regular file: its paths in the tree
-	first string          // the first of names in order; "" when that must be found again
+	Node                 // without Path and Link
+	first *node          // of a regular file: the first of its names in the tree, by path; nil when that must be found again
+	names map[*node]bool // all of them; nil while there was only one
 }
 
 func newNode(in *inode) *node {
@@ -26,7 +33,7 @@ func newNode(in *inode) *node {
 	return n
 }
 
-// newFolder is a folder that nobody told of.
+// newFolder is a folder without an entry of its own.
 func newFolder() *node {
 	n := newNode(&inode{Node: Node{Mode: unix.S_IFDIR | 0o755}})
 	n.made = true
@@ -34,8 +41,25 @@ func newFolder() *node {
 }
 
 func (in *inode) isFile() bool { return in.Mode&unix.S_IFMT == unix.S_IFREG }
+func (in *inode) isLink() bool { return in.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// find returns what is at a clean path, or nil. Symbolic links are not followed.
+// attach puts child below the folder n.
+func (n *node) attach(name string, child *node) {
+	child.name, child.parent = name, n
+	n.below[name] = child
+}
+
+// path is where the node is in its tree or layer.
+func (n *node) path() string {
+	var names []string
+	for ; n.parent != nil; n = n.parent {
+		names = append(names, n.name)
+	}
+	slices.Reverse(names)
+	return strings.Join(names, "/")
+}
+
+// find returns the node at a clean path, or nil. Symbolic links are not followed.
 func (n *node) find(p string) *node {
 	for n != nil && p != "" {
 		var name string
@@ -45,96 +69,103 @@ func (n *node) find(p string) *node {
 	return n
 }
 
-// walk calls do for n, which is at path p, and all that is below.
-func (n *node) walk(p string, do func(p string, n *node)) {
-	do(p, n)
+// sorted are the names below n.
+func (n *node) sorted() []string { return slices.Sorted(maps.Keys(n.below)) }
+
+// inOrder calls do for all nodes below n in the order of their paths' bytes, in which "a-" comes before "a/b".
+func (n *node) inOrder(do func(*node)) {
+	keys := make([]string, 0, len(n.below))
 	for name, child := range n.below {
-		child.walk(join(p, name), do)
+		keys = append(keys, name)
+		if len(child.below) > 0 {
+			keys = append(keys, name+"/")
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if name, ok := strings.CutSuffix(key, "/"); ok {
+			n.below[name].inOrder(do)
+		} else {
+			do(n.below[key])
+		}
 	}
 }
 
+// longest is the length of the longest path below n, from n.
+func (n *node) longest() int {
+	most := 0
+	for name, child := range n.below {
+		most = max(most, 1+len(name)+child.longest())
+	}
+	return most
+}
+
 // public is the node as callers see it.
-func (n *node) public(p string) *Node {
+func (n *node) public() *Node {
 	out := n.Node
-	out.Path = p
+	out.Path = n.path()
 	if n.isFile() {
-		if first := n.firstName(); first != p {
-			out.Link = first
+		if first := n.firstName(); first != n {
+			out.Link = first.path()
 		}
 	}
 	return &out
 }
 
-func (in *inode) firstName() string {
-	if in.first == "" {
-		for p := range in.names {
-			if in.first == "" || p < in.first {
-				in.first = p
+func (in *inode) firstName() *node {
+	if in.first == nil {
+		least := ""
+		for n := range in.names {
+			if p := n.path(); in.first == nil || p < least {
+				in.first, least = n, p
 			}
 		}
 	}
 	return in.first
 }
 
-func (in *inode) addName(p string) {
+func (in *inode) addName(n *node) {
 	if in.names == nil {
-		in.names = map[string]bool{}
-	}
-	in.names[p] = true
-	if p < in.first {
-		in.first = p
-	}
-}
-
-func (in *inode) dropName(p string) {
-	delete(in.names, p)
-	if p == in.first {
-		in.first = ""
-	}
-}
-
-// attached and detached keep the names of regular files, as n comes to be or ceases to be at path p of the tree, and the
-// count of nodes, of which a layer's are counted when it is read.
-func (t *Tree) attached(p string, n *node) {
-	n.walk(p, func(p string, n *node) {
-		if n.isFile() {
-			n.addName(p)
+		if in.first == nil {
+			in.first = n
+			return
 		}
-	})
+		in.names = map[*node]bool{in.first: true}
+	}
+	in.names[n] = true
+	if in.first != nil && n.path() < in.first.path() {
+		in.first = n
+	}
 }
 
-func (t *Tree) detached(p string, n *node) {
-	n.walk(p, func(p string, n *node) {
-		t.files--
-		if n.isFile() {
-			n.dropName(p)
-		}
-	})
+func (in *inode) dropName(n *node) {
+	delete(in.names, n)
+	if n == in.first {
+		in.first = nil
+	}
 }
 
-// remove removes what is at a clean path, and of the root what is below.
-func (t *Tree) remove(p string) {
-	if p == "" {
-		t.empty(p)
-		return
+// drop removes what the folder has at name: from the names of regular files too, and from the count of nodes.
+func (t *Tree) drop(parent *node, name string) {
+	if n := parent.below[name]; n != nil {
+		delete(parent.below, name)
+		t.detached(n)
 	}
-	dir, name := split(p)
-	parent := t.root.find(dir)
-	if parent == nil || parent.below[name] == nil {
-		return
-	}
-	t.detached(p, parent.below[name])
-	delete(parent.below, name)
 }
 
-// empty removes what is below the folder at a clean path.
-func (t *Tree) empty(p string) {
-	n := t.root.find(p)
-	if n == nil {
-		return
+func (t *Tree) detached(n *node) {
+	t.files--
+	if n.isFile() {
+		n.dropName(n)
 	}
-	for name, child := range n.below {
-		t.detached(join(p, name), child)
-		delete(n.below, name)
+	for _, child := range n.below {
+		t.detached(child)
+	}
+}
+
+// empty removes what is below a folder.
+func (t *Tree) empty(n *node) {
+	for name := range n.below {
+		t.drop(n, name)
 	}
 }

@@ -20,7 +20,8 @@ func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 }
 
 // AddLayer is AddTar for a layer of an OCI image: an entry .wh.NAME hides NAME of what was in the tree before, .wh..wh..opq
-// all that was in its folder before. They hide nothing of their own layer, wherever in it they stand.
+// all that was in its folder before. They hide nothing of their own layer, wherever in it they stand. An entry below a symbolic
+// link, of this layer or one before, goes where the link leads inside the tree's root, as in a container runtime.
 func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, true)
 }
@@ -32,8 +33,9 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 	}
 	defer unpacked.Close()
 	l := t.newLayer()
+	l.follow = whiteouts
 	// A file's header is at most 1 MiB in archive/tar; few have more than two blocks.
-	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*(metaPerFile+4096)+1<<20)}
+	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*5<<10+1<<20)}
 	if err := l.readTar(ctx, in, whiteouts); err != nil {
 		return fmt.Errorf("filetree: tar: %w", err)
 	}
@@ -146,7 +148,7 @@ func fromHeader(h *tar.Header) (Node, error) {
 			if n.Xattrs == nil {
 				n.Xattrs = map[string][]byte{}
 			}
-			n.Xattrs[name] = []byte(value)
+			n.Xattrs[strings.Clone(name)] = []byte(value)
 		}
 	}
 	return n, nil
@@ -167,8 +169,8 @@ func (l *layer) whiteout(name string) (bool, error) {
 		return false, err
 	}
 	if dir, base := split(p); base == opaqueMark {
-		l.opaque = append(l.opaque, dir)
-		return true, l.count(p)
+		l.opaque = append(l.opaque, strings.Clone(dir))
+		return true, l.t.count(p)
 	}
 	for rest, at := p, ""; rest != ""; {
 		var step string
@@ -183,8 +185,8 @@ func (l *layer) whiteout(name string) (bool, error) {
 			if hidden == "" || hidden == "." || hidden == ".." {
 				return false, errors.New("a whiteout of no name")
 			}
-			l.gone = append(l.gone, join(at, hidden))
-			return true, l.count(p)
+			l.gone = append(l.gone, strings.Clone(join(at, hidden)))
+			return true, l.t.count(p)
 		}
 		at = join(at, step)
 	}

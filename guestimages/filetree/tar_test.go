@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -358,7 +359,7 @@ func TestLayers(t *testing.T) {
 		"the content's own name":        {headers: []tar.Header{file("d/.wh.a", "")}, want: append([]string{all[0], all[2], all[3], all[4]}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"a folder":                      {headers: []tar.Header{file(".wh.d", "")}, want: []string{rest[0], `h 100644 0:0 "1"`, rest[2]}},
 		"a link, not what it points to": {headers: []tar.Header{file(".wh.l", "")}, want: append(all[:5:5], rest[:2]...)},
-		"through a link: nothing":       {headers: []tar.Header{file("l/.wh.a", "")}, want: all},
+		"through a link":                {headers: []tar.Header{file("l/.wh.a", "")}, want: append([]string{all[0], all[2], all[3], all[4]}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"what is not there":             {headers: []tar.Header{file("d/.wh.none", ""), file("none/.wh.x", ""), file("f/.wh.x", "")}, want: all},
 		"not of the same layer":         {headers: []tar.Header{file("f", "2"), file(".wh.f", "")}, want: append(all[:5:5], `f 100644 0:0 "2"`, rest[1], rest[2])},
 		"nor in the other order":        {headers: []tar.Header{file(".wh.f", ""), file("f", "2")}, want: append(all[:5:5], `f 100644 0:0 "2"`, rest[1], rest[2])},
@@ -367,7 +368,8 @@ func TestLayers(t *testing.T) {
 		"opaque":                        {headers: []tar.Header{file("d/.wh..wh..opq", ""), file("d/n", "2")}, want: append([]string{all[0], `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"opaque after its siblings":     {headers: []tar.Header{file("d/n", "2"), file("d/s/y", "2"), file("d/.wh..wh..opq", "")}, want: append([]string{all[0], `d/n 100644 0:0 "2"`, "d/s 40755 0:0", `d/s/y 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"opaque root":                   {headers: []tar.Header{file(".wh..wh..opq", ""), file("n", "2")}, want: []string{`n 100644 0:0 "2"`}},
-		"opaque of a link":              {headers: []tar.Header{file("l/.wh..wh..opq", "")}, want: all},
+		"opaque of a link":              {headers: []tar.Header{file("l/.wh..wh..opq", "")}, want: append([]string{all[0]}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"opaque of a folder over one":   {headers: []tar.Header{folder("l"), file("l/.wh..wh..opq", ""), file("l/.wh.a", "")}, want: append(all[:7:7], "l 40750 3:4")},
 		"a file over a folder":          {headers: []tar.Header{file("d", "2")}, want: []string{`d 100644 0:0 "2"`, rest[0], `h 100644 0:0 "1"`, rest[2]}},
 		"a folder over a file":          {headers: []tar.Header{folder("f"), file("f/x", "2")}, want: append(all[:5:5], "f 40750 3:4", `f/x 100644 0:0 "2"`, rest[1], rest[2])},
 		"a folder over a link":          {headers: []tar.Header{folder("l")}, want: append(all[:7:7], "l 40750 3:4")},
@@ -377,7 +379,6 @@ func TestLayers(t *testing.T) {
 		"a new content, the link keeps": {headers: []tar.Header{file("d/a", "2")}, want: append([]string{all[0], `d/a 100644 0:0 "2"`}, append(all[2:6:6], `h 100644 0:0 "1"`, rest[2])...)},
 		"a link to what it hides":       {headers: []tar.Header{file(".wh.f", ""), link("g", "f")}, want: append(all[:5:5], `g 100644 0:0 "1"`, rest[1], rest[2])},
 		"AUFS's notes":                  {headers: []tar.Header{folder(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file(".wh..wh.aufs", "")}, want: all},
-		"below a link of before":        {headers: []tar.Header{file("l/x", "")}, wrong: `"l/x": it lies below "l", which is a symbolic link`},
 		"below a file of before":        {headers: []tar.Header{file("f/x", "")}, wrong: `"f/x": it lies below "f", which is a regular file`},
 		"below what is hidden":          {headers: []tar.Header{file("l/x", "2"), file(".wh.l", "")}, want: append(all[:7:7], "l 40755 0:0", `l/x 100644 0:0 "2"`)},
 		"no name":                       {headers: []tar.Header{file("d/.wh.", "")}, wrong: `"d/.wh.": a whiteout of no name`},
@@ -406,10 +407,80 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+// Entries below a symbolic link go where it leads inside the root. lib leads to usr/lib, as in a Debian.
+func TestLayersBelowLinks(t *testing.T) {
+	below := []tar.Header{folder("usr"), folder("usr/lib"), file("usr/lib/a", "1"), symlink("lib", "usr/lib"), symlink("abs", "/usr"), symlink("up", "../../../usr"),
+		symlink("chain", "abs/lib"), symlink("loop", "loop"), symlink("gone", "opt/new"), symlink("file", "usr/lib/a"), symlink("long", strings.Repeat("n", 300))}
+	deep := strings.Repeat("d/", 2044)
+	for name, tt := range map[string]struct {
+		headers []tar.Header
+		want    []string // beside what was there before
+		wrong   string
+	}{
+		"a file":                    {headers: []tar.Header{file("lib/n/x", "2")}, want: []string{"usr/lib/n 40755 0:0", `usr/lib/n/x 100644 0:0 "2"`}},
+		"a folder":                  {headers: []tar.Header{folder("lib/n"), file("lib/n/x", "2")}, want: []string{"usr/lib/n 40750 3:4", `usr/lib/n/x 100644 0:0 "2"`}},
+		"an absolute link":          {headers: []tar.Header{file("abs/x", "2")}, want: []string{`usr/x 100644 0:0 "2"`}},
+		"a link out of the root":    {headers: []tar.Header{file("up/x", "2")}, want: []string{`usr/x 100644 0:0 "2"`}},
+		"a chain":                   {headers: []tar.Header{file("chain/x", "2")}, want: []string{`usr/lib/x 100644 0:0 "2"`}},
+		"links below links":         {headers: []tar.Header{symlink("lib/l", "n"), file("lib/l/x", "2")}, want: []string{"usr/lib/l 120777 0:0 -> n", "usr/lib/n 40755 0:0", `usr/lib/n/x 100644 0:0 "2"`}},
+		"a link that leads nowhere": {headers: []tar.Header{file("gone/x", "2")}, want: []string{"opt 40755 0:0", "opt/new 40755 0:0", `opt/new/x 100644 0:0 "2"`}},
+		"a link of the same layer":  {headers: []tar.Header{symlink("z", "a/b"), file("z/x", "2"), folder("a"), symlink("a/b", "../lib")}, want: []string{"a 40750 3:4", "a/b 120777 0:0 -> ../lib", `usr/lib/x 100644 0:0 "2"`, "z 120777 0:0 -> a/b"}},
+		"a hard link to below":      {headers: []tar.Header{link("b", "lib/a")}, want: []string{`b 100644 0:0 "1"`, `usr/lib/a 100644 0:0 = b`}},
+		"a hard link in the layer":  {headers: []tar.Header{file("usr/lib/x", "2"), link("b", "lib/x"), link("lib/c", "lib/x")}, want: []string{`b 100644 0:0 "2"`, `usr/lib/c 100644 0:0 = b`, `usr/lib/x 100644 0:0 = b`}},
+		"a loop":                    {headers: []tar.Header{file("loop/x", "")}, wrong: `"loop/x": below the symbolic link "loop": too many levels of symbolic links`},
+		"a loop of the same layer":  {headers: []tar.Header{symlink("p", "q"), symlink("q", "p"), file("p/x", "")}, wrong: "too many levels of symbolic links"},
+		"a link to a file":          {headers: []tar.Header{file("file/x", "")}, wrong: `"file/x": below the symbolic link "file": it lies below "usr/lib/a", which is a regular file`},
+		"a link to a long name":     {headers: []tar.Header{file("long/x", "")}, wrong: "too long"},
+		"a path that becomes long":  {headers: []tar.Header{file("lib/"+deep+"x", "")}, wrong: "more than 4095 bytes"},
+		"then it is replaced":       {headers: []tar.Header{symlink("z", "usr"), file("z/x", ""), file("z", "")}, wrong: `"z": it is a regular file, and other entries lie below it`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := newTree(t, Limits{})
+			if err := addLayer(tree, tarOf(t, below...)); err != nil {
+				t.Fatal(err)
+			}
+			want := show(t, tree)
+			err := addLayer(tree, tarOf(t, tt.headers...))
+			if tt.wrong != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.wrong) {
+					t.Errorf("got %v, want it to say %q", err, tt.wrong)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range tt.want { // a hard link's first name may be another than before
+				path, _, _ := strings.Cut(line, " ")
+				want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, path+" ") })
+			}
+			want = append(want, tt.want...)
+			slices.Sort(want)
+			got := show(t, tree)
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+			}
+			checkInvariants(t, tree)
+		})
+	}
+}
+
+func TestFolderFollowsLinks(t *testing.T) {
+	tree := newTree(t, Limits{})
+	must(t, addLayer(tree, tarOf(t, folder("usr"), symlink("var", "usr"), file("data", ""))),
+		tree.Folder("/var/lib/x"), tree.Folder("v1"), tree.Folder("v1"))
+	if err := tree.Folder("data/x"); err == nil || !strings.Contains(err.Error(), `"data/x": it lies below "data", which is a regular file`) {
+		t.Errorf("below a file: %v", err)
+	}
+	wantTree(t, tree, `data 100644 0:0 ""`, "usr 40750 3:4", "usr/lib 40755 0:0", "usr/lib/x 40755 0:0", "v1 40755 0:0", "var 120777 0:0 -> usr")
+}
+
 // FuzzAddLayer lays two layers of any bytes over each other. Whatever they are, the tree stays a tree within its limits, and
 // nothing is written but counted files in its folder.
 func FuzzAddLayer(f *testing.F) {
 	f.Add(tarOf(f, folder("d"), file("d/a", "1"), symlink("l", "/etc"), link("h", "d/a")), tarOf(f, file("d/.wh.a", ""), file(".wh..wh..opq", ""), file("l", "")))
+	f.Add(tarOf(f, folder("usr"), symlink("lib", "/usr"), symlink("l", "lib/x")), tarOf(f, file("lib/a", ""), symlink("lib/b", "../lib"), file("lib/b/c", ""), file("l/x", "")))
 	f.Add(tarOf(f, file("../x", "")), tarOf(f, file("a/b", ""), symlink("a", "..")))
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		outside := t.TempDir()

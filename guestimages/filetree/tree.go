@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +46,7 @@ type Limits struct {
 var DefaultLimits = Limits{Files: 1 << 20, SizeBytes: 32 << 30}
 
 // metaPerFile is how many bytes of names, link targets and extended attributes a tree may hold for each of Limits.Files.
-const metaPerFile = 1 << 10
+const metaPerFile = 1 << 8
 
 // ErrTooLarge says that a tree would be larger than its Limits.
 var ErrTooLarge = errors.New("too large")
@@ -62,7 +60,9 @@ type Tree struct {
 	size   int64 // content bytes ever added
 	meta   int64 // bytes of names, targets and attributes ever added
 	stored int   // content files in dir
-	buf    []byte
+
+	followed int // symbolic links, ever
+	buf      []byte
 }
 
 // New returns a tree of an empty root folder with mode 0755 and owner 0. dir is an existing empty folder for the content of
@@ -145,13 +145,22 @@ func (t *Tree) Get(path string) (*Node, bool) {
 	if n == nil {
 		return nil, false
 	}
-	return n.public(p), true
+	return n.public(), true
 }
 
 // Remove removes the entry at a path with all that is below it, and of the root only what is below. An absent one is no error.
 func (t *Tree) Remove(path string) {
-	if p, err := clean(path); err == nil {
-		t.remove(p)
+	p, err := clean(path)
+	if err != nil {
+		return
+	}
+	if p == "" {
+		t.empty(t.root)
+		return
+	}
+	dir, name := split(p)
+	if parent := t.root.find(dir); parent != nil {
+		t.drop(parent, name)
 	}
 }
 
@@ -159,10 +168,10 @@ func (t *Tree) Remove(path string) {
 // children, the name that holds a file's content before its other names.
 func (t *Tree) All() iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
-		all := map[string]*node{}
-		t.root.walk("", func(p string, n *node) { all[p] = n })
-		for _, p := range slices.Sorted(maps.Keys(all)) {
-			if !yield(all[p].public(p)) {
+		all := []*node{t.root}
+		t.root.inOrder(func(n *node) { all = append(all, n) })
+		for _, n := range all {
+			if !yield(n.public()) {
 				return
 			}
 		}
