@@ -48,7 +48,7 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 	for n := range tree.All() {
 		inode := inodes[n.Path].inode
 		if n.Mode&unix.S_IFMT == unix.S_IFREG {
-			content, err := os.ReadFile(n.File())
+			content, err := n.Content()
 			if err != nil {
 				t.Fatal(err)
 			}

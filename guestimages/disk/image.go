@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 )
 
@@ -16,7 +17,12 @@ func (b *Build) FromImage(ctx context.Context, source string, opt Options) error
 	if err != nil {
 		return err
 	}
-	if err := copySparse(ctx, b.image(), source); err != nil {
+	from, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if err := copySparse(ctx, b.image(), from); err != nil {
 		return err
 	}
 	if opt.UUID == "" {

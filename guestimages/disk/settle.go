@@ -96,10 +96,10 @@ const unitDir = "usr/lib/systemd/system/"
 // systemd-networkd.service would have the boot wait for a network. A unit that is not there is left alone.
 func enable(t *filetree.Tree, unit string) error {
 	n, ok := t.Get(unitDir + unit)
-	if !ok || n.File() == "" {
+	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
-	b, err := os.ReadFile(n.File())
+	b, err := n.Content()
 	if err != nil {
 		return err
 	}
@@ -127,10 +127,10 @@ func enable(t *filetree.Tree, unit string) error {
 func openRoot(t *filetree.Tree) error {
 	const shadow = "etc/shadow"
 	n, ok := t.Get(shadow)
-	if !ok || n.File() == "" {
+	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
 		return errors.New("disk: the Debian has no /etc/shadow")
 	}
-	b, err := os.ReadFile(n.File())
+	b, err := n.Content()
 	if err != nil {
 		return err
 	}

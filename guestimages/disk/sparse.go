@@ -59,12 +59,7 @@ func punch(f *os.File, size int64) error {
 }
 
 // copySparse copies a file's content to a new file: their blocks are shared where the file system can, else holes are holes.
-func copySparse(ctx context.Context, to, from string) error {
-	src, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
+func copySparse(ctx context.Context, to string, src *os.File) error {
 	st, err := src.Stat()
 	if err != nil {
 		return err

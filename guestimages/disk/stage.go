@@ -47,7 +47,7 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptio
 	case unix.S_IFLNK:
 		return os.Symlink(n.Target, path)
 	case unix.S_IFREG:
-		return stageFile(ctx, n.File(), path, opt, used)
+		return stageFile(ctx, n, path, opt, used)
 	case unix.S_IFIFO, unix.S_IFSOCK:
 		return unix.Mknod(path, n.Mode&unix.S_IFMT|0o600, 0)
 	case unix.S_IFCHR, unix.S_IFBLK:
@@ -61,25 +61,28 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptio
 
 // stageFile links a file's content to path, or copies it: two nodes that are different files in the tree may not become
 // one in the staging folder because their content is in one file of the host.
-func stageFile(ctx context.Context, from, path string, opt stageOptions, used map[fileID]bool) error {
-	var st unix.Stat_t
-	if err := unix.Stat(from, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: from, Err: err}
+func stageFile(ctx context.Context, n *filetree.Node, path string, opt stageOptions, used map[fileID]bool) error {
+	f, err := n.Open()
+	if err != nil {
+		return err
 	}
-	// A file of one's own can be linked without leave to read it, and mke2fs has no errno for that.
-	if err := unix.Faccessat(unix.AT_FDCWD, from, unix.R_OK, unix.AT_EACCESS); err != nil {
-		return &os.PathError{Op: "read", Path: from, Err: err}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
 	id := fileID{st.Dev, st.Ino}
 	if opt.copy || used[id] {
-		return copySparse(ctx, path, from)
+		return copySparse(ctx, path, f)
 	}
 	used[id] = true
-	err := os.Link(from, path)
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EOPNOTSUPP):
 		// another file system, someone else's file (proc(5), protected_hardlinks), as many links as can be, no links at all
-		return copySparse(ctx, path, from)
+		return copySparse(ctx, path, f)
+	case err != nil:
+		return &os.LinkError{Op: "link", Old: f.Name(), New: path, Err: err}
 	}
-	return err
+	return nil
 }

@@ -21,12 +21,12 @@ func check(n *Node) error {
 	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
 		return fmt.Errorf("mode %#o has unknown bits", n.Mode)
 	}
-	major, minor, target, size, file := n.Major, n.Minor, n.Target, n.SizeBytes, n.file
-	n.Major, n.Minor, n.Target, n.SizeBytes, n.file = 0, 0, "", 0, ""
+	major, minor, target, size, file, id := n.Major, n.Minor, n.Target, n.SizeBytes, n.file, n.id
+	n.Major, n.Minor, n.Target, n.SizeBytes, n.file, n.id = 0, 0, "", 0, "", fileID{}
 	switch n.Mode & unix.S_IFMT {
 	case unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
 	case unix.S_IFREG:
-		n.SizeBytes, n.file = size, file
+		n.SizeBytes, n.file, n.id = size, file, id
 	case unix.S_IFLNK:
 		n.Target = target
 		if target == "" || len(target) > maxPath || strings.Contains(target, "\x00") {

@@ -8,25 +8,31 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
-// store keeps what r holds in a new file of the tree's folder and returns that file's path and size.
-func (t *Tree) store(ctx context.Context, r io.Reader) (file string, size int64, err error) {
+// store keeps what r holds in a new file of the tree's folder and returns that file and its size.
+func (t *Tree) store(ctx context.Context, r io.Reader) (id fileID, file string, size int64, err error) {
 	file = filepath.Join(t.dir, strconv.Itoa(t.stored))
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return "", 0, err
+		return id, "", 0, err
 	}
 	t.stored++
 	size, err = t.fill(ctx, f, r)
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(int(f.Fd()), &st)
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		os.Remove(file)
-		return "", 0, err
+		return id, "", 0, err
 	}
-	return file, size, nil
+	return idOf(&st), file, size, nil
 }
 
 // fill copies r into the new file f and leaves holes for blocks of zeros.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,36 +32,37 @@ func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error
 		return fmt.Errorf("filetree: %w", err)
 	}
 	// src may be a symbolic link; nothing below it is followed.
-	if src, err = filepath.EvalSymlinks(src); err != nil {
-		return fmt.Errorf("filetree: %w", err)
+	root, err := unix.Open(src, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("filetree: %w", &os.PathError{Op: "open", Path: src, Err: err})
 	}
-	d := &dirReader{ctx: ctx, layer: t.newLayer(), src: src, change: change, first: map[inodeNumber]string{}}
-	if err := d.add(""); err != nil {
+	defer unix.Close(root)
+	d := &dirReader{ctx: ctx, layer: t.newLayer(), src: src, change: change, first: map[fileID]*inode{}}
+	if err := d.add(root, ""); err != nil {
 		return fmt.Errorf("filetree: %w", err)
 	}
 	return d.layer.apply()
 }
 
+// dirReader reads a folder whose owner may exchange its files meanwhile: each is opened once, in the folder that is open
+// already, and all that is said of it is asked of that descriptor.
 type dirReader struct {
 	ctx    context.Context
 	layer  *layer
 	src    string
 	change func(*Node)
-	first  map[inodeNumber]string // paths of files that have more than one name
+	first  map[fileID]*inode // files that have more than one name
 }
 
-// inodeNumber names a file of the host.
-type inodeNumber struct{ dev, ino uint64 }
-
-// add adds what is at path p below src.
-func (d *dirReader) add(p string) error {
+// add adds the file of the descriptor fd of O_PATH, which is at path p below src.
+func (d *dirReader) add(fd int, p string) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
 	}
 	host := filepath.Join(d.src, p)
 	var st unix.Stat_t
-	if err := unix.Lstat(host, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: host, Err: err}
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: host, Err: err}
 	}
 	n := Node{
 		Path:    p,
@@ -73,36 +75,58 @@ func (d *dirReader) add(p string) error {
 	}
 	d.change(&n)
 	var err error
-	if n.Xattrs, err = xattrs(host); err != nil {
+	if n.Xattrs, err = xattrs(procPath(fd), host); err != nil {
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		if st.Nlink > 1 {
-			id := inodeNumber{st.Dev, st.Ino}
-			if first, ok := d.first[id]; ok {
-				return d.named(host, d.layer.link(p, first))
-			}
-			d.first[id] = p
+		if first := d.first[idOf(&st)]; first != nil {
+			return d.named(host, d.layer.place(p, first))
 		}
 		if err := d.layer.t.chargeSize(st.Size); err != nil {
 			return d.named(host, err)
 		}
-		n.file, n.SizeBytes = host, st.Size
+		n.file, n.id, n.SizeBytes = host, idOf(&st), st.Size
 	case unix.S_IFLNK:
-		if n.Target, err = os.Readlink(host); err != nil {
-			return err
+		target := make([]byte, maxPath+1)
+		size, err := unix.Readlinkat(fd, "", target)
+		if err != nil {
+			return &os.PathError{Op: "readlink", Path: host, Err: err}
 		}
+		n.Target = string(target[:size])
 	}
-	if err := d.named(host, d.layer.put(n)); err != nil || !n.IsDir() {
+	if err := d.named(host, d.layer.put(n)); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(host)
+	if n.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink > 1 {
+		d.first[n.id] = d.layer.root.find(p).inode
+	}
+	if !n.IsDir() {
+		return nil
+	}
+	return d.addBelow(fd, p, host)
+}
+
+// addBelow adds what is in the folder of the descriptor fd.
+func (d *dirReader) addBelow(fd int, p, host string) error {
+	f, err := reopen(fd, host)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if err := d.add(join(p, e.Name())); err != nil {
+	names, err := f.Readdirnames(-1)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		below, err := unix.Openat(fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: filepath.Join(host, name), Err: err}
+		}
+		err = d.add(below, join(p, name))
+		unix.Close(below)
+		if err != nil {
 			return err
 		}
 	}
@@ -116,29 +140,29 @@ func (d *dirReader) named(host string, err error) error {
 	return fmt.Errorf("%s: %w", host, err)
 }
 
-// xattrs reads the extended attributes of a file of the host that the caller may see, or of the link that it is; a file
-// system without them has none.
-func xattrs(host string) (map[string][]byte, error) {
-	list, err := grow(func(p []byte) (int, error) { return unix.Llistxattr(host, p) })
+// xattrs reads the extended attributes of the file at path that the caller may see; a file system without them has none. The
+// name is for errors.
+func xattrs(path, name string) (map[string][]byte, error) {
+	list, err := grow(func(p []byte) (int, error) { return unix.Listxattr(path, p) })
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "llistxattr", Path: host, Err: err}
+		return nil, &os.PathError{Op: "listxattr", Path: name, Err: err}
 	}
 	var all map[string][]byte
-	for name := range strings.SplitSeq(string(list), "\x00") {
-		if name == "" {
+	for attr := range strings.SplitSeq(string(list), "\x00") {
+		if attr == "" {
 			continue
 		}
-		value, err := grow(func(p []byte) (int, error) { return unix.Lgetxattr(host, name, p) })
+		value, err := grow(func(p []byte) (int, error) { return unix.Getxattr(path, attr, p) })
 		if err != nil {
-			return nil, &os.PathError{Op: "lgetxattr " + name, Path: host, Err: err}
+			return nil, &os.PathError{Op: "getxattr " + attr, Path: name, Err: err}
 		}
 		if all == nil {
 			all = map[string][]byte{}
 		}
-		all[name] = value
+		all[attr] = value
 	}
 	return all, nil
 }

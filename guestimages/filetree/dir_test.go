@@ -67,8 +67,8 @@ func TestDirIsTakenAsItIs(t *testing.T) {
 		t.Errorf("the root's mode is %o, want 40751", n.Mode)
 	}
 	n, _ := tree.Get("d/z")
-	if info, err := os.Stat(n.File()); err != nil || !strings.HasPrefix(n.File(), src) || !info.ModTime().Equal(n.ModTime) {
-		t.Errorf("%s, %v, %v: not the file of the folder", n.File(), n.ModTime, err)
+	if info, err := os.Stat(n.file); err != nil || !strings.HasPrefix(n.file, src) || !info.ModTime().Equal(n.ModTime) {
+		t.Errorf("%s, %v, %v: not the file of the folder", n.file, n.ModTime, err)
 	}
 	mine := newTree(t, Limits{})
 	must(t, mine.AddDirAs(context.Background(), src, 5, 6))
@@ -113,4 +113,59 @@ func TestDirErrorsNameThePath(t *testing.T) {
 	if err := newTree(t, Limits{}).AddDir(ctx, src); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
+}
+
+// Whoever owns a folder may exchange what is in it at any time. Nothing outside the folder is read for that.
+func TestDirWhoseOwnerExchangesFiles(t *testing.T) {
+	secret := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(secret, "f"), []byte("secret"), 0o600), unix.Mkfifo(filepath.Join(secret, "pipe"), 0o600))
+	src := t.TempDir()
+	at := func(p string) string { return filepath.Join(src, p) }
+	must(t, os.Mkdir(at("d"), 0o755), os.WriteFile(at("d/f"), []byte("mine"), 0o644), os.WriteFile(at("g"), []byte("mine"), 0o644), os.WriteFile(at("pipe"), nil, 0o644))
+	tree := newTree(t, Limits{})
+	must(t, tree.AddDir(t.Context(), src))
+	must(t, os.Rename(at("d"), at("was")), os.Symlink(secret, at("d")), os.Remove(at("g")), os.Symlink(filepath.Join(secret, "f"), at("g")),
+		os.Remove(at("pipe")), os.Symlink(filepath.Join(secret, "pipe"), at("pipe")))
+	for _, p := range []string{"d/f", "g", "pipe"} {
+		n, _ := tree.Get(p)
+		if b, err := n.Content(); err == nil || !strings.Contains(err.Error(), "another file has taken its place") {
+			t.Errorf("%s is %q, %v", p, b, err)
+		}
+	}
+}
+
+func TestDirIsReadWhileFoldersBecomeLinks(t *testing.T) {
+	secret := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(secret, "sub"), 0o755), os.WriteFile(filepath.Join(secret, "sub/secret"), []byte("secret"), 0o600))
+	src := t.TempDir()
+	at := func(p string) string { return filepath.Join(src, p) }
+	must(t, os.MkdirAll(at("d/sub"), 0o755), os.Symlink(secret, at("link")))
+	stop, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Renameat2(unix.AT_FDCWD, at("d"), unix.AT_FDCWD, at("link"), unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	for range 2000 {
+		tree := newTree(t, Limits{})
+		if tree.AddDir(t.Context(), src) != nil {
+			continue
+		}
+		for n := range tree.All() {
+			if strings.HasSuffix(n.Path, "secret") {
+				t.Errorf("%s was read", n.Path)
+			}
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	close(stop)
+	<-done
 }

@@ -12,17 +12,21 @@ import (
 const maxLinks = 40
 
 // Folder makes the folder at a path, and those above it, where they are absent. Symbolic links on the way are followed
-// inside the tree's root, as a program in it would, and so is one at the path itself.
+// inside the tree's root, as a program in it would, and so is one at the path itself. Where something else is in the way, it
+// stays as it is, and that is no error.
 func (t *Tree) Folder(path string) error {
 	p, err := clean(path)
 	if err == nil {
 		_, err = t.follow(p, true)
 	}
-	if err != nil {
+	if err != nil && !errors.As(err, &blockedError{}) {
 		return fmt.Errorf("filetree: %s: %w", short(path), err)
 	}
 	return nil
 }
+
+// blockedError says that a path does not lead to a folder.
+type blockedError struct{ error }
 
 // follow returns the folder that a clean path leads to when symbolic links are followed inside the root. Folders that are
 // absent are made if the caller says so; without, the result is nil.
@@ -53,7 +57,7 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 		case next.isLink():
 			// Layers may have links to long chains of links, so there is a limit for all together.
 			if links++; links > maxLinks || t.followed >= t.limits.Files {
-				return nil, fmt.Errorf("%w: symbolic link %s", unix.ELOOP, short(next.path()))
+				return nil, blockedError{fmt.Errorf("%w: symbolic link %s", unix.ELOOP, short(next.path()))}
 			}
 			t.followed++
 			if strings.HasPrefix(next.Target, "/") {
@@ -62,7 +66,7 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 			rest = next.Target + "/" + rest
 			continue
 		case !next.IsDir():
-			return nil, fmt.Errorf("it lies below %s, which is %s", short(next.path()), kind(next.Mode))
+			return nil, blockedError{fmt.Errorf("it lies below %s, which is %s", short(next.path()), kind(next.Mode))}
 		}
 		at = next
 	}

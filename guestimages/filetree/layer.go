@@ -54,20 +54,20 @@ func (l *layer) putFile(n Node, file string) error {
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return err
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: file, Err: err}
 	}
-	if !info.Mode().IsRegular() {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return fmt.Errorf("%s is not a regular file", file)
 	}
 	if n.Mode&unix.S_IFMT != unix.S_IFREG {
 		return errors.New("content is for regular files")
 	}
-	if err := l.t.chargeSize(info.Size()); err != nil {
+	if err := l.t.chargeSize(st.Size); err != nil {
 		return err
 	}
-	n.file, n.SizeBytes = file, info.Size()
+	n.file, n.id, n.SizeBytes = file, idOf(&st), st.Size
 	return l.put(n)
 }
 

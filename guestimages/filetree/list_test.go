@@ -27,8 +27,8 @@ func TestList(t *testing.T) {
 		"dev 40755 0:0", "dev/console 20600 0:5 5,1", "dev/loop0 60660 0:6 7,0",
 		"run 40755 0:0", "run/p 10600 1:1", "run/s 140700 0:0",
 		"sbin 40755 0:0", "sbin/init 104755 100000:0 = bin/ash")
-	if n, _ := tree.Get("abs"); n.File() != filepath.Join(base, "sub/prog") || n.ModTime.IsZero() {
-		t.Errorf("%s of %v: not the file itself", n.File(), n.ModTime)
+	if n, _ := tree.Get("abs"); n.file != filepath.Join(base, "sub/prog") || n.ModTime.IsZero() {
+		t.Errorf("%s of %v: not the file itself", n.file, n.ModTime)
 	}
 }
 

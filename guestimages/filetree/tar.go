@@ -100,7 +100,7 @@ func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader)
 		if h.Size > l.t.limits.SizeBytes-l.t.size {
 			return fmt.Errorf("%d bytes make more than %d: %w", h.Size, l.t.limits.SizeBytes, ErrTooLarge)
 		}
-		if n.file, n.SizeBytes, err = l.t.store(ctx, content); err != nil {
+		if n.id, n.file, n.SizeBytes, err = l.t.store(ctx, content); err != nil {
 			return err
 		}
 	}

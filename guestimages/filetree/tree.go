@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,12 +27,56 @@ type Node struct {
 	Xattrs       map[string][]byte // not to be changed
 	SizeBytes    int64             // regular file
 
-	file string
+	file string // of a regular file: the host's file with the content
+	id   fileID // that file as it was found
 }
 
-// File is the host's file that holds a regular file's content, and that of a hard link too. It may be hard-linked elsewhere
-// and must not be changed. It is "" for everything else.
-func (n *Node) File() string { return n.file }
+// fileID is a file of the host.
+type fileID struct{ dev, ino uint64 }
+
+func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
+
+// Open opens the content of a regular file, or of a hard link to one, for reading. The caller closes the file, which may be
+// hard-linked elsewhere and must not be changed. It is an error if another file has taken the place of the one that was
+// added to the tree: whoever owns a folder could otherwise have root read any file.
+func (n *Node) Open() (*os.File, error) {
+	// O_PATH does nothing to a device or pipe that may be in the file's place.
+	fd, err := unix.Open(n.file, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: n.file, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &os.PathError{Op: "fstat", Path: n.file, Err: err}
+	}
+	if idOf(&st) != n.id {
+		return nil, fmt.Errorf("%s: another file has taken its place while it was in use", n.file)
+	}
+	return reopen(fd, n.file)
+}
+
+// Content returns the content of a regular file that is known to be small.
+func (n *Node) Content() ([]byte, error) {
+	f, err := n.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// reopen opens the file of the descriptor fd of O_PATH for reading.
+func reopen(fd int, name string) (*os.File, error) {
+	again, err := unix.Open(procPath(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(again), name), nil
+}
+
+// procPath leads to the file of a descriptor, even if that is a symbolic link.
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // IsDir says whether the node is a folder.
 func (n *Node) IsDir() bool { return n.Mode&unix.S_IFMT == unix.S_IFDIR }
@@ -115,7 +160,7 @@ func (t *Tree) put(n Node, content io.Reader) error {
 			content = strings.NewReader("")
 		}
 		var err error
-		if n.file, n.SizeBytes, err = t.store(context.Background(), content); err != nil {
+		if n.id, n.file, n.SizeBytes, err = t.store(context.Background(), content); err != nil {
 			return err
 		}
 	}

@@ -40,7 +40,7 @@ func show(t testing.TB, tree *Tree) []string {
 		case n.Link != "":
 			line += " = " + n.Link
 		case n.Mode&unix.S_IFMT == unix.S_IFREG:
-			b, err := os.ReadFile(n.File())
+			b, err := n.Content()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,12 +88,12 @@ func checkInvariants(t testing.TB, tree *Tree) {
 			}
 		}
 		if n.Link != "" {
-			if to := seen[n.Link]; to == nil || to.Link != "" || to.File() != n.File() {
+			if to := seen[n.Link]; to == nil || to.Link != "" || to.file != n.file {
 				t.Errorf("%q is a hard link to %q, which is not the content's name before it", n.Path, n.Link)
 			}
 		}
-		if isFile := n.Mode&unix.S_IFMT == unix.S_IFREG; isFile != (n.File() != "") {
-			t.Errorf("%q: mode %o and file %q", n.Path, n.Mode, n.File())
+		if isFile := n.Mode&unix.S_IFMT == unix.S_IFREG; isFile != (n.file != "") {
+			t.Errorf("%q: mode %o and file %q", n.Path, n.Mode, n.file)
 		}
 		if got, ok := tree.Get(n.Path); !ok || got.Link != n.Link || got.Mode != n.Mode {
 			t.Errorf("Get(%q) is not what All has", n.Path)
@@ -242,12 +242,12 @@ func TestContentIsSparseAndWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, _ := tree.Get("disk")
-	got, err := os.ReadFile(n.File())
+	got, err := n.Content()
 	if err != nil || !bytes.Equal(got, want) || n.SizeBytes != int64(len(want)) {
 		t.Fatalf("%d bytes (SizeBytes %d), %v: not what was put", len(got), n.SizeBytes, err)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(n.File(), &st); err != nil {
+	if err := unix.Stat(n.file, &st); err != nil {
 		t.Fatal(err)
 	}
 	if st.Blocks*512 >= 1<<19 {

@@ -20,14 +20,14 @@ type entry struct {
 	mode         uint32
 	uid, gid     uint32
 	data         []byte
-	file         string // if set, holds the content instead of data
-	size         int64  // of file
-	link         string // if set, the entry is another name of this file
+	open         func() (*os.File, error) // if set, opens the content instead of data
+	size         int64                    // of that
+	link         string                   // if set, the entry is another name of this file
 	major, minor uint32
 }
 
 func (e entry) sizeBytes() int64 {
-	if e.file != "" {
+	if e.open != nil {
 		return e.size
 	}
 	return int64(len(e.data))
@@ -218,7 +218,7 @@ func (w *writer) entry(name string, inode, links int, e entry, content bool) {
 	w.pad()
 	switch {
 	case !content:
-	case e.file != "":
+	case e.open != nil:
 		w.hostFile(name, e)
 	default:
 		w.bytes(e.data)
@@ -231,7 +231,7 @@ func (w *writer) hostFile(name string, e entry) {
 	if w.err != nil {
 		return
 	}
-	f, err := os.Open(e.file)
+	f, err := e.open()
 	if err != nil {
 		w.err = fmt.Errorf("initrd: %s: %w", name, err)
 		return
@@ -249,6 +249,6 @@ func (w *writer) hostFile(name string, e entry) {
 	case err != nil:
 		w.err = fmt.Errorf("initrd: %s: %w", name, err)
 	case n != e.size:
-		w.err = fmt.Errorf("initrd: %s: %s does not have its %d bytes any more", name, e.file, e.size)
+		w.err = fmt.Errorf("initrd: %s: %s does not have its %d bytes any more", name, f.Name(), e.size)
 	}
 }

@@ -21,7 +21,7 @@ func (a *Archive) AddTree(t *filetree.Tree) error {
 				e.link = clean(n.Link)
 				break
 			}
-			e.file, e.size = n.File(), n.SizeBytes
+			e.open, e.size = n.Open, n.SizeBytes
 		case unix.S_IFLNK:
 			e.data = []byte(n.Target)
 		default:

@@ -226,6 +226,10 @@ func TestArchivesFollowEachOther(t *testing.T) {
 	}
 }
 
+func opener(path string) func() (*os.File, error) {
+	return func() (*os.File, error) { return os.Open(path) }
+}
+
 func TestArchiveRefuses(t *testing.T) {
 	dir := t.TempDir()
 	source := filepath.Join(dir, "source")
@@ -234,7 +238,7 @@ func TestArchiveRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	hostFile := func(a *Archive, name, source string, size int64) {
-		a.add(name, entry{mode: unix.S_IFREG, file: source, size: size})
+		a.add(name, entry{mode: unix.S_IFREG, open: func() (*os.File, error) { return os.Open(source) }, size: size})
 	}
 	link := func(a *Archive, name, target string) { a.add(name, entry{mode: unix.S_IFREG, link: clean(target)}) }
 	for name, tt := range map[string]struct {

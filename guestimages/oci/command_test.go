@@ -2,7 +2,6 @@ package oci
 
 import (
 	"encoding/json"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -41,7 +40,7 @@ func TestCommandOfAnImage(t *testing.T) {
 				t.Fatalf("%s is missing", agent.ImagePath)
 			}
 			var stored agent.Command
-			if err := json.Unmarshal(must[[]byte](t)(os.ReadFile(n.File())), &stored); err != nil || !reflect.DeepEqual(stored, c.want) {
+			if err := json.Unmarshal(must[[]byte](t)(n.Content()), &stored); err != nil || !reflect.DeepEqual(stored, c.want) {
 				t.Errorf("stored is %+v, %v", stored, err)
 			}
 			if n, ok := tree.Get(c.want.Dir); !ok || !n.IsDir() {
