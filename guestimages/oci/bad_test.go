@@ -287,7 +287,7 @@ func TestHostileLayersAreRefused(t *testing.T) {
 		"a bomb":              {tarOf(t, regular("zeros", zeros, 0o644)), filetree.Limits{SizeBytes: 1 << 20}, "too large"},
 		"many files":          {tarOf(t, regular("a", "", 0), regular("b", "", 0), regular("c", "", 0)), filetree.Limits{Files: 3}, "too large"},
 		"climbing out":        {tarOf(t, regular("../../escaped", "", 0o644)), filetree.Limits{}, "escaped"},
-		"through a link":      {tarOf(t, symlink("out", "/tmp"), regular("out/escaped", "", 0o644)), filetree.Limits{}, "out/escaped"},
+		"through a loop":      {tarOf(t, symlink("out", "out"), regular("out/escaped", "", 0o644)), filetree.Limits{}, "out/escaped"},
 		"a link to elsewhere": {tarOf(t, link("passwd", "../../../../etc/passwd")), filetree.Limits{}, "passwd"},
 		"no tar":              {[]byte(strings.Repeat("this is no tar. ", 100)), filetree.Limits{}, "layer 1 of 1: "},
 		"half a tar":          {tarOf(t, regular("a", zeros, 0o644))[:1<<20], filetree.Limits{}, "unexpected EOF"},

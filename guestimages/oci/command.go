@@ -43,8 +43,8 @@ func (im *Image) finish(tree *filetree.Tree) error {
 		folders = append(folders, volume)
 	}
 	for _, dir := range folders {
-		if err := addFolder(tree, strings.TrimPrefix(path.Clean("/"+dir), "/")); err != nil {
-			return err
+		if err := tree.Folder(path.Clean("/" + dir)); err != nil {
+			return invalid(err)
 		}
 	}
 	b, err := json.MarshalIndent(command, "", "\t")
@@ -58,25 +58,4 @@ func (im *Image) finish(tree *filetree.Tree) error {
 		return err
 	}
 	return tree.Put(filetree.Node{Path: file, Mode: unix.S_IFREG | 0o644, ModTime: created}, bytes.NewReader(append(b, '\n')))
-}
-
-// addFolder makes the folder dir and those above it, but nothing below what is there and is no folder: a link may lead to it.
-func addFolder(tree *filetree.Tree, dir string) error {
-	for end := 0; end < len(dir); end++ {
-		next := strings.IndexByte(dir[end:], '/')
-		if next < 0 {
-			next = len(dir) - end
-		}
-		end += next
-		n, ok := tree.Get(dir[:end])
-		if ok && !n.IsDir() {
-			return nil
-		}
-		if !ok {
-			if err := tree.Put(filetree.Node{Path: dir[:end], Mode: unix.S_IFDIR | 0o755}, nil); err != nil {
-				return invalid(err)
-			}
-		}
-	}
-	return nil
 }

@@ -178,6 +178,7 @@ var wantRich = []string{
 	"bin 40755 0:0",
 	`bin/app 100755 0:0 "#!app two"`,
 	`bin/app2 100755 0:0 "#!app one"`,
+	"bin/x 40755 0:0",
 	"data 40755 0:0",
 	"data/of 40755 0:0",
 	"dev 40755 0:0",
