@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -101,9 +100,9 @@ func (e *ext4) fill(ctx context.Context, t *filetree.Tree, staged string) error 
 	if err != nil {
 		return err
 	}
-	s := &script{dir: e.dir, values: map[string]string{}, paths: map[uint32]string{}}
+	s := &script{dir: e.dir, tree: t, found: found, values: map[string]string{}}
 	for n := range t.All() {
-		if err := s.add(n, found, e.time); err != nil {
+		if err := s.add(n, e.time); err != nil {
 			return err
 		}
 	}
@@ -144,11 +143,31 @@ type entry struct {
 
 const rootInode = 2 // EXT2_ROOT_INO
 
+// place is a name in a folder, which is an inode: paths would take too much memory.
+type place struct {
+	dir  uint32
+	name string
+}
+
+// listing is what a file system has; its root is place{}.
+type listing map[place]entry
+
+// at returns what is at a path of a tree.
+func (l listing) at(p string) (entry, bool) {
+	at, ok := l[place{}]
+	for rest := p; ok && rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		at, ok = l[place{at.inode, name}]
+	}
+	return at, ok
+}
+
 // list returns what is where in the file system. Folders are asked for by inode number, one level after the other, as
 // not every name can be said to debugfs.
-func (e *ext4) list(ctx context.Context) (map[string]entry, error) {
-	found := map[string]entry{}
-	level := map[uint32]string{rootInode: ""}
+func (e *ext4) list(ctx context.Context) (listing, error) {
+	found := listing{}
+	level := map[uint32]bool{rootInode: true}
 	for len(level) > 0 {
 		var ask strings.Builder
 		for inode := range level {
@@ -165,19 +184,17 @@ func (e *ext4) list(ctx context.Context) (map[string]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		next := map[uint32]string{}
+		next := map[uint32]bool{}
 		err = parseListing(string(out), func(in uint32, name string, at entry) {
-			dir, asked := level[in]
-			if name == "." || name == ".." || !asked {
+			if name == "." || name == ".." || !level[in] {
 				if in == rootInode && name == "." {
-					found[""] = at
+					found[place{}] = at
 				}
 				return
 			}
-			at2 := path.Join(dir, name)
-			found[at2] = at
+			found[place{in, name}] = at
 			if at.mode&unix.S_IFMT == unix.S_IFDIR {
-				next[at.inode] = at2
+				next[at.inode] = true
 			}
 		})
 		if err != nil {

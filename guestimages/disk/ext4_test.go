@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -107,10 +108,24 @@ var (
 func readExt4(t *testing.T, image string) (inodes map[string]entry, got map[string]string) {
 	t.Helper()
 	e := &ext4{image: image, dir: t.TempDir(), debug: lookTool("debugfs")}
-	inodes, err := e.list(t.Context())
+	found, err := e.list(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	inodes = map[string]entry{"": found[place{}]}
+	var below func(dir string)
+	below = func(dir string) {
+		for at, is := range found {
+			if at.name != "" && at.dir == inodes[dir].inode {
+				p := path.Join(dir, at.name)
+				inodes[p] = is
+				if is.mode&unix.S_IFMT == unix.S_IFDIR {
+					below(p)
+				}
+			}
+		}
+	}
+	below("")
 	var ask strings.Builder
 	for _, at := range inodes {
 		fmt.Fprintf(&ask, "stat <%d>\n", at.inode)
@@ -127,7 +142,7 @@ func readExt4(t *testing.T, image string) (inodes map[string]entry, got map[stri
 		stats[uint32(inode)] = text
 	}
 	got = map[string]string{}
-	for path, at := range inodes {
+	for p, at := range inodes {
 		text := stats[at.inode]
 		hex := statMtime.FindStringSubmatch(text)
 		low, err1 := strconv.ParseUint(hex[1], 16, 32)
@@ -142,7 +157,7 @@ func readExt4(t *testing.T, image string) (inodes map[string]entry, got map[stri
 			fmt.Sscan(m[2], &n.Minor)
 		}
 		fmt.Sscan(statSize.FindStringSubmatch(text)[1], &n.SizeBytes)
-		got[path] = describe(&n, time.Time{})
+		got[p] = describe(&n, time.Time{})
 	}
 	return inodes, got
 }

@@ -19,29 +19,28 @@ import (
 // script is what debugfs(8) is to do: give every inode what the tree says and a staging folder cannot.
 type script struct {
 	dir    string
+	tree   *filetree.Tree
+	found  listing // what the file system has
 	text   strings.Builder
 	values map[string]string // files in dir by the value of an extended attribute that they hold
-	paths  map[uint32]string // what inodes are, for messages
 }
 
-// add writes the commands for one node; found is what the file system has.
-func (s *script) add(n *filetree.Node, found map[string]entry, made time.Time) error {
+// add writes the commands for one node.
+func (s *script) add(n *filetree.Node, made time.Time) error {
 	if n.Link != "" {
 		return nil
 	}
-	at, ok := found[n.Path]
+	at, ok := s.found.at(n.Path)
 	who := fmt.Sprintf("<%d>", at.inode)
 	switch kind := n.Mode & unix.S_IFMT; {
 	case kind == unix.S_IFCHR, kind == unix.S_IFBLK:
 		var err error
-		if who, err = s.mknod(n, found); err != nil {
+		if who, err = s.mknod(n); err != nil {
 			return err
 		}
 		at = entry{}
 	case !ok:
 		return fmt.Errorf("disk: mke2fs: %q is not in the image", n.Path)
-	default:
-		s.paths[at.inode] = n.Path
 	}
 	set := func(field string, value any) { fmt.Fprintf(&s.text, "set_inode_field %s %s %v\n", who, field, value) }
 	if at.mode != n.Mode {
@@ -81,11 +80,12 @@ func ext4Time(t time.Time) (seconds int32, extra uint32) {
 }
 
 // mknod makes a device node, which only root could have staged, and returns how to call it.
-func (s *script) mknod(n *filetree.Node, found map[string]entry) (who string, err error) {
+func (s *script) mknod(n *filetree.Node) (who string, err error) {
 	dir, name := "", n.Path
 	if i := strings.LastIndexByte(n.Path, '/'); i >= 0 {
 		dir, name = n.Path[:i], n.Path[i+1:]
 	}
+	at, _ := s.found.at(dir)
 	quoted, ok := quote(name)
 	if !ok {
 		return "", inputErrorf("%q: a device node of that name cannot be made in ext4", n.Path)
@@ -96,7 +96,7 @@ func (s *script) mknod(n *filetree.Node, found map[string]entry) (who string, er
 	}
 	who, _ = quote("./" + name) // a name like <12> is not an inode's number
 	// debugfs reads minor numbers of 16 bits; that of a device which needs 32 is in the second word of the block map.
-	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", found[dir].inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
+	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", at.inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
 	if n.Minor >= 1<<16 {
 		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", who, encodeDevice(n))
 	}
@@ -151,11 +151,15 @@ func quote(word string) (quoted string, ok bool) {
 
 // explain puts names for the inode numbers in what debugfs said.
 func (s *script) explain(said string) string {
-	return inodeRef().ReplaceAllStringFunc(said, func(ref string) string {
-		number, _ := strconv.ParseUint(strings.Trim(ref, "<>"), 10, 32)
-		if path, ok := s.paths[uint32(number)]; ok {
-			return strconv.Quote(path)
+	paths := map[string]string{}
+	for _, ref := range inodeRef().FindAllString(said, -1) {
+		paths[ref] = ref
+	}
+	for n := range s.tree.All() {
+		at, ok := s.found.at(n.Path)
+		if ref := fmt.Sprintf("<%d>", at.inode); ok && paths[ref] == ref {
+			paths[ref] = strconv.Quote(n.Path)
 		}
-		return ref
-	})
+	}
+	return inodeRef().ReplaceAllStringFunc(said, func(ref string) string { return paths[ref] })
 }

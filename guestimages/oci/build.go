@@ -47,7 +47,7 @@ type Disk struct {
 
 // Entries of the cache. A change of what a disk holds needs a new folder.
 const (
-	disks     = "oci/disk-1/" // + the image's ID: a folder with
+	disks     = "oci/disk-2/" // + the image's ID: a folder with
 	diskFile  = "disk.ext4"
 	planFile  = "image.json"
 	names     = "oci/names/" // + hash of what names an image: its ID

@@ -107,7 +107,7 @@ func TestPolicySaysWhenTheRegistryIsAsked(t *testing.T) {
 		t.Errorf("the log says\n%s", got)
 	}
 
-	if err := c.Remove("oci/disk-1"); err != nil {
+	if err := c.Remove(strings.TrimSuffix(disks, "/")); err != nil {
 		t.Fatal(err)
 	}
 	build(image, PullMissing, "two", true)
