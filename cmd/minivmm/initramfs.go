@@ -94,7 +94,7 @@ func newInitramfsCommand() *cobra.Command {
 			return usageError{fmt.Errorf("unknown argument %q\nusage: %s", args[0], cmd.UseLine())}
 		}
 		o.command = args
-		if err := o.check(cmd.OutOrStdout()); err != nil {
+		if err := o.check(rawOut(cmd)); err != nil {
 			return usageError{err}
 		}
 		return work(cmd, func(ctx context.Context) error { return o.run(ctx, cmd) })
@@ -210,7 +210,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		return packed.Close()
 	}
 	if o.output == "-" {
-		err = write(initrd.ContextWriter(ctx, cmd.OutOrStdout()))
+		err = write(initrd.ContextWriter(ctx, rawOut(cmd)))
 	} else {
 		err = initrd.Create(ctx, o.output, write)
 	}

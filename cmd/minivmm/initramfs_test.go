@@ -224,7 +224,7 @@ func TestInitramfsErrors(t *testing.T) {
 		{"-o out --dir root --owner 1:4294967296", 2, "want UID:GID"},
 		{"-o out --dir root --compress lzma", 2, "want none, gzip or zstd"},
 		{"-o out --dir absent", 3, "absent: no such file or directory"},
-		{"-o out --dir files.tar", 3, "files.tar: the root must be a folder, not a regular file"},
+		{"-o out --dir files.tar", 3, "files.tar: not a directory"},
 		{"-o out --tar absent", 3, "open absent: no such file or directory"},
 		{"-o out --tar half.tar", 3, `half.tar: filetree: tar: entry "root/from-tar": unexpected EOF`},
 		{"-o out --tar files.list", 3, "files.list: filetree: tar:"},

@@ -236,7 +236,7 @@ func newKernelPathCommand() *cobra.Command {
 			case modules:
 				path = k.Modules
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), path)
+			_, err = fmt.Fprintln(rawOut(cmd), path)
 			return err
 		})
 	}

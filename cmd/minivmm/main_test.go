@@ -86,6 +86,10 @@ func pretend(behaviour string) startFunc {
 		}
 		opt.Attach(g)
 		io.WriteString(opt.Console, "ready\r\n")
+		if line, ok := strings.CutPrefix(behaviour, "log "); ok {
+			fmt.Fprintln(opt.Log, line)
+			return exitPoweredOff, nil
+		}
 		switch behaviour {
 		case "off":
 			return exitPoweredOff, nil

@@ -10,21 +10,23 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"minivmm/internal/terminal"
 	"minivmm/vmm/config"
 )
 
-// execute is the program: it runs the command line and returns the exit code.
+// execute is the program: it runs the command line and returns the exit code. What it prints for people is cleaned, whoever
+// wrote it; only a guest's console and its command's output go to stdout and stderr as they are.
 func execute(start startFunc, args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	code := exitPoweredOff
-	root := newRootCommand(start, stdin, stdout, &code)
+	root := newRootCommand(start, stdin, stdout, stderr, &code)
 	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(terminal.Writer{W: stdout})
+	root.SetErr(terminal.Writer{W: stderr})
 	err := root.Execute()
 	if err == nil {
 		return code
 	}
-	printError(stderr, err)
+	printError(root.ErrOrStderr(), err)
 	if code == exitPoweredOff {
 		return exitCode(err)
 	}
@@ -41,8 +43,16 @@ func printError(w io.Writer, err error) {
 	fmt.Fprintf(w, "minivmm: %v\n", err)
 }
 
+// rawOut is the command's output for what is not text.
+func rawOut(cmd *cobra.Command) io.Writer {
+	if w, ok := cmd.OutOrStdout().(terminal.Writer); ok {
+		return w.W
+	}
+	return cmd.OutOrStdout()
+}
+
 // newRootCommand is the command line; a run that started a machine leaves its exit code in *code.
-func newRootCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Command {
+func newRootCommand(start startFunc, stdin, stdout *os.File, stderr io.Writer, code *int) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "minivmm",
 		Short:         "Run virtual machines on KVM with the kernel's vhost devices",
@@ -53,7 +63,7 @@ func newRootCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.C
 		RunE:          unknownCommand,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRunCommand(start, stdin, stdout, code), newListCommand(), newWorkersCommand(), newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
+	root.AddCommand(newRunCommand(start, stdin, stdout, stderr, code), newListCommand(), newWorkersCommand(), newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
 		newKernelCommand(), newInitramfsCommand(), newDiskCommand(), newVersionCommand())
 	return root
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"minivmm/internal/terminal"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/namespace"
@@ -64,7 +65,7 @@ When one of them is given, it replaces the file's whole list.
 
 `
 
-func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Command {
+func newRunCommand(start startFunc, stdin, stdout *os.File, stderr io.Writer, code *int) *cobra.Command {
 	var verbose, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "run [FILE] [-- COMMAND...]",
@@ -113,10 +114,10 @@ func newRunCommand(start startFunc, stdin, stdout *os.File, code *int) *cobra.Co
 		if ours, err := furnishOrSignal(cmd.Context(), cfg, command, cmd.ErrOrStderr()); err != nil {
 			return err
 		} else if ours {
-			ch = openChannel(command, stdin, stdout, cmd.ErrOrStderr())
+			ch = openChannel(command, stdin, stdout, stderr)
 		}
 		opt := startOptions{Verbose: verbose, AnyName: file == "" && !flags.Changed("name")}
-		*code, err = run(cmd.Context(), start, opt, cfg, ch, stdin, stdout, cmd.ErrOrStderr())
+		*code, err = run(cmd.Context(), start, opt, cfg, ch, stdin, stdout, stderr)
 		return err
 	}
 	return cmd
@@ -142,7 +143,7 @@ func furnishOrSignal(ctx context.Context, cfg *config.Config, command []string, 
 }
 
 // run is the life of one machine; the rest of opt is run's to fill. ch is nil where the guest is not minivmm's own: its console is all there is to see then.
-func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Config, ch *channel, stdin, stdout *os.File, log io.Writer) (code int, err error) {
+func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Config, ch *channel, stdin, stdout *os.File, stderr io.Writer) (code int, err error) {
 	// A reader of our output that went away must not end the machine: with a handler, writing gives EPIPE instead.
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
@@ -154,17 +155,16 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 
 	serial, typed, raw := io.Writer(stdout), false, true
 	if ch != nil {
-		serial, typed, raw = log, true, ch.terminal
+		serial, typed, raw = stderr, true, ch.terminal
 	}
 	con, err := openConsole(cfg.Console, stdin, serial, typed, raw)
 	if err != nil {
 		return exitCode(err), err
 	}
-	plain := log
-	log = con.Log(log)
+	log := terminal.Writer{W: con.Log(stderr)}
 	defer func() {
 		if lost := con.Close(); lost != nil {
-			fmt.Fprintf(plain, "minivmm: %v\n", lost)
+			fmt.Fprintf(terminal.Writer{W: stderr}, "minivmm: %v\n", lost)
 		}
 	}()
 

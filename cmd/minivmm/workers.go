@@ -64,7 +64,7 @@ func newWorkersCommand() *cobra.Command {
 			if asJSON {
 				return json.NewEncoder(out).Encode(r)
 			}
-			return redraw(out, r, before, threads)
+			return redraw(cmd, r, before, threads)
 		})
 	}
 	return cmd
@@ -130,16 +130,16 @@ func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, e
 }
 
 // redraw clears a terminal first, and on anything else puts a blank line after.
-func redraw(w io.Writer, r, before *account.Report, threads bool) error {
+func redraw(cmd *cobra.Command, r, before *account.Report, threads bool) error {
 	const clear = "\x1b[H\x1b[2J"
-	f, ok := w.(*os.File)
-	terminal := ok && term.IsTerminal(int(f.Fd()))
-	if terminal {
-		io.WriteString(w, clear)
+	f, ok := rawOut(cmd).(*os.File)
+	isTerminal := ok && term.IsTerminal(int(f.Fd()))
+	if isTerminal {
+		io.WriteString(f, clear)
 	}
-	err := workersTable(w, r, before, threads)
-	if !terminal {
-		fmt.Fprintln(w)
+	err := workersTable(cmd.OutOrStdout(), r, before, threads)
+	if !isTerminal {
+		fmt.Fprintln(cmd.OutOrStdout())
 	}
 	return err
 }
