@@ -14,9 +14,9 @@ import (
 
 const diskFromOCIHelp = `Make a disk of a container image for linux/amd64.
 
-IMAGE is the path of an OCI image layout (a folder or a tar) or of an archive of docker save; or, where no file
-is there, a name at a registry, NAME[:TAG] or NAME@DIGEST, as docker pull takes it. oci:PATH:TAG is one of
-several images in a file. Credentials for registries are those of the docker config file, of docker login.
+IMAGE is the path of an OCI image layout (a folder or a tar) or of an archive of docker save, which begins with
+/, ./, ../ or oci:, as ./app.tar; or a name at a registry, NAME[:TAG] or NAME@DIGEST, as docker pull takes it.
+oci:PATH:TAG is one of several images in a file. Credentials for registries are those of the docker config file, of docker login.
 
 What the image runs, as which user, where and with which environment, is in the disk at /.minivmm/image.json:
 minivmm's init in the guest does it. Its StopSignal, ports, labels and health check are not used.
@@ -33,7 +33,7 @@ func newDiskFromOCICommand() *cobra.Command {
 		Use:     "from-oci IMAGE FILE",
 		Short:   "Make a disk of a container image",
 		Long:    diskFromOCIHelp,
-		Example: "  minivmm disk from-oci nginx:1 web.img --size 4G\n  docker save app | gzip >app.tar.gz && minivmm disk from-oci app.tar.gz app.img",
+		Example: "  minivmm disk from-oci nginx:1 web.img --size 4G\n  docker save app | gzip >app.tar.gz && minivmm disk from-oci ./app.tar.gz app.img",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch oci.Policy(pull) {

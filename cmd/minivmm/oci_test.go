@@ -37,21 +37,23 @@ func TestDiskFromOCI(t *testing.T) {
 		code int
 		err  string // each line a part of what is written
 	}{
-		{"an image", "app.tar new.img --size 64M --label web", 0, "minivmm: making the disk of sha256:\n" +
+		{"an image", "./app.tar new.img --size 64M --label web", 0, "minivmm: making the disk of sha256:\n" +
 			`minivmm: new.img: runs: /bin/app "two words"; user web; folder /srv; environment PATH=/bin "GREETING=hello\n"`},
-		{"an image again", "app.tar new.img", 0, "minivmm: new.img: runs: /bin/app"},
+		{"an image again", "./app.tar new.img", 0, "minivmm: new.img: runs: /bin/app"},
 		{"one of several", "oci:app.tar:v1 new.img --pull always", 0, "minivmm: new.img: runs: /bin/app"},
-		{"nothing to run", "nothing.tar new.img", 0, "runs: nothing, the image does not say what; user 0; folder /; environment PATH="},
-		{"a file that is there", "app.tar disk.img", 3, "--force"},
-		{"a file to replace", "app.tar disk.img --force", 0, "minivmm: disk.img: runs:"},
-		{"no such image", "nowhere.tar new.img", 3, "minivmm: image nowhere.tar: stat nowhere.tar: no such file or directory"},
-		{"a file that is no image", "vmlinuz new.img", 3, "minivmm: image vmlinuz: not a whole tar"},
-		{"another architecture", "arm.tar new.img", 3, "no image for linux/amd64: it has linux/arm64"},
+		{"nothing to run", "./nothing.tar new.img", 0, "runs: nothing, the image does not say what; user 0; folder /; environment PATH="},
+		{"a file that is there", "./app.tar disk.img", 3, "--force"},
+		{"a file to replace", "./app.tar disk.img --force", 0, "minivmm: disk.img: runs:"},
+		{"no such image", "./nowhere.tar new.img", 3, "minivmm: image ./nowhere.tar: stat ./nowhere.tar: no such file or directory"},
+		{"a file without ./", "app.tar new.img", 3, "minivmm: image app.tar: it is a name at a registry, but seems to mean a file: write ./app.tar"},
+		{"a name that is a file too", "vmlinuz new.img --pull never", 3, "minivmm: image vmlinuz: a name at a registry; the file or folder of that name here is ./vmlinuz\nnot in the cache"},
+		{"a file that is no image", "./vmlinuz new.img", 3, "minivmm: image ./vmlinuz: not a whole tar"},
+		{"another architecture", "./arm.tar new.img", 3, "no image for linux/amd64: it has linux/arm64"},
 		{"never asked", "some.test/app new.img --pull never", 3, "not in the cache"},
-		{"too small", "app.tar new.img --size 64K", 3, "cannot be as small"},
-		{"a bad size", "app.tar new.img --size 64", 2, "--size"},
-		{"a long label", "app.tar new.img --label seventeen-letters", 3, "room for 16 bytes"},
-		{"a bad policy", "app.tar new.img --pull sometimes", 2, "minivmm: --pull \"sometimes\" is none of missing, always or never"},
+		{"too small", "./app.tar new.img --size 64K", 3, "cannot be as small"},
+		{"a bad size", "./app.tar new.img --size 64", 2, "--size"},
+		{"a long label", "./app.tar new.img --label seventeen-letters", 3, "room for 16 bytes"},
+		{"a bad policy", "./app.tar new.img --pull sometimes", 2, "minivmm: --pull \"sometimes\" is none of missing, always or never"},
 		{"no disk", "app.tar", 2, "usage: minivmm disk from-oci IMAGE FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

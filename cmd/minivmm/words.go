@@ -34,7 +34,7 @@ func newWords(flags *pflag.FlagSet) *words {
 		{name: "name", key: "name", arg: "NAME", help: "the machine's name"},
 		{name: "cpus", key: "machine.vcpus", arg: "N", help: "virtual CPUs"},
 		{name: "memory", key: "machine.memory", arg: "SIZE", help: "guest memory, like 512M"},
-		{name: "image", key: "image", arg: "IMAGE", help: "an OCI image as root: its path, oci:PATH, or its name in a registry"},
+		{name: "image", key: "image", arg: "IMAGE", help: "an OCI image as root: its path with / or ./ first, oci:PATH, or its name in a registry"},
 		{name: "kernel", key: "boot.kernel", arg: "KERNEL", help: "kernel image, or store:NAME for one that minivmm keeps"},
 		{name: "initrd", key: "boot.initrd", arg: "PATH", help: "initial RAM disk"},
 		{name: "cmdline", key: "boot.cmdline", arg: "WORDS", help: "words for the kernel's command line"},

@@ -55,9 +55,8 @@ const (
 	treeInTmp = "tree"
 )
 
-// Build returns the disk of the image that a string names, "oci:PATH[:TAG]", the path of a layout or archive, or a name at a
-// registry, and makes it if the cache does not have it. For what is
-// known, neither the registry is asked nor an archive read. An error that is the fault of the image or its name is an
+// Build returns the disk of the image that a string names, and makes it if the cache does not have it: "oci:PATH[:TAG]", the
+// path of a layout or archive that begins with "/", "./" or "../", or a name at a registry. For what is known, neither the registry is asked nor an archive read. An error that is the fault of the image or its name is an
 // InvalidError; after any error nothing half-made is left.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {
 	d, err := build(ctx, c, image, o)
@@ -71,6 +70,11 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 	ref, err := parse(image)
 	if err != nil {
 		return nil, err
+	}
+	if ref.remote != nil {
+		if _, err := os.Lstat(image); err == nil {
+			c.Logf("image %s: a name at a registry; the file or folder of that name here is ./%s", image, image)
+		}
 	}
 	policy := o.Pull
 	switch policy {

@@ -20,21 +20,15 @@ type reference struct {
 	remote name.Reference
 }
 
-// parse says what a string means: a path of this machine if something is there, else a name at a registry.
+// parse says what a string means by its first characters alone: with "oci:", "/", "./" or "../" a path of this machine, else
+// a name at a registry, whatever files there are.
 func parse(s string) (reference, error) {
 	path, local := strings.CutPrefix(s, Prefix)
 	if path == "" {
 		return reference{}, invalidf("an image is a path of this machine or a name at a registry, not empty")
 	}
-	if info, err := os.Stat(path); err == nil {
-		return reference{path: path, info: info}, nil
-	}
-	if !local && !looksLocal(s) {
-		ref, err := name.ParseReference(s)
-		if err != nil {
-			return reference{}, invalidf("neither a path of this machine nor a name at a registry: %w", err)
-		}
-		return reference{remote: ref}, nil
+	if !local && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "./") && !strings.HasPrefix(s, "../") {
+		return parseRemote(s)
 	}
 	// The path may hold colons too: the longest one that exists counts.
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], ':') {
@@ -47,18 +41,16 @@ func parse(s string) (reference, error) {
 	return reference{}, invalid(err)
 }
 
-// looksLocal says whether a name that is no file is meant to be one.
-func looksLocal(s string) bool {
-	for _, prefix := range []string{"/", "./", "../"} {
-		if strings.HasPrefix(s, prefix) {
-			return true
-		}
-	}
+func parseRemote(s string) (reference, error) {
 	file, _, _ := strings.Cut(filepath.Base(s), ":")
 	for _, suffix := range []string{".tar", ".tar.gz", ".tgz"} {
 		if strings.HasSuffix(file, suffix) {
-			return true
+			return reference{}, invalidf("it is a name at a registry, but seems to mean a file: write ./%s", s)
 		}
 	}
-	return false
+	ref, err := name.ParseReference(s)
+	if err != nil {
+		return reference{}, invalidf("not a name at a registry (%w); a file or folder needs ./ before its name", err)
+	}
+	return reference{remote: ref}, nil
 }

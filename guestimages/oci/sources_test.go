@@ -333,3 +333,22 @@ func openImage(ctx context.Context, name, scratch string, limits filetree.Limits
 	}
 	return ref.open(ctx, scratch, limits)
 }
+
+// Files do not decide what a name means.
+func TestOnlyPathsAreOfThisMachine(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, dir := range []string{"alpine", "a:b"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for s, want := range map[string]reference{
+		"./alpine": {path: "./alpine"}, "oci:alpine": {path: "alpine"}, "oci:alpine:3": {path: "alpine", tag: "3"}, "oci:./a:b": {path: "./a:b"}, "./a:b:c": {path: "./a:b", tag: "c"},
+		"alpine": {remote: parsed(t, "alpine")}, "alpine:3": {remote: parsed(t, "alpine:3")}, "a:b": {remote: parsed(t, "a:b")},
+	} {
+		got, err := parse(s)
+		if err != nil || got.path != want.path || got.tag != want.tag || fmt.Sprint(got.remote) != fmt.Sprint(want.remote) {
+			t.Errorf("%s: got %+v, %v, want %+v", s, got, err, want)
+		}
+	}
+}

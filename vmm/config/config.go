@@ -146,7 +146,7 @@ func (k Kernel) Stored() (name string, ok bool) {
 }
 
 // An Image is an OCI image whose file tree is the guest's root: an absolute path of a layout or archive, "oci:PATH[:TAG]" with an absolute PATH,
-// or a reference to a registry.
+// or a name at a registry.
 type Image string
 
 // ConsoleMode says where the guest's console goes.

@@ -336,7 +336,7 @@ func TestKernelsAndImagesAreFilesOrNames(t *testing.T) {
 	}
 	for value, want := range map[string]Image{
 		"oci:layout:v1": "oci:/vm/layout:v1", "oci:/abs": "oci:/abs", "./x.tar": "/vm/x.tar", "../x": "/x", "/x/../y": "/y",
-		"a.img": "/vm/a.img", "debian:12": "debian:12", "example.org/a/b@sha256:00": "example.org/a/b@sha256:00",
+		"a.img": "a.img", "debian:12": "debian:12", "example.org/a/b@sha256:00": "example.org/a/b@sha256:00",
 	} {
 		cfg, err := parseTest("image = '" + value + "'")
 		if err != nil || cfg.Image != want {

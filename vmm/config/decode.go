@@ -198,16 +198,13 @@ func (d *decoder) file(s string, p path) string {
 	return filepath.Clean(s)
 }
 
-// image makes the path in an image's name absolute, if there is one: what exists as a file is one, and what begins like a path.
+// image makes the path in an image's name absolute, if there is one: only what begins like a path is one.
 func (d *decoder) image(s string, p path) string {
 	if layout, ok := strings.CutPrefix(s, ociPrefix); ok {
 		return ociPrefix + d.file(layout, p)
 	}
 	abs := d.file(s, p)
 	if abs == "" || filepath.IsAbs(s) || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") {
-		return abs
-	}
-	if _, err := d.stat(abs); err == nil {
 		return abs
 	}
 	return s
