@@ -54,9 +54,9 @@ func (s *Store) List() ([]Kernel, error) {
 	return all, nil
 }
 
-// Find returns the kernel that name means: "" the default one; else a name given at import, a release ("6.1.0-50-cloud-amd64"), a package,
-// a series ("6.12", the newest of it that is here; cloud unless "6.12-amd64" is said), or the beginning of an ID, at least 6
-// digits. Of several with the same release, the one that came last. It reads one small file and touches no network. A name
+// Find returns the kernel that name means: "" the default one; else a name given at import, a release ("6.1.0-50-cloud-amd64"), a
+// package, a series ("6.12", the newest package of it that is here, cloud unless "6.12-amd64" is said; never an imported
+// kernel), or the beginning of an ID, at least 6 digits. Of several with the same release, the one that came last. It reads one small file and touches no network. A name
 // that means none is a [NotHereError], which is fs.ErrNotExist.
 func (s *Store) Find(name string) (Kernel, error) {
 	x, err := s.readIndex()
@@ -97,7 +97,7 @@ func (x *index) find(name string) ([]record, error) {
 	if err != nil || q.series == "" {
 		return nil, nil
 	}
-	found := x.matching(func(r record) bool { return !r.Unasked && matchesSeries(r.Release, q.series, q.flavour) })
+	found := x.matching(func(r record) bool { return r.Package != "" && matchesSeries(r.Release, q.series, q.flavour) })
 	slices.SortStableFunc(found, func(a, b record) int { return debian.CompareVersions(a.Release, b.Release) })
 	return found, nil
 }

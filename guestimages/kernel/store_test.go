@@ -234,18 +234,36 @@ func TestNamesThatMayMeanSomethingElseAreRefused(t *testing.T) {
 	wantWhole(t, s, 0)
 }
 
+// fetched makes an imported kernel one of a package.
+func fetched(t *testing.T, s *Store, k Kernel) {
+	t.Helper()
+	if err := s.change(t.Context(), func(x *index) error {
+		for i := range x.Kernels {
+			if x.Kernels[i].ID == k.ID {
+				x.Kernels[i].Package = imagePackage + k.Release
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSeriesIsTheNewestOfItsFlavour(t *testing.T) {
 	s := newStore(t)
 	for _, version := range []string{
 		"6.1.0-9-cloud-amd64", "6.1.0-50-cloud-amd64", "6.1.0-50-rt-amd64", "6.1.0-60-amd64",
 		"6.12.9+deb12-cloud-amd64", "6.12.10+deb12-cloud-amd64", "6.12.9-1-cloud-amd64",
 	} {
-		mustImport(t, s, image(t, version+" (debian)"), ImportOptions{})
+		fetched(t, s, mustImport(t, s, image(t, version+" (debian)"), ImportOptions{}))
 	}
+	// Kernels of the user's own have Debian's releases as well, when they are Debian's configured anew.
+	mustImport(t, s, image(t, "6.12.99+deb12-cloud-amd64 (mine)"), ImportOptions{Name: "mine"})
+	mustImport(t, s, image(t, "6.13.1-cloud-amd64 (mine)"), ImportOptions{})
 	for name, want := range map[string]string{
 		"6.1": "6.1.0-50-cloud-amd64", "6.1-cloud": "6.1.0-50-cloud-amd64", "6.1-amd64": "6.1.0-60-amd64",
 		"linux-image-6.1-cloud-amd64": "6.1.0-50-cloud-amd64", "6.12": "6.12.10+deb12-cloud-amd64", "6.1.0-9-cloud-amd64": "6.1.0-9-cloud-amd64",
-		"6.12-amd64": "", "6": "", "6.13": "", "": "",
+		"6.12-amd64": "", "6": "", "6.13": "", "": "", "mine": "6.12.99+deb12-cloud-amd64", "6.13.1-cloud-amd64": "6.13.1-cloud-amd64",
 	} {
 		if k, err := s.Find(name); k.Release != want || (err != nil) != (want == "") {
 			t.Errorf("%q: got %q, %v, want %q", name, k.Release, err, want)
