@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"minivmm/guestimages/filetree"
 )
 
@@ -143,6 +145,33 @@ func osRelease(path, name string) (string, error) {
 // passwordHook sets root's password in the way of the guest's own login.
 const passwordHook = `printf 'root:%s\n' "$MINIVMM_ROOT_PASSWORD" | chroot "$1" chpasswd`
 
+// bootstrapDir returns the folder for mmdebstrap to install the packages in: the one for temporary files, or for root the
+// build's own, where its file system lets programs run and, for root, has device nodes. Without root, the user that
+// mmdebstrap becomes has no access to the build's folder. flags returns those of a folder's mount, as statfs(2) does.
+func bootstrapDir(own string, root bool, flags func(dir string) (int64, error)) (string, error) {
+	dirs, bars, words := []string{os.TempDir()}, int64(unix.ST_NOEXEC), "noexec"
+	if root {
+		dirs, bars, words = append(dirs, own), bars|unix.ST_NODEV, "noexec or nodev"
+	}
+	for _, dir := range dirs {
+		has, err := flags(dir)
+		if err != nil {
+			return "", &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		if has&bars == 0 {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("disk: a Debian cannot be installed in %s, whose file system is mounted %s: set TMPDIR to a folder on another one: %w",
+		strings.Join(dirs, " or "), words, errors.ErrUnsupported)
+}
+
+func mountFlags(dir string) (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return st.Flags, err
+}
+
 // bootstrap runs mmdebstrap and reads what it made into the tree.
 func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options, deb DebianOptions, sources []source, suite string) error {
 	what := "making a Debian"
@@ -151,6 +180,10 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 		packages = append(packages, "uidmap")
 	}
 	mmdebstrap, err := findTool(ctx, opt.Install, what, packages[0], strings.Join(packages, " "))
+	if err != nil {
+		return err
+	}
+	temp, err := bootstrapDir(b.dir, os.Geteuid() == 0, mountFlags)
 	if err != nil {
 		return err
 	}
@@ -165,7 +198,7 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	}
 	include := strings.Join(append(append([]string{}, debianPackages...), deb.Include...), ",")
 	args := []string{"--variant=minbase", "--format=tar", "--include=" + include, "--aptopt=" + ways}
-	env := []string{"DEBIAN_FRONTEND=noninteractive"}
+	env := []string{"DEBIAN_FRONTEND=noninteractive", "TMPDIR=" + temp}
 	if deb.RootPassword != "" {
 		args = append(args, "--customize-hook="+passwordHook)
 		env = append(env, "MINIVMM_ROOT_PASSWORD="+deb.RootPassword)
