@@ -71,6 +71,9 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 	if z.kernelSize <= 0 || z.kernelSize <= announced-16 {
 		return z, fmt.Errorf("truncated: %d bytes of setup and %d of kernel announced, the file has %d", z.kernelOff, announced, size)
 	}
+	if z.kernelSize <= entry64Offset {
+		return z, fmt.Errorf("the kernel of %d bytes ends before its entry at %#x", z.kernelSize, entry64Offset)
+	}
 	off, n := int64(le.Uint32(head[offPayloadOffset:])), int64(le.Uint32(head[offPayloadLength:]))
 	if off+n > z.kernelSize {
 		return z, fmt.Errorf("payload of %d bytes at %d is outside the kernel's %d", n, off, z.kernelSize)

@@ -82,7 +82,7 @@ func checkPlan(t *testing.T, k *Kernel) {
 		return
 	}
 	l := LowLayout()
-	for _, s := range k.program.segments {
+	for _, s := range pl.program.segments {
 		if s.fileSize > s.memSize || s.gpa < l.End || uint64(s.gpa) > size || s.memSize > size-uint64(s.gpa) {
 			t.Errorf("segment %+v is planned", s)
 		}
@@ -92,7 +92,7 @@ func checkPlan(t *testing.T, k *Kernel) {
 			t.Errorf("structure at %#x+%#x is outside the layout", uint64(s.gpa), len(s.data))
 		}
 	}
-	if !k.program.hasCode(pl.entry.RIP) {
+	if !pl.program.hasCode(pl.entry.RIP) {
 		t.Errorf("entry %#x is not code of the image", pl.entry.RIP)
 	}
 }
