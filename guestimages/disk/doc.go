@@ -1,19 +1,20 @@
-// Package disk makes disk images for guests, without root, loop mounts or mounts of any kind: empty ones, those of a file
-// tree (package filetree) as ext4 or erofs, and a small Debian; and it grows, shrinks and describes them.
+// Package disk makes raw disk images for guests, without root: empty ones, those of a file tree (package filetree) as ext4 or
+// erofs, copies of another image, and a small Debian. It also resizes and describes images.
 //
-// An image is a raw file, sparse where its file system has nothing. The file systems are made by mke2fs, debugfs, resize2fs
-// and e2fsck (e2fsprogs) and by mkfs.erofs (erofs-utils): mke2fs(8) -d copies a staging folder that the building user owns,
-// and debugfs(8) then gives every inode the owner, mode, times and attributes that the tree says. The same tree gives the
-// same bytes, with the same version of those tools.
+// No image is mounted. mke2fs(8) and mkfs.erofs(1) copy a staging folder that the user owns. Owners, modes, times, attributes
+// and device nodes, which such a folder cannot have, are set in the image afterwards: in ext4 by debugfs(8), in erofs by this
+// package. The same tree gives the same bytes with the same versions of the tools; empty images, copies and Debians get a
+// random UUID unless Options has one. tune2fs(8) gives copies their UUID and label, e2fsck(8) and resize2fs(8) resize.
+// mmdebstrap(1) installs a Debian, in a chroot of its own in the folder for temporary files.
 //
-// A raw image has no place for a serial number: that is the machine's to give (key serial of a disk in the configuration).
-// What a guest can find an image by wherever it is plugged in are its file system's label and UUID.
+// An image is sparse where its file system has nothing. It has no place for a serial number, which the machine's configuration
+// gives to a disk. A guest can find an image by its file system's label and UUID.
 //
-// Nothing half-made is ever at an image's path. All work is done in a folder beside it, .NAME.minivmm-build (package
-// workdir), and the finished image is renamed to its place. Folders of builds that were killed are removed by the next build
-// in that place. An image that a machine uses is locked as well, by the same kind of lock
-// (vhost/lio): it is neither replaced nor resized, and what is being resized is refused by a machine.
+// No image is at its path before it is whole. It is made in a folder beside it, .NAME.minivmm-build (package workdir), and
+// then renamed, or linked where the file system cannot rename without replacing. The next build in that place removes the
+// folders of builds that were killed. Only Resize changes an image where it is, and does not stop halfway.
 //
-// All functions may be called by any number of goroutines and processes; who comes second to a path gets EBUSY. A Build is
-// for one goroutine, and is closed by who began it.
+// An image in use by a machine is locked with flock(2), and so is one that is being replaced or resized: the second to come
+// gets EBUSY. All functions may be called by any number of goroutines and processes, but a Build is for one goroutine, and
+// whoever called Begin must call Close.
 package disk
