@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"minivmm/guestimages/filetree"
 	"minivmm/internal/unpack"
@@ -17,8 +18,11 @@ import (
 // maxEntries bounds the entries of an archive: an image has some for each layer.
 const maxEntries = 1 << 16
 
-// maxName bounds the names of an archive that are kept, in bytes.
-const maxName = 1 << 10
+// maxName bounds a name of an archive that is kept, maxNames all of them together, in bytes.
+const (
+	maxName  = 1 << 10
+	maxNames = 4 << 20
+)
 
 // archive is a tar whose regular files are read where they lie.
 type archive struct {
@@ -90,6 +94,7 @@ func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.L
 func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 	entries := make(map[string]entry)
 	r := tar.NewReader(f)
+	kept := 0
 	for range maxEntries {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -105,7 +110,11 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 		if len(h.Name) > maxName || len(h.Linkname) > maxName {
 			continue
 		}
-		name := path.Clean(h.Name)
+		// A name may be a piece of a header of 1 MiB.
+		name, target := strings.Clone(path.Clean(h.Name)), strings.Clone(h.Linkname)
+		if kept += len(name) + len(target); kept > maxNames {
+			return nil, fmt.Errorf("more than %d bytes of names", maxNames)
+		}
 		switch h.Typeflag {
 		case tar.TypeReg:
 			// archive/tar has read whole blocks only, up to the content.
@@ -115,9 +124,9 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 			}
 			entries[name] = entry{off: off, sizeBytes: h.Size}
 		case tar.TypeSymlink:
-			entries[name] = entry{link: path.Join(path.Dir(name), h.Linkname)}
+			entries[name] = entry{link: path.Join(path.Dir(name), target)}
 		case tar.TypeLink:
-			entries[name] = entry{link: path.Clean(h.Linkname)}
+			entries[name] = entry{link: path.Clean(target)}
 		}
 	}
 	return nil, fmt.Errorf("more than %d entries", maxEntries)
