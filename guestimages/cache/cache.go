@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/flock"
 	"minivmm/internal/userdir"
 	"minivmm/internal/workdir"
 )
@@ -154,42 +155,15 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	if err != nil {
 		return nil, failed(err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = flock.Try(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		c.Logf("waiting for another process that works on %s", name)
-		err = waitLock(ctx, f)
+		err = flock.Wait(ctx, f)
 	}
 	if err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil
-}
-
-// waitLock waits for the lock in a goroutine of its own, which ends with flock: at the latest when the other holder ends.
-func waitLock(ctx context.Context, f *os.File) error {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	locked := make(chan error, 1)
-	go func() {
-		defer unix.Close(fd)
-		for {
-			err := unix.Flock(fd, unix.LOCK_EX)
-			if err == unix.EINTR {
-				continue
-			}
-			locked <- err
-			return
-		}
-	}()
-	select {
-	case err := <-locked:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // failed says what helps a user whose cache is another's, or on a file system that nobody writes to.

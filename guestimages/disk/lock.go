@@ -34,14 +34,11 @@ func Lock(path string) (*os.File, error) {
 
 // lock takes the exclusive lock of an open image.
 func lock(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := flock.Try(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return busy(f.Name(), "in use", f.Name())
 	}
-	if err != nil {
-		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
-	}
-	return nil
+	return err
 }
 
 // busy is EBUSY for an image; doing says what the holder of the lock on the file or folder locked does.

@@ -190,23 +190,19 @@ func (img *Image) check(o Options) error {
 
 // lock takes the flock(2) by which two uses of a disk exclude each other.
 func (img *Image) lock(shared bool) error {
-	how := unix.LOCK_EX
+	try := flock.Try
 	if shared {
-		how = unix.LOCK_SH
+		try = flock.TryShared
 	}
-	fd := int(img.File.Fd())
-	err := unix.Flock(fd, how|unix.LOCK_NB)
+	err := try(img.File)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
+		if err := unix.Fstat(int(img.File.Fd()), &st); err != nil {
 			return &os.PathError{Op: "fstat", Path: img.File.Name(), Err: err}
 		}
 		return inUse(img.File.Name(), &st)
 	}
-	if err != nil {
-		return &os.PathError{Op: "flock", Path: img.File.Name(), Err: err}
-	}
-	return nil
+	return err
 }
 
 // inUse is the error of a disk that a process or the host has in use.

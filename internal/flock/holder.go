@@ -1,4 +1,4 @@
-// Package flock says who has a file locked by flock(2): a disk that a machine uses, an image that is being made.
+// Package flock locks files with flock(2), and names the process that has one locked.
 package flock
 
 import (

@@ -1,6 +1,7 @@
 package lan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -61,10 +62,7 @@ func (d *folder) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 }
 
-const (
-	lockWait = 10 * time.Second
-	lockPoll = 10 * time.Millisecond
-)
+const lockWait = 10 * time.Second
 
 // lock waits for the others that are joining.
 func (d *folder) lock() (*os.File, error) {
@@ -72,33 +70,24 @@ func (d *folder) lock() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
-		ok, err := tryLock(f)
-		if ok {
-			return f, nil
-		}
-		if err == nil && time.Now().After(end) {
-			err = fmt.Errorf("%s: %w%s", f.Name(), unix.EBUSY, holder(f))
-		}
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	if err = flock.Wait(ctx, f); errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%s: %w%s", f.Name(), unix.EBUSY, holder(f))
 	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
-// tryLock locks a file if nobody has.
+// tryLock locks a file unless another process has it locked.
 func tryLock(f *os.File) (bool, error) {
-	for {
-		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
-		case nil:
-			return true, nil
-		case unix.EWOULDBLOCK:
-			return false, nil
-		case unix.EINTR:
-		default:
-			return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
-		}
+	err := flock.Try(f)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
 	}
+	return err == nil, err
 }
 
 // holder names the process that has a file locked, in brackets.

@@ -223,7 +223,7 @@ func (s *Station) accept(context.Context) error {
 				return nil
 			}
 			s.cfg.Logf("accepting a station: %v", err)
-			time.Sleep(lockPoll) // out of descriptors
+			time.Sleep(10 * time.Millisecond) // out of descriptors
 			continue
 		}
 		s.mu.Lock()

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"minivmm/internal/flock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -140,8 +142,8 @@ func check(f *os.File) error {
 	if int(locked.Uid) != os.Geteuid() {
 		return &os.PathError{Op: "claim another user's folder", Path: f.Name(), Err: os.ErrPermission}
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	if err := flock.Try(f); err != nil {
+		return err
 	}
 	if err := unix.Lstat(f.Name(), &named); err != nil {
 		return &os.PathError{Op: "lstat", Path: f.Name(), Err: err}

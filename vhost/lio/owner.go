@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"minivmm/internal/flock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +53,7 @@ func (t tree) claim(id identity) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = flock.Try(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = errOwned
 	}

@@ -1,9 +1,11 @@
 package cgroup
 
 import (
+	"context"
 	"os"
 	"strings"
-	"time"
+
+	"minivmm/internal/flock"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,9 +87,8 @@ func (kernel) lock(dir string) (unlock func()) {
 	if err != nil {
 		return func() {} // what is done next says why
 	}
-	deadline := time.Now().Add(lockPatience)
-	for pause := time.Millisecond; unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil && time.Now().Before(deadline); pause = min(2*pause, 20*time.Millisecond) {
-		time.Sleep(pause)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	_ = flock.Wait(ctx, f) // see lockPatience
 	return func() { f.Close() }
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/flock"
 	"minivmm/internal/userdir"
 )
 
@@ -80,8 +81,8 @@ func lockFile(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return nil, errors.Join(&os.PathError{Op: "flock", Path: path, Err: err}, f.Close())
+		if err := flock.Try(f); err != nil {
+			return nil, errors.Join(err, f.Close())
 		}
 		// Who had the name may have removed the file after we opened it: then our lock is on nothing.
 		if current(f) {
