@@ -9,25 +9,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// ChooseNet replaces the backend "auto" of every network device by the best one
-// that this host has for this user. That is vhost; a line each says where it is
-// not, and why. What it finds out may be another's a moment later: then the start fails.
-func ChooseNet(cfg *config.Config) (lines []string) {
-	for i := range cfg.Net {
-		n := &cfg.Net[i]
-		if n.Backend != config.NetAuto {
-			continue
-		}
-		var why string
-		n.Backend, why = chooseNet(n, func() error { return tapObstacle(&cfg.Namespaces) })
-		if why != "" {
-			lines = append(lines, fmt.Sprintf("%s: backend %s: %s", n.ID, n.Backend, why))
-		}
-	}
-	return lines
-}
-
-// chooseNet says nothing where other keys have settled it, or for vhost.
+// chooseNet returns the backend of a NIC that is configured as "auto": vhost where other keys do not
+// exclude it and this process can have it. Otherwise it also says why not.
 func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
 	switch {
 	case n.User() != "":

@@ -1,47 +1,23 @@
 package vmm
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
 
 	"minivmm/devices/virtio"
-	"minivmm/devices/virtio/console"
 	"minivmm/devices/virtio/net"
 	"minivmm/devices/virtio/net/usernet"
-	"minivmm/devices/virtio/rng"
 	"minivmm/devices/virtio/virtiopci"
 	"minivmm/internal/userdir"
 	"minivmm/vhost"
 	"minivmm/vmm/config"
 )
 
-// device is a virtio device of the machine. Its place in the list is its slot on the PCI bus, after
-// the host bridge.
-type device struct {
-	name string
-	make func() (virtio.Device, error)
-}
-
-// deviceList lists every device that the configuration and the caller's ports ask for.
-func (m *VM) deviceList(opt Options) (list []device) {
-	for _, cfg := range m.cfg.Net {
-		list = append(list, device{string(cfg.ID), func() (virtio.Device, error) { return m.newNet(cfg, opt) }})
-	}
-	if len(m.cfg.Disk) > 0 {
-		list = append(list, device{"scsi0", func() (virtio.Device, error) { return m.newSCSI(opt) }})
-	}
-	if len(opt.Ports) > 0 {
-		list = append(list, device{"console0", func() (virtio.Device, error) { return console.New(opt.Ports) }})
-	}
-	return append(list, device{"rng0", func() (virtio.Device, error) { return rng.New(rand.Reader), nil }})
-}
-
 // addDevices makes every virtio device with its backend and puts it on the bus.
 func (m *VM) addDevices(list []device, opt Options) error {
 	for _, d := range list {
-		dev, err := d.make()
+		dev, err := d.make(m, opt)
 		if err == nil {
 			err = m.insert(d.name, dev, opt)
 		}
@@ -58,7 +34,9 @@ func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
 	if err != nil {
 		return errors.Join(err, bare.Close())
 	}
-	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{Name: name, Logf: opt.Logf, NotifyPorts: m.ports})
+	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{
+		Name: name, Logf: opt.Logf, NotifyPorts: m.plan.Machine.Notify == config.NotifyPorts,
+	})
 	if err != nil {
 		return errors.Join(err, dev.Close())
 	}
@@ -68,49 +46,28 @@ func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
 	return err
 }
 
-// newNet makes a NIC with the backend that [ChooseNet] chose.
-func (m *VM) newNet(cfg config.Net, opt Options) (virtio.Device, error) {
+// newNet makes a NIC.
+func (m *VM) newNet(cfg *config.Net, opt Options) (virtio.Device, error) {
 	var backend virtio.Backend
 	var err error
-	pairs := m.queuePairs(cfg, opt)
+	mtu := cfg.MTU
 	if cfg.Backend == config.NetUser {
-		if len(cfg.Affinity) > 0 || cfg.BusyPoll.Duration > 0 {
-			opt.Logf("%s: affinity and busy_poll are for a worker of the kernel, and it has none: its network is in this process", cfg.ID)
-		}
 		backend, err = m.userNet(cfg, opt)
 	} else {
-		backend, cfg.MTU, err = m.tapNet(cfg, pairs)
+		backend, mtu, err = m.tapNet(cfg)
 	}
 	if err != nil {
 		return nil, err
 	}
-	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(cfg.MTU), QueueSize: uint16(cfg.QueueSize), Pairs: pairs}, backend)
+	device, err := net.New(net.Config{MAC: cfg.MAC[:], MTU: uint16(mtu), QueueSize: uint16(cfg.QueueSize), Pairs: int(cfg.Queues)}, backend)
 	if err != nil {
 		return nil, errors.Join(err, backend.Close())
 	}
 	return device, nil
 }
 
-// queuePairs is how many a NIC gets: what the configuration says, or one where
-// its backend has no more; a line says so.
-func (m *VM) queuePairs(cfg config.Net, opt Options) int {
-	pairs := m.cfg.QueuePairs(&cfg)
-	switch {
-	case pairs == 1:
-	case cfg.Backend == config.NetUser:
-		opt.Logf("%s: one queue pair, not %d: its network is in this process", cfg.ID, pairs)
-		return 1
-	case cfg.Queues == config.QueuesAuto && cfg.Tap != "":
-		if multi, err := net.TapIsMultiqueue(string(cfg.Tap)); err == nil && !multi {
-			opt.Logf("%s: one queue pair, not %d: tap %s was made without multi_queue", cfg.ID, pairs, cfg.Tap)
-			return 1
-		}
-	}
-	return pairs
-}
-
 // userNet is a network in this process.
-func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
+func (m *VM) userNet(cfg *config.Net, opt Options) (virtio.Backend, error) {
 	user := usernet.Config{
 		MTU:     cfg.MTU,
 		Policy:  usernet.Policy{Allow: rules(cfg.Allow), Deny: rules(cfg.Deny), Isolated: cfg.Network == config.Isolated, Names: names[cfg.DNS]},
@@ -129,7 +86,7 @@ func (m *VM) userNet(cfg config.Net, opt Options) (virtio.Backend, error) {
 		}
 		user.Network = &usernet.Network{
 			Name: string(cfg.Network), Dir: filepath.Join(dir, "networks", string(cfg.Network)),
-			Station: string(m.cfg.Name), MAC: cfg.MAC,
+			Station: string(m.plan.Name), MAC: cfg.MAC,
 		}
 	}
 	backend, err := usernet.New(user)
@@ -150,15 +107,15 @@ func rules(list []config.Destination) (out []usernet.Rule) {
 }
 
 // tapNet moves frames in the kernel's vhost-net, to and from a tap. It returns the MTU for the guest.
-func (m *VM) tapNet(cfg config.Net, pairs int) (virtio.Backend, int, error) {
+func (m *VM) tapNet(cfg *config.Net) (virtio.Backend, int, error) {
 	tap, err := net.OpenTap(net.TapConfig{
-		Name: string(cfg.Tap), NewName: "mvm%d", Queues: pairs,
+		Name: string(cfg.Tap), NewName: "mvm%d", Queues: int(cfg.Queues),
 		Address: cfg.Address.Prefix, Bridge: string(cfg.Bridge), MTU: cfg.MTU,
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	backend, err := m.vhostNet(cfg, tap, pairs)
+	backend, err := m.vhostNet(cfg, tap)
 	if err != nil {
 		return nil, 0, errors.Join(err, tap.Close())
 	}
@@ -167,7 +124,7 @@ func (m *VM) tapNet(cfg config.Net, pairs int) (virtio.Backend, int, error) {
 
 // vhostNet makes a vhost device, and so a worker, for each queue pair. It leaves
 // the tap to the caller when it fails.
-func (m *VM) vhostNet(cfg config.Net, tap *net.Tap, pairs int) (_ virtio.Backend, err error) {
+func (m *VM) vhostNet(cfg *config.Net, tap *net.Tap) (_ virtio.Backend, err error) {
 	var devs []*vhost.Net
 	defer func() {
 		if err != nil {
@@ -178,14 +135,14 @@ func (m *VM) vhostNet(cfg config.Net, tap *net.Tap, pairs int) (_ virtio.Backend
 	}()
 	place := m.placement(string(cfg.ID), cfg.Affinity)
 	place.polls, place.busyPoll = true, cfg.BusyPoll.Duration
-	for k := range pairs {
+	for k := range int(cfg.Queues) {
 		dev, err := vhost.OpenNet()
 		if err != nil {
 			return nil, err
 		}
 		devs = append(devs, dev)
 		queues := "receive, transmit"
-		if pairs > 1 {
+		if cfg.Queues > 1 {
 			queues = fmt.Sprintf("receive %d, transmit %d", k, k)
 		}
 		if err := m.own(dev.Device, place, queues); err != nil {

@@ -2,7 +2,6 @@ package vmm
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,11 +24,9 @@ func TestAutoServesAReadOnlyFileSystem(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, make([]byte, 1<<20), 0o600), unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")); err != nil {
 		t.Fatal(err)
 	}
-	var log strings.Builder
-	m := &VM{cfg: &config.Config{Disk: []config.Disk{{Path: config.Path(path), ReadOnly: true, Backend: config.DiskAuto}}}}
-	got := m.diskBackend(Options{Logf: func(format string, args ...any) { fmt.Fprintf(&log, format+"\n", args...) }})
-	if got != config.DiskInProcess || !strings.Contains(log.String(), path+": read-only file system") {
-		t.Errorf("backend %q, log %q", got, &log)
+	p, notes := Resolve(&config.Config{Disk: []config.Disk{{Path: config.Path(path), ReadOnly: true, Backend: config.DiskAuto}}})
+	if got := p.DiskBackend(); got != config.DiskInProcess || len(notes) != 1 || !strings.Contains(notes[0], path+": read-only file system") {
+		t.Errorf("backend %q, notes %q", got, notes)
 	}
 }
 

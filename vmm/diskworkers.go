@@ -14,14 +14,14 @@ import (
 // and event queue, and with the others the request queues in turn. They belong
 // to the device, whatever the guest does to it.
 func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
-	rings := m.cfg.RequestQueues()
-	if err := m.own(dev.Device, m.placement(scsiName, m.cfg.SCSI.Affinity), scsiQueues(0, 1, rings)); err != nil {
+	rings := m.plan.RequestQueues()
+	if err := m.own(dev.Device, m.placement(scsiName, m.plan.SCSI.Affinity), scsiQueues(0, 1, rings)); err != nil {
 		return err
 	}
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
-	err := m.countDiskWorkers(m.cfg.Workers.Count)
-	if m.cfg.Workers.Count == config.CountAuto && errors.Is(err, errors.ErrUnsupported) {
+	err := m.countDiskWorkers(m.plan.Workers.Count)
+	if m.plan.Workers.Count == config.CountAuto && errors.Is(err, errors.ErrUnsupported) {
 		opt.Logf("scsi0: one worker serves all %d request queues: %v", rings, err)
 		return nil
 	}
@@ -38,7 +38,7 @@ func (m *VM) countDiskWorkers(c config.WorkerCount) error {
 		return errors.New("no disk is served by vhost-scsi: there are no workers to count")
 	}
 	mine := slices.Clone(m.workers[first:]) // the disks are the last device that has any
-	have, rings := len(mine), m.cfg.RequestQueues()
+	have, rings := len(mine), m.plan.RequestQueues()
 	want := c.Number(rings)
 	dev := mine[0].dev
 	for i := have; i < want; i++ {
@@ -82,7 +82,7 @@ func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
 			have++
 		}
 	}
-	if more := c.Number(m.cfg.RequestQueues()) - have; more > 0 {
+	if more := c.Number(m.plan.RequestQueues()) - have; more > 0 {
 		if err := enoughForWorkers(more); err != nil {
 			return err
 		}

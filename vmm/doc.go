@@ -1,7 +1,9 @@
-// Package vmm is a virtual machine: [New] builds it from a configuration, Run
+// Package vmm is a virtual machine: [Resolve] makes a plan of a configuration, [New] builds it, Run
 // runs the guest, Close takes everything apart.
 //
-// The start, by file. limits.go and reserve.go put the process into the
+// The start, by file. plan.go and choosenet.go decide what the configuration leaves open and list
+// the devices; only whether the kernel can have several workers for the disks shows later, when they
+// are made. limits.go and reserve.go put the process into the
 // machine's cgroup with all the threads it will want; vm.go opens KVM, checks its capabilities and opens the
 // kernel image; layout_amd64.go says where RAM and devices lie; irq.go and host.go
 // are what devices see of KVM; devices.go makes each virtio device with its

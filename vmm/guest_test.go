@@ -46,6 +46,14 @@ func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string
 	return cfg
 }
 
+// planOf makes a plan and logs its notes.
+func planOf(t testing.TB, cfg *config.Config) vmm.Plan {
+	t.Helper()
+	plan, notes := vmm.Resolve(cfg)
+	t.Log(notes)
+	return plan
+}
+
 // TestBootMatrix boots each guest kernel, packed and unpacked, on one and on
 // four vCPUs, and asks it what it sees.
 func TestBootMatrix(t *testing.T) {

@@ -73,8 +73,8 @@ func TestECAMHoldsEveryDevice(t *testing.T) {
 	for _, tc := range []struct{ nets, disks, ports, want int }{
 		{0, 0, 0, 1}, {1, 0, 0, 2}, {0, 1, 0, 2}, {0, 64, 0, 2}, {0, 0, 1, 2}, {16, 64, 0, 18}, {16, 64, 1, 19},
 	} {
-		cfg := &config.Config{Net: make([]config.Net, tc.nets), Disk: make([]config.Disk, tc.disks)}
-		list := (&VM{cfg: cfg}).deviceList(Options{Ports: make([]Port, tc.ports)})
+		p := Plan{Config: config.Config{Net: make([]config.Net, tc.nets), Disk: make([]config.Disk, tc.disks)}, Ports: make([]string, tc.ports)}
+		list := p.devices()
 		size := ecamUsed(len(list))
 		if len(list) != tc.want || size > ecamSize {
 			t.Fatalf("%d devices in %#x bytes, want %d", len(list), size, tc.want)

@@ -20,11 +20,11 @@ import (
 //
 // Threads come first, see [reserveThreads]: a limit of tasks is for what comes after it.
 func (m *VM) addLimits(opt Options) error {
-	limits, err := cgroupConfig(m.cfg)
+	limits, err := cgroupConfig(&m.plan.Config)
 	if err != nil {
 		return err
 	}
-	if err := reserveThreads(m.cfg); err != nil {
+	if err := m.plan.reserveThreads(); err != nil {
 		return err
 	}
 	if len(limits.Settings)+len(limits.VCPU) > 0 {
@@ -36,7 +36,7 @@ func (m *VM) addLimits(opt Options) error {
 			opt.Logf("limits: systemd made %s for this machine, which is no longer in the cgroup that it was started in", unit)
 		}
 	}
-	return setRlimits(m.cfg.Rlimits)
+	return setRlimits(m.plan.Rlimits)
 }
 
 // cgroupConfig is the configuration's limits as the kernel's files take them.

@@ -20,14 +20,14 @@ func TestNoVCPUWaitsForWorkersMu(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sys.Close()
-	m := &VM{cfg: &config.Config{Machine: config.Machine{VCPUs: 1, Memory: 64 << 20}}}
+	m := &VM{plan: Plan{Config: config.Config{Machine: config.Machine{VCPUs: 1, Memory: 64 << 20}}}}
 	defer func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
 	opt := Options{Console: io.Discard, Logf: t.Logf}
-	devices := m.deviceList(opt)
+	devices := m.plan.devices()
 	if err := m.addMemory(ecamUsed(len(devices))); err != nil {
 		t.Fatal(err)
 	}

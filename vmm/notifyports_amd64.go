@@ -7,10 +7,18 @@ import (
 	"minivmm/vmm/config"
 )
 
-// notifyPorts says whether devices get I/O ports for notifications, on a host of
-// which KVM says supported.
-func notifyPorts(n config.Notify, supported []kvm.CPUIDEntry) bool {
-	return n == config.NotifyPorts || n == config.NotifyAuto && portsAreCheaper(supported)
+// cheapestNotify is where drivers write for less on this host. Without KVM it does not matter: no
+// machine starts.
+func cheapestNotify() config.Notify {
+	sys, err := kvm.Open()
+	if err != nil {
+		return config.NotifyMemory
+	}
+	defer sys.Close()
+	if supported, err := sys.SupportedCPUID(); err == nil && portsAreCheaper(supported) {
+		return config.NotifyPorts
+	}
+	return config.NotifyMemory
 }
 
 // portsAreCheaper says whether a guest's write to an I/O port reaches KVM for

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"minivmm/kvm"
-	"minivmm/vmm/config"
 )
 
 func TestWhoGetsPortsForNotifications(t *testing.T) {
@@ -19,10 +18,8 @@ func TestWhoGetsPortsForNotifications(t *testing.T) {
 			return uint32(tc.vendor[i]) | uint32(tc.vendor[i+1])<<8 | uint32(tc.vendor[i+2])<<16 | uint32(tc.vendor[i+3])<<24
 		}
 		cpuid := []kvm.CPUIDEntry{{Function: 1, EBX: 1}, {EBX: word(0), EDX: word(4), ECX: word(8)}}
-		for notify, want := range map[config.Notify]bool{config.NotifyAuto: tc.want, config.NotifyPorts: true, config.NotifyMemory: false} {
-			if got := notifyPorts(notify, cpuid); got != want {
-				t.Errorf("%q, %s: %v, want %v", tc.vendor, notify, got, want)
-			}
+		if got := portsAreCheaper(cpuid); got != tc.want {
+			t.Errorf("%q: %v, want %v", tc.vendor, got, tc.want)
 		}
 	}
 	if portsAreCheaper(nil) {

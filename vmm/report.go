@@ -48,8 +48,8 @@ func (m *VM) createVM(sys *kvm.System) (err error) {
 // About is the machine's outside.
 func (m *VM) About() account.Machine {
 	return account.Machine{
-		Name: string(m.cfg.Name), PID: os.Getpid(), VCPUs: m.cfg.Machine.VCPUs,
-		Memory: uint64(m.cfg.Machine.Memory), Started: m.account.started,
+		Name: string(m.plan.Name), PID: os.Getpid(), VCPUs: m.plan.Machine.VCPUs,
+		Memory: uint64(m.plan.Machine.Memory), Started: m.account.started,
 	}
 }
 
@@ -169,7 +169,7 @@ func maxIOVQs() int {
 
 func (m *VM) diskCounters() ([]account.Disk, error) {
 	if !m.disks.inKernel() {
-		if len(m.cfg.Disk) > 0 {
+		if len(m.plan.Disk) > 0 {
 			return nil, fmt.Errorf("disks are served in process (backend %q)", config.DiskInProcess)
 		}
 		return nil, nil
@@ -181,7 +181,7 @@ func (m *VM) diskCounters() ([]account.Disk, error) {
 	var disks []account.Disk
 	for i, c := range counters {
 		disks = append(disks, account.Disk{
-			ID: string(m.cfg.Disk[i].ID), Device: scsiName,
+			ID: string(m.plan.Disk[i].ID), Device: scsiName,
 			Commands: c.Commands, ReadMiB: c.ReadMiB, WriteMiB: c.WriteMiB, Resets: c.Resets,
 		})
 	}

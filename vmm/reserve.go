@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/vhost"
-	"minivmm/vmm/config"
 )
 
 const (
@@ -26,13 +25,13 @@ const (
 // way to be asked first. Threads that are idle are kept by the runtime for good.
 //
 // What is made after this are the kernel's workers, whose absence is an error.
-func reserveThreads(cfg *config.Config) error {
+func (p *Plan) reserveThreads() error {
 	// A machine without limits of its own is asked about the host's.
 	room, tightest := vhost.RoomForTasks(plenty)
-	if cfg.Limits.PIDsMax == 0 && cfg.Rlimits.NProc == 0 && room >= plenty {
+	if p.Limits.PIDsMax == 0 && p.Rlimits.NProc == 0 && room >= plenty {
 		return nil
 	}
-	n := threadsOf(cfg)
+	n := p.threads()
 	if err := enough(n, room, tightest); err != nil {
 		return err
 	}
@@ -72,19 +71,19 @@ func enoughForWorkers(n int) error {
 // RoomForProcess says why there are too few threads left on this host for another
 // process that runs the machine. In a pid namespace of its own, that process could not
 // count what others have of the same limits.
-func RoomForProcess(cfg *config.Config) error {
+func (p *Plan) RoomForProcess() error {
 	const begins = 16 // threads of a Go program before it knows what to do
 	room, tightest := vhost.RoomForTasks(plenty)
-	return enough(threadsOf(cfg)+begins, room, tightest)
+	return enough(p.threads()+begins, room, tightest)
 }
 
-// threadsOf is how many threads of the Go runtime's a machine wants at most, beside
-// those that are busy now: each vCPU's; the ones that ask for a worker, which end
-// with that; those in system calls; and those that run Go.
-func threadsOf(cfg *config.Config) int {
-	workers := cfg.RequestQueues()
-	for i := range cfg.Net {
-		workers += cfg.QueuePairs(&cfg.Net[i])
+// threads is how many threads of the Go runtime's a machine wants at most, beside those that are
+// busy now: each vCPU's; the ones that ask for a worker, which end with that; those in system calls;
+// and those that run Go.
+func (p *Plan) threads() int {
+	n := p.Machine.VCPUs + blocked + runtime.GOMAXPROCS(0)
+	for _, d := range p.devices() {
+		n += d.workers
 	}
-	return cfg.Machine.VCPUs + workers + blocked + runtime.GOMAXPROCS(0)
+	return n
 }

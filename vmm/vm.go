@@ -20,7 +20,6 @@ import (
 	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
 	"minivmm/vmm/cgroup"
-	"minivmm/vmm/config"
 )
 
 // Outcome is how a guest ended.
@@ -56,8 +55,7 @@ type Options struct {
 	// Logf takes one line, without newline; any goroutine may call it. What
 	// a guest can cause is limited.
 	Logf func(format string, args ...any)
-	// Ports are streams to programs in the guest, which open
-	// /dev/virtio-ports/NAME. The VM closes them once New has succeeded.
+	// Ports are the streams that the plan names. The VM closes them once New has succeeded.
 	Ports []Port
 }
 
@@ -66,7 +64,7 @@ type Port = console.Port
 
 // VM is one virtual machine, from New to Close.
 type VM struct {
-	cfg     *config.Config
+	plan    Plan
 	closers closers
 	tasks   *task.Group // goroutines that live as long as the machine
 
@@ -78,7 +76,6 @@ type VM struct {
 	router  *router
 	root    *pci.Root
 	uart    *serial.UART
-	ports   bool       // queues are notified through I/O ports
 	pulsing sync.Mutex // one pulse of an interrupt line at a time
 	vcpus   []*vcpu
 
@@ -111,17 +108,13 @@ type ConfigError struct{ err error }
 func (e *ConfigError) Error() string { return e.err.Error() }
 func (e *ConfigError) Unwrap() error { return e.err }
 
-// New makes the machine that cfg describes, up to the gate before the first
-// instruction. After an error nothing is left behind: no tap, no LIO object, no
-// thread. The caller calls Close, also after Run failed.
+// New makes the machine of a plan, up to the gate before the first instruction. After an error nothing is left
+// behind: no tap, no LIO object, no thread. The caller calls Close, also after Run failed.
 //
 // Limits are the process's: it is moved to a cgroup until Close, and its
 // resource limits stay. Namespaces are not New's, but those of the process that calls it.
-func New(cfg *config.Config, opt Options) (_ *VM, err error) {
-	for _, line := range ChooseNet(cfg) {
-		opt.Logf("%s", line)
-	}
-	m := &VM{cfg: cfg, gate: make(chan struct{}), ended: make(chan struct{})}
+func New(plan Plan, opt Options) (_ *VM, err error) {
+	m := &VM{plan: plan, gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	m.tasks = task.New(func(err error) { opt.Logf("%v", err) })
 	defer func() {
@@ -141,27 +134,26 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 	if err := sys.Require(required...); err != nil {
 		return nil, err
 	}
-	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && cfg.Machine.VCPUs > most {
-		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM has at most %d", cfg.Machine.VCPUs, most)}
+	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && plan.Machine.VCPUs > most {
+		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM has at most %d", plan.Machine.VCPUs, most)}
 	}
-	kernel, err := boot.Open(string(cfg.Boot.Kernel), boot.Options{
-		Protocol:   boot.Protocol(cfg.Boot.Protocol),
-		KeepPacked: cfg.Boot.KASLR,
+	kernel, err := boot.Open(string(plan.Boot.Kernel), boot.Options{
+		Protocol:   boot.Protocol(plan.Boot.Protocol),
+		KeepPacked: plan.Boot.KASLR,
 	})
 	if err != nil {
 		return nil, &ConfigError{err}
 	}
 	defer kernel.Close()
 	if info := kernel.Info(); info.NotUnpacked != nil {
-		opt.Logf("%s unpacks itself in the guest: %v", cfg.Boot.Kernel, info.NotUnpacked)
+		opt.Logf("%s unpacks itself in the guest: %v", plan.Boot.Kernel, info.NotUnpacked)
 	}
 
 	supported, err := sys.SupportedCPUID()
 	if err != nil {
 		return nil, err
 	}
-	m.ports = notifyPorts(m.cfg.Machine.Notify, supported)
-	devices := m.deviceList(opt)
+	devices := m.plan.devices()
 	if err := m.addMemory(ecamUsed(len(devices))); err != nil {
 		return nil, err
 	}
@@ -197,7 +189,7 @@ func New(cfg *config.Config, opt Options) (_ *VM, err error) {
 }
 
 func (m *VM) addMemory(ecamBytes uint64) (err error) {
-	m.mem, err = guestmem.New(ramRanges(uint64(m.cfg.Machine.Memory)))
+	m.mem, err = guestmem.New(ramRanges(uint64(m.plan.Machine.Memory)))
 	if err != nil {
 		return err
 	}
@@ -253,7 +245,7 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 		return err
 	}
 	var configPorts bus.Handler
-	if m.cfg.Machine.PCIPorts {
+	if m.plan.Machine.PCIPorts {
 		configPorts = m.root.Ports()
 	}
 	return attachPower(&m.io, configPorts, func(o Outcome) { m.end(o, nil) })
@@ -290,7 +282,7 @@ func (m *VM) pulse(pin uint32) error {
 
 // load puts tables, kernel and initrd into memory.
 func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
-	tables, err := acpi.Build(acpiConfig(m.cfg.Machine.VCPUs), acpiGPA)
+	tables, err := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
 	if err != nil {
 		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
 	}
@@ -303,12 +295,12 @@ func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	}
 	copy(w, tables)
 	params := boot.Params{
-		Cmdline:  cmdline(tscKHz, string(m.cfg.Boot.Cmdline)),
+		Cmdline:  cmdline(tscKHz, string(m.plan.Boot.Cmdline)),
 		RSDP:     acpiGPA,
 		Reserved: reserved,
 	}
-	if m.cfg.Boot.Initrd != "" {
-		initrd, err := os.Open(string(m.cfg.Boot.Initrd))
+	if m.plan.Boot.Initrd != "" {
+		initrd, err := os.Open(string(m.plan.Boot.Initrd))
 		if err != nil {
 			return boot.Entry{}, fmt.Errorf("initrd: %w", err)
 		}
@@ -324,7 +316,7 @@ func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 
 func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, tscKHz int, entry boot.Entry, opt Options) error {
 	plan := vcpuPlan{
-		vm: m.vm, count: m.cfg.Machine.VCPUs, cpuid: supported, tscKHz: tscKHz, entry: entry,
+		vm: m.vm, count: m.plan.Machine.VCPUs, cpuid: supported, tscKHz: tscKHz, entry: entry,
 		io: &m.io, mmio: &m.mmio, end: m.end, logf: opt.Logf, startGate: m.gate,
 	}
 	if m.cgroup != nil {

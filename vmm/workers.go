@@ -73,7 +73,7 @@ type placement struct {
 // placement is what the configuration says for a device, whose own affinity is
 // before that of all workers.
 func (m *VM) placement(device string, own config.CPUSet) placement {
-	p := placement{device: device, affinity: m.cfg.Workers.Affinity, key: "workers.affinity", sched: schedOf(m.cfg.Workers.Sched, m.cfg.Workers.Nice)}
+	p := placement{device: device, affinity: m.plan.Workers.Affinity, key: "workers.affinity", sched: schedOf(m.plan.Workers.Sched, m.plan.Workers.Nice)}
 	if len(own) > 0 {
 		p.affinity, p.key = own, "affinity"
 	}

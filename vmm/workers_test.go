@@ -28,7 +28,8 @@ func newMachine(t *testing.T, more string) *vmm.VM {
 		t.Fatal(err)
 	}
 	k := vmmtest.Kernels(t)[0]
-	m, err := vmm.New(parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, more), vmm.Options{Console: os.Stderr, Logf: t.Logf})
+	plan := planOf(t, parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, more))
+	m, err := vmm.New(plan, vmm.Options{Console: os.Stderr, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,5 +189,6 @@ func newFromText(text string) (*vmm.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vmm.New(cfg, vmm.Options{Console: os.Stderr, Logf: func(string, ...any) {}})
+	plan, _ := vmm.Resolve(cfg)
+	return vmm.New(plan, vmm.Options{Console: os.Stderr, Logf: func(string, ...any) {}})
 }

@@ -17,6 +17,7 @@ import (
 
 	"minivmm/guestimages/agent"
 	"minivmm/internal/testbed/clitest"
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
@@ -35,8 +36,9 @@ func executeCommand(behaviour string) int {
 	if err != nil {
 		panic(err)
 	}
+	plan, _ := vmm.Resolve(cfg, channelName)
 	ch := openChannel([]string{"command"}, os.Stdin, os.Stdout, os.Stderr)
-	code, err := run(context.Background(), pretendCommand(behaviour), startOptions{}, cfg, ch, os.Stdin, os.Stdout, os.Stderr)
+	code, err := run(context.Background(), pretendCommand(behaviour), startOptions{}, plan, ch, os.Stdin, os.Stdout, os.Stderr)
 	if err != nil {
 		printError(os.Stderr, err)
 	}
@@ -46,7 +48,7 @@ func executeCommand(behaviour string) int {
 // pretendCommand is a machine with a command in it. The first word says what it does, the rest what frame of the kind Exit comes
 // at its end, if one does.
 func pretendCommand(behaviour string) startFunc {
-	return func(ctx context.Context, _ *config.Config, opt startOptions) (int, error) {
+	return func(ctx context.Context, _ vmm.Plan, opt startOptions) (int, error) {
 		port := opt.Ports[0].Conn
 		defer port.Close()
 		g := &pretendGuest{button: make(chan struct{}, 8)}

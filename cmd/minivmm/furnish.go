@@ -12,75 +12,84 @@ import (
 	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 	"minivmm/guestimages/oci"
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
-// furnishGuest gives the configuration what it leaves to minivmm: a kernel of the store, an initial RAM file system with
-// minivmm's own init, an image's disk. ours says that init is there, and takes its command by the channel.
-func furnishGuest(ctx context.Context, cfg *config.Config, command []string, log io.Writer) (ours bool, err error) {
-	name, stored := cfg.Boot.Kernel.Stored()
+// runsOurInit says whether minivmm's own init runs in the guest and takes its command by the channel.
+// A disk with a system of its own, and no command, is left to that system and its console.
+func runsOurInit(cfg *config.Config, command []string) (bool, error) {
+	_, stored := cfg.Boot.Kernel.Stored()
+	initIsOurs := stored && cfg.Boot.Initrd == ""
 	switch {
-	case (!stored || cfg.Boot.Initrd != "") && len(command) > 0:
+	case !initIsOurs && len(command) > 0:
 		return false, usageError{errors.New("a command runs under minivmm's own init, which is not in this machine: leave out boot.initrd, and a boot.kernel that is a file")}
-	case (!stored || cfg.Boot.Initrd != "") && cfg.Image != "":
+	case !initIsOurs && cfg.Image != "":
 		return false, fileError{errors.New("image: an image needs minivmm's own init: leave out boot.initrd, and a boot.kernel that is a file")}
-	case !stored:
-		unpackKernel(ctx, cfg, log)
-		return false, nil
+	}
+	return initIsOurs && (cfg.Image != "" || len(command) > 0 || !strings.Contains(" "+string(cfg.Boot.Cmdline), " root=")), nil
+}
+
+// furnishGuest completes a plan with what its configuration leaves to minivmm: a kernel of the store, an
+// initial RAM file system with minivmm's own init, an image's disk, and words for that init.
+func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer) error {
+	name, stored := p.Boot.Kernel.Stored()
+	if !stored {
+		unpackKernel(ctx, p, log)
+		return nil
 	}
 	c, err := openCache(log)
 	if err != nil {
-		return false, err
+		return err
 	}
 	k, err := findKernel(ctx, kernel.Open(c), name)
 	if err != nil {
-		return false, err
+		return err
 	}
-	cfg.Boot.Kernel = config.Kernel(k.Vmlinux)
-	if k.Vmlinux == "" || cfg.Boot.KASLR {
-		cfg.Boot.Kernel = config.Kernel(k.Image)
+	file := k.Vmlinux
+	if file == "" || p.Boot.KASLR {
+		file = k.Image
 	}
-	if cfg.Boot.Initrd != "" {
-		return false, nil
+	p.Boot.Kernel = config.Kernel(file)
+	if p.Boot.Initrd != "" {
+		return nil
 	}
 	initrd, err := initrd.Build(ctx, c, k, initrd.Options{})
 	if err != nil {
-		return false, err
+		return err
 	}
-	cfg.Boot.Initrd = config.Path(initrd)
+	p.Boot.Initrd = config.Path(initrd)
 	// The interfaces keep the kernel's names, which the words for their addresses use.
-	words := []string{"quiet", "hostname=" + string(cfg.Name), "net.ifnames=0"}
-	for i, n := range cfg.Net {
-		words = append(words, addressWord(i, n, cfg.Boot.Cmdline)...)
+	words := []string{"quiet", "hostname=" + string(p.Name), "net.ifnames=0"}
+	for i, n := range p.Net {
+		words = append(words, addressWord(i, n, p.Boot.Cmdline)...)
 	}
-	if cfg.Image != "" {
-		disk, err := oci.Build(ctx, c, string(cfg.Image), oci.Options{Install: installer(log)})
+	if p.Image != "" {
+		disk, err := oci.Build(ctx, c, string(p.Image), oci.Options{Install: installer(log)})
 		if err != nil {
-			return false, err
+			return err
 		}
-		cfg.Disk = append([]config.Disk{cfg.ImageDisk(disk.Path)}, cfg.Disk...)
+		p.Disk[0].Path = config.Path(disk.Path)
 		words = append(words, "root=/dev/sda", "ro", "minivmm.root=overlay")
 	}
-	// A disk with a system of its own, and nothing else to do, is left to that system and its console.
-	ours = cfg.Image != "" || len(command) > 0 || !strings.Contains(" "+string(cfg.Boot.Cmdline), " root=")
-	if ours {
+	if len(p.Ports) > 0 {
 		words = append(words, agent.ChannelWord+"="+channelName)
 	}
-	cfg.Boot.Cmdline = config.Cmdline(strings.TrimSpace(strings.Join(words, " ") + " " + string(cfg.Boot.Cmdline)))
-	return ours, nil
+	p.Boot.Cmdline = config.Cmdline(strings.TrimSpace(strings.Join(words, " ") + " " + string(p.Boot.Cmdline)))
+	return nil
 }
 
 // unpackKernel has the machine boot the vmlinux that the store keeps of a packed kernel file. Without it the machine boots the
 // file itself, which takes longer.
-func unpackKernel(ctx context.Context, cfg *config.Config, log io.Writer) {
-	if cfg.Boot.KASLR {
+func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) {
+	if p.Boot.KASLR {
 		return
 	}
 	c, err := openCache(log)
 	if err == nil {
 		var vmlinux string
-		if vmlinux, err = kernel.Open(c).Unpacked(ctx, string(cfg.Boot.Kernel)); err == nil {
-			cfg.Boot.Kernel = config.Kernel(vmlinux)
+		if vmlinux, err = kernel.Open(c).Unpacked(ctx, string(p.Boot.Kernel)); err == nil {
+			p.Boot.Kernel = config.Kernel(vmlinux)
 		}
 	}
 	if err != nil {

@@ -15,20 +15,21 @@ func main() {
 }
 
 // start runs a machine until it ends.
-func start(ctx context.Context, cfg *config.Config, opt startOptions) (code int, err error) {
+func start(ctx context.Context, plan vmm.Plan, opt startOptions) (code int, err error) {
 	logf := func(format string, args ...any) { fmt.Fprintf(opt.Log, "minivmm: "+format+"\n", args...) }
-	name, err := claimName(cfg, opt.AnyName, logf)
+	name, err := claimName(string(plan.Name), opt.AnyName, logf)
 	if err != nil {
 		return exitCode(err), err
 	}
 	if name != nil {
+		plan.Name = config.Name(name.String())
 		defer func() {
 			if cerr := name.Close(); cerr != nil {
 				code, err = exitInternal, errors.Join(err, cerr)
 			}
 		}()
 	}
-	vm, err := vmm.New(cfg, vmm.Options{Console: opt.Console, Logf: logf, Ports: opt.Ports})
+	vm, err := vmm.New(plan, vmm.Options{Console: opt.Console, Logf: logf, Ports: opt.Ports})
 	if err != nil {
 		return exitCode(err), err
 	}

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"minivmm/vmm/config"
+	"minivmm/vmm"
 )
 
 // The tests run this test's own binary as the program, with a guest that behaves as the environment says.
@@ -78,7 +78,7 @@ func (g *pretendGuest) read(ctx context.Context) (byte, error) {
 }
 
 func pretend(behaviour string) startFunc {
-	return func(ctx context.Context, cfg *config.Config, opt startOptions) (int, error) {
+	return func(ctx context.Context, _ vmm.Plan, opt startOptions) (int, error) {
 		g := &pretendGuest{button: make(chan struct{}, 8), fifo: make(chan byte, 16), ready: make(chan struct{}, 1), panics: behaviour}
 		if behaviour == "early" { // it takes for ever to make
 			<-ctx.Done()
@@ -167,7 +167,7 @@ func program(t *testing.T, guest string, args ...string) *exec.Cmd {
 	cmd.Dir = t.TempDir()
 	for name, text := range map[string]string{
 		"vmlinuz": "kernel", "disk.img": strings.Repeat("d", 4096), "a,b.img": strings.Repeat("d", 512), "none": strings.Repeat("d", 512),
-		"good.toml":  "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '100ms'\n[[disk]]\npath = 'disk.img'\n",
+		"good.toml":  "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '100ms'\n[[disk]]\npath = 'disk.img'\nbackend = 'inprocess'\n",
 		"slow.toml":  "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n",
 		"bad.toml":   "[boot]\nkernal = 'vmlinuz'\n[machine]\nvcpus = 0\n",
 		"quiet.toml": "boot.kernel = 'vmlinuz'\nconsole = { mode = 'file', path = 'console.log' }\n",

@@ -9,18 +9,17 @@ import (
 
 	"minivmm/vmm"
 	"minivmm/vmm/account"
-	"minivmm/vmm/config"
 	"minivmm/vmm/control"
 )
 
-// claimName takes the machine's name, by which list, workers and stop find it. A machine that was given none takes its
-// process's number into it where another one has the default. Without a place for sockets, nil: the machine runs all the same, and the log says why.
-func claimName(cfg *config.Config, anyName bool, logf func(format string, args ...any)) (*control.Name, error) {
-	name, err := control.Claim(string(cfg.Name))
+// claimName takes the machine's name, by which list, workers and stop find it. Where another machine
+// has it and any will do, the process's number is added. Without a place for sockets, nil: the
+// machine runs all the same, and the log says why.
+func claimName(wanted string, anyName bool, logf func(format string, args ...any)) (*control.Name, error) {
+	name, err := control.Claim(wanted)
 	var taken *control.TakenError
 	if anyName && errors.As(err, &taken) {
-		cfg.Name = config.Name(fmt.Sprintf("%s-%d", cfg.Name, os.Getpid()))
-		name, err = control.Claim(string(cfg.Name))
+		name, err = control.Claim(fmt.Sprintf("%s-%d", wanted, os.Getpid()))
 	}
 	switch {
 	case errors.As(err, &taken):

@@ -21,8 +21,8 @@ func namespacesOf(cfg *config.Config) namespace.Set {
 // enterNamespaces puts this process into the namespaces of the configuration. If that takes
 // a process of its own, left is true: its life is over by now, and code is its exit code.
 //
-// What a guest needs that is not here yet is fetched before, on the host's network. It leaves cfg as it is.
-func enterNamespaces(ctx context.Context, cfg *config.Config, command []string, log io.Writer) (left bool, code int, err error) {
+// What a guest needs that is not here yet is fetched before, on the host's network.
+func enterNamespaces(ctx context.Context, cfg *config.Config, ports []string, log io.Writer) (left bool, code int, err error) {
 	set := namespacesOf(cfg)
 	if !set.Any() {
 		return false, 0, nil
@@ -34,13 +34,12 @@ func enterNamespaces(ctx context.Context, cfg *config.Config, command []string, 
 	if inside {
 		return false, 0, namespace.Settle(set)
 	}
-	scratch := *cfg
-	scratch.Net = append([]config.Net(nil), cfg.Net...)
-	if _, err := furnishOrSignal(ctx, &scratch, command, log); err != nil {
+	plan, _ := vmm.Resolve(cfg, ports...)
+	if err := furnishOrSignal(ctx, &plan, log); err != nil {
 		return false, 0, err
 	}
 	if set.User || set.PID {
-		if err := vmm.RoomForProcess(cfg); err != nil {
+		if err := plan.RoomForProcess(); err != nil {
 			return false, 0, err
 		}
 		keepSmall() // this process only waits from here on

@@ -15,13 +15,12 @@ import (
 
 	"minivmm/internal/terminal"
 	"minivmm/vmm"
-	"minivmm/vmm/config"
 	"minivmm/vmm/namespace"
 )
 
 // startFunc makes the machine, runs it until it ends, and closes it. The code is one of exit.go's, and only exitStopped
 // when the machine ended because ctx did; an error that comes with exitPoweredOff is given the code that exitCode knows for it.
-type startFunc func(ctx context.Context, cfg *config.Config, opt startOptions) (exitCode int, err error)
+type startFunc func(ctx context.Context, plan vmm.Plan, opt startOptions) (exitCode int, err error)
 
 // startOptions is what a machine gets from the command line beside its configuration.
 type startOptions struct {
@@ -102,22 +101,32 @@ func newRunCommand(start startFunc, stdin, stdout *os.File, stderr io.Writer, co
 			_, err := cmd.OutOrStdout().Write(cfg.TOML())
 			return err
 		}
-		left, over, err := enterNamespaces(cmd.Context(), cfg, command, cmd.ErrOrStderr())
+		ours, err := runsOurInit(cfg, command)
+		if err != nil {
+			return err
+		}
+		var ports []string
+		if ours {
+			ports = append(ports, channelName)
+		}
+		left, over, err := enterNamespaces(cmd.Context(), cfg, ports, cmd.ErrOrStderr())
 		if left || err != nil {
 			*code = over
 			return err
 		}
-		for _, line := range vmm.ChooseNet(cfg) {
+		plan, notes := vmm.Resolve(cfg, ports...)
+		for _, line := range notes {
 			fmt.Fprintf(cmd.ErrOrStderr(), "minivmm: %s\n", line)
 		}
-		var ch *channel
-		if ours, err := furnishOrSignal(cmd.Context(), cfg, command, cmd.ErrOrStderr()); err != nil {
+		if err := furnishOrSignal(cmd.Context(), &plan, cmd.ErrOrStderr()); err != nil {
 			return err
-		} else if ours {
+		}
+		var ch *channel
+		if ours {
 			ch = openChannel(command, stdin, stdout, stderr)
 		}
 		opt := startOptions{Verbose: verbose, AnyName: file == "" && !flags.Changed("name")}
-		*code, err = run(cmd.Context(), start, opt, cfg, ch, stdin, stdout, stderr)
+		*code, err = run(cmd.Context(), start, opt, plan, ch, stdin, stdout, stderr)
 		return err
 	}
 	return cmd
@@ -132,18 +141,18 @@ func beforeDash(cmd *cobra.Command, args []string) (before, after []string) {
 }
 
 // furnishOrSignal is furnishGuest, which may fetch and build, until a signal ends it.
-func furnishOrSignal(ctx context.Context, cfg *config.Config, command []string, log io.Writer) (ours bool, err error) {
+func furnishOrSignal(ctx context.Context, plan *vmm.Plan, log io.Writer) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	ours, err = furnishGuest(ctx, cfg, command, log)
+	err := furnishGuest(ctx, plan, log)
 	if err != nil && ctx.Err() != nil {
-		return false, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return ours, imageError(err)
+	return imageError(err)
 }
 
 // run is the life of one machine; the rest of opt is run's to fill. ch is nil where the guest is not minivmm's own: its console is all there is to see then.
-func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Config, ch *channel, stdin, stdout *os.File, stderr io.Writer) (code int, err error) {
+func run(ctx context.Context, start startFunc, opt startOptions, plan vmm.Plan, ch *channel, stdin, stdout *os.File, stderr io.Writer) (code int, err error) {
 	// A reader of our output that went away must not end the machine: with a handler, writing gives EPIPE instead.
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
@@ -157,7 +166,7 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 	if ch != nil {
 		serial, typed, raw = stderr, true, ch.terminal
 	}
-	con, err := openConsole(cfg.Console, stdin, serial, typed, raw)
+	con, err := openConsole(plan.Console, stdin, serial, typed, raw)
 	if err != nil {
 		return exitCode(err), err
 	}
@@ -171,10 +180,10 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	attached, done, ended := make(chan machine, 1), make(chan struct{}), make(chan struct{})
-	plan := &shutdown{grace: cfg.Machine.ShutdownTimeout.Duration, stop: stop, log: log, after: time.After}
+	ending := &shutdown{grace: plan.Machine.ShutdownTimeout.Duration, stop: stop, log: log, after: time.After}
 	go guard(func() {
 		defer close(ended)
-		plan.watch(signals, con.Left(), attached, done)
+		ending.watch(signals, con.Left(), attached, done)
 	})
 	unwatch := sync.OnceFunc(func() {
 		close(done)
@@ -206,12 +215,12 @@ func run(ctx context.Context, start startFunc, opt startOptions, cfg *config.Con
 		}
 		go guard(func() { ch.run(func(err error) { stop(channelError{err}) }) })
 	}
-	code, err = start(ctx, cfg, opt)
+	code, err = start(ctx, plan, opt)
 	if ch != nil {
 		unwatch()
 		ch.close(flushTime)
 		if code != exitStopped && err == nil {
-			return ch.result(code, plan.pressed)
+			return ch.result(code, ending.pressed)
 		}
 	}
 	switch {

@@ -34,11 +34,11 @@ func (c *Config) derive() {
 // imageID is the id of the disk that an image becomes.
 const imageID Name = "image"
 
-// ImageDisk is the disk that an image became, for its machine: the file at path is shared by all machines of that image.
-func (c *Config) ImageDisk(path string) Disk {
+// ImageDisk is the disk that the machine's image becomes, without its path. All machines of that image share its file.
+func (c *Config) ImageDisk() Disk {
 	var d Disk
 	d.setDefaults()
-	d.ID, d.Path, d.ReadOnly, d.Serial = imageID, Path(path), true, deriveSerial(c.Name, imageID)
+	d.ID, d.ReadOnly, d.Serial = imageID, true, deriveSerial(c.Name, imageID)
 	return d
 }
 

@@ -75,7 +75,8 @@ func boot(ctx context.Context, c *cache.Cache, out *console, devices, command st
 func run(ctx context.Context, cfg *config.Config, out *console, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	vm, err := vmm.New(cfg, vmm.Options{Console: out, Logf: func(string, ...any) {}})
+	plan, _ := vmm.Resolve(cfg)
+	vm, err := vmm.New(plan, vmm.Options{Console: out, Logf: func(string, ...any) {}})
 	if err != nil {
 		return err
 	}

@@ -120,8 +120,10 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 	t.Helper()
 	testenv.Need(t, "kvm")
 	m := &Machine{t: t, out: NewTranscript(), done: make(chan struct{})}
+	plan, notes := vmm.Resolve(cfg)
+	t.Log(notes)
 	var err error
-	m.VM, err = vmm.New(cfg, vmm.Options{Console: m.out, Logf: t.Logf})
+	m.VM, err = vmm.New(plan, vmm.Options{Console: m.out, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

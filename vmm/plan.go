@@ -1,0 +1,170 @@
+package vmm
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio"
+	"minivmm/devices/virtio/console"
+	"minivmm/devices/virtio/net"
+	"minivmm/devices/virtio/rng"
+	"minivmm/internal/diskimage"
+	"minivmm/vhost"
+	"minivmm/vhost/lio"
+	"minivmm/vmm/config"
+)
+
+// Plan is a machine with every choice made: [Resolve] makes it, and [New] builds what it says. It
+// is plain data and belongs to the caller.
+type Plan struct {
+	// Config is the plan's own copy of the configuration. No backend, number of queues or way to
+	// notify is "auto" in it. The disk of an image is the first one, and its path is empty until
+	// the caller knows it.
+	config.Config
+
+	// Ports names the streams to programs in the guest, which open /dev/virtio-ports/NAME.
+	Ports []string
+}
+
+// Resolve decides what cfg leaves open, by what this host has for this user, and leaves cfg as it
+// is. The notes say, a line each, where the machine gets less than it might, and why. A host that
+// changes between Resolve and New makes New fail.
+func Resolve(cfg *config.Config, ports ...string) (p Plan, notes []string) {
+	p = Plan{Config: *cfg, Ports: ports}
+	p.Net, p.Disk = slices.Clone(cfg.Net), slices.Clone(cfg.Disk)
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	for i := range p.Net {
+		p.resolveNet(&p.Net[i], note)
+	}
+	if p.Image != "" {
+		p.Disk = slices.Insert(p.Disk, 0, p.ImageDisk())
+	}
+	backend := p.diskBackend(note)
+	for i := range p.Disk {
+		p.Disk[i].Backend = backend
+	}
+	p.SCSI.Queues = config.Queues(p.RequestQueues())
+	if p.Machine.Notify == config.NotifyAuto {
+		p.Machine.Notify = cheapestNotify()
+	}
+	return p, notes
+}
+
+type noter func(format string, args ...any)
+
+// resolveNet decides a NIC's backend and its number of queue pairs.
+func (p *Plan) resolveNet(n *config.Net, note noter) {
+	if n.Backend == config.NetAuto {
+		var why string
+		n.Backend, why = chooseNet(n, func() error { return tapObstacle(&p.Namespaces) })
+		if why != "" {
+			note("%s: backend %s: %s", n.ID, n.Backend, why)
+		}
+	}
+	pairs := p.QueuePairs(n)
+	inProcess := n.Backend == config.NetUser
+	switch {
+	case pairs == 1:
+	case inProcess:
+		note("%s: one queue pair, not %d: its network is in this process", n.ID, pairs)
+		pairs = 1
+	case n.Queues == config.QueuesAuto && n.Tap != "":
+		if multi, err := net.TapIsMultiqueue(string(n.Tap)); err == nil && !multi {
+			note("%s: one queue pair, not %d: tap %s was made without multi_queue", n.ID, pairs, n.Tap)
+			pairs = 1
+		}
+	}
+	n.Queues = config.Queues(pairs)
+	if inProcess && (len(n.Affinity) > 0 || n.BusyPoll.Duration > 0) {
+		note("%s: affinity and busy_poll have no effect: they are for a worker of the kernel, and the network is in this process", n.ID)
+	}
+}
+
+// diskBackend decides who serves the disks: the kernel if it can.
+func (p *Plan) diskBackend(note noter) config.DiskBackend {
+	if b := p.DiskBackend(); b != config.DiskAuto || len(p.Disk) == 0 {
+		return b
+	}
+	if err := p.vhostSCSIObstacle(note); err != nil {
+		note("%s: disks are served in process, not by vhost-scsi: %v", scsiName, err)
+		return config.DiskInProcess
+	}
+	return config.DiskVhostSCSI
+}
+
+// vhostSCSIObstacle is the reason why the kernel cannot serve the disks.
+func (p *Plan) vhostSCSIObstacle(note noter) error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	if err := lunResetIsSafeOn(unix.ByteSliceToString(u.Release[:]), len(p.Disk)); err != nil {
+		return err
+	}
+	dev, err := vhost.OpenScsi()
+	if err != nil {
+		return err
+	}
+	if err := dev.Close(); err != nil {
+		return err
+	}
+	notes, err := lio.Usable("")
+	for _, text := range notes {
+		note("%s", text)
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range p.Disk {
+		// minivmm's own file, which an image becomes, has no path yet: it can be written to.
+		if err := (diskimage.Options{Path: string(d.Path), ReadOnly: d.ReadOnly}).KernelCan(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lunResetIsSafeOn refuses kernels on which a guest with several disks can crash the host: after a
+// LUN's reset vhost_scsi_release_tmf_res corrupts a list of another LUN's (drivers/vhost/scsi.c
+// before 6.4), and the target's removal meets it. Seen on 6.1.
+func lunResetIsSafeOn(release string, disks int) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	if disks > 1 && (major < 6 || major == 6 && minor < 4) {
+		return fmt.Errorf("with several disks, a guest can crash a host on Linux %s by resetting one (fixed in 6.4); backend = %q takes the risk", release, config.DiskVhostSCSI)
+	}
+	return nil
+}
+
+// device is one virtio device of a plan.
+type device struct {
+	name    string
+	workers int // of the kernel that may serve it
+	make    func(*VM, Options) (virtio.Device, error)
+}
+
+// devices are all there are, in the order of their PCI slots from 1 on. Slot 0 is the host bridge.
+func (p *Plan) devices() (list []device) {
+	for i := range p.Net {
+		n := &p.Net[i]
+		list = append(list, device{string(n.ID), p.QueuePairs(n), func(m *VM, opt Options) (virtio.Device, error) {
+			return m.newNet(n, opt)
+		}})
+	}
+	if len(p.Disk) > 0 {
+		list = append(list, device{scsiName, p.RequestQueues(), (*VM).newSCSI})
+	}
+	if len(p.Ports) > 0 {
+		list = append(list, device{"console0", 0, func(_ *VM, opt Options) (virtio.Device, error) {
+			return console.New(opt.Ports)
+		}})
+	}
+	return append(list, device{"rng0", 0, func(*VM, Options) (virtio.Device, error) {
+		return rng.New(rand.Reader), nil
+	}})
+}
