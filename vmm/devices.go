@@ -134,18 +134,14 @@ func (m *VM) vhostNet(cfg *config.Net, tap *net.Tap) (_ virtio.Backend, err erro
 		}
 	}()
 	place := m.placement(string(cfg.ID), cfg.Affinity)
-	place.polls, place.busyPoll = true, cfg.BusyPoll.Duration
+	place.nic, place.rings, place.busyPoll = true, 2*int(cfg.Queues), cfg.BusyPoll.Duration
 	for k := range int(cfg.Queues) {
 		dev, err := vhost.OpenNet()
 		if err != nil {
 			return nil, err
 		}
 		devs = append(devs, dev)
-		queues := "receive, transmit"
-		if cfg.Queues > 1 {
-			queues = fmt.Sprintf("receive %d, transmit %d", k, k)
-		}
-		if err := m.own(dev.Device, place, queues); err != nil {
+		if err := m.own(dev.Device, place, []int{2 * k, 2*k + 1}); err != nil {
 			return nil, err
 		}
 	}

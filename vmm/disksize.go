@@ -5,23 +5,15 @@ import (
 
 	"minivmm/devices/virtio/scsi"
 	"minivmm/vhost/lio"
+	"minivmm/vmm/account"
 )
 
-// DiskSize is a disk whose size has changed while the machine runs.
-type DiskSize struct {
-	ID        string
-	SizeBytes uint64
-	// Told says that the guest hears of it. If not, it is to look itself: a
-	// Linux guest does when 1 is written to /sys/class/block/sdX/device/rescan.
-	Told bool
-}
-
-// RescanDisks looks whether files or block devices behind the disks have
+// Rescan looks whether files or block devices behind the disks have
 // changed their sizes, has the disks follow, and returns those that did. Disks
 // that are served in process do so by themselves as well, within a second of
 // being used, and then they are not among those returned. Any goroutine may call
 // it, between New and Close.
-func (m *VM) RescanDisks() ([]DiskSize, error) { return m.disks.rescan() }
+func (m *VM) Rescan() ([]account.DiskSize, error) { return m.disks.rescan() }
 
 // diskSizes is who knows the sizes of a VM's disks; nil: there are none.
 type diskSizes struct {
@@ -30,14 +22,14 @@ type diskSizes struct {
 	vhost     *vhostDisks
 }
 
-func (d *diskSizes) rescan() (changed []DiskSize, err error) {
+func (d *diskSizes) rescan() (changed []account.DiskSize, err error) {
 	switch {
 	case d == nil:
 		return nil, nil
 	case d.inProcess != nil:
 		luns, err := d.inProcess.Rescan()
 		for _, lun := range luns {
-			changed = append(changed, DiskSize{ID: d.ids[lun], SizeBytes: d.inProcess.SizeBytes(lun), Told: true})
+			changed = append(changed, account.DiskSize{ID: d.ids[lun], SizeBytes: d.inProcess.SizeBytes(lun), Told: true})
 		}
 		return changed, err
 	}
@@ -45,7 +37,7 @@ func (d *diskSizes) rescan() (changed []DiskSize, err error) {
 	defer d.vhost.mu.Unlock()
 	luns, err := d.vhost.target.Rescan()
 	for _, lun := range luns {
-		changed = append(changed, DiskSize{ID: d.ids[lun], SizeBytes: d.vhost.target.SizeBytes(lun)})
+		changed = append(changed, account.DiskSize{ID: d.ids[lun], SizeBytes: d.vhost.target.SizeBytes(lun)})
 	}
 	return changed, err
 }

@@ -364,7 +364,7 @@ serial = %q
 			m.Expect(`size 131072`)
 			for _, step := range []struct {
 				mib          int64
-				rescan, told bool // RescanDisks, and what it says
+				rescan, told bool // Rescan, and what it says
 				read         bool // else the guest reads, and the disk notices by itself
 			}{
 				{80, true, true, false},
@@ -376,7 +376,7 @@ serial = %q
 					step.rescan, step.told, step.read = true, false, false
 				}
 				if step.rescan {
-					changed, err := m.RescanDisks()
+					changed, err := m.Rescan()
 					if err != nil || len(changed) != 1 || changed[0].ID != "disk0" || changed[0].SizeBytes != uint64(step.mib<<20) || changed[0].Told != step.told {
 						t.Fatalf("%d MiB: %+v, %v", step.mib, changed, err)
 					}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"minivmm/vhost"
 	"minivmm/vmm/config"
@@ -14,15 +13,17 @@ import (
 // and event queue, and with the others the request queues in turn. They belong
 // to the device, whatever the guest does to it.
 func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
-	rings := m.plan.RequestQueues()
-	if err := m.own(dev.Device, m.placement(scsiName, m.plan.SCSI.Affinity), scsiQueues(0, 1, rings)); err != nil {
+	requests := int(m.plan.SCSI.Queues)
+	place := m.placement(scsiName, m.plan.SCSI.Affinity)
+	place.rings = scsiRequestQueue + requests
+	if err := m.own(dev.Device, place, diskRings(0, 1, requests)); err != nil {
 		return err
 	}
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
 	err := m.countDiskWorkers(m.plan.Workers.Count)
 	if m.plan.Workers.Count == config.CountAuto && errors.Is(err, errors.ErrUnsupported) {
-		opt.Logf("scsi0: one worker serves all %d request queues: %v", rings, err)
+		opt.Logf("scsi0: one worker serves all %d request queues: %v", requests, err)
 		return nil
 	}
 	return err
@@ -38,34 +39,36 @@ func (m *VM) countDiskWorkers(c config.WorkerCount) error {
 		return errors.New("no disk is served by vhost-scsi: there are no workers to count")
 	}
 	mine := slices.Clone(m.workers[first:]) // the disks are the last device that has any
-	have, rings := len(mine), m.plan.RequestQueues()
-	want := c.Number(rings)
+	have, requests := len(mine), int(m.plan.SCSI.Queues)
+	want := c.Number(requests)
 	dev := mine[0].dev
+	undo := closers{}
+	fail := func(err error) error {
+		return errors.Join(fmt.Errorf("workers.count %q: %w", c, err), undo.close(), m.endWorkers(mine[have:]))
+	}
 	for i := have; i < want; i++ {
-		w, err := m.newWorker(dev, mine[0].place, "", dev.NewWorkerHere)
+		w, err := m.newWorker(dev, mine[0].place, nil, dev.NewWorkerHere)
 		if w.TID != 0 { // it is there, if not as it should be
 			mine = append(mine, w)
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("workers.count %q: %w", c, err), m.endWorkers(mine[have:]))
+			return fail(err)
 		}
 	}
-	for ring := range rings {
-		if mine[ring%have].ID == mine[ring%want].ID {
-			continue
+	for i := range want {
+		for _, ring := range diskRings(i, want, requests) {
+			from := mine[slices.IndexFunc(mine, func(w Worker) bool { return slices.Contains(w.Rings, ring) })].ID
+			if from == mine[i].ID {
+				continue
+			}
+			if err := dev.AttachVringWorker(uint32(ring), mine[i].ID); err != nil {
+				return fail(err)
+			}
+			undo.push(fmt.Sprintf("move of queue %d", ring), func() error { return dev.AttachVringWorker(uint32(ring), from) })
 		}
-		err := dev.AttachVringWorker(uint32(vhost.ScsiRequest+ring), mine[ring%want].ID)
-		if err == nil {
-			continue
-		}
-		errs := []error{fmt.Errorf("workers.count %q: %w", c, err)}
-		for ring := range ring {
-			errs = append(errs, dev.AttachVringWorker(uint32(vhost.ScsiRequest+ring), mine[ring%have].ID))
-		}
-		return errors.Join(append(errs, m.endWorkers(mine[have:]))...)
 	}
 	for i := range mine[:want] {
-		mine[i].Queues = scsiQueues(i, want, rings)
+		mine[i].Rings = diskRings(i, want, requests)
 	}
 	m.workers = append(m.workers[:first], mine[:want]...)
 	return m.endWorkers(mine[want:])
@@ -82,7 +85,7 @@ func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
 			have++
 		}
 	}
-	if more := c.Number(m.plan.RequestQueues()) - have; more > 0 {
+	if more := c.Number(int(m.plan.SCSI.Queues)) - have; more > 0 {
 		if err := enoughForWorkers(more); err != nil {
 			return err
 		}
@@ -105,17 +108,13 @@ func (m *VM) endWorkers(list []Worker) error {
 	return errors.Join(errs...)
 }
 
-// scsiQueues says what worker i of count serves.
-func scsiQueues(i, count, rings int) string {
-	if count == 1 {
-		return "control, event, requests"
-	}
-	var names []string
+// diskRings are the rings that worker i of count serves, of a controller with so many request queues.
+func diskRings(i, count, requests int) (rings []int) {
 	if i == 0 {
-		names = []string{"control", "event"}
+		rings = []int{0, 1} // control and event
 	}
-	for ring := i; ring < rings; ring += count {
-		names = append(names, fmt.Sprintf("request %d", ring))
+	for request := i; request < requests; request += count {
+		rings = append(rings, scsiRequestQueue+request)
 	}
-	return strings.Join(names, ", ")
+	return rings
 }

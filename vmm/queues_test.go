@@ -292,7 +292,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 		seen := map[int]bool{}
 		for _, w := range workers {
 			t.Log(w)
-			got = append(got, w.Device+": "+w.Queues)
+			got = append(got, w.Device+": "+w.Serves())
 			if w.TID == 0 || seen[w.TID] || w.Kthread == threads {
 				t.Errorf("%v: thread %d", w, w.TID)
 			}
@@ -351,28 +351,26 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 			t.Errorf("the host does not know the guest as %s", mac)
 		}
 
-		nice, sched, poll := 3, config.SchedOther, time.Duration(0)
-		if err := m.SetWorkers("net0", vmm.WorkerSettings{Affinity: config.CPUSet{0, 1}, Sched: &sched, Nice: &nice, BusyPoll: &poll}); err != nil {
+		nice, poll := 3, config.Duration{}
+		if err := m.Tune(config.Tuning{Device: "net0", Affinity: config.CPUSet{0, 1}, Sched: config.SchedOther, Nice: &nice, BusyPoll: &poll}); err != nil {
 			t.Error(err)
 		}
-		if err := m.SetWorkers("", vmm.WorkerSettings{Affinity: config.CPUSet{0}}); err != nil {
+		if err := m.Tune(config.Tuning{Affinity: config.CPUSet{0}}); err != nil {
 			t.Error(err)
 		}
 		placed("net0", "0", "other, nice 3", 0)
 		placed("scsi0", "0", "batch, nice 1", 0)
-		idle := config.SchedIdle
 		for _, c := range []struct {
-			device string
-			s      vmm.WorkerSettings
+			tuning config.Tuning
 			want   string
 		}{
-			{"net0", vmm.WorkerSettings{Count: new(config.WorkerCount(2))}, `"net0" has one for each pair of queues`},
-			{"net7", vmm.WorkerSettings{Nice: &nice}, `"net7" is no device with workers of the kernel: there are net0, scsi0`},
-			{"scsi0", vmm.WorkerSettings{BusyPoll: &poll}, "vhost-scsi takes the setting and does not heed it"},
-			{"", vmm.WorkerSettings{Sched: &idle, Nice: &nice}, "nice is for the policies other and batch"},
-			{"net0", vmm.WorkerSettings{Affinity: config.CPUSet{1000}}, "none of the CPUs is online and allowed"},
+			{config.Tuning{Device: "net0", Count: 2}, `"net0" has one for each pair of queues`},
+			{config.Tuning{Device: "net7", Nice: &nice}, `"net7" is no device with workers of the kernel: there are net0, scsi0`},
+			{config.Tuning{Device: "scsi0", BusyPoll: &poll}, "vhost-scsi takes the setting and does not heed it"},
+			{config.Tuning{Sched: config.SchedIdle, Nice: &nice}, "nice is for the policies other and batch"},
+			{config.Tuning{Device: "net0", Affinity: config.CPUSet{1000}}, "none of the CPUs is online and allowed"},
 		} {
-			if err := m.SetWorkers(c.device, c.s); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err := m.Tune(c.tuning); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v: %v, want %s", c, err, c.want)
 			}
 		}
@@ -402,7 +400,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 		if left := m.Workers(); len(left) > 0 {
 			t.Errorf("workers of a closed machine: %v", left)
 		}
-		if err := m.SetWorkers("", vmm.WorkerSettings{Nice: &nice}); err == nil {
+		if err := m.Tune(config.Tuning{Nice: &nice}); err == nil {
 			t.Error("workers of a closed machine can be changed")
 		}
 	})
@@ -426,7 +424,7 @@ func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer 
 					return
 				default:
 				}
-				err := m.SetWorkers("", vmm.WorkerSettings{Count: &c})
+				err := m.Tune(config.Tuning{Count: c})
 				if !threads {
 					if !errors.Is(err, errors.ErrUnsupported) && c != config.CountShared {
 						t.Errorf("count %v: %v", c, err)
@@ -440,7 +438,7 @@ func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer 
 						t.Errorf("%v: another has the same thread", w)
 					}
 					if tids[w.TID] = true; w.Device == "scsi0" {
-						disks = append(disks, w.Queues)
+						disks = append(disks, w.Serves())
 					}
 				}
 				if err != nil || len(disks) != numbers[i] {
@@ -453,7 +451,7 @@ func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer 
 	m.command(command, answer)
 	close(stop)
 	<-stopped
-	if left := m.SetWorkers("scsi0", vmm.WorkerSettings{Count: new(config.CountPerQueue)}); (left == nil) != threads {
+	if left := m.Tune(config.Tuning{Device: "scsi0", Count: config.CountPerQueue}); (left == nil) != threads {
 		t.Error(left)
 	}
 	now := m.Workers()
@@ -476,7 +474,7 @@ func checkFewFiles(t *testing.T, m *trafficMachine) {
 		}
 		return n
 	}
-	if err := m.SetWorkers("scsi0", vmm.WorkerSettings{Count: new(config.CountShared)}); err != nil {
+	if err := m.Tune(config.Tuning{Device: "scsi0", Count: config.CountShared}); err != nil {
 		t.Fatal(err)
 	}
 	var old unix.Rlimit
@@ -488,7 +486,7 @@ func checkFewFiles(t *testing.T, m *trafficMachine) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: old.Max}); err != nil {
 			t.Fatal(err)
 		}
-		err := m.SetWorkers("scsi0", vmm.WorkerSettings{Count: new(config.CountPerQueue)})
+		err := m.Tune(config.Tuning{Device: "scsi0", Count: config.CountPerQueue})
 		if rerr := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); rerr != nil {
 			t.Fatal(rerr)
 		}

@@ -96,7 +96,7 @@ func (m *VM) knownThreads() []account.Known {
 		known = append(known, account.Known{TID: int(v.tid.Load()), Kind: account.VCPU, Role: fmt.Sprintf("vcpu %d", v.id)})
 	}
 	for _, w := range m.Workers() {
-		known = append(known, account.Known{TID: w.TID, Kthread: w.Kthread, Kind: account.Worker, Role: w.Device, Queues: w.Queues})
+		known = append(known, account.Known{TID: w.TID, Kthread: w.Kthread, Kind: account.Worker, Role: w.Device, Queues: w.Serves()})
 	}
 	return known
 }

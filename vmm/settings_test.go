@@ -3,7 +3,6 @@ package vmm
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"minivmm/vhost"
 	"minivmm/vmm/config"
@@ -20,7 +19,8 @@ func TestWhatEachDiskWorkerServes(t *testing.T) {
 		{2, 5, []string{"control, event, request 0, request 2, request 4", "request 1, request 3"}},
 	} {
 		for i, want := range c.want {
-			if got := scsiQueues(i, c.count, c.rings); got != want {
+			w := Worker{Rings: diskRings(i, c.count, c.rings), place: placement{rings: 2 + c.rings}}
+			if got := w.Serves(); got != want {
 				t.Errorf("worker %d of %d, %d rings: %q, want %q", i, c.count, c.rings, got, want)
 			}
 		}
@@ -51,26 +51,30 @@ func TestSchedulingInTheKernelsTerms(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotBe(t *testing.T) {
-	sched := func(s config.Sched) WorkerSettings { return WorkerSettings{Sched: &s} }
-	nice := func(n int) WorkerSettings { return WorkerSettings{Nice: &n} }
-	poll := func(d time.Duration) WorkerSettings { return WorkerSettings{BusyPoll: &d} }
-	m := &VM{}
+func TestWhatEachNetworkWorkerServes(t *testing.T) {
 	for _, c := range []struct {
-		s    WorkerSettings
-		want string
+		rings []int
+		of    int
+		want  string
 	}{
-		{nice(20), "nice 20 is not in -20 to 19"},
-		{nice(-21), "nice -21 is not in -20 to 19"},
-		{sched("deadline"), `"deadline" is not a policy`},
-		{sched("fifo:100"), "wants a priority of 1 to 99"},
-		{poll(-1), "is not a whole number of microseconds"},
-		{poll(1500 * time.Nanosecond), "is not a whole number of microseconds"},
-		{poll(time.Minute), "is not a whole number of microseconds up to 1s"},
-		{sched("rr:5"), "the machine has no workers of the kernel"},
+		{[]int{0, 1}, 2, "receive, transmit"},
+		{[]int{0, 1}, 4, "receive 0, transmit 0"},
+		{[]int{2, 3}, 4, "receive 1, transmit 1"},
 	} {
-		if err := m.SetWorkers("", c.s); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %s", c.s, err, c.want)
+		if got := (Worker{Rings: c.rings, place: placement{nic: true, rings: c.of}}).Serves(); got != c.want {
+			t.Errorf("rings %v of %d: %q, want %q", c.rings, c.of, got, c.want)
+		}
+	}
+}
+
+func TestTuningThatCannotBe(t *testing.T) {
+	m := &VM{}
+	for want, tuning := range map[string]config.Tuning{
+		"nice 20 is not in -20 to 19":              {Nice: new(20)},
+		"the machine has no workers of the kernel": {Sched: "rr:5"},
+	} {
+		if err := m.Tune(tuning); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s", tuning, err, want)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (w Worker) unwatch() error {
 }
 
 func (m *VM) workerGone(w Worker) {
-	err := fmt.Errorf("the kernel's worker for %s, thread %d, has ended (the host's log says why)", w.Queues, w.TID)
+	err := fmt.Errorf("the kernel's worker for %s, thread %d, has ended (the host's log says why)", w.Serves(), w.TID)
 	for _, f := range m.account.fronts {
 		if f.Name() == w.Device {
 			f.Fail(err)

@@ -9,6 +9,7 @@ import (
 
 	"minivmm/vmm"
 	"minivmm/vmm/account"
+	"minivmm/vmm/config"
 	"minivmm/vmm/control"
 )
 
@@ -61,18 +62,6 @@ func (c controlled) Report() (*account.Report, error) {
 
 func (c controlled) Stop(now bool) { c.stop(now) }
 
-func (c controlled) Tune(t control.Tuning) error {
-	s, err := workerSettings(t)
-	if err != nil {
-		return err
-	}
-	return c.vm.SetWorkers(t.Device, s)
-}
+func (c controlled) Tune(t config.Tuning) error { return c.vm.Tune(t) }
 
-func (c controlled) Rescan() (sizes []control.DiskSize, err error) {
-	disks, err := c.vm.RescanDisks()
-	for _, d := range disks {
-		sizes = append(sizes, control.DiskSize(d))
-	}
-	return sizes, err
-}
+func (c controlled) Rescan() ([]account.DiskSize, error) { return c.vm.Rescan() }

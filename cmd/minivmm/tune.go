@@ -1,13 +1,13 @@
 package main
 
 import (
+	"encoding"
 	"errors"
-	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/control"
 )
@@ -23,7 +23,7 @@ The number of queues cannot change while the machine runs: it is a property of t
 guest reads once. Set queues in the configuration and start the machine anew.`
 
 func newTuneCommand() *cobra.Command {
-	var t control.Tuning
+	var t config.Tuning
 	cmd := &cobra.Command{
 		Use:     "tune NAME",
 		Short:   "Change how a running machine's kernel workers run",
@@ -34,12 +34,10 @@ func newTuneCommand() *cobra.Command {
 			if cmd.Flags().Changed("queues") {
 				return usageError{errors.New("queues cannot change while the machine runs: the guest reads their number once; set it in the configuration and start the machine anew")}
 			}
-			device := t.Device
-			if t.Device = ""; t == (control.Tuning{}) {
+			if reflect.DeepEqual(t, config.Tuning{Device: t.Device}) {
 				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll or --count")}
 			}
-			t.Device = device
-			if _, err := workerSettings(t); err != nil {
+			if err := t.Check(); err != nil {
 				return usageError{err}
 			}
 			_, _, err := control.Call(args[0], control.Request{Command: control.CommandTune, Tune: &t})
@@ -48,48 +46,24 @@ func newTuneCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&t.Device, "device", "", "only the workers of `DEVICE`, like net0 or scsi0")
-	flags.StringVar(&t.Affinity, "affinity", "", "the CPUs they may run on, a `LIST` like 2-3,5")
-	flags.StringVar(&t.Nice, "nice", "", "their nice value, -20 to 19")
-	flags.StringVar(&t.Sched, "sched", "", "their `POLICY`: other, batch, idle, fifo:N or rr:N")
-	flags.StringVar(&t.BusyPoll, "busy-poll", "", "how long a network worker looks for work before it sleeps, like 50us; 0s is not at all")
-	flags.StringVar(&t.Count, "count", "", "how many workers serve the disks' queues: shared, per-queue or a `NUMBER`")
+	flags.Func("affinity", "the CPUs they may run on, a `LIST` like 2-3,5", text(&t.Affinity))
+	flags.Func("nice", "their nice value, `NUMBER` from -20 to 19", func(s string) (err error) {
+		t.Nice = new(int)
+		*t.Nice, err = strconv.Atoi(s)
+		return err
+	})
+	flags.Func("sched", "their `POLICY`: other, batch, idle, fifo:N or rr:N", text(&t.Sched))
+	flags.Func("busy-poll", "how long a network worker looks for work before it sleeps, a `TIME` like 50us; 0s is not at all", func(s string) error {
+		t.BusyPoll = new(config.Duration)
+		return t.BusyPoll.UnmarshalText([]byte(s))
+	})
+	flags.Func("count", "how many workers serve the disks' queues: shared, per-queue or a `NUMBER`", text(&t.Count))
 	flags.String("queues", "", "")
 	_ = flags.MarkHidden("queues")
 	return cmd
 }
 
-// workerSettings reads a change's texts.
-func workerSettings(t control.Tuning) (s vmm.WorkerSettings, err error) {
-	if t.Affinity != "" {
-		if err := s.Affinity.UnmarshalText([]byte(t.Affinity)); err != nil {
-			return s, fmt.Errorf("affinity: %w", err)
-		}
-	}
-	if t.Nice != "" {
-		nice, err := strconv.Atoi(t.Nice)
-		if err != nil {
-			return s, fmt.Errorf("nice: %q is not a number", t.Nice)
-		}
-		s.Nice = &nice
-	}
-	if t.Sched != "" {
-		s.Sched = new(config.Sched)
-		if err := s.Sched.UnmarshalText([]byte(t.Sched)); err != nil {
-			return s, fmt.Errorf("sched: %w", err)
-		}
-	}
-	if t.BusyPoll != "" {
-		var d config.Duration
-		if err := d.UnmarshalText([]byte(t.BusyPoll)); err != nil {
-			return s, fmt.Errorf("busy_poll: %w", err)
-		}
-		s.BusyPoll = &d.Duration
-	}
-	if t.Count != "" {
-		s.Count = new(config.WorkerCount)
-		if err := s.Count.UnmarshalText([]byte(t.Count)); err != nil {
-			return s, fmt.Errorf("count: %w", err)
-		}
-	}
-	return s, nil
+// text is the function of a flag whose value reads itself.
+func text(value encoding.TextUnmarshaler) func(string) error {
+	return func(s string) error { return value.UnmarshalText([]byte(s)) }
 }

@@ -91,6 +91,15 @@ type Disk struct {
 	Resets   uint64 `json:"resets"`
 }
 
+// DiskSize is a disk whose size has changed while the machine runs.
+type DiskSize struct {
+	ID        string `json:"id"`
+	SizeBytes uint64 `json:"size_bytes"`
+	// Told says that the guest is notified. If not, it must look itself: a Linux guest does when 1 is
+	// written to /sys/class/block/sdX/device/rescan.
+	Told bool `json:"told"`
+}
+
 // Net is what a network in minivmm's process does for its guest now, and what it sent since the guest's driver started it.
 type Net struct {
 	ID          string `json:"id"`                     // "net0"

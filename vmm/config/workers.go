@@ -85,6 +85,9 @@ func (w WorkerCount) String() string {
 	return strconv.Itoa(int(w))
 }
 
+// MarshalText is the form that UnmarshalText reads.
+func (w WorkerCount) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
 // MarshalTOML is a number, or a name in quotes.
 func (w WorkerCount) MarshalTOML() ([]byte, error) { return numberOrWord(w.String()), nil }
 
@@ -137,7 +140,7 @@ func (c *checker) workers(cfg *Config) {
 	}
 	for i := range cfg.Net {
 		n, p := &cfg.Net[i], path("net").index(i)
-		if d := n.BusyPoll.Duration; d > maxBusyPoll || d%time.Microsecond != 0 {
+		if !n.BusyPoll.pollable() {
 			c.add(c.at(p.key("busy_poll")), "%s: %s is not a whole number of microseconds up to %s", p.key("busy_poll"), n.BusyPoll, Duration{maxBusyPoll})
 		}
 		if n.Backend != NetUser {

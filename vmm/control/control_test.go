@@ -14,11 +14,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"minivmm/internal/userdir"
 	"minivmm/vmm/account"
+	"minivmm/vmm/config"
 )
 
 // fake is a machine that notes what it is told.
@@ -28,7 +30,7 @@ type fake struct {
 
 	mu    sync.Mutex
 	stops []bool
-	tuned []Tuning
+	tuned []config.Tuning
 }
 
 func (f *fake) About() account.Machine { return f.about }
@@ -46,7 +48,7 @@ func (f *fake) Stop(now bool) {
 	f.stops = append(f.stops, now)
 }
 
-func (f *fake) Tune(t Tuning) error {
+func (f *fake) Tune(t config.Tuning) error {
 	if t.Device == "net7" {
 		return errors.New("no net7")
 	}
@@ -56,8 +58,8 @@ func (f *fake) Tune(t Tuning) error {
 	return nil
 }
 
-func (f *fake) Rescan() ([]DiskSize, error) {
-	return []DiskSize{{ID: "root", SizeBytes: 4096, Told: true}}, nil
+func (f *fake) Rescan() ([]account.DiskSize, error) {
+	return []account.DiskSize{{ID: "root", SizeBytes: 4096, Told: true}}, nil
 }
 
 // shortDir is a folder whose name leaves room in a socket's address.
@@ -128,11 +130,11 @@ func TestCalls(t *testing.T) {
 	if want := []bool{false, true}; !reflect.DeepEqual(f.stops, want) {
 		t.Errorf("stops %v, want %v", f.stops, want)
 	}
-	tuning := Tuning{Device: "net0", Affinity: "1", Nice: "-5", BusyPoll: "50us"}
-	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandTune, Tune: &tuning}); err != nil || !reflect.DeepEqual(f.tuned, []Tuning{tuning}) {
+	tuning := config.Tuning{Device: "net0", Affinity: config.CPUSet{1}, Nice: new(-5), BusyPoll: &config.Duration{Duration: 50 * time.Microsecond}}
+	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandTune, Tune: &tuning}); err != nil || !reflect.DeepEqual(f.tuned, []config.Tuning{tuning}) {
 		t.Errorf("tuned %+v, %v", f.tuned, err)
 	}
-	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandTune, Tune: &Tuning{Device: "net7"}}); err == nil || !strings.Contains(err.Error(), "no net7") {
+	if _, _, err := callName([]string{dir}, "web", Request{Command: CommandTune, Tune: &config.Tuning{Device: "net7"}}); err == nil || !strings.Contains(err.Error(), "no net7") {
 		t.Errorf("tune of a missing device: %v", err)
 	}
 	if resp, _, err = callName([]string{dir}, "web", Request{Command: CommandRescan}); err != nil || len(resp.Disks) != 1 || resp.Disks[0].SizeBytes != 4096 {

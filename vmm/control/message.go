@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"minivmm/vmm/account"
+	"minivmm/vmm/config"
 )
 
 // Version is that of the protocol.
@@ -17,29 +18,10 @@ const Version = 1
 
 // Request is what a client sends.
 type Request struct {
-	Version int     `json:"version"`
-	Command string  `json:"command"`
-	Now     bool    `json:"now,omitempty"`  // stop: end the guest without asking it
-	Tune    *Tuning `json:"tune,omitempty"` // tune: what to change
-}
-
-// Tuning is a change to how the kernel's workers run. Values are texts as in a configuration file; "" leaves a thing as
-// it is.
-type Tuning struct {
-	Device   string `json:"device,omitempty"`    // "net0"; "" is every device
-	Affinity string `json:"affinity,omitempty"`  // "2-3"
-	Nice     string `json:"nice,omitempty"`      // "-5"
-	Sched    string `json:"sched,omitempty"`     // "batch"
-	BusyPoll string `json:"busy_poll,omitempty"` // "50us"
-	Count    string `json:"count,omitempty"`     // "per-queue": of vhost-scsi's workers
-
-}
-
-// DiskSize is a disk whose size has changed.
-type DiskSize struct {
-	ID        string `json:"id"`
-	SizeBytes uint64 `json:"size_bytes"`
-	Told      bool   `json:"told"` // the guest hears of it; else it must look itself
+	Version int            `json:"version"`
+	Command string         `json:"command"`
+	Now     bool           `json:"now,omitempty"`  // stop: end the guest without asking it
+	Tune    *config.Tuning `json:"tune,omitempty"` // tune: what to change
 }
 
 // The commands.
@@ -56,11 +38,11 @@ var commands = []string{CommandAbout, CommandWorkers, CommandStop, CommandTune, 
 
 // Response is the answer.
 type Response struct {
-	Version int              `json:"version"`
-	Error   string           `json:"error,omitempty"`
-	About   *account.Machine `json:"about,omitempty"`
-	Workers *account.Report  `json:"workers,omitempty"`
-	Disks   []DiskSize       `json:"disks,omitempty"`
+	Version int                `json:"version"`
+	Error   string             `json:"error,omitempty"`
+	About   *account.Machine   `json:"about,omitempty"`
+	Workers *account.Report    `json:"workers,omitempty"`
+	Disks   []account.DiskSize `json:"disks,omitempty"`
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 
 	"minivmm/internal/task"
 	"minivmm/vmm/account"
+	"minivmm/vmm/config"
 )
 
 // Machine is what a server tells of and does. Any goroutine may call it, until Server.Close returns.
@@ -19,8 +20,8 @@ type Machine interface {
 	About() account.Machine
 	Report() (*account.Report, error)
 	Stop(now bool) // must not wait for the guest
-	Tune(Tuning) error
-	Rescan() ([]DiskSize, error)
+	Tune(config.Tuning) error
+	Rescan() ([]account.DiskSize, error)
 }
 
 // Server answers at a name's socket.

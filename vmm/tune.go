@@ -1,0 +1,102 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"minivmm/vhost"
+	"minivmm/vmm/config"
+)
+
+// Tune changes how the workers of a device run, or all of them. Any goroutine may call it, whether
+// the guest runs or not. It needs the same rights as the configuration: CAP_SYS_NICE or a resource
+// limit for what is more than the default (EPERM). errors.ErrUnsupported is matched by polling of a
+// named vhost-scsi device, and by several workers for vhost-scsi where the kernel cannot have them
+// (before Linux 6.5, and with kernel threads). Requests continue. On error the worker count is
+// unchanged, but some workers may already have their new settings.
+func (m *VM) Tune(t config.Tuning) error {
+	if err := t.Check(); err != nil {
+		return err
+	}
+	m.workersMu.Lock()
+	defer m.workersMu.Unlock()
+	if t.Count != 0 {
+		if err := m.recountWorkers(t.Device, t.Count); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	var names []string
+	found := false
+	for i := range m.workers {
+		w := &m.workers[i]
+		if !slices.Contains(names, w.Device) {
+			names = append(names, w.Device)
+		}
+		if t.Device != "" && t.Device != w.Device {
+			continue
+		}
+		found = true
+		if err := w.apply(t); err != nil {
+			errs = append(errs, fmt.Errorf("worker of %s (%s): %w", w.Device, w.Serves(), err))
+		}
+	}
+	if !found {
+		if len(names) == 0 {
+			return errors.New("the machine has no workers of the kernel")
+		}
+		return fmt.Errorf("%q is no device with workers of the kernel: there are %s", t.Device, strings.Join(names, ", "))
+	}
+	return errors.Join(errs...)
+}
+
+func (w *Worker) apply(t config.Tuning) error {
+	if len(t.Affinity) > 0 {
+		if err := w.SetAffinity(t.Affinity); err != nil {
+			return err
+		}
+		w.place.affinity, w.place.key = t.Affinity, "affinity"
+	}
+	if t.Sched != "" || t.Nice != nil {
+		now, err := w.Sched()
+		if err != nil {
+			return err
+		}
+		want := now
+		if t.Sched != "" {
+			want = schedOf(t.Sched, now.Nice)
+		}
+		if t.Nice != nil {
+			if want.Policy != vhost.Other && want.Policy != vhost.Batch {
+				return fmt.Errorf("nice is for the policies other and batch, and this is %v", want)
+			}
+			want.Nice = *t.Nice
+		}
+		if err := w.SetSched(want); err != nil {
+			return err
+		}
+		w.place.sched = want
+	}
+	switch {
+	case t.BusyPoll == nil:
+	case w.place.nic:
+		return w.setBusyPoll(t.BusyPoll.Duration)
+	case t.Device != "":
+		return fmt.Errorf("busy poll: %w: vhost-scsi takes the setting and does not heed it", errors.ErrUnsupported)
+	}
+	return nil
+}
+
+// setBusyPoll is for both rings of a vhost-net device.
+func (w *Worker) setBusyPoll(d time.Duration) error {
+	for _, ring := range []uint32{vhost.NetRX, vhost.NetTX} {
+		if err := w.dev.SetVringBusyloopTimeout(ring, uint32(d.Microseconds())); err != nil {
+			return err
+		}
+	}
+	w.BusyPoll = d
+	return nil
+}
