@@ -108,8 +108,9 @@ type ConfigError struct{ err error }
 func (e *ConfigError) Error() string { return e.err.Error() }
 func (e *ConfigError) Unwrap() error { return e.err }
 
-// New makes the machine of a plan, up to the gate before the first instruction. After an error nothing is left
-// behind: no tap, no LIO object, no thread. The caller calls Close, also after Run failed.
+// New makes the machine of a plan, up to the gate before the first instruction. After an error
+// nothing is left behind: no tap, no LIO object, no thread. The caller calls Close, also after Run
+// failed.
 //
 // Limits are the process's: it is moved to a cgroup until Close, and its
 // resource limits stay. Namespaces are not New's, but those of the process that calls it.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"minivmm/guestimages/agent"
+	"minivmm/vmm"
 )
 
 // channelName is the virtio-serial port by which the init of minivmm's own guests gets its command.
@@ -115,36 +115,31 @@ func (c *channel) close(patience time.Duration) {
 	}
 }
 
-// result is the exit code for a machine that ended by itself: code is the one without a command, pressed the signal that pressed
-// its power button.
-func (c *channel) result(code int, pressed syscall.Signal) (int, error) {
+// result is the end of a machine that ended by itself; pressed is the signal that pressed its power
+// button.
+func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
+	finished := false
 	select {
 	case <-c.ended:
+		finished = c.err == nil
+		if !finished && !hungUp(c.err) {
+			return stopError(channelError{c.err})
+		}
 	default:
-		return c.unfinished(code, pressed)
 	}
 	switch {
-	case c.err != nil && !hungUp(c.err):
-		return stopCode(channelError{c.err})
-	case c.err != nil:
-		return c.unfinished(code, pressed)
-	case code != exitPoweredOff:
-		return code, nil
-	case c.exit.Error != "":
-		return c.exit.Code(), fmt.Errorf("guest: %s", c.exit.Error)
+	case finished && outcome != vmm.PoweredOff:
+		return quiet{outcomeError{outcome}}
+	case finished && c.exit.Error != "":
+		return commandError{c.exit}
+	case finished && c.exit.Code() == 0:
+		return nil
+	case finished:
+		return quiet{commandError{c.exit}}
+	case outcome == vmm.PoweredOff && pressed != 0:
+		return quiet{signalError{pressed}}
 	}
-	return c.exit.Code(), nil
-}
-
-// unfinished is the result where the command's end is not known.
-func (c *channel) unfinished(code int, pressed syscall.Signal) (int, error) {
-	switch {
-	case code == exitPoweredOff && pressed != 0:
-		return exitSignal + int(pressed), nil
-	case code == exitPoweredOff:
-		code = exitInternal
-	}
-	return code, errors.New("the guest ended before its command did; its console says why")
+	return cutShortError{outcomeError{outcome}}
 }
 
 // hungUp says that an error of the session is the machine's end.

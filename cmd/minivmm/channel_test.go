@@ -37,87 +37,94 @@ func executeCommand(behaviour string) int {
 		panic(err)
 	}
 	plan, _ := vmm.Resolve(cfg, channelName)
-	ch := openChannel([]string{"command"}, os.Stdin, os.Stdout, os.Stderr)
-	code, err := run(context.Background(), pretendCommand(behaviour), startOptions{}, plan, ch, os.Stdin, os.Stdout, os.Stderr)
-	if err != nil {
-		printError(os.Stderr, err)
+	r := runner{
+		cfg: cfg, plan: plan, command: []string{"command"}, build: pretendCommand(behaviour),
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	}
-	return code
+	err = r.live(context.Background())
+	printError(os.Stderr, err)
+	return exitCode(err)
 }
 
 // pretendCommand is a machine with a command in it. The first word says what it does, the rest what frame of the kind Exit comes
 // at its end, if one does.
-func pretendCommand(behaviour string) startFunc {
-	return func(ctx context.Context, _ vmm.Plan, opt startOptions) (int, error) {
-		port := opt.Ports[0].Conn
-		defer port.Close()
-		g := &pretendGuest{button: make(chan struct{}, 8)}
-		conn := agent.NewConn(port)
-		opt.Attach(g)
-		if behaviour == "never opens its port" {
-			return exitPoweredOff, nil
-		}
-		if kind, _, err := conn.Receive(); err != nil || kind != agent.KindRun {
-			return exitInternal, fmt.Errorf("got %q, %v first of all", kind, err)
-		}
-		_ = conn.Send(agent.KindStdout, []byte("ready\r\n"))
-		what, exit, _ := strings.Cut(behaviour, " ")
-		switch what {
-		case "off":
-		case "cat":
-			for kind := agent.KindStdin; kind != agent.KindStdinEnd; {
-				var payload []byte
-				var err error
-				if kind, payload, err = conn.Receive(); err != nil {
-					return exitInternal, err
-				}
-				if kind == agent.KindStdin {
-					_ = conn.Send(agent.KindStdout, payload)
-				}
-			}
-		case "reboot":
-			return exitRebooted, nil
-		case "crash":
-			return exitCrashed, nil
-		case "flood", "polite":
-			flooded := make(chan struct{})
-			go func() {
-				defer close(flooded)
-				for what == "flood" && conn.Send(agent.KindStdout, make([]byte, agent.MaxData)) == nil {
-				}
-			}()
-			code := exitPoweredOff
-			select {
-			case <-g.button:
-			case <-ctx.Done():
-				code = exitStopped
-			}
-			port.Close()
-			<-flooded
-			return code, nil
-		}
-		if exit != "" {
-			taken := make(chan struct{})
-			go func() {
-				defer close(taken)
-				for {
-					if kind, _, err := conn.Receive(); err != nil || kind == agent.KindExitTaken {
-						return
-					}
-				}
-			}()
-			_ = conn.Send(agent.KindExit, []byte(exit))
-			select {
-			case <-taken:
-			case <-ctx.Done():
-				return exitStopped, nil
-			}
-			if what == "rebootafter" {
-				return exitRebooted, nil
-			}
-		}
-		return exitPoweredOff, nil
+func pretendCommand(behaviour string) newMachine {
+	return func(plan vmm.Plan, opt vmm.Options) (machine, error) {
+		return &commandGuest{newPretendGuest(behaviour, plan, opt), opt.Ports[0].Conn}, nil
 	}
+}
+
+type commandGuest struct {
+	*pretendGuest
+	port io.ReadWriteCloser
+}
+
+func (g *commandGuest) Run(ctx context.Context) (vmm.Outcome, error) {
+	defer g.port.Close()
+	conn := agent.NewConn(g.port)
+	if g.behaviour == "never opens its port" {
+		return vmm.PoweredOff, nil
+	}
+	if kind, _, err := conn.Receive(); err != nil || kind != agent.KindRun {
+		return 0, fmt.Errorf("got %q, %v first of all", kind, err)
+	}
+	_ = conn.Send(agent.KindStdout, []byte("ready\r\n"))
+	what, exit, _ := strings.Cut(g.behaviour, " ")
+	switch what {
+	case "off":
+	case "cat":
+		for kind := agent.KindStdin; kind != agent.KindStdinEnd; {
+			var payload []byte
+			var err error
+			if kind, payload, err = conn.Receive(); err != nil {
+				return 0, err
+			}
+			if kind == agent.KindStdin {
+				_ = conn.Send(agent.KindStdout, payload)
+			}
+		}
+	case "reboot":
+		return vmm.Rebooted, nil
+	case "crash":
+		return vmm.Crashed, nil
+	case "flood", "polite":
+		flooded := make(chan struct{})
+		go func() {
+			defer close(flooded)
+			for what == "flood" && conn.Send(agent.KindStdout, make([]byte, agent.MaxData)) == nil {
+			}
+		}()
+		outcome := vmm.PoweredOff
+		select {
+		case <-g.button:
+		case <-ctx.Done():
+			outcome = vmm.Stopped
+		}
+		g.port.Close()
+		<-flooded
+		return outcome, nil
+	}
+	if exit != "" {
+		taken := make(chan struct{})
+		go func() {
+			defer close(taken)
+			for {
+				if kind, _, err := conn.Receive(); err != nil || kind == agent.KindExitTaken {
+					return
+				}
+			}
+		}()
+		_ = conn.Send(agent.KindExit, []byte(exit))
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return vmm.Stopped, nil
+		}
+		if what == "rebootafter" {
+			return vmm.Rebooted, nil
+		}
+	}
+	return vmm.PoweredOff, nil
 }
 
 func TestExitCodeIsTheCommandsOnceItHasRun(t *testing.T) {

@@ -32,7 +32,7 @@ func TestCommandLine(t *testing.T) {
 		{"two files", "", "run a.toml b.toml", 2, "", "usage: minivmm run [FILE] [-- COMMAND...]"},
 		{"an empty file name", "", "check", 2, "", "usage: minivmm check FILE"},
 
-		{"check of a good file", "", "check good.toml", 0, "good.toml: ok: good, vcpus 1, memory 256M, net 0, disk 1\n", ""},
+		{"check of a good file", "", "check plain.toml", 0, "plain.toml: ok: plain, vcpus 1, memory 256M, net 0, disk 1\n", ""},
 		{"check of a bad file", "", "check bad.toml", 3, "", "bad.toml:2:1: error: unknown key \"kernal\" in boot; did you mean \"kernel\"?\nbad.toml:4:9: error: machine.vcpus: 0 is not in 1 to 64\n"},
 		{"check of a file that is not there", "", "check nothing.toml", 3, "", "minivmm: open nothing.toml: no such file or directory"},
 		{"check of a folder", "", "check .", 3, "", "minivmm: read .: not a regular file"},
@@ -43,8 +43,10 @@ func TestCommandLine(t *testing.T) {
 
 		{"a guest that powers off", "off", "run good.toml", 0, "ready\r\n", ""},
 		{"a guest that reboots", "reboot", "run good.toml", 10, "ready\r\n", ""},
-		{"a guest that crashes", "crash", "run good.toml", 11, "ready\r\n", "minivmm: cpu0: triple fault\n"},
-		{"a tap in use", "busy", "run good.toml", 6, "ready", "minivmm: net0: TUNSETIFF /dev/net/tun: device or resource busy\n"},
+		{"a guest that crashes", "crash", "run good.toml", 11, "ready\r\n", ""},
+		{"a guest that KVM cannot run", "broken", "run good.toml", 12, "ready\r\n", "minivmm: vcpu 1: KVM cannot go on: "},
+		{"a machine that cannot be taken apart", "stays", "run good.toml", 1, "ready\r\n", "minivmm: close net0: device or resource busy\n"},
+		{"a tap in use", "busy", "run good.toml", 6, "", "minivmm: net0: TUNSETIFF /dev/net/tun: device or resource busy\n"},
 		{"a bad file is not run", "off", "run bad.toml", 3, "", "bad.toml:2:1: error:"},
 		{"a console that is a file", "off", "run quiet.toml", 0, "", ""},
 		{"no console", "off", "run good.toml --console null", 0, "", ""},

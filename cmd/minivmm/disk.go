@@ -139,7 +139,7 @@ func newDiskCreateCommand() *cobra.Command {
 			if opt.SizeBytes, err = parseSize(args[1]); err != nil {
 				return err
 			}
-			return work(cmd, func(ctx context.Context) error { return disk.Create(ctx, args[0], f.force, opt) })
+			return work(cmd.Context(), func(ctx context.Context) error { return disk.Create(ctx, args[0], f.force, opt) })
 		},
 	}
 	f.add(cmd, "fs", "label", "uuid")
@@ -157,7 +157,7 @@ func newDiskFromCommand() *cobra.Command {
 		Example: "  minivmm disk from rootfs root.img --owner 0:0\n  docker export web | minivmm disk from - web.img --fs erofs",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return work(cmd, func(ctx context.Context) error {
+			return work(cmd.Context(), func(ctx context.Context) error {
 				return diskFrom(ctx, args[0], args[1], as, f, cmd.InOrStdin(), cmd.ErrOrStderr())
 			})
 		},
@@ -220,7 +220,7 @@ func newDiskDebianCommand() *cobra.Command {
 			"  minivmm disk debian web.img --include nginx,openssh-server --hostname web --size 8G --root-password-file password",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return work(cmd, func(ctx context.Context) error {
+			return work(cmd.Context(), func(ctx context.Context) error {
 				var err error
 				if deb.RootPassword, err = readPassword(passwordFile); err != nil {
 					return err
@@ -271,7 +271,7 @@ func newDiskResizeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return work(cmd, func(ctx context.Context) error {
+			return work(cmd.Context(), func(ctx context.Context) error {
 				if more {
 					info, err := disk.Inspect(args[0])
 					if err != nil {
@@ -303,7 +303,7 @@ func newDiskInfoCommand() *cobra.Command {
 				}
 				failed = errors.Join(failed, err)
 			}
-			return work(cmd, func(context.Context) error { return failed })
+			return work(cmd.Context(), func(context.Context) error { return failed })
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")

@@ -17,8 +17,9 @@
 //	version                  show which build this is
 //
 // Each command has the file of its name, with oci.go for "disk from-oci" and workerstable.go for the
-// output of workers. Of run, words.go has the flags, furnish.go finds the default guest, namespaces.go
-// starts the child, console.go has the terminal, with ring.go for output to it and escape.go for keys
-// from it, channel.go connects a command in the guest, shutdown.go answers signals, and main.go makes
-// the machine and takes its name (named.go). exit.go has the exit codes of all commands.
+// output of workers. runner.go has the life of a run from top to bottom; of run, too, words.go has the
+// flags, furnish.go finds the default guest, namespaces.go starts the child, console.go has the
+// terminal, with ring.go for output to it and escape.go for keys from it, channel.go connects a command
+// in the guest, shutdown.go answers signals and named.go takes the machine's name. ends.go has how a
+// command can end, exit.go the exit codes.
 package main

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,9 +28,6 @@ const (
 	exitKVM        = 12
 	exitConsole    = 14
 	exitSignal     = 128 // plus the signal's number
-
-	// exitStopped is no exit code: a start function returns it when the machine ended because its context did.
-	exitStopped = -1
 )
 
 // exitCodes says what each code means.
@@ -61,35 +59,42 @@ func exitHelp() string {
 	return b.String()
 }
 
-// usageError is a mistake on the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// exitCode is the code for an error that came without one.
+// exitCode is the code for how a command ended. The ends of a machine have types, in ends.go; other
+// errors are judged by what they match.
 func exitCode(err error) int {
-	var usage usageError
-	var file fileError
-	var invalid *config.Error
-	var impossible *vmm.ConfigError
-	var sig signalError
-	var notRunning *control.NotRunningError
+	var (
+		child   childError
+		command commandError
+		guest   outcomeError
+		sig     signalError
+		invalid *config.Error
+	)
 	switch {
 	case err == nil:
 		return exitPoweredOff
-	case errors.As(err, &notRunning):
+	case is[cleanupError](err):
+		return exitInternal
+	case errors.As(err, &child):
+		return child.code
+	case errors.As(err, &command):
+		return cmp.Or(command.Code(), exitInternal)
+	case errors.As(err, &guest):
+		return cmp.Or(outcomeCodes[guest.Outcome], exitInternal)
+	case is[*vmm.KVMError](err):
+		return exitKVM
+	case errors.Is(err, errLeft):
+		return exitConsole
+	case is[*control.NotRunningError](err):
 		return exitNoMachine
 	case errors.As(err, &sig):
 		return exitSignal + int(sig.Signal)
-	case errors.As(err, &usage):
+	case is[usageError](err), errors.As(err, &invalid) && invalid.FlagsOnly():
 		return exitUsage
-	case errors.As(err, &invalid) && invalid.FlagsOnly():
-		return exitUsage
-	case errors.As(err, &invalid):
+	case is[*config.Error](err):
 		return exitConfig
 	case errors.Is(err, fs.ErrPermission): // EACCES, EPERM
 		return exitPermission
-	case errors.As(err, &file), errors.As(err, &impossible):
+	case is[fileError](err), is[*vmm.ConfigError](err):
 		return exitConfig
 	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EADDRINUSE):
 		return exitBusy
@@ -97,6 +102,14 @@ func exitCode(err error) int {
 		return exitHost
 	}
 	return exitInternal
+}
+
+var outcomeCodes = map[vmm.Outcome]int{vmm.Rebooted: exitRebooted, vmm.Crashed: exitCrashed}
+
+// is says whether an error of type E is in err's tree.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // missingNode reports whether err is about a file of the kernel's that is not there.

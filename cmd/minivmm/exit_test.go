@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/guestimages/agent"
+	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
@@ -22,6 +24,21 @@ func TestErrorsHaveExitCodes(t *testing.T) {
 		{errors.New("a bug"), 1},
 		{usageError{errors.New("x")}, 2},
 		{signalError{syscall.SIGTERM}, 143},
+		{quiet{signalError{syscall.SIGINT}}, 130},
+		{quiet{outcomeError{vmm.Rebooted}}, 10},
+		{quiet{outcomeError{vmm.Crashed}}, 11},
+		{cutShortError{outcomeError{vmm.PoweredOff}}, 1},
+		{cutShortError{outcomeError{vmm.Crashed}}, 11},
+		{&vmm.KVMError{}, 12},
+		{fmt.Errorf("vcpu 0: %w", syscall.ENOMEM), 4},
+		{stopError(errLeft), 14},
+		{channelError{syscall.EIO}, 1},
+		{stopError(channelError{fmt.Errorf("write: %w", syscall.EPIPE)}), 128 + 13},
+		{stopError(channelError{syscall.EACCES}), 1},
+		{quiet{commandError{agent.Exit{Status: 3}}}, 3},
+		{commandError{agent.Exit{Status: 127, Error: "no such program"}}, 127},
+		{childError{137, errors.New("killed")}, 137},
+		{errors.Join(outcomeError{vmm.Crashed}, cleanupError{syscall.EBUSY}), 1},
 		{flag, 2},
 		{file, 3},
 		{fileError{&os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}}, 3},

@@ -97,7 +97,7 @@ func newInitramfsCommand() *cobra.Command {
 		if err := o.check(rawOut(cmd)); err != nil {
 			return usageError{err}
 		}
-		return work(cmd, func(ctx context.Context) error { return o.run(ctx, cmd) })
+		return work(cmd.Context(), func(ctx context.Context) error { return o.run(ctx, cmd) })
 	}
 	return cmd
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,7 @@ func newKernelCommand() *cobra.Command {
 
 // withKernels calls do with the user's store, whose progress goes to the command's stderr.
 func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
-	return work(cmd, func(ctx context.Context) error {
+	return work(cmd.Context(), func(ctx context.Context) error {
 		c, err := openCache(cmd.ErrOrStderr())
 		if err != nil {
 			return err
@@ -149,9 +148,7 @@ func newKernelListCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(append([]kernel.Kernel{}, all...)) // an empty list is [], not null
+				return printJSON(cmd.OutOrStdout(), append([]kernel.Kernel{}, all...)) // an empty list is [], not null
 			}
 			return printKernels(cmd.OutOrStdout(), all)
 		})

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"minivmm/vmm"
+	"minivmm/vmm/account"
+	"minivmm/vmm/control"
 )
 
 // The tests run this test's own binary as the program, with a guest that behaves as the environment says.
@@ -32,25 +34,54 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// pretendGuest is a machine whose serial port holds 16 bytes, as a 16550 does.
+// pretendGuest is a machine whose serial port holds 16 bytes, as a 16550 does. Its guest behaves in
+// one of the ways of Run.
 type pretendGuest struct {
-	button chan struct{}
-	fifo   chan byte
-	ready  chan struct{}
-	panics string
+	machine   // nil: what is missing below is not called
+	behaviour string
+	name      string
+	console   io.Writer
+	logf      func(format string, args ...any)
+	button    chan struct{}
+	fifo      chan byte
+	ready     chan struct{}
 }
 
-func (g *pretendGuest) PowerButton() {
-	if g.panics == "panic at the button" {
+func newPretendGuest(behaviour string, plan vmm.Plan, opt vmm.Options) *pretendGuest {
+	return &pretendGuest{behaviour: behaviour, name: string(plan.Name), console: opt.Console, logf: opt.Logf,
+		button: make(chan struct{}, 8), fifo: make(chan byte, 16), ready: make(chan struct{}, 1)}
+}
+
+func pretend(behaviour string) newMachine {
+	return func(plan vmm.Plan, opt vmm.Options) (machine, error) {
+		if behaviour == "busy" {
+			return nil, fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY})
+		}
+		return newPretendGuest(behaviour, plan, opt), nil
+	}
+}
+
+func (g *pretendGuest) ConsoleInput() Input    { return g }
+func (g *pretendGuest) Ready() <-chan struct{} { return g.ready }
+func (g *pretendGuest) About() account.Machine { return account.Machine{Name: g.name} }
+
+func (g *pretendGuest) Close() error {
+	if g.behaviour == "stays" {
+		return errors.New("close net0: device or resource busy")
+	}
+	return nil
+}
+
+func (g *pretendGuest) PowerButton() error {
+	if g.behaviour == "panic at the button" {
 		panic("a bug")
 	}
 	g.button <- struct{}{}
+	return nil
 }
-func (g *pretendGuest) ConsoleInput() Input    { return g }
-func (g *pretendGuest) Ready() <-chan struct{} { return g.ready }
 
 func (g *pretendGuest) Feed(p []byte) (n int) {
-	if g.panics == "panic at input" {
+	if g.behaviour == "panic at input" {
 		panic("a bug")
 	}
 	for _, c := range p {
@@ -77,83 +108,89 @@ func (g *pretendGuest) read(ctx context.Context) (byte, error) {
 	}
 }
 
-func pretend(behaviour string) startFunc {
-	return func(ctx context.Context, _ vmm.Plan, opt startOptions) (int, error) {
-		g := &pretendGuest{button: make(chan struct{}, 8), fifo: make(chan byte, 16), ready: make(chan struct{}, 1), panics: behaviour}
-		if behaviour == "early" { // it takes for ever to make
-			<-ctx.Done()
-			return exitStopped, nil
+func (g *pretendGuest) Run(ctx context.Context) (vmm.Outcome, error) {
+	stop := func(now bool) {
+		if _, _, err := control.Call(g.name, control.Request{Command: control.CommandStop, Now: now}); err != nil {
+			panic(err)
 		}
-		opt.Attach(g)
-		io.WriteString(opt.Console, "ready\r\n")
-		if line, ok := strings.CutPrefix(behaviour, "log "); ok {
-			fmt.Fprintln(opt.Log, line)
-			return exitPoweredOff, nil
-		}
-		switch behaviour {
-		case "off":
-			return exitPoweredOff, nil
-		case "reboot":
-			return exitRebooted, nil
-		case "crash":
-			return exitCrashed, errors.New("cpu0: triple fault")
-		case "busy":
-			return 0, fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY})
-		case "panic":
-			panic("a bug")
-		case "panic elsewhere":
-			go guard(func() { panic("a bug") })
-			<-ctx.Done()
-			return exitStopped, nil
-		case "panic at the button":
-			opt.Stop(false)
-			<-ctx.Done()
-			return exitStopped, nil
-		case "polite": // powers off when asked
-			select {
-			case <-g.button:
-				return exitPoweredOff, nil
-			case <-ctx.Done():
-				return exitStopped, nil
-			}
-		case "stopped": // by its name; powers off when asked
-			for range 10 { // as many as like; none waits
-				opt.Stop(false)
-			}
-			<-g.button
-			return exitPoweredOff, nil
-		case "stopped now":
-			opt.Stop(true)
-			<-ctx.Done()
-			return exitStopped, nil
-		case "deaf", "panic at input":
-			<-ctx.Done()
-			return exitStopped, nil
-		case "where": // says where it is, and is polite
-			io.WriteString(opt.Console, whereabouts()+"\r\n")
-			<-g.button
-			return exitPoweredOff, nil
-		case "flood": // 64 MiB, whether someone reads or not
-			line := []byte(strings.Repeat("x", 1022) + "\r\n")
-			for range 64 << 10 {
-				opt.Console.Write(line)
-			}
-			io.WriteString(opt.Console, "flooded\r\n")
-			return exitPoweredOff, nil
-		case "echo": // what it reads, until a q
-			for {
-				c, err := g.read(ctx)
-				if err != nil {
-					return exitStopped, nil
-				}
-				if c == 'q' {
-					return exitPoweredOff, nil
-				}
-				opt.Console.Write([]byte{c})
-			}
-		}
-		return exitInternal, fmt.Errorf("the test asks for a guest that is %q", behaviour)
 	}
+	io.WriteString(g.console, "ready\r\n")
+	if line, ok := strings.CutPrefix(g.behaviour, "log "); ok {
+		g.logf("%s", line)
+		return vmm.PoweredOff, nil
+	}
+	switch g.behaviour {
+	case "off", "stays":
+		return vmm.PoweredOff, nil
+	case "reboot":
+		return vmm.Rebooted, nil
+	case "crash":
+		return vmm.Crashed, nil
+	case "broken":
+		return 0, &vmm.KVMError{VCPU: 1, Detail: "internal error"}
+	case "panic":
+		panic("a bug")
+	case "panic elsewhere":
+		go guard(func() { panic("a bug") })
+		<-ctx.Done()
+		return vmm.Stopped, nil
+	case "panic at the button":
+		stop(false)
+		<-ctx.Done()
+		return vmm.Stopped, nil
+	case "polite": // powers off when asked
+		select {
+		case <-g.button:
+			return vmm.PoweredOff, nil
+		case <-ctx.Done():
+			return vmm.Stopped, nil
+		}
+	case "stopped": // by its name; powers off when asked
+		for range 10 { // as many as like; none waits
+			stop(false)
+		}
+		<-g.button
+		return vmm.PoweredOff, nil
+	case "stopped now":
+		stop(true)
+		<-ctx.Done()
+		return vmm.Stopped, nil
+	case "deaf", "early", "panic at input":
+		<-ctx.Done()
+		return vmm.Stopped, nil
+	case "where": // says where it is, and is polite
+		io.WriteString(g.console, whereabouts()+"\r\n")
+		<-g.button
+		return vmm.PoweredOff, nil
+	case "flood": // 64 MiB, whether someone reads or not
+		line := []byte(strings.Repeat("x", 1022) + "\r\n")
+		for range 64 << 10 {
+			g.console.Write(line)
+		}
+		io.WriteString(g.console, "flooded\r\n")
+		return vmm.PoweredOff, nil
+	case "echo": // what it reads, until a q
+		for {
+			c, err := g.read(ctx)
+			if err != nil {
+				return vmm.Stopped, nil
+			}
+			if c == 'q' {
+				return vmm.PoweredOff, nil
+			}
+			g.console.Write([]byte{c})
+		}
+	}
+	return 0, fmt.Errorf("the test asks for a guest that is %q", g.behaviour)
+}
+
+// programs counts those that program has made.
+var programs int
+
+// uniqueName is for a machine of a test: names are the host's.
+func uniqueName() string {
+	programs++
+	return fmt.Sprintf("test-%d-%d", os.Getpid(), programs)
 }
 
 // program is this binary as minivmm, in a folder with a kernel and a disk.
@@ -165,12 +202,14 @@ func program(t *testing.T, guest string, args ...string) *exec.Cmd {
 	cmd := exec.Command(exe, args...)
 	cmd.Env = append(os.Environ(), guestVar+"="+guest, "GORACE=atexit_sleep_ms=0") // a race-checked program exits a second late
 	cmd.Dir = t.TempDir()
+	named := fmt.Sprintf("name = '%s'\n", uniqueName())
 	for name, text := range map[string]string{
 		"vmlinuz": "kernel", "disk.img": strings.Repeat("d", 4096), "a,b.img": strings.Repeat("d", 512), "none": strings.Repeat("d", 512),
-		"good.toml":  "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '100ms'\n[[disk]]\npath = 'disk.img'\nbackend = 'inprocess'\n",
-		"slow.toml":  "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n",
+		"plain.toml": "[boot]\nkernel = 'vmlinuz'\n[[disk]]\npath = 'disk.img'\n",
+		"good.toml":  named + "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '100ms'\n[[disk]]\npath = 'disk.img'\nbackend = 'inprocess'\n",
+		"slow.toml":  named + "[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n",
 		"bad.toml":   "[boot]\nkernal = 'vmlinuz'\n[machine]\nvcpus = 0\n",
-		"quiet.toml": "boot.kernel = 'vmlinuz'\nconsole = { mode = 'file', path = 'console.log' }\n",
+		"quiet.toml": named + "boot.kernel = 'vmlinuz'\nconsole = { mode = 'file', path = 'console.log' }\n",
 	} {
 		if err := os.WriteFile(filepath.Join(cmd.Dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

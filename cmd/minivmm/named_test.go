@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 
+	"minivmm/vmm"
+	"minivmm/vmm/config"
 	"minivmm/vmm/control"
 )
 
@@ -17,16 +20,17 @@ func TestDefaultNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	second, err := claimName("vm", true, t.Logf)
-	if err != nil {
+	second := runner{anyName: true, plan: vmm.Plan{Config: config.Config{Name: "vm"}}, log: io.Discard}
+	if err := second.claimName(); err != nil {
 		t.Fatal(err)
 	}
-	defer second.Close()
-	if want := fmt.Sprintf("vm-%d", os.Getpid()); second.String() != want {
-		t.Errorf("the second machine is %q; want %q", second, want)
+	defer second.name.Close()
+	if want := fmt.Sprintf("vm-%d", os.Getpid()); second.name.String() != want || string(second.plan.Name) != want {
+		t.Errorf("the second machine is %q, %q; want %q", second.name, second.plan.Name, want)
 	}
+	third := runner{plan: vmm.Plan{Config: config.Config{Name: "vm"}}, log: io.Discard}
 	var taken *control.TakenError
-	if _, err := claimName("vm", false, t.Logf); !errors.As(err, &taken) {
+	if err := third.claimName(); !errors.As(err, &taken) {
 		t.Errorf("the default name, given: %v", err)
 	}
 }

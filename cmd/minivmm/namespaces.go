@@ -1,8 +1,7 @@
 package main
 
 import (
-	"context"
-	"io"
+	"errors"
 
 	"minivmm/vmm"
 	"minivmm/vmm/config"
@@ -18,32 +17,37 @@ func namespacesOf(cfg *config.Config) namespace.Set {
 	}
 }
 
-// enterNamespaces puts this process into the namespaces of the configuration. If that takes
-// a process of its own, left is true: its life is over by now, and code is its exit code.
-//
-// What a guest needs that is not here yet is fetched before, on the host's network.
-func enterNamespaces(ctx context.Context, cfg *config.Config, ports []string, log io.Writer) (left bool, code int, err error) {
-	set := namespacesOf(cfg)
+// settle finishes the namespaces of the configuration, if this process is in them. outside says that
+// it is not: then it fetches what the guest needs, on the host's network, and goes on in enter.
+func (r *runner) settle() (outside bool, err error) {
+	set := namespacesOf(r.cfg)
 	if !set.Any() {
-		return false, 0, nil
+		return false, nil
 	}
 	inside, err := set.Inside()
-	if err != nil {
-		return false, 0, err
+	if err != nil || !inside {
+		return true, err
 	}
-	if inside {
-		return false, 0, namespace.Settle(set)
-	}
-	plan, _ := vmm.Resolve(cfg, ports...)
-	if err := furnishOrSignal(ctx, &plan, log); err != nil {
-		return false, 0, err
-	}
+	return false, namespace.Settle(set)
+}
+
+// enter begins the program anew in the namespaces. If that takes a process of its own, this one ends
+// as that one does.
+func (r *runner) enter() error {
+	set := namespacesOf(r.cfg)
 	if set.User || set.PID {
-		if err := plan.RoomForProcess(); err != nil {
-			return false, 0, err
+		// Not by the plan: inside, where there may be other rights, more queues may be possible.
+		if err := (&vmm.Plan{Config: *r.cfg}).RoomForProcess(); err != nil {
+			return err
 		}
 		keepSmall() // this process only waits from here on
 	}
-	code, err = namespace.Enter(set)
-	return true, code, err
+	code, err := namespace.Enter(set)
+	switch {
+	case code == exitPoweredOff:
+		return err
+	case err == nil:
+		return quiet{childError{code, errors.New("the process in the namespaces failed")}}
+	}
+	return childError{code, err}
 }

@@ -41,7 +41,7 @@ func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
 	t.Helper()
 	testenv.Need(t, "root")
 	cmd := program(t, guest, "run", "ns.toml")
-	text := "name = 'web'\n[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n[namespaces]\n" + table
+	text := "name = '" + uniqueName() + "'\n[boot]\nkernel = 'vmlinuz'\n[machine]\nshutdown_timeout = '1h'\n[namespaces]\n" + table
 	if err := os.WriteFile(filepath.Join(cmd.Dir, "ns.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -63,10 +63,10 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 		{"", "", "host=HOST uid=0 pid=PID proc=PID"},
 		{"net = 'new'", "net", "host=HOST uid=0 pid=PID proc=PID lo=true"},
 		{"net = 'mvmtest'", "net", "host=HOST uid=0 pid=PID proc=PID lo=false"},
-		{"mount = true\nuts = true\nipc = true", "mnt uts ipc", "host=web uid=0 pid=PID proc=PID"},
+		{"mount = true\nuts = true\nipc = true", "mnt uts ipc", "host=NAME uid=0 pid=PID proc=PID"},
 		{"pid = true", "mnt pid", "host=HOST uid=0 pid=1 proc=1"},
-		{"user = true\nnet = 'new'\nuts = true", "net uts user", "host=web uid=0 pid=[0-9]+ proc=[0-9]+ lo=true"},
-		{"user = true\npid = true\nnet = 'mvmtest'\nipc = true\nuts = true", "net mnt uts ipc user pid", "host=web uid=0 pid=1 proc=1 lo=false"},
+		{"user = true\nnet = 'new'\nuts = true", "net uts user", "host=NAME uid=0 pid=[0-9]+ proc=[0-9]+ lo=true"},
+		{"user = true\npid = true\nnet = 'mvmtest'\nipc = true\nuts = true", "net mnt uts ipc user pid", "host=NAME uid=0 pid=1 proc=1 lo=false"},
 	} {
 		cmd := inNamespaces(t, "where", strings.ReplaceAll(tt.table, "mvmtest", name))
 		pipe, err := cmd.StdoutPipe()
@@ -102,7 +102,7 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 		if strings.Contains(tt.table, "mvmtest") && theirs[0] != named {
 			t.Errorf("%s: the network namespace is %s, want %s", tt.table, theirs[0], named)
 		}
-		want := strings.NewReplacer("HOST", regexp.QuoteMeta(host), "PID", fmt.Sprint(cmd.Process.Pid)).Replace(tt.rest)
+		want := strings.NewReplacer("NAME", fmt.Sprintf("test-%d-%d", os.Getpid(), programs), "HOST", regexp.QuoteMeta(host), "PID", fmt.Sprint(cmd.Process.Pid)).Replace(tt.rest)
 		rest := strings.Join(theirs[6:], " ")
 		if !regexp.MustCompile("^" + want + `( lo=\w+)? env=""$`).MatchString(rest) {
 			t.Errorf("%s: %s, want %s", tt.table, rest, want)

@@ -41,7 +41,7 @@ func newDiskFromOCICommand() *cobra.Command {
 			default:
 				return usageError{fmt.Errorf("--pull %q is none of missing, always or never", pull)}
 			}
-			return work(cmd, func(ctx context.Context) error {
+			return work(cmd.Context(), func(ctx context.Context) error {
 				log := cmd.ErrOrStderr()
 				c, err := openCache(log)
 				if err != nil {

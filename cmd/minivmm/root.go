@@ -16,31 +16,26 @@ import (
 
 // execute is the program: it runs the command line and returns the exit code. What it prints for people is cleaned, whoever
 // wrote it; only a guest's console and its command's output go to stdout and stderr as they are.
-func execute(start startFunc, args []string, stdin, stdout *os.File, stderr io.Writer) int {
-	code := exitPoweredOff
-	root := newRootCommand(start, stdin, stdout, stderr, &code)
+func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.Writer) int {
+	root := newRootCommand(build, stdin, stdout, stderr)
 	root.SetArgs(args)
 	root.SetOut(terminal.Writer{W: stdout})
 	root.SetErr(terminal.Writer{W: stderr})
 	err := root.Execute()
-	if err == nil {
-		return code
-	}
 	printError(root.ErrOrStderr(), err)
-	if code == exitPoweredOff {
-		return exitCode(err)
-	}
-	return code
+	return exitCode(err)
 }
 
 // printError prints a configuration's problems as they are, for editors and CI to find, and other errors under the program's name.
 func printError(w io.Writer, err error) {
 	var invalid *config.Error
-	if errors.As(err, &invalid) {
+	switch {
+	case err == nil, errors.As(err, new(quiet)):
+	case errors.As(err, &invalid):
 		fmt.Fprintln(w, invalid)
-		return
+	default:
+		fmt.Fprintf(w, "minivmm: %v\n", err)
 	}
-	fmt.Fprintf(w, "minivmm: %v\n", err)
 }
 
 // rawOut is the command's output for what is not text.
@@ -51,8 +46,8 @@ func rawOut(cmd *cobra.Command) io.Writer {
 	return cmd.OutOrStdout()
 }
 
-// newRootCommand is the command line; a run that started a machine leaves its exit code in *code.
-func newRootCommand(start startFunc, stdin, stdout *os.File, stderr io.Writer, code *int) *cobra.Command {
+// newRootCommand is the command line.
+func newRootCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "minivmm",
 		Short:         "Run virtual machines on KVM with the kernel's vhost devices",
@@ -63,7 +58,7 @@ func newRootCommand(start startFunc, stdin, stdout *os.File, stderr io.Writer, c
 		RunE:          unknownCommand,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRunCommand(start, stdin, stdout, stderr, code), newListCommand(), newWorkersCommand(), newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
+	root.AddCommand(newRunCommand(build, stdin, stdout, stderr), newListCommand(), newWorkersCommand(), newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
 		newKernelCommand(), newInitramfsCommand(), newDiskCommand(), newVersionCommand())
 	return root
 }

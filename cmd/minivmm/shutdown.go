@@ -2,21 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"syscall"
 	"time"
 )
-
-// errLeft is the end of a machine that its user left with Ctrl-A x.
-var errLeft = errors.New("left at the console")
-
-// signalError is the end of a machine, or of other work, by a signal.
-type signalError struct{ syscall.Signal }
-
-func (e signalError) Error() string { return "ended by signal " + e.Signal.String() }
 
 // shutdown turns signals into a machine's end: the first presses the power button and begins the grace period; the second, or the end
 // of the grace period, stops the guest at once. A signal before there is a machine, and Ctrl-A x at any time, stop at once.
@@ -51,7 +42,9 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 			s.pressed = n
 			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; a second signal, or %v, ends it\n", sig, s.grace)
 			graceOver = s.after(s.grace)
-			m.PowerButton()
+			if err := m.PowerButton(); err != nil {
+				fmt.Fprintf(s.log, "minivmm: power button: %v\n", err)
+			}
 		case <-graceOver:
 			fmt.Fprintf(s.log, "minivmm: the guest did not power off within %v\n", s.grace)
 			s.stop(signalError{s.pressed})
@@ -63,27 +56,4 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 			return
 		}
 	}
-}
-
-// channelError is the end of a machine whose command's output could not be passed on.
-type channelError struct{ error }
-
-func (e channelError) Error() string { return "the command's output: " + e.error.Error() }
-func (e channelError) Unwrap() error { return e.error }
-
-// stopCode is the exit code for a machine that ended with its context, by the context's cause, and the error if that is news.
-func stopCode(cause error) (int, error) {
-	var sig signalError
-	var broken channelError
-	switch {
-	case errors.Is(cause, errLeft):
-		return exitConsole, nil
-	case errors.As(cause, &sig):
-		return exitSignal + int(sig.Signal), nil
-	case errors.As(cause, &broken) && errors.Is(broken, syscall.EPIPE):
-		return exitSignal + int(syscall.SIGPIPE), nil // its reader went away, as in a pipeline
-	case errors.As(cause, &broken):
-		return exitInternal, broken
-	}
-	return exitInternal, nil
 }

@@ -9,10 +9,15 @@ import (
 )
 
 // button counts how often it is pressed.
-type button struct{ pressed chan struct{} }
+type button struct {
+	machine
+	pressed chan struct{}
+}
 
-func (b button) PowerButton()        { b.pressed <- struct{}{} }
-func (b button) ConsoleInput() Input { return nil }
+func (b button) PowerButton() error {
+	b.pressed <- struct{}{}
+	return nil
+}
 
 func TestShutdownPlan(t *testing.T) {
 	const attach, grace, leave, end = "attach", "grace over", "leave", "end"
@@ -36,9 +41,9 @@ func TestShutdownPlan(t *testing.T) {
 			signals, left, attached, done := make(chan os.Signal), make(chan struct{}), make(chan machine), make(chan struct{})
 			over := make(chan time.Time)
 			code := -1
-			m := button{make(chan struct{})}
+			m := button{pressed: make(chan struct{})}
 			s := &shutdown{grace: 7 * time.Second, log: io.Discard,
-				stop: func(cause error) { code, _ = stopCode(cause) },
+				stop: func(cause error) { code = exitCode(stopError(cause)) },
 				after: func(d time.Duration) <-chan time.Time {
 					if d != 7*time.Second {
 						t.Errorf("the grace period is %v", d)
@@ -84,7 +89,7 @@ func TestShutdownPlan(t *testing.T) {
 func TestShutdownSeesAMachineThatCameBeforeTheSignal(t *testing.T) {
 	for range 100 { // both are there when watch looks, and it may see either first
 		signals, attached, done := make(chan os.Signal, 1), make(chan machine, 1), make(chan struct{})
-		m := button{make(chan struct{})}
+		m := button{pressed: make(chan struct{})}
 		attached <- m
 		signals <- syscall.SIGTERM
 		ended := make(chan struct{})

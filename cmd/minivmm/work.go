@@ -23,8 +23,8 @@ import (
 )
 
 // work is what a command that makes or keeps something does: signals end it in order, so that nothing half-made stays.
-func work(cmd *cobra.Command, do func(ctx context.Context) error) error {
-	ctx, done := interruptible(cmd.Context())
+func work(ctx context.Context, do func(ctx context.Context) error) error {
+	ctx, done := interruptible(ctx)
 	defer done()
 	err := do(ctx)
 	if err != nil && ctx.Err() != nil {

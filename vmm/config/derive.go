@@ -34,7 +34,8 @@ func (c *Config) derive() {
 // imageID is the id of the disk that an image becomes.
 const imageID Name = "image"
 
-// ImageDisk is the disk that the machine's image becomes, without its path. All machines of that image share its file.
+// ImageDisk is the disk that the machine's image becomes, without its path. All machines of that image
+// share its file.
 func (c *Config) ImageDisk() Disk {
 	var d Disk
 	d.setDefaults()
