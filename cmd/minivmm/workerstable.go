@@ -54,14 +54,14 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 		}
 		return []string{percent(now, then, elapsed), sec(now)}
 	}
-	row := func(role, thread string, cpu []string, rest ...string) {
-		t.row(slices.Concat([]string{role, thread}, cpu, rest)...)
+	row := func(role, thread string, u account.Usage, wait, then uint64, rest ...string) {
+		t.row(slices.Concat([]string{role, thread}, busy(u.CPU, then), []string{sec(u.User), sec(u.System), sec(wait), number(u.Yielded), number(u.Ousted)}, rest)...)
 	}
-	cpu := []string{"CPU s"}
-	if before != nil {
-		cpu = []string{"CPU %", "CPU s"}
+	head := []string{"ROLE", "THREAD", "CPU %", "CPU s", "USER s", "SYSTEM s", "WAIT s", "YIELDED", "OUSTED", "ON", "MAY USE", "CGROUP", "SERVES"}
+	if before == nil {
+		head = slices.Delete(head, 2, 3)
 	}
-	row("ROLE", "THREAD", cpu, "USER s", "SYSTEM s", "WAIT s", "YIELDED", "OUSTED", "ON", "MAY USE", "CGROUP", "SERVES")
+	t.row(head...)
 	for _, th := range r.Threads {
 		tid := strconv.Itoa(th.TID)
 		if th.Kthread {
@@ -72,8 +72,7 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 		case th.State == "gone":
 			t.row(th.Role, tid, "gone")
 		default:
-			row(th.Role, tid, busy(th.CPU, threadBefore(before, th.TID)), sec(th.User), sec(th.System), sec(th.Wait),
-				number(th.Yielded), number(th.Ousted), strconv.Itoa(th.LastCPU), th.CPUs, orDash(th.Cgroup), th.Queues)
+			row(th.Role, tid, th.Usage, th.Wait, threadBefore(before, th.TID), strconv.Itoa(th.LastCPU), th.CPUs, orDash(th.Cgroup), th.Queues)
 		}
 	}
 	for _, role := range r.Roles {
@@ -84,14 +83,14 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 		case role.Kind != account.Minivmm || all:
 			continue
 		}
-		row(role.Role, count, busy(role.CPU, roleBefore(before, role.Role)), sec(role.User), sec(role.System), sec(role.Wait), number(role.Yielded), number(role.Ousted))
+		row(role.Role, count, role.Usage, role.Wait, roleBefore(before, role.Role))
 	}
 	sum, _ := r.Sum()
 	var sumBefore uint64
 	if before != nil {
 		sumBefore, _ = before.Sum()
 	}
-	row("all", fmt.Sprintf("%d threads", len(r.Threads)), busy(sum, sumBefore))
+	t.row(append([]string{"all", fmt.Sprintf("%d threads", len(r.Threads))}, busy(sum, sumBefore)...)...)
 	return t
 }
 

@@ -20,11 +20,11 @@ func costs(seconds uint64) *account.Report {
 		Machine: account.Machine{Name: "web", PID: 1234, VCPUs: 1, Memory: 512 << 20, Started: start},
 		Time:    start.Add(time.Duration(seconds) * time.Second),
 		Threads: []account.Thread{
-			{TID: 1240, Kind: account.VCPU, Role: "vcpu 0", CPU: seconds * 5e8, User: seconds * 4e8, System: seconds * 1e8, Wait: 25e6, Yielded: 7, Ousted: 8, LastCPU: 1, CPUs: "0-3", Cgroup: "/vm"},
-			{TID: 1241, Kind: account.Worker, Role: "net0", Queues: "receive, transmit", Kthread: true, CPU: seconds * 1e8, System: seconds * 1e8, CPUs: "2"},
+			{TID: 1240, Kind: account.VCPU, Role: "vcpu 0", Usage: account.Usage{CPU: seconds * 5e8, User: seconds * 4e8, System: seconds * 1e8, Yielded: 7, Ousted: 8}, Wait: 25e6, LastCPU: 1, CPUs: "0-3", Cgroup: "/vm"},
+			{TID: 1241, Kind: account.Worker, Role: "net0", Queues: "receive, transmit", Kthread: true, Usage: account.Usage{CPU: seconds * 1e8, System: seconds * 1e8}, CPUs: "2"},
 			{TID: 1242, Kind: account.Worker, Role: "scsi0", State: "gone"},
-			{TID: 1234, Kind: account.Minivmm, Role: "minivmm", CPU: 2e9, User: 1e9, System: 1e9, CPUs: "0-3", Cgroup: "/vm"},
-			{TID: 1235, Kind: account.Minivmm, Role: "minivmm", CPU: 1e9, User: 5e8, System: 5e8, CPUs: "0-3", Cgroup: "/vm"},
+			{TID: 1234, Kind: account.Minivmm, Role: "minivmm", Usage: account.Usage{CPU: 2e9, User: 1e9, System: 1e9}, CPUs: "0-3", Cgroup: "/vm"},
+			{TID: 1235, Kind: account.Minivmm, Role: "minivmm", Usage: account.Usage{CPU: 1e9, User: 5e8, System: 5e8}, CPUs: "0-3", Cgroup: "/vm"},
 		},
 		Cgroup: &account.Cgroup{Path: "/vm", CPU: 9e9, Memory: 100 << 20, Tasks: 6},
 		Memory: account.Memory{Resident: 99 << 20, PageTables: 1 << 19, NotCharged: []account.Estimate{{Device: "net0", Bytes: 118 << 10}}},
@@ -35,7 +35,7 @@ func costs(seconds uint64) *account.Report {
 
 		Missing: []string{"x: no such file"},
 	}
-	r.Roles = account.Roles(r.Threads, account.Process{CPU: seconds*5e8 + 4e9})
+	r.Roles = account.Roles(r.Threads, account.Usage{CPU: seconds*5e8 + 4e9})
 	return r
 }
 

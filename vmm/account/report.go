@@ -13,8 +13,8 @@ type Report struct {
 	Time    time.Time `json:"time"`
 
 	Threads []Thread `json:"threads"`
-	Roles   []Role   `json:"roles"` // in the order of Threads, then what ended
-	Process Process  `json:"process"`
+	Roles   []Role   `json:"roles"`            // in the order of Threads, then what ended
+	Process Usage    `json:"process"`          // of the process itself: its threads, with those that ended, without kernel threads
 	Cgroup  *Cgroup  `json:"cgroup,omitempty"` // of the process; absent where it cannot be read
 	Memory  Memory   `json:"memory"`
 
@@ -41,21 +41,26 @@ type Role struct {
 	Kind    Kind   `json:"kind"`
 	Role    string `json:"role"`
 	Threads int    `json:"threads"`
+	Usage
+	Wait uint64 `json:"wait_ns"`
+}
+
+// Usage is what getrusage(2) knows of threads, in nanoseconds and switches.
+type Usage struct {
 	CPU     uint64 `json:"cpu_ns"`
-	Wait    uint64 `json:"wait_ns"`
 	User    uint64 `json:"user_ns"`
 	System  uint64 `json:"system_ns"`
 	Yielded uint64 `json:"voluntary_switches"`
 	Ousted  uint64 `json:"involuntary_switches"`
 }
 
-// Process is the process's own sum, getrusage(2): its threads, with those that ended, without kernel threads.
-type Process struct {
-	CPU     uint64 `json:"cpu_ns"`
-	User    uint64 `json:"user_ns"`
-	System  uint64 `json:"system_ns"`
-	Yielded uint64 `json:"voluntary_switches"`
-	Ousted  uint64 `json:"involuntary_switches"`
+// each calls f for every figure and its counterpart in v.
+func (u *Usage) each(v *Usage, f func(a *uint64, b uint64)) {
+	f(&u.CPU, v.CPU)
+	f(&u.User, v.User)
+	f(&u.System, v.System)
+	f(&u.Yielded, v.Yielded)
+	f(&u.Ousted, v.Ousted)
 }
 
 // Queue is one virtqueue.
@@ -119,21 +124,19 @@ type KVMStats struct {
 }
 
 // ReadProcess is getrusage(2) of this process.
-func ReadProcess() (Process, error) {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return Process{}, err
+func ReadProcess() (Usage, error) {
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		return Usage{}, err
 	}
-	p := Process{User: uint64(u.Utime.Nano()), System: uint64(u.Stime.Nano()), Yielded: uint64(u.Nvcsw), Ousted: uint64(u.Nivcsw)}
-	p.CPU = p.User + p.System
-	return p, nil
+	user, system := uint64(r.Utime.Nano()), uint64(r.Stime.Nano())
+	return Usage{user + system, user, system, uint64(r.Nvcsw), uint64(r.Nivcsw)}, nil
 }
 
 // Roles sums threads by role. What the process's sum has beyond them is the threads that ended; they waited too, but
 // nobody knows how long.
-func Roles(threads []Thread, p Process) []Role {
+func Roles(threads []Thread, process Usage) []Role {
 	var roles []Role
-	ended := Role{Kind: Ended, Role: "ended", CPU: p.CPU, User: p.User, System: p.System, Yielded: p.Yielded, Ousted: p.Ousted}
 	for _, t := range threads {
 		i := slices.IndexFunc(roles, func(r Role) bool { return r.Kind == t.Kind && r.Role == t.Role })
 		if i < 0 {
@@ -142,22 +145,14 @@ func Roles(threads []Thread, p Process) []Role {
 		}
 		r := &roles[i]
 		r.Threads++
-		r.CPU += t.CPU
 		r.Wait += t.Wait
-		r.User += t.User
-		r.System += t.System
-		r.Yielded += t.Yielded
-		r.Ousted += t.Ousted
+		r.each(&t.Usage, func(a *uint64, b uint64) { *a += b })
 		if !t.Kthread {
 			// What ran between the two readings makes the sum of the threads the larger, and ticks are rounded.
-			ended.CPU -= min(ended.CPU, t.CPU)
-			ended.User -= min(ended.User, t.User)
-			ended.System -= min(ended.System, t.System)
-			ended.Yielded -= min(ended.Yielded, t.Yielded)
-			ended.Ousted -= min(ended.Ousted, t.Ousted)
+			process.each(&t.Usage, func(a *uint64, b uint64) { *a -= min(*a, b) })
 		}
 	}
-	return append(roles, ended)
+	return append(roles, Role{Kind: Ended, Role: "ended", Usage: process})
 }
 
 // Sum is the CPU time of all roles, and of the kernel threads among the threads: what a cgroup that holds the machine and

@@ -38,14 +38,10 @@ type Thread struct {
 	// Kthread says that it is a kernel thread and not one of the process.
 	Kthread bool `json:"kthread"`
 
-	State   string `json:"state"`     // as in /proc/PID/stat: "S"; "gone" if it should be there and is not
-	CPU     uint64 `json:"cpu_ns"`    // on a CPU
-	Wait    uint64 `json:"wait_ns"`   // ready to run, without a CPU
-	User    uint64 `json:"user_ns"`   // in user mode, with guest mode; to 10 ms
-	System  uint64 `json:"system_ns"` // in the kernel; to 10 ms
-	Guest   uint64 `json:"guest_ns"`  // in guest mode; to 10 ms
-	Yielded uint64 `json:"voluntary_switches"`
-	Ousted  uint64 `json:"involuntary_switches"`
+	State   string `json:"state"` // as in /proc/PID/stat: "S"; "gone" if it should be there and is not
+	Usage          // user and system to 10 ms; guest mode is in user
+	Wait    uint64 `json:"wait_ns"`  // ready to run, without a CPU
+	Guest   uint64 `json:"guest_ns"` // in guest mode; to 10 ms
 	LastCPU int    `json:"last_cpu"`
 	CPUs    string `json:"allowed_cpus"` // "0-3,8"
 	Nice    int    `json:"nice"`
@@ -137,9 +133,8 @@ func readThread(dir string, tid int) (Thread, error) {
 		return Thread{}, fmt.Errorf("%s/stat: %w", dir, err)
 	}
 	t := Thread{
-		TID: tid, Comm: st.Comm, State: st.State, CPU: st.User + st.System, User: st.User, System: st.System, Guest: st.Guest,
-		Yielded: numberField(text["status"], "voluntary_ctxt_switches"),
-		Ousted:  numberField(text["status"], "nonvoluntary_ctxt_switches"),
+		TID: tid, Comm: st.Comm, State: st.State, Guest: st.Guest,
+		Usage:   Usage{st.User + st.System, st.User, st.System, numberField(text["status"], "voluntary_ctxt_switches"), numberField(text["status"], "nonvoluntary_ctxt_switches")},
 		LastCPU: st.LastCPU, CPUs: procfs.Field(text["status"], "Cpus_allowed_list"),
 		Nice: st.Nice, Policy: policy(st.Policy), Cgroup: procfs.UnifiedCgroup(text["cgroup"]),
 	}

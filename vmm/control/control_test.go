@@ -39,7 +39,7 @@ func (f *fake) Report() (*account.Report, error) {
 	if f.report != nil {
 		return nil, f.report
 	}
-	return &account.Report{Machine: f.about, Roles: []account.Role{{Kind: account.Worker, Role: "net0", CPU: 7}}}, nil
+	return &account.Report{Machine: f.about, Roles: []account.Role{{Kind: account.Worker, Role: "net0", Usage: account.Usage{CPU: 7}}}}, nil
 }
 
 func (f *fake) Stop(now bool) {
