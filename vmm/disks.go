@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"errors"
+	"sync"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/scsi"
@@ -9,15 +10,12 @@ import (
 	"minivmm/internal/diskimage"
 	"minivmm/vhost"
 	"minivmm/vhost/lio"
+	"minivmm/vmm/account"
 	"minivmm/vmm/config"
 )
 
 // newSCSI makes one host adapter whose LUNs are all the disks.
 func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
-	m.disks = &diskSizes{}
-	for _, d := range m.plan.Disk {
-		m.disks.ids = append(m.disks.ids, string(d.ID))
-	}
 	open := m.vhostSCSI
 	if m.plan.DiskBackend() == config.DiskInProcess {
 		open = m.inProcessSCSI
@@ -54,7 +52,7 @@ func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
 		return nil, err
 	}
 	backend := scsi.NewInProcess(t)
-	m.disks.inProcess = backend
+	m.disks.sizes = backend
 	return backend, nil
 }
 
@@ -78,8 +76,8 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.disks.vhost = &vhostDisks{target: t}
-	m.closers.push("disks", m.disks.vhost.remove)
+	m.disks.target, m.disks.sizes = t, t
+	m.closers.push("disks", m.disks.remove)
 	for _, note := range t.Notes() {
 		opt.Logf("%s", note)
 	}
@@ -95,4 +93,47 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 		return nil, errors.Join(err, dev.Close())
 	}
 	return backend, nil
+}
+
+// disks is who knows the disks of a VM; the zero value is of one that has none.
+type disks struct {
+	mu     sync.Mutex  // of what follows: the kernel's target belongs to one goroutine at a time
+	target *lio.Target // the kernel's; nil: the disks are served in process
+	sizes  interface {
+		Rescan() (luns []uint16, err error)
+		SizeBytes(lun uint16) uint64
+	}
+}
+
+// Rescan looks whether files or block devices behind the disks have changed their sizes, has the
+// disks follow, and returns those that did. Disks that are served in process do so by themselves as
+// well, within a second of being used, and then they are not among those returned. Any goroutine may
+// call it, between New and Close.
+func (m *VM) Rescan() (changed []account.DiskSize, err error) {
+	d := &m.disks
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sizes == nil {
+		return nil, nil
+	}
+	luns, err := d.sizes.Rescan()
+	for _, lun := range luns {
+		changed = append(changed, account.DiskSize{ID: string(m.plan.Disk[lun].ID), SizeBytes: d.sizes.SizeBytes(lun), Told: d.target == nil})
+	}
+	return changed, err
+}
+
+// inKernel says whether there are disks that the kernel serves.
+func (d *disks) inKernel() bool { return d.target != nil }
+
+func (d *disks) remove() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.target.Remove()
+}
+
+func (d *disks) counters() ([]lio.Counters, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.target.Counters()
 }

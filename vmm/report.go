@@ -174,7 +174,7 @@ func (m *VM) diskCounters() ([]account.Disk, error) {
 		}
 		return nil, nil
 	}
-	counters, err := m.disks.vhost.counters()
+	counters, err := m.disks.counters()
 	if err != nil {
 		return nil, err
 	}

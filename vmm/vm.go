@@ -84,7 +84,7 @@ type VM struct {
 
 	account accounted
 	cgroup  *cgroup.Group // nil without limits
-	disks   *diskSizes
+	disks   disks
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()

@@ -17,12 +17,12 @@ import (
 // (fd_set_configfs_dev_params; fd_get_blocks); iblock asks the block device
 // (iblock_get_blocks). Bytes at the end that are no whole block do not count. An
 // image that was made empty keeps its size, with an error.
-func (tg *Target) Rescan() (changed []int, err error) {
+func (tg *Target) Rescan() (changed []uint16, err error) {
 	var errs []error
 	for i := range tg.images {
 		resized, err := tg.rescan(i)
 		if resized {
-			changed = append(changed, i)
+			changed = append(changed, uint16(i))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("disk %d: %w", i, err))
@@ -56,4 +56,4 @@ func (tg *Target) rescan(i int) (changed bool, err error) {
 }
 
 // SizeBytes is the size of a LUN as the kernel has it.
-func (tg *Target) SizeBytes(lun int) uint64 { return tg.images[lun].SizeBytes }
+func (tg *Target) SizeBytes(lun uint16) uint64 { return tg.images[lun].SizeBytes }

@@ -16,12 +16,12 @@ func TestAnImageThatChangesItsSize(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		size, want int64
-		changed    []int
+		changed    []uint16
 		bad        bool
 	}{
 		{1 << 20, 1 << 20, nil, false},
-		{2<<20 + 4095, 2 << 20, []int{0}, false},
-		{1 << 20, 1 << 20, []int{0}, false},
+		{2<<20 + 4095, 2 << 20, []uint16{0}, false},
+		{1 << 20, 1 << 20, []uint16{0}, false},
 		{4095, 1 << 20, nil, true},
 	} {
 		for _, path := range []string{whole, part} {
