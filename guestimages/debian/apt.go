@@ -8,16 +8,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"minivmm/guestimages/cache"
 )
 
-// Archive is Debian's, as the machine's package sources describe it.
+// Archive is Debian's, as the machine's package sources describe it, or one release of Debian on the same mirror.
 type Archive struct {
 	cache *cache.Cache
 	etc   string
+	suite string   // a release, "trixie"; empty: the machine's package sources as they are
+	base  *Archive // whose mirror has the suite
 }
 
 // New returns the archive; packages are kept in c.
@@ -25,6 +26,20 @@ func New(c *cache.Cache) *Archive { return NewAt(c, "/etc/apt") }
 
 // NewAt returns the archive that the package sources in another folder like /etc/apt describe.
 func NewAt(c *cache.Cache, etc string) *Archive { return &Archive{cache: c, etc: etc} }
+
+// Suite returns the archive of a release of Debian, "trixie", which need not be the machine's own, with its source packages.
+// Its package lists come from the mirror that the machine's package sources name, and stay apart from the machine's.
+func (a *Archive) Suite(name string) *Archive {
+	return &Archive{cache: a.cache, etc: a.etc, suite: name, base: a}
+}
+
+// state names the folder of the cache with the private sources and lists, and their lock.
+func (a *Archive) state() string {
+	if a.suite != "" {
+		return "apt-" + a.suite
+	}
+	return "apt"
+}
 
 // Cache returns where the archive keeps what it fetched.
 func (a *Archive) Cache() *cache.Cache { return a.cache }
@@ -48,7 +63,7 @@ func (e *ToolError) Unwrap() error { return e.Err }
 
 // options points apt at the private sources and lists.
 func (a *Archive) options() []string {
-	state := a.cache.Path("apt")
+	state := a.cache.Path(a.state())
 	return []string{
 		"-o", "Dir::Etc::sourcelist=/dev/null",
 		"-o", "Dir::Etc::sourceparts=" + filepath.Join(state, "sources"),
@@ -69,12 +84,12 @@ func sandboxUser() string {
 	return ""
 }
 
-// update writes the private sources and fetches their lists. The caller holds the lock "apt".
+// update writes the private sources and fetches their lists. The caller holds the lock of the state.
 func (a *Archive) update(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNoApt
 	}
-	state := a.cache.Path("apt")
+	state := a.cache.Path(a.state())
 	sources := filepath.Join(state, "sources")
 	if err := os.RemoveAll(sources); err != nil {
 		return fmt.Errorf("debian: %w", err)
@@ -84,46 +99,22 @@ func (a *Archive) update(ctx context.Context) error {
 			return fmt.Errorf("debian: %w", err)
 		}
 	}
-	if err := deriveSources(a.etc, sources); err != nil {
-		return err
-	}
-	a.cache.Logf("reading Debian's package lists (seconds, once)")
-	return a.transfer(ctx, "", "package lists", append(a.options(), "update")...)
-}
-
-// deriveSources fills the folder to with the private form of every sources file under etc, for this user only: there may be
-// passwords in them.
-func deriveSources(etc, to string) error {
-	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
-	if err != nil {
-		return fmt.Errorf("debian: %w", err)
-	}
-	found := false
-	for _, path := range slices.Concat([]string{filepath.Join(etc, "sources.list")}, files) {
-		derive := withSourceLine
-		switch filepath.Ext(path) {
-		case ".list":
-		case ".sources":
-			derive = withSourceTypes
-		default:
-			continue
+	if a.suite == "" {
+		a.cache.Logf("reading Debian's package lists (seconds, once)")
+		if err := copySources(a.etc, sources); err != nil {
+			return err
 		}
-		b, err := os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+	} else {
+		a.cache.Logf("reading the package lists of Debian %s (seconds, once)", a.suite)
+		mirror, err := a.base.mirror(ctx)
 		if err != nil {
+			return fmt.Errorf("debian %s: %w", a.suite, err)
+		}
+		if err := os.WriteFile(filepath.Join(sources, "suite.sources"), []byte(suiteSources(mirror, a.suite)), 0o600); err != nil {
 			return fmt.Errorf("debian: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), []byte(derive(string(b))), 0o600); err != nil {
-			return fmt.Errorf("debian: %w", err)
-		}
-		found = true
 	}
-	if !found {
-		return fmt.Errorf("debian: no package sources in %s", etc)
-	}
-	return nil
+	return a.transfer(ctx, "", "package lists", append(a.options(), "update")...)
 }
 
 // run runs a tool and returns its output. An error ends with the last lines the tool said.

@@ -1,11 +1,16 @@
 package debian
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"minivmm/guestimages/cache"
 )
 
 func TestCandidateIsReadFromPolicy(t *testing.T) {
@@ -64,56 +69,104 @@ func TestPackageNamesCannotBeOptionsOrPaths(t *testing.T) {
 	}
 }
 
-func TestPrivateSourcesGainSourcePackages(t *testing.T) {
+func TestPrivateSourcesAreForTheirUserOnly(t *testing.T) {
 	etc, to := t.TempDir(), t.TempDir()
-	files := map[string]string{
-		"sources.list": "# deb http://a.example/ x y\ndeb [signed-by=/k] http://a.example/debian bookworm main\n" +
-			"deb-src http://old.example/debian bookworm main\n",
-		"sources.list.d/debian.sources": "Types: deb\nURIs: http://b.example/debian\nSuites: bookworm\nComponents: main\n" +
-			"Signed-By: /k\n\nTypes: deb deb-src\nURIs: http://c.example/\nSuites: x\n\nTypes: deb-src\nURIs: http://d.example/\n",
-		"sources.list.d/old.list.save": "deb http://gone.example/ x y\n",
+	for name, content := range map[string]string{
+		"sources.list":                  "deb http://u:secret@a.example/ x y\n",
+		"sources.list.d/debian.sources": "Types: deb\nURIs: http://b.example/debian\nSuites: bookworm\nComponents: main\n",
+		"sources.list.d/old.list.save":  "deb http://gone.example/ x y\n",
+	} {
+		write(t, filepath.Join(etc, name), content)
 	}
-	for name, content := range files {
-		path := filepath.Join(etc, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := deriveSources(etc, to); err != nil {
+	if err := copySources(etc, to); err != nil {
 		t.Fatal(err)
-	}
-	want := map[string]string{
-		"sources.list": "# deb http://a.example/ x y\ndeb [signed-by=/k] http://a.example/debian bookworm main\n" +
-			"deb-src [signed-by=/k] http://a.example/debian bookworm main\n",
-		"debian.sources": strings.Replace(files["sources.list.d/debian.sources"], "Types: deb\n", "Types: deb deb-src\n", 1),
 	}
 	got, err := os.ReadDir(to)
-	if err != nil {
+	if err != nil || len(got) != 2 || got[0].Name() != "debian.sources" || got[1].Name() != "sources.list" {
+		t.Errorf("copied %v, %v", got, err)
+	}
+	for _, entry := range got {
+		if info, err := entry.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != len(want) {
-		t.Errorf("%d files were written, want %d: %v", len(got), len(want), got)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	for name, content := range want {
-		b, err := os.ReadFile(filepath.Join(to, name))
-		if err != nil {
-			t.Error(err)
+}
+
+// release publishes a suite with one binary and one source package of that version in a folder that apt reads as a mirror.
+func release(t *testing.T, mirror, origin, suite, version string) {
+	dists := filepath.Join(mirror, "dists", suite)
+	indexes := map[string]string{
+		"main/binary-amd64/Packages": "Package: tool\nVersion: " + version + "\nArchitecture: amd64\nMaintainer: nobody <n@example.org>\n" +
+			"Filename: pool/tool.deb\nSize: 1\nSHA256: 0\nDescription: a test\n",
+		"main/source/Sources": "Package: tool\nFormat: 1.0\nBinary: tool\nArchitecture: any\nVersion: " + version + "\nDirectory: pool\n" +
+			"Maintainer: nobody <n@example.org>\nFiles:\n 0 1 tool_" + version + ".dsc\nChecksums-Sha256:\n 0 1 tool_" + version + ".dsc\n",
+	}
+	sums := ""
+	for name, content := range indexes {
+		write(t, filepath.Join(dists, name), content)
+		sums += fmt.Sprintf(" %x %d %s\n", sha256.Sum256([]byte(content)), len(content), name)
+	}
+	write(t, filepath.Join(dists, "Release"), fmt.Sprintf("Origin: %s\nLabel: %s\nSuite: %s\nCodename: %s\nDate: Sat, 01 Jan 2022 00:00:00 UTC\n"+
+		"Architectures: amd64\nComponents: main\nSHA256:\n%s", origin, origin, suite, suite, sums))
+}
+
+// TestASuiteComesFromTheMachinesDebianMirror has a machine with sources of Debian's and of somebody else's.
+func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		t.Skipf("not a Debian machine: %v", err)
+	}
+	other, debians, etc := t.TempDir(), t.TempDir(), t.TempDir()
+	release(t, other, "Other", "old", "0.9")
+	release(t, debians, "Debian", "old", "1.0")
+	release(t, debians, "Debian", "new", "2.0")
+	write(t, filepath.Join(etc, "sources.list"),
+		"deb [trusted=yes] copy:"+other+" old main\ndeb [trusted=yes] copy:"+debians+" old main\n")
+	a := NewAt(&cache.Cache{Root: t.TempDir()}, etc)
+	if got, err := a.mirror(t.Context()); err != nil || strings.TrimSuffix(got, "/") != "copy:"+debians {
+		t.Errorf("mirror %q, %v", got, err)
+	}
+	if got, err := a.Version(t.Context(), "tool"); err != nil || got != "1.0" {
+		t.Errorf("the machine's own: %q, %v", got, err)
+	}
+	// A test's mirror has no key.
+	t.Setenv("APT_CONFIG", filepath.Join(etc, "apt.conf"))
+	write(t, filepath.Join(etc, "apt.conf"), "Acquire::AllowInsecureRepositories \"true\";\n")
+	s := a.Suite("new")
+	for range 2 {
+		if got, err := s.Version(t.Context(), "tool"); err != nil || got != "2.0" {
+			t.Errorf("the suite's: %q, %v", got, err)
 		}
-		if string(b) != content {
-			t.Errorf("%s:\n%s\nwant\n%s", name, b, content)
+		if got, err := s.SourceVersion(t.Context(), "tool"); err != nil || got != "2.0" {
+			t.Errorf("the suite's source: %q, %v", got, err)
 		}
-		if info, err := os.Stat(filepath.Join(to, name)); err != nil || info.Mode().Perm()&0o077 != 0 {
-			t.Errorf("%s has mode %v, %v", name, info.Mode(), err)
+		if err := os.RemoveAll(filepath.Join(debians, "dists/new")); err != nil {
+			t.Fatal(err)
 		}
+	}
+	if got, err := a.Version(t.Context(), "tool"); err != nil || got != "1.0" {
+		t.Errorf("the machine's own after it: %q, %v", got, err)
+	}
+	if err := a.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Version(t.Context(), "tool"); err == nil {
+		t.Errorf("the suite's answer %q outlived Forget", got)
 	}
 }
 
 func TestWithoutSourcesTheFolderIsNamed(t *testing.T) {
 	etc := t.TempDir()
-	if err := deriveSources(etc, t.TempDir()); err == nil || !strings.Contains(err.Error(), etc) {
+	if err := copySources(etc, t.TempDir()); err == nil || !strings.Contains(err.Error(), etc) {
 		t.Errorf("got %v", err)
 	}
 }

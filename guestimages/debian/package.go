@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
 	}
-	return a.remember(ctx, "answers/version/"+name, func(ctx context.Context) (string, error) {
+	return a.remember(ctx, "version/"+name, func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-cache", append(a.options(), "policy", name)...)
 		if err != nil {
 			return "", err
@@ -82,7 +83,7 @@ func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	list, err := a.remember(ctx, "answers/depends/"+name, func(ctx context.Context) (string, error) {
+	list, err := a.remember(ctx, "depends/"+name, func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-cache", append(a.options(), "show", "--no-all-versions", name)...)
 		return strings.Join(parseDepends(out), " "), err
 	})
@@ -95,7 +96,7 @@ func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
 	if err := checkName(prefix); err != nil {
 		return nil, err
 	}
-	list, err := a.remember(ctx, "answers/names/"+prefix, func(ctx context.Context) (string, error) {
+	list, err := a.remember(ctx, "names/"+prefix, func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-cache", append(a.options(), "pkgnames", prefix)...)
 		return string(out), err
 	})
@@ -104,40 +105,44 @@ func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, err
 }
 
-// Forget drops all kept answers, so that the next question fetches the package lists anew and sees what the archive
-// offers by then. Packages already unpacked stay.
+// Forget drops all kept answers, those of every Suite too, so that the next question fetches the package lists anew and sees
+// what the archive offers by then. Packages already unpacked stay.
 func (a *Archive) Forget(ctx context.Context) error {
-	unlock, err := a.cache.Lock(ctx, "apt")
+	unlock, err := a.cache.Lock(ctx, a.state())
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	// The lists themselves stay for those who are fetching, until apt has newer ones.
-	return errors.Join(a.cache.Remove(updated), a.cache.Remove("answers"))
+	return a.cache.Remove(answers)
 }
 
-// updated is the entry that says that package lists were fetched.
-const updated = "apt/updated"
+// answers is the folder of the kept answers. Among them is the entry that says that package lists were fetched.
+const (
+	answers = "answers"
+	updated = "updated"
+)
 
 // remember returns the kept answer, or else asks, after fetching the package lists if there are none yet.
-func (a *Archive) remember(ctx context.Context, key string, ask func(context.Context) (string, error)) (string, error) {
-	answer, err := a.cache.Read(key)
+func (a *Archive) remember(ctx context.Context, question string, ask func(context.Context) (string, error)) (string, error) {
+	kept := func(question string) string { return path.Join(answers, a.suite, question) }
+	answer, err := a.cache.Read(kept(question))
 	if err == nil {
 		return answer, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("debian: %w", err)
 	}
-	unlock, err := a.cache.Lock(ctx, "apt")
+	unlock, err := a.cache.Lock(ctx, a.state())
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if !a.cache.Has(updated) {
+	if !a.cache.Has(kept(updated)) {
 		if err := a.update(ctx); err != nil {
 			return "", err
 		}
-		if err := a.cache.Write(updated, ""); err != nil {
+		if err := a.cache.Write(kept(updated), ""); err != nil {
 			return "", err
 		}
 	}
@@ -145,7 +150,7 @@ func (a *Archive) remember(ctx context.Context, key string, ask func(context.Con
 	if err != nil {
 		return "", err
 	}
-	return answer, a.cache.Write(key, answer)
+	return answer, a.cache.Write(kept(question), answer)
 }
 
 // download fetches one .deb into the new folder dir and returns its path.

@@ -11,7 +11,7 @@ func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error
 	if err := checkName(name); err != nil {
 		return "", err
 	}
-	return a.remember(ctx, "answers/source/"+name, func(ctx context.Context) (string, error) {
+	return a.remember(ctx, "source/"+name, func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-get", append(a.options(), "source", "--print-uris", "--download-only", name)...)
 		if err != nil {
 			return "", err

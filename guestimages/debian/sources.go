@@ -1,50 +1,69 @@
 package debian
 
-import "strings"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
 
-// withSourceLine derives the private form of a one-line style sources file (sources.list(5)): each "deb" line is followed
-// by the same line as "deb-src".
-func withSourceLine(list string) string {
-	var out strings.Builder
-	for line := range strings.Lines(list) {
-		line = strings.TrimRight(line, "\n")
-		rest, isBinary := cutWord(line, "deb")
-		_, isSource := cutWord(line, "deb-src")
-		if isSource {
+// copySources copies every package sources file under etc to the folder to, for this user only: the files may hold passwords.
+func copySources(etc, to string) error {
+	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
+	if err != nil {
+		return fmt.Errorf("debian: %w", err)
+	}
+	found := false
+	for _, path := range slices.Concat([]string{filepath.Join(etc, "sources.list")}, files) {
+		if ext := filepath.Ext(path); ext != ".list" && ext != ".sources" {
 			continue
 		}
-		out.WriteString(line + "\n")
-		if isBinary {
-			out.WriteString("deb-src" + rest + "\n")
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			return fmt.Errorf("debian: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), b, 0o600); err != nil {
+			return fmt.Errorf("debian: %w", err)
+		}
+		found = true
 	}
-	return out.String()
+	if !found {
+		return fmt.Errorf("debian: no package sources in %s", etc)
+	}
+	return nil
 }
 
-func cutWord(line, word string) (rest string, ok bool) {
-	rest, ok = strings.CutPrefix(strings.TrimLeft(line, " \t"), word)
-	return rest, ok && rest != "" && (rest[0] == ' ' || rest[0] == '\t')
+// keyring holds the keys of all current Debian releases; apt itself depends on its package.
+const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// suiteSources returns the package sources (sources.list(5)) of a Debian release on a mirror.
+func suiteSources(mirror, suite string) string {
+	s := fmt.Sprintf("Types: deb deb-src\nURIs: %s\nSuites: %s\nComponents: main\n", mirror, suite)
+	if _, err := os.Stat(keyring); err == nil {
+		s += "Signed-By: " + keyring + "\n"
+	}
+	return s
 }
 
-// withSourceTypes derives the private form of a deb822 style sources file: every Types field that says "deb" says
-// "deb deb-src".
-func withSourceTypes(sources string) string {
-	var out strings.Builder
-	for line := range strings.Lines(sources) {
-		name, value, ok := strings.Cut(line, ":")
-		if ok && strings.EqualFold(name, "Types") && hasWord(value, "deb") {
-			line = "Types: deb deb-src\n"
+// mirror returns the URI of the first Debian mirror of the machine's package sources: apt knows which of them is Debian's own
+// archive from its signed Release file. The answer is kept until Forget.
+func (a *Archive) mirror(ctx context.Context) (string, error) {
+	return a.remember(ctx, "mirror", func(ctx context.Context) (string, error) {
+		out, err := a.run(ctx, "", "apt-get", append(a.options(), "indextargets", "--format", "$(REPO_URI)",
+			"Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")...)
+		if err != nil {
+			return "", err
 		}
-		out.WriteString(line)
-	}
-	return out.String()
-}
-
-func hasWord(s, word string) bool {
-	for _, w := range strings.Fields(s) {
-		if w == word {
-			return true
+		mirror, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		if mirror == "" {
+			return "", errors.New("debian: this machine's package sources name no Debian mirror")
 		}
-	}
-	return false
+		return mirror, nil
+	})
 }
