@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,21 +21,25 @@ type QEMU struct {
 	Folders []string // where firmware and option ROMs lie, for one -L each
 }
 
+// release is the Debian release whose QEMU is built. It need not be the machine's.
+const release = "trixie"
+
 // buildPackages are needed to unpack, configure and compile; their libraries also to run.
 var buildPackages = []string{
-	"ninja-build", "meson", "gcc", "libc6-dev", "make", "pkg-config", "flex", "bison", "python3-venv", "dpkg-dev", "xz-utils",
-	"libglib2.0-dev", "libpixman-1-dev", "libfdt-dev", "libattr1-dev", "libcap-ng-dev", "zlib1g-dev",
+	"ninja-build", "gcc", "libc6-dev", "make", "pkg-config", "flex", "bison", "python3-venv", "dpkg-dev", "xz-utils",
+	"libglib2.0-dev", "libfdt-dev", "libattr1-dev", "libcap-ng-dev", "zlib1g-dev",
 }
 
 // configure leaves everything out that an emulated host does not use.
 var configure = []string{
 	"--target-list=x86_64-softmmu", "--without-default-features",
 	"--enable-tcg", "--enable-fdt=system", "--enable-virtfs", "--enable-attr", "--enable-cap-ng",
-	"--disable-docs", "--disable-werror",
+	"--disable-docs", "--disable-werror", "--disable-debug-info", "--disable-install-blobs", "--disable-download", "--python=/usr/bin/python3",
 }
 
-// Get returns the mended QEMU of the version that the archive offers, built if need be: minutes, the first time.
-func Get(ctx context.Context, c *cache.Cache, a *debian.Archive) (QEMU, error) {
+// Get returns the corrected QEMU, built if need be: minutes, the first time.
+func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (QEMU, error) {
+	a := machine.Suite(release)
 	version, err := a.SourceVersion(ctx, "qemu")
 	if err != nil {
 		return QEMU{}, err
@@ -64,8 +66,13 @@ func Get(ctx context.Context, c *cache.Cache, a *debian.Archive) (QEMU, error) {
 // build makes the folder to with the binary in it, and works in a folder beside it.
 func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to string) error {
 	start := time.Now()
-	c.Logf("building QEMU %s with one line mended: about 3 minutes on two cores, once", version)
+	c.Logf("building QEMU %s with one line added: about 5 minutes on two cores, once", version)
 	if err := a.Install(ctx, "building QEMU", buildPackages...); err != nil {
+		return err
+	}
+	// The machine's own may be too old; this one runs from where it is unpacked.
+	meson, err := a.Fetch(ctx, "meson")
+	if err != nil {
 		return err
 	}
 	src := to + ".src"
@@ -73,7 +80,7 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	if err := a.Source(ctx, "qemu", src); err != nil {
 		return err
 	}
-	if err := mendTree(src); err != nil {
+	if err := correctTree(src); err != nil {
 		return err
 	}
 	c.Logf("QEMU's source is here after %s, compiling", time.Since(start).Round(time.Second))
@@ -81,14 +88,11 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	if err := os.Mkdir(objects, 0o755); err != nil {
 		return err
 	}
-	options, err := versionOptions(filepath.Join(src, "configure"))
-	if err != nil {
+	modules := "PYTHONPATH=" + filepath.Join(meson.Dir, "usr/lib/python3/dist-packages")
+	if err := run(ctx, objects, modules, "../configure", configure...); err != nil {
 		return err
 	}
-	if err := run(ctx, objects, "../configure", append(options, configure...)...); err != nil {
-		return err
-	}
-	if err := run(ctx, objects, "ninja", "qemu-system-x86_64"); err != nil {
+	if err := run(ctx, objects, modules, "ninja", "qemu-system-x86_64"); err != nil {
 		return err
 	}
 	if err := os.Mkdir(to, 0o755); err != nil {
@@ -101,46 +105,23 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	return nil
 }
 
-// mendTree mends svm_helper.c below src, wherever this version keeps it.
-func mendTree(src string) error {
-	for _, name := range helpers {
-		path := filepath.Join(src, filepath.FromSlash(name))
-		text, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		mended, err := mend(string(text))
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return os.WriteFile(path, []byte(mended), 0o644)
-	}
-	return fmt.Errorf("none of %s: %w", strings.Join(helpers, ", "), errNoPlace)
-}
-
-// versionOptions returns the options that not every version of the configure script knows: where meson is, and that
-// nothing is to be downloaded.
-func versionOptions(script string) ([]string, error) {
-	text, err := os.ReadFile(script)
+// correctTree corrects the helper below src.
+func correctTree(src string) error {
+	path := filepath.Join(src, filepath.FromSlash(helper))
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%w: %w", errNoPlace, err)
 	}
-	var options []string
-	if bytes.Contains(text, []byte("--meson=")) {
-		options = append(options, "--meson=/usr/bin/meson")
+	corrected, err := correct(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", helper, err)
 	}
-	if bytes.Contains(text, []byte("--disable-download")) {
-		options = append(options, "--disable-download")
-	}
-	return options, nil
+	return os.WriteFile(path, []byte(corrected), 0o644)
 }
 
-func run(ctx context.Context, dir, tool string, args ...string) error {
+func run(ctx context.Context, dir, env, tool string, args ...string) error {
 	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {

@@ -5,14 +5,11 @@ import (
 	"strings"
 )
 
-// helpers are the places of svm_helper.c: up to QEMU 9, and since.
-var helpers = []string{
-	"target/i386/tcg/sysemu/svm_helper.c",
-	"target/i386/tcg/system/svm_helper.c",
-}
+// helper is the source file that gets the line.
+const helper = "target/i386/tcg/system/svm_helper.c"
 
 // errNoPlace stops the build.
-var errNoPlace = errors.New("the place of the mend is not found: in helper_vmrun no single call of do_interrupt_x86_hardirq " +
+var errNoPlace = errors.New("the place of the missing line is not found: in helper_vmrun no single call of do_interrupt_x86_hardirq " +
 	"stands between case SVM_EVTINJ_TYPE_INTR and its break; read how this version injects an event before running it")
 
 const (
@@ -21,8 +18,8 @@ const (
 	clearLine = "cs->exception_index = -1;"
 )
 
-// mend adds the line to the text of svm_helper.c. A text that has it already is returned unchanged.
-func mend(text string) (string, error) {
+// correct adds the line to the text of svm_helper.c. A text that has it already is returned unchanged.
+func correct(text string) (string, error) {
 	before, rest, ok := strings.Cut(text, caseLine)
 	if !ok || strings.Contains(rest, caseLine) {
 		return "", errNoPlace

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// vmrun is the shape of the place in QEMU 7.2 and 10.0, in our words.
+// vmrun is the shape of the place in QEMU 10.0, in our words.
 const vmrun = `
     switch (event_inj & SVM_EVTINJ_TYPE_MASK) {
     case SVM_EVTINJ_TYPE_INTR:
@@ -19,15 +19,15 @@ const vmrun = `
     }
 `
 
-func TestMendClearsTheIndexAfterTheDelivery(t *testing.T) {
+func TestCorrectClearsTheIndexAfterTheDelivery(t *testing.T) {
 	want := strings.Replace(vmrun, "vector, 1);\n", "vector, 1);\n        cs->exception_index = -1;\n", 1)
-	got, err := mend(vmrun)
+	got, err := correct(vmrun)
 	if err != nil || got != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
-	again, err := mend(got)
+	again, err := correct(got)
 	if err != nil || again != got {
-		t.Errorf("mending twice: %v\n%s", err, again)
+		t.Errorf("corrected twice: %v\n%s", err, again)
 	}
 }
 
@@ -41,7 +41,7 @@ func TestUnknownShapeStopsTheBuild(t *testing.T) {
 		"more after call": strings.Replace(vmrun, "vector, 1);", "vector, 1);\n done(env);", 1),
 		"empty":           "",
 	} {
-		if got, err := mend(text); !errors.Is(err, errNoPlace) {
+		if got, err := correct(text); !errors.Is(err, errNoPlace) {
 			t.Errorf("%s: got %v\n%s", name, err, got)
 		}
 	}
