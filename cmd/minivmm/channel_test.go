@@ -68,6 +68,7 @@ func (g *commandGuest) Run(ctx context.Context) (vmm.Outcome, error) {
 	if kind, _, err := conn.Receive(); err != nil || kind != agent.KindRun {
 		return 0, fmt.Errorf("got %q, %v first of all", kind, err)
 	}
+	_ = conn.Send(agent.KindStart, nil)
 	_ = conn.Send(agent.KindStdout, []byte("ready\r\n"))
 	what, exit, _ := strings.Cut(g.behaviour, " ")
 	switch what {

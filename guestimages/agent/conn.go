@@ -20,6 +20,7 @@ const (
 	KindResize     Kind = 'w' // terminal size: rows, columns, 16 bits each
 	KindSignal     Kind = 's' // one byte, the signal's number
 	KindHello      Kind = 'H' // init is up
+	KindStart      Kind = 'S' // the command's process starts next; input for it may be sent from now on
 	KindStdinTaken Kind = 't' // 32 bits: so many bytes of standard input were taken
 	KindStdout     Kind = 'o'
 	KindStderr     Kind = 'e'

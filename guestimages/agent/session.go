@@ -29,6 +29,8 @@ type Session struct {
 	streams Streams
 	closed  chan struct{}
 
+	started bool // belongs to Run until it returns
+
 	mu     sync.Mutex
 	cond   *sync.Cond
 	credit int  // guarded by mu: bytes of standard input that may be sent, at most Window
@@ -51,7 +53,12 @@ func (s *Session) Close() {
 	s.cond.Signal()
 }
 
-// Run sends the command and hands output on until its exit comes. An error is the channel's or that of a writer for output.
+// Started reports, after Run, whether the command's process was about to start. If not, nothing of it ran and nothing was read
+// from its standard input.
+func (s *Session) Started() bool { return s.started }
+
+// Run sends the command, and its input when its process starts, and hands output on until its exit comes. An error is the
+// channel's or that of a writer for output.
 func (s *Session) Run() (Exit, error) {
 	if err := s.conn.SendJSON(KindRun, s.command); err != nil {
 		return Exit{}, err
@@ -60,14 +67,18 @@ func (s *Session) Run() (Exit, error) {
 	if start == nil {
 		start = func(f func()) { go f() }
 	}
-	start(s.sendInput)
-	start(s.sendEvents)
 	for {
 		kind, payload, err := s.conn.Receive()
 		if err != nil {
 			return Exit{}, err
 		}
 		switch kind {
+		case KindStart:
+			if !s.started {
+				s.started = true
+				start(s.sendInput)
+				start(s.sendEvents)
+			}
 		case KindStdout:
 			err = writeTo(s.streams.Stdout, payload)
 		case KindStderr:

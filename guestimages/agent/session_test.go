@@ -114,6 +114,8 @@ func TestInputWaitsUntilTheCommandTakesIt(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789abcdef"), 3*Window/16)
 	var got []byte
 	exit, err := serve(t, Streams{Stdin: bytes.NewReader(want)}, func(conn *Conn) {
+		send(conn, KindStart, "")
+		send(conn, KindStart, "once more, as no machine should")
 		ahead := 0
 		for {
 			kind, payload, err := conn.Receive()
@@ -145,7 +147,7 @@ func TestInputWaitsUntilTheCommandTakesIt(t *testing.T) {
 func TestMachineThatEndsBeforeItsCommandIsAnError(t *testing.T) {
 	for name, machine := range map[string]func(*Conn){
 		"at once":                func(*Conn) {},
-		"after some output":      func(conn *Conn) { send(conn, KindStdout, "x") },
+		"after some output":      func(conn *Conn) { send(conn, KindStart, ""); send(conn, KindStdout, "x") },
 		"with a frame too large": func(conn *Conn) { send(conn, KindStdout, strings.Repeat("x", 17<<20)) },
 	} {
 		// Standard input that never ends must not hold anything up.
@@ -154,5 +156,21 @@ func TestMachineThatEndsBeforeItsCommandIsAnError(t *testing.T) {
 			t.Errorf("%s: got %+v", name, exit)
 		}
 		keys.Close()
+	}
+}
+
+func TestInputOfACommandThatNeverStartsIsNotRead(t *testing.T) {
+	input := strings.NewReader("input")
+	near, far := net.Pipe()
+	s := NewSession(near, Command{}, Streams{Stdin: input})
+	defer s.Close()
+	go func() {
+		conn := NewConn(far)
+		_, _, _ = conn.Receive()
+		send(conn, KindHello, "")
+		far.Close()
+	}()
+	if exit, err := s.Run(); err == nil || s.Started() || input.Len() != len("input") {
+		t.Errorf("got %+v, %v, started %v, %d bytes of input left", exit, err, s.Started(), input.Len())
 	}
 }

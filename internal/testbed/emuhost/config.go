@@ -15,11 +15,12 @@ type Config struct {
 	MemoryMiB int
 	Icount    bool     // the clock counts instructions, 1 ns each; one CPU
 	Shares    []string // absolute paths of folders that are writable inside, and whose changes stay
+	Restarts  int      // how often a host is started again that dies before the first instruction of its command
 }
 
 // DefaultConfig is a host for tests.
 func DefaultConfig() Config {
-	return Config{Kernel: "6.12", CPUs: 2, MemoryMiB: 4096}
+	return Config{Kernel: "6.12", CPUs: 2, MemoryMiB: 4096, Restarts: 2}
 }
 
 // ClockEnv names the environment variable that tells a program in the emulated host how its clock goes: ClockWall, unsteady because

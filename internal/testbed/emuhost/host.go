@@ -23,7 +23,8 @@ type Host struct {
 	// The kernel unpacked: QEMU enters it by PVH, and nothing is unpacked at the speed of emulation.
 	vmlinux string
 	initrd  string
-	cache   string // its folder, which is the same in the host
+	cache   string                           // its folder, which is the same in the host
+	logf    func(format string, args ...any) // says what happens to a start
 }
 
 // wanted are the modules of the host: its own devices and file systems, and what minivmm uses. The others are a modprobe
@@ -69,7 +70,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd, cache: c.Root}, nil
+	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd, cache: c.Root, logf: c.Logf}, nil
 }
 
 // hostPlan is what init does in the host.

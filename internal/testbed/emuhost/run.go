@@ -19,6 +19,8 @@ import (
 type Death struct {
 	Cause error  // the context's error and cause, or what is known of QEMU's end
 	Log   string // end of the host's kernel log
+
+	again bool // nothing of the command ran, and another start may go better
 }
 
 func (d *Death) Error() string {
@@ -31,8 +33,20 @@ func (d *Death) Unwrap() error { return d.Cause }
 const logLines = 60
 
 // Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death; with one, it says why the
-// command never ran.
+// command never ran. A host that dies before it starts the command is started again, and the log says so.
 func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
+	for restart := 1; ; restart++ {
+		exit, err := h.run(ctx, c, streams)
+		var d *Death
+		if !errors.As(err, &d) || !d.again || restart > h.config.Restarts || ctx.Err() != nil {
+			return exit, err
+		}
+		h.logf("the host died before its command started, and is started again (%d of %d): %v", restart, h.config.Restarts, d)
+	}
+}
+
+// run is one start.
+func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return agent.Exit{}, err
@@ -62,7 +76,9 @@ func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	select {
 	case r := <-results:
 		if r.err != nil {
-			return agent.Exit{}, m.death(r.err)
+			d := m.death(r.err)
+			d.again = d.again && !s.Started()
+			return agent.Exit{}, d
 		}
 		if r.exit.Error != "" {
 			return r.exit, fmt.Errorf("emulated host: %s", r.exit.Error)
@@ -137,12 +153,12 @@ func (m *machine) stop() {
 }
 
 // death explains why the channel broke. QEMU closes it when it ends, so that is waited for, but not for long.
-func (m *machine) death(broken error) error {
+func (m *machine) death(broken error) *Death {
 	var err error
 	select {
 	case err = <-m.ended:
 	case <-time.After(2 * time.Second):
-		return &Death{Cause: fmt.Errorf("channel broken: %w", broken), Log: m.log.tail(logLines)}
+		return &Death{Cause: fmt.Errorf("channel broken: %w", broken), Log: m.log.tail(logLines), again: true}
 	}
 	cause := errors.New("QEMU ended before the command")
 	switch {
@@ -153,5 +169,8 @@ func (m *machine) death(broken error) error {
 	case err != nil:
 		cause = fmt.Errorf("QEMU: %w: %s", err, m.said.tail(10))
 	}
-	return &Death{Cause: cause, Log: m.log.tail(logLines)}
+	// With an exit status QEMU refuses to start, and would again.
+	var exited *exec.ExitError
+	refused := errors.As(err, &exited) && exited.Exited()
+	return &Death{Cause: cause, Log: m.log.tail(logLines), again: !refused}
 }
