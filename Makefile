@@ -3,7 +3,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test check fuzz abi docs-workers shell emuhost clean
+.PHONY: build demo test unit vm stress-host check fuzz abi docs-workers shell emuhost clean
 
 # A heap of a few hundred KiB would be two huge pages, and stay so: GODEBUG=disablethp=1, which //go:debug does not know.
 SMALL = -X runtime.godebugDefault=disablethp=1
@@ -20,6 +20,19 @@ demo: ## a real guest at work: rates, checksums, exits, workers
 
 test: check build ## everything: with the race detector here, with KVM and vhost in the emulated host
 	$(GO) run ./internal/testbed/cmd/maketest test
+
+unit: ## what needs no emulated host, with the race detector
+	$(GO) run ./internal/testbed/cmd/maketest unit
+
+KERNEL ?= 6.12
+PKG ?= ./vmm
+vm: build ## one package in one emulated host: PKG=./vmm RUN=TestX KERNEL=6.1
+	$(GO) run ./internal/testbed/cmd/maketest vm '$(KERNEL)' '$(PKG)' '$(RUN)'
+
+STARTS ?= 500
+GUESTS ?= 200
+stress-host: build ## the emulated host itself: STARTS starts, half of them on a loaded machine, and GUESTS guests with 4 CPUs
+	$(GO) run ./internal/testbed/cmd/maketest stress-host $(STARTS) $(GUESTS)
 
 check: ## format, vet, modules
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }

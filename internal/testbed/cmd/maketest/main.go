@@ -1,6 +1,6 @@
 // Command maketest runs minivmm's tests as "make test" does: on this machine with the race detector, and then, for what needs
 // KVM and vhost, in the emulated host on each of its kernels, or here where a guest works here. At the end it says what was
-// covered. It is also "make fuzz" and "make abi". It runs at the top of the source tree.
+// covered. It is also "make unit", "make vm", "make stress-host", "make fuzz" and "make abi". It runs at the top of the source tree.
 package main
 
 import (
@@ -32,10 +32,16 @@ func dispatch(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "test":
 		return test(ctx, c, os.Stdout)
+	case len(args) == 1 && args[0] == "unit":
+		return unit(ctx, os.Stdout)
+	case len(args) == 4 && args[0] == "vm":
+		return vm(ctx, c, args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "stress-host":
+		return stressHost(ctx, c, os.Stdout, args[1], args[2])
 	case len(args) == 2 && args[0] == "fuzz":
 		return fuzz(ctx, args[1])
 	case len(args) == 1 && args[0] == "abi":
 		return abi(ctx)
 	}
-	return errors.New("usage: maketest test | fuzz TIME | abi")
+	return errors.New("usage: maketest test | unit | vm KERNEL PACKAGE TESTS | stress-host STARTS GUESTS | fuzz TIME | abi")
 }

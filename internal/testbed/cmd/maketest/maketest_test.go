@@ -31,7 +31,9 @@ not an event
 `
 
 const second = `{"Action":"pass","Package":"x","Test":"C","Elapsed":1}
-{"Action":"pass","Package":"x","Test":"B","Elapsed":1}
+{"Action":"output","Package":"x","Output":"emuhost: the host died before its command started, and is started again (1 of 2): emulated host: triple fault; its kernel log ends with:\n"}
+{"Action":"pass","Package":"x","Test":"B","Elapsed":12.34}
+{"Action":"pass","Package":"x","Test":"B/sub","Elapsed":12.33}
 {"Action":"output","Package":"x","Test":"D","Output":"=== RUN D\n"}
 {"Action":"output","Package":"x","Test":"D","Output":"emuhost: emulated host: kernel panic; its kernel log ends with:\n"}
 {"Action":"output","Package":"x","Test":"D","Output":"[ 1.0] Oops\n"}
@@ -47,21 +49,23 @@ func TestSummaryCountsEachTestOnceAndSaysWhatDied(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.stages[0].ended(70 * time.Second)
 	s.print(90 * time.Second)
 	for _, want := range []string{
 		"why B failed\n", "not an event\n", "y.go:1: syntax error\n", "FAIL y [build failed]\n", "FAIL  [short] x 2.5s\n",
 		"[ 1.0] Oops\n",
-		"in 1m30s\n", "stage one: 1 passed, 1 failed, 2 skipped\n", "stage two: 2 passed, 1 failed, 0 skipped\n",
+		"in 1m30s\n", "stage one: 1 passed, 1 failed, 2 skipped, in 1m10s\n", "stage two: 3 passed, 1 failed, 0 skipped, in 0s\n",
+		"the host was started again: x: triple fault\n", "slowest:   12.3s [short] x B\nslowest:    1.0s [short] x A\n",
 		"THE HOST DIED: x: emulated host: kernel panic\n",
 		"skipped wherever it was tried: x Never\n", "FAILED: x B\n", "FAILED: x D\n", "FAILED: y\n",
-		// A and C; B, D and the package y; Never.
-		"\n2 passed, 3 failed, 1 skipped\n",
+		// A, B/sub and C; B, D and the package y; Never.
+		"\n3 passed, 3 failed, 1 skipped\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &out)
 		}
 	}
-	for _, no := range []string{"quiet", "needs more", "ok "} {
+	for _, no := range []string{"quiet", "needs more", "ok ", "DIED: x: emulated host: triple fault", "x B/sub"} {
 		if strings.Contains(out.String(), no) {
 			t.Errorf("%q is in\n%s", no, &out)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +20,6 @@ import (
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
-	"minivmm/guestimages/initrd"
-	"minivmm/guestimages/kernel"
 	"minivmm/internal/testbed/emuhost"
 	"minivmm/internal/testbed/probe"
 )
@@ -79,6 +76,24 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	return runAll(ctx, stages, start, out)
+}
+
+// unit runs what needs no emulated host, with what is on this machine: the stage for a change that was just made.
+func unit(ctx context.Context, out io.Writer) error {
+	return runAll(ctx, []stage{raceStage()}, time.Now(), out)
+}
+
+// raceStage has all packages' tests on this machine.
+func raceStage() stage {
+	return stage{
+		name: "this machine, with the race detector", short: "[race]", apart: true,
+		env:  []string{"CGO_ENABLED=1"},
+		args: []string{"-race", "-timeout", "20m", "./..."},
+	}
+}
+
+func runAll(ctx context.Context, stages []stage, start time.Time, out io.Writer) error {
 	s := newSummary(out)
 	errs := make([]error, len(stages))
 	var together sync.WaitGroup
@@ -87,9 +102,11 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 		fmt.Fprintf(out, "== %s: %s\n", st.short, st.name)
 		c := s.begin(st.name, st.short)
 		do := func() {
+			start := time.Now()
 			if err := run(ctx, st, c); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", st.name, err)
 			}
+			c.ended(time.Since(start))
 		}
 		if st.apart {
 			do()
@@ -112,26 +129,14 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 // plan prepares what the stages need and lists them.
 func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	a := debian.New(c)
-	if err := a.Install(ctx, "testing minivmm", toolPackages...); err != nil {
+	g, err := prepareGuests(ctx, c, a)
+	if err != nil {
 		return nil, err
 	}
-	var guests, images []string
-	for _, name := range series {
-		k, err := kernel.Get(ctx, a, name, kernel.Cloud)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := initrd.Build(ctx, c, k, initrd.Options{}); err != nil {
-			return nil, err
-		}
-		guests = append(guests, name+"="+k.Image+":"+k.Modules)
-		images = append(images, k.Image)
-	}
-	// In an emulated host there is no network to fetch it from.
-	if _, err := kernel.Open(c).Fetch(ctx, ""); err != nil {
-		return nil, err
-	}
-	root, err := debianDisk(ctx, c, a)
+	root, err := c.Make(ctx, debianDisk(), func(ctx context.Context, tmp string) error {
+		c.Logf("making a Debian disk (a minute or two, once)")
+		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install, SizeBytes: debianBytes}, disk.DebianOptions{Include: clientPackages})
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -144,18 +149,16 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		return nil, err
 	}
 	machine := stage{
-		env: []string{"CGO_ENABLED=0", "MINIVMM_REQUIRE=kvm,tun,vhost-net,vhost-scsi,loop,guests," + toolNames, "MINIVMM_GUESTS=" + strings.Join(guests, " "), "MINIVMM_CACHE=" + c.Root},
+		env: g.env(c, ""),
 		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}
 	// A whole Debian takes as long as ten other guests, so one host boots it for one test, and the other for another.
 	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
 	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
-	stages := []stage{{
-		name: "this machine, with the race detector", short: "[race]", apart: true,
-		env:  []string{"CGO_ENABLED=1", "MINIVMM_REQUIRE=compiler," + toolNames, "MINIVMM_TEST_KERNELS=" + strings.Join(images, ":")},
-		args: []string{"-race", "-timeout", "20m", "./..."},
-	}}
+	race := raceStage()
+	race.env = append(race.env, "MINIVMM_REQUIRE=compiler,"+toolNames, "MINIVMM_TEST_KERNELS="+strings.Join(g.images, ":"))
+	stages := []stage{race}
 	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
 	if choice.Direct {
 		machine.short = "[direct]"
@@ -167,7 +170,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		return nil, err
 	}
 	var hosts, steady []stage // of each kernel
-	for i, name := range series {
+	for _, name := range series {
 		config := emuhost.DefaultConfig()
 		config.Kernel = name
 		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
@@ -176,8 +179,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		host := machine
 		host.short = "[" + name + "]"
 		host.name = "emulated host on Linux " + name + about
-		// Most tests boot the first of the guest kernels: each host's own, so that all of them are booted somewhere.
-		host.env = slices.Concat(host.env, []string{"MINIVMM_GUESTS=" + strings.Join(slices.Concat(guests[i:], guests[:i]), " ")})
+		host.env = g.env(c, name)
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
 		hosts = append(hosts, host)
 
@@ -194,15 +196,6 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		env:   []string{"MINIVMM_REQUIRE=emuhost"},
 		args:  []string{"-count=1", "-timeout", "30m", "./internal/testbed/emuhost"},
 	}), nil
-}
-
-// debianDisk is what "minivmm disk debian" makes, with the clients; once, and again when these become others or the cache is emptied.
-func debianDisk(ctx context.Context, c *cache.Cache, a *debian.Archive) (string, error) {
-	sum := sha256.Sum256(fmt.Append(nil, debianBytes, clientPackages))
-	return c.Make(ctx, fmt.Sprintf("tests/debian-%x.img", sum[:4]), func(ctx context.Context, tmp string) error {
-		c.Logf("making a Debian disk (a minute or two, once)")
-		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install, SizeBytes: debianBytes}, disk.DebianOptions{Include: clientPackages})
-	})
 }
 
 // buildLauncher builds emuhost; go test splits -exec at spaces, so it goes to the cache where the source tree's path may

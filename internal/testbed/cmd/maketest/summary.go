@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -59,7 +60,18 @@ type summary struct {
 	w       io.Writer       // guarded by mu
 	stages  []*covered      // guarded by mu
 	outcome map[name]string // guarded by mu; over all stages: failed anywhere, or else passed anywhere, or else skipped
+	timed   []timed         // guarded by mu
 }
+
+// timed is a test, not a subtest, and how long it took.
+type timed struct {
+	short   string // the stage
+	name    name
+	seconds float64
+}
+
+// slowestCount is how many of the slowest tests are named at the end.
+const slowestCount = 10
 
 func newSummary(w io.Writer) *summary { return &summary{w: w, outcome: map[name]string{}} }
 
@@ -69,7 +81,9 @@ type covered struct {
 	stage  string // for the end
 	short  string // for each line
 	counts counts
+	took   time.Duration     // guarded by all.mu
 	deaths []string          // hosts that died, one line each
+	again  []string          // hosts that died before their tests began and were started again
 	said   map[name][]string // output of what has not ended yet
 }
 
@@ -100,6 +114,16 @@ func (c *covered) read(r io.Reader) error {
 // hostDeath is how emuhost says that the host ended before the tests did.
 var hostDeath = regexp.MustCompile(`emulated host: (kernel panic|triple fault|QEMU|channel broken|time limit)[^;\n]*`)
 
+// hostAgain is how it says that it starts a host again.
+var hostAgain = regexp.MustCompile(`started again \(\d of \d\): emulated host: ([^;\n]*)`)
+
+// ended notes how long the stage took.
+func (c *covered) ended(took time.Duration) {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	c.took = took
+}
+
 func (c *covered) take(e event) {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
@@ -107,7 +131,9 @@ func (c *covered) take(e event) {
 	switch e.Action {
 	case output:
 		c.said[n] = append(c.said[n], e.Output)
-		if death := hostDeath.FindString(e.Output); death != "" {
+		if again := hostAgain.FindStringSubmatch(e.Output); again != nil {
+			c.again = append(c.again, e.Package+": "+again[1])
+		} else if death := hostDeath.FindString(e.Output); death != "" {
 			c.deaths = append(c.deaths, e.Package+": "+death)
 		}
 	case buildOutput:
@@ -123,6 +149,9 @@ func (c *covered) take(e event) {
 			return
 		}
 		c.note(n, e.Action)
+		if !strings.Contains(e.Test, "/") {
+			c.all.timed = append(c.all.timed, timed{c.short, n, e.Elapsed})
+		}
 	}
 }
 
@@ -170,7 +199,10 @@ func (s *summary) print(took time.Duration) {
 	defer s.mu.Unlock()
 	fmt.Fprintf(s.w, "\n== covered, tests and subtests, in %v\n", took.Round(time.Second))
 	for _, c := range s.stages {
-		fmt.Fprintf(s.w, "%s: %v\n", c.stage, c.counts)
+		fmt.Fprintf(s.w, "%s: %v, in %v\n", c.stage, c.counts, c.took.Round(time.Second))
+		for _, again := range c.again {
+			fmt.Fprintf(s.w, "  the host was started again: %s\n", again)
+		}
 		for _, death := range c.deaths {
 			fmt.Fprintf(s.w, "  THE HOST DIED: %s\n", death)
 		}
@@ -188,6 +220,10 @@ func (s *summary) print(took time.Duration) {
 		if n.Test != "" || action == failed && !s.hasFailedTest(n.Package) {
 			total.add(action)
 		}
+	}
+	slices.SortStableFunc(s.timed, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, t := range s.timed[:min(slowestCount, len(s.timed))] {
+		fmt.Fprintf(s.w, "slowest: %6.1fs %s %s %s\n", t.seconds, t.short, t.name.Package, t.name.Test)
 	}
 	list(s.w, "skipped wherever it was tried", never)
 	list(s.w, "FAILED", bad)

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"minivmm/guestimages/agent"
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+	"minivmm/internal/testbed/emuhost"
+)
+
+// trial is one start of an emulated host, with what must come out.
+type trial struct {
+	host  *emuhost.Host
+	argv  []string
+	want  string
+	count int // of what it tries: 1 start, or so many guests
+}
+
+// guestsPerHost is how many guests one host boots, one after another.
+const guestsPerHost = 10
+
+// loadedPerCore is how many hosts run for each core of this machine when it is to be busy.
+const loadedPerCore = 3
+
+// guestScript boots $1 guests with 4 CPUs by the program $2. In each, every CPU forks; then the disk and the network card, which the
+// kernel's workers serve, must be there.
+const guestScript = `
+for i in $(seq $1); do
+	$2 run --cpus 4 --memory 256M --net vhost --disk /tmp/disk.img,backend=vhost-scsi -- /bin/sh -c '
+		for cpu in 1 2 3 4; do (for n in 1 2 3 4 5; do /bin/true; done) & done; wait
+		test $(nproc) = 4 -a -b /dev/sda -a -d /sys/class/net/eth0 && cat /dev/sda > /dev/null && echo works' || exit 1
+done`
+
+// stressHost starts emulated hosts that must not die, in turn on each kernel: half of starts one at a time, half with more at
+// a time than this machine has cores, and then hosts that boot guests with several CPUs. Nothing is started again. It prints
+// what died, and the figures for docs/testing.md.
+func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, guests string) error {
+	startCount, err := strconv.Atoi(starts)
+	if err != nil {
+		return err
+	}
+	guestCount, err := strconv.Atoi(guests)
+	if err != nil {
+		return err
+	}
+	if _, err := prepareGuests(ctx, c, debian.New(c)); err != nil {
+		return err
+	}
+	var hosts []*emuhost.Host
+	for _, name := range series {
+		config := emuhost.DefaultConfig()
+		config.Kernel, config.Restarts = name, 0
+		h, err := emuhost.Prepare(ctx, c, config)
+		if err != nil {
+			return err
+		}
+		hosts = append(hosts, h)
+	}
+	program, err := filepath.Abs("build/minivmm")
+	if err != nil {
+		return err
+	}
+	var boots, smp []trial
+	for i := range startCount {
+		boots = append(boots, trial{hosts[i%len(hosts)], []string{"/bin/echo", "works"}, "works\n", 1})
+	}
+	for i := 0; guestCount > 0; i++ {
+		n := min(guestCount, guestsPerHost)
+		guestCount -= n
+		argv := []string{"/bin/sh", "-c", "truncate -s 8M /tmp/disk.img" + guestScript, "guests", strconv.Itoa(n), program}
+		smp = append(smp, trial{hosts[i%len(hosts)], argv, string(bytes.Repeat([]byte("works\n"), n)), n})
+	}
+	half := (len(boots) + 1) / 2
+	return errors.Join(
+		try(ctx, out, "starts, one at a time", boots[:half], 1),
+		try(ctx, out, "starts on a loaded machine", boots[half:], loadedPerCore*runtime.NumCPU()),
+		try(ctx, out, "guests with 4 CPUs", smp, runtime.NumCPU()),
+	)
+}
+
+// try runs the trials, so many at a time, and says how many did what they must.
+func try(ctx context.Context, out io.Writer, what string, trials []trial, atATime int) error {
+	var (
+		mu     sync.Mutex
+		good   int
+		bad    []error
+		took   []time.Duration
+		all    sync.WaitGroup
+		places = make(chan struct{}, atATime)
+	)
+	total := 0
+	for i, t := range trials {
+		places <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		total += t.count
+		all.Go(func() {
+			defer func() { <-places }()
+			start := time.Now()
+			err := t.run(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			if ctx.Err() != nil {
+				total -= t.count
+				return
+			}
+			took = append(took, time.Since(start))
+			if err == nil {
+				good += t.count
+				return
+			}
+			bad = append(bad, fmt.Errorf("%s: host %d: %w", what, i+1, err))
+			fmt.Fprintf(out, "%v\n", bad[len(bad)-1])
+		})
+	}
+	all.Wait()
+	if len(took) > 0 {
+		slices.Sort(took)
+		fmt.Fprintf(out, "%d of %d %s worked; a host took %v (median) to %v\n", good, total, what,
+			took[len(took)/2].Round(100*time.Millisecond), took[len(took)-1].Round(100*time.Millisecond))
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("%d hosts failed: %s", len(bad), what)
+	}
+	return context.Cause(ctx)
+}
+
+func (t trial) run(ctx context.Context) error {
+	var out, errs bytes.Buffer
+	exit, err := t.host.Run(ctx, agent.Command{Argv: t.argv, Env: os.Environ(), Dir: "/"}, agent.Streams{Stdout: &out, Stderr: &errs})
+	if err == nil && (exit.Code() != 0 || out.String() != t.want) {
+		err = fmt.Errorf("exit status %d, output %q, errors:\n%s", exit.Code(), &out, &errs)
+	}
+	return err
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"minivmm/guestimages/cache"
+	"minivmm/guestimages/debian"
+)
+
+// vm runs one package's tests, or those that run matches, in one emulated host of that kernel, or here if a guest works
+// here. Tests of a Debian disk are skipped where "make test" has not made one yet.
+func vm(ctx context.Context, c *cache.Cache, host, pkg, run string) error {
+	g, err := prepareGuests(ctx, c, debian.New(c))
+	if err != nil {
+		return err
+	}
+	launcher, err := buildLauncher(ctx, c)
+	if err != nil {
+		return err
+	}
+	args := []string{"test", "-exec", launcher + " exec -auto -kernel " + host, "-count=1", "-timeout", "5h"}
+	if run != "" {
+		args = append(args, "-v", "-run", run)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
+	cmd.Env = append(os.Environ(), g.env(c, host)...)
+	if c.Has(debianDisk()) {
+		disk := c.Path(debianDisk())
+		cmd.Env = append(cmd.Env, "MINIVMM_DEBIAN_DISK="+disk, "MINIVMM_CLIENTS_DISK="+disk)
+	}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go test %s: %w", pkg, err)
+	}
+	return nil
+}
