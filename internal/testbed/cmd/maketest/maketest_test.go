@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -99,5 +102,41 @@ func TestWhatTheHeadersLackIsKept(t *testing.T) {
 	old := "request A 1\nrequest B 2\nabsent C\n"
 	if got, want := merge("request A 9\nabsent B\nabsent C\nconst D 4\n", old), "request A 9\nrequest B 2\nabsent C\nconst D 4\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestTrialsAreCounted(t *testing.T) {
+	var running, most, calls int
+	var mu sync.Mutex
+	change := func(by int) {
+		mu.Lock()
+		defer mu.Unlock()
+		running += by
+		most = max(most, running)
+	}
+	good := func(context.Context) error {
+		change(1)
+		defer change(-1)
+		time.Sleep(time.Millisecond)
+		return nil
+	}
+	bad := func(context.Context) error { return errors.New("kernel panic") }
+	var out bytes.Buffer
+	err := try(t.Context(), &out, "guests", []trial{{3, good}, {3, bad}, {3, good}, {2, good}, {3, good}}, 2)
+	if err == nil || !strings.Contains(out.String(), "guests: host 2: kernel panic\n11 of 14 guests worked; ") || most > 2 {
+		t.Errorf("%v, %d at a time, said %q", err, most, &out)
+	}
+	// What an interrupt ended is not counted.
+	ctx, cancel := context.WithCancel(t.Context())
+	out.Reset()
+	interrupt := func(context.Context) error {
+		if calls++; calls == 3 {
+			cancel()
+		}
+		return ctx.Err()
+	}
+	err = try(ctx, &out, "starts", slices.Repeat([]trial{{1, interrupt}}, 9), 1)
+	if err != nil || calls != 3 || !strings.HasPrefix(out.String(), "2 of 2 starts worked; ") {
+		t.Errorf("%v after %d starts, said %q", err, calls, &out)
 	}
 }

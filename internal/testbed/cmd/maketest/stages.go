@@ -76,12 +76,15 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return runAll(ctx, stages, start, out)
+	s := newSummary(out)
+	return s.run(ctx, stages, start)
 }
 
 // unit runs what needs no emulated host, with what is on this machine: the stage for a change that was just made.
 func unit(ctx context.Context, out io.Writer) error {
-	return runAll(ctx, []stage{raceStage()}, time.Now(), out)
+	s := newSummary(out)
+	s.unlisted = true
+	return s.run(ctx, []stage{raceStage()}, time.Now())
 }
 
 // raceStage has all packages' tests on this machine.
@@ -93,13 +96,12 @@ func raceStage() stage {
 	}
 }
 
-func runAll(ctx context.Context, stages []stage, start time.Time, out io.Writer) error {
-	s := newSummary(out)
+// run runs the stages and prints what was covered since start.
+func (s *summary) run(ctx context.Context, stages []stage, start time.Time) error {
 	errs := make([]error, len(stages))
 	var together sync.WaitGroup
 	cores := make(chan struct{}, runtime.NumCPU())
 	for i, st := range stages {
-		fmt.Fprintf(out, "== %s: %s\n", st.short, st.name)
 		c := s.begin(st.name, st.short)
 		do := func() {
 			start := time.Now()

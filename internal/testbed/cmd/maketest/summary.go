@@ -56,6 +56,8 @@ func (c counts) String() string {
 
 // summary is what all stages covered.
 type summary struct {
+	unlisted bool // what was skipped is counted, not listed
+
 	mu      sync.Mutex
 	w       io.Writer       // guarded by mu
 	stages  []*covered      // guarded by mu
@@ -91,6 +93,7 @@ type covered struct {
 func (s *summary) begin(stage, short string) *covered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	fmt.Fprintf(s.w, "== %s: %s\n", short, stage)
 	c := &covered{all: s, stage: stage, short: short, said: map[name][]string{}}
 	s.stages = append(s.stages, c)
 	return c
@@ -224,6 +227,9 @@ func (s *summary) print(took time.Duration) {
 	slices.SortStableFunc(s.timed, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
 	for _, t := range s.timed[:min(slowestCount, len(s.timed))] {
 		fmt.Fprintf(s.w, "slowest: %6.1fs %s %s %s\n", t.seconds, t.short, t.name.Package, t.name.Test)
+	}
+	if s.unlisted {
+		never = nil
 	}
 	list(s.w, "skipped wherever it was tried", never)
 	list(s.w, "FAILED", bad)
