@@ -19,7 +19,8 @@ type guests struct {
 	images []string // bzImages
 }
 
-// prepareGuests installs the tools of tests that use KVM or vhost and fetches their guests' kernels.
+// prepareGuests installs the tools of tests that use KVM or vhost and fetches their guests'
+// kernels.
 func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (guests, error) {
 	var g guests
 	if err := a.Install(ctx, "testing minivmm", toolPackages...); err != nil {
@@ -41,8 +42,8 @@ func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (gues
 	return g, err
 }
 
-// env is the environment of tests that use KVM or vhost on a host of that series. Most tests boot the first of the guest
-// kernels: each host's own, so that all of them are booted somewhere.
+// env is the environment of tests that use KVM or vhost on a host of that series. Most tests boot
+// the first of the guest kernels: each host's own, so that all of them are booted somewhere.
 func (g guests) env(c *cache.Cache, host string) []string {
 	first := max(0, slices.Index(series, host))
 	names := slices.Concat(g.names[first:], g.names[:first])
@@ -52,7 +53,8 @@ func (g guests) env(c *cache.Cache, host string) []string {
 	}
 }
 
-// debianDisk is the cache's entry of what "minivmm disk debian" makes, with the clients; another when these become others.
+// debianDisk is the cache's entry of what "minivmm disk debian" makes, with the clients; another
+// when these become others.
 func debianDisk() string {
 	sum := sha256.Sum256(fmt.Append(nil, debianBytes, clientPackages))
 	return fmt.Sprintf("tests/debian-%x.img", sum[:4])

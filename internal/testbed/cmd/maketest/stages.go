@@ -80,7 +80,8 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 	return s.run(ctx, stages, start)
 }
 
-// unit runs what needs no emulated host, with what is on this machine: the stage for a change that was just made.
+// unit runs what needs no emulated host, with what is on this machine: the stage for a change that
+// was just made.
 func unit(ctx context.Context, out io.Writer) error {
 	s := newSummary(out)
 	s.unlisted = true

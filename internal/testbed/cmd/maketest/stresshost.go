@@ -45,8 +45,8 @@ const guestsPerHost = 10
 // loadedPerCore is how many hosts run for each core of this machine when it is to be busy.
 const loadedPerCore = 3
 
-// guestScript boots $1 guests with 4 CPUs by the program $2. In each, every CPU forks; then the disk and the network card, which the
-// kernel's workers serve, must be there.
+// guestScript boots $1 guests with 4 CPUs by the program $2. In each, every CPU forks; then the
+// disk and the network card, which the kernel's workers serve, must be there.
 const guestScript = `
 for i in $(seq $1); do
 	$2 run --cpus 4 --memory 256M --net vhost --disk /tmp/disk.img,backend=vhost-scsi -- /bin/sh -c '
@@ -54,9 +54,10 @@ for i in $(seq $1); do
 		test $(nproc) = 4 -a -b /dev/sda -a -d /sys/class/net/eth0 && cat /dev/sda > /dev/null && echo works' || exit 1
 done`
 
-// stressHost starts emulated hosts that must not die, in turn on each kernel: half of starts one at a time, half with more at
-// a time than this machine has cores, and then hosts that boot guests with several CPUs. Nothing is started again. It prints
-// what died, and the figures for docs/testing.md.
+// stressHost starts emulated hosts that must not die, in turn on each kernel: half of starts one at
+// a time, half with more at a time than this machine has cores, and then hosts that boot guests
+// with several CPUs. Nothing is started again. It prints what died, and the figures for
+// docs/testing.md.
 func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, guests string) error {
 	startCount, err := strconv.Atoi(starts)
 	if err != nil {
@@ -102,7 +103,8 @@ func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, gues
 	)
 }
 
-// try runs the trials, so many at a time, and says how many did what they must. Those that an interrupt ends count for nothing.
+// try runs the trials, so many at a time, and says how many did what they must. Those that an
+// interrupt ends count for nothing.
 func try(ctx context.Context, out io.Writer, what string, trials []trial, atATime int) error {
 	var (
 		mu     sync.Mutex

@@ -11,8 +11,9 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// vm runs one package's tests, or those that run matches, in one emulated host of that kernel, or here if a guest works
-// here. Tests of a Debian disk are skipped where "make test" has not made one yet.
+// vm runs one package's tests, or those that run matches, in one emulated host of that kernel, or
+// here if a guest works here. Tests of a Debian disk are skipped where "make test" has not made one
+// yet.
 func vm(ctx context.Context, c *cache.Cache, host, pkg, run string) error {
 	g, err := prepareGuests(ctx, c, debian.New(c))
 	if err != nil {
