@@ -53,12 +53,12 @@ func (s *Session) Close() {
 	s.cond.Signal()
 }
 
-// Started reports, after Run, whether the command's process was about to start. If not, nothing of
-// it ran and nothing was read from its standard input.
+// Started reports, after Run, whether the command's process was about to start. If not, nothing of it ran and nothing was read
+// from its standard input.
 func (s *Session) Started() bool { return s.started }
 
-// Run sends the command, and its input when its process starts, and hands output on until its exit
-// comes. An error is the channel's or that of a writer for output.
+// Run sends the command, and its input when its process starts, and hands output on until its exit comes. An error is the
+// channel's or that of a writer for output.
 func (s *Session) Run() (Exit, error) {
 	if err := s.conn.SendJSON(KindRun, s.command); err != nil {
 		return Exit{}, err

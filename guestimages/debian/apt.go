@@ -13,8 +13,7 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// Archive is Debian's, as the machine's package sources describe it, or one release of Debian on
-// the same mirror.
+// Archive is Debian's, as the machine's package sources describe it, or one release of Debian on the same mirror.
 type Archive struct {
 	cache *cache.Cache
 	etc   string
@@ -28,9 +27,8 @@ func New(c *cache.Cache) *Archive { return NewAt(c, "/etc/apt") }
 // NewAt returns the archive that the package sources in another folder like /etc/apt describe.
 func NewAt(c *cache.Cache, etc string) *Archive { return &Archive{cache: c, etc: etc} }
 
-// Suite returns the archive of a release of Debian, "trixie", which need not be the machine's own,
-// with its source packages. Its package lists come from the mirror that the machine's package
-// sources name, and stay apart from the machine's.
+// Suite returns the archive of a release of Debian, "trixie", which need not be the machine's own, with its source packages.
+// Its package lists come from the mirror that the machine's package sources name, and stay apart from the machine's.
 func (a *Archive) Suite(name string) *Archive {
 	return &Archive{cache: a.cache, etc: a.etc, suite: name, base: a}
 }
@@ -86,8 +84,7 @@ func sandboxUser() string {
 	return ""
 }
 
-// update writes the private sources and fetches their lists. The caller holds the lock of the
-// state.
+// update writes the private sources and fetches their lists. The caller holds the lock of the state.
 func (a *Archive) update(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNoApt

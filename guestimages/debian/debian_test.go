@@ -102,8 +102,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// release publishes a suite with one binary and one source package of that version in a folder that
-// apt reads as a mirror.
+// release publishes a suite with one binary and one source package of that version in a folder that apt reads as a mirror.
 func release(t *testing.T, mirror, origin, suite, version string) {
 	dists := filepath.Join(mirror, "dists", suite)
 	indexes := map[string]string{
@@ -121,8 +120,7 @@ func release(t *testing.T, mirror, origin, suite, version string) {
 		"Architectures: amd64\nComponents: main\nSHA256:\n%s", origin, origin, suite, suite, sums))
 }
 
-// TestASuiteComesFromTheMachinesDebianMirror has a machine with sources of Debian's and of somebody
-// else's.
+// TestASuiteComesFromTheMachinesDebianMirror has a machine with sources of Debian's and of somebody else's.
 func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		t.Skipf("not a Debian machine: %v", err)

@@ -105,8 +105,8 @@ func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, err
 }
 
-// Forget drops all kept answers, those of every Suite too, so that the next question fetches the
-// package lists anew and sees what the archive offers by then. Packages already unpacked stay.
+// Forget drops all kept answers, those of every Suite too, so that the next question fetches the package lists anew and sees
+// what the archive offers by then. Packages already unpacked stay.
 func (a *Archive) Forget(ctx context.Context) error {
 	unlock, err := a.cache.Lock(ctx, a.state())
 	if err != nil {
@@ -117,8 +117,7 @@ func (a *Archive) Forget(ctx context.Context) error {
 	return a.cache.Remove(answers)
 }
 
-// answers is the folder of the kept answers. Among them is the entry that says that package lists
-// were fetched.
+// answers is the folder of the kept answers. Among them is the entry that says that package lists were fetched.
 const (
 	answers = "answers"
 	updated = "updated"

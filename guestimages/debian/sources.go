@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// copySources copies every package sources file under etc to the folder to, for this user only: the
-// files may hold passwords.
+// copySources copies every package sources file under etc to the folder to, for this user only: the files may hold passwords.
 func copySources(etc, to string) error {
 	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
 	if err != nil {
@@ -52,9 +51,8 @@ func suiteSources(mirror, suite string) string {
 	return s
 }
 
-// mirror returns the URI of the first Debian mirror of the machine's package sources: apt knows
-// which of them is Debian's own archive from its signed Release file. The answer is kept until
-// Forget.
+// mirror returns the URI of the first Debian mirror of the machine's package sources: apt knows which of them is Debian's own
+// archive from its signed Release file. The answer is kept until Forget.
 func (a *Archive) mirror(ctx context.Context) (string, error) {
 	return a.remember(ctx, "mirror", func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-get", append(a.options(), "indextargets", "--format", "$(REPO_URI)",

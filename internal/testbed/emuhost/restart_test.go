@@ -15,8 +15,7 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// fakeEnv makes this test binary a QEMU: it names the file that counts starts and, after a space,
-// what each start does.
+// fakeEnv makes this test binary a QEMU: it names the file that counts starts and, after a space, what each start does.
 const fakeEnv = "EMUHOST_TEST_FAKE_QEMU"
 
 func TestMain(m *testing.M) {
@@ -26,8 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeQEMU plays the host: it dies before its init is up, before or after the command's start, or
-// echoes its input.
+// fakeQEMU plays the host: it dies before its init is up, before or after the command's start, or echoes its input.
 func fakeQEMU(script string) int {
 	file, acts, _ := strings.Cut(script, " ")
 	b, _ := os.ReadFile(file)

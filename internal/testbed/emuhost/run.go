@@ -32,9 +32,8 @@ func (d *Death) Unwrap() error { return d.Cause }
 // logLines is how much of the kernel log a Death shows.
 const logLines = 60
 
-// Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death;
-// with one, it says why the command never ran. A host that dies before it starts the command is
-// started again, and the log says so.
+// Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death; with one, it says why the
+// command never ran. A host that dies before it starts the command is started again, and the log says so.
 func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	for restart := 1; ; restart++ {
 		exit, err := h.run(ctx, c, streams)

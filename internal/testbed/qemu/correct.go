@@ -18,8 +18,7 @@ const (
 	clearLine = "cs->exception_index = -1;"
 )
 
-// correct adds the line to the text of svm_helper.c. A text that has it already is returned
-// unchanged.
+// correct adds the line to the text of svm_helper.c. A text that has it already is returned unchanged.
 func correct(text string) (string, error) {
 	before, rest, ok := strings.Cut(text, caseLine)
 	if !ok || strings.Contains(rest, caseLine) {
