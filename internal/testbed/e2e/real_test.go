@@ -270,6 +270,7 @@ func leavesNothing(t *testing.T) {
 // and kernel threads of machines.
 func leftovers(t *testing.T) []string {
 	t.Helper()
+	testenv.Need(t, "kvm", "guests")
 	var all []string
 	for _, pattern := range []string{
 		"/sys/class/net/*", "/sys/kernel/config/target/core/*_[0-9]*", "/sys/kernel/config/target/core/*_[0-9]*/*",
