@@ -66,7 +66,7 @@ func (c *Cache) Path(name string) string {
 	return filepath.Join(c.Root, filepath.FromSlash(name))
 }
 
-// Has says whether the entry is there.
+// Has reports whether the entry is there.
 func (c *Cache) Has(name string) bool {
 	_, err := os.Lstat(c.Path(name))
 	return err == nil

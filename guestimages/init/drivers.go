@@ -52,7 +52,7 @@ func loadAlias(p agent.Plan, alias string, words cmdline) (n int, err error) {
 	return n, nil
 }
 
-// asked says whether the alias asks for m. Dashes and underscores are the same in a module's name.
+// asked reports whether the alias asks for m. Dashes and underscores are the same in a module's name.
 func asked(m agent.Module, alias string) bool {
 	if strings.ReplaceAll(alias, "-", "_") == m.Name {
 		return true

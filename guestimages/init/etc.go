@@ -123,7 +123,7 @@ func hostname() string {
 	return name
 }
 
-// ipv6 says whether the kernel has IPv6.
+// ipv6 reports whether the kernel has IPv6.
 func ipv6() bool {
 	_, err := os.Stat("/proc/net/if_inet6")
 	return err == nil

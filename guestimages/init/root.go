@@ -34,7 +34,7 @@ func (c cmdline) root() rootWords {
 	}
 }
 
-// writable says whether the root is mounted for writing, as it is by default; of ro and rw the last counts.
+// writable reports whether the root is mounted for writing, as it is by default; of ro and rw the last counts.
 func (c cmdline) writable() bool {
 	for _, word := range slices.Backward(c) {
 		if word == "ro" || word == "rw" {

@@ -78,7 +78,7 @@ func findPort(name string) string {
 	return ""
 }
 
-// connected says whether the other end is open: virtio_console answers poll with POLLHUP until then, and read with 0.
+// connected reports whether the other end is open: virtio_console answers poll with POLLHUP until then, and read with 0.
 func connected(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {

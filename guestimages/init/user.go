@@ -47,7 +47,7 @@ func become(user string, attr *os.ProcAttr) error {
 	return nil
 }
 
-// sharedDevice says whether a file is a device that everybody may write to already.
+// sharedDevice reports whether a file is a device that everybody may write to already.
 func sharedDevice(info fs.FileInfo) bool {
 	return info.Mode()&fs.ModeCharDevice != 0 && info.Mode().Perm()&0o006 == 0o006
 }

@@ -74,7 +74,7 @@ func ModuleName(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// Has says whether the kernel has the module, as a file or built in.
+// Has reports whether the kernel has the module, as a file or built in.
 func (t *Modules) Has(name string) bool {
 	name = ModuleName(name)
 	return t.builtin[name] || t.file[name] != ""
@@ -172,5 +172,5 @@ func aliasesIn(text string, names []string) map[string][]string {
 	return found
 }
 
-// IsFile says whether the module is a file, and not built in or unknown.
+// IsFile reports whether the module is a file, and not built in or unknown.
 func (t *Modules) IsFile(name string) bool { return t.file[ModuleName(name)] != "" }

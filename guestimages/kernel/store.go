@@ -165,7 +165,7 @@ func (s *Store) kernel(x *index, r record) Kernel {
 	return k
 }
 
-// isThere says whether somebody has not removed the kernel by hand.
+// isThere reports whether somebody has not removed the kernel by hand.
 func (s *Store) isThere(k Kernel) bool {
 	_, err := os.Stat(k.Image)
 	return err == nil

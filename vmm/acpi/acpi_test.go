@@ -21,14 +21,14 @@ func testConfig(cpus int) Config {
 	}
 }
 
-// iasl returns the compiler's path.
+// iasl returns the path of the compiler.
 func iasl(t *testing.T) string {
 	path, err := exec.LookPath("iasl")
 	if err != nil {
 		if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), "iasl") {
-			t.Fatal("iasl is required and missing: apt-get install acpica-tools")
+			t.Fatal("iasl is required but not installed: apt-get install acpica-tools")
 		}
-		t.Skip("iasl is missing: apt-get install acpica-tools")
+		t.Skip("iasl is not installed: apt-get install acpica-tools")
 	}
 	return path
 }
@@ -69,7 +69,7 @@ func TestTablesSurviveDisassemblyAndCompilation(t *testing.T) {
 				}
 				// The compiler writes its own name and version into the header.
 				if i := firstDifference(again[headerSize:], b[headerSize:]); i >= 0 {
-					t.Errorf("%s: %d bytes compiled again are %d, the first difference is at %#x", sig, len(b), len(again), i+headerSize)
+					t.Errorf("%s: %d bytes became %d after recompiling, first difference at %#x", sig, len(b), len(again), i+headerSize)
 				}
 			}
 		})
@@ -86,7 +86,7 @@ func TestDisassembledDSDTSaysWhatIsMeant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// iasl's comments and line breaks are its version's own.
+	// The comments and line breaks depend on iasl's version.
 	text := regexp.MustCompile(`/\*.*?\*/|//.*`).ReplaceAllString(string(b), "")
 	text = strings.Join(strings.Fields(text), " ")
 	for _, want := range []string{
@@ -108,7 +108,7 @@ func TestDisassembledDSDTSaysWhatIsMeant(t *testing.T) {
 		`Name (_S5, Package (0x04) { 0x05, Zero, Zero, Zero })`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("no %q in\n%s", want, text)
+			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
 }

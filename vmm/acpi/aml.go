@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// aml is encoded ACPI machine language: terms, one after another. ACPI 6.5
-// chapter 20; the comments give the production's name.
+// aml is encoded ACPI machine language: a sequence of terms. ACPI 6.5 chapter 20; the comments give
+// the names of the productions.
 type aml []byte
 
 func join(terms ...aml) aml {
@@ -20,7 +20,7 @@ func join(terms ...aml) aml {
 	return b
 }
 
-// sized is op, PkgLength, body. PkgLength counts itself: §20.2.4.
+// sized returns op, PkgLength and body. PkgLength counts itself: §20.2.4.
 func sized(op []byte, body ...aml) aml {
 	content := join(body...)
 	n := len(content)
@@ -41,11 +41,11 @@ func sized(op []byte, body ...aml) aml {
 	return join(op, length, content)
 }
 
-// nameSeg encodes a name of up to four characters, padded with '_': NameSeg,
-// §20.2.2. The DSDT needs no path.
+// nameSeg encodes a name of up to four characters, padded with '_': NameSeg, §20.2.2. The DSDT
+// needs no paths.
 func nameSeg(s string) aml { return aml((s + "____")[:4]) }
 
-// integer takes the shortest of ZeroOp, OneOp, ByteConst to QWordConst.
+// integer returns the shortest of ZeroOp, OneOp, ByteConst to QWordConst.
 func integer(v uint64) aml {
 	le := binary.LittleEndian
 	switch {
@@ -105,7 +105,7 @@ func device(segment string, terms ...aml) aml { // DefDevice
 	return sized([]byte{0x5b, 0x82}, nameSeg(segment), join(terms...))
 }
 
-// method is serialized: iasl wants that of methods that create names.
+// method is always serialized: iasl requires that of methods that create names.
 func method(segment string, args uint8, terms ...aml) aml { // DefMethod
 	const serialized = 1 << 3
 	return sized([]byte{0x14}, nameSeg(segment), aml{args&7 | serialized}, join(terms...))
@@ -129,7 +129,7 @@ func orInto(target string, v aml) aml { // DefOr
 
 func notify(segment string, v aml) aml { return join(aml{0x86}, nameSeg(segment), v) } // DefNotify
 
-func giveBack(v aml) aml { return join(aml{0xa4}, v) } // DefReturn
+func ret(v aml) aml { return join(aml{0xa4}, v) } // DefReturn
 
 func dwordField(of aml, off uint64, segment string) aml { // DefCreateDWordField
 	return join(aml{0x8a}, of, integer(off), nameSeg(segment))

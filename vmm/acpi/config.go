@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// Config is what the tables tell. Addresses are guest physical, sizes in bytes.
+// Config holds the values that the tables report. Addresses are guest physical, sizes in bytes.
 type Config struct {
 	NumCPUs int // 1 to MaxCPUs; APIC ID and processor UID of CPU n are n
 
 	IOAPICID   uint8
 	IOAPICAddr uint32 // global system interrupts start at 0
 
-	ECAM        uint64 // of bus 0, whatever FirstBus is; 1 MiB per bus
+	ECAM        uint64 // the address of bus 0, whatever FirstBus is; 1 MiB per bus
 	FirstBus    uint8
 	LastBus     uint8
 	PCIWindow32 Window // BARs below 4 GiB
@@ -26,9 +26,9 @@ type Config struct {
 	// edge, active high. One pulse is one press of the power button.
 	EventIRQ uint32
 
-	// 8-bit I/O ports. The guest powers off by writing SleepValue(5) to
-	// SleepControl, and resets by writing ResetValue to Reset.
-	// SleepStatus reads as 0; writes to it mean nothing.
+	// The following are 8-bit I/O ports. The guest powers off by writing SleepValue(5) to
+	// SleepControl, and resets by writing ResetValue to Reset. SleepStatus reads as 0 and
+	// ignores writes.
 	SleepControl uint16
 	SleepStatus  uint16
 	Reset        uint16
@@ -39,17 +39,17 @@ type Config struct {
 // devices may decode.
 type Window struct{ Base, Size uint64 }
 
-// MaxCPUs bounds the processor devices, which are named C000 to CFFF.
+// MaxCPUs limits the number of processor devices, which are named C000 to CFFF.
 const MaxCPUs = 4096
 
-// S5 is the SLP_TYP value of power off, the first element of \_S5.
+// S5 is the SLP_TYP value for power off, the first element of \_S5.
 const S5 = 5
 
-// SleepValue is what OSPM writes to the sleep control register to enter the
-// state with the given SLP_TYP: SLP_EN and SLP_TYPx (ACPI 6.5 table 4.18).
+// SleepValue returns the value that OSPM writes to the sleep control register to enter the state
+// with the given SLP_TYP: SLP_EN and SLP_TYPx (ACPI 6.5 table 4.18).
 func SleepValue(slpTyp uint8) uint8 { return 1<<5 | slpTyp&7<<2 }
 
-// validate returns every problem of c.
+// validate returns all problems of c.
 func (c Config) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("acpi: "+format, args...)) }
@@ -69,16 +69,16 @@ func (c Config) validate() error {
 		bad("64-bit PCI window %#x+%#x is below 4 GiB or too high", w.Base, w.Size)
 	}
 	if w := c.PCIPorts; w.Base > 0xffff || w.Size > 0x10000-w.Base || w.Size == 0x10000 {
-		bad("PCI window of ports %#x+%#x is beyond 64 Ki, or all of them", w.Base, w.Size)
+		bad("PCI window of ports %#x+%#x covers all 65536 ports or exceeds them", w.Base, w.Size)
 	}
 	if c.SerialPort > 0xfff8 {
 		bad("serial port %#x: 8 ports do not fit", c.SerialPort)
 	}
 	if c.SleepControl == 0 || c.SleepStatus == 0 || c.Reset == 0 {
-		bad("sleep control, sleep status and reset need I/O ports")
+		bad("sleep control, sleep status and reset require I/O ports")
 	}
 	if c.SerialPort != 0 && c.SerialIRQ == c.EventIRQ {
-		bad("serial port and event device share interrupt %d: edges cannot be shared", c.EventIRQ)
+		bad("serial port and event device share interrupt %d: edge-triggered interrupts cannot be shared", c.EventIRQ)
 	}
 	return errors.Join(errs...)
 }

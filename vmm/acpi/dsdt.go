@@ -2,7 +2,7 @@ package acpi
 
 import "fmt"
 
-// dsdt is the definition block: what cannot be enumerated by probing.
+// dsdt returns the definition block: the devices that probing cannot find.
 func dsdt(c Config) aml {
 	devices := []aml{
 		device("PWRB", name("_HID", eisaID("PNP0C0C"))), // power button, §4.8.2.2.1.2
@@ -23,16 +23,16 @@ func dsdt(c Config) aml {
 			name("_UID", integer(uint64(i))),
 		))
 	}
-	// Names are as short as the search rules (§5.3) allow: PWRB is found upwards.
+	// Names are as short as the search rules (§5.3) allow: the search for PWRB goes upwards.
 	return join(
 		scope("_SB", devices...),
-		// Four elements although two suffice (§7.4.2.6): some guests insist.
+		// Two elements suffice (§7.4.2.6), but some guests insist on four.
 		name("_S5", pkg(integer(S5), integer(0), integer(0), integer(0))),
 	)
 }
 
-// eventDevice is the Generic Event Device (§5.6.9): its interrupt runs _EVT,
-// which tells the power button's driver that it was pressed (0x80, §4.8.2.2.1.2).
+// eventDevice is the Generic Event Device (§5.6.9). Its interrupt runs _EVT, which notifies the
+// power button's driver of a press (0x80, §4.8.2.2.1.2).
 func eventDevice(c Config) aml {
 	return device("GED",
 		name("_HID", str("ACPI0013")),
@@ -48,8 +48,8 @@ func eventDevice(c Config) aml {
 // specification §4.5.1.
 const oscPCI = "33db4d5b-1ff7-401c-9657-7441c03dd766"
 
-// hostBridge is a PCI Express root with the windows its devices may decode. It
-// has no _PRT: devices have MSI-X and no interrupt pin.
+// hostBridge is a PCI Express root with the windows that its devices may decode. It has no _PRT:
+// the devices use MSI-X and have no interrupt pin.
 func hostBridge(c Config) aml {
 	windows := [][]byte{
 		busNumbers(c.FirstBus, c.LastBus),
@@ -62,7 +62,7 @@ func hostBridge(c Config) aml {
 	if c.PCIWindow64.Size != 0 {
 		windows = append(windows, memoryWindow(c.PCIWindow64.Base, c.PCIWindow64.Size, 0))
 	}
-	const capabilities = 3 // _OSC's buffer: status first, then what OSPM supports and wants
+	const capabilities = 3 // _OSC's buffer: status first, then what OSPM supports and requests
 	return device("PCI0",
 		name("_HID", eisaID("PNP0A08")),
 		name("_CID", eisaID("PNP0A03")),
@@ -70,21 +70,20 @@ func hostBridge(c Config) aml {
 		name("_BBN", integer(uint64(c.FirstBus))),
 		name("_UID", integer(0)),
 		name("_CRS", resources(windows...)),
-		// Everything asked for is granted: no firmware handles it instead.
+		// All requested control is granted: no firmware handles any of it.
 		method("_OSC", 4,
 			dwordField(arg(capabilities), 0, "CDW1"),
 			when(equal(arg(0), uuid(oscPCI)),
 				when(not(equal(arg(1), integer(1))), orInto("CDW1", integer(1<<3))), // unknown revision
 			),
 			otherwise(orInto("CDW1", integer(1<<2))), // unrecognized UUID
-			giveBack(arg(capabilities)),
+			ret(arg(capabilities)),
 		),
 	)
 }
 
-// ecamReservation says that the configuration space of the MCFG is in use:
-// PCI firmware specification §4.1.2 wants it in a motherboard resource, and
-// Linux does without ECAM otherwise.
+// ecamReservation reserves the configuration space of the MCFG. PCI firmware specification §4.1.2
+// requires a motherboard resource for it; without one Linux does not use ECAM.
 func ecamReservation(c Config) aml {
 	base := c.ECAM + uint64(c.FirstBus)<<20
 	size := (uint64(c.LastBus) - uint64(c.FirstBus) + 1) << 20

@@ -2,8 +2,8 @@ package acpi
 
 import "encoding/binary"
 
-// Offsets in the Fixed ACPI Description Table, table 5.33. What is not here is
-// zero: a hardware-reduced platform has none of it.
+// Offsets in the Fixed ACPI Description Table, table 5.33. All other fields are zero: a
+// hardware-reduced platform does not use them.
 const (
 	fadtDSDT         = 40
 	fadtProfile      = 45  // Preferred_PM_Profile
@@ -37,8 +37,8 @@ const (
 	flagHWReduced   = 1 << 20
 )
 
-// fadt is the table of revision 6.3: Linux takes the reset register from
-// revision 2 on and the sleep registers from 5 on.
+// fadt returns the table in revision 6.3. Linux uses the reset register from revision 2 on and the
+// sleep registers from revision 5 on.
 func fadt(c Config, dsdtAddr uint64) []byte {
 	le := binary.LittleEndian
 	t := make([]byte, fadtSize)
@@ -59,7 +59,7 @@ func fadt(c Config, dsdtAddr uint64) []byte {
 	return table("FACP", 6, t[headerSize:])
 }
 
-// ioRegister is the Generic Address Structure (table 5.1) of an 8-bit port.
+// ioRegister returns the Generic Address Structure (table 5.1) of an 8-bit port.
 func ioRegister(port uint16) []byte {
 	const systemIO, byteAccess = 1, 1
 	return binary.LittleEndian.AppendUint64([]byte{systemIO, 8, 0, byteAccess}, uint64(port))

@@ -23,7 +23,7 @@ func TestFieldsAreWhereTheSpecificationPutsThem(t *testing.T) {
 		off          int
 		want         string
 	}{
-		// Table 5.33. Fields of the fixed hardware stay zero on this platform.
+		// Table 5.33. Fields of the fixed hardware are zero on this platform.
 		{"FACP", "FADT Major Version", 8, "\x06"},
 		{"FACP", "FIRMWARE_CTRL", 36, "\x00\x00\x00\x00"},
 		{"FACP", "Preferred_PM_Profile", 45, "\x04"},
@@ -79,12 +79,12 @@ func TestEveryTableSumsToZeroAndLiesApart(t *testing.T) {
 					t.Errorf("%s: bytes sum to %#x, want 0", sig, -checksum(tbl))
 				}
 				if !bytes.HasPrefix(tbl, []byte(sig)) || !bytes.Equal(tbl[10:16], []byte(oemID)) {
-					t.Errorf("%s: header % x", sig, tbl[:36])
+					t.Errorf("%s: wrong header % x", sig, tbl[:36])
 				}
 				total += len(tbl)
 			}
 			if total > len(b) || total+5*align < len(b) {
-				t.Errorf("tables have %d bytes, the blob %d: they overlap or leave holes", total, len(b))
+				t.Errorf("the tables have %d bytes but the blob has %d: they overlap or leave holes", total, len(b))
 			}
 		})
 	}
@@ -109,7 +109,7 @@ func TestAllProblemsOfAConfigAreReportedAtOnce(t *testing.T) {
 }
 
 func TestPackageLengthsCountThemselves(t *testing.T) {
-	// ACPI 6.5 §20.2.4: the sizes around which the encoding grows a byte.
+	// The encoding grows by a byte around these sizes: ACPI 6.5 §20.2.4.
 	for body, want := range map[int]string{
 		0:         "\x01",
 		62:        "\x3f",

@@ -2,18 +2,17 @@ package acpi
 
 import "encoding/binary"
 
-// lapicAddr is where every local APIC is, Intel SDM volume 3 §11.4.1.
+// lapicAddr is the address of every local APIC, Intel SDM volume 3 §11.4.1.
 const lapicAddr = 0xfee00000
 
-// firstX2APIC is the first APIC ID that needs the wider entry: the 8-bit ID
-// 255 is the broadcast (§5.2.12.12).
+// firstX2APIC is the first APIC ID that requires the wider entry: the 8-bit ID 255 is the broadcast
+// (§5.2.12.12).
 const firstX2APIC = 255
 
 const cpuEnabled = 1 << 0 // table 5.47
 
-// madt lists the interrupt controllers (table 5.43). PCAT_COMPAT is 0: there
-// is no dual-8259 to be masked; and no source overrides, as no ISA interrupt
-// is wired elsewhere.
+// madt lists the interrupt controllers (table 5.43). PCAT_COMPAT is 0 because there is no dual-8259
+// to mask. There are no source overrides because no ISA interrupt is wired elsewhere.
 func madt(c Config) []byte {
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, lapicAddr)

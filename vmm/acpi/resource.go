@@ -4,8 +4,8 @@ import "encoding/binary"
 
 // Resource descriptors, ACPI 6.5 §6.4. Each function returns one descriptor.
 
-// resources is a buffer of descriptors closed by an end tag with checksum 0,
-// "treat as correct" (§6.4.2.9).
+// resources returns a buffer of descriptors, closed by an end tag with checksum 0, "treat as
+// correct" (§6.4.2.9).
 func resources(descriptors ...[]byte) aml {
 	var b []byte
 	for _, d := range descriptors {
@@ -31,9 +31,9 @@ func memory32(base, size uint32) []byte {
 	return le.AppendUint32(b, size)
 }
 
-// interrupt is the Extended Interrupt Descriptor (§6.4.3.6): edge, active high,
-// exclusive, consumed. Unlike the older IRQ descriptor Linux takes it at its
-// word, whatever the MADT says of the line.
+// interrupt is the Extended Interrupt Descriptor (§6.4.3.6): edge, active high, exclusive,
+// consumed. Unlike with the older IRQ descriptor, Linux uses these values whatever the MADT reports
+// for the line.
 func interrupt(gsi uint32) []byte {
 	const consumer, edge = 1 << 0, 1 << 1
 	return binary.LittleEndian.AppendUint32([]byte{0x89, 6, 0, consumer | edge, 1}, gsi)
@@ -49,7 +49,7 @@ const (
 	generalFixed    = 1<<2 | 1<<3 // _MIF, _MAF
 
 	memoryWritable = 1 << 0 // _RW; not cacheable, plain memory
-	ioEntireRange  = 3      // _RNG: neither ISA's aliases alone nor all others alone
+	ioEntireRange  = 3      // _RNG: both ISA and non-ISA ranges
 )
 
 // busNumbers is a Word Address Space Descriptor (§6.4.3.5.3): the buses below
@@ -63,7 +63,7 @@ func busNumbers(first, last uint8) []byte {
 	return b
 }
 
-// portWindow is the same for I/O ports that a bridge passes on.
+// portWindow is the same for I/O ports that a bridge forwards.
 func portWindow(w Window) []byte {
 	le := binary.LittleEndian
 	b := []byte{0x88, 13, 0, spaceIO, generalFixed, ioEntireRange}
@@ -73,8 +73,8 @@ func portWindow(w Window) []byte {
 	return b
 }
 
-// memoryWindow is a DWord or QWord Address Space Descriptor (§6.4.3.5.2, .1):
-// memory that a bridge passes on, or with generalConsumer that a device has.
+// memoryWindow is a DWord or QWord Address Space Descriptor (§6.4.3.5.2, .1): memory that a bridge
+// forwards or, with generalConsumer, memory that a device uses.
 func memoryWindow(base, size uint64, general byte) []byte {
 	le := binary.LittleEndian
 	fields := []uint64{0, base, base + size - 1, 0, size} // _GRA, _MIN, _MAX, _TRA, _LEN

@@ -5,30 +5,30 @@ import (
 	"fmt"
 )
 
-// Sizes of table 5.27 (RSDP) and of what every other table starts with, table 5.28.
+// Sizes of the RSDP (table 5.27) and of the header of every other table (table 5.28).
 const (
 	rsdpSize   = 36
 	headerSize = 36
 	align      = 16
 )
 
-// Who made the tables, in each header.
+// The creator of the tables, in each header.
 const (
 	oemID     = "MINVMM"   // 6 bytes
 	oemTable  = "MINIVMM " // 8 bytes
 	creatorID = "MVMM"     // 4 bytes
 )
 
-// Build returns the tables as one blob that belongs at base, which is 16-byte
-// aligned. The RSDP is its first byte, so base is also what boot_params or
-// hvm_start_info name. The guest must be told to leave the range alone: E820
-// type ACPI. All problems of c are reported at once.
+// Build returns the tables as one blob for the guest physical address base, which must be 16-byte
+// aligned. The RSDP comes first, so base is also the address to put in boot_params or
+// hvm_start_info. The caller must reserve the range in the guest's memory map: E820 type ACPI. The
+// error reports all problems of c at once.
 func Build(c Config, base uint64) ([]byte, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	if base == 0 || base%align != 0 || base >= 1<<52 {
-		return nil, fmt.Errorf("acpi: tables at %#x: not 16-byte aligned, 0 or too high", base)
+		return nil, fmt.Errorf("acpi: tables at %#x: the address is 0, too high or not 16-byte aligned", base)
 	}
 	b := make([]byte, rsdpSize)
 	add := func(table []byte) (gpa uint64) {
@@ -66,7 +66,7 @@ func table(signature string, revision uint8, body []byte) []byte {
 	return b
 }
 
-// checksum is the byte that, put where b has 0, makes b sum up to 0.
+// checksum returns the byte that makes the sum of b 0 when it replaces a 0 in b.
 func checksum(b []byte) byte {
 	var sum byte
 	for _, v := range b {
@@ -75,7 +75,7 @@ func checksum(b []byte) byte {
 	return -sum
 }
 
-// rsdp is the Root System Description Pointer, revision 2: table 5.27.
+// rsdp returns the Root System Description Pointer, revision 2: table 5.27.
 func rsdp(xsdt uint64) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, rsdpSize)
@@ -89,11 +89,10 @@ func rsdp(xsdt uint64) []byte {
 	return b
 }
 
-// mcfg names the enhanced configuration space: PCI firmware specification
-// table 4-2 and 4-3.
+// mcfg describes the enhanced configuration space: PCI firmware specification tables 4-2 and 4-3.
 func mcfg(c Config) []byte {
 	b := make([]byte, 8+16) // reserved, one allocation
 	binary.LittleEndian.PutUint64(b[8:], c.ECAM)
-	b[18], b[19] = c.FirstBus, c.LastBus // of segment 0
+	b[18], b[19] = c.FirstBus, c.LastBus // segment 0
 	return table("MCFG", 1, b)
 }

@@ -7,28 +7,28 @@ import (
 
 // Setting is one write to a file of the cgroup.
 type Setting struct {
-	Key   string // what asked for it, for errors: "limits.cpu_max"
+	Key   string // the configuration key that sets it, for errors: "limits.cpu_max"
 	File  string // "cpu.max"
-	Value string // as the kernel reads it
+	Value string // in the format the kernel reads
 }
 
-// controller is the one whose file it is.
+// controller returns the controller that the file belongs to.
 func (s Setting) controller() string {
 	c, _, _ := strings.Cut(s.File, ".")
 	return c
 }
 
-// Config says what is wanted.
+// Config describes the cgroup to create.
 type Config struct {
-	Name     string    // of the machine: a-z, 0-9 and '-'
-	Settings []Setting // in the order to write them
+	Name     string    // the machine's name: a-z, 0-9 and '-'
+	Settings []Setting // written in this order
 
-	// VCPU and IO are for the two children, which are made if there are any. Of
-	// threaded controllers only: cpu, cpuset.
+	// VCPU and IO are the settings of the two children, which are created if either is not
+	// empty. Threaded controllers only: cpu, cpuset.
 	VCPU, IO []Setting
 }
 
-// controllers are those that the settings need, each once.
+// controllers returns the controllers that the settings need, each once.
 func controllers(cfg Config) (all []string) {
 	for _, s := range slices.Concat(cfg.Settings, cfg.VCPU, cfg.IO) {
 		if c := s.controller(); !slices.Contains(all, c) {
@@ -38,7 +38,7 @@ func controllers(cfg Config) (all []string) {
 	return all
 }
 
-// keys names what asks for the cgroup.
+// keys returns the configuration keys that need the cgroup, for errors.
 func keys(cfg Config) string {
 	var all []string
 	for _, s := range slices.Concat(cfg.Settings, cfg.VCPU, cfg.IO) {

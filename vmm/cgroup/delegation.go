@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usable says what is missing for a cgroup below base.
+// usable returns an error that names what a cgroup below base lacks.
 func (h host) usable(base string, cfg Config) error {
 	have, err := h.read(base + "/cgroup.controllers")
 	if err != nil {
@@ -19,7 +19,7 @@ func (h host) usable(base string, cfg Config) error {
 	}
 	// The root has no type.
 	if kind, err := h.read(base + "/cgroup.type"); err == nil && kind != "domain" {
-		return fmt.Errorf("%s: cgroup %s is %q, and a machine's must be below one that is \"domain\": %w", keys(cfg), base, kind, errors.ErrUnsupported)
+		return fmt.Errorf("%s: cgroup %s has type %q, but the parent of a machine's cgroup must have type \"domain\": %w", keys(cfg), base, kind, errors.ErrUnsupported)
 	}
 	for _, c := range controllers(cfg) {
 		if slices.Contains(strings.Fields(have), c) {
@@ -31,18 +31,18 @@ func (h host) usable(base string, cfg Config) error {
 				need = append(need, s.Key)
 			}
 		}
-		return fmt.Errorf("%s: needs the %s controller, and cgroup %s has only %q: %w (%s)",
+		return fmt.Errorf("%s: requires the %s controller, but cgroup %s has only %q: %w (%s)",
 			strings.Join(need, ", "), c, base, have, errors.ErrUnsupported, h.delegateHint(c))
 	}
 	return nil
 }
 
-// delegated says whether systemd gave away the unit that base is in. A user's
-// own manager was given all that it manages, and is asked in its turn: so a unit that was
-// not given away ends the search.
+// delegated reports whether systemd delegated the unit that base is in. The search ends at the
+// first unit: a user's manager has all that it manages delegated to it, and decides itself whether
+// to delegate a unit further.
 func (h host) delegated(base string) bool {
 	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
-		// The one for root, and the one that anybody may read.
+		// The first attribute is for root, the second is readable by every user.
 		if h.xattr(dir, "trusted.delegate") == "1" || h.xattr(dir, "user.delegate") == "1" {
 			return true
 		}
@@ -53,7 +53,7 @@ func (h host) delegated(base string) bool {
 	return false
 }
 
-// ownCgroup is how to get a cgroup of one's own.
+// ownCgroup returns the advice on how to get a cgroup that minivmm has to itself.
 func (h host) ownCgroup() string {
 	switch {
 	case !h.systemd:
@@ -71,10 +71,10 @@ func (h host) delegateHint(controller string) string {
 	case h.systemd && h.scope == "":
 		return "Delegate=yes in the unit gives all controllers"
 	}
-	return fmt.Sprintf("write +%s to cgroup.subtree_control of the cgroups above; one that is mounted as version 1, or is not in the kernel, cannot be had", controller)
+	return fmt.Sprintf("write +%s to cgroup.subtree_control of each parent cgroup; a controller that is mounted as version 1, or not built into the kernel, is not available", controller)
 }
 
-// explain adds to the kernel's errors what they mean.
+// explain adds the meaning of the kernel's error, and advice.
 func (g *Group) explain(err error, cfg Config) error {
 	switch {
 	case errors.Is(err, unix.EBUSY):
@@ -82,9 +82,9 @@ func (g *Group) explain(err error, cfg Config) error {
 		if pids, rerr := g.read(g.base + "/cgroup.procs"); rerr == nil && pids != "" {
 			others = "processes " + strings.Join(strings.Fields(pids), ", ")
 		}
-		return fmt.Errorf("%s: cgroup %s has %s in it, and one with processes cannot limit those below it: %w (%s)", keys(cfg), g.base, others, err, g.ownCgroup())
+		return fmt.Errorf("%s: cgroup %s contains %s, and a cgroup that contains processes cannot limit its children: %w (%s)", keys(cfg), g.base, others, err, g.ownCgroup())
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return fmt.Errorf("%s: cgroup %s is not this user's to change: %w (%s)", keys(cfg), g.base, err, g.ownCgroup())
+		return fmt.Errorf("%s: this user may not change cgroup %s: %w (%s)", keys(cfg), g.base, err, g.ownCgroup())
 	}
 	return fmt.Errorf("%s: %w", keys(cfg), err)
 }

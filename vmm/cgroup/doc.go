@@ -1,42 +1,41 @@
-// Package cgroup puts this process into a cgroup (version 2) of its own, sets
-// limits there, and takes it away again.
+// Package cgroup puts this process into a cgroup (version 2) of its own, sets limits there, and
+// removes the cgroup afterwards.
 //
 // # Where
 //
-// The cgroup is made below the one that the process was started in. Under systemd that must
-// be of a unit that systemd delegated (it marks those with an extended attribute);
-// else systemd is asked over D-Bus for a scope, a delegated unit with this process in it
-// that ends with the process: the system's manager for root, the user's own for others. Without systemd
-// root has the hierarchy's root, too. A cgroup with processes in it cannot give controllers to its children
-// (the kernel's "no internal processes" rule; the root is exempt): so the
-// process must be alone there, or the controllers must be on already. No other
-// process is ever moved.
+// The cgroup is created below the cgroup in which the process was started. Under systemd, that
+// cgroup must belong to a unit that systemd delegated (systemd marks those with an extended
+// attribute). If it does not, the package asks systemd over D-Bus for a scope: a delegated unit
+// that contains this process and exits with it. Root asks the system's manager, other users ask
+// their own. Without systemd, root may also use the root of the hierarchy. A cgroup that contains
+// processes cannot enable controllers for its children (the kernel's "no internal processes" rule;
+// the root is exempt), so this process must be alone there, or the controllers must be enabled
+// already. No other process is ever moved.
 //
 //	HOME                  where the process was, or the scope; controllers are turned on here
 //	└── minivmm.NAME      the limits; memory is accounted here ("domain threaded" if it has children)
 //	    ├── vcpu          threads that called Group.EnterVCPU ("threaded")
 //	    └── io            all other threads ("threaded")
 //
-// The children exist if shares are asked for. A thread that is made inherits
-// the cgroup of the thread that made it, and the Go runtime makes no thread from
-// one that a goroutine is locked to: so every thread that is not a vCPU's is in
-// io, also the one that issues VHOST_SET_OWNER, whose copy the worker is. That is
-// why workers need not be moved: they are in io from their first instruction, with
-// no moment outside the limits, and a kernel thread (Linux before 6.4), which
-// the kernel attaches to its maker's cgroup, is there too.
+// The children exist if shares are configured. A new thread inherits the cgroup of the thread that
+// created it, and the Go runtime creates no thread from one that a goroutine is locked to. So every
+// thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER, whose copy
+// the worker is. Workers therefore need not be moved: they are in io from their first instruction
+// and are never outside the limits. A worker that is a kernel thread (Linux before 6.4) is there
+// too, because the kernel attaches it to its creator's cgroup.
 //
-// # The end
+// # Cleanup
 //
-// [Group.Close] moves the process back and removes the cgroup. What a killed
-// process left has no process in it, and the kernel removes only such cgroups;
-// so [Make] tries to remove everything that has one of our names, and what is
-// alive stays. No pid is looked at: it would be another's in a pid namespace.
+// [Group.Close] moves the process back and removes the cgroup. A killed process leaves a cgroup
+// without processes, and the kernel removes only such cgroups. So [Make] tries to remove every
+// cgroup that has one of our names, and cgroups that are in use stay. It does not look at pids: in
+// a pid namespace they would belong to other processes.
 //
-// Machines that begin and end at one moment below one cgroup take turns, by a flock(2) on
-// its folder: one would else turn off a controller that another has just found on.
+// Machines that start and stop at the same time below one cgroup take turns, with a flock(2) on its
+// folder. Without it, one would disable a controller that another has just found enabled.
 //
 // Source: Documentation/admin-guide/cgroup-v2.rst; kernel/cgroup/cgroup.c.
 //
-// One Group at a time per process. Its methods may be called by any goroutine;
-// EnterVCPU is for the calling thread.
+// A process has one Group at a time. Its methods are safe for concurrent use; EnterVCPU acts on the
+// calling thread.
 package cgroup

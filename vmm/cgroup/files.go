@@ -10,21 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// files is what this package does to cgroupfs.
+// files is the set of operations on cgroupfs that this package needs.
 type files interface {
 	read(path string) (string, error)
 	write(path, value string) error // one write(2), to a file that exists
 	mkdir(path string) error
 	rmdir(path string) error
-	list(dir string) ([]string, error) // folders in it
-	xattr(path, name string) string    // "" if there is none, or it may not be read
+	list(dir string) ([]string, error) // the folders in dir
+	xattr(path, name string) string    // "" if it does not exist or is not readable
 	exists(path string) bool
 
-	// lock waits until no other machine has dir locked.
+	// lock waits until no other machine holds the lock on dir.
 	lock(dir string) (unlock func())
 }
 
-// kernel is the real one.
+// kernel implements files on the real cgroupfs.
 type kernel struct{}
 
 func (kernel) read(path string) (string, error) {
@@ -76,16 +76,16 @@ func (kernel) exists(path string) bool {
 	return err == nil
 }
 
-// lockPatience is more than a machine that ends may need. Who may read a cgroup may
-// lock it for ever, and must not keep machines from starting so.
+// lockPatience exceeds the time that a stopping machine may need. The wait is bounded because every
+// user who can read a cgroup can lock it for ever, and must not prevent machines from starting.
 const lockPatience = 2 * emptied
 
-// lock takes flock(2), which the kernel ends with the process. Without it, what
-// one machine looks at may be changed by another before it acts.
+// lock takes a flock(2), which the kernel releases when the process exits. Without the lock,
+// another machine may change what this one has checked before this one acts on it.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {
-		return func() {} // what is done next says why
+		return func() {} // the next operation reports the cause
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
 	defer cancel()

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Group is a cgroup with this process in it.
+// Group is a cgroup that contains this process.
 type Group struct {
 	host
-	base    string   // the folder of the cgroup above
+	base    string   // the parent cgroup's folder
 	dir     string   // its own folder
-	enabled []string // controllers that were turned on in base
-	split   bool     // it has the children
+	enabled []string // controllers that this process enabled in base
+	split   bool     // the cgroup has the children
 }
 
 // The children.
@@ -28,12 +28,12 @@ const (
 	ioChild   = "io"
 )
 
-// Make makes the cgroup and moves this process into it: all threads that there
-// are, and those that they make.
+// Make creates the cgroup and moves this process into it, with all its present and future threads.
+// The caller must call Close.
 //
-// What the host does not give is an error that names it and says what to do;
-// it matches fs.ErrPermission, errors.ErrUnsupported or EBUSY, if it is not systemd's. Then the process
-// is where it was, or in a scope of systemd's, and nothing else is left.
+// If the host lacks something, the error names it and says what to do; it matches fs.ErrPermission,
+// errors.ErrUnsupported or EBUSY, unless it comes from systemd. After an error the process is where
+// it was, or in a scope of systemd's, and nothing else is left behind.
 func Make(cfg Config) (*Group, error) {
 	h, err := findHost()
 	if err != nil {
@@ -78,7 +78,7 @@ func (h host) makeBelow(base string, cfg Config) (*Group, error) {
 	return g, nil
 }
 
-// fill sets everything, with the process in the group.
+// fill enables the controllers and writes all settings. The process is already in the group.
 func (g *Group) fill(cfg Config) error {
 	if err := g.enable(cfg); err != nil {
 		return err
@@ -89,11 +89,11 @@ func (g *Group) fill(cfg Config) error {
 	return g.divide(cfg)
 }
 
-// mostNames bounds the machines of one name, and how often another start may
-// take away what this one has just made and is not yet in.
+// mostNames limits the number of machines of one name, and how often another start may remove a
+// cgroup that this one has just created and not entered yet.
 const mostNames = 1000
 
-// enter makes a folder with a free name and moves the process in.
+// enter creates a cgroup with a free name and moves the process in.
 func (g *Group) enter(name string) error {
 	var err error
 	for n := 1; n <= mostNames; n++ {
@@ -107,20 +107,19 @@ func (g *Group) enter(name string) error {
 		if err != nil {
 			return err
 		}
-		err = g.write(g.dir+"/cgroup.procs", "0") // the writer
+		err = g.write(g.dir+"/cgroup.procs", "0") // 0 is the writing process
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV):
-			continue // another start's recover was faster
+			continue // another start's recover removed it
 		}
 		return errors.Join(err, g.rmdir(g.dir))
 	}
 	return err
 }
 
-// enable turns on the controllers for base's children. The process has left
-// base, which is why that can work.
+// enable enables the controllers for base's children. This works because the process has left base.
 func (g *Group) enable(cfg Config) error {
 	file := g.base + "/cgroup.subtree_control"
 	on, err := g.read(file)
@@ -146,15 +145,15 @@ func (g *Group) set(dir string, settings []Setting) error {
 		err := g.write(file, s.Value)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%s: this kernel has no %s: %w", s.Key, file, errors.ErrUnsupported)
+			return fmt.Errorf("%s: this kernel does not have %s: %w", s.Key, file, errors.ErrUnsupported)
 		case err != nil:
-			return fmt.Errorf("%s: %q to %s: %w", s.Key, s.Value, file, err)
+			return fmt.Errorf("%s: write %q to %s: %w", s.Key, s.Value, file, err)
 		}
 	}
 	return nil
 }
 
-// divide makes the children and moves all threads into io.
+// divide creates the children and moves all threads into io.
 func (g *Group) divide(cfg Config) error {
 	if len(cfg.VCPU)+len(cfg.IO) == 0 {
 		return nil
@@ -165,8 +164,8 @@ func (g *Group) divide(cfg Config) error {
 		if err := g.mkdir(dir); err != nil {
 			return err
 		}
-		// Before controllers: a threaded one may be turned on in a cgroup with
-		// processes only when that is the domain of threaded children.
+		// This comes before the controllers: a threaded controller can be enabled in a
+		// cgroup with processes only if the cgroup is the domain of threaded children.
 		if err := g.write(dir+"/cgroup.type", "threaded"); err != nil {
 			return err
 		}
@@ -179,14 +178,14 @@ func (g *Group) divide(cfg Config) error {
 	if err := errors.Join(g.set(g.dir+"/"+vcpuChild, cfg.VCPU), g.set(g.dir+"/"+ioChild, cfg.IO)); err != nil {
 		return err
 	}
-	return g.write(g.dir+"/"+ioChild+"/cgroup.procs", "0") // the writer, with all its threads
+	return g.write(g.dir+"/"+ioChild+"/cgroup.procs", "0") // the writing process, with all its threads
 }
 
-// Path is the cgroup's folder, like /sys/fs/cgroup/minivmm.web.
+// Path returns the cgroup's folder, like /sys/fs/cgroup/minivmm.web.
 func (g *Group) Path() string { return g.dir }
 
-// EnterVCPU moves the calling thread to the vCPUs' cgroup, if there is one. The
-// goroutine is locked to its thread.
+// EnterVCPU moves the calling thread to the vCPUs' cgroup, if there is one. The calling goroutine
+// must be locked to its thread.
 func (g *Group) EnterVCPU() error {
 	if !g.split {
 		return nil
@@ -194,12 +193,12 @@ func (g *Group) EnterVCPU() error {
 	return g.write(g.dir+"/"+vcpuChild+"/cgroup.threads", "0")
 }
 
-// Close moves the process back to where it was and removes the cgroup, and
-// turns off the controllers that were turned on for it.
+// Close moves the process back to where it was, removes the cgroup, and disables the controllers
+// that were enabled for it.
 //
-// Where another machine still needs those, the process cannot go back (the
-// kernel's rule again). Then the cgroup stays until that machine or the next
-// start removes it.
+// If another machine still needs those controllers, the process cannot go back (again the "no
+// internal processes" rule). The cgroup then stays until that machine stops or another one starts,
+// which removes it.
 func (g *Group) Close() error {
 	defer g.lock(g.base)()
 	return g.close()
@@ -225,7 +224,7 @@ func (g *Group) close() error {
 	return g.removeSoon(g.dir)
 }
 
-// join undoes divide: its threads come together again.
+// join undoes divide: it moves all threads back into dir and removes the children.
 func (g *Group) join() error {
 	if !g.split {
 		return nil
@@ -246,7 +245,7 @@ func (g *Group) join() error {
 	return g.disable(g.dir, strings.Fields(on))
 }
 
-// last says whether base has no other cgroup in it.
+// last reports whether base has no other cgroup in it.
 func (g *Group) last() bool {
 	names, err := g.list(g.base)
 	return err == nil && len(names) == 1
@@ -261,8 +260,8 @@ func (g *Group) disable(dir string, controllers []string) error {
 	return nil
 }
 
-// emptied is how long a cgroup may take to become empty: threads that have
-// ended are in it until the kernel has cleaned up behind them, which it does on its own.
+// emptied is how long a cgroup may take to become empty: exited threads count until the kernel has
+// cleaned up after them, which it does on its own.
 const emptied = 5 * time.Second
 
 func (g *Group) removeSoon(dir string) error {

@@ -26,13 +26,13 @@ func (m *model) host(home string, uid int, systemd bool) host {
 	return host{files: m, mount: mnt, home: home, uid: uid, systemd: systemd}
 }
 
-// TestLifeOfAGroup looks at each thread's place and each setting, in a cgroup of
-// the process's own and in the root, and that the end is as the beginning.
+// TestLifeOfAGroup checks each thread's place and each setting, in a cgroup of the process's own
+// and in the root, and that Close restores the initial state.
 func TestLifeOfAGroup(t *testing.T) {
 	for _, home := range []string{"/", "/vm.scope", "/user.slice/vm.scope"} {
 		m := newModel(home)
 		if home == "/" {
-			m.all[mnt].others = "1 2 3" // the root may have them
+			m.all[mnt].others = "1 2 3" // the root may contain processes
 		}
 		before := m.state()
 		g, err := m.host(home, 0, false).make(everything)
@@ -41,7 +41,7 @@ func TestLifeOfAGroup(t *testing.T) {
 		}
 		dir := strings.TrimSuffix(mnt+home, "/") + "/minivmm.web"
 		if g.Path() != dir {
-			t.Errorf("%s: it is %s", home, g.Path())
+			t.Errorf("%s: path %s", home, g.Path())
 		}
 		if m.threads[1] != dir+"/io" || m.threads[2] != dir+"/io" {
 			t.Errorf("%s: threads are in %v", home, m.threads)
@@ -50,12 +50,12 @@ func TestLifeOfAGroup(t *testing.T) {
 			t.Error(err)
 		}
 		if m.threads[1] != dir+"/vcpu" || m.threads[2] != dir+"/io" {
-			t.Errorf("%s: with a vCPU's thread they are in %v", home, m.threads)
+			t.Errorf("%s: after EnterVCPU the threads are in %v", home, m.threads)
 		}
 		for file, want := range map[string]string{"/cpu.max": "150000 100000", "/memory.max": "1073741824", "/pids.max": "100", "/vcpu/cpu.weight": "200", "/io/cpu.weight": "50"} {
 			d, f, _ := cutLast(dir + file)
 			if got := m.all[d].settings[f]; got != want {
-				t.Errorf("%s: %s is %q", home, file, got)
+				t.Errorf("%s: %s contains %q", home, file, got)
 			}
 		}
 		m.all[dir+"/vcpu"].dead, m.all[dir].dead = 3, 2
@@ -73,8 +73,8 @@ func cutLast(p string) (dir, file string, ok bool) {
 	return p[:i], p[i+1:], true
 }
 
-// TestEveryStepMayFail lets each operation fail in turn: what was done is
-// undone, as far as the failure is not in the undoing.
+// TestEveryStepMayFail lets each operation fail in turn and checks that everything is undone,
+// unless the undoing itself failed.
 func TestEveryStepMayFail(t *testing.T) {
 	for failing := 1; ; failing++ {
 		m := newModel("/vm.scope")
@@ -83,7 +83,7 @@ func TestEveryStepMayFail(t *testing.T) {
 		g, err := m.host("/vm.scope", 1000, false).make(everything)
 		if err == nil {
 			if failing < 10 {
-				t.Errorf("only %d steps", failing)
+				t.Errorf("want more than %d steps", failing)
 			}
 			return
 		}
@@ -96,7 +96,7 @@ func TestEveryStepMayFail(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeHad is each refusal, and that nothing is left of it.
+// TestWhatCannotBeHad checks each refusal, and that it leaves nothing behind.
 func TestWhatCannotBeHad(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -109,22 +109,22 @@ func TestWhatCannotBeHad(t *testing.T) {
 		want    string
 	}{
 		{name: "other processes", home: "/session.scope", uid: 1000, change: func(m *model) { m.all[mnt+"/session.scope"].others = "77\n78" }, cfg: justCPU, is: unix.EBUSY,
-			want: "limits.cpu_max: cgroup /cg/session.scope has processes 77, 78 in it, and one with processes cannot limit those below it: write /cg/session.scope/cgroup.subtree_control: device or resource busy"},
+			want: "limits.cpu_max: cgroup /cg/session.scope contains processes 77, 78, and a cgroup that contains processes cannot limit its children: write /cg/session.scope/cgroup.subtree_control: device or resource busy"},
 		{name: "not writable", home: "/a", uid: 1000, change: func(m *model) { m.denied = mnt }, cfg: justCPU, is: fs.ErrPermission,
-			want: "limits.cpu_max: cgroup /cg/a is not this user's to change: mkdir /cg/a/minivmm.web: permission denied (run minivmm in a cgroup of its own"},
+			want: "limits.cpu_max: this user may not change cgroup /cg/a: mkdir /cg/a/minivmm.web: permission denied (run minivmm in a cgroup of its own"},
 		{name: "a controller is missing", home: "/a", uid: 1000, change: func(m *model) { m.all[mnt].control = []string{"cpu", "pids"} }, cfg: everything, is: errors.ErrUnsupported,
-			want: "limits.memory_max: needs the memory controller, and cgroup /cg/a has only \"cpu pids\""},
+			want: "limits.memory_max: requires the memory controller, but cgroup /cg/a has only \"cpu pids\""},
 		{name: "a controller is missing under systemd", home: "/a", uid: 1000, systemd: true, change: func(m *model) {
 			m.all[mnt].control = []string{"memory", "pids"}
 			m.attrs[mnt+"/a user.delegate"] = "1"
 		}, cfg: everything, is: errors.ErrUnsupported,
-			want: "limits.cpu_max, limits.vcpu_share, limits.io_share: needs the cpu controller, and cgroup /cg/a has only \"memory pids\": unsupported operation (as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids;"},
+			want: "limits.cpu_max, limits.vcpu_share, limits.io_share: requires the cpu controller, but cgroup /cg/a has only \"memory pids\": unsupported operation (as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids;"},
 		{name: "threaded", home: "/a/t", uid: 1000, change: func(m *model) { m.all[mnt+"/a/t"].kind = "threaded" }, cfg: justCPU, is: errors.ErrUnsupported,
-			want: "limits.cpu_max: cgroup /cg/a/t is \"threaded\""},
+			want: "limits.cpu_max: cgroup /cg/a/t has type \"threaded\""},
 		{name: "a file the kernel lacks", home: "/a", uid: 1000, cfg: Config{Name: "web", Settings: []Setting{{"limits.io_weight", "io.weight", "50"}}}, is: errors.ErrUnsupported,
-			want: "limits.io_weight: this kernel has no /cg/a/minivmm.web/io.weight"},
+			want: "limits.io_weight: this kernel does not have /cg/a/minivmm.web/io.weight"},
 		{name: "a value the kernel refuses", home: "/a", uid: 1000, cfg: Config{Name: "web", Settings: []Setting{{"limits.io", "io.max", "bad"}}}, is: unix.EINVAL,
-			want: "limits.io: \"bad\" to /cg/a/minivmm.web/io.max: write /cg/a/minivmm.web/io.max: invalid argument"},
+			want: "limits.io: write \"bad\" to /cg/a/minivmm.web/io.max: write /cg/a/minivmm.web/io.max: invalid argument"},
 	} {
 		m := newModel(c.home)
 		if c.change != nil {
@@ -141,8 +141,8 @@ func TestWhatCannotBeHad(t *testing.T) {
 	}
 }
 
-// TestRootGoesElsewhere: without systemd, root has the hierarchy's root where the cgroup of the
-// shell that started it will not do; and comes back.
+// TestRootGoesElsewhere: without systemd, root uses the root of the hierarchy if the cgroup of the
+// shell that started it cannot be used, and comes back.
 func TestRootGoesElsewhere(t *testing.T) {
 	m := newModel("/shell")
 	m.all[mnt+"/shell"].others = "77"
@@ -152,7 +152,7 @@ func TestRootGoesElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if g.Path() != mnt+"/minivmm.web" || m.threads[2] != mnt+"/minivmm.web/io" {
-		t.Errorf("it is %s, with threads in %v", g.Path(), m.threads)
+		t.Errorf("path %s, threads in %v", g.Path(), m.threads)
 	}
 	if err := g.Close(); err != nil {
 		t.Error(err)
@@ -162,7 +162,7 @@ func TestRootGoesElsewhere(t *testing.T) {
 	}
 }
 
-// TestSystemdDelegates above the process's own cgroup is as good.
+// TestSystemdDelegates: a delegated unit above the process's own cgroup is enough.
 func TestSystemdDelegates(t *testing.T) {
 	for _, attr := range []string{"/a/b trusted.delegate", "/a user.delegate"} {
 		m := newModel("/a/b")
@@ -178,8 +178,8 @@ func TestSystemdDelegates(t *testing.T) {
 	}
 }
 
-// TestWhatWasLeftIsRemoved, by the next start and by the next end, and nothing
-// else is: neither a live machine's, nor what only looks like one.
+// TestWhatWasLeftIsRemoved checks that the next start and the next stop remove abandoned cgroups,
+// and nothing else: neither a live machine's nor one with a merely similar name.
 func TestWhatWasLeftIsRemoved(t *testing.T) {
 	m := newModel("/")
 	left := []string{"/minivmm.web", "/minivmm.web/vcpu", "/minivmm.web/io", "/minivmm.db-1.12"}
@@ -193,11 +193,11 @@ func TestWhatWasLeftIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if g.Path() != mnt+"/minivmm.web" {
-		t.Errorf("the free name is not taken, but %s", g.Path())
+		t.Errorf("%s was used instead of the free name", g.Path())
 	}
 	for _, dir := range left[1:] {
 		if m.exists(mnt + dir) {
-			t.Errorf("%s is left", dir)
+			t.Errorf("%s still exists", dir)
 		}
 	}
 	m.add(mnt + "/minivmm.later")
@@ -211,8 +211,8 @@ func TestWhatWasLeftIsRemoved(t *testing.T) {
 	}
 }
 
-// TestAnotherMachineNeedsTheControllers: the first to end cannot go back, and
-// takes nothing away.
+// TestAnotherMachineNeedsTheControllers: the first machine to stop cannot go back, and disables
+// nothing.
 func TestAnotherMachineNeedsTheControllers(t *testing.T) {
 	m := newModel("/slice")
 	g, err := m.host("/slice", 0, false).make(everything)
@@ -228,7 +228,8 @@ func TestAnotherMachineNeedsTheControllers(t *testing.T) {
 	}
 }
 
-// TestAnotherStartTakesWhatWasJustMade between this one's mkdir and its move.
+// TestAnotherStartTakesWhatWasJustMade: another start removes the cgroup between this one's mkdir
+// and its move.
 func TestAnotherStartTakesWhatWasJustMade(t *testing.T) {
 	m := newModel("/")
 	taken := &taking{model: m, times: 2}

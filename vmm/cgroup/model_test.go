@@ -11,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// model is cgroupfs with the kernel's rules (kernel/cgroup/cgroup.c) and this
-// process, which has two threads: 1, which writes, and 2.
+// model is cgroupfs with the kernel's rules (kernel/cgroup/cgroup.c) and this process, which has
+// two threads: 1, which writes, and 2.
 type model struct {
 	all     map[string]*node
-	threads map[int]string    // of this process: where each is
+	threads map[int]string    // the cgroup of each thread of this process
 	attrs   map[string]string // "path name" of extended attributes
-	denied  string            // a folder that may not be changed, with all in it
+	denied  string            // a folder that may not be changed, nor anything in it
 	readers map[string]string // other files
-	left    int               // operations until one fails; 0: none does
+	left    int               // operations until one fails; 0: none fails
 	log     []string
-	locked  string // the folder that is
+	locked  string // the locked folder
 }
 
 type node struct {
 	others   string // pids of other processes
-	dead     int    // rmdir that fail before threads that have ended are forgotten
+	dead     int    // rmdir calls that fail before the kernel forgets exited threads
 	kind     string // "threaded", else a domain
 	control  []string
 	settings map[string]string
@@ -66,7 +66,7 @@ func fail(op, path string, err error) error { return &os.PathError{Op: op, Path:
 
 func (m *model) step(op, path string) error {
 	m.log = append(m.log, op+" "+path)
-	// Only a vCPU's thread moves without the lock, and only between cgroups that are the machine's.
+	// Only a vCPU's thread moves without the lock, and only between cgroups of the machine.
 	if !strings.HasSuffix(path, "/cgroup.threads") && m.locked == "" {
 		return fail(op, path, unix.ENOLCK)
 	}
@@ -109,7 +109,7 @@ func (m *model) populated(dir string) bool {
 	return m.hasTasks(dir) || slices.ContainsFunc(m.children(dir), m.populated)
 }
 
-// canBeThreadRoot is cgroup_can_be_thread_root.
+// canBeThreadRoot follows cgroup_can_be_thread_root.
 func (m *model) canBeThreadRoot(dir string) bool {
 	if dir == mnt {
 		return true
@@ -257,7 +257,7 @@ func (m *model) xattr(path, name string) string { return m.attrs[path+" "+name] 
 
 func (m *model) lock(dir string) (unlock func()) {
 	if m.locked != "" {
-		panic(dir + " and " + m.locked + " are locked")
+		panic(dir + " is locked while " + m.locked + " is")
 	}
 	m.locked = dir
 	return func() { m.locked = "" }
@@ -265,7 +265,7 @@ func (m *model) lock(dir string) (unlock func()) {
 
 func (m *model) exists(path string) bool { return m.all[path] != nil }
 
-// state is everything that there is, for comparison.
+// state returns the whole state as text, for comparison.
 func (m *model) state() string {
 	var b strings.Builder
 	for _, dir := range slices.Sorted(maps.Keys(m.all)) {

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// prefix begins the name of every cgroup of ours.
+// prefix starts the name of every cgroup that this package creates.
 const prefix = "minivmm."
 
-// isOurs reports whether a folder has a name that enter gives.
+// isOurs reports whether name is one that enter gives.
 func isOurs(name string) bool {
 	rest, ok := strings.CutPrefix(name, prefix)
 	machine, number, numbered := strings.Cut(rest, ".")
@@ -23,12 +23,12 @@ func isOurs(name string) bool {
 	return ok && machine != "" && strings.Trim(machine, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-// recover removes what killed processes left in base: the kernel refuses it for
-// cgroups with processes.
+// recover removes the cgroups that killed processes left in base. The kernel refuses to remove
+// cgroups that contain processes.
 func (h host) recover(base string) {
 	names, err := h.list(base)
 	if err != nil {
-		return // making one will say why
+		return // creating one reports the cause
 	}
 	for _, name := range names {
 		if !isOurs(name) {

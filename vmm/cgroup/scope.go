@@ -11,24 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A manager is systemd: the host's for root, the user's own for others.
+// manager is a systemd manager: the system's for root, the user's own for other users.
 type manager interface {
-	// startScope has a scope made, in the slice if it is not "", with this process in it and
-	// delegated to its user. It returns where the process then is. A unit that exists is fs.ErrExist.
+	// startScope asks for a scope that contains this process and is delegated to its user;
+	// slice "" leaves the choice of the slice to systemd. It returns the process's new cgroup.
+	// If the unit exists already, the error matches fs.ErrExist.
 	startScope(unit, slice string) (home string, err error)
 }
 
-// makeUnderSystemd uses the cgroup that the process was started in if systemd
-// gave it away, and else asks for a scope.
+// makeUnderSystemd uses the cgroup in which the process was started if systemd delegated it, and
+// asks for a scope otherwise.
 func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	base := path.Join(h.mount, h.home)
 	if h.delegated(base) {
 		return h.makeBelow(base, cfg)
 	}
-	// Whoever wrote a service expects its limits to hold and its end to end all of it. A terminal is
-	// for a person, whom getty or sshd let in without a session.
+	// The author of a service expects that its limits hold and that stopping it stops all of
+	// it. A terminal is for a person, whom getty or sshd let in without a session.
 	if unit := path.Base(h.home); strings.HasSuffix(unit, ".service") && !h.terminal() {
-		return nil, fmt.Errorf("%s: cgroup %s is of a service to which systemd has not delegated it: %w (%s)", keys(cfg), base, fs.ErrPermission, h.serviceHint(unit))
+		return nil, fmt.Errorf("%s: cgroup %s belongs to a service, and systemd has not delegated it to the service: %w (%s)", keys(cfg), base, fs.ErrPermission, h.serviceHint(unit))
 	}
 	if err := h.enterScope(cfg.Name); err != nil {
 		return nil, fmt.Errorf("%s: %w", keys(cfg), err)
@@ -36,7 +37,7 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	return h.makeBelow(path.Join(h.mount, h.home), cfg)
 }
 
-// enterScope moves the process into a scope with a free name, which is its home from now on.
+// enterScope moves the process into a scope with a free name. The scope becomes its home.
 func (h *host) enterScope(name string) error {
 	slice := sliceOf(h.home, h.uid)
 	for n := 1; n <= mostNames; n++ {
@@ -52,7 +53,7 @@ func (h *host) enterScope(name string) error {
 		case err != nil:
 			return err
 		case path.Base(home) != unit:
-			return fmt.Errorf("systemd has made %s, but this process is in cgroup %s: %w", unit, home, unix.ESRCH)
+			return fmt.Errorf("systemd created %s, but this process is in cgroup %s: %w", unit, home, unix.ESRCH)
 		}
 		h.home, h.scope = home, unit
 		return nil
@@ -60,9 +61,9 @@ func (h *host) enterScope(name string) error {
 	return fmt.Errorf("scopes minivmm-%s.scope to minivmm-%s.%d.scope: %w", name, name, mostNames, fs.ErrExist)
 }
 
-// sliceOf is the slice that holds home, as the manager of that user knows it:
-// limits that were set there hold for the scope too. It is "" if the manager has
-// none there; then it chooses.
+// sliceOf returns the slice that contains home, by the name that uid's manager has for it. The
+// limits of that slice then apply to the scope too. It returns "" if the manager has no slice
+// there; the manager then chooses one.
 func sliceOf(home string, uid int) string {
 	before, below, found := strings.Cut(home+"/", "/user@")
 	if uid != 0 {
@@ -81,8 +82,8 @@ func sliceOf(home string, uid int) string {
 	return slice
 }
 
-// terminal says whether the process has one that controls it: tty_nr of proc_pid_stat(5), the
-// fifth field after the name in brackets.
+// terminal reports whether the process has a controlling terminal: tty_nr of proc_pid_stat(5), the
+// fifth field after the name in parentheses.
 func (h host) terminal() bool {
 	stat, err := h.read("/proc/self/stat")
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
@@ -97,6 +98,6 @@ func (h host) serviceHint(unit string) string {
 	return fmt.Sprintf("systemctl %sedit %s: [Service] Delegate=yes", user, unit)
 }
 
-// Scope is the unit that systemd made for this process, like minivmm-web.scope; ""
-// if it made none. It ends with the process.
+// Scope returns the unit that systemd created for this process, like minivmm-web.scope, or "". The
+// unit stops with the process.
 func (g *Group) Scope() string { return g.scope }

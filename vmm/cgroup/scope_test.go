@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeManager makes scopes in the model.
+// fakeManager creates scopes in the model.
 type fakeManager struct {
 	*model
-	taken   []string // units that there are
+	taken   []string // units that exist
 	refuses error
-	lost    bool // says that it did, and did not
+	lost    bool // reports success but does not move the process
 	asked   []string
 }
 
@@ -44,7 +44,8 @@ func (f *fakeManager) startScope(unit, slice string) (string, error) {
 	return "/" + slice + "/" + unit, nil
 }
 
-// TestWhoGivesTheCgroup under systemd: what it gave away already, or a scope that it is asked for.
+// TestWhoGivesTheCgroup: under systemd, the cgroup is one that systemd delegated already, or a
+// scope that it is asked for.
 func TestWhoGivesTheCgroup(t *testing.T) {
 	const stat = "7 (mini) vmm) S 1 7 7 %d 7 4194304"
 	for _, c := range []struct {
@@ -88,7 +89,7 @@ func TestWhoGivesTheCgroup(t *testing.T) {
 			asked = f.asked[len(f.asked)-1]
 		}
 		if asked != c.asked || len(f.asked) > 0 && len(f.asked) != len(c.taken)+1 || g.Path() != mnt+c.path || g.Scope() != path.Base("/"+c.asked) && c.asked != "" || c.asked == "" && g.Scope() != "" {
-			t.Errorf("%s: asked %q, is %s in %q", c.name, f.asked, g.Path(), g.Scope())
+			t.Errorf("%s: asked for %q, got %s in %q", c.name, f.asked, g.Path(), g.Scope())
 		}
 		before := m.threads[1]
 		if err := g.Close(); err != nil || m.exists(mnt+c.path) || m.threads[1] != path.Dir(mnt+c.path) {
@@ -97,7 +98,7 @@ func TestWhoGivesTheCgroup(t *testing.T) {
 	}
 }
 
-// TestSystemdGivesNone is each refusal.
+// TestSystemdGivesNone checks each refusal.
 func TestSystemdGivesNone(t *testing.T) {
 	for _, c := range []struct {
 		name, home string
@@ -106,7 +107,7 @@ func TestSystemdGivesNone(t *testing.T) {
 		want       string
 	}{
 		{"a service", "/system.slice/vm.service", nil, fs.ErrPermission,
-			"limits.cpu_max: cgroup /cg/system.slice/vm.service is of a service to which systemd has not delegated it: permission denied (systemctl edit vm.service: [Service] Delegate=yes)"},
+			"limits.cpu_max: cgroup /cg/system.slice/vm.service belongs to a service, and systemd has not delegated it to the service: permission denied (systemctl edit vm.service: [Service] Delegate=yes)"},
 		{"a user's service", "/user.slice/user@1.service/app.slice/vm.service", nil, fs.ErrPermission, "(systemctl --user edit vm.service: [Service] Delegate=yes)"},
 		{"no manager", "/session.scope", func(f *fakeManager) { f.refuses = unix.ECONNREFUSED }, unix.ECONNREFUSED, "limits.cpu_max: connection refused"},
 		{"all names taken", "/session.scope", func(f *fakeManager) {
@@ -114,13 +115,13 @@ func TestSystemdGivesNone(t *testing.T) {
 				f.taken = append(f.taken, fmt.Sprintf("minivmm-web.%d.scope", n+1), "minivmm-web.scope")
 			}
 		}, fs.ErrExist, "limits.cpu_max: scopes minivmm-web.scope to minivmm-web.1000.scope: file already exists"},
-		{"not moved", "/session.scope", func(f *fakeManager) { f.lost = true }, unix.ESRCH, "limits.cpu_max: systemd has made minivmm-web.scope, but this process is in cgroup /session.scope"},
+		{"not moved", "/session.scope", func(f *fakeManager) { f.lost = true }, unix.ESRCH, "limits.cpu_max: systemd created minivmm-web.scope, but this process is in cgroup /session.scope"},
 		{"a controller is missing", "/session.scope", func(f *fakeManager) { f.all[mnt].control = []string{"memory", "pids"} }, errors.ErrUnsupported,
-			"limits.cpu_max: needs the cpu controller, and cgroup /cg/default.slice/minivmm-web.scope has only \"memory pids\""},
+			"limits.cpu_max: requires the cpu controller, but cgroup /cg/default.slice/minivmm-web.scope has only \"memory pids\""},
 		{"delegated, with others in it", "/a.scope", func(f *fakeManager) {
 			f.attrs[mnt+"/a.scope trusted.delegate"] = "1"
 			f.all[mnt+"/a.scope"].others = "77"
-		}, unix.EBUSY, "has processes 77 in it"},
+		}, unix.EBUSY, "contains processes 77"},
 	} {
 		m := newModel(c.home)
 		m.readers = map[string]string{"/proc/self/stat": "7 (minivmm) S 1 7 7 0 -1"}

@@ -12,23 +12,23 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// systemd is asked over D-Bus: systemd.scope(5), org.freedesktop.systemd1(5) and
+// systemd is a manager that is asked over D-Bus: systemd.scope(5), org.freedesktop.systemd1(5) and
 // https://systemd.io/CGROUP_DELEGATION.
 type systemd struct {
-	uid int // 0: the system's manager, else this user's
+	uid int // 0: the system's manager; else this user's
 }
 
-// patience is for systemd's answer and its job: as long as D-Bus itself waits.
+// patience limits the wait for systemd's answer and its job. It is D-Bus' own default.
 const patience = 25 * time.Second
 
-// endpoint is a socket where the manager can be had.
+// endpoint is a socket on which the manager answers.
 type endpoint struct {
 	path string
-	bus  bool // a message bus; else the manager itself is at the other end
+	bus  bool // a message bus; else the manager's own socket
 }
 
-// endpoints are tried in turn. systemctl(1) takes the same: the manager's own
-// socket needs no message bus to be installed.
+// endpoints returns the sockets to try, in order. systemctl(1) uses the same ones. The manager's
+// own socket works without a message bus.
 func (s systemd) endpoints() []endpoint {
 	if s.uid == 0 {
 		return []endpoint{{"/run/systemd/private", false}, {"/run/dbus/system_bus_socket", true}}
@@ -77,16 +77,16 @@ func (s systemd) String() string {
 
 func (s systemd) absentHint() string {
 	if s.uid == 0 {
-		return "systemd must run, and /run must be the host's"
+		return "systemd must be running, and /run must be the host's"
 	}
-	return fmt.Sprintf("loginctl enable-linger %d starts it; a login through PAM does, with libpam-systemd", s.uid)
+	return fmt.Sprintf("loginctl enable-linger %d starts it, as does a login through PAM with libpam-systemd", s.uid)
 }
 
 func (s systemd) refusedHint(unit string) string {
 	if s.uid == 0 {
 		return "journalctl -u " + unit
 	}
-	return fmt.Sprintf("journalctl --user -u %s; a login session's process can be moved only if the system has a D-Bus, package dbus", unit)
+	return fmt.Sprintf("journalctl --user -u %s; a process of a login session can be moved only if the system has a D-Bus daemon, package dbus", unit)
 }
 
 const (
@@ -95,26 +95,27 @@ const (
 	managerIface = managerName + ".Manager"
 )
 
-// property is D-Bus' (sv).
+// property is the D-Bus type (sv).
 type property struct {
 	Name  string
 	Value dbus.Variant
 }
 
-// auxiliary is D-Bus' (sa(sv)): units to make as well.
+// auxiliary is the D-Bus type (sa(sv)): further units to create.
 type auxiliary struct {
 	Name       string
 	Properties []property
 }
 
-// scopeProperties are systemd.scope(5)'s, by their names on D-Bus.
+// scopeProperties returns the properties of systemd.scope(5), by their names on D-Bus.
 func scopeProperties(unit, slice string) []property {
 	all := []property{
 		{"Description", dbus.MakeVariant("minivmm: " + unit)},
 		// 0 is the sender, whatever its process id is in its own namespace.
 		{"PIDs", dbus.MakeVariant([]uint32{0})},
 		{"Delegate", dbus.MakeVariant(true)},
-		// Forgotten at its end, also when the kernel ended a process in it for its memory.
+		// systemd forgets the unit when it stops, even if the kernel killed a process in it
+		// for lack of memory.
 		{"CollectMode", dbus.MakeVariant("inactive-or-failed")},
 	}
 	if slice != "" {
@@ -123,15 +124,16 @@ func scopeProperties(unit, slice string) []property {
 	return all
 }
 
-// startScope asks at the other end of a connection and waits for the job. It closes the connection.
+// startScope sends the request over c and waits for the job. It closes c.
 func startScope(ctx context.Context, c net.Conn, bus bool, unit, slice string) error {
-	// Not dbus.DialUnix: no file descriptors are to be passed.
+	// Not dbus.DialUnix: no file descriptors are passed.
 	conn, err := dbus.NewConn(c, dbus.WithContext(ctx))
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
 	defer conn.Close()
-	// No name of a user is sent: the other end knows it from the socket, also for a process in a user namespace.
+	// No user name is sent: the other end knows the user from the socket, even for a process in
+	// a user namespace.
 	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal("")}); err != nil {
 		return fmt.Errorf("authenticate: %w", err)
 	}
@@ -169,7 +171,7 @@ func waitForJob(ctx context.Context, ended <-chan *dbus.Signal, job dbus.ObjectP
 				continue
 			}
 			if s.Body[3] != "done" {
-				return fmt.Errorf("job of %s ended with %q", unit, s.Body[3])
+				return fmt.Errorf("job of %s finished with result %q", unit, s.Body[3])
 			}
 			return nil
 		case <-ctx.Done():
@@ -178,7 +180,7 @@ func waitForJob(ctx context.Context, ended <-chan *dbus.Signal, job dbus.ObjectP
 	}
 }
 
-// meaning gives an error of D-Bus the Go error that it is.
+// meaning wraps a D-Bus error in the Go error that it stands for.
 func meaning(err error) error {
 	var e dbus.Error
 	if !errors.As(err, &e) {

@@ -16,16 +16,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// fakeSystemd is the other end of a connection: D-Bus' bytes, and systemd's answers.
+// fakeSystemd is the other end of a connection: it speaks D-Bus and answers as systemd does.
 type fakeSystemd struct {
 	bus     bool
-	refuses string   // name of the error that StartTransientUnit ends with
-	results []string // of jobs: the last is the one asked for
-	hangsUp bool     // instead of the signal
-	rejects bool     // the user
+	refuses string   // name of the error that StartTransientUnit returns
+	results []string // results of jobs: the last is that of the requested job
+	hangsUp bool     // closes the connection instead of sending the signal
+	rejects bool     // rejects the user
 
 	calls []string
-	body  []any // of StartTransientUnit
+	body  []any // the arguments of StartTransientUnit
 }
 
 const wantedJob = dbus.ObjectPath("/org/freedesktop/systemd1/job/42")
@@ -64,7 +64,7 @@ func (f *fakeSystemd) serve(c net.Conn) error {
 	for {
 		m, err := dbus.DecodeMessage(in)
 		if err != nil {
-			return nil // it hung up
+			return nil // the client closed the connection
 		}
 		member := m.Headers[dbus.FieldMember].Value().(string)
 		f.calls = append(f.calls, member)
@@ -103,7 +103,7 @@ func (f *fakeSystemd) serve(c net.Conn) error {
 	}
 }
 
-// send writes one message, an answer if to is not nil.
+// send writes one message: a reply if to is not nil.
 func send(c net.Conn, to *dbus.Message, kind dbus.Type, headers map[dbus.HeaderField]any, body []any) error {
 	m := &dbus.Message{Type: kind, Headers: map[dbus.HeaderField]dbus.Variant{}, Body: body}
 	for field, v := range headers {
@@ -148,7 +148,7 @@ func (f *fakeSystemd) ask(t *testing.T, slice string) error {
 	return asked
 }
 
-// TestSystemdIsAsked looks at what is asked, on a bus and without.
+// TestSystemdIsAsked checks the requests, with a message bus and without.
 func TestSystemdIsAsked(t *testing.T) {
 	for _, c := range []struct {
 		bus   bool
@@ -192,7 +192,7 @@ func TestSystemdRefuses(t *testing.T) {
 		{fakeSystemd{refuses: "org.freedesktop.systemd1.UnitExists"}, fs.ErrExist, "StartTransientUnit minivmm-web.scope: file already exists: it said why"},
 		{fakeSystemd{bus: true, refuses: "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"}, fs.ErrPermission, "StartTransientUnit minivmm-web.scope: permission denied: it said why"},
 		{fakeSystemd{refuses: "org.example.Other"}, nil, "StartTransientUnit minivmm-web.scope: org.example.Other: it said why"},
-		{fakeSystemd{results: []string{"done", "failed"}}, nil, `job of minivmm-web.scope ended with "failed"`},
+		{fakeSystemd{results: []string{"done", "failed"}}, nil, `job of minivmm-web.scope finished with result "failed"`},
 		{fakeSystemd{hangsUp: true}, net.ErrClosed, "job of minivmm-web.scope: "},
 		{fakeSystemd{rejects: true}, nil, "authenticate: "},
 	} {
@@ -203,9 +203,9 @@ func TestSystemdRefuses(t *testing.T) {
 	}
 }
 
-// TestNoSystemd: every place that was tried is named, and what to do.
+// TestNoSystemd: the error names every socket that was tried, and the remedy.
 func TestNoSystemd(t *testing.T) {
-	const nobody = 4_000_000_001 // no user has it
+	const nobody = 4_000_000_001 // a uid that no user has
 	_, err := systemd{nobody}.startScope("minivmm-web.scope", "")
 	for _, want := range []string{"systemd of user 4000000001: ", "/run/user/4000000001/systemd/private", "/run/user/4000000001/bus", "loginctl enable-linger 4000000001"} {
 		if err == nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), want) {

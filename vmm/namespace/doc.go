@@ -1,21 +1,23 @@
-// Package namespace begins the program anew in namespaces of its own.
+// Package namespace restarts the program in new namespaces.
 //
-// A namespace is a thread's, and a Go program has many threads before its first
-// line runs. So the program enters them on one thread and executes itself: that
-// ends all other threads, and what runs then is in those namespaces as a whole,
-// with the kernel's workers that it asks for.
+// A thread enters a namespace, not a process, and a Go program has many threads before its first
+// line runs. So the program enters the namespaces on one thread and then executes itself. That
+// terminates all other threads, and the new program runs in the namespaces as a whole, with the
+// kernel workers that it asks for.
 //
-//   - net, mount, uts and ipc: the process itself goes on, by execve(2). Its
-//     pid, its terminal and its parent stay.
-//   - user and pid can only be had by a process made in them. So there is a child, and
-//     the first process waits for it: it passes on signals and the exit code, and
-//     if it is killed the child is (PR_SET_PDEATHSIG).
+//   - net, mount, uts and ipc: the process itself continues, by execve(2). It keeps its pid, its
+//     terminal and its parent.
+//   - user and pid: only a process created in these namespaces is in them. So a child is created,
+//     and the first process waits for it. It passes on signals and the exit code. If it is killed,
+//     the child is killed too (PR_SET_PDEATHSIG).
 //
-// [Enter] is the first part; [Settle], in the program begun anew, does what can only be
-// done inside: a /proc for the new process ids, the host name, the loopback interface.
+// [Enter] is the first part. [Settle] runs in the restarted program and does what is possible only
+// inside: it mounts a /proc for the new process ids, sets the host name, and brings up the loopback
+// interface.
 //
 // Source: namespaces(7), user_namespaces(7), pid_namespaces(7).
 //
-// A signal that the terminal sends reaches the child by itself, and only others are passed
-// on. Before the child has called [Ready] a signal is its end, whatever the runtime makes of it. SIGSTOP stops the first process and not the child.
+// A signal from the terminal reaches the child on its own; the first process passes on only the
+// others. Until the child has called [Ready], a signal terminates it, whatever the runtime makes of
+// it. SIGSTOP stops the first process and not the child.
 package namespace

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter begins the program anew, with the same arguments, in the namespaces. It
-// returns only if that fails, or, for user and pid namespaces, when the child
-// that runs it has ended: with its exit code, 128 and the signal's number if one killed it.
+// Enter restarts the program, with the same arguments, in the namespaces. It returns only if that
+// fails or, for user and pid namespaces, when the child that runs the program has exited. code is
+// then the child's exit code, or 128 plus the signal's number if a signal killed it.
 func Enter(s Set) (code int, err error) {
 	mark, err := s.outer()
 	if err != nil {
@@ -30,8 +30,8 @@ func Enter(s Set) (code int, err error) {
 	}
 	ended := make(chan result)
 	go func() {
-		// Never unlocked: what was entered is no place for another goroutine,
-		// and PR_SET_PDEATHSIG is sent when this thread ends.
+		// This thread is never unlocked: no other goroutine may run in the namespaces it
+		// entered, and PR_SET_PDEATHSIG is sent when it exits.
 		runtime.LockOSThread()
 		var r result
 		if s.User || s.PID {
@@ -47,7 +47,7 @@ func Enter(s Set) (code int, err error) {
 
 const self = "/proc/self/exe"
 
-// execute makes the calling thread's process the program begun anew.
+// execute replaces the calling process by the restarted program.
 func (s Set) execute(env []string) error {
 	if err := s.join(); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (s Set) execute(env []string) error {
 	return &os.PathError{Op: "execve", Path: self, Err: unix.Exec(self, os.Args, env)}
 }
 
-// join enters a network namespace that exists.
+// join enters an existing network namespace.
 func (s Set) join() error {
 	if s.Net == "" || s.Net == New {
 		return nil
@@ -66,19 +66,19 @@ func (s Set) join() error {
 	path := "/run/netns/" + s.Net
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("namespaces.net: %w: there is no network namespace %q (ip netns add %s)", &os.PathError{Op: "open", Path: path, Err: unix.ENODEV}, s.Net, s.Net)
+		return fmt.Errorf("namespaces.net: %w: network namespace %q does not exist (ip netns add %s)", &os.PathError{Op: "open", Path: path, Err: unix.ENODEV}, s.Net, s.Net)
 	}
 	if err != nil {
 		return fmt.Errorf("namespaces.net: %w", err)
 	}
 	defer f.Close()
 	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("namespaces.net: %w (to enter a network namespace needs CAP_SYS_ADMIN: be root, or have minivmm started in it)", &os.PathError{Op: "setns", Path: path, Err: err})
+		return fmt.Errorf("namespaces.net: %w (entering a network namespace requires CAP_SYS_ADMIN: run as root, or start minivmm in that namespace)", &os.PathError{Op: "setns", Path: path, Err: err})
 	}
 	return nil
 }
 
-// child runs the program anew in a child and is its face to the outside.
+// child runs the program in a child process and stands in for it towards the outside.
 func (s Set) child(env []string) (code int, err error) {
 	if err := s.join(); err != nil {
 		return 0, err
@@ -91,7 +91,7 @@ func (s Set) child(env []string) (code int, err error) {
 	defer ready.Close()
 	defer theirs.Close()
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Args, cmd.Env = os.Args, append(env, readyVar+"=3") // the first after standard error
+	cmd.Args, cmd.Env = os.Args, append(env, readyVar+"=3") // the first descriptor after standard error
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: s.flags(), Pdeathsig: syscall.SIGKILL}
 	if s.User {
@@ -99,16 +99,17 @@ func (s Set) child(env []string) (code int, err error) {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	terminal := inForeground()
-	// Else a signal to the group of both would reach the child twice.
+	// Otherwise a signal to the group of both would reach the child twice.
 	cmd.SysProcAttr.Setpgid = !terminal
 
 	signals := make(chan os.Signal, 16)
-	// Never stopped: a signal that comes when the child has ended would take the place of the child's exit code.
+	// signal.Notify is never undone: a signal that arrives after the child has exited would
+	// otherwise replace the child's exit code.
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return 0, s.explain("clone", err)
 	}
-	var early syscall.Signal // the first that came to end the program
+	var early syscall.Signal // the first signal that asked the program to exit
 	note := func(sig os.Signal) {
 		if early == 0 && (sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGHUP) {
 			early = sig.(syscall.Signal)
@@ -124,7 +125,7 @@ func (s Set) child(env []string) (code int, err error) {
 				if terminal && (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGHUP) {
 					continue // the terminal sent it to the child too
 				}
-				_ = cmd.Process.Signal(sig) // it may have ended
+				_ = cmd.Process.Signal(sig) // the child may have exited
 			case <-done:
 				return
 			}
@@ -134,13 +135,14 @@ func (s Set) child(env []string) (code int, err error) {
 	close(done)
 	passing.Wait()
 	select {
-	case sig := <-signals: // the terminal's, of which the child heard first
+	case sig := <-signals: // from the terminal, which sent it to the child first
 		note(sig)
 	default:
 	}
 	if early != 0 && !isReady(ready) {
-		// The first process of a pid namespace cannot be ended by a signal that it has no handler for
-		// (pid_namespaces(7)). The Go runtime, which tries, exits as after a crash.
+		// A signal without a handler does not kill the first process of a pid namespace
+		// (pid_namespaces(7)). The Go runtime, which tries to die of the signal, then exits
+		// as after a crash.
 		return 128 + int(early), nil
 	}
 	var exit *exec.ExitError
@@ -156,11 +158,12 @@ func (s Set) child(env []string) (code int, err error) {
 	return exit.ExitCode(), nil
 }
 
-// readyVar is the environment variable that names the descriptor to which the child writes when signals are its own affair.
+// readyVar is the environment variable that names the descriptor on which the child reports that it
+// handles signals itself.
 const readyVar = "MINIVMM_READY_FD"
 
-// Ready tells the process that Enter left behind, if there is one, that this one handles signals: until then, one that comes is
-// its end.
+// Ready reports to the process that Enter left behind, if there is one, that this process handles
+// signals. A signal that arrives earlier terminates this process.
 func Ready() {
 	fd, err := strconv.ParseUint(os.Getenv(readyVar), 10, 16)
 	if err != nil {
@@ -168,18 +171,19 @@ func Ready() {
 	}
 	os.Unsetenv(readyVar)
 	f := os.NewFile(uintptr(fd), "ready")
-	_, _ = f.Write([]byte{0}) // who is gone need not know
+	_, _ = f.Write([]byte{0}) // a process that has exited need not know
 	f.Close()
 }
 
-// isReady says whether the child, which has ended, had called Ready.
+// isReady reports whether the child, which has exited, had called Ready.
 func isReady(pipe *os.File) bool {
 	p := []unix.PollFd{{Fd: int32(pipe.Fd()), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, 0)
 	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
 }
 
-// inForeground says whether this process has a terminal that sends it its signals.
+// inForeground reports whether this process is in the foreground group of a terminal, which then
+// sends it signals.
 func inForeground() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {

@@ -11,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// explain adds to the kernel's errors what they mean.
+// explain adds the meaning of the kernel's error, and advice.
 func (s Set) explain(op string, err error) error {
 	err = fmt.Errorf("namespaces (%s): %s: %w", strings.Join(s.names(), ", "), op, err)
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		return fmt.Errorf("%w (%s)", err, s.limits("/proc"))
 	case errors.Is(err, fs.ErrPermission) && !s.User:
-		return fmt.Errorf("%w (needs CAP_SYS_ADMIN: be root, or set namespaces.user = true)", err)
+		return fmt.Errorf("%w (requires CAP_SYS_ADMIN: run as root, or set namespaces.user = true)", err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w (this host lets its users have no user namespace: see sysctl kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)", err)
+		return fmt.Errorf("%w (this host does not allow its users to create user namespaces: see sysctl kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)", err)
 	}
 	return err
 }
 
-// limits names the kinds whose limit is reached, with the figures, or all if none seems so.
-// The use is what proc shows: namespaces that a process is in.
+// limits names the kinds whose limit is reached, with the figures, or all kinds if none appears to
+// be at its limit. The use is counted in /proc: only namespaces that contain a process.
 func (s Set) limits(proc string) string {
 	var all, reached []string
 	for _, k := range kinds {
@@ -48,8 +48,8 @@ func (s Set) limits(proc string) string {
 				used[to] = true
 			}
 		}
-		// The first of each kind is the kernel's own, and no user's.
-		figure := fmt.Sprintf("user.%s %d: the host has %d of them with processes in", k.limit, limit, len(used))
+		// The first of each kind is the kernel's own and counts for no user.
+		figure := fmt.Sprintf("user.%s is %d: the host has %d of them that contain processes", k.limit, limit, len(used))
 		if all = append(all, figure); len(used) > limit {
 			reached = append(reached, figure)
 		}
@@ -57,5 +57,5 @@ func (s Set) limits(proc string) string {
 	if len(reached) > 0 {
 		return strings.Join(reached, "; ")
 	}
-	return "a limit of namespaces is reached: " + strings.Join(all, "; ")
+	return "a limit on namespaces is reached: " + strings.Join(all, "; ")
 }

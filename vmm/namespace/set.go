@@ -9,25 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Set says which namespaces are to be the program's own.
+// Set selects the namespaces in which the program is restarted.
 type Set struct {
-	Net      string // "": the host's; New; or the name of one in /run/netns
+	Net      string // "": the host's; New: a new one; else the name of one in /run/netns
 	Mount    bool
 	UTS      bool
-	Hostname string // with UTS
+	Hostname string // requires UTS
 	IPC      bool
-	User     bool // the user is its root, and there is nobody else
-	PID      bool // with Mount, for its own /proc
+	User     bool // maps the user to root, and no one else
+	PID      bool // implies Mount, for a /proc of its own
 }
 
-// New is a network namespace that is made.
+// New asks for a new network namespace.
 const New = "new"
 
-// kinds are the kinds of namespaces by their names in /proc/PID/ns, in the order in which they are told.
+// kinds are the kinds of namespaces, by their names in /proc/PID/ns, in the order in which errors
+// list them.
 var kinds = [...]struct {
 	name   string
 	flag   uintptr
-	limit  string // in /proc/sys/user
+	limit  string // the file in /proc/sys/user
 	wanted func(Set) bool
 }{
 	{"user", unix.CLONE_NEWUSER, "max_user_namespaces", func(s Set) bool { return s.User }},
@@ -38,10 +39,10 @@ var kinds = [...]struct {
 	{"pid", unix.CLONE_NEWPID, "max_pid_namespaces", func(s Set) bool { return s.PID }},
 }
 
-// Any says whether there is one.
+// Any reports whether s selects a namespace.
 func (s Set) Any() bool { return s.names() != nil }
 
-// names are the kinds that are wanted.
+// names returns the kinds that s selects.
 func (s Set) names() (names []string) {
 	for _, k := range kinds {
 		if k.wanted(s) {
@@ -51,7 +52,7 @@ func (s Set) names() (names []string) {
 	return names
 }
 
-// flags are for the namespaces that are to be made.
+// flags returns the clone(2) flags of the namespaces to create.
 func (s Set) flags() (flags uintptr) {
 	for _, k := range kinds {
 		if k.wanted(s) && !(k.name == "net" && s.Net != New) {
@@ -61,11 +62,11 @@ func (s Set) flags() (flags uintptr) {
 	return flags
 }
 
-// marker is the environment variable that tells the program begun anew which
-// namespaces it comes from: "uts=uts:[4026531838] net=...".
+// marker is the environment variable that tells the restarted program which namespaces it comes
+// from: "uts=uts:[4026531838] net=...".
 const marker = "MINIVMM_OUTER_NAMESPACES"
 
-// outer is the marker's text for this process.
+// outer returns the marker's value for this process.
 func (s Set) outer() (string, error) {
 	var words []string
 	for _, name := range s.names() {
@@ -78,8 +79,8 @@ func (s Set) outer() (string, error) {
 	return strings.Join(words, " "), nil
 }
 
-// Inside says whether Enter has done its work, and takes its mark out of the
-// environment. An error is a process that has the mark and not the namespaces.
+// Inside reports whether Enter has done its work, and removes the marker from the environment. It
+// fails if the process has the marker but is not in the namespaces.
 func (s Set) Inside() (bool, error) {
 	text, ok := os.LookupEnv(marker)
 	if !ok {
@@ -100,9 +101,9 @@ func (s Set) check(text string, readlink func(string) (string, error)) error {
 		if err != nil {
 			return err
 		}
-		// A named network namespace may be the one that minivmm was started in.
+		// A named network namespace may be the one in which minivmm was started.
 		if from[name] == "" || from[name] == now && !(name == "net" && s.Net != New) {
-			return fmt.Errorf("namespaces: %s is still %s, by %s=%q: %w", name, now, marker, text, errors.ErrUnsupported)
+			return fmt.Errorf("namespaces: %s is still %s, according to %s=%q: %w", name, now, marker, text, errors.ErrUnsupported)
 		}
 	}
 	return nil

@@ -8,18 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settle makes the new namespaces fit to live in. Inside has said that this process is in them.
+// Settle prepares the new namespaces for the program. It is called after Inside has returned true.
 func Settle(s Set) error {
-	// What was begun from /proc/self/exe is called "exe". It is only a name.
+	// The process executed from /proc/self/exe is called "exe". A failure affects only the
+	// name.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	if s.Mount || s.PID {
-		// What is mounted here must not reach the host; the other way it does.
+		// Mounts made here must not reach the host; mounts made on the host reach this
+		// namespace.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 			return fmt.Errorf("namespaces.mount: %w", &os.PathError{Op: "mount (slave)", Path: "/", Err: err})
 		}
 	}
 	if s.PID {
-		// The host's shows the host's process ids, which mean nothing to this process's system calls.
+		// The host's /proc shows the host's process ids, which this process's system calls
+		// do not accept.
 		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return fmt.Errorf("namespaces.pid: %w", &os.PathError{Op: "mount", Path: "/proc", Err: err})
 		}
@@ -37,7 +40,7 @@ func Settle(s Set) error {
 	return nil
 }
 
-// raiseLoopback gives the new network namespace its 127.0.0.1.
+// raiseLoopback brings up lo in the new network namespace, with 127.0.0.1.
 func raiseLoopback() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

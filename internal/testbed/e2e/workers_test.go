@@ -84,7 +84,7 @@ func newCgroup(t *testing.T) (dir *os.File, name string) {
 	return c.Open(), c.Name
 }
 
-// threadWorkers says whether this kernel's vhost workers are threads of the
+// threadWorkers reports whether this kernel's vhost workers are threads of the
 // process: since Linux 6.4.
 func threadWorkers(t *testing.T) bool {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 // accounted is how much CPU time the worker uses before accounts are looked at.
 const accounted = 500 * time.Millisecond
 
-// near says whether got is want within that part of it.
+// near reports whether got is want within that part of it.
 func near(got, want, tolerance float64) bool {
 	return math.Abs(got-want) <= want*tolerance
 }

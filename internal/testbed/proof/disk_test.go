@@ -134,7 +134,7 @@ func (d *disk) write(n int) {
 }
 
 // requests sends n requests at once, WRITE(10) of that many bytes each or TEST
-// UNIT READY, and says whether all are answered with GOOD.
+// UNIT READY, and reports whether all are answered with GOOD.
 func (d *disk) requests(n, sizeBytes int) (good bool) {
 	d.t.Helper()
 	d.submit(n, sizeBytes)

@@ -208,7 +208,7 @@ func (s *sender) sendFor(more func() bool) {
 	}
 }
 
-// allArrived says whether the host has every frame that was offered, and none
+// allArrived reports whether the host has every frame that was offered, and none
 // twice.
 func (s *sender) allArrived() bool {
 	return s.tap.FromGuest(s.t)-s.before == s.sent

@@ -17,7 +17,7 @@ type worker struct {
 	dir    string // "/proc/PID/task/TID", or "/proc/TID" of a kernel thread
 }
 
-// isThread says whether the owner's list of threads has it.
+// isThread reports whether the owner's list of threads has it.
 func (w worker) isThread() bool { return strings.Contains(w.dir, "/task/") }
 
 // callerDir is the /proc folder of the thread that made it.

@@ -117,7 +117,7 @@ func (c *Cgroup) Count(file, key string) int64 {
 }
 
 // Await waits until the number behind key is want, in a file that the kernel
-// announces changes of (cgroup.events), and says whether it came to that.
+// announces changes of (cgroup.events), and reports whether it came to that.
 func (c *Cgroup) Await(file, key string, want int64, within time.Duration) bool {
 	c.t.Helper()
 	f, err := os.Open(c.Path(file))

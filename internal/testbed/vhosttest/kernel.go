@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ThreadWorkers says whether this kernel's vhost workers are threads of the
+// ThreadWorkers reports whether this kernel's vhost workers are threads of the
 // process, unless it is asked for kernel threads: since Linux 6.4.
 func ThreadWorkers(t testing.TB) bool {
 	t.Helper()

@@ -24,7 +24,7 @@ type workerTime struct {
 
 func (r *report) image() string { return string(r.cfg.Disk[0].Path) }
 
-// good says whether every transfer was made and matched, and a worker serves each device.
+// good reports whether every transfer was made and matched, and a worker serves each device.
 func (r *report) good() bool {
 	for _, t := range r.results {
 		if !t.matches() {
