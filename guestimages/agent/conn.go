@@ -9,30 +9,31 @@ import (
 	"sync"
 )
 
-// Kind says what a frame's payload is.
+// Kind identifies a frame's payload.
 type Kind byte
 
-// The kinds. KindRun to KindSignal and KindExitTaken go to init, the others come from it.
+// The kinds. KindRun to KindSignal and KindExitTaken are sent to init, the others by init.
 const (
-	KindRun        Kind = 'R' // a Command in JSON, first of all
+	KindRun        Kind = 'R' // a Command in JSON, always the first frame
 	KindStdin      Kind = 'i' // bytes for standard input
-	KindStdinEnd   Kind = 'I' // no more of them
+	KindStdinEnd   Kind = 'I' // end of standard input
 	KindResize     Kind = 'w' // terminal size: rows, columns, 16 bits each
 	KindSignal     Kind = 's' // one byte, the signal's number
-	KindHello      Kind = 'H' // init is up
-	KindStart      Kind = 'S' // the command's process starts next; input for it may be sent from now on
-	KindStdinTaken Kind = 't' // 32 bits: so many bytes of standard input were taken
+	KindHello      Kind = 'H' // init is running
+	KindStart      Kind = 'S' // the command's process starts next; its input may be sent from now on
+	KindStdinTaken Kind = 't' // 32 bits: the number of bytes of standard input that were consumed
 	KindStdout     Kind = 'o'
 	KindStderr     Kind = 'e'
-	KindExit       Kind = 'X' // an Exit in JSON, last of all that init sends
-	KindExitTaken  Kind = 'x' // to init: Exit was read, and so everything before it; the machine may end
+	KindExit       Kind = 'X' // an Exit in JSON, always the last frame that init sends
+	KindExitTaken  Kind = 'x' // to init: Exit and everything before it was read; the machine may stop
 )
 
-// Window is how many bytes of standard input may be sent and not yet taken. It keeps a command that does not read from
-// blocking the frames behind.
+// Window is how many bytes of standard input may be sent before they are consumed. It keeps a
+// command that does not read from blocking the frames behind.
 const Window = 256 << 10
 
-// MaxData is the payload that data is cut to: the largest write that virtio_console takes at once, less the header.
+// MaxData is the largest payload of a data frame: the largest write that virtio_console accepts,
+// less the header.
 const MaxData = 32<<10 - headerSize
 
 const (
@@ -45,7 +46,7 @@ type Conn struct {
 	r *bufio.Reader
 
 	mu sync.Mutex
-	w  io.Writer // guarded by mu: frames are whole
+	w  io.Writer // guarded by mu, so that frames are not interleaved
 }
 
 // NewConn returns a Conn over rw, which the caller closes.
@@ -76,7 +77,7 @@ func (c *Conn) SendJSON(kind Kind, v any) error {
 	return c.Send(kind, b)
 }
 
-// Receive reads one frame. The error is io.EOF at the stream's end between two frames.
+// Receive reads one frame. The error is io.EOF if the stream ends between two frames.
 func (c *Conn) Receive() (Kind, []byte, error) {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(c.r, header[:]); err != nil {
@@ -93,7 +94,8 @@ func (c *Conn) Receive() (Kind, []byte, error) {
 	return Kind(header[0]), payload, nil
 }
 
-// Copy sends all of r as frames of that kind, until r ends. The error is the connection's, never the reader's.
+// Copy sends r as frames of that kind, until r ends. It returns errors of the connection only,
+// never of r.
 func (c *Conn) Copy(kind Kind, r io.Reader) error {
 	buf := make([]byte, MaxData)
 	for {

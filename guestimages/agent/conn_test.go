@@ -59,7 +59,7 @@ func TestCopyCutsDataToTheLimit(t *testing.T) {
 		got = append(got, payload...)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%d bytes came, want %d", len(got), len(want))
+		t.Errorf("got %d bytes, want %d", len(got), len(want))
 	}
 }
 
@@ -81,7 +81,7 @@ func FuzzReceive(f *testing.F) {
 			}
 			read += headerSize + len(payload)
 			if read > len(stream) {
-				t.Fatalf("%d bytes came of %d", read, len(stream))
+				t.Fatalf("got %d bytes of %d", read, len(stream))
 			}
 		}
 	})

@@ -1,9 +1,12 @@
-// Package agent is the protocol between the host and the init of an emulated host or a guest: the plan, the command, and
-// the channel that the command comes by.
+// Package agent is the protocol between the host and the init of an emulated host or a guest: the
+// plan, the command, and the channel on which the command arrives.
 //
-// The plan is JSON in the initial RAM file system. The channel is a byte stream, a virtio-serial port, which carries frames:
-// byte 0 is the kind, bytes 1 to 4 the payload's length, big endian, then the payload follows. So standard input, output and
-// error pass binary-clean and unmixed, and their ends and the exit status with them. A Session is the host's side of it.
+// The plan is JSON in the initial RAM file system. The channel is a byte stream, a virtio-serial
+// port, which carries frames. Byte 0 is the kind, bytes 1 to 4 are the payload's length, big
+// endian, then the payload follows. Standard input, output and error therefore stay binary-clean
+// and separate, and their ends and the exit status are transmitted too. A Session is the host's end
+// of the channel.
 //
-// Send of a Conn may be called by any number of goroutines, Receive by one. A Session belongs to one command.
+// Send of a Conn is safe for concurrent use; Receive must be called by one goroutine at a time. A
+// Session belongs to one command.
 package agent

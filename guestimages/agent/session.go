@@ -10,19 +10,19 @@ import (
 	"syscall"
 )
 
-// Streams are the host's ends of a command: its standard files, and what else reaches it.
+// Streams are the host's ends of a command: its standard files, terminal sizes and signals.
 type Streams struct {
-	Stdin  io.Reader // nil: empty. A Read under way when Run returns is left to end by itself
-	Stdout io.Writer // nil: nowhere. One that does not take its bytes holds the command up, and nothing else
-	Stderr io.Writer // silent where the command has a terminal
+	Stdin  io.Reader // nil: empty. A Read in progress when Run returns is not interrupted
+	Stdout io.Writer // nil: discarded. A writer that blocks blocks only the command
+	Stderr io.Writer // unused if the command has a terminal
 
 	Resize  <-chan Terminal  // new sizes of the terminal
-	Signals <-chan os.Signal // sent on to the command
+	Signals <-chan os.Signal // passed on to the command
 
 	Go func(f func()) // starts each goroutine of the session; nil: the go statement
 }
 
-// Session is the host's side of the channel.
+// Session is the host's end of the channel.
 type Session struct {
 	conn    *Conn
 	command Command
@@ -37,14 +37,15 @@ type Session struct {
 	over   bool // guarded by mu
 }
 
-// NewSession returns a session over rw, which the caller closes after it. Nothing is sent yet.
+// NewSession returns a session over rw. The caller closes rw after the session. Nothing is sent
+// yet.
 func NewSession(rw io.ReadWriter, c Command, streams Streams) *Session {
 	s := &Session{conn: NewConn(rw), command: c, streams: streams, closed: make(chan struct{}), credit: Window}
 	s.cond = sync.NewCond(&s.mu)
 	return s
 }
 
-// Close ends the session's goroutines, but for a Read of standard input.
+// Close stops the session's goroutines, except for a Read of standard input.
 func (s *Session) Close() {
 	close(s.closed)
 	s.mu.Lock()
@@ -53,12 +54,12 @@ func (s *Session) Close() {
 	s.cond.Signal()
 }
 
-// Started reports, after Run, whether the command's process was about to start. If not, nothing of it ran and nothing was read
-// from its standard input.
+// Started reports, after Run, whether the command's process was about to start. If not, none of it
+// ran and none of its standard input was read.
 func (s *Session) Started() bool { return s.started }
 
-// Run sends the command, and its input when its process starts, and hands output on until its exit comes. An error is the
-// channel's or that of a writer for output.
+// Run sends the command, and its input when its process starts, and passes its output on until its
+// exit arrives. An error comes from the channel or from an output writer.
 func (s *Session) Run() (Exit, error) {
 	if err := s.conn.SendJSON(KindRun, s.command); err != nil {
 		return Exit{}, err
@@ -102,7 +103,7 @@ func (s *Session) Run() (Exit, error) {
 	}
 }
 
-// parseExit lets through what wait(2) can tell of a process: the machine may say anything.
+// parseExit accepts only what wait(2) can report about a process: the machine may send anything.
 func parseExit(payload []byte) (Exit, error) {
 	var exit Exit
 	if err := json.Unmarshal(payload, &exit); err != nil {
@@ -122,7 +123,7 @@ func writeTo(w io.Writer, p []byte) error {
 	return err
 }
 
-// give adds to the credit what the command says it has taken, which cannot be more than was sent.
+// give adds the bytes that the command reports as consumed to the credit, limited to what was sent.
 func (s *Session) give(n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +131,7 @@ func (s *Session) give(n uint32) {
 	s.cond.Signal()
 }
 
-// take waits for credit and takes up to n of it; 0 when the session is over.
+// take waits for credit and takes up to n bytes of it. It returns 0 when the session is over.
 func (s *Session) take(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +162,7 @@ func (s *Session) sendInput() {
 			break
 		}
 	}
-	// If the channel is broken, run finds out too.
+	// If the channel is broken, Run fails too.
 	_ = s.conn.Send(KindStdinEnd, nil)
 }
 

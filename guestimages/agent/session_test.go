@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// serve runs a session whose machine is the given function, which has got the command.
+// serve runs a session against the given machine, which has already received the command.
 func serve(t *testing.T, streams Streams, machine func(*Conn)) (Exit, error) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -22,7 +22,7 @@ func serve(t *testing.T, streams Streams, machine func(*Conn)) (Exit, error) {
 		defer far.Close()
 		conn := NewConn(far)
 		if kind, _, err := conn.Receive(); err != nil || kind != KindRun {
-			t.Errorf("got %q, %v first of all", kind, err)
+			t.Errorf("got %q, %v as the first frame", kind, err)
 			return
 		}
 		machine(conn)
@@ -88,7 +88,8 @@ func TestExitIsWhatAProcessCanHave(t *testing.T) {
 	}
 }
 
-// TestInputIsNotSentAheadOfTheWindow has a machine that says it took what it never got.
+// TestInputIsNotSentAheadOfTheWindow uses a machine that reports bytes as consumed that it never
+// received.
 func TestInputIsNotSentAheadOfTheWindow(t *testing.T) {
 	all := binary.BigEndian.AppendUint32(nil, 1<<32-1)
 	near, far := net.Pipe()
@@ -128,7 +129,7 @@ func TestInputWaitsUntilTheCommandTakesIt(t *testing.T) {
 			}
 			got = append(got, payload...)
 			if ahead += len(payload); ahead > Window {
-				t.Errorf("%d bytes wait", ahead)
+				t.Errorf("%d bytes are outstanding", ahead)
 				return
 			}
 			if ahead == Window || len(got) == len(want) {
@@ -150,7 +151,7 @@ func TestMachineThatEndsBeforeItsCommandIsAnError(t *testing.T) {
 		"after some output":      func(conn *Conn) { send(conn, KindStart, ""); send(conn, KindStdout, "x") },
 		"with a frame too large": func(conn *Conn) { send(conn, KindStdout, strings.Repeat("x", 17<<20)) },
 	} {
-		// Standard input that never ends must not hold anything up.
+		// Standard input that never ends must not block anything.
 		stdin, keys := io.Pipe()
 		if exit, err := serve(t, Streams{Stdin: stdin, Stdout: io.Discard}, machine); err == nil {
 			t.Errorf("%s: got %+v", name, exit)

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boot hands the machine over to the init of a disk's own system, as process 1. It returns only with an error.
+// boot hands the machine over to the init of the system on the disk, as process 1. It returns only
+// with an error.
 func boot(root rootWords) error {
 	if err := moveToDisk(root); err != nil {
 		return err

@@ -12,10 +12,12 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// cmdline is the kernel command line, split into words. The kernel hands what follows "--" to init as arguments.
+// cmdline is the kernel command line, split into words. The kernel passes the words after "--" to
+// init as arguments.
 type cmdline []string
 
-// kernelWords reads the command line; /proc is not mounted yet, so it is mounted here, and again later without harm.
+// kernelWords reads the command line. /proc is not mounted yet, so kernelWords mounts it; mounting
+// it again later does no harm.
 func kernelWords() cmdline {
 	if err := os.MkdirAll("/proc", 0o555); err != nil {
 		return nil
@@ -47,8 +49,9 @@ func (c cmdline) value(key string) string {
 	return found
 }
 
-// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel does this only for what is built
-// in; modprobe and this program do it for what is loaded. Dashes and underscores are the same in a module's name.
+// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel does this
+// only for built-in modules; for a loaded module, modprobe or this program must do it. Dashes and
+// underscores are equivalent in a module's name.
 func (c cmdline) parameters(module string) string {
 	var all []string
 	for _, word := range c {
@@ -60,7 +63,8 @@ func (c cmdline) parameters(module string) string {
 	return strings.Join(all, " ")
 }
 
-// interfaces returns those of the ip= words; the error is of the words that cannot be read, and the others count.
+// interfaces returns the interfaces of the ip= words. The error names the words that cannot be
+// parsed; the others still count.
 func (c cmdline) interfaces() (all []agent.Interface, err error) {
 	for _, word := range c {
 		v, ok := strings.CutPrefix(word, "ip=")
@@ -77,8 +81,9 @@ func (c cmdline) interfaces() (all []agent.Interface, err error) {
 	return all, err
 }
 
-// parseIP reads CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF alone; the server and the host
-// name are ignored. Without a device it is eth0. AUTOCONF is dhcp, on or any for DHCP; anything else wants an address.
+// parseIP parses CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF
+// alone. The server and the host name are ignored. The default device is eth0. AUTOCONF is dhcp, on
+// or any for DHCP; any other value requires an address.
 func parseIP(v string) (agent.Interface, error) {
 	fields := strings.Split(v, ":")
 	if len(fields) == 1 {
@@ -119,7 +124,7 @@ func parseIP(v string) (agent.Interface, error) {
 	return i, nil
 }
 
-// maskBits counts the leading ones; a mask with a one after a zero is none.
+// maskBits counts the leading ones. It returns false for a mask with a one after a zero.
 func maskBits(mask [4]byte) (int, bool) {
 	v := uint32(mask[0])<<24 | uint32(mask[1])<<16 | uint32(mask[2])<<8 | uint32(mask[3])
 	n := 0

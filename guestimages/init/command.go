@@ -12,12 +12,12 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// environment is what every command gets; HOME comes with the user.
+// environment is the base environment of every command; HOME is added with the user.
 func environment() []string {
 	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux"}
 }
 
-// merge joins environments; of a variable's values the last counts.
+// merge joins environments; the last value of a variable counts.
 func merge(environments ...[]string) []string {
 	var all []string
 	place := map[string]int{}
@@ -33,8 +33,9 @@ func merge(environments ...[]string) []string {
 	return all
 }
 
-// complete gives a command what it leaves open: that of the root disk's image, if it was made of one, else the plan's. An
-// image's environment, user and folder also hold for another command in it.
+// complete fills in what a command leaves open, from the root disk's image, if the disk was made
+// from one, or else from the plan. The image's environment, user and folder also apply to another
+// command that runs in it.
 func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	image, err := imageCommand()
 	if err != nil {
@@ -59,7 +60,8 @@ func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	return c, nil
 }
 
-// imageCommand reads what the root disk's image runs; the zero value is for a disk that was not made of one.
+// imageCommand reads the command of the root disk's image. It returns the zero value if the disk
+// was not made from an image.
 func imageCommand() (agent.Command, error) {
 	var c agent.Command
 	b, err := os.ReadFile(agent.ImagePath)

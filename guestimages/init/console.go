@@ -12,10 +12,11 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// statusLine is what a guest says at the end of its command; a test on the other side of the console waits for it.
+// statusLine is what a guest prints when its command has exited; a test at the other end of the
+// console waits for it.
 const statusLine = "init: exit status %d\n"
 
-// runOnConsole runs the command with the console as its terminal.
+// runOnConsole runs the command on the console as its terminal.
 func runOnConsole(p agent.Plan) error {
 	run, err := complete(agent.Command{Argv: os.Args[1:]}, p)
 	if err != nil {
@@ -34,12 +35,13 @@ func runOnConsole(p agent.Plan) error {
 		exit = reap(pid)
 	}
 	killAll(5 * time.Second)
-	// The end of the terminal's session hung up tty, but never /dev/console.
+	// The end of the terminal's session hung up tty, but /dev/console is never hung up.
 	fmt.Fprintf(os.Stderr, statusLine, exit.Code())
 	return nil
 }
 
-// openConsole opens the terminal behind /dev/console, which itself cannot be a controlling one.
+// openConsole opens the terminal behind /dev/console, which itself cannot be a controlling
+// terminal.
 func openConsole() (*os.File, error) {
 	b, err := os.ReadFile("/sys/class/tty/console/active")
 	if err != nil {
@@ -47,12 +49,12 @@ func openConsole() (*os.File, error) {
 	}
 	names := strings.Fields(string(b))
 	if len(names) == 0 {
-		return nil, errors.New("no console: say console= on the kernel command line")
+		return nil, errors.New("no console: set console= on the kernel command line")
 	}
 	return os.OpenFile("/dev/"+names[len(names)-1], os.O_RDWR|unix.O_NOCTTY, 0)
 }
 
-// drain waits until the terminal has sent everything, tcdrain(3); a power-off would drop the rest.
+// drain waits until the terminal has sent everything, tcdrain(3). A power-off would drop the rest.
 func drain(tty *os.File) error {
 	return os.NewSyscallError("TCSBRK", unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1))
 }

@@ -14,21 +14,21 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// leaseWait is how long a network may take to answer; a guest without a network goes on without.
+// leaseWait limits the wait for a DHCP answer. After it, the guest continues without a network.
 const leaseWait = 15 * time.Second
 
-// defaultLease is for an answer that names no time.
+// defaultLease applies to an answer without a lease time.
 const defaultLease = time.Hour
 
-// minRenewal keeps a server that gives a lease of no time from being asked without end.
+// minRenewal limits the request rate towards a server whose lease time is zero.
 const minRenewal = time.Minute
 
-// packetAlias is what the kernel asks modprobe(8) for when a program opens a packet socket, as a DHCP client does: the module
-// of PF_PACKET.
+// packetAlias is the module alias of PF_PACKET. The kernel asks modprobe(8) for it when a program
+// opens a packet socket, as a DHCP client does.
 const packetAlias = "net-pf-17"
 
-// askDHCP brings the interface up with what a DHCPv4 server gives it (RFC 2131), and keeps the lease for as long as the
-// machine runs.
+// askDHCP configures the interface as a DHCPv4 server answers (RFC 2131), and renews the lease for
+// as long as the machine runs.
 func askDHCP(name string, e etc) error {
 	if err := bringUp(agent.Interface{Name: name}); err != nil {
 		return err
@@ -50,7 +50,8 @@ func askDHCP(name string, e etc) error {
 	return e.writeResolvConf(nameservers(lease.ACK), searchList(lease.ACK))
 }
 
-// keepLease renews at half the lease's time (RFC 2131 section 4.4.5). A server that refuses leaves the address as it is.
+// keepLease renews at half the lease time (RFC 2131 section 4.4.5). If the server refuses, the
+// address stays as it is.
 func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 	for {
 		time.Sleep(renewal(lease.ACK))
@@ -65,12 +66,12 @@ func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 	}
 }
 
-// renewal is how long to wait before a lease is renewed.
+// renewal returns how long to wait before a lease is renewed.
 func renewal(ack *dhcpv4.DHCPv4) time.Duration {
 	return max(ack.IPAddressLeaseTime(defaultLease)/2, minRenewal)
 }
 
-// leased is the interface as the answer wants it.
+// leased returns the interface as the answer configures it.
 func leased(name string, ack *dhcpv4.DHCPv4) agent.Interface {
 	i := agent.Interface{Name: name}
 	ip, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())

@@ -10,11 +10,12 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// modaliases are where devices say what drives them.
+// modaliases are the files that name the driver of each device.
 var modaliases = [...]string{"/sys/bus/*/devices/*/modalias", "/sys/class/input/input*/modalias"}
 
-// loadDrivers loads the modules of the devices that are there, and of those that appear through them. A device whose driver does
-// not load is told, and what needs it says so in its turn.
+// loadDrivers loads the modules of the devices that are present, and of those that appear through
+// them. It reports a driver that does not load; whatever requires the driver then fails with its
+// own error.
 func loadDrivers(p agent.Plan, words cmdline) {
 	seen := map[string]bool{}
 	for again := true; again; {
@@ -38,7 +39,7 @@ func loadDrivers(p agent.Plan, words cmdline) {
 	}
 }
 
-// loadAlias loads the modules that the alias asks for, and says how many there are.
+// loadAlias loads the modules that match the alias, and returns their number.
 func loadAlias(p agent.Plan, alias string, words cmdline) (n int, err error) {
 	for _, m := range p.OnDemand {
 		if !asked(m, alias) {
@@ -52,13 +53,14 @@ func loadAlias(p agent.Plan, alias string, words cmdline) (n int, err error) {
 	return n, nil
 }
 
-// asked reports whether the alias asks for m. Dashes and underscores are the same in a module's name.
+// asked reports whether the alias asks for m. Dashes and underscores are equivalent in a module's
+// name.
 func asked(m agent.Module, alias string) bool {
 	if strings.ReplaceAll(alias, "-", "_") == m.Name {
 		return true
 	}
 	for _, pattern := range m.Aliases {
-		// What path.Match does not understand matches nothing.
+		// A pattern that path.Match rejects matches nothing.
 		if ok, _ := path.Match(pattern, alias); ok {
 			return true
 		}
@@ -66,23 +68,25 @@ func asked(m agent.Module, alias string) bool {
 	return false
 }
 
-// modprobePath is where the kernel finds its modprobe(8), Documentation/admin-guide/sysctl/kernel.rst.
+// modprobePath names the program that the kernel runs as modprobe(8),
+// Documentation/admin-guide/sysctl/kernel.rst.
 const modprobePath = "/proc/sys/kernel/modprobe"
 
-// answerModprobe makes this program what the kernel calls for a module: a file system's that is mounted, a cipher's.
+// answerModprobe makes this program the one that the kernel runs to load a module: for a file
+// system that is mounted, or a cipher.
 func answerModprobe() error {
 	return os.WriteFile(modprobePath, []byte("/init"), 0)
 }
 
-// forgetModprobe gives the kernel the usual program back, for a tree that has one.
+// forgetModprobe restores the usual program, for a tree that contains one.
 func forgetModprobe() error {
 	return os.WriteFile(modprobePath, []byte("/sbin/modprobe"), 0)
 }
 
-// modprobe is this program as the kernel calls it: "/init -q -- NAME".
+// modprobe handles a call by the kernel: "/init -q -- NAME".
 func modprobe(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("modprobe: no module named")
+		return fmt.Errorf("modprobe: no module given")
 	}
 	name := args[len(args)-1]
 	p, err := readPlan()
@@ -91,7 +95,7 @@ func modprobe(args []string) error {
 	}
 	n, err := loadAlias(p, name, kernelWords())
 	if err == nil && n == 0 {
-		err = fmt.Errorf("modprobe: no module %s", name)
+		err = fmt.Errorf("modprobe: module %s not found", name)
 	}
 	return err
 }

@@ -13,17 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// end syncs and powers off, or restarts where the command line says so. A machine that failed to do what it was started
-// for ends by a triple fault, which no host takes for the end that a guest wanted.
+// end syncs and powers off, or restarts if the command line asks for it. A machine that failed to
+// do what it was started for ends with a triple fault, which no host mistakes for an end that the
+// guest wanted.
 func end(words cmdline, failed bool) {
 	unix.Sync()
-	// A disk as root is left clean. What is no disk, or is still written to, refuses.
+	// A remount leaves a root disk clean. It fails if the root is not a disk or is still being
+	// written to.
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
-	// A power-off drops what the console has not sent yet. A console that cannot be drained has nothing to send.
+	// A power-off drops console output that has not been sent yet. A console that cannot be
+	// drained has nothing to send.
 	_ = drain(os.Stderr)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if failed {
-		// Documentation/ABI/testing/sysfs-kernel-reboot. Without that file it is an ordinary restart.
+		// Documentation/ABI/testing/sysfs-kernel-reboot. Without this file it is an
+		// ordinary restart.
 		_ = os.WriteFile("/sys/kernel/reboot/type", []byte("triple"), 0)
 	}
 	if failed || words.value("minivmm.end") == "restart" {
@@ -34,12 +38,12 @@ func end(words cmdline, failed bool) {
 	select {}
 }
 
-// buttonWait is how long programs have to end after each signal of the power button; minivmm's machine.shutdown_timeout is
-// longer than both.
+// buttonWait is how long programs may take to exit after each signal of the power button; minivmm's
+// machine.shutdown_timeout is longer than both waits.
 const buttonWait = 3 * time.Second
 
-// watchButtons ends the machine when an input device reports KEY_POWER pressed. It looks once, after the modules are
-// loaded: the ACPI button does not come later.
+// watchButtons ends the machine when an input device reports a press of KEY_POWER. It looks for
+// devices once, after the modules are loaded: the ACPI button does not appear later.
 func watchButtons(words cmdline) {
 	devices, _ := filepath.Glob("/sys/class/input/event*")
 	for _, dev := range devices {
@@ -55,8 +59,9 @@ func watchButtons(words cmdline) {
 			defer f.Close()
 			if waitKey(f, keyPower) {
 				fmt.Fprintln(os.Stderr, "init: power button")
-				// The machine ends with its command; with one that does not end, after a while. A shell at a
-				// terminal takes the second signal only.
+				// The machine ends with its command, or after these waits if the
+				// command does not exit. A shell at a terminal reacts only to the
+				// second signal.
 				for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP} {
 					_ = unix.Kill(-1, sig)
 					time.Sleep(buttonWait)
@@ -70,7 +75,7 @@ func watchButtons(words cmdline) {
 // keyPower is KEY_POWER, uapi/linux/input-event-codes.h.
 const keyPower = 116
 
-// hasKey reads a bitmap as sysfs prints it: 64-bit words in hexadecimal, the highest first.
+// hasKey parses a bitmap as sysfs prints it: 64-bit words in hexadecimal, the highest first.
 func hasKey(bitmap string, key int) bool {
 	words := strings.Fields(bitmap)
 	i := len(words) - 1 - key/64
@@ -81,7 +86,8 @@ func hasKey(bitmap string, key int) bool {
 	return err == nil && v>>(key%64)&1 != 0
 }
 
-// waitKey reads struct input_event (24 bytes: time, type, code, value) until the key is pressed; false at the end.
+// waitKey reads struct input_event (24 bytes: time, type, code, value) until the key is pressed. It
+// returns false at the end of r.
 func waitKey(r io.Reader, key uint16) bool {
 	const evKey = 1 // EV_KEY
 	var event [24]byte

@@ -12,13 +12,13 @@ import (
 // etc is the folder /etc of the file tree in which the command runs.
 type etc struct {
 	dir string // "/etc"
-	// discard says that the tree's changes are lost when the machine ends, as in an overlay.
+	// discard is set if the tree's changes are lost when the machine ends, as in an overlay.
 	discard bool
 }
 
-// write writes one file. An image may have anything in its place: a link to a file that only its own init makes, a
-// device, a folder. In a tree with discard set, write replaces it. In any other tree it keeps links, and creates the
-// folder that a link names.
+// write writes one file. An image may contain anything in its place: a link to a file that only its
+// own init creates, a device, a folder. In a tree with discard set, write replaces it. In any other
+// tree it keeps links, and creates the folder that a link names.
 func (e etc) write(name, text string) error {
 	path := filepath.Join(e.dir, name)
 	if e.discard {
@@ -40,8 +40,8 @@ func (e etc) write(name, text string) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-// linkTarget follows the symbolic links at path to a file that need not exist. It does not clean the result: ".." means
-// the parent of the folder that a link leads to.
+// linkTarget follows the symbolic links at path to a file that need not exist. It does not clean
+// the result: ".." means the parent of the folder to which a link leads.
 func linkTarget(path string) string {
 	for range 40 { // the kernel's MAXSYMLINKS
 		target, err := os.Readlink(path)
@@ -56,7 +56,7 @@ func linkTarget(path string) string {
 	return path
 }
 
-// writeResolvConf writes resolv.conf(5), unless the network names no server.
+// writeResolvConf writes resolv.conf(5), unless the network provides no name server.
 func (e etc) writeResolvConf(servers, search []string) error {
 	if len(servers) == 0 {
 		return nil
@@ -71,7 +71,7 @@ func (e etc) writeResolvConf(servers, search []string) error {
 	return e.write("resolv.conf", b.String())
 }
 
-// addHosts adds what hosts(5) lacks: localhost and the machine's own name.
+// addHosts adds the missing lines of hosts(5): localhost and the machine's own name.
 func (e etc) addHosts(hostname string, ipv6 bool) error {
 	path := filepath.Join(e.dir, "hosts")
 	var old string
@@ -92,8 +92,9 @@ func (e etc) addHosts(hostname string, ipv6 bool) error {
 	return e.write("hosts", old+missing)
 }
 
-// missingHosts returns the lines that text, in the format of hosts(5), lacks. 127.0.1.1 is Debian's address for the name of
-// a machine whose own address may change. A kernel without a name calls itself "(none)".
+// missingHosts returns the lines that text, in the format of hosts(5), lacks. 127.0.1.1 is Debian's
+// address for the name of a machine whose address may change. A kernel without a host name reports
+// "(none)".
 func missingHosts(text, hostname string, ipv6 bool) string {
 	has := map[string]bool{"": true, "(none)": true}
 	for line := range strings.Lines(text) {
@@ -117,13 +118,13 @@ func missingHosts(text, hostname string, ipv6 bool) string {
 	return missing
 }
 
-// hostname is the name that the kernel has for the machine.
+// hostname returns the kernel's host name for the machine.
 func hostname() string {
 	name, _ := os.Hostname() // "" has no entry
 	return name
 }
 
-// ipv6 reports whether the kernel has IPv6.
+// ipv6 reports whether the kernel supports IPv6.
 func ipv6() bool {
 	_, err := os.Stat("/proc/net/if_inet6")
 	return err == nil

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFileOfEtcIsWritten writes resolv.conf over what images have in its place.
+// TestFileOfEtcIsWritten writes resolv.conf over various files that images have in its place.
 func TestFileOfEtcIsWritten(t *testing.T) {
 	link := func(t *testing.T, target, name string) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -19,7 +19,7 @@ func TestFileOfEtcIsWritten(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		make    func(t *testing.T, root string)
-		kept    string // the file that has the text in a tree that is kept; "" for an error
+		kept    string // the file that contains the text in a tree without discard; "" for an error
 		refused bool
 	}{
 		{"nothing", func(*testing.T, string) {}, "etc/resolv.conf", false},
@@ -71,7 +71,7 @@ func TestFileOfEtcIsWritten(t *testing.T) {
 				}
 				b, err := os.ReadFile(filepath.Join(root, place))
 				if err != nil || string(b) != want {
-					t.Errorf("discard %v: %s has %q, %v", discard, place, b, err)
+					t.Errorf("discard %v: %s contains %q, %v", discard, place, b, err)
 				}
 			}
 		})

@@ -5,9 +5,10 @@ import (
 	"minivmm/kvm"
 )
 
-// holdVM keeps one VM open for the whole life of an emulated host, whose plan says so, and returns how to close it. KVM patches the scheduler's text when its
-// first VM comes and when the last one goes (preempt_notifier_key), and an emulated host of several CPUs can die of the
-// breakpoints that are part of it: "Oops: int3" in finish_task_switch.
+// holdVM keeps one VM open for the whole life of an emulated host if its plan asks for it, and
+// returns a function that closes it. KVM patches the scheduler's text when its first VM is created
+// and when the last one is closed (preempt_notifier_key). An emulated host with several CPUs can
+// crash in the breakpoints of that patching: "Oops: int3" in finish_task_switch.
 func holdVM(p agent.Plan) (release func(), err error) {
 	if !p.HoldVM {
 		return func() {}, nil

@@ -32,7 +32,7 @@ func TestOnlyAPlanThatSaysSoOpensKVM(t *testing.T) {
 			}
 		}
 		if (open != "") != hold {
-			t.Errorf("with %v open files of KVM are: %s", hold, open)
+			t.Errorf("with HoldVM %v, open files: %s", hold, open)
 		}
 		release()
 	}

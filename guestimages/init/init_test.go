@@ -81,17 +81,17 @@ func TestOnlyThePressOfTheKeyCounts(t *testing.T) {
 	}
 	others := bytes.Join([][]byte{event(0, 0, 0), event(1, keyPower, 0), event(1, 30, 1), event(2, keyPower, 1)}, nil)
 	if waitKey(bytes.NewReader(others), keyPower) {
-		t.Error("something else was taken for the key")
+		t.Error("another event was taken for the key")
 	}
 	if !waitKey(bytes.NewReader(append(others, event(1, keyPower, 1)...)), keyPower) {
-		t.Error("the key was not seen")
+		t.Error("the key press was not seen")
 	}
 }
 
 func TestDefaultRouteIsAWholeMessage(t *testing.T) {
 	b := defaultRoute([4]byte{10, 0, 2, 2})
 	if got := binary.NativeEndian.Uint32(b); int(got) != len(b) || len(b)%4 != 0 {
-		t.Errorf("the message says %d bytes and has %d", got, len(b))
+		t.Errorf("the message announces %d bytes and has %d", got, len(b))
 	}
 	if !bytes.HasSuffix(b, []byte{10, 0, 2, 2}) {
 		t.Errorf("the gateway is not at the end: %x", b)

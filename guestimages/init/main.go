@@ -28,7 +28,7 @@ func main() {
 	end(words, err != nil)
 }
 
-// follow does what the plan says, up to the end of the command.
+// follow carries out the plan, until the command has exited.
 func follow(words cmdline) error {
 	for _, m := range kernelMounts {
 		if err := mount("", m); err != nil {
@@ -80,8 +80,8 @@ func readPlan() (agent.Plan, error) {
 	return p, nil
 }
 
-// settle makes the machine what the plan says, after the modules and before the command. A network that does not come up,
-// and a file of /etc that cannot be written, are reported and are no errors.
+// settle configures the machine as the plan says, after the modules and before the command. If a
+// network does not come up, or a file of /etc cannot be written, settle reports it and continues.
 func settle(p agent.Plan, words cmdline) error {
 	more, err := words.interfaces()
 	if err != nil {
@@ -89,7 +89,7 @@ func settle(p agent.Plan, words cmdline) error {
 	}
 	interfaces := slices.Concat([]agent.Interface{{Name: "lo", Address: "127.0.0.1/8"}}, p.Interfaces, more)
 	if slices.ContainsFunc(interfaces, func(i agent.Interface) bool { return i.DHCP }) {
-		// The module is out of reach of the root file system that comes.
+		// The module cannot be reached from the root file system that is mounted next.
 		if _, err := loadAlias(p, packetAlias, words); err != nil {
 			complain(err)
 		}
@@ -132,7 +132,7 @@ func settle(p agent.Plan, words cmdline) error {
 	return nil
 }
 
-// complain is for what a guest can do without.
+// complain reports an error that does not stop the guest.
 func complain(err error) { fmt.Fprintf(os.Stderr, "init: %v\n", err) }
 
 func configure(i agent.Interface, e etc) error {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loadModules loads the files, which are in load order.
+// loadModules loads the files, which must be in load order.
 func loadModules(files []string, words cmdline) error {
 	for _, file := range files {
 		if err := loadModule(file, words.parameters(moduleName(file))); err != nil {
@@ -31,7 +31,7 @@ func loadModule(file, parameters string) error {
 	defer f.Close()
 	err = unix.FinitModule(int(f.Fd()), parameters, 0)
 	switch {
-	// Loaded already, or its hardware is not there.
+	// The module is loaded already, or its hardware is missing.
 	case err == nil, errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENODEV):
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// kernelMounts are made first of all. /proc may be mounted already, see kernelWords.
+// kernelMounts are mounted first. /proc may be mounted already, see kernelWords.
 var kernelMounts = [...]agent.Mount{
 	{Source: "proc", Target: "/proc", Type: "proc"},
 	{Source: "sys", Target: "/sys", Type: "sysfs"},
@@ -19,7 +19,7 @@ var kernelMounts = [...]agent.Mount{
 	{Source: "shm", Target: "/dev/shm", Type: "tmpfs", Data: "mode=1777"},
 }
 
-// mount makes one mount below the folder root, "" for /.
+// mount mounts m below the folder root; "" is /.
 func mount(root string, m agent.Mount) error {
 	target := root + m.Target
 	if err := os.MkdirAll(target, 0o755); err != nil {
@@ -35,7 +35,7 @@ func mount(root string, m agent.Mount) error {
 	return nil
 }
 
-// deviceLinks adds what devtmpfs does not make and programs expect.
+// deviceLinks adds the links that programs expect and devtmpfs does not create.
 func deviceLinks() error {
 	for name, target := range map[string]string{
 		"/dev/fd":     "/proc/self/fd",
@@ -50,10 +50,11 @@ func deviceLinks() error {
 	return nil
 }
 
-// options9p are for a tree that only this machine changes while it runs; msize is the largest the transport takes well.
+// options9p are the options for a tree that only this machine changes while it runs. msize is the
+// largest that the transport handles well.
 const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 
-// moveTo makes the 9p tree, with a writable layer in memory over it, the root of everything.
+// moveTo makes the 9p tree, with a writable layer in memory over it, the root file system.
 func moveTo(r agent.Root) error {
 	const lower = "/lower"
 	if err := mount("", agent.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
@@ -69,7 +70,7 @@ func moveTo(r agent.Root) error {
 	return switchRoot(root)
 }
 
-// linkModules shows modprobe the modules of the kernel that runs.
+// linkModules makes the running kernel's modules visible to modprobe.
 func linkModules(root string, r agent.Root) error {
 	dir := root + "/lib/modules"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -82,8 +83,8 @@ func linkModules(root string, r agent.Root) error {
 	return os.Symlink(r.Modules, link)
 }
 
-// mountShares mounts the writable folders and returns what unmounts them. A share is not cached but for mapped files, so
-// that what was written is on the other side when a write returns.
+// mountShares mounts the writable folders and returns a function that unmounts them. Only mapped
+// files of a share are cached, so written data is at the other end when a write returns.
 func mountShares(shares []agent.Share) (unmount func(), err error) {
 	unmount = func() {
 		unix.Sync()

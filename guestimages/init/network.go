@@ -13,8 +13,8 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// bringUp gives an interface its address and route, netdevice(7). It waits a while for the interface: drivers find their
-// devices in their own time.
+// bringUp gives an interface its address and route, netdevice(7). It waits for the interface,
+// because drivers find their devices asynchronously.
 func bringUp(i agent.Interface) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -104,7 +104,7 @@ func addDefaultRoute(gateway [4]byte) error {
 	return nil
 }
 
-// defaultRoute is struct nlmsghdr, struct rtmsg and the attribute RTA_GATEWAY.
+// defaultRoute returns struct nlmsghdr, struct rtmsg and the attribute RTA_GATEWAY.
 func defaultRoute(gateway [4]byte) []byte {
 	const size = unix.NLMSG_HDRLEN + unix.SizeofRtMsg + unix.SizeofRtAttr + len(gateway)
 	e := binary.NativeEndian

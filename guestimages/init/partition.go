@@ -13,14 +13,14 @@ import (
 	"unicode/utf16"
 )
 
-// partition is what a disk's partition table says of one partition.
+// partition is one partition as the disk's partition table describes it.
 type partition struct {
-	uuid  string // PARTUUID=, as the kernel has it: of GPT a GUID, of MBR the disk's signature and the number, "12345678-01"
-	label string // PARTLABEL=, of GPT only
+	uuid  string // PARTUUID=, as the kernel writes it: a GUID for GPT; for MBR the disk's signature and the number, "12345678-01"
+	label string // PARTLABEL=, GPT only
 }
 
-// readPartition reads what the table says of the partition called name in sysfs; the zero value is for a whole disk, and for
-// a table that cannot be read.
+// readPartition returns the table's entry for the partition called name in sysfs. It returns the
+// zero value for a whole disk and for a table that cannot be read.
 func readPartition(name string) partition {
 	n, err := strconv.Atoi(attribute("/sys/class/block/"+name+"/partition", 1))
 	if err != nil {
@@ -44,8 +44,9 @@ func readPartition(name string) partition {
 	return parsePartition(f, sector, n)
 }
 
-// parsePartition reads entry n, counted from 1, of a GPT (UEFI specification, section 5.3) or else an MBR. sector is the
-// disk's block size in bytes. The kernel has checked the table before it showed a partition.
+// parsePartition parses entry n, counted from 1, of a GPT (UEFI specification, section 5.3) or else
+// an MBR. sector is the disk's block size in bytes. The kernel has checked the table before it
+// announces a partition.
 func parsePartition(disk io.ReaderAt, sector, n int) partition {
 	le := binary.LittleEndian
 	head := make([]byte, 2*sector)

@@ -7,7 +7,8 @@ import (
 	"unicode/utf16"
 )
 
-// gptDisk is the start of a disk with partitions called a and bä, whose GUIDs start with their numbers.
+// gptDisk returns the start of a disk with partitions called a and bä, whose GUIDs start with their
+// numbers.
 func gptDisk(sector, entrySize int) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, 40*sector)

@@ -14,7 +14,8 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// start starts the command with these files; a terminal, if there is one, is among them and becomes its controlling one.
+// start starts the command with these files. If terminal is set, the files are a terminal, which
+// becomes the controlling one.
 func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err error) {
 	if len(c.Argv) == 0 {
 		return 0, errors.New("no command to run")
@@ -23,7 +24,7 @@ func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err erro
 	if dir == "" {
 		dir = "/"
 	}
-	// exec.LookPath sees the environment and the folder of this process.
+	// exec.LookPath uses the environment and the folder of this process.
 	if err := os.Chdir(dir); err != nil {
 		return 0, err
 	}
@@ -59,11 +60,12 @@ func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err erro
 		return 0, err
 	}
 	pid = p.Pid
-	// Not waited for by that handle: reap collects every child there is.
+	// reap collects all children, so this handle is not waited for.
 	return pid, p.Release()
 }
 
-// reap collects children, this process's own and those that lost their parent, until the one called main ends.
+// reap collects children, including orphans that init inherits, until the process called main
+// exits.
 func reap(main int) agent.Exit {
 	for {
 		var ws unix.WaitStatus
@@ -80,10 +82,10 @@ func reap(main int) agent.Exit {
 	}
 }
 
-// killAll ends every process but this one and collects what is left of them, for at most the given time: one that is stuck
-// in the kernel would never end.
+// killAll kills every process but this one and collects the remains. It waits at most limit,
+// because a process that is stuck in the kernel would never exit.
 func killAll(limit time.Duration) {
-	// ESRCH says that there is no other.
+	// ESRCH means that there is no other process.
 	_ = unix.Kill(-1, unix.SIGKILL)
 	done := make(chan struct{})
 	go func() {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report says what this machine is, to whoever sits at its shell.
+// report describes this machine to the user of its shell.
 func report(w io.Writer) {
 	var uts unix.Utsname
 	var info unix.Sysinfo_t
@@ -39,7 +39,7 @@ func report(w io.Writer) {
 	}
 }
 
-// wholeDisks leaves out partitions, and what is no disk: RAM and loop devices.
+// wholeDisks lists the disks, without partitions, RAM disks and loop devices.
 func wholeDisks() []string {
 	devices, _ := filepath.Glob("/sys/block/*/device")
 	var all []string
@@ -49,7 +49,7 @@ func wholeDisks() []string {
 	return all
 }
 
-// attribute reads a number of sysfs, divided by unit.
+// attribute reads a number from sysfs and divides it by unit.
 func attribute(file string, unit int64) string {
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// rootWords is the file tree that the kernel command line names.
+// rootWords is the root file system that the kernel command line selects.
 type rootWords struct {
-	device   string // /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; "" is none: stay in the initial RAM file system
-	fsType   string // "" is found out
+	device   string // /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; "": stay in the initial RAM file system
+	fsType   string // "": detected
 	data     string
 	writable bool
-	overlay  bool   // what is written stays in memory
-	init     string // "" is the usual ones
+	overlay  bool   // writes stay in memory
+	init     string // "": the usual paths
 }
 
 func (c cmdline) root() rootWords {
@@ -34,7 +34,8 @@ func (c cmdline) root() rootWords {
 	}
 }
 
-// writable reports whether the root is mounted for writing, as it is by default; of ro and rw the last counts.
+// writable reports whether the root is mounted writable, which is the default; the last of ro and
+// rw counts.
 func (c cmdline) writable() bool {
 	for _, word := range slices.Backward(c) {
 		if word == "ro" || word == "rw" {
@@ -44,10 +45,10 @@ func (c cmdline) writable() bool {
 	return true
 }
 
-// rootWait is how long a disk may take to appear: the kernel looks for disks in its own time.
+// rootWait is how long a disk may take to appear: the kernel detects disks asynchronously.
 const rootWait = 10 * time.Second
 
-// moveToDisk makes the disk's file tree the root of everything.
+// moveToDisk makes the disk's file tree the root file system.
 func moveToDisk(r rootWords) error {
 	const disk = "/disk"
 	device, fsType, err := waitDisk(r.device, rootWait)
@@ -68,7 +69,7 @@ func moveToDisk(r rootWords) error {
 		return err
 	}
 	err = unix.Mount(device, disk, r.fsType, flags, r.data)
-	if errors.Is(err, unix.EACCES) && flags == 0 { // a disk that cannot be written
+	if errors.Is(err, unix.EACCES) && flags == 0 { // a write-protected disk
 		err = unix.Mount(device, disk, r.fsType, unix.MS_RDONLY, r.data)
 	}
 	if err != nil {
@@ -80,7 +81,7 @@ func moveToDisk(r rootWords) error {
 			return err
 		}
 	}
-	// What is in the initial RAM file system is out of reach from here on.
+	// From here on, the files of the initial RAM file system cannot be reached.
 	if err := forgetModprobe(); err != nil {
 		return err
 	}
@@ -90,7 +91,8 @@ func moveToDisk(r rootWords) error {
 	return switchRoot(root)
 }
 
-// emptyInitramfs gives back the memory of the initial RAM file system, which can be left but never unmounted.
+// emptyInitramfs frees the memory of the initial RAM file system, which can be left but never
+// unmounted.
 func emptyInitramfs() error {
 	var root, st unix.Stat_t
 	if err := unix.Lstat("/", &root); err != nil {
@@ -102,7 +104,7 @@ func emptyInitramfs() error {
 	}
 	for _, e := range entries {
 		name := "/" + e.Name()
-		// Another device is a mount. There are none further down.
+		// A different device is a mount. There are none further down.
 		if err := unix.Lstat(name, &st); err != nil || st.Dev != root.Dev {
 			continue
 		}
@@ -113,7 +115,8 @@ func emptyInitramfs() error {
 	return nil
 }
 
-// overlayOver lays a writable layer in memory over the tree, and returns the folder of both.
+// overlayOver mounts a writable layer in memory over the tree, and returns the mount point of the
+// result.
 func overlayOver(lower string) (string, error) {
 	const rw, root = "/rw", "/root"
 	if err := mount("", agent.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
@@ -130,10 +133,10 @@ func overlayOver(lower string) (string, error) {
 	})
 }
 
-// switchRoot makes the folder the root of everything, as switch_root(8) does: the kernel refuses user namespaces in a mere
-// chroot.
+// switchRoot makes dir the root file system, as switch_root(8) does. A plain chroot is not enough:
+// the kernel refuses user namespaces in it.
 func switchRoot(root string) error {
-	// Without the flag MS_REC a moved mount takes those below it along.
+	// Without MS_REC, a moved mount still takes the mounts below it along.
 	for _, dir := range []string{"/dev", "/sys", "/proc"} {
 		if err := makeDir(root + dir); err != nil {
 			return err
@@ -158,19 +161,19 @@ func switchRoot(root string) error {
 func makeDir(dir string) error {
 	err := os.MkdirAll(dir, 0o755)
 	if errors.Is(err, unix.EROFS) {
-		return fmt.Errorf("the root file system is read-only and has no folder for a mount: %w", err)
+		return fmt.Errorf("the root file system is read-only and lacks the folder for a mount: %w", err)
 	}
 	return err
 }
 
-// waitDisk waits for the disk that name means, and finds out its file system.
+// waitDisk waits for the disk that name selects, and detects its file system.
 func waitDisk(name string, limit time.Duration) (device, fsType string, err error) {
 	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
 		if device, fsType, ok := findDisk(name); ok {
 			return device, fsType, nil
 		}
 		if time.Now().After(deadline) {
-			return "", "", fmt.Errorf("root=%s: no such disk; there are: %s", name, strings.Join(disks(), " "))
+			return "", "", fmt.Errorf("root=%s: no such disk; available: %s", name, strings.Join(disks(), " "))
 		}
 	}
 }
@@ -188,7 +191,8 @@ func disks() []string {
 	return all
 }
 
-// findDisk finds the block device that name means, a path or one of the tags below, if it can be read by now.
+// findDisk finds the block device that name selects, a path or one of the tags below. ok is false
+// if it cannot be read yet.
 func findDisk(name string) (device, fsType string, ok bool) {
 	if strings.HasPrefix(name, "/") {
 		sb, err := readSuperblock(name)

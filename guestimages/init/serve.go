@@ -15,7 +15,7 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// serve runs the one command that comes by the channel.
+// serve runs the one command that arrives on the channel.
 func serve(p agent.Plan, words cmdline) error {
 	port, err := openPort(p.Channel)
 	if err != nil {
@@ -36,7 +36,7 @@ func serve(p agent.Plan, words cmdline) error {
 	if err := conn.SendJSON(agent.KindExit, exit); err != nil {
 		return err
 	}
-	// What is in the port's ring when the machine powers off may be lost.
+	// A power-off may lose the data that is still in the port's ring.
 	select {
 	case <-taken:
 	case <-time.After(exitWait):
@@ -44,11 +44,11 @@ func serve(p agent.Plan, words cmdline) error {
 	return nil
 }
 
-// exitWait is how long the launcher may take to read what is left.
+// exitWait is how long the launcher may take to read the rest.
 const exitWait = 30 * time.Second
 
-// openPort waits for the virtio-serial port of that name and for the launcher at its other end. The kernel tells of both
-// by messages that a worker handles later, so there is nothing to block on but time.
+// openPort waits for the virtio-serial port of that name and for the launcher at its other end. The
+// kernel announces both in messages that a worker handles later, so only polling is possible.
 func openPort(name string) (*os.File, error) {
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
@@ -78,7 +78,8 @@ func findPort(name string) string {
 	return ""
 }
 
-// connected reports whether the other end is open: virtio_console answers poll with POLLHUP until then, and read with 0.
+// connected reports whether the other end is open. Until then virtio_console answers poll with
+// POLLHUP, and read with 0.
 func connected(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -105,7 +106,7 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 	}
 	var c agent.Command
 	if kind != agent.KindRun {
-		return failed(fmt.Errorf("frame %q came before the command", kind))
+		return failed(fmt.Errorf("frame %q arrived before the command", kind))
 	}
 	if err := json.Unmarshal(payload, &c); err != nil {
 		return failed(err)
@@ -147,22 +148,23 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 		output.Go(func() { _ = conn.Copy(kind, f) })
 	}
 	exit := reap(pid)
-	// With the last process dies the last writer, so the output ends.
+	// When the last process is dead the last writer is too, so the output ends.
 	killAll(5 * time.Second)
 	output.Wait()
 	unmount()
 	return exit
 }
 
-// running is a command and where what is sent to it goes.
+// running is a command and the destinations of the frames for it.
 type running struct {
 	input *input
 	stdio *stdio
 	pid   int
 }
 
-// receive hands frames on until the channel fails, which ends the command: its launcher is gone. r is nil when there is no
-// command. taken is closed when the launcher has read its end, or is gone.
+// receive passes frames on until the channel fails. A failure kills the command, because its
+// launcher is gone. r is nil if there is no command. taken is closed when the launcher has read the
+// exit, or is gone.
 func receive(conn *agent.Conn, r *running, taken chan<- struct{}) {
 	defer close(taken)
 	for {

@@ -11,15 +11,15 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// stdio is a command's standard files, seen from both sides.
+// stdio holds both ends of a command's standard files.
 type stdio struct {
 	theirs [3]*os.File
 	in     *os.File
 	out    map[agent.Kind]*os.File
-	tty    *os.File // the master side, nil for pipes
+	tty    *os.File // the master end; nil for pipes
 }
 
-// newStdio makes three pipes or one pseudo terminal.
+// newStdio creates three pipes or one pseudo terminal.
 func newStdio(t *agent.Terminal) (*stdio, error) {
 	if t != nil {
 		return newTerminal(*t)
@@ -67,12 +67,12 @@ func newTerminal(t agent.Terminal) (*stdio, error) {
 
 func (s *stdio) resize(rows, cols uint16) {
 	if s.tty != nil {
-		// A size the kernel does not take leaves the old one, which is what a terminal does too.
+		// If the kernel refuses the size, the old one stays, as on any terminal.
 		_ = unix.IoctlSetWinsize(int(s.tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 	}
 }
 
-// endInput says end of file: a pipe is closed, at a terminal it is control-D.
+// endInput sends end of file: it closes a pipe, and sends control-D to a terminal.
 func (s *stdio) endInput() {
 	if s.tty == nil {
 		s.in.Close()
@@ -81,15 +81,16 @@ func (s *stdio) endInput() {
 	_, _ = s.in.Write([]byte{'D' & 0x1f})
 }
 
-// closeTheirs closes this process's copies, so that the output ends with the command.
+// closeTheirs closes this process's copies of the command's ends, so that the output ends with the
+// command.
 func (s *stdio) closeTheirs() {
 	for _, f := range s.theirs {
 		f.Close()
 	}
 }
 
-// input passes standard input on. It holds what the command has not read yet, at most agent.Window bytes because the
-// launcher sends no more.
+// input passes standard input on. It buffers what the command has not read yet: at most
+// agent.Window bytes, because the launcher sends no more.
 type input struct {
 	conn *agent.Conn
 	s    *stdio
@@ -120,7 +121,7 @@ func (i *input) end() {
 	i.cond.Signal()
 }
 
-// next waits for bytes; ok is false when no more will come.
+// next waits for bytes; ok is false at the end of input.
 func (i *input) next() (b []byte, ok bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -135,8 +136,8 @@ func (i *input) next() (b []byte, ok bool) {
 	return b, true
 }
 
-// run writes to the command until the input ends. Bytes that the command no longer reads are taken and dropped, as a
-// closed pipe does.
+// run writes to the command until the input ends. If the command no longer reads, run discards the
+// bytes, as a closed pipe does.
 func (i *input) run() {
 	defer i.s.endInput()
 	for {

@@ -8,18 +8,18 @@ import (
 	"os"
 )
 
-// superblock is what a file system says of itself.
+// superblock is the identification in a file system's superblock.
 type superblock struct {
-	fsType string // as mount(2) takes it; "" for one that is not known here
+	fsType string // as mount(2) expects it; "" for an unknown file system
 	label  string
 	uuid   string
 }
 
-// headSize covers what parseSuperblock reads: magic numbers of file systems, at most 4 KiB in, as in the kernel's
-// include/uapi/linux/magic.h, and their labels.
+// headSize covers all that parseSuperblock reads: the magic numbers of file systems, in the first 4
+// KiB, as in the kernel's include/uapi/linux/magic.h, and their labels.
 const headSize = 4096
 
-// readSuperblock reads a device's beginning.
+// readSuperblock reads the beginning of a device.
 func readSuperblock(device string) (superblock, error) {
 	f, err := os.Open(device)
 	if err != nil {
@@ -33,8 +33,9 @@ func readSuperblock(device string) (superblock, error) {
 	return parseSuperblock(head), nil
 }
 
-// parseSuperblock knows ext2 to ext4 (fs/ext4/ext4.h), EROFS (fs/erofs/erofs_fs.h), XFS (fs/xfs/libxfs/xfs_format.h) and
-// SquashFS (fs/squashfs/squashfs_fs.h). All of ext2 to ext4 is mounted as ext4.
+// parseSuperblock recognizes ext2 to ext4 (fs/ext4/ext4.h), EROFS (fs/erofs/erofs_fs.h), XFS
+// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). ext2 to ext4 are all
+// mounted as ext4.
 func parseSuperblock(head []byte) superblock {
 	le := binary.LittleEndian
 	sb := head[1024:]

@@ -13,11 +13,12 @@ import (
 	"syscall"
 )
 
-// maxID is the largest uid or gid that an image's user may have: the kernel's 2^32-1 means "no change", and the runtimes
-// of containers stop at a signed integer.
+// maxID is the largest uid or gid that an image's user may have: for the kernel 2^32-1 means "no
+// change", and container runtimes stop at a signed integer.
 const maxID = 1<<31 - 1
 
-// become makes attr start its process as user, by the root file system's own user and group files.
+// become makes attr start its process as user, as defined by the root file system's own user and
+// group files.
 func become(user string, attr *os.ProcAttr) error {
 	var databases [2]io.Reader
 	for i, name := range []string{"/etc/passwd", "/etc/group"} {
@@ -39,7 +40,8 @@ func become(user string, attr *os.ProcAttr) error {
 	attr.Sys.Credential = &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}
 	attr.Env = withHome(attr.Env, home)
 	for _, f := range attr.Files {
-		// Programs open their output again, as /dev/stdout. What belongs to nobody, as /dev/null, or cannot change, stays.
+		// Programs reopen their output, as /dev/stdout. Files that belong to nobody, as
+		// /dev/null, or cannot change their owner, stay as they are.
 		if info, err := f.Stat(); err == nil && !sharedDevice(info) {
 			_ = f.Chown(int(uid), -1)
 		}
@@ -52,7 +54,7 @@ func sharedDevice(info fs.FileInfo) bool {
 	return info.Mode()&fs.ModeCharDevice != 0 && info.Mode().Perm()&0o006 == 0o006
 }
 
-// withHome adds HOME to an environment that lacks it; nil is this process's own.
+// withHome adds HOME to an environment that lacks it; nil is this process's own environment.
 func withHome(env []string, home string) []string {
 	if env == nil {
 		env = os.Environ()
@@ -63,9 +65,10 @@ func withHome(env []string, home string) []string {
 	return append(slices.Clip(env), "HOME="+home)
 }
 
-// credentialOf looks up an image's user: name|uid[:group|gid], image-spec config.md, with the rules that Docker has for it:
-// a number is an id and never a name; it needs no entry and then has group 0 and home /; the user's other groups count only
-// where no group is given. passwd and group hold lines as of passwd(5) and group(5); lines of another form are passed over.
+// credentialOf looks up an image's user: name|uid[:group|gid], image-spec config.md, with Docker's
+// rules. A number is an id and never a name; it needs no entry and then has group 0 and home /. The
+// user's supplementary groups apply only if no group is given. passwd and group contain lines as in
+// passwd(5) and group(5); malformed lines are skipped.
 func credentialOf(user string, passwd, group io.Reader) (uid, gid uint32, groups []uint32, home string, err error) {
 	wantUser, wantGroup, _ := strings.Cut(user, ":")
 	if wantUser == "" {
@@ -127,7 +130,7 @@ func groupOf(want string, group io.Reader) (gid uint32, err error) {
 	return gid, nil
 }
 
-// groupsOf returns the groups that name the user as a member.
+// groupsOf returns the groups that list the user as a member.
 func groupsOf(user string, group io.Reader) (groups []uint32, err error) {
 	err = eachLine(group, 4, func(f []string) bool {
 		gid, err := number(f[2])
@@ -142,7 +145,8 @@ func groupsOf(user string, group io.Reader) (groups []uint32, err error) {
 	return groups, nil
 }
 
-// find returns the first line, split at its colons, whose name or else, for a number, whose id is want; nil if there is none.
+// find returns the fields of the first line whose name is want or, for a number, whose id is want.
+// It returns nil if there is none.
 func find(r io.Reader, fields int, want string) (found []string, err error) {
 	field := 0
 	if digits(want) {
@@ -157,7 +161,8 @@ func find(r io.Reader, fields int, want string) (found []string, err error) {
 	return found, err
 }
 
-// eachLine hands lines with at least that many fields, split at their colons, to f until it returns false.
+// eachLine passes the fields of each line with at least that many fields to f, until f returns
+// false.
 func eachLine(r io.Reader, fields int, f func([]string) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
@@ -177,7 +182,7 @@ func digits(s string) bool {
 func number(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil || n > maxID {
-		return 0, fmt.Errorf("%q is no id from 0 to %d", s, maxID)
+		return 0, fmt.Errorf("%q is not an id from 0 to %d", s, maxID)
 	}
 	return uint32(n), nil
 }

@@ -56,10 +56,10 @@ func TestCredentialOfAnImagesUser(t *testing.T) {
 		{user: "nobody", err: `user "nobody": not in /etc/passwd`},
 		{user: "daemon", err: `user "daemon": not in /etc/passwd`},
 		{user: "web:nogroup", err: `group "nogroup": not in /etc/group`},
-		{user: "web:broken", err: `group "broken": "many" is no id from 0 to 2147483647`},
-		{user: "web:2147483648", err: `group "2147483648": "2147483648" is no id from 0 to 2147483647`},
-		{user: "high", err: `user "high": "4294967295" is no id from 0 to 2147483647`},
-		{user: "4294967296", err: `user "4294967296": "4294967296" is no id from 0 to 2147483647`},
+		{user: "web:broken", err: `group "broken": "many" is not an id from 0 to 2147483647`},
+		{user: "web:2147483648", err: `group "2147483648": "2147483648" is not an id from 0 to 2147483647`},
+		{user: "high", err: `user "high": "4294967295" is not an id from 0 to 2147483647`},
+		{user: "4294967296", err: `user "4294967296": "4294967296" is not an id from 0 to 2147483647`},
 		{user: "-1", err: `user "-1": not in /etc/passwd`},
 	} {
 		uid, gid, groups, home, err := credentialOf(c.user, strings.NewReader(passwdFile), strings.NewReader(groupFile))
@@ -125,7 +125,7 @@ func TestProcessIsStartedAsTheUser(t *testing.T) {
 		}
 	}
 	if err := become("no such user", attr); err == nil {
-		t.Error("an unknown user is no error")
+		t.Error("an unknown user caused no error")
 	}
 }
 
@@ -142,7 +142,7 @@ func FuzzCredentialOf(f *testing.F) {
 			t.Errorf("got %d, %d, %v, %q", uid, gid, groups, home)
 		}
 		if name, _, _ := strings.Cut(user, ":"); !digits(name) && !strings.Contains(passwd, name+":") {
-			t.Errorf("%q is somebody, %d, whom nobody knows", user, uid)
+			t.Errorf("%q, which is not in passwd, got uid %d", user, uid)
 		}
 	})
 }

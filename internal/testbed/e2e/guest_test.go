@@ -193,7 +193,7 @@ func TestRootThatCannotBeUsedIsNoProperEnd(t *testing.T) {
 	}
 	for root, want := range map[string]string{
 		"PARTUUID=12345678-01": "init: mount ext4 /dev/sda1: ",
-		"/dev/vda1":            "init: root=/dev/vda1: no such disk; there are: sda sda1",
+		"/dev/vda1":            "init: root=/dev/vda1: no such disk; available: sda sda1",
 	} {
 		t.Run(root, func(t *testing.T) {
 			cmd := ownGuest(t, "--disk", file, "--cmdline", "root="+root)
