@@ -234,7 +234,7 @@ func TestInitramfsErrors(t *testing.T) {
 		{"-o out --modules gone --kernel-modules mods", 3, "gone.ko"},
 		{"-o out --modules a --kernel-modules root", 3, "modules.dep: no such file"},
 		{"-o absent/out --dir root", 3, "absent: no such file or directory"},
-		{"-o root --list files.list", 3, "root is there and is not a regular file"},
+		{"-o root --list files.list", 3, "root exists and is not a regular file"},
 	} {
 		cmd := initramfsProgram(t, strings.Fields(tt.args)...)
 		before := listing(t, cmd.Dir)

@@ -18,16 +18,17 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Env names the environment variable that moves the cache to another folder.
+// Env names the environment variable that selects another folder for the cache.
 const Env = "MINIVMM_CACHE"
 
-// Cache is a folder of entries, in one file system. Log, which may be nil, gets a line when something takes time.
+// Cache is a folder of entries, in one file system. Log, which may be nil, receives a line when an
+// operation takes time.
 type Cache struct {
 	Root   string
 	Log    io.Writer
-	Prefix string // of each line in Log: who says it, "minivmm: "
+	Prefix string // starts each line in Log and names the program: "minivmm: "
 
-	logging sync.Mutex // one line at a time
+	logging sync.Mutex // serializes lines
 }
 
 // Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
@@ -38,7 +39,7 @@ func Open(log io.Writer) (*Cache, error) {
 	if root == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			return nil, fmt.Errorf("cache: no folder to keep things in (set %s): %w", Env, err)
+			return nil, fmt.Errorf("cache: no cache folder (set %s): %w", Env, err)
 		}
 		root = filepath.Join(base, "minivmm")
 	}
@@ -61,19 +62,20 @@ func (c *Cache) Logf(format string, args ...any) {
 	}
 }
 
-// Path is where the entry name lives, present or not. A name is a relative, slash separated path.
+// Path returns the path of the entry name, whether it exists or not. A name is a relative, slash
+// separated path.
 func (c *Cache) Path(name string) string {
 	return filepath.Join(c.Root, filepath.FromSlash(name))
 }
 
-// Has reports whether the entry is there.
+// Has reports whether the entry exists.
 func (c *Cache) Has(name string) bool {
 	_, err := os.Lstat(c.Path(name))
 	return err == nil
 }
 
-// Make returns the path of the entry name, and builds it first if it is absent. build gets a path in the same file
-// system that does not exist yet and makes a file or a folder there.
+// Make returns the path of the entry name, and builds it first if it does not exist. build receives
+// a path in the same file system that does not exist yet, and must create a file or a folder there.
 func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Context, tmp string) error) (string, error) {
 	path := c.Path(name)
 	if c.Has(name) {
@@ -95,7 +97,7 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 		return "", err
 	}
 	defer work.Close()
-	// Entries are read by whoever the cache's owner lets in, a work folder only by its owner.
+	// The cache's owner decides who may read entries; only the owner may read a work folder.
 	tmp := filepath.Join(work.Path, "entry")
 	if err := build(ctx, tmp); err != nil {
 		return "", err
@@ -109,7 +111,8 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 	return path, nil
 }
 
-// Read returns the content of a small file entry, and an error that is fs.ErrNotExist when it is absent.
+// Read returns the content of a small file entry. If the entry does not exist, the error matches
+// fs.ErrNotExist.
 func (c *Cache) Read(name string) (string, error) {
 	b, err := os.ReadFile(c.Path(name))
 	return string(b), err
@@ -136,7 +139,7 @@ func (c *Cache) Write(name, content string) error {
 	return nil
 }
 
-// Remove deletes an entry; one that is absent is no error.
+// Remove deletes an entry. It is not an error if the entry does not exist.
 func (c *Cache) Remove(name string) error {
 	if err := os.RemoveAll(c.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed(err)
@@ -144,8 +147,9 @@ func (c *Cache) Remove(name string) error {
 	return nil
 }
 
-// Lock takes the lock that belongs to name and waits for whoever holds it; the lock ends with the process. Lock files are
-// never removed: removing one would let two holders believe in two files.
+// Lock takes the lock that belongs to name, and waits for the current holder; the kernel releases
+// it when the process exits. Lock files are never removed: otherwise two processes could hold locks
+// on two different files.
 func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	path := c.Path("locks/" + strings.ReplaceAll(name, "/", "+"))
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -157,7 +161,7 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 	err = flock.Try(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		c.Logf("waiting for another process that works on %s", name)
+		c.Logf("waiting for another process that is working on %s", name)
 		err = flock.Wait(ctx, f)
 	}
 	if err != nil {
@@ -166,10 +170,11 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	return func() { f.Close() }, nil
 }
 
-// failed says what helps a user whose cache is another's, or on a file system that nobody writes to.
+// failed adds advice for a user whose cache belongs to another user or is on a read-only file
+// system.
 func failed(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
-		return fmt.Errorf("cache: %w (%s=FOLDER has it in a folder that this user may write to)", err, Env)
+		return fmt.Errorf("cache: %w (set %s=FOLDER to use a folder that this user may write to)", err, Env)
 	}
 	return fmt.Errorf("cache: %w", err)
 }

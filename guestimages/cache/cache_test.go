@@ -67,8 +67,8 @@ func TestWaitingForALockEndsWithTheContext(t *testing.T) {
 	if _, err := c.Lock(ctx, "x/y"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if !strings.Contains(log.String(), "waiting for another process that works on x/y") {
-		t.Errorf("the log says %q", log.String())
+	if !strings.Contains(log.String(), "waiting for another process that is working on x/y") {
+		t.Errorf("the log contains %q", log.String())
 	}
 	unlock()
 }
@@ -108,7 +108,7 @@ func TestFolderComesFromTheEnvironment(t *testing.T) {
 }
 
 func TestACacheThatIsAnothersSaysWhatHelps(t *testing.T) {
-	c := &Cache{Root: "/sys/minivmm"} // where not even root makes a folder
+	c := &Cache{Root: "/sys/minivmm"} // where not even root can create a folder
 	_, err := c.Make(t.Context(), "a", func(context.Context, string) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), Env+"=FOLDER") {
 		t.Error(err)

@@ -6,11 +6,11 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// making is the folder of work folders.
+// making is the folder that contains the work folders.
 const making = "making"
 
-// Work makes a work folder, in the same file system as the entries. It first removes those of processes that died. The
-// caller closes it.
+// Work creates a work folder, in the same file system as the entries. It first removes the work
+// folders of processes that died. The caller must close it.
 func (c *Cache) Work() (*workdir.Dir, error) {
 	dir := c.Path(making)
 	err := os.MkdirAll(dir, 0o700)

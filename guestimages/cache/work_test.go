@@ -11,7 +11,8 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// die is the environment variable that makes this binary a process that dies at work in the folder it names.
+// die is the environment variable that turns this binary into a process that dies while it works in
+// the folder that the variable names.
 const die = "CACHE_TEST_DIE"
 
 func TestMain(m *testing.M) {
@@ -49,13 +50,13 @@ func TestWorkOfTheDeadIsRemovedAndThatOfTheLivingKept(t *testing.T) {
 		return len(list)
 	}
 	if n := count(); n != 2 {
-		t.Fatalf("%d work folders, want the living's and the dead's", n)
+		t.Fatalf("%d work folders, want those of the live and of the dead process", n)
 	}
 	if err := c.Write("x", "y"); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(); n != 1 {
-		t.Errorf("%d work folders are left, want the living's", n)
+		t.Errorf("%d work folders are left, want that of the live process", n)
 	}
 	if _, err := os.Stat(alive.Path); err != nil {
 		t.Error(err)
@@ -68,7 +69,8 @@ func TestWorkOfTheDeadIsRemovedAndThatOfTheLivingKept(t *testing.T) {
 	}
 }
 
-// The owner's programs go on when root's were killed in the owner's cache. Only root can show it.
+// The owner's programs continue to work after root's were killed in the owner's cache. Only root
+// can run this test.
 func TestWhatIsAnotherUsersStopsNobody(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return

@@ -21,10 +21,10 @@ type Archive struct {
 	base  *Archive // whose mirror has the suite
 }
 
-// New returns the archive; packages are kept in c.
+// New returns the archive. It keeps packages in c.
 func New(c *cache.Cache) *Archive { return NewAt(c, "/etc/apt") }
 
-// NewAt returns the archive that the package sources in another folder like /etc/apt describe.
+// NewAt returns the archive that the package sources in etc, a folder like /etc/apt, describe.
 func NewAt(c *cache.Cache, etc string) *Archive { return &Archive{cache: c, etc: etc} }
 
 // Suite returns the archive of a release of Debian, "trixie", which need not be the machine's own, with its source packages.
@@ -44,15 +44,15 @@ func (a *Archive) state() string {
 // Cache returns where the archive keeps what it fetched.
 func (a *Archive) Cache() *cache.Cache { return a.cache }
 
-// ErrNoApt says that the machine has no apt-get.
-var ErrNoApt = errors.New("debian: no apt-get on this machine: kernels and tools come from Debian packages (amd64), so " +
-	"use Debian, or fill the folder named by " + cache.Env + " on one")
+// ErrNoApt is the error for a machine without apt-get.
+var ErrNoApt = errors.New("debian: apt-get is not installed: kernels and tools come from Debian packages (amd64), so " +
+	"use Debian, or fill the folder in " + cache.Env + " on a Debian machine")
 
-// ToolError says that one of the machine's package tools did not do what it was asked.
+// ToolError reports that one of the machine's package tools failed.
 type ToolError struct {
 	Tool, Verb string // "apt-get", "update"
-	Err        error  // how it ended
-	Said       string // its last lines
+	Err        error  // its exit status or start error
+	Said       string // its last lines of output
 }
 
 func (e *ToolError) Error() string {
@@ -69,10 +69,11 @@ func (a *Archive) options() []string {
 		"-o", "Dir::Etc::sourceparts=" + filepath.Join(state, "sources"),
 		"-o", "Dir::State::lists=" + filepath.Join(state, "lists"),
 		"-o", "Dir::Cache=" + filepath.Join(state, "cache"),
-		// As root apt would fetch as the user _apt, who may not look into root's cache; signatures are checked either way.
+		// As root, apt would fetch as the user _apt, who has no access to root's cache.
+		// Signatures are checked either way.
 		"-o", "APT::Sandbox::User=" + sandboxUser(),
 		"-o", "APT::Architecture=amd64",
-		"-o", "Acquire::Languages=none", // descriptions
+		"-o", "Acquire::Languages=none", // package descriptions
 		"-q",
 	}
 }
@@ -117,7 +118,7 @@ func (a *Archive) update(ctx context.Context) error {
 	return a.transfer(ctx, "", "package lists", append(a.options(), "update")...)
 }
 
-// run runs a tool and returns its output. An error ends with the last lines the tool said.
+// run runs a tool and returns its output. An error ends with the tool's last lines.
 func (a *Archive) run(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
 	cmd := command(ctx, dir, tool, args)
 	var stdout, stderr bytes.Buffer
@@ -136,14 +137,14 @@ func command(ctx context.Context, dir, tool string, args []string) *exec.Cmd {
 }
 
 func toolError(ctx context.Context, cmd *exec.Cmd, err error, said string) error {
-	// "signal: killed" is not why it ended then.
+	// In that case "signal: killed" is not the cause.
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	return &ToolError{Tool: filepath.Base(cmd.Path), Verb: verb(cmd.Args[1:]), Err: err, Said: tail(said, 12)}
 }
 
-// verb is the first argument that is neither an option nor an option's value.
+// verb returns the first argument that is neither an option nor an option's value.
 func verb(args []string) string {
 	for i := 0; i < len(args); i++ {
 		switch {

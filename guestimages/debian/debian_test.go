@@ -52,7 +52,7 @@ func TestSourceVersionIsReadFromTheDscName(t *testing.T) {
 		t.Errorf("got %q, %v", got, ok)
 	}
 	if got, ok := parseSourceURIs([]byte(out), "bash"); ok {
-		t.Errorf("another package's version was taken: %q", got)
+		t.Errorf("the version of another package was returned: %q", got)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestPackageNamesCannotBeOptionsOrPaths(t *testing.T) {
 	}
 	for _, bad := range []string{"", "a", "-o", "../x", "a b", "A", "x=1", "x/y"} {
 		if checkName(bad) == nil {
-			t.Errorf("%q was taken for a package name", bad)
+			t.Errorf("%q was accepted as a package name", bad)
 		}
 	}
 }
@@ -191,7 +191,7 @@ func TestVersionsAreOrderedAsDpkgDoes(t *testing.T) {
 		}
 	}
 	if CompareVersions("1.01", "1.1") != 0 || CompareVersions("0:1-0", "1") != 0 {
-		t.Error("leading zeros, an epoch of 0 or a revision of 0 make a difference")
+		t.Error("leading zeros, an epoch of 0 or a revision of 0 changed the order")
 	}
 }
 

@@ -5,6 +5,7 @@
 // own (apt.conf(5), Dir::Etc and Dir::State). So no root is needed to fetch, and signatures are checked with the machine's
 // keys as always. Only Install changes the machine. Source packages come from a Suite: a named release of Debian.
 //
-// Which version a package name meant is written down at the first question and asked again only after Forget; so a start
-// from a filled cache runs no apt at all. An Archive may be used by any number of goroutines and processes.
+// The version that belongs to a package name is recorded at the first query and looked up again
+// only after Forget. So a start from a filled cache does not run apt. An Archive is safe for
+// concurrent use by any number of goroutines and processes.
 package debian

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Install installs those of the packages that the machine lacks, through apt-get, with sudo where the user is not root.
-// what says, for people, what they are needed for.
+// Install installs the packages that the machine lacks, through apt-get, with sudo if the user is
+// not root. what describes, for people, what needs them.
 func (a *Archive) Install(ctx context.Context, what string, names ...string) error {
 	var missing []string
 	for _, name := range names {
@@ -25,7 +25,7 @@ func (a *Archive) Install(ctx context.Context, what string, names ...string) err
 	}
 	command := append(asRoot(), "apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "-q", "--no-install-recommends")
 	command = append(command, missing...)
-	hint := fmt.Sprintf("%s needs these packages: %s", what, strings.Join(missing, " "))
+	hint := fmt.Sprintf("%s requires these packages: %s", what, strings.Join(missing, " "))
 	if _, err := exec.LookPath(command[0]); err != nil {
 		return fmt.Errorf("debian: %s", hint)
 	}
@@ -34,7 +34,7 @@ func (a *Archive) Install(ctx context.Context, what string, names ...string) err
 	if err == nil {
 		return nil
 	}
-	// Freshly made machines and containers come without package lists.
+	// New machines and containers have no package lists yet.
 	update := append(asRoot(), "apt-get", "-o", "DPkg::Lock::Timeout=600", "update", "-q")
 	if _, err := a.run(ctx, "", update[0], update[1:]...); err != nil {
 		return fmt.Errorf("%w\n%s", err, hint)

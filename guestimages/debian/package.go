@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// Package is one unpacked package. Dir holds its files as they would lie under /.
+// Package is one unpacked package. Dir contains its files, laid out as below /.
 type Package struct {
 	Name, Version, Dir string
 }
 
-// Fetch returns the package name in the version that the archive offers, fetched and unpacked.
+// Fetch fetches and unpacks the package name, in the version that the archive offers.
 func (a *Archive) Fetch(ctx context.Context, name string) (Package, error) {
 	version, err := a.Version(ctx, name)
 	if err != nil {
@@ -32,8 +32,9 @@ func (a *Archive) Fetch(ctx context.Context, name string) (Package, error) {
 	return Package{Name: name, Version: version, Dir: dir}, nil
 }
 
-// Unpack fetches that version of the package name and unpacks it as the new folder dir, beside which it may work in other
-// folders whose names begin with dir's. What an error leaves is the caller's to remove.
+// Unpack fetches that version of the package name and unpacks it as the new folder dir. It may use
+// other folders next to dir whose names begin with dir's. After an error, the caller must remove
+// all of them.
 func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -52,12 +53,14 @@ func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	return nil
 }
 
-// entry names a cache entry by package and version. A version's epoch ("1:") would split a path list.
+// entry names a cache entry by package and version. The colon of a version's epoch ("1:") would
+// split a path list.
 func entry(kind, name, version string) string {
 	return kind + "/" + name + "/" + strings.ReplaceAll(version, ":", "%3a")
 }
 
-// Version returns the version the archive offers of the package name; the answer is kept until Forget.
+// Version returns the version of the package name that the archive offers. The answer is kept until
+// Forget.
 func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
@@ -75,10 +78,10 @@ func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	})
 }
 
-// ErrNotOffered says that the machine's package sources offer no such package.
+// ErrNotOffered reports that the machine's package sources do not offer the package.
 var ErrNotOffered = errors.New("not offered by this machine's package sources")
 
-// Depends returns the names of the packages that name depends on; the answer is kept until Forget.
+// Depends returns the names of the packages that name depends on. The answer is kept until Forget.
 func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -90,8 +93,8 @@ func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	return strings.Fields(list), err
 }
 
-// Names returns the names of the packages that the archive knows and that begin with prefix; the answer is kept until
-// Forget.
+// Names returns the names of all packages in the archive that begin with prefix. The answer is kept
+// until Forget.
 func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
 	if err := checkName(prefix); err != nil {
 		return nil, err
@@ -164,7 +167,7 @@ func (a *Archive) download(ctx context.Context, dir, name, version string) (stri
 	return one(dir, "*.deb")
 }
 
-// one returns the single file in dir that matches pattern.
+// one returns the only file in dir that matches pattern.
 func one(dir, pattern string) (string, error) {
 	files, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// parsePolicy finds the candidate's version in the output of "apt-cache policy NAME".
+// parsePolicy returns the version of the candidate in the output of "apt-cache policy NAME".
 func parsePolicy(out []byte) (version string, ok bool) {
 	sc := bufio.NewScanner(bytes.NewReader(out))
 	for sc.Scan() {
@@ -22,8 +22,8 @@ func parsePolicy(out []byte) (version string, ok bool) {
 	return "", false
 }
 
-// parseDepends lists the packages named in the Depends field of "apt-cache show" output, without versions; of
-// alternatives ("a | b") the first.
+// parseDepends returns the packages in the Depends field of "apt-cache show" output, without
+// versions. Of alternatives ("a | b") it returns the first.
 func parseDepends(out []byte) []string {
 	var names []string
 	sc := bufio.NewScanner(bytes.NewReader(out))
@@ -43,7 +43,8 @@ func parseDepends(out []byte) []string {
 	return names
 }
 
-// packageName is what Debian policy section 5.6.7 allows, so that no name can be read as an option or a path.
+// packageName matches the names that Debian policy section 5.6.7 allows, so that no name can be
+// read as an option or a path.
 func packageName() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`) }
 
 func checkName(name string) error {
@@ -53,8 +54,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// parseSourceURIs finds the version in the output of "apt-get source --print-uris NAME", whose lines are
-// 'URI' FILE SIZE HASH, by the name of the .dsc file.
+// parseSourceURIs returns the version from the output of "apt-get source --print-uris NAME", whose
+// lines are 'URI' FILE SIZE HASH. It takes the version from the name of the .dsc file.
 func parseSourceURIs(out []byte, name string) (version string, ok bool) {
 	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(line)

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// logEvery is how often a transfer says how far it is.
+// logEvery is the interval between progress lines of a transfer.
 const logEvery = time.Second
 
-// transfer runs an apt-get command that fetches what, and says how far it is in the cache's log.
+// transfer runs an apt-get command that fetches what, and logs its progress to the cache's log.
 func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string) error {
 	status, theirs, err := os.Pipe()
 	if err != nil {
@@ -22,7 +22,8 @@ func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string
 	}
 	defer status.Close()
 	defer theirs.Close()
-	// ExtraFiles begin at file descriptor 3. What is said there is told in apt's doc/progress-reporting.md.
+	// ExtraFiles start at file descriptor 3. apt's doc/progress-reporting.md describes the
+	// format.
 	cmd := command(ctx, dir, "apt-get", append([]string{"-o", "APT::Status-Fd=3"}, args...))
 	cmd.ExtraFiles = []*os.File{theirs}
 	var said bytes.Buffer
@@ -45,7 +46,7 @@ func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string
 	return nil
 }
 
-// parseStatus reads a line like "dlstatus:1:42.5:Retrieving file 1 of 1 (3s remaining)".
+// parseStatus parses a line like "dlstatus:1:42.5:Retrieving file 1 of 1 (3s remaining)".
 func parseStatus(line string) (percent float64, ok bool) {
 	words := strings.SplitN(line, ":", 4)
 	if len(words) != 4 || words[0] != "dlstatus" {

@@ -6,7 +6,8 @@ import (
 	"os"
 )
 
-// SourceVersion returns the version of the source package that the archive offers; the answer is kept until Forget.
+// SourceVersion returns the version of the source package that the archive offers. The answer is
+// kept until Forget.
 func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
@@ -24,7 +25,8 @@ func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error
 	})
 }
 
-// Source fetches the source package name and unpacks it, Debian's patches applied, as the new folder dir.
+// Source fetches the source package name and unpacks it, with Debian's patches applied, as the new
+// folder dir.
 func (a *Archive) Source(ctx context.Context, name, dir string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -40,7 +42,7 @@ func (a *Archive) Source(ctx context.Context, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	// apt has checked the files against the signed lists already.
+	// apt has already checked the files against the signed lists.
 	if _, err := a.run(ctx, "", "dpkg-source", "--no-check", "-x", dsc, dir); err != nil {
 		return err
 	}

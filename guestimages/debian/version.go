@@ -28,7 +28,7 @@ func cutRevision(v string) (upstream, revision string) {
 	return v, ""
 }
 
-// comparePart compares stretches of non-digits and of digits in turn.
+// comparePart compares runs of non-digits and of digits in turn.
 func comparePart(a, b string) int {
 	for a != "" || b != "" {
 		for (a != "" && !isDigit(a[0])) || (b != "" && !isDigit(b[0])) {
@@ -47,7 +47,8 @@ func comparePart(a, b string) int {
 	return 0
 }
 
-// weight orders what a version may go on with: a tilde, then the end or a digit, then letters, then the rest.
+// weight orders the next character of a version: a tilde, then the end or a digit, then letters,
+// then the rest.
 func weight(s string) int {
 	switch {
 	case s == "" || isDigit(s[0]):
@@ -70,7 +71,7 @@ func cutDigits(s string) (digits, rest string) {
 	return s[:n], s[n:]
 }
 
-// compareNumbers compares strings of digits of any length; an empty one is 0.
+// compareNumbers compares strings of digits of any length; an empty string is 0.
 func compareNumbers(a, b string) int {
 	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))

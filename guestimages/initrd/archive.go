@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSize is the largest file the format's 8 hexadecimal digits can say.
+// maxSize is the largest file size that the format's 8 hexadecimal digits can express.
 const maxSize = 1<<32 - 1
 
 type entry struct {
 	mode         uint32
 	uid, gid     uint32
 	data         []byte
-	open         func() (*os.File, error) // if set, opens the content instead of data
-	size         int64                    // of that
-	link         string                   // if set, the entry is another name of this file
+	open         func() (*os.File, error) // if set, opens a file with the content, instead of data
+	size         int64                    // the size of that file
+	link         string                   // if set, the entry is a hard link to this name
 	major, minor uint32
 }
 
@@ -33,8 +33,9 @@ func (e entry) sizeBytes() int64 {
 	return int64(len(e.data))
 }
 
-// Archive collects the files of an initial RAM file system. Names are slash separated paths; a leading slash is dropped.
-// Parent folders that were not added are made with mode 0755 and owner 0. Adding a name again replaces it.
+// Archive collects the files of an initial RAM file system. Names are slash separated paths; a
+// leading slash is dropped. Missing parent folders are created with mode 0755 and owner 0. Adding a
+// name a second time replaces it.
 type Archive struct {
 	entries map[string]entry
 }
@@ -54,17 +55,18 @@ func clean(name string) string {
 	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }
 
-// Dir adds a folder. perm holds the permission bits, set-id and sticky included. The owner is root, as of all below.
+// Dir adds a folder. perm contains the permission bits, including set-id and sticky. The owner is
+// root, as for all entries below.
 func (a *Archive) Dir(name string, perm uint32) {
 	a.add(name, entry{mode: unix.S_IFDIR | perm&0o7777})
 }
 
-// File adds a regular file; data is kept, not copied.
+// File adds a regular file. It keeps data without copying it.
 func (a *Archive) File(name string, perm uint32, data []byte) {
 	a.add(name, entry{mode: unix.S_IFREG | perm&0o7777, data: data})
 }
 
-// Symlink adds a symbolic link with the content target.
+// Symlink adds a symbolic link to target.
 func (a *Archive) Symlink(name, target string) {
 	a.add(name, entry{mode: unix.S_IFLNK | 0o777, data: []byte(target)})
 }
@@ -74,9 +76,9 @@ func (a *Archive) CharDevice(name string, perm uint32, major, minor uint32) {
 	a.add(name, entry{mode: unix.S_IFCHR | perm&0o7777, major: major, minor: minor})
 }
 
-// WriteTo writes the archive. It fails where a file is too large for the format or lies below a name that is no folder,
-// where a hard link leads to no file, and where a file of the host has another size than was said. Its length is a multiple
-// of 4, so that another archive can follow.
+// WriteTo writes the archive. It fails if a file is too large for the format or lies below a name
+// that is not a folder, if a hard link leads to no file, or if the size of a host file has changed
+// since it was added. The archive's length is a multiple of 4, so that another archive can follow.
 func (a *Archive) WriteTo(w io.Writer) (int64, error) {
 	all, err := a.withParents()
 	if err != nil {
@@ -124,16 +126,17 @@ func (a *Archive) Save(file string) error {
 // trailer is the name that ends an archive.
 const trailer = "TRAILER!!!"
 
-// group is a file with several names. Its content stands with the last of them, as cpio(1) has it; the kernel takes either,
-// buffer-format.rst.
+// group is a file with several names. Its content is stored with the last of them, as cpio(1) does;
+// the kernel accepts either, buffer-format.rst.
 type group struct {
 	file  entry
-	inode int // the number of the first name
+	inode int // the position of the first name, from 1
 	count int
 	last  string
 }
 
-// groupLinks finds the files with several names, by each of them. names are those of all in order.
+// groupLinks returns the groups of the files with several names, by each name. names are the names
+// of all entries in order.
 func groupLinks(all map[string]entry, names []string) (map[string]*group, error) {
 	links := map[string]*group{}
 	for _, name := range names {
@@ -162,16 +165,16 @@ func groupLinks(all map[string]entry, names []string) (map[string]*group, error)
 	return links, nil
 }
 
-// withParents returns the entries and every folder above them. A parent's name sorts before its children's, so the kernel
-// has the folder when it meets the file.
+// withParents returns the entries and all their parent folders. A parent's name sorts before its
+// children's, so the kernel creates the folder before the file.
 func (a *Archive) withParents() (map[string]entry, error) {
 	all := maps.Clone(a.entries)
 	for name, e := range a.entries {
 		if e.sizeBytes() > maxSize {
-			return nil, fmt.Errorf("initrd: %s: %d bytes are too many for the newc format, which holds files of less than 4 GiB", name, e.sizeBytes())
+			return nil, fmt.Errorf("initrd: %s: %d bytes are too many for the newc format, which supports files below 4 GiB", name, e.sizeBytes())
 		}
 		if name == trailer {
-			return nil, fmt.Errorf("initrd: %s: this name ends an archive, a file cannot have it", name)
+			return nil, fmt.Errorf("initrd: %s: a file cannot have this name, which marks the end of an archive", name)
 		}
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			parent, ok := all[dir]
@@ -201,13 +204,15 @@ func (w *writer) bytes(p []byte) {
 	w.n, w.err = w.n+int64(n), err
 }
 
-// pad fills up to the next multiple of four, which header with name and content are each aligned to.
+// pad fills up to the next multiple of four. The format aligns both the header with the name and
+// the content to it.
 func (w *writer) pad() {
 	w.bytes(make([]byte, (4-w.n%4)%4))
 }
 
-// entry writes one header, its name and, where content is set, its content. The fields are, in order: magic, inode, mode,
-// uid, gid, links, mtime, size, device major and minor, node major and minor, name size with its zero byte, checksum.
+// entry writes one header, its name and, if content is set, its content. The fields are, in order:
+// magic, inode, mode, uid, gid, links, mtime, size, device major and minor, node major and minor,
+// name size with its zero byte, checksum.
 func (w *writer) entry(name string, inode, links int, e entry, content bool) {
 	size := e.sizeBytes()
 	if !content {
@@ -226,7 +231,7 @@ func (w *writer) entry(name string, inode, links int, e entry, content bool) {
 	w.pad()
 }
 
-// hostFile copies the content of a file of the host.
+// hostFile copies the content of a host file.
 func (w *writer) hostFile(name string, e entry) {
 	if w.err != nil {
 		return
@@ -240,7 +245,7 @@ func (w *writer) hostFile(name string, e entry) {
 	n, err := io.Copy(w.w, io.LimitReader(f, e.size))
 	w.n += n
 	if err == nil && n == e.size {
-		// A byte behind the last tells a file that has grown.
+		// A byte after the expected end shows that the file has grown.
 		if more, _ := f.Read(make([]byte, 1)); more > 0 {
 			n++
 		}
@@ -249,6 +254,6 @@ func (w *writer) hostFile(name string, e entry) {
 	case err != nil:
 		w.err = fmt.Errorf("initrd: %s: %w", name, err)
 	case n != e.size:
-		w.err = fmt.Errorf("initrd: %s: %s does not have its %d bytes any more", name, f.Name(), e.size)
+		w.err = fmt.Errorf("initrd: %s: %s no longer has %d bytes", name, f.Name(), e.size)
 	}
 }

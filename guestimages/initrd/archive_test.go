@@ -28,12 +28,12 @@ func write(t *testing.T, a *Archive) []byte {
 		t.Fatal(err)
 	}
 	if n != int64(b.Len()) {
-		t.Fatalf("WriteTo said %d bytes and wrote %d", n, b.Len())
+		t.Fatalf("WriteTo returned %d bytes and wrote %d", n, b.Len())
 	}
 	return b.Bytes()
 }
 
-// The reader is another author's, so both sides would have to make the same mistake.
+// The reader is another author's, so an error would have to be in both.
 func TestAnotherReaderFindsEveryEntry(t *testing.T) {
 	type got struct {
 		name, link, data string
@@ -89,7 +89,7 @@ func TestSameEntriesGiveSameBytes(t *testing.T) {
 		}
 	}
 	if len(first)%4 != 0 {
-		t.Errorf("the archive has %d bytes, not a multiple of 4: another cannot follow it", len(first))
+		t.Errorf("the archive has %d bytes, not a multiple of 4: another archive cannot follow it", len(first))
 	}
 }
 

@@ -11,9 +11,10 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Create makes the file whole or not at all: write's output goes to a file in a work folder beside it (package workdir), which
-// takes the name when everything is on the disk. What is there before is replaced if it is a regular file, and else an error. When
-// ctx ends, so does the next write, with its cause.
+// Create creates the file completely or not at all. The output of write goes to a file in a work
+// folder next to it (package workdir), which is renamed to file once all data is on the disk. An
+// existing regular file is replaced; any other existing file is an error. When ctx is done, the
+// next write fails with its cause.
 func Create(ctx context.Context, file string, write func(w io.Writer) error) (err error) {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		info, err := os.Stat(target)
@@ -21,7 +22,7 @@ func Create(ctx context.Context, file string, write func(w io.Writer) error) (er
 			return fmt.Errorf("initrd: %w", err)
 		}
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("initrd: %s is there and is not a regular file", file)
+			return fmt.Errorf("initrd: %s exists and is not a regular file", file)
 		}
 		file = target
 	}
@@ -54,7 +55,7 @@ func Create(ctx context.Context, file string, write func(w io.Writer) error) (er
 	return nil
 }
 
-// ContextWriter writes to w until ctx ends; then each write gives its cause.
+// ContextWriter writes to w until ctx is done. Every write after that returns the context's cause.
 func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return contextWriter{ctx, w} }
 
 type contextWriter struct {

@@ -12,7 +12,7 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// names lists a folder.
+// names lists the files in a folder.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -32,16 +32,16 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 	want := func(content string, all ...string) {
 		t.Helper()
 		if got := names(t, dir); !slices.Equal(got, all) {
-			t.Errorf("the folder holds %q, want %q", got, all)
+			t.Errorf("the folder contains %q, want %q", got, all)
 		}
 		if b, err := os.ReadFile(file); content != "" && (err != nil || string(b) != content) {
-			t.Errorf("the file holds %q, %v, want %q", b, err, content)
+			t.Errorf("the file contains %q, %v, want %q", b, err, content)
 		}
 	}
 	say := func(s string, err error) func(io.Writer) error {
 		return func(w io.Writer) error {
 			if len(names(t, dir)) == 0 {
-				t.Error("nothing is in the folder while it is written")
+				t.Error("the folder is empty during the write")
 			}
 			_, werr := io.WriteString(w, s)
 			return errors.Join(werr, err)
@@ -79,7 +79,7 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("through the link", "link", "out")
-	// What a run that was killed left goes with the next one.
+	// The next run removes what a killed run left behind.
 	dead := filepath.Join(dir, ".dead"+workdir.Suffix, "file")
 	if err := errors.Join(os.Mkdir(filepath.Dir(dead), 0o700), os.WriteFile(dead, []byte("half"), 0o600)); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 		}
 	}
 	if err := Create(t.Context(), filepath.Join(dir, "none", "out"), say("", nil)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a folder that is not there: %v", err)
+		t.Errorf("a missing folder: %v", err)
 	}
 	want("one", "link", "out")
 }

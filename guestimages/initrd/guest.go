@@ -21,9 +21,9 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-// defaultModules are the drivers of the devices that a guest may have, and the file systems of its disks, for init to load
-// when they are asked for; those that a kernel lacks or has built in are left out. A module brings those of its line along:
-// a disk appears only some time after its host adapter.
+// defaultModules are the drivers of the devices that a guest may have, and the file systems of its
+// disks. Init loads them on demand. Modules that a kernel lacks or has built in are left out. The
+// modules of one line are loaded together: a disk appears only some time after its host adapter.
 func defaultModules() [][]string {
 	return [][]string{
 		{"virtio_pci"}, {"virtio_mmio"}, {"virtio_net"}, {"virtio_scsi", "sd_mod"}, {"virtio_blk"}, {"virtio_rng"}, {"virtio_console"},
@@ -32,20 +32,22 @@ func defaultModules() [][]string {
 	}
 }
 
-// File is a file of this machine and its path in the guest. Its permissions are kept, its owner becomes root.
+// File is a file of this machine and its path in the guest. It keeps its permissions; its owner
+// becomes root.
 type File struct{ Source, Path string }
 
-// Options say what is in the guest beside init and busybox. The zero value gives a shell on the console.
+// Options select what the guest contains in addition to init and busybox. The zero value gives a
+// shell on the console.
 type Options struct {
-	Modules    []string // nil: the usual drivers and file systems, on demand; otherwise exactly these and what they need, always loaded, and one that the kernel lacks is an error
+	Modules    []string // nil: the usual drivers and file systems, on demand; otherwise exactly these and their dependencies, always loaded; a module that the kernel lacks is an error
 	Files      []File
 	Interfaces []agent.Interface
 	Hostname   string
-	Command    []string // nil: /bin/sh; the kernel command line may name another after "--"
+	Command    []string // nil: /bin/sh; the kernel command line may override it after "--"
 }
 
-// Build returns the path of a guest's initial RAM file system for that kernel. It is kept in the cache under a hash of all
-// that goes into it.
+// Build returns the path of a guest's initial RAM file system for kernel k. The result is kept in
+// the cache under a hash of everything that it is made from.
 func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (string, error) {
 	program, err := initbin.Path(ctx, c)
 	if err != nil {
@@ -87,8 +89,9 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 	})
 }
 
-// key returns a hash of all that goes into a file system: o, the content of its files, the modules, and the programs, which
-// are paths or "". A program in the cache has a path there that changes with its content. Of any other the content counts.
+// key returns a hash of everything that a file system is made from: o, the content of its files,
+// the modules, and the programs. Each program is a path or "". The cache path of a program in the
+// cache changes with its content, so the path is hashed; for any other program the content is.
 func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs ...string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, modulesID)
@@ -103,7 +106,7 @@ func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs
 		}
 		fmt.Fprintf(h, "%s\n", name)
 	}
-	o.Files = nil // files has what they are now
+	o.Files = nil // files has their current content
 	spec, err := json.Marshal(o)
 	if err != nil {
 		return "", fmt.Errorf("initrd: %w", err)
@@ -141,8 +144,8 @@ func readFiles(files []File) ([]readFile, error) {
 	return all, nil
 }
 
-// findBusybox returns the path of a static busybox: Debian's, or this machine's where it is not Debian. "" is none, and the
-// guest has no shell then.
+// findBusybox returns the path of a static busybox: Debian's, or this machine's if it does not run
+// Debian. It returns "" if there is none; the guest then has no shell.
 func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 	pkg, err := debian.New(c).Fetch(ctx, "busybox-static")
 	if errors.Is(err, debian.ErrNoApt) {
@@ -156,7 +159,7 @@ func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("initrd: no busybox in %s", pkg.Dir)
+	return "", fmt.Errorf("initrd: package busybox-static has no busybox in %s", pkg.Dir)
 }
 
 func exists(file string) bool {
@@ -164,7 +167,8 @@ func exists(file string) bool {
 	return err == nil
 }
 
-// staticProgram finds a program of this machine that needs no shared libraries; "" is none.
+// staticProgram finds a program of this machine that needs no shared libraries. It returns "" if
+// there is none.
 func staticProgram(name string) string {
 	file, err := exec.LookPath(name)
 	if err != nil {
@@ -182,7 +186,7 @@ func staticProgram(name string) string {
 	return file
 }
 
-// addBusybox adds busybox and, as it says itself, its programs.
+// addBusybox adds busybox and a link for each program that busybox lists.
 func addBusybox(ctx context.Context, image *Archive, file string) error {
 	if file == "" {
 		return nil
@@ -202,7 +206,8 @@ func addBusybox(ctx context.Context, image *Archive, file string) error {
 	return nil
 }
 
-// AddInit adds the program as init, its plan, and the console that the kernel opens for it before it can mount /dev.
+// AddInit adds program as init, its plan, and the console, which the kernel opens for init before
+// init can mount /dev.
 func (a *Archive) AddInit(program string, p agent.Plan) error {
 	b, err := os.ReadFile(program)
 	if err != nil {
@@ -217,7 +222,8 @@ func (a *Archive) AddInit(program string, p agent.Plan) error {
 	return nil
 }
 
-// addModules adds the named modules to what is always loaded, or the default ones to what is loaded on demand.
+// addModules adds the named modules, to be always loaded, or the default modules, to be loaded on
+// demand.
 func addModules(image *Archive, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
 	tree, err := k.OpenModules()
 	if err != nil {

@@ -25,7 +25,7 @@ func TestKeyIsOfTheContent(t *testing.T) {
 	file := readFile{"/a", 0o644, []byte("a")}
 	want := keyIn("1", Options{Files: []File{{"/tmp/1", "/a"}}}, file)
 	if got := keyIn("1", Options{Files: []File{{"/tmp/2", "/a"}}}, file); got != want {
-		t.Error("the same content in another place has another key")
+		t.Error("the same content at another path has a different key")
 	}
 	other := file
 	other.data = []byte("b")
@@ -35,7 +35,7 @@ func TestKeyIsOfTheContent(t *testing.T) {
 		"hostname": keyIn("1", Options{Hostname: "x"}, file),
 	} {
 		if got == want {
-			t.Errorf("another %s has the same key", name)
+			t.Errorf("a different %s has the same key", name)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-// AddModules adds the named modules and all that they need, unpacked and without signatures, as /modules/NAME.ko, and
-// returns their paths in load order.
+// AddModules adds the named modules and their dependencies, unpacked and without signatures, as
+// /modules/NAME.ko. It returns their paths in load order.
 func (a *Archive) AddModules(t *kernel.Modules, names ...string) ([]string, error) {
 	files, err := t.LoadOrder(names...)
 	if err != nil {
@@ -30,13 +30,13 @@ func (a *Archive) AddModules(t *kernel.Modules, names ...string) ([]string, erro
 // marker ends a signed module file: MODULE_SIG_STRING, kernel's include/linux/module_signature.h.
 const marker = "~Module signature appended~\n"
 
-// infoSize is the size of struct module_signature, which stands before the marker. Its last field, 32 bits big endian, is the
-// length of the signature, which stands before it.
+// infoSize is the size of struct module_signature, which precedes the marker. Its last field, 32
+// bits big endian, is the length of the signature, which precedes the struct.
 const infoSize = 12
 
-// unsigned returns a module file without its signature. The kernel then says "module verification failed" and counts itself
-// tainted, once, but loads it in a fraction of the time: under emulation, checking the signatures of the host's modules costs
-// a third of the whole boot.
+// unsigned returns a module file without its signature. The kernel then logs "module verification
+// failed" and becomes tainted, once, but loads the module in a fraction of the time: under
+// emulation, checking the signatures of the host's modules costs a third of the whole boot.
 func unsigned(b []byte) []byte {
 	info := len(b) - len(marker) - infoSize
 	if info < 0 || !bytes.HasSuffix(b, []byte(marker)) {

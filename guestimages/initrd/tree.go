@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddTree adds all that is below the root of a tree. What an initial RAM file system cannot say is left out: extended
-// attributes, times, and the root itself, which is the kernel's own, owned by root with mode 0755. The content of files is
-// read when the archive is written.
+// AddTree adds everything below the root of a tree. It leaves out what an initial RAM file system
+// cannot express: extended attributes, times, and the root itself, which is the kernel's own, owned
+// by root with mode 0755. The content of files is read when the archive is written.
 func (a *Archive) AddTree(t *filetree.Tree) error {
 	for n := range t.All() {
 		e := entry{mode: n.Mode, uid: n.UID, gid: n.GID, major: n.Major, minor: n.Minor}
@@ -25,7 +25,7 @@ func (a *Archive) AddTree(t *filetree.Tree) error {
 		case unix.S_IFLNK:
 			e.data = []byte(n.Target)
 		default:
-			return fmt.Errorf("initrd: %s: mode %#o is of no known file type", n.Path, n.Mode)
+			return fmt.Errorf("initrd: %s: mode %#o has an unknown file type", n.Path, n.Mode)
 		}
 		a.add(n.Path, e)
 	}

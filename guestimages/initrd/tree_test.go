@@ -109,7 +109,7 @@ func TestTreeInAnArchive(t *testing.T) {
 	}
 }
 
-// cpio(1) makes real files, and as root real owners and device nodes.
+// cpio(1) creates real files and, as root, real owners and device nodes.
 func TestCPIOUnpacksIt(t *testing.T) {
 	program, err := exec.LookPath("cpio")
 	if err != nil {
@@ -177,7 +177,7 @@ func TestSameFolderGivesSameBytes(t *testing.T) {
 	first := build(names, time.Unix(1e9, 0))
 	slices.Reverse(names)
 	if second := build(names, time.Unix(1.5e9, 0)); !bytes.Equal(first, second) {
-		t.Errorf("the same folder made in another order at another time gives other bytes:\n%s\nand\n%s",
+		t.Errorf("the same folder created in another order at another time gives different bytes:\n%s\nand\n%s",
 			strings.Join(readAll(t, first), "\n"), strings.Join(readAll(t, second), "\n"))
 	}
 }
@@ -206,7 +206,7 @@ func TestTarOwnersNeedNoRoot(t *testing.T) {
 	}
 }
 
-// The kernel reads archive after archive, each beginning at a multiple of four.
+// The kernel reads archive after archive, each at a multiple of four.
 func TestArchivesFollowEachOther(t *testing.T) {
 	for size := range 5 {
 		first, second := &Archive{}, &Archive{}
@@ -214,14 +214,14 @@ func TestArchivesFollowEachOther(t *testing.T) {
 		second.File("modules/m.ko", 0o644, []byte("m"))
 		b := write(t, first)
 		if len(b)%4 != 0 {
-			t.Fatalf("%d bytes are no multiple of 4", len(b))
+			t.Fatalf("%d bytes are not a multiple of 4", len(b))
 		}
 		if got := readAll(t, write(t, second)); len(got) != 2 {
-			t.Errorf("the second archive holds %q", got)
+			t.Errorf("the second archive contains %q", got)
 		}
 		both := append(b, write(t, second)...)
 		if at := bytes.Index(both[len(b):], []byte("070701")); at != 0 {
-			t.Errorf("the second archive begins %d bytes too late", at)
+			t.Errorf("the second archive starts %d bytes too late", at)
 		}
 	}
 }
@@ -246,21 +246,21 @@ func TestArchiveRefuses(t *testing.T) {
 		wrong string
 	}{
 		"4 GiB":                   {func(a *Archive) { hostFile(a, "big", huge, 1<<32) }, "big: 4294967296 bytes are too many"},
-		"a file that shrank":      {func(a *Archive) { hostFile(a, "f", source, 6) }, "f: " + source + " does not have its 6 bytes any more"},
-		"a file that grew":        {func(a *Archive) { hostFile(a, "f", source, 4) }, "does not have its 4 bytes any more"},
+		"a file that shrank":      {func(a *Archive) { hostFile(a, "f", source, 6) }, "f: " + source + " no longer has 6 bytes"},
+		"a file that grew":        {func(a *Archive) { hostFile(a, "f", source, 4) }, "no longer has 4 bytes"},
 		"a file that is gone":     {func(a *Archive) { hostFile(a, "f", source+"x", 4) }, "no such file"},
 		"a link to nothing":       {func(a *Archive) { link(a, "l", "/none") }, "l: hard link to none, which is not a file"},
 		"a link to a folder":      {func(a *Archive) { a.Dir("d", 0); link(a, "l", "d") }, "hard link to d"},
 		"a link to a link":        {func(a *Archive) { a.File("f", 0, nil); link(a, "l", "f"); link(a, "m", "l") }, "m: hard link to l"},
 		"a link to itself":        {func(a *Archive) { link(a, "l", "l") }, "l: hard link to l"},
-		"the name of the end":     {func(a *Archive) { a.File("TRAILER!!!", 0, nil) }, "this name ends an archive"},
+		"the name of the end":     {func(a *Archive) { a.File("TRAILER!!!", 0, nil) }, "which marks the end of an archive"},
 		"a file below a link":     {func(a *Archive) { a.Symlink("l", "/"); a.File("l/f", 0, nil) }, "l/f: l is not a folder"},
 		"a file below hard links": {func(a *Archive) { a.File("f", 0, nil); link(a, "l", "f"); a.File("l/f", 0, nil) }, "l/f: l is not a folder"},
 	} {
 		a := &Archive{}
 		tt.add(a)
 		if _, err := a.WriteTo(io.Discard); err == nil || !strings.Contains(err.Error(), tt.wrong) {
-			t.Errorf("%s: got %v, want it to say %q", name, err, tt.wrong)
+			t.Errorf("%s: got %v, want %q in it", name, err, tt.wrong)
 		}
 	}
 }

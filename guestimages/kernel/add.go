@@ -17,16 +17,17 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// Names in a kernel's folder; modules are in lib/modules/RELEASE, where depmod(8) looks.
+// Names in a kernel's folder. Modules are in lib/modules/RELEASE, where depmod(8) looks for them.
 const (
 	imageFile   = "vmlinuz"
 	vmlinuxFile = "vmlinux"
 )
 
-// entry is the folder in a work folder that becomes the kernel's.
+// entry is the folder in a work folder that becomes the kernel's folder.
 const entry = "entry"
 
-// add lets make fill the folder entry in a work folder, and the record, and takes the result into the store.
+// add calls make to fill the folder entry in a work folder, and the record. It then adds the result
+// to the store.
 func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context.Context, work string, r *record) error) (k Kernel, err error) {
 	work, err := s.cache.Work()
 	if err != nil {
@@ -63,8 +64,9 @@ func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context
 	return k, err
 }
 
-// takeIn moves the folder entry of a work folder to its place and puts its record into the index. What is here already stays
-// as it is, but for modules that are new; where a kernel came from is told by the package rather than by a file.
+// takeIn moves the folder entry of a work folder to its place and adds its record to the index. If
+// the kernel is in the store already, it stays as it is, except that new modules are added; a
+// package takes precedence over a file as the kernel's source.
 func (s *Store) takeIn(x *index, work string, r *record) error {
 	path := s.path(r.ID)
 	have := x.matching(func(old record) bool { return old.ID == r.ID })
@@ -97,7 +99,7 @@ func (s *Store) takeIn(x *index, work string, r *record) error {
 	return nil
 }
 
-// takeImage checks the image in entry, unpacks its vmlinux beside it and notes what it is.
+// takeImage checks the image in entry, unpacks its vmlinux next to it and records its properties.
 func takeImage(entry string, r *record) error {
 	f, err := os.Open(filepath.Join(entry, imageFile))
 	if err != nil {
@@ -130,9 +132,9 @@ func takeImage(entry string, r *record) error {
 		return err
 	}
 	r.Release, _, _ = strings.Cut(image.Version, " ")
-	// It becomes the name of a folder and an argument of depmod.
+	// The release becomes the name of a folder and an argument of depmod.
 	if strings.ContainsRune(r.Release, '/') || strings.HasPrefix(r.Release, ".") || strings.HasPrefix(r.Release, "-") {
-		return fmt.Errorf("it says that its release is %q", r.Release)
+		return fmt.Errorf("it reports release %q", r.Release)
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, 1<<62)); err != nil {
@@ -142,7 +144,7 @@ func takeImage(entry string, r *record) error {
 	return nil
 }
 
-// settle takes from others the right to write, and returns how much is on disk.
+// settle revokes other users' write permission, and returns the space used on disk.
 func settle(dir string) (sizeBytes int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

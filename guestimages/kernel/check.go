@@ -13,9 +13,11 @@ import (
 	"sync/atomic"
 )
 
-// Check looks for what would keep modules from being loaded: files that modules.dep names and that are not there, modules
-// built for another kernel than release, modules whose needs are neither files nor built in. It reads sample modules
-// spread over the tree, or all for 0. An empty release allows any. Errors leave out the tree's folder.
+// Check looks for problems that would prevent modules from loading: files that modules.dep names
+// and that do not exist, modules built for a kernel other than release, and modules whose
+// dependencies are neither files nor built in. It reads a sample of the modules, spread over the
+// tree; sample 0 reads all of them. An empty release allows any. Errors do not contain the path of
+// the tree's folder.
 func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	names := make([]string, 0, len(t.file))
 	for name := range t.file {
@@ -35,7 +37,7 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 		names = some
 	}
 	var next atomic.Int64
-	errs := make([]error, len(names)) // the first in order is told, whoever finds it
+	errs := make([]error, len(names)) // the first in order is reported, whichever goroutine finds it
 	var all sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(names)) {
 		all.Go(func() {
@@ -56,15 +58,16 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	return nil
 }
 
-// checkFiles checks that name's file is there, and that the modules that modules.dep says it needs are known.
+// checkFiles checks that the file of name exists, and that its dependencies in modules.dep are
+// known.
 func (t *Modules) checkFiles(name string) error {
 	if _, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(t.file[name]))); errors.Is(err, fs.ErrNotExist) {
 		for by, needs := range t.needs {
 			if slices.Contains(needs, name) {
-				return fmt.Errorf("modules: %s needs %s, whose file %s is not there", by, name, t.file[name])
+				return fmt.Errorf("modules: %s requires %s, whose file %s does not exist", by, name, t.file[name])
 			}
 		}
-		return fmt.Errorf("modules: modules.dep names %s, which is not there: %w", t.file[name], fs.ErrNotExist)
+		return fmt.Errorf("modules: modules.dep names %s, which does not exist: %w", t.file[name], fs.ErrNotExist)
 	} else if err != nil {
 		return fmt.Errorf("modules: %w", err)
 	}
@@ -74,13 +77,13 @@ func (t *Modules) checkFiles(name string) error {
 func (t *Modules) checkNeeds(name string, needs []string) error {
 	for _, need := range needs {
 		if !t.Has(need) {
-			return fmt.Errorf("modules: %s needs %s, which is neither there nor built in", name, need)
+			return fmt.Errorf("modules: %s requires %s, which is neither a file nor built in", name, need)
 		}
 	}
 	return nil
 }
 
-// checkModule reads one module and checks what it says of itself.
+// checkModule reads one module and checks its release and dependencies.
 func (t *Modules) checkModule(name, release string) error {
 	b, err := t.Read(t.file[name])
 	if err != nil {

@@ -20,13 +20,13 @@ func TestCheck(t *testing.T) {
 		name  string
 		dep   string
 		files map[string][]byte
-		want  string // in the error; "": none
+		want  string // in the error; "": no error
 	}{
 		{"sound", "k/a.ko: k/b.ko\nk/b.ko:\n", map[string][]byte{"k/a.ko": module("depends=b,virtio", magic), "k/b.ko": module("depends=", magic)}, ""},
-		{"a file is missing", "k/a.ko: k/b.ko\nk/b.ko:\n", map[string][]byte{"k/a.ko": module(magic)}, "a needs b, whose file k/b.ko is not there"},
-		{"a file that nothing needs is missing", "k/a.ko:\n", map[string][]byte{}, "modules.dep names k/a.ko, which is not there"},
-		{"modules.dep names what it does not have", "k/a.ko: k/b.ko\n", map[string][]byte{"k/a.ko": module(magic)}, "a needs b, which is neither there nor built in"},
-		{"depmod could not know", "k/a.ko:\n", map[string][]byte{"k/a.ko": module("depends=b", magic)}, "a needs b, which is neither there nor built in"},
+		{"a file is missing", "k/a.ko: k/b.ko\nk/b.ko:\n", map[string][]byte{"k/a.ko": module(magic)}, "a requires b, whose file k/b.ko does not exist"},
+		{"a file that nothing needs is missing", "k/a.ko:\n", map[string][]byte{}, "modules.dep names k/a.ko, which does not exist"},
+		{"modules.dep names what it does not have", "k/a.ko: k/b.ko\n", map[string][]byte{"k/a.ko": module(magic)}, "a requires b, which is neither a file nor built in"},
+		{"depmod could not know", "k/a.ko:\n", map[string][]byte{"k/a.ko": module("depends=b", magic)}, "a requires b, which is neither a file nor built in"},
 		{"another kernel's", "k/a.ko:\nk/b.ko:\n", map[string][]byte{"k/a.ko": module(magic), "k/b.ko": module("vermagic=6.1.0 SMP")}, "k/b.ko was built for kernel 6.1.0, not 6.12.3-mine"},
 		{"another architecture's", "k/a.ko:\n", map[string][]byte{"k/a.ko": func() []byte { b := module(magic); b[18] = 183; return b }()}, "EM_AARCH64"},
 		{"damaged", "k/a.ko:\n", map[string][]byte{"k/a.ko": module(magic)[:70]}, "k/a.ko: not a module"},
@@ -55,7 +55,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A section may be compressed: struct Elf64_Chdr (elf(5)) and what zlib made of zeros.
+// A section may be compressed: struct Elf64_Chdr (elf(5)), followed by zeros that zlib compressed.
 func TestHugeInformationIsRefused(t *testing.T) {
 	const size = 8 << 20
 	var packed bytes.Buffer
@@ -73,7 +73,7 @@ func TestHugeInformationIsRefused(t *testing.T) {
 
 func TestWhoNeedsAMissingModuleIsNamed(t *testing.T) {
 	_, err := testTree(t, "k/a.ko: k/b.ko\n").LoadOrder("a")
-	if err == nil || !strings.Contains(err.Error(), "a needs b") {
+	if err == nil || !strings.Contains(err.Error(), "a requires b") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -6,28 +6,28 @@ import (
 	"strings"
 )
 
-// InputError says that what a person gave is no name, no kernel or no modules folder that can be used.
+// InputError reports that a name, a kernel or a modules folder that the user gave cannot be used.
 type InputError struct{ Err error }
 
 func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
-// NotHereError says that the store has no such kernel; it is fs.ErrNotExist to errors.Is.
+// NotHereError reports that the store does not contain the kernel. It matches fs.ErrNotExist.
 type NotHereError struct{ Name string } // "" for the default
 
 func (e *NotHereError) Error() string {
 	if e.Name == "" {
-		return "kernel: there is no default kernel here yet: minivmm kernel fetch"
+		return "kernel: no default kernel yet: fetch one with minivmm kernel fetch"
 	}
 	if _, err := parseRequest(e.Name); err != nil {
-		return fmt.Sprintf("kernel: %q is not here: minivmm kernel list shows what is", e.Name)
+		return fmt.Sprintf("kernel: %q is not in the store: minivmm kernel list shows its kernels", e.Name)
 	}
-	return fmt.Sprintf("kernel: %q is not here: minivmm kernel fetch %s", e.Name, e.Name)
+	return fmt.Sprintf("kernel: %q is not in the store: fetch it with minivmm kernel fetch %s", e.Name, e.Name)
 }
 
 func (e *NotHereError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// AmbiguousError says that a name means more than one kernel.
+// AmbiguousError reports that a name matches more than one kernel.
 type AmbiguousError struct {
 	Name string
 	IDs  []string
@@ -38,5 +38,5 @@ func (e *AmbiguousError) Error() string {
 	for i, id := range e.IDs {
 		short[i] = id[:shownID]
 	}
-	return fmt.Sprintf("kernel: %q means more than one kernel: %s: give more of an ID", e.Name, strings.Join(short, ", "))
+	return fmt.Sprintf("kernel: %q matches more than one kernel: %s: use a longer part of the ID", e.Name, strings.Join(short, ", "))
 }

@@ -15,9 +15,10 @@ import (
 // pkg is a kernel package in one version.
 type pkg struct{ name, version string }
 
-// Fetch returns the kernel that name means, see Find, and fetches it if it is not here: the series' newest, or exactly
-// that release or package. "" is the newest cloud kernel that the machine's package sources offer, which becomes the
-// default. Where there are no Debian packages the error is debian.ErrNoApt.
+// Fetch returns the kernel that name selects, see Find. If it is not in the store, Fetch fetches
+// it: the newest of a series, or exactly that release or package. "" is the newest cloud kernel
+// that the machine's package sources offer, which becomes the default. On a machine without Debian
+// packages the error is debian.ErrNoApt.
 func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	k, err := s.Find(name)
 	if err == nil {
@@ -30,8 +31,9 @@ func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	return s.fetchCurrent(ctx, name == "", func() (pkg, error) { return s.resolve(ctx, name) })
 }
 
-// Refresh is Fetch after asking the archive anew: what it offers by now is fetched even if an older one is here, and is
-// the default if name is "". The older ones stay.
+// Refresh is Fetch after a new query of the archive: it fetches the kernel that the archive offers
+// now, even if an older one is in the store, and makes it the default if name is "". The older
+// kernels stay.
 func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 	if name != "" {
 		if _, err := parseRequest(name); err != nil {
@@ -48,7 +50,7 @@ func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 	return s.fetch(ctx, p, name == "")
 }
 
-// resolve says which package name means by what the archive offers.
+// resolve returns the package that name selects among those that the archive offers.
 func (s *Store) resolve(ctx context.Context, name string) (pkg, error) {
 	if name == "" {
 		return s.newest(ctx)
@@ -83,8 +85,8 @@ func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
 	return pkg{name, version}, nil
 }
 
-// newestOf returns the newest package of a series. Debian's default kernel has a meta package without a series in its
-// name, others have one with it.
+// newestOf returns the newest package of a series. The meta package of Debian's default kernel has
+// no series in its name; those of other kernels do.
 func (s *Store) newestOf(ctx context.Context, series, flavour string) (pkg, error) {
 	for _, meta := range []string{imagePackage + series + "-" + flavour, imagePackage + flavour} {
 		version, err := s.archive.Version(ctx, meta)
@@ -135,12 +137,12 @@ func (s *Store) newest(ctx context.Context) (pkg, error) {
 	return s.behind(ctx, best.name)
 }
 
-// fetch returns the kernel of that package, fetched if it is not here.
+// fetch returns the kernel of that package, and fetches it if it is not in the store.
 func (s *Store) fetch(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
 	if k, err := s.ofPackage(ctx, p, makeDefault); !errors.Is(err, os.ErrNotExist) {
 		return k, err
 	}
-	// The first one fetches, the others wait.
+	// One process fetches, the others wait.
 	unlock, err := s.cache.Lock(ctx, folder+"/"+p.name+"/"+p.version)
 	if err != nil {
 		return Kernel{}, err
@@ -164,8 +166,9 @@ func (s *Store) fetch(ctx context.Context, p pkg, makeDefault bool) (Kernel, err
 	})
 }
 
-// fetchCurrent fetches the package that resolve says. If it cannot be downloaded, the archive may have replaced it since the package
-// lists were read: then it asks anew, once.
+// fetchCurrent fetches the package that resolve returns. If the download fails, the archive may
+// have replaced the package since the package lists were read; fetchCurrent then queries the
+// archive again, once.
 func (s *Store) fetchCurrent(ctx context.Context, makeDefault bool, resolve func() (pkg, error)) (Kernel, error) {
 	p, err := resolve()
 	if err != nil {
@@ -176,7 +179,7 @@ func (s *Store) fetchCurrent(ctx context.Context, makeDefault bool, resolve func
 	if ctx.Err() != nil || !errors.As(err, &tool) || tool.Verb != "download" {
 		return k, err
 	}
-	s.cache.Logf("%s %s cannot be downloaded: asking for a newer one", p.name, p.version)
+	s.cache.Logf("cannot download %s %s: looking for a newer version", p.name, p.version)
 	if ferr := s.archive.Forget(ctx); ferr != nil {
 		return Kernel{}, errors.Join(err, ferr)
 	}
@@ -209,14 +212,15 @@ func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel,
 	return Kernel{}, &NotHereError{p.name}
 }
 
-// takePackage moves the kernel of an unpacked package to the folder entry. Newer packages keep modules in usr/lib.
+// takePackage moves the kernel of an unpacked package to the folder entry. Newer packages contain
+// the modules in usr/lib.
 func takePackage(ctx context.Context, dir, entry string, r *record) error {
 	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
 	if err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	if len(images) != 1 {
-		return fmt.Errorf("kernel: package %s holds %d images (boot/vmlinuz-*), want one", r.Package, len(images))
+		return fmt.Errorf("kernel: package %s contains %d images (boot/vmlinuz-*), want one", r.Package, len(images))
 	}
 	if err := os.Rename(images[0], filepath.Join(entry, imageFile)); err != nil {
 		return fmt.Errorf("kernel: %w", err)
@@ -225,7 +229,7 @@ func takePackage(ctx context.Context, dir, entry string, r *record) error {
 		return fmt.Errorf("kernel: package %s: %w", r.Package, err)
 	}
 	if named := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-"); named != r.Release {
-		return fmt.Errorf("kernel: package %s: its image of kernel %s says that it is %q", r.Package, named, r.Release)
+		return fmt.Errorf("kernel: package %s: its image for kernel %s reports release %q", r.Package, named, r.Release)
 	}
 	for _, lib := range []string{"lib", "usr/lib"} {
 		mods := filepath.Join(dir, lib, "modules", r.Release)
@@ -241,5 +245,5 @@ func takePackage(ctx context.Context, dir, entry string, r *record) error {
 		}
 		return finishModules(ctx, entry, r)
 	}
-	return fmt.Errorf("kernel: package %s holds no modules for %s", r.Package, r.Release)
+	return fmt.Errorf("kernel: package %s contains no modules for %s", r.Package, r.Release)
 }

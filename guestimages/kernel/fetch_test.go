@@ -48,7 +48,7 @@ func (r *repository) add(name, version, fields string, files map[string][]byte) 
 	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: nobody <nobody@example.org>\nDescription: a test\n%s", name, version, fields)
 	write(r.t, filepath.Join(root, "DEBIAN/control"), []byte(control))
 	for path, b := range files {
-		// With permissions that no package should have.
+		// The permissions are ones that no package should have.
 		if err := os.Chmod(write(r.t, filepath.Join(root, path), b), 0o666); err != nil {
 			r.t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func (r *repository) add(name, version, fields string, files map[string][]byte) 
 	return deb
 }
 
-// list names a file as a package.
+// list adds a file to the list of packages.
 func (r *repository) list(control, deb string) {
 	b, err := os.ReadFile(deb)
 	if err != nil {
@@ -87,7 +87,7 @@ func (r *repository) meta(name, version, release string) {
 	r.add(name, version, "Depends: linux-image-"+release+" (= "+version+"), kmod\n", nil)
 }
 
-// store is a new one that fetches from r; log gets what it says.
+// store returns a new store that fetches from r, and its log.
 func (r *repository) store() (s *Store, log *bytes.Buffer) {
 	log = &bytes.Buffer{}
 	return OpenWith(debian.NewAt(&cache.Cache{Root: r.t.TempDir(), Log: log}, r.etc)), log
@@ -98,7 +98,7 @@ const (
 	newer              = "6.12.10+deb12-cloud-amd64"
 )
 
-// debianLike has the kernels of a Debian release: its own, and a newer series.
+// debianLike has the kernels of a Debian release: the release's own, and a newer series.
 func debianLike(t *testing.T) *repository {
 	r := newRepository(t)
 	r.kernel(oldCloud, "6.1.170-3")
@@ -157,7 +157,7 @@ func TestAKernelIsFetchedOnce(t *testing.T) {
 	if n := strings.Count(log.String(), "fetching linux-image-"+newCloud+" "); n != 1 {
 		t.Errorf("fetched %d times:\n%s", n, log)
 	}
-	// By another name, and without apt, package lists or answers.
+	// The lookup uses another name, and works without apt, package lists or answers.
 	if err := errors.Join(s.cache.Remove("answers"), s.cache.Remove("apt")); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestAKernelIsFetchedOnce(t *testing.T) {
 		}
 	}
 	if log.Len() > 0 {
-		t.Errorf("it said %q", log)
+		t.Errorf("the log contains %q", log)
 	}
 	if _, err := s.Fetch(t.Context(), "6.1"); !errors.Is(err, debian.ErrNoApt) {
 		t.Errorf("without apt: %v", err)
@@ -188,7 +188,7 @@ func TestRefreshFetchesWhatIsNewer(t *testing.T) {
 	r.kernel(newer, "6.12.10-1~deb12u1")
 	r.meta("linux-image-6.12-cloud-amd64", "6.12.10-1~deb12u1", newer)
 	if k, err := s.Fetch(t.Context(), "6.12"); err != nil || k.Release != newCloud {
-		t.Errorf("fetch asked again: %+v, %v", k, err)
+		t.Errorf("fetch queried the archive again: %+v, %v", k, err)
 	}
 	if k, err := s.Refresh(t.Context(), ""); err != nil || k.Release != newer || !k.Default {
 		t.Errorf("got %+v, %v", k, err)
@@ -256,13 +256,13 @@ func TestBrokenPackagesAreRefused(t *testing.T) {
 		}, "may have been replaced in the archive"},
 		{"without an image", func(r *repository) {
 			r.add("linux-image-"+newer, "6.12.10-1", "", map[string][]byte{"lib/modules/" + newer + "/a.ko": kerneltest.Module()})
-		}, "holds 0 images"},
+		}, "contains 0 images"},
 		{"without modules", func(r *repository) {
 			r.add("linux-image-"+newer, "6.12.10-1", "", map[string][]byte{"boot/vmlinuz-" + newer: kerneltest.BzImage(newer)})
-		}, "holds no modules"},
+		}, "contains no modules"},
 		{"another kernel inside", func(r *repository) {
 			r.add("linux-image-"+newer, "6.12.10-1", "", map[string][]byte{"boot/vmlinuz-" + newer: kerneltest.BzImage("6.1.0")})
-		}, `says that it is "6.1.0"`},
+		}, `reports release "6.1.0"`},
 		{"a damaged image", func(r *repository) {
 			b := kerneltest.BzImage(newer)
 			b[0x100]++
@@ -314,9 +314,9 @@ func TestHostsAndUsersShareAKernel(t *testing.T) {
 	}
 	log.Reset()
 	if same, err := s.Fetch(t.Context(), "6.1"); err != nil || same != k || log.Len() > 0 {
-		t.Errorf("got %+v, %v; it said %q", same, err, log)
+		t.Errorf("got %+v, %v; the log contains %q", same, err, log)
 	}
-	// The host follows the archive when it is asked again.
+	// After a new query, the host uses the archive's current kernel.
 	r.kernel("6.1.0-51-cloud-amd64", "6.1.180-1")
 	r.meta("linux-image-cloud-amd64", "6.1.180-1", "6.1.0-51-cloud-amd64")
 	if err := s.archive.Forget(t.Context()); err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// BenchmarkFind is what a start spends on finding its kernel among 20.
+// BenchmarkFind measures how long a start takes to find its kernel among 20.
 func BenchmarkFind(b *testing.B) {
 	s := newStore(b)
 	for i := range 20 {

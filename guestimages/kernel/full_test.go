@@ -18,7 +18,7 @@ import (
 	"minivmm/internal/testbed/kerneltest"
 )
 
-// fullVar makes this binary a process that fills a small file system of its own.
+// fullVar turns this binary into a process that fills a small file system of its own.
 const fullVar = "KERNEL_TEST_FULL"
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// importIntoFull imports kernels of 64 KiB into a file system of 1 MiB until one does not fit, and looks at what is left.
+// importIntoFull imports kernels of 64 KiB into a file system of 1 MiB until one does not fit, and
+// checks what remains.
 func importIntoFull(dir string) error {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		return fmt.Errorf("mount: %w", err)
@@ -53,7 +54,7 @@ func importIntoFull(dir string) error {
 		_, err := s.Import(context.Background(), path, ImportOptions{})
 		var input *InputError
 		if errors.As(err, &input) {
-			return fmt.Errorf("the disk is full, not the input bad: %w", err)
+			return fmt.Errorf("a full disk is reported as bad input: %w", err)
 		}
 		if errors.Is(err, unix.ENOSPC) {
 			break
@@ -68,13 +69,13 @@ func importIntoFull(dir string) error {
 	}
 	making, err := os.ReadDir(s.cache.Path("making"))
 	if err != nil || len(making) != 0 {
-		return fmt.Errorf("left in the making: %v, %w", making, err)
+		return fmt.Errorf("left in the folder of work folders: %v, %w", making, err)
 	}
 	kernels, err := os.ReadDir(s.cache.Path(folder))
 	if err != nil || len(kernels) != n+1 { // and the index
 		return fmt.Errorf("left among the kernels: %v, %w", kernels, err)
 	}
-	// The last byte.
+	// Fill the rest of the disk.
 	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 2<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("filling the disk: %w", err)
 	}
@@ -94,7 +95,7 @@ func TestAFullDiskLeavesNothingHalfMade(t *testing.T) {
 	}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, fs.ErrPermission) || strings.HasPrefix(string(out), "mount:") {
-		t.Skipf("this machine lets its users have no namespaces: %v %s", err, out)
+		t.Skipf("this machine does not allow its users to create namespaces: %v %s", err, out)
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -12,23 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ImportOptions go with an imported kernel.
+// ImportOptions are the options of Import.
 type ImportOptions struct {
-	// Modules is the folder of the kernel's modules, /lib/modules/RELEASE, or a folder that was given to "make
-	// modules_install" as INSTALL_MOD_PATH. Without modules.dep, depmod(8) makes it. "": the kernel comes without modules.
+	// Modules is the folder of the kernel's modules, /lib/modules/RELEASE, or the folder that
+	// was passed to "make modules_install" as INSTALL_MOD_PATH. If it lacks modules.dep,
+	// depmod(8) creates it. "": the kernel has no modules.
 	Modules string
-	// Name is what Find may call the kernel; it moves here from a kernel that has it. "": none.
+	// Name is a name by which Find finds the kernel. If another kernel has the name, that
+	// kernel loses it. "": no name.
 	Name string
-	// Default makes it the default.
+	// Default makes this kernel the default.
 	Default bool
 }
 
-// maxImage bounds an image, in bytes: a vmlinux with all its debug information has 1 GiB.
+// maxImage limits the size of an image, in bytes: a vmlinux with all its debug information has 1
+// GiB.
 const maxImage = 4 << 30
 
-// Import takes in the kernel image, a bzImage or vmlinux for x86-64, by copying it. One that is here already is one
-// kernel still; it gains modules and name that are given. An *InputError says that the image, the modules or the name
-// are not good.
+// Import copies the kernel image, a bzImage or vmlinux for x86-64, into the store. If the kernel is
+// there already, it is not added a second time, but gains the given modules and name. An
+// *InputError reports that the image, the modules or the name cannot be used.
 func (s *Store) Import(ctx context.Context, image string, o ImportOptions) (Kernel, error) {
 	if o.Name != "" {
 		if err := checkOwnName(o.Name); err != nil {
@@ -65,7 +68,7 @@ func (s *Store) Import(ctx context.Context, image string, o ImportOptions) (Kern
 	})
 }
 
-// importError says what was imported, and that the person is to mend it unless the machine is.
+// importError adds what was imported. The error is an *InputError unless the machine is the cause.
 func importError(what string, err error) error {
 	err = fmt.Errorf("kernel: import %s: %w", what, err)
 	for _, machine := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, errors.ErrUnsupported, context.Canceled, context.DeadlineExceeded} {
@@ -76,7 +79,8 @@ func importError(what string, err error) error {
 	return &InputError{err}
 }
 
-// copyFile copies a regular file of at most limit bytes; where the file system can, both share their blocks.
+// copyFile copies a regular file of at most limit bytes. If the file system supports it, both files
+// share their blocks.
 func copyFile(to, from string, limit int64) error {
 	// O_NONBLOCK: a FIFO must not hang the import.
 	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -92,7 +96,7 @@ func copyFile(to, from string, limit int64) error {
 		return fmt.Errorf("%s: not a regular file", from)
 	}
 	if info.Size() > limit {
-		return fmt.Errorf("%s: %d bytes, at most %d are taken", from, info.Size(), limit)
+		return fmt.Errorf("%s: %d bytes, more than the maximum of %d", from, info.Size(), limit)
 	}
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -108,7 +112,8 @@ func copyFile(to, from string, limit int64) error {
 	return out.Close()
 }
 
-// findModules finds the folder with the modules of that release in what a person gave.
+// findModules finds the folder with the modules of that release in or below dir, which the user
+// gave.
 func findModules(dir, release string) (string, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -127,14 +132,14 @@ func findModules(dir, release string) (string, error) {
 	return dir, nil
 }
 
-// maxModules bounds a modules folder: files, and bytes in each.
+// maxModules limits the number of files in a modules folder, maxModule the bytes in each.
 const (
 	maxModules = 100_000
 	maxModule  = 1 << 30
 )
 
-// copyModules copies a modules folder. The links build and source, which lead out of it to what the kernel was built from, are left out; of
-// other links the files are copied.
+// copyModules copies a modules folder. It leaves out the links build and source, which lead to the
+// folder in which the kernel was built, and copies the files behind other links.
 func copyModules(ctx context.Context, to, from string) error {
 	files, found := 0, false
 	// The folder itself may be a link.
@@ -170,7 +175,7 @@ func copyModules(ctx context.Context, to, from string) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(to, "modules.dep")); err != nil && !found {
-		return errors.New("holds neither modules.dep nor modules (.ko): want a folder like /lib/modules/RELEASE")
+		return errors.New("contains neither modules.dep nor modules (.ko): want a folder like /lib/modules/RELEASE")
 	}
 	return nil
 }

@@ -10,17 +10,17 @@ import (
 
 // index is the content of the index file.
 type index struct {
-	Default string   `json:"default,omitempty"` // an ID
-	Kernels []record `json:"kernels"`           // in the order in which they came
+	Default string   `json:"default,omitempty"` // the ID of the default kernel
+	Kernels []record `json:"kernels"`           // in the order in which they were added
 }
 
-// record is a kernel in the index. Paths are slash separated and below the kernel's folder.
+// record is a kernel in the index. Paths are slash separated and relative to the kernel's folder.
 type record struct {
 	ID      string `json:"id"`
 	Release string `json:"release,omitempty"`
 	Name    string `json:"name,omitempty"`
 	Source  string `json:"source"`
-	Package string `json:"package,omitempty"` // Debian's; "" for one that was imported
+	Package string `json:"package,omitempty"` // Debian's; "" for an imported kernel
 	Version string `json:"version,omitempty"`
 
 	Image     string `json:"image"`
@@ -30,10 +30,10 @@ type record struct {
 	SizeBytes int64  `json:"size_bytes"`
 
 	Files   []string `json:"files,omitempty"`   // keys of files with this image, see fileKey
-	Unasked bool     `json:"unasked,omitempty"` // it came in only because a machine booted it
+	Unasked bool     `json:"unasked,omitempty"` // added only because a machine booted it
 }
 
-// readIndex returns the index; one that is not there yet is empty.
+// readIndex returns the index, which is empty if the file does not exist.
 func (s *Store) readIndex() (*index, error) {
 	text, err := s.cache.Read(indexName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,7 +57,7 @@ func (s *Store) writeIndex(x *index) error {
 	return s.cache.Write(indexName, string(append(b, '\n')))
 }
 
-// matching returns the records for which is holds.
+// matching returns the records for which is returns true.
 func (x *index) matching(is func(record) bool) []record {
 	var found []record
 	for _, r := range x.Kernels {
@@ -75,7 +75,8 @@ func (x *index) remove(id string) {
 	}
 }
 
-// put adds r at the end, or in place of what has its ID. A name moves to whoever gets it last.
+// put adds r at the end, or in place of the record with its ID. A name moves to the kernel that
+// gets it last.
 func (x *index) put(r record) {
 	x.Kernels = slices.DeleteFunc(x.Kernels, func(old record) bool { return old.ID == r.ID })
 	for i := range x.Kernels {

@@ -9,25 +9,25 @@ import (
 
 // Flavours of Debian's amd64 kernels.
 const (
-	Full  = "amd64"       // drivers for real machines; hosts run this one
-	Cloud = "cloud-amd64" // drivers for virtual machines only; guests run this one
+	Full  = "amd64"       // drivers for real machines; used by hosts
+	Cloud = "cloud-amd64" // drivers for virtual machines only; used by guests
 )
 
 // Kernel is one kernel of a store.
 type Kernel struct {
 	ID      string `json:"id"`      // SHA-256 of the image, hex
-	Release string `json:"release"` // what uname -r says; "" if an imported image does not tell
+	Release string `json:"release"` // as uname -r prints it; "" if an imported image does not contain it
 	Name    string `json:"name,omitempty"`
 	Source  string `json:"source"` // "linux-image-6.12.117+deb12-cloud-amd64 6.12.117-1~deb12u1", or the path of the file imported
 	Default bool   `json:"default"`
 
-	Image   string `json:"image"`             // path of the image as it came: a bzImage, or a vmlinux
-	Vmlinux string `json:"vmlinux,omitempty"` // path of the ELF file; "" if the image's compression is none of ours
-	Modules string `json:"modules,omitempty"` // path of the folder that holds modules.dep; "" without modules
-	// ModulesID is a hash of the modules, which may be replaced while the path stays.
+	Image   string `json:"image"`             // path of the original image: a bzImage, or a vmlinux
+	Vmlinux string `json:"vmlinux,omitempty"` // path of the ELF file; "" if the image's compression is not supported
+	Modules string `json:"modules,omitempty"` // path of the folder with modules.dep; "" without modules
+	// ModulesID is a hash of the modules, which may be replaced while the path stays the same.
 	ModulesID string `json:"-"`
 
-	SizeBytes int64 `json:"size_bytes"` // on disk, all of it
+	SizeBytes int64 `json:"size_bytes"` // of all its files, on disk
 }
 
 // OpenModules opens the kernel's modules.
@@ -38,7 +38,7 @@ func (k Kernel) OpenModules() (*Modules, error) {
 	return OpenModules(k.Modules)
 }
 
-// label is how a person would call the kernel.
+// label returns a name of the kernel for people.
 func (k Kernel) label() string {
 	switch {
 	case k.Name != "":
@@ -49,7 +49,8 @@ func (k Kernel) label() string {
 	return k.ID[:shownID]
 }
 
-// Get returns the newest kernel of that series and flavour which the archive offers, fetched if need be.
+// Get returns the newest kernel of that series and flavour that the archive offers, and fetches it
+// if necessary.
 func Get(ctx context.Context, a *debian.Archive, series, flavour string) (Kernel, error) {
 	s := OpenWith(a)
 	s.install = true

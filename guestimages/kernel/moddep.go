@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// Modules are those of one kernel: the content of /lib/modules/RELEASE.
+// Modules are the modules of one kernel: the content of /lib/modules/RELEASE.
 type Modules struct {
 	dir     string
 	file    map[string]string   // name -> path below dir
-	needs   map[string][]string // name -> names it needs
+	needs   map[string][]string // name -> names of its dependencies
 	builtin map[string]bool
 }
 
-// OpenModules reads the tree in dir, the folder that holds modules.dep.
+// OpenModules reads the tree in dir, the folder with modules.dep.
 func OpenModules(dir string) (*Modules, error) {
 	dep, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
@@ -38,7 +38,7 @@ func OpenModules(dir string) (*Modules, error) {
 	return t, nil
 }
 
-// parse reads modules.dep, lines of "PATH: PATH...", and modules.builtin, lines of "PATH".
+// parse parses modules.dep, lines of "PATH: PATH...", and modules.builtin, lines of "PATH".
 func parse(dep, builtin string) (*Modules, error) {
 	t := &Modules{file: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
 	for line := range strings.Lines(dep) {
@@ -50,9 +50,10 @@ func parse(dep, builtin string) (*Modules, error) {
 		if !ok {
 			return nil, fmt.Errorf("modules.dep: no colon in %q", line)
 		}
-		// depmod writes paths below the folder; a list that came from elsewhere may say anything.
+		// depmod writes paths below the folder; a list from another source may contain any
+		// path.
 		if !filepath.IsLocal(file) {
-			return nil, fmt.Errorf("modules.dep: %q is not in its folder", file)
+			return nil, fmt.Errorf("modules.dep: %q is outside its folder", file)
 		}
 		name := ModuleName(file)
 		t.file[name] = file
@@ -68,7 +69,8 @@ func parse(dep, builtin string) (*Modules, error) {
 	return t, nil
 }
 
-// ModuleName turns a path or a name into the kernel's spelling: without folder and suffix, with underscores.
+// ModuleName converts a path or a name to the kernel's spelling: without folder and suffix, with
+// underscores.
 func ModuleName(file string) string {
 	name, _, _ := strings.Cut(path.Base(file), ".ko")
 	return strings.ReplaceAll(name, "-", "_")
@@ -80,8 +82,9 @@ func (t *Modules) Has(name string) bool {
 	return t.builtin[name] || t.file[name] != ""
 }
 
-// LoadOrder returns the files, for Read, of the named modules and of all that they need, each after what it needs. Modules
-// that are built in need no loading and are left out; one that the kernel does not have is an error.
+// LoadOrder returns the files, for Read, of the named modules and all their dependencies, each
+// after its dependencies. Built-in modules need no loading and are left out; a module that the
+// kernel does not have is an error.
 func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	var order []string
 	const visiting, done = 1, 2
@@ -93,9 +96,9 @@ func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 		case t.builtin[name] || state[name] == done:
 			return nil
 		case state[name] == visiting:
-			return fmt.Errorf("modules: %s needs itself", name)
+			return fmt.Errorf("modules: %s depends on itself", name)
 		case t.file[name] == "" && by != "":
-			return fmt.Errorf("modules: %s needs %s, which is not in %s", by, name, t.dir)
+			return fmt.Errorf("modules: %s requires %s, which is not in %s", by, name, t.dir)
 		case t.file[name] == "":
 			return fmt.Errorf("modules: no module %s in %s", name, t.dir)
 		}
@@ -117,10 +120,11 @@ func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// maxUnpacked bounds an unpacked module, in bytes; the largest in Debian is a tenth of it.
+// maxUnpacked limits the size of an unpacked module, in bytes; the largest in Debian has a tenth of
+// it.
 const maxUnpacked = 256 << 20
 
-// Read returns a module file of the tree as the kernel wants it in finit_module(2): unpacked.
+// Read returns a module file of the tree unpacked, as finit_module(2) expects it.
 func (t *Modules) Read(file string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(t.dir, filepath.FromSlash(file)))
 	if err != nil {
@@ -142,8 +146,9 @@ func (t *Modules) Read(file string) ([]byte, error) {
 	return b, nil
 }
 
-// Aliases returns the patterns under which devices, and the kernel itself, ask for the named modules: modules.alias, lines of
-// "alias PATTERN NAME". The result is by the name in the kernel's spelling, with underscores.
+// Aliases returns the patterns with which devices, and the kernel itself, ask for the named
+// modules. They come from modules.alias, lines of "alias PATTERN NAME". The keys of the result are
+// names in the kernel's spelling, with underscores.
 func (t *Modules) Aliases(names ...string) (map[string][]string, error) {
 	b, err := os.ReadFile(filepath.Join(t.dir, "modules.alias"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -63,20 +63,20 @@ func TestUnknownModuleIsNamed(t *testing.T) {
 func TestCircleEnds(t *testing.T) {
 	tree := testTree(t, "a.ko: b.ko\nb.ko: a.ko\n")
 	if _, err := tree.LoadOrder("a"); err == nil {
-		t.Error("a circle of needs was ordered")
+		t.Error("a circular dependency was put in order")
 	}
 }
 
 func TestLineWithoutColonIsRefused(t *testing.T) {
 	if _, err := parse("kernel/a.ko\n", ""); err == nil {
-		t.Error("a modules.dep without colons was read")
+		t.Error("a modules.dep without colons was accepted")
 	}
 }
 
 func TestAPathOutOfTheFolderIsRefused(t *testing.T) {
 	for _, file := range []string{"../a.ko", "k/../../a.ko", "/lib/modules/a.ko"} {
 		if _, err := parse(file+":\n", ""); err == nil {
-			t.Errorf("%s was taken", file)
+			t.Errorf("%s was accepted", file)
 		}
 	}
 }

@@ -8,16 +8,18 @@ import (
 	"strings"
 )
 
-// modinfo is what a module says of itself in its section .modinfo; MODULE_INFO in the kernel's include/linux/module.h.
+// modinfo is the content of a module's section .modinfo; MODULE_INFO in the kernel's
+// include/linux/module.h.
 type modinfo struct {
 	Release string   // the first word of vermagic: the kernel it was built for
-	Depends []string // the modules it needs
+	Depends []string // the modules it depends on
 }
 
-// maxInfo bounds .modinfo, in bytes. The longest in Debian, of a graphics driver with its firmware's names, has a tenth.
+// maxInfo limits the size of .modinfo, in bytes. The longest in Debian, of a graphics driver with
+// the names of its firmware, has a tenth.
 const maxInfo = 1 << 20
 
-// readModinfo reads what the unpacked module b says of itself, and refuses one that is not for x86-64.
+// readModinfo reads .modinfo of the unpacked module b, and rejects a module that is not for x86-64.
 func readModinfo(b []byte) (modinfo, error) {
 	f, err := elf.NewFile(bytes.NewReader(b))
 	if err != nil {
@@ -30,7 +32,7 @@ func readModinfo(b []byte) (modinfo, error) {
 	if section == nil {
 		return modinfo{}, errors.New("not a module: it has no section .modinfo")
 	}
-	if section.Size > maxInfo { // unpacked, where the section is compressed
+	if section.Size > maxInfo { // the unpacked size if the section is compressed
 		return modinfo{}, fmt.Errorf(".modinfo has %d bytes, more than %d", section.Size, maxInfo)
 	}
 	data, err := section.Data()

@@ -15,10 +15,12 @@ import (
 	"strings"
 )
 
-// sampled is how many modules are read to see whether those with a modules.dep fit their kernel.
+// sampled is how many modules of a folder with a modules.dep are read to check that they fit their
+// kernel.
 const sampled = 64
 
-// modulesFolder is where a kernel's modules are in its folder. Only depmod(8) minds what a kernel without a release is called.
+// modulesFolder returns where a kernel's modules are in its folder. Only depmod(8) requires a name
+// for a kernel without a release.
 func modulesFolder(r *record) string {
 	release := r.Release
 	if release == "" {
@@ -31,7 +33,8 @@ func modulesIn(entry string, r *record) string {
 	return filepath.Join(entry, filepath.FromSlash(modulesFolder(r)))
 }
 
-// finishModules makes the lists of the modules that were put into entry if there are none, checks them and notes them.
+// finishModules creates the lists of the modules in entry if they are missing, checks the modules
+// and records them.
 func finishModules(ctx context.Context, entry string, r *record) error {
 	dir := modulesIn(entry, r)
 	sample := sampled
@@ -39,7 +42,8 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 		if err := depmod(ctx, entry, path.Base(modulesFolder(r))); err != nil {
 			return err
 		}
-		// What depmod does not find it leaves out without a word; a package is complete.
+		// depmod silently leaves out dependencies that it does not find. A package is
+		// complete.
 		if r.Package == "" {
 			sample = 0
 		}
@@ -58,7 +62,8 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 	return nil
 }
 
-// hashModules is a hash over the names and contents of all modules; the lists follow from them.
+// hashModules returns a hash over the names and contents of all modules. The lists are derived from
+// them.
 func hashModules(dir string) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -89,7 +94,8 @@ func isModule(path string) bool {
 	return false
 }
 
-// depmod writes modules.dep and its siblings; Debian does this when a kernel is installed, which ours is not.
+// depmod writes modules.dep and related lists. Debian does this when a kernel is installed, and
+// ours are not installed.
 func depmod(ctx context.Context, dir, release string) error {
 	tool, err := exec.LookPath("depmod")
 	if err != nil {
@@ -100,7 +106,7 @@ func depmod(ctx context.Context, dir, release string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("kernel: modules need lists that depmod makes, and it is not here: install the package kmod: %w", errors.ErrUnsupported)
+		return fmt.Errorf("kernel: depmod, which creates the lists of the modules, is not installed: install the package kmod: %w", errors.ErrUnsupported)
 	case err != nil:
 		return fmt.Errorf("kernel: depmod %s: %w: %s", release, err, strings.TrimSpace(string(out)))
 	}

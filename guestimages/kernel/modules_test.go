@@ -52,7 +52,7 @@ func TestModulesComeWithTheirKernel(t *testing.T) {
 	}
 	wantWhole(t, s, 1)
 
-	// Without modules, and with the same ones, in a folder that make modules_install was given.
+	// Imports without modules, and with the same modules in a folder for make modules_install.
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "lib/modules"), 0o755); err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestModulesComeWithTheirKernel(t *testing.T) {
 	sound["kernel/b.ko"] = kerneltest.Module(magic, "depends=", "license=GPL")
 	mustImport(t, s, path, ImportOptions{Modules: folderOf(t, sound)})
 	if b, err := os.ReadFile(filepath.Join(k.Modules, "kernel/b.ko")); err != nil || string(b) != string(sound["kernel/b.ko"]) {
-		t.Errorf("modules that changed were not taken: %v", err)
+		t.Errorf("changed modules were not imported: %v", err)
 	}
 	wantWhole(t, s, 1)
 }
@@ -87,9 +87,9 @@ func TestDepmodMakesTheListsThatAreNotThere(t *testing.T) {
 	if err != nil || !tree.Has("a") {
 		t.Errorf("got %+v, %v", tree, err)
 	}
-	// depmod itself leaves out what it does not find.
+	// depmod itself leaves out dependencies that it does not find.
 	_, err = s.Import(t.Context(), image(t, mine+" #2"), ImportOptions{Modules: folderOf(t, map[string][]byte{"extra/a.ko": kerneltest.Module(magic, "depends=b")})})
-	if err == nil || !strings.Contains(err.Error(), "a needs b") {
+	if err == nil || !strings.Contains(err.Error(), "a requires b") {
 		t.Errorf("got %v", err)
 	}
 	wantWhole(t, s, 1)
@@ -101,10 +101,10 @@ func TestModulesThatDoNotFitAreRefused(t *testing.T) {
 		files map[string][]byte
 		want  string
 	}{
-		"nothing":                {map[string][]byte{"README": nil}, "holds neither modules.dep nor modules"},
+		"nothing":                {map[string][]byte{"README": nil}, "contains neither modules.dep nor modules"},
 		"another kernel's":       {map[string][]byte{"modules.dep": []byte("a.ko:\n"), "a.ko": kerneltest.Module("vermagic=6.1.0 SMP")}, "a.ko was built for kernel 6.1.0, not " + mine},
-		"a dependency's file":    {map[string][]byte{"modules.dep": []byte("a.ko: b.ko\nb.ko:\n"), "a.ko": kerneltest.Module(magic)}, "a needs b, whose file b.ko is not there"},
-		"a dependency":           {map[string][]byte{"modules.dep": []byte("a.ko: b.ko\n"), "a.ko": kerneltest.Module(magic)}, "a needs b, which is neither there nor built in"},
+		"a dependency's file":    {map[string][]byte{"modules.dep": []byte("a.ko: b.ko\nb.ko:\n"), "a.ko": kerneltest.Module(magic)}, "a requires b, whose file b.ko does not exist"},
+		"a dependency":           {map[string][]byte{"modules.dep": []byte("a.ko: b.ko\n"), "a.ko": kerneltest.Module(magic)}, "a requires b, which is neither a file nor built in"},
 		"damaged modules.dep":    {map[string][]byte{"modules.dep": []byte("a.ko\n"), "a.ko": kerneltest.Module(magic)}, "no colon"},
 		"a damaged xz":           {map[string][]byte{"modules.dep": []byte("a.ko.xz:\n"), "a.ko.xz": []byte("\xfd7zXZ\x00xx")}, "a.ko.xz"},
 		"a module that is short": {map[string][]byte{"modules.dep": []byte("a.ko:\n"), "a.ko": kerneltest.Module(magic)[:60]}, "a.ko: not a module"},
@@ -117,7 +117,7 @@ func TestModulesThatDoNotFitAreRefused(t *testing.T) {
 				t.Errorf("got %v, want the folder and %q", err, tt.want)
 			}
 			if err != nil && name != "damaged modules.dep" && strings.Contains(err.Error(), s.cache.Root) {
-				t.Errorf("the cache is named: %v", err)
+				t.Errorf("the error names the cache: %v", err)
 			}
 			wantWhole(t, s, 0)
 		})
@@ -129,7 +129,7 @@ func TestModulesThatDoNotFitAreRefused(t *testing.T) {
 	}
 	for _, dir := range []string{dangling, "/dev/null", filepath.Join(dangling, "absent")} {
 		if _, err := s.Import(t.Context(), image(t, mine), ImportOptions{Modules: dir}); err == nil {
-			t.Errorf("%s was taken", dir)
+			t.Errorf("%s was accepted", dir)
 		}
 	}
 	wantWhole(t, s, 0)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Parse splits a kernel's short name, SERIES or SERIES-cloud ("6.12", "6.1-cloud"), into series and flavour. Without a
-// flavour it is the full one, which hosts run.
+// Parse splits a kernel's short name, SERIES or SERIES-cloud ("6.12", "6.1-cloud"), into series and
+// flavour. The default is the full flavour, which hosts run.
 func Parse(name string) (series, flavour string, err error) {
 	series, cloud := strings.CutSuffix(name, "-cloud")
 	if !isSeries(series) {
@@ -28,22 +28,22 @@ func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// request is what a user's name for a kernel may mean.
+// request is the parsed form of a user's name for a kernel.
 type request struct {
 	name    string
 	series  string // "6.12", with a flavour; "" if name is not a series
 	flavour string
-	pkg     string // package to ask for; "" if name is a series
+	pkg     string // the package to fetch; "" if name is a series
 }
 
-// imagePackage is how the names of Debian's kernel packages begin.
+// imagePackage starts the names of Debian's kernel packages.
 const imagePackage = "linux-image-"
 
-// release is how Debian's kernels are called: upstream's version first.
+// release matches the releases of Debian's kernels, which start with the upstream version.
 func release() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+\.[0-9]+[a-z0-9+.-]*$`) }
 
-// parseRequest understands a series ("6.12", "6.12-cloud", "6.12-amd64"), for which cloud is the usual flavour, a release and a
-// package's name.
+// parseRequest parses a series ("6.12", "6.12-cloud", "6.12-amd64"), whose default flavour is
+// cloud, a release or the name of a package.
 func parseRequest(name string) (request, error) {
 	r := request{name: name}
 	if series, flavour, _ := strings.Cut(strings.TrimPrefix(name, imagePackage), "-"); isSeries(series) {
@@ -64,14 +64,14 @@ func parseRequest(name string) (request, error) {
 	case release().MatchString(rest):
 		r.pkg = imagePackage + name
 	default:
-		return r, &InputError{fmt.Errorf("kernel: %q is none that can be fetched: want a series like 6.12, a release like "+
+		return r, &InputError{fmt.Errorf("kernel: %q is not a kernel that can be fetched: want a series like 6.12, a release like "+
 			"6.12.117+deb12-cloud-amd64 or a package like linux-image-6.12.117+deb12-cloud-amd64", name)}
 	}
 	return r, nil
 }
 
-// matchesSeries reports whether a kernel of that release belongs to the series and flavour: "6.1.0-50-cloud-amd64" to "6.1"
-// and [Cloud].
+// matchesSeries reports whether a kernel of that release belongs to the series and flavour:
+// "6.1.0-50-cloud-amd64" belongs to "6.1" and [Cloud].
 func matchesSeries(release, series, flavour string) bool {
 	rest, ok := strings.CutPrefix(release, series+".")
 	if !ok {
@@ -85,7 +85,7 @@ func matchesSeries(release, series, flavour string) bool {
 	return flavour == Cloud && cloud || flavour == Full && full
 }
 
-// shownID is how much of an ID people see, minID how much of one they must give, in hex digits.
+// shownID is how many hex digits of an ID are displayed, minID how many a user must give at least.
 const (
 	shownID = 12
 	minID   = 6
@@ -99,7 +99,7 @@ func isIDPrefix(name string) bool {
 
 func ownName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+._-]{0,63}$`) }
 
-// checkOwnName refuses names of imported kernels that could mean something else.
+// checkOwnName rejects names of imported kernels that could have another meaning.
 func checkOwnName(name string) error {
 	switch {
 	case !ownName().MatchString(name):

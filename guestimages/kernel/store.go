@@ -15,31 +15,32 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// folder is the cache's for kernels, indexName the index in it, indexLock the lock for both.
+// folder is the cache's folder for kernels, indexName the index in it, indexLock the lock for both.
 const (
 	folder    = "kernels"
 	indexName = folder + "/index.json"
 	indexLock = folder
 )
 
-// removedSuffix is at the end of a kernel's folder that is being removed.
+// removedSuffix ends the name of a kernel's folder while it is being removed.
 const removedSuffix = ".removed"
 
-// Store is the kernels in a cache.
+// Store is the set of kernels in a cache.
 type Store struct {
 	cache   *cache.Cache
 	archive *debian.Archive
-	install bool // install what unpacking needs and the machine lacks
+	install bool // install missing programs that unpacking requires
 	now     func() time.Time
 }
 
-// Open returns the store in c, which fetches from Debian's archive as this machine's package sources describe it.
+// Open returns the store in c. It fetches from Debian's archive as this machine's package sources
+// describe it.
 func Open(c *cache.Cache) *Store { return OpenWith(debian.New(c)) }
 
-// OpenWith returns the store in the archive's cache, which fetches from that archive.
+// OpenWith returns the store in the archive's cache. It fetches from that archive.
 func OpenWith(a *debian.Archive) *Store { return &Store{cache: a.Cache(), archive: a, now: time.Now} }
 
-// List returns all kernels, in the order in which they came.
+// List returns all kernels, in the order in which they were added.
 func (s *Store) List() ([]Kernel, error) {
 	x, err := s.readIndex()
 	if err != nil {
@@ -54,10 +55,12 @@ func (s *Store) List() ([]Kernel, error) {
 	return all, nil
 }
 
-// Find returns the kernel that name means: "" the default one; else a name given at import, a release ("6.1.0-50-cloud-amd64"), a
-// package, a series ("6.12", the newest package of it that is here, cloud unless "6.12-amd64" is said; never an imported
-// kernel), or the beginning of an ID, at least 6 digits. Of several with the same release, the one that came last. It reads one small file and touches no network. A name
-// that means none is a [NotHereError], which is fs.ErrNotExist.
+// Find returns the kernel that name selects. "" is the default kernel. Otherwise name is a name
+// given at import, a release ("6.1.0-50-cloud-amd64"), a package, a series ("6.12": the newest
+// package of it in the store, cloud unless "6.12-amd64" is given; never an imported kernel), or the
+// beginning of an ID, at least 6 digits. Of several kernels with the same release, Find returns the
+// one that was added last. It reads one small file and uses no network. If no kernel matches, the
+// error is a [NotHereError], which matches fs.ErrNotExist.
 func (s *Store) Find(name string) (Kernel, error) {
 	x, err := s.readIndex()
 	if err != nil {
@@ -75,7 +78,7 @@ func (s *Store) Find(name string) (Kernel, error) {
 	return Kernel{}, &NotHereError{name}
 }
 
-// find returns what name may mean, what is meant first last.
+// find returns the kernels that name matches, best match last.
 func (x *index) find(name string) ([]record, error) {
 	if name == "" {
 		return x.matching(func(r record) bool { return r.ID == x.Default }), nil
@@ -110,7 +113,8 @@ func ambiguous(name string, found []record) error {
 	return e
 }
 
-// Remove deletes a kernel, named as in Find; a name that means several is refused. Guests that run it keep its files.
+// Remove deletes a kernel, named as in Find; a name that matches several is an error. Guests that
+// run it keep its files.
 func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 	var gone Kernel
 	err := s.change(ctx, func(x *index) error {
@@ -124,7 +128,8 @@ func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 			return ambiguous(name, found)
 		}
 		gone = s.kernel(x, found[0])
-		// First the files, at once: on a full disk that makes room for the index, which may name what is not there.
+		// Remove the files first: on a full disk that frees space for the index, which may
+		// name files that do not exist.
 		path := s.path(gone.ID)
 		if err := os.Rename(path, path+removedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("kernel: %w", err)
@@ -135,7 +140,7 @@ func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 	return gone, err
 }
 
-// SetDefault makes the kernel, named as in Find, the one that "" means.
+// SetDefault makes the kernel, named as in Find, the default.
 func (s *Store) SetDefault(ctx context.Context, name string) error {
 	k, err := s.Find(name)
 	if err != nil {
@@ -150,7 +155,7 @@ func (s *Store) SetDefault(ctx context.Context, name string) error {
 	})
 }
 
-// path returns where the kernel with that ID is.
+// path returns the path of the kernel with that ID.
 func (s *Store) path(id string) string { return s.cache.Path(folder + "/" + id) }
 
 func (s *Store) kernel(x *index, r record) Kernel {
@@ -165,14 +170,14 @@ func (s *Store) kernel(x *index, r record) Kernel {
 	return k
 }
 
-// isThere reports whether somebody has not removed the kernel by hand.
+// isThere reports whether the kernel's image exists: a user may have removed it by hand.
 func (s *Store) isThere(k Kernel) bool {
 	_, err := os.Stat(k.Image)
 	return err == nil
 }
 
-// change reads the index, lets edit change it, and writes it; under the lock. What the index does not name is removed
-// then, after a change that failed as well.
+// change reads the index, calls edit to change it, and writes it, all under the lock. Afterwards it
+// removes kernels that the index does not name, even if the write failed.
 func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	unlock, err := s.cache.Lock(ctx, indexLock)
 	if err != nil {
@@ -188,7 +193,7 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	}
 	err = s.writeIndex(x)
 	if err != nil {
-		// On disk is still the old one.
+		// The old index is still on disk.
 		old, rerr := s.readIndex()
 		if rerr != nil {
 			return errors.Join(err, rerr)
@@ -198,7 +203,8 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	return errors.Join(err, s.removeUnnamed(x))
 }
 
-// removeUnnamed removes the kernels that the index does not name: removed ones, and ones whose maker died before it wrote the index.
+// removeUnnamed removes the kernels that the index does not name: removed ones, and ones whose
+// process died before it wrote the index.
 func (s *Store) removeUnnamed(x *index) error {
 	list, err := os.ReadDir(s.cache.Path(folder))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

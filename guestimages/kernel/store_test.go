@@ -50,7 +50,7 @@ func mustImport(t testing.TB, s *Store, path string, o ImportOptions) Kernel {
 	return k
 }
 
-// wantWhole checks that the store holds n kernels and nothing half-made.
+// wantWhole checks that the store contains n kernels and nothing incomplete.
 func wantWhole(t testing.TB, s *Store, n int) {
 	t.Helper()
 	all, err := s.List()
@@ -69,7 +69,7 @@ func wantWhole(t testing.TB, s *Store, n int) {
 			}
 		}
 		if got != want {
-			t.Errorf("%s holds %d folders, want %d: %v", dir, got, want, list)
+			t.Errorf("%s contains %d folders, want %d: %v", dir, got, want, list)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func TestImportedKernelIsFound(t *testing.T) {
 		}
 	}
 	if _, err := k.OpenModules(); err == nil {
-		t.Error("a kernel without modules has some")
+		t.Error("a kernel without modules returned modules")
 	}
 	wantWhole(t, s, 1)
 }
@@ -142,10 +142,10 @@ func TestAKernelIsOneHoweverOftenItIsImported(t *testing.T) {
 		t.Errorf("the name did not move: %+v, %v", k, err)
 	}
 	if k, err := s.Find(first.ID); err != nil || k.Name != "" {
-		t.Errorf("the name is twice: %+v, %v", k, err)
+		t.Errorf("two kernels have the name: %+v, %v", k, err)
 	}
 	if k, err := s.Find(mine); err != nil || k.ID != other.ID {
-		t.Errorf("of one release, not the last that came: %+v, %v", k, err)
+		t.Errorf("want the kernel of the release that was added last: %+v, %v", k, err)
 	}
 	wantWhole(t, s, 2)
 }
@@ -172,7 +172,7 @@ func TestVmlinuxIsKeptOnce(t *testing.T) {
 		t.Errorf("got %+v", k)
 	}
 	if list, err := os.ReadDir(filepath.Dir(k.Image)); err != nil || len(list) != 1 {
-		t.Errorf("the folder holds %v, %v", list, err)
+		t.Errorf("the folder contains %v, %v", list, err)
 	}
 }
 
@@ -199,8 +199,8 @@ func TestImagesThatAreNotGoodAreRefused(t *testing.T) {
 		"payload":        {changed(3*512+0x240+20, good[3*512+0x240+20]+1), "gzip"},
 		"real-mode code": {changed(0x100, 1), "checksum is wrong"},
 		"a .deb":         {[]byte("!<arch>\ndebian-binary"), "an ar archive (a .deb package?)"},
-		"release":        {kerneltest.BzImage("../../x"), `release is "../../x"`},
-		"an option":      {kerneltest.BzImage("-C"), `release is "-C"`},
+		"release":        {kerneltest.BzImage("../../x"), `reports release "../../x"`},
+		"an option":      {kerneltest.BzImage("-C"), `reports release "-C"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
@@ -284,7 +284,7 @@ func TestRemove(t *testing.T) {
 	second := mustImport(t, s, image(t, mine+" #2"), ImportOptions{})
 	var ambiguous *AmbiguousError
 	if _, err := s.Remove(t.Context(), mine); !errors.As(err, &ambiguous) || len(ambiguous.IDs) != 2 {
-		t.Errorf("a release that two have: %v", err)
+		t.Errorf("a release of two kernels: %v", err)
 	}
 	if _, err := s.Remove(t.Context(), "nothing"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
@@ -322,7 +322,8 @@ func TestAnAmbiguousIDIsRefused(t *testing.T) {
 
 func TestWhatADeadMakerLeftIsRemoved(t *testing.T) {
 	s := newStore(t)
-	// It died after it had moved the kernel to its place, before it wrote the index; and one while it copied.
+	// One process died after it had moved the kernel to its place and before it wrote the
+	// index; another while it copied.
 	write(t, s.path(strings.Repeat("a", wholeID))+"/vmlinuz", nil)
 	write(t, s.path(strings.Repeat("b", wholeID))+removedSuffix+"/vmlinuz", nil)
 	write(t, s.cache.Path("making/.123"+workdir.Suffix+"/entry/vmlinuz"), nil)

@@ -17,16 +17,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnasked is how many kernels the store keeps that came in only because a machine booted them; about 75 MB each.
+// maxUnasked is how many kernels the store keeps that were added only because a machine booted
+// them; about 75 MB each.
 const maxUnasked = 8
 
 // settleTime is longer than the coarsest time stamps in use: 2 s, FAT.
 const settleTime = 2 * time.Second
 
-// Unpacked returns the path of the vmlinux that is packed in the kernel image at path, for a machine that boots this file. The
-// image is copied into the store the first time; later it is recognized by its inode, size and times, without reading it. The
-// last maxUnasked such kernels are kept. Unpacked returns path for an image that is not packed, whose compression is unknown, or
-// that cannot be read or booted, which the VMM reports. An error says why the store cannot keep the vmlinux.
+// Unpacked returns the path of the vmlinux that is packed in the kernel image at path, for a
+// machine that boots this file. The first time, it copies the image into the store; later it
+// recognizes the image by its inode, size and times, without reading it. The store keeps the last
+// maxUnasked such kernels. Unpacked returns path itself for an image that is not packed, that has
+// an unknown compression, or that cannot be read or booted, which the VMM then reports. An error
+// gives the reason why the store cannot keep the vmlinux.
 func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang the start
 	if err != nil {
@@ -60,7 +63,7 @@ func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
 			return err
 		}
 		if now, _, err := fileKey(f); err != nil || now != key {
-			return cmp.Or(err, errors.New("the image changed while it was read"))
+			return cmp.Or(err, errors.New("the image changed during the import"))
 		}
 		if err := takeImage(dir, r); err != nil {
 			return importError(path, err)
@@ -74,10 +77,10 @@ func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
 	return cmp.Or(k.Vmlinux, path), err
 }
 
-// fileKey identifies a packed kernel image without reading it: a hash of device, inode, size, mtime and ctime. Only the kernel
-// sets ctime: every write, truncation or chmod moves it on, and a file put in the image's place has another inode. changed is
-// that time; a second change within the same tick of the clock would not show. key is "" for a file that
-// is not packed.
+// fileKey identifies a packed kernel image without reading it, by a hash of device, inode, size,
+// mtime and ctime. Only the kernel sets ctime: every write, truncation or chmod advances it, and a
+// file put in the image's place has another inode. changed is the ctime; a second change within the
+// same clock tick would not be detected. key is "" for a file that is not packed.
 func fileKey(f *os.File) (key string, changed time.Time, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -93,7 +96,8 @@ func fileKey(f *os.File) (key string, changed time.Time, err error) {
 	return hex.EncodeToString(sum[:16]), time.Unix(st.Ctim.Unix()), nil
 }
 
-// merge adds to r what the index has of the same image: one that came in unasked takes nothing from a record that a person made.
+// merge adds the index's record of the same image to r. A kernel that was added at boot takes
+// nothing from a record that a user created.
 func (r *record) merge(old record) {
 	for _, key := range old.Files {
 		if !slices.Contains(r.Files, key) && len(r.Files) < maxUnasked {
@@ -106,7 +110,7 @@ func (r *record) merge(old record) {
 	r.Unasked = r.Unasked && old.Unasked
 }
 
-// trim forgets the oldest kernels that came in unasked.
+// trim removes the oldest kernels that were added at boot.
 func (x *index) trim() {
 	unasked := x.matching(func(r record) bool { return r.Unasked })
 	for _, r := range unasked[:max(0, len(unasked)-maxUnasked)] {

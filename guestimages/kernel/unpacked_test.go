@@ -32,7 +32,7 @@ func TestABootedImageIsUnpackedOnce(t *testing.T) {
 	path := image(t, mine)
 	first := mustUnpack(t, s, path)
 	if b, err := os.ReadFile(first); err != nil || string(b) != string(kerneltest.Vmlinux(mine)) {
-		t.Fatalf("%s holds %d bytes, %v", first, len(b), err)
+		t.Fatalf("%s contains %d bytes, %v", first, len(b), err)
 	}
 	before, err := os.Stat(first)
 	if err != nil {
@@ -48,13 +48,13 @@ func TestABootedImageIsUnpackedOnce(t *testing.T) {
 		t.Errorf("a copy of the image became %s, want %s", other, first)
 	}
 	wantWhole(t, s, 1)
-	// An image that was changed is another kernel.
+	// A changed image is another kernel.
 	write(t, path, kerneltest.BzImage(mine+" #2"))
 	if changed := mustUnpack(t, s, path); changed == first {
 		t.Error("the changed image has the vmlinux of the old one")
 	}
 	wantWhole(t, s, 2)
-	// Somebody removed the store's folder.
+	// A user removed the store's folder.
 	if err := os.RemoveAll(filepath.Dir(first)); err != nil {
 		t.Fatal(err)
 	}
