@@ -1,4 +1,5 @@
-// Package clitest runs a program in a test as a person or a script would: on pipes or a terminal.
+// Package clitest runs a program in a test as a person or a script would: on pipes or on a
+// terminal.
 package clitest
 
 import (
@@ -17,7 +18,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Finish runs a command that was set up, and returns its exit code and what it wrote.
+// Finish runs cmd and returns its exit code and output.
 func Finish(t *testing.T, cmd *exec.Cmd) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	if cmd.Stdout == nil {
@@ -32,13 +33,13 @@ func Finish(t *testing.T, cmd *exec.Cmd) (code int, stdout, stderr string) {
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// Code waits for the end of a command and returns its exit code; -1 means that a signal killed it.
+// Code waits until cmd has exited and returns its exit code, or -1 if a signal killed it.
 func Code(cmd *exec.Cmd) int {
 	cmd.Wait()
 	return cmd.ProcessState.ExitCode()
 }
 
-// Expect reads from r until text has come.
+// Expect reads from r until it has read text.
 func Expect(t *testing.T, r io.Reader, text string) {
 	t.Helper()
 	var got []byte
@@ -51,14 +52,15 @@ func Expect(t *testing.T, r io.Reader, text string) {
 	}
 }
 
-// PTY makes a terminal. far is the end where a person would sit, near is the end for the program. The test closes both.
+// PTY creates a terminal. far is the end of the person, near the end of the program. The test
+// closes both.
 func PTY(t *testing.T) (far, near *os.File) {
 	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
-	raw, err := far.SyscallConn() // Fd would make its reads wait for ever
+	raw, err := far.SyscallConn() // Fd would make its reads block for ever
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,8 +94,9 @@ func Termios(t *testing.T, f *os.File) unix.Termios {
 	return *s
 }
 
-// NetNS makes the network namespace /run/netns/NAME as `ip netns add` does, and returns what a link in /proc/PID/ns says of it.
-// It requires root. The test removes it.
+// NetNS creates the network namespace /run/netns/NAME as `ip netns add` does, and returns the
+// target of the namespace's link in /proc/PID/ns. It requires root. The namespace is removed when
+// the test ends.
 func NetNS(t *testing.T, name string) string {
 	t.Helper()
 	testenv.Need(t, "root")
@@ -124,7 +127,8 @@ func NetNS(t *testing.T, name string) string {
 	return link
 }
 
-// Eventually polls until ok returns true: for what the kernel finishes after a process is gone without a notification.
+// Eventually polls until ok returns true, for work that the kernel finishes after a process has
+// exited, without a notification.
 func Eventually(ok func() bool) bool {
 	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {

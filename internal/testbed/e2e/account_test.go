@@ -20,8 +20,9 @@ import (
 	"minivmm/vmm/account"
 )
 
-// TestARunningMachineSaysWhatItCosts has a guest in a cgroup of its own send and write, asks for its workers, and compares
-// the answer with what the host and the guest know. Then it is stopped by its name.
+// TestARunningMachineSaysWhatItCosts has a guest in a cgroup of its own send and write, queries its
+// workers, and compares the answer with the figures of the host and the guest. Then it stops the
+// guest by its name.
 func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
@@ -95,7 +96,7 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 		}
 	}
 	if list := ask(t, 0, "list"); !strings.Contains(list, name) || !strings.Contains(list, strconv.Itoa(pid)) {
-		t.Errorf("list says %q", list)
+		t.Errorf("list prints %q", list)
 	}
 	if err := connectAs(nobody, "/run/minivmm/"+name+".sock"); !errors.Is(err, unix.EACCES) {
 		t.Errorf("another user connects: %v", err)
@@ -108,13 +109,13 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	checkTune(t, name)
 	image := filepath.Join(m.cmd.Dir, "disk.img")
 	if said := ask(t, 0, "rescan", name); said != "" {
-		t.Errorf("rescan of a disk that has not changed says %q", said)
+		t.Errorf("rescan of an unchanged disk prints %q", said)
 	}
 	if err := os.Truncate(image, 96<<20); err != nil {
 		t.Fatal(err)
 	}
 	if said := ask(t, 0, "rescan", name); !strings.HasPrefix(said, "disk0: 96M, ") {
-		t.Errorf("rescan says %q", said)
+		t.Errorf("rescan prints %q", said)
 	}
 
 	order("button", "at the button")
@@ -129,23 +130,23 @@ func TestARunningMachineSaysWhatItCosts(t *testing.T) {
 	}
 	ask(t, 0, "stop", name)
 	if _, err := os.Stat(fmt.Sprintf("/proc/%d/task", pid)); err == nil && !zombie(pid) {
-		t.Error("stop returned while the machine was still there")
+		t.Error("stop returned while the machine was still running")
 	}
 	m.exits(0)
 	m.says("pressed the guest's power button")
 	if err := watch.Wait(); err != nil {
-		t.Errorf("watching a machine that ended: %v", err)
+		t.Errorf("watching a machine that exits: %v", err)
 	}
 	if cpu := m.cmd.ProcessState.UserTime() + m.cmd.ProcessState.SystemTime(); uint64(cpu) < r.Process.CPU {
-		t.Errorf("wait4 says %d ns of CPU time, and the machine said %d", cpu, r.Process.CPU)
+		t.Errorf("wait4 reports %d ns of CPU time, and the machine reported %d", cpu, r.Process.CPU)
 	}
 	ask(t, exitNoMachine, "stop", name)
 	if left, _ := filepath.Glob("/run/minivmm/" + name + ".*"); len(left) > 0 {
-		t.Errorf("%v are left", left)
+		t.Errorf("%v still exist", left)
 	}
 }
 
-// checkTune changes how net0's worker runs, and no other's.
+// checkTune changes the settings of net0's worker, and checks that no other worker changes.
 func checkTune(t *testing.T, name string) {
 	t.Helper()
 	ask(t, 0, "tune", name, "--device", "net0", "--affinity", "1", "--nice", "3", "--busy-poll", "20us")
@@ -162,16 +163,17 @@ func checkTune(t *testing.T, name string) {
 		}
 	}
 	if said := ask(t, 1, "tune", name, "--device", "net7", "--nice", "1"); said != "" {
-		t.Errorf("tuning a missing device says %q", said)
+		t.Errorf("tuning a missing device prints %q", said)
 	}
-	ask(t, 0, "tune", name, "--count", "shared") // as it is
+	ask(t, 0, "tune", name, "--count", "shared") // already set
 	ask(t, exitUsage, "tune", name)
 	ask(t, exitUsage, "tune", name, "--affinity", "x")
 	ask(t, exitUsage, "tune", name, "--count", "0")
 	ask(t, exitUsage, "tune", name, "--queues", "2")
 }
 
-// checkThreads compares the threads with /proc: every role is there, and is what it should be.
+// checkThreads compares the threads with /proc: it checks that every role exists, with the expected
+// properties.
 func checkThreads(t *testing.T, r *account.Report, cgroup string) {
 	t.Helper()
 	threadWorkers := threadWorkers(t)
@@ -187,7 +189,7 @@ func checkThreads(t *testing.T, r *account.Report, cgroup string) {
 		}
 		comm, err := os.ReadFile(task + "/comm")
 		if errors.Is(err, os.ErrNotExist) && th.Kind == account.Minivmm {
-			continue // Go may end a thread
+			continue // Go may stop a thread
 		}
 		if err != nil || strings.TrimSpace(string(comm)) != th.Comm {
 			t.Errorf("%+v: named %q, %v", th, comm, err)
@@ -209,7 +211,8 @@ func checkThreads(t *testing.T, r *account.Report, cgroup string) {
 	}
 }
 
-// processCPU is the CPU time of a process, with the threads that ended, as the host shows it: fields 14 and 15 of stat (proc(5)).
+// processCPU returns the CPU time of a process, including threads that have exited, as the host
+// reports it: fields 14 and 15 of stat (proc(5)).
 func processCPU(t *testing.T, pid int) (ns uint64) {
 	t.Helper()
 	stat := readFile(t, fmt.Sprintf("/proc/%d/stat", pid))
@@ -223,7 +226,7 @@ func processCPU(t *testing.T, pid int) (ns uint64) {
 	return ns
 }
 
-// within fails the test if n is further than 2 % outside of low to high.
+// within fails the test if n is more than 2 % outside of low to high.
 func within(t *testing.T, what string, n, low, high uint64) {
 	t.Helper()
 	t.Logf("%s: %d ns, want %d to %d", what, n, low, high)
@@ -232,7 +235,7 @@ func within(t *testing.T, what string, n, low, high uint64) {
 	}
 }
 
-// ask runs the real program, and returns what it prints.
+// ask runs the real program and returns its output.
 func ask(t *testing.T, code int, args ...string) string {
 	t.Helper()
 	cmd := realProgram(t, args...)
@@ -249,7 +252,7 @@ func ask(t *testing.T, code int, args ...string) string {
 func connectAs(uid int, path string) error {
 	tried := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread, and only it, is that user's
+		runtime.LockOSThread() // never unlocked: only this thread has the other user's id
 		if _, _, e := unix.Syscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
 			tried <- e
 			return
@@ -264,7 +267,7 @@ func connectAs(uid int, path string) error {
 	return <-tried
 }
 
-// zombie says that a process has ended, and that its parent does not know yet.
+// zombie reports whether a process has exited and its parent has not waited for it yet.
 func zombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")

@@ -17,19 +17,19 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// clientsVar names an image of a Debian with the programs of TestRealClients in it.
+// clientsVar names an image of a Debian system that contains the programs of TestRealClients.
 const clientsVar = "MINIVMM_CLIENTS_DISK"
 
-// realClients is a Debian on a network in process.
+// realClients is a Debian guest on a network in process.
 type realClients struct {
 	*running
 	world   *world
-	dir     string // of the ssh connection's files
-	control string // socket of the connection that stands
+	dir     string // folder of the ssh connection's files
+	control string // socket of the permanent connection
 }
 
-// TestRealClients has the programs that people use try the network in process, in one guest: they come as Debian has them, and
-// what serves them is outside, in another network namespace.
+// TestRealClients tries common programs on the network in process, in one guest. The programs are
+// Debian's; their servers are outside, in another network namespace.
 func TestRealClients(t *testing.T) {
 	testenv.Need(t, "kvm", "guests", "root", "clients-disk", "ssh", "iperf3")
 	leavesNothing(t)
@@ -37,7 +37,7 @@ func TestRealClients(t *testing.T) {
 	if out, err := exec.Command("cp", "--sparse=always", os.Getenv(clientsVar), disk).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	dir, err := os.MkdirTemp("", "ssh") // its path is short: a socket's must be
+	dir, err := os.MkdirTemp("", "ssh") // a short path, as a socket requires
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestRealClients(t *testing.T) {
 	t.Run("udhcpc", c.udhcpc)
 	t.Run("dhclient", c.dhclient)
 
-	// Nobody needs the disk: its file systems may stay as they are.
+	// No one needs the disk any more, so its file systems may be left unclean.
 	c.signal(syscall.SIGTERM)
 	if _, err := c.log.Expect("power button"); err != nil {
 		t.Error(err)
@@ -72,19 +72,20 @@ func TestRealClients(t *testing.T) {
 	c.exits(128 + 15)
 }
 
-// sshArgs are those of a connection to one of the published ports.
+// sshArgs returns the arguments of a connection to one of the published ports.
 func (c *realClients) sshArgs(address string, more ...string) []string {
 	return append([]string{"-F", "none", "-i", filepath.Join(c.dir, "key"), "-p", "2222", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
 		"-o", "UserKnownHostsFile=" + filepath.Join(c.dir, "known"), "-o", "LogLevel=ERROR", "root@" + address}, more...)
 }
 
-// connect lets the test in, and makes a connection that stands: what follows runs over it.
+// connect gives the test access to the guest and opens a permanent connection, which the following
+// commands share.
 func (c *realClients) connect(t *testing.T) {
 	t.Helper()
 	key := filepath.Join(c.dir, "key")
 	output(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key)
 	c.order("mkdir -p -m 700 /root/.ssh; echo '"+strings.TrimSpace(readFile(t, key+".pub"))+"' > /root/.ssh/authorized_keys && echo let''in", "letin")
-	// The master's child stays, and keeps what it got as output.
+	// The master's child stays, and keeps its output files open.
 	cmd := exec.Command("ssh", c.sshArgs(machine4, "-M", "-N", "-f", "-S", c.control)...)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("ssh: %v", err)
@@ -92,7 +93,7 @@ func (c *realClients) connect(t *testing.T) {
 	t.Cleanup(func() { exec.Command("ssh", "-S", c.control, "-O", "exit", "guest").Run() })
 }
 
-// in runs a shell's command in the guest and returns its output and exit code.
+// in runs a shell command in the guest and returns its output and exit code.
 func (c *realClients) in(t *testing.T, command string) (string, int) {
 	t.Helper()
 	cmd := exec.Command("ssh", "-S", c.control, "-o", "BatchMode=yes", "-o", "ProxyCommand=false", "root@guest", "LANG=C; "+command)
@@ -103,7 +104,7 @@ func (c *realClients) in(t *testing.T, command string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// does runs a command that must succeed, and say what the patterns want.
+// does runs a command that must succeed, with output that matches the patterns.
 func (c *realClients) does(t *testing.T, command string, patterns ...string) string {
 	t.Helper()
 	out, code := c.in(t, command)
@@ -118,7 +119,7 @@ func (c *realClients) does(t *testing.T, command string, patterns ...string) str
 	return out
 }
 
-// fails runs a command that must give that exit code, and say what the patterns want.
+// fails runs a command that must return that exit code, with output that matches the patterns.
 func (c *realClients) fails(t *testing.T, want int, command string, patterns ...string) {
 	t.Helper()
 	out, code := c.in(t, command)
@@ -132,8 +133,8 @@ func (c *realClients) fails(t *testing.T, want int, command string, patterns ...
 	}
 }
 
-// networkd: the disk's own DHCP client has configured the card by the lease and the advertisement. There is no way in by
-// network yet.
+// networkd: the disk's own DHCP client has configured the card from the lease and the
+// advertisement. The guest cannot be reached by network yet.
 func (c *realClients) networkd(t *testing.T) {
 	c.order("NIC=$(ls /sys/class/net | grep -v '^lo$'); systemctl is-active systemd-networkd && networkctl status $NIC --no-pager -l -n 0; echo sta''tus", `active\s[^$]*routable[^$]*10\.0\.2\.15 \(DHCP4 via 10\.0\.2\.2\)[^$]*status`)
 	c.order("ip -4 route show; echo rou''tes", `default via 10\.0\.2\.2 dev \S+ proto dhcp src 10\.0\.2\.15 [^$]*routes`)
@@ -141,7 +142,7 @@ func (c *realClients) networkd(t *testing.T) {
 	c.order("until ip -6 route show default | grep -q 'via fe80::2' && ip -6 addr show dev $NIC scope global -tentative | grep inet6; do sleep .1; done; echo six''th", `inet6 fd00:10:0:2:\S+/64[^$]*sixth`)
 }
 
-// ssh comes in by published ports of IPv4 and IPv6, and carries data both ways.
+// ssh connects through published ports of IPv4 and IPv6, and transfers data in both directions.
 func (c *realClients) ssh(t *testing.T) {
 	c.fails(t, 7, "exit 7")
 	data := make([]byte, 4<<20)
@@ -154,7 +155,7 @@ func (c *realClients) ssh(t *testing.T) {
 		t.Errorf("%v: %d bytes of %d came back", err, out.Len(), len(data))
 	}
 	if want := fmt.Sprintf("%x  -\n10.0.2.2 ", sha256.Sum256(data)); !strings.HasPrefix(errs.String(), want) {
-		t.Errorf("the guest says %q, want %q", errs.String(), want)
+		t.Errorf("the guest prints %q, want %q", errs.String(), want)
 	}
 }
 
@@ -165,13 +166,13 @@ func (c *realClients) dig(t *testing.T) {
 	c.does(t, ask+"+short AAAA "+worldName, `^2001:db8:77::1\n$`)
 	c.does(t, ask+"nosuch.example.test", `status: NXDOMAIN`)
 	c.does(t, ask+"+tcp nosuch.example.test", `status: NXDOMAIN`, `\(TCP\)`)
-	// The answer is cut, and dig asks again by TCP.
+	// The answer is truncated, and dig asks again by TCP.
 	long := c.does(t, ask+"TXT "+longName, `Truncated, retrying in TCP mode`, `status: NOERROR`)
 	if n := strings.Count(long, "\tTXT\t"); n != 20 {
 		t.Errorf("%d of 20 answers: %s", n, long)
 	}
 	c.does(t, "dig @fd00:10:0:2::2 +tries=1 +time=30 +short AAAA "+worldName, `^2001:db8:77::1\n$`)
-	// As programs ask: by way of systemd-resolved.
+	// This is how programs ask: through systemd-resolved.
 	c.does(t, "getent ahosts "+worldName, `10\.77\.0\.1 +STREAM`)
 }
 
@@ -197,7 +198,7 @@ func (c *realClients) traceroute(t *testing.T) {
 	}
 }
 
-// curl fetches and sends by IPv4 and IPv6.
+// curl downloads and uploads by IPv4 and IPv6.
 func (c *realClients) curl(t *testing.T) {
 	for _, address := range []string{world4, world6} {
 		url, sum := serveFile(t, address, 4<<20)
@@ -210,7 +211,7 @@ func (c *realClients) curl(t *testing.T) {
 	c.fails(t, 7, "curl -sS http://"+world4+":1/", "refused|Couldn't connect")
 }
 
-// apt installs from a repository out there.
+// apt installs a package from a repository outside.
 func (c *realClients) apt(t *testing.T) {
 	from := repository(t, world4)
 	c.does(t, "rm -rf /etc/apt/sources.list*; echo 'deb [trusted=yes] "+from+" ./' > /etc/apt/sources.list; apt-get update && apt-get install -y minivmm-hello",
@@ -218,7 +219,7 @@ func (c *realClients) apt(t *testing.T) {
 	c.does(t, "minivmm-hello", "^hello from a package\n$")
 }
 
-// iperf3 runs with one stream and several, both ways, and with datagrams.
+// iperf3 runs with one stream and with several, in both directions, and with datagrams.
 func (c *realClients) iperf3(t *testing.T) {
 	serveIperf3(t, world4)
 	const each = 4 << 20
@@ -245,23 +246,27 @@ func (c *realClients) iperf3(t *testing.T) {
 			continue
 		}
 		if e := report.End; strings.HasPrefix(flags, "-u") {
-			// A datagram too many may be lost, but a network that is not busy hardly loses any.
+			// Datagrams beyond the queues may be lost, but a network that is not busy
+			// loses hardly any.
 			if e.Sum.Packets < 400 || e.Sum.Lost > e.Sum.Packets/10 {
 				t.Errorf("iperf3 %s: %d of %d datagrams were lost", flags, e.Sum.Lost, e.Sum.Packets)
 			}
 		} else if e.Sent.Bytes < each || e.Received.Bytes == 0 {
-			// Who receives counts until he is told that all was sent, and megabytes are on their way then, in buffers of guest, gateway and host.
+			// The receiver counts until the sender reports the end; at that time
+			// megabytes are still in buffers of guest, gateway and host.
 			t.Errorf("iperf3 %s: %d bytes were sent and %d received", flags, e.Sent.Bytes, e.Received.Bytes)
 		}
 	}
 }
 
-// freeNIC takes the card from systemd-networkd and whatever came from it. The connection is by the card and cannot be used for it.
+// freeNIC removes the card and its configuration from systemd-networkd. The connection uses the
+// card and cannot run these commands.
 func (c *realClients) freeNIC() {
 	c.order("systemctl stop systemd-networkd.socket systemd-networkd.service; ip addr flush dev $NIC; ip route flush table main; ip -4 addr show dev $NIC | grep -c inet | sed s/^/left=/", `left=0\s`)
 }
 
-// udhcpc is busybox's DHCP client. Debian's script for it tells systemd-resolved who knows names, by resolvconf(8).
+// udhcpc is busybox's DHCP client. Debian's script for it reports the name server to
+// systemd-resolved, through resolvconf(8).
 func (c *realClients) udhcpc(t *testing.T) {
 	c.freeNIC()
 	c.order("udhcpc -i $NIC -n -q -f; echo udhc''pc=$?", `lease of 10\.0\.2\.15 obtained from 10\.0\.2\.2[^$]*udhcpc=0`)
@@ -269,14 +274,15 @@ func (c *realClients) udhcpc(t *testing.T) {
 	c.does(t, "resolvectl dns; resolvectl domain", `10\.0\.2\.2`, `example\.test`)
 }
 
-// configured looks at what a DHCP client made of its lease. The connection of before goes on: it is the same address and the same network.
+// configured checks the result of a DHCP client's lease. The earlier connection continues, because
+// the address and the network are the same.
 func (c *realClients) configured(t *testing.T) {
 	t.Helper()
 	c.does(t, "ip -4 addr show; ip -4 route show", `inet 10\.0\.2\.15/24`, `default via 10\.0\.2\.2`)
 	c.does(t, "ping -c 1 -W 60 "+world4, "1 received")
 }
 
-// dhclient is ISC's, which also gives a lease back.
+// dhclient is ISC's client, which also releases a lease.
 func (c *realClients) dhclient(t *testing.T) {
 	c.freeNIC()
 	c.order("dhclient -1 -v $NIC; echo dhcl''ient=$?", `DHCPACK of 10\.0\.2\.15 from 10\.0\.2\.2[^$]*bound to 10\.0\.2\.15[^$]*dhclient=0`)

@@ -25,14 +25,14 @@ func TestARealGuestEndsInItsOwnWay(t *testing.T) {
 			io.WriteString(m.stdin, "end "+tt.way+"\n")
 			m.exits(tt.code)
 			if c := m.guest.Complaints(); len(c) > 0 {
-				t.Errorf("the kernel finds fault with the machine:\n%s", strings.Join(c, "\n"))
+				t.Errorf("the kernel complains about the machine:\n%s", strings.Join(c, "\n"))
 			}
 		})
 	}
 }
 
-// TestARealGuestOnATerminal types at a guest, and leaves in three ways: the
-// terminal is as it was.
+// TestARealGuestOnATerminal types at a guest and leaves in three ways. Afterwards the terminal's
+// settings must be as before.
 func TestARealGuestOnATerminal(t *testing.T) {
 	leavesNothing(t)
 	for _, tt := range []struct {
@@ -71,7 +71,7 @@ func TestARealGuestOnATerminal(t *testing.T) {
 			tt.act(m)
 			m.exits(tt.code)
 			if after := clitest.Termios(t, near); after != before {
-				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+				t.Errorf("the terminal was not restored:\nbefore %+v\nafter  %+v", before, after)
 			}
 		})
 	}

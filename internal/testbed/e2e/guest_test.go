@@ -19,7 +19,8 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// ownGuest is the real program with minivmm's own guest: the kernels are those of the store that the tests were given.
+// ownGuest is the real program with minivmm's own guest. The kernels come from the store that the
+// tests were given.
 func ownGuest(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	testenv.Need(t, "kvm", "guests")
@@ -28,7 +29,7 @@ func ownGuest(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// storeDir is the cache that holds the default kernel.
+// storeDir returns the cache that contains the default kernel.
 func storeDir(t *testing.T) string {
 	t.Helper()
 	c, err := cache.Open(nil)
@@ -53,7 +54,7 @@ func TestCommandRunsInTheDefaultGuest(t *testing.T) {
 		{"fails", "", "false", "", 1, nil, ""},
 		{"kills itself", "", "kill -9 $$", "", 137, nil, ""},
 		{"reads, writes and complains", "", "cat; echo err >&2; exit 3", "in\n", 3, []string{"in\n"}, "err\n"},
-		// Linux 6.1 misses ports 0xcf8 and 0xcfc, which it does not need.
+		// Linux 6.1 complains about ports 0xcf8 and 0xcfc, which it does not need.
 		{"on the older kernel", "--kernel store:6.1-cloud --cpus 2 --name old", "uname -r; nproc; hostname; exec nosuch", "", 127, []string{"6.1.", "2\nold\n"},
 			"PCI: Fatal: No config space access function found"},
 	} {
@@ -93,7 +94,7 @@ func TestNothingIsLostBetweenACommandAndItsHost(t *testing.T) {
 	cmd := ownGuest(t, "--", "sh", "-c", "tee /tmp/all; sha256sum < /tmp/all >&2")
 	var stderr bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(data), &stderr
-	// A reader that is slow holds the command up, and loses nothing.
+	// A slow reader blocks the command, and loses nothing.
 	r, w := io.Pipe()
 	cmd.Stdout = w
 	got := make(chan [sha256.Size]byte, 1)
@@ -108,7 +109,7 @@ func TestNothingIsLostBetweenACommandAndItsHost(t *testing.T) {
 	w.Close()
 	want := sha256.Sum256(data)
 	if <-got != want {
-		t.Error("what came out is not what went in")
+		t.Error("the output differs from the input")
 	}
 	if !strings.Contains(stderr.String(), fmt.Sprintf("%x", want)) {
 		t.Errorf("the guest saw %s, want %x", stderr.String(), want)
@@ -150,7 +151,7 @@ func TestSecondRunReadsOnlyWhatItNeeds(t *testing.T) {
 		}
 	}
 	if want := "kernels answers vmlinux initramfs"; strings.Join(ours, " ") != want {
-		t.Errorf("of the cache it opened %q, want %s and nothing twice", ours, want)
+		t.Errorf("in the cache it opened %q, want %s, each once", ours, want)
 	}
 }
 
@@ -179,7 +180,8 @@ func tracedOpens(t *testing.T, cmd *exec.Cmd) []string {
 	return files
 }
 
-// TestRootThatCannotBeUsedIsNoProperEnd has a disk with one partition of MBR, whose file system is an ext4 by its magic number only.
+// TestRootThatCannotBeUsedIsNoProperEnd uses a disk with one MBR partition, whose file system is an
+// ext4 by its magic number only.
 func TestRootThatCannotBeUsedIsNoProperEnd(t *testing.T) {
 	disk := make([]byte, 4<<20)
 	copy(disk[440:], []byte{0x78, 0x56, 0x34, 0x12})             // the disk's signature

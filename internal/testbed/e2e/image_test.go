@@ -29,7 +29,7 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// appImage writes an image as docker save does: a shell, a user, and what it runs.
+// appImage writes an image as docker save does: a shell, a user, and a command.
 func appImage(t *testing.T, file string) {
 	t.Helper()
 	c, err := cache.Open(nil)
@@ -80,7 +80,7 @@ func appImage(t *testing.T, file string) {
 	}
 }
 
-// configOf is img's configuration for linux/amd64, which runs what c says.
+// configOf returns img's configuration for linux/amd64, with the command and settings of c.
 func configOf(t *testing.T, img v1.Image, c v1.Config) *v1.ConfigFile {
 	t.Helper()
 	f, err := img.ConfigFile()
@@ -92,7 +92,7 @@ func configOf(t *testing.T, img v1.Image, c v1.Config) *v1.ConfigFile {
 	return f
 }
 
-// layer is a layer of headers and contents in turn.
+// layer returns a layer from alternating headers and contents.
 func layer(t *testing.T, entries ...any) v1.Layer {
 	t.Helper()
 	var b bytes.Buffer
@@ -123,7 +123,7 @@ func TestImageRunsFromAVhostDisk(t *testing.T) {
 	const want = "uid=1000(web) gid=33\n/srv\ngood day /srv\na page\npage\n"
 	file := filepath.Join(t.TempDir(), "app.tar")
 	appImage(t, file)
-	// What the first one wrote must be gone for the second.
+	// The second run must not see what the first one wrote.
 	for range 2 {
 		cmd := ownGuest(t, "--image", file)
 		var stdout, stderr bytes.Buffer
@@ -144,7 +144,7 @@ func TestImageRunsFromAVhostDisk(t *testing.T) {
 	}
 }
 
-// debianVar names an image that "minivmm disk debian" made.
+// debianVar names an image that "minivmm disk debian" created.
 const debianVar = "MINIVMM_DEBIAN_DISK"
 
 // typed is minivmm's own guest with a keyboard.
@@ -182,7 +182,8 @@ func TestDebianDiskBootsToALoginAndInstallsAPackage(t *testing.T) {
 	}
 }
 
-// repository serves a Debian repository with one package at the address that a machine's tap gets, and returns its URL.
+// repository serves a Debian repository with one package at the address that a machine's tap gets,
+// and returns its URL.
 func repository(t *testing.T, address string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -14,10 +14,10 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// TestSIGKILLLosesNothingThatWasSynced kills a machine whose guest writes to
-// its disk, while another machine runs. What the guest announced as synced is in
-// the image; the next machine on that image removes what the first left in
-// configfs, and only that, and its guest sees the same.
+// TestSIGKILLLosesNothingThatWasSynced kills a machine whose guest writes to its disk, while
+// another machine runs. The image must contain everything that the guest announced as synced. The
+// next machine on that image must remove what the first left in configfs, and nothing else, and its
+// guest must see the same data.
 func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
 	testenv.Need(t, "vhost-scsi", "root")
 	leavesNothing(t)
@@ -40,7 +40,7 @@ func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
 	t.Logf("blocks 0 to %d were announced", announced)
 	checkImage(t, image, announced)
 	if left := objectsOf(t, killed); len(left) == 0 {
-		t.Error("configfs has nothing of the killed machine: there is nothing to recover")
+		t.Error("configfs has no objects of the killed machine: there is nothing to recover")
 	}
 
 	other.expect(`next\?`)
@@ -52,7 +52,7 @@ func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
 		t.Errorf("the next start left %q of the killed machine", left)
 	}
 	if got := objectsOf(t, other); len(others) == 0 || !slices.Equal(got, others) {
-		t.Errorf("another machine had %q in configfs, and after a recovery %q", others, got)
+		t.Errorf("another machine had %q in configfs before the recovery, and %q after it", others, got)
 	}
 	again.order(fmt.Sprintf("verify %d", announced), fmt.Sprintf(`verified %d\r\n`, announced))
 	other.order("write 5", `synced 5\r\n`)
@@ -74,14 +74,14 @@ func TestSIGKILLTakesTheTapAndTheWorkers(t *testing.T) {
 	for _, what := range []string{`^/sys/class/net/mvm`, `^/proc/.* vhost-\d+$`, `^/proc/\d+ /`} {
 		re := regexp.MustCompile(what)
 		if slices.ContainsFunc(before, re.MatchString) || !slices.ContainsFunc(during, re.MatchString) {
-			t.Errorf("want %s in %q, and not in %q: this test looks at the wrong place", what, during, before)
+			t.Errorf("want %s in %q, and not in %q: this test looks in the wrong place", what, during, before)
 		}
 	}
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)
 }
 
-// objectsOf lists what a machine has in configfs.
+// objectsOf lists a machine's objects in configfs.
 func objectsOf(t *testing.T, m *running) (all []string) {
 	t.Helper()
 	for _, dir := range []string{"vhost/naa.", "core/*/"} {
@@ -94,7 +94,7 @@ func objectsOf(t *testing.T, m *running) (all []string) {
 	return all
 }
 
-// lastSynced is the last block that a guest announced in whole.
+// lastSynced returns the last block that the guest announced completely.
 func lastSynced(t *testing.T, console string) int {
 	t.Helper()
 	all := regexp.MustCompile(`synced (\d+)\r\n`).FindAllStringSubmatch(console, -1)

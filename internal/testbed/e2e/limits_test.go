@@ -36,9 +36,10 @@ net = %q
 uts = true
 `
 
-// TestAMachineInItsLimitsAndNamespaces looks at a running machine from the host: its cgroup,
-// which thread of it is where, what is counted, its namespaces, in which its tap was before. It is
-// killed; the next start removes what it left, and leaves nothing itself.
+// TestAMachineInItsLimitsAndNamespaces inspects a running machine from the host: its cgroup, the
+// place of each thread, the accounting, and its namespaces, in one of which its tap was created
+// beforehand. Then it kills the machine; the next start must remove what it left behind, and leave
+// nothing behind itself.
 func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
@@ -60,7 +61,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		"/pids.max": "300", "/vcpu/cpu.weight": "200", "/io/cpu.weight": "50", "/cgroup.type": "domain threaded", "/vcpu/cgroup.type": "threaded", "/cgroup.threads": "",
 	} {
 		if got := strings.TrimSpace(readFile(t, group+file)); got != want {
-			t.Errorf("%s is %q, want %q", file, got, want)
+			t.Errorf("%s contains %q, want %q", file, got, want)
 		}
 	}
 	worker := regexp.MustCompile(`worker net0 \(receive, transmit\): (?:kernel )?thread (\d+)`).FindStringSubmatch(m.log.String())
@@ -83,11 +84,11 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		}
 		isWorker := strings.HasPrefix(comm, "vhost-")
 		if isWorker && cgroup != "/minivmm.machine/io" || strings.HasPrefix(comm, "kvm-nx") && threads && cgroup != "/minivmm.machine/vcpu" {
-			t.Errorf("%s is in %s", comm, cgroup)
+			t.Errorf("thread %s is in cgroup %s", comm, cgroup)
 		}
 		for ns, own := range map[string]bool{"net": true, "uts": true, "mnt": false, "pid": false} {
 			if isWorker && !threads {
-				continue // a kernel thread's are the host's
+				continue // a kernel thread is in the host's namespaces
 			}
 			link, _ := os.Readlink(task + "/ns/" + ns)
 			ours, _ := os.Readlink("/proc/self/ns/" + ns)
@@ -96,11 +97,12 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 			}
 		}
 	}
-	// A vCPU, and KVM's own thread where it is one of the process.
+	// One vCPU, and KVM's own thread if it is a thread of the process.
 	if n := in["/minivmm.machine/vcpu"]; n < 1 || n > 2 || in["/minivmm.machine/io"] < 5 || len(in) != 2 {
-		t.Errorf("threads are in %v", in)
+		t.Errorf("threads are in cgroups %v", in)
 	}
-	// Before Linux 6.4 the kernel attaches its own threads, the worker's and KVM's, to their makers' cgroups.
+	// Before Linux 6.4 the kernel attaches its own threads, the worker's and KVM's, to their
+	// creators' cgroups.
 	procs := strings.Fields(readFile(t, group+"/cgroup.procs"))
 	if !slices.Contains(procs, strconv.Itoa(pid)) || threads && len(procs) != 1 || !threads && !slices.Contains(procs, worker[1]) {
 		t.Errorf("the cgroup has processes %v, the machine is %d, its worker %s", procs, pid, worker[1])
@@ -110,7 +112,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		t.Errorf("pids.current is %s, with %d threads in the cgroups and %d of the process: %v", got, counted, len(tasks), in)
 	}
 	if mem, _ := strconv.Atoi(strings.TrimSpace(readFile(t, group+"/memory.current"))); mem < 32<<20 {
-		t.Errorf("memory.current is %d: the guest's memory is not in it", mem)
+		t.Errorf("memory.current is %d: the guest's memory is not included", mem)
 	}
 	if limits := readFile(t, fmt.Sprintf("/proc/%d/limits", pid)); !regexp.MustCompile(`Max open files +500 +500 `).MatchString(limits) {
 		t.Errorf("limits are\n%s", limits)
@@ -120,7 +122,7 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 		t.Errorf("the host name is %q", host)
 	}
 
-	// A second machine, which takes what the first one leaves away at its end.
+	// The second machine removes what the first one left behind when it stops.
 	second := prepare(t, "", "[limits]\npids_max = 300\n")
 	second.cmd.Args = append(second.cmd.Args, "--name", "second")
 	second.start()
@@ -139,20 +141,21 @@ func TestAMachineInItsLimitsAndNamespaces(t *testing.T) {
 	second.exits(0)
 	for _, left := range []string{group, others} {
 		if _, err := os.Stat(left); !os.IsNotExist(err) {
-			t.Errorf("%s is left: %v", left, err)
+			t.Errorf("%s still exists: %v", left, err)
 		}
 	}
 	if now := readFile(t, filepath.Dir(group)+"/cgroup.subtree_control"); now != control {
-		t.Errorf("controllers were %q and are %q", control, now)
+		t.Errorf("controllers were %q before and are %q after", control, now)
 	}
 }
 
-// rootCgroup is where the root of the version 2 hierarchy is mounted; the test is in it.
+// rootCgroup returns where the root of the version 2 hierarchy is mounted. The test must be in the
+// root cgroup.
 func rootCgroup(t *testing.T) string {
 	t.Helper()
 	dir, _ := newCgroup(t)
 	if own := lastField(t, "/proc/self/cgroup", "0::"); own != "/" {
-		t.Fatalf("this test runs in cgroup %s: it is for the emulated host, where tests are in the root", own)
+		t.Fatalf("this test runs in cgroup %s: it must run in the emulated host, where tests are in the root cgroup", own)
 	}
 	return filepath.Dir(dir.Name())
 }
@@ -172,15 +175,15 @@ func output(t *testing.T, command string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn: an ordinary user who may open the
-// devices, without any capability. The machine's disk is served in process. Who kills the process that
-// he started kills the machine.
+// TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn uses an ordinary user who may open the devices,
+// without any capability. The machine's disk is served in process. Killing the process that the
+// user started kills the machine.
 func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
 	m := prepare(t, "", "[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")
 	file, image := filepath.Join(m.cmd.Dir, "machine.toml"), vmmtest.Kernels(t)[0].Image
-	own := filepath.Join(m.cmd.Dir, "kernel") // the user may not look where the tests' kernels are
+	own := filepath.Join(m.cmd.Dir, "kernel") // the user may not read the folder of the tests' kernels
 	text := strings.Replace(readFile(t, file), image, own, 1)
 	if err := errors.Join(os.WriteFile(own, []byte(readFile(t, image)), 0o644), os.WriteFile(file, []byte(text), 0o644), os.Chmod(file, 0o644)); err != nil {
 		t.Fatal(err)
@@ -192,10 +195,10 @@ func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 	m.expect(`next\?`)
 	m.says("scsi0: disks are served in process")
 	if _, err := os.Stat(fmt.Sprintf("/tmp/minivmm-%d/machine.sock", nobody)); err != nil {
-		t.Errorf("the user's list cannot find it: %v", err)
+		t.Errorf("the user's list does not find it: %v", err)
 	}
 
-	// The machine is the child: it has the worker.
+	// The machine is the child, which has the worker.
 	outer := m.cmd.Process.Pid
 	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
 	if err != nil {
@@ -219,7 +222,7 @@ func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 		}
 	}
 	if machine == "" {
-		t.Fatal("there is no child")
+		t.Fatal("no child found")
 	}
 	workers, _ := filepath.Glob(machine + "/task/*/comm")
 	workers = slices.DeleteFunc(workers, func(comm string) bool { return !strings.HasPrefix(readFile(t, comm), "vhost-") })
@@ -227,11 +230,11 @@ func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
 		t.Errorf("workers of the machine are %q, want %d", workers, want)
 	}
 	if links := output(t, "nsenter", "--net="+machine+"/ns/net", "ip", "-o", "link"); !strings.Contains(links, " mvm0:") {
-		t.Errorf("the tap is not in the machine's network namespace, which has %s", links)
+		t.Errorf("the tap is not in the machine's network namespace, which contains %s", links)
 	}
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)
 	if !clitest.Eventually(func() bool { _, err := os.Stat(machine); return err != nil }) {
-		t.Errorf("%s outlives the process that was started", machine)
+		t.Errorf("%s outlived the process that was started", machine)
 	}
 }

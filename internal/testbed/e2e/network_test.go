@@ -11,8 +11,8 @@ import (
 	"minivmm/internal/testbed/clitest"
 )
 
-// TestMachinesOfOneNetwork has two machines, of two processes, find each other by
-// name; then one is killed, and its name goes while the other's network stays.
+// TestMachinesOfOneNetwork has two machines, in two processes, find each other by name. Then it
+// kills one: its name must disappear while the other's network continues.
 func TestMachinesOfOneNetwork(t *testing.T) {
 	leavesNothing(t)
 	runtime := t.TempDir()
@@ -62,7 +62,7 @@ ping -c 1 -w 2 192.0.2.1 > /dev/null; test $? = 1`)
 		t.Errorf("exit code %d", got)
 	}
 	if !bytes.Contains(errs.Bytes(), []byte("net0: the guest may not reach 192.0.2.1")) {
-		t.Errorf("nothing of the refusal: %s", errs)
+		t.Errorf("the refusal is not logged: %s", errs)
 	}
 	if info, err := os.Stat(capture); err != nil || info.Size() < 300_000 || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)

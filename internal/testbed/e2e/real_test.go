@@ -23,19 +23,20 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// The variables by which a test's child makes itself a place and becomes the program there.
+// The variables with which a test's child prepares its environment and then becomes the program in
+// it.
 const (
 	realVar = "MINIVMM_TEST_REAL" // set in such a child
-	devVar  = "MINIVMM_TEST_DEV"  // "kvm=0600 net/tun=0666": a /dev with just these nodes; the child has a mount namespace of its own
-	uidVar  = "MINIVMM_TEST_UID"  // who to be
-	bindVar = "MINIVMM_TEST_BIND" // "FROM=TO FROM=TO": what to find there; the child has a mount namespace of its own
+	devVar  = "MINIVMM_TEST_DEV"  // "kvm=0600 net/tun=0666": a /dev with only these nodes; requires a mount namespace
+	uidVar  = "MINIVMM_TEST_UID"  // the user id to switch to
+	bindVar = "MINIVMM_TEST_BIND" // "FROM=TO FROM=TO": bind mounts; requires a mount namespace
 )
 
 // nobody is a user without any rights.
 const nobody = 65534
 
-// furnish makes the process's place and then becomes the program. The program is opened before: a user may not be allowed to enter
-// the folder that it is in.
+// furnish prepares the process's environment and then becomes the program. It opens the program
+// first, because the user may not be allowed to enter the program's folder.
 func furnish() {
 	dev, uid := os.Getenv(devVar), os.Getenv(uidVar)
 	exe, err := os.Open(minivmm())
@@ -51,7 +52,8 @@ func furnish() {
 	os.Exit(99)
 }
 
-// bind shows files and folders at other places, whoever may go to where they are.
+// bind mounts files and folders at other places, so that every user who can enter the new place can
+// read them.
 func bind(all []string) error {
 	for _, word := range all {
 		from, to, _ := strings.Cut(word, "=")
@@ -97,7 +99,8 @@ func furnishDev(nodes []string) error {
 	return nil
 }
 
-// minivmm is the program under test: what MINIVMM_BINARY names, or else what "make build" made.
+// minivmm returns the program under test: the one that MINIVMM_BINARY names, or else the one that
+// "make build" built.
 func minivmm() string {
 	path, err := filepath.Abs(cmp.Or(os.Getenv("MINIVMM_BINARY"), "../../../build/minivmm"))
 	if err == nil {
@@ -109,7 +112,8 @@ func minivmm() string {
 	return path
 }
 
-// inPlaceOf has the command started by this test's executable, which furnishes the place as the variables say.
+// inPlaceOf has this test's executable start the command, after furnish has prepared the
+// environment that the variables describe.
 func inPlaceOf(t *testing.T, cmd *exec.Cmd, variables ...string) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -120,8 +124,8 @@ func inPlaceOf(t *testing.T, cmd *exec.Cmd, variables ...string) {
 	cmd.Env = append(append(cmd.Env, realVar+"=1", "MINIVMM_BINARY="+minivmm()), variables...)
 }
 
-// realProgram is the real program with arguments, in a folder that anybody may read,
-// with a disk image of killBlocks blocks in it.
+// realProgram is the real program with arguments, in a folder that every user may read, which
+// contains a disk image of killBlocks blocks.
 func realProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(minivmm(), args...)
@@ -141,15 +145,15 @@ func realProgram(t *testing.T, args ...string) *exec.Cmd {
 type running struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	guest  *vmmtest.Transcript // what comes out of stdout
-	log    *vmmtest.Transcript // what comes out of stderr
-	stdin  io.Writer           // the guest's keyboard, if prepare made one
+	guest  *vmmtest.Transcript // the program's stdout
+	log    *vmmtest.Transcript // the program's stderr
+	stdin  io.Writer           // the guest's keyboard, if prepare created it
 	ended  chan struct{}
-	closed []io.Closer // at the end
+	closed []io.Closer // closed when the program has exited
 }
 
-// prepare makes a machine whose guest obeys, with more of a configuration's
-// text. Its stdin is a pipe and can be replaced until start.
+// prepare returns a machine whose guest obeys orders; more is appended to its configuration. Its
+// stdin is a pipe and can be replaced until start.
 func prepare(t *testing.T, cmdline, more string, guestArgs ...string) *running {
 	t.Helper()
 	testenv.Need(t, "kvm", "guests")
@@ -169,18 +173,18 @@ func prepare(t *testing.T, cmdline, more string, guestArgs ...string) *running {
 	return m
 }
 
-// onTerminal gives the program a terminal, which is the test's to type on.
+// onTerminal gives the program a terminal on which the test types.
 func (m *running) onTerminal() (near *os.File) {
 	m.t.Helper()
 	far, near := clitest.PTY(m.t)
 	far.SetDeadline(time.Time{})
 	m.cmd.Stdin, m.cmd.Stdout, m.stdin = near, near, far
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	go io.Copy(m.guest, far) // ends when PTY's cleanup closes far
+	go io.Copy(m.guest, far) // returns when PTY's cleanup closes far
 	return near
 }
 
-// start starts the program. When the test ends it is killed, if it still runs.
+// start starts the program. If it still runs when the test ends, it is killed.
 func (m *running) start() *running {
 	m.t.Helper()
 	if err := m.cmd.Start(); err != nil {
@@ -224,21 +228,21 @@ func (m *running) order(line, answer string) []string {
 	return m.expect(answer)
 }
 
-// exits waits for the program's end and compares its code; a signal that kills
-// it counts as -1, as in package os.
+// exits waits until the program has exited and compares its exit code; as in package os, -1 means
+// that a signal killed it.
 func (m *running) exits(want int) {
 	m.t.Helper()
 	select {
 	case <-m.ended:
 	case <-time.After(testenv.Patience):
-		m.t.Fatal("the program did not end")
+		m.t.Fatal("the program did not exit")
 	}
 	if got := m.cmd.ProcessState.ExitCode(); got != want {
 		m.t.Errorf("exit code %d, want %d", got, want)
 	}
 }
 
-// says checks for a text in what the program told people.
+// says checks that stderr contains a text.
 func (m *running) says(text string) {
 	m.t.Helper()
 	if !strings.Contains(m.log.String(), text) {
@@ -253,8 +257,8 @@ func (m *running) signal(sig syscall.Signal) {
 	}
 }
 
-// leavesNothing fails the test if at its end there is something on the host
-// that was not there before. It waits for what the kernel does on its own.
+// leavesNothing fails the test if the host at the end has something that it did not have before. It
+// waits for work that the kernel does on its own.
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	before := leftovers(t)
@@ -266,8 +270,8 @@ func leavesNothing(t *testing.T) {
 	})
 }
 
-// leftovers lists what a machine makes outside of its process, and processes
-// and kernel threads of machines.
+// leftovers lists what a machine creates outside of its process, and the processes and kernel
+// threads of machines.
 func leftovers(t *testing.T) []string {
 	t.Helper()
 	testenv.Need(t, "kvm", "guests")

@@ -17,8 +17,8 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// refused runs a program that must end with a code and say all that is wanted
-// on stderr, and nothing on stdout. Nothing stays behind.
+// refused runs a program that must exit with a code, print all wanted texts on stderr, and print
+// nothing on stdout. Nothing may be left behind.
 func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 	t.Helper()
 	before := leftovers(t)
@@ -31,7 +31,7 @@ func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 			t.Errorf("want %q in stderr", want)
 		}
 	}
-	// A kernel that was written this moment is not cached, which is said.
+	// A kernel image that was written just now is not cached; a line reports it.
 	lines := strings.Count(errs, "\n") - strings.Count(errs, "is not kept for the next start")
 	if out != "" || !strings.HasPrefix(errs, "minivmm: ") || lines != 1 {
 		t.Errorf("stdout is %q; want one line of minivmm's on stderr", out)
@@ -43,18 +43,18 @@ func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 	}
 }
 
-// TestWhatTheHostLacksIsNamed takes away one thing after the other. Each
-// message names the device, the cause and what mends it.
+// TestWhatTheHostLacksIsNamed removes one thing after the other. Each message must name the device,
+// the cause and the remedy.
 func TestWhatTheHostLacksIsNamed(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests", "root")
 	owned, free := newTap(t, nobody), newTap(t, 0)
 	taken := holdTap(t, newTap(t, 0))
 	address(t, free, "10.98.7.1/24")
-	cache := t.TempDir() // nobody's unpacked kernel
+	cache := t.TempDir() // without an unpacked kernel
 	if err := errors.Join(os.Chmod(filepath.Dir(cache), 0o755), os.Chown(cache, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
-	// The tests' own kernels may be in a home that only its owner can enter.
+	// The tests' own kernels may be in a home folder that only its owner can enter.
 	kernel := filepath.Join(t.TempDir(), "vmlinuz")
 	image, err := os.ReadFile(vmmtest.Kernels(t)[0].Image)
 	if err == nil {
@@ -84,7 +84,7 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name  string
-		dev   string // furnished; "": the host's
+		dev   string // the contents of /dev; "": the host's
 		uid   int    // 0: root
 		args  string
 		code  int
@@ -134,8 +134,7 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 	}
 }
 
-// newTap makes a tap that stays until the test ends, its link up; owner -1 is
-// none.
+// newTap creates a tap that exists until the test ends, with its link up. owner -1 means no owner.
 func newTap(t *testing.T, owner int) (name string) {
 	t.Helper()
 	fd, name := openTap(t, "mvmtest%d")

@@ -30,10 +30,10 @@ const (
 	content     = "what the host serves\n"
 )
 
-// TestAUserWithOnlyKVM runs machines as a user who may open /dev/kvm and nothing
-// else: no vhost, no tap, no LIO, a home of his own. The guest has names and TCP to
-// the outside, a published port leads to it, and its disk keeps what it wrote. The
-// first machine is killed, the second, of the same name, stopped by it.
+// TestAUserWithOnlyKVM runs machines as a user who may open /dev/kvm and nothing else: no vhost, no
+// tap, no LIO, and a home folder of the user's own. The guest resolves names and has TCP to the
+// outside, a published port leads to it, and its disk keeps what it wrote. The test kills the first
+// machine. It stops the second, which has the same name, by that name.
 func TestAUserWithOnlyKVM(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests", "root")
 	leavesNothing(t)
@@ -72,13 +72,13 @@ httpd -p 80 -h /w; echo serving; read end`, net.JoinHostPort(outsideName, port(w
 	checkChoice(t, second, "net0: backend user: /dev/vhost-net: permission denied")
 	pid := second.cmd.Process.Pid
 	if out := u.ask("list"); !strings.Contains(out, "rootless") || !strings.Contains(out, fmt.Sprint(pid)) {
-		t.Errorf("list says %q", out)
+		t.Errorf("list prints %q", out)
 	}
 	if out := u.ask("workers", "rootless"); !strings.Contains(out, "vcpu 0") || !strings.Contains(out, "minivmm") || !strings.Contains(out, "SENT AGAIN\nnet0 ") {
-		t.Errorf("workers says %q", out)
+		t.Errorf("workers prints %q", out)
 	}
 	if status := readFile(t, fmt.Sprintf("/proc/%d/status", pid)); !strings.Contains(status, "CapEff:\t0000000000000000\n") || !strings.Contains(status, "Groups:\t \n") || !strings.Contains(status, fmt.Sprintf("Uid:\t%d\t", ordinary)) {
-		t.Errorf("the user is somebody: %s", status)
+		t.Errorf("the user has rights: %s", status)
 	}
 	u.ask("stop", "rootless")
 	second.exits(128 + int(syscall.SIGTERM))
@@ -87,7 +87,7 @@ httpd -p 80 -h /w; echo serving; read end`, net.JoinHostPort(outsideName, port(w
 	}
 }
 
-// checkChoice wants one line for the card and one for the disks, each with why.
+// checkChoice checks for one line for the card and one for the disks, each with the reason.
 func checkChoice(t *testing.T, m *running, card string) {
 	t.Helper()
 	log := m.log.String()
@@ -104,15 +104,15 @@ func checkChoice(t *testing.T, m *running, card string) {
 	}
 }
 
-// user is who runs machines, with a home.
+// user is the user who runs machines, with a home folder.
 type user struct {
 	t    *testing.T
 	home string
 	env  []string
 }
 
-// newUser makes a home with a disk image and a runtime folder in it. The kernels are
-// the tests' own, and the host's resolver is at an address.
+// newUser creates a home folder with a disk image and a runtime folder. The kernels are the tests'
+// own, and the host's resolver is at the given address.
 func newUser(t *testing.T, resolver string) *user {
 	t.Helper()
 	store := storeDir(t)
@@ -159,7 +159,7 @@ func (u *user) program(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// machine is the user's program with a guest, until start.
+// machine is the user's program with a guest, not started yet.
 func (u *user) machine(args ...string) *running {
 	u.t.Helper()
 	m := &running{t: u.t, cmd: u.program(args...), guest: vmmtest.NewTranscript(), log: vmmtest.NewTranscript(), ended: make(chan struct{})}
@@ -172,7 +172,7 @@ func (u *user) machine(args ...string) *running {
 	return m
 }
 
-// ask is what the user's program prints.
+// ask runs the user's program and returns its output.
 func (u *user) ask(args ...string) string {
 	u.t.Helper()
 	cmd := u.program(args...)
@@ -183,8 +183,8 @@ func (u *user) ask(args ...string) string {
 	return string(out)
 }
 
-// files is what the user has, sockets too, but for the cache, which is to stay. The
-// empty folder for sockets stays as well.
+// files lists the user's files, including sockets. It leaves out the cache, which stays, and the
+// empty folder for sockets, which stays too.
 func (u *user) files() (all []string) {
 	u.t.Helper()
 	err := filepath.WalkDir(u.home, func(path string, d fs.DirEntry, err error) error {
@@ -204,8 +204,8 @@ func (u *user) files() (all []string) {
 	return slices.Concat(all, making, elsewhere)
 }
 
-// serveName answers every question for an IPv4 address with outsideAddr, on port 53
-// of it, and returns where.
+// serveName answers every query for an IPv4 address with outsideAddr, on port 53 of that address,
+// and returns the server's address.
 func serveName(t *testing.T) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", net.JoinHostPort(outsideAddr, "53"))
@@ -239,7 +239,7 @@ func serveName(t *testing.T) string {
 	return outsideAddr
 }
 
-// serveContent is a web server at outsideAddr.
+// serveContent starts a web server at outsideAddr.
 func serveContent(t *testing.T) net.Addr {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(outsideAddr, "0"))
@@ -257,7 +257,7 @@ func port(a net.Addr) string {
 	return p
 }
 
-// freeHostPort is a port of the loopback that nobody had a moment ago.
+// freeHostPort returns a port of the loopback that was free just now.
 func freeHostPort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,18 +13,18 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// scenarios are the guests' sides of the tests of the real program.
+// scenarios are the guests' parts of the tests of the real program.
 var scenarios = map[string]vmmtest.Scenario{"obey": obeyScenario}
 
-// orders are where a guest takes its orders from and where it answers.
+// orders is the source of a guest's orders and the destination of its answers.
 type orders interface {
 	ReadLine() (string, error)
 	Printf(format string, args ...any)
 }
 
-// obeyScenario does what lines on the console tell it. Given an address with
-// prefix, and the test's address with port, it takes its orders from a TCP
-// connection there, and the console is free for other things.
+// obeyScenario obeys lines on the console. With two arguments, the guest's address with prefix and
+// the test's address with port, it takes its orders from a TCP connection to the test, and the
+// console is free for other uses.
 func obeyScenario(g *vmmtest.Guest) error {
 	var o orders = g
 	if len(g.Args) == 2 {
@@ -67,7 +67,7 @@ func obeyScenario(g *vmmtest.Guest) error {
 			}
 		case "flood":
 			for left := n; left > 0; left -= 100 {
-				g.Printf("%s", strings.Repeat("x", 98)) // the tty makes two of the end of a line
+				g.Printf("%s", strings.Repeat("x", 98)) // the tty turns the newline into two bytes
 			}
 			o.Printf("flooded %d", n)
 		case "send":
@@ -92,12 +92,12 @@ func obeyScenario(g *vmmtest.Guest) error {
 	}
 }
 
-// wire is a connection that orders come from.
+// wire is a connection that carries orders.
 type wire struct{ net.Conn }
 
 func (w *wire) Printf(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 
-// ReadLine reads byte by byte: nothing is lost between two calls.
+// ReadLine reads byte by byte, so that nothing is lost between two calls.
 func (w *wire) ReadLine() (string, error) {
 	var line []byte
 	for c := []byte{0}; ; line = append(line, c[0]) {
@@ -117,7 +117,7 @@ func endGuest(way string) error {
 	case "reboot": // with reboot=triple on the command line it is a triple fault
 		return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	}
-	return fmt.Errorf("no way to end is called %q", way)
+	return fmt.Errorf("unknown way to end %q", way)
 }
 
 const (
@@ -126,7 +126,7 @@ const (
 	killBlocks = 4096 // that fit into the image
 )
 
-// block is what is written as block n of the disk.
+// block returns the content of block n of the disk.
 func block(n int) []byte {
 	return bytes.Repeat(binary.LittleEndian.AppendUint64(nil, uint64(n)|1<<63), killBlock/8)
 }
@@ -150,7 +150,7 @@ func writeBlocks(g *vmmtest.Guest, last int) error {
 	return nil
 }
 
-// fillDisk writes so many MiB to the disk, and waits until they are durable.
+// fillDisk writes mib MiB to the disk, and waits until they are durable.
 func fillDisk(g *vmmtest.Guest, mib int) error {
 	f, err := openDisk(g)
 	if err != nil {
@@ -190,7 +190,7 @@ func compareBlocks(f *os.File, last int) error {
 			return err
 		}
 		if !bytes.Equal(got, block(n)) {
-			return fmt.Errorf("block %d was announced as synced, and holds % x", n, got[:16])
+			return fmt.Errorf("block %d was announced as synced, but contains % x", n, got[:16])
 		}
 	}
 	return nil

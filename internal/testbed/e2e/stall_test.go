@@ -17,11 +17,11 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// TestARealGuestGoesOnWithoutAReader lets a guest write to its console while
-// nobody reads, five times what the pipe holds; it takes its orders over the
-// network. The reader that comes back gets it whole. (That more than the ring
-// holds is lost, counted, and takes no memory is tested with a pretended guest: a
-// byte from a real one is an exit, and slow in an emulated host.)
+// TestARealGuestGoesOnWithoutAReader lets a guest write to its console while no one reads, five
+// times the pipe's capacity; the guest takes its orders over the network. When the reader comes
+// back, it must get all of it. (Another test, with a simulated guest, checks that output beyond the
+// ring's capacity is lost, counted, and uses no memory: each byte from a real guest is an exit, and
+// slow in an emulated host.)
 func TestARealGuestGoesOnWithoutAReader(t *testing.T) {
 	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
@@ -56,9 +56,9 @@ func TestARealGuestGoesOnWithoutAReader(t *testing.T) {
 	}
 }
 
-// takeOrders waits for a guest to connect to an address of the host's that
-// comes up with its tap, and returns how to order it. Without an answer to wait
-// for, the order is the last.
+// takeOrders waits for a guest to connect to an address of the host, which comes up with the
+// machine's tap, and returns a function that sends an order. An order without an answer to wait for
+// is the last one.
 func takeOrders(t *testing.T, m *running, addr string) (order func(line, answer string)) {
 	t.Helper()
 	var l net.Listener
@@ -72,7 +72,7 @@ func takeOrders(t *testing.T, m *running, addr string) (order func(line, answer 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	go func() { // a guest that powers off closes nothing
+	go func() { // a guest that powers off closes no connection
 		<-m.ended
 		conn.Close()
 	}()

@@ -27,18 +27,18 @@ path    = "iperf3.img"
 backend = "inprocess"
 `
 
-// spell is what a machine did for a while.
+// spell is what a machine did during an interval.
 type spell struct {
 	wall       time.Duration
-	cpu, other time.Duration // used by the cgroup that has the process, and by the one that the machine began in
-	sentBytes  uint64        // by the guest
+	cpu, other time.Duration // used by the cgroup of the process, and by the machine's first cgroup
+	sentBytes  uint64        // sent by the guest
 }
 
 func (s spell) plus(o spell) spell {
 	return spell{s.wall + o.wall, s.cpu + o.cpu, s.other + o.other, s.sentBytes + o.sentBytes}
 }
 
-// share is of one CPU.
+// share is a share of one CPU.
 func (s spell) share() float64 { return (s.cpu + s.other).Seconds() / s.wall.Seconds() }
 
 func (s spell) rate() float64 { return float64(s.sentBytes) / s.wall.Seconds() }
@@ -47,13 +47,16 @@ func (s spell) String() string {
 	return fmt.Sprintf("%.1f %% and %.1f %% of a CPU, %.0f Mbit/s in %v", 100*s.cpu.Seconds()/s.wall.Seconds(), 100*s.other.Seconds()/s.wall.Seconds(), s.rate()*8/1e6, s.wall)
 }
 
-// TestCPUMaxThrottlesIperf3 has a guest send by iperf3, with and without cpu.max on its cgroup, in turn.
-// Limited, the machine (guest, kernel's worker and all) gets the given share of a CPU, and iperf3 sends as much less as
-// the share is less than what it took by itself; both within 15 %. It sends datagrams, as many as it can, because what TCP sends also depends on the time
-// that a pause takes it to get going again. All of the machine is on one CPU, for the same work costs less where worker and guest do not run at once.
+// TestCPUMaxThrottlesIperf3 has a guest send with iperf3, alternately with and without cpu.max on
+// its cgroup. Limited, the machine (guest, kernel worker and the rest) gets the given share of a
+// CPU, and iperf3's rate decreases in proportion to the CPU time; both within 15 %. iperf3 sends
+// datagrams, as many as it can, because TCP's rate also depends on how fast it recovers from a
+// pause. The whole machine is on one CPU, because the same work costs less if worker and guest do
+// not run at the same time.
 //
-// Then the process is moved to another cgroup with the same limit. A worker that is a thread of it comes along; a kernel's thread, from
-// before Linux 6.4, stays behind: what it uses comes on top, and iperf3 sends more than the share.
+// Then the process is moved to another cgroup with the same limit. A worker that is a thread of the
+// process moves along. A kernel thread, before Linux 6.4, stays behind: its CPU time comes on top,
+// and iperf3 sends more than the share.
 func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	testenv.Need(t, "steady-clock", "vhost-net", "root", "iperf3", "mke2fs")
 	leavesNothing(t)
@@ -76,7 +79,7 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	m.expect(`(?s)bits/sec.*bits/sec`)
 
 	pid := strconv.Itoa(m.cmd.Process.Pid)
-	in := group // the cgroup that has the process
+	in := group // the cgroup of the process
 	measure := func(max string, d time.Duration) spell {
 		t.Helper()
 		if err := os.WriteFile(in+"/cpu.max", []byte(max), 0); err != nil {
@@ -109,7 +112,7 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	}
 	t.Logf("without a limit: %v; limited: %v", free, limited)
 	if off(limited.share(), share) {
-		t.Errorf("limited to %.0f %% of a CPU it took %.1f %%", 100*share, 100*limited.share())
+		t.Errorf("limited to %.0f %% of a CPU, it used %.1f %%", 100*share, 100*limited.share())
 	}
 	given, sent := share/free.share(), limited.rate()/free.rate()
 	if given > 0.6 || off(sent, given) {
@@ -124,15 +127,15 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	moved := measure(limit, time.Second)
 	t.Logf("moved: %v", moved)
 	if got := moved.cpu.Seconds() / moved.wall.Seconds(); off(got, share) {
-		t.Errorf("moved to another cgroup with that limit it takes %.1f %% of a CPU", 100*got)
+		t.Errorf("moved to another cgroup with the same limit, it uses %.1f %% of a CPU", 100*got)
 	}
 	behind, sent := moved.other.Seconds()/moved.wall.Seconds(), moved.rate()/free.rate()
 	if threadWorkers(t) {
 		if behind > 0.01 || off(sent, given) {
-			t.Errorf("moved to another cgroup its worker, a thread of it, takes %.1f %% of a CPU in the one that it left; iperf3 sent %.1f %% of what it sends without a limit, want %.1f %%", 100*behind, 100*sent, 100*given)
+			t.Errorf("after the move to another cgroup, its worker, a thread of the process, uses %.1f %% of a CPU in the old one; iperf3 sent %.1f %% of what it sends without a limit, want %.1f %%", 100*behind, 100*sent, 100*given)
 		}
 	} else if behind < share/2 || sent < given*1.15 {
-		t.Errorf("moved to another cgroup its worker, a kernel's thread, takes %.1f %% of a CPU in the one that it left, and iperf3 sent %.1f %% of what it sends without a limit: limited as a thread would be", 100*behind, 100*sent)
+		t.Errorf("after the move to another cgroup, its worker, a kernel thread, uses %.1f %% of a CPU in the old one, and iperf3 sent %.1f %% of what it sends without a limit: limited as a thread would be", 100*behind, 100*sent)
 	}
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)
@@ -141,7 +144,7 @@ func TestCPUMaxThrottlesIperf3(t *testing.T) {
 	}
 }
 
-// cgroupTime is the CPU time that was used in a cgroup.
+// cgroupTime returns the CPU time used in a cgroup.
 func cgroupTime(t *testing.T, dir string) time.Duration {
 	t.Helper()
 	us, err := strconv.ParseInt(lastField(t, dir+"/cpu.stat", "usage_usec"), 10, 64)
@@ -153,7 +156,7 @@ func cgroupTime(t *testing.T, dir string) time.Duration {
 
 const iperf3Path = "/usr/bin/iperf3"
 
-// iperf3Disk makes a disk with the host's iperf3 and its libraries.
+// iperf3Disk creates a disk with the host's iperf3 and its libraries.
 func iperf3Disk(t *testing.T, file string) {
 	t.Helper()
 	tree := t.TempDir()

@@ -14,9 +14,9 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// TestVerboseShowsTheWorkersAsTheyAre runs a machine in a cgroup of its own,
-// with its workers bound to CPU 0, and compares what it
-// prints of them with /proc. The guest obeys the power button at the end.
+// TestVerboseShowsTheWorkersAsTheyAre runs a machine in a cgroup of its own, with its workers bound
+// to CPU 0, and compares the printed workers with /proc. At the end the guest obeys the power
+// button.
 func TestVerboseShowsTheWorkersAsTheyAre(t *testing.T) {
 	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
@@ -61,12 +61,12 @@ func TestVerboseShowsTheWorkersAsTheyAre(t *testing.T) {
 			{"CPUs", cpus, lastField(t, task+"/status", "Cpus_allowed_list:"), "0"},
 		} {
 			if fact.printed != fact.real || fact.real != fact.want {
-				t.Errorf("worker %s: %s is printed as %q, is %q, want %q", device, fact.what, fact.printed, fact.real, fact.want)
+				t.Errorf("worker %s: %s is printed as %q and is %q, want %q", device, fact.what, fact.printed, fact.real, fact.want)
 			}
 		}
 	}
 	if own := lastField(t, fmt.Sprintf("/proc/%d/status", pid), "Cpus_allowed_list:"); own != lastField(t, "/proc/self/status", "Cpus_allowed_list:") {
-		t.Errorf("the affinity of the workers is the program's too: %s", own)
+		t.Errorf("the program has the affinity of the workers: %s", own)
 	}
 
 	m.order("button", "at the button")
@@ -76,8 +76,7 @@ func TestVerboseShowsTheWorkersAsTheyAre(t *testing.T) {
 	m.says("terminated: pressed the guest's power button")
 }
 
-// newCgroup makes a cgroup for the test and returns its folder, open, and its
-// name.
+// newCgroup creates a cgroup for the test and returns its folder, open, and its name.
 func newCgroup(t *testing.T) (dir *os.File, name string) {
 	t.Helper()
 	c := vhosttest.NewCgroup(t)
@@ -102,7 +101,7 @@ func taskFlags(t *testing.T, task string) uint64 {
 	return flags
 }
 
-// lastField returns what follows prefix on its line of a file.
+// lastField returns the text after prefix on the last such line of a file.
 func lastField(t *testing.T, path, prefix string) string {
 	t.Helper()
 	for line := range strings.Lines(readFile(t, path)) {

@@ -26,22 +26,24 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// The addresses of the wire between the network namespace of a machine and that of the test, which is the world to the machine.
+// The addresses at both ends of the link between the machine's network namespace and the test's,
+// which is the machine's outside world.
 const (
 	world4, world6     = "10.77.0.1", "2001:db8:77::1"
 	machine4, machine6 = "10.77.0.2", "2001:db8:77::2"
 	nobody4            = "10.77.0.99"
 	worldName          = "files.example.test"
-	longName           = "long.example.test" // has more to say than a datagram of DNS holds
+	longName           = "long.example.test" // has more answers than fit in a DNS datagram
 )
 
-// world is the outside of a machine whose connections begin in a network namespace of its own, with a wire to the test's.
+// world is the outside of a machine whose connections start in a network namespace of its own,
+// which a link connects to the test's.
 type world struct {
-	netns      string // name of the machine's
-	resolvConf string // what the machine takes for the host's
+	netns      string // name of the machine's namespace
+	resolvConf string // the file that the machine uses as the host's resolv.conf
 }
 
-// newWorld makes namespace and wire, and the world's name server.
+// newWorld creates the namespace, the link and the world's name server.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{netns: fmt.Sprintf("mvmworld%d", os.Getpid()), resolvConf: filepath.Join(t.TempDir(), "resolv.conf")}
@@ -65,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// moveIn has a program run in the machine's namespace, with the resolvers that are there.
+// moveIn makes the program run in the machine's namespace, with that namespace's resolvers.
 func (w *world) moveIn(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	nsenter, err := exec.LookPath("nsenter")
@@ -77,7 +79,7 @@ func (w *world) moveIn(t *testing.T, cmd *exec.Cmd) {
 	cmd.Path = nsenter
 }
 
-// listen is net.Listen at an address of the world that may be so new that the kernel does not have it yet.
+// listen is net.Listen for an address that may be so new that the kernel does not accept it yet.
 func listen(t *testing.T, address string) net.Listener {
 	t.Helper()
 	var l net.Listener
@@ -92,7 +94,8 @@ func listen(t *testing.T, address string) net.Listener {
 	return l
 }
 
-// serveFile serves some bytes at an address of the world, and takes some: it answers with their sum. It returns the URL and the sum.
+// serveFile serves a file at an address of the world, and accepts uploads, which it answers with
+// their checksum. It returns the URL and the file's checksum.
 func serveFile(t *testing.T, address string, sizeBytes int) (url, sum string) {
 	t.Helper()
 	data := make([]byte, sizeBytes)
@@ -113,7 +116,7 @@ func serveFile(t *testing.T, address string, sizeBytes int) (url, sum string) {
 	return "http://" + l.Addr().String(), fmt.Sprintf("%x", sha256.Sum256(data))
 }
 
-// serveNames answers for the world's names, by UDP and TCP.
+// serveNames answers queries for the world's names, by UDP and TCP.
 func serveNames(t *testing.T) {
 	t.Helper()
 	l := listen(t, world4+":53")
@@ -159,7 +162,8 @@ func serveNames(t *testing.T) {
 	}()
 }
 
-// answerName answers a question in at most that many bytes, or says that it was cut (RFC 1035, section 4.1.1); nil is for what is no question.
+// answerName answers a query in at most maxBytes bytes, and marks the answer as truncated if it
+// does not fit (RFC 1035, section 4.1.1). It returns nil if the input is not a query.
 func answerName(question []byte, maxBytes int) []byte {
 	var m dnsmessage.Message
 	if err := m.Unpack(question); err != nil || len(m.Questions) != 1 {
@@ -192,7 +196,7 @@ func answerName(question []byte, maxBytes int) []byte {
 	return answer
 }
 
-// serveIperf3 runs iperf3's server at an address.
+// serveIperf3 runs an iperf3 server at an address.
 func serveIperf3(t *testing.T, address string) {
 	t.Helper()
 	testenv.Need(t, "iperf3")

@@ -1,4 +1,5 @@
-// Package testenv says what a test may expect of the machine that it runs on, and how long it may wait.
+// Package testenv defines what a test may require of the machine that it runs on, and how long it
+// may wait.
 package testenv
 
 import (
@@ -11,12 +12,12 @@ import (
 	"time"
 )
 
-// Patience is how long a test waits for what must come. It bounds a test that hangs and measures nothing: a host that is emulated
-// on a busy machine is slow.
+// Patience limits how long a test waits for something that must happen. It bounds a test that hangs
+// and measures nothing: an emulated host on a busy machine is slow.
 const Patience = 10 * time.Minute
 
-// needs says, for each thing a test can need, whether it is here and what to do
-// when it is not.
+// needs lists the requirements: for each, a function that reports whether it is met, and the remedy
+// if it is not.
 var needs = map[string]struct {
 	here func() bool
 	fix  string
@@ -32,12 +33,12 @@ var needs = map[string]struct {
 	"losetup":      {inPath("losetup"), "apt-get install mount"},
 	"mke2fs":       {inPath("mke2fs"), "apt-get install e2fsprogs"},
 	"strace":       {inPath("strace"), "apt-get install strace"},
-	"debian-disk":  {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to what minivmm disk debian made"},
-	"clients-disk": {func() bool { return os.Getenv("MINIVMM_CLIENTS_DISK") != "" }, "set MINIVMM_CLIENTS_DISK to what minivmm disk debian made with --include of the clients' packages"},
+	"debian-disk":  {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to an image from minivmm disk debian"},
+	"clients-disk": {func() bool { return os.Getenv("MINIVMM_CLIENTS_DISK") != "" }, "set MINIVMM_CLIENTS_DISK to an image from minivmm disk debian, with --include of the clients' packages"},
 	"ssh":          {inPath("ssh"), "apt-get install openssh-client"},
 	"iperf3":       {inPath("iperf3"), "apt-get install iperf3"},
 	"steady-clock": {func() bool { return os.Getenv("MINIVMM_HOST_CLOCK") != "wall" }, "run it in an emulated host with -icount, or on real CPUs"},
-	"compiler":     {func() bool { return inPath("go")() && os.Getenv("MINIVMM_HOST_CLOCK") == "" }, "run it outside an emulated host, where Go compiles for minutes"},
+	"compiler":     {func() bool { return inPath("go")() && os.Getenv("MINIVMM_HOST_CLOCK") == "" }, "run it outside an emulated host, in which Go compiles for minutes"},
 	"guests":       {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
 }
 
@@ -61,8 +62,8 @@ func canOpen(paths ...string) func() bool {
 	}
 }
 
-// Need skips the test if something named is missing, unless MINIVMM_REQUIRE, a list with commas or spaces, names it: then the test
-// fails. "make test" names everything.
+// Need skips the test if a requirement in names is missing. If MINIVMM_REQUIRE, a list with commas
+// or spaces, contains the requirement, the test fails instead. "make test" lists all of them.
 func Need(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -71,12 +72,13 @@ func Need(t testing.TB, names ...string) {
 			t.Fatalf("testenv: unknown need %q", name)
 		}
 		if !need.here() {
-			NeedNil(t, name, fmt.Errorf("missing: %s; \"make test\" has it", need.fix))
+			NeedNil(t, name, fmt.Errorf("missing: %s; \"make test\" provides it", need.fix))
 		}
 	}
 }
 
-// NeedNil is Need for what only the test itself can try: err says why it is missing, nil that it is here.
+// NeedNil is Need for a requirement that only the test itself can check: err is the reason why it
+// is missing, or nil.
 func NeedNil(t testing.TB, name string, err error) {
 	t.Helper()
 	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })

@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cgroup is a cgroup (version 2) that a test made.
+// Cgroup is a cgroup (version 2) that a test created.
 type Cgroup struct {
 	t    testing.TB
-	root string // where the hierarchy is mounted
+	root string // the mount point of the hierarchy
 
-	// Name is what /proc/PID/cgroup calls it: "/minivmm-test-1".
+	// Name is the cgroup's name in /proc/PID/cgroup: "/minivmm-test-1".
 	Name string
 }
 
-// NewCgroup makes a cgroup below the root one.
+// NewCgroup creates a cgroup below the root cgroup.
 func NewCgroup(t testing.TB) *Cgroup {
 	t.Helper()
 	root := "/sys/fs/cgroup"
@@ -43,7 +43,7 @@ func NewCgroup(t testing.TB) *Cgroup {
 	return made(t, root, dir)
 }
 
-// Child makes a cgroup in this one.
+// Child creates a cgroup in this one.
 func (c *Cgroup) Child(name string) *Cgroup {
 	c.t.Helper()
 	dir := c.Path(name)
@@ -57,7 +57,7 @@ func made(t testing.TB, root, dir string) *Cgroup {
 	c := &Cgroup{t: t, root: root, Name: strings.TrimPrefix(dir, root)}
 	t.Cleanup(func() {
 		if !c.Await("cgroup.events", "populated", 0, testenv.Patience) {
-			t.Errorf("%s has tasks after %v", dir, testenv.Patience)
+			t.Errorf("%s still has tasks after %v", dir, testenv.Patience)
 		}
 		if err := os.Remove(dir); err != nil {
 			t.Error(err)
@@ -66,7 +66,7 @@ func made(t testing.TB, root, dir string) *Cgroup {
 	return c
 }
 
-// Path is a file of the cgroup, or with "" its folder.
+// Path returns the path of a file of the cgroup, or with "" its folder.
 func (c *Cgroup) Path(file string) string { return filepath.Join(c.root, c.Name, file) }
 
 // Open opens the folder, for syscall.SysProcAttr.CgroupFD, until the test ends.
@@ -80,7 +80,7 @@ func (c *Cgroup) Open() *os.File {
 	return dir
 }
 
-// Write writes one of its files.
+// Write writes one of the cgroup's files.
 func (c *Cgroup) Write(file, format string, args ...any) {
 	c.t.Helper()
 	if err := os.WriteFile(c.Path(file), fmt.Appendf(nil, format, args...), 0); err != nil {
@@ -88,7 +88,7 @@ func (c *Cgroup) Write(file, format string, args ...any) {
 	}
 }
 
-// Read reads one of its files, without the final newline.
+// Read reads one of the cgroup's files, without the final newline.
 func (c *Cgroup) Read(file string) string {
 	c.t.Helper()
 	b, err := os.ReadFile(c.Path(file))
@@ -98,7 +98,8 @@ func (c *Cgroup) Read(file string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// Count is the number behind key in one of its files, or, with key "", the file.
+// Count returns the number after key in one of the cgroup's files. With key "" it returns the
+// number that is the whole file.
 func (c *Cgroup) Count(file, key string) int64 {
 	c.t.Helper()
 	value := c.Read(file)
@@ -116,8 +117,8 @@ func (c *Cgroup) Count(file, key string) int64 {
 	return n
 }
 
-// Await waits until the number behind key is want, in a file that the kernel
-// announces changes of (cgroup.events), and reports whether it came to that.
+// Await waits until the number after key is want, and reports whether it became want in time. The
+// kernel must announce changes of the file (as for cgroup.events).
 func (c *Cgroup) Await(file, key string, want int64, within time.Duration) bool {
 	c.t.Helper()
 	f, err := os.Open(c.Path(file))
@@ -127,7 +128,7 @@ func (c *Cgroup) Await(file, key string, want int64, within time.Duration) bool 
 	defer f.Close()
 	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
 	for end := time.Now().Add(within); ; {
-		if _, err := f.ReadAt(make([]byte, 256), 0); err != nil && err != io.EOF { // what follows is news
+		if _, err := f.ReadAt(make([]byte, 256), 0); err != nil && err != io.EOF { // later changes wake the poll
 			c.t.Fatal(err)
 		}
 		if c.Count(file, key) == want {

@@ -1,6 +1,6 @@
-// Package vhosttest holds what tests of the kernel's workers share: what this
-// kernel's workers are, a tap, a cgroup, threads ahead of a limit. It imports
-// nothing of the module, so package vhost's own tests use it too.
+// Package vhosttest holds helpers that tests of the kernel's workers share: the kind of this
+// kernel's workers, a tap, a cgroup, spare threads. It imports nothing of the module except the
+// test environment, so package vhost's own tests can use it too.
 //
-// Everything it makes goes away with the test that asked for it.
+// Everything that it creates is removed at the end of the test that asked for it.
 package vhosttest

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ThreadWorkers reports whether this kernel's vhost workers are threads of the
-// process, unless it is asked for kernel threads: since Linux 6.4.
+// ThreadWorkers reports whether this kernel's vhost workers are threads of the process by default:
+// since Linux 6.4.
 func ThreadWorkers(t testing.TB) bool {
 	t.Helper()
 	var u unix.Utsname

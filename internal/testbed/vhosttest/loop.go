@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// OpenLoop makes an image a block device and returns its node. The error is of
-// a host that has no loop devices.
+// OpenLoop makes an image a block device and returns the device's node. It fails on a host without
+// loop devices.
 func OpenLoop(t testing.TB, image string) (string, error) {
 	t.Helper()
-	// Without udev nobody loads it; where it is built in or cannot be loaded,
-	// losetup has the last word.
+	// Without udev nothing loads the module. If it is built in or cannot be loaded, losetup
+	// reports the result.
 	exec.Command("modprobe", "loop").Run()
 	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
 	if err != nil {

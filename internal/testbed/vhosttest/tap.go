@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tap is a tap as vhost-net wants it: headers of 12 bytes, no packet
-// information, the link up.
+// Tap is a tap in the form that vhost-net requires: headers of 12 bytes, no packet information, the
+// link up.
 type Tap struct {
 	FD   int // not in Go's poller
 	Name string
 }
 
-// OpenTap makes a tap in the calling thread's network namespace. The error is
-// of what the host lacks or forbids.
+// OpenTap creates a tap in the calling thread's network namespace. The error names what the host
+// lacks or forbids.
 func OpenTap(t testing.TB) (Tap, error) {
 	t.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -50,7 +50,7 @@ func OpenTap(t testing.TB) (Tap, error) {
 	return Tap{FD: fd, Name: name}, nil
 }
 
-// FromGuest counts the packets that came in from the guest's side.
+// FromGuest counts the packets that arrived from the guest.
 func (tap Tap) FromGuest(t testing.TB) int {
 	t.Helper()
 	b, err := os.ReadFile("/sys/class/net/" + tap.Name + "/statistics/rx_packets")

@@ -5,9 +5,8 @@ import (
 	"sync"
 )
 
-// SpareThreads has Go make n threads and leaves them idle. Go dies when it
-// cannot make a thread, so a process that is about to be held at a limit needs
-// some ahead.
+// SpareThreads makes Go create n threads and leaves them idle. Go crashes if it cannot create a
+// thread, so a process that is about to reach a limit needs spare threads.
 func SpareThreads(n int) {
 	var ready, done sync.WaitGroup
 	release := make(chan struct{})

@@ -1,14 +1,14 @@
-// Package vmmtest boots real guests from Go tests. The test binary is the
-// guest's init: a scenario is a function that runs as process 1 in the guest,
-// with the test that booted it on the other side of the console.
+// Package vmmtest boots real guests from Go tests. The test binary is the guest's init: a scenario
+// is a function that runs as process 1 in the guest, and the test that booted the guest is at the
+// other end of the console.
 //
 //	func TestMain(m *testing.M) { vmmtest.Main(m, scenarios) }
 //
-// The guest's kernels and modules are named by the environment, because a test
-// runs where nothing can be fetched:
+// The environment names the guest's kernels and modules, because tests run where nothing can be
+// fetched:
 //
 //	MINIVMM_GUESTS="6.12=IMAGE:MODULES 6.1=IMAGE:MODULES"
 //
-// [Need] decides whether a test may skip: what MINIVMM_REQUIRE lists ("kvm
-// vhost-net vhost-scsi guests") is a failure when it is missing.
+// [Need] decides whether a test may skip: if a requirement in MINIVMM_REQUIRE ("kvm vhost-net
+// vhost-scsi guests") is missing, the test fails.
 package vmmtest

@@ -19,23 +19,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OK is what a guest writes on the console when its scenario succeeded.
+// OK is the line that a guest writes to the console when its scenario has succeeded.
 const OK = "minivmm-guest: ok"
 
-// What else it writes there for its test.
+// Other lines that a guest writes for its test.
 const (
 	markReady = "minivmm-guest: ready"
 	markFail  = "minivmm-guest: fail: "
 )
 
-// Guest is a scenario's view of the machine that it runs in.
+// Guest gives a scenario access to the machine that it runs in.
 type Guest struct {
 	Args  []string // Options.Args of the test
 	input *bufio.Scanner
 }
 
-// Scenario runs as process 1 of a guest. After an error the test fails with it;
-// in either case the guest powers off.
+// Scenario runs as process 1 of a guest. If it returns an error, the test fails with it; in either
+// case the guest powers off.
 type Scenario func(g *Guest) error
 
 // runGuest is process 1: it never returns.
@@ -48,7 +48,7 @@ func runGuest(scenarios map[string]Scenario) {
 	}
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	select {} // the kernel panics when process 1 ends
+	select {} // the kernel panics when process 1 exits
 }
 
 func (g *Guest) run(scenarios map[string]Scenario) (err error) {
@@ -89,7 +89,7 @@ func (g *Guest) run(scenarios map[string]Scenario) (err error) {
 	return scenario(g)
 }
 
-// loadModules loads the files of /modules, whose names sort in load order.
+// loadModules loads the files in /modules, whose names sort in load order.
 func (g *Guest) loadModules() error {
 	files, err := filepath.Glob("/modules/*")
 	if err != nil {
@@ -123,8 +123,8 @@ func (g *Guest) ReadLine() (string, error) {
 	return g.input.Text(), nil
 }
 
-// NetUp gives the guest's only NIC an address, and a default route if there is
-// a gateway, and returns its name.
+// NetUp gives the guest's only NIC an address and, if there is a gateway, a default route. It
+// returns the NIC's name.
 func (g *Guest) NetUp(cidr, gateway string) (string, error) {
 	addr, err := netlink.ParseAddr(cidr)
 	if err != nil {
@@ -168,8 +168,8 @@ func (g *Guest) Disk(serial string) (string, error) {
 	return found, err
 }
 
-// Await polls for what the guest's kernel does on its own, as a scan of disks:
-// it tells nobody when it is through.
+// Await polls for something that the guest's kernel does on its own, such as a scan for disks,
+// whose end the kernel does not announce.
 func (g *Guest) Await(what string, ok func() bool) error {
 	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if ok() {
@@ -179,8 +179,8 @@ func (g *Guest) Await(what string, ok func() bool) error {
 	return fmt.Errorf("%s did not appear", what)
 }
 
-// PowerButton watches every input device: the channel gets nil when the power
-// button is pressed, or an error when one cannot be read any more.
+// PowerButton watches every input device. The channel receives nil when the power button is
+// pressed, or an error if a device can no longer be read.
 func (g *Guest) PowerButton() (<-chan error, error) {
 	files, err := filepath.Glob("/dev/input/event*")
 	if err != nil || len(files) == 0 {
@@ -197,8 +197,7 @@ func (g *Guest) PowerButton() (<-chan error, error) {
 	return pressed, nil
 }
 
-// awaitPowerKey reads struct input_event (uapi/linux/input.h) until one says
-// that KEY_POWER went down.
+// awaitPowerKey reads struct input_event (uapi/linux/input.h) until KEY_POWER is pressed.
 func awaitPowerKey(r io.Reader) error {
 	const evKey, keyPower, down = 1, 116, 1
 	for {

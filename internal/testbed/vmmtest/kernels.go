@@ -8,7 +8,8 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// Vmlinux returns the path of the kernel's ELF image. The store keeps it beside the image; else it is unpacked for this test.
+// Vmlinux returns the path of the kernel's ELF image. The store keeps it next to the image;
+// otherwise Vmlinux unpacks it for this test.
 func Vmlinux(t testing.TB, k Kernel) string {
 	t.Helper()
 	stored := filepath.Join(filepath.Dir(k.Image), "vmlinux")

@@ -19,7 +19,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Main is for TestMain: as process 1 it runs the guest's side, else the tests.
+// Main is for TestMain. As process 1 it runs the scenario; otherwise it runs the tests.
 func Main(m *testing.M, scenarios map[string]Scenario) {
 	if os.Getpid() == 1 {
 		runGuest(scenarios)
@@ -50,8 +50,8 @@ func Kernels(t testing.TB) []Kernel {
 	return all
 }
 
-// guestModules are what a scenario may use; those built in or unknown to a
-// kernel are left out.
+// guestModules are the modules that a scenario may use; modules that are built into a kernel or
+// unknown to it are left out.
 var guestModules = []string{"virtio_pci", "virtio_net", "virtio_scsi", "sd_mod", "virtio_rng", "evdev", "button"}
 
 // Initrd packs this test binary as the init of a guest that runs a scenario.
@@ -60,7 +60,7 @@ func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 	return InitrdWith(t, k, nil, scenario, args...)
 }
 
-// InitrdWith is Initrd with more modules for the guest to load.
+// InitrdWith is Initrd with additional modules for the guest to load.
 func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...string) string {
 	t.Helper()
 	var a initrd.Archive
@@ -69,7 +69,7 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 		t.Fatal(err)
 	}
 	if f, err := elf.NewFile(bytes.NewReader(self)); err != nil || slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-		t.Fatalf("the test binary is to be the guest's init, but it is dynamically linked (%v): test with CGO_ENABLED=0", err)
+		t.Fatalf("the test binary must be the guest's init, but it is dynamically linked (%v): test with CGO_ENABLED=0", err)
 	}
 	a.File("init", 0o755, self)
 	a.File("scenario", 0o644, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
@@ -103,7 +103,7 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	return path
 }
 
-// Machine is a VM with a guest in it, and its console.
+// Machine is a VM with a guest, and its console.
 type Machine struct {
 	*vmm.VM
 	t      testing.TB
@@ -114,8 +114,8 @@ type Machine struct {
 	Err    error
 }
 
-// Boot starts a VM. It is closed when the test ends, and the test fails if that
-// leaves an error. The console is printed when the test fails.
+// Boot starts a VM. The VM is closed when the test ends, and the test fails if that returns an
+// error. The console is printed if the test fails.
 func Boot(t testing.TB, cfg *config.Config) *Machine {
 	t.Helper()
 	testenv.Need(t, "kvm")
@@ -147,8 +147,8 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 	return m
 }
 
-// Expect waits until the console shows pattern after what earlier calls
-// matched, and returns the submatches. A guest that says it failed ends the wait.
+// Expect waits until the console shows pattern, after the text that earlier calls matched, and
+// returns the submatches. The wait ends if the guest reports a failure.
 func (m *Machine) Expect(pattern string) []string {
 	m.t.Helper()
 	match, err := m.out.Expect(pattern)
@@ -158,7 +158,7 @@ func (m *Machine) Expect(pattern string) []string {
 	return match
 }
 
-// Send types on the console.
+// Send types text on the console.
 func (m *Machine) Send(text string) {
 	m.t.Helper()
 	uart := m.Console()
@@ -169,38 +169,37 @@ func (m *Machine) Send(text string) {
 			select {
 			case <-uart.Ready():
 			case <-m.done:
-				m.t.Fatal("the guest ended before it read its console")
+				m.t.Fatal("the guest exited before it read its console")
 			}
 		}
 	}
 }
 
-// Stop ends the guest at once.
+// Stop stops the guest at once.
 func (m *Machine) Stop() { m.cancel() }
 
-// Wait waits for the guest's end and fails the test unless it is want.
+// Wait waits until the guest has exited, and fails the test unless the outcome is want.
 func (m *Machine) Wait(want vmm.Outcome) {
 	m.t.Helper()
 	select {
 	case <-m.done:
 	case <-time.After(testenv.Patience):
-		m.t.Fatal("the guest did not end")
+		m.t.Fatal("the guest did not exit")
 	}
 	if m.Err != nil || m.Result != want {
-		m.t.Fatalf("guest %v, error %v; want it to be %v", m.Result, m.Err, want)
+		m.t.Fatalf("guest %v, error %v; want guest %v", m.Result, m.Err, want)
 	}
 }
 
-// Succeed waits for a scenario's end and fails the test if it failed.
+// Succeed waits until the scenario has finished, and fails the test if the scenario failed.
 func (m *Machine) Succeed() {
 	m.t.Helper()
 	m.Expect(OK)
 	m.Wait(vmm.PoweredOff)
 }
 
-// Complaints lists the lines of the console in which the kernel finds fault
-// with the machine.
+// Complaints lists the lines of the console in which the kernel complains about the machine.
 func (m *Machine) Complaints() []string { return m.out.Complaints() }
 
-// Transcript is all that the console has shown.
+// Transcript returns all text that the console has shown.
 func (m *Machine) Transcript() string { return m.out.String() }

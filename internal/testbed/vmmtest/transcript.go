@@ -11,8 +11,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Transcript is a console, or another output, that remembers. Any goroutine may
-// write; one reads.
+// Transcript records a console or another output. Any goroutine may write; only one may read.
 type Transcript struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
@@ -21,10 +20,10 @@ type Transcript struct {
 	changed chan struct{} // closed and replaced at each change
 }
 
-// NewTranscript returns an empty one.
+// NewTranscript returns an empty transcript.
 func NewTranscript() *Transcript { return &Transcript{changed: make(chan struct{})} }
 
-// Write takes all of p.
+// Write records p. It never fails.
 func (c *Transcript) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,7 +37,7 @@ func (c *Transcript) announce() {
 	c.changed = make(chan struct{})
 }
 
-// End says that nothing more will be written, which ends a wait.
+// End reports that nothing more will be written, which ends a wait.
 func (c *Transcript) End() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,15 +45,15 @@ func (c *Transcript) End() {
 	c.announce()
 }
 
-// String is all that was written so far.
+// String returns all text written so far.
 func (c *Transcript) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.text.String()
 }
 
-// Expect waits until pattern shows after what earlier calls matched, and returns
-// the submatches. A guest that says it failed, and End, end the wait.
+// Expect waits until pattern appears, after the text that earlier calls matched, and returns the
+// submatches. The wait ends if the guest reports a failure, and at End.
 func (c *Transcript) Expect(pattern string) ([]string, error) {
 	re := regexp.MustCompile(pattern)
 	timeout := time.After(testenv.Patience)
@@ -81,7 +80,7 @@ func (c *Transcript) Expect(pattern string) ([]string, error) {
 		case failed >= 0 && strings.HasSuffix(reason, "\r"):
 			return nil, fmt.Errorf("%s", strings.TrimSpace(reason))
 		case ended:
-			return nil, fmt.Errorf("the guest ended")
+			return nil, fmt.Errorf("the guest exited")
 		}
 		select {
 		case <-changed:
@@ -91,15 +90,15 @@ func (c *Transcript) Expect(pattern string) ([]string, error) {
 	}
 }
 
-// Console text that Linux writes only when the machine is wrong.
+// Console text that Linux writes only if the machine is wrong.
 var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS bug|Firmware (Bug|Warn)|nobody cared|WARNING: CPU|BUG:|Kernel panic`)
 
-// hostsFault is a complaint that the emulated host causes and no machine in it
-// can avoid: QEMU's TCG lets a guest execute XSETBV without the exit that KVM
-// asked for, so KVM answers CPUID leaf 0xd for an XCR0 that is out of date.
+// hostsFault is a complaint that the emulated host causes and that no machine in it can avoid:
+// QEMU's TCG lets a guest execute XSETBV without the exit that KVM asked for, so KVM answers CPUID
+// leaf 0xd for an outdated XCR0.
 var hostsFault = regexp.MustCompile(`WARNING: CPU: \d+ PID: \d+ at arch/x86/kernel/fpu/xstate.c`)
 
-// Complaints lists the lines in which Linux finds fault with its machine.
+// Complaints lists the lines in which Linux complains about its machine.
 func (c *Transcript) Complaints() []string {
 	var lines []string
 	for line := range strings.Lines(c.String()) {
