@@ -18,9 +18,8 @@ const (
 	eventBytes = 32
 )
 
-// aio keeps a number of direct requests under way with Linux's asynchronous I/O
-// (io_submit(2)): one thread, so that the device is measured and not the guest's
-// scheduler.
+// aio keeps a number of direct requests in flight with Linux's asynchronous I/O (io_submit(2)). It
+// uses one thread, so that the benchmark measures the device and not the guest's scheduler.
 type aio struct {
 	fd, size, depth int
 	ctx             uintptr
@@ -67,8 +66,8 @@ func (a *aio) close() error {
 
 func address(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
 
-// prepare makes the next request in a slot. What is written depends on the
-// place alone, so that the order of requests has no meaning.
+// prepare prepares the next request in a slot. The written data depends only on the position, so
+// that the order of requests does not matter.
 func (a *aio) prepare(slot int) {
 	block := a.rng.IntN(a.blocks)
 	buf := a.memory[slot*a.size : (slot+1)*a.size]
@@ -88,7 +87,7 @@ func (a *aio) prepare(slot int) {
 	le.PutUint64(p[40:], uint64(block*a.size))
 }
 
-// run does count requests and returns how long they took.
+// run runs count requests and returns the time that they took.
 func (a *aio) run(count int) (time.Duration, error) {
 	start := time.Now()
 	free := make([]int, a.depth)
@@ -121,7 +120,7 @@ func (a *aio) run(count int) (time.Duration, error) {
 		for i := range int(k) {
 			event := a.events[i*eventBytes:]
 			if res := int64(binary.LittleEndian.Uint64(event[16:])); res != int64(a.size) {
-				return 0, fmt.Errorf("a request of %d bytes ended with %d", a.size, res)
+				return 0, fmt.Errorf("a request of %d bytes returned %d", a.size, res)
 			}
 			free = append(free, int(binary.LittleEndian.Uint64(event)))
 			done++

@@ -10,13 +10,12 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// idleTime is longer than minivmm takes to give back what its start took. The
-// instruction clock skips it.
+// idleTime is longer than minivmm takes to free the memory that its start used. The instruction
+// clock skips this time.
 const idleTime = 35 * time.Second
 
-// BenchmarkBoot measures from the exec of the VMM to the first line of the
-// guest's init on the console, with KVM's exits on the way and the memory that
-// the VMM takes beyond the guest's.
+// BenchmarkBoot measures the time from the exec of the VMM to the first line of the guest's init on
+// the console, the KVM exits during that time, and the VMM's memory in addition to the guest's.
 func BenchmarkBoot(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
 	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
@@ -58,8 +57,8 @@ func BenchmarkBoot(b *testing.B) {
 	for _, devices := range []bool{false, true} {
 		with, pci := "bare/", ""
 		if devices {
-			with, pci = "nic+disk/", ",pcie=on" // vhost-scsi exists for PCI only
-			// The first target of a host loads modules.
+			with, pci = "nic+disk/", ",pcie=on" // vhost-scsi requires PCI
+			// The first target on a host loads modules.
 			m := minivmmMachine(true).start(b, bed, initrd)
 			m.expect(bootLine)
 			m.end()
@@ -71,9 +70,9 @@ func BenchmarkBoot(b *testing.B) {
 	}
 }
 
-// BenchmarkDefaultGuest measures from the exec of minivmm to the kernel's start
-// of init: with the kernel and the initial RAM file system given as files, and
-// with "minivmm run -- true", which finds both itself.
+// BenchmarkDefaultGuest measures the time from the exec of minivmm to the kernel's start of init:
+// with the kernel and the initial RAM file system given as files, and with "minivmm run -- true",
+// which finds both itself.
 func BenchmarkDefaultGuest(b *testing.B) {
 	testenv.Need(b, "kvm")
 	host := newBed(b, vmmtest.Kernels(b)[0].Image)
@@ -90,7 +89,7 @@ func BenchmarkDefaultGuest(b *testing.B) {
 	for _, v := range []vmm{found, ready, found} {
 		name := v.name
 		if name == "found" && len(globbed(b, host.path("cache/initramfs/*.cpio"))) == 0 {
-			name = "first" // makes the initial RAM file system
+			name = "first" // creates the initial RAM file system
 		}
 		b.Run(name, func(b *testing.B) {
 			var ns float64
@@ -114,7 +113,7 @@ func globbed(b *testing.B, pattern string) []string {
 	return files
 }
 
-// onlyFile returns the only file that matches.
+// onlyFile returns the only file that matches the pattern.
 func onlyFile(b *testing.B, pattern string) string {
 	b.Helper()
 	files := globbed(b, pattern)
@@ -124,8 +123,8 @@ func onlyFile(b *testing.B, pattern string) string {
 	return files[0]
 }
 
-// BenchmarkTraffic measures network and disk of one guest after the other, on
-// the same tap and the same kind of LIO target.
+// BenchmarkTraffic measures network and disk of one guest after the other, on the same tap and the
+// same kind of LIO target.
 func BenchmarkTraffic(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
 	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
@@ -139,7 +138,7 @@ func BenchmarkTraffic(b *testing.B) {
 	} {
 		b.Run(v.name, func(b *testing.B) {
 			m := v.start(b, bed, initrd)
-			// Warms up: neighbours, page tables, caches.
+			// Warm up: neighbours, page tables, caches.
 			m.ask("send", 4)
 			m.ask("receive", 4)
 			m.ask("echo", 100)
@@ -180,12 +179,11 @@ func BenchmarkTraffic(b *testing.B) {
 	}
 }
 
-// run repeats a command and reports what its rate is called, the share of the
-// host's time that was not idle, and the guest's exits, to the kernel and on to
-// user space, of which the command and its answer on the serial console have
-// some hundred.
+// run repeats a command and reports its rate under the given name, the share of the host's time
+// that was not idle, and the guest's exits, to the kernel and on to user space. The command and its
+// answer on the serial console account for some hundred exits.
 func run(b *testing.B, m *machine, exits [2]*counter, once func() float64, report func(ns float64)) {
-	m.b = b // failures are this benchmark's
+	m.b = b // report failures in this benchmark
 	total, idle := busy()
 	before := [2]float64{exits[0].read(), exits[1].read()}
 	var ns float64

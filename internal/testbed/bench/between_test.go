@@ -9,11 +9,10 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// BenchmarkBetween measures the least that a network in user space behind
-// vhost-net can cost, each byte passing a process between the tap and the host:
-// the guest's kernel worker, the tap, a read into the process, a write to the
-// server's socket. The kernel's TCP, which is cheaper than one in user space,
-// stands at the tap.
+// BenchmarkBetween measures the minimum cost of a network in user space behind vhost-net, in which
+// each byte passes through a process between the tap and the host: the guest's kernel worker, the
+// tap, a read into the process, a write to the server's socket. The tap uses the kernel's TCP,
+// which is cheaper than one in user space.
 func BenchmarkBetween(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
 	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
@@ -41,8 +40,8 @@ func BenchmarkBetween(b *testing.B) {
 	})
 }
 
-// relay passes what comes to l on to a listener on the loopback, which it
-// returns, and closes l at the end.
+// relay forwards connections to l to a listener on the loopback, which it returns. It closes l at
+// the end.
 func relay(b *testing.B, l net.Listener) net.Listener {
 	b.Helper()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,7 +67,7 @@ func relay(b *testing.B, l net.Listener) net.Listener {
 	return inner
 }
 
-// pass copies through a buffer, not by splice(2).
+// pass copies through a buffer, not with splice(2).
 func pass(from, to *net.TCPConn) {
 	_, _ = io.CopyBuffer(onlyWriter{to}, struct{ io.Reader }{from}, make([]byte, chunk))
 	_ = to.CloseWrite()

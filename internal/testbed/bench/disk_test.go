@@ -15,9 +15,9 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// BenchmarkDisk measures a disk of one guest after the other: a file in memory,
-// with direct requests of the guest, one at a time and 32 at a time. The same
-// requests go to each, and the file must be the same after them.
+// BenchmarkDisk measures the disks of one guest after the other: a file in memory, with direct
+// requests by the guest, one at a time and 32 at a time. Each disk receives the same requests, and
+// the files must be identical afterwards.
 func BenchmarkDisk(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
 	testenv.Need(b, "kvm", "vhost-scsi")
@@ -36,7 +36,7 @@ func BenchmarkDisk(b *testing.B) {
 	} {
 		b.Run(v.name, func(b *testing.B) {
 			m := v.start(b, bed, initrd)
-			m.ask("randwrite", 4096, 32, 1000) // warms up
+			m.ask("randwrite", 4096, 32, 1000) // warm up
 			for _, d := range []struct {
 				what               string
 				size, depth, count int
@@ -68,7 +68,7 @@ func BenchmarkDisk(b *testing.B) {
 	}
 }
 
-// newDisk makes the file, the same for each machine.
+// newDisk creates the file, with the same content for each machine.
 func (m *machine) newDisk(bed *bed) string {
 	m.disk = bed.path("disk.img")
 	f, err := os.Create(m.disk)
@@ -89,7 +89,7 @@ func minivmmDisk(backend string) vmm {
 	}}
 }
 
-// qemuDisk is QEMU's own virtio-scsi, in its main loop or an iothread.
+// qemuDisk is QEMU's own virtio-scsi, in its main loop or in an iothread.
 func qemuDisk(aio string, iothread bool) vmm {
 	name, property := "qemu-"+aio, ""
 	if iothread {
@@ -114,8 +114,8 @@ func checksum(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// diskScenario obeys lines from the console as trafficScenario does, without a
-// network: "randread", "randwrite" with size, depth and count.
+// diskScenario obeys lines from the console as trafficScenario does, without a network: "randread"
+// and "randwrite" with size, depth and count.
 func diskScenario(g *vmmtest.Guest) error {
 	path, err := g.Disk(diskSerial)
 	if err != nil {

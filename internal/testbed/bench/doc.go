@@ -1,10 +1,10 @@
-// Package bench compares minivmm with QEMU on one host kernel: both run as
-// processes, get the same guest kernel, initrd, memory, tap and kind of LIO
-// target, and their guests obey the same commands on the serial console.
+// Package bench compares minivmm with QEMU on one host kernel. Both run as processes with the same
+// guest kernel, initrd, memory, tap and kind of LIO target, and their guests obey the same commands
+// on the serial console.
 //
-// It holds benchmarks only; docs/performance.md says how to run them and what
-// they showed. They are about the host's clock: in the emulated host with
-// -icount, where a nanosecond is an instruction, they repeat within 1 %.
+// It contains benchmarks only; docs/performance.md describes how to run them and their results.
+// They measure with the host's clock: in the emulated host with -icount, where a nanosecond is an
+// instruction, they repeat within 1 %.
 //
 //	MINIVMM_BINARY     the minivmm to measure
 //	MINIVMM_GUESTS     guest kernels, as for package vmmtest; the first is used

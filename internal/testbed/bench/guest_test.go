@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	vmmtest.Main(m, map[string]vmmtest.Scenario{"traffic": trafficScenario, "user-net": userNetScenario, "disk": diskScenario})
 }
 
-// Addresses of the one link between host and guest.
+// Addresses of the link between host and guest.
 const (
 	hostCIDR   = "10.78.0.1/24"
 	guestCIDR  = "10.78.0.2/24"
@@ -31,8 +31,8 @@ const (
 	diskSerial = "bench-disk-01"
 )
 
-// trafficScenario obeys lines from the console: a command's name and its
-// numbers. It answers each with the nanoseconds that it took.
+// trafficScenario obeys lines from the console: a command's name and its numbers. It answers each
+// with the nanoseconds that the command took.
 func trafficScenario(g *vmmtest.Guest) error {
 	if _, err := g.NetUp(guestCIDR, ""); err != nil {
 		return err
@@ -49,7 +49,7 @@ func trafficScenario(g *vmmtest.Guest) error {
 	})
 }
 
-// obey runs command after command of the console.
+// obey runs the commands from the console, one after the other.
 func obey(g *vmmtest.Guest, run func(what string, a, b, c int) (time.Duration, error)) error {
 	for {
 		g.Printf("next?")
@@ -68,14 +68,14 @@ func obey(g *vmmtest.Guest, run func(what string, a, b, c int) (time.Duration, e
 	}
 }
 
-// netCommands are the guest's sides, of each connection if there are several;
-// hostSide is the other.
+// netCommands are the guest's parts, called for each connection if there are several; hostSide is
+// the other part.
 var netCommands = map[string]func(net.Conn, int) error{
 	"send": func(conn net.Conn, mib int) error {
 		if _, err := io.CopyBuffer(onlyWriter{conn}, io.LimitReader(zeros{}, int64(mib)<<20), make([]byte, chunk)); err != nil {
 			return err
 		}
-		_, err := conn.Read(make([]byte, 1)) // the host has it all
+		_, err := conn.Read(make([]byte, 1)) // the host has received everything
 		return err
 	},
 	"receive": func(conn net.Conn, mib int) error {
@@ -123,7 +123,7 @@ func hostSide(conn net.Conn, what string, n int) error {
 	return err
 }
 
-// zeros reads as the buffer is: what the bytes say does not matter here.
+// zeros reads as whatever the buffer contains: the content does not matter here.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
@@ -131,8 +131,8 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // onlyWriter hides ReadFrom, so that CopyBuffer uses its buffer.
 type onlyWriter struct{ io.Writer }
 
-// overTCP times what runs on so many connections at once, each with its share of
-// n, without making them.
+// overTCP measures the time of run on the given number of connections at once, each with its share
+// of n. Opening the connections is not included.
 func overTCP(run func(net.Conn, int) error, n, connections int) (time.Duration, error) {
 	conns := make([]net.Conn, max(1, connections))
 	for i := range conns {
@@ -157,8 +157,8 @@ func overTCP(run func(net.Conn, int) error, n, connections int) (time.Duration, 
 	return time.Since(start), errors.Join(errs...)
 }
 
-// diskCommand times count requests of size bytes, depth of them at a time, past
-// the guest's page cache: "randread", "randwrite", "read", "write".
+// diskCommand measures count requests of size bytes, depth of them at a time, past the guest's page
+// cache: "randread", "randwrite", "read", "write".
 func diskCommand(path, what string, size, depth, count int) (time.Duration, error) {
 	f, err := unix.Open(path, unix.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
@@ -175,7 +175,7 @@ func diskCommand(path, what string, size, depth, count int) (time.Duration, erro
 		return 0, err
 	}
 	blocks := int(end) / size
-	runtime.GOMAXPROCS(depth + 1) // no goroutine waits for another's system call
+	runtime.GOMAXPROCS(depth + 1) // so that no goroutine waits for another's system call
 	var next atomic.Int64
 	work := func(seed uint64) error {
 		runtime.LockOSThread()
@@ -219,7 +219,7 @@ func diskCommand(path, what string, size, depth, count int) (time.Duration, erro
 	return took, nil
 }
 
-// randomFile makes a file that is all allocated.
+// randomFile creates a file that is completely allocated.
 func randomFile(path string, sizeBytes int64) error {
 	f, err := os.Create(path)
 	if err != nil {

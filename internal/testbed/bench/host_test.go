@@ -18,14 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bed is what all machines of a run share: a folder in memory with everything
-// that is read, so that no disk is measured, and the tap.
+// bed holds what all machines of a run share: the tap, and a folder in memory with every file that
+// is read, so that no disk is measured.
 type bed struct {
 	dir     string
 	kernel  string
 	minivmm string
 	qemu    string // "" without QEMU
-	passt   string // "" without passt, or where it is not needed
+	passt   string // "" without passt, or if it is not needed
 	tap     string
 }
 
@@ -40,7 +40,7 @@ func newBed(b *testing.B, kernel string) *bed {
 	b.Cleanup(func() { _ = unix.Unmount(bed.dir, unix.MNT_DETACH) })
 	binary := os.Getenv("MINIVMM_BINARY")
 	if binary == "" {
-		b.Fatal("MINIVMM_BINARY is not set: name the program that CGO_ENABLED=0 go build ./cmd/minivmm made")
+		b.Fatal("MINIVMM_BINARY is not set: set it to the program from CGO_ENABLED=0 go build ./cmd/minivmm")
 	}
 	bed.minivmm = bed.copy(b, binary, "minivmm")
 	bed.kernel = bed.copy(b, kernel, "bzImage")
@@ -49,8 +49,7 @@ func newBed(b *testing.B, kernel string) *bed {
 	return bed
 }
 
-// copyStore copies what a default guest is made of, but for its initial RAM
-// file system.
+// copyStore copies the files of a default guest, except its initial RAM file system.
 func (bed *bed) copyStore(b *testing.B) {
 	b.Helper()
 	c, err := cache.Open(nil)
@@ -90,7 +89,7 @@ func (bed *bed) copy(b *testing.B, from, name string) string {
 	return to
 }
 
-// firmware is what the machine types below read.
+// firmware lists the files that the machine types below read.
 var firmware = []string{
 	"/usr/share/seabios/bios-256k.bin", "/usr/share/seabios/bios-microvm.bin",
 	"/usr/share/qemu/qboot.rom", "/usr/share/qemu/linuxboot_dma.bin", "/usr/share/qemu/kvmvapic.bin", "/usr/share/qemu/pvh.bin",
@@ -114,8 +113,8 @@ func (bed *bed) copyQEMU(b *testing.B) {
 	bed.qemu = bed.copyProgram(b, path)
 }
 
-// copyPasst copies passt, and its build for the emulated host's CPU, which it
-// looks for beside itself. It runs as nobody, who has to get to its socket.
+// copyPasst copies passt, and its build for the emulated host's CPU, which passt looks for in its
+// own folder. passt runs as nobody, who must be able to reach its socket.
 func (bed *bed) copyPasst(b *testing.B) {
 	b.Helper()
 	path, err := exec.LookPath("passt")
@@ -145,14 +144,13 @@ func (bed *bed) copyProgram(b *testing.B, path string) string {
 	return bed.copy(b, path, "bin/"+filepath.Base(path))
 }
 
-// environ is for the programs of the bed. Nothing is to be read from the host's
-// disk: not /etc/localtime either.
+// environ is the environment of the programs of the bed. They must read nothing from the host's
+// disk, not even /etc/localtime.
 func (bed *bed) environ() []string {
 	return append(os.Environ(), "TZ=UTC", cache.Env+"="+bed.path("cache"), "LD_LIBRARY_PATH="+bed.path("lib"))
 }
 
-// makeTap makes the host's end of the guests' link, which stays between
-// machines.
+// makeTap creates the host's end of the guests' link, which stays between machines.
 func (bed *bed) makeTap(b *testing.B) {
 	b.Helper()
 	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: tapName}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_ONE_QUEUE}
@@ -175,7 +173,7 @@ func (bed *bed) makeTap(b *testing.B) {
 	}
 }
 
-// counter counts a KVM tracepoint on all CPUs, at a few instructions an event.
+// counter counts a KVM tracepoint on all CPUs, at the cost of a few instructions per event.
 type counter struct {
 	fds []int
 }
@@ -222,9 +220,9 @@ func (c *counter) read() float64 {
 	return float64(sum)
 }
 
-// memoryBeyond sums a process's mappings, but those as large as the guest's
-// memory: KiB that are resident, and of them those that are not in the page cache
-// for others to share.
+// memoryBeyond sums a process's mappings, except those of the size of the guest's memory. It
+// returns the KiB that are resident, and how many of these are not in the page cache, where others
+// could share them.
 func memoryBeyond(pid int, guestKiB int) (resident, private float64, err error) {
 	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
@@ -239,7 +237,7 @@ func memoryBeyond(pid int, guestKiB int) (resident, private float64, err error) 
 			continue
 		}
 		switch name {
-		case "Size": // the first of each mapping
+		case "Size": // the first line of each mapping
 			ram = kib == guestKiB
 			found = found || ram
 		case "Rss":
@@ -258,7 +256,7 @@ func memoryBeyond(pid int, guestKiB int) (resident, private float64, err error) 
 	return resident, private, nil
 }
 
-// busy is the host's time and the part of it that no CPU idled, in ticks.
+// busy returns the host's time, and the part of it in which a CPU was not idle, in ticks.
 func busy() (total, idle float64) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 
 const bootLine = "guest: init runs"
 
-// tinyInit is a static ELF program that writes one line and then sleeps for
-// ever: what is measured is the machine and the kernel.
+// tinyInit is a static ELF program that writes one line and then sleeps for ever, so that the
+// benchmark measures the machine and the kernel.
 func tinyInit() []byte {
 	const base, headers = 0x40_0000, 64 + 56
 	code := []byte{
@@ -45,7 +45,7 @@ func tinyInit() []byte {
 	return b.Bytes()
 }
 
-// bootInitrd is what every VMM boots in BenchmarkBoot.
+// bootInitrd is the initial RAM file system that every VMM boots in BenchmarkBoot.
 func bootInitrd(b *testing.B, path string) string {
 	b.Helper()
 	var a initrd.Archive

@@ -25,7 +25,7 @@ const (
 	diskMiB  = 64
 )
 
-// words are what every guest's kernel is told; minivmm adds them on its own.
+// words is the kernel command line of every guest; minivmm adds it on its own.
 const words = "console=ttyS0 panic=-1 reboot=acpi tsc=reliable no_timer_check quiet"
 
 // vmm starts one kind of machine.
@@ -33,16 +33,16 @@ type vmm struct {
 	name    string
 	argv    func(bed *bed, m *machine) []string
 	isQEMU  bool
-	devices bool                                // NIC on the tap, and disk
-	user    bool                                // NIC on a network in user space
-	peer    func(bed *bed, m *machine) []string // runs beside it from before its start to after its end
+	devices bool                                // with a NIC on the tap, and a disk
+	user    bool                                // with a NIC on a network in user space
+	peer    func(bed *bed, m *machine) []string // a program that runs next to it, from before its start until after its end
 }
 
 // machine is one VM as a process.
 type machine struct {
 	b        *testing.B
 	initrd   string
-	wwpn     string // of the disk's target, for QEMU
+	wwpn     string // the name of the disk's target, for QEMU
 	disk     string
 	cmd      *exec.Cmd
 	console  io.WriteCloser
@@ -50,19 +50,19 @@ type machine struct {
 	listener net.Listener
 	started  time.Time
 
-	log     strings.Builder // the reader's
-	peerLog strings.Builder // of what runs beside it; whole after its end
+	log     strings.Builder // used by the reader
+	peerLog strings.Builder // the peer's output; complete after its end
 
-	end func() // ends the VM; the second call does nothing
+	end func() // stops the VM; the second call does nothing
 }
 
-// line is a line of console output and when it was whole.
+// line is a line of console output and the time when it was complete.
 type line struct {
 	text string
 	at   time.Time
 }
 
-// minivmm reads a configuration as a user writes it.
+// minivmm reads a configuration file, as a user would write it.
 func minivmmMachine(devices bool) vmm {
 	return vmm{name: "minivmm", devices: devices, argv: func(bed *bed, m *machine) []string {
 		file := bed.path("minivmm.toml")
@@ -92,7 +92,7 @@ func qemuMachine(machineType string, devices bool) vmm {
 	}}
 }
 
-// start runs the VMM and notes the time just before.
+// start runs the VMM and records the time just before.
 func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 	b.Helper()
 	if v.isQEMU && bed.qemu == "" {
@@ -148,7 +148,7 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 	m.end = sync.OnceFunc(func() {
 		_ = m.cmd.Process.Signal(syscall.SIGTERM)
 		<-read
-		_ = m.cmd.Wait() // by a signal, or as minivmm says it
+		_ = m.cmd.Wait() // killed by a signal, or minivmm's exit code
 		endPeer()
 		if m.listener != nil {
 			m.listener.Close()
@@ -176,7 +176,7 @@ func (m *machine) read(console io.Reader) {
 	}
 }
 
-// expect waits for a line.
+// expect waits for a line that matches the pattern.
 func (m *machine) expect(pattern string) (match []string, at time.Time) {
 	m.b.Helper()
 	re := regexp.MustCompile(pattern)
@@ -185,7 +185,7 @@ func (m *machine) expect(pattern string) (match []string, at time.Time) {
 		select {
 		case l, ok := <-m.lines:
 			if !ok || strings.Contains(l.text, "minivmm-guest: fail") {
-				m.b.Fatalf("waiting for %q: the machine ended", pattern)
+				m.b.Fatalf("waiting for %q: the machine exited", pattern)
 			}
 			if match := re.FindStringSubmatch(l.text); match != nil {
 				return match, l.at
@@ -196,7 +196,7 @@ func (m *machine) expect(pattern string) (match []string, at time.Time) {
 	}
 }
 
-// ask sends a command and returns the nanoseconds that the guest says it took.
+// ask sends a command and returns the nanoseconds that the guest reports.
 func (m *machine) ask(what string, numbers ...int) float64 {
 	m.b.Helper()
 	text := what
@@ -220,7 +220,7 @@ func (m *machine) ask(what string, numbers ...int) float64 {
 	return ns
 }
 
-// serve is the host's side of a command.
+// serve is the host's part of a command.
 func (m *machine) serve(what string, numbers []int) error {
 	if what == "connect" {
 		for range numbers[0] {

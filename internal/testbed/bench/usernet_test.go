@@ -14,20 +14,19 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// The network that a guest has in user space, the same under all.
+// The network that a guest in user space has, the same for all VMMs.
 const (
 	userGuest   = "10.0.2.15"
 	userGateway = "10.0.2.2"
 	userBits    = "24"
 )
 
-// passtMTU is what passt is best at: its guest sends in packets of that size what
-// others send as segments that the device cuts.
+// passtMTU is the best MTU for passt: its guest sends packets of that size, where others send
+// segments that the device splits.
 const passtMTU = 65520
 
-// userNetScenario obeys commands as trafficScenario does, behind a gateway, and
-// two more: "mtu N", and "connect N", which makes so many connections one after
-// the other, with an echo over each.
+// userNetScenario obeys commands as trafficScenario does, behind a gateway, and two more: "mtu N",
+// and "connect N", which opens N connections one after the other, with an echo over each.
 func userNetScenario(g *vmmtest.Guest) error {
 	name, err := g.NetUp(userGuest+"/"+userBits, userGateway)
 	if err != nil {
@@ -95,7 +94,7 @@ func qemuPasst() vmm {
 	return v
 }
 
-// startPeer starts what a machine needs beside it, and returns when it listens.
+// startPeer starts the peer of a machine, and returns when the peer listens.
 func (m *machine) startPeer(bed *bed, argv []string) (end func()) {
 	m.b.Helper()
 	if argv[0] == "" {
@@ -114,7 +113,7 @@ func (m *machine) startPeer(bed *bed, argv []string) (end func()) {
 			break
 		}
 		if time.Now().After(deadline) {
-			m.b.Fatalf("%s does not listen: %s", argv[0], out)
+			m.b.Fatalf("%s did not listen: %s", argv[0], out)
 		}
 	}
 	return func() {
@@ -124,9 +123,9 @@ func (m *machine) startPeer(bed *bed, argv []string) (end func()) {
 	}
 }
 
-// BenchmarkUserNet compares networks in user space: one TCP connection each way,
-// four at once, an echo of one byte, and connections one after the other. The
-// guest reaches a server at an address of its host's through its gateway.
+// BenchmarkUserNet compares networks in user space: one TCP connection in each direction, four at
+// once, an echo of one byte, and connections one after the other. The guest reaches a server at one
+// of its host's addresses through its gateway.
 func BenchmarkUserNet(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
 	testenv.Need(b, "kvm")
@@ -141,7 +140,7 @@ func BenchmarkUserNet(b *testing.B) {
 			if v.peer != nil {
 				m.ask("mtu", passtMTU)
 			}
-			// Warms up: neighbours, page tables, caches, buffers.
+			// Warm up: neighbours, page tables, caches, buffers.
 			m.ask("send", 8, 4)
 			m.ask("receive", 8, 4)
 			m.ask("echo", 100)

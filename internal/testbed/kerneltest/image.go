@@ -1,5 +1,5 @@
-// Package kerneltest makes small files that look like kernels, modules and packages to those who only look: nothing in
-// them runs. It is for tests.
+// Package kerneltest creates small files that look like kernels, modules and packages to a program
+// that only inspects them. They cannot run. It is for tests.
 package kerneltest
 
 import (
@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Vmlinux is an x86-64 ELF executable with one loadable segment, which holds what a kernel greets with.
+// Vmlinux returns an x86-64 ELF executable with one loadable segment, which contains a kernel's
+// version banner.
 func Vmlinux(version string) []byte {
 	le := binary.LittleEndian
 	const off = 0x1000
@@ -32,12 +33,12 @@ func Vmlinux(version string) []byte {
 	return append(b, text...)
 }
 
-// BzImage is a bzImage of boot protocol 2.15 that holds [Vmlinux] packed by gzip, names its version and ends in its checksum.
-// See the kernel's Documentation/arch/x86/boot.rst.
+// BzImage returns a bzImage of boot protocol 2.15 that contains [Vmlinux] packed by gzip, names its
+// version, and ends in its checksum. See the kernel's Documentation/arch/x86/boot.rst.
 func BzImage(version string) []byte {
 	var payload bytes.Buffer
 	z := gzip.NewWriter(&payload)
-	// Neither fails: the writer behind it is memory.
+	// Neither call fails: the underlying writer is memory.
 	z.Write(Vmlinux(version))
 	z.Close()
 
@@ -66,7 +67,8 @@ func BzImage(version string) []byte {
 	return b
 }
 
-// Module is an ELF file with a section .modinfo that has these fields, "vermagic=6.12.3 SMP" or "depends=a,b".
+// Module returns an ELF file with a section .modinfo that contains these fields, "vermagic=6.12.3
+// SMP" or "depends=a,b".
 func Module(fields ...string) []byte {
 	info := strings.Join(fields, "\x00") + "\x00"
 	const names = "\x00.modinfo\x00.shstrtab\x00"

@@ -19,19 +19,21 @@ import (
 	"minivmm/vmm/config"
 )
 
-// limit is how long the guest of Guest may take. On a machine that can run it, it takes a second or two.
+// limit is how long the guest of Guest may take. On a machine that can run it, it needs a second or
+// two.
 const limit = 20 * time.Second
 
-// marker is what the guest says when all is well.
+// marker is the line that the guest prints on success.
 const marker = "probe: this guest works"
 
-// devices is the configuration of the devices that the guest looks for; the disk's path is to be filled in.
+// devices is the configuration of the devices that the guest looks for; the disk's path must be
+// filled in.
 const devices = "[[net]]\nbackend = \"vhost\"\n[[disk]]\nbackend = \"vhost-scsi\"\npath = %q\n"
 
 // look is the guest's command.
 const look = "while ! [ -d /sys/class/net/eth0 -a -b /dev/sda ]; do usleep 10000; done; "
 
-// Guest returns the probe. Kernel and file system of its guest come from c, or are fetched.
+// Guest returns the probe. The kernel and file system of its guest come from c, or are fetched.
 func Guest(c *cache.Cache) emuhost.Probe {
 	return func(ctx context.Context) error { return tryGuest(ctx, c, limit) }
 }
@@ -50,7 +52,8 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 	return boot(ctx, c, &console{}, fmt.Sprintf(devices, disk), look, limit)
 }
 
-// boot runs a guest with these devices, which runs the shell command and then says the marker, on the console out.
+// boot boots a guest with these devices. The guest runs the shell command and then prints the
+// marker on the console, out.
 func boot(ctx context.Context, c *cache.Cache, out *console, devices, command string, limit time.Duration) error {
 	series, flavour, err := kernel.Parse("6.12-cloud")
 	if err != nil {
@@ -71,7 +74,7 @@ func boot(ctx context.Context, c *cache.Cache, out *console, devices, command st
 	return run(ctx, cfg, out, limit)
 }
 
-// run boots the machine and returns nil if the guest said the marker and powered off.
+// run boots the machine and returns nil if the guest printed the marker and powered off.
 func run(ctx context.Context, cfg *config.Config, out *console, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -87,14 +90,14 @@ func run(ctx context.Context, cfg *config.Config, out *console, limit time.Durat
 	case err != nil:
 		return err
 	case outcome == vmm.Stopped:
-		return fmt.Errorf("the guest did not end within %v; its console ends with %q", limit, out.tail())
+		return fmt.Errorf("the guest did not exit within %v; its console ends with %q", limit, out.tail())
 	case outcome != vmm.PoweredOff || !said:
 		return fmt.Errorf("the guest %v; its console ends with %q", outcome, out.tail())
 	}
 	return nil
 }
 
-// console keeps what the guest says, up to a limit that no guest of ours reaches.
+// console keeps the guest's output, up to a limit that no guest of ours reaches.
 type console struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -115,7 +118,7 @@ func (c *console) String() string {
 	return c.text.String()
 }
 
-// tail returns the end of the last thing said.
+// tail returns the end of the last line.
 func (c *console) tail() string {
 	s := strings.TrimSpace(c.String())
 	return s[max(0, len(s)-200):]

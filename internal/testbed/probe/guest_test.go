@@ -11,7 +11,8 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// open returns the cache, or skips unless a guest was asked for: the first one is fetched and takes a minute.
+// open returns the cache. It skips the test unless a guest was asked for, because the first one is
+// fetched and takes a minute.
 func open(t *testing.T) *cache.Cache {
 	t.Helper()
 	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
@@ -44,7 +45,7 @@ func TestAGuestThatSaysNothingIsNone(t *testing.T) {
 func TestAGuestThatDoesNotEndIsNone(t *testing.T) {
 	c := open(t)
 	err := boot(t.Context(), c, &console{}, "", "sleep 1000; ", time.Second)
-	if err == nil || !strings.Contains(err.Error(), "did not end within 1s") {
-		t.Errorf("got %v, want the end of the time", err)
+	if err == nil || !strings.Contains(err.Error(), "did not exit within 1s") {
+		t.Errorf("got %v, want the time limit", err)
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// accounted is how much CPU time the worker uses before accounts are looked at.
+// accounted is how much CPU time the worker uses before the test reads the accounts.
 const accounted = 500 * time.Millisecond
 
-// near reports whether got is want within that part of it.
+// near reports whether got differs from want by at most that fraction of want.
 func near(got, want, tolerance float64) bool {
 	return math.Abs(got-want) <= want*tolerance
 }
@@ -29,7 +29,7 @@ func inRusage(t *testing.T, m mode) string {
 	return ""
 }
 
-// usage is the CPU time of the owner's cgroup.
+// usage returns the CPU time of the owner's cgroup.
 func (p *process) usage() time.Duration {
 	return time.Duration(p.cgroup.Count("cpu.stat", "usage_usec")) * time.Microsecond
 }

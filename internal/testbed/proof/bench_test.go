@@ -11,7 +11,7 @@ import (
 	"minivmm/vhost"
 )
 
-// benchMode is how minivmm asks for workers here.
+// benchMode is the mode in which minivmm asks for workers on this kernel.
 func benchMode(b *testing.B) mode {
 	needWorkers(b)
 	if m := theseModes(b); slices.Contains(m, taskMode) {
@@ -20,7 +20,7 @@ func benchMode(b *testing.B) mode {
 	return oldKernel
 }
 
-// workersRan is the CPU time of all workers of the owner that are threads.
+// workersRan returns the CPU time of all workers of the owner that are threads.
 func (p *process) workersRan() (sum time.Duration) {
 	for _, dir := range tasksIn(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid)) {
 		if strings.HasPrefix(comm(dir), "vhost-") {
@@ -30,8 +30,8 @@ func (p *process) workersRan() (sum time.Duration) {
 	return sum
 }
 
-// measure runs do, which does a part of b.N at a time and says how much, and
-// reports the workers' CPU time beside the rate.
+// measure calls do until b.N is reached; each call does a part of b.N and returns its size. measure
+// reports the workers' CPU time in addition to the rate.
 func measure(b *testing.B, p *process, do func() int) {
 	before := p.workersRan()
 	b.ResetTimer()
@@ -45,14 +45,14 @@ func measure(b *testing.B, p *process, do func() int) {
 	b.ReportMetric(float64(done)/b.Elapsed().Seconds(), "per-s")
 }
 
-// BenchmarkDisk writes 4 KiB at a time to a file in memory, as many at once on
-// each request ring, which have one worker or one each.
+// BenchmarkDisk writes 4 KiB at a time to a file in memory, with the same number of requests in
+// flight on each request ring. The rings share one worker or have one each.
 func BenchmarkDisk(b *testing.B) {
 	m := benchMode(b)
 	for _, rings := range []int{1, 2, 4} {
 		for _, own := range []bool{false, true} {
 			if own && (rings == 1 || m != taskMode) {
-				continue // the same; VHOST_NEW_WORKER makes threads only
+				continue // the same as one worker: VHOST_NEW_WORKER creates only threads
 			}
 			for _, depth := range []int{1, diskBatch} {
 				name := fmt.Sprintf("rings=%d/workers=%s/depth=%d", rings, map[bool]string{false: "shared", true: "per-ring"}[own], depth)
@@ -85,15 +85,15 @@ func benchDisk(b *testing.B, m mode, rings int, own bool, depth int) {
 		}
 		for _, d := range disks {
 			if !d.answered(depth) {
-				b.Fatal("a write fails")
+				b.Fatal("a write failed")
 			}
 		}
 		return depth * rings
 	})
 }
 
-// BenchmarkNet sends small frames through one or two queue pairs, each with a
-// vhost device, a worker and a tap of its own: many at a time, and one.
+// BenchmarkNet sends small frames through one or two queue pairs, each with a vhost device, a
+// worker and a tap of its own: many frames at a time, and one at a time.
 func BenchmarkNet(b *testing.B) {
 	m := benchMode(b)
 	for _, pairs := range []int{1, 2} {
@@ -129,7 +129,7 @@ func benchNet(b *testing.B, m mode, pairs int, busyPoll uint32, depth int) {
 		}
 		for _, s := range senders {
 			if !s.served(testenv.Patience) {
-				b.Fatal("the worker does not send")
+				b.Fatal("the worker did not send")
 			}
 		}
 		return depth * pairs

@@ -21,13 +21,13 @@ const (
 	scsiRings   = 3 // control, event, requests
 	scsiRequest = 2
 	scsiNum     = 64
-	diskBatch   = 16       // requests at a time, each with a descriptor table of its own
-	diskBytes   = 16 << 20 // of the image
+	diskBatch   = 16       // requests in flight, each with a descriptor table of its own
+	diskBytes   = 16 << 20 // size of the image
 	writeBytes  = 64 << 10
 	writes      = 128 // 8 MiB
 	blockSize   = 512
 
-	// A request's place in guest memory.
+	// The layout of a request in guest memory.
 	requestSpan  = 0x20000
 	responseOff  = 0x100
 	blocksOff    = 0x1000
@@ -35,27 +35,26 @@ const (
 	responseSize = 108 // struct virtio_scsi_cmd_resp
 )
 
-// diskOptions says which disk.
+// diskOptions describe the disk.
 type diskOptions struct {
-	submitType string // the backstore's attribute; "": what minivmm sets
+	submitType string // the backstore's attribute; "": the value that minivmm sets
 	block      bool   // a block device, not a file
 }
 
-// disk is a LIO target with one disk, all of it in memory, and the guest that
-// writes to it.
+// disk is a LIO target with one disk, entirely in memory, and the guest that writes to it.
 type disk struct {
 	*guest
 	target *lio.Target
-	device string // "7:0" of a block device
+	device string // major:minor of a block device, like "7:0"
 	batch  int
-	next   int // block that is written next
+	next   int // the next block to write
 }
 
 func newDisk(t testing.TB, m mode, o diskOptions) *disk {
 	t.Helper()
 	d := &disk{guest: newGuest(t, scsiRequest, scsiNum), batch: diskBatch}
 	for i := range d.mem[dataOff:] {
-		d.mem[dataOff+i] = byte(i) // touched by this process, so charged to its cgroup
+		d.mem[dataOff+i] = byte(i) // this process touches the memory first, so it is charged to this process's cgroup
 	}
 	path := filepath.Join(t.TempDir(), "disk.img")
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, diskBytes)); err != nil {
@@ -106,7 +105,7 @@ func (d *disk) serve(t testing.TB, m mode) (*process, worker) {
 	return p, w
 }
 
-// ready waits until the disk is: a new initiator gets unit attentions first.
+// ready waits until the disk is ready: a new initiator first receives unit attentions.
 func (d *disk) ready() {
 	d.t.Helper()
 	for range 5 {
@@ -114,27 +113,27 @@ func (d *disk) ready() {
 			return
 		}
 	}
-	d.t.Fatal("the disk does not get ready")
+	d.t.Fatal("the disk did not become ready")
 }
 
-// reset is what a guest does before it sets up a new device.
+// reset does what a guest does before it sets up a new device.
 func (d *disk) reset() {
 	clear(d.span())
 	d.offered = 0
 }
 
-// write writes n times writeBytes, from where it ended last.
+// write writes writeBytes n times, from the position at which the last write ended.
 func (d *disk) write(n int) {
 	d.t.Helper()
 	for done := 0; done < n; done += d.batch {
 		if !d.requests(min(d.batch, n-done), writeBytes) {
-			d.t.Fatal("a write fails")
+			d.t.Fatal("a write failed")
 		}
 	}
 }
 
-// requests sends n requests at once, WRITE(10) of that many bytes each or TEST
-// UNIT READY, and reports whether all are answered with GOOD.
+// requests sends n requests at once, each a WRITE(10) of sizeBytes bytes or, for 0, a TEST UNIT
+// READY. It reports whether all are answered with GOOD.
 func (d *disk) requests(n, sizeBytes int) (good bool) {
 	d.t.Helper()
 	d.submit(n, sizeBytes)
@@ -162,7 +161,7 @@ func (d *disk) submit(n, sizeBytes int) {
 			head++
 		}
 		clear(d.mem[off+responseOff:][:responseSize])
-		d.mem[off+responseOff+11] = 0xff // a response that nobody gives
+		d.mem[off+responseOff+11] = 0xff // a value that no response has
 		d.describe(head+1, off+responseOff, responseSize, write, 0)
 		return uint16(4 * slot)
 	})
@@ -172,7 +171,7 @@ func (d *disk) submit(n, sizeBytes int) {
 func (d *disk) answered(n int) (good bool) {
 	d.t.Helper()
 	if !d.served(testenv.Patience) {
-		d.t.Fatal("the worker does not answer")
+		d.t.Fatal("the worker did not answer")
 	}
 	good = true
 	for i := range n {
@@ -183,10 +182,10 @@ func (d *disk) answered(n int) (good bool) {
 	return good
 }
 
-// kworkers is what the kernel's workqueues have used so far.
+// kworkers is the use of the kernel's workqueues so far.
 type kworkers struct {
 	ran   time.Duration
-	turns int // on a CPU
+	turns int // how often they ran on a CPU
 }
 
 func readKworkers(t testing.TB) (k kworkers) {
@@ -220,7 +219,7 @@ func runsInWorker(t *testing.T, m mode, submitType string) string {
 	return ""
 }
 
-// charges writes to a file that has no pages yet.
+// charges writes to a file that has no pages in the page cache yet.
 func charges(t *testing.T, m mode, submitType string) string {
 	d := newDisk(t, m, diskOptions{submitType: submitType})
 	p, _ := d.serve(t, m)
@@ -270,8 +269,7 @@ func defaultRuns(t *testing.T, m mode) string    { return runsInWorker(t, m, "0"
 func defaultCharges(t *testing.T, m mode) string { return charges(t, m, "0") }
 func defaultIO(t *testing.T, m mode) string      { return causesIO(t, m, "0") }
 
-// directAlone sends one request at a time, so that each needs the kworkers
-// anew.
+// directAlone sends one request at a time, so that each would need a kworker to run again.
 func directAlone(t *testing.T, m mode) string {
 	d := newDisk(t, m, diskOptions{})
 	d.batch = 1

@@ -13,16 +13,16 @@ import (
 	"minivmm/internal/testbed/vhosttest"
 )
 
-// The guest's memory is a file, so that two processes have it: a ring at each
-// multiple of ringSpan, then data for each of them.
+// The guest's memory is a file, so that two processes can map it. It contains a ring at each
+// multiple of ringSpan, followed by the data of each ring.
 const (
 	guestGPA  = 0x100000
 	ringSpan  = 1 << 20
 	ringAvail = 0x80000 // offsets in a ring's span, with room for maxRing
 	ringUsed  = 0xa0000
 	maxRing   = 1 << 15
-	maxWait   = maxRing - 1 // chains to wait for: more would not be told from less, in 16 bits
-	idleRing  = 16          // descriptors of the rings that nobody uses
+	maxWait   = maxRing - 1 // most chains to wait for: 16 bits cannot distinguish more from fewer
+	idleRing  = 16          // descriptors of the unused rings
 	maxRings  = 6
 	dataOff   = 8 << 20
 	dataSpan  = 2 << 20
@@ -32,8 +32,8 @@ const (
 	featureVersion1 = 1 << 32
 )
 
-// stillness is how long a ring that is kicked has to stay as it is to count as not served. A ring that is served takes well below a
-// millisecond.
+// stillness is how long a kicked ring must stay unchanged to count as not served. Serving a ring
+// takes well below a millisecond.
 const stillness = 300 * time.Millisecond
 
 // guest drives one ring.
@@ -41,10 +41,10 @@ type guest struct {
 	t          testing.TB
 	file       *os.File
 	mem        []byte
-	ring       int // which, in the memory
-	num        int // chains that fit; a power of two
+	ring       int // index of the ring in the memory
+	num        int // capacity in chains, a power of two
 	kick, call *os.File
-	tap        *os.File // nil without one
+	tap        *os.File // nil without a tap
 	offered    uint16   // available index
 }
 
@@ -67,7 +67,7 @@ func newGuest(t testing.TB, ring, num int) *guest {
 	return g
 }
 
-// beside is another ring of the same guest.
+// beside returns another ring of the same guest.
 func (g *guest) beside(ring int) *guest {
 	g.t.Helper()
 	other := &guest{t: g.t, file: g.file, mem: g.mem, ring: ring, num: g.num}
@@ -87,7 +87,7 @@ func (g *guest) hangBells() {
 	}
 }
 
-// data is where the guest has data for its ring.
+// data returns the offset of the data of the guest's ring.
 func (g *guest) data() int { return dataOff + g.ring*dataSpan }
 
 func (g *guest) span() []byte { return g.mem[g.ring*ringSpan:][:ringSpan] }
@@ -101,8 +101,7 @@ func (g *guest) describe(i, off, sizeBytes int, flags, next uint16) {
 	binary.LittleEndian.PutUint16(d[14:], next)
 }
 
-// offer makes n more chains available, heads being what chain gives for each
-// place in the ring, and kicks.
+// offer makes n more chains available and kicks. chain returns the head for each slot of the ring.
 func (g *guest) offer(n int, chain func(slot int) (head uint16)) {
 	g.t.Helper()
 	span := g.span()
@@ -119,15 +118,15 @@ func (g *guest) offer(n int, chain func(slot int) (head uint16)) {
 
 func (g *guest) used() uint16 { return guestmem.Load16(g.span(), ringUsed+2) }
 
-// served waits until all that was offered is used, at most that long, and says
-// whether it is.
+// served waits until all offered chains are used, at most for the given time, and reports whether
+// they are.
 func (g *guest) served(within time.Duration) bool {
 	g.t.Helper()
 	return g.servedTo(g.offered, within)
 }
 
-// servedTo waits for the used index to be what the available index was once.
-// It asks for one call, when that is reached. At most maxWait are missing.
+// servedTo waits until the used index reaches an earlier value of the available index. It asks for
+// one call, at that index. At most maxWait chains may be missing.
 func (g *guest) servedTo(index uint16, within time.Duration) bool {
 	g.t.Helper()
 	guestmem.Store16(g.span(), ringAvail+4+2*g.num, index-1) // used_event
@@ -150,24 +149,24 @@ func (g *guest) servedTo(index uint16, within time.Duration) bool {
 	return true
 }
 
-// frameBytes is a frame of an Ethernet type for experiments, which the host
-// drops, after struct virtio_net_hdr_v1.
+// frameBytes is the size of a frame after struct virtio_net_hdr_v1. The frame has an Ethernet type
+// for experiments, and the host drops it.
 const (
 	netHeader  = 12
 	frameBytes = netHeader + 60
 	netTX      = 1
 )
 
-// sender is a guest that sends the same frame for ever.
+// sender is a guest that sends the same frame repeatedly.
 type sender struct {
 	*guest
 	tap vhosttest.Tap
-	// before is what the tap had counted when the sender began, sent what it
-	// has offered since.
+	// before is the tap's count when the sender started, sent the number of frames that the
+	// sender has offered since.
 	before, sent int
 }
 
-// newSender is a guest with a tap of its own.
+// newSender returns a guest with a tap of its own.
 func newSender(g *guest) *sender {
 	g.t.Helper()
 	tap, err := vhosttest.OpenTap(g.t)
@@ -188,35 +187,33 @@ func newSender(g *guest) *sender {
 	return s
 }
 
-// send offers n frames, at most maxRing with those that are not sent yet.
+// send offers n frames. Together with the frames that are not sent yet, n is at most maxRing.
 func (s *sender) send(n int) {
 	s.t.Helper()
 	s.sent += n
 	s.offer(n, func(slot int) uint16 { return uint16(slot) })
 }
 
-// sendFor keeps the ring from running empty as long as more says so. What was
-// offered by then is still to be waited for.
+// sendFor keeps the ring filled as long as more returns true. It does not wait for the frames that
+// are offered by then.
 func (s *sender) sendFor(more func() bool) {
-	const part = maxRing / 8 // what is in the ring is always between one and two of these
+	const part = maxRing / 8 // the ring always contains one to two parts
 	for s.send(part); more(); {
 		s.send(part)
 		if !s.servedTo(s.offered-part, testenv.Patience) {
-			s.t.Error("the worker does not send")
+			s.t.Error("the worker did not send")
 			return
 		}
 	}
 }
 
-// allArrived reports whether the host has every frame that was offered, and none
-// twice.
+// allArrived reports whether the host has received every offered frame exactly once.
 func (s *sender) allArrived() bool {
 	return s.tap.FromGuest(s.t)-s.before == s.sent
 }
 
-// busy has the worker send frames until it has used that much CPU time, and
-// returns how many. The guest only waits meanwhile, so the worker is all that
-// runs.
+// busy has the worker send frames until it has used that much CPU time, and returns their number.
+// The guest only waits meanwhile, so nothing else runs than the worker.
 func (s *sender) busy(w worker, want time.Duration) (frames int) {
 	s.t.Helper()
 	const some = maxRing / 16
@@ -232,7 +229,7 @@ func (s *sender) all(n int) {
 	for ; n > 0; n -= maxWait {
 		s.send(min(n, maxWait))
 		if !s.served(testenv.Patience) {
-			s.t.Fatal("the worker does not send")
+			s.t.Fatal("the worker did not send")
 		}
 	}
 }

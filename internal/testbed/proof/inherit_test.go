@@ -9,7 +9,7 @@ import (
 	"minivmm/vhost"
 )
 
-// prepared is an owner whose thread was made special before it made a worker.
+// prepared is an owner whose thread got special properties before it created a worker.
 func prepared(t *testing.T, m mode, th thread) worker {
 	t.Helper()
 	p := startOwner(t, m, 0)
@@ -20,7 +20,7 @@ func prepared(t *testing.T, m mode, th thread) worker {
 func inCallersCgroup(t *testing.T, m mode) string {
 	p := startOwner(t, m, 0)
 	threads := p.cgroup.Child("threads")
-	t.Cleanup(p.kill) // before the cgroup goes
+	t.Cleanup(p.kill) // before the cgroup is removed
 	threads.Write("cgroup.type", "threaded")
 	p.do(request{Prepare: &thread{Cgroup: threads.Path("cgroup.threads")}})
 	w := p.own(vhost.NetPath)
@@ -61,7 +61,7 @@ func inCallersNamespaces(t *testing.T, m mode) string {
 		}
 		if its != callers {
 			if host := readlink(t, kthreadd+"/ns/"+ns); its != host {
-				t.Fatalf("%s: worker %s, its maker %s, the leader %s, the host %s", ns, its, callers, leaders, host)
+				t.Fatalf("%s: worker %s, its creator %s, the leader %s, the host %s", ns, its, callers, leaders, host)
 			}
 			hosts++
 		}

@@ -15,11 +15,10 @@ import (
 	"minivmm/vhost"
 )
 
-// isThrottled has two VMs send as fast as they can, on the same CPU, one of
-// them limited to a share of it. The other takes the rest, so the share of the
-// frames must be the same: whatever the speed of this machine, which for an
-// emulated one changes all the time. For the same reason the median of many
-// looks counts, of more if it is not where it should be.
+// isThrottled has two VMs send as fast as they can on the same CPU, one of them limited to a share
+// of it. The other uses the rest. So the limited VM's share of the frames must equal its share of
+// the CPU, whatever the speed of this machine, which changes all the time on an emulated one. For
+// the same reason the median of many samples counts, and of more samples if the first ones are off.
 func isThrottled(t *testing.T, m mode) string {
 	const share, tolerance = 0.25, 0.15
 	limited, lw, ls := sending(t, m)
@@ -31,7 +30,7 @@ func isThrottled(t *testing.T, m mode) string {
 			t.Fatal(err)
 		}
 	}
-	limited.cgroup.Write("cpu.max", "5000 20000") // us of us
+	limited.cgroup.Write("cpu.max", "5000 20000") // microseconds per period, both in us
 
 	const look, fewLooks, manyLooks = 15 * 20 * time.Millisecond, 8, 40
 	var cpu, frames []float64
@@ -88,7 +87,7 @@ func countsAsProcess(t *testing.T, m mode) string {
 	room = 1
 	p.do(request{Nproc: &room, Own: vhost.NetPath})
 	if r := p.try(request{Own: vhost.NetPath}); !strings.Contains(r.Err, "RLIMIT_NPROC") {
-		t.Errorf("a second worker: %q", r.Err)
+		t.Errorf("starting a second worker: %q", r.Err)
 	}
 	return ""
 }
@@ -107,7 +106,7 @@ func countsInPids(t *testing.T, m mode) string {
 	p := startOwner(t, m, 0)
 	w := p.own(vhost.NetPath)
 	var more int64
-	for again := true; again; { // a thread of Go's may come in between
+	for again := true; again; { // Go may start a thread in between
 		current := p.cgroup.Count("pids.current", "")
 		more = current - p.otherThreads(w)
 		again = current != p.cgroup.Count("pids.current", "")
@@ -118,7 +117,7 @@ func countsInPids(t *testing.T, m mode) string {
 	case 1:
 		return ""
 	default:
-		t.Fatalf("pids.current counts %d more than threads", more)
+		t.Fatalf("pids.current exceeds the number of threads by %d", more)
 		return ""
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"minivmm/vhost"
 )
 
-// ownerEnv makes this binary the owner of workers.
+// ownerEnv turns this binary into the owner of workers.
 const ownerEnv = "MINIVMM_PROOF_OWNER"
 
 func TestMain(m *testing.M) {
@@ -32,31 +32,31 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// request is what the owner is asked, a line of JSON. Its parts are done in
-// this order, those that are zero not at all. All of it happens on one thread,
-// which is not the leader of its process.
+// request is a request to the owner, a line of JSON. The owner carries out its parts in this order
+// and skips those that are zero. All of it happens on one thread, which is not the leader of its
+// process.
 type request struct {
-	Prepare *thread // make the thread special
-	Nproc   *int    // set RLIMIT_NPROC to as many tasks as the user has, and so many more
-	Own     string  // open that device node and become its owner
+	Prepare *thread // change the properties of the thread
+	Nproc   *int    // set RLIMIT_NPROC to the number of the user's tasks plus this number
+	Own     string  // open this device node and become its owner
 	Kthread bool    // with Own: ask for a kernel thread
 	Start   *start  // serve the guest's rings
 }
 
-// thread is what a worker could inherit.
+// thread holds thread properties that a worker could inherit.
 type thread struct {
 	Unshare uintptr // CLONE_NEW* flags
 	CPU     int
 	Nice    int
 	Policy  uint32 // SCHED_*
-	Cgroup  string // a cgroup.threads file; "": stays
+	Cgroup  string // a cgroup.threads file; "": unchanged
 }
 
-// start says where the guest's rings are.
+// start tells the owner where the guest's rings are.
 type start struct {
-	Device int // which of those that it owns
+	Device int // index among the devices that the owner owns
 	First  int // the device's first ring, in the guest's memory
-	Rings  int // of the device
+	Rings  int // number of the device's rings
 	Active []active
 	WWPN   string
 
@@ -65,27 +65,27 @@ type start struct {
 
 // active is a ring that the guest uses.
 type active struct {
-	Ring      int // of the device
+	Ring      int // index among the device's rings
 	Num       int // descriptors
-	Guest     int // which of the owner's, for its eventfds and tap
+	Guest     int // index among the owner's guests, for its eventfds and tap
 	OwnWorker bool
 }
 
 // reply is the owner's answer, a line of JSON.
 type reply struct {
-	TID   int // the thread that did it
-	Tasks int // with Nproc: how many the user has
+	TID   int // the thread that carried out the request
+	Tasks int // with Nproc: the number of the user's tasks
 	Err   string
 }
 
-// Descriptors that the owner gets: the memory, then three of each guest.
+// Descriptors that the owner inherits: the memory, then three for each guest.
 const fdMemory = 3
 
 func fdKick(guest int) int { return fdMemory + 1 + 3*guest }
 func fdCall(guest int) int { return fdKick(guest) + 1 }
 func fdTap(guest int) int  { return fdKick(guest) + 2 }
 
-// serve answers requests until there are no more.
+// serve answers requests until the input ends.
 func serve(in io.Reader, out io.Writer) error {
 	vhosttest.SpareThreads(12)
 	var o owner
@@ -163,9 +163,8 @@ func (th thread) apply() error {
 	)
 }
 
-// own opens a device and becomes its owner as minivmm does, or asks for a
-// kernel thread, as minivmm never does. A device whose owner it could not
-// become it closes.
+// own opens a device and becomes its owner as minivmm does, or asks for a kernel thread, which
+// minivmm never does. If it cannot become the owner, it closes the device.
 func (o *owner) own(node string, kthread bool) error {
 	dev, err := vhost.Open(node)
 	if err != nil {
@@ -227,7 +226,7 @@ func (o *owner) start(s start) error {
 	return (&vhost.Net{Device: dev}).Start(setup, fdTap(s.Active[0].Guest))
 }
 
-// process is the owner as the test sees it.
+// process is the owner, as the test sees it.
 type process struct {
 	t       testing.TB
 	mode    mode
@@ -239,9 +238,8 @@ type process struct {
 	ended   bool
 }
 
-// startOwner starts an owner in a cgroup of its own, as another user if uid is
-// not 0. It is given what it needs to serve the guests, which are rings of one
-// memory.
+// startOwner starts an owner in a cgroup of its own, as another user if uid is not 0. The owner
+// inherits everything that it needs to serve the guests, which are rings in one memory.
 func startOwner(t testing.TB, m mode, uid int, guests ...*guest) *process {
 	t.Helper()
 	p := &process{t: t, mode: m, cgroup: vhosttest.NewCgroup(t)}
@@ -252,7 +250,7 @@ func startOwner(t testing.TB, m mode, uid int, guests ...*guest) *process {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(p.cgroup.Open().Fd())}
 	if uid != 0 {
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
-		p.cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_DAC_OVERRIDE} // to open the device; it lifts no limit
+		p.cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_DAC_OVERRIDE} // to open the device; this capability lifts no limit
 	}
 	for i, g := range guests {
 		if i == 0 {
@@ -272,21 +270,21 @@ func startOwner(t testing.TB, m mode, uid int, guests ...*guest) *process {
 	}
 	p.answers = bufio.NewReader(out)
 	t.Cleanup(p.kill)
-	p.do(request{}) // its threads are there when it answers
+	p.do(request{}) // when it answers, its threads exist
 	return p
 }
 
-// kill kills the owner and waits for its end.
+// kill kills the owner and waits until it has exited.
 func (p *process) kill() {
 	if p.ended {
 		return
 	}
 	p.ended = true
 	p.cmd.Process.Kill()
-	p.cmd.Wait() // says that it was killed
+	p.cmd.Wait() // reports that it was killed
 }
 
-// try asks the owner for something that may fail.
+// try sends the owner a request that may fail.
 func (p *process) try(q request) reply {
 	p.t.Helper()
 	q.Kthread = p.mode == kthreadMode
@@ -318,7 +316,7 @@ func (p *process) do(q request) reply {
 	return r
 }
 
-// own has the owner make the worker of a device, and finds it.
+// own has the owner create a device's worker, and finds the worker.
 func (p *process) own(node string) worker {
 	p.t.Helper()
 	r := p.do(request{Own: node})

@@ -7,25 +7,25 @@ import (
 	"testing"
 )
 
-// pagePath shows the promises to people. What is between the marks comes from
-// here; the rest is written by hand.
+// pagePath is the page that presents the promises. The test writes the text between the marks; the
+// rest is written by hand.
 const (
 	pagePath  = "../../../docs/workers.md"
 	pageBegin = "<!-- from the tests: make docs-workers -->\n"
 	pageEnd   = "<!-- end -->\n"
 )
 
-// page is that file.
+// page is the content of that file.
 type page struct {
 	before, after string
-	rows          []row // one a promise
+	rows          []row // one for each promise
 }
 
-// row is what was found of a promise, by mode.
+// row is the result for one promise, by mode.
 type row struct{ found [modes]string }
 
-// cell says in the table that nothing was found instead of what is promised,
-// or what.
+// cell returns the text of a table cell: "yes" if instead is empty, otherwise that the promise does
+// not hold and what was found.
 func cell(instead string) string {
 	if instead == "" {
 		return "yes"
@@ -33,8 +33,7 @@ func cell(instead string) string {
 	return "**no**: " + instead
 }
 
-// readPage reads the page's table. What it says of promises that are gone or
-// worded differently is lost.
+// readPage reads the page's table. It drops the rows of promises that were removed or reworded.
 func readPage(t *testing.T) *page {
 	t.Helper()
 	b, err := os.ReadFile(pagePath)
@@ -83,8 +82,8 @@ func (p *page) write(t *testing.T) {
 	}
 }
 
-// TestPageHasThePromises needs no kernel: the page has every row, in order, and
-// says yes where a promise must hold and no where it must not.
+// TestPageHasThePromises requires no kernel. It checks that the page has every row, in order, with
+// yes where a promise must hold and no where it must not.
 func TestPageHasThePromises(t *testing.T) {
 	b, err := os.ReadFile(pagePath)
 	if err != nil {

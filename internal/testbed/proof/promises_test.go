@@ -10,12 +10,12 @@ import (
 	"minivmm/vhost"
 )
 
-// mode is what SET_OWNER makes: a column of the table.
+// mode is the kind of worker that SET_OWNER creates: a column of the table.
 type mode int
 
 const (
-	oldKernel   mode = iota // kernel threads are all it has
-	kthreadMode             // kernel threads, asked for on a kernel that has both
+	oldKernel   mode = iota // the kernel has only kernel threads
+	kthreadMode             // kernel threads, requested on a kernel that has both
 	taskMode                // threads of the process
 	modes
 )
@@ -24,7 +24,7 @@ func (m mode) String() string {
 	return [modes]string{"Linux 6.1", "Linux 6.12, kthread mode", "Linux 6.12, task mode"}[m]
 }
 
-// theseModes are the modes of the kernel that runs this.
+// theseModes are the modes of the running kernel.
 func theseModes(t testing.TB) []mode {
 	t.Helper()
 	if !vhosttest.ThreadWorkers(t) {
@@ -57,11 +57,11 @@ var (
 // promise is a row of the table.
 type promise struct {
 	text  string
-	how   string // it is checked
-	holds []mode // where it must hold, and where it must not: everywhere else
+	how   string // how the promise is checked
+	holds []mode // the modes in which it must hold; it must not hold in any other
 
-	// check returns "" if the promise holds, else what is found instead, in
-	// words that do not change from run to run.
+	// check returns "" if the promise holds, and otherwise what was found instead, in words
+	// that do not change from run to run.
 	check func(t *testing.T, m mode) (instead string)
 }
 
@@ -91,15 +91,15 @@ var promises = []promise{
 	{"The page cache they fill is charged to the VM's cgroup", "submit_type 1: memory.stat", sinceDirect, directCharges},
 	{"The block I/O they cause is the VM's cgroup's", "submit_type 1: io.stat, for a disk that is a block device", sinceDirect, directIO},
 	{"They complete without a kworker", "submit_type 1: how often kworkers run while one request after the other is sent", nowhere, directAlone},
-	{"A disk's requests execute in the worker as the kernel is by itself", "submit_type 0: as above", nowhere, defaultRuns},
-	{"The page cache is charged to the VM's cgroup as the kernel is by itself", "submit_type 0: as above", nowhere, defaultCharges},
-	{"The block I/O is the VM's cgroup's as the kernel is by itself", "submit_type 0: as above", nowhere, defaultIO},
+	{"A disk's requests execute in the worker with the kernel's default", "submit_type 0: as above", nowhere, defaultRuns},
+	{"The page cache is charged to the VM's cgroup with the kernel's default", "submit_type 0: as above", nowhere, defaultCharges},
+	{"The block I/O is the VM's cgroup's with the kernel's default", "submit_type 0: as above", nowhere, defaultIO},
 }
 
-var update = flag.Bool("update", false, "write what is found to docs/workers.md")
+var update = flag.Bool("update", false, "write the results to docs/workers.md")
 
-// TestPromises checks every promise in every mode of this kernel, that each
-// holds exactly where it should, and that docs/workers.md says so.
+// TestPromises checks every promise in every mode of this kernel: that each holds exactly where it
+// should, and that docs/workers.md agrees.
 func TestPromises(t *testing.T) {
 	needWorkers(t)
 	page := readPage(t)
@@ -114,7 +114,7 @@ func TestPromises(t *testing.T) {
 					if *update {
 						page.rows[i].found[m] = cell(instead)
 					} else if was := page.rows[i].found[m]; was != cell(instead) {
-						t.Errorf("docs/workers.md says %q, this kernel %q; \"make docs-workers\" writes the page", was, cell(instead))
+						t.Errorf("docs/workers.md has %q, this kernel %q; \"make docs-workers\" writes the page", was, cell(instead))
 					}
 				})
 			}

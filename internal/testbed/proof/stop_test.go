@@ -13,8 +13,8 @@ import (
 	"minivmm/vhost"
 )
 
-// stops says what becomes of traffic between stop and resume: frames are
-// offered before, during and after.
+// stops reports what happens to traffic between stop and resume. Frames are offered before, during
+// and after.
 func stops(t *testing.T, m mode, stop, resume func(p *process)) string {
 	t.Helper()
 	const frames = 500
@@ -23,7 +23,7 @@ func stops(t *testing.T, m mode, stop, resume func(p *process)) string {
 	if !s.served(testenv.Patience) || !s.allArrived() {
 		t.Fatal("no traffic to stop")
 	}
-	s.send(maxRing / 2) // under way while it stops
+	s.send(maxRing / 2) // in flight during the stop
 	stop(p)
 	begun := s.used()
 	s.send(frames)
@@ -32,7 +32,7 @@ func stops(t *testing.T, m mode, stop, resume func(p *process)) string {
 	resume(p)
 	s.send(frames)
 	if !s.served(testenv.Patience) {
-		t.Fatal("traffic does not resume")
+		t.Fatal("traffic did not resume")
 	}
 	if !s.allArrived() {
 		t.Errorf("%d frames arrived, want %d", s.tap.FromGuest(t)-s.before, s.sent)
@@ -78,8 +78,8 @@ func isStopped(t *testing.T, m mode) string {
 		func(p *process) { signal(p, unix.SIGCONT, unix.WCONTINUED) })
 }
 
-// diesWithProcess has this process share the vhost descriptor: the device
-// outlives its owner.
+// diesWithProcess has this process share the vhost descriptor, so that the device outlives its
+// owner.
 func diesWithProcess(t *testing.T, m mode) string {
 	p, w, s := sending(t, m)
 	pidfd, err := unix.PidfdOpen(w.pid, 0)

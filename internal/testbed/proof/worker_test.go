@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// worker is a worker as /proc shows it.
+// worker is a worker, as /proc shows it.
 type worker struct {
 	tid    int
-	caller int    // the thread that made it
-	pid    int    // the owner's
-	dir    string // "/proc/PID/task/TID", or "/proc/TID" of a kernel thread
+	caller int    // the thread that created it
+	pid    int    // the owner's process id
+	dir    string // "/proc/PID/task/TID", or "/proc/TID" for a kernel thread
 }
 
-// isThread reports whether the owner's list of threads has it.
+// isThread reports whether the worker is in the owner's list of threads.
 func (w worker) isThread() bool { return strings.Contains(w.dir, "/task/") }
 
-// callerDir is the /proc folder of the thread that made it.
+// callerDir returns the /proc folder of the thread that created the worker.
 func (w worker) callerDir() string { return fmt.Sprintf("/proc/%d/task/%d", w.pid, w.caller) }
 
-// leaderDir is the /proc folder of the owner's leader.
+// leaderDir returns the /proc folder of the owner's leader.
 func (w worker) leaderDir() string { return fmt.Sprintf("/proc/%d", w.pid) }
 
-// findWorker finds the worker that a thread of process pid made, by the name
-// that the kernel gives all of them. Of several it is the newest.
+// findWorker finds the worker that a thread of process pid created, by the name that the kernel
+// gives all of them. If there are several, it returns the newest.
 func findWorker(t testing.TB, pid, caller int) worker {
 	t.Helper()
 	for _, parent := range []string{fmt.Sprintf("/proc/%d/task", pid), "/proc"} {
@@ -51,13 +51,13 @@ func findWorker(t testing.TB, pid, caller int) worker {
 	return worker{}
 }
 
-// comm is the name of a task, "" if it is gone.
+// comm returns the name of a task, or "" if the task has exited.
 func comm(dir string) string {
 	b, _ := os.ReadFile(dir + "/comm")
 	return strings.TrimSpace(string(b))
 }
 
-// tasksIn lists the folders of tasks in a folder of /proc.
+// tasksIn lists the folders of the tasks in a folder of /proc.
 func tasksIn(parent string) []string {
 	entries, _ := os.ReadDir(parent)
 	var dirs []string
@@ -82,7 +82,7 @@ func tasksOf(uid int) (n int) {
 	return n
 }
 
-// field returns what follows a word at the beginning of a line.
+// field returns the text after a word at the beginning of a line.
 func field(text, word string) string {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, word); ok {
@@ -92,7 +92,7 @@ func field(text, word string) string {
 	return ""
 }
 
-// statNumber reads a field of a task's stat file (proc(5)), from 4 on.
+// statNumber reads a field of a task's stat file (proc(5)), from field 4 on.
 func statNumber(t testing.TB, dir string, number int) uint64 {
 	t.Helper()
 	stat := read(t, dir+"/stat")
@@ -112,7 +112,7 @@ const (
 	pfKthread    = 0x00200000 // PF_KTHREAD
 )
 
-// ran is the CPU time that a worker has used.
+// ran returns the CPU time that a worker has used.
 func (w worker) ran(t testing.TB) time.Duration {
 	t.Helper()
 	return ran(read(t, w.dir+"/schedstat"))
@@ -125,7 +125,7 @@ func ran(schedstat string) time.Duration {
 	return time.Duration(n)
 }
 
-// threadsRan is the CPU time of all threads that a process has.
+// threadsRan returns the CPU time of all threads of a process.
 func threadsRan(t testing.TB, pid int) (sum time.Duration) {
 	t.Helper()
 	for _, dir := range tasksIn(fmt.Sprintf("/proc/%d/task", pid)) {

@@ -1,6 +1,8 @@
-// Package stress tries the emulated host itself: a guest under a stock QEMU's KVM, its CPUs busy with system calls, is
-// flooded with pings. A QEMU without the mend of package qemu delivers interrupts twice under that load, which ends the
-// guest with a double fault or hangs it; so one quiet minute says that the host can be trusted.
+// Package stress tests the emulated host itself. It floods a guest under a stock QEMU's KVM, whose
+// CPUs are busy with system calls, with pings. A QEMU without the fix of package qemu delivers
+// interrupts twice under that load, which kills the guest with a double fault or hangs it. So one
+// minute without a failure shows that the host can be trusted.
 //
-// Run works where /dev/kvm, /dev/vhost-net and /dev/net/tun do, as root; emuhost runs it in the emulated host.
+// Run requires working /dev/kvm, /dev/vhost-net and /dev/net/tun, and root; emuhost runs it in the
+// emulated host.
 package stress

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTap makes a tap device with an address and returns the file that QEMU gets; the device ends with the file.
+// openTap creates a tap device with an address and returns the file for QEMU; the device exists as
+// long as the file is open.
 func openTap(name string, addr [4]byte) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -60,15 +61,17 @@ func setUp(tap int, name string, addr [4]byte) error {
 // inFlight is how many pings may be unanswered before the flood waits.
 const inFlight = 32
 
-// flood pings the address as fast as it answers, for the duration from the first answer on, and counts the answers. It ends
-// early with ctx. It is an error if the answers stop before.
+// flood pings the address as fast as it answers, for the duration from the first answer on, and
+// counts the answers. It returns early when ctx is done. It is an error if the answers stop before
+// the end.
 func flood(ctx context.Context, addr [4]byte, duration time.Duration) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	// A lost ping or answer costs this much time, and the limit of answers missing in a row is silence.
+	// A lost ping or answer costs wait; silence limits how long answers may be missing in a
+	// row.
 	const wait, silence = 100 * time.Millisecond, 20 * time.Second
 	tv := unix.NsecToTimeval(wait.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
@@ -87,7 +90,8 @@ func flood(ctx context.Context, addr [4]byte, duration time.Duration) (int, erro
 		}
 		for ; open < inFlight; open++ {
 			seq++
-			// Until the guest is up, and when the queue is full, the kernel refuses some.
+			// The kernel refuses some pings until the guest is up, and when the queue
+			// is full.
 			_ = unix.Sendto(fd, echoRequest(seq), 0, to)
 		}
 		n, from, err := unix.Recvfrom(fd, buf, 0)
@@ -105,7 +109,7 @@ func flood(ctx context.Context, addr [4]byte, duration time.Duration) (int, erro
 	}
 }
 
-// echoRequest is an ICMP echo request, RFC 792, with 56 bytes of zeros.
+// echoRequest returns an ICMP echo request, RFC 792, with 56 bytes of zeros.
 func echoRequest(seq uint16) []byte {
 	b := make([]byte, 64)
 	b[0] = 8
@@ -118,7 +122,7 @@ func echoRequest(seq uint16) []byte {
 	return b
 }
 
-// isEchoReply looks behind the IPv4 header, which a raw socket delivers too.
+// isEchoReply skips the IPv4 header, which a raw socket delivers too.
 func isEchoReply(packet []byte) bool {
 	if len(packet) < 20 {
 		return false

@@ -14,32 +14,33 @@ import (
 	"time"
 )
 
-// Config is the guest and its load.
+// Config describes the guest and its load.
 type Config struct {
 	QEMU     string // stock qemu-system-x86_64
 	Kernel   string // bzImage
-	Initrd   string // made by initrd.Build, with the default command
+	Initrd   string // from initrd.Build, with the default command
 	CPUs     int
 	Duration time.Duration
-	Log      io.Writer // gets the guest's console
+	Log      io.Writer // receives the guest's console output
 }
 
-// Addresses of the tap and of the guest on it, in a network reserved for tests (RFC 5737).
+// Addresses of the tap and of the guest, in a network reserved for tests (RFC 5737).
 var (
 	hostAddress  = [4]byte{192, 0, 2, 1}
 	guestAddress = [4]byte{192, 0, 2, 2}
 )
 
-// startLimit bounds the guest's way to its first answer.
+// startLimit limits the time from the guest's start to its first answer.
 const startLimit = 2 * time.Minute
 
-// endLimit bounds the guest's way from the end of its load to the power-off.
+// endLimit limits the time from the end of the load to the guest's power-off.
 const endLimit = time.Minute
 
-// guestDone is what init prints when the load ended as it should.
+// guestDone is the line that init prints if the load ended normally.
 const guestDone = "init: exit status 0"
 
-// Run loads a guest for the duration and reports how many pings it answered. An error says what died or hung.
+// Run loads a guest for the duration and returns the number of pings that it answered. The error
+// describes a guest that crashed or hung.
 func Run(ctx context.Context, c Config) (answered int, err error) {
 	tap, err := openTap("stress0", hostAddress)
 	if err != nil {
@@ -49,7 +50,7 @@ func Run(ctx context.Context, c Config) (answered int, err error) {
 	if err := watchShutdowns(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit+c.Duration+endLimit, errors.New("the guest hangs"))
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit+c.Duration+endLimit, errors.New("the guest hung"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.QEMU, arguments(c)...)
 	cmd.ExtraFiles = []*os.File{tap}
@@ -85,7 +86,8 @@ type result struct {
 	err      error
 }
 
-// arguments is QEMU's command line. The guest's load is one dd per CPU, two system calls a byte, until they are killed.
+// arguments returns QEMU's command line. The guest's load is one dd per CPU, with two system calls
+// per byte, until they are killed.
 func arguments(c Config) []string {
 	load := strings.Repeat("dd if=/dev/zero of=/dev/null bs=1 & ", c.CPUs) + fmt.Sprintf("sleep %d; exit 0", int(c.Duration.Seconds()))
 	ip := fmt.Sprintf("ip=%s:::255.255.255.0::eth0:off", dotted(guestAddress))
@@ -102,7 +104,7 @@ func dotted(a [4]byte) string {
 	return fmt.Sprintf("%d.%d.%d.%d", a[0], a[1], a[2], a[3])
 }
 
-// tee keeps what it hands on.
+// tee keeps the output that it passes on.
 type tee struct {
 	to io.Writer
 
@@ -110,7 +112,7 @@ type tee struct {
 	kept []byte // guarded by mu
 }
 
-// keepBytes is how much of the console is searched.
+// keepBytes limits how much of the console is searched.
 const keepBytes = 64 << 10
 
 func (t *tee) Write(p []byte) (int, error) {

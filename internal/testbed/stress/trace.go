@@ -10,8 +10,8 @@ import (
 // tracing is where tracefs is mounted.
 const tracing = "/sys/kernel/tracing/"
 
-// watchShutdowns lets the kernel note when a guest's CPU shuts down, which is what a triple fault does; QEMU says nothing
-// about it. Reason 8 is KVM_EXIT_SHUTDOWN, uapi/linux/kvm.h.
+// watchShutdowns makes the kernel record the shutdown of a guest CPU, which is the result of a
+// triple fault; QEMU does not report it. Reason 8 is KVM_EXIT_SHUTDOWN, uapi/linux/kvm.h.
 func watchShutdowns() error {
 	for _, w := range []struct{ file, text string }{
 		{"events/kvm/kvm_userspace_exit/filter", "reason == 8"},
@@ -24,14 +24,14 @@ func watchShutdowns() error {
 	return nil
 }
 
-// earlyEnd says what is known of a guest that ended before its load did.
+// earlyEnd explains why a guest exited before its load ended.
 func earlyEnd() error {
 	trace, err := os.ReadFile(tracing + "trace")
 	if err != nil {
-		return fmt.Errorf("stress: the guest ended before its load did: %w", err)
+		return fmt.Errorf("stress: the guest exited before its load ended: %w", err)
 	}
 	if bytes.Contains(trace, []byte("KVM_EXIT_SHUTDOWN")) {
 		return errors.New("stress: triple fault in the guest")
 	}
-	return errors.New("stress: the guest ended before its load did, and not by a triple fault")
+	return errors.New("stress: the guest exited before its load ended, and not by a triple fault")
 }

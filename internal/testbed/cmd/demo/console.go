@@ -10,15 +10,16 @@ import (
 	"sync"
 )
 
-// console is the guest's serial port, as a person at a terminal has it: what came is remembered, and read in order.
+// console is the guest's serial port, as a person at a terminal uses it: it records the output and
+// reads it in order.
 type console struct {
 	keyboard io.Writer
 
 	mu      sync.Mutex
-	text    []byte        // guarded by mu: everything that came
+	text    []byte        // guarded by mu: all output so far
 	read    int           // guarded by mu: how much of it has been matched
-	over    bool          // guarded by mu: no more will come
-	changed chan struct{} // guarded by mu: closed and replaced when one of those changes
+	over    bool          // guarded by mu: the output has ended
+	changed chan struct{} // guarded by mu: closed and replaced when one of the others changes
 }
 
 func newConsole(keyboard io.Writer) *console {
@@ -33,7 +34,7 @@ func (c *console) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// end says that no more will come.
+// end reports the end of the output.
 func (c *console) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,7 +47,8 @@ func (c *console) announce() {
 	c.changed = make(chan struct{})
 }
 
-// expect waits for the pattern in what came after the last match, and returns what lies before it and its submatches.
+// expect waits for the pattern in the output after the last match. It returns the text before the
+// match, and the submatches.
 func (c *console) expect(ctx context.Context, pattern *regexp.Regexp) (before string, match []string, err error) {
 	for {
 		c.mu.Lock()
@@ -63,31 +65,31 @@ func (c *console) expect(ctx context.Context, pattern *regexp.Regexp) (before st
 		changed, over, last := c.changed, c.over, string(fresh[max(0, len(fresh)-2000):])
 		c.mu.Unlock()
 		if over {
-			return "", nil, fmt.Errorf("the console ended while waiting for %q; it said: %s", pattern, last)
+			return "", nil, fmt.Errorf("the console closed while waiting for %q; its last output: %s", pattern, last)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return "", nil, fmt.Errorf("waiting for %q at the console: %w; it says: %s", pattern, context.Cause(ctx), last)
+			return "", nil, fmt.Errorf("waiting for %q at the console: %w; its last output: %s", pattern, context.Cause(ctx), last)
 		}
 	}
 }
 
-// The shell's prompt; what a command that was typed says before it works, and after. The typed text itself, which the
-// terminal echoes, does not match: there the words are put together by quotes.
+// The shell's prompt, and the marks that a typed command prints before and after it runs. The echo
+// of the typed text does not match, because quotes split the marks in it.
 var (
 	prompt  = regexp.MustCompile(`/ # `)
 	begun   = regexp.MustCompile(`\[begin\]\r\n`)
 	stopped = regexp.MustCompile(`\[status (\d+)\]\r\n`)
 )
 
-// typed is the line that says [begin], runs the command and says [status N].
+// typed returns a line that prints [begin], runs the command and prints [status N].
 func typed(command string) string {
 	return `echo "[be"gin]; ` + command + `; echo "[sta"tus $?]` + "\n"
 }
 
-// start types a command and waits until it begins: then everything that was typed and echoed is over, and the console is
-// as silent as the command.
+// start types a command and waits until it begins. By then everything that was typed has been
+// echoed, and the console stays silent unless the command prints.
 func (c *console) start(ctx context.Context, command string) error {
 	if _, _, err := c.expect(ctx, prompt); err != nil {
 		return err
@@ -99,7 +101,8 @@ func (c *console) start(ctx context.Context, command string) error {
 	return err
 }
 
-// finish waits for the end of the command and returns its output; a status other than 0 is an error.
+// finish waits until the command has exited and returns its output; a status other than 0 is an
+// error.
 func (c *console) finish(ctx context.Context) (string, error) {
 	out, match, err := c.expect(ctx, stopped)
 	if err != nil {
@@ -107,7 +110,7 @@ func (c *console) finish(ctx context.Context) (string, error) {
 	}
 	out = strings.TrimSpace(strings.ReplaceAll(out, "\r", ""))
 	if status, err := strconv.Atoi(match[1]); err != nil || status != 0 {
-		return out, fmt.Errorf("a command ended with status %s in the guest: %s", match[1], out)
+		return out, fmt.Errorf("a command exited with status %s in the guest: %s", match[1], out)
 	}
 	return out, nil
 }

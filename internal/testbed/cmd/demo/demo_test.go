@@ -52,7 +52,7 @@ func TestCPUTimeIsTheFirstField(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if got, err := onCPU(""); err == nil {
-		t.Errorf("nothing was read as %v", got)
+		t.Errorf("an empty text was parsed as %v", got)
 	}
 }
 
@@ -77,7 +77,7 @@ func TestOnlyTheVMOfTheProcessIsFound(t *testing.T) {
 		t.Fatalf("got %q, %v", got, err)
 	}
 	if _, err := findKVMCounters(kvm, process, nil); err == nil {
-		t.Error("one of two was taken")
+		t.Error("one of two VMs was returned")
 	}
 	for name, n := range map[string]string{"exits": "100\n", "mmio_exits": "3\n", "io_exits": "4\n"} {
 		if err := os.WriteFile(filepath.Join(string(got), name), []byte(n), 0o644); err != nil {
@@ -89,7 +89,7 @@ func TestOnlyTheVMOfTheProcessIsFound(t *testing.T) {
 	}
 }
 
-// shell answers on the console as the guest does: it echoes what is typed, and runs nothing.
+// shell answers on the console as the guest does: it echoes typed text and runs nothing.
 type shell struct {
 	c       *console
 	answers map[string]string
@@ -103,7 +103,7 @@ func (s *shell) Write(p []byte) (int, error) {
 		return 0, os.ErrInvalid
 	}
 	go func() {
-		// In two pieces, as a serial port would.
+		// Answer in two pieces, as a serial port would.
 		out := strings.ReplaceAll(string(p)+"[begin]\n"+s.answers[m[1]]+"/ # ", "\n", "\r\n")
 		s.c.Write([]byte(out[:len(out)/2]))
 		s.c.Write([]byte(out[len(out)/2:]))
@@ -132,7 +132,7 @@ func TestCommandsAreTypedAndTheirEndIsSeen(t *testing.T) {
 	}
 	s.c.end()
 	if _, _, err := s.c.expect(t.Context(), begun); err == nil {
-		t.Error("the end of the console was not seen")
+		t.Error("the end of the console was not detected")
 	}
 }
 
@@ -155,7 +155,7 @@ func TestFilesAreInstalledOnceAndTheDiskIsSparse(t *testing.T) {
 		}
 		second, err := os.Stat(to)
 		if err != nil || !os.SameFile(first, second) {
-			t.Errorf("the same content was installed anew (%v)", err)
+			t.Errorf("the same content was installed again (%v)", err)
 		}
 		if b, err := os.ReadFile(to); err != nil || string(b) != content {
 			t.Errorf("got %q, %v", b, err)
@@ -203,7 +203,7 @@ func TestReportIsGoodOnlyIfAllIsThere(t *testing.T) {
 	}
 	var out bytes.Buffer
 	if err := good().print(&out); err != nil || !good().good() {
-		t.Fatalf("a good report is not (%v)", err)
+		t.Fatalf("good is false for a good report (%v)", err)
 	}
 	for _, want := range []string{"disk, read", "32", "same at both ends", "1000 requests", "0.0050", "scsi0", "1.000 s", "kernel thread 165"} {
 		if !strings.Contains(out.String(), want) {
@@ -219,7 +219,7 @@ func TestReportIsGoodOnlyIfAllIsThere(t *testing.T) {
 		r := good()
 		spoil(r)
 		if r.good() {
-			t.Errorf("a report with a bad or missing %s is good", name)
+			t.Errorf("good is true for a report with a bad or missing %s", name)
 		}
 	}
 }

@@ -18,16 +18,16 @@ import (
 type machine struct {
 	*console
 	cmd    *exec.Cmd
-	others []string      // VMs that were there before, see listVMs
-	said   *transcript   // its messages
+	others []string      // VMs that existed before, see listVMs
+	said   *transcript   // minivmm's messages
 	ended  chan struct{} // closed after err is set
 	err    error
 }
 
-// patience ends whatever hangs. A busy emulated host needs a fraction of it.
+// patience limits the time of the whole run. A busy emulated host needs a fraction of it.
 const patience = 20 * time.Minute
 
-// startMachine runs the example as a person would. When ctx ends, so does the guest.
+// startMachine runs the example as a person would. When ctx is done, the guest is stopped.
 func startMachine(ctx context.Context) (*machine, error) {
 	m := &machine{said: &transcript{}, ended: make(chan struct{})}
 	var err error
@@ -41,7 +41,7 @@ func startMachine(ctx context.Context) (*machine, error) {
 	}
 	m.console = newConsole(keyboard)
 	m.cmd.Stdout, m.cmd.Stderr = m.console, m.said
-	// A terminal's control-C is for this program, which then ends the guest in order.
+	// A terminal's control-C must reach only this program, which then stops the guest in order.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	m.cmd.Cancel = m.pressButton
 	m.cmd.WaitDelay = 20 * time.Second
@@ -56,7 +56,7 @@ func startMachine(ctx context.Context) (*machine, error) {
 	return m, nil
 }
 
-// process is its folder in /proc.
+// process returns minivmm's folder in /proc.
 func (m *machine) process() string { return filepath.Join("/proc", strconv.Itoa(m.cmd.Process.Pid)) }
 
 // pressButton presses the guest's ACPI power button.
@@ -78,14 +78,14 @@ func (m *machine) powerOff(ctx context.Context) error {
 	return nil
 }
 
-// end makes sure that minivmm is gone.
+// end makes sure that minivmm has exited.
 func (m *machine) end() {
 	select {
 	case <-m.ended:
 		return
 	default:
 	}
-	// It may have ended meanwhile.
+	// minivmm may have exited meanwhile.
 	_ = m.pressButton()
 	select {
 	case <-m.ended:
@@ -95,15 +95,15 @@ func (m *machine) end() {
 	}
 }
 
-// explain adds to an error what minivmm said.
+// explain adds minivmm's messages to an error.
 func (m *machine) explain(err error) error {
 	if said := m.said.String(); err != nil && said != "" {
-		return errors.Join(err, fmt.Errorf("minivmm said:\n%s", said))
+		return errors.Join(err, fmt.Errorf("output of minivmm:\n%s", said))
 	}
 	return err
 }
 
-// transcript keeps text that one goroutine writes and others read.
+// transcript records text that one goroutine writes and others read.
 type transcript struct {
 	mu   sync.Mutex
 	text bytes.Buffer

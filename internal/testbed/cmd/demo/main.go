@@ -1,9 +1,10 @@
-// Command demo shows minivmm at work, from nothing: it builds minivmm, fetches a guest, starts examples/debian.toml as a
-// person would, moves data over the guest's network card and disk, and prints what came of it: rates, checksums, exits to
-// user space, and what the kernel's workers did. It needs Debian, Go and gcc, and runs at the top of the source tree.
+// Command demo shows minivmm at work, from scratch. It builds minivmm, fetches a guest, starts
+// examples/debian.toml as a person would, transfers data over the guest's network card and disk,
+// and prints the results: rates, checksums, exits to user space, and the work of the kernel's
+// workers. It requires Debian, Go and gcc, and must run at the top of the source tree.
 //
-// Where this machine has no KVM that works, or no vhost, the machine is started in the emulated host (package emuhost).
-// Everything goes well or the exit status is not 0.
+// If this machine has no working KVM, or no vhost, the demo runs in the emulated host (package
+// emuhost). The exit status is 0 only if everything succeeded.
 package main
 
 import (
@@ -22,7 +23,7 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// inside is the argument of the part that runs where the guest does; it is not for people.
+// inside is the argument that selects the part that runs on the guest's host; it is not for people.
 const inside = "inside"
 
 func main() {
@@ -35,7 +36,7 @@ func main() {
 	case slices.Equal(os.Args[1:], []string{inside}):
 		err = show(ctx, os.Stdout, os.Stderr)
 	default:
-		err = errors.New("it takes no arguments; " + emuhost.ModeEnv + " (auto, direct, emulated) says where the guest runs")
+		err = errors.New("no arguments allowed; " + emuhost.ModeEnv + " (auto, direct, emulated) selects where the guest runs")
 	}
 	switch {
 	case err == nil:
@@ -72,7 +73,8 @@ func demo(ctx context.Context) error {
 	if choice.Direct {
 		return show(ctx, os.Stdout, log)
 	}
-	// Each emulated host has its own layer over the files, so another demo may use them meanwhile.
+	// Each emulated host has its own layer over the files, so another demo may use them at the
+	// same time.
 	unlock()
 	return emulated(ctx, c, log)
 }
@@ -92,15 +94,15 @@ func emulated(ctx context.Context, c *cache.Cache, log *progress) error {
 		return err
 	}
 	log.printf("starting the emulated host")
-	// The part inside has its own limit, which explains more.
-	ctx, cancel := context.WithTimeoutCause(ctx, patience+time.Minute, errors.New("time limit is over"))
+	// The inside part has a limit of its own, with a better explanation.
+	ctx, cancel := context.WithTimeoutCause(ctx, patience+time.Minute, errors.New("time limit exceeded"))
 	defer cancel()
 	exit, err := h.Run(ctx, agent.Command{Argv: []string{self, inside}, Env: os.Environ(), Dir: dir}, agent.Streams{Stdout: os.Stdout, Stderr: log})
 	if err != nil {
 		return err
 	}
 	if exit.Code() != 0 {
-		return errors.New("the demonstration failed in the emulated host, as said above")
+		return errors.New("the demonstration failed in the emulated host, as reported above")
 	}
 	return nil
 }

@@ -13,22 +13,23 @@ import (
 	"time"
 )
 
-// exits are KVM's own counts for one VM, over all its vCPUs.
+// exits are KVM's own counters for one VM, over all its vCPUs.
 type exits struct {
-	all  uint64 // world switches, most of them served in the kernel
+	all  uint64 // world switches, most of them handled in the kernel
 	user uint64 // mmio_exits and io_exits: an upper bound of those that went to user space
 }
 
 func (e exits) since(before exits) exits { return exits{e.all - before.all, e.user - before.user} }
 
-// kvmCounters is the folder of a VM in debugfs: /sys/kernel/debug/kvm/TID-FD, where TID is the thread that created the VM,
-// which may be gone, and FD the descriptor that its process got.
+// kvmCounters is the folder of a VM in debugfs: /sys/kernel/debug/kvm/TID-FD, where TID is the
+// thread that created the VM, which may have exited, and FD the descriptor that its process got.
 type kvmCounters string
 
 // listVMs lists the VMs that have counters.
 func listVMs(root string) ([]string, error) { return filepath.Glob(filepath.Join(root, "*-*")) }
 
-// findKVMCounters looks for the VM of the process, a folder of /proc, among those that were not there before it started.
+// findKVMCounters looks for the VM of the process, a folder of /proc, among those that did not
+// exist before it started.
 func findKVMCounters(root, process string, before []string) (kvmCounters, error) {
 	found, err := listVMs(root)
 	if err != nil {
@@ -40,7 +41,7 @@ func findKVMCounters(root, process string, before []string) (kvmCounters, error)
 		return err != nil || link != "anon_inode:kvm-vm" || slices.Contains(before, dir)
 	})
 	if len(found) != 1 {
-		return "", fmt.Errorf("%d folders in %s may be those of minivmm's VM, want 1: is debugfs mounted there?", len(found), root)
+		return "", fmt.Errorf("%d folders in %s could belong to minivmm's VM, want 1: is debugfs mounted there?", len(found), root)
 	}
 	return kvmCounters(found[0]), nil
 }
@@ -84,7 +85,7 @@ func tapOf(address string) (string, error) {
 	return "", fmt.Errorf("no interface has the address %s", address)
 }
 
-// packets counts what the tap has moved, both ways.
+// packets returns the number of packets that the tap has transferred in both directions.
 func packets(tap string) (uint64, error) {
 	dir := filepath.Join("/sys/class/net", tap, "statistics")
 	in, err1 := readCount(filepath.Join(dir, "rx_packets"))
@@ -92,12 +93,12 @@ func packets(tap string) (uint64, error) {
 	return in + out, errors.Join(err1, err2)
 }
 
-// requests reads a disk's completed reads, writes, discards and flushes: /sys/block/DISK/stat of Linux,
-// Documentation/block/stat.rst, fields 1, 5, 12 and 16.
+// requests parses a disk's completed reads, writes, discards and flushes: /sys/block/DISK/stat of
+// Linux, Documentation/block/stat.rst, fields 1, 5, 12 and 16.
 func requests(stat string) (uint64, error) {
 	fields := strings.Fields(stat)
 	if len(fields) < 11 {
-		return 0, fmt.Errorf("%q is no disk statistics", stat)
+		return 0, fmt.Errorf("%q is not a disk's statistics", stat)
 	}
 	var sum uint64
 	for _, i := range []int{0, 4, 11, 15} {
@@ -106,21 +107,21 @@ func requests(stat string) (uint64, error) {
 		}
 		n, err := strconv.ParseUint(fields[i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%q is no disk statistics: %w", stat, err)
+			return 0, fmt.Errorf("%q is not a disk's statistics: %w", stat, err)
 		}
 		sum += n
 	}
 	return sum, nil
 }
 
-// worker is a kernel thread that serves the machine, as minivmm tells it.
+// worker is a kernel worker that serves the machine, as minivmm reports it.
 type worker struct {
 	device, serves, kind, tid, comm, cgroup, cpus string
 }
 
 var workerLine = regexp.MustCompile(`(?m)^minivmm: worker (\S+) \((.*)\): (thread|kernel thread) (\d+) (.*), cgroup (.*), CPUs (\S+)\r?$`)
 
-// workers finds them in what minivmm --verbose says.
+// workers finds the workers in the output of minivmm --verbose.
 func workers(said string) []worker {
 	var all []worker
 	for _, m := range workerLine.FindAllStringSubmatch(said, -1) {
@@ -129,7 +130,8 @@ func workers(said string) []worker {
 	return all
 }
 
-// cpuTime is what the worker has used. Its first place is that of a thread of the process, the second a kernel thread's.
+// cpuTime returns the CPU time that the worker has used. It looks first where a thread of the
+// process would be, then where a kernel thread would be.
 func (w worker) cpuTime(process string) (time.Duration, error) {
 	b, err := os.ReadFile(filepath.Join(process, "task", w.tid, "schedstat"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -141,7 +143,7 @@ func (w worker) cpuTime(process string) (time.Duration, error) {
 	return onCPU(string(b))
 }
 
-// onCPU reads the first field of schedstat, nanoseconds: Documentation/scheduler/sched-stats.rst.
+// onCPU parses the first field of schedstat, nanoseconds: Documentation/scheduler/sched-stats.rst.
 func onCPU(schedstat string) (time.Duration, error) {
 	first, _, _ := strings.Cut(schedstat, " ")
 	ns, err := strconv.ParseInt(first, 10, 64)

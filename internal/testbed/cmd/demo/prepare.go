@@ -17,7 +17,7 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-// Where things are, from the top of the source tree.
+// Paths relative to the top of the source tree.
 const (
 	program   = "build/minivmm"
 	example   = "examples/debian.toml"
@@ -25,8 +25,8 @@ const (
 	diskBytes = 128 << 20
 )
 
-// prepare builds minivmm and the files that the example names. Until unlock, which may be called twice, no other demo of
-// this source tree prepares or runs on this machine itself.
+// prepare builds minivmm and creates the files that the example names. Until unlock, which may be
+// called twice, no other demo in this source tree prepares files or runs directly on this machine.
 func prepare(ctx context.Context, c *cache.Cache, log *progress) (unlock func(), err error) {
 	if _, err := os.Stat(example); err != nil {
 		return nil, fmt.Errorf("run this at the top of the source tree: %w", err)
@@ -77,7 +77,7 @@ func prepareLocked(ctx context.Context, c *cache.Cache, log *progress) error {
 	)
 }
 
-// install makes the file to a copy of from, at once; one that is a copy already is left alone.
+// install makes the file a copy of from, atomically; an existing copy is left alone.
 func install(from, to string) error {
 	want, err := os.ReadFile(from)
 	if err != nil {
@@ -98,7 +98,7 @@ func install(from, to string) error {
 	return os.Rename(f.Name(), to)
 }
 
-// makeDisk makes a sparse file of that size; one that has it is left alone.
+// makeDisk creates a sparse file of that size; an existing file of that size is left alone.
 func makeDisk(name string, size int64) error {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

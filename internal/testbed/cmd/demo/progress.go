@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// progress writes lines with the seconds since the start before each.
+// progress prefixes each line with the seconds since the start.
 type progress struct {
 	w     io.Writer
 	start time.Time
 
 	mu   sync.Mutex
-	line []byte // guarded by mu: what has no newline yet
+	line []byte // guarded by mu: the incomplete last line
 }
 
 func (p *progress) Write(b []byte) (int, error) {

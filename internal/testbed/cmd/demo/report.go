@@ -9,9 +9,9 @@ import (
 	"minivmm/vmm/config"
 )
 
-// report is what is printed at the end.
+// report is the summary that is printed at the end.
 type report struct {
-	host, guest string // kernels
+	host, guest string // kernel releases
 	cfg         *config.Config
 	results     []result
 	workers     []workerTime
@@ -24,7 +24,7 @@ type workerTime struct {
 
 func (r *report) image() string { return string(r.cfg.Disk[0].Path) }
 
-// good reports whether every transfer was made and matched, and a worker serves each device.
+// good reports whether every transfer completed and matched, and every device has a worker.
 func (r *report) good() bool {
 	for _, t := range r.results {
 		if !t.matches() {
@@ -59,7 +59,7 @@ func (r result) verdict() string {
 	return fmt.Sprintf("DIFFERENT: host %.8s, guest %.8s", r.host, r.guest)
 }
 
-// rate is in MiB a second.
+// rate is in MiB per second.
 func rate(took time.Duration) float64 { return float64(transferBytes) / (1 << 20) / took.Seconds() }
 
 func ratio(n, of uint64) string {

@@ -12,13 +12,13 @@ import (
 	"minivmm/vmm/config"
 )
 
-// kvmFolder is where KVM keeps its counters.
+// kvmFolder is where KVM shows its counters.
 const kvmFolder = "/sys/kernel/debug/kvm"
 
-// show starts the machine, makes every transfer, powers the guest off and prints what came of it; an error says what did
-// not go as it should. Progress goes to log.
+// show starts the machine, makes every transfer, powers the guest off and prints the results. The
+// error describes the first failure. Progress goes to log.
 func show(ctx context.Context, out, log io.Writer) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("it is not through after %v", patience))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not finished after %v", patience))
 	defer cancel()
 	cfg, err := config.Load(example)
 	if err != nil {
@@ -56,12 +56,12 @@ func show(ctx context.Context, out, log io.Writer) (err error) {
 	return nil
 }
 
-// use does everything between the guest's start and its end.
+// use does everything between the guest's start and its power-off.
 func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) {
 	if r.guest, err = m.run(ctx, "uname -r"); err != nil {
 		return err
 	}
-	fmt.Fprintf(log, "the guest's shell is there, on Linux %s\n", r.guest)
+	fmt.Fprintf(log, "the guest's shell is ready, on Linux %s\n", r.guest)
 	if _, err := m.run(ctx, "while ! [ -b /dev/sda ]; do usleep 10000; done"); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) 
 	return nil
 }
 
-// release is what uname -r says.
+// release returns the kernel's release, as uname -r prints it.
 func release() (string, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -108,7 +108,7 @@ func release() (string, error) {
 	return unix.ByteSliceToString(u.Release[:]), nil
 }
 
-// freeBlocks gives back the blocks that the transfers filled, so that the image stays sparse.
+// freeBlocks frees the blocks that the transfers filled, so that the image stays sparse.
 func freeBlocks(image string) error {
 	fd, err := unix.Open(image, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -17,22 +17,22 @@ import (
 // transferBytes is how much each transfer moves; the guest's dd counts in MiB.
 const transferBytes = 64 << 20
 
-// transfer is one way to move data between host and guest. Its command begins with a connection to HOST, which is "ADDRESS
-// PORT", and writes nothing to the console.
+// transfer is one way to move data between host and guest. Its command begins with a connection to
+// HOST, which is "ADDRESS PORT", and prints nothing on the console.
 type transfer struct {
 	name    string
-	unit    string // what is counted
+	unit    string // the unit that is counted
 	before  string // a command for the guest, not measured
 	command string
-	file    string                                 // where the guest then has the data
-	fresh   bool                                   // the file is new, its checksum is to be made
+	file    string                                 // the guest's file with the data afterwards
+	fresh   bool                                   // the file is new and its checksum unknown
 	host    func(conn net.Conn, data []byte) error // the host's part; nil: its part is the disk's image
 }
 
 // sum is a SHA-256 checksum in hexadecimal.
 type sum string
 
-// transfers are in the order of the files that they use.
+// transfers are in the order in which they use the files.
 var transfers = []transfer{
 	{
 		name: "network, host to guest", unit: "packets",
@@ -53,7 +53,7 @@ var transfers = []transfer{
 	},
 }
 
-// fillRandom makes data that nothing left from before can pass for.
+// fillRandom creates data that cannot be mistaken for data from earlier runs.
 func fillRandom(data []byte) {
 	random := rand.NewPCG(rand.Uint64(), rand.Uint64())
 	for i := 0; i+8 <= len(data); i += 8 {
@@ -67,7 +67,7 @@ func receive(conn net.Conn, data []byte) error {
 		return err
 	}
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		return fmt.Errorf("more than %d bytes came (%v)", len(data), err)
+		return fmt.Errorf("received more than %d bytes (%v)", len(data), err)
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func send(conn net.Conn, data []byte) error {
 
 func checksum(data []byte) sum { return sum(fmt.Sprintf("%x", sha256.Sum256(data))) }
 
-// imageChecksum is that of the beginning of the disk's image.
+// imageChecksum returns the checksum of the beginning of the disk's image.
 func imageChecksum(image string) (sum, error) {
 	f, err := os.Open(image)
 	if err != nil {
@@ -94,28 +94,28 @@ func imageChecksum(image string) (sum, error) {
 	return checksum(data), nil
 }
 
-// result is what one transfer showed.
+// result is the result of one transfer.
 type result struct {
 	transfer
 	took        time.Duration
-	count       uint64 // of the unit
+	count       uint64 // in the transfer's unit
 	exits       exits
 	host, guest sum
 }
 
 func (r result) matches() bool { return r.host == r.guest && r.host != "" }
 
-// bench is what transfers are made and measured with.
+// bench makes and measures transfers.
 type bench struct {
 	m        *machine
 	listener *net.TCPListener
 	kvm      kvmCounters
 	tap      string
 	image    string
-	sums     map[string]sum // of the guest's files, as the guest says
+	sums     map[string]sum // checksums of the guest's files, as the guest reports them
 }
 
-// sample is what the meters show at one moment.
+// sample is a reading of all meters.
 type sample struct {
 	at      time.Time
 	exits   exits
@@ -130,8 +130,8 @@ func (b *bench) sample() (s sample, err error) {
 	return s, errors.Join(err1, err2)
 }
 
-// do makes one transfer. The guest says by connections when it begins and ends, not at the console, whose every character
-// is an exit to user space.
+// do makes one transfer. The guest reports the beginning and the end by connections, not on the
+// console, whose every character is an exit to user space.
 func (b *bench) do(ctx context.Context, t transfer) (result, error) {
 	r := result{transfer: t}
 	if t.before != "" {
@@ -211,7 +211,8 @@ func (b *bench) measure(ctx context.Context, t transfer, data []byte) (before, a
 	return before, after, err
 }
 
-// accept waits for a connection of the guest's. With ctx, connection and listener end.
+// accept waits for a connection from the guest. When ctx is done, the connection and the listener
+// are closed.
 func (b *bench) accept(ctx context.Context) (net.Conn, error) {
 	deadline, _ := ctx.Deadline()
 	if err := b.listener.SetDeadline(deadline); err != nil {
@@ -228,7 +229,7 @@ func (b *bench) accept(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// requests counts the disk's, as the guest does.
+// requests returns the disk's request count, as the guest reports it.
 func (b *bench) requests(ctx context.Context) (uint64, error) {
 	out, err := b.m.run(ctx, "cat /sys/block/sda/stat")
 	if err != nil {
