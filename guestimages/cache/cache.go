@@ -32,7 +32,7 @@ type Cache struct {
 }
 
 // Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
-// Another user's is refused: what is in it becomes kernels and programs, and its links lead
+// It refuses the cache of another user: its entries are booted and executed, and its links may lead
 // anywhere.
 func Open(log io.Writer) (*Cache, error) {
 	root := os.Getenv(Env)
@@ -48,7 +48,7 @@ func Open(log io.Writer) (*Cache, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	if err := userdir.CheckOwner(root); err != nil {
-		return nil, fmt.Errorf("cache %s: %w (%s=FOLDER names one of this user's own)", root, err, Env)
+		return nil, fmt.Errorf("cache %s: %w (set %s=FOLDER to use a folder of this user)", root, err, Env)
 	}
 	return &Cache{Root: root, Log: log}, nil
 }

@@ -107,7 +107,7 @@ func TestFolderComesFromTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestACacheThatIsAnothersSaysWhatHelps(t *testing.T) {
+func TestUnwritableCacheNamesTheRemedy(t *testing.T) {
 	c := &Cache{Root: "/sys/minivmm"} // where not even root can create a folder
 	_, err := c.Make(t.Context(), "a", func(context.Context, string) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), Env+"=FOLDER") {

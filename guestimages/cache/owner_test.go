@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAnotherUsersCacheIsRefused has root come with another user's environment, as by sudo -E.
+// TestAnotherUsersCacheIsRefused runs as root with another user's environment, as sudo -E does.
 func TestAnotherUsersCacheIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make another user's folder")
+		t.Skip("requires root, to create another user's folder")
 	}
 	home := t.TempDir()
 	if err := os.Chown(home, 1234, 1234); err != nil {
@@ -56,6 +56,6 @@ func TestCacheIsItsOwnersAlone(t *testing.T) {
 		t.Errorf("a lock that is a link: %v, want ELOOP", err)
 	}
 	if _, err := os.Lstat(target); err == nil {
-		t.Error("a lock made a file at the other end of a link")
+		t.Error("a lock created a file at the target of a link")
 	}
 }

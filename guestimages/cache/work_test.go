@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestWorkOfTheDeadIsRemovedAndThatOfTheLivingKept(t *testing.T) {
+func TestOnlyWorkFoldersOfDeadProcessesAreRemoved(t *testing.T) {
 	c := &Cache{Root: t.TempDir()}
 	alive, err := c.Work()
 	if err != nil {
@@ -71,7 +71,7 @@ func TestWorkOfTheDeadIsRemovedAndThatOfTheLivingKept(t *testing.T) {
 
 // The owner's programs continue to work after root's were killed in the owner's cache. Only root
 // can run this test.
-func TestWhatIsAnotherUsersStopsNobody(t *testing.T) {
+func TestWorkFoldersOfAnotherUserDoNotBlock(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}

@@ -88,7 +88,7 @@ func TestUnreadableUserFilesAreErrors(t *testing.T) {
 	}
 }
 
-func TestHomeIsTheUsersUnlessTheEnvironmentSaysIt(t *testing.T) {
+func TestHomeIsTheUsersUnlessTheEnvironmentSetsIt(t *testing.T) {
 	if got := withHome([]string{"A=b"}, "/h"); !slices.Equal(got, []string{"A=b", "HOME=/h"}) {
 		t.Errorf("got %q", got)
 	}

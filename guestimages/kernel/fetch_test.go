@@ -206,7 +206,7 @@ func TestRefreshFetchesWhatIsNewer(t *testing.T) {
 	wantWhole(t, s, 3)
 }
 
-func TestWhatTheArchiveReplacedIsAskedForAnew(t *testing.T) {
+func TestReplacedPackageIsLookedUpAgain(t *testing.T) {
 	r := debianLike(t)
 	s, _ := r.store()
 	if p, err := s.resolve(t.Context(), "6.12"); err != nil || p.name != "linux-image-"+newCloud {

@@ -15,7 +15,7 @@ func TestNamesOfKernels(t *testing.T) {
 	}
 	for _, name := range []string{"", "6", "6.", ".1", "6.12-rt", "6.x", "-cloud", "6.1.2"} {
 		if _, _, err := Parse(name); err == nil {
-			t.Errorf("%q was taken for a kernel", name)
+			t.Errorf("%q was accepted as a kernel", name)
 		}
 	}
 }

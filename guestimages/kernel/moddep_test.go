@@ -60,7 +60,7 @@ func TestUnknownModuleIsNamed(t *testing.T) {
 	}
 }
 
-func TestCircleEnds(t *testing.T) {
+func TestCircularDependencyIsRefused(t *testing.T) {
 	tree := testTree(t, "a.ko: b.ko\nb.ko: a.ko\n")
 	if _, err := tree.LoadOrder("a"); err == nil {
 		t.Error("a circular dependency was put in order")

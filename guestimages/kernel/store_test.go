@@ -125,7 +125,7 @@ func TestTheHintFitsTheName(t *testing.T) {
 	}
 }
 
-func TestAKernelIsOneHoweverOftenItIsImported(t *testing.T) {
+func TestARepeatedImportAddsNoKernel(t *testing.T) {
 	s := newStore(t)
 	path := image(t, mine)
 	first := mustImport(t, s, path, ImportOptions{Name: "one"})
@@ -235,7 +235,7 @@ func TestNamesThatMayMeanSomethingElseAreRefused(t *testing.T) {
 	wantWhole(t, s, 0)
 }
 
-// fetched makes an imported kernel one of a package.
+// fetched marks an imported kernel as one from a package.
 func fetched(t *testing.T, s *Store, k Kernel) {
 	t.Helper()
 	if err := s.change(t.Context(), func(x *index) error {
@@ -258,7 +258,7 @@ func TestSeriesIsTheNewestOfItsFlavour(t *testing.T) {
 	} {
 		fetched(t, s, mustImport(t, s, image(t, version+" (debian)"), ImportOptions{}))
 	}
-	// Kernels of the user's own have Debian's releases as well, when they are Debian's configured anew.
+	// A user's own kernel has a release like Debian's if it is Debian's kernel, reconfigured.
 	mustImport(t, s, image(t, "6.12.99+deb12-cloud-amd64 (mine)"), ImportOptions{Name: "mine"})
 	mustImport(t, s, image(t, "6.13.1-cloud-amd64 (mine)"), ImportOptions{})
 	for name, want := range map[string]string{

@@ -96,8 +96,8 @@ func TestEveryStepMayFail(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeHad checks each refusal, and that it leaves nothing behind.
-func TestWhatCannotBeHad(t *testing.T) {
+// TestRefusals checks each refusal, and that it leaves nothing behind.
+func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		home    string

@@ -44,9 +44,9 @@ func (f *fakeManager) startScope(unit, slice string) (string, error) {
 	return "/" + slice + "/" + unit, nil
 }
 
-// TestWhoGivesTheCgroup: under systemd, the cgroup is one that systemd delegated already, or a
+// TestCgroupUnderSystemd: under systemd, the cgroup is one that systemd delegated already, or a
 // scope that it is asked for.
-func TestWhoGivesTheCgroup(t *testing.T) {
+func TestCgroupUnderSystemd(t *testing.T) {
 	const stat = "7 (mini) vmm) S 1 7 7 %d 7 4194304"
 	for _, c := range []struct {
 		name, home string
@@ -98,8 +98,8 @@ func TestWhoGivesTheCgroup(t *testing.T) {
 	}
 }
 
-// TestSystemdGivesNone checks each refusal.
-func TestSystemdGivesNone(t *testing.T) {
+// TestRefusalsUnderSystemd checks each refusal.
+func TestRefusalsUnderSystemd(t *testing.T) {
 	for _, c := range []struct {
 		name, home string
 		change     func(*fakeManager)

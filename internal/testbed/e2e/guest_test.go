@@ -180,9 +180,9 @@ func tracedOpens(t *testing.T, cmd *exec.Cmd) []string {
 	return files
 }
 
-// TestRootThatCannotBeUsedIsNoProperEnd uses a disk with one MBR partition, whose file system is an
+// TestUnusableRootIsACrash uses a disk with one MBR partition, whose file system is an
 // ext4 by its magic number only.
-func TestRootThatCannotBeUsedIsNoProperEnd(t *testing.T) {
+func TestUnusableRootIsACrash(t *testing.T) {
 	disk := make([]byte, 4<<20)
 	copy(disk[440:], []byte{0x78, 0x56, 0x34, 0x12})             // the disk's signature
 	copy(disk[446:], []byte{0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0}) // from sector 2048

@@ -175,10 +175,10 @@ func output(t *testing.T, command string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn uses an ordinary user who may open the devices,
+// TestAUserHasTheKernelsNetworkInNewNamespaces uses an ordinary user who may open the devices,
 // without any capability. The machine's disk is served in process. Killing the process that the
 // user started kills the machine.
-func TestAUserHasTheKernelsNetworkInNamespacesOfHisOwn(t *testing.T) {
+func TestAUserHasTheKernelsNetworkInNewNamespaces(t *testing.T) {
 	testenv.Need(t, "vhost-net", "vhost-scsi", "root")
 	leavesNothing(t)
 	m := prepare(t, "", "[[net]]\nbackend = 'vhost'\n[[disk]]\npath = 'disk.img'\n[namespaces]\nuser = true\npid = true\nnet = 'new'\nuts = true\nipc = true\n")

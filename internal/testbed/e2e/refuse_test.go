@@ -63,7 +63,7 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readOnly := filepath.Join(t.TempDir(), "disk.img") // on a file system that cannot be written
+	readOnly := filepath.Join(t.TempDir(), "disk.img") // on a read-only file system
 	if err := unix.Mount("none", filepath.Dir(readOnly), "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -17,12 +17,12 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// TestARealGuestGoesOnWithoutAReader lets a guest write to its console while no one reads, five
+// TestARealGuestContinuesWithoutAReader lets a guest write to its console while no one reads, five
 // times the pipe's capacity; the guest takes its orders over the network. When the reader comes
 // back, it must get all of it. (Another test, with a simulated guest, checks that output beyond the
 // ring's capacity is lost, counted, and uses no memory: each byte from a real guest is an exit, and
 // slow in an emulated host.)
-func TestARealGuestGoesOnWithoutAReader(t *testing.T) {
+func TestARealGuestContinuesWithoutAReader(t *testing.T) {
 	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
 	const pipe = 4096

@@ -33,7 +33,7 @@ func TestAGuestThatWorksIsSeen(t *testing.T) {
 	}
 }
 
-func TestAGuestThatSaysNothingIsNone(t *testing.T) {
+func TestASilentGuestIsRefused(t *testing.T) {
 	c := open(t)
 	out := &console{}
 	err := boot(t.Context(), c, out, "", "exit 1; ", testenv.Patience)
@@ -42,7 +42,7 @@ func TestAGuestThatSaysNothingIsNone(t *testing.T) {
 	}
 }
 
-func TestAGuestThatDoesNotEndIsNone(t *testing.T) {
+func TestAGuestThatDoesNotExitIsRefused(t *testing.T) {
 	c := open(t)
 	err := boot(t.Context(), c, &console{}, "", "sleep 1000; ", time.Second)
 	if err == nil || !strings.Contains(err.Error(), "did not exit within 1s") {
