@@ -225,9 +225,9 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 		{name: "no room for another process", table: "user = true\npid = true", uid: 65534, nproc: 60, code: 4,
 			want: []string{"minivmm needs up to ", "RLIMIT_NPROC 60: uid 65534 has "}},
 		{name: "a limit", table: "uts = true\nnet = 'new'", before: "echo 0 > /proc/sys/user/max_net_namespaces", code: 4,
-			want: []string{"namespaces (net, uts): unshare: no space left on device", "user.max_net_namespaces 0: the host has "}},
+			want: []string{"namespaces (net, uts): unshare: no space left on device", "user.max_net_namespaces is 0: the host has "}},
 		{name: "a limit for a child", table: "user = true", before: "echo 0 > /proc/sys/user/max_user_namespaces", code: 4,
-			want: []string{"namespaces (user): clone: ", "no space left on device", "user.max_user_namespaces 0: the host has "}},
+			want: []string{"namespaces (user): clone: ", "no space left on device", "user.max_user_namespaces is 0: the host has "}},
 	} {
 		cmd := inNamespaces(t, "off", tt.table)
 		if tt.uid != 0 {
