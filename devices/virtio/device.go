@@ -6,80 +6,75 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// Queue is one virtqueue as the driver programmed it, plus its two bells.
+// Queue is one virtqueue as the driver programmed it, with its two notifiers.
 type Queue struct {
-	Index, Size uint16 // Size is the driver's, a power of two
+	Index, Size uint16 // Size is a power of two, set by the driver
 
 	// Guest physical addresses of the descriptor table, the driver
 	// (available) ring and the device (used) ring.
 	Desc, Driver, Device guestmem.GPA
 
-	// Kick goes from driver to device, Call from device to driver. The pair
-	// is the same for the device's whole life.
+	// Kick notifies the device, Call notifies the driver. The pair stays the same for the life of
+	// the device.
 	Kick, Call *Notifier
 }
 
-// Activation is what a device gets at DRIVER_OK: all it needs to move buffers.
+// Activation holds everything a device needs to move buffers. The device receives it at DRIVER_OK.
 type Activation struct {
 	Memory   *guestmem.Memory
 	Features Features // negotiated
-	Queues   []Queue  // the enabled ones, in index order; every ring was checked
+	Queues   []Queue  // the enabled queues, in index order; every ring has been checked
 
-	// ConfigChanged announces a change of the configuration space and
-	// Failed the death of the data path: the frontend sets
-	// DEVICE_NEEDS_RESET, logs the error once and ends the goroutines. Both
-	// only post; they may be called from any goroutine, also while the
-	// frontend waits for it.
+	// ConfigChanged reports a change of the configuration space. Failed reports that the data path
+	// has failed: the frontend sets DEVICE_NEEDS_RESET, logs the error once and stops the
+	// goroutines. Neither blocks; any goroutine may call them, even while the frontend waits for
+	// that goroutine.
 	ConfigChanged func()
 	Failed        func(error)
 
-	// Go runs a goroutine that the frontend owns. An error or a panic in it
-	// goes to Failed. Its context, the same for all, ends with a failure or
-	// when a reset begins, and it must return soon after. The frontend waits
-	// for all goroutines and then calls Reset or Close; from then on Go does
-	// nothing and returns false.
+	// Go starts a goroutine that the frontend owns. An error or panic of the goroutine is passed to
+	// Failed. All goroutines share one context, which is cancelled on a failure or when a reset
+	// starts; each must return soon after. The frontend waits for all goroutines and then calls
+	// Reset or Close. From then on Go does nothing and returns false.
 	Go func(func(context.Context) error) bool
 }
 
-// Device is an identity, a configuration space and a lifecycle. It knows no
-// transport and no KVM. The Frontend calls Activate, Reset, Close and InKernel
-// one at a time; the other methods may be called by any vCPU at any time.
+// Device is an identity, a configuration space and a lifecycle. It is independent of the transport
+// and of KVM. The Frontend calls Activate, Reset, Close and InKernel one at a time. Any vCPU may
+// call the other methods at any time.
 type Device interface {
 	ID() DeviceID
-	// Features are what the device offers, without FeatureVersion1, which
-	// the frontend adds.
+	// Features returns the features that the device offers, without FeatureVersion1, which the
+	// frontend adds.
 	Features() Features
-	// QueueSizes holds the maximum size of each queue, powers of two.
+	// QueueSizes returns the maximum size of each queue; each is a power of two.
 	QueueSizes() []uint16
-	// ReadConfig fills p from the device-specific configuration at off;
-	// beyond its end it reads as zero. WriteConfig ignores what is not
-	// writable.
+	// ReadConfig fills p from the device-specific configuration at off. Bytes beyond its end read
+	// as zero. WriteConfig ignores writes to read-only fields.
 	ReadConfig(p []byte, off uint32)
 	WriteConfig(p []byte, off uint32)
-	// InKernel says whether the kernel serves the queue when it is live:
-	// then this process does not see its interrupts.
+	// InKernel reports whether the kernel serves the queue while it is live. If so, this process
+	// does not see the queue's interrupts.
 	InKernel(queue int) bool
-	// Activate starts the data path. After an error, Reset is called at
-	// once.
+	// Activate starts the data path. If it returns an error, Reset is called at once.
 	Activate(Activation) error
-	// Reset stops it: on return nothing touches queues, memory or
-	// notifiers. The goroutines of Activation.Go have ended before. It is
-	// also called when nothing runs.
+	// Reset stops the data path: when it returns, nothing accesses queues, memory or notifiers. The
+	// goroutines of Activation.Go have already exited. Reset is also called when nothing runs.
 	Reset() error
-	// Close releases what the device holds. It implies Reset.
+	// Close stops the data path as Reset does and releases the device's resources.
 	Close() error
 }
 
-// Backend is who moves the buffers of a device: the kernel, or goroutines.
+// Backend moves the buffers of a device: in the kernel or in goroutines.
 type Backend interface {
-	// Features are those that the backend can serve, ring features
-	// included. The device offers what both can do.
+	// Features returns the features that the backend supports, including ring features. The device
+	// offers those that both support.
 	Features() Features
-	// InKernel says which of the two it is.
+	// InKernel reports whether the backend is in the kernel.
 	InKernel() bool
-	// Start makes the same promise as Device.Activate.
+	// Start has the same contract as Device.Activate.
 	Start(Activation) error
-	// Stop makes the same promise as Device.Reset.
+	// Stop has the same contract as Device.Reset.
 	Stop() error
 	Close() error
 }

@@ -1,21 +1,18 @@
-// Package virtio is where transports, devices and backends meet: identities,
-// feature bits, the device status machine ([Frontend]) and the small types that
-// cross between them (virtio 1.2).
+// Package virtio connects transports, devices and backends: identities, feature bits, the device
+// status state machine ([Frontend]) and the small types that they exchange (virtio 1.2).
 //
-// A queue is three guest addresses, a size and two eventfds: Kick, driver to
-// device, and Call, device to driver. That is all vhost needs and all an
-// in-process backend needs, so [Activation] is all that crosses from a
-// transport to a backend. The eventfd pair belongs to the queue for the
-// device's life; an interrupt message belongs to a vector. Masking or
-// re-routing a vector connects and disconnects the two ([MSI]) and no backend
-// hears of it.
+// A queue is three guest addresses, a size and two eventfds: Kick, from driver to device, and Call,
+// from device to driver. Neither vhost nor an in-process backend needs more, so [Activation] is all
+// that a transport passes to a backend. The eventfd pair belongs to the queue for the device's
+// life; an interrupt message belongs to a vector. Masking or re-routing a vector connects or
+// disconnects the two ([MSI]) without involving the backend.
 //
-// Queue configuration belongs to the Frontend until DRIVER_OK. Then it moves
-// into the device and the registers are frozen; a reset moves it back.
+// The Frontend owns the queue configuration until DRIVER_OK. Then the device owns it and the
+// registers are frozen; a reset returns it to the Frontend.
 //
-// From DRIVER_OK to reset the Frontend owns every goroutine of a device
-// ([Activation].Go). One that fails or panics costs the device: the driver sees
-// DEVICE_NEEDS_RESET, the other goroutines end, and the machine goes on.
+// From DRIVER_OK to reset the Frontend owns every goroutine of a device ([Activation].Go). If one
+// fails or panics, only the device fails: the driver sees DEVICE_NEEDS_RESET, the other goroutines
+// stop, and the machine continues to run.
 //
-// The package knows no transport, no KVM and no vhost.
+// The package is independent of transports, KVM and vhost.
 package virtio

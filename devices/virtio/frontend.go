@@ -10,27 +10,27 @@ import (
 	"minivmm/internal/task"
 )
 
-// MaxQueueSize is the largest split ring (virtio 1.2 §2.7).
+// MaxQueueSize is the maximum size of a split ring (virtio 1.2 §2.7).
 const MaxQueueSize = 32768
 
-// Options are what a Frontend needs beside its device.
+// Options configure a Frontend.
 type Options struct {
-	// Name is the device's name in notifiers, errors and log lines: "net0".
+	// Name is the device's name in notifiers, errors and log lines, for example "net0".
 	Name string
-	// Logf takes one line, without newline; nil drops it. Any goroutine may
-	// call it. What a guest can cause is limited to a few lines a minute.
+	// Logf logs one line, without newline; nil discards it. Any goroutine may call it. Lines that a
+	// guest can cause are limited to a few a minute.
 	Logf func(format string, args ...any)
-	// OnConfig raises the configuration change interrupt; nil drops it. Any
-	// goroutine may call it, also while a write to the status register
-	// waits for that goroutine: it must only post.
+	// OnConfig raises the configuration change interrupt; nil ignores the change. Any goroutine may
+	// call it, even while a write to the status register waits for that goroutine, so it must not
+	// block.
 	OnConfig func()
 }
 
-// Frontend is the device side of virtio's initialization and of its registers
-// (virtio 1.2 §2.1, §3.1, §4.1.4.3), the same under every transport. It is a
-// guest's only way to a Device's lifecycle.
+// Frontend is the device side of virtio's initialization and of its registers (virtio 1.2 §2.1,
+// §3.1, §4.1.4.3). It is the same for every transport. A guest can reach a Device's lifecycle only
+// through it.
 //
-// All methods may be called by any vCPU at any time.
+// It is safe for concurrent use by all vCPUs.
 type Frontend struct {
 	dev     Device
 	mem     *guestmem.Memory
@@ -41,15 +41,15 @@ type Frontend struct {
 	config  func()
 	log     logLimit
 
-	// live is the activation that DRIVER_OK began, nil before it and again
-	// once a reset begins. It is read without mu by those who post.
+	// live is the activation that DRIVER_OK started. It is nil before, and again once a reset
+	// starts. configChanged, failed and Fail read it without mu.
 	live       atomic.Pointer[activation]
 	dead       atomic.Pointer[error] // see Fail
 	generation atomic.Uint32
 
-	mu            sync.Mutex  // guards what follows; held during Activate and Reset
-	last          *activation // nil once its goroutines have ended
-	status        Status      // as the driver set it: without NEEDS_RESET
+	mu            sync.Mutex  // guards the fields below; held during Activate and Reset
+	last          *activation // nil once its goroutines have exited
+	status        Status      // as the driver set it, without NEEDS_RESET
 	deviceSelect  uint32
 	driverSelect  uint32
 	driver        Features
@@ -70,30 +70,30 @@ type queueState struct {
 	desc      guestmem.GPA
 	driver    guestmem.GPA
 	device    guestmem.GPA
-	signalled uint64 // what Call's Signals was at the last reset
+	signalled uint64 // value of Call's signals at the last reset
 }
 
-// activation is one life of the data path, from DRIVER_OK to reset.
+// activation is the data path from DRIVER_OK to reset.
 type activation struct {
 	tasks  *task.Group
 	failed atomic.Bool
 }
 
-// ringFeatures are the bits that belong to the rings and to negotiation, not to
-// the device type (virtio 1.2 §2.2: 24 to 49). Of them only rings offers are
-// passed on, whatever a device or its backend says.
+// ringFeatures are the feature bits of the rings and of negotiation, not of the device type (virtio
+// 1.2 §2.2: bits 24 to 49). Of these bits only those in rings are offered, whatever a device or its
+// backend reports.
 const (
 	ringFeatures Features = 1<<50 - 1<<24
 	rings                 = FeatureRingIndirectDesc | FeatureRingEventIdx
 )
 
-// NewFrontend makes the frontend of dev over mem, with a Kick and a Call
-// Notifier for each queue ("net0-kick-1"). From then on dev belongs to the
-// Frontend, whose Close closes it; after an error it is still the caller's.
+// NewFrontend creates the frontend of dev over mem, with a Kick and a Call Notifier for each queue
+// ("net0-kick-1"). On success the Frontend owns dev and its Close closes dev. On error dev still
+// belongs to the caller.
 func NewFrontend(dev Device, mem *guestmem.Memory, opts Options) (*Frontend, error) {
 	sizes := dev.QueueSizes()
 	if len(sizes) > 1024 {
-		return nil, fmt.Errorf("%s: %d queues: at most 1024", opts.Name, len(sizes))
+		return nil, fmt.Errorf("%s: %d queues: the maximum is 1024", opts.Name, len(sizes))
 	}
 	f := &Frontend{
 		dev:     dev,
@@ -111,7 +111,7 @@ func NewFrontend(dev Device, mem *guestmem.Memory, opts Options) (*Frontend, err
 		var b bells
 		var err error
 		if max == 0 || max&(max-1) != 0 || max > MaxQueueSize {
-			err = fmt.Errorf("%s: queue %d: maximum size %d: not a power of two up to %d", f.name, i, max, MaxQueueSize)
+			err = fmt.Errorf("%s: queue %d: maximum size %d is not a power of two up to %d", f.name, i, max, MaxQueueSize)
 		}
 		if err == nil {
 			b.kick, err = NewNotifier(fmt.Sprintf("%s-kick-%d", f.name, i))
@@ -129,40 +129,40 @@ func NewFrontend(dev Device, mem *guestmem.Memory, opts Options) (*Frontend, err
 	return f, nil
 }
 
-// Name is the name that Options gave.
+// Name returns the name from Options.
 func (f *Frontend) Name() string { return f.name }
 
-// ID is the device's type.
+// ID returns the device's type.
 func (f *Frontend) ID() DeviceID { return f.id }
 
-// NumQueues is the number of queues; it never changes.
+// NumQueues returns the number of queues, which never changes.
 func (f *Frontend) NumQueues() int { return len(f.bells) }
 
-// Kick and Call return the notifiers of queue i, which are the same for the
-// Frontend's life and are closed by its Close.
+// Kick returns the notifier of queue i from driver to device, Call the one from device to driver.
+// They stay the same for the Frontend's life. Its Close closes them.
 func (f *Frontend) Kick(i int) *Notifier { return f.bells[i].kick }
 
 // Call is described at [Frontend.Kick].
 func (f *Frontend) Call(i int) *Notifier { return f.bells[i].call }
 
-// Logf writes a line about what the guest did, prefixed by the device's name
-// and limited to a few lines a minute.
+// Logf logs a line about what the guest did, prefixed with the device's name. The lines are limited
+// to a few a minute.
 func (f *Frontend) Logf(format string, args ...any) {
 	f.log.printf(f.name+": "+format, args...)
 }
 
-// ReadConfig fills p from the device-specific configuration (virtio 1.2
-// §2.5); what the device leaves out reads as zero.
+// ReadConfig fills p from the device-specific configuration (virtio 1.2 §2.5). Bytes that the
+// device does not fill read as zero.
 func (f *Frontend) ReadConfig(p []byte, off uint32) {
 	clear(p)
 	f.dev.ReadConfig(p, off)
 }
 
-// WriteConfig passes a write to the device-specific configuration on.
+// WriteConfig forwards a write to the device-specific configuration.
 func (f *Frontend) WriteConfig(p []byte, off uint32) { f.dev.WriteConfig(p, off) }
 
-// activate is the step to DRIVER_OK: the queues move into the device. When it
-// cannot take them, the status shows DEVICE_NEEDS_RESET at once. f.mu is held.
+// activate performs the step to DRIVER_OK: it hands the queues to the device. If the device refuses
+// them, the status shows DEVICE_NEEDS_RESET at once. f.mu is held.
 func (f *Frontend) activate() bool {
 	a := &activation{}
 	a.tasks = task.New(func(err error) { f.failed(a, err) })
@@ -191,7 +191,7 @@ func (f *Frontend) activate() bool {
 	return true
 }
 
-// configChanged only posts: see Activation.
+// configChanged does not block: see Activation.
 func (f *Frontend) configChanged(a *activation) {
 	f.generation.Add(1)
 	if f.live.Load() == a {
@@ -199,8 +199,8 @@ func (f *Frontend) configChanged(a *activation) {
 	}
 }
 
-// failed only posts: see Activation. An activation that a reset has ended
-// reports nothing any more but bugs.
+// failed does not block: see Activation. If a reset has already ended the activation, only bugs are
+// still logged.
 func (f *Frontend) failed(a *activation, err error) {
 	a.tasks.Cancel()
 	var bug *task.PanicError
@@ -212,7 +212,7 @@ func (f *Frontend) failed(a *activation, err error) {
 	}
 }
 
-// stop ends the activation and waits for its goroutines. f.mu is held.
+// stop cancels the activation and waits for its goroutines. f.mu is held.
 func (f *Frontend) stop() error {
 	f.live.Store(nil)
 	if f.last == nil {
@@ -225,8 +225,8 @@ func (f *Frontend) stop() error {
 	return err
 }
 
-// Fail says that the device cannot serve queues any more, also after a reset: an activation that goes on needs a reset,
-// and a later one fails. It only posts; any goroutine may call it.
+// Fail records that the device can no longer serve queues, even after a reset: a running activation
+// needs a reset, and a later one fails. Fail does not block; any goroutine may call it.
 func (f *Frontend) Fail(err error) {
 	f.dead.Store(&err)
 	if a := f.live.Load(); a != nil {
@@ -234,25 +234,25 @@ func (f *Frontend) Fail(err error) {
 	}
 }
 
-// Reset does what the driver's write of 0 to the status register does, and
-// returns the device's error, which the driver cannot see.
+// Reset does the same as a driver's write of 0 to the status register. It returns the device's
+// error, which the driver cannot see.
 func (f *Frontend) Reset() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.reset()
 }
 
-// reset takes the queues back from the device and sets every register to its
-// initial value (virtio 1.2 §2.4.1). A device that cannot stop accepts no
-// features until a later reset succeeds: a driver then gives up in an orderly
-// way, where one that waits for status 0 would wait for ever. f.mu is held.
+// reset takes the queues back from the device and sets every register to its initial value (virtio
+// 1.2 §2.4.1). If the device cannot stop, the Frontend accepts no features until a later reset
+// succeeds: the driver then gives up in an orderly way. If status 0 were delayed instead, a driver
+// that waits for it would wait forever. f.mu is held.
 func (f *Frontend) reset() error {
 	if f.closed {
 		return nil
 	}
 	err := errors.Join(f.stop(), f.dev.Reset())
 	if err != nil && !f.broken {
-		f.Logf("reset: %v: no driver can use the device now", err)
+		f.Logf("reset: %v: the device is unusable until a reset succeeds", err)
 	}
 	f.broken = err != nil
 	f.status, f.driver = 0, 0
@@ -260,17 +260,17 @@ func (f *Frontend) reset() error {
 	for i := range f.queues {
 		q := &f.queues[i]
 		*q = queueState{max: q.max, size: q.max, signalled: f.bells[i].call.signals.Load()}
-		// What was signalled in the old life is of no use in the next. A
-		// bell that still rings late is one spurious wake-up.
+		// Signals from before the reset must not reach the next activation. A late signal is only
+		// one spurious wake-up.
 		f.bells[i].kick.Drain()
 		f.bells[i].call.Drain()
 	}
 	return err
 }
 
-// Close closes the device and then the notifiers. The transport has detached
-// doorbells and interrupts from these, and no vCPU uses the registers any
-// more. Closing twice returns the first answer.
+// Close closes the device and then the notifiers. Before the call, the transport must have detached
+// doorbells and interrupts from the notifiers, and no vCPU may use the registers any more. A second
+// Close returns the result of the first.
 func (f *Frontend) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// logLimit lets a burst of lines through a minute, so that a guest cannot fill
-// the log, and says how many it held back.
+// logLimit limits how many lines are logged in a minute, so that a guest cannot fill the log. It
+// reports how many lines it dropped.
 type logLimit struct {
 	logf func(format string, args ...any)
 

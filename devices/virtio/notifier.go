@@ -12,17 +12,17 @@ import (
 
 // Notifier is an eventfd (eventfd(2)) with a name for errors.
 //
-// It is a bare descriptor on purpose: on the kernel's data path an eventfd in
-// Go's poller would be a second waiter, woken by every packet. Only an
-// in-process backend that waits for one asks for [Notifier.Reader].
+// It is deliberately a plain descriptor: on the kernel's data path an eventfd in Go's poller would
+// be a second waiter, woken by every packet. Only an in-process backend that waits for one uses
+// [Notifier.Reader].
 type Notifier struct {
 	fd      int
 	name    string
-	signals atomic.Uint64 // calls of Signal
+	signals atomic.Uint64 // number of calls of Signal
 }
 
-// NewNotifier makes an eventfd with counter 0, named for example
-// "net0-kick-1". The caller closes it.
+// NewNotifier creates an eventfd with counter 0. name is for example "net0-kick-1". The caller
+// closes it.
 func NewNotifier(name string) (*Notifier, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -31,14 +31,14 @@ func NewNotifier(name string) (*Notifier, error) {
 	return &Notifier{fd: fd, name: name}, nil
 }
 
-// FD is the descriptor, for KVM and vhost; it stays the Notifier's.
+// FD returns the descriptor for KVM and vhost. The Notifier still owns it.
 func (n *Notifier) FD() int { return n.fd }
 
-// Name is what errors call it.
+// Name returns the name used in errors.
 func (n *Notifier) Name() string { return n.name }
 
-// Signal adds one to the counter. A counter that is full (EAGAIN) is signalled
-// already.
+// Signal adds one to the counter. If the counter is full (EAGAIN), the eventfd is already
+// signalled.
 func (n *Notifier) Signal() error {
 	n.signals.Add(1)
 	if errno := signal(n.fd); errno != 0 && errno != unix.EAGAIN {
@@ -47,23 +47,23 @@ func (n *Notifier) Signal() error {
 	return nil
 }
 
-// Drain sets the counter to zero and says whether it was above.
+// Drain sets the counter to zero and reports whether it was above zero.
 func (n *Notifier) Drain() bool {
 	var p [8]byte
 	_, err := unix.Read(n.fd, p[:])
 	return err == nil
 }
 
-// Pending says whether the counter is above zero, and leaves it as it is.
+// Pending reports whether the counter is above zero, without changing it.
 func (n *Notifier) Pending() bool {
 	p := []unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLIN}}
 	ready, err := unix.Poll(p, 0)
 	return err == nil && ready == 1
 }
 
-// Reader returns a second descriptor of the same eventfd on Go's poller: an
-// 8-byte Read waits for a signal and takes the count, its SyscallConn can wait and
-// leave the count; Close or a read deadline ends the wait. The caller closes it.
+// Reader returns a second descriptor of the same eventfd, registered with Go's poller. An 8-byte
+// Read waits for a signal and resets the counter. Its SyscallConn can wait without resetting the
+// counter. Close or a read deadline ends the wait. The caller closes the file.
 func (n *Notifier) Reader() (*os.File, error) {
 	fd, err := unix.FcntlInt(uintptr(n.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -72,11 +72,11 @@ func (n *Notifier) Reader() (*os.File, error) {
 	return os.NewFile(uintptr(fd), n.name), nil
 }
 
-// count is how often it was signalled since it was last drained or read; the counter is left as it is. ok is false where
-// /proc does not tell.
+// count returns how often the eventfd was signalled since it was last drained or read, without
+// changing the counter. ok is false if /proc does not report the count.
 //
-// The kernel's vhost and package queue wait for an eventfd without reading it. KVM's irqfd does read it, so the count of
-// one that leads to an interrupt says nothing.
+// The kernel's vhost and package queue wait for an eventfd without reading it. KVM's irqfd does
+// read it, so the count of an eventfd that raises an interrupt is meaningless.
 func (n *Notifier) count() (count uint64, ok bool) {
 	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(n.fd))
 	if err != nil {
@@ -92,7 +92,7 @@ func (n *Notifier) count() (count uint64, ok bool) {
 	return 0, false
 }
 
-// Close closes the eventfd. The Notifier must not be used any more.
+// Close closes the eventfd. The Notifier must not be used afterwards.
 func (n *Notifier) Close() error {
 	if err := unix.Close(n.fd); err != nil {
 		return &os.PathError{Op: "close", Path: n.name, Err: err}

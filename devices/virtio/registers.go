@@ -2,14 +2,13 @@ package virtio
 
 import "minivmm/devices/guestmem"
 
-// Register names one register that every transport has. Where it lies and how
-// wide it is, is the transport's business; what it means, is the Frontend's.
+// Register names a register that every transport has. The transport defines its address and width,
+// the Frontend its meaning.
 type Register uint8
 
-// The registers, by their names in struct virtio_pci_common_cfg (virtio 1.2
-// §4.1.4.3). An address is two registers of 32 bits. The Queue ones belong to
-// the queue in QueueSelect; when there is none, they read as 0 and cannot be
-// written.
+// Registers, with their names in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). Each address
+// consists of two 32-bit registers. The Queue registers belong to the queue in QueueSelect. If
+// there is no such queue, they read as 0 and ignore writes.
 const (
 	DeviceFeatureSelect Register = iota
 	DeviceFeature
@@ -19,9 +18,9 @@ const (
 	DeviceStatus
 	ConfigGeneration
 	QueueSelect
-	QueueSize    // the maximum until the driver writes it
-	QueueSizeMax // QueueNumMax of virtio-mmio
-	QueueEnable  // QueueReady of virtio-mmio
+	QueueSize    // the maximum until the driver writes a size
+	QueueSizeMax // QueueNumMax in virtio-mmio
+	QueueEnable  // QueueReady in virtio-mmio
 	QueueDescLow
 	QueueDescHigh
 	QueueDriverLow
@@ -31,8 +30,8 @@ const (
 	numRegisters
 )
 
-// register is a row: how it reads, how it is written (nil: read-only), and
-// when: the status must have all bits of need and none of bar.
+// register describes how a register is read, how it is written (nil: read-only) and when it may be
+// written: the status must have all bits of need and none of bar.
 type register struct {
 	name      string
 	read      func(*Frontend) uint32
@@ -42,8 +41,8 @@ type register struct {
 	need, bar Status
 }
 
-// When the driver may choose features, and when queues (virtio 1.2 §3.1.1
-// steps 4 to 7). After DRIVER_OK both are frozen.
+// When the driver may write features and queue registers (virtio 1.2 §3.1.1 steps 4 to 7). After
+// DRIVER_OK both are frozen.
 const (
 	negotiating, notNegotiating = StatusDriver, StatusFeaturesOK | StatusDriverOK | StatusNeedsReset | StatusFailed
 	queueing, notQueueing       = StatusFeaturesOK, StatusDriverOK | StatusNeedsReset | StatusFailed
@@ -135,7 +134,7 @@ func highHalf(name string, of func(*queueState) *guestmem.GPA) register {
 	}
 }
 
-// half is the 32 bits of f that sel chooses; there are two, the rest are 0.
+// half returns the 32 bits of f that sel selects: 0 or 1. For other values it returns 0.
 func half(f Features, sel uint32) uint32 {
 	if sel > 1 {
 		return 0
@@ -166,10 +165,9 @@ func (f *Frontend) Read(r Register) uint32 {
 	return 0
 }
 
-// Write sets the register; bits beyond its width are dropped. A write to a
-// read-only register, or at a time when the register is not the driver's to
-// write, is ignored. A write to DeviceStatus may activate or reset the device
-// and returns when that is done.
+// Write sets the register; bits beyond its width are dropped. Writes to a read-only register, and
+// writes that the device status does not allow, are ignored. A write to DeviceStatus may activate
+// or reset the device and returns when that is complete.
 func (f *Frontend) Write(r Register, v uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -186,7 +184,7 @@ func (f *Frontend) Write(r Register, v uint32) {
 	}
 }
 
-// selected is the queue that the Queue registers show, or nil. f.mu is held.
+// selected returns the queue in QueueSelect, or nil. f.mu is held.
 func (f *Frontend) selected() *queueState {
 	if int(f.queueSelect) >= len(f.queues) {
 		return nil

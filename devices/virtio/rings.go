@@ -10,7 +10,7 @@ import (
 
 // RingRange is one of the three parts of a split ring.
 type RingRange struct {
-	Name      string // as the spec calls it
+	Name      string // as in the specification
 	GPA       guestmem.GPA
 	SizeBytes uint64
 	Align     uint64
@@ -27,9 +27,9 @@ func (q Queue) Ranges() [3]RingRange {
 	}
 }
 
-// rings returns the enabled queues, or why a device must not have them: each
-// size is a power of two up to its maximum, each part is aligned and lies in
-// one RAM region, and no two parts overlap. f.mu is held.
+// rings returns the enabled queues, or an error if a device must not use them: each size must be a
+// power of two up to its maximum, each part must be aligned and lie in one RAM region, and no two
+// parts may overlap. f.mu is held.
 func (f *Frontend) rings() ([]Queue, error) {
 	type part struct {
 		RingRange
@@ -43,11 +43,11 @@ func (f *Frontend) rings() ([]Queue, error) {
 		}
 		q := Queue{Index: uint16(i), Size: s.size, Desc: s.desc, Driver: s.driver, Device: s.device, Kick: f.bells[i].kick, Call: f.bells[i].call}
 		if q.Size == 0 || q.Size&(q.Size-1) != 0 || q.Size > s.max {
-			return nil, fmt.Errorf("queue %d: size %d: not a power of two up to %d", i, q.Size, s.max)
+			return nil, fmt.Errorf("queue %d: size %d is not a power of two up to %d", i, q.Size, s.max)
 		}
 		for _, r := range q.Ranges() {
 			if uint64(r.GPA)%r.Align != 0 {
-				return nil, fmt.Errorf("queue %d: %s at %#x: not aligned to %d", i, r.Name, uint64(r.GPA), r.Align)
+				return nil, fmt.Errorf("queue %d: %s at %#x is not aligned to %d bytes", i, r.Name, uint64(r.GPA), r.Align)
 			}
 			if _, err := f.mem.Window(r.GPA, r.SizeBytes); err != nil {
 				return nil, fmt.Errorf("queue %d: %s: %w", i, r.Name, err)
@@ -60,7 +60,7 @@ func (f *Frontend) rings() ([]Queue, error) {
 	for i := 1; i < len(parts); i++ {
 		a, b := parts[i-1], parts[i]
 		if a.GPA+guestmem.GPA(a.SizeBytes) > b.GPA {
-			return nil, fmt.Errorf("queue %d: %s at %#x: overlaps queue %d: %s at %#x", b.queue, b.Name, uint64(b.GPA), a.queue, a.Name, uint64(a.GPA))
+			return nil, fmt.Errorf("queue %d: %s at %#x overlaps %s of queue %d at %#x", b.queue, b.Name, uint64(b.GPA), a.Name, a.queue, uint64(a.GPA))
 		}
 	}
 	return queues, nil

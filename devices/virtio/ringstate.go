@@ -2,28 +2,29 @@ package virtio
 
 import "minivmm/devices/guestmem"
 
-// RingState is what can be seen of a queue from outside, without touching it.
+// RingState is the state of a queue, observed without changing the queue.
 type RingState struct {
 	Index int
-	Size  int  // as the driver set it; before it did, the most there can be
-	Live  bool // a device serves it
+	Size  int  // as the driver set it, the maximum before that
+	Live  bool // a device serves the queue
 
-	// Available and Used are the running indices of a live ring, modulo 65536 (virtio 1.2 §2.7.6, §2.7.8). They
-	// are the guest's memory: any two numbers.
+	// Available and Used are the running indices of a live ring, modulo 65536 (virtio 1.2 §2.7.6,
+	// §2.7.8). They are read from guest memory and may have any value.
 	Available, Used uint16
 
-	// Kicks is how often the driver rang since the last reset, if /proc tells: then it is Counted.
+	// Kicks is how often the driver signalled Kick since the last reset. It is valid only if
+	// Counted is set: /proc may not report it.
 	Kicks   uint64
 	Counted bool
 
-	// Interrupts is how often this process has signalled the driver since the last reset. InProcess says that these are all:
-	// a goroutine serves the queue, not the kernel.
+	// Interrupts is how often this process has signalled the driver since the last reset. If
+	// InProcess is set, these are all interrupts: a goroutine serves the queue, not the kernel.
 	Interrupts uint64
 	InProcess  bool
 }
 
-// RingStates looks at every queue. It waits for an Activate or Reset that goes on. Not after Close, and not while the
-// guest's memory goes.
+// RingStates returns the state of every queue. It waits for an Activate or Reset in progress. It
+// returns nil after Close and must not be called while guest memory is being unmapped.
 func (f *Frontend) RingStates() []RingState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -36,7 +37,7 @@ func (f *Frontend) RingStates() []RingState {
 		*s = RingState{Index: i, Size: int(q.size)}
 		s.Kicks, s.Counted = f.bells[i].kick.count()
 		s.Interrupts, s.InProcess = f.bells[i].call.signals.Load()-q.signalled, !f.dev.InKernel(i)
-		// Only rings that were checked are read: of a failed activation, none may be.
+		// Read only rings that were checked. After a failed activation none may be read.
 		if a := f.live.Load(); a == nil || a.failed.Load() || !q.enabled {
 			continue
 		}

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signal adds one to an eventfd that does not block. It does not tell Go's
-// scheduler that a system call begins: this one is over before the scheduler
-// could use the time, and there is one for each interrupt.
+// signal adds one to a non-blocking eventfd. It does not announce the system call to Go's
+// scheduler: the call returns before the scheduler could use the time, and there is one call for
+// each interrupt.
 func signal(fd int) unix.Errno {
 	one := uint64(1)
 	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))

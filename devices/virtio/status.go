@@ -1,8 +1,7 @@
 package virtio
 
-// steps is the way up (virtio 1.2 §3.1.1): each bit may be set once the one
-// before it is, and enter says whether the device agrees. There is no way down
-// but reset.
+// steps are the initialization steps in order (virtio 1.2 §3.1.1). Each bit may be set once the bit
+// before it is set, and enter reports whether the device agrees. Only a reset clears bits.
 var steps = [...]struct {
 	bit, after Status
 	enter      func(*Frontend) bool
@@ -13,14 +12,14 @@ var steps = [...]struct {
 	{bit: StatusDriverOK, after: StatusFeaturesOK, enter: (*Frontend).activate},
 }
 
-// Status is the status register as the driver reads it.
+// Status returns the status register as the driver reads it.
 func (f *Frontend) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.current()
 }
 
-// current is the driver's bits and the device's own. f.mu is held.
+// current returns the status bits of the driver and of the device. f.mu is held.
 func (f *Frontend) current() Status {
 	if a := f.live.Load(); a != nil && a.failed.Load() {
 		return f.status | StatusNeedsReset
@@ -28,13 +27,12 @@ func (f *Frontend) current() Status {
 	return f.status
 }
 
-// writeStatus is the driver's write of s. 0 is reset. Several steps at once are
-// taken in order, up to the first that is refused; then the bit that stays
-// clear tells the driver. A write that takes a bit back, as a driver must not
-// do, changes nothing. f.mu is held.
+// writeStatus handles the driver's write of s; 0 means reset. If s sets several bits, the steps are
+// taken in order up to the first that is refused: its bit stays clear, which the driver can read. A
+// write that clears a bit, which a driver must not do, has no effect. f.mu is held.
 func (f *Frontend) writeStatus(s Status) {
 	if s == 0 {
-		// The cause was logged; the driver finds out at FEATURES_OK.
+		// The cause has been logged. The driver notices at FEATURES_OK.
 		_ = f.reset()
 		return
 	}
@@ -61,8 +59,8 @@ func (f *Frontend) writeStatus(s Status) {
 	}
 }
 
-// acceptFeatures is the step to FEATURES_OK (virtio 1.2 §2.2.2, §6.2): no more
-// than was offered, and no legacy driver. f.mu is held.
+// acceptFeatures performs the step to FEATURES_OK (virtio 1.2 §2.2.2, §6.2). It refuses features
+// that were not offered, and legacy drivers. f.mu is held.
 func (f *Frontend) acceptFeatures() bool {
 	return !f.broken && f.offered.Has(f.driver) && f.driver.Has(FeatureVersion1)
 }

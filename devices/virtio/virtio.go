@@ -5,7 +5,7 @@ import "fmt"
 // DeviceID is a virtio device type (virtio 1.2 §5).
 type DeviceID uint16
 
-// Device types that minivmm has (uapi/linux/virtio_ids.h).
+// Device types that minivmm implements (uapi/linux/virtio_ids.h).
 const (
 	NetID     DeviceID = 1 // VIRTIO_ID_NET
 	ConsoleID DeviceID = 3 // VIRTIO_ID_CONSOLE
@@ -30,7 +30,7 @@ func (id DeviceID) String() string {
 // Features is a set of feature bits (virtio 1.2 §2.2, §6).
 type Features uint64
 
-// Feature bits that belong to every device or to its rings.
+// Feature bits that apply to every device or to its rings.
 const (
 	FeatureRingIndirectDesc Features = 1 << 28 // VIRTIO_RING_F_INDIRECT_DESC
 	FeatureRingEventIdx     Features = 1 << 29 // VIRTIO_RING_F_EVENT_IDX
@@ -39,7 +39,7 @@ const (
 	FeatureRingReset        Features = 1 << 40 // VIRTIO_F_RING_RESET
 )
 
-// Has says whether all bits of want are set.
+// Has reports whether all bits of want are set.
 func (f Features) Has(want Features) bool { return f&want == want }
 
 // Status is the device status field (virtio 1.2 §2.1).

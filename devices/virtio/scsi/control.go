@@ -32,8 +32,8 @@ func (l *lane) serveControl(ctx context.Context) error {
 	return l.q.Serve(ctx, func(c *queue.Chain) (uint32, error) { return l.act.control(ctx, c) })
 }
 
-// control answers one control request. Task management ends when the commands
-// that it is about have ended: their writes do not come later than its answer.
+// control answers one control request. A task management function completes only after the commands
+// that it affects have completed, so that none of their writes comes after its answer.
 func (a *activation) control(ctx context.Context, c *queue.Chain) (written uint32, err error) {
 	var h [tmfBytes]byte
 	n := c.Readable.Read(h[:])
@@ -53,17 +53,17 @@ func (a *activation) control(ctx context.Context, c *queue.Chain) (written uint3
 		if lun, ok := logicalUnit([8]byte(h[4:12])); !ok || int(lun) >= a.target.Units() {
 			response = responseBadTarget
 		}
-		answer = []byte{0, 0, 0, 0, response} // no event of those is ever sent
+		answer = []byte{0, 0, 0, 0, response} // the device never sends an asynchronous notification event
 	default:
 		answer = []byte{responseFunctionRejected}
 	}
 	if room := c.Writable.Len(); room < len(answer) {
-		return 0, badChain("room for the response", room, len(answer))
+		return 0, badChain("response buffer", room, len(answer))
 	}
 	return uint32(c.Writable.Write(answer)), nil
 }
 
-// manage does a task management function and returns the response.
+// manage executes a task management function and returns the response.
 func (a *activation) manage(function uint32, address [8]byte, id uint64) byte {
 	lun, ok := logicalUnit(address)
 	if !ok {
@@ -103,8 +103,8 @@ func (a *activation) manage(function uint32, address [8]byte, id uint64) byte {
 	return responseOK
 }
 
-// abort cancels the commands that match, in all queues, and waits for them or for
-// the end of the activation.
+// abort cancels the matching commands in all queues and waits until they have completed or the
+// activation ends.
 func (a *activation) abort(match func(*request) bool, response byte) {
 	var waits []func()
 	for _, l := range a.lanes {

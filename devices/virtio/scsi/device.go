@@ -12,28 +12,28 @@ const (
 	FeatureHotplug virtio.Features = 1 << 1 // VIRTIO_SCSI_F_HOTPLUG
 )
 
-// Queue indices (virtio 1.2 §5.6.2); request queues follow.
+// Queue indices (virtio 1.2 §5.6.2). Request queues start at requestQueue.
 const (
 	controlQueue = 0
 	eventQueue   = 1
 	requestQueue = 2
 )
 
-// Sizes that both vhost-scsi and the specification's defaults fix.
+// Sizes that vhost-scsi supports; the defaults of the specification are the same.
 const (
 	cdbBytes   = 32
 	senseBytes = 96
 	eventBytes = 16 // sizeof(struct virtio_scsi_event)
 )
 
-// maxSectors is the longest request in 512-byte sectors: 4 MiB stays well
-// below the 2048 pages beyond which vhost-scsi drops a request unanswered.
+// maxSectors is the longest request in 512-byte sectors. 4 MiB is well below the 2048 pages beyond
+// which vhost-scsi drops a request without an answer.
 const maxSectors = 8192
 
-// Config is what the guest sees of the host adapter.
+// Config describes the host adapter that the guest sees.
 type Config struct {
 	RequestQueues int    // at least 1
-	QueueSize     uint16 // of every queue, a power of two, at least 16
+	QueueSize     uint16 // of each queue; a power of two, at least 16
 	MaxTarget     uint16 // highest target number; the guest probes each
 	MaxLUN        uint32 // highest LUN of a target
 }
@@ -47,15 +47,15 @@ type Device struct {
 
 var _ virtio.Device = (*Device)(nil)
 
-// New takes the backend: Close closes it.
+// New creates a host device over backend. The device owns the backend: Close closes it.
 func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if cfg.RequestQueues < 1 || cfg.QueueSize < 16 {
-		return nil, errors.New("scsi: a host adapter needs a request queue, and queues of at least 16")
+		return nil, errors.New("scsi: a host adapter requires at least 1 request queue and a queue size of at least 16")
 	}
 	d := &Device{cfg: cfg, backend: backend}
 	le := binary.LittleEndian
 	le.PutUint32(d.space[0:], uint32(cfg.RequestQueues)) // num_queues
-	le.PutUint32(d.space[4:], uint32(cfg.QueueSize)-2)   // seg_max: a request and a response header go with the data
+	le.PutUint32(d.space[4:], uint32(cfg.QueueSize)-2)   // seg_max: the request and the response header take one descriptor each
 	le.PutUint32(d.space[8:], maxSectors)                // max_sectors
 	le.PutUint32(d.space[12:], uint32(cfg.QueueSize))    // cmd_per_lun
 	le.PutUint32(d.space[16:], eventBytes)               // event_info_size
@@ -67,13 +67,13 @@ func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	return d, nil
 }
 
-// ID is virtio.SCSIID.
+// ID returns virtio.SCSIID.
 func (d *Device) ID() virtio.DeviceID { return virtio.SCSIID }
 
-// Features are the backend's.
+// Features returns the features of the backend.
 func (d *Device) Features() virtio.Features { return d.backend.Features() }
 
-// QueueSizes are those of control, event and request queues.
+// QueueSizes returns the sizes of the control, event and request queues.
 func (d *Device) QueueSizes() []uint16 {
 	sizes := make([]uint16, requestQueue+d.cfg.RequestQueues)
 	for i := range sizes {
@@ -90,23 +90,22 @@ func (d *Device) ReadConfig(p []byte, off uint32) {
 	}
 }
 
-// WriteConfig ignores everything. A driver may write sense_size and cdb_size,
-// but vhost-scsi knows the default sizes only, and the driver reads back what
-// holds.
+// WriteConfig ignores all writes. A driver may write sense_size and cdb_size, but vhost-scsi
+// supports only the default sizes. The driver reads back the values in effect.
 func (d *Device) WriteConfig([]byte, uint32) {}
 
-// InKernel is the backend's.
+// InKernel reports whether the backend is in the kernel.
 func (d *Device) InKernel(int) bool { return d.backend.InKernel() }
 
-// Activate starts the backend. Linux enables every queue; a driver without
-// control, event or any request queue has no use for the device.
+// Activate starts the backend. Linux enables every queue. A driver that leaves the control queue,
+// the event queue or all request queues disabled cannot use the device.
 func (d *Device) Activate(a virtio.Activation) error {
 	enabled := make(map[uint16]bool)
 	for _, q := range a.Queues {
 		enabled[q.Index] = true
 	}
 	if !enabled[controlQueue] || !enabled[eventQueue] || len(a.Queues) == requestQueue {
-		return errors.New("driver left the control, the event or every request queue disabled")
+		return errors.New("the driver left the control queue, the event queue or all request queues disabled")
 	}
 	return d.backend.Start(a)
 }

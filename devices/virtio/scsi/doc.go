@@ -1,11 +1,11 @@
-// Package scsi is the virtio SCSI host device (virtio 1.2 §5.6): configuration
-// space plus a backend that serves the requests. [NewVhost] is the kernel's
-// vhost-scsi over a LIO target, [NewInProcess] a target of this process (package
-// target); the logical units of either are the guest's disks.
+// Package scsi implements the virtio SCSI host device (virtio 1.2 §5.6): the configuration space
+// and a backend that serves the requests. [NewVhost] uses the kernel's vhost-scsi over a LIO
+// target. [NewInProcess] uses a target in this process (package target). In both cases the logical
+// units are the guest's disks.
 //
-// In process, each request queue has a goroutine, its only reader (inprocess.go):
-// it answers what takes no time, a read from the page cache included, and hands
-// what waits for the host to another goroutine, up to 32 in all. One call of the
-// driver stands for all that was answered meanwhile. Task management cancels and
-// waits (control.go). A disk whose size has changed is an event (events.go).
+// In process, one goroutine reads each request queue (inprocess.go). It answers requests that do
+// not wait for the host, including reads from the page cache, and passes the others to further
+// goroutines, up to 32 in all. Requests that complete close together share one interrupt. Task
+// management functions cancel requests and wait for them (control.go). A change of a disk's size is
+// reported as an event (events.go).
 package scsi

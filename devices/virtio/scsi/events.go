@@ -12,28 +12,27 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// FeatureChange is VIRTIO_SCSI_F_CHANGE: the device sends an event when a logical
-// unit has changed.
+// FeatureChange is VIRTIO_SCSI_F_CHANGE: the device sends an event when a logical unit has changed.
 const FeatureChange virtio.Features = 1 << 2
 
-// Of events (virtio 1.2 §5.6.6.3).
+// Events (virtio 1.2 §5.6.6.3).
 const (
 	eventParamChange = 3           // VIRTIO_SCSI_T_PARAM_CHANGE
-	capacityChanged  = 0x2a | 9<<8 // its reason: additional sense code and qualifier
+	capacityChanged  = 0x2a | 9<<8 // reason: additional sense code and qualifier
 )
 
-// events is the event queue: the driver leaves buffers there, and each takes one
-// event. Nobody listens to its kicks. What finds no buffer waits for the next
-// call: the events here say that something is to be looked at, so one for each
-// unit is enough, and none is lost.
+// events serves the event queue. The driver puts buffers into the queue, and each buffer receives
+// one event. The device ignores its kicks: an event without a buffer waits for the next call of
+// changed. An event only tells the driver to read the unit's size again, so one pending event for
+// each unit is enough and none is lost.
 type events struct {
 	mu     sync.Mutex
 	q      *queue.Queue // nil: closed
 	wanted bool         // the driver negotiated FeatureChange
-	units  []uint16     // that have changed, and the driver does not know
+	units  []uint16     // changed units that the driver has not been notified of
 }
 
-// changed tells the driver of units whose capacity has changed.
+// changed notifies the driver of units whose capacity has changed.
 func (e *events) changed(units ...uint16) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -57,12 +56,12 @@ func (e *events) changed(units ...uint16) error {
 		var p [eventBytes]byte
 		binary.LittleEndian.PutUint32(p[0:], eventParamChange)
 		p[4] = 1 // target 0
-		// As in REPORT LUNS, without the bit of flat addressing: Linux takes
-		// the number as it is (virtscsi_handle_param_change).
+		// As in REPORT LUNS, without the flat addressing bit: Linux uses the number unmodified
+		// (virtscsi_handle_param_change).
 		binary.BigEndian.PutUint16(p[6:], e.units[0])
 		binary.LittleEndian.PutUint32(p[12:], capacityChanged)
 		if room := c.Writable.Len(); room < len(p) {
-			return badChain("room for an event", room, len(p))
+			return badChain("event buffer", room, len(p))
 		}
 		if err := e.q.Done(&c, uint32(c.Writable.Write(p[:]))); err != nil {
 			return err
@@ -89,8 +88,8 @@ func (e *events) close() error {
 	return q.Close()
 }
 
-// Rescan looks whether the disks' sizes have changed, tells the guest, and
-// returns the logical units where they have. Any goroutine may call it.
+// Rescan checks whether the sizes of the disks have changed, notifies the guest and returns the
+// logical units whose size has changed. It is safe for concurrent use.
 func (b *InProcess) Rescan() (changed []uint16, err error) {
 	changed, err = b.target.Rescan()
 	b.mu.Lock()
@@ -102,21 +101,22 @@ func (b *InProcess) Rescan() (changed []uint16, err error) {
 	return changed, err
 }
 
-// SizeBytes is the size of a logical unit as the guest learns it.
+// SizeBytes returns the size of a logical unit as the guest sees it.
 func (b *InProcess) SizeBytes(lun uint16) uint64 { return b.target.SizeBytes(lun) }
 
-// resized tells the driver, and is its last event if the ring is broken.
+// resized notifies the driver. If the event ring is broken, it closes the queue and fails the
+// activation.
 func (a *activation) resized(units []uint16) {
 	if err := a.events.changed(units...); err != nil {
 		a.Failed(errors.Join(err, a.events.close()))
 	}
 }
 
-// scanEvery is how long a disk that is used goes without a look at its size.
+// scanEvery is the interval between two checks of the size of a disk in use.
 const scanEvery = time.Second
 
-// used has the disks' sizes looked at in a while, once: a timer while there are
-// requests, and none for a guest that is idle.
+// used schedules one check of the disks' sizes after scanEvery, unless one is already scheduled.
+// The timer runs only while there are requests: an idle guest has none.
 func (a *activation) used() {
 	if a.scanning.Load() || !a.scanning.CompareAndSwap(false, true) {
 		return
@@ -125,7 +125,7 @@ func (a *activation) used() {
 		defer a.scanning.Store(false)
 		select {
 		case <-time.After(scanEvery):
-			// A store that cannot say its size says so in its requests.
+			// If the size of a store cannot be read, its requests report the error.
 			changed, _ := a.target.Rescan()
 			a.resized(changed)
 		case <-ctx.Done():

@@ -12,36 +12,36 @@ import (
 	"minivmm/devices/virtio/scsi/target"
 )
 
-// maxWaiting is how many requests of one adapter wait for the host at the same
-// time, each in a goroutine of its own.
+// maxWaiting is how many requests of one adapter may wait for the host at the same time, each in
+// its own goroutine.
 const maxWaiting = 32
 
-// InProcess serves the queues with goroutines of this process.
+// InProcess is a backend that serves the queues with goroutines of this process.
 type InProcess struct {
 	target *target.Target
-	mu     sync.Mutex  // guards active for Rescan; Start, Stop and Close have one caller
+	mu     sync.Mutex  // guards active for Rescan; Start, Stop and Close are called one at a time
 	active *activation // nil when stopped
 }
 
 var _ virtio.Backend = (*InProcess)(nil)
 
-// NewInProcess serves requests from the logical units of t, as SCSI target 0. The
-// backend takes t: Close closes it.
+// NewInProcess returns a backend that serves requests from the logical units of t, as SCSI target
+// 0. The backend owns t: Close closes it.
 //
-// Each request queue has a goroutine, which answers what needs no waiting
-// (target.Serve) and gives the rest to others, up to 32 at a time. No file is
-// touched by it after Stop.
+// Each request queue has a goroutine that answers requests that do not wait for the host
+// (target.Serve) and passes the others to further goroutines, up to 32 at a time. The backend does
+// not access any file after Stop.
 func NewInProcess(t *target.Target) *InProcess { return &InProcess{target: t} }
 
-// Features are those of vhost-scsi and FeatureChange, which that does not have.
+// Features returns the features of vhost-scsi and FeatureChange, which vhost-scsi does not have.
 func (b *InProcess) Features() virtio.Features {
 	return FeatureHotplug | FeatureChange | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 }
 
-// InKernel is false.
+// InKernel returns false.
 func (*InProcess) InKernel() bool { return false }
 
-// activation is the time between Start and Stop.
+// activation is the state between Start and Stop.
 type activation struct {
 	virtio.Activation
 	target  *target.Target
@@ -49,11 +49,10 @@ type activation struct {
 	lanes   []*lane
 	events  events
 
-	scanning atomic.Bool // a look at the disks' sizes is under way, or will be
+	scanning atomic.Bool // a check of the disks' sizes is scheduled or in progress
 }
 
-// Start serves the control queue and the request queues, and takes the event
-// queue.
+// Start serves the control queue and the request queues, and opens the event queue.
 func (b *InProcess) Start(a virtio.Activation) error {
 	act := &activation{Activation: a, target: b.target, waiting: make(chan struct{}, maxWaiting)}
 	act.events.wanted = a.Features.Has(FeatureChange)
@@ -77,7 +76,7 @@ func (b *InProcess) Start(a virtio.Activation) error {
 	return nil
 }
 
-// cancel cancels all requests when the activation ends.
+// cancel waits for the end of the activation and cancels all requests.
 func (a *activation) cancel(ctx context.Context) error {
 	<-ctx.Done()
 	for _, l := range a.lanes {
@@ -106,21 +105,21 @@ func (b *InProcess) setActive(a *activation) {
 	b.active = a
 }
 
-// Close stops, and closes the target.
+// Close stops the backend and closes the target.
 func (b *InProcess) Close() error { return errors.Join(b.Stop(), b.target.Close()) }
 
-// lane is one queue with the requests under way.
+// lane is one queue and its requests in progress.
 type lane struct {
 	act   *activation
 	serve func(context.Context) error
 
-	mu      sync.Mutex // guards what follows, and q but for Wait
-	done    sync.Cond  // a request is done
+	mu      sync.Mutex // guards the fields below, and q except for Wait
+	done    sync.Cond  // signals that a request has completed
 	q       *queue.Queue
-	busy    bool // serveRequests runs and will signal
+	busy    bool // serveRequests is working and will signal
 	free    []*request
 	running map[*request]struct{}
-	begun   uint64 // how many requests were begun
+	begun   uint64 // number of requests started
 	stopped bool   // the activation has ended
 }
 
@@ -134,13 +133,12 @@ func newLane(act *activation, q *queue.Queue, vq virtio.Queue) *lane {
 	return l
 }
 
-// batch is how many requests are answered before the driver hears of it.
+// batch is how many requests are answered before the driver is signalled.
 const batch = 16
 
-// serveRequests serves a request queue until ctx ends or the driver breaks the
-// ring.
+// serveRequests serves a request queue until ctx is done or the driver breaks the ring.
 func (l *lane) serveRequests(ctx context.Context) error {
-	since := 0 // answered here since the last signal
+	since := 0 // requests answered here since the last signal
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -175,7 +173,7 @@ func (l *lane) serveRequests(ctx context.Context) error {
 		select {
 		case l.act.waiting <- struct{}{}:
 		default:
-			// All are waiting already, and so does this queue.
+			// All waiting slots are in use: this queue waits for one.
 			since = 0
 			err := l.signal(false)
 			if err == nil {
@@ -198,7 +196,7 @@ func (l *lane) serveRequests(ctx context.Context) error {
 	}
 }
 
-// next takes a request off the ring; nil if there is none.
+// next removes a request from the ring. It returns nil if the ring is empty.
 func (l *lane) next() (*request, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,8 +221,8 @@ func (l *lane) next() (*request, error) {
 	return r, nil
 }
 
-// finish gives a request back to the driver. Without serveRequests at work, the
-// driver hears of it now.
+// finish returns a request to the driver. It signals the driver at once unless serveRequests is
+// working and will signal.
 func (l *lane) finish(r *request) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,7 +240,7 @@ func (l *lane) finish(r *request) error {
 	return err
 }
 
-// forget is finish for a request that gets no answer.
+// forget drops a request without an answer.
 func (l *lane) forget(r *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -250,8 +248,8 @@ func (l *lane) forget(r *request) {
 	l.done.Broadcast()
 }
 
-// signal tells the driver what was done. busy says whether serveRequests goes
-// on: if not, requests that end meanwhile signal for themselves.
+// signal notifies the driver of completed requests. busy says whether serveRequests continues: if
+// not, requests that complete in the meantime signal the driver themselves.
 func (l *lane) signal(busy bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -259,8 +257,7 @@ func (l *lane) signal(busy bool) error {
 	return l.q.Signal()
 }
 
-// stop cancels all requests, and nobody waits for one any more: after a panic it
-// may never be answered.
+// stop cancels all requests and wakes all waiters: after a panic a request may never be answered.
 func (l *lane) stop() {
 	l.cancel(func(*request) bool { return true }, responseReset)
 	l.mu.Lock()
@@ -269,8 +266,8 @@ func (l *lane) stop() {
 	l.done.Broadcast()
 }
 
-// cancel cancels the requests that match. The result waits until those that were
-// begun before it are answered or the activation ends.
+// cancel cancels the matching requests. The returned function waits until the matching requests
+// that were started before the call are answered or the activation ends.
 func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -289,7 +286,7 @@ func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	}
 }
 
-// has says whether a request that matches is under way.
+// has reports whether a matching request is in progress.
 func (l *lane) has(match func(*request) bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -306,8 +303,8 @@ func (l *lane) find(match func(*request) bool) bool {
 	return false
 }
 
-// badChain is a request that cannot be answered, because the driver left no room
-// for the answer or no request in it.
+// badChain returns the error for a request that cannot be answered because its request or its
+// response buffer is too small.
 func badChain(what string, got, want int) error {
 	return fmt.Errorf("%w: %s of %d bytes, want %d", queue.ErrBadRing, what, got, want)
 }

@@ -31,15 +31,15 @@ type request struct {
 	chain    queue.Chain
 	command  target.Request
 	id       uint64
-	known    bool // the address is one of target 0
+	known    bool // the address belongs to target 0
 	nth      uint64
-	room     queue.Buffers // for the response header, in pieces
-	pieces   [][]byte      // what room is made of, to be used again
-	response atomic.Uint32 // set by task management, instead of the outcome
+	room     queue.Buffers // for the response header, possibly in several pieces
+	pieces   [][]byte      // backing array of room, reused
+	response atomic.Uint32 // set by task management: replaces the outcome
 	reply    target.Reply
 }
 
-// parse copies the header out of the chain.
+// parse copies the request header out of the chain.
 func (r *request) parse() error {
 	var h [commandBytes]byte
 	if n := r.chain.Readable.Read(h[:]); n < len(h) {
@@ -47,7 +47,7 @@ func (r *request) parse() error {
 	}
 	r.takeRoom()
 	if n := r.room.Len(); n < answerBytes {
-		return badChain("room for the response", n, answerBytes)
+		return badChain("response buffer", n, answerBytes)
 	}
 	r.command.LUN, r.known = logicalUnit([8]byte(h[:8]))
 	r.id = binary.LittleEndian.Uint64(h[8:])
@@ -59,7 +59,7 @@ func (r *request) parse() error {
 	return nil
 }
 
-// takeRoom splits the room for the response header off what is writable.
+// takeRoom splits the buffer for the response header off the writable buffers.
 func (r *request) takeRoom() {
 	r.pieces = r.pieces[:0]
 	for need := answerBytes; need > 0 && len(r.chain.Writable) > 0; {
@@ -76,8 +76,8 @@ func (r *request) takeRoom() {
 	r.room = r.pieces
 }
 
-// logicalUnit takes the lun field apart (virtio 1.2 §5.6.6.1): 1, the target,
-// the logical unit in two bytes, zeros. ok says that it is target 0's.
+// logicalUnit parses the lun field (virtio 1.2 §5.6.6.1): 1, the target, the logical unit in two
+// bytes, zeros. ok reports whether the address belongs to target 0.
 func logicalUnit(p [8]byte) (lun uint16, ok bool) {
 	if p[0] != 1 || p[1] != 0 || p[2] != 0 && p[2]&0xc0 != 0x40 || p[4]|p[5]|p[6]|p[7] != 0 {
 		return 0, false
@@ -85,7 +85,8 @@ func logicalUnit(p [8]byte) (lun uint16, ok bool) {
 	return binary.BigEndian.Uint16(p[2:]) & 0x3fff, true
 }
 
-// serve does the command; false if it takes time and wait is not set.
+// serve executes the command. It returns false if the command would wait for the host and wait is
+// not set.
 func (r *request) serve(t *target.Target, wait bool) (done bool) {
 	if !r.known || wait && r.command.Cancelled.Load() {
 		return true
@@ -94,14 +95,13 @@ func (r *request) serve(t *target.Target, wait bool) (done bool) {
 	return done
 }
 
-// cancel makes the command end early, with this response.
+// cancel makes the command stop early, with the given response.
 func (r *request) cancel(response byte) {
 	r.response.Store(uint32(response))
 	r.command.Cancelled.Store(true)
 }
 
-// answer writes struct virtio_scsi_resp_cmd and returns how much of the chain
-// was written.
+// answer writes struct virtio_scsi_resp_cmd and returns the number of bytes written to the chain.
 func (r *request) answer() (written uint32) {
 	var p [answerBytes]byte
 	left := max(queue.Buffers(r.command.Out).Len(), queue.Buffers(r.command.In).Len())

@@ -6,14 +6,14 @@ import (
 	"minivmm/vhost"
 )
 
-// NewVhost serves requests in the kernel's vhost-scsi worker, from the LUNs of
-// the LIO target wwpn. The device must be owned already
-// ([vhost.Device.SetOwnerHere]). The backend takes it: Close closes it.
+// NewVhost returns a backend that serves requests in the kernel's vhost-scsi worker, from the LUNs
+// of the LIO target wwpn. The device must already have an owner ([vhost.Device.SetOwnerHere]). The
+// backend owns the device: Close closes it.
 func NewVhost(name string, dev *vhost.Scsi, wwpn string) (virtio.Backend, error) {
 	return vhostbackend.New(vhostbackend.Config{
 		Name:   name,
 		Device: dev.Device,
-		// Without T10_PI: requests then have the one header that is tested.
+		// T10_PI is not offered: with it, requests would have a second, untested header layout.
 		Features: FeatureHotplug | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1,
 		Start:    func(s vhost.Setup) error { return dev.Start(s, wwpn) },
 		Stop:     func(rings []vhost.Vring) error { return dev.Stop(wwpn, rings) },

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readCapacity10 is READ CAPACITY (10) (SBC-3 §5.15).
+// readCapacity10 serves READ CAPACITY (10) (SBC-3 §5.15).
 func (c *call) readCapacity10() error {
 	if c.CDB[8]&1 == 0 && be.Uint32(c.CDB[2:]) != 0 { // an LBA without PMI
 		return badField(2)
@@ -18,7 +18,7 @@ func (c *call) readCapacity10() error {
 	return c.answer(be.AppendUint32(p, uint32(c.u.BlockSize)), 8)
 }
 
-// readCapacity16 is READ CAPACITY (16) (SBC-3 §5.16).
+// readCapacity16 serves READ CAPACITY (16) (SBC-3 §5.16).
 func (c *call) readCapacity16() error {
 	p := be.AppendUint64(nil, c.u.blocks.Load()-1)
 	p = be.AppendUint32(p, uint32(c.u.BlockSize))
@@ -52,7 +52,7 @@ func (c *call) sync16() error      { return c.sync(c.place(16)) }
 func (c *call) writeSame10() error { return c.checked(c.writeSame, 10) }
 func (c *call) writeSame16() error { return c.checked(c.writeSame, 16) }
 
-// place is the range of blocks in a CDB of that many bytes.
+// place returns the block range in a CDB of cdbBytes bytes.
 func (c *call) place(cdbBytes int) (lba, blocks uint64) {
 	switch p := c.CDB[:]; cdbBytes {
 	case 10:
@@ -64,7 +64,7 @@ func (c *call) place(cdbBytes int) (lba, blocks uint64) {
 	}
 }
 
-// place6 is that of READ (6) and WRITE (6), where 0 blocks are 256.
+// place6 returns the block range of READ (6) and WRITE (6), where a length of 0 means 256 blocks.
 func (c *call) place6() (lba, blocks uint64) {
 	lba = uint64(be.Uint32(c.CDB[0:]) & 0x1fffff)
 	if blocks = uint64(c.CDB[4]); blocks == 0 {
@@ -73,7 +73,7 @@ func (c *call) place6() (lba, blocks uint64) {
 	return lba, blocks
 }
 
-// checked is do with the CDB's range, unless the CDB asks for protection
+// checked calls do with the CDB's block range. It refuses a CDB that asks for protection
 // information (RDPROTECT, WRPROTECT, VRPROTECT).
 func (c *call) checked(do func(lba, blocks uint64) error, cdbBytes int) error {
 	if c.CDB[1]&0xe0 != 0 {
@@ -82,8 +82,8 @@ func (c *call) checked(do func(lba, blocks uint64) error, cdbBytes int) error {
 	return do(c.place(cdbBytes))
 }
 
-// span is a range of blocks in bytes of the store. field is where the CDB has
-// its length.
+// span converts a block range to an offset and a length in the store, both in bytes. A range longer
+// than maxTransferBytes is an invalid field: the length field of the CDB.
 func (c *call) span(lba, blocks uint64) (off int64, n int, err error) {
 	if err := c.u.inRange(lba, blocks); err != nil {
 		return 0, 0, err
@@ -94,11 +94,11 @@ func (c *call) span(lba, blocks uint64) (off int64, n int, err error) {
 	return int64(lba) * int64(c.u.BlockSize), int(blocks) * c.u.BlockSize, nil
 }
 
-// fua is FUA of READ and WRITE, which those of 6 bytes do not have.
+// fua returns the FUA bit of READ and WRITE. The 6-byte commands do not have it.
 func (c *call) fua() bool { return c.CDB[0]>>5 != 0 && c.CDB[1]&8 != 0 }
 
-// read is READ (SBC-3 §5.11). With FUA what was read is durable: the flush comes
-// after it, for the sake of a write that comes in between.
+// read serves READ (SBC-3 §5.11). With FUA the data it returned is durable: the flush comes after
+// the read, so that it also covers a write that came in between.
 func (c *call) read(lba, blocks uint64) error {
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
@@ -122,7 +122,7 @@ func (c *call) read(lba, blocks uint64) error {
 	return nil
 }
 
-// write is WRITE (SBC-3 §5.32).
+// write serves WRITE (SBC-3 §5.32).
 func (c *call) write(lba, blocks uint64) error {
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
@@ -142,11 +142,11 @@ func (c *call) write(lba, blocks uint64) error {
 	return nil
 }
 
-// chunkBytes is how much is compared or filled at a time.
+// chunkBytes is how many bytes are compared or filled at a time.
 const chunkBytes = 64 << 10
 
-// verify is VERIFY (SBC-3 §5.28): without BYTCHK blocks are read, to know that
-// they can be; with 01b they are compared with what came.
+// verify serves VERIFY (SBC-3 §5.28). Without BYTCHK it reads the blocks to check that they are
+// readable; with BYTCHK 01b it compares them with the data from the initiator.
 func (c *call) verify(lba, blocks uint64) error {
 	check := c.CDB[1] >> 1 & 3
 	if check > 1 {
@@ -189,8 +189,8 @@ func (c *call) verify(lba, blocks uint64) error {
 	return nil
 }
 
-// sync is SYNCHRONIZE CACHE (SBC-3 §5.26). It flushes all; IMMED does not make
-// it return early, which a target may do.
+// sync serves SYNCHRONIZE CACHE (SBC-3 §5.26). It always flushes the whole store. It ignores IMMED
+// and returns after the flush, which the standard allows.
 func (c *call) sync(lba, blocks uint64) error {
 	if err := c.u.inRange(lba, blocks); err != nil && (lba != 0 || blocks != 0) {
 		return err
@@ -206,13 +206,12 @@ func (c *call) flush() error {
 		if err := hostError(err, 0, true); err == noSpace {
 			return err
 		}
-		return sense{key: keyMediumError, asc: 0x0c} // WRITE ERROR: no telling where
+		return sense{key: keyMediumError, asc: 0x0c} // WRITE ERROR; the location is unknown
 	}
 	return nil
 }
 
-// unmap is UNMAP (SBC-3 §5.28). All ranges are checked before the first is
-// freed.
+// unmap serves UNMAP (SBC-3 §5.28). It checks all ranges before it frees the first.
 func (c *call) unmap() error {
 	if c.CDB[1]&1 != 0 { // ANCHOR
 		return badField(1)
@@ -255,7 +254,7 @@ func (c *call) unmap() error {
 	return c.through()
 }
 
-// through makes durable what no RWF_DSYNC did.
+// through flushes a write-through unit after operations that have no RWF_DSYNC.
 func (c *call) through() error {
 	if !c.u.through.Load() {
 		return nil
@@ -263,8 +262,8 @@ func (c *call) through() error {
 	return c.flush()
 }
 
-// free gives the room of blocks back, whatever they read as afterwards: a host
-// that does not is right as well.
+// free deallocates blocks. Their contents are undefined afterwards, so a host that cannot
+// deallocate is not an error.
 func (c *call) free(lba, blocks uint64) error {
 	if blocks == 0 {
 		return nil
@@ -279,8 +278,8 @@ func (c *call) free(lba, blocks uint64) error {
 	return nil
 }
 
-// clear makes blocks read as zero, and gives their room back or keeps it. A host
-// that can do neither gets zeros written.
+// clear makes blocks read as zero. It deallocates them if free is set and keeps them allocated
+// otherwise. If the host can do neither, clear writes zeros.
 func (c *call) clear(lba, blocks uint64, free bool) error {
 	if blocks == 0 {
 		return nil
@@ -303,7 +302,7 @@ func (c *call) clear(lba, blocks uint64, free bool) error {
 	return nil
 }
 
-// fill writes one block again and again.
+// fill writes block to each of the blocks from lba on.
 func (c *call) fill(lba, blocks uint64, block []byte) error {
 	chunk := bytes.Repeat(block, int(min(blocks, uint64(chunkBytes/len(block)))))
 	for blocks > 0 {
@@ -320,8 +319,8 @@ func (c *call) fill(lba, blocks uint64, block []byte) error {
 	return nil
 }
 
-// writeSame is WRITE SAME (SBC-3 §5.43): one block that came, or zeros (NDOB),
-// in many places. With UNMAP zeros may become holes.
+// writeSame serves WRITE SAME (SBC-3 §5.43): it writes one block, from the initiator or of zeros
+// (NDOB), to a range of blocks. With UNMAP, zeros may become holes.
 func (c *call) writeSame(lba, blocks uint64) error {
 	ndob := c.CDB[0] == 0x93 && c.CDB[1]&1 != 0
 	unmap := c.CDB[1]&8 != 0

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// discard is ioctl(2) BLKDISCARD, whose argument is a range in bytes.
+// discard calls ioctl(2) BLKDISCARD on a range in bytes.
 func discard(fd int, off, n uint64) error {
 	span := [2]uint64{off, n}
 	if _, _, err := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.BLKDISCARD, uintptr(unsafe.Pointer(&span))); err != 0 {

@@ -4,15 +4,15 @@ import "encoding/binary"
 
 var be = binary.BigEndian
 
-// What the kernel's target says of itself (drivers/target/target_core_device.c,
-// target_core_spc.c): with it a guest's names in /dev/disk/by-id are the same.
+// Identity of the kernel's target (drivers/target/target_core_device.c, target_core_spc.c). With
+// the same identity, a guest's names in /dev/disk/by-id stay the same.
 const (
 	vendor   = "LIO-ORG " // T10 VENDOR IDENTIFICATION, 8 characters
 	product  = "minivmm disk    "
 	revision = "4.0 "
 )
 
-// inquiry is INQUIRY (SPC-4 §6.6).
+// inquiry serves INQUIRY (SPC-4 §6.6).
 func (c *call) inquiry() error {
 	allocation := uint32(be.Uint16(c.CDB[3:]))
 	page := c.CDB[2]
@@ -35,11 +35,11 @@ func (c *call) inquiry() error {
 	return badField(2)
 }
 
-// standard is the standard INQUIRY data.
+// standard returns the standard INQUIRY data.
 func (c *call) standard() []byte {
 	p := make([]byte, 36, 96)
 	if c.u == nil {
-		p[0] = 0x7f // no device can be there
+		p[0] = 0x7f // no device can be connected here
 	}
 	p[2] = 6 // SPC-4
 	p[3] = 2 // the response data format
@@ -56,7 +56,7 @@ func (c *call) standard() []byte {
 	return p
 }
 
-// vitalPages are the vital product data pages.
+// vitalPages are the vital product data (VPD) pages.
 var vitalPages = []struct {
 	code byte
 	body func(u *unit) []byte
@@ -69,8 +69,8 @@ var vitalPages = []struct {
 	{0xb2, provisioning},
 }
 
-// identification is the Device Identification page (SPC-4 §7.8.5): the NAA
-// designator and the vendor's.
+// identification returns the Device Identification page (SPC-4 §7.8.5): the NAA designator and the
+// vendor designator.
 func identification(u *unit) []byte {
 	id := naa(u.Serial)
 	p := append([]byte{0x01, 0x03, 0, byte(len(id))}, id[:]...)
@@ -79,10 +79,9 @@ func identification(u *unit) []byte {
 	return append(append(p, 0x02, 0x01, 0, byte(len(text))), text...)
 }
 
-// naa is an NAA IEEE Registered Extended designator as the kernel's target makes
-// it of a serial number (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics'
-// company id 001405h, then the hexadecimal digits of the serial number, up to
-// 25, whatever stands between them.
+// naa returns an NAA IEEE Registered Extended designator, derived from the serial number as the
+// kernel's target does (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics' company id 001405h,
+// then up to 25 hexadecimal digits of the serial number; other characters are skipped.
 func naa(serial string) (id [16]byte) {
 	copy(id[:], []byte{0x60, 0x01, 0x40, 0x50})
 	at := 7 // in nibbles
@@ -107,18 +106,18 @@ func naa(serial string) (id [16]byte) {
 	return id
 }
 
-// Limits that the Block Limits page tells, and that hold.
+// Limits that the Block Limits page reports and that the target enforces.
 const (
-	maxTransferBytes = 8 << 20 // of one read, write, verification
+	maxTransferBytes = 8 << 20 // of one READ, WRITE or VERIFY
 	maxUnmapBlocks   = 1 << 22
 	maxUnmapRanges   = 64
 	maxSameBlocks    = 1 << 16
 )
 
-// blockLimits is the Block Limits page (SBC-3 §6.5.3).
+// blockLimits returns the Block Limits page (SBC-3 §6.5.3).
 func blockLimits(u *unit) []byte {
 	p := make([]byte, 60)
-	p[0] = 1 // WSNZ: WRITE SAME of 0 blocks is none
+	p[0] = 1 // WSNZ: WRITE SAME of 0 blocks is not supported
 	be.PutUint32(p[4:], uint32(maxTransferBytes/u.BlockSize))
 	if u.frees() {
 		be.PutUint32(p[16:], maxUnmapBlocks)
@@ -131,19 +130,19 @@ func blockLimits(u *unit) []byte {
 	return p
 }
 
-// characteristics is the Block Device Characteristics page (SBC-3 §6.5.2): no
-// rotation, so no elevator in the guest.
+// characteristics returns the Block Device Characteristics page (SBC-3 §6.5.2). It reports a
+// non-rotating medium, so that the guest uses no elevator.
 func characteristics(*unit) []byte {
 	p := make([]byte, 60)
 	p[1] = 1
 	return p
 }
 
-// frees says whether the unit gives room back.
+// frees reports whether the unit can deallocate blocks.
 func (u *unit) frees() bool { return !u.ReadOnly && u.Unmap != UnmapNothing }
 
-// provisioning is the Logical Block Provisioning page (SBC-3 §6.5.4): UNMAP and
-// WRITE SAME free blocks, which then read as zero.
+// provisioning returns the Logical Block Provisioning page (SBC-3 §6.5.4): whether UNMAP and WRITE
+// SAME deallocate blocks, and whether these then read as zero.
 func provisioning(u *unit) []byte {
 	switch {
 	case !u.frees():

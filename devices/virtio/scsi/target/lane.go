@@ -7,29 +7,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lane is one direction of a unit's data, and decides who moves a request's
-// bytes. Where the file can say that it would wait (RWF_NOWAIT), the first
-// attempt is made by a caller that must not wait. Where it cannot, such a
-// caller moves them if the last requests took no time, as they do in a page
-// cache. One that took longer may have lost its CPU to someone else; a second
-// one soon after it sends those behind them elsewhere.
+// lane is one direction of a unit's data. It decides which goroutine moves a request's bytes. If
+// the file supports RWF_NOWAIT, a caller that must not wait makes the first attempt. If it does
+// not, such a caller moves the bytes as long as recent requests were quick, as they are in a page
+// cache. One slow request may only mean that the thread lost its CPU; a second one soon after it
+// sends the following requests to a goroutine that may wait.
 type lane struct {
-	noNowait atomic.Bool  // the file does not know RWF_NOWAIT
+	noNowait atomic.Bool  // the file does not support RWF_NOWAIT
 	trust    atomic.Int32 // 0 to mostTrust: more for a quick request, less for a slow one
 }
 
 const (
-	quickTime  = 100 * time.Microsecond // and as much again for each quickBytes
+	quickTime  = 100 * time.Microsecond // plus as much again for each quickBytes
 	quickBytes = 64 << 10
-	enough     = 8 // trust to move bytes here
+	enough     = 8 // trust needed to move bytes without RWF_NOWAIT in a caller that must not wait
 	mostTrust  = 2 * enough
 	maxIovecs  = 1024 // UIO_MAXIOV
 )
 
 type mover func(bufs [][]byte, off int64, flags int) (int, error)
 
-// run moves all of bufs, or says how many bytes it moved. Without wait it returns
-// errAgain where that might take long; then nothing is known of what was moved.
+// run moves all of bufs, or returns how many bytes it moved and an error. Without wait it returns
+// errAgain if the transfer might take long; how much was moved is then unknown.
 func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (moved int, err error) {
 	if !wait {
 		if flags&unix.RWF_DSYNC != 0 {
@@ -52,7 +51,7 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (
 	begun := time.Now()
 	moved, err = moveAll(move, bufs, off, flags)
 	quick := time.Since(begun) < quickTime*time.Duration(1+size(bufs)/quickBytes)
-	// Two that end at the same time may count as one: it is a guess anyway.
+	// Two requests that finish at the same time may count as one: trust is an estimate anyway.
 	switch trust := l.trust.Load(); {
 	case !quick:
 		l.trust.Store(max(0, trust-enough))
@@ -62,8 +61,8 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (
 	return moved, err
 }
 
-// moveAll repeats move until all of bufs is moved, or says how many bytes were
-// before the error.
+// moveAll repeats move until all of bufs is moved, or returns an error and how many bytes were
+// moved before it.
 func moveAll(move mover, bufs [][]byte, off int64, flags int) (moved int, err error) {
 	for len(bufs) > 0 {
 		n, err := move(bufs[:min(len(bufs), maxIovecs)], off+int64(moved), flags)

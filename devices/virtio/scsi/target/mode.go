@@ -3,8 +3,8 @@ package target
 // Mode page codes (SPC-4 §7.5, SBC-3 §6.4).
 const allPages = 0x3f
 
-// modePage is a mode page: its code and how long what follows is, what of it is
-// not 0, and which bits of byte 2 MODE SELECT can change.
+// modePage is a mode page: its code, the length of the data after the two-byte header, a function
+// that sets the bytes that are not 0, and the bits of byte 2 that MODE SELECT can change.
 type modePage struct {
 	code, length byte
 	fill         func(u *unit, through bool, p []byte)
@@ -23,7 +23,7 @@ var modePages = []modePage{
 		}
 		p[12] = 0x20 // DRA
 	}, func(u *unit) byte {
-		// What the owner of the disk wants written through stays so.
+		// A disk that the host configured as write-through stays write-through.
 		if u.Writethrough || u.ReadOnly {
 			return 0
 		}
@@ -37,7 +37,7 @@ var modePages = []modePage{
 	{0x1c, 0x0a, func(*unit, bool, []byte) {}, nothing}, // Informational Exceptions Control
 }
 
-// pages are the mode pages that bytes 2 and 3 of a MODE SENSE ask for.
+// pages returns the mode pages that bytes 2 and 3 of a MODE SENSE ask for.
 func (c *call) pages() ([]byte, error) {
 	control, code, sub := c.CDB[2]>>6, c.CDB[2]&0x3f, c.CDB[3]
 	if control == 3 {
@@ -56,7 +56,7 @@ func (c *call) pages() ([]byte, error) {
 		switch control {
 		case 0: // current values
 			page.fill(c.u, c.u.through.Load(), p)
-		case 1: // what can be changed
+		case 1: // changeable values
 			p[2] = page.changeable(c.u)
 		case 2: // default values
 			page.fill(c.u, c.u.Writethrough, p)
@@ -69,7 +69,7 @@ func (c *call) pages() ([]byte, error) {
 	return all, nil
 }
 
-// specific is the DEVICE-SPECIFIC PARAMETER: WP, DPOFUA.
+// specific returns the DEVICE-SPECIFIC PARAMETER: WP, DPOFUA.
 func (u *unit) specific() byte {
 	if u.ReadOnly {
 		return 0x90
@@ -77,7 +77,7 @@ func (u *unit) specific() byte {
 	return 0x10
 }
 
-// blockDescriptor is the one block descriptor, short or long (SBC-3 §6.4.2).
+// blockDescriptor returns the only block descriptor, short or long (SBC-3 §6.4.2).
 func (u *unit) blockDescriptor(long bool) []byte {
 	if long {
 		return append(be.AppendUint64(nil, u.blocks.Load()), 0, 0, 0, 0, 0, 0, byte(u.BlockSize>>8), byte(u.BlockSize))
@@ -86,7 +86,7 @@ func (u *unit) blockDescriptor(long bool) []byte {
 	return be.AppendUint32(p, uint32(u.BlockSize))
 }
 
-// modeSense6 is MODE SENSE (6) (SPC-4 §6.14).
+// modeSense6 serves MODE SENSE (6) (SPC-4 §6.14).
 func (c *call) modeSense6() error {
 	pages, err := c.pages()
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *call) modeSense6() error {
 	return c.answer(p, uint32(c.CDB[4]))
 }
 
-// modeSense10 is MODE SENSE (10).
+// modeSense10 serves MODE SENSE (10).
 func (c *call) modeSense10() error {
 	pages, err := c.pages()
 	if err != nil {

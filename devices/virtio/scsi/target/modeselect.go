@@ -1,19 +1,19 @@
 package target
 
-// modeSelect6 is MODE SELECT (6) (SPC-4 §6.11).
+// modeSelect6 serves MODE SELECT (6) (SPC-4 §6.11).
 func (c *call) modeSelect6() error {
 	return c.modeSelect(int(c.CDB[4]), 4, func(p []byte) int { return int(p[3]) })
 }
 
-// modeSelect10 is MODE SELECT (10).
+// modeSelect10 serves MODE SELECT (10).
 func (c *call) modeSelect10() error {
 	return c.modeSelect(int(be.Uint16(c.CDB[7:])), 8, func(p []byte) int { return int(be.Uint16(p[6:])) })
 }
 
-// modeSelect takes a parameter list: a header, block descriptors, whose length
-// descriptors finds in the header, and pages. All is checked before the first
-// change; only the write cache can be changed, and only until the initiator is a
-// new one: nothing is saved.
+// modeSelect parses a parameter list: a header, block descriptors and pages. descriptors returns
+// the length of the block descriptors from the header. All checks precede the first change. Only
+// the write cache setting can be changed. It is not saved: PowerOn, when a new driver starts,
+// restores the default.
 func (c *call) modeSelect(length, header int, descriptors func([]byte) int) error {
 	if c.CDB[1]&1 != 0 { // SP
 		return badField(1)
@@ -35,7 +35,7 @@ func (c *call) modeSelect(length, header int, descriptors func([]byte) int) erro
 	if desc := p[header:at]; len(desc) > 0 {
 		long := header == 8 && p[4]&1 != 0 // LONGLBA
 		if want := c.u.blockDescriptor(long); len(desc) != len(want) || string(desc[len(desc)-3:]) != string(want[len(want)-3:]) {
-			return badParameter(uint16(header)) // the block size is what it is
+			return badParameter(uint16(header)) // the block size cannot be changed
 		}
 	}
 	through := c.u.through.Load()
@@ -65,14 +65,14 @@ func (c *call) modeSelect(length, header int, descriptors func([]byte) int) erro
 		at = end
 	}
 	if through && !c.u.through.Swap(true) {
-		return c.flush() // what is in the cache by now is to be durable too
+		return c.flush() // make data that is already cached durable
 	}
 	c.u.through.Store(through)
 	return nil
 }
 
-// findMode returns the page of a code, nil if there is none. Subpages are none:
-// their codes have bit 6.
+// findMode returns the page with that code, or nil. Subpages are not supported: their codes have
+// bit 6 set, so none matches.
 func findMode(code byte) *modePage {
 	for i := range modePages {
 		if modePages[i].code == code {

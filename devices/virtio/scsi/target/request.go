@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// CDBBytes is the room for a CDB.
+// CDBBytes is the size of the CDB buffer.
 const CDBBytes = 32
 
 // Status is a SCSI status code (SAM-5 §5.3.1).
@@ -17,48 +17,48 @@ const (
 	CheckCondition Status = 0x02
 )
 
-// Request is one command. Out is what the initiator sends, In its room for the
-// answer, both in guest memory; Serve changes neither slice.
+// Request is one command. Out is the data from the initiator, In the buffer for data to the
+// initiator. Both are in guest memory. Serve does not modify the slices themselves.
 type Request struct {
 	LUN       uint16
 	CDB       [CDBBytes]byte
 	Out, In   [][]byte
-	Cancelled atomic.Bool // set by task management: a long command ends early
+	Cancelled atomic.Bool // set by task management: a long command stops early
 
-	call call // Serve's, here so that it need not be made for each command
+	call call // Serve's state, embedded here to avoid an allocation for each command
 }
 
-// Reply is how a command ended.
+// Reply is the result of a command.
 type Reply struct {
 	Status Status
 	// Sense is valid with CheckCondition.
 	Sense [SenseBytes]byte
-	// Used is how many bytes of Out were used, Filled of In written, both from
-	// the start; 0 with another status than Good.
+	// Used is how many bytes of Out were used, Filled how many bytes of In were written, both from
+	// the start; 0 if the status is not Good.
 	Used, Filled int
-	// Overrun: the CDB asks for more than Out or In hold. Nothing was done.
+	// Overrun: the CDB asks for more bytes than Out or In hold. Nothing was transferred.
 	Overrun bool
-	// Resized: the unit's size was found to have changed.
+	// Resized: the unit's size has changed.
 	Resized bool
 }
 
 var (
-	errAgain   = errors.New("would wait for the host")
-	errOverrun = errors.New("the CDB wants more than the buffers hold")
-	errShort   = errors.New("the file ended before its end")
+	errAgain   = errors.New("would have to wait for the host")
+	errOverrun = errors.New("the CDB asks for more bytes than the buffers hold")
+	errShort   = errors.New("unexpected end of file")
 )
 
-// call is a request under way.
+// call is a request in progress.
 type call struct {
 	*Request
 	t            *Target
-	u            *unit // nil: there is no such logical unit
+	u            *unit // nil: the logical unit does not exist
 	wait         bool
 	used, filled int
 	resized      bool
 }
 
-// answer fills In with data, cut to the allocation length.
+// answer fills In with data, truncated to the allocation length.
 func (c *call) answer(data []byte, allocation uint32) error {
 	if uint64(allocation) < uint64(len(data)) {
 		data = data[:allocation]
@@ -98,8 +98,7 @@ func size(bufs [][]byte) int {
 	return n
 }
 
-// first returns the first n bytes of bufs, which has as many, and leaves bufs as
-// it is.
+// first returns the first n bytes of bufs, which must hold as many. It does not modify bufs.
 func first(bufs [][]byte, n int) [][]byte {
 	if size(bufs) == n {
 		return bufs
@@ -116,7 +115,7 @@ func first(bufs [][]byte, n int) [][]byte {
 	return taken
 }
 
-// after returns bufs without the first n bytes, and leaves bufs as it is.
+// after returns bufs without the first n bytes. It does not modify bufs.
 func after(bufs [][]byte, n int) [][]byte {
 	for i, b := range bufs {
 		if n < len(b) {

@@ -2,10 +2,10 @@ package target
 
 import "fmt"
 
-// rescan asks the store for its size, and leaves a unit attention condition if
-// that has changed. What is no whole block at the end is left out.
+// rescan reads the size of the store and raises a unit attention condition if it has changed. An
+// incomplete block at the end is ignored.
 func (u *unit) rescan() (changed bool, err error) {
-	u.rescanning.Lock() // an older size must not come after a newer one
+	u.rescanning.Lock() // a stale size must not overwrite a newer one
 	defer u.rescanning.Unlock()
 	size, err := u.Store.Size()
 	if err != nil {
@@ -13,7 +13,7 @@ func (u *unit) rescan() (changed bool, err error) {
 	}
 	blocks := uint64(size) / uint64(u.BlockSize)
 	if blocks == 0 {
-		return false, fmt.Errorf("%d bytes are no block", size)
+		return false, fmt.Errorf("size %d bytes is less than one block", size)
 	}
 	if u.blocks.Swap(blocks) == blocks {
 		return false, nil
@@ -22,10 +22,10 @@ func (u *unit) rescan() (changed bool, err error) {
 	return true, nil
 }
 
-// Rescan looks whether the stores' sizes have changed, and returns the logical
-// units where they have: their next command, and READ CAPACITY, tells the
-// initiator. A store that cannot say its size, or has become empty, keeps the
-// one that it had, with an error.
+// Rescan checks whether the sizes of the stores have changed and returns the logical units whose
+// size has changed. The initiator learns the new size from the unit attention condition of its next
+// command and from READ CAPACITY. If the size of a store cannot be read or the store has become
+// empty, the unit keeps its size and Rescan returns an error.
 func (t *Target) Rescan() (changed []uint16, err error) {
 	for i, u := range t.units {
 		resized, e := u.rescan()
@@ -39,7 +39,7 @@ func (t *Target) Rescan() (changed []uint16, err error) {
 	return changed, err
 }
 
-// SizeBytes is the size of a logical unit as its initiator learns it.
+// SizeBytes returns the size of a logical unit as the initiator sees it.
 func (t *Target) SizeBytes(lun uint16) uint64 {
 	u := t.units[lun]
 	return u.blocks.Load() * uint64(u.BlockSize)

@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SenseBytes is the length of fixed format sense data as this target makes it
-// (SPC-4 §4.5.3).
+// SenseBytes is the length of this target's fixed format sense data (SPC-4 §4.5.3).
 const SenseBytes = 18
 
 // Sense keys (SPC-4 §4.5.6).
@@ -26,16 +25,16 @@ const (
 	keyMiscompare     = 0xe
 )
 
-// sense is a refusal: sense key, additional sense code and qualifier.
+// sense is a reason for CHECK CONDITION: sense key, additional sense code and qualifier.
 type sense struct {
 	key, asc, ascq byte
-	pointer        byte   // what the field pointer is: sksCDB, sksData, or 0
-	field          uint16 // the byte that is wrong
+	pointer        byte   // what the field pointer refers to: sksCDB, sksData, or 0
+	field          uint16 // the invalid byte
 	hasInfo        bool
 	info           uint64 // INFORMATION: an LBA
 }
 
-// What a field pointer points into (SPC-4 §4.5.2.4.2): SKSV and C/D.
+// What a field pointer refers to (SPC-4 §4.5.2.4.2): SKSV and C/D.
 const (
 	sksCDB  = 0xc0
 	sksData = 0x80
@@ -45,7 +44,7 @@ func (s sense) Error() string {
 	return fmt.Sprintf("sense key %Xh, %02Xh/%02Xh", s.key, s.asc, s.ascq)
 }
 
-// fixed is the sense data in fixed format.
+// fixed returns the sense data in fixed format.
 func (s sense) fixed() (p [SenseBytes]byte) {
 	p[0] = 0x70
 	if s.hasInfo && s.info <= math.MaxUint32 {
@@ -60,12 +59,13 @@ func (s sense) fixed() (p [SenseBytes]byte) {
 	return p
 }
 
-// descriptor is the sense data in descriptor format, without descriptors.
+// descriptor returns the sense data in descriptor format, without descriptors.
 func (s sense) descriptor() [8]byte {
 	return [8]byte{0x72, s.key, s.asc, s.ascq}
 }
 
-// senseOf is the sense in an error, or that of a bug.
+// senseOf returns the sense in an error. Any other error is a bug and becomes INTERNAL TARGET
+// FAILURE.
 func senseOf(err error) sense {
 	var s sense
 	if !errors.As(err, &s) {
@@ -74,7 +74,7 @@ func senseOf(err error) sense {
 	return s
 }
 
-// The refusals that need no place.
+// Sense values without a location.
 var (
 	badOpcode      = sense{key: keyIllegalRequest, asc: 0x20, pointer: sksCDB} // INVALID COMMAND OPERATION CODE
 	badLUN         = sense{key: keyIllegalRequest, asc: 0x25}                  // LOGICAL UNIT NOT SUPPORTED
@@ -84,26 +84,26 @@ var (
 	noSpace        = sense{key: keyDataProtect, asc: 0x27, ascq: 7}            // SPACE ALLOCATION FAILED WRITE PROTECT
 	stopped        = sense{key: keyNotReady, asc: 0x04, ascq: 2}               // LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED
 	internal       = sense{key: keyHardwareError, asc: 0x44}                   // INTERNAL TARGET FAILURE
-	cancelled      = sense{key: keyAbortedCommand}                             // by task management: nobody hears of it
+	cancelled      = sense{key: keyAbortedCommand}                             // by task management: no initiator sees it
 )
 
-// badField is INVALID FIELD IN CDB, in that byte.
+// badField returns INVALID FIELD IN CDB for the byte at at.
 func badField(at uint16) sense {
 	return sense{key: keyIllegalRequest, asc: 0x24, pointer: sksCDB, field: at}
 }
 
-// badParameter is INVALID FIELD IN PARAMETER LIST, in that byte.
+// badParameter returns INVALID FIELD IN PARAMETER LIST for the byte at at.
 func badParameter(at uint16) sense {
 	return sense{key: keyIllegalRequest, asc: 0x26, pointer: sksData, field: at}
 }
 
-// outOfRange is LOGICAL BLOCK ADDRESS OUT OF RANGE.
+// outOfRange returns LOGICAL BLOCK ADDRESS OUT OF RANGE.
 func outOfRange(lba uint64) sense {
 	return sense{key: keyIllegalRequest, asc: 0x21, hasInfo: true, info: lba}
 }
 
-// hostError is what a guest hears of an error of the host at lba: initiators take
-// what comes before that as done.
+// hostError translates a host error at block lba into what the guest sees. Initiators treat the
+// blocks before lba as transferred.
 func hostError(err error, lba uint64, writing bool) error {
 	var s sense
 	switch {

@@ -1,7 +1,7 @@
 package target
 
-// requestSense is REQUEST SENSE (SPC-4 §6.39): all sense data goes with the
-// command that it is about, so what is left are unit attention conditions.
+// requestSense serves REQUEST SENSE (SPC-4 §6.39). All other sense data is returned with the
+// command it belongs to, so only unit attention conditions are left.
 func (c *call) requestSense() error {
 	s := sense{}
 	if c.u == nil {
@@ -19,7 +19,7 @@ func (c *call) requestSense() error {
 	return c.answer(p[:], uint32(c.CDB[4]))
 }
 
-// reportLUNs is REPORT LUNS (SPC-4 §6.33).
+// reportLUNs serves REPORT LUNS (SPC-4 §6.33).
 func (c *call) reportLUNs() error {
 	allocation := be.Uint32(c.CDB[6:])
 	if allocation < 16 {
@@ -38,8 +38,8 @@ func (c *call) reportLUNs() error {
 	return c.answer(append(be.AppendUint32(nil, uint32(len(list))), append(make([]byte, 4), list...)...), allocation)
 }
 
-// reportOpcodes is REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34). Of timeouts
-// (RCTD) it says that it has none to tell.
+// reportOpcodes serves REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34). If timeouts are requested
+// (RCTD), it reports that it has none.
 func (c *call) reportOpcodes() error {
 	options, opcode, action := c.CDB[2], c.CDB[3], be.Uint16(c.CDB[4:])
 	allocation := be.Uint32(c.CDB[6:])
@@ -87,15 +87,15 @@ func (c *call) reportOpcodes() error {
 	if cmd == nil {
 		return c.answer([]byte{0, 1, 0, 0}, allocation) // not supported
 	}
-	flags := byte(3) // supported, as the standard says
+	flags := byte(3) // supported in conformance with the standard
 	if timeouts != nil {
 		flags |= 0x80 // CTDP
 	}
 	return c.answer(append(append([]byte{0, flags, 0, byte(len(cmd.usage))}, cmd.usage...), timeouts...), allocation)
 }
 
-// reportManagement is REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.35):
-// those of the transport's control queue.
+// reportManagement serves REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.35). The functions
+// are those of the transport's control queue.
 func (c *call) reportManagement() error {
 	allocation := be.Uint32(c.CDB[6:])
 	if allocation < 4 {
@@ -108,7 +108,7 @@ func (c *call) reportManagement() error {
 	return c.answer(p, allocation)
 }
 
-// startStop is START STOP UNIT (SBC-3 §5.25).
+// startStop serves START STOP UNIT (SBC-3 §5.25).
 func (c *call) startStop() error {
 	switch {
 	case c.CDB[4]&0xf0 != 0, c.CDB[4]&2 != 0: // POWER CONDITION; LOEJ: nothing to eject

@@ -1,6 +1,6 @@
 package target
 
-// command is a row of the table of commands.
+// command is a row of the command table.
 type command struct {
 	name   string
 	opcode byte
@@ -10,19 +10,19 @@ type command struct {
 	do     func(c *call) error
 }
 
-// prop is what holds for a command before it is looked at.
+// prop is a set of properties of a command that are checked before the command runs.
 type prop int
 
 const (
-	always  prop = 1 << iota // no unit attention, and without a logical unit
-	medium                   // needs a unit that is started
-	writes                   // and not write protected
-	waiting                  // waits for the host in most cases
-	sizing                   // tells the size: it is asked for first
-	freeing                  // only of a unit that can free blocks
+	always  prop = 1 << iota // served despite a pending unit attention and without a logical unit
+	medium                   // requires a started unit
+	writes                   // refused if the unit is write protected
+	waiting                  // usually waits for the host
+	sizing                   // reports the size, which is read from the store first
+	freeing                  // only for a unit that can free blocks
 )
 
-// find returns the command that a CDB is, or why it is none.
+// find returns the command of a CDB, or the sense that refuses it.
 func (t *Target) find(opcode, action byte) (*command, error) {
 	rows := t.byOpcode[opcode]
 	for _, c := range rows {
@@ -36,9 +36,9 @@ func (t *Target) find(opcode, action byte) (*command, error) {
 	return nil, badOpcode
 }
 
-// Serve does one command. Without wait it does only what takes no time; done is
-// false if there was more to it, and the caller calls again with wait, from
-// where waiting hurts nobody.
+// Serve executes one command. Without wait it does only work that does not wait for the host. If
+// done is false, the command is not finished: the caller calls Serve again with wait set, from a
+// goroutine that may wait. Safe for concurrent use.
 func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	c := &r.call
 	*c = call{Request: r, t: t, wait: wait}
@@ -60,7 +60,7 @@ func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	return reply, true
 }
 
-// has says whether the unit offers a command.
+// has reports whether the unit supports a command.
 func (u *unit) has(c *command) bool { return c.props&freeing == 0 || u.Unmap != UnmapNothing }
 
 func (c *call) serve() error {
@@ -72,7 +72,7 @@ func (c *call) serve() error {
 		return errAgain
 	}
 	if cmd != nil && cmd.props&sizing != 0 {
-		// A store that cannot say its size keeps the one that it had.
+		// If the size of the store cannot be read, the unit keeps its size.
 		c.resized, _ = c.u.rescan()
 	}
 	if c.u != nil && (cmd == nil || cmd.props&always == 0) {

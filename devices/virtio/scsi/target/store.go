@@ -8,23 +8,22 @@ import (
 	"minivmm/internal/diskimage"
 )
 
-// Store is where a logical unit's blocks are. Any number of goroutines use it.
-// Errors are errno values, wrapped or not.
+// Store holds the blocks of a logical unit. Its methods must be safe for concurrent use. Errors are
+// errno values, wrapped or not.
 type Store interface {
-	// ReadV and WriteV move bytes as preadv2 and pwritev2 do, with their
-	// flags: RWF_NOWAIT may be EAGAIN or EOPNOTSUPP, and RWF_DSYNC makes
-	// the write durable.
+	// ReadV and WriteV move bytes as preadv2 and pwritev2 do, with the same flags: RWF_NOWAIT may
+	// return EAGAIN or EOPNOTSUPP, and RWF_DSYNC makes the write durable.
 	ReadV(bufs [][]byte, off int64, flags int) (int, error)
 	WriteV(bufs [][]byte, off int64, flags int) (int, error)
-	// Sync makes durable what was written before.
+	// Sync makes all completed writes durable.
 	Sync() error
-	// Punch makes n bytes read as zero and gives their room back; Zero makes
-	// them read as zero and keeps it. Either may be EOPNOTSUPP.
+	// Punch makes n bytes read as zero and deallocates them. Zero makes them read as zero and keeps
+	// them allocated. Either may return EOPNOTSUPP.
 	Punch(off, n int64) error
 	Zero(off, n int64) error
-	// Discard gives the room of n bytes back, which then read as anything.
+	// Discard deallocates n bytes. Their contents are undefined afterwards.
 	Discard(off, n int64) error
-	// Size is how many bytes there are now: someone else may change it.
+	// Size returns the current size in bytes. Another process may change it.
 	Size() (int64, error)
 	Close() error
 }
@@ -32,8 +31,8 @@ type Store interface {
 // file is a Store over an open file or block device.
 type file struct{ f *os.File }
 
-// NewFile makes a Store of a file, or of a block device, whose fallocate(2)
-// does the same as a file's. It takes f, which must not be with Go's poller.
+// NewFile returns a Store over a file, or over a block device, where fallocate(2) works as on a
+// file. The Store owns f, which must not be registered with Go's poller.
 func NewFile(f *os.File) Store { return file{f} }
 
 func (s file) fd() int { return int(s.f.Fd()) }
@@ -64,7 +63,7 @@ func (s file) Discard(off, n int64) error {
 	return retry(func() error { return discard(s.fd(), uint64(off), uint64(n)) })
 }
 
-// Size is that of a file or a block device.
+// Size returns the size of the file or block device.
 func (s file) Size() (int64, error) {
 	size, _, err := diskimage.Size(s.f)
 	return int64(size), err
@@ -72,7 +71,8 @@ func (s file) Size() (int64, error) {
 
 func (s file) Close() error { return s.f.Close() }
 
-// retry repeats what a signal interrupted: Go's runtime sends itself some.
+// retry repeats do while it is interrupted by a signal: Go's runtime sends signals to its own
+// threads.
 func retry(do func() error) error {
 	for {
 		if err := do(); err != unix.EINTR {

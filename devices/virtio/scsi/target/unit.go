@@ -17,19 +17,19 @@ type Unit struct {
 	ReadOnly     bool
 	Writethrough bool   // a write is durable when it completes
 	Serial       string // unit serial number: printable, at most 253 characters
-	Granularity  int    // bytes that the store frees at a time; 0: unknown
-	Physical     int    // bytes that the store writes at a time; 0: unknown
+	Granularity  int    // how many bytes the store frees at a time; 0: unknown
+	Physical     int    // how many bytes the store writes at a time; 0: unknown
 	Unmap        Unmap
 }
 
-// Unmap is what a store does with blocks that nobody needs.
+// Unmap says what a store does with unmapped blocks.
 type Unmap int
 
-// What there is.
+// Values of Unmap.
 const (
-	UnmapZeroes   Unmap = iota // it frees them, and they read as zero (Store.Punch)
-	UnmapAnything              // it frees them, and they read as anything (Store.Discard)
-	UnmapNothing               // it cannot free blocks
+	UnmapZeroes   Unmap = iota // frees blocks, which then read as zero (Store.Punch)
+	UnmapAnything              // frees blocks, whose contents are then undefined (Store.Discard)
+	UnmapNothing               // cannot free blocks
 )
 
 // unit is a logical unit with its state.
@@ -39,12 +39,12 @@ type unit struct {
 	rescanning  sync.Mutex
 	read, write lane
 	through     atomic.Bool   // a write is durable when it completes: Writethrough, or by MODE SELECT
-	stopped     atomic.Bool   // by START STOP UNIT
-	attention   atomic.Uint32 // unit attention conditions, by bit of attentions
+	stopped     atomic.Bool   // set by START STOP UNIT
+	attention   atomic.Uint32 // unit attention conditions: bit i is attentions[i]
 }
 
-// attentions are the unit attention conditions, the one to report first first
-// (SPC-4 §5.14, SAM-5 §5.14).
+// attentions are the unit attention conditions in the order in which they are reported (SPC-4
+// §5.14, SAM-5 §5.14).
 var attentions = [...]sense{
 	{key: keyUnitAttention, asc: 0x29},          // POWER ON, RESET, OR BUS DEVICE RESET OCCURRED
 	{key: keyUnitAttention, asc: 0x29, ascq: 3}, // BUS DEVICE RESET FUNCTION OCCURRED
@@ -57,7 +57,7 @@ const (
 	attentionCapacity
 )
 
-// attend takes the next unit attention condition, if there is one.
+// attend removes and returns the next unit attention condition, if there is one.
 func (u *unit) attend() (sense, bool) {
 	for {
 		pending := u.attention.Load()
@@ -71,7 +71,7 @@ func (u *unit) attend() (sense, bool) {
 	}
 }
 
-// inRange checks a range of blocks.
+// inRange returns an error if a block range is beyond the end of the unit.
 func (u *unit) inRange(lba uint64, blocks uint64) error {
 	if all := u.blocks.Load(); lba > all || blocks > all-lba || (lba == all && blocks == 0) {
 		return outOfRange(max(lba, all))
@@ -79,8 +79,8 @@ func (u *unit) inRange(lba uint64, blocks uint64) error {
 	return nil
 }
 
-// stoppedAt is the block where an error came after that many bytes from lba on:
-// the first that is not known to be good.
+// stoppedAt returns the block at which a transfer from lba on failed after moved bytes: the first
+// block that is not known to be good.
 func (u *unit) stoppedAt(lba uint64, moved int) uint64 { return lba + uint64(moved/u.BlockSize) }
 
 // Target is a set of logical units, numbered from 0.
@@ -90,11 +90,11 @@ type Target struct {
 	byOpcode [256][]*command
 }
 
-// MaxUnits is how many logical units a target can have: peripheral device
-// addressing (SAM-5 §4.7.7.2).
+// MaxUnits is the maximum number of logical units of a target: peripheral device addressing (SAM-5
+// §4.7.7.2).
 const MaxUnits = 256
 
-// New makes a target and takes the stores.
+// New creates a target. The target owns the stores: Close closes them.
 func New(units []Unit) (*Target, error) {
 	t := &Target{commands: commands[:]}
 	for i := range t.commands {
@@ -103,7 +103,7 @@ func New(units []Unit) (*Target, error) {
 	}
 	for i, u := range units {
 		if u.BlockSize != 512 && u.BlockSize != 4096 || u.SizeBytes == 0 || u.SizeBytes%uint64(u.BlockSize) != 0 {
-			return nil, fmt.Errorf("disk %d: %d bytes in blocks of %d", i, u.SizeBytes, u.BlockSize)
+			return nil, fmt.Errorf("disk %d: size of %d bytes, block size %d: want a multiple of a block size of 512 or 4096", i, u.SizeBytes, u.BlockSize)
 		}
 		unit := &unit{Unit: u}
 		unit.blocks.Store(u.SizeBytes / uint64(u.BlockSize))
@@ -121,12 +121,12 @@ type Disk struct {
 	Path         string
 	ReadOnly     bool
 	Writethrough bool
-	Serial       string // "": made from the path
-	BlockSize    int    // bytes: 512 (also 0) or 4096; a block device has at least its own
+	Serial       string // "": derived from the path
+	BlockSize    int    // in bytes: 512 (also 0) or 4096; a block device uses at least its own block size
 }
 
-// Open opens the disks and locks them as package diskimage does. Disk n is
-// logical unit n.
+// Open opens the disks, with the locks of package diskimage. Disk n is logical unit n. The caller
+// closes the target.
 func Open(disks []Disk) (_ *Target, err error) {
 	var units []Unit
 	defer func() {
@@ -153,8 +153,8 @@ func Open(disks []Disk) (_ *Target, err error) {
 	return New(units)
 }
 
-// provisions is what a disk frees at a time, in bytes, 0 if it does not say,
-// and what freed blocks read as.
+// provisions returns how many bytes a disk frees at a time, 0 if unknown, and what freed blocks
+// read as.
 func provisions(img diskimage.Image) (granularity int, how Unmap) {
 	granularity, zeroes, ok := img.Discards()
 	switch {
@@ -166,11 +166,11 @@ func provisions(img diskimage.Image) (granularity int, how Unmap) {
 	return granularity, UnmapAnything
 }
 
-// Units is how many logical units there are.
+// Units returns the number of logical units.
 func (t *Target) Units() int { return len(t.units) }
 
-// PowerOn is what a new initiator finds: every unit started, with a unit
-// attention condition.
+// PowerOn sets the state that a new initiator finds: every unit is started and has a unit attention
+// condition.
 func (t *Target) PowerOn() {
 	for _, u := range t.units {
 		u.stopped.Store(false)
@@ -179,14 +179,13 @@ func (t *Target) PowerOn() {
 	}
 }
 
-// ResetUnit is what is left of LOGICAL UNIT RESET once no command of the unit
-// is under way: a unit attention condition. A write cache that MODE SELECT
-// switched off stays off, though SPC-4 wants the default back: Linux does not
-// read the Caching page again, and would send no flushes. It goes back with
-// PowerOn, when a driver begins anew.
+// ResetUnit completes LOGICAL UNIT RESET once the unit has no command in progress: it raises a unit
+// attention condition. A write cache that MODE SELECT disabled stays disabled, although SPC-4
+// requires the default: Linux does not read the Caching page again and would send no flushes.
+// PowerOn restores the default when a new driver starts.
 func (t *Target) ResetUnit(lun uint16) { t.units[lun].reset(attentionReset) }
 
-// ResetNexus is the same of I_T NEXUS RESET, for all units.
+// ResetNexus does the same for I_T NEXUS RESET, on all units.
 func (t *Target) ResetNexus() {
 	for _, u := range t.units {
 		u.reset(attentionPowerOn)
@@ -198,7 +197,7 @@ func (u *unit) reset(attention uint32) {
 	u.attention.Or(attention)
 }
 
-// Close closes the stores, which unlocks them.
+// Close closes the stores and so releases their locks.
 func (t *Target) Close() error {
 	var first error
 	for _, u := range t.units {

@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fewIovecs is how many pieces of a request are described on the stack: more
-// than the 64 pages and two ends of a request of 256 KiB.
+// fewIovecs is how many iovecs of a request are kept on the stack: enough for a request of 256 KiB,
+// which has 64 pages and two partial ones.
 const fewIovecs = 66
 
-// vector is preadv2(2) or pwritev2(2). unix.Preadv2 and unix.Pwritev2 do the
-// same, but take memory from the heap each time.
+// vector calls preadv2(2) or pwritev2(2). unix.Preadv2 and unix.Pwritev2 do the same, but allocate
+// on the heap each time.
 func vector(call uintptr, fd int, bufs [][]byte, off int64, flags int) (int, error) {
 	if len(bufs) > fewIovecs {
 		return vectorOf(call, fd, make([]unix.Iovec, len(bufs)), bufs, off, flags)
@@ -20,13 +20,14 @@ func vector(call uintptr, fd int, bufs [][]byte, off int64, flags int) (int, err
 	return vectorOf(call, fd, few[:len(bufs)], bufs, off, flags)
 }
 
-// vectorOf fills iovs, as many as bufs. Both hold no more than UIO_MAXIOV.
+// vectorOf fills iovs, which has the same length as bufs: at most UIO_MAXIOV.
 func vectorOf(call uintptr, fd int, iovs []unix.Iovec, bufs [][]byte, off int64, flags int) (int, error) {
 	for i, b := range bufs {
 		iovs[i].Base = unsafe.SliceData(b)
 		iovs[i].SetLen(len(b))
 	}
-	// The kernel takes the offset in two halves; on 64 bits the low one is all.
+	// The kernel takes the offset in two halves; on 64-bit systems the low half is the whole
+	// offset.
 	n, _, err := unix.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iovs))), uintptr(len(iovs)), uintptr(off), 0, uintptr(flags))
 	if err != 0 {
 		return int(n), err
