@@ -8,15 +8,15 @@ import (
 	"sync/atomic"
 )
 
-// Handler answers accesses to one range. off counts from the start of the
-// range; p is 1, 2, 4 or 8 bytes, little endian, and never reaches beyond the
-// range. Both may be called by several vCPUs at once. Read fills all of p.
+// Handler serves accesses to one range. off is relative to the start of the range. p is 1, 2, 4 or
+// 8 bytes, little endian, and never extends beyond the range. Several vCPUs may call both methods
+// at once. Read must fill all of p.
 type Handler interface {
 	Read(off uint64, p []byte)
 	Write(off uint64, p []byte)
 }
 
-// Bus is one address space. The zero Bus is empty and ready.
+// Bus is one address space. The zero Bus is empty and ready to use.
 type Bus struct {
 	mu     sync.Mutex // serialises Attach and detach
 	ranges atomic.Pointer[[]attached]
@@ -27,9 +27,9 @@ type attached struct {
 	h          Handler
 }
 
-// Attach gives h the addresses base..base+sizeBytes-1. It fails when the range
-// is empty, wraps or overlaps another. detach gives them back; an access that
-// is under way in another vCPU may still reach h once after it.
+// Attach assigns the addresses base..base+sizeBytes-1 to h. It fails if the range is empty, wraps
+// around or overlaps another. detach removes the range. An access in progress on another vCPU may
+// still reach h once after detach returns.
 func (b *Bus) Attach(base, sizeBytes uint64, h Handler) (detach func(), err error) {
 	last := base + sizeBytes - 1
 	if sizeBytes == 0 || last < base {
@@ -71,8 +71,8 @@ func (b *Bus) find(addr uint64, n int) (Handler, uint64, bool) {
 	return table[i].h, addr - table[i].base, true
 }
 
-// Read fills p from addr. What nobody claims, wholly, reads as all ones, as on
-// a PC; the result says whether somebody did.
+// Read fills p from addr and reports whether one range contains the whole access. If not, p is
+// filled with ones, as on a PC.
 func (b *Bus) Read(addr uint64, p []byte) bool {
 	h, off, ok := b.find(addr, len(p))
 	if !ok {
@@ -85,8 +85,8 @@ func (b *Bus) Read(addr uint64, p []byte) bool {
 	return true
 }
 
-// Write stores p at addr and says whether somebody claims it; a write that
-// nobody claims is dropped.
+// Write stores p at addr and reports whether one range contains the whole access. If not, the write
+// is dropped.
 func (b *Bus) Write(addr uint64, p []byte) bool {
 	h, off, ok := b.find(addr, len(p))
 	if ok {

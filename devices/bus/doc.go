@@ -1,6 +1,6 @@
-// Package bus is one address space of the guest that devices answer, memory
-// mapped or port I/O: ranges, each with a Handler.
+// Package bus is an address space of the guest that devices serve, memory mapped or port I/O: a set
+// of ranges, each with a Handler.
 //
-// A Bus is a leaf: it knows neither KVM nor any device. Lookups take no lock
-// (vCPUs do them at every exit); attaching and detaching copy the table.
+// The package depends neither on KVM nor on any device. Lookups take no lock (vCPUs do one at every
+// exit); attaching and detaching copy the table.
 package bus

@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// sync/atomic has no 16-bit type, and a plain load of a field that the guest
-// writes is a race. So the aligned 32-bit word around the field is used: guest
-// memory is page aligned, hence the word never leaves the window's page.
+// word returns the aligned 32-bit word around the 16-bit field at off, and the field's bit position
+// in it. sync/atomic has no 16-bit type, and a plain load of a field that the guest writes is a
+// data race. Guest memory is page aligned, so the word never leaves the window's page.
 func word(b []byte, off int) (p *uint32, shift uint) {
 	field := unsafe.Pointer(&b[off : off+2][0])
 	low := int(uintptr(field) & 3)
@@ -24,8 +24,8 @@ func Load16(b []byte, off int) uint16 {
 	return uint16(atomic.LoadUint32(p) >> shift)
 }
 
-// Store16 writes the field that [Load16] reads, with sequential consistency,
-// and leaves the neighbouring field as a racing writer makes it.
+// Store16 writes the field that [Load16] reads, with sequential consistency. It preserves
+// concurrent writes to the neighbouring field.
 func Store16(b []byte, off int, v uint16) {
 	p, shift := word(b, off)
 	for {

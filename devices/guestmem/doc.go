@@ -1,15 +1,14 @@
-// Package guestmem is the guest's RAM as this process sees it: anonymous,
-// private mappings at fixed host addresses that live as long as the VM.
+// Package guestmem is the guest's RAM in this process: anonymous, private mappings at fixed host
+// addresses that exist as long as the VM.
 //
-// There is one function per kind of address. [Memory.Window] turns a guest
-// physical address (GPA) into bytes that Go code may touch; [Memory.HVA] turns
-// it into the host virtual address that is handed to the kernel (KVM memory
-// slots, vhost rings and tables). Nothing else in minivmm computes either, for
-// a wrong host address given to the kernel is the worst bug it can have.
+// There is one function for each kind of address. [Memory.Window] converts a guest physical address
+// (GPA) to bytes that Go code may access. [Memory.HVA] converts it to the host virtual address for
+// the kernel (KVM memory slots, vhost rings and tables). No other code in minivmm computes either,
+// because giving the kernel a wrong host address is the worst bug minivmm can have.
 //
-// A Memory is immutable after [New] apart from its contents, so any goroutine
-// may use it. The guest writes to it at any time: read a value once, check the
-// copy, use the copy; ring fields go through [Load16] and [Store16].
+// A Memory is immutable after [New] except for its contents, so it is safe for concurrent use. The
+// guest may write to it at any time: read a value once, check the copy and use the copy. Ring
+// fields must be accessed with [Load16] and [Store16].
 //
-// Close comes last of all: after it every window is a fault, not a panic.
+// Close must be the last call: afterwards an access to any window is a fault, not a panic.
 package guestmem

@@ -15,9 +15,9 @@ type GPA uint64
 // PageSize is the unit of regions and file mappings in bytes.
 const PageSize = 4096
 
-// ErrOutOfRange is the cause when an address range is not wholly inside one
-// RAM region. A caller that acts for the guest answers it as the
-// specification says; it is never a reason to end the VM.
+// ErrOutOfRange is the cause if an address range is not entirely inside one RAM region. A caller
+// that acts for the guest reports it as the specification requires; it is never a reason to stop
+// the VM.
 var ErrOutOfRange = errors.New("not inside one RAM region")
 
 // Range is a span of guest physical addresses, in bytes.
@@ -26,8 +26,8 @@ type Range struct {
 	SizeBytes uint64
 }
 
-// Region is one stretch of RAM: guest physical GPA..GPA+len(Bytes) is Bytes.
-// It is one mapping and never moves.
+// Region is one contiguous range of RAM: the guest physical addresses GPA..GPA+len(Bytes) are
+// Bytes. It is one mapping and never moves.
 type Region struct {
 	GPA   GPA
 	Bytes []byte
@@ -36,18 +36,18 @@ type Region struct {
 // Memory is all RAM of one guest.
 type Memory struct {
 	regions []Region // ascending, disjoint
-	mapped  [][]byte // what the regions are cut from
+	mapped  [][]byte // mappings that contain the regions
 }
 
-// hugePageSize is x86-64's. KVM maps a huge page only where guest and host
-// addresses are the same within one, so a region begins where its GPA does.
-// Linux 6.7 and later would choose such an address for most sizes.
+// hugePageSize is the huge page size of x86-64. KVM maps a huge page only if guest and host address
+// have the same offset in it, so each region starts at a host address with the same offset as its
+// GPA. Linux 6.7 and later would choose such an address for most sizes.
 const hugePageSize = 2 << 20
 
-// New maps RAM for the given ranges: page aligned, ascending, disjoint and not
-// empty. Pages are reserved only when touched, are left out of core dumps and
-// do not go to forked children (a child's copy-on-write reference would split
-// the guest's memory from what vhost and KVM see).
+// New maps RAM for the given ranges, which must be page aligned, ascending, disjoint and not empty.
+// Pages are allocated only when they are touched. They are excluded from core dumps and not
+// inherited by forked children: a child's copy-on-write reference would separate the guest's memory
+// from what vhost and KVM see. The caller calls Close.
 func New(ranges []Range) (*Memory, error) {
 	m := &Memory{}
 	var end GPA
@@ -72,8 +72,7 @@ func New(ranges []Range) (*Memory, error) {
 				return nil, fmt.Errorf("guest memory %#x+%#x: %w", r.GPA, r.SizeBytes, os.NewSyscallError("madvise", err))
 			}
 		}
-		// Huge pages save faults and nested walks; a host without them is
-		// no reason to fail, so the answer does not matter.
+		// Huge pages save faults and nested page walks. They are optional, so an error is ignored.
 		_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
 	}
 	return m, nil
@@ -93,7 +92,7 @@ func (m *Memory) Window(gpa GPA, n uint64) ([]byte, error) {
 	return r.Bytes[off : off+n : off+n], nil
 }
 
-// find is the one place that decides whether n bytes at gpa are RAM.
+// find is the only function that decides whether n bytes at gpa are RAM.
 func (m *Memory) find(gpa GPA, n uint64) (*Region, uint64, error) {
 	for i := range m.regions {
 		r := &m.regions[i]
@@ -109,8 +108,8 @@ func (m *Memory) find(gpa GPA, n uint64) (*Region, uint64, error) {
 	return nil, 0, fmt.Errorf("guest memory %#x+%#x: %w", uint64(gpa), n, ErrOutOfRange)
 }
 
-// Close unmaps everything. No window, vhost worker or vCPU may use the memory
-// any more. Closing twice is fine.
+// Close unmaps all memory. No window, vhost worker or vCPU may use the memory any more. Close may
+// be called twice.
 func (m *Memory) Close() error {
 	var errs []error
 	for _, b := range m.mapped {

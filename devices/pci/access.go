@@ -7,9 +7,9 @@ import (
 
 var le = binary.LittleEndian // PCI is little endian
 
-// parts cuts an access into naturally aligned parts of 1, 2 or 4 bytes, lowest
-// first: configuration space promises nothing wider or unaligned, so that a
-// register never sees one.
+// parts splits an access into naturally aligned parts of 1, 2 or 4 bytes, lowest address first.
+// Configuration space guarantees nothing for wider or unaligned accesses, and so no register sees
+// one.
 func parts(off uint64, p []byte) iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {
 		for len(p) > 0 {
@@ -25,7 +25,7 @@ func parts(off uint64, p []byte) iter.Seq2[uint64, []byte] {
 	}
 }
 
-// ones is what nobody's registers read as.
+// ones fills p with ones, the value of registers that do not exist.
 func ones(p []byte) {
 	for i := range p {
 		p[i] = 0xff

@@ -8,17 +8,16 @@ import (
 	"minivmm/devices/bus"
 )
 
-// BAR is a range of memory, or of I/O ports, that a function decodes (PCI 3.0
-// §6.2.5.1).
+// BAR is a range of memory or I/O ports that a function decodes (PCI 3.0 §6.2.5.1).
 type BAR struct {
-	SizeBytes    uint64 // a power of two: memory at least 16, ports 4 to 256
-	IO           bool   // I/O ports, placed in Options.Ports; neither of the next two
-	Is64         bool   // takes this index and the next; placed in Options.High if there is one
+	SizeBytes    uint64 // a power of two: at least 16 for memory, 4 to 256 for ports
+	IO           bool   // I/O ports, placed in Options.Ports; Is64 and Prefetchable must be false
+	Is64         bool   // uses this index and the next; placed in Options.High if that window exists
 	Prefetchable bool
-	Handler      bus.Handler // answers accesses while CommandMemory or CommandIO is set
+	Handler      bus.Handler // serves accesses while CommandMemory or CommandIO is set
 }
 
-// possible says whether there can be such a BAR.
+// possible reports whether the BAR is valid.
 func (b BAR) possible() bool {
 	if bits.OnesCount64(b.SizeBytes) != 1 {
 		return false
@@ -29,7 +28,7 @@ func (b BAR) possible() bool {
 	return b.SizeBytes >= 16 && (b.Is64 || b.SizeBytes <= 1<<31)
 }
 
-// enable is the command bit that makes the function decode the BAR.
+// enable returns the command bit that makes the function decode the BAR.
 func (b BAR) enable() uint16 {
 	if b.IO {
 		return CommandIO
@@ -37,8 +36,8 @@ func (b BAR) enable() uint16 {
 	return CommandMemory
 }
 
-// bar is a BAR at its address. It stays on the bus for good, so that nothing
-// can fail when the guest switches decoding; decode says whether it answers.
+// bar is a BAR at its address. It is never detached from the bus, so that nothing can fail when the
+// guest switches decoding on or off. decode reports whether it serves accesses.
 type bar struct {
 	BAR
 	index  int
@@ -46,7 +45,7 @@ type bar struct {
 	decode atomic.Bool
 }
 
-// AddBAR gives the function the base address register index, 0 to 5.
+// AddBAR adds a BAR at base address register index, 0 to 5.
 func (f *Function) AddBAR(index int, b BAR) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -58,10 +57,10 @@ func (f *Function) AddBAR(index int, b BAR) error {
 		last++
 	}
 	if index < 0 || last >= len(f.bars) || f.bars[index] != nil || f.bars[last] != nil {
-		return fmt.Errorf("pci bar %d: no such register, or taken", index)
+		return fmt.Errorf("pci bar %d: the register does not exist or is in use", index)
 	}
 	if !b.possible() {
-		return fmt.Errorf("pci bar %d: size %#x is not a power of two in range, or wrong for its kind", index, b.SizeBytes)
+		return fmt.Errorf("pci bar %d: size %#x is not a power of two in the allowed range, or the BAR has invalid flags", index, b.SizeBytes)
 	}
 	placed := &bar{BAR: b, index: index}
 	f.bars[index], f.bars[last] = placed, placed
@@ -71,8 +70,8 @@ func (f *Function) AddBAR(index int, b BAR) error {
 	return nil
 }
 
-// BARAddress is the guest physical address of BAR index, or its first port,
-// known from [Root.Insert] on; ok is false before and when there is no such BAR.
+// BARAddress returns the guest physical address, or the first port, of BAR index. ok is false
+// before [Root.Insert] and if the BAR does not exist.
 func (f *Function) BARAddress(index int) (addr uint64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,10 +81,9 @@ func (f *Function) BARAddress(index int) (addr uint64, ok bool) {
 	return f.bars[index].base, true
 }
 
-// writeBAR shows the size mask in register i after a write of 32 ones, which is
-// how software sizes a BAR (PCI 3.0 §6.2.5.1), and the assigned address after
-// any other write. Each half of a 64-bit BAR does so for itself. Decoding stays
-// at the assigned address all the while.
+// writeBAR sets register i to the size mask after a write of 32 ones, which is how software sizes a
+// BAR (PCI 3.0 §6.2.5.1), and to the assigned address after any other write. The two halves of a
+// 64-bit BAR are independent. The BAR stays decoded at the assigned address in all cases.
 func (f *Function) writeBAR(i int, size bool) {
 	b := f.bars[i]
 	if b == nil {

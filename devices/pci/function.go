@@ -12,7 +12,7 @@ import (
 // (PCI Express 4.0 §7.2).
 const ConfigSize = 4096
 
-// Identity is what does not change in a function's header (PCI 3.0 §6.2.1).
+// Identity holds the constant fields of a function's header (PCI 3.0 §6.2.1).
 type Identity struct {
 	Vendor, Device  uint16
 	Revision        uint8
@@ -34,40 +34,39 @@ const (
 	regSubsystem       = 0x2e // PCI_SUBSYSTEM_ID
 	regCapabilities    = 0x34 // PCI_CAPABILITY_LIST
 	regInterruptLine   = 0x3c // PCI_INTERRUPT_LINE
-	headerSize         = 0x40 // capabilities begin here
+	headerSize         = 0x40 // capabilities start here
 	legacySize         = 0x100
 )
 
 // Command bits (uapi/linux/pci_regs.h).
 const (
-	CommandIO          = 1 << 0  // PCI_COMMAND_IO: BARs of ports are decoded; wired to 0 without one
-	CommandMemory      = 1 << 1  // PCI_COMMAND_MEMORY: the other BARs are
+	CommandIO          = 1 << 0  // PCI_COMMAND_IO: port BARs are decoded; hardwired to 0 without such BARs
+	CommandMemory      = 1 << 1  // PCI_COMMAND_MEMORY: memory BARs are decoded
 	CommandMaster      = 1 << 2  // PCI_COMMAND_MASTER
 	CommandINTxDisable = 1 << 10 // PCI_COMMAND_INTX_DISABLE
 )
 
 const statusCapabilities = 1 << 4 // PCI_STATUS_CAP_LIST
 
-var errInserted = errors.New("the function is on the bus already")
+var errInserted = errors.New("the function is already on the bus")
 
-// Function is one PCI function. It is a [bus.Handler] for its [ConfigSize]
-// bytes of configuration space and takes any width and alignment; parts beyond
-// the end read as ones.
+// Function is one PCI function. It is a [bus.Handler] for its [ConfigSize] bytes of configuration
+// space and accepts any width and alignment. Parts beyond the end read as ones.
 //
-// An owner builds it (AddBAR, AddCapability, AddMSIX, OnConfig),
-// then gives it to [Root.Insert], after which only the guest changes it.
+// Its owner configures it (AddBAR, AddCapability, AddMSIX, OnConfig) and then passes it to
+// [Root.Insert]. Afterwards only the guest changes it.
 type Function struct {
 	hooks   []hook
-	bars    [6]*bar // a 64-bit BAR stands twice
+	bars    [6]*bar // a 64-bit BAR has two entries
 	msix    *MSIX
-	msixReg uint64 // the dword that holds message control
+	msixReg uint64 // offset of the dword that contains message control
 
 	mu       sync.Mutex
 	space    []byte           // ConfigSize bytes, what the guest reads
 	writable [legacySize]byte // bits that the guest may change
 	inserted bool
-	nextCap  int // where the next capability goes
-	lastLink int // the byte that will point to it
+	nextCap  int // offset of the next capability
+	lastLink int // offset of the pointer to the next capability
 }
 
 type hook struct {
@@ -75,8 +74,7 @@ type hook struct {
 	h         bus.Handler
 }
 
-// NewFunction makes a function with a type 0 header, no BARs and no
-// capabilities.
+// NewFunction creates a function with a type 0 header, without BARs and capabilities.
 func NewFunction(id Identity) *Function {
 	f := &Function{space: make([]byte, ConfigSize), nextCap: headerSize, lastLink: regCapabilities}
 	le.PutUint16(f.space[regVendor:], id.Vendor)
@@ -90,10 +88,9 @@ func NewFunction(id Identity) *Function {
 	return f
 }
 
-// AddCapability appends a capability to the list and returns its offset, a
-// multiple of 4. body is what follows the two header bytes (id and next
-// pointer); writable holds the bits of body that the guest may change, nil for
-// none. It fails when the space below 0x100 is used up.
+// AddCapability appends a capability to the list and returns its offset, a multiple of 4. body is
+// the data after the two header bytes (id and next pointer). writable holds the bits of body that
+// the guest may change; nil means none. It fails if there is no space left below 0x100.
 func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,7 +99,7 @@ func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err 
 		return 0, fmt.Errorf("pci capability %#x: %w", id, errInserted)
 	}
 	if writable != nil && len(writable) != len(body) {
-		return 0, fmt.Errorf("pci capability %#x: %d bytes with a mask of %d", id, len(body), len(writable))
+		return 0, fmt.Errorf("pci capability %#x: %d bytes, but the mask has %d", id, len(body), len(writable))
 	}
 	if end > legacySize {
 		return 0, fmt.Errorf("pci capability %#x: %d bytes at %#x: beyond configuration space", id, end-off, off)
@@ -117,11 +114,10 @@ func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err 
 	return off, nil
 }
 
-// OnConfig lets h answer sizeBytes of configuration space at off, both
-// multiples of 4; what the range held before is not shown any more. h is called
-// with naturally aligned parts of 1, 2 or 4 bytes, off counting from the start
-// of the range, and without the function's lock: it may read the function's
-// other registers. An ECAM image ([Options]) does not show what h answers.
+// OnConfig makes h serve sizeBytes of configuration space at off, both multiples of 4. The previous
+// contents of the range are hidden. h is called with naturally aligned parts of 1, 2 or 4 bytes;
+// off is relative to the start of the range. It is called without the function's lock, so it may
+// read other registers of the function. An ECAM image ([Options]) does not show what h returns.
 func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -129,7 +125,7 @@ func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
 		return fmt.Errorf("pci config hook %#x+%#x: %w", off, sizeBytes, errInserted)
 	}
 	if off < headerSize || sizeBytes <= 0 || off%4 != 0 || sizeBytes%4 != 0 || off > ConfigSize-sizeBytes {
-		return fmt.Errorf("pci config hook %#x+%#x: not dwords behind the header", off, sizeBytes)
+		return fmt.Errorf("pci config hook %#x+%#x: not aligned to 4 bytes, or not after the header", off, sizeBytes)
 	}
 	f.hooks = append(f.hooks, hook{uint64(off), uint64(sizeBytes), h})
 	return nil
@@ -152,7 +148,7 @@ func (f *Function) Read(off uint64, p []byte) {
 	}
 }
 
-// Write stores p at off as far as the guest may change it.
+// Write stores the bits of p that the guest may change at off.
 func (f *Function) Write(off uint64, p []byte) {
 	for off, p := range parts(off, p) {
 		if off >= ConfigSize {
@@ -175,7 +171,7 @@ func (f *Function) hooked(off uint64) (hook, bool) {
 	return hook{}, false
 }
 
-// write is one naturally aligned part.
+// write stores one naturally aligned part.
 func (f *Function) write(off uint64, p []byte) {
 	if off >= legacySize {
 		return
@@ -198,8 +194,8 @@ func (f *Function) write(off uint64, p []byte) {
 
 func (f *Function) get(reg uint64) uint32 { return le.Uint32(f.space[reg:]) }
 
-// set stores one dword, in one piece because a vCPU may read an ECAM image
-// meanwhile, and lets it take effect.
+// set stores one dword and applies its effect. It stores the dword atomically, because a vCPU may
+// read an ECAM image at the same time.
 func (f *Function) set(reg uint64, v uint32) {
 	old := f.get(reg)
 	le.PutUint32(f.space[reg:], v)

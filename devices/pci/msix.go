@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// Message is what a vector writes to raise its interrupt (PCI 3.0 §6.8.2).
+// Message is the message that a vector writes to raise its interrupt (PCI 3.0 §6.8.2).
 type Message struct {
 	Address uint64
 	Data    uint32
 }
 
-// Vectors is the owner of an MSI-X table. Its methods are called one at a time,
-// with the table locked, and must not use the MSIX or its Function.
+// Vectors is the owner of an MSI-X table. Its methods are called one at a time with the table
+// locked, and must not use the MSIX or its Function.
 type Vectors interface {
-	// Update tells that the vector is now unmasked with message m, or that it
-	// is masked and m zero. It is called only when that changes: a new message for a
-	// masked vector is told when it is unmasked. At first all are masked.
+	// Update reports that the vector is now unmasked with message m, or that it is masked; m is
+	// then zero. It is called only on a change: a new message for a masked vector is reported when
+	// the vector is unmasked. Initially all vectors are masked.
 	Update(vector int, m Message, unmasked bool)
-	// Pending says whether a masked vector waits to be sent.
+	// Pending reports whether a masked vector has an interrupt to send.
 	Pending(vector int) bool
 }
 
@@ -31,17 +31,16 @@ const (
 	entrySize   = 16      // PCI_MSIX_ENTRY_SIZE
 )
 
-// MSIX is an MSI-X table and, right behind it, its pending bits (PCI 3.0
-// §6.8.2). It is a [bus.Handler] of SizeBytes bytes that the owner puts into a
-// BAR where [Function.AddMSIX] said. Aligned accesses of 4 and 8 bytes are
-// served; the specification leaves others undefined: they read as ones and
-// write nothing.
+// MSIX is an MSI-X table followed by its pending bits (PCI 3.0 §6.8.2). It is a [bus.Handler] of
+// SizeBytes bytes; the owner puts it into a BAR at the offset passed to [Function.AddMSIX]. Aligned
+// accesses of 4 and 8 bytes are served. The specification leaves other accesses undefined: they
+// read as ones and write nothing.
 type MSIX struct {
 	owner Vectors
 
 	mu      sync.Mutex
 	entries []entry
-	enabled bool // and not masked as a whole
+	enabled bool // enabled, and the function mask is clear
 }
 
 type entry struct {
@@ -54,35 +53,34 @@ type told struct {
 	unmasked bool
 }
 
-// NewMSIX makes a table of n masked vectors, 1 to 2048.
+// NewMSIX creates a table of n masked vectors, 1 to 2048.
 func NewMSIX(n int, owner Vectors) (*MSIX, error) {
 	if n < 1 || n > 2048 {
-		return nil, fmt.Errorf("msi-x table of %d vectors: need 1 to 2048", n)
+		return nil, fmt.Errorf("msi-x table of %d vectors: want 1 to 2048", n)
 	}
 	m := &MSIX{owner: owner, entries: make([]entry, n)}
 	m.reset()
 	return m, nil
 }
 
-// SizeBytes is the size of table and pending bits.
+// SizeBytes returns the size of the table and the pending bits.
 func (m *MSIX) SizeBytes() uint64 {
 	return m.tableSize() + uint64(len(m.entries)+63)/64*8
 }
 
 func (m *MSIX) tableSize() uint64 { return uint64(len(m.entries)) * entrySize }
 
-// AddMSIX adds the MSI-X capability for m, which the owner's handler of BAR
-// index answers at off, a multiple of 8. The BAR must be there already, and of
-// memory.
+// AddMSIX adds the MSI-X capability for m, which the owner's handler of BAR index serves at off, a
+// multiple of 8. The BAR must already exist and be a memory BAR.
 func (f *Function) AddMSIX(m *MSIX, index int, off uint64) error {
 	if index < 0 || index >= len(f.bars) || f.bars[index] == nil || f.bars[index].index != index || f.bars[index].IO {
-		return fmt.Errorf("msi-x: no memory bar %d", index)
+		return fmt.Errorf("msi-x: bar %d is not a memory bar", index)
 	}
 	if size := f.bars[index].SizeBytes; off%8 != 0 || off > size || m.SizeBytes() > size-off || off+m.SizeBytes() > 1<<32 {
 		return fmt.Errorf("msi-x: %#x bytes at %#x of bar %d: unaligned or beyond its %#x bytes", m.SizeBytes(), off, index, size)
 	}
 	if f.msix != nil {
-		return fmt.Errorf("msi-x: the function has a table already")
+		return fmt.Errorf("msi-x: the function already has a table")
 	}
 	var body, writable [10]byte
 	le.PutUint16(body[0:], uint16(len(m.entries)-1))
@@ -97,7 +95,7 @@ func (f *Function) AddMSIX(m *MSIX, index int, off uint64) error {
 	return nil
 }
 
-// control takes a new value of message control.
+// control applies a new value of message control.
 func (m *MSIX) control(v uint16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,7 +119,7 @@ func (m *MSIX) reset() {
 	}
 }
 
-// tell lets the owner know what changed for him.
+// tell reports a changed vector to the owner.
 func (m *MSIX) tell(i int) {
 	e := &m.entries[i]
 	now := told{unmasked: m.enabled && e.words[3]&1 == 0}
@@ -148,7 +146,7 @@ func (m *MSIX) Read(off uint64, p []byte) {
 	}
 }
 
-// Write changes entries; pending bits are read only.
+// Write changes entries; pending bits are read-only.
 func (m *MSIX) Write(off uint64, p []byte) {
 	if !m.served(off, p) || off >= m.tableSize() {
 		return
@@ -161,7 +159,7 @@ func (m *MSIX) Write(off uint64, p []byte) {
 		v := le.Uint32(p[at:])
 		switch word {
 		case 0:
-			v &^= 3 // messages are dwords
+			v &^= 3 // message addresses are multiples of 4
 		case 3:
 			v &= 1 // the other bits are reserved
 		}
@@ -175,7 +173,7 @@ func (m *MSIX) served(off uint64, p []byte) bool {
 	return (n == 4 || n == 8) && off%n == 0 && off < m.SizeBytes() && n <= m.SizeBytes()-off
 }
 
-// word is the dword at off of table or pending bits.
+// word returns the dword at off of the table or the pending bits.
 func (m *MSIX) word(off uint64) uint32 {
 	if off < m.tableSize() {
 		return m.entries[off/entrySize].words[off%entrySize/4]

@@ -12,25 +12,24 @@ import (
 // 8 functions each (PCI Express 4.0 §7.2.2).
 const ECAMSize = 32 * 8 * ConfigSize
 
-// Window is a span of guest physical addresses, or of I/O ports.
+// Window is a range of guest physical addresses or of I/O ports.
 type Window struct{ Base, SizeBytes uint64 }
 
-// Options say where a [Root] lives in the machine.
+// Options configure the addresses of a [Root].
 type Options struct {
-	// MMIO and IO are where BARs of memory and of ports are decoded.
+	// MMIO decodes memory BARs, IO port BARs.
 	MMIO, IO *bus.Bus
-	// Low and High are where BARs are placed: Low ends at 4 GiB at the latest
-	// and may serve any BAR, High only 64-bit ones. Either may be empty.
+	// Low and High are the windows for memory BARs. Low ends at 4 GiB or below and is used for any
+	// BAR, High only for 64-bit BARs. Either may be empty.
 	Low, High Window
-	// Ports is where BARs of ports are placed, below 64 Ki. Empty: no
-	// function may have one, and IO may be nil.
+	// Ports is the window for port BARs, below 64 Ki. If it is empty, no function may have a port
+	// BAR, and IO may be nil.
 	Ports Window
-	// ECAM, if not nil, is where configuration space is kept: the first
-	// len(ECAM) bytes of the bus's ECAMSize, a multiple of ConfigSize. It
-	// always shows what the guest reads through [Root.ECAM] apart from
-	// [Function.OnConfig] ranges, so a machine may map it read-only into the
-	// guest and only writes leave it. Functions that do not fit keep their
-	// own; pages of absent functions are filled with ones.
+	// ECAM, if not nil, stores configuration space: the first len(ECAM) bytes of the bus's
+	// ECAMSize; len(ECAM) is a multiple of ConfigSize. Except for [Function.OnConfig] ranges it
+	// always holds what the guest reads through [Root.ECAM]. A machine may therefore map it
+	// read-only into the guest, so that only writes cause an exit. Functions beyond its end use
+	// their own memory; pages of absent functions are filled with ones.
 	ECAM []byte
 }
 
@@ -38,20 +37,20 @@ type Options struct {
 type Root struct {
 	mmio    *bus.Bus
 	io      *bus.Bus
-	windows [3]Window // what is left of High, Low and Ports
+	windows [3]Window // the free parts of High, Low and Ports
 	image   []byte
 	devices []*Function // device number -> function 0
 	address atomic.Uint32
 }
 
-// The windows, in the order in which they are tried.
+// Windows, in the order in which they are tried.
 const (
 	windowHigh = iota
 	windowLow
 	windowPorts
 )
 
-// NewRoot makes the bus. The caller attaches [Root.ECAM] and [Root.Ports].
+// NewRoot creates the bus. The caller attaches [Root.ECAM] and [Root.Ports].
 func NewRoot(o Options) (*Root, error) {
 	for _, w := range []Window{o.Low, o.High} {
 		if w.SizeBytes > -w.Base && w.Base != 0 {
@@ -62,10 +61,10 @@ func NewRoot(o Options) (*Root, error) {
 		return nil, fmt.Errorf("pci window %#x+%#x: beyond 4 GiB", o.Low.Base, o.Low.SizeBytes)
 	}
 	if o.Ports.Base > 1<<16 || o.Ports.SizeBytes > 1<<16-o.Ports.Base {
-		return nil, fmt.Errorf("pci window of ports %#x+%#x: beyond 64 Ki", o.Ports.Base, o.Ports.SizeBytes)
+		return nil, fmt.Errorf("pci port window %#x+%#x: beyond 64 Ki", o.Ports.Base, o.Ports.SizeBytes)
 	}
 	if len(o.ECAM)%ConfigSize != 0 || len(o.ECAM) > ECAMSize {
-		return nil, fmt.Errorf("pci ecam image of %#x bytes: not pages, or more than %#x", len(o.ECAM), ECAMSize)
+		return nil, fmt.Errorf("pci ecam image of %#x bytes: not a multiple of the page size, or more than %#x", len(o.ECAM), ECAMSize)
 	}
 	ones(o.ECAM)
 	r := &Root{mmio: o.MMIO, io: o.IO, windows: [3]Window{windowHigh: o.High, windowLow: o.Low, windowPorts: o.Ports}, image: o.ECAM}
@@ -79,10 +78,9 @@ func NewRoot(o Options) (*Root, error) {
 	return r, nil
 }
 
-// Insert puts f on the bus, as function 0 of the next device number (1 to 31),
-// assigns its BARs and claims their addresses. It fails when the bus or the
-// windows are full, or when another device sits in a window; then nothing has
-// changed.
+// Insert puts f on the bus as function 0 of the next device number (1 to 31), assigns its BARs and
+// attaches them. It fails if the bus or the windows are full, or if another device occupies part of
+// a window. On error nothing has changed.
 func (r *Root) Insert(f *Function) (device int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,7 +89,7 @@ func (r *Root) Insert(f *Function) (device int, err error) {
 		return 0, fmt.Errorf("pci device %d: %w", device, errInserted)
 	}
 	if device == 32 {
-		return 0, errors.New("pci bus 0: 32 devices already")
+		return 0, errors.New("pci bus 0: the bus already has 32 devices")
 	}
 	var undo []func()
 	before := r.windows
@@ -122,7 +120,7 @@ func (r *Root) Insert(f *Function) (device int, err error) {
 	return device, nil
 }
 
-// claim gives b an address and puts it on the bus.
+// claim assigns an address to b and attaches it.
 func (r *Root) claim(b *bar) (detach func(), err error) {
 	if b.base, err = r.place(b); err != nil {
 		return nil, err
@@ -133,8 +131,8 @@ func (r *Root) claim(b *bar) (detach func(), err error) {
 	return r.mmio.Attach(b.base, b.SizeBytes, b)
 }
 
-// place takes an address for b from the first window that has one. No two BARs
-// of memory share a page.
+// place allocates an address for b in the first window that has space. No two memory BARs share a
+// page.
 func (r *Root) place(b *bar) (uint64, error) {
 	align := b.SizeBytes
 	if !b.IO {
@@ -153,12 +151,12 @@ func (r *Root) place(b *bar) (uint64, error) {
 		*w = Window{base + align, w.SizeBytes - skip - align}
 		return base, nil
 	}
-	return 0, fmt.Errorf("no room for %#x bytes in the windows", b.SizeBytes)
+	return 0, fmt.Errorf("no space for %#x bytes in the windows", b.SizeBytes)
 }
 
-// ECAM answers the bus's configuration spaces, [ECAMSize] bytes of memory:
-// device << 15 | function << 12 | register (PCI Express 4.0 §7.2.2). Any width
-// and alignment is served; absent functions read as ones.
+// ECAM returns the handler of the bus's configuration spaces, [ECAMSize] bytes of memory: device <<
+// 15 | function << 12 | register (PCI Express 4.0 §7.2.2). It accepts any width and alignment.
+// Absent functions read as ones.
 func (r *Root) ECAM() bus.Handler { return (*ecam)(r) }
 
 type ecam Root
@@ -181,7 +179,7 @@ func (e *ecam) Write(off uint64, p []byte) {
 	}
 }
 
-// function is who answers at off of the ECAM range, or nil.
+// function returns the function at off of the ECAM range, or nil.
 func (r *Root) function(off uint64) *Function {
 	device, fn := off>>15, off>>12&7
 	if fn != 0 || device >= uint64(len(r.devices)) {
@@ -190,10 +188,10 @@ func (r *Root) function(off uint64) *Function {
 	return r.devices[device]
 }
 
-// Ports answers the 8 ports from 0xcf8: CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0
-// §3.2.2.3.2). Only a dword reaches the address, and only a range inside
-// CONFIG_DATA the data; other accesses read as ones and write nothing, which
-// tells a prober that there is no configuration mechanism 2.
+// Ports returns the handler of the 8 ports from 0xcf8: CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0
+// §3.2.2.3.2). The address accepts only dwords, the data only accesses that lie inside CONFIG_DATA.
+// Other accesses read as ones and write nothing, so that software probing for configuration
+// mechanism 2 does not find it.
 func (r *Root) Ports() bus.Handler { return (*ports)(r) }
 
 type ports Root
@@ -222,7 +220,7 @@ func (c *ports) Write(off uint64, p []byte) {
 
 const addressEnable = 1 << 31
 
-// data is the place in the ECAM range that an access to CONFIG_DATA means.
+// data returns the offset in the ECAM range of an access to CONFIG_DATA.
 func (c *ports) data(off uint64) (at uint64, ok bool) {
 	a := uint64(c.address.Load())
 	if off < 4 || a&addressEnable == 0 || a>>16&0xff != 0 {

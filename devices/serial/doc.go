@@ -1,15 +1,15 @@
-// Package serial is a 16550A UART, a PC's COM1 (National Semiconductor PC16550D
-// data sheet; Linux drivers/tty/serial/8250).
+// Package serial is a 16550A UART, such as a PC's COM1 (National Semiconductor PC16550D data sheet;
+// Linux drivers/tty/serial/8250).
 //
-// What the guest transmits reaches a writer byte by byte, at once: the
-// transmitter is always empty. What the host sends waits in a receive FIFO of 16
-// bytes and, when that is full or the guest does not listen, with the caller:
-// nothing is dropped and nothing grows. There is no line speed, no parity and
-// no break; divisor and line control are registers that only remember.
+// Bytes from the guest are written to a writer at once and one by one: the transmitter is always
+// empty. Input from the host is stored in a receive FIFO of 16 bytes. When the FIFO is full or the
+// guest is not listening, the caller keeps the input: nothing is dropped and no buffer grows. There
+// is no line speed, no parity and no break; the divisor and line control registers only store their
+// value.
 //
-// The interrupt is described to the guest as edge triggered, so there is no
-// level to lower: raise is called for every new cause that the guest enabled.
+// The interrupt is described to the guest as edge triggered, so there is no level to lower: raise
+// is called for every new cause that the guest has enabled.
 //
-// A UART has one mutex. It holds no descriptor and starts no goroutine; raise
-// and the writer belong to the caller and must not block.
+// A UART has one mutex. It holds no descriptor and starts no goroutine. raise and the writer belong
+// to the caller and must not block.
 package serial

@@ -5,11 +5,10 @@ import (
 	"sync"
 )
 
-// SizeBytes is the number of ports. COM1 is at 0x3f8.
+// SizeBytes is the number of I/O ports. COM1 is at 0x3f8.
 const SizeBytes = 8
 
-// Registers (uapi/linux/serial_reg.h). 0 and 1 are the divisor while LCR's
-// DLAB is set.
+// Registers (uapi/linux/serial_reg.h). Registers 0 and 1 are the divisor while LCR's DLAB is set.
 const (
 	regData = 0 // UART_RX, UART_TX, UART_DLL
 	regIER  = 1 // UART_IER, UART_DLM
@@ -57,12 +56,12 @@ const (
 
 const (
 	fifoSize   = 16
-	pollsEnter = 16 // reads of LSR in a row that make a guest a polling one
+	pollsEnter = 16 // consecutive reads of LSR after which a guest counts as polling
 )
 
-// UART is a 16550A. It is a [minivmm/devices/bus.Handler] of SizeBytes ports. A
-// wider access is as many accesses to neighbouring ports, lowest first, as on
-// an ISA bus; parts beyond the last port read as ones and write nothing.
+// UART is a 16550A. It is a [minivmm/devices/bus.Handler] of SizeBytes ports. A wider access is
+// split into accesses to consecutive ports, lowest first, as on an ISA bus. Parts beyond the last
+// port read as ones and write nothing.
 type UART struct {
 	out   io.Writer
 	raise func()
@@ -72,25 +71,24 @@ type UART struct {
 	registers     registers
 	fifo          [fifoSize]byte
 	first, queued int
-	polls         int     // reads of LSR in a row
-	sent          [1]byte // the byte at the writer, here so that none is allocated
+	polls         int     // consecutive reads of LSR
+	sent          [1]byte // the byte passed to the writer, stored here to avoid an allocation
 }
 
-// registers are what a reset sets back.
+// registers are the registers that a reset restores.
 type registers struct {
 	ier, lcr, mcr, scr byte
 	divisor            [2]byte
 	fifoEnabled        bool
 	overrun            bool
-	transmitted        bool // the transmitter became empty and IIR did not tell yet
-	modem              byte // MSR: state above, what changed below
-	causes             byte // enabled causes that are pending, as IER bits
+	transmitted        bool // the transmitter became empty and IIR has not reported it yet
+	modem              byte // MSR: the state in the upper half, the changes in the lower
+	causes             byte // enabled pending causes, as IER bits
 }
 
-// New makes a UART in its power-on state. out takes what the guest sends, one
-// byte per call, which it must not keep; its errors are its own affair. raise signals an edge on the
-// interrupt line. Both are called from vCPUs and from Feed, and must not block
-// nor use the UART.
+// New creates a UART in its power-on state. out receives what the guest sends, one byte per call;
+// it must not keep the slice, and its errors are ignored. raise signals an edge on the interrupt
+// line. Both are called from vCPUs and from Feed. They must not block and must not use the UART.
 func New(out io.Writer, raise func()) *UART {
 	u := &UART{out: out, raise: raise, ready: make(chan struct{}, 1)}
 	u.registers = powerOn()
@@ -101,12 +99,11 @@ func powerOn() registers {
 	return registers{divisor: [2]byte{12, 0}, modem: modemLines(0)} // 9600 baud
 }
 
-// Feed hands input to the guest and returns how many bytes of p it took: what
-// fits into the FIFO, and nothing while the guest does not listen. A guest
-// listens when it enabled the receive interrupt, or polls: Linux clears the
-// FIFO and reads from it blindly when it opens the port, and input that came
-// before would be lost. The caller keeps the rest and tries again when Ready
-// says so.
+// Feed passes input to the guest and returns how many bytes of p it accepted: as many as fit into
+// the FIFO, and none while the guest is not listening. A guest listens if it has enabled the
+// receive interrupt or polls: when Linux opens the port, it clears the FIFO and discards what it
+// reads from it, so earlier input would be lost. The caller keeps the rest and tries again after a
+// signal on Ready.
 func (u *UART) Feed(p []byte) int {
 	u.mu.Lock()
 	n := 0
@@ -116,7 +113,7 @@ func (u *UART) Feed(p []byte) int {
 		}
 	}
 	if n > 0 {
-		// One edge per Feed, also if the guest missed an earlier one.
+		// One edge for each Feed, even if the guest missed an earlier one.
 		u.registers.causes &^= ierReceive
 	}
 	edge := u.update()
@@ -127,8 +124,8 @@ func (u *UART) Feed(p []byte) int {
 	return n
 }
 
-// Ready signals, at least once, after the guest emptied the FIFO or began to
-// listen. A signal may be stale: Feed then takes nothing.
+// Ready receives a signal, at least once, after the guest emptied the FIFO or started to listen. A
+// signal may be stale: Feed then accepts nothing.
 func (u *UART) Ready() <-chan struct{} { return u.ready }
 
 // Read reads len(p) registers from off.
@@ -213,15 +210,15 @@ func (u *UART) write(reg int, v byte) {
 	case reg == regData:
 		u.transmit(v)
 	case reg == regIER:
-		// Enabling the transmit interrupt while the transmitter is empty
-		// raises it: Linux's driver starts sending that way.
+		// Enabling the transmit interrupt while the transmitter is empty raises the interrupt: this
+		// is how Linux's driver starts to send.
 		if v&^r.ier&ierTransmit != 0 {
 			r.transmitted = true
 		}
 		r.ier = v & 0x0f
 	case reg == regIIR:
-		// A change of the enable bit alone keeps the FIFO: Linux makes one
-		// after it enabled the receive interrupt.
+		// A change of the enable bit alone keeps the FIFO: Linux makes such a change after it has
+		// enabled the receive interrupt.
 		r.fifoEnabled = v&fcrEnable != 0
 		if r.fifoEnabled && v&fcrClearReceive != 0 {
 			u.clear()
@@ -248,8 +245,8 @@ func (u *UART) transmit(v byte) {
 	}
 }
 
-// identify is the IIR: the most urgent pending cause. Reading it takes back the
-// transmit interrupt if that is what it names.
+// identify returns the IIR: the pending cause with the highest priority. If it reports the transmit
+// interrupt, that interrupt is cleared.
 func (u *UART) identify() byte {
 	r := &u.registers
 	v := byte(iirNone)
@@ -270,7 +267,7 @@ func (u *UART) identify() byte {
 	return v
 }
 
-// pending are the causes that hold and are enabled, as IER bits.
+// pending returns the active and enabled causes, as IER bits.
 func (u *UART) pending() byte {
 	r := &u.registers
 	var c byte
@@ -289,7 +286,7 @@ func (u *UART) pending() byte {
 	return c & r.ier
 }
 
-// update says whether a cause is new, so that the line needs an edge.
+// update reports whether there is a new cause, which requires an edge on the line.
 func (u *UART) update() bool {
 	c := u.pending()
 	edge := c&^u.registers.causes != 0
@@ -297,7 +294,7 @@ func (u *UART) update() bool {
 	return edge
 }
 
-// finish ends a guest's access.
+// finish completes an access by the guest.
 func (u *UART) finish(listened bool) (edge bool) {
 	if !listened && u.listening() {
 		u.signal()
@@ -343,8 +340,8 @@ func (u *UART) clear() {
 	u.signal()
 }
 
-// modemLines are the modem's lines, MSR's upper half: a modem that is there and
-// ready, or in loopback the UART's own outputs.
+// modemLines returns the modem's lines, the upper half of MSR: those of a modem that is connected
+// and ready, or in loopback the UART's own outputs.
 func modemLines(mcr byte) byte {
 	if mcr&mcrLoop == 0 {
 		return msrDCD | msrDSR | msrCTS
@@ -360,8 +357,8 @@ func modemLines(mcr byte) byte {
 	return v
 }
 
-// setModem takes new lines and remembers which changed; of the ring indicator
-// only its end counts (UART_MSR_TERI).
+// setModem sets the lines and records which have changed. For the ring indicator only the trailing
+// edge counts (UART_MSR_TERI).
 func (u *UART) setModem(lines byte) {
 	old := u.registers.modem & 0xf0
 	changed := old ^ lines

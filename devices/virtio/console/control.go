@@ -8,8 +8,7 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// Events of the control channel that the device knows
-// (uapi/linux/virtio_console.h).
+// Events of the control channel that the device supports (uapi/linux/virtio_console.h).
 const (
 	deviceReady = 0 // VIRTIO_CONSOLE_DEVICE_READY
 	portAdd     = 1 // VIRTIO_CONSOLE_PORT_ADD, the specification's DEVICE_ADD
@@ -18,8 +17,7 @@ const (
 	portName    = 7 // VIRTIO_CONSOLE_PORT_NAME
 )
 
-// message is struct virtio_console_control: le32 id, le16 event, le16 value.
-// A name follows it.
+// message is struct virtio_console_control: le32 id, le16 event, le16 value. A name may follow it.
 type message struct {
 	id           uint32
 	event, value uint16
@@ -35,26 +33,26 @@ func (m message) bytes(name string) []byte {
 	return append(b, name...)
 }
 
-// control is the control channel (virtio 1.2 §5.3.6.2) of one activation. What
-// the driver says only sets what is due; take turns that into messages.
+// control is the control channel (virtio 1.2 §5.3.6.2) of one activation. A message from the driver
+// only sets which messages are due; take creates these messages.
 type control struct {
-	wake chan struct{} // one slot: take may have something
+	wake chan struct{} // one slot: take may have a message
 
 	mu    sync.Mutex
 	links []link
 }
 
-// link is what driver and device have told each other about one port.
+// link is the state of one port that driver and device have exchanged.
 type link struct {
 	port *port
 
-	added   bool          // the device announced the port, or will
-	ready   bool          // the driver has set it up
+	added   bool          // the device has announced the port, or will
+	ready   bool          // the driver has set up the port
 	open    bool          // a program in the guest has it open
 	changed chan struct{} // one slot: open changed
 
-	// What the device has to say: that there is the port, that its host is
-	// there or not, what its name is. told is what it last said of the host.
+	// Messages that the device has to send: that the port exists, whether its host is connected,
+	// and its name. told is the last host state that was sent.
 	dueAdd, dueOpen, dueName bool
 	told                     bool
 }
@@ -67,9 +65,9 @@ func newControl(ports []*port, wake chan struct{}) *control {
 	return c
 }
 
-// handle takes one message of the driver. One that is too short, that the device
-// does not know, or that names a port that was not added, has no effect; so has
-// the report that something could not be set up (value 0).
+// handle processes a message from the driver. It ignores a message that is too short, has an
+// unknown event or names a port that was not added. It also ignores a report that setup failed
+// (value 0).
 func (c *control) handle(b []byte) {
 	if len(b) < messageSize {
 		return
@@ -99,8 +97,8 @@ func (l *link) handle(m message) {
 	}
 }
 
-// take is the next message that is due. A name comes last: a program that has
-// found the port by it may use the port.
+// take returns the next message that is due. The name comes last: a program that finds the port by
+// its name can use it.
 func (c *control) take() (b []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +125,7 @@ func (c *control) take() (b []byte, ok bool) {
 	return nil, false
 }
 
-// gate returns what waits until the guest has the n-th port open.
+// gate returns a function that waits until the guest has opened port n.
 func (c *control) gate(n int) func(context.Context) error {
 	l := &c.links[n]
 	return func(ctx context.Context) error {
@@ -149,8 +147,8 @@ func (c *control) gate(n int) func(context.Context) error {
 	}
 }
 
-// receive serves the queue of the driver's messages. It never waits for the
-// queue of answers: Linux spins until its message is taken.
+// receive serves the queue of messages from the driver. It never waits for the queue of answers:
+// Linux spins until its message is consumed.
 func (c *control) receive(ctx context.Context, q *queue.Queue) error {
 	return q.Serve(ctx, func(chain *queue.Chain) (uint32, error) {
 		var b [messageSize]byte
@@ -159,8 +157,8 @@ func (c *control) receive(ctx context.Context, q *queue.Queue) error {
 	})
 }
 
-// send serves the queue of the device's messages. A buffer that is too small for
-// the next one comes back empty.
+// send serves the queue of messages from the device. A buffer that is too small for the next
+// message is returned empty.
 func (c *control) send(ctx context.Context, q *queue.Queue) error {
 	var chain queue.Chain
 	for {

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// FeatureMultiport says that there are control queues and ports beside
-	// port 0 (VIRTIO_CONSOLE_F_MULTIPORT).
+	// FeatureMultiport offers control queues and further ports in addition to port 0
+	// (VIRTIO_CONSOLE_F_MULTIPORT).
 	FeatureMultiport virtio.Features = 1 << 1
 
-	// MaxPorts is how many ports a device can have: as many as in QEMU.
+	// MaxPorts is the maximum number of ports of a device, the same as in QEMU.
 	MaxPorts = 30
 
-	// MaxName is how long a name may be, in bytes.
+	// MaxName is the maximum length of a name in bytes.
 	MaxName = 128
 )
 
-// What is where (virtio 1.2 §5.3.2): two queues for each port, and between those
-// of port 0 and port 1 the two of the control channel. The first of a pair is
-// filled by the device, the second by the driver.
+// Queue indices (virtio 1.2 §5.3.2): two queues for each port; the two queues of the control
+// channel come between those of port 0 and port 1. The device fills the first queue of a pair, the
+// driver the second.
 const (
 	receive0, transmit0 = 0, 1
 	controlReceive      = 2
@@ -44,20 +44,19 @@ const configSize = 12
 // Device is a [virtio.Device].
 type Device struct {
 	config [configSize]byte
-	ports  []*port       // port 1 is the first
+	ports  []*port       // port 1 is ports[0]
 	wake   chan struct{} // one slot: a port was hung up, or a message is due
-	tasks  *task.Group   // the pumps
+	tasks  *task.Group   // the goroutines that read and write the Conns
 	live   atomic.Pointer[virtio.Activation]
 }
 
 var _ virtio.Device = (*Device)(nil)
 
-// New makes a device with the given ports, 1 to [MaxPorts], numbered from 1.
-// From then on each Conn belongs to the device, which closes it at Close; after
-// an error it is still the caller's.
+// New creates a device with the given ports, 1 to [MaxPorts], numbered from 1. On success the
+// device owns each Conn and closes it at Close. On error the Conns still belong to the caller.
 func New(ports []Port) (*Device, error) {
 	if len(ports) == 0 || len(ports) > MaxPorts {
-		return nil, fmt.Errorf("console: %d ports: not 1 to %d", len(ports), MaxPorts)
+		return nil, fmt.Errorf("console: %d ports: want 1 to %d", len(ports), MaxPorts)
 	}
 	seen := map[string]bool{}
 	for i, p := range ports {
@@ -65,7 +64,7 @@ func New(ports []Port) (*Device, error) {
 			return nil, fmt.Errorf("console: port %d: %w", i+1, err)
 		}
 		if seen[p.Name] {
-			return nil, fmt.Errorf("console: port %d: another is named %q", i+1, p.Name)
+			return nil, fmt.Errorf("console: port %d: duplicate name %q", i+1, p.Name)
 		}
 		seen[p.Name] = true
 		if p.Conn == nil {
@@ -89,49 +88,49 @@ func New(ports []Port) (*Device, error) {
 	return d, nil
 }
 
-// checkName lets through what can be a file name under /dev/virtio-ports.
+// checkName accepts names that are valid file names under /dev/virtio-ports.
 func checkName(name string) error {
 	if name == "" || len(name) > MaxName {
-		return fmt.Errorf("name %q: not 1 to %d bytes", name, MaxName)
+		return fmt.Errorf("name %q: want 1 to %d bytes", name, MaxName)
 	}
 	if name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
-		return fmt.Errorf("name %q: not a file name of printable ASCII without spaces", name)
+		return fmt.Errorf("name %q: want a file name of printable ASCII characters without spaces", name)
 	}
 	return nil
 }
 
-// ID is the console's type.
+// ID returns the console device type.
 func (*Device) ID() virtio.DeviceID { return virtio.ConsoleID }
 
-// Features are multiple ports and what package queue can do with a ring.
+// Features returns FeatureMultiport and the ring features of package queue.
 func (*Device) Features() virtio.Features {
 	return FeatureMultiport | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }
 
-// QueueSizes has 64 entries for each queue of a port, port 0 included, and 32
-// for the control queues.
+// QueueSizes returns 64 entries for each queue of a port, including port 0, and 32 for the control
+// queues.
 func (d *Device) QueueSizes() []uint16 {
 	sizes := slices.Repeat([]uint16{portSize}, firstPort+2*len(d.ports))
 	sizes[controlReceive], sizes[controlTransmit] = controlRingSize, controlRingSize
 	return sizes
 }
 
-// ReadConfig reads struct virtio_console_config, of which only max_nr_ports has
-// a meaning without the features for the others.
+// ReadConfig reads struct virtio_console_config. Only max_nr_ports has a meaning: the features for
+// the other fields are not offered.
 func (d *Device) ReadConfig(p []byte, off uint32) {
 	if off < configSize {
 		copy(p, d.config[off:])
 	}
 }
 
-// WriteConfig has nothing to write: there is no emergency write.
+// WriteConfig ignores all writes: emergency write is not supported.
 func (*Device) WriteConfig([]byte, uint32) {}
 
-// InKernel is false.
+// InKernel returns false.
 func (*Device) InKernel(int) bool { return false }
 
-// Activate serves the queues that the driver enabled. Without FeatureMultiport
-// only those of port 0 exist.
+// Activate serves the queues that the driver enabled. Without FeatureMultiport there are only the
+// queues of port 0.
 func (d *Device) Activate(a virtio.Activation) error {
 	d.live.Store(&a)
 	c := newControl(d.ports, d.wake)
@@ -147,7 +146,8 @@ func (d *Device) Activate(a virtio.Activation) error {
 	return nil
 }
 
-// loop is what serves queue i until ctx ends, or nil if nothing does.
+// loop returns the function that serves queue i until ctx is done, or nil if the queue is not
+// served.
 func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Queue) error {
 	switch i {
 	case receive0:
@@ -166,10 +166,10 @@ func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Q
 	return d.ports[n].fromGuest
 }
 
-// swallow gives everything back unread.
+// swallow returns a chain unread.
 func swallow(*queue.Chain) (uint32, error) { return 0, nil }
 
-// Reset does not wait for a Conn.
+// Reset stops the data path. It does not wait for a Conn.
 func (d *Device) Reset() error {
 	d.live.Store(nil)
 	return nil
@@ -188,7 +188,7 @@ func (d *Device) Close() error {
 	return errors.Join(append(errs, d.tasks.Stop())...)
 }
 
-// post fills the slot of c, if it is empty.
+// post fills the slot of c unless it is already full.
 func post(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -1,45 +1,43 @@
-// Package console is the virtio console device (virtio 1.2 §5.3), as named byte
-// streams between programs of the guest and this process: [Port]. It always
-// wants VIRTIO_CONSOLE_F_MULTIPORT and is served in this process. It is no
-// terminal: it has no size, no emergency write, and no port is an hvc console.
+// Package console is the virtio console device (virtio 1.2 §5.3), used for named byte streams
+// between programs in the guest and this process: [Port]. It always offers
+// VIRTIO_CONSOLE_F_MULTIPORT and is served in this process. It is not a terminal: it has no size
+// and no emergency write, and no port is an hvc console.
 //
-// Ports have numbers from 1. Linux (drivers/char/virtio_console.c) shows port N
-// as /dev/vportDpN and its name in /sys/class/virtio-ports/vportDpN/name, which
-// udev makes /dev/virtio-ports/NAME. Port 0 has queues, as the specification
-// wants it, and is never added: a driver without multiple ports would make it a
-// console, and what such a driver writes there is swallowed. A port is told to
-// be open before it is told its name, so that a program that finds it by name
-// finds a host there; one that opens it by number may read an end of file at
-// first, and should write first, which waits.
+// Port numbers start at 1. Linux (drivers/char/virtio_console.c) shows port N as /dev/vportDpN and
+// its name in /sys/class/virtio-ports/vportDpN/name. udev creates /dev/virtio-ports/NAME from it.
+// Port 0 has queues, as the specification requires, but is never added: a driver without multiport
+// support would make it a console, and whatever such a driver writes is discarded. The device
+// reports a port as open before it reports the name, so that a program that finds the port by name
+// finds it connected. A program that opens it by number may read end of file at first; it should
+// write first, which waits.
 //
 // # Back pressure
 //
-// Nothing is dropped and nothing grows. What the guest writes is taken as fast
-// as Conn takes it: then the ring fills, and the guest's writer waits. Conn is
-// read only while a program in the guest has the port open, a piece at a time:
-// until then, and when there is no receive buffer, the host waits. QEMU does the
-// same. What was read and not delivered when the guest closes the port or resets
-// the device goes to whoever opens the port next. What a program wrote before it
-// closed the port still goes to Conn. One port that waits holds up no other.
+// No data is dropped and no buffer grows. Data from the guest is consumed as fast as Conn accepts
+// it; when Conn is slow, the ring fills and the guest's writer waits. Conn is read only while a
+// program in the guest has the port open, one buffer at a time; until then, and while there is no
+// receive buffer, the host waits. QEMU does the same. Data that was read from Conn but not
+// delivered when the guest closes the port or resets the device goes to the next program that opens
+// the port. Data that a program wrote before it closed the port is still written to Conn. A port
+// that waits does not block the other ports.
 //
-// The control queues cannot be held up. What the device has to say is kept as
-// what is due for each port and not as a list of messages, so a guest that asks
-// and gives no buffers for answers costs nothing.
+// The control queues cannot block. The device stores which messages are due for each port, not a
+// list of messages, so a guest that sends requests but provides no buffers for answers uses no
+// memory.
 //
-// # When the host goes
+// # When the host disconnects
 //
-// An end or an error of Conn.Read, after what was read is delivered, or an error
-// of Conn.Write hangs the port up for good: the guest is told that the port is
-// closed, its readers see an end of file, and after an error of Write the device
-// swallows what comes. The device itself goes on.
+// The port is hung up permanently after end of file or an error of Conn.Read, once the data read
+// before it is delivered, or after an error of Conn.Write. The guest is notified that the port is
+// closed, and its readers see end of file. After an error of Write the device discards what the
+// guest writes. The device itself continues to work.
 //
 // # Concurrency
 //
-// Activate, Reset and Close are called one at a time. Each Port has a goroutine
-// that reads Conn and one that writes it, from New to Close. They hand over one
-// buffer each, of 32 KiB, made when it is first needed. Each enabled queue has a
-// goroutine from Activate to Reset, which never calls Conn: so Reset waits for no
-// host, and the bytes that it interrupts are not lost. The guest may think that
-// up to 32 KiB are written that Close then finds unwritten: a protocol over a
-// port that cares acknowledges.
+// Activate, Reset and Close must be called one at a time. Each Port has one goroutine that reads
+// Conn and one that writes it, from New to Close. Each uses one buffer of 32 KiB, allocated when it
+// is first needed. Each enabled queue has a goroutine from Activate to Reset, which never calls
+// Conn. Therefore Reset does not wait for the host, and a reset loses no data in flight. Up to 32
+// KiB that the guest has written may still be unwritten at Close: a protocol over a port that needs
+// certainty must use acknowledgements.
 package console

@@ -10,45 +10,42 @@ import (
 
 // Port is one named stream.
 type Port struct {
-	// Name is how the guest finds the port: printable ASCII without spaces
-	// and slashes, up to [MaxName] bytes, and no other port's.
+	// Name is how the guest finds the port. It is unique and consists of up to [MaxName] printable
+	// ASCII characters without spaces and slashes.
 	Name string
 
-	// Conn is the host's side: what the guest writes is written to Conn, and
-	// what Conn reads goes to the guest. Read and Write are called by one
-	// goroutine each and may wait for as long as they like. Close must end
-	// them, as that of a net.Conn does: it may be called meanwhile.
+	// Conn is the host side: data from the guest is written to Conn, and data read from Conn goes
+	// to the guest. One goroutine calls Read and one calls Write; both may block for any time.
+	// Close is called concurrently and must unblock them, as that of a net.Conn does.
 	Conn io.ReadWriteCloser
 }
 
-// pieceSize is how much is read from Conn or written to it at once, in bytes,
-// and so what is on its way in either direction. Linux puts as much into one
-// request.
+// pieceSize is the maximum number of bytes that one Read or Write of Conn transfers, and so the
+// maximum amount of data in flight in each direction. Linux puts as much into one request.
 const pieceSize = 32 << 10
 
-// maxBatch is how many chains are served before the driver hears of them and
-// the context is looked at, however fast a driver gives more.
+// maxBatch is the maximum number of chains served before the driver is signalled and the context is
+// checked, however fast the driver adds more.
 const maxBatch = portSize
 
-// port is a Port from New to Close. Every channel has one slot, and one buffer
-// goes around in each direction: a send to a channel below never waits.
+// port is the state of a Port from New to Close. Every channel has one slot, and one buffer
+// circulates in each direction, so a send to one of the channels never blocks.
 type port struct {
 	name string
 	conn io.ReadWriteCloser
-	gone atomic.Bool     // the host has hung up; never taken back
-	wake chan<- struct{} // to be posted then
+	gone atomic.Bool     // the host has hung up; never cleared
+	wake chan<- struct{} // posted when the host hangs up
 
-	// To the guest. An ask is answered by one piece, whose bytes stay until
-	// the next ask, or by the end of in.
+	// To the guest. Each ask is answered with one piece, whose bytes stay valid until the next ask,
+	// or by closing in.
 	ask chan struct{}
 	in  chan []byte
-	// asked says that there is an ask without an answer, rest what the guest
-	// did not get yet. Both are the receive queue's goroutine's, and stay
-	// for the next one.
+	// asked is set while an ask has no answer; rest is the data that the guest has not received
+	// yet. Both belong to the goroutine of the receive queue and survive a reset.
 	asked bool
 	rest  []byte
 
-	// From the guest: a buffer to fill, nil at first, and what is filled.
+	// From the guest: the free buffer, nil at first, and the filled one.
 	free, out chan []byte
 }
 
@@ -62,13 +59,13 @@ func newPort(p Port, wake chan<- struct{}) *port {
 	return n
 }
 
-// hangUp says that nobody is at the host's end any more.
+// hangUp marks the host side as disconnected.
 func (p *port) hangUp() {
 	p.gone.Store(true)
 	post(p.wake)
 }
 
-// pumpIn reads conn, once for each ask, until conn or the device ends.
+// pumpIn reads conn once for each ask, until conn or the device is closed.
 func (p *port) pumpIn(ctx context.Context) error {
 	defer close(p.in)
 	var buf []byte
@@ -90,12 +87,12 @@ func (p *port) pumpIn(ctx context.Context) error {
 			p.in <- buf[:n]
 		}
 		if err != nil {
-			return nil // the end of in says so
+			return nil // closing in reports it
 		}
 	}
 }
 
-// pumpOut writes to conn what is filled, and drops it once conn has failed.
+// pumpOut writes filled buffers to conn, and discards them once conn has failed.
 func (p *port) pumpOut(ctx context.Context) error {
 	defer p.hangUp()
 	failed := false
@@ -116,8 +113,8 @@ func (p *port) pumpOut(ctx context.Context) error {
 	}
 }
 
-// toGuest serves the receive queue: while the gate is open, what comes from conn
-// goes into the driver's buffers. A buffer without room comes back empty.
+// toGuest serves the receive queue: while the gate is open, it copies data from conn to the
+// driver's buffers. A buffer of size 0 is returned empty.
 func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func(context.Context) error) error {
 	var c queue.Chain
 	for {
@@ -132,7 +129,7 @@ func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func(context.Co
 			if ended || err != nil {
 				return err
 			}
-			continue // a guest that has closed the port meanwhile gets none of it
+			continue // a guest that has closed the port in the meantime receives none of it
 		}
 		starved := false
 		for i := 0; i < maxBatch && len(p.rest) > 0; i++ {
@@ -178,14 +175,14 @@ func (p *port) more(ctx context.Context) (ended bool, err error) {
 	}
 }
 
-// fromGuest serves the transmit queue. A chain comes back when all of it is on
-// its way to conn.
+// fromGuest serves the transmit queue. A chain is returned when all of its data has been handed to
+// pumpOut.
 func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	var c queue.Chain
-	begun := false   // c is in part on its way
-	var piece []byte // neither free nor out
+	begun := false   // part of c has been handed over
+	var piece []byte // neither in free nor in out
 	defer func() {
-		if piece != nil { // after a panic, for the next life
+		if piece != nil { // after a panic: keep the buffer for the next activation
 			p.free <- piece
 		}
 	}()
@@ -220,8 +217,8 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	}
 }
 
-// fill fills piece from the chains that are there, the one in c first if it was
-// begun, and gives back those that are read out.
+// fill fills piece from the available chains, starting with c if *begun, and returns the chains
+// that have been read completely.
 func fill(piece []byte, q *queue.Queue, c *queue.Chain, begun *bool) (n int, err error) {
 	for i := 0; i < maxBatch && n < len(piece); i++ {
 		if !*begun {

@@ -1,10 +1,10 @@
 package queue
 
-// Buffers is guest memory in the order of its descriptors: how a driver cut a
-// request has no meaning (virtio 1.2 §2.6.4). Read and Write consume it.
+// Buffers is guest memory in descriptor order. How a driver splits a request into descriptors has
+// no meaning (virtio 1.2 §2.6.4). Read and Write consume it.
 type Buffers [][]byte
 
-// Len is what is left, in bytes.
+// Len returns the number of remaining bytes.
 func (b Buffers) Len() int {
 	n := 0
 	for _, s := range b {
@@ -13,7 +13,7 @@ func (b Buffers) Len() int {
 	return n
 }
 
-// Read copies out up to len(p) bytes and says how many there were.
+// Read copies up to len(p) bytes out of the buffers and returns the number copied.
 func (b *Buffers) Read(p []byte) (n int) {
 	for n < len(p) && len(*b) > 0 {
 		n += b.consume(copy(p[n:], (*b)[0]))
@@ -21,7 +21,7 @@ func (b *Buffers) Read(p []byte) (n int) {
 	return n
 }
 
-// Write copies in as much of p as there is room for and says how much.
+// Write copies as much of p into the buffers as fits and returns the number of bytes copied.
 func (b *Buffers) Write(p []byte) (n int) {
 	for n < len(p) && len(*b) > 0 {
 		n += b.consume(copy((*b)[0], p[n:]))
@@ -29,8 +29,7 @@ func (b *Buffers) Write(p []byte) (n int) {
 	return n
 }
 
-// Take splits off the first n bytes, or all if there are fewer. They alias
-// guest memory.
+// Take splits off the first n bytes, or all if there are fewer. The result aliases guest memory.
 func (b *Buffers) Take(n int) (taken Buffers) {
 	for n > 0 && len(*b) > 0 {
 		s := (*b)[0]
@@ -41,7 +40,7 @@ func (b *Buffers) Take(n int) (taken Buffers) {
 	return taken
 }
 
-// consume drops n bytes of the first piece, and returns n.
+// consume drops n bytes of the first buffer and returns n.
 func (b *Buffers) consume(n int) int {
 	if s := (*b)[0]; n < len(s) {
 		(*b)[0] = s[n:]

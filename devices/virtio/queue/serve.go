@@ -10,29 +10,29 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// wantKicks asks for a notification of the next chain that the driver makes
-// available, and says whether there is one already (virtio 1.2 §2.7.10).
+// wantKicks requests a notification for the next chain that the driver makes available. It reports
+// whether one is already available (virtio 1.2 §2.7.10).
 func (q *Queue) wantKicks() (already bool) {
 	if q.eventIdx {
 		guestmem.Store16(q.used, q.availEvnt, q.nextAvail)
 	} else {
 		guestmem.Store16(q.used, flagsOff, 0)
 	}
-	// A driver looks at our wish after it stored avail.idx, so we look at
-	// avail.idx after we stored our wish: one of us sees the other.
+	// A driver reads our request after it has stored avail.idx, so we read avail.idx after we have
+	// stored our request: at least one side sees the other's store.
 	return guestmem.Load16(q.avail, idxOff) != q.nextAvail
 }
 
-// noKicks takes the wish back. With event indexes the one that has passed says
-// so already.
+// noKicks withdraws the request. With event indexes there is nothing to do: the event index has
+// already passed.
 func (q *Queue) noKicks() {
 	if !q.eventIdx {
 		guestmem.Store16(q.used, flagsOff, usedNoNotify)
 	}
 }
 
-// Wait returns nil once the driver has made a chain available, or when it may
-// have; ctx's error when ctx ends.
+// Wait returns nil once the driver has made a chain available, or may have. If ctx is done, it
+// returns ctx's error.
 func (q *Queue) Wait(ctx context.Context) error {
 	if err := q.latched(); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (q *Queue) Wait(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) { // one that an earlier ctx set late
+	if errors.Is(err, os.ErrDeadlineExceeded) { // set late by an earlier ctx
 		err = q.kick.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
@@ -60,10 +60,10 @@ func (q *Queue) Wait(ctx context.Context) error {
 	return nil
 }
 
-// awake says whether a Wait is over. It is asked when every kick from now on will
-// be heard, which makes it the time to look at the ring, and again after a kick.
-// The eventfd is not read: its count is how often the driver kicked, and a poller
-// that tells of edges needs no more.
+// awake reports whether Wait may return. The poller calls it once when every later kick is certain
+// to wake it, which is the time to check the ring, and again after each kick. It does not read the
+// eventfd: its counter shows how often the driver kicked, and an edge-triggered poller does not
+// need the read.
 func (q *Queue) awake(uintptr) bool {
 	if q.looked {
 		return true
@@ -72,14 +72,14 @@ func (q *Queue) awake(uintptr) bool {
 	return q.wantKicks()
 }
 
-// Serve gives every chain to do, one at a time, and back to the driver with
-// the bytes that do wrote, until ctx ends (then it returns ctx's error), do
-// fails, or the driver breaks the ring. It looks at the ring before it waits:
-// what became available before a kick could be heard is served.
+// Serve passes every chain to do, one at a time, and then returns it to the driver with the number
+// of bytes that do wrote. It returns when ctx is done (with ctx's error), when do fails, or when
+// the driver breaks the ring. It checks the ring before it waits, so chains that became available
+// before a kick could be received are served.
 func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err error)) error {
 	var c Chain
 	for {
-		// A driver that keeps the ring full must not keep us from stopping.
+		// A driver that keeps the ring full must not prevent Serve from stopping.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -106,8 +106,7 @@ func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err 
 	}
 }
 
-// Start opens q and has the frontend run serve on it in a goroutine, until the
-// activation ends.
+// Start opens q and runs serve on it in a goroutine of the frontend, until the activation ends.
 func Start(a virtio.Activation, q virtio.Queue, serve func(context.Context, *Queue) error) error {
 	o, err := Open(a.Memory, q, a.Features)
 	if err != nil {
@@ -120,7 +119,7 @@ func Start(a virtio.Activation, q virtio.Queue, serve func(context.Context, *Que
 	return nil
 }
 
-// Each is a serve for [Start] that gives every chain to do: see [Queue.Serve].
+// Each returns a function for [Start] that passes every chain to do: see [Queue.Serve].
 func Each(do func(*Chain) (written uint32, err error)) func(context.Context, *Queue) error {
 	return func(ctx context.Context, q *Queue) error { return q.Serve(ctx, do) }
 }

@@ -13,7 +13,7 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// ErrBadRing is the cause of every error that is the driver's fault.
+// ErrBadRing is the cause of every error that the driver is responsible for.
 var ErrBadRing = errors.New("the driver broke the ring")
 
 // Flags of descriptors and rings (uapi/linux/virtio_ring.h).
@@ -26,14 +26,14 @@ const (
 	usedNoNotify     = 1 // VRING_USED_F_NO_NOTIFY
 )
 
-// Both rings begin with flags and idx, then the elements, then one event index.
+// Both rings start with flags and idx, followed by the elements and one event index.
 const (
 	flagsOff = 0
 	idxOff   = 2
 	ringOff  = 4
 )
 
-// Queue is the device's side of one live split ring.
+// Queue is the device side of one live split ring.
 type Queue struct {
 	mem      *guestmem.Memory
 	index    uint16
@@ -47,29 +47,29 @@ type Queue struct {
 	desc, avail, used    []byte // the parts of the ring
 	usedEvent, availEvnt int    // offsets of the event indexes in avail and used
 
-	nextAvail uint16                // what Next looks at
-	availIdx  uint16                // how far it may go, as avail.idx was when it got there
-	nextUsed  uint16                // what is used next
-	signalled uint16                // nextUsed when Signal last looked
-	inflight  []bool                // by head: popped, not done
-	waitedFor <-chan struct{}       // the Done of the context that ends a Wait
-	asleep    func(uintptr) bool    // says kickConn whether a Wait is over
-	looked    bool                  // this Wait has looked at the ring
+	nextAvail uint16                // index of the next available entry to take
+	availIdx  uint16                // value of avail.idx when it was last read
+	nextUsed  uint16                // index of the next used entry to write
+	signalled uint16                // value of nextUsed at the last Signal
+	inflight  []bool                // by head: taken but not done
+	waitedFor <-chan struct{}       // Done channel of the context that ends a Wait
+	asleep    func(uintptr) bool    // passed to kickConn; reports whether Wait may return
+	looked    bool                  // this Wait has checked the ring
 	err       atomic.Pointer[error] // latched
 }
 
-// Chain is one request: what the driver wrote for the device, and room for the
+// Chain is one request: the data that the driver wrote for the device, and the buffer for the
 // answer. Both alias guest memory.
 type Chain struct {
 	Readable, Writable Buffers
 
 	head uint16
-	room uint32 // bytes of Writable at first
+	room uint32 // initial size of Writable in bytes
 	r, w [][]byte
 }
 
-// Open begins to serve q, whose ring the frontend has checked, under the
-// negotiated features.
+// Open opens q, whose ring the frontend has checked, with the negotiated features. The caller
+// closes the Queue.
 func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queue, error) {
 	o := &Queue{
 		mem: mem, index: q.Index, size: q.Size, call: q.Call,
@@ -78,7 +78,7 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 		inflight: make([]bool, q.Size),
 	}
 	if q.Size == 0 || q.Size&(q.Size-1) != 0 {
-		return nil, fmt.Errorf("queue %d: size %d: not a power of two", q.Index, q.Size)
+		return nil, fmt.Errorf("queue %d: size %d is not a power of two", q.Index, q.Size)
 	}
 	for i, r := range q.Ranges() {
 		w, err := mem.Window(r.GPA, r.SizeBytes)
@@ -100,7 +100,7 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 	return o, nil
 }
 
-// Close gives the descriptor back. A Wait ends with an error.
+// Close closes the descriptor. A Wait in progress returns an error.
 func (q *Queue) Close() error { return q.kick.Close() }
 
 // fail latches the error.
@@ -110,7 +110,7 @@ func (q *Queue) fail(format string, args ...any) error {
 	return err
 }
 
-// latched is the error that ended the queue, nil before.
+// latched returns the error that stopped the queue, or nil.
 func (q *Queue) latched() error {
 	if err := q.err.Load(); err != nil {
 		return *err
@@ -122,29 +122,29 @@ func (q *Queue) bad(format string, args ...any) error {
 	return q.fail("%w: "+format, append([]any{ErrBadRing}, args...)...)
 }
 
-// Next takes the next chain into c, whose slices it uses again, and says
-// whether there was one. Each chain goes to Done once, in any order.
+// Next stores the next chain in c, reusing its slices, and reports whether there was one. Each
+// chain must be passed to Done once, in any order.
 func (q *Queue) Next(c *Chain) (bool, error) {
 	if err := q.latched(); err != nil {
 		return false, err
 	}
 	if q.nextAvail == q.availIdx {
-		// The load of idx comes before those of what it publishes.
+		// The load of idx must precede the loads of the entries that it publishes.
 		q.availIdx = guestmem.Load16(q.avail, idxOff)
 		waiting := q.availIdx - q.nextAvail
 		if waiting == 0 {
 			return false, nil
 		}
 		if waiting > q.size {
-			return false, q.bad("avail.idx %d is %d ahead of %d entries", q.availIdx, waiting, q.size)
+			return false, q.bad("avail.idx %d is %d entries ahead, but the ring has only %d", q.availIdx, waiting, q.size)
 		}
 	}
 	head := guestmem.Load16(q.avail, ringOff+2*int(q.nextAvail&(q.size-1)))
 	if head >= q.size {
-		return false, q.bad("head %d of %d descriptors", head, q.size)
+		return false, q.bad("head %d is out of range: the table has %d descriptors", head, q.size)
 	}
 	if q.inflight[head] {
-		return false, q.bad("head %d is with the device already", head)
+		return false, q.bad("head %d is already in use by the device", head)
 	}
 	if err := q.walk(c, head); err != nil {
 		return false, err
@@ -161,7 +161,7 @@ type descriptor struct {
 	flags, next uint16
 }
 
-// fetch copies descriptor i of a table, once.
+// fetch reads descriptor i of a table once.
 func fetch(table []byte, i uint16) descriptor {
 	p := [descSize]byte(table[int(i)*descSize:])
 	return descriptor{
@@ -172,8 +172,8 @@ func fetch(table []byte, i uint16) descriptor {
 	}
 }
 
-// walk collects the buffers of the chain at head. The count of descriptors,
-// those of an indirect table included, ends every loop.
+// walk collects the buffers of the chain at head. The limit on the number of descriptors, which
+// includes those of an indirect table, breaks every loop.
 func (q *Queue) walk(c *Chain, head uint16) error {
 	c.head, c.room, c.r, c.w = head, 0, c.r[:0], c.w[:0]
 	table, entries := q.desc, q.size
@@ -184,7 +184,7 @@ func (q *Queue) walk(c *Chain, head uint16) error {
 			return q.bad("chain at %d: more than %d descriptors", head, q.size)
 		}
 		if i >= entries {
-			return q.bad("chain at %d: descriptor %d of %d", head, i, entries)
+			return q.bad("chain at %d: descriptor %d is out of range: the table has %d", head, i, entries)
 		}
 		d := fetch(table, i)
 		if d.flags&descIndirect != 0 {
@@ -195,7 +195,7 @@ func (q *Queue) walk(c *Chain, head uint16) error {
 			if err != nil {
 				return q.bad("chain at %d: indirect table: %w", head, err)
 			}
-			// The table counts, not the descriptor that names it.
+			// The table's descriptors count, not the descriptor that refers to it.
 			table, entries, indirect = w, uint16(d.len/descSize), true
 			i, count = 0, count-1
 			continue
@@ -204,7 +204,7 @@ func (q *Queue) walk(c *Chain, head uint16) error {
 			return q.bad("chain at %d: more than 4 GiB", head)
 		}
 		if d.flags&descWrite == 0 && len(c.w) > 0 {
-			return q.bad("chain at %d: a readable buffer behind a writable one", head)
+			return q.bad("chain at %d: a readable buffer follows a writable one", head)
 		}
 		if d.len > 0 {
 			b, err := q.mem.Window(d.gpa, uint64(d.len))
@@ -225,25 +225,25 @@ func (q *Queue) walk(c *Chain, head uint16) error {
 	}
 }
 
-// mayIndirect checks a descriptor that names a table (virtio 1.2 §2.7.5.3).
+// mayIndirect checks a descriptor that refers to an indirect table (virtio 1.2 §2.7.5.3).
 func (q *Queue) mayIndirect(head uint16, d descriptor, nested bool) error {
 	if !q.indirect {
-		return q.bad("chain at %d: an indirect table without the feature", head)
+		return q.bad("chain at %d: indirect table, but the feature was not negotiated", head)
 	}
 	if nested {
-		return q.bad("chain at %d: an indirect table in another", head)
+		return q.bad("chain at %d: indirect table inside another indirect table", head)
 	}
 	if d.flags&descNext != 0 {
-		return q.bad("chain at %d: an indirect table with a next descriptor", head)
+		return q.bad("chain at %d: indirect table with a next descriptor", head)
 	}
 	if d.len == 0 || d.len%descSize != 0 || d.len/descSize > uint32(q.size) {
-		return q.bad("chain at %d: an indirect table of %d bytes", head, d.len)
+		return q.bad("chain at %d: indirect table has %d bytes", head, d.len)
 	}
 	return nil
 }
 
-// Done gives the chain back with written bytes of its Writable filled from the
-// start. The driver is told by Signal.
+// Done returns the chain to the driver, with the first written bytes of its Writable filled. It
+// does not notify the driver: see Signal.
 func (q *Queue) Done(c *Chain, written uint32) error {
 	if err := q.use(c, q.nextUsed, written); err != nil {
 		return err
@@ -252,8 +252,8 @@ func (q *Queue) Done(c *Chain, written uint32) error {
 	return nil
 }
 
-// DoneTogether is Done for chains that the driver must see all at once, with what
-// was written into each: those of one packet (virtio 1.2 §5.1.6.4.1).
+// DoneTogether is Done for chains that the driver must see all at once, such as those of one packet
+// (virtio 1.2 §5.1.6.4.1). written holds the number of bytes written to each.
 func (q *Queue) DoneTogether(chains []Chain, written []uint32) error {
 	for i := range chains {
 		if err := q.use(&chains[i], q.nextUsed+uint16(i), written[i]); err != nil {
@@ -270,10 +270,10 @@ func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 		return err
 	}
 	if !q.inflight[c.head] {
-		return q.fail("chain at %d was done before", c.head)
+		return q.fail("chain at %d is already done", c.head)
 	}
 	if written > c.room {
-		return q.fail("chain at %d: %d bytes written into %d", c.head, written, c.room)
+		return q.fail("chain at %d: %d bytes written, but the buffers hold %d", c.head, written, c.room)
 	}
 	q.inflight[c.head] = false
 	e := q.used[ringOff+8*int(at&(q.size-1)):]
@@ -281,23 +281,23 @@ func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 	return nil
 }
 
-// publish shows the driver n more elements. The store comes after those of the
-// elements and the buffers.
+// publish makes n more elements visible to the driver. The store must follow those of the elements
+// and the buffers.
 func (q *Queue) publish(n uint16) {
 	q.nextUsed += n
 	guestmem.Store16(q.used, idxOff, q.nextUsed)
 }
 
-// Signal interrupts the driver for what was done since the last Signal, if it
-// wants to know (virtio 1.2 §2.7.7).
+// Signal interrupts the driver for the chains that were done since the last Signal, if the driver
+// requested an interrupt (virtio 1.2 §2.7.7).
 func (q *Queue) Signal() error {
 	old := q.signalled
 	q.signalled = q.nextUsed
 	if err := q.latched(); err != nil || old == q.nextUsed {
 		return err
 	}
-	// A driver that switches interrupts on looks at used.idx again after it.
-	// So its wish is read after used.idx was stored: one of us sees the other.
+	// A driver that enables interrupts reads used.idx again afterwards. Therefore we read its
+	// request after used.idx has been stored: at least one side sees the other's store.
 	if q.eventIdx {
 		event := guestmem.Load16(q.avail, q.usedEvent)
 		if q.nextUsed-event-1 >= q.nextUsed-old {

@@ -8,9 +8,8 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// MaxRequest is how much of one chain is filled, in bytes. A driver that wants
-// more asks again; one that asks for all its memory does not keep a CPU of the
-// host.
+// MaxRequest is the maximum number of bytes written to one chain. A driver that needs more asks
+// again, and a driver that asks for all of its memory does not occupy a CPU of the host.
 const MaxRequest = 64 << 10
 
 // Device is a [virtio.Device].
@@ -20,28 +19,28 @@ type Device struct {
 
 var _ virtio.Device = (*Device)(nil)
 
-// New makes a device that gives out what source gives: crypto/rand.Reader, if
-// it is to be random. An error of source ends the data path.
+// New creates a device that provides bytes from source, normally crypto/rand.Reader. An error of
+// source fails the data path.
 func New(source io.Reader) *Device { return &Device{source: source} }
 
-// ID is the entropy device's type.
+// ID returns the entropy device type.
 func (*Device) ID() virtio.DeviceID { return virtio.RngID }
 
-// Features are what package queue can do with a ring; the device has none.
+// Features returns the ring features of package queue; the device has none.
 func (*Device) Features() virtio.Features {
 	return virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }
 
-// QueueSizes has one queue, requestq.
+// QueueSizes returns one queue, requestq.
 func (*Device) QueueSizes() []uint16 { return []uint16{64} }
 
-// ReadConfig leaves p as it is: there is no configuration.
+// ReadConfig leaves p unchanged: the device has no configuration.
 func (*Device) ReadConfig([]byte, uint32) {}
 
-// WriteConfig has nothing to write.
+// WriteConfig ignores all writes.
 func (*Device) WriteConfig([]byte, uint32) {}
 
-// InKernel is false.
+// InKernel returns false.
 func (*Device) InKernel(int) bool { return false }
 
 // Activate serves the queue, if the driver enabled it.
@@ -54,7 +53,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 	return nil
 }
 
-// fill answers one request. What is readable in it has no meaning.
+// fill answers one request. Its readable buffers have no meaning.
 func (d *Device) fill(c *queue.Chain) (written uint32, err error) {
 	for _, b := range c.Writable.Take(MaxRequest) {
 		n, err := io.ReadFull(d.source, b)
@@ -66,8 +65,8 @@ func (d *Device) fill(c *queue.Chain) (written uint32, err error) {
 	return written, nil
 }
 
-// Reset has nothing left to end.
+// Reset does nothing: the goroutine has already exited.
 func (*Device) Reset() error { return nil }
 
-// Close leaves the source to the caller.
+// Close does nothing: the caller owns the source.
 func (*Device) Close() error { return nil }

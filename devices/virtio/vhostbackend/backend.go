@@ -11,41 +11,42 @@ import (
 	"minivmm/vhost"
 )
 
-// Config is what vhost devices differ in.
+// Config describes a vhost device.
 type Config struct {
-	Name   string        // the device's, for errors: "net0"
-	Device *vhost.Device // owned; New takes it
+	Name   string        // the device's name for errors, for example "net0"
+	Device *vhost.Device // owned by the Backend
 
-	// Features are those that the driver may get and vhost must know. What
-	// this kernel's device lacks is taken away.
+	// Features are the features to offer if vhost supports them. Those that this kernel's device
+	// lacks are removed.
 	Features virtio.Features
 
-	// FirstQueue is the virtqueue that is ring 0 of the vhost device; those
-	// after it follow.
+	// FirstQueue is the virtqueue that is ring 0 of the vhost device. The following virtqueues are
+	// rings 1, 2 and so on.
 	FirstQueue uint16
 
-	// Start and Stop are the device's own, which keep the kernel's order of
-	// calls. Stop returns when the worker is through with what it had begun.
+	// Start and Stop are functions of the device that keep the kernel's call order. Stop returns
+	// when the worker has finished the work that it had started.
 	Start func(vhost.Setup) error
 	Stop  func([]vhost.Vring) error
 }
 
-// Backend serves a device's rings in the kernel. Its methods are called one at
-// a time, as virtio.Device promises.
+// Backend serves a device's rings in the kernel. Its methods are called one at a time, as
+// virtio.Device promises.
 type Backend struct {
 	cfg      Config
 	features virtio.Features
 	active   *activation // nil when stopped
 }
 
-// activation is what one Start holds.
+// activation is the state of one Start.
 type activation struct {
 	rings   []vhost.Vring
-	errors  []*virtio.Notifier // one a ring
+	errors  []*virtio.Notifier // one for each ring
 	started bool
 }
 
-// New takes the vhost device, which must have its owner: Close closes it.
+// New returns a backend over the vhost device, which must already have an owner. The backend owns
+// the device: Close closes it.
 func New(cfg Config) (*Backend, error) {
 	has, err := cfg.Device.GetFeatures()
 	if err != nil {
@@ -57,10 +58,10 @@ func New(cfg Config) (*Backend, error) {
 	return &Backend{cfg: cfg, features: cfg.Features & virtio.Features(has)}, nil
 }
 
-// Features are the configured ones that this kernel has.
+// Features returns the configured features that this kernel supports.
 func (b *Backend) Features() virtio.Features { return b.features }
 
-// InKernel is true.
+// InKernel returns true.
 func (b *Backend) InKernel() bool { return true }
 
 // Start hands the rings to the worker.
@@ -87,7 +88,7 @@ func (b *Backend) Start(a virtio.Activation) error {
 	return nil
 }
 
-// add describes one ring and begins to watch its error eventfd.
+// add describes one ring and starts to watch its error eventfd.
 func (act *activation) add(a virtio.Activation, q virtio.Queue, cfg Config) error {
 	var hva [3]uintptr
 	for i, r := range q.Ranges() {
@@ -114,7 +115,7 @@ func (act *activation) add(a virtio.Activation, q virtio.Queue, cfg Config) erro
 	return nil
 }
 
-// watch waits for an error of the ring, or for the end of ctx, and closes reader.
+// watch waits for an error of the ring or until ctx is done, and closes reader.
 func watch(ctx context.Context, reader *os.File, ring uint16) error {
 	defer reader.Close()
 	defer context.AfterFunc(ctx, func() { reader.SetReadDeadline(time.Unix(1, 0)) })()
@@ -122,11 +123,11 @@ func watch(ctx context.Context, reader *os.File, ring uint16) error {
 	if _, err := reader.Read(count[:]); err != nil {
 		return err
 	}
-	return fmt.Errorf("queue %d: vhost stopped at a ring or descriptor that it cannot use", ring)
+	return fmt.Errorf("queue %d: vhost stopped: the ring or one of its descriptors is invalid", ring)
 }
 
-// Stop takes the rings back: afterwards the worker does not touch queues, memory
-// or notifiers.
+// Stop takes the rings back. When it returns, the worker no longer accesses queues, memory or
+// notifiers.
 func (b *Backend) Stop() error {
 	act := b.active
 	if act == nil {
@@ -149,7 +150,7 @@ func (b *Backend) Stop() error {
 	return errors.Join(errs...)
 }
 
-// Close stops and ends the worker.
+// Close stops the backend and destroys the worker.
 func (b *Backend) Close() error {
 	return errors.Join(b.Stop(), b.cfg.Device.Close())
 }

@@ -1,7 +1,7 @@
-// Package vhostbackend is the Backend that is the kernel: it turns an Activation
-// into vhost calls, in the order that the kernel requires, and back.
+// Package vhostbackend is the backend in the kernel: it translates an Activation into vhost calls,
+// in the order that the kernel requires, and reverses them.
 //
-// The data path is the vhost worker's alone: kick and call eventfds and the
-// tap never enter Go's poller. What does is each ring's error eventfd, because
-// a worker that meets a bad ring stops serving it and tells nobody else.
+// Only the vhost worker uses the data path: the kick and call eventfds and the tap are never
+// registered with Go's poller. The error eventfd of each ring is, because a worker that finds a bad
+// ring stops serving it and reports this nowhere else.
 package vhostbackend

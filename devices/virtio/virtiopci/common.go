@@ -2,9 +2,8 @@ package virtiopci
 
 import "minivmm/devices/virtio"
 
-// field is a row of the common configuration: where it lies, how wide it is,
-// and either which register of the Frontend it shows or how the transport
-// itself answers.
+// field is a field of the common configuration: its offset, its width, and either the Frontend
+// register that it shows or the transport's own functions.
 type field struct {
 	name  string
 	off   uint64
@@ -14,8 +13,8 @@ type field struct {
 	write func(*Transport, uint32)
 }
 
-// fields is struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). What is not the
-// driver's to write, or not now, the Frontend ignores.
+// fields is struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). The Frontend ignores writes to
+// read-only fields and writes that the device status does not allow.
 var fields = [...]field{
 	{name: "device_feature_select", off: 0x00, width: 4, reg: virtio.DeviceFeatureSelect},
 	{name: "device_feature", off: 0x04, width: 4, reg: virtio.DeviceFeature},
@@ -47,10 +46,9 @@ func at(off uint64, width int) *field {
 	return nil
 }
 
-// common is the region of the common configuration. A driver must access a
-// field at its own width, the 64-bit ones as two halves (virtio 1.2 §4.1.3.1);
-// 8 bytes are taken as two halves. Any other access reads as ones and writes
-// nothing.
+// common is the region of the common configuration. A driver must access each field at the field's
+// own width, and 64-bit fields as two halves (virtio 1.2 §4.1.3.1). An 8-byte access counts as two
+// halves. Any other access reads as all ones and writes nothing.
 type common struct{ t *Transport }
 
 func (c common) Read(off uint64, p []byte) {
@@ -93,7 +91,7 @@ func (c common) Write(off uint64, p []byte) {
 	c.t.front.Write(f.reg, v)
 }
 
-// setStatus adds to the Frontend's reset what the transport holds.
+// setStatus writes the device status. A reset of the Frontend also resets the transport's state.
 func (t *Transport) setStatus(v uint32) {
 	t.front.Write(virtio.DeviceStatus, v)
 	if v == 0 {
@@ -107,7 +105,7 @@ func (t *Transport) configVector() uint32 {
 
 func (t *Transport) setConfigVector(v uint32) { t.wiring.route(t.wiring.configSource(), uint16(v)) }
 
-// queue is the selected queue, if there is such a one.
+// queue returns the selected queue; ok reports whether it exists.
 func (t *Transport) queue() (i int, ok bool) {
 	i = int(t.front.Read(virtio.QueueSelect))
 	return i, i < t.front.NumQueues()
@@ -126,7 +124,7 @@ func (t *Transport) setQueueVector(v uint32) {
 	}
 }
 
-// queueNotifyOff counts in steps of notify_off_multiplier.
+// queueNotifyOff returns the notify offset in units of notify_off_multiplier.
 func (t *Transport) queueNotifyOff() uint32 {
 	if i, ok := t.queue(); ok {
 		return uint32(i)

@@ -1,24 +1,23 @@
-// Package virtiopci is virtio over PCI (virtio 1.2 §4.1): the register map of a
-// modern device over [virtio.Frontend], and the wiring of bells and messages.
-// It is not transitional and has no INTx: interrupts are MSI-X.
+// Package virtiopci is virtio over PCI (virtio 1.2 §4.1): the register map of a modern device over
+// [virtio.Frontend], and the connection of notifiers and interrupt messages. The device is not
+// transitional and has no INTx: interrupts are MSI-X.
 //
-// One 32-bit BAR holds everything, see the constants of layout.go; with
-// [Options.NotifyPorts] a second one, of I/O ports, holds the notify addresses
-// once more. BARs do not move (package pci), so a doorbell stays where it was
-// attached.
+// One 32-bit BAR holds all regions, see the constants in layout.go. With [Options.NotifyPorts] a
+// second BAR, of I/O ports, holds a second set of notify addresses. BARs do not move (package pci),
+// so a doorbell stays attached at the same address.
 //
-// Doorbells: a guest's write to a queue's notify address signals the queue's
-// Kick in the kernel, once [virtio.Host] has attached it; until then the write
-// comes to the BAR's handler, which signals Kick itself. Of the two notify
-// addresses a queue may have, a driver uses one, and any is right at any time.
+// Doorbells: a guest's write to a queue's notify address signals the queue's Kick in the kernel,
+// once [virtio.Host] has attached the doorbell. Before that the write reaches the BAR's handler,
+// which signals Kick itself. If a queue has two notify addresses, a driver uses one of them, but
+// both always work.
 //
-// Interrupts: a source (a queue's Call, or the notifier for configuration
-// changes) is routed to a vector by a register and connected to the vector's
-// [virtio.MSI] while the vector is unmasked. Disconnected, its signals stay
-// counted: that count is the pending bit, and reconnecting sends it.
+// Interrupts: a source (a queue's Call, or the notifier for configuration changes) is routed to a
+// vector by a register, and connected to the vector's [virtio.MSI] while the vector is unmasked.
+// While disconnected, its signals stay in the counter of the eventfd: the counter is the pending
+// bit, and reconnecting sends the interrupt.
 //
-// A Transport owns its Device, its Frontend, its MSIs and its doorbells; Close
-// ends them in the order that leaves no one using what is gone. Locks are taken
-// in the order pci.Function, pci.MSIX, wiring; the Frontend's is taken under
-// none of them and takes none.
+// A Transport owns its Device, its Frontend, its MSIs and its doorbells. Close closes them in an
+// order in which nothing uses a closed object. The lock order is pci.Function, pci.MSIX, wiring.
+// The Frontend's lock is never taken while one of these is held, nor are these taken while it is
+// held.
 package virtiopci

@@ -8,10 +8,10 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// doorbells are the queues' notify addresses, in memory or in I/O ports.
+// doorbells are the notify addresses of the queues, in memory or in I/O ports.
 type doorbells struct {
 	front *virtio.Frontend
-	step  uint64 // from one queue's to the next's: notify_off_multiplier
+	step  uint64 // distance between two queues' addresses: notify_off_multiplier
 	late  bool
 	// hang makes the host signal kick at addr.
 	hang func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
@@ -22,7 +22,8 @@ type doorbells struct {
 	detach []func() error
 }
 
-// place tells the address of queue 0's doorbell.
+// place sets the address of queue 0's doorbell and attaches all doorbells, unless they are attached
+// late.
 func (d *doorbells) place(base uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -40,7 +41,7 @@ func (d *doorbells) place(base uint64) error {
 	return nil
 }
 
-// attach gives queue i its doorbell, once. d.mu is held.
+// attach attaches the doorbell of queue i, at most once. d.mu is held.
 func (d *doorbells) attach(i int) (err error) {
 	if d.base == 0 || d.tried[i] {
 		return nil
@@ -50,7 +51,7 @@ func (d *doorbells) attach(i int) (err error) {
 	return err
 }
 
-// ring is a notification that came as an exit.
+// ring handles a notification that caused a VM exit.
 func (d *doorbells) ring(i int) {
 	if err := d.front.Kick(i).Signal(); err != nil {
 		d.front.Logf("queue %d: %v", i, err)
@@ -58,7 +59,7 @@ func (d *doorbells) ring(i int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.attach(i); err != nil {
-		d.front.Logf("queue %d: doorbell: %v: every notification leaves the guest", i, err)
+		d.front.Logf("queue %d: doorbell: %v: every notification will cause a VM exit", i, err)
 	}
 }
 
@@ -78,8 +79,8 @@ func (d *doorbells) close() error {
 	return errors.Join(errs...)
 }
 
-// Read and Write are the region of the doorbells (virtio 1.2 §4.1.4.4). The
-// address says which queue; value and width do not matter.
+// Read and Write implement the region of the doorbells (virtio 1.2 §4.1.4.4). The address selects
+// the queue; value and width do not matter.
 func (d *doorbells) Read(_ uint64, p []byte) { ones(p) }
 
 func (d *doorbells) Write(off uint64, _ []byte) { d.ring(int(off / d.step)) }

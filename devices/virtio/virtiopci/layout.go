@@ -12,7 +12,7 @@ import (
 
 var le = binary.LittleEndian
 
-// What lies where in the BAR of memory. One of 16 KiB holds 480 vectors.
+// Layout of the memory BAR. A BAR of 16 KiB holds 480 vectors.
 const (
 	memoryBAR    = 0
 	commonOff    = 0x0000
@@ -30,11 +30,11 @@ const (
 	capVendor    = 0x09 // PCI_CAP_ID_VNDR
 	vendor       = 0x1af4
 	modernDevice = 0x1040 // + device type
-	subsystem    = 0x40   // + device type: not a transitional one
+	subsystem    = 0x40   // + device type: not transitional
 )
 
-// The other BAR is I/O ports, one queue's notify address after the other. 16
-// bits are what a driver writes (virtio 1.2 §4.1.5.2).
+// The second BAR is I/O ports: the notify addresses of all queues in order. A driver writes 16 bits
+// (virtio 1.2 §4.1.5.2).
 const (
 	portBAR       = 1
 	portStep      = 2 // notify_off_multiplier
@@ -52,7 +52,7 @@ const (
 	capPCI    = 5
 )
 
-// class is the PCI class code of a device type; 0x00ff00 is "unclassified".
+// class returns the PCI class code of a device type; 0x00ff00 is "unclassified".
 func class(id virtio.DeviceID) uint32 {
 	switch id {
 	case virtio.NetID:
@@ -71,7 +71,7 @@ type region struct {
 	h         bus.Handler
 }
 
-// regions is the BAR of memory from low to high.
+// regions returns the regions of the memory BAR in ascending order.
 func (t *Transport) regions() space {
 	return space{
 		{commonOff, commonSize, common{t}},
@@ -82,8 +82,8 @@ func (t *Transport) regions() space {
 	}
 }
 
-// space is a BAR: it gives each access to the region that holds all of it.
-// Elsewhere reads are ones and writes are dropped.
+// space is the address space of a BAR. An access goes to the region that contains all of it. Other
+// reads return all ones, other writes are dropped.
 type space []region
 
 func (s space) find(off uint64, n int) (bus.Handler, uint64) {
@@ -115,9 +115,9 @@ func ones(p []byte) {
 	}
 }
 
-// function describes the device to PCI: identity, BARs, MSI-X, and a capability
-// for each region. The driver takes the first of a type that it can use (virtio
-// 1.2 §4.1.4), so that ports come before the memory that does the same.
+// function describes the device to PCI: identity, BARs, MSI-X, and a capability for each region. A
+// driver uses the first capability of a type that it supports (virtio 1.2 §4.1.4), so the notify
+// ports precede the notify addresses in memory.
 func (t *Transport) function() (*pci.Function, error) {
 	id := t.front.ID()
 	f := pci.NewFunction(pci.Identity{
@@ -153,7 +153,7 @@ func (t *Transport) function() (*pci.Function, error) {
 		capability{kind: capPCI, extra: make([]byte, 4), writable: windowWritable},
 	)
 	for _, c := range caps {
-		// struct virtio_pci_cap behind its first two bytes.
+		// struct virtio_pci_cap after its first two bytes.
 		body := []byte{uint8(16 + len(c.extra)), c.kind, c.bar, 0, 0, 0}
 		body = le.AppendUint32(body, c.off)
 		body = le.AppendUint32(body, c.size)

@@ -9,24 +9,23 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// Options are what a Transport needs beside device, memory and host.
+// Options configure a Transport.
 type Options struct {
-	// Name is the device's name in notifiers, errors and log lines: "net0".
+	// Name is the device's name in notifiers, errors and log lines, for example "net0".
 	Name string
 	// Logf is as in [virtio.Options].
 	Logf func(format string, args ...any)
-	// LateDoorbells attaches a queue's doorbell at its first notification,
-	// which then leaves the guest once, instead of at Insert: each
-	// registration waits for a grace period in the kernel, and a queue that
-	// is never used needs none.
+	// LateDoorbells attaches a queue's doorbell at its first notification, which then causes one VM
+	// exit, instead of at Insert. Each registration waits for an RCU grace period in the kernel,
+	// and an unused queue needs no doorbell.
 	LateDoorbells bool
-	// NotifyPorts gives the driver an I/O port for each queue's
-	// notifications, before the addresses in memory, whose doorbells then
-	// come late. A device of more than 128 queues has no ports.
+	// NotifyPorts gives each queue an I/O port for notifications. The driver finds it before the
+	// address in memory, whose doorbell is then attached late. A device with more than 128 queues
+	// has no ports.
 	NotifyPorts bool
 }
 
-// Transport is one virtio device as a PCI function.
+// Transport is a virtio device as a PCI function.
 type Transport struct {
 	front     *virtio.Frontend
 	fn        *pci.Function
@@ -40,8 +39,8 @@ type Transport struct {
 	closed    bool
 }
 
-// New makes the PCI function of dev, not yet on a bus. From then on dev belongs
-// to the Transport; after an error it is still the caller's.
+// New creates the PCI function of dev, which is not yet on a bus. On success the Transport owns
+// dev. On error dev still belongs to the caller.
 func New(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options) (*Transport, error) {
 	w, err := newWiring(host, opts.Name, len(dev.QueueSizes())+1)
 	if err != nil {
@@ -57,20 +56,20 @@ func New(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options
 
 func (t *Transport) assemble(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options) error {
 	if n := len(dev.QueueSizes()); n > maxQueues {
-		return fmt.Errorf("%s: %d queues: at most %d", opts.Name, n, maxQueues)
+		return fmt.Errorf("%s: %d queues: the maximum is %d", opts.Name, n, maxQueues)
 	}
 	var err error
 	if t.msix, err = pci.NewMSIX(t.wiring.numVectors(), t.wiring); err != nil {
 		return fmt.Errorf("%s: %w", opts.Name, err)
 	}
-	// The frontend is the last that can fail but for function, whose errors
-	// are bugs of ours: a Frontend's Close would close the caller's device.
+	// Create the frontend last: a Frontend's Close would close the caller's device. Only function
+	// comes later, and its errors are bugs in this package.
 	config := t.wiring.config()
 	t.front, err = virtio.NewFrontend(dev, mem, virtio.Options{
 		Name: opts.Name,
 		Logf: opts.Logf,
-		// An eventfd that cannot be written would be a bug of ours, and
-		// there is nobody to tell.
+		// A failed write to the eventfd would be a bug in this package, and there is no one to
+		// report it to.
 		OnConfig: func() { _ = config.Signal() },
 	})
 	if err != nil {
@@ -97,11 +96,11 @@ func (t *Transport) assemble(dev virtio.Device, mem *guestmem.Memory, host virti
 	return nil
 }
 
-// Frontend is the device's registers and lifecycle.
+// Frontend returns the device's registers and lifecycle.
 func (t *Transport) Frontend() *virtio.Frontend { return t.front }
 
-// Insert puts the function on the bus and attaches the doorbells, unless they
-// come late. It is called once, before vCPUs run.
+// Insert puts the function on the bus and attaches the doorbells, unless they are attached late. It
+// must be called once, before vCPUs run.
 func (t *Transport) Insert(root *pci.Root) (device int, err error) {
 	device, err = root.Insert(t.fn)
 	if err != nil {
@@ -115,8 +114,8 @@ func (t *Transport) Insert(root *pci.Root) (device int, err error) {
 	return device, err
 }
 
-// Close stops and closes the device, then its interrupts, doorbells and
-// notifiers. No vCPU runs any more. Closing twice is fine.
+// Close stops and closes the device, then its interrupts, doorbells and notifiers. No vCPU may run
+// any more. Close may be called twice.
 func (t *Transport) Close() error {
 	if t.closed {
 		return nil

@@ -10,18 +10,17 @@ const (
 	windowData   = 16 // pci_cfg_data
 )
 
-// windowWritable is what a driver may write of the capability behind its two
-// header bytes: bar, offset and length. The data are answered by a window.
+// windowWritable is the mask of the capability's bytes after the two header bytes that a driver may
+// write: bar, offset and length. A window serves the data bytes.
 var windowWritable = []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 
-// window is pci_cfg_data: an access to a BAR for software that cannot map it,
-// even while decoding is off. An access that touches the first byte is carried
-// out; the other bytes are what the last one left. It works on this device's
-// BARs, aligned, and 1, 2 or 4 bytes wide; otherwise, and beyond the BAR's
-// regions, reads are ones and nothing is written.
+// window is pci_cfg_data: access to a BAR for software that cannot map it, even while decoding is
+// disabled. An access that includes the first byte is executed; the other bytes hold the result of
+// the last access. It works on this device's BARs, for aligned accesses of 1, 2 or 4 bytes.
+// Otherwise, and outside the BAR's regions, reads return all ones and writes are dropped.
 type window struct {
 	t  *Transport
-	at uint64 // the capability's place in configuration space
+	at uint64 // offset of the capability in configuration space
 
 	mu   sync.Mutex
 	data [4]byte

@@ -12,8 +12,8 @@ import (
 // noVector is VIRTIO_MSI_NO_VECTOR (virtio 1.2 §4.1.5.1.2).
 const noVector = 0xffff
 
-// wiring leads every source of interrupts to its vector. It is the owner of
-// the MSI-X table ([pci.Vectors]).
+// wiring connects every interrupt source to its vector. It is the owner of the MSI-X table
+// ([pci.Vectors]).
 type wiring struct {
 	name string
 	logf func(format string, args ...any)
@@ -26,7 +26,7 @@ type wiring struct {
 type vector struct {
 	msi        virtio.MSI
 	message    virtio.Message
-	programmed bool // with message; the guest may well send zeroes to 0
+	programmed bool // message is valid; a guest may well use data 0 at address 0
 	unmasked   bool
 }
 
@@ -36,8 +36,8 @@ type source struct {
 	connected bool
 }
 
-// newWiring makes n vectors, and n sources of which only the last, for
-// configuration changes, has its notifier yet.
+// newWiring creates n vectors and n sources. Only the last source, for configuration changes, has
+// its notifier yet.
 func newWiring(host virtio.Host, name string, n int) (*wiring, error) {
 	w := &wiring{name: name, sources: make([]source, n)}
 	for i := range w.sources {
@@ -64,8 +64,8 @@ func (w *wiring) configSource() int { return len(w.sources) - 1 }
 
 func (w *wiring) config() *virtio.Notifier { return w.sources[w.configSource()].call }
 
-// route sends source s to vector v. One that there is not becomes noVector,
-// which is what the driver then reads back (virtio 1.2 §4.1.5.1.2.1).
+// route routes source s to vector v. If v does not exist, it routes s to noVector, which the driver
+// then reads back (virtio 1.2 §4.1.5.1.2.1).
 func (w *wiring) route(s int, v uint16) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -80,14 +80,14 @@ func (w *wiring) route(s int, v uint16) {
 	w.connect(s)
 }
 
-// routed is the vector of source s.
+// routed returns the vector of source s.
 func (w *wiring) routed(s int) uint16 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sources[s].vector
 }
 
-// reset sends every source to no vector. Masks and messages are PCI's.
+// reset routes every source to noVector. Masks and messages belong to PCI.
 func (w *wiring) reset() {
 	for s := range w.sources {
 		w.route(s, noVector)
@@ -95,7 +95,7 @@ func (w *wiring) reset() {
 	w.config().Drain()
 }
 
-// connect makes source s raise its vector, if that is unmasked. w.mu is held.
+// connect makes source s raise its vector, if the vector is unmasked. w.mu is held.
 func (w *wiring) connect(s int) {
 	src := &w.sources[s]
 	if src.vector == noVector || src.connected || !w.vectors[src.vector].unmasked {
@@ -108,7 +108,7 @@ func (w *wiring) connect(s int) {
 	src.connected = true
 }
 
-// disconnect ends that. w.mu is held.
+// disconnect reverses connect. w.mu is held.
 func (w *wiring) disconnect(s int) {
 	src := &w.sources[s]
 	if !src.connected {
@@ -120,8 +120,7 @@ func (w *wiring) disconnect(s int) {
 	}
 }
 
-// Update masks or unmasks a vector, or gives it a new message: see
-// [pci.Vectors].
+// Update masks or unmasks a vector, or sets a new message: see [pci.Vectors].
 func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -137,7 +136,7 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	}
 	if message := virtio.Message(m); message != vec.message || !vec.programmed {
 		if err := vec.msi.Program(message); err != nil {
-			w.logf("vector %d: message %#x to %#x: %v: its interrupts are lost", v, m.Data, m.Address, err)
+			w.logf("vector %d: set message %#x at %#x: %v: its interrupts are lost", v, m.Data, m.Address, err)
 			vec.unmasked = false
 			for s := range w.sources {
 				if int(w.sources[s].vector) == v {
@@ -155,8 +154,7 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	}
 }
 
-// Pending says whether a source of vector v, which is masked, was signalled:
-// see [pci.Vectors].
+// Pending reports whether a source of the masked vector v was signalled: see [pci.Vectors].
 func (w *wiring) Pending(v int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -168,9 +166,9 @@ func (w *wiring) Pending(v int) bool {
 	return false
 }
 
-// interruptStatus returns the ISR bits and clears them (virtio 1.2 §4.1.4.5):
-// bit 0 for queues, bit 1 for the configuration. They are the signals of the
-// sources that have no vector, as all have while MSI-X is not in use.
+// interruptStatus returns the ISR bits and clears them (virtio 1.2 §4.1.4.5): bit 0 for queues, bit
+// 1 for the configuration. They are set by signals of sources that have no vector, which is every
+// source while MSI-X is not in use.
 func (w *wiring) interruptStatus() (bits uint8) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -187,8 +185,7 @@ func (w *wiring) interruptStatus() (bits uint8) {
 	return bits
 }
 
-// close disconnects the sources, closes the messages and the notifier for
-// configuration changes.
+// close disconnects the sources and closes the messages and the notifier for configuration changes.
 func (w *wiring) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

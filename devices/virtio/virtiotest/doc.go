@@ -1,9 +1,8 @@
-// Package virtiotest is what tests of virtio devices, backends and transports
-// share: a [Host] that stands for the machine, a [Recorder] that stands for a
-// device, and the conformance suites [TestDevice] and [TestBackend] that every
-// device and every backend must pass.
+// Package virtiotest holds what tests of virtio devices, backends and transports share: a [Host]
+// that replaces the machine, a [Recorder] that replaces a device, and the conformance suites
+// [TestDevice] and [TestBackend] that every device and every backend must pass.
 //
-// A suite sees a device only through the seam of package virtio: it knows no
-// kernel and no goroutine but those of Activation.Go, and drives the rings from
-// the driver's side (package queuetest) over real guest memory.
+// A suite uses a device only through the interfaces of package virtio: it knows no kernel and no
+// goroutine except those of Activation.Go. It drives the rings from the driver side (package
+// queuetest) over real guest memory.
 package virtiotest

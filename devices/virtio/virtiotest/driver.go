@@ -13,21 +13,21 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Guest memory of a Driver: rings from the start, buffers from BufferBase.
+// Layout of a Driver's guest memory: rings from address 0 on, buffers from BufferBase on.
 const (
 	ringBase   guestmem.GPA = 0x10_0000
-	BufferBase guestmem.GPA = 0x100_0000 // where Buffer begins
+	BufferBase guestmem.GPA = 0x100_0000 // address of the first Buffer
 	ramSize                 = 32 << 20
 )
 
-// Driver drives a device as a guest's driver does, through a Frontend and
-// without a transport. It belongs to one goroutine.
+// Driver drives a device as a guest's driver does, through a Frontend but without a transport. It
+// must be used by one goroutine only.
 type Driver struct {
 	*virtio.Frontend
 	Memory *guestmem.Memory
-	// Rings are the queues' driver sides while the device is live, by index.
+	// Rings are the driver sides of the queues while the device is live, by index.
 	Rings []*queuetest.Ring
-	// Features are the negotiated ones.
+	// Features are the negotiated features.
 	Features virtio.Features
 
 	t      testing.TB
@@ -36,7 +36,7 @@ type Driver struct {
 	closed bool
 }
 
-// NewDriver makes the frontend of dev and resets it. The test's end closes it.
+// NewDriver creates the frontend of dev and resets it. It is closed when the test ends.
 func NewDriver(t testing.TB, dev virtio.Device) *Driver {
 	t.Helper()
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: ramSize}})
@@ -60,7 +60,7 @@ func NewDriver(t testing.TB, dev virtio.Device) *Driver {
 	return d
 }
 
-// Close closes the device and what the Driver holds.
+// Close closes the device and releases what the Driver holds.
 func (d *Driver) Close() {
 	if d.closed {
 		return
@@ -73,7 +73,7 @@ func (d *Driver) Close() {
 	}
 }
 
-// Reset is the driver's reset. The rings are gone.
+// Reset resets the device as a driver does and drops the rings.
 func (d *Driver) Reset() {
 	d.t.Helper()
 	if err := d.Frontend.Reset(); err != nil {
@@ -84,8 +84,7 @@ func (d *Driver) Reset() {
 	d.config.Drain()
 }
 
-// Negotiate goes from reset to FEATURES_OK with those of want that the device
-// offers.
+// Negotiate goes from reset to FEATURES_OK with the features of want that the device offers.
 func (d *Driver) Negotiate(want virtio.Features) {
 	d.t.Helper()
 	d.Features = 0
@@ -109,7 +108,7 @@ func (d *Driver) Negotiate(want virtio.Features) {
 	}
 }
 
-// SetUp makes a ring for each queue and enables it.
+// SetUp creates and enables a ring for each queue.
 func (d *Driver) SetUp() {
 	d.t.Helper()
 	next := ringBase
@@ -136,7 +135,7 @@ func (d *Driver) Program(q virtio.Queue) {
 	d.Write(virtio.QueueEnable, 1)
 }
 
-// Go takes the last step and returns the status after it.
+// Go sets DRIVER_OK and returns the resulting status.
 func (d *Driver) Go() virtio.Status {
 	d.Write(virtio.DeviceStatus, uint32(live))
 	return d.Status()
@@ -144,7 +143,7 @@ func (d *Driver) Go() virtio.Status {
 
 const live = virtio.StatusAcknowledge | virtio.StatusDriver | virtio.StatusFeaturesOK | virtio.StatusDriverOK
 
-// Start is Negotiate, SetUp and Go; the device must be live after it.
+// Start calls Negotiate, SetUp and Go. The test fails if the device is not live afterwards.
 func (d *Driver) Start(want virtio.Features) {
 	d.t.Helper()
 	d.Negotiate(want)
@@ -154,21 +153,21 @@ func (d *Driver) Start(want virtio.Features) {
 	}
 }
 
-// Buffer returns n bytes of guest memory that no other Buffer since the reset
-// shares, and their address.
+// Buffer returns n bytes of guest memory and their address. Buffers do not overlap until the next
+// reset.
 func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 	d.t.Helper()
 	gpa := d.buffer
 	w, err := d.Memory.Window(gpa, uint64(n))
 	if err != nil {
-		d.t.Fatalf("no room for a buffer of %d bytes: %v", n, err)
+		d.t.Fatalf("no space for a buffer of %d bytes: %v", n, err)
 	}
 	d.buffer += (guestmem.GPA(n) + 63) &^ 63
 	return gpa, w
 }
 
-// WaitNeedsReset waits for the configuration interrupt and the status that
-// tell a driver that its device is dead.
+// WaitNeedsReset waits for the configuration interrupt and the status that report a failed device
+// to a driver.
 func (d *Driver) WaitNeedsReset() error {
 	deadline := time.Now().Add(testenv.Patience)
 	for {
@@ -176,7 +175,7 @@ func (d *Driver) WaitNeedsReset() error {
 			return nil
 		}
 		if !poll([]unix.PollFd{{Fd: int32(d.config.FD()), Events: unix.POLLIN}}, time.Until(deadline)) {
-			return fmt.Errorf("status %#x and no configuration interrupt in %v", d.Status(), testenv.Patience)
+			return fmt.Errorf("status %#x and no configuration interrupt after %v", d.Status(), testenv.Patience)
 		}
 		d.config.Drain()
 	}

@@ -12,11 +12,11 @@ import (
 // faulty is a device in which one of the goroutines that Activate starts fails.
 type faulty struct {
 	virtio.Device
-	nth     int             // which one; none if there is no such
-	tripped context.Context // when
-	fail    func() error    // how: it panics or returns an error
+	nth     int             // index of the goroutine that fails; none if it does not exist
+	tripped context.Context // when it is done, the goroutine fails
+	fail    func() error    // how the goroutine fails: it panics or returns an error
 
-	count int // goroutines that the last Activate started
+	count int // number of goroutines that the last Activate started
 }
 
 func (f *faulty) Activate(a virtio.Activation) error {
@@ -42,7 +42,7 @@ func (f *faulty) Activate(a virtio.Activation) error {
 	return err
 }
 
-// trap is a context in which a goroutine fails where it learns that it is to end.
+// trap is a context that makes a goroutine fail when it checks whether to stop.
 type trap struct {
 	context.Context
 	fail func() error
@@ -55,16 +55,16 @@ func (c trap) Err() error {
 	return c.fail()
 }
 
-var errInjected = errors.New("error on purpose")
+var errInjected = errors.New("injected error")
 
-// faultInEach has each goroutine of a device fail in both ways. Every time the
-// driver hears of it, a reset ends all goroutines, and the device works again.
+// faultInEach makes each goroutine of a device fail in both ways. Each time the driver must be
+// notified, a reset must stop all goroutines, and the device must work again.
 func faultInEach(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 	f := &faulty{Device: open(t)}
 	d := NewDriver(t, f)
 	atRest := TakeFootprint(t)
 	for f.nth = 0; ; f.nth++ {
-		for _, fail := range []func() error{func() error { return errInjected }, func() error { panic("panic on purpose") }} {
+		for _, fail := range []func() error{func() error { return errInjected }, func() error { panic("injected panic") }} {
 			var trip context.CancelFunc
 			f.tripped, trip = context.WithCancel(t.Context())
 			f.fail = fail
@@ -73,7 +73,7 @@ func faultInEach(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 			trip()
 			if f.nth >= f.count {
 				if f.nth == 0 {
-					t.Error("the device has no goroutine of Activation.Go")
+					t.Error("the device started no goroutine with Activation.Go")
 				}
 				return
 			}

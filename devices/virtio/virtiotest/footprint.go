@@ -13,16 +13,16 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Footprint is what this process holds of the host.
+// Footprint is the set of host resources that this process uses.
 type Footprint struct {
 	Descriptors int
 	Goroutines  int
-	Threads     int // Go's own and vhost workers
-	Workers     int // vhost's, both threads of this process and kernel threads of the host
+	Threads     int // Go's threads and vhost workers
+	Workers     int // vhost workers, both threads of this process and kernel threads of the host
 	Resident    int // bytes, after a garbage collection
 }
 
-// TakeFootprint takes the process's footprint as it is now.
+// TakeFootprint returns the current footprint of the process.
 func TakeFootprint(t testing.TB) Footprint {
 	t.Helper()
 	debug.FreeOSMemory()
@@ -44,18 +44,17 @@ func TakeFootprint(t testing.TB) Footprint {
 	return f
 }
 
-// What Go itself may have more of, whatever was done in between: threads that
-// sat in a system call when another was needed, pages of its heap, and what the
-// race detector keeps of each thread and of each word that was touched.
+// Tolerance for what Go itself may use in addition, regardless of the test: threads that were in a
+// system call when another thread was needed, pages of its heap, and the race detector's data for
+// each thread and for each word that was accessed.
 const (
 	spareThreads  = 6
 	spareResident = 6<<20 + raceDetector*48<<20
 )
 
-// Holds fails the test unless this process is back to the footprint within a
-// few seconds: a goroutine or a thread that was joined may not have left yet.
-// Memory counts only when the same was done before the footprint was taken, so
-// it has [Footprint.HoldsMemory].
+// Holds fails the test unless this process returns to the footprint within a few seconds: a
+// goroutine or thread that was joined may not have exited yet. Memory is comparable only if the
+// same work was done before the footprint was taken; use [Footprint.HoldsMemory] for it.
 func (f Footprint) Holds(t testing.TB) {
 	t.Helper()
 	f.holds(t, func(now Footprint) bool {
@@ -78,12 +77,13 @@ func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 		now = TakeFootprint(t)
 	}
 	if !ok(now) {
-		t.Errorf("left over: %+v, was %+v", now, f)
+		t.Errorf("resources leaked: %+v, was %+v", now, f)
 	}
 }
 
-// AwaitWorkers waits until there are as many workers. One that was ended is a task for a moment longer: vhost_task_stop waits for
-// the end of its function, not of the thread (kernel/vhost_task.c).
+// AwaitWorkers waits until the number of vhost workers is want. A destroyed worker remains a task
+// for a short time: vhost_task_stop waits for the end of its function, not of the thread
+// (kernel/vhost_task.c).
 func AwaitWorkers(t testing.TB, want int) {
 	t.Helper()
 	now := TakeFootprint(t).Workers
@@ -92,11 +92,11 @@ func AwaitWorkers(t testing.TB, want int) {
 		now = TakeFootprint(t).Workers
 	}
 	if now != want {
-		t.Errorf("%d workers are there, want %d", now, want)
+		t.Errorf("%d workers, want %d", now, want)
 	}
 }
 
-// entries counts what is in a folder.
+// entries returns the number of entries in a directory.
 func entries(t testing.TB, dir string) int {
 	t.Helper()
 	d, err := os.ReadDir(dir)
@@ -106,7 +106,7 @@ func entries(t testing.TB, dir string) int {
 	return len(d)
 }
 
-// named counts the tasks with the name of a vhost worker.
+// named returns the number of tasks with the name of a vhost worker.
 func named(t testing.TB, pattern string) int {
 	t.Helper()
 	comms, err := filepath.Glob(pattern)

@@ -12,12 +12,11 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// Host stands for the machine: its doorbells ring when the test says so, and
-// its interrupts are there to be looked at. It is as strict as KVM: what KVM
-// refuses, it refuses. The zero Host is ready.
+// Host replaces the machine: the test rings its doorbells and inspects its interrupts. It is as
+// strict as KVM and refuses what KVM refuses. The zero Host is ready to use.
 type Host struct {
-	// NoDoorbells and NoMSI, if set, are what the next attachments and
-	// allocations return.
+	// NoDoorbells and NoMSI, if set, are the errors that the next attachments and allocations
+	// return.
 	NoDoorbells, NoMSI error
 
 	mu        sync.Mutex
@@ -28,19 +27,19 @@ type Host struct {
 
 var _ virtio.Host = (*Host)(nil)
 
-// doorbell is where one hangs.
+// doorbell is the address of a doorbell.
 type doorbell struct {
 	port bool
 	addr uint64
 }
 
-// AttachDoorbell is described at [virtio.Host]. A second doorbell at the same
-// address is EEXIST, as in KVM_IOEVENTFD.
+// AttachDoorbell is described at [virtio.Host]. A second doorbell at the same address fails with
+// EEXIST, as with KVM_IOEVENTFD.
 func (h *Host) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(doorbell{addr: uint64(gpa)}, kick)
 }
 
-// AttachPort is the same for a port.
+// AttachPort is AttachDoorbell for a port.
 func (h *Host) AttachPort(port uint16, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(doorbell{port: true, addr: uint64(port)}, kick)
 }
@@ -69,8 +68,8 @@ func (h *Host) attach(at doorbell, kick *virtio.Notifier) (func() error, error) 
 	}, nil
 }
 
-// Ring is a guest's write to gpa. It says whether a doorbell took it; if none
-// did, the write would leave the guest.
+// Ring simulates a guest's write to gpa. It reports whether a doorbell is attached there; if not,
+// the write would cause a VM exit.
 func (h *Host) Ring(gpa guestmem.GPA) bool { return h.ring(doorbell{addr: uint64(gpa)}) }
 
 // RingPort is Ring for a write to a port.
@@ -94,15 +93,15 @@ func (h *Host) NewMSI() (virtio.MSI, error) {
 	return &msi{host: h}, nil
 }
 
-// Live counts what was attached, allocated and connected and not given back.
+// Live returns how many doorbells are attached, MSIs allocated and notifiers connected.
 func (h *Host) Live() (doorbells, msis, connections int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.doorbells), h.msis, len(h.connected)
 }
 
-// Interrupts returns the messages that were sent since the last call, without
-// order: those of every connected notifier that was signalled.
+// Interrupts returns the messages sent since the last call, in no particular order: one for every
+// connected notifier that was signalled.
 func (h *Host) Interrupts() []virtio.Message {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,8 +115,8 @@ func (h *Host) Interrupts() []virtio.Message {
 	return sent
 }
 
-// WaitInterrupts is Interrupts once there are some, or nil after timeout. The
-// wiring must not change meanwhile.
+// WaitInterrupts waits until there are interrupts and returns them, or returns nil after timeout.
+// The wiring must not change in the meantime.
 func (h *Host) WaitInterrupts(timeout time.Duration) []virtio.Message {
 	h.mu.Lock()
 	var fds []unix.PollFd
@@ -131,7 +130,7 @@ func (h *Host) WaitInterrupts(timeout time.Duration) []virtio.Message {
 	return h.Interrupts()
 }
 
-// poll waits until one of fds is readable and says whether one is.
+// poll waits until one of fds is readable and reports whether one is.
 func poll(fds []unix.PollFd, timeout time.Duration) bool {
 	deadline := time.Now().Add(timeout)
 	for {

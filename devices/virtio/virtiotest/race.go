@@ -2,4 +2,4 @@
 
 package virtiotest
 
-const raceDetector = 1 // the program is built with it
+const raceDetector = 1 // built with the race detector

@@ -6,16 +6,16 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// Recorder is a Device without a data path: it keeps what it is told. Its
-// fields are set before use; what is recorded is read by its methods.
+// Recorder is a Device without a data path that records its calls. Its fields must be set before
+// use; its methods return the records.
 type Recorder struct {
 	Type    virtio.DeviceID
 	Offers  virtio.Features
 	Sizes   []uint16
 	Config  []byte
-	Kernel  bool  // what InKernel returns
-	Refuses error // what Activate returns
-	Sticks  error // what Reset returns
+	Kernel  bool  // result of InKernel
+	Refuses error // result of Activate
+	Sticks  error // result of Reset
 
 	mu          sync.Mutex
 	activations []virtio.Activation
@@ -26,13 +26,13 @@ type Recorder struct {
 
 var _ virtio.Device = (*Recorder)(nil)
 
-// ID is Type.
+// ID returns Type.
 func (r *Recorder) ID() virtio.DeviceID { return r.Type }
 
-// Features is Offers.
+// Features returns Offers.
 func (r *Recorder) Features() virtio.Features { return r.Offers }
 
-// QueueSizes is Sizes.
+// QueueSizes returns Sizes.
 func (r *Recorder) QueueSizes() []uint16 { return r.Sizes }
 
 // ReadConfig reads Config.
@@ -53,7 +53,7 @@ func (r *Recorder) WriteConfig(p []byte, off uint32) {
 	}
 }
 
-// InKernel is Kernel.
+// InKernel returns Kernel.
 func (r *Recorder) InKernel(int) bool { return r.Kernel }
 
 // Activate records a and returns Refuses.
@@ -65,7 +65,7 @@ func (r *Recorder) Activate(a virtio.Activation) error {
 	return r.Refuses
 }
 
-// Reset counts and returns Sticks.
+// Reset counts the call and returns Sticks.
 func (r *Recorder) Reset() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +74,7 @@ func (r *Recorder) Reset() error {
 	return r.Sticks
 }
 
-// Close counts.
+// Close counts the call.
 func (r *Recorder) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,15 +83,15 @@ func (r *Recorder) Close() error {
 	return nil
 }
 
-// Activations returns what every Activate was given, in order.
+// Activations returns the argument of every Activate, in order.
 func (r *Recorder) Activations() []virtio.Activation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]virtio.Activation(nil), r.activations...)
 }
 
-// Resets, Closes and Running say how often the device was reset and closed, and
-// whether an activation lasts.
+// Resets and Closes return how often the device was reset and closed. Running reports whether an
+// activation is running.
 func (r *Recorder) Resets() int { r.mu.Lock(); defer r.mu.Unlock(); return r.resets }
 
 // Closes is described at [Recorder.Resets].

@@ -9,17 +9,16 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 )
 
-// Suite is what a conformance test must know about a device.
+// Suite describes a device for a conformance test.
 type Suite struct {
-	// Traffic moves buffers through the live device and judges the outcome.
-	// It leaves no chain with the device that a reset would not end.
+	// Traffic moves buffers through the live device and checks the result. It leaves no chain with
+	// the device that a reset would not end.
 	Traffic func(t testing.TB, d *Driver)
-	// Hostile is the queue that gets rings no driver may make: one that
-	// acts on a kick alone. Shape is a chain that would be good there: the
-	// cases bend it.
+	// Hostile is the queue for rings that no driver may create. It must be a queue that the device
+	// serves on a kick alone. Shape is a valid chain for it, which the cases modify.
 	Hostile int
 	Shape   func(d *Driver) []queuetest.Desc
-	// Lives is how often the device is activated in a row; 0 means 20.
+	// Lives is the number of activations in a row; 0 means 20.
 	Lives int
 }
 
@@ -31,14 +30,14 @@ var ringFeatures = []virtio.Features{
 	virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx,
 }
 
-// deviceBits are all features that are not the rings'.
+// deviceBits are all features except the ring features.
 const deviceBits = ^(virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx)
 
-// all is every feature that is offered.
+// all is all offered features.
 const all = ^virtio.Features(0)
 
-// TestDevice puts devices that open makes through the life that guests give
-// them. Every device is closed, and leaves nothing of its [Footprint].
+// TestDevice takes devices that open creates through the lifecycle that guests cause. Every device
+// is closed and must leave nothing of its [Footprint] behind.
 func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 	if s.Lives == 0 {
 		s.Lives = 20
@@ -51,10 +50,10 @@ func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 		{"offers what it accepts", offersWhatItAccepts},
 		{"lives again after reset", livesAgain},
 		{"is silent after reset", silentAfterReset},
-		{"is reset when nothing runs", resetWhenIdle},
+		{"can be reset when nothing runs", resetWhenIdle},
 		{"closes while it runs", closesWhileRunning},
-		{"closes when its data path is dead", closesWhenDead},
-		{"takes no queue that was not enabled", nothingEnabled},
+		{"closes when its data path has failed", closesWhenDead},
+		{"uses no queue that was not enabled", nothingEnabled},
 		{"survives rings at bad addresses", badAddresses},
 		{"survives hostile chains", hostileChains},
 		{"has a configuration of any size", configOfAnySize},
@@ -70,13 +69,13 @@ func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 	t.Run("survives a fault in each goroutine", func(t *testing.T) { faultInEach(t, open, s) })
 }
 
-// TestBackend is TestDevice for a backend alone: as a device with queues of the
-// given sizes and no configuration.
+// TestBackend is TestDevice for a backend alone: a device with queues of the given sizes and no
+// configuration.
 func TestBackend(t *testing.T, id virtio.DeviceID, sizes []uint16, open func(t testing.TB) virtio.Backend, s Suite) {
 	TestDevice(t, func(t testing.TB) virtio.Device { return &bare{open(t), id, sizes} }, s)
 }
 
-// bare is a device that is nothing but its backend.
+// bare is a device that consists only of its backend.
 type bare struct {
 	virtio.Backend
 	id    virtio.DeviceID
@@ -123,8 +122,7 @@ func livesAgain(t *testing.T, d *Driver, s Suite) {
 	before.HoldsMemory(t)
 }
 
-// After Reset the memory is the guest's own: kicks that come late find nobody
-// who reads a ring.
+// After Reset the memory belongs to the guest: late kicks must not make anyone read a ring.
 func silentAfterReset(t *testing.T, d *Driver, s Suite) {
 	d.Start(all)
 	s.Traffic(t, d)
@@ -144,7 +142,7 @@ func silentAfterReset(t *testing.T, d *Driver, s Suite) {
 	}
 	d.Frontend.Reset()
 	if !bytes.Equal(before, w) {
-		t.Error("guest memory changed after the reset")
+		t.Error("the device wrote to guest memory after the reset")
 	}
 	d.Start(all)
 	s.Traffic(t, d)
@@ -180,12 +178,12 @@ func closesWhenDead(t *testing.T, d *Driver, s Suite) {
 	d.Close()
 }
 
-// A driver may go on without any queue. Whether the device can is its choice,
-// but then it says so and works for the next driver.
+// A driver may continue without any queue. The device may refuse, but then it must report it and
+// work for the next driver.
 func nothingEnabled(t *testing.T, d *Driver, s Suite) {
 	d.Negotiate(all)
 	if got := d.Go(); got&^virtio.StatusNeedsReset != live {
-		t.Errorf("status %#x", got)
+		t.Errorf("status %#x without any queue", got)
 	}
 	d.Reset()
 	d.Start(all)
@@ -209,8 +207,7 @@ func badAddresses(t *testing.T, d *Driver, s Suite) {
 	}
 }
 
-// hostile makes the first chain of a live ring one that no device may accept,
-// from one that it would.
+// hostile turns a valid first chain of a live ring into one that no device may accept.
 var hostile = map[string]struct {
 	needs   virtio.Features
 	breakIt func(d *Driver, r *queuetest.Ring, shape []queuetest.Desc)
@@ -236,7 +233,7 @@ var hostile = map[string]struct {
 		shape[0].GPA = 1 << 40
 		r.Add(shape...)
 	}},
-	"readable behind writable": {0, func(d *Driver, r *queuetest.Ring, shape []queuetest.Desc) {
+	"readable after writable": {0, func(d *Driver, r *queuetest.Ring, shape []queuetest.Desc) {
 		gpa, _ := d.Buffer(64)
 		r.Add(queuetest.Desc{GPA: gpa, Len: 64, Flags: queuetest.Write}, queuetest.Desc{GPA: gpa, Len: 64})
 	}},
@@ -268,7 +265,7 @@ func hostileChains(t *testing.T, d *Driver, s Suite) {
 				t.Error(err)
 			}
 			if got := r.UsedIdx(); got != 0 {
-				t.Errorf("used.idx %d: the chain was accepted", got)
+				t.Errorf("used.idx %d: the invalid chain was accepted", got)
 			}
 			d.Reset()
 			d.Start(all)
@@ -278,7 +275,7 @@ func hostileChains(t *testing.T, d *Driver, s Suite) {
 	}
 }
 
-// Reads and writes of the configuration, at its end and far beyond.
+// Reads and writes the configuration, at its end and far beyond.
 func configOfAnySize(t *testing.T, d *Driver, s Suite) {
 	for _, off := range []uint32{0, 1, 3, 8, 36, 60, 255, 0x7ff, 0xffff, 1 << 31, ^uint32(0) - 7, ^uint32(0)} {
 		for _, n := range []int{1, 2, 4, 8, 64} {

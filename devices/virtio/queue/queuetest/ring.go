@@ -26,12 +26,12 @@ type Desc struct {
 	Flags, Next uint16
 }
 
-// Used is struct vring_used_elem: the head of a chain that came back, and how
-// much the device wrote.
+// Used is struct vring_used_elem: the head of a returned chain and the number of bytes that the
+// device wrote.
 type Used struct{ ID, Len uint32 }
 
-// Layout puts a ring of size entries at base, which is 16-byte aligned, and
-// returns where it ends. Notifiers and index are the caller's to fill in.
+// Layout places a ring of size entries at base, which must be 16-byte aligned, and returns the end
+// of the ring. The caller fills in notifiers and index.
 func Layout(base guestmem.GPA, size uint16) (q virtio.Queue, end guestmem.GPA) {
 	q = virtio.Queue{Size: size, Desc: base}
 	r := q.Ranges()
@@ -40,7 +40,7 @@ func Layout(base guestmem.GPA, size uint16) (q virtio.Queue, end guestmem.GPA) {
 	return q, (q.Device + guestmem.GPA(r[2].SizeBytes) + 15) &^ 15
 }
 
-// Ring is a driver's side of one queue. It belongs to one goroutine.
+// Ring is the driver side of one queue. It must be used by one goroutine only.
 type Ring struct {
 	t        testing.TB
 	mem      *guestmem.Memory
@@ -54,8 +54,8 @@ type Ring struct {
 	kicked            uint16 // availIdx at the last Kick
 }
 
-// New makes a fresh, zeroed ring where q says. q.Kick and q.Call may be nil
-// when neither Kick nor WaitUsed is used.
+// New creates an empty, zeroed ring as q describes it. q.Kick and q.Call may be nil if neither Kick
+// nor WaitUsed is used.
 func New(t testing.TB, mem *guestmem.Memory, q virtio.Queue, features virtio.Features) *Ring {
 	r := &Ring{t: t, mem: mem, q: q, eventIdx: features.Has(virtio.FeatureRingEventIdx), next: map[uint16][]uint16{}}
 	for i, part := range q.Ranges() {
@@ -72,14 +72,14 @@ func New(t testing.TB, mem *guestmem.Memory, q virtio.Queue, features virtio.Fea
 	return r
 }
 
-// Queue is the ring's place, size and notifiers.
+// Queue returns the addresses, size and notifiers of the ring.
 func (r *Ring) Queue() virtio.Queue { return r.q }
 
-// Add makes a chain available, of the addresses, lengths and Write flags that
-// are given, and returns its head.
+// Add makes a chain with the given addresses, lengths and Write flags available and returns its
+// head.
 func (r *Ring) Add(chain ...Desc) uint16 {
 	if len(chain) == 0 || len(chain) > len(r.free) {
-		r.t.Fatalf("a chain of %d descriptors, %d are free", len(chain), len(r.free))
+		r.t.Fatalf("chain of %d descriptors, but only %d are free", len(chain), len(r.free))
 	}
 	at := len(r.free) - len(chain)
 	ids := append([]uint16(nil), r.free[at:]...)
@@ -95,7 +95,7 @@ func (r *Ring) Add(chain ...Desc) uint16 {
 	return ids[0]
 }
 
-// AddIndirect is Add with the chain in a table of its own at gpa.
+// AddIndirect is Add with the chain in an indirect table at gpa.
 func (r *Ring) AddIndirect(gpa guestmem.GPA, chain ...Desc) uint16 {
 	for i, d := range chain {
 		if i < len(chain)-1 {
@@ -131,19 +131,19 @@ func put(w []byte, d Desc) {
 	binary.LittleEndian.PutUint16(w[14:], d.Next)
 }
 
-// SetAvail writes the entry of the available ring that index i uses.
+// SetAvail writes the entry of the available ring for index i.
 func (r *Ring) SetAvail(i, head uint16) {
 	guestmem.Store16(r.avail, 4+2*int(i%r.q.Size), head)
 }
 
-// SetAvailIdx publishes everything below idx.
+// SetAvailIdx publishes all entries below idx.
 func (r *Ring) SetAvailIdx(idx uint16) { guestmem.Store16(r.avail, 2, idx) }
 
-// UsedIdx is used.idx as the device stored it.
+// UsedIdx returns used.idx as the device stored it.
 func (r *Ring) UsedIdx() uint16 { return guestmem.Load16(r.used, 2) }
 
-// Kick notifies the device of what became available since the last Kick, if it
-// wants to hear of it, and says whether it did.
+// Kick notifies the device of the chains that became available since the last Kick, if the device
+// requested a notification. It reports whether it notified the device.
 func (r *Ring) Kick() bool {
 	old := r.kicked
 	r.kicked = r.availIdx
@@ -159,14 +159,14 @@ func (r *Ring) Kick() bool {
 	return true
 }
 
-// ForceKick notifies the device whatever it wants.
+// ForceKick notifies the device unconditionally.
 func (r *Ring) ForceKick() {
 	if err := r.q.Kick.Signal(); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-// Used takes the next chain that came back.
+// Used returns the next chain that the device has returned.
 func (r *Ring) Used() (Used, bool) {
 	if r.UsedIdx() == r.usedIdx {
 		return Used{}, false
@@ -176,20 +176,20 @@ func (r *Ring) Used() (Used, bool) {
 	r.usedIdx++
 	ids, ok := r.next[uint16(u.ID)]
 	if !ok || u.ID > 0xffff {
-		r.t.Fatalf("chain %d came back, which was not with the device", u.ID)
+		r.t.Fatalf("the device returned chain %d, which it did not hold", u.ID)
 	}
 	delete(r.next, uint16(u.ID))
 	r.free = append(r.free, ids...)
 	return u, true
 }
 
-// WantInterrupts asks to be interrupted for the next chain that comes back, or
-// for none if want is false.
+// WantInterrupts requests an interrupt for the next returned chain, or no interrupts if want is
+// false.
 func (r *Ring) WantInterrupts(want bool) {
 	if r.eventIdx {
 		event := r.usedIdx
 		if !want {
-			event-- // passed already: 65535 more until it is met
+			event-- // already passed: 65535 more chains until it is reached
 		}
 		guestmem.Store16(r.avail, 4+2*int(r.q.Size), event)
 		return
@@ -201,8 +201,8 @@ func (r *Ring) WantInterrupts(want bool) {
 	guestmem.Store16(r.avail, 0, flags)
 }
 
-// WaitUsed is Used once there is one: it sleeps on the queue's Call, as a
-// driver on its interrupt, and so fails if one is missing.
+// WaitUsed is Used once a chain is available. It sleeps on the queue's Call, as a driver waits for
+// its interrupt, and therefore fails if an interrupt is missing.
 func (r *Ring) WaitUsed(timeout time.Duration) (Used, error) {
 	deadline := time.Now().Add(timeout)
 	for {
