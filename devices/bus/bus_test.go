@@ -62,9 +62,9 @@ func TestAccessReachesTheHandlerOnlyWhenWhollyInside(t *testing.T) {
 	}
 	detach()
 	if b.Write(0x18, []byte{1}) {
-		t.Error("a detached range still answers")
+		t.Error("a detached range still serves accesses")
 	}
 	if !b.Write(0x17, []byte{1}) || low.off != 7 {
-		t.Error("detaching one range disturbed its neighbour")
+		t.Error("detaching one range affected its neighbour")
 	}
 }

@@ -33,8 +33,8 @@ func TestNewRefusesRangesThatAreNotPageAlignedAscendingAndDisjoint(t *testing.T)
 	}
 }
 
-// TestWindowAgreesWithAModel compares Window and HVA with arithmetic that
-// cannot wrap, around every edge of a memory with a hole.
+// TestWindowAgreesWithAModel compares Window and HVA with arithmetic that cannot wrap, around every
+// edge of a memory with a hole.
 func TestWindowAgreesWithAModel(t *testing.T) {
 	ranges := []Range{{0, 4 * PageSize}, {4 * PageSize, PageSize}, {1 << 32, 2 * PageSize}}
 	m := newMemory(t, ranges...)
@@ -104,14 +104,14 @@ func TestStore16LeavesTheNeighbourAlone(t *testing.T) {
 	}
 	wg.Wait()
 	if b[0] != (n-1)&0xff || b[1] != (n-1)>>8 {
-		t.Errorf("bytes % x are not little endian", b)
+		t.Errorf("bytes % x are not in little-endian order", b)
 	}
 }
 
-// TestHugePagesFit holds each region to the address that lets KVM map its huge
-// pages, whatever the kernel's mmap would choose.
+// TestHugePagesFit checks that each region is at an address where KVM can map its huge pages,
+// whatever address the kernel's mmap would choose.
 func TestHugePagesFit(t *testing.T) {
-	for range 8 { // mmap's choice differs
+	for range 8 { // the address that mmap chooses varies
 		m, err := New([]Range{{0, 3 * PageSize}, {5 * PageSize, 4 << 20}, {1 << 32, 8 << 20}})
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestHugePagesFit(t *testing.T) {
 		defer m.Close()
 		for _, r := range m.Regions() {
 			if got, want := r.HVA()%hugePageSize, uintptr(r.GPA)%hugePageSize; got != want {
-				t.Errorf("region %#x is at host address %#x: %#x within a huge page, want %#x", uint64(r.GPA), r.HVA(), got, want)
+				t.Errorf("region %#x is at host address %#x: offset %#x within a huge page, want %#x", uint64(r.GPA), r.HVA(), got, want)
 			}
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"minivmm/devices/bus"
 )
 
-// FuzzBAR gives a function six registers of any kind and three windows, two of
-// any place, and checks that whatever was assigned is aligned, inside a window and
-// disjoint, and that sizing tells the size.
+// FuzzBAR gives a function six registers of any kind and three windows, two of them anywhere. It
+// checks that every assigned BAR is aligned, inside a window and disjoint from the others, and that
+// sizing returns the size.
 func FuzzBAR(f *testing.F) {
 	f.Add([]byte{0x0c, 0x4e, 0x00, 0xcc, 0x00, 0x04}, uint64(0xe000_0000), uint64(0x1000_0000), uint64(1<<36), uint64(1<<36))
 	f.Fuzz(func(t *testing.T, kinds []byte, lowBase, lowSize, highBase, highSize uint64) {
@@ -42,7 +42,7 @@ func FuzzBAR(f *testing.F) {
 			kinds = kinds[n:]
 			if _, err := r.Insert(fn); err != nil {
 				if mmio.Write(lowBase, []byte{0}) && len(taken) == 0 {
-					t.Fatalf("a refused function answers at %#x", lowBase)
+					t.Fatalf("a refused function serves accesses at %#x", lowBase)
 				}
 				continue
 			}
@@ -60,7 +60,7 @@ func FuzzBAR(f *testing.F) {
 					inside = base >= o.Ports.Base && s.last-o.Ports.Base < o.Ports.SizeBytes && s.last < 1<<16
 				}
 				if !inside {
-					t.Fatalf("bar %d, %#x..%#x, is in no window of %+v", i, base, s.last, o)
+					t.Fatalf("bar %d, %#x..%#x, is not in a window of %+v", i, base, s.last, o)
 				}
 				for _, other := range taken {
 					if s.io == other.io && s.base <= other.last && other.base <= s.last {
@@ -69,7 +69,7 @@ func FuzzBAR(f *testing.F) {
 				}
 				taken = append(taken, s)
 				if size := sizeOf(fn, i, b); size != b.SizeBytes {
-					t.Fatalf("bar %d says %#x bytes, want %#x", i, size, b.SizeBytes)
+					t.Fatalf("bar %d: sizing returns %#x bytes, want %#x", i, size, b.SizeBytes)
 				}
 			}
 		}

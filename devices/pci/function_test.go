@@ -9,13 +9,13 @@ import (
 	"minivmm/devices/bus"
 )
 
-// ram is a handler that keeps what is written.
+// ram is a handler that stores what is written.
 type ram []byte
 
 func (m ram) Read(off uint64, p []byte)  { copy(p, m[off:]) }
 func (m ram) Write(off uint64, p []byte) { copy(m[off:], p) }
 
-// locked is a handler for several vCPUs: as devices do, it takes care of itself.
+// locked is a handler for several vCPUs. It does its own locking, as devices do.
 type locked struct {
 	mu sync.Mutex
 	h  bus.Handler
@@ -92,8 +92,8 @@ func TestEveryConfigAccessAgreesWithTheModel(t *testing.T) {
 	}
 }
 
-// TestSizingABAR does what Linux's __pci_read_base does, and then asks for a
-// move, which is refused.
+// TestSizingABAR sizes BARs as Linux's __pci_read_base does, then tries to move them, which must
+// have no effect.
 func TestSizingABAR(t *testing.T) {
 	s := newSample(t)
 	s.f.Write(regCommand, []byte{CommandIO | CommandMemory | CommandMaster})
@@ -121,8 +121,8 @@ func TestSizingABAR(t *testing.T) {
 	}
 }
 
-// TestARandomWalkNeverMovesABAR writes anything anywhere, mostly to the header,
-// and looks at every address that was written as well.
+// TestARandomWalkNeverMovesABAR writes random values at random offsets, mostly in the header, and
+// checks every address that was written.
 func TestARandomWalkNeverMovesABAR(t *testing.T) {
 	s := newSample(t)
 	m := newSampleModel()
@@ -144,7 +144,7 @@ func TestARandomWalkNeverMovesABAR(t *testing.T) {
 	}
 }
 
-// TestAHookMayReadTheFunction is what virtio's PCI_CFG window needs.
+// TestAHookMayReadTheFunction checks what virtio's PCI_CFG window needs.
 func TestAHookMayReadTheFunction(t *testing.T) {
 	f := NewFunction(Identity{Vendor: 0x1af4})
 	off, err := f.AddCapability(9, make([]byte, 18), bytes.Repeat([]byte{0xff}, 18))
@@ -157,7 +157,7 @@ func TestAHookMayReadTheFunction(t *testing.T) {
 	f.Write(uint64(off+4), []byte{0x42})
 	p := make([]byte, 4)
 	if f.Read(uint64(off+16), p); p[0] != 0x42 {
-		t.Errorf("the window shows % x", p)
+		t.Errorf("the window reads % x", p)
 	}
 }
 
@@ -279,8 +279,8 @@ func TestVCPUsMayRace(t *testing.T) {
 	wg.Wait()
 }
 
-// FuzzConfigSpace runs a program of accesses against the model: offset (two
-// bytes), width and kind, four bytes of value.
+// FuzzConfigSpace runs a sequence of accesses against the model: offset (two bytes), width and
+// kind, four bytes of value.
 func FuzzConfigSpace(f *testing.F) {
 	f.Add([]byte("\x04\x00\x12\x02\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, program []byte) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// owner records what it is told.
+// owner records the calls of Vectors.
 type owner struct {
 	calls    []string
 	unmasked []bool
@@ -23,7 +23,7 @@ func (o *owner) Update(vector int, m Message, unmasked bool) {
 
 func (o *owner) Pending(vector int) bool {
 	if o.unmasked[vector] {
-		panic(fmt.Sprintf("asked whether unmasked vector %d is pending", vector))
+		panic(fmt.Sprintf("Pending called for unmasked vector %d", vector))
 	}
 	return o.pending[vector]
 }
@@ -32,8 +32,8 @@ func call(vector int, m Message, unmasked bool) string {
 	return fmt.Sprintf("%d %#x %#x %v", vector, m.Address, m.Data, unmasked)
 }
 
-// msixModel is table, pending bits and control as bytes; the calls it expects
-// come from comparing all vectors before and after.
+// msixModel is table, pending bits and control as bytes. It derives the expected calls from the
+// state of all vectors before and after.
 type msixModel struct {
 	table   []byte
 	pending []bool
@@ -136,7 +136,7 @@ func TestEveryMSIXAccessAgreesWithTheModel(t *testing.T) {
 							x.Write(uint64(off), p)
 							m.write(off, p)
 							if got, want := o.calls, m.calls; !slices.Equal(got, want) {
-								t.Fatalf("write %#x % x: told %q, want %q", off, p, got, want)
+								t.Fatalf("write %#x % x: calls %q, want %q", off, p, got, want)
 							}
 							o.calls, m.calls = nil, nil
 							x.Read(uint64(off), p)
@@ -149,7 +149,7 @@ func TestEveryMSIXAccessAgreesWithTheModel(t *testing.T) {
 				for off := 0; off < size; off += 8 {
 					p := make([]byte, 8)
 					if x.Read(uint64(off), p); !bytes.Equal(p, m.read(off, 8)) {
-						t.Fatalf("in the end, %#x reads % x, want % x", off, p, m.read(off, 8))
+						t.Fatalf("finally, %#x reads % x, want % x", off, p, m.read(off, 8))
 					}
 				}
 			})
@@ -157,7 +157,7 @@ func TestEveryMSIXAccessAgreesWithTheModel(t *testing.T) {
 	}
 }
 
-// TestProgrammingAVectorTellsItsOwnerOnce is what Linux does: mask, three
+// TestProgrammingAVectorTellsItsOwnerOnce programs a vector as Linux does: mask, write three
 // dwords, unmask.
 func TestProgrammingAVectorTellsItsOwnerOnce(t *testing.T) {
 	s := newSample(t)
@@ -166,20 +166,20 @@ func TestProgrammingAVectorTellsItsOwnerOnce(t *testing.T) {
 		s.msix.Write(uint64(3*16+4*i), le.AppendUint32(nil, v))
 	}
 	if len(s.owner.calls) != 0 {
-		t.Errorf("told %q while the function is masked", s.owner.calls)
+		t.Errorf("calls %q while the function is masked", s.owner.calls)
 	}
 	s.f.Write(sampleMSIX+2, le.AppendUint16(nil, msixEnable))
 	s.f.Write(sampleMSIX+3, []byte{0x80})
-	s.f.Write(sampleMSIX, []byte{0x11, 0, 0xff, 0xff}) // masks all; the table size is read only
+	s.f.Write(sampleMSIX, []byte{0x11, 0, 0xff, 0xff}) // masks all vectors; the table size is read-only
 	s.f.Write(sampleMSIX+2, []byte{0, 0})
 	want := []string{call(3, Message{0xfee0_1000, 0x23}, true), call(3, Message{}, false)}
 	if !slices.Equal(s.owner.calls, want) {
-		t.Errorf("told %q, want %q", s.owner.calls, want)
+		t.Errorf("calls %q, want %q", s.owner.calls, want)
 	}
 }
 
-// FuzzMSIX runs a program of table writes, control writes, pending changes and
-// reads against the model.
+// FuzzMSIX runs a sequence of table writes, control writes, pending changes and reads against the
+// model.
 func FuzzMSIX(f *testing.F) {
 	f.Add([]byte{70, 0x20, 0, 0x80, 0, 0, 0x0c, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, program []byte) {
@@ -216,7 +216,7 @@ func FuzzMSIX(f *testing.F) {
 				}
 			}
 			if !slices.Equal(o.calls, m.calls) {
-				t.Fatalf("told %q, want %q", o.calls, m.calls)
+				t.Fatalf("calls %q, want %q", o.calls, m.calls)
 			}
 		}
 	})

@@ -38,7 +38,7 @@ func TestPortsAndECAMShowTheSameFunctions(t *testing.T) {
 	}
 }
 
-// TestEveryPortAccess tries all offsets and widths on all kinds of addresses.
+// TestEveryPortAccess tries all offsets and widths with all kinds of addresses.
 func TestEveryPortAccess(t *testing.T) {
 	s := newSample(t)
 	ports := s.root.Ports()
@@ -65,7 +65,7 @@ func TestEveryPortAccess(t *testing.T) {
 					want = []byte{0x11, 0, 0, 0}[off-4:][:n]
 				}
 				if !bytes.Equal(p, want) {
-					t.Errorf("address %#x: read %d+%d gives % x, want % x", tc.write, off, n, p, want)
+					t.Errorf("address %#x: read %d+%d returns % x, want % x", tc.write, off, n, p, want)
 				}
 				ports.Write(off, bytes.Repeat([]byte{0x22}, int(n)))
 				line := []byte{0}
@@ -82,8 +82,7 @@ func TestEveryPortAccess(t *testing.T) {
 	}
 }
 
-// TestLinuxFindsMechanism1 is arch/x86/pci/direct.c, pci_direct_probe, with
-// pci_sanity_check.
+// TestLinuxFindsMechanism1 repeats arch/x86/pci/direct.c, pci_direct_probe, with pci_sanity_check.
 func TestLinuxFindsMechanism1(t *testing.T) {
 	ports := newSample(t).root.Ports()
 	ports.Write(3, []byte{1})
@@ -100,7 +99,7 @@ func TestLinuxFindsMechanism1(t *testing.T) {
 		ports.Write(port, []byte{0})
 	}
 	if ports.Read(0, p[:1]); p[0] == 0 {
-		t.Error("this looks like mechanism 2")
+		t.Error("a prober would detect mechanism 2")
 	}
 }
 
@@ -112,7 +111,7 @@ func TestTheImageShowsAbsentFunctionsAsOnes(t *testing.T) {
 			t.Errorf("page %#x: all ones %v, want %v", page, got, absent)
 		}
 	}
-	// The image ends before device 3; the bus does not.
+	// The image ends before device 3, but the bus does not.
 	insert(t, s.root, NewFunction(Identity{Vendor: 2}))
 	third := NewFunction(Identity{Vendor: 3})
 	if device := insert(t, s.root, third); device != 3 {
@@ -140,10 +139,10 @@ func TestInsertIsAllOrNothing(t *testing.T) {
 		}
 	}
 	if _, err := r.Insert(two); err == nil {
-		t.Fatal("a BAR was put over another device")
+		t.Fatal("a BAR was placed over another device")
 	}
 	if mmio.Write(0x1000, []byte{0}) || mmio.Write(0x2000, []byte{0}) {
-		t.Error("a refused function stays on the bus")
+		t.Error("a refused function is still on the bus")
 	}
 	small := func(size uint64) *Function {
 		f := NewFunction(Identity{Vendor: 1})
@@ -153,14 +152,14 @@ func TestInsertIsAllOrNothing(t *testing.T) {
 		return f
 	}
 	if _, err := r.Insert(small(0x4000)); err == nil {
-		t.Error("a BAR was put beyond the window")
+		t.Error("a BAR was placed beyond the window")
 	}
 	f := small(16)
 	if insert(t, r, f) != 1 {
-		t.Error("a refused function took a device number")
+		t.Error("a refused function used up a device number")
 	}
 	if gpa, _ := f.BARAddress(0); gpa != 0x1000 {
-		t.Errorf("a refused function took addresses: the next is %#x", gpa)
+		t.Errorf("a refused function used up addresses: the next is %#x", gpa)
 	}
 	if _, err := r.Insert(f); err == nil {
 		t.Error("a function was inserted twice")
@@ -170,11 +169,11 @@ func TestInsertIsAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := r.Insert(ports); err == nil {
-		t.Error("ports were found where there is no window of them")
+		t.Error("ports were assigned without a port window")
 	}
 	unaligned := newRoot(t, Options{MMIO: &bus.Bus{}, Low: Window{0x1800, 0x1000}})
 	if _, err := unaligned.Insert(small(16)); err == nil {
-		t.Error("a page was found in a window that has none whole")
+		t.Error("a page was assigned from a window without a whole page")
 	}
 	for i := 2; i < 32; i++ {
 		insert(t, r, NewFunction(Identity{}))
@@ -208,10 +207,10 @@ func TestNewRootRefusesImpossiblePlaces(t *testing.T) {
 	}
 }
 
-// TestLspciReadsTheSample compares a dump with the committed one, and lspci's
-// reading of it with the committed reading where lspci (Debian: pciutils) is
-// asked for. In a dump, lspci 3.9 takes the upper half of a 64-bit BAR for a
-// region of its own (Region 3).
+// TestLspciReadsTheSample compares a configuration space dump with the committed one. If
+// MINIVMM_REQUIRE names lspci (Debian: pciutils), it also compares lspci's output for the dump with
+// the committed output. In a dump, lspci 3.9 shows the upper half of a 64-bit BAR as a separate
+// region (Region 3).
 func TestLspciReadsTheSample(t *testing.T) {
 	s := newSample(t)
 	s.f.Write(regCommand, []byte{CommandIO | CommandMemory | CommandMaster, CommandINTxDisable >> 8})

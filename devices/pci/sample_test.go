@@ -7,8 +7,8 @@ import (
 	"minivmm/devices/bus"
 )
 
-// The sample is one function with everything in it, and its configuration space
-// written out by hand: what it reads as after insertion and what may change.
+// The sample is one function that uses every feature, and its configuration space written by hand:
+// the contents after insertion and the bits that may change.
 const (
 	sampleVendorCap = 0x40
 	sampleMSIX      = 0x54
@@ -49,8 +49,8 @@ func newSample(t testing.TB) *sample {
 			t.Fatal(err)
 		}
 	}
-	// Like virtio's PCI_CFG capability: bar, offset and length are the
-	// driver's, the last dword is a window.
+	// Like virtio's PCI_CFG capability: bar, offset and length belong to the driver, the last dword
+	// is a window.
 	body := []byte{20, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	mask := []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 	if off, err := s.f.AddCapability(0x09, body, mask); err != nil || off != sampleVendorCap {
@@ -75,7 +75,7 @@ func filled(n int, v byte) ram { return ram(bytes.Repeat([]byte{v}, n)) }
 // sampleModel is the sample's configuration space, bytes and masks.
 type sampleModel struct {
 	space, mask [ConfigSize]byte
-	bars        map[int][2][4]byte // register -> the address and what sizing shows
+	bars        map[int][2][4]byte // register -> the address and the value shown by sizing
 	hook        [4]byte
 }
 
@@ -111,7 +111,7 @@ func newSampleModel() *sampleModel {
 	return m
 }
 
-// write is one access of any width, byte by byte but for BARs.
+// write is one access of any width. It writes byte by byte, except to BARs.
 func (m *sampleModel) write(off int, p []byte) {
 	for i, v := range p {
 		at := off + i
@@ -135,7 +135,7 @@ func (m *sampleModel) write(off int, p []byte) {
 	}
 }
 
-// read is what an access of n bytes shows.
+// read returns the result of an access of n bytes.
 func (m *sampleModel) read(off, n int) []byte {
 	p := bytes.Repeat([]byte{0xff}, n)
 	copy(p, m.space[off:])
@@ -147,7 +147,7 @@ func (m *sampleModel) read(off, n int) []byte {
 	return p
 }
 
-// decodes says whether the function answers at its BARs of a kind.
+// decodes reports whether the function serves its BARs of a kind.
 func (m *sampleModel) decodes(kind byte) bool { return m.space[4]&kind != 0 }
 
 // check compares image, handler and bus with the model.

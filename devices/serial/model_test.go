@@ -5,11 +5,10 @@ import (
 	"testing"
 )
 
-// model is the UART once more, by the data sheet's words and without regard for
-// speed: no ring, no remembered causes, interrupts worked out from before and
-// after.
+// model is a second implementation of the UART. It follows the data sheet and ignores speed: no
+// ring buffer and no stored causes; interrupts are derived from the state before and after.
 type model struct {
-	reg         [8]byte // as last written; 2 is FCR, 5 the line errors, 6 MSR
+	reg         [8]byte // last value written; 2 is FCR, 5 the line errors, 6 MSR
 	divisor     [2]byte
 	fifo        []byte
 	thre        bool
@@ -178,7 +177,7 @@ func (m *model) Feed(p []byte) int {
 	return n
 }
 
-// pair drives a UART and the model alike and fails at the first difference.
+// pair drives a UART and the model identically and fails at the first difference.
 type pair struct {
 	t     testing.TB
 	u     *UART

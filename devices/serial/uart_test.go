@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// TestEveryAccessAgreesWithTheModel makes every access of every width and value
-// in states that differ in what registers mean, and looks at all registers
-// afterwards.
+// TestEveryAccessAgreesWithTheModel makes every access of every width and value, in states in which
+// the registers have different meanings, and then checks all registers.
 func TestEveryAccessAgreesWithTheModel(t *testing.T) {
 	states := map[string]func(*pair){
 		"power on":   func(*pair) {},
@@ -61,7 +60,7 @@ func TestDriversFindA16550A(t *testing.T) {
 			t.Errorf("%s: got %#x, want %#x", what, got, want)
 		}
 	}
-	// Linux 8250_port.c, autoconfig: does IER hold bits, and only those?
+	// Linux 8250_port.c, autoconfig: are exactly the expected bits of IER writable?
 	out(regIER, 0)
 	want("IER cleared", in(regIER)&0x0f, 0)
 	out(regIER, 0x0f)
@@ -73,7 +72,7 @@ func TestDriversFindA16550A(t *testing.T) {
 	out(regMCR, mcrLoop|mcrOut2|mcrRTS)
 	want("MSR in loopback", in(regMSR)&0xf0, msrDCD|msrCTS)
 	out(regMCR, 0)
-	// The FIFO bits of IIR, for each way to ask.
+	// The FIFO bits of IIR, for each way to request them.
 	out(regLCR, 0xbf)
 	out(regIIR, 0)
 	out(regLCR, 0)
@@ -89,7 +88,7 @@ func TestDriversFindA16550A(t *testing.T) {
 	out(regLCR, 0)
 	out(regIIR, 0)
 	want("IIR without FIFO", in(regIIR), iirNone)
-	// size_fifo: loop 256 bytes back and count what was kept.
+	// size_fifo: loop 256 bytes back and count how many were kept.
 	out(regIIR, 7)
 	out(regMCR, mcrLoop)
 	for i := range 256 {
@@ -102,11 +101,11 @@ func TestDriversFindA16550A(t *testing.T) {
 	want("FIFO size", n, 16)
 	out(regMCR, 0)
 	out(regIIR, 0)
-	// Startup: the port is there, THRE comes back, and enabling it is seen.
+	// Startup: the port exists, THRE returns, and enabling its interrupt takes effect.
 	in(regLSR)
 	in(regData)
 	if in(regLSR) == 0xff {
-		t.Error("LSR says there is no port")
+		t.Error("LSR reads as if the port did not exist")
 	}
 	in(regIIR)
 	for range 2 {
@@ -130,8 +129,8 @@ func TestDriversFindA16550A(t *testing.T) {
 	want("LCR", in(regLCR), 3)
 }
 
-// TestTransmitByInterrupt is what Linux's driver does with a full buffer: one
-// interrupt starts it, and 16 bytes go per turn of its loop.
+// TestTransmitByInterrupt sends a full buffer as Linux's driver does: one interrupt starts it, and
+// each pass of its loop sends 16 bytes.
 func TestTransmitByInterrupt(t *testing.T) {
 	var out bytes.Buffer
 	edges := 0
@@ -142,7 +141,7 @@ func TestTransmitByInterrupt(t *testing.T) {
 	u.Write(regIIR, []byte{fcrEnable})
 	u.Write(regIER, []byte{ierReceive | ierTransmit})
 	if edges != 1 {
-		t.Fatalf("%d edges to begin, want 1", edges)
+		t.Fatalf("%d edges at the start, want 1", edges)
 	}
 	for turns := 0; in(regIIR)&iirNone == 0; turns++ {
 		for range min(16, len(left)) {
@@ -153,14 +152,14 @@ func TestTransmitByInterrupt(t *testing.T) {
 			u.Write(regIER, []byte{ierReceive})
 		}
 		if turns > len(text)/16 {
-			t.Fatal("the interrupt never goes away")
+			t.Fatal("the interrupt is never cleared")
 		}
 	}
 	if !bytes.Equal(out.Bytes(), text) {
 		t.Errorf("sent %d bytes, want %d", out.Len(), len(text))
 	}
 	if want := 1 + len(text)/16; edges != want {
-		t.Errorf("%d edges, want %d: one to begin and one per turn", edges, want)
+		t.Errorf("%d edges, want %d: one at the start and one for each pass", edges, want)
 	}
 }
 
@@ -169,9 +168,9 @@ func TestInputWaitsUntilTheGuestListens(t *testing.T) {
 	u := New(io.Discard, func() { edges++ })
 	in := func(reg uint64) byte { var p [1]byte; u.Read(reg, p[:]); return p[0] }
 	if n := u.Feed([]byte("early")); n != 0 {
-		t.Fatalf("a closed port took %d bytes", n)
+		t.Fatalf("a closed port accepted %d bytes", n)
 	}
-	// Linux opening the port: clear the FIFOs, read blindly, then enable.
+	// Linux opens the port: it clears the FIFOs, discards input, then enables the interrupt.
 	u.Write(regIIR, []byte{7})
 	u.Write(regIIR, []byte{0})
 	for _, reg := range []uint64{regLSR, regData, regIIR, regMSR} {
@@ -182,10 +181,10 @@ func TestInputWaitsUntilTheGuestListens(t *testing.T) {
 	}
 	u.Write(regIER, []byte{ierReceive | ierLine})
 	if len(u.Ready()) != 1 {
-		t.Error("nobody told that the guest listens")
+		t.Error("no signal on Ready when the guest started to listen")
 	}
 	if n := u.Feed([]byte("early")); n != 5 || edges != 1 {
-		t.Fatalf("an open port took %d bytes with %d edges, want 5 and 1", n, edges)
+		t.Fatalf("an open port accepted %d bytes with %d edges, want 5 and 1", n, edges)
 	}
 	u.Write(regIIR, []byte{fcrEnable})
 	var got []byte
@@ -214,8 +213,8 @@ func TestAPollingGuestGetsInput(t *testing.T) {
 	}
 }
 
-// TestFloodedInputArrivesInOrderAndAllocatesNothing lets a feeder wait for
-// Ready while a guest reads slowly: no byte is lost and no wake-up missed.
+// TestFloodedInputArrivesInOrderAndAllocatesNothing makes a feeder wait for Ready while a guest
+// reads slowly: no byte is lost and no wake-up is missed.
 func TestFloodedInputArrivesInOrderAndAllocatesNothing(t *testing.T) {
 	const total = 1 << 16
 	irq := make(chan struct{}, 1)
@@ -256,7 +255,7 @@ func TestFloodedInputArrivesInOrderAndAllocatesNothing(t *testing.T) {
 
 	flood := make([]byte, 1<<20)
 	if n := u.Feed(flood); n != 16 {
-		t.Errorf("the FIFO took %d bytes, want 16", n)
+		t.Errorf("the FIFO accepted %d bytes, want 16", n)
 	}
 	if n := testing.AllocsPerRun(1000, func() {
 		u.Feed(flood)
@@ -284,8 +283,8 @@ func TestVCPUsMayRace(t *testing.T) {
 	wg.Wait()
 }
 
-// FuzzSerial runs a program of accesses against the model: each step is a
-// register and a kind, a count, and a value.
+// FuzzSerial runs a sequence of accesses against the model: each step is a register and a kind, a
+// count, and a value.
 func FuzzSerial(f *testing.F) {
 	f.Add([]byte("\x09\x00\x05\x10\x03hello"))
 	f.Fuzz(func(t *testing.T, program []byte) {

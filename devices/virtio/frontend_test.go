@@ -23,8 +23,8 @@ const (
 	live  = ready | driverOK
 )
 
-// ram is two regions with a hole between them, so that "inside RAM" and
-// "inside one region" differ from "below the end".
+// ram is three regions, two of them adjacent, with a hole, so that "inside RAM" and "inside one
+// region" differ from "below the end".
 var ram = []guestmem.Range{{GPA: 0, SizeBytes: 0x10000}, {GPA: 0x20000, SizeBytes: 0x10000}, {GPA: 0x30000, SizeBytes: 0x4000}}
 
 func memory(t testing.TB) *guestmem.Memory {
@@ -36,7 +36,7 @@ func memory(t testing.TB) *guestmem.Memory {
 	return mem
 }
 
-// bench is a frontend over a recorder, with what it logged and posted.
+// bench is a frontend over a recorder, with its log and its configuration interrupts.
 type bench struct {
 	*virtio.Frontend
 	dev *virtiotest.Recorder
@@ -135,7 +135,7 @@ func TestADriverThatFollowsTheSpecActivatesTheDevice(t *testing.T) {
 		t.Fatalf("status %#x, running %t after reset", got, b.dev.Running())
 	}
 	if b.config != 0 || len(b.lines) != 0 {
-		t.Errorf("%d config interrupts and log %q, want silence", b.config, b.lines)
+		t.Errorf("%d config interrupts and log %q, want none", b.config, b.lines)
 	}
 }
 
@@ -221,8 +221,8 @@ func TestARejectedRingIsNeverActivated(t *testing.T) {
 	}
 }
 
-// The frontend's rule, once more in whole numbers: a ring is good when every
-// part is aligned, lies in one region and meets no other part.
+// goodRing is a second implementation of the frontend's rule, without wrap-around: a ring is good
+// if every part is aligned, lies in one region and overlaps no other part.
 func goodRing(q virtio.Queue) bool {
 	if q.Size == 0 || q.Size > 256 || big.NewInt(int64(q.Size)).ProbablyPrime(1) && q.Size != 2 || q.Size&(q.Size-1) != 0 {
 		return false
@@ -291,7 +291,7 @@ func TestRingsAreAcceptedExactlyWhenTheModelSaysSo(t *testing.T) {
 		}
 	}
 	if good < 300 {
-		t.Errorf("only %d good rings: the test tests too little", good)
+		t.Errorf("only %d good rings: the test covers too little", good)
 	}
 }
 
@@ -375,7 +375,7 @@ func TestFailedIsReportedOncePerActivationAndNeverLate(t *testing.T) {
 	if len(b.lines) != 1 || b.config != 1 {
 		t.Errorf("log %q and %d config interrupts, want one of each", b.lines, b.config)
 	}
-	for range 2 { // of lives that failed, and of one that did not
+	for range 2 { // a is a failed activation, then one that did not fail
 		b.status(0)
 		a.Failed(errors.New("from the past"))
 		b.negotiate(virtio.FeatureVersion1)
@@ -427,7 +427,7 @@ func TestResetJoinsAGoroutineThatPosts(t *testing.T) {
 
 func TestADeviceThatCannotStopAcceptsNoDriver(t *testing.T) {
 	b := newBench(t, recorder())
-	b.dev.Sticks = errors.New("worker does not end")
+	b.dev.Sticks = errors.New("worker does not stop")
 	for range 5 {
 		if got, want := b.negotiate(virtio.FeatureVersion1), ack|driver; got != want {
 			t.Errorf("status %#x, want %#x", got, want)
@@ -485,7 +485,7 @@ func TestNoQueueIsSelectedBeyondTheLast(t *testing.T) {
 	}
 	b.Write(virtio.QueueSelect, 2)
 	if got := b.Read(virtio.QueueSize); got != 64 {
-		t.Errorf("queue 2 has size %d, want 64 as ever", got)
+		t.Errorf("queue 2 has size %d, want 64", got)
 	}
 }
 
@@ -544,8 +544,8 @@ func TestAGoroutineThatFailsEndsTheActivation(t *testing.T) {
 	}
 }
 
-// What waits for a goroutine that panicked never ends. The driver is told at once,
-// a reset does not hang, and no driver gets the device while it may be used.
+// A goroutine that waits for one that panicked never exits. The driver must be notified at once, a
+// reset must not hang, and no driver may get the device while the goroutine may still use it.
 func TestAGoroutineThatHangsAfterAPanicKeepsTheDevice(t *testing.T) {
 	hang := make(chan struct{})
 	w := worker{recorder(), func(context.Context) error { <-hang; return nil }}
@@ -559,14 +559,14 @@ func TestAGoroutineThatHangsAfterAPanicKeepsTheDevice(t *testing.T) {
 	b.status(live)
 	b.dev.Activations()[0].Go(func(context.Context) error { panic("out of order") })
 	if err := f.Reset(); err == nil {
-		t.Error("a goroutine is left, and reset does not say so")
+		t.Error("a goroutine is left, but reset returned no error")
 	}
 	if got := b.negotiate(virtio.FeatureVersion1); got != ack|driver {
-		t.Errorf("status %#x: another driver got the device", got)
+		t.Errorf("status %#x: another driver could use the device", got)
 	}
 	close(hang)
 	if got := b.negotiate(virtio.FeatureVersion1); got != ready {
-		t.Errorf("status %#x once it has ended", got)
+		t.Errorf("status %#x after it has exited", got)
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)

@@ -8,9 +8,9 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// FuzzCommonConfig takes any bytes as register writes, five each: register and
-// value. The frontend must agree with the model after each. The top bit of the
-// register makes an activation fail.
+// FuzzCommonConfig interprets the input as register writes of five bytes each: register and value.
+// The frontend must agree with the model after each. The top bit of the register makes an
+// activation fail.
 func FuzzCommonConfig(f *testing.F) {
 	up := func() (writes []byte) {
 		write := func(r virtio.Register, v uint32) {

@@ -10,8 +10,8 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// TestRingStates looks at rings that are not live, live, of a device that
-// failed, and after a reset.
+// TestRingStates reads the state of rings that are not live, that are live, of a failed device, and
+// after a reset.
 func TestRingStates(t *testing.T) {
 	b := newBench(t, recorder())
 	look := func(when string, want ...virtio.RingState) {
@@ -58,7 +58,7 @@ func TestRingStates(t *testing.T) {
 	}
 	look("after a reset", dead...)
 
-	// A ring that no word of guest memory can be read of.
+	// A ring with no word in guest memory that can be read.
 	b.negotiate(virtio.FeatureVersion1)
 	odd := goodQueue(0)
 	odd.Driver++
@@ -70,7 +70,7 @@ func TestRingStates(t *testing.T) {
 	look("not activated", dead...)
 }
 
-// TestADeviceThatIsDeadStaysSo ends a device's data path for good, while it runs and before it does.
+// TestADeviceThatIsDeadStaysSo makes a device fail permanently, while it runs and before it runs.
 func TestADeviceThatIsDeadStaysSo(t *testing.T) {
 	b := newBench(t, recorder())
 	start := func() virtio.Status {
@@ -81,9 +81,9 @@ func TestADeviceThatIsDeadStaysSo(t *testing.T) {
 	if got := start(); got != live {
 		t.Fatalf("status %#x", got)
 	}
-	b.Fail(errors.New("its worker has ended"))
+	b.Fail(errors.New("its worker has exited"))
 	if got := virtio.Status(b.Read(virtio.DeviceStatus)); got&needsReset == 0 || b.config == 0 {
-		t.Errorf("status %#x after the end, %d interrupts", got, b.config)
+		t.Errorf("status %#x after the failure, %d interrupts", got, b.config)
 	}
 	if got := start(); got&needsReset == 0 {
 		t.Errorf("status %#x after a reset and another start", got)
@@ -91,7 +91,7 @@ func TestADeviceThatIsDeadStaysSo(t *testing.T) {
 	if n := len(b.dev.Activations()); n != 1 {
 		t.Errorf("the device was activated %d times", n)
 	}
-	if len(b.lines) == 0 || !strings.Contains(b.lines[0], "its worker has ended") {
-		t.Errorf("the log says %q", b.lines)
+	if len(b.lines) == 0 || !strings.Contains(b.lines[0], "its worker has exited") {
+		t.Errorf("log %q", b.lines)
 	}
 }

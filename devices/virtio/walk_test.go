@@ -9,8 +9,8 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// model is virtio 1.2 §2.1 and §3.1 as a second, plain implementation: what a
-// driver may do when, and what it then reads.
+// model is a second, plain implementation of virtio 1.2 §2.1 and §3.1: what a driver may do in
+// which state, and what it then reads.
 type model struct {
 	offered     virtio.Features
 	max         []uint16
@@ -101,8 +101,8 @@ func (m *model) activate() bool {
 			return false
 		}
 	}
-	// The walk enables at most one queue's good ring at these addresses;
-	// two queues on the same memory are refused.
+	// The walk enables at most one queue's valid ring at these addresses; two queues in the same
+	// memory are refused.
 	used := map[uint64]bool{}
 	for _, q := range m.queue {
 		if q[virtio.QueueEnable] != 1 {
@@ -165,7 +165,7 @@ func (m *model) read(r virtio.Register) uint32 {
 	return m.queue[m.queueSel][r]
 }
 
-// A driver that does anything in any order, mostly near the right thing.
+// A driver that writes random registers in random order, mostly close to the correct order.
 func TestRandomRegisterWritesAgreeWithTheModel(t *testing.T) {
 	const writes = 200_000
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -177,7 +177,7 @@ func TestRandomRegisterWritesAgreeWithTheModel(t *testing.T) {
 	for i := range writes {
 		r := virtio.Register(rnd.IntN(all))
 		v := rnd.Uint32() >> rnd.IntN(32)
-		// Plain chance would hardly ever come as far as DRIVER_OK.
+		// Pure chance would hardly ever reach DRIVER_OK.
 		switch rnd.IntN(3) {
 		case 0:
 			r = virtio.DeviceStatus
@@ -222,7 +222,7 @@ func TestRandomRegisterWritesAgreeWithTheModel(t *testing.T) {
 	}
 	for _, s := range []uint32{0, 1, 3, 11, 15, 79, 128 + 11, 128 + 15} {
 		if states[s] == 0 {
-			t.Errorf("status %#x was never reached: the walk walks too little", s)
+			t.Errorf("status %#x was never reached: the walk is too short", s)
 		}
 	}
 	t.Logf("%d activations, states %v", m.activations, states)

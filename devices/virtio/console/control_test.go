@@ -17,7 +17,7 @@ func testControl(names ...string) *control {
 	return newControl(ports, wake)
 }
 
-// spell writes a message as the table below does.
+// spell formats a message as in the table below.
 func spell(b []byte) string {
 	id, event, value := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:])
 	word, ok := map[uint16]string{deviceReady: "device", portAdd: "add", portReady: "ready", portOpen: "open", portName: "name"}[event]
@@ -27,8 +27,8 @@ func spell(b []byte) string {
 	return strings.TrimSuffix(fmt.Sprintf("%s %d %d %s", word, id, value, b[messageSize:]), " ")
 }
 
-// What a driver says, what the device then has to say, in order, and which
-// ports are open in the guest. Two ports, "a" and "b", in every row.
+// For each sequence of driver messages: the messages that the device then sends, in order, and the
+// ports that are open in the guest. Every row has two ports, "a" and "b".
 func TestTheProtocol(t *testing.T) {
 	driver := func(id uint32, event, value uint16) []byte { return message{id, event, value}.bytes("") }
 	const nobody = ^uint32(0)
@@ -45,12 +45,12 @@ func TestTheProtocol(t *testing.T) {
 		"the device is set up":        {up, "", []string{"add 1 1", "add 2 1"}, ""},
 		"and again":                   {append(up[:1:1], up...), "", []string{"add 1 1", "add 2 1"}, ""},
 		"with any id":                 {[][]byte{driver(1, deviceReady, 1)}, "", []string{"add 1 1", "add 2 1"}, ""},
-		"it could not":                {[][]byte{driver(nobody, deviceReady, 0)}, "", nil, ""},
+		"setup failed":                {[][]byte{driver(nobody, deviceReady, 0)}, "", nil, ""},
 		"the ports are set up":        {both, "", said, ""},
 		"and again and again":         {append(append(both[:3:3], both...), both...), "", said, ""},
-		"one could not":               {append(up[:1:1], driver(1, portReady, 0), driver(2, portReady, 1)), "", []string{"add 1 1", "add 2 1", "open 2 1", "name 2 1 b"}, ""},
+		"setup of one port failed":    {append(up[:1:1], driver(1, portReady, 0), driver(2, portReady, 1)), "", []string{"add 1 1", "add 2 1", "open 2 1", "name 2 1 b"}, ""},
 		"a port before its device":    {[][]byte{driver(1, portReady, 1), driver(1, portOpen, 1)}, "", nil, ""},
-		"ports that are not":          {append(up[:1:1], driver(0, portReady, 1), driver(3, portReady, 1), driver(nobody, portReady, 1), driver(1<<31, portOpen, 1)), "", []string{"add 1 1", "add 2 1"}, ""},
+		"ports that do not exist":     {append(up[:1:1], driver(0, portReady, 1), driver(3, portReady, 1), driver(nobody, portReady, 1), driver(1<<31, portOpen, 1)), "", []string{"add 1 1", "add 2 1"}, ""},
 		"a program opens":             {append(both[:3:3], driver(2, portOpen, 1)), "", said, "b"},
 		"before the port is set up":   {append(up[:1:1], driver(1, portOpen, 1)), "", []string{"add 1 1", "add 2 1"}, "a"},
 		"and closes":                  {append(both[:3:3], driver(1, portOpen, 1), driver(2, portOpen, 1), driver(1, portOpen, 0)), "", said, "b"},
@@ -58,8 +58,8 @@ func TestTheProtocol(t *testing.T) {
 		"no host at a":                {both, "a", []string{"add 1 1", "open 1 0", "name 1 1 a", "add 2 1", "open 2 1", "name 2 1 b"}, ""},
 		"no host, and nobody asks":    {up, "ab", []string{"add 1 1", "add 2 1"}, ""},
 		"short":                       {[][]byte{nil, {0}, driver(nobody, deviceReady, 1)[:7]}, "", nil, ""},
-		"what only a device may say":  {append(both[:3:3], driver(1, portAdd, 1), driver(1, 2, 1), driver(1, 4, 1), driver(1, 5, 1), driver(1, portName, 1)), "", said, ""},
-		"what nobody says":            {append(up[:1:1], driver(1, 8, 1), driver(1, 0xffff, 1)), "", []string{"add 1 1", "add 2 1"}, ""},
+		"events for devices only":     {append(both[:3:3], driver(1, portAdd, 1), driver(1, 2, 1), driver(1, 4, 1), driver(1, 5, 1), driver(1, portName, 1)), "", said, ""},
+		"unknown events":              {append(up[:1:1], driver(1, 8, 1), driver(1, 0xffff, 1)), "", []string{"add 1 1", "add 2 1"}, ""},
 		"big-endian, or a value of 2": {[][]byte{{0, 0, 0, 1, 0, 0, 0, 1}, driver(nobody, deviceReady, 2)}, "", []string{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestTheProtocol(t *testing.T) {
 				device = append(device, spell(b))
 			}
 			if fmt.Sprint(device) != fmt.Sprint(c.device) {
-				t.Errorf("the device says\n%q, want\n%q", device, c.device)
+				t.Errorf("the device sends\n%q, want\n%q", device, c.device)
 			}
 			open := ""
 			for i := range ctl.links {
@@ -103,17 +103,16 @@ func TestAPortThatHangsUpIsToldOnce(t *testing.T) {
 	c.links[0].port.hangUp()
 	<-c.wake
 	if b, ok := c.take(); !ok || spell(b) != "open 1 0" {
-		t.Errorf("the device says %q, want open 1 0", b)
+		t.Errorf("the device sends %q, want open 1 0", b)
 	}
 	if b, ok := c.take(); ok {
-		t.Errorf("the device says %q beyond that", b)
+		t.Errorf("the device also sends %q", b)
 	}
 }
 
-// FuzzControl lets a driver say anything at any time, with any number of
-// answers taken in between: bytes below 0xf0 are the length of a message that
-// follows (as far as there is one), from 0xf0 on they take an answer. A plain
-// list of what was said judges the answers.
+// FuzzControl sends random driver messages and takes any number of answers in between: bytes below
+// 0xf0 are the length of the message that follows (as far as there is input), bytes from 0xf0 on
+// take an answer. The answers are checked against a plain list of the messages sent.
 func FuzzControl(f *testing.F) {
 	names := []string{"a", "bb", "ccc"}
 	f.Fuzz(func(t *testing.T, script []byte) {
@@ -129,14 +128,14 @@ func FuzzControl(f *testing.F) {
 			id, event, value := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:])
 			switch {
 			case id < 1 || id > 3 || !device || value != 1:
-				t.Fatalf("the device says %s", spell(b))
+				t.Fatalf("the device sends %s", spell(b))
 			case event == portAdd && !added[id] && len(b) == messageSize:
 				added[id] = true
 			case event == portOpen && ready[id] && added[id] && len(b) == messageSize:
 				told[id] = true
 			case event == portName && ready[id] && told[id] && bytes.Equal(b[messageSize:], []byte(names[id-1])):
 			default:
-				t.Fatalf("the device says %s", spell(b))
+				t.Fatalf("the device sends %s", spell(b))
 			}
 			return true
 		}

@@ -32,7 +32,7 @@ func echo(name string) console.Port {
 	return console.Port{Name: name, Conn: device}
 }
 
-// traffic sets both ports up and sends something there and back.
+// traffic sets up both ports and sends data both ways.
 func traffic(t testing.TB, d *virtiotest.Driver) {
 	t.Helper()
 	ready(t, d, 1, "a", "b")
@@ -58,7 +58,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// Each life with its handshake, and something there and back.
+// Each activation includes the handshake and data both ways.
 func TestAThousandLives(t *testing.T) {
 	d := virtiotest.NewDriver(t, newDevice(t, echo("a")))
 	life := func() {
@@ -88,12 +88,12 @@ func TestPortsThatCannotBe(t *testing.T) {
 		"none":        {nil, "0 ports"},
 		"too many":    {make([]console.Port, console.MaxPorts+1), "31 ports"},
 		"no name":     {[]console.Port{port("")}, "port 1: name"},
-		"long name":   {[]console.Port{port(strings.Repeat("x", console.MaxName+1))}, "not 1 to 128"},
-		"a path":      {[]console.Port{port("a/b")}, "not a file name"},
-		"a folder":    {[]console.Port{port("..")}, "not a file name"},
-		"a NUL":       {[]console.Port{port("a\x00")}, "not a file name"},
-		"not ASCII":   {[]console.Port{port("ä")}, "not a file name"},
-		"the same":    {[]console.Port{port("a"), port("a")}, `port 2: another is named "a"`},
+		"long name":   {[]console.Port{port(strings.Repeat("x", console.MaxName+1))}, "want 1 to 128 bytes"},
+		"a path":      {[]console.Port{port("a/b")}, "want a file name"},
+		"a folder":    {[]console.Port{port("..")}, "want a file name"},
+		"a NUL":       {[]console.Port{port("a\x00")}, "want a file name"},
+		"not ASCII":   {[]console.Port{port("ä")}, "want a file name"},
+		"the same":    {[]console.Port{port("a"), port("a")}, `port 2: duplicate name "a"`},
 		"nobody":      {[]console.Port{{Name: "a"}}, `port "a": no Conn`},
 		"a line feed": {[]console.Port{port("a"), port("b\n")}, "port 2: name"},
 	} {
@@ -115,7 +115,7 @@ func TestTheConfigurationCountsPort0(t *testing.T) {
 	}
 }
 
-// One MiB each way at once, through rings of 64 entries, in chains of odd sizes.
+// 1 MiB each way at once, through rings of 64 entries, in chains of odd sizes.
 func TestAMiBGoesBothWaysAtOnce(t *testing.T) {
 	d, host, _ := one(t, true)
 	there, back := noise(1<<20), noise(1<<20)
@@ -155,11 +155,11 @@ func TestAMiBGoesBothWaysAtOnce(t *testing.T) {
 	sender.Wait()
 	wg.Wait()
 	if gotErr != nil || !bytes.Equal(got, there) {
-		t.Errorf("the host got something else than the guest wrote: %v", gotErr)
+		t.Errorf("the host received different data than the guest wrote: %v", gotErr)
 	}
 }
 
-// A host that takes nothing holds up its port after one piece, and no other.
+// A host that does not read blocks its port after one piece, but no other port.
 func TestAHostThatDoesNotReadHoldsUpItsPortAlone(t *testing.T) {
 	device, host := net.Pipe()
 	d := virtiotest.NewDriver(t, newDevice(t, console.Port{Name: "a", Conn: device}, echo("b")))
@@ -178,10 +178,10 @@ func TestAHostThatDoesNotReadHoldsUpItsPortAlone(t *testing.T) {
 		in.want(noise(5000))
 	}
 	if got := int(d.Rings[tx(1)].UsedIdx()); got > 32<<10/4096 {
-		t.Errorf("%d chains of 4 KiB were taken, and nobody reads them", got)
+		t.Errorf("%d chains of 4 KiB were consumed, but the host reads nothing", got)
 	}
 
-	// What was taken before a reset gets there after it.
+	// Data that was consumed before a reset arrives after it.
 	var got []byte
 	taken := 4096 * int(d.Rings[tx(1)].UsedIdx())
 	d.Reset()
@@ -196,14 +196,14 @@ func TestAHostThatDoesNotReadHoldsUpItsPortAlone(t *testing.T) {
 	d.Close()
 	<-done
 	if cut := bytes.TrimSuffix(got, []byte("the end")); len(got) < taken || !bytes.HasPrefix(sent, cut) {
-		t.Errorf("the host got %d bytes of the %d that were taken, or others", len(cut), taken)
+		t.Errorf("the host received %d of %d consumed bytes, or different ones", len(cut), taken)
 	}
 }
 
-// conn is a Conn whose reads are given by a test, and counted.
+// conn is a Conn whose reads are provided by the test and counted.
 type conn struct {
 	reads  atomic.Int32
-	pieces chan []byte // closed: an end of file
+	pieces chan []byte // closed: end of file
 	writes func([]byte) (int, error)
 	closed chan struct{}
 }
@@ -229,8 +229,8 @@ func (c *conn) Write(p []byte) (int, error) { return c.writes(p) }
 
 func (c *conn) Close() error { close(c.closed); return nil }
 
-// A host waits while no program in the guest has the port open, and while there
-// is no buffer; nothing that it sent gets lost meanwhile, whatever the driver
+// The device does not read from the host while no program in the guest has the port open, or while
+// there is no receive buffer. No data from the host is lost in the meantime, whatever the driver
 // does.
 func TestNothingForTheGuestIsReadAheadOrLost(t *testing.T) {
 	c := newConn()
@@ -247,10 +247,10 @@ func TestNothingForTheGuestIsReadAheadOrLost(t *testing.T) {
 	d.Start(^virtio.Features(0))
 	ready(t, d, 1, "a")
 	in := newInbox(t, d, rx(1), 4, 4)
-	write(t, d, tx(1), nil) // and what else happens to the port is no reason to read
+	write(t, d, tx(1), nil) // other activity on the port must not cause a read
 	reads(0)
 
-	// One piece at a time, and no more than there is room for.
+	// One piece at a time, and no more than the buffers hold.
 	tell(t, d, 1, portOpen, 1)
 	for _, want := range []string{"one", "two", "thre", "e"} {
 		if got := in.take(false); string(got) != want {
@@ -264,7 +264,7 @@ func TestNothingForTheGuestIsReadAheadOrLost(t *testing.T) {
 	}
 	reads(4)
 
-	// Closed while there is something left: it stays for the next one.
+	// If the port is closed with data left, the next program that opens it receives the data.
 	tell(t, d, 1, portOpen, 0)
 	in.give(gpa, b)
 	d.Reset()
@@ -275,7 +275,7 @@ func TestNothingForTheGuestIsReadAheadOrLost(t *testing.T) {
 	tell(t, d, 1, portOpen, 1)
 	in.want([]byte("urfive"))
 
-	// A read that waits outlives resets, and its outcome is delivered once.
+	// A pending read survives resets, and its result is delivered once.
 	for range 10 {
 		d.Reset()
 		d.Start(^virtio.Features(0))
@@ -296,7 +296,7 @@ func TestAClosedPortGetsNothingUntilItIsOpenAgain(t *testing.T) {
 	tell(t, d, 1, portOpen, 1)
 	c.pieces <- []byte("first")
 	in.want([]byte("first"))
-	// The device reads already when the port is closed, and finds "second".
+	// The device is already reading when the port is closed, and then receives "second".
 	for c.reads.Load() < 2 {
 		runtime.Gosched()
 	}
@@ -305,13 +305,13 @@ func TestAClosedPortGetsNothingUntilItIsOpenAgain(t *testing.T) {
 	for len(c.pieces) > 0 {
 		runtime.Gosched()
 	}
-	for range 200 { // time enough to do the wrong thing
+	for range 200 { // enough time to do the wrong thing
 		tell(t, d, 1, portOpen, 0)
 	}
 	r := d.Rings[rx(1)]
 	d.Reset()
 	if got := r.UsedIdx(); got != 1 {
-		t.Errorf("used.idx %d: a closed port got data", got)
+		t.Errorf("used.idx %d: a closed port received data", got)
 	}
 	d.Start(^virtio.Features(0))
 	ready(t, d, 1, "a")
@@ -320,7 +320,7 @@ func TestAClosedPortGetsNothingUntilItIsOpenAgain(t *testing.T) {
 	in.want([]byte("second"))
 }
 
-// Hanging up comes after the data, lasts, and lets the guest's data through.
+// Hanging up follows the data and is permanent; data from the guest still gets through.
 func TestAConnThatEndsHangsUp(t *testing.T) {
 	c := newConn()
 	written := make(chan string, 1)
@@ -334,12 +334,12 @@ func TestAConnThatEndsHangsUp(t *testing.T) {
 	in := newInbox(t, d, rx(1), 1, 64)
 	control.hear(1, portOpen, 0, "")
 	if u, ok := d.Rings[rx(1)].Used(); !ok || string(in.bufs[u.ID][:u.Len]) != "last words" {
-		t.Error("the port was hung up before its data came")
+		t.Error("the port was hung up before its data was delivered")
 	}
 	for range 2 {
 		write(t, d, tx(1), []byte("still here"))
 		if got := <-written; got != "still here" {
-			t.Errorf("the host got %q", got)
+			t.Errorf("the host received %q", got)
 		}
 		d.Reset()
 		d.Start(^virtio.Features(0))
@@ -369,7 +369,7 @@ func TestAConnThatCannotBeWrittenHangsUp(t *testing.T) {
 	}
 }
 
-// With both pumps inside Conn, and chains half taken.
+// Both goroutines are blocked in Conn, and chains are partly consumed.
 func TestResetAndCloseWaitForNoHost(t *testing.T) {
 	before := virtiotest.TakeFootprint(t)
 	d, _, _ := one(t, true)
@@ -396,7 +396,7 @@ type badCloser struct{ *conn }
 
 func (b badCloser) Close() error { b.conn.Close(); return unix.EIO }
 
-// Chains that are of no use, but break no rule of the ring, come back empty.
+// Chains that are useless but valid are returned empty.
 func TestUselessChainsComeBackEmpty(t *testing.T) {
 	d, host, control := one(t, true)
 	in := newInbox(t, d, rx(1), 0, 0)
@@ -424,8 +424,8 @@ func TestUselessChainsComeBackEmpty(t *testing.T) {
 		}
 	}
 
-	// A buffer too small for a message: the message waits for the next one.
-	for range 4 { // until those that control has given are used up
+	// A buffer too small for a message: the message waits for the next buffer.
+	for range 4 { // until the buffers from control are used up
 		tell(t, d, 1, portReady, 1)
 		control.take(false)
 		control.take(false)
@@ -434,7 +434,7 @@ func TestUselessChainsComeBackEmpty(t *testing.T) {
 	small.give(d.Buffer(7))
 	tell(t, d, 1, portReady, 1)
 	if got := small.take(false); len(got) != 0 {
-		t.Errorf("a buffer of 7 bytes got %q", got)
+		t.Errorf("a buffer of 7 bytes received %q", got)
 	}
 	small.give(d.Buffer(8)) // too small for a name
 	small.give(d.Buffer(8))
@@ -468,7 +468,7 @@ func TestADriverWithoutMultiportWritesIntoTheVoid(t *testing.T) {
 	}
 }
 
-// count waits for an interrupt of queue q and says how many there were.
+// count waits for an interrupt of queue q and returns the number of interrupts.
 func count(t *testing.T, d *virtiotest.Driver, q int) uint64 {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(d.Call(q).FD()), Events: unix.POLLIN}}

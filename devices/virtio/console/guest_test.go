@@ -21,13 +21,13 @@ const (
 	deviceReady, portAdd, portReady, portOpen, portName = 0, 1, 3, 6, 7
 )
 
-// Queues by index; rx and tx are those of port 1 and up.
+// Queue indices; rx and tx return those of port 1 and up.
 const controlRx, controlTx = 2, 3
 
 func rx(port int) int { return 2 + 2*port }
 func tx(port int) int { return 3 + 2*port }
 
-// inbox is a driver's receive queue: buffers that go back once they are read.
+// inbox is a driver's receive queue. Buffers are returned to the device once they are read.
 type inbox struct {
 	t    testing.TB
 	r    *queuetest.Ring
@@ -49,8 +49,8 @@ func (x *inbox) give(gpa guestmem.GPA, b []byte) {
 	x.r.Kick()
 }
 
-// take waits for the next buffer that comes back and returns what is in it. It
-// gives the buffer to the device again if it is to.
+// take waits for the next returned buffer and returns its contents. If again is set, it gives the
+// buffer back to the device.
 func (x *inbox) take(again bool) []byte {
 	x.t.Helper()
 	u, err := x.r.WaitUsed(testenv.Patience)
@@ -65,7 +65,7 @@ func (x *inbox) take(again bool) []byte {
 	return got
 }
 
-// want takes until there are len(want) bytes and compares.
+// want takes buffers until it has len(want) bytes and compares them.
 func (x *inbox) want(want []byte) {
 	x.t.Helper()
 	var got []byte
@@ -73,11 +73,11 @@ func (x *inbox) want(want []byte) {
 		got = append(got, x.take(true)...)
 	}
 	if !bytes.Equal(got, want) {
-		x.t.Fatalf("the guest got %d bytes %.40q, want %d bytes %.40q", len(got), got, len(want), want)
+		x.t.Fatalf("the guest received %d bytes %.40q, want %d bytes %.40q", len(got), got, len(want), want)
 	}
 }
 
-// put makes b readable for the device on queue q and rings.
+// put makes b readable for the device on queue q and kicks it.
 func put(d *virtiotest.Driver, q int, b []byte) {
 	gpa, buf := d.Buffer(len(b))
 	copy(buf, b)
@@ -85,7 +85,7 @@ func put(d *virtiotest.Driver, q int, b []byte) {
 	d.Rings[q].Kick()
 }
 
-// write is put, and waits until the device has taken it.
+// write is put, and waits until the device has consumed the data.
 func write(t testing.TB, d *virtiotest.Driver, q int, b []byte) {
 	t.Helper()
 	put(d, q, b)
@@ -101,13 +101,13 @@ func packet(id uint32, event, value uint16) []byte {
 	return binary.LittleEndian.AppendUint16(b, value)
 }
 
-// tell sends a control message, as Linux does: it waits until it is taken.
+// tell sends a control message and waits until it is consumed, as Linux does.
 func tell(t testing.TB, d *virtiotest.Driver, id uint32, event, value uint16) {
 	t.Helper()
 	write(t, d, controlTx, packet(id, event, value))
 }
 
-// hear waits for a control message.
+// hear waits for the given control message.
 func (x *inbox) hear(id uint32, event, value uint16, name string) {
 	x.t.Helper()
 	if got, want := x.take(true), append(packet(id, event, value), name...); !bytes.Equal(got, want) {
@@ -115,8 +115,8 @@ func (x *inbox) hear(id uint32, event, value uint16, name string) {
 	}
 }
 
-// ready sets the device and its ports up, as Linux does, up to the names that
-// the host told. state is that of the hosts: 1 there, 0 hung up.
+// ready sets up the device and its ports, as Linux does, up to the names from the host. state is
+// the state of the hosts: 1 connected, 0 hung up.
 func ready(t testing.TB, d *virtiotest.Driver, state uint16, names ...string) (control *inbox) {
 	t.Helper()
 	control = newInbox(t, d, controlRx, 8, 4096)
@@ -141,8 +141,8 @@ func newDevice(t testing.TB, ports ...console.Port) *console.Device {
 	return dev
 }
 
-// one is a live device with one port, "a", open in the guest if it is to be.
-// The guest's end of its queues is in d, the host's end of the port in host.
+// one returns a live device with one port, "a", open in the guest if open is set. d holds the
+// guest's end of its queues, host the host's end of the port.
 func one(t testing.TB, open bool) (d *virtiotest.Driver, host net.Conn, control *inbox) {
 	t.Helper()
 	device, host := net.Pipe()
@@ -156,7 +156,7 @@ func one(t testing.TB, open bool) (d *virtiotest.Driver, host net.Conn, control 
 	return d, host, control
 }
 
-// noise is n bytes that repeat nowhere.
+// noise returns n bytes without repetition.
 func noise(n int) []byte {
 	var b []byte
 	for i := 0; len(b) < n; i++ {

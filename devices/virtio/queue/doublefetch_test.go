@@ -11,10 +11,9 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 )
 
-// The driver rewrites a descriptor while the device reads it. Whatever mix of
-// old and new a fetch sees, what is judged must be what is used: a chain is
-// consistent in itself and inside RAM. (The race is the test, so it is built
-// without the race detector.)
+// The driver rewrites a descriptor while the device reads it. Whatever mix of old and new values a
+// fetch sees, the device must use exactly the values that it checked: a chain must be consistent
+// and inside RAM. The test relies on the data race, so it is built without the race detector.
 func TestADescriptorThatChangesUnderTheReaderIsReadOnce(t *testing.T) {
 	r := newRig(t, 4, indirect)
 	inRAM := queuetest.Desc{GPA: r.bufs, Len: 64, Flags: queuetest.Write}
@@ -46,7 +45,7 @@ func TestADescriptorThatChangesUnderTheReaderIsReadOnce(t *testing.T) {
 		if good+bad > 0 && good > 1000 && bad > 1000 {
 			break
 		}
-		// A ring that was refused stays refused, so each try is a new one.
+		// A ring that was refused stays refused, so each try uses a new ring.
 		guestmem.Store16(r.bytes(r.q.Device, 64), 2, 0)
 		r.SetAvail(0, 0)
 		r.SetAvailIdx(1)
@@ -76,6 +75,6 @@ func TestADescriptorThatChangesUnderTheReaderIsReadOnce(t *testing.T) {
 		q.Close()
 	}
 	if good == 0 || bad == 0 {
-		t.Errorf("%d good and %d bad chains: nothing raced", good, bad)
+		t.Errorf("%d good and %d bad chains: the race did not occur", good, bad)
 	}
 }

@@ -11,16 +11,16 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 )
 
-// Two pages of RAM that the fuzzer fills: the ring of 16 entries at the start
-// of the first, and between the pages a hole.
+// Two pages of RAM that the fuzzer fills, with a hole between them. The ring of 16 entries is at
+// the start of the first page.
 const (
 	fuzzBase = 0x4000
 	fuzzSize = 16
 )
 
-// FuzzSplit takes any bytes as RAM and serves the ring in it. All that comes of
-// it is an error, and chains that are short, inside RAM and given back once.
-// The first byte chooses features, the rest is RAM.
+// FuzzSplit serves the ring in a RAM of random bytes. The only allowed results are an error and
+// chains that are short, inside RAM and returned once. The first byte selects features, the rest is
+// RAM.
 func FuzzSplit(f *testing.F) {
 	mem, err := guestmem.New([]guestmem.Range{{GPA: fuzzBase, SizeBytes: 0x1000}, {GPA: fuzzBase + 0x2000, SizeBytes: 0x1000}})
 	if err != nil {
@@ -62,8 +62,8 @@ func FuzzSplit(f *testing.F) {
 		used := mem.Regions()[0].Bytes[layout.Device-fuzzBase:]
 		var broken error
 		given := 0
-		// The available index can be ahead by the queue's size at most, so
-		// more chains than that would be chains out of nothing.
+		// The available index can be ahead by at most the queue size, so more chains than that
+		// cannot be valid.
 		for range fuzzSize + 1 {
 			var c queue.Chain
 			ok, err := q.Next(&c)
@@ -92,7 +92,7 @@ func FuzzSplit(f *testing.F) {
 				t.Fatalf("room for %d bytes", room)
 			}
 			c.Readable.Read(make([]byte, c.Readable.Len()))
-			// Given back, chains may overwrite the ring itself.
+			// Done chains may overwrite the ring itself.
 			c.Writable.Write(make([]byte, min(room, 32)))
 			if err := q.Done(&c, uint32(min(room, 32))); err != nil {
 				t.Fatalf("done: %v", err)
@@ -108,13 +108,13 @@ func FuzzSplit(f *testing.F) {
 		if broken != nil {
 			var c queue.Chain
 			if ok, err := q.Next(&c); ok || err != broken {
-				t.Fatalf("the error did not stay: %v", err)
+				t.Fatalf("the error was not latched: %v", err)
 			}
 		}
 	})
 }
 
-// inside compares addresses, which is all that tells whether b is RAM.
+// inside compares addresses, the only way to determine whether b is RAM.
 func inside(mem *guestmem.Memory, b []byte) bool {
 	from := reflect.ValueOf(b).Pointer()
 	for _, r := range mem.Regions() {
@@ -125,7 +125,7 @@ func inside(mem *guestmem.Memory, b []byte) bool {
 	return false
 }
 
-// image is RAM with a ring in it, for the fuzzer to start from.
+// image is RAM that contains a ring, as a seed for the fuzzer.
 type image []byte
 
 func newImage(features virtio.Features) image {
@@ -152,7 +152,7 @@ func (b image) avail(heads ...uint16) image {
 	return b
 }
 
-// seeds name the shapes that a fuzzer would take long to find.
+// seeds are shapes that a fuzzer would take long to find.
 func seeds() map[string][]byte {
 	const next, write, indirect = queuetest.Next, queuetest.Write, queuetest.Indirect
 	buf := guestmem.GPA(fuzzBase + 0x800)

@@ -27,7 +27,7 @@ const (
 
 var each = map[string]virtio.Features{"plain": 0, "indirect": indirect, "event index": eventIdx, "both": indirect | eventIdx}
 
-// rig is both sides of a ring in 1 MiB of RAM; buffers go behind bufs.
+// rig is both sides of a ring in 1 MiB of RAM; buffers start at bufs.
 type rig struct {
 	*queuetest.Ring
 	t    testing.TB
@@ -126,8 +126,8 @@ func TestRequestsComeBackAnswered(t *testing.T) {
 	}
 }
 
-// The ring full all the time, kicks and interrupts only where they are asked
-// for: a lost one would end in a timeout.
+// The ring is always full, and kicks and interrupts are sent only on request: a lost one would end
+// in a timeout.
 func TestNoKickAndNoInterruptIsLostUnderLoad(t *testing.T) {
 	for name, features := range each {
 		t.Run(name, func(t *testing.T) {
@@ -175,10 +175,10 @@ func TestTheDriversWishToHearNothingIsKept(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, ok := r.Used(); !ok {
-					t.Fatal("nothing came back")
+					t.Fatal("no chain was returned")
 				}
 			}
-			for i := range 70000 { // beyond the wrap of the indexes
+			for i := range 70000 { // beyond the wrap-around of the indexes
 				want := i%5 != 0
 				r.WantInterrupts(want)
 				turn()
@@ -188,7 +188,7 @@ func TestTheDriversWishToHearNothingIsKept(t *testing.T) {
 			}
 			r.WantInterrupts(true)
 			if err := q.Signal(); err != nil || r.q.Call.Pending() {
-				t.Errorf("an interrupt for nothing: %v", err)
+				t.Errorf("an interrupt without a chain: %v", err)
 			}
 		})
 	}
@@ -206,7 +206,7 @@ func TestWhatWasAvailableBeforeServeIsServed(t *testing.T) {
 		}
 	}
 	if err := stop(); !errors.Is(err, context.Canceled) {
-		t.Errorf("Serve ended with %v", err)
+		t.Errorf("Serve returned %v", err)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestServeStopsThoughTheDriverNeverDoes(t *testing.T) {
 		return 0, nil
 	})
 	if !errors.Is(err, context.Canceled) || n != 1000 {
-		t.Errorf("Serve ended with %v after %d", err, n)
+		t.Errorf("Serve returned %v after %d", err, n)
 	}
 }
 
@@ -252,7 +252,7 @@ func TestABrokenRingEndsTheQueueForGood(t *testing.T) {
 		"buffer beyond RAM":     {0, func(r *rig) { r.Add(queuetest.Desc{GPA: 0x10000 + 1<<20 - 1, Len: 2}) }},
 		"buffer of 4 GiB":       {0, func(r *rig) { r.Add(queuetest.Desc{GPA: r.bufs, Len: 0xffffffff}) }},
 		"buffer wraps":          {0, func(r *rig) { r.Add(queuetest.Desc{GPA: ^guestmem.GPA(0), Len: 2}) }},
-		"readable behind writable": {0, func(r *rig) {
+		"readable after writable": {0, func(r *rig) {
 			r.Add(queuetest.Desc{GPA: r.bufs, Len: 1, Flags: queuetest.Write}, queuetest.Desc{GPA: r.bufs, Len: 1})
 		}},
 		"indirect without the feature": {0, func(r *rig) { r.AddIndirect(r.bufs, queuetest.Desc{GPA: r.bufs, Len: 1}) }},
@@ -293,14 +293,14 @@ func TestABrokenRingEndsTheQueueForGood(t *testing.T) {
 			r.SetAvailIdx(0)
 			var chain queue.Chain
 			if ok, again := q.Next(&chain); ok || again != err {
-				t.Errorf("the error did not stay: %t, %v", ok, again)
+				t.Errorf("the error was not latched: %t, %v", ok, again)
 			}
 		})
 	}
 }
 
 func TestAChainOf4GiBIsRefused(t *testing.T) {
-	// Never touched, so it costs nothing.
+	// This memory is never touched, so it uses no RAM.
 	const half = 512 << 20
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: half}})
 	if err != nil {
@@ -328,8 +328,8 @@ func TestAChainOf4GiBIsRefused(t *testing.T) {
 
 func TestErrorsOfTheBackendEndTheQueue(t *testing.T) {
 	for name, do := range map[string]func(*queue.Chain) (uint32, error){
-		"an error":                func(*queue.Chain) (uint32, error) { return 0, io.ErrUnexpectedEOF },
-		"more than there is room": func(*queue.Chain) (uint32, error) { return 9, nil },
+		"an error":                   func(*queue.Chain) (uint32, error) { return 0, io.ErrUnexpectedEOF },
+		"more than the buffers hold": func(*queue.Chain) (uint32, error) { return 9, nil },
 	} {
 		r := newRig(t, 8, 0)
 		r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
@@ -377,7 +377,7 @@ func TestChainsOfOnePacketComeBackTogetherOrNotAtAll(t *testing.T) {
 		}
 		return chains
 	}
-	for range 3 { // around the ring
+	for range 3 { // around the ring more than once
 		if err := q.DoneTogether(take(), []uint32{8, 8, 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -420,7 +420,7 @@ func TestEmptyDescriptorsAreLegalAnywhere(t *testing.T) {
 	}
 }
 
-// The same request, cut at random: the cuts mean nothing.
+// The same request, split at random: the boundaries have no meaning.
 func TestHowARequestIsCutDoesNotMatter(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	text := []byte("the quick brown fox jumps over the lazy dog")

@@ -14,7 +14,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// fetch asks for random bytes in pieces and returns what came.
+// fetch requests random bytes in pieces and returns what the device wrote.
 func fetch(t testing.TB, d *virtiotest.Driver, pieces ...int) []byte {
 	t.Helper()
 	var chain []queuetest.Desc
@@ -42,7 +42,7 @@ func fetch(t testing.TB, d *virtiotest.Driver, pieces ...int) []byte {
 		t.Fatalf("%d bytes in %d", u.Len, len(all))
 	}
 	if !bytes.Equal(all[u.Len:], make([]byte, len(all)-int(u.Len))) {
-		t.Errorf("written beyond the %d bytes that were reported", u.Len)
+		t.Errorf("the device wrote beyond the %d bytes that it reported", u.Len)
 	}
 	return all[:u.Len]
 }
@@ -91,7 +91,7 @@ func TestASourceThatEndsIsADeadDevice(t *testing.T) {
 }
 
 func TestARequestWithoutRoomComesBackEmpty(t *testing.T) {
-	d := virtiotest.NewDriver(t, rng.New(readerFunc(func([]byte) (int, error) { return 0, errors.New("not to be asked") })))
+	d := virtiotest.NewDriver(t, rng.New(readerFunc(func([]byte) (int, error) { return 0, errors.New("unexpected read") })))
 	d.Start(0)
 	gpa, _ := d.Buffer(64)
 	d.Rings[0].Add(queuetest.Desc{GPA: gpa, Len: 64})

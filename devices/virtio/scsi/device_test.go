@@ -9,7 +9,7 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// fakeBackend remembers whether it runs.
+// fakeBackend records whether it runs.
 type fakeBackend struct {
 	running bool
 	closed  bool

@@ -12,7 +12,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// TestTheDriverHearsOfANewSize changes a disk's size under a driver.
+// TestTheDriverHearsOfANewSize changes a disk's size while a driver runs.
 func TestTheDriverHearsOfANewSize(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "disk")
 	if err != nil {
@@ -44,7 +44,7 @@ func TestTheDriverHearsOfANewSize(t *testing.T) {
 		}
 	}
 	grow(200)
-	rescan(1) // nobody is there to be told
+	rescan(1) // there is no driver to notify
 	for _, features := range []virtio.Features{everything, everything &^ FeatureChange} {
 		grow(100)
 		rescan(1)
@@ -61,7 +61,7 @@ func TestTheDriverHearsOfANewSize(t *testing.T) {
 			const want = "03000000" + "0100000000000000" + "2a090000"
 			if !features.Has(FeatureChange) {
 				if _, ok := d.Rings[eventQueue].Used(); ok {
-					t.Fatal("an event that was not negotiated")
+					t.Fatal("received an event that was not negotiated")
 				}
 				return
 			}
@@ -89,16 +89,16 @@ func TestTheDriverHearsOfANewSize(t *testing.T) {
 		if capacity[2] != 1 || capacity[3] != 0x8f {
 			t.Errorf("READ CAPACITY: % x", capacity)
 		}
-		event(p) // the target has noticed by itself
+		event(p) // the target has noticed the change itself
 		p = offer()
 		grow(500)
 		inquiry(t, d, requestQueue)
-		event(p) // in a while after any request
+		event(p) // some time after any request
 		d.Reset()
 	}
 }
 
-// TestAnEventWithoutRoomEndsTheDevice has a buffer that is too small.
+// TestAnEventWithoutRoomEndsTheDevice uses a buffer that is too small.
 func TestAnEventWithoutRoomEndsTheDevice(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "disk")
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// newInProcess makes the device over the units.
+// newInProcess creates the device over the units.
 func newInProcess(t testing.TB, units ...target.Unit) *Device {
 	t.Helper()
 	tg, err := target.New(units)
@@ -34,7 +34,7 @@ func newInProcess(t testing.TB, units ...target.Unit) *Device {
 	return d
 }
 
-// imageUnit is a unit over a new file of 1 MiB.
+// imageUnit returns a unit over a new file of 1 MiB.
 func imageUnit(t testing.TB) target.Unit {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "disk.img"))
@@ -48,7 +48,7 @@ func imageUnit(t testing.TB) target.Unit {
 }
 
 func TestInProcessConforms(t *testing.T) {
-	for name, slow := range map[string]bool{"a file": false, "a file that makes wait": true} {
+	for name, slow := range map[string]bool{"a file": false, "a file that blocks": true} {
 		t.Run(name, func(t *testing.T) {
 			virtiotest.TestDevice(t, func(t testing.TB) virtio.Device {
 				u := imageUnit(t)
@@ -61,12 +61,12 @@ func TestInProcessConforms(t *testing.T) {
 	}
 }
 
-// gate is a store whose every move would wait, and waits while it is shut.
+// gate is a store in which every transfer would block, and does block while the gate is shut.
 type gate struct {
 	target.Store
 	mu      sync.Mutex
 	shut    chan struct{}
-	waiting chan struct{} // gets one for each that waits
+	waiting chan struct{} // receives one value for each blocked transfer
 }
 
 func (g *gate) pass(flags int) error {
@@ -97,8 +97,7 @@ func (g *gate) WriteV(bufs [][]byte, off int64, flags int) (int, error) {
 	return g.Store.WriteV(bufs, off, flags)
 }
 
-// post offers a command to a request queue without waiting, and returns its
-// answer and data.
+// post adds a command to a request queue without waiting, and returns its answer and data buffers.
 func post(d *virtiotest.Driver, queue int, id uint64, lun []byte, cdb []byte, in int) (answer, data []byte) {
 	gpa, h := d.Buffer(requestBytes)
 	clear(h)
@@ -126,8 +125,8 @@ func waitUsed(t testing.TB, d *virtiotest.Driver, queue, n int) {
 	}
 }
 
-// TestAFileThatBlocksHoldsNobodyElse has 16 reads wait at the same time, and
-// asks something else meanwhile.
+// TestAFileThatBlocksHoldsNobodyElse blocks 16 reads at the same time and sends another command in
+// the meantime.
 func TestAFileThatBlocksHoldsNobodyElse(t *testing.T) {
 	u := imageUnit(t)
 	g := &gate{Store: u.Store}
@@ -135,7 +134,7 @@ func TestAFileThatBlocksHoldsNobodyElse(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, u))
 	d.Start(0)
 	inquiry(t, d, requestQueue)
-	command(t, d, requestQueue, make([]byte, 6), nil, 0) // takes the unit attention
+	command(t, d, requestQueue, make([]byte, 6), nil, 0) // clears the unit attention
 	const depth = 16
 	shut, waiting := make(chan struct{}), make(chan struct{}, depth)
 	g.mu.Lock()
@@ -157,8 +156,8 @@ func TestAFileThatBlocksHoldsNobodyElse(t *testing.T) {
 	waitUsed(t, d, requestQueue, depth)
 }
 
-// TestTaskManagement aborts reads that wait: the function ends after them, and
-// they say so.
+// TestTaskManagement aborts blocked reads: the function completes after them, and their responses
+// report the abort.
 func TestTaskManagement(t *testing.T) {
 	const abortTask, abortTaskSet, clearACA, reset, nexusReset, queryTask, queryTaskSet = 0, 1, 2, 5, 4, 6, 7
 	read := []byte{0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0}
@@ -212,7 +211,7 @@ func TestTaskManagement(t *testing.T) {
 			if !tc.waits {
 				waitUsed(t, d, controlQueue, 1)
 			} else if _, early := d.Rings[controlQueue].Used(); early {
-				t.Error("answered before the commands have ended")
+				t.Error("answered before the commands have completed")
 			} else {
 				for !underCancellation(dev, len(bytes.Trim(tc.answers[:], "\x00"))) {
 					runtime.Gosched()
@@ -234,8 +233,8 @@ func TestTaskManagement(t *testing.T) {
 	}
 }
 
-// TestAResetLeavesTheCacheOff switches the write cache off, as a guest that sends
-// no flushes does. A new driver finds it on.
+// TestAResetLeavesTheCacheOff disables the write cache, as a guest does that sends no flushes. A
+// new driver finds it enabled.
 func TestAResetLeavesTheCacheOff(t *testing.T) {
 	const nexusReset, unitReset = 4, 5
 	dev := newInProcess(t, imageUnit(t))
@@ -243,7 +242,7 @@ func TestAResetLeavesTheCacheOff(t *testing.T) {
 	d.Start(everything)
 	caching := func() byte { return command(t, d, requestQueue, []byte{0x1a, 8, 8, 0, 24, 0}, nil, 24)[4+2] }
 	if caching() != 4 {
-		t.Fatal("off from the start")
+		t.Fatal("the cache is off from the start")
 	}
 	page := append([]byte{0, 0, 0, 0, 8, 0x12}, make([]byte, 18)...)
 	page[4+12] = 0x20 // DRA
@@ -262,12 +261,11 @@ func TestAResetLeavesTheCacheOff(t *testing.T) {
 	d.Reset()
 	d.Start(everything)
 	if caching() != 4 {
-		t.Error("off for a new driver")
+		t.Error("the cache is off for a new driver")
 	}
 }
 
-// underCancellation says whether n requests of the device are cancelled and not
-// answered yet.
+// underCancellation reports whether n requests of the device are cancelled but not answered yet.
 func underCancellation(dev *Device, n int) bool {
 	for _, l := range dev.backend.(*InProcess).active.lanes {
 		if l.has(func(r *request) bool { return r.command.Cancelled.Load() }) {
@@ -277,7 +275,7 @@ func underCancellation(dev *Device, n int) bool {
 	return n == 0
 }
 
-// TestResponses are the answers that are not the unit's, and the residuals.
+// TestResponses checks the responses that do not come from the unit, and the residuals.
 func TestResponses(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))
 	d.Start(0)
@@ -318,8 +316,7 @@ func TestResponses(t *testing.T) {
 	}
 }
 
-// TestHowADriverCutsARequestHasNoMeaning has header, data and answer in pieces
-// of odd lengths.
+// TestHowADriverCutsARequestHasNoMeaning splits header, data and answer into pieces of odd lengths.
 func TestHowADriverCutsARequestHasNoMeaning(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))
 	d.Start(everything)
@@ -346,11 +343,11 @@ func TestHowADriverCutsARequestHasNoMeaning(t *testing.T) {
 	}
 }
 
-// TestAChainWithoutRoomEndsTheDevice is what the kernel's target does as well.
+// TestAChainWithoutRoomEndsTheDevice: the kernel's target does the same.
 func TestAChainWithoutRoomEndsTheDevice(t *testing.T) {
 	for name, chain := range map[string][]queuetest.Desc{
-		"no room for the response": {{GPA: virtiotest.BufferBase, Len: requestBytes}, {GPA: virtiotest.BufferBase, Len: 107, Flags: queuetest.Write}},
-		"short header":             {{GPA: virtiotest.BufferBase, Len: 50}, {GPA: virtiotest.BufferBase, Len: responseBytes, Flags: queuetest.Write}},
+		"response buffer too small": {{GPA: virtiotest.BufferBase, Len: requestBytes}, {GPA: virtiotest.BufferBase, Len: 107, Flags: queuetest.Write}},
+		"short header":              {{GPA: virtiotest.BufferBase, Len: 50}, {GPA: virtiotest.BufferBase, Len: responseBytes, Flags: queuetest.Write}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))

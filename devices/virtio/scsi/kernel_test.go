@@ -17,7 +17,7 @@ import (
 	"minivmm/vhost/lio"
 )
 
-// newTarget makes a target with one disk of 1 MiB.
+// newTarget creates a target with one disk of 1 MiB.
 func newTarget(t testing.TB) *lio.Target {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "disk.img")
@@ -42,7 +42,7 @@ func newTarget(t testing.TB) *lio.Target {
 // adapter is the device over vhost-scsi.
 type adapter struct {
 	*Device
-	failed atomic.Int32 // goroutines that ended with an error
+	failed atomic.Int32 // goroutines that failed
 }
 
 func openAdapter(t testing.TB, target *lio.Target) *adapter {
@@ -65,7 +65,7 @@ func openAdapter(t testing.TB, target *lio.Target) *adapter {
 	return &adapter{Device: device}
 }
 
-// Activate counts how often the data path's death is announced.
+// Activate counts how often a failure of the data path is reported.
 func (a *adapter) Activate(act virtio.Activation) error {
 	start := act.Go
 	act.Go = func(run func(context.Context) error) bool {
@@ -86,8 +86,8 @@ const (
 	responseBytes = 4 + 4 + 2 + 1 + 1 + senseBytes
 )
 
-// exchange sends a chain through a queue: a header, what is written to the
-// device, a response, what is read from it.
+// exchange sends a chain through a queue: a header, data to the device, a response, data from the
+// device.
 func exchange(t testing.TB, d *virtiotest.Driver, queue int, header, out []byte, response, in int) (answer, data []byte) {
 	t.Helper()
 	var chain []queuetest.Desc
@@ -126,11 +126,11 @@ func exchange(t testing.TB, d *virtiotest.Driver, queue int, header, out []byte,
 	return answer, data
 }
 
-// lun0 is how virtio numbers target 0's LUN 0.
+// lun0 is virtio's address of target 0's LUN 0.
 var lun0 = []byte{1, lio.TargetID, 0x40, 0, 0, 0, 0, 0}
 
-// command sends a SCSI command, once more for each unit attention, which a new
-// initiator gets, and wants it to succeed.
+// command sends a SCSI command, repeats it after each unit attention, which a new initiator
+// receives, and requires it to succeed.
 func command(t testing.TB, d *virtiotest.Driver, queue int, cdb, out []byte, in int) []byte {
 	t.Helper()
 	header := make([]byte, requestBytes)
@@ -149,14 +149,14 @@ func command(t testing.TB, d *virtiotest.Driver, queue int, cdb, out []byte, in 
 			t.Fatalf("command % x: status %#x, sense key %d", cdb, status, key)
 		}
 	}
-	t.Fatalf("command % x: unit attention without end", cdb)
+	t.Fatalf("command % x: too many unit attentions", cdb)
 	return nil
 }
 
 // resetLUN sends a task management request through the control queue.
 func resetLUN(t testing.TB, d *virtiotest.Driver) {
 	t.Helper()
-	const logicalUnitReset, functionComplete, functionSucceeded = 5, 0, 10 // the latter is vhost-scsi's
+	const logicalUnitReset, functionComplete, functionSucceeded = 5, 0, 10 // the latter is the answer of vhost-scsi
 	header := make([]byte, 4+4+8+8)
 	header[4] = logicalUnitReset
 	copy(header[8:], lun0)
@@ -173,8 +173,7 @@ func inquiry(t testing.TB, d *virtiotest.Driver, queue int) {
 	}
 }
 
-// traffic asks who it is, and writes and reads back, through every request
-// queue.
+// traffic sends INQUIRY, and writes and reads back data, through every request queue.
 func traffic(t testing.TB, d *virtiotest.Driver) {
 	t.Helper()
 	for i := range len(d.Rings) - requestQueue {
@@ -192,7 +191,7 @@ func traffic(t testing.TB, d *virtiotest.Driver) {
 	resetLUN(t, d)
 }
 
-// shape is a good chain for a request queue: TEST UNIT READY.
+// shape is a valid chain for a request queue: TEST UNIT READY.
 func shape(d *virtiotest.Driver) []queuetest.Desc {
 	header, h := d.Buffer(requestBytes)
 	clear(h)
@@ -210,12 +209,12 @@ func TestVhostSCSIConforms(t *testing.T) {
 		Traffic: traffic,
 		Hostile: requestQueue,
 		Shape:   shape,
-		Lives:   1000, // each makes and frees 5 MiB of the kernel
+		Lives:   1000, // each allocates and frees 5 MiB in the kernel
 	})
 }
 
-// TestABadRingIsReportedOnceAndHurtsNobodyElse breaks each queue of one device
-// while another goes on.
+// TestABadRingIsReportedOnceAndHurtsNobodyElse breaks each queue of one device while another device
+// keeps running.
 func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	bad, good := openAdapter(t, newTarget(t)), openAdapter(t, newTarget(t))
@@ -228,7 +227,7 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 	}{
 		{"control", controlQueue, []queuetest.Desc{{GPA: 1 << 40, Len: 24}, {GPA: virtiotest.BufferBase, Len: 1, Flags: queuetest.Write}}},
 		{"request", requestQueue, []queuetest.Desc{{GPA: 1 << 40, Len: requestBytes}, {GPA: virtiotest.BufferBase, Len: responseBytes, Flags: queuetest.Write}}},
-		{"request, no room for the response", requestQueue + 1, []queuetest.Desc{{GPA: virtiotest.BufferBase, Len: requestBytes}, {GPA: virtiotest.BufferBase, Len: 8, Flags: queuetest.Write}}},
+		{"request, response buffer too small", requestQueue + 1, []queuetest.Desc{{GPA: virtiotest.BufferBase, Len: requestBytes}, {GPA: virtiotest.BufferBase, Len: 8, Flags: queuetest.Write}}},
 		{"request, short header", requestQueue, []queuetest.Desc{{GPA: virtiotest.BufferBase, Len: 7}, {GPA: virtiotest.BufferBase, Len: responseBytes, Flags: queuetest.Write}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -243,12 +242,12 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 			for range 10 {
 				b.Rings[tc.queue].ForceKick()
 				traffic(t, g)
-				g.Reset() // its buffers are used up otherwise
+				g.Reset() // otherwise its buffers run out
 				g.Start(everything)
 			}
 			b.Reset()
 			if n := bad.failed.Load(); n != 1 {
-				t.Errorf("failed %d times, want once", n)
+				t.Errorf("reported %d failures, want 1", n)
 			}
 			b.Start(everything)
 			traffic(t, b)
@@ -257,8 +256,8 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 	}
 }
 
-// TestOneTargetServesOneDevice starts a second device on a target: it needs a
-// reset at once, and works when the first has let go.
+// TestOneTargetServesOneDevice starts a second device on a target: it needs a reset at once, and
+// works once the first has released the target.
 func TestOneTargetServesOneDevice(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	target := newTarget(t)
@@ -267,7 +266,7 @@ func TestOneTargetServesOneDevice(t *testing.T) {
 	second.Negotiate(everything)
 	second.SetUp()
 	if s := second.Go(); s&virtio.StatusNeedsReset == 0 {
-		t.Errorf("status %#x: two devices have one target", s)
+		t.Errorf("status %#x: two devices use one target", s)
 	}
 	traffic(t, first)
 	first.Reset()
@@ -276,9 +275,9 @@ func TestOneTargetServesOneDevice(t *testing.T) {
 	traffic(t, second)
 }
 
-// TestARequestMadeBeforeDriverOKWaits kicks before DRIVER_OK: such a kick is
-// one that the kernel loses unless it gets the eventfd after the endpoint. A
-// driver may not do that, but a spurious wake-up must not make a difference.
+// TestARequestMadeBeforeDriverOKWaits kicks before DRIVER_OK. The kernel loses such a kick unless
+// it gets the eventfd after the endpoint. A driver must not do this, but a spurious wake-up must
+// not make a difference.
 func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))
@@ -296,8 +295,8 @@ func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
 	}
 }
 
-// TestResetWithRequestsUnderWay fills the ring and resets: what was begun is
-// finished or forgotten, and nothing is written afterwards.
+// TestResetWithRequestsUnderWay fills the ring and resets: requests that were started are completed
+// or dropped, and nothing is written afterwards.
 func TestResetWithRequestsUnderWay(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))

@@ -8,8 +8,8 @@ import (
 	"minivmm/devices/virtio/virtiotest"
 )
 
-// TestManyRequestsUnderWay keeps both queues full of writes with FUA and reads,
-// some of which wait, and resets while they are.
+// TestManyRequestsUnderWay keeps both queues full of reads and of writes with FUA, some of which
+// block, and resets in the meantime.
 func TestManyRequestsUnderWay(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))
 	const rounds, each = 20, 10

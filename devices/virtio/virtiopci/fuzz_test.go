@@ -8,8 +8,8 @@ import (
 	"minivmm/devices/virtio/virtiopci"
 )
 
-// An operation of FuzzVirtioPCI: what, log2 of the width, four bytes of offset
-// and eight of value, little endian.
+// An operation of FuzzVirtioPCI: kind, log2 of the width, four bytes of offset and eight of value,
+// little endian.
 const opSize = 14
 
 const (
@@ -19,8 +19,8 @@ const (
 	opReadConfig
 	opCall     // the device signals a queue
 	opDoorbell // the guest rings a doorbell
-	opOut      // it writes to a port
-	opPort     // it rings a port's doorbell
+	opOut      // the guest writes to a port
+	opPort     // the guest rings a port's doorbell
 	numOps
 )
 
@@ -28,9 +28,9 @@ func op(what, width byte, off uint32, v uint64) []byte {
 	return le.AppendUint64(le.AppendUint32([]byte{what, width}, off), v)
 }
 
-// FuzzVirtioPCI takes any bytes as accesses to BAR and configuration space. The
-// fake host is as strict as KVM and complains of wrong wiring through the log;
-// what is activated must be rings in RAM, and Close must give all back.
+// FuzzVirtioPCI interprets the input as accesses to BAR and configuration space. The fake host is
+// as strict as KVM, and wrong wiring appears in the log. Activated rings must lie in RAM, and Close
+// must release everything.
 func FuzzVirtioPCI(f *testing.F) {
 	var up []byte
 	add := func(p []byte) { up = append(up, p...) }
@@ -104,7 +104,7 @@ func FuzzVirtioPCI(f *testing.F) {
 			seen = len(activations)
 		}
 		for _, line := range m.lines {
-			// The guest's own mistakes are at DRIVER_OK; all else is ours.
+			// A guest's own mistakes appear at DRIVER_OK; any other line is a bug of the transport.
 			if !strings.Contains(line, ": activate: ") {
 				t.Errorf("log: %s", line)
 			}

@@ -9,7 +9,7 @@ import (
 	"minivmm/devices/virtio/virtiopci"
 )
 
-// withPorts is a transport whose queues have ports.
+// withPorts returns a transport whose queues have ports.
 func withPorts(t testing.TB, queues int, late bool) *machine {
 	dev := recorder()
 	dev.Sizes = slices.Repeat([]uint16{64}, queues)
@@ -19,7 +19,7 @@ func withPorts(t testing.TB, queues int, late bool) *machine {
 func TestPortsComeFirstAndHoldEveryQueue(t *testing.T) {
 	for _, c := range []struct {
 		queues int
-		size   uint64 // of the BAR; 0: there is none
+		size   uint64 // of the BAR; 0: no BAR
 	}{{0, 4}, {1, 4}, {2, 4}, {3, 8}, {4, 8}, {66, 256}, {128, 256}, {129, 0}, {1024, 0}} {
 		m := withPorts(t, c.queues, false)
 		m.writeConfig(0x14, 4, 0xffffffff)
@@ -37,7 +37,7 @@ func TestPortsComeFirstAndHoldEveryQueue(t *testing.T) {
 			t.Fatalf("%d queues: notify capabilities %+v", c.queues, m.notify)
 		}
 		ports, memory := m.notify[0], m.notify[1]
-		// virtio 1.2 §4.1.4.4: room for queue_notify_off * notify_off_multiplier + 2.
+		// virtio 1.2 §4.1.4.4: space for queue_notify_off * notify_off_multiplier + 2.
 		if ports.bar != 1 || ports.off != 0 || ports.extra != 2 || ports.size > c.size || ports.size < 2*uint64(c.queues) {
 			t.Errorf("%d queues: ports %+v in a BAR of %d", c.queues, ports, c.size)
 		}
@@ -51,8 +51,8 @@ func TestPortsComeFirstAndHoldEveryQueue(t *testing.T) {
 	}
 }
 
-// Both notify addresses of a queue kick it: by a doorbell, and by an exit where
-// there is none. That in memory gets its doorbell with its first exit.
+// Both notify addresses of a queue kick it: by a doorbell, or by a VM exit if there is no doorbell.
+// The doorbell in memory is attached at its first exit.
 func TestEitherNotifyAddressKicks(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		m := withPorts(t, 3, late)
@@ -95,19 +95,19 @@ func TestPortsAreSilentWhileTheyAreNotDecoded(t *testing.T) {
 	m.writeConfig(4, 2, 6)
 	m.out(0, 2, 0)
 	if m.tr.Frontend().Kick(0).Drain() {
-		t.Error("a port kicked that the function does not decode")
+		t.Error("a port that the function does not decode kicked a queue")
 	}
 	m.writeConfig(0x14, 4, 0x1801)
 	m.writeConfig(4, 2, 7)
 	m.out(2, 2, 1)
 	if got := m.config(0x14, 4); got != m.port|1 || !m.tr.Frontend().Kick(1).Drain() {
-		t.Errorf("the ports, asked to move, are at %#x, want %#x", got, m.port|1)
+		t.Errorf("after an attempt to move them, the ports are at %#x, want %#x", got, m.port|1)
 	}
 }
 
 func TestAPortWithoutDoorbellStillKicks(t *testing.T) {
 	m := withPorts(t, 2, true)
-	m.host.NoDoorbells = errors.New("no room for one more device")
+	m.host.NoDoorbells = errors.New("no space for another device")
 	for range 100 {
 		m.out(2, 2, 1)
 		if !m.tr.Frontend().Kick(1).Drain() {
@@ -119,8 +119,7 @@ func TestAPortWithoutDoorbellStillKicks(t *testing.T) {
 	}
 }
 
-// Every port, width and value, and a driver that has its ports through the
-// window only.
+// Every port, width and value, and a driver that reaches its ports only through the window.
 func TestEveryAccessToThePorts(t *testing.T) {
 	m := withPorts(t, 3, true)
 	for off := range uint64(8) {

@@ -14,7 +14,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// A real device behind the transport: doorbell in, message out.
+// A real device behind the transport: from doorbell to message.
 func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		m := newMachineWith(t, rng.New(rand.Reader), virtiopci.Options{LateDoorbells: late, NotifyPorts: true})
@@ -41,8 +41,8 @@ func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 			}
 			clear(w)
 			ring.Add(queuetest.Desc{GPA: bufs, Len: 64, Flags: queuetest.Write})
-			// By port and by memory in turns, of which each gets a doorbell
-			// by its first exit if it comes late.
+			// Alternate between port and memory. A late doorbell is attached at the first exit of
+			// each.
 			bell, exit := func() bool { return m.host.RingPort(uint16(m.port)) }, func() { m.out(0, 2, 0) }
 			if i%2 == 1 {
 				gpa := guestmem.GPA(m.base + m.caps[2].off)
@@ -65,8 +65,8 @@ func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 	}
 }
 
-// vCPUs race on every register while the device signals: nothing deadlocks,
-// and the race detector is silent.
+// vCPUs access every register while the device signals: there must be no deadlock, and the race
+// detector must report nothing.
 func TestManyVCPUsAtOnce(t *testing.T) {
 	m := newMachineWith(t, recorder(), virtiopci.Options{LateDoorbells: true, NotifyPorts: true})
 	m.enableMSIX()

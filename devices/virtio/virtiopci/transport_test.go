@@ -18,22 +18,22 @@ import (
 
 var le = binary.LittleEndian
 
-// machine is a transport on a bus, seen as a driver sees it.
+// machine is a transport on a bus, as a driver sees it.
 type machine struct {
 	t    testing.TB
 	host *virtiotest.Host
 	mem  *guestmem.Memory
-	dev  *virtiotest.Recorder // nil if the device is another
+	dev  *virtiotest.Recorder // nil if the device is not a Recorder
 	tr   *virtiopci.Transport
 	mmio *bus.Bus
 	io   *bus.Bus
 	ecam bus.Handler
-	base uint64 // of the BAR of memory
-	port uint64 // of that of ports
+	base uint64 // of the memory BAR
+	port uint64 // of the port BAR
 	slot uint64 // ECAM offset of the function
 	caps map[byte]capability
 
-	notify []capability // both are of one type, in the list's order
+	notify []capability // all of one type, in the order of the list
 
 	mu    sync.Mutex
 	lines []string
@@ -49,7 +49,7 @@ func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
 	return newMachineWith(t, dev, virtiopci.Options{LateDoorbells: late})
 }
 
-// newMachineWith adds name and log to the options.
+// newMachineWith sets name and log in the options.
 func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *machine {
 	m := &machine{t: t, host: &virtiotest.Host{}, mmio: &bus.Bus{}, io: &bus.Bus{}, caps: map[byte]capability{}}
 	m.dev, _ = dev.(*virtiotest.Recorder)
@@ -95,7 +95,7 @@ func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *ma
 	for at := m.config(0x34, 1); at != 0; at = m.config(at+1, 1) {
 		if m.config(at, 1) == 9 {
 			c := capability{at, m.config(at+4, 1), m.config(at+8, 4), m.config(at+12, 4), m.config(at+16, 4)}
-			m.caps[byte(m.config(at+3, 1))] = c // of the notify addresses those in memory, which come last
+			m.caps[byte(m.config(at+3, 1))] = c // if there are two notify addresses, the one in memory, which comes last
 			if m.config(at+3, 1) == 2 {
 				m.notify = append(m.notify, c)
 			}
@@ -132,7 +132,7 @@ func (m *machine) out(off uint64, n int, v uint64) {
 	m.io.Write(m.port+off, le.AppendUint64(nil, v)[:n])
 }
 
-// enableMSIX switches MSI-X on and gives vectors messages of their own.
+// enableMSIX enables MSI-X and gives each vector a different message.
 func (m *machine) enableMSIX() {
 	x := m.caps[0x11]
 	m.writeConfig(x.at+2, 2, 0x8000)
@@ -280,7 +280,7 @@ func TestADriverBringsTheDeviceUp(t *testing.T) {
 	if q.Size != 64 || q.Desc != 0x5000 || q.Driver != 0x6000 || q.Device != 0x7000 {
 		t.Errorf("queue 1 is %+v", q)
 	}
-	// Poison after DRIVER_OK: nothing changes, nothing happens.
+	// Write queue registers after DRIVER_OK: nothing may change, and nothing may happen.
 	for sel := range uint64(2) {
 		m.write(0x16, 2, sel)
 		var before, after [0x38]byte
@@ -326,7 +326,7 @@ func TestDoorbellsRingTheQueuesKick(t *testing.T) {
 			}
 			m.write(off, 2, q)
 			if !kick.Drain() {
-				t.Errorf("late %t: queue %d: an exit did not kick", late, q)
+				t.Errorf("late %t: queue %d: a VM exit did not kick", late, q)
 			}
 			if !m.host.Ring(guestmem.GPA(m.base+off)) || !kick.Drain() {
 				t.Errorf("late %t: queue %d: no doorbell after the first notification", late, q)
@@ -342,7 +342,7 @@ func TestDoorbellsRingTheQueuesKick(t *testing.T) {
 
 func TestALateDoorbellThatFailsStillKicks(t *testing.T) {
 	m := newMachine(t, recorder(), true)
-	m.host.NoDoorbells = errors.New("no room for one more device")
+	m.host.NoDoorbells = errors.New("no space for another device")
 	for range 100 {
 		m.write(m.caps[2].off, 2, 0)
 		if !m.tr.Frontend().Kick(0).Drain() {
@@ -438,7 +438,7 @@ func TestABadVectorReadsBackAsNone(t *testing.T) {
 	m.write(0x16, 2, 2)
 	m.write(0x1a, 2, 0)
 	if got := m.read(0x1a, 2); got != 0xffff {
-		t.Errorf("queue 2, which there is not, has vector %#x", got)
+		t.Errorf("queue 2, which does not exist, has vector %#x", got)
 	}
 	m.write(0x14, 1, 0)
 	if got := m.read(0x10, 2); got != 0xffff {
@@ -451,7 +451,7 @@ func TestTheInterruptStatusTellsADriverThatPolls(t *testing.T) {
 	m.start()
 	isr := m.caps[3].off
 	if got := m.read(isr, 1); got != 0 {
-		t.Errorf("status %#x at first", got)
+		t.Errorf("status %#x initially", got)
 	}
 	m.tr.Frontend().Call(1).Signal()
 	m.dev.Activations()[0].ConfigChanged()
@@ -461,7 +461,7 @@ func TestTheInterruptStatusTellsADriverThatPolls(t *testing.T) {
 	if got := m.read(isr, 1); got != 0 {
 		t.Errorf("status %#x after it was read", got)
 	}
-	// What waits for a masked vector is not the poller's to take.
+	// A polling driver must not consume the signals of a masked vector.
 	m.vectors(0, 1, 2)
 	m.tr.Frontend().Call(1).Signal()
 	if got := m.read(isr, 1); got != 0 || m.pending() != 4 {
@@ -517,8 +517,8 @@ func TestTheConfigurationWindowReachesTheBAROnly(t *testing.T) {
 	}
 }
 
-// Every offset, width and value of the BAR, from reset and from DRIVER_OK:
-// only accesses that the specification defines are answered.
+// Every offset, width and value of the BAR, from reset and from DRIVER_OK: only accesses that the
+// specification defines have an effect.
 func TestEveryAccessToTheBARIsAnsweredOrIgnored(t *testing.T) {
 	defined := map[[2]uint64]bool{}
 	for off, n := range map[uint64]uint64{0: 4, 4: 4, 8: 4, 12: 4, 0x10: 2, 0x12: 2, 0x14: 1, 0x15: 1, 0x16: 2, 0x18: 2, 0x1a: 2, 0x1c: 2, 0x1e: 2, 0x20: 4, 0x24: 4, 0x28: 4, 0x2c: 4, 0x30: 4, 0x34: 4} {
@@ -545,7 +545,7 @@ func TestEveryAccessToTheBARIsAnsweredOrIgnored(t *testing.T) {
 		}
 		m.start()
 		if got := m.read(0x14, 1); got != 15 {
-			t.Errorf("status %#x after the storm: the device is lost", got)
+			t.Errorf("status %#x after all accesses: the device is unusable", got)
 		}
 	}
 }
@@ -555,8 +555,8 @@ func TestEveryQueueSelectAndRegisterAndWidth(t *testing.T) {
 	for sel := range uint64(1 << 16) {
 		m.write(0x16, 2, sel)
 		if sel > 4 && sel%97 != 0 && sel < 0xfff0 {
-			// All selects are read; the neighbourhood of the ends and a
-			// sample of the rest are written in every width as well.
+			// All selectors are read. Those near the limits and a sample of the rest are also
+			// written in every width.
 			if got := m.read(0x18, 2); got != 0 {
 				t.Fatalf("queue %#x has size %d", sel, got)
 			}
@@ -593,7 +593,7 @@ func TestNewFailsWholly(t *testing.T) {
 	host.NoMSI = nil
 	dev.Sizes = []uint16{3}
 	if _, err := virtiopci.New(dev, mem, host, virtiopci.Options{Name: "net0"}); err == nil {
-		t.Error("a queue of size 3 passed")
+		t.Error("a queue of size 3 was accepted")
 	}
 	if d, v, c := host.Live(); d+v+c != 0 || dev.Closes() != 0 {
 		t.Errorf("%d doorbells, %d messages, %d connections left; device closed %d times", d, v, c, dev.Closes())

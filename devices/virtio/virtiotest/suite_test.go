@@ -14,8 +14,8 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// echo is a backend that copies what it reads into what it may write, one
-// goroutine for each queue.
+// echo is a backend that copies readable buffers into writable ones, with one goroutine for each
+// queue.
 type echo struct{}
 
 func (echo) Features() virtio.Features {
@@ -92,13 +92,13 @@ func TestTheHostRefusesWhatKVMRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	if got := h.Interrupts(); len(got) != 1 || got[0].Data != 7 {
-		t.Errorf("messages %v: what was signalled before is sent on connection", got)
+		t.Errorf("messages %v: an earlier signal must be sent when the notifier is connected", got)
 	}
 	if err := two.Connect(call); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("one notifier on two messages: %v", err)
 	}
 	if err := two.Disconnect(call); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("disconnected from a stranger: %v", err)
+		t.Errorf("disconnected a notifier that was not connected: %v", err)
 	}
 	detach, err := h.AttachDoorbell(0x1000, call)
 	if err != nil {
@@ -108,7 +108,7 @@ func TestTheHostRefusesWhatKVMRefuses(t *testing.T) {
 		t.Errorf("two doorbells at one address: %v", err)
 	}
 	if !h.Ring(0x1000) || !call.Drain() || h.Ring(0x1004) {
-		t.Error("the doorbell does not ring, or another does")
+		t.Error("the doorbell does not ring, or another one does")
 	}
 	if err := errors.Join(detach(), one.Disconnect(call), one.Close(), two.Close()); err != nil {
 		t.Error(err)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newFile makes a file of that size in a folder that goes with the test.
+// newFile creates a file of the given size in a directory that is removed with the test.
 func newFile(t testing.TB, sizeBytes int64) Store {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "disk.img"))
@@ -25,7 +25,7 @@ func newFile(t testing.TB, sizeBytes int64) Store {
 	return NewFile(f)
 }
 
-// newTarget makes a target of the units; those without a store get a file.
+// newTarget creates a target with the units; those without a store get a file.
 func newTarget(t testing.TB, units ...Unit) *Target {
 	t.Helper()
 	for i := range units {
@@ -64,7 +64,7 @@ func unhex(t testing.TB, s string) []byte {
 	return p
 }
 
-// do sends one command and returns its reply and what it filled of in bytes.
+// do sends one command and returns its reply and the in bytes that it filled.
 func do(t testing.TB, tg *Target, lun uint16, cdb, out []byte, in int) (Reply, []byte) {
 	t.Helper()
 	r := &Request{LUN: lun}
@@ -79,14 +79,14 @@ func do(t testing.TB, tg *Target, lun uint16, cdb, out []byte, in int) (Reply, [
 	reply, done := tg.Serve(r, false)
 	if !done {
 		if reply, done = tg.Serve(r, true); !done {
-			t.Fatalf("% x: waits for itself", cdb)
+			t.Fatalf("% x: would block although it may wait", cdb)
 		}
 	}
 	return reply, data[:reply.Filled]
 }
 
-// senseHex is sense data in short: key asc ascq, then the field pointer's bytes
-// and the LBA where they are.
+// senseHex formats sense data: key asc ascq, then the field pointer's bytes and the LBA if they are
+// present.
 func senseHex(r Reply) string {
 	switch {
 	case r.Overrun:
@@ -104,18 +104,17 @@ func senseHex(r Reply) string {
 	return s
 }
 
-// modeList is a parameter list of MODE SELECT: a header, and a page as long as
-// the Caching page with that byte 2.
+// modeList is a parameter list of MODE SELECT: a header, and a page of the length of the Caching
+// page with the given byte 2.
 func modeList(header int, code, flags byte) []byte {
 	p := make([]byte, header+20)
 	p[header], p[header+1], p[header+2], p[header+12] = code, 0x12, flags, 0x20
 	return p
 }
 
-// TestCommands is the table of commands against what they answer: data as
-// hexadecimal prefix, or sense data as senseHex has it. Unit 0 has 2048 blocks of
-// 512 bytes, unit 1 is read-only, unit 2 has 256 blocks of 4096 and writes
-// through.
+// TestCommands checks the answer of every command: data as hexadecimal prefix, or sense data as
+// formatted by senseHex. Unit 0 has 2048 blocks of 512 bytes, unit 1 is read-only, unit 2 has 256
+// blocks of 4096 bytes and is write-through.
 func TestCommands(t *testing.T) {
 	tg := newTarget(t, Unit{Serial: "0123456789abcdef0123456789abcdef", Granularity: 4096}, Unit{ReadOnly: true, Serial: "ro-1"}, Unit{BlockSize: 4096, Writethrough: true, Serial: "thru"})
 	block := bytes.Repeat([]byte{0xab}, 512)
@@ -141,7 +140,7 @@ func TestCommands(t *testing.T) {
 		{"INQUIRY", 0, "120000006000", nil, 96, "0000 0602 5b00 0002" + hex.EncodeToString([]byte("LIO-ORG minivmm disk    4.0 ")), "", 96},
 		{"INQUIRY, cut", 0, "120000000500", nil, 5, "000006025b", "", 5},
 		{"INQUIRY of no unit", 9, "120000002400", nil, 36, "7f00", "", 36},
-		{"INQUIRY, room is short", 0, "120000006000", nil, 20, "", "overrun", 0},
+		{"INQUIRY, buffer is short", 0, "120000006000", nil, 20, "", "overrun", 0},
 		{"INQUIRY with a page and no EVPD", 0, "120083006000", nil, 96, "", "052400@c00002", 0},
 		{"INQUIRY of no page", 0, "1201c0006000", nil, 96, "", "052400@c00002", 0},
 		{"VPD 00", 0, "12010000ff00", nil, 255, "00000006 008083b0b1b2", "", 10},
@@ -174,19 +173,19 @@ func TestCommands(t *testing.T) {
 		{"MODE SENSE (6), no such subpage", 0, "1a080801ff00", nil, 255, "", "052400@c00003", 0},
 		{"MODE SENSE (6), caching, changeable, write-through", 2, "1a084800ff00", nil, 255, "17001000 0812 0000", "", 24},
 		{"MODE SELECT (6), cache off", 0, "151000001800", modeList(4, 0x08, 0), 0, "", "", 0},
-		{"MODE SENSE (6), it is", 0, "1a080800ff00", nil, 255, "17001000 0812 0000", "", 24},
-		{"MODE SENSE (6), by default not", 0, "1a088800ff00", nil, 255, "17001000 0812 0400", "", 24},
+		{"MODE SENSE (6), current value", 0, "1a080800ff00", nil, 255, "17001000 0812 0000", "", 24},
+		{"MODE SENSE (6), default value", 0, "1a088800ff00", nil, 255, "17001000 0812 0400", "", 24},
 		{"MODE SELECT (10), cache on", 0, "5510000000000000 1c00", modeList(8, 0x08, 4), 0, "", "", 0},
-		{"MODE SENSE (6), it is on", 0, "1a080800ff00", nil, 255, "17001000 0812 0400", "", 24},
+		{"MODE SENSE (6), current value again", 0, "1a080800ff00", nil, 255, "17001000 0812 0400", "", 24},
 		{"MODE SELECT (6), RCD", 0, "151000001800", modeList(4, 0x08, 5), 0, "", "052600@800006", 0},
-		{"MODE SELECT (6), cache on, written through", 2, "151000001800", modeList(4, 0x08, 4), 0, "", "052600@800006", 0},
+		{"MODE SELECT (6), cache on, write-through", 2, "151000001800", modeList(4, 0x08, 4), 0, "", "052600@800006", 0},
 		{"MODE SELECT (6), saved", 0, "151100001800", modeList(4, 0x08, 0), 0, "", "052400@c00001", 0},
 		{"MODE SELECT (6), no such page", 0, "151000001800", modeList(4, 0x02, 0), 0, "", "052600@800004", 0},
 		{"MODE SELECT (6), half a page", 0, "151000001700", modeList(4, 0x08, 0), 0, "", "051a00", 0},
 		{"MODE SELECT (6), data is short", 0, "151000001900", modeList(4, 0x08, 0), 0, "", "overrun", 0},
 		{"MODE SELECT (6), descriptors beyond", 0, "151000000400", []byte{0, 0, 0, 8}, 0, "", "051a00", 0},
 		{"MODE SELECT (6), block size", 0, "151000000c00", unhex(t, "00000008 0000080000000400"), 0, "", "052600@800004", 0},
-		{"MODE SELECT (6), block size as it is", 0, "151000000c00", unhex(t, "00000008 0000080000000200"), 0, "", "", 0},
+		{"MODE SELECT (6), block size unchanged", 0, "151000000c00", unhex(t, "00000008 0000080000000200"), 0, "", "", 0},
 		{"MODE SELECT (6) of nothing", 0, "151000000000", nil, 0, "", "", 0},
 		{"MODE SENSE (10), long", 0, "5a100800000000 00ff00", nil, 255, "002a 0010 0100 0010 0000000000000800 00000000 00000200 0812", "", 44},
 		{"MODE SENSE (10), short", 0, "5a000800000000 00ff00", nil, 255, "0022 0010 0000 0008 00000800 00000200 0812", "", 36},
@@ -194,7 +193,7 @@ func TestCommands(t *testing.T) {
 		{"REPORT LUNS", 0, "a00000000000 00000100 0000", nil, 256, "00000018 00000000 0000000000000000 0001000000000000 0002000000000000", "", 32},
 		{"REPORT LUNS of no unit", 77, "a00002000000 00000100 0000", nil, 256, "00000018", "", 32},
 		{"REPORT LUNS, well known", 0, "a00001000000 00000100 0000", nil, 256, "00000000", "", 8},
-		{"REPORT LUNS, no room wanted", 0, "a00000000000 0000000f 0000", nil, 16, "", "052400@c00006", 0},
+		{"REPORT LUNS, allocation length too small", 0, "a00000000000 0000000f 0000", nil, 16, "", "052400@c00006", 0},
 		{"REPORT LUNS, no such report", 0, "a00010000000 00000100 0000", nil, 256, "", "052400@c00002", 0},
 
 		{"REPORT SUPPORTED OPERATION CODES, one", 0, "a30c 01 12 0000 000000ff 0000", nil, 255, "00030006 1201ffffff04", "", 10},
@@ -205,7 +204,7 @@ func TestCommands(t *testing.T) {
 		{"REPORT SUPPORTED OPERATION CODES, either", 0, "a30c 03 12 0000 000000ff 0000", nil, 255, "00030006", "", 10},
 		{"REPORT SUPPORTED OPERATION CODES, timeouts", 0, "a30c 81 12 0000 000000ff 0000", nil, 255, "00830006 1201ffffff04 000a", "", 22},
 		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", 0, "a30d 00000000 00000010 0000", nil, 16, "dc030000", "", 4},
-		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, no room wanted", 0, "a30d 00000000 00000003 0000", nil, 16, "", "052400@c00006", 0},
+		{"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, allocation length too small", 0, "a30d 00000000 00000003 0000", nil, 16, "", "052400@c00006", 0},
 
 		{"READ (6) of the last", 0, "080007ff0100", nil, 512, "", "", 512},
 		{"READ (6), 0 is 256", 0, "080000000000", nil, 131072, "", "", 131072},
@@ -217,7 +216,7 @@ func TestCommands(t *testing.T) {
 		{"READ (12)", 0, "a800 00000000 00000001 0000", nil, 512, "", "", 512},
 		{"READ (16) far beyond", 0, "8800 ffffffffffffffff 00000001 0000", nil, 512, "", "052100", 0},
 		{"READ (16) that wraps", 0, "8800 0000000000000001 ffffffff 0000", nil, 512, "", "052100:00000800", 0},
-		{"READ (10), room is short", 0, "2800 00000000 00 0002 00", nil, 1023, "", "overrun", 0},
+		{"READ (10), buffer is short", 0, "2800 00000000 00 0002 00", nil, 1023, "", "overrun", 0},
 		{"WRITE (10), data is short", 0, "2a00 00000000 00 0001 00", block[:511], 0, "", "overrun", 0},
 		{"WRITE (6)", 0, "0a0000070100", block, 0, "", "", 0},
 		{"READ (16) of it", 0, "8800 0000000000000007 00000001 0000", nil, 512, "abababab", "", 512},
@@ -240,9 +239,9 @@ func TestCommands(t *testing.T) {
 		{"SYNCHRONIZE CACHE (10), read-only", 1, "3500 00000000 00 0000 00", nil, 0, "", "", 0},
 
 		{"WRITE SAME (10)", 0, "4100 00000010 00 0004 00", block, 0, "", "", 0},
-		{"READ (10) of the last of them", 0, "2800 00000013 00 0002 00", nil, 1024, "abab", "", 1024},
+		{"READ (10) of the last one and the next", 0, "2800 00000013 00 0002 00", nil, 1024, "abab", "", 1024},
 		{"WRITE SAME (16), NDOB and UNMAP", 0, "9309 0000000000000010 00000004 0000", nil, 0, "", "", 0},
-		{"READ (10) of one of them", 0, "2800 00000013 00 0001 00", nil, 512, "00000000", "", 512},
+		{"READ (10) of one", 0, "2800 00000013 00 0001 00", nil, 512, "00000000", "", 512},
 		{"WRITE SAME (10) of nothing", 0, "4100 00000010 00 0000 00", block, 0, "", "052400@c00007", 0},
 		{"WRITE SAME (16) of nothing", 0, "9301 0000000000000010 00000000 0000", nil, 0, "", "052400@c0000a", 0},
 		{"WRITE SAME (10), ANCHOR", 0, "4118 00000010 00 0001 00", block, 0, "", "052400@c00001", 0},
@@ -250,7 +249,7 @@ func TestCommands(t *testing.T) {
 		{"WRITE SAME (16), data is short", 0, "9300 0000000000000010 00000001 0000", block[:100], 0, "", "overrun", 0},
 
 		{"UNMAP", 0, "4200 00000000 00 0018 00", unhex(t, "0016 0010 00000000 0000000000000007 00000003 00000000"), 0, "", "", 0},
-		{"READ (10) of what was freed", 0, "2800 00000007 00 0003 00", nil, 1536, "0000", "", 1536},
+		{"READ (10) of freed blocks", 0, "2800 00000007 00 0003 00", nil, 1536, "0000", "", 1536},
 		{"UNMAP of nothing", 0, "42", nil, 0, "", "", 0},
 		{"UNMAP, short list", 0, "4200 00000000 00 0007 00", make([]byte, 7), 0, "", "051a00", 0},
 		{"UNMAP, data is short", 0, "4200 00000000 00 0018 00", make([]byte, 23), 0, "", "overrun", 0},
@@ -302,7 +301,7 @@ func TestUnitAttention(t *testing.T) {
 type broken struct {
 	Store
 	read, write, sync, punch error
-	flags                    atomic.Int64 // of all writes
+	flags                    atomic.Int64 // of all writes combined
 	syncs                    atomic.Int32
 }
 
@@ -344,7 +343,7 @@ func TestErrorsOfTheHost(t *testing.T) {
 		{"read, EIO", &broken{read: unix.EIO}, read, "031100:00000005"},
 		{"read, another", &broken{read: unix.EBADF}, read, "044400"},
 		{"write, EIO", &broken{write: unix.EIO}, write, "030c00:00000005"},
-		{"read with FUA, EIO of what was written", &broken{sync: unix.EIO}, "2808 00000005 00 0001 00", "030c00"},
+		{"read with FUA, EIO of the flush", &broken{sync: unix.EIO}, "2808 00000005 00 0001 00", "030c00"},
 		{"write, ENOSPC", &broken{write: unix.ENOSPC}, write, "072707"},
 		{"write, EDQUOT", &broken{write: unix.EDQUOT}, write, "072707"},
 		{"write, EFBIG", &broken{write: unix.EFBIG}, write, "072707"},
@@ -352,8 +351,8 @@ func TestErrorsOfTheHost(t *testing.T) {
 		{"flush, EIO", &broken{sync: unix.EIO}, flush, "030c00"},
 		{"flush, ENOSPC", &broken{sync: unix.ENOSPC}, flush, "072707"},
 		{"discard, EIO", &broken{punch: unix.EIO}, unmap, "030c00:00000005"},
-		{"discard that the host cannot", &broken{punch: unix.EOPNOTSUPP}, unmap, ""},
-		{"nor write instead", &broken{punch: unix.EOPNOTSUPP, write: unix.ENOSPC}, unmap, "072707"},
+		{"discard not supported by the host", &broken{punch: unix.EOPNOTSUPP}, unmap, ""},
+		{"neither discard nor write", &broken{punch: unix.EOPNOTSUPP, write: unix.ENOSPC}, unmap, "072707"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.store.Store = newFile(t, 1<<20)
@@ -365,11 +364,11 @@ func TestErrorsOfTheHost(t *testing.T) {
 	}
 }
 
-// scratched is a store with a bad spot: like preadv2(2), it moves what comes
-// before that, and fails the next time.
+// scratched is a store with a bad range. Like preadv2(2), it moves the bytes before the range and
+// fails on the next call.
 type scratched struct {
 	Store
-	bad int64 // bytes
+	bad int64 // offset in bytes
 }
 
 func (s scratched) reach(bufs [][]byte, off int64) ([][]byte, error) {
@@ -397,7 +396,7 @@ func (s scratched) WriteV(bufs [][]byte, off int64, flags int) (int, error) {
 	return s.Store.WriteV(bufs, off, flags)
 }
 
-// TestSenseDataNamesTheFirstBadBlock has block 300 bad, from its middle on.
+// TestSenseDataNamesTheFirstBadBlock makes block 300 bad, from its middle on.
 func TestSenseDataNamesTheFirstBadBlock(t *testing.T) {
 	tg := newTarget(t, Unit{Store: scratched{newFile(t, 1<<20), 300*512 + 100}, Serial: "1"})
 	for _, tc := range []struct {
@@ -420,7 +419,7 @@ func TestSenseDataNamesTheFirstBadBlock(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			out := make([]byte, tc.out)
 			if tc.out == 512 {
-				out[0] = 1 // else zeros are no matter of writing
+				out[0] = 1 // otherwise WRITE SAME of zeros would not write
 			}
 			if reply, _ := do(t, tg, 0, unhex(t, tc.cdb), out, tc.in); senseHex(reply) != tc.sense {
 				t.Errorf("sense %q, want %q", senseHex(reply), tc.sense)
@@ -429,7 +428,7 @@ func TestSenseDataNamesTheFirstBadBlock(t *testing.T) {
 	}
 }
 
-// TestAVerificationHasTheLimitOfARead is what VPD page B0h promises.
+// TestAVerificationHasTheLimitOfARead checks the limit that VPD page B0h reports.
 func TestAVerificationHasTheLimitOfARead(t *testing.T) {
 	tg := newTarget(t, Unit{SizeBytes: 2 * maxTransferBytes, Serial: "1"})
 	for cdb, want := range map[string]string{
@@ -442,7 +441,7 @@ func TestAVerificationHasTheLimitOfARead(t *testing.T) {
 	}
 }
 
-// TestAFileThatEndsEarly has the host cut the file under the guest.
+// TestAFileThatEndsEarly truncates the file while the guest uses it.
 func TestAFileThatEndsEarly(t *testing.T) {
 	tg := newTarget(t, Unit{Store: newFile(t, 1<<19), Serial: "1"})
 	if reply, _ := do(t, tg, 0, unhex(t, "2800 00000400 00 0001 00"), nil, 512); senseHex(reply) != "031100:00000400" {
@@ -453,7 +452,7 @@ func TestAFileThatEndsEarly(t *testing.T) {
 	}
 }
 
-// TestWhatIsDurable says when writes are made so.
+// TestWhatIsDurable checks which writes are made durable.
 func TestWhatIsDurable(t *testing.T) {
 	block := make([]byte, 512)
 	for _, tc := range []struct {

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestWhatFirmwareAsks: a unit that has just been switched on is found, measured, read and written by the commands that
-// boot firmware sends, in its order and with its allocation lengths; GRUB asks through the firmware. A command may fail
-// only where the firmware tries again.
+// TestWhatFirmwareAsks checks that the commands of boot firmware find, size, read and write a unit
+// that has just been switched on, in the firmware's order and with its allocation lengths. GRUB
+// accesses the disk through the firmware. A command may fail only where the firmware tries again.
 func TestWhatFirmwareAsks(t *testing.T) {
 	type command struct {
 		what, cdb   string
@@ -17,7 +17,7 @@ func TestWhatFirmwareAsks(t *testing.T) {
 	}
 	ready := []command{
 		{"TEST UNIT READY", "00", 0, "", "062900"},
-		{"REQUEST SENSE, which went with the status", "030000001200", 18, "700000000000000a0000000000", ""},
+		{"REQUEST SENSE, already returned with the status", "030000001200", 18, "700000000000000a0000000000", ""},
 		{"TEST UNIT READY", "00", 0, "", ""},
 	}
 	const sectors = "000007ff 00000200"
@@ -28,17 +28,17 @@ func TestWhatFirmwareAsks(t *testing.T) {
 	}{
 		// src/hw/blockcmd.c: scsi_rep_luns_scan, scsi_drive_setup, scsi_is_ready, scsi_fill_cmd
 		{"SeaBIOS", append(append([]command{
-			{"REPORT LUNS, room for one", "a00000000000000000100000", 16, "00000008 00000000 0000000000000000", ""},
+			{"REPORT LUNS, buffer for one", "a00000000000000000100000", 16, "00000008 00000000 0000000000000000", ""},
 			{"INQUIRY", "120000002400", 36, identity, ""},
 		}, ready...), []command{
 			{"READ CAPACITY (10)", "25000000000000000000", 8, sectors, ""},
 			{"READ (10) of the boot sector", "28000000000000000100", 512, "eb63 90", ""},
-			{"READ (10) of what a BIOS call can ask for", "28000000000100007f00", 127 * 512, "00", ""},
+			{"READ (10) of the maximum of a BIOS call", "28000000000100007f00", 127 * 512, "00", ""},
 		}...)},
 		// MdeModulePkg/Bus/Scsi: ScsiBusDxe DiscoverScsiDevice, ScsiDiskDxe ScsiDiskDetectMedia; MdePkg UefiScsiLib
 		{"EDK2", append(append([]command{
 			{"INQUIRY", "120000006000", 96, "00000602 5b000002", ""},
-			{"INQUIRY of the page list, whose length of 260 is cut to a byte", "120100000400", 4, "00000006", ""},
+			{"INQUIRY of the page list, whose length of 260 is truncated to a byte", "120100000400", 4, "00000006", ""},
 			{"INQUIRY of the page list, whole", "12010000ff00", 255, "00000006 00 80 83 b0 b1 b2", ""},
 			{"INQUIRY of Block Limits", "1201b0004000", 64, "00b0003c 01", ""},
 		}, ready...), []command{

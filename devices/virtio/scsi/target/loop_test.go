@@ -11,8 +11,8 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// loop makes a block device of that size, over a file, with blocks of that many
-// bytes, and returns what makes it larger.
+// loop creates a loop device of the given size and block size over a file. It returns its path and
+// a function that resizes it.
 func loop(t *testing.T, sizeBytes int64, blockSize int) (path string, resize func(sizeBytes int64)) {
 	t.Helper()
 	testenv.Need(t, "root", "loop")
@@ -35,7 +35,7 @@ func loop(t *testing.T, sizeBytes int64, blockSize int) (path string, resize fun
 	}
 	path = fmt.Sprintf("/dev/loop%d", n)
 	if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(n)))); err != nil && err != unix.EEXIST {
-		t.Fatal(err) // no devtmpfs made it
+		t.Fatal(err) // devtmpfs did not create it
 	}
 	device, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {

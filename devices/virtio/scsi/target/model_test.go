@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cut cuts p into pieces of any length, as a driver may.
+// cut splits p into pieces of random length, as a driver may.
 func cut(r *rand.Rand, p []byte) (bufs [][]byte) {
 	for len(p) > 0 {
 		n := 1 + r.IntN(len(p))
@@ -21,8 +21,7 @@ func cut(r *rand.Rand, p []byte) (bufs [][]byte) {
 	return bufs
 }
 
-// TestRandomCommandsAgreeWithAModel does thousands of commands to a file and to
-// a byte slice.
+// TestRandomCommandsAgreeWithAModel applies thousands of commands to a file and to a byte slice.
 func TestRandomCommandsAgreeWithAModel(t *testing.T) {
 	for _, blockSize := range []int{512, 4096} {
 		for seed := range uint64(2) {
@@ -64,7 +63,7 @@ func TestRandomCommandsAgreeWithAModel(t *testing.T) {
 					q.In = cut(r, data)
 					check = func() {
 						if !bytes.Equal(data, part) {
-							t.Fatalf("step %d: % x: read something else", step, q.CDB)
+							t.Fatalf("step %d: % x: read different data", step, q.CDB)
 						}
 					}
 				case 3, 4, 5:
@@ -113,9 +112,9 @@ func TestRandomCommandsAgreeWithAModel(t *testing.T) {
 	}
 }
 
-// FuzzCDB serves any command, with any data and room, and wants its limits kept:
-// nothing filled beyond the room, sense data where there must be some, and a
-// second disk as it was.
+// FuzzCDB serves random commands with random data and buffers and checks the limits: nothing is
+// written beyond the buffers, sense data is present where it must be, and a second disk is
+// unchanged.
 func FuzzCDB(f *testing.F) {
 	for _, seed := range []string{"", "\x12\x01\x83\x00\xff", "\x28\x00\x00\x00\x00\x01\x00\x00\x02", "\x42\x00\x00\x00\x00\x00\x00\x00\x18",
 		"\x93\x01\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x04", "\x8f\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\x5a\x10\x3f\xff\x00\x00\x00\x00\xff"} {
@@ -139,15 +138,15 @@ func FuzzCDB(f *testing.F) {
 		}
 		switch {
 		case !done:
-			t.Fatal("waits for itself")
+			t.Fatal("would block although it may wait")
 		case reply.Filled > int(in) || reply.Used > len(out):
 			t.Fatalf("%+v of %d and %d bytes", reply, len(out), in)
 		case reply.Status == CheckCondition && (reply.Sense[0]&0x7f != 0x70 || reply.Sense[2] == 0):
 			t.Fatalf("sense data % x", reply.Sense)
 		case reply.Status == CheckCondition && reply.Filled+reply.Used > 0:
-			t.Fatalf("refused, and moved: %+v", reply)
+			t.Fatalf("refused, but data was moved: %+v", reply)
 		case !bytes.Equal(room[in:], bytes.Repeat([]byte{0xa5}, 8)):
-			t.Fatal("filled beyond the room")
+			t.Fatal("wrote beyond the buffer")
 		}
 		whole := make([]byte, sizeBytes)
 		if _, err := moveAll(tg.units[1].Store.ReadV, [][]byte{whole}, 0, 0); err != nil || bytes.Count(whole, []byte{0}) != sizeBytes {
@@ -156,7 +155,7 @@ func FuzzCDB(f *testing.F) {
 	})
 }
 
-// TestAFullFileSystem writes to a sparse file on a tmpfs without room.
+// TestAFullFileSystem writes to a sparse file on a full tmpfs.
 func TestAFullFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "disk.img")
@@ -172,7 +171,7 @@ func TestAFullFileSystem(t *testing.T) {
 		}
 		store = NewFile(f)
 	} else {
-		// Not root: a limit of the process says no in place of a file system.
+		// Without root: a resource limit of the process replaces the full file system.
 		var old unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &old); err != nil {
 			t.Fatal(err)
@@ -216,7 +215,7 @@ func TestOpenLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open([]Disk{{Path: path}}); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("a writer beside readers: %v", err)
+		t.Errorf("a writer in addition to readers: %v", err)
 	}
 	if err := both.Close(); err != nil {
 		t.Fatal(err)

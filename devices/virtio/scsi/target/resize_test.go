@@ -13,8 +13,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// TestAFileThatChangesItsSize follows a disk whose file is made larger and
-// smaller by someone else.
+// TestAFileThatChangesItsSize uses a disk whose file is enlarged and truncated by another process.
 func TestAFileThatChangesItsSize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk.img")
 	size := func(n int64) {
@@ -42,14 +41,14 @@ func TestAFileThatChangesItsSize(t *testing.T) {
 	const ready, capacity, capacity16, last = "00", "25", "9e10 0000000000000000 00000020", "2800 00000fff 00 0001 00"
 	want("power on", ready, 0, "062900", "")
 	size(2 << 20)
-	want("a block that it knows nothing of", last, 512, "052100:00000fff", "")
-	want("it is told", ready, 0, "062a09", "")
-	want("once", ready, 0, "", "")
+	want("a block beyond the known size", last, 512, "052100:00000fff", "")
+	want("unit attention", ready, 0, "062a09", "")
+	want("no second unit attention", ready, 0, "", "")
 	want("the new size", capacity, 8, "", "00000fff00000200")
 	want("the new last block", last, 512, "", "0000000000000000")
 	size(3<<20 + 100)
-	want("it is told when it asks for the size", capacity16, 32, "062a09", "")
-	want("what is no block does not count", capacity16, 32, "", "00000000000017ff")
+	want("unit attention on READ CAPACITY", capacity16, 32, "062a09", "")
+	want("an incomplete block does not count", capacity16, 32, "", "00000000000017ff")
 	size(1 << 20)
 	if changed, err := tg.Rescan(); err != nil || !slices.Equal(changed, []uint16{0}) || tg.SizeBytes(0) != 1<<20 {
 		t.Fatalf("changed %v, %v; %d bytes", changed, err, tg.SizeBytes(0))
@@ -57,14 +56,14 @@ func TestAFileThatChangesItsSize(t *testing.T) {
 	if changed, err := tg.Rescan(); err != nil || changed != nil {
 		t.Fatalf("changed again: %v, %v", changed, err)
 	}
-	want("told of that", last, 512, "062a09", "")
-	want("what is cut off", last, 512, "052100:00000fff", "")
+	want("unit attention after shrinking", last, 512, "062a09", "")
+	want("a truncated block", last, 512, "052100:00000fff", "")
 	size(0)
 	if changed, err := tg.Rescan(); err == nil || changed != nil {
 		t.Fatalf("an empty file: changed %v", changed)
 	}
-	want("it stays as it was", capacity, 8, "", "000007ff00000200")
-	want("but has no data", "2800 00000000 00 0001 00", 512, "031100:00000000", "")
+	want("the size stays the same", capacity, 8, "", "000007ff00000200")
+	want("but there is no data", "2800 00000000 00 0001 00", 512, "031100:00000000", "")
 }
 
 // TestTheCacheIsTheGuestsToSwitchOff writes with and without WCE.
@@ -80,27 +79,27 @@ func TestTheCacheIsTheGuestsToSwitchOff(t *testing.T) {
 		return b.flags.Load() & unix.RWF_DSYNC
 	}
 	if write() != 0 {
-		t.Error("durable before")
+		t.Error("durable although the cache is on")
 	}
 	do(t, tg, 0, unhex(t, "151000001800"), modeList(4, 0x08, 0), 0)
 	if write() == 0 || b.syncs.Load() != 1 {
-		t.Errorf("off: not durable, %d flushes", b.syncs.Load())
+		t.Errorf("cache off: not durable, %d flushes", b.syncs.Load())
 	}
 	for what, reset := range map[string]func(){"unit": func() { tg.ResetUnit(0) }, "I_T nexus": tg.ResetNexus} {
 		reset()
 		tg.units[0].attention.Store(0)
 		if write() == 0 {
-			t.Errorf("not durable after a reset of the %s, of which the guest's file system knows nothing", what)
+			t.Errorf("not durable after a reset of the %s, which the guest's file system does not notice", what)
 		}
 	}
 	tg.PowerOn()
 	tg.units[0].attention.Store(0)
 	if write() != 0 {
-		t.Error("the next initiator has what the first chose")
+		t.Error("the next initiator has the first one's setting")
 	}
 }
 
-// TestWhatFreedBlocksReadAs has the two kinds of stores that are no files.
+// TestWhatFreedBlocksReadAs tests the two kinds of stores that are not files.
 func TestWhatFreedBlocksReadAs(t *testing.T) {
 	b := &discards{Store: newFile(t, 1<<20)}
 	tg := newTarget(t, Unit{Store: b, Serial: "1", Unmap: UnmapAnything, Physical: 4096}, Unit{Serial: "2", Unmap: UnmapNothing})
@@ -138,8 +137,8 @@ func TestWhatFreedBlocksReadAs(t *testing.T) {
 	}
 }
 
-// TestUnmapGivesRoomBack has file systems with holes and without. To find out
-// which, Open changes nothing.
+// TestUnmapGivesRoomBack uses file systems with and without holes. Open must not change the file to
+// find out which.
 func TestUnmapGivesRoomBack(t *testing.T) {
 	for _, tc := range []struct {
 		fs    string
@@ -153,7 +152,7 @@ func TestUnmapGivesRoomBack(t *testing.T) {
 			}
 			defer unix.Unmount(dir, unix.MNT_DETACH)
 			path := filepath.Join(dir, "disk.img")
-			whole := bytes.Repeat([]byte{0xab}, 1<<20-512) // ends within a page
+			whole := bytes.Repeat([]byte{0xab}, 1<<20-512) // ends in the middle of a page
 			if err := os.WriteFile(path, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +188,7 @@ func TestUnmapGivesRoomBack(t *testing.T) {
 				t.Errorf("UNMAP: sense %q, want %q", senseHex(reply), want)
 			}
 			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, whole) {
-				t.Errorf("not what was to stay, or to be zero: %v", err)
+				t.Errorf("wrong data, or freed blocks do not read as zero: %v", err)
 			}
 			if after := room(); after != before-freed {
 				t.Errorf("%d bytes used, %d before, want %d less", after, before, freed)
@@ -198,7 +197,7 @@ func TestUnmapGivesRoomBack(t *testing.T) {
 	}
 }
 
-// discards is a store that notes what it is to discard.
+// discards is a store that records its discards.
 type discards struct {
 	Store
 	ranges [][2]int64
@@ -209,8 +208,7 @@ func (d *discards) Discard(off, n int64) error {
 	return nil
 }
 
-// TestBlockDevice is all that is asked of a block device: its sizes, and that it
-// frees and zeroes.
+// TestBlockDevice tests everything specific to block devices: their sizes, discard and zeroing.
 func TestBlockDevice(t *testing.T) {
 	for _, logical := range []int{512, 4096} {
 		device, resize := loop(t, 1<<20, logical)
@@ -241,7 +239,7 @@ func TestBlockDevice(t *testing.T) {
 		clear(pattern[logical : 3*logical])
 		clear(pattern[4*logical : 6*logical])
 		if got := ok("2800 00000000 00 0008 00", nil, len(pattern)); !slices.Equal(got, pattern) {
-			t.Errorf("blocks of %d: not what was written, freed and zeroed", logical)
+			t.Errorf("blocks of %d: data differs after write, unmap and zeroing", logical)
 		}
 		resize(2 << 20)
 		if changed, err := tg.Rescan(); err != nil || len(changed) != 1 || tg.SizeBytes(0) != 2<<20 {
@@ -251,7 +249,7 @@ func TestBlockDevice(t *testing.T) {
 			t.Errorf("BLKDISCARD: %v", err)
 		}
 		if _, err := diskimage.Open(diskimage.Options{Path: device}); err == nil {
-			t.Error("a block device in use is opened again")
+			t.Error("a block device in use was opened again")
 		}
 		if err := tg.Close(); err != nil {
 			t.Error(err)
