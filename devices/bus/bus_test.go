@@ -10,7 +10,7 @@ type recorder struct{ off, n uint64 }
 func (r *recorder) Read(off uint64, p []byte)  { r.off, r.n = off, uint64(len(p)); clear(p) }
 func (r *recorder) Write(off uint64, p []byte) { r.off, r.n = off, uint64(len(p)) }
 
-func TestAttachRefusesWhatOverlapsOrWraps(t *testing.T) {
+func TestAttachRefusesRangesThatOverlapOrWrap(t *testing.T) {
 	var b Bus
 	if _, err := b.Attach(0x1000, 0x100, &recorder{}); err != nil {
 		t.Fatal(err)

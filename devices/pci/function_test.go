@@ -169,7 +169,7 @@ type reader struct {
 func (r reader) Read(_ uint64, p []byte) { r.f.Read(r.at, p) }
 func (r reader) Write(uint64, []byte)    {}
 
-func TestBuildingRefusesWhatIsNotPossible(t *testing.T) {
+func TestInvalidFunctionsAreRefused(t *testing.T) {
 	f := NewFunction(Identity{})
 	h := ram{}
 	m, err := NewMSIX(4, newOwner(4))

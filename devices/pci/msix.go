@@ -44,11 +44,11 @@ type MSIX struct {
 }
 
 type entry struct {
-	words [4]uint32 // address, upper address, data, vector control: as in the table
-	told  told
+	words    [4]uint32 // address, upper address, data, vector control: as in the table
+	reported reported
 }
 
-type told struct {
+type reported struct {
 	m        Message
 	unmasked bool
 }
@@ -105,7 +105,7 @@ func (m *MSIX) control(v uint16) {
 	}
 	m.enabled = enabled
 	for i := range m.entries {
-		m.tell(i)
+		m.report(i)
 	}
 }
 
@@ -115,21 +115,21 @@ func (m *MSIX) reset() {
 	defer m.mu.Unlock()
 	for i := range m.entries {
 		m.entries[i].words = [4]uint32{3: 1} // PCI_MSIX_ENTRY_CTRL_MASKBIT
-		m.tell(i)
+		m.report(i)
 	}
 }
 
-// tell reports a changed vector to the owner.
-func (m *MSIX) tell(i int) {
+// report calls Update for vector i if its state has changed.
+func (m *MSIX) report(i int) {
 	e := &m.entries[i]
-	now := told{unmasked: m.enabled && e.words[3]&1 == 0}
+	now := reported{unmasked: m.enabled && e.words[3]&1 == 0}
 	if now.unmasked {
 		now.m = Message{uint64(e.words[1])<<32 | uint64(e.words[0]), e.words[2]}
 	}
-	if now == e.told {
+	if now == e.reported {
 		return
 	}
-	e.told = now
+	e.reported = now
 	m.owner.Update(i, now.m, now.unmasked)
 }
 
@@ -165,7 +165,7 @@ func (m *MSIX) Write(off uint64, p []byte) {
 		}
 		m.entries[i].words[word] = v
 	}
-	m.tell(i)
+	m.report(i)
 }
 
 func (m *MSIX) served(off uint64, p []byte) bool {
@@ -181,7 +181,7 @@ func (m *MSIX) word(off uint64) uint32 {
 	var v uint32
 	first := int(off-m.tableSize()) * 8
 	for i := first; i < min(first+32, len(m.entries)); i++ {
-		if !m.entries[i].told.unmasked && m.owner.Pending(i) {
+		if !m.entries[i].reported.unmasked && m.owner.Pending(i) {
 			v |= 1 << (i - first)
 		}
 	}

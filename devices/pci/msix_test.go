@@ -49,7 +49,7 @@ func newMSIXModel(n int) *msixModel {
 	return m
 }
 
-func (m *msixModel) told(i int) (Message, bool) {
+func (m *msixModel) visible(i int) (Message, bool) {
 	e := m.table[16*i:]
 	if m.control>>14 != 2 || e[12]&1 != 0 {
 		return Message{}, false
@@ -64,12 +64,12 @@ func (m *msixModel) change(from, to int, do func()) {
 	}
 	var before []state
 	for i := from; i < to; i++ {
-		msg, ok := m.told(i)
+		msg, ok := m.visible(i)
 		before = append(before, state{msg, ok})
 	}
 	do()
 	for i := from; i < to; i++ {
-		if msg, ok := m.told(i); (state{msg, ok}) != before[i-from] {
+		if msg, ok := m.visible(i); (state{msg, ok}) != before[i-from] {
 			m.calls = append(m.calls, call(i, msg, ok))
 		}
 	}
@@ -101,7 +101,7 @@ func (m *msixModel) read(off, n int) []byte {
 	p := make([]byte, n)
 	for bit := range 8 * n {
 		if i := (off-len(m.table))*8 + bit; i < len(m.pending) && m.pending[i] {
-			if _, unmasked := m.told(i); !unmasked {
+			if _, unmasked := m.visible(i); !unmasked {
 				p[bit/8] |= 1 << (bit % 8)
 			}
 		}
@@ -157,9 +157,9 @@ func TestEveryMSIXAccessAgreesWithTheModel(t *testing.T) {
 	}
 }
 
-// TestProgrammingAVectorTellsItsOwnerOnce programs a vector as Linux does: mask, write three
+// TestProgrammingAVectorNotifiesItsOwnerOnce programs a vector as Linux does: mask, write three
 // dwords, unmask.
-func TestProgrammingAVectorTellsItsOwnerOnce(t *testing.T) {
+func TestProgrammingAVectorNotifiesItsOwnerOnce(t *testing.T) {
 	s := newSample(t)
 	s.f.Write(sampleMSIX+2, le.AppendUint16(nil, msixEnable|msixMaskAll))
 	for i, v := range []uint32{0xfee0_1000, 0, 0x23, 0} {

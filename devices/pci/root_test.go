@@ -183,7 +183,7 @@ func TestInsertIsAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestNewRootRefusesImpossiblePlaces(t *testing.T) {
+func TestNewRootRefusesInvalidWindows(t *testing.T) {
 	for _, tc := range []struct {
 		o  Options
 		ok bool

@@ -506,7 +506,7 @@ func TestCloseTwiceClosesTheDeviceOnce(t *testing.T) {
 	}
 }
 
-func TestBadQueueSizesAreOurBugAndReported(t *testing.T) {
+func TestBadQueueSizesAreReported(t *testing.T) {
 	for _, sizes := range [][]uint16{{0}, {3}, {256, 100}, {0xffff}, make([]uint16, 1025)} {
 		dev := recorder()
 		dev.Sizes = sizes

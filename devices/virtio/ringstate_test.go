@@ -70,8 +70,8 @@ func TestRingStates(t *testing.T) {
 	look("not activated", dead...)
 }
 
-// TestADeviceThatIsDeadStaysSo makes a device fail permanently, while it runs and before it runs.
-func TestADeviceThatIsDeadStaysSo(t *testing.T) {
+// TestAFailedDeviceStaysFailed makes a device fail permanently, while it runs and before it runs.
+func TestAFailedDeviceStaysFailed(t *testing.T) {
 	b := newBench(t, recorder())
 	start := func() virtio.Status {
 		b.negotiate(virtio.FeatureVersion1)

@@ -92,7 +92,7 @@ func TestTheProtocol(t *testing.T) {
 	}
 }
 
-func TestAPortThatHangsUpIsToldOnce(t *testing.T) {
+func TestAHangUpIsReportedOnce(t *testing.T) {
 	c := testControl("a")
 	c.handle(message{0, deviceReady, 1}.bytes(""))
 	c.handle(message{1, portReady, 1}.bytes(""))

@@ -59,7 +59,7 @@ func TestConformance(t *testing.T) {
 }
 
 // Each activation includes the handshake and data both ways.
-func TestAThousandLives(t *testing.T) {
+func TestAThousandActivations(t *testing.T) {
 	d := virtiotest.NewDriver(t, newDevice(t, echo("a")))
 	life := func() {
 		d.Reset()
@@ -78,7 +78,7 @@ func TestAThousandLives(t *testing.T) {
 	before.Holds(t)
 }
 
-func TestPortsThatCannotBe(t *testing.T) {
+func TestInvalidPortsAreRefused(t *testing.T) {
 	conn, _ := net.Pipe()
 	port := func(name string) console.Port { return console.Port{Name: name, Conn: conn} }
 	for name, c := range map[string]struct {
@@ -160,7 +160,7 @@ func TestAMiBGoesBothWaysAtOnce(t *testing.T) {
 }
 
 // A host that does not read blocks its port after one piece, but no other port.
-func TestAHostThatDoesNotReadHoldsUpItsPortAlone(t *testing.T) {
+func TestAHostThatDoesNotReadBlocksOnlyItsPort(t *testing.T) {
 	device, host := net.Pipe()
 	d := virtiotest.NewDriver(t, newDevice(t, console.Port{Name: "a", Conn: device}, echo("b")))
 	d.Start(^virtio.Features(0))
@@ -385,7 +385,7 @@ func TestResetAndCloseWaitForNoHost(t *testing.T) {
 	before.Holds(t)
 }
 
-func TestCloseTellsWhatConnSays(t *testing.T) {
+func TestCloseReturnsTheErrorOfConn(t *testing.T) {
 	d := newDevice(t, console.Port{Name: "a", Conn: badCloser{newConn()}})
 	if err := d.Close(); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), `close port "a"`) {
 		t.Errorf("close: %v", err)
@@ -446,7 +446,7 @@ func TestUselessChainsComeBackEmpty(t *testing.T) {
 	}
 }
 
-func TestADriverWithoutMultiportWritesIntoTheVoid(t *testing.T) {
+func TestDataOfADriverWithoutMultiportIsDiscarded(t *testing.T) {
 	c := newConn()
 	d := virtiotest.NewDriver(t, newDevice(t, console.Port{Name: "a", Conn: c}))
 	for _, features := range []virtio.Features{0, console.FeatureMultiport} {
@@ -528,7 +528,7 @@ func (panicky) Read([]byte) (int, error)    { panic("out of order") }
 func (panicky) Write(p []byte) (int, error) { panic("out of order") }
 
 // After a panic of a Conn the device needs a reset.
-func TestAPanicOfConnCostsTheDevice(t *testing.T) {
+func TestAPanicOfConnFailsTheDevice(t *testing.T) {
 	for _, name := range []string{"Read", "Write"} {
 		t.Run(name, func(t *testing.T) {
 			d := virtiotest.NewDriver(t, newDevice(t, echo("a"), console.Port{Name: "b", Conn: panicky{newConn()}}))

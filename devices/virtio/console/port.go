@@ -179,7 +179,7 @@ func (p *port) more(ctx context.Context) (ended bool, err error) {
 // pumpOut.
 func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	var c queue.Chain
-	begun := false   // part of c has been handed over
+	partial := false // part of c has been handed over
 	var piece []byte // neither in free nor in out
 	defer func() {
 		if piece != nil { // after a panic: keep the buffer for the next activation
@@ -195,7 +195,7 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 		if piece == nil {
 			piece = make([]byte, pieceSize)
 		}
-		n, err := fill(piece, q, &c, &begun)
+		n, err := fill(piece, q, &c, &partial)
 		if n > 0 {
 			p.out <- piece[:n]
 		} else {
@@ -217,12 +217,12 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	}
 }
 
-// fill fills piece from the available chains, starting with c if *begun, and returns the chains
+// fill fills piece from the available chains, starting with c if *partial, and returns the chains
 // that have been read completely.
-func fill(piece []byte, q *queue.Queue, c *queue.Chain, begun *bool) (n int, err error) {
+func fill(piece []byte, q *queue.Queue, c *queue.Chain, partial *bool) (n int, err error) {
 	for i := 0; i < maxBatch && n < len(piece); i++ {
-		if !*begun {
-			if *begun, err = q.Next(c); err != nil || !*begun {
+		if !*partial {
+			if *partial, err = q.Next(c); err != nil || !*partial {
 				return n, err
 			}
 		}
@@ -230,7 +230,7 @@ func fill(piece []byte, q *queue.Queue, c *queue.Chain, begun *bool) (n int, err
 		if c.Readable.Len() > 0 {
 			break
 		}
-		*begun = false
+		*partial = false
 		if err := q.Done(c, 0); err != nil {
 			return n, err
 		}

@@ -156,7 +156,7 @@ func TestNoKickAndNoInterruptIsLostUnderLoad(t *testing.T) {
 	}
 }
 
-func TestTheDriversWishToHearNothingIsKept(t *testing.T) {
+func TestADriverThatWantsNoInterruptsGetsNone(t *testing.T) {
 	for name, features := range each {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 8, features)
@@ -194,7 +194,7 @@ func TestTheDriversWishToHearNothingIsKept(t *testing.T) {
 	}
 }
 
-func TestWhatWasAvailableBeforeServeIsServed(t *testing.T) {
+func TestChainsAvailableBeforeServeAreServed(t *testing.T) {
 	r := newRig(t, 8, 0)
 	for range 8 {
 		r.Add(queuetest.Desc{GPA: r.bufs, Len: 8, Flags: queuetest.Write})
@@ -230,7 +230,7 @@ func TestServeStopsThoughTheDriverNeverDoes(t *testing.T) {
 	}
 }
 
-func TestABrokenRingEndsTheQueueForGood(t *testing.T) {
+func TestABrokenRingStopsTheQueuePermanently(t *testing.T) {
 	const size = 8
 	for name, c := range map[string]struct {
 		features virtio.Features
@@ -326,7 +326,7 @@ func TestAChainOf4GiBIsRefused(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheBackendEndTheQueue(t *testing.T) {
+func TestErrorsOfTheBackendStopTheQueue(t *testing.T) {
 	for name, do := range map[string]func(*queue.Chain) (uint32, error){
 		"an error":                   func(*queue.Chain) (uint32, error) { return 0, io.ErrUnexpectedEOF },
 		"more than the buffers hold": func(*queue.Chain) (uint32, error) { return 9, nil },
@@ -392,7 +392,7 @@ func TestChainsOfOnePacketComeBackTogetherOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestAHeadThatIsWithTheDeviceIsRefused(t *testing.T) {
+func TestAHeadInUseByTheDeviceIsRefused(t *testing.T) {
 	r := newRig(t, 8, 0)
 	q := r.open(0)
 	r.SetDesc(0, queuetest.Desc{GPA: r.bufs, Len: 1})
@@ -421,7 +421,7 @@ func TestEmptyDescriptorsAreLegalAnywhere(t *testing.T) {
 }
 
 // The same request, split at random: the boundaries have no meaning.
-func TestHowARequestIsCutDoesNotMatter(t *testing.T) {
+func TestHowARequestIsSplitDoesNotMatter(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	text := []byte("the quick brown fox jumps over the lazy dog")
 	for range 500 {

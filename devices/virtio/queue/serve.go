@@ -23,8 +23,8 @@ func (q *Queue) wantKicks() (already bool) {
 	return guestmem.Load16(q.avail, idxOff) != q.nextAvail
 }
 
-// noKicks withdraws the request. With event indexes there is nothing to do: the event index has
-// already passed.
+// noKicks withdraws the request. With event indexes there is nothing to do: the driver has already
+// passed the event index.
 func (q *Queue) noKicks() {
 	if !q.eventIdx {
 		guestmem.Store16(q.used, flagsOff, usedNoNotify)

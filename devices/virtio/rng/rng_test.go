@@ -78,7 +78,7 @@ func TestARequestIsFilledUpTo64KiB(t *testing.T) {
 	}
 }
 
-func TestASourceThatEndsIsADeadDevice(t *testing.T) {
+func TestAFailedSourceFailsTheDevice(t *testing.T) {
 	d := virtiotest.NewDriver(t, rng.New(io.LimitReader(rand.Reader, 100)))
 	d.Start(0)
 	fetch(t, d, 64)
@@ -90,7 +90,7 @@ func TestASourceThatEndsIsADeadDevice(t *testing.T) {
 	}
 }
 
-func TestARequestWithoutRoomComesBackEmpty(t *testing.T) {
+func TestARequestWithoutABufferComesBackEmpty(t *testing.T) {
 	d := virtiotest.NewDriver(t, rng.New(readerFunc(func([]byte) (int, error) { return 0, errors.New("unexpected read") })))
 	d.Start(0)
 	gpa, _ := d.Buffer(64)

@@ -12,8 +12,8 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// TestTheDriverHearsOfANewSize changes a disk's size while a driver runs.
-func TestTheDriverHearsOfANewSize(t *testing.T) {
+// TestTheDriverIsNotifiedOfANewSize changes a disk's size while a driver runs.
+func TestTheDriverIsNotifiedOfANewSize(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "disk")
 	if err != nil {
 		t.Fatal(err)
@@ -98,8 +98,8 @@ func TestTheDriverHearsOfANewSize(t *testing.T) {
 	}
 }
 
-// TestAnEventWithoutRoomEndsTheDevice uses a buffer that is too small.
-func TestAnEventWithoutRoomEndsTheDevice(t *testing.T) {
+// TestATooSmallEventBufferFailsTheDevice uses a buffer that is too small.
+func TestATooSmallEventBufferFailsTheDevice(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "disk")
 	if err != nil {
 		t.Fatal(err)

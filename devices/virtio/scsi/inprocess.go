@@ -119,7 +119,7 @@ type lane struct {
 	busy    bool // serveRequests is working and will signal
 	free    []*request
 	running map[*request]struct{}
-	begun   uint64 // number of requests started
+	started uint64 // number of requests started
 	stopped bool   // the activation has ended
 }
 
@@ -215,8 +215,8 @@ func (l *lane) next() (*request, error) {
 		l.free = append(l.free, r)
 		return nil, err
 	}
-	r.nth = l.begun
-	l.begun++
+	r.nth = l.started
+	l.started++
 	l.running[r] = struct{}{}
 	return r, nil
 }
@@ -271,7 +271,7 @@ func (l *lane) stop() {
 func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	begun := l.begun
+	started := l.started
 	for r := range l.running {
 		if match(r) {
 			r.cancel(response)
@@ -280,7 +280,7 @@ func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for !l.stopped && l.find(func(r *request) bool { return r.nth < begun && match(r) }) {
+		for !l.stopped && l.find(func(r *request) bool { return r.nth < started && match(r) }) {
 			l.done.Wait()
 		}
 	}

@@ -125,9 +125,9 @@ func waitUsed(t testing.TB, d *virtiotest.Driver, queue, n int) {
 	}
 }
 
-// TestAFileThatBlocksHoldsNobodyElse blocks 16 reads at the same time and sends another command in
+// TestAFileThatBlocksDelaysNoOtherRequest blocks 16 reads at the same time and sends another command in
 // the meantime.
-func TestAFileThatBlocksHoldsNobodyElse(t *testing.T) {
+func TestAFileThatBlocksDelaysNoOtherRequest(t *testing.T) {
 	u := imageUnit(t)
 	g := &gate{Store: u.Store}
 	u.Store = g
@@ -316,8 +316,8 @@ func TestResponses(t *testing.T) {
 	}
 }
 
-// TestHowADriverCutsARequestHasNoMeaning splits header, data and answer into pieces of odd lengths.
-func TestHowADriverCutsARequestHasNoMeaning(t *testing.T) {
+// TestHowADriverSplitsARequestHasNoMeaning splits header, data and answer into pieces of odd lengths.
+func TestHowADriverSplitsARequestHasNoMeaning(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))
 	d.Start(everything)
 	block := bytes.Repeat([]byte("minivmm "), 64)
@@ -343,8 +343,8 @@ func TestHowADriverCutsARequestHasNoMeaning(t *testing.T) {
 	}
 }
 
-// TestAChainWithoutRoomEndsTheDevice: the kernel's target does the same.
-func TestAChainWithoutRoomEndsTheDevice(t *testing.T) {
+// TestATooSmallResponseBufferFailsTheDevice: the kernel's target does the same.
+func TestATooSmallResponseBufferFailsTheDevice(t *testing.T) {
 	for name, chain := range map[string][]queuetest.Desc{
 		"response buffer too small": {{GPA: virtiotest.BufferBase, Len: requestBytes}, {GPA: virtiotest.BufferBase, Len: 107, Flags: queuetest.Write}},
 		"short header":              {{GPA: virtiotest.BufferBase, Len: 50}, {GPA: virtiotest.BufferBase, Len: responseBytes, Flags: queuetest.Write}},

@@ -213,9 +213,9 @@ func TestVhostSCSIConforms(t *testing.T) {
 	})
 }
 
-// TestABadRingIsReportedOnceAndHurtsNobodyElse breaks each queue of one device while another device
+// TestABadRingIsReportedOnceAndAffectsNoOtherDevice breaks each queue of one device while another device
 // keeps running.
-func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
+func TestABadRingIsReportedOnceAndAffectsNoOtherDevice(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	bad, good := openAdapter(t, newTarget(t)), openAdapter(t, newTarget(t))
 	b, g := virtiotest.NewDriver(t, bad), virtiotest.NewDriver(t, good)
@@ -275,10 +275,10 @@ func TestOneTargetServesOneDevice(t *testing.T) {
 	traffic(t, second)
 }
 
-// TestARequestMadeBeforeDriverOKWaits kicks before DRIVER_OK. The kernel loses such a kick unless
+// TestAKickBeforeDriverOKIsNotLost kicks before DRIVER_OK. The kernel loses such a kick unless
 // it gets the eventfd after the endpoint. A driver must not do this, but a spurious wake-up must
 // not make a difference.
-func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
+func TestAKickBeforeDriverOKIsNotLost(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))
 	for range 20 {
@@ -295,9 +295,9 @@ func TestARequestMadeBeforeDriverOKWaits(t *testing.T) {
 	}
 }
 
-// TestResetWithRequestsUnderWay fills the ring and resets: requests that were started are completed
+// TestResetWithRequestsInProgress fills the ring and resets: requests that were started are completed
 // or dropped, and nothing is written afterwards.
-func TestResetWithRequestsUnderWay(t *testing.T) {
+func TestResetWithRequestsInProgress(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))
 	for range 20 {

@@ -8,9 +8,9 @@ import (
 	"minivmm/devices/virtio/virtiotest"
 )
 
-// TestManyRequestsUnderWay keeps both queues full of reads and of writes with FUA, some of which
+// TestManyRequestsInProgress keeps both queues full of reads and of writes with FUA, some of which
 // block, and resets in the meantime.
-func TestManyRequestsUnderWay(t *testing.T) {
+func TestManyRequestsInProgress(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))
 	const rounds, each = 20, 10
 	for round := range rounds {

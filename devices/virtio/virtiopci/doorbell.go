@@ -13,8 +13,8 @@ type doorbells struct {
 	front *virtio.Frontend
 	step  uint64 // distance between two queues' addresses: notify_off_multiplier
 	late  bool
-	// hang makes the host signal kick at addr.
-	hang func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
+	// register makes the host signal kick at addr.
+	register func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
 
 	mu     sync.Mutex
 	base   uint64 // 0: not on a bus
@@ -47,7 +47,7 @@ func (d *doorbells) attach(i int) (err error) {
 		return nil
 	}
 	d.tried[i] = true
-	d.detach[i], err = d.hang(d.base+uint64(i)*d.step, d.front.Kick(i))
+	d.detach[i], err = d.register(d.base+uint64(i)*d.step, d.front.Kick(i))
 	return err
 }
 

@@ -79,13 +79,13 @@ func (t *Transport) assemble(dev virtio.Device, mem *guestmem.Memory, host virti
 		t.wiring.sources[i].call = t.front.Call(i)
 	}
 	t.wiring.logf = t.front.Logf
-	t.bells = doorbells{front: t.front, step: notifyStep, late: opts.LateDoorbells, hang: func(addr uint64, kick *virtio.Notifier) (func() error, error) {
+	t.bells = doorbells{front: t.front, step: notifyStep, late: opts.LateDoorbells, register: func(addr uint64, kick *virtio.Notifier) (func() error, error) {
 		return host.AttachDoorbell(guestmem.GPA(addr), kick)
 	}}
 	t.bar = t.regions()
 	if n := t.front.NumQueues(); opts.NotifyPorts && n <= maxPortQueues {
 		t.bells.late = true
-		t.portBells = doorbells{front: t.front, step: portStep, late: opts.LateDoorbells, hang: func(addr uint64, kick *virtio.Notifier) (func() error, error) {
+		t.portBells = doorbells{front: t.front, step: portStep, late: opts.LateDoorbells, register: func(addr uint64, kick *virtio.Notifier) (func() error, error) {
 			return host.AttachPort(uint16(addr), kick)
 		}}
 		t.ports = space{{0, portStep * uint64(n), &t.portBells}}

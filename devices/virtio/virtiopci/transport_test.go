@@ -95,7 +95,8 @@ func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *ma
 	for at := m.config(0x34, 1); at != 0; at = m.config(at+1, 1) {
 		if m.config(at, 1) == 9 {
 			c := capability{at, m.config(at+4, 1), m.config(at+8, 4), m.config(at+12, 4), m.config(at+16, 4)}
-			m.caps[byte(m.config(at+3, 1))] = c // if there are two notify addresses, the one in memory, which comes last
+			// Of two notify addresses, the one in memory comes last and is kept.
+			m.caps[byte(m.config(at+3, 1))] = c
 			if m.config(at+3, 1) == 2 {
 				m.notify = append(m.notify, c)
 			}
@@ -579,7 +580,7 @@ func TestEveryQueueSelectAndRegisterAndWidth(t *testing.T) {
 	}
 }
 
-func TestNewFailsWholly(t *testing.T) {
+func TestAFailedNewReleasesEverything(t *testing.T) {
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: 0x10000}})
 	if err != nil {
 		t.Fatal(err)

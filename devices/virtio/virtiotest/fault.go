@@ -20,11 +20,11 @@ type faulty struct {
 }
 
 func (f *faulty) Activate(a virtio.Activation) error {
-	var begun atomic.Int32
+	var started atomic.Int32
 	var active atomic.Bool
 	start, tripped, fail, nth := a.Go, f.tripped, f.fail, f.nth
 	a.Go = func(run func(context.Context) error) bool {
-		if active.Load() || int(begun.Add(1))-1 != nth {
+		if active.Load() || int(started.Add(1))-1 != nth {
 			return start(run)
 		}
 		return start(func(ctx context.Context) error {
@@ -38,7 +38,7 @@ func (f *faulty) Activate(a virtio.Activation) error {
 	}
 	err := f.Device.Activate(a)
 	active.Store(true)
-	f.count = int(begun.Load())
+	f.count = int(started.Load())
 	return err
 }
 

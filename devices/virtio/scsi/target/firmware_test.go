@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestWhatFirmwareAsks checks that the commands of boot firmware find, size, read and write a unit
+// TestFirmwareCommands checks that the commands of boot firmware find, size, read and write a unit
 // that has just been switched on, in the firmware's order and with its allocation lengths. GRUB
 // accesses the disk through the firmware. A command may fail only where the firmware tries again.
-func TestWhatFirmwareAsks(t *testing.T) {
+func TestFirmwareCommands(t *testing.T) {
 	type command struct {
 		what, cdb   string
 		in          int

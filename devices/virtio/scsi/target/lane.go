@@ -48,9 +48,9 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (
 			return 0, errAgain
 		}
 	}
-	begun := time.Now()
+	start := time.Now()
 	moved, err = moveAll(move, bufs, off, flags)
-	quick := time.Since(begun) < quickTime*time.Duration(1+size(bufs)/quickBytes)
+	quick := time.Since(start) < quickTime*time.Duration(1+size(bufs)/quickBytes)
 	// Two requests that finish at the same time may count as one: trust is an estimate anyway.
 	switch trust := l.trust.Load(); {
 	case !quick:

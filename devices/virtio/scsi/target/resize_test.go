@@ -66,8 +66,8 @@ func TestAFileThatChangesItsSize(t *testing.T) {
 	want("but there is no data", "2800 00000000 00 0001 00", 512, "031100:00000000", "")
 }
 
-// TestTheCacheIsTheGuestsToSwitchOff writes with and without WCE.
-func TestTheCacheIsTheGuestsToSwitchOff(t *testing.T) {
+// TestTheGuestCanDisableTheCache writes with and without WCE.
+func TestTheGuestCanDisableTheCache(t *testing.T) {
 	b := &broken{Store: newFile(t, 1<<20)}
 	tg := newTarget(t, Unit{Store: b, Serial: "1"})
 	write := func() int64 {
@@ -99,8 +99,8 @@ func TestTheCacheIsTheGuestsToSwitchOff(t *testing.T) {
 	}
 }
 
-// TestWhatFreedBlocksReadAs tests the two kinds of stores that are not files.
-func TestWhatFreedBlocksReadAs(t *testing.T) {
+// TestContentsOfFreedBlocks tests the two kinds of stores that are not files.
+func TestContentsOfFreedBlocks(t *testing.T) {
 	b := &discards{Store: newFile(t, 1<<20)}
 	tg := newTarget(t, Unit{Store: b, Serial: "1", Unmap: UnmapAnything, Physical: 4096}, Unit{Serial: "2", Unmap: UnmapNothing})
 	list := unhex(t, "0016 0010 00000000 0000000000000007 00000003 00000000")
@@ -137,9 +137,9 @@ func TestWhatFreedBlocksReadAs(t *testing.T) {
 	}
 }
 
-// TestUnmapGivesRoomBack uses file systems with and without holes. Open must not change the file to
+// TestUnmapFreesSpace uses file systems with and without holes. Open must not change the file to
 // find out which.
-func TestUnmapGivesRoomBack(t *testing.T) {
+func TestUnmapFreesSpace(t *testing.T) {
 	for _, tc := range []struct {
 		fs    string
 		holes bool
