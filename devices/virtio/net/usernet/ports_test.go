@@ -89,12 +89,12 @@ func TestAPortThatTheGuestHasNotIsReset(t *testing.T) {
 	port := freePort(t)
 	boot(t, Config{Ports: []Port{{Host: port, To: 81}}}, all)
 	h, err := net.Dial("tcp", port.String())
-	if err != nil {
-		t.Fatal(err)
+	if err == nil { // the reset may also come before connect(2) returns
+		defer h.Close()
+		h.SetDeadline(time.Now().Add(testenv.Patience))
+		_, err = h.Read(make([]byte, 1))
 	}
-	defer h.Close()
-	h.SetDeadline(time.Now().Add(testenv.Patience))
-	if _, err := h.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}
 }

@@ -357,12 +357,18 @@ func TestPublishedPortsLeadToTheGuest(t *testing.T) {
 func freePort(t testing.TB) netip.AddrPort { return freePortAt(t, loopback) }
 
 func freePortAt(t testing.TB, at netip.Addr) netip.AddrPort {
-	l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
-	if err != nil {
-		t.Fatal(err)
+	for { // until TCP and UDP have the port free
+		l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			u.Close()
+			return netip.MustParseAddrPort(l.Addr().String())
+		}
 	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
 }
 
 func TestAPortInUseIsAnErrorAtOnce(t *testing.T) {
