@@ -11,17 +11,19 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Build is an image in the making: a folder of its own beside the image's place, which Close removes.
+// Build is the construction of one image, in its own folder beside the image's path. Close removes the folder. A Build is not
+// safe for concurrent use.
 type Build struct {
-	path  string       // where the image goes
-	force bool         // it may replace another
-	dir   string       // the folder
-	work  *workdir.Dir // the same, nil until it is there
-	old   *os.File     // the image to be replaced, locked; nil without
+	path  string       // of the finished image
+	force bool         // the image may replace another
+	dir   string       // path of the work folder
+	work  *workdir.Dir // the work folder, nil until it exists
+	old   *os.File     // the image to replace, locked; nil if there is none
 }
 
-// Begin begins an image at path. A file that is there already is fs.ErrExist unless force says to replace it when the
-// new one is whole. It is EBUSY when that file is in use, or an image is being built at path.
+// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist, or with force, the new image replaces
+// the old one when it is complete. Begin returns EBUSY if the old image is in use or another build for path is in progress.
+// The caller must call Close.
 func Begin(path string, force bool) (*Build, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -41,7 +43,7 @@ func (b *Build) begin() error {
 	case err != nil:
 		return err
 	case !st.Mode().IsRegular():
-		return inputErrorf("%s: there is something that is not a disk image: %v", b.path, st.Mode())
+		return inputErrorf("%s: not a disk image, will not replace it: %v", b.path, st.Mode())
 	case !b.force:
 		return b.exists()
 	default:
@@ -63,16 +65,16 @@ func (b *Build) exists() error {
 	return fmt.Errorf("%w: remove it first, or use --force", &os.PathError{Op: "create", Path: b.path, Err: os.ErrExist})
 }
 
-// TempDir makes a folder that lives as long as the build, in the same file system as the image.
+// TempDir creates a folder in the same file system as the image. Close removes it.
 func (b *Build) TempDir(name string) (string, error) {
 	dir := filepath.Join(b.dir, name)
 	return dir, os.Mkdir(dir, 0o700)
 }
 
-// image is the path of the image while it is being made.
+// image returns the path of the image during the build.
 func (b *Build) image() string { return filepath.Join(b.dir, "image") }
 
-// publish puts the finished image, which is f, to its place.
+// publish moves the finished image, open as f, to its path.
 func (b *Build) publish(f *os.File) error {
 	if err := f.Sync(); err != nil {
 		return err
@@ -99,7 +101,7 @@ func (b *Build) publish(f *os.File) error {
 	return dir.Sync()
 }
 
-// Close ends the build and removes all that was not put to its place.
+// Close ends the build and removes its folder, with an image that is not finished.
 func (b *Build) Close() error {
 	var err error
 	if b.work != nil {

@@ -19,7 +19,7 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// builderEnv makes this test binary a process that begins an image, says so, and waits to be killed.
+// builderEnv is set in a process of this test binary that starts building an image, reports it and waits to be killed.
 const builderEnv = "MINIVMM_TEST_BUILDER"
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// builder starts a process that builds the image at path, and returns when it has begun. kill kills it.
+// builder starts a process that builds the image at path. It returns when the build has started. kill kills the process.
 func builder(t *testing.T, path string) (pid int, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -60,14 +60,14 @@ func builder(t *testing.T, path string) (pid int, kill func()) {
 	return cmd.Process.Pid, kill
 }
 
-func TestOneImageIsBuiltByOne(t *testing.T) {
+func TestSecondBuildIsBusy(t *testing.T) {
 	dir := t.TempDir()
 	image, other := filepath.Join(dir, "image"), filepath.Join(dir, "other")
 	if err := os.WriteFile(image, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	pid, kill := builder(t, image)
-	// The image that is replaced is locked all the while; without it the build is.
+	// A build locks the image that it replaces, or its own folder if there is no such image.
 	err := Create(t.Context(), image, true, Options{SizeBytes: 1 << 20})
 	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d, ", pid)) {
 		t.Errorf("a second build: got %v", err)
@@ -92,10 +92,10 @@ func TestOneImageIsBuiltByOne(t *testing.T) {
 	if err := Create(t.Context(), other, false, Options{SizeBytes: 1 << 20}); err != nil {
 		t.Errorf("another image: %v", err)
 	}
-	nothingIn(t, dir, "other") // what the killed build left was removed
+	nothingIn(t, dir, "other") // the folder of the killed build was removed
 }
 
-func TestAKilledBuildIsDoneAgain(t *testing.T) {
+func TestBuildAfterAKilledBuild(t *testing.T) {
 	dir := t.TempDir()
 	image := filepath.Join(dir, "image")
 	_, kill := builder(t, image)
@@ -106,7 +106,7 @@ func TestAKilledBuildIsDoneAgain(t *testing.T) {
 	nothingIn(t, dir, "image")
 }
 
-func TestWhatIsThereIsKept(t *testing.T) {
+func TestExistingFileIsKept(t *testing.T) {
 	dir := t.TempDir()
 	image := filepath.Join(dir, "image")
 	if err := os.WriteFile(image, []byte("old"), 0o644); err != nil {
@@ -148,7 +148,7 @@ func TestWhatIsThereIsKept(t *testing.T) {
 			t.Errorf("%s: got %v", path, err)
 		}
 	}
-	// What comes to be there while the image is built is kept too.
+	// A file created during the build is kept too.
 	late := filepath.Join(dir, "late")
 	b, err := Begin(late, false)
 	if err != nil {
@@ -169,7 +169,7 @@ func TestWhatIsThereIsKept(t *testing.T) {
 	nothingIn(t, dir, "image", "link", "fifo", "late")
 }
 
-// TestAnInterruptedBuildLeavesNothing ends the context while a program runs: it ends too, with those that it started.
+// TestAnInterruptedBuildLeavesNothing cancels the context while a program runs. The program and its children must exit.
 func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()
 	started := filepath.Join(bin, "started")
@@ -207,13 +207,13 @@ func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if state := processState(pid); state != "" && state != "Z" {
-			t.Errorf("process %d is left, %s", pid, state)
+			t.Errorf("process %d still exists in state %s", pid, state)
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
 }
 
-// processState is that in /proc/PID/stat, and "" of a process that is not there.
+// processState returns the state in /proc/PID/stat, or "" if the process does not exist.
 func processState(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -232,14 +232,14 @@ func TestCreate(t *testing.T) {
 		{Options{SizeBytes: 1 << 34, FS: Ext4, Label: "exactly 16 bytes"}, ""},
 		{Options{SizeBytes: 8 << 20, FS: Ext4}, ""},
 		{Options{}, "needs a size"},
-		{Options{SizeBytes: 1000}, "multiple of 4K"},
+		{Options{SizeBytes: 1000}, "multiple of 4096 (4K)"},
 		{Options{SizeBytes: 1 << 20, FS: Ext4}, "too small for ext4"},
-		{Options{SizeBytes: 1 << 30, FS: "xfs"}, `file system "xfs" is none of "ext4" or "erofs"`},
-		{Options{SizeBytes: 1 << 30, FS: Erofs}, "cannot be written"},
+		{Options{SizeBytes: 1 << 30, FS: "xfs"}, `unknown file system "xfs": want "ext4" or "erofs"`},
+		{Options{SizeBytes: 1 << 30, FS: Erofs}, "erofs is read-only"},
 		{Options{SizeBytes: 1 << 30, Label: "x"}, "a label needs a file system"},
 		{Options{SizeBytes: 1 << 30, FS: Ext4, Label: "more than 16 bytes"}, "too long"},
 		{Options{SizeBytes: 1 << 30, FS: Ext4, Label: "new\nline"}, "control characters"},
-		{Options{SizeBytes: 1 << 30, FS: Ext4, UUID: "1234"}, "not a UUID"},
+		{Options{SizeBytes: 1 << 30, FS: Ext4, UUID: "1234"}, "not a valid UUID"},
 	} {
 		dir := t.TempDir()
 		image := filepath.Join(dir, "image")
@@ -262,7 +262,7 @@ func TestCreate(t *testing.T) {
 			t.Errorf("%+v: got %+v, %v", tt.opt, info, err)
 		}
 		if tt.opt.FS == Ext4 {
-			said(t, "", "e2fsck", "-fn", image)
+			toolOutput(t, "", "e2fsck", "-fn", image)
 		}
 	}
 }
@@ -316,8 +316,8 @@ func TestADifferentDiskHasAnotherUUID(t *testing.T) {
 	}
 }
 
-// Root may read everything: it shows nothing there.
-func TestAFileThatMayNotBeReadIsNamed(t *testing.T) {
+// As root the test shows nothing, because root may read every file.
+func TestErrorNamesAnUnreadableFile(t *testing.T) {
 	if os.Geteuid() == 0 {
 		return
 	}

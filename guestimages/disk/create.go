@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// Create makes an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. A file that is there is fs.ErrExist
-// unless force says to replace it.
+// Create creates an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. If path exists, Create returns
+// fs.ErrExist, or with force, replaces the image.
 func Create(ctx context.Context, path string, force bool, opt Options) (err error) {
 	if err := opt.Check(); err != nil {
 		return err
 	}
 	switch {
 	case opt.SizeBytes == 0:
-		return inputErrorf("a disk needs a size")
+		return inputErrorf("an empty disk needs a size")
 	case opt.FS == Erofs:
-		return inputErrorf("an empty erofs is of no use: it cannot be written to")
+		return inputErrorf("cannot create an empty erofs: erofs is read-only, nothing could be added to it")
 	case opt.FS == Ext4 && opt.SizeBytes < minExt4:
-		return inputErrorf("a disk of %d KiB is too small for ext4: it needs 8M", opt.SizeBytes>>10)
+		return inputErrorf("a disk of %d KiB is too small for ext4: it needs at least 8 MiB (8M)", opt.SizeBytes>>10)
 	}
 	b, err := Begin(path, force)
 	if err != nil {

@@ -18,31 +18,32 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// DebianOptions say what Debian is wanted.
+// DebianOptions describe the Debian to install.
 type DebianOptions struct {
-	Suite        string            // release, like "bookworm"; "" is this machine's
-	Include      []string          // packages beside those that a console, a network and apt need
-	Hostname     string            // "" is "debian"
-	RootPassword string            // "" lets root in without one, at the console only
-	Log          func(line string) // gets what is done, for people; may be nil
+	Suite        string            // release, like "bookworm"; "" means the host's release
+	Include      []string          // additional packages; those for the console, the network and apt are always installed
+	Hostname     string            // "" means "debian"
+	RootPassword string            // "": root logs in without a password, on the console only
+	Log          func(line string) // is called with each progress line; may be nil
 }
 
-// debianPackages are beside Debian's essential ones and apt: an init with its console, names and addresses, and what
-// looks after the root file system.
+// debianPackages are installed in addition to Debian's essential packages and apt: an init that runs the console login, name
+// resolution, the network, and the tools that check the root file system.
 var debianPackages = []string{"systemd-sysv", "udev", "dbus", "systemd-resolved", "iproute2", "netbase", "kmod", "e2fsprogs", "login", "passwd"}
 
-// debianRoom is how large a Debian's image is if nobody says.
+// debianRoom is the default size of a Debian image in bytes.
 const debianRoom = 2 << 30
 
-// unpackGrace is what mmdebstrap gets to remove its folder, in which not every file is this user's.
+// unpackGrace is the time mmdebstrap has to remove its folder after SIGTERM. This process cannot remove it: some of the files
+// belong to other users.
 const unpackGrace = time.Minute
 
-// packageForm is Debian policy 5.6.1's.
+// packageForm matches package names (Debian policy 5.6.1).
 func packageForm() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`) }
 
 func suiteForm() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]*$`) }
 
-// hostnameForm is one label of RFC 1123.
+// hostnameForm matches one label of a host name (RFC 1123).
 func hostnameForm() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
 }
@@ -53,21 +54,22 @@ func (o *DebianOptions) check() error {
 	}
 	for _, p := range o.Include {
 		if !packageForm().MatchString(p) {
-			return inputErrorf("%q is not a package name", p)
+			return inputErrorf("%q is not a valid package name", p)
 		}
 	}
 	switch {
 	case o.Suite != "" && !suiteForm().MatchString(o.Suite):
-		return inputErrorf("%q is not the name of a release", o.Suite)
+		return inputErrorf("%q is not a valid release name", o.Suite)
 	case !hostnameForm().MatchString(o.Hostname):
-		return inputErrorf("%q is not a host name", o.Hostname)
+		return inputErrorf("%q is not a valid host name", o.Hostname)
 	case strings.ContainsAny(o.RootPassword, "\n\x00"):
-		return inputErrorf("a password is one line")
+		return inputErrorf("the root password must be a single line")
 	}
 	return nil
 }
 
-// Debian makes an image of a small Debian that boots to a login on its serial console: Begin, Build.Debian and Close.
+// Debian creates an image of a small Debian that boots to a login on its serial console. It calls Begin, Build.Debian and
+// Close.
 func Debian(ctx context.Context, path string, force bool, opt Options, deb DebianOptions) (err error) {
 	b, err := Begin(path, force)
 	if err != nil {
@@ -77,8 +79,9 @@ func Debian(ctx context.Context, path string, force bool, opt Options, deb Debia
 	return b.Debian(ctx, opt, deb)
 }
 
-// Debian makes the build's image of packages from this machine's own sources, checked with its keys. mmdebstrap unpacks
-// and configures them: as root, or without in a user namespace, for which the user needs a range in /etc/subuid.
+// Debian creates the build's image from packages of the host's own package sources, verified with the host's keys. mmdebstrap
+// unpacks and configures the packages: as root, or for other users in a user namespace, which requires a range for the user in
+// /etc/subuid.
 func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) error {
 	if opt.FS == None {
 		opt.FS = Ext4
@@ -87,7 +90,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 		opt.Label = "root"
 	}
 	if opt.FS != Ext4 {
-		return inputErrorf("a Debian needs a file system that it can write to: ext4")
+		return inputErrorf("cannot install Debian on %s: its root file system must be writable: use ext4", opt.FS)
 	}
 	if err := errors.Join(opt.Check(), deb.check()); err != nil {
 		return err
@@ -115,7 +118,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := b.bootstrap(ctx, tree, opt, deb, sources, suite); err != nil {
 		return err
 	}
-	// Two of these disks have the same label, and may be in one machine.
+	// Two of these disks have the same label and may be attached to one machine, so each gets its own UUID.
 	if opt.UUID == "" {
 		opt.UUID = randomUUID()
 	}
@@ -128,7 +131,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	return b.FromTree(ctx, tree, opt)
 }
 
-// osRelease returns a value of os-release(5); none is "".
+// osRelease returns a value from an os-release(5) file, or "" if the file does not set it.
 func osRelease(path, name string) (string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -142,12 +145,12 @@ func osRelease(path, name string) (string, error) {
 	return "", nil
 }
 
-// passwordHook sets root's password in the way of the guest's own login.
+// passwordHook sets root's password with the guest's own chpasswd, so that the guest's login accepts its hash.
 const passwordHook = `printf 'root:%s\n' "$MINIVMM_ROOT_PASSWORD" | chroot "$1" chpasswd`
 
-// bootstrapDir returns the folder for mmdebstrap to install the packages in: the one for temporary files, or for root the
-// build's own, where its file system lets programs run and, for root, has device nodes. Without root, the user that
-// mmdebstrap becomes has no access to the build's folder. flags returns those of a folder's mount, as statfs(2) does.
+// bootstrapDir returns the folder in which mmdebstrap installs the packages: the folder for temporary files, or for root also
+// the build's own folder, the first whose mount allows running programs and, for root, device nodes. Without root, the user
+// that mmdebstrap becomes has no access to the build's folder. flags returns the mount flags of a folder, as statfs(2) does.
 func bootstrapDir(own string, root bool, flags func(dir string) (int64, error)) (string, error) {
 	dirs, bars, words := []string{os.TempDir()}, int64(unix.ST_NOEXEC), "noexec"
 	if root {
@@ -162,7 +165,7 @@ func bootstrapDir(own string, root bool, flags func(dir string) (int64, error)) 
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("disk: a Debian cannot be installed in %s, whose file system is mounted %s: set TMPDIR to a folder on another one: %w",
+	return "", fmt.Errorf("disk: cannot install Debian in %s: its file system is mounted %s: set TMPDIR to a folder on another file system: %w",
 		strings.Join(dirs, " or "), words, errors.ErrUnsupported)
 }
 
@@ -172,9 +175,9 @@ func mountFlags(dir string) (int64, error) {
 	return st.Flags, err
 }
 
-// bootstrap runs mmdebstrap and reads what it made into the tree.
+// bootstrap runs mmdebstrap and reads the archive that it writes into the tree.
 func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options, deb DebianOptions, sources []source, suite string) error {
-	what := "making a Debian"
+	what := "creating a Debian disk"
 	packages := []string{"mmdebstrap"}
 	if os.Geteuid() != 0 {
 		packages = append(packages, "uidmap")
@@ -188,16 +191,16 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 		return err
 	}
 	list := filepath.Join(b.dir, "debian.sources")
-	ways := filepath.Join(b.dir, "apt.conf")
-	text, err := aptWays(ctx)
+	settings := filepath.Join(b.dir, "apt.conf")
+	text, err := aptSettings(ctx)
 	if err == nil {
-		err = errors.Join(os.WriteFile(list, []byte(formatSources(sources)), 0o600), os.WriteFile(ways, text, 0o600))
+		err = errors.Join(os.WriteFile(list, []byte(formatSources(sources)), 0o600), os.WriteFile(settings, text, 0o600))
 	}
 	if err != nil {
 		return err
 	}
 	include := strings.Join(append(append([]string{}, debianPackages...), deb.Include...), ",")
-	args := []string{"--variant=minbase", "--format=tar", "--include=" + include, "--aptopt=" + ways}
+	args := []string{"--variant=minbase", "--format=tar", "--include=" + include, "--aptopt=" + settings}
 	env := []string{"DEBIAN_FRONTEND=noninteractive", "TMPDIR=" + temp}
 	if deb.RootPassword != "" {
 		args = append(args, "--customize-hook="+passwordHook)
@@ -215,7 +218,7 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	ran := make(chan error, 1)
 	go func() {
 		_, _, err := t.run(running)
-		to.CloseWithError(err) // nil is an end of file
+		to.CloseWithError(err) // with nil the reader gets io.EOF
 		ran <- err
 	}()
 	addErr := tree.AddTar(running, bufio.NewReaderSize(from, 1<<20))
@@ -230,30 +233,30 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	case runErr == nil, addErr != nil && running.Err() != nil:
 		return addErr
 	case os.Geteuid() != 0:
-		return fmt.Errorf("%w\nwithout root it needs user namespaces and a range for this user in /etc/subuid and /etc/subgid (package uidmap): subuid(5)", runErr)
+		return fmt.Errorf("%w\nwithout root, mmdebstrap requires user namespaces and a range for this user in /etc/subuid and /etc/subgid (package uidmap), see subuid(5)", runErr)
 	}
 	return runErr
 }
 
-// aptWays returns those of this machine's apt settings that say how to get at its sources: proxies, certificates, and
-// which dates to believe. The guest's apt never sees them.
-func aptWays(ctx context.Context) ([]byte, error) {
+// aptSettings returns the host's apt settings for downloads: proxies, certificates, and the checks of a release file's dates. They
+// are not copied to the guest.
+func aptSettings(ctx context.Context) ([]byte, error) {
 	path := lookTool("apt-config")
 	if path == "" {
-		return nil, fmt.Errorf("disk: no apt on this machine: a Debian is made of packages from its sources: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("disk: apt-config not found: installing Debian needs apt and its package sources on this host: %w", errors.ErrUnsupported)
 	}
 	out, _, err := tool{path: path, args: []string{"dump", "--no-empty"}}.run(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var ways bytes.Buffer
+	var settings bytes.Buffer
 	for line := range bytes.Lines(out) {
 		for _, prefix := range []string{"Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Check-", "Acquire::Retries"} {
 			if bytes.HasPrefix(line, []byte(prefix)) {
-				ways.Write(line)
+				settings.Write(line)
 				break
 			}
 		}
 	}
-	return ways.Bytes(), nil
+	return settings.Bytes(), nil
 }

@@ -20,9 +20,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// erofs makes an erofs of the tree: mkfs.erofs packs the staging folder, and then every inode in the image gets what the
-// tree says of it. It is done in the image because mkfs.erofs can only say one owner for all (before 1.7, which can read a
-// tar), and a staging folder only this user's files and no devices.
+// erofs creates an erofs of the tree: mkfs.erofs packs the staging folder, then every inode in the image gets its owner, mode,
+// time and device number from the tree. These are set in the image because mkfs.erofs before 1.7 (which reads tar archives)
+// can set only one owner for all files, and because a staging folder can hold only this user's files and no devices.
 func (b *Build) erofs(ctx context.Context, t *filetree.Tree, staged string, opt Options) error {
 	mkfs, err := opt.tool(ctx, "mkfs.erofs")
 	if err != nil {
@@ -35,9 +35,9 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, staged string, opt 
 	if err := stage(ctx, t, staged, stageOptions{devices: true, copy: xattrs}); err != nil {
 		return err
 	}
-	tolerance := "-x-1" // the host's own attributes are none of the tree's
+	tolerance := "-x-1" // store no attributes: those of the staging folder's file system are not the tree's
 	if xattrs {
-		tolerance = "-x1000000" // so many inodes must have an attribute before they share it, which could not be told apart
+		tolerance = "-x1000000" // an attribute is shared only by more inodes than this: a shared one could not be fixed per inode
 		if err := stageXattrs(t, staged); err != nil {
 			return err
 		}
@@ -64,24 +64,25 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, staged string, opt 
 	return nil
 }
 
-// explainErofs names what mkfs.erofs 1.5 cannot take, which it says no more of than "no such file".
+// explainErofs adds to err a file name that mkfs.erofs 1.5 cannot store. mkfs.erofs itself reports only "no such file".
 func explainErofs(t *filetree.Tree, err error) error {
 	for n := range t.All() {
 		if name := path.Base(n.Path); len(name) == 255 {
-			return fmt.Errorf("%w\nnot every mkfs.erofs can have names of 255 bytes, like %q", err, n.Path)
+			return fmt.Errorf("%w\nsome versions of mkfs.erofs cannot store names of 255 bytes, like %q", err, n.Path)
 		}
 	}
 	return err
 }
 
-// aclPrefix begins the names of attributes that anyone may give to a file of their own, beside those in "user.".
+// aclPrefix is the prefix of the only attributes besides "user." that a user may set on their own files.
 const aclPrefix = "system.posix_acl_"
 
-// erofsPrefixes are the name spaces of attributes that a user cannot set, with their e_name_index. They are staged as
-// "user.", which has the index 1.
+// erofsPrefixes maps the attribute name spaces that only root can set to their e_name_index. Their attributes are staged as
+// "user.", which has index 1.
 var erofsPrefixes = map[string]byte{"trusted.": 4, "security.": 6}
 
-// stageXattrs sets the attributes in the staging folder. Default ACLs would be inherited, so it comes after all else.
+// stageXattrs sets the extended attributes in the staging folder. It must run after stage: files created later would inherit
+// default ACLs.
 func stageXattrs(t *filetree.Tree, dir string) error {
 	for n := range t.All() {
 		if len(n.Xattrs) == 0 || n.Link != "" {
@@ -89,7 +90,7 @@ func stageXattrs(t *filetree.Tree, dir string) error {
 		}
 		switch n.Mode & unix.S_IFMT {
 		case unix.S_IFLNK, unix.S_IFIFO, unix.S_IFSOCK:
-			return inputErrorf("%q: erofs: extended attributes of links, fifos and sockets cannot be made here; ext4 can have them", n.Path)
+			return inputErrorf("%q: erofs: setting extended attributes of symbolic links, fifos and sockets is not supported: use ext4", n.Path)
 		}
 		staged := map[string]bool{}
 		for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
@@ -100,7 +101,7 @@ func stageXattrs(t *filetree.Tree, dir string) error {
 				}
 			}
 			if staged[as] || !strings.HasPrefix(as, "user.") && !strings.HasPrefix(as, aclPrefix) {
-				return inputErrorf("%q: erofs: the extended attribute %q cannot be made here; ext4 can have it", n.Path, name)
+				return inputErrorf("%q: erofs: setting the extended attribute %q is not supported: use ext4", n.Path, name)
 			}
 			staged[as] = true
 			if err := unix.Setxattr(filepath.Join(dir, n.Path), as, n.Xattrs[name], 0); err != nil {
@@ -111,15 +112,15 @@ func stageXattrs(t *filetree.Tree, dir string) error {
 	return nil
 }
 
-// erofs is an image of fs/erofs/erofs_fs.h with extended inodes, in which it sets what the tree says.
+// erofs edits an image with extended inodes (fs/erofs/erofs_fs.h) to match the tree.
 type erofs struct {
 	f    *os.File
 	tree *filetree.Tree
-	made time.Time // of nodes without a time
+	made time.Time // for nodes without a time
 
-	metaOff int64
-	seen    map[string]bool // paths
-	done    map[uint64]bool // inodes, by nid: hard links come by twice
+	metaOff int64           // of the inode area in the image
+	seen    map[string]bool // paths found in the image
+	done    map[uint64]bool // inodes already set, by nid: an inode with hard links is visited more than once
 }
 
 // Superblock and inode: offsets in struct erofs_super_block and struct erofs_inode_extended.
@@ -157,11 +158,11 @@ const (
 
 var le = binary.LittleEndian
 
-// lostFound is a folder that other file systems have, which mkfs.erofs leaves out.
+// lostFound is a folder of other file systems. mkfs.erofs skips it.
 const lostFound = "lost+found"
 
-// errImage says that mkfs.erofs made something that is not understood here.
-var errImage = errors.New("mkfs.erofs made an image of an unknown form")
+// errImage reports an image layout that this package does not know.
+var errImage = errors.New("mkfs.erofs created an image with an unknown layout")
 
 func (e *erofs) finish(label string) error {
 	super := make([]byte, blockSize-superOff)
@@ -177,10 +178,10 @@ func (e *erofs) finish(label string) error {
 	}
 	for n := range e.tree.All() {
 		if !e.seen[n.Path] && n.Path != lostFound {
-			return fmt.Errorf("mkfs.erofs left out %q", n.Path)
+			return fmt.Errorf("mkfs.erofs did not store %q", n.Path)
 		}
 	}
-	// The checksum is of the superblock's block, in which inodes may be as well.
+	// The checksum covers the whole block of the superblock, which may also contain inodes: read it again.
 	if _, err := e.f.ReadAt(super, superOff); err != nil {
 		return err
 	}
@@ -195,14 +196,14 @@ func (e *erofs) finish(label string) error {
 	return err
 }
 
-// inode sets one inode, and returns what it was.
+// inode writes the tree's metadata to one inode. It returns the inode's old bytes and its offset.
 func (e *erofs) inode(path string, nid uint64) (old []byte, off int64, err error) {
 	off = e.metaOff + int64(nid)*nidUnit
 	old = make([]byte, inodeBytes)
 	if _, err := e.f.ReadAt(old, off); err != nil {
 		return nil, 0, err
 	}
-	if old[0]&1 == 0 { // a compact one
+	if old[0]&1 == 0 { // a compact inode
 		return nil, 0, errImage
 	}
 	n, ok := e.tree.Get(path)
@@ -238,7 +239,8 @@ func isDevice(n *filetree.Node) bool {
 	return kind == unix.S_IFCHR || kind == unix.S_IFBLK
 }
 
-// xattrBytes is the length of what follows an inode: struct erofs_xattr_ibody_header and the entries.
+// xattrBytes returns the length of an inode's extended attributes, which follow it: struct erofs_xattr_ibody_header and the
+// entries.
 func xattrBytes(inode []byte) int64 {
 	count := int64(le.Uint16(inode[inodeXattrs:]))
 	if count == 0 {
@@ -247,7 +249,7 @@ func xattrBytes(inode []byte) int64 {
 	return 12 + 4*(count-1)
 }
 
-// xattrs gives the attributes that were staged as "user." their own name space.
+// xattrs restores the name space of attributes that were staged as "user.".
 func (e *erofs) xattrs(n *filetree.Node, inodeOff, size int64) error {
 	if size == 0 {
 		return nil
@@ -277,7 +279,7 @@ func (e *erofs) xattrs(n *filetree.Node, inodeOff, size int64) error {
 	return err
 }
 
-// folder sets a folder's inode and all below.
+// folder sets the inode of the folder at a path, and everything below it.
 func (e *erofs) folder(at string, nid uint64) error {
 	inode, off, err := e.inode(at, nid)
 	if err != nil {
@@ -292,7 +294,7 @@ func (e *erofs) folder(at string, nid uint64) error {
 	for start := int64(0); start < size; start += blockSize {
 		block := make([]byte, min(blockSize, size-start))
 		from := data + start
-		if layout == layoutInline && len(block) < blockSize { // the tail is behind the inode
+		if layout == layoutInline && len(block) < blockSize { // the tail follows the inode and its attributes
 			from = off + inodeBytes + xattrBytes(inode)
 		}
 		if _, err := e.f.ReadAt(block, from); err != nil {
@@ -308,12 +310,12 @@ func (e *erofs) folder(at string, nid uint64) error {
 	return nil
 }
 
-// names sets what is in one block of a folder.
+// names sets the inodes and file types of the entries in one block of a folder.
 func (e *erofs) names(dir string, block []byte) error {
 	if len(block) < direntBytes {
 		return errImage
 	}
-	count := int(le.Uint16(block[direntName:])) / direntBytes // the first name is behind the last entry
+	count := int(le.Uint16(block[direntName:])) / direntBytes // the first name follows the last entry
 	for i := range count {
 		entry := block[i*direntBytes:]
 		start, end := int(le.Uint16(entry[direntName:])), len(block)

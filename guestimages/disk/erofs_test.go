@@ -17,14 +17,14 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-func TestErofsHasAllOfTheTree(t *testing.T) {
+func TestErofsMatchesTheTree(t *testing.T) {
 	tree := strange(t, Erofs)
 	image := filepath.Join(t.TempDir(), "an image")
 	if err := FromTree(t.Context(), tree, image, false, Options{FS: Erofs, Label: "fifteen letters", UUID: "12345678-1234-4234-8234-123456789abc"}); err != nil {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	said(t, "", "fsck.erofs", image) // all of it, the superblock's checksum too
+	toolOutput(t, "", "fsck.erofs", image) // checks everything, including the superblock's checksum
 	f, err := os.Open(image)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestErofsHasAllOfTheTree(t *testing.T) {
 	compare(t, tree, r.got)
 	for n := range tree.All() {
 		if len(r.xattrs[n.Path]) != len(n.Xattrs) {
-			t.Errorf("%q has the attributes %q", n.Path, r.xattrs[n.Path])
+			t.Errorf("%q has attributes %q", n.Path, r.xattrs[n.Path])
 		}
 		for name, value := range n.Xattrs {
 			if got, ok := r.xattrs[n.Path][name]; !ok || got != string(value) {
@@ -44,11 +44,11 @@ func TestErofsHasAllOfTheTree(t *testing.T) {
 		}
 	}
 	if a, b := r.inodes["hard"], r.inodes["a-hard"]; a != b || r.inodes["folders/with blank/hard"] != a || r.inodes["twice/0"] == r.inodes["twice/1"] {
-		t.Error("hard links are not what they were")
+		t.Error("hard links differ from the tree")
 	}
 
-	// Contents, by a reader of others. It cannot make all that is in the strange tree without root.
-	said(t, "", "fsck.erofs", "--extract="+out, "--no-preserve", withoutDevices(t, tree))
+	// Contents, read with fsck.erofs. Without root it cannot extract the whole strange tree.
+	toolOutput(t, "", "fsck.erofs", "--extract="+out, "--no-preserve", withoutDevices(t, tree))
 	for n := range tree.All() {
 		if n.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue
@@ -58,7 +58,7 @@ func TestErofsHasAllOfTheTree(t *testing.T) {
 			t.Fatal(err)
 		}
 		unpacked := filepath.Join(out, n.Path)
-		if err := os.Chmod(unpacked, 0o600); err != nil { // some may not even be read by their owner
+		if err := os.Chmod(unpacked, 0o600); err != nil { // some modes deny access even to the owner
 			t.Error(err)
 		}
 		if got, err := os.ReadFile(unpacked); err != nil || !bytes.Equal(got, want) {
@@ -75,7 +75,7 @@ func TestErofsHasAllOfTheTree(t *testing.T) {
 	}
 }
 
-// putContent puts a copy of a regular file of another tree.
+// putContent adds a copy of another tree's regular file.
 func putContent(to *filetree.Tree, n *filetree.Node) error {
 	f, err := n.Open()
 	if err != nil {
@@ -85,7 +85,7 @@ func putContent(to *filetree.Tree, n *filetree.Node) error {
 	return to.Put(*n, f)
 }
 
-// withoutDevices is an erofs of what of the tree can be unpacked without root.
+// withoutDevices returns an erofs with the files, folders and hard links of the tree, which can be extracted without root.
 func withoutDevices(t *testing.T, tree *filetree.Tree) string {
 	t.Helper()
 	out, err := filetree.New(t.TempDir(), filetree.Limits{})
@@ -112,7 +112,7 @@ func withoutDevices(t *testing.T, tree *filetree.Tree) string {
 	return image
 }
 
-// erofsReader reads what fs/erofs/erofs_fs.h says is there.
+// erofsReader reads an image in the format of fs/erofs/erofs_fs.h.
 type erofsReader struct {
 	f      *os.File
 	tree   *filetree.Tree
@@ -197,13 +197,13 @@ func (r *erofsReader) folder(t *testing.T, p string, nid uint64) {
 			}
 			want := map[string]byte{"10": 1, "04": 2, "02": 3, "06": 4, "01": 5, "14": 6, "12": 7}[r.got[child][:2]]
 			if e[10] != want {
-				t.Errorf("%q has the type %d in its folder, want %d", child, e[10], want)
+				t.Errorf("%q has type %d in its directory entry, want %d", child, e[10], want)
 			}
 		}
 	}
 }
 
-func TestWhatErofsCannotHoldIsNamed(t *testing.T) {
+func TestErofsNamesWhatItRejects(t *testing.T) {
 	x := map[string][]byte{"security.x": []byte("1")}
 	for _, tt := range []struct {
 		name string
@@ -211,10 +211,10 @@ func TestWhatErofsCannotHoldIsNamed(t *testing.T) {
 		size int64
 		want string
 	}{
-		{"a link's attribute", filetree.Node{Path: "l", Mode: unix.S_IFLNK, Target: "x", Xattrs: x}, 0, `"l": erofs: extended attributes of links`},
-		{"a fifo's attribute", filetree.Node{Path: "f", Mode: unix.S_IFIFO, Xattrs: x}, 0, `"f": erofs: extended attributes of links`},
-		{"two that are staged as one", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"security.x": nil, "user.x": nil}}, 0, `"f": erofs: the extended attribute "user.x"`},
-		{"an attribute of no name space", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"strange.x": nil}}, 0, `"f": erofs: the extended attribute "strange.x"`},
+		{"a link's attribute", filetree.Node{Path: "l", Mode: unix.S_IFLNK, Target: "x", Xattrs: x}, 0, `"l": erofs: setting extended attributes of symbolic links`},
+		{"a fifo's attribute", filetree.Node{Path: "f", Mode: unix.S_IFIFO, Xattrs: x}, 0, `"f": erofs: setting extended attributes of symbolic links`},
+		{"two attributes staged as one", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"security.x": nil, "user.x": nil}}, 0, `"f": erofs: setting the extended attribute "user.x"`},
+		{"an attribute with an unknown name space", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"strange.x": nil}}, 0, `"f": erofs: setting the extended attribute "strange.x"`},
 		{"too little room", filetree.Node{Path: "f", Mode: unix.S_IFREG | 0o644}, 4096, `too small for this tree: as erofs it needs`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,7 +2,8 @@ package disk
 
 import "fmt"
 
-// InputError says that what the caller wants cannot be had: a size that is too small, a file that is not what it should be.
+// InputError reports that the caller's request cannot be fulfilled, such as a size that is too small or a file of the wrong
+// kind.
 type InputError struct{ text string }
 
 func (e *InputError) Error() string { return e.text }

@@ -16,26 +16,27 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// ext4Features are what every kernel since 4.x reads and writes; what mke2fs.conf says differs from machine to machine.
+// ext4Features are the features that every kernel since 4.x reads and writes. They are explicit because the defaults in
+// mke2fs.conf differ between hosts.
 const ext4Features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
 
-// How much is a tree in ext4, and how much more its image gets.
+// Sizes of ext4, in bytes, and the room that an image gets in addition to its tree.
 const (
 	inodeSize     = 256
-	bytesPerInode = 16384 // of the image, one inode; more where the tree needs more
+	bytesPerInode = 16384 // the image gets one inode for so many bytes, or more if the tree needs more
 	slackBytes    = 64 << 20
-	minExt4       = 8 << 20 // smaller ones have no room for a journal
+	minExt4       = 8 << 20 // a smaller image has no room for a journal
 )
 
-// ext4 is an ext4 file system in the making.
+// ext4 is an ext4 file system under construction.
 type ext4 struct {
-	image  string // in dir: the programs run there, as libext2fs takes what follows a "?" in a path for options
-	dir    string // with scripts and values too
+	image  string // file name in dir: the programs run there, because libext2fs parses text after a "?" in a path as options
+	dir    string // of the image, the scripts and the attribute values
 	opt    Options
-	time   time.Time // of making
-	inodes int64
-	mke2fs string
-	debug  string // debugfs
+	time   time.Time // creation time of the file system
+	inodes int64     // minimum
+	mke2fs string    // path of the program
+	debug  string    // path of debugfs
 }
 
 func newExt4(ctx context.Context, b *Build, opt Options) (*ext4, error) {
@@ -46,7 +47,7 @@ func newExt4(ctx context.Context, b *Build, opt Options) (*ext4, error) {
 	return e, errors.Join(err1, err2)
 }
 
-// format makes the file system, with the content of the folder from unless that is "".
+// format creates the file system. Unless from is "", mke2fs copies the content of that folder into it.
 func (e *ext4) format(ctx context.Context, from string) error {
 	extended := "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,hash_seed=" + another(e.opt.UUID)
 	if from != "" {
@@ -67,7 +68,7 @@ func (e *ext4) format(ctx context.Context, from string) error {
 	return err
 }
 
-// mke2fsConf is a mke2fs.conf(5) that says nothing new, but knows the words that mke2fs looks for.
+// mke2fsConf is a mke2fs.conf(5) that changes nothing. It only defines the file system types that mke2fs looks up.
 const mke2fsConf = `[fs_types]
 	ext4 = {
 		inode_size = 256
@@ -86,12 +87,13 @@ const mke2fsConf = `[fs_types]
 	}
 `
 
-// env keeps the machine's configuration and clock out of the file system. E2FSPROGS_FAKE_TIME is libext2fs's, in seconds.
+// env returns the variables that keep the host's configuration and clock out of the file system. libext2fs reads
+// E2FSPROGS_FAKE_TIME, in seconds.
 func (e *ext4) env() []string {
 	return []string{"MKE2FS_CONFIG=" + filepath.Join(e.dir, "mke2fs.conf"), "MKE2FS_SYNC=0", "E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(max(1, e.time.Unix()), 10)}
 }
 
-// fill makes the file system of a tree.
+// fill creates the file system of a tree.
 func (e *ext4) fill(ctx context.Context, t *filetree.Tree, staged string) error {
 	if err := e.format(ctx, staged); err != nil {
 		return err
@@ -109,24 +111,24 @@ func (e *ext4) fill(ctx context.Context, t *filetree.Tree, staged string) error 
 	return e.change(ctx, s)
 }
 
-// change runs the script.
+// change runs the script with debugfs.
 func (e *ext4) change(ctx context.Context, s *script) error {
 	const name = "script"
 	if err := os.WriteFile(filepath.Join(e.dir, name), []byte(s.text.String()), 0o600); err != nil {
 		return err
 	}
-	_, said, err := tool{path: e.debug, args: []string{"-w", "-f", name, e.image}, dir: e.dir, env: e.env()}.run(ctx)
-	if complaint := complaints(said); complaint != "" {
-		err = toolError(e.debug, errors.New("it could not set what the tree says"), []byte(s.explain(complaint)))
+	_, stderr, err := tool{path: e.debug, args: []string{"-w", "-f", name, e.image}, dir: e.dir, env: e.env()}.run(ctx)
+	if complaint := complaints(stderr); complaint != "" {
+		err = toolError(e.debug, errors.New("cannot set the metadata of files"), []byte(s.explain(complaint)))
 	}
 	return err
 }
 
-// complaints is what debugfs said but for the line with its version. It goes on after an error and exits with what the
-// last command did.
-func complaints(said []byte) string {
+// complaints returns the first lines of debugfs' stderr without the line with its version. The exit status does not count:
+// debugfs continues after an error and exits with the status of its last command.
+func complaints(stderr []byte) string {
 	var lines []string
-	for line := range strings.Lines(string(said)) {
+	for line := range strings.Lines(string(stderr)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "debugfs 1.") {
 			lines = append(lines, line)
 		}
@@ -134,7 +136,7 @@ func complaints(said []byte) string {
 	return strings.Join(lines[:min(len(lines), 5)], "\n")
 }
 
-// entry is one name in a file system as it is.
+// entry is the inode that a name in a file system refers to.
 type entry struct {
 	inode    uint32
 	mode     uint32
@@ -143,16 +145,16 @@ type entry struct {
 
 const rootInode = 2 // EXT2_ROOT_INO
 
-// place is a name in a folder, which is an inode: paths would take too much memory.
+// place identifies a name by its folder's inode. Full paths would take too much memory.
 type place struct {
-	dir  uint32
+	dir  uint32 // inode number
 	name string
 }
 
-// listing is what a file system has; its root is place{}.
+// listing is the content of a file system. The key of the root is place{}.
 type listing map[place]entry
 
-// at returns what is at a path of a tree.
+// at returns the entry of a tree's path.
 func (l listing) at(p string) (entry, bool) {
 	at, ok := l[place{}]
 	for rest := p; ok && rest != ""; {
@@ -163,23 +165,23 @@ func (l listing) at(p string) (entry, bool) {
 	return at, ok
 }
 
-// list returns what is where in the file system. Folders are asked for by inode number, one level after the other, as
-// not every name can be said to debugfs.
+// list reads the content of the file system. It lists folders by inode number, level by level, because some names cannot be
+// passed to debugfs.
 func (e *ext4) list(ctx context.Context) (listing, error) {
 	found := listing{}
 	level := map[uint32]bool{rootInode: true}
 	for len(level) > 0 {
-		var ask strings.Builder
+		var commands strings.Builder
 		for inode := range level {
-			fmt.Fprintf(&ask, "ls -p <%d>\n", inode)
+			fmt.Fprintf(&commands, "ls -p <%d>\n", inode)
 		}
 		const name = "list"
-		if err := os.WriteFile(filepath.Join(e.dir, name), []byte(ask.String()), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(e.dir, name), []byte(commands.String()), 0o600); err != nil {
 			return nil, err
 		}
-		out, said, err := tool{path: e.debug, args: []string{"-f", name, e.image}, dir: e.dir}.run(ctx)
-		if err == nil && complaints(said) != "" {
-			err = fmt.Errorf("disk: debugfs: %s", complaints(said))
+		out, stderr, err := tool{path: e.debug, args: []string{"-f", name, e.image}, dir: e.dir}.run(ctx)
+		if err == nil && complaints(stderr) != "" {
+			err = fmt.Errorf("disk: debugfs: %s", complaints(stderr))
 		}
 		if err != nil {
 			return nil, err
@@ -205,11 +207,11 @@ func (e *ext4) list(ctx context.Context) (listing, error) {
 	return found, nil
 }
 
-// parseListing reads the output of any number of debugfs' "ls -p", whose lines are /INODE/MODE/UID/GID/NAME/SIZE/ with the
-// mode in octal, and calls do with the inode of the folder that a name is in. No field has a slash in it, but a name may
-// have a newline; so the slashes are what counts. The first name of every folder is its ".".
+// parseListing parses the output of any number of debugfs "ls -p" commands and calls do for each entry, with the inode of its
+// folder. Each line is /INODE/MODE/UID/GID/NAME/SIZE/ with the mode in octal. A name may contain a newline but no field
+// contains a slash, so the fields are split at slashes. The first entry of every folder is ".", which gives its inode.
 func parseListing(out string, do func(in uint32, name string, at entry)) error {
-	const fields = 7 // with what is between two lines: a newline, and the next command
+	const fields = 7 // including the text between two lines: a newline and the next command
 	words := strings.Split(out, "/")
 	folder := uint32(0)
 	for ; len(words) >= fields; words = words[fields:] {
@@ -230,10 +232,10 @@ func parseListing(out string, do func(in uint32, name string, at entry)) error {
 		}
 	}
 	if len(words) > 1 {
-		return fmt.Errorf("disk: debugfs: listing ends in %q", strings.Join(words, "/"))
+		return fmt.Errorf("disk: debugfs: listing ends with incomplete line %q", strings.Join(words, "/"))
 	}
 	return nil
 }
 
-// inodeRef is how debugfs is told, and tells, an inode.
+// inodeRef matches an inode as debugfs writes it.
 func inodeRef() *regexp.Regexp { return regexp.MustCompile(`<\d+>`) }

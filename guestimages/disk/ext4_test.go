@@ -20,7 +20,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-func TestExt4HasAllOfTheTree(t *testing.T) {
+func TestExt4MatchesTheTree(t *testing.T) {
 	tree := strange(t, Ext4)
 	dir := t.TempDir()
 	image, odd := filepath.Join(dir, "an image"), filepath.Join(dir, "what?offset=1 is\"this\nimage")
@@ -30,13 +30,13 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 	if err := os.Rename(odd, image); err != nil {
 		t.Fatal(err)
 	}
-	if out := said(t, "", "e2fsck", "-fn", image); strings.Contains(out, "Fix?") {
+	if out := toolOutput(t, "", "e2fsck", "-fn", image); strings.Contains(out, "Fix?") {
 		t.Errorf("e2fsck: %s", out)
 	}
 	inodes, got := readExt4(t, image)
 	compare(t, tree, got)
 
-	// Contents and attributes, and which names are one file.
+	// Check contents and attributes, and which names share an inode.
 	dir = t.TempDir()
 	var script strings.Builder
 	check := map[string][]byte{}
@@ -59,7 +59,7 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
 			quoted, _ := quote(name)
 			value := n.Xattrs[name]
-			if strings.HasPrefix(name, aclPrefix) { // debugfs shows the ids that the format leaves out as 0
+			if strings.HasPrefix(name, aclPrefix) { // debugfs prints ids that are absent from the format as 0
 				value = bytes.ReplaceAll(value, []byte("\xff\xff\xff\xff"), []byte("\x00\x00\x00\x00"))
 			}
 			dump(fmt.Sprintf("ea_get -f %%s <%d> %s", inode, quoted), value)
@@ -68,7 +68,7 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "script"), []byte(script.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said(t, dir, "debugfs", "-f", "script", image)
+	toolOutput(t, dir, "debugfs", "-f", "script", image)
 	for name, want := range check {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(b, want) {
 			t.Errorf("%s: %v: got %q, want %q", name, err, short(b), short(want))
@@ -76,11 +76,11 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 	}
 	for _, paths := range links {
 		if len(paths) > 1 && fmt.Sprint(paths) != "[a-hard folders/with blank/hard hard]" {
-			t.Errorf("%q are one file", paths)
+			t.Errorf("%q are one inode", paths)
 		}
 	}
 	if len(links[inodes["hard"].inode]) != 3 {
-		t.Errorf("the hard links are %q", links[inodes["hard"].inode])
+		t.Errorf("hard links: got %q", links[inodes["hard"].inode])
 	}
 
 	info, err := Inspect(image)
@@ -91,7 +91,7 @@ func TestExt4HasAllOfTheTree(t *testing.T) {
 		t.Errorf("got %+v", info)
 	}
 	if info.UsedBytes > 12<<20 || info.SizeBytes < 64<<20 {
-		t.Errorf("the image takes %d bytes of %d on the host", info.UsedBytes, info.SizeBytes)
+		t.Errorf("the image uses %d of %d bytes on the host", info.UsedBytes, info.SizeBytes)
 	}
 }
 
@@ -104,7 +104,7 @@ var (
 	statDevice = regexp.MustCompile(`Device major/minor number: 0*(\d+):0*(\d+)`)
 )
 
-// readExt4 returns where everything is in an image, and what.
+// readExt4 returns the inode and the description of every path in an image.
 func readExt4(t *testing.T, image string) (inodes map[string]entry, got map[string]string) {
 	t.Helper()
 	e := &ext4{image: image, dir: t.TempDir(), debug: lookTool("debugfs")}
@@ -115,26 +115,26 @@ func readExt4(t *testing.T, image string) (inodes map[string]entry, got map[stri
 	inodes = map[string]entry{"": found[place{}]}
 	var below func(dir string)
 	below = func(dir string) {
-		for at, is := range found {
+		for at, inode := range found {
 			if at.name != "" && at.dir == inodes[dir].inode {
 				p := path.Join(dir, at.name)
-				inodes[p] = is
-				if is.mode&unix.S_IFMT == unix.S_IFDIR {
+				inodes[p] = inode
+				if inode.mode&unix.S_IFMT == unix.S_IFDIR {
 					below(p)
 				}
 			}
 		}
 	}
 	below("")
-	var ask strings.Builder
+	var commands strings.Builder
 	for _, at := range inodes {
-		fmt.Fprintf(&ask, "stat <%d>\n", at.inode)
+		fmt.Fprintf(&commands, "stat <%d>\n", at.inode)
 	}
-	if err := os.WriteFile(filepath.Join(e.dir, "ask"), []byte(ask.String()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(e.dir, "commands"), []byte(commands.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	stats := map[uint32]string{}
-	for _, text := range strings.Split(said(t, e.dir, "debugfs", "-f", "ask", image), "debugfs: stat ")[1:] {
+	for _, text := range strings.Split(toolOutput(t, e.dir, "debugfs", "-f", "commands", image), "debugfs: stat ")[1:] {
 		inode, err := strconv.ParseUint(statInode.FindStringSubmatch(text)[1], 10, 32)
 		if err != nil {
 			t.Fatal(err)
@@ -197,16 +197,16 @@ func differences(a, b []byte) string {
 	return fmt.Sprintf("%s%d bytes", s.String(), n)
 }
 
-func TestWhatExt4CannotHoldIsNamed(t *testing.T) {
+func TestExt4NamesWhatItRejects(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		node filetree.Node
 		want string
 	}{
-		{"a device's name", filetree.Node{Path: "dev/new\nline", Mode: unix.S_IFCHR, Major: 1}, `"dev/new\nline": a device node of that name`},
-		{"an attribute's name", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"user.new\nline": nil}}, `"f": an extended attribute of the name "user.new\nline"`},
-		{"a large attribute", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"user.l": make([]byte, 4096)}}, `"f": its extended attributes need 4124 bytes`},
-		{"an attribute of no name space", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"strange.x": []byte("1")}}, `"f": an extended attribute of the name "strange.x" cannot be set`},
+		{"a device's name", filetree.Node{Path: "dev/new\nline", Mode: unix.S_IFCHR, Major: 1}, `"dev/new\nline": cannot create a device node with this name`},
+		{"an attribute's name", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"user.new\nline": nil}}, `"f": cannot set an extended attribute named "user.new\nline"`},
+		{"a large attribute", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"user.l": make([]byte, 4096)}}, `"f": extended attributes need 4124 bytes`},
+		{"an attribute with an unknown name space", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"strange.x": []byte("1")}}, `"f": cannot set an extended attribute named "strange.x"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tree, err := filetree.New(t.TempDir(), filetree.Limits{})
@@ -226,7 +226,7 @@ func TestWhatExt4CannotHoldIsNamed(t *testing.T) {
 	}
 }
 
-// nothingIn fails if a folder has anything in it but what is named.
+// nothingIn reports an error for every file in a folder except the named ones.
 func nothingIn(t *testing.T, dir string, but ...string) {
 	t.Helper()
 	left, err := os.ReadDir(dir)
@@ -235,7 +235,7 @@ func nothingIn(t *testing.T, dir string, but ...string) {
 	}
 	for _, e := range left {
 		if !slices.Contains(but, e.Name()) {
-			t.Errorf("%s is left in the folder", e.Name())
+			t.Errorf("%s was left in the folder", e.Name())
 		}
 	}
 }

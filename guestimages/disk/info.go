@@ -9,22 +9,22 @@ import (
 	"minivmm/internal/flock"
 )
 
-// Info is what an image file is.
+// Info describes an image file.
 type Info struct {
 	Path      string `json:"path"`
 	SizeBytes int64  `json:"size_bytes"`
-	UsedBytes int64  `json:"used_bytes"`           // that the host's file system has given to it
-	FS        string `json:"fs"`                   // what its first bytes are: a file system, "partitions", another image format, or "" for none known
-	FSBytes   int64  `json:"fs_bytes,omitempty"`   // of an ext or erofs: what it takes of the image
-	FreeBytes int64  `json:"free_bytes,omitempty"` // of an ext: what is free in it
+	UsedBytes int64  `json:"used_bytes"`           // allocated by the host's file system
+	FS        string `json:"fs"`                   // detected from the first bytes: a file system, "partitions", another image format, or "" if unknown
+	FSBytes   int64  `json:"fs_bytes,omitempty"`   // size of the file system, for ext2, ext3, ext4 and erofs
+	FreeBytes int64  `json:"free_bytes,omitempty"` // free space in the file system, for ext2, ext3 and ext4
 	Label     string `json:"label,omitempty"`
 	UUID      string `json:"uuid,omitempty"`
-	InUseBy   string `json:"in_use_by,omitempty"` // the process that has it locked
+	InUseBy   string `json:"in_use_by,omitempty"` // the process that holds the image's lock
 
-	blockBytes int64 // of an ext
+	blockBytes int64 // block size, for ext2, ext3 and ext4
 }
 
-// magics tell file systems and image formats by bytes at an offset: those of util-linux' libblkid.
+// magics identify file systems and image formats by bytes at an offset. They are taken from util-linux' libblkid.
 var magics = []struct {
 	off   int
 	magic string
@@ -39,10 +39,10 @@ var magics = []struct {
 	{1024, "\xe2\xe1\xf5\xe0", "erofs"},
 	{4086, "SWAPSPACE2", "swap"},
 	{0x10040, "_BHRfS_M", "btrfs"},
-	{510, "\x55\xaa", "partitions"}, // FAT too: it comes last, as boot code may be before any other
+	{510, "\x55\xaa", "partitions"}, // FAT too. The last entry: boot code with this mark may precede any other format
 }
 
-// Superblock of ext2, ext3 and ext4: offsets in struct ext4_super_block (fs/ext4/ext4.h), which is at 1024.
+// Superblock of ext2, ext3 and ext4: offsets in struct ext4_super_block (fs/ext4/ext4.h), which is at byte 1024 of the image.
 const (
 	ext4Blocks     = 0x4
 	ext4Free       = 0xc
@@ -60,7 +60,7 @@ const (
 	incompat64      = 0x80 // EXT4_FEATURE_INCOMPAT_64BIT
 )
 
-// Inspect says what the image at path is. It neither locks nor changes it.
+// Inspect describes the image at path. It neither locks nor changes the image.
 func Inspect(path string) (Info, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

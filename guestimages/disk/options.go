@@ -20,52 +20,52 @@ import (
 // FS is a kind of file system.
 type FS string
 
-// The file systems that can be made.
+// The file systems that this package creates.
 const (
-	None  FS = ""      // nothing: all bytes are zero
+	None  FS = ""      // no file system: all bytes are zero
 	Ext4  FS = "ext4"  // for reading and writing
-	Erofs FS = "erofs" // read-only, and as small as its content
+	Erofs FS = "erofs" // read-only, as small as its content
 )
 
-// Options say what image is wanted.
+// Options describe the image to create.
 type Options struct {
 	FS        FS
-	SizeBytes int64     // a multiple of 4096; 0: as large as the content needs with room to grow, for erofs without
+	SizeBytes int64     // a multiple of 4096; 0: the size of the content, for ext4 with room to grow
 	Label     string    // of the file system: at most 16 bytes for ext4, 15 for erofs
-	UUID      string    // of the file system, like "0b0c...-...": "" makes one: at random, or for a tree from all it holds but file contents
-	Install   Installer // may be nil: then a missing program is an error
+	UUID      string    // of the file system, like "0b0c...-...". "": a random one, or for a tree one derived from everything but file contents
+	Install   Installer // installs missing programs; nil: a missing program is an error
 }
 
-// blockSize is that of the file systems, and what sizes are multiples of.
+// blockSize is the block size of the file systems. Image sizes are multiples of it.
 const blockSize = 4096
 
 func uuidForm() *regexp.Regexp {
 	return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 }
 
-// Check finds what no image can have, as an *InputError. All that makes images does so; it is for who has long work to do
-// before.
+// Check returns an *InputError for options that no image can have. Every function that creates an image calls Check itself. A
+// caller that has long work to do first can call it earlier.
 func (o *Options) Check() error {
 	longest := map[FS]int{Ext4: 16, Erofs: 15}
 	most, known := longest[o.FS]
 	switch {
 	case o.FS != None && !known:
-		return inputErrorf("file system %q is none of %q or %q", o.FS, Ext4, Erofs)
+		return inputErrorf("unknown file system %q: want %q or %q", o.FS, Ext4, Erofs)
 	case o.SizeBytes < 0 || o.SizeBytes%blockSize != 0:
-		return inputErrorf("a disk of %d bytes cannot be: its size is a multiple of 4K", o.SizeBytes)
+		return inputErrorf("invalid disk size of %d bytes: it must be a multiple of 4096 (4K)", o.SizeBytes)
 	case o.FS == None && o.Label != "":
-		return inputErrorf("a label needs a file system to be in")
+		return inputErrorf("a label needs a file system")
 	case len(o.Label) > most:
-		return inputErrorf("label %q is too long: %s has room for %d bytes", o.Label, o.FS, most)
+		return inputErrorf("label %q is too long: %s allows at most %d bytes", o.Label, o.FS, most)
 	case strings.ContainsFunc(o.Label, func(r rune) bool { return r < ' ' }):
-		return inputErrorf("label %q has control characters", o.Label)
+		return inputErrorf("label %q contains control characters", o.Label)
 	case o.UUID != "" && !uuidForm().MatchString(o.UUID):
-		return inputErrorf("%q is not a UUID", o.UUID)
+		return inputErrorf("%q is not a valid UUID (lower case, 8-4-4-4-12 hexadecimal digits)", o.UUID)
 	}
 	return nil
 }
 
-// formatUUID makes a UUID of variant 1 and a version (RFC 9562: 4 is random, 8 is the maker's own way).
+// formatUUID turns b into a UUID of variant 1 and the given version (RFC 9562: 4 is random, 8 is custom).
 func formatUUID(b [16]byte, version byte) string {
 	b[6] = b[6]&0x0f | version<<4
 	b[8] = b[8]&0x3f | 0x80
@@ -83,8 +83,8 @@ func randomUUID() string {
 	return formatUUID(b, 4)
 }
 
-// treeUUID is the same for the same tree and options. Contents do not count but by their size: reading them all would take
-// as long as making the image.
+// treeUUID returns the same UUID for the same tree and options. Of file contents only the size counts: reading them all would
+// take as long as creating the image.
 func treeUUID(t *filetree.Tree, o Options) string {
 	h := sha256.New()
 	hashStrings(h, string(o.FS), o.Label, fmt.Sprint(o.SizeBytes))
@@ -101,7 +101,7 @@ func treeUUID(t *filetree.Tree, o Options) string {
 	return formatUUID(b, 8)
 }
 
-// hashStrings writes strings so that no two lists of them are the same bytes.
+// hashStrings writes strings with their lengths, so that different lists never write the same bytes.
 func hashStrings(h hash.Hash, list ...string) {
 	for _, s := range list {
 		binary.Write(h, binary.LittleEndian, int64(len(s)))
@@ -122,5 +122,5 @@ func (o *Options) tool(ctx context.Context, name string) (string, error) {
 	if o.FS == Erofs {
 		pkg = "erofs-utils"
 	}
-	return findTool(ctx, o.Install, "making a disk with "+string(o.FS), name, pkg)
+	return findTool(ctx, o.Install, "creating a disk with "+string(o.FS), name, pkg)
 }

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resize makes the image at path larger or smaller, and an ext2, ext3 or ext4 in it with it. A size that would cut off
-// data is an *InputError: of a file system what it needs, of other content what is not zero. An image in use is EBUSY, and it
-// is locked while it is resized.
+// Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 in it. It returns an *InputError if the new
+// size would cut off data: less than such a file system needs, or bytes that are not zero in any other image. The image is
+// locked during the resize. If it is in use, Resize returns EBUSY.
 //
-// Once the file system is being changed it is not interrupted, whatever ctx says: half of that would be a broken one. A
-// growing that was killed all the same is taken up again by the next one.
+// Once the file system change has started, ctx no longer interrupts it: stopping halfway would break the file system. If the
+// process is killed while growing an image, the next Resize finishes the work.
 func Resize(ctx context.Context, path string, sizeBytes int64, install Installer) error {
 	if sizeBytes <= 0 || sizeBytes%blockSize != 0 {
-		return inputErrorf("a disk of %d bytes cannot be: its size is a multiple of 4K", sizeBytes)
+		return inputErrorf("invalid disk size of %d bytes: it must be a positive multiple of 4096 (4K)", sizeBytes)
 	}
 	f, err := Lock(path)
 	if err != nil {
@@ -39,7 +39,7 @@ func Resize(ctx context.Context, path string, sizeBytes int64, install Installer
 	return errors.Join(err, f.Sync())
 }
 
-// resizePlain changes the length of a file, but cuts off only zeros.
+// resizePlain changes the length of a file. It cuts off only zeros.
 func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 	if sizeBytes < info.SizeBytes {
 		end, err := dataEnd(f, sizeBytes, info.SizeBytes)
@@ -47,13 +47,13 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 			return err
 		}
 		if end > sizeBytes {
-			return inputErrorf("%s: cannot be as small as %dK: it has data up to %dK", info.Path, sizeBytes>>10, (end+blockSize-1)/blockSize*(blockSize>>10))
+			return inputErrorf("%s: cannot shrink to %dK: it contains data up to %dK", info.Path, sizeBytes>>10, (end+blockSize-1)/blockSize*(blockSize>>10))
 		}
 	}
 	return setLength(f, sizeBytes)
 }
 
-// dataEnd is the end of what is not zero between two offsets, or the first of them.
+// dataEnd returns the end of the last byte that is not zero between two offsets, or from if all bytes are zero.
 func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	end = from
 	buf := make([]byte, 1<<20)
@@ -76,7 +76,7 @@ func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	return end, err
 }
 
-// setLength is ftruncate(2); growing is undone by a host that has no more room only when it comes to writing.
+// setLength calls ftruncate(2). Growing reserves no space: a full host is noticed only when the guest writes.
 func setLength(f *os.File, sizeBytes int64) error {
 	if err := unix.Ftruncate(int(f.Fd()), sizeBytes); err != nil {
 		return &os.PathError{Op: "ftruncate", Path: f.Name(), Err: err}
@@ -84,7 +84,7 @@ func setLength(f *os.File, sizeBytes int64) error {
 	return nil
 }
 
-// minimum is what "resize2fs -P" says, in blocks of the file system.
+// minimum matches the output of "resize2fs -P": a number of blocks of the file system.
 func minimum() *regexp.Regexp { return regexp.MustCompile(`minimum size of the filesystem: (\d+)`) }
 
 func resizeExt(ctx context.Context, f *os.File, info Info, sizeBytes int64, install Installer) error {
@@ -95,12 +95,12 @@ func resizeExt(ctx context.Context, f *os.File, info Info, sizeBytes int64, inst
 		return err
 	}
 	if info.SizeBytes < info.FSBytes {
-		return inputErrorf("%s: its file system is of %d bytes, the file of %d: it is truncated", info.Path, info.FSBytes, info.SizeBytes)
+		return inputErrorf("%s: image is truncated: the file system has %d bytes, the file only %d", info.Path, info.FSBytes, info.SizeBytes)
 	}
-	path := "/proc/self/fd/3" // the file that is locked, whatever is at its path by now
-	// A mended file system (1) is as good as a clean one.
+	path := "/proc/self/fd/3" // the locked file, even if another file has taken its path
+	// Exit status 1 means that errors were repaired: as good as a clean file system.
 	if out, errs, err := (tool{path: e2fsck, args: []string{"-f", "-p", path}, file: f}).run(ctx); err != nil && exitStatus(err) != 1 {
-		return inputErrorf("%s: its file system has errors that want a decision: run e2fsck on it\n%s%s", info.Path, out, errs)
+		return inputErrorf("%s: its file system has errors that cannot be repaired automatically: run e2fsck -f %[1]s\n%s%s", info.Path, out, errs)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -114,7 +114,7 @@ func resizeExt(ctx context.Context, f *os.File, info Info, sizeBytes int64, inst
 		if m := minimum().FindSubmatch(out); m != nil {
 			blocks, _ := strconv.ParseInt(string(m[1]), 10, 64)
 			if least := blocks * info.blockBytes; sizeBytes < least {
-				return inputErrorf("%s: cannot be as small as %dK: its files need about %dK", info.Path, sizeBytes>>10, least>>10)
+				return inputErrorf("%s: cannot shrink to %dK: its files need about %dK", info.Path, sizeBytes>>10, least>>10)
 			}
 		}
 	} else if err := setLength(f, sizeBytes); err != nil {

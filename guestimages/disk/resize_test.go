@@ -27,7 +27,7 @@ func TestResizeExt4(t *testing.T) {
 		if info.SizeBytes != size || info.FSBytes != size || info.UsedBytes > 24<<20 {
 			t.Errorf("to %d: got %+v", size, info)
 		}
-		said(t, "", "e2fsck", "-fn", image)
+		toolOutput(t, "", "e2fsck", "-fn", image)
 		_, got := readExt4(t, image)
 		compare(t, tree, got)
 	}
@@ -37,7 +37,7 @@ func TestResizeExt4(t *testing.T) {
 		t.Errorf("far too small: got %v", err)
 	}
 	if info, err := Inspect(image); err != nil || info.SizeBytes != 40<<20+4096 {
-		t.Errorf("it is not as it was: %+v, %v", info, err)
+		t.Errorf("the image has changed: %+v, %v", info, err)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestResizeCutsOffOnlyZeros(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := f.WriteAt(make([]byte, 50_000), 800_000); err != nil { // zeros that are written are zeros
+	if _, err := f.WriteAt(make([]byte, 50_000), 800_000); err != nil { // written zeros count as zeros, like holes
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -65,9 +65,9 @@ func TestResizeCutsOffOnlyZeros(t *testing.T) {
 	}{
 		{2 << 20, ""},
 		{602_112, ""},
-		{598_016, "it has data up to 588K"},
-		{598_017, "multiple of 4K"},
-		{0, "multiple of 4K"},
+		{598_016, "it contains data up to 588K"},
+		{598_017, "multiple of 4096 (4K)"},
+		{0, "multiple of 4096 (4K)"},
 	} {
 		err := Resize(t.Context(), image, tt.size, nil)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
@@ -79,7 +79,7 @@ func TestResizeCutsOffOnlyZeros(t *testing.T) {
 	}
 }
 
-func TestResizeRefusesWhatIsInUse(t *testing.T) {
+func TestResizeOfAnImageInUse(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "image")
 	if err := Create(t.Context(), image, false, Options{SizeBytes: 1 << 20}); err != nil {
 		t.Fatal(err)

@@ -16,13 +16,13 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// script is what debugfs(8) is to do: give every inode what the tree says and a staging folder cannot.
+// script is a list of debugfs(8) commands that set the metadata of the tree which a staging folder cannot have.
 type script struct {
 	dir    string
 	tree   *filetree.Tree
-	found  listing // what the file system has
+	found  listing // of the file system that mke2fs created
 	text   strings.Builder
-	values map[string]string // files in dir by the value of an extended attribute that they hold
+	values map[string]string // maps the value of an extended attribute to the file in dir that holds it
 }
 
 // add writes the commands for one node.
@@ -31,18 +31,18 @@ func (s *script) add(n *filetree.Node, made time.Time) error {
 		return nil
 	}
 	at, ok := s.found.at(n.Path)
-	who := fmt.Sprintf("<%d>", at.inode)
+	ref := fmt.Sprintf("<%d>", at.inode)
 	switch kind := n.Mode & unix.S_IFMT; {
 	case kind == unix.S_IFCHR, kind == unix.S_IFBLK:
 		var err error
-		if who, err = s.mknod(n); err != nil {
+		if ref, err = s.mknod(n); err != nil {
 			return err
 		}
 		at = entry{}
 	case !ok:
 		return fmt.Errorf("disk: mke2fs: %q is not in the image", n.Path)
 	}
-	set := func(field string, value any) { fmt.Fprintf(&s.text, "set_inode_field %s %s %v\n", who, field, value) }
+	set := func(field string, value any) { fmt.Fprintf(&s.text, "set_inode_field %s %s %v\n", ref, field, value) }
 	if at.mode != n.Mode {
 		set("mode", "0"+strconv.FormatUint(uint64(n.Mode), 8))
 	}
@@ -65,22 +65,22 @@ func (s *script) add(n *filetree.Node, made time.Time) error {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
-		if err := s.xattr(who, n, name); err != nil {
+		if err := s.xattr(ref, n, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ext4Time is a time as fs/ext4/ext4.h, ext4_encode_extra_time, has it: 34 bits of seconds and 30 of nanoseconds.
+// ext4Time encodes a time as ext4_encode_extra_time (fs/ext4/ext4.h) does: 34 bits of seconds and 30 of nanoseconds.
 func ext4Time(t time.Time) (seconds int32, extra uint32) {
-	sec := min(max(t.Unix(), -1<<31), 0x27fffffff) // what is later is taken by e2fsck for a time before 1970
+	sec := min(max(t.Unix(), -1<<31), 0x27fffffff) // e2fsck takes a later time for one before 1970
 	seconds = int32(sec)
 	return seconds, uint32((sec-int64(seconds))>>32)&3 | uint32(t.Nanosecond())<<2
 }
 
-// mknod makes a device node, which only root could have staged, and returns how to call it.
-func (s *script) mknod(n *filetree.Node) (who string, err error) {
+// mknod creates a device node, which only root could have staged. It returns the debugfs argument that refers to the node.
+func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	dir, name := "", n.Path
 	if i := strings.LastIndexByte(n.Path, '/'); i >= 0 {
 		dir, name = n.Path[:i], n.Path[i+1:]
@@ -88,22 +88,22 @@ func (s *script) mknod(n *filetree.Node) (who string, err error) {
 	at, _ := s.found.at(dir)
 	quoted, ok := quote(name)
 	if !ok {
-		return "", inputErrorf("%q: a device node of that name cannot be made in ext4", n.Path)
+		return "", inputErrorf("%q: cannot create a device node with this name in ext4", n.Path)
 	}
 	kind := "c"
 	if n.Mode&unix.S_IFMT == unix.S_IFBLK {
 		kind = "b"
 	}
-	who, _ = quote("./" + name) // a name like <12> is not an inode's number
-	// debugfs reads minor numbers of 16 bits; that of a device which needs 32 is in the second word of the block map.
+	ref, _ = quote("./" + name) // "./": debugfs would take a name like <12> for an inode number
+	// debugfs parses only 16 bits of a minor number. The 32-bit device number is stored in the second word of the block map.
 	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", at.inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
 	if n.Minor >= 1<<16 {
-		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", who, encodeDevice(n))
+		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", ref, encodeDevice(n))
 	}
-	return who, nil
+	return ref, nil
 }
 
-// xattrRoom is what an attribute block has for entries (fs/ext4/xattr.h): a block without its header and the end mark.
+// xattrRoom is the room for entries in an attribute block, in bytes (fs/ext4/xattr.h): a block without its header and end mark.
 const xattrRoom = blockSize - 32 - 4
 
 func checkXattrs(n *filetree.Node) error {
@@ -112,23 +112,23 @@ func checkXattrs(n *filetree.Node) error {
 		size += 16 + len(name) + 3 + len(value) + 3 // struct ext4_xattr_entry; both padded to 4
 	}
 	if size > xattrRoom {
-		return inputErrorf("%q: its extended attributes need %d bytes; ext4 has room for %d", n.Path, size, xattrRoom)
+		return inputErrorf("%q: extended attributes need %d bytes: ext4 has room for %d", n.Path, size, xattrRoom)
 	}
 	return nil
 }
 
-// xattrName is what Linux keeps on disk (xattr(7)); debugfs would take anything.
+// xattrName matches the attribute names that Linux stores on disk (xattr(7)). debugfs itself accepts any name.
 func xattrName() *regexp.Regexp {
 	return regexp.MustCompile(`^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`)
 }
 
-// encodeDevice is a device number of 32 bits, as new_encode_dev (linux/kdev_t.h) makes it.
+// encodeDevice returns a 32-bit device number as new_encode_dev (linux/kdev_t.h) encodes it.
 func encodeDevice(n *filetree.Node) uint32 { return n.Minor&0xff | n.Major<<8 | n.Minor&^0xff<<12 }
 
-func (s *script) xattr(who string, n *filetree.Node, name string) error {
+func (s *script) xattr(ref string, n *filetree.Node, name string) error {
 	quoted, ok := quote(name)
 	if !ok || !xattrName().MatchString(name) {
-		return inputErrorf("%q: an extended attribute of the name %q cannot be set in ext4", n.Path, name)
+		return inputErrorf("%q: cannot set an extended attribute named %q in ext4", n.Path, name)
 	}
 	value := string(n.Xattrs[name])
 	file := s.values[value]
@@ -139,20 +139,20 @@ func (s *script) xattr(who string, n *filetree.Node, name string) error {
 		}
 		s.values[value] = file
 	}
-	fmt.Fprintf(&s.text, "ea_set -f %s %s %s\n", file, who, quoted)
+	fmt.Fprintf(&s.text, "ea_set -f %s %s %s\n", file, ref, quoted)
 	return nil
 }
 
-// quote writes a word for debugfs (libss, parse.c): in quotation marks, and those doubled. A line break ends a command in
-// any case. ok is false when a word cannot be said, also because its line could be longer than the 8192 bytes that are read.
+// quote quotes a word for debugfs (libss, parse.c): in quotation marks, with those inside doubled. ok is false if the word
+// cannot be passed: a line break always ends a command, and a long word could exceed debugfs' line limit of 8192 bytes.
 func quote(word string) (quoted string, ok bool) {
 	return `"` + strings.ReplaceAll(word, `"`, `""`) + `"`, !strings.ContainsAny(word, "\n\r") && len(word) < 1024
 }
 
-// explain puts names for the inode numbers in what debugfs said.
-func (s *script) explain(said string) string {
+// explain replaces the inode numbers in debugfs' messages with paths.
+func (s *script) explain(messages string) string {
 	paths := map[string]string{}
-	for _, ref := range inodeRef().FindAllString(said, -1) {
+	for _, ref := range inodeRef().FindAllString(messages, -1) {
 		paths[ref] = ref
 	}
 	for n := range s.tree.All() {
@@ -161,5 +161,5 @@ func (s *script) explain(said string) string {
 			paths[ref] = strconv.Quote(n.Path)
 		}
 	}
-	return inodeRef().ReplaceAllStringFunc(said, func(ref string) string { return paths[ref] })
+	return inodeRef().ReplaceAllStringFunc(messages, func(ref string) string { return paths[ref] })
 }

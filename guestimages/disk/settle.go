@@ -12,8 +12,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// networkUnit gives every network card an address by DHCP, unless systemd-network-generator(8) has made a file of the
-// kernel's ip= for it: those begin with 70 and 71, and the first that matches counts.
+// networkUnit configures every network card by DHCP, unless systemd-network-generator(8) has created a file for it from the
+// kernel's ip= parameter. The names of those files start with 70 and 71, and systemd-networkd uses the first file that matches.
 const networkUnit = `[Match]
 Name=en* eth*
 
@@ -21,8 +21,8 @@ Name=en* eth*
 DHCP=yes
 `
 
-// settle turns a freshly unpacked Debian into a machine of its own: a name, a root file system, a network, a way to log in;
-// and removes what it has of the machine that made it.
+// settle configures a newly unpacked Debian: host name, root file system, network and login. It also removes everything that
+// comes from the host.
 func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	for _, p := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "var/lib/dbus/machine-id", "etc/resolv.conf"} {
 		t.Remove(p)
@@ -34,8 +34,8 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 		"etc/hostname":                          hostname + "\n",
 		"etc/hosts":                             "127.0.0.1 localhost\n127.0.1.1 " + hostname + "\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
 		"etc/fstab":                             "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n",
-		"etc/machine-id":                        "",          // made at the first boot: machine-id(5)
-		"etc/systemd/network/95-dhcp.network":   networkUnit, // after what systemd-network-generator(8) makes of ip=: 90-NAME.network
+		"etc/machine-id":                        "",          // systemd creates it at the first boot: machine-id(5)
+		"etc/systemd/network/95-dhcp.network":   networkUnit, // sorts after 90-NAME.network, which systemd-network-generator(8) creates from ip=
 		"etc/apt/sources.list.d/debian.sources": formatSources(withoutSecrets(sources)),
 	}
 	for p, content := range files {
@@ -56,7 +56,7 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 			return err
 		}
 	}
-	// names from DHCP and ip=, by systemd-resolved
+	// systemd-resolved resolves names with the servers from DHCP and ip=.
 	if err := putLink(t, "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	return openRoot(t)
 }
 
-// empty removes what is in a folder.
+// empty removes the content of a folder.
 func empty(t *filetree.Tree, dir string) {
 	var below []string
 	for n := range t.All() {
@@ -89,11 +89,11 @@ func putLink(t *filetree.Tree, p, target string) error {
 	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
 }
 
-// unitDir is where packages have their units. A root without a merged /usr, before Debian 12, is not made here.
+// unitDir is the folder of the units in packages. Debian before 12, whose /usr may not be merged, is not supported.
 const unitDir = "usr/lib/systemd/system/"
 
-// enable does what "systemctl enable" would, but for units that the unit asks for with it (Also=): those of
-// systemd-networkd.service would have the boot wait for a network. A unit that is not there is left alone.
+// enable does the same as "systemctl enable", but without the units in the unit's Also=: those of systemd-networkd.service
+// would make the boot wait for a network. A missing unit is skipped.
 func enable(t *filetree.Tree, unit string) error {
 	n, ok := t.Get(unitDir + unit)
 	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -123,12 +123,12 @@ func enable(t *filetree.Tree, unit string) error {
 	return nil
 }
 
-// openRoot takes the lock from a root account that has no password (shadow(5)): then nobody could log in.
+// openRoot unlocks a root account without a password (shadow(5)). If it stayed locked, nobody could log in.
 func openRoot(t *filetree.Tree) error {
 	const shadow = "etc/shadow"
 	n, ok := t.Get(shadow)
 	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
-		return errors.New("disk: the Debian has no /etc/shadow")
+		return errors.New("disk: the installed Debian has no /etc/shadow")
 	}
 	b, err := n.Content()
 	if err != nil {
@@ -142,7 +142,7 @@ func openRoot(t *filetree.Tree) error {
 			lines[i] = strings.Join(f, ":")
 		}
 	}
-	is := *n
-	is.Link = ""
-	return t.Put(is, strings.NewReader(strings.Join(lines, "")))
+	node := *n
+	node.Link = ""
+	return t.Put(node, strings.NewReader(strings.Join(lines, "")))
 }

@@ -30,14 +30,14 @@ func TestSettle(t *testing.T) {
 	}
 	for p, want := range map[string]string{
 		"etc/hostname":                          "web\n",
-		"etc/fstab":                             "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n", // a label would mean any Debian disk of the machine
+		"etc/fstab":                             "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n", // not the label: every Debian disk of the machine has the same
 		"etc/shadow":                            "root::20000::::::\ndaemon:*:20000::::::\n",
 		"etc/machine-id":                        "",
 		"etc/apt/sources.list.d/debian.sources": "Types: deb\nURIs: http://mirror/debian\nSuites: bookworm\nComponents: main\n",
 	} {
 		n, ok := tree.Get(p)
 		if !ok {
-			t.Errorf("%s is not there", p)
+			t.Errorf("%s is missing", p)
 			continue
 		}
 		if b, err := n.Content(); err != nil || string(b) != want {
@@ -48,7 +48,7 @@ func TestSettle(t *testing.T) {
 		t.Errorf("etc/shadow has mode %o", n.Mode)
 	}
 	if n, ok := tree.Get("etc/systemd/system/multi-user.target.wants/systemd-networkd.service"); !ok || n.Target != "/"+unitDir+"systemd-networkd.service" {
-		t.Errorf("the network is not enabled: %v", n)
+		t.Errorf("systemd-networkd is not enabled: %v", n)
 	}
 	for n := range tree.All() {
 		if n.Mode&0o170000 != 0o100000 {

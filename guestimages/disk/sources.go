@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// field is one of a stanza of a deb822 style sources file (sources.list(5)); names are as they were written.
+// field is a field in a stanza of a deb822 style sources file (sources.list(5)). Its name keeps its original case.
 type field struct{ name, value string }
 
 // source is one stanza of package sources.
@@ -25,7 +25,7 @@ func (s source) get(name string) string {
 	return ""
 }
 
-// with returns the stanza with another value.
+// with returns a copy of the stanza in which the field name has the given value.
 func (s source) with(name, value string) source {
 	s = slices.Clone(s)
 	for i, f := range s {
@@ -53,7 +53,7 @@ func formatSources(list []source) string {
 	return strings.Join(stanzas, "\n")
 }
 
-// readSources reads the package sources under etc, which is /etc/apt, of both styles.
+// readSources reads the package sources in etc (normally /etc/apt), in one-line and deb822 style.
 func readSources(etc string) ([]source, error) {
 	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
 	if err != nil {
@@ -81,10 +81,10 @@ func readSources(etc string) ([]source, error) {
 	return list, nil
 }
 
-// optionNames are those options of the one-line style that are not called like their field.
+// optionNames maps options of the one-line style to deb822 fields where the names differ.
 var optionNames = map[string]string{"arch": "Architectures", "lang": "Languages", "target": "Targets"}
 
-// parseOneLine reads lines like "deb [ option=value ] uri suite component...", and leaves out what is not "deb".
+// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips lines of any type but "deb".
 func parseOneLine(text string) (list []source) {
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
@@ -117,7 +117,7 @@ func parseOneLine(text string) (list []source) {
 	return list
 }
 
-// parseStanzas reads deb822 style sources, and leaves out those that are switched off or without "deb".
+// parseStanzas parses deb822 style sources and skips stanzas that are disabled or without the type "deb".
 func parseStanzas(text string) (list []source) {
 	var s source
 	end := func() {
@@ -145,12 +145,12 @@ func parseStanzas(text string) (list []source) {
 	return list
 }
 
-// aliases are the names under which sources may follow a release, beside its own.
+// aliases are the names, in addition to the codename, by which sources may refer to a release.
 var aliases = []string{"stable", "oldstable", "testing", "unstable", "sid"}
 
-// forSuite picks Debian's own among the machine's sources, those of the release that the machine has (codename, or one of
-// the aliases) with a component main, with their updates and security updates, and makes them sources of suite. suite "" is
-// the machine's, which is returned.
+// forSuite selects the sources of the host's own release (codename or one of the aliases) that have a component main, with
+// their updates and security updates, and changes them to suite. Other sources are not Debian's own. forSuite also returns the
+// suite; suite "" means the host's.
 func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	for _, name := range append([]string{codename}, aliases...) {
 		as := suite
@@ -180,11 +180,11 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 			return out, as, nil
 		}
 	}
-	return nil, "", fmt.Errorf("disk: this machine's package sources have no Debian release (%s) with a component main: %w", codename, errors.ErrUnsupported)
+	return nil, "", fmt.Errorf("disk: this host's package sources contain no Debian release (%s) with the component main: %w", codename, errors.ErrUnsupported)
 }
 
-// plainURIs puts the first mirror of a list in a file, which cloud images have, in place of the list: the guest has no
-// such file.
+// plainURIs replaces each mirror+file: URI, which cloud images use, with the first mirror in that file: the guest does not have
+// the file.
 func plainURIs(uris string) (string, error) {
 	words := strings.Fields(uris)
 	for i, uri := range words {
@@ -198,14 +198,14 @@ func plainURIs(uris string) (string, error) {
 		}
 		mirrors := strings.Fields(string(b))
 		if len(mirrors) == 0 {
-			return "", fmt.Errorf("disk: %s: no mirror", path)
+			return "", fmt.Errorf("disk: %s: mirror list is empty", path)
 		}
 		words[i] = mirrors[0]
 	}
 	return strings.Join(words, " "), nil
 }
 
-// withoutSecrets is the sources without names and passwords in URIs.
+// withoutSecrets returns the sources without user names and passwords in URIs.
 func withoutSecrets(list []source) []source {
 	list = slices.Clone(list)
 	for i, s := range list {
@@ -221,7 +221,7 @@ func withoutSecrets(list []source) []source {
 	return list
 }
 
-// keyFiles are the files that sources name as their keys.
+// keyFiles returns the key files that the sources refer to (Signed-By).
 func keyFiles(list []source) (files []string) {
 	for _, s := range list {
 		for word := range strings.FieldsSeq(s.get("Signed-By")) {

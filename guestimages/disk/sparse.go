@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segments calls data for each range of f up to size that may hold other bytes than zero, and hole for each that does not.
-// Both get offset and length; either may be nil.
+// segments calls data for each range of f up to size that may contain bytes other than zero, and hole for each hole. Both get
+// an offset and a length. Either may be nil.
 func segments(f *os.File, size int64, data, hole func(off, n int64) error) error {
 	for off := int64(0); off < size; {
 		start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // nothing but a hole up to the end
+		if errors.Is(err, unix.ENXIO) { // only a hole up to the end
 			start, err = size, nil
 		}
-		if errors.Is(err, unix.EINVAL) { // a file system that knows no holes
+		if errors.Is(err, unix.EINVAL) { // a file system without holes
 			start, err = off, nil
 		}
 		if err != nil {
@@ -46,8 +46,8 @@ func segments(f *os.File, size int64, data, hole func(off, n int64) error) error
 	return nil
 }
 
-// punch gives back what the host's file system has reserved for ranges of f that were never written: mke2fs has it
-// allocate what it wants to be zero, such as inode tables.
+// punch frees the blocks that the host's file system has reserved for ranges of f that were never written. mke2fs allocates
+// ranges that must be zero, such as inode tables.
 func punch(f *os.File, size int64) error {
 	err := segments(f, size, nil, func(off, n int64) error {
 		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
@@ -58,7 +58,8 @@ func punch(f *os.File, size int64) error {
 	return err
 }
 
-// copySparse copies a file's content to a new file: their blocks are shared where the file system can, else holes are holes.
+// copySparse copies src to a new file. The files share their blocks where the file system supports that; otherwise the copy
+// keeps the holes.
 func copySparse(ctx context.Context, to string, src *os.File) error {
 	st, err := src.Stat()
 	if err != nil {
@@ -74,7 +75,7 @@ func copySparse(ctx context.Context, to string, src *os.File) error {
 	return errors.Join(err, dst.Truncate(st.Size()), dst.Close())
 }
 
-// copyRange copies n bytes at off, by copy_file_range(2), until ctx ends.
+// copyRange copies n bytes at off with copy_file_range(2), until ctx is canceled.
 func copyRange(ctx context.Context, dst, src *os.File, off, n int64) error {
 	for n > 0 {
 		if ctx.Err() != nil {

@@ -12,9 +12,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// stage makes the folder dir look like the tree, as far as a user without root can: every name is there with its content,
-// owned by this user. With devices as files, they are empty files; else they are left out. Contents are hard links where that
-// is possible.
+// stage recreates the tree in the folder dir, as far as a user without root can: every name with its content, owned by this
+// user. Device nodes become empty files if opt.devices is set, otherwise they are skipped. Contents are hard links where
+// possible.
 func stage(ctx context.Context, t *filetree.Tree, dir string, opt stageOptions) error {
 	used := map[fileID]bool{}
 	for n := range t.All() {
@@ -29,11 +29,11 @@ func stage(ctx context.Context, t *filetree.Tree, dir string, opt stageOptions) 
 }
 
 type stageOptions struct {
-	devices bool // as empty files
-	copy    bool // contents are copies: their times or attributes will be changed
+	devices bool // create device nodes as empty files
+	copy    bool // copy contents instead of linking them, because their times or attributes will change
 }
 
-// fileID is a file of the host.
+// fileID identifies a file of the host.
 type fileID struct{ dev, ino uint64 }
 
 func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptions, used map[fileID]bool) error {
@@ -56,11 +56,11 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptio
 		}
 		return nil
 	}
-	return fmt.Errorf("mode %#o is of no known file type", n.Mode)
+	return fmt.Errorf("mode %#o has an unknown file type", n.Mode)
 }
 
-// stageFile links a file's content to path, or copies it: two nodes that are different files in the tree may not become
-// one in the staging folder because their content is in one file of the host.
+// stageFile hard-links a file's content to path, or copies it. It copies content that is already linked: two files of the tree
+// whose content is in one host file must not become one file in the staging folder.
 func stageFile(ctx context.Context, n *filetree.Node, path string, opt stageOptions, used map[fileID]bool) error {
 	f, err := n.Open()
 	if err != nil {
@@ -79,7 +79,7 @@ func stageFile(ctx context.Context, n *filetree.Node, path string, opt stageOpti
 	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EOPNOTSUPP):
-		// another file system, someone else's file (proc(5), protected_hardlinks), as many links as can be, no links at all
+		// another file system, another user's file (proc(5), protected_hardlinks), too many links, links not supported
 		return copySparse(ctx, path, f)
 	case err != nil:
 		return &os.LinkError{Op: "link", Old: f.Name(), New: path, Err: err}

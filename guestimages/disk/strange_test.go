@@ -18,14 +18,14 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// capability is a struct vfs_cap_data (uapi/linux/capability.h) of version 2: cap_net_raw, effective.
+// capability is a struct vfs_cap_data (uapi/linux/capability.h), version 2: cap_net_raw, effective.
 var capability = []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 
 // acl is a struct posix_acl_xattr_header with entries: u::rwx g::r-x g:4:r-x m::r-x o::r-x.
 var acl = []byte("\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x04\x00\x05\x00\xff\xff\xff\xff\x08\x00\x05\x00\x04\x00\x00\x00\x10\x00\x05\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff")
 
-// strange is a tree of what is hard to write: for a user without root, and for the command syntax of debugfs. For erofs
-// it has nothing that erofs_test.go shows to be refused.
+// strange returns a tree of files that are hard to create for a user without root or in the command syntax of debugfs. For
+// erofs it omits the files that TestErofsNamesWhatItRejects shows to be rejected.
 func strange(t *testing.T, fs FS) *filetree.Tree {
 	t.Helper()
 	longest, everywhere := 255, true
@@ -93,7 +93,7 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 		put(filetree.Node{Path: "xattrs/link", Mode: unix.S_IFLNK | 0o777, Target: "file", Xattrs: map[string][]byte{"security.x": []byte("2")}}, "")
 		put(filetree.Node{Path: "xattrs/fifo", Mode: unix.S_IFIFO | 0o600, Xattrs: map[string][]byte{"security.x": []byte("3")}}, "")
 	}
-	// One file of the host that is two in the tree.
+	// One file of the host is two files in the tree.
 	twice := filepath.Join(t.TempDir(), "twice")
 	if err := os.WriteFile(twice, []byte("twice"), 0o600); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 	return tree
 }
 
-// describe says all of a node that an image must have, but for attributes' values and content.
+// describe formats the metadata of a node that an image must have. Extended attributes and content are checked separately.
 func describe(n *filetree.Node, made time.Time) string {
 	mtime := n.ModTime
 	if mtime.IsZero() {
@@ -122,7 +122,7 @@ func describe(n *filetree.Node, made time.Time) string {
 	return s
 }
 
-// compare fails for every path at which an image is not what the tree says. got describes what is there.
+// compare reports an error for every path at which an image differs from the tree. got maps the image's paths to descriptions.
 func compare(t *testing.T, tree *filetree.Tree, got map[string]string) {
 	t.Helper()
 	made := measure(tree).time
@@ -137,17 +137,17 @@ func compare(t *testing.T, tree *filetree.Tree, got map[string]string) {
 	}
 	for path := range got {
 		if _, ok := want[path]; !ok && path != "lost+found" {
-			t.Errorf("%q is in the image and not in the tree: %s", path, got[path])
+			t.Errorf("%q is in the image but not in the tree: %s", path, got[path])
 		}
 	}
 }
 
-// said runs a program of the file systems' and returns what it said; it must succeed.
-func said(t *testing.T, dir, name string, args ...string) string {
+// toolOutput runs a file system tool, which must succeed, and returns its output.
+func toolOutput(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	path := lookTool(name)
 	if path == "" {
-		t.Fatalf("%s is needed: apt-get install e2fsprogs erofs-utils", name)
+		t.Fatalf("%s not found: apt-get install e2fsprogs erofs-utils", name)
 	}
 	out, errs, err := tool{path: path, args: args, dir: dir}.run(context.Background())
 	if err != nil {

@@ -15,27 +15,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Installer installs the Debian packages that the machine lacks; what says, for people, what they are needed for. It is
-// debian.Archive's Install.
+// Installer installs Debian packages on the host. what tells the user what they are needed for. debian.Archive's Install is
+// an Installer.
 type Installer func(ctx context.Context, what string, packages ...string) error
 
-// sbin is where Debian keeps what users without root have not in their PATH.
+// sbin are Debian's folders of system programs. They are not in the PATH of users without root.
 const sbin = ":/usr/local/sbin:/usr/sbin:/sbin"
 
-// findTool returns the path of a program, after installing its package if there is an installer and need be.
+// findTool returns the path of a program. If it is missing, findTool first installs its package, unless install is nil.
 func findTool(ctx context.Context, install Installer, what, name, pkg string) (string, error) {
 	path := lookTool(name)
 	if path != "" {
 		return path, nil
 	}
 	if install == nil {
-		return "", fmt.Errorf("disk: %s needs %s (package %s): %w", what, name, pkg, errors.ErrUnsupported)
+		return "", fmt.Errorf("disk: %s requires %s, which was not found: install package %s: %w", what, name, pkg, errors.ErrUnsupported)
 	}
 	if err := install(ctx, what, pkg); err != nil {
 		return "", fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 	}
 	if path = lookTool(name); path == "" {
-		return "", fmt.Errorf("disk: package %s is installed, but there is no %s: %w", pkg, name, errors.ErrUnsupported)
+		return "", fmt.Errorf("disk: package %s was installed, but %s is still not found: %w", pkg, name, errors.ErrUnsupported)
 	}
 	return path, nil
 }
@@ -52,21 +52,21 @@ func lookTool(name string) string {
 	return ""
 }
 
-// tool is one run of a program.
+// tool describes one run of a program.
 type tool struct {
 	path string
 	args []string
 	dir  string
 	env  []string
-	file *os.File // the program's descriptor 3
+	file *os.File // the program's descriptor 3; may be nil
 
-	stdout io.Writer     // gets the output; nil: run returns it
-	lines  func(string)  // gets each line of stderr as it comes; may be nil
-	grace  time.Duration // from SIGTERM to SIGKILL when the context ends
+	stdout io.Writer     // receives the output; nil: run returns it
+	lines  func(string)  // is called with each line of stderr as it is written; may be nil
+	grace  time.Duration // between SIGTERM and SIGKILL when the context is canceled; at least 10 s
 }
 
-// run runs a program in a process group of its own, so that a Ctrl-C at the terminal reaches it only through ctx, and
-// returns what it wrote.
+// run runs the program and returns its output. The program has its own process group, so that Ctrl-C at the terminal reaches
+// it only through ctx.
 func (t tool) run(ctx context.Context) (stdout, stderr []byte, err error) {
 	cmd := exec.CommandContext(ctx, t.path, t.args...)
 	cmd.Dir = t.dir
@@ -97,7 +97,7 @@ func (t tool) run(ctx context.Context) (stdout, stderr []byte, err error) {
 	return out.Bytes(), errs.Bytes(), err
 }
 
-// exitStatus is the exit status in an error of run's, or -1.
+// exitStatus returns the exit status in an error from run, or -1.
 func exitStatus(err error) int {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -106,7 +106,7 @@ func exitStatus(err error) int {
 	return -1
 }
 
-// lineWriter calls do for every whole line that is written to it.
+// lineWriter calls do for every complete line written to it.
 type lineWriter struct {
 	do   func(string)
 	rest []byte
@@ -124,9 +124,9 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// toolError is an error with the last lines that a program said. A host without room is told by its errno.
-func toolError(path string, err error, said []byte) error {
-	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+// toolError returns an error with the last 10 lines of a program's output. If the host is out of space, it wraps the errno.
+func toolError(path string, err error, output []byte) error {
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-10):], "\n")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -13,8 +13,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// FromTree makes an image of a tree at path, and is Begin, Build.FromTree and Close. The tree's contents are best in the
-// same file system as path.
+// FromTree creates an image of a tree at path. It calls Begin, Build.FromTree and Close. It is fastest if the tree's contents
+// are in the same file system as path.
 func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, opt Options) (err error) {
 	b, err := Begin(path, force)
 	if err != nil {
@@ -24,8 +24,8 @@ func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, op
 	return b.FromTree(ctx, t, opt)
 }
 
-// FromTree makes the build's image of a tree, in ext4 unless opt.FS is Erofs, and puts it to its place. A tree that is too
-// large for opt.SizeBytes, or has what the file system cannot hold, is an *InputError.
+// FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves it to its path. It returns an
+// *InputError if the tree is too large for opt.SizeBytes or contains something that the file system cannot store.
 func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) error {
 	if opt.FS == None {
 		opt.FS = Ext4
@@ -40,7 +40,7 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(staged); err != nil { // the tree's root is made like any other folder
+	if err := os.Remove(staged); err != nil { // stage creates the root like any other folder
 		return err
 	}
 	if opt.FS == Erofs {
@@ -54,7 +54,7 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 	return b.finish(ctx, opt)
 }
 
-// finish frees what the image does not need, and publishes it.
+// finish sets the image's length, frees unused blocks and publishes the image.
 func (b *Build) finish(ctx context.Context, opt Options) error {
 	f, err := os.OpenFile(b.image(), os.O_RDWR, 0)
 	if err != nil {
@@ -65,7 +65,7 @@ func (b *Build) finish(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	// mke2fs and mkfs.erofs end where the content does.
+	// mke2fs and mkfs.erofs end the file where the content ends.
 	if err := errors.Join(f.Truncate(max(opt.SizeBytes, st.Size())), f.Chmod(0o600), f.Sync()); err != nil {
 		return err
 	}
@@ -101,11 +101,11 @@ func (b *Build) ext4(ctx context.Context, t *filetree.Tree, staged string, opt O
 	return err
 }
 
-// need is what a tree takes in ext4.
+// need is the room that a tree requires in ext4.
 type need struct {
 	inodes int64
-	bytes  int64     // content and folders, in whole blocks
-	time   time.Time // the latest of the tree's, but not in the future
+	bytes  int64     // of content and folders, in whole blocks
+	time   time.Time // the latest time in the tree that is not in the future
 }
 
 func measure(t *filetree.Tree) need {
@@ -117,7 +117,7 @@ func measure(t *filetree.Tree) need {
 		}
 		n.inodes++
 		n.bytes += (node.SizeBytes + blockSize - 1) / blockSize * blockSize
-		if node.IsDir() || len(node.Target) > 59 { // EXT2_N_BLOCKS: shorter ones are in the inode
+		if node.IsDir() || len(node.Target) > 59 { // EXT2_N_BLOCKS: the inode holds shorter targets
 			n.bytes += blockSize
 		}
 		if len(node.Xattrs) > 0 {
@@ -127,34 +127,34 @@ func measure(t *filetree.Tree) need {
 			n.time = node.ModTime
 		}
 	}
-	const spare = 4 // one inode of that many is free
+	const spare = 4 // one spare inode for so many used ones
 	n.inodes += n.inodes/spare + 256
 	return n
 }
 
-// least is below what any image of the tree can be.
+// least returns a lower bound for the size of an image of the tree, in bytes.
 func (n need) least() int64 { return max(minExt4, n.bytes+n.inodes*inodeSize) }
 
-// comfortable is the tree with a quarter more, and slackBytes, in whole MiB.
+// comfortable returns the default image size in bytes: the lower bound plus a quarter plus slackBytes, in whole MiB.
 func (n need) comfortable() int64 {
 	size := n.least() + n.least()/4 + slackBytes
 	return (size + 1<<20 - 1) >> 20 << 20
 }
 
 func tooSmall(size int64, n need) error {
-	// The journal and the tables take what no simple sum says: one tenth and 8 MiB have been enough.
+	// No simple formula gives the size of the journal and the tables. One tenth and 8 MiB have been enough.
 	enough := (n.least() + n.least()/10 + 8<<20 + 1<<20 - 1) >> 20
 	return inputErrorf("a disk of %d MiB is too small for this tree: it needs about %d MiB (%dM)", size>>20, enough, enough)
 }
 
-// isFull says whether a program ran out of blocks or inodes in the image, and not on the host.
+// isFull reports whether a program ran out of blocks or inodes in the image, as opposed to space on the host.
 func isFull(err error) bool {
 	if errors.Is(err, unix.ENOSPC) {
 		return false
 	}
 	text := err.Error()
-	for _, said := range []string{"could not allocate block", "could not allocate inode"} {
-		if strings.Contains(strings.ToLower(text), said) {
+	for _, message := range []string{"could not allocate block", "could not allocate inode"} {
+		if strings.Contains(strings.ToLower(text), message) {
 			return true
 		}
 	}
