@@ -16,7 +16,7 @@ const (
 	maxXattrValue = 65536
 )
 
-// check refuses what no Linux file can be, and clears the fields that do not belong to the node's type.
+// check returns an error for a node that cannot exist on Linux, and clears the fields that do not belong to the node's type.
 func check(n *Node) error {
 	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
 		return fmt.Errorf("mode %#o has unknown bits", n.Mode)
@@ -30,28 +30,28 @@ func check(n *Node) error {
 	case unix.S_IFLNK:
 		n.Target = target
 		if target == "" || len(target) > maxPath || strings.Contains(target, "\x00") {
-			return fmt.Errorf("a symbolic link's target of %d bytes: want 1 to %d without NUL", len(target), maxPath)
+			return fmt.Errorf("invalid symbolic link target of %d bytes: want 1 to %d bytes without NUL", len(target), maxPath)
 		}
 	case unix.S_IFCHR, unix.S_IFBLK:
 		n.Major, n.Minor = major, minor
 		if major > maxMajor || minor > maxMinor {
-			return fmt.Errorf("device number %d:%d: the largest is %d:%d", major, minor, maxMajor, maxMinor)
+			return fmt.Errorf("device number %d:%d is too large: at most %d:%d", major, minor, maxMajor, maxMinor)
 		}
 	default:
-		return fmt.Errorf("mode %#o is of no known file type", n.Mode)
+		return fmt.Errorf("mode %#o has an unknown file type", n.Mode)
 	}
 	for name, value := range n.Xattrs {
 		if name == "" || len(name) > maxXattrName || strings.Contains(name, "\x00") {
 			return fmt.Errorf("extended attribute %s: want a name of 1 to %d bytes", short(name), maxXattrName)
 		}
 		if len(value) > maxXattrValue {
-			return fmt.Errorf("extended attribute %s: %d bytes, more than %d", short(name), len(value), maxXattrValue)
+			return fmt.Errorf("extended attribute %s: %d bytes, want at most %d", short(name), len(value), maxXattrValue)
 		}
 	}
 	return nil
 }
 
-// kind says a file's type in words.
+// kind returns the name of a file type, with its article, for errors.
 func kind(mode uint32) string {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFDIR:

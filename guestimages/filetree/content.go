@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// store keeps what r holds in a new file of the tree's folder and returns that file and its size.
+// store copies r to a new file in the tree's folder and returns that file and its size in bytes.
 func (t *Tree) store(ctx context.Context, r io.Reader) (id fileID, file string, size int64, err error) {
 	file = filepath.Join(t.dir, strconv.Itoa(t.stored))
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -35,7 +35,7 @@ func (t *Tree) store(ctx context.Context, r io.Reader) (id fileID, file string, 
 	return idOf(&st), file, size, nil
 }
 
-// fill copies r into the new file f and leaves holes for blocks of zeros.
+// fill copies r into the new file f and leaves holes where blocks are all zero.
 func (t *Tree) fill(ctx context.Context, f *os.File, r io.Reader) (size int64, err error) {
 	const block = 4096
 	var zeros [block]byte
@@ -74,7 +74,7 @@ func (t *Tree) fill(ctx context.Context, f *os.File, r io.Reader) (size int64, e
 	}
 }
 
-// chargeSize counts bytes of content.
+// chargeSize counts n bytes of content against the limit.
 func (t *Tree) chargeSize(n int64) error {
 	if n > t.limits.SizeBytes-t.size {
 		return fmt.Errorf("more than %d bytes of content: %w", t.limits.SizeBytes, ErrTooLarge)

@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddDir lays the content of the host's folder src over the tree, with owners, modes, times, extended attributes, device
-// nodes and hard links; src itself becomes the root. Files are not copied, and must not change while the tree is used.
+// AddDir overlays the tree with the content of the host's folder src, including owners, modes, times, extended attributes,
+// device nodes and hard links. src itself becomes the root. Files are not copied and must not change while the tree is in use.
 func (t *Tree) AddDir(ctx context.Context, src string) error {
 	return t.addDir(ctx, src, func(*Node) {})
 }
 
-// AddDirAs is AddDir with one owner for all: what a user without root has unpacked or built is the user's on the host, but
-// root's in the guest.
+// AddDirAs is like AddDir, but sets one owner for all files. Files that a user unpacked or built without root belong to the
+// user on the host, but should belong to root in the guest.
 func (t *Tree) AddDirAs(ctx context.Context, src string, uid, gid uint32) error {
 	return t.addDir(ctx, src, func(n *Node) { n.UID, n.GID = uid, gid })
 }
 
-// addDir adds a folder; change may change each node first.
+// addDir adds a folder. It calls change for each node first.
 func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error {
 	src, err := filepath.Abs(src)
 	if err != nil {
@@ -44,17 +44,17 @@ func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error
 	return d.layer.apply()
 }
 
-// dirReader reads a folder whose owner may exchange its files meanwhile: each is opened once, in the folder that is open
-// already, and all that is said of it is asked of that descriptor.
+// dirReader reads a folder whose owner may replace its files at the same time. It opens each file once, relative to the open
+// parent folder, and reads all metadata from that descriptor.
 type dirReader struct {
 	ctx    context.Context
 	layer  *layer
 	src    string
 	change func(*Node)
-	first  map[fileID]*inode // files that have more than one name
+	first  map[fileID]*inode // files with more than one name
 }
 
-// add adds the file of the descriptor fd of O_PATH, which is at path p below src.
+// add adds the file of the O_PATH descriptor fd. p is its path below src.
 func (d *dirReader) add(fd int, p string) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (d *dirReader) add(fd int, p string) error {
 	return d.addBelow(fd, p, host)
 }
 
-// addBelow adds what is in the folder of the descriptor fd.
+// addBelow adds the content of the folder of the descriptor fd.
 func (d *dirReader) addBelow(fd int, p, host string) error {
 	f, err := reopen(fd, host)
 	if err != nil {
@@ -140,8 +140,8 @@ func (d *dirReader) named(host string, err error) error {
 	return fmt.Errorf("%s: %w", host, err)
 }
 
-// xattrs reads the extended attributes of the file at path that the caller may see; a file system without them has none. The
-// name is for errors.
+// xattrs returns the extended attributes of the file at path that this process may read, or none if the file system does not
+// support them. name is the file's name in errors.
 func xattrs(path, name string) (map[string][]byte, error) {
 	list, err := grow(func(p []byte) (int, error) { return unix.Listxattr(path, p) })
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
@@ -167,7 +167,8 @@ func xattrs(path, name string) (map[string][]byte, error) {
 	return all, nil
 }
 
-// grow calls a read of a length that it can say first: the sizes of lists and of values are both bounded by 64 KiB.
+// grow calls read, which reads a list or value of extended attributes into a buffer and, with a nil buffer, returns only the
+// length. Both are at most 64 KiB.
 func grow(read func([]byte) (int, error)) ([]byte, error) {
 	n, err := read(nil)
 	if err != nil || n == 0 {

@@ -20,7 +20,7 @@ func must(t testing.TB, errs ...error) {
 	}
 }
 
-func TestDirIsTakenAsItIs(t *testing.T) {
+func TestAddDir(t *testing.T) {
 	src := t.TempDir()
 	at := func(p string) string { return filepath.Join(src, p) }
 	must(t,
@@ -68,7 +68,7 @@ func TestDirIsTakenAsItIs(t *testing.T) {
 	}
 	n, _ := tree.Get("d/z")
 	if info, err := os.Stat(n.file); err != nil || !strings.HasPrefix(n.file, src) || !info.ModTime().Equal(n.ModTime) {
-		t.Errorf("%s, %v, %v: not the file of the folder", n.file, n.ModTime, err)
+		t.Errorf("%s, %v, %v: not the file in the source folder", n.file, n.ModTime, err)
 	}
 	mine := newTree(t, Limits{})
 	must(t, mine.AddDirAs(context.Background(), src, 5, 6))
@@ -98,7 +98,7 @@ func TestDirErrorsNameThePath(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(src, "large"), make([]byte, 5000), 0o644))
 	err := newTree(t, Limits{}).AddDir(context.Background(), filepath.Join(src, "none"))
 	if !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a folder that is not there: %v", err)
+		t.Errorf("a missing folder: %v", err)
 	}
 	err = newTree(t, Limits{}).AddDir(context.Background(), filepath.Join(src, "large"))
 	if err == nil || !strings.Contains(err.Error(), "large") {
@@ -115,8 +115,8 @@ func TestDirErrorsNameThePath(t *testing.T) {
 	}
 }
 
-// Whoever owns a folder may exchange what is in it at any time. Nothing outside the folder is read for that.
-func TestDirWhoseOwnerExchangesFiles(t *testing.T) {
+// The owner of a folder may replace its files at any time. No file outside the folder may be read because of that.
+func TestAddDirWithReplacedFiles(t *testing.T) {
 	secret := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(secret, "f"), []byte("secret"), 0o600), unix.Mkfifo(filepath.Join(secret, "pipe"), 0o600))
 	src := t.TempDir()
@@ -128,13 +128,13 @@ func TestDirWhoseOwnerExchangesFiles(t *testing.T) {
 		os.Remove(at("pipe")), os.Symlink(filepath.Join(secret, "pipe"), at("pipe")))
 	for _, p := range []string{"d/f", "g", "pipe"} {
 		n, _ := tree.Get(p)
-		if b, err := n.Content(); err == nil || !strings.Contains(err.Error(), "another file has taken its place") {
+		if b, err := n.Content(); err == nil || !strings.Contains(err.Error(), "the file was replaced") {
 			t.Errorf("%s is %q, %v", p, b, err)
 		}
 	}
 }
 
-func TestDirIsReadWhileFoldersBecomeLinks(t *testing.T) {
+func TestAddDirWhileFoldersBecomeLinks(t *testing.T) {
 	secret := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(secret, "sub"), 0o755), os.WriteFile(filepath.Join(secret, "sub/secret"), []byte("secret"), 0o600))
 	src := t.TempDir()

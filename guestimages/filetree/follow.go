@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks is how many symbolic links a path may lead through: MAXSYMLINKS, linux/namei.h.
+// maxLinks is the maximum number of symbolic links followed in one path (MAXSYMLINKS, linux/namei.h).
 const maxLinks = 40
 
-// Folder makes the folder at a path, and those above it, where they are absent. Symbolic links on the way are followed
-// inside the tree's root, as a program in it would, and so is one at the path itself. Where something else is in the way, it
-// stays as it is, and that is no error.
+// Folder creates the folder at a path and its missing parents. It follows symbolic links in the path, including the last
+// component, inside the tree's root, as a program with that root would. If a path component exists and is not a folder,
+// Folder leaves it unchanged and returns nil.
 func (t *Tree) Folder(path string) error {
 	p, err := clean(path)
 	if err == nil {
@@ -25,11 +25,11 @@ func (t *Tree) Folder(path string) error {
 	return nil
 }
 
-// blockedError says that a path does not lead to a folder.
+// blockedError reports that a path does not lead to a folder.
 type blockedError struct{ error }
 
-// follow returns the folder that a clean path leads to when symbolic links are followed inside the root. Folders that are
-// absent are made if the caller says so; without, the result is nil.
+// follow resolves a clean path to a folder and follows symbolic links inside the root. If a folder is missing, follow creates
+// it with make, and otherwise returns nil.
 func (t *Tree) follow(p string, make bool) (*node, error) {
 	at, links := t.root, 0
 	for rest := p; rest != ""; {
@@ -47,7 +47,7 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 			return nil, nil
 		case next == nil:
 			if len(step) > maxName || len(at.path())+1+len(step) > maxPath {
-				return nil, errors.New("a symbolic link leads to a name or path that is too long")
+				return nil, errors.New("the target of a symbolic link is a name or path that is too long")
 			}
 			if err := t.count(step); err != nil {
 				return nil, err
@@ -55,7 +55,7 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 			next = newFolder()
 			at.attach(strings.Clone(step), next)
 		case next.isLink():
-			// Layers may have links to long chains of links, so there is a limit for all together.
+			// A layer may contain many links to long chains of links, so the total is limited too.
 			if links++; links > maxLinks || t.followed >= t.limits.Files {
 				return nil, blockedError{fmt.Errorf("%w: symbolic link %s", unix.ELOOP, short(next.path()))}
 			}
@@ -66,26 +66,26 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 			rest = next.Target + "/" + rest
 			continue
 		case !next.IsDir():
-			return nil, blockedError{fmt.Errorf("it lies below %s, which is %s", short(next.path()), kind(next.Mode))}
+			return nil, blockedError{fmt.Errorf("its path leads through %s, which is %s", short(next.path()), kind(next.Mode))}
 		}
 		at = next
 	}
 	return at, nil
 }
 
-// deferred are entries of a layer below what is a symbolic link in the tree: they go where it leads once all else of the
-// layer is in the tree.
+// deferred holds entries of a layer below a path that is a symbolic link in the tree. They are merged into the link's target
+// after the rest of the layer.
 type deferred struct {
 	link *node
-	over *node // a folder of the layer
+	over *node // the folder of the layer
 }
 
-// followLink lays what is below the link over the folder that it leads to.
+// followLink merges the entries below the link into the folder that the link leads to.
 func (l *layer) followLink(d deferred) error {
 	name, link := short(d.over.some()), d.link.path()
 	to, err := l.t.follow(link, true)
 	if err == nil && len(to.path())+d.over.longest() > maxPath {
-		err = fmt.Errorf("the path that it leads to has more than %d bytes", maxPath)
+		err = fmt.Errorf("the resolved path has more than %d bytes", maxPath)
 	}
 	if err != nil {
 		return fmt.Errorf("filetree: %s: below the symbolic link %s: %w", name, short(link), err)
@@ -93,7 +93,7 @@ func (l *layer) followLink(d deferred) error {
 	return l.merge(to, d.over)
 }
 
-// hides returns the folder of the tree in which the layer's whiteouts in the folder dir hide something, or nil.
+// hides returns the folder of the tree to which the layer's whiteouts in the folder dir apply, or nil if there is none.
 func (l *layer) hides(dir string) *node {
 	over, under := l.root, l.t.root
 	for rest := dir; rest != "" && over != nil && under != nil; {
@@ -101,12 +101,12 @@ func (l *layer) hides(dir string) *node {
 		step, rest = cut(rest)
 		over, under = over.below[step], under.below[step]
 		if over != nil && under != nil && !over.made && !under.IsDir() {
-			return nil // the layer has another folder there
+			return nil // the layer itself replaces it with a folder
 		}
 	}
 	n, err := l.t.follow(dir, false)
 	if err != nil {
-		return nil // a file, or a link that leads nowhere
+		return nil // a file or a dangling link
 	}
 	return n
 }

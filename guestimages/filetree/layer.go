@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layer is what one source adds: read completely beside the tree, then laid over it, so that the order of its entries does
-// not decide what its whiteouts hide.
+// layer holds the entries of one source. The source is read completely before the layer is merged into the tree, so that the
+// order of its entries does not affect what its whiteouts hide.
 type layer struct {
 	t      *Tree
 	root   *node
-	follow bool     // entries below symbolic links go where those lead, as in a container's root
-	gone   []string // paths that are hidden in the tree below
-	opaque []string // folders of which all content is hidden in the tree below
-	late   []deferred
+	follow bool       // resolve symbolic links in the paths of entries, as in a container's root
+	gone   []string   // paths to hide in the tree below
+	opaque []string   // folders whose content is hidden in the tree below
+	late   []deferred // entries below symbolic links, to be merged last
 }
 
 func (t *Tree) newLayer() *layer {
@@ -27,7 +27,7 @@ func (t *Tree) newLayer() *layer {
 	return &layer{t: t, root: newFolder()}
 }
 
-// put adds an entry. A later one of the same path replaces it, but what has entries below stays a folder.
+// put adds an entry. A later entry with the same path replaces it, but a folder with entries below stays a folder.
 func (l *layer) put(n Node) error {
 	p, err := clean(n.Path)
 	if err != nil {
@@ -37,7 +37,7 @@ func (l *layer) put(n Node) error {
 		return err
 	}
 	n.Path, n.Link = "", ""
-	n.Target = strings.Clone(n.Target) // of a tar, it is a piece of a header that may be long
+	n.Target = strings.Clone(n.Target) // in a tar it shares memory with a header that may be long
 	meta := len(n.Target)
 	for name, value := range n.Xattrs {
 		meta += len(name) + len(value)
@@ -48,7 +48,7 @@ func (l *layer) put(n Node) error {
 	return l.place(p, &inode{Node: n})
 }
 
-// putFile is put of a regular file whose content is a file of the host.
+// putFile adds a regular file whose content is a file of the host.
 func (l *layer) putFile(n Node, file string) error {
 	file, err := filepath.Abs(file)
 	if err != nil {
@@ -71,8 +71,8 @@ func (l *layer) putFile(n Node, file string) error {
 	return l.put(n)
 }
 
-// link makes name another name of the file at target, in this layer or else in the tree below. What is not a regular file has
-// no second name in a tree: a symbolic link, a device or a pipe is repeated.
+// link makes name another name of the file at target, in this layer or else in the tree below. Only regular files have several
+// names in a tree: a symbolic link, device or pipe is copied.
 func (l *layer) link(name, target string) error {
 	p, err := clean(name)
 	if err != nil {
@@ -84,15 +84,15 @@ func (l *layer) link(name, target string) error {
 	}
 	found := l.lookUp(to)
 	if found == nil {
-		return fmt.Errorf("hard link to %s: there is no such entry before it", short(to))
+		return fmt.Errorf("hard link to %s: no earlier entry has this name", short(to))
 	}
 	if found.IsDir() {
-		return fmt.Errorf("hard link to %s: it is a folder", short(to))
+		return fmt.Errorf("hard link to %s: the target is a folder", short(to))
 	}
 	return l.place(p, found.inode)
 }
 
-// lookUp returns what is at a clean path in the layer, or else in the tree below, or nil.
+// lookUp returns the node at a clean path in the layer, or else in the tree below, or nil.
 func (l *layer) lookUp(p string) *node {
 	found := cmp.Or(l.root.find(p), l.t.root.find(p))
 	if found != nil || !l.follow {
@@ -106,7 +106,7 @@ func (l *layer) lookUp(p string) *node {
 	return cmp.Or(l.root.find(join(at.path(), name)), at.below[name])
 }
 
-// place puts what an entry stands for at a clean path, below folders that are made where they are absent.
+// place puts an inode at a clean path and creates missing parents.
 func (l *layer) place(p string, in *inode) error {
 	if p == "" {
 		if !in.IsDir() {
@@ -129,7 +129,7 @@ func (l *layer) place(p string, in *inode) error {
 			parent.attach(strings.Clone(step), next)
 		}
 		if !next.IsDir() && !(l.follow && next.isLink()) {
-			return fmt.Errorf("it lies below %s, which is %s", short(next.path()), kind(next.Mode))
+			return fmt.Errorf("its path leads through %s, which is %s", short(next.path()), kind(next.Mode))
 		}
 		if next.below == nil {
 			next.below = map[string]*node{}
@@ -145,14 +145,14 @@ func (l *layer) place(p string, in *inode) error {
 	case old.IsDir() && in.IsDir():
 		old.inode, old.made = in, false
 	case len(old.below) > 0:
-		return fmt.Errorf("it is %s, and other entries lie below it", kind(in.Mode))
+		return fmt.Errorf("cannot replace a folder that contains other entries with %s", kind(in.Mode))
 	default:
 		parent.attach(old.name, newNode(in))
 	}
 	return nil
 }
 
-// count counts a new node.
+// count counts a new node and its name against the limits.
 func (t *Tree) count(name string) error {
 	if t.files >= t.limits.Files {
 		return fmt.Errorf("more than %d entries: %w", t.limits.Files, ErrTooLarge)
@@ -161,7 +161,7 @@ func (t *Tree) count(name string) error {
 	return t.charge(len(name))
 }
 
-// charge counts bytes of metadata.
+// charge counts n bytes of metadata against the limit.
 func (t *Tree) charge(n int) error {
 	t.meta += int64(n)
 	if limit := int64(t.limits.Files) * metaPerFile; t.meta > limit {
@@ -170,7 +170,7 @@ func (t *Tree) charge(n int) error {
 	return nil
 }
 
-// apply hides what the layer's whiteouts name and lays the layer over the tree.
+// apply applies the layer's whiteouts to the tree and merges the layer into it.
 func (l *layer) apply() error {
 	t := l.t
 	for _, p := range l.gone {
@@ -194,7 +194,7 @@ func (l *layer) apply() error {
 	return err
 }
 
-// merge lays the folder upper of the layer over the folder lower of the tree. upper is used up.
+// merge merges the folder upper of the layer into the folder lower of the tree. upper must not be used afterwards.
 func (l *layer) merge(lower, upper *node) error {
 	l.t.files--
 	if !upper.made {
@@ -212,7 +212,7 @@ func (l *layer) merge(lower, upper *node) error {
 			l.late = append(l.late, deferred{under, over})
 			continue
 		case under != nil && over.made:
-			return fmt.Errorf("filetree: %s: it lies below %s, which is %s", short(over.some()), short(under.path()), kind(under.Mode))
+			return fmt.Errorf("filetree: %s: its path leads through %s, which is %s", short(over.some()), short(under.path()), kind(under.Mode))
 		}
 		l.t.drop(lower, name)
 		lower.attach(name, over)
@@ -221,7 +221,8 @@ func (l *layer) merge(lower, upper *node) error {
 	return nil
 }
 
-// attached keeps the names of regular files of what has come into the tree, and defers what is below links.
+// attached is called for a node that was moved into the tree. It records the names of regular files and defers entries below
+// symbolic links.
 func (l *layer) attached(n *node) {
 	switch {
 	case n.isFile():
@@ -229,7 +230,7 @@ func (l *layer) attached(n *node) {
 	case n.isLink() && len(n.below) > 0:
 		over := newFolder()
 		over.name, over.parent, over.below = n.name, n.parent, n.below
-		l.t.files++ // merge counts it off
+		l.t.files++ // merge subtracts it again
 		l.late = append(l.late, deferred{n, over})
 		n.below = nil
 	}
@@ -238,7 +239,7 @@ func (l *layer) attached(n *node) {
 	}
 }
 
-// some is the path of an entry below the made folder n, for errors to name.
+// some returns the path of an entry below n if n is an implicit folder, for use in errors.
 func (n *node) some() string {
 	for n.made && len(n.below) > 0 {
 		n = n.below[n.sorted()[0]]

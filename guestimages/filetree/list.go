@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddList lays the entries of a list over the tree. Its lines are those of the kernel's usr/gen_init_cpio.c, numbers of
-// modes in octal, others in decimal:
+// AddList overlays the tree with the entries of a list. The lines have the format of the kernel's usr/gen_init_cpio.c, with
+// octal modes and decimal numbers elsewhere:
 //
 //	file NAME LOCATION MODE UID GID [HARD LINK...]
 //	dir NAME MODE UID GID
@@ -24,9 +24,9 @@ import (
 //	pipe NAME MODE UID GID
 //	sock NAME MODE UID GID
 //
-// A # at the start of a line begins a comment. A LOCATION is a file of the host, relative to base, read when it is used;
-// environment variables in it are not replaced, because the same list would then not give the same tree. Errors begin with
-// FILE:LINE, FILE being "list" for a reader without a Name method.
+// A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base, which is read when it is
+// used. Environment variables in it are not expanded, so that the same list always gives the same tree. Errors start with
+// FILE:LINE; FILE is "list" if the reader has no Name method.
 func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	file := "list"
 	if named, ok := r.(interface{ Name() string }); ok {
@@ -50,7 +50,7 @@ func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	return l.apply()
 }
 
-// lineForms are the words after each first word, as messages show them.
+// lineForms maps the first word of a line to its arguments, for errors.
 var lineForms = map[string]string{
 	"file":  "NAME LOCATION MODE UID GID [HARD LINK...]",
 	"dir":   "NAME MODE UID GID",
@@ -71,14 +71,14 @@ func (l *layer) addLine(line, base string) error {
 	what, words := words[0], words[1:]
 	form, ok := lineForms[what]
 	if !ok {
-		return fmt.Errorf("unknown word %s: want file, dir, nod, slink, pipe or sock", short(what))
+		return fmt.Errorf("unknown entry type %s: want file, dir, nod, slink, pipe or sock", short(what))
 	}
 	want := len(strings.Fields(form))
 	if what == "file" {
 		want = 5
 	}
 	if len(words) < want || len(words) > want && what != "file" {
-		return fmt.Errorf("%d words after %s: want %s", len(words), what, form)
+		return fmt.Errorf("%d arguments to %s: want %s", len(words), what, form)
 	}
 	n := Node{Path: words[0]}
 	rest := words[1:]
@@ -126,7 +126,7 @@ func (l *layer) named(p string, err error) error {
 
 func (l *layer) addFile(n Node, base, location string) error {
 	if strings.Contains(location, "${") {
-		return errors.New("${...} in a location is not replaced: write the path itself")
+		return errors.New("variables like ${...} in a location are not expanded: write the full path")
 	}
 	if !filepath.IsAbs(location) {
 		location = filepath.Join(base, location)
@@ -139,7 +139,7 @@ func (l *layer) addFile(n Node, base, location string) error {
 	return l.named(n.Path, l.putFile(n, location))
 }
 
-// parseOwner reads MODE UID GID.
+// parseOwner parses MODE UID GID.
 func (n *Node) parseOwner(words []string) error {
 	mode, err := strconv.ParseUint(words[0], 8, 32)
 	if err != nil || mode > 0o7777 {
@@ -154,7 +154,7 @@ func (n *Node) parseOwner(words []string) error {
 	return nil
 }
 
-// parseDevice reads TYPE MAJOR MINOR.
+// parseDevice parses TYPE MAJOR MINOR.
 func (n *Node) parseDevice(words []string) error {
 	switch words[0] {
 	case "b":
@@ -176,7 +176,7 @@ func (n *Node) parseDevice(words []string) error {
 func parseNumber(word string) (uint32, error) {
 	v, err := strconv.ParseUint(word, 10, 32)
 	if err != nil {
-		return 0, fmt.Errorf("%s: want a decimal number of 32 bits", short(word))
+		return 0, fmt.Errorf("%s: want a 32-bit decimal number", short(word))
 	}
 	return uint32(v), nil
 }

@@ -28,7 +28,7 @@ func TestList(t *testing.T) {
 		"run 40755 0:0", "run/p 10600 1:1", "run/s 140700 0:0",
 		"sbin 40755 0:0", "sbin/init 104755 100000:0 = bin/ash")
 	if n, _ := tree.Get("abs"); n.file != filepath.Join(base, "sub/prog") || n.ModTime.IsZero() {
-		t.Errorf("%s of %v: not the file itself", n.file, n.ModTime)
+		t.Errorf("%s, modified %v: not the host's file itself", n.file, n.ModTime)
 	}
 }
 
@@ -36,25 +36,25 @@ func TestListErrorsNameFileAndLine(t *testing.T) {
 	base := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(base, "f"), nil, 0o644))
 	for line, wrong := range map[string]string{
-		"device /a 0755 0 0":         `unknown word "device"`,
-		"dir /a 0755 0":              "3 words after dir: want NAME MODE UID GID",
-		"dir /a 0755 0 0 0":          "5 words after dir",
+		"device /a 0755 0 0":         `unknown entry type "device"`,
+		"dir /a 0755 0":              "3 arguments to dir: want NAME MODE UID GID",
+		"dir /a 0755 0 0 0":          "5 arguments to dir",
 		"dir /a 0855 0 0":            `mode "0855": want octal digits`,
 		"dir /a 040755 0 0":          `mode "040755"`,
-		"dir /a 0755 -1 0":           `"-1": want a decimal number`,
-		"dir /a 0755 0 4294967296":   "of 32 bits",
-		"dir /../a 0755 0 0":         `".." in the path`,
+		"dir /a 0755 -1 0":           `"-1": want a 32-bit decimal number`,
+		"dir /a 0755 0 4294967296":   "want a 32-bit decimal number",
+		"dir /../a 0755 0 0":         `the path contains ".."`,
 		"nod /a 0600 0 0 x 5 1":      `device type "x": want b or c`,
-		"nod /a 0600 0 0 c 5 x":      `"x": want a decimal number`,
+		"nod /a 0600 0 0 c 5 x":      `"x": want a 32-bit decimal number`,
 		"nod /a 0600 0 0 c 5000 1":   "device number 5000:1",
-		"nod /a 0600 0 0 c 5":        "6 words after nod",
-		"file /a f 0644 0":           "4 words after file",
+		"nod /a 0600 0 0 c 5":        "6 arguments to nod",
+		"file /a f 0644 0":           "4 arguments to file",
 		"file /a none 0644 0 0":      "no such file",
 		"file /a . 0644 0 0":         "is not a regular file",
-		"file /a ${HOME}/x 0644 0 0": "is not replaced",
-		"file /a f 0644 0 0 ../b":    `".." in the path`,
-		"slink /a 0777 0 0":          "4 words after slink",
-		"dir /l/b 0755 0 0":          `it lies below "l", which is a symbolic link`,
+		"file /a ${HOME}/x 0644 0 0": "are not expanded",
+		"file /a f 0644 0 0 ../b":    `the path contains ".."`,
+		"slink /a 0777 0 0":          "4 arguments to slink",
+		"dir /l/b 0755 0 0":          `its path leads through "l", which is a symbolic link`,
 		strings.Repeat("x", 70000):   "token too long",
 	} {
 		f, err := os.Create(filepath.Join(t.TempDir(), "my.list"))
@@ -65,7 +65,7 @@ func TestListErrorsNameFileAndLine(t *testing.T) {
 		must(t, err)
 		err = newTree(t, Limits{}).AddList(context.Background(), f, base)
 		if err == nil || !strings.HasPrefix(err.Error(), f.Name()+":3: ") || !strings.Contains(err.Error(), wrong) {
-			t.Errorf("%.50q: got %v, want it to say %q", line, err, wrong)
+			t.Errorf("%.50q: got %v, want it to contain %q", line, err, wrong)
 		}
 		f.Close()
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// zipped is a gzipped tar of n entries.
+// zipped returns a gzipped tar of n entries.
 func zipped(t *testing.T, n int, header func(i int) tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -29,7 +29,7 @@ func zipped(t *testing.T, n int, header func(i int) tar.Header) []byte {
 	return b.Bytes()
 }
 
-// heap is the size of the live heap in bytes.
+// heap returns the size of the live heap in bytes.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC()
@@ -38,7 +38,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A few bytes of a compressed layer may name much. What a tree keeps of it is each entry's own name.
+// A few bytes of a compressed layer may contain many long paths and headers. A tree keeps only each entry's own name.
 func TestTreeKeepsNoPathsAndNoHeaders(t *testing.T) {
 	deep := strings.Repeat("a-folder-of-31-bytes-for-a-path/", 120)[:3840]
 	for name, header := range map[string]func(i int) tar.Header{
@@ -70,7 +70,7 @@ func TestTreeKeepsNoPathsAndNoHeaders(t *testing.T) {
 		kept := heap()
 		for what, bytes := range map[string]int64{"the layer": read - before, "the tree": kept - before} {
 			if per := bytes / entries; per > 1000 {
-				t.Errorf("%s: %s keeps %d bytes for each entry, %d MiB for %d KiB of gzip", name, what, per, bytes>>20, len(layer)>>10)
+				t.Errorf("%s: %s keeps %d bytes per entry, %d MiB for %d KiB of gzip", name, what, per, bytes>>20, len(layer)>>10)
 			}
 		}
 		runtime.KeepAlive(tree)
@@ -78,8 +78,8 @@ func TestTreeKeepsNoPathsAndNoHeaders(t *testing.T) {
 	}
 }
 
-// Whiteouts, which are kept as paths, and targets of links are charged in full.
-func TestNamesEndAtTheLimit(t *testing.T) {
+// Whiteouts (which are kept as paths) and link targets count in full against the limit.
+func TestNamesCountAgainstTheLimit(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("x", 250)+"/", 15)
 	for name, header := range map[string]func(i int) tar.Header{
 		"whiteouts":    func(i int) tar.Header { return file(fmt.Sprintf("%s.wh.%d", long, i), "") },

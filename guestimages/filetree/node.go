@@ -8,21 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// node is a place in a tree: what is there, and for a folder what is below. It keeps its own name and its parent instead of
-// its path, because a few bytes of a compressed layer can name many long paths.
+// node is a name in a tree with its inode and, for a folder, its children. It stores its own name and its parent instead of its
+// path, because a few bytes of a compressed layer can contain many long paths.
 type node struct {
 	*inode
 	name   string
 	parent *node            // nil for a root
-	below  map[string]*node // nil for all but folders, and for links in a layer that has entries below them
-	made   bool             // a folder without an entry of its own: made for what is below
+	below  map[string]*node // children of a folder, or of a symbolic link in a layer with entries below it; otherwise nil
+	made   bool             // an implicit folder: created for the entries below, without an entry of its own
 }
 
-// inode is what one name or, of a regular file, several names stand for. It does not change, except for its names.
+// inode is the file that one name, or several names of a regular file, refer to. Only its names change.
 type inode struct {
 	Node                 // without Path and Link
-	first *node          // of a regular file: the first of its names in the tree, by path; nil when that must be found again
-	names map[*node]bool // all of them; nil while there was only one
+	first *node          // of a regular file: the first of its names in the tree, by path; nil if it must be determined again
+	names map[*node]bool // all names; nil as long as there has been only one
 }
 
 func newNode(in *inode) *node {
@@ -33,7 +33,7 @@ func newNode(in *inode) *node {
 	return n
 }
 
-// newFolder is a folder without an entry of its own.
+// newFolder returns an implicit folder, with mode 0755 and owner 0.
 func newFolder() *node {
 	n := newNode(&inode{Node: Node{Mode: unix.S_IFDIR | 0o755}})
 	n.made = true
@@ -43,13 +43,13 @@ func newFolder() *node {
 func (in *inode) isFile() bool { return in.Mode&unix.S_IFMT == unix.S_IFREG }
 func (in *inode) isLink() bool { return in.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// attach puts child below the folder n.
+// attach makes child a child of the folder n.
 func (n *node) attach(name string, child *node) {
 	child.name, child.parent = name, n
 	n.below[name] = child
 }
 
-// path is where the node is in its tree or layer.
+// path returns the node's path in its tree or layer.
 func (n *node) path() string {
 	var names []string
 	for ; n.parent != nil; n = n.parent {
@@ -69,10 +69,10 @@ func (n *node) find(p string) *node {
 	return n
 }
 
-// sorted are the names below n.
+// sorted returns the names of n's children in order.
 func (n *node) sorted() []string { return slices.Sorted(maps.Keys(n.below)) }
 
-// inOrder calls do for all nodes below n in the order of their paths' bytes, in which "a-" comes before "a/b".
+// inOrder calls do for all nodes below n in the byte order of their paths, in which "a-" comes before "a/b".
 func (n *node) inOrder(do func(*node)) {
 	keys := make([]string, 0, len(n.below))
 	for name, child := range n.below {
@@ -91,7 +91,7 @@ func (n *node) inOrder(do func(*node)) {
 	}
 }
 
-// longest is the length of the longest path below n, from n.
+// longest returns the length of the longest path below n, relative to n, in bytes.
 func (n *node) longest() int {
 	most := 0
 	for name, child := range n.below {
@@ -100,7 +100,7 @@ func (n *node) longest() int {
 	return most
 }
 
-// public is the node as callers see it.
+// public returns the node in the form that callers see.
 func (n *node) public() *Node {
 	out := n.Node
 	out.Path = n.path()
@@ -145,7 +145,7 @@ func (in *inode) dropName(n *node) {
 	}
 }
 
-// drop removes what the folder has at name: from the names of regular files too, and from the count of nodes.
+// drop removes the child name of the folder parent, if it exists. It updates the names of regular files and the node count.
 func (t *Tree) drop(parent *node, name string) {
 	if n := parent.below[name]; n != nil {
 		delete(parent.below, name)
@@ -163,7 +163,7 @@ func (t *Tree) detached(n *node) {
 	}
 }
 
-// empty removes what is below a folder.
+// empty removes the children of a folder.
 func (t *Tree) empty(n *node) {
 	for name := range n.below {
 		t.drop(n, name)

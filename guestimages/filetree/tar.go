@@ -13,15 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddTar lays the entries of a tar over the tree: plain, or packed with gzip, zstd, xz, lz4 or bzip2. It reads r to its end. A
-// tar that ends without its end marker is truncated, and an error.
+// AddTar overlays the tree with the entries of a tar, which may be compressed with gzip, zstd, xz, lz4 or bzip2. It reads r to
+// its end. A tar without an end marker is truncated and causes an error.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, false)
 }
 
-// AddLayer is AddTar for a layer of an OCI image: an entry .wh.NAME hides NAME of what was in the tree before, .wh..wh..opq
-// all that was in its folder before. They hide nothing of their own layer, wherever in it they stand. An entry below a symbolic
-// link, of this layer or one before, goes where the link leads inside the tree's root, as in a container runtime.
+// AddLayer is like AddTar, but for a layer of an OCI image: an entry .wh.NAME hides NAME of the layers before, and
+// .wh..wh..opq hides everything that they have in its folder. Whiteouts do not hide entries of their own layer, whatever the
+// order. If the parent of an entry is a symbolic link, of this or an earlier layer, the entry goes to the link's target inside
+// the tree's root, as in a container runtime.
 func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, true)
 }
@@ -34,7 +35,7 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 	defer unpacked.Close()
 	l := t.newLayer()
 	l.follow = whiteouts
-	// A file's header is at most 1 MiB in archive/tar; few have more than two blocks.
+	// archive/tar accepts at most 1 MiB of headers for a file. Few files have more than two blocks of headers.
 	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*5<<10+1<<20)}
 	if err := l.readTar(ctx, in, whiteouts); err != nil {
 		return fmt.Errorf("filetree: tar: %w", err)
@@ -42,7 +43,7 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 	return l.apply()
 }
 
-// addLimits is a+b, or the largest number.
+// addLimits returns a+b, or math.MaxInt64 on overflow.
 func addLimits(a, b int64) int64 {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
@@ -78,16 +79,16 @@ func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {
 		}
 	}
 	if in.ended {
-		return errors.New("it ends without its end marker: truncated")
+		return errors.New("truncated: no end marker")
 	}
-	// What follows the end marker is read so that a checksum behind it is compared.
+	// Read to the end, so that the decompressor verifies a checksum behind the end marker.
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return fmt.Errorf("after the end marker: %w", err)
 	}
 	return nil
 }
 
-// addHeader adds the entry of one header; content is what follows it.
+// addHeader adds the entry of one header with its content.
 func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader) error {
 	n, err := fromHeader(h)
 	if err != nil {
@@ -98,7 +99,7 @@ func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader)
 	}
 	if n.Mode&unix.S_IFMT == unix.S_IFREG {
 		if h.Size > l.t.limits.SizeBytes-l.t.size {
-			return fmt.Errorf("%d bytes make more than %d: %w", h.Size, l.t.limits.SizeBytes, ErrTooLarge)
+			return fmt.Errorf("a file of %d bytes exceeds the limit of %d bytes in total: %w", h.Size, l.t.limits.SizeBytes, ErrTooLarge)
 		}
 		if n.id, n.file, n.SizeBytes, err = l.t.store(ctx, content); err != nil {
 			return err
@@ -107,7 +108,7 @@ func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader)
 	return l.put(n)
 }
 
-// fileTypes are the tar types that have a node of their own, and its st_mode.
+// fileTypes maps the tar types that become nodes to the file type bits of st_mode.
 var fileTypes = map[byte]uint32{
 	tar.TypeReg:       unix.S_IFREG,
 	tar.TypeCont:      unix.S_IFREG,
@@ -119,7 +120,7 @@ var fileTypes = map[byte]uint32{
 	tar.TypeFifo:      unix.S_IFIFO,
 }
 
-// fromHeader is the node that a header describes, without content.
+// fromHeader returns the node that a header describes, without content.
 func fromHeader(h *tar.Header) (Node, error) {
 	typ, ok := fileTypes[h.Typeflag]
 	if !ok && h.Typeflag != tar.TypeLink {
@@ -130,7 +131,7 @@ func fromHeader(h *tar.Header) (Node, error) {
 		value int64
 	}{{"uid", int64(h.Uid)}, {"gid", int64(h.Gid)}, {"device major", h.Devmajor}, {"device minor", h.Devminor}} {
 		if f.value < 0 || f.value > math.MaxUint32 {
-			return Node{}, fmt.Errorf("%s %d is not of 32 bits", f.what, f.value)
+			return Node{}, fmt.Errorf("%s %d does not fit in 32 bits", f.what, f.value)
 		}
 	}
 	n := Node{
@@ -154,15 +155,15 @@ func fromHeader(h *tar.Header) (Node, error) {
 	return n, nil
 }
 
-// Whiteouts, as in the OCI image specification, layer.md. The names that begin with the prefix twice, but for the opaque
-// mark, are AUFS's own notes, which mean nothing elsewhere.
+// Whiteouts, as in the OCI image specification, layer.md. Names that start with the prefix twice, except the opaque marker, are
+// internal files of AUFS, which have no meaning elsewhere.
 const (
 	whiteoutPrefix = ".wh."
 	auPrefix       = whiteoutPrefix + whiteoutPrefix
 	opaqueMark     = auPrefix + ".opq" // ".wh..wh..opq"
 )
 
-// whiteout notes what an entry of that name hides; it reports whether the entry is only there to hide.
+// whiteout records what an entry with this name hides. It reports whether the entry is a whiteout and must not be added.
 func (l *layer) whiteout(name string) (bool, error) {
 	p, err := clean(name)
 	if err != nil {
@@ -180,10 +181,10 @@ func (l *layer) whiteout(name string) (bool, error) {
 		}
 		if hidden, ok := strings.CutPrefix(step, whiteoutPrefix); ok {
 			if rest != "" {
-				return false, fmt.Errorf("it lies below the whiteout %s", short(join(at, step)))
+				return false, fmt.Errorf("its path leads through the whiteout %s", short(join(at, step)))
 			}
 			if hidden == "" || hidden == "." || hidden == ".." {
-				return false, errors.New("a whiteout of no name")
+				return false, errors.New("the whiteout has no valid name")
 			}
 			l.gone = append(l.gone, strings.Clone(join(at, hidden)))
 			return true, l.t.count(p)

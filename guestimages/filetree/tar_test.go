@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestTarKeepsWhatItSays(t *testing.T) {
+func TestAddTarKeepsMetadata(t *testing.T) {
 	tree := newTree(t, Limits{})
 	long := strings.Repeat("long/", 60) + "name"
 	big := file("bin/su", "setuid")
@@ -48,56 +48,56 @@ func TestTarKeepsWhatItSays(t *testing.T) {
 	}
 }
 
-// Names that climb out are errors that name the entry; a leading slash is the tree's root, whatever the host has there.
+// Names that leave the tree cause errors that name the entry. A leading slash means the tree's root, not the host's.
 func TestUnsafeTars(t *testing.T) {
 	for name, tt := range map[string]struct {
 		headers []tar.Header
-		below   []tar.Header // in the tree before
-		wrong   string       // what the error says; empty: none
+		below   []tar.Header // in the tree beforehand
+		wrong   string       // text of the error; "": success
 		want    []string
 	}{
-		"dot dot":                    {headers: []tar.Header{file("../x", "")}, wrong: `"../x": ".." in the path`},
-		"dot dot inside":             {headers: []tar.Header{file("a/../../x", "")}, wrong: `"a/../../x": ".." in the path`},
-		"dot dot at the end":         {headers: []tar.Header{folder("a/..")}, wrong: `".." in the path`},
-		"dot dot that would stay":    {headers: []tar.Header{file("a/../x", "")}, wrong: `".." in the path`},
-		"three dots are a name":      {headers: []tar.Header{file("...", "")}, want: []string{`... 100644 0:0 ""`}},
-		"absolute":                   {headers: []tar.Header{file("/etc/x", "in")}, want: []string{"etc 40755 0:0", `etc/x 100644 0:0 "in"`}},
-		"slashes":                    {headers: []tar.Header{file("//a///b", "in")}, want: []string{"a 40755 0:0", `a/b 100644 0:0 "in"`}},
-		"dot":                        {headers: []tar.Header{folder(".")}},
-		"dot slash":                  {headers: []tar.Header{folder("./")}},
-		"dot as a file":              {headers: []tar.Header{file(".", "")}, wrong: "the root must be a folder, not a regular file"},
-		"dot as a symbolic link":     {headers: []tar.Header{symlink("./", "/etc")}, wrong: "the root must be a folder, not a symbolic link"},
-		"dot as a hard link":         {headers: []tar.Header{file("a", ""), link("./.", "a")}, wrong: "the root must be a folder"},
-		"below a symbolic link":      {headers: []tar.Header{symlink("a", "/etc"), file("a/passwd", "")}, wrong: `"a/passwd": it lies below "a", which is a symbolic link`},
-		"deep below one":             {headers: []tar.Header{symlink("a/b", "."), file("a/b/c/d", "")}, wrong: `"a/b/c/d": it lies below "a/b", which is a symbolic link`},
-		"folder below one":           {headers: []tar.Header{symlink("a", "b"), folder("a/b")}, wrong: "below"},
-		"hard link below one":        {headers: []tar.Header{file("f", ""), symlink("a", "b"), link("a/b", "f")}, wrong: "below"},
-		"a link above what is":       {headers: []tar.Header{file("a/b", ""), symlink("a", "/etc")}, wrong: `"a": it is a symbolic link, and other entries lie below it`},
-		"below a link of before":     {below: []tar.Header{symlink("a", "/etc")}, headers: []tar.Header{file("a/b/c", "")}, wrong: `"a/b/c": it lies below "a", which is a symbolic link`},
-		"a folder over such a link":  {below: []tar.Header{symlink("a", "/etc")}, headers: []tar.Header{folder("a"), file("a/b", "")}, want: []string{"a 40750 3:4", `a/b 100644 0:0 ""`}},
-		"below a file":               {headers: []tar.Header{file("a", ""), file("a/b", "")}, wrong: "which is a regular file"},
-		"below a device":             {headers: []tar.Header{{Typeflag: tar.TypeChar, Name: "a"}, file("a/b", "")}, wrong: "which is a device"},
-		"hard link to outside":       {headers: []tar.Header{link("a", "../../etc/passwd")}, wrong: `hard link to "../../etc/passwd": ".." in the path`},
-		"hard link to the host's":    {headers: []tar.Header{link("a", "/etc/passwd")}, wrong: `hard link to "etc/passwd": there is no such entry before it`},
-		"hard link through a link":   {headers: []tar.Header{symlink("e", "/etc"), link("a", "e/passwd")}, wrong: "there is no such entry"},
-		"hard link to a link":        {headers: []tar.Header{symlink("e", "/etc/passwd"), link("a", "e")}, want: []string{"a 120777 0:0 -> /etc/passwd", "e 120777 0:0 -> /etc/passwd"}},
-		"hard link to a folder":      {headers: []tar.Header{folder("e"), link("a", "e")}, wrong: `hard link to "e": it is a folder`},
-		"hard link to the root":      {headers: []tar.Header{link("a", "/")}, wrong: "it is a folder"},
-		"hard link to itself":        {headers: []tar.Header{link("a", "a")}, wrong: "there is no such entry"},
-		"hard link to a later one":   {headers: []tar.Header{link("a", "b"), file("b", "")}, wrong: "there is no such entry"},
-		"hard link to one before":    {below: []tar.Header{file("b", "old")}, headers: []tar.Header{link("a", "b")}, want: []string{`a 100644 0:0 "old"`, "b 100644 0:0 = a"}},
-		"a device":                   {headers: []tar.Header{{Typeflag: tar.TypeBlock, Name: "sda", Mode: 0o660, Devmajor: 8}}, want: []string{"sda 60660 0:0 8,0"}},
-		"a device of no kernel":      {headers: []tar.Header{{Typeflag: tar.TypeBlock, Name: "sda", Devmajor: 5000}}, wrong: "device number 5000:0"},
-		"twice":                      {headers: []tar.Header{file("a", "1"), file("b", ""), file("a", "2")}, want: []string{`a 100644 0:0 "2"`, `b 100644 0:0 ""`}},
-		"a file then a link":         {headers: []tar.Header{file("a", "1"), symlink("a", "b")}, want: []string{"a 120777 0:0 -> b"}},
-		"a folder twice":             {headers: []tar.Header{folder("a"), file("a/b", ""), folder("a")}, want: []string{"a 40750 3:4", `a/b 100644 0:0 ""`}},
-		"a whiteout is a file here":  {headers: []tar.Header{file(".wh.a", "")}, want: []string{`.wh.a 100644 0:0 ""`}},
-		"a type of no file":          {headers: []tar.Header{{Typeflag: 'V', Name: "label"}}, wrong: `"label": unknown type 'V'`},
-		"a symbolic link to no path": {headers: []tar.Header{symlink("a", "")}, wrong: "a symbolic link's target of 0 bytes"},
-		"a long name":                {headers: []tar.Header{file(strings.Repeat("n", 256), "")}, wrong: "a name of 256 bytes"},
-		"a long path":                {headers: []tar.Header{file(strings.Repeat("n/", 2048)+"n", "")}, wrong: "a path of 4097 bytes"},
-		"a long attribute name":      {headers: []tar.Header{{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr." + strings.Repeat("n", 256): "v"}}}, wrong: "extended attribute"},
-		"a long attribute":           {headers: []tar.Header{{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 65537)}}}, wrong: "65537 bytes, more than 65536"},
+		"dot dot":                      {headers: []tar.Header{file("../x", "")}, wrong: `"../x": the path contains ".."`},
+		"dot dot inside":               {headers: []tar.Header{file("a/../../x", "")}, wrong: `"a/../../x": the path contains ".."`},
+		"dot dot at the end":           {headers: []tar.Header{folder("a/..")}, wrong: `the path contains ".."`},
+		"dot dot that would stay":      {headers: []tar.Header{file("a/../x", "")}, wrong: `the path contains ".."`},
+		"three dots are a name":        {headers: []tar.Header{file("...", "")}, want: []string{`... 100644 0:0 ""`}},
+		"absolute":                     {headers: []tar.Header{file("/etc/x", "in")}, want: []string{"etc 40755 0:0", `etc/x 100644 0:0 "in"`}},
+		"slashes":                      {headers: []tar.Header{file("//a///b", "in")}, want: []string{"a 40755 0:0", `a/b 100644 0:0 "in"`}},
+		"dot":                          {headers: []tar.Header{folder(".")}},
+		"dot slash":                    {headers: []tar.Header{folder("./")}},
+		"dot as a file":                {headers: []tar.Header{file(".", "")}, wrong: "the root must be a folder, not a regular file"},
+		"dot as a symbolic link":       {headers: []tar.Header{symlink("./", "/etc")}, wrong: "the root must be a folder, not a symbolic link"},
+		"dot as a hard link":           {headers: []tar.Header{file("a", ""), link("./.", "a")}, wrong: "the root must be a folder"},
+		"below a symbolic link":        {headers: []tar.Header{symlink("a", "/etc"), file("a/passwd", "")}, wrong: `"a/passwd": its path leads through "a", which is a symbolic link`},
+		"deep below one":               {headers: []tar.Header{symlink("a/b", "."), file("a/b/c/d", "")}, wrong: `"a/b/c/d": its path leads through "a/b", which is a symbolic link`},
+		"folder below one":             {headers: []tar.Header{symlink("a", "b"), folder("a/b")}, wrong: "its path leads through"},
+		"hard link below one":          {headers: []tar.Header{file("f", ""), symlink("a", "b"), link("a/b", "f")}, wrong: "its path leads through"},
+		"a link over a folder":         {headers: []tar.Header{file("a/b", ""), symlink("a", "/etc")}, wrong: `"a": cannot replace a folder that contains other entries with a symbolic link`},
+		"below an earlier link":        {below: []tar.Header{symlink("a", "/etc")}, headers: []tar.Header{file("a/b/c", "")}, wrong: `"a/b/c": its path leads through "a", which is a symbolic link`},
+		"a folder over such a link":    {below: []tar.Header{symlink("a", "/etc")}, headers: []tar.Header{folder("a"), file("a/b", "")}, want: []string{"a 40750 3:4", `a/b 100644 0:0 ""`}},
+		"below a file":                 {headers: []tar.Header{file("a", ""), file("a/b", "")}, wrong: "which is a regular file"},
+		"below a device":               {headers: []tar.Header{{Typeflag: tar.TypeChar, Name: "a"}, file("a/b", "")}, wrong: "which is a device"},
+		"hard link to outside":         {headers: []tar.Header{link("a", "../../etc/passwd")}, wrong: `hard link to "../../etc/passwd": the path contains ".."`},
+		"hard link to the host's":      {headers: []tar.Header{link("a", "/etc/passwd")}, wrong: `hard link to "etc/passwd": no earlier entry has this name`},
+		"hard link through a link":     {headers: []tar.Header{symlink("e", "/etc"), link("a", "e/passwd")}, wrong: "no earlier entry"},
+		"hard link to a link":          {headers: []tar.Header{symlink("e", "/etc/passwd"), link("a", "e")}, want: []string{"a 120777 0:0 -> /etc/passwd", "e 120777 0:0 -> /etc/passwd"}},
+		"hard link to a folder":        {headers: []tar.Header{folder("e"), link("a", "e")}, wrong: `hard link to "e": the target is a folder`},
+		"hard link to the root":        {headers: []tar.Header{link("a", "/")}, wrong: "the target is a folder"},
+		"hard link to itself":          {headers: []tar.Header{link("a", "a")}, wrong: "no earlier entry"},
+		"hard link to a later one":     {headers: []tar.Header{link("a", "b"), file("b", "")}, wrong: "no earlier entry"},
+		"hard link to an earlier file": {below: []tar.Header{file("b", "old")}, headers: []tar.Header{link("a", "b")}, want: []string{`a 100644 0:0 "old"`, "b 100644 0:0 = a"}},
+		"a device":                     {headers: []tar.Header{{Typeflag: tar.TypeBlock, Name: "sda", Mode: 0o660, Devmajor: 8}}, want: []string{"sda 60660 0:0 8,0"}},
+		"a large device number":        {headers: []tar.Header{{Typeflag: tar.TypeBlock, Name: "sda", Devmajor: 5000}}, wrong: "device number 5000:0"},
+		"twice":                        {headers: []tar.Header{file("a", "1"), file("b", ""), file("a", "2")}, want: []string{`a 100644 0:0 "2"`, `b 100644 0:0 ""`}},
+		"a file then a link":           {headers: []tar.Header{file("a", "1"), symlink("a", "b")}, want: []string{"a 120777 0:0 -> b"}},
+		"a folder twice":               {headers: []tar.Header{folder("a"), file("a/b", ""), folder("a")}, want: []string{"a 40750 3:4", `a/b 100644 0:0 ""`}},
+		"a whiteout is a plain file":   {headers: []tar.Header{file(".wh.a", "")}, want: []string{`.wh.a 100644 0:0 ""`}},
+		"an unknown type":              {headers: []tar.Header{{Typeflag: 'V', Name: "label"}}, wrong: `"label": unknown type 'V'`},
+		"a symbolic link to no path":   {headers: []tar.Header{symlink("a", "")}, wrong: "invalid symbolic link target of 0 bytes"},
+		"a long name":                  {headers: []tar.Header{file(strings.Repeat("n", 256), "")}, wrong: "a name of 256 bytes"},
+		"a long path":                  {headers: []tar.Header{file(strings.Repeat("n/", 2048)+"n", "")}, wrong: "the path has 4097 bytes"},
+		"a long attribute name":        {headers: []tar.Header{{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr." + strings.Repeat("n", 256): "v"}}}, wrong: "extended attribute"},
+		"a long attribute":             {headers: []tar.Header{{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 65537)}}}, wrong: "65537 bytes, want at most 65536"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := newTree(t, Limits{})
@@ -115,20 +115,20 @@ func TestUnsafeTars(t *testing.T) {
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.wrong) {
-				t.Errorf("got %v, want it to say %q", err, tt.wrong)
+				t.Errorf("got %v, want it to contain %q", err, tt.wrong)
 			}
 		})
 	}
 }
 
-// archive/tar writes no NUL, so the record is made by hand.
+// archive/tar refuses to write a NUL, so the test builds the record itself.
 func TestNULInANameIsRefused(t *testing.T) {
 	record := "11 path=a\x00b\n"
 	b := tarOf(t, file("PaxHeaders", record), file("x", ""))
 	b[156] = tar.TypeXHeader
 	sum(b[:512])
 	if err := addTar(newTree(t, Limits{}), b); err == nil {
-		t.Error("a name with a NUL was read")
+		t.Error("a name with a NUL was accepted")
 	}
 }
 
@@ -176,10 +176,10 @@ func TestTruncatedAndCorruptTars(t *testing.T) {
 		for how, add := range map[string]func(*Tree, []byte) error{"tar": addTar, "layer": addLayer} {
 			tree := newTree(t, Limits{})
 			if err := add(tree, b); err == nil {
-				t.Errorf("%s was read as a %s", name, how)
+				t.Errorf("%s was accepted as a %s", name, how)
 			}
 			if n := tree.files; n > 4 {
-				t.Errorf("%s: %d nodes are counted", name, n)
+				t.Errorf("%s: %d nodes remain counted", name, n)
 			}
 		}
 	}
@@ -188,7 +188,7 @@ func TestTruncatedAndCorruptTars(t *testing.T) {
 	}
 }
 
-func TestEveryCompressionIsKnownByItsFirstBytes(t *testing.T) {
+func TestCompressionIsDetected(t *testing.T) {
 	plain := tarOf(t, file("a", strings.Repeat("packed ", 1000)))
 	packed := map[string][]byte{"plain": plain}
 	z, err := zstd.NewWriter(nil)
@@ -236,7 +236,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func TestBombsEndAtTheLimits(t *testing.T) {
+func TestBombsStopAtTheLimits(t *testing.T) {
 	limits := Limits{Files: 100, SizeBytes: 1 << 20}
 	many := func(n int, header func(i int) tar.Header) []byte {
 		var all []tar.Header
@@ -259,20 +259,20 @@ func TestBombsEndAtTheLimits(t *testing.T) {
 		"many links":        {bytes.NewReader(append(many(1, func(int) tar.Header { return file("a", "") })[:512], many(200, func(i int) tar.Header { return link(fmt.Sprint(i), "a") })...)), "more than 100 entries"},
 		"many whiteouts":    {bytes.NewReader(many(200, func(i int) tar.Header { return file(fmt.Sprint(".wh.", i), "") })), "more than 100 entries"},
 		"many opaque marks": {bytes.NewReader(many(200, func(i int) tar.Header { return file(fmt.Sprint(i, "/.wh..wh..opq"), "") })), "more than 100 entries"},
-		"one large file":    {io.MultiReader(&huge, zeros{}), "1099511627776 bytes make more than 1048576"},
-		"many large files":  {bytes.NewReader(many(20, func(i int) tar.Header { return file(fmt.Sprint(i), strings.Repeat("x", 100000)) })), "bytes make more than 1048576"},
-		"one file, often":   {bytes.NewReader(many(20, func(i int) tar.Header { return file("a", strings.Repeat("x", 100000)) })), "bytes make more than 1048576"},
+		"one large file":    {io.MultiReader(&huge, zeros{}), "a file of 1099511627776 bytes exceeds the limit of 1048576 bytes"},
+		"many large files":  {bytes.NewReader(many(20, func(i int) tar.Header { return file(fmt.Sprint(i), strings.Repeat("x", 100000)) })), "bytes exceeds the limit of 1048576 bytes"},
+		"one file, often":   {bytes.NewReader(many(20, func(i int) tar.Header { return file("a", strings.Repeat("x", 100000)) })), "bytes exceeds the limit of 1048576 bytes"},
 		"attributes": {bytes.NewReader(many(20, func(i int) tar.Header {
 			return tar.Header{Typeflag: tar.TypeDir, Name: fmt.Sprint(i), PAXRecords: map[string]string{"SCHILY.xattr.user.a": strings.Repeat("v", 60000)}}
 		})), "bytes of names and attributes"},
-		"a whiteout with content":   {bytes.NewReader(many(3, func(i int) tar.Header { return file(fmt.Sprint(".wh.", i), strings.Repeat("x", 1<<20)) })), "does not end"},
-		"zeros after the end":       {io.MultiReader(bytes.NewReader(many(1, func(int) tar.Header { return folder("a") })), zeros{}), "does not end"},
-		"an endless row of repeats": {repeat(many(1, func(int) tar.Header { return folder("a") })[:512]), "does not end"},
+		"a whiteout with content":   {bytes.NewReader(many(3, func(i int) tar.Header { return file(fmt.Sprint(".wh.", i), strings.Repeat("x", 1<<20)) })), "uncompressed data is too long"},
+		"zeros after the end":       {io.MultiReader(bytes.NewReader(many(1, func(int) tar.Header { return folder("a") })), zeros{}), "uncompressed data is too long"},
+		"an endless row of repeats": {repeat(many(1, func(int) tar.Header { return folder("a") })[:512]), "uncompressed data is too long"},
 	} {
 		tree := newTree(t, limits)
 		err := tree.AddLayer(context.Background(), tt.r)
 		if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), tt.wrong) {
-			t.Errorf("%s: got %v, want ErrTooLarge that says %q", name, err, tt.wrong)
+			t.Errorf("%s: got %v, want ErrTooLarge with %q", name, err, tt.wrong)
 		}
 		var used int64
 		entries, err := os.ReadDir(tree.dir)
@@ -287,7 +287,7 @@ func TestBombsEndAtTheLimits(t *testing.T) {
 			used += info.Size()
 		}
 		if used > limits.SizeBytes {
-			t.Errorf("%s: %d bytes are on the host", name, used)
+			t.Errorf("%s: %d bytes were stored on the host", name, used)
 		}
 	}
 }
@@ -305,8 +305,8 @@ func (r *repeater) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A sparse file of a few bytes may say any size: GNU's old form, size and one piece at the end.
-func TestSparseBombEndsAtTheLimit(t *testing.T) {
+// A sparse file of a few bytes may claim any size. The test uses the old GNU format: the size, and one segment at the end.
+func TestSparseBombStopsAtTheLimit(t *testing.T) {
 	b := tarOf(t, file("sparse", "12345678"))
 	for _, tt := range []struct {
 		size  uint64
@@ -337,7 +337,7 @@ func TestSparseBombEndsAtTheLimit(t *testing.T) {
 	}
 }
 
-func TestCanceledTarEnds(t *testing.T) {
+func TestAddTarCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := newTree(t, Limits{}).AddTar(ctx, bytes.NewReader(tarOf(t, file("a", "")))); !errors.Is(err, context.Canceled) {
@@ -359,11 +359,11 @@ func TestLayers(t *testing.T) {
 		"a folder":                      {headers: []tar.Header{file(".wh.d", "")}, want: []string{rest[0], `h 100644 0:0 "1"`, rest[2]}},
 		"a link, not what it points to": {headers: []tar.Header{file(".wh.l", "")}, want: append(all[:5:5], rest[:2]...)},
 		"through a link":                {headers: []tar.Header{file("l/.wh.a", "")}, want: append([]string{all[0], all[2], all[3], all[4]}, rest[0], `h 100644 0:0 "1"`, rest[2])},
-		"what is not there":             {headers: []tar.Header{file("d/.wh.none", ""), file("none/.wh.x", ""), file("f/.wh.x", "")}, want: all},
+		"missing files":                 {headers: []tar.Header{file("d/.wh.none", ""), file("none/.wh.x", ""), file("f/.wh.x", "")}, want: all},
 		"not of the same layer":         {headers: []tar.Header{file("f", "2"), file(".wh.f", "")}, want: append(all[:5:5], `f 100644 0:0 "2"`, rest[1], rest[2])},
 		"nor in the other order":        {headers: []tar.Header{file(".wh.f", ""), file("f", "2")}, want: append(all[:5:5], `f 100644 0:0 "2"`, rest[1], rest[2])},
-		"a folder, and anew":            {headers: []tar.Header{file("d/n", "2"), file(".wh.d", ""), folder("d")}, want: append([]string{"d 40750 3:4", `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
-		"a folder that nobody tells of": {headers: []tar.Header{file("d/n", "2"), file(".wh.d", "")}, want: append([]string{"d 40755 0:0", `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"a folder, and again":           {headers: []tar.Header{file("d/n", "2"), file(".wh.d", ""), folder("d")}, want: append([]string{"d 40750 3:4", `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
+		"a folder without an entry":     {headers: []tar.Header{file("d/n", "2"), file(".wh.d", "")}, want: append([]string{"d 40755 0:0", `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"opaque":                        {headers: []tar.Header{file("d/.wh..wh..opq", ""), file("d/n", "2")}, want: append([]string{all[0], `d/n 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"opaque after its siblings":     {headers: []tar.Header{file("d/n", "2"), file("d/s/y", "2"), file("d/.wh..wh..opq", "")}, want: append([]string{all[0], `d/n 100644 0:0 "2"`, "d/s 40755 0:0", `d/s/y 100644 0:0 "2"`}, rest[0], `h 100644 0:0 "1"`, rest[2])},
 		"opaque root":                   {headers: []tar.Header{file(".wh..wh..opq", ""), file("n", "2")}, want: []string{`n 100644 0:0 "2"`}},
@@ -373,18 +373,18 @@ func TestLayers(t *testing.T) {
 		"a folder over a file":          {headers: []tar.Header{folder("f"), file("f/x", "2")}, want: append(all[:5:5], "f 40750 3:4", `f/x 100644 0:0 "2"`, rest[1], rest[2])},
 		"a folder over a link":          {headers: []tar.Header{folder("l")}, want: append(all[:7:7], "l 40750 3:4")},
 		"a link over a folder":          {headers: []tar.Header{symlink("d", "/etc")}, want: []string{"d 120777 0:0 -> /etc", rest[0], `h 100644 0:0 "1"`, rest[2]}},
-		"a folder keeps what is below":  {headers: []tar.Header{{Typeflag: tar.TypeDir, Name: "d", Mode: 0o700}}, want: append([]string{"d 40700 0:0"}, all[1:]...)},
-		"a parent keeps what it was":    {headers: []tar.Header{file("d/b", "2")}, want: append([]string{all[0], all[1], `d/b 100644 0:0 "2"`, all[3], all[4]}, rest...)},
+		"a folder keeps its children":   {headers: []tar.Header{{Typeflag: tar.TypeDir, Name: "d", Mode: 0o700}}, want: append([]string{"d 40700 0:0"}, all[1:]...)},
+		"a parent keeps its metadata":   {headers: []tar.Header{file("d/b", "2")}, want: append([]string{all[0], all[1], `d/b 100644 0:0 "2"`, all[3], all[4]}, rest...)},
 		"a new content, the link keeps": {headers: []tar.Header{file("d/a", "2")}, want: append([]string{all[0], `d/a 100644 0:0 "2"`}, append(all[2:6:6], `h 100644 0:0 "1"`, rest[2])...)},
 		"a link to what it hides":       {headers: []tar.Header{file(".wh.f", ""), link("g", "f")}, want: append(all[:5:5], `g 100644 0:0 "1"`, rest[1], rest[2])},
-		"AUFS's notes":                  {headers: []tar.Header{folder(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file(".wh..wh.aufs", "")}, want: all},
-		"below a file of before":        {headers: []tar.Header{file("f/x", "")}, wrong: `"f/x": it lies below "f", which is a regular file`},
-		"below what is hidden":          {headers: []tar.Header{file("l/x", "2"), file(".wh.l", "")}, want: append(all[:7:7], "l 40755 0:0", `l/x 100644 0:0 "2"`)},
-		"no name":                       {headers: []tar.Header{file("d/.wh.", "")}, wrong: `"d/.wh.": a whiteout of no name`},
-		"the folder itself":             {headers: []tar.Header{file("d/.wh..", "")}, wrong: "a whiteout of no name"},
-		"the folder's folder":           {headers: []tar.Header{file("d/.wh...", "")}, wrong: "a whiteout of no name"},
-		"dot dot":                       {headers: []tar.Header{file("../.wh.d", "")}, wrong: `".." in the path`},
-		"below a whiteout":              {headers: []tar.Header{file(".wh.d/x", "")}, wrong: `it lies below the whiteout ".wh.d"`},
+		"AUFS's internal files":         {headers: []tar.Header{folder(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x"), file(".wh..wh.aufs", "")}, want: all},
+		"below an earlier file":         {headers: []tar.Header{file("f/x", "")}, wrong: `"f/x": its path leads through "f", which is a regular file`},
+		"below a hidden link":           {headers: []tar.Header{file("l/x", "2"), file(".wh.l", "")}, want: append(all[:7:7], "l 40755 0:0", `l/x 100644 0:0 "2"`)},
+		"no name":                       {headers: []tar.Header{file("d/.wh.", "")}, wrong: `"d/.wh.": the whiteout has no valid name`},
+		"the folder itself":             {headers: []tar.Header{file("d/.wh..", "")}, wrong: "the whiteout has no valid name"},
+		"the folder's folder":           {headers: []tar.Header{file("d/.wh...", "")}, wrong: "the whiteout has no valid name"},
+		"dot dot":                       {headers: []tar.Header{file("../.wh.d", "")}, wrong: `the path contains ".."`},
+		"below a whiteout":              {headers: []tar.Header{file(".wh.d/x", "")}, wrong: `its path leads through the whiteout ".wh.d"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := newTree(t, Limits{})
@@ -394,7 +394,7 @@ func TestLayers(t *testing.T) {
 			err := addLayer(tree, tarOf(t, tt.headers...))
 			if tt.wrong != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.wrong) {
-					t.Errorf("got %v, want it to say %q", err, tt.wrong)
+					t.Errorf("got %v, want it to contain %q", err, tt.wrong)
 				}
 				return
 			}
@@ -406,8 +406,8 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// FuzzAddLayer lays two layers of any bytes over each other. Whatever they are, the tree stays a tree within its limits, and
-// nothing is written but counted files in its folder.
+// FuzzAddLayer adds two layers of arbitrary bytes. The tree must keep its invariants and limits, and write nothing except
+// numbered files in its folder.
 func FuzzAddLayer(f *testing.F) {
 	f.Add(tarOf(f, folder("d"), file("d/a", "1"), symlink("l", "/etc"), link("h", "d/a")), tarOf(f, file("d/.wh.a", ""), file(".wh..wh..opq", ""), file("l", "")))
 	f.Add(tarOf(f, folder("usr"), symlink("lib", "/usr"), symlink("l", "lib/x")), tarOf(f, file("lib/a", ""), symlink("lib/b", "../lib"), file("lib/b/c", ""), file("l/x", "")))
@@ -429,13 +429,13 @@ func FuzzAddLayer(f *testing.F) {
 			}
 			checkInvariants(t, tree)
 			if tree.files > limits.Files || tree.size > limits.SizeBytes {
-				t.Errorf("%d nodes and %d bytes are more than %+v", tree.files, tree.size, limits)
+				t.Errorf("%d nodes and %d bytes exceed %+v", tree.files, tree.size, limits)
 			}
 		}
 		for at, want := range map[string]int{outside: 1, outside + "/in": 1, dir: tree.stored} {
 			entries, err := os.ReadDir(at)
 			if err != nil || len(entries) > want {
-				t.Errorf("%s holds %d entries, at most %d are right: %v", at, len(entries), want, err)
+				t.Errorf("%s has %d entries, want at most %d: %v", at, len(entries), want, err)
 			}
 			for _, e := range entries {
 				if at == dir && (!e.Type().IsRegular() || strings.Trim(e.Name(), "0123456789") != "") {
@@ -445,7 +445,7 @@ func FuzzAddLayer(f *testing.F) {
 		}
 		for n := range tree.All() {
 			if n.Mode&unix.S_IFMT == unix.S_IFREG && !strings.HasPrefix(n.file, dir+"/") {
-				t.Errorf("the content of %q is %s", n.Path, n.file)
+				t.Errorf("the content of %q is in %s", n.Path, n.file)
 			}
 		}
 	})

@@ -15,32 +15,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Node is one name of a tree with what it stands for.
+// Node is a name in a tree with the metadata of its file.
 type Node struct {
 	Path         string // slash separated, no leading slash; "" is the root
 	Mode         uint32 // st_mode: type and permission bits
 	UID, GID     uint32
 	Major, Minor uint32            // device nodes
-	ModTime      time.Time         // zero: nobody said
+	ModTime      time.Time         // zero: unknown
 	Target       string            // symbolic link
-	Link         string            // another name of the regular file at this path, which comes earlier in All; "" if it has content of its own
-	Xattrs       map[string][]byte // not to be changed
+	Link         string            // hard link: the name of the same regular file that All yields first; "" for that name itself
+	Xattrs       map[string][]byte // read-only
 	SizeBytes    int64             // regular file
 
 	file string // of a regular file: the host's file with the content
-	id   fileID // that file as it was found
+	id   fileID // identity of that file when it was added
 }
 
-// fileID is a file of the host.
+// fileID identifies a file of the host.
 type fileID struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 
-// Open opens the content of a regular file, or of a hard link to one, for reading. The caller closes the file, which may be
-// hard-linked elsewhere and must not be changed. It is an error if another file has taken the place of the one that was
-// added to the tree: whoever owns a folder could otherwise have root read any file.
+// Open opens the content of a regular file, or of a hard link to one, for reading. The caller must close the file and must not
+// change it, because it may be hard-linked elsewhere. Open fails if the file that was added to the tree has been replaced:
+// otherwise the owner of a folder could make a process of root read any file.
 func (n *Node) Open() (*os.File, error) {
-	// O_PATH does nothing to a device or pipe that may be in the file's place.
+	// O_PATH has no side effects on a device or pipe that may have replaced the file.
 	fd, err := unix.Open(n.file, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: n.file, Err: err}
@@ -51,12 +51,12 @@ func (n *Node) Open() (*os.File, error) {
 		return nil, &os.PathError{Op: "fstat", Path: n.file, Err: err}
 	}
 	if idOf(&st) != n.id {
-		return nil, fmt.Errorf("%s: another file has taken its place while it was in use", n.file)
+		return nil, fmt.Errorf("%s: the file was replaced while it was in use", n.file)
 	}
 	return reopen(fd, n.file)
 }
 
-// Content returns the content of a regular file that is known to be small.
+// Content returns the whole content of a regular file. Use it only for files that are known to be small.
 func (n *Node) Content() ([]byte, error) {
 	f, err := n.Open()
 	if err != nil {
@@ -66,7 +66,7 @@ func (n *Node) Content() ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// reopen opens the file of the descriptor fd of O_PATH for reading.
+// reopen opens the file of the O_PATH descriptor fd for reading.
 func reopen(fd int, name string) (*os.File, error) {
 	again, err := unix.Open(procPath(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -75,25 +75,26 @@ func reopen(fd int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(again), name), nil
 }
 
-// procPath leads to the file of a descriptor, even if that is a symbolic link.
+// procPath returns a path to the file of a descriptor. It works for symbolic links too.
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// IsDir says whether the node is a folder.
+// IsDir reports whether the node is a folder.
 func (n *Node) IsDir() bool { return n.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// Limits bound a tree. A field that is 0 is that of DefaultLimits.
+// Limits bound a tree. A field that is 0 means the value in DefaultLimits.
 type Limits struct {
-	Files     int   // entries, folders included
-	SizeBytes int64 // content of all regular files that were ever added
+	Files     int   // entries, including folders
+	SizeBytes int64 // content of all regular files ever added
 }
 
-// DefaultLimits hold a large machine's root, and keep what was made to be too large away from the host's disk and memory.
+// DefaultLimits suffice for the root of a large machine, and protect the host's disk and memory from maliciously large inputs.
 var DefaultLimits = Limits{Files: 1 << 20, SizeBytes: 32 << 30}
 
-// metaPerFile is how many bytes of names, link targets and extended attributes a tree may hold for each of Limits.Files.
+// metaPerFile is the number of bytes of names, link targets and extended attributes that a tree may hold for each of
+// Limits.Files.
 const metaPerFile = 1 << 8
 
-// ErrTooLarge says that a tree would be larger than its Limits.
+// ErrTooLarge reports that a tree would exceed its Limits.
 var ErrTooLarge = errors.New("too large")
 
 // Tree is a file tree with at least a root folder.
@@ -101,17 +102,17 @@ type Tree struct {
 	dir    string
 	limits Limits
 	root   *node
-	files  int   // nodes of root and of a layer that is being read
+	files  int   // nodes of root and of the layer being read
 	size   int64 // content bytes ever added
 	meta   int64 // bytes of names, targets and attributes ever added
-	stored int   // content files in dir
+	stored int   // content files created in dir
 
-	followed int // symbolic links, ever
+	followed int // symbolic links ever followed
 	buf      []byte
 }
 
-// New returns a tree of an empty root folder with mode 0755 and owner 0. dir is an existing empty folder for the content of
-// files; the caller removes it when the tree is no longer used.
+// New returns a tree with an empty root folder of mode 0755 and owner 0. dir is an existing empty folder for the content of
+// files. The caller removes it when the tree is no longer used.
 func New(dir string, limits Limits) (*Tree, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -122,7 +123,7 @@ func New(dir string, limits Limits) (*Tree, error) {
 		return nil, fmt.Errorf("filetree: %w", err)
 	}
 	if len(found) > 0 {
-		return nil, fmt.Errorf("filetree: %s: the folder for contents is not empty", dir)
+		return nil, fmt.Errorf("filetree: %s: folder for file contents is not empty", dir)
 	}
 	if limits.Files == 0 {
 		limits.Files = DefaultLimits.Files
@@ -133,9 +134,9 @@ func New(dir string, limits Limits) (*Tree, error) {
 	return &Tree{dir: dir, limits: limits, root: newFolder(), files: 1}, nil
 }
 
-// Put adds one entry, or replaces it; a folder that replaces a folder keeps what is below. Parents that are absent are made
-// with mode 0755 and owner 0. content is for a regular file without Link and is read to its end; nil is an empty file. Of an
-// entry with Link only Path and Link count. SizeBytes is taken from the content.
+// Put adds or replaces one entry. A folder that replaces a folder keeps its children. Missing parents are created with mode
+// 0755 and owner 0. content is the content of a regular file without Link and is read to its end; nil means an empty file. Of
+// an entry with Link, only Path and Link are used. SizeBytes is taken from the content.
 func (t *Tree) Put(n Node, content io.Reader) error {
 	if err := t.put(n, content); err != nil {
 		return fmt.Errorf("filetree: %s: %w", short(n.Path), err)
@@ -170,8 +171,8 @@ func (t *Tree) put(n Node, content io.Reader) error {
 	return l.apply()
 }
 
-// PutFile adds a regular file as Put does, with a file of the host as its content, which stays where it is and must not
-// change while the tree is used.
+// PutFile adds a regular file as Put does, with a file of the host as its content. That file is not copied and must not change
+// while the tree is in use.
 func (t *Tree) PutFile(n Node, file string) error {
 	l := t.newLayer()
 	if err := l.putFile(n, file); err != nil {
@@ -180,7 +181,7 @@ func (t *Tree) PutFile(n Node, file string) error {
 	return l.apply()
 }
 
-// Get returns the node at a path, "" being the root. Changing it does not change the tree.
+// Get returns the node at a path; "" is the root. Changing the node does not change the tree.
 func (t *Tree) Get(path string) (*Node, bool) {
 	p, err := clean(path)
 	if err != nil {
@@ -193,7 +194,8 @@ func (t *Tree) Get(path string) (*Node, bool) {
 	return n.public(), true
 }
 
-// Remove removes the entry at a path with all that is below it, and of the root only what is below. An absent one is no error.
+// Remove removes the entry at a path and everything below it. Of the root it removes only the content. A missing entry is
+// ignored.
 func (t *Tree) Remove(path string) {
 	p, err := clean(path)
 	if err != nil {
@@ -209,8 +211,8 @@ func (t *Tree) Remove(path string) {
 	}
 }
 
-// All yields the nodes that are there when it is called, sorted by the bytes of their paths: the root first, parents before
-// children, the name that holds a file's content before its other names.
+// All returns an iterator over the tree's nodes in the byte order of their paths: the root first, parents before children, and
+// the name that holds a file's content before its hard links. It yields the nodes that exist when the iteration starts.
 func (t *Tree) All() iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
 		all := []*node{t.root}

@@ -27,7 +27,7 @@ func newTree(t testing.TB, limits Limits) *Tree {
 	return tree
 }
 
-// show prints a tree, one line a node without the root: path, type and permissions, owner, and what the type has.
+// show returns one line for each node except the root: path, type and permissions, owner, and the data of its type.
 func show(t testing.TB, tree *Tree) []string {
 	t.Helper()
 	var lines []string
@@ -69,14 +69,14 @@ func wantTree(t testing.TB, tree *Tree, want ...string) {
 	checkInvariants(t, tree)
 }
 
-// checkInvariants says what holds of every tree.
+// checkInvariants checks what must hold for every tree.
 func checkInvariants(t testing.TB, tree *Tree) {
 	t.Helper()
 	seen := map[string]*Node{}
 	last := ""
 	for n := range tree.All() {
 		if cleaned, err := clean(n.Path); err != nil || cleaned != n.Path {
-			t.Errorf("%q is no clean path", n.Path)
+			t.Errorf("%q is not a clean path", n.Path)
 		}
 		if len(seen) > 0 {
 			if n.Path <= last {
@@ -89,23 +89,23 @@ func checkInvariants(t testing.TB, tree *Tree) {
 		}
 		if n.Link != "" {
 			if to := seen[n.Link]; to == nil || to.Link != "" || to.file != n.file {
-				t.Errorf("%q is a hard link to %q, which is not the content's name before it", n.Path, n.Link)
+				t.Errorf("%q is a hard link to %q, which is not an earlier name with content", n.Path, n.Link)
 			}
 		}
 		if isFile := n.Mode&unix.S_IFMT == unix.S_IFREG; isFile != (n.file != "") {
 			t.Errorf("%q: mode %o and file %q", n.Path, n.Mode, n.file)
 		}
 		if got, ok := tree.Get(n.Path); !ok || got.Link != n.Link || got.Mode != n.Mode {
-			t.Errorf("Get(%q) is not what All has", n.Path)
+			t.Errorf("Get(%q) differs from All", n.Path)
 		}
 		seen[n.Path], last = n, n.Path
 	}
 	if tree.files != len(seen) {
-		t.Errorf("%d nodes are counted, %d are there", tree.files, len(seen))
+		t.Errorf("the tree counts %d nodes, but has %d", tree.files, len(seen))
 	}
 }
 
-// tarOf makes a tar of headers; the content of a regular file stands in PAXRecords["content"].
+// tarOf returns a tar with these headers. The content of a regular file is in PAXRecords["content"].
 func tarOf(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -225,7 +225,7 @@ func TestPutRefuses(t *testing.T) {
 		}
 		err := tree.Put(tt.n, tt.content)
 		if err == nil {
-			t.Errorf("%s was put", name)
+			t.Errorf("%s was accepted", name)
 			continue
 		}
 		if !strings.Contains(err.Error(), short(tt.n.Path)) && !strings.Contains(err.Error(), strings.Trim(short(tt.n.Path), `"`)) {
@@ -234,7 +234,7 @@ func TestPutRefuses(t *testing.T) {
 	}
 }
 
-func TestContentIsSparseAndWhole(t *testing.T) {
+func TestContentIsSparse(t *testing.T) {
 	tree := newTree(t, Limits{})
 	want := make([]byte, 1<<20+5)
 	copy(want[300000:], "in the middle")
@@ -244,27 +244,27 @@ func TestContentIsSparseAndWhole(t *testing.T) {
 	n, _ := tree.Get("disk")
 	got, err := n.Content()
 	if err != nil || !bytes.Equal(got, want) || n.SizeBytes != int64(len(want)) {
-		t.Fatalf("%d bytes (SizeBytes %d), %v: not what was put", len(got), n.SizeBytes, err)
+		t.Fatalf("got %d bytes (SizeBytes %d), %v: not the content that was put", len(got), n.SizeBytes, err)
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(n.file, &st); err != nil {
 		t.Fatal(err)
 	}
 	if st.Blocks*512 >= 1<<19 {
-		t.Errorf("%d bytes on the host for one block of content", st.Blocks*512)
+		t.Errorf("one block of content uses %d bytes on the host", st.Blocks*512)
 	}
 }
 
 func TestNewWantsAnEmptyFolder(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := New(filepath.Join(dir, "none"), Limits{}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a folder that is not there: %v", err)
+		t.Errorf("a missing folder: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "0"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := New(dir, Limits{}); err == nil {
-		t.Error("a folder with a file was taken")
+		t.Error("a folder with a file was accepted")
 	}
 }
 

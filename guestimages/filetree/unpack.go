@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// stream is an unpacked input that ends early: with an error when ctx does, or when more than left bytes come. It says the
-// end only in a read of its own, so that ended is true only for who read beyond the last byte.
+// stream limits an uncompressed input: it fails when ctx is canceled or after more than left bytes. It never returns io.EOF
+// together with data, so that ended is true only if the caller has read beyond the last byte.
 type stream struct {
 	ctx   context.Context
 	r     io.Reader
@@ -16,7 +16,7 @@ type stream struct {
 	ended bool
 }
 
-var errEndless = errors.New("the unpacked stream does not end")
+var errEndless = errors.New("the uncompressed data is too long")
 
 func (s *stream) Read(p []byte) (int, error) {
 	if err := s.ctx.Err(); err != nil {
