@@ -1,7 +1,7 @@
-// Package initbin provides the static program that is process 1 of the emulated host and of guests: minivmm's own
-// guestimages/init. "make build" puts it into the program that it builds (build tag embedinit), so that this needs nothing
-// else. Without the tag it is built with the go command, from the source tree, and kept in the cache under a hash of its
-// sources. With the result in the cache no go command is needed, so it also works inside the emulated host.
+// Package initbin provides the static program that runs as process 1 in the emulated host and in guests: minivmm's own
+// guestimages/init. "make build" embeds it in minivmm (build tag embedinit), which then needs nothing else. Without the tag,
+// the go command builds it from the source tree, and the cache stores it under a hash of its sources. Once it is in the cache
+// the go command is not needed, so this also works inside the emulated host.
 package initbin
 
 import (
@@ -22,10 +22,11 @@ import (
 // Package is the import path of the program.
 const Package = "minivmm/guestimages/init"
 
-// sources are the folders of this module, seen from guestimages, that the program is made of.
+// sources are the folders of this module, relative to guestimages, that the program is built from.
 var sources = []string{"init", "agent", "../kvm"}
 
-// Path returns the program's path in the cache. Its name changes with its content.
+// Path returns the program's path in the cache, and adds or builds the program if it is missing. The path changes with the
+// program's content.
 func Path(ctx context.Context, c *cache.Cache) (string, error) {
 	if embedded != "" {
 		return c.Make(ctx, "init/"+embeddedSum, func(_ context.Context, tmp string) error {
@@ -51,8 +52,8 @@ func Path(ctx context.Context, c *cache.Cache) (string, error) {
 	})
 }
 
-// folder finds guestimages in the source tree: where the compiler saw this file, or where the go command finds it from the
-// working directory.
+// folder returns the folder guestimages of the source tree: from the path of this file at compile time, or as the go command
+// finds it from the working directory.
 func folder(ctx context.Context) (string, error) {
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
 		dir := filepath.Dir(filepath.Dir(file))
@@ -62,12 +63,12 @@ func folder(ctx context.Context) (string, error) {
 	}
 	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", Package).Output()
 	if err != nil {
-		return "", fmt.Errorf("initbin: the source of %s is not found: run this inside minivmm's source tree: %w", Package, err)
+		return "", fmt.Errorf("initbin: source of %s not found: run this inside minivmm's source tree: %w", Package, err)
 	}
 	return filepath.Dir(strings.TrimSpace(string(out))), nil
 }
 
-// hash covers the sources, the module's requirements and the compiler.
+// hash returns a hash of the sources, the module's requirements and the compiler's version.
 func hash(dir string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, runtime.Version())

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestEverySourceIsInTheHash keeps a program out of the cache that is older than one of its packages.
+// TestEverySourceIsInTheHash checks that the hash covers every package of the program. Otherwise the cache could return a program
+// that is older than one of its packages.
 func TestEverySourceIsInTheHash(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", Package).Output()
 	if err != nil {
@@ -26,6 +27,6 @@ func TestEverySourceIsInTheHash(t *testing.T) {
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("the hash is of %q, the program of %q", got, want)
+		t.Errorf("the hash covers %q, the program consists of %q", got, want)
 	}
 }

@@ -15,16 +15,16 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// maxEntries bounds the entries of an archive: an image has some for each layer.
+// maxEntries limits the entries of an archive. An image has a few for each layer.
 const maxEntries = 1 << 16
 
-// maxName bounds a name of an archive that is kept, maxNames all of them together, in bytes.
+// maxName limits the length of a name that is kept in memory, maxNames the length of all names together, in bytes.
 const (
 	maxName  = 1 << 10
 	maxNames = 4 << 20
 )
 
-// archive is a tar whose regular files are read where they lie.
+// archive is a tar whose regular files are read in place.
 type archive struct {
 	file    *os.File
 	entries map[string]entry
@@ -36,8 +36,8 @@ type entry struct {
 	link           string
 }
 
-// openArchive lists the archive at path. A compressed one is first unpacked to a file without a name in the folder scratch,
-// within the limits.
+// openArchive opens and lists the archive at path. A compressed archive is first unpacked to an unnamed file in the folder
+// scratch, within the limits.
 func openArchive(ctx context.Context, path, scratch string, limits filetree.Limits) (files, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -53,12 +53,12 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 	entries, err := list(ctx, plain)
 	if err != nil {
 		plain.Close()
-		return nil, invalidf("not a whole tar: %w", err)
+		return nil, invalidf("not a complete tar archive: %w", err)
 	}
 	return archive{plain, entries}, nil
 }
 
-// unpacked returns f itself if it is not compressed, and nil with an error.
+// unpacked returns a file with the uncompressed content of f, or f itself if it is not compressed. On error it returns nil.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
 	r, format, err := unpack.NewReader(contextReader{ctx, f})
 	if err != nil {
@@ -76,7 +76,7 @@ func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.L
 	if err != nil {
 		return nil, err
 	}
-	// Without a name it is gone however this process ends.
+	// An unnamed file disappears with this process, however it exits.
 	err = os.Remove(tmp.Name())
 	if err == nil {
 		_, err = io.Copy(tmp, &bounded{r: r, left: streamLimit(limits)})
@@ -106,18 +106,18 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		// What an image needs has short names; others are not worth the memory, up to 1 MiB each.
+		// All files of an image have short names. Other names, of up to 1 MiB each, would only use memory.
 		if len(h.Name) > maxName || len(h.Linkname) > maxName {
 			continue
 		}
-		// A name may be a piece of a header of 1 MiB.
+		// Clone, because a name may share memory with a header of 1 MiB.
 		name, target := strings.Clone(path.Clean(h.Name)), strings.Clone(h.Linkname)
 		if kept += len(name) + len(target); kept > maxNames {
 			return nil, fmt.Errorf("more than %d bytes of names", maxNames)
 		}
 		switch h.Typeflag {
 		case tar.TypeReg:
-			// archive/tar has read whole blocks only, up to the content.
+			// archive/tar reads whole blocks, so the file offset is now the start of the content.
 			off, err := f.Seek(0, io.SeekCurrent)
 			if err != nil {
 				return nil, err
@@ -134,7 +134,7 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 
 func (a archive) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
 	e, ok := a.entries[path.Clean(name)]
-	// docker save before version 25 links layers that are the same.
+	// docker save before version 25 stores identical layers as links.
 	for n := 0; ok && e.link != "" && n < 8; n++ {
 		e, ok = a.entries[e.link]
 	}
@@ -146,7 +146,8 @@ func (a archive) open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 
 func (a archive) close() error { return a.file.Close() }
 
-// classify marks an error of reading the image's own bytes, unless it is one of the host, the network or the context.
+// classify turns an error in the image's own data into an InvalidError. Errors of the host, the network or the context stay as
+// they are.
 func classify(err error) error {
 	var pathError *fs.PathError
 	var linkError *os.LinkError

@@ -28,7 +28,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// refused builds a disk of an image that must not become one, and checks that nothing is left of it.
+// refused checks that Build fails for an image and leaves nothing in the cache.
 func refused(t *testing.T, image string, o Options, want string) error {
 	t.Helper()
 	return refusedWith(t.Context(), t, image, o, want)
@@ -39,10 +39,10 @@ func refusedWith(ctx context.Context, t *testing.T, image string, o Options, wan
 	c := &cache.Cache{Root: t.TempDir()}
 	d, err := Build(ctx, c, image, o)
 	if err == nil {
-		t.Fatalf("a disk was made of it: %+v", d)
+		t.Fatalf("a disk was created: %+v", d)
 	}
 	if !strings.Contains(err.Error(), want) {
-		t.Errorf("got error %q, want one with %q", err, want)
+		t.Errorf("got error %q, want it to contain %q", err, want)
 	}
 	if left := content(t, c.Root); len(left) > 0 {
 		t.Errorf("left in the cache: %q", left)
@@ -50,7 +50,7 @@ func refusedWith(ctx context.Context, t *testing.T, image string, o Options, wan
 	return err
 }
 
-// content lists the files of a cache but for its locks, and folders of unfinished entries.
+// content lists the files of a cache except its locks, and the folders of unfinished entries.
 func content(t testing.TB, root string) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -69,7 +69,7 @@ func content(t testing.TB, root string) (found []string) {
 	return found
 }
 
-// layerFile is the path of a layer's blob in a layout.
+// layerFile returns the path of a layer's blob in a layout.
 func layerFile(t testing.TB, dir string, im v1.Image, i int) string {
 	t.Helper()
 	layers, err := im.Layers()
@@ -111,7 +111,7 @@ func flipped(b []byte) []byte {
 
 func halved(b []byte) []byte { return b[:len(b)/2] }
 
-func TestDamagedLayoutsAreRefused(t *testing.T) {
+func TestDamagedLayouts(t *testing.T) {
 	im := richImage(t)
 	config := must[v1.Hash](t)(im.ConfigName())
 	manifest := must[v1.Hash](t)(im.Digest())
@@ -125,7 +125,7 @@ func TestDamagedLayoutsAreRefused(t *testing.T) {
 		"a layer prolonged": {func(t *testing.T, dir string) {
 			changed(t, layerFile(t, dir, im, 0), func(b []byte) []byte { return append(b, make([]byte, 4096)...) })
 		}, "is longer than its"},
-		"a layer missing": {func(t *testing.T, dir string) { os.Remove(layerFile(t, dir, im, 1)) }, "a part is missing"},
+		"a layer missing": {func(t *testing.T, dir string) { os.Remove(layerFile(t, dir, im, 1)) }, "part of the image is missing"},
 		"a layer linked to outside": {func(t *testing.T, dir string) {
 			path := layerFile(t, dir, im, 0)
 			outside := written(t, "outside", must[[]byte](t)(os.ReadFile(path)))
@@ -138,25 +138,25 @@ func TestDamagedLayoutsAreRefused(t *testing.T) {
 			if err := unix.Mkfifo(path, 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, "no regular file"},
+		}, "not a regular file"},
 		"the configuration's bit flipped": {func(t *testing.T, dir string) { changed(t, blobFile(dir, config), flipped) }, "configuration: sha256:"},
 		"the manifest's bit flipped":      {func(t *testing.T, dir string) { changed(t, blobFile(dir, manifest), flipped) }, "manifest: sha256:"},
 		"no JSON":                         {func(t *testing.T, dir string) { changed(t, dir+"/index.json", halved) }, "index.json: "},
 		"endless index": {func(t *testing.T, dir string) {
 			changed(t, dir+"/index.json", func(b []byte) []byte { return append(b, bytes.Repeat([]byte(" "), maxManifest)...) })
-		}, "index.json is longer than"},
+		}, "index.json is too long"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir := layoutOf(t, named{what: im})
 			c.damage(t, dir)
 			if err := refused(t, dir, Options{}, c.want); !errors.As(err, &InvalidError{}) {
-				t.Errorf("%q is not said to be the image's fault", err)
+				t.Errorf("%q is not an InvalidError", err)
 			}
 		})
 	}
 }
 
-func TestDamagedArchivesAreRefused(t *testing.T) {
+func TestDamagedArchives(t *testing.T) {
 	im := richImage(t)
 	old := oldSaved(t, im)
 	layout := packed(t, layoutOf(t, named{what: im}))
@@ -164,7 +164,7 @@ func TestDamagedArchivesAreRefused(t *testing.T) {
 		return func(b []byte) []byte {
 			i := bytes.Index(b, []byte(what))
 			if i < 0 {
-				t.Fatalf("%q is not in the archive", what)
+				t.Fatalf("%q not found in the archive", what)
 			}
 			b[i+len(what)-1] ^= 1
 			return b
@@ -180,42 +180,42 @@ func TestDamagedArchivesAreRefused(t *testing.T) {
 	}{
 		"old: a layer's content": {old, flip("#!app two"), "layer 3 of 3: sha256:"},
 		"old: the configuration": {old, flip("GREETING=hello"), "configuration: "},
-		"old: a layer missing":   {old, lacking("real" + strings.Repeat("0", 64)), "a part is missing"},
-		"old: truncated":         {old, halved, "not a whole tar"},
-		"old: no manifest":       {old, lacking("manifest.json"), "neither an OCI layout"},
-		"layout: truncated":      {layout, halved, "not a whole tar"},
+		"old: a layer missing":   {old, lacking("real" + strings.Repeat("0", 64)), "part of the image is missing"},
+		"old: truncated":         {old, halved, "not a complete tar archive"},
+		"old: no manifest":       {old, lacking("manifest.json"), "not an OCI layout"},
+		"layout: truncated":      {layout, halved, "not a complete tar archive"},
 		"layout: configuration":  {layout, flip("GREETING=hello"), "configuration: sha256:"},
 		"gzip: truncated":        {gzipped(t, old), halved, "unexpected EOF"},
 		"gzip: checksum":         {gzipped(t, old), func(b []byte) []byte { b[len(b)-6] ^= 1; return b }, "checksum"},
-		"no archive":             {old, func([]byte) []byte { return []byte("hello") }, "not a whole tar"},
-		"an empty file":          {old, func([]byte) []byte { return nil }, "neither an OCI layout"},
-		"a tar with neither":     {old, func([]byte) []byte { return tarOf(t, regular("a", "b", 0o644)) }, "neither an OCI layout"},
+		"no archive":             {old, func([]byte) []byte { return []byte("hello") }, "not a complete tar archive"},
+		"an empty file":          {old, func([]byte) []byte { return nil }, "not an OCI layout"},
+		"a tar with neither":     {old, func([]byte) []byte { return tarOf(t, regular("a", "b", 0o644)) }, "not an OCI layout"},
 		"a circle of links": {old, func([]byte) []byte {
 			return tarOf(t, symlink("manifest.json", "index.json"), symlink("index.json", "manifest.json"))
-		}, "neither an OCI layout"},
-		"a link that climbs out":         {old, func([]byte) []byte { return tarOf(t, symlink("manifest.json", "../../etc/passwd")) }, "neither an OCI layout"},
-		"manifest.json without an image": {old, func([]byte) []byte { return tarOf(t, regular("manifest.json", "[]", 0o644)) }, "it holds no image"},
+		}, "not an OCI layout"},
+		"a link that climbs out":         {old, func([]byte) []byte { return tarOf(t, symlink("manifest.json", "../../etc/passwd")) }, "not an OCI layout"},
+		"manifest.json without an image": {old, func([]byte) []byte { return tarOf(t, regular("manifest.json", "[]", 0o644)) }, "contains no image"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := written(t, "archive", c.change(must[[]byte](t)(os.ReadFile(c.of))))
 			if err := refused(t, path, Options{}, c.want); !errors.As(err, &InvalidError{}) {
-				t.Errorf("%q is not said to be the image's fault", err)
+				t.Errorf("%q is not an InvalidError", err)
 			}
 		})
 	}
 }
 
-// A hostile archive has 65536 names of 1 MiB each.
-func TestLongNamesOfAnArchiveAreNotKept(t *testing.T) {
+// A hostile archive may have 65536 names of 1 MiB each.
+func TestArchiveIgnoresLongNames(t *testing.T) {
 	path := written(t, "archive", tarOf(t, regular(strings.Repeat("d/", 2000)+"long", "", 0o644), symlink("link", strings.Repeat("d/", 2000)), regular("short", "", 0o644)))
 	f := must[*os.File](t)(os.Open(path))
 	defer f.Close()
 	if entries := must[map[string]entry](t)(list(t.Context(), f)); len(entries) != 1 || entries["short"] == (entry{}) {
-		t.Errorf("%d names are kept", len(entries))
+		t.Errorf("%d names were kept", len(entries))
 	}
 }
 
-// without is a tar that lacks a file.
+// without returns a copy of a tar without one file.
 func without(t testing.TB, b []byte, name string) []byte {
 	t.Helper()
 	var files []file
@@ -234,19 +234,19 @@ func without(t testing.TB, b []byte, name string) []byte {
 	}
 }
 
-func TestLayerMustBeWhatTheConfigurationSays(t *testing.T) {
+func TestLayerMustMatchItsDiffID(t *testing.T) {
 	im := richImage(t)
 	wrong := must[*v1.ConfigFile](t)(im.ConfigFile()).DeepCopy()
 	wrong.RootFS.DiffIDs[1] = wrong.RootFS.DiffIDs[0]
 	err := refused(t, layoutOf(t, named{what: must[v1.Image](t)(mutate.ConfigFile(im, wrong))}), Options{}, "layer 2 of 3: sha256:")
 	if !errors.As(err, &InvalidError{}) {
-		t.Errorf("%q is not said to be the image's fault", err)
+		t.Errorf("%q is not an InvalidError", err)
 	}
 	wrong.RootFS.DiffIDs = wrong.RootFS.DiffIDs[:1]
 	refused(t, layoutOf(t, named{what: must[v1.Image](t)(mutate.ConfigFile(im, wrong))}), Options{}, "1 diff_ids for 3 layers")
 }
 
-func TestImagesForOtherMachinesAreRefused(t *testing.T) {
+func TestImagesForOtherPlatforms(t *testing.T) {
 	noCredentials(t)
 	arm := imageOf(t, "arm64", v1.Config{})
 	host := server(t, nil)
@@ -257,18 +257,18 @@ func TestImagesForOtherMachinesAreRefused(t *testing.T) {
 		named{what: imageOf(t, "riscv64", v1.Config{})})
 	push(t, host+"/index", index)
 	for image, want := range map[string]string{
-		layoutOf(t, named{what: arm}): "no image for linux/amd64: it has linux/arm64",
-		host + "/arm":                 "no image for linux/amd64: it has linux/arm64",
-		host + "/index":               "no image for linux/amd64: it has linux/arm/v7, linux/arm64, linux/riscv64",
-		layoutOf(t, named{what: imageOf(t, "", v1.Config{}), platform: &v1.Platform{OS: "windows", Architecture: "amd64"}}): "it has windows/amd64",
+		layoutOf(t, named{what: arm}): "no image for linux/amd64: available for linux/arm64",
+		host + "/arm":                 "no image for linux/amd64: available for linux/arm64",
+		host + "/index":               "no image for linux/amd64: available for linux/arm/v7, linux/arm64, linux/riscv64",
+		layoutOf(t, named{what: imageOf(t, "", v1.Config{}), platform: &v1.Platform{OS: "windows", Architecture: "amd64"}}): "available for windows/amd64",
 	} {
 		if err := refused(t, image, Options{}, want); !errors.As(err, &InvalidError{}) {
-			t.Errorf("%q is not said to be the image's fault", err)
+			t.Errorf("%q is not an InvalidError", err)
 		}
 	}
 }
 
-// indexOf is an index of images and indexes.
+// indexOf returns an index of images and indexes.
 func indexOf(entries ...named) v1.ImageIndex {
 	var adds []mutate.IndexAddendum
 	for _, e := range entries {
@@ -277,7 +277,7 @@ func indexOf(entries ...named) v1.ImageIndex {
 	return mutate.AppendManifests(empty.Index, adds...)
 }
 
-func TestHostileLayersAreRefused(t *testing.T) {
+func TestHostileLayers(t *testing.T) {
 	zeros := strings.Repeat("\x00", 3<<20)
 	for what, c := range map[string]struct {
 		layer  []byte
@@ -296,16 +296,16 @@ func TestHostileLayersAreRefused(t *testing.T) {
 			t.Run(what+" "+string(how), func(t *testing.T) {
 				dir := layoutOf(t, named{what: imageOf(t, "", v1.Config{}, layerOf(t, c.layer, how))})
 				if err := refused(t, dir, Options{Limits: c.limits}, c.want); !errors.As(err, &InvalidError{}) {
-					t.Errorf("%q is not said to be the image's fault", err)
+					t.Errorf("%q is not an InvalidError", err)
 				}
 			})
 		}
 	}
 	packedBomb := gzipped(t, savedOf(t, map[string]v1.Image{"x.test/y:z": imageOf(t, "", v1.Config{}, layerOf(t, tarOf(t, regular("x", string(noise(1<<20)), 0)), compression.GZip))}))
-	refused(t, packedBomb, Options{Limits: filetree.Limits{Files: 1, SizeBytes: 1 << 18}}, "unpacks to more")
+	refused(t, packedBomb, Options{Limits: filetree.Limits{Files: 1, SizeBytes: 1 << 18}}, "exceeds the size limit")
 }
 
-func TestWhatNamesNoImageIsRefused(t *testing.T) {
+func TestInvalidNames(t *testing.T) {
 	noCredentials(t)
 	one, two := imageOf(t, "", v1.Config{}), imageOf(t, "", v1.Config{User: "x"})
 	several := layoutOf(t, named{name: "v1", what: one}, named{name: "v2", what: two})
@@ -314,27 +314,27 @@ func TestWhatNamesNoImageIsRefused(t *testing.T) {
 	host := server(t, nil)
 	push(t, host+"/there", one)
 	for image, want := range map[string]string{
-		"":                             "not empty",
-		"oci:":                         "not empty",
+		"":                             "image name is empty",
+		"oci:":                         "image name is empty",
 		"/no/such/file":                "no such file or directory",
 		"oci:no-such-folder:tag":       "no such file or directory",
 		"./missing":                    "no such file or directory",
-		"missing.tar.gz":               "seems to mean a file: write ./missing.tar.gz",
-		"UPPER case":                   "not a name at a registry",
-		t.TempDir():                    "neither an OCI layout",
-		several:                        `it holds several images: name one as oci:PATH:TAG; it has ["v1" "v2"]`,
-		nameless:                       "it holds several images",
-		saved:                          `it holds several images: name one as oci:PATH:TAG; it has [`,
-		"oci:" + several + ":v3":       `it holds no image of the name "v3"; it has ["v1" "v2"]`,
-		"oci:" + saved + ":v3":         `it holds no image of the name "v3"`,
-		layoutOf(t):                    "it holds no image",
+		"missing.tar.gz":               "looks like a file: write ./missing.tar.gz",
+		"UPPER case":                   "not a valid registry name",
+		t.TempDir():                    "not an OCI layout",
+		several:                        `contains several images: select one with oci:PATH:TAG; available: ["v1" "v2"]`,
+		nameless:                       "contains several images",
+		saved:                          `contains several images: select one with oci:PATH:TAG; available: [`,
+		"oci:" + several + ":v3":       `contains no image named "v3"; available: ["v1" "v2"]`,
+		"oci:" + saved + ":v3":         `contains no image named "v3"`,
+		layoutOf(t):                    "contains no image",
 		host + "/there:v9":             "MANIFEST_UNKNOWN",
 		host + "/nothing":              "NAME_UNKNOWN",
 		host + "/there@sha256:" + zero: "MANIFEST_UNKNOWN",
 	} {
 		t.Run(image, func(t *testing.T) {
 			if err := refused(t, image, Options{}, want); !errors.As(err, &InvalidError{}) {
-				t.Errorf("%q is not said to be the image's fault", err)
+				t.Errorf("%q is not an InvalidError", err)
 			}
 		})
 	}
@@ -343,7 +343,7 @@ func TestWhatNamesNoImageIsRefused(t *testing.T) {
 
 var zero = strings.Repeat("0", 64)
 
-func TestOneOfSeveralImagesIsFoundByItsName(t *testing.T) {
+func TestSelectOneOfSeveralImages(t *testing.T) {
 	one, two := imageOf(t, "", v1.Config{Cmd: []string{"one"}}), imageOf(t, "", v1.Config{Cmd: []string{"two"}})
 	amd, newer, arm := imageOf(t, "", v1.Config{Cmd: []string{"amd"}}), imageOf(t, "", v1.Config{Cmd: []string{"newer"}}), imageOf(t, "arm64", v1.Config{})
 	platform := func(arch, variant string) *v1.Platform {
@@ -377,10 +377,10 @@ func TestOneOfSeveralImagesIsFoundByItsName(t *testing.T) {
 	for range maxDepth {
 		deep = indexOf(named{what: deep})
 	}
-	refused(t, layoutOf(t, named{what: deep}), Options{}, "indexes in indexes")
+	refused(t, layoutOf(t, named{what: deep}), Options{}, "indexes are nested more than")
 }
 
-// serveBlob answers requests for one blob with do, which gets the right answer.
+// serveBlob answers requests for one blob with do, which receives the correct answer.
 func serveBlob(digest string, do func(w http.ResponseWriter, r *http.Request, b []byte)) func(http.Handler) http.Handler {
 	return func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -395,7 +395,7 @@ func serveBlob(digest string, do func(w http.ResponseWriter, r *http.Request, b 
 	}
 }
 
-func TestTroubleWithTheRegistryIsAnError(t *testing.T) {
+func TestRegistryErrors(t *testing.T) {
 	noCredentials(t)
 	im := richImage(t)
 	layers := must[[]v1.Layer](t)(im.Layers())
@@ -411,12 +411,12 @@ func TestTroubleWithTheRegistryIsAnError(t *testing.T) {
 		"truncated, and says so": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(b)/2))
 			w.Write(halved(b))
-		}, "layer 3 of 3: " + digest + " broke off", false},
+		}, "layer 3 of 3: " + digest + ": transfer stopped", false},
 		"the connection breaks": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 			w.Write(halved(b))
 			panic(http.ErrAbortHandler)
-		}, "broke off after", false},
+		}, "transfer stopped after", false},
 		"the blob is gone": {digest, func(w http.ResponseWriter, r *http.Request, b []byte) { http.NotFound(w, r) }, "404", true},
 		"endless": {digest, func(w http.ResponseWriter, _ *http.Request, b []byte) {
 			w.Write(b)
@@ -433,7 +433,7 @@ func TestTroubleWithTheRegistryIsAnError(t *testing.T) {
 			push(t, host+"/app", im)
 			err := refused(t, host+"/app", Options{}, c.want)
 			if errors.As(err, &InvalidError{}) != c.invalid {
-				t.Errorf("%q: said to be the image's fault: %v", err, !c.invalid)
+				t.Errorf("%q: is an InvalidError: %v", err, !c.invalid)
 			}
 		})
 	}
@@ -442,18 +442,18 @@ func TestTroubleWithTheRegistryIsAnError(t *testing.T) {
 		s.Close()
 		err := refused(t, strings.TrimPrefix(s.URL, "http://")+"/app", Options{}, "connection refused")
 		if errors.As(err, &InvalidError{}) {
-			t.Errorf("%q is said to be the image's fault", err)
+			t.Errorf("%q is an InvalidError", err)
 		}
 	})
 	t.Run("a large configuration", func(t *testing.T) {
 		host := server(t, nil)
 		big := imageOf(t, "", v1.Config{Labels: map[string]string{"x": strings.Repeat("x", maxConfig)}})
 		push(t, host+"/big", big)
-		refused(t, host+"/big", Options{}, "are more than")
+		refused(t, host+"/big", Options{}, "is too long")
 	})
 }
 
-func TestInterruptedPullEnds(t *testing.T) {
+func TestInterruptedPull(t *testing.T) {
 	noCredentials(t)
 	im := richImage(t)
 	layers := must[[]v1.Layer](t)(im.Layers())
@@ -470,7 +470,7 @@ func TestInterruptedPullEnds(t *testing.T) {
 	if err := refusedWith(ctx, t, host+"/app", Options{}, "context canceled"); !errors.Is(err, context.Canceled) || errors.As(err, &InvalidError{}) {
 		t.Errorf("got %#v", err)
 	}
-	// A file is read no further either.
+	// Reading a local file stops too.
 	if err := refusedWith(ctx, t, gzipped(t, oldSaved(t, im)), Options{}, "context canceled"); !errors.Is(err, context.Canceled) || errors.As(err, &InvalidError{}) {
 		t.Errorf("got %#v", err)
 	}
@@ -512,7 +512,7 @@ func TestCredentialsComeFromTheDockerConfigFile(t *testing.T) {
 	}
 }
 
-func TestLayerWithoutAnEndMarkIsWhole(t *testing.T) {
+func TestLayerWithoutAnEndMarker(t *testing.T) {
 	whole := tarOf(t, regular("file", "content", 0o644))
 	for what, layer := range map[string][]byte{"no mark": whole[:1024], "half a mark": whole[:1536], "no byte at all": nil} {
 		_, tree, err := treeOf(t, layoutOf(t, named{what: imageOf(t, "", v1.Config{}, layerOf(t, layer, compression.GZip))}))
@@ -521,7 +521,7 @@ func TestLayerWithoutAnEndMarkIsWhole(t *testing.T) {
 			continue
 		}
 		if _, ok := tree.Get("file"); ok != (len(layer) > 0) {
-			t.Errorf("%s: the file is there: %v", what, ok)
+			t.Errorf("%s: the file exists: %v", what, ok)
 		}
 	}
 }

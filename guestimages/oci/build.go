@@ -19,15 +19,15 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// Policy says when the registry is asked what a name means. A name with a digest always means the same, and files of this
-// machine are looked at each time.
+// Policy determines when Build asks the registry which image a name refers to. It does not apply to names with a digest, which
+// never change, and to local files, which are checked each time.
 type Policy string
 
-// The policies, with Docker's words.
+// The policies, with Docker's names.
 const (
-	PullMissing Policy = "missing" // if that is not known yet
-	PullAlways  Policy = "always"  // each time; what was known counts, and a line says so, if the registry does not answer
-	PullNever   Policy = "never"   // not at all
+	PullMissing Policy = "missing" // ask only if the name is not in the cache
+	PullAlways  Policy = "always"  // ask each time; if the registry does not respond, use the cached image and log it
+	PullNever   Policy = "never"   // never ask
 )
 
 // Options of Build. The zero value is the default.
@@ -35,29 +35,30 @@ type Options struct {
 	Pull   Policy          // "": PullMissing
 	Limits filetree.Limits // of the unpacked image
 
-	Install disk.Installer // gets the programs that make a file system; may be nil
+	Install disk.Installer // installs missing file system tools; nil: a missing tool is an error
 }
 
 // Disk is an image's root file system in the cache.
 type Disk struct {
-	Path    string        // of a raw ext4 file system: read-only, shared by all guests of the image, and for its owner only, as the image may be
-	ID      string        // the image's, "sha256:..."
-	Command agent.Command // what the image runs, as in the disk at agent.ImagePath
+	Path    string        // raw ext4 file system: read-only, shared by all guests of the image, accessible only to its owner because the image may be private
+	ID      string        // image ID, "sha256:..."
+	Command agent.Command // the image's command, also in the disk at agent.ImagePath
 }
 
-// Entries of the cache. A change of what a disk holds needs a new folder.
+// Entries of the cache. If the content of disks changes, they need a new folder.
 const (
-	disks     = "oci/disk-2/" // + the image's ID: a folder with
+	disks     = "oci/disk-2/" // + image ID: a folder with the two files below
 	diskFile  = "disk.ext4"
 	planFile  = "image.json"
-	names     = "oci/names/" // + hash of what names an image: its ID
+	names     = "oci/names/" // + hash of a name for an image: a file with the image ID
 	scratch   = "oci/scratch"
 	treeInTmp = "tree"
 )
 
-// Build returns the disk of the image that a string names, and makes it if the cache does not have it: "oci:PATH[:TAG]", the
-// path of a layout or archive that begins with "/", "./" or "../", or a name at a registry. For what is known, neither the registry is asked nor an archive read. An error that is the fault of the image or its name is an
-// InvalidError; after any error nothing half-made is left.
+// Build returns the disk of an image, and creates it if the cache does not have it. image is "oci:PATH[:TAG]", the path of a
+// layout or archive that starts with "/", "./" or "../", or a registry name. If the image is in the cache, Build neither asks
+// the registry (unless PullAlways) nor reads an archive. If the image or its name is at fault, the error is an InvalidError.
+// An error leaves no partial disk.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {
 	d, err := build(ctx, c, image, o)
 	if err != nil {
@@ -73,7 +74,7 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 	}
 	if ref.remote != nil {
 		if _, err := os.Lstat(image); err == nil {
-			c.Logf("image %s: a name at a registry; the file or folder of that name here is ./%s", image, image)
+			c.Logf("image %s: using this as a registry name; to use the local file or folder, write ./%s", image, image)
 		}
 	}
 	policy := o.Pull
@@ -93,18 +94,18 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 		return known, nil
 	}
 	if ref.remote != nil && policy == PullNever {
-		return nil, invalidf("it is not in the cache, and the pull policy is %s", policy)
+		return nil, invalidf("not in the cache, and the pull policy is %q", policy)
 	}
 	switch {
 	case ref.remote != nil:
-		c.Logf("image %s: asking %s", image, ref.remote.Context().RegistryStr())
+		c.Logf("image %s: querying %s", image, ref.remote.Context().RegistryStr())
 	case note != "":
 		c.Logf("image %s: reading the archive", image)
 	}
 	im, err := ref.open(ctx, c.Path(scratch), o.Limits)
 	if err != nil {
 		if known != nil && ctx.Err() == nil && !errors.As(err, &InvalidError{}) {
-			c.Logf("image %s: the registry does not answer (%v): using what the name meant before, %s", image, err, known.ID)
+			c.Logf("image %s: the registry does not respond (%v): using the cached image %s", image, err, known.ID)
 			return known, nil
 		}
 		return nil, err
@@ -129,7 +130,7 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 	return d, nil
 }
 
-// disk is the cache's disk of the image, made if it is absent.
+// disk returns the image's disk from the cache and creates it if it is missing.
 func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, error) {
 	_, err := c.Make(ctx, entryName(im.ID), func(ctx context.Context, tmp string) error {
 		work := filepath.Join(tmp, treeInTmp)
@@ -146,7 +147,7 @@ func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, er
 		if err := im.finish(tree); err != nil {
 			return err
 		}
-		c.Logf("making the disk of %s", im.ID)
+		c.Logf("creating the disk of %s", im.ID)
 		path := filepath.Join(tmp, diskFile)
 		if err := disk.FromTree(ctx, tree, path, false, disk.Options{FS: disk.Ext4, Install: o.Install}); err != nil {
 			var cannot *disk.InputError
@@ -162,7 +163,7 @@ func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, er
 		if err != nil {
 			return err
 		}
-		// The environment may hold what is for nobody else.
+		// Only for the owner: the environment may contain secrets.
 		if err := os.WriteFile(filepath.Join(tmp, planFile), b, 0o600); err != nil {
 			return err
 		}
@@ -176,7 +177,7 @@ func (im *Image) disk(ctx context.Context, c *cache.Cache, o Options) (*Disk, er
 
 func entryName(id string) string { return disks + strings.ReplaceAll(id, ":", "-") }
 
-// cached is a disk that the cache has.
+// cached returns a disk that is in the cache.
 func cached(c *cache.Cache, id string) (*Disk, error) {
 	d := &Disk{Path: filepath.Join(c.Path(entryName(id)), diskFile), ID: id}
 	b, err := c.Read(entryName(id) + "/" + planFile)
@@ -189,7 +190,7 @@ func cached(c *cache.Cache, id string) (*Disk, error) {
 	return d, nil
 }
 
-// lookUp is the disk that a note leads to, or nil.
+// lookUp returns the disk that a note refers to, or nil.
 func lookUp(c *cache.Cache, note string) (*Disk, error) {
 	if note == "" {
 		return nil, nil
@@ -208,13 +209,14 @@ func lookUp(c *cache.Cache, note string) (*Disk, error) {
 	return cached(c, id)
 }
 
-// mayMove says whether the name may mean another image later, without its note noticing.
+// mayMove reports whether the name may refer to another image later without a change of its note.
 func (r reference) mayMove() bool {
 	_, tag := r.remote.(name.Tag)
 	return tag
 }
 
-// note is the cache's entry for what the reference means; "" for a layout, whose index is read each time.
+// note returns the cache entry that stores the image ID for the reference. It is "" for a layout folder, whose index is read
+// each time.
 func (r reference) note() string {
 	switch {
 	case r.remote != nil:
@@ -230,7 +232,7 @@ func (r reference) note() string {
 	if err != nil || !ok {
 		return ""
 	}
-	// The time of change is set by whatever changes the file, that of modification can be set back.
+	// Every change of the file sets its ctime. The mtime can be set back.
 	return noteName(fmt.Sprintf("file %q %q %d %d %d %d %d", path, r.tag, stat.Dev, stat.Ino, stat.Size, stat.Mtim.Nano(), stat.Ctim.Nano()))
 }
 

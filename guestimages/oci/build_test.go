@@ -21,7 +21,7 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// counted is a registry that counts what it is asked.
+// counted is a registry that counts its requests.
 type counted struct {
 	host  string
 	asked atomic.Int32
@@ -41,10 +41,10 @@ func countedServer(t testing.TB) *counted {
 	return s
 }
 
-// since is how many questions there were since the last time.
+// since returns the number of requests since its last call.
 func (s *counted) since() int32 { return s.asked.Swap(0) }
 
-// lines is a log for many goroutines.
+// lines is a log that is safe for concurrent use.
 type lines struct {
 	mu sync.Mutex // guards b
 	b  strings.Builder
@@ -67,7 +67,7 @@ func small(t testing.TB, content string) v1.Image {
 	return imageOf(t, "", v1.Config{Cmd: []string{content}}, layerOf(t, tarOf(t, regular("file", content, 0o644)), compression.GZip))
 }
 
-func TestPolicySaysWhenTheRegistryIsAsked(t *testing.T) {
+func TestPullPolicies(t *testing.T) {
 	noCredentials(t)
 	one, two := small(t, "one"), small(t, "two")
 	s := countedServer(t)
@@ -83,7 +83,7 @@ func TestPolicySaysWhenTheRegistryIsAsked(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d.Command.Argv[0] != want || (s.since() > 0) != asks {
-			t.Errorf("pull %q: got %q and asked: %v; want %q and %v", policy, d.Command.Argv, !asks, want, asks)
+			t.Errorf("pull %q: got %q, registry asked: %v; want %q, %v", policy, d.Command.Argv, !asks, want, asks)
 		}
 		if info, err := os.Stat(d.Path); err != nil || info.Mode() != 0o400 {
 			t.Errorf("the disk is %v, %v", info, err)
@@ -100,11 +100,11 @@ func TestPolicySaysWhenTheRegistryIsAsked(t *testing.T) {
 	build(image, PullNever, "one", false)
 	build(image, PullAlways, "two", true)
 	build(image, PullMissing, "two", false)
-	// What the tag meant, by digest, in whatever way it is asked for.
+	// The image that the tag referred to earlier, by digest: cached under every policy.
 	digest := s.host + "/app@" + must[v1.Hash](t)(one.Digest()).String()
 	build(digest, PullAlways, "one", false)
-	if got := text.take(); strings.Count(got, "making the disk") != 2 || !strings.Contains(got, "layer 1 of 1: sha256:") {
-		t.Errorf("the log says\n%s", got)
+	if got := text.take(); strings.Count(got, "creating the disk") != 2 || !strings.Contains(got, "layer 1 of 1: sha256:") {
+		t.Errorf("the log is\n%s", got)
 	}
 
 	if err := c.Remove(strings.TrimSuffix(disks, "/")); err != nil {
@@ -116,15 +116,15 @@ func TestPolicySaysWhenTheRegistryIsAsked(t *testing.T) {
 	s.stop()
 	build(image, PullMissing, "two", false)
 	build(image, PullAlways, "two", false)
-	if got := text.take(); !strings.Contains(got, "does not answer") {
-		t.Errorf("the log says\n%s", got)
+	if got := text.take(); !strings.Contains(got, "does not respond") {
+		t.Errorf("the log is\n%s", got)
 	}
 	if _, err := Build(t.Context(), c, s.host+"/other", Options{}); err == nil {
-		t.Error("an image of nowhere")
+		t.Error("an image from a stopped registry was built")
 	}
 }
 
-func TestTheImageThatTheRegistryTookBackIsNotUsed(t *testing.T) {
+func TestImageRemovedFromTheRegistry(t *testing.T) {
 	noCredentials(t)
 	c := &cache.Cache{Root: t.TempDir()}
 	var gone atomic.Bool
@@ -154,12 +154,12 @@ func TestArchiveIsReadOnce(t *testing.T) {
 	before := bytesRead(t)
 	second := must[*Disk](t)(Build(t.Context(), c, path, Options{}))
 	if n := bytesRead(t) - before; n > 64<<10 {
-		t.Errorf("%d bytes were read for what is known", n)
+		t.Errorf("%d bytes were read for a cached image", n)
 	}
 	if first.Path != second.Path || first.ID != second.ID || fmt.Sprint(first) != fmt.Sprint(second) {
 		t.Errorf("got %v, then %v", first, second)
 	}
-	// Another image of the same size at the same place, with the old time of modification.
+	// Another image with the same path, size and modification time.
 	info := must[os.FileInfo](t)(os.Stat(path))
 	other := must[[]byte](t)(os.ReadFile(savedOf(t, map[string]v1.Image{"x.test/y:z": small(t, "other")})))
 	if err := os.WriteFile(path, append(other, make([]byte, int(info.Size())-len(other))...), 0o644); err != nil {
@@ -173,7 +173,7 @@ func TestArchiveIsReadOnce(t *testing.T) {
 	}
 }
 
-// bytesRead is how much this process has read by system calls, proc_pid_io(5).
+// bytesRead returns the number of bytes that this process has read with system calls (proc_pid_io(5)).
 func bytesRead(t testing.TB) (n int64) {
 	t.Helper()
 	b := must[[]byte](t)(os.ReadFile("/proc/self/io"))
@@ -191,8 +191,8 @@ func TestLayoutIsReadEachTimeAndUnpackedOnce(t *testing.T) {
 	for range 2 {
 		must[*Disk](t)(Build(t.Context(), c, dir, Options{}))
 	}
-	if got := text.take(); strings.Count(got, "making the disk") != 1 {
-		t.Errorf("the log says\n%s", got)
+	if got := text.take(); strings.Count(got, "creating the disk") != 1 {
+		t.Errorf("the log is\n%s", got)
 	}
 	other := layoutOf(t, named{what: small(t, "two")})
 	if err := os.RemoveAll(dir); err != nil {
@@ -206,7 +206,7 @@ func TestLayoutIsReadEachTimeAndUnpackedOnce(t *testing.T) {
 	}
 }
 
-func TestTwoBuildsAtOnceMakeOneDisk(t *testing.T) {
+func TestConcurrentBuildsCreateOneDisk(t *testing.T) {
 	noCredentials(t)
 	im := richImage(t)
 	host := server(t, nil)
@@ -226,7 +226,7 @@ func TestTwoBuildsAtOnceMakeOneDisk(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := text.take(); strings.Count(got, "making the disk") != 1 {
-		t.Errorf("the log says\n%s", got)
+	if got := text.take(); strings.Count(got, "creating the disk") != 1 {
+		t.Errorf("the log is\n%s", got)
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// defaultPath is the PATH of an image that says none, Docker's.
+// defaultPath is the PATH of an image that does not set one, the same as Docker's.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Command is what the image runs. Argv is empty if the image does not say. User is never empty, so that HOME becomes the
-// user's own.
+// Command returns the image's command. Argv is empty if the image has no command. User is never empty, so that the guest sets
+// HOME to the user's home folder.
 func (im *Image) Command() agent.Command {
 	c := im.Config.Config
 	command := agent.Command{
@@ -35,7 +35,8 @@ func (im *Image) Command() agent.Command {
 	return command
 }
 
-// finish adds to the unpacked image what a container's runtime would: folders to mount on or to work in, and the command.
+// finish adds to the unpacked image what a container runtime would add: mount points, volumes and the working folder. It also
+// adds the command.
 func (im *Image) finish(tree *filetree.Tree) error {
 	command := im.Command()
 	folders := []string{"dev", "proc", "sys", command.Dir}
@@ -53,7 +54,7 @@ func (im *Image) finish(tree *filetree.Tree) error {
 	}
 	file := strings.TrimPrefix(agent.ImagePath, "/")
 	created := im.Config.Created.Time
-	// Both replace whatever the image has there.
+	// Both replace any entry of the image with the same path.
 	if err := tree.Put(filetree.Node{Path: path.Dir(file), Mode: unix.S_IFDIR | 0o755, ModTime: created}, nil); err != nil {
 		return err
 	}

@@ -41,10 +41,10 @@ func TestCommandOfAnImage(t *testing.T) {
 			}
 			var stored agent.Command
 			if err := json.Unmarshal(must[[]byte](t)(n.Content()), &stored); err != nil || !reflect.DeepEqual(stored, c.want) {
-				t.Errorf("stored is %+v, %v", stored, err)
+				t.Errorf("stored: %+v, %v", stored, err)
 			}
 			if n, ok := tree.Get(c.want.Dir); !ok || !n.IsDir() {
-				t.Errorf("there is no folder %s", c.want.Dir)
+				t.Errorf("folder %s is missing", c.want.Dir)
 			}
 			if n.Mode != 0o100644 || !n.ModTime.Equal(when) {
 				t.Errorf("got mode %o, time %v", n.Mode, n.ModTime)
@@ -53,7 +53,7 @@ func TestCommandOfAnImage(t *testing.T) {
 	}
 }
 
-func TestWorkingFolderBelowALinkIsLeftToTheGuest(t *testing.T) {
+func TestWorkingFolderBelowALink(t *testing.T) {
 	files := tarOf(t, dir("real", 0o700), symlink("alias", "real"), regular("file", "", 0), symlink(".minivmm", "/etc"))
 	for _, dir := range []string{"/alias/x", "/file/x"} {
 		_, tree, err := treeOf(t, layoutOf(t, named{what: imageOf(t, "", v1.Config{WorkingDir: dir}, layerOf(t, files, compression.GZip))}))
@@ -61,13 +61,13 @@ func TestWorkingFolderBelowALinkIsLeftToTheGuest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, ok := tree.Get(dir); ok {
-			t.Errorf("%s was made", dir)
+			t.Errorf("%s was created", dir)
 		}
 		if n, ok := tree.Get("real"); !ok || n.Mode != 0o40700 {
-			t.Errorf("real became %+v", n)
+			t.Errorf("real was changed: %+v", n)
 		}
 		if n, ok := tree.Get(".minivmm"); !ok || !n.IsDir() {
-			t.Errorf("a link decides where the command is: %+v", n)
+			t.Errorf("a symbolic link redirects the command's file: %+v", n)
 		}
 	}
 	refused(t, layoutOf(t, named{what: imageOf(t, "", v1.Config{WorkingDir: strings.Repeat("x", 300)})}), Options{}, "xxx")

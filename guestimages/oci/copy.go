@@ -8,9 +8,9 @@ import (
 	"minivmm/guestimages/disk"
 )
 
-// Create makes a disk of an image at path, for its owner to write to: a copy of what Build returns, which is returned too,
-// with a UUID of its own. It holds to the rules of package disk: a file that is there is fs.ErrExist unless force replaces
-// it, one in use is EBUSY, and what fails or is interrupted leaves nothing.
+// Create creates a writable disk of an image at path: a copy, with its own UUID, of the disk that Build returns. It also
+// returns that disk. As in package disk, it returns fs.ErrExist if path exists and force is false, and EBUSY if the old image
+// is in use. An error or interruption leaves nothing at path.
 func Create(ctx context.Context, c *cache.Cache, image, path string, force bool, o Options, opt disk.Options) (_ *Disk, err error) {
 	opt.FS = disk.Ext4
 	if err := opt.Check(); err != nil {

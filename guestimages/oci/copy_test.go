@@ -18,7 +18,7 @@ import (
 	"minivmm/guestimages/disk"
 )
 
-func TestDiskOfOnesOwn(t *testing.T) {
+func TestCreate(t *testing.T) {
 	c := &cache.Cache{Root: t.TempDir()}
 	image := savedOf(t, map[string]v1.Image{"x.test/rich:v1": richImage(t)})
 	path := filepath.Join(t.TempDir(), "own.img")
@@ -31,7 +31,7 @@ func TestDiskOfOnesOwn(t *testing.T) {
 	if file := must[os.FileInfo](t)(os.Stat(path)); file.Mode() != 0o600 {
 		t.Errorf("got mode %v", file.Mode())
 	}
-	// The image and its environment may be for nobody else.
+	// The image and its environment may be private.
 	for _, name := range []string{d.Path, filepath.Join(filepath.Dir(d.Path), planFile)} {
 		if kept := must[os.FileInfo](t)(os.Stat(name)); kept.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s has mode %v", name, kept.Mode())
@@ -61,13 +61,13 @@ func TestDiskOfOnesOwn(t *testing.T) {
 	if got := debugfs(t, path, "cat /bin/app"); got != "#!app two" {
 		t.Errorf("/bin/app of the new disk: got %q", got)
 	}
-	// A machine with image = "..." may have this disk as well.
+	// A machine with image = "..." may use this disk too.
 	if again := must[disk.Info](t)(disk.Inspect(path)); again.UUID == must[disk.Info](t)(disk.Inspect(d.Path)).UUID || again.UUID == info.UUID {
 		t.Errorf("two disks have the UUID %s", again.UUID)
 	}
 }
 
-func TestDiskThatCannotBeLeavesNothing(t *testing.T) {
+func TestFailedCreateLeavesNothing(t *testing.T) {
 	c := &cache.Cache{Root: t.TempDir()}
 	image := savedOf(t, map[string]v1.Image{"x.test/rich:v1": richImage(t)})
 	must[*Disk](t)(Build(t.Context(), c, image, Options{}))
@@ -79,9 +79,9 @@ func TestDiskThatCannotBeLeavesNothing(t *testing.T) {
 		opt   disk.Options
 		want  string
 	}{
-		"too small":     {t.Context(), image, disk.Options{SizeBytes: 64 << 10}, "cannot be as small"},
-		"an odd size":   {t.Context(), image, disk.Options{SizeBytes: 100<<20 + 1}, "multiple of 4K"},
-		"a long label":  {t.Context(), image, disk.Options{Label: "seventeen letters"}, "room for 16 bytes"},
+		"too small":     {t.Context(), image, disk.Options{SizeBytes: 64 << 10}, "cannot shrink to"},
+		"an odd size":   {t.Context(), image, disk.Options{SizeBytes: 100<<20 + 1}, "multiple of 4096 (4K)"},
+		"a long label":  {t.Context(), image, disk.Options{Label: "seventeen letters"}, "at most 16 bytes"},
 		"an odd label":  {t.Context(), image, disk.Options{Label: "a\nb"}, "control characters"},
 		"no such image": {t.Context(), image + ".tar", disk.Options{}, "no such file"},
 		"interrupted":   {cancelled, image, disk.Options{Label: "x"}, "context canceled"},
@@ -93,7 +93,7 @@ func TestDiskThatCannotBeLeavesNothing(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if left := must[[]os.DirEntry](t)(os.ReadDir(dir)); len(left) > 0 {
-				t.Errorf("left are %v", left)
+				t.Errorf("leftovers: %v", left)
 			}
 		})
 	}

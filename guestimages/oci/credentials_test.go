@@ -11,11 +11,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// TestAnotherUsersCredentials has root come with another user's environment, as by sudo -E: the
-// program that is named in that user's files must not run.
+// TestAnotherUsersCredentials runs as root with another user's environment, as with sudo -E: a program named in that user's
+// files must not run.
 func TestAnotherUsersCredentials(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make another user's files")
+		t.Skip("requires root, to create another user's files")
 	}
 	ref, err := name.ParseReference("127.0.0.1:1/image")
 	if err != nil {

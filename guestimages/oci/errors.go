@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// InvalidError is the fault of the image or of what names it: no such image, damaged or not for this machine. An error of
-// the host or of the network is none.
+// InvalidError reports a problem with the image or its name: the image does not exist, is damaged, or is for another platform.
+// Errors of the host or the network are not InvalidErrors.
 type InvalidError struct{ error }
 
 func (e InvalidError) Unwrap() error { return e.error }
@@ -15,7 +15,7 @@ func invalidf(format string, args ...any) error {
 	return InvalidError{fmt.Errorf(format, args...)}
 }
 
-// invalid marks err unless it is marked already.
+// invalid wraps err in an InvalidError unless it already is one.
 func invalid(err error) error {
 	var marked InvalidError
 	if err == nil || errors.As(err, &marked) {

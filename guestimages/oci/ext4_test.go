@@ -14,7 +14,7 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// debugfs runs one command of debugfs(8) on a disk. Debian keeps it where users without root do not look.
+// debugfs runs one command of debugfs(8) on a disk. On Debian it is not in the PATH of users without root.
 func debugfs(t *testing.T, disk, command string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", `PATH="$PATH:/usr/sbin:/sbin" exec debugfs -R "$1" "$2"`, "sh", command, disk)
@@ -27,7 +27,7 @@ func debugfs(t *testing.T, disk, command string) string {
 	return string(out)
 }
 
-func TestDiskHoldsTheImage(t *testing.T) {
+func TestDiskMatchesTheImage(t *testing.T) {
 	c := &cache.Cache{Root: t.TempDir()}
 	d := must[*Disk](t)(Build(t.Context(), c, savedOf(t, map[string]v1.Image{"x.test/rich:v1": richImage(t)}), Options{}))
 	for path, want := range map[string]string{
@@ -60,12 +60,12 @@ func TestDiskHoldsTheImage(t *testing.T) {
 	}
 	for _, gone := range []string{"/etc/gone", "/etc/.wh.gone", "/removed", "/.wh.removed", "/emptied/old", "/emptied/deep", "/emptied/.wh..wh..opq"} {
 		if got := debugfs(t, d.Path, "stat "+gone); got != "" {
-			t.Errorf("%s is there:\n%s", gone, got)
+			t.Errorf("%s exists:\n%s", gone, got)
 		}
 	}
 	var stored agent.Command
 	if err := json.Unmarshal([]byte(debugfs(t, d.Path, "cat "+agent.ImagePath)), &stored); err != nil || !reflect.DeepEqual(stored, d.Command) || stored.User != "web:www" {
-		t.Errorf("stored is %+v, %v, want %+v", stored, err, d.Command)
+		t.Errorf("stored: %+v, %v, want %+v", stored, err, d.Command)
 	}
 	check := exec.Command("sh", "-c", `PATH="$PATH:/usr/sbin:/sbin" exec e2fsck -fn "$1"`, "sh", d.Path)
 	if out, err := check.CombinedOutput(); err != nil {

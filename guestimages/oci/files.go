@@ -13,13 +13,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// files are named, read-only files: a folder or a tar. A missing one is fs.ErrNotExist.
+// files is read-only access to named files in a folder or a tar. open returns fs.ErrNotExist for a missing file.
 type files interface {
 	open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 	close() error
 }
 
-// layout is a store in an OCI image layout, image-spec image-layout.md.
+// layout is a store for an OCI image layout (image-spec image-layout.md).
 type layout struct{ files }
 
 func (l layout) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
@@ -31,20 +31,20 @@ func (l layout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) 
 	return r, err
 }
 
-// open opens a file that the image says is there.
+// open opens a file that the image refers to.
 func open(f files, name string) (r io.ReadCloser, sizeBytes int64, err error) {
 	r, sizeBytes, err = f.open(name)
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = invalidf("a part is missing: %w", err)
-	case err != nil && !errors.As(err, &errno): // a link leads out of the folder
+		err = invalidf("part of the image is missing: %w", err)
+	case err != nil && !errors.As(err, &errno): // a link points out of the folder
 		err = invalid(err)
 	}
 	return r, sizeBytes, err
 }
 
-// folder is a folder whose links lead nowhere outside it.
+// folder is a folder in which links cannot point outside.
 type folder struct{ root *os.Root }
 
 func openFolder(path string) (files, error) {
@@ -56,14 +56,14 @@ func openFolder(path string) (files, error) {
 }
 
 func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
-	// A pipe without a writer would hold the open.
+	// O_NONBLOCK: opening a pipe without a writer must not block.
 	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = invalidf("%s is no regular file", file.Name())
+		err = invalidf("%s is not a regular file", file.Name())
 	}
 	if err != nil {
 		file.Close()
@@ -74,7 +74,7 @@ func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) 
 
 func (f folder) close() error { return f.root.Close() }
 
-// readFile returns a small file of files, at most limit bytes.
+// readFile returns the content of a file of at most limit bytes.
 func readFile(f files, name string, limit int64) ([]byte, error) {
 	r, _, err := f.open(name)
 	if err != nil {
@@ -83,7 +83,7 @@ func readFile(f files, name string, limit int64) ([]byte, error) {
 	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		return nil, invalidf("%s is longer than the %d bytes that are read", name, limit)
+		return nil, invalidf("%s is too long: at most %d bytes are supported", name, limit)
 	}
 	return b, err
 }

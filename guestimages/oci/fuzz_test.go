@@ -11,7 +11,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// FuzzArchive opens and unpacks what may be an archive of an image: no panic, bounded, and nothing beside the folders given.
+// FuzzArchive opens and unpacks arbitrary bytes as an image archive. It must not panic, must respect the limits, and must write
+// only to the given folders.
 func FuzzArchive(f *testing.F) {
 	im := imageOf(f, "", v1.Config{Cmd: []string{"x"}, WorkingDir: "/w"}, layerOf(f, tarOf(f, regular("file", "content", 0o644), symlink("l", "file")), ""))
 	for _, path := range []string{oldSaved(f, im), packed(f, layoutOf(f, named{name: "v1", what: im})), savedOf(f, map[string]v1.Image{"x.test/y:z": im})} {
@@ -36,12 +37,12 @@ func FuzzArchive(f *testing.F) {
 		}
 		if im.Unpack(t.Context(), tree, func(string, ...any) {}) == nil {
 			if err := im.finish(tree); err == nil && len(im.Command().Env) == 0 {
-				t.Error("a command without a PATH")
+				t.Error("the command has no PATH")
 			}
 		}
 		left := must[[]os.DirEntry](t)(os.ReadDir(root))
 		if len(left) > 2 || bytes.Contains([]byte(im.ID), []byte("/")) {
-			t.Errorf("left are %v, the ID is %q", left, im.ID)
+			t.Errorf("leftovers: %v, the ID is %q", left, im.ID)
 		}
 	})
 }

@@ -11,27 +11,27 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// Image is an image whose configuration is known and whose layers are still where they came from.
+// Image is an image whose configuration has been read. Its layers are still in the store.
 type Image struct {
 	ID     string // digest of the configuration, "sha256:..."
 	Config v1.ConfigFile
 
 	layers []layer
 	store  store
-	root   v1.Hash // of what the name led to, an index or a manifest; zero if nothing but the configuration has a digest
+	root   v1.Hash // of the index or manifest that the name refers to; zero if only the configuration has a digest
 }
 
 // layer is a layer's blob, compressed or not.
 type layer struct {
-	name      string // for people
+	name      string // for messages
 	sizeBytes int64
 	diffID    v1.Hash // of the tar in the blob
 	open      func(context.Context) (io.ReadCloser, error)
 	digest    v1.Hash // of the blob; zero: only the diffID is known
 }
 
-// open finds the image for linux/amd64. scratch is a folder for temporary files, which is made if one is needed and in which
-// none stays; limits bound them. The caller closes the image.
+// open opens the image for linux/amd64. scratch is a folder for temporary files: it is created if one is needed, and none is
+// left behind. limits bound their size. The caller must close the image.
 func (r reference) open(ctx context.Context, scratch string, limits filetree.Limits) (_ *Image, err error) {
 	var f files
 	switch {
@@ -48,10 +48,10 @@ func (r reference) open(ctx context.Context, scratch string, limits filetree.Lim
 	return openFiles(ctx, f, r.tag)
 }
 
-// Close frees what the image holds: files, connections.
+// Close closes the image's files and connections.
 func (im *Image) Close() error { return im.store.close() }
 
-// readImage is the image of a manifest, if it is for linux/amd64.
+// readImage returns the image of a manifest, if it is for linux/amd64.
 func readImage(ctx context.Context, st store, m *v1.Manifest) (*Image, error) {
 	r, err := st.blob(ctx, m.Config)
 	if err != nil {
@@ -69,7 +69,7 @@ func readImage(ctx context.Context, st store, m *v1.Manifest) (*Image, error) {
 	im.ID, im.store = m.Config.Digest.String(), st
 	for i, d := range m.Layers {
 		if d.Size < 0 {
-			return nil, invalidf("layer %d: a size of %d bytes", i+1, d.Size)
+			return nil, invalidf("layer %d: invalid size of %d bytes", i+1, d.Size)
 		}
 		im.layers = append(im.layers, layer{
 			name:      d.Digest.String(),
@@ -82,7 +82,7 @@ func readImage(ctx context.Context, st store, m *v1.Manifest) (*Image, error) {
 	return im, nil
 }
 
-// configured is an image without layers and name.
+// configured returns an image with its configuration, but without layers, store and ID.
 func configured(config []byte, layers int) (*Image, error) {
 	c, err := v1.ParseConfigFile(bytes.NewReader(config))
 	if err != nil {
@@ -92,7 +92,7 @@ func configured(config []byte, layers int) (*Image, error) {
 		return nil, invalid(platformError{[]string{platformName(c.Platform())}})
 	}
 	if got := len(c.RootFS.DiffIDs); got != layers {
-		return nil, invalidf("configuration: %d diff_ids for %d layers", got, layers)
+		return nil, invalidf("configuration: got %d diff_ids for %d layers", got, layers)
 	}
 	return &Image{Config: *c}, nil
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// when is the time of everything in test images.
+// when is the time of all files in test images.
 var when = time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)
 
-// file is an entry of a test's layer: a header and content.
+// file is an entry of a test layer: a header and its content.
 type file struct {
 	tar.Header
 	content string
@@ -74,7 +74,7 @@ func tarOf(t testing.TB, files ...file) []byte {
 	return b.Bytes()
 }
 
-// layerOf is a layer of a tar, compressed in the given way.
+// layerOf returns a layer with the tar content, compressed with how.
 func layerOf(t testing.TB, content []byte, how compression.Compression) v1.Layer {
 	t.Helper()
 	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
@@ -85,7 +85,7 @@ func layerOf(t testing.TB, content []byte, how compression.Compression) v1.Layer
 	return l
 }
 
-// imageOf is an image for an architecture, amd64 if "".
+// imageOf returns an image for an architecture; "" means amd64.
 func imageOf(t testing.TB, architecture string, config v1.Config, layers ...v1.Layer) v1.Image {
 	t.Helper()
 	im, err := mutate.AppendLayers(empty.Image, layers...)
@@ -105,7 +105,7 @@ func imageOf(t testing.TB, architecture string, config v1.Config, layers ...v1.L
 	return im
 }
 
-// richConfig and richImage have what an image can have.
+// richConfig and richImage use every feature of images.
 var richConfig = v1.Config{
 	Entrypoint: []string{"/bin/app", "--flag"},
 	Cmd:        []string{"one", "two words"},
@@ -154,7 +154,7 @@ func richImage(t testing.TB) v1.Image {
 	)
 }
 
-// noise is content that does not compress, the same each time.
+// noise returns n bytes that do not compress, the same each time.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	x := uint64(88172645463325252)
@@ -167,7 +167,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// wantRich is the file tree of richImage as a disk has it, without big's content and what package oci puts in .minivmm.
+// wantRich is the file tree of richImage on a disk, without the contents of big and of the files in .minivmm.
 var wantRich = []string{
 	"/ 40755 0:0",
 	".minivmm 40755 0:0",

@@ -17,8 +17,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// openFiles opens an image in a layout or in what docker save wrote. Newer ones of the latter are both, and a layout has
-// digests for everything. f is closed with the image, or with the error.
+// openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker save are both; openFiles then
+// uses the layout, which has digests for everything. f is closed with the image, or on error.
 func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) {
 	defer func() {
 		if err != nil {
@@ -34,7 +34,7 @@ func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) 
 	}
 	b, err = readFile(f, "manifest.json", maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, invalidf("neither an OCI layout (no index.json) nor an archive of docker save (no manifest.json)")
+		return nil, invalidf("not an OCI layout (no index.json) and not an archive of docker save (no manifest.json)")
 	}
 	if err != nil {
 		return nil, err
@@ -42,7 +42,8 @@ func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) 
 	return openSaved(f, b, tag)
 }
 
-// Annotations that name an image in a layout's index: of image-spec annotations.md, and containerd's with the whole name.
+// Annotations that name an image in a layout's index: the one of image-spec annotations.md, and containerd's with the full
+// name.
 const (
 	refName       = "org.opencontainers.image.ref.name"
 	containerName = "io.containerd.image.name"
@@ -73,11 +74,11 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 	case len(entries) > 1 && (silent || slices.ContainsFunc(entries, func(d v1.Descriptor) bool { return name(d) != name(entries[0]) })):
 		return nil, ambiguous(names)
 	}
-	// Several entries of one name are one image for several platforms.
+	// Several entries with the same name are one image for several platforms.
 	return pick(ctx, l, entries, 0)
 }
 
-// isNamed says whether a tag means what has those names: in full, or their ends.
+// isNamed reports whether a tag selects an image with these names. It matches a whole name or its end.
 func isNamed(tag string, names ...string) bool {
 	return tag == "" || slices.ContainsFunc(names, func(s string) bool {
 		return s == tag || strings.HasSuffix(s, ":"+tag) || strings.HasSuffix(s, "/"+tag)
@@ -86,25 +87,25 @@ func isNamed(tag string, names ...string) bool {
 
 func notNamed(tag string, names []string) error {
 	if tag == "" {
-		return invalidf("it holds no image")
+		return invalidf("contains no image")
 	}
-	return invalidf("it holds no image of the name %q%s", tag, listed(names))
+	return invalidf("contains no image named %q%s", tag, listed(names))
 }
 
 func ambiguous(names []string) error {
-	return invalidf("it holds several images: name one as oci:PATH:TAG%s", listed(names))
+	return invalidf("contains several images: select one with oci:PATH:TAG%s", listed(names))
 }
 
-// listed shows some of the names there are.
+// listed returns the first names, for the end of an error.
 func listed(names []string) string {
 	names = slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "" })
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; it has %q", names[:min(len(names), 10)])
+	return fmt.Sprintf("; available: %q", names[:min(len(names), 10)])
 }
 
-// saved is an image of manifest.json in an archive of docker save. All names are of files in the archive.
+// saved is an image in manifest.json of an archive of docker save. Config and Layers are names of files in the archive.
 type saved struct {
 	Config   string
 	RepoTags []string
@@ -138,10 +139,10 @@ func openSaved(f files, manifest []byte, tag string) (*Image, error) {
 	}
 	sum := sha256.Sum256(config)
 	id := hex.EncodeToString(sum[:])
-	// The file's name is the digest, in one form or another.
-	said := strings.TrimPrefix(strings.TrimSuffix(path.Base(image.Config), ".json"), "sha256:")
-	if raw, err := hex.DecodeString(said); err == nil && len(raw) == len(sum) && said != id {
-		return nil, invalidf("configuration: %s is damaged: its content has the digest sha256:%s", image.Config, id)
+	// The file is named after its digest, in one of several forms.
+	named := strings.TrimPrefix(strings.TrimSuffix(path.Base(image.Config), ".json"), "sha256:")
+	if raw, err := hex.DecodeString(named); err == nil && len(raw) == len(sum) && named != id {
+		return nil, invalidf("configuration: %s is damaged: the digest of its content is sha256:%s", image.Config, id)
 	}
 	im, err := configured(config, len(image.Layers))
 	if err != nil {

@@ -9,28 +9,28 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Prefix says that what follows is a file or folder on this machine, PATH[:TAG], and no name at a registry.
+// Prefix marks a local file or folder, PATH[:TAG], as opposed to a registry name.
 const Prefix = "oci:"
 
-// reference is what names an image. Either path is set or remote is.
+// reference is the parsed name of an image. Either path or remote is set.
 type reference struct {
 	path   string // a layout's folder, or an archive
 	info   fs.FileInfo
-	tag    string // one of several images at path; "": the only one
+	tag    string // selects one of several images at path; "": the only one
 	remote name.Reference
 }
 
-// parse says what a string means by its first characters alone: with "oci:", "/", "./" or "../" a path of this machine, else
-// a name at a registry, whatever files there are.
+// parse parses the name of an image. Only its first characters decide what it is: with "oci:", "/", "./" or "../" it is a local
+// path, otherwise a registry name, even if a file with this name exists.
 func parse(s string) (reference, error) {
 	path, local := strings.CutPrefix(s, Prefix)
 	if path == "" {
-		return reference{}, invalidf("an image is a path of this machine or a name at a registry, not empty")
+		return reference{}, invalidf("image name is empty: want a local path or a registry name")
 	}
 	if !local && !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "./") && !strings.HasPrefix(s, "../") {
 		return parseRemote(s)
 	}
-	// The path may hold colons too: the longest one that exists counts.
+	// The path may contain colons too: use the longest path that exists.
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], ':') {
 		info, err := os.Stat(path[:end])
 		if err == nil {
@@ -45,12 +45,12 @@ func parseRemote(s string) (reference, error) {
 	file, _, _ := strings.Cut(filepath.Base(s), ":")
 	for _, suffix := range []string{".tar", ".tar.gz", ".tgz"} {
 		if strings.HasSuffix(file, suffix) {
-			return reference{}, invalidf("it is a name at a registry, but seems to mean a file: write ./%s", s)
+			return reference{}, invalidf("this is a registry name, but looks like a file: write ./%s to use the file", s)
 		}
 	}
 	ref, err := name.ParseReference(s)
 	if err != nil {
-		return reference{}, invalidf("not a name at a registry (%w); a file or folder needs ./ before its name", err)
+		return reference{}, invalidf("not a valid registry name (%w); for a local file or folder, write ./ before its name", err)
 	}
 	return reference{remote: ref}, nil
 }

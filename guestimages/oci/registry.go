@@ -20,19 +20,19 @@ import (
 	"minivmm/internal/userdir"
 )
 
-// registry is a store at the other end of a network.
+// registry is a store on the network.
 type registry struct {
 	repo      name.Repository
 	puller    *remote.Puller
 	transport *http.Transport
-	first     *remote.Descriptor // what the name led to, with its content
+	first     *remote.Descriptor // the index or manifest that the name refers to, with its content
 }
 
 func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	if err := checkCredentials(); err != nil {
 		return nil, err
 	}
-	// A transport of its own, so that closing it ends its connections.
+	// Each registry has its own transport, so that close can close its connections.
 	t := remote.DefaultTransport.(*http.Transport).Clone()
 	puller, err := remote.NewPuller(remote.WithTransport(t), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("minivmm"))
 	if err != nil {
@@ -53,8 +53,8 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	return im, nil
 }
 
-// checkCredentials refuses another user's credentials: such a file names programs that
-// authn.DefaultKeychain runs. These are the files that it looks for.
+// checkCredentials returns an error if a credentials file belongs to another user: such a file can name programs, which
+// authn.DefaultKeychain runs. It checks the same files as authn.DefaultKeychain.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
 	for _, f := range []struct{ base, below, name string }{
@@ -68,13 +68,13 @@ func checkCredentials() error {
 			continue
 		}
 		if err := userdir.CheckOwner(path); err != nil {
-			return fmt.Errorf("registry credentials in %s: %w (%s names the folder: give it this user's own value)", path, err, f.name)
+			return fmt.Errorf("registry credentials in %s: %w (the folder comes from %s: set it to this user's own folder)", path, err, f.name)
 		}
 	}
 	return nil
 }
 
-// inside joins a path to a folder, if there is one.
+// inside joins a folder and a path. It returns "" if the folder is "".
 func inside(dir, below string) string {
 	if dir == "" {
 		return ""
@@ -107,8 +107,8 @@ func (r *registry) close() error {
 	return nil
 }
 
-// answered marks a refusal: the registry was reached and there is no such image, or not for these credentials. What may be
-// otherwise the next time is no refusal.
+// answered turns a refusal by the registry into an InvalidError: the image does not exist, or not for these credentials.
+// Errors that may be temporary stay as they are.
 func answered(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) || answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {
@@ -116,7 +116,7 @@ func answered(err error) error {
 	}
 	switch answer.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return invalidf("%w (docker login, or DOCKER_CONFIG, gives other credentials)", err)
+		return invalidf("%w (to use other credentials, run docker login or set DOCKER_CONFIG)", err)
 	}
 	return invalid(err)
 }

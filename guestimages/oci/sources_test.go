@@ -29,7 +29,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// layoutOf writes a layout that holds the images under their names, in order; "": without a name.
+// layoutOf writes a layout with the images under their names, in order; "" means no name.
 func layoutOf(t testing.TB, images ...named) string {
 	t.Helper()
 	dir := t.TempDir() + "/layout"
@@ -58,7 +58,7 @@ func layoutOf(t testing.TB, images ...named) string {
 	return dir
 }
 
-// named is an image or an index with how a layout names it.
+// named is an image or an index with its name and platform in a layout.
 type named struct {
 	name     string
 	what     any
@@ -79,7 +79,7 @@ func savedOf(t testing.TB, images map[string]v1.Image) string {
 	return file
 }
 
-// packed is a tar of a folder.
+// packed writes a tar of a folder and returns its path.
 func packed(t testing.TB, dir string) string {
 	t.Helper()
 	var files []file
@@ -124,7 +124,7 @@ func gzipped(t testing.TB, path string) string {
 	return written(t, "packed.tar.gz", out.Bytes())
 }
 
-// server is a registry on loopback whose answers go through wrap, nil for none. Requests are counted by what they ask for.
+// server starts a registry on loopback. Unless it is nil, wrap wraps the registry's handler.
 func server(t testing.TB, wrap func(http.Handler) http.Handler) (host string) {
 	t.Helper()
 	handler := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
@@ -160,7 +160,7 @@ func parsed(t testing.TB, ref string) name.Reference {
 	return r
 }
 
-// noCredentials keeps the tests from the credentials of whoever runs them.
+// noCredentials hides the credentials of the user who runs the tests.
 func noCredentials(t testing.TB) {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
@@ -188,7 +188,7 @@ func treeOf(t testing.TB, image string) (*Image, *filetree.Tree, error) {
 	return im, tree, im.finish(tree)
 }
 
-// listing describes a tree, a line for each node; content where it is short, but for what this package adds.
+// listing describes a tree, one line for each node. It includes content that is short and not added by this package.
 func listing(t testing.TB, tree *filetree.Tree) []string {
 	t.Helper()
 	var lines []string
@@ -218,7 +218,7 @@ func listing(t testing.TB, tree *filetree.Tree) []string {
 	return lines
 }
 
-func TestAnImageIsTheSameWhateverWayItComes(t *testing.T) {
+func TestImageIsTheSameFromEverySource(t *testing.T) {
 	noCredentials(t)
 	im := richImage(t)
 	id, err := im.ConfigName()
@@ -265,13 +265,13 @@ func TestAnImageIsTheSameWhateverWayItComes(t *testing.T) {
 				t.Fatal("big is missing")
 			}
 			if b, err := n.Content(); err != nil || !bytes.Equal(b, noise(300_000)) {
-				t.Errorf("big has another content, %v", err)
+				t.Errorf("big has wrong content, %v", err)
 			}
 		})
 	}
 }
 
-// oldSaved is what docker save wrote before version 25: plain layers in folders of their own, one of them only linked to.
+// oldSaved writes an archive like docker save before version 25: each layer uncompressed in its own folder, as a link.
 func oldSaved(t testing.TB, im v1.Image) string {
 	t.Helper()
 	layers, err := im.Layers()
@@ -314,7 +314,7 @@ func oldSaved(t testing.TB, im v1.Image) string {
 	return written(t, "old.tar", tarOf(t, files...))
 }
 
-// login puts credentials for a registry into a docker config file and makes it the one that counts.
+// login writes credentials for a registry to a docker config file and sets DOCKER_CONFIG to it.
 func login(t testing.TB, host, user, password string) {
 	t.Helper()
 	auth := authn.AuthConfig{Username: user, Password: password}
@@ -325,7 +325,7 @@ func login(t testing.TB, host, user, password string) {
 	t.Setenv("DOCKER_CONFIG", filepath.Dir(written(t, "config.json", b)))
 }
 
-// openImage opens what a string names, without a cache.
+// openImage opens an image by its name, without a cache.
 func openImage(ctx context.Context, name, scratch string, limits filetree.Limits) (*Image, error) {
 	ref, err := parse(name)
 	if err != nil {
@@ -334,8 +334,8 @@ func openImage(ctx context.Context, name, scratch string, limits filetree.Limits
 	return ref.open(ctx, scratch, limits)
 }
 
-// Files do not decide what a name means.
-func TestOnlyPathsAreOfThisMachine(t *testing.T) {
+// Existing files do not change the meaning of a name.
+func TestParseDistinguishesPathsAndNames(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, dir := range []string{"alpine", "a:b"} {
 		if err := os.Mkdir(dir, 0o755); err != nil {

@@ -10,7 +10,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// contextReader ends with its context.
+// contextReader fails when its context is canceled.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -23,7 +23,7 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// bounded is an error when there is more than left.
+// bounded fails after more than left bytes.
 type bounded struct {
 	r    io.Reader
 	left int64
@@ -33,13 +33,13 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.left -= int64(n)
 	if b.left < 0 {
-		return 0, invalidf("it unpacks to more than the limit")
+		return 0, invalidf("the uncompressed archive exceeds the size limit")
 	}
 	return n, err
 }
 
-// streamLimit is how long a tar within the limits may be, in bytes: the files' content, and for each file its header, its
-// extended header and what fills the last block.
+// streamLimit returns the maximum length of a tar within the limits, in bytes: the files' content, and for each file its
+// header, its extended header and the padding of the last block.
 func streamLimit(l filetree.Limits) int64 {
 	if l.Files == 0 {
 		l.Files = filetree.DefaultLimits.Files
@@ -54,10 +54,10 @@ func streamLimit(l filetree.Limits) int64 {
 	return l.SizeBytes + (int64(l.Files)+1)*perFile
 }
 
-// progressEvery is the time between two lines about one layer.
+// progressEvery is the time between two progress lines for one layer.
 const progressEvery = 5 * time.Second
 
-// progress says how far a slow stream is.
+// progress logs the progress of a slow stream.
 type progress struct {
 	r     io.Reader
 	logf  logf
@@ -77,7 +77,7 @@ func (p *progress) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// size is a number of bytes for people.
+// size formats a number of bytes for people.
 func size(n int64) string {
 	switch {
 	case n < 10<<10:

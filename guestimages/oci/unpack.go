@@ -14,14 +14,13 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// endMark is what a tar ends with. Some builders leave it out, which runtimes of containers take.
+// endMark is the end marker of a tar. Some builders omit it, and container runtimes accept that.
 var endMark [1024]byte
 
-// logf is told what takes time, a line each.
+// logf logs one line for each step that may take long.
 type logf = func(format string, args ...any)
 
-// Unpack applies the image's layers to tree. logf is told of each. After an error the tree is not to
-// be used.
+// Unpack adds the image's layers to tree and logs each with logf. After an error the tree must not be used.
 func (im *Image) Unpack(ctx context.Context, tree *filetree.Tree, logf logf) error {
 	for i, l := range im.layers {
 		what := fmt.Sprintf("layer %d of %d", i+1, len(im.layers))
@@ -48,7 +47,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 	}
 	err = addLayer(ctx, tree, packed, l.diffID)
 	if err == nil || errors.As(err, &InvalidError{}) && !errors.Is(err, filetree.ErrTooLarge) {
-		// Whether the blob is damaged is known at its end.
+		// Only its end shows whether the blob is damaged.
 		io.Copy(io.Discard, packed)
 	}
 	if packed.err != nil {
@@ -57,7 +56,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 	return err
 }
 
-// addLayer adds the tar in packed, which has the digest diffID.
+// addLayer adds the tar in packed, which may be compressed, to the tree. The digest of the uncompressed tar must be diffID.
 func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID v1.Hash) error {
 	plain, _, err := unpack.NewReader(packed)
 	if err != nil {
@@ -69,7 +68,7 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 		return err
 	}
 	checked := &firstError{r: v}
-	// AddLayer changes the tree only after it has read everything, so after the digest was right.
+	// AddLayer changes the tree only after it has read everything, that is, after the digest was verified.
 	err = tree.AddLayer(ctx, io.MultiReader(checked, bytes.NewReader(endMark[:])))
 	if checked.err != nil {
 		err = checked.err
@@ -77,7 +76,7 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 	return classify(err)
 }
 
-// firstError keeps the first error that is not the end: who reads may tell it in other words.
+// firstError keeps the first error other than io.EOF, because its reader may replace that error with another.
 type firstError struct {
 	r   io.Reader
 	err error

@@ -10,7 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// verifier hands on what a descriptor describes; the end is io.EOF only if size and digest were right.
+// verifier reads the content of a descriptor. It returns io.EOF only if the size and the digest are correct.
 type verifier struct {
 	r         io.Reader
 	hash      hash.Hash
@@ -33,31 +33,31 @@ func (v *verifier) Read(p []byte) (int, error) {
 	v.hash.Write(p[:n])
 	switch {
 	case v.sizeBytes >= 0 && v.n > v.sizeBytes:
-		return 0, invalidf("%s is longer than its %d bytes", v.want, v.sizeBytes)
+		return 0, invalidf("%s is longer than its size of %d bytes", v.want, v.sizeBytes)
 	case err == io.EOF && v.sizeBytes >= 0 && v.n < v.sizeBytes:
 		return n, invalidf("%s is truncated: %d of %d bytes", v.want, v.n, v.sizeBytes)
 	case err != nil && (err == io.EOF || v.n == v.sizeBytes):
-		// The registry's client checks the digest too, in words of its own.
+		// The registry client verifies the digest too, but reports it differently.
 		if bad := v.check(); bad != nil {
 			return n, bad
 		}
 	case err != nil && v.sizeBytes >= 0:
-		return n, fmt.Errorf("%s broke off after %d of %d bytes: %w", v.want, v.n, v.sizeBytes, err)
+		return n, fmt.Errorf("%s: transfer stopped after %d of %d bytes: %w", v.want, v.n, v.sizeBytes, err)
 	}
 	return n, err
 }
 
 func (v *verifier) check() error {
 	if got := hex.EncodeToString(v.hash.Sum(nil)); got != v.want.Hex {
-		return invalidf("%s is damaged: its content has the digest %s:%s", v.want, v.want.Algorithm, got)
+		return invalidf("%s is damaged: the digest of its content is %s:%s", v.want, v.want.Algorithm, got)
 	}
 	return nil
 }
 
-// readAll returns the whole of a small blob, at most limit bytes.
+// readAll returns the verified content of a blob of at most limit bytes.
 func readAll(r io.Reader, d v1.Descriptor, limit int64) ([]byte, error) {
 	if d.Size < 0 || d.Size > limit {
-		return nil, invalidf("%s: %d bytes are more than the %d that are read", d.Digest, d.Size, limit)
+		return nil, invalidf("%s is too long: %d bytes, at most %d are supported", d.Digest, d.Size, limit)
 	}
 	v, err := verify(r, d.Digest, d.Size)
 	if err != nil {
