@@ -17,38 +17,40 @@ import (
 	"minivmm/vmm/config"
 )
 
-const diskHelp = `Make, resize and describe disk images. None of it needs root.
+const diskHelp = `Create, resize and describe disk images. No root privileges are needed.
 
-An image is a raw, sparse file, readable by its owner only. It appears when it is whole: what is interrupted
-or fails leaves nothing. A disk that a machine uses is locked: it is neither replaced nor resized, and a disk
-that is being resized is refused by a machine.
+An image is a raw, sparse file that only its owner can read. It appears only when it is complete: a failed or
+interrupted command leaves nothing behind. A disk in use by a machine is locked: it cannot be replaced or
+resized. A machine does not start with a disk that is being resized.
 
-A raw image has no place for a serial number: a disk gets that from the machine, by the key serial in [[disk]]
-(--disk FILE,serial=NAME). What is in the image itself, and goes wherever it goes, are the label and the UUID
-of its file system: a guest with udev has it as /dev/disk/by-label/LABEL and /dev/disk/by-uuid/UUID.
+A raw image has no place for a serial number. A machine sets it with the key serial in [[disk]]
+(--disk FILE,serial=NAME). The image itself contains the label and the UUID of its file system. A guest with
+udev finds the disk as /dev/disk/by-label/LABEL and /dev/disk/by-uuid/UUID.
 `
 
-const diskFromHelp = `Make a disk of a folder or a tar; - is a tar on stdin, plain or packed with gzip, zstd, xz, lz4 or bzip2.
+const diskFromHelp = `Create a disk from a folder or a tar. SOURCE - reads a tar from stdin. A tar may be compressed with gzip, zstd,
+xz, lz4 or bzip2.
 
-Owners, modes, times, hard links, device nodes and extended attributes are those of the source. The same
-source gives the same bytes. Without --size the disk has a quarter more than it needs, and 64M; an erofs,
-which is read-only, has what it needs.
+The disk keeps owners, modes, times, hard links, device nodes and extended attributes of the source. The same
+source always produces the same bytes. Without --size, an ext4 disk gets the size of its content plus a
+quarter plus 64M. An erofs is read-only and only as large as its content.
 `
 
-const diskDebianHelp = `Make a disk with a small Debian that boots systemd to a login on the serial console.
+const diskDebianHelp = `Create a disk with a small Debian that boots systemd to a login on the serial console.
 
-Its packages come from this machine's own package sources, checked with its keys, by mmdebstrap; without root
-that needs a range for the user in /etc/subuid and /etc/subgid. root logs in at the console without a password
-unless --root-password-file names one. The network comes up by DHCP, or as ip= on the kernel's command line
-says. The guest keeps the sources, without passwords in them, but no proxy or other setting of this machine.
+mmdebstrap installs the packages from the host's own package sources and verifies them with the host's keys.
+Without root, it requires a range for the user in /etc/subuid and /etc/subgid. Without --root-password-file,
+root logs in on the console without a password. The network is configured by DHCP, or by ip= on the kernel
+command line. The guest keeps the package sources, without passwords in them, but no proxy or other setting of
+the host.
 
-Boot it with a kernel that has its disk, console and ext4, such as the default one, and root=/dev/sda.
+Boot it with root=/dev/sda and a kernel that supports the disk, the console and ext4, such as the default kernel.
 `
 
 func newDiskCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "disk",
-		Short:   "Make, resize and describe disk images",
+		Short:   "Create, resize and describe disk images",
 		Long:    diskHelp,
 		Example: "  minivmm disk create data.img 10G --fs ext4\n  minivmm disk debian debian.img\n  minivmm disk info debian.img",
 		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
@@ -58,7 +60,7 @@ func newDiskCommand() *cobra.Command {
 	return cmd
 }
 
-// diskFlags are those that the commands that make disks have.
+// diskFlags are the flags of the commands that create disks.
 type diskFlags struct {
 	fs    string
 	size  sizeFlag
@@ -76,26 +78,26 @@ func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
 			flags.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
 			argNames(flags, "fs=NAME")
 		case "size":
-			flags.Var(&f.size, "size", "the disk's size, like 2G")
+			flags.Var(&f.size, "size", "size of the disk, like 2G")
 		case "label":
-			flags.StringVar(&f.label, "label", f.label, "the file system's label")
+			flags.StringVar(&f.label, "label", f.label, "label of the file system")
 			argNames(flags, "label=LABEL")
 		case "uuid":
-			flags.StringVar(&f.uuid, "uuid", "", "the file system's UUID")
+			flags.StringVar(&f.uuid, "uuid", "", "UUID of the file system")
 			argNames(flags, "uuid=UUID")
 		}
 	}
-	flags.BoolVar(&f.force, "force", false, "replace a file that is there")
+	flags.BoolVar(&f.force, "force", false, "replace an existing file")
 }
 
 func (f *diskFlags) options(log io.Writer) disk.Options {
 	return disk.Options{FS: disk.FS(f.fs), SizeBytes: int64(f.size), Label: f.label, UUID: strings.ToLower(f.uuid), Install: installer(log)}
 }
 
-// sizeFlag is a size as the configuration has it.
+// sizeFlag is a size in the syntax of the configuration.
 type sizeFlag config.Size
 
-// Set, String and Type are pflag.Value's.
+// Set, String and Type implement pflag.Value.
 func (s *sizeFlag) Set(value string) error { return (*config.Size)(s).UnmarshalText([]byte(value)) }
 func (s *sizeFlag) String() string {
 	if *s == 0 {
@@ -105,7 +107,7 @@ func (s *sizeFlag) String() string {
 }
 func (s *sizeFlag) Type() string { return "SIZE" }
 
-// parseSize reads a size argument; a bad one is a usage error.
+// parseSize parses a size argument. An invalid size is a usage error.
 func parseSize(text string) (int64, error) {
 	var s config.Size
 	if err := s.UnmarshalText([]byte(text)); err != nil {
@@ -114,7 +116,7 @@ func parseSize(text string) (int64, error) {
 	return int64(s), nil
 }
 
-// installer installs packages that the machine lacks.
+// installer returns a function that installs missing packages on the host.
 func installer(log io.Writer) disk.Installer {
 	return func(ctx context.Context, what string, packages ...string) error {
 		c, err := openCache(log)
@@ -129,8 +131,8 @@ func newDiskCreateCommand() *cobra.Command {
 	var f diskFlags
 	cmd := &cobra.Command{
 		Use:     "create FILE SIZE",
-		Short:   "Make an empty disk",
-		Long:    "Make an empty disk: all zeros, or with an empty ext4.",
+		Short:   "Create an empty disk",
+		Long:    "Create an empty disk: all zeros, or with an empty ext4.",
 		Example: "  minivmm disk create data.img 10G\n  minivmm disk create data.img 10G --fs ext4 --label data",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -152,7 +154,7 @@ func newDiskFromCommand() *cobra.Command {
 	var as owner
 	cmd := &cobra.Command{
 		Use:     "from SOURCE FILE",
-		Short:   "Make a disk of a folder or a tar",
+		Short:   "Create a disk from a folder or a tar",
 		Long:    diskFromHelp,
 		Example: "  minivmm disk from rootfs root.img --owner 0:0\n  docker export web | minivmm disk from - web.img --fs erofs",
 		Args:    args(cobra.ExactArgs(2)),
@@ -163,7 +165,7 @@ func newDiskFromCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd, "fs", "size", "label", "uuid")
-	cmd.Flags().Var(&as, "owner", "the owner of all that a folder gives, by number")
+	cmd.Flags().Var(&as, "owner", "numeric owner of all files from a folder")
 	return cmd
 }
 
@@ -182,7 +184,7 @@ func diskFrom(ctx context.Context, source, path string, as owner, f diskFlags, s
 			return usageError{err}
 		}
 	case as.set:
-		return usageError{errors.New("--owner is for folders: a tar says who owns what")}
+		return usageError{errors.New("--owner works only with a folder: a tar has owners of its own")}
 	}
 	b, err := disk.Begin(path, f.force)
 	if err != nil {
@@ -214,7 +216,7 @@ func newDiskDebianCommand() *cobra.Command {
 	var passwordFile string
 	cmd := &cobra.Command{
 		Use:   "debian FILE",
-		Short: "Make a disk with a small Debian",
+		Short: "Create a disk with a small Debian",
 		Long:  diskDebianHelp,
 		Example: "  minivmm disk debian debian.img\n" +
 			"  minivmm disk debian web.img --include nginx,openssh-server --hostname web --size 8G --root-password-file password",
@@ -232,16 +234,16 @@ func newDiskDebianCommand() *cobra.Command {
 	}
 	f.add(cmd, "size", "label", "uuid")
 	flags := cmd.Flags()
-	flags.StringSliceVar(&deb.Include, "include", nil, "more packages")
-	flags.StringVar(&deb.Suite, "suite", "", "release, like bookworm; without it this machine's")
-	flags.StringVar(&deb.Hostname, "hostname", "debian", "the guest's name")
-	flags.StringVar(&passwordFile, "root-password-file", "", "a file with root's password")
+	flags.StringSliceVar(&deb.Include, "include", nil, "additional packages")
+	flags.StringVar(&deb.Suite, "suite", "", "release, like bookworm (default: the host's)")
+	flags.StringVar(&deb.Hostname, "hostname", "debian", "host name of the guest")
+	flags.StringVar(&passwordFile, "root-password-file", "", "file with root's password in its first line")
 	argNames(flags, "include=PACKAGE,...", "suite=NAME", "hostname=NAME", "root-password-file=FILE")
 	flags.Lookup("include").DefValue = ""
 	return cmd
 }
 
-// readPassword is the first line of a file; without a file there is none.
+// readPassword returns the first line of a file, or "" if name is "".
 func readPassword(name string) (string, error) {
 	if name == "" {
 		return "", nil
@@ -252,7 +254,7 @@ func readPassword(name string) (string, error) {
 	}
 	line, _, _ := strings.Cut(string(b), "\n")
 	if line == "" {
-		return "", fileError{fmt.Errorf("%s: its first line, the password, is empty", name)}
+		return "", fileError{fmt.Errorf("%s: the first line, which must be the password, is empty", name)}
 	}
 	return line, nil
 }
@@ -260,9 +262,9 @@ func readPassword(name string) (string, error) {
 func newDiskResizeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "resize FILE SIZE",
-		Short: "Make a disk larger or smaller",
-		Long: "Make a disk larger or smaller, with the ext4 in it. A SIZE like +1G is added to what it has. A size that\n" +
-			"would cut off data is refused. Partitions stay as they are. The disk must not be in use.",
+		Short: "Grow or shrink a disk",
+		Long: "Grow or shrink a disk together with the ext4 in it. A SIZE like +1G is added to the current size. A size\n" +
+			"that would cut off data is rejected. Partitions are not changed. The disk must not be in use.",
 		Example: "  minivmm disk resize debian.img +2G\n  minivmm disk resize data.img 500M",
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -289,9 +291,9 @@ func newDiskInfoCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "info FILE...",
-		Short: "Say what is in disks, and who uses them",
-		Long: "Say of each disk its size, what it takes on this machine, its file system with label and UUID, and the\n" +
-			"process that uses it. Nothing is locked or changed, so it is safe while a machine runs.",
+		Short: "Show the content and the users of disks",
+		Long: "Show for each disk its size, the space that it uses on the host, its file system with label and UUID, and\n" +
+			"the process that uses it. The command locks and changes nothing: it is safe while a machine runs.",
 		Example: "  minivmm disk info debian.img data.img\n  minivmm disk info --json debian.img",
 		Args:    args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -306,7 +308,7 @@ func newDiskInfoCommand() *cobra.Command {
 			return work(cmd.Context(), func(context.Context) error { return failed })
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	return cmd
 }
 
@@ -314,10 +316,10 @@ func printInfo(w io.Writer, i disk.Info, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(i)
 	}
-	words := []string{config.Size(i.SizeBytes).String(), about(i.UsedBytes) + " on this machine"}
+	words := []string{config.Size(i.SizeBytes).String(), about(i.UsedBytes) + " used on the host"}
 	switch {
 	case i.FS == "":
-		words = append(words, "no known file system")
+		words = append(words, "unknown file system")
 	case i.FreeBytes > 0:
 		words = append(words, fmt.Sprintf("%s with %s free", i.FS, about(i.FreeBytes)))
 	default:
@@ -336,7 +338,7 @@ func printInfo(w io.Writer, i disk.Info, asJSON bool) error {
 	return err
 }
 
-// about is a size with two digits or more.
+// about formats a size with at least two significant digits where possible.
 func about(n int64) string {
 	for i, unit := range "KMGT" {
 		if size := float64(n) / float64(int64(1)<<(10*(i+1))); size < 10240 || unit == 'T' {

@@ -24,13 +24,13 @@ import (
 	"minivmm/internal/workdir"
 )
 
-const initramfsHelp = `Make an initial RAM file system from folders, tars and lists.
+const initramfsHelp = `Create an initial RAM file system from folders, tars and lists.
 
---dir, --tar and --list may be given several times; each is laid over what those before it gave.
-Owners and device nodes come from the sources and need no root. The same sources give the same bytes,
-whenever and in whatever order their files were made: times are not kept, nor are extended attributes.
+--dir, --tar and --list may be given several times. Entries of later sources replace those of earlier ones.
+Owners and device nodes come from the sources; no root privileges are needed. The same sources always produce
+the same bytes: times and extended attributes are not stored.
 
-A list has lines as the kernel's usr/gen_init_cpio has them:
+The lines of a list have the format of the kernel's usr/gen_init_cpio:
   file NAME LOCATION MODE UID GID [HARD LINK...]
   dir NAME MODE UID GID
   nod NAME MODE UID GID b|c MAJOR MINOR
@@ -39,13 +39,13 @@ A list has lines as the kernel's usr/gen_init_cpio has them:
   sock NAME MODE UID GID
 A LOCATION is relative to the list's folder.
 
---modules adds modules of a kernel with all that they need, unpacked, as /modules/NAME.ko, and their
-paths in load order, one a line, as /modules/order. --init adds minivmm's own init, which loads them, brings
-up the system and runs COMMAND, or else /bin/sh, and what is behind -- on the kernel's command line
-instead of either.
+--modules adds kernel modules and their dependencies, uncompressed, as /modules/NAME.ko. The file /modules/order
+lists their paths in load order, one per line. --init adds minivmm's own init, which loads the modules, brings
+up the system and runs COMMAND, or /bin/sh if there is none. A command after -- on the kernel command line
+replaces both.
 `
 
-// initramfsOptions are the command's flags.
+// initramfsOptions are the command's flags and arguments.
 type initramfsOptions struct {
 	output     string
 	sources    []source
@@ -65,7 +65,7 @@ func newInitramfsCommand() *cobra.Command {
 	var o initramfsOptions
 	cmd := &cobra.Command{
 		Use:   "initramfs -o FILE [flags] [-- COMMAND...]",
-		Short: "Make an initial RAM file system",
+		Short: "Create an initial RAM file system",
 		Long:  initramfsHelp,
 		Example: "  minivmm initramfs -o initrd.cpio --dir root --owner 0:0\n" +
 			"  docker export web | minivmm initramfs -o web.cpio --tar - --init -- /usr/bin/web\n" +
@@ -73,20 +73,20 @@ func newInitramfsCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVarP(&o.output, "output", "o", "", "the file to make or replace; - for stdout")
+	flags.StringVarP(&o.output, "output", "o", "", "file to create or replace; - for stdout")
 	for _, f := range []struct{ kind, arg, help string }{
-		{"dir", "DIR", "a folder, with owners, modes, device nodes and hard links"},
-		{"tar", "FILE", "a tar: plain, gzip, zstd, xz, lz4 or bzip2; - for stdin"},
-		{"list", "FILE", "a list of files; - for stdin"},
+		{"dir", "DIR", "add a folder, with owners, modes, device nodes and hard links"},
+		{"tar", "FILE", "add a tar: plain, gzip, zstd, xz, lz4 or bzip2; - for stdin"},
+		{"list", "FILE", "add the files of a list; - for stdin"},
 	} {
 		flags.Var(&sourceFlag{&o.sources, f.kind, f.arg}, f.kind, f.help)
 	}
-	flags.Var(&o.owner, "owner", "the owner of all that --dir gives, by number")
-	flags.StringSliceVar(&o.modules, "modules", nil, "kernel modules, with what they need")
-	flags.StringVar(&o.kernel, "kernel", "", "the modules' kernel: one of minivmm kernel list")
-	flags.StringVar(&o.modulesDir, "kernel-modules", "", "or the folder of its modules, with modules.dep")
+	flags.Var(&o.owner, "owner", "numeric owner of all files from --dir")
+	flags.StringSliceVar(&o.modules, "modules", nil, "add kernel modules and their dependencies")
+	flags.StringVar(&o.kernel, "kernel", "", "kernel of the modules: a NAME of minivmm kernel list")
+	flags.StringVar(&o.modulesDir, "kernel-modules", "", "or its modules folder, with modules.dep")
 	flags.BoolVar(&o.init, "init", false, "add minivmm's init")
-	flags.Var(&o.compress, "compress", "none, gzip or zstd")
+	flags.Var(&o.compress, "compress", "compression: none, gzip or zstd")
 	argNames(flags, "output=FILE", "modules=NAME,...", "kernel=NAME", "kernel-modules=DIR")
 	flags.Lookup("modules").DefValue = ""
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -102,7 +102,7 @@ func newInitramfsCommand() *cobra.Command {
 	return cmd
 }
 
-// check finds what flags contradict.
+// check returns an error for flags that contradict each other.
 func (o *initramfsOptions) check(stdout io.Writer) error {
 	fromStdin := 0
 	for _, s := range o.sources {
@@ -118,28 +118,28 @@ func (o *initramfsOptions) check(stdout io.Writer) error {
 	f, isFile := stdout.(*os.File)
 	switch {
 	case o.output == "":
-		return errors.New("nowhere to write to: give -o FILE")
+		return errors.New("no output file: set it with -o FILE")
 	case o.output == "-" && isFile && term.IsTerminal(int(f.Fd())):
-		return errors.New("stdout is a terminal: give -o FILE")
+		return errors.New("stdout is a terminal: set an output file with -o FILE")
 	case len(o.sources) == 0 && !o.init && len(o.modules) == 0:
-		return errors.New("nothing to put in: give --dir, --tar, --list, --modules or --init")
+		return errors.New("no content: use --dir, --tar, --list, --modules or --init")
 	case fromStdin > 1:
-		return errors.New("stdin can be one source only")
+		return errors.New("only one source can read from stdin")
 	case o.kernel != "" && o.modulesDir != "":
-		return errors.New("--kernel and --kernel-modules: one kernel at a time")
+		return errors.New("--kernel and --kernel-modules exclude each other")
 	case (len(o.modules) > 0) != (o.kernel != "" || o.modulesDir != ""):
-		return errors.New("--modules wants --kernel or --kernel-modules, and they want it")
+		return errors.New("--modules must be used together with --kernel or --kernel-modules")
 	case len(o.command) > 0 && !o.init:
-		return errors.New("COMMAND is for --init to run")
+		return errors.New("COMMAND requires --init")
 	}
 	return nil
 }
 
-// outside refuses an output that the next run would take for a part of its source.
+// outside returns an error if the output is inside its own source folder: the next run would add it.
 func outside(output, dir string) error {
 	folder, err := filepath.EvalSymlinks(filepath.Dir(output))
 	if err != nil {
-		return nil // told when it is written
+		return nil // writing the output reports the error
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil
@@ -151,16 +151,16 @@ func outside(output, dir string) error {
 		return err
 	}
 	if rel, err := filepath.Rel(dir, folder); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("%s lies in %s, which it is made of", output, dir)
+		return fmt.Errorf("output %s is inside its source %s", output, dir)
 	}
 	return nil
 }
 
-// run makes the file.
+// run creates the file.
 func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err error) {
 	dir := os.TempDir()
 	if o.output != "-" {
-		dir = filepath.Dir(o.output) // which has room for what is made
+		dir = filepath.Dir(o.output) // there must be room for the output anyway
 	}
 	if err := workdir.Sweep(dir); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 			return sourceError(err)
 		}
 	}
-	// What depends on the kernel comes in an archive of its own, after what does not.
+	// Modules and init are in a second archive, after the files that do not depend on the kernel.
 	var first, second initrd.Archive
 	loaded, err := o.addModules(&second)
 	if err != nil {
@@ -217,7 +217,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 	return sourceError(err)
 }
 
-// add lays one source over the tree.
+// add adds one source to the tree.
 func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s source, stdin io.Reader) error {
 	switch s.kind {
 	case "dir":
@@ -236,7 +236,7 @@ func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s sourc
 	return tree.AddList(ctx, f, filepath.Dir(s.name))
 }
 
-// addModules adds the modules, and returns their paths in load order.
+// addModules adds the modules and returns their paths in load order.
 func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
 	if len(o.modules) == 0 {
 		return nil, nil
@@ -265,14 +265,14 @@ func (o *initramfsOptions) openModules() (*kernel.Modules, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := kernel.Open(c).Find(strings.TrimPrefix(o.kernel, "store:")) // as boot.kernel has it
+	k, err := kernel.Open(c).Find(strings.TrimPrefix(o.kernel, "store:")) // boot.kernel has this prefix
 	if err != nil {
 		return nil, err
 	}
 	return k.OpenModules()
 }
 
-// addInit adds minivmm's own init, and what it is to do.
+// addInit adds minivmm's own init and its plan.
 func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loaded []string, log io.Writer) error {
 	c, err := openCache(log)
 	if err != nil {
@@ -289,13 +289,13 @@ func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loade
 	return a.AddInit(program, agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
 }
 
-// sourceFlag is one of the flags that name sources, in the order of the command line.
+// sourceFlag is a flag that appends a source. All of them share one list, in the order of the command line.
 type sourceFlag struct {
 	sources   *[]source
 	kind, arg string
 }
 
-// Set, String and Type are pflag.Value's, as those of the flags below.
+// Set, String and Type implement pflag.Value, like those of the flags below.
 func (f *sourceFlag) Set(value string) error {
 	if value == "" {
 		return errors.New("the name is empty")
@@ -318,7 +318,7 @@ func (o *owner) Set(value string) error {
 	u, err := strconv.ParseUint(uid, 10, 32)
 	g, gerr := strconv.ParseUint(gid, 10, 32)
 	if err != nil || gerr != nil {
-		return errors.New("want UID:GID, two numbers")
+		return errors.New("want UID:GID as two numbers")
 	}
 	*o = owner{uint32(u), uint32(g), true}
 	return nil
@@ -327,7 +327,7 @@ func (o *owner) Set(value string) error {
 func (o *owner) String() string { return "" }
 func (o *owner) Type() string   { return "UID:GID" }
 
-// compression is how the output is packed; "" is "none".
+// compression is the compression of the output; "" means "none".
 type compression string
 
 func (c *compression) Set(value string) error {
@@ -341,7 +341,7 @@ func (c *compression) Set(value string) error {
 func (c *compression) String() string { return string(*c) }
 func (c *compression) Type() string   { return "FORMAT" }
 
-// writer packs into w. The same bytes in give the same bytes out: no times, no names, one thread.
+// writer returns a writer that compresses to w. The same input gives the same output: no times, no names, one thread.
 func (c compression) writer(w io.Writer) (io.WriteCloser, error) {
 	switch c {
 	case "gzip":

@@ -24,7 +24,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// initramfsProgram is minivmm initramfs in a folder with what it can be made of: a folder, lists, tars and a kernel's modules.
+// initramfsProgram returns minivmm initramfs in a folder with possible sources: a folder, lists, tars and kernel modules.
 func initramfsProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := program(t, "", append([]string{"initramfs"}, args...)...)
@@ -51,16 +51,16 @@ func initramfsProgram(t *testing.T, args ...string) *exec.Cmd {
 	); err != nil {
 		t.Fatal(err)
 	}
-	// Whatever happens, nothing is left where the work is done.
+	// Nothing may be left in the folder for temporary files, whatever happens.
 	t.Cleanup(func() {
 		if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-			t.Errorf("%v is left in the folder for temporary files, %v", left, err)
+			t.Errorf("%v was left in the folder for temporary files, %v", left, err)
 		}
 	})
 	return cmd
 }
 
-// archives lists the files of archives that follow each other.
+// archives lists the files of concatenated archives.
 func archives(t *testing.T, b []byte) []string {
 	t.Helper()
 	var all []string
@@ -81,7 +81,7 @@ func archives(t *testing.T, b []byte) []string {
 			}
 			all = append(all, fmt.Sprintf("%s %o %d:%d %q", h.Name, uint32(h.Mode), h.Uid, h.Guid, data))
 		}
-		// The next one begins at a multiple of 4.
+		// The next archive starts at a multiple of 4.
 		at := (int64(len(b)-in.Len()) + 3) &^ 3
 		if _, err := in.Seek(at, io.SeekStart); err != nil {
 			t.Fatal(err)
@@ -100,8 +100,8 @@ func TestInitramfs(t *testing.T) {
 		{"another owner", "--dir root --owner 7:8", []string{`etc 40755 7:8 ""`, `etc/name 100644 7:8 "dir"`}},
 		{"a list", "--list files.list", []string{`dev 40755 0:0 ""`, `dev/null 20666 0:0 ""`, `etc 40755 0:0 ""`, `etc/name 100640 1:2 ""`, `other 100640 1:2 "dir"`}},
 		{"the last wins", "--dir root --tar files.tar --owner 0:0", []string{`etc 40755 0:0 ""`, `etc/name 100600 5:6 "tar"`, `root 40755 0:0 ""`, `root/from-tar 100600 5:6 "tar"`}},
-		{"and here the folder", "--tar files.tar --dir root --owner 0:0", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`, `root 40755 0:0 ""`, `root/from-tar 100600 5:6 "tar"`}},
-		{"modules behind", "--dir root --owner 0:0 --modules a --kernel-modules mods", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`,
+		{"the last wins, reversed", "--tar files.tar --dir root --owner 0:0", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`, `root 40755 0:0 ""`, `root/from-tar 100600 5:6 "tar"`}},
+		{"modules in a second archive", "--dir root --owner 0:0 --modules a --kernel-modules mods", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`,
 			`modules 40755 0:0 ""`, `modules/a.ko 100644 0:0 "module a"`, `modules/b.ko 100644 0:0 "module b"`, `modules/order 100644 0:0 "/modules/b.ko\n/modules/a.ko\n"`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestInitramfs(t *testing.T) {
 				}
 			}
 			if !bytes.Equal(files[0], files[1]) {
-				t.Error("two runs give different bytes")
+				t.Error("two runs produced different bytes")
 			}
 			if got := archives(t, files[0]); !slices.Equal(got, tt.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
@@ -149,7 +149,7 @@ func TestInitramfsFromStdin(t *testing.T) {
 	}
 }
 
-func TestInitramfsIsPackedTheSameTwice(t *testing.T) {
+func TestInitramfsCompressionIsReproducible(t *testing.T) {
 	_, plain, _ := clitest.Finish(t, initramfsProgram(t, "--dir", "root", "-o", "-"))
 	for format, unpack := range map[string]func(io.Reader) (io.Reader, error){
 		"none": func(r io.Reader) (io.Reader, error) { return r, nil },
@@ -162,14 +162,14 @@ func TestInitramfsIsPackedTheSameTwice(t *testing.T) {
 			t.Fatalf("exit code %d: %s", code, errs)
 		}
 		if _, second, _ := clitest.Finish(t, initramfsProgram(t, args...)); first != second {
-			t.Errorf("%s: two runs give different bytes", format)
+			t.Errorf("%s: two runs produced different bytes", format)
 		}
 		r, err := unpack(strings.NewReader(first))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, err := io.ReadAll(r); err != nil || string(got) != plain {
-			t.Errorf("%s: %d bytes, %v, want the %d of a plain one", format, len(got), err, len(plain))
+			t.Errorf("%s: got %d bytes, %v, want the %d uncompressed bytes", format, len(got), err, len(plain))
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestInitramfsWithInit(t *testing.T) {
 		fmt.Sprintf("init.json 100644 0:0 %q", `{"modules":["/modules/b.ko","/modules/a.ko"],"command":{"argv":["/bin/prog","-v"]}}`),
 	} {
 		if !slices.Contains(all, want) {
-			t.Errorf("%q is not in\n%s", want, strings.Join(all, "\n"))
+			t.Errorf("%q is missing in\n%s", want, strings.Join(all, "\n"))
 		}
 	}
 }
@@ -205,20 +205,20 @@ func TestInitramfsErrors(t *testing.T) {
 		code int
 		err  string
 	}{
-		{"--dir root", 2, "nowhere to write to: give -o FILE"},
-		{"-o out", 2, "nothing to put in"},
+		{"--dir root", 2, "no output file: set it with -o FILE"},
+		{"-o out", 2, "no content: use"},
 		{"-o out root", 2, `unknown argument "root"`},
 		{"-o out --dir root extra -- cmd", 2, `unknown argument "extra"`},
-		{"-o out --dir root -- cmd", 2, "COMMAND is for --init"},
+		{"-o out --dir root -- cmd", 2, "COMMAND requires --init"},
 		{"-o out --dri root", 2, `did you mean "--dir"?`},
 		{"-o out --dir=", 2, "the name is empty"},
-		{"-o root/etc/out --dir root", 2, "/root, which it is made of"},
-		{"-o ./out --dir .", 2, "which it is made of"},
-		{"-o out --tar - --list -", 2, "stdin can be one source only"},
-		{"-o out --modules a", 2, "--modules wants --kernel or --kernel-modules"},
-		{"-o out --dir root --kernel-modules mods", 2, "--modules wants"},
-		{"-o out --dir root --kernel 6.12", 2, "--modules wants"},
-		{"-o out --modules a --kernel 6.12 --kernel-modules mods", 2, "one kernel at a time"},
+		{"-o root/etc/out --dir root", 2, "output root/etc/out is inside its source /"},
+		{"-o ./out --dir .", 2, "output ./out is inside its source"},
+		{"-o out --tar - --list -", 2, "only one source can read from stdin"},
+		{"-o out --modules a", 2, "--modules must be used together with --kernel or --kernel-modules"},
+		{"-o out --dir root --kernel-modules mods", 2, "--modules must be used together"},
+		{"-o out --dir root --kernel 6.12", 2, "--modules must be used together"},
+		{"-o out --modules a --kernel 6.12 --kernel-modules mods", 2, "exclude each other"},
 		{"-o out --modules a --kernel 6.12", 3, "minivmm kernel fetch 6.12"},
 		{"-o out --dir root --owner root", 2, "want UID:GID"},
 		{"-o out --dir root --owner 1:4294967296", 2, "want UID:GID"},
@@ -228,7 +228,7 @@ func TestInitramfsErrors(t *testing.T) {
 		{"-o out --tar absent", 3, "open absent: no such file or directory"},
 		{"-o out --tar half.tar", 3, `half.tar: filetree: tar: entry "root/from-tar": unexpected EOF`},
 		{"-o out --tar files.list", 3, "files.list: filetree: tar:"},
-		{"-o out --list bad.list", 3, "bad.list:2: 1 words after file: want NAME LOCATION"},
+		{"-o out --list bad.list", 3, "bad.list:2: file: got 1 arguments, want NAME LOCATION"},
 		{"-o out --modules a,no_such --kernel-modules mods", 3, "no_such"},
 		{"-o out --modules c --kernel-modules mods", 3, "none"},
 		{"-o out --modules gone --kernel-modules mods", 3, "gone.ko"},
@@ -243,7 +243,7 @@ func TestInitramfsErrors(t *testing.T) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q; want %d and %q", tt.args, code, out, errs, tt.code, tt.err)
 		}
 		if after := listing(t, cmd.Dir); !slices.Equal(before, after) {
-			t.Errorf("%s: %q is left, %q was there", tt.args, after, before)
+			t.Errorf("%s: got files %q, want %q", tt.args, after, before)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func listing(t *testing.T, dir string) []string {
 	return all
 }
 
-// The signal comes when the program reads its standard input: more has gone in than a pipe holds.
+// The signal arrives while the program reads its standard input: it has read more than a pipe holds.
 func TestInitramfsInterrupted(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		cmd := initramfsProgram(t, "--tar", "-", "-o", "out")
@@ -292,7 +292,7 @@ func TestInitramfsInterrupted(t *testing.T) {
 			t.Errorf("%v: exit code %d, %s", sig, code, errs.String())
 		}
 		if after := listing(t, cmd.Dir); !slices.Equal(before, after) {
-			t.Errorf("%v: %q is left, %q was there", sig, after, before)
+			t.Errorf("%v: got files %q, want %q", sig, after, before)
 		}
 	}
 }

@@ -13,16 +13,16 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-const kernelHelp = `Keep kernels for guests: Debian's, and your own.
+const kernelHelp = `Manage kernels for guests: Debian's kernels and your own.
 
-A kernel is kept once, under the SHA-256 of its image, with its modules and with the unpacked vmlinux beside
-it, so that no guest spends its start on unpacking. They are in the folder minivmm of the user's cache, or in
-$MINIVMM_CACHE.
+Each kernel is stored once, under the SHA-256 of its image, together with its modules and its unpacked vmlinux,
+so that guests need not unpack it when they start. The store is in the folder minivmm of the user's cache, or
+in $MINIVMM_CACHE.
 
-NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 is the one with drivers for real
-machines), a release like 6.12.117+deb12-cloud-amd64, a Debian package, a name given at import, or the first 6
-or more digits of an ID. The key boot.kernel and --kernel take it as
-store:NAME, minivmm initramfs --kernel either way.
+NAME is a series like 6.12 or 6.1 (Debian's cloud kernel; 6.12-amd64 has drivers for physical machines), a
+release like 6.12.117+deb12-cloud-amd64, a Debian package, a name set at import, or at least the first 6 digits
+of an ID. The key boot.kernel and the flag --kernel accept it as store:NAME. minivmm initramfs --kernel accepts
+NAME and store:NAME.
 `
 
 func newKernelCommand() *cobra.Command {
@@ -38,7 +38,7 @@ func newKernelCommand() *cobra.Command {
 	return cmd
 }
 
-// withKernels calls do with the user's store, whose progress goes to the command's stderr.
+// withKernels calls do with the user's kernel store. The store writes its progress to the command's stderr.
 func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
 	return work(cmd.Context(), func(ctx context.Context) error {
 		c, err := openCache(cmd.ErrOrStderr())
@@ -54,13 +54,13 @@ func newKernelFetchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch [NAME]",
 		Short: "Fetch a kernel from Debian's packages, without installing it",
-		Long: "Fetch a Debian kernel package through apt, which checks it, and unpack it into the cache. Nothing is\n" +
-			"installed, and root is not needed. Without NAME it is the newest cloud kernel that this machine's package\n" +
-			"sources offer, and the default kernel from then on. One that is here already is not fetched again.",
+		Long: "Fetch a Debian kernel package with apt, which verifies it, and unpack it into the store. Nothing is\n" +
+			"installed, and no root privileges are needed. Without NAME, fetch the newest cloud kernel in the host's\n" +
+			"package sources and make it the default kernel. A kernel that is already in the store is not fetched again.",
 		Example: "  minivmm kernel fetch\n  minivmm kernel fetch 6.1\n  minivmm kernel fetch --refresh",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}
-	cmd.Flags().BoolVar(&refresh, "refresh", false, "ask the package sources again for a newer one")
+	cmd.Flags().BoolVar(&refresh, "refresh", false, "check the package sources for a newer kernel")
 	cmd.Flags().BoolVar(&makeDefault, "default", false, "make it the default kernel")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := kernelName(args)
@@ -85,13 +85,13 @@ func newKernelFetchCommand() *cobra.Command {
 					return err
 				}
 			}
-			how := "is here now"
+			how := "added"
 			for _, old := range before {
 				if old.ID == k.ID {
-					how = "is here already"
+					how = "already in the store"
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", kernelLabel(k), how, k.Source)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s: %s\n", kernelLabel(k), how, k.Source)
 			return err
 		})
 	}
@@ -102,16 +102,16 @@ func newKernelImportCommand() *cobra.Command {
 	var o kernel.ImportOptions
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Take in a kernel image of your own",
-		Long: "Check a kernel image, a bzImage or vmlinux for x86-64, and copy it into the cache. The modules' folder is\n" +
-			"one like /lib/modules/RELEASE, or what make modules_install was given as INSTALL_MOD_PATH; its modules must\n" +
-			"be this kernel's, and complete.",
+		Short: "Import a kernel image of your own",
+		Long: "Check a kernel image (a bzImage or vmlinux for x86-64) and copy it into the store. The modules folder is\n" +
+			"/lib/modules/RELEASE or similar, or the INSTALL_MOD_PATH of make modules_install. It must contain all\n" +
+			"modules of exactly this kernel.",
 		Example: "  minivmm kernel import /boot/vmlinuz-6.1.0-50-amd64 --modules /lib/modules/6.1.0-50-amd64\n" +
 			"  minivmm kernel import arch/x86/boot/bzImage --name mine --default",
 		Args: args(cobra.ExactArgs(1)),
 	}
-	cmd.Flags().StringVar(&o.Modules, "modules", "", "the folder of its modules")
-	cmd.Flags().StringVar(&o.Name, "name", "", "a name for it; another kernel that has it loses it")
+	cmd.Flags().StringVar(&o.Modules, "modules", "", "folder of the kernel's modules")
+	cmd.Flags().StringVar(&o.Name, "name", "", "name of the kernel; removed from another kernel that has it")
 	argNames(cmd.Flags(), "modules=DIR", "name=NAME")
 	cmd.Flags().BoolVar(&o.Default, "default", false, "make it the default kernel")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -125,7 +125,7 @@ func newKernelImportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is here now: %s\n", kernelLabel(k), k.Source)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: added: %s\n", kernelLabel(k), k.Source)
 			return err
 		})
 	}
@@ -136,11 +136,11 @@ func newKernelListCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List the kernels that are here",
+		Short:   "List the kernels in the store",
 		Example: "  minivmm kernel list\n  minivmm kernel list --json",
 		Args:    args(cobra.NoArgs),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array of objects")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
 			all, err := s.List()
@@ -174,7 +174,7 @@ func newKernelRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "rm NAME...",
 		Short:   "Remove kernels",
-		Long:    "Remove kernels from the cache. Guests that run one of them are not disturbed.",
+		Long:    "Remove kernels from the store. Running guests are not affected.",
 		Example: "  minivmm kernel rm 6.1.0-50-cloud-amd64\n  minivmm kernel rm 3f2a9c mine",
 		Args:    args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -190,7 +190,7 @@ func newKernelRemoveCommand() *cobra.Command {
 						errs = errors.Join(errs, imageError(err))
 						continue
 					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s is removed\n", kernelLabel(k))
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: removed\n", kernelLabel(k))
 				}
 				return errs
 			})
@@ -202,20 +202,20 @@ func newKernelPathCommand() *cobra.Command {
 	var vmlinux, modules bool
 	cmd := &cobra.Command{
 		Use:     "path [NAME]",
-		Short:   "Print where a kernel's image is",
-		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules' folder. Without NAME it is\nthe default kernel.",
+		Short:   "Print the path of a kernel's image",
+		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules folder. Without NAME, use the\ndefault kernel.",
 		Example: "  minivmm kernel path 6.12\n  minivmm kernel path --modules mine",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}
-	cmd.Flags().BoolVar(&vmlinux, "vmlinux", false, "the unpacked vmlinux instead")
-	cmd.Flags().BoolVar(&modules, "modules", false, "the folder of its modules instead")
+	cmd.Flags().BoolVar(&vmlinux, "vmlinux", false, "print the path of the unpacked vmlinux")
+	cmd.Flags().BoolVar(&modules, "modules", false, "print the path of the modules folder")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := kernelName(args)
 		if err != nil {
 			return err
 		}
 		if vmlinux && modules {
-			return usageError{errors.New("--vmlinux and --modules: one path at a time")}
+			return usageError{errors.New("--vmlinux and --modules exclude each other")}
 		}
 		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
 			k, err := s.Find(name)
@@ -225,11 +225,11 @@ func newKernelPathCommand() *cobra.Command {
 			path := k.Image
 			switch {
 			case vmlinux && k.Vmlinux == "":
-				return fileError{fmt.Errorf("%s unpacks itself in the guest, its vmlinux is not here: %w", kernelLabel(k), fs.ErrNotExist)}
+				return fileError{fmt.Errorf("%s has no unpacked vmlinux, because the guest unpacks it: %w", kernelLabel(k), fs.ErrNotExist)}
 			case vmlinux:
 				path = k.Vmlinux
 			case modules && k.Modules == "":
-				return fileError{fmt.Errorf("%s came without modules: %w", kernelLabel(k), fs.ErrNotExist)}
+				return fileError{fmt.Errorf("%s has no modules folder: import it again with --modules: %w", kernelLabel(k), fs.ErrNotExist)}
 			case modules:
 				path = k.Modules
 			}
@@ -240,7 +240,7 @@ func newKernelPathCommand() *cobra.Command {
 	return cmd
 }
 
-// kernelName is the argument of a command that may have one; "" without one.
+// kernelName returns the optional argument of a command, or "" without one.
 func kernelName(args []string) (string, error) {
 	if len(args) == 0 {
 		return "", nil
@@ -251,7 +251,7 @@ func kernelName(args []string) (string, error) {
 	return args[0], nil
 }
 
-// kernelLabel is the beginning of a kernel's ID and how people call it.
+// kernelLabel returns the first 12 digits of a kernel's ID, its name and its release.
 func kernelLabel(k kernel.Kernel) string {
 	label := k.ID[:12]
 	for _, name := range []string{k.Name, k.Release} {

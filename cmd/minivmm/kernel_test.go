@@ -13,7 +13,7 @@ import (
 	"minivmm/internal/testbed/kerneltest"
 )
 
-// kernelProgram is minivmm with a cache of its own, in a folder with a kernel and modules.
+// kernelProgram returns a function that runs minivmm with its own cache, in a folder with kernels and modules.
 func kernelProgram(t *testing.T) (run func(args string) (code int, stdout, stderr string)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -44,7 +44,7 @@ func kernelProgram(t *testing.T) (run func(args string) (code int, stdout, stder
 		}
 		cmd := program(t, "", words...)
 		cmd.Dir = dir
-		// No PATH: what these commands do here, they do without other programs.
+		// No PATH: these commands must not need other programs.
 		cmd.Env = append(cmd.Env, cache.Env+"="+root, "PATH=")
 		return clitest.Finish(t, cmd)
 	}
@@ -55,7 +55,7 @@ func TestKernelCommands(t *testing.T) {
 	for _, tt := range []struct {
 		args     string
 		code     int
-		out, err string // each a part of what is written; empty: nothing is
+		out, err string // text that each contains; "": no output
 	}{
 		{"", 0, "minivmm kernel [command]", ""},
 		{"frob", 2, "", "minivmm: unknown command \"frob\" of kernel"},
@@ -72,9 +72,9 @@ func TestKernelCommands(t *testing.T) {
 		{"import bzImage --modules othermods", 3, "", "a.ko was built for kernel 6.1.0, not 6.12.3-mine"},
 		{"import bzImage --name 6.12", 3, "", `name "6.12"`},
 		{"import bzImage --name=", 2, "", "--name is empty"},
-		{"import bzImage --name own --default --modules mods", 0, " own 6.12.3-mine is here now: ", ""},
-		{"import vmlinux", 0, " 6.1.9-cloud-amd64 is here now: ", ""},
-		{"import bzImage2", 0, " 6.12.3-mine is here now: ", ""},
+		{"import bzImage --name own --default --modules mods", 0, " own 6.12.3-mine: added: ", ""},
+		{"import vmlinux", 0, " 6.1.9-cloud-amd64: added: ", ""},
+		{"import bzImage2", 0, " 6.12.3-mine: added: ", ""},
 		{"list", 0, "  default  ", ""},
 		{"path", 0, "/vmlinuz\n", ""},
 		{"path own --vmlinux", 0, "/vmlinux\n", ""},
@@ -83,14 +83,14 @@ func TestKernelCommands(t *testing.T) {
 		{"initramfs -o - --modules a --kernel store:own", 0, "/modules/a.ko", ""},
 		{"initramfs -o - --modules a --kernel 6.1.9-cloud-amd64", 3, "", "came without modules"},
 		{"initramfs -o - --modules a --kernel absent", 3, "", "minivmm kernel list shows its kernels"},
-		{"path 6.1.9-cloud-amd64 --modules", 3, "", "came without modules"},
+		{"path 6.1.9-cloud-amd64 --modules", 3, "", "has no modules folder"},
 		{"path 6.1", 3, "", "\"6.1\" is not in the store"},
 		{"path --modules --vmlinux", 2, "", "vmlinux"},
-		{"fetch 6.1.9-cloud-amd64", 0, "is here already", ""},
+		{"fetch 6.1.9-cloud-amd64", 0, "already in the store", ""},
 		{"rm", 2, "", "usage: minivmm kernel rm NAME..."},
 		{"rm 6.12.3-mine", 3, "", `"6.12.3-mine" matches more than one kernel: `},
-		{"rm own absent", 3, " own 6.12.3-mine is removed\n", `minivmm: kernel: "absent" is not in the store: minivmm kernel list`},
-		{"rm 6.12.3-mine 6.1.9-cloud-amd64", 0, " 6.1.9-cloud-amd64 is removed\n", ""},
+		{"rm own absent", 3, " own 6.12.3-mine: removed\n", `minivmm: kernel: "absent" is not in the store: minivmm kernel list`},
+		{"rm 6.12.3-mine 6.1.9-cloud-amd64", 0, " 6.1.9-cloud-amd64: removed\n", ""},
 		{"list --json", 0, "[]\n", ""},
 	} {
 		code, out, errs := run(tt.args)

@@ -12,18 +12,19 @@ import (
 	"minivmm/guestimages/oci"
 )
 
-const diskFromOCIHelp = `Make a disk of a container image for linux/amd64.
+const diskFromOCIHelp = `Create a disk from a container image for linux/amd64.
 
-IMAGE is the path of an OCI image layout (a folder or a tar) or of an archive of docker save, which begins with
-/, ./, ../ or oci:, as ./app.tar; or a name at a registry, NAME[:TAG] or NAME@DIGEST, as docker pull takes it.
-oci:PATH:TAG is one of several images in a file. Credentials for registries are those of the docker config file, of docker login.
+IMAGE is a local path or a registry name. A path starts with /, ./, ../ or oci:, like ./app.tar, and refers to
+an OCI image layout (a folder or a tar) or to an archive of docker save. oci:PATH:TAG selects one of several
+images in a file. A registry name is NAME[:TAG] or NAME@DIGEST, as in docker pull. Credentials for registries
+come from the docker config file, which docker login writes.
 
-What the image runs, as which user, where and with which environment, is in the disk at /.minivmm/image.json:
-minivmm's init in the guest does it. Its StopSignal, ports, labels and health check are not used.
+The image's command, with its user, folder and environment, is stored in the disk at /.minivmm/image.json.
+minivmm's init runs it in the guest. StopSignal, ports, labels and health check of the image are ignored.
 
-The image is unpacked into the cache once; the disk is a copy, with a UUID of its own. --pull says when a registry is asked what a tag
-means: if that is not known yet (missing), each time (always; the known image if the registry does not answer),
-or not at all (never).
+The image is unpacked into the cache once. The disk is a copy with its own UUID. --pull determines when
+minivmm asks the registry which image a tag refers to: only if the tag is not in the cache (missing), each time
+(always; if the registry does not respond, the cached image is used), or never (never).
 `
 
 func newDiskFromOCICommand() *cobra.Command {
@@ -31,7 +32,7 @@ func newDiskFromOCICommand() *cobra.Command {
 	pull := string(oci.PullMissing)
 	cmd := &cobra.Command{
 		Use:     "from-oci IMAGE FILE",
-		Short:   "Make a disk of a container image",
+		Short:   "Create a disk from a container image",
 		Long:    diskFromOCIHelp,
 		Example: "  minivmm disk from-oci nginx:1 web.img --size 4G\n  docker save app | gzip >app.tar.gz && minivmm disk from-oci ./app.tar.gz app.img",
 		Args:    args(cobra.ExactArgs(2)),
@@ -39,7 +40,7 @@ func newDiskFromOCICommand() *cobra.Command {
 			switch oci.Policy(pull) {
 			case oci.PullMissing, oci.PullAlways, oci.PullNever:
 			default:
-				return usageError{fmt.Errorf("--pull %q is none of missing, always or never", pull)}
+				return usageError{fmt.Errorf("invalid --pull %q: want missing, always or never", pull)}
 			}
 			return work(cmd.Context(), func(ctx context.Context) error {
 				log := cmd.ErrOrStderr()
@@ -57,21 +58,21 @@ func newDiskFromOCICommand() *cobra.Command {
 		},
 	}
 	f.add(cmd, "size", "label", "uuid")
-	cmd.Flags().StringVar(&pull, "pull", pull, "when a registry is asked: missing, always or never")
+	cmd.Flags().StringVar(&pull, "pull", pull, "when to ask the registry: missing, always or never")
 	argNames(cmd.Flags(), "pull=WHEN")
 	return cmd
 }
 
-// runs is a command in one line that a shell would take but for the words around it.
+// runs describes a command in one line.
 func runs(c agent.Command) string {
-	what := "nothing, the image does not say what"
+	what := "nothing, the image has no command"
 	if len(c.Argv) > 0 {
 		what = quoted(c.Argv)
 	}
 	return fmt.Sprintf("%s; user %s; folder %s; environment %s", what, quoted([]string{c.User}), quoted([]string{c.Dir}), quoted(c.Env))
 }
 
-// quoted quotes what is not plain: an image's author may have put anything there.
+// quoted quotes words with special characters: an image may contain arbitrary bytes here.
 func quoted(list []string) string {
 	var out []string
 	for _, s := range list {

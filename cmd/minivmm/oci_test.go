@@ -17,7 +17,7 @@ import (
 	"minivmm/internal/testbed/clitest"
 )
 
-// savedImage writes an archive as docker save does, of an image without files.
+// savedImage writes an archive like docker save, of an image without files.
 func savedImage(t *testing.T, path, architecture string, config v1.Config) {
 	t.Helper()
 	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: architecture, Config: config})
@@ -33,27 +33,27 @@ func TestDiskFromOCI(t *testing.T) {
 	cacheFolder := t.TempDir()
 	for _, tt := range []struct {
 		name string
-		args string // split at blanks
+		args string // separated by spaces
 		code int
-		err  string // each line a part of what is written
+		err  string // stderr contains each of these lines
 	}{
-		{"an image", "./app.tar new.img --size 64M --label web", 0, "minivmm: making the disk of sha256:\n" +
+		{"an image", "./app.tar new.img --size 64M --label web", 0, "minivmm: creating the disk of sha256:\n" +
 			`minivmm: new.img: runs: /bin/app "two words"; user web; folder /srv; environment PATH=/bin "GREETING=hello\n"`},
 		{"an image again", "./app.tar new.img", 0, "minivmm: new.img: runs: /bin/app"},
 		{"one of several", "oci:app.tar:v1 new.img --pull always", 0, "minivmm: new.img: runs: /bin/app"},
-		{"nothing to run", "./nothing.tar new.img", 0, "runs: nothing, the image does not say what; user 0; folder /; environment PATH="},
-		{"a file that is there", "./app.tar disk.img", 3, "--force"},
+		{"nothing to run", "./nothing.tar new.img", 0, "runs: nothing, the image has no command; user 0; folder /; environment PATH="},
+		{"an existing file", "./app.tar disk.img", 3, "--force"},
 		{"a file to replace", "./app.tar disk.img --force", 0, "minivmm: disk.img: runs:"},
 		{"no such image", "./nowhere.tar new.img", 3, "minivmm: image ./nowhere.tar: stat ./nowhere.tar: no such file or directory"},
-		{"a file without ./", "app.tar new.img", 3, "minivmm: image app.tar: it is a name at a registry, but seems to mean a file: write ./app.tar"},
-		{"a name that is a file too", "vmlinuz new.img --pull never", 3, "minivmm: image vmlinuz: a name at a registry; the file or folder of that name here is ./vmlinuz\nnot in the cache"},
-		{"a file that is no image", "./vmlinuz new.img", 3, "minivmm: image ./vmlinuz: not a whole tar"},
-		{"another architecture", "./arm.tar new.img", 3, "no image for linux/amd64: it has linux/arm64"},
+		{"a file without ./", "app.tar new.img", 3, "minivmm: image app.tar: this is a registry name, but looks like a file: write ./app.tar"},
+		{"a name that is a file too", "vmlinuz new.img --pull never", 3, "minivmm: image vmlinuz: using this as a registry name; to use the local file or folder, write ./vmlinuz\nnot in the cache"},
+		{"a file that is no image", "./vmlinuz new.img", 3, "minivmm: image ./vmlinuz: not a complete tar archive"},
+		{"another architecture", "./arm.tar new.img", 3, "no image for linux/amd64: available for linux/arm64"},
 		{"never asked", "some.test/app new.img --pull never", 3, "not in the cache"},
-		{"too small", "./app.tar new.img --size 64K", 3, "cannot be as small"},
+		{"too small", "./app.tar new.img --size 64K", 3, "cannot shrink to"},
 		{"a bad size", "./app.tar new.img --size 64", 2, "--size"},
-		{"a long label", "./app.tar new.img --label seventeen-letters", 3, "room for 16 bytes"},
-		{"a bad policy", "./app.tar new.img --pull sometimes", 2, "minivmm: --pull \"sometimes\" is none of missing, always or never"},
+		{"a long label", "./app.tar new.img --label seventeen-letters", 3, "at most 16 bytes"},
+		{"a bad policy", "./app.tar new.img --pull sometimes", 2, "minivmm: invalid --pull \"sometimes\": want missing, always or never"},
 		{"no disk", "app.tar", 2, "usage: minivmm disk from-oci IMAGE FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestDiskFromOCI(t *testing.T) {
 			}
 			b, err := os.ReadFile(image)
 			if err != nil || !strings.Contains(string(b), `"/bin/app",`) {
-				t.Errorf("%s is not in the disk, %v", agent.ImagePath, err)
+				t.Errorf("%s is missing in the disk, %v", agent.ImagePath, err)
 			}
 		})
 	}

@@ -78,7 +78,7 @@ func (l *layer) addLine(line, base string) error {
 		want = 5
 	}
 	if len(words) < want || len(words) > want && what != "file" {
-		return fmt.Errorf("%d arguments to %s: want %s", len(words), what, form)
+		return fmt.Errorf("%s: got %d arguments, want %s", what, len(words), form)
 	}
 	n := Node{Path: words[0]}
 	rest := words[1:]

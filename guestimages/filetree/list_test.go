@@ -37,8 +37,8 @@ func TestListErrorsNameFileAndLine(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(base, "f"), nil, 0o644))
 	for line, wrong := range map[string]string{
 		"device /a 0755 0 0":         `unknown entry type "device"`,
-		"dir /a 0755 0":              "3 arguments to dir: want NAME MODE UID GID",
-		"dir /a 0755 0 0 0":          "5 arguments to dir",
+		"dir /a 0755 0":              "dir: got 3 arguments, want NAME MODE UID GID",
+		"dir /a 0755 0 0 0":          "dir: got 5 arguments",
 		"dir /a 0855 0 0":            `mode "0855": want octal digits`,
 		"dir /a 040755 0 0":          `mode "040755"`,
 		"dir /a 0755 -1 0":           `"-1": want a 32-bit decimal number`,
@@ -47,13 +47,13 @@ func TestListErrorsNameFileAndLine(t *testing.T) {
 		"nod /a 0600 0 0 x 5 1":      `device type "x": want b or c`,
 		"nod /a 0600 0 0 c 5 x":      `"x": want a 32-bit decimal number`,
 		"nod /a 0600 0 0 c 5000 1":   "device number 5000:1",
-		"nod /a 0600 0 0 c 5":        "6 arguments to nod",
-		"file /a f 0644 0":           "4 arguments to file",
+		"nod /a 0600 0 0 c 5":        "nod: got 6 arguments",
+		"file /a f 0644 0":           "file: got 4 arguments",
 		"file /a none 0644 0 0":      "no such file",
 		"file /a . 0644 0 0":         "is not a regular file",
 		"file /a ${HOME}/x 0644 0 0": "are not expanded",
 		"file /a f 0644 0 0 ../b":    `the path contains ".."`,
-		"slink /a 0777 0 0":          "4 arguments to slink",
+		"slink /a 0777 0 0":          "slink: got 4 arguments",
 		"dir /l/b 0755 0 0":          `its path leads through "l", which is a symbolic link`,
 		strings.Repeat("x", 70000):   "token too long",
 	} {
