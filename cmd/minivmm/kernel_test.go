@@ -100,7 +100,7 @@ func TestKernelCommands(t *testing.T) {
 	}
 }
 
-func TestKernelListForPrograms(t *testing.T) {
+func TestKernelListJSON(t *testing.T) {
 	run := kernelProgram(t)
 	if code, _, errs := run("import bzImage --default"); code != 0 {
 		t.Fatal(errs)

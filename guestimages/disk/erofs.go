@@ -21,8 +21,8 @@ import (
 )
 
 // erofs creates an erofs of the tree: mkfs.erofs packs the staging folder, then every inode in the image gets its owner, mode,
-// time and device number from the tree. These are set in the image because mkfs.erofs before 1.7 (which reads tar archives)
-// can set only one owner for all files, and because a staging folder can hold only this user's files and no devices.
+// time and device number from the tree. These are set in the image because a staging folder can contain only this user's files
+// and no devices, and mkfs.erofs can set only one owner for all files. (Version 1.7 and later can read a tar instead.)
 func (b *Build) erofs(ctx context.Context, t *filetree.Tree, staged string, opt Options) error {
 	mkfs, err := opt.tool(ctx, "mkfs.erofs")
 	if err != nil {
