@@ -48,7 +48,7 @@ func TestErrorsHaveExitCodes(t *testing.T) {
 		{&os.PathError{Op: "KVM_CREATE_VM", Path: "/dev/kvm", Err: syscall.ENODEV}, 4},
 		{fmt.Errorf("kvm: %w", errors.ErrUnsupported), 4},
 		{&os.PathError{Op: "open", Path: "/dev/kvm", Err: syscall.EACCES}, 5},
-		{fmt.Errorf("net0: address 10.0.2.1/24: %w: eth0 has it", syscall.EADDRINUSE), 6},
+		{fmt.Errorf("net0: address 10.0.2.1/24: %w: eth0 already has it", syscall.EADDRINUSE), 6},
 		{fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EPERM}), 5},
 		{fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY}), 6},
 	} {

@@ -26,34 +26,34 @@ const (
 	answerSize    = 1
 )
 
-// maxTable is how many addresses of a table are kept: one more than any filter
-// of the kernel's holds, so that a long table is not taken for a short one.
+// maxTable is how many addresses of a table are kept. It is one more than any filter in the kernel
+// holds, so that a table that is too long is not mistaken for one that fits.
 const maxTable = filterMost + 1
 
-// controller serves the control queue of one activation. It belongs to the
-// goroutine of the queue.
+// controller serves the control queue of one activation. Only the goroutine of that queue may use
+// it.
 type controller struct {
 	device   *Device
 	backend  Multiqueue
-	pairs    int // that the driver enabled
-	used     int // that it has taken into use
+	pairs    int // enabled by the driver
+	used     int // active; 1 until the driver sets it
 	features virtio.Features
 
 	mac     [6]byte
 	promisc bool
-	filter  Filter    // what the tables and allmulti say
-	applied tunFilter // what the backend has
+	filter  Filter    // from the address tables and allmulti
+	applied tunFilter // the filter that the backend uses now
 }
 
 func newController(d *Device, b Multiqueue, pairs int, f virtio.Features) *controller {
 	return &controller{device: d, backend: b, pairs: pairs, used: 1, features: f, mac: [6]byte(d.cfg.MAC)}
 }
 
-// serve answers one command. A chain without room for the answer breaks the
-// ring; all else that is wrong is VIRTIO_NET_ERR, and changes nothing.
+// serve executes one command and writes the answer. A chain without room for the answer is an error
+// and breaks the ring. Any other invalid command gets VIRTIO_NET_ERR and changes nothing.
 func (c *controller) serve(chain *queue.Chain) (written uint32, err error) {
 	if room := chain.Writable.Len(); room < answerSize {
-		return 0, fmt.Errorf("%w: control command without room for an answer", queue.ErrBadRing)
+		return 0, fmt.Errorf("%w: control command has no room for the answer", queue.ErrBadRing)
 	}
 	answer := []byte{answerErr}
 	if c.do(&chain.Readable) {
@@ -62,7 +62,7 @@ func (c *controller) serve(chain *queue.Chain) (written uint32, err error) {
 	return uint32(chain.Writable.Write(answer)), nil
 }
 
-// do obeys a command and says whether it did.
+// do executes a command and reports whether it succeeded.
 func (c *controller) do(b *queue.Buffers) bool {
 	var head [commandHeader]byte
 	if b.Read(head[:]) < commandHeader {
@@ -87,7 +87,7 @@ func (c *controller) do(b *queue.Buffers) bool {
 		} else {
 			filter.AllMulticast = on[0] == 1
 		}
-		filter.On = true // who says what he wants, wants no more
+		filter.On = true // a driver that sets a filter wants nothing else
 		return c.apply(c.mac, promisc, filter)
 	case class == classMAC && command == macTableSet && c.features.Has(FeatureCtrlRX):
 		filter := c.filter
@@ -110,7 +110,7 @@ func (c *controller) do(b *queue.Buffers) bool {
 	return false
 }
 
-// setPairs takes the first n pairs into use.
+// setPairs makes the first n pairs active.
 func (c *controller) setPairs(n int) bool {
 	if n < 1 || n > c.pairs {
 		return false
@@ -125,20 +125,20 @@ func (c *controller) setPairs(n int) bool {
 	return true
 }
 
-// pace bounds how often a guest changes its pairs or its filter: the host holds the lock of all
-// its network interfaces meanwhile. It outlives resets, so that those do not
-// help a guest to more.
+// pace limits how often a guest may change its pairs or its filter, because the host holds the lock
+// of all its network interfaces (RTNL) during a change. A reset does not clear it, so a guest
+// cannot use resets to get around the limit.
 type pace struct {
 	spent float64
 	at    time.Time
 }
 
 const (
-	paceBurst = 64 // changes at once; a driver makes a few a life
-	paceRate  = 4  // a second after that
+	paceBurst = 64 // changes in a burst; a driver makes only a few in its lifetime
+	paceRate  = 4  // changes per second after the burst
 )
 
-// take says whether there may be a change at now.
+// take reports whether a change is allowed at now, and counts it if it is.
 func (p *pace) take(now time.Time) bool {
 	p.spent = max(0, p.spent-now.Sub(p.at).Seconds()*paceRate)
 	p.at = now
@@ -149,12 +149,13 @@ func (p *pace) take(now time.Time) bool {
 	return true
 }
 
-// exactly copies all of b, and says whether that fills p.
+// exactly copies b into p and reports whether b holds exactly len(p) bytes.
 func exactly(b *queue.Buffers, p []byte) bool {
 	return b.Read(p) == len(p) && b.Len() == 0
 }
 
-// table takes struct virtio_net_ctrl_mac off b, and keeps maxTable addresses.
+// table reads one struct virtio_net_ctrl_mac from b and returns its first maxTable addresses. ok is
+// false if b is too short.
 func table(b *queue.Buffers) (addresses [][6]byte, ok bool) {
 	var head [4]byte
 	if b.Read(head[:]) < len(head) {
@@ -173,9 +174,9 @@ func table(b *queue.Buffers) (addresses [][6]byte, ok bool) {
 	return addresses, true
 }
 
-// apply hands the filter to the backend and remembers it once it holds. A guest that changes it too
-// often gets all frames, which is right too, until it sends a command at a time when there may be
-// a change again.
+// apply passes the filter to the backend and stores it on success. A guest that changes its filter
+// too often receives all frames, which is also correct (virtio 1.2 §5.1.6.5.1: filtering is best
+// effort). That ends with the next command that arrives when a change is allowed again.
 func (c *controller) apply(mac [6]byte, promisc bool, filter Filter) bool {
 	effective := Filter{}
 	if filter.On && !promisc {

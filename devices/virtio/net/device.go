@@ -11,8 +11,8 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// Feature bits (virtio 1.2 §5.1.3; uapi/linux/virtio_net.h). Guest* say what
-// the guest can receive, Host* what it may send.
+// Feature bits (virtio 1.2 §5.1.3; uapi/linux/virtio_net.h). Guest*: offloads that
+// the guest can receive. Host*: offloads that the guest may send.
 const (
 	FeatureCsum      virtio.Features = 1 << 0  // VIRTIO_NET_F_CSUM
 	FeatureGuestCsum virtio.Features = 1 << 1  // VIRTIO_NET_F_GUEST_CSUM
@@ -35,43 +35,44 @@ const (
 	FeatureHostUSO   virtio.Features = 1 << 56 // VIRTIO_NET_F_HOST_USO
 )
 
-// Queue indices (virtio 1.2 §5.1.2). Those of pair k are 2k and 2k+1; the
+// Queue indices (virtio 1.2 §5.1.2). Pair k has queues 2k and 2k+1; the
 // control queue follows the last pair.
 const (
 	rxQueue = 0
 	txQueue = 1
 )
 
-// controlFeatures come with the control queue.
+// controlFeatures are offered together with the control queue.
 const controlFeatures = FeatureMQ | FeatureCtrlVQ | FeatureCtrlRX | FeatureCtrlMAC
 
-// controlSize is the control queue's size: Linux has one command under way.
+// controlSize is the size of the control queue. Linux has only one command in flight.
 const controlSize = 64
 
-// MaxPairs is the most queue pairs that a device can have, below what the
-// kernel's tap can (MAX_TAP_QUEUES, drivers/net/tun.c).
+// MaxPairs is the maximum number of queue pairs of a device. It is below the limit of the kernel's
+// tap (MAX_TAP_QUEUES, drivers/net/tun.c).
 const MaxPairs = 64
 
-// Config is what the guest sees of one NIC.
+// Config configures a network device as the guest sees it.
 type Config struct {
 	MAC       net.HardwareAddr // 6 bytes
 	MTU       uint16           // 0: not announced
-	QueueSize uint16           // of every queue but control, a power of two
-	Pairs     int              // of queues, 1 to MaxPairs; 0 is 1
+	QueueSize uint16           // of every queue except the control queue; a power of two
+	Pairs     int              // queue pairs, 1 to MaxPairs; 0 means 1
 }
 
-// Multiqueue is a backend with several queue pairs. It gets those that the
-// driver enabled, and one of them is in use until the driver says otherwise.
+// Multiqueue is a backend with several queue pairs. Start gets the pairs that the driver enabled.
+// Only the first is active until SetPairs is called.
 type Multiqueue interface {
 	virtio.Backend
-	// SetPairs puts the first n pairs to use, 1 to as many as were started.
+	// SetPairs makes the first n pairs active. n is between 1 and the number of pairs that were
+	// started.
 	SetPairs(n int) error
-	// SetFilter says which frames the driver wants; it may get others too. It is called for changes
-	// only, and not often (pace).
+	// SetFilter sets which frames the driver wants; the backend may deliver others too. It is
+	// called only when the filter changes, and at a limited rate (pace).
 	SetFilter(Filter) error
 }
 
-// Device is the virtio network device over one backend.
+// Device is a virtio network device on one backend.
 type Device struct {
 	cfg     Config
 	backend virtio.Backend
@@ -79,24 +80,24 @@ type Device struct {
 
 	mu      sync.Mutex // guards space: the control queue changes the MAC address
 	space   [12]byte   // struct virtio_net_config up to mtu
-	changes pace       // of pairs; the control goroutine's, as filters
+	changes pace       // of pairs; used only by the control goroutine, like filters
 	filters pace
 }
 
 var _ virtio.Device = (*Device)(nil)
 
-// New takes the backend, which is a [Multiqueue] if there is more than one
-// pair: Close closes it. A device of one pair has no control queue.
+// New returns a device on backend, which must be a [Multiqueue] if there is more than one pair. The
+// device takes ownership of backend: Close closes it. A device with one pair has no control queue.
 func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if len(cfg.MAC) != 6 {
 		return nil, errors.New("net: MAC address is not 6 bytes long")
 	}
 	cfg.Pairs = max(cfg.Pairs, 1)
 	if cfg.Pairs > MaxPairs {
-		return nil, fmt.Errorf("net: %d queue pairs: at most %d", cfg.Pairs, MaxPairs)
+		return nil, fmt.Errorf("net: %d queue pairs: the maximum is %d", cfg.Pairs, MaxPairs)
 	}
 	if _, ok := backend.(Multiqueue); !ok && cfg.Pairs > 1 {
-		return nil, fmt.Errorf("net: %d queue pairs: the backend has one", cfg.Pairs)
+		return nil, fmt.Errorf("net: %d queue pairs: the backend supports only one", cfg.Pairs)
 	}
 	d := &Device{cfg: cfg, backend: backend, control: -1}
 	const linkUp = 1 // VIRTIO_NET_S_LINK_UP
@@ -107,10 +108,10 @@ func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	return d, nil
 }
 
-// ID is virtio.NetID.
+// ID returns virtio.NetID.
 func (d *Device) ID() virtio.DeviceID { return virtio.NetID }
 
-// Features are the backend's and those of the configuration space.
+// Features returns the backend's features and those of the configuration space and control queue.
 func (d *Device) Features() virtio.Features {
 	f := d.backend.Features() | FeatureMAC | FeatureStatus
 	if d.cfg.MTU != 0 {
@@ -122,7 +123,7 @@ func (d *Device) Features() virtio.Features {
 	return f
 }
 
-// QueueSizes are those of the pairs, and of the control queue if there is one.
+// QueueSizes returns the sizes of the pairs' queues, and of the control queue if there is one.
 func (d *Device) QueueSizes() []uint16 {
 	sizes := make([]uint16, 2*d.cfg.Pairs, 2*d.cfg.Pairs+1)
 	for i := range sizes {
@@ -144,23 +145,22 @@ func (d *Device) ReadConfig(p []byte, off uint32) {
 	}
 }
 
-// WriteConfig ignores everything: a modern driver may write nothing here.
+// WriteConfig ignores all writes: the configuration space is read-only for a modern driver.
 func (d *Device) WriteConfig([]byte, uint32) {}
 
-// setMAC sets what the configuration space says.
+// setMAC sets the MAC address in the configuration space.
 func (d *Device) setMAC(mac []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	copy(d.space[:6], mac)
 }
 
-// InKernel is the backend's; this process serves the control queue.
+// InKernel returns the backend's answer, except for the control queue, which this process serves.
 func (d *Device) InKernel(queue int) bool { return d.backend.InKernel() && queue != d.control }
 
-// Activate starts the backend with the pairs that the driver enabled, and
-// serves its control queue. Which queue that is depends on the features
-// (virtio 1.2 §5.1.2). A driver that left out one of the queues of the first
-// pair has a NIC that moves nothing, so that is refused.
+// Activate starts the backend with the pairs that the driver enabled, and serves the control queue.
+// The index of the control queue depends on the negotiated features (virtio 1.2 §5.1.2). A driver
+// that enables only one queue of a pair gets an error, because that NIC would move no frames.
 func (d *Device) Activate(a virtio.Activation) error {
 	most := 1
 	if a.Features.Has(FeatureMQ) {
@@ -172,7 +172,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 		switch i := int(q.Index); {
 		case i < 2*most:
 			if i != len(data) {
-				return fmt.Errorf("driver enabled queue %d and left out one before it", i)
+				return fmt.Errorf("driver enabled queue %d but not all queues before it", i)
 			}
 			data = append(data, q)
 		case i == 2*most && a.Features.Has(FeatureCtrlVQ):
@@ -180,7 +180,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 		}
 	}
 	if len(data) == 0 || len(data)%2 != 0 {
-		return errors.New("driver enabled only one of receive and transmit queue")
+		return errors.New("driver enabled only one of the receive and transmit queues")
 	}
 	pairs := len(data) / 2
 	all := a
@@ -196,8 +196,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 	return nil
 }
 
-// Reset stops the backend. The MAC address is again the one that the device was
-// made with.
+// Reset stops the backend and restores the configured MAC address.
 func (d *Device) Reset() error {
 	d.control = -1
 	d.setMAC(d.cfg.MAC)

@@ -1,14 +1,14 @@
-// Package net is the virtio network device (virtio 1.2 §5.1): configuration
-// space plus a backend that moves the frames. [NewVhost] is the kernel's
-// vhost-net over a tap; [OpenTap] makes or takes the tap.
+// Package net implements the virtio network device (virtio 1.2 §5.1): the configuration space, the
+// control queue, and a backend that moves the frames. [NewVhost] is the backend that uses the
+// kernel's vhost-net on a tap; [OpenTap] creates or opens the tap.
 //
-// Receive is queue 0, transmit queue 1, and so on for each pair of queues. A
-// device of several pairs also has a control queue (control.go), which this
-// process serves: how many pairs are in use, the MAC address, which frames the
-// driver wants. With one pair nothing needs control, and the guest is spared a
-// queue: every frame is the guest's, and its address is its own affair.
+// Queue 0 is receive, queue 1 is transmit, and so on for each queue pair. A device with several
+// pairs also has a control queue (control.go), which this process serves. The driver uses it to set
+// the number of active pairs, the MAC address and the receive filter. A device with one pair has no
+// control queue, which saves the guest a queue: the guest receives every frame and may use any MAC
+// address.
 //
-// Each pair has a queue of the tap, a vhost device, and so a worker of its own.
-// A pair that is not in use has its queue of the tap detached: the host does not
-// send into it. Not offered: VLAN filter, RSS, announcements, changing offloads.
+// Each pair has its own tap queue and its own vhost device, hence its own worker. The tap queue of
+// an inactive pair is detached, so the host sends no frames into it. Not offered: VLAN filters,
+// RSS, announcements, and changes of offloads at run time.
 package net

@@ -1,21 +1,21 @@
 package net
 
-// Filter says which frames a driver wants (virtio 1.2 §5.1.6.5.1). The zero
-// Filter wants all: so it is after a reset.
+// Filter describes which frames a driver wants (virtio 1.2 §5.1.6.5.1). The zero Filter accepts all
+// frames, which is the state after a reset.
 type Filter struct {
-	On           bool // only those to the addresses below, and broadcasts
+	On           bool // accept only broadcasts and frames to the addresses below
 	Unicast      [][6]byte
 	Multicast    [][6]byte
 	AllMulticast bool
 }
 
-// broadcast is the address of all stations.
+// broadcast is the Ethernet broadcast address.
 var broadcast = [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // Flags and limits of TUNSETTXFILTER (linux/if_tun.h, drivers/net/tun.c).
 const (
 	filterAllMulti = 1 // TUN_FLT_ALLMULTI
-	filterExact    = 8 // FLT_EXACT_COUNT: addresses that are compared, not hashed
+	filterExact    = 8 // FLT_EXACT_COUNT: addresses that the kernel compares instead of hashing
 	filterMost     = 64
 )
 
@@ -25,10 +25,10 @@ type tunFilter struct {
 	addr         [filterMost][6]byte
 }
 
-// tun translates the filter. The kernel compares with the first 8 addresses and
-// hashes the rest, which must be multicast ones: with more unicast addresses
-// than it compares, everything passes. It hashes what it likes of a broadcast,
-// so that is among the first.
+// tun converts the filter for the kernel. The kernel compares the first 8 addresses exactly and
+// hashes the rest, which must be multicast addresses. With more unicast addresses than it compares,
+// the filter accepts all frames. The broadcast address is among the first: otherwise broadcasts
+// would pass only if their hash happened to match that of a multicast address.
 func (f Filter) tun() tunFilter {
 	var t tunFilter
 	if !f.On || 1+len(f.Unicast) > filterExact {

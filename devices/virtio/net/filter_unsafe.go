@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A structure of the wrong size does not compile: the kernel reads 4 bytes and
+// Compile-time check of the size of struct tun_filter: the kernel reads 4 bytes and
 // then count addresses.
 var _ [4 + filterMost*6]byte = [unsafe.Sizeof(tunFilter{})]byte{}
 
-// setFilter says which frames the tap hands out, TUNSETTXFILTER. The kernel
-// answers how many addresses it compares with, which is of no interest.
+// setFilter sets which frames the tap passes to the guest (TUNSETTXFILTER). The kernel returns the
+// number of addresses that it compares exactly, which is not used.
 func setFilter(fd int, name string, f *tunFilter) error {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETTXFILTER, uintptr(unsafe.Pointer(f)))
 	runtime.KeepAlive(f)

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostSettings are the sysctls of a tap that is made here, below /proc/sys/net (Linux,
-// Documentation/networking/ip-sysctl.rst): a guest must not change the host's routes and
-// addresses. The host honors an IPv4 redirect if its own setting for all interfaces says so,
-// whatever the interface's: what the guest cannot do is send one in a router's name, and that is
-// rp_filter's work.
+// hostSettings are the sysctls of a tap created here, below /proc/sys/net (Linux,
+// Documentation/networking/ip-sysctl.rst). They keep a guest from changing the host's routes and
+// addresses. The host honors an IPv4 redirect if its setting for all interfaces allows redirects,
+// whatever the interface's own setting is. rp_filter keeps the guest from sending a redirect with a
+// router's source address.
 var hostSettings = []struct{ dir, key, value string }{
 	{"ipv4", "rp_filter", "1"}, // strict
 	{"ipv4", "accept_redirects", "0"},
@@ -24,9 +24,9 @@ var hostSettings = []struct{ dir, key, value string }{
 	{"ipv6", "addr_gen_mode", "1"}, // no link-local address
 }
 
-// protectHost applies hostSettings to an interface, and turns IPv6 off unless it is wanted. It
-// must be called before the link goes up. What has the right value is not written: a container
-// has these files read-only.
+// protectHost applies hostSettings to an interface, and disables IPv6 unless ipv6 is set. It must
+// be called before the link goes up. A setting that already has the right value is not written,
+// because these files are read-only in a container.
 func protectHost(name string, ipv6 bool) error {
 	disable := []byte("1")
 	if ipv6 {
@@ -42,7 +42,7 @@ func protectHost(name string, ipv6 bool) error {
 	return off
 }
 
-// setting sets a sysctl. A host without IPv6 has none of its files.
+// setting sets a sysctl. A missing IPv6 file is not an error: the host has no IPv6.
 func setting(dir, name, key string, value []byte) error {
 	path := filepath.Join("/proc/sys/net", dir, "conf", name, key)
 	got, err := os.ReadFile(path)

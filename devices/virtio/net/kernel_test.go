@@ -334,7 +334,7 @@ func TestAGivenTapOfManyQueues(t *testing.T) {
 		{"mvmtestm", true, 4, ""},
 		{"mvmtestm", true, 1, ""},
 		{"mvmtests", false, 1, ""},
-		{"mvmtests", false, 2, "it was made with one queue, and 2 are wanted: \"ip tuntap del dev mvmtests mode tap\""},
+		{"mvmtests", false, 2, "it has one queue, but the NIC needs 2: recreate it with \"ip tuntap del dev mvmtests mode tap\""},
 	} {
 		link := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: tc.name}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR | netlink.TUNTAP_ONE_QUEUE}
 		if tc.multi {

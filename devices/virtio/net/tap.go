@@ -13,44 +13,46 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// headerBytes is struct virtio_net_hdr_v1: what a driver that negotiated
-// VERSION_1 puts before every frame. A tap that is left at its default of 10
-// drops every received packet without a word.
+// headerBytes is the size of struct virtio_net_hdr_v1, which a driver that negotiated VERSION_1
+// puts before every frame. A tap left at its default of 10 bytes silently drops every received
+// frame.
 const headerBytes = 12
 
-// TapConfig says which tap a NIC gets.
+// TapConfig describes the tap of a NIC.
 type TapConfig struct {
-	// Name of an existing tap; "" makes one called NewName, which goes away
-	// with the descriptor, however the process ends.
+	// Name of an existing tap. If it is "", OpenTap creates a tap called NewName. The kernel
+	// removes that tap with its last descriptor, however the process exits.
 	Name    string
-	NewName string // may hold %d, which the kernel fills
+	NewName string // may contain %d, which the kernel replaces by a number
 
-	// Queues is how many queues it has, one for each queue pair of the NIC; 0
-	// is 1. For more than one a tap that exists must be a multiqueue one.
+	// Queues is the number of queues of the tap, one for each queue pair of the NIC; 0 means 1.
+	// With more than one, an existing tap must be a multiqueue tap.
 	Queues int
 
-	MTU int // for the guest, and of a tap that is made here unless it joins a bridge; 0 keeps the interface's
+	// MTU of the guest, and of a tap created here unless it joins a bridge; 0 keeps the MTU of the
+	// interface.
+	MTU int
 
-	// These two are for a tap that is made here.
-	Address netip.Prefix // the host's side; the zero Prefix gives none
+	// The next two are only for a tap created here.
+	Address netip.Prefix // of the host's end; the zero Prefix sets none
 	Bridge  string       // an existing bridge to join; "" joins none
 }
 
-// Tap is an open tap with virtio-net headers of 12 bytes, its link up. It has
-// a descriptor a queue; all but the first are detached at first (setQueues).
+// Tap is an open tap with virtio-net headers of 12 bytes and its link up. It has one descriptor per
+// queue. All queues except the first start detached (setQueues).
 //
-// The descriptors never enter Go's poller: they belong to the kernel's workers.
+// The descriptors are never added to Go's poller: the kernel's vhost workers use them.
 type Tap struct {
 	fds      []int
 	name     string
 	mtu      int  // for the guest
-	made     bool // here, and so for one guest alone
-	attached int  // queues, from the first
+	made     bool // created here, hence used by this guest alone
+	attached int  // number of attached queues, starting with the first
 	filtered bool // a filter is on
 }
 
-// OpenTap makes or opens a tap. It must run in the network namespace that the
-// tap is to be in. The caller closes the Tap, after the vhost device that uses it.
+// OpenTap creates or opens a tap. It must run in the network namespace of the tap. The caller must
+// close the Tap, after the vhost device that uses it.
 func OpenTap(cfg TapConfig) (_ *Tap, err error) {
 	cfg.Queues = max(cfg.Queues, 1)
 	t := &Tap{name: cfg.Name, made: cfg.Name == ""}
@@ -82,7 +84,7 @@ func OpenTap(cfg TapConfig) (_ *Tap, err error) {
 	return t, nil
 }
 
-// open adds a queue. The first of a new tap makes the tap.
+// open opens one more queue. The first call for a new tap creates the tap.
 func (t *Tap) open(multi bool) error {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -106,8 +108,8 @@ func (t *Tap) open(multi bool) error {
 	return nil
 }
 
-// checkTap keeps a misspelt name from making a new tap: TUNSETIFF would. It
-// says whether the tap is a multiqueue one, which has to be opened as such.
+// checkTap checks an existing tap before it is opened: with a misspelled name, TUNSETIFF would
+// create a new tap. It reports whether the tap is a multiqueue tap, which must be opened as one.
 func checkTap(cfg TapConfig) (multi bool, err error) {
 	name := cfg.Name
 	word := ""
@@ -117,61 +119,61 @@ func checkTap(cfg TapConfig) (multi bool, err error) {
 	link, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		return false, fmt.Errorf("tap %s: %w: make it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr%s && ip link set %s up\", or leave the key out and minivmm makes one", name, unix.ENODEV, name, word, name)
+		return false, fmt.Errorf("tap %s: %w: create it with \"ip tuntap add dev %s mode tap user $USER vnet_hdr%s && ip link set %s up\", or omit the key to have minivmm create one", name, unix.ENODEV, name, word, name)
 	}
 	if err != nil {
 		return false, fmt.Errorf("tap %s: %w", name, err)
 	}
 	tun, ok := link.(*netlink.Tuntap)
 	if !ok {
-		return false, fmt.Errorf("tap %s: %w: the interface of that name is of type %q", name, unix.ENODEV, link.Type())
+		return false, fmt.Errorf("tap %s: %w: the interface of this name has type %q, not a tap", name, unix.ENODEV, link.Type())
 	}
 	multi = tun.Flags&netlink.TUNTAP_MULTI_QUEUE != 0
 	if cfg.Queues > 1 && !multi {
-		return false, fmt.Errorf("tap %s: %w: it was made with one queue, and %d are wanted: \"ip tuntap del dev %s mode tap\", then \"ip tuntap add dev %s mode tap user $USER vnet_hdr multi_queue && ip link set %s up\"; or set queues = 1",
+		return false, fmt.Errorf("tap %s: %w: it has one queue, but the NIC needs %d: recreate it with \"ip tuntap del dev %s mode tap\", then \"ip tuntap add dev %s mode tap user $USER vnet_hdr multi_queue && ip link set %s up\", or set queues = 1",
 			name, unix.EOPNOTSUPP, cfg.Queues, name, name, name)
 	}
 	if multi && tun.Queues+tun.DisabledQueues > 0 {
-		// TUNSETIFF would add a queue to the other program's.
+		// TUNSETIFF would add a queue to a tap that another program uses.
 		return false, tapHint(name, false, unix.EBUSY)
 	}
 	return multi, nil
 }
 
-// TapIsMultiqueue says whether the existing tap of that name can have more than
-// one queue. Its errors are those that OpenTap would return.
+// TapIsMultiqueue reports whether an existing tap can have more than one queue. It returns the
+// errors that OpenTap would return.
 func TapIsMultiqueue(name string) (bool, error) { return checkTap(TapConfig{Name: name}) }
 
-// tunHint says what to do about a device node that cannot be opened.
+// tunHint adds the remedy to an error from opening the device node.
 func tunHint(err *os.PathError) error {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("%w: load the module with \"modprobe tun\"", err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: run as root, or open the node to users with \"chmod 666 /dev/net/tun\"", err)
+		return fmt.Errorf("%w: run as root, or give users access with \"chmod 666 /dev/net/tun\"", err)
 	}
 	return err
 }
 
-// tapHint says what to do about a tap that cannot be made or attached to.
+// tapHint adds the remedy to an error from creating or opening a tap.
 func tapHint(name string, made bool, errno error) error {
 	err := &os.PathError{Op: "TUNSETIFF", Path: name, Err: errno}
 	switch {
 	case made && errors.Is(errno, unix.EPERM):
 		err.Path = "a new tap"
-		return fmt.Errorf("%w: needs CAP_NET_ADMIN; or make a tap once with \"ip tuntap add dev NAME mode tap user $USER vnet_hdr && ip link set NAME up\" and give its name", err)
+		return fmt.Errorf("%w: creating a tap requires CAP_NET_ADMIN; or create one in advance with \"ip tuntap add dev NAME mode tap user $USER vnet_hdr && ip link set NAME up\" and pass its name", err)
 	case errors.Is(errno, unix.EPERM):
-		return fmt.Errorf("%w: it is not this user's; as root, \"ip tuntap add dev %s mode tap user USER vnet_hdr\" changes its owner", err, name)
+		return fmt.Errorf("%w: it belongs to another user; as root, change its owner with \"ip tuntap add dev %s mode tap user USER vnet_hdr\"", err, name)
 	case errors.Is(errno, unix.EBUSY):
 		return fmt.Errorf("%w: another program has this tap open", err)
 	case errors.Is(errno, unix.EINVAL):
-		return fmt.Errorf("%w: the tap was made with other flags: it must be a tap (not tun)", err)
+		return fmt.Errorf("%w: the interface was created with other flags: it must be a tap, not a tun", err)
 	}
 	return err
 }
 
-// setUp gives a tap made here its properties and brings the link up: vhost
-// starts no ring on a link that is down.
+// setUp configures a tap created here and brings the link up: vhost starts no ring on a link that
+// is down.
 func (t *Tap) setUp(cfg TapConfig) error {
 	link, err := netlink.LinkByName(t.name)
 	if err != nil {
@@ -187,13 +189,13 @@ func (t *Tap) setUp(cfg TapConfig) error {
 		return nil
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring the link up: %w: needs CAP_NET_ADMIN, or run \"ip link set %s up\" once", err, t.name)
+		return fmt.Errorf("bring the link up: %w: this requires CAP_NET_ADMIN; or run \"ip link set %s up\" once", err, t.name)
 	}
 	return nil
 }
 
-// configure gives a tap made here its properties. It takes the MTU of its bridge, or a larger one,
-// before it joins: a bridge drops to the smallest MTU of its ports.
+// configure sets the properties of a tap created here. Before the tap joins a bridge it gets the
+// bridge's MTU or a larger one, because a bridge drops to the smallest MTU of its ports.
 func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
 	if err := protectHost(t.name, cfg.Address.Addr().Is6()); err != nil {
 		return err
@@ -224,15 +226,16 @@ func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
 	return nil
 }
 
-// addAddress gives a link an address that no other has. The kernel would let
-// two have it, and answer for both on either: the later guest is not reached.
+// addAddress adds an address to a link, and fails if another interface has it. The kernel would
+// allow the duplicate and answer for both on either interface, so the later guest would be
+// unreachable.
 func addAddress(link netlink.Link, address netip.Prefix) error {
 	addr, err := netlink.ParseAddr(address.String())
 	if err != nil {
 		return err
 	}
 	if address.Addr().Is6() {
-		addr.Flags = unix.IFA_F_NODAD // the guest could claim it first (RFC 4862 §5.4)
+		addr.Flags = unix.IFA_F_NODAD // otherwise the guest could claim the address first (RFC 4862 §5.4)
 	}
 	taken, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -240,7 +243,7 @@ func addAddress(link netlink.Link, address netip.Prefix) error {
 	}
 	for _, other := range taken {
 		if other.IP.Equal(addr.IP) {
-			return fmt.Errorf("%w: %s has it", unix.EADDRINUSE, linkName(other.LinkIndex))
+			return fmt.Errorf("%w: %s already has it", unix.EADDRINUSE, linkName(other.LinkIndex))
 		}
 	}
 	return netlink.AddrAdd(link, addr)
@@ -258,18 +261,17 @@ func findBridge(name string) (netlink.Link, error) {
 	bridge, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
-		return nil, fmt.Errorf("%w: make it with \"ip link add %s type bridge && ip link set %s up\"", unix.ENODEV, name, name)
+		return nil, fmt.Errorf("%w: create it with \"ip link add %s type bridge && ip link set %s up\"", unix.ENODEV, name, name)
 	}
 	return bridge, err
 }
 
-// MTU is what the guest is told: the configuration's, or else the interface's.
+// MTU returns the MTU for the guest: the configured one, or else that of the interface.
 func (t *Tap) MTU() int { return t.mtu }
 
-// setOffloads tells the tap what the guest can receive (TUNSETOFFLOAD,
-// linux/if_tun.h); no features forbids all. The kernel refuses TSO without
-// checksum offload and ECN without TSO, which no driver may negotiate either
-// (virtio 1.2 §5.1.3.1): such a bit is left out.
+// setOffloads sets which offloads the guest can receive (TUNSETOFFLOAD, linux/if_tun.h); without
+// features it disables all. The kernel rejects TSO without checksum offload and ECN without TSO,
+// and no driver may negotiate them either (virtio 1.2 §5.1.3.1), so offloads omits such bits.
 func (t *Tap) setOffloads(f virtio.Features) error {
 	if err := unix.IoctlSetInt(t.fds[0], unix.TUNSETOFFLOAD, offloads(f)); err != nil {
 		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
@@ -277,8 +279,8 @@ func (t *Tap) setOffloads(f virtio.Features) error {
 	return nil
 }
 
-// offloads translates what the guest can receive into the tap's TUN_F_* bits.
-// The two USO bits exist only together (drivers/net/tun.c).
+// offloads converts the offloads that the guest can receive into the tap's TUN_F_* bits. The two
+// USO bits are valid only together (drivers/net/tun.c).
 func offloads(f virtio.Features) int {
 	var bits int
 	for _, row := range []struct {
@@ -299,16 +301,16 @@ func offloads(f virtio.Features) int {
 	return bits
 }
 
-// hasUSO says whether this kernel's tap can hand UDP segments to a guest
-// (Linux 6.2). The tap is left without offloads.
+// hasUSO reports whether the kernel's tap can pass UDP segments to a guest (Linux 6.2). It leaves
+// the tap without offloads.
 func (t *Tap) hasUSO() bool {
 	err := t.setOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
 	return err == nil && t.setOffloads(0) == nil
 }
 
-// setQueues attaches the first n queues and detaches the others, TUNSETQUEUE: the
-// host sends into attached queues only. The first always is. Queues keep their
-// order, because the last to come is the first to go (drivers/net/tun.c).
+// setQueues attaches the first n queues and detaches the others (TUNSETQUEUE): the host sends only
+// into attached queues. The first queue is always attached. The order of the queues is kept because
+// they are detached from the end (drivers/net/tun.c moves the last queue into a gap).
 func (t *Tap) setQueues(n int) error {
 	n = max(n, 1)
 	for t.attached > n {
@@ -338,9 +340,9 @@ func (t *Tap) setQueue(i int, flag uint16) error {
 	return nil
 }
 
-// SetFilter keeps frames from the guest that it does not want, TUNSETTXFILTER.
-// Only of a tap that was made here: the kernel keeps a filter when the tap is
-// let go of, and its next user would not know.
+// setFilter drops frames that the guest does not want (TUNSETTXFILTER). It does so only on a tap
+// created here: the kernel keeps the filter of a persistent tap after it is closed, and the next
+// user would not know about it.
 func (t *Tap) setFilter(f Filter) error {
 	if !t.made || !t.filtered && !f.On {
 		return nil
@@ -353,7 +355,8 @@ func (t *Tap) setFilter(f Filter) error {
 	return nil
 }
 
-// Close removes a tap that was made here and lets go of one that was given.
+// Close closes the descriptors. The kernel then removes a tap that was created here; an existing
+// tap remains.
 func (t *Tap) Close() error {
 	fds := t.fds
 	t.fds, t.attached, t.filtered = nil, 0, false

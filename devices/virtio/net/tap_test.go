@@ -64,8 +64,8 @@ func TestTapErrorsSayWhatToDo(t *testing.T) {
 		{open, unix.ENODEV, `modprobe tun`},
 		{open, unix.EACCES, `chmod 666 /dev/net/tun`},
 		{open, unix.EMFILE, `open /dev/net/tun: too many open files`},
-		{made, unix.EPERM, `TUNSETIFF a new tap: operation not permitted: needs CAP_NET_ADMIN`},
-		{given, unix.EPERM, `"ip tuntap add dev tap0 mode tap user USER vnet_hdr" changes its owner`},
+		{made, unix.EPERM, `TUNSETIFF a new tap: operation not permitted: creating a tap requires CAP_NET_ADMIN`},
+		{given, unix.EPERM, `change its owner with "ip tuntap add dev tap0 mode tap user USER vnet_hdr"`},
 		{given, unix.EBUSY, `another program`},
 		{given, unix.EINVAL, `other flags`},
 	} {
@@ -82,7 +82,7 @@ func TestATapThatIsNamedMustExist(t *testing.T) {
 	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "ip tuntap add dev mvmnosuch0 mode tap") {
 		t.Errorf("a missing tap: %v", err)
 	}
-	if _, err := OpenTap(TapConfig{Name: "lo"}); err == nil || !strings.Contains(err.Error(), "of type") {
+	if _, err := OpenTap(TapConfig{Name: "lo"}); err == nil || !strings.Contains(err.Error(), "has type") {
 		t.Errorf("the loopback interface: %v", err)
 	}
 }

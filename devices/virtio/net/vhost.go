@@ -9,17 +9,17 @@ import (
 	"minivmm/vhost"
 )
 
-// offered are the features of the VMM's own: the tap and vhost-net do them for
-// a driver that accepts them, but vhost-net does not know their bits.
+// offered are the features that the VMM adds. The tap and vhost-net provide them to a driver that
+// accepts them, but vhost-net does not know their bits.
 const offered = FeatureCsum | FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuestTSO6 | FeatureGuestECN |
 	FeatureHostTSO4 | FeatureHostTSO6 | FeatureHostECN
 
-// ringFeatures are those that vhost-net itself must know. Bit 27 must never be
-// one of them: [vhost.Net.Start] refuses it and says why.
+// ringFeatures are the features that vhost-net itself must support. Bit 27 must never be one of
+// them: [vhost.Net.Start] rejects it and explains why.
 const ringFeatures = FeatureMrgRxbuf | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 
-// vhostNet is a kernel backend for each queue pair, with the tap's side of
-// starting and stopping.
+// vhostNet is a kernel backend for each queue pair. It prepares the tap when the pairs start and
+// stop.
 type vhostNet struct {
 	pairs []*vhostbackend.Backend
 	tap   *Tap
@@ -28,9 +28,9 @@ type vhostNet struct {
 
 var _ Multiqueue = (*vhostNet)(nil)
 
-// NewVhost moves frames between the guest and tap in the kernel's vhost-net, a
-// device and so a worker for each queue of the tap. The devices must be owned
-// already ([vhost.Device.SetOwnerHere]). Backend takes devices and tap: its Close
+// NewVhost returns a backend that moves frames between the guest and tap with the kernel's
+// vhost-net: one device, hence one worker, for each queue of the tap. The devices must already have
+// an owner ([vhost.Device.SetOwnerHere]). The backend takes ownership of devices and tap: its Close
 // closes them.
 func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) {
 	if len(devs) != len(tap.fds) {
@@ -63,16 +63,16 @@ func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) 
 	return v, nil
 }
 
-// Features adds what tap and VMM do to what vhost-net can.
+// Features returns what vhost-net supports and what the tap and the VMM add.
 func (v *vhostNet) Features() virtio.Features {
 	return v.pairs[0].Features() | offered | v.uso
 }
 
-// InKernel is true.
+// InKernel returns true.
 func (v *vhostNet) InKernel() bool { return true }
 
-// Start tells the tap what the guest can receive before any frame flows, and
-// starts the pairs. Frames come through the first alone until SetPairs.
+// Start sets the tap's offloads before any frame flows, and starts the pairs. Only the first pair
+// receives frames until SetPairs is called.
 func (v *vhostNet) Start(a virtio.Activation) error {
 	if err := v.tap.setOffloads(a.Features); err != nil {
 		return err
@@ -86,14 +86,14 @@ func (v *vhostNet) Start(a virtio.Activation) error {
 	return nil
 }
 
-// SetPairs has the host send into the first n pairs only. The others' workers
-// wait for a guest that has promised to be silent.
+// SetPairs makes the host send into the first n pairs only. The driver does not transmit on the
+// other pairs, so their workers wait.
 func (v *vhostNet) SetPairs(n int) error { return v.tap.setQueues(n) }
 
-// SetFilter is the tap's.
+// SetFilter sets the tap's filter.
 func (v *vhostNet) SetFilter(f Filter) error { return v.tap.setFilter(f) }
 
-// Stop stops every pair, and leaves the tap as Start wants it.
+// Stop stops all pairs and returns the tap to the state that Start expects.
 func (v *vhostNet) Stop() error {
 	var errs []error
 	for _, p := range v.pairs {
@@ -102,7 +102,7 @@ func (v *vhostNet) Stop() error {
 	return errors.Join(append(errs, v.tap.setQueues(1), v.tap.setFilter(Filter{}))...)
 }
 
-// Close ends the workers before the tap goes.
+// Close destroys the workers and then closes the tap.
 func (v *vhostNet) Close() error {
 	var errs []error
 	for _, p := range v.pairs {

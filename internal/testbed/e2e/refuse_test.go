@@ -101,7 +101,7 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 		{"no such tap", "", 0, "--net vhost,tap=mvmnone", 4, []string{"net0: tap mvmnone: no such device", "ip tuntap add dev mvmnone mode tap"}},
 		{"a tap that is none", "", 0, "--net vhost,tap=lo", 4, []string{"net0: tap lo: no such device", `of type "device"`}},
 		{"a tap in use", "", 0, "--net vhost,tap=" + taken, 6, []string{"net0: TUNSETIFF " + taken, "device or resource busy", "another program has this tap open"}},
-		{"an address in use", "", 0, "--net vhost,address=10.98.7.1/24", 6, []string{"net0: ", "10.98.7.1", free + " has it"}},
+		{"an address in use", "", 0, "--net vhost,address=10.98.7.1/24", 6, []string{"net0: ", "10.98.7.1", free + " already has it"}},
 		{"no such bridge", "", 0, "--net vhost,bridge=mvmbr", 4, []string{"net0: ", "bridge mvmbr: no such device", "ip link add mvmbr type bridge"}},
 		{"no vhost-scsi", without("vhost-scsi"), 0, "--disk disk.img,backend=vhost-scsi", 4, []string{"scsi0: open /dev/vhost-scsi: no such file", "modprobe vhost_scsi"}},
 		{"a disk for a user without rights", all, nobody, "--disk disk.img,backend=vhost-scsi", 5, []string{"scsi0: ", "/sys/kernel/config/target", "permission denied", "needs root"}},
