@@ -7,35 +7,34 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// acks keeps back an acknowledgement of less than a full packet, for a moment at
-// most (RFC 1122 §4.2.3.2): mostly an answer follows that carries it, and the
-// guest is interrupted once instead of twice. The stack itself acknowledges
-// everything at once.
+// acks delays acknowledgments of less than a full packet, at most for the time of later (RFC 1122
+// §4.2.3.2). In most cases an answer follows that carries the acknowledgment, and the guest gets
+// one interrupt instead of two. The stack itself acknowledges everything immediately.
 type acks struct {
 	mtu   uint32
-	flush func(*stack.PacketBuffer) // sends one that was kept for long enough
-	arm   func()                    // has sendKept called in a moment
+	flush func(*stack.PacketBuffer) // sends a delayed acknowledgment
+	arm   func()                    // schedules a call of sendKept
 
 	mu     sync.Mutex
-	flows  [ackFlows]ackFlow // by the stack's hash; who comes later takes the place
-	kept   int               // of flows have one
+	flows  [ackFlows]ackFlow // indexed by the stack's hash; a later flow replaces an earlier one
+	kept   int               // number of flows with a delayed acknowledgment
 	closed bool
 }
 
 // ackFlow is one direction of a connection.
 type ackFlow struct {
 	key  uint64 // hash and ports
-	sent uint32 // the last acknowledgement that the guest got
+	sent uint32 // the last acknowledgment sent to the guest
 	kept *stack.PacketBuffer
 }
 
 const ackFlows = 256
 
-// ackHeaderMax is the size of a header with time stamps and no SACK blocks.
+// ackHeaderMax is the size of a TCP header with timestamps and without SACK blocks.
 const ackHeaderMax = header.TCPMinimumSize + 12
 
-// keep says whether pkt is not to be sent now. What was kept of its connection is
-// dropped: pkt acknowledges as much or more.
+// keep reports whether it delayed pkt; otherwise the caller must send it now. It drops an earlier
+// delayed acknowledgment of the same connection, because pkt acknowledges at least as much.
 func (a *acks) keep(pkt *stack.PacketBuffer) bool {
 	if pkt.TransportProtocolNumber != header.TCPProtocolNumber {
 		return false
@@ -77,7 +76,7 @@ func (a *acks) drop(f *ackFlow) {
 	a.kept--
 }
 
-// sendKept sends all that is kept.
+// sendKept sends all delayed acknowledgments.
 func (a *acks) sendKept() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,7 +86,7 @@ func (a *acks) sendKept() {
 	})
 }
 
-// each drops what is kept, after do. a.mu is held.
+// each calls do for every delayed acknowledgment and drops it. a.mu must be held.
 func (a *acks) each(do func(*ackFlow)) {
 	for i := 0; a.kept > 0 && i < ackFlows; i++ {
 		if f := &a.flows[i]; f.kept != nil {
@@ -97,7 +96,7 @@ func (a *acks) each(do func(*ackFlow)) {
 	}
 }
 
-// close drops what is kept.
+// close drops all delayed acknowledgments. keep delays no more after it.
 func (a *acks) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -68,7 +68,7 @@ func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
 					}
 					p.DecRef()
 				}
-				time.Sleep(2 * moment)
+				time.Sleep(2 * delay)
 				synctest.Wait()
 				if len(late) != len(c.late) {
 					t.Fatalf("late: %d, want %d", late, c.late)

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// attempts are things that wait for somebody else: connections that are being
-// made, questions, echoes. One too many takes the place of the oldest, which is
-// the least likely to succeed: black holes do not keep the guest from connecting
-// elsewhere. A quarter of the places is for any one destination, so that a flood
-// to it costs only it.
+// attempts are operations that wait for a remote answer: connections being established, DNS
+// queries, echoes. At the limit, a new attempt replaces the oldest one, which is the least likely
+// to succeed. So destinations that never answer do not keep the guest from connecting elsewhere.
+// Each destination may have a quarter of the attempts, so a flood to one destination affects only
+// that destination.
 type attempts[K comparable] struct {
 	max     int
 	timeout time.Duration
@@ -29,7 +29,8 @@ func newAttempts[K comparable](max int, timeout time.Duration) *attempts[K] {
 	return &attempts[K]{max: max, timeout: timeout}
 }
 
-// begin returns a context for one attempt, and what ends it.
+// begin returns a context for a new attempt, and the function that ends the attempt. The context is
+// canceled when the attempt ends, times out or is replaced.
 func (d *attempts[K]) begin(parent context.Context, to K) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(parent, d.timeout)
 	a := &attempt[K]{to, cancel}

@@ -14,39 +14,37 @@ import (
 	"minivmm/internal/pcap"
 )
 
-// Config is what a NIC's network is like.
+// Config configures a NIC's network.
 type Config struct {
-	// MTU is the largest IP packet on the wire, 68 to 65535; 0 is 1500.
+	// MTU is the largest IP packet on the wire, 68 to 65535; 0 means 1500.
 	MTU int
-	// Ports of the host that lead to the guest.
+	// Ports are the host's ports that are forwarded to the guest.
 	Ports []Port
-	// Network is the named network that the guest is on, beside its gateway; nil
-	// is none.
+	// Network is the named network of the guest, in addition to its gateway; nil means none.
 	Network *Network
-	// Policy says where the guest may go.
+	// Policy defines which destinations the guest may reach.
 	Policy Policy
-	// Capture names a file for what the guest sends and receives (package pcap),
-	// up to CaptureSize bytes; "" is none, and 0 is 1 GiB.
+	// Capture names a file for the frames that the guest sends and receives (package pcap),
+	// limited to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB.
 	Capture     string
 	CaptureSize int64
-	// Logf takes one line, without newline, from any goroutine; nil drops it.
+	// Logf logs one line without newline. It is called by any goroutine. nil discards the lines.
 	Logf func(format string, args ...any)
-	// Allowed says, in place of Policy, which addresses of the outside the guest may reach, for
-	// every connection, datagram flow and echo; nil is Policy. It is asked by
-	// many goroutines at once.
+	// Allowed replaces Policy, if set: it reports whether the guest may reach an address, for
+	// every connection, datagram flow and echo. It must be safe for concurrent use.
 	Allowed func(netip.Addr) bool
-	// ResolvConf names the file with the resolvers that answer for the
-	// gateway; "" is /etc/resolv.conf. It is read again when it is needed.
+	// ResolvConf names the file that lists the resolvers; "" means /etc/resolv.conf. It is read
+	// again each time it is needed.
 	ResolvConf string
-	// ResolverPort is where they listen; 0 is 53.
+	// ResolverPort is the port of the resolvers; 0 means 53.
 	ResolverPort uint16
 
-	guest netip.Addr // the address that the guest is given
+	guest netip.Addr // the guest's address
 
-	// outside, if set, is where a destination really is: a test has no network
-	// but the loopback.
+	// outside, if set, maps a destination to its real address: a test has no network except the
+	// loopback.
 	outside func(netip.AddrPort) netip.AddrPort
-	// hostHasIPv6, if set, says what a test's host has.
+	// hostHasIPv6, if set, replaces the check of the host's addresses in tests.
 	hostHasIPv6 func() bool
 }
 
@@ -63,8 +61,8 @@ type Backend struct {
 
 var _ virtio.Backend = (*Backend)(nil)
 
-// New binds the published ports; one that is in use is EADDRINUSE. The caller
-// closes the Backend.
+// New binds the published ports. The error for a port in use is EADDRINUSE. The caller must close
+// the Backend.
 func New(cfg Config) (*Backend, error) {
 	if cfg.MTU == 0 {
 		cfg.MTU = 1500
@@ -121,21 +119,21 @@ func New(cfg Config) (*Backend, error) {
 	return b, nil
 }
 
-// Features are offloads both ways, mergeable buffers and what package queue can
-// do with a ring.
+// Features returns offloads in both directions, mergeable buffers, and the ring features of package
+// queue.
 func (*Backend) Features() virtio.Features {
 	return vnet.FeatureCsum | vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6 |
 		vnet.FeatureHostTSO4 | vnet.FeatureHostTSO6 | vnet.FeatureMrgRxbuf |
 		virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }
 
-// InKernel is false.
+// InKernel returns false.
 func (*Backend) InKernel() bool { return false }
 
-// Start makes a fresh network for the guest.
+// Start creates a new network stack for the guest.
 func (b *Backend) Start(a virtio.Activation) error {
 	if len(a.Queues) != 2 {
-		return errors.New("driver enabled only one of receive and transmit queue")
+		return errors.New("driver enabled only one of the receive and transmit queues")
 	}
 	s, err := newSession(b, a)
 	if err != nil {
@@ -149,7 +147,7 @@ func (b *Backend) Start(a virtio.Activation) error {
 	return nil
 }
 
-// Stop closes the rings. Every connection has ended, and what served them.
+// Stop closes the rings. All connections and their goroutines have ended by then.
 func (b *Backend) Stop() error {
 	s := b.live.Swap(nil)
 	if s == nil {
@@ -161,7 +159,7 @@ func (b *Backend) Stop() error {
 	return s.closeRings()
 }
 
-// Close implies Stop and unbinds the published ports.
+// Close calls Stop and unbinds the published ports.
 func (b *Backend) Close() error {
 	errs := []error{b.Stop()}
 	for _, l := range b.ports {

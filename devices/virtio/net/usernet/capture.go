@@ -2,12 +2,11 @@ package usernet
 
 import "minivmm/internal/pcap"
 
-// defaultCapture is where a capture ends.
+// defaultCapture is the default size limit of a capture, in bytes.
 const defaultCapture = 1 << 30
 
-// capture writes the frames that the guest sends and receives. A large segment is
-// one packet, as the guest has it; a checksum that was left to the device is
-// complete.
+// capture writes the frames that the guest sends and receives. A large segment is one packet, as
+// the guest sees it. A checksum that was left to the device is written complete.
 type capture struct{ *pcap.File }
 
 func (c *capture) sent(f *inbound) {
@@ -23,8 +22,8 @@ func (c *capture) received(hdr [hdrBytes]byte, f frame) {
 	}
 }
 
-// completed completes the checksum of a whole frame as its sender left it to the
-// device, if it did.
+// completed returns a function that completes the checksum of a whole frame, or nil if the sender
+// did not leave the checksum to the device.
 func (o offload) completed() func(frame []byte) {
 	if !o.needsSum() {
 		return nil

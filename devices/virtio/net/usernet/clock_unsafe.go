@@ -7,11 +7,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// A reading of another kind does not compile.
+// Compile-time check that MonotonicTime has the size of a Duration.
 var _ [unsafe.Sizeof(tcpip.MonotonicTime{})]byte = [unsafe.Sizeof(time.Duration(0))]byte{}
 
-// monotonic is tcpip.MonotonicTime{}.Add(d), which takes as long as reading the
-// clock.
+// monotonic returns tcpip.MonotonicTime{}.Add(d), which would take as long as reading the clock.
 func monotonic(d time.Duration) tcpip.MonotonicTime {
 	return *(*tcpip.MonotonicTime)(unsafe.Pointer(&d))
 }

@@ -1,16 +1,17 @@
 package usernet
 
-// Counters say what a network does for its guest now, and what it sent in vain since the guest's driver started the device.
-// Nothing between the stack and the guest loses a segment that has room, so what is sent again says
-// that the guest takes nothing for a while, or dropped something.
+// Counters describe the network's load, and how often it retransmitted since the guest's driver
+// started the device. Between the stack and the guest no segment is lost while there is room, so
+// SentAgain increases when the guest stops reading for a while or drops segments.
 type Counters struct {
-	Connections int    // of TCP, whoever began them: up to 512
-	Flows       int    // of datagrams: up to 512
-	Segments    uint64 // of TCP, sent to the guest; one may have 64 KiB
-	SentAgain   uint64 // segments of these that the guest did not acknowledge in time
+	Connections int    // TCP connections from either side, up to 512
+	Flows       int    // datagram flows, up to 512
+	Segments    uint64 // TCP segments sent to the guest, each up to 64 KiB
+	SentAgain   uint64 // retransmitted segments: the guest did not acknowledge them in time
 }
 
-// Counters are zero while no driver uses the device. Any goroutine may ask.
+// Counters returns the current counters, or zeros while no driver uses the device. It is safe for
+// concurrent use.
 func (b *Backend) Counters() Counters {
 	s := b.live.Load()
 	if s == nil {

@@ -15,7 +15,7 @@ const (
 	dhcpServerPort = 67
 	dhcpClientPort = 68
 
-	// leaseTime is a day: the lease never goes to another.
+	// leaseTime is one day. It does not matter: no other guest ever gets the address.
 	leaseTime = 24 * time.Hour
 )
 
@@ -26,7 +26,7 @@ func (s *session) serveDHCP(mac tcpip.LinkAddress, packet []byte) {
 	if answer == nil {
 		return
 	}
-	// By broadcast as long as the client has no address it could be reached at.
+	// Broadcast while the client has no address at which it is reachable.
 	from, to, toMAC := gateway, limitedBroadcast, header.EthernetBroadcastAddress
 	if answer.ClientIPAddr.To4() != nil && !answer.ClientIPAddr.IsUnspecified() && answer.MessageType() != dhcpv4.MessageTypeNak {
 		to, toMAC = s.cfg.guest, mac
@@ -34,15 +34,14 @@ func (s *session) serveDHCP(mac tcpip.LinkAddress, packet []byte) {
 	s.recv.send(frame{raw: udpFrame(toMAC, netip.AddrPortFrom(from, dhcpServerPort), netip.AddrPortFrom(to, dhcpClientPort), answer.ToBytes())})
 }
 
-// dhcpAnswer is the answer to a client's message (RFC 2131 §4.3), or nil if there
-// is none.
+// dhcpAnswer returns the answer to a client's message (RFC 2131 §4.3), or nil if it gets none.
 func dhcpAnswer(message []byte, host resolvConf, mtu int, guest netip.Addr) *dhcpv4.DHCPv4 {
 	in, err := dhcpv4.FromBytes(message)
 	if err != nil || in.OpCode != dhcpv4.OpcodeBootRequest || in.HWType != 1 || len(in.ClientHWAddr) != 6 {
 		return nil
 	}
 	if id := in.ServerIdentifier(); id != nil && !id.Equal(gateway.AsSlice()) {
-		return nil // it chose another server
+		return nil // the client chose another server
 	}
 	kind := dhcpv4.MessageTypeAck
 	switch in.MessageType() {

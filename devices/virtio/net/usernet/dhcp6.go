@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// DHCPv6 (RFC 8415) without addresses: those are the guest's own choice (SLAAC).
+// DHCPv6 (RFC 8415) without addresses: the guest configures its own (SLAAC).
 const (
 	dhcp6ServerPort = 547
 	dhcp6ClientPort = 546
@@ -24,7 +24,7 @@ const (
 	dhcp6OptHeader  = 4
 )
 
-// serverDUID is the gateway's: DUID-LL (RFC 8415 §11.4) of Ethernet.
+// serverDUID is the gateway's DUID-LL (RFC 8415 §11.4) for Ethernet.
 var serverDUID = append([]byte{0, 3, 0, 1}, gatewayMAC...)
 
 // serveDHCPv6 answers a DHCPv6 message in an IPv6 packet.
@@ -38,8 +38,8 @@ func (s *session) serveDHCPv6(mac tcpip.LinkAddress, packet []byte) {
 	s.recv.send(frame{raw: udpFrame(mac, netip.AddrPortFrom(gatewayFor(to), dhcp6ServerPort), netip.AddrPortFrom(to, dhcp6ClientPort), answer)})
 }
 
-// dhcp6Answer is the answer to an information request (RFC 8415 §18.3.6), or nil:
-// to ask for an address has no answer.
+// dhcp6Answer returns the answer to an information request (RFC 8415 §18.3.6). It returns nil for
+// any other message, such as a request for an address.
 func dhcp6Answer(m []byte, search []string) []byte {
 	if len(m) < 4 || m[0] != dhcp6Information {
 		return nil
@@ -63,7 +63,7 @@ func dhcp6Answer(m []byte, search []string) []byte {
 			out = appendOption6(out, dhcp6ClientID, value)
 		case dhcp6ServerID:
 			if !bytes.Equal(value, serverDUID) {
-				return nil // it chose another server
+				return nil // the client chose another server
 			}
 		}
 	}

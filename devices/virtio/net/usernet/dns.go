@@ -8,23 +8,22 @@ import (
 
 const dnsPort = 53
 
-// fallbackResolver is what resolv.conf(5) says is used when the file names none.
+// fallbackResolver is the default of resolv.conf(5) for a file without name servers.
 var fallbackResolver = netip.MustParseAddr("127.0.0.1")
 
-// resolvConf is what a guest needs of the file.
+// resolvConf is the part of the file that a guest needs.
 type resolvConf struct {
 	servers []netip.Addr // at least one
 	search  []string
 }
 
-// maxSearch bounds the names of a search list together: they go into one packet.
+// maxSearch limits the total length of a search list, which must fit into one packet.
 const maxSearch = 1000
 
-// maxResolvConf bounds what is read of the file.
+// maxResolvConf limits how many bytes of the file are read.
 const maxResolvConf = 64 << 10
 
-// readResolvConf reads a resolv.conf(5). What it does not understand is left
-// out.
+// readResolvConf reads a resolv.conf(5). It ignores lines that it does not understand.
 func readResolvConf(name string) resolvConf {
 	text, _ := os.ReadFile(name)
 	return parseResolvConf(string(text[:min(len(text), maxResolvConf)]))
@@ -41,7 +40,7 @@ func parseResolvConf(text string) (c resolvConf) {
 			if a, err := netip.ParseAddr(fields[1]); err == nil && len(c.servers) < 3 { // MAXNS of resolv.h
 				c.servers = append(c.servers, a)
 			}
-		case "domain", "search": // the last one counts
+		case "domain", "search": // the last line wins
 			c.search = nil
 			size := 0
 			for _, d := range fields[1:] {
@@ -59,7 +58,7 @@ func parseResolvConf(text string) (c resolvConf) {
 	return c
 }
 
-// isDomain says whether a name fits into a DHCP option.
+// isDomain reports whether a name fits into a DHCP option.
 func isDomain(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A socket with IP_RECVERR (ip(7)) or IPV6_RECVERR keeps the ICMP errors that
-// arrive for it: struct sock_extended_err (linux/errqueue.h) and who sent it.
+// A socket with IP_RECVERR (ip(7)) or IPV6_RECVERR queues the ICMP errors that
+// arrive for it: struct sock_extended_err (linux/errqueue.h) and the sender's address.
 
-// wantErrors makes the kernel keep the errors of a socket of dst's family.
+// wantErrors makes the kernel queue the ICMP errors of a socket of dst's address family.
 func wantErrors(fd int, dst netip.Addr) error {
 	if dst.Is4() {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
@@ -18,7 +18,7 @@ func wantErrors(fd int, dst netip.Addr) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 }
 
-// setHops sets how many routers packets of a socket may pass.
+// setHops sets the TTL or hop limit of a socket.
 func setHops(fd int, dst netip.Addr, hops uint8) error {
 	if dst.Is4() {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, int(hops))
@@ -26,10 +26,9 @@ func setHops(fd int, dst netip.Addr, hops uint8) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, int(hops))
 }
 
-// queuedErrors takes the ICMP errors from a socket's error queue, at most a few,
-// and calls tell with each and with what it says was sent, which may be cut
-// short.
-func queuedErrors(fd int, tell func(e icmpError, sent []byte)) {
+// queuedErrors reads the ICMP errors from a socket's error queue, at most a few. It calls report
+// with each error and with the payload that caused it, which may be truncated.
+func queuedErrors(fd int, report func(e icmpError, sent []byte)) {
 	sent, control := make([]byte, 1500), make([]byte, 512)
 	for range 16 {
 		n, size, _, _, err := unix.Recvmsg(fd, sent, control, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
@@ -48,15 +47,15 @@ func queuedErrors(fd int, tell func(e icmpError, sent []byte)) {
 			case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_RECVERR,
 				m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_RECVERR:
 				if e, ok := parseExtendedError(m.Data); ok {
-					tell(e, sent[:n])
+					report(e, sent[:n])
 				}
 			}
 		}
 	}
 }
 
-// parseExtendedError reads a struct sock_extended_err with the offender's address
-// behind it. False is an error that no ICMP message made.
+// parseExtendedError parses a struct sock_extended_err and the offender's address behind it. ok is
+// false for an error that does not come from an ICMP message.
 func parseExtendedError(b []byte) (e icmpError, ok bool) {
 	const (
 		size        = 16

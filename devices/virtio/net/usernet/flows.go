@@ -7,24 +7,23 @@ import (
 	"time"
 )
 
-// flow is datagrams between two addresses.
+// flow is a bidirectional stream of datagrams between two addresses.
 type flow struct {
-	began   *net.UDPConn // the published port whose client began it; nil: the guest
+	origin  *net.UDPConn // the published port whose client started it; nil: the guest
 	last    atomic.Int64 // Unix nanoseconds of the last datagram
 	timeout time.Duration
-	close   func() // ends both directions; may be called again
+	close   func() // ends both directions; may be called more than once
 }
 
 func (f *flow) touch() { f.last.Store(time.Now().UnixNano()) }
 
-// flows are all of a session. One too many takes the place of the one that was
-// idle longest among those of whoever has most: the guest, or the clients of one
-// of the published ports. So a flood through one of them ends no flow of another
-// that has less than its share.
+// flows holds all flows of a session. At the limit, a new flow replaces the flow that was idle
+// longest among those of the largest owner. Owners are the guest and each published port (its
+// clients). So a flood through one owner ends no flow of an owner that has less than its share.
 type flows struct {
 	mu  sync.Mutex
 	all map[*flow]struct{}
-	of  map[*net.UDPConn]int // how many each has; never 0
+	of  map[*net.UDPConn]int // number of flows per owner; never 0
 }
 
 func newFlows() *flows { return &flows{all: map[*flow]struct{}{}, of: map[*net.UDPConn]int{}} }
@@ -32,13 +31,13 @@ func newFlows() *flows { return &flows{all: map[*flow]struct{}{}, of: map[*net.U
 func (s *flows) add(f *flow) {
 	f.touch()
 	s.mu.Lock()
-	s.of[f.began]++
+	s.of[f.origin]++
 	var out *flow
 	if len(s.all) >= maxFlows {
-		most := s.most(f.began)
-		// With f alone the newcomer has most where nobody has more than one.
-		all := most == f.began && s.of[most] == 1
-		out = s.oldest(func(g *flow) bool { return all || g.began == most })
+		most := s.most(f.origin)
+		// If no owner has more than one flow, the newcomer counts as the largest with f alone.
+		all := most == f.origin && s.of[most] == 1
+		out = s.oldest(func(g *flow) bool { return all || g.origin == most })
 		s.drop(out)
 	}
 	s.all[f] = struct{}{}
@@ -54,7 +53,7 @@ func (s *flows) count() int {
 	return len(s.all)
 }
 
-// most is who has most flows: the newcomer, if nobody has more.
+// most returns the owner with the most flows, or the newcomer if no owner has more.
 func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
 	who := newcomer
 	for w, n := range s.of {
@@ -65,7 +64,7 @@ func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
 	return who
 }
 
-// oldest is the flow that was idle longest of those that may go.
+// oldest returns the flow that was idle longest among those that mayGo accepts.
 func (s *flows) oldest(mayGo func(*flow) bool) (oldest *flow) {
 	for f := range s.all {
 		if mayGo(f) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
@@ -75,14 +74,14 @@ func (s *flows) oldest(mayGo func(*flow) bool) (oldest *flow) {
 	return oldest
 }
 
-// drop forgets a flow, if it is there.
+// drop removes a flow from the tables if it is there. s.mu must be held.
 func (s *flows) drop(f *flow) {
 	if _, ok := s.all[f]; !ok {
 		return
 	}
 	delete(s.all, f)
-	if s.of[f.began]--; s.of[f.began] == 0 {
-		delete(s.of, f.began)
+	if s.of[f.origin]--; s.of[f.origin] == 0 {
+		delete(s.of, f.origin)
 	}
 }
 
@@ -93,7 +92,7 @@ func (s *flows) remove(f *flow) {
 	f.close()
 }
 
-// expire ends the flows that had no traffic for their timeout.
+// expire closes the flows that were idle for longer than their timeout.
 func (s *flows) expire(now time.Time) {
 	s.mu.Lock()
 	var idle []*flow

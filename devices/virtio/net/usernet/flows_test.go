@@ -35,7 +35,7 @@ func TestFlowsAreShared(t *testing.T) {
 		add := func(who *net.UDPConn) {
 			left[who]++
 			ended := false
-			s.add(&flow{began: who, close: func() {
+			s.add(&flow{origin: who, close: func() {
 				if !ended {
 					left[who]--
 				}
@@ -68,7 +68,7 @@ func TestFlowsOfMorePortsThanThereAreFlows(t *testing.T) {
 	s := newFlows()
 	ended := 0
 	for i := range 2 * maxFlows {
-		s.add(&flow{began: new(net.UDPConn), close: func() {
+		s.add(&flow{origin: new(net.UDPConn), close: func() {
 			if i != ended {
 				t.Errorf("flow %d ended, not %d", i, ended)
 			}

@@ -7,7 +7,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// struct virtio_net_hdr_v1 (virtio 1.2 §5.1.6; uapi/linux/virtio_net.h): before
+// struct virtio_net_hdr_v1 (virtio 1.2 §5.1.6; uapi/linux/virtio_net.h) precedes
 // every frame of a driver that negotiated VERSION_1.
 const (
 	hdrBytes     = 12
@@ -20,12 +20,11 @@ const (
 
 const ethBytes = header.EthernetMinimumSize
 
-// maxFrame is the largest frame that the guest may send: an IP packet behind an
-// Ethernet header.
+// maxFrame is the largest frame that the guest may send: an Ethernet header and an IP packet.
 const maxFrame = ethBytes + 65535
 
-// sendable says whether the guest may send a frame of this kind: no segments
-// but TCP's were offered.
+// sendable reports whether the guest may send a frame of this kind: only TCP segmentation was
+// offered.
 func sendable(hdr *[hdrBytes]byte) bool {
 	switch hdr[1] &^ gsoECN {
 	case gsoNone, gsoTCPv4, gsoTCPv6:
@@ -34,14 +33,14 @@ func sendable(hdr *[hdrBytes]byte) bool {
 	return false
 }
 
-// receiveHeader is what goes before pkt to a guest in buffers pieces.
+// receiveHeader returns the header that precedes pkt in the given number of guest buffers.
 func receiveHeader(pkt *stack.PacketBuffer, buffers int) (hdr [hdrBytes]byte) {
 	binary.LittleEndian.PutUint16(hdr[10:], uint16(buffers))
 	gso := &pkt.GSOOptions
 	if gso.Type == stack.GSONone || !gso.NeedsCsum {
 		return hdr
 	}
-	// The stack left a sum of the pseudo header in the checksum field.
+	// The stack left the sum of the pseudo header in the checksum field.
 	headers := pkt.HeaderSize()
 	start := headers - len(pkt.TransportHeader().Slice())
 	hdr[0] = hdrNeedsCsum

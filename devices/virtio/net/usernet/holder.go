@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// holder names who has a port of the host, in brackets, as far as this user may
-// see it; else it is empty. It looks for the socket in /proc/net (proc(5)), and for
-// the process that has it open.
+// holder describes in parentheses the process that uses a port of the host, as far as this user may
+// see it, or returns "". It looks for the socket in /proc/net (proc(5)) and then for the process
+// that has it open.
 func (p Port) holder() string {
 	proto := "tcp"
 	if p.UDP {
@@ -36,25 +36,25 @@ func (p Port) holder() string {
 	if len(inodes) == 0 {
 		return ""
 	}
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // what cannot be read is just not named
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // unreadable entries are skipped
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil && inodes[to] {
 			process := filepath.Dir(filepath.Dir(fd))
 			name, _ := os.ReadFile(filepath.Join(process, "comm"))
-			// A process may call itself anything, and this goes to a terminal.
+			// A process chooses its own name, and this text goes to a terminal: escape it.
 			return fmt.Sprintf(" (process %s, %s)", filepath.Base(process), strings.Trim(strconv.QuoteToASCII(strings.TrimSuffix(string(name), "\n")), `"`))
 		}
 	}
-	return " (a process of another user's)"
+	return " (a process of another user)"
 }
 
 const (
 	stateListen = "0A" // TCP_LISTEN
-	stateClose  = "07" // TCP_CLOSE, which is any UDP socket that is not connected
+	stateClose  = "07" // TCP_CLOSE: a UDP socket that is not connected
 )
 
-// takenBy says whether a line of /proc/net/tcp and its siblings is a socket that
-// keeps others from having the port, and its inode.
+// takenBy parses a line of /proc/net/tcp or a similar file. ok reports whether that socket keeps
+// others from binding the port; inode is the socket's inode.
 func (p Port) takenBy(line string) (inode string, ok bool) {
 	// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
 	w := strings.Fields(line)
@@ -72,7 +72,7 @@ func (p Port) takenBy(line string) (inode string, ok bool) {
 	return "", false
 }
 
-// procAddr reads "0100007F:1F90": words of 32 bits in the host's byte order.
+// procAddr parses an address such as "0100007F:1F90": 32-bit words in the host's byte order.
 func procAddr(s string) (ap netip.AddrPort, ok bool) {
 	address, port, _ := strings.Cut(s, ":")
 	b, err := hex.DecodeString(address)
@@ -87,8 +87,8 @@ func procAddr(s string) (ap netip.AddrPort, ok bool) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
 }
 
-// firstPort is the first port of the host that any user may bind (ip_unprivileged_port_start
-// in the kernel's networking/ip-sysctl); 0 where it cannot be read.
+// firstPort returns the first port of the host that any user may bind (ip_unprivileged_port_start
+// in the kernel's networking/ip-sysctl), or 0 if it cannot be read.
 func firstPort() int {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err != nil {
@@ -101,12 +101,12 @@ func firstPort() int {
 	return n
 }
 
-// privileged says what helps, in brackets, if the port is below the first that any
-// user may bind; else it is empty.
+// privileged returns the remedy in parentheses if the port is below first, the first port that any
+// user may bind; otherwise "".
 func (p Port) privileged(first int) string {
 	port := int(p.Host.Port())
 	if port >= first {
 		return ""
 	}
-	return fmt.Sprintf(" (ports below %d are not for every user: publish a higher one, or let users have it with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\")", first, port)
+	return fmt.Sprintf(" (ports below %d require privileges: publish a higher port, or open this one to all users with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\")", first, port)
 }

@@ -10,15 +10,14 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// icmpError is an ICMP or ICMPv6 error message, but for the packet that it is
-// about.
+// icmpError is an ICMP or ICMPv6 error message without the packet that it quotes.
 type icmpError struct {
-	from      netip.Addr // who says so; not valid: the gateway
+	from      netip.Addr // the sender; if invalid, the gateway
 	typ, code uint8
 	info      uint32 // the second word, such as an MTU
 }
 
-// What the gateway says itself.
+// Errors that the gateway itself sends.
 var (
 	expired4 = icmpError{typ: uint8(header.ICMPv4TimeExceeded), code: uint8(header.ICMPv4TTLExceeded)}
 	expired6 = icmpError{typ: uint8(header.ICMPv6TimeExceeded), code: uint8(header.ICMPv6HopLimitExceeded)}
@@ -30,8 +29,8 @@ const (
 	netUnreachable6, prohibited6, hostUnreachable6, portUnreachable6 = 0, 1, 3, 4
 )
 
-// unreachable is the message for an error of a host's socket; false if the error
-// says nothing about the destination.
+// unreachable returns the ICMP message for an error of a host's socket. ok is false if the error
+// does not describe the destination.
 func unreachable(dst netip.Addr, err error) (e icmpError, ok bool) {
 	var code4, code6 uint8
 	switch {
@@ -55,8 +54,8 @@ func isErrno(err error, any ...unix.Errno) bool {
 	return errors.As(err, &errno) && slices.Contains(any, errno)
 }
 
-// maxQuoted is how much of a packet an error quotes: what fits into the smallest
-// packet that every link carries (RFC 1812 §4.3.2.3; RFC 4443 §2.4 c).
+// maxQuoted returns how many bytes of a packet an error quotes: what fits into the smallest packet
+// that every link carries (RFC 1812 §4.3.2.3; RFC 4443 §2.4 c).
 func maxQuoted(v4 bool) int {
 	if v4 {
 		return 576 - header.IPv4MinimumSize - icmpHeader
@@ -64,21 +63,21 @@ func maxQuoted(v4 bool) int {
 	return minMTU6 - header.IPv6MinimumSize - icmpHeader
 }
 
-// icmpHeader is the size of what stands before the quoted packet.
+// icmpHeader is the size of the ICMP header before the quoted packet.
 const icmpHeader = 8
 
-// expire answers a packet that a router would have dropped here.
+// expire answers a packet whose TTL or hop limit ends at the gateway.
 func (s *session) expire(packet []byte) {
 	e := expired4
 	if header.IPVersion(packet) == header.IPv6Version {
 		e = expired6
 	}
-	s.tell(e, packet)
+	s.sendError(e, packet)
 }
 
-// tell sends the guest an error about a packet of its own, which may be cut
-// short but for its IP header and 8 bytes.
-func (s *session) tell(e icmpError, packet []byte) {
+// sendError sends the guest an ICMP error about one of its packets. The packet may be truncated,
+// but must contain its IP header and 8 more bytes.
+func (s *session) sendError(e icmpError, packet []byte) {
 	src, dst, proto := header.IPv6(packet).SourceAddress, header.IPv6(packet).DestinationAddress, header.ICMPv6ProtocolNumber
 	v4 := header.IPVersion(packet) == header.IPv4Version
 	if v4 {
@@ -88,7 +87,7 @@ func (s *session) tell(e icmpError, packet []byte) {
 	if !from.IsValid() || from.Is4() != v4 || !public(from) {
 		from = gatewayFor(to)
 		if e.isPortUnreachable(v4) {
-			from = addr(dst()) // only who was asked can say that
+			from = addr(dst()) // only the destination can report that
 		}
 	}
 	m := make([]byte, icmpHeader, icmpHeader+min(len(packet), maxQuoted(v4)))

@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// verdict is what becomes of a frame of the guest's.
+// verdict is the decision about a frame from the guest.
 type verdict int
 
 const (
@@ -18,10 +18,10 @@ const (
 	lease           // to the DHCP server
 	solicit         // to the router: a router solicitation
 	inform          // to the DHCPv6 server
-	expired         // a router would drop it: it has passed as many as it may
+	expired         // its TTL or hop limit ends at the gateway: answer with an ICMP error
 )
 
-// sent takes a frame that the guest has sent to where it goes.
+// sent routes a frame from the guest to the other guests or to the gateway.
 func (s *session) sent(f *inbound) {
 	if s.capture != nil {
 		s.capture.sent(f)
@@ -33,8 +33,8 @@ func (s *session) sent(f *inbound) {
 	s.fromGuest(f)
 }
 
-// fromGuest judges a frame and passes it on. The stack would answer for every
-// address in the world, so what it must not answer does not get there.
+// fromGuest checks a frame and passes it on. The stack would answer for every address in the world,
+// so frames that it must not answer do not reach it.
 func (s *session) fromGuest(f *inbound) {
 	eth := header.Ethernet(f.eth[:])
 	if len(eth.SourceAddress()) != header.EthernetAddressSize || header.IsMulticastEthernetAddress(eth.SourceAddress()) {
@@ -60,8 +60,8 @@ func (s *session) fromGuest(f *inbound) {
 	f.view.Release()
 }
 
-// payload makes a packet of v, which it takes. The stack copies the memory that a
-// header lies in, all of it, so those of a large segment get some of their own.
+// payload creates a packet from v and takes ownership of v. The stack copies the whole memory that
+// contains a header, so the headers of a large segment get separate memory.
 func payload(proto tcpip.NetworkProtocolNumber, v *buffer.View) buffer.Buffer {
 	p := v.AsSlice()
 	n := tcpHeaders(proto, p)
@@ -74,11 +74,11 @@ func payload(proto tcpip.NetworkProtocolNumber, v *buffer.View) buffer.Buffer {
 	return b
 }
 
-// largePacket is one that is cheaper to cut than to copy.
+// largePacket is the size from which separating the headers is cheaper than copying the packet.
 const largePacket = 4 << 10
 
-// tcpHeaders is the size of the headers of a TCP segment, or more than the packet
-// is large if it is no plain one.
+// tcpHeaders returns the size of the headers of a TCP segment. For any other packet the result is
+// at least the packet's length.
 func tcpHeaders(proto tcpip.NetworkProtocolNumber, p []byte) int {
 	const tcpProto, dataOff = uint8(header.TCPProtocolNumber), 12
 	n := len(p)
@@ -106,7 +106,7 @@ func packetType(dst tcpip.LinkAddress) tcpip.PacketType {
 	return tcpip.PacketOtherHost
 }
 
-// judge looks at the packet of a frame.
+// judge decides about the packet of a frame.
 func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
 	switch proto {
 	case header.ARPProtocolNumber:
@@ -119,9 +119,8 @@ func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
 	return drop
 }
 
-// judgeARP passes questions for the gateway and answers. A question for another
-// address, such as the guest's probe whether its own is taken, stays without an
-// answer.
+// judgeARP passes requests for the gateway's address, and replies. It drops a request for any other
+// address, such as the guest's probe for a duplicate of its own, so that it stays unanswered.
 func judgeARP(p []byte) verdict {
 	h := header.ARP(p)
 	if !h.IsValid() {
@@ -149,7 +148,7 @@ func judgeIPv4(p []byte) verdict {
 		header.UDP(body).DestinationPort() == dhcpServerPort && (dst == gateway || dst == limitedBroadcast) {
 		return lease
 	}
-	// No packet in another's name, and none to many.
+	// No packet with a foreign source address, and none to multicast or broadcast addresses.
 	if !network.Contains(src) || src == gateway || dst.IsMulticast() || dst == limitedBroadcast || dst == networkBroadcast {
 		return drop
 	}
@@ -159,7 +158,7 @@ func judgeIPv4(p []byte) verdict {
 		}
 		switch header.ICMPv4(body).Type() {
 		case header.ICMPv4DstUnreachable:
-			return pass // the guest's answer to a datagram of ours
+			return pass // the guest's answer to a datagram from the gateway
 		case header.ICMPv4Echo:
 		default:
 			return drop
@@ -167,7 +166,7 @@ func judgeIPv4(p []byte) verdict {
 	}
 	if h.TTL() <= 1 && dst != gateway {
 		if h.FragmentOffset() > 0 {
-			return drop // the first one is told of
+			return drop // the error is sent for the first fragment
 		}
 		return expired
 	}

@@ -8,15 +8,15 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// The IPv6 half of the guest's network: a unique local prefix (RFC 4193), so
-// that a guest prefers IPv4 to a name that has both (RFC 6724 §2.1, labels).
+// The IPv6 part of the guest's network: a unique local prefix (RFC 4193), so
+// that a guest prefers IPv4 for a name that has both (RFC 6724 §2.1, labels).
 var (
 	network6 = netip.MustParsePrefix("fd00:10:0:2::/64")
 	gateway6 = netip.MustParseAddr("fd00:10:0:2::2")
-	router6  = netip.MustParseAddr("fe80::2") // the gateway as its neighbours see it
+	router6  = netip.MustParseAddr("fe80::2") // the gateway's link-local address
 )
 
-// minMTU6 is what a link needs for IPv6 (RFC 8200 §5).
+// minMTU6 is the minimum MTU for IPv6 (RFC 8200 §5).
 const minMTU6 = header.IPv6MinimumMTU
 
 var (
@@ -24,18 +24,18 @@ var (
 	allDHCPServers = netip.MustParseAddr("ff02::1:2") // All_DHCP_Relay_Agents_and_Servers
 )
 
-// hasIPv6 says whether the guest's network can be IPv6 too.
+// hasIPv6 reports whether the MTU of the guest's network allows IPv6.
 func (s *session) hasIPv6() bool { return s.cfg.MTU >= minMTU6 }
 
-// isGateway says whether an address is one of ours.
+// isGateway reports whether an address belongs to the gateway.
 func isGateway(a netip.Addr) bool { return a == gateway || a == gateway6 || a == router6 }
 
-// isLocal says whether an address is on the guest's network.
+// isLocal reports whether an address is on the guest's network.
 func isLocal(a netip.Addr) bool {
 	return network.Contains(a) || network6.Contains(a) || a.Is6() && a.IsLinkLocalUnicast()
 }
 
-// gatewayFor is the gateway's address for a peer's.
+// gatewayFor returns the gateway's address of the same kind as a peer's address.
 func gatewayFor(a netip.Addr) netip.Addr {
 	switch {
 	case a.Is4():
@@ -46,8 +46,8 @@ func gatewayFor(a netip.Addr) netip.Addr {
 	return gateway6
 }
 
-// judgeIPv6 looks at an IPv6 packet. The first header must be of TCP, UDP, ICMPv6
-// or a fragment: what hides behind options and routing headers is dropped.
+// judgeIPv6 decides about an IPv6 packet. The first header must be TCP, UDP, ICMPv6 or a fragment
+// header: a packet with options or routing headers first is dropped.
 func judgeIPv6(p []byte) verdict {
 	if len(p) < header.IPv6MinimumSize {
 		return drop
@@ -70,7 +70,7 @@ func judgeIPv6(p []byte) verdict {
 		header.UDP(body).DestinationPort() == dhcp6ServerPort {
 		return inform
 	}
-	// No packet in another's name, none to many, and none of a link's beyond it.
+	// No foreign source address, no multicast destination, and no link-local source beyond the link.
 	if !network6.Contains(src) && !(src.IsLinkLocalUnicast() && isGateway(dst)) || dst.IsMulticast() {
 		return drop
 	}
@@ -83,7 +83,7 @@ func judgeIPv6(p []byte) verdict {
 		}
 		switch header.ICMPv6(body).Type() {
 		case header.ICMPv6DstUnreachable, header.ICMPv6PacketTooBig:
-			return pass // the guest's answer to a packet of ours
+			return pass // the guest's answer to a packet from the gateway
 		case header.ICMPv6EchoRequest:
 		default:
 			return drop
@@ -97,8 +97,8 @@ func judgeIPv6(p []byte) verdict {
 	return pass
 }
 
-// judgeNeighbour looks at messages of neighbour discovery (RFC 4861). As with ARP,
-// only the gateway is asked for, and only others answer.
+// judgeNeighbour decides about neighbor discovery messages (RFC 4861); is reports whether m is one.
+// As with ARP, the guest may only ask for the gateway's addresses, and only answer for other ones.
 func judgeNeighbour(hops uint8, m header.ICMPv6) (v verdict, is bool) {
 	whole := hops == header.NDPHopLimit && m.Code() == 0
 	switch m.Type() {
@@ -123,7 +123,7 @@ func judgeNeighbour(hops uint8, m header.ICMPv6) (v verdict, is bool) {
 	return drop, false
 }
 
-// hostHasIPv6 says whether the host has an address that leads anywhere.
+// hostHasIPv6 reports whether the host has an IPv6 address with global scope.
 func hostHasIPv6() bool {
 	all, err := net.InterfaceAddrs()
 	if err != nil {

@@ -9,21 +9,21 @@ import (
 	"minivmm/internal/lan"
 )
 
-// Network is a named network, on which the machines of one user reach each other.
+// Network is a named network on which the machines of one user reach each other.
 type Network struct {
 	Name    string // of the network
-	Dir     string // where its stations meet, see [lan.Config]
+	Dir     string // the directory shared by its stations, see [lan.Config]
 	Station string // this machine's name on it
 	MAC     [6]byte
 }
 
-// The addresses that a named network has for machines.
+// The range of addresses that a named network assigns to machines.
 var (
 	firstStation = guestAddr
 	lastStation  = netip.MustParseAddr("10.0.2.254")
 )
 
-// lanPort is the guest's plug in a named network.
+// lanPort connects the guest to a named network.
 type lanPort struct {
 	*lan.Station
 	network string
@@ -47,12 +47,13 @@ func joinLAN(n Network, logf func(string, ...any)) (*lanPort, error) {
 	return l, nil
 }
 
-// domain is the end of the stations' full names. ".internal" is nobody's
+// domain returns the suffix of the stations' full names. ".internal" is reserved for private use
 // (ICANN, 2024).
 func (l *lanPort) domain() string { return "." + l.network + ".internal" }
 
-// toStations gives a frame of the guest's to the stations that it is for, and says
-// whether it is for nobody else. Only the gateway's own frames are not theirs.
+// toStations sends a frame from the guest to the stations that it is addressed to. It reports
+// whether that was all: frames to the gateway, and copies of frames to a group, still have to go to
+// the gateway.
 func (s *session) toStations(f *inbound) bool {
 	to := lan.MAC(f.eth[:6])
 	group := f.eth[0]&1 != 0
@@ -66,7 +67,7 @@ func (s *session) toStations(f *inbound) bool {
 	return !group
 }
 
-// fromStation gives a frame of another guest's to this one.
+// fromStation delivers a frame from another guest to this one.
 func (s *session) fromStation(from lan.Card, message []byte) {
 	if len(message) <= offloadBytes+ethBytes {
 		return
@@ -89,10 +90,10 @@ func (s *session) fromStation(from lan.Card, message []byte) {
 	}
 }
 
-// cross says whether a frame may pass between guests, and makes what is left of
-// its packet and header harmless. It may only in the name of the station it comes
-// from, and not say what is the gateway's to say. IPv6 stays with each guest's
-// gateway.
+// cross reports whether a frame may pass between guests. It returns the packet without trailing
+// bytes, and makes the packet and its offload header valid. A frame must have the source addresses
+// of the station that sent it, and must not impersonate the gateway. IPv6 does not cross: each
+// guest has IPv6 only to its gateway.
 func cross(o *offload, eth, packet []byte, from lan.Card) ([]byte, bool) {
 	if lan.MAC(eth[6:12]) != from.MAC {
 		return nil, false
@@ -114,7 +115,7 @@ func crossARP(p []byte, from lan.Card) ([]byte, bool) {
 	}
 	sender, _ := netip.AddrFromSlice(h.ProtocolAddressSender())
 	target, _ := netip.AddrFromSlice(h.ProtocolAddressTarget())
-	// A question without a sender is a probe whether an address is taken.
+	// A request without a sender address is a probe for a duplicate address.
 	return p[:header.ARPSize], target != gateway && (sender == from.Addr || sender.IsUnspecified() && h.Op() == header.ARPRequest)
 }
 
@@ -132,11 +133,11 @@ func crossIPv4(o *offload, p []byte, from lan.Card) ([]byte, bool) {
 	if h.FragmentOffset() == 0 {
 		body := header.IPv4(p).Payload()
 		switch h.TransportProtocol() {
-		case header.UDPProtocolNumber: // no leases but the gateway's
+		case header.UDPProtocolNumber: // only the gateway serves DHCP
 			if u := header.UDP(body); len(body) < header.UDPMinimumSize || u.SourcePort() == dhcpServerPort || u.DestinationPort() == dhcpClientPort {
 				return nil, false
 			}
-		case header.ICMPv4ProtocolNumber: // no routes but the gateway's
+		case header.ICMPv4ProtocolNumber: // only the gateway sends redirects
 			if i := header.ICMPv4(body); len(body) < header.ICMPv4MinimumSize || i.Type() == header.ICMPv4Redirect {
 				return nil, false
 			}

@@ -6,32 +6,32 @@ import (
 	"time"
 )
 
-// later runs do once, a moment after it was armed: for what an event that is
-// likely to come makes superfluous.
+// later calls do once, a short time after it was armed. It is for work that a likely event will
+// make unnecessary.
 type later struct {
 	do    func()
 	timer *time.Timer
 	armed atomic.Bool
 }
 
-// moment is the longest that anything is kept back for.
-const moment = 2 * time.Millisecond
+// delay is the maximum time for which anything is held back.
+const delay = 2 * time.Millisecond
 
 func newLater(do func()) *later {
-	l := &later{do: do, timer: time.NewTimer(moment)}
+	l := &later{do: do, timer: time.NewTimer(delay)}
 	l.timer.Stop()
 	return l
 }
 
-// arm makes run call do in a moment, if it is not going to already.
+// arm schedules a call of do after delay, unless one is already scheduled.
 func (l *later) arm() {
 	if l.armed.CompareAndSwap(false, true) {
-		l.timer.Reset(moment)
+		l.timer.Reset(delay)
 	}
 }
 
-// run is one goroutine for all calls, until ctx ends: the stack of a new one would
-// grow each time.
+// run makes all calls, until ctx ends. It is one long-lived goroutine because the stack of a new
+// goroutine would have to grow each time.
 func (l *later) run(ctx context.Context) error {
 	for {
 		select {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What is armed is done once, a moment later, and not at all after the end.
+// What is armed is done once, a delay later, and not at all after the end.
 func TestLater(t *testing.T) {
 	for range 20 { // which of two that are ready is taken first is chance
 		synctest.Test(t, func(t *testing.T) {
@@ -21,9 +21,9 @@ func TestLater(t *testing.T) {
 				l.arm()
 				synctest.Wait()
 				if done.Load() != want {
-					t.Fatalf("done %d times before the moment has passed, want %d", done.Load(), want)
+					t.Fatalf("done %d times before the delay has passed, want %d", done.Load(), want)
 				}
-				time.Sleep(2 * moment)
+				time.Sleep(2 * delay)
 				if synctest.Wait(); done.Load() != want+1 {
 					t.Fatalf("done %d times, want %d", done.Load(), want+1)
 				}
@@ -32,7 +32,7 @@ func TestLater(t *testing.T) {
 			synctest.Wait()
 
 			l.arm()
-			time.Sleep(2 * moment)
+			time.Sleep(2 * delay)
 			l.run(ctx)
 			if done.Load() != 3 {
 				t.Fatalf("done %d times, after the end too", done.Load())

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// What one NIC may take of the host.
+// Limits on what one NIC may use of the host.
 const (
-	maxConns    = 512     // TCP connections, both ways
-	maxConnsWay = 384     // of them, one way
-	maxPending  = 256     // TCP connections that are being made to the outside
-	maxFlows    = 512     // UDP flows, both ways
-	maxPings    = 64      // ICMP echoes without an answer yet
-	maxQueries  = 256     // DNS questions without an answer yet
-	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest, without those of connections
-	maxBatch    = 64      // chains taken from the guest before they are worked on
+	maxConns    = 512     // TCP connections in both directions
+	maxConnsWay = 384     // TCP connections in one direction
+	maxPending  = 256     // TCP connections being established to the outside
+	maxFlows    = 512     // UDP flows in both directions
+	maxPings    = 64      // unanswered ICMP echoes
+	maxQueries  = 256     // unanswered DNS queries
+	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest, not counting TCP connections
+	maxBatch    = 64      // chains taken from the guest at a time
 	maxBatchLen = 256 << 10
 
 	dialTimeout  = 30 * time.Second
@@ -22,38 +22,42 @@ const (
 	flowTimeout  = 90 * time.Second // a UDP flow without traffic
 	pingTimeout  = 5 * time.Second
 	sweepEvery   = 5 * time.Second
-	pieceSize    = 64 << 10  // one datagram from a host socket
-	segmentSize  = 45 * 1448 // one read from a host socket, which becomes one segment: the stack makes none larger than maxGSO less 160
+	pieceSize    = 64 << 10 // one datagram from a host socket
+	// One read from a host socket, which becomes one segment: the stack's limit is maxGSO minus 160.
+	segmentSize  = 45 * 1448
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
-	maxOnTheWay  = 8 * segmentSize // bytes of a connection that the guest has not acknowledged: more is not faster, and part of a segment would be a packet of its own
-	bufferBudget = 32 << 20        // of all connections, both ways, beyond minSocketBuf each
+	// Unacknowledged bytes of a connection. More is not faster, and part of a segment would become a
+	// packet of its own.
+	maxInFlight  = 8 * segmentSize
+	bufferBudget = 32 << 20 // bytes for all connections in both directions, in addition to minSocketBuf each
 )
 
-// What connections have sent may wait for receive buffers as well, all of it: a
-// segment dropped here would be sent again only after 0.2 s, when it is the last.
-// It is the memory of their socket buffers, and counts by itself only when a
-// connection ends before. From pressure on nothing more is read from the host's
-// sockets until half of it is with the guest.
+// All data sent by connections may wait for receive buffers: a
+// segment dropped here would be retransmitted only after 0.2 s if it is the last one.
+// It is the same memory as the connections' socket buffers, and is additional only when a
+// connection ends earlier. Above pressure bytes, nothing more is read from the host's
+// sockets until only half of that is waiting.
 const (
 	maxSending    = bufferBudget/2 + maxConns*minSocketBuf + 4<<20
 	frameOverhead = 512
 	pressure      = 1 << 20
 )
 
-// maxMemory is what one NIC may hold, whatever its guest and its peers do: the
-// buffers above, those of datagram flows and of fragments in the stack, and what
-// connections need beside them. The tests of abuse hold it.
+// maxMemory limits the memory of one NIC, whatever its guest and its peers do: the buffers above,
+// those of datagram flows and of fragments in the stack, and what connections need besides. The
+// abuse tests verify it.
 const maxMemory = 96 << 20
 
-// bufferSizes shares bufferBudget among connections: the first get maxSocketBuf,
-// the later ones less.
+// bufferSizes shares bufferBudget among the connections: the first ones get maxSocketBuf, later
+// ones less.
 type bufferSizes struct {
 	mu   sync.Mutex
 	used int
 }
 
-// take is the size of the two buffers of one more connection, until give.
+// take reserves two buffers for one more connection and returns the size of each. The caller must
+// return them with give.
 func (b *bufferSizes) take() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

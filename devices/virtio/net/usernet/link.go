@@ -10,11 +10,10 @@ import (
 	"minivmm/internal/task"
 )
 
-// gatewayMAC is a locally administered address.
+// gatewayMAC is a locally administered MAC address.
 const gatewayMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
 
-// maxGSO is the largest segment that the stack makes in one piece, its headers
-// included.
+// maxGSO is the largest segment that the stack creates in one piece, including its headers.
 const maxGSO = 65535
 
 // link is the stack's end of the wire.
@@ -33,31 +32,31 @@ var (
 	_ stack.GSOEndpoint  = (*link)(nil)
 )
 
-// MTU is the largest IP packet.
+// MTU returns the maximum IP packet size.
 func (l *link) MTU() uint32 { return l.mtu }
 
-// SetMTU ignores: the guest's is fixed.
+// SetMTU does nothing: the guest's MTU is fixed.
 func (*link) SetMTU(uint32) {}
 
-// MaxHeaderLength is the Ethernet header.
+// MaxHeaderLength returns the size of the Ethernet header.
 func (*link) MaxHeaderLength() uint16 { return ethBytes }
 
-// LinkAddress is the gateway's.
+// LinkAddress returns the gateway's MAC address.
 func (*link) LinkAddress() tcpip.LinkAddress { return gatewayMAC }
 
-// SetLinkAddress ignores.
+// SetLinkAddress does nothing.
 func (*link) SetLinkAddress(tcpip.LinkAddress) {}
 
-// Capabilities are: neighbours must be asked for, and checksums that come in
-// need no look. Those that go out come with GSO.
+// Capabilities: neighbors must be resolved, and checksums of incoming packets are not verified. The
+// capability to omit outgoing checksums comes with GSO.
 func (*link) Capabilities() stack.LinkEndpointCapabilities {
 	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
 }
 
-// GSOMaxSize is of one packet.
+// GSOMaxSize returns the maximum size of one packet.
 func (*link) GSOMaxSize() uint32 { return maxGSO }
 
-// SupportedGSO is the guest's: it takes large segments with half a checksum.
+// SupportedGSO reports whether the guest accepts large segments with partial checksums.
 func (l *link) SupportedGSO() stack.SupportedGSO {
 	if l.gso {
 		return stack.HostGSOSupported
@@ -65,7 +64,7 @@ func (l *link) SupportedGSO() stack.SupportedGSO {
 	return stack.GSONotSupported
 }
 
-// Attach connects the stack, or nil.
+// Attach connects the stack, or disconnects it if d is nil.
 func (l *link) Attach(d stack.NetworkDispatcher) {
 	if d == nil {
 		l.dispatcher.Store(nil)
@@ -74,19 +73,19 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 	l.dispatcher.Store(&d)
 }
 
-// IsAttached says whether there is a stack.
+// IsAttached reports whether a stack is connected.
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
-// Wait has nobody to wait for.
+// Wait returns immediately: link has no goroutines.
 func (*link) Wait() {}
 
-// ARPHardwareType is Ethernet.
+// ARPHardwareType returns Ethernet.
 func (*link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
 
-// Close leaves the queue to its owner.
+// Close does nothing: the queue belongs to the session.
 func (*link) Close() {}
 
-// SetOnCloseAction has nothing to close.
+// SetOnCloseAction does nothing.
 func (*link) SetOnCloseAction(func()) {}
 
 // AddHeader writes the Ethernet header.
@@ -98,14 +97,14 @@ func (*link) AddHeader(pkt *stack.PacketBuffer) {
 	})
 }
 
-// ParseHeader takes the Ethernet header off.
+// ParseHeader removes the Ethernet header.
 func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 	_, ok := pkt.LinkHeader().Consume(ethBytes)
 	return ok
 }
 
-// WritePackets gives packets to the guest. Goroutines of the stack's own call it
-// too, where nobody else would catch a panic.
+// WritePackets sends packets to the guest. It catches panics because goroutines of the stack also
+// call it, where nothing else would.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	defer task.Catch(l.failed)
 	list := pkts.AsSlice()
@@ -126,7 +125,7 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	return len(list) - (len(frames) - n), nil
 }
 
-// deliver gives a packet to the stack.
+// deliver passes a packet to the stack.
 func (l *link) deliver(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
 	if d := l.dispatcher.Load(); d != nil {
 		(*d).DeliverNetworkPacket(proto, pkt)

@@ -14,11 +14,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// stationTTL is how long a guest may believe that a name of its network has an
-// address: machines come and go.
+// stationTTL is how long a guest may cache the address of a machine on its network. It is short
+// because machines come and go.
 const stationTTL = 5 // seconds
 
-// hostNames are the host's search domains, behind that of the guest's network.
+// hostNames returns the host's resolver configuration, with the domain of the guest's network first
+// in the search list.
 func (s *session) hostNames() resolvConf {
 	c := readResolvConf(s.cfg.ResolvConf)
 	if s.lan != nil {
@@ -27,12 +28,11 @@ func (s *session) hostNames() resolvConf {
 	return c
 }
 
-// readsNames says whether questions to the gateway's resolver are looked at.
-// Otherwise they pass as they are.
+// readsNames reports whether the gateway must parse DNS queries. Otherwise it forwards them unread.
 func (s *session) readsNames() bool { return s.policy.reads() || s.lan != nil }
 
-// ownAnswer is the gateway's own answer to a query (RFC 1035 §4.1), or nil for one
-// that the host's resolvers are to answer.
+// ownAnswer returns the gateway's own answer to a query (RFC 1035 §4.1), or nil if the host's
+// resolvers must answer it.
 func (s *session) ownAnswer(query []byte) []byte {
 	if !s.readsNames() {
 		return nil
@@ -75,11 +75,11 @@ func (s *session) ownAnswer(query []byte) []byte {
 	return out
 }
 
-// noAnswer is the answer to what is no query: none.
+// noAnswer means that a malformed query gets no answer.
 var noAnswer = []byte{}
 
-// station is the address of a machine on the guest's named network, by its name
-// alone or with the network's domain.
+// station returns the address of a machine on the guest's named network. name is the machine's name
+// with or without the network's domain.
 func (s *session) station(name string) (a netip.Addr, ok bool) {
 	if s.lan == nil {
 		return a, false
@@ -87,14 +87,14 @@ func (s *session) station(name string) (a netip.Addr, ok bool) {
 	return s.lan.Lookup(strings.TrimSuffix(name, s.lan.domain()))
 }
 
-// canonical is a name as the policy has it.
+// canonical converts a name to the form that the policy uses.
 func canonical(n dnsmessage.Name) string {
 	return strings.ToLower(strings.TrimSuffix(n.String(), "."))
 }
 
-// heard lets the policy learn from an answer of the host's resolvers: the
-// addresses of an allowed name, under it or what it is an alias of.
-func (s *session) heard(answer []byte) {
+// learnFrom passes addresses from an answer of the host's resolvers to the policy: those of an
+// allowed name and of the names that it is an alias of.
+func (s *session) learnFrom(answer []byte) {
 	if len(s.policy.allowNames) == 0 {
 		return
 	}
@@ -142,7 +142,7 @@ func (s *session) heard(answer []byte) {
 	}
 }
 
-// acceptNames takes a connection to the name server.
+// acceptNames accepts a TCP connection to the name server.
 func (s *session) acceptNames(r *tcp.ForwarderRequest) {
 	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(addr(r.ID().LocalAddress), dnsPort))
 	defer end()
@@ -155,11 +155,11 @@ func (s *session) acceptNames(r *tcp.ForwarderRequest) {
 	s.carry(&s.out, &guestTCP{ep: ep, wq: wq}, func() { s.serveNames(gonet.NewTCPConn(wq, ep)) })
 }
 
-// namesPatience is for the guest's next question.
-const namesPatience = 10 * time.Second
+// namesTimeout is the time limit for the guest's next query and for each answer.
+const namesTimeout = 10 * time.Second
 
-// serveNames answers questions over TCP (RFC 1035 §4.2.2), one after the other. The
-// connection to the host's resolver is made when it is needed first.
+// serveNames answers queries over TCP (RFC 1035 §4.2.2), one after the other. It connects to the
+// host's resolver when a query needs it for the first time.
 func (s *session) serveNames(guest *gonet.TCPConn) {
 	defer guest.Close()
 	defer s.afterFunc(s.ctx, func() { guest.SetDeadline(time.Unix(1, 0)) })()
@@ -170,7 +170,7 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 		}
 	}()
 	for s.ctx.Err() == nil {
-		guest.SetDeadline(time.Now().Add(namesPatience))
+		guest.SetDeadline(time.Now().Add(namesTimeout))
 		query, err := readMessage(guest)
 		if err != nil {
 			return
@@ -185,8 +185,8 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 				host = c
 				defer context.AfterFunc(s.ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
 			}
-			host.SetDeadline(time.Now().Add(namesPatience))
-			if s.ctx.Err() != nil { // the end's own deadline may have come before this one
+			host.SetDeadline(time.Now().Add(namesTimeout))
+			if s.ctx.Err() != nil { // this deadline may have replaced the one set at the end of the session
 				return
 			}
 			if writeMessage(host, query) != nil {
@@ -195,9 +195,9 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 			if answer, err = readMessage(host); err != nil {
 				return
 			}
-			s.heard(answer)
+			s.learnFrom(answer)
 		}
-		guest.SetDeadline(time.Now().Add(namesPatience))
+		guest.SetDeadline(time.Now().Add(namesTimeout))
 		if len(answer) == 0 || writeMessage(guest, answer) != nil {
 			return
 		}

@@ -157,7 +157,7 @@ func FuzzNames(f *testing.F) {
 				t.Errorf("%v, %v", m, err)
 			}
 		}
-		s.heard(b)
+		s.learnFrom(b)
 		if len(s.policy.known) > 0 {
 			var p dnsmessage.Parser
 			p.Start(b)

@@ -18,14 +18,14 @@ import (
 
 const nicID = 1
 
-// newStack makes the gateway: a host that has its addresses, and takes packets
-// for every other address as well, in whose name it answers.
+// newStack creates the gateway: a host that has its own addresses and also accepts packets for
+// every other address, and answers with that address.
 func newStack(s *session) (*stack.Stack, error) {
 	protocols := []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol}
 	gateways := []netip.Prefix{netip.PrefixFrom(gateway, network.Bits())}
 	routes := []tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}}
 	if s.hasIPv6() {
-		protocols = append(protocols, ipv6.NewProtocol) // takes no advertisements, finds no duplicates
+		protocols = append(protocols, ipv6.NewProtocol) // accepts no advertisements, detects no duplicate addresses
 		gateways = append(gateways, netip.PrefixFrom(gateway6, network6.Bits()), netip.PrefixFrom(router6, 64))
 		routes = append(routes, tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: nicID})
 	}
@@ -55,8 +55,8 @@ func newStack(s *session) (*stack.Stack, error) {
 		}, stack.AddressProperties{}))
 	}
 	if s.hasIPv6() {
-		// Neighbours must see a router (RFC 4861 §4.4, R flag). Nothing is forwarded:
-		// every address is taken for our own.
+		// Neighbors must see a router (RFC 4861 §4.4, R flag). The stack forwards nothing:
+		// it treats every address as its own.
 		_, err := st.SetNICForwarding(nicID, ipv6.ProtocolNumber, true)
 		errs = append(errs, err)
 	}
@@ -78,7 +78,7 @@ func newStack(s *session) (*stack.Stack, error) {
 	return st, nil
 }
 
-// address and addr translate between the stack's addresses and Go's.
+// address and addr convert between the stack's addresses and Go's.
 func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
 
 func addr(a tcpip.Address) netip.Addr {

@@ -7,8 +7,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// offload is the virtio_net_hdr of a frame without its number of buffers: what is
-// left to do on it.
+// offload is the virtio_net_hdr of a frame without num_buffers. It describes what remains to be
+// done to the frame.
 type offload [offloadBytes]byte
 
 const offloadBytes = 10
@@ -20,13 +20,13 @@ func (o *offload) segment() int   { return int(binary.LittleEndian.Uint16(o[4:])
 func (o *offload) sumStart() int  { return int(binary.LittleEndian.Uint16(o[6:])) }
 func (o *offload) sumOffset() int { return int(binary.LittleEndian.Uint16(o[8:])) }
 
-// minSegment is the least that a guest may have its packets cut to for another.
-// Networks with an MTU below 256 are none of ours.
+// minSegment is the smallest segment size that a guest may request for packets to another guest. An
+// MTU below 256 is not supported.
 const minSegment = 64
 
-// check leaves in o only what is true of an IPv4 packet, and completes in the
-// packet a checksum that is not one of its own TCP or UDP header's, such as in a
-// tunnel. It says whether the packet can be passed on.
+// check verifies o against an IPv4 packet and corrects o to match. It completes a checksum that is
+// not the one of the packet's own TCP or UDP header, such as inside a tunnel. It reports whether
+// the packet can be passed on.
 func (o *offload) check(p []byte) bool {
 	if !o.needsSum() {
 		whole := o.gso() == gsoNone
@@ -68,22 +68,22 @@ func (o *offload) check(p []byte) bool {
 	return true
 }
 
-// complete finishes a checksum over p from start on, whose field at offset holds
-// the pseudo header's sum.
+// complete completes the checksum of p from start. The field at offset from start holds the sum of
+// the pseudo header. It returns false if the field is outside p.
 func complete(p []byte, start, offset int) bool {
 	if start < 0 || start+offset+2 > len(p) {
 		return false
 	}
 	sum := ^checksum.Checksum(p[start:], 0)
 	if sum == 0 {
-		sum = 0xffff // which is the same, and not "none" of UDP
+		sum = 0xffff // the same value, but UDP reads 0 as "no checksum"
 	}
 	binary.BigEndian.PutUint16(p[start+offset:], sum)
 	return true
 }
 
-// segments are the frames that a checked one is for a guest that takes no large
-// ones and no half checksums (virtio 1.2 §5.1.6.4.1: VIRTIO_NET_F_GUEST_*).
+// segments splits a checked frame for a guest that accepts no large segments and no partial
+// checksums (virtio 1.2 §5.1.6.4.1: VIRTIO_NET_F_GUEST_*).
 func segments(o offload, f []byte) [][]byte {
 	if !o.needsSum() {
 		return [][]byte{f}
@@ -124,6 +124,5 @@ func segments(o offload, f []byte) [][]byte {
 	}
 }
 
-// tcpCWR is "congestion window reduced", which only the first segment says
-// (RFC 3168 §6.1.2).
+// tcpCWR is "congestion window reduced", which only the first segment carries (RFC 3168 §6.1.2).
 const tcpCWR = 0x80

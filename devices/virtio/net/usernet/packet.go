@@ -12,7 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// etherFrame is a frame from the gateway with an IP packet.
+// etherFrame returns a frame from the gateway that contains an IP packet.
 func etherFrame(to tcpip.LinkAddress, packet []byte) []byte {
 	proto := header.IPv4ProtocolNumber
 	if header.IPVersion(packet) == header.IPv6Version {
@@ -23,7 +23,7 @@ func etherFrame(to tcpip.LinkAddress, packet []byte) []byte {
 	return append(f, packet...)
 }
 
-// ipPacket is an IPv4 or IPv6 packet, as its addresses are.
+// ipPacket returns an IPv4 or IPv6 packet, depending on the family of its addresses.
 func ipPacket(proto tcpip.TransportProtocolNumber, ttl uint8, src, dst netip.Addr, payload []byte) []byte {
 	if src.Is4() {
 		p := make([]byte, header.IPv4MinimumSize, header.IPv4MinimumSize+len(payload))
@@ -41,7 +41,7 @@ func ipPacket(proto tcpip.TransportProtocolNumber, ttl uint8, src, dst netip.Add
 	return append(p, payload...)
 }
 
-// udpDatagram is a UDP header with its checksum and a payload.
+// udpDatagram returns a UDP header with checksum, and payload.
 func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
 	d := append(make([]byte, header.UDPMinimumSize, header.UDPMinimumSize+len(payload)), payload...)
 	u := header.UDP(d)
@@ -54,12 +54,12 @@ func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
 	return d
 }
 
-// udpFrame is a whole frame from the gateway with one datagram.
+// udpFrame returns a frame from the gateway that contains one datagram.
 func udpFrame(to tcpip.LinkAddress, src, dst netip.AddrPort, payload []byte) []byte {
 	return etherFrame(to, ipPacket(header.UDPProtocolNumber, 64, src.Addr(), dst.Addr(), udpDatagram(src, dst, payload)))
 }
 
-// setICMPChecksum completes an ICMP message between two addresses.
+// setICMPChecksum sets the checksum of an ICMP message between two addresses.
 func setICMPChecksum(m []byte, src, dst netip.Addr) {
 	m[2], m[3] = 0, 0
 	var pseudo uint16
@@ -69,8 +69,8 @@ func setICMPChecksum(m []byte, src, dst netip.Addr) {
 	binary.BigEndian.PutUint16(m[2:], ^checksum.Checksum(m, pseudo))
 }
 
-// sendIP gives the guest what stands in an IP packet, in pieces if it is too long
-// for one. The stack finds the guest's MAC.
+// sendIP sends the guest an IP packet with this payload, in fragments if it is too long for one.
+// The stack resolves the guest's MAC address.
 func (s *session) sendIP(proto tcpip.TransportProtocolNumber, src, dst netip.Addr, payload []byte) {
 	r, err := s.stack.FindRoute(nicID, address(src), address(dst), networkProtocol(dst), false)
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *session) sendIP(proto tcpip.TransportProtocolNumber, src, dst netip.Add
 	r.WritePacket(stack.NetworkHeaderParams{Protocol: proto, TTL: 64, TOS: stack.DefaultTOS}, pkt)
 }
 
-// networkProtocol is the number of an address's family.
+// networkProtocol returns the protocol number of an address's family.
 func networkProtocol(a netip.Addr) tcpip.NetworkProtocolNumber {
 	if a.Is4() {
 		return header.IPv4ProtocolNumber
@@ -94,7 +94,7 @@ func networkProtocol(a netip.Addr) tcpip.NetworkProtocolNumber {
 	return header.IPv6ProtocolNumber
 }
 
-// appendName appends a domain name as RFC 1035 §3.1 has it.
+// appendName appends a domain name in the encoding of RFC 1035 §3.1.
 func appendName(b []byte, name string) []byte {
 	for label := range strings.SplitSeq(name, ".") {
 		b = append(append(b, byte(len(label))), label...)

@@ -12,8 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// handleEcho is called for every echo request. False leaves the answer to the
-// stack: the gateway is asked itself.
+// handleEcho is called for every echo request. It returns false if the stack should answer, because
+// the request is for the gateway itself.
 func (s *session) handleEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	guest, dst := addr(id.RemoteAddress), addr(id.LocalAddress)
 	if isGateway(dst) {
@@ -39,12 +39,12 @@ func (s *session) handleEcho(id stack.TransportEndpointID, pkt *stack.PacketBuff
 	return true
 }
 
-// request is the ICMP message of a packet.
+// request returns the ICMP message of a packet.
 func request(pkt *stack.PacketBuffer) []byte {
 	return append(append([]byte(nil), pkt.TransportHeader().Slice()...), pkt.Data().AsRange().ToSlice()...)
 }
 
-// hops is how many routers a packet may pass, this one included.
+// hops returns the TTL or hop limit of a packet, before this router decrements it.
 func hops(pkt *stack.PacketBuffer) uint8 {
 	h := pkt.NetworkHeader().Slice()
 	if pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber {
@@ -53,10 +53,9 @@ func hops(pkt *stack.PacketBuffer) uint8 {
 	return header.IPv6(h).HopLimit()
 }
 
-// echo is an echo request to the outside: it goes on through a ping socket
-// (icmp(7), net.ipv4.ping_group_range), and what is answered comes back. Without
-// an answer, or where the host has no such sockets for this user, the guest gets
-// none.
+// echo is an echo request to the outside. It is sent through a ping socket (icmp(7),
+// net.ipv4.ping_group_range), and the reply is passed to the guest. Without a reply, or if the host
+// gives this user no ping sockets, the guest gets no reply.
 type echo struct {
 	session    *session
 	guest, dst netip.Addr
@@ -69,24 +68,24 @@ func (e *echo) run(ctx context.Context) {
 	answer, err := e.ask(ctx)
 	if err != nil {
 		if told, ok := unreachable(e.dst, err); ok {
-			e.session.tell(told, e.packet)
+			e.session.sendError(told, e.packet)
 		}
 		return
 	}
 	if answer == nil {
-		return // an error was told
+		return // ask has already sent the guest an error
 	}
 	proto := header.ICMPv4ProtocolNumber
 	if e.dst.Is6() {
 		proto = header.ICMPv6ProtocolNumber
 	}
-	copy(answer[4:6], e.request[4:6]) // the kernel put in its own identifier
+	copy(answer[4:6], e.request[4:6]) // the kernel replaced the identifier
 	setICMPChecksum(answer, e.dst, e.guest)
 	e.session.sendIP(proto, e.dst, e.guest, answer)
 }
 
-// ask sends the request and returns the reply, or neither reply nor error if an
-// ICMP error was told. The kernel puts in its own identifier and checksum.
+// ask sends the request and returns the reply. If an ICMP error arrives instead, it sends the error
+// to the guest and returns neither reply nor error. The kernel replaces identifier and checksum.
 func (e *echo) ask(ctx context.Context) ([]byte, error) {
 	to := e.session.cfg.outside(netip.AddrPortFrom(e.dst, 0)).Addr()
 	f, fd, err := pingSocket(to)
@@ -94,7 +93,7 @@ func (e *echo) ask(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	wantErrors(fd, to) // without, an error is silence
+	wantErrors(fd, to) // otherwise an ICMP error would go unnoticed
 	if e.hops > 0 {
 		setHops(fd, to, e.hops)
 	}
@@ -110,7 +109,7 @@ func (e *echo) ask(ctx context.Context) ([]byte, error) {
 	queuedErrors(fd, func(m icmpError, _ []byte) {
 		if !told {
 			told = true
-			e.session.tell(m, e.packet)
+			e.session.sendError(m, e.packet)
 		}
 	})
 	if told {
@@ -129,11 +128,11 @@ func (e *echo) isReply(m []byte) bool {
 	return m[0] == uint8(header.ICMPv6EchoReply)
 }
 
-// errNoPing is a host that gives this user no ping sockets: it says nothing about
-// the destination.
+// errNoPing means that the host gives this user no ping sockets. It does not describe the
+// destination.
 var errNoPing = errors.New("no ping sockets")
 
-// pingSocket is a ping socket that is connected.
+// pingSocket returns a connected ping socket.
 func pingSocket(to netip.Addr) (f *os.File, fd int, err error) {
 	family, proto, sa := unix.AF_INET, unix.IPPROTO_ICMP, unix.Sockaddr(nil)
 	if to.Is4() {

@@ -19,22 +19,23 @@ var (
 	guestAddr = netip.MustParseAddr("10.0.2.15")
 )
 
-// nobodys are networks without an address that one host can have.
-var nobodys = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),   // this host on this network (RFC 1122): Linux takes 0.0.0.0 for its loopback
+// nonHosts are networks whose addresses cannot belong to a single host.
+var nonHosts = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),   // this host on this network (RFC 1122): Linux treats 0.0.0.0 as its loopback
 	netip.MustParsePrefix("224.0.0.0/4"), // multicast
 	netip.MustParsePrefix("240.0.0.0/4"), // class E with the limited broadcast address (RFC 1112)
 	netip.MustParsePrefix("::/128"),
 	netip.MustParsePrefix("ff00::/8"),
 }
 
-// closed are networks that only a rule of their own opens: one that lies within.
+// closed are networks that are opened only by a rule for a network that lies within one of them.
 var closed = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fe80::/10"),
-	// Where clouds tell a machine its secrets, other than in 169.254.0.0/16 and fe80::/10.
+	// Metadata services of clouds, which hand out a machine's secrets, outside 169.254.0.0/16 and
+	// fe80::/10.
 	netip.MustParsePrefix("100.96.0.96/32"),         // Volcano Engine
 	netip.MustParsePrefix("100.100.100.200/32"),     // Alibaba
 	netip.MustParsePrefix("168.63.129.16/32"),       // Azure
@@ -46,10 +47,9 @@ var closed = []netip.Prefix{
 	netip.MustParsePrefix("fd20:ce::254/128"),       // Google
 }
 
-// public says whether a guest may reach an address of the outside without a rule:
-// no loopback, link-local, multicast, broadcast or unspecified address and no
-// cloud's metadata service, also not one that is an IPv4 address in IPv6's
-// clothes.
+// public reports whether a guest may reach an address without a rule. It may not reach loopback,
+// link-local, multicast, broadcast or unspecified addresses or the metadata service of a cloud, nor
+// IPv6 addresses that embed such an IPv4 address.
 func public(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if !reachable(a) || contains(closed, a) {
@@ -58,16 +58,17 @@ func public(a netip.Addr) bool {
 	return !slices.ContainsFunc(embedded(a), func(v4 netip.Addr) bool { return !public(v4) })
 }
 
-// reachable says whether an address can be one host's at all.
+// reachable reports whether an address can belong to a single host.
 func reachable(a netip.Addr) bool {
-	return a.IsValid() && !contains(nobodys, a)
+	return a.IsValid() && !contains(nonHosts, a)
 }
 
 func contains(all []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// embedded are the IPv4 addresses in an IPv6 address, which a tunnel or translator would send to.
+// embedded returns the IPv4 addresses embedded in an IPv6 address. A tunnel or translator would
+// send to them.
 func embedded(a netip.Addr) (all []netip.Addr) {
 	if a.Is4() {
 		return nil
@@ -85,7 +86,7 @@ func embedded(a netip.Addr) (all []netip.Addr) {
 	return all
 }
 
-// embedding are IPv6 networks whose addresses hold an IPv4 address at off, with some bits flipped.
+// embedding lists IPv6 networks whose addresses embed an IPv4 address at byte off, XORed with flip.
 var embedding = []struct {
 	prefix netip.Prefix
 	off    int
@@ -99,53 +100,54 @@ var embedding = []struct {
 	{netip.MustParsePrefix("2001::/32"), 12, ^uint32(0)}, // Teredo (RFC 4380 §4)
 }
 
-// Rule is a network, or a host's name in lower case without a dot at its end;
-// "*.NAME" is every name below NAME.
+// Rule is a network, or a host name in lower case without a trailing dot. "*.NAME" matches every
+// name below NAME.
 type Rule struct {
 	Prefix netip.Prefix
 	Host   string
 }
 
-// Policy says where a guest may go. Deny beats Allow. With an Allow that is not
-// empty nothing else is allowed; but what [public] refuses needs a rule that
-// names nothing but such addresses: 0.0.0.0/0 does not open the loopback.
+// Policy defines where a guest may go. Deny takes precedence over Allow. If Allow is not empty,
+// only what it lists is allowed. An address that [public] rejects needs a rule for a network that
+// contains only such addresses: 0.0.0.0/0 does not open the loopback.
 //
-// A name in Allow opens the addresses that the gateway's resolver has told the
-// guest for it, if they are public, for their time to live. Names says which names
-// that is asked for; those in Deny it never is.
+// A name in Allow opens the public addresses that the gateway's resolver has returned for it to the
+// guest, for their time to live. Names defines which names are resolved; a name in Deny is never
+// resolved.
 type Policy struct {
 	Allow, Deny []Rule
 	Isolated    bool // nothing is allowed, and no name is resolved
 	Names       Names
 }
 
-// Names says which names the gateway resolves for the guest.
+// Names defines which names the gateway resolves for the guest.
 type Names int
 
 const (
-	// NamesByPolicy are those in Allow. If there are none, it is every name if the guest may go anywhere.
+	// NamesByPolicy resolves the names in Allow. If there are none, it resolves every name if the
+	// guest may go anywhere on the internet (policy.anywhere).
 	NamesByPolicy Names = iota
 	AllNames
 	NoNames
 )
 
-// A name's addresses are open for a minute at least, since a guest connects some
-// time after it asked.
+// The addresses of a name stay open for at least a minute, because a guest connects some
+// time after the query.
 const (
 	minLearned = time.Minute
 	maxLearned = 24 * time.Hour
-	maxKnown   = 4096 // addresses at a time
+	maxKnown   = 4096 // maximum number of learned addresses
 )
 
-// policy is a Policy with what was learned.
+// policy is a Policy with the addresses learned from DNS.
 type policy struct {
 	isolated, listed      bool
-	allNames              bool // but for denyNames
+	allNames              bool // except denyNames
 	allow, deny           []netip.Prefix
 	allowNames, denyNames []string
 
 	mu    sync.Mutex
-	known map[netip.Addr]time.Time // until when
+	known map[netip.Addr]time.Time // expiry times
 }
 
 func newPolicy(p Policy) *policy {
@@ -172,15 +174,16 @@ func newPolicy(p Policy) *policy {
 	return q
 }
 
-// anywhere says whether the guest may go to the world as a family of addresses has it: a question
-// for a name, which the whole world may answer, is then no way out that it does not have already.
+// anywhere reports whether the guest may go anywhere on the internet in the address family of the
+// given prefix, apart from denied networks. If so, resolving any name gives the guest no additional
+// way out: a DNS query can carry data to any server.
 func (p *policy) anywhere(family string) bool {
 	all := netip.MustParsePrefix(family)
-	never := slices.Concat(p.deny, closed, nobodys)
+	never := slices.Concat(p.deny, closed, nonHosts)
 	return !covered(all, never) && (!p.listed || covered(all, p.allow))
 }
 
-// covered says whether the networks in by hold all of p.
+// covered reports whether the networks in by cover all of p.
 func covered(p netip.Prefix, by []netip.Prefix) bool {
 	if within(p, by) || !slices.ContainsFunc(by, p.Overlaps) {
 		return within(p, by)
@@ -191,7 +194,7 @@ func covered(p netip.Prefix, by []netip.Prefix) bool {
 	return covered(netip.PrefixFrom(p.Addr(), p.Bits()+1), by) && covered(netip.PrefixFrom(upper, p.Bits()+1), by)
 }
 
-// allowed says whether the guest may reach an address now.
+// allowed reports whether the guest may reach an address now.
 func (p *policy) allowed(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	denied := func(a netip.Addr) bool { return contains(p.deny, a) }
@@ -206,7 +209,7 @@ func (p *policy) allowed(a netip.Addr) bool {
 	return !p.listed || contains(p.allow, a) || p.knows(a, time.Now())
 }
 
-// within says whether r is part of one of all.
+// within reports whether r lies within one of all.
 func within(r netip.Prefix, all []netip.Prefix) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Bits() <= r.Bits() && p.Contains(r.Addr()) })
 }
@@ -217,7 +220,7 @@ func (p *policy) knows(a netip.Addr, now time.Time) bool {
 	return now.Before(p.known[a])
 }
 
-// learn opens an address of an allowed name.
+// learn opens an address of an allowed name for its time to live.
 func (p *policy) learn(a netip.Addr, ttl time.Duration, now time.Time) {
 	until := now.Add(min(max(ttl, minLearned), maxLearned))
 	a = a.Unmap()
@@ -231,7 +234,8 @@ func (p *policy) learn(a netip.Addr, ttl time.Duration, now time.Time) {
 	}
 }
 
-// forget makes room: what has expired goes, or what would go next. p.mu is held.
+// forget makes room: it removes all expired addresses, or else the one that expires next. p.mu must
+// be held.
 func (p *policy) forget(now time.Time) {
 	var next netip.Addr
 	for a, until := range p.known {
@@ -247,10 +251,10 @@ func (p *policy) forget(now time.Time) {
 	}
 }
 
-// reads says whether the policy has a say in what names are resolved.
+// reads reports whether the policy restricts which names are resolved.
 func (p *policy) reads() bool { return !p.allNames || len(p.denyNames) > 0 }
 
-// resolves says whether the guest may have a name resolved.
+// resolves reports whether the guest may resolve a name.
 func (p *policy) resolves(name string) bool {
 	return !matches(p.denyNames, name) && (p.allNames || matches(p.allowNames, name))
 }
@@ -262,18 +266,18 @@ func matches(names []string, name string) bool {
 	})
 }
 
-// permission is what the policy says to a destination.
+// permission is the policy's decision about a destination.
 type permission int
 
 const (
 	open    permission = iota
 	refused            // by the policy
-	nobody             // an address of the guest's own network that nobody answers for
+	nobody             // an unused address on the guest's own network
 )
 
-// destination is where on the host a connection or a flow to dst goes. The gateway's
-// own address is the host's loopback, if that was opened: the guest has no other
-// name for it.
+// destination returns the host's address for a connection or flow to dst. The gateway's own address
+// maps to the host's loopback if the policy allows that, because the guest has no other address for
+// it.
 func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 	if isGateway(dst.Addr()) {
 		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -295,20 +299,20 @@ func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 	return s.cfg.outside(dst), open
 }
 
-// prohibit answers a packet that the policy refused: "communication
-// administratively prohibited" (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
+// prohibit answers a packet that the policy rejected with "communication administratively
+// prohibited" (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
 func (s *session) prohibit(pkt *stack.PacketBuffer) {
 	e := icmpError{typ: uint8(header.ICMPv4DstUnreachable), code: prohibited4}
 	if pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber {
 		e = icmpError{typ: uint8(header.ICMPv6DstUnreachable), code: prohibited6}
 	}
-	s.tell(e, quote(pkt))
+	s.sendError(e, quote(pkt))
 }
 
-// maxRefusals bounds what is logged of refusals.
+// maxRefusals limits how many refused destinations are logged.
 const maxRefusals = 64
 
-// refusals logs each destination that the guest was refused once.
+// refusals logs each refused destination once.
 type refusals struct {
 	logf func(format string, args ...any)
 
@@ -327,7 +331,7 @@ func (r *refusals) note(a netip.Addr) {
 	switch {
 	case again, n >= maxRefusals:
 	case n == maxRefusals-1:
-		r.logf("the guest may not reach %s; no more of these will be told", a)
+		r.logf("the guest may not reach %s; further refusals are not logged", a)
 	default:
 		r.logf("the guest may not reach %s", a)
 	}

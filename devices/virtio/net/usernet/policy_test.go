@@ -109,7 +109,7 @@ func TestRefusalsAreToldOnceAndBounded(t *testing.T) {
 		r.note(a)
 		a = a.Next()
 	}
-	if len(lines) != maxRefusals || lines[0] != "the guest may not reach 10.0.0.1" || !strings.HasSuffix(lines[maxRefusals-1], "no more of these will be told") {
+	if len(lines) != maxRefusals || lines[0] != "the guest may not reach 10.0.0.1" || !strings.HasSuffix(lines[maxRefusals-1], "further refusals are not logged") {
 		t.Errorf("%d lines: %q", len(lines), lines)
 	}
 }

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Port is a port of the host that leads to one of the guest's.
+// Port is a port of the host that is forwarded to a port of the guest.
 type Port struct {
 	UDP  bool
-	Host netip.AddrPort // an unspecified address: all of that family, :: of both
+	Host netip.AddrPort // unspecified address: all addresses of its family; "::": of both families
 	To   uint16         // of the guest
 }
 
-// String is the port as the configuration has it.
+// String returns the port in the syntax of the configuration.
 func (p Port) String() string {
 	proto := "tcp"
 	if p.UDP {
@@ -29,7 +29,7 @@ func (p Port) String() string {
 	return fmt.Sprintf("%s:%d/%s", p.Host, p.To, proto)
 }
 
-// listener is a Port that is bound.
+// listener is a bound Port.
 type listener struct {
 	Port
 	tcp *net.TCPListener
@@ -37,14 +37,13 @@ type listener struct {
 	socket
 }
 
-// socket is what both kinds have.
+// socket is the common interface of the TCP and UDP sockets.
 type socket interface {
 	SetDeadline(time.Time) error
 	io.Closer
 }
 
-// listen binds the port. On a host without IPv6, every address is every address of
-// IPv4.
+// listen binds the port. On a host without IPv6, "::" means all IPv4 addresses.
 func (p Port) listen() (listener, error) {
 	l, err := p.bind()
 	if errors.Is(err, unix.EAFNOSUPPORT) && p.Host.Addr() == netip.IPv6Unspecified() {
@@ -61,7 +60,7 @@ func (p Port) bind() (l listener, err error) {
 		network = "udp"
 	}
 	if a.Is4() {
-		network += "4" // 0.0.0.0 is not :: too
+		network += "4" // otherwise 0.0.0.0 would also bind "::"
 	}
 	if p.UDP {
 		l.udp, err = net.ListenUDP(network, net.UDPAddrFromAddrPort(p.Host))
@@ -88,7 +87,7 @@ func (s *session) publish(ports []listener) {
 	}
 }
 
-// publishTCP carries connections to a port of the guest.
+// publishTCP forwards connections to a port of the guest.
 func (s *session) publishTCP(host *net.TCPListener, port uint16) {
 	for s.ctx.Err() == nil {
 		c, err := host.AcceptTCP()
@@ -104,15 +103,15 @@ func (s *session) publishTCP(host *net.TCPListener, port uint16) {
 	}
 }
 
-// acceptPause is how long a listener rests when the host is out of descriptors.
+// acceptPause is how long a listener pauses when the host is out of file descriptors.
 const acceptPause = 100 * time.Millisecond
 
-// again says whether a published port goes on after an error.
+// again reports whether a published port continues after an error.
 func (s *session) again(setDeadline func(time.Time) error, err error) bool {
 	switch {
 	case s.ctx.Err() != nil, errors.Is(err, net.ErrClosed):
 		return false
-	case errors.Is(err, os.ErrDeadlineExceeded): // the end of the session before
+	case errors.Is(err, os.ErrDeadlineExceeded): // left over from the end of the previous session
 		return setDeadline(time.Time{}) == nil
 	}
 	select {

@@ -64,7 +64,7 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 				}
 			}
 			release()
-			if most > streams*maxOnTheWay+maxOnTheWay/8 {
+			if most > streams*maxInFlight+maxInFlight/8 {
 				t.Errorf("%d KiB on the way", most>>10)
 			}
 			whole.Wait()
@@ -127,7 +127,7 @@ func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 	begun.Wait()
 	release := g.hold(t)
 	recv := g.b.live.Load().recv
-	for end := time.Now().Add(testenv.Patience); recv.pressed() == nil; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testenv.Patience); recv.congested() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no pressure")
 		}

@@ -14,11 +14,11 @@ const (
 	routerLifetime = 30 * time.Minute
 	prefixLifetime = 24 * time.Hour
 	advertiseEvery = 10 * time.Minute // MaxRtrAdvInterval
-	lookEvery      = 30 * time.Second // how soon a change on the host is advertised
+	lookEvery      = 30 * time.Second // delay until a change on the host is advertised
 )
 
-// advertise sends router advertisements that nobody asked for: now and then, and
-// when the host has got or lost IPv6 or its search list has changed.
+// advertise sends unsolicited router advertisements: periodically, and when the host gains or loses
+// IPv6 or its search list changes.
 func (s *session) advertise(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -51,22 +51,21 @@ func (s *session) sendAdvertisement(mac tcpip.LinkAddress, to netip.Addr) {
 	s.recv.send(frame{raw: etherFrame(mac, ipPacket(header.ICMPv6ProtocolNumber, header.NDPHopLimit, router6, to, m))})
 }
 
-// advertisement is a router advertisement without its checksum.
+// advertisement returns a router advertisement without its checksum.
 func (s *session) advertisement() []byte {
 	return advertisement(s.cfg.hostHasIPv6(), s.cfg.MTU, s.hostNames().search)
 }
 
-// advertisement is a router advertisement (RFC 4861 §4.2): an address for whoever
-// makes one (SLAAC), name server and search list (RFC 8106), and the way out if
-// there is one.
+// advertisement returns a router advertisement (RFC 4861 §4.2): a prefix for SLAAC, the name server
+// and the search list (RFC 8106), and a default route if out is set.
 func advertisement(out bool, mtu int, search []string) []byte {
 	lifetime := routerLifetime
 	if !out {
-		lifetime = 0 // no default router, but a neighbour with names
+		lifetime = 0 // not a default router, only a name server
 	}
 	b := []byte{
 		byte(header.ICMPv6RouterAdvert), 0, 0, 0,
-		64, 0x40, // hop limit; O: more by DHCPv6, without addresses
+		64, 0x40, // hop limit; O flag: other configuration by DHCPv6, but no addresses
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(lifetime/time.Second))
 	b = append(b, make([]byte, 8)...) // reachable time, retransmission timer: unspecified
@@ -101,7 +100,7 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(d/time.Second))
 }
 
-// appendNames appends domain names as RFC 1035 §3.1 has them, without compression.
+// appendNames appends domain names in the encoding of RFC 1035 §3.1, without compression.
 func appendNames(b []byte, names []string) []byte {
 	for _, n := range names {
 		b = appendName(b, n)

@@ -12,10 +12,10 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// receiver writes frames into the guest's receive queue, from any goroutine.
+// receiver writes frames into the guest's receive queue. It is safe for concurrent use.
 //
-// While there is a backlog the queue belongs to run, which waits for buffers;
-// otherwise to whoever holds mu.
+// While there is a backlog, q belongs to run, which waits for buffers. Otherwise it belongs to the
+// holder of mu.
 type receiver struct {
 	fail      func(error)
 	mergeable bool
@@ -23,23 +23,25 @@ type receiver struct {
 
 	mu      sync.Mutex
 	q       *queue.Queue
-	chains  []queue.Chain // for one frame, taken from q and not given back
-	held    int           // of them
+	chains  []queue.Chain // taken from q for one frame and not returned yet
+	held    int           // number of chains in use
 	sizes   []uint32      // what was written into each
 	backlog []frame
-	bytes   int           // of the backlog without sending
-	sending int           // of the backlog, what connections will send again unless it arrives: charge
-	room    chan struct{} // closed once connections may go on; nil: they may
+	bytes   int           // bytes of the backlog, not counting sending
+	sending int           // bytes of the backlog that belong to TCP connections (charge)
+	room    chan struct{} // closed when connections may continue; nil: they may now
 	closed  bool
 	wake    chan struct{} // one slot: there is a backlog
 }
 
-// frame is a packet of the stack with its headers, or bytes.
+// frame is either a packet of the stack with its headers, or raw bytes.
 type frame struct {
 	pkt     *stack.PacketBuffer
 	raw     []byte
 	offload offload // of raw
-	lent    bool    // raw is the caller's again after send, and another guest's: it may fill half of the backlog
+	// lent means that raw belongs to the caller after send. It comes from another guest, which may
+	// fill half of the backlog.
+	lent bool
 }
 
 func (f frame) size() int {
@@ -49,13 +51,13 @@ func (f frame) size() int {
 	return len(f.raw)
 }
 
-// connections says whether f is of a connection, whose socket buffer bounds it.
-func (f frame) connections() bool {
+// fromTCP reports whether f belongs to a TCP connection, whose socket buffer limits how much waits.
+func (f frame) fromTCP() bool {
 	return f.pkt != nil && f.pkt.TransportProtocolNumber == header.TCPProtocolNumber
 }
 
-// charge is what a frame of a connection counts in the backlog: small ones are
-// mostly not payload.
+// charge is the size for which a frame of a connection counts in the backlog. It includes overhead
+// because small frames are mostly not payload.
 func (f frame) charge() int { return f.size() + frameOverhead }
 
 func (f frame) release() {
@@ -68,8 +70,7 @@ func newReceiver(q *queue.Queue, mergeable bool, fail func(error)) *receiver {
 	return &receiver{q: q, mergeable: mergeable, fail: fail, wake: make(chan struct{}, 1)}
 }
 
-// send gives frames to the guest and says how many it took; the caller keeps its
-// references.
+// send sends frames to the guest and returns how many it accepted. The caller keeps its references.
 func (r *receiver) send(frames ...frame) (taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,9 +114,9 @@ func (r *receiver) send(frames ...frame) (taken int) {
 	return taken
 }
 
-// place counts f into the backlog if there is room for it. r.mu is held.
+// place counts f into the backlog and reports whether there is room for it. r.mu must be held.
 func (r *receiver) place(f frame) bool {
-	if f.connections() {
+	if f.fromTCP() {
 		if r.sending+f.charge() > maxSending {
 			return false
 		}
@@ -132,9 +133,9 @@ func (r *receiver) place(f frame) bool {
 	return true
 }
 
-// unplace is the opposite. r.mu is held.
+// unplace undoes place when f leaves the backlog. r.mu must be held.
 func (r *receiver) unplace(f frame) {
-	if !f.connections() {
+	if !f.fromTCP() {
 		r.bytes -= f.size()
 		return
 	}
@@ -143,7 +144,7 @@ func (r *receiver) unplace(f frame) {
 	}
 }
 
-// relieve lets connections go on. r.mu is held.
+// relieve lets connections continue. r.mu must be held.
 func (r *receiver) relieve() {
 	if r.room != nil {
 		close(r.room)
@@ -151,15 +152,15 @@ func (r *receiver) relieve() {
 	}
 }
 
-// pressed is a channel that is closed once there is room for more of a
-// connection, or nil if there is now.
-func (r *receiver) pressed() <-chan struct{} {
+// congested returns a channel that is closed when there is room for more data of connections, or
+// nil if there is room now.
+func (r *receiver) congested() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.room
 }
 
-// broken ends the queue. r.mu is held.
+// broken closes the receiver and reports err. r.mu must be held.
 func (r *receiver) broken(err error) {
 	if !r.closed {
 		r.closed = true
@@ -168,8 +169,8 @@ func (r *receiver) broken(err error) {
 	}
 }
 
-// put writes one frame if the driver has made enough buffers available. r.mu is
-// held.
+// put writes one frame and reports true, or returns false if the driver has not made enough buffers
+// available. r.mu must be held.
 func (r *receiver) put(f frame) (bool, error) {
 	need, room := hdrBytes+f.size(), 0
 	for i := range r.held {
@@ -186,9 +187,9 @@ func (r *receiver) put(f frame) (bool, error) {
 		}
 		n := c.Writable.Len()
 		if n < hdrBytes && r.held == 0 {
-			return false, fmt.Errorf("%w: a receive buffer of %d bytes does not hold a header", queue.ErrBadRing, n)
+			return false, fmt.Errorf("%w: a receive buffer of %d bytes is too small for a header", queue.ErrBadRing, n)
 		}
-		if !r.mergeable && n < need { // a frame has one buffer, and what does not fit is lost
+		if !r.mergeable && n < need { // a frame must fit into one buffer, otherwise it is dropped
 			return true, r.q.Done(c, 0)
 		}
 		r.held++
@@ -224,10 +225,10 @@ func (r *receiver) put(f frame) (bool, error) {
 	return true, nil
 }
 
-// scatter writes over several chains.
+// scatter writes across several chains.
 type scatter struct {
 	chains []queue.Chain
-	sizes  []uint32 // written into each
+	sizes  []uint32 // bytes written into each chain
 	at     int
 }
 
@@ -257,7 +258,7 @@ func (r *receiver) run(ctx context.Context) error {
 	}
 }
 
-// drain writes what it can and says whether something is left.
+// drain writes as much of the backlog as it can and reports whether anything is left.
 func (r *receiver) drain() (left bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -286,8 +287,7 @@ func (r *receiver) drain() (left bool) {
 	return !r.closed && len(r.backlog) > 0
 }
 
-// close makes every later send a loss: on return nothing but run touches the
-// queue.
+// close makes every later send drop its frames. After it returns, only run may still use the queue.
 func (r *receiver) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

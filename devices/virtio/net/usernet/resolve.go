@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// resolverPatience is for one resolver before the next is asked.
-	resolverPatience = 3 * time.Second
+	// resolverTimeout is the time limit for one resolver before the next is asked.
+	resolverTimeout = 3 * time.Second
 
 	dnsHeader   = 12 // RFC 1035 §4.1.1
 	dnsServFail = 2
 )
 
-// resolve answers a question to the name server with what a resolver of the
-// host's answers, of whatever size; if none can be asked, with SERVFAIL, and if
-// none answers, not at all.
+// resolve answers a DNS query over UDP with the answer of one of the host's resolvers, whatever its
+// size. If all of them are unreachable the answer is SERVFAIL. If they do not answer, the guest
+// gets no answer.
 func (s *session) resolve(guest, server netip.AddrPort, query []byte) {
 	if len(query) < dnsHeader {
 		return
@@ -40,7 +40,7 @@ func (s *session) resolve(guest, server netip.AddrPort, query []byte) {
 	if !s.start(func() {
 		defer end()
 		answer := s.askResolvers(ctx, query)
-		s.heard(answer)
+		s.learnFrom(answer)
 		reply(answer)
 	}) {
 		end()
@@ -53,7 +53,7 @@ func (s *session) askResolvers(ctx context.Context, query []byte) []byte {
 	for i, r := range s.resolvers() {
 		answer, err := s.askResolver(ctx, r, query)
 		if err == nil {
-			s.resolver.CompareAndSwap(first, first+uint32(i)) // the next question goes to who answers
+			s.resolver.CompareAndSwap(first, first+uint32(i)) // ask this resolver first next time
 			return answer
 		}
 		if ctx.Err() != nil {
@@ -67,15 +67,15 @@ func (s *session) askResolvers(ctx context.Context, query []byte) []byte {
 	return servFail(query)
 }
 
-// askResolver sends a question and returns the answer to it. The id is not the
-// guest's: a guest that knew it could have somebody outside forge the answer.
+// askResolver sends a query to one resolver and returns the answer. It replaces the guest's query
+// ID with a random one: a guest that knew the ID could have an outside accomplice forge the answer.
 func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []byte) ([]byte, error) {
 	c, err := dialUDP(to)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(resolverPatience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(resolverTimeout)); err != nil {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
@@ -98,8 +98,9 @@ func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []by
 	}
 }
 
-// answersTo says whether an answer repeats the one question, or none, as a server
-// that could not read it does. What is no single question is not compared.
+// answersTo reports whether an answer repeats the single question of the query, or contains no
+// question, like the answer of a server that could not parse it. A query that does not have exactly
+// one question is not compared.
 func answersTo(query, answer []byte) bool {
 	const counts = 4 // QDCOUNT
 	if binary.BigEndian.Uint16(query[counts:]) != 1 || binary.BigEndian.Uint16(answer[counts:]) == 0 {
@@ -116,7 +117,7 @@ func answersTo(query, answer []byte) bool {
 	return end > len(query) || end <= len(answer) && bytes.Equal(query[dnsHeader:end], answer[dnsHeader:end])
 }
 
-// servFail is a question with the answer that there is none now.
+// servFail returns the SERVFAIL answer to a query.
 func servFail(query []byte) []byte {
 	a := bytes.Clone(query)
 	a[2] |= 0x80 // QR

@@ -15,7 +15,7 @@ import (
 	"minivmm/internal/task"
 )
 
-// session is the guest's network from DRIVER_OK to reset.
+// session is the guest's network from DRIVER_OK until reset.
 type session struct {
 	cfg      Config
 	policy   *policy
@@ -31,18 +31,18 @@ type session struct {
 	later  *later
 	rings  [2]*queue.Queue
 
-	tasks *task.Group     // what connections and datagrams need; the rest is the activation's
+	tasks *task.Group     // goroutines of connections and flows; the others belong to the activation
 	ctx   context.Context // of tasks
 
-	pending  *attempts[netip.AddrPort] // TCP connections, by whom they are to
+	pending  *attempts[netip.AddrPort] // TCP connections, by destination
 	pings    *attempts[netip.Addr]
-	queries  *attempts[uint16] // by the guest's port
+	queries  *attempts[uint16] // by port of the guest
 	syns     *syns
 	flows    *flows
 	pieces   pieces
-	out, in  conns // TCP connections, by who began them
+	out, in  conns // TCP connections from the guest (out) and to it (in)
 	buffers  bufferSizes
-	resolver atomic.Uint32 // which of the host's to ask first
+	resolver atomic.Uint32 // index of the host's resolver to ask first
 }
 
 func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
@@ -80,7 +80,8 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	return s, nil
 }
 
-// start runs f in a goroutine that ends with the session, or says that it is too late.
+// start runs f in a goroutine that ends with the session. It returns false if the session has
+// already ended.
 func (s *session) start(f func()) bool {
 	return s.ctx.Err() == nil && s.tasks.Go(func(context.Context) error {
 		f()
@@ -88,18 +89,19 @@ func (s *session) start(f func()) bool {
 	})
 }
 
-// guard runs f; a panic in it costs the NIC and not the machine.
+// guard runs f. A panic in it stops only the NIC, not the machine.
 func (s *session) guard(f func()) {
 	defer task.Catch(s.failed)
 	f()
 }
 
-// afterFunc is context.AfterFunc for what touches the stack: it runs in a goroutine of its own, which is guarded as the others are.
+// afterFunc is context.AfterFunc for functions that use the stack: their goroutine is guarded
+// against panics, like the others.
 func (s *session) afterFunc(ctx context.Context, f func()) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { s.guard(f) })
 }
 
-// sweep ends what is idle.
+// sweep closes idle flows.
 func (s *session) sweep(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -113,19 +115,19 @@ func (s *session) sweep(ctx context.Context) error {
 	}
 }
 
-// end takes the session apart when the activation ends.
+// end destroys the session when the activation ends.
 func (s *session) end(ctx context.Context) error {
 	<-ctx.Done()
 	s.tasks.Cancel()
 	s.link.acks.close()
 	s.recv.close()
 	s.stack.Close()
-	if err := s.tasks.Stop(); err != nil { // they touch no ring: recv is closed
+	if err := s.tasks.Stop(); err != nil { // goroutines that are left use no ring: recv is closed
 		s.cfg.Logf("%v", err)
 		return nil
 	}
 	for _, e := range s.stack.RegisteredEndpoints() {
-		e.Abort() // a goroutine made it meanwhile
+		e.Abort() // a goroutine created it meanwhile
 	}
 	s.stack.Wait()
 	return nil

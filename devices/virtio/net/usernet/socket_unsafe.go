@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendNow and receiveNow are send(2) and recv(2) of at least a byte without
-// waiting. They do not tell Go's scheduler that a system call begins: where the
-// other end gets the CPU at once, the scheduler would take the call for one that
-// waits and wake another thread, for more than the call itself costs.
+// sendNow is a non-blocking send(2) of at least one byte, and receiveNow the same for recv(2). They
+// do not announce the system call to Go's scheduler: if the other end gets the CPU immediately, the
+// scheduler would consider the call blocked and wake another thread, which costs more than the call
+// itself.
 func sendNow(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)

@@ -20,8 +20,8 @@ type guestTCP struct {
 	wq *waiter.Queue
 }
 
-// listen returns a channel that is filled when something of mask happens, or the
-// end.
+// listen returns a channel that receives a value when an event of mask, a hang-up or an error
+// occurs.
 func (g *guestTCP) listen(mask waiter.EventMask) (events chan struct{}, stop func()) {
 	entry, events := waiter.NewChannelEntry(mask | waiter.EventHUp | waiter.EventErr)
 	e := &entry
@@ -29,7 +29,7 @@ func (g *guestTCP) listen(mask waiter.EventMask) (events chan struct{}, stop fun
 	return events, func() { g.wq.EventUnregister(e) }
 }
 
-// pieces are buffers for one read from a host socket.
+// pieces is a pool of buffers for one read from a host socket.
 type pieces struct{ pool sync.Pool }
 
 func (p *pieces) get() *[pieceSize]byte {
@@ -41,8 +41,8 @@ func (p *pieces) get() *[pieceSize]byte {
 
 func (p *pieces) put(b *[pieceSize]byte) { p.pool.Put(b) }
 
-// splice carries bytes, half closes and resets both ways until both are done. It
-// takes the host's end.
+// splice forwards data, half closes and resets in both directions until both are done. It takes
+// ownership of host.
 func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	defer host.Close()
 	raw, err := host.SyscallConn()
@@ -51,9 +51,9 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 		return
 	}
 	c := &spliced{session: s, host: host, raw: raw, guest: guest}
-	// Closing the socket ends what waits for it; both loops watch ctx themselves.
+	// Closing the socket wakes a loop that waits for it. Both loops also check ctx.
 	defer s.afterFunc(s.ctx, c.reset)()
-	// So does a reset by the guest, while both loops may wait for the host.
+	// A reset by the guest must wake them too: both may be waiting for the host.
 	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
 		if c.failed() {
 			host.SetDeadline(time.Unix(1, 0))
@@ -73,7 +73,7 @@ func splice(s *session, host *net.TCPConn, guest *guestTCP) {
 	<-done
 }
 
-// spliced is one connection.
+// spliced is one connection in both directions.
 type spliced struct {
 	session *session
 	host    *net.TCPConn
@@ -81,10 +81,11 @@ type spliced struct {
 	guest   *guestTCP
 }
 
-// run runs one direction; false ends the other one too.
+// run runs one direction. If direction returns false, it resets the connection, which ends the
+// other direction too.
 func (c *spliced) run(direction func() bool) {
 	ok := false
-	defer func() { // also after a panic: the other direction must not wait for ever
+	defer func() { // also after a panic: otherwise the other direction would wait forever
 		if !ok {
 			c.reset()
 		}
@@ -92,7 +93,7 @@ func (c *spliced) run(direction func() bool) {
 	ok = direction()
 }
 
-// reset ends both sides with a RST.
+// reset resets both sides with a RST.
 func (c *spliced) reset() {
 	abort(c.host)
 	c.guest.ep.Abort()
@@ -104,12 +105,12 @@ func abort(c *net.TCPConn) {
 	c.Close()
 }
 
-// toHost moves what the guest sends from the stack's packets to the socket. The
-// endpoint is locked while it is read, so the writer must not wait.
+// toHost moves data from the guest out of the stack's packets into the socket. The endpoint is
+// locked while it is read, so the writer must not block.
 func (c *spliced) toHost() bool {
 	events, stop := c.guest.listen(waiter.ReadableEvents)
 	defer stop()
-	// One channel to wait for: a select of two takes longer, for every packet.
+	// Wait on a single channel: a select on two is slower, and it would run for every packet.
 	defer context.AfterFunc(c.session.ctx, func() {
 		select {
 		case events <- struct{}{}:
@@ -135,7 +136,7 @@ func (c *spliced) toHost() bool {
 			}
 		case *tcpip.ErrWouldBlock:
 		case *tcpip.ErrClosedForReceive:
-			// After a reset it says so too, once the error was taken.
+			// Read also returns this after a reset, once the error has been read.
 			return !c.failed() && c.host.CloseWrite() == nil
 		default:
 			return false
@@ -146,7 +147,7 @@ func (c *spliced) toHost() bool {
 	}
 }
 
-// socketWriter writes to a socket without waiting.
+// socketWriter writes to a socket without blocking.
 type socketWriter struct {
 	fd  int
 	err error // of write(2)
@@ -167,17 +168,16 @@ func (w *socketWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// toGuest moves what the socket receives to the guest. Nothing is read before the
-// guest's side has room, and takes its frames, so the socket's own buffer pushes
-// back.
+// toGuest moves data from the socket to the guest. It reads only while the guest's side has room
+// and the guest accepts frames, so that the socket's own receive buffer applies back pressure.
 func (c *spliced) toGuest() bool {
 	events, stop := c.guest.listen(waiter.WritableEvents)
 	defer stop()
-	// A host that resets meanwhile is not seen by waiting for the guest.
+	// While waiting for the guest, a reset by the host must be polled for.
 	var look *time.Ticker
 	wait := func(room <-chan struct{}) bool {
 		if look == nil {
-			look = time.NewTicker(hostLook)
+			look = time.NewTicker(hostPoll)
 		}
 		for {
 			select {
@@ -202,12 +202,12 @@ func (c *spliced) toGuest() bool {
 	var r socketReader
 	var werr tcpip.Error
 	var room <-chan struct{}
-	// It moves all that there is, and only then goes back to waiting; after that it
+	// It moves all available data before it waits again. After the wait, it
 	// is called again.
 	move := func(fd uintptr) (done bool) {
 		werr, r.err = nil, nil
 		for r.fd = int(fd); ; {
-			if room = c.session.recv.pressed(); !c.failed() && (room != nil || c.guest.ep.Readiness(waiter.WritableEvents) == 0) {
+			if room = c.session.recv.congested(); !c.failed() && (room != nil || c.guest.ep.Readiness(waiter.WritableEvents) == 0) {
 				werr = &tcpip.ErrWouldBlock{}
 				return true
 			}
@@ -233,15 +233,15 @@ func (c *spliced) toGuest() bool {
 	}
 }
 
-// failed says whether the guest's end was reset.
+// failed reports whether the guest's end was reset.
 func (c *spliced) failed() bool {
 	return tcp.EndpointState(c.guest.ep.State()) == tcp.StateError
 }
 
-// hostLook is how often the host's end is looked at while the guest takes nothing.
-const hostLook = 5 * time.Second
+// hostPoll is how often the host's end is checked for a reset while the guest accepts no data.
+const hostPoll = 5 * time.Second
 
-// hostGone says whether the host's end was reset.
+// hostGone reports whether the host's end was reset.
 func (c *spliced) hostGone() (gone bool) {
 	err := c.raw.Control(func(fd uintptr) {
 		p := []unix.PollFd{{Fd: int32(fd)}}
@@ -251,21 +251,21 @@ func (c *spliced) hostGone() (gone bool) {
 	return gone || err != nil
 }
 
-// socketReader reads what a socket has received without waiting, as the stack's
-// payload: a little is tried at once, and more goes into the memory that the
-// stack will keep.
+// socketReader is the stack's payload for the data that a socket has received. It does not block. A
+// small amount is read directly into a buffer; more is read into memory that the stack keeps.
 type socketReader struct {
 	fd   int
 	few  [fewBytes]byte
-	head []byte // of few: read and not taken yet
-	left int    // bytes behind head to read
-	many bool   // the last look found more than few
-	err  error  // EAGAIN if there is nothing, io.EOF at the end
+	head []byte // part of few: already read, not yet consumed
+	left int    // bytes to read after head
+	many bool   // the last look found more than fewBytes
+	err  error  // EAGAIN if there is no data, io.EOF at the end
 }
 
 const fewBytes = 2048
 
-// look finds out how much there is, at most segmentSize.
+// look determines how much data is available, at most segmentSize, and reports whether there is
+// any.
 func (r *socketReader) look() bool {
 	r.left, r.err = 0, nil
 	if len(r.head) > 0 {
@@ -288,19 +288,19 @@ func (r *socketReader) look() bool {
 		return false
 	}
 	r.left, r.many = min(n, segmentSize-len(r.head)), n > fewBytes
-	// Nothing, the end, or an error: only reading tells.
+	// SIOCINQ is 0 for no data, end and error: only a read distinguishes them.
 	return r.Len() > 0 || r.look()
 }
 
-// Len is tcpip.Payloader's.
+// Len implements tcpip.Payloader.
 func (r *socketReader) Len() int { return len(r.head) + r.left }
 
-// Read is tcpip.Payloader's. What was there when look said so still is.
+// Read implements tcpip.Payloader. The data that look found is still there.
 func (r *socketReader) Read(p []byte) (int, error) {
 	switch {
 	case r.Len() == 0:
 		return 0, io.EOF
-	case len(p) == 0: // a question for the end
+	case len(p) == 0: // the stack asks only whether the end is reached
 		return 0, nil
 	case len(r.head) > 0:
 		n := copy(p, r.head)
@@ -319,7 +319,7 @@ func (r *socketReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// receive is recv(2) without waiting.
+// receive is a non-blocking recv(2).
 func receive(fd int, p []byte) (int, error) {
 	for {
 		switch n, errno := receiveNow(fd, p); {
@@ -334,8 +334,8 @@ func receive(fd int, p []byte) (int, error) {
 	}
 }
 
-// readPiece reads once from a socket into a buffer that the caller puts back. It
-// takes the buffer only when there is something to read.
+// readPiece reads once from a socket into a buffer from the pool, which the caller must put back.
+// It takes the buffer only when there is something to read.
 func readPiece(raw syscall.RawConn, from *pieces) (piece *[pieceSize]byte, n int, err error) {
 	var rerr error
 	err = raw.Read(func(fd uintptr) (done bool) {

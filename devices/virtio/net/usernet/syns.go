@@ -7,18 +7,18 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// syns are the last connections that the guest has asked for, as packets: the
-// stack does not keep what an ICMP error must quote.
+// syns stores the guest's latest SYN packets: an ICMP error must quote the packet, and the stack
+// does not keep it.
 type syns struct {
 	mu   sync.Mutex
 	all  map[stack.TransportEndpointID][]byte
-	ring [2 * maxPending]stack.TransportEndpointID // of what is in all, oldest at next
+	ring [2 * maxPending]stack.TransportEndpointID // keys of all, oldest at next
 	next int
 }
 
 func newSyns() *syns { return &syns{all: map[stack.TransportEndpointID][]byte{}} }
 
-// keep keeps a packet if it is a SYN.
+// keep stores a packet if it is a SYN.
 func (s *syns) keep(id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	h := header.TCP(pkt.TransportHeader().Slice())
 	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
@@ -35,7 +35,7 @@ func (s *syns) keep(id stack.TransportEndpointID, pkt *stack.PacketBuffer) {
 	s.all[id] = packet
 }
 
-// packet is the SYN of a connection, or nil.
+// packet returns the SYN of a connection, or nil.
 func (s *syns) packet(id stack.TransportEndpointID) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

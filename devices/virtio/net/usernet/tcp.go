@@ -16,14 +16,13 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// errRefused is a destination that the policy does not allow.
+// errRefused means that the policy does not allow the destination.
 var errRefused = errors.New("not allowed")
 
-// tuneTCP sets what differs from a path with losses and long ways. Frames get to
-// the guest in order, and none is lost: RACK's timers (RFC 8985) would take a guest
-// that waits for its CPU for a loss. And no old packet comes late, so there is no
-// TIME-WAIT, in which the stack would be deaf to a guest that connects again from
-// the same port.
+// tuneTCP sets the options for a path without loss and delay. Frames reach the guest in order and
+// none is lost, so RACK's timers (RFC 8985) would mistake a guest that waits for its CPU for a
+// loss. And no old packet arrives late, so there is no TIME-WAIT: in that state the stack would
+// ignore a guest that connects again from the same port.
 func tuneTCP(st *stack.Stack) tcpip.Error {
 	recovery, timeWait := tcpip.TCPRecovery(0), tcpip.TCPTimeWaitTimeoutOption(0)
 	if err := st.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery); err != nil {
@@ -32,15 +31,14 @@ func tuneTCP(st *stack.Stack) tcpip.Error {
 	return st.SetTransportProtocolOption(tcp.ProtocolNumber, &timeWait)
 }
 
-// acceptTCP is called for a SYN of the guest's.
+// acceptTCP is called for every SYN from the guest.
 func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
 	if !s.start(func() { s.connectOut(r) }) {
 		r.Complete(false)
 	}
 }
 
-// connectOut makes the connection on the host first: the guest's is answered
-// with what the outside answered.
+// connectOut first connects on the host, and then answers the guest's SYN with the result.
 func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	id := r.ID()
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
@@ -74,17 +72,17 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	}
 }
 
-// conns is a number of connections.
+// conns counts connections.
 type conns struct{ atomic.Int32 }
 
-// room says whether there may be one more connection: neither who connects from
-// outside nor the guest itself takes all that there are.
+// room reports whether one more connection is allowed. Neither outside clients nor the guest can
+// use up all connections.
 func (s *session) room(way *conns) bool {
 	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
 }
 
-// carry counts a connection while use uses it and until the guest has all that it was sent. It takes the guest's end, or says that
-// others came in between.
+// carry counts a connection while use runs and until the guest has received all data sent to it. It
+// takes ownership of the guest's end. It returns false if the limit was reached meanwhile.
 func (s *session) carry(way *conns, guest *guestTCP, use func()) bool {
 	defer way.Add(-1)
 	defer guest.ep.Close()
@@ -94,15 +92,16 @@ func (s *session) carry(way *conns, guest *guestTCP, use func()) bool {
 	}
 	size := s.buffers.take()
 	defer s.buffers.give(size)
-	guest.ep.SocketOptions().SetSendBufferSize(int64(min(size, maxOnTheWay)), true)
+	guest.ep.SocketOptions().SetSendBufferSize(int64(min(size, maxInFlight)), true)
 	guest.ep.SocketOptions().SetReceiveBufferSize(int64(size), true)
 	use()
 	s.settle(guest.ep)
 	return true
 }
 
-// settle waits until the guest has acknowledged the end of what it was sent, or the stack gave up: what a connection that has ended
-// keeps for the guest is memory too, and a guest could end any number of them. The stack tells nobody of this.
+// settle waits until the guest has acknowledged everything including the end of the stream, or the
+// stack has given up. The data that an ended connection keeps for the guest uses memory too, and a
+// guest could end any number of connections. settle polls because the stack has no event for this.
 func (s *session) settle(ep tcpip.Endpoint) {
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		switch tcp.EndpointState(ep.State()) {
@@ -118,8 +117,8 @@ func (s *session) settle(ep tcpip.Endpoint) {
 	}
 }
 
-// refuse answers a SYN with what the host's connect(2) said. No answer from
-// outside is no answer here.
+// refuse answers a SYN with the error of connect(2) on the host. A timeout outside gives the guest
+// no answer either.
 func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT) {
 		r.Complete(false)
@@ -128,22 +127,22 @@ func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	if e, ok := unreachable(addr(r.ID().LocalAddress), err); ok {
 		if packet := s.syns.packet(r.ID()); packet != nil {
 			r.Complete(false)
-			s.tell(e, packet)
+			s.sendError(e, packet)
 			return
 		}
 	}
 	r.Complete(true)
 }
 
-// handshake answers the guest's SYN, until ctx ends: a guest that does not go on
-// must make room for others.
+// handshake answers the guest's SYN and waits until the connection is established or ctx ends: a
+// guest that does not complete its handshake must make room for others.
 func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip.Endpoint, *waiter.Queue, tcpip.Error) {
 	id, wq, done := r.ID(), new(waiter.Queue), make(chan struct{})
 	if ctx.Err() != nil {
 		return nil, nil, &tcpip.ErrAborted{}
 	}
 	defer s.afterFunc(ctx, func() {
-		for { // the stack shows the endpoint some time after it was asked for it
+		for { // the endpoint becomes visible some time after CreateEndpoint is called
 			if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
 				ep.Abort()
 			}
@@ -159,13 +158,13 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip
 	return ep, wq, err
 }
 
-// dialTCP connects to a destination of the guest's choice, or to a resolver for
-// the gateway's port 53.
+// dialTCP connects to a destination of the guest, or to a resolver if that is port 53 of the
+// gateway.
 func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
 	var targets []netip.AddrPort
-	patience := dialTimeout
+	timeout := dialTimeout
 	if isGateway(dst.Addr()) && dst.Port() == dnsPort {
-		targets, patience = s.resolvers(), resolverPatience
+		targets, timeout = s.resolvers(), resolverTimeout
 	} else if to, v := s.destination(dst); v == open {
 		targets = []netip.AddrPort{to}
 	} else {
@@ -173,7 +172,7 @@ func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn
 	}
 	var errs []error
 	for _, t := range targets {
-		d := net.Dialer{Timeout: patience}
+		d := net.Dialer{Timeout: timeout}
 		c, err := d.DialContext(ctx, "tcp", t.String())
 		if err == nil {
 			return c.(*net.TCPConn), nil
@@ -186,7 +185,7 @@ func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn
 	return nil, errors.Join(errs...)
 }
 
-// resolvers are the host's, the one that answered last first.
+// resolvers returns the host's resolvers, starting with the one that answered last.
 func (s *session) resolvers() (all []netip.AddrPort) {
 	servers := readResolvConf(s.cfg.ResolvConf).servers
 	first := int(s.resolver.Load()) % len(servers)
@@ -196,8 +195,7 @@ func (s *session) resolvers() (all []netip.AddrPort) {
 	return all
 }
 
-// connectIn carries a connection that a published port has accepted to the
-// guest.
+// connectIn forwards a connection accepted on a published port to the guest.
 func (s *session) connectIn(host *net.TCPConn, port uint16) {
 	if s.room(&s.in) {
 		if g, ok := s.dialGuest(port); ok && s.carry(&s.in, g, func() { splice(s, host, g) }) {

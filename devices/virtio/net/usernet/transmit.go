@@ -9,39 +9,39 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// inbound is a frame of the guest's: its Ethernet header, and the rest as the
-// stack will keep it.
+// inbound is a frame from the guest: its Ethernet header, and the rest in memory that the stack
+// will keep.
 type inbound struct {
 	eth     [ethBytes]byte
 	offload offload
 	view    *buffer.View
 }
 
-// sender serves the transmit queue: it copies what there is, gives the buffers
-// back, and then gives the frames to deliver, which does not touch the ring.
+// sender serves the transmit queue. It copies the available frames, returns their buffers, and only
+// then passes the frames to deliver, which does not use the ring.
 //
-// One small frame is mostly a question. That its buffers are back is told a
-// moment later: a guest that has its answer by then has looked for them itself
-// and needs no interrupt, or has sent more.
+// A single small frame is usually a request. The interrupt for its buffers is delayed briefly: if
+// the guest gets its answer first, it finds the returned buffers without an interrupt, and so it
+// does if it sends more.
 type sender struct {
 	deliver func(*inbound)
-	later   func() // has signal called in a moment
-	mayHold int    // chains: maxHeld, or less of a small ring
+	later   func() // schedules a call of signal
+	mayHold int    // limit of held: maxHeld, or less for a small ring
 
 	mu    sync.Mutex
 	q     *queue.Queue
 	chain queue.Chain
-	held  int // chains given back of which the guest was not told
+	held  int // chains returned to the guest without an interrupt
 }
 
-// The guest is told at once of a frame that is larger, and of more of them: it may
-// wait for room in the ring or in its socket.
+// A larger frame, or more frames, interrupt the guest immediately: it may be
+// waiting for room in the ring or in its socket.
 const (
 	heldFrame = 512
 	maxHeld   = 16
 )
 
-// mayHold is for a ring of size entries.
+// mayHold returns sender.mayHold for a ring of size entries.
 func mayHold(size uint16) int { return min(maxHeld, int(size)/4) }
 
 // run serves the queue until ctx ends or the guest breaks it.
@@ -68,7 +68,7 @@ func (s *sender) run(ctx context.Context) error {
 	}
 }
 
-// take takes frames from the ring and says how many chains it gave back.
+// take reads frames from the ring and returns how many chains it gave back.
 func (s *sender) take(batch *[]inbound) (served int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,17 +101,17 @@ func (s *sender) take(batch *[]inbound) (served int, err error) {
 	return served, s.q.Signal()
 }
 
-// signal tells the guest what it was not told yet.
+// signal sends the delayed interrupt, if there is one.
 func (s *sender) signal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held > 0 {
 		s.held = 0
-		s.q.Signal() // run hears of an error from Next
+		s.q.Signal() // run gets the error from Next
 	}
 }
 
-// take copies a frame out of guest memory. What is none is dropped.
+// take copies a frame out of guest memory. ok is false if the chain does not contain a valid frame.
 func take(b *queue.Buffers) (f inbound, ok bool) {
 	var hdr [hdrBytes]byte
 	if b.Read(hdr[:]) < hdrBytes || !sendable(&hdr) {

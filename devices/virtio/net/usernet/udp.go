@@ -15,8 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// handleUDP is called for the first datagram of a flow, and for every question to
-// the name server. False gives the guest an ICMP error: port unreachable.
+// handleUDP is called for the first datagram of a flow, and for every query to the name server. If
+// it returns false, the guest gets an ICMP error: port unreachable.
 func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	guest := netip.AddrPortFrom(addr(id.RemoteAddress), id.RemotePort)
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
@@ -35,7 +35,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	host, err := dialUDP(to)
 	if err != nil {
 		if e, ok := unreachable(dst.Addr(), err); ok {
-			s.tell(e, quote(pkt))
+			s.sendError(e, quote(pkt))
 		}
 		return true
 	}
@@ -43,7 +43,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	ep, terr := udp.NewForwarderRequest(s.stack, id, pkt.Clone()).CreateEndpoint(g.wq)
 	if terr != nil {
 		host.Close()
-		return true // a datagram of this flow came in between, or the stack ends
+		return true // another datagram has created the flow meanwhile, or the stack is closing
 	}
 	ep.SocketOptions().SetReceiveTTL(true)
 	ep.SocketOptions().SetReceiveHopLimit(true)
@@ -59,7 +59,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 				if !out.isAnswer(err) {
 					return
 				}
-				out.tellErrors()
+				out.forwardErrors()
 				continue
 			}
 			f.touch()
@@ -70,7 +70,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	return true
 }
 
-// quote is as much of a packet of the guest's as an error needs.
+// quote returns as much of a packet from the guest as an ICMP error needs.
 func quote(pkt *stack.PacketBuffer) []byte {
 	q := append(append([]byte(nil), pkt.NetworkHeader().Slice()...), pkt.TransportHeader().Slice()...)
 	data := pkt.Data().AsRange().ToSlice()
@@ -82,13 +82,13 @@ type hostUDP struct {
 	*net.UDPConn
 	session *session
 	guest   netip.AddrPort
-	dst     netip.AddrPort // as the guest knows it
-	hops    uint8          // that the socket is set to; 0 is the host's default
+	dst     netip.AddrPort // the address that the guest uses
+	hops    uint8          // current TTL or hop limit of the socket; 0: the host's default
 }
 
-// dialUDP is a socket that keeps ICMP errors. It reaches no broadcast address of
-// the host's networks, which no list of addresses knows: connect(2) refuses them
-// without SO_BROADCAST, which package net sets.
+// dialUDP returns a connected socket that queues ICMP errors. It clears SO_BROADCAST, which package
+// net sets, so that connect(2) rejects the broadcast addresses of the host's networks: no list of
+// prefixes contains those.
 func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		if cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0) }); cerr != nil {
@@ -114,18 +114,18 @@ func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 	return c, nil
 }
 
-// send sends a datagram that may pass hops routers.
+// send sends a datagram with this TTL or hop limit.
 func (h *hostUDP) send(p []byte, hops uint8) {
 	if hops != h.hops {
 		h.control(func(fd int) { setHops(fd, h.dst.Addr(), hops) })
 		h.hops = hops
 	}
-	for range 2 { // an error of a datagram before is told first
+	for range 2 { // the first call may return the error of an earlier datagram
 		_, err := h.Write(p)
 		if err == nil {
 			return
 		}
-		h.tellErrors()
+		h.forwardErrors()
 		if !h.isAnswer(err) {
 			return
 		}
@@ -138,18 +138,18 @@ func (h *hostUDP) control(f func(fd int)) {
 	}
 }
 
-// isAnswer says whether an error of the socket is what somebody answered, so that
-// the socket is as good as before.
+// isAnswer reports whether an error of the socket was caused by an ICMP answer, so that the socket
+// can still be used.
 func (*hostUDP) isAnswer(err error) bool {
 	return isErrno(err, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.EPROTO,
 		unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.EACCES, unix.EMSGSIZE)
 }
 
-// tellErrors gives the guest what the socket's error queue holds.
-func (h *hostUDP) tellErrors() {
+// forwardErrors sends the guest the errors in the socket's error queue.
+func (h *hostUDP) forwardErrors() {
 	h.control(func(fd int) {
 		queuedErrors(fd, func(e icmpError, sent []byte) {
-			h.session.tell(e, ipPacket(unix.IPPROTO_UDP, 1, h.guest.Addr(), h.dst.Addr(), udpDatagram(h.guest, h.dst, sent)))
+			h.session.sendError(e, ipPacket(unix.IPPROTO_UDP, 1, h.guest.Addr(), h.dst.Addr(), udpDatagram(h.guest, h.dst, sent)))
 		})
 	})
 }
@@ -160,9 +160,8 @@ type guestUDP struct {
 	wq *waiter.Queue
 }
 
-// runFlow enters f and gives every datagram of the guest's to send, with how many
-// routers it may still pass, until f ends; then it closes the guest's end and
-// calls closeHost.
+// runFlow registers f and calls send for every datagram from the guest, with the remaining TTL or
+// hop limit. When f ends, it closes the guest's end and calls closeHost.
 func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []byte, hops uint8)) {
 	ended := make(chan struct{})
 	f.close = sync.OnceFunc(func() {
@@ -184,7 +183,7 @@ func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []
 			switch terr.(type) {
 			case nil:
 				f.touch()
-				// The gateway is a router too; judge has let nothing pass that ends here.
+				// The gateway is a router too. judge has already rejected packets that expire here.
 				cm := res.ControlMessages
 				send(datagram.Bytes(), max(cm.TTL, cm.HopLimit, 2)-1)
 				continue
@@ -204,7 +203,7 @@ func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []
 	}
 }
 
-// readUDP waits for a datagram and takes a buffer only when there is one.
+// readUDP waits for a datagram. It takes a buffer only when there is one.
 func (s *session) readUDP(c *net.UDPConn) (*[pieceSize]byte, int, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -213,8 +212,8 @@ func (s *session) readUDP(c *net.UDPConn) (*[pieceSize]byte, int, error) {
 	return readPiece(raw, &s.pieces)
 }
 
-// publishUDP carries datagrams between the clients of a published port and the
-// guest: each client has a port of the gateway's.
+// publishUDP forwards datagrams between the clients of a published port and the guest. Each client
+// has its own port on the gateway.
 func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 	clients := map[netip.AddrPort]*flow{}
 	guests := map[*flow]*guestUDP{}
@@ -236,7 +235,7 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 			if g = s.dialGuestUDP(port); g == nil {
 				continue
 			}
-			f = &flow{began: host, timeout: flowTimeout}
+			f = &flow{origin: host, timeout: flowTimeout}
 			mu.Lock()
 			clients[from], guests[f] = f, g
 			mu.Unlock()
@@ -255,7 +254,7 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 	}
 }
 
-// dialGuestUDP is a new port of the gateway's, connected to one of the guest's.
+// dialGuestUDP returns a new port on the gateway that is connected to a port of the guest.
 func (s *session) dialGuestUDP(port uint16) *guestUDP {
 	g := &guestUDP{wq: new(waiter.Queue)}
 	ep, terr := s.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, g.wq)

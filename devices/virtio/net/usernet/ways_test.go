@@ -139,7 +139,7 @@ func TestEveryWayOutAsksThePolicy(t *testing.T) {
 						}
 						continue
 					}
-					w.nextWithin(t, moment) // the refusal, if there is one
+					w.nextWithin(t, delay) // the refusal, if there is one
 				}
 			}
 			for _, proto := range []tcpip.TransportProtocolNumber{2, 4, 41, 47, 50, 132, 136} {
@@ -168,7 +168,7 @@ func TestEveryWayOutAsksThePolicy(t *testing.T) {
 					}
 				}
 			}
-			time.Sleep(5 * moment) // for what is late, and wrong
+			time.Sleep(5 * delay) // for what is late, and wrong
 		})
 	}
 }

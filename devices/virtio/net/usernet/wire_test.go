@@ -57,7 +57,7 @@ func (w *wire) send(t testing.TB, frame []byte) {
 	n := copy(w.sent[hdrBytes:], frame)
 	w.Rings[1].Add(queuetest.Desc{GPA: w.out, Len: uint32(hdrBytes + n)})
 	w.Rings[1].Kick()
-	for start := time.Now(); time.Since(start) < moment; runtime.Gosched() {
+	for start := time.Now(); time.Since(start) < delay; runtime.Gosched() {
 		if _, ok := w.Rings[1].Used(); ok {
 			return
 		}
