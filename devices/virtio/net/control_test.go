@@ -17,15 +17,15 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// fakePairs is a backend with several pairs that remembers what it was told.
+// fakePairs is a backend with several pairs that records the calls it gets.
 type fakePairs struct {
 	fakeBackend
 	mu      sync.Mutex
-	started int // queues
+	started int // number of queues
 	pairs   int
 	filter  Filter
-	filters int   // calls of SetFilter
-	fail    error // what the next calls return
+	filters int   // number of calls of SetFilter
+	fail    error // returned by the next calls
 }
 
 func (b *fakePairs) Features() virtio.Features {
@@ -64,8 +64,8 @@ func (b *fakePairs) failWith(err error) {
 	b.fail = err
 }
 
-// told is what the backend knows, for comparison.
-func (b *fakePairs) told() string {
+// state returns the backend's state as text, for comparison.
+func (b *fakePairs) state() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return fmt.Sprintf("%d of %d, %v %x %x %v", b.pairs, b.started/2, b.filter.On, b.filter.Unicast, b.filter.Multicast, b.filter.AllMulticast)
@@ -90,7 +90,7 @@ func command(t testing.TB, d *virtiotest.Driver, q int, p ...byte) byte {
 	answer[0] = 0xa5
 	r := d.Rings[q]
 	chain := []queuetest.Desc{{GPA: out, Len: uint32(len(p))}, {GPA: in, Len: 1, Flags: queuetest.Write}}
-	if len(p) > 2 { // Linux sends the header in a descriptor of its own
+	if len(p) > 2 { // Linux sends the header in a separate descriptor
 		chain = []queuetest.Desc{{GPA: out, Len: 2}, {GPA: out + 2, Len: uint32(len(p) - 2)}, chain[1]}
 	}
 	r.Add(chain...)
@@ -107,7 +107,7 @@ func configMAC(d virtio.Device) string {
 	return fmt.Sprintf("%x", mac)
 }
 
-// macTable is the data of MAC_TABLE_SET.
+// macTable returns the data of MAC_TABLE_SET.
 func macTable(tables ...[][6]byte) []byte {
 	var p []byte
 	for _, table := range tables {
@@ -137,7 +137,7 @@ func TestControlQueue(t *testing.T) {
 	for i, tc := range []struct {
 		command []byte
 		answer  byte
-		told    string
+		state   string
 		mac     string
 	}{
 		{[]byte{4, 0, 4, 0}, answerOK, "4 of 4, false [] [] false", mac},
@@ -171,32 +171,32 @@ func TestControlQueue(t *testing.T) {
 		{[]byte{0, 0, 0}, answerOK, "2 of 4, true [02aaaaaaaaaa 020000000100] [010000000100 010000000101] false", mac2},
 		{append([]byte{1, 0}, macTable(nil, nil)...), answerOK, "2 of 4, true [02aaaaaaaaaa] [] false", mac2},
 	} {
-		if got := command(t, d, 8, tc.command...); got != tc.answer || b.told() != tc.told || configMAC(dev) != tc.mac {
-			t.Errorf("%d: % x: answer %d, %s, MAC %s; want %d, %s, %s", i, tc.command, got, b.told(), configMAC(dev), tc.answer, tc.told, tc.mac)
+		if got := command(t, d, 8, tc.command...); got != tc.answer || b.state() != tc.state || configMAC(dev) != tc.mac {
+			t.Errorf("%d: % x: answer %d, %s, MAC %s; want %d, %s, %s", i, tc.command, got, b.state(), configMAC(dev), tc.answer, tc.state, tc.mac)
 		}
 	}
 
-	// What the host cannot do is refused, and changes nothing.
-	before := b.told()
+	// A command that fails on the host gets an error and changes nothing.
+	before := b.state()
 	b.failWith(errors.New("no"))
 	for _, p := range [][]byte{{4, 0, 1, 0}, {0, 0, 1}, {1, 1, 2, 0, 0, 0, 0, 0}, append([]byte{1, 0}, macTable(nil, addresses(1, 1))...)} {
-		if got := command(t, d, 8, p...); got != answerErr || b.told() != before || configMAC(dev) != mac2 {
-			t.Errorf("% x when the host cannot: answer %d, %s", p, got, b.told())
+		if got := command(t, d, 8, p...); got != answerErr || b.state() != before || configMAC(dev) != mac2 {
+			t.Errorf("% x with a failing backend: answer %d, %s", p, got, b.state())
 		}
 	}
 	b.failWith(nil)
 
-	// A reset forgets it all.
+	// A reset restores the initial state.
 	d.Reset()
 	if got := configMAC(dev); got != mac {
 		t.Errorf("MAC %s after reset", got)
 	}
 	d.Start(everything)
-	if got, want := b.told(), "1 of 4, false [] [] false"; got != want {
+	if got, want := b.state(), "1 of 4, false [] [] false"; got != want {
 		t.Errorf("after reset %s, want %s", got, want)
 	}
 	if command(t, d, 8, 4, 0, 4, 0) != answerOK {
-		t.Error("no control queue in the next life")
+		t.Error("the control queue does not work after a reset")
 	}
 
 	// A command without room for the answer breaks the queue.
@@ -208,8 +208,8 @@ func TestControlQueue(t *testing.T) {
 	}
 }
 
-// TestTheControlQueueDependsOnTheFeatures is virtio 1.2 §5.1.2: without MQ the
-// control queue is queue 2, and one pair is all there is.
+// TestTheControlQueueDependsOnTheFeatures tests virtio 1.2 §5.1.2: without MQ the control queue is
+// queue 2, and there is only one pair.
 func TestTheControlQueueDependsOnTheFeatures(t *testing.T) {
 	dev, b := openPairs(t, 2)
 	d := virtiotest.NewDriver(t, dev)
@@ -220,14 +220,14 @@ func TestTheControlQueueDependsOnTheFeatures(t *testing.T) {
 	if got := command(t, d, 2, 4, 0, 1, 0); got != answerErr {
 		t.Errorf("pairs without MQ: %d", got)
 	}
-	if got, want := b.told(), "1 of 1, false [] [] false"; got != want {
+	if got, want := b.state(), "1 of 1, false [] [] false"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	d.Reset()
 	d.Start(FeatureMQ | FeatureCtrlVQ)
 	for _, p := range [][]byte{{0, 0, 1}, {1, 1, 2, 0, 0, 0, 0, 7}, append([]byte{1, 0}, macTable(nil, nil)...)} {
 		if command(t, d, 4, p...) != answerErr {
-			t.Errorf("% x was obeyed, without its feature", p)
+			t.Errorf("% x was accepted without its feature", p)
 		}
 	}
 	d.Reset()
@@ -283,16 +283,16 @@ func TestPairsNeedABackendThatHasThem(t *testing.T) {
 	}
 }
 
-func TestFiltersAreWhatTheKernelTakes(t *testing.T) {
+func TestFiltersFitTheKernel(t *testing.T) {
 	for _, tc := range []struct {
 		name         string
 		f            Filter
 		flags, count uint16
 	}{
 		{"all", Filter{}, 0, 0},
-		{"none but broadcast", Filter{On: true}, 0, 1},
+		{"only broadcast", Filter{On: true}, 0, 1},
 		{"one", Filter{On: true, Unicast: addresses(2, 1)}, 0, 2},
-		{"as many as are compared", Filter{On: true, Unicast: addresses(2, 7)}, 0, 8},
+		{"the maximum of exact addresses", Filter{On: true, Unicast: addresses(2, 7)}, 0, 8},
 		{"one more", Filter{On: true, Unicast: addresses(2, 8), Multicast: addresses(1, 1)}, 0, 0},
 		{"multicast", Filter{On: true, Unicast: addresses(2, 1), Multicast: addresses(1, 62)}, 0, 64},
 		{"too much multicast", Filter{On: true, Unicast: addresses(2, 1), Multicast: addresses(1, 63)}, filterAllMulti, 2},
@@ -305,9 +305,8 @@ func TestFiltersAreWhatTheKernelTakes(t *testing.T) {
 	}
 }
 
-// FuzzControl gives the control queue any bytes, cut into two buffers. A command
-// that is obeyed is one that the table knows and is as long as its data, and what
-// the backend hears has bounds.
+// FuzzControl sends arbitrary bytes to the control queue, split into two buffers. Only a known
+// command of the right length is accepted, and the values passed to the backend are within bounds.
 func FuzzControl(f *testing.F) {
 	f.Add(uint8(2), []byte{4, 0, 2, 0})
 	f.Add(uint8(1), []byte{0, 0, 1})
@@ -325,20 +324,20 @@ func FuzzControl(f *testing.F) {
 		n := min(int(cut), len(p))
 		if !c.do(&queue.Buffers{p[:n], p[n:]}) {
 			if b.pairs != 1 || b.filter.On || configMAC(d) != "021122334455" {
-				t.Fatalf("% x was refused and changed something", p)
+				t.Fatalf("% x was rejected but changed something", p)
 			}
 			return
 		}
 		if !bytes.Equal(p, original) {
-			t.Fatal("the command was written to")
+			t.Fatal("the command buffer was modified")
 		}
 		known := map[[2]byte]int{{4, 0}: 4, {0, 0}: 3, {0, 1}: 3, {1, 1}: 8, {1, 0}: -1}
 		length, ok := known[[2]byte(p[:2])]
 		if !ok || length > 0 && length != len(p) || length < 0 && (len(p)-10)%6 != 0 {
-			t.Fatalf("% x was obeyed", p)
+			t.Fatalf("% x was accepted", p)
 		}
 		if b.pairs < 1 || b.pairs > 3 {
-			t.Fatalf("%d pairs", b.pairs)
+			t.Fatalf("%d pairs, want 1 to 3", b.pairs)
 		}
 		if len(b.filter.Unicast) > maxTable+1 || len(b.filter.Multicast) > maxTable {
 			t.Fatalf("a filter of %d and %d addresses", len(b.filter.Unicast), len(b.filter.Multicast))
@@ -346,20 +345,20 @@ func FuzzControl(f *testing.F) {
 		if b.filter.On && !slices.Contains(b.filter.Unicast, c.mac) {
 			t.Fatal("the device's own address is filtered out")
 		}
-		b.filter.tun() // stays inside its table
+		b.filter.tun() // must not exceed its table
 	})
 }
 
-func TestPairsAreNotChangedWithoutEnd(t *testing.T) {
+func TestChangesArePaced(t *testing.T) {
 	var p pace
 	now := time.Unix(1000, 0)
 	for i := range paceBurst {
 		if !p.take(now) {
-			t.Fatalf("change %d is refused", i)
+			t.Fatalf("change %d was rejected", i)
 		}
 	}
 	if p.take(now) {
-		t.Error("one more at once")
+		t.Error("a change above the burst limit was allowed")
 	}
 	for range 3 {
 		now = now.Add(time.Second)
@@ -371,20 +370,21 @@ func TestPairsAreNotChangedWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestAFloodOfFiltersIsPaced counts what takes the lock of all network interfaces of the host. Every
-// command is obeyed: at any time the guest gets all that it wants, and more only while it floods.
+// TestAFloodOfFiltersIsPaced counts the operations that take the lock of all network interfaces of
+// the host. Every command succeeds: the guest always gets at least the frames that it wants, and
+// gets others only while it floods.
 func TestAFloodOfFiltersIsPaced(t *testing.T) {
 	d, b := openPairs(t, 2)
 	var c *controller
 	do := func(p ...byte) {
 		t.Helper()
 		if !c.do(&queue.Buffers{p}) {
-			t.Fatalf("% x is refused", p)
+			t.Fatalf("% x was rejected", p)
 		}
 	}
 	start := time.Now()
 	for i := range 5000 {
-		if i%1000 == 0 { // a reset gives the guest no more
+		if i%1000 == 0 { // a reset does not raise the limit
 			c = newController(d, b, 2, controlFeatures)
 			b.filter = Filter{}
 		}
@@ -399,7 +399,7 @@ func TestAFloodOfFiltersIsPaced(t *testing.T) {
 	if most := 2 * (paceBurst + int(paceRate*(1+time.Since(start).Seconds()))); b.filters > most {
 		t.Errorf("%d changes of the filter in %v, want at most %d", b.filters, time.Since(start), most)
 	}
-	// The newest state holds as soon as there may be a change again, and what changes nothing is free.
+	// The latest state applies once a change is allowed again, and a command without a change is free.
 	d.filters = pace{}
 	for range 1000 {
 		do(0, 0, 0)
@@ -407,6 +407,6 @@ func TestAFloodOfFiltersIsPaced(t *testing.T) {
 	if before := b.filters; !b.filter.On || b.filter.Multicast[0][5] != 4999&0xff {
 		t.Errorf("after the flood: filter %+v", b.filter)
 	} else if do(0, 0, 0); b.filters != before {
-		t.Error("a command without a change reaches the host")
+		t.Error("a command without a change reached the backend")
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// fakeBackend remembers whether it runs.
+// fakeBackend records whether it is running.
 type fakeBackend struct {
 	features virtio.Features
 	running  bool
@@ -54,7 +54,7 @@ func TestConfigurationSpace(t *testing.T) {
 	}
 }
 
-func TestWhatIsOffered(t *testing.T) {
+func TestOfferedFeatures(t *testing.T) {
 	d, err := New(Config{MAC: testMAC, QueueSize: 128}, &fakeBackend{features: FeatureMrgRxbuf})
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestWhatIsOffered(t *testing.T) {
 	}
 	const anyLayout, accessPlatform, ringReset = 1 << 27, virtio.FeatureAccessPlatform, virtio.FeatureRingReset
 	if bad := (offered | ringFeatures) & (anyLayout | accessPlatform | ringReset); bad != 0 {
-		t.Errorf("features %#x are offered over vhost-net", bad)
+		t.Errorf("features %#x are offered with vhost-net", bad)
 	}
 }
 

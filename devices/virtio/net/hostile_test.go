@@ -17,9 +17,9 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// newHost gives the test a network namespace of its own with one network card, lan0, that leads
-// to the default gateway 192.0.2.1, and with the settings that are the most open ones a host
-// can have. The namespace ends with the test.
+// newHost gives the test a new network namespace with one network card, lan0, that leads to the
+// default gateway 192.0.2.1. Its settings are the most permissive ones that a host can have. The
+// namespace ends with the test.
 func newHost(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // without unlock: the thread ends with the test
@@ -54,7 +54,7 @@ func newHost(t *testing.T) {
 	}
 }
 
-// hostState is every route and address of the host, and the way to two destinations.
+// hostState returns all routes and addresses of the host, and its route to two destinations.
 func hostState(t *testing.T) (lines []string) {
 	t.Helper()
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -84,7 +84,7 @@ func hostState(t *testing.T) (lines []string) {
 	return lines
 }
 
-// packet is an IP packet with a right checksum, in a frame with a virtio-net header.
+// packet returns an IP packet with a correct checksum, in a frame with a virtio-net header.
 func packet(src, dst string, proto byte, body []byte) []byte {
 	from, to := netip.MustParseAddr(src), netip.MustParseAddr(dst)
 	frame := append(make([]byte, headerBytes), "\xff\xff\xff\xff\xff\xff\x02\x99\x99\x99\x99\x99"...)
@@ -95,7 +95,7 @@ func packet(src, dst string, proto byte, body []byte) []byte {
 		binary.BigEndian.PutUint16(ip[10:], checksum(ip))
 		return append(append(append(frame, 0x08, 0x00), ip...), body...)
 	}
-	frame[headerBytes] = 0x33 // of a group: the host looks at it whatever its own address is
+	frame[headerBytes] = 0x33 // multicast: the host accepts it whatever its own MAC address is
 	ip := append([]byte{0x60, 0, 0, 0, 0, 0, proto, 255}, append(from.AsSlice(), to.AsSlice()...)...)
 	binary.BigEndian.PutUint16(ip[4:], uint16(len(body)))
 	if proto == unix.IPPROTO_ICMPV6 {
@@ -124,15 +124,16 @@ func datagram(text string) []byte {
 	return append(b, text...)
 }
 
-// advertisement makes the guest a router, and hands out 2001:db8:666::/64.
+// advertisement returns a router advertisement that makes the guest a router and announces
+// 2001:db8:666::/64.
 func advertisement() []byte {
 	b := []byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0} // for 1800 s
 	b = append(b, 3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0)
 	return append(b, netip.MustParseAddr("2001:db8:666::").AsSlice()...)
 }
 
-// redirect4 says that the way to 198.51.100.7 is 192.0.2.66. It quotes an echo reply, for which
-// no socket needs to be open.
+// redirect4 returns a redirect: 198.51.100.7 is reached through 192.0.2.66. It quotes an echo
+// reply, for which no socket needs to be open.
 func redirect4() []byte {
 	quoted := packet("192.0.2.2", "198.51.100.7", unix.IPPROTO_ICMP, []byte{0, 0, 0xff, 0xff, 0, 0, 0, 0})[headerBytes+14:]
 	b := append([]byte{5, 1, 0, 0, 192, 0, 2, 66}, quoted...)
@@ -140,20 +141,21 @@ func redirect4() []byte {
 	return b
 }
 
-// redirect6 says that the way to 2001:db8:9::7 is fe80::66.
+// redirect6 returns a redirect: 2001:db8:9::7 is reached through fe80::66.
 func redirect6() []byte {
 	target := netip.MustParseAddr("fe80::66").AsSlice()
 	return append(append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, target...), netip.MustParseAddr("2001:db8:9::7").AsSlice()...)
 }
 
-// claim is a neighbor advertisement: somebody else has fd00:99::1.
+// claim returns a neighbor advertisement: another machine has fd00:99::1.
 func claim() []byte {
 	b := append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, netip.MustParseAddr("fd00:99::1").AsSlice()...)
 	return append(b, "\x02\x01\x02\x99\x99\x99\x99\x99"...)
 }
 
-// TestAGuestCannotChangeTheHostsNetwork is the guest's side of a tap and sends what changes
-// routes and addresses of a host that trusts its networks. It also sends in others' names.
+// TestAGuestCannotChangeTheHostsNetwork acts as the guest's side of a tap. It sends packets that
+// change the routes and addresses of a host that trusts its networks, some of them with foreign
+// source addresses.
 func TestAGuestCannotChangeTheHostsNetwork(t *testing.T) {
 	testenv.Need(t, "root", "tun")
 	for _, tc := range []struct {
@@ -190,11 +192,11 @@ func TestAGuestCannotChangeTheHostsNetwork(t *testing.T) {
 			before := hostState(t)
 			for deadline := time.Now().Add(testenv.Patience); !strings.Contains(strings.Join(before, " "), "route "+tc.host+"/"); before = hostState(t) {
 				if time.Now().After(deadline) {
-					t.Fatalf("%s is not the host's: %q", tc.host, before)
+					t.Fatalf("the host has no address %s: %q", tc.host, before)
 				}
 			}
 			if got := strings.Join(before, "\n"); strings.Contains(got, "fe80::/64") || strings.Count(got, "fd00:99::1/64") != strings.Count(tc.address, "fd00:") {
-				t.Errorf("addresses that nobody asked for:\n%s", got)
+				t.Errorf("unexpected addresses:\n%s", got)
 			}
 			heard := listen(t)
 			send := func(src, dst string, proto byte, body []byte) {
@@ -207,7 +209,7 @@ func TestAGuestCannotChangeTheHostsNetwork(t *testing.T) {
 			send("fe80::66", "ff02::1", unix.IPPROTO_ICMPV6, advertisement())
 			send("fe80::2", "fd00:99::1", unix.IPPROTO_ICMPV6, redirect6())
 			send("192.0.2.1", "192.0.2.2", unix.IPPROTO_ICMP, redirect4())
-			send("192.0.2.77", "192.0.2.2", unix.IPPROTO_UDP, datagram("in another's name"))
+			send("192.0.2.77", "192.0.2.2", unix.IPPROTO_UDP, datagram("spoofed"))
 			if tc.guest != "" {
 				send(tc.guest, tc.host, unix.IPPROTO_UDP, datagram("honest"))
 			}
@@ -215,7 +217,7 @@ func TestAGuestCannotChangeTheHostsNetwork(t *testing.T) {
 				if text == "honest" {
 					break
 				}
-				t.Errorf("the host took a datagram %s", text)
+				t.Errorf("the host accepted a datagram: %s", text)
 			}
 			if after := hostState(t); !slices.Equal(before, after) {
 				t.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
@@ -224,7 +226,7 @@ func TestAGuestCannotChangeTheHostsNetwork(t *testing.T) {
 	}
 }
 
-// listen yields the datagrams that come to port 9999, until none has come for a while.
+// listen yields the datagrams that arrive on port 9999. It stops when none arrives for 200 ms.
 func listen(t *testing.T) func(func(string) bool) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -25,8 +25,7 @@ import (
 	"minivmm/vhost"
 )
 
-// nic is the device over vhost-net and a tap of its own, and the host's end of
-// that.
+// nic is a device on vhost-net with its own tap, and the host's end of that tap.
 type nic struct {
 	*Device
 	tap    *Tap
@@ -69,7 +68,7 @@ func (n *nic) Close() error {
 	return n.Device.Close()
 }
 
-// Activate counts how often the data path's death is announced.
+// Activate counts how often the failure of the data path is reported.
 func (n *nic) Activate(a virtio.Activation) error {
 	start := a.Go
 	a.Go = func(run func(context.Context) error) bool {
@@ -84,7 +83,7 @@ func (n *nic) Activate(a virtio.Activation) error {
 	return n.Device.Activate(a)
 }
 
-// etherType is IEEE's for local experiments: nobody else's frames have it.
+// etherType is reserved by the IEEE for local experiments: no other frames have it.
 const etherType = 0x88b5
 
 // wire is the host's end of the tap.
@@ -124,7 +123,7 @@ func (w wire) send(frame []byte) {
 	}
 }
 
-// receive waits for that frame; others that come before it are dropped.
+// receive waits for this frame and drops others that arrive before it.
 func (w wire) receive(want []byte) {
 	w.t.Helper()
 	got := make([]byte, 2048)
@@ -142,7 +141,7 @@ func (w wire) receive(want []byte) {
 	}
 }
 
-// frame is an Ethernet frame that no other is equal to.
+// frames numbers the frames of newFrame, so that no two are equal.
 var frames atomic.Uint32
 
 func newFrame() []byte {
@@ -180,9 +179,9 @@ func transmitOn(t testing.TB, d *virtiotest.Driver, ring int, frame []byte) {
 	}
 }
 
-// receive lets the wire send a frame and offers buffers in queue 0 until it
-// comes, one at a time so that none is left. What the host's network stack has
-// to say to a new link may come before it.
+// receive sends a frame from the wire and adds buffers to queue 0 until the frame arrives. It adds
+// one buffer at a time so that none is left. Packets that the host's network stack sends to a new
+// link may arrive first.
 func receive(t testing.TB, d *virtiotest.Driver, w wire, frame []byte) {
 	t.Helper()
 	const foreign = 100
@@ -211,7 +210,7 @@ func receive(t testing.TB, d *virtiotest.Driver, w wire, frame []byte) {
 	t.Fatalf("receive: the frame is not among the first %d", foreign)
 }
 
-// traffic sends frames both ways.
+// traffic sends frames in both directions.
 func (n *nic) traffic(t testing.TB, d *virtiotest.Driver) {
 	t.Helper()
 	for range 2 {
@@ -222,7 +221,7 @@ func (n *nic) traffic(t testing.TB, d *virtiotest.Driver) {
 	}
 }
 
-// txShape is a good chain for queue 1.
+// txShape returns a valid chain for queue 1.
 func txShape(d *virtiotest.Driver) []queuetest.Desc {
 	gpa, b := d.Buffer(headerBytes + 60)
 	clear(b[:headerBytes])
@@ -244,8 +243,8 @@ func TestVhostNetConforms(t *testing.T) {
 	})
 }
 
-// TestVhostNetOfTwoPairsConforms is the same device with a control queue: one
-// pair is in use until the driver says otherwise, and after each reset.
+// TestVhostNetOfTwoPairsConforms tests the same device with a control queue. One pair is active
+// until the driver changes that, and after each reset.
 func TestVhostNetOfTwoPairsConforms(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	var n *nic
@@ -260,9 +259,9 @@ func TestVhostNetOfTwoPairsConforms(t *testing.T) {
 	})
 }
 
-// TestPairsAreTakenIntoUseAndBack uses the control queue over vhost-net: pairs,
-// filter, and what a reset leaves of them.
-func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
+// TestPairsAreActivatedAndDeactivated uses the control queue with vhost-net: pairs, filter, and
+// their state after a reset.
+func TestPairsAreActivatedAndDeactivated(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	before := virtiotest.TakeFootprint(t)
 	t.Run("live", func(t *testing.T) {
@@ -272,7 +271,7 @@ func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
 		for range 3 {
 			d.Start(everything)
 			if n.tap.attached != 1 {
-				t.Fatalf("%d queues of the tap are attached at first", n.tap.attached)
+				t.Fatalf("%d queues of the tap are attached initially", n.tap.attached)
 			}
 			for _, want := range []int{3, 1, 2, 3} {
 				if command(t, d, 2*pairs, 4, 0, byte(want), 0) != answerOK || n.tap.attached != want {
@@ -285,11 +284,11 @@ func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
 				}
 			}
 			if command(t, d, 2*pairs, 4, 0, 1, 0) != answerOK {
-				t.Fatal("back to one pair")
+				t.Fatal("cannot go back to one pair")
 			}
-			// The kernel drops what the driver does not want.
+			// The kernel drops frames that the driver does not want.
 			if command(t, d, 2*pairs, 0, 0, 0) != answerOK || !n.tap.filtered {
-				t.Fatal("no filter")
+				t.Fatal("the filter was not set")
 			}
 			strange := newFrame()
 			copy(strange, "\x02\x99\x99\x99\x99\x99")
@@ -301,17 +300,17 @@ func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
 			}
 			for _, b := range d.Memory.Regions() {
 				if bytes.Contains(b.Bytes, strange) {
-					t.Error("a frame for another station came through the filter")
+					t.Error("a frame for another station passed the filter")
 				}
 			}
 			if command(t, d, 2*pairs, 0, 0, 1) != answerOK {
-				t.Fatal("promiscuous mode")
+				t.Fatal("cannot enable promiscuous mode")
 			}
 			strange = newFrame()
 			copy(strange, "\x02\x99\x99\x99\x99\x99")
 			receive(t, d, n.wire, strange)
 			if command(t, d, 2*pairs, 0, 0, 0) != answerOK || command(t, d, 2*pairs, 4, 0, 2, 0) != answerOK {
-				t.Fatal("filter and two pairs before the reset")
+				t.Fatal("cannot set a filter and two pairs before the reset")
 			}
 			d.Reset()
 			if n.tap.attached != 1 || n.tap.filtered {
@@ -322,7 +321,7 @@ func TestPairsAreTakenIntoUseAndBack(t *testing.T) {
 	before.Holds(t)
 }
 
-// TestAGivenTapOfManyQueues takes taps that exist, of both kinds.
+// TestAGivenTapOfManyQueues opens existing taps of both kinds.
 func TestAGivenTapOfManyQueues(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	for _, tc := range []struct {
@@ -373,8 +372,8 @@ func TestAGivenTapOfManyQueues(t *testing.T) {
 	}
 }
 
-// TestABadRingIsReportedOnceAndHurtsNobodyElse breaks one of two devices, on
-// both of its queues, while the other goes on.
+// TestABadRingIsReportedOnceAndHurtsNobodyElse breaks one of two devices, on each of its queues,
+// while the other keeps working.
 func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	bad, good := openNIC(t), openNIC(t)
@@ -384,7 +383,7 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 		name  string
 		queue int
 		chain queuetest.Desc
-		after func(w wire) // makes the worker look
+		after func(w wire) // makes the worker read the ring
 	}{
 		{"transmit", txQueue, queuetest.Desc{GPA: 1 << 40, Len: 100}, func(wire) {}},
 		{"transmit, writable", txQueue, queuetest.Desc{GPA: virtiotest.BufferBase, Len: 100, Flags: queuetest.Write}, func(wire) {}},
@@ -407,7 +406,7 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 				good.traffic(t, g)
 			}
 			if s := g.Status(); s&virtio.StatusNeedsReset != 0 {
-				t.Errorf("status %#x of the device that nobody hurt", s)
+				t.Errorf("status %#x of the intact device", s)
 			}
 			b.Reset()
 			if n := bad.failed.Load(); n != 1 {
@@ -420,10 +419,9 @@ func TestABadRingIsReportedOnceAndHurtsNobodyElse(t *testing.T) {
 	}
 }
 
-// TestAWorkerThatSpinsIsStopped gives vhost-net a frame that is shorter than
-// its header: its worker tries that again and again and tells nobody
-// (handle_tx_copy in drivers/vhost/net.c). That is at the guest's expense, and
-// over with the next reset.
+// TestAWorkerThatSpinsIsStopped sends vhost-net a frame that is shorter than its header. The worker
+// retries it forever and reports nothing (handle_tx_copy in drivers/vhost/net.c). The CPU time
+// counts as the guest's, and the next reset ends it.
 func TestAWorkerThatSpinsIsStopped(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	bad, good := openNIC(t), openNIC(t)
@@ -444,8 +442,8 @@ func TestAWorkerThatSpinsIsStopped(t *testing.T) {
 
 const everything = ^virtio.Features(0)
 
-// TestTheKernelTakesTheOffloadsOfEachFeatureSet tries every set of what a
-// driver can receive.
+// TestTheKernelTakesTheOffloadsOfEachFeatureSet tries every set of offloads that a driver can
+// receive.
 func TestTheKernelTakesTheOffloadsOfEachFeatureSet(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	n := openNIC(t)
@@ -464,7 +462,7 @@ func TestTheKernelTakesTheOffloadsOfEachFeatureSet(t *testing.T) {
 	}
 }
 
-func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
+func TestANewTapHasTheRequestedSettings(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	tap, err := OpenTap(TapConfig{NewName: "mvmtest%d", Address: netip.MustParsePrefix("10.99.7.1/24"), MTU: 9000})
 	if err != nil {
@@ -492,8 +490,8 @@ func TestATapMadeHereHasWhatWasAsked(t *testing.T) {
 	}
 }
 
-// TestATapThatFailsLeavesNothing asks for what cannot be, late in the making.
-func TestATapThatFailsLeavesNothing(t *testing.T) {
+// TestAFailedTapLeavesNothing requests invalid settings that fail late in the creation of a tap.
+func TestAFailedTapLeavesNothing(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	before := virtiotest.TakeFootprint(t)
 	for _, tc := range []struct {
@@ -514,7 +512,7 @@ func TestATapThatFailsLeavesNothing(t *testing.T) {
 	before.Holds(t)
 }
 
-// TestManyNICs runs as many as a host may, at the same time.
+// TestManyNICs runs as many NICs as a host may have, at the same time.
 func TestManyNICs(t *testing.T) {
 	testenv.Need(t, "root", "vhost-net")
 	const count = 16

@@ -30,15 +30,15 @@ func TestOffloadsAreWhatTheGuestReceives(t *testing.T) {
 		want int
 	}{
 		{0, 0},
-		{host | FeatureMrgRxbuf | virtio.FeatureVersion1, 0}, // what it sends needs nothing
+		{host | FeatureMrgRxbuf | virtio.FeatureVersion1, 0}, // sending needs no offloads of the tap
 		{FeatureGuestCsum, csum},
 		{FeatureGuestCsum | FeatureGuestTSO4, csum | tso4},
 		{FeatureGuestCsum | FeatureGuestTSO6, csum | tso6},
 		{FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuestECN, csum | tso4 | tsoECN},
 		{FeatureGuestCsum | FeatureGuestTSO6 | FeatureGuestECN, csum | tso6 | tsoECN},
-		{FeatureGuestCsum | FeatureGuestECN, csum}, // nothing to be congested
+		{FeatureGuestCsum | FeatureGuestECN, csum}, // ECN needs TSO
 		{FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6, csum | uso},
-		{FeatureGuestCsum | FeatureGuestUSO4, csum}, // only both
+		{FeatureGuestCsum | FeatureGuestUSO4, csum}, // both or none
 		{FeatureGuestCsum | FeatureGuestUSO6, csum},
 		{FeatureGuestTSO4 | FeatureGuestTSO6 | FeatureGuestECN | FeatureGuestUSO4 | FeatureGuestUSO6, 0}, // none without checksums
 		{^virtio.Features(0), csum | tso4 | tso6 | tsoECN | uso},
@@ -70,14 +70,14 @@ func TestTapErrorsSayWhatToDo(t *testing.T) {
 		{given, unix.EINVAL, `other flags`},
 	} {
 		if err := tc.of(tc.errno); !errors.Is(err, tc.errno) || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%v: %q, want it to say %q", tc.errno, err, tc.want)
+			t.Errorf("%v: %q, want it to contain %q", tc.errno, err, tc.want)
 		}
 	}
 }
 
-// A name that is no tap's is refused before anything is made: TUNSETIFF would
-// make an interface of a misspelt name.
-func TestATapThatIsNamedMustExist(t *testing.T) {
+// A name that does not belong to a tap is rejected before anything is created: TUNSETIFF would
+// create an interface for a misspelled name.
+func TestANamedTapMustExist(t *testing.T) {
 	_, err := OpenTap(TapConfig{Name: "mvmnosuch0"})
 	if !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "ip tuntap add dev mvmnosuch0 mode tap") {
 		t.Errorf("a missing tap: %v", err)
@@ -87,7 +87,7 @@ func TestATapThatIsNamedMustExist(t *testing.T) {
 	}
 }
 
-func TestATapThatIsClosedTwiceIsClosedOnce(t *testing.T) {
+func TestClosingATapTwiceIsHarmless(t *testing.T) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
@@ -98,13 +98,13 @@ func TestATapThatIsClosedTwiceIsClosedOnce(t *testing.T) {
 	}
 }
 
-// A bridge drops to the smallest MTU of its ports. A tap must not be the port that does it.
+// A bridge drops to the smallest MTU of its ports. A tap must not lower it.
 func TestATapTakesTheMTUOfItsBridge(t *testing.T) {
 	testenv.Need(t, "root", "tun")
 	for _, tc := range []struct {
 		name               string
 		cfg                TapConfig
-		tap, guest, bridge int // of the tap, told to the guest, of the bridge
+		tap, guest, bridge int // MTU of the tap, of the guest, of the bridge
 	}{
 		{"alone", TapConfig{NewName: "mvmtest%d"}, 1500, 1500, 9000},
 		{"alone, a smaller one", TapConfig{NewName: "mvmtest%d", MTU: 1400}, 1400, 1400, 9000},
@@ -143,7 +143,7 @@ func TestATapTakesTheMTUOfItsBridge(t *testing.T) {
 				t.Errorf("tap, guest, bridge: %v, want %v", got, []int{tc.tap, tc.guest, tc.bridge})
 			}
 			if err := tap.Close(); err != nil || mtu("br9") != tc.bridge {
-				t.Errorf("after the tap is gone: %v, bridge %d", err, mtu("br9"))
+				t.Errorf("after closing the tap: %v, bridge %d", err, mtu("br9"))
 			}
 		})
 	}

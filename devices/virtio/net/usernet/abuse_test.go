@@ -17,15 +17,15 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Under abuse memory stays far under maxMemory, another connection is made within
-// this time, and nothing is left after the guest.
+// Under abuse, memory stays far below maxMemory, a new connection is established within
+// this time, and nothing is left when the guest has stopped.
 const (
 	soon        = 2 * time.Second
 	abuseMemory = 28 << 20
 )
 
-// abused runs a test with a guest, and looks at memory during it and at what is
-// left after it.
+// abused runs a test with a guest. It checks the memory use during the test and what is left after
+// it.
 func abused(t *testing.T, cfg Config, abuse func(w *wire)) {
 	t.Helper()
 	before := virtiotest.TakeFootprint(t)
@@ -49,13 +49,13 @@ func abused(t *testing.T, cfg Config, abuse func(w *wire)) {
 	<-stopped
 	t.Logf("%d KiB", most.Load()>>10)
 	if most.Load() > abuseMemory {
-		t.Errorf("%d MiB of memory", most.Load()>>20)
+		t.Errorf("%d MiB of memory, limit %d MiB", most.Load()>>20, abuseMemory>>20)
 	}
 	w.Close()
 	before.Holds(t)
 }
 
-// heapBytes is what the heap holds that is in use, and the stacks.
+// heapBytes returns the size of the live heap and the stacks.
 func heapBytes() int64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -67,8 +67,7 @@ func synFrame(src, dst netip.AddrPort) []byte {
 	return fromTheGuest(ipPacket(header.TCPProtocolNumber, 64, src.Addr(), dst.Addr(), tcpHeader(src.Port(), dst.Port(), header.TCPFlagSyn)))
 }
 
-// promptly has one of a few tries be soon enough: the machine may have much else
-// to do.
+// promptly requires that one of a few tries is fast enough: the machine may be busy.
 func promptly(t testing.TB, try func(port uint16)) {
 	t.Helper()
 	best := testenv.Patience
@@ -82,8 +81,8 @@ func promptly(t testing.TB, try func(port uint16)) {
 	t.Errorf("took %v", best)
 }
 
-// connects asks for a connection among whatever else is going on, and again each
-// second (RFC 6298 §2).
+// connects opens a connection despite all other traffic. It retransmits its SYN each second (RFC
+// 6298 §2).
 func (w *wire) connects(t testing.TB, to netip.AddrPort) {
 	t.Helper()
 	promptly(t, func(port uint16) {
@@ -109,7 +108,7 @@ func (w *wire) connects(t testing.TB, to netip.AddrPort) {
 	})
 }
 
-// The sources of a flood are all addresses that a guest may have.
+// floodSource returns the i-th source of a flood. Every source is an address that a guest may have.
 func floodSource(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 2, byte(100 + i%100)}), uint16(1024+i/100))
 }
@@ -117,7 +116,7 @@ func floodSource(i int) netip.AddrPort {
 func TestASYNFloodOutwards(t *testing.T) {
 	victim, to := server(t, echoServer), server(t, echoServer)
 	abused(t, Config{}, func(w *wire) {
-		// Each is answered, which the guest never confirms.
+		// Each SYN is answered, and the guest never completes the handshake.
 		for i := range 2*maxPending + 100 {
 			src := netip.AddrPortFrom(guestAddr, uint16(10000+i))
 			w.send(t, synFrame(src, victim))
@@ -139,8 +138,8 @@ func TestASYNFloodIntoAPublishedPort(t *testing.T) {
 	to := server(t, echoServer)
 	host := freePort(t)
 	abused(t, Config{Ports: []Port{{Host: host, To: 80}}}, func(w *wire) {
-		for range 600 { // the guest hears of them and says nothing
-			if c, err := net.Dial("tcp", host.String()); err == nil { // or it is reset: one too many
+		for range 600 { // the guest gets the SYNs and does not answer
+			if c, err := net.Dial("tcp", host.String()); err == nil { // an error is a reset: the limit is reached
 				defer c.Close()
 			}
 		}
@@ -204,8 +203,8 @@ func TestFragmentsThatAreNeverComplete(t *testing.T) {
 	})
 }
 
-// A guest that gives no buffers loses what does not fit, and finds the rest when
-// it does.
+// A guest that provides no buffers loses the frames that do not fit. It gets the others when
+// it provides buffers.
 func TestAGuestThatNeverReads(t *testing.T) {
 	to := server(t, echoServer)
 	abused(t, Config{}, func(w *wire) {
@@ -214,7 +213,7 @@ func TestAGuestThatNeverReads(t *testing.T) {
 		for range 20000 {
 			w.send(t, request)
 		}
-		// With twice as many buffers there is room again behind what waits.
+		// With twice as many buffers there is room again after the waiting frames.
 		for range 2 * lost {
 			w.next(t)
 		}
@@ -225,7 +224,7 @@ func TestAGuestThatNeverReads(t *testing.T) {
 	})
 }
 
-// Peers that read nothing stop a guest that writes to them, and no other.
+// Peers that read nothing block only the guest's connections to them.
 func TestPeersThatNeverRead(t *testing.T) {
 	held := make(chan *net.TCPConn, 40)
 	deaf, to := server(t, func(c *net.TCPConn) { held <- c }), server(t, echoServer)
@@ -253,12 +252,12 @@ func TestPeersThatNeverRead(t *testing.T) {
 		ask(t, c, 1000)
 		c.Close()
 	})
-	if most := heapBytes() - heap; most > 2*maxMemory { // as much is the guest's own
+	if most := heapBytes() - heap; most > 2*maxMemory { // the guest's own stack uses as much
 		t.Errorf("%d MiB of memory", most>>20)
 	}
 }
 
-// A guest's reset is seen although its peer neither reads nor writes: the peer's
+// A reset by the guest is detected even if its peer neither reads nor writes: the peer's
 // own connection is reset.
 func TestAResetReachesAPeerThatNeverReads(t *testing.T) {
 	held := make(chan *net.TCPConn, 1)
@@ -270,7 +269,7 @@ func TestAResetReachesAPeerThatNeverReads(t *testing.T) {
 	}
 	h := receiveFrom(t, held)
 	defer h.Close()
-	c.SetWriteDeadline(time.Now().Add(time.Second)) // it fills all buffers on the way
+	c.SetWriteDeadline(time.Now().Add(time.Second)) // fills all buffers on the path
 	for err == nil {
 		_, err = c.Write(make([]byte, 1<<20))
 	}
@@ -282,7 +281,7 @@ func TestAResetReachesAPeerThatNeverReads(t *testing.T) {
 	deadline := time.Now().Add(testenv.Patience)
 	for gone := false; !gone; {
 		if time.Now().After(deadline) {
-			t.Fatal("the peer's connection stands")
+			t.Fatal("the peer's connection was not reset")
 		}
 		raw.Control(func(fd uintptr) {
 			p := []unix.PollFd{{Fd: int32(fd)}}

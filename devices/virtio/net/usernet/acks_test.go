@@ -12,7 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// segment is a TCP segment as the stack gives it to the link.
+// segment returns a TCP segment as the stack passes it to the link.
 func segment(hash uint32, flags header.TCPFlags, ack uint32, options, data int) *stack.PacketBuffer {
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{ReserveHeaderBytes: 100, Payload: buffer.MakeWithData(make([]byte, data))})
 	p.TransportProtocolNumber = header.TCPProtocolNumber
@@ -22,7 +22,7 @@ func segment(hash uint32, flags header.TCPFlags, ack uint32, options, data int) 
 	return p
 }
 
-func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
+func TestAcknowledgmentsWaitForAnAnswer(t *testing.T) {
 	const bare = header.TCPFlagAck
 	type step struct {
 		hash    uint32
@@ -35,20 +35,20 @@ func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
 	first := step{hash: 1, flags: bare | header.TCPFlagSyn, ack: 100}
 	for name, c := range map[string]struct {
 		steps []step
-		late  []uint32 // what is sent in the end because nothing followed
+		late  []uint32 // acknowledgments sent after the delay
 	}{
-		"an answer carries it": {[]step{first, {1, bare, 200, 12, 0, true}, {1, bare | header.TCPFlagPsh, 200, 12, 5, false}}, nil},
-		"no answer":            {[]step{first, {1, bare, 200, 12, 0, true}}, []uint32{200}},
-		"a later one":          {[]step{first, {1, bare, 200, 12, 0, true}, {1, bare, 300, 12, 0, true}}, []uint32{300}},
-		"a full packet":        {[]step{first, {1, bare, 100 + 1500, 12, 0, false}}, nil},
-		"twice half a packet":  {[]step{first, {1, bare, 100 + 800, 12, 0, true}, {1, bare, 100 + 1600, 12, 0, false}}, nil},
-		"nothing new":          {[]step{first, {1, bare, 100, 12, 0, false}}, nil},
-		"across the wrap":      {[]step{{hash: 1, flags: bare, ack: 1<<32 - 10}, {1, bare, 20, 12, 0, true}}, []uint32{20}},
-		"holes":                {[]step{first, {1, bare, 200, 24, 0, false}}, nil},
-		"the end":              {[]step{first, {1, bare | header.TCPFlagFin, 200, 12, 0, false}}, nil},
-		"a connection unheard": {[]step{{1, bare, 200, 12, 0, false}}, nil},
-		"another in its place": {[]step{first, {1, bare, 200, 12, 0, true}, {1 + ackFlows, bare, 900, 12, 0, false}}, []uint32{200}},
-		"two connections":      {[]step{first, {hash: 2, ack: 7}, {1, bare, 200, 12, 0, true}, {2, bare, 8, 0, 0, true}}, []uint32{200, 8}},
+		"an answer carries it":  {[]step{first, {1, bare, 200, 12, 0, true}, {1, bare | header.TCPFlagPsh, 200, 12, 5, false}}, nil},
+		"no answer":             {[]step{first, {1, bare, 200, 12, 0, true}}, []uint32{200}},
+		"a later one":           {[]step{first, {1, bare, 200, 12, 0, true}, {1, bare, 300, 12, 0, true}}, []uint32{300}},
+		"a full packet":         {[]step{first, {1, bare, 100 + 1500, 12, 0, false}}, nil},
+		"twice half a packet":   {[]step{first, {1, bare, 100 + 800, 12, 0, true}, {1, bare, 100 + 1600, 12, 0, false}}, nil},
+		"nothing new":           {[]step{first, {1, bare, 100, 12, 0, false}}, nil},
+		"across the wrap":       {[]step{{hash: 1, flags: bare, ack: 1<<32 - 10}, {1, bare, 20, 12, 0, true}}, []uint32{20}},
+		"holes":                 {[]step{first, {1, bare, 200, 24, 0, false}}, nil},
+		"the end":               {[]step{first, {1, bare | header.TCPFlagFin, 200, 12, 0, false}}, nil},
+		"an unknown connection": {[]step{{1, bare, 200, 12, 0, false}}, nil},
+		"another in its place":  {[]step{first, {1, bare, 200, 12, 0, true}, {1 + ackFlows, bare, 900, 12, 0, false}}, []uint32{200}},
+		"two connections":       {[]step{first, {hash: 2, ack: 7}, {1, bare, 200, 12, 0, true}, {2, bare, 8, 0, 0, true}}, []uint32{200, 8}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestAnAcknowledgementWaitsForAnAnswer(t *testing.T) {
 	}
 }
 
-func TestTheHeadersOfALargeSegmentAreApart(t *testing.T) {
+func TestTheHeadersOfALargeSegmentAreSeparate(t *testing.T) {
 	tcp := func(first []byte, n, size int) []byte {
 		p := make([]byte, size)
 		copy(p, first)

@@ -15,7 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// frames are those of a capture.
+// frames returns the frames of a capture file.
 func frames(t testing.TB, name string) (all [][]byte) {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -30,9 +30,9 @@ func frames(t testing.TB, name string) (all [][]byte) {
 	return all
 }
 
-// The capture has both sides of a conversation, whole, in order and with checksums
-// that are right, also of what was left to the device.
-func TestACaptureHasWhatTheGuestSendsAndSees(t *testing.T) {
+// The capture contains both directions of a conversation, complete, in order and with correct
+// checksums, including those that were left to the device.
+func TestACaptureContainsBothDirections(t *testing.T) {
 	const total = 1 << 20
 	to := server(t, func(c *net.TCPConn) {
 		io.Copy(c, io.LimitReader(zeroes{}, total))

@@ -8,7 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-func TestMonotonicIsTheStacksOwnSum(t *testing.T) {
+func TestMonotonicMatchesTheStack(t *testing.T) {
 	for _, d := range []time.Duration{0, 1, time.Millisecond, time.Hour, math.MaxInt64} {
 		if got, want := monotonic(d), (tcpip.MonotonicTime{}.Add(d)); got != want {
 			t.Errorf("monotonic(%d) is %v, want %v", d, got, want)

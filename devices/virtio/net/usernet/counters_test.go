@@ -9,7 +9,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// TestCounters has a guest answer, fall silent, and go.
+// TestCounters checks the counters while a guest reads, stops reading, and disconnects.
 func TestCounters(t *testing.T) {
 	silent := make(chan struct{})
 	to := server(t, func(c *net.TCPConn) {
@@ -23,12 +23,12 @@ func TestCounters(t *testing.T) {
 		t.Helper()
 		for end := time.Now().Add(testenv.Patience); !holds(g.b.Counters()); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("never %s: %+v", what, g.b.Counters())
+				t.Fatalf("timeout waiting for %s: %+v", what, g.b.Counters())
 			}
 		}
 	}
 	if got := g.b.Counters(); got != (Counters{Segments: got.Segments}) {
-		t.Errorf("at first %+v", got)
+		t.Errorf("initially %+v", got)
 	}
 	c, err := g.dial(t, to)
 	if err != nil {
@@ -44,7 +44,7 @@ func TestCounters(t *testing.T) {
 	release := g.hold(t)
 	before := g.b.Counters().SentAgain
 	close(silent)
-	until("a segment sent again", func(c Counters) bool { return c.SentAgain > before })
+	until("a retransmission", func(c Counters) bool { return c.SentAgain > before })
 	release()
 	if b, err := io.ReadAll(c); string(b) != "x" || err != nil {
 		t.Errorf("%q, %v", b, err)

@@ -12,7 +12,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// TestFlowsAreShared floods with flows that one begins, and looks at who else has how many left.
+// TestFlowsAreShared floods with the flows of one owner and checks how many the others keep.
 func TestFlowsAreShared(t *testing.T) {
 	var guest *net.UDPConn
 	web, dns := new(net.UDPConn), new(net.UDPConn)
@@ -23,11 +23,11 @@ func TestFlowsAreShared(t *testing.T) {
 		flood  *net.UDPConn
 		want   shares
 	}{
-		{"a port floods a guest that is quiet", shares{guest: 1}, dns, shares{guest: 1, dns: maxFlows - 1}},
-		{"a guest floods a port that is quiet", shares{dns: 3}, guest, shares{guest: maxFlows - 3, dns: 3}},
+		{"a port floods an idle guest", shares{guest: 1}, dns, shares{guest: 1, dns: maxFlows - 1}},
+		{"a guest floods an idle port", shares{dns: 3}, guest, shares{guest: maxFlows - 3, dns: 3}},
 		{"a port floods another", shares{guest: 100, web: 100}, dns, shares{guest: 100, web: 100, dns: maxFlows - 200}},
-		{"a port floods a guest that has all", shares{guest: maxFlows}, dns, shares{guest: maxFlows / 2, dns: maxFlows / 2}},
-		{"a port floods two that have all", shares{guest: maxFlows / 2, web: maxFlows / 2}, dns, shares{guest: maxFlows / 3, web: maxFlows / 3, dns: maxFlows - 2*(maxFlows/3)}},
+		{"a port floods a guest that has all flows", shares{guest: maxFlows}, dns, shares{guest: maxFlows / 2, dns: maxFlows / 2}},
+		{"a port floods a guest and a port that share all flows", shares{guest: maxFlows / 2, web: maxFlows / 2}, dns, shares{guest: maxFlows / 3, web: maxFlows / 3, dns: maxFlows - 2*(maxFlows/3)}},
 		{"a guest floods alone", shares{}, guest, shares{guest: maxFlows}},
 	} {
 		s := newFlows()
@@ -51,26 +51,27 @@ func TestFlowsAreShared(t *testing.T) {
 			add(tt.flood)
 		}
 		for who, n := range tt.want {
-			// Which of two that have as many gives way is chance.
+			// Which of two equal owners loses a flow is random.
 			if d := left[who] - n; d < -2 || d > 2 || s.of[who] != left[who] {
-				t.Errorf("%s: %d are left and %d counted, want %d", tt.name, left[who], s.of[who], n)
+				t.Errorf("%s: %d left and %d counted, want %d", tt.name, left[who], s.of[who], n)
 			}
 		}
 		s.expire(time.Now().Add(time.Hour))
 		if len(s.all)+len(s.of) != 0 {
-			t.Errorf("%s: %d flows and %d shares stay after all ended", tt.name, len(s.all), len(s.of))
+			t.Errorf("%s: %d flows and %d owners are left after all ended", tt.name, len(s.all), len(s.of))
 		}
 	}
 }
 
-// TestFlowsOfMorePortsThanThereAreFlows: of ports with a client each, the one that was idle longest gives way.
+// TestFlowsOfMorePortsThanThereAreFlows: among ports with one client each, the flow that was idle
+// longest is replaced.
 func TestFlowsOfMorePortsThanThereAreFlows(t *testing.T) {
 	s := newFlows()
 	ended := 0
 	for i := range 2 * maxFlows {
 		s.add(&flow{origin: new(net.UDPConn), close: func() {
 			if i != ended {
-				t.Errorf("flow %d ended, not %d", i, ended)
+				t.Errorf("flow %d ended, want %d", i, ended)
 			}
 			ended++
 		}})
@@ -80,8 +81,8 @@ func TestFlowsOfMorePortsThanThereAreFlows(t *testing.T) {
 	}
 }
 
-// TestAFloodIntoAPortLeavesTheGuestItsFlows: what the guest asked outside before clients came
-// to a published port is answered after, and so are the clients of another port.
+// TestAFloodIntoAPortLeavesTheGuestItsFlows: clients flood a published port. A request that the
+// guest sent earlier is still answered, and so are the clients of another port.
 func TestAFloodIntoAPortLeavesTheGuestItsFlows(t *testing.T) {
 	dns, web := freePort(t), freePort(t)
 	g := boot(t, Config{Ports: []Port{{UDP: true, Host: dns, To: 53}, {UDP: true, Host: web, To: 443}}}, all)

@@ -12,8 +12,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// FuzzJudge: what passes to the stack is in the guest's own name, and to nobody
-// but the gateway or the outside.
+// FuzzJudge: packets that pass to the stack have the guest's own source address, and their
+// destination is the gateway or the outside.
 func FuzzJudge(f *testing.F) {
 	for _, frame := range [][]byte{
 		echoRequest(gateway), echoRequest(outside6), solicitation(guestAddr6, gateway6), solicitation(guestAddr6, guestAddr6),
@@ -41,7 +41,8 @@ func FuzzJudge(f *testing.F) {
 	})
 }
 
-// FuzzDHCP: an answer is one to its question, from the gateway, and offers no address but the guest's.
+// FuzzDHCP: an answer matches its request, comes from the gateway, and offers only the guest's
+// address.
 func FuzzDHCP(f *testing.F) {
 	discover, err := dhcpv4.NewDiscovery(guestMAC)
 	if err != nil {
@@ -85,8 +86,7 @@ func FuzzDHCP(f *testing.F) {
 	})
 }
 
-// FuzzDHCPv6: an answer repeats the transaction and the client, and its options
-// fill it.
+// FuzzDHCPv6: an answer repeats the transaction ID, and its options fill it exactly.
 func FuzzDHCPv6(f *testing.F) {
 	f.Add([]byte{11, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 6, 0, 2, 0, 23})
 	f.Add([]byte{11, 1, 2, 3, 0, 1, 0xff, 0xff})
@@ -109,8 +109,8 @@ func FuzzDHCPv6(f *testing.F) {
 	})
 }
 
-// FuzzResolvConf: whatever the file says, an advertisement fits into the smallest
-// packet and a question has somebody to go to.
+// FuzzResolvConf: whatever the file contains, an advertisement fits into the smallest packet and
+// there is a resolver to ask.
 func FuzzResolvConf(f *testing.F) {
 	f.Add("nameserver 127.0.0.53\nsearch a.example b.example\n")
 	f.Add("search " + strings.Repeat(strings.Repeat("x", 63)+".", 3) + "x\nnameserver fe80::1%eth0\n")
@@ -125,7 +125,7 @@ func FuzzResolvConf(f *testing.F) {
 			t.Fatalf("%d bytes", len(m))
 		}
 		var names []string
-		const fixed = 16 // what stands before the options
+		const fixed = 16 // bytes before the options
 		for o := m[fixed:]; len(o) > 0; o = o[8*int(o[1]):] {
 			if o[0] != 31 {
 				continue

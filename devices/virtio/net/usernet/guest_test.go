@@ -28,12 +28,12 @@ import (
 	"minivmm/devices/virtio/virtiotest"
 )
 
-// The addresses at which a guest finds the servers of a test.
+// The addresses at which a guest reaches the servers of a test.
 var (
 	outside  = netip.MustParseAddr("192.0.2.1")
 	outside6 = netip.MustParseAddr("2001:db8::1")
 
-	// What no connection leads to: ENETUNREACH.
+	// Unreachable addresses: ENETUNREACH.
 	nowhere  = netip.MustParseAddr("203.0.113.1")
 	nowhere6 = netip.MustParseAddr("2001:db8:bad::1")
 
@@ -41,7 +41,7 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// onLoopback is where they are.
+// onLoopback returns the real address of a server of the test.
 func onLoopback(a netip.AddrPort) netip.AddrPort {
 	switch a.Addr() {
 	case outside:
@@ -56,7 +56,7 @@ func onLoopback(a netip.AddrPort) netip.AddrPort {
 	return a
 }
 
-// theirs is a server's address as the guest knows it.
+// theirs returns the address at which the guest reaches a server.
 func theirs(a string) netip.AddrPort {
 	p := netip.MustParseAddrPort(a)
 	if p.Addr().Is6() {
@@ -65,10 +65,10 @@ func theirs(a string) netip.AddrPort {
 	return netip.AddrPortFrom(outside, p.Port())
 }
 
-// guestAddr6 is an address that a guest has made for itself.
+// guestAddr6 is an address that a guest has configured for itself.
 var guestAddr6 = netip.MustParseAddr("fd00:10:0:2::15")
 
-// device is a NIC over b, with the network device's own features.
+// device returns a NIC on a new backend, with the network device's own features.
 func device(t testing.TB, cfg Config) *vnet.Device {
 	t.Helper()
 	if cfg.outside == nil {
@@ -81,7 +81,7 @@ func device(t testing.TB, cfg Config) *vnet.Device {
 	return over(t, b)
 }
 
-// over is a NIC over b.
+// over returns a NIC on b.
 func over(t testing.TB, b *Backend) *vnet.Device {
 	t.Helper()
 	dev, err := vnet.New(vnet.Config{MAC: guestMAC, QueueSize: 256}, b)
@@ -91,24 +91,24 @@ func over(t testing.TB, b *Backend) *vnet.Device {
 	return dev
 }
 
-// guest is a second stack behind a driver of the NIC.
+// guest is a second TCP/IP stack behind a driver of the NIC.
 type guest struct {
 	*stack.Stack
 	d    *virtiotest.Driver
 	b    *Backend
 	addr netip.Addr
 	link *channel.Endpoint
-	idle sync.Mutex // held: the guest takes no frames
+	idle sync.Mutex // while held, the guest receives no frames
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
 const guestBuffers = 128
 
-// onLink is the guest's network.
+// onLink is the guest's own subnet.
 var onLink = tcpip.AddressWithPrefix{Address: address(network.Addr()), PrefixLen: network.Bits()}.Subnet()
 
-// boot starts a NIC and a guest on it that has its addresses.
+// boot starts a NIC and a guest that has its addresses.
 func boot(t testing.TB, cfg Config, features virtio.Features) *guest {
 	t.Helper()
 	g := bootWith(t, cfg, features, ipv6.NewProtocol)
@@ -121,7 +121,7 @@ func boot(t testing.TB, cfg Config, features virtio.Features) *guest {
 	return g
 }
 
-// bootWith starts a guest that gets its IPv6 address as v6 does.
+// bootWith starts a guest with the IPv6 protocol v6, which determines how it gets its address.
 func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.NetworkProtocolFactory) *guest {
 	t.Helper()
 	cfg.outside = onLoopback
@@ -136,7 +136,7 @@ func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.Netwo
 	g := &guest{d: virtiotest.NewDriver(t, over(t, b)), b: b, addr: b.cfg.guest}
 	g.d.Start(features)
 	g.link = channel.New(512, 1500+ethBytes, mac)
-	g.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // what comes has half a sum
+	g.link.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // incoming frames have partial checksums
 	g.Stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, v6, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
@@ -162,7 +162,7 @@ func bootWith(t testing.TB, cfg Config, features virtio.Features, v6 stack.Netwo
 	return g
 }
 
-// halt resets the device and ends the guest.
+// halt resets the device and stops the guest.
 func (g *guest) halt() {
 	if g.stop == nil {
 		return
@@ -174,7 +174,7 @@ func (g *guest) halt() {
 	g.Stack.Destroy()
 }
 
-// hold keeps the guest from taking frames, until release or the end of the test.
+// hold keeps the guest from receiving frames until release is called or the test ends.
 func (g *guest) hold(t testing.TB) (release func()) {
 	g.idle.Lock()
 	release = sync.OnceFunc(g.idle.Unlock)

@@ -41,7 +41,7 @@ func TestIPv6GoesOutAndBack(t *testing.T) {
 	}
 }
 
-// A guest that configures itself finds an address, a router and a name server.
+// A guest that configures itself gets an address, a router and a name server.
 func TestAGuestConfiguresItself(t *testing.T) {
 	for _, out := range []bool{true, false} {
 		disp := &slaac{address: make(chan netip.Addr, 4), router: make(chan netip.Addr, 4), dns: make(chan netip.Addr, 4)}
@@ -75,7 +75,7 @@ func TestAGuestConfiguresItself(t *testing.T) {
 	}
 }
 
-// slaac hears what a guest makes of router advertisements.
+// slaac records what a guest learns from router advertisements.
 type slaac struct{ address, router, dns chan netip.Addr }
 
 func (s *slaac) OnOffLinkRouteUpdated(_ tcpip.NICID, _ tcpip.Subnet, router tcpip.Address, _ header.NDPRoutePreference) {
@@ -100,13 +100,13 @@ func (*slaac) OnAutoGenAddressInvalidated(tcpip.NICID, tcpip.AddressWithPrefix) 
 func (*slaac) OnDNSSearchListOption(tcpip.NICID, []string, time.Duration)                    {}
 func (*slaac) OnDHCPv6Configuration(tcpip.NICID, ipv6.DHCPv6ConfigurationFromNDPRA)          {}
 
-// receiveFrom is the next value of a channel, which must come.
+// receiveFrom returns the next value of a channel. It fails the test if none arrives.
 func receiveFrom[T any](t testing.TB, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
 	case <-time.After(testenv.Patience):
-		t.Fatal("nothing came")
+		t.Fatal("timeout waiting for a value")
 	}
 	return v
 }

@@ -24,7 +24,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// station is the configuration of a machine on a network.
+// station returns the configuration of a machine on a network.
 func station(dir, name string, n byte) Config {
 	return Config{Network: &Network{Name: "lab", Dir: dir + "/lab", Station: name, MAC: [6]byte{2, 0, 0, 0, 1, n}}}
 }
@@ -76,7 +76,7 @@ func TestNamesOfANetwork(t *testing.T) {
 	dir := t.TempDir()
 	cfg := answering(t, func(name string) []dnsmessage.Resource {
 		if name != "elsewhere.example." {
-			t.Error("a question left the host:", name)
+			t.Error("a query left the host:", name)
 		}
 		return nil
 	})
@@ -109,13 +109,13 @@ func TestNamesOfANetwork(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatal("b is gone, and its name is not")
+			t.Fatal("b has left, but its name still resolves")
 		}
 	}
 }
 
-// A machine's guest that is reset keeps its place, and what comes meanwhile is lost.
-func TestAResetKeepsThePlace(t *testing.T) {
+// A machine keeps its station while its guest is reset. Frames that arrive meanwhile are dropped.
+func TestAResetKeepsTheStation(t *testing.T) {
 	dir := t.TempDir()
 	cfg := station(dir, "a", 1)
 	b, err := New(cfg)
@@ -130,7 +130,7 @@ func TestAResetKeepsThePlace(t *testing.T) {
 		d.Reset()
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		if _, err := gonet.DialContextTCP(ctx, peer.Stack, full(netip.AddrPortFrom(b.cfg.guest, 1)), ipv4.ProtocolNumber); err == nil {
-			t.Error("a guest that is not there has answered")
+			t.Error("a guest without a driver has answered")
 		}
 		cancel()
 	}
@@ -157,14 +157,15 @@ var (
 	bob   = lan.Card{Name: "bob", MAC: lan.MAC{2, 0, 0, 0, 0, 2}, Addr: netip.MustParseAddr("10.0.2.21")}
 )
 
-// between is a frame from alice to bob, with body as what IP carries.
+// between returns a frame from alice to bob with body as the IP payload.
 func between(proto tcpip.TransportProtocolNumber, body []byte) []byte {
 	f := etherFrame(tcpip.LinkAddress(bob.MAC[:]), ipPacket(proto, 64, alice.Addr, bob.Addr, body))
 	copy(f[6:], alice.MAC[:])
 	return f
 }
 
-// tcpSegment is n bytes with a TCP header with half a checksum, as a driver sends it.
+// tcpSegment returns a frame with a TCP header, n bytes and a partial checksum, as a driver sends
+// it.
 func tcpSegment(n, mss int) ([]byte, offload) {
 	body := make([]byte, header.TCPMinimumSize+n)
 	for i := range n {
@@ -184,8 +185,8 @@ func tcpSegment(n, mss int) ([]byte, offload) {
 	return between(header.TCPProtocolNumber, body), o
 }
 
-// A guest speaks in its own name alone, and not in the gateway's.
-func TestWhatMayCross(t *testing.T) {
+// A guest may send only with its own addresses, and must not impersonate the gateway.
+func TestWhichFramesCross(t *testing.T) {
 	udp := func(src, dst uint16) []byte {
 		b := make([]byte, 20)
 		header.UDP(b).Encode(&header.UDPFields{SrcPort: src, DstPort: dst, Length: 20})
@@ -207,34 +208,34 @@ func TestWhatMayCross(t *testing.T) {
 		frame []byte
 		ok    bool
 	}{
-		"TCP":                           {tcp, true},
-		"UDP":                           {between(header.UDPProtocolNumber, udp(1, 2)), true},
-		"to all":                        {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 255, 255, 255, 255), true},
-		"to all of the network":         {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 10, 0, 2, 255), true},
-		"to a group":                    {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 224, 0, 0, 251), true},
-		"a lease":                       {between(header.UDPProtocolNumber, udp(67, 68)), false},
-		"a lease from elsewhere":        {between(header.UDPProtocolNumber, udp(1, 68)), false},
-		"a redirect":                    {between(header.ICMPv4ProtocolNumber, []byte{5, 1, 0, 0, 10, 0, 2, 2}), false},
-		"an echo":                       {between(header.ICMPv4ProtocolNumber, []byte{8, 0, 0, 0, 0, 0, 0, 1}), true},
-		"another's MAC":                 {with(between(header.UDPProtocolNumber, udp(1, 2)), 6, bob.MAC[:]...), false},
-		"the gateway's MAC":             {with(between(header.UDPProtocolNumber, udp(1, 2)), 6, []byte(gatewayMAC)...), false},
-		"another's address":             {with(between(header.UDPProtocolNumber, udp(1, 2)), 26, 10, 0, 2, 22), false},
-		"the gateway's address":         {with(between(header.UDPProtocolNumber, udp(1, 2)), 26, 10, 0, 2, 2), false},
-		"to the outside":                {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 1, 1, 1, 1), false},
-		"longer than it is":             {with(between(header.UDPProtocolNumber, udp(1, 2)), 16, 9, 9), false},
-		"IPv6":                          {with(between(header.UDPProtocolNumber, udp(1, 2)), 12, 0x86, 0xdd), false},
-		"a VLAN":                        {with(between(header.UDPProtocolNumber, udp(1, 2)), 12, 0x81, 0), false},
-		"half a header":                 {tcp[:ethBytes+10], false},
-		"a question":                    {arp(1, 0, 20, 21), true},
-		"an answer":                     {arp(2, 0, 20, 21), true},
-		"a probe":                       {arp(1, 0, 0, 20), true},
-		"an answer of nobody's":         {arp(2, 0, 0, 20), false},
-		"an answer in another's name":   {arp(2, 0, 22, 21), false},
-		"an answer in the gateway's":    {arp(2, 0, 2, 21), false},
-		"an answer with another's MAC":  {arp(2, 1, 20, 21), false},
-		"a question that is gateway's":  {arp(1, 0, 20, 2), false},
-		"half an ARP":                   {arp(1, 0, 20, 21)[:30], false},
-		"the later piece of a datagram": {with(between(header.UDPProtocolNumber, make([]byte, 8)), 20, 0, 1), true},
+		"TCP":                                  {tcp, true},
+		"UDP":                                  {between(header.UDPProtocolNumber, udp(1, 2)), true},
+		"to all":                               {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 255, 255, 255, 255), true},
+		"to all of the network":                {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 10, 0, 2, 255), true},
+		"to a group":                           {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 224, 0, 0, 251), true},
+		"a lease":                              {between(header.UDPProtocolNumber, udp(67, 68)), false},
+		"a lease from elsewhere":               {between(header.UDPProtocolNumber, udp(1, 68)), false},
+		"a redirect":                           {between(header.ICMPv4ProtocolNumber, []byte{5, 1, 0, 0, 10, 0, 2, 2}), false},
+		"an echo":                              {between(header.ICMPv4ProtocolNumber, []byte{8, 0, 0, 0, 0, 0, 0, 1}), true},
+		"another's MAC":                        {with(between(header.UDPProtocolNumber, udp(1, 2)), 6, bob.MAC[:]...), false},
+		"the gateway's MAC":                    {with(between(header.UDPProtocolNumber, udp(1, 2)), 6, []byte(gatewayMAC)...), false},
+		"another's address":                    {with(between(header.UDPProtocolNumber, udp(1, 2)), 26, 10, 0, 2, 22), false},
+		"the gateway's address":                {with(between(header.UDPProtocolNumber, udp(1, 2)), 26, 10, 0, 2, 2), false},
+		"to the outside":                       {with(between(header.UDPProtocolNumber, udp(1, 2)), 30, 1, 1, 1, 1), false},
+		"longer than it is":                    {with(between(header.UDPProtocolNumber, udp(1, 2)), 16, 9, 9), false},
+		"IPv6":                                 {with(between(header.UDPProtocolNumber, udp(1, 2)), 12, 0x86, 0xdd), false},
+		"a VLAN":                               {with(between(header.UDPProtocolNumber, udp(1, 2)), 12, 0x81, 0), false},
+		"half a header":                        {tcp[:ethBytes+10], false},
+		"a question":                           {arp(1, 0, 20, 21), true},
+		"an answer":                            {arp(2, 0, 20, 21), true},
+		"a probe":                              {arp(1, 0, 0, 20), true},
+		"an answer without a sender":           {arp(2, 0, 0, 20), false},
+		"an answer with another's address":     {arp(2, 0, 22, 21), false},
+		"an answer with the gateway's address": {arp(2, 0, 2, 21), false},
+		"an answer with another's MAC":         {arp(2, 1, 20, 21), false},
+		"a question for the gateway":           {arp(1, 0, 20, 2), false},
+		"half an ARP":                          {arp(1, 0, 20, 21)[:30], false},
+		"the later piece of a datagram":        {with(between(header.UDPProtocolNumber, make([]byte, 8)), 20, 0, 1), true},
 	} {
 		var o offload
 		if _, ok := cross(&o, c.frame[:ethBytes], c.frame[ethBytes:], alice); ok != c.ok {
@@ -250,8 +251,8 @@ func sumIP(f []byte) []byte {
 	return f
 }
 
-// A large segment that crosses is the same bytes in as many frames as it needs, each
-// whole, for a guest that takes no large ones.
+// A large segment is split into complete frames with the same bytes,
+// for a guest that accepts no large segments.
 func TestSegments(t *testing.T) {
 	for _, c := range []struct{ size, mss, frames int }{{1, 0, 1}, {1400, 0, 1}, {1460, 1460, 1}, {1461, 1460, 2}, {60000, 1448, 42}, {65000, 64, 1016}} {
 		f, o := tcpSegment(c.size, c.mss)
@@ -279,14 +280,14 @@ func TestSegments(t *testing.T) {
 			data = append(data, tcp.Payload()...)
 		}
 		if !bytes.Equal(data, f[54:]) {
-			t.Errorf("%v: other bytes", c)
+			t.Errorf("%v: the data differs", c)
 		}
 	}
 }
 
-// A checksum that is none of the packet's own header, as a tunnel in a guest leaves
-// it, is completed.
-func TestAChecksumDeepInsideIsCompleted(t *testing.T) {
+// A checksum that does not belong to the packet's own header, such as from a tunnel in a guest,
+// is completed.
+func TestAnInnerChecksumIsCompleted(t *testing.T) {
 	f := between(header.UDPProtocolNumber, append(make([]byte, 28), "inside"...))
 	o := offload{hdrNeedsCsum, 0, 0, 0, 0, 0, ethBytes + 28, 0, 6}
 	p, ok := cross(&o, f[:ethBytes], f[ethBytes:], alice)
@@ -295,8 +296,8 @@ func TestAChecksumDeepInsideIsCompleted(t *testing.T) {
 	}
 }
 
-// FuzzCross: what crosses is in the sender's name, its header tells no lies, and a
-// guest without offloads can have it.
+// FuzzCross: a frame that crosses has the sender's addresses, its offload header is valid, and it
+// can be converted for a guest without offloads.
 func FuzzCross(f *testing.F) {
 	for _, mss := range []int{0, 64, 100} {
 		s, o := tcpSegment(300, mss)
@@ -326,7 +327,7 @@ func FuzzCross(f *testing.F) {
 		if n < ethBytes+len(p) {
 			t.Errorf("%d bytes of %d", n, ethBytes+len(p))
 		}
-		// It passes the other side's look too, unchanged.
+		// The receiving side accepts it too, unchanged.
 		again := o
 		if q, ok := cross(&again, frame[:ethBytes], p, alice); !ok || again != o || len(q) != len(p) {
 			t.Errorf("% x, then % x", o, again)
@@ -334,7 +335,7 @@ func FuzzCross(f *testing.F) {
 	})
 }
 
-// A flood from another guest leaves room for what the gateway sends.
+// A flood from another guest leaves room for frames from the gateway.
 func TestAFloodFromAStationLeavesRoom(t *testing.T) {
 	dir := t.TempDir()
 	cfg := station(dir, "a", 1)
@@ -343,7 +344,7 @@ func TestAFloodFromAStationLeavesRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := virtiotest.NewDriver(t, over(t, b))
-	d.Start(all) // without a buffer: everything waits
+	d.Start(all) // without buffers, so that all frames wait
 	s := b.live.Load()
 	f, o := tcpSegment(60000, 1448)
 	copy(f, s.lan.MAC[:])

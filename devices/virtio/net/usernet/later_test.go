@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// What is armed is done once, a delay later, and not at all after the end.
+// do is called once, a delay after arm, and not at all after the end of run.
 func TestLater(t *testing.T) {
-	for range 20 { // which of two that are ready is taken first is chance
+	for range 20 { // select chooses randomly if both cases are ready
 		synctest.Test(t, func(t *testing.T) {
 			var done atomic.Int32
 			l := newLater(func() { done.Add(1) })
@@ -21,11 +21,11 @@ func TestLater(t *testing.T) {
 				l.arm()
 				synctest.Wait()
 				if done.Load() != want {
-					t.Fatalf("done %d times before the delay has passed, want %d", done.Load(), want)
+					t.Fatalf("do was called %d times before the delay, want %d", done.Load(), want)
 				}
 				time.Sleep(2 * delay)
 				if synctest.Wait(); done.Load() != want+1 {
-					t.Fatalf("done %d times, want %d", done.Load(), want+1)
+					t.Fatalf("do was called %d times, want %d", done.Load(), want+1)
 				}
 			}
 			cancel()
@@ -35,7 +35,7 @@ func TestLater(t *testing.T) {
 			time.Sleep(2 * delay)
 			l.run(ctx)
 			if done.Load() != 3 {
-				t.Fatalf("done %d times, after the end too", done.Load())
+				t.Fatalf("do was called %d times, also after the end of run", done.Load())
 			}
 		})
 	}

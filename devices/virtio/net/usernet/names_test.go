@@ -11,12 +11,11 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// serveDNS answers queries by UDP and TCP on one port of the loopback, and returns
-// it.
+// serveDNS answers queries over UDP and TCP on one port of the loopback, and returns that port.
 func serveDNS(t testing.TB, answer func(dnsmessage.Message) dnsmessage.Message) uint16 {
 	var l net.Listener
 	var u net.PacketConn
-	for u == nil { // until both have the port
+	for u == nil { // until both get the same port
 		var err error
 		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
@@ -70,7 +69,7 @@ func serveDNS(t testing.TB, answer func(dnsmessage.Message) dnsmessage.Message) 
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 
-// lookup asks the gateway for a name's addresses.
+// lookup asks the gateway for the addresses of a name.
 func (g *guest) lookup(t testing.TB, network, name string) (m dnsmessage.Message) {
 	t.Helper()
 	return g.query(t, network, dnsmessage.Question{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET})
@@ -114,9 +113,9 @@ func (g *guest) query(t testing.TB, network string, questions ...dnsmessage.Ques
 	return m
 }
 
-func TestWhatIsNoQuestionIsNotAskedFurther(t *testing.T) {
+func TestMalformedQueriesAreNotForwarded(t *testing.T) {
 	cfg := answering(t, func(string) []dnsmessage.Resource {
-		t.Error("it left the host")
+		t.Error("the query left the host")
 		return nil
 	})
 	cfg.Policy.Allow = prefixes("example.com")
@@ -132,8 +131,8 @@ func TestWhatIsNoQuestionIsNotAskedFurther(t *testing.T) {
 	}
 }
 
-// FuzzNames: no query of a guest's and no answer of a resolver's breaks the reader,
-// and what is not an allowed name opens nothing.
+// FuzzNames: no query from a guest and no answer from a resolver crashes the parser, and a name
+// that is not allowed opens no address.
 func FuzzNames(f *testing.F) {
 	for _, name := range []string{"good.example.", "GOOD.EXAMPLE.", "evil.example."} {
 		m := dnsmessage.Message{

@@ -35,14 +35,14 @@ func TestPolicies(t *testing.T) {
 	}{
 		{"none", nil, nil, "1.1.1.1 10.1.1.1 fd00::1 2001:db8::1",
 			"127.0.0.1 169.254.169.254 ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe 64:ff9b:1::a9fe:a9fe ::ffff:0:a9fe:a9fe 2002:a9fe:a9fe:: :: 0.0.0.0 ::1 fe80::1 fd00:ec2::254 100.100.100.200 168.63.129.16"},
-		{"allow is all", []string{"10.0.0.0/8", "2001:db8::/32"}, nil, "10.1.1.1 2001:db8::1 ::ffff:10.1.1.1", "1.1.1.1 fd00::1 127.0.0.1"},
+		{"only what is allowed", []string{"10.0.0.0/8", "2001:db8::/32"}, nil, "10.1.1.1 2001:db8::1 ::ffff:10.1.1.1", "1.1.1.1 fd00::1 127.0.0.1"},
 		{"deny beats allow", []string{"10.0.0.0/8"}, []string{"10.1.0.0/16"}, "10.2.1.1", "10.1.1.1 ::ffff:10.1.1.1 1.1.1.1"},
 		{"deny alone", nil, []string{"192.168.0.0/16", "fd00::/8"}, "1.1.1.1 2001:db8::1", "192.168.1.1 fd00::1 64:ff9b::c0a8:101 2002:c0a8:101:: 127.0.0.1"},
 		{"everything does not open the loopback", []string{"0.0.0.0/0", "::/0"}, nil, "1.1.1.1 2001:db8::1", "127.0.0.1 ::1 169.254.169.254 fe80::1 224.0.0.1 255.255.255.255 0.0.0.0 :: ::ffff:127.0.0.1 64:ff9b::7f00:1 fd00:ec2::254"},
-		{"a rule of its own does", []string{"127.0.0.1/32", "169.254.0.0/16", "::1/128", "1.0.0.0/8"}, nil, "127.0.0.1 ::ffff:127.0.0.1 169.254.169.254 ::1 1.1.1.1", "127.0.0.2 64:ff9b::7f00:1 8.8.8.8"},
-		{"but not against deny", []string{"127.0.0.0/8"}, []string{"127.0.0.1/32"}, "127.0.0.2", "127.0.0.1"},
-		{"never anyone", []string{"0.0.0.0/32", "224.0.0.0/4", "255.255.255.255/32", "::/128", "ff02::/16"}, nil, "", "0.0.0.0 224.0.0.1 255.255.255.255 :: ff02::1"},
-		{"names open nothing by themselves", []string{"example.com"}, nil, "", "1.1.1.1 127.0.0.1"},
+		{"a specific rule opens it", []string{"127.0.0.1/32", "169.254.0.0/16", "::1/128", "1.0.0.0/8"}, nil, "127.0.0.1 ::ffff:127.0.0.1 169.254.169.254 ::1 1.1.1.1", "127.0.0.2 64:ff9b::7f00:1 8.8.8.8"},
+		{"deny beats a specific rule", []string{"127.0.0.0/8"}, []string{"127.0.0.1/32"}, "127.0.0.2", "127.0.0.1"},
+		{"never reachable", []string{"0.0.0.0/32", "224.0.0.0/4", "255.255.255.255/32", "::/128", "ff02::/16"}, nil, "", "0.0.0.0 224.0.0.1 255.255.255.255 :: ff02::1"},
+		{"a name alone opens nothing", []string{"example.com"}, nil, "", "1.1.1.1 127.0.0.1"},
 	} {
 		p := newPolicy(Policy{Allow: prefixes(c.allow...), Deny: prefixes(c.deny...)})
 		for want, list := range map[bool]string{true: c.yes, false: c.no} {
@@ -79,16 +79,16 @@ func TestLearnedAddressesExpireAndAreBounded(t *testing.T) {
 	a := netip.MustParseAddr("192.0.2.1")
 	p.learn(a, 0, now)
 	if !p.knows(a, now.Add(minLearned-1)) || p.knows(a, now.Add(minLearned)) {
-		t.Error("the least time")
+		t.Error("the minimum time is wrong")
 	}
 	p.learn(a, time.Hour, now)
 	p.learn(a, time.Second, now)
 	if !p.knows(a, now.Add(time.Hour-1)) {
-		t.Error("a later answer shortened it")
+		t.Error("a later answer shortened the time")
 	}
 	p.learn(a, 1000*time.Hour, now)
 	if p.knows(a, now.Add(maxLearned)) {
-		t.Error("the longest time")
+		t.Error("the maximum time is wrong")
 	}
 	b := netip.MustParseAddr("2001:db8::")
 	for range 2 * maxKnown {
@@ -100,7 +100,7 @@ func TestLearnedAddressesExpireAndAreBounded(t *testing.T) {
 	}
 }
 
-func TestRefusalsAreToldOnceAndBounded(t *testing.T) {
+func TestRefusalsAreLoggedOnceAndBounded(t *testing.T) {
 	var lines []string
 	r := &refusals{logf: func(f string, a ...any) { lines = append(lines, fmt.Sprintf(f, a...)) }, seen: map[netip.Addr]struct{}{}}
 	a := netip.MustParseAddr("10.0.0.1")
@@ -114,7 +114,8 @@ func TestRefusalsAreToldOnceAndBounded(t *testing.T) {
 	}
 }
 
-// answering is a host whose resolver answers every question for a name with its addresses, by UDP and TCP.
+// answering returns the configuration of a host whose resolver answers every query for a name with
+// its addresses, over UDP and TCP.
 func answering(t testing.TB, answers func(name string) []dnsmessage.Resource) Config {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "resolv.conf")
@@ -132,8 +133,8 @@ func resource(name string, body dnsmessage.ResourceBody) dnsmessage.Resource {
 	return dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(name), Class: dnsmessage.ClassINET, TTL: 1}, Body: body}
 }
 
-// The addresses of an allowed name open when the guest has asked for it, by UDP and
-// by TCP, and others do not, whatever they answer.
+// The addresses of an allowed name open when the guest has asked for it, over UDP or
+// TCP. Other names open nothing, whatever the answer.
 func TestAnAllowedNamesAddressesOpen(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
 		t.Run(network, func(t *testing.T) {
@@ -161,7 +162,7 @@ func TestAnAllowedNamesAddressesOpen(t *testing.T) {
 			to := server(t, echoServer)
 			g := boot(t, cfg, all)
 			if _, err := g.dial(t, to); err == nil {
-				t.Fatal("it is open before anyone asked")
+				t.Fatal("the address is open before the query")
 			}
 			for _, name := range []string{"evil.example.", "bad.wild.example.", "wild.example."} {
 				if m := g.lookup(t, network, name); m.RCode != dnsmessage.RCodeNameError {
@@ -195,11 +196,11 @@ func TestAnAllowedNamesAddressesOpen(t *testing.T) {
 	}
 }
 
-// An isolated guest reaches its gateway and is reached through ports, and nothing
-// else.
+// An isolated guest reaches only its gateway, and is reachable only through published
+// ports.
 func TestAnIsolatedGuest(t *testing.T) {
 	cfg := answering(t, func(name string) []dnsmessage.Resource {
-		t.Error("a question left the host:", name)
+		t.Error("a query left the host:", name)
 		return nil
 	})
 	cfg.Policy.Isolated = true
@@ -217,8 +218,8 @@ func TestAnIsolatedGuest(t *testing.T) {
 	}
 }
 
-// The gateway's address is the host's loopback where that is opened, in each family
-// for itself.
+// The gateway's address is the host's loopback if the policy opens it, separately for each
+// address family.
 func TestTheLoopbackOpensAtTheGateway(t *testing.T) {
 	for _, open := range []netip.Addr{loopback, loopback6} {
 		t.Run(open.String(), func(t *testing.T) {
@@ -236,14 +237,14 @@ func TestTheLoopbackOpensAtTheGateway(t *testing.T) {
 				c.Close()
 				ask(t, g.dialUDP(t, netip.AddrPortFrom(gatewayFor(at), u.Port())), 10)
 				if _, err := g.dial(t, theirs(netip.AddrPortFrom(at, to.Port()).String())); err == nil {
-					t.Error("the rest of the world opened too")
+					t.Error("other addresses opened too")
 				}
 			}
 		})
 	}
 }
 
-// What is refused is told at once, with the reason, in both families.
+// A refused packet is answered immediately with the reason, in both address families.
 func TestRefusedPacketsAreProhibited(t *testing.T) {
 	for _, to := range []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("2001:db8::3")} {
 		from, typ, code := guestAddr, uint8(header.ICMPv4DstUnreachable), uint8(prohibited4)

@@ -18,7 +18,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
-// published is a connection through a published port, both ends.
+// published starts a guest with a published port. open returns both ends of a new connection
+// through it.
 func published(t *testing.T) (g *guest, open func() (host *net.TCPConn, guest *gonet.TCPConn)) {
 	port := freePort(t)
 	g = boot(t, Config{Ports: []Port{{Host: port, To: 80}}}, all)
@@ -85,7 +86,7 @@ func TestAResetPassesThroughAPublishedPort(t *testing.T) {
 	}
 }
 
-func TestAPortThatTheGuestHasNotIsReset(t *testing.T) {
+func TestAPortClosedInTheGuestIsReset(t *testing.T) {
 	port := freePort(t)
 	boot(t, Config{Ports: []Port{{Host: port, To: 81}}}, all)
 	h, err := net.Dial("tcp", port.String())
@@ -99,8 +100,8 @@ func TestAPortThatTheGuestHasNotIsReset(t *testing.T) {
 	}
 }
 
-// Neither a host nor a guest that does not read takes more than the buffers on the
-// way hold, and it gets all when it begins to.
+// A host or guest that does not read accepts no more than the buffers on the path
+// hold. When it starts to read it gets everything.
 func TestBackPressurePassesThroughAPublishedPort(t *testing.T) {
 	const total = 64 << 20
 	_, open := published(t)
@@ -117,7 +118,7 @@ func TestBackPressurePassesThroughAPublishedPort(t *testing.T) {
 				}
 			}
 		}()
-		// It has stalled when nothing went for a while.
+		// The writer has stalled when it made no progress for a while.
 		for last, still := int64(-1), 0; still < 4; time.Sleep(50 * time.Millisecond) {
 			if n := written.Load(); n == last {
 				still++
@@ -126,7 +127,7 @@ func TestBackPressurePassesThroughAPublishedPort(t *testing.T) {
 			}
 		}
 		if n := written.Load(); n == total {
-			t.Errorf("%s: all of it went to who reads nothing", name)
+			t.Errorf("%s: everything was sent although the receiver reads nothing", name)
 		}
 		if n, err := io.Copy(io.Discard, to); n != total || err != nil {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
@@ -169,7 +170,7 @@ func TestIPv6PortsOfTheHost(t *testing.T) {
 	ask(t, c, 100)
 }
 
-func TestWhoHasAPort(t *testing.T) {
+func TestPortHolder(t *testing.T) {
 	const (
 		listens = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000 100 0 0 10 0"
 		all6    = "   1: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0"
@@ -204,7 +205,7 @@ func TestWhoHasAPort(t *testing.T) {
 	}
 }
 
-func TestAPortThatIsNotForEveryUser(t *testing.T) {
+func TestAPrivilegedPort(t *testing.T) {
 	for _, c := range []struct {
 		port  uint16
 		first int
@@ -214,7 +215,7 @@ func TestAPortThatIsNotForEveryUser(t *testing.T) {
 		{1023, 1024, "below 1024"},
 		{1024, 1024, ""},
 		{80, 80, ""},
-		{80, 0, ""}, // the host does not say
+		{80, 0, ""}, // unknown
 	} {
 		got := Port{Host: netip.AddrPortFrom(loopback, c.port)}.privileged(c.first)
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {

@@ -16,9 +16,9 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// A guest that takes no frames for a while, with windows as large as they get,
-// loses none: what its connections may have on the way has a place in the backlog,
-// and is not so much that a small guest would drop it.
+// A guest that receives no frames for a while, with the largest windows,
+// loses no data: the backlog has room for the data in flight of its connections,
+// which is not so much that a small guest would drop it.
 func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 	const before, total = 2 << 20, 6 << 20
 	for _, streams := range []int{1, 4, 32} {
@@ -65,7 +65,7 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 			}
 			release()
 			if most > streams*maxInFlight+maxInFlight/8 {
-				t.Errorf("%d KiB on the way", most>>10)
+				t.Errorf("%d KiB in flight", most>>10)
 			}
 			whole.Wait()
 			st := g.b.live.Load().stack.Stats().TCP
@@ -77,8 +77,8 @@ func TestASlowGuestLosesNothingOfAConnection(t *testing.T) {
 	}
 }
 
-// A connection whose host has something to say only while others fill the backlog
-// waits with them, and is not reset.
+// A connection whose host sends only while others fill the backlog
+// waits with them and is not reset.
 func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 	const streams = 8
 	var sent, got atomic.Int64
@@ -129,12 +129,12 @@ func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 	recv := g.b.live.Load().recv
 	for end := time.Now().Add(testenv.Patience); recv.congested() == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("no pressure")
+			t.Fatal("the backlog never filled")
 		}
 	}
 	close(speak)
 	<-said
-	time.Sleep(20 * time.Millisecond) // the stack hears of it
+	time.Sleep(20 * time.Millisecond) // until the stack gets it
 	close(enough)
 	release()
 	if b, err := io.ReadAll(quiet); string(b) != "x" || err != nil {
@@ -146,7 +146,7 @@ func TestAnIdleConnectionOutlivesPressure(t *testing.T) {
 	}
 }
 
-// zeroesUntil is zeroes, and ends when the channel is closed.
+// zeroesUntil reads zeroes until the channel is closed.
 type zeroesUntil <-chan struct{}
 
 func (z zeroesUntil) Read(p []byte) (int, error) {

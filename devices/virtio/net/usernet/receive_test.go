@@ -7,8 +7,8 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 )
 
-// A driver never sees some buffers of a frame without the others: Linux drops
-// what it finds incomplete (virtio 1.2 §5.1.6.4.1).
+// A driver always sees all buffers of a frame at once: Linux drops
+// an incomplete frame (virtio 1.2 §5.1.6.4.1).
 func TestTheBuffersOfAFrameComeBackTogether(t *testing.T) {
 	const buffers, size, frames = 16, 256, 5000
 	ring, q, room := testRing(t, 32)
@@ -19,7 +19,7 @@ func TestTheBuffersOfAFrameComeBackTogether(t *testing.T) {
 		defer close(sent)
 		for range next {
 			if r.send(frame{raw: make([]byte, buffers*size-hdrBytes)}) != 1 {
-				t.Error("a frame is not taken")
+				t.Error("a frame was not accepted")
 			}
 		}
 	}()

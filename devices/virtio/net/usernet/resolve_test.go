@@ -16,8 +16,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// resolver is a name server at an address of the loopback that answers every
-// question with answer(question).
+// resolver starts a name server at an address of the loopback. It answers every query with
+// answer(query).
 func resolver(t testing.TB, at netip.AddrPort, answer func(q []byte) []byte) netip.AddrPort {
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
@@ -39,12 +39,12 @@ func resolver(t testing.TB, at netip.AddrPort, answer func(q []byte) []byte) net
 	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-// question is a DNS query of one byte's name.
+// question returns a DNS query for a name of one byte.
 func question(id byte, name byte) []byte {
 	return []byte{0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, name, 0, 0, 28, 0, 1}
 }
 
-// answer returns what the gateway answers.
+// resolve returns the gateway's answer to q.
 func (g *guest) resolve(t testing.TB, server netip.Addr, q []byte) []byte {
 	t.Helper()
 	c := g.dialUDP(t, netip.AddrPortFrom(server, dnsPort))
@@ -61,7 +61,7 @@ func (g *guest) resolve(t testing.TB, server netip.Addr, q []byte) []byte {
 	return b[:n]
 }
 
-func TestNamesAreAskedOfWhomTheHostAsksNow(t *testing.T) {
+func TestQueriesGoToTheHostsCurrentResolvers(t *testing.T) {
 	says := func(what string) func([]byte) []byte {
 		return func(q []byte) []byte { return append(q, what...) }
 	}
@@ -74,7 +74,7 @@ func TestNamesAreAskedOfWhomTheHostAsksNow(t *testing.T) {
 		{"nameserver 127.0.0.2\n", "two"},
 		{"nameserver 127.0.0.3\n", "three"},
 		{"nameserver ::1\n", "six"},
-		{"nameserver 127.0.0.9\nnameserver 127.0.0.2\n", "two"}, // nobody is at .9
+		{"nameserver 127.0.0.9\nnameserver 127.0.0.2\n", "two"}, // there is no server at .9
 		{"nameserver 127.0.0.9\n", ""},
 	} {
 		if err := os.WriteFile(conf, []byte(c.conf), 0o600); err != nil {
@@ -88,15 +88,15 @@ func TestNamesAreAskedOfWhomTheHostAsksNow(t *testing.T) {
 				want[2], want[3] = 0x81, 2 // SERVFAIL
 			}
 			if got := g.resolve(t, server, q); !bytes.Equal(got, want) {
-				t.Errorf("%q: %v says % x", c.conf, server, got)
+				t.Errorf("%q: %v answers % x, want % x", c.conf, server, got, want)
 			}
 		}
 	}
 }
 
-// A resolver that is silent does not keep others from being asked, nor other
-// questions from being answered; and what is no answer to the question is not
-// taken for one.
+// A silent resolver does not keep others from being asked, nor other
+// queries from being answered. A packet that does not answer the query is
+// ignored.
 func TestSilentResolvers(t *testing.T) {
 	asked := make(chan struct{}, 10000)
 	at := resolver(t, netip.MustParseAddrPort("127.0.0.2:0"), func(q []byte) []byte {
@@ -120,7 +120,7 @@ func TestSilentResolvers(t *testing.T) {
 	for i := range 1000 {
 		w.send(t, guestUDPFrame(netip.AddrPortFrom(guestAddr, uint16(1000+i)), netip.AddrPortFrom(gateway, dnsPort), 64, string(question(byte(i), 's'))))
 	}
-	for range maxQueries / 2 { // a question that made room for another may not have gone out
+	for range maxQueries / 2 { // a query that was replaced by another may not have been sent
 		receiveFrom(t, asked)
 	}
 	start := time.Now()
@@ -173,14 +173,14 @@ func TestAttempts(t *testing.T) {
 		flood = append(flood, begin(2))
 	}
 	if first.Err() != nil || live(flood) != 2 || flood[99].Err() != nil || flood[98].Err() != nil {
-		t.Errorf("a flood to one left %d, and the other: %v", live(flood), first.Err())
+		t.Errorf("a flood to one destination left %d of its attempts, and the other destination: %v", live(flood), first.Err())
 	}
 	var others []context.Context
 	for i := range 100 {
 		others = append(others, begin(10+i))
 	}
 	if first.Err() == nil || live(flood) != 0 || live(others) != 8 || others[99].Err() != nil {
-		t.Errorf("%d of all others are left", live(others))
+		t.Errorf("%d attempts of the other destinations are left", live(others))
 	}
 	for range 3 {
 		_, end := a.begin(context.Background(), 5)
@@ -188,11 +188,11 @@ func TestAttempts(t *testing.T) {
 		end()
 	}
 	if len(a.all) != 7 {
-		t.Errorf("%d are left after the end of one", len(a.all))
+		t.Errorf("%d attempts are left after one ended", len(a.all))
 	}
 }
 
-func TestOnlyAnAnswerToTheQuestionCounts(t *testing.T) {
+func TestOnlyAnswersToTheQueryAreAccepted(t *testing.T) {
 	ask := question(7, 'a')
 	with := func(change func(a []byte) []byte) []byte { return change(bytes.Clone(ask)) }
 	for name, c := range map[string]struct {

@@ -16,12 +16,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// routersEnv says what a process of this test binary is in
-// TestTracerouteIsTrue: the host of a guest, or a router.
+// routersEnv selects the role of a process of this test binary in TestTracerouteIsTrue: the host of
+// a guest, or a router.
 const routersEnv = "MINIVMM_TEST_ROUTERS"
 
-// The network of the test: the host is one router from a far machine, which has
-// no way to what is nowhere.
+// The network of the test: there is one router between the host and a far machine, which has
+// no route to farNowhere.
 //
 //	host h0 --- r0 router r1 --- f0 far machine
 var (
@@ -37,8 +37,8 @@ var (
 	routersGuest = []netip.Addr{guestAddr, guestAddr6}
 )
 
-// What the outside says about a guest's packets is what the guest hears: who
-// dropped them, and why. The outside is network namespaces of their own.
+// The guest gets the ICMP errors for its packets with their original sender and reason. The outside
+// consists of separate network namespaces.
 func TestTracerouteIsTrue(t *testing.T) {
 	switch os.Getenv(routersEnv) {
 	case "host":
@@ -53,14 +53,14 @@ func TestTracerouteIsTrue(t *testing.T) {
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
-		t.Skipf("this machine lets its users have no namespaces: %v", err)
+		t.Skipf("unprivileged users may not create namespaces on this machine: %v", err)
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// again is this test in another process.
+// again runs this test in another process.
 func again(role string, flags uintptr) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestTracerouteIsTrue$", "-test.v")
 	cmd.Env = append(os.Environ(), routersEnv+"="+role)
@@ -68,8 +68,8 @@ func again(role string, flags uintptr) *exec.Cmd {
 	return cmd
 }
 
-// beRouter configures a router when its interfaces are there, and is one until
-// its standard input ends.
+// beRouter waits for its interfaces, configures itself as a router, and routes until its standard
+// input is closed.
 func beRouter(t *testing.T, role string) {
 	in := bufio.NewReader(os.Stdin)
 	in.ReadString('\n')
@@ -86,7 +86,7 @@ func beRouter(t *testing.T, role string) {
 	for _, name := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
 		set(t, name, "1")
 	}
-	set(t, "/proc/sys/net/ipv4/icmp_ratemask", "0") // of errors, at what this test needs
+	set(t, "/proc/sys/net/ipv4/icmp_ratemask", "0") // no rate limit for errors
 	set(t, "/proc/sys/net/ipv6/icmp/ratelimit", "0")
 	os.Stdout.WriteString("ready\n")
 	io.Copy(io.Discard, in)
@@ -141,7 +141,7 @@ func route(t *testing.T, name string, kind int, to, via []string) {
 	}
 }
 
-// traceFromAGuest is the test, in a namespace of its own.
+// traceFromAGuest is the test itself, in its own namespace.
 func traceFromAGuest(t *testing.T) {
 	var routers []*exec.Cmd
 	var inputs []io.WriteCloser
@@ -198,7 +198,7 @@ func traceFromAGuest(t *testing.T) {
 		expired, unreachable, port, host, reply := byte(11), byte(3), byte(3), byte(1), byte(0)
 		if guest.Is6() {
 			echo, proto = 128, header.ICMPv6ProtocolNumber
-			expired, unreachable, port, host, reply = 3, 1, 4, 0, 129 // Linux says "no route" of such a route
+			expired, unreachable, port, host, reply = 3, 1, 4, 0, 129 // Linux reports "no route" for an unreachable route
 		}
 		router := netip.MustParsePrefix(routerNear[f]).Addr()
 		far := netip.MustParsePrefix(farAddrs[f]).Addr()
@@ -230,7 +230,7 @@ func traceFromAGuest(t *testing.T) {
 			w.send(t, c.frame)
 			src, got, m := w.ipPacket(t)
 			if src != c.from || got != uint8(proto) || m[0] != c.typ || m[1] != c.code {
-				t.Errorf("%s: %v says % x", name, src, m)
+				t.Errorf("%s: %v sent % x", name, src, m)
 				continue
 			}
 			sent := c.frame[ethBytes:]
@@ -242,7 +242,7 @@ func traceFromAGuest(t *testing.T) {
 			if c.typ == reply && string(m[4:]) != string(sent[at+4:]) {
 				t.Errorf("%s: % x", name, m)
 			}
-			// Addresses, ports, and what tells an echo from another.
+			// Addresses, ports, and the ID and sequence number of an echo.
 			if c.typ != reply && (string(quoted[at-8:at+4]) != string(sent[at-8:at+4]) && quoted[at] != echo || quoted[at] == echo && string(quoted[at+4:at+8]) != string(sent[at+4:at+8])) {
 				t.Errorf("%s: quotes % x", name, quoted)
 			}

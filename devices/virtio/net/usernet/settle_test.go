@@ -15,7 +15,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// narrow lets a guest take little of a connection before it reads.
+// narrow gives a guest a small receive window, so that it accepts little data before it reads.
 func (g *guest) narrow(t testing.TB) {
 	t.Helper()
 	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 1, Default: 4 << 10, Max: 4 << 10}
@@ -24,7 +24,7 @@ func (g *guest) narrow(t testing.TB) {
 	}
 }
 
-// keeps waits until that many connections have a place, and buffers.
+// keeps waits until exactly this number of connections is counted and has buffers.
 func (g *guest) keeps(t testing.TB, conns int) {
 	t.Helper()
 	for end := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
@@ -38,7 +38,7 @@ func (g *guest) keeps(t testing.TB, conns int) {
 	}
 }
 
-// lent is how much of bufferBudget is taken.
+// lent returns how much of bufferBudget is in use.
 func (g *guest) lent() int {
 	b := &g.b.live.Load().buffers
 	b.mu.Lock()
@@ -46,14 +46,14 @@ func (g *guest) lent() int {
 	return b.used
 }
 
-// A guest that ends connections without taking what they sent has no more of them than one that does not: what waits for
-// it is memory of the host's.
-func TestWhatTheGuestHasNotTakenKeepsItsPlace(t *testing.T) {
+// A guest that closes connections without reading their data gets no additional ones: the waiting
+// data uses the host's memory.
+func TestUnreadDataKeepsItsConnectionCounted(t *testing.T) {
 	served := make(chan struct{}, 1)
 	to := server(t, func(c *net.TCPConn) {
 		io.Copy(c, io.LimitReader(zeroes{}, 12<<10))
 		c.CloseWrite()
-		io.Copy(io.Discard, c) // until the guest has ended it too
+		io.Copy(io.Discard, c) // until the guest has closed it too
 		c.Close()
 		served <- struct{}{}
 	})
@@ -62,7 +62,7 @@ func TestWhatTheGuestHasNotTakenKeepsItsPlace(t *testing.T) {
 	var all []*gonet.TCPConn
 	for {
 		c, err := g.dial(t, to)
-		if err != nil { // one too many is reset
+		if err != nil { // a connection over the limit is reset
 			break
 		}
 		all = append(all, c)
@@ -88,12 +88,13 @@ func TestWhatTheGuestHasNotTakenKeepsItsPlace(t *testing.T) {
 	g.keeps(t, 0)
 }
 
-// Connections to the gateway's name server have their share of the buffers too, until the guest has what they sent.
-func TestBuffersOfAllConnectionsAreOfTheBudget(t *testing.T) {
+// Connections to the gateway's name server count in the buffer budget too, until the guest has
+// received their data.
+func TestAllConnectionsCountInTheBufferBudget(t *testing.T) {
 	cfg := answering(t, nil)
 	cfg.Policy.Deny = []Rule{{Host: "bad.example"}}
 	g := boot(t, cfg, all)
-	m := g.lookup(t, "tcp", "bad.example.") // it ends its connection
+	m := g.lookup(t, "tcp", "bad.example.") // closes its connection
 	if len(m.Answers) != 0 {
 		t.Errorf("answers %v", m.Answers)
 	}
@@ -107,8 +108,9 @@ func TestBuffersOfAllConnectionsAreOfTheBudget(t *testing.T) {
 	g.keeps(t, 0)
 }
 
-// What ends connections when a context ends runs in goroutines of its own, and a panic of the stack there costs the NIC too.
-func TestAPanicWhereAContextEndsCostsTheNIC(t *testing.T) {
+// Functions that close connections at the end of a context run in separate goroutines. A panic of
+// the stack there stops only the NIC, too.
+func TestAPanicInAfterFuncStopsOnlyTheNIC(t *testing.T) {
 	failed := make(chan error, 1)
 	s := &session{failed: func(err error) { failed <- err }}
 	ctx, cancel := context.WithCancel(t.Context())

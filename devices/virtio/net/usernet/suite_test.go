@@ -14,7 +14,7 @@ import (
 
 var guestMAC = []byte{2, 0, 0, 0, 0, 0x15}
 
-// arpFrame asks who has the address.
+// arpFrame returns an ARP request for the address.
 func arpFrame(target [4]byte) []byte {
 	f := bytes.Join([][]byte{
 		bytes.Repeat([]byte{0xff}, 6), guestMAC, {0x08, 0x06},
@@ -23,7 +23,7 @@ func arpFrame(target [4]byte) []byte {
 	return append(f, make([]byte, 60-len(f))...)
 }
 
-// arpReply is the guest's answer to an ARP request.
+// arpReply returns the guest's answer to an ARP request.
 func arpReply(request []byte) []byte {
 	r := bytes.Clone(request)
 	copy(r, request[6:12])
@@ -37,7 +37,7 @@ func arpReply(request []byte) []byte {
 	return r
 }
 
-// arpTraffic asks for the gateway and expects its answer.
+// arpTraffic sends an ARP request for the gateway and expects the answer.
 func arpTraffic(t testing.TB, d *virtiotest.Driver) {
 	t.Helper()
 	in, got := d.Buffer(2048)

@@ -40,7 +40,7 @@ func (g *guest) dial(t testing.TB, to netip.AddrPort) (*gonet.TCPConn, error) {
 }
 
 // A guest may connect again from a port whose connection the outside has closed:
-// on its side nothing waits.
+// there is no TIME-WAIT.
 func TestAPortThatTheOutsideClosedIsFree(t *testing.T) {
 	to := server(t, func(c *net.TCPConn) { c.Close() })
 	g := boot(t, Config{}, all)
@@ -54,7 +54,7 @@ func TestAPortThatTheOutsideClosedIsFree(t *testing.T) {
 			if err == nil {
 				break
 			}
-			// Its own end closes a moment later.
+			// The guest's own end closes slightly later.
 			if !strings.Contains(err.Error(), "port is in use") || time.Now().After(end) {
 				t.Fatalf("connection %d: %v", i, err)
 			}
@@ -143,7 +143,7 @@ func sum(p []byte) []byte {
 	return s[:]
 }
 
-// What the outside says is what the guest hears.
+// The guest gets the outside's answer.
 func TestRefusedAndForbiddenConnectionsAreReset(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -206,7 +206,7 @@ func (g *guest) abort() {
 	}
 }
 
-// A guest that does not read stops the sender, and one that begins to reads all.
+// A guest that does not read blocks the sender. When it starts to read it gets everything.
 func TestBackPressurePasses(t *testing.T) {
 	const total = 64 << 20
 	written := make(chan int64, 1)
@@ -223,7 +223,7 @@ func TestBackPressurePasses(t *testing.T) {
 	defer c.Close()
 	select {
 	case n := <-written:
-		t.Fatalf("%d bytes went to a guest that reads nothing", n)
+		t.Fatalf("%d bytes were sent to a guest that reads nothing", n)
 	case <-time.After(time.Second):
 	}
 	c.SetDeadline(time.Now().Add(testenv.Patience))
@@ -353,7 +353,7 @@ func TestPublishedPortsLeadToTheGuest(t *testing.T) {
 	}
 }
 
-// freePort is a port of the loopback that nobody has.
+// freePort returns a free port of the loopback.
 func freePort(t testing.TB) netip.AddrPort { return freePortAt(t, loopback) }
 
 func freePortAt(t testing.TB, at netip.Addr) netip.AddrPort {
@@ -382,7 +382,7 @@ func TestAPortInUseIsAnErrorAtOnce(t *testing.T) {
 	before.Holds(t)
 }
 
-// 200 connections that nobody answers do not keep another from being made.
+// 200 unanswered connection attempts do not keep the guest from connecting elsewhere.
 func TestBlackHolesDoNotKeepOthersFromConnecting(t *testing.T) {
 	to := server(t, echoServer)
 	hole := blackHole(t)
@@ -410,7 +410,7 @@ func TestBlackHolesDoNotKeepOthersFromConnecting(t *testing.T) {
 	}
 }
 
-// blackHole is a listener whose queue is full: a SYN is dropped.
+// blackHole returns the address of a listener with a full queue, which drops SYNs.
 func blackHole(t testing.TB) netip.AddrPort {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

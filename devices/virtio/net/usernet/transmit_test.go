@@ -10,18 +10,18 @@ import (
 	"minivmm/devices/virtio/queue/queuetest"
 )
 
-// A guest is told at once that its buffers are back, but for one that mostly has
-// something to hear anyway in a moment.
-func TestSmallFramesAreGivenBackQuietly(t *testing.T) {
+// The guest gets an interrupt for returned buffers immediately, except after a small frame, which
+// is likely to get an answer soon.
+func TestSmallFramesDelayTheInterrupt(t *testing.T) {
 	for _, tt := range []struct {
 		size uint16
-		held int // small frames of which the last one is told at once
+		held int // number of small frames after which the interrupt is immediate
 	}{{4, 1}, {16, 4}, {64, maxHeld}} {
 		t.Run(fmt.Sprint(tt.size), func(t *testing.T) { giveBack(t, tt.size, tt.held) })
 	}
 }
 
-// testRing is a ring with both its sides, and room for buffers behind it.
+// testRing returns both sides of a ring, and the address of free memory for buffers.
 func testRing(t *testing.T, size uint16) (*queuetest.Ring, *queue.Queue, guestmem.GPA) {
 	const at = 0x10000
 	mem, err := guestmem.New([]guestmem.Range{{GPA: at, SizeBytes: 1 << 20}})
@@ -61,7 +61,7 @@ func giveBack(t *testing.T, ringSize uint16, held int) {
 		}
 		for range sizes {
 			if _, ok := ring.Used(); !ok {
-				t.Fatal("a buffer is not given back at once")
+				t.Fatal("a buffer was not returned immediately")
 			}
 		}
 	}
@@ -75,7 +75,7 @@ func giveBack(t *testing.T, ringSize uint16, held int) {
 	quiet := held > 1
 	send(60)
 	told(!quiet)
-	s.signal() // a moment later
+	s.signal() // after the delay
 	told(quiet)
 	s.signal()
 	told(false)
@@ -92,10 +92,10 @@ func giveBack(t *testing.T, ringSize uint16, held int) {
 		want++
 	}
 	if armed != want {
-		t.Errorf("%d times told later, want %d", armed, want)
+		t.Errorf("armed %d times, want %d", armed, want)
 	}
 	if ringSize > 9 {
-		send(60, 60, 60, 60, 60, 60, 60, 60, 60) // of more than one small frame
+		send(60, 60, 60, 60, 60, 60, 60, 60, 60) // several small frames at once
 		told(true)
 	}
 }

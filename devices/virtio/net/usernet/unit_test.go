@@ -79,7 +79,7 @@ func TestTheLeaseIsAlwaysTheSame(t *testing.T) {
 	}
 }
 
-// exchange sends one frame and returns the first that comes back.
+// exchange sends one frame and returns the first frame that arrives.
 func exchange(t testing.TB, d *virtiotest.Driver, frame []byte) []byte {
 	t.Helper()
 	in, got := d.Buffer(2048)
@@ -100,7 +100,7 @@ func transmitFrame(t testing.TB, d *virtiotest.Driver, frame []byte) {
 	}
 }
 
-// postFrame is transmitFrame for a device that may die of it.
+// postFrame is like transmitFrame, for a device that may fail because of the frame.
 func postFrame(d *virtiotest.Driver, frame []byte) {
 	out, sent := d.Buffer(hdrBytes + len(frame))
 	copy(sent[hdrBytes:], frame)
@@ -128,9 +128,9 @@ func TestAGuestLeasesItsAddressOverTheWire(t *testing.T) {
 	}
 }
 
-// A guest that probes whether its address is taken must hear nothing: the frame
-// after the probe is the first that is answered.
-func TestOnlyTheGatewayIsThere(t *testing.T) {
+// A guest's probe for a duplicate of its address must stay unanswered: the frame
+// after the probe is the first one with an answer.
+func TestOnlyTheGatewayAnswers(t *testing.T) {
 	d := virtiotest.NewDriver(t, device(t, Config{Allowed: func(netip.Addr) bool { return false }}))
 	d.Start(all)
 	probe := arpFrame([4]byte{10, 0, 2, 15})
@@ -145,7 +145,7 @@ func TestOnlyTheGatewayIsThere(t *testing.T) {
 	}
 }
 
-// icmpFrame is a frame of the guest's with an ICMP message.
+// icmpFrame returns a frame from the guest with an ICMP message.
 func icmpFrame(src, dst netip.Addr, hops uint8, message []byte) []byte {
 	proto := header.ICMPv4ProtocolNumber
 	if src.Is6() {
@@ -165,8 +165,8 @@ func echoRequest(to netip.Addr) []byte {
 	return icmpFrame(guestAddr, to, 64, []byte{8, 0, 0, 0, 0, 7, 0, 1, 'h', 'i'})
 }
 
-// A panic costs the NIC, and a reset gives a new one.
-func TestAPanicCostsTheNIC(t *testing.T) {
+// A panic stops only the NIC, and a reset restarts it.
+func TestAPanicStopsOnlyTheNIC(t *testing.T) {
 	dev := device(t, Config{Allowed: func(netip.Addr) bool { panic("out of order") }})
 	d := virtiotest.NewDriver(t, dev)
 	d.Start(all)
@@ -179,8 +179,8 @@ func TestAPanicCostsTheNIC(t *testing.T) {
 	arpTraffic(t, d)
 }
 
-// The stack's own goroutines write packets: a panic of ours there is caught too.
-func TestAPanicUnderTheStackCostsTheNIC(t *testing.T) {
+// The stack's own goroutines write packets: a panic in this package is caught there too.
+func TestAPanicBelowTheStackStopsOnlyTheNIC(t *testing.T) {
 	var failed error
 	l := &link{failed: func(err error) { failed = err }} // no receiver
 	var pkts stack.PacketBufferList
@@ -191,7 +191,7 @@ func TestAPanicUnderTheStackCostsTheNIC(t *testing.T) {
 	}
 }
 
-// FuzzFrame: no frame of a guest's ends the data path.
+// FuzzFrame: no frame from a guest stops the data path.
 func FuzzFrame(f *testing.F) {
 	discover, err := dhcpv4.NewDiscovery(guestMAC)
 	if err != nil {
@@ -254,7 +254,7 @@ func tcpHeader(src, dst uint16, flags header.TCPFlags) []byte {
 	return h
 }
 
-// fuzzed is a device that is its backend.
+// fuzzed is a device that passes everything to its backend.
 type fuzzed struct{ *Backend }
 
 func (*fuzzed) ID() virtio.DeviceID                  { return virtio.NetID }

@@ -13,15 +13,16 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// metadata are the services where clouds tell a machine its secrets, in every form that an address
-// can have.
+// metadata lists the services from which machines in clouds get their secrets, in every form of
+// address.
 const metadata = "169.254.169.254 169.254.170.2 100.100.100.200 100.96.0.96 168.63.129.16 192.0.0.192 " +
 	"fd00:ec2::254 fd00:ec2::23 fd00:ec2:0:1::1 fd20:ce::254 fd00:c1::a9fe:a9fe fd00:42::42 fd00:a9fe:a9fe::1 fd00:a9fe:a9fe:1::2 " +
 	"::ffff:169.254.169.254 ::169.254.169.254 ::ffff:0:169.254.169.254 64:ff9b::169.254.169.254 64:ff9b:1::169.254.169.254 " +
 	"2002:a9fe:a9fe::1 2001:0:c000:201::5601:5601 2001:db8::5efe:169.254.169.254 2001:db8::200:5efe:169.254.169.254 " +
 	"::ffff:168.63.129.16 64:ff9b::100.100.100.200 2002:6460:60::1"
 
-// ways are the kinds of packets that leave the network. Each makes the frames of one.
+// ways are the kinds of packets that can leave the network. Each function returns the frames of one
+// packet.
 var ways = map[string]func(from, to netip.AddrPort) [][]byte{
 	"TCP":  func(from, to netip.AddrPort) [][]byte { return [][]byte{synFrame(from, to)} },
 	"UDP":  func(from, to netip.AddrPort) [][]byte { return [][]byte{guestUDPFrame(from, to, 64, "question")} },
@@ -34,7 +35,7 @@ var ways = map[string]func(from, to netip.AddrPort) [][]byte{
 	},
 }
 
-// fragments cuts the packet of a frame in two.
+// fragments splits the packet of a frame in two.
 func fragments(f []byte) [][]byte {
 	const cut = 8 // bytes of the payload in the first
 	p := f[ethBytes:]
@@ -58,11 +59,11 @@ func fragments(f []byte) [][]byte {
 	return [][]byte{piece(0, 1, body[:cut]), piece(cut, 0, body[cut:])}
 }
 
-// TestEveryWayOutAsksThePolicy sends every kind of packet to every kind of destination, and
-// every kind of question for a name.
-func TestEveryWayOutAsksThePolicy(t *testing.T) {
+// TestEveryPacketIsSubjectToThePolicy sends every kind of packet to every kind of destination, and every
+// kind of query for a name.
+func TestEveryPacketIsSubjectToThePolicy(t *testing.T) {
 	const public = "192.0.2.1 2001:db8::1 64:ff9b::192.0.2.1 2002:c000:201::1"
-	// Nobody may ever be reached under these.
+	// These must never be reachable.
 	const others = "127.0.0.1 224.0.0.1 255.255.255.255 0.0.0.0 10.0.2.255 10.0.2.3 ::ffff:192.0.2.1 ff02::1 ::1 fe80::1 ::ffff:127.0.0.1 64:ff9b::127.0.0.1 fe80::a9fe:a9fe"
 	everything := prefixes("0.0.0.0/0", "::/0")
 	for name, tc := range map[string]struct {
@@ -99,7 +100,7 @@ func TestEveryWayOutAsksThePolicy(t *testing.T) {
 				return nil
 			})
 			cfg.Policy = tc.policy
-			g := boot(t, cfg, all) // for questions by TCP
+			g := boot(t, cfg, all) // for queries over TCP
 			cfg.outside = func(a netip.AddrPort) netip.AddrPort {
 				if !open[a.Addr()] {
 					t.Errorf("the guest reached %s", a)
@@ -129,7 +130,7 @@ func TestEveryWayOutAsksThePolicy(t *testing.T) {
 						for wait := time.After(5 * time.Second); ; {
 							select {
 							case a := <-out:
-								if a != to { // an echo asks twice
+								if a != to { // an echo calls outside twice
 									continue
 								}
 							case <-wait:
@@ -158,7 +159,7 @@ func TestEveryWayOutAsksThePolicy(t *testing.T) {
 					w.send(t, guestUDPFrame(from(at), netip.AddrPortFrom(at, dnsPort), 64, string(q)))
 				}
 				if m := g.lookup(t, "tcp", name+"."); (m.RCode == dnsmessage.RCodeSuccess) != want {
-					t.Errorf("%s by TCP: %v, want %v", name, m.RCode, want)
+					t.Errorf("%s over TCP: %v, want success: %v", name, m.RCode, want)
 				}
 				for range 4 {
 					if want {
@@ -168,7 +169,7 @@ func TestEveryWayOutAsksThePolicy(t *testing.T) {
 					}
 				}
 			}
-			time.Sleep(5 * delay) // for what is late, and wrong
+			time.Sleep(5 * delay) // catch packets that wrongly leave late
 		})
 	}
 }

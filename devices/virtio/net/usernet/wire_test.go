@@ -19,9 +19,9 @@ import (
 // wire is a guest that writes its own frames.
 type wire struct {
 	*virtiotest.Driver
-	out  guestmem.GPA // of a frame that is sent
+	out  guestmem.GPA // buffer for the frame being sent
 	sent []byte
-	bufs map[uint16]receiveBuffer // those that the device has
+	bufs map[uint16]receiveBuffer // buffers that the device owns
 }
 
 type receiveBuffer struct {
@@ -29,7 +29,7 @@ type receiveBuffer struct {
 	b   []byte
 }
 
-// plug starts a NIC with a wire to it, whose gateway knows the guest's addresses.
+// plug starts a NIC with a wire to it. The gateway knows the guest's MAC address.
 func plug(t testing.TB, cfg Config) *wire {
 	t.Helper()
 	w := &wire{Driver: virtiotest.NewDriver(t, device(t, cfg)), bufs: map[uint16]receiveBuffer{}}
@@ -51,7 +51,8 @@ func (w *wire) give(b receiveBuffer) {
 	w.Rings[0].Kick()
 }
 
-// send looks for the buffer itself before it waits, as a guest with more to send does: of a small frame it is told later.
+// send polls for the used buffer before it waits, like a guest with more to send: the interrupt for
+// a small frame is delayed.
 func (w *wire) send(t testing.TB, frame []byte) {
 	t.Helper()
 	n := copy(w.sent[hdrBytes:], frame)
@@ -67,7 +68,7 @@ func (w *wire) send(t testing.TB, frame []byte) {
 	}
 }
 
-// next is the next frame that comes, without its header.
+// next returns the next frame without its header.
 func (w *wire) next(t testing.TB) []byte {
 	t.Helper()
 	f, ok := w.nextWithin(t, testenv.Patience)
@@ -77,7 +78,7 @@ func (w *wire) next(t testing.TB) []byte {
 	return f
 }
 
-// nextWithin answers the gateway's questions who the guest is.
+// nextWithin is like next with a timeout. It answers the gateway's ARP requests for the guest.
 func (w *wire) nextWithin(t testing.TB, d time.Duration) ([]byte, bool) {
 	u, err := w.Rings[0].WaitUsed(d)
 	if err != nil {
@@ -94,7 +95,7 @@ func (w *wire) nextWithin(t testing.TB, d time.Duration) ([]byte, bool) {
 	return frame, true
 }
 
-// parseIP is the source of an IP packet and what it carries.
+// parseIP returns the source, protocol and payload of an IP packet.
 func parseIP(t testing.TB, p []byte) (src netip.Addr, proto uint8, body []byte) {
 	t.Helper()
 	if header.IPVersion(p) == header.IPv4Version {
@@ -116,7 +117,7 @@ func parseIP(t testing.TB, p []byte) (src netip.Addr, proto uint8, body []byte) 
 	return addr(h.SourceAddress()), h.NextHeader(), h.Payload()
 }
 
-// ipPacket is the next packet but for questions about neighbours.
+// ipPacket returns the next packet, skipping ARP and neighbor solicitations.
 func (w *wire) ipPacket(t testing.TB) (src netip.Addr, proto uint8, body []byte) {
 	t.Helper()
 	for {
@@ -131,7 +132,7 @@ func (w *wire) ipPacket(t testing.TB) (src netip.Addr, proto uint8, body []byte)
 	}
 }
 
-// fromTheGuest makes an IP packet a frame of the guest's.
+// fromTheGuest returns a frame from the guest with an IP packet.
 func fromTheGuest(packet []byte) []byte {
 	f := etherFrame(gatewayMAC, packet)
 	copy(f[6:], guestMAC)
@@ -142,7 +143,7 @@ func guestUDPFrame(src, dst netip.AddrPort, hops uint8, payload string) []byte {
 	return fromTheGuest(ipPacket(header.UDPProtocolNumber, hops, src.Addr(), dst.Addr(), udpDatagram(src, dst, []byte(payload))))
 }
 
-// solicitation is a neighbour solicitation.
+// solicitation returns a neighbor solicitation.
 func solicitation(src, target netip.Addr) []byte {
 	m := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, target.AsSlice()...)
 	if !src.IsUnspecified() {
@@ -154,10 +155,10 @@ func solicitation(src, target netip.Addr) []byte {
 func TestNeighboursOfIPv6(t *testing.T) {
 	w := plug(t, Config{})
 	any6 := netip.IPv6Unspecified()
-	w.send(t, solicitation(any6, guestAddr6))                                  // is it taken?
-	w.send(t, solicitation(guestAddr6, netip.MustParseAddr("fd00:10:0:2::3"))) // nobody
+	w.send(t, solicitation(any6, guestAddr6))                                  // a probe for a duplicate
+	w.send(t, solicitation(guestAddr6, netip.MustParseAddr("fd00:10:0:2::3"))) // an unused address
 	w.send(t, solicitation(guestAddr6, outside6))                              // not on the link
-	w.send(t, solicitation(gateway6, gateway6))                                // in our name
+	w.send(t, solicitation(gateway6, gateway6))                                // spoofs the gateway
 	short := solicitation(guestAddr6, gateway6)
 	short[ethBytes+7] = 254 // from beyond a router
 	w.send(t, short)
@@ -167,12 +168,12 @@ func TestNeighboursOfIPv6(t *testing.T) {
 		want := append([]byte{136, 0, m[2], m[3], 0xe0, 0, 0, 0}, target.AsSlice()...) // router, solicited, override
 		want = append(append(want, 2, 1), gatewayMAC...)
 		if src != target || !bytes.Equal(m, want) {
-			t.Errorf("%v says % x", src, m)
+			t.Errorf("%v sent % x", src, m)
 		}
 	}
 }
 
-func TestARouterIsThereForWhoAsks(t *testing.T) {
+func TestRouterSolicitationsAreAnswered(t *testing.T) {
 	for _, src := range []string{"::", "fe80::15"} {
 		w := plug(t, Config{MTU: 9000, hostHasIPv6: func() bool { return true }, ResolvConf: resolvConfOf(t, "search corp.example example\n")})
 		w.send(t, icmpFrame(netip.MustParseAddr(src), netip.MustParseAddr("ff02::2"), 255, []byte{133, 0, 0, 0, 0, 0, 0, 0}))
@@ -219,7 +220,7 @@ func TestARouterIsThereForWhoAsks(t *testing.T) {
 	}
 }
 
-// A host without IPv6 gives its guest an address, but no way out.
+// On a host without IPv6, the guest gets an IPv6 address but no default router.
 func TestWithoutIPv6OnTheHostThereIsNoDefaultRouter(t *testing.T) {
 	m := advertisement(false, 1500, nil)
 	if ra := header.NDPRouterAdvert(header.ICMPv6(m).MessageBody()); ra.RouterLifetime() != 0 || len(m)%8 != 0 {
@@ -227,7 +228,7 @@ func TestWithoutIPv6OnTheHostThereIsNoDefaultRouter(t *testing.T) {
 	}
 }
 
-func TestDHCPv6TellsWhatItKnows(t *testing.T) {
+func TestDHCPv6InformationRequests(t *testing.T) {
 	w := plug(t, Config{ResolvConf: resolvConfOf(t, "search a.example\n")})
 	guest := netip.MustParseAddr("fe80::15")
 	ask := []byte{11, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 6, 0, 2, 0, 23}
@@ -252,24 +253,24 @@ func TestDHCPv6TellsWhatItKnows(t *testing.T) {
 	}
 }
 
-func TestEchoesAreAnsweredByWhomTheyAreFor(t *testing.T) {
+func TestEchoesAreAnsweredByTheirDestination(t *testing.T) {
 	w := plug(t, Config{})
 	to := []netip.Addr{gateway, gateway6}
 	if pingable(t) {
 		to = append(to, outside, outside6)
 	} else {
-		t.Log("this user has no ping sockets: only the gateway is asked")
+		t.Log("this user may not create ping sockets: only the gateway is tested")
 	}
 	for _, a := range to {
 		w.send(t, echoRequest(a))
 		src, _, m := w.ipPacket(t)
 		if src != a || m[0] != 0 && m[0] != 129 || !bytes.Equal(m[4:], []byte{0, 7, 0, 1, 'h', 'i'}) {
-			t.Errorf("%v: %v says % x", a, src, m)
+			t.Errorf("%v: %v sent % x", a, src, m)
 		}
 	}
 }
 
-// pingable says whether this user has ping sockets.
+// pingable reports whether this user may create ping sockets.
 func pingable(t testing.TB) bool {
 	f, _, err := pingSocket(loopback)
 	if err != nil {
@@ -279,8 +280,8 @@ func pingable(t testing.TB) bool {
 	return true
 }
 
-// What a router would not pass on goes no further, and the guest hears of it from
-// its first router.
+// The gateway drops a packet whose TTL or hop limit ends there, and the guest gets the error from
+// the gateway.
 func TestTheGatewayIsTheFirstHop(t *testing.T) {
 	w := plug(t, Config{Allowed: func(a netip.Addr) bool { t.Errorf("%v was asked for", a); return false }})
 	for _, f := range [][]byte{
@@ -293,13 +294,13 @@ func TestTheGatewayIsTheFirstHop(t *testing.T) {
 		w.send(t, f)
 		src, proto, m := w.ipPacket(t)
 		if src != gateway && src != gateway6 || proto != 1 && proto != 58 || m[0] != 11 && m[0] != 3 || m[1] != 0 || !bytes.Equal(m[8:], f[ethBytes:]) {
-			t.Errorf("%v says % x", src, m)
+			t.Errorf("%v sent % x", src, m)
 		}
 	}
 }
 
-// A peer that refuses datagrams, and a host that has no way, are heard of with the
-// packet that it is about.
+// If a peer refuses datagrams, or the host has no route, the guest gets an error that quotes the
+// packet.
 func TestErrorsOfTheHostReachTheGuest(t *testing.T) {
 	w := plug(t, Config{})
 	closed := map[netip.Addr]uint16{}
@@ -328,7 +329,7 @@ func TestErrorsOfTheHostReachTheGuest(t *testing.T) {
 		}
 		if src != c.from || m[0] != c.typ || m[1] != c.code || !bytes.Equal(quoted[ports:ports+6], p[ports:ports+6]) ||
 			!bytes.Equal(quoted[ports-8:ports], p[ports-8:ports]) {
-			t.Errorf("%s: %v says % x about % x", name, src, m, p)
+			t.Errorf("%s: %v sent % x about % x", name, src, m, p)
 		}
 	}
 }
