@@ -144,7 +144,7 @@ func checkTap(cfg TapConfig) (multi bool, err error) {
 // errors that OpenTap would return.
 func TapIsMultiqueue(name string) (bool, error) { return checkTap(TapConfig{Name: name}) }
 
-// tunHint adds the remedy to an error from opening the device node.
+// tunHint adds the fix to an error from opening the device node.
 func tunHint(err *os.PathError) error {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
@@ -155,7 +155,7 @@ func tunHint(err *os.PathError) error {
 	return err
 }
 
-// tapHint adds the remedy to an error from creating or opening a tap.
+// tapHint adds the fix to an error from creating or opening a tap.
 func tapHint(name string, made bool, errno error) error {
 	err := &os.PathError{Op: "TUNSETIFF", Path: name, Err: errno}
 	switch {

@@ -33,8 +33,8 @@ func FuzzJudge(f *testing.F) {
 		if v := judgeIPv6(p); v == pass || v == expired {
 			h := header.IPv6(p)
 			src, dst := addr(h.SourceAddress()), addr(h.DestinationAddress())
-			neighbour := h.NextHeader() == uint8(header.ICMPv6ProtocolNumber) && (h.Payload()[0] == 135 || h.Payload()[0] == 136)
-			if isGateway(src) || !neighbour && (!isLocal(src) || dst.IsMulticast()) || v == expired && (isGateway(dst) || h.HopLimit() > 1 || neighbour) {
+			neighbor := h.NextHeader() == uint8(header.ICMPv6ProtocolNumber) && (h.Payload()[0] == 135 || h.Payload()[0] == 136)
+			if isGateway(src) || !neighbor && (!isLocal(src) || dst.IsMulticast()) || v == expired && (isGateway(dst) || h.HopLimit() > 1 || neighbor) {
 				t.Errorf("%d of %v to %v", v, src, dst)
 			}
 		}

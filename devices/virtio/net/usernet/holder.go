@@ -101,12 +101,12 @@ func firstPort() int {
 	return n
 }
 
-// privileged returns the remedy in parentheses if the port is below first, the first port that any
+// privileged returns the fix in parentheses if the port is below first, the first port that any
 // user may bind; otherwise "".
 func (p Port) privileged(first int) string {
 	port := int(p.Host.Port())
 	if port >= first {
 		return ""
 	}
-	return fmt.Sprintf(" (ports below %d require privileges: publish a higher port, or open this one to all users with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\")", first, port)
+	return fmt.Sprintf(" (ports below %d require privileges: publish a higher port, or lower the limit for all users with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\")", first, port)
 }

@@ -62,7 +62,7 @@ func judgeIPv6(p []byte) verdict {
 	}
 	next := tcpip.TransportProtocolNumber(h.NextHeader())
 	if next == header.ICMPv6ProtocolNumber && len(body) >= header.ICMPv6HeaderSize {
-		if v, is := judgeNeighbour(h.HopLimit(), header.ICMPv6(body)); is {
+		if v, is := judgeNeighbor(h.HopLimit(), header.ICMPv6(body)); is {
 			return v
 		}
 	}
@@ -97,9 +97,9 @@ func judgeIPv6(p []byte) verdict {
 	return pass
 }
 
-// judgeNeighbour decides about neighbor discovery messages (RFC 4861); is reports whether m is one.
+// judgeNeighbor decides about neighbor discovery messages (RFC 4861); is reports whether m is one.
 // As with ARP, the guest may only ask for the gateway's addresses, and only answer for other ones.
-func judgeNeighbour(hops uint8, m header.ICMPv6) (v verdict, is bool) {
+func judgeNeighbor(hops uint8, m header.ICMPv6) (v verdict, is bool) {
 	whole := hops == header.NDPHopLimit && m.Code() == 0
 	switch m.Type() {
 	case header.ICMPv6RouterSolicit:

@@ -33,11 +33,10 @@ const (
 	bufferBudget = 32 << 20 // bytes for all connections in both directions, in addition to minSocketBuf each
 )
 
-// All data sent by connections may wait for receive buffers: a
-// segment dropped here would be retransmitted only after 0.2 s if it is the last one.
-// It is the same memory as the connections' socket buffers, and is additional only when a
-// connection ends earlier. Above pressure bytes, nothing more is read from the host's
-// sockets until only half of that is waiting.
+// All data sent by connections may wait for receive buffers: a segment dropped here would be
+// retransmitted only after 0.2 s if it is the last one. It is the same memory as the connections'
+// socket buffers, and is additional only when a connection ends earlier. Above pressure bytes,
+// nothing more is read from the host's sockets until only half of that is waiting.
 const (
 	maxSending    = bufferBudget/2 + maxConns*minSocketBuf + 4<<20
 	frameOverhead = 512

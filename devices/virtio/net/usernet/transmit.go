@@ -20,9 +20,9 @@ type inbound struct {
 // sender serves the transmit queue. It copies the available frames, returns their buffers, and only
 // then passes the frames to deliver, which does not use the ring.
 //
-// A single small frame is usually a request. The interrupt for its buffers is delayed briefly: if
-// the guest gets its answer first, it finds the returned buffers without an interrupt, and so it
-// does if it sends more.
+// A single small frame is usually a request. The interrupt for its buffers is delayed briefly. If
+// the guest gets its answer or sends more frames before that, it finds the returned buffers without
+// an interrupt.
 type sender struct {
 	deliver func(*inbound)
 	later   func() // schedules a call of signal
@@ -34,7 +34,7 @@ type sender struct {
 	held  int // chains returned to the guest without an interrupt
 }
 
-// A larger frame, or more frames, interrupt the guest immediately: it may be
+// A larger frame, or several frames, cause an interrupt immediately: the guest may be
 // waiting for room in the ring or in its socket.
 const (
 	heldFrame = 512

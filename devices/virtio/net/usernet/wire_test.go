@@ -152,7 +152,7 @@ func solicitation(src, target netip.Addr) []byte {
 	return icmpFrame(src, addr(header.SolicitedNodeAddr(address(target))), 255, m)
 }
 
-func TestNeighboursOfIPv6(t *testing.T) {
+func TestNeighborsOfIPv6(t *testing.T) {
 	w := plug(t, Config{})
 	any6 := netip.IPv6Unspecified()
 	w.send(t, solicitation(any6, guestAddr6))                                  // a probe for a duplicate
