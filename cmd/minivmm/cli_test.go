@@ -33,7 +33,7 @@ func TestCommandLine(t *testing.T) {
 		{"an empty file name", "", "check", 2, "", "usage: minivmm check FILE"},
 
 		{"check of a good file", "", "check plain.toml", 0, "plain.toml: ok: plain, vcpus 1, memory 256M, net 0, disk 1\n", ""},
-		{"check of a bad file", "", "check bad.toml", 3, "", "bad.toml:2:1: error: unknown key \"kernal\" in boot; did you mean \"kernel\"?\nbad.toml:4:9: error: machine.vcpus: 0 is not in 1 to 64\n"},
+		{"check of a bad file", "", "check bad.toml", 3, "", "bad.toml:2:1: error: unknown key \"kernal\" in boot; did you mean \"kernel\"?\nbad.toml:4:9: error: machine.vcpus: 0 is out of range: want 1 to 64\n"},
 		{"check of a file that is not there", "", "check nothing.toml", 3, "", "minivmm: open nothing.toml: no such file or directory"},
 		{"check of a folder", "", "check .", 3, "", "minivmm: read .: not a regular file"},
 
@@ -50,7 +50,7 @@ func TestCommandLine(t *testing.T) {
 		{"a bad file is not run", "off", "run bad.toml", 3, "", "bad.toml:2:1: error:"},
 		{"a console that is a file", "off", "run quiet.toml", 0, "", ""},
 		{"no console", "off", "run good.toml --console null", 0, "", ""},
-		{"a console of no known kind", "off", "run good.toml --console pty", 2, "", `--console: error: console.mode: "pty" is none of`},
+		{"a console of no known kind", "off", "run good.toml --console pty", 2, "", `--console: error: console.mode: unknown value "pty": want`},
 
 		{"flags alone", "", "run --dry-run --kernel vmlinuz --disk disk.img,serial=s,readonly --disk a,,b.img,readonly=off --disk path=none --net vhost,mtu=1400 --net address=10.0.2.1/24 --cpus 3 --memory 1G --name x --cmdline a=b·c", 0,
 			"name = \"x\"\n\n[machine]\nvcpus = 3\nmemory = \"1G\"\n", ""},
@@ -58,11 +58,11 @@ func TestCommandLine(t *testing.T) {
 		{"flags over a file", "", "run --dry-run good.toml --memory 1G --disk none", 0, "memory = \"1G\"\n", ""},
 		{"a flag twice: the last counts", "", "run --dry-run good.toml --cpus 0 --cpus 2", 0, "vcpus = 2\n", ""},
 		{"bad values in flags, in their order", "", "run --kernel nowhere --net frob --cpus two --disk disk.img,seiral=x --memory 64", 2, "", "/nowhere\": no such file or directory\n" +
-			"--net \"frob\": error: net[0].backend: \"frob\" is none of \"auto\", \"vhost\" or \"user\"\n" +
-			"--cpus: error: machine.vcpus wants a whole number, not \"two\"\n" +
+			"--net \"frob\": error: net[0].backend: unknown value \"frob\": want \"auto\", \"vhost\" or \"user\"\n" +
+			"--cpus: error: machine.vcpus must be a whole number, not \"two\"\n" +
 			"--disk \"disk.img,seiral=x\": error: unknown key \"seiral\" in disk[0]; did you mean \"serial\"?\n" +
 			"--memory: error: machine.memory: size \"64\" has no unit: write \"64M\" for MiB, or \"64K\", \"64G\"\n"},
-		{"a bad value in a flag and a bad file", "", "run bad.toml --memory 64", 3, "", "machine.vcpus: 0 is not in 1 to 64\n--memory: error:"},
+		{"a bad value in a flag and a bad file", "", "run bad.toml --memory 64", 3, "", "machine.vcpus: 0 is out of range: want 1 to 64\n--memory: error:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := strings.Fields(tt.args)

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// checker holds a decoded Config to the rules that a single value's type does not know. It sees defaults in place of
-// values that were reported already.
+// checker checks the rules of a decoded Config that involve more than the type of one value. A value that was already
+// reported has its default here.
 type checker struct{ *decoder }
 
 func (c *checker) config(cfg *Config) {
@@ -35,7 +35,7 @@ func (c *checker) machine(m *Machine) {
 	case m.Memory > maxMemory:
 		c.add(at, "machine.memory: %s is too large: at most %s", m.Memory, Size(maxMemory))
 	case m.Memory%pageSize != 0:
-		c.add(at, "machine.memory: %s is not a multiple of 4K, the size of a page", m.Memory)
+		c.add(at, "machine.memory: %s is not a multiple of the page size, 4K", m.Memory)
 	}
 	if m.ShutdownTimeout.Duration > maxShutdown {
 		c.add(c.at("machine.shutdown_timeout"), "machine.shutdown_timeout: %s is too long: at most %s", m.ShutdownTimeout, Duration{maxShutdown})
@@ -44,26 +44,26 @@ func (c *checker) machine(m *Machine) {
 
 func (c *checker) boot(b *Boot) {
 	if _, stored := b.Kernel.Stored(); !stored {
-		c.file("boot.kernel", Path(b.Kernel), isRegular, "a file")
+		c.file("boot.kernel", Path(b.Kernel), isRegular, "a regular file")
 	}
 	if b.Initrd != "" {
-		c.file("boot.initrd", b.Initrd, isRegular, "a file")
+		c.file("boot.initrd", b.Initrd, isRegular, "a regular file")
 	}
 }
 
 func (c *checker) console(con *Console) {
 	if c.given["console.size"] && !c.unread("console.size") && !c.unread("console.mode") {
 		if con.Mode != ConsoleFile {
-			c.add(c.keyAt("console.size"), `console.size is for mode "file", and the mode is %q`, con.Mode)
+			c.add(c.keyAt("console.size"), `console.size applies only to mode "file", but mode is %q`, con.Mode)
 		} else {
 			c.fileSize("console.size", con.Size)
 		}
 	}
 	switch {
 	case con.Mode == ConsoleFile && c.missing("console.path"):
-		c.add(c.at("console.mode"), `console.mode "file" needs a path`)
+		c.add(c.at("console.mode"), `console.mode "file" requires console.path`)
 	case con.Mode != ConsoleFile && c.given["console.path"] && !c.unread("console.mode"):
-		c.add(c.keyAt("console.path"), `console.path is for mode "file", and the mode is %q`, con.Mode)
+		c.add(c.keyAt("console.path"), `console.path applies only to mode "file", but mode is %q`, con.Mode)
 	case con.Path != "":
 		if dir := filepath.Dir(string(con.Path)); !c.file("console.path", Path(dir), fs.FileInfo.IsDir, "a folder") {
 			return
@@ -74,7 +74,7 @@ func (c *checker) console(con *Console) {
 	}
 }
 
-// overwritten keeps the console's output and the captures out of the files that the machine reads, and of each other's.
+// overwritten reports a console or capture file that is also a file the machine reads, or that another one writes.
 func (c *checker) overwritten(cfg *Config) {
 	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd", Path(cfg.Image): "image"}
 	for i, d := range cfg.Disk {
@@ -85,7 +85,7 @@ func (c *checker) overwritten(cfg *Config) {
 			return
 		}
 		if owner, ok := files[file]; ok {
-			c.add(c.at(p), "%s: %s is %s too, and would be overwritten", p, quote(string(file)), owner)
+			c.add(c.at(p), "%s: %s is also %s and would be overwritten", p, quote(string(file)), owner)
 		}
 	}
 	check("console.path", cfg.Console.Path)
@@ -104,19 +104,19 @@ func (c *checker) nets(nets []Net) {
 		c.id(ids, n.ID, i, p)
 		if n.Tap != "" {
 			if first, twice := taken(taps, n.Tap, i); twice {
-				c.add(c.at(p.key("tap")), "%s: %q is net[%d]'s tap already", p.key("tap"), n.Tap, first)
+				c.add(c.at(p.key("tap")), "%s: %q is already used by net[%d]", p.key("tap"), n.Tap, first)
 			}
 			for _, k := range []string{"address", "bridge"} {
 				if q := p.key(k); c.given[q] {
-					c.add(c.keyAt(q), "%s is for a tap that minivmm makes, and tap names one that exists: set it up outside, or leave tap out", q)
+					c.add(c.keyAt(q), "%s applies only to a tap that minivmm creates, but tap names an existing one: configure that tap yourself, or remove tap", q)
 				}
 			}
 		}
 		if first, twice := taken(macs, n.MAC, i); twice && c.given[p.key("mac")] {
-			c.add(c.at(p.key("mac")), "%s: %s is net[%d]'s address already", p.key("mac"), n.MAC, first)
+			c.add(c.at(p.key("mac")), "%s: %s is already used by net[%d]", p.key("mac"), n.MAC, first)
 		}
 		if a, b := p.key("address"), p.key("bridge"); n.Tap == "" && c.given[a] && c.given[b] {
-			c.add(later(c.keyAt(a), c.keyAt(b)), "%s cannot have both address and bridge: the address of a bridged network is the bridge's", p)
+			c.add(later(c.keyAt(a), c.keyAt(b)), "%s cannot have both address and bridge: assign the address to the bridge instead", p)
 		}
 		c.wire(n, p)
 		c.ports(ports, n.Ports, i, p.key("ports"))
@@ -127,25 +127,25 @@ func (c *checker) nets(nets []Net) {
 	}
 }
 
-// wire keeps apart the keys of the two kinds of network.
+// wire reports keys that do not apply to the network's backend.
 func (c *checker) wire(n *Net, p path) {
 	for _, k := range []string{"tap", "address", "bridge"} {
 		q := p.key(k)
 		switch {
 		case !c.given[q]:
 		case n.Backend == NetUser:
-			c.add(c.keyAt(q), "%s is for backend \"vhost\", and the backend is %q, which has no tap", q, n.Backend)
+			c.add(c.keyAt(q), "%s applies only to backend \"vhost\", but backend is %q, which has no tap", q, n.Backend)
 		case n.Backend == NetAuto:
 			for _, u := range userKeys {
 				if c.given[p.key(u)] {
-					c.add(later(c.keyAt(q), c.keyAt(p.key(u))), "%s cannot have both %s and %s: the one is for backend \"vhost\", the other for \"user\"", p, k, u)
+					c.add(later(c.keyAt(q), c.keyAt(p.key(u))), "%s cannot have both %s and %s: %[2]s applies only to backend \"vhost\", %[3]s only to \"user\"", p, k, u)
 				}
 			}
 		}
 	}
 	for _, u := range userKeys {
 		if q := p.key(u); c.given[q] && n.Backend == NetVhost {
-			c.add(c.keyAt(q), "%s is for backend \"user\", and the backend is %q: its packets do not pass through minivmm", q, n.Backend)
+			c.add(c.keyAt(q), "%s applies only to backend \"user\", but backend is %q: its packets do not pass through minivmm", q, n.Backend)
 		}
 	}
 }
@@ -153,65 +153,65 @@ func (c *checker) wire(n *Net, p path) {
 func (c *checker) disks(disks []Disk) {
 	c.atMost("disk", len(disks), maxDisks)
 	ids, paths, serials, wwns := map[Name]int{}, map[Path]int{}, map[Serial]int{}, map[string]int{}
-	var infos []fs.FileInfo // of the disks so far; nil where there is none
-	named := -1             // the first disk that names a backend
+	var infos []fs.FileInfo // of the disks so far; nil for a disk without a usable file
+	named := -1             // index of the first disk with an explicit backend
 	for i := range disks {
 		d, p := &disks[i], path("disk").index(i)
 		infos = append(infos, nil)
 		c.id(ids, d.ID, i, p)
 		if c.missing(p.key("path")) {
-			c.add(c.at(p), `%s.path is missing: name the disk's image or device, path = "disk.img"`, p)
+			c.add(c.at(p), `%s.path is missing: set it to a disk image or block device, like path = "disk.img"`, p)
 		}
 		if d.Path != "" {
 			if first, twice := taken(paths, d.Path, i); twice {
-				c.add(c.at(p.key("path")), "%s: %s is disk[%d]'s path already", p.key("path"), quote(string(d.Path)), first)
-			} else if c.file(p.key("path"), d.Path, isDisk, "a file or a block device") {
+				c.add(c.at(p.key("path")), "%s: %s is already used by disk[%d]", p.key("path"), quote(string(d.Path)), first)
+			} else if c.file(p.key("path"), d.Path, isDisk, "a regular file or a block device") {
 				infos[i], _ = c.stat(string(d.Path))
 				c.image(p.key("path"), d, infos[:i+1])
 			}
 		}
 		if first, twice := taken(serials, d.Serial, i); twice && c.given[p.key("serial")] {
-			c.add(c.at(p.key("serial")), "%s: %s is disk[%d]'s serial already", p.key("serial"), quote(string(d.Serial)), first)
+			c.add(c.at(p.key("serial")), "%s: %s is already used by disk[%d]", p.key("serial"), quote(string(d.Serial)), first)
 		} else if first, same := taken(wwns, d.Serial.digits(), i); !twice && same && c.given[p.key("serial")] {
-			c.add(c.at(p.key("serial")), "%s: %s and disk[%d]'s serial %s make one world wide name, which has the first 25 hexadecimal digits of a serial alone: begin one with a digit other than 0, such as %s",
-				p.key("serial"), quote(string(d.Serial)), first, quote(string(disks[first].Serial)), quote("1-"+string(d.Serial)))
+			c.add(c.at(p.key("serial")), "%s: %s and serial %s of disk[%d] give the same world wide name, which is the first 25 hexadecimal digits of the serial: start one serial with another digit, not 0, such as %s",
+				p.key("serial"), quote(string(d.Serial)), quote(string(disks[first].Serial)), first, quote("1-"+string(d.Serial)))
 		}
 		switch {
 		case d.Backend == DiskAuto:
 		case named < 0:
 			named = i
 		case d.Backend != disks[named].Backend:
-			c.add(c.at(p.key("backend")), "%s: %q beside disk[%d]'s %q: all disks share one controller, and so one backend",
-				p.key("backend"), d.Backend, named, disks[named].Backend)
+			c.add(c.at(p.key("backend")), "%s: %q conflicts with %q of disk[%d]: all disks share one controller, so they need the same backend",
+				p.key("backend"), d.Backend, disks[named].Backend, named)
 		}
 		if d.BlockSize != 512 && d.BlockSize != 4096 {
-			c.add(c.at(p.key("block_size")), "%s: %d is neither 512 nor 4096", p.key("block_size"), d.BlockSize)
+			c.add(c.at(p.key("block_size")), "%s: %d is not supported: want 512 or 4096", p.key("block_size"), d.BlockSize)
 		}
 	}
 }
 
-// imageDisk keeps a place for the disk that an image becomes, see [Config.ImageDisk].
+// imageDisk reserves room and an id for the disk that holds the image, see [Config.ImageDisk].
 func (c *checker) imageDisk(cfg *Config) {
 	if cfg.Image == "" {
 		return
 	}
 	if len(cfg.Disk) == maxDisks {
-		c.add(c.at(path("disk").index(maxDisks-1)), "disk: %d entries are too many beside an image: at most %d", maxDisks, maxDisks-1)
+		c.add(c.at(path("disk").index(maxDisks-1)), "disk: %d entries are too many with an image: at most %d", maxDisks, maxDisks-1)
 	}
 	for i, d := range cfg.Disk {
 		if d.ID == imageID {
-			c.add(c.at(path("disk").index(i).key("id")), "disk[%d].id: %q is the id of the image's disk", i, d.ID)
+			c.add(c.at(path("disk").index(i).key("id")), "disk[%d].id: %q is reserved for the image's disk", i, d.ID)
 		}
 	}
 }
 
-// image checks the newest disk's file: not one of the others under another name, and whole blocks.
+// image checks the file of the last disk in infos: it is not the file of another disk, it is raw, and it holds whole blocks.
 func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	last := len(infos) - 1
 	info := infos[last]
 	for i, other := range infos[:last] {
 		if other != nil && info != nil && os.SameFile(info, other) {
-			c.add(c.at(p), "%s: %s is the same file as disk[%d]'s path", p, quote(string(d.Path)), i)
+			c.add(c.at(p), "%s: %s is the same file as disk[%d].path", p, quote(string(d.Path)), i)
 		}
 	}
 	if info == nil || !info.Mode().IsRegular() || d.BlockSize <= 0 {
@@ -223,14 +223,14 @@ func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	}
 	switch size := info.Size(); {
 	case size == 0:
-		c.add(c.at(p), "%s: %s is empty: truncate -s 1G gives it a size", p, quote(string(d.Path)))
+		c.add(c.at(p), "%s: %s is empty: set its size, for example with truncate -s 1G", p, quote(string(d.Path)))
 	case size%int64(d.BlockSize) != 0:
-		c.add(c.at(p), "%s: %s is %d bytes, not a multiple of the block size %d: its end would be lost; truncate -s %%%d makes it whole",
+		c.add(c.at(p), "%s: %s is %d bytes, not a multiple of the block size %d: the last partial block would be lost; pad the file with truncate -s %%%d",
 			p, quote(string(d.Path)), size, d.BlockSize, d.BlockSize)
 	}
 }
 
-// file reports a path that does not exist or is not of the kind wanted.
+// file reports a path that does not exist or that ok rejects; want names the kind of file that ok accepts.
 func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string) bool {
 	info, err := c.stat(string(name))
 	if err != nil {
@@ -248,7 +248,7 @@ func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string
 	return true
 }
 
-// fileSize checks the size at which a file ends that a guest fills.
+// fileSize checks the maximum size of a file that the guest fills.
 func (c *checker) fileSize(p path, n Size) {
 	if n < minFileSize {
 		c.add(c.at(p), "%s: %s is too small: at least %s", p, n, Size(minFileSize))
@@ -263,13 +263,13 @@ func isDisk(info fs.FileInfo) bool {
 
 func (c *checker) between(p path, n, lo, hi int) {
 	if n < lo || n > hi {
-		c.add(c.at(p), "%s: %d is not in %d to %d", p, n, lo, hi)
+		c.add(c.at(p), "%s: %d is out of range: want %d to %d", p, n, lo, hi)
 	}
 }
 
 func (c *checker) queueSize(p path, n int) {
 	if n < minQueueSize || n > maxQueueSize || n&(n-1) != 0 {
-		c.add(c.at(p), "%s: %d is not a power of two in %d to %d", p, n, minQueueSize, maxQueueSize)
+		c.add(c.at(p), "%s: %d is not a power of two from %d to %d", p, n, minQueueSize, maxQueueSize)
 	}
 }
 
@@ -281,11 +281,11 @@ func (c *checker) atMost(p path, n, most int) {
 
 func (c *checker) id(seen map[Name]int, id Name, i int, p path) {
 	if first, twice := taken(seen, id, i); twice {
-		c.add(c.at(p.key("id")), "%s: %q is %s's id already", p.key("id"), id, p.parent().index(first))
+		c.add(c.at(p.key("id")), "%s: %q is already the id of %s", p.key("id"), id, p.parent().index(first))
 	}
 }
 
-// taken enters k for entry i, or says which entry has it.
+// taken records k for entry i, unless an earlier entry has it; it then returns that entry.
 func taken[K comparable](seen map[K]int, k K, i int) (first int, twice bool) {
 	if first, twice = seen[k]; !twice {
 		seen[k] = i
@@ -293,7 +293,7 @@ func taken[K comparable](seen map[K]int, k K, i int) (first int, twice bool) {
 	return first, twice
 }
 
-// later is the place further on in the file or the command line.
+// later returns whichever place comes later in the file or on the command line.
 func later(a, b place) place {
 	if a.nth > b.nth || a.nth == b.nth && a.off > b.off {
 		return a

@@ -30,7 +30,7 @@ func TestTheSmallestFileHasEveryDefault(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	if m := got.Net[0].MAC; m[0]&3 != 2 {
-		t.Errorf("the derived MAC %s is not a station's, locally administered", m)
+		t.Errorf("derived MAC %s is not a locally administered unicast address", m)
 	}
 }
 
@@ -108,10 +108,10 @@ sched = "batch"
 
 	again, err := parseTest(string(got.TOML()))
 	if err != nil {
-		t.Fatalf("what TOML wrote cannot be read: %v\n%s", err, got.TOML())
+		t.Fatalf("TOML output cannot be parsed: %v\n%s", err, got.TOML())
 	}
 	if !reflect.DeepEqual(again, got) {
-		t.Errorf("what TOML wrote reads differently:\n%s", got.TOML())
+		t.Errorf("TOML output parses to another configuration:\n%s", got.TOML())
 	}
 }
 
@@ -130,12 +130,12 @@ func TestInlineTablesAndDottedKeysAreTheSameConfiguration(t *testing.T) {
 }
 
 func TestDerivedAddressesAreStableAndDistinct(t *testing.T) {
-	// These values are a promise: a guest keeps its address and its disk names when minivmm is replaced.
+	// These values are a promise: a guest keeps its addresses and disk names across versions of minivmm.
 	if got := deriveMAC("debian", "net0").String(); got != "e6:78:c3:3b:d9:f1" {
-		t.Errorf("the derived MAC of debian's net0 has changed: %s", got)
+		t.Errorf("derived MAC of debian's net0 changed to %s", got)
 	}
 	if got := deriveSerial("debian", "disk0"); got != "" && len(got) != 32 {
-		t.Errorf("the derived serial of debian's disk0: %q", got)
+		t.Errorf("derived serial of debian's disk0 changed to %q", got)
 	}
 	macs, serials := map[MAC]bool{}, map[Serial]bool{}
 	for _, vm := range []Name{"a", "b", "ab"} {
@@ -144,7 +144,7 @@ func TestDerivedAddressesAreStableAndDistinct(t *testing.T) {
 		}
 	}
 	if len(macs) != 9 || len(serials) != 9 {
-		t.Errorf("nine devices share %d addresses and %d serials", len(macs), len(serials))
+		t.Errorf("nine devices have only %d distinct addresses and %d distinct serials", len(macs), len(serials))
 	}
 }
 
@@ -219,7 +219,7 @@ func TestScalarsReadWhatTheyWrite(t *testing.T) {
 	}
 }
 
-func TestLoadReadsAFileAndFindsItsNeighbours(t *testing.T) {
+func TestLoadResolvesPathsRelativeToTheFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		name = filepath.Join(dir, name)
@@ -240,7 +240,7 @@ func TestLoadReadsAFileAndFindsItsNeighbours(t *testing.T) {
 		t.Errorf("got %+v", cfg)
 	}
 	two := write("two.toml", "boot.kernel = 'k'\ndisk = [{path='d.img'}, {path='same.img'}]\n")
-	if _, err = Load(two); err == nil || !strings.Contains(err.Error(), `two.toml:2:31: error: disk[1].path: "`+filepath.Join(dir, "same.img")+`" is the same file as disk[0]'s path`) {
+	if _, err = Load(two); err == nil || !strings.Contains(err.Error(), `two.toml:2:31: error: disk[1].path: "`+filepath.Join(dir, "same.img")+`" is the same file as disk[0].path`) {
 		t.Errorf("two names of one file: got %v", err)
 	}
 
@@ -249,7 +249,7 @@ func TestLoadReadsAFileAndFindsItsNeighbours(t *testing.T) {
 		t.Errorf("a relative name: got %+v, %v", cfg, err)
 	}
 	if cfg, err = Parse("sub/../three.toml", []byte("boot.kernel = 'k'")); err != nil || string(cfg.Boot.Kernel) != kernel || cfg.Name != "three" {
-		t.Errorf("text in hand: got %+v, %v", cfg, err)
+		t.Errorf("Parse: got %+v, %v", cfg, err)
 	}
 }
 
@@ -281,7 +281,7 @@ func TestSettingsWinOverTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err = set(Setting{Flag: "--kernel", Key: "boot.kernel", Value: "vmlinuz"}); err == nil || !strings.Contains(err.Error(), `--kernel: error: boot.kernel: "`+wd+`/vmlinuz"`) {
-		t.Errorf("a flag's relative path begins elsewhere than in the working directory: %v", err)
+		t.Errorf("relative path of a flag is not relative to the working directory: %v", err)
 	}
 	if cfg, err = set(Setting{Flag: "--disk", Key: "disk", Clear: true}); err != nil || len(cfg.Disk) != 0 {
 		t.Errorf("no disks: got %+v, %v", cfg, err)
@@ -295,17 +295,17 @@ func TestSettingsWinOverTheFile(t *testing.T) {
 		Setting{Flag: "--disk b", Key: "disk.1.serail", Value: "x"},
 		Setting{Flag: "--net", Key: "net.0.mtu", Value: "big"},
 	)
-	want := `/vm/vm.toml:3:9: error: machine.vcpus: 99 is not in 1 to 64
+	want := `/vm/vm.toml:3:9: error: machine.vcpus: 99 is out of range: want 1 to 64
 --memory: error: machine.memory: size "512" has no unit: write "512M" for MiB, or "512K", "512G"
---disk a: error: disk[0].readonly wants on or off, not "maybe"
---disk b: error: disk[1].path is missing: name the disk's image or device, path = "disk.img"
+--disk a: error: disk[0].readonly must be on or off, not "maybe"
+--disk b: error: disk[1].path is missing: set it to a disk image or block device, like path = "disk.img"
 --disk b: error: unknown key "serail" in disk[1]; did you mean "serial"?
---net: error: net[0].mtu wants a whole number, not "big"`
+--net: error: net[0].mtu must be a whole number, not "big"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 	if err.(*Error).FlagsOnly() {
-		t.Error("a problem of the file counts as a flag's")
+		t.Error("FlagsOnly is true despite a problem in the file")
 	}
 }
 
@@ -317,7 +317,7 @@ func TestSettingsAloneAreAConfiguration(t *testing.T) {
 		t.Errorf("got %+v, %v", cfg, err)
 	}
 	if cfg, err = resolve(source{stat: testStat, raw: testRaw}); err != nil || cfg.Boot.Kernel != "" || cfg.Name != "vm" {
-		t.Errorf("nothing at all: got %+v, %v", cfg, err)
+		t.Errorf("no settings: got %+v, %v", cfg, err)
 	}
 }
 
@@ -345,8 +345,8 @@ func TestKernelsAndImagesAreFilesOrNames(t *testing.T) {
 	}
 }
 
-func TestImageTakesThePlaceOfADisk(t *testing.T) {
-	for n, want := range map[int]string{maxDisks - 1: "", maxDisks: "error: disk: 64 entries are too many beside an image: at most 63"} {
+func TestAnImageUsesOneOfTheDisks(t *testing.T) {
+	for n, want := range map[int]string{maxDisks - 1: "", maxDisks: "error: disk: 64 entries are too many with an image: at most 63"} {
 		d := &decoder{report: &report{}}
 		(&checker{d}).imageDisk(&Config{Image: "x", Disk: make([]Disk, n)})
 		got := ""
@@ -359,7 +359,7 @@ func TestImageTakesThePlaceOfADisk(t *testing.T) {
 	}
 }
 
-func TestSerialsOfDifferentDigitsGoTogether(t *testing.T) {
+func TestSerialsWithDifferentDigitsAreAccepted(t *testing.T) {
 	for first, second := range map[string]string{"web-1": "web-2", "tools": "tools-1", "1": "01", "0123456789abcdef01234567-1": "0123456789abcdef01234567-2"} {
 		if _, err := parseTest(boot + "[[disk]]\npath = 'a.img'\nserial = '" + first + "'\n[[disk]]\npath = 'b.img'\nserial = '" + second + "'\n"); err != nil {
 			t.Error(err)
@@ -367,7 +367,7 @@ func TestSerialsOfDifferentDigitsGoTogether(t *testing.T) {
 	}
 }
 
-func TestAllDisksHaveTheBackendThatOneNames(t *testing.T) {
+func TestOneBackendAppliesToAllDisks(t *testing.T) {
 	for disks, want := range map[string]DiskBackend{
 		"": DiskAuto,
 		"[[disk]]\npath = 'a.img'\n[[disk]]\npath = 'b.img'\n":                                          DiskAuto,

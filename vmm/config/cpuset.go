@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// CPUSet is a set of host CPUs, sorted, each once; written as the kernel's lists are: "2-3,5".
+// CPUSet is a sorted set of host CPUs without duplicates, written in the kernel's list format: "2-3,5".
 type CPUSet []int
 
 // maxCPU is the highest CPU number that sched_setaffinity's fixed mask holds (CPU_SETSIZE is 1024).
@@ -29,7 +29,7 @@ func (s *CPUSet) UnmarshalText(b []byte) error {
 			}
 		}
 		if last < first {
-			return fmt.Errorf("CPU list %s: range %s runs backwards", quote(string(b)), quote(part))
+			return fmt.Errorf("CPU list %s: range %s is reversed", quote(string(b)), quote(part))
 		}
 		for i := first; i <= last; i++ {
 			in[i] = true
@@ -51,7 +51,7 @@ func cpu(s string) (int, error) {
 		return 0, fmt.Errorf(`%s is not a CPU number: write a list like "2-3,5"`, quote(s))
 	}
 	if n > maxCPU {
-		return 0, fmt.Errorf("CPU %d is beyond the last one that can be named, %d", n, maxCPU)
+		return 0, fmt.Errorf("CPU %d is out of range: want 0 to %d", n, maxCPU)
 	}
 	return int(n), nil
 }
@@ -59,7 +59,7 @@ func cpu(s string) (int, error) {
 // Contains reports whether the CPU is in the set.
 func (s CPUSet) Contains(cpu int) bool { return slices.Contains(s, cpu) }
 
-// String is the list with neighbours joined to ranges.
+// String returns the list, with consecutive CPUs written as ranges.
 func (s CPUSet) String() string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
@@ -80,7 +80,7 @@ func (s CPUSet) String() string {
 	return b.String()
 }
 
-// MarshalText is the form that UnmarshalText reads.
+// MarshalText returns the form that UnmarshalText reads.
 func (s CPUSet) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 func (CPUSet) sample() string { return "2-3,5" }

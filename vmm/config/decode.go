@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// word is a value that came from a flag: its text, which the schema gives a type.
+// word is the text of a value from a flag. The schema determines its type.
 type word string
 
 // decoder fills a Config from a tree of values as the TOML reader returns it: map[string]any, []map[string]any, []any and scalars.
-// A value that it reports leaves the default in place, so that the checks that follow do not complain of it again.
+// A rejected value leaves the default in place, so that later checks do not report it again.
 type decoder struct {
 	*report
 	spots    map[path]spot
 	flags    map[path]place // overrides spots
-	given    map[path]bool  // keys that the schema knows and someone set, rightly or not
-	broken   map[path]bool  // those of them whose value was reported, or could not be read at all
-	blind    bool           // some text could not be read, and no telling which keys it gave
-	baseDir  string         // of relative paths in the file
-	flagsDir string         // of relative paths in flags
+	given    map[path]bool  // known keys that were set, with a valid value or not
+	broken   map[path]bool  // given keys whose value was reported or could not be read
+	blind    bool           // some text could not be read, and which keys it set is unknown
+	baseDir  string         // base of relative paths in the file
+	flagsDir string         // base of relative paths in flags
 	stat     func(string) (fs.FileInfo, error)
 	raw      func(string) error
 }
 
-// at is where the value of p stands, or what encloses it when it was not given.
+// at returns the position of the value of p, or of the innermost enclosing table or list that was given.
 func (d *decoder) at(p path) place {
 	for ; p != ""; p = p.parent() {
 		if f, ok := d.flags[p]; ok {
@@ -43,7 +43,7 @@ func (d *decoder) at(p path) place {
 	return d.flags[""]
 }
 
-// keyAt is where the key of p stands.
+// keyAt returns the position of the key of p.
 func (d *decoder) keyAt(p path) place {
 	if _, ok := d.flags[p]; !ok {
 		if s, ok := d.spots[p]; ok {
@@ -53,13 +53,14 @@ func (d *decoder) keyAt(p path) place {
 	return d.at(p)
 }
 
-// reject reports the value of p.
+// reject reports the value of p as a problem.
 func (d *decoder) reject(p path, format string, args ...any) {
 	d.broken[p] = true
 	d.add(d.at(p), format, args...)
 }
 
-// unread reports whether p, or what it is part of, is broken or may have been given in a text that could not be read.
+// unread reports whether p or a table or list around it is broken, or whether p may have been set in text that could not
+// be read.
 func (d *decoder) unread(p path) bool {
 	for q := p; q != ""; q = q.parent() {
 		if d.broken[q] {
@@ -69,7 +70,7 @@ func (d *decoder) unread(p path) bool {
 	return d.blind
 }
 
-// missing reports whether nobody gave p.
+// missing reports whether p was not given.
 func (d *decoder) missing(p path) bool { return !d.given[p] && !d.unread(p) }
 
 // table fills the struct rv from m.
@@ -101,7 +102,7 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 	case reflect.Struct:
 		m, ok := v.(map[string]any)
 		if !ok {
-			d.reject(p, "%s wants a table, [%s], but this is %s", p, p, kindOf(v))
+			d.reject(p, "%s must be a table, [%s], not %s", p, p, kindOf(v))
 			return
 		}
 		d.table(m, rv, p)
@@ -114,21 +115,21 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 	case reflect.String:
 		s, ok := v.(string)
 		if !ok {
-			d.reject(p, "%s wants a string in quotes, but this is %s", p, kindOf(v))
+			d.reject(p, "%s must be a string in quotes, not %s", p, kindOf(v))
 			return
 		}
 		d.str(s, rv, p)
 	case reflect.Int:
 		n, ok := v.(int64)
 		if !ok {
-			d.reject(p, "%s wants a whole number%s, but this is %s", p, withoutQuotes(v), kindOf(v))
+			d.reject(p, "%s must be a whole number%s, not %s", p, withoutQuotes(v), kindOf(v))
 			return
 		}
 		rv.SetInt(n)
 	case reflect.Bool:
 		b, ok := v.(bool)
 		if !ok {
-			d.reject(p, "%s wants true or false%s, but this is %s", p, withoutQuotes(v), kindOf(v))
+			d.reject(p, "%s must be true or false%s, not %s", p, withoutQuotes(v), kindOf(v))
 			return
 		}
 		rv.SetBool(b)
@@ -137,7 +138,7 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 	}
 }
 
-// text fills a scalar type, which reads itself from a string.
+// text fills a scalar type that implements encoding.TextUnmarshaler.
 func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p path) {
 	if n, ok := v.(int64); ok {
 		if u, ok := u.(numbered); ok {
@@ -156,7 +157,7 @@ func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p pa
 		if n, ok := v.(int64); ok && rv.Type() == reflect.TypeFor[Size]() && n > 0 {
 			example = fmt.Sprintf(` with a unit, like "%dM"`, n)
 		}
-		d.reject(p, "%s wants a string%s, but this is %s", p, example, kindOf(v))
+		d.reject(p, "%s must be a string%s, not %s", p, example, kindOf(v))
 		return
 	}
 	if err := u.UnmarshalText([]byte(s)); err != nil {
@@ -178,14 +179,14 @@ func (d *decoder) str(s string, rv reflect.Value, p path) {
 	rv.SetString(s)
 }
 
-// file makes a path absolute.
+// file returns s as an absolute path.
 func (d *decoder) file(s string, p path) string {
 	switch {
 	case s == "":
-		d.reject(p, "%s: a path is empty", p)
+		d.reject(p, "%s: path is empty", p)
 		return ""
 	case strings.IndexByte(s, 0) >= 0:
-		d.reject(p, "%s: path %s has a NUL character", p, quote(s))
+		d.reject(p, "%s: path %s contains a NUL character", p, quote(s))
 		return ""
 	}
 	dir := d.baseDir
@@ -198,7 +199,7 @@ func (d *decoder) file(s string, p path) string {
 	return filepath.Clean(s)
 }
 
-// image makes the path in an image's name absolute, if there is one: only what begins like a path is one.
+// image makes the path in an image's name absolute. Only a name that starts with /, ./ or ../ is a path.
 func (d *decoder) image(s string, p path) string {
 	if layout, ok := strings.CutPrefix(s, ociPrefix); ok {
 		return ociPrefix + d.file(layout, p)
@@ -210,10 +211,10 @@ func (d *decoder) image(s string, p path) string {
 	return s
 }
 
-// ociPrefix begins the name of an OCI layout.
+// ociPrefix is the prefix of an OCI layout's name.
 const ociPrefix = "oci:"
 
-// word fills a scalar from a flag's text.
+// word fills rv from a flag's text.
 func (d *decoder) word(s string, rv reflect.Value, p path) {
 	if _, ok := rv.Addr().Interface().(encoding.TextUnmarshaler); ok || rv.Kind() == reflect.String {
 		d.value(s, rv, p)
@@ -222,7 +223,7 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 	switch rv.Kind() {
 	case reflect.Slice:
 		if !isScalar(rv.Type().Elem()) {
-			d.reject(p, "%s wants keys with values, not %s", p, quote(s))
+			d.reject(p, "%s must be KEY=VALUE pairs, not %s", p, quote(s))
 			return
 		}
 		var entries []any
@@ -233,7 +234,7 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 	case reflect.Int:
 		n, err := strconv.Atoi(s)
 		if err != nil {
-			d.reject(p, "%s wants a whole number, not %s", p, quote(s))
+			d.reject(p, "%s must be a whole number, not %s", p, quote(s))
 			return
 		}
 		rv.SetInt(int64(n))
@@ -244,27 +245,27 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 		case "false", "off":
 			rv.SetBool(false)
 		default:
-			d.reject(p, "%s wants on or off, not %s", p, quote(s))
+			d.reject(p, "%s must be on or off, not %s", p, quote(s))
 		}
 	default:
-		d.reject(p, "%s wants keys with values, not %s", p, quote(s))
+		d.reject(p, "%s must be KEY=VALUE pairs, not %s", p, quote(s))
 	}
 }
 
-// isScalar says whether a type reads itself from a string.
+// isScalar reports whether t is read from a string.
 func isScalar(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// scalars fills a slice of scalar types. An empty list is none.
+// scalars fills a slice of scalar types. An empty list leaves the slice nil.
 func (d *decoder) scalars(v any, rv reflect.Value, p path) {
 	entries, ok := v.([]any)
 	if !ok {
 		if _, tables := v.([]map[string]any); !tables {
-			d.reject(p, "%s wants a list of strings in brackets, but this is %s", p, kindOf(v))
+			d.reject(p, "%s must be a list of strings in brackets, not %s", p, kindOf(v))
 			return
 		}
-		d.reject(p, "%s wants a list of strings, but this is a list of tables", p)
+		d.reject(p, "%s must be a list of strings, not a list of tables", p)
 		return
 	}
 	var out reflect.Value
@@ -279,7 +280,7 @@ func (d *decoder) scalars(v any, rv reflect.Value, p path) {
 	}
 }
 
-// list fills a slice of structs, written as [[p]] or as an array of inline tables.
+// list fills a slice of structs from [[p]] tables or an array of inline tables.
 func (d *decoder) list(v any, rv reflect.Value, p path) {
 	var entries []any
 	switch v := v.(type) {
@@ -290,11 +291,11 @@ func (d *decoder) list(v any, rv reflect.Value, p path) {
 	case []any:
 		entries = v
 	default:
-		d.reject(p, "%s wants a list of tables, [[%s]], but this is %s%s", p, p, kindOf(v), listHint(v, p))
+		d.reject(p, "%s must be a list of tables, [[%s]], not %s%s", p, p, kindOf(v), listHint(v, p))
 		return
 	}
 	if len(entries) == 0 {
-		rv.SetZero() // as if the list were not there
+		rv.SetZero() // as if the list were absent
 		return
 	}
 	out := reflect.MakeSlice(rv.Type(), len(entries), len(entries))
@@ -302,7 +303,7 @@ func (d *decoder) list(v any, rv reflect.Value, p path) {
 		out.Index(i).Addr().Interface().(defaulter).setDefaults()
 		m, ok := e.(map[string]any)
 		if !ok {
-			d.reject(p.index(i), "%s wants a table, but this is %s", p.index(i), kindOf(e))
+			d.reject(p.index(i), "%s must be a table, not %s", p.index(i), kindOf(e))
 			continue
 		}
 		d.table(m, out.Index(i), p.index(i))
@@ -312,12 +313,12 @@ func (d *decoder) list(v any, rv reflect.Value, p path) {
 
 func listHint(v any, p path) string {
 	if _, ok := v.(map[string]any); ok {
-		return fmt.Sprintf(": write [[%s]] in two brackets", p)
+		return fmt.Sprintf(": write [[%s]] with two brackets", p)
 	}
 	return ""
 }
 
-// keysOf are the TOML names of a struct's fields, in their order.
+// keysOf returns the TOML names of a struct's fields, in order.
 func keysOf(t reflect.Type) []string {
 	var keys []string
 	for i := range t.NumField() {
@@ -327,7 +328,7 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
-// hint says which key was probably meant by k in the table p.
+// hint suggests the key that was probably meant by k in table p.
 func hint(k string, p path, keys []string) string {
 	lower := strings.ToLower(k)
 	if slices.Contains(keys, lower) {
@@ -345,7 +346,7 @@ func hint(k string, p path, keys []string) string {
 	return ""
 }
 
-// home is the table, other than p, that has the key k, or its name in other tools.
+// home returns the table, other than p, that has the key k, or the key that other tools call k.
 func home(k string, p path) string {
 	names := []string{k}
 	if ours, ok := otherName(k); ok {
@@ -382,7 +383,7 @@ func withoutQuotes(v any) string {
 	return ""
 }
 
-// kindOf names a TOML value's type and, where it is short, the value.
+// kindOf names the type of a TOML value and, if it is a scalar, the value.
 func kindOf(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Destination is an entry of allow and deny: a network or an address of the outside, or a host's name.
-// One of the two is set.
+// Destination is an entry of allow and deny: an outside network or address, or a host name. Exactly one of Prefix and Host
+// is set.
 type Destination struct {
-	Prefix netip.Prefix // masked; no IPv4 address in IPv6's clothes
-	Host   string       // lower case, without a dot at its end; "*.NAME" is every name below NAME
+	Prefix netip.Prefix // masked; never an IPv4-mapped IPv6 address
+	Host   string       // lower case, without a trailing dot; "*.NAME" is every name below NAME
 }
 
 // UnmarshalText reads "10.0.0.0/8", "2001:db8::1", "example.com" or "*.example.com".
@@ -21,14 +21,14 @@ func (d *Destination) UnmarshalText(b []byte) error {
 		case p.Addr().Is4In6():
 			return fmt.Errorf("%s is an IPv4 network written as IPv6: write it as IPv4", quote(s))
 		case p != p.Masked():
-			return fmt.Errorf("%s has address bits beyond its network's length: write %q, or %q for the one address", quote(s), p.Masked(), p.Addr())
+			return fmt.Errorf("%s has host bits set: write %q for the network, or %q for the address alone", quote(s), p.Masked(), p.Addr())
 		}
 		*d = Destination{Prefix: p}
 		return nil
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
-			return fmt.Errorf("%s has a zone, which means nothing to the guest: leave it out", quote(s))
+			return fmt.Errorf("%s has a zone, which is meaningless in the guest: remove the zone", quote(s))
 		}
 		a = a.Unmap()
 		*d = Destination{Prefix: netip.PrefixFrom(a, a.BitLen())}
@@ -36,14 +36,14 @@ func (d *Destination) UnmarshalText(b []byte) error {
 	}
 	host := strings.TrimSuffix(strings.ToLower(s), ".")
 	if !isHost(strings.TrimPrefix(host, "*.")) {
-		return fmt.Errorf(`%s is no network, address or host name: write "10.0.0.0/8", "2001:db8::1", "example.com" or "*.example.com"`, quote(s))
+		return fmt.Errorf(`%s is not a network, an address or a host name: write "10.0.0.0/8", "2001:db8::1", "example.com" or "*.example.com"`, quote(s))
 	}
 	*d = Destination{Host: host}
 	return nil
 }
 
-// isHost says whether s can be a host's name (RFC 1123 §2.1, with '_'). What has digits only in its last part was meant as
-// an address.
+// isHost reports whether s is a valid host name (RFC 1123 §2.1, plus '_'). A name whose last label is all digits is a
+// mistyped address, not a name.
 func isHost(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false
@@ -63,7 +63,7 @@ func isHost(s string) bool {
 	return strings.Trim(last, "0123456789") != ""
 }
 
-// String is the form that UnmarshalText reads.
+// String returns the form that UnmarshalText reads.
 func (d Destination) String() string {
 	if d.Host != "" {
 		return d.Host

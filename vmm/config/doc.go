@@ -1,19 +1,23 @@
-// Package config is a virtual machine's configuration: the plain type [Config] that a machine is made from, and
-// the one reader that fills it from a TOML file, from words given as flags, or from both.
+// Package config reads the configuration of a virtual machine. [Config] is plain data; [Load], [Parse] and [Resolve] fill
+// it from a TOML file, from the values of flags, or from both.
 //
-// What it is: a schema (the struct tags of Config), a decoder that reports every problem of a file in one run with its
-// file:line:col, and the defaults. A Config that comes out of this package is complete: every path is absolute, every
-// default is filled in, every id, MAC address and serial is set and unique.
+// The package consists of a schema (the struct tags of Config), a decoder that reports every problem of a file in one run,
+// each with its file:line:col, and the defaults. A returned Config is complete: every path is absolute, every default is
+// filled in, every id, MAC address and serial is set and unique.
 //
-// What it is not: it opens no device, makes nothing, and asks the host only one question: does a named file exist, and is it of
-// the right kind. Whether the host can serve the configuration is the machine's question.
+// The package opens no device and creates nothing. It asks the host only whether a named file exists and is of the right
+// kind. Whether the host can run the configuration is checked when the machine starts.
 //
-// How positions are found. The values come from github.com/BurntSushi/toml. Its metadata holds one position per key path
-// without the index of an array of tables, so the third [[disk]] overwrites the first; positions therefore come from this package's own
-// scanner (scan.go), which knows where each key and value of a TOML text begins and nothing else. A fuzz target holds the two together:
-// every value one of them finds, the other must find.
+// # Positions
 //
-// Columns count bytes from 1, as compilers and editors do.
+// The values come from github.com/BurntSushi/toml. Its metadata holds one position per key path, without the index in an
+// array of tables, so the third [[disk]] overwrites the first. Positions therefore come from this package's own scanner
+// (scan.go), which finds where each key and value of a TOML text begins and nothing else. A fuzz target compares the two:
+// each must find every value that the other finds.
 //
-// Concurrency: functions are safe for concurrent use; a Config is plain data. There is nothing to close.
+// Columns count bytes from 1, as in compilers and editors.
+//
+// # Concurrency
+//
+// Functions are safe for concurrent use; a Config is plain data. Nothing needs to be closed.
 package config

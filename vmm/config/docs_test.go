@@ -11,7 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// docRows are the rows of docs/configuration.md: each key with its default; and its examples.
+// docRows returns the rows of docs/configuration.md, each key with its default, and the examples there.
 func docRows(t *testing.T) (rows map[string]string, examples []string) {
 	text, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
@@ -42,7 +42,7 @@ func docRows(t *testing.T) (rows map[string]string, examples []string) {
 	return rows, examples
 }
 
-// schema calls f for every key of Config, with its default in a file that says as little as possible.
+// schema calls f for every key of Config with its default, taken from a minimal file.
 func schema(t *testing.T, f func(key string, def reflect.Value)) {
 	least, err := parseTest(boot + "[[net]]\n[[disk]]\npath = 'a.img'\n")
 	if err != nil {
@@ -89,15 +89,15 @@ func TestEveryKeyIsDocumentedWithItsDefault(t *testing.T) {
 			want = "—"
 		}
 		if got != want {
-			t.Errorf("%s: docs/configuration.md gives the default %s, it is %s", key, got, want)
+			t.Errorf("%s: docs/configuration.md gives the default %s, want %s", key, got, want)
 		}
 	})
 	for key := range rows {
-		t.Errorf("docs/configuration.md has a row for %s, which is no key", key)
+		t.Errorf("docs/configuration.md has a row for %s, which is not a key", key)
 	}
 }
 
-// anyFile is a host that has every file that is asked for.
+// anyFile is a stat function for which every file exists.
 func anyFile(name string) (fs.FileInfo, error) {
 	if name == "/vm" {
 		return testStat("/vm/folder")

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Duration is a span of time, written as time.ParseDuration reads it: "10s", "1m30s", "500ms".
+// Duration is a length of time in the format of time.ParseDuration: "10s", "1m30s", "500ms".
 type Duration struct{ time.Duration }
 
 // UnmarshalText reads a duration; it must not be negative.
@@ -21,7 +21,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// MarshalText is the form that UnmarshalText reads.
+// MarshalText returns the form that UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 func (Duration) sample() string { return "10s" }

@@ -9,8 +9,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// FuzzParse: no text makes the reader panic; every problem has a position inside the text; a configuration that
-// comes out reads the same after it was written.
+// FuzzParse checks that no text makes the parser panic, that every problem has a position inside the text, and that an
+// accepted configuration is the same after it is written and parsed again.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", boot, "[boot]\nkernel = 'vmlinuz'\n[[net]]\nmtu = 1500\n[[disk]]\npath = \"a.img\"\n[workers]\naffinity = '2-3,5'\n",
@@ -24,7 +24,7 @@ func FuzzParse(f *testing.F) {
 		if err == nil {
 			again, err := parseTest(string(cfg.TOML()))
 			if err != nil || !reflect.DeepEqual(cfg, again) {
-				t.Fatalf("what was written reads differently: %v\n%s", err, cfg.TOML())
+				t.Fatalf("TOML output parses to another configuration: %v\n%s", err, cfg.TOML())
 			}
 			return
 		}
@@ -36,20 +36,20 @@ func FuzzParse(f *testing.F) {
 		last := Problem{Line: 1}
 		for _, p := range e.Problems {
 			if p.Line < 1 || p.Line > len(lines) || p.Col < 1 || p.Col > len(lines[p.Line-1])+1 {
-				t.Errorf("outside the text: %s", p)
+				t.Errorf("position outside the text: %s", p)
 			}
 			if p.Line < last.Line || p.Line == last.Line && p.Col < last.Col {
-				t.Errorf("out of order: %s after %s", p, last)
+				t.Errorf("problems out of order: %s after %s", p, last)
 			}
 			if strings.ContainsAny(p.Text, "\n\x1b") {
-				t.Errorf("a problem that is not one plain line: %q", p.Text)
+				t.Errorf("problem text is not one printable line: %q", p.Text)
 			}
 			last = p
 		}
 	})
 }
 
-// FuzzScan: in every text that is TOML, the scanner finds exactly the keys and values that the TOML reader finds.
+// FuzzScan checks that in every valid TOML text the scanner finds exactly the keys and values that the TOML reader finds.
 func FuzzScan(f *testing.F) {
 	for _, seed := range []string{
 		"a = 1\n[b]\nc.d = 'x' # y\n[[e]]\nf = [1, {g = \"]\"}]\n[[e]]\n[e.h]\ni = true\n[[e.j]]\n", "\"a.b\" . 'c' = \"\\\"]\"\n",
@@ -71,7 +71,7 @@ func FuzzScan(f *testing.F) {
 			return
 		}
 		if broken {
-			t.Fatalf("the scanner refuses what the TOML reader reads")
+			t.Fatalf("the scanner rejects text that the TOML reader accepts")
 		}
 		found := map[path]bool{}
 		walk(values, "", found)
@@ -85,7 +85,7 @@ func FuzzScan(f *testing.F) {
 				t.Errorf("the scanner finds %s, which the TOML reader does not", p)
 			}
 			if at.key < 0 || at.value < at.key && data[at.value] != '[' || at.value >= len(data) {
-				t.Errorf("%s at %+v of %d", p, at, len(data))
+				t.Errorf("%s has position %+v in a text of %d bytes", p, at, len(data))
 			}
 		}
 	})

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// Isolated is the Net.Network of a guest that has nobody but its gateway.
+// Isolated is the Net.Network of a guest that reaches only its gateway.
 const Isolated Name = "isolated"
 
 const (
@@ -14,10 +14,10 @@ const (
 	minFileSize = 64 << 10
 )
 
-// userKeys are the keys of [[net]] that ask for a network in this process.
+// userKeys are the keys of [[net]] that require backend "user".
 var userKeys = []string{"ports", "network", "allow", "deny", "dns", "pcap", "pcap_size"}
 
-// User says why only a network in this process will do, or "".
+// User returns why the device requires backend "user", or "" if it does not.
 func (n *Net) User() string {
 	switch {
 	case len(n.Ports) > 0:
@@ -34,14 +34,14 @@ func (n *Net) User() string {
 	return ""
 }
 
-// lans finds two devices on one named network, which would be two stations of one name, and keys that say nothing.
+// lans reports two devices on one named network, which would be two stations of the same name, and keys without effect.
 func (c *checker) lans(nets []Net) {
 	networks, captures := map[Name]int{}, map[Path]int{}
 	for i := range nets {
 		n, p := &nets[i], path("net").index(i)
 		if n.Network != "" && n.Network != Isolated {
 			if first, twice := taken(networks, n.Network, i); twice {
-				c.add(c.at(p.key("network")), "%s: net[%d] is on network %q already", p.key("network"), first, n.Network)
+				c.add(c.at(p.key("network")), "%s: net[%d] is already on network %q", p.key("network"), first, n.Network)
 			}
 		}
 		for _, k := range []string{"allow", "deny"} {
@@ -51,25 +51,25 @@ func (c *checker) lans(nets []Net) {
 			}
 			c.atMost(q, len(rules), maxRules)
 			if c.given[q] && !c.unread(q) && len(rules) == 0 {
-				c.add(c.at(q), `%s is empty: leave it out, or write network = "isolated" for a guest that may go nowhere`, q)
+				c.add(c.at(q), `%s is empty: remove it, or set network = "isolated" for a guest that may not connect anywhere`, q)
 			}
 			if n.Network == Isolated && len(rules) > 0 {
-				c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no meaning for an isolated guest, which reaches nothing outside", q)
+				c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no effect on an isolated guest, which cannot connect anywhere", q)
 			}
 		}
 		if q := p.key("dns"); n.Network == Isolated && c.given[q] {
-			c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no meaning for an isolated guest, for which no name is resolved", q)
+			c.add(later(c.keyAt(q), c.at(p.key("network"))), "%s has no effect on an isolated guest, for which no names are resolved", q)
 		}
 		c.capture(captures, n, i, p)
 	}
 }
 
-// capture checks the file that a guest's packets go to.
+// capture checks the capture file of n.
 func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 	size, q := p.key("pcap_size"), p.key("pcap")
 	if n.Pcap == "" {
 		if c.given[size] && !c.given[q] {
-			c.add(c.keyAt(size), "%s is for pcap, which is not there", size)
+			c.add(c.keyAt(size), "%s requires pcap, which is not set", size)
 		}
 		return
 	}
@@ -77,13 +77,13 @@ func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 		c.fileSize(size, n.PcapSize)
 	}
 	if first, twice := taken(seen, n.Pcap, i); twice {
-		c.add(c.at(q), "%s: %s is net[%d]'s file already", q, quote(string(n.Pcap)), first)
+		c.add(c.at(q), "%s: %s is already used by net[%d]", q, quote(string(n.Pcap)), first)
 		return
 	}
 	if dir := filepath.Dir(string(n.Pcap)); !c.file(q, Path(dir), fs.FileInfo.IsDir, "a folder") {
 		return
 	}
 	if info, err := c.stat(string(n.Pcap)); err == nil && !info.Mode().IsRegular() {
-		c.add(c.at(q), "%s: %s is not a file", q, quote(string(n.Pcap)))
+		c.add(c.at(q), "%s: %s is not a regular file", q, quote(string(n.Pcap)))
 	}
 }

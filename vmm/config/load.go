@@ -20,28 +20,28 @@ import (
 	"minivmm/internal/diskimage"
 )
 
-// maxFile is the largest configuration file that is read.
+// maxFile is the maximum size of a configuration file in bytes.
 const maxFile = 1 << 20
 
-// Load reads and resolves a configuration file. Problems of its contents come as an [*Error], all of them; a file
-// that cannot be read comes as the operating system's error.
+// Load reads and resolves a configuration file. If its contents are invalid, it returns an [*Error] with all problems; if the
+// file cannot be read, the operating system's error.
 func Load(name string) (*Config, error) { return Resolve(name, nil) }
 
-// Parse is Load for text in hand: name stands in messages, and its folder is where relative paths begin.
+// Parse is like Load for text in memory. name appears in messages; relative paths start at its folder.
 func Parse(name string, data []byte) (*Config, error) {
 	return resolve(source{name: name, data: data, file: true, stat: os.Stat, raw: diskimage.CheckRaw})
 }
 
-// Setting is one value given outside the file, by a flag. It goes through the same schema as the file's values.
+// Setting is one value from a flag. It is checked against the same schema as the values in the file.
 type Setting struct {
-	Flag  string // as problems name it: "--memory"
-	Key   string // "machine.memory"; "disk.0.path" in the first entry of a list; a word alone at the top level
-	Value string // the value without quotes; relative paths begin at the working directory
-	Clear bool   // give nothing, and drop what the file gave under Key
+	Flag  string // the flag's name in problems: "--memory"
+	Key   string // "machine.memory"; "disk.0.path" for the first entry of a list; one word for the top level
+	Value string // the value without quotes; relative paths start at the working directory
+	Clear bool   // set nothing, and discard what the file set under Key
 }
 
-// Resolve makes a configuration of a file, unless name is empty, and of settings, which win over the file. Settings
-// for entries of a list replace the file's whole list.
+// Resolve builds a configuration from the file name, unless name is empty, and from settings, which override the file.
+// Settings for entries of a list replace the file's whole list.
 func Resolve(name string, settings []Setting) (*Config, error) {
 	src := source{name: name, settings: settings, stat: os.Stat, raw: diskimage.CheckRaw}
 	if name != "" {
@@ -54,9 +54,9 @@ func Resolve(name string, settings []Setting) (*Config, error) {
 	return resolve(src)
 }
 
-// read reads a regular file of at most maxFile bytes, or one byte more.
+// read returns the content of a regular file, at most maxFile+1 bytes.
 func read(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO must not wait for its writer
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO must not wait for a writer
 	if err != nil {
 		return nil, err
 	}
@@ -71,14 +71,14 @@ func read(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
-// source is everything that a Config depends on.
+// source is the input of a Config.
 type source struct {
 	name     string
 	data     []byte
 	file     bool
 	settings []Setting
 	stat     func(string) (fs.FileInfo, error)
-	raw      func(string) error // refuses a disk's file that is not raw
+	raw      func(string) error // returns an error for a disk image that is not raw
 }
 
 func resolve(src source) (*Config, error) {
@@ -112,7 +112,7 @@ func resolve(src source) (*Config, error) {
 	return cfg, nil
 }
 
-// dirs sets where relative paths begin.
+// dirs sets the base folders of relative paths.
 func (d *decoder) dirs(name string) (err error) {
 	if d.flagsDir, err = os.Getwd(); err != nil {
 		return err
@@ -124,11 +124,12 @@ func (d *decoder) dirs(name string) (err error) {
 	return nil
 }
 
-// maxMended bounds how many statements that cannot be read are reported in one run.
-const maxMended = 20
+// maxBroken bounds how many unreadable statements are reported in one run.
+const maxBroken = 20
 
-// read gets the values of a TOML text, and the spots of its keys. A statement that cannot be read is reported and
-// blanked, and the rest read again; false means that the rest cannot be trusted, and that what was reported is all there is to say.
+// read returns the values of a TOML text and stores the positions of its keys. A statement that cannot be read is reported
+// and blanked, and the text is read again. read returns false if the rest cannot be trusted; the problems found so far are
+// then all that is reported.
 func (d *decoder) read(data []byte) (map[string]any, bool) {
 	if len(data) > maxFile {
 		d.add(place{}, "the file is larger than %d KiB", maxFile>>10)
@@ -152,7 +153,7 @@ func (d *decoder) read(data []byte) (map[string]any, bool) {
 			text = d.blank(text, st)
 		}
 	}
-	for range maxMended {
+	for range maxBroken {
 		values := map[string]any{}
 		_, err := toml.Decode(text, &values)
 		if err == nil {
@@ -183,7 +184,7 @@ func (d *decoder) read(data []byte) (map[string]any, bool) {
 	return nil, false
 }
 
-// blank takes a statement out of the text without moving the others, and notes what it may have given.
+// blank replaces a statement by spaces, which keeps the positions of the others, and marks the keys it set as broken.
 func (d *decoder) blank(text string, st *statement) string {
 	st.broken = true
 	for _, p := range st.paths {
@@ -200,11 +201,11 @@ func (d *decoder) blank(text string, st *statement) string {
 	return text[:st.start] + gone + text[st.end:]
 }
 
-// message is the TOML reader's, in the form of ours: one line that cannot steer a terminal.
+// message returns the TOML reader's message in our format: one line, without terminal control characters.
 func message(pe toml.ParseError) string {
 	m := strings.TrimSpace(pe.Message)
 	if m == "" {
-		return "this is not TOML"
+		return "invalid TOML"
 	}
 	if len(m) > 1 && m[1] >= 'a' && m[1] <= 'z' {
 		m = strings.ToLower(m[:1]) + m[1:]
@@ -220,7 +221,7 @@ func message(pe toml.ParseError) string {
 	return b.String()
 }
 
-// notText finds the first character that no TOML text has.
+// notText finds the first character that is not allowed in TOML.
 func notText(data []byte) (off int, what string) {
 	for off < len(data) {
 		r, n := utf8.DecodeRune(data[off:])
@@ -229,14 +230,14 @@ func notText(data []byte) (off int, what string) {
 			return off, fmt.Sprintf("byte %#02x is not UTF-8", data[off])
 		case r == '\r' && off+1 < len(data) && data[off+1] == '\n', r == '\n', r == '\t':
 		case r < ' ' || r == 0x7f:
-			return off, fmt.Sprintf("this is a control character, %#02x", r)
+			return off, fmt.Sprintf("character %#02x is a control character", r)
 		}
 		off += n
 	}
 	return 0, ""
 }
 
-// overlay puts settings over the file's values.
+// overlay overrides the file's values by settings.
 func (d *decoder) overlay(values map[string]any, settings []Setting) {
 	lists := map[string][]map[string]any{}
 	for nth, set := range settings {
@@ -280,7 +281,7 @@ func (d *decoder) overlay(values map[string]any, settings []Setting) {
 	}
 }
 
-// forget drops what the file said of a top-level key.
+// forget discards what the file set under a top-level key.
 func (d *decoder) forget(values map[string]any, key string) {
 	delete(values, key)
 	under := func(p path) bool {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// MAC is an Ethernet address of one station, written "52:54:00:12:34:56".
+// MAC is a unicast Ethernet address, written "52:54:00:12:34:56".
 type MAC [6]byte
 
-// UnmarshalText reads an address; groups (multicast) and the zero address are refused.
+// UnmarshalText reads an address; multicast addresses and the zero address are rejected.
 func (m *MAC) UnmarshalText(b []byte) error {
 	var v MAC
 	if len(b) != 17 {
@@ -21,7 +21,7 @@ func (m *MAC) UnmarshalText(b []byte) error {
 		}
 	}
 	if v[0]&1 != 0 {
-		return fmt.Errorf("MAC address %s is a group's: the lowest bit of the first byte must be 0", quote(string(b)))
+		return fmt.Errorf("MAC address %s is a multicast address: the lowest bit of the first byte must be 0", quote(string(b)))
 	}
 	if v == (MAC{}) {
 		return fmt.Errorf("MAC address %s is all zeros", quote(string(b)))
@@ -30,12 +30,12 @@ func (m *MAC) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// String is the address with lower case digits and colons.
+// String returns the address with lower case digits and colons.
 func (m MAC) String() string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
-// MarshalText is the form that UnmarshalText reads.
+// MarshalText returns the form that UnmarshalText reads.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 func (MAC) sample() string { return "52:54:00:12:34:56" }

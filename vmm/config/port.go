@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// Port is a port of the host that leads to one of the guest's, or a range of them that leads to as many:
+// Port forwards a host port to a guest port, or a range of host ports to a range of the same size:
 // "[ADDRESS:]PORT[-LAST]:GUESTPORT[-LAST][/tcp|/udp]".
 type Port struct {
 	UDP   bool
-	Host  netip.AddrPort // the first; "::" in the zone of both families when no address was given
-	Guest uint16         // the first
-	More  uint16         // how many follow it
+	Host  netip.AddrPort // first host port; address "::" covers IPv4 and IPv6 and is the default
+	Guest uint16         // first guest port
+	More  uint16         // number of further ports
 }
 
-// UnmarshalText reads a port; ports are 1 to 65535, and an IPv6 address stands in brackets.
+// UnmarshalText reads a port or a range; ports are 1 to 65535, and an IPv6 address is in brackets.
 func (p *Port) UnmarshalText(b []byte) error {
 	s := string(b)
 	wrong := fmt.Errorf(`%s is not a published port: write "8080:80", "127.0.0.1:2222:22/tcp", "8000-8010:9000-9010" or "[::1]:5353:53/udp"`, quote(s))
@@ -45,7 +45,7 @@ func (p *Port) UnmarshalText(b []byte) error {
 		return wrong
 	}
 	if more != toMore {
-		return fmt.Errorf("%s has %d ports of the host for %d of the guest's", quote(s), int(more)+1, int(toMore)+1)
+		return fmt.Errorf("%s maps %d host ports to %d guest ports", quote(s), int(more)+1, int(toMore)+1)
 	}
 	a, err := netip.ParseAddrPort(fmt.Sprintf("%s:%d", address, from))
 	if err != nil || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsMulticast() {
@@ -55,7 +55,7 @@ func (p *Port) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Each is every single port of the range.
+// Each iterates over the single ports of the range.
 func (p Port) Each() iter.Seq[Port] {
 	return func(yield func(Port) bool) {
 		for i := range p.count() {
@@ -93,7 +93,7 @@ func portRange(s string) (first, more uint16, ok bool) {
 	return first, last - first, ok && last >= first
 }
 
-// String is the form that UnmarshalText reads, with everything written out.
+// String returns the form that UnmarshalText reads, with all parts written out.
 func (p Port) String() string {
 	proto, host, guest := "tcp", p.Host.String(), strconv.Itoa(int(p.Guest))
 	if p.UDP {
@@ -111,10 +111,11 @@ func (p Port) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 func (Port) sample() string { return "8080:80" }
 
-// publishedPorts are those of all network devices: which device has one.
+// publishedPorts maps each published port to the index of its network device.
 type publishedPorts map[Port]int
 
-// ports finds those that are published twice, in any network device, also on all addresses and on one of them.
+// ports reports ports that are published twice, by any network devices. A port on all addresses conflicts with the same port
+// on one address.
 func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	total := 0
 	for j, port := range ports {
@@ -128,7 +129,7 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 		for one := range port.Each() {
 			one.Guest = 0
 			if first, twice := seen.other(one); twice {
-				c.add(c.at(p.index(j)), "%s: port %s is published already, by net[%d]", p.index(j), one.Host, first)
+				c.add(c.at(p.index(j)), "%s: port %s is already published by net[%d]", p.index(j), one.Host, first)
 				break
 			}
 			seen[one] = i
@@ -136,8 +137,8 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	}
 }
 
-// other is the device that has a port already, on the same address, or where either address is all of the family, which is
-// both for "::".
+// other returns the device that already publishes the port on an overlapping address: the same address, or the
+// unspecified address of its family. "::" covers both families.
 func (seen publishedPorts) other(one Port) (first int, twice bool) {
 	if first, twice = seen[one]; twice {
 		return first, true

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// Problem is one thing wrong with a configuration, and where it stands.
+// Problem is one error in a configuration, with its position.
 type Problem struct {
-	File      string // as the caller named it; empty when the value came from a flag
-	Line, Col int    // from 1; the column counts bytes; 0 without a File
-	Flag      string // the flag that gave the value, like "--memory"; empty when it came from a file
+	File      string // as the caller named it; empty if the value came from a flag
+	Line, Col int    // from 1, the column in bytes; 0 without a File
+	Flag      string // the flag that set the value, like "--memory"; empty if the value came from a file
 	Text      string // one line
 }
 
-// String is "file:line:col: error: text", or "--flag: error: text", as compilers print it.
+// String returns "file:line:col: error: text", or "--flag: error: text", as compilers print it.
 func (p Problem) String() string {
 	if p.Flag != "" {
 		return p.Flag + ": error: " + p.Text
@@ -24,13 +24,13 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: error: %s", p.File, p.Line, p.Col, p.Text)
 }
 
-// Error is every problem of a configuration: those of the file by position, then those of the flags. It is never empty.
+// Error holds all problems of a configuration: those of the file by position, then those of the flags. It is never empty.
 type Error struct{ Problems []Problem }
 
-// maxShown bounds what Error prints; a file of the largest size can hold a hundred thousand problems.
+// maxShown bounds the problems that Error prints; a file of maximum size can hold a hundred thousand.
 const maxShown = 50
 
-// Error is one problem per line.
+// Error returns one problem per line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	for i, p := range e.Problems {
@@ -46,16 +46,16 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// FlagsOnly reports whether no problem is the file's.
+// FlagsOnly reports whether all problems are in flags.
 func (e *Error) FlagsOnly() bool {
 	return !slices.ContainsFunc(e.Problems, func(p Problem) bool { return p.Flag == "" })
 }
 
-// place is where a key or a value was given: at an offset of the file, or by a flag.
+// place is the position of a key or value: an offset in the file, or a flag.
 type place struct {
 	off  int
 	flag string
-	nth  int // of the flag on the command line
+	nth  int // position of the flag on the command line, from 1
 }
 
 // report collects problems by place and turns them into an Error.
@@ -74,7 +74,7 @@ func (r *report) add(at place, format string, args ...any) {
 	r.found = append(r.found, located{at, fmt.Sprintf(format, args...)})
 }
 
-// err is nil when nothing was reported.
+// err returns the reported problems as an *Error, or nil if there are none.
 func (r *report) err() error {
 	if len(r.found) == 0 {
 		return nil
@@ -83,7 +83,7 @@ func (r *report) err() error {
 		return cmp.Or(cmp.Compare(min(len(a.flag), 1), min(len(b.flag), 1)), cmp.Compare(a.nth, b.nth), cmp.Compare(a.off, b.off), cmp.Compare(a.text, b.text))
 	})
 	e := &Error{}
-	line, start, at := 1, 0, 0 // of the offset last seen; offsets rise, so the file is walked once
+	line, start, at := 1, 0, 0 // of the last offset; offsets ascend, so the file is walked once
 	for _, f := range r.found {
 		p := Problem{Flag: f.flag, Text: f.text}
 		if f.flag == "" {
@@ -99,7 +99,7 @@ func (r *report) err() error {
 	return e
 }
 
-// quote shows text from a file or a flag: escaped, so that it cannot steer a terminal, and not without end.
+// quote returns untrusted text for a message: escaped, so that it cannot control a terminal, and at most 200 bytes.
 func quote(s string) string {
 	const most = 200
 	if len(s) > most {

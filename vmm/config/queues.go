@@ -5,20 +5,20 @@ import (
 	"strconv"
 )
 
-// Queues is how many queues of a kind a device has: 1 to 64, or QueuesAuto.
+// Queues is the number of queues of a device: 1 to 64, or QueuesAuto.
 type Queues int
 
-// QueuesAuto is one for each virtual CPU, up to a bound that the device knows.
+// QueuesAuto is one queue per virtual CPU, up to a bound that depends on the device.
 const QueuesAuto Queues = -1
 
-// Bounds of QueuesAuto. A queue pair of a network card costs a task of the host and, with Linux in the guest, 1 MiB of the
-// guest's memory; a request queue costs 20 MiB of the host's kernel memory at the default queue_size.
+// Bounds of QueuesAuto. A queue pair of a network card costs one host task and, with Linux in the guest, 1 MiB of guest
+// memory. A request queue costs 20 MiB of host kernel memory at the default queue_size.
 const (
 	autoNetQueues  = 8
 	autoSCSIQueues = 4
 )
 
-// Number is how many that is for a machine of so many virtual CPUs, with at most auto of them for QueuesAuto.
+// number returns the number of queues of a machine with vcpus virtual CPUs. QueuesAuto gives at most auto.
 func (q Queues) number(vcpus, auto int) int {
 	if q == QueuesAuto {
 		return min(vcpus, auto)
@@ -26,15 +26,15 @@ func (q Queues) number(vcpus, auto int) int {
 	return int(q)
 }
 
-// QueuePairs is how many queue pairs the card has, if its backend can have them.
+// QueuePairs returns the number of queue pairs of n, provided its backend supports them.
 func (c *Config) QueuePairs(n *Net) int { return n.Queues.number(c.Machine.VCPUs, autoNetQueues) }
 
-// RequestQueues is how many request queues the controller has.
+// RequestQueues returns the number of request queues of the controller.
 func (c *Config) RequestQueues() int {
 	return c.SCSI.Queues.number(c.Machine.VCPUs, autoSCSIQueues)
 }
 
-// UnmarshalText reads the word, or a number where all values are text.
+// UnmarshalText reads "auto", or a number from a flag.
 func (q *Queues) UnmarshalText(b []byte) error {
 	if string(b) == "auto" {
 		*q = QueuesAuto
@@ -49,7 +49,7 @@ func (q *Queues) UnmarshalText(b []byte) error {
 
 func (q *Queues) setNumber(n int64) error {
 	if n < 1 || n > maxQueues {
-		return fmt.Errorf(`%d is not in 1 to %d`, n, maxQueues)
+		return fmt.Errorf("%d is out of range: want 1 to %d", n, maxQueues)
 	}
 	*q = Queues(n)
 	return nil
@@ -62,12 +62,12 @@ func (q Queues) String() string {
 	return strconv.Itoa(int(q))
 }
 
-// MarshalTOML is a number, or the word in quotes.
+// MarshalTOML returns a number, or "auto" in quotes.
 func (q Queues) MarshalTOML() ([]byte, error) { return numberOrWord(q.String()), nil }
 
 func (Queues) sample() string { return "auto" }
 
-// numbered is a type that is written as a number or as a word.
+// numbered is a type whose value is a number or a word.
 type numbered interface{ setNumber(int64) error }
 
 func numberOrWord(s string) []byte {

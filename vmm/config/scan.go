@@ -8,8 +8,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// path spells a place in the tree of values: `machine.memory`, `disk[1].path`, `a."odd key"`. It is unambiguous, so
-// the scanner and the decoder can meet in a map.
+// path names a node in the tree of values: `machine.memory`, `disk[1].path`, `a."odd key"`. It is unambiguous, so the
+// scanner and the decoder can use it as a common map key.
 type path string
 
 func (p path) key(k string) path {
@@ -24,7 +24,7 @@ func (p path) key(k string) path {
 
 func (p path) index(i int) path { return p + "[" + path(strconv.Itoa(i)) + "]" }
 
-// parent is the path without its last key or index; the parent of a top-level key is empty.
+// parent returns the path without its last key or index; the parent of a top-level key is empty.
 func (p path) parent() path {
 	return p[:max(0, strings.LastIndexAny(string(p), ".["))]
 }
@@ -42,41 +42,42 @@ func isBare(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
-// Bounds of nesting, far above what the schema uses. They hold before the TOML reader sees the text: it recurses once per level.
+// Bounds of nesting, far above what the schema uses. They are checked before the TOML reader runs, which recurses once per
+// level.
 const (
 	maxDepth  = 16 // arrays and inline tables inside each other
 	maxDotted = 8  // parts of one key
 )
 
-// spot is where a key and its value begin.
+// spot holds the offsets at which a key and its value begin.
 type spot struct{ key, value int }
 
-// statement is one top-level expression of a TOML text, a header or a key with its value, to the end of its last line.
+// statement is one top-level expression of a TOML text, a header or a key with its value, up to the end of its last line.
 type statement struct {
 	start, end int
-	paths      []path // what it gives values to, as far as it could be read
+	paths      []path // the keys it sets, as far as it could be read
 	header     bool
-	broken     bool // something in it was reported
+	broken     bool // a problem in it was reported
 }
 
-// scanner finds where the keys and values of a TOML text begin. It checks no syntax beyond what it needs to go on:
-// given a valid text it is exact, given another it does not panic, does not recurse beyond maxDepth and takes linear time.
+// scanner finds where the keys and values of a TOML text begin. It checks only the syntax it needs to continue. On valid
+// text it is exact. On any other text it does not panic, does not recurse beyond maxDepth, and takes linear time.
 type scanner struct {
 	src        string
 	pos        int
 	spots      map[path]spot
 	statements []statement
 	counts     map[path]int // arrays of tables: how many entries so far
-	first      map[path]int // keys with a value: the line that first gave one
+	first      map[path]int // keys with a value: the line that first set it
 	report     func(off int, format string, args ...any)
 	depth      int
 	current    *statement
 	tooDeep    bool
-	line       int // of lineAt
+	line       int // line number of lineAt, from 0
 	lineAt     int
 }
 
-// scan goes through the text; what it reports (duplicates, nesting) it reports by offset.
+// scan scans the text. It calls report with an offset for each duplicate key and for nesting that is too deep.
 func scan(src string, report func(off int, format string, args ...any)) *scanner {
 	s := &scanner{src: src, spots: map[path]spot{}, counts: map[path]int{}, first: map[path]int{}, report: report}
 	var table path
@@ -117,7 +118,7 @@ func (s *scanner) skip(set string) {
 	}
 }
 
-// skipLine goes to the newline, or the end.
+// skipLine moves to the next newline, or to the end.
 func (s *scanner) skipLine() {
 	if i := strings.IndexByte(s.src[s.pos:], '\n'); i >= 0 {
 		s.pos += i
@@ -126,7 +127,7 @@ func (s *scanner) skipLine() {
 	s.pos = len(s.src)
 }
 
-// skipSpace skips what may stand between the parts of an array or an inline table: blanks, newlines and comments.
+// skipSpace skips the blanks, newlines and comments between the parts of an array or an inline table.
 func (s *scanner) skipSpace() {
 	for {
 		s.skip(" \t\r\n")
@@ -137,14 +138,14 @@ func (s *scanner) skipSpace() {
 	}
 }
 
-// lineOf counts lines as far as off, which must not go back from call to call.
+// lineOf returns the line of off, which must not decrease from call to call.
 func (s *scanner) lineOf(off int) int {
 	s.line += strings.Count(s.src[s.lineAt:off], "\n")
 	s.lineAt = off
 	return s.line + 1
 }
 
-// header reads [a.b] or [[a.b]] and returns the path that the keys below it belong to.
+// header reads [a.b] or [[a.b]] and returns the path of the keys below it.
 func (s *scanner) header() path {
 	open := s.pos
 	s.pos++
@@ -171,7 +172,7 @@ func (s *scanner) header() path {
 	}
 	if !list && len(keys) > 0 {
 		if line, twice := s.first[p]; twice {
-			s.report(open, "[%s] is given twice, first on line %d", p, line)
+			s.report(open, "[%s] is set twice, first on line %d", p, line)
 			s.current.broken = true
 		} else {
 			s.first[p] = s.lineOf(open)
@@ -199,7 +200,7 @@ func (s *scanner) pair(table path) path {
 	s.skip(" \t")
 	at := spot{offs[len(offs)-1], s.pos}
 	if line, twice := s.first[p]; twice {
-		s.report(at.key, "%s is given twice, first on line %d", p, line)
+		s.report(at.key, "%s is set twice, first on line %d", p, line)
 		s.current.broken = true
 	} else {
 		s.first[p] = s.lineOf(at.key)
@@ -209,14 +210,14 @@ func (s *scanner) pair(table path) path {
 	return p
 }
 
-// see keeps the first spot of a path.
+// see records the first spot of a path.
 func (s *scanner) see(p path, at spot) {
 	if _, ok := s.spots[p]; !ok {
 		s.spots[p] = at
 	}
 }
 
-// unquoteKey is the key that quoted TOML text means; text that means none stands for itself.
+// unquoteKey returns the key that quoted TOML text denotes, or the text itself if it is invalid.
 func unquoteKey(text string) string {
 	var doc struct{ K string }
 	if toml.Unmarshal([]byte("K = "+text), &doc) != nil {
@@ -225,7 +226,7 @@ func unquoteKey(text string) string {
 	return doc.K
 }
 
-// dotted reads the parts of a key and where each begins.
+// dotted reads the parts of a key and the offset of each.
 func (s *scanner) dotted() (keys []string, offs []int) {
 	for {
 		s.skip(" \t")
@@ -337,7 +338,7 @@ func (s *scanner) array(p path) {
 		if s.peek() == ',' {
 			s.pos++
 		}
-		if s.pos == at { // nothing that could be read
+		if s.pos == at { // nothing could be read
 			return
 		}
 	}
@@ -365,7 +366,7 @@ func (s *scanner) inline(p path) {
 	}
 }
 
-// statementAt is the statement that covers off, or nil.
+// statementAt returns the statement that covers off, or nil.
 func (s *scanner) statementAt(off int) *statement {
 	i := sort.Search(len(s.statements), func(i int) bool { return s.statements[i].end >= off })
 	if i == len(s.statements) || s.statements[i].start > off {

@@ -9,7 +9,7 @@ import (
 )
 
 // Size is a number of bytes, written as a whole number and a unit: "512M". K, M, G and T are powers of 1024.
-// A number without a unit is refused: one tool of this field reads it as bytes, the next as MiB.
+// A number without a unit is rejected, because some tools read it as bytes and others as MiB.
 type Size uint64
 
 const sizeUnits = "KMGT"
@@ -41,7 +41,8 @@ func (s *Size) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// String is the size with the largest unit that leaves a whole number; bytes have no unit and cannot be read back.
+// String returns the size in the largest unit that gives a whole number. A size that is not a multiple of 1K has no unit
+// and cannot be read back.
 func (s Size) String() string {
 	for i := len(sizeUnits) - 1; i >= 0; i-- {
 		if unit := Size(1) << (10 * (i + 1)); s >= unit && s%unit == 0 {
@@ -51,7 +52,7 @@ func (s Size) String() string {
 	return strconv.FormatUint(uint64(s), 10)
 }
 
-// MarshalText is the form that UnmarshalText reads.
+// MarshalText returns the form that UnmarshalText reads.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 func (Size) sample() string { return "512M" }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// DidYouMean is `; did you mean "x"?` for the choice nearest to word, or nothing when none is near.
+// DidYouMean returns `; did you mean "x"?` for the choice closest to word, or "" if none is close.
 func DidYouMean(word string, choices []string) string {
 	if len(word) > 40 {
 		return ""
@@ -22,7 +22,7 @@ func DidYouMean(word string, choices []string) string {
 	return "; did you mean " + strconv.Quote(nearest) + "?"
 }
 
-// distance is the number of single changes from a to b: a byte put in, left out or replaced, or two neighbours swapped.
+// distance returns the number of edits from a to b: a byte inserted, deleted or replaced, or two adjacent bytes swapped.
 func distance(a, b string) int {
 	prev2 := make([]int, len(b)+1)
 	prev := make([]int, len(b)+1)
@@ -47,7 +47,7 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// otherName is our name for a key as other VMMs call it: Firecracker, Cloud Hypervisor, crosvm, QEMU, Kata.
+// otherName returns our name for a key of another VMM: Firecracker, Cloud Hypervisor, crosvm, QEMU or Kata.
 func otherName(word string) (ours string, ok bool) {
 	for _, row := range [...]struct{ theirs, ours string }{
 		{"vcpu_count", "vcpus"}, {"cpus", "vcpus"}, {"cpu", "vcpus"}, {"boot_vcpus", "vcpus"}, {"smp", "vcpus"},
@@ -68,7 +68,7 @@ func otherName(word string) (ours string, ok bool) {
 	return "", false
 }
 
-// list is `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
+// list returns `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
 func list(words []string) string {
 	var b strings.Builder
 	for i, w := range words {

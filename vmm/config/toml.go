@@ -7,7 +7,7 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// TOML is the configuration as a file that resolves to the same configuration, with every default written out.
+// TOML returns a configuration file that resolves to c, with every default written out.
 func (c *Config) TOML() []byte {
 	var b bytes.Buffer
 	enc := toml.NewEncoder(&b)

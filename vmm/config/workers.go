@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Workers says how the kernel's threads for this machine are made and run.
+// Workers configures the kernel threads that serve this machine.
 type Workers struct {
-	Affinity CPUSet      `toml:"affinity,omitempty"` // empty: where the scheduler likes
-	Count    WorkerCount `toml:"count"`              // that serve the disks' request queues
+	Affinity CPUSet      `toml:"affinity,omitempty"` // empty: any CPU
+	Count    WorkerCount `toml:"count"`              // workers that serve the disks' request queues
 	Nice     int         `toml:"nice,omitzero"`      // -20 to 19; for SchedOther and SchedBatch
 	Sched    Sched       `toml:"sched"`
 }
@@ -24,19 +24,19 @@ const (
 	maxBusyPoll = time.Second
 )
 
-// WorkerCount is how many workers share a device's queues: 1 to 64, or one of the names.
+// WorkerCount is the number of workers that share a device's queues: 1 to 64, or one of the names.
 type WorkerCount int
 
 // Names of worker counts.
 const (
-	CountAuto     WorkerCount = -1 // CountShared for up to two request queues, else CountPerQueue, where the kernel can
-	CountPerQueue WorkerCount = -2 // as many as request queues
-	CountShared   WorkerCount = 1  // one for all
+	CountAuto     WorkerCount = -1 // CountShared for up to two request queues, else CountPerQueue if the kernel supports it
+	CountPerQueue WorkerCount = -2 // one worker per request queue
+	CountShared   WorkerCount = 1  // one worker for all queues
 )
 
-// Number is how many workers that is for so many request queues.
+// Number returns the number of workers for the given number of request queues.
 func (w WorkerCount) Number(queues int) int {
-	const alone = 2 // queues that one worker serves
+	const alone = 2 // one worker serves up to this many queues
 	switch {
 	case w == CountAuto && queues <= alone:
 		return 1
@@ -46,7 +46,7 @@ func (w WorkerCount) Number(queues int) int {
 	return min(int(w), queues)
 }
 
-// UnmarshalText reads one of the names, or a number where all values are text.
+// UnmarshalText reads one of the names, or a number from a flag.
 func (w *WorkerCount) UnmarshalText(b []byte) error {
 	switch string(b) {
 	case "auto":
@@ -67,7 +67,7 @@ func (w *WorkerCount) UnmarshalText(b []byte) error {
 
 func (w *WorkerCount) setNumber(n int64) error {
 	if n < 1 || n > maxQueues {
-		return fmt.Errorf("%d is not in 1 to %d", n, maxQueues)
+		return fmt.Errorf("%d is out of range: want 1 to %d", n, maxQueues)
 	}
 	*w = WorkerCount(n)
 	return nil
@@ -85,10 +85,10 @@ func (w WorkerCount) String() string {
 	return strconv.Itoa(int(w))
 }
 
-// MarshalText is the form that UnmarshalText reads.
+// MarshalText returns the form that UnmarshalText reads.
 func (w WorkerCount) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
-// MarshalTOML is a number, or a name in quotes.
+// MarshalTOML returns a number, or a name in quotes.
 func (w WorkerCount) MarshalTOML() ([]byte, error) { return numberOrWord(w.String()), nil }
 
 func (WorkerCount) sample() string { return "per-queue" }
@@ -109,11 +109,11 @@ func (s *Sched) UnmarshalText(b []byte) error {
 	switch name, priority, has := strings.Cut(string(b), ":"); {
 	case v == SchedOther, v == SchedBatch, v == SchedIdle:
 	case name != "fifo" && name != "rr":
-		return fmt.Errorf(`%s is not a policy: write "other", "batch", "idle", "fifo:N" or "rr:N"`, quote(string(b)))
+		return fmt.Errorf(`%s is not a scheduling policy: write "other", "batch", "idle", "fifo:N" or "rr:N"`, quote(string(b)))
 	default:
 		n, err := strconv.ParseUint(priority, 10, 8)
 		if !has || err != nil || n < 1 || n > 99 {
-			return fmt.Errorf(`policy %s wants a priority of 1 to 99, like "%s:10"`, quote(string(b)), name)
+			return fmt.Errorf(`policy %s requires a priority from 1 to 99, like "%s:10"`, quote(string(b)), name)
 		}
 		v = Sched(name + ":" + strconv.FormatUint(n, 10))
 	}
@@ -121,22 +121,22 @@ func (s *Sched) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Split is the policy's name and its priority, 0 for one without.
+// Split returns the policy's name and its priority, 0 if the policy has none.
 func (s Sched) Split() (name string, priority int) {
 	name, number, _ := strings.Cut(string(s), ":")
 	priority, _ = strconv.Atoi(number)
 	return name, priority
 }
 
-// Fair says whether the policy is one with a nice value.
+// Fair reports whether the policy uses a nice value.
 func (s Sched) Fair() bool { return s == SchedOther || s == SchedBatch }
 
-// workers checks [workers] and what else says how the kernel's threads run.
+// workers checks [workers] and the other keys that configure kernel threads.
 func (c *checker) workers(cfg *Config) {
 	w := &cfg.Workers
 	c.between("workers.nice", w.Nice, minNice, maxNice)
 	if c.given["workers.nice"] && !w.Sched.Fair() && !c.unread("workers.sched") {
-		c.add(later(c.keyAt("workers.nice"), c.keyAt("workers.sched")), `workers.nice is for sched "other" and "batch", and sched is %q`, w.Sched)
+		c.add(later(c.keyAt("workers.nice"), c.keyAt("workers.sched")), `workers.nice applies only to sched "other" and "batch", but sched is %q`, w.Sched)
 	}
 	for i := range cfg.Net {
 		n, p := &cfg.Net[i], path("net").index(i)
@@ -148,11 +148,11 @@ func (c *checker) workers(cfg *Config) {
 		}
 		for _, k := range []string{"affinity", "busy_poll"} {
 			if q := p.key(k); c.given[q] {
-				c.add(c.keyAt(q), "%s is for backend \"vhost\", and the backend is %q, which has no worker of the kernel", q, n.Backend)
+				c.add(c.keyAt(q), "%s applies only to backend \"vhost\", but backend is %q, which has no kernel worker", q, n.Backend)
 			}
 		}
 		if n.Queues > 1 {
-			c.add(c.at(p.key("queues")), "%s: %s queue pairs are for backend \"vhost\", and the backend is %q, which has one", p.key("queues"), n.Queues, n.Backend)
+			c.add(c.at(p.key("queues")), "%s: %s queue pairs require backend \"vhost\", but backend is %q, which has one", p.key("queues"), n.Queues, n.Backend)
 		}
 	}
 }

@@ -6,34 +6,34 @@ import (
 	"testing"
 )
 
-func TestQueuesAndWorkersAsTheyAreWritten(t *testing.T) {
+func TestQueuesAndWorkersAreParsed(t *testing.T) {
 	for _, c := range []struct{ text, problem string }{
 		{"[[net]]\nqueues = 64\n[scsi]\nqueues = 'auto'\n[workers]\ncount = 3\nsched = 'fifo:99'", ""},
 		{"[[net]]\nqueues = 'all'", `3:10: error: net[0].queues: "all" is neither a number nor "auto"`},
-		{"[[net]]\nqueues = 65", "3:10: error: net[0].queues: 65 is not in 1 to 64"},
-		{"[[net]]\nqueues = true", `net[0].queues wants a string like "auto", but this is true`},
-		{"[workers]\ncount = 0", "workers.count: 0 is not in 1 to 64"},
+		{"[[net]]\nqueues = 65", "3:10: error: net[0].queues: 65 is out of range: want 1 to 64"},
+		{"[[net]]\nqueues = true", `net[0].queues must be a string like "auto", not true`},
+		{"[workers]\ncount = 0", "workers.count: 0 is out of range: want 1 to 64"},
 		{"[workers]\ncount = 'one'", `workers.count: "one" is neither a number nor "auto", "shared" or "per-queue"`},
-		{"[workers]\nnice = 20", "workers.nice: 20 is not in -20 to 19"},
+		{"[workers]\nnice = 20", "workers.nice: 20 is out of range: want -20 to 19"},
 		{"[workers]\nnice = 5\nsched = 'batch'", ""},
 		{"[workers]\nsched = 'idle'\ncount = 'shared'", ""},
-		{"[workers]\nnice = 5\nsched = 'idle'", `4:1: error: workers.nice is for sched "other" and "batch", and sched is "idle"`},
-		{"[workers]\nsched = 'fifo'", `policy "fifo" wants a priority of 1 to 99, like "fifo:10"`},
-		{"[workers]\nsched = 'rr:0'", `policy "rr:0" wants a priority of 1 to 99`},
-		{"[workers]\nsched = 'deadline'", `"deadline" is not a policy`},
+		{"[workers]\nnice = 5\nsched = 'idle'", `4:1: error: workers.nice applies only to sched "other" and "batch", but sched is "idle"`},
+		{"[workers]\nsched = 'fifo'", `policy "fifo" requires a priority from 1 to 99, like "fifo:10"`},
+		{"[workers]\nsched = 'rr:0'", `policy "rr:0" requires a priority from 1 to 99`},
+		{"[workers]\nsched = 'deadline'", `"deadline" is not a scheduling policy`},
 		{"[[net]]\nbusy_poll = '50us'", ""},
 		{"[[net]]\nbusy_poll = '10ns'", "net[0].busy_poll: 10ns is not a whole number of microseconds up to 1s"},
 		{"[[net]]\nbusy_poll = '2s'", "net[0].busy_poll: 2s is not a whole number of microseconds up to 1s"},
 		{"[scsi]\nbusy_poll = '50us'", "unknown key \"busy_poll\" in scsi; it belongs in [[net]]"},
 		{"[[net]]\nbackend = 'user'\nqueues = 'auto'", ""},
-		{"[[net]]\nbackend = 'user'\nqueues = 2", `4:10: error: net[0].queues: 2 queue pairs are for backend "vhost", and the backend is "user"`},
-		{"[[net]]\nbackend = 'user'\naffinity = '0'", `net[0].affinity is for backend "vhost"`},
-		{"[[net]]\nbackend = 'user'\nbusy_poll = '1ms'", `net[0].busy_poll is for backend "vhost"`},
+		{"[[net]]\nbackend = 'user'\nqueues = 2", `4:10: error: net[0].queues: 2 queue pairs require backend "vhost", but backend is "user"`},
+		{"[[net]]\nbackend = 'user'\naffinity = '0'", `net[0].affinity applies only to backend "vhost"`},
+		{"[[net]]\nbackend = 'user'\nbusy_poll = '1ms'", `net[0].busy_poll applies only to backend "vhost"`},
 	} {
 		cfg, err := parseTest(boot + c.text)
 		if err == nil {
 			if again, err := parseTest(string(cfg.TOML())); err != nil || !reflect.DeepEqual(again, cfg) {
-				t.Errorf("%s\nwritten out: %v\n%s", c.text, err, cfg.TOML())
+				t.Errorf("%s\nTOML output: %v\n%s", c.text, err, cfg.TOML())
 			}
 		}
 		if (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
@@ -68,7 +68,7 @@ func TestAutoFollowsTheVirtualCPUs(t *testing.T) {
 	}
 }
 
-func TestHowManyWorkers(t *testing.T) {
+func TestWorkerCount(t *testing.T) {
 	for _, c := range []struct {
 		count        WorkerCount
 		queues, want int
