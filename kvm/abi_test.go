@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// consts are the constants that abi.c prints, beside the capabilities.
+// consts are the constants that abi.c prints, except the capabilities.
 var consts = []struct {
 	name  string
 	value uint64
@@ -56,9 +56,8 @@ var consts = []struct {
 	{"KVM_MP_STATE_SIPI_RECEIVED", uint64(MPStateSIPIReceived)},
 }
 
-// layouts pairs C structures with Go ones. fields are the C names of the Go
-// fields that are not blank, in order. size 0 means the Go structure has a tail
-// that C leaves open, and its size is not compared.
+// layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields, in order. size 0 means
+// that the tail has a variable length in C, so the sizes are not compared.
 var layouts = []struct {
 	name   string
 	size   uintptr
@@ -87,7 +86,7 @@ var layouts = []struct {
 	{"kvm_msr_list", sizeMSRListHeader, msrList{}, "nmsrs"},
 }
 
-// offsets are the places that are read by offset, in C's order.
+// offsets are the C fields that are read by offset, in order.
 const offsets = `field kvm_run.immediate_exit %d 1
 field kvm_run.exit_reason %d 4
 field kvm_run.padding %d %d
@@ -130,7 +129,7 @@ field kvm_stats_desc.offset %d 4
 struct kvm_stats_desc %d
 `
 
-// goNames are the Go fields that do not have their C names, by C structure.
+// goNames lists the Go fields whose names differ from C, by C structure.
 var goNames = map[string]string{
 	"kvm_userspace_memory_region.guest_phys_addr": "gpa",
 	"kvm_userspace_memory_region.memory_size":     "size",
@@ -139,7 +138,7 @@ var goNames = map[string]string{
 	"kvm_ioeventfd.len":                           "length",
 }
 
-// sameName says whether a Go field is named after a C field.
+// sameName reports whether a Go field is named after a C field.
 func sameName(structure, goName, cName string) bool {
 	if want, ok := goNames[structure+"."+cName]; ok {
 		return goName == want
@@ -147,7 +146,7 @@ func sameName(structure, goName, cName string) bool {
 	return strings.EqualFold(goName, strings.ReplaceAll(cName, "_", ""))
 }
 
-// abi prints what abi.c prints, from the Go side.
+// abi returns the output of abi.c, computed from the Go tables.
 func abi(t *testing.T) string {
 	var b strings.Builder
 	for _, r := range requests {
@@ -168,7 +167,7 @@ func abi(t *testing.T) string {
 				continue
 			}
 			if len(names) == 0 {
-				break // the tail
+				break // the variable tail
 			}
 			if !sameName(l.name, f.Name, names[0]) {
 				t.Errorf("%s.%s has the Go name %s", l.name, names[0], f.Name)
@@ -196,7 +195,7 @@ func abi(t *testing.T) string {
 	return b.String()
 }
 
-func TestABIIsThatOfTheHeaders(t *testing.T) {
+func TestABIMatchesTheGolden(t *testing.T) {
 	golden, err := os.ReadFile("testdata/abi.golden")
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +203,7 @@ func TestABIIsThatOfTheHeaders(t *testing.T) {
 	compareLines(t, "Go", abi(t), "testdata/abi.golden", string(golden))
 }
 
-func TestGoldenIsWhatTheHeadersSay(t *testing.T) {
+func TestGoldenMatchesTheHeaders(t *testing.T) {
 	cc := needCC(t)
 	prog := filepath.Join(t.TempDir(), "abi")
 	if out, err := exec.Command(cc, "-o", prog, "testdata/abi.c").CombinedOutput(); err != nil {

@@ -9,26 +9,26 @@ import (
 // Cap is a KVM_CAP_* number: an optional part of the ABI.
 type Cap uint32
 
-// The capabilities that minivmm asks for or may ask for.
+// The capabilities that minivmm checks or may check.
 const (
 	CapIRQChip            Cap = 0   // KVM_CAP_IRQCHIP
 	CapUserMemory         Cap = 3   // KVM_CAP_USER_MEMORY
 	CapSetTSSAddr         Cap = 4   // KVM_CAP_SET_TSS_ADDR
 	CapExtCPUID           Cap = 7   // KVM_CAP_EXT_CPUID
-	CapNRVCPUs            Cap = 9   // KVM_CAP_NR_VCPUS: the answer is the recommended number
-	CapNRMemSlots         Cap = 10  // KVM_CAP_NR_MEMSLOTS: the answer is the number
+	CapNRVCPUs            Cap = 9   // KVM_CAP_NR_VCPUS: returns the recommended number
+	CapNRMemSlots         Cap = 10  // KVM_CAP_NR_MEMSLOTS: returns the number
 	CapMPState            Cap = 14  // KVM_CAP_MP_STATE
-	CapCoalescedMMIO      Cap = 15  // KVM_CAP_COALESCED_MMIO: the answer is the ring's page in the vCPU mapping
-	CapIRQRouting         Cap = 25  // KVM_CAP_IRQ_ROUTING: the answer is the number of routes
+	CapCoalescedMMIO      Cap = 15  // KVM_CAP_COALESCED_MMIO: returns the page of the ring in the vCPU mapping
+	CapIRQRouting         Cap = 25  // KVM_CAP_IRQ_ROUTING: returns the number of routes
 	CapIRQFD              Cap = 32  // KVM_CAP_IRQFD
 	CapIOEventFD          Cap = 36  // KVM_CAP_IOEVENTFD
 	CapSetIdentityMapAddr Cap = 37  // KVM_CAP_SET_IDENTITY_MAP_ADDR
-	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: the answer is the number
+	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: returns the number
 	CapReadonlyMem        Cap = 81  // KVM_CAP_READONLY_MEM
-	CapMultiAddressSpace  Cap = 118 // KVM_CAP_MULTI_ADDRESS_SPACE: the answer is the number
+	CapMultiAddressSpace  Cap = 118 // KVM_CAP_MULTI_ADDRESS_SPACE: returns the number
 	CapSplitIRQChip       Cap = 121 // KVM_CAP_SPLIT_IRQCHIP
-	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: length 0
-	CapMaxVCPUID          Cap = 128 // KVM_CAP_MAX_VCPU_ID: the answer is one above the highest id
+	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: IOEvent.Len 0
+	CapMaxVCPUID          Cap = 128 // KVM_CAP_MAX_VCPU_ID: returns the highest id plus one
 	CapX2APICAPI          Cap = 129 // KVM_CAP_X2APIC_API
 	CapImmediateExit      Cap = 136 // KVM_CAP_IMMEDIATE_EXIT
 	CapGetMSRFeatures     Cap = 153 // KVM_CAP_GET_MSR_FEATURES
@@ -86,7 +86,7 @@ func (c Cap) info() (capInfo, bool) {
 	return capInfo{}, false
 }
 
-// missingCaps returns the error for capabilities that a kernel lacks, or nil.
+// missingCaps returns an error that names the missing capabilities, or nil if none is missing.
 func missingCaps(path string, missing []Cap) error {
 	if len(missing) == 0 {
 		return nil

@@ -7,13 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// CoalescedZone is a range of guest writes that KVM queues in a ring instead
-// of leaving for user space: for registers whose writes can wait until the
-// next exit.
+// CoalescedZone is an address range whose guest writes KVM queues in a ring instead of exiting to user space. It is for
+// registers whose writes can wait until the next exit.
 type CoalescedZone struct {
 	Addr      uint64 // guest physical address, or port with PIO
 	SizeBytes uint32
-	PIO       bool // needs CapCoalescedPIO
+	PIO       bool // requires CapCoalescedPIO
 }
 
 func (z CoalescedZone) arg() *coalescedZone {
@@ -24,13 +23,12 @@ func (z CoalescedZone) arg() *coalescedZone {
 	return arg
 }
 
-// RegisterCoalesced makes z coalesced, KVM_REGISTER_COALESCED_MMIO. ENXIO if
-// the kernel has no ring for it.
+// RegisterCoalesced registers z, KVM_REGISTER_COALESCED_MMIO. ENXIO if the kernel has no ring.
 func (vm *VM) RegisterCoalesced(z CoalescedZone) error {
 	return vm.coalescedZone(registerCoalesced, z)
 }
 
-// UnregisterCoalesced takes back all zones inside z,
+// UnregisterCoalesced unregisters all zones inside z,
 // KVM_UNREGISTER_COALESCED_MMIO.
 func (vm *VM) UnregisterCoalesced(z CoalescedZone) error {
 	return vm.coalescedZone(unregisterCoalesced, z)
@@ -47,7 +45,7 @@ func (vm *VM) coalescedZone(id requestID, z CoalescedZone) error {
 type CoalescedWrite struct {
 	Addr uint64 // guest physical address, or port with PIO
 	PIO  bool
-	Data []byte // a copy, valid during the call it is given to
+	Data []byte // a copy, valid during the call of f
 }
 
 // Layout of struct kvm_coalesced_mmio_ring (uapi/linux/kvm.h).
@@ -66,10 +64,9 @@ const (
 	maxRingEntries = (pageSize - offRingEntries) / sizeEntry // KVM_COALESCED_MMIO_MAX
 )
 
-// DrainCoalesced takes what the VM's vCPUs have queued, oldest first, and calls
-// f with each write. The ring is one for the whole VM and is emptied through
-// whichever vCPU comes out; a device reads its registers right only if every
-// exit drains first. f must not call DrainCoalesced.
+// DrainCoalesced removes the writes that the VM's vCPUs have queued, oldest first, and calls f with each. The whole VM has
+// one ring, which can be drained through any vCPU. Device registers are up to date only if every exit drains the ring first.
+// f must not call DrainCoalesced.
 func (v *VCPU) DrainCoalesced(f func(CoalescedWrite)) error {
 	if v.vm.coalescedPage == 0 {
 		return nil
@@ -84,10 +81,9 @@ func (v *VCPU) DrainCoalesced(f func(CoalescedWrite)) error {
 	return nil
 }
 
-// drainRing empties a ring page. The kernel adds at last, the reader takes at
-// first; the load of last orders the reads of the entries after the kernel's
-// writes, the store of first gives the slot back only when it has been copied.
-// It takes no more than one ringful, however fast vCPUs write.
+// drainRing empties a ring page. The kernel adds at last, the reader removes at first. The load of last orders the reads of
+// the entries after the kernel's writes; the store of first returns a slot only after it has been copied. drainRing removes
+// at most one ringful, however fast vCPUs write.
 func drainRing(page []byte, f func(CoalescedWrite)) {
 	le := binary.LittleEndian
 	first, last := wordAt(page, offRingFirst), wordAt(page, offRingLast)

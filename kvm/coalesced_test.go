@@ -50,7 +50,7 @@ func TestDrainRing(t *testing.T) {
 	}
 }
 
-func TestDrainRingEndsWhileTheRingFills(t *testing.T) {
+func TestDrainRingStopsWhileTheRingFills(t *testing.T) {
 	page := ringPage(0, 1)
 	n := 0
 	drainRing(page, func(CoalescedWrite) {
@@ -59,7 +59,7 @@ func TestDrainRingEndsWhileTheRingFills(t *testing.T) {
 		binary.LittleEndian.PutUint32(page[offRingLast:], (last+1)%maxRingEntries)
 	})
 	if n != maxRingEntries {
-		t.Errorf("took %d writes, want %d", n, maxRingEntries)
+		t.Errorf("drained %d writes, want %d", n, maxRingEntries)
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Offsets in struct kvm_run (uapi/linux/kvm.h). The union of exit data begins
-// at offUnion; the offsets below it are those of its members.
+// Offsets in struct kvm_run (uapi/linux/kvm.h). The union of exit data starts at offUnion; the offsets after it are those of
+// the union's members.
 const (
 	offImmediateExit = 1
 	offExitReason    = 8
@@ -36,8 +36,7 @@ const (
 
 	offEOIVector = offUnion + 0
 
-	// minRun is the least size of the mapping: kvm_run up to the union's end
-	// (its member padding[256]).
+	// minRun is the minimum size of the mapping: kvm_run up to the end of the union (its member padding[256]).
 	minRun = offUnion + 256
 )
 
@@ -58,7 +57,7 @@ const (
 	ExitIOAPICEOI     ExitReason = 26 // KVM_EXIT_IOAPIC_EOI: split interrupt controller
 )
 
-// String is the reason's C name without KVM_EXIT_.
+// String returns the reason's C name without KVM_EXIT_.
 func (r ExitReason) String() string {
 	switch r {
 	case ExitUnknown:
@@ -100,12 +99,12 @@ const (
 	SystemEventCrash    = 3 // KVM_SYSTEM_EVENT_CRASH
 )
 
-// Exit says why Run returned. Only the part that Reason names is meaningful.
+// Exit says why Run returned. Only the field that Reason selects is valid.
 type Exit struct {
 	Reason ExitReason
 
-	// IO is an ExitIO: Count accesses of Size bytes to Port. Data holds all of
-	// them, Size*Count bytes: written by the guest, or for the caller to fill.
+	// IO describes an ExitIO: Count accesses of Size bytes to Port. Data has Size*Count bytes: the data the guest wrote, or
+	// room for the caller to fill.
 	IO struct {
 		Port  uint16
 		Write bool // from the guest
@@ -114,46 +113,43 @@ type Exit struct {
 		Data  []byte
 	}
 
-	// MMIO is an ExitMMIO: an access of len(Data) bytes, 1 to 8, at GPA. It
-	// need not be aligned or a power of two. Data is written by the guest, or
-	// for the caller to fill.
+	// MMIO describes an ExitMMIO: an access of len(Data) bytes, 1 to 8, at GPA. The size need not be a power of two and the
+	// address need not be aligned. Data is what the guest wrote, or room for the caller to fill.
 	MMIO struct {
 		GPA   uint64
 		Write bool // from the guest
 		Data  []byte
 	}
 
-	// FailEntry is an ExitFailEntry: the CPU refused the guest's state.
+	// FailEntry describes an ExitFailEntry: the CPU rejected the guest's state.
 	FailEntry struct {
 		HardwareReason uint64
-		CPU            uint32 // of the host
+		CPU            uint32 // host CPU
 	}
 
-	// Internal is an ExitInternalError: KVM cannot go on. Data[:NData] depends
-	// on Suberror.
+	// Internal describes an ExitInternalError: KVM cannot continue. The meaning of Data[:NData] depends on Suberror.
 	Internal struct {
 		Suberror uint32
 		NData    int
 		Data     [16]uint64
 	}
 
-	// SystemEvent is an ExitSystemEvent. Data[:NData] depends on Type.
+	// SystemEvent describes an ExitSystemEvent. The meaning of Data[:NData] depends on Type.
 	SystemEvent struct {
 		Type  uint32
 		NData int
 		Data  [16]uint64
 	}
 
-	// IOAPICEOI is an ExitIOAPICEOI: the guest ended Vector, and an IOAPIC
-	// pin's route has it level-triggered.
+	// IOAPICEOI describes an ExitIOAPICEOI: the guest signalled end of interrupt for Vector, which the route of an IOAPIC
+	// pin uses level-triggered.
 	IOAPICEOI struct {
 		Vector uint8
 	}
 }
 
-// decode reads struct kvm_run after a KVM_RUN that succeeded. run is at least
-// minRun bytes. Lengths are checked before they are used, so that a kernel
-// that does not keep to its ABI yields an ExitUnknown and not a panic.
+// decode decodes struct kvm_run after a successful KVM_RUN. run has at least minRun bytes. Lengths are checked before use, so
+// that a kernel that violates its ABI causes an ExitUnknown and not a panic.
 func (e *Exit) decode(run []byte) {
 	le := binary.LittleEndian
 	e.Reason = ExitReason(le.Uint32(run[offExitReason:]))
@@ -195,8 +191,7 @@ func (e *Exit) decode(run []byte) {
 // ioDirectionOut is KVM_EXIT_IO_OUT.
 const ioDirectionOut = 1
 
-// decodeWords fills dst with n words of b, at most all of dst, and returns how
-// many.
+// decodeWords copies n words of b to dst, at most len(dst), and returns the number copied.
 func decodeWords(dst *[16]uint64, b []byte, n uint32) int {
 	count := int(min(n, uint32(len(dst))))
 	for i := range count {
@@ -228,9 +223,8 @@ func (e *Exit) String() string {
 	return e.Reason.String()
 }
 
-// instruction returns the bytes of the instruction that could not be emulated,
-// if the kernel gave them (kvm_run.emulation_failure: flags, insn_size,
-// insn_bytes[15] lie over data[0] to data[2]).
+// instruction returns the bytes of the instruction that could not be emulated, if the kernel provided them
+// (kvm_run.emulation_failure: flags, insn_size and insn_bytes[15] overlay data[0] to data[2]).
 func (e *Exit) instruction() []byte {
 	in := &e.Internal
 	if in.Suberror != InternalErrorEmulation || in.NData < 3 || in.Data[0]&emulationInstructionBytes == 0 {

@@ -58,10 +58,10 @@ func TestExitDataAliasesThePage(t *testing.T) {
 	e.decode(page)
 	e.MMIO.Data[1] = 0x77
 	if page[offMMIOData+1] != 0x77 {
-		t.Error("an answer does not reach the page")
+		t.Error("data filled in by the caller does not reach the page")
 	}
 	if cap(e.MMIO.Data) != 2 {
-		t.Errorf("data can be grown over the page: capacity %d", cap(e.MMIO.Data))
+		t.Errorf("append to data can overwrite the page: capacity %d", cap(e.MMIO.Data))
 	}
 }
 

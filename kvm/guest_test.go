@@ -19,23 +19,21 @@ import (
 )
 
 const (
-	guestRAM   = 0x8000 // bytes at gpa 0; all above is MMIO
+	guestRAM   = 0x8000 // bytes at gpa 0; everything above is MMIO
 	guestEntry = 0x1000
 )
 
-// machine is a VM with one page-aligned stretch of RAM and one vCPU in real
-// mode.
+// machine is a VM with one page-aligned range of RAM and one vCPU in real mode.
 type machine struct {
 	vm  *VM
 	cpu *VCPU
 	ram []byte
 }
 
-// hva is the address of memory that was mapped, not allocated by Go.
+// hva returns the address of mapped memory, which Go did not allocate.
 func hva(b []byte) uintptr { return reflect.ValueOf(b).Pointer() }
 
-// newMachine makes a machine that will run code. irqchip, if not nil, runs
-// before the vCPU is made.
+// newMachine creates a machine that will run code. irqchip, if not nil, is called before the vCPU is created.
 func newMachine(s *System, irqchip func(*VM) error, code ...byte) (m *machine, err error) {
 	m = &machine{}
 	defer func() {
@@ -88,7 +86,7 @@ func (m *machine) close() {
 	}
 }
 
-// boot is newMachine for a test, on a locked thread.
+// boot calls newMachine for a test and locks the thread.
 func boot(t *testing.T, s *System, irqchip func(*VM) error, code ...byte) *machine {
 	t.Helper()
 	runtime.LockOSThread()
@@ -101,8 +99,7 @@ func boot(t *testing.T, s *System, irqchip func(*VM) error, code ...byte) *machi
 	return m
 }
 
-// next runs the guest to its next exit for a reason other than a signal. Go's
-// own preemption signals come at any time.
+// next runs the guest until its next exit, ignoring signals: Go's preemption signals arrive at any time.
 func (m *machine) next() (*Exit, error) {
 	for {
 		e, err := m.cpu.Run()
@@ -125,7 +122,7 @@ func (m *machine) expect(t *testing.T, reason ExitReason) *Exit {
 	return e
 }
 
-// tryGuest runs a guest that writes a port.
+// tryGuest runs a guest that writes to a port.
 func tryGuest(s *System) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -139,7 +136,7 @@ func tryGuest(s *System) error {
 		return err
 	}
 	if e.Reason != ExitIO {
-		return fmt.Errorf("a guest that writes a port made exit %v", e)
+		return fmt.Errorf("a guest that writes to a port caused exit %v", e)
 	}
 	return nil
 }
@@ -163,7 +160,7 @@ func TestPortAccess(t *testing.T) {
 	binary.LittleEndian.PutUint16(io.Data, 0xbeef)
 	io = m.expect(t, ExitIO).IO
 	if io.Port != 0x21 || !bytes.Equal(io.Data, []byte{0xef, 0xbe}) {
-		t.Errorf("out of what came in: %+v", io)
+		t.Errorf("out of the value read: %+v", io)
 	}
 	m.expect(t, ExitHLT)
 }
@@ -206,7 +203,7 @@ func TestMMIOAccess(t *testing.T) {
 	copy(mmio.Data, []byte{0x12, 0x34})
 	mmio = m.expect(t, ExitMMIO).MMIO
 	if mmio.GPA != 0x8004 || !bytes.Equal(mmio.Data, []byte{0x12, 0x34}) {
-		t.Errorf("write of what was read: %+v", mmio)
+		t.Errorf("write of the value read: %+v", mmio)
 	}
 }
 
@@ -226,7 +223,7 @@ func TestRunDoesNotAllocate(t *testing.T) {
 
 func TestTripleFaultIsShutdown(t *testing.T) {
 	m := boot(t, needKVM(t), nil, 0x0f, 0x0b) // ud2
-	m.ram[0] = 0xf4                           // hlt, where vector 6 of an empty table leads
+	m.ram[0] = 0xf4                           // hlt, the target of vector 6 of an empty table
 	sregs, err := m.cpu.Sregs()
 	if err != nil {
 		t.Fatal(err)
@@ -275,8 +272,7 @@ func TestHaltedVCPUIsStopped(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	// With the flag set the guest is not entered, with no signal at all. If it
-	// were, nothing would fetch it.
+	// With the flag set, the guest is not entered, even without a signal. If it were, nothing would interrupt it.
 	stuck := time.AfterFunc(20*time.Second, func() { panic("immediate_exit is not heeded") })
 	defer stuck.Stop()
 	if e, err := m.cpu.Run(); err != nil || e.Reason != ExitIntr {
@@ -288,14 +284,13 @@ func TestHaltedVCPUIsStopped(t *testing.T) {
 	}
 }
 
-// waitFor waits until ok, which changes by what another thread does in the
-// kernel.
+// waitFor waits until ok returns true, which depends on another thread in the kernel.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Errorf("waited in vain for %s", what)
+			t.Errorf("timeout waiting for %s", what)
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -327,7 +322,7 @@ func TestDoorbellStaysInTheKernel(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := m.vm.IOEventFD(test.event, true); !errors.Is(err, unix.EEXIST) {
-				t.Errorf("a second time: %v, want EEXIST", err)
+				t.Errorf("second registration: %v, want EEXIST", err)
 			}
 			m.expect(t, ExitHLT)
 			if n := readEventfd(t, test.event.FD); n != test.want {
@@ -349,8 +344,8 @@ func TestUnmatchedDatamatchExits(t *testing.T) {
 	m.expect(t, ExitMMIO)
 }
 
-// interrupted is a guest that waits with interrupts on; its handler of vector
-// 0x30 writes port 0x10 and goes back to waiting.
+// interrupted is a guest that waits with interrupts enabled. Its handler of vector 0x30 writes to port 0x10 and returns to
+// waiting.
 var interrupted = []byte{
 	0xfb,       // sti
 	0xf4,       // hlt
@@ -427,7 +422,7 @@ func TestMaskedIRQFDKeepsTheCount(t *testing.T) {
 	}
 }
 
-func TestCoalescedWritesComeInOrder(t *testing.T) {
+func TestCoalescedWritesAreInOrder(t *testing.T) {
 	m := boot(t, needKVM(t), nil,
 		0xc6, 0x06, 0x00, 0xa0, 0x01, //       mov byte [0xa000], 1
 		0xc7, 0x06, 0x02, 0xa0, 0x34, 0x12, // mov word [0xa002], 0x1234
@@ -486,7 +481,7 @@ func TestStatsCountExits(t *testing.T) {
 	}
 }
 
-func TestStateGoesInAndComesOut(t *testing.T) {
+func TestStateIsReadBack(t *testing.T) {
 	s := needKVM(t)
 	m := boot(t, s, (*VM).CreateIRQChip, 0xf4)
 	fpu, err := m.cpu.FPU()
@@ -522,7 +517,7 @@ func TestStateGoesInAndComesOut(t *testing.T) {
 	const nobodys = 0x12345678
 	err = m.cpu.GetMSRs([]MSREntry{{Index: pat}, {Index: nobodys}})
 	if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "MSR 0x12345678") {
-		t.Errorf("unknown MSR: %v, want EINVAL that names it", err)
+		t.Errorf("unknown MSR: %v, want EINVAL naming it", err)
 	}
 	if err := m.cpu.SetMPState(MPStateHalted); err != nil {
 		t.Error(err)
@@ -550,7 +545,7 @@ func TestErrorsNameCallAndObject(t *testing.T) {
 		t.Errorf("misaligned slot: %#v", err)
 	}
 	if _, err := m.vm.CreateVCPU(0); !errors.Is(err, unix.EEXIST) {
-		t.Errorf("a second vCPU 0: %v, want EEXIST", err)
+		t.Errorf("second vCPU 0: %v, want EEXIST", err)
 	}
 	if err := m.vm.IRQFD(newEventfd(t), 5, true); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("irqfd without a chip: %v, want EINVAL", err)
@@ -560,7 +555,7 @@ func TestErrorsNameCallAndObject(t *testing.T) {
 	}
 	err = s.Require(CapUserMemory, Cap(60001), Cap(60002))
 	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "KVM_CAP_60001, KVM_CAP_60002") {
-		t.Errorf("capabilities that nobody has: %v", err)
+		t.Errorf("unknown capabilities: %v", err)
 	}
 	if err := m.cpu.Close(); err != nil {
 		t.Error(err)

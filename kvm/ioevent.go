@@ -9,21 +9,19 @@ const (
 	ioeventfdDeassign  = 1 << 2 // KVM_IOEVENTFD_FLAG_DEASSIGN
 )
 
-// IOEvent describes guest writes that signal an eventfd instead of leaving the
-// kernel.
+// IOEvent describes guest writes that signal an eventfd instead of exiting to user space.
 type IOEvent struct {
 	Addr      uint64 // guest physical address, or port with PIO
-	Len       uint32 // of the access: 1, 2, 4, 8, or 0 for any (CapIOEventFDAnyLength)
-	Match     bool   // only writes of DataMatch count; not with Len 0
+	Len       uint32 // access size: 1, 2, 4, 8, or 0 for any (CapIOEventFDAnyLength)
+	Match     bool   // only writes of the value DataMatch signal; not with Len 0
 	DataMatch uint64
 	PIO       bool
 	FD        int
 }
 
-// IOEventFD registers e or, if assign is false, takes it back, naming it just
-// as it was; KVM_IOEVENTFD. EEXIST if it overlaps another, EINVAL for a bad
-// length, ENOENT if there is nothing to take back. Each call copies the bus
-// and waits for a grace period.
+// IOEventFD registers e or, if assign is false, removes it; e must then equal the registered one, KVM_IOEVENTFD. EEXIST if it
+// overlaps another one, EINVAL for a bad length, ENOENT if there is nothing to remove. Each call copies the bus and waits for
+// a grace period.
 func (vm *VM) IOEventFD(e IOEvent, assign bool) error {
 	arg := ioeventfdArg{datamatch: e.DataMatch, addr: e.Addr, length: e.Len, fd: int32(e.FD)}
 	if e.Match {

@@ -7,28 +7,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CreateIRQChip makes the full interrupt controller in the kernel: PIC, IOAPIC
-// and, with each vCPU, a local APIC; KVM_CREATE_IRQCHIP. It installs default
-// routes for GSI 0 to 23. Before the first vCPU.
+// CreateIRQChip creates the full interrupt controller in the kernel: PIC, IOAPIC and a local APIC for each vCPU,
+// KVM_CREATE_IRQCHIP. It installs default routes for GSI 0 to 23. It must be called before the first CreateVCPU.
 func (vm *VM) CreateIRQChip() error {
 	_, err := ioctlValue(vm.f, createIRQChip, 0)
 	return err
 }
 
-// SplitIRQChip leaves only the local APICs in the kernel, KVM_ENABLE_CAP with
-// KVM_CAP_SPLIT_IRQCHIP. GSIs 0 to ioapicPins-1 are reserved for the pins of
-// the caller's IOAPIC, whose routes are MSIs. Before the first vCPU.
+// SplitIRQChip puts only the local APICs into the kernel, KVM_ENABLE_CAP with KVM_CAP_SPLIT_IRQCHIP. GSIs 0 to ioapicPins-1
+// are reserved for the pins of the caller's IOAPIC, whose routes are MSIs. It must be called before the first CreateVCPU.
 func (vm *VM) SplitIRQChip(ioapicPins int) error {
 	return vm.EnableCap(CapSplitIRQChip, uint64(ioapicPins))
 }
 
-// MSI is a message-signalled interrupt: an address and a datum to write there.
+// MSI is a message-signalled interrupt: an address and the data to write there.
 type MSI struct {
 	AddressLo, AddressHi uint32
 	Data                 uint32
 }
 
-// RouteKind says what a Route leads to.
+// RouteKind is the kind of target of a Route.
 type RouteKind uint32
 
 // The route kinds, KVM_IRQ_ROUTING_*.
@@ -44,12 +42,11 @@ const (
 	IRQChipIOAPIC    = 2 // KVM_IRQCHIP_IOAPIC
 )
 
-// MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; a GSI is below it.
+// MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; every GSI is below it.
 const MaxRoutes = 4096
 
-// Route leads one GSI to an MSI or to a pin of an in-kernel interrupt
-// controller. A GSI may have several routes, but only a single MSI is injected
-// straight from the context that signals the irqfd; all else takes a kworker.
+// Route connects a GSI to an MSI or to a pin of an in-kernel interrupt controller. A GSI may have several routes, but only a
+// single MSI is injected directly from the context that signals the irqfd; anything else goes through a kworker.
 type Route struct {
 	GSI     uint32
 	Kind    RouteKind
@@ -58,16 +55,15 @@ type Route struct {
 	Pin     uint32 // RouteIRQChip
 }
 
-// routing is struct kvm_irq_routing with room for every route there can be.
+// routing is struct kvm_irq_routing with room for MaxRoutes routes.
 type routing struct {
 	routingHeader
 	entries [MaxRoutes]routingEntry
 }
 
-// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING: also the
-// default routes of the full interrupt controller, which the caller has to
-// list again. The call waits for a grace period, so changes are worth
-// collecting. EINVAL for an unknown chip, pin or kind, or a GSI out of range.
+// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes of the full interrupt
+// controller, which the caller must list again. The call waits for a grace period, so it is worth batching changes. EINVAL
+// for an unknown chip, pin or kind, or a GSI out of range.
 func (vm *VM) SetGSIRouting(routes []Route) error {
 	if len(routes) > MaxRoutes {
 		return &os.PathError{Op: requests[setGSIRouting].name, Path: vm.f.Name(), Err: unix.E2BIG}
@@ -89,11 +85,9 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 	return err
 }
 
-// IRQFD connects an eventfd to a GSI, or disconnects the two: each signal of
-// the eventfd raises the interrupt, in the kernel; KVM_IRQFD. What the eventfd
-// has counted before is delivered at once. One eventfd serves one GSI (EBUSY),
-// several may serve the same. Needs an in-kernel interrupt controller, full or
-// split (EINVAL).
+// IRQFD connects an eventfd to a GSI or disconnects it, KVM_IRQFD. Each signal of the eventfd raises the interrupt, in the
+// kernel. A count already in the eventfd is delivered at once. An eventfd serves one GSI (else EBUSY); a GSI may have several
+// eventfds. Requires an in-kernel interrupt controller, full or split (else EINVAL).
 func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 	arg := irqfdArg{fd: uint32(fd), gsi: gsi}
 	if !assign {

@@ -2,8 +2,7 @@ package kvm
 
 import "unsafe"
 
-// Sizes of the ioctls' arguments. Structures with a variable tail count their
-// header only, as the C structures do.
+// Sizes of the ioctls' arguments. For structures with a variable tail it is the size of the header, as in C.
 const (
 	sizeUserMemoryRegion = unsafe.Sizeof(userMemoryRegion{})
 	sizeIRQLevel         = unsafe.Sizeof(irqLevel{})

@@ -62,10 +62,10 @@ type request struct {
 	name string
 	dir  uintptr
 	nr   uintptr
-	size uintptr // of the argument; a variable-length argument counts its header only
+	size uintptr // of the argument; only the header if the argument has a variable length
 }
 
-// number encodes the row as uapi/asm-generic/ioctl.h's _IOC does.
+// number returns the ioctl number, encoded as by _IOC of uapi/asm-generic/ioctl.h.
 func (r request) number() uintptr {
 	return r.dir<<30 | r.size<<16 | kvmIO<<8 | r.nr
 }
@@ -75,7 +75,7 @@ var requests = [requestCount]request{
 	getAPIVersion:          {"KVM_GET_API_VERSION", dirNone, 0x00, 0},
 	createVM:               {"KVM_CREATE_VM", dirNone, 0x01, 0},
 	getMSRIndexList:        {"KVM_GET_MSR_INDEX_LIST", dirBoth, 0x02, sizeMSRListHeader},
-	checkExtension:         {"KVM_CHECK_EXTENSION", dirNone, 0x03, 0}, // also on a VM
+	checkExtension:         {"KVM_CHECK_EXTENSION", dirNone, 0x03, 0}, // also for a VM
 	getVCPUMmapSize:        {"KVM_GET_VCPU_MMAP_SIZE", dirNone, 0x04, 0},
 	getSupportedCPUID:      {"KVM_GET_SUPPORTED_CPUID", dirBoth, 0x05, sizeCPUIDHeader},
 	getMSRFeatureIndexList: {"KVM_GET_MSR_FEATURE_INDEX_LIST", dirBoth, 0x0a, sizeMSRListHeader},
@@ -94,7 +94,7 @@ var requests = [requestCount]request{
 	ioeventfd:           {"KVM_IOEVENTFD", dirWrite, 0x79, sizeIOEventFD},
 	enableCap:           {"KVM_ENABLE_CAP", dirWrite, 0xa3, sizeEnableCap},
 	getTSCKHz:           {"KVM_GET_TSC_KHZ", dirNone, 0xa3, 0},
-	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also on a vCPU
+	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also for a vCPU
 
 	// on a vCPU
 	run:        {"KVM_RUN", dirNone, 0x80, 0},
@@ -102,7 +102,7 @@ var requests = [requestCount]request{
 	setRegs:    {"KVM_SET_REGS", dirWrite, 0x82, sizeRegs},
 	getSregs:   {"KVM_GET_SREGS", dirRead, 0x83, sizeSregs},
 	setSregs:   {"KVM_SET_SREGS", dirWrite, 0x84, sizeSregs},
-	getMSRs:    {"KVM_GET_MSRS", dirBoth, 0x88, sizeMSRsHeader}, // also on /dev/kvm
+	getMSRs:    {"KVM_GET_MSRS", dirBoth, 0x88, sizeMSRsHeader}, // also for /dev/kvm
 	setMSRs:    {"KVM_SET_MSRS", dirWrite, 0x89, sizeMSRsHeader},
 	getFPU:     {"KVM_GET_FPU", dirRead, 0x8c, sizeFPU},
 	setFPU:     {"KVM_SET_FPU", dirWrite, 0x8d, sizeFPU},

@@ -5,11 +5,10 @@ import (
 	"unsafe"
 )
 
-// storeImmediateExit writes kvm_run.immediate_exit, the second byte of the
-// mapping, while the vCPU's thread may be in KVM_RUN. The kernel reads the byte
-// when it wants, so the store is atomic; it covers the aligned word around the
-// byte, whose other bytes (request_interrupt_window and padding) are zero as
-// long as the interrupt controller is the kernel's. run is page-aligned.
+// storeImmediateExit writes kvm_run.immediate_exit, the second byte of the mapping, while the vCPU's thread may be in KVM_RUN.
+// The kernel may read the byte at any time, so the store is atomic. It covers the aligned word around the byte, whose other
+// bytes (request_interrupt_window and padding) are zero as long as the interrupt controller is in the kernel. run is
+// page-aligned.
 func storeImmediateExit(run []byte, on bool) {
 	var word uint32
 	if on {
@@ -18,8 +17,8 @@ func storeImmediateExit(run []byte, on bool) {
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&run[0])), word)
 }
 
-// wordAt returns the 32-bit word at off of a shared mapping for atomic access.
-// off is a multiple of 4 and below len(b)-3; the mapping outlives the use.
+// wordAt returns the 32-bit word at off of a shared mapping for atomic access. off must be a multiple of 4 below len(b)-3, and
+// the mapping must exist as long as the result is used.
 func wordAt(b []byte, off int) *uint32 {
 	return (*uint32)(unsafe.Pointer(&b[off : off+4][0]))
 }

@@ -12,18 +12,17 @@ import (
 // Stats reads the counters that KVM keeps for a VM or a vCPU
 // (KVM_GET_STATS_FD, Documentation/virt/kvm/api.rst 4.133). Reading takes no
 // lock that the vCPU holds. Any goroutine may read at any time. The caller
-// closes it; until then the VM lives.
+// must call Close; until then the VM stays alive.
 type Stats struct {
 	f      *os.File
 	layout statsLayout
 }
 
-// StatsFD opens the VM's counters. Needs CapBinaryStatsFD.
+// StatsFD opens the VM's counters. Requires CapBinaryStatsFD.
 func (vm *VM) StatsFD() (*Stats, error) { return openStats(vm.f) }
 
-// StatsFD opens the vCPU's counters, "exits", "mmio_exits", "io_exits" and so
-// on. Before the first Run: the call waits for as long as the vCPU is in
-// KVM_RUN. Needs CapBinaryStatsFD.
+// StatsFD opens the vCPU's counters, "exits", "mmio_exits", "io_exits" and so on. It should be called before the first Run:
+// the call blocks while the vCPU is in KVM_RUN. Requires CapBinaryStatsFD.
 func (v *VCPU) StatsFD() (*Stats, error) { return openStats(v.f) }
 
 func openStats(of *os.File) (*Stats, error) {
@@ -42,8 +41,7 @@ func openStats(of *os.File) (*Stats, error) {
 // Close closes the counters.
 func (s *Stats) Close() error { return s.f.Close() }
 
-// Names returns the names of all single counters, in the kernel's order.
-// Histograms are left out.
+// Names returns the names of all counters in the kernel's order, without histograms.
 func (s *Stats) Names() []string {
 	names := make([]string, len(s.layout.counters))
 	for i, c := range s.layout.counters {
@@ -52,7 +50,7 @@ func (s *Stats) Names() []string {
 	return names
 }
 
-// Read returns all single counters.
+// Read returns the values of all counters by name, without histograms.
 func (s *Stats) Read() (map[string]uint64, error) {
 	b := make([]byte, s.layout.dataSize)
 	if _, err := s.f.ReadAt(b, s.layout.dataOff); err != nil {
@@ -65,8 +63,7 @@ func (s *Stats) Read() (map[string]uint64, error) {
 	return m, nil
 }
 
-// Lookup returns the counter with the given name. A kernel without it is an
-// error that matches errors.ErrUnsupported.
+// Lookup returns the value of the named counter. If the kernel does not have it, the error matches errors.ErrUnsupported.
 func (s *Stats) Lookup(name string) (uint64, error) {
 	for _, c := range s.layout.counters {
 		if c.name != name {
@@ -81,16 +78,16 @@ func (s *Stats) Lookup(name string) (uint64, error) {
 	return 0, fmt.Errorf("%s: no counter %q: %w", s.f.Name(), name, errors.ErrUnsupported)
 }
 
-// statsCounter is one counter: its name and where its value is in the data.
+// statsCounter is a counter: its name and the offset of its value in the data.
 type statsCounter struct {
 	name string
 	off  uint32
 }
 
-// statsLayout says where the counters of a stats file are.
+// statsLayout is the layout of the counters in a stats file.
 type statsLayout struct {
 	dataOff  int64
-	dataSize uint32 // bytes that hold all counters
+	dataSize uint32 // bytes of the data with all counters
 	counters []statsCounter
 }
 
@@ -107,8 +104,7 @@ const (
 	offDescOffset = 8
 	offDescName   = 16
 
-	// bounds on what a header may claim; 6.12 has names of 48 bytes and about
-	// 60 descriptors
+	// Bounds on the values in a header; Linux 6.12 has names of 48 bytes and about 60 descriptors.
 	maxStatsName = 1024
 	maxStatsDesc = 4096
 	maxStatsData = 1 << 20
@@ -116,8 +112,7 @@ const (
 
 var errStatsLayout = errors.New("malformed statistics header")
 
-// readStatsLayout reads the header and the descriptors at the beginning of a
-// stats file.
+// readStatsLayout reads the header and the descriptors at the start of a stats file.
 func readStatsLayout(r io.ReaderAt) (statsLayout, error) {
 	le := binary.LittleEndian
 	var head [sizeStatsHeader]byte

@@ -9,11 +9,10 @@ import (
 	"testing"
 )
 
-// statsFile builds a stats file: a header, descriptors of {name, size,
-// offset}, then data.
+// statsFile builds a stats file: a header, descriptors {name, size, offset}, then data.
 func statsFile(nameSize uint32, descs ...statsDesc) []byte {
 	le := binary.LittleEndian
-	descOff := uint32(sizeStatsHeader + 8) // as the kernel: an id stands between
+	descOff := uint32(sizeStatsHeader + 8) // as in the kernel, which puts an id in between
 	b := make([]byte, descOff)
 	le.PutUint32(b[offStatsNameSize:], nameSize)
 	le.PutUint32(b[offStatsNumDesc:], uint32(len(descs)))

@@ -12,17 +12,16 @@ import (
 // DevicePath is the device node of KVM.
 const DevicePath = "/dev/kvm"
 
-// apiVersion is KVM_API_VERSION, the only one there has been since 2.6.22.
+// apiVersion is KVM_API_VERSION, unchanged since Linux 2.6.22.
 const apiVersion = 12
 
-// System is an open /dev/kvm: what the host can do, and where VMs come from.
+// System is an open /dev/kvm. It reports the capabilities of the host and creates VMs.
 type System struct {
 	f *os.File
 }
 
-// Open opens /dev/kvm and checks its API version. When the node is missing or
-// may not be opened the error says what to do about it. The caller closes the
-// System.
+// Open opens /dev/kvm and checks its API version. If the node is missing or access is denied, the error says how to fix it.
+// The caller must call Close.
 func Open() (*System, error) {
 	fd, err := unix.Open(DevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -40,13 +39,13 @@ func Open() (*System, error) {
 	return s, nil
 }
 
-// cpuFlags says which virtualization extension the host's CPU shows.
+// cpuFlags reports which virtualization extension the host's CPU has.
 type cpuFlags struct {
 	svm, vmx bool
 }
 
 func readCPUFlags() cpuFlags {
-	// unreadable is the same as no flag: the hint is then the general one
+	// an unreadable file counts as no flag and gives the general hint
 	b, _ := os.ReadFile("/proc/cpuinfo")
 	return cpuFlags{
 		svm: bytes.Contains(b, []byte(" svm ")),
@@ -54,12 +53,12 @@ func readCPUFlags() cpuFlags {
 	}
 }
 
-// openError adds the hint for a failed open of /dev/kvm.
+// openError adds a hint to the error of opening /dev/kvm.
 func openError(err error, cpu cpuFlags) error {
 	perr := &os.PathError{Op: "open", Path: DevicePath, Err: err}
 	switch {
 	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w (join the group that owns the node, usually with \"usermod -aG kvm USER\", and log in again)", perr)
+		return fmt.Errorf("%w (add the user to the group of the device node, usually \"usermod -aG kvm USER\", and log in again)", perr)
 	case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV):
 		return perr
 	case cpu.svm:
@@ -70,19 +69,17 @@ func openError(err error, cpu cpuFlags) error {
 	return fmt.Errorf("%w (no hardware virtualization on this CPU: /proc/cpuinfo shows neither svm nor vmx)", perr)
 }
 
-// Close closes /dev/kvm. VMs made from it live on.
+// Close closes /dev/kvm. VMs created from it stay alive.
 func (s *System) Close() error { return s.f.Close() }
 
-// CheckExtension returns KVM_CHECK_EXTENSION's answer: 0 if the host lacks c,
-// else 1 or the number that c's comment describes. Some answers differ per VM:
-// see VM.CheckExtension.
+// CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks c, else 1 or the number described at c. Some
+// results differ per VM: see VM.CheckExtension.
 func (s *System) CheckExtension(c Cap) (int, error) {
 	return ioctlValue(s.f, checkExtension, uintptr(c))
 }
 
-// Require checks that the host has every one of caps. The error names all that
-// are missing with the first kernel that has each, and matches
-// errors.ErrUnsupported.
+// Require returns an error if the host lacks any of caps. The error names all missing capabilities with the first kernel that
+// has each, and matches errors.ErrUnsupported.
 func (s *System) Require(caps ...Cap) error {
 	var missing []Cap
 	for _, c := range caps {
@@ -103,9 +100,8 @@ func (s *System) VCPUMmapSize() (int, error) {
 	return ioctlValue(s.f, getVCPUMmapSize, 0)
 }
 
-// SupportedCPUID returns the CPUID leaves that host and KVM can give a guest,
-// KVM_GET_SUPPORTED_CPUID. They are raw material: topology leaves describe the
-// CPU that the calling thread happened to run on.
+// SupportedCPUID returns the CPUID leaves that host and KVM support for a guest, KVM_GET_SUPPORTED_CPUID. The caller must
+// adapt them: topology leaves describe the CPU on which the calling thread happened to run.
 func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
 	arg := cpuid2{nent: maxCPUIDEntries}
 	if _, err := ioctlPtr(s.f, getSupportedCPUID, &arg); err != nil {
@@ -121,7 +117,7 @@ func (s *System) MSRIndexList() ([]uint32, error) {
 }
 
 // MSRFeatureIndexList returns the MSRs that describe features of the host,
-// KVM_GET_MSR_FEATURE_INDEX_LIST. Needs CapGetMSRFeatures.
+// KVM_GET_MSR_FEATURE_INDEX_LIST. Requires CapGetMSRFeatures.
 func (s *System) MSRFeatureIndexList() ([]uint32, error) {
 	return s.msrIndices(getMSRFeatureIndexList)
 }
@@ -134,14 +130,13 @@ func (s *System) msrIndices(id requestID) ([]uint32, error) {
 	return append([]uint32(nil), arg.indices[:min(arg.nmsrs, maxMSRIndices)]...), nil
 }
 
-// GetFeatureMSRs fills in the Data of entries, which name feature MSRs:
-// KVM_GET_MSRS on /dev/kvm. Needs CapGetMSRFeatures.
+// GetFeatureMSRs fills in the Data of entries, whose Index names a feature MSR, KVM_GET_MSRS on /dev/kvm. Requires
+// CapGetMSRFeatures.
 func (s *System) GetFeatureMSRs(entries []MSREntry) error {
 	return doMSRs(s.f, getMSRs, entries)
 }
 
-// CreateVM makes a VM without memory, vCPUs or interrupt controller,
-// KVM_CREATE_VM. The caller closes it.
+// CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller must call Close.
 func (s *System) CreateVM() (*VM, error) {
 	mmapSize, err := s.VCPUMmapSize()
 	if err != nil {

@@ -34,6 +34,6 @@ func TestMissingCapsAreNamedTogether(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if err := missingCaps(DevicePath, nil); err != nil {
-		t.Errorf("none missing: %v", err)
+		t.Errorf("nothing missing: %v", err)
 	}
 }

@@ -12,7 +12,7 @@ type Regs struct {
 	RIP, RFLAGS        uint64
 }
 
-// Segment is struct kvm_segment. Limit is in bytes whatever G says.
+// Segment is struct kvm_segment. Limit is in bytes, regardless of G.
 type Segment struct {
 	_        structs.HostLayout
 	Base     uint64
@@ -73,22 +73,22 @@ type LAPIC struct {
 	Regs [1024]uint8
 }
 
-// CPUIDEntry is struct kvm_cpuid_entry2: the answer to one CPUID leaf.
+// CPUIDEntry is struct kvm_cpuid_entry2: the values of one CPUID leaf.
 type CPUIDEntry struct {
 	_                  structs.HostLayout
 	Function, Index    uint32
-	Flags              uint32 // CPUIDSignificantIndex: Index counts
+	Flags              uint32 // CPUIDSignificantIndex: Index is significant
 	EAX, EBX, ECX, EDX uint32
 	_                  [3]uint32
 }
 
-// CPUIDSignificantIndex is KVM_CPUID_FLAG_SIGNIFCANT_INDEX (spelled so).
+// CPUIDSignificantIndex is KVM_CPUID_FLAG_SIGNIFCANT_INDEX (sic).
 const CPUIDSignificantIndex = 1 << 0
 
 // maxCPUIDEntries is the kernel's KVM_MAX_CPUID_ENTRIES.
 const maxCPUIDEntries = 256
 
-// cpuid2 is struct kvm_cpuid2 with room for all entries there can be.
+// cpuid2 is struct kvm_cpuid2 with room for maxCPUIDEntries.
 type cpuid2 struct {
 	_       structs.HostLayout
 	nent    uint32
@@ -104,10 +104,10 @@ type MSREntry struct {
 	Data  uint64
 }
 
-// maxMSREntries is one less than the kernel's MAX_IO_MSRS, which it refuses.
+// maxMSREntries is one less than the kernel's MAX_IO_MSRS, which the kernel rejects.
 const maxMSREntries = 255
 
-// msrs is struct kvm_msrs with room for as many entries as one call takes.
+// msrs is struct kvm_msrs with room for maxMSREntries, the most that one call accepts.
 type msrs struct {
 	_       structs.HostLayout
 	nmsrs   uint32
@@ -115,7 +115,7 @@ type msrs struct {
 	entries [maxMSREntries]MSREntry
 }
 
-// maxMSRIndices is far above what kernels list (about 400 in 6.12).
+// maxMSRIndices is far above the number that kernels list (about 400 in Linux 6.12).
 const maxMSRIndices = 2048
 
 // msrList is struct kvm_msr_list with room for maxMSRIndices.

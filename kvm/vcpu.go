@@ -8,25 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VCPU is one virtual CPU. All its methods but SetImmediateExit belong to one
-// goroutine, locked to its thread.
+// VCPU is a virtual CPU. All methods except SetImmediateExit must be called by one goroutine, locked to its thread.
 type VCPU struct {
 	f    *os.File
 	vm   *VM
 	exit Exit
 
-	// mu keeps SetImmediateExit off the mapping while Close unmaps it.
+	// mu prevents SetImmediateExit from accessing the mapping while Close unmaps it.
 	mu  sync.Mutex
-	run []byte // struct kvm_run and what follows it; nil once closed
+	run []byte // struct kvm_run and the pages after it; nil once closed
 }
 
-// Close unmaps the shared pages and closes the file. It must not be called
-// while Run is in progress.
+// Close unmaps the shared pages and closes the file. It must not be called during Run.
 func (v *VCPU) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.run == nil {
-		return v.f.Close() // a second time: os.ErrClosed
+		return v.f.Close() // second call: os.ErrClosed
 	}
 	err := unix.Munmap(v.run)
 	v.run = nil
@@ -34,13 +32,11 @@ func (v *VCPU) Close() error {
 	return errors.Join(err, v.f.Close())
 }
 
-// Run enters the guest, KVM_RUN, and returns why it came back. The Exit and
-// the slices in it are aliases of memory shared with the kernel: read, and for
-// an input filled in, before the next Run, which completes the access. A
-// signal or SetImmediateExit is an Exit with ExitIntr, not an error, and so is
-// the start of a vCPU that waited for its SIPI: look at the stop flag and run
-// on. ENOMEM from the first Run of a VM can be the fault of a signal
-// (6.12.14 to 6.12.43), EFAULT is guest memory that is not mapped here.
+// Run enters the guest, KVM_RUN, and returns the reason for the exit. The Exit and its slices alias memory shared with the
+// kernel: read them, and fill in the data of a guest read, before the next Run, which completes the access. A signal or
+// SetImmediateExit causes an Exit with ExitIntr, not an error, and so does the start of a vCPU that waited for its SIPI: the
+// caller checks its stop flag and calls Run again. ENOMEM from the first Run of a VM can be caused by a signal (Linux 6.12.14
+// to 6.12.43). EFAULT means guest memory that is not mapped in this process.
 func (v *VCPU) Run() (*Exit, error) {
 	switch errno := ioctlRun(v.f); errno {
 	case 0:
@@ -53,10 +49,9 @@ func (v *VCPU) Run() (*Exit, error) {
 	return &v.exit, nil
 }
 
-// SetImmediateExit makes Run return at once with ExitIntr for as long as it is
-// set (kvm_run.immediate_exit); a completed input is still taken in. It does
-// not fetch a vCPU that is in the guest or halted: for that, set it and then
-// send the vCPU's thread a signal. Any goroutine may call it, at any time.
+// SetImmediateExit makes Run return at once with ExitIntr as long as it is set (kvm_run.immediate_exit); Run still completes a
+// pending guest read first. It does not interrupt a vCPU that is in the guest or halted: for that, set it and then send a
+// signal to the vCPU's thread. Any goroutine may call it at any time.
 func (v *VCPU) SetImmediateExit(on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -74,8 +69,8 @@ func (v *VCPU) SetRegs(r Regs) error { return set(v, setRegs, &r) }
 // Sregs reads the system registers, KVM_GET_SREGS.
 func (v *VCPU) Sregs() (Sregs, error) { return get[Sregs](v, getSregs) }
 
-// SetSregs writes the system registers, KVM_SET_SREGS. EINVAL for values that
-// contradict each other.
+// SetSregs writes the system registers, KVM_SET_SREGS. EINVAL for inconsistent
+// values.
 func (v *VCPU) SetSregs(s Sregs) error { return set(v, setSregs, &s) }
 
 // FPU reads the x87 and SSE state, KVM_GET_FPU.
@@ -90,31 +85,31 @@ func (v *VCPU) LAPIC() (LAPIC, error) { return get[LAPIC](v, getLAPIC) }
 // SetLAPIC writes the local APIC's registers, KVM_SET_LAPIC.
 func (v *VCPU) SetLAPIC(l LAPIC) error { return set(v, setLAPIC, &l) }
 
-// MPState is a KVM_MP_STATE_*: whether a vCPU runs.
+// MPState is the run state of a vCPU, a KVM_MP_STATE_*.
 type MPState uint32
 
-// The states that x86 has.
+// The states on x86.
 const (
-	MPStateRunnable      MPState = 0 // KVM_MP_STATE_RUNNABLE: the boot vCPU's first state
-	MPStateUninitialized MPState = 1 // KVM_MP_STATE_UNINITIALIZED: every other's; waits for INIT and SIPI
+	MPStateRunnable      MPState = 0 // KVM_MP_STATE_RUNNABLE: initial state of the boot vCPU
+	MPStateUninitialized MPState = 1 // KVM_MP_STATE_UNINITIALIZED: initial state of all others; waits for INIT and SIPI
 	MPStateInitReceived  MPState = 2 // KVM_MP_STATE_INIT_RECEIVED
 	MPStateHalted        MPState = 3 // KVM_MP_STATE_HALTED
 	MPStateSIPIReceived  MPState = 4 // KVM_MP_STATE_SIPI_RECEIVED
 )
 
-// MPState reads whether the vCPU runs, KVM_GET_MP_STATE.
+// MPState reads the run state, KVM_GET_MP_STATE.
 func (v *VCPU) MPState() (MPState, error) {
 	arg, err := get[mpStateArg](v, getMPState)
 	return MPState(arg.mpState), err
 }
 
-// SetMPState writes whether the vCPU runs, KVM_SET_MP_STATE.
+// SetMPState writes the run state, KVM_SET_MP_STATE.
 func (v *VCPU) SetMPState(s MPState) error {
 	return set(v, setMPState, &mpStateArg{mpState: uint32(s)})
 }
 
-// SetCPUID2 sets what CPUID answers the guest, KVM_SET_CPUID2. Before the
-// first Run; at most 256 entries, else E2BIG.
+// SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run, with at most 256 entries,
+// else E2BIG.
 func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	arg := cpuid2{nent: uint32(len(entries))}
 	if copy(arg.entries[:], entries) < len(entries) {
@@ -123,12 +118,12 @@ func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	return set(v, setCPUID2, &arg)
 }
 
-// GetMSRs fills in the Data of entries, which name MSRs, KVM_GET_MSRS. The
-// error of an MSR that the vCPU does not have names it and matches EINVAL.
+// GetMSRs fills in the Data of entries, whose Index names an MSR, KVM_GET_MSRS. If the vCPU does not have an MSR, the error
+// names it and matches EINVAL.
 func (v *VCPU) GetMSRs(entries []MSREntry) error { return doMSRs(v.f, getMSRs, entries) }
 
-// SetMSRs writes MSRs in the order given, KVM_SET_MSRS. The error of a refused
-// one names it and matches EINVAL; those before it are written.
+// SetMSRs writes MSRs in the given order, KVM_SET_MSRS. If an MSR is rejected, the error names it and matches EINVAL; the MSRs
+// before it have been written.
 func (v *VCPU) SetMSRs(entries []MSREntry) error { return doMSRs(v.f, setMSRs, entries) }
 
 func get[T any](v *VCPU, id requestID) (T, error) {

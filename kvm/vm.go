@@ -8,22 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VM is one virtual machine: memory slots, interrupt controller, vCPUs.
+// VM is a virtual machine: memory slots, interrupt controller, vCPUs.
 type VM struct {
 	f             *os.File
-	mmapSize      int // of a vCPU's mapping, bytes
+	mmapSize      int // bytes of a vCPU's mapping
 	coalescedPage int // page of the coalesced ring in that mapping; 0 if none
 
-	// coalesced serialises the readers of the one ring that all vCPUs of the
-	// VM map.
+	// coalesced serializes readers of the ring, which all vCPUs of the VM share.
 	coalesced sync.Mutex
 }
 
-// Close closes the VM's file. The VM ends when its vCPUs and Stats are closed
-// too.
+// Close closes the VM's file. The kernel destroys the VM once its vCPUs and Stats are closed too.
 func (vm *VM) Close() error { return vm.f.Close() }
 
-// CheckExtension is System.CheckExtension for this VM.
+// CheckExtension is like System.CheckExtension, for this VM.
 func (vm *VM) CheckExtension(c Cap) (int, error) {
 	return ioctlValue(vm.f, checkExtension, uintptr(c))
 }
@@ -31,16 +29,15 @@ func (vm *VM) CheckExtension(c Cap) (int, error) {
 // Flags of a memory slot.
 const (
 	MemLogDirtyPages = 1 << 0 // KVM_MEM_LOG_DIRTY_PAGES
-	MemReadonly      = 1 << 1 // KVM_MEM_READONLY: guest writes exit as MMIO; needs CapReadonlyMem
+	MemReadonly      = 1 << 1 // KVM_MEM_READONLY: guest writes exit as MMIO; requires CapReadonlyMem
 )
 
 // SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest
 // physical address gpa, KVM_SET_USER_MEMORY_REGION. All three are multiples of
-// the page size. sizeBytes 0 removes the slot. A live slot can move to another
-// gpa and change MemLogDirtyPages; another hva or size is EINVAL. A region that
-// overlaps another slot's is EEXIST. The memory stays mapped until the VM ends
-// or the slot is removed. Bits 16 and up of slot are the address space, 1 that
-// of system management mode, below CapMultiAddressSpace's answer.
+// the page size. sizeBytes 0 removes the slot. The gpa and MemLogDirtyPages of
+// an existing slot can change; another hva or size is EINVAL. EEXIST if the region overlaps another slot's. The caller must
+// keep the memory mapped until the VM is destroyed or the slot is removed. Bits 16 and up of slot select the address space,
+// below the number that CapMultiAddressSpace returns; 1 is that of system management mode.
 func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
 	_, err := ioctlPtr(vm.f, setUserMemoryRegion, &userMemoryRegion{
 		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),
@@ -53,14 +50,14 @@ func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva
 func (vm *VM) TSCKHz() (int, error) { return ioctlValue(vm.f, getTSCKHz, 0) }
 
 // SetTSSAddr reserves three guest-physical pages below 4 GiB that Intel hosts
-// need for real mode, KVM_SET_TSS_ADDR. Before the first vCPU.
+// need for real mode, KVM_SET_TSS_ADDR. It must be called before the first CreateVCPU.
 func (vm *VM) SetTSSAddr(gpa uint64) error {
 	_, err := ioctlValue(vm.f, setTSSAddr, uintptr(gpa))
 	return err
 }
 
 // SetIdentityMapAddr reserves one guest-physical page for the same purpose,
-// KVM_SET_IDENTITY_MAP_ADDR. Before the first vCPU, else EINVAL.
+// KVM_SET_IDENTITY_MAP_ADDR. It must be called before the first CreateVCPU, else EINVAL.
 func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
 	_, err := ioctlPtr(vm.f, setIdentityMapAddr, &gpa)
 	return err
@@ -72,7 +69,7 @@ const (
 	X2APICDisableBroadcastQuirk = 1 << 1 // KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
 )
 
-// EnableCap turns on an optional behaviour, KVM_ENABLE_CAP, with up to four
+// EnableCap enables an optional behavior, KVM_ENABLE_CAP, with up to four
 // arguments.
 func (vm *VM) EnableCap(c Cap, args ...uint64) error {
 	arg := enableCapArg{cap: uint32(c)}
@@ -86,9 +83,8 @@ func (vm *VM) EnableCap(c Cap, args ...uint64) error {
 	return nil
 }
 
-// CreateVCPU makes the vCPU with the given id, which is its local APIC id,
-// KVM_CREATE_VCPU, and maps its shared pages. The interrupt controller comes
-// first. EEXIST if the id is taken. The caller closes the vCPU.
+// CreateVCPU creates the vCPU with the given id, which is its local APIC id, KVM_CREATE_VCPU, and maps its shared pages. The
+// interrupt controller must be created first. EEXIST if the id is in use. The caller must call Close.
 func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
 	fd, err := ioctlValue(vm.f, createVCPU, uintptr(id))
 	if err != nil {

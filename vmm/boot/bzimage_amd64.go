@@ -10,8 +10,7 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// bzImage is what the setup header of a bzImage says, checked against the
-// file's size. boot.rst "Details of header fields".
+// bzImage holds the fields of a bzImage's setup header, checked against the file size. boot.rst "Details of header fields".
 type bzImage struct {
 	header      []byte // struct setup_header, from its first byte at 0x1f1
 	kernelOff   int64  // file offset of the protected-mode code
@@ -25,7 +24,7 @@ type bzImage struct {
 }
 
 const (
-	minVersion       = 0x20c // the first with xloadflags, so with a 64-bit entry
+	minVersion       = 0x20c // the first version with xloadflags, and so with a 64-bit entry
 	defaultInitrdMax = 0x7fffffff
 	defaultCmdline   = 2047 // COMMAND_LINE_SIZE - 1, asm/setup.h
 	entry64Offset    = 0x200
@@ -36,8 +35,8 @@ func isBzImage(head []byte) bool {
 	return len(head) >= offHeader+4 && string(head[offHeader:offHeader+4]) == headerMagic
 }
 
-// parseBzImage reads the setup header in head, the first bytes (at least
-// offHdrMax of them if the file has so many) of an image of size bytes.
+// parseBzImage parses the setup header in head, the start of an image of size bytes. head holds at least offHdrMax bytes
+// unless the image is shorter.
 func parseBzImage(head []byte, size int64) (bzImage, error) {
 	var z bzImage
 	if len(head) < offHdrMin {
@@ -48,7 +47,7 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 		return z, fmt.Errorf("setup header: boot_flag %#x, want %#x", got, bootFlag)
 	}
 	if v := le.Uint16(head[offVersion:]); v < minVersion {
-		return z, fmt.Errorf("boot protocol %d.%d, at least 2.12 is needed (Linux 3.8)", v>>8, v&0xff)
+		return z, fmt.Errorf("boot protocol %d.%d is too old: at least 2.12 is required (Linux 3.8)", v>>8, v&0xff)
 	}
 	if head[offLoadflags]&loadedHigh == 0 || le.Uint16(head[offXloadflags:])&xlfKernel64 == 0 {
 		return z, errors.New("a 32-bit kernel: it has no 64-bit entry (XLF_KERNEL_64)")
@@ -69,7 +68,7 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 	announced := int64(le.Uint32(head[offSyssize:])) * 16
 	z.kernelSize = min(announced, size-z.kernelOff)
 	if z.kernelSize <= 0 || z.kernelSize <= announced-16 {
-		return z, fmt.Errorf("truncated: %d bytes of setup and %d of kernel announced, the file has %d", z.kernelOff, announced, size)
+		return z, fmt.Errorf("truncated: the header declares %d bytes of setup and %d of kernel, but the file has %d", z.kernelOff, announced, size)
 	}
 	if z.kernelSize <= entry64Offset {
 		return z, fmt.Errorf("the kernel of %d bytes ends before its entry at %#x", z.kernelSize, entry64Offset)
@@ -84,7 +83,7 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 	z.initSize = uint64(le.Uint32(head[offInitSize:]))
 	align := uint64(le.Uint32(head[offKernelAlignment:]))
 	if align&(align-1) != 0 || align == 0 || z.prefAddress%align != 0 {
-		return z, fmt.Errorf("pref_address %#x with kernel_alignment %#x", z.prefAddress, align)
+		return z, fmt.Errorf("pref_address %#x does not match kernel_alignment %#x", z.prefAddress, align)
 	}
 	if z.initSize < uint64(z.kernelSize) || z.prefAddress > fourGiB-z.initSize {
 		return z, fmt.Errorf("init_size %#x at pref_address %#x: smaller than the kernel's %#x bytes or above 4 GiB", z.initSize, z.prefAddress, z.kernelSize)
@@ -94,9 +93,8 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 	return z, nil
 }
 
-// packed is the program that enters the bzImage itself, whose decompressor
-// then unpacks the kernel inside the guest. pref_address is where it runs
-// without moving itself first; init_size is what it needs from there.
+// packed returns the program that enters the bzImage's decompressor, which then unpacks the kernel in the guest. At
+// pref_address it runs without first moving itself, and it needs init_size bytes from there.
 func (z bzImage) packed() program {
 	return program{
 		segments: []segment{{gpa: guestmem.GPA(z.prefAddress), off: z.kernelOff, fileSize: uint64(z.kernelSize), memSize: z.initSize}},
@@ -104,9 +102,8 @@ func (z bzImage) packed() program {
 	}
 }
 
-// payload returns the packed vmlinux and how long it is unpacked. The build
-// appends that length to every format but gzip, whose own trailer ends in it
-// (scripts/Makefile.lib, size_append).
+// payload returns the packed vmlinux and its unpacked size. The kernel build appends that size to every format except gzip,
+// whose own trailer ends with it (scripts/Makefile.lib, size_append).
 func (z bzImage) payload(r io.ReaderAt) (packedData, error) {
 	head := make([]byte, min(z.payloadSize, 16))
 	if _, err := r.ReadAt(head, z.payloadOff); err != nil {

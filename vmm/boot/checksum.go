@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// A PE image's header, as far as signing it changes it. Microsoft's "PE Format", Optional Header (PE32+).
+// Offsets of the PE header fields that signing changes. Microsoft's "PE Format", Optional Header (PE32+).
 const (
 	offPEHeader    = 0x3c // file offset of the signature "PE\0\0"
 	offPECheckSum  = 24 + 64
@@ -16,12 +16,12 @@ const (
 	sizePEHeader   = offPECertTable + 8
 )
 
-// errChecksum is the cause when a bzImage is not what was built.
-var errChecksum = errors.New("its checksum is wrong: it is damaged, or was changed after it was built")
+// errChecksum means that a bzImage differs from what was built.
+var errChecksum = errors.New("the checksum is wrong: the image is damaged or was modified after it was built")
 
-// checkBzImage returns the version that the image in f, whose setup header is sound, names, after checking its checksum:
-// up to Linux 6.14 the build makes the CRC-32 of all that the setup header announces 0 (boot.rst, "The Image
-// Checksum"). Signing for secure boot changes the PE header afterwards, so its fields are taken as they were built: zero.
+// checkBzImage verifies the checksum of the image in f, whose setup header must be valid, and returns the kernel version.
+// Up to Linux 6.14 the build chooses the checksum so that the CRC-32 of everything the setup header covers is 0 (boot.rst,
+// "The Image Checksum"). Signing for secure boot changes PE header fields afterwards; they are read as zero, as built.
 func checkBzImage(f io.ReaderAt) (version string, err error) {
 	head, err := readHead(f, offHdrMax)
 	if err != nil {
@@ -54,7 +54,7 @@ func checkBzImage(f io.ReaderAt) (version string, err error) {
 	if _, err := io.Copy(sum, io.NewSectionReader(f, int64(len(setup)), size)); err != nil {
 		return "", err
 	}
-	// Sum32 is inverted at the end, the kernel's is not.
+	// Sum32 inverts its result, the kernel's CRC does not.
 	if ^sum.Sum32() != 0 {
 		return "", fmt.Errorf("bzImage of Linux %d.%d: %w", major, minor, errChecksum)
 	}

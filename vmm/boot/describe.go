@@ -8,14 +8,14 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// signature says that a file with magic at off is a what.
+// signature identifies a file format by the bytes magic at offset off.
 type signature struct {
 	off   int
 	magic string
 	what  string
 }
 
-// describeHead is how much of a file describe wants to see.
+// describeHead is the number of leading bytes that describe examines.
 const describeHead = 0x8006
 
 func signatures() []signature {
@@ -41,8 +41,7 @@ func signatures() []signature {
 	}
 }
 
-// describe says in a few words what a file that is no kernel looks like, by
-// its first describeHead bytes.
+// describe returns a short description of a file that is not a kernel, based on its first describeHead bytes.
 func describe(head []byte) string {
 	if len(head) == 0 {
 		return "an empty file"
@@ -69,7 +68,7 @@ func describe(head []byte) string {
 	return "a text file"
 }
 
-// describeELF names class, type and machine of an ELF file.
+// describeELF returns the class, type and machine of an ELF file.
 func describeELF(head []byte) string {
 	if len(head) < 20 {
 		return "a truncated ELF file"

@@ -8,17 +8,17 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// E820Type is the kind of a memory range, as in boot_params and PVH memory maps.
+// E820Type is the type of a memory range in boot_params and in PVH memory maps.
 type E820Type uint32
 
 // The types of ACPI 6.5 table 15.4, with their names in asm/e820/types.h.
 const (
 	RAM      E820Type = 1 // E820_TYPE_RAM
 	Reserved E820Type = 2 // E820_TYPE_RESERVED
-	ACPIData E820Type = 3 // E820_TYPE_ACPI: tables, RAM once they are read
+	ACPIData E820Type = 3 // E820_TYPE_ACPI: ACPI tables; RAM once they have been read
 )
 
-// E820Entry is a range of guest physical addresses and what is there.
+// E820Entry is a range of guest physical addresses and its type:
 // struct boot_e820_entry, asm/bootparam.h.
 type E820Entry struct {
 	GPA       guestmem.GPA
@@ -31,10 +31,9 @@ func (e E820Entry) end() guestmem.GPA { return e.GPA + guestmem.GPA(e.SizeBytes)
 // maxE820 is E820_MAX_ENTRIES_ZEROPAGE, asm/bootparam.h.
 const maxE820 = 128
 
-// E820 returns the memory map the guest is told: ram without the PC's hole at
-// 640 KiB and without reserved, plus reserved itself; ascending, disjoint,
-// neighbours of one type merged. reserved need not be inside RAM (ECAM is not)
-// but its ranges must not overlap one another. At most 128 entries.
+// E820 returns the memory map reported to the guest: ram without the PC's hole at 640 KiB and without reserved, plus the
+// reserved ranges. Entries are ascending and disjoint, adjacent entries of one type are merged, and there are at most 128.
+// reserved need not be inside RAM (ECAM is not), but its ranges must not overlap.
 func E820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
 	taken := slices.Clone(reserved)
 	slices.SortFunc(taken, byGPA)
@@ -48,7 +47,7 @@ func E820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
 		}
 	}
 
-	// What is cut out of RAM: the hole, which is not listed, and the reserved ranges.
+	// These are cut out of RAM: the hole, which gets no entry, and the reserved ranges.
 	cuts := append(slices.Clone(taken), E820Entry{GPA: legacyHoleStart, SizeBytes: legacyHoleEnd - legacyHoleStart})
 	slices.SortFunc(cuts, byGPA)
 	m := taken
@@ -78,14 +77,14 @@ func E820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
 		merged = append(merged, e)
 	}
 	if len(merged) > maxE820 {
-		return nil, fmt.Errorf("memory map: %d ranges, at most %d fit boot_params", len(merged), maxE820)
+		return nil, fmt.Errorf("memory map: %d ranges, but boot_params holds at most %d", len(merged), maxE820)
 	}
 	return merged, nil
 }
 
 func byGPA(a, b E820Entry) int { return cmp.Compare(a.GPA, b.GPA) }
 
-// holdsRAM reports whether n bytes at gpa are inside one RAM entry of m.
+// holdsRAM reports whether the n bytes at gpa are inside one RAM entry of m.
 func holdsRAM(m []E820Entry, gpa guestmem.GPA, n uint64) bool {
 	return slices.ContainsFunc(m, func(e E820Entry) bool {
 		return e.Type == RAM && gpa >= e.GPA && gpa <= e.end() && n <= uint64(e.end()-gpa)

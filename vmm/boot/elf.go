@@ -12,16 +12,14 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// program is what is loaded: stretches of a file at fixed guest addresses, and
-// where to enter.
+// program is a loadable program: segments of a file at fixed guest addresses, and its entry points.
 type program struct {
 	segments []segment // ascending, disjoint, not empty
 	linux64  uint64    // address of startup_64; 0: none
 	pvh      uint64    // XEN_ELFNOTE_PHYS32_ENTRY; 0: none
 }
 
-// segment is memSize bytes at gpa: fileSize of them from off in the file, the
-// rest zero.
+// segment is memSize bytes at gpa: the first fileSize from offset off in the file, the rest zero.
 type segment struct {
 	gpa      guestmem.GPA
 	off      int64
@@ -31,7 +29,7 @@ type segment struct {
 
 func (s segment) end() guestmem.GPA { return s.gpa + guestmem.GPA(s.memSize) }
 
-// span is the range from the first to the last byte of the program.
+// span returns the range from the first to the last byte of the program.
 func (p program) span() guestmem.Range {
 	lo, hi := p.segments[0].gpa, p.segments[len(p.segments)-1].end()
 	return guestmem.Range{GPA: lo, SizeBytes: uint64(hi - lo)}
@@ -56,7 +54,7 @@ const (
 	maxSegment = 1 << 30  // no kernel is larger in memory
 )
 
-// parseELF reads the headers of the x86-64 vmlinux in the first size bytes of r.
+// parseELF parses the headers of the x86-64 vmlinux in the first size bytes of r.
 func parseELF(r io.ReaderAt, size int64) (program, error) {
 	var p program
 	eh := make([]byte, ehdrSize)
@@ -93,8 +91,7 @@ func parseELF(r io.ReaderAt, size int64) (program, error) {
 		return p, err
 	}
 
-	// An image made only for PVH either enters at the same, 32-bit, place or
-	// names a virtual address here.
+	// In an image built only for PVH, e_entry is either the same 32-bit entry or a virtual address.
 	if p.hasCode(entry) && entry != p.pvh {
 		p.linux64 = entry
 	}
@@ -107,7 +104,7 @@ func parseELF(r io.ReaderAt, size int64) (program, error) {
 	return p, nil
 }
 
-// addHeader takes one program header into p.
+// addHeader adds one program header to p.
 func (p *program) addHeader(r io.ReaderAt, size int64, h []byte) error {
 	le := binary.LittleEndian
 	kind, off, paddr := le.Uint32(h), le.Uint64(h[8:]), le.Uint64(h[24:])
@@ -137,10 +134,10 @@ func (p *program) addHeader(r io.ReaderAt, size int64, h []byte) error {
 	return nil
 }
 
-// addNotes looks for the PVH entry in one PT_NOTE.
+// addNotes reads the PVH entry, if any, from one PT_NOTE.
 func (p *program) addNotes(r io.Reader, size, align uint64) error {
 	if size > maxNotes {
-		return fmt.Errorf("notes of %#x bytes, at most %#x", size, maxNotes)
+		return fmt.Errorf("notes of %#x bytes are too large: at most %#x", size, maxNotes)
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(r, b); err != nil {
@@ -173,7 +170,7 @@ func (p *program) addNotes(r io.Reader, size, align uint64) error {
 	return nil
 }
 
-// checkSegments sorts the segments and refuses overlaps.
+// checkSegments sorts the segments and rejects overlaps.
 func (p *program) checkSegments() error {
 	if len(p.segments) == 0 {
 		return errors.New("no loadable segments")
@@ -187,17 +184,17 @@ func (p *program) checkSegments() error {
 	return nil
 }
 
-// hasCode reports whether the byte at addr comes from the file.
+// hasCode reports whether the byte at addr is loaded from the file.
 func (p *program) hasCode(addr uint64) bool {
 	return slices.ContainsFunc(p.segments, func(s segment) bool {
 		return addr >= uint64(s.gpa) && addr-uint64(s.gpa) < s.fileSize
 	})
 }
 
-// errCut is the cause when a header points behind the end of the image.
+// errCut means that a header refers to data beyond the end of the image.
 var errCut = errors.New("the image ends before it")
 
-// cutShort makes the end of a file say what it means here.
+// cutShort replaces an end-of-file error by errCut.
 func cutShort(err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errCut

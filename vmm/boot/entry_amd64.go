@@ -6,14 +6,13 @@ import "minivmm/devices/guestmem"
 type Protocol string
 
 const (
-	Auto    Protocol = "auto"    // Linux64 where the image allows it, else PVH
+	Auto    Protocol = "auto"    // Linux64 if the image supports it, else PVH
 	Linux64 Protocol = "linux64" // boot.rst "64-bit boot protocol": startup_64, boot_params in RSI
 	PVH     Protocol = "pvh"     // XEN_ELFNOTE_PHYS32_ENTRY: 32-bit, hvm_start_info in EBX
 )
 
-// Entry is the state of the first vCPU before its first instruction. Registers
-// not named are zero; RFLAGS is 2 (only the bit that is always set), so
-// interrupts are off.
+// Entry is the state of the first vCPU before its first instruction. Registers not listed are zero. RFLAGS is 2, the bit
+// that is always set, so interrupts are off.
 type Entry struct {
 	Protocol Protocol // Linux64 or PVH
 	RIP      uint64
@@ -41,7 +40,7 @@ const (
 	eferLMA = 1 << 10
 )
 
-// linux64Entry is the state boot.rst asks for: "CPU must be in 64-bit mode with
+// linux64Entry returns the state that boot.rst requires: "CPU must be in 64-bit mode with
 // paging enabled", flat segments, interrupts off.
 func linux64Entry(l Layout, rip uint64) Entry {
 	e := flatEntry(l, code64())
@@ -55,8 +54,8 @@ func linux64Entry(l Layout, rip uint64) Entry {
 	return e
 }
 
-// pvhEntry is the state of xen/docs/misc/pvh.pandoc: 32-bit protected mode,
-// paging off, of CR0 only PE, CR4 zero.
+// pvhEntry returns the state that xen/docs/misc/pvh.pandoc requires: 32-bit protected mode, paging off, only PE set in CR0,
+// CR4 zero.
 func pvhEntry(l Layout, rip uint64) Entry {
 	e := flatEntry(l, code32())
 	e.Protocol = PVH
@@ -77,10 +76,10 @@ func flatEntry(l Layout, cs Segment) Entry {
 	}
 }
 
-// gdtBytes is the descriptor table that e's segment registers were loaded from.
+// gdtBytes returns the descriptor table that matches e's segment registers.
 func (e Entry) gdtBytes() []byte { return gdt(e.Code, e.Data, e.Task) }
 
-// structure is bytes that belong at an address of guest RAM.
+// structure is data to be written to an address in guest RAM.
 type structure struct {
 	gpa  guestmem.GPA
 	data []byte

@@ -9,8 +9,8 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// FuzzImage: whatever the bytes, parsing ends, unpacking stays within its
-// limits, and what is accepted can be planned without a panic, inside RAM.
+// FuzzImage checks that on any bytes parsing terminates, unpacking stays within its limits, and an accepted image can be
+// planned inside RAM without a panic.
 func FuzzImage(f *testing.F) {
 	small := smallELF()
 	f.Add(small)
@@ -58,7 +58,7 @@ func FuzzImage(f *testing.F) {
 		var out bytes.Buffer
 		n, err := data.unpack(&out, r)
 		if limit := int64(ratioFree + maxRatio*len(b) + 1); n > limit || int64(out.Len()) > limit {
-			t.Errorf("%d bytes out of %d", out.Len(), len(b))
+			t.Errorf("%d packed bytes unpack to %d", len(b), out.Len())
 		}
 		if err != nil {
 			return
@@ -69,11 +69,11 @@ func FuzzImage(f *testing.F) {
 	})
 }
 
-// checkPlan plans k in 128 MiB and checks that all of it is inside.
+// checkPlan plans k in 128 MiB of RAM and checks that everything is inside.
 func checkPlan(t *testing.T, k *Kernel) {
 	t.Helper()
 	if err := k.choose(Auto); err != nil {
-		t.Fatalf("accepted, but: %v", err)
+		t.Fatalf("accepted image cannot be planned: %v", err)
 	}
 	const size = 128 << 20
 	ram := []guestmem.Range{{GPA: 0, SizeBytes: size}}
@@ -84,7 +84,7 @@ func checkPlan(t *testing.T, k *Kernel) {
 	l := LowLayout()
 	for _, s := range pl.program.segments {
 		if s.fileSize > s.memSize || s.gpa < l.End || uint64(s.gpa) > size || s.memSize > size-uint64(s.gpa) {
-			t.Errorf("segment %+v is planned", s)
+			t.Errorf("segment %+v is outside RAM or overlaps", s)
 		}
 	}
 	for _, s := range pl.structures {
@@ -93,12 +93,12 @@ func checkPlan(t *testing.T, k *Kernel) {
 		}
 	}
 	if !pl.program.hasCode(pl.entry.RIP) {
-		t.Errorf("entry %#x is not code of the image", pl.entry.RIP)
+		t.Errorf("entry %#x is not in the image", pl.entry.RIP)
 	}
 }
 
-// FuzzMemoryMap: any RAM and reserved ranges give a map that is ascending,
-// disjoint, free of the hole, and fits both boot structures.
+// FuzzMemoryMap checks that any RAM and reserved ranges give a map that is ascending and disjoint, does not contain the
+// hole, and fits both boot structures.
 func FuzzMemoryMap(f *testing.F) {
 	f.Add(uint64(256<<20), uint64(1<<30), uint64(0xe0000000), uint64(1<<20), uint64(0x9f000), uint64(0x1000), []byte("header"))
 	f.Add(uint64(3<<30), uint64(5<<30), uint64(0), uint64(1<<63), uint64(1<<63), uint64(1<<63), []byte(nil))
@@ -127,11 +127,11 @@ func FuzzMemoryMap(f *testing.F) {
 	})
 }
 
-// A codec that has its data must not ask for more than was announced.
-func TestUnpackStopsAtTheAnnouncedLength(t *testing.T) {
+// Unpacking must stop once the output exceeds the declared size.
+func TestUnpackStopsAtTheDeclaredSize(t *testing.T) {
 	b := packFile(t, "zstd", noise(1000, 1))
 	d := packedData{codec: "zstd", size: int64(len(b)), unpacked: 999}
 	if n, err := d.unpack(io.Discard, bytes.NewReader(b)); err == nil || n != 1000 {
-		t.Errorf("%d bytes, error %v; want an error at the first byte too many", n, err)
+		t.Errorf("%d bytes, error %v; want an error at the first excess byte", n, err)
 	}
 }

@@ -15,26 +15,24 @@ import (
 
 // Options of [Open].
 type Options struct {
-	// Protocol is the entry to use; empty is Auto. Open fails if the image
-	// does not have it.
+	// Protocol is the entry to use; empty means Auto. Open fails if the image does not support it.
 	Protocol Protocol
 
 	// KeepPacked enters a bzImage at its own decompressor, in the guest:
 	// slower, but the kernel randomises its address (KASLR).
 	KeepPacked bool
 
-	into *os.File // of Unpack: the file that a packed vmlinux is unpacked to, instead of one in memory
+	into *os.File // set by Unpack: the file to which a packed vmlinux is written, instead of a memfd
 }
 
-// Info says what an image is and where the kernel comes from.
+// Info describes an image and how its kernel is loaded.
 type Info struct {
 	Format   string   // "bzImage" or "vmlinux"
-	Packing  string   // compression that was undone here: "zstd", ...; "" for none
-	Source   Source   // what segments are read from
+	Packing  string   // compression that was unpacked here: "zstd", ...; "" for none
+	Source   Source   // where segments are read from
 	Protocol Protocol // Linux64 or PVH
 
-	// NotUnpacked is why a bzImage is entered packed although KeepPacked
-	// was not asked for; nil otherwise. Worth a line as well.
+	// NotUnpacked is why a bzImage is entered packed although KeepPacked is not set; nil otherwise. Worth a log line.
 	NotUnpacked error
 }
 
@@ -42,32 +40,31 @@ type Info struct {
 type Source string
 
 const (
-	FromImage    Source = "image"    // the file given
-	FromUnpacked Source = "unpacked" // what was packed in that file
+	FromImage    Source = "image"    // the image file itself
+	FromUnpacked Source = "unpacked" // the vmlinux unpacked from it
 )
 
-// Kernel is an image that was understood and can be loaded. It holds one open
-// file and a few kilobytes.
+// Kernel is a parsed image that can be loaded. It holds one open file and a few kilobytes of memory.
 type Kernel struct {
 	path        string
 	info        Info
-	file        *os.File // what program's offsets refer to
+	file        *os.File // the file that program's offsets refer to
 	program     program
 	header      []byte // struct setup_header; nil for a vmlinux
 	cmdlineSize uint64
 	initrdMax   uint64
 }
 
-// Info returns what the image is.
+// Info describes the image.
 func (k *Kernel) Info() Info { return k.info }
 
-// Close closes the kernel's file. Loaded guests do not need it any more.
+// Close closes the kernel's file. Guests that are loaded do not need it.
 func (k *Kernel) Close() error { return k.file.Close() }
 
-// Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and decides how it will be entered.
-// Errors name the path and what is wrong with the image, or what else the file is.
+// Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and chooses the entry
+// protocol. Errors name the path and the problem with the image, or what kind of file it is. The caller must call Close.
 func Open(path string, opt Options) (*Kernel, error) {
-	// O_NONBLOCK: a FIFO must not hang the start.
+	// O_NONBLOCK: opening a FIFO must not block.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w", err)
@@ -83,7 +80,7 @@ func Open(path string, opt Options) (*Kernel, error) {
 	return k, nil
 }
 
-// open decides by content. The kernel it returns may or may not own f.
+// open recognizes the format by content. The returned Kernel owns f only if its file is f.
 func open(f *os.File, opt Options) (*Kernel, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -149,7 +146,7 @@ func (k *Kernel) openBzImage(st *unix.Stat_t, head []byte, opt Options) error {
 	return k.openPacked(st, data, opt)
 }
 
-// choose settles the protocol.
+// choose sets the entry protocol.
 func (k *Kernel) choose(want Protocol) error {
 	p := k.program
 	switch want {
@@ -174,7 +171,7 @@ func (k *Kernel) choose(want Protocol) error {
 	return nil
 }
 
-// openPacked replaces k's file and program by the vmlinux in data.
+// openPacked replaces k's file and program with the vmlinux in data.
 func (k *Kernel) openPacked(st *unix.Stat_t, data packedData, opt Options) error {
 	k.info.Packing = data.codec
 	f := opt.into
@@ -201,9 +198,8 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 	if err != nil {
 		return 0, fmt.Errorf("unpack: %w", err)
 	}
-	// The codec's window is up to 128 MiB of garbage now. The guest is
-	// about to need memory, and this process nothing of the kind again. Two
-	// collections, because a sync.Pool, which lz4 uses, outlives one.
+	// The codec's window, up to 128 MiB, is garbage now. Return it to the host: the guest needs memory next, and this
+	// process does not need it again. It takes two collections, because a sync.Pool, which lz4 uses, survives one.
 	runtime.GC()
 	debug.FreeOSMemory()
 
@@ -212,12 +208,12 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 		return 0, os.NewSyscallError("fstat", err)
 	}
 	if now.Size != st.Size || now.Mtim != st.Mtim || now.Ctim != st.Ctim {
-		return 0, errors.New("the image changed while it was read")
+		return 0, errors.New("the image changed while it was being read")
 	}
 	return size, nil
 }
 
-// adopt makes the first size bytes of f the vmlinux that k is loaded from.
+// adopt makes k load the vmlinux in the first size bytes of f.
 func (k *Kernel) adopt(f *os.File, size int64) error {
 	p, err := parseELF(f, size)
 	if err != nil {

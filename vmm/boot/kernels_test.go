@@ -70,7 +70,7 @@ func TestRealKernelsAreUnpackedAndLoaded(t *testing.T) {
 			}
 			for i := range ram {
 				if !bytes.Equal(ram[0], ram[i]) {
-					t.Errorf("start %d put another kernel into RAM than the first", i)
+					t.Errorf("start %d loaded a different kernel than the first", i)
 				}
 			}
 		})

@@ -2,7 +2,7 @@ package boot
 
 import "minivmm/devices/guestmem"
 
-// Layout says where the boot structures lie in guest RAM.
+// Layout holds the addresses of the boot structures in guest RAM.
 type Layout struct {
 	GDT         guestmem.GPA
 	ZeroPage    guestmem.GPA // struct boot_params, one page
@@ -10,16 +10,14 @@ type Layout struct {
 	Cmdline     guestmem.GPA
 	CmdlineRoom uint64 // bytes, final NUL included
 	PageTables  guestmem.GPA
-	End         guestmem.GPA // first byte behind all of it
+	End         guestmem.GPA // first byte after all structures
 }
 
-// LowLayout is the layout in use. Everything is inside the first 64 KiB, which
-// Linux reserves for itself whatever is there (early_reserve_memory,
-// arch/x86/kernel/setup.c), so nothing of it splits memory that the guest could
-// use better; and it is below 640 KiB, where every machine has RAM.
+// LowLayout returns the layout in use. All structures are in the first 64 KiB, which Linux always reserves for itself
+// (early_reserve_memory, arch/x86/kernel/setup.c), so they do not fragment memory that the guest could use. It is also below
+// 640 KiB, where every machine has RAM.
 //
-// Page 0 stays free: it is the real-mode interrupt table, the BIOS data area,
-// and what a null pointer hits.
+// Page 0 stays unused: it holds the real-mode interrupt table and the BIOS data area, and null pointers refer to it.
 func LowLayout() Layout {
 	return Layout{
 		GDT:         0x1000,
@@ -33,13 +31,11 @@ func LowLayout() Layout {
 }
 
 const (
-	// legacyHole is what a PC keeps for video memory and firmware between
-	// 640 KiB and 1 MiB: Linux takes it out of RAM (trim_bios_range), so it
-	// is never offered.
+	// legacyHole is the range from 640 KiB to 1 MiB that a PC reserves for video memory and firmware. Linux removes it
+	// from RAM (trim_bios_range), so the memory map never contains it.
 	legacyHoleStart = 0xa0000
 	legacyHoleEnd   = 0x100000
 
-	// fourGiB bounds everything that is placed: 32-bit fields name it, and
-	// the identity map ends there.
+	// fourGiB bounds all placements: their addresses are in 32-bit fields, and the identity map ends there.
 	fourGiB = 1 << 32
 )

@@ -10,16 +10,16 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// Params is what a guest is started with.
+// Params are the inputs of the guest besides the kernel.
 type Params struct {
 	Cmdline  string
-	Initrd   *os.File // nil: none; read from its first byte; the caller closes it
+	Initrd   *os.File // nil: none; read from offset 0; the caller closes it
 	RSDP     guestmem.GPA
-	Reserved []E820Entry // not for the guest's free use: ACPI tables, ECAM, ...
+	Reserved []E820Entry // ranges the guest must not use freely: ACPI tables, ECAM, ...
 }
 
-// Load puts everything into mem and returns how to enter it. On an error mem's
-// content is undefined. mem need not be zero, k can be loaded many times.
+// Load writes the kernel, the initrd and the boot structures to mem and returns the entry state. mem need not be zeroed. On
+// error the content of mem is undefined. k can be loaded any number of times.
 func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	pl, err := k.plan(ramOf(mem), p)
 	if err != nil {
@@ -46,7 +46,7 @@ func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	return pl.entry, nil
 }
 
-// plan is the outcome of all decisions: what goes where, nothing written yet.
+// plan says what Load writes where; nothing is written yet.
 type plan struct {
 	program    program
 	initrd     guestmem.Range
@@ -92,8 +92,8 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	return pl, nil
 }
 
-// place finds where kernel and initrd go: the kernel where it is linked to, and where memory is too small for that,
-// further down if it can run there.
+// place finds room for kernel and initrd: the kernel at its link address or, if memory is too small for that, at a lower
+// address where it can run.
 func (k *Kernel) place(pl *plan, m []E820Entry, lowest guestmem.GPA, initrd *os.File) error {
 	err := k.placeAt(pl, k.program, m, lowest, initrd)
 	if low, ok := k.lowered(); err != nil && ok && k.placeAt(pl, low, m, lowest, initrd) == nil {
@@ -119,10 +119,10 @@ func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, lowest guestmem.GP
 	return nil
 }
 
-// lowered is the kernel as far down as it goes. A 64-bit vmlinux of Linux runs at any multiple of 2 MiB: startup_64 adds
-// the distance to its page tables and to phys_base (__startup_64, arch/x86/kernel/head64.c). What is linked to 16 MiB to
-// be out of old devices' way then leaves 14 MiB more to a small guest. The PVH entry and a bzImage's decompressor stay:
-// the former has no such code, the latter unpacks to the usual place.
+// lowered returns the program at the lowest address where the kernel can run. A 64-bit vmlinux of Linux runs at any multiple
+// of 2 MiB: startup_64 adds the offset to its page tables and to phys_base (__startup_64, arch/x86/kernel/head64.c). A kernel
+// linked at 16 MiB, to stay clear of old devices, then leaves 14 MiB more to a small guest. Kernels entered by PVH or at a
+// bzImage's decompressor cannot move: the PVH entry has no such code, and the decompressor unpacks to the usual address.
 func (k *Kernel) lowered() (program, bool) {
 	const step = 2 << 20
 	if k.info.Protocol != Linux64 || k.header != nil && k.info.Source == FromImage {
@@ -142,8 +142,8 @@ func (k *Kernel) lowered() (program, bool) {
 	return low, true
 }
 
-// errNoRAM is the cause when a place is not free RAM of the guest.
-var errNoRAM = errors.New("not free RAM (too little memory for this kernel, or a reserved range in the way)")
+// errNoRAM means that an address range is not free guest RAM.
+var errNoRAM = errors.New("not free RAM (not enough memory for this kernel, or a reserved range overlaps)")
 
 func ramOf(mem *guestmem.Memory) []guestmem.Range {
 	var ram []guestmem.Range
@@ -159,13 +159,13 @@ func (k *Kernel) checkCmdline(s string) error {
 	}
 	limit := min(k.cmdlineSize, LowLayout().CmdlineRoom-1)
 	if uint64(len(s)) > limit {
-		return fmt.Errorf("command line of %d bytes: this kernel takes %d (cmdline_size)", len(s), limit)
+		return fmt.Errorf("command line of %d bytes is too long: this kernel accepts %d (cmdline_size)", len(s), limit)
 	}
 	return nil
 }
 
-// placeInitrd finds the highest free, page aligned place for f: above 1 MiB, not
-// in the kernel, not behind last (initrd_addr_max), below 4 GiB.
+// placeInitrd returns the highest free, page-aligned range for f: above 1 MiB, outside the kernel, not beyond last
+// (initrd_addr_max), below 4 GiB.
 func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) (guestmem.Range, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -202,14 +202,13 @@ func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) 
 			}
 		}
 	}
-	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: %d are free in one piece beside the kernel at %#x..%#x and below %#x",
+	return guestmem.Range{}, fmt.Errorf("%d bytes do not fit: the largest free range outside the kernel at %#[3]x..%#[4]x and below %#[5]x is %[2]d bytes",
 		size, room, uint64(kernel.GPA), uint64(kernelEnd), uint64(limit))
 }
 
 // load reads one segment of f into guest RAM and zeroes the rest of memSize.
-// Mapping the file there instead starts sooner by the copy, but gives the guest
-// pages of 4 KiB: seven times as many exits on its way to init, and a file that
-// somebody shortens takes the guest down.
+// Mapping the file instead would save the copy, but would give the guest 4 KiB pages, which cause seven times as many exits
+// until init, and a file that is truncated later would crash the guest.
 func load(mem *guestmem.Memory, f *os.File, s segment) error {
 	w, err := mem.Window(s.gpa, s.memSize)
 	if err != nil {

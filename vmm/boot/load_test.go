@@ -10,7 +10,7 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-func TestKernelIsInRAMAsItsHeadersSay(t *testing.T) {
+func TestKernelIsLoadedAsItsHeadersSay(t *testing.T) {
 	elf := soundELF()
 	images := map[string][]byte{
 		"vmlinux":      elf.bytes(),
@@ -69,7 +69,7 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 			if !bytes.Equal(got, image[1024:]) {
 				t.Error("RAM at pref_address is not the protected-mode code")
 			}
-			// init_size counts, not only what is copied.
+			// init_size must fit, not only the bytes that are copied.
 			if _, err := k.Load(newMemory(t, 0x1000000+7<<20), Params{}); err == nil || !strings.Contains(err.Error(), "needs 0x800000 bytes at 0x1000000") {
 				t.Errorf("RAM smaller than init_size: %v", err)
 			}
@@ -77,11 +77,10 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 	}
 }
 
-// TestBzImageEndsInsideItsLastParagraph: the header counts paragraphs of 16 bytes, and memtest86+ is
-// not padded to one.
+// TestBzImageEndsInsideItsLastParagraph: the header counts 16-byte paragraphs, and the last one of memtest86+ is not padded.
 func TestBzImageEndsInsideItsLastParagraph(t *testing.T) {
 	image := testBzImage{payload: noise(9000, 5), mutate: func(b []byte) {
-		clear(b[offPayloadOffset:][:8]) // it unpacks nothing
+		clear(b[offPayloadOffset:][:8]) // nothing to unpack
 	}}.bytes()
 	for missing := range 17 {
 		cut := image[:len(image)-missing]
@@ -108,7 +107,7 @@ func TestBzImageEndsInsideItsLastParagraph(t *testing.T) {
 	}
 }
 
-func TestKernelUnpackedInMemoryDoesNotStayThere(t *testing.T) {
+func TestMemfdOfUnpackedKernelIsReleased(t *testing.T) {
 	k := mustOpen(t, writeFile(t, packFile(t, "zstd", soundELF().bytes())), Options{})
 	mem := newMemory(t, 64<<20)
 	if _, err := k.Load(mem, Params{}); err != nil {
@@ -135,7 +134,7 @@ func TestProtocolFollowsImageAndOption(t *testing.T) {
 		name  string
 		image testELF
 		ask   Protocol
-		want  Protocol // "": an error
+		want  Protocol // "": expect an error
 	}{
 		{"both", both, "", Linux64},
 		{"both", both, Auto, Linux64},
@@ -177,7 +176,7 @@ func TestProtocolFollowsImageAndOption(t *testing.T) {
 	}
 }
 
-func TestInitrdIsHighAlignedAndWhole(t *testing.T) {
+func TestInitrdIsHighAlignedAndComplete(t *testing.T) {
 	k := mustOpen(t, writeFile(t, soundELF().bytes()), Options{})
 	kernelEnd := uint64(k.program.span().GPA) + k.program.span().SizeBytes
 	for _, size := range []int{1, 4095, 4096, 4097, 3*4096 + 5} {
@@ -199,11 +198,11 @@ func TestInitrdIsHighAlignedAndWhole(t *testing.T) {
 				t.Errorf("initrd at %#x+%#x, want %#x+%#x", at, n, want, size)
 			}
 			if at < kernelEnd {
-				t.Errorf("initrd at %#x is over the kernel's end %#x", at, kernelEnd)
+				t.Errorf("initrd at %#x overlaps the kernel, which ends at %#x", at, kernelEnd)
 			}
 			got, err := mem.Window(guestmem.GPA(at), n)
 			if err != nil || !bytes.Equal(got, data) {
-				t.Errorf("initrd differs in RAM (%v)", err)
+				t.Errorf("initrd in RAM differs from the file (%v)", err)
 			}
 		})
 	}
@@ -222,7 +221,7 @@ func TestInitrdPlace(t *testing.T) {
 		ram  []guestmem.Range
 		last uint64
 		size int64
-		want uint64 // 0: it does not fit
+		want uint64 // 0: expect an error
 	}{
 		{"top of RAM", []guestmem.Range{{SizeBytes: 256 * mib}}, defaultInitrdMax, mib, 255 * mib},
 		{"initrd_addr_max", []guestmem.Range{{SizeBytes: 3 << 30}}, defaultInitrdMax, mib, 2<<30 - mib},
@@ -230,9 +229,9 @@ func TestInitrdPlace(t *testing.T) {
 		{"exactly what is free", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16 * mib, 48 * mib},
 		{"a byte too much", []guestmem.Range{{SizeBytes: 64 * mib}}, defaultInitrdMax, 16*mib + 1, 0},
 		{"below the kernel", []guestmem.Range{{SizeBytes: 64 * mib}}, 32 * mib, 15 * mib, mib},
-		{"below the kernel for want of room above", []guestmem.Range{{SizeBytes: 49 * mib}}, defaultInitrdMax, 2 * mib, 14 * mib},
+		{"below the kernel because there is no room above", []guestmem.Range{{SizeBytes: 49 * mib}}, defaultInitrdMax, 2 * mib, 14 * mib},
 		{"a byte too much below the kernel", []guestmem.Range{{SizeBytes: 48 * mib}}, defaultInitrdMax, 15*mib + 1, 0},
-		{"never above 4 GiB for want of room", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 16 * mib, 0},
+		{"never above 4 GiB because there is no room below", []guestmem.Range{{SizeBytes: 48 * mib}, {GPA: 1 << 32, SizeBytes: 1 << 30}}, defaultInitrdMax, 16 * mib, 0},
 		{"larger than all RAM", []guestmem.Range{{SizeBytes: 256 * mib}}, defaultInitrdMax, 1 << 40, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -251,7 +250,7 @@ func TestInitrdPlace(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
 	path := writeFile(t, testBzImage{payload: pack(t, "zstd", soundELF().bytes())}.bytes())
 	low := soundELF()
 	low.segments = append(low.segments, testSegment{gpa: 0x9f000, data: noise(8192, 7)})
@@ -274,7 +273,7 @@ func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
 		p    Params
 		want string
 	}{
-		{"command line too long", path, 64 << 20, Params{Cmdline: strings.Repeat("x", 101)}, "command line of 101 bytes: this kernel takes 100"},
+		{"command line too long", path, 64 << 20, Params{Cmdline: strings.Repeat("x", 101)}, "command line of 101 bytes is too long: this kernel accepts 100"},
 		{"NUL", path, 64 << 20, Params{Cmdline: "a\x00b"}, `command line: byte 1 is '\x00'`},
 		{"newline", path, 64 << 20, Params{Cmdline: "a\n"}, `command line: byte 1 is '\n'`},
 		{"little RAM", path, 2<<20 + 0x31000, Params{}, "bytes at 0x1000000: not free RAM"},
@@ -301,7 +300,7 @@ func TestWhatCannotBeLoadedSaysWhy(t *testing.T) {
 	}
 }
 
-func TestKernelMovesDownWhereMemoryIsSmall(t *testing.T) {
+func TestKernelMovesDownIfMemoryIsSmall(t *testing.T) {
 	elf := soundELF()
 	const down = 14 << 20 // from 16 MiB to 2
 	vmlinux, bz := writeFile(t, elf.bytes()), writeFile(t, testBzImage{payload: pack(t, "zstd", elf.bytes())}.bytes())
@@ -356,9 +355,9 @@ func TestKernelMovesDownWhereMemoryIsSmall(t *testing.T) {
 	}
 }
 
-// The files are smallELF packed by xz, bzip2, lz4 and zstd, xz and zstd with
-// the options of the kernel's build (scripts/Makefile.lib).
-func TestVmlinuxPackedByTheCommandsIsUnderstood(t *testing.T) {
+// The files are smallELF packed with xz, bzip2, lz4 and zstd; xz and zstd with the options of the kernel build
+// (scripts/Makefile.lib).
+func TestVmlinuxPackedByCommandLineTools(t *testing.T) {
 	for ext, want := range map[string]string{"xz": "xz", "bz2": "bzip2", "lz4": "lz4", "zst": "zstd"} {
 		t.Run(ext, func(t *testing.T) {
 			k := mustOpen(t, "testdata/small.vmlinux."+ext, Options{})
@@ -367,7 +366,7 @@ func TestVmlinuxPackedByTheCommandsIsUnderstood(t *testing.T) {
 			}
 			b := make([]byte, len(smallELF()))
 			if _, err := k.file.ReadAt(b, 0); err != nil || !bytes.Equal(b, smallELF()) {
-				t.Errorf("unpacked differs (%v)", err)
+				t.Errorf("unpacked image differs (%v)", err)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ const (
 	startInfoPageBytes = 4096
 )
 
-// StartInfoParams is what a PVH kernel is told.
+// StartInfoParams are the values passed to a PVH kernel.
 type StartInfoParams struct {
 	RSDP    guestmem.GPA // 0: none
 	E820    []E820Entry
@@ -23,8 +23,8 @@ type StartInfoParams struct {
 	Initrd  guestmem.Range // empty: none
 }
 
-// StartInfo returns struct hvm_start_info, version 1, followed by its module
-// list and memory map, all to be put at gpa: at most one page
+// StartInfo returns struct hvm_start_info, version 1, followed by its module list and memory map, to be placed at gpa. The
+// result is at most one page
 // (xen/include/public/arch-x86/hvm/start_info.h).
 func StartInfo(gpa guestmem.GPA, p StartInfoParams) ([]byte, error) {
 	if len(p.E820) > maxE820 {

@@ -16,16 +16,15 @@ type Segment struct {
 	G        bool   // the descriptor counts the limit in pages
 }
 
-// Selectors. boot.rst fixes the first two; PVH leaves them open, so both
-// entries use these.
+// Selectors. boot.rst defines the first two; PVH leaves them open, so both entries use these.
 const (
 	bootCS = 0x10 // __BOOT_CS
 	bootDS = 0x18 // __BOOT_DS
 	bootTR = 0x20
 )
 
-// Flat segments of either entry. Types carry the accessed bit, as the CPU
-// would have set it: SVM and VMX refuse a code segment without.
+// Flat segments of both entries. The types include the accessed bit, which the CPU would have set: SVM and VMX reject a
+// code segment without it.
 func code64() Segment {
 	return Segment{Selector: bootCS, Limit: 0xffffffff, Type: 0xb, S: true, L: true, G: true}
 }
@@ -36,11 +35,11 @@ func flatData() Segment {
 	return Segment{Selector: bootDS, Limit: 0xffffffff, Type: 0x3, S: true, DB: true, G: true}
 }
 
-// task is a busy TSS: 32-bit in protected mode as PVH wants ("a 32-bit TSS
-// with a base of 0 and a limit of 0x67"), 64-bit in long mode; the same type.
+// task returns a busy TSS: in protected mode a 32-bit TSS, as PVH requires ("a 32-bit TSS with a base of 0 and a limit of
+// 0x67"), in long mode a 64-bit TSS. Both have the same type.
 func task() Segment { return Segment{Selector: bootTR, Limit: 0x67, Type: 0xb} }
 
-// descriptor encodes s as it stands in a GDT, Intel SDM volume 3 figure 3-8.
+// descriptor encodes s as a GDT entry, Intel SDM volume 3 figure 3-8.
 func (s Segment) descriptor() uint64 {
 	limit := uint64(s.Limit)
 	if s.G {

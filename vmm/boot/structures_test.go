@@ -25,10 +25,10 @@ func TestLayoutIsLowAlignedAndDisjoint(t *testing.T) {
 		{"command line", l.Cmdline, l.CmdlineRoom},
 		{"page tables", l.PageTables, identityMapSize},
 	}
-	end := guestmem.GPA(4096) // page 0 stays free
+	end := guestmem.GPA(4096) // page 0 stays unused
 	for _, a := range areas {
 		if a.gpa < end {
-			t.Errorf("%s at %#x overlaps what ends at %#x", a.name, uint64(a.gpa), uint64(end))
+			t.Errorf("%s at %#x overlaps the structure that ends at %#x", a.name, uint64(a.gpa), uint64(end))
 		}
 		if a.gpa%4096 != 0 {
 			t.Errorf("%s at %#x is not page aligned", a.name, uint64(a.gpa))
@@ -94,7 +94,7 @@ func TestE820(t *testing.T) {
 	}
 }
 
-func TestZeroPageFieldsAreWhereBootparamHasThem(t *testing.T) {
+func TestZeroPageFieldOffsets(t *testing.T) {
 	header := make([]byte, offHdrMin-offHdr)
 	for i := range header {
 		header[i] = 0xee
@@ -153,7 +153,7 @@ func TestZeroPageFieldsAreWhereBootparamHasThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	if le16(plain[0x1fe:]) != 0xaa55 || string(plain[0x202:0x206]) != "HdrS" || le16(plain[0x206:]) != 0x20f || le32(plain[0x21c:]) != 0 {
-		t.Errorf("header made for a vmlinux: % x", plain[0x1f1:0x264])
+		t.Errorf("generated header for a vmlinux: % x", plain[0x1f1:0x264])
 	}
 
 	for name, p := range map[string]ZeroPageParams{
@@ -171,7 +171,7 @@ func TestZeroPageFieldsAreWhereBootparamHasThem(t *testing.T) {
 	}
 }
 
-func TestStartInfoFieldsAreWhereXenHasThem(t *testing.T) {
+func TestStartInfoFieldOffsets(t *testing.T) {
 	const gpa = 0x3000
 	m := []E820Entry{{0, 0xa0000, RAM}, {0xe0000, 0x1000, ACPIData}}
 	b, err := StartInfo(gpa, StartInfoParams{RSDP: 0xe0000, E820: m, Cmdline: 0x4000, Initrd: guestmem.Range{GPA: 0x7000000, SizeBytes: 99}})
@@ -228,13 +228,13 @@ func TestIdentityMapTranslatesEveryAddressToItself(t *testing.T) {
 	}
 	for i, e := range []uint64{entry(gpa, 1), entry(gpa+4096, 4)} {
 		if e != 0 {
-			t.Errorf("entry behind 4 GiB in table %d is %#x, want 0", i, e)
+			t.Errorf("entry beyond 4 GiB in table %d is %#x, want 0", i, e)
 		}
 	}
 }
 
-func TestDescriptorsAreTheKnownOnes(t *testing.T) {
-	// As any x86 kernel's GDT spells them, accessed bit set.
+func TestDescriptorValues(t *testing.T) {
+	// As in the GDT of any x86 kernel, with the accessed bit set.
 	for name, c := range map[string]struct {
 		s    Segment
 		want uint64

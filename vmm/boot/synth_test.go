@@ -15,12 +15,12 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// testELF is a vmlinux in the making. The zero of each knob is a sound image.
+// testELF builds a vmlinux. The zero value of each option gives a valid image.
 type testELF struct {
 	entry    uint64
 	segments []testSegment
 	pvh      uint64
-	pvhSize  int // of the note's value; 0: 4
+	pvhSize  int // size of the note's value; 0: 4
 	mutate   func(b []byte)
 }
 
@@ -29,7 +29,7 @@ type testSegment struct {
 	data             []byte
 	bss              uint64
 	skew             uint64 // added to a file offset that is congruent with gpa
-	offset, fileSize uint64 // override what is written in the header, if not 0
+	offset, fileSize uint64 // override the header values, if not 0
 }
 
 func (e testELF) bytes() []byte {
@@ -102,7 +102,7 @@ func noise(n int, seed uint64) []byte {
 	return b
 }
 
-// soundELF has aligned, unaligned and incongruent segments and bss.
+// soundELF is a valid image with aligned, unaligned and incongruent segments and bss.
 func soundELF() testELF {
 	return testELF{
 		entry: 0x1000040,
@@ -116,7 +116,7 @@ func soundELF() testELF {
 	}
 }
 
-// smallELF is one page of headers and 32 bytes to load.
+// smallELF has one page of headers and loads 32 bytes.
 func smallELF() []byte {
 	return testELF{
 		entry: 0x1000000, pvh: 0x1000008,
@@ -124,7 +124,7 @@ func smallELF() []byte {
 	}.bytes()
 }
 
-// testBzImage wraps a payload like arch/x86/boot does.
+// testBzImage wraps a payload as arch/x86/boot does.
 type testBzImage struct {
 	payload []byte
 	mutate  func(b []byte)
@@ -157,7 +157,7 @@ func (z testBzImage) bytes() []byte {
 	return b
 }
 
-// pack compresses b as the kernel's build does, with the length behind it.
+// pack compresses b as the kernel build does, with the size appended.
 func pack(t testing.TB, c string, b []byte) []byte {
 	t.Helper()
 	p := packFile(t, c, b)
@@ -167,7 +167,7 @@ func pack(t testing.TB, c string, b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(p, uint32(len(b)))
 }
 
-// packFile compresses b as a file of its own.
+// packFile compresses b as a separate file.
 func packFile(t testing.TB, c string, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -209,7 +209,7 @@ func writeFile(t testing.TB, b []byte) string {
 	return path
 }
 
-// newMemory is RAM of size bytes from 0, full of garbage where a kernel goes.
+// newMemory returns size bytes of RAM from address 0, filled with garbage where the kernel is loaded.
 func newMemory(t testing.TB, size uint64) *guestmem.Memory {
 	t.Helper()
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: size}})

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// released is an image that names itself and ends in its checksum, as the kernel's build makes it.
+// released is an image with a version string and a final checksum, as the kernel build creates it.
 func released(payload []byte, version string) []byte {
 	le := binary.LittleEndian
 	b := testBzImage{payload: payload, mutate: func(b []byte) {
@@ -47,10 +47,10 @@ func unpackTo(t *testing.T, image []byte) (Image, []byte, error) {
 	return i, b, err
 }
 
-func TestUnpackTellsWhatAnImageIs(t *testing.T) {
+func TestUnpackDescribesTheImage(t *testing.T) {
 	const version = "6.12.3-mine (me@here) #1 SMP"
 	elf := soundELF()
-	// Far behind a decoy, and across the end of what is read at once.
+	// Far after a decoy, and across the end of the read window.
 	elf.segments[0].data = append(noise(256<<10-4096-10, 5), "Linux version %s Linux version "+version+"\n\x00"...)
 	elf.segments[0].gpa, elf.entry, elf.pvh = 0x800000, 0x800040, 0
 	vmlinux := elf.bytes()
@@ -80,7 +80,7 @@ func TestUnpackTellsWhatAnImageIs(t *testing.T) {
 	}
 }
 
-func TestUnpackKnowsNotEveryCompression(t *testing.T) {
+func TestUnpackReportsUnknownCompression(t *testing.T) {
 	got, out, err := unpackTo(t, released(append([]byte("\x5d\x00\x00lzma"), noise(500, 1)...), "6.1.0"))
 	if err != nil || got.NotUnpacked == nil || len(out) != 0 || got.Version != "6.1.0" {
 		t.Errorf("got %+v, %d bytes, %v", got, len(out), err)
@@ -90,7 +90,7 @@ func TestUnpackKnowsNotEveryCompression(t *testing.T) {
 func TestUnpackRefusesPrograms(t *testing.T) {
 	elf := testELF{entry: 0x400000, segments: []testSegment{{gpa: 0x400000, data: noise(32, 1)}}}.bytes()
 	for _, b := range [][]byte{elf, packFile(t, "gzip", elf)} {
-		if i, _, err := unpackTo(t, b); err == nil || !strings.Contains(err.Error(), "no kernel") {
+		if i, _, err := unpackTo(t, b); err == nil || !strings.Contains(err.Error(), "not a kernel") {
 			t.Errorf("got %+v, %v", i, err)
 		}
 	}
@@ -104,7 +104,7 @@ func TestChecksum(t *testing.T) {
 	if _, _, err := unpackTo(t, append(signed, "signature"...)); err != nil {
 		t.Errorf("signed: %v", err)
 	}
-	// lz4 itself has none: a byte of the last literals.
+	// lz4 has no checksum: change a byte of the last literals.
 	damaged := bytes.Clone(image)
 	damaged[0x1f0-1]++
 	if _, _, err := unpackTo(t, damaged); err == nil || !strings.Contains(err.Error(), "checksum is wrong") {

@@ -13,11 +13,11 @@ import (
 
 const (
 	offKernelVersion = 0x20e // hdr.kernel_version, from 0x200 on
-	maxVersion       = 512   // bytes; longer ones are cut
+	maxVersion       = 512   // bytes; longer strings are truncated
 	bannerStart      = "Linux version "
 )
 
-// kernelVersion is the string that the setup header points at.
+// kernelVersion returns the string that the setup header points to.
 func kernelVersion(f io.ReaderAt, head []byte) (string, error) {
 	off := binary.LittleEndian.Uint16(head[offKernelVersion:])
 	if off == 0 {
@@ -31,7 +31,7 @@ func kernelVersion(f io.ReaderAt, head []byte) (string, error) {
 	return printable(b[:n]), nil
 }
 
-// printable is the text in b up to the first byte that is none.
+// printable returns the text in b up to the first non-printable byte.
 func printable(b []byte) string {
 	end := bytes.IndexFunc(b, func(c rune) bool { return c < ' ' || c > '~' })
 	if end >= 0 {
@@ -40,8 +40,7 @@ func printable(b []byte) string {
 	return strings.TrimSpace(string(b))
 }
 
-// banner finds the text that a vmlinux greets with, linux_banner in init/version.c, and returns what follows "Linux
-// version".
+// banner finds linux_banner (init/version.c) in a vmlinux and returns the text after "Linux version ".
 func banner(f *os.File) (string, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -52,7 +51,7 @@ func banner(f *os.File) (string, error) {
 	for {
 		b, err := r.Peek(window)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("looking for its version: %w", err)
+			return "", fmt.Errorf("read the kernel version: %w", err)
 		}
 		last := err != nil
 		for rest := b; ; {

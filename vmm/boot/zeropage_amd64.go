@@ -14,9 +14,9 @@ const (
 	offE820Entries      = 0x1e8 // e820_entries
 	offHdr              = 0x1f1 // hdr: struct setup_header
 	offSetupSects       = 0x1f1 // hdr.setup_sects
-	offSyssize          = 0x1f4 // hdr.syssize, in 16 bytes
+	offSyssize          = 0x1f4 // hdr.syssize, in units of 16 bytes
 	offBootFlag         = 0x1fe // hdr.boot_flag
-	offJump             = 0x200 // hdr.jump; its second byte says where hdr ends
+	offJump             = 0x200 // hdr.jump; its second byte gives the end of hdr
 	offHeader           = 0x202 // hdr.header
 	offVersion          = 0x206 // hdr.version
 	offTypeOfLoader     = 0x210 // hdr.type_of_loader
@@ -34,7 +34,7 @@ const (
 	offPrefAddress      = 0x258 // hdr.pref_address
 	offInitSize         = 0x260 // hdr.init_size
 	offHdrMin           = 0x264 // end of hdr in protocol 2.12
-	offHdrMax           = 0x290 // what follows hdr: edd_mbr_sig_buffer
+	offHdrMax           = 0x290 // the field after hdr: edd_mbr_sig_buffer
 	offE820Table        = 0x2d0 // e820_table
 	zeroPageSize        = 4096
 	e820EntrySize       = 20
@@ -45,7 +45,7 @@ const (
 	typeUndefinedLoader = 0xff   // type_of_loader without an assigned number
 )
 
-// ZeroPageParams is what the kernel is told in struct boot_params.
+// ZeroPageParams are the values passed to the kernel in struct boot_params.
 type ZeroPageParams struct {
 	Header  []byte       // struct setup_header of the bzImage; nil for a vmlinux
 	RSDP    guestmem.GPA // 0: none
@@ -55,7 +55,7 @@ type ZeroPageParams struct {
 }
 
 // ZeroPage returns the 4096 bytes of struct boot_params for the 64-bit entry
-// (zero-page.rst, boot.rst). Everything but the fields named here is zero.
+// (zero-page.rst, boot.rst). All fields not listed in ZeroPageParams are zero, except those that identify the loader.
 func ZeroPage(p ZeroPageParams) ([]byte, error) {
 	if len(p.E820) > maxE820 {
 		return nil, fmt.Errorf("boot_params: %d memory ranges, at most %d", len(p.E820), maxE820)
@@ -70,8 +70,7 @@ func ZeroPage(p ZeroPageParams) ([]byte, error) {
 	b := make([]byte, zeroPageSize)
 	le := binary.LittleEndian
 	if p.Header == nil {
-		// A vmlinux brings no header. Linux looks at these before it trusts
-		// the rest.
+		// A vmlinux has no header. Linux checks these fields before it trusts the rest.
 		le.PutUint16(b[offBootFlag:], bootFlag)
 		copy(b[offHeader:], headerMagic)
 		le.PutUint16(b[offVersion:], 0x20f)
@@ -82,10 +81,9 @@ func ZeroPage(p ZeroPageParams) ([]byte, error) {
 
 	le.PutUint64(b[offACPIRSDPAddr:], uint64(p.RSDP))
 	b[offTypeOfLoader] = typeUndefinedLoader
-	// Only this flag: KASLR_FLAG is the decompressor's to set, and no
-	// heap_end_ptr is given.
+	// Only this flag: the decompressor sets KASLR_FLAG, and there is no heap_end_ptr.
 	b[offLoadflags] = loadedHigh
-	// Lists and pointers in the image are not ours to pass on.
+	// Do not pass on lists and pointers from the image.
 	le.PutUint64(b[offSetupData:], 0)
 	le.PutUint32(b[offCmdLinePtr:], uint32(p.Cmdline))
 	le.PutUint32(b[offRamdiskImage:], 0)
