@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// layouts pairs C structures with Go ones. fields are the C names of the Go
-// fields that are not blank, in order.
+// layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields, in order.
 var layouts = []struct {
 	name   string
 	size   uintptr
@@ -28,7 +27,7 @@ var layouts = []struct {
 	{"vhost_vring_worker", sizeVringWorker, vringWorker{}, "index worker_id"},
 }
 
-// goNames are the Go fields that do not have their C names, by C structure.
+// goNames lists the Go fields whose names differ from C, by C structure.
 var goNames = map[string]string{
 	"vhost_memory_region.guest_phys_addr": "gpa",
 	"vhost_memory_region.memory_size":     "size",
@@ -42,7 +41,7 @@ var goNames = map[string]string{
 	"vhost_scsi_target.vhost_tpgt":        "tpgt",
 }
 
-// sameName says whether a Go field is named after a C field.
+// sameName reports whether a Go field is named after a C field.
 func sameName(structure, goName, cName string) bool {
 	if want, ok := goNames[structure+"."+cName]; ok {
 		return goName == want
@@ -50,7 +49,7 @@ func sameName(structure, goName, cName string) bool {
 	return strings.EqualFold(goName, strings.ReplaceAll(cName, "_", ""))
 }
 
-// abi is what the Go side says, by the name that abi.c gives it.
+// abi returns the values of the Go tables, by their names in abi.c.
 func abi(t *testing.T) map[string]string {
 	m := make(map[string]string)
 	for _, r := range requests {
@@ -87,7 +86,7 @@ func goldenLines(t *testing.T) []string {
 	return strings.Split(strings.TrimSpace(string(b)), "\n")
 }
 
-func TestABIIsThatOfTheHeaders(t *testing.T) {
+func TestABIMatchesTheGolden(t *testing.T) {
 	have := abi(t)
 	for _, want := range goldenLines(t) {
 		name := strings.Fields(want)[1]
@@ -101,7 +100,7 @@ func TestABIIsThatOfTheHeaders(t *testing.T) {
 	}
 }
 
-func TestGoldenIsWhatTheHeadersSay(t *testing.T) {
+func TestGoldenMatchesTheHeaders(t *testing.T) {
 	cc := needCC(t)
 	prog := filepath.Join(t.TempDir(), "abi")
 	if out, err := exec.Command(cc, "-o", prog, "testdata/abi.c").CombinedOutput(); err != nil {
@@ -113,7 +112,7 @@ func TestGoldenIsWhatTheHeadersSay(t *testing.T) {
 	}
 	got, want := strings.Split(strings.TrimSpace(string(out)), "\n"), goldenLines(t)
 	if len(got) != len(want) {
-		t.Fatalf("the headers give %d lines, testdata/abi.golden has %d", len(got), len(want))
+		t.Fatalf("the headers produce %d lines, testdata/abi.golden has %d", len(got), len(want))
 	}
 	for i := range want {
 		absent := "absent " + strings.Fields(want[i])[1]

@@ -8,20 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Device is an open vhost device node, with the calls that all of them have.
+// Device is an open vhost device node, with the calls common to all kinds.
 type Device struct {
 	f    *os.File
-	hook func(id requestID, arg any) error // tests: stands for the kernel
+	hook func(id requestID, arg any) error // tests: replaces the kernel
 }
 
-// Open opens a vhost device node. When the node is missing or may not be opened
-// the error says what to do about it. The caller closes the Device.
+// Open opens a vhost device node. If the node is missing or access is denied, the error says how to fix it. The caller must
+// call Close.
 func Open(path string) (*Device, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	// The descriptor is blocking, so os.NewFile leaves it out of Go's poller.
+	// The descriptor is blocking, so os.NewFile does not add it to Go's poller.
 	return &Device{f: os.NewFile(uintptr(fd), path)}, nil
 }
 
@@ -31,29 +31,27 @@ const (
 	ScsiPath = "/dev/vhost-scsi"
 )
 
-// openError adds the hint for a failed open.
+// openError adds a hint to the error of opening a node.
 func openError(path string, err error) error {
 	perr := &os.PathError{Op: "open", Path: path, Err: err}
 	missing := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
 	switch {
 	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w (run as root, or give the user access to the node: chgrp kvm and chmod g+rw, or a udev rule)", perr)
+		return fmt.Errorf("%w (run as root, or grant the user access to the node with chgrp kvm and chmod g+rw, or with a udev rule)", perr)
 	case missing && path == NetPath:
 		return fmt.Errorf("%w (load the module: modprobe vhost_net)", perr)
 	case missing && path == ScsiPath:
-		return fmt.Errorf("%w (load the module: modprobe vhost_scsi; without udev make the node with the minor number that /proc/misc gives)", perr)
+		return fmt.Errorf("%w (load the module: modprobe vhost_scsi; without udev, create the node with the minor number from /proc/misc)", perr)
 	}
 	return perr
 }
 
-// Close closes the device. The kernel stops it and ends its workers. A child
-// of this process that is about to exec still has the descriptor and delays
-// that: stop first.
+// Close closes the device. The kernel stops it and its workers, unless a child of this process that has not yet called exec
+// still holds the descriptor. Call Stop first so as not to depend on that.
 func (d *Device) Close() error { return d.f.Close() }
 
-// unsupported marks the error of a request that the kernel does not know:
-// ENOTTY. For the two that are allowed before SetOwner it is also EPERM,
-// because a kernel without them checks the owner first.
+// unsupported adds errors.ErrUnsupported to the error of a request that the kernel does not know: ENOTTY. For the two requests
+// allowed before SetOwner it is also EPERM, because a kernel without them checks the owner first.
 func unsupported(id requestID, err error) error {
 	early := id == setForkFromOwner || id == getForkFromOwner
 	if !errors.Is(err, unix.ENOTTY) && !(early && errors.Is(err, unix.EPERM)) {
@@ -65,12 +63,10 @@ func unsupported(id requestID, err error) error {
 	return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
 }
 
-// SetForkFromOwner chooses what SetOwner makes: a thread of the calling process
-// (true) or a kernel thread attached to its cgroups (false),
-// VHOST_SET_FORK_FROM_OWNER. Before SetOwner, else EBUSY. Linux 6.17, and
-// 6.12.45 and later of that series. Where it is missing the error matches
-// errors.ErrUnsupported and the worker is a thread since 6.4, a kernel thread
-// before.
+// SetForkFromOwner selects what SetOwner creates: a thread of the calling process (true) or a kernel thread attached to its
+// cgroups (false), VHOST_SET_FORK_FROM_OWNER. It must be called before SetOwner, else EBUSY. It requires Linux 6.17, or 6.12.45
+// and later of that series. On other kernels the error matches errors.ErrUnsupported, and the worker is a thread of the process
+// since 6.4 and a kernel thread before.
 func (d *Device) SetForkFromOwner(on bool) error {
 	var v uint8
 	if on {
@@ -79,19 +75,16 @@ func (d *Device) SetForkFromOwner(on bool) error {
 	return unsupported(setForkFromOwner, ioctlPtr(d, setForkFromOwner, &v))
 }
 
-// GetForkFromOwner says which of the two is chosen, VHOST_GET_FORK_FROM_OWNER.
-// A fresh device has the default of the vhost module's parameter
-// fork_from_owner_default.
+// GetForkFromOwner returns the selection of SetForkFromOwner, VHOST_GET_FORK_FROM_OWNER. The default is the vhost module's
+// parameter fork_from_owner_default.
 func (d *Device) GetForkFromOwner() (bool, error) {
 	var v uint8
 	err := unsupported(getForkFromOwner, ioctlPtr(d, getForkFromOwner, &v))
 	return v != 0, err
 }
 
-// SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER.
-// EBUSY if there is an owner. ENOMEM stands for every failure to make the
-// worker, also for a mere pending signal: SetOwnerHere calls it in a way that
-// excludes that.
+// SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER. EBUSY if there is an owner. The kernel returns
+// ENOMEM for every failure to create the worker, even for a pending signal; SetOwnerHere blocks signals during the call.
 func (d *Device) SetOwner() error { return ioctlNone(d, setOwner) }
 
 // GetFeatures returns the virtio features that the device offers,
@@ -108,17 +101,16 @@ func (d *Device) setFeatures(features uint64) error {
 	return ioctlPtr(d, setFeatures, &features)
 }
 
-// MemoryRegion is a stretch of guest RAM and where this process has it mapped.
+// MemoryRegion is a range of guest RAM and the address at which this process has it mapped.
 type MemoryRegion struct {
 	GPA       uint64
 	SizeBytes uint64
 	HVA       uintptr
 }
 
-// setMemTable tells where guest RAM is, VHOST_SET_MEM_TABLE. After SetOwner and
-// before the backend; may be called again while it runs. E2BIG for more than
-// MaxMemRegions (or the module's max_mem_regions), EFAULT for an empty region or
-// one that is not in user space.
+// setMemTable sets the location of guest RAM, VHOST_SET_MEM_TABLE. It must be called after SetOwner and before the backend is
+// set, and may be called again while the backend runs. E2BIG for more than MaxMemRegions (or the module's max_mem_regions),
+// EFAULT for a region that is empty or not in user space.
 func (d *Device) setMemTable(regions []MemoryRegion) error {
 	if len(regions) > MaxMemRegions {
 		return &os.PathError{Op: requests[setMemTable].name, Path: d.f.Name(), Err: unix.E2BIG}

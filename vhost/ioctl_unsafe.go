@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ioctl is the one place that enters the kernel. It issues a request with an
-// argument, or with none if p is nil, and repeats it when a signal interrupts
-// it.
+// ioctl is the only function that issues ioctls. The request has an argument unless p is nil. A call interrupted by a signal is
+// repeated.
 func ioctl(f *os.File, id requestID, p unsafe.Pointer) error {
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), requests[id].number(), uintptr(p))
@@ -24,9 +23,8 @@ func ioctl(f *os.File, id requestID, p unsafe.Pointer) error {
 	}
 }
 
-// ioctlPtr issues a request whose argument is a structure. The kernel copies
-// as many bytes as the row says, plus what a header in the argument announces:
-// T must hold at least that. In tests d.hook stands for the kernel.
+// ioctlPtr issues a request whose argument is a structure. The kernel copies the number of bytes in the request's row, plus the
+// tail that a header in the argument declares. T must be at least that large. In tests d.hook replaces the kernel.
 func ioctlPtr[T any](d *Device, id requestID, arg *T) error {
 	if d.hook != nil {
 		return d.hook(id, arg)

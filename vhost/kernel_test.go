@@ -60,10 +60,10 @@ func TestSetOwnerFindsTheWorker(t *testing.T) {
 		t.Errorf("cpus %q, %v; want 0", cpus, err)
 	}
 	if err := w.SetAffinity([]int{1 << 20}); !errors.Is(err, unix.EINVAL) {
-		t.Errorf("a CPU that cannot be: %v", err)
+		t.Errorf("invalid CPU: %v", err)
 	}
 	if _, err := n.SetOwnerHere(); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("a second time: %v, want EBUSY", err)
+		t.Errorf("second call: %v, want EBUSY", err)
 	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
@@ -73,8 +73,8 @@ func TestSetOwnerFindsTheWorker(t *testing.T) {
 	}
 }
 
-// goes waits until the task of a worker that was ended is gone. vhost_task_stop waits for the end of the worker's function, and the
-// thread has still to exit then (kernel/vhost_task.c).
+// goes waits until the task of a stopped worker is gone. vhost_task_stop only waits until the worker's function returns; the
+// thread exits later (kernel/vhost_task.c).
 func goes(t *testing.T, w Worker) {
 	t.Helper()
 	dir, err := w.path()
@@ -85,13 +85,12 @@ func goes(t *testing.T, w Worker) {
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 			return
 		} else if err != nil || time.Now().After(deadline) {
-			t.Fatalf("worker %+v was ended and is there: %v", w, err)
+			t.Fatalf("worker %+v still exists after it was stopped: %v", w, err)
 		}
 	}
 }
 
-// TestSchedulingOfAWorkerChanges goes through the policies, of a kernel thread
-// too, and back.
+// TestSchedulingOfAWorkerChanges sets each policy and then the default, also for a kernel thread.
 func TestSchedulingOfAWorkerChanges(t *testing.T) {
 	n := needNet(t)
 	w, err := n.SetOwnerHere()
@@ -137,7 +136,7 @@ func TestWorkerInheritsTheThreadsAffinity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A kernel's thread, from before Linux 6.4, inherits nothing.
+	// A kernel thread, before Linux 6.4, inherits nothing.
 	if inherited := cpus == "0"; inherited != hasThreadWorkers(t) && runtime.NumCPU() > 1 {
 		t.Errorf("cpus %q, calling thread 0; a thread of this process: %v", cpus, hasThreadWorkers(t))
 	}
@@ -197,7 +196,7 @@ func TestSignalsDoNotDisturbSetOwner(t *testing.T) {
 func TestKthreadModeAddsNoThread(t *testing.T) {
 	n := needNet(t)
 	err := n.SetForkFromOwner(false)
-	switch only := errors.Is(err, errors.ErrUnsupported); { // it has one mode
+	switch only := errors.Is(err, errors.ErrUnsupported); { // the kernel has one mode only
 	case only && hasThreadWorkers(t):
 		t.Skip("this kernel has no kthread mode")
 	case !only && err != nil:
@@ -223,7 +222,7 @@ func TestKthreadModeAddsNoThread(t *testing.T) {
 		t.Fatal(err)
 	}
 	if w := kthreadWorker(all, unix.Gettid()); w.TID == 0 {
-		t.Error("no kernel thread either")
+		t.Error("found no kernel thread")
 	}
 }
 
@@ -244,12 +243,12 @@ func TestScsiWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.SetVringBusyloopTimeout(ScsiRequest, 50); err != nil {
-		t.Errorf("busy loop, which vhost-scsi does not heed: %v", err)
+		t.Errorf("busy loop, which vhost-scsi ignores: %v", err)
 	}
 	w, err := s.NewWorkerHere()
 	if !hasThreadWorkers(t) {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("a second worker of kernel threads: %v, want unsupported", err)
+			t.Errorf("second worker with kernel threads: %v, want unsupported", err)
 		}
 		return
 	}
@@ -261,7 +260,7 @@ func TestScsiWorkers(t *testing.T) {
 		t.Errorf("%+v at %s", w, dir)
 	}
 	if again, err := s.NewWorkerHere(); err != nil || again.TID == w.TID || again.ID == id {
-		t.Errorf("a second one: %+v, %v, beside %+v", again, err, w)
+		t.Errorf("second worker: %+v, %v; first: %+v", again, err, w)
 	} else if err := s.FreeWorker(again.ID); err != nil {
 		t.Error(err)
 	} else {
@@ -281,8 +280,7 @@ func TestScsiWorkers(t *testing.T) {
 	}
 }
 
-// ring is a split ring of 16 entries in memory that is mapped at the address
-// that the guest, which is this test, calls base.
+// ring is a split ring of 16 entries in mapped memory. base is its address as seen by the guest, which is this test.
 type ring struct {
 	mem []byte
 	v   Vring
@@ -290,7 +288,7 @@ type ring struct {
 
 const (
 	ringNum   = 16
-	ringAvail = 0x400 // offsets in the memory of a ring
+	ringAvail = 0x400 // offsets in the ring's memory
 	ringUsed  = 0x800
 	ringData  = 0x1000
 	ringBytes = 0x3000
@@ -345,7 +343,7 @@ func TestNetSendsAPacket(t *testing.T) {
 	le.PutUint64(tx.mem[0:], gpa+ringBytes+ringData)
 	le.PutUint32(tx.mem[8:], uint32(len(frame)))
 	le.PutUint16(tx.mem[ringAvail+4:], 0)
-	le.PutUint16(tx.mem[ringAvail+2:], 1) // idx; the eventfd's write orders it
+	le.PutUint16(tx.mem[ringAvail+2:], 1) // idx; the write to the eventfd orders it
 	if _, err := unix.Write(tx.v.Kick, binary.NativeEndian.AppendUint64(nil, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +362,7 @@ func TestNetSendsAPacket(t *testing.T) {
 	}
 	tx.v.Desc = 0xffff_8000_0000_0000
 	if err := n.Start(Setup{Features: 1 << 32, Vrings: []Vring{rx.v, tx.v}}, tap.FD); !errors.Is(err, unix.EFAULT) {
-		t.Errorf("start with a ring outside of user space: %v, want EFAULT", err)
+		t.Errorf("start with a ring outside user space: %v, want EFAULT", err)
 	}
 }
 
@@ -375,6 +373,6 @@ func waitReadable(t *testing.T, fd int) {
 		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
 	}
 	if n < 1 {
-		t.Fatal("no call within 20 s")
+		t.Fatal("no call signal within 20 s")
 	}
 }

@@ -12,31 +12,30 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// limits are the figures that decide whether one more task may be made.
+// limits are the limits on the number of tasks, with their use.
 type limits struct {
 	uid        int
-	uidTasks   int    // tasks with that real uid
+	uidTasks   int    // tasks with real uid uid
 	nproc      uint64 // soft RLIMIT_NPROC; noLimit
 	exempt     bool   // from RLIMIT_NPROC: root, CAP_SYS_RESOURCE or CAP_SYS_ADMIN
-	cgroup     string // the cgroup with least room
+	cgroup     string // the cgroup with the least room left
 	pids       uint64 // its pids.current
 	pidsMax    uint64 // its pids.max; noLimit
 	threads    uint64 // tasks on the host
 	threadsMax uint64 // kernel.threads-max; noLimit if unknown
-	pidMax     uint64 // kernel.pid_max, the first number that no task can have; noLimit if unknown
-	elsewhere  bool   // the thread's children would be in another pid namespace, and threads cannot be
+	pidMax     uint64 // kernel.pid_max, the first id that no task can have; noLimit if unknown
+	elsewhere  bool   // the thread's children would be in another pid namespace, which is not allowed for threads
 }
 
 const noLimit = ^uint64(0)
 
-// String names the limits that are reached, or all with their figures if none
-// is.
+// String returns the limits that are reached, or all limits if none is, with their values and use.
 func (l limits) String() string {
 	nproc := fmt.Sprintf("RLIMIT_NPROC %s: uid %d has %d tasks", figure(l.nproc), l.uid, l.uidTasks)
 	pids := fmt.Sprintf("pids.max %s of cgroup %s: it has %d tasks", figure(l.pidsMax), l.cgroup, l.pids)
 	threads := fmt.Sprintf("kernel.threads-max %s: the host has %d tasks", figure(l.threadsMax), l.threads)
 	if l.elsewhere {
-		return "no worker can be made: the thread that asks for it has left its pid namespace (unshare or setns) for its children"
+		return "the calling thread cannot create a worker: its children belong to another pid namespace (unshare or setns)"
 	}
 	var reached []string
 	if !l.exempt && uint64(l.uidTasks) >= l.nproc {
@@ -52,15 +51,15 @@ func (l limits) String() string {
 		reached = append(reached, fmt.Sprintf("kernel.pid_max %d: the host has %d tasks", l.pidMax, l.threads))
 	}
 	if len(reached) > 0 {
-		return "the worker is one task more than a limit allows; " + strings.Join(reached, "; ")
+		return "a task limit is reached: " + strings.Join(reached, "; ")
 	}
 	if l.exempt {
 		nproc += " but is exempt"
 	}
-	return "the worker could not be made, though no limit looks reached; " + strings.Join([]string{nproc, pids, threads}, "; ")
+	return "no task limit appears to be reached: " + strings.Join([]string{nproc, pids, threads}, "; ")
 }
 
-// room is how many tasks more the limits allow, and which of them allows least.
+// room returns how many more tasks the limits allow, and the tightest limit.
 func (l limits) room() (room uint64, tightest string) {
 	room = noLimit
 	nproc := l.nproc
@@ -84,18 +83,17 @@ func (l limits) room() (room uint64, tightest string) {
 	return room, tightest
 }
 
-// reservedPIDs are not given out again once they were passed (RESERVED_PIDS of kernel/pid.c).
+// reservedPIDs is the number of lowest ids that are not reused after a wraparound (RESERVED_PIDS of kernel/pid.c).
 const reservedPIDs = 300
 
-// RoomForTasks returns how many tasks (threads of this process, workers among
-// them) may be made by the limits as they are now: RLIMIT_NPROC, pids.max of
-// the calling thread's cgroups, kernel.threads-max and kernel.pid_max; and the
-// limit that allows least, with its value and its use. If the number
-// is at least enough, it may be more than is said. Other processes may be faster; and
-// limits of cgroups and tasks of pid namespaces that this process does not see do not count.
+// RoomForTasks returns how many more tasks (threads of this process, including workers) can be created under the current
+// limits: RLIMIT_NPROC, pids.max of the calling thread's cgroups, kernel.threads-max and kernel.pid_max. It also returns the
+// tightest limit, with its value and use. A result of at least enough is a lower bound. The result is an estimate: other
+// processes may create tasks at the same time, and limits of cgroups and tasks of pid namespaces that this process cannot see
+// are not counted.
 func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	l := readFigures()
-	l.uidTasks = int(l.threads) // at most; counting them takes a walk through /proc
+	l.uidTasks = int(l.threads) // upper bound; counting them requires a walk through /proc
 	if room, tightest := l.room(); room >= enough {
 		return room, tightest
 	}
@@ -103,8 +101,7 @@ func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	return l.room()
 }
 
-// TaskLimits says, for an error, which limit of tasks is reached, with its value
-// and its use, or what all of them are.
+// TaskLimits returns text for an error: the task limits that are reached, or all of them, with their values and use.
 func TaskLimits() string { return readLimits().String() }
 
 func figure(n uint64) string {
@@ -114,15 +111,15 @@ func figure(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// readLimits collects the figures as they are now. What cannot be read counts
-// as no limit: this serves an error message, and must not hide the error.
+// readLimits reads the current limits and their use. A value that cannot be read counts as no limit: the result is for an error
+// message and must not hide the original error.
 func readLimits() limits {
 	l := readFigures()
 	l.uidTasks = tasksOf("/proc", l.uid)
 	return l
 }
 
-// readFigures is readLimits but for the user's tasks.
+// readFigures is like readLimits, but does not count the user's tasks.
 func readFigures() limits {
 	l := limits{uid: unix.Getuid(), nproc: noLimit, pidsMax: noLimit, threadsMax: noLimit, pidMax: noLimit}
 	var r unix.Rlimit
@@ -150,15 +147,13 @@ func readFigures() limits {
 	return l
 }
 
-// hasNprocCap says whether a task's status shows an effective capability that
-// lifts RLIMIT_NPROC.
+// hasNprocCap reports whether a task's status shows an effective capability that lifts RLIMIT_NPROC.
 func hasNprocCap(status string) bool {
 	caps, _ := strconv.ParseUint(procfs.Field(status, "CapEff"), 16, 64)
 	return caps&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// tasksOf counts the tasks of a real uid, which is what RLIMIT_NPROC counts
-// but for other user namespaces.
+// tasksOf counts the tasks of a real uid, as RLIMIT_NPROC does, except for other user namespaces.
 func tasksOf(proc string, uid int) int {
 	ids, _ := procfs.TaskIDs(proc)
 	n := 0
@@ -177,8 +172,8 @@ func tasksOf(proc string, uid int) int {
 	return n
 }
 
-// pidsLimit walks from a cgroup to the root and returns the figures of the one
-// that has least room, or no limit. The root of a container may have one too.
+// pidsLimit walks from a cgroup to the root and returns the limit and use of the cgroup with the least room, or no limit. The
+// root is included, because the root of a container may have a limit.
 func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	path, limit = cgroup, noLimit
 	least := noLimit
@@ -189,7 +184,7 @@ func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 		}
 		m, err := readNumber(root + at + "/pids.max")
 		if err != nil {
-			continue // "max", or no pids controller here
+			continue // "max", or no pids controller
 		}
 		c, err := readNumber(root + at + "/pids.current")
 		if err != nil {

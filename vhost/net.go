@@ -14,15 +14,14 @@ const (
 	NetTX = 1
 )
 
-// netVirtioNetHdr is VHOST_NET_F_VIRTIO_NET_HDR. The bit is also
-// VIRTIO_F_ANY_LAYOUT: if a guest's answer brings it in here, vhost stops
-// expecting headers from the tap, and offloads break without a word.
+// netVirtioNetHdr is VHOST_NET_F_VIRTIO_NET_HDR. The same bit is VIRTIO_F_ANY_LAYOUT: if it is passed on from the guest's
+// features, vhost no longer expects headers from the tap, and offloads break without an error.
 const netVirtioNetHdr = 1 << 27
 
-// Net is /dev/vhost-net: a pair of rings that the kernel connects to a tap.
+// Net is an open /dev/vhost-net: a pair of rings that the kernel connects to a tap.
 type Net struct{ *Device }
 
-// OpenNet opens /dev/vhost-net. The caller closes it.
+// OpenNet opens /dev/vhost-net. The caller must call Close.
 func OpenNet() (*Net, error) {
 	d, err := Open(NetPath)
 	if err != nil {
@@ -31,18 +30,15 @@ func OpenNet() (*Net, error) {
 	return &Net{d}, nil
 }
 
-// setBackend connects a ring to a tap that has IFF_NO_PI and IFF_VNET_HDR, or
-// with tapFD -1 disconnects it and waits for its requests,
-// VHOST_NET_SET_BACKEND. After all else about the ring. ENOTSOCK for any
-// descriptor that does not suit; EFAULT without a memory table or with a ring
-// outside of user space.
+// setBackend connects a ring to a tap with IFF_NO_PI and IFF_VNET_HDR, or, with tapFD -1, disconnects it and waits for its
+// requests, VHOST_NET_SET_BACKEND. It must be called after all other settings of the ring. ENOTSOCK for an unsuitable
+// descriptor; EFAULT without a memory table or with a ring outside user space.
 func (n *Net) setBackend(index uint32, tapFD int) error {
 	return n.vring(index, ioctlPtr(n.Device, netSetBackend, &vringFile{index: index, fd: int32(tapFD)}))
 }
 
-// Start serves the rings NetRX and NetTX from tapFD. SetOwner comes first. The
-// interface should be up; the tap's header length is 12 if VERSION_1 or
-// MRG_RXBUF is negotiated, else 10. On an error nothing is connected.
+// Start connects the rings NetRX and NetTX to tapFD. SetOwner must be called first. The interface should be up. The tap's
+// header length must be 12 if VERSION_1 or MRG_RXBUF is negotiated, else 10. On error nothing is connected.
 func (n *Net) Start(s Setup, tapFD int) error {
 	if s.Features&netVirtioNetHdr != 0 {
 		err := &os.PathError{Op: requests[setFeatures].name, Path: NetPath, Err: unix.EINVAL}
@@ -62,8 +58,8 @@ func (n *Net) Start(s Setup, tapFD int) error {
 	return nil
 }
 
-// Stop disconnects both rings. On return the kernel does not touch them.
-// GetVringBase then says where they stopped.
+// Stop disconnects both rings. After it returns, the kernel no longer accesses them, and GetVringBase returns where they
+// stopped.
 func (n *Net) Stop() error {
 	return errors.Join(n.setBackend(NetRX, -1), n.setBackend(NetTX, -1))
 }

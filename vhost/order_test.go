@@ -10,12 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeKernel keeps the rules of drivers/vhost about the order of calls, stricter
-// where the kernel lets a mistake pass and loses kicks or memory for it. It
-// records the calls.
+// fakeKernel enforces the rules of drivers/vhost about the order of calls. It is stricter where the kernel accepts a mistake
+// that loses kicks or memory. It records the calls.
 type fakeKernel struct {
 	scsi     bool
-	noFork   bool // has no fork mode
+	noFork   bool // without the fork mode
 	failAt   string
 	calls    []string
 	owner    bool
@@ -108,7 +107,7 @@ func (k *fakeKernel) do(id requestID, arg any) unix.Errno {
 		r.base = true
 	case setVringAddr:
 		r := k.ring(arg.(*vringAddr).index)
-		if !r.num { // the kernel checks as many entries as num says
+		if !r.num { // the kernel checks num entries
 			return unix.EINVAL
 		}
 		r.addr = true
@@ -157,7 +156,7 @@ func TestNetStartKeepsTheOrder(t *testing.T) {
 	if err := n.SetOwner(); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // and again after a stop
+	for range 2 { // twice, to test a start after a stop
 		k.calls = nil
 		if err := n.Start(testSetup(), 5); err != nil {
 			t.Fatal(err)
@@ -256,7 +255,7 @@ func TestStartBeforeOwnerIsAnError(t *testing.T) {
 	}
 }
 
-func TestForkModeThatIsMissingIsUnsupported(t *testing.T) {
+func TestMissingForkModeIsUnsupported(t *testing.T) {
 	d := (&fakeKernel{noFork: true}).device()
 	_, err := d.GetForkFromOwner()
 	for _, err := range []error{d.SetForkFromOwner(true), err} {
@@ -270,7 +269,7 @@ func TestForkModeThatIsMissingIsUnsupported(t *testing.T) {
 	}
 }
 
-func TestArgumentsThatDoNotFit(t *testing.T) {
+func TestArgumentsThatAreTooLarge(t *testing.T) {
 	d := (&fakeKernel{owner: true}).device()
 	if err := d.setMemTable(make([]MemoryRegion, MaxMemRegions+1)); !errors.Is(err, unix.E2BIG) {
 		t.Errorf("65 regions: %v, want E2BIG", err)

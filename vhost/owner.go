@@ -13,39 +13,33 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// Worker is the thread that serves a device's rings, or some of them.
+// Worker is a thread that serves all or some of a device's rings.
 type Worker struct {
-	// ID is the device's number for it: 0 is the one that SetOwner made.
+	// ID is the device's number of the worker: 0 is the one that SetOwner created.
 	ID uint32
 
-	// TID is its thread id. 0 if it is a kernel thread that /proc does not
-	// show, as in a pid namespace.
+	// TID is its thread id, or 0 for a kernel thread that /proc does not show, as in a pid namespace.
 	TID int
 
-	// Kthread says that it is a kernel thread and not a thread of this
-	// process: Linux before 6.4, or SetForkFromOwner(false).
+	// Kthread is true for a kernel thread, false for a thread of this process. It is a kernel thread before Linux 6.4 or
+	// after SetForkFromOwner(false).
 	Kthread bool
 
-	// Comm is its name, "vhost-" and the thread id of whoever called SetOwner,
-	// as the initial pid namespace numbers it.
+	// Comm is its name: "vhost-" and the thread id, in the initial pid namespace, of the thread that called SetOwner.
 	Comm string
 }
 
-// attempts bounds the calls that make a worker and end in ENOMEM. With
-// signals blocked one is still too few: a thread that is being frozen or
-// stopped cannot be copied either, and the next system call after the thaw can.
+// attempts bounds the calls that create a worker and fail with ENOMEM. Even with signals blocked one attempt is not enough: a
+// thread that is being frozen or stopped cannot be cloned, but its next system call after the thaw can succeed.
 const attempts = 3
 
-// SetOwnerHere makes this process the owner, asks for a thread of its own as
-// worker, and finds it. The worker inherits affinity, nice value, cgroup,
-// namespaces and credentials from the calling goroutine's thread: if these
-// matter the caller has locked the goroutine to its thread and set them
-// before, and is not a vCPU's. Signals are blocked on the thread during the
-// call, because a pending one would make it fail.
+// SetOwnerHere makes this process the owner, selects a thread of this process as the worker, and finds it. The worker inherits
+// affinity, nice value, cgroup, namespaces and credentials from the calling goroutine's thread. If these matter, the caller
+// must lock the goroutine to its thread and set them first, and must not use a vCPU's thread. Signals are blocked on the
+// thread during the call, because a pending signal would make it fail.
 //
-// An error that matches ENOMEM says which limit is the likely cause. When
-// SET_OWNER worked but the worker cannot be found, the error says so and the
-// device has to be closed.
+// An error that matches ENOMEM names the limit that is the likely cause. If SET_OWNER succeeded but the worker cannot be found,
+// the error says so and the caller must close the device.
 func (d *Device) SetOwnerHere() (Worker, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -64,9 +58,8 @@ func (d *Device) SetOwnerHere() (Worker, error) {
 	return kthreadWorker(all, unix.Gettid()), err
 }
 
-// NewWorkerHere makes another worker, as NewWorker does, and finds it. What
-// SetOwnerHere says of the calling thread and of ENOMEM holds here too. Where
-// the kernel has one worker a device the error matches errors.ErrUnsupported.
+// NewWorkerHere creates another worker, as NewWorker does, and finds it. The calling thread and ENOMEM are as for SetOwnerHere.
+// If the kernel supports only one worker per device, the error matches errors.ErrUnsupported.
 func (d *Device) NewWorkerHere() (Worker, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -76,15 +69,15 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 		id, err = d.NewWorker()
 		return err
 	})
-	if err != nil && id != 0 { // it was made, and cannot be found
+	if err != nil && id != 0 { // it was created but cannot be found
 		err = errors.Join(err, d.FreeWorker(id))
 	}
 	w.ID = id
 	return w, err
 }
 
-// findMade calls make, which makes a worker of the calling thread, and finds
-// the worker: errNoWorker if the process has no new one.
+// findMade calls make, which creates a worker from the calling thread, and finds the worker. errNoWorker if the process has no
+// new worker.
 func (d *Device) findMade(make func() error) (Worker, error) {
 	before, err := taskSet()
 	if err != nil {
@@ -107,8 +100,7 @@ func (d *Device) findMade(make func() error) (Worker, error) {
 	return w, err
 }
 
-// undisturbed calls make with all signals of the thread blocked, again if it
-// ends in ENOMEM.
+// undisturbed calls make with all signals of the thread blocked, and repeats the call on ENOMEM.
 func (d *Device) undisturbed(make func() error) (err error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
@@ -128,19 +120,17 @@ func (d *Device) undisturbed(make func() error) (err error) {
 	return err
 }
 
-// isWorker says whether a task is a worker that is a thread of a process.
+// isWorker reports whether a task is a worker that is a thread of a process.
 func isWorker(t procfs.Stat) bool { return t.UserWorker() && strings.HasPrefix(t.Comm, "vhost-") }
 
 var (
 	errNoWorker  = errors.New("no new vhost worker among the threads of the process")
-	errAmbiguous = errors.New("several new vhost workers, none with this thread's id in its name")
+	errAmbiguous = errors.New("several new vhost workers, but none has this thread's id in its name")
 )
 
-// newWorkerTask finds the worker that caller made: a task that was not there
-// before and has the flags of one. Other threads of the process may make
-// workers at the same time; then the id in the name decides. That id is of the
-// initial pid namespace, so elsewhere a name that differs is accepted as long
-// as there is no choice.
+// newWorkerTask finds the worker that caller created: a new task with the flags of a worker. Other threads of the process may
+// create workers at the same time; then the id in the name decides. That id is from the initial pid namespace, so a single new
+// worker is accepted even if its name has another id.
 func newWorkerTask(before map[int]bool, after []procfs.Stat, caller int) (Worker, error) {
 	name := "vhost-" + strconv.Itoa(caller)
 	var found []procfs.Stat
@@ -162,8 +152,7 @@ func newWorkerTask(before map[int]bool, after []procfs.Stat, caller int) (Worker
 	return Worker{}, errAmbiguous
 }
 
-// kthreadWorker finds the kernel thread that caller made last: a child of
-// kthreadd with caller's id in its name.
+// kthreadWorker finds the kernel thread that caller created last: a child of kthreadd with caller's id in its name.
 func kthreadWorker(all []procfs.Stat, caller int) Worker {
 	const kthreadd = 2
 	w := Worker{Kthread: true, Comm: "vhost-" + strconv.Itoa(caller)}
@@ -189,8 +178,7 @@ func taskSet() (map[int]bool, error) {
 	return set, err
 }
 
-// readTasks returns the tasks that a folder of /proc lists. One that ends
-// meanwhile is left out.
+// readTasks returns the tasks that a folder of /proc lists, without those that exit during the call.
 func readTasks(dir string) ([]procfs.Stat, error) {
 	ids, err := procfs.TaskIDs(dir)
 	var tasks []procfs.Stat
@@ -202,8 +190,8 @@ func readTasks(dir string) ([]procfs.Stat, error) {
 	return tasks, err
 }
 
-// OnThreadOfItsOwn runs f on a thread that ends with it. What a worker is to inherit
-// would else be some other goroutine's too. The process's first thread cannot end.
+// OnThreadOfItsOwn runs f on a thread that exits afterwards, so that thread attributes set for a worker to inherit do not leak
+// to other goroutines. It does not use the process's first thread, which cannot exit.
 func OnThreadOfItsOwn(f func()) {
 	go func() {
 		runtime.LockOSThread()

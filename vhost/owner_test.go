@@ -13,7 +13,7 @@ import (
 )
 
 func TestWorkerIsFoundAmongNewThreads(t *testing.T) {
-	const worker = 0x404040 // as 6.12 shows it
+	const worker = 0x404040 // as in Linux 6.12
 	before := map[int]bool{10: true, 11: true, 12: true}
 	goThread := procfs.Stat{TID: 20, Comm: "minivmm", Flags: 0x400040}
 	old := procfs.Stat{TID: 12, Comm: "vhost-10", Flags: worker}
@@ -54,14 +54,14 @@ func TestNewestKthreadIsTheWorker(t *testing.T) {
 	}
 	w := kthreadWorker(nil, 10)
 	if w.TID != 0 || !w.Kthread {
-		t.Errorf("got %+v, want a kthread that is not visible", w)
+		t.Errorf("got %+v, want an invisible kthread", w)
 	}
 	if err := w.SetAffinity([]int{0}); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("affinity of it: %v, want unsupported", err)
+		t.Errorf("affinity of an invisible kthread: %v, want unsupported", err)
 	}
 }
 
-func TestOwnerCallIsRetriedAndSignalsComeBack(t *testing.T) {
+func TestOwnerCallIsRetriedAndSignalsAreRestored(t *testing.T) {
 	var before, during, after unix.Sigset_t
 	read := func(s *unix.Sigset_t) {
 		if err := unix.PthreadSigmask(unix.SIG_SETMASK, nil, s); err != nil {
@@ -97,22 +97,22 @@ func TestLimitsNameTheCause(t *testing.T) {
 		want   string
 	}{
 		{func(l *limits) { l.uidTasks = 100 }, 0,
-			"the worker is one task more than a limit allows; RLIMIT_NPROC 100: uid 1000 has 100 tasks"},
+			"a task limit is reached: RLIMIT_NPROC 100: uid 1000 has 100 tasks"},
 		{func(l *limits) { l.pidsMax = 5 }, 0,
-			"the worker is one task more than a limit allows; pids.max 5 of cgroup /a: it has 5 tasks"},
+			"a task limit is reached: pids.max 5 of cgroup /a: it has 5 tasks"},
 		{func(l *limits) { l.threads = 1001 }, 0,
-			"the worker is one task more than a limit allows; kernel.threads-max 1000: the host has 1001 tasks"},
+			"a task limit is reached: kernel.threads-max 1000: the host has 1001 tasks"},
 		{func(l *limits) { l.pidMax = 350 }, 0,
-			"the worker is one task more than a limit allows; kernel.pid_max 350: the host has 50 tasks"},
+			"a task limit is reached: kernel.pid_max 350: the host has 50 tasks"},
 		{func(l *limits) { l.uidTasks, l.pidsMax = 100, 4 }, 0,
-			"the worker is one task more than a limit allows; RLIMIT_NPROC 100: uid 1000 has 100 tasks; pids.max 4 of cgroup /a: it has 5 tasks"},
+			"a task limit is reached: RLIMIT_NPROC 100: uid 1000 has 100 tasks; pids.max 4 of cgroup /a: it has 5 tasks"},
 		{func(l *limits) { l.elsewhere = true }, 95,
-			"no worker can be made: the thread that asks for it has left its pid namespace (unshare or setns) for its children"},
+			"the calling thread cannot create a worker: its children belong to another pid namespace (unshare or setns)"},
 		{func(l *limits) { l.pidsMax = 12 }, 7,
-			"the worker could not be made, though no limit looks reached; RLIMIT_NPROC 100: uid 1000 has 5 tasks; " +
+			"no task limit appears to be reached: RLIMIT_NPROC 100: uid 1000 has 5 tasks; " +
 				"pids.max 12 of cgroup /a: it has 5 tasks; kernel.threads-max 1000: the host has 50 tasks"},
 		{func(l *limits) { l.exempt, l.uidTasks = true, 200 }, 950,
-			"the worker could not be made, though no limit looks reached; RLIMIT_NPROC 100: uid 1000 has 200 tasks but is exempt; " +
+			"no task limit appears to be reached: RLIMIT_NPROC 100: uid 1000 has 200 tasks but is exempt; " +
 				"pids.max unlimited of cgroup /a: it has 5 tasks; kernel.threads-max 1000: the host has 50 tasks"},
 	} {
 		l := free
@@ -130,7 +130,7 @@ func TestLimitsNameTheCause(t *testing.T) {
 	}
 }
 
-func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
+func TestPidsLimitIsTheTightestUpToTheRoot(t *testing.T) {
 	root := t.TempDir()
 	put := func(dir, current, limit string) {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
@@ -142,7 +142,7 @@ func TestPidsLimitIsTheFullestOnTheWayUp(t *testing.T) {
 			}
 		}
 	}
-	put("", "5", "100") // a container's
+	put("", "5", "100") // a container's root
 	put("a", "10", "10")
 	put("a/b", "3", "20")
 	put("a/b/c", "2", "max")

@@ -41,16 +41,16 @@ const (
 const vhostVirtio = 0xAF
 
 // request is one row: an ioctl's C name and the four parts of its number.
-// since is the first kernel that has it, if not every supported one does.
+// since is the first kernel with the ioctl, empty if every supported kernel has it.
 type request struct {
 	name  string
 	dir   uintptr
 	nr    uintptr
-	size  uintptr // of the argument; a variable-length argument counts its header only
+	size  uintptr // of the argument; only the header if the argument has a variable length
 	since string
 }
 
-// number encodes the row as uapi/asm-generic/ioctl.h's _IOC does.
+// number returns the ioctl number, encoded as by _IOC of uapi/asm-generic/ioctl.h.
 func (r request) number() uintptr {
 	return r.dir<<30 | r.size<<16 | vhostVirtio<<8 | r.nr
 }

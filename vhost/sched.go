@@ -11,16 +11,16 @@ import (
 // Policy is a scheduling policy (sched(7)).
 type Policy uint32
 
-// Policies that a worker can have (uapi/linux/sched.h).
+// Policies that a worker can use (uapi/linux/sched.h).
 const (
 	Other Policy = unix.SCHED_NORMAL // SCHED_OTHER, the default
-	FIFO  Policy = unix.SCHED_FIFO   // before all of the above, until it sleeps
-	RR    Policy = unix.SCHED_RR     // the same in turns with its like
-	Batch Policy = unix.SCHED_BATCH  // does not preempt who runs
-	Idle  Policy = unix.SCHED_IDLE   // when nobody else wants the CPU
+	FIFO  Policy = unix.SCHED_FIFO   // runs before Other, Batch and Idle, until it sleeps
+	RR    Policy = unix.SCHED_RR     // like FIFO, with time slices among equal priorities
+	Batch Policy = unix.SCHED_BATCH  // does not preempt the running task
+	Idle  Policy = unix.SCHED_IDLE   // only when the CPU is otherwise idle
 )
 
-// realtime says whether the policy is one with a Priority instead of a Nice.
+// realtime reports whether the policy uses Priority instead of Nice.
 func (p Policy) realtime() bool { return p == FIFO || p == RR }
 
 // Sched is how a thread is scheduled (sched_setattr(2)).
@@ -30,8 +30,7 @@ type Sched struct {
 	Priority int // 1 to 99, for FIFO and RR; 0 for the others
 }
 
-// String is the policy as the configuration writes it, and the nice value if
-// there is one: "other", "batch, nice 5", "fifo:10".
+// String returns the policy in the format of the configuration, with a nonzero nice value: "other", "batch, nice 5", "fifo:10".
 func (s Sched) String() string {
 	switch s.Policy {
 	case FIFO:
@@ -72,7 +71,7 @@ func (w Worker) Sched() (Sched, error) {
 }
 
 // SetSched changes how the worker is scheduled, sched_setattr(2). EINVAL for a
-// value out of range, EPERM for one that the caller may not have.
+// value out of range, EPERM for one that requires privileges.
 func (w Worker) SetSched(s Sched) error {
 	dir, err := w.path()
 	if err != nil {
@@ -82,14 +81,14 @@ func (w Worker) SetSched(s Sched) error {
 	if err := unix.SchedSetAttr(w.TID, &attr, 0); err != nil {
 		perr := &os.PathError{Op: "sched_setattr", Path: dir, Err: err}
 		if errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("%s: %w (needs CAP_SYS_NICE, or a higher RLIMIT_%s)", s, perr, s.limit())
+			return fmt.Errorf("%s: %w (requires CAP_SYS_NICE or a higher RLIMIT_%s)", s, perr, s.limit())
 		}
 		return fmt.Errorf("%s: %w", s, perr)
 	}
 	return nil
 }
 
-// limit is the resource limit that lets a user have s.
+// limit returns the name of the resource limit that allows s without privileges.
 func (s Sched) limit() string {
 	if s.Policy.realtime() {
 		return "RTPRIO"

@@ -8,19 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rings of a Scsi. Request rings follow ScsiRequest; the module parameter
-// max_io_vqs of vhost_scsi says how many there can be.
+// Rings of a Scsi. Request rings start at ScsiRequest; the module parameter max_io_vqs of vhost_scsi limits their number.
 const (
 	ScsiControl = 0
 	ScsiEvent   = 1
 	ScsiRequest = 2
 )
 
-// Scsi is /dev/vhost-scsi: rings that the kernel connects to the targets of a
-// WWPN, which package lio makes.
+// Scsi is an open /dev/vhost-scsi: rings that the kernel connects to the targets of a WWPN, which package lio creates.
 type Scsi struct{ *Device }
 
-// OpenScsi opens /dev/vhost-scsi. The caller closes it.
+// OpenScsi opens /dev/vhost-scsi. The caller must call Close.
 func OpenScsi() (*Scsi, error) {
 	d, err := Open(ScsiPath)
 	if err != nil {
@@ -29,21 +27,18 @@ func OpenScsi() (*Scsi, error) {
 	return &Scsi{d}, nil
 }
 
-// setEndpoint connects the device to the targets of wwpn that have a nexus,
-// VHOST_SCSI_SET_ENDPOINT. After setMemTable and the rings' addresses, else
-// EFAULT, and for memory's sake with only the rings in use set up: the kernel
-// takes some 160 KiB per descriptor of a request ring. ENODEV if there is no
-// such target or another device has it, EEXIST if this one has an endpoint.
+// setEndpoint connects the device to the targets of wwpn that have a nexus, VHOST_SCSI_SET_ENDPOINT. It must be called after
+// setMemTable and after the rings' addresses are set, else EFAULT. Only rings in use should be set up, because the kernel
+// allocates about 160 KiB per descriptor of a request ring. ENODEV if there is no such target or another device uses it,
+// EEXIST if this device has an endpoint.
 //
-// It does not look at the rings: a kick that came before is lost. Set the kicks
-// after it.
+// It does not check the rings for requests, so an earlier kick is lost: set the kicks afterwards.
 func (s *Scsi) setEndpoint(wwpn string) error {
 	return s.endpoint(scsiSetEndpoint, wwpn)
 }
 
-// clearEndpoint disconnects the device and waits for all its requests,
-// VHOST_SCSI_CLEAR_ENDPOINT. No endpoint is no error; EINVAL for the wrong
-// wwpn.
+// clearEndpoint disconnects the device and waits for all its requests, VHOST_SCSI_CLEAR_ENDPOINT. Without an endpoint it does
+// nothing. EINVAL for the wrong wwpn.
 func (s *Scsi) clearEndpoint(wwpn string) error {
 	return s.endpoint(scsiClearEndpoint, wwpn)
 }
@@ -59,13 +54,13 @@ func (s *Scsi) endpoint(id requestID, wwpn string) error {
 	case err == nil:
 		return nil
 	case id == scsiSetEndpoint && errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("wwpn %s: %w (no such target, or another device has it)", wwpn, err)
+		return fmt.Errorf("wwpn %s: %w (no such target, or another device uses it)", wwpn, err)
 	}
 	return fmt.Errorf("wwpn %s: %w", wwpn, err)
 }
 
-// Start serves the rings from the targets of wwpn. SetOwner comes first. The
-// kicks come last, see setEndpoint. On an error nothing is connected.
+// Start starts serving the rings from the targets of wwpn. SetOwner must be called first. Start sets the kicks last, see
+// setEndpoint. On error nothing is connected.
 func (s *Scsi) Start(setup Setup, wwpn string) error {
 	if err := s.setup(setup); err != nil {
 		return err
@@ -79,8 +74,8 @@ func (s *Scsi) Start(setup Setup, wwpn string) error {
 	return nil
 }
 
-// Stop disconnects the rings: the kicks first, so that a later Start does not
-// look at them too early. On return the kernel does not touch them.
+// Stop disconnects the rings. It removes the kicks first, so that a later Start does not process them too early. After Stop
+// returns, the kernel no longer accesses the rings.
 func (s *Scsi) Stop(wwpn string, rings []Vring) error {
 	var errs []error
 	for _, v := range rings {

@@ -11,7 +11,7 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// path is the worker's folder in /proc.
+// path returns the worker's folder in /proc.
 func (w Worker) path() (string, error) {
 	switch {
 	case w.TID == 0:
@@ -44,7 +44,7 @@ func (w Worker) CPUsAllowed() (string, error) {
 	return procfs.Field(s, "Cpus_allowed_list"), err
 }
 
-// SetAffinity lets the worker run on the given CPUs only, sched_setaffinity(2).
+// SetAffinity restricts the worker to the given CPUs, sched_setaffinity(2).
 // EINVAL if none of them is online and allowed.
 func (w Worker) SetAffinity(cpus []int) error {
 	dir, err := w.path()

@@ -2,8 +2,7 @@ package vhost
 
 import "structs"
 
-// MaxMemRegions is the default of the vhost module's parameter
-// max_mem_regions, and the most that setMemTable takes.
+// MaxMemRegions is the default of the vhost module's parameter max_mem_regions, and the maximum of setMemTable.
 const MaxMemRegions = 64
 
 // memoryRegion is struct vhost_memory_region.
@@ -50,8 +49,7 @@ type vringFile struct {
 	fd    int32
 }
 
-// vringAddr is struct vhost_vring_addr. The addresses are host virtual ones,
-// but for log.
+// vringAddr is struct vhost_vring_addr. All addresses except log are host virtual addresses.
 type vringAddr struct {
 	_     structs.HostLayout
 	index uint32

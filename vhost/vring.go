@@ -2,21 +2,20 @@ package vhost
 
 import "fmt"
 
-// Vring is one ring, as the kernel needs it. The addresses are host virtual
-// ones, and it believes them: that they lie in guest memory is for the caller
-// to see to.
+// Vring describes a ring to the kernel. Addresses are host virtual addresses. The kernel does not check that they are in guest
+// memory: the caller must.
 type Vring struct {
 	Index uint32 // of the ring in this device
 	Num   uint32 // descriptors, a power of two
-	Base  uint16 // next available entry to look at; 0 for a fresh ring
+	Base  uint16 // next available entry to process; 0 for a new ring
 
 	Desc  uintptr // descriptor table
-	Avail uintptr // the driver's area; 2-aligned
-	Used  uintptr // the device's area; 4-aligned
+	Avail uintptr // driver area; 2-byte aligned
+	Used  uintptr // device area; 4-byte aligned
 
 	Kick int // eventfd, driver to device; -1: none
 	Call int // eventfd, device to driver; -1: none
-	Err  int // eventfd, signalled when the kernel gives the ring up; -1: none
+	Err  int // eventfd, signalled when the kernel stops serving the ring; -1: none
 }
 
 // setVringNum sets the number of descriptors, VHOST_SET_VRING_NUM. EBUSY while
@@ -25,14 +24,14 @@ func (d *Device) setVringNum(index, num uint32) error {
 	return d.vring(index, ioctlPtr(d, setVringNum, &vringState{index: index, num: num}))
 }
 
-// setVringBase sets the next available entry that the device looks at,
+// setVringBase sets the next available entry that the device processes,
 // VHOST_SET_VRING_BASE. EBUSY while the backend is set.
 func (d *Device) setVringBase(index uint32, base uint16) error {
 	return d.vring(index, ioctlPtr(d, setVringBase, &vringState{index: index, num: uint32(base)}))
 }
 
-// GetVringBase returns the next available entry that the device would look at,
-// VHOST_GET_VRING_BASE. It does not stop the ring: after the backend is off.
+// GetVringBase returns the next available entry that the device would process, VHOST_GET_VRING_BASE. It does not stop the
+// ring: remove the backend first.
 func (d *Device) GetVringBase(index uint32) (uint16, error) {
 	arg := vringState{index: index}
 	err := d.vring(index, ioctlPtr(d, getVringBase, &arg))
@@ -40,18 +39,16 @@ func (d *Device) GetVringBase(index uint32) (uint16, error) {
 }
 
 // setVringAddr sets the host virtual addresses of a ring's three parts,
-// VHOST_SET_VRING_ADDR. EINVAL if one is misaligned. Whether they are addresses
-// of user space is checked when the backend is set; whether they are guest
-// memory at all, never.
+// VHOST_SET_VRING_ADDR. EINVAL if one is misaligned. The kernel checks that they are
+// user-space addresses when the backend is set, and never checks that they are in guest memory.
 func (d *Device) setVringAddr(index uint32, desc, avail, used uintptr) error {
 	return d.vring(index, ioctlPtr(d, setVringAddr, &vringAddr{
 		index: index, desc: uint64(desc), avail: uint64(avail), used: uint64(used),
 	}))
 }
 
-// SetVringKick sets the eventfd that tells the device of available buffers,
-// VHOST_SET_VRING_KICK; -1 is none. If the eventfd counts already, the ring is
-// looked at at once. The counter is not read and keeps growing.
+// SetVringKick sets the eventfd by which the driver notifies the device of available buffers, VHOST_SET_VRING_KICK; -1 is
+// none. If the eventfd has a nonzero count, the ring is processed at once. The counter is not read and keeps growing.
 func (d *Device) SetVringKick(index uint32, fd int) error {
 	return d.vring(index, ioctlPtr(d, setVringKick, &vringFile{index: index, fd: int32(fd)}))
 }
@@ -62,22 +59,20 @@ func (d *Device) SetVringCall(index uint32, fd int) error {
 	return d.vring(index, ioctlPtr(d, setVringCall, &vringFile{index: index, fd: int32(fd)}))
 }
 
-// SetVringErr sets the eventfd that the device signals when it finds the ring
-// broken and stops serving it, VHOST_SET_VRING_ERR; -1 is none. There is no
-// other sign of that.
+// SetVringErr sets the eventfd that the device signals when it finds the ring broken and stops serving it,
+// VHOST_SET_VRING_ERR; -1 is none. The kernel reports this in no other way.
 func (d *Device) SetVringErr(index uint32, fd int) error {
 	return d.vring(index, ioctlPtr(d, setVringErr, &vringFile{index: index, fd: int32(fd)}))
 }
 
-// SetVringBusyloopTimeout makes the worker poll for that many microseconds
-// before it sleeps, VHOST_SET_VRING_BUSYLOOP_TIMEOUT; 0 is not to poll. At any
-// time after SetOwner; it outlives the backend. vhost-scsi takes it without an
-// error and does not heed it: only vhost-net polls.
+// SetVringBusyloopTimeout makes the worker poll for the given number of microseconds before it sleeps,
+// VHOST_SET_VRING_BUSYLOOP_TIMEOUT; 0 disables polling. It may be called at any time after SetOwner, and the setting survives a
+// change of the backend. vhost-scsi accepts the value without an error but ignores it: only vhost-net polls.
 func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
 	return d.vring(index, ioctlPtr(d, setVringBusyloopTimeout, &vringState{index: index, num: microseconds}))
 }
 
-// vring says which ring an error is about.
+// vring adds the ring's index to an error.
 func (d *Device) vring(index uint32, err error) error {
 	if err != nil {
 		return fmt.Errorf("ring %d: %w", index, err)
@@ -85,14 +80,14 @@ func (d *Device) vring(index uint32, err error) error {
 	return nil
 }
 
-// Setup is what a device needs before its backend starts.
+// Setup holds the settings that a device needs before its backend starts.
 type Setup struct {
 	Features uint64
 	Memory   []MemoryRegion
 	Vrings   []Vring
 }
 
-// setup does all of it but the kicks: features, memory table, rings.
+// setup applies everything except the kicks: features, memory table, rings.
 func (d *Device) setup(s Setup) error {
 	if err := d.setFeatures(s.Features); err != nil {
 		return err

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for a process's first.
+// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for the first of a process.
 const pidfdThread = unix.O_EXCL
 
-// Watch waits for the end of a worker.
-type Watch struct{ f *os.File } // a pidfd, on Go's poller
+// Watch waits until a worker exits.
+type Watch struct{ f *os.File } // a pidfd, in Go's poller
 
-// Watch returns a Watch for the worker; the caller closes it. A worker ends with its device or its process; without them
-// only by a fault of the kernel's, which ends the thread that has it and no other. ErrUnsupported for a kernel thread, and
+// Watch returns a Watch for the worker; the caller must call Close. A worker exits with its device or its process. Otherwise it
+// exits only after a kernel fault (oops), which kills just the thread that hits it. ErrUnsupported for a kernel thread and
 // before Linux 6.9.
 func (w Worker) Watch() (*Watch, error) {
 	if w.Kthread {
@@ -36,14 +36,14 @@ func watchThread(tid int) (*Watch, error) {
 	return &Watch{os.NewFile(uintptr(fd), name)}, nil
 }
 
-// Wait returns nil when the worker has ended, and an error once the Watch is closed. It may be called by one goroutine
-// while another calls Close: what ends after Close has returned is not reported.
+// Wait returns nil when the worker has exited, and an error once the Watch is closed. One goroutine may call Wait while another
+// calls Close; an exit after Close returns is not reported.
 func (w *Watch) Wait() error {
 	conn, err := w.f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	// A pidfd is readable when its thread has ended, and cannot be read.
+	// A pidfd polls as readable once its thread has exited, but read fails.
 	return conn.Read(func(fd uintptr) bool {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(p, 0)
@@ -51,5 +51,5 @@ func (w *Watch) Wait() error {
 	})
 }
 
-// Close ends Wait.
+// Close closes the Watch and makes Wait return.
 func (w *Watch) Close() error { return w.f.Close() }

@@ -10,24 +10,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// thread makes a thread of this process, which ends when end is called.
+// thread creates a thread of this process that exits when end is called.
 func thread(t *testing.T) (tid int, end func()) {
 	t.Helper()
 	for {
 		made, leave := make(chan int), make(chan struct{})
 		go func() {
-			runtime.LockOSThread() // not unlocked: it ends with the goroutine
+			runtime.LockOSThread() // not unlocked, so it exits with the goroutine
 			made <- unix.Gettid()
 			<-leave
 		}()
 		if tid := <-made; tid != unix.Getpid() {
 			return tid, func() { close(leave) }
 		}
-		defer close(leave) // Go never ends the process's first thread; while that one waits, the next is another
+		defer close(leave) // Go never exits the process's first thread; while that thread waits here, the next goroutine gets another one
 	}
 }
 
-// kernelBefore says whether the kernel is older than a version.
+// kernelBefore reports whether the kernel is older than a version.
 func kernelBefore(t *testing.T, major, minor int) bool {
 	t.Helper()
 	var u unix.Utsname
@@ -47,7 +47,7 @@ func TestWatch(t *testing.T) {
 	w, err := watchThread(tid)
 	if errors.Is(err, errors.ErrUnsupported) && kernelBefore(t, 6, 9) {
 		end()
-		return // that is the answer
+		return // expected there
 	}
 	if err != nil {
 		end()
@@ -56,7 +56,7 @@ func TestWatch(t *testing.T) {
 	go func() { gone <- w.Wait() }()
 	select {
 	case err := <-gone:
-		t.Errorf("a thread that is there is said to be gone: %v", err)
+		t.Errorf("a running thread is reported as exited: %v", err)
 	default:
 	}
 	end()
@@ -66,7 +66,7 @@ func TestWatch(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(2 * time.Minute):
-		t.Error("nobody noticed that the thread is gone")
+		t.Error("the exit of the thread is not reported")
 	}
 	if err := w.Close(); err != nil {
 		t.Error(err)
@@ -82,13 +82,13 @@ func TestWatch(t *testing.T) {
 	}
 	end()
 	if err := <-gone; err == nil {
-		t.Error("the watch was closed, and speaks")
+		t.Error("Wait on a closed watch reports an exit")
 	}
 
 	if _, err := (Worker{TID: tid, Kthread: true}).Watch(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a kernel thread: %v", err)
 	}
 	if _, err := watchThread(1<<22 + 1); err == nil {
-		t.Error("a thread that never was is watched")
+		t.Error("Watch succeeds for a thread that does not exist")
 	}
 }

@@ -7,12 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The device's workers have ids; 0 is the one that SetOwner made. Only
-// vhost-scsi can have more. These ids are not thread ids.
+// A device numbers its workers; 0 is the one that SetOwner creates. Only vhost-scsi supports more. These ids are not thread
+// ids.
 
-// NewWorker makes another worker from the calling thread, as SetOwner does,
-// and returns its id, VHOST_NEW_WORKER. Linux 6.5; only vhost-scsi, and not if
-// its workers are kernel threads (EFAULT); then the error matches
+// NewWorker creates another worker from the calling thread, as SetOwner does, and returns its id, VHOST_NEW_WORKER. It
+// requires Linux 6.5 and vhost-scsi whose workers are not kernel threads (EFAULT); otherwise the error matches
 // errors.ErrUnsupported. ENOMEM as for SetOwner.
 func (d *Device) NewWorker() (id uint32, err error) {
 	var arg workerState
@@ -23,15 +22,15 @@ func (d *Device) NewWorker() (id uint32, err error) {
 	return arg.workerID, err
 }
 
-// FreeWorker ends a worker, VHOST_FREE_WORKER. EBUSY while a ring has it. It waits for the worker's function to return, not for the
-// thread to exit (kernel/vhost_task.c, vhost_task_stop): for a moment more the thread is in /proc and counts against limits.
+// FreeWorker stops a worker, VHOST_FREE_WORKER. EBUSY while a ring uses it. It waits until the worker's function returns, not
+// until the thread exits (kernel/vhost_task.c, vhost_task_stop): the thread stays in /proc and counts against limits a little
+// longer.
 func (d *Device) FreeWorker(id uint32) error {
 	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }
 
-// AttachVringWorker makes a worker serve a ring, VHOST_ATTACH_VRING_WORKER. If
-// the ring has a kick or the device an endpoint, each call waits for a grace period
-// and until the ring's earlier worker has done what was queued.
+// AttachVringWorker assigns a worker to a ring, VHOST_ATTACH_VRING_WORKER. If the ring has a kick or the device an endpoint,
+// each call waits for a grace period and until the ring's previous worker has finished its queued work.
 func (d *Device) AttachVringWorker(index, id uint32) error {
 	return d.vring(index, unsupported(attachVringWorker, ioctlPtr(d, attachVringWorker, &vringWorker{index: index, workerID: id})))
 }
