@@ -5,36 +5,33 @@ import (
 	"strings"
 )
 
-// Cache says when the guest's writes are durable, for an image that is a file.
-// A block device keeps its own cache, and tells the guest of it.
+// Cache says when the guest's writes to an image file are durable. A block device uses its own cache and reports it to the
+// guest.
 type Cache string
 
-// The ways to cache.
+// The cache modes.
 const (
-	// Writeback keeps writes in the page cache until the guest flushes. The
-	// default.
+	// Writeback keeps writes in the page cache until the guest flushes. This is the default.
 	Writeback Cache = "writeback"
-	// Writethrough makes each write durable before it is answered (O_DSYNC).
+	// Writethrough makes each write durable before it completes (O_DSYNC).
 	Writethrough Cache = "writethrough"
-	// None goes past the page cache (O_DIRECT); the guest flushes. The file
-	// system must support it.
+	// None bypasses the page cache (O_DIRECT); the guest still flushes. The file system must support it.
 	None Cache = "none"
 )
 
-// SubmitType says who executes requests, the backstore's attribute
-// submit_type. Linux 6.7; older kernels always queue.
+// SubmitType says which thread executes requests, the backstore's attribute submit_type. It requires Linux 6.7; older kernels
+// always use SubmitQueue.
 type SubmitType int
 
-// The ways to submit.
+// The submit types.
 const (
-	// SubmitDirect executes them in the vhost worker, so in the VM's own
-	// thread and cgroup. The default.
+	// SubmitDirect executes requests in the vhost worker, so in the VM's own thread and cgroup. This is the default.
 	SubmitDirect SubmitType = iota
-	// SubmitQueue hands them to kernel workers on the same CPU.
+	// SubmitQueue passes requests to kernel workers on the same CPU.
 	SubmitQueue
 )
 
-// value is what the attribute takes.
+// value returns the value of the attribute.
 func (s SubmitType) value() string {
 	if s == SubmitQueue {
 		return "2"
@@ -45,11 +42,10 @@ func (s SubmitType) value() string {
 // LUN is one disk.
 type LUN struct {
 	Path      string // an existing file or block device
-	SizeBytes uint64 // 0: all of it; a multiple of BlockSize
+	SizeBytes uint64 // 0: the whole image; a multiple of BlockSize
 	ReadOnly  bool
-	// Serial is what the guest sees as unit serial number, and its names in
-	// /dev/disk/by-id come from. At most 253 printable characters without
-	// space; "": made from the path.
+	// Serial is the unit serial number in the guest, from which its names in /dev/disk/by-id are derived. At most 253
+	// printable characters without spaces; "": derived from the path.
 	Serial     string
 	Product    string // at most 16 printable characters; "": "minivmm disk"
 	BlockSize  int    // bytes: 512 (also 0), 1024, 2048 or 4096; files only
@@ -59,7 +55,7 @@ type LUN struct {
 
 // Config describes the target of one VM.
 type Config struct {
-	Name string // of the VM, for people who look at configfs
+	Name string // name of the VM, shown in configfs
 	LUNs []LUN  // LUN n is LUNs[n]
 }
 
@@ -67,10 +63,10 @@ const (
 	defaultProduct = "minivmm disk"
 	maxSerial      = 253
 	maxProduct     = 16
-	maxLUNs        = 256 // LIO's per target
+	maxLUNs        = 256 // LIO's limit per target
 )
 
-// check returns what is wrong with a config.
+// check returns an error for an invalid config.
 func (c Config) check() error {
 	if len(c.LUNs) == 0 || len(c.LUNs) > maxLUNs {
 		return fmt.Errorf("%d disks, want 1 to %d", len(c.LUNs), maxLUNs)
@@ -98,7 +94,7 @@ func (l LUN) check() error {
 		return fmt.Errorf("unknown submit type %d", l.SubmitType)
 	}
 	if len(l.Serial) > maxSerial || !printable(l.Serial, '!') {
-		return fmt.Errorf("serial %q: want at most %d printable characters without space", l.Serial, maxSerial)
+		return fmt.Errorf("serial %q: want at most %d printable characters without spaces", l.Serial, maxSerial)
 	}
 	if len(l.Product) > maxProduct || !printable(l.Product, ' ') {
 		return fmt.Errorf("product %q: want at most %d printable characters", l.Product, maxProduct)
@@ -106,12 +102,12 @@ func (l LUN) check() error {
 	return nil
 }
 
-// printable says whether s has only ASCII characters from low to '~'.
+// printable reports whether s has only ASCII characters from low to '~'.
 func printable(s string, low byte) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < rune(low) || r > '~' })
 }
 
-// label makes a VM's name fit for a name in configfs.
+// label converts a VM's name to a valid part of a configfs name.
 func label(name string) string {
 	const maxLabel = 64
 	clean := strings.Map(func(r rune) rune {

@@ -6,24 +6,22 @@ import (
 	"strings"
 )
 
-// DefaultRoot is where configfs shows LIO.
+// DefaultRoot is the path of LIO in configfs.
 const DefaultRoot = "/sys/kernel/config/target"
 
-// fileSystem is what is done to configfs. The tests have one of plain files
-// that behaves like it.
+// fileSystem are the operations on configfs. Tests use an implementation with plain files that behaves like it.
 type fileSystem interface {
-	// mkdir makes a configfs object.
+	// mkdir creates a configfs object.
 	mkdir(path string) error
-	// write stores an attribute with one write(2). The attribute exists.
+	// write writes an existing attribute with one write(2).
 	write(path, value string) error
-	// link makes a symbolic link to an object.
+	// link creates a symbolic link to an object.
 	link(object, path string) error
 	// remove removes a link or an object.
 	remove(path string) error
 }
 
-// kernelFS is configfs itself. os retries what a signal interrupts, which
-// mkdir of a backstore can be.
+// kernelFS is the real configfs. Package os retries calls that a signal interrupts, which can happen to mkdir of a backstore.
 type kernelFS struct{}
 
 func (kernelFS) mkdir(path string) error { return os.Mkdir(path, 0o755) }
@@ -42,7 +40,7 @@ func (kernelFS) link(object, path string) error { return os.Symlink(object, path
 
 func (kernelFS) remove(path string) error { return os.Remove(path) }
 
-// tree is LIO's part of a configfs.
+// tree is LIO's part of configfs.
 type tree struct {
 	root string
 	fs   fileSystem
@@ -59,8 +57,7 @@ func (t tree) path(elem ...string) string {
 	return filepath.Join(append([]string{t.root}, elem...)...)
 }
 
-// list returns the names in a folder that begin with prefix. A folder that is
-// missing is empty.
+// list returns the names in a folder that start with prefix. A missing folder counts as empty.
 func list(dir, prefix string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// Counters are the kernel's of one LUN since Create made it (drivers/target/target_core_stat.c, scsi_lu).
+// Counters are the kernel's counters of one LUN since Create (drivers/target/target_core_stat.c, scsi_lu).
 type Counters struct {
-	Commands          uint64 // num_cmds: all, those without data too
+	Commands          uint64 // num_cmds: all commands, also those without data
 	ReadMiB, WriteMiB uint64 // read_mbytes and write_mbytes: whole MiB
 	Resets            uint64 // resets
 }
 
-// Counters reads the counters of every LUN, in their order. Not during or after Remove.
+// Counters reads the counters of all LUNs, in order. It must not be called during or after Remove.
 func (tg *Target) Counters() ([]Counters, error) {
 	var all []Counters
 	for i, img := range tg.images {

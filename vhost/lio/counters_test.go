@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestCounters gives each of two disks its numbers, as the kernel would.
+// TestCounters gives two disks different counters, as the kernel would.
 func TestCounters(t *testing.T) {
 	_, tr := newFake(t)
 	tg, err := tr.create(Config{Name: "vm", LUNs: []LUN{{Path: newImage(t, "a")}, {Path: newImage(t, "b")}}})
@@ -39,6 +39,6 @@ func TestCounters(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := tg.Counters(); err == nil {
-		t.Errorf("a counter that is none: %+v", got)
+		t.Errorf("invalid counter: %+v", got)
 	}
 }

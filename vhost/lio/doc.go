@@ -1,26 +1,22 @@
-// Package lio makes the SCSI targets that /dev/vhost-scsi serves: it drives
+// Package lio creates the SCSI targets that /dev/vhost-scsi serves. It configures
 // LIO, the kernel's SCSI target, through configfs.
 //
-// A Config describes the disks of one VM; Create makes a backstore for each and
-// a vhost target that exports them, and returns a Target with the WWPN for
-// vhost.Scsi.Start and a Remove. All of it is in the kernel and survives
-// the process that made it. So the process holds a lock on its target's folder,
-// and Recover removes the targets that nobody holds.
+// A Config describes the disks of one VM. Create creates a backstore for each disk and a vhost target that exports them, and
+// returns a Target with the WWPN for vhost.Scsi.Start. Target.Remove removes it. These objects are in the kernel and outlive
+// the process that created them. Therefore the process holds a lock on its target's folder, and Recover removes targets whose
+// folder is not locked.
 //
-// Images are handed to the kernel as /proc/self/fd/N, the descriptor that Create
-// opened, checked and locked: the kernel opens that very file, whatever happens
-// to its name, no name is too long or has a character that configfs would take
-// apart, and no wrong name makes the kernel create a file.
+// Images are passed to the kernel as /proc/self/fd/N, the descriptor that Create opened, checked and locked. The kernel thus
+// opens exactly that file, even if its name changes; no name is too long or has a character that configfs would parse; and a
+// wrong name cannot make the kernel create a file.
 //
 // Source: drivers/target/target_core_configfs.c,
 // target_core_fabric_configfs.c, target_core_file.c, target_core_iblock.c and
 // drivers/vhost/scsi.c.
 //
-// Needs root, and the modules target_core_mod, target_core_file or
-// target_core_iblock, and vhost_scsi. Loads them only if their folder is
-// missing, and says so (Target.Notes). It does not mount configfs.
+// The package requires root and the modules target_core_mod, target_core_file or target_core_iblock, and vhost_scsi. It loads a
+// module only if its folder is missing, and reports that (Target.Notes). It does not mount configfs.
 //
-// A Target belongs to one goroutine. Several may be made at once, also by
-// several processes. Whoever creates removes, after the vhost device has let
-// go of the endpoint.
+// A Target must be used by one goroutine at a time. Several Targets may be created concurrently, also by several processes. The
+// caller of Create must call Remove, after the vhost device has released the endpoint.
 package lio

@@ -10,17 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeFS is configfs made of plain files: objects bring their attributes and
-// default folders along and take them away again, and the kernel's rules about
-// what may be done when hold.
+// fakeFS is a configfs of plain files. Objects come with their attributes and default folders and remove them again, and the
+// kernel's rules about the order of operations are enforced.
 type fakeFS struct {
 	root    string
-	old     bool            // a kernel without submit_type
-	made    map[string]bool // objects that were made, and not by the kernel
+	old     bool            // kernel without submit_type
+	made    map[string]bool // objects created by the caller, not by the kernel
 	busy    bool            // a vhost device has the endpoint
 	log     []string        // writes and links, relative to root
-	left    int             // operations until one fails; 0: none does
-	crashed bool            // all fail
+	left    int             // operations until one fails; 0: none fails
+	crashed bool            // all operations fail
 }
 
 var errInjected = errors.New("injected")
@@ -47,8 +46,7 @@ func (f *fakeFS) step() error {
 	return nil
 }
 
-// objects are the folders and files that come with an object. The pattern is
-// matched against the path below the root.
+// objects are the folders and files that come with an object. The pattern is matched against the path below the root.
 var objects = []struct {
 	pattern  string
 	children string
@@ -144,7 +142,7 @@ func (f *fakeFS) write(path, value string) error {
 	return os.WriteFile(path, []byte(value), 0o644)
 }
 
-// linkedBelow says whether a link is anywhere in a folder.
+// linkedBelow reports whether a folder contains a link at any depth.
 func (f *fakeFS) linkedBelow(dir string) (found bool) {
 	filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
 		found = found || err == nil && d.Type()&os.ModeSymlink != 0
@@ -153,7 +151,7 @@ func (f *fakeFS) linkedBelow(dir string) (found bool) {
 	return found
 }
 
-// linked says whether a link leads to an object.
+// linked reports whether a link to an object exists.
 func (f *fakeFS) linked(object string) (found bool) {
 	filepath.WalkDir(f.root, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Type()&os.ModeSymlink != 0 {
@@ -212,8 +210,7 @@ func (f *fakeFS) remove(path string) error {
 	return os.RemoveAll(path)
 }
 
-// objectsLeft are the objects that were made and are still there, but for the
-// fabric's own folder.
+// objectsLeft returns the created objects that still exist, except the fabric's own folder.
 func (f *fakeFS) objectsLeft() []string {
 	var names []string
 	for name := range f.made {

@@ -12,17 +12,16 @@ const (
 	pluginBlock = "iblock"
 )
 
-// image is a disk image that is open, checked and locked.
+// image is an open, checked and locked disk image.
 type image struct {
 	diskimage.Image
 	plugin string
 	serial string
-	part   bool   // the LUN is a part of the file, whose size has no meaning
-	dir    string // of the backstore
+	part   bool   // the LUN is only a part of the file, so the file size does not matter
+	dir    string // folder of the backstore
 }
 
-// openImage opens and locks the image of l. The lock holds as long as File is
-// open.
+// openImage opens and locks the image of l. The lock is held as long as File is open.
 func openImage(l LUN) (image, error) {
 	opened, err := diskimage.Open(diskimage.Options{
 		Path: l.Path, ReadOnly: l.ReadOnly, SizeBytes: l.SizeBytes, BlockSize: l.BlockSize, Kernel: true,
@@ -40,8 +39,7 @@ func openImage(l LUN) (image, error) {
 	return img, nil
 }
 
-// kernelPath is the name under which the kernel, in a system call of this
-// process, finds the open image.
+// kernelPath returns the path by which the kernel, in a system call of this process, opens the same image.
 func (img image) kernelPath() string {
 	return fmt.Sprintf("/proc/self/fd/%d", img.File.Fd())
 }

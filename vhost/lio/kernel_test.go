@@ -23,7 +23,7 @@ import (
 	"minivmm/vhost"
 )
 
-// needLIO is need for vhost-scsi with LIO, and the right to use them.
+// needLIO is like need, for vhost-scsi with LIO and permission to use them.
 func needLIO(t *testing.T) {
 	t.Helper()
 	s, err := vhost.OpenScsi()
@@ -51,7 +51,7 @@ func create(t *testing.T, c Config) *Target {
 	return tg
 }
 
-// guest is a driver of vhost-scsi, as far as to send one request at a time.
+// guest is a minimal vhost-scsi driver that sends one request at a time.
 type guest struct {
 	t    *testing.T
 	dev  *vhost.Scsi
@@ -62,7 +62,7 @@ type guest struct {
 
 const (
 	guestGPA  = 0x100000
-	guestRing = 2 // of three, each in a page of its own: desc, avail, used
+	guestRing = 2 // of three, each in its own page: desc, avail, used
 	offAvail  = 0x400
 	offUsed   = 0x800
 	offReq    = 0x4000 // after the rings' pages: request, response, data
@@ -113,15 +113,14 @@ func newGuest(t *testing.T, wwpn string) *guest {
 	return g
 }
 
-// request puts a SCSI command in the ring, without telling the device. It
-// writes data to the device, or has room for what it reads.
+// request puts a SCSI command in the ring without notifying the device. It has data to write, or room for data to read.
 func (g *guest) request(lun int, cdb []byte, write bool, data []byte) {
 	le := binary.LittleEndian
 	clear(g.mem[offReq : offReq+51])
 	clear(g.mem[offResp : offResp+108])
 	copy(g.mem[offReq:], []byte{1, TargetID, 0x40 | byte(lun>>8), byte(lun)})
 	copy(g.mem[offReq+19:], cdb)
-	g.mem[offResp+11] = 0xff // a response code that nobody gives
+	g.mem[offResp+11] = 0xff // an unused response code
 	copy(g.mem[offData:], data)
 
 	const flagNext, flagWrite = 1, 2
@@ -155,14 +154,13 @@ func (g *guest) kick() {
 	}
 }
 
-// wait waits for the answer to the request and returns its SCSI status and
-// sense key.
+// wait waits for the response and returns its SCSI status and sense key.
 func (g *guest) wait() (status, key byte) {
 	g.t.Helper()
 	used := g.mem[guestRing*0x1000+offUsed+2:]
 	for deadline := time.Now().Add(3 * time.Minute); binary.LittleEndian.Uint16(used) != g.next; {
 		if time.Now().After(deadline) {
-			g.t.Fatal("no answer within 20 s")
+			g.t.Fatal("no response within 20 s")
 		}
 		fds := []unix.PollFd{{Fd: int32(g.ring.Call), Events: unix.POLLIN}}
 		if n, _ := unix.Poll(fds, 1000); n > 0 {
@@ -176,8 +174,7 @@ func (g *guest) wait() (status, key byte) {
 	return resp[10], resp[12+2] & 0xf
 }
 
-// do sends a command and waits for it. A unit attention, which a new initiator
-// gets once, is taken and the command repeated.
+// do sends a command and waits for it. On a unit attention, which a new initiator gets once, it repeats the command.
 func (g *guest) do(lun int, cdb []byte, write bool, data []byte) (status, key byte) {
 	g.t.Helper()
 	const unitAttention = 6
@@ -239,7 +236,7 @@ func TestDisksOfATargetServeRequests(t *testing.T) {
 				t.Errorf("READ of the read-only disk: status %#x", status)
 			}
 
-			// what came before a start is found by it
+			// Start must find a request from before it
 			if err := g.dev.Stop(tg.WWPN(), []vhost.Vring{g.ring}); err != nil {
 				t.Fatal(err)
 			}
@@ -266,7 +263,7 @@ func TestDisksOfATargetServeRequests(t *testing.T) {
 	}
 }
 
-func TestAttributesArrive(t *testing.T) {
+func TestAttributesAreSet(t *testing.T) {
 	needLIO(t)
 	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a"), Cache: None, BlockSize: 4096}}})
 	dirs, err := filepath.Glob(filepath.Join(DefaultRoot, "core", tg.id.hba(pluginFile), tg.id.String()+".0.*"))
@@ -296,7 +293,7 @@ func TestBlockDeviceIsADisk(t *testing.T) {
 		if err != nil {
 			t.Fatalf("read-only %v: %v", readOnly, err)
 		}
-		// The device can discard: it is a file with holes.
+		// The device supports discard: it is backed by a sparse file.
 		b, err := os.ReadFile(filepath.Join(tg.images[0].dir, "attrib/emulate_tpu"))
 		if want := map[bool]string{false: "1\n", true: "0\n"}[readOnly]; string(b) != want {
 			t.Errorf("read-only %v: emulate_tpu is %q, %v, want %q", readOnly, b, err, want)
@@ -317,7 +314,7 @@ func TestEndpointHoldsTheTarget(t *testing.T) {
 		t.Errorf("recovery while a device has the endpoint: %v, %v; want EBUSY", removed, err)
 	}
 	if status, key := g.do(0, read10, false, make([]byte, 512)); status != 0 {
-		t.Errorf("READ after that recovery: status %#x, sense key %d", status, key)
+		t.Errorf("READ after the failed recovery: status %#x, sense key %d", status, key)
 	}
 	g.dev.Close()
 	if removed, err := Recover(""); err != nil || !slices.Equal(removed, []string{tg.WWPN()}) {
@@ -330,7 +327,7 @@ func TestRecoverOnTheKernel(t *testing.T) {
 	live := create(t, Config{LUNs: []LUN{{Path: newImage(t, "live")}}})
 	left := create(t, Config{LUNs: []LUN{{Path: newImage(t, "left"), ReadOnly: true}, {Path: newImage(t, "b")}}})
 	if removed, err := Recover(""); err != nil || len(removed) > 0 {
-		t.Errorf("with owners that run: removed %q, %v", removed, err)
+		t.Errorf("with running owners: removed %q, %v", removed, err)
 	}
 	die(left)
 	removed, err := Recover("")
@@ -348,8 +345,8 @@ func TestRecoverOnTheKernel(t *testing.T) {
 	}
 }
 
-// TestRecoverSparesOtherPIDNamespaces has a target on one side and a recovery on the other side of
-// a process namespace, as a machine in a container and a start on the host are, and the reverse.
+// TestRecoverSparesOtherPIDNamespaces has a target inside a pid namespace and a recovery outside it, like a machine in a
+// container and a start on the host, and the reverse.
 func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 	needLIO(t)
 	const role = "MINIVMM_TEST_NAMESPACE"
@@ -367,7 +364,7 @@ func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 		fmt.Printf("made %s\n", tg.WWPN())
 		os.Stdin.Read(make([]byte, 1))
 		runtime.KeepAlive(tg)
-		os.Exit(0) // as one that was killed
+		os.Exit(0) // as if killed
 	}
 	inside := func(what string) *exec.Cmd {
 		cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
@@ -408,6 +405,6 @@ func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 	in.Close()
 	owner.Wait()
 	if removed, err := Recover(""); err != nil || !slices.Equal(removed, []string{wwpn}) {
-		t.Errorf("after its end: removed %q, %v; want %s", removed, err, wwpn)
+		t.Errorf("after it exited: removed %q, %v; want %s", removed, err, wwpn)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// newImage makes a file of a size that can be a disk.
+// newImage creates a file whose size is valid for a disk.
 func newImage(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -139,7 +139,7 @@ func TestRecoverAfterACrashAtAnyStep(t *testing.T) {
 		f.left = n
 		tr.fs = crashing{f}
 		tg, err := tr.create(Config{LUNs: []LUN{{Path: image, ReadOnly: true}}})
-		done := err == nil // the crash comes later: everything is there
+		done := err == nil // the crash comes later: everything is created
 		tr.fs, f.left, f.crashed = f, 0, false
 		if done {
 			all := len(f.made)
@@ -156,7 +156,7 @@ func TestRecoverAfterACrashAtAnyStep(t *testing.T) {
 			t.Errorf("crash at step %d leaves %q", n, left)
 		}
 		if again, err := tr.recover(); err != nil || len(again) > 0 {
-			t.Errorf("step %d: again removed %q, %v", n, again, err)
+			t.Errorf("step %d: second recovery removed %q, %v", n, again, err)
 		}
 		if done {
 			if len(removed) != 1 || removed[0] != tg.WWPN() {
@@ -167,10 +167,10 @@ func TestRecoverAfterACrashAtAnyStep(t *testing.T) {
 	}
 }
 
-// die releases what the kernel releases when a target's process ends, however it ends.
+// die releases what the kernel releases when a target's process exits.
 func die(tg *Target) { unix.Flock(int(tg.lock.Fd()), unix.LOCK_UN) }
 
-// crashing is a fakeFS on which nothing works after the first failure.
+// crashing is a fakeFS on which every operation fails after the first failure.
 type crashing struct{ *fakeFS }
 
 func (c crashing) after(err error) error {
@@ -202,7 +202,7 @@ func TestRecoverLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-func TestRecoverGoesOnAfterABusyTarget(t *testing.T) {
+func TestRecoverContinuesAfterABusyTarget(t *testing.T) {
 	f, tr := newFake(t)
 	tg, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
 	if err != nil {
@@ -213,10 +213,10 @@ func TestRecoverGoesOnAfterABusyTarget(t *testing.T) {
 	all := len(f.made)
 	removed, err := tr.recover()
 	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), tg.WWPN()) || len(removed) > 0 {
-		t.Errorf("removed %q, %v; want EBUSY that names the target", removed, err)
+		t.Errorf("removed %q, %v; want EBUSY naming the target", removed, err)
 	}
 	if len(f.made) != all || !f.linkedBelow(f.root) {
-		t.Errorf("a recovery took something from a target that a device uses: %q left", f.objectsLeft())
+		t.Errorf("recovery removed parts of a target in use by a device: %q left", f.objectsLeft())
 	}
 	f.busy = false
 	if removed, err := tr.recover(); err != nil || len(removed) != 1 {
@@ -224,7 +224,7 @@ func TestRecoverGoesOnAfterABusyTarget(t *testing.T) {
 	}
 }
 
-// A recovery by another process that sees a target's folder before its owner has locked it.
+// TestAFolderLostToARecoveryIsReplaced: another process runs a recovery between creating and locking a target's folder.
 func TestAFolderLostToARecoveryIsReplaced(t *testing.T) {
 	f, tr := newFake(t)
 	first := true
@@ -251,7 +251,7 @@ func TestAFolderLostToARecoveryIsReplaced(t *testing.T) {
 	}
 }
 
-// meddling is a fakeFS where something happens after a target's folder is made.
+// meddling is a fakeFS that calls a function after a target's folder is created.
 type meddling struct {
 	*fakeFS
 	meddle func()
@@ -276,7 +276,7 @@ func TestTargetsOfOneOwnerHaveTheirOwnNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a.WWPN() == b.WWPN() {
-		t.Errorf("both are %s", a.WWPN())
+		t.Errorf("both have the name %s", a.WWPN())
 	}
 	if err := a.Remove(); err != nil {
 		t.Error(err)
@@ -289,7 +289,7 @@ func TestTargetsOfOneOwnerHaveTheirOwnNames(t *testing.T) {
 	}
 }
 
-// A file system without holes gives no room back, and the kernel's target would fail each UNMAP.
+// A file system without holes cannot free blocks, and the kernel's target would fail each UNMAP.
 func TestDiscardIsOfferedWhereThereAreHoles(t *testing.T) {
 	var err error
 	if os.Getuid() != 0 {
@@ -335,7 +335,7 @@ func TestImageIsLockedUntilRemove(t *testing.T) {
 	}
 	_, err = tr.create(rw)
 	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d,", os.Getpid())) {
-		t.Errorf("a writer beside readers: %v", err)
+		t.Errorf("writer with readers: %v", err)
 	}
 	if err := errors.Join(first.Remove(), second.Remove()); err != nil {
 		t.Fatal(err)
@@ -345,10 +345,10 @@ func TestImageIsLockedUntilRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := tr.create(ro); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("a reader beside a writer: %v", err)
+		t.Errorf("reader with a writer: %v", err)
 	}
 	if _, err := tr.create(Config{LUNs: []LUN{{Path: newImage(t, "b")}, {Path: path}}}); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("second of two disks: %v", err)
+		t.Errorf("second disk with the same image: %v", err)
 	}
 	if err := third.Remove(); err != nil {
 		t.Error(err)
@@ -390,11 +390,11 @@ func TestBadConfigsAreRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}
 		if len(f.made) > 0 {
-			t.Errorf("%s: made %v", test.name, f.made)
+			t.Errorf("%s: created %v", test.name, f.made)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "typo")); !errors.Is(err, os.ErrNotExist) {
-		t.Error("a typo made a file")
+		t.Error("a wrong path created a file")
 	}
 }
 
@@ -424,7 +424,7 @@ func TestIdentity(t *testing.T) {
 		"naa.minivmm.12.34":                   true,
 		"naa.minivmm.12.18446744073709551615": true,
 		"naa.minivmm.12.18446744073709551616": false,
-		"naa.minivmm.12.34.0":                 false, // before locks
+		"naa.minivmm.12.34.0":                 false, // from before locks
 		"naa.minivmm.12":                      false,
 		"naa.minivmm.-1.34":                   false,
 		"naa.minivmm.012.34":                  false,

@@ -11,12 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usable says why this process cannot make targets below root, which is
-// DefaultRoot if it is "". It loads modules that are missing, and notes says so.
+// Usable returns an error if this process cannot create targets below root; "" means DefaultRoot. It loads missing modules;
+// notes names them.
 func Usable(root string) (notes []string, err error) { return newTree(root).prepare() }
 
-// prepare makes sure that LIO and its vhost fabric are there. It returns what
-// it did for that.
+// prepare makes sure that LIO and its vhost fabric are loaded. It returns notes about the modules it loaded.
 func (t tree) prepare() (notes []string, err error) {
 	if _, err := os.Stat(t.root); err != nil {
 		note, err := t.load(err, "target_core_mod")
@@ -37,8 +36,8 @@ func (t tree) prepare() (notes []string, err error) {
 	return notes, hint(err)
 }
 
-// mkFabric makes the folder of vhost targets. EINVAL if the module is missing:
-// this folder does not load it.
+// mkFabric creates the folder of vhost targets. EINVAL if the module is missing: unlike other folders, this one does not load
+// it.
 func (t tree) mkFabric() error {
 	if err := t.fs.mkdir(t.path("vhost")); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -46,8 +45,8 @@ func (t tree) mkFabric() error {
 	return nil
 }
 
-// load loads a module whose folder is missing, which cause says, and returns a
-// note that it did. Only root's own host is touched, and only once.
+// load loads a module whose folder is missing and returns a note about it. cause is the error that the missing folder caused.
+// It does so only for DefaultRoot, and makes one attempt.
 func (t tree) load(cause error, module string) (note string, err error) {
 	if t.root != DefaultRoot {
 		return "", cause
@@ -67,13 +66,13 @@ func (t tree) load(cause error, module string) (note string, err error) {
 	return "loaded the module " + module, nil
 }
 
-// hint says what to do about an error of making a folder at the top.
+// hint adds a hint to the error of creating the top folder.
 func hint(err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w (needs root)", err)
 	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w (a module is missing: modprobe vhost_scsi target_core_file target_core_iblock; one that was missing when it was first needed is found only after a reboot)", err)
+		return fmt.Errorf("%w (a module is missing: modprobe vhost_scsi target_core_file target_core_iblock; a module that was missing when the kernel first needed it is found only after a reboot)", err)
 	}
 	return err
 }

@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prefix begins the name of everything that this package makes.
+// prefix is the prefix of all names that this package creates.
 const prefix = "minivmm."
 
-// identity names one target and its backstores. Nothing is decided by the process id: in another
-// pid namespace it means another process.
+// identity names one target and its backstores. The process id is informational only: in another pid namespace it is another
+// process.
 type identity struct {
-	pid    int    // of the process that made it, for people
-	number uint64 // random, so no name is used twice
+	pid    int    // creating process, informational
+	number uint64 // random, so that names are unique
 }
 
 func (id identity) String() string { return fmt.Sprintf("%s%d.%d", prefix, id.pid, id.number) }
 
-// parseWWPN returns the identity of a target's folder. Targets of minivmm's first versions have
-// another form of name, and nothing that tells whether their owner runs; they are not recognised.
+// parseWWPN returns the identity of a target's folder. It does not recognize targets of minivmm's first versions, whose names
+// have another format, because nothing shows whether their owner is running.
 func parseWWPN(name string) (id identity, ok bool) {
 	pid, number, _ := strings.Cut(strings.TrimPrefix(name, "naa."+prefix), ".")
 	p, err1 := strconv.ParseUint(pid, 10, 31)
@@ -38,15 +38,15 @@ func parseWWPN(name string) (id identity, ok bool) {
 // hba returns the folder name of the target's adapter for a plugin, "fileio" or "iblock".
 func (id identity) hba(plugin string) string { return fmt.Sprintf("%s_%d", plugin, id.number) }
 
-// errOwned says that a target's owner runs.
-var errOwned = errors.New("the owner runs")
+// errOwned means that a target's owner is running.
+var errOwned = errors.New("the owner is running")
 
-// claim locks the folder of a target, for as long as the returned file is open. Create keeps it
-// open, so the kernel releases the lock when the owner has ended, however it ends. All mounts of
-// configfs show the same folder, so the lock (flock(2)) is seen from every namespace and container.
+// claim locks the folder of a target until the returned file is closed. Create keeps the file open, so the kernel releases the
+// lock when the owner exits for any reason. All mounts of configfs show the same folder, so the lock (flock(2)) works across
+// namespaces and containers.
 //
-// A folder exists as long as anything of its target does: Create makes it first, and remove
-// removes it last. errOwned if another process has it; os.ErrNotExist if it is gone.
+// A folder exists as long as any part of its target does: Create creates it first, and remove removes it last. errOwned if
+// another process holds the lock; os.ErrNotExist if the folder is gone.
 func (t tree) claim(id identity) (*os.File, error) {
 	path := t.path("vhost", wwpn(id))
 	f, err := os.Open(path)
@@ -58,7 +58,7 @@ func (t tree) claim(id identity) (*os.File, error) {
 		err = errOwned
 	}
 	if err == nil {
-		// A recovery may have removed the folder before it was locked.
+		// Recover in another process may have removed the folder before it was locked.
 		_, err = os.Stat(path)
 	}
 	if err != nil {
@@ -67,11 +67,11 @@ func (t tree) claim(id identity) (*os.File, error) {
 	return f, nil
 }
 
-// reserve makes and claims a folder for a target of this process. Between the two a recovery may
-// take the folder for a leftover; then the next one is tried.
+// reserve creates and claims a folder for a target of this process. Between the two steps, Recover in another process may
+// remove the folder as a leftover; then reserve tries another one.
 func (t tree) reserve() (identity, *os.File, error) {
 	for {
-		// From 1<<62 on, far away from the numbers that people give to adapters.
+		// From 1<<62 on, far from the numbers that people choose for adapters.
 		id := identity{os.Getpid(), rand.Uint64()>>2 | 1<<62}
 		if err := t.fs.mkdir(t.path("vhost", wwpn(id))); err != nil {
 			return id, nil, err

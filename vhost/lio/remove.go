@@ -10,10 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// remove removes a target and its backstores, as far as they exist: what Create
-// made, in the reverse order, found by looking and not from memory, so that it
-// works after a crash at any point. EBUSY, and nothing removed, if a vhost device
-// has the target as its endpoint.
+// remove removes what exists of a target and its backstores, in the reverse order of Create. It finds the objects in configfs,
+// so it works after a crash at any point. EBUSY, and nothing is removed, if the target is the endpoint of a vhost device.
 func (t tree) remove(id identity) error {
 	target := t.path("vhost", wwpn(id))
 	tpgs, err := list(target, "tpgt_")
@@ -43,8 +41,8 @@ func (t tree) remove(id identity) error {
 	return t.rm(target)
 }
 
-// removePatiently is remove for a target whose vhost device is just being let
-// go of, by a child before it execs or by a process that was killed.
+// removePatiently is like remove, but retries while a vhost device still has the target: a child that has not yet called exec,
+// or a killed process that is exiting, may hold the device for a short time.
 func (t tree) removePatiently(id identity) error {
 	const attempts, pause = 100, 10 * time.Millisecond
 	err := t.remove(id)
@@ -55,7 +53,7 @@ func (t tree) removePatiently(id identity) error {
 	return err
 }
 
-// rm removes a link or an object. One that is gone is no error.
+// rm removes a link or an object. It is not an error if it does not exist.
 func (t tree) rm(path string) error {
 	if err := t.fs.remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -64,7 +62,7 @@ func (t tree) rm(path string) error {
 }
 
 func (t tree) removeTPG(tpg string) error {
-	// The kernel looks for an endpoint before it looks for children (configfs_rmdir).
+	// The kernel checks for an endpoint before it checks for children (configfs_rmdir).
 	if err := t.rm(tpg); !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
@@ -80,8 +78,7 @@ func (t tree) removeTPG(tpg string) error {
 	if err := t.removeLUNs(filepath.Join(tpg, "lun")); err != nil {
 		return err
 	}
-	// The session goes before its ACL, and can only go without LUNs. ENODEV:
-	// there is none.
+	// The session must be removed before its ACL, and only after its LUNs. ENODEV: there is no session.
 	err = t.fs.write(filepath.Join(tpg, "nexus"), "NULL")
 	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -118,10 +115,8 @@ func (t tree) removeLUNs(dir string) error {
 	return nil
 }
 
-// Recover removes what owners that no longer run have left below root, and
-// returns the names of the targets. What it cannot remove does not stop it from
-// trying the rest; the error names all of it. Without LIO on the host there is
-// nothing to do.
+// Recover removes the targets below root whose owner no longer runs, and returns their names. If a target cannot be removed, it
+// continues with the others and returns an error that names all failures. Without LIO on the host it does nothing.
 func Recover(root string) (removed []string, err error) {
 	return newTree(root).recover()
 }
@@ -143,7 +138,7 @@ func (t tree) recover() (removed []string, err error) {
 			lock.Close()
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("target %s, whose owner has ended: %w", name, err))
+			errs = append(errs, fmt.Errorf("target %s, whose owner has exited: %w", name, err))
 			continue
 		}
 		removed = append(removed, name)

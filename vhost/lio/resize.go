@@ -7,16 +7,14 @@ import (
 	"minivmm/internal/diskimage"
 )
 
-// Rescan looks whether the images' sizes have changed, gives the kernel the new
-// ones, and returns the LUNs where they have. From then on READ CAPACITY has the
-// new size and requests beyond the old one are served, but nothing tells the
-// guest: vhost-scsi has no event for it and LIO no unit attention condition, so a
-// Linux guest is to be asked (/sys/class/block/sdX/device/rescan).
+// Rescan checks whether the sizes of the images have changed, passes new sizes to the kernel, and returns the LUNs whose size
+// changed. From then on READ CAPACITY reports the new size and requests beyond the old size are served, but the guest is not
+// notified: vhost-scsi has no event for it and LIO no unit attention condition. A Linux guest must rescan the disk
+// (/sys/class/block/sdX/device/rescan).
 //
-// fileio takes its size from the control file at any time
-// (fd_set_configfs_dev_params; fd_get_blocks); iblock asks the block device
-// (iblock_get_blocks). Bytes at the end that are no whole block do not count. An
-// image that was made empty keeps its size, with an error.
+// fileio accepts a new size in its control file at any time (fd_set_configfs_dev_params; fd_get_blocks); iblock reads it from
+// the block device (iblock_get_blocks). A partial block at the end does not count. A LUN whose image is now empty keeps its old
+// size, and Rescan returns an error.
 func (tg *Target) Rescan() (changed []uint16, err error) {
 	var errs []error
 	for i := range tg.images {
@@ -41,7 +39,7 @@ func (tg *Target) rescan(i int) (changed bool, err error) {
 		return false, err
 	}
 	if size -= size % uint64(img.BlockSize); size == 0 {
-		return false, fmt.Errorf("%s: has no block any more", img.File.Name())
+		return false, fmt.Errorf("%s: no longer has a whole block", img.File.Name())
 	}
 	if size == img.SizeBytes {
 		return false, nil
@@ -55,5 +53,5 @@ func (tg *Target) rescan(i int) (changed bool, err error) {
 	return true, nil
 }
 
-// SizeBytes is the size of a LUN as the kernel has it.
+// SizeBytes returns the current size of a LUN in the kernel.
 func (tg *Target) SizeBytes(lun uint16) uint64 { return tg.images[lun].SizeBytes }

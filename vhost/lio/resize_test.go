@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAnImageThatChangesItsSize(t *testing.T) {
+func TestRescanOfAResizedImage(t *testing.T) {
 	f, tr := newFake(t)
 	whole, part := newImage(t, "whole.img"), newImage(t, "part.img")
 	tg, err := tr.create(Config{Name: "a", LUNs: []LUN{{Path: whole, BlockSize: 4096}, {Path: part, SizeBytes: 512 << 10}}})
@@ -35,7 +35,7 @@ func TestAnImageThatChangesItsSize(t *testing.T) {
 			t.Errorf("%d bytes: changed %v, %v; %d and %d bytes", tc.size, changed, err, tg.SizeBytes(0), tg.SizeBytes(1))
 		}
 		if told := strings.Join(f.log, "\n"); (tc.changed != nil) != strings.Contains(told, "/control <- fd_dev_size=") {
-			t.Errorf("%d bytes: the kernel was told %q", tc.size, told)
+			t.Errorf("%d bytes: the kernel got %q", tc.size, told)
 		}
 	}
 	if err := tg.Remove(); err != nil {

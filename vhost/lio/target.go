@@ -11,8 +11,7 @@ import (
 	"minivmm/internal/diskimage"
 )
 
-// TargetID is the SCSI target id under which a guest finds the LUNs: the number
-// of the target portal group.
+// TargetID is the SCSI target id of the LUNs in the guest: the number of the target portal group.
 const TargetID = 0
 
 // Target is a vhost-scsi target that exists in the kernel.
@@ -22,12 +21,11 @@ type Target struct {
 	lock   *os.File // see claim
 	images []image
 	notes  []string
-	gone   bool // removed; its name may be another's by now
+	gone   bool // removed; its name may be in use by another target
 }
 
-// Create makes the backstores and the target that c describes, below root,
-// which is DefaultRoot if it is "". On an error nothing is left. The errors of
-// a host that lacks something say what to do.
+// Create creates the backstores and the target that c describes, below root; "" means DefaultRoot. On error nothing is left
+// behind. If the host lacks something, the error says how to fix it. The caller must call Remove.
 func Create(root string, c Config) (*Target, error) {
 	return newTree(root).create(c)
 }
@@ -53,30 +51,27 @@ func (t tree) create(c Config) (_ *Target, err error) {
 	}
 	if err := tg.build(c); err != nil {
 		err = errors.Join(err, tg.Remove())
-		tg.lock.Close() // what Remove has left is for a recovery
+		tg.lock.Close() // Recover removes what Remove could not
 		return nil, err
 	}
 	return tg, nil
 }
 
-// WWPN is the target's name for vhost.Scsi.Start.
+// WWPN returns the target's name for vhost.Scsi.Start.
 func (tg *Target) WWPN() string { return wwpn(tg.id) }
 
-// wwpn is the name of a target's folder. The kernel wants a protocol in front
-// and takes the rest as it is.
+// wwpn returns the name of a target's folder. The kernel requires a protocol prefix and accepts any text after it.
 func wwpn(id identity) string { return "naa." + id.String() }
 
-// initiator is the name of the one initiator, the guest.
+// initiator is the name of the only initiator, the guest.
 func initiator(id identity) string { return wwpn(id) + ".guest" }
 
-// Notes says what Create did to the host beside the target, for the user to
-// know: the modules it loaded.
+// Notes returns what Create changed on the host besides the target, to be shown to the user: the modules it loaded.
 func (tg *Target) Notes() []string { return tg.notes }
 
-// Remove removes the target and its backstores and unlocks the images. The
-// vhost device has let go of the endpoint before; a descriptor of it that a
-// child holds until it execs is waited for. Images stay locked as long as their
-// backstores could not be removed. A second Remove does nothing.
+// Remove removes the target and its backstores and unlocks the images. The vhost device must have released the endpoint before;
+// Remove waits for a child that holds its descriptor until exec. Images stay locked if their backstores cannot be removed. A
+// second Remove does nothing.
 func (tg *Target) Remove() error {
 	if tg.gone {
 		return nil
@@ -97,7 +92,7 @@ func (tg *Target) closeImages() error {
 	return errors.Join(errs...)
 }
 
-// build makes what is in the reserved folder, and the backstores.
+// build creates the contents of the reserved folder, and the backstores.
 func (tg *Target) build(c Config) error {
 	t, tpg := tg.tree, tg.tree.path("vhost", wwpn(tg.id), "tpgt_"+strconv.Itoa(TargetID))
 	if err := t.fs.mkdir(tpg); err != nil {
@@ -122,11 +117,11 @@ func (tg *Target) build(c Config) error {
 			return err
 		}
 	}
-	// last: the nexus takes its access rights from what is there
+	// last: the nexus takes its access rights from the existing LUNs and ACLs
 	return t.fs.write(filepath.Join(tpg, "nexus"), initiator(tg.id))
 }
 
-// backstore makes the backstore of disk i and returns its folder.
+// backstore creates the backstore of disk i and returns its folder.
 func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 	t, img := tg.tree, tg.images[i]
 	hba := t.path("core", tg.id.hba(img.plugin))
@@ -142,7 +137,7 @@ func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 	}
 	const maxUdevPath = 511
 	if len(l.Path) <= maxUdevPath && !strings.Contains(l.Path, "\n") {
-		// for people: the file has an odd name in the kernel
+		// informational, because the kernel shows /proc/self/fd/N as the file
 		if err := t.fs.write(filepath.Join(dir, "udev_path"), l.Path); err != nil {
 			return "", err
 		}
@@ -159,7 +154,7 @@ func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 	return dir, nil
 }
 
-// control is what a backstore's control file takes to know its image.
+// control returns the text for a backstore's control file that sets its image.
 func control(img image, l LUN) string {
 	if img.plugin == pluginBlock {
 		s := "udev_path=" + img.kernelPath()
@@ -178,24 +173,24 @@ func control(img image, l LUN) string {
 	return s
 }
 
-// attribute is a file in a backstore's folder and what to write there.
+// attribute is a file in a backstore's folder and the value to write to it.
 type attribute struct {
 	name, value string
-	optional    bool // older kernels do not have it
+	optional    bool // missing in older kernels
 }
 
-// attributes are written after the backstore is enabled, which sets some of
-// them, and before it is linked, which freezes some.
+// attributes returns the attributes to write. They must be written after the backstore is enabled, which sets some of them, and
+// before it is linked, which freezes some.
 func attributes(img image, l LUN) []attribute {
 	product := l.Product
 	if product == "" {
 		product = defaultProduct
 	}
 	a := []attribute{
-		{name: "attrib/emulate_3pc", value: "0"},                                  // EXTENDED COPY, with which a guest named other guests' disks
+		{name: "attrib/emulate_3pc", value: "0"},                                  // EXTENDED COPY, by which a guest could access other guests' disks
 		{name: "attrib/emulate_caw", value: "0"},                                  // COMPARE AND WRITE and
 		{name: "attrib/emulate_pr", value: "0"},                                   // reservations are for clusters
-		{name: "attrib/is_nonrot", value: "1"},                                    // no elevator in the guest
+		{name: "attrib/is_nonrot", value: "1"},                                    // no I/O scheduler in the guest
 		{name: "attrib/submit_type", value: l.SubmitType.value(), optional: true}, // Linux 6.7
 		{name: "wwn/vpd_unit_serial", value: img.serial},
 		{name: "wwn/product_id", value: product},
@@ -210,14 +205,13 @@ func attributes(img image, l LUN) []attribute {
 		a = append(a, attribute{name: "attrib/block_size", value: strconv.Itoa(l.BlockSize)})
 	}
 	if l.Cache == None {
-		// O_DIRECT leaves O_DSYNC out: without this the guest would not flush
+		// O_DIRECT excludes O_DSYNC: without this the guest would not flush
 		a = append(a, attribute{name: "attrib/emulate_write_cache", value: "1"})
 	}
 	return a
 }
 
-// needsACL says whether a disk needs the initiator's own access rights: there
-// is no read-only fileio.
+// needsACL reports whether a read-only disk requires an ACL: fileio has no read-only mode.
 func (tg *Target) needsACL(c Config) bool {
 	for i, l := range c.LUNs {
 		if l.ReadOnly && tg.images[i].plugin == pluginFile {
@@ -227,8 +221,7 @@ func (tg *Target) needsACL(c Config) bool {
 	return false
 }
 
-// acl gives the initiator all LUNs, the read-only ones write-protected. An
-// initiator with an ACL sees nothing that is not in it.
+// acl creates an ACL with all LUNs, the read-only ones write-protected. An initiator with an ACL sees only the LUNs in it.
 func (tg *Target) acl(c Config, tpg string) error {
 	t, acl := tg.tree, filepath.Join(tpg, "acls", initiator(tg.id))
 	if err := t.fs.mkdir(acl); err != nil {
