@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limits asks a block device for its block sizes (BLKSSZGET, BLKPBSZGET) and whether it can be
-// written (BLKROGET): it can be opened for writing also if not.
+// limits reads the block sizes of a block device (BLKSSZGET, BLKPBSZGET) and checks that it is writable (BLKROGET): a read-only
+// device can still be opened for writing.
 func (img *Image) limits(readOnly bool) error {
 	var logical, protected int
 	for _, ask := range []struct {
@@ -30,13 +30,13 @@ func (img *Image) limits(readOnly bool) error {
 	}
 	img.BlockSize = max(img.BlockSize, logical)
 	if protected != 0 && !readOnly {
-		return errorf("%s: the device is read-only (readonly = true, or blockdev --setrw %s)", img.File.Name(), img.File.Name())
+		return errorf("%s: the device is read-only (set readonly = true, or run blockdev --setrw %s)", img.File.Name(), img.File.Name())
 	}
 	return nil
 }
 
-// hostUse says what the host has a block device in use for, or a partition of it, or the disk of
-// which it is one: "mounted at /home"; "" if that is nothing that can be seen from here.
+// hostUse describes the host's use of a block device, of one of its partitions, or of the disk that contains it, such as "sda1 is
+// mounted at /home". It returns "" if no use is visible in this namespace.
 func hostUse(rdev uint64) string {
 	device, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev)))
 	if err != nil {
@@ -56,7 +56,7 @@ func hostUse(rdev uint64) string {
 		name := filepath.Base(dir)
 		number, _ := os.ReadFile(dir + "/dev")
 		for line := range strings.Lines(string(mounts)) {
-			// 36 35 98:0 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS; the number is not btrfs's
+			// 36 35 98:0 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS; on btrfs the number is another one
 			mount, source, _ := strings.Cut(line, " - ")
 			f := strings.Fields(mount)
 			if len(f) > 4 && (f[2] == strings.TrimSpace(string(number)) || strings.Contains(source, " /dev/"+name+" ")) {
@@ -64,7 +64,7 @@ func hostUse(rdev uint64) string {
 			}
 		}
 		if above, _ := filepath.Glob(dir + "/holders/*"); len(above) > 0 {
-			return name + " is a part of " + filepath.Base(above[0])
+			return name + " is part of " + filepath.Base(above[0])
 		}
 		if strings.Contains("\n"+string(swaps), "\n/dev/"+name+" ") {
 			return name + " is swap space"

@@ -1,7 +1,6 @@
-// Package diskimage opens the files and block devices that are disks: checked,
-// and locked against a second use, whoever serves them afterwards. So a disk of
-// the kernel's target and one of the target in this process exclude each other,
-// with one message.
+// Package diskimage opens, checks and locks the files and block devices used as disks. The lock prevents a second use regardless
+// of which target serves the disk: a disk of the kernel's target and one of the in-process target exclude each other, with the
+// same error.
 //
-// An [Image] holds one descriptor, which has the lock; its owner closes it.
+// An [Image] holds one descriptor, which owns the lock; the caller of Open must close it.
 package diskimage

@@ -12,31 +12,30 @@ import (
 	"minivmm/internal/flock"
 )
 
-// DefaultBlockSize is what Options.BlockSize 0 means, in bytes.
+// DefaultBlockSize is the block size in bytes for Options.BlockSize 0.
 const DefaultBlockSize = 512
 
-// Options say which disk, and how it is used.
+// Options select a disk and its use.
 type Options struct {
 	Path      string // an existing file or block device
 	ReadOnly  bool
-	SizeBytes uint64 // 0: all of it; less only of a file
+	SizeBytes uint64 // 0: the whole disk; less only for a file
 	BlockSize int    // bytes; 0: DefaultBlockSize
-	// Kernel says that LIO serves the disk: it opens the file again, always for
-	// writing, and claims a block device for itself alone.
+	// Kernel is set if LIO serves the disk: it opens the file again, always for writing, and claims a block device
+	// exclusively.
 	Kernel bool
 }
 
-// Image is a disk that is open, checked and locked. File is not with Go's
-// poller.
+// Image is an open, checked and locked disk. File is not in Go's poller.
 type Image struct {
 	File        *os.File
 	BlockDevice bool   // not a regular file
 	SizeBytes   uint64 // a multiple of BlockSize, not 0
-	BlockSize   int    // bytes of a logical block: what Options want, and at least a block device's own
-	Physical    int    // bytes that a block device writes at a time without reading; 0 of a file
+	BlockSize   int    // bytes of a logical block: Options.BlockSize, but at least that of a block device
+	Physical    int    // physical block size of a block device: bytes it can write without a read-modify-write; 0 for a file
 }
 
-// Error is a disk that has to be another one, or used otherwise, whoever serves it.
+// Error means that the disk cannot be used with these Options by any target: use another disk or other Options.
 type Error struct{ err error }
 
 func (e *Error) Error() string { return e.err.Error() }
@@ -44,31 +43,28 @@ func (e *Error) Unwrap() error { return e.err }
 
 func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
 
-// Open opens the disk, makes sure that it is one, and locks it against a second
-// use, in which two targets would corrupt it: exclusively, or shared if it is
-// read-only. The lock holds as long as File is open. A block device must not be
-// in use by the host either. A writable one in process is claimed (O_EXCL) as
-// long as File is open, so that it cannot be mounted meanwhile; a claim for a
-// read-only one would shut out other read-only machines. A disk in use is EBUSY,
-// and the error names the process or the mount. What cannot be a disk as it is,
-// is an *Error.
+// Open opens the disk, checks it, and locks it, because two targets would corrupt it. The lock is exclusive, or shared if the disk
+// is read-only, and is held as long as File is open. A block device must not be in use by the host either. A writable block device
+// served in process is also claimed (O_EXCL) as long as File is open, so that it cannot be mounted; a read-only one is not,
+// because a claim would exclude other read-only machines. EBUSY for a disk in use; the error names the process or the mount. An
+// *Error for a disk that cannot be used as it is. The caller must close File.
 func Open(o Options) (Image, error) {
 	mode := unix.O_RDWR
 	if o.ReadOnly {
 		mode = unix.O_RDONLY
 	}
-	var st unix.Stat_t // zero, and no block device, if there is none
+	var st unix.Stat_t // zero if the file does not exist
 	unix.Stat(o.Path, &st)
 	block := st.Mode&unix.S_IFMT == unix.S_IFBLK
 	flags := mode
 	switch {
 	case o.Kernel:
 		if err := o.KernelCan(); err != nil {
-			return Image{}, fmt.Errorf("%w (backend = \"inprocess\" serves it)", err)
+			return Image{}, fmt.Errorf("%w (use backend = \"inprocess\")", err)
 		}
 		if block && !o.ReadOnly {
 			if fd, err := open(o.Path, mode|unix.O_EXCL); err == nil {
-				unix.Close(fd) // it is free, and stays so for LIO
+				unix.Close(fd) // it is free; leave it so for LIO
 			} else if errors.Is(err, unix.EBUSY) {
 				return Image{}, inUse(o.Path, &st)
 			}
@@ -95,15 +91,15 @@ func Open(o Options) (Image, error) {
 	return img, nil
 }
 
-// KernelCan says why LIO cannot serve a disk that this process can: it opens a file for writing
-// and claims a block device for itself alone, also those of read-only disks.
+// KernelCan returns an error if LIO cannot serve a disk that this process can serve: even for a read-only disk, LIO opens a file
+// for writing and claims a block device exclusively.
 func (o Options) KernelCan() error {
 	if !o.ReadOnly {
 		return nil
 	}
 	var st unix.Stat_t
 	if unix.Stat(o.Path, &st) != nil {
-		return nil // which nobody can serve
+		return nil // no target can serve it
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
 		fd, err := open(o.Path, unix.O_RDONLY|unix.O_EXCL)
@@ -111,18 +107,18 @@ func (o Options) KernelCan() error {
 			unix.Close(fd)
 		}
 		if errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("%w, and vhost-scsi wants a block device for itself alone", inUse(o.Path, &st))
+			return fmt.Errorf("%w, and vhost-scsi requires exclusive use of a block device", inUse(o.Path, &st))
 		}
 		return nil
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, o.Path, unix.W_OK, unix.AT_EACCESS); err != nil {
-		return errorf("%s: %w, and vhost-scsi opens a file for writing, also that of a read-only disk", o.Path, err)
+		return errorf("%s: %w, and vhost-scsi opens a file for writing even for a read-only disk", o.Path, err)
 	}
 	return nil
 }
 
-// open is open(2) with a descriptor that Go's poller does not know. O_NONBLOCK is so that a fifo
-// does not keep us waiting to be refused.
+// open is open(2) with a descriptor that is not in Go's poller. O_NONBLOCK prevents open from blocking on a FIFO, which is
+// rejected later.
 func open(path string, flags int) (int, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -130,7 +126,7 @@ func open(path string, flags int) (int, error) {
 			continue
 		}
 		if err == nil {
-			err = unix.SetNonblock(fd, false) // os.NewFile would hand the descriptor to the poller
+			err = unix.SetNonblock(fd, false) // else os.NewFile would add the descriptor to the poller
 			if err == nil {
 				return fd, nil
 			}
@@ -140,22 +136,22 @@ func open(path string, flags int) (int, error) {
 	}
 }
 
-// openError says what helps a user who may not open the disk.
+// openError adds a hint for a user who has no permission to open the disk.
 func (o Options) openError(err error) error {
 	switch {
 	case errors.Is(err, unix.EROFS):
-		return errorf("%w (readonly = true, or make the file system writable)", err)
+		return errorf("%w (set readonly = true, or make the file system writable)", err)
 	case !errors.Is(err, unix.EACCES):
 		return err
 	case o.ReadOnly:
-		return fmt.Errorf("%w (give the user read access to it)", err)
+		return fmt.Errorf("%w (grant the user read access)", err)
 	case unix.Faccessat(unix.AT_FDCWD, o.Path, unix.R_OK, unix.AT_EACCESS) == nil:
-		return fmt.Errorf("%w (the user may read it but not write: readonly = true, or give write access too)", err)
+		return fmt.Errorf("%w (the user has read access only: set readonly = true, or grant write access)", err)
 	}
-	return fmt.Errorf("%w (give the user read and write access to it)", err)
+	return fmt.Errorf("%w (grant the user read and write access)", err)
 }
 
-// check takes the disk's size and makes sure that what is there can be a disk.
+// check reads the disk's size and checks that it can be used as a disk.
 func (img *Image) check(o Options) error {
 	img.BlockSize = max(o.BlockSize, DefaultBlockSize)
 	var err error
@@ -174,7 +170,7 @@ func (img *Image) check(o Options) error {
 		return errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)
 	}
 	if o.SizeBytes != 0 && img.BlockDevice && o.SizeBytes != img.SizeBytes {
-		return errorf("%s: part of a block device cannot be a disk", o.Path)
+		return errorf("%s: a part of a block device cannot be used as a disk", o.Path)
 	}
 	if o.SizeBytes != 0 {
 		img.SizeBytes = o.SizeBytes
@@ -188,7 +184,7 @@ func (img *Image) check(o Options) error {
 	return nil
 }
 
-// lock takes the flock(2) by which two uses of a disk exclude each other.
+// lock takes the flock(2) that excludes a second use of the disk.
 func (img *Image) lock(shared bool) error {
 	try := flock.Try
 	if shared {
@@ -205,7 +201,7 @@ func (img *Image) lock(shared bool) error {
 	return err
 }
 
-// inUse is the error of a disk that a process or the host has in use.
+// inUse returns the error for a disk that a process or the host uses.
 func inUse(path string, st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
 		if use := hostUse(st.Rdev); use != "" {
@@ -219,8 +215,7 @@ func inUse(path string, st *unix.Stat_t) error {
 	return fmt.Errorf("%s: %w (in use by %s)", path, unix.EBUSY, who)
 }
 
-// Serial makes a serial number of 16 hexadecimal digits that stays the same as
-// long as the path does.
+// Serial derives a serial number of 16 hexadecimal digits from the path.
 func Serial(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs

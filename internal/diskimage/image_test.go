@@ -23,13 +23,13 @@ func newFile(t *testing.T, name string, size int64) string {
 	return path
 }
 
-// refused opens a disk that cannot be had, and checks what the error says.
+// refused opens a disk that must be rejected, and checks the error.
 func refused(t *testing.T, o Options, is error, words ...string) {
 	t.Helper()
 	img, err := Open(o)
 	if err == nil {
 		img.File.Close()
-		t.Errorf("%+v is opened", o)
+		t.Errorf("%+v was opened", o)
 		return
 	}
 	var unusable *Error
@@ -77,7 +77,7 @@ func TestOtherFormatsAreRefused(t *testing.T) {
 	}
 }
 
-// readOnlyFS returns a file on a file system that cannot be written.
+// readOnlyFS returns a file on a read-only file system.
 func readOnlyFS(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -96,7 +96,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	refused(t, Options{Path: path}, nil, path, "read-only file system", "readonly = true")
 	refused(t, Options{Path: path, ReadOnly: true, Kernel: true}, nil, path, "read-only file system", "vhost-scsi opens a file for writing", `backend = "inprocess"`)
 	if err := (Options{Path: path, ReadOnly: true}).KernelCan(); err == nil {
-		t.Error("the kernel's target opens a file that it cannot write")
+		t.Error("KernelCan accepts a file that cannot be written")
 	}
 }
 
@@ -113,12 +113,12 @@ func TestBlockDeviceInUse(t *testing.T) {
 
 	writer := opened(t, Options{Path: loop})
 	if fd, err := unix.Open(loop, unix.O_RDONLY|unix.O_EXCL, 0); err != unix.EBUSY {
-		t.Errorf("another program can have a writable disk: %d, %v", fd, err)
+		t.Errorf("another program can claim a disk that is open for writing: %d, %v", fd, err)
 	}
 	refused(t, Options{Path: loop, ReadOnly: true}, unix.EBUSY, "in use by process ")
 	writer.File.Close()
 
-	// Read-only disks do not disturb each other, but vhost-scsi wants a device for itself.
+	// Read-only disks do not exclude each other, but vhost-scsi requires exclusive use of a device.
 	reader := opened(t, Options{Path: loop, ReadOnly: true})
 	opened(t, Options{Path: loop, ReadOnly: true}).File.Close()
 	fd, err := unix.Open(loop, unix.O_RDONLY|unix.O_EXCL, 0)
@@ -130,7 +130,7 @@ func TestBlockDeviceInUse(t *testing.T) {
 	}
 	unix.Close(fd)
 	reader.File.Close()
-	// The claim is for LIO to take.
+	// LIO makes the claim itself.
 	opened(t, Options{Path: loop, Kernel: true})
 	if fd, err = unix.Open(loop, unix.O_RDWR|unix.O_EXCL, 0); err != nil {
 		t.Errorf("a disk of the kernel's target is claimed by this process: %v", err)

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Size is how many bytes an open disk has now, and whether it is a block device.
+// Size returns the current size of an open disk in bytes, and whether it is a block device.
 func Size(f *os.File) (sizeBytes uint64, blockDevice bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -16,7 +16,7 @@ func Size(f *os.File) (sizeBytes uint64, blockDevice bool, err error) {
 	case unix.S_IFREG:
 		return uint64(st.Size), false, nil
 	case unix.S_IFBLK:
-		// Every read and write names its place, so the offset is nobody's.
+		// All reads and writes pass an offset, so the file offset is unused.
 		end, err := f.Seek(0, 2)
 		return uint64(end), true, err
 	}

@@ -1,4 +1,4 @@
-// Package flock locks files with flock(2), and names the process that has one locked.
+// Package flock locks files with flock(2), and finds the process that holds a lock.
 package flock
 
 import (
@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Holder names a process that holds a flock(2) on a file, without trying the lock: that could make a machine that
-// starts right now fail. It looks into the processes' open files, and into /proc/locks for those of other users; the latter
-// knows the files of overlayfs and btrfs by other numbers than stat(2) and misses those.
+// Holder returns the name of a process that holds a flock(2) on the file with the given stat; ok is false if none is found. It
+// does not try the lock, because that could make a machine fail that starts at the same moment. It reads the open files of
+// processes and, for those of other users, /proc/locks. Files on overlayfs and btrfs have other numbers in /proc/locks than in
+// stat(2) and are not found there.
 func Holder(st *unix.Stat_t) (who string, ok bool) {
-	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // what cannot be read is just not named
+	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // unreadable files are skipped
 	for _, path := range infos {
 		info, err := os.ReadFile(path)
 		if err != nil || !hasFlock(string(info)) {
@@ -34,7 +35,7 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 	}
 	defer locks.Close()
 	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	// "1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF"; a waiting one has "->" as its second word
+	// "1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF"; a waiting lock has "->" as its second word
 	for sc := bufio.NewScanner(locks); sc.Scan(); {
 		if w := strings.Fields(sc.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
 			return processName(w[4]), true
@@ -43,7 +44,7 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 	return "", false
 }
 
-// hasFlock says whether an open file, by its text in /proc/PID/fdinfo, has a flock: "lock:	1: FLOCK  ADVISORY  WRITE 3937
+// hasFlock reports whether an open file has a flock, given its text in /proc/PID/fdinfo: "lock:	1: FLOCK  ADVISORY  WRITE 3937
 // 08:01:1966 0 EOF".
 func hasFlock(info string) bool {
 	for line := range strings.Lines(info) {
@@ -60,7 +61,7 @@ func processName(pid string) string {
 	if err != nil {
 		return "process " + pid
 	}
-	// A process may call itself anything, and this goes to a terminal.
+	// A process can choose any name, and this text is printed to a terminal.
 	name := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

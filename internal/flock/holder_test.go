@@ -21,7 +21,7 @@ func TestHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if who, known := Holder(&st); known {
-		t.Errorf("nobody has it, but got %q", who)
+		t.Errorf("not locked, but got %q", who)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.WriteFile("/proc/self/comm", before, 0)
-	// A process may call itself anything, and this goes to terminals.
+	// A process can choose any name, and this text is printed to terminals.
 	if err := os.WriteFile("/proc/self/comm", []byte("a\x1b[2Jb c"), 0); err != nil {
 		t.Fatal(err)
 	}

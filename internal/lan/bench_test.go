@@ -2,8 +2,7 @@ package lan
 
 import "testing"
 
-// BenchmarkSend is one large segment after the other to a station that reads, with
-// a window of 1 MiB, of which none is dropped.
+// BenchmarkSend sends large segments to a station that reads, with a window of 1 MiB, so that none is dropped.
 func BenchmarkSend(b *testing.B) {
 	dir := b.TempDir() + "/net"
 	got := make(chan struct{}, 1<<20)
@@ -20,7 +19,7 @@ func BenchmarkSend(b *testing.B) {
 	waiting := 0
 	for b.Loop() {
 		from.Send(to.MAC, frame[:54], frame[54:])
-		if waiting++; waiting == 16 { // a window
+		if waiting++; waiting == 16 { // window full
 			for ; waiting > 0; waiting-- {
 				<-got
 			}

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Card is what the stations of a network know of each other.
+// Card identifies a station to the other stations of a network.
 type Card struct {
-	Name string // 1 to 63 of a-z, 0-9 and '-', not '-' first; unique
+	Name string // 1 to 63 characters from a-z, 0-9 and '-', without '-' at the start; unique
 	MAC  MAC    // unique
 	Addr netip.Addr
 }
@@ -18,7 +18,7 @@ type MAC [6]byte
 
 func (m MAC) group() bool { return m[0]&1 != 0 }
 
-// String is the card's one line, without a newline.
+// String returns the card as one line, without newline.
 func (c Card) String() string { return fmt.Sprintf("%s %x %s", c.Name, c.MAC, c.Addr) }
 
 func parseCard(s string) (c Card, err error) {
@@ -32,7 +32,7 @@ func parseCard(s string) (c Card, err error) {
 		}
 	}
 	if err != nil || !isName(c.Name) || len(mac) != len(c.MAC) || !c.Addr.IsValid() {
-		return Card{}, fmt.Errorf("%.200q is no station", s)
+		return Card{}, fmt.Errorf("%.200q is not a station", s)
 	}
 	copy(c.MAC[:], mac)
 	return c, nil

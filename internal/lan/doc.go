@@ -1,24 +1,20 @@
-// Package lan joins machines of one user to a named network, across processes and
-// without privileges: every station is connected with every other by a Unix
-// socket (unix(7), SOCK_SEQPACKET), and one message is one frame. There is no
-// switch that could die: a station that ends, by whatever means, takes only its
-// own connections along.
+// Package lan connects the machines of one user to a named network, across processes and without privileges. Each station has
+// a Unix socket connection (unix(7), SOCK_SEQPACKET) to every other station, and one message is one frame. There is no switch
+// process that could fail: when a station exits for any reason, only its own connections close.
 //
-// The meeting place is a folder, which only its user may enter:
+// Stations find each other in a folder that only its user can enter:
 //
-//	lock           locked (flock(2)) by who joins, for as long as that takes
-//	NAME.station   locked by the station for its life; its name, address and MAC
-//	NAME.sock      where it listens
+//	lock           locked (flock(2)) by a station while it joins
+//	NAME.station   locked by the station while it exists; contains its name, address and MAC
+//	NAME.sock      the socket on which it listens
 //
-// Who joins holds the lock, takes an address that no live station has, listens,
-// and connects to each live station. So every pair has one connection, which the
-// later one made. The kernel drops a lock with its process: a station whose file
-// is not locked is dead, and the next that joins removes what it left.
+// A joining station takes the lock, picks an address that no live station has, listens, and connects to each live station. So
+// every pair of stations has one connection, created by the station that joined later. The kernel releases a lock when its
+// process exits: a station whose file is not locked is dead, and the next station that joins removes its files.
 //
-// The package does not look into frames but for the address they are for, which
-// the caller gives. It trusts the processes of the user, not their guests: what
-// waits for a station that does not read is bounded, and then dropped.
+// The package does not parse frames; the caller passes the destination address. It trusts the processes of the user, but not
+// their guests: the queue for a station that does not read is bounded, and further frames are dropped.
 //
-// A [Station] is joined by [Join] and left by Close, on return of which no
-// goroutine of it is left. Everything else is safe for use by many goroutines.
+// [Join] creates a [Station] and Close leaves the network; after Close returns, none of its goroutines is running. All other
+// methods are safe for concurrent use.
 package lan

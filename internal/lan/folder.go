@@ -13,14 +13,13 @@ import (
 	"minivmm/internal/flock"
 )
 
-// folder is the open meeting place.
+// folder is the network's open folder.
 type folder struct {
 	*os.File
 	path string
 }
 
-// openFolder makes the folder and what is above it, and makes sure that nobody
-// else can enter: its parent may be /tmp.
+// openFolder creates the folder and its parents, and makes sure that no other user can enter it: its parent may be /tmp.
 func openFolder(path string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -35,12 +34,12 @@ func openFolder(path string) (*folder, error) {
 		return nil, errors.Join(&os.PathError{Op: "fstat", Path: path, Err: err}, d.Close())
 	}
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
-		return nil, errors.Join(fmt.Errorf("%s: %w: others may enter it, or it is theirs: the folder must be yours, with mode 0700", path, unix.EPERM), d.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w: other users own or can enter it; the folder must belong to you and have mode 0700", path, unix.EPERM), d.Close())
 	}
 	return d, nil
 }
 
-// open opens a file of the folder.
+// open opens a file in the folder.
 func (d *folder) open(name string, flags int) (*os.File, error) {
 	fd, err := unix.Openat(int(d.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -49,22 +48,21 @@ func (d *folder) open(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), filepath.Join(d.path, name)), nil
 }
 
-// remove unlinks files of the folder, as far as they are there.
+// remove removes files in the folder, if they exist.
 func (d *folder) remove(names ...string) {
 	for _, name := range names {
 		unix.Unlinkat(int(d.Fd()), name, 0)
 	}
 }
 
-// socket is a name for a socket in the folder that fits into a sockaddr_un, however
-// long the folder's path is.
+// socket returns a path of a socket in the folder that fits into a sockaddr_un, regardless of the length of the folder's path.
 func (d *folder) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 }
 
 const lockWait = 10 * time.Second
 
-// lock waits for the others that are joining.
+// lock waits until other stations have joined, and locks the folder.
 func (d *folder) lock() (*os.File, error) {
 	f, err := d.open("lock", unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
@@ -81,7 +79,7 @@ func (d *folder) lock() (*os.File, error) {
 	return f, nil
 }
 
-// tryLock locks a file unless another process has it locked.
+// tryLock locks a file, unless another process has locked it.
 func tryLock(f *os.File) (bool, error) {
 	err := flock.Try(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -90,7 +88,7 @@ func tryLock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// holder names the process that has a file locked, in brackets.
+// holder returns " (PROCESS)" for the process that holds the lock of a file, or "" if it is unknown.
 func holder(f *os.File) string {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) == nil {

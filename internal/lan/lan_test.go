@@ -23,7 +23,7 @@ var (
 	last  = netip.MustParseAddr("10.0.2.254")
 )
 
-// inbox are the frames that a station has received.
+// inbox holds the frames that a station has received.
 type inbox chan string
 
 func (i inbox) wait(t testing.TB, want string) {
@@ -34,7 +34,7 @@ func (i inbox) wait(t testing.TB, want string) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	case <-time.After(2 * time.Minute):
-		t.Fatalf("nothing came, want %q", want)
+		t.Fatalf("no frame received, want %q", want)
 	}
 }
 
@@ -57,7 +57,7 @@ func join(t testing.TB, dir string, n byte) (*Station, inbox) {
 	return s, in
 }
 
-// sees waits until s has, or has no longer, a station.
+// sees waits until s has a station, or no longer has it.
 func (s *Station) sees(t testing.TB, name string, want bool) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
@@ -65,7 +65,7 @@ func (s *Station) sees(t testing.TB, name string, want bool) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s sees %s: not %v", s.Name, name, want)
+			t.Fatalf("timeout: %s sees %s is not %v", s.Name, name, want)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestStationsReachEachOther(t *testing.T) {
 		for _, o := range all {
 			s.sees(t, o.Name, true)
 			if a, _ := s.Lookup(o.Name); a != o.Addr {
-				t.Errorf("%s believes that %s has %s", s.Name, o.Name, a)
+				t.Errorf("%s has the wrong address for %s: %s", s.Name, o.Name, a)
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func TestStationsReachEachOther(t *testing.T) {
 	big := make([]byte, MaxFrame)
 	all[0].Send(all[4].MAC, big)
 	in[4].wait(t, "vm0:"+string(big))
-	// One goes: its name too.
+	// A station leaves, and its name is free again.
 	addr := all[1].Addr
 	if err := all[1].Close(); err != nil {
 		t.Error(err)
@@ -113,7 +113,7 @@ func TestStationsReachEachOther(t *testing.T) {
 	all[0].Send(all[1].MAC, []byte("late"))
 	again, _ := join(t, dir, 1)
 	if again.Addr != addr {
-		t.Errorf("%s, and it had %s", again.Addr, addr)
+		t.Errorf("rejoined with address %s, had %s", again.Addr, addr)
 	}
 	all[0].sees(t, "vm1", true)
 	select {
@@ -123,12 +123,12 @@ func TestStationsReachEachOther(t *testing.T) {
 	}
 }
 
-func TestWhatIsTakenIsSaid(t *testing.T) {
+func TestJoinErrors(t *testing.T) {
 	dir := t.TempDir() + "/net"
 	join(t, dir, 1)
 	same, _ := config(t, dir, 1)
 	_, err := Join(same)
-	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("a station called vm1 is on it already (process %d, ", os.Getpid())) {
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), fmt.Sprintf("a station named vm1 already exists (process %d, ", os.Getpid())) {
 		t.Errorf("name: %v", err)
 	}
 	mac, _ := config(t, dir, 1)
@@ -138,11 +138,11 @@ func TestWhatIsTakenIsSaid(t *testing.T) {
 	}
 	full, _ := config(t, dir, 2)
 	full.Last = full.First
-	if _, err := Join(full); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "all 1 places") {
-		t.Errorf("places: %v", err)
+	if _, err := Join(full); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "network is full (1 stations)") {
+		t.Errorf("full network: %v", err)
 	}
 	if names, _ := filepath.Glob(dir + "/*"); len(names) != 3 {
-		t.Errorf("refused stations left %v", names)
+		t.Errorf("rejected stations left files %v", names)
 	}
 	for _, mode := range []os.FileMode{0o755, 0o770, 0o701} {
 		open := t.TempDir() + "/net"
@@ -150,7 +150,7 @@ func TestWhatIsTakenIsSaid(t *testing.T) {
 			t.Fatal(err)
 		}
 		if cfg, _ := config(t, open, 1); !joinFails(cfg, unix.EPERM) {
-			t.Errorf("joined in a folder of mode %o", mode)
+			t.Errorf("joined despite mode %o of the folder", mode)
 		}
 	}
 	link := t.TempDir() + "/link"
@@ -158,7 +158,7 @@ func TestWhatIsTakenIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg, _ := config(t, link, 3); !joinFails(cfg, unix.ENOTDIR) {
-		t.Error("followed a link")
+		t.Error("followed a symbolic link")
 	}
 }
 
@@ -172,8 +172,7 @@ func joinFails(cfg Config, want error) bool {
 
 const childEnv = "MINIVMM_LAN_CHILD"
 
-// TestMain is also a station in a process of its own, which echoes until it is
-// killed.
+// TestMain also serves as a station in a separate process, which echoes frames until it is killed.
 func TestMain(m *testing.M) {
 	dir := os.Getenv(childEnv)
 	if dir == "" {
@@ -190,7 +189,7 @@ func TestMain(m *testing.M) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// child starts it and returns when it has joined.
+// child starts such a station and returns once it has joined.
 func child(t testing.TB, dir string) *exec.Cmd {
 	t.Helper()
 	c := exec.Command(os.Args[0])
@@ -237,7 +236,7 @@ func TestAKilledStationLeavesTheOthers(t *testing.T) {
 		inB.wait(t, "vm1:still here")
 		c.Wait()
 	}
-	// What it left is recognised by the next of any name.
+	// The next station, of any name, removes its files.
 	if _, err := os.Stat(dir + "/child.station"); err != nil {
 		t.Fatal(err)
 	}
@@ -249,9 +248,9 @@ func TestAKilledStationLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// A station that does not read, here a stopped process, costs a bounded amount of
-// memory and no time; what it gets later is in order.
-func TestAStationThatDoesNotReadHoldsNobodyUp(t *testing.T) {
+// A station that does not read, here a stopped process, costs a bounded amount of memory and does not block the sender. When it
+// continues, it receives frames in order.
+func TestAStationThatDoesNotReadBlocksNoOther(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -269,17 +268,17 @@ func TestAStationThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 		a.Send(MAC{2, 0xcc}, frame)
 	}
 	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("it took %v", d)
+		t.Errorf("sending took %v", d)
 	}
 	a.mu.Lock()
 	p := a.byName["child"]
 	a.mu.Unlock()
 	p.mu.Lock()
 	if p.bytes > maxQueue || len(p.queue) == 0 {
-		t.Errorf("%d bytes wait", p.bytes)
+		t.Errorf("%d bytes are queued", p.bytes)
 	}
 	p.mu.Unlock()
-	// Another can join meanwhile.
+	// Another station can join meanwhile.
 	b, inB := join(t, dir, 2)
 	a.sees(t, "vm2", true)
 	a.Send(b.MAC, []byte("x"))
@@ -300,8 +299,8 @@ func TestAStationThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 	b.sees(t, "child", true)
 }
 
-// Stations that do not read cost a bounded amount of memory together too, and nothing once they read or are gone.
-func TestWhatWaitsForAllStationsIsBounded(t *testing.T) {
+// Several stations that do not read also cost a bounded amount of memory in total, and none after they read or leave.
+func TestTheQueuesOfAllStationsAreBounded(t *testing.T) {
 	const others = 12
 	for _, reads := range []bool{true, false} {
 		dir := t.TempDir() + "/net"
@@ -327,13 +326,13 @@ func TestWhatWaitsForAllStationsIsBounded(t *testing.T) {
 			a.Send(MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, make([]byte, 60000))
 		}
 		if n := a.waiting.Load(); n > maxQueues || n < maxQueues-60000 {
-			t.Errorf("%d KiB wait", n>>10)
+			t.Errorf("%d KiB are queued", n>>10)
 		}
 		if reads {
 			release()
 			for end := time.Now().Add(2 * time.Minute); a.waiting.Load() != 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
-					t.Fatal("what waits does not leave")
+					t.Fatal("the queues do not drain")
 				}
 			}
 		}
@@ -341,7 +340,7 @@ func TestWhatWaitsForAllStationsIsBounded(t *testing.T) {
 			t.Error(err)
 		}
 		if n := a.waiting.Load(); n != 0 {
-			t.Errorf("%d bytes wait for nobody", n)
+			t.Errorf("%d bytes are still queued after all stations left", n)
 		}
 	}
 }
@@ -371,7 +370,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 		all, seen[r.s.Addr] = append(all, r.s), true
 	}
 	if len(seen) != len(all) {
-		t.Errorf("%d addresses for %d", len(seen), len(all))
+		t.Errorf("%d addresses for %d stations", len(seen), len(all))
 	}
 	for _, s := range all {
 		for _, o := range all {
@@ -380,7 +379,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 	}
 }
 
-// What waits is sent in order and whole when the other reads again.
+// Queued frames are sent in order and complete when the other station reads again.
 func TestFramesKeepTheirOrder(t *testing.T) {
 	dir := t.TempDir() + "/net"
 	gate := make(chan struct{})

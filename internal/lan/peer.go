@@ -17,25 +17,25 @@ type peer struct {
 	conn *net.UnixConn
 	raw  syscall.RawConn
 
-	all *atomic.Int64 // bytes of the queues of all stations
+	all *atomic.Int64 // bytes in the queues of all stations
 
 	mu     sync.Mutex
-	queue  [][]byte // what the socket did not take
-	bytes  int      // of the queue
-	broken bool     // nothing is sent any more
+	queue  [][]byte // frames that the socket did not accept yet
+	bytes  int      // bytes in queue
+	broken bool     // nothing more is sent
 	wake   chan struct{}
 }
 
 const (
-	// MaxFrame is the largest message.
+	// MaxFrame is the maximum size of a frame in bytes.
 	MaxFrame = 66000
 
-	maxQueue  = 1 << 20 // bytes that wait for one station, beside the socket's own
-	maxQueues = 8 << 20 // bytes that wait for all of them
-	socketBuf = 1 << 20 // asked for; the kernel gives net.core.wmem_max at most
+	maxQueue  = 1 << 20 // bytes queued for one station, in addition to the socket's buffer
+	maxQueues = 8 << 20 // bytes queued for all stations
+	socketBuf = 1 << 20 // requested; the kernel limits it to net.core.wmem_max
 )
 
-// add enters a station and serves its connection, until either ends.
+// add registers a station and serves its connection until the connection or this station closes.
 func (s *Station) add(c Card, conn *net.UnixConn) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 		conn.Close()
 		return
 	}
-	conn.SetWriteBuffer(socketBuf) // a large segment counts twice its size
+	conn.SetWriteBuffer(socketBuf) // a large segment counts as twice its size
 	p := &peer{Card: c, conn: conn, raw: raw, all: &s.waiting, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	if s.closed {
@@ -51,7 +51,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 		conn.Close()
 		return
 	}
-	// One of the same name has died, and its connection's end is not read yet.
+	// A station of the same name has died, and the end of its connection has not been read yet.
 	for _, old := range []*peer{s.byName[c.Name], s.byMAC[c.MAC]} {
 		if old != nil {
 			s.drop(old)
@@ -71,7 +71,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 	})
 }
 
-// drop forgets a station. s.mu is held.
+// drop removes a station. s.mu must be held.
 func (s *Station) drop(p *peer) {
 	p.close()
 	if s.byName[p.Name] == p {
@@ -82,10 +82,10 @@ func (s *Station) drop(p *peer) {
 	}
 }
 
-// close ends what serves the connection.
+// close stops the goroutines that serve the connection.
 func (p *peer) close() { p.conn.Close() }
 
-// read gives every frame to deliver, until the connection ends.
+// read passes each frame to deliver until the connection closes.
 func (p *peer) read(deliver func([]byte)) {
 	buf := make([]byte, MaxFrame+1)
 	for {
@@ -99,8 +99,7 @@ func (p *peer) read(deliver func([]byte)) {
 	}
 }
 
-// send sends a frame at once if the socket takes it, else it waits its turn or, if
-// too many do, is dropped.
+// send sends a frame at once if the socket accepts it. Otherwise the frame is queued or, if the queue is full, dropped.
 func (p *peer) send(pieces [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +143,7 @@ func sendNow(fd int, pieces [][]byte) error {
 	}
 }
 
-// write sends what waits whenever the socket takes it. Nothing is sent any more after it.
+// write sends queued frames when the socket accepts them. After it returns, nothing more is sent.
 func (p *peer) write(ctx context.Context) error {
 	defer p.stop()
 	for {
@@ -156,14 +155,14 @@ func (p *peer) write(ctx context.Context) error {
 		for more := true; more; {
 			var err error
 			if more, err = p.writeOne(); err != nil {
-				return nil // the station has gone
+				return nil // the station has left
 			}
 		}
 	}
 }
 
-// writeOne waits until the first that waits is sent, and says whether there are
-// more. It stays in the queue until then, so that none overtakes it.
+// writeOne blocks until the first queued frame is sent, and reports whether there are more. The frame stays in the queue until it
+// is sent, so that no other frame overtakes it.
 func (p *peer) writeOne() (more bool, err error) {
 	p.mu.Lock()
 	if len(p.queue) == 0 {

@@ -19,18 +19,17 @@ import (
 	"minivmm/internal/task"
 )
 
-// Config is how a station joins a network.
+// Config are the parameters of Join.
 type Config struct {
-	Dir  string // the network's folder; it is made if it is not there
-	Name string // the station's
+	Dir  string // the network's folder; created if missing
+	Name string // the station's name
 	MAC  MAC
-	// First to Last are the addresses that the network has for stations.
+	// First to Last is the address range for stations.
 	First, Last netip.Addr
-	// Receive gets each frame from another station, which is the caller's until
-	// it returns. Each station's come from a goroutine of its own. It must not
-	// wait.
+	// Receive is called with each frame from another station; the frame is valid until it returns. There is one calling
+	// goroutine per station. Receive must not block.
 	Receive func(from Card, frame []byte)
-	// Logf takes one line, without newline.
+	// Logf logs one line, without newline.
 	Logf func(format string, args ...any)
 }
 
@@ -42,12 +41,12 @@ type Station struct {
 	file   *os.File // NAME.station, locked
 	listen *net.UnixListener
 
-	waiting atomic.Int64 // bytes, for all stations
+	waiting atomic.Int64 // bytes queued for all stations
 
 	mu     sync.Mutex
 	byMAC  map[MAC]*peer
 	byName map[string]*peer
-	new    map[*net.UnixConn]struct{} // have not said who they are
+	new    map[*net.UnixConn]struct{} // have not identified themselves yet
 	closed bool
 	tasks  *task.Group
 }
@@ -58,11 +57,11 @@ const (
 	helloWait   = 5 * time.Second
 )
 
-// Join makes a station; the caller closes it. A name or a MAC that a live station
-// has, and a full network, are EBUSY.
+// Join creates a station. EBUSY if a live station has the same name or MAC, or if the network is full. The caller must call
+// Close.
 func Join(cfg Config) (_ *Station, err error) {
 	if !isName(cfg.Name) {
-		return nil, fmt.Errorf("%q is no name for a station", cfg.Name)
+		return nil, fmt.Errorf("%q is not a valid station name", cfg.Name)
 	}
 	s := &Station{cfg: cfg, byMAC: map[MAC]*peer{}, byName: map[string]*peer{}, new: map[*net.UnixConn]struct{}{}}
 	s.tasks = task.New(func(err error) { cfg.Logf("%v", err) })
@@ -96,8 +95,7 @@ func Join(cfg Config) (_ *Station, err error) {
 	return s, nil
 }
 
-// alive are the stations whose process lives. What others left is removed. The
-// folder is locked.
+// alive returns the stations whose process is running, and removes the files of others. The folder must be locked.
 func (s *Station) alive() (all []Card, err error) {
 	names, err := s.dir.Readdirnames(-1)
 	if err != nil {
@@ -110,7 +108,7 @@ func (s *Station) alive() (all []Card, err error) {
 		}
 		f, err := s.dir.open(file, unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // it has just closed
+			continue // it has just left
 		}
 		if err != nil {
 			return nil, err
@@ -121,7 +119,7 @@ func (s *Station) alive() (all []Card, err error) {
 		case dead:
 			s.dir.remove(file, name+".sock")
 		case name == s.cfg.Name:
-			err = fmt.Errorf("a station called %s is on it already%s, and names must differ: %w", name, holder(f), unix.EBUSY)
+			err = fmt.Errorf("a station named %s already exists%s, and names must be unique: %w", name, holder(f), unix.EBUSY)
 		default:
 			var c Card
 			if c, err = readCard(f); err == nil {
@@ -148,7 +146,7 @@ func readCard(f *os.File) (Card, error) {
 	return c, nil
 }
 
-// pick takes an address that nobody has: the same on every start, if it is free.
+// pick picks a free address. It prefers an address derived from the name, which is the same on every start.
 func (s *Station) pick(others []Card) (Card, error) {
 	taken := map[netip.Addr]bool{}
 	for _, c := range others {
@@ -162,7 +160,7 @@ func (s *Station) pick(others []Card) (Card, error) {
 		pool = append(pool, a)
 	}
 	if len(others) >= min(maxStations, len(pool)) {
-		return Card{}, fmt.Errorf("all %d places are taken: %w", len(others), unix.EBUSY)
+		return Card{}, fmt.Errorf("the network is full (%d stations): %w", len(others), unix.EBUSY)
 	}
 	h := fnv.New32a()
 	io.WriteString(h, s.cfg.Name)
@@ -173,7 +171,7 @@ func (s *Station) pick(others []Card) (Card, error) {
 	return Card{Name: s.cfg.Name, MAC: s.cfg.MAC, Addr: pool[at]}, nil
 }
 
-// announce writes and locks the station's file and listens. The folder is locked.
+// announce creates and locks the station's file and starts to listen. The folder must be locked.
 func (s *Station) announce() (err error) {
 	name := s.Name + ".station"
 	if s.file, err = s.dir.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL); err != nil {
@@ -190,11 +188,11 @@ func (s *Station) announce() (err error) {
 	if err != nil {
 		return err
 	}
-	s.listen.SetUnlinkOnClose(false) // Close does, by its name in the folder
+	s.listen.SetUnlinkOnClose(false) // Close removes it by its name in the folder
 	return nil
 }
 
-// connect connects to a station that was there before. One that has gone is none.
+// connect connects to an existing station. A station that has left is skipped.
 func (s *Station) connect(c Card) {
 	ctx, cancel := context.WithTimeout(context.Background(), helloWait)
 	defer cancel()
@@ -214,7 +212,7 @@ func (s *Station) connect(c Card) {
 	s.add(c, conn.(*net.UnixConn))
 }
 
-// accept takes the connections of those who join later.
+// accept accepts connections from stations that join later.
 func (s *Station) accept(context.Context) error {
 	for {
 		conn, err := s.listen.AcceptUnix()
@@ -222,8 +220,8 @@ func (s *Station) accept(context.Context) error {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			s.cfg.Logf("accepting a station: %v", err)
-			time.Sleep(10 * time.Millisecond) // out of descriptors
+			s.cfg.Logf("accept a station: %v", err)
+			time.Sleep(10 * time.Millisecond) // probably out of descriptors
 			continue
 		}
 		s.mu.Lock()
@@ -241,7 +239,7 @@ func (s *Station) accept(context.Context) error {
 	}
 }
 
-// welcome hears who it is that connected.
+// welcome reads the identity of a station that connected.
 func (s *Station) welcome(conn *net.UnixConn) {
 	hello := make([]byte, 256)
 	conn.SetReadDeadline(time.Now().Add(helloWait))
@@ -255,7 +253,7 @@ func (s *Station) welcome(conn *net.UnixConn) {
 	}
 	if err != nil {
 		if !errors.Is(err, net.ErrClosed) {
-			s.cfg.Logf("a station did not say who it is: %v", err)
+			s.cfg.Logf("a station did not identify itself: %v", err)
 		}
 		conn.Close()
 		return
@@ -264,7 +262,7 @@ func (s *Station) welcome(conn *net.UnixConn) {
 	s.add(c, conn)
 }
 
-// Lookup is the address of the station of that name, this one's too.
+// Lookup returns the address of the station with the given name, which may be this station.
 func (s *Station) Lookup(name string) (a netip.Addr, ok bool) {
 	if name == s.Name {
 		return s.Addr, true
@@ -277,16 +275,15 @@ func (s *Station) Lookup(name string) (a netip.Addr, ok bool) {
 	return a, false
 }
 
-// Has says whether there is another station with that MAC.
+// Has reports whether another station has the MAC.
 func (s *Station) Has(to MAC) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byMAC[to] != nil
 }
 
-// Send sends a frame, in pieces, to the station with that MAC or, if it is a
-// group's, to all. It does not wait: where too much waits already, the frame is
-// dropped.
+// Send sends a frame, given in pieces, to the station with the given MAC, or to all stations if the MAC is multicast. It does not
+// block: if a queue is full, the frame is dropped.
 func (s *Station) Send(to MAC, pieces ...[]byte) {
 	s.mu.Lock()
 	var few [8]*peer
@@ -304,7 +301,7 @@ func (s *Station) Send(to MAC, pieces ...[]byte) {
 	}
 }
 
-// Close leaves the network.
+// Close leaves the network and waits for its goroutines.
 func (s *Station) Close() error {
 	s.mu.Lock()
 	s.closed = true

@@ -1,11 +1,9 @@
-// Package pcap writes a capture of Ethernet frames, as tcpdump and tshark read it:
-// the classic format with nanoseconds (draft-ietf-opsawg-pcap, magic number
-// 0xA1B23C4D), in little endian.
+// Package pcap writes captures of Ethernet frames for tcpdump and tshark, in the classic format with nanoseconds
+// (draft-ietf-opsawg-pcap, magic number 0xA1B23C4D), little-endian.
 //
-// [File.Write] copies a frame and does not wait: a goroutine of the File's writes,
-// and what it cannot keep up with is dropped and counted. A write that fails, such
-// as on a full disk, ends the capture and nothing else. The caller closes the
-// File; everything is safe for use by many goroutines.
+// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk, and frames it cannot keep up with are
+// dropped and counted. A failed write, such as on a full disk, stops the capture and has no other effect. The caller must call
+// Close. All functions and methods are safe for concurrent use.
 package pcap
 
 import (
@@ -31,10 +29,10 @@ const (
 	headerSize = 24
 	recordSize = 16
 
-	maxQueue = 4 << 20 // bytes of frames that wait to be written
+	maxQueue = 4 << 20 // maximum bytes of queued frames
 )
 
-// File is a capture that is being written.
+// File is an open capture.
 type File struct {
 	logf  func(format string, args ...any)
 	out   *os.File
@@ -42,17 +40,17 @@ type File struct {
 	tasks *task.Group
 
 	mu      sync.Mutex
-	more    sync.Cond // something is queued, or closed
+	more    sync.Cond // signalled when a frame is queued and on Close
 	queue   [][]byte  // records
-	bytes   int       // of the queue
-	size    int64     // of the file, with the queue
+	bytes   int       // bytes in queue
+	size    int64     // bytes of the file, including the queue
 	dropped int
-	ended   bool // nothing is taken any more
+	ended   bool // no more frames are accepted
 	closed  bool
 }
 
-// Create begins a capture that ends at limit bytes. A capture that was there is
-// replaced; another file is an error. logf takes one line, without newline.
+// Create starts a capture of at most limit bytes. It replaces an existing capture; any other existing file is an error. logf logs
+// one line, without newline. The caller must call Close.
 func Create(name string, limit int64, logf func(format string, args ...any)) (*File, error) {
 	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -72,27 +70,27 @@ func (f *File) start() {
 	f.tasks.Go(f.run)
 }
 
-// end ends the capture because of an error.
+// end stops the capture because of an error.
 func (f *File) end(err error) {
-	f.logf("the capture ends: %v", err)
+	f.logf("capture stopped: %v", err)
 	f.mu.Lock()
 	f.ended, f.queue, f.bytes = true, nil, 0
 	f.mu.Unlock()
 }
 
-// begin empties the file and writes its header.
+// begin truncates the file and writes the header.
 func (f *File) begin() error {
 	info, err := f.out.Stat()
 	if err != nil {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a file", f.out.Name())
+		return fmt.Errorf("%s is not a regular file", f.out.Name())
 	}
 	if info.Size() > 0 {
 		var m [4]byte
 		if _, err := io.ReadFull(f.out, m[:]); err != nil || !isCapture(binary.LittleEndian.Uint32(m[:])) {
-			return fmt.Errorf("%s: %w, and not a capture that could be replaced", f.out.Name(), os.ErrExist)
+			return fmt.Errorf("%s: %w and is not a capture, so it is not replaced", f.out.Name(), os.ErrExist)
 		}
 		if err := f.out.Truncate(0); err != nil {
 			return err
@@ -112,13 +110,12 @@ func (f *File) begin() error {
 	return err
 }
 
-// isCapture knows captures of microseconds, of nanoseconds and of the next format.
+// isCapture recognizes captures with microseconds, with nanoseconds, and pcapng.
 func isCapture(m uint32) bool {
 	return m == magic || m == 0xa1b2c3d4 || m == 0x0a0d0d0a
 }
 
-// Write takes a frame in pieces, which are the caller's again. fix, unless nil,
-// may change the copy of the frame.
+// Write copies a frame, given in pieces, and queues it. fix, unless nil, may change the copy.
 func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
 	now := time.Now()
 	n := 0
@@ -132,7 +129,7 @@ func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
 		return
 	case f.size+int64(recordSize+n) > f.limit:
 		f.ended = true
-		f.logf("%s has its full size: what follows is not captured", f.out.Name())
+		f.logf("%s has reached its maximum size: further frames are not captured", f.out.Name())
 		return
 	case f.bytes+recordSize+n > maxQueue:
 		f.dropped++
@@ -155,7 +152,7 @@ func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
 	f.more.Signal()
 }
 
-// run writes what is queued.
+// run writes queued frames.
 func (f *File) run(context.Context) error {
 	w := bufio.NewWriterSize(f.out, 64<<10)
 	for {
@@ -179,7 +176,7 @@ func (f *File) run(context.Context) error {
 			f.mu.Unlock()
 		}
 		if err == nil {
-			err = w.Flush() // whoever looks while the machine runs sees all
+			err = w.Flush() // so that a reader sees all frames while the machine runs
 		}
 		if err != nil {
 			f.end(err)
@@ -188,7 +185,7 @@ func (f *File) run(context.Context) error {
 	}
 }
 
-// Close writes what is queued and says what was dropped.
+// Close writes the queued frames, logs how many were dropped, and closes the file.
 func (f *File) Close() error {
 	f.mu.Lock()
 	f.closed, f.ended = true, true
@@ -197,7 +194,7 @@ func (f *File) Close() error {
 	f.mu.Unlock()
 	err := f.tasks.Stop()
 	if dropped > 0 {
-		f.logf("%s lacks %d frames that came faster than they could be written", f.out.Name(), dropped)
+		f.logf("%s: dropped %d frames that arrived faster than they could be written", f.out.Name(), dropped)
 	}
 	return errors.Join(err, f.out.Close())
 }

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// record is a frame of a capture.
+// record is a frame in a capture.
 type record struct {
 	at    time.Time
 	frame []byte
 }
 
-// read reads a whole capture.
+// read reads a complete capture.
 func read(t testing.TB, name string) (all []record) {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -61,7 +61,7 @@ func TestACaptureCanBeRead(t *testing.T) {
 	if info, err := os.Stat(name); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	// Another takes its place.
+	// A new capture replaces it.
 	if f, err = Create(name, 1<<20, t.Logf); err != nil {
 		t.Fatal(err)
 	}
@@ -81,15 +81,15 @@ func TestOnlyCapturesAreReplaced(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		if b, _ := os.ReadFile(name); string(b) != content {
-			t.Errorf("%q is left", b)
+			t.Errorf("the file is now %q", b)
 		}
 	}
-	if _, err := Create("/dev/null", 1<<20, t.Logf); err == nil || !strings.Contains(err.Error(), "is not a file") {
+	if _, err := Create("/dev/null", 1<<20, t.Logf); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 		t.Error(err)
 	}
 }
 
-// logbook is what was told.
+// logbook records log lines.
 type logbook struct {
 	mu    sync.Mutex
 	lines []string
@@ -101,7 +101,7 @@ func (l *logbook) logf(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-func TestTheLimitHolds(t *testing.T) {
+func TestTheLimitIsEnforced(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "x.pcap")
 	var l logbook
 	f, err := Create(name, 100_000, l.logf)
@@ -114,13 +114,13 @@ func TestTheLimitHolds(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, name); len(got) != 99 || len(l.lines) != 1 || !strings.Contains(l.lines[0], "full size") {
+	if got := read(t, name); len(got) != 99 || len(l.lines) != 1 || !strings.Contains(l.lines[0], "maximum size") {
 		t.Errorf("%d records, %q", len(got), l.lines)
 	}
 }
 
-// A disk that is full ends the capture, is told once, and holds nobody up.
-func TestAFullDiskEndsTheCapture(t *testing.T) {
+// A full disk stops the capture, is logged once, and does not block writers.
+func TestAFullDiskStopsTheCapture(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -138,13 +138,12 @@ func TestAFullDiskEndsTheCapture(t *testing.T) {
 		f.Write(nil, frame)
 	}
 	if f.bytes != 0 || f.Close() != nil || len(l.lines) != 1 || !strings.Contains(l.lines[0], "no space left") {
-		t.Errorf("%d bytes wait; %q", f.bytes, l.lines)
+		t.Errorf("%d bytes are queued; %q", f.bytes, l.lines)
 	}
 }
 
-// A disk that does not take more, here a pipe that nobody reads, costs a bounded
-// amount of memory, and what was lost is counted.
-func TestASlowDiskLosesFramesAndSaysSo(t *testing.T) {
+// A disk that is too slow, here a pipe without a reader, costs a bounded amount of memory, and lost frames are counted.
+func TestASlowDiskDropsAndCountsFrames(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -159,12 +158,12 @@ func TestASlowDiskLosesFramesAndSaysSo(t *testing.T) {
 	}
 	f.mu.Lock()
 	if f.bytes > maxQueue || f.dropped < 100 {
-		t.Errorf("%d bytes wait, %d dropped", f.bytes, f.dropped)
+		t.Errorf("%d bytes are queued, %d dropped", f.bytes, f.dropped)
 	}
 	f.mu.Unlock()
 	r.Close()
 	f.Close()
-	if len(l.lines) != 2 || !strings.Contains(l.lines[1], "came faster") {
+	if len(l.lines) != 2 || !strings.Contains(l.lines[1], "arrived faster") {
 		t.Errorf("%q", l.lines)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// UnifiedCgroup picks the version 2 line of /proc/PID/cgroup: "/" or "/a/b"; "" on a host without that hierarchy.
+// UnifiedCgroup returns the version 2 cgroup from the text of /proc/PID/cgroup: "/" or "/a/b"; "" on a host without that hierarchy.
 func UnifiedCgroup(text string) string {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(line, "0::"); ok {
@@ -19,9 +19,9 @@ func UnifiedCgroup(text string) string {
 	return ""
 }
 
-// FindCgroup says where the version 2 hierarchy is mounted that has a cgroup of UnifiedCgroup's, and where the cgroup is
-// below that folder, "/" or "/a/b": most often /sys/fs/cgroup, on a host with both versions /sys/fs/cgroup/unified. The
-// error matches errors.ErrUnsupported if there is none.
+// FindCgroup returns the mount point of the version 2 hierarchy that contains a cgroup returned by UnifiedCgroup, and the path
+// of the cgroup below it, "/" or "/a/b". The mount point is usually /sys/fs/cgroup, and /sys/fs/cgroup/unified on a host with
+// both versions. If there is none, the error matches errors.ErrUnsupported.
 func FindCgroup(cgroup string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -32,17 +32,18 @@ func FindCgroup(cgroup string) (mount, below string, err error) {
 
 func findCgroup(mountinfo, cgroup string) (mount, below string, err error) {
 	if cgroup == "" {
-		return "", "", fmt.Errorf("this kernel has no cgroup version 2: %w", errors.ErrUnsupported)
+		return "", "", fmt.Errorf("this host has no cgroup version 2 hierarchy: %w", errors.ErrUnsupported)
 	}
 	mount, below, ok := findMount(mountinfo, cgroup, func(kind []string) bool { return kind[0] == "cgroup2" })
 	if !ok {
-		err = fmt.Errorf("no cgroup version 2 with %s in it is mounted: %w", cgroup, errors.ErrUnsupported)
+		err = fmt.Errorf("no mounted cgroup version 2 hierarchy contains %s: %w", cgroup, errors.ErrUnsupported)
 	}
 	return mount, below, err
 }
 
-// FindController is FindCgroup for the hierarchy that has a controller, of a task with the text of /proc/PID/cgroup: version 1 where
-// it is mounted so, else version 2, whose cgroup may be without it.
+// FindController is like FindCgroup, for the hierarchy with a given controller and a task with the given text of
+// /proc/PID/cgroup. It returns the version 1 hierarchy if the controller is mounted there, else version 2, where the cgroup may
+// lack the controller.
 func FindController(controller, text string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -66,10 +67,10 @@ func findController(mountinfo, controller, text string) (mount, below string, er
 	return findCgroup(mountinfo, UnifiedCgroup(text))
 }
 
-// has says whether a list with commas has a word.
+// has reports whether a comma-separated list contains a word.
 func has(list, word string) bool { return slices.Contains(strings.Split(list, ","), word) }
 
-// findMount finds the first mount of a kind, by type, source and options, that has a cgroup in it.
+// findMount finds the first mount of the given type, source and options that contains a cgroup.
 func findMount(mountinfo, cgroup string, is func(kind []string) bool) (mount, below string, ok bool) {
 	for line := range strings.Lines(mountinfo) {
 		// 31 23 0:27 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS
@@ -78,7 +79,7 @@ func findMount(mountinfo, cgroup string, is func(kind []string) bool) (mount, be
 		if len(f) < 5 || len(kind) == 0 || !is(kind) {
 			continue
 		}
-		// What is mounted may be a part of the hierarchy.
+		// The mount may show only a part of the hierarchy.
 		root := unescape(f[3])
 		below, ok := strings.CutPrefix(cgroup, strings.TrimSuffix(root, "/"))
 		if !ok || below != "" && below[0] != '/' {
@@ -89,7 +90,7 @@ func findMount(mountinfo, cgroup string, is func(kind []string) bool) (mount, be
 	return "", "", false
 }
 
-// unescape undoes mountinfo's octal escapes.
+// unescape decodes the octal escapes of mountinfo.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

@@ -14,14 +14,14 @@ func TestFindCgroup(t *testing.T) {
 		{"unified", unified, "0::/user.slice/a.scope\n", "/sys/fs/cgroup", "/user.slice/a.scope", ""},
 		{"the root", unified, "0::/\n", "/sys/fs/cgroup", "/", ""},
 		{"hybrid", hybrid, "4:memory:/a\n1:name=systemd:/c\n0::/b\n", "/sys/fs/cgroup/unified", "/b", ""},
-		{"a part is mounted", `30 23 0:26 /docker/1\0402 /sys/fs/my\040cgroup rw - cgroup2 cgroup2 rw`, "0::/docker/1 2/x\n", "/sys/fs/my cgroup", "/x", ""},
+		{"only a part is mounted", `30 23 0:26 /docker/1\0402 /sys/fs/my\040cgroup rw - cgroup2 cgroup2 rw`, "0::/docker/1 2/x\n", "/sys/fs/my cgroup", "/x", ""},
 		{"that part", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n", "0::/docker/1\n", "/c", "/", ""},
-		{"another part", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n", "0::/docker/12\n", "", "", "no cgroup version 2 with /docker/12 in it is mounted"},
-		{"another part and all", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n" + unified, "0::/docker/12\n", "/sys/fs/cgroup", "/docker/12", ""},
-		{"version 1", "30 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n", "4:memory:/\n0::/\n", "", "", "no cgroup version 2 with / in it is mounted"},
-		{"no version 2", unified, "4:memory:/\n", "", "", "this kernel has no cgroup version 2"},
-		{"nothing", "", "", "", "", "this kernel has no cgroup version 2"},
-		{"nonsense", "\n - \n1 2 3 - cgroup2\n1 2 3 / - cgroup2", "0::/\n", "", "", "no cgroup version 2 with / in it is mounted"},
+		{"another part", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n", "0::/docker/12\n", "", "", "no mounted cgroup version 2 hierarchy contains /docker/12"},
+		{"another part and the whole", "30 23 0:26 /docker/1 /c rw - cgroup2 cgroup2 rw\n" + unified, "0::/docker/12\n", "/sys/fs/cgroup", "/docker/12", ""},
+		{"version 1", "30 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n", "4:memory:/\n0::/\n", "", "", "no mounted cgroup version 2 hierarchy contains /"},
+		{"no version 2", unified, "4:memory:/\n", "", "", "this host has no cgroup version 2 hierarchy"},
+		{"nothing", "", "", "", "", "this host has no cgroup version 2 hierarchy"},
+		{"nonsense", "\n - \n1 2 3 - cgroup2\n1 2 3 / - cgroup2", "0::/\n", "", "", "no mounted cgroup version 2 hierarchy contains /"},
 	} {
 		mount, below, err := findCgroup(c.mounts, UnifiedCgroup(c.own))
 		if mount != c.mount || below != c.below || (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || !errors.Is(err, errors.ErrUnsupported)) {

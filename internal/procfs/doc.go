@@ -1,6 +1,6 @@
-// Package procfs reads what proc(5) says of processes: only what more than one package of minivmm wants to know, and only
-// texts and numbers. What they mean is for the caller.
+// Package procfs reads process information from proc(5). It contains only what several packages of minivmm need, and returns
+// texts and numbers without interpreting them.
 //
-// Functions that take a text are parsers, and may be given anything. Nothing is kept between two calls, and nothing has to
-// be closed; any goroutine may call anything.
+// Functions that take a text are parsers and accept any input. The package keeps no state and nothing needs to be closed; all
+// functions are safe for concurrent use.
 package procfs

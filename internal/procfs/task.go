@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// Stat is what minivmm wants of a task's /proc/PID/stat. Times are nanoseconds; User, System and Guest come in ticks of 10 ms.
+// Stat holds fields of a task's /proc/PID/stat. Times are in nanoseconds; User, System and Guest have a resolution of 10 ms.
 type Stat struct {
 	TID                 int
 	Comm                string
 	State               string // "R", "S", "D", "T", "Z", ...
 	PPID                int
-	Flags               uint64 // linux/sched.h's PF_
-	User, System, Guest uint64 // Guest is a part of User
+	Flags               uint64 // PF_* of linux/sched.h
+	User, System, Guest uint64 // Guest is included in User
 	Nice                int
-	StartTime           uint64 // ticks after boot: tells a task from a later one with its id
+	StartTime           uint64 // ticks after boot; distinguishes a task from a later task with the same id
 	LastCPU             int
 	Policy              int // SCHED_OTHER 0, SCHED_FIFO 1, ...
 }
@@ -28,24 +28,24 @@ const (
 	pfKthread    = 0x00200000 // PF_KTHREAD
 )
 
-// Kthread says that the task is a kernel thread.
+// Kthread reports whether the task is a kernel thread.
 func (s Stat) Kthread() bool { return s.Flags&pfKthread != 0 }
 
-// UserWorker says that the task is a worker of the kernel's that is a thread of a process.
+// UserWorker reports whether the task is a kernel worker that is a thread of a process.
 func (s Stat) UserWorker() bool { return s.Flags&pfUserWorker != 0 && !s.Kthread() }
 
-// tick is what /proc counts CPU time in: a second has USER_HZ of them, 100 on every Linux for x86-64.
+// tick is the unit of CPU time in /proc: 1/USER_HZ seconds, and USER_HZ is 100 on every x86-64 Linux.
 const tick = 1_000_000_000 / 100
 
 var errFormat = errors.New("unexpected format")
 
-// ParseStat reads the line of /proc/PID/stat (proc(5)). The name in parentheses may hold anything.
+// ParseStat parses the line of /proc/PID/stat (proc(5)). The name in parentheses may contain any characters.
 func ParseStat(line string) (Stat, error) {
 	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
 	if open < 0 || end < open {
 		return Stat{}, errFormat
 	}
-	// first is the number of the first field after the name, as proc(5) counts
+	// first is the number of the first field after the name, in the numbering of proc(5)
 	const first, last = 3, 43
 	f := strings.Fields(line[end+1:])
 	if len(f) <= last-first {
@@ -73,7 +73,7 @@ func ParseStat(line string) (Stat, error) {
 	return s, nil
 }
 
-// ReadStat reads the stat of a task's folder: "/proc/12", "/proc/self/task/13".
+// ReadStat reads the stat file in a task's folder: "/proc/12", "/proc/self/task/13".
 func ReadStat(dir string) (Stat, error) {
 	b, err := os.ReadFile(dir + "/stat")
 	if err != nil {
@@ -86,7 +86,7 @@ func ReadStat(dir string) (Stat, error) {
 	return s, err
 }
 
-// TaskIDs are the ids of the tasks that have a folder in dir: "/proc", "/proc/self/task".
+// TaskIDs returns the ids of the tasks with a folder in dir: "/proc", "/proc/self/task".
 func TaskIDs(dir string) ([]int, error) {
 	entries, err := os.ReadDir(dir)
 	var ids []int
@@ -98,7 +98,7 @@ func TaskIDs(dir string) ([]int, error) {
 	return ids, err
 }
 
-// Field returns the value of a line "name: value", as /proc/PID/status has them; "" without such a line.
+// Field returns the value of the line "name: value" in a text like /proc/PID/status; "" if there is no such line.
 func Field(status, name string) string {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {

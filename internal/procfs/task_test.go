@@ -17,7 +17,7 @@ func TestParseStat(t *testing.T) {
 		}
 	}
 	if !want.UserWorker() || want.Kthread() {
-		t.Errorf("flags %#x: a worker %v, a kernel thread %v", want.Flags, want.UserWorker(), want.Kthread())
+		t.Errorf("flags %#x: worker %v, kernel thread %v", want.Flags, want.UserWorker(), want.Kthread())
 	}
 	for _, bad := range []string{"", "12", "12 (a)", ") (", "12 (a) S 1", "x (a) " + rest, "12 (a) " + strings.Replace(rest, "4210752", "-1", 1)} {
 		if got, err := ParseStat(bad); err == nil {
@@ -47,7 +47,7 @@ func FuzzParseStat(f *testing.F) {
 	f.Add("0::/a\n1 2 3 / /c - cgroup2")
 	f.Fuzz(func(t *testing.T, s string) {
 		if st, err := ParseStat(s); err == nil && !strings.Contains(s, "("+st.Comm+")") {
-			t.Errorf("%q has no comm %q", s, st.Comm)
+			t.Errorf("stat %q gives an impossible comm %q", s, st.Comm)
 		}
 		if c := UnifiedCgroup(s); strings.Contains(c, "\n") {
 			t.Errorf("cgroup %q", c)

@@ -29,7 +29,7 @@ func TestOuter(t *testing.T) {
 	}
 }
 
-// userVar makes this binary say who is above it.
+// userVar makes this binary print its user in the parent namespace.
 const userVar = "PROCFS_TEST_USER"
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestUserAbove asks a process in a user namespace, where it is 5.
+// TestUserAbove runs a process in a user namespace, where its uid is 5.
 func TestUserAbove(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -54,6 +54,6 @@ func TestUserAbove(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := "5 " + strconv.Itoa(os.Geteuid()); string(out) != want {
-		t.Errorf("there it is %q, want %q", out, want)
+		t.Errorf("the child printed %q, want %q", out, want)
 	}
 }

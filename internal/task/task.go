@@ -1,5 +1,5 @@
-// Package task owns goroutines: who starts them, who hears how they failed, and who waits for
-// them. A panic in one becomes an error for its owner and never ends the process.
+// Package task manages goroutines: it starts them, reports their failures to their owner, and waits for them. A panic in a
+// goroutine becomes an error for its owner and does not crash the process.
 package task
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// PanicError is a panic that was caught: a bug in this program.
+// PanicError is a recovered panic: a bug in this program.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -19,28 +19,27 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("bug in minivmm: %v\n%s", e.Value, e.Stack) }
 
-// Catch, when deferred, gives a panic to failed as a [PanicError] and lets the function return.
+// Catch, when deferred, recovers a panic, passes it to failed as a [PanicError], and lets the function return.
 func Catch(failed func(error)) {
 	if v := recover(); v != nil {
 		failed(&PanicError{v, debug.Stack()})
 	}
 }
 
-// Group owns goroutines that end together. All methods are safe for concurrent use.
+// Group is a group of goroutines that stop together. All methods are safe for concurrent use.
 type Group struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	failed   func(error)
-	panicked context.Context // ends with the first panic
+	panicked context.Context // canceled by the first panic
 	panic    context.CancelFunc
-	running  atomic.Int64 // goroutines, and one more until Stop
+	running  atomic.Int64 // number of goroutines, plus one until Stop
 	stopped  atomic.Bool
 	ended    chan struct{}
 }
 
-// New makes a Group that reports to failed, from any goroutine and any number of times. Whether a
-// failure ends the other goroutines is for failed to say: it may call Cancel, but not Stop. The
-// caller calls Stop.
+// New creates a Group that reports failures to failed, which is called from any goroutine and any number of times. failed decides
+// whether a failure stops the other goroutines: it may call Cancel, but not Stop. The caller must call Stop.
 func New(failed func(error)) *Group {
 	g := &Group{failed: failed, ended: make(chan struct{})}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -49,9 +48,8 @@ func New(failed func(error)) *Group {
 	return g
 }
 
-// Go runs f in a goroutine with the Group's context, which is the same for all. f must return
-// soon after the context ends. Its error goes to Fail, and so does a panic. Go returns false, and
-// f does not run, once every goroutine has ended after Stop.
+// Go runs f in a goroutine with the Group's context, which all goroutines share. f must return soon after the context is canceled.
+// Its error or panic is passed to Fail. Go returns false without running f once Stop was called and every goroutine has returned.
 func (g *Group) Go(f func(context.Context) error) bool {
 	for n := g.running.Load(); n > 0; n = g.running.Load() {
 		if g.running.CompareAndSwap(n, n+1) {
@@ -76,8 +74,8 @@ func (g *Group) leave() {
 	}
 }
 
-// Fail reports err as if a goroutine of the Group had returned it. After Cancel only a panic is
-// reported: other errors are how a goroutine ends.
+// Fail reports err as if a goroutine of the Group had returned it. After Cancel only panics are reported, because goroutines then
+// return errors as a matter of course.
 func (g *Group) Fail(err error) {
 	var bug *PanicError
 	if errors.As(err, &bug) {
@@ -88,18 +86,18 @@ func (g *Group) Fail(err error) {
 	g.failed(err)
 }
 
-// Context is the context that Go gives to its goroutines.
+// Context returns the context that Go passes to its goroutines.
 func (g *Group) Context() context.Context { return g.ctx }
 
-// Cancel ends the context, and waits for nobody.
+// Cancel cancels the context and does not wait for goroutines.
 func (g *Group) Cancel() { g.cancel() }
 
-// afterPanic is how long Stop waits once there was a panic: what panicked may have left a lock
-// held or a channel empty that another goroutine waits for.
+// afterPanic is how long Stop waits after a panic: the goroutine that panicked may hold a lock, or may never send on a channel, that
+// another goroutine waits for.
 const afterPanic = 2 * time.Second
 
-// Stop ends the context and waits for all goroutines. It returns an error only after a panic,
-// when goroutines are still running after two seconds; it may be called again to wait for these.
+// Stop cancels the context and waits for all goroutines. It returns an error only if, after a panic, goroutines are still running
+// after two seconds; it may be called again to wait for them.
 func (g *Group) Stop() error {
 	g.cancel()
 	if !g.stopped.Swap(true) {
@@ -114,6 +112,6 @@ func (g *Group) Stop() error {
 	case <-g.ended:
 		return nil
 	case <-time.After(afterPanic):
-		return fmt.Errorf("%d goroutines have not ended %v after a panic", g.running.Load(), afterPanic)
+		return fmt.Errorf("%d goroutines are still running %v after a panic", g.running.Load(), afterPanic)
 	}
 }

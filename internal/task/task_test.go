@@ -23,7 +23,7 @@ func TestAnErrorAndAPanicReachTheOwner(t *testing.T) {
 		t.Errorf("panic %v", err)
 	}
 	if g.Context().Err() != nil {
-		t.Error("a failure ended the context: that is for the owner to do")
+		t.Error("a failure canceled the context, which only the owner may do")
 	}
 	g.Go(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 	g.Cancel()
@@ -36,7 +36,7 @@ func TestAnErrorAndAPanicReachTheOwner(t *testing.T) {
 	}
 }
 
-func TestStopWaitsForAllThatWasStarted(t *testing.T) {
+func TestStopWaitsForAllGoroutines(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 200 {
 		g := New(func(err error) { t.Error(err) })
@@ -60,7 +60,7 @@ func TestStopWaitsForAllThatWasStarted(t *testing.T) {
 			t.Fatalf("%d goroutines after Stop", n)
 		}
 		if g.Go(func(context.Context) error { t.Error("started after Stop"); return nil }) {
-			t.Fatal("Go after Stop says that it started a goroutine")
+			t.Fatal("Go after Stop returned true")
 		}
 	}
 	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; runtime.Gosched() {
@@ -70,8 +70,7 @@ func TestStopWaitsForAllThatWasStarted(t *testing.T) {
 	}
 }
 
-// What waits for a goroutine that panicked must not keep the owner waiting, also when the panic
-// comes while the owner waits.
+// A goroutine that waits for one that panicked must not block Stop, even if the panic happens during Stop.
 func TestStopDoesNotHangAfterAPanic(t *testing.T) {
 	failures := make(chan error, 8)
 	g := New(func(err error) { failures <- err })
@@ -79,13 +78,13 @@ func TestStopDoesNotHangAfterAPanic(t *testing.T) {
 	g.Go(func(context.Context) error { <-hang; return nil })
 	g.Go(func(ctx context.Context) error { <-ctx.Done(); panic("late") })
 	if err := g.Stop(); err == nil {
-		t.Error("a goroutine that hangs was not noticed")
+		t.Error("Stop did not report a goroutine that hangs")
 	}
 	if len(failures) != 1 {
 		t.Errorf("%d failures", len(failures))
 	}
 	close(hang)
 	if err := g.Stop(); err != nil {
-		t.Errorf("once it has ended: %v", err)
+		t.Errorf("after it has returned: %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package terminal makes text that others wrote fit to print: registries, images, guests and file systems may put escape
-// sequences into names and messages, with which a terminal can be made to show, or to type, what they like.
+// Package terminal makes untrusted text safe to print. Registries, images, guests and file systems can put escape sequences into
+// names and messages, which can make a terminal display, or type, arbitrary text.
 package terminal
 
 import (
@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Clean returns s with an escape for each character that is not printed as itself, except for line breaks and tabs: \u001b,
-// or \xff for a byte that is not UTF-8. JSON has the same escapes, so it means the same after Clean.
+// Clean returns s with each non-printable character, except line breaks and tabs, replaced by an escape: \u001b, or \xff for a byte
+// that is not UTF-8. JSON uses the same escapes, so JSON text keeps its meaning.
 func Clean(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
@@ -33,7 +33,7 @@ func Clean(s string) string {
 	return b.String()
 }
 
-// Writer writes cleaned text to W. A character must not be split between two calls of Write.
+// Writer writes cleaned text to W. A character must not be split across two calls of Write.
 type Writer struct{ W io.Writer }
 
 func (w Writer) Write(p []byte) (int, error) {

@@ -14,14 +14,14 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// maxWindow bounds the memory that a dictionary takes, in bytes: what zstd --long and zstd -22 --ultra ask for, and more
-// than xz -9 and the kernel's own build do.
+// maxWindow is the maximum size of a dictionary in bytes. zstd --long and zstd -22 --ultra need this much; xz -9 and the kernel build
+// need less.
 const maxWindow = 128 << 20
 
-// HeadSize is how many bytes Format wants to see.
+// HeadSize is the number of bytes that Format needs.
 const HeadSize = 6
 
-// formats are known by their first bytes.
+// formats are identified by their first bytes.
 var formats = []struct {
 	name  string
 	magic string
@@ -33,13 +33,13 @@ var formats = []struct {
 		return io.NopCloser(z), err
 	}},
 	{"zstd", "\x28\xb5\x2f\xfd", openZstd},
-	{"lz4", "\x02\x21\x4c\x18", openLZ4}, // legacy format: the kernel's build
+	{"lz4", "\x02\x21\x4c\x18", openLZ4}, // legacy format, used by the kernel build
 	{"lz4", "\x04\x22\x4d\x18", openLZ4}, // frame format: lz4(1)
 	{"bzip2", "BZh", func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
 }
 
-// openZstd reads in the caller's goroutine and with one window's memory: the default keeps several windows and a goroutine
-// for each CPU.
+// openZstd returns a reader that uses the caller's goroutine and the memory of one window. The default uses several windows and a
+// goroutine per CPU.
 func openZstd(r io.Reader) (io.ReadCloser, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
@@ -50,9 +50,9 @@ func openZstd(r io.Reader) (io.ReadCloser, error) {
 
 func openLZ4(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(lz4.NewReader(r)), nil }
 
-// find returns the index in formats of the one that starts like head, or -1.
+// find returns the index of the format that starts like head, or -1.
 func find(head []byte) int {
-	// zstd may have a frame to skip first, RFC 8878 section 3.1.2.
+	// A zstd stream may start with a skippable frame, RFC 8878 section 3.1.2.
 	skipped := len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18})
 	for i, f := range formats {
 		if bytes.HasPrefix(head, []byte(f.magic)) || skipped && f.name == "zstd" {
@@ -62,8 +62,8 @@ func find(head []byte) int {
 	return -1
 }
 
-// Format names the compression format of data that starts with head: "gzip", "xz", "zstd", "lz4", "bzip2", or "" for none
-// of them.
+// Format returns the compression format of data that starts with head: "gzip", "xz", "zstd", "lz4", "bzip2", or "" for any other
+// data.
 func Format(head []byte) string {
 	i := find(head)
 	if i < 0 {
@@ -72,8 +72,8 @@ func Format(head []byte) string {
 	return formats[i].name
 }
 
-// NewReader returns r unpacked, and the format that it had. Where that is "", r comes out as it is. The caller bounds the
-// bytes that come out. Closing the result frees what unpacking takes, and leaves r open.
+// NewReader returns a reader of the unpacked data of r, and the format of r. If the format is "", the data is returned unchanged. The
+// caller must limit the size of the output. The caller must close the result, which frees its memory and leaves r open.
 func NewReader(r io.Reader) (_ io.ReadCloser, format string, err error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(HeadSize)

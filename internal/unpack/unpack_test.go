@@ -16,7 +16,7 @@ import (
 
 const text = "\x7fELF module\n"
 
-// pack returns the text as w, a writer over b, packs it.
+// pack returns the text packed by w, a writer to b.
 func pack(t *testing.T, b *bytes.Buffer, w io.WriteCloser, err error) []byte {
 	t.Helper()
 	if err == nil {
@@ -28,7 +28,7 @@ func pack(t *testing.T, b *bytes.Buffer, w io.WriteCloser, err error) []byte {
 	return b.Bytes()
 }
 
-// unhex is for the formats that have no writer here: what xz(1) and bzip2(1) make of the text.
+// unhex decodes the output of xz(1) and bzip2(1) for the text: these formats have no writer here.
 func unhex(t *testing.T, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(s)
@@ -61,7 +61,7 @@ func TestFormatsAreUnpacked(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := Format(tt.data); got != tt.format {
-				t.Errorf("the format is %q", got)
+				t.Errorf("Format returns %q", got)
 			}
 			r, format, err := NewReader(bytes.NewReader(tt.data))
 			if err != nil {

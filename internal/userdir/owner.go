@@ -12,12 +12,12 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// CheckOwner says why another user decides what is found at a path: it belongs to somebody who is
-// neither the effective user nor root, or, if that user is root, a folder or link on the way to it
-// does. The error matches os.ErrPermission. Environment variables that name another user's folders
-// reach root by su and sudo; ordinary users may share the folders above theirs with a group.
+// CheckOwner returns an error if another user controls the path: if the path belongs to a user other than the effective user and
+// root or, for root as the effective user, if a folder or link on the way to it does. The error matches os.ErrPermission. This
+// matters because su and sudo can pass root environment variables that name another user's folders. Ordinary users may share
+// parent folders with a group.
 //
-// What does not exist is no error: who makes it, owns it.
+// A path that does not exist is not an error: the user who creates it owns it.
 func CheckOwner(path string) error { return checkOwner(path, os.Geteuid()) }
 
 func checkOwner(path string, euid int) error {
@@ -60,8 +60,8 @@ func checkOwner(path string, euid int) error {
 	}
 }
 
-// trusted says whether a user is euid or root. In a user namespace root outside looks like
-// everybody else from outside.
+// trusted reports whether a user is euid or root. In a user namespace, root of the host has the same overflow uid as every other
+// unmapped user.
 func trusted(uid, euid int) bool {
 	const overflow = 65534 // /proc/sys/kernel/overflowuid
 	_, initial := procfs.RealUserAbove()

@@ -1,6 +1,6 @@
-// Package userdir finds the folders of this process's user, and refuses those of others.
+// Package userdir finds the folders of this process's user and rejects those of other users.
 //
-// Nothing is kept between two calls; any goroutine may call anything.
+// The package keeps no state; all functions are safe for concurrent use.
 package userdir
 
 import (
@@ -16,9 +16,8 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// folders are where what lives as long as a user's programs can be, the best first: those of user
-// above, and of uid if that is another. In a user namespace that is who began it, and who has to
-// find what is in it.
+// folders returns the runtime folders of user above and, if it differs, of uid, best folder first. In a user namespace, above is the
+// user who created it and who must be able to find the files.
 func folders(above, uid int, getenv func(string) string) []string {
 	var all []string
 	add := func(dir string) {
@@ -30,7 +29,8 @@ func folders(above, uid int, getenv func(string) string) []string {
 		if uid == 0 {
 			add("/run/minivmm")
 		}
-		// Root may have come by another user's XDG_RUNTIME_DIR; ours then is refused by its owner, or is in nobody's way.
+		// Root may have inherited another user's XDG_RUNTIME_DIR. Our folder there is then either rejected because of its owner,
+		// or does no harm.
 		if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 			add(dir + "/minivmm")
 		}
@@ -41,12 +41,11 @@ func folders(above, uid int, getenv func(string) string) []string {
 	return all
 }
 
-// Runtime returns the folders for what lives as long as the programs of this process's user, the
-// best first: /run/minivmm for root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and
-// /tmp/minivmm-UID. They may be missing, or another user's: see Make and Private.
+// Runtime returns the runtime folders of this process's user, best folder first: /run/minivmm for root, $XDG_RUNTIME_DIR/minivmm,
+// /run/user/UID/minivmm and /tmp/minivmm-UID. They may be missing or belong to another user: see Make and Private.
 func Runtime() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
 
-// Make makes the first folder that can be made, for this user alone, and returns it.
+// Make creates the first folder that can be created, with access for this user only, and returns it.
 func Make(candidates []string) (string, error) {
 	var errs []error
 	for _, dir := range candidates {
@@ -59,10 +58,10 @@ func Make(candidates []string) (string, error) {
 		}
 		errs = append(errs, err)
 	}
-	return "", fmt.Errorf("%w (XDG_RUNTIME_DIR can name a folder of this user's own)", errors.Join(errs...))
+	return "", fmt.Errorf("%w (set XDG_RUNTIME_DIR to a folder that belongs to this user)", errors.Join(errs...))
 }
 
-// Private says why a folder is not this user's alone. In /tmp anybody may have made it.
+// Private returns an error if other users can access the folder. In /tmp any user can create it.
 func Private(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
@@ -74,7 +73,7 @@ func Private(dir string) error {
 	case int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to user %d: %w", dir, st.Uid, os.ErrPermission)
 	case st.Mode&0o077 != 0:
-		return fmt.Errorf("%s has mode %#o, which lets others in: %w (chmod 700 it)", dir, st.Mode&0o777, os.ErrPermission)
+		return fmt.Errorf("%s has mode %#o, which gives other users access: %w (run chmod 700 %[1]s)", dir, st.Mode&0o777, os.ErrPermission)
 	}
 	return nil
 }

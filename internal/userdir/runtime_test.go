@@ -29,7 +29,7 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// TestOnlyPrivateFolders offers folders that others made or may enter.
+// TestOnlyPrivateFolders offers folders that other users created or can enter.
 func TestOnlyPrivateFolders(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -64,10 +64,10 @@ func TestOnlyPrivateFolders(t *testing.T) {
 	}
 }
 
-// TestOthersDecideNothing has root come to another user's folders, as by sudo -E.
+// TestOthersDecideNothing gives root another user's folders, as with sudo -E.
 func TestOthersDecideNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make another user's files")
+		t.Skip("needs root to create another user's files")
 	}
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -110,10 +110,10 @@ func TestOthersDecideNothing(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 		if strings.Contains(want, "user") && !errors.Is(err, os.ErrPermission) {
-			t.Errorf("%s: %v is no permission error", name, err)
+			t.Errorf("%s: %v is not a permission error", name, err)
 		}
 	}
-	// An ordinary user has folders below those of others.
+	// An ordinary user's folders may be below those of other users.
 	for name, want := range map[string]bool{"eve": false, "planted": false, "planted/own": true, "eve/below": true, "eve/not/yet": true, "root/config": false} {
 		if err := checkOwner(dir+"/"+name, 4321); (err == nil) != want {
 			t.Errorf("%s for an ordinary user: %v, want %v", name, err, want)

@@ -1,8 +1,8 @@
-// Package workdir makes the folders in which things are made before they are renamed to their place whole. Each is locked
-// by flock(2) as long as its process lives, so the next one can tell what the dead left from what the living make.
+// Package workdir creates work folders, in which files are created before they are renamed to their final place. Each work folder
+// is locked by flock(2) while its process runs, so another process can distinguish leftovers of dead processes from folders in use.
 //
-// Only its owner may enter a folder. One that another user put at a name that is claimed, to have its files written
-// through links or read, is refused. All functions may be called by any number of goroutines and processes.
+// Only its owner can enter a work folder. A claimed folder that another user has created, to redirect writes through links or to
+// read its files, is rejected. All functions are safe for concurrent use, also by several processes.
 package workdir
 
 import (
@@ -16,16 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Suffix ends the names of work folders that lie beside other files.
+// Suffix is the suffix of the names of work folders in folders with other files.
 const Suffix = ".minivmm-build"
 
-// Dir is a work folder. Whatever is whole is renamed out of it, and Close removes the rest.
+// Dir is a work folder. Completed files are renamed out of it, and Close removes the rest.
 type Dir struct {
 	Path string
 	lock *os.File
 }
 
-// Temp makes a folder in the folder in, under a name that begins with a dot and ends with Suffix.
+// Temp creates a work folder in the folder in. Its name starts with a dot and ends with Suffix. The caller must call Close.
 func Temp(in string) (*Dir, error) {
 	for {
 		path, err := os.MkdirTemp(in, ".*"+Suffix)
@@ -43,8 +43,8 @@ func Temp(in string) (*Dir, error) {
 	}
 }
 
-// Claim makes the folder path, or takes over the one that a process which died left there, and empties it. While another
-// process has it the error is EWOULDBLOCK.
+// Claim creates the work folder path, or takes over and empties the folder that a dead process left there. EWOULDBLOCK if another
+// process uses it. The caller must call Close.
 func Claim(path string) (*Dir, error) {
 	for {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -68,16 +68,16 @@ func Claim(path string) (*Dir, error) {
 	}
 }
 
-// Close removes the folder and what is left in it.
+// Close removes the folder and its remaining contents.
 func (d *Dir) Close() error {
 	return errors.Join(os.RemoveAll(d.Path), d.lock.Close())
 }
 
-// Sweep removes from the folder in the work folders of processes that died. Those of other users stay, and so do empty ones:
-// they may be about to be locked.
+// Sweep removes the work folders of dead processes from the folder in. It keeps those of other users, and empty ones, which may be
+// about to be locked.
 func Sweep(in string) error {
 	names, err := os.ReadDir(in)
-	if errors.Is(err, os.ErrPermission) { // one may make files in it all the same
+	if errors.Is(err, os.ErrPermission) { // files can still be created in it
 		return nil
 	}
 	if err != nil {
@@ -102,8 +102,8 @@ func Sweep(in string) error {
 	return nil
 }
 
-// Sync brings the file path, or a folder with all in it, to the disk. It is for what gets its name next and is not looked at
-// again: that must be whole after a loss of power too.
+// Sync writes the file path, or a folder with all its contents, to disk (fsync). Call it before a rename to the final name, so that
+// the file is complete even after a power loss.
 func Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -120,8 +120,8 @@ func Sync(path string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// own locks a folder and makes sure that it is this user's alone, and still the one of that name: if not, the error is
-// fs.ErrPermission or fs.ErrNotExist.
+// own locks a folder and checks that only this user can access it (else fs.ErrPermission) and that it still has its name (else
+// fs.ErrNotExist).
 func own(path string) (*Dir, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

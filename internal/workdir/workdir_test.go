@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dead leaves a folder as a process that was killed does.
+// dead leaves a work folder behind, as a killed process does.
 func dead(t *testing.T, path string) {
 	t.Helper()
 	if err := errors.Join(os.Mkdir(path, 0o777), os.Chmod(path, 0o777), os.WriteFile(filepath.Join(path, "half"), nil, 0o644)); err != nil {
@@ -18,7 +18,7 @@ func dead(t *testing.T, path string) {
 	}
 }
 
-func TestClaimTakesOverWhatTheDeadLeft(t *testing.T) {
+func TestClaimTakesOverALeftoverFolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".x"+Suffix)
 	dead(t, path)
 	d, err := Claim(path)
@@ -26,13 +26,13 @@ func TestClaimTakesOverWhatTheDeadLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(path); err != nil || len(left) > 0 {
-		t.Errorf("left are %v, %v", left, err)
+		t.Errorf("the folder contains %v, %v", left, err)
 	}
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o700 {
-		t.Errorf("mode %v, %v: others may look in", st.Mode(), err)
+		t.Errorf("mode %v, %v: others have access", st.Mode(), err)
 	}
 	if _, err := Claim(path); !errors.Is(err, unix.EWOULDBLOCK) {
-		t.Errorf("a second claim: %v", err)
+		t.Errorf("second claim: %v", err)
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
@@ -49,7 +49,7 @@ func TestClaimFollowsNoLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Claim(path); err == nil {
-		t.Error("a link was claimed")
+		t.Error("Claim followed a link")
 	}
 	if err := Sweep(dir); err != nil {
 		t.Error(err)
@@ -59,7 +59,7 @@ func TestClaimFollowsNoLink(t *testing.T) {
 	}
 }
 
-// Only root can make a folder of another user; without root this shows nothing.
+// Only root can create a folder of another user; without root the test passes trivially.
 func TestFoldersOfOtherUsersAreLeftAlone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
@@ -98,7 +98,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("what the dead left: %v", err)
+		t.Errorf("folder of a dead process after Sweep: %v", err)
 	}
 	for _, kept := range []string{filepath.Join(alive.Path, "x"), other} {
 		if _, err := os.Stat(kept); err != nil {

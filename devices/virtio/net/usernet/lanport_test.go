@@ -146,7 +146,7 @@ func TestNothingIsLeftOfANetwork(t *testing.T) {
 	}
 	a.halt()
 	before.Holds(t)
-	if _, err := New(station(dir, "b", 3)); err == nil || !strings.Contains(err.Error(), "network lab: a station called b is on it already") {
+	if _, err := New(station(dir, "b", 3)); err == nil || !strings.Contains(err.Error(), "network lab: a station named b already exists") {
 		t.Error(err)
 	}
 	before.Holds(t)
