@@ -69,13 +69,13 @@ func TestSetOwnerFindsTheWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !w.Kthread {
-		goes(t, w)
+		waitGone(t, w)
 	}
 }
 
-// goes waits until the task of a stopped worker is gone. vhost_task_stop only waits until the worker's function returns; the
+// waitGone waits until the task of a stopped worker is gone. vhost_task_stop only waits until the worker's function returns; the
 // thread exits later (kernel/vhost_task.c).
-func goes(t *testing.T, w Worker) {
+func waitGone(t *testing.T, w Worker) {
 	t.Helper()
 	dir, err := w.path()
 	if err != nil {
@@ -207,7 +207,7 @@ func TestKthreadModeAddsNoThread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.undisturbed(n.SetOwner); err != nil {
+	if err := n.withSignalsBlocked(n.SetOwner); err != nil {
 		t.Fatal(err)
 	}
 	after, err := readTasks("/proc/self/task")
@@ -264,7 +264,7 @@ func TestScsiWorkers(t *testing.T) {
 	} else if err := s.FreeWorker(again.ID); err != nil {
 		t.Error(err)
 	} else {
-		goes(t, again)
+		waitGone(t, again)
 	}
 	if err := s.AttachVringWorker(ScsiRequest, id); err != nil {
 		t.Fatal(err)

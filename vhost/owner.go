@@ -83,7 +83,7 @@ func (d *Device) findMade(make func() error) (Worker, error) {
 	if err != nil {
 		return Worker{}, err
 	}
-	if err := d.undisturbed(make); err != nil {
+	if err := d.withSignalsBlocked(make); err != nil {
 		if errors.Is(err, unix.ENOMEM) {
 			err = fmt.Errorf("%w (%s)", err, readLimits())
 		}
@@ -100,8 +100,8 @@ func (d *Device) findMade(make func() error) (Worker, error) {
 	return w, err
 }
 
-// undisturbed calls make with all signals of the thread blocked, and repeats the call on ENOMEM.
-func (d *Device) undisturbed(make func() error) (err error) {
+// withSignalsBlocked calls make with all signals of the thread blocked, and repeats the call on ENOMEM.
+func (d *Device) withSignalsBlocked(make func() error) (err error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]

@@ -79,7 +79,7 @@ func TestOwnerCallIsRetriedAndSignalsAreRestored(t *testing.T) {
 	}
 	lockThread(t)
 	read(&before)
-	if err := d.undisturbed(d.SetOwner); err != nil || calls != attempts {
+	if err := d.withSignalsBlocked(d.SetOwner); err != nil || calls != attempts {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 	read(&after)

@@ -211,7 +211,8 @@ func attributes(img image, l LUN) []attribute {
 	return a
 }
 
-// needsACL reports whether a read-only disk requires an ACL: fileio has no read-only mode.
+// needsACL reports whether c has a read-only fileio disk. It requires an ACL with write protection, because fileio has no
+// read-only mode.
 func (tg *Target) needsACL(c Config) bool {
 	for i, l := range c.LUNs {
 		if l.ReadOnly && tg.images[i].plugin == pluginFile {

@@ -40,7 +40,7 @@ func isBzImage(head []byte) bool {
 func parseBzImage(head []byte, size int64) (bzImage, error) {
 	var z bzImage
 	if len(head) < offHdrMin {
-		return z, fmt.Errorf("setup header: %w", errCut)
+		return z, fmt.Errorf("setup header: %w", errTruncated)
 	}
 	le := binary.LittleEndian
 	if got := le.Uint16(head[offBootFlag:]); got != bootFlag {
@@ -107,7 +107,7 @@ func (z bzImage) packed() program {
 func (z bzImage) payload(r io.ReaderAt) (packedData, error) {
 	head := make([]byte, min(z.payloadSize, 16))
 	if _, err := r.ReadAt(head, z.payloadOff); err != nil {
-		return packedData{}, fmt.Errorf("payload: %w", cutShort(err))
+		return packedData{}, fmt.Errorf("payload: %w", orTruncated(err))
 	}
 	d := packedData{codec: unpack.Format(head), off: z.payloadOff, size: z.payloadSize}
 	if z.payloadSize < 16 || d.codec == "" {
@@ -115,7 +115,7 @@ func (z bzImage) payload(r io.ReaderAt) (packedData, error) {
 	}
 	tail := make([]byte, 4)
 	if _, err := r.ReadAt(tail, z.payloadOff+z.payloadSize-4); err != nil {
-		return d, fmt.Errorf("payload: %w", cutShort(err))
+		return d, fmt.Errorf("payload: %w", orTruncated(err))
 	}
 	d.unpacked = int64(binary.LittleEndian.Uint32(tail))
 	if d.codec != "gzip" {

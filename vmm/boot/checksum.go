@@ -42,7 +42,7 @@ func checkBzImage(f io.ReaderAt) (version string, err error) {
 	}
 	setup := make([]byte, (sects+1)*512)
 	if _, err := f.ReadAt(setup, 0); err != nil {
-		return "", cutShort(err)
+		return "", orTruncated(err)
 	}
 	if pe := int64(le.Uint32(setup[offPEHeader:])); pe < int64(len(setup)-sizePEHeader) && string(setup[pe:pe+4]) == "PE\x00\x00" {
 		clear(setup[pe+offPECheckSum:][:4])

@@ -59,7 +59,7 @@ func parseELF(r io.ReaderAt, size int64) (program, error) {
 	var p program
 	eh := make([]byte, ehdrSize)
 	if _, err := r.ReadAt(eh, 0); err != nil || size < ehdrSize {
-		return p, fmt.Errorf("ELF header: %w", cutShort(err))
+		return p, fmt.Errorf("ELF header: %w", orTruncated(err))
 	}
 	le := binary.LittleEndian
 	if string(eh[:4]) != elfMagic {
@@ -76,11 +76,11 @@ func parseELF(r io.ReaderAt, size int64) (program, error) {
 		return p, fmt.Errorf("%d ELF program headers, want 1 to %d", count, maxPhdrs)
 	}
 	if phoff > uint64(size) || uint64(count*phdrSize) > uint64(size)-phoff {
-		return p, fmt.Errorf("ELF program headers at %#x: %w", phoff, errCut)
+		return p, fmt.Errorf("ELF program headers at %#x: %w", phoff, errTruncated)
 	}
 	ph := make([]byte, count*phdrSize)
 	if _, err := r.ReadAt(ph, int64(phoff)); err != nil {
-		return p, fmt.Errorf("ELF program headers at %#x: %w", phoff, cutShort(err))
+		return p, fmt.Errorf("ELF program headers at %#x: %w", phoff, orTruncated(err))
 	}
 	for i := range count {
 		if err := p.addHeader(r, size, ph[i*phdrSize:]); err != nil {
@@ -117,7 +117,7 @@ func (p *program) addHeader(r io.ReaderAt, size int64, h []byte) error {
 		return nil
 	}
 	if off > uint64(size) || fileSize > uint64(size)-off {
-		return fmt.Errorf("%#x bytes at %#x: %w", fileSize, off, errCut)
+		return fmt.Errorf("%#x bytes at %#x: %w", fileSize, off, errTruncated)
 	}
 	if kind == ptNote {
 		return p.addNotes(io.NewSectionReader(r, int64(off), int64(fileSize)), fileSize, le.Uint64(h[48:]))
@@ -141,7 +141,7 @@ func (p *program) addNotes(r io.Reader, size, align uint64) error {
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return fmt.Errorf("notes: %w", cutShort(err))
+		return fmt.Errorf("notes: %w", orTruncated(err))
 	}
 	if align != 8 {
 		align = 4
@@ -153,7 +153,7 @@ func (p *program) addNotes(r io.Reader, size, align uint64) error {
 		b = b[12:]
 		desc := padded(nameSize)
 		if desc > uint64(len(b)) || uint64(descSize) > uint64(len(b))-desc {
-			return fmt.Errorf("notes: %w", errCut)
+			return fmt.Errorf("notes: %w", errTruncated)
 		}
 		if kind == xenPhys32 && string(b[:nameSize]) == "Xen\x00" {
 			switch d := b[desc:]; descSize {
@@ -191,13 +191,13 @@ func (p *program) hasCode(addr uint64) bool {
 	})
 }
 
-// errCut means that a header refers to data beyond the end of the image.
-var errCut = errors.New("the image ends before it")
+// errTruncated means that a header refers to data beyond the end of the image.
+var errTruncated = errors.New("the image ends before it")
 
-// cutShort replaces an end-of-file error by errCut.
-func cutShort(err error) error {
+// orTruncated returns errTruncated for an end-of-file error, and err otherwise.
+func orTruncated(err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errCut
+		return errTruncated
 	}
 	return err
 }

@@ -224,7 +224,7 @@ func load(mem *guestmem.Memory, f *os.File, s segment) error {
 // readFull reads len(b) bytes at off, straight into guest RAM.
 func readFull(f *os.File, b []byte, off int64) error {
 	if n, err := f.ReadAt(b, off); n < len(b) {
-		return cutShort(err)
+		return orTruncated(err)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (d packedData) unpack(w io.Writer, r io.ReaderAt) (int64, error) {
 	}
 	out, format, err := unpack.NewReader(io.NewSectionReader(r, d.off, d.size))
 	if err != nil {
-		return 0, cutShort(err)
+		return 0, orTruncated(err)
 	}
 	defer out.Close()
 	if format == "" {

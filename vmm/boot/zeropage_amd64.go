@@ -55,7 +55,7 @@ type ZeroPageParams struct {
 }
 
 // ZeroPage returns the 4096 bytes of struct boot_params for the 64-bit entry
-// (zero-page.rst, boot.rst). All fields not listed in ZeroPageParams are zero, except those that identify the loader.
+// (zero-page.rst, boot.rst). All fields that it does not set are zero.
 func ZeroPage(p ZeroPageParams) ([]byte, error) {
 	if len(p.E820) > maxE820 {
 		return nil, fmt.Errorf("boot_params: %d memory ranges, at most %d", len(p.E820), maxE820)

@@ -27,9 +27,9 @@ func (n *Net) User() string {
 	case n.Network != "":
 		return fmt.Sprintf("it is on network %s", n.Network)
 	case len(n.Allow) > 0 || len(n.Deny) > 0 || n.DNS != "" && n.DNS != DNSAuto:
-		return "it has a policy"
+		return "it has allow, deny or dns rules"
 	case n.Pcap != "":
-		return "it is captured"
+		return "its packets are captured"
 	}
 	return ""
 }

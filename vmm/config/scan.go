@@ -259,7 +259,7 @@ func (s *scanner) dotted() (keys []string, offs []int) {
 	}
 }
 
-// quoted reads a string of one line, or to the end of the line when it is not closed.
+// quoted reads a single-line string, up to the end of the line if it is not closed.
 func (s *scanner) quoted() {
 	q := s.src[s.pos]
 	for s.pos++; s.pos < len(s.src); s.pos++ {
@@ -275,7 +275,7 @@ func (s *scanner) quoted() {
 	}
 }
 
-// multiline reads a string in three quotes; up to two more quotes at its end belong to it.
+// multiline reads a string in triple quotes; up to two more quotes before the closing ones belong to it.
 func (s *scanner) multiline(q byte) {
 	for s.pos += 3; s.pos < len(s.src); s.pos++ {
 		switch c := s.src[s.pos]; {
@@ -292,7 +292,7 @@ func (s *scanner) multiline(q byte) {
 	s.pos = len(s.src)
 }
 
-// value reads the value of p, which begins here.
+// value reads the value of p at the current position.
 func (s *scanner) value(p path) {
 	switch c := s.peek(); c {
 	case '"', '\'':
