@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Try locks an open file with flock(2) for this process alone. The kernel releases the lock when the last
-// descriptor of this open file is closed, however the process ends. The error matches unix.EWOULDBLOCK while
-// another open file has the lock.
+// Try takes an exclusive flock(2) on an open file. The kernel releases the lock when the last descriptor of this open file is
+// closed, also when the process is killed. The error matches unix.EWOULDBLOCK while another open file has the lock.
 func Try(f *os.File) error { return try(f, unix.LOCK_EX) }
 
-// TryShared is Try for a lock that any number of processes may share.
+// TryShared is like Try, for a lock that any number of processes can share.
 func TryShared(f *os.File) error { return try(f, unix.LOCK_SH) }
 
 func try(f *os.File, how int) error {
@@ -29,8 +28,8 @@ func try(f *os.File, how int) error {
 	}
 }
 
-// Wait is Try that waits for the lock until ctx ends, and then returns ctx.Err(). It polls: a blocked flock(2) would hold
-// a thread that nothing can release.
+// Wait is like Try, but waits for the lock until ctx is done, and then returns ctx.Err(). It polls, because a blocked flock(2)
+// would hold a thread that nothing can interrupt.
 func Wait(ctx context.Context, f *os.File) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if err := Try(f); !errors.Is(err, unix.EWOULDBLOCK) {

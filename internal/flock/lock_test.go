@@ -27,21 +27,21 @@ func TestLocksExcludeEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Try(c); !errors.Is(err, unix.EWOULDBLOCK) {
-		t.Errorf("exclusive beside shared locks: %v", err)
+		t.Errorf("exclusive lock while shared locks are held: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Wait(ctx, c); !errors.Is(err, context.Canceled) {
-		t.Errorf("a wait whose context has ended: %v", err)
+		t.Errorf("Wait with a canceled context: %v", err)
 	}
 	got := make(chan error, 1)
 	go func() { got <- Wait(t.Context(), c) }()
 	a.Close()
 	b.Close()
 	if err := <-got; err != nil {
-		t.Errorf("the lock that was released: %v", err)
+		t.Errorf("released lock: %v", err)
 	}
 	if err := TryShared(open(t, path)); !errors.Is(err, unix.EWOULDBLOCK) {
-		t.Errorf("shared beside an exclusive lock: %v", err)
+		t.Errorf("shared lock while an exclusive lock is held: %v", err)
 	}
 }

@@ -27,14 +27,14 @@ func TestTuningTravelsAsJSON(t *testing.T) {
 
 func TestTuningThatCannotBe(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"nice":"20"}`:         "nice 20 is not in -20 to 19",
-		`{"nice":"-21"}`:        "nice -21 is not in -20 to 19",
-		`{"sched":"deadline"}`:  `"deadline" is not a policy`,
-		`{"sched":"fifo:100"}`:  "wants a priority of 1 to 99",
+		`{"nice":"20"}`:         "nice 20 is out of range: want -20 to 19",
+		`{"nice":"-21"}`:        "nice -21 is out of range: want -20 to 19",
+		`{"sched":"deadline"}`:  `"deadline" is not a scheduling policy`,
+		`{"sched":"fifo:100"}`:  "requires a priority from 1 to 99",
 		`{"busy_poll":"-1ns"}`:  "is negative",
 		`{"busy_poll":"1.5us"}`: "is not a whole number of microseconds",
 		`{"busy_poll":"1m"}`:    "is not a whole number of microseconds up to 1s",
-		`{"count":"0"}`:         "0 is not in 1 to 64",
+		`{"count":"0"}`:         "0 is out of range: want 1 to 64",
 		`{"affinity":"x"}`:      "is not a CPU number",
 	} {
 		var got Tuning
