@@ -13,27 +13,30 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// Archive is Debian's, as the machine's package sources describe it, or one release of Debian on the same mirror.
+// Archive is the Debian archive that the machine's package sources describe, or one release of
+// Debian on the same mirror.
 type Archive struct {
 	cache *cache.Cache
 	etc   string
-	suite string   // a release, "trixie"; empty: the machine's package sources as they are
-	base  *Archive // whose mirror has the suite
+	suite string   // a release, such as "trixie"; empty for the machine's own package sources
+	base  *Archive // the archive whose mirror has the suite
 }
 
-// New returns the archive. It keeps packages in c.
+// New returns the archive that the machine's package sources describe. It keeps packages in c.
 func New(c *cache.Cache) *Archive { return NewAt(c, "/etc/apt") }
 
-// NewAt returns the archive that the package sources in etc, a folder like /etc/apt, describe.
+// NewAt is New with the package sources in etc, a folder like /etc/apt.
 func NewAt(c *cache.Cache, etc string) *Archive { return &Archive{cache: c, etc: etc} }
 
-// Suite returns the archive of a release of Debian, "trixie", which need not be the machine's own, with its source packages.
-// Its package lists come from the mirror that the machine's package sources name, and stay apart from the machine's.
+// Suite returns the archive of a Debian release, such as "trixie", with its source packages. The
+// release may differ from the machine's own. Its package lists come from the mirror that the
+// machine's package sources name, and are kept apart from the machine's.
 func (a *Archive) Suite(name string) *Archive {
 	return &Archive{cache: a.cache, etc: a.etc, suite: name, base: a}
 }
 
-// state names the folder of the cache with the private sources and lists, and their lock.
+// state returns the name of the cache folder for the private sources and lists, which is also the
+// name of their lock.
 func (a *Archive) state() string {
 	if a.suite != "" {
 		return "apt-" + a.suite
@@ -41,7 +44,7 @@ func (a *Archive) state() string {
 	return "apt"
 }
 
-// Cache returns where the archive keeps what it fetched.
+// Cache returns the cache in which the archive keeps packages.
 func (a *Archive) Cache() *cache.Cache { return a.cache }
 
 // ErrNoApt is the error for a machine without apt-get.
@@ -51,8 +54,8 @@ var ErrNoApt = errors.New("debian: apt-get is not installed: kernels and tools c
 // ToolError reports that one of the machine's package tools failed.
 type ToolError struct {
 	Tool, Verb string // "apt-get", "update"
-	Err        error  // its exit status or start error
-	Said       string // its last lines of output
+	Err        error  // the tool's exit status, or the error from starting it
+	Said       string // the tool's last lines of output
 }
 
 func (e *ToolError) Error() string {
@@ -61,7 +64,7 @@ func (e *ToolError) Error() string {
 
 func (e *ToolError) Unwrap() error { return e.Err }
 
-// options points apt at the private sources and lists.
+// options returns the options that make apt use the private sources and lists.
 func (a *Archive) options() []string {
 	state := a.cache.Path(a.state())
 	return []string{
@@ -69,7 +72,7 @@ func (a *Archive) options() []string {
 		"-o", "Dir::Etc::sourceparts=" + filepath.Join(state, "sources"),
 		"-o", "Dir::State::lists=" + filepath.Join(state, "lists"),
 		"-o", "Dir::Cache=" + filepath.Join(state, "cache"),
-		// As root, apt would fetch as the user _apt, who has no access to root's cache.
+		// As root, apt would fetch as the user _apt, which cannot access root's cache.
 		// Signatures are checked either way.
 		"-o", "APT::Sandbox::User=" + sandboxUser(),
 		"-o", "APT::Architecture=amd64",
@@ -85,7 +88,7 @@ func sandboxUser() string {
 	return ""
 }
 
-// update writes the private sources and fetches their lists. The caller holds the lock of the state.
+// update writes the private sources and fetches their lists. The caller must hold the lock of state.
 func (a *Archive) update(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNoApt
@@ -101,12 +104,12 @@ func (a *Archive) update(ctx context.Context) error {
 		}
 	}
 	if a.suite == "" {
-		a.cache.Logf("reading Debian's package lists (seconds, once)")
+		a.cache.Logf("reading Debian's package lists (once, seconds)")
 		if err := copySources(a.etc, sources); err != nil {
 			return err
 		}
 	} else {
-		a.cache.Logf("reading the package lists of Debian %s (seconds, once)", a.suite)
+		a.cache.Logf("reading the package lists of Debian %s (once, seconds)", a.suite)
 		mirror, err := a.base.mirror(ctx)
 		if err != nil {
 			return fmt.Errorf("debian %s: %w", a.suite, err)
@@ -137,7 +140,7 @@ func command(ctx context.Context, dir, tool string, args []string) *exec.Cmd {
 }
 
 func toolError(ctx context.Context, cmd *exec.Cmd, err error, said string) error {
-	// In that case "signal: killed" is not the cause.
+	// If ctx is done, "signal: killed" is not the cause.
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}

@@ -33,14 +33,14 @@ func TestCandidateIsReadFromPolicy(t *testing.T) {
 	}
 }
 
-func TestDependsLosesVersionsAndAlternatives(t *testing.T) {
+func TestDependsDropsVersionsAndAlternatives(t *testing.T) {
 	out := "Package: linux-image-amd64\nDepends: linux-image-6.1.0-56-amd64 (= 6.1.192-2), kmod | busybox, c\nDescription: x\nDepends: no\n"
 	want := []string{"linux-image-6.1.0-56-amd64", "kmod", "c"}
 	if got := parseDepends([]byte(out)); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := parseDepends([]byte("Package: x\n")); len(got) != 0 {
-		t.Errorf("without the field: got %q", got)
+		t.Errorf("without a Depends field: got %q", got)
 	}
 }
 
@@ -102,7 +102,8 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// release publishes a suite with one binary and one source package of that version in a folder that apt reads as a mirror.
+// release publishes a suite in the folder mirror, which apt reads as a mirror. The suite has one
+// binary and one source package of the given version.
 func release(t *testing.T, mirror, origin, suite, version string) {
 	dists := filepath.Join(mirror, "dists", suite)
 	indexes := map[string]string{
@@ -120,7 +121,7 @@ func release(t *testing.T, mirror, origin, suite, version string) {
 		"Architectures: amd64\nComponents: main\nSHA256:\n%s", origin, origin, suite, suite, sums))
 }
 
-// TestASuiteComesFromTheMachinesDebianMirror has a machine with sources of Debian's and of somebody else's.
+// TestASuiteComesFromTheMachinesDebianMirror uses package sources of Debian and of another archive.
 func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		t.Skipf("not a Debian machine: %v", err)
@@ -136,38 +137,38 @@ func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
 		t.Errorf("mirror %q, %v", got, err)
 	}
 	if got, err := a.Version(t.Context(), "tool"); err != nil || got != "1.0" {
-		t.Errorf("the machine's own: %q, %v", got, err)
+		t.Errorf("the machine's version: got %q, %v, want 1.0", got, err)
 	}
-	// A test's mirror has no key.
+	// The test's mirror is not signed.
 	t.Setenv("APT_CONFIG", filepath.Join(etc, "apt.conf"))
 	write(t, filepath.Join(etc, "apt.conf"), "Acquire::AllowInsecureRepositories \"true\";\n")
 	s := a.Suite("new")
 	for range 2 {
 		if got, err := s.Version(t.Context(), "tool"); err != nil || got != "2.0" {
-			t.Errorf("the suite's: %q, %v", got, err)
+			t.Errorf("the suite's version: got %q, %v, want 2.0", got, err)
 		}
 		if got, err := s.SourceVersion(t.Context(), "tool"); err != nil || got != "2.0" {
-			t.Errorf("the suite's source: %q, %v", got, err)
+			t.Errorf("the suite's source version: got %q, %v, want 2.0", got, err)
 		}
 		if err := os.RemoveAll(filepath.Join(debians, "dists/new")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, err := a.Version(t.Context(), "tool"); err != nil || got != "1.0" {
-		t.Errorf("the machine's own after it: %q, %v", got, err)
+		t.Errorf("the machine's version after the suite's: got %q, %v, want 1.0", got, err)
 	}
 	if err := a.Forget(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Version(t.Context(), "tool"); err == nil {
-		t.Errorf("the suite's answer %q outlived Forget", got)
+		t.Errorf("Forget kept the suite's answer %q", got)
 	}
 }
 
-func TestWithoutSourcesTheFolderIsNamed(t *testing.T) {
+func TestErrorNamesTheFolderWithoutSources(t *testing.T) {
 	etc := t.TempDir()
 	if err := copySources(etc, t.TempDir()); err == nil || !strings.Contains(err.Error(), etc) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error that names %s", err, etc)
 	}
 }
 

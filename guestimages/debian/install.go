@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Install installs the packages that the machine lacks, through apt-get, with sudo if the user is
-// not root. what describes, for people, what needs them.
+// Install installs those of the named packages that the machine lacks, using apt-get, and sudo if the
+// user is not root. what names, for log lines and errors, the task that requires them.
 func (a *Archive) Install(ctx context.Context, what string, names ...string) error {
 	var missing []string
 	for _, name := range names {
@@ -29,7 +29,7 @@ func (a *Archive) Install(ctx context.Context, what string, names ...string) err
 	if _, err := exec.LookPath(command[0]); err != nil {
 		return fmt.Errorf("debian: %s", hint)
 	}
-	a.cache.Logf("installing, once: %s", hint)
+	a.cache.Logf("installing packages (once): %s", hint)
 	_, err := a.run(ctx, "", command[0], command[1:]...)
 	if err == nil {
 		return nil

@@ -17,7 +17,8 @@ type Package struct {
 	Name, Version, Dir string
 }
 
-// Fetch fetches and unpacks the package name, in the version that the archive offers.
+// Fetch returns the package name in the version that the archive offers. It fetches and unpacks the
+// package if the cache does not have it.
 func (a *Archive) Fetch(ctx context.Context, name string) (Package, error) {
 	version, err := a.Version(ctx, name)
 	if err != nil {
@@ -32,8 +33,8 @@ func (a *Archive) Fetch(ctx context.Context, name string) (Package, error) {
 	return Package{Name: name, Version: version, Dir: dir}, nil
 }
 
-// Unpack fetches that version of the package name and unpacks it as the new folder dir. It may use
-// other folders next to dir whose names begin with dir's. After an error, the caller must remove
+// Unpack fetches the given version of the package name and unpacks it into the new folder dir. It may
+// use other folders next to dir whose names begin with dir's. After an error, the caller must remove
 // all of them.
 func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	if err := checkName(name); err != nil {
@@ -53,8 +54,8 @@ func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	return nil
 }
 
-// entry names a cache entry by package and version. The colon of a version's epoch ("1:") would
-// split a path list.
+// entry returns the name of the cache entry for a package version. It replaces the colon of a
+// version's epoch ("1:"), which would split a path list.
 func entry(kind, name, version string) string {
 	return kind + "/" + name + "/" + strings.ReplaceAll(version, ":", "%3a")
 }
@@ -108,25 +109,27 @@ func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
 	return names, err
 }
 
-// Forget drops all kept answers, those of every Suite too, so that the next question fetches the package lists anew and sees
-// what the archive offers by then. Packages already unpacked stay.
+// Forget drops all kept answers, including those of every Suite. The next query fetches the package
+// lists again and returns what the archive offers then. Unpacked packages stay.
 func (a *Archive) Forget(ctx context.Context) error {
 	unlock, err := a.cache.Lock(ctx, a.state())
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	// The lists themselves stay for those who are fetching, until apt has newer ones.
+	// The lists themselves stay until apt replaces them: other processes may be fetching with them.
 	return a.cache.Remove(answers)
 }
 
-// answers is the folder of the kept answers. Among them is the entry that says that package lists were fetched.
+// answers is the cache folder of the kept answers. The entry updated exists in it if the package
+// lists were fetched.
 const (
 	answers = "answers"
 	updated = "updated"
 )
 
-// remember returns the kept answer, or else asks, after fetching the package lists if there are none yet.
+// remember returns the kept answer to question. If there is none, it calls ask and keeps the result;
+// it fetches the package lists first if that has not happened yet.
 func (a *Archive) remember(ctx context.Context, question string, ask func(context.Context) (string, error)) (string, error) {
 	kept := func(question string) string { return path.Join(answers, a.suite, question) }
 	answer, err := a.cache.Read(kept(question))

@@ -23,7 +23,7 @@ func parsePolicy(out []byte) (version string, ok bool) {
 }
 
 // parseDepends returns the packages in the Depends field of "apt-cache show" output, without
-// versions. Of alternatives ("a | b") it returns the first.
+// versions. It returns the first of several alternatives ("a | b").
 func parseDepends(out []byte) []string {
 	var names []string
 	sc := bufio.NewScanner(bytes.NewReader(out))
@@ -43,8 +43,8 @@ func parseDepends(out []byte) []string {
 	return names
 }
 
-// packageName matches the names that Debian policy section 5.6.7 allows, so that no name can be
-// read as an option or a path.
+// packageName matches the names that Debian policy section 5.6.7 allows. No tool can mistake such a
+// name for an option or a path.
 func packageName() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`) }
 
 func checkName(name string) error {

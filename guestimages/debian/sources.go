@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// copySources copies every package sources file under etc to the folder to, for this user only: the files may hold passwords.
+// copySources copies every package sources file under etc to the folder to. Only this user can read
+// the copies, because the files may contain passwords.
 func copySources(etc, to string) error {
 	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
 	if err != nil {
@@ -39,7 +40,8 @@ func copySources(etc, to string) error {
 	return nil
 }
 
-// keyring holds the keys of all current Debian releases; apt itself depends on its package.
+// keyring holds the keys of all current Debian releases. apt itself depends on the package that
+// contains it.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // suiteSources returns the package sources (sources.list(5)) of a Debian release on a mirror.
@@ -51,8 +53,8 @@ func suiteSources(mirror, suite string) string {
 	return s
 }
 
-// mirror returns the URI of the first Debian mirror of the machine's package sources: apt knows which of them is Debian's own
-// archive from its signed Release file. The answer is kept until Forget.
+// mirror returns the URI of the first Debian mirror in the machine's package sources. apt recognizes
+// Debian's own archive by its signed Release file. The answer is kept until Forget.
 func (a *Archive) mirror(ctx context.Context) (string, error) {
 	return a.remember(ctx, "mirror", func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-get", append(a.options(), "indextargets", "--format", "$(REPO_URI)",
@@ -62,7 +64,7 @@ func (a *Archive) mirror(ctx context.Context) (string, error) {
 		}
 		mirror, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		if mirror == "" {
-			return "", errors.New("debian: this machine's package sources name no Debian mirror")
+			return "", errors.New("debian: no Debian mirror in this machine's package sources")
 		}
 		return mirror, nil
 	})

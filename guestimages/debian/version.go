@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// CompareVersions compares two versions as deb-version(7) orders them: -1, 0 or 1.
+// CompareVersions compares two versions in the order of deb-version(7). It returns -1, 0 or 1.
 func CompareVersions(a, b string) int {
 	epochA, a := cutEpoch(a)
 	epochB, b := cutEpoch(b)
@@ -28,7 +28,7 @@ func cutRevision(v string) (upstream, revision string) {
 	return v, ""
 }
 
-// comparePart compares runs of non-digits and of digits in turn.
+// comparePart compares alternating runs of non-digits and digits.
 func comparePart(a, b string) int {
 	for a != "" || b != "" {
 		for (a != "" && !isDigit(a[0])) || (b != "" && !isDigit(b[0])) {
@@ -47,8 +47,8 @@ func comparePart(a, b string) int {
 	return 0
 }
 
-// weight orders the next character of a version: a tilde, then the end or a digit, then letters,
-// then the rest.
+// weight returns the sort weight of the first character of s, the rest of a version: a tilde sorts
+// first, then the end or a digit, then letters, then all others.
 func weight(s string) int {
 	switch {
 	case s == "" || isDigit(s[0]):
