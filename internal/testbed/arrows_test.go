@@ -10,11 +10,12 @@ import (
 	"testing"
 )
 
-// rule says what the packages below some folders may import.
+// rule states which folders the packages below some folders may import from.
 type rule struct{ below, may []string }
 
-// arrows are the rules for imports within this module: what lies below a folder may import what lies below the folders
-// listed beside it. The first rule whose folder matches applies. Tests, and packages for tests (named *test), may import more.
+// arrows are the rules for imports within this module: a package below the folders in the first
+// list may import packages below the folders in the second. The first rule that matches applies.
+// Tests, and packages for tests (named *test), may import more.
 var arrows = []rule{
 	{[]string{"internal/testbed", "cmd"}, []string{"cmd", "guestimages", "vmm", "devices", "vhost", "kvm", "internal"}},
 	{[]string{"internal", "kvm", "vhost"}, []string{"vhost", "internal"}},
@@ -23,10 +24,11 @@ var arrows = []rule{
 	{[]string{"guestimages"}, []string{"guestimages", "vmm/boot", "kvm", "internal"}},
 }
 
-// testbed is what nothing in the product imports.
+// testbed is the folder that the product must not import from.
 const testbed = "internal/testbed"
 
-// TestArrows keeps the packages' imports to the rules of arrows, and unsafe in the files that are named for it.
+// TestArrows checks that packages import only what arrows allows, and unsafe only in files named
+// *_unsafe.go.
 func TestArrows(t *testing.T) {
 	root := filepath.Join("..", "..")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

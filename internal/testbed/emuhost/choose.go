@@ -9,37 +9,37 @@ import (
 // ModeEnv names the environment variable that chooses where tests run: "auto", "direct" or "emulated".
 const ModeEnv = "MINIVMM_TEST_HOST"
 
-// Probe tries whether a real guest works on this machine; nil says that it does.
+// Probe tries to run a real guest on this machine. It returns nil if the guest works.
 type Probe func(context.Context) error
 
-// needed are the device files without which nothing needs to be tried.
+// needed are the device files that tests require. If one is missing, no guest is tried.
 var needed = []string{"/dev/kvm", "/dev/vhost-net", "/dev/vhost-scsi"}
 
-// Choice is where to run.
+// Choice is the place where tests run.
 type Choice struct {
 	Direct bool   // on this machine, not in the emulated host
-	Why    string // for people
+	Why    string // the reason, for a log line
 }
 
 func (c Choice) String() string {
 	if c.Direct {
-		return "running on this machine itself: " + c.Why
+		return "running directly on this machine: " + c.Why
 	}
 	return "running in the emulated host: " + c.Why
 }
 
-// Choose decides where to run. Mode "auto" is direct where the device files are there and probe succeeds: some machines
-// show a /dev/kvm that cannot run a guest.
+// Choose decides where tests run. Mode "auto" means direct if the device files exist and probe
+// succeeds: some machines have a /dev/kvm that cannot run a guest.
 func Choose(ctx context.Context, mode string, probe Probe) (Choice, error) {
 	switch mode {
 	case "direct":
-		return Choice{Direct: true, Why: "asked for"}, nil
+		return Choice{Direct: true, Why: "requested"}, nil
 	case "emulated":
-		return Choice{Why: "asked for"}, nil
+		return Choice{Why: "requested"}, nil
 	case "auto":
 		return tryDirect(ctx, needed, probe), nil
 	}
-	return Choice{}, fmt.Errorf("emuhost: mode %q: want auto, direct or emulated", mode)
+	return Choice{}, fmt.Errorf("emuhost: unknown mode %q: want auto, direct or emulated", mode)
 }
 
 func tryDirect(ctx context.Context, devices []string, probe Probe) Choice {
@@ -56,5 +56,5 @@ func tryDirect(ctx context.Context, devices []string, probe Probe) Choice {
 	if err := probe(ctx); err != nil {
 		return Choice{Why: fmt.Sprintf("a guest does not work on this machine: %v", err)}
 	}
-	return Choice{Direct: true, Why: "a guest works on it"}
+	return Choice{Direct: true, Why: "a guest works here"}
 }

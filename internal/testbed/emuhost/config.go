@@ -8,30 +8,31 @@ import (
 	"strings"
 )
 
-// Config is the machine to emulate.
+// Config describes the machine to emulate.
 type Config struct {
 	Kernel    string // "6.12" or "6.1"
 	CPUs      int    // 1 to 64
 	MemoryMiB int
-	Icount    bool     // the clock counts instructions, 1 ns each; one CPU
-	Shares    []string // absolute paths of folders that are writable inside, and whose changes stay
-	Restarts  int      // how often a host is started again that dies before the first instruction of its command
+	Icount    bool     // the clock counts instructions, 1 ns each; requires one CPU
+	Shares    []string // absolute paths of folders that are writable in the host and keep their changes
+	Restarts  int      // how often to restart a host that dies before the first instruction of its command
 }
 
-// DefaultConfig is a host for tests.
+// DefaultConfig returns the configuration of a host for tests.
 func DefaultConfig() Config {
 	return Config{Kernel: "6.12", CPUs: 2, MemoryMiB: 4096, Restarts: 2}
 }
 
-// ClockEnv names the environment variable that tells a program in the emulated host how its clock goes: ClockWall, unsteady because
-// the host's CPUs are emulated faster or slower as this machine has time, or ClockInstructions.
+// ClockEnv names the environment variable that tells a program in the emulated host which clock the
+// host has: ClockWall, which is unsteady because emulation speed depends on the load of this
+// machine, or ClockInstructions.
 const (
 	ClockEnv          = "MINIVMM_HOST_CLOCK"
 	ClockWall         = "wall"
 	ClockInstructions = "instructions"
 )
 
-// Clock is ClockEnv's value in this host.
+// Clock returns the value of ClockEnv in this host.
 func (c Config) Clock() string {
 	if c.Icount {
 		return ClockInstructions
@@ -39,23 +40,23 @@ func (c Config) Clock() string {
 	return ClockWall
 }
 
-// Validate reports what cannot be emulated.
+// Validate returns an error if the host cannot be emulated or a share cannot be shared.
 func (c Config) Validate() error {
 	switch {
 	case c.CPUs < 1 || c.CPUs > 64:
-		return fmt.Errorf("emuhost: %d cpus: want 1 to 64", c.CPUs)
+		return fmt.Errorf("emuhost: %d CPUs: want 1 to 64", c.CPUs)
 	case c.Icount && c.CPUs != 1:
-		return fmt.Errorf("emuhost: %d cpus with the instruction clock: want 1", c.CPUs)
+		return fmt.Errorf("emuhost: %d CPUs with the instruction clock: want 1", c.CPUs)
 	case c.MemoryMiB < 512:
-		return fmt.Errorf("emuhost: %d MiB of memory: want 512 at least", c.MemoryMiB)
+		return fmt.Errorf("emuhost: %d MiB of memory: want at least 512", c.MemoryMiB)
 	}
 	for _, dir := range c.Shares {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
 			return fmt.Errorf("emuhost: share %q: want an absolute path below /", dir)
 		}
-		// QEMU's option syntax.
+		// A comma separates QEMU's options.
 		if strings.Contains(dir, ",") {
-			return fmt.Errorf("emuhost: share %q: no comma, please", dir)
+			return fmt.Errorf("emuhost: share %q: the path must not contain a comma", dir)
 		}
 		info, err := os.Stat(dir)
 		if err != nil {
@@ -68,7 +69,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// outermost returns the folders that lie in no other of the list, sorted: sharing a folder shares those below it.
+// outermost returns, sorted, the folders of the list that are not below another one: sharing a
+// folder also shares the folders below it.
 func outermost(dirs []string) []string {
 	all := make([]string, 0, len(dirs))
 	for _, dir := range dirs {

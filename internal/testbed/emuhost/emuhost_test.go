@@ -17,11 +17,11 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// needHost returns a prepared host, or skips unless the emulated host was asked for.
+// needHost returns a prepared host. It skips the test unless MINIVMM_REQUIRE lists emuhost.
 func needHost(t *testing.T, change func(*Config)) *Host {
 	t.Helper()
 	if !slices.Contains(strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' }), "emuhost") {
-		t.Skip("starts the emulated host, which takes minutes to build the first time: ask for it with MINIVMM_REQUIRE=emuhost")
+		t.Skip("starts the emulated host, which takes minutes to build the first time: set MINIVMM_REQUIRE=emuhost to run it")
 	}
 	c, err := cache.Open(os.Stderr)
 	if err != nil {
@@ -38,7 +38,7 @@ func needHost(t *testing.T, change func(*Config)) *Host {
 	return h
 }
 
-// shell runs a shell script in the host and returns what came out.
+// shell runs a shell script in the host and returns its exit status and output.
 func shell(t *testing.T, h *Host, stdin []byte, script string) (exit agent.Exit, stdout, stderr []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -74,7 +74,7 @@ func TestHostHasWhatMinivmmNeeds(t *testing.T) {
 				t.Errorf("exit %+v, got\n%s\nwant\n%s\nstderr: %s", exit, out, want, errs)
 			}
 			if _, err := os.Stat("/tmp/emuhost-test-file"); err == nil {
-				t.Error("what the host wrote outside a share came back")
+				t.Error("a file that the host wrote outside a share appeared on this machine")
 			}
 		})
 	}
@@ -91,14 +91,14 @@ func TestStreamsAreCleanAndUnmixed(t *testing.T) {
 		t.Errorf("exit %+v, want status 42", exit)
 	}
 	if !bytes.Equal(out, in) {
-		t.Errorf("stdout: %d bytes came, %d went in, or they differ", len(out), len(in))
+		t.Errorf("stdout differs from stdin: %d bytes of output, %d of input", len(out), len(in))
 	}
 	if !bytes.Equal(errs, in) {
-		t.Errorf("stderr: %d bytes came, %d went in, or they differ", len(errs), len(in))
+		t.Errorf("stderr differs from stdin: %d bytes of output, %d of input", len(errs), len(in))
 	}
 }
 
-func TestSignalAndMissingProgramAreTold(t *testing.T) {
+func TestSignalAndMissingProgramAreReported(t *testing.T) {
 	h := needHost(t, nil)
 	exit, _, _ := shell(t, h, nil, "kill -9 $$")
 	if exit.Signal != 9 || exit.Code() != 137 {
@@ -118,7 +118,7 @@ func TestUnreadInputDoesNotBlock(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeftBehindDoesNotHoldTheHost(t *testing.T) {
+func TestLeftoverProcessesDoNotKeepTheHostRunning(t *testing.T) {
 	h := needHost(t, nil)
 	exit, out, _ := shell(t, h, nil, "sleep 1000 & setsid sleep 1000 & echo done")
 	if exit.Code() != 0 || string(out) != "done\n" {
@@ -126,7 +126,7 @@ func TestWhatIsLeftBehindDoesNotHoldTheHost(t *testing.T) {
 	}
 }
 
-func TestSharesComeBack(t *testing.T) {
+func TestChangesToSharesPersist(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "in"), []byte("from outside"), 0o644); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestTerminalHasItsSize(t *testing.T) {
 	}
 	for _, want := range []string{"33 101\r\n", "tty\r\n", "/dev/pts/0\r\n"} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is not in %q", want, out.String())
+			t.Errorf("output lacks %q: %q", want, out.String())
 		}
 	}
 }
@@ -185,23 +185,23 @@ func TestPanicIsShownWithTheKernelLog(t *testing.T) {
 	}
 }
 
-func TestTimeLimitEndsQEMU(t *testing.T) {
+func TestTimeLimitStopsQEMU(t *testing.T) {
 	h := needHost(t, nil)
-	over := errors.New("time limit is over")
+	over := errors.New("time limit exceeded")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, over)
 	defer cancel()
 	start := time.Now()
 	_, err := h.Run(ctx, agent.Command{Argv: []string{"/bin/sleep", "1000"}, Env: os.Environ(), Dir: "/"}, agent.Streams{})
 	var d *Death
 	if !errors.As(err, &d) || !errors.Is(err, over) {
-		t.Errorf("got %v, want a Death by the limit", err)
+		t.Errorf("got %v, want a Death caused by the time limit", err)
 	}
 	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("Run took %v after a limit of 2s", took)
 	}
-	// The machine is this process's child, and Run has waited for it.
+	// QEMU is this process's child, and Run waits for it.
 	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
-		t.Errorf("a child is left: pid %d, %v", pid, err)
+		t.Errorf("a child process is left: pid %d, %v", pid, err)
 	}
 }
 
@@ -226,11 +226,11 @@ func TestArgumentsOfQEMU(t *testing.T) {
 		{"-fsdev", "local,id=share1,path=/b c,security_model=none,multidevs=remap", "-device", "virtio-9p-pci,fsdev=share1,mount_tag=share1"},
 	} {
 		if !containsRun(args, want) {
-			t.Errorf("%q is not in\n%q", want, args)
+			t.Errorf("arguments lack %q:\n%q", want, args)
 		}
 	}
 	if slices.Contains(args, "-no-reboot") == false {
-		t.Error("a panic would start the host again")
+		t.Error("-no-reboot is missing: a panic would reboot the host")
 	}
 }
 
@@ -262,7 +262,7 @@ func TestConfigIsChecked(t *testing.T) {
 		c := DefaultConfig()
 		change(&c)
 		if c.Validate() == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: Validate returned no error", name)
 		}
 	}
 	c := DefaultConfig()
@@ -328,7 +328,7 @@ func TestChoiceTriesAGuest(t *testing.T) {
 		})
 	}
 	if _, err := Choose(t.Context(), "maybe", works); err == nil {
-		t.Error("mode maybe was taken")
+		t.Error("mode \"maybe\" was accepted")
 	}
 }
 
@@ -343,12 +343,12 @@ func TestKernelLogKeepsItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(l.kept) > 2*logBytes {
-		t.Errorf("%d bytes are kept", len(l.kept))
+		t.Errorf("the log keeps %d bytes, want at most %d", len(l.kept), 2*logBytes)
 	}
 	if got := l.tail(3); got != "123456789\none\ntwo" {
 		t.Errorf("got %q", got)
 	}
 	if !l.contains("two") || l.contains("three") {
-		t.Error("contains is wrong")
+		t.Error("contains does not find \"two\", or finds \"three\"")
 	}
 }

@@ -6,15 +6,16 @@ import (
 	"strings"
 )
 
-// Flags of test binaries that name what is written: files, relative to -test.outputdir, and folders. See "go help testflag";
-// go test itself adds -test.testlogfile and, as GOCOVERDIR or a flag, -test.gocoverdir.
+// Flags of test binaries that name output: files, relative to -test.outputdir, and folders. See "go
+// help testflag". In addition, go test itself passes -test.testlogfile and the coverage folder, as
+// -test.gocoverdir or in GOCOVERDIR.
 var (
 	fileFlags = []string{"blockprofile", "coverprofile", "cpuprofile", "memprofile", "mutexprofile", "testlogfile", "trace"}
 	dirFlags  = []string{"fuzzcachedir", "gocoverdir", "outputdir"}
 )
 
-// TestShares returns the folders that a test binary with these arguments, environment and working directory writes its
-// results to. They must be shared for the results to come back.
+// TestShares returns the folders to which a test binary with these arguments, environment and
+// working directory writes its results. The caller must share them, or the results are lost.
 func TestShares(args, env []string, cwd string) []string {
 	values := map[string]string{}
 	for i, arg := range args {
@@ -50,7 +51,7 @@ func TestShares(args, env []string, cwd string) []string {
 		case slices.Contains(fileFlags, name):
 			dirs = append(dirs, filepath.Dir(abs(output, value)))
 		case name == "fuzz":
-			// Inputs that fail are written to testdata.
+			// Fuzzing writes failing inputs to testdata in the package's folder.
 			dirs = append(dirs, cwd)
 		}
 	}

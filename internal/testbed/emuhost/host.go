@@ -15,20 +15,21 @@ import (
 	"minivmm/internal/testbed/qemu"
 )
 
-// Host is everything that a start needs, as files.
+// Host holds the files that a start needs. Its methods are safe for concurrent use.
 type Host struct {
 	config Config
 	qemu   qemu.QEMU
 	kernel kernel.Kernel
-	// The kernel unpacked: QEMU enters it by PVH, and nothing is unpacked at the speed of emulation.
+	// vmlinux is the unpacked kernel: QEMU enters it through PVH, so that no kernel is unpacked
+	// at the speed of emulation.
 	vmlinux string
 	initrd  string
-	cache   string                           // its folder, which is the same in the host
-	logf    func(format string, args ...any) // says what happens to a start
+	cache   string                           // the cache's folder; its path is the same in the host
+	logf    func(format string, args ...any) // logs restarts
 }
 
-// wanted are the modules of the host: its own devices and file systems, and what minivmm uses. The others are a modprobe
-// away.
+// wanted are the modules that init loads: the drivers of the host's devices and file systems, and
+// the modules that minivmm uses. modprobe finds all others.
 var wanted = []string{
 	"virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay",
 	"kvm-amd", "vhost_net", "vhost_scsi", "vhost_vsock", "tun",
@@ -41,7 +42,8 @@ const channel = "minivmm"
 // rootTag is the virtio-9p tag of the building machine's file tree.
 const rootTag = "root"
 
-// Prepare returns a host that can be started; what is not in the cache is fetched and built, and c's log told.
+// Prepare returns a host that is ready to run commands. It fetches and builds what is not in the
+// cache, and logs to c's log.
 func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -52,7 +54,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 		return nil, err
 	}
 	if flavour != kernel.Full {
-		return nil, fmt.Errorf("emuhost: kernel %s has no drivers for a host", config.Kernel)
+		return nil, fmt.Errorf("emuhost: kernel %s has no drivers for a host: want 6.12 or 6.1", config.Kernel)
 	}
 	a := debian.New(c)
 	k, err := kernel.Get(ctx, a, series, flavour)
@@ -60,7 +62,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 		return nil, err
 	}
 	if k.Vmlinux == "" {
-		return nil, fmt.Errorf("emuhost: kernel %s is packed in a way that is not known here", k.Release)
+		return nil, fmt.Errorf("emuhost: cannot unpack kernel %s: its compression is not supported", k.Release)
 	}
 	q, err := qemu.Get(ctx, c, a)
 	if err != nil {
@@ -73,7 +75,7 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd, cache: c.Root, logf: c.Logf}, nil
 }
 
-// hostPlan is what init does in the host.
+// hostPlan returns the plan that init follows in the host.
 func hostPlan(k kernel.Kernel) agent.Plan {
 	return agent.Plan{
 		Channel:  channel,
@@ -94,7 +96,8 @@ func hostPlan(k kernel.Kernel) agent.Plan {
 	}
 }
 
-// hostInitrd returns the path of the initial RAM file system for that kernel: init, plan and modules.
+// hostInitrd returns the path of the initial RAM file system for the kernel k. It contains init, its
+// plan and modules.
 func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, error) {
 	program, err := initbin.Path(ctx, c)
 	if err != nil {
@@ -105,7 +108,7 @@ func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, e
 	if err != nil {
 		return "", fmt.Errorf("emuhost: %w", err)
 	}
-	// The program's path and the modules' both name their content.
+	// The paths of the program and of the modules identify their content.
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q\n", program, k.Modules, spec, wanted))
 	return c.Make(ctx, fmt.Sprintf("initramfs/host-%x.cpio", sum[:16]), func(ctx context.Context, tmp string) error {
 		tree, err := k.OpenModules()

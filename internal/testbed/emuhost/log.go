@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// logBytes is how much of the kernel log is kept.
+// logBytes is the size of the end of the kernel log that is always kept, in bytes.
 const logBytes = 64 << 10
 
-// kernelLog keeps the end of what the host's serial console said.
+// kernelLog keeps the end of the output of the host's serial console.
 type kernelLog struct {
 	mu   sync.Mutex
 	kept []byte // guarded by mu; at most 2*logBytes
@@ -25,7 +25,7 @@ func (l *kernelLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tail returns the last lines, without what the firmware drew.
+// tail returns the last lines, without carriage returns.
 func (l *kernelLog) tail(lines int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

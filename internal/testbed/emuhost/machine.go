@@ -7,16 +7,17 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// kernelLine keeps the console short, makes a panic end QEMU (with -no-reboot), and leaves out what an emulated machine
-// that nobody attacks can do without. lpj saves measuring the delay loop on each CPU, a second of emulation; it is right
-// for a time stamp counter of 2.5 GHz, and delays need only be about right. The counter and the timer of the emulation need
-// no checking against others, which waits.
+// kernelLine is the host kernel's command line. It keeps the console short, makes QEMU exit on a
+// panic (with -no-reboot) and disables mitigations, which an emulated machine does not need. lpj
+// skips the calibration of the delay loop on each CPU, a second of emulation: the value is right
+// for a time stamp counter of 2.5 GHz, and delays need only be about right. tsc=reliable and
+// no_timer_check skip checks of the emulated counter and timer, which wait.
 const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000 tsc=reliable no_timer_check"
 
-// channelFD is the channel's file descriptor in QEMU: the first after the standard files.
+// channelFD is the channel's file descriptor in QEMU: the first after the standard streams.
 const channelFD = 3
 
-// shares names the machine's 9p tags.
+// shares returns the shared folders with their 9p tags.
 func (h *Host) shares() []agent.Share {
 	var all []agent.Share
 	for i, dir := range h.config.Shares {
@@ -25,7 +26,7 @@ func (h *Host) shares() []agent.Share {
 	return all
 }
 
-// arguments is QEMU's command line, without the program's name.
+// arguments returns QEMU's command line, without the program's name.
 func (h *Host) arguments() []string {
 	var args []string
 	add := func(more ...string) { args = append(args, more...) }
@@ -33,16 +34,16 @@ func (h *Host) arguments() []string {
 		add("-L", dir)
 	}
 	add("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
-	// One thread translates for all CPUs. With a thread for each, a store to code that another CPU is translating is missed (QEMU
-	// 7.2): a kernel that patches its own text then runs a stale breakpoint, "Oops: int3", or worse, about once in ten starts
-	// on a busy machine.
+	// One thread translates for all CPUs. With one thread for each CPU, QEMU (7.2) misses a store
+	// to code that another CPU is translating. A kernel that patches its own text then runs a
+	// stale breakpoint ("Oops: int3") or worse, about once in ten starts on a busy machine.
 	add("-accel", "tcg,thread=single", "-cpu", "max,+svm", "-smp", strconv.Itoa(h.config.CPUs), "-m", strconv.Itoa(h.config.MemoryMiB))
 	if h.config.Icount {
 		add("-icount", "shift=0,sleep=off")
 	}
 	add("-kernel", h.vmlinux, "-initrd", h.initrd, "-append", kernelLine)
 	add("-serial", "stdio")
-	// To standard error: whether a reset was a triple fault.
+	// QEMU reports each reset to standard error, and whether a triple fault caused it.
 	add("-d", "cpu_reset")
 	add("-device", "virtio-serial-pci")
 	add("-chardev", fmt.Sprintf("socket,id=channel,fd=%d", channelFD), "-device", "virtserialport,chardev=channel,name="+channel)

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-func TestCacheOfABuilderIsGivenToRoot(t *testing.T) {
+func TestRootGetsTheBuildersCache(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, as the host has it")
+		t.Skip("requires root, as in the host")
 	}
 	home := t.TempDir()
 	cache := filepath.Join(home, ".cache", "mini vmm")

@@ -15,7 +15,8 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// fakeEnv makes this test binary a QEMU: it names the file that counts starts and, after a space, what each start does.
+// fakeEnv makes this test binary act as QEMU. Its value is the path of a file that counts starts,
+// then a space and one act for each start.
 const fakeEnv = "EMUHOST_TEST_FAKE_QEMU"
 
 func TestMain(m *testing.M) {
@@ -25,7 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeQEMU plays the host: it dies before its init is up, before or after the command's start, or echoes its input.
+// fakeQEMU plays the host: it dies before its init runs, before the command starts or after that, or
+// echoes its input.
 func fakeQEMU(script string) int {
 	file, acts, _ := strings.Cut(script, " ")
 	b, _ := os.ReadFile(file)
@@ -78,7 +80,7 @@ func fakeQEMU(script string) int {
 	}
 }
 
-func TestAHostThatDiesBeforeItsCommandIsStartedAgain(t *testing.T) {
+func TestHostThatDiesBeforeItsCommandIsRestarted(t *testing.T) {
 	for _, tt := range []struct {
 		acts   string
 		starts string
@@ -87,13 +89,13 @@ func TestAHostThatDiesBeforeItsCommandIsStartedAgain(t *testing.T) {
 		log    []string
 	}{
 		{"echo", "1", "input", "", nil},
-		{"boot echo", "2", "input", "", []string{"started again (1 of 2)", "Oops number 1"}},
-		{"settle boot echo", "3", "input", "", []string{"started again (1 of 2)", "started again (2 of 2)", "Oops number 2"}},
-		{"boot boot boot echo", "3", "", "kernel panic", []string{"started again (2 of 2)"}},
+		{"boot echo", "2", "input", "", []string{"restarting it (1 of 2)", "Oops number 1"}},
+		{"settle boot echo", "3", "input", "", []string{"restarting it (1 of 2)", "restarting it (2 of 2)", "Oops number 2"}},
+		{"boot boot boot echo", "3", "", "kernel panic", []string{"restarting it (2 of 2)"}},
 		{"signal echo", "2", "input", "", []string{"signal: killed"}},
 		{"run echo", "1", "half ", "kernel panic", nil},
-		{"boot run echo", "2", "half ", "kernel panic", []string{"started again (1 of 2)"}},
-		// QEMU's own refusal would be the same the next time.
+		{"boot run echo", "2", "half ", "kernel panic", []string{"restarting it (1 of 2)"}},
+		// If QEMU itself refuses to start, it would refuse again.
 		{"status echo", "1", "", "cannot set up guest memory", nil},
 	} {
 		t.Run(tt.acts, func(t *testing.T) {
@@ -113,21 +115,21 @@ func TestAHostThatDiesBeforeItsCommandIsStartedAgain(t *testing.T) {
 			case tt.died == "" && (err != nil || exit != agent.Exit{Status: 3}):
 				t.Errorf("got %+v, %v", exit, err)
 			case tt.died != "" && (!errors.As(err, &d) || !strings.Contains(d.Cause.Error(), tt.died)):
-				t.Errorf("got %v, want a death by %q", err, tt.died)
+				t.Errorf("got %v, want a Death caused by %q", err, tt.died)
 			}
 			if starts, err := os.ReadFile(count); string(starts) != tt.starts {
-				t.Errorf("%s starts, want %s, %v", starts, tt.starts, err)
+				t.Errorf("%s starts, want %s (%v)", starts, tt.starts, err)
 			}
 			if out.String() != tt.out {
 				t.Errorf("output %q, want %q", &out, tt.out)
 			}
 			for _, want := range tt.log {
 				if !strings.Contains(log.String(), want) {
-					t.Errorf("%q is not in the log:\n%s", want, &log)
+					t.Errorf("log lacks %q:\n%s", want, &log)
 				}
 			}
-			if strings.Count(log.String(), "started again") != int(tt.starts[0]-'1') {
-				t.Errorf("log:\n%s", &log)
+			if strings.Count(log.String(), "restarting it") != int(tt.starts[0]-'1') {
+				t.Errorf("wrong number of restarts in the log:\n%s", &log)
 			}
 		})
 	}

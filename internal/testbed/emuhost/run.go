@@ -15,12 +15,12 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// Death says that the host ended before its command did.
+// Death reports that the host died before its command exited.
 type Death struct {
-	Cause error  // the context's error and cause, or what is known of QEMU's end
-	Log   string // end of the host's kernel log
+	Cause error  // the context's cause, or what is known about QEMU's exit
+	Log   string // the end of the host's kernel log
 
-	again bool // nothing of the command ran, and another start may go better
+	again bool // the command did not run at all, and another start may succeed
 }
 
 func (d *Death) Error() string {
@@ -29,11 +29,13 @@ func (d *Death) Error() string {
 
 func (d *Death) Unwrap() error { return d.Cause }
 
-// logLines is how much of the kernel log a Death shows.
+// logLines is the number of kernel log lines in a Death.
 const logLines = 60
 
-// Run starts the host, runs the command and ends the host. Without an Exit the error is a *Death; with one, it says why the
-// command never ran. A host that dies before it starts the command is started again, and the log says so.
+// Run starts the host, runs the command and stops the host. If the host died, the error is a
+// *Death. If the Exit has an error, the command never ran, and Run returns that error. Run restarts
+// a host that dies before it starts the command, up to Config.Restarts times, and logs each
+// restart. Run is safe for concurrent use.
 func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	for restart := 1; ; restart++ {
 		exit, err := h.run(ctx, c, streams)
@@ -41,11 +43,11 @@ func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) 
 		if !errors.As(err, &d) || !d.again || restart > h.config.Restarts || ctx.Err() != nil {
 			return exit, err
 		}
-		h.logf("the host died before its command started, and is started again (%d of %d): %v", restart, h.config.Restarts, d)
+		h.logf("the host died before its command started; restarting it (%d of %d): %v", restart, h.config.Restarts, d)
 	}
 }
 
-// run is one start.
+// run starts the host once.
 func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -89,15 +91,16 @@ func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	}
 }
 
-// givesRoot is a command that is root in the host, with the builder's cache, which minivmm refuses
-// as another user's. So the folders on the way to it are given to root first, in the host's own
-// layer.
+// givesRoot wraps a command, which runs as root in the host. minivmm refuses a cache that belongs to
+// another user, so the wrapper first gives the builder's cache folder, and every folder above it,
+// to root. It changes only the host's own layer.
 func givesRoot(cache string, argv []string) []string {
 	script := `d=$1; shift; while [ "$d" != / ]; do chown -h 0:0 "$d"; d=$(dirname "$d"); done; exec "$@"`
 	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
 }
 
-// socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close ends a Read.
+// socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close interrupts a
+// Read. The caller must close both.
 func socketPair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -112,20 +115,22 @@ func socketPair() (ours, theirs *os.File, err error) {
 // machine is a running QEMU.
 type machine struct {
 	kill  context.CancelFunc
-	ended chan error // gets QEMU's end, then is closed
+	ended chan error // receives the result of waiting for QEMU, then is closed
 	log   *kernelLog
 	said  *kernelLog // QEMU's own messages
 }
 
-// start starts QEMU with the channel's other end. It ends with ctx, and with this process.
+// start starts QEMU with its end of the channel. QEMU is killed when ctx is done and when this
+// process dies. The caller must call stop.
 func (h *Host) start(ctx context.Context, channel *os.File) (*machine, error) {
 	ctx, kill := context.WithCancel(ctx)
 	m := &machine{kill: kill, ended: make(chan error, 1), log: &kernelLog{}, said: &kernelLog{}}
 	cmd := exec.CommandContext(ctx, h.qemu.Binary, h.arguments()...)
 	cmd.Stdout, cmd.Stderr = m.log, m.said
 	cmd.ExtraFiles = []*os.File{channel}
-	// A terminal's control-C is for this process, which then ends QEMU. The death signal comes with the death of the
-	// starting thread, so a goroutine keeps that thread until QEMU ends.
+	// Control-C on a terminal goes to this process only, which then stops QEMU. The kernel sends
+	// the death signal when the thread that started QEMU exits (prctl(2), PR_SET_PDEATHSIG), so a
+	// goroutine keeps that thread until QEMU exits.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
@@ -145,14 +150,15 @@ func (h *Host) start(ctx context.Context, channel *os.File) (*machine, error) {
 	return m, nil
 }
 
-// stop ends QEMU and waits for its end.
+// stop kills QEMU and waits until it has exited.
 func (m *machine) stop() {
 	m.kill()
 	for range m.ended {
 	}
 }
 
-// death explains why the channel broke. QEMU closes it when it ends, so that is waited for, but not for long.
+// death explains why the channel broke. QEMU closes it on exit, so death waits for QEMU, for at most
+// two seconds.
 func (m *machine) death(broken error) *Death {
 	var err error
 	select {
@@ -160,7 +166,7 @@ func (m *machine) death(broken error) *Death {
 	case <-time.After(2 * time.Second):
 		return &Death{Cause: fmt.Errorf("channel broken: %w", broken), Log: m.log.tail(logLines), again: true}
 	}
-	cause := errors.New("QEMU ended before the command")
+	cause := errors.New("QEMU exited before the command")
 	switch {
 	case m.log.contains("Kernel panic"):
 		cause = errors.New("kernel panic")
@@ -169,7 +175,7 @@ func (m *machine) death(broken error) *Death {
 	case err != nil:
 		cause = fmt.Errorf("QEMU: %w: %s", err, m.said.tail(10))
 	}
-	// With an exit status QEMU refuses to start, and would again.
+	// QEMU exits with a status when it refuses to start, and would refuse again.
 	var exited *exec.ExitError
 	refused := errors.As(err, &exited) && exited.Exited()
 	return &Death{Cause: cause, Log: m.log.tail(logLines), again: !refused}

@@ -15,29 +15,30 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// QEMU is a built one with the read-only memories it needs.
+// QEMU is a built QEMU with the firmware and option ROMs that it needs.
 type QEMU struct {
 	Binary  string   // path of qemu-system-x86_64
-	Folders []string // where firmware and option ROMs lie, for one -L each
+	Folders []string // folders with firmware and option ROMs, for one -L each
 }
 
-// release is the Debian release whose QEMU is built. It need not be the machine's.
+// release is the Debian release whose QEMU is built. It may differ from the machine's.
 const release = "trixie"
 
-// buildPackages are needed to unpack, configure and compile; their libraries also to run.
+// buildPackages are required to unpack, configure and compile QEMU. Running it requires their
+// libraries.
 var buildPackages = []string{
 	"ninja-build", "gcc", "libc6-dev", "make", "pkg-config", "flex", "bison", "python3-venv", "dpkg-dev", "xz-utils",
 	"libglib2.0-dev", "libfdt-dev", "libattr1-dev", "libcap-ng-dev", "zlib1g-dev",
 }
 
-// configure leaves everything out that an emulated host does not use.
+// configure disables everything that an emulated host does not use.
 var configure = []string{
 	"--target-list=x86_64-softmmu", "--without-default-features",
 	"--enable-tcg", "--enable-fdt=system", "--enable-virtfs", "--enable-attr", "--enable-cap-ng",
 	"--disable-docs", "--disable-werror", "--disable-debug-info", "--disable-install-blobs", "--disable-download", "--python=/usr/bin/python3",
 }
 
-// Get returns the corrected QEMU, built if need be: minutes, the first time.
+// Get returns the corrected QEMU. The first call builds it, which takes minutes.
 func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (QEMU, error) {
 	a := machine.Suite(release)
 	version, err := a.SourceVersion(ctx, "qemu")
@@ -63,14 +64,14 @@ func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (QEMU, er
 	return q, nil
 }
 
-// build makes the folder to with the binary in it, and works in a folder beside it.
+// build creates the folder to, with the binary in it. It works in a folder next to it.
 func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to string) error {
 	start := time.Now()
-	c.Logf("building QEMU %s with one line added: about 5 minutes on two cores, once", version)
+	c.Logf("building QEMU %s with one line added (once, about 5 minutes on two cores)", version)
 	if err := a.Install(ctx, "building QEMU", buildPackages...); err != nil {
 		return err
 	}
-	// The machine's own may be too old; this one runs from where it is unpacked.
+	// The machine's own meson may be too old. The fetched one runs from where it is unpacked.
 	meson, err := a.Fetch(ctx, "meson")
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	if err := correctTree(src); err != nil {
 		return err
 	}
-	c.Logf("QEMU's source is here after %s, compiling", time.Since(start).Round(time.Second))
+	c.Logf("fetched QEMU's source in %s, now compiling", time.Since(start).Round(time.Second))
 	objects := filepath.Join(src, "build-minivmm")
 	if err := os.Mkdir(objects, 0o755); err != nil {
 		return err
@@ -101,11 +102,11 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	if err := os.Rename(filepath.Join(objects, "qemu-system-x86_64"), filepath.Join(to, "qemu-system-x86_64")); err != nil {
 		return err
 	}
-	c.Logf("QEMU is built after %s", time.Since(start).Round(time.Second))
+	c.Logf("built QEMU in %s", time.Since(start).Round(time.Second))
 	return nil
 }
 
-// correctTree corrects the helper below src.
+// correctTree corrects the helper in the source tree src.
 func correctTree(src string) error {
 	path := filepath.Join(src, filepath.FromSlash(helper))
 	text, err := os.ReadFile(path)

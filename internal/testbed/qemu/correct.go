@@ -5,12 +5,13 @@ import (
 	"strings"
 )
 
-// helper is the source file that gets the line.
+// helper is the source file to which the line is added.
 const helper = "target/i386/tcg/system/svm_helper.c"
 
-// errNoPlace stops the build.
-var errNoPlace = errors.New("the place of the missing line is not found: in helper_vmrun no single call of do_interrupt_x86_hardirq " +
-	"stands between case SVM_EVTINJ_TYPE_INTR and its break; read how this version injects an event before running it")
+// errNoPlace reports that this version of the helper has another shape than correct knows. It fails
+// the build.
+var errNoPlace = errors.New("no place found for the missing line: expected helper_vmrun to call do_interrupt_x86_hardirq exactly once " +
+	"between case SVM_EVTINJ_TYPE_INTR and its break; read how this version injects events, then adapt internal/testbed/qemu")
 
 const (
 	caseLine  = "case SVM_EVTINJ_TYPE_INTR:"
@@ -18,7 +19,8 @@ const (
 	clearLine = "cs->exception_index = -1;"
 )
 
-// correct adds the line to the text of svm_helper.c. A text that has it already is returned unchanged.
+// correct adds the line to the text of svm_helper.c. It returns a text that already has the line
+// unchanged, and errNoPlace for any other shape.
 func correct(text string) (string, error) {
 	before, rest, ok := strings.Cut(text, caseLine)
 	if !ok || strings.Contains(rest, caseLine) {

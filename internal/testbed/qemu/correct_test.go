@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// vmrun is the shape of the place in QEMU 10.0, in our words.
+// vmrun has the shape of that code in QEMU 10.0, but is not a copy of it.
 const vmrun = `
     switch (event_inj & SVM_EVTINJ_TYPE_MASK) {
     case SVM_EVTINJ_TYPE_INTR:

@@ -14,11 +14,12 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// execTest is "emuhost exec", for "go test -exec": a test binary and its flags, in the folder of its package.
+// execTest implements "emuhost exec", for "go test -exec": it runs a test binary with its flags in
+// the current folder, which is the folder of the package.
 func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("exec", &o)
-	auto := f.Bool("auto", false, "run on this machine itself if a guest works on it; "+emuhost.ModeEnv+" (auto, direct, emulated) decides otherwise")
+	auto := f.Bool("auto", false, "run directly on this machine if a guest works here; "+emuhost.ModeEnv+" (auto, direct or emulated) overrides it")
 	if err := parse(f, args); err != nil {
 		return err
 	}

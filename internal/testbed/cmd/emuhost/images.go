@@ -24,7 +24,7 @@ func getKernel(ctx context.Context, c *cache.Cache, name string) (kernel.Kernel,
 	return kernel.Get(ctx, debian.New(c), series, flavour)
 }
 
-// printKernel is "emuhost kernel".
+// printKernel implements "emuhost kernel".
 func printKernel(ctx context.Context, c *cache.Cache, args []string) error {
 	if len(args) != 1 {
 		return &statusError{statusUsage, errors.New("kernel: want one name: 6.12, 6.1, 6.12-cloud or 6.1-cloud")}
@@ -37,19 +37,19 @@ func printKernel(ctx context.Context, c *cache.Cache, args []string) error {
 	return err
 }
 
-// writeInitrd is "emuhost initrd".
+// writeInitrd implements "emuhost initrd".
 func writeInitrd(ctx context.Context, c *cache.Cache, args []string) error {
 	f := flag.NewFlagSet("emuhost initrd", flag.ContinueOnError)
 	var files, mods, command list
-	f.Var(&files, "file", "SOURCE:PATH, a file of this machine and its path in the guest; may be repeated")
-	f.Var(&mods, "module", "a kernel module to load, instead of the usual ones; may be repeated")
-	f.Var(&command, "command", "a word of the guest's command, instead of /bin/sh; repeated for its arguments")
+	f.Var(&files, "file", "SOURCE:PATH, a file on this machine and its path in the guest; may be repeated")
+	f.Var(&mods, "module", "a kernel module to load instead of the default ones; may be repeated")
+	f.Var(&command, "command", "the guest's command instead of /bin/sh; repeat the flag for each argument")
 	hostname := f.String("hostname", "guest", "the guest's host name")
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	if f.NArg() != 2 {
-		return &statusError{statusUsage, errors.New("initrd: want a kernel (6.12-cloud) and the file to write")}
+		return &statusError{statusUsage, errors.New("initrd: want a kernel, such as 6.12-cloud, and the file to write")}
 	}
 	o := initrd.Options{Modules: mods, Hostname: *hostname, Command: command}
 	for _, file := range files {
@@ -87,7 +87,8 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// prepare is "emuhost prepare": everything that tests use, on both host kernels.
+// prepare implements "emuhost prepare": it fetches and builds everything that tests use, for both
+// host kernels.
 func prepare(ctx context.Context, c *cache.Cache, args []string) error {
 	if len(args) != 0 {
 		return &statusError{statusUsage, errors.New("prepare takes no arguments")}
@@ -109,7 +110,7 @@ func prepare(ctx context.Context, c *cache.Cache, args []string) error {
 	return nil
 }
 
-// update is "emuhost update".
+// update implements "emuhost update".
 func update(ctx context.Context, c *cache.Cache, args []string) error {
 	if len(args) != 0 {
 		return &statusError{statusUsage, errors.New("update takes no arguments")}

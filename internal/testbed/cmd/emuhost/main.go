@@ -14,7 +14,7 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// Exit statuses of the launcher's own, as env(1) and timeout(1) use them; all others are the command's.
+// The launcher's own exit statuses, as env(1) and timeout(1) use them. All others are the command's.
 const (
 	statusUsage   = 2
 	statusTimeout = 124
@@ -25,12 +25,12 @@ const usage = `usage: emuhost COMMAND
 
   run [FLAGS] [--] PROGRAM [ARGS]   run a program in the emulated host
   exec [FLAGS] TESTBINARY [ARGS]    the same for "go test -exec"
-  stress [FLAGS]                    try the emulated host itself: a guest under load, for a minute
+  stress [FLAGS]                    test the emulated host itself: a guest under load, for a minute
   kernel NAME                       print the paths of a kernel and its modules: 6.12, 6.1, 6.12-cloud, 6.1-cloud
   initrd [FLAGS] KERNEL FILE        write an initial RAM file system for a guest
-  probe                             say where "exec -auto" would run tests, and why
+  probe                             print where "exec -auto" would run tests, and why
   prepare                           fetch and build everything now
-  update                            look for new versions at the next start
+  update                            make the next start look for new versions
 
 "emuhost COMMAND -h" lists the flags.
 `
@@ -38,7 +38,7 @@ const usage = `usage: emuhost COMMAND
 // statusError carries an exit status.
 type statusError struct {
 	status int
-	err    error // nil: nothing to say
+	err    error // nil: print nothing
 }
 
 func (e *statusError) Error() string { return fmt.Sprint(e.err) }
@@ -77,12 +77,12 @@ func dispatch(ctx context.Context, args []string) error {
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return &statusError{statusUsage, fmt.Errorf("%q is not a command\n%s", args[0], usage)}
+		return &statusError{statusUsage, fmt.Errorf("unknown command %q\n%s", args[0], usage)}
 	}
 	return command(ctx, c, args[1:])
 }
 
-// report prints the error, if it has something to say, and returns the exit status.
+// report prints the error, unless it only carries a status, and returns the exit status.
 func report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
@@ -98,12 +98,13 @@ func report(w io.Writer, err error) int {
 	return status
 }
 
-// interrupted is the cause of a context that a signal ended.
+// interrupted is the cause of a context that a signal canceled.
 type interrupted struct{ sig syscall.Signal }
 
 func (i interrupted) Error() string { return i.sig.String() }
 
-// withSignals returns a context that the signals which ask a program to end cancel.
+// withSignals returns a context that SIGINT, SIGTERM and SIGHUP cancel. The caller must call the
+// returned function.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)

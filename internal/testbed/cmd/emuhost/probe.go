@@ -10,7 +10,7 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// printChoice is "emuhost probe".
+// printChoice implements "emuhost probe".
 func printChoice(ctx context.Context, c *cache.Cache, args []string) error {
 	if len(args) != 0 {
 		return &statusError{statusUsage, errors.New("probe takes no arguments")}

@@ -39,12 +39,12 @@ func (l *list) Set(v string) error {
 func newFlags(command string, o *options) *flag.FlagSet {
 	o.config = emuhost.DefaultConfig()
 	f := flag.NewFlagSet("emuhost "+command, flag.ContinueOnError)
-	f.StringVar(&o.config.Kernel, "kernel", envOr("MINIVMM_HOST_KERNEL", o.config.Kernel), "host kernel: 6.12 or 6.1; default also from MINIVMM_HOST_KERNEL")
-	f.IntVar(&o.config.CPUs, "cpus", o.config.CPUs, "host CPUs; 1 with -icount")
+	f.StringVar(&o.config.Kernel, "kernel", envOr("MINIVMM_HOST_KERNEL", o.config.Kernel), "host kernel, 6.12 or 6.1; MINIVMM_HOST_KERNEL sets the default")
+	f.IntVar(&o.config.CPUs, "cpus", o.config.CPUs, "number of host CPUs; 1 with -icount")
 	f.IntVar(&o.config.MemoryMiB, "memory", o.config.MemoryMiB, "host memory in MiB")
-	f.BoolVar(&o.config.Icount, "icount", false, "let the host's clock count instructions, 1 ns each")
-	f.DurationVar(&o.timeout, "timeout", 0, "end the host after this time; 0 is never")
-	f.Var(&o.shares, "share", "folder that is writable in the host, and stays so after it; may be repeated")
+	f.BoolVar(&o.config.Icount, "icount", false, "make the host's clock count instructions, 1 ns each")
+	f.DurationVar(&o.timeout, "timeout", 0, "stop the host after this time; 0 means no limit")
+	f.Var(&o.shares, "share", "folder that is writable in the host and keeps its changes; may be repeated")
 	f.Var(&o.env, "env", "KEY=VALUE for the command; may be repeated")
 	return f
 }
@@ -56,19 +56,19 @@ func envOr(key, otherwise string) string {
 	return otherwise
 }
 
-// parse reads the flags. Asking for help is no error.
+// parse parses the flags. A request for help has exit status 0.
 func parse(f *flag.FlagSet, args []string) error {
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		return &statusError{status: 0}
 	}
 	if err != nil {
-		return &statusError{status: statusUsage} // the flag set has said it
+		return &statusError{status: statusUsage} // the flag set has printed the error
 	}
 	return nil
 }
 
-// finish fills in what follows from several flags.
+// finish sets the options that depend on several flags, and checks -env.
 func (o *options) finish(f *flag.FlagSet) error {
 	cpusGiven := false
 	f.Visit(func(given *flag.Flag) { cpusGiven = cpusGiven || given.Name == "cpus" })
@@ -90,7 +90,7 @@ func (o *options) finish(f *flag.FlagSet) error {
 	return nil
 }
 
-// run is "emuhost run".
+// run implements "emuhost run".
 func run(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("run", &o)
@@ -115,8 +115,8 @@ func run(ctx context.Context, c *cache.Cache, args []string) error {
 	return o.inHost(ctx, c, command, streams, t)
 }
 
-// inHost runs the command in the emulated host, with this process's environment and working directory. A terminal is raw
-// for as long as the host runs.
+// inHost runs the command in the emulated host, with this process's environment and working
+// directory. The terminal, if t is not nil, is in raw mode while the host runs.
 func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Command, streams agent.Streams, t *terminal) error {
 	h, err := emuhost.Prepare(ctx, c, o.config)
 	if err != nil {
@@ -126,7 +126,7 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Comm
 		return err
 	}
 	command.Env = slices.Concat(os.Environ(), []string{emuhost.ClockEnv + "=" + o.config.Clock()}, o.env)
-	// go test asks for all stacks by this signal when its time is over.
+	// go test sends this signal at its time limit, to get all stacks.
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, syscall.SIGQUIT)
 	defer signal.Stop(quit)
@@ -150,12 +150,12 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Comm
 	return &statusError{exit.Code(), err}
 }
 
-// timedOut is the cause of a context whose time limit is over.
+// timedOut is the cause of a context whose time limit was exceeded.
 type timedOut struct{ limit time.Duration }
 
-func (t timedOut) Error() string { return fmt.Sprintf("time limit of %v is over", t.limit) }
+func (t timedOut) Error() string { return fmt.Sprintf("time limit of %v exceeded", t.limit) }
 
-// ended gives an error the exit status that its cause asks for.
+// ended returns err with the exit status for its cause: a signal or the time limit.
 func ended(ctx context.Context, err error) error {
 	var i interrupted
 	if errors.As(context.Cause(ctx), &i) {

@@ -15,16 +15,17 @@ import (
 	guestStress "minivmm/internal/testbed/stress"
 )
 
-// stressPackages are what the guest runs under: a QEMU as users have it.
+// stressPackages provide the QEMU that runs the guest: Debian's own, as users have it.
 var stressPackages = []string{"qemu-system-x86"}
 
-// stress is "emuhost stress": it prepares the guest here and runs itself in the emulated host.
+// stress implements "emuhost stress": it prepares the guest here, then runs this program in the
+// emulated host.
 func stress(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("stress", &o)
-	guestKernel := f.String("guest-kernel", "6.12-cloud", "kernel of the guest")
-	guestCPUs := f.Int("guest-cpus", 4, "CPUs of the guest")
-	duration := f.Duration("duration", time.Minute, "how long")
+	guestKernel := f.String("guest-kernel", "6.12-cloud", "guest kernel")
+	guestCPUs := f.Int("guest-cpus", 4, "number of guest CPUs")
+	duration := f.Duration("duration", time.Minute, "duration of the load")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -53,12 +54,12 @@ func stress(ctx context.Context, c *cache.Cache, args []string) error {
 	return o.inHost(ctx, c, agent.Command{Argv: argv}, agent.Streams{Stdout: os.Stdout, Stderr: os.Stderr}, nil)
 }
 
-// stressInside is the command that stress runs in the emulated host; it is not for people.
+// stressInside is the command that stress runs in the emulated host. It is not for users.
 const stressInside = "stress-inside"
 
 func runStressInside(ctx context.Context, _ *cache.Cache, args []string) error {
 	if len(args) != 4 {
-		return &statusError{statusUsage, errors.New(`this is a part of "emuhost stress"`)}
+		return &statusError{statusUsage, errors.New(`stress-inside is an internal command: use "emuhost stress"`)}
 	}
 	cpus, err := strconv.Atoi(args[2])
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// terminal is the one that this process was started from. A nil one stands for none.
+// terminal is the terminal that this process was started from. A nil *terminal means that there is
+// none.
 type terminal struct {
 	fd      int
 	size    agent.Terminal
@@ -40,7 +41,8 @@ func (t *terminal) measure() error {
 	return nil
 }
 
-// raw hands every key to the host, control-C included, and follows the window's size until the process ends.
+// raw puts the terminal in raw mode, so that the host gets every key, including control-C. It
+// forwards changes of the window's size until the process exits.
 func (t *terminal) raw() error {
 	if t == nil {
 		return nil
@@ -63,10 +65,10 @@ func (t *terminal) raw() error {
 	return nil
 }
 
-// restore gives the terminal back as it was.
+// restore restores the terminal's mode.
 func (t *terminal) restore() {
 	if t != nil && t.before != nil {
-		// Nothing is left to do about a terminal that went away.
+		// An error means that the terminal is gone, and there is nothing to restore.
 		_ = term.Restore(t.fd, t.before)
 	}
 }

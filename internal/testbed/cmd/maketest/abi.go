@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// abi writes every testdata/abi.golden anew, from the kernel headers that its abi.c sees on this machine.
+// abi regenerates every testdata/abi.golden by compiling the abi.c next to it against this machine's
+// kernel headers.
 func abi(ctx context.Context) error {
 	sources, err := filepath.Glob("*/testdata/abi.c")
 	if err != nil {
@@ -42,8 +43,8 @@ func abi(ctx context.Context) error {
 	return nil
 }
 
-// merge is the new text, but for lines "absent NAME": what this machine's headers are too old for keeps its line of the old
-// text, "KIND NAME VALUE", if it has one.
+// merge returns the new text. If it has a line "absent NAME", because this machine's headers are too
+// old for NAME, the line for NAME in the old text, "KIND NAME VALUE", replaces it, if there is one.
 func merge(fresh, old string) string {
 	known := map[string]string{}
 	for line := range strings.Lines(old) {

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// target is a fuzz target: the folder of its package, and its name.
+// target is a fuzz target: its package's folder and its name.
 type target struct{ dir, name string }
 
 var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 
-// targets finds all fuzz targets below the folder.
+// targets returns all fuzz targets below the folder root.
 func targets(root string) ([]target, error) {
 	var all []target
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -41,7 +41,7 @@ func targets(root string) ([]target, error) {
 	return all, err
 }
 
-// fuzz gives each target its time.
+// fuzz runs the fuzz targets one after another, each for the duration each.
 func fuzz(ctx context.Context, each string) error {
 	all, err := targets(".")
 	if err != nil {
@@ -55,6 +55,6 @@ func fuzz(ctx context.Context, each string) error {
 			return fmt.Errorf("%s in %s: %w", t.name, t.dir, err)
 		}
 	}
-	fmt.Printf("%d targets, %s each, found nothing\n", len(all), each)
+	fmt.Printf("%d targets, %s each: no failures\n", len(all), each)
 	return nil
 }

@@ -13,13 +13,13 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-// guests are the kernels that tests boot, in the order of series.
+// guests holds the kernels that tests boot, in the order of series.
 type guests struct {
-	names  []string // as MINIVMM_GUESTS has them
-	images []string // bzImages
+	names  []string // as in MINIVMM_GUESTS: NAME=IMAGE:MODULES
+	images []string // paths of bzImages
 }
 
-// prepareGuests installs the tools of tests that use KVM or vhost and fetches their guests'
+// prepareGuests installs the tools that tests of KVM and vhost use, and fetches the guests'
 // kernels.
 func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (guests, error) {
 	var g guests
@@ -37,13 +37,14 @@ func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (gues
 		g.names = append(g.names, name+"="+k.Image+":"+k.Modules)
 		g.images = append(g.images, k.Image)
 	}
-	// In an emulated host there is no network to fetch it from.
+	// An emulated host has no network, so minivmm could not fetch its kernel there.
 	_, err := kernel.Open(c).Fetch(ctx, "")
 	return g, err
 }
 
-// env is the environment of tests that use KVM or vhost on a host of that series. Most tests boot
-// the first of the guest kernels: each host's own, so that all of them are booted somewhere.
+// env returns the environment for tests that use KVM or vhost on a host with a kernel of series
+// host. Most tests boot only the first guest kernel. The host's own series comes first, so that
+// each kernel is booted on some host.
 func (g guests) env(c *cache.Cache, host string) []string {
 	first := max(0, slices.Index(series, host))
 	names := slices.Concat(g.names[first:], g.names[:first])
@@ -53,8 +54,8 @@ func (g guests) env(c *cache.Cache, host string) []string {
 	}
 }
 
-// debianDisk is the cache's entry of what "minivmm disk debian" makes, with the clients; another
-// when these become others.
+// debianDisk returns the name of the cache entry for the Debian disk with clientPackages. The name
+// changes with the packages and the size.
 func debianDisk() string {
 	sum := sha256.Sum256(fmt.Append(nil, debianBytes, clientPackages))
 	return fmt.Sprintf("tests/debian-%x.img", sum[:4])

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// What go test -json says of two stages: in the first, A passes, B fails with a message, C is skipped, and package y does not
-// build; in the second, C and B pass, and the host dies during D, which therefore never ends.
+// The output of go test -json in two stages. In the first, A passes, B fails with a message, C is
+// skipped, and package y does not build. In the second, C and B pass, and the host dies during D,
+// which therefore never finishes.
 const first = `{"Action":"start","Package":"x"}
 {"Action":"run","Package":"x","Test":"A"}
 {"Action":"output","Package":"x","Test":"A","Output":"quiet\n"}
@@ -34,7 +35,7 @@ not an event
 `
 
 const second = `{"Action":"pass","Package":"x","Test":"C","Elapsed":1}
-{"Action":"output","Package":"x","Output":"emuhost: the host died before its command started, and is started again (1 of 2): emulated host: triple fault; its kernel log ends with:\n"}
+{"Action":"output","Package":"x","Output":"emuhost: the host died before its command started; restarting it (1 of 2): emulated host: triple fault; its kernel log ends with:\n"}
 {"Action":"pass","Package":"x","Test":"B","Elapsed":12.34}
 {"Action":"pass","Package":"x","Test":"B/sub","Elapsed":12.33}
 {"Action":"output","Package":"x","Test":"D","Output":"=== RUN D\n"}
@@ -43,7 +44,7 @@ const second = `{"Action":"pass","Package":"x","Test":"C","Elapsed":1}
 {"Action":"fail","Package":"x","Elapsed":2.5}
 `
 
-func TestSummaryCountsEachTestOnceAndSaysWhatDied(t *testing.T) {
+func TestSummaryCountsEachTestOnceAndListsDeadHosts(t *testing.T) {
 	var out bytes.Buffer
 	s := newSummary(&out)
 	for i, text := range []string{first, second} {
@@ -58,19 +59,19 @@ func TestSummaryCountsEachTestOnceAndSaysWhatDied(t *testing.T) {
 		"why B failed\n", "not an event\n", "y.go:1: syntax error\n", "FAIL y [build failed]\n", "FAIL  [short] x 2.5s\n",
 		"[ 1.0] Oops\n",
 		"in 1m30s\n", "stage one: 1 passed, 1 failed, 2 skipped, in 1m10s\n", "stage two: 3 passed, 1 failed, 0 skipped, in 0s\n",
-		"the host was started again: x: triple fault\n", "slowest:   12.3s [short] x B\nslowest:    1.0s [short] x A\n",
+		"the host was restarted: x: triple fault\n", "slowest:   12.3s [short] x B\nslowest:    1.0s [short] x A\n",
 		"THE HOST DIED: x: emulated host: kernel panic\n",
-		"skipped wherever it was tried: x Never\n", "FAILED: x B\n", "FAILED: x D\n", "FAILED: y\n",
+		"skipped in every stage: x Never\n", "FAILED: x B\n", "FAILED: x D\n", "FAILED: y\n",
 		// A, B/sub and C; B, D and the package y; Never.
 		"\n3 passed, 3 failed, 1 skipped\n",
 	} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is not in\n%s", want, &out)
+			t.Errorf("output lacks %q:\n%s", want, &out)
 		}
 	}
 	for _, no := range []string{"quiet", "needs more", "ok ", "DIED: x: emulated host: triple fault", "x B/sub"} {
 		if strings.Contains(out.String(), no) {
-			t.Errorf("%q is in\n%s", no, &out)
+			t.Errorf("output must not contain %q:\n%s", no, &out)
 		}
 	}
 }
@@ -98,7 +99,7 @@ func TestFuzzTargetsAreFound(t *testing.T) {
 	}
 }
 
-func TestWhatTheHeadersLackIsKept(t *testing.T) {
+func TestConstantsMissingFromTheHeadersAreKept(t *testing.T) {
 	old := "request A 1\nrequest B 2\nabsent C\n"
 	if got, want := merge("request A 9\nabsent B\nabsent C\nconst D 4\n", old), "request A 9\nrequest B 2\nabsent C\nconst D 4\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -124,9 +125,9 @@ func TestTrialsAreCounted(t *testing.T) {
 	var out bytes.Buffer
 	err := try(t.Context(), &out, "guests", []trial{{3, good}, {3, bad}, {3, good}, {2, good}, {3, good}}, 2)
 	if err == nil || !strings.Contains(out.String(), "guests: host 2: kernel panic\n11 of 14 guests worked; ") || most > 2 {
-		t.Errorf("%v, %d at a time, said %q", err, most, &out)
+		t.Errorf("got %v, %d at a time, output %q", err, most, &out)
 	}
-	// What an interrupt ended is not counted.
+	// A trial that an interrupt stops is not counted.
 	ctx, cancel := context.WithCancel(t.Context())
 	out.Reset()
 	interrupt := func(context.Context) error {
@@ -137,6 +138,6 @@ func TestTrialsAreCounted(t *testing.T) {
 	}
 	err = try(ctx, &out, "starts", slices.Repeat([]trial{{1, interrupt}}, 9), 1)
 	if err != nil || calls != 3 || !strings.HasPrefix(out.String(), "2 of 2 starts worked; ") {
-		t.Errorf("%v after %d starts, said %q", err, calls, &out)
+		t.Errorf("got %v after %d starts, output %q", err, calls, &out)
 	}
 }

@@ -24,41 +24,44 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// series are the kernels that hosts and guests run: with the kernel's workers as threads of the VMM, and from before.
+// series are the kernels that hosts and guests run. On 6.12 vhost workers are threads of the VMM; on
+// 6.1 they are kernel threads.
 var series = []string{"6.12", "6.1"}
 
-// tools are the packages that tests need beside Go, and as MINIVMM_REQUIRE names them.
+// The tools that tests need in addition to Go: Debian packages, and the names for MINIVMM_REQUIRE.
 var (
 	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "erofs-utils", "cpio", "openssh-client", "iperf3"}
 	toolNames    = "iasl,lspci,gcc,strace,sg3-utils,fio,losetup,mke2fs,ssh,iperf3"
 )
 
-// clientPackages are the programs that try the network in a Debian guest.
+// clientPackages provide the programs that test the network in a Debian guest.
 var clientPackages = []string{"openssh-server", "curl", "iperf3", "iputils-ping", "traceroute", "bind9-dnsutils", "isc-dhcp-client", "udhcpc"}
 
-// debianBytes is the size of the tests' Debian disk, which each test copies: twice what is in it.
+// debianBytes is the size of the tests' Debian disk: twice the size of its contents. Each test copies
+// the disk.
 const debianBytes = 768 << 20
 
-// machinePackages have tests that need KVM or vhost.
+// machinePackages are the packages with tests that need KVM or vhost.
 var machinePackages = []string{
 	"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof", "./internal/diskimage", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/vhostbackend",
 	"./vmm", "./cmd/minivmm", "./internal/testbed/e2e",
 	"./internal/testbed/probe",
 }
 
-// steadyTests are those that need a steady clock: an emulated host has one when it counts instructions, and is several times slower then.
+// steadyTests matches the tests that need a steady clock. An emulated host has a steady clock if it
+// counts instructions, and is then several times slower.
 const steadyTests = "^TestCPUMaxThrottlesIperf3$"
 
 // stage is one run of go test.
 type stage struct {
-	name  string // what it covers
-	short string
-	apart bool // it wants the machine's cores for itself; the others take one each and run together
+	name  string // for the summary
+	short string // for each line of output
+	apart bool   // it uses all cores, so it runs alone; other stages use one core each and run in parallel
 	env   []string
-	args  []string // of go test
+	args  []string // for go test
 }
 
-// with is the stage with one more need of MINIVMM_REQUIRE, and what goes with it in the environment.
+// with returns the stage with need added to MINIVMM_REQUIRE and env added to its environment.
 func (st stage) with(need string, env ...string) stage {
 	st.env = slices.Concat(st.env, env)
 	for i, v := range st.env {
@@ -69,7 +72,7 @@ func (st stage) with(need string, env ...string) stage {
 	return st
 }
 
-// test runs every stage, also after one failed, and prints what was covered.
+// test runs every stage, even if one fails, and prints a summary.
 func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 	start := time.Now()
 	stages, err := plan(ctx, c)
@@ -80,15 +83,14 @@ func test(ctx context.Context, c *cache.Cache, out io.Writer) error {
 	return s.run(ctx, stages, start)
 }
 
-// unit runs what needs no emulated host, with what is on this machine: the stage for a change that
-// was just made.
+// unit runs the tests that need no emulated host, with the tools that this machine has.
 func unit(ctx context.Context, out io.Writer) error {
 	s := newSummary(out)
 	s.unlisted = true
 	return s.run(ctx, []stage{raceStage()}, time.Now())
 }
 
-// raceStage has all packages' tests on this machine.
+// raceStage runs the tests of all packages on this machine, with the race detector.
 func raceStage() stage {
 	return stage{
 		name: "this machine, with the race detector", short: "[race]", apart: true,
@@ -97,7 +99,7 @@ func raceStage() stage {
 	}
 }
 
-// run runs the stages and prints what was covered since start.
+// run runs the stages and prints a summary, with the time since start.
 func (s *summary) run(ctx context.Context, stages []stage, start time.Time) error {
 	errs := make([]error, len(stages))
 	var together sync.WaitGroup
@@ -129,7 +131,7 @@ func (s *summary) run(ctx context.Context, stages []stage, start time.Time) erro
 	return errors.Join(errs...)
 }
 
-// plan prepares what the stages need and lists them.
+// plan returns the stages of "make test", after it has prepared everything that they need.
 func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	a := debian.New(c)
 	g, err := prepareGuests(ctx, c, a)
@@ -137,7 +139,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		return nil, err
 	}
 	root, err := c.Make(ctx, debianDisk(), func(ctx context.Context, tmp string) error {
-		c.Logf("making a Debian disk (a minute or two, once)")
+		c.Logf("creating a Debian disk (once, a minute or two)")
 		return disk.Debian(ctx, tmp, false, disk.Options{Install: a.Install, SizeBytes: debianBytes}, disk.DebianOptions{Include: clientPackages})
 	})
 	if err != nil {
@@ -153,10 +155,12 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}
 	machine := stage{
 		env: g.env(c, ""),
-		// By the emulated host's clock, which a busy machine can make run fast: its kernel then measured the CPU too slow.
+		// The limit counts time of the emulated host's clock. It can run fast on a busy machine, if
+		// the host's kernel measured the CPU as too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}
-	// A whole Debian takes as long as ten other guests, so one host boots it for one test, and the other for another.
+	// A full Debian takes as long as ten other guests, so each of its two tests runs on one host
+	// only.
 	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
 	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
 	race := raceStage()
@@ -172,7 +176,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	var hosts, steady []stage // of each kernel
+	var hosts, steady []stage // one for each kernel
 	for _, name := range series {
 		config := emuhost.DefaultConfig()
 		config.Kernel = name
@@ -201,8 +205,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}), nil
 }
 
-// buildLauncher builds emuhost; go test splits -exec at spaces, so it goes to the cache where the source tree's path may
-// have some.
+// buildLauncher builds emuhost and returns its path. go test splits -exec at spaces, so if the source
+// tree's path contains spaces or quotes, the binary goes to the cache.
 func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
 	path, err := filepath.Abs("build/emuhost")
 	if err != nil {
@@ -217,7 +221,7 @@ func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
 	return path, nil
 }
 
-// run runs a stage's go test; what it says goes to the summary.
+// run runs a stage's go test and passes its events to c.
 func run(ctx context.Context, st stage, c *covered) error {
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"test", "-json"}, st.args)...)
 	cmd.Env = append(os.Environ(), st.env...)
@@ -236,7 +240,7 @@ func run(ctx context.Context, st stage, c *covered) error {
 	return errors.Join(readErr, err)
 }
 
-// release is this machine's kernel.
+// release returns this machine's kernel release.
 func release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {

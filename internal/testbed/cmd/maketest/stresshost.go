@@ -23,11 +23,11 @@ import (
 
 // trial is one start of an emulated host.
 type trial struct {
-	count int // of what it tries: 1 start, or so many guests
+	count int // the number of starts or guests that it tests
 	run   func(context.Context) error
 }
 
-// expect is a trial of the command, which must print want and nothing else.
+// expect returns a trial that runs the command, which must print exactly want to standard output.
 func expect(h *emuhost.Host, count int, want string, argv ...string) trial {
 	return trial{count, func(ctx context.Context) error {
 		var out, errs bytes.Buffer
@@ -39,14 +39,14 @@ func expect(h *emuhost.Host, count int, want string, argv ...string) trial {
 	}}
 }
 
-// guestsPerHost is how many guests one host boots, one after another.
+// guestsPerHost is the number of guests that one host boots, one after another.
 const guestsPerHost = 10
 
-// loadedPerCore is how many hosts run for each core of this machine when it is to be busy.
+// loadedPerCore is the number of hosts for each core of this machine in the test under load.
 const loadedPerCore = 3
 
-// guestScript boots $1 guests with 4 CPUs by the program $2. In each, every CPU forks; then the
-// disk and the network card, which the kernel's workers serve, must be there.
+// guestScript boots $1 guests with 4 CPUs, one after another, using minivmm at $2. Each guest forks
+// on every CPU, then checks its disk and its network card, which vhost workers serve.
 const guestScript = `
 for i in $(seq $1); do
 	$2 run --cpus 4 --memory 256M --net vhost --disk /tmp/disk.img,backend=vhost-scsi -- /bin/sh -c '
@@ -54,10 +54,10 @@ for i in $(seq $1); do
 		test $(nproc) = 4 -a -b /dev/sda -a -d /sys/class/net/eth0 && cat /dev/sda > /dev/null && echo works' || exit 1
 done`
 
-// stressHost starts emulated hosts that must not die, in turn on each kernel: half of starts one at
-// a time, half with more at a time than this machine has cores, and then hosts that boot guests
-// with several CPUs. Nothing is started again. It prints what died, and the figures for
-// docs/testing.md.
+// stressHost starts emulated hosts, alternating between the kernels: half of starts one at a time,
+// half with more hosts at once than this machine has cores. It then starts hosts that boot a total
+// of guests guests with several CPUs. No host may die, and none is restarted. stressHost prints each
+// failure and the figures for docs/testing.md.
 func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, guests string) error {
 	startCount, err := strconv.Atoi(starts)
 	if err != nil {
@@ -103,8 +103,8 @@ func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, gues
 	)
 }
 
-// try runs the trials, so many at a time, and says how many did what they must. Those that an
-// interrupt ends count for nothing.
+// try runs the trials, at most atATime at once, and prints how many succeeded. Trials that an
+// interrupt stops are not counted.
 func try(ctx context.Context, out io.Writer, what string, trials []trial, atATime int) error {
 	var (
 		mu     sync.Mutex

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// event is a line of "go test -json", as "go doc test2json" and "go help buildjson" tell.
+// event is a line of "go test -json". "go doc test2json" and "go help buildjson" describe it.
 type event struct {
 	Action     string
 	Package    string
@@ -24,7 +24,7 @@ type event struct {
 	Output     string
 }
 
-// test2json's and the build's actions that count here.
+// The actions of test2json and of the build that the summary uses.
 const (
 	passed      = "pass"
 	failed      = "fail"
@@ -33,10 +33,10 @@ const (
 	buildOutput = "build-output"
 )
 
-// name is a test or subtest; of a package as a whole, Test is empty.
+// name identifies a test or subtest. For a package as a whole, Test is empty.
 type name struct{ Package, Test string }
 
-// counts are of tests and subtests.
+// counts counts tests and subtests.
 type counts struct{ passed, failed, skipped int }
 
 func (c *counts) add(action string) {
@@ -54,9 +54,9 @@ func (c counts) String() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", c.passed, c.failed, c.skipped)
 }
 
-// summary is what all stages covered.
+// summary collects the results of all stages. It is safe for concurrent use.
 type summary struct {
-	unlisted bool // what was skipped is counted, not listed
+	unlisted bool // skipped tests are counted but not listed
 
 	mu      sync.Mutex
 	w       io.Writer       // guarded by mu
@@ -65,31 +65,32 @@ type summary struct {
 	timed   []timed         // guarded by mu
 }
 
-// timed is a test, not a subtest, and how long it took.
+// timed is the duration of a test, not of a subtest.
 type timed struct {
 	short   string // the stage
 	name    name
 	seconds float64
 }
 
-// slowestCount is how many of the slowest tests are named at the end.
+// slowestCount is the number of slowest tests that the summary lists.
 const slowestCount = 10
 
 func newSummary(w io.Writer) *summary { return &summary{w: w, outcome: map[name]string{}} }
 
-// covered is one stage's part. It prints packages as they end, and what failed in full.
+// covered is one stage's part of the summary. It prints each package as it finishes, and the full
+// output of failed tests.
 type covered struct {
 	all    *summary
-	stage  string // for the end
-	short  string // for each line
+	stage  string // for the summary
+	short  string // for each line of output
 	counts counts
 	took   time.Duration     // guarded by all.mu
 	deaths []string          // hosts that died, one line each
-	again  []string          // hosts that died before their tests began and were started again
-	said   map[name][]string // output of what has not ended yet
+	again  []string          // hosts that died before their tests started and were restarted
+	said   map[name][]string // output of tests and packages that have not finished yet
 }
 
-// begin adds a stage. Stages may run at the same time.
+// begin adds a stage. Stages may run in parallel.
 func (s *summary) begin(stage, short string) *covered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +107,7 @@ func (c *covered) read(r io.Reader) error {
 	for lines.Scan() {
 		var e event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			// Not an event: a message of the go command.
+			// A line that is not an event is a message of the go command.
 			e = event{Action: buildOutput, Output: lines.Text() + "\n"}
 		}
 		c.take(e)
@@ -114,19 +115,20 @@ func (c *covered) read(r io.Reader) error {
 	return lines.Err()
 }
 
-// hostDeath is how emuhost says that the host ended before the tests did.
+// hostDeath matches emuhost's message that the host died during the tests.
 var hostDeath = regexp.MustCompile(`emulated host: (kernel panic|triple fault|QEMU|channel broken|time limit)[^;\n]*`)
 
-// hostAgain is how it says that it starts a host again.
-var hostAgain = regexp.MustCompile(`started again \(\d of \d\): emulated host: ([^;\n]*)`)
+// hostAgain matches emuhost's message that it restarts a host.
+var hostAgain = regexp.MustCompile(`restarting it \(\d of \d\): emulated host: ([^;\n]*)`)
 
-// ended notes how long the stage took.
+// ended records the duration of the stage.
 func (c *covered) ended(took time.Duration) {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
 	c.took = took
 }
 
+// take processes one event.
 func (c *covered) take(e event) {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
@@ -158,13 +160,14 @@ func (c *covered) take(e event) {
 	}
 }
 
-// note counts what became of a test.
+// note counts the outcome of a test.
 func (c *covered) note(n name, action string) {
 	c.counts.add(action)
 	c.all.outcome[n] = worse(c.all.outcome[n], action)
 }
 
-// endPackage prints a package's line, and what its unfinished tests said: those during which it died.
+// endPackage prints a package's result. If the package failed, it also prints the output of its
+// unfinished tests, the ones during which it died, and counts them as failed.
 func (c *covered) endPackage(e event) {
 	for _, n := range slices.SortedFunc(maps.Keys(c.said), func(a, b name) int { return strings.Compare(a.Test, b.Test) }) {
 		if n.Package != e.Package {
@@ -181,12 +184,13 @@ func (c *covered) endPackage(e event) {
 		fmt.Fprintf(c.all.w, "ok    %s %s %.1fs\n", c.short, e.Package, e.Elapsed)
 	case failed:
 		fmt.Fprintf(c.all.w, "FAIL  %s %s %.1fs\n", c.short, e.Package, e.Elapsed)
-		// A package can fail without a test of it, as when it does not build.
+		// A package can fail without a failed test, for example if it does not build.
 		c.all.outcome[name{e.Package, ""}] = failed
 	}
 }
 
-// worse combines what a test did in two stages: to be skipped in one counts nothing if it ran in the other.
+// worse combines a test's outcomes in two stages. A skip does not count if the test ran in the other
+// stage.
 func worse(a, b string) string {
 	for _, action := range []string{failed, passed} {
 		if a == action || b == action {
@@ -196,15 +200,15 @@ func worse(a, b string) string {
 	return b
 }
 
-// print says what was covered. A test of several stages counts once in the last line.
+// print prints the summary. The last line counts a test once, even if several stages ran it.
 func (s *summary) print(took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintf(s.w, "\n== covered, tests and subtests, in %v\n", took.Round(time.Second))
+	fmt.Fprintf(s.w, "\n== summary of tests and subtests, in %v\n", took.Round(time.Second))
 	for _, c := range s.stages {
 		fmt.Fprintf(s.w, "%s: %v, in %v\n", c.stage, c.counts, c.took.Round(time.Second))
 		for _, again := range c.again {
-			fmt.Fprintf(s.w, "  the host was started again: %s\n", again)
+			fmt.Fprintf(s.w, "  the host was restarted: %s\n", again)
 		}
 		for _, death := range c.deaths {
 			fmt.Fprintf(s.w, "  THE HOST DIED: %s\n", death)
@@ -231,7 +235,7 @@ func (s *summary) print(took time.Duration) {
 	if s.unlisted {
 		never = nil
 	}
-	list(s.w, "skipped wherever it was tried", never)
+	list(s.w, "skipped in every stage", never)
 	list(s.w, "FAILED", bad)
 	fmt.Fprintf(s.w, "%v\n", total)
 }

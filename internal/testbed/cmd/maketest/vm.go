@@ -11,9 +11,9 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// vm runs one package's tests, or those that run matches, in one emulated host of that kernel, or
-// here if a guest works here. Tests of a Debian disk are skipped where "make test" has not made one
-// yet.
+// vm runs the tests of package pkg whose names match run, or all if run is empty. They run in one
+// emulated host with the kernel host, or directly on this machine if a guest works here. Tests of a
+// Debian disk are skipped until "make test" has created one.
 func vm(ctx context.Context, c *cache.Cache, host, pkg, run string) error {
 	g, err := prepareGuests(ctx, c, debian.New(c))
 	if err != nil {
