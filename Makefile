@@ -1,59 +1,60 @@
-# make demo is the place to begin; it needs Debian, Go and gcc, and installs what else it uses.
+# Start with make demo. It needs Debian, Go and gcc, and installs everything else that it uses.
 
 GO ?= go
 
 .DEFAULT_GOAL := build
 .PHONY: build demo test unit vm stress-host check fuzz abi docs-workers shell emuhost clean
 
-# A heap of a few hundred KiB would be two huge pages, and stay so: GODEBUG=disablethp=1, which //go:debug does not know.
+# Without GODEBUG=disablethp=1 a heap of a few hundred KiB takes two huge pages, permanently. //go:debug
+# does not support this setting.
 SMALL = -X runtime.godebugDefault=disablethp=1
 
 INIT = guestimages/initbin/init
 
-build: ## a static build/minivmm, with the guests' init in it
+build: ## build a static build/minivmm that contains the guests' init
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags='-s -w' -o $(INIT).bin ./guestimages/init
 	sha256sum $(INIT).bin | cut -c1-64 | tr -d '\n' > $(INIT).sum
 	CGO_ENABLED=0 $(GO) build -trimpath -tags embedinit -ldflags='$(SMALL)' -o build/minivmm ./cmd/minivmm
 
-demo: ## a real guest at work: rates, checksums, exits, workers
+demo: ## run a real guest under load: rates, checksums, exits, workers
 	$(GO) run ./internal/testbed/cmd/demo
 
-test: check build ## everything: with the race detector here, with KVM and vhost in the emulated host
+test: check build ## run all tests: with the race detector here, with KVM and vhost in the emulated host
 	$(GO) run ./internal/testbed/cmd/maketest test
 
-unit: ## what needs no emulated host, with the race detector
+unit: ## run the tests that need no emulated host, with the race detector
 	$(GO) run ./internal/testbed/cmd/maketest unit
 
 KERNEL ?= 6.12
 PKG ?= ./vmm
-vm: build ## one package in one emulated host: PKG=./vmm RUN=TestX KERNEL=6.1
+vm: build ## test one package in one emulated host: PKG=./vmm RUN=TestX KERNEL=6.1
 	$(GO) run ./internal/testbed/cmd/maketest vm '$(KERNEL)' '$(PKG)' '$(RUN)'
 
 STARTS ?= 500
 GUESTS ?= 200
-stress-host: build ## the emulated host itself: STARTS starts, half of them on a loaded machine, and GUESTS guests with 4 CPUs
+stress-host: build ## test the emulated host itself: STARTS starts, half of them on a loaded machine, and GUESTS guests with 4 CPUs
 	$(GO) run ./internal/testbed/cmd/maketest stress-host $(STARTS) $(GUESTS)
 
-check: ## format, vet, modules
+check: ## check formatting, go vet and modules
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt -w: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 
 FUZZTIME ?= 5s
-fuzz: ## each fuzz target for FUZZTIME
+fuzz: ## run each fuzz target for FUZZTIME
 	$(GO) run ./internal/testbed/cmd/maketest fuzz $(FUZZTIME)
 
-abi: ## kvm/ and vhost/testdata/abi.golden from this machine's kernel headers
+abi: ## regenerate testdata/abi.golden in kvm/ and vhost/ from this machine's kernel headers
 	$(GO) run ./internal/testbed/cmd/maketest abi
 
-docs-workers: emuhost ## the table of docs/workers.md, as both kernels of the emulated host are found
+docs-workers: emuhost ## regenerate the table in docs/workers.md on both kernels of the emulated host
 	for kernel in 6.1 6.12; do \
 		CGO_ENABLED=0 MINIVMM_REQUIRE=vhost-net,vhost-scsi $(GO) test -count=1 \
 			-exec "$(CURDIR)/build/emuhost exec -kernel $$kernel -share $(CURDIR)/docs" ./internal/testbed/proof -run TestPromises -update || exit; \
 	done
 
-shell: build emuhost ## a shell in the emulated host, with minivmm in its PATH
+shell: build emuhost ## start a shell in the emulated host, with minivmm in its PATH
 	PATH="$(CURDIR)/build:$$PATH" build/emuhost run -- bash
 
 emuhost:
