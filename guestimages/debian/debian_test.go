@@ -49,7 +49,7 @@ func TestSourceVersionIsReadFromTheDscName(t *testing.T) {
 		"'http://mirror.example/pool/q/qemu_7.2+dfsg-7.dsc' qemu_7.2+dfsg-7.dsc 7000 SHA256:ab\n" +
 		"'http://mirror.example/pool/q/qemu_7.2+dfsg.orig.tar.xz' qemu_7.2+dfsg.orig.tar.xz 7000 SHA256:ab\n"
 	if got, ok := parseSourceURIs([]byte(out), "qemu"); !ok || got != "7.2+dfsg-7" {
-		t.Errorf("got %q, %v", got, ok)
+		t.Errorf("got %q, %v, want 7.2+dfsg-7", got, ok)
 	}
 	if got, ok := parseSourceURIs([]byte(out), "bash"); ok {
 		t.Errorf("the version of another package was returned: %q", got)
@@ -83,11 +83,11 @@ func TestPrivateSourcesAreForTheirUserOnly(t *testing.T) {
 	}
 	got, err := os.ReadDir(to)
 	if err != nil || len(got) != 2 || got[0].Name() != "debian.sources" || got[1].Name() != "sources.list" {
-		t.Errorf("copied %v, %v", got, err)
+		t.Errorf("copied %v, %v, want debian.sources and sources.list", got, err)
 	}
 	for _, entry := range got {
 		if info, err := entry.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
-			t.Errorf("%v, %v", info, err)
+			t.Errorf("other users have access: %v, %v", info, err)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func release(t *testing.T, mirror, origin, suite, version string) {
 // TestASuiteComesFromTheMachinesDebianMirror uses package sources of Debian and of another archive.
 func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		t.Skipf("not a Debian machine: %v", err)
+		t.Skipf("requires a Debian machine: %v", err)
 	}
 	other, debians, etc := t.TempDir(), t.TempDir(), t.TempDir()
 	release(t, other, "Other", "old", "0.9")
@@ -134,7 +134,7 @@ func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
 		"deb [trusted=yes] copy:"+other+" old main\ndeb [trusted=yes] copy:"+debians+" old main\n")
 	a := NewAt(&cache.Cache{Root: t.TempDir()}, etc)
 	if got, err := a.mirror(t.Context()); err != nil || strings.TrimSuffix(got, "/") != "copy:"+debians {
-		t.Errorf("mirror %q, %v", got, err)
+		t.Errorf("got mirror %q, %v, want copy:%s", got, err, debians)
 	}
 	if got, err := a.Version(t.Context(), "tool"); err != nil || got != "1.0" {
 		t.Errorf("the machine's version: got %q, %v, want 1.0", got, err)
@@ -198,11 +198,11 @@ func TestVersionsAreOrderedAsDpkgDoes(t *testing.T) {
 
 func TestProgressIsReadFromStatusLines(t *testing.T) {
 	if p, ok := parseStatus("dlstatus:1:42.5000:Retrieving file 1 of 1 (3s remaining)"); !ok || p != 42.5 {
-		t.Errorf("got %v, %v", p, ok)
+		t.Errorf("got %v, %v, want 42.5", p, ok)
 	}
 	for _, line := range []string{"", "pmstatus:x:1:y", "dlstatus:1:x:y", "dlstatus:1:400:y", "dlstatus:1:NaN:y", "dlstatus:1"} {
 		if p, ok := parseStatus(line); ok {
-			t.Errorf("%q: got %v", line, p)
+			t.Errorf("%q: got %v, want no progress", line, p)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func TestArrows(t *testing.T) {
 		}
 		i := slices.IndexFunc(arrows, func(r rule) bool { return isBelow(pkg, r.below...) })
 		if i < 0 {
-			t.Fatalf("%s: no rule of arrows matches package %s", rel, pkg)
+			t.Fatalf("%s: no rule in arrows matches package %s", rel, pkg)
 		}
 		for _, spec := range file.Imports {
 			imported := strings.Trim(spec.Path.Value, `"`)

@@ -106,7 +106,7 @@ func TestSignalAndMissingProgramAreReported(t *testing.T) {
 	}
 	exit, err := h.Run(t.Context(), agent.Command{Argv: []string{"no-such-program"}, Env: os.Environ(), Dir: "/"}, agent.Streams{})
 	if exit.Code() != 127 || err == nil || !strings.Contains(err.Error(), "no-such-program") {
-		t.Errorf("missing program: %+v, %v", exit, err)
+		t.Errorf("missing program: got %+v, %v, want status 127 and its name", exit, err)
 	}
 }
 
@@ -164,7 +164,7 @@ func TestTerminalHasItsSize(t *testing.T) {
 		Terminal: &agent.Terminal{Rows: 33, Cols: 101},
 	}, agent.Streams{Stdin: r, Stdout: &out})
 	if err != nil || exit.Code() != 7 {
-		t.Errorf("exit %+v, %v", exit, err)
+		t.Errorf("exit %+v, %v, want status 7", exit, err)
 	}
 	for _, want := range []string{"33 101\r\n", "tty\r\n", "/dev/pts/0\r\n"} {
 		if !strings.Contains(out.String(), want) {
@@ -181,7 +181,7 @@ func TestPanicIsShownWithTheKernelLog(t *testing.T) {
 		t.Fatalf("got %v, want a Death", err)
 	}
 	if d.Cause.Error() != "kernel panic" || !strings.Contains(d.Log, "Kernel panic - not syncing: sysrq triggered crash") {
-		t.Errorf("got %v", d)
+		t.Errorf("got %v, want a kernel panic and its log", d)
 	}
 }
 
@@ -323,7 +323,7 @@ func TestChoiceTriesAGuest(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := tryDirect(t.Context(), tt.devices, tt.probe)
 			if c.Direct != tt.direct || !strings.Contains(c.Why, tt.why) {
-				t.Errorf("got %+v", c)
+				t.Errorf("got %+v, want direct %v because of %q", c, tt.direct, tt.why)
 			}
 		})
 	}

@@ -23,14 +23,14 @@ func TestRootGetsTheBuildersCache(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	argv := givesRoot(cache, []string{"sh", "-c", `echo "$@"; exit 7`, "x", "a b", ""})
+	argv := chownCache(cache, []string{"sh", "-c", `echo "$@"; exit 7`, "x", "a b", ""})
 	out, err := exec.Command(argv[0], argv[1:]...).Output()
 	if code := err.(*exec.ExitError).ExitCode(); code != 7 || strings.TrimSpace(string(out)) != "a b" {
-		t.Errorf("the command: %q, exit status %d", out, code)
+		t.Errorf("the command printed %q with exit status %d, want \"a b\" and 7", out, code)
 	}
 	for _, dir := range []string{home, filepath.Dir(cache), cache} {
 		if info, err := os.Stat(dir); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
-			t.Errorf("%s: %v, %v", dir, info, err)
+			t.Errorf("%s does not belong to root: %v, %v", dir, info, err)
 		}
 	}
 }

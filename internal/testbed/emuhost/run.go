@@ -20,7 +20,7 @@ type Death struct {
 	Cause error  // the context's cause, or what is known about QEMU's exit
 	Log   string // the end of the host's kernel log
 
-	again bool // the command did not run at all, and another start may succeed
+	retry bool // the command did not run at all, and another start may succeed
 }
 
 func (d *Death) Error() string {
@@ -40,7 +40,7 @@ func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	for restart := 1; ; restart++ {
 		exit, err := h.run(ctx, c, streams)
 		var d *Death
-		if !errors.As(err, &d) || !d.again || restart > h.config.Restarts || ctx.Err() != nil {
+		if !errors.As(err, &d) || !d.retry || restart > h.config.Restarts || ctx.Err() != nil {
 			return exit, err
 		}
 		h.logf("the host died before its command started; restarting it (%d of %d): %v", restart, h.config.Restarts, d)
@@ -62,7 +62,7 @@ func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	defer m.stop()
 	c.Shares = h.shares()
 	if os.Geteuid() != 0 {
-		c.Argv = givesRoot(h.cache, c.Argv)
+		c.Argv = chownCache(h.cache, c.Argv)
 	}
 	s := agent.NewSession(ours, c, streams)
 	defer s.Close()
@@ -79,7 +79,7 @@ func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	case r := <-results:
 		if r.err != nil {
 			d := m.death(r.err)
-			d.again = d.again && !s.Started()
+			d.retry = d.retry && !s.Started()
 			return agent.Exit{}, d
 		}
 		if r.exit.Error != "" {
@@ -91,10 +91,10 @@ func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	}
 }
 
-// givesRoot wraps a command, which runs as root in the host. minivmm refuses a cache that belongs to
+// chownCache wraps a command, which runs as root in the host. minivmm refuses a cache that belongs to
 // another user, so the wrapper first gives the builder's cache folder, and every folder above it,
 // to root. It changes only the host's own layer.
-func givesRoot(cache string, argv []string) []string {
+func chownCache(cache string, argv []string) []string {
 	script := `d=$1; shift; while [ "$d" != / ]; do chown -h 0:0 "$d"; d=$(dirname "$d"); done; exec "$@"`
 	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
 }
@@ -164,7 +164,7 @@ func (m *machine) death(broken error) *Death {
 	select {
 	case err = <-m.ended:
 	case <-time.After(2 * time.Second):
-		return &Death{Cause: fmt.Errorf("channel broken: %w", broken), Log: m.log.tail(logLines), again: true}
+		return &Death{Cause: fmt.Errorf("channel broken: %w", broken), Log: m.log.tail(logLines), retry: true}
 	}
 	cause := errors.New("QEMU exited before the command")
 	switch {
@@ -178,5 +178,5 @@ func (m *machine) death(broken error) *Death {
 	// QEMU exits with a status when it refuses to start, and would refuse again.
 	var exited *exec.ExitError
 	refused := errors.As(err, &exited) && exited.Exited()
-	return &Death{Cause: cause, Log: m.log.tail(logLines), again: !refused}
+	return &Death{Cause: cause, Log: m.log.tail(logLines), retry: !refused}
 }

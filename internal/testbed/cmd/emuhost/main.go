@@ -1,5 +1,5 @@
-// Command emuhost runs commands in an emulated host that has KVM, vhost and LIO, and provides the kernels and initial RAM
-// file systems of guests. See docs/testing.md.
+// Command emuhost runs commands in an emulated host that has KVM, vhost and LIO. It also provides
+// kernels and initial RAM file systems for guests. See docs/testing.md.
 package main
 
 import (
