@@ -18,8 +18,6 @@ var consts = []struct {
 	{"KVM_API_VERSION", apiVersion},
 	{"KVM_MEM_LOG_DIRTY_PAGES", MemLogDirtyPages},
 	{"KVM_MEM_READONLY", MemReadonly},
-	{"KVM_X2APIC_API_USE_32BIT_IDS", X2APICUse32BitIDs},
-	{"KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK", X2APICDisableBroadcastQuirk},
 	{"KVM_CPUID_FLAG_SIGNIFCANT_INDEX", CPUIDSignificantIndex},
 	{"KVM_IRQ_ROUTING_IRQCHIP", uint64(RouteIRQChip)},
 	{"KVM_IRQ_ROUTING_MSI", uint64(RouteMSI)},
@@ -39,7 +37,6 @@ var consts = []struct {
 	{"KVM_EXIT_INTR", uint64(ExitIntr)},
 	{"KVM_EXIT_INTERNAL_ERROR", uint64(ExitInternalError)},
 	{"KVM_EXIT_SYSTEM_EVENT", uint64(ExitSystemEvent)},
-	{"KVM_EXIT_IOAPIC_EOI", uint64(ExitIOAPICEOI)},
 	{"KVM_EXIT_IO_OUT", ioDirectionOut},
 	{"KVM_INTERNAL_ERROR_EMULATION", InternalErrorEmulation},
 	{"KVM_INTERNAL_ERROR_SIMUL_EX", InternalErrorSimulEx},
@@ -66,12 +63,10 @@ var layouts = []struct {
 }{
 	{"kvm_userspace_memory_region", sizeUserMemoryRegion, userMemoryRegion{}, "slot flags guest_phys_addr memory_size userspace_addr"},
 	{"kvm_irq_level", sizeIRQLevel, irqLevel{}, "irq level"},
-	{"kvm_coalesced_mmio_zone", sizeCoalescedZone, coalescedZone{}, "addr size pio"},
 	{"kvm_irq_routing", sizeRoutingHeader, routingHeader{}, "nr flags"},
 	{"kvm_irq_routing_entry", 48, routingEntry{}, "gsi type flags u"},
 	{"kvm_irqfd", sizeIRQFD, irqfdArg{}, "fd gsi flags resamplefd"},
 	{"kvm_ioeventfd", sizeIOEventFD, ioeventfdArg{}, "datamatch addr len fd flags"},
-	{"kvm_enable_cap", sizeEnableCap, enableCapArg{}, "cap flags args"},
 	{"kvm_mp_state", sizeMPState, mpStateArg{}, "mp_state"},
 	{"kvm_regs", sizeRegs, Regs{}, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags"},
 	{"kvm_segment", 24, Segment{}, "base limit selector type present dpl db s l g avl unusable"},
@@ -110,15 +105,6 @@ field kvm_run.emulation_failure.insn_bytes %d 15
 field kvm_run.system_event.type %d 4
 field kvm_run.system_event.ndata %d 4
 field kvm_run.system_event.data %d 128
-field kvm_run.eoi.vector %d 1
-field kvm_coalesced_mmio_ring.first %d 4
-field kvm_coalesced_mmio_ring.last %d 4
-struct kvm_coalesced_mmio_ring %d
-field kvm_coalesced_mmio.phys_addr %d 8
-field kvm_coalesced_mmio.len %d 4
-field kvm_coalesced_mmio.pio %d 4
-field kvm_coalesced_mmio.data %d 8
-struct kvm_coalesced_mmio %d
 field kvm_stats_header.name_size %d 4
 field kvm_stats_header.num_desc %d 4
 field kvm_stats_header.desc_offset %d 4
@@ -187,9 +173,6 @@ func abi(t *testing.T) string {
 		offInternalSuberror, offInternalNdata, offInternalData,
 		offInternalData, offInternalData+8, offInternalData+9,
 		offEventType, offEventNdata, offEventData,
-		offEOIVector,
-		offRingFirst, offRingLast, offRingEntries,
-		offEntryAddr, offEntryLen, offEntryPIO, offEntryData, sizeEntry,
 		offStatsNameSize, offStatsNumDesc, offStatsDescOffset, offStatsDataOffset, sizeStatsHeader,
 		offDescSize, offDescOffset, offDescName)
 	return b.String()

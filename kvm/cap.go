@@ -18,7 +18,6 @@ const (
 	CapNRVCPUs            Cap = 9   // KVM_CAP_NR_VCPUS: returns the recommended number
 	CapNRMemSlots         Cap = 10  // KVM_CAP_NR_MEMSLOTS: returns the number
 	CapMPState            Cap = 14  // KVM_CAP_MP_STATE
-	CapCoalescedMMIO      Cap = 15  // KVM_CAP_COALESCED_MMIO: returns the page of the ring in the vCPU mapping
 	CapIRQRouting         Cap = 25  // KVM_CAP_IRQ_ROUTING: returns the number of routes
 	CapIRQFD              Cap = 32  // KVM_CAP_IRQFD
 	CapIOEventFD          Cap = 36  // KVM_CAP_IOEVENTFD
@@ -26,13 +25,9 @@ const (
 	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: returns the number
 	CapReadonlyMem        Cap = 81  // KVM_CAP_READONLY_MEM
 	CapMultiAddressSpace  Cap = 118 // KVM_CAP_MULTI_ADDRESS_SPACE: returns the number
-	CapSplitIRQChip       Cap = 121 // KVM_CAP_SPLIT_IRQCHIP
 	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: IOEvent.Len 0
 	CapMaxVCPUID          Cap = 128 // KVM_CAP_MAX_VCPU_ID: returns the highest id plus one
-	CapX2APICAPI          Cap = 129 // KVM_CAP_X2APIC_API
 	CapImmediateExit      Cap = 136 // KVM_CAP_IMMEDIATE_EXIT
-	CapGetMSRFeatures     Cap = 153 // KVM_CAP_GET_MSR_FEATURES
-	CapCoalescedPIO       Cap = 162 // KVM_CAP_COALESCED_PIO
 	CapBinaryStatsFD      Cap = 203 // KVM_CAP_BINARY_STATS_FD
 )
 
@@ -51,7 +46,6 @@ var capabilities = [...]capInfo{
 	{CapNRVCPUs, "KVM_CAP_NR_VCPUS", "2.6.26"},
 	{CapNRMemSlots, "KVM_CAP_NR_MEMSLOTS", "2.6.26"},
 	{CapMPState, "KVM_CAP_MP_STATE", "2.6.26"},
-	{CapCoalescedMMIO, "KVM_CAP_COALESCED_MMIO", "2.6.27"},
 	{CapIRQRouting, "KVM_CAP_IRQ_ROUTING", "2.6.30"},
 	{CapIRQFD, "KVM_CAP_IRQFD", "2.6.32"},
 	{CapIOEventFD, "KVM_CAP_IOEVENTFD", "2.6.32"},
@@ -59,13 +53,9 @@ var capabilities = [...]capInfo{
 	{CapMaxVCPUs, "KVM_CAP_MAX_VCPUS", "3.2"},
 	{CapReadonlyMem, "KVM_CAP_READONLY_MEM", "3.7"},
 	{CapMultiAddressSpace, "KVM_CAP_MULTI_ADDRESS_SPACE", "4.2"},
-	{CapSplitIRQChip, "KVM_CAP_SPLIT_IRQCHIP", "4.4"},
 	{CapIOEventFDAnyLength, "KVM_CAP_IOEVENTFD_ANY_LENGTH", "4.4"},
 	{CapMaxVCPUID, "KVM_CAP_MAX_VCPU_ID", "4.8"},
-	{CapX2APICAPI, "KVM_CAP_X2APIC_API", "4.8"},
 	{CapImmediateExit, "KVM_CAP_IMMEDIATE_EXIT", "4.11"},
-	{CapGetMSRFeatures, "KVM_CAP_GET_MSR_FEATURES", "4.16"},
-	{CapCoalescedPIO, "KVM_CAP_COALESCED_PIO", "4.20"},
 	{CapBinaryStatsFD, "KVM_CAP_BINARY_STATS_FD", "5.14"},
 }
 

@@ -10,7 +10,8 @@
 // output and the Go tables with testdata/abi.golden.
 //
 // Not supported: nested state, SEV, device attributes, dirty logs and rings, Xen
-// and Hyper-V emulation, a local APIC outside the kernel.
+// and Hyper-V emulation, a local APIC or IOAPIC outside the kernel, coalesced
+// MMIO.
 //
 // # Errors
 //

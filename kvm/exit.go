@@ -34,8 +34,6 @@ const (
 	offEventNdata = offUnion + 4
 	offEventData  = offUnion + 8
 
-	offEOIVector = offUnion + 0
-
 	// minRun is the minimum size of the mapping: kvm_run up to the end of the union (its member padding[256]).
 	minRun = offUnion + 256
 )
@@ -54,7 +52,6 @@ const (
 	ExitIntr          ExitReason = 10 // KVM_EXIT_INTR
 	ExitInternalError ExitReason = 17 // KVM_EXIT_INTERNAL_ERROR
 	ExitSystemEvent   ExitReason = 24 // KVM_EXIT_SYSTEM_EVENT
-	ExitIOAPICEOI     ExitReason = 26 // KVM_EXIT_IOAPIC_EOI: split interrupt controller
 )
 
 // String returns the reason's C name without KVM_EXIT_.
@@ -78,8 +75,6 @@ func (r ExitReason) String() string {
 		return "INTERNAL_ERROR"
 	case ExitSystemEvent:
 		return "SYSTEM_EVENT"
-	case ExitIOAPICEOI:
-		return "IOAPIC_EOI"
 	}
 	return fmt.Sprintf("exit reason %d", uint32(r))
 }
@@ -140,12 +135,6 @@ type Exit struct {
 		NData int
 		Data  [16]uint64
 	}
-
-	// IOAPICEOI describes an ExitIOAPICEOI: the guest signalled end of interrupt for Vector, which the route of an IOAPIC
-	// pin uses level-triggered.
-	IOAPICEOI struct {
-		Vector uint8
-	}
 }
 
 // decode decodes struct kvm_run after a successful KVM_RUN. run has at least minRun bytes. Lengths are checked before use, so
@@ -183,8 +172,6 @@ func (e *Exit) decode(run []byte) {
 	case ExitSystemEvent:
 		e.SystemEvent.Type = le.Uint32(run[offEventType:])
 		e.SystemEvent.NData = decodeWords(&e.SystemEvent.Data, run[offEventData:], le.Uint32(run[offEventNdata:]))
-	case ExitIOAPICEOI:
-		e.IOAPICEOI.Vector = run[offEOIVector]
 	}
 }
 
@@ -217,8 +204,6 @@ func (e *Exit) String() string {
 		return s + fmt.Sprintf(" data %#x", e.Internal.Data[:e.Internal.NData])
 	case ExitSystemEvent:
 		return fmt.Sprintf("SYSTEM_EVENT type %d data %#x", e.SystemEvent.Type, e.SystemEvent.Data[:e.SystemEvent.NData])
-	case ExitIOAPICEOI:
-		return fmt.Sprintf("IOAPIC_EOI vector %#x", e.IOAPICEOI.Vector)
 	}
 	return e.Reason.String()
 }

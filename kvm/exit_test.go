@@ -6,6 +6,8 @@ import (
 	"testing"
 )
 
+const pageSize = 4096
+
 // runPage builds a struct kvm_run with the given reason and union.
 func runPage(reason ExitReason, union ...byte) []byte {
 	page := make([]byte, 2*pageSize)
@@ -39,7 +41,6 @@ func TestExitString(t *testing.T) {
 		{runPage(ExitInternalError, words(1|4<<32, 1, 0xff, 0)...), "INTERNAL_ERROR suberror 1: cannot emulate instruction" + strings.Repeat(" 00", 15)},
 		{runPage(ExitSystemEvent, words(2|1<<32, 9)...), "SYSTEM_EVENT type 2 data [0x9]"},
 		{runPage(ExitSystemEvent, words(2|0xffffffff<<32, 0)...), "SYSTEM_EVENT type 2 data [0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0]"},
-		{runPage(ExitIOAPICEOI, 0x31), "IOAPIC_EOI vector 0x31"},
 		{runPage(ExitHLT), "HLT"},
 		{runPage(ExitShutdown), "SHUTDOWN"},
 		{runPage(ExitReason(99)), "exit reason 99"},

@@ -367,33 +367,26 @@ func installHandler(m *machine) error {
 func TestInterruptArrives(t *testing.T) {
 	msi := MSI{AddressLo: 0xfee00000, Data: 0x30}
 	route := []Route{{GSI: 40, Kind: RouteMSI, MSI: msi}}
-	full := (*VM).CreateIRQChip
-	split := func(vm *VM) error { return vm.SplitIRQChip(24) }
 	for _, test := range []struct {
-		name    string
-		irqchip func(*VM) error
-		raise   func(t *testing.T, m *machine) error
+		name  string
+		raise func(t *testing.T, m *machine) error
 	}{
-		{"irqfd, full", full, func(t *testing.T, m *machine) error {
+		{"irqfd", func(t *testing.T, m *machine) error {
 			fd := newEventfd(t)
 			return errors.Join(m.vm.SetGSIRouting(route), m.vm.IRQFD(fd, 40, true), writeEventfd(fd))
 		}},
-		{"irqfd, split", split, func(t *testing.T, m *machine) error {
-			fd := newEventfd(t)
-			return errors.Join(m.vm.SetGSIRouting(route), m.vm.IRQFD(fd, 40, true), writeEventfd(fd))
-		}},
-		{"pending before assign", split, func(t *testing.T, m *machine) error {
+		{"pending before assign", func(t *testing.T, m *machine) error {
 			fd := newEventfd(t)
 			return errors.Join(writeEventfd(fd), m.vm.SetGSIRouting(route), m.vm.IRQFD(fd, 40, true))
 		}},
-		{"line by a route to the IOAPIC's pin as MSI", split, func(t *testing.T, m *machine) error {
+		{"line of an IOAPIC pin routed as MSI", func(t *testing.T, m *machine) error {
 			fd := newEventfd(t)
 			return errors.Join(m.vm.SetGSIRouting([]Route{{GSI: 5, Kind: RouteMSI, MSI: msi}}),
 				m.vm.IRQFD(fd, 5, true), writeEventfd(fd))
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := boot(t, needKVM(t), test.irqchip, interrupted...)
+			m := boot(t, needKVM(t), (*VM).CreateIRQChip, interrupted...)
 			if err := installHandler(m); err != nil {
 				t.Fatal(err)
 			}
@@ -418,33 +411,6 @@ func TestMaskedIRQFDKeepsTheCount(t *testing.T) {
 		t.Errorf("count %d, want 1", n)
 	}
 	if err := m.vm.IRQLine(5, true); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestCoalescedWritesAreInOrder(t *testing.T) {
-	m := boot(t, needKVM(t), nil,
-		0xc6, 0x06, 0x00, 0xa0, 0x01, //       mov byte [0xa000], 1
-		0xc7, 0x06, 0x02, 0xa0, 0x34, 0x12, // mov word [0xa002], 0x1234
-		0xb0, 0x07, 0xe6, 0x70, //             mov al, 7; out 0x70, al
-		0xf4)
-	mmio, pio := CoalescedZone{Addr: 0xa000, SizeBytes: 0x1000}, CoalescedZone{Addr: 0x70, SizeBytes: 2, PIO: true}
-	for _, z := range []CoalescedZone{mmio, pio} {
-		if err := m.vm.RegisterCoalesced(z); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m.expect(t, ExitHLT)
-	var got []string
-	drain := func(w CoalescedWrite) { got = append(got, fmt.Sprintf("%#x %v %x", w.Addr, w.PIO, w.Data)) }
-	if err := m.cpu.DrainCoalesced(drain); err != nil {
-		t.Fatal(err)
-	}
-	want := []string{"0xa000 false 01", "0xa002 false 3412", "0x70 true 07"}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	if err := m.vm.UnregisterCoalesced(pio); err != nil {
 		t.Error(err)
 	}
 }
@@ -525,14 +491,8 @@ func TestStateIsReadBack(t *testing.T) {
 	if st, err := m.cpu.MPState(); err != nil || st != MPStateHalted {
 		t.Errorf("MP state %v, %v", st, err)
 	}
-	for _, list := range []func() ([]uint32, error){s.MSRIndexList, s.MSRFeatureIndexList} {
-		if l, err := list(); err != nil || len(l) == 0 {
-			t.Errorf("%d MSRs, %v", len(l), err)
-		}
-	}
-	features, _ := s.MSRFeatureIndexList()
-	if err := s.GetFeatureMSRs([]MSREntry{{Index: features[0]}}); err != nil {
-		t.Error(err)
+	if l, err := s.MSRIndexList(); err != nil || len(l) == 0 {
+		t.Errorf("%d MSRs, %v", len(l), err)
 	}
 }
 

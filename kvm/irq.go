@@ -7,17 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CreateIRQChip creates the full interrupt controller in the kernel: PIC, IOAPIC and a local APIC for each vCPU,
+// CreateIRQChip creates the interrupt controller in the kernel: PIC, IOAPIC and a local APIC for each vCPU,
 // KVM_CREATE_IRQCHIP. It installs default routes for GSI 0 to 23. It must be called before the first CreateVCPU.
 func (vm *VM) CreateIRQChip() error {
 	_, err := ioctlValue(vm.f, createIRQChip, 0)
 	return err
-}
-
-// SplitIRQChip puts only the local APICs into the kernel, KVM_ENABLE_CAP with KVM_CAP_SPLIT_IRQCHIP. GSIs 0 to ioapicPins-1
-// are reserved for the pins of the caller's IOAPIC, whose routes are MSIs. It must be called before the first CreateVCPU.
-func (vm *VM) SplitIRQChip(ioapicPins int) error {
-	return vm.EnableCap(CapSplitIRQChip, uint64(ioapicPins))
 }
 
 // MSI is a message-signalled interrupt: an address and the data to write there.
@@ -61,7 +55,7 @@ type routing struct {
 	entries [MaxRoutes]routingEntry
 }
 
-// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes of the full interrupt
+// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes of the interrupt
 // controller, which the caller must list again. The call waits for a grace period, so it is worth batching changes. EINVAL
 // for an unknown chip, pin or kind, or a GSI out of range.
 func (vm *VM) SetGSIRouting(routes []Route) error {
@@ -87,7 +81,7 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 
 // IRQFD connects an eventfd to a GSI or disconnects it, KVM_IRQFD. Each signal of the eventfd raises the interrupt, in the
 // kernel. A count already in the eventfd is delivered at once. An eventfd serves one GSI (else EBUSY); a GSI may have several
-// eventfds. Requires an in-kernel interrupt controller, full or split (else EINVAL).
+// eventfds. Requires CreateIRQChip (else EINVAL).
 func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 	arg := irqfdArg{fd: uint32(fd), gsi: gsi}
 	if !assign {
@@ -102,8 +96,7 @@ func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 // irqfdDeassign is KVM_IRQFD_FLAG_DEASSIGN.
 const irqfdDeassign = 1 << 0
 
-// IRQLine sets the level of a pin of the full interrupt controller,
-// KVM_IRQ_LINE.
+// IRQLine sets the level of a pin of the interrupt controller, KVM_IRQ_LINE.
 func (vm *VM) IRQLine(gsi uint32, high bool) error {
 	arg := irqLevel{irq: gsi}
 	if high {

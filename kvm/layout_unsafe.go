@@ -6,11 +6,9 @@ import "unsafe"
 const (
 	sizeUserMemoryRegion = unsafe.Sizeof(userMemoryRegion{})
 	sizeIRQLevel         = unsafe.Sizeof(irqLevel{})
-	sizeCoalescedZone    = unsafe.Sizeof(coalescedZone{})
 	sizeRoutingHeader    = unsafe.Sizeof(routingHeader{})
 	sizeIRQFD            = unsafe.Sizeof(irqfdArg{})
 	sizeIOEventFD        = unsafe.Sizeof(ioeventfdArg{})
-	sizeEnableCap        = unsafe.Sizeof(enableCapArg{})
 	sizeMPState          = unsafe.Sizeof(mpStateArg{})
 	sizeRegs             = unsafe.Sizeof(Regs{})
 	sizeSregs            = unsafe.Sizeof(Sregs{})
@@ -25,12 +23,10 @@ const (
 var (
 	_ [32]byte  = [sizeUserMemoryRegion]byte{}
 	_ [8]byte   = [sizeIRQLevel]byte{}
-	_ [16]byte  = [sizeCoalescedZone]byte{}
 	_ [8]byte   = [sizeRoutingHeader]byte{}
 	_ [48]byte  = [unsafe.Sizeof(routingEntry{})]byte{}
 	_ [32]byte  = [sizeIRQFD]byte{}
 	_ [64]byte  = [sizeIOEventFD]byte{}
-	_ [104]byte = [sizeEnableCap]byte{}
 	_ [4]byte   = [sizeMPState]byte{}
 	_ [144]byte = [sizeRegs]byte{}
 	_ [24]byte  = [unsafe.Sizeof(Segment{})]byte{}

@@ -10,7 +10,6 @@ const (
 	checkExtension
 	getVCPUMmapSize
 	getSupportedCPUID
-	getMSRFeatureIndexList
 
 	createVCPU
 	setUserMemoryRegion
@@ -18,12 +17,9 @@ const (
 	setIdentityMapAddr
 	createIRQChip
 	irqLine
-	registerCoalesced
-	unregisterCoalesced
 	setGSIRouting
 	irqfd
 	ioeventfd
-	enableCap
 	getTSCKHz
 	getStatsFD
 
@@ -72,13 +68,12 @@ func (r request) number() uintptr {
 
 var requests = [requestCount]request{
 	// on /dev/kvm
-	getAPIVersion:          {"KVM_GET_API_VERSION", dirNone, 0x00, 0},
-	createVM:               {"KVM_CREATE_VM", dirNone, 0x01, 0},
-	getMSRIndexList:        {"KVM_GET_MSR_INDEX_LIST", dirBoth, 0x02, sizeMSRListHeader},
-	checkExtension:         {"KVM_CHECK_EXTENSION", dirNone, 0x03, 0}, // also for a VM
-	getVCPUMmapSize:        {"KVM_GET_VCPU_MMAP_SIZE", dirNone, 0x04, 0},
-	getSupportedCPUID:      {"KVM_GET_SUPPORTED_CPUID", dirBoth, 0x05, sizeCPUIDHeader},
-	getMSRFeatureIndexList: {"KVM_GET_MSR_FEATURE_INDEX_LIST", dirBoth, 0x0a, sizeMSRListHeader},
+	getAPIVersion:     {"KVM_GET_API_VERSION", dirNone, 0x00, 0},
+	createVM:          {"KVM_CREATE_VM", dirNone, 0x01, 0},
+	getMSRIndexList:   {"KVM_GET_MSR_INDEX_LIST", dirBoth, 0x02, sizeMSRListHeader},
+	checkExtension:    {"KVM_CHECK_EXTENSION", dirNone, 0x03, 0}, // also for a VM
+	getVCPUMmapSize:   {"KVM_GET_VCPU_MMAP_SIZE", dirNone, 0x04, 0},
+	getSupportedCPUID: {"KVM_GET_SUPPORTED_CPUID", dirBoth, 0x05, sizeCPUIDHeader},
 
 	// on a VM
 	createVCPU:          {"KVM_CREATE_VCPU", dirNone, 0x41, 0},
@@ -87,12 +82,9 @@ var requests = [requestCount]request{
 	setIdentityMapAddr:  {"KVM_SET_IDENTITY_MAP_ADDR", dirWrite, 0x48, 8},
 	createIRQChip:       {"KVM_CREATE_IRQCHIP", dirNone, 0x60, 0},
 	irqLine:             {"KVM_IRQ_LINE", dirWrite, 0x61, sizeIRQLevel},
-	registerCoalesced:   {"KVM_REGISTER_COALESCED_MMIO", dirWrite, 0x67, sizeCoalescedZone},
-	unregisterCoalesced: {"KVM_UNREGISTER_COALESCED_MMIO", dirWrite, 0x68, sizeCoalescedZone},
 	setGSIRouting:       {"KVM_SET_GSI_ROUTING", dirWrite, 0x6a, sizeRoutingHeader},
 	irqfd:               {"KVM_IRQFD", dirWrite, 0x76, sizeIRQFD},
 	ioeventfd:           {"KVM_IOEVENTFD", dirWrite, 0x79, sizeIOEventFD},
-	enableCap:           {"KVM_ENABLE_CAP", dirWrite, 0xa3, sizeEnableCap},
 	getTSCKHz:           {"KVM_GET_TSC_KHZ", dirNone, 0xa3, 0},
 	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also for a vCPU
 
@@ -102,7 +94,7 @@ var requests = [requestCount]request{
 	setRegs:    {"KVM_SET_REGS", dirWrite, 0x82, sizeRegs},
 	getSregs:   {"KVM_GET_SREGS", dirRead, 0x83, sizeSregs},
 	setSregs:   {"KVM_SET_SREGS", dirWrite, 0x84, sizeSregs},
-	getMSRs:    {"KVM_GET_MSRS", dirBoth, 0x88, sizeMSRsHeader}, // also for /dev/kvm
+	getMSRs:    {"KVM_GET_MSRS", dirBoth, 0x88, sizeMSRsHeader},
 	setMSRs:    {"KVM_SET_MSRS", dirWrite, 0x89, sizeMSRsHeader},
 	getFPU:     {"KVM_GET_FPU", dirRead, 0x8c, sizeFPU},
 	setFPU:     {"KVM_SET_FPU", dirWrite, 0x8d, sizeFPU},

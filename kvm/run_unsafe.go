@@ -16,9 +16,3 @@ func storeImmediateExit(run []byte, on bool) {
 	}
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&run[0])), word)
 }
-
-// wordAt returns the 32-bit word at off of a shared mapping for atomic access. off must be a multiple of 4 below len(b)-3, and
-// the mapping must exist as long as the result is used.
-func wordAt(b []byte, off int) *uint32 {
-	return (*uint32)(unsafe.Pointer(&b[off : off+4][0]))
-}

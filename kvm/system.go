@@ -94,9 +94,8 @@ func (s *System) Require(caps ...Cap) error {
 	return missingCaps(s.f.Name(), missing)
 }
 
-// VCPUMmapSize returns the size in bytes of a vCPU's shared mapping,
-// KVM_GET_VCPU_MMAP_SIZE.
-func (s *System) VCPUMmapSize() (int, error) {
+// vcpuMmapSize returns the size in bytes of a vCPU's shared mapping, KVM_GET_VCPU_MMAP_SIZE.
+func (s *System) vcpuMmapSize() (int, error) {
 	return ioctlValue(s.f, getVCPUMmapSize, 0)
 }
 
@@ -113,32 +112,16 @@ func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
 // MSRIndexList returns the MSRs that can be read and written on a vCPU,
 // KVM_GET_MSR_INDEX_LIST.
 func (s *System) MSRIndexList() ([]uint32, error) {
-	return s.msrIndices(getMSRIndexList)
-}
-
-// MSRFeatureIndexList returns the MSRs that describe features of the host,
-// KVM_GET_MSR_FEATURE_INDEX_LIST. Requires CapGetMSRFeatures.
-func (s *System) MSRFeatureIndexList() ([]uint32, error) {
-	return s.msrIndices(getMSRFeatureIndexList)
-}
-
-func (s *System) msrIndices(id requestID) ([]uint32, error) {
 	arg := msrList{nmsrs: maxMSRIndices}
-	if _, err := ioctlPtr(s.f, id, &arg); err != nil {
+	if _, err := ioctlPtr(s.f, getMSRIndexList, &arg); err != nil {
 		return nil, err
 	}
 	return append([]uint32(nil), arg.indices[:min(arg.nmsrs, maxMSRIndices)]...), nil
 }
 
-// GetFeatureMSRs fills in the Data of entries, whose Index names a feature MSR, KVM_GET_MSRS on /dev/kvm. Requires
-// CapGetMSRFeatures.
-func (s *System) GetFeatureMSRs(entries []MSREntry) error {
-	return doMSRs(s.f, getMSRs, entries)
-}
-
 // CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller must call Close.
 func (s *System) CreateVM() (*VM, error) {
-	mmapSize, err := s.VCPUMmapSize()
+	mmapSize, err := s.vcpuMmapSize()
 	if err != nil {
 		return nil, err
 	}
@@ -146,12 +129,5 @@ func (s *System) CreateVM() (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm := &VM{f: os.NewFile(uintptr(fd), "kvm-vm"), mmapSize: mmapSize}
-	page, err := vm.CheckExtension(CapCoalescedMMIO)
-	if err != nil {
-		vm.f.Close()
-		return nil, err
-	}
-	vm.coalescedPage = page
-	return vm, nil
+	return &VM{f: os.NewFile(uintptr(fd), "kvm-vm"), mmapSize: mmapSize}, nil
 }

@@ -28,8 +28,8 @@ func TestOpenErrorSaysWhatToDo(t *testing.T) {
 }
 
 func TestMissingCapsAreNamedTogether(t *testing.T) {
-	err := missingCaps(DevicePath, []Cap{CapSplitIRQChip, CapBinaryStatsFD})
-	want := "/dev/kvm lacks KVM_CAP_SPLIT_IRQCHIP (Linux 4.4), KVM_CAP_BINARY_STATS_FD (Linux 5.14): unsupported operation"
+	err := missingCaps(DevicePath, []Cap{CapReadonlyMem, CapBinaryStatsFD})
+	want := "/dev/kvm lacks KVM_CAP_READONLY_MEM (Linux 3.7), KVM_CAP_BINARY_STATS_FD (Linux 5.14): unsupported operation"
 	if err == nil || err.Error() != want || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v, want %s", err, want)
 	}

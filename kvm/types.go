@@ -19,14 +19,6 @@ type irqLevel struct {
 	level uint32
 }
 
-// coalescedZone is struct kvm_coalesced_mmio_zone.
-type coalescedZone struct {
-	_    structs.HostLayout
-	addr uint64
-	size uint32
-	pio  uint32
-}
-
 // routingHeader is struct kvm_irq_routing without its entries.
 type routingHeader struct {
 	_     structs.HostLayout
@@ -64,15 +56,6 @@ type ioeventfdArg struct {
 	fd        int32
 	flags     uint32
 	_         [36]uint8
-}
-
-// enableCapArg is struct kvm_enable_cap.
-type enableCapArg struct {
-	_     structs.HostLayout
-	cap   uint32
-	flags uint32
-	args  [4]uint64
-	_     [64]uint8
 }
 
 // mpStateArg is struct kvm_mp_state.

@@ -11,7 +11,6 @@ import (
 // VCPU is a virtual CPU. All methods except SetImmediateExit must be called by one goroutine, locked to its thread.
 type VCPU struct {
 	f    *os.File
-	vm   *VM
 	exit Exit
 
 	// mu prevents SetImmediateExit from accessing the mapping while Close unmaps it.

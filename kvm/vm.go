@@ -3,19 +3,14 @@ package kvm
 import (
 	"fmt"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // VM is a virtual machine: memory slots, interrupt controller, vCPUs.
 type VM struct {
-	f             *os.File
-	mmapSize      int // bytes of a vCPU's mapping
-	coalescedPage int // page of the coalesced ring in that mapping; 0 if none
-
-	// coalesced serializes readers of the ring, which all vCPUs of the VM share.
-	coalesced sync.Mutex
+	f        *os.File
+	mmapSize int // bytes of a vCPU's mapping
 }
 
 // Close closes the VM's file. The kernel destroys the VM once its vCPUs and Stats are closed too.
@@ -63,26 +58,6 @@ func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
 	return err
 }
 
-// Arguments of EnableCap(CapX2APICAPI, flags).
-const (
-	X2APICUse32BitIDs           = 1 << 0 // KVM_X2APIC_API_USE_32BIT_IDS
-	X2APICDisableBroadcastQuirk = 1 << 1 // KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
-)
-
-// EnableCap enables an optional behavior, KVM_ENABLE_CAP, with up to four
-// arguments.
-func (vm *VM) EnableCap(c Cap, args ...uint64) error {
-	arg := enableCapArg{cap: uint32(c)}
-	if len(args) > len(arg.args) {
-		return &os.PathError{Op: requests[enableCap].name, Path: vm.f.Name(), Err: unix.E2BIG}
-	}
-	copy(arg.args[:], args)
-	if _, err := ioctlPtr(vm.f, enableCap, &arg); err != nil {
-		return fmt.Errorf("%v: %w", c, err)
-	}
-	return nil
-}
-
 // CreateVCPU creates the vCPU with the given id, which is its local APIC id, KVM_CREATE_VCPU, and maps its shared pages. The
 // interrupt controller must be created first. EEXIST if the id is in use. The caller must call Close.
 func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
@@ -100,5 +75,5 @@ func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
 		f.Close()
 		return nil, &os.PathError{Op: "mmap", Path: f.Name(), Err: err}
 	}
-	return &VCPU{f: f, vm: vm, run: page}, nil
+	return &VCPU{f: f, run: page}, nil
 }
