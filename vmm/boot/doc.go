@@ -16,7 +16,7 @@
 // supported.
 //
 // An image is untrusted input: each header is bounds-checked before use, and unpacking is limited in size and ratio. The
-// pure parts ([E820], [ZeroPage], [StartInfo], [IdentityMap]) take values and return values.
+// pure parts (e820, zeroPage, startInfo, identityMap) take values and return values.
 //
 // A [Kernel] must be used by one goroutine at a time. Open opens the image, Close closes it; guest memory stays valid after
 // Close.

@@ -104,7 +104,7 @@ func FuzzMemoryMap(f *testing.F) {
 	f.Add(uint64(3<<30), uint64(5<<30), uint64(0), uint64(1<<63), uint64(1<<63), uint64(1<<63), []byte(nil))
 	f.Fuzz(func(t *testing.T, low, high, r1, n1, r2, n2 uint64, header []byte) {
 		ram := []guestmem.Range{{GPA: 0, SizeBytes: low % fourGiB}, {GPA: fourGiB, SizeBytes: high}}
-		m, err := E820(ram, []E820Entry{{guestmem.GPA(r1), n1, ACPIData}, {guestmem.GPA(r2), n2, Reserved}})
+		m, err := e820(ram, []E820Entry{{guestmem.GPA(r1), n1, ACPIData}, {guestmem.GPA(r2), n2, Reserved}})
 		if err != nil {
 			return
 		}
@@ -117,11 +117,11 @@ func FuzzMemoryMap(f *testing.F) {
 			}
 		}
 		initrd := guestmem.Range{GPA: guestmem.GPA(r1), SizeBytes: n1}
-		b, err := ZeroPage(ZeroPageParams{Header: header, E820: m, Cmdline: guestmem.GPA(r2), Initrd: initrd})
+		b, err := zeroPage(zeroPageParams{Header: header, E820: m, Cmdline: guestmem.GPA(r2), Initrd: initrd})
 		if err == nil && (len(b) != zeroPageSize || int(b[offE820Entries]) != len(m)) {
 			t.Errorf("zero page of %d bytes with %d entries, want %d", len(b), b[offE820Entries], len(m))
 		}
-		if b, err := StartInfo(0x3000, StartInfoParams{E820: m, Initrd: initrd}); err != nil || len(b) > startInfoPageBytes {
+		if b, err := startInfo(0x3000, startInfoParams{E820: m, Initrd: initrd}); err != nil || len(b) > startInfoPageBytes {
 			t.Errorf("start_info of %d bytes: %v", len(b), err)
 		}
 	})

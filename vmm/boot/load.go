@@ -60,7 +60,7 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	if err := k.checkCmdline(p.Cmdline); err != nil {
 		return pl, err
 	}
-	m, err := E820(ram, p.Reserved)
+	m, err := e820(ram, p.Reserved)
 	if err != nil {
 		return pl, err
 	}
@@ -74,18 +74,18 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	pl.structures = append(pl.structures, structure{l.Cmdline, append([]byte(p.Cmdline), 0)})
 	switch k.info.Protocol {
 	case PVH:
-		info, err := StartInfo(l.StartInfo, StartInfoParams{RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
+		info, err := startInfo(l.StartInfo, startInfoParams{RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
 		if err != nil {
 			return pl, err
 		}
 		pl.structures = append(pl.structures, structure{l.StartInfo, info})
 		pl.entry = pvhEntry(l, pl.program.pvh)
 	case Linux64:
-		zero, err := ZeroPage(ZeroPageParams{Header: k.header, RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
+		zero, err := zeroPage(zeroPageParams{Header: k.header, RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
 		if err != nil {
 			return pl, err
 		}
-		pl.structures = append(pl.structures, structure{l.ZeroPage, zero}, structure{l.PageTables, IdentityMap(l.PageTables)})
+		pl.structures = append(pl.structures, structure{l.ZeroPage, zero}, structure{l.PageTables, identityMap(l.PageTables)})
 		pl.entry = linux64Entry(l, pl.program.linux64)
 	}
 	pl.structures = append(pl.structures, structure{l.GDT, pl.entry.gdtBytes()})

@@ -238,7 +238,7 @@ func TestInitrdPlace(t *testing.T) {
 			if err := f.Truncate(c.size); err != nil {
 				t.Fatal(err)
 			}
-			m, err := E820(c.ram, nil)
+			m, err := e820(c.ram, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

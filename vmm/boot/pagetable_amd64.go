@@ -17,9 +17,9 @@ const (
 // 2 MiB pages because every x86-64 CPU has them; 1 GiB pages would save four pages of RAM but depend on a CPUID bit.
 const identityMapSize = 6 * 4096
 
-// IdentityMap returns page tables, to be placed at gpa, that identity-map the first 4 GiB, writable, with 2 MiB pages.
+// identityMap returns page tables, to be placed at gpa, that identity-map the first 4 GiB, writable, with 2 MiB pages.
 // boot.rst requires that the kernel's range, the zero page and the command line are mapped; all are below 4 GiB.
-func IdentityMap(gpa guestmem.GPA) []byte {
+func identityMap(gpa guestmem.GPA) []byte {
 	b := make([]byte, identityMapSize)
 	put := func(index int, entry uint64) { binary.LittleEndian.PutUint64(b[8*index:], entry) }
 	put(0, uint64(gpa)+4096|ptePresent|pteWrite)

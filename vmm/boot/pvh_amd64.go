@@ -15,18 +15,18 @@ const (
 	startInfoPageBytes = 4096
 )
 
-// StartInfoParams are the values passed to a PVH kernel.
-type StartInfoParams struct {
+// startInfoParams are the values passed to a PVH kernel.
+type startInfoParams struct {
 	RSDP    guestmem.GPA // 0: none
 	E820    []E820Entry
 	Cmdline guestmem.GPA
 	Initrd  guestmem.Range // empty: none
 }
 
-// StartInfo returns struct hvm_start_info, version 1, followed by its module list and memory map, to be placed at gpa. The
+// startInfo returns struct hvm_start_info, version 1, followed by its module list and memory map, to be placed at gpa. The
 // result is at most one page
 // (xen/include/public/arch-x86/hvm/start_info.h).
-func StartInfo(gpa guestmem.GPA, p StartInfoParams) ([]byte, error) {
+func startInfo(gpa guestmem.GPA, p startInfoParams) ([]byte, error) {
 	if len(p.E820) > maxE820 {
 		return nil, fmt.Errorf("hvm_start_info: %d memory ranges, at most %d", len(p.E820), maxE820)
 	}

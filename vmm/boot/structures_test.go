@@ -68,7 +68,7 @@ func TestE820(t *testing.T) {
 			[]E820Entry{{mib, mib, RAM}, {1 << 32, 1 << 30, RAM}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := E820(c.ram, c.reserved)
+			got, err := e820(c.ram, c.reserved)
 			if err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got %#x (%v)\nwant %#x", got, err, c.want)
 			}
@@ -78,7 +78,7 @@ func TestE820(t *testing.T) {
 		"empty": {{mib, 0, Reserved}},
 		"wraps": {{1<<64 - 4096, 8192, Reserved}},
 	} {
-		if got, err := E820(nil, reserved); err == nil {
+		if got, err := e820(nil, reserved); err == nil {
 			t.Errorf("%s range: no error, map %#x", name, got)
 		}
 	}
@@ -86,10 +86,10 @@ func TestE820(t *testing.T) {
 	for i := range maxE820 + 1 {
 		many = append(many, E820Entry{guestmem.GPA(i * 8192), 4096, Reserved})
 	}
-	if _, err := E820(nil, many); err == nil {
+	if _, err := e820(nil, many); err == nil {
 		t.Error("129 ranges: no error")
 	}
-	if _, err := E820(nil, many[:maxE820]); err != nil {
+	if _, err := e820(nil, many[:maxE820]); err != nil {
 		t.Errorf("128 ranges: %v", err)
 	}
 }
@@ -99,7 +99,7 @@ func TestZeroPageFieldOffsets(t *testing.T) {
 	for i := range header {
 		header[i] = 0xee
 	}
-	b, err := ZeroPage(ZeroPageParams{
+	b, err := zeroPage(zeroPageParams{
 		Header: header, RSDP: 0x1122334455, Cmdline: 0x4000,
 		Initrd: guestmem.Range{GPA: 0x7fff0000, SizeBytes: 0x12345},
 		E820:   []E820Entry{{0, 0xa0000, RAM}, {0x100000, 1 << 33, Reserved}},
@@ -148,7 +148,7 @@ func TestZeroPageFieldOffsets(t *testing.T) {
 		}
 	}
 
-	plain, err := ZeroPage(ZeroPageParams{Cmdline: 0x4000})
+	plain, err := zeroPage(zeroPageParams{Cmdline: 0x4000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestZeroPageFieldOffsets(t *testing.T) {
 		t.Errorf("generated header for a vmlinux: % x", plain[0x1f1:0x264])
 	}
 
-	for name, p := range map[string]ZeroPageParams{
+	for name, p := range map[string]zeroPageParams{
 		"129 ranges":         {E820: make([]E820Entry, 129)},
 		"header too long":    {Header: make([]byte, offHdrMax-offHdr+1)},
 		"command line high":  {Cmdline: 1 << 32},
@@ -165,7 +165,7 @@ func TestZeroPageFieldOffsets(t *testing.T) {
 		"initrd wraps":       {Initrd: guestmem.Range{GPA: 4096, SizeBytes: 1<<64 - 1}},
 		"initrd huge at all": {Initrd: guestmem.Range{GPA: 0, SizeBytes: 1 << 40}},
 	} {
-		if _, err := ZeroPage(p); err == nil {
+		if _, err := zeroPage(p); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -174,7 +174,7 @@ func TestZeroPageFieldOffsets(t *testing.T) {
 func TestStartInfoFieldOffsets(t *testing.T) {
 	const gpa = 0x3000
 	m := []E820Entry{{0, 0xa0000, RAM}, {0xe0000, 0x1000, ACPIData}}
-	b, err := StartInfo(gpa, StartInfoParams{RSDP: 0xe0000, E820: m, Cmdline: 0x4000, Initrd: guestmem.Range{GPA: 0x7000000, SizeBytes: 99}})
+	b, err := startInfo(gpa, startInfoParams{RSDP: 0xe0000, E820: m, Cmdline: 0x4000, Initrd: guestmem.Range{GPA: 0x7000000, SizeBytes: 99}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,17 +203,17 @@ func TestStartInfoFieldOffsets(t *testing.T) {
 			t.Errorf("%s at %d is %#x, want %#x", f.field, f.off, got, f.want)
 		}
 	}
-	if b, err = StartInfo(gpa, StartInfoParams{E820: make([]E820Entry, maxE820)}); err != nil || len(b) > startInfoPageBytes || le32(b[12:]) != 0 || le64(b[16:]) != 0 {
+	if b, err = startInfo(gpa, startInfoParams{E820: make([]E820Entry, maxE820)}); err != nil || len(b) > startInfoPageBytes || le32(b[12:]) != 0 || le64(b[16:]) != 0 {
 		t.Errorf("full map without module: %d bytes, error %v", len(b), err)
 	}
-	if _, err = StartInfo(gpa, StartInfoParams{E820: make([]E820Entry, maxE820+1)}); err == nil {
+	if _, err = startInfo(gpa, startInfoParams{E820: make([]E820Entry, maxE820+1)}); err == nil {
 		t.Error("129 ranges: no error")
 	}
 }
 
 func TestIdentityMapTranslatesEveryAddressToItself(t *testing.T) {
 	const gpa = 0x8000
-	b := IdentityMap(gpa)
+	b := identityMap(gpa)
 	entry := func(table uint64, index uint64) uint64 { return le64(b[table-gpa+8*index:]) }
 	for _, va := range []uint64{0, 0x1000, 0x2000, 0x8000, 0x1000000, 0x3fffffff, 0x40000000, 0xfee00000, 0xffffffff} {
 		e := entry(gpa, va>>39&511)

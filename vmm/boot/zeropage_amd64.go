@@ -45,8 +45,8 @@ const (
 	typeUndefinedLoader = 0xff   // type_of_loader without an assigned number
 )
 
-// ZeroPageParams are the values passed to the kernel in struct boot_params.
-type ZeroPageParams struct {
+// zeroPageParams are the values passed to the kernel in struct boot_params.
+type zeroPageParams struct {
 	Header  []byte       // struct setup_header of the bzImage; nil for a vmlinux
 	RSDP    guestmem.GPA // 0: none
 	E820    []E820Entry
@@ -54,9 +54,9 @@ type ZeroPageParams struct {
 	Initrd  guestmem.Range // empty: none
 }
 
-// ZeroPage returns the 4096 bytes of struct boot_params for the 64-bit entry
+// zeroPage returns the 4096 bytes of struct boot_params for the 64-bit entry
 // (zero-page.rst, boot.rst). All fields that it does not set are zero.
-func ZeroPage(p ZeroPageParams) ([]byte, error) {
+func zeroPage(p zeroPageParams) ([]byte, error) {
 	if len(p.E820) > maxE820 {
 		return nil, fmt.Errorf("boot_params: %d memory ranges, at most %d", len(p.E820), maxE820)
 	}
