@@ -1,6 +1,9 @@
 package config
 
 import (
+	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -66,6 +69,47 @@ func otherName(word string) (ours string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// hint suggests the key that was probably meant by k in table p.
+func hint(k string, p path, keys []string) string {
+	lower := strings.ToLower(k)
+	if slices.Contains(keys, lower) {
+		return fmt.Sprintf(": keys are lower case, write %q", lower)
+	}
+	if ours, ok := otherName(lower); ok && slices.Contains(keys, ours) {
+		return fmt.Sprintf("; did you mean %q?", ours)
+	}
+	if near := DidYouMean(k, keys); near != "" {
+		return near
+	}
+	if where := home(lower, p); where != "" {
+		return "; it belongs in " + where
+	}
+	return ""
+}
+
+// home returns the table, other than p, that has the key k, or the key that other tools call k.
+func home(k string, p path) string {
+	names := []string{k}
+	if ours, ok := otherName(k); ok {
+		names = append(names, ours)
+	}
+	top := reflect.TypeFor[Config]()
+	for _, k := range names {
+		if p != "" && slices.Contains(keysOf(top), k) {
+			return "the top level, before the first table"
+		}
+		for i, table := range keysOf(top) {
+			switch t := top.Field(i).Type; {
+			case t.Kind() == reflect.Struct && slices.Contains(keysOf(t), k):
+				return "[" + table + "]"
+			case t.Kind() == reflect.Slice && slices.Contains(keysOf(t.Elem()), k):
+				return "[[" + table + "]]"
+			}
+		}
+	}
+	return ""
 }
 
 // list returns `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
