@@ -21,6 +21,7 @@ import (
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
 	"minivmm/internal/testbed/emuhost"
+	"minivmm/internal/testbed/erofsutils"
 	"minivmm/internal/testbed/probe"
 )
 
@@ -30,7 +31,7 @@ var series = []string{"6.12", "6.1"}
 
 // The tools that tests need in addition to Go: Debian packages, and the names for MINIVMM_REQUIRE.
 var (
-	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "erofs-utils", "cpio", "openssh-client", "iperf3"}
+	toolPackages = []string{"acpica-tools", "pciutils", "gcc", "libc6-dev", "strace", "sg3-utils", "fio", "mount", "e2fsprogs", "cpio", "openssh-client", "iperf3"}
 	toolNames    = "iasl,lspci,gcc,strace,sg3-utils,fio,losetup,mke2fs,ssh,iperf3"
 )
 
@@ -164,7 +165,12 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
 	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
 	race := raceStage()
-	race.env = append(race.env, "MINIVMM_REQUIRE=compiler,"+toolNames, "MINIVMM_TEST_KERNELS="+strings.Join(g.images, ":"))
+	erofs, err := erofsutils.Get(ctx, c, a)
+	if err != nil {
+		return nil, err
+	}
+	race.env = append(race.env, "MINIVMM_REQUIRE=compiler,erofs-utils,"+toolNames, "MINIVMM_TEST_KERNELS="+strings.Join(g.images, ":"),
+		"PATH="+erofs+":"+os.Getenv("PATH"))
 	stages := []stage{race}
 	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
 	if choice.Direct {
