@@ -33,7 +33,8 @@ xz, lz4 or bzip2.
 
 The disk keeps owners, modes, times, hard links, device nodes and extended attributes of the source. The same
 source always produces the same bytes. Without --size, an ext4 disk gets the size of its content plus a
-quarter plus 64M. An erofs is read-only and only as large as its content.
+quarter plus 64M. An erofs is read-only and only as large as its content. --fs erofs requires mkfs.erofs 1.8.5
+or newer (Debian 13) and cannot store sockets, nor fractions of a second in times before 1970.
 `
 
 const diskDebianHelp = `Create a disk with a small Debian that boots systemd to a login on the serial console.

@@ -1,9 +1,9 @@
 // Package disk creates raw disk images for guests, without root: empty disks, disks with a file tree (package filetree) as
 // ext4 or erofs, copies of another image, and a small Debian. It also resizes and describes images.
 //
-// No image is mounted. mke2fs(8) and mkfs.erofs(1) copy a staging folder that the user owns. Such a folder cannot have the
-// tree's owners, modes, times, extended attributes and device nodes. They are set in the image afterwards: in ext4 by
-// debugfs(8), in erofs by this package. The same tree and the same versions of the tools produce the same bytes. Empty
+// No image is mounted. mkfs.erofs(1) reads the tree as a tar. mke2fs(8) copies a staging folder that the user owns. Such a
+// folder cannot have the tree's owners, modes, times, extended attributes and device nodes: debugfs(8) sets them in the image
+// afterwards. The same tree and the same versions of the tools produce the same bytes. Empty
 // images, copies and Debians get a random UUID unless Options has one. tune2fs(8) sets the UUID and label of copies,
 // e2fsck(8) and resize2fs(8) resize. mmdebstrap(1) installs a Debian, in its own chroot in the folder for temporary files.
 //

@@ -18,6 +18,8 @@ import (
 )
 
 func TestErofsMatchesTheTree(t *testing.T) {
+	needErofs(t)
+	t.Setenv("SOURCE_DATE_EPOCH", "1")
 	tree := strange(t, Erofs)
 	image := filepath.Join(t.TempDir(), "an image")
 	if err := FromTree(t.Context(), tree, image, false, Options{FS: Erofs, Label: "fifteen letters", UUID: "12345678-1234-4234-8234-123456789abc"}); err != nil {
@@ -146,7 +148,7 @@ func (r *erofsReader) inode(t *testing.T, p string, nid uint64) (inode []byte, o
 		Mode: uint32(le.Uint16(inode[4:])), UID: le.Uint32(inode[24:]), GID: le.Uint32(inode[28:]),
 		ModTime: time.Unix(int64(le.Uint64(inode[32:])), int64(le.Uint32(inode[40:]))), SizeBytes: int64(le.Uint64(inode[8:])),
 	}
-	if isDevice(&n) {
+	if kind := n.Mode & unix.S_IFMT; kind == unix.S_IFCHR || kind == unix.S_IFBLK {
 		dev := le.Uint32(inode[16:]) // new_decode_dev
 		n.Major, n.Minor = dev>>8&0xfff, dev&0xff|dev>>12&0xfff00
 	}
@@ -204,33 +206,30 @@ func (r *erofsReader) folder(t *testing.T, p string, nid uint64) {
 }
 
 func TestErofsNamesWhatItRejects(t *testing.T) {
-	x := map[string][]byte{"security.x": []byte("1")}
+	x := func(name string, bytes int) map[string][]byte { return map[string][]byte{name: make([]byte, bytes)} }
 	for _, tt := range []struct {
 		name string
 		node filetree.Node
 		size int64
 		want string
 	}{
-		{"a link's attribute", filetree.Node{Path: "l", Mode: unix.S_IFLNK, Target: "x", Xattrs: x}, 0, `"l": erofs: setting extended attributes of symbolic links`},
-		{"a fifo's attribute", filetree.Node{Path: "f", Mode: unix.S_IFIFO, Xattrs: x}, 0, `"f": erofs: setting extended attributes of symbolic links`},
-		{"two attributes staged as one", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"security.x": nil, "user.x": nil}}, 0, `"f": erofs: setting the extended attribute "user.x"`},
-		{"an attribute with an unknown name space", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: map[string][]byte{"strange.x": nil}}, 0, `"f": erofs: setting the extended attribute "strange.x"`},
+		{"a socket", filetree.Node{Path: "s", Mode: unix.S_IFSOCK}, 0, `"s": erofs: mkfs.erofs cannot create sockets`},
+		{"a large minor number", filetree.Node{Path: "d", Mode: unix.S_IFCHR, Minor: 1 << 19}, 0, `"d": erofs: mkfs.erofs cannot create a device with minor number 524288`},
+		{"an attribute with an unknown name space", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: x("strange.x", 1)}, 0, `"f": erofs: mkfs.erofs cannot store the extended attribute "strange.x"`},
+		{"an attribute that a tar cannot name", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: x("user.x=y", 1)}, 0, `"f": erofs: mkfs.erofs cannot store the extended attribute "user.x=y"`},
+		{"large attributes", filetree.Node{Path: "f", Mode: unix.S_IFREG, Xattrs: x("user.x", 33<<10)}, 0, `"f": erofs: path, link and extended attributes need 3`},
 		{"too little room", filetree.Node{Path: "f", Mode: unix.S_IFREG | 0o644}, 4096, `too small for this tree: as erofs it needs`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tree, err := filetree.New(t.TempDir(), filetree.Limits{})
-			if err != nil {
-				t.Fatal(err)
-			}
 			var content io.Reader
-			if tt.node.Mode == unix.S_IFREG|0o644 {
+			if tt.size != 0 || tt.name == "large attributes" {
+				needErofs(t)
+			}
+			if tt.size != 0 {
 				content = bytes.NewReader(make([]byte, 100_000))
 			}
-			if err := tree.Put(tt.node, content); err != nil {
-				t.Fatal(err)
-			}
 			dir := t.TempDir()
-			err = FromTree(t.Context(), tree, filepath.Join(dir, "image"), false, Options{FS: Erofs, SizeBytes: tt.size})
+			err := FromTree(t.Context(), treeOf(t, tt.node, content), filepath.Join(dir, "image"), false, Options{FS: Erofs, SizeBytes: tt.size})
 			var input *InputError
 			if !errors.As(err, &input) || !strings.Contains(fmt.Sprint(err), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
@@ -238,4 +237,99 @@ func TestErofsNamesWhatItRejects(t *testing.T) {
 			nothingIn(t, dir)
 		})
 	}
+}
+
+// treeOf returns a tree with one node below its root.
+func treeOf(t *testing.T, n filetree.Node, content io.Reader) *filetree.Tree {
+	t.Helper()
+	tree, err := filetree.New(t.TempDir(), filetree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Put(n, content); err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// TestLargeErofsAttributes makes an attribute that needs many blocks.
+func TestLargeErofsAttributes(t *testing.T) {
+	needErofs(t)
+	value := bytes.Repeat([]byte("0123456789abcdef"), 1<<12)[:maxRecords-200]
+	tree := treeOf(t, filetree.Node{Path: "f", Mode: unix.S_IFREG | 0o644, Xattrs: map[string][]byte{"user.x": value}}, strings.NewReader("content"))
+	image := filepath.Join(t.TempDir(), "image")
+	if err := FromTree(t.Context(), tree, image, false, Options{FS: Erofs}); err != nil {
+		t.Fatal(err)
+	}
+	toolOutput(t, "", "fsck.erofs", image)
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := &erofsReader{f: f, tree: tree, got: map[string]string{}, inodes: map[string]uint64{}, xattrs: map[string]map[string]string{}}
+	r.folder(t, "", r.root(t))
+	if got := r.xattrs["f"]["user.x"]; got != string(value) {
+		t.Errorf("got %d bytes, want %d", len(got), len(value))
+	}
+}
+
+// fakeErofs puts a mkfs.erofs into PATH that prints its version and, when it must make an image, runs
+// the shell commands.
+func fakeErofs(t *testing.T, version, commands string) {
+	t.Helper()
+	bin := t.TempDir()
+	script := "#!/bin/sh\necho " + version + "\ntest $1 = --version && exit 1\n" + commands
+	if err := os.WriteFile(filepath.Join(bin, "mkfs.erofs"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+}
+
+func TestOldMkfsErofsIsRefused(t *testing.T) {
+	for version, want := range map[string]bool{
+		"mkfs.erofs 1.5": false, "mkfs.erofs 1.7.1": false, "mkfs.erofs '(erofs-utils)' 1.8.4": false, "nothing known": false,
+		"mkfs.erofs '(erofs-utils)' 1.8.5": true, "mkfs.erofs '(erofs-utils)' 1.8.10-g1234567": true, "mkfs.erofs '(erofs-utils)' 1.10": true, "mkfs.erofs 2.0": true,
+	} {
+		fakeErofs(t, version, "")
+		_, err := (&Options{FS: Erofs}).mkfsErofs(t.Context())
+		if (err == nil) != want {
+			t.Errorf("%s: got %v", version, err)
+		}
+		if !want && !(errors.Is(err, errors.ErrUnsupported) && strings.Contains(err.Error(), "1.8.5") && strings.Contains(err.Error(), "--fs ext4")) {
+			t.Errorf("%s: got %v, want the version that is needed and the remedy", version, err)
+		}
+	}
+}
+
+// TestContentThatCannotBeReadStopsMkfsErofs truncates a file of the tree. The fake mkfs.erofs waits for
+// the rest of it, as the real one does.
+func TestContentThatCannotBeReadStopsMkfsErofs(t *testing.T) {
+	fakeErofs(t, "mkfs.erofs 1.8.6", "cat > /dev/null; sleep 1000")
+	tree, err := filetree.New(t.TempDir(), filetree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(file, []byte("content"), 0o600), tree.PutFile(filetree.Node{Path: "f", Mode: unix.S_IFREG}, file), os.Truncate(file, 3)); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	err = FromTree(t.Context(), tree, filepath.Join(dir, "image"), false, Options{FS: Erofs})
+	if err == nil || !strings.Contains(err.Error(), `disk: "f": `+file+" became smaller") {
+		t.Errorf("got %v", err)
+	}
+	nothingIn(t, dir)
+}
+
+// TestFailureOfMkfsErofsEndsTheWriter has a mkfs.erofs that fails before it has read the tree.
+func TestFailureOfMkfsErofsEndsTheWriter(t *testing.T) {
+	fakeErofs(t, "mkfs.erofs 1.8.6", "echo no thanks >&2; exit 1")
+	tree := treeOf(t, filetree.Node{Path: "f", Mode: unix.S_IFREG}, bytes.NewReader(make([]byte, 1<<20)))
+	dir := t.TempDir()
+	err := FromTree(t.Context(), tree, filepath.Join(dir, "image"), false, Options{FS: Erofs})
+	if err == nil || !strings.Contains(err.Error(), "no thanks") {
+		t.Errorf("got %v", err)
+	}
+	nothingIn(t, dir)
 }

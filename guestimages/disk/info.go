@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"encoding/binary"
 	"io"
 	"os"
 
@@ -60,6 +61,16 @@ const (
 	incompat64      = 0x80 // EXT4_FEATURE_INCOMPAT_64BIT
 )
 
+// Offsets in the superblock of erofs (struct erofs_super_block, fs/erofs/erofs_fs.h), which starts at 1024.
+const (
+	erofsBlkBits = 12
+	erofsBlocks  = 36
+	erofsUUID    = 48
+	erofsName    = 64 // volume_name, 16 bytes
+)
+
+var le = binary.LittleEndian
+
 // Inspect describes the image at path. It neither locks nor changes the image.
 func Inspect(path string) (Info, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -98,9 +109,9 @@ func inspect(f *os.File) (Info, error) {
 	case "ext4":
 		info.ext(super)
 	case "erofs":
-		info.FSBytes = int64(le.Uint32(super[superBlocks:])) << (super[superBlkBits] & 31)
-		info.Label = cString(super[superName : superName+16])
-		info.UUID = uuidText(super[superUUID:])
+		info.FSBytes = int64(le.Uint32(super[erofsBlocks:])) << (super[erofsBlkBits] & 31)
+		info.Label = cString(super[erofsName : erofsName+16])
+		info.UUID = uuidText(super[erofsUUID:])
 	}
 	return info, nil
 }

@@ -13,30 +13,24 @@ import (
 )
 
 // stage recreates the tree in the folder dir, as far as a user without root can: every name with its content, owned by this
-// user. Device nodes become empty files if opt.devices is set, otherwise they are skipped. Contents are hard links where
-// possible.
-func stage(ctx context.Context, t *filetree.Tree, dir string, opt stageOptions) error {
+// user. Device nodes are skipped. Contents are hard links where possible.
+func stage(ctx context.Context, t *filetree.Tree, dir string) error {
 	used := map[fileID]bool{}
 	for n := range t.All() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := stageNode(ctx, n, dir, opt, used); err != nil {
+		if err := stageNode(ctx, n, dir, used); err != nil {
 			return fmt.Errorf("disk: %q: %w", n.Path, err)
 		}
 	}
 	return nil
 }
 
-type stageOptions struct {
-	devices bool // create device nodes as empty files
-	copy    bool // copy contents instead of linking them, because their times or attributes will change
-}
-
 // fileID identifies a file of the host.
 type fileID struct{ dev, ino uint64 }
 
-func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptions, used map[fileID]bool) error {
+func stageNode(ctx context.Context, n *filetree.Node, dir string, used map[fileID]bool) error {
 	path := filepath.Join(dir, n.Path)
 	if n.Link != "" {
 		return os.Link(filepath.Join(dir, n.Link), path)
@@ -47,13 +41,10 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptio
 	case unix.S_IFLNK:
 		return os.Symlink(n.Target, path)
 	case unix.S_IFREG:
-		return stageFile(ctx, n, path, opt, used)
+		return stageFile(ctx, n, path, used)
 	case unix.S_IFIFO, unix.S_IFSOCK:
 		return unix.Mknod(path, n.Mode&unix.S_IFMT|0o600, 0)
 	case unix.S_IFCHR, unix.S_IFBLK:
-		if opt.devices {
-			return os.WriteFile(path, nil, 0o600)
-		}
 		return nil
 	}
 	return fmt.Errorf("mode %#o has an unknown file type", n.Mode)
@@ -61,7 +52,7 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, opt stageOptio
 
 // stageFile hard-links a file's content to path, or copies it. It copies content that is already linked: two files of the tree
 // whose content is in one host file must not become one file in the staging folder.
-func stageFile(ctx context.Context, n *filetree.Node, path string, opt stageOptions, used map[fileID]bool) error {
+func stageFile(ctx context.Context, n *filetree.Node, path string, used map[fileID]bool) error {
 	f, err := n.Open()
 	if err != nil {
 		return err
@@ -72,7 +63,7 @@ func stageFile(ctx context.Context, n *filetree.Node, path string, opt stageOpti
 		return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
 	id := fileID{st.Dev, st.Ino}
-	if opt.copy || used[id] {
+	if used[id] {
 		return copySparse(ctx, path, f)
 	}
 	used[id] = true

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/filetree"
+	"minivmm/internal/testbed/testenv"
 )
 
 // capability is a struct vfs_cap_data (uapi/linux/capability.h), version 2: cap_net_raw, effective.
@@ -24,14 +25,10 @@ var capability = []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x0
 // acl is a struct posix_acl_xattr_header with entries: u::rwx g::r-x g:4:r-x m::r-x o::r-x.
 var acl = []byte("\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x04\x00\x05\x00\xff\xff\xff\xff\x08\x00\x05\x00\x04\x00\x00\x00\x10\x00\x05\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff")
 
-// strange returns a tree of files that are hard to create for a user without root or in the command syntax of debugfs. For
-// erofs it omits the files that TestErofsNamesWhatItRejects shows to be rejected.
+// strange returns a tree of files that are hard to create for a user without root, in the command syntax of debugfs or for
+// the tar reader of mkfs.erofs. For erofs it omits what mkfs.erofs cannot create.
 func strange(t *testing.T, fs FS) *filetree.Tree {
 	t.Helper()
-	longest, everywhere := 255, true
-	if fs == Erofs {
-		longest, everywhere = 254, false
-	}
 	tree, err := filetree.New(t.TempDir(), filetree.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +49,7 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 	}
 	put(filetree.Node{Path: "", Mode: unix.S_IFDIR | 0o1750, UID: 7, GID: 8, Xattrs: map[string][]byte{"user.root": []byte("yes")}}, "")
 	names := []string{"plain", "with blank", " blanks ", `quo"te`, `"`, `back\slash\`, "new\nline", "carriage\rreturn", "tab\t", "-dash", "--", "<12>", "<2", "#hash", "star*",
-		"'", "$HOME", "ünïcode", "latin\xff\xfe", "debugfs: ls -p <2>", strings.Repeat("x", longest), "...", ".hidden", "~", "a;b|c&d"}
+		"'", "$HOME", "ünïcode", "latin\xff\xfe", "debugfs: ls -p <2>", strings.Repeat("x", 255), "...", ".hidden", "~", "a;b|c&d"}
 	for i, name := range names {
 		put(filetree.Node{Path: "names/" + name, Mode: unix.S_IFREG | 0o640, UID: uint32(70000 + i), GID: uint32(i)}, name)
 		put(filetree.Node{Path: "folders/" + name, Mode: unix.S_IFDIR | 0o2711, UID: uint32(i), GID: 1 << 20}, "")
@@ -66,10 +63,16 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 		put(filetree.Node{Path: fmt.Sprintf("modes/%d", i), Mode: unix.S_IFREG | mode}, "x")
 	}
 	for i, sec := range []int64{-1 << 31, -1, 1, 1<<31 - 1, 1 << 31, 1<<33 + 5} {
-		put(filetree.Node{Path: fmt.Sprintf("times/%d", i), Mode: unix.S_IFREG | 0o644, ModTime: time.Unix(sec, int64(i))}, "")
+		nsec := int64(i) * 50_000_000
+		if fs == Erofs && sec < 0 {
+			nsec = 0
+		}
+		put(filetree.Node{Path: fmt.Sprintf("times/%d", i), Mode: unix.S_IFREG | 0o644, ModTime: time.Unix(sec, nsec)}, "")
 	}
-	put(filetree.Node{Path: "kinds/fifo", Mode: unix.S_IFIFO | 0o604, UID: 1}, "")
-	put(filetree.Node{Path: "kinds/socket", Mode: unix.S_IFSOCK | 0o700, UID: 1<<32 - 2, GID: 1<<32 - 2}, "")
+	put(filetree.Node{Path: "kinds/fifo", Mode: unix.S_IFIFO | 0o604, UID: 1<<32 - 2, GID: 1<<32 - 2}, "")
+	if fs != Erofs {
+		put(filetree.Node{Path: "kinds/socket", Mode: unix.S_IFSOCK | 0o700, UID: 1<<32 - 2, GID: 1<<32 - 2}, "")
+	}
 	put(filetree.Node{Path: "kinds/link", Mode: unix.S_IFLNK | 0o777, Target: strings.Repeat("long/", 200)}, "")
 	put(filetree.Node{Path: "kinds/empty", Mode: unix.S_IFREG | 0o600}, "")
 	put(filetree.Node{Path: "kinds/large", Mode: unix.S_IFREG | 0o600}, strings.Repeat("0123456789abcdef", 20_000))
@@ -77,9 +80,7 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 	put(filetree.Node{Path: "hard", Mode: unix.S_IFREG | 0o751, UID: 9, GID: 9, Xattrs: map[string][]byte{"user.n": []byte("1")}}, "linked")
 	put(filetree.Node{Path: "folders/with blank/hard", Link: "hard"}, "")
 	put(filetree.Node{Path: "a-hard", Link: "hard"}, "")
-	if everywhere {
-		put(filetree.Node{Path: "lost+found", Mode: unix.S_IFDIR | 0o750, UID: 3}, "")
-	}
+	put(filetree.Node{Path: "lost+found", Mode: unix.S_IFDIR | 0o750, UID: 3}, "")
 	for i := range 300 {
 		put(filetree.Node{Path: fmt.Sprintf("many/%s%d", strings.Repeat("n", 100), i), Mode: unix.S_IFREG | 0o644, UID: uint32(i)}, "")
 	}
@@ -89,10 +90,8 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 	put(filetree.Node{Path: "xattrs/folder/below", Mode: unix.S_IFREG | 0o600}, "no ACL")
 	put(filetree.Node{Path: "xattrs/same value", Mode: unix.S_IFREG | 0o755, Xattrs: map[string][]byte{"user.capability": capability}}, "")
 	put(filetree.Node{Path: "xattrs/device", Mode: unix.S_IFCHR | 0o600, Major: 4, Minor: 64, Xattrs: map[string][]byte{"security.x": []byte("1")}}, "")
-	if everywhere {
-		put(filetree.Node{Path: "xattrs/link", Mode: unix.S_IFLNK | 0o777, Target: "file", Xattrs: map[string][]byte{"security.x": []byte("2")}}, "")
-		put(filetree.Node{Path: "xattrs/fifo", Mode: unix.S_IFIFO | 0o600, Xattrs: map[string][]byte{"security.x": []byte("3")}}, "")
-	}
+	put(filetree.Node{Path: "xattrs/link", Mode: unix.S_IFLNK | 0o777, Target: "file", Xattrs: map[string][]byte{"security.x": []byte("2")}}, "")
+	put(filetree.Node{Path: "xattrs/fifo", Mode: unix.S_IFIFO | 0o600, Xattrs: map[string][]byte{"security.x": []byte("3"), "user.x": []byte("4")}}, "")
 	// One file of the host is two files in the tree.
 	twice := filepath.Join(t.TempDir(), "twice")
 	if err := os.WriteFile(twice, []byte("twice"), 0o600); err != nil {
@@ -140,6 +139,13 @@ func compare(t *testing.T, tree *filetree.Tree, got map[string]string) {
 			t.Errorf("%q is in the image but not in the tree: %s", path, got[path])
 		}
 	}
+}
+
+// needErofs skips the test if mkfs.erofs is missing or too old.
+func needErofs(t *testing.T) {
+	t.Helper()
+	_, err := (&Options{FS: Erofs}).mkfsErofs(t.Context())
+	testenv.NeedNil(t, "erofs-utils", err)
 }
 
 // toolOutput runs a file system tool, which must succeed, and returns its output.

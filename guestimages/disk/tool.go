@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,6 +61,9 @@ type tool struct {
 	env  []string
 	file *os.File // the program's descriptor 3; may be nil
 
+	unset string    // a variable to remove from the environment; may be empty
+	stdin io.Reader // may be nil
+
 	stdout io.Writer     // receives the output; nil: run returns it
 	lines  func(string)  // is called with each line of stderr as it is written; may be nil
 	grace  time.Duration // between SIGTERM and SIGKILL when the context is canceled; at least 10 s
@@ -72,6 +76,8 @@ func (t tool) run(ctx context.Context) (stdout, stderr []byte, err error) {
 	cmd.Dir = t.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "PATH="+os.Getenv("PATH")+sbin)
 	cmd.Env = append(cmd.Env, t.env...)
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return t.unset != "" && strings.HasPrefix(v, t.unset+"=") })
+	cmd.Stdin = t.stdin
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = max(t.grace, 10*time.Second)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,19 +37,11 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 	if opt.UUID == "" {
 		opt.UUID = treeUUID(t, opt)
 	}
-	staged, err := b.TempDir("stage")
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(staged); err != nil { // stage creates the root like any other folder
-		return err
-	}
+	write := b.ext4
 	if opt.FS == Erofs {
-		err = b.erofs(ctx, t, staged, opt)
-	} else {
-		err = b.ext4(ctx, t, staged, opt)
+		write = b.erofs
 	}
-	if err != nil {
+	if err := write(ctx, t, opt); err != nil {
 		return err
 	}
 	return b.finish(ctx, opt)
@@ -78,7 +71,7 @@ func (b *Build) finish(ctx context.Context, opt Options) error {
 	return b.publish(f)
 }
 
-func (b *Build) ext4(ctx context.Context, t *filetree.Tree, staged string, opt Options) error {
+func (b *Build) ext4(ctx context.Context, t *filetree.Tree, opt Options) error {
 	e, err := newExt4(ctx, b, opt)
 	if err != nil {
 		return err
@@ -91,7 +84,8 @@ func (b *Build) ext4(ctx context.Context, t *filetree.Tree, staged string, opt O
 	if e.opt.SizeBytes < need.least() {
 		return tooSmall(e.opt.SizeBytes, need)
 	}
-	if err := stage(ctx, t, staged, stageOptions{}); err != nil {
+	staged := filepath.Join(b.dir, "stage")
+	if err := stage(ctx, t, staged); err != nil {
 		return err
 	}
 	err = e.fill(ctx, t, staged)
