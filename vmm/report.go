@@ -81,7 +81,7 @@ func (m *VM) Report() (*account.Report, error) {
 	}
 	for _, n := range m.account.nets {
 		c := n.backend.Counters()
-		r.Nets = append(r.Nets, account.Net{ID: n.id, Connections: c.Connections, Flows: c.Flows, Segments: c.Segments, SentAgain: c.SentAgain})
+		r.Nets = append(r.Nets, account.Net{ID: n.id, Connections: c.Connections, Flows: c.Flows, Segments: c.Segments, Retransmits: c.SentAgain})
 	}
 	if err := m.kvmStats(&r.KVM); err != nil {
 		missing("KVM's counters", err)

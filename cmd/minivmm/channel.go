@@ -16,25 +16,26 @@ import (
 	"minivmm/vmm"
 )
 
-// channelName is the virtio-serial port by which the init of minivmm's own guests gets its command.
+// channelName is the virtio-serial port on which minivmm's own init receives its command.
 const channelName = "minivmm"
 
-// channel is this end of a command in a guest: where its files go, and how it ended.
+// channel is the host's end of a command in the guest: it connects the command's standard streams
+// and records how the command exited.
 type channel struct {
-	guest    net.Conn // the machine's end of the port
+	guest    net.Conn // the end of the port that the machine gets
 	typing   *typing  // the command's standard input
-	terminal bool     // it has one
+	terminal bool     // the command has a terminal
 
 	near    net.Conn
 	session *agent.Session
 	ended   chan struct{}
 	winch   chan os.Signal
 	exit    agent.Exit // valid once ended is closed
-	err     error      // the same; why there is no exit
+	err     error      // valid once ended is closed; why exit is missing
 }
 
-// openChannel prepares to run argv in the guest, or what the guest has for an empty one. On a terminal the command gets one
-// too.
+// openChannel prepares to run argv in the guest, or the guest's default command if argv is empty.
+// If stdin and stdout are a terminal, the command gets a terminal too.
 func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *channel {
 	c := &channel{typing: newTyping(), ended: make(chan struct{})}
 	c.near, c.guest = net.Pipe()
@@ -63,8 +64,8 @@ func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *chann
 	return c
 }
 
-// terminalSize is ok where both files are a terminal.
-func terminalSize(stdin, stdout *os.File) (agent.Terminal, bool) {
+// terminalSize returns the size of the terminal; ok is false unless both files are terminals.
+func terminalSize(stdin, stdout *os.File) (_ agent.Terminal, ok bool) {
 	if !term.IsTerminal(int(stdin.Fd())) || !term.IsTerminal(int(stdout.Fd())) {
 		return agent.Terminal{}, false
 	}
@@ -72,7 +73,8 @@ func terminalSize(stdin, stdout *os.File) (agent.Terminal, bool) {
 	return agent.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err == nil
 }
 
-// run passes everything between this process's files and the command, until it ends; broken is called when it cannot.
+// run copies data between this process's files and the command until the command exits; it calls
+// broken if copying fails.
 func (c *channel) run(broken func(error)) {
 	defer close(c.ended)
 	if c.exit, c.err = c.session.Run(); c.err != nil {
@@ -80,7 +82,8 @@ func (c *channel) run(broken func(error)) {
 	}
 }
 
-// console passes the guest's console on to w until the command has ended: then there is nothing to say but the power-off.
+// console returns a writer that passes the guest's console output on to w until the command has
+// exited: after that, only messages about the power-off follow.
 func (c *channel) console(w io.Writer) io.Writer { return untilClosed{w, c.ended} }
 
 type untilClosed struct {
@@ -97,8 +100,9 @@ func (u untilClosed) Write(p []byte) (int, error) {
 	}
 }
 
-// close ends what run does, which must have been called, after the machine. Who does not take the command's output is waited
-// for that long, and then left to the end of the process.
+// close ends run, which must have been called. It is called after the machine has stopped. It waits
+// up to patience for a slow reader of the command's output; if that is not enough, the goroutine
+// remains until the process exits.
 func (c *channel) close(patience time.Duration) {
 	c.near.Close()
 	c.typing.End()
@@ -115,8 +119,8 @@ func (c *channel) close(patience time.Duration) {
 	}
 }
 
-// result is the end of a machine that ended by itself; pressed is the signal that pressed its power
-// button.
+// result converts the outcome of a machine that stopped on its own to run's error; pressed is the
+// signal that pressed its power button, or 0.
 func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 	finished := false
 	select {
@@ -142,12 +146,12 @@ func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 	return cutShortError{outcomeError{outcome}}
 }
 
-// hungUp says that an error of the session is the machine's end.
+// hungUp reports whether a session's error only means that the machine has stopped.
 func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe)
 }
 
-// typing takes what the console feeds it, and is read by a channel.
+// typing is an Input that the console feeds and a channel reads.
 type typing struct {
 	mu    sync.Mutex
 	cond  *sync.Cond
@@ -162,7 +166,7 @@ func newTyping() *typing {
 	return t
 }
 
-// Feed and Ready are Input's.
+// Feed and Ready implement Input.
 func (t *typing) Feed(p []byte) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,7 +178,7 @@ func (t *typing) Feed(p []byte) int {
 
 func (t *typing) Ready() <-chan struct{} { return t.ready }
 
-// End says that nothing more will be fed.
+// End declares the end of input: Feed must not be called afterwards.
 func (t *typing) End() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -182,7 +186,7 @@ func (t *typing) End() {
 	t.cond.Signal()
 }
 
-// Read is io.Reader's: it waits for bytes or the end.
+// Read implements io.Reader. It blocks until there is input or End is called.
 func (t *typing) Read(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,10 +21,10 @@ import (
 	"minivmm/vmm/config"
 )
 
-// commandVar makes this test's binary a program that runs a command in a guest of its own, which behaves as it says.
+// commandVar makes the test binary run a fake guest with a command. Its value selects the behavior.
 const commandVar = "MINIVMM_TEST_COMMAND"
 
-// commandProgram is this binary as that program.
+// commandProgram returns the test binary as that program.
 func commandProgram(t *testing.T, behaviour string) *exec.Cmd {
 	cmd := program(t, "")
 	cmd.Env = append(cmd.Env, commandVar+"="+behaviour)
@@ -46,8 +46,8 @@ func executeCommand(behaviour string) int {
 	return exitCode(err)
 }
 
-// pretendCommand is a machine with a command in it. The first word says what it does, the rest what frame of the kind Exit comes
-// at its end, if one does.
+// pretendCommand creates a fake machine that runs a command. The first word of behaviour selects
+// the behavior; the rest, if any, is the payload of the Exit frame that is sent at the end.
 func pretendCommand(behaviour string) newMachine {
 	return func(plan vmm.Plan, opt vmm.Options) (machine, error) {
 		return &commandGuest{newPretendGuest(behaviour, plan, opt), opt.Ports[0].Conn}, nil
@@ -66,7 +66,7 @@ func (g *commandGuest) Run(ctx context.Context) (vmm.Outcome, error) {
 		return vmm.PoweredOff, nil
 	}
 	if kind, _, err := conn.Receive(); err != nil || kind != agent.KindRun {
-		return 0, fmt.Errorf("got %q, %v first of all", kind, err)
+		return 0, fmt.Errorf("first frame: %q, %v", kind, err)
 	}
 	_ = conn.Send(agent.KindStart, nil)
 	_ = conn.Send(agent.KindStdout, []byte("ready\r\n"))
@@ -128,8 +128,8 @@ func (g *commandGuest) Run(ctx context.Context) (vmm.Outcome, error) {
 	return vmm.PoweredOff, nil
 }
 
-func TestExitCodeIsTheCommandsOnceItHasRun(t *testing.T) {
-	const early = "minivmm: the guest ended before its command did; its console says why\n"
+func TestExitCodeOfTheCommand(t *testing.T) {
+	const early = "minivmm: the guest stopped before its command exited; see its console output\n"
 	for _, tt := range []struct {
 		behaviour string
 		code      int
@@ -154,7 +154,7 @@ func TestExitCodeIsTheCommandsOnceItHasRun(t *testing.T) {
 	}
 }
 
-func TestInputAndItsEndReachTheCommand(t *testing.T) {
+func TestInputAndEOFReachTheCommand(t *testing.T) {
 	text := strings.Repeat("0123456789abcdef\x01x\x01", 3000)
 	cmd := commandProgram(t, `cat {"status":7}`)
 	cmd.Stdin = strings.NewReader(text)
@@ -164,17 +164,18 @@ func TestInputAndItsEndReachTheCommand(t *testing.T) {
 	}
 }
 
-func TestSignalEndsACommandWithItsGuest(t *testing.T) {
+func TestSignalStopsTheGuestOfACommand(t *testing.T) {
 	cmd := commandProgram(t, "polite")
 	_, errs := begin(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
-	if got := clitest.Code(cmd); got != 128+15 || strings.Contains(errs.String(), "before its command") {
+	if got := clitest.Code(cmd); got != 128+15 || strings.Contains(errs.String(), "before its command exited") {
 		t.Errorf("exit code %d, stderr %q", got, errs)
 	}
 }
 
-// TestReaderThatStandsDoesNotHoldTheEndUp has a command whose output nobody takes, and a guest that is told to power off.
-func TestReaderThatStandsDoesNotHoldTheEndUp(t *testing.T) {
+// TestBlockedReaderDoesNotDelayExit has a command whose output nobody reads, and a guest that is
+// asked to power off.
+func TestBlockedReaderDoesNotDelayExit(t *testing.T) {
 	cmd := commandProgram(t, "flood")
 	begin(t, cmd)
 	cmd.Process.Signal(syscall.SIGTERM)
@@ -193,7 +194,7 @@ func TestReaderThatStandsDoesNotHoldTheEndUp(t *testing.T) {
 	}
 }
 
-func TestReaderThatIsGoneEndsTheCommand(t *testing.T) {
+func TestClosedReaderStopsTheCommand(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -208,16 +209,16 @@ func TestReaderThatIsGoneEndsTheCommand(t *testing.T) {
 	}
 }
 
-func TestCommandsTerminalIsGivenBack(t *testing.T) {
+func TestTerminalIsRestoredAfterACommand(t *testing.T) {
 	for _, tt := range []struct {
 		name, behaviour string
 		act             func(far *os.File, cmd *exec.Cmd)
 		code            int
 	}{
-		{"it ends", `off {"status":4}`, func(*os.File, *exec.Cmd) {}, 4},
-		{"its guest ends", "reboot", func(*os.File, *exec.Cmd) {}, 10},
+		{"the command exits", `off {"status":4}`, func(*os.File, *exec.Cmd) {}, 4},
+		{"the guest reboots", "reboot", func(*os.File, *exec.Cmd) {}, 10},
 		{"Ctrl-A x", "polite", func(far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
-		{"Ctrl-A x while the terminal stands", "flood", func(far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
+		{"Ctrl-A x while the terminal is blocked", "flood", func(far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
 		{"a signal", "polite", func(_ *os.File, cmd *exec.Cmd) { cmd.Process.Signal(syscall.SIGTERM) }, 128 + 15},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,13 +237,14 @@ func TestCommandsTerminalIsGivenBack(t *testing.T) {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
 			if after := clitest.Termios(t, near); after != before {
-				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+				t.Errorf("the terminal was not restored:\nbefore %+v\nafter  %+v", before, after)
 			}
 		})
 	}
 }
 
-// TestCommandInTheBackgroundIsNotStopped has output that is no terminal, and input that is another's.
+// TestCommandInTheBackgroundIsNotStopped runs in the background with a pipe as stdout and a
+// terminal as stdin.
 func TestCommandInTheBackgroundIsNotStopped(t *testing.T) {
 	far, near := clitest.PTY(t)
 	io.WriteString(far, "for the shell\n")

@@ -11,8 +11,8 @@ import (
 func newCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "check FILE",
-		Short:   "Say what is wrong with a configuration file",
-		Long:    "Read a configuration file and print every problem of it as file:line:col: error: text. Nothing is started.",
+		Short:   "Check a configuration file",
+		Long:    "Read a configuration file and print each problem as file:line:col: error: text. No machine is started.",
 		Example: "  minivmm check debian.toml",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -27,12 +27,12 @@ func newCheckCommand() *cobra.Command {
 	}
 }
 
-// fileError is a configuration file that could not be read.
+// fileError reports a file of the user's that cannot be read or used.
 type fileError struct{ error }
 
 func (e fileError) Unwrap() error { return e.error }
 
-// load is config.Resolve with the file's own errors marked as such.
+// load is config.Resolve, with errors of the file itself marked as fileError.
 func load(name string, settings []config.Setting) (*config.Config, error) {
 	cfg, err := config.Resolve(name, settings)
 	if _, invalid := err.(*config.Error); err != nil && !invalid {

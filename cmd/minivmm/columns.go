@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// columns are rows of cells that are printed under each other. A row may end early.
+// columns is a table of rows of cells. A row may have fewer cells than others.
 type columns [][]string
 
 func (c *columns) row(cells ...string) { *c = append(*c, cells) }
 
-// WriteTo prints the rows, two spaces apart and without spaces at the end.
+// WriteTo prints the rows with aligned columns, two spaces apart and without trailing spaces.
 func (c columns) WriteTo(w io.Writer) (int64, error) {
 	var width []int
 	for _, row := range c {

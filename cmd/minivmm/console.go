@@ -15,45 +15,49 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Input is the guest's side of the console's input: a serial port's receiver.
+// Input is the guest's end of the console's input, such as the receiver of a serial port.
 //
-// Feed takes the first n of the bytes, 0 <= n <= len(p), as many as there is room for now, keeps none of p, and never waits. After it took less
-// than it was given, Ready gets a value when there is room again; the channel holds one, and may hold one without need. One goroutine calls both.
+// Feed consumes the first n bytes of p, 0 <= n <= len(p), as many as fit now, and never blocks. It
+// does not retain p. After a short Feed, Ready receives a value when there is room again; the
+// channel holds one value and may hold a spurious one. One goroutine calls both.
 type Input interface {
 	Feed(p []byte) (n int)
 	Ready() <-chan struct{}
 }
 
 const (
-	flushTime = 2 * time.Second // how long the last output may take to be written
-	typeAhead = 64 << 10        // typed bytes that wait for the guest; beyond them typing is lost
+	flushTime = 2 * time.Second // how long Close waits for pending output
+	typeAhead = 64 << 10        // typed bytes buffered for the guest; further ones are dropped
 )
 
-// console is the host's side of the guest's console: where its output goes, and where its input comes from.
+// console is the host's end of the guest's console: the destination of its output and the source of
+// its input.
 //
-// On a terminal, typing goes to the guest byte by byte, except for the commands of escape.go. Otherwise (a pipe, a file, /dev/null) the input goes to the
-// guest as it is, as fast as the guest takes it, and its end is just the end of input.
+// On a terminal, keys go to the guest byte by byte, except for the commands of escape.go. Any other
+// stdin (a pipe, a file, /dev/null) goes to the guest unchanged, as fast as the guest reads it, and
+// its end is only the end of input.
 type console struct {
 	out   io.Writer
 	ring  *ring // nil for the null console
 	file  *logFile
 	stdin *os.File // nil when there is no input
 
-	taken   bool   // the terminal is in raw mode until
-	restore func() // is called
+	taken   bool   // the terminal is in raw mode
+	restore func() // ends raw mode
 	left    chan struct{}
 	attach  chan Input
 	quit    chan struct{} // closed by Close
-	quitR   *os.File      // the same for poll: its write end is closed
+	quitR   *os.File      // for poll: readable once Close has closed quitW
 	quitW   *os.File
 	wg      sync.WaitGroup
 }
 
-// inputEnder is an Input that is told when nothing more will come.
+// inputEnder is an Input that wants to know when the input has ended.
 type inputEnder interface{ End() }
 
-// openConsole begins the console's service; the caller closes it. Input is read for a console on stdio, and whatever the
-// console is, if typed is set: then it is not the console's. raw lets a terminal's every key through.
+// openConsole starts the console; the caller calls Close. Input is read if the console is on stdio.
+// It is also read if typed is set: then another reader than the console gets it. raw puts a
+// terminal into raw mode, so that every key reaches the guest.
 func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
 	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{}), restore: func() {}}
 	switch cfg.Mode {
@@ -102,13 +106,14 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	return c, nil
 }
 
-// inForeground reports whether this process may read from its terminal. A terminal that does not control it may be read.
+// inForeground reports whether this process may read from its terminal. It may always read from a
+// terminal that is not its controlling terminal.
 func inForeground(fd int) bool {
 	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
 	return err != nil || group == unix.Getpgrp()
 }
 
-// crlf ends lines as a terminal in raw mode needs it.
+// crlf converts line ends for a terminal in raw mode.
 type crlf struct{ w io.Writer }
 
 func (c crlf) Write(p []byte) (int, error) {
@@ -118,7 +123,7 @@ func (c crlf) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Log is log, or a writer to it that suits the terminal's raw mode.
+// Log returns log, with line ends converted if the terminal is in raw mode.
 func (c *console) Log(log io.Writer) io.Writer {
 	if !c.taken {
 		return log
@@ -126,16 +131,18 @@ func (c *console) Log(log io.Writer) io.Writer {
 	return crlf{log}
 }
 
-// Output takes the guest's output; Write never waits.
+// Output returns the writer for the guest's output; its Write never blocks.
 func (c *console) Output() io.Writer { return c.out }
 
-// Left gets a value when the user leaves.
+// Left receives a value when the user presses Ctrl-A x.
 func (c *console) Left() <-chan struct{} { return c.left }
 
-// Attach gives the guest's side of the input, once; what was typed until then waits for it.
+// Attach sets the guest's end of the input. It is called once; keys typed before are buffered for
+// it.
 func (c *console) Attach(in Input) { c.attach <- in }
 
-// Close stops input, gives the terminal back, and waits a bounded time for the output to be written. The error tells of lost output.
+// Close stops input, restores the terminal and waits up to flushTime for pending output. The error
+// reports lost output.
 func (c *console) Close() error {
 	close(c.quit)
 	if c.quitW != nil {
@@ -147,7 +154,7 @@ func (c *console) Close() error {
 		if lost, cause := c.ring.Close(flushTime); cause != nil {
 			err = fmt.Errorf("console: %d bytes of output were lost: %w", lost, cause)
 		} else if lost > 0 {
-			err = fmt.Errorf("console: %d bytes of output were dropped, because their reader was too slow", lost)
+			err = fmt.Errorf("console: %d bytes of output were dropped: the reader was too slow", lost)
 		}
 	}
 	c.restore()
@@ -160,8 +167,8 @@ func (c *console) Close() error {
 	return err
 }
 
-// read sends what comes from stdin to typed, until its end, an error, or Close. It polls, because a read of a
-// terminal cannot be called off.
+// read sends input from stdin to typed, until end of file, an error or Close. It polls, because a
+// blocked read of a terminal cannot be cancelled.
 func (c *console) read(typed chan<- []byte) {
 	defer close(typed)
 	fd := int(c.stdin.Fd())
@@ -188,8 +195,9 @@ func (c *console) read(typed chan<- []byte) {
 	}
 }
 
-// feed gives the guest what was typed, at the guest's pace. A terminal is read on while the guest takes nothing, for its
-// commands must work then too; any other input waits.
+// feed passes typed input to the guest at the guest's pace. A terminal is read even while the guest
+// accepts no input, because the escape commands must still work; other input is not read until
+// then.
 func (c *console) feed(typed <-chan []byte, terminal bool) {
 	var (
 		esc     escaper

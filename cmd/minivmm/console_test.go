@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// begin starts a command with a pipe from its stdout, and waits for its guest.
+// begin starts a command with a pipe as its stdout, and waits until its guest is ready.
 func begin(t *testing.T, cmd *exec.Cmd) (out *bufio.Reader, errs *bytes.Buffer) {
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
@@ -34,16 +34,16 @@ func begin(t *testing.T, cmd *exec.Cmd) (out *bufio.Reader, errs *bytes.Buffer) 
 	return out, errs
 }
 
-func TestSignalsEndAMachine(t *testing.T) {
+func TestSignalsStopAMachine(t *testing.T) {
 	for _, tt := range []struct {
 		name, guest, file string
 		signals           []syscall.Signal
 		code              int
 		err               string
 	}{
-		{"a polite guest", "polite", "slow.toml", []syscall.Signal{syscall.SIGTERM}, 0, "terminated: pressed the guest's power button; a second signal, or 1h0m0s, ends it\n"},
-		{"a deaf guest, after the grace period", "deaf", "good.toml", []syscall.Signal{syscall.SIGTERM}, 128 + 15, "did not power off within 100ms"},
-		{"a deaf guest, by a second signal", "deaf", "slow.toml", []syscall.Signal{syscall.SIGHUP, syscall.SIGINT}, 128 + 2, "hangup: pressed"},
+		{"a polite guest", "polite", "slow.toml", []syscall.Signal{syscall.SIGTERM}, 0, "terminated: pressed the guest's power button; a second signal kills the guest, or the timeout of 1h0m0s\n"},
+		{"an unresponsive guest, after the grace period", "deaf", "good.toml", []syscall.Signal{syscall.SIGTERM}, 128 + 15, "did not power off within 100ms"},
+		{"an unresponsive guest, on a second signal", "deaf", "slow.toml", []syscall.Signal{syscall.SIGHUP, syscall.SIGINT}, 128 + 2, "hangup: pressed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := program(t, tt.guest, "run", tt.file)
@@ -73,23 +73,24 @@ func TestSignalsEndAMachine(t *testing.T) {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
 			if said += string(rest); !strings.Contains(said, tt.err) {
-				t.Errorf("stderr is %q, want %q in it", said, tt.err)
+				t.Errorf("stderr is %q, want it to contain %q", said, tt.err)
 			}
 		})
 	}
 }
 
-// TestLateSignals: those that come when the machine has ended are not what it ended with.
+// TestLateSignals checks that signals after the machine has stopped do not change its exit code.
 func TestLateSignals(t *testing.T) {
 	for range 5 {
 		insist(t, program(t, "deaf", "run", "slow.toml"))
 	}
 }
 
-// insist sends SIGTERM until the program of a deaf guest has ended, which is the second one's doing.
+// insist sends SIGTERM until the program exits. Its guest ignores the power button, so the second
+// signal stops it.
 func insist(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal of the test's: what the test sends is all there is
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // without the test's terminal, so that only the test sends signals
 	_, errs := begin(t, cmd)
 	ended := make(chan struct{})
 	go func() {
@@ -105,7 +106,7 @@ func insist(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-func TestInputFromAPipeReachesTheGuestWhole(t *testing.T) {
+func TestInputFromAPipeReachesTheGuestUnchanged(t *testing.T) {
 	text := strings.Repeat("0123456789abcdef\x01x\x01", 5000) // escapes are for terminals only
 	cmd := program(t, "echo", "run", "good.toml")
 	cmd.Stdin = strings.NewReader(text + "q")
@@ -115,7 +116,7 @@ func TestInputFromAPipeReachesTheGuestWhole(t *testing.T) {
 	}
 }
 
-func TestTheEndOfInputIsNotTheEndOfTheMachine(t *testing.T) {
+func TestEndOfInputDoesNotStopTheMachine(t *testing.T) {
 	for name, stdin := range map[string]func(*exec.Cmd){
 		"a pipe that ends": func(c *exec.Cmd) { c.Stdin = strings.NewReader("") },
 		"/dev/null":        func(c *exec.Cmd) { c.Stdin = nil },
@@ -136,7 +137,7 @@ func TestTheEndOfInputIsNotTheEndOfTheMachine(t *testing.T) {
 	}
 }
 
-func TestAReaderThatStandsDoesNotHoldTheGuest(t *testing.T) {
+func TestABlockedReaderDoesNotBlockTheGuest(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +147,7 @@ func TestAReaderThatStandsDoesNotHoldTheGuest(t *testing.T) {
 	cmd.Stdout = w
 	code, _, errs := clitest.Finish(t, cmd) // nobody reads
 	w.Close()
-	if code != 0 || !strings.Contains(errs, "bytes of output were dropped, because their reader was too slow") || strings.Count(errs, "\n") != 1 {
+	if code != 0 || !strings.Contains(errs, "bytes of output were dropped: the reader was too slow") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
 	if most := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; most > 56<<10 {
@@ -162,7 +163,7 @@ func TestAReaderGetsTheNewestOutput(t *testing.T) {
 	}
 }
 
-func TestAReaderThatIsGoneDoesNotEndTheMachine(t *testing.T) {
+func TestAClosedReaderDoesNotStopTheMachine(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -177,24 +178,24 @@ func TestAReaderThatIsGoneDoesNotEndTheMachine(t *testing.T) {
 	}
 }
 
-func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
+func TestTerminalIsRawAndRestored(t *testing.T) {
 	for _, tt := range []struct {
 		name, guest string
 		act         func(t *testing.T, far *os.File, cmd *exec.Cmd)
 		code        int
 	}{
 		{"the guest powers off", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) {
-			io.WriteString(far, "\x03\x1a\x01\x01z") // Ctrl-C and Ctrl-Z are the guest's
+			io.WriteString(far, "\x03\x1a\x01\x01z") // Ctrl-C and Ctrl-Z go to the guest
 			clitest.Expect(t, far, "\x03\x1a\x01z")
 			io.WriteString(far, "q")
 		}, 0},
 		{"Ctrl-A x", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) { io.WriteString(far, "\x01x") }, 14},
 		{"Ctrl-A h, then Ctrl-A x", "echo", func(t *testing.T, far *os.File, _ *exec.Cmd) {
 			io.WriteString(far, "\x01h")
-			clitest.Expect(t, far, "Ctrl-A h       this help\r\n")
+			clitest.Expect(t, far, "Ctrl-A h       print this help\r\n")
 			io.WriteString(far, "\x01x")
 		}, 14},
-		{"Ctrl-A x at a guest that takes no input", "deaf", func(t *testing.T, far *os.File, _ *exec.Cmd) {
+		{"Ctrl-A x with a guest that reads no input", "deaf", func(t *testing.T, far *os.File, _ *exec.Cmd) {
 			for range 100 { // more than a serial port and the terminal hold
 				io.WriteString(far, strings.Repeat("x", 1000))
 			}
@@ -202,7 +203,7 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 		}, 14},
 		{"a signal", "deaf", func(t *testing.T, far *os.File, cmd *exec.Cmd) {
 			cmd.Process.Signal(syscall.SIGTERM)
-			clitest.Expect(t, far, "ends it\r\n")
+			clitest.Expect(t, far, "or the timeout of 100ms\r\n")
 		}, 128 + 15},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -225,13 +226,13 @@ func TestATerminalIsTheGuestsAndIsGivenBack(t *testing.T) {
 				t.Errorf("exit code %d, want %d", got, tt.code)
 			}
 			if after := clitest.Termios(t, near); after != before {
-				t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+				t.Errorf("the terminal was not restored:\nbefore %+v\nafter  %+v", before, after)
 			}
 		})
 	}
 }
 
-func TestAPanicGivesTheTerminalBack(t *testing.T) {
+func TestAPanicRestoresTheTerminal(t *testing.T) {
 	for _, guest := range []string{"panic", "panic elsewhere", "panic at the button", "panic at input"} {
 		far, near := clitest.PTY(t)
 		io.WriteString(far, "x\n")
@@ -243,12 +244,12 @@ func TestAPanicGivesTheTerminalBack(t *testing.T) {
 			t.Errorf("%s: exit code %d, stderr %q", guest, code, errs)
 		}
 		if after := clitest.Termios(t, near); after != before {
-			t.Errorf("%s: the terminal was not given back:\nbefore %+v\nafter  %+v", guest, before, after)
+			t.Errorf("%s: the terminal was not restored:\nbefore %+v\nafter  %+v", guest, before, after)
 		}
 	}
 }
 
-func TestATerminalThatStandsDoesNotHoldTheGuest(t *testing.T) {
+func TestABlockedTerminalDoesNotBlockTheGuest(t *testing.T) {
 	_, near := clitest.PTY(t) // nobody reads at the far end
 	before := clitest.Termios(t, near)
 	cmd := program(t, "flood", "run", "good.toml")
@@ -259,11 +260,11 @@ func TestATerminalThatStandsDoesNotHoldTheGuest(t *testing.T) {
 		t.Errorf("exit code %d after %v, stderr %q", code, time.Since(began), errs)
 	}
 	if after := clitest.Termios(t, near); after != before {
-		t.Errorf("the terminal was not given back:\nbefore %+v\nafter  %+v", before, after)
+		t.Errorf("the terminal was not restored:\nbefore %+v\nafter  %+v", before, after)
 	}
 }
 
-func TestInTheBackgroundTheTerminalIsLeftAlone(t *testing.T) {
+func TestTerminalIsUntouchedInTheBackground(t *testing.T) {
 	far, near := clitest.PTY(t)
 	exe := program(t, "off", "run", "good.toml")
 	// A shell with job control, which holds the terminal while its child runs in the background.

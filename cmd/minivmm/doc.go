@@ -1,25 +1,26 @@
-// Command minivmm runs virtual machines on KVM, and makes the kernels, initial RAM file systems and
-// disks that their guests boot from.
+// Command minivmm runs virtual machines on KVM and builds the kernels, initial RAM file systems and
+// disks that guests boot from.
 //
-// It is the command line over package vmm, which is the machine, vmm/config, which reads files and
-// flags, vmm/control, by which a second minivmm asks or changes a running machine, and the packages
-// below guestimages. It keeps no knowledge of devices. A machine runs in the process of its "minivmm
-// run", or in a child of that with namespaces of its own.
+// It is the command line for package vmm (the machine), vmm/config (configuration files and flags),
+// vmm/control (requests from a second minivmm to a running machine) and the packages below
+// guestimages. It knows nothing about devices. A machine runs in the process of its "minivmm run",
+// or in a child of that process with its own namespaces.
 //
 //	run [FILE] [-- COMMAND]  start a machine, by default with a guest of minivmm's own
 //	check FILE               report the mistakes in a configuration file
 //	list                     list the running machines
-//	workers NAME             show a machine's threads and what they cost
+//	workers NAME             show a machine's threads and their resource usage
 //	tune NAME                change how a machine's kernel workers run
-//	rescan NAME              give a machine's disks the new sizes of their images
-//	stop NAME                press a machine's power button, or end it
-//	kernel, initramfs, disk  make what guests boot from
+//	rescan NAME              resize a machine's disks to the new sizes of their images
+//	stop NAME                press a machine's power button, or kill the machine
+//	kernel, initramfs, disk  build what guests boot from
 //	version                  show which build this is
 //
-// Each command has the file of its name, with oci.go for "disk from-oci" and workerstable.go for the
-// output of workers. runner.go has the life of a run from top to bottom; of run, too, words.go has the
-// flags, furnish.go finds the default guest, namespaces.go starts the child, console.go has the
-// terminal, with ring.go for output to it and escape.go for keys from it, channel.go connects a command
-// in the guest, shutdown.go answers signals and named.go takes the machine's name. ends.go has how a
-// command can end, exit.go the exit codes.
+// Each command is in the file of its name; oci.go has "disk from-oci", and workerstable.go prints the
+// output of workers. runner.go runs a machine, its methods in the order of execution. Other parts of
+// run: words.go defines the flags, furnish.go provides the default guest, namespaces.go starts the
+// child, console.go handles the terminal (ring.go buffers its output, escape.go reads its command
+// keys), channel.go connects to a command in the guest, shutdown.go handles signals and named.go
+// claims the machine's name. ends.go defines the errors that a command can end with, exit.go the exit
+// codes.
 package main

@@ -1,13 +1,14 @@
 package main
 
-// escape is the key that begins a command to minivmm instead of going to the guest: Ctrl-A, as in QEMU and kvmtool.
+// escape is the key that starts a command to minivmm instead of going to the guest: Ctrl-A, as in
+// QEMU and kvmtool.
 const escape = 0x01
 
-// escaper finds commands in what is typed.
+// escaper finds commands in typed input.
 type escaper struct{ armed bool }
 
-// filter appends to out the bytes of typed that are the guest's, and calls command for each command's key.
-// A key that is no command goes to the guest together with its Ctrl-A.
+// filter appends to out the bytes of typed that go to the guest, and calls command with the key of
+// each command. A key that is not a command goes to the guest together with its Ctrl-A.
 func (e *escaper) filter(out, typed []byte, command func(key byte)) []byte {
 	for _, c := range typed {
 		switch {
@@ -29,6 +30,6 @@ func (e *escaper) filter(out, typed []byte, command func(key byte)) []byte {
 }
 
 const escapeHelp = "\r\n" +
-	"Ctrl-A x       end the machine\r\n" +
+	"Ctrl-A x       kill the machine\r\n" +
 	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n" +
-	"Ctrl-A h       this help\r\n"
+	"Ctrl-A h       print this help\r\n"

@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-func TestEscapesAreFoundHoweverTypingIsCut(t *testing.T) {
+func TestEscapesAreFoundAcrossReads(t *testing.T) {
 	for _, tt := range []struct{ typed, guest, commands string }{
 		{"ls\r", "ls\r", ""},
 		{"\x01x", "", "x"},
@@ -10,7 +10,7 @@ func TestEscapesAreFoundHoweverTypingIsCut(t *testing.T) {
 		{"\x01\x01", "\x01", ""},
 		{"\x01\x01x", "\x01x", ""},
 		{"\x01\x01\x01x", "\x01", "x"},
-		{"\x01a", "\x01a", ""}, // as a shell's beginning-of-line
+		{"\x01a", "\x01a", ""}, // a shell's beginning-of-line
 		{"\x01", "", ""},
 		{"\x01X\x03", "\x01X\x03", ""},
 		{"\x01h\x01h", "", "hh"},

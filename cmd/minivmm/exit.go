@@ -13,7 +13,7 @@ import (
 	"minivmm/vmm/control"
 )
 
-// The exit codes: a promise to scripts, in the help and in docs/configuration.md.
+// The exit codes, which scripts rely on. The help and docs/configuration.md list them.
 const (
 	exitPoweredOff = 0
 	exitInternal   = 1
@@ -30,7 +30,7 @@ const (
 	exitSignal     = 128 // plus the signal's number
 )
 
-// exitCodes says what each code means.
+// exitCodes describes each code for the help.
 var exitCodes = [...]struct {
 	code    string
 	meaning string
@@ -38,16 +38,16 @@ var exitCodes = [...]struct {
 	{"0", "the guest powered off"},
 	{"1", "internal error"},
 	{"2", "usage: unknown flags or arguments, or a flag's value is invalid"},
-	{"3", "the configuration file is invalid, or no machine can be made of it"},
+	{"3", "the configuration file is invalid, or no machine can be built from it"},
 	{"4", "the host is not ready: a device node, module, kernel feature, tap, bridge or CPU is missing, or a limit is reached"},
 	{"5", "permission denied"},
 	{"6", "a resource is busy: a tap, address, disk or name is in use"},
-	{"7", "no machine of that name is running"},
+	{"7", "no machine with that name is running"},
 	{"10", "the guest rebooted, or reset its first vCPU with INIT"},
 	{"11", "the guest crashed: a triple fault, or code that KVM cannot emulate"},
 	{"12", "KVM internal error"},
-	{"14", "ended at the console with Ctrl-A x"},
-	{"128+n", "ended by signal n, at once or after the grace period"},
+	{"14", "killed at the console with Ctrl-A x"},
+	{"128+n", "stopped by signal n, at once or after the grace period"},
 }
 
 func exitHelp() string {
@@ -59,8 +59,8 @@ func exitHelp() string {
 	return b.String()
 }
 
-// exitCode is the code for how a command ended. The ends of a machine have types, in ends.go; other
-// errors are judged by what they match.
+// exitCode returns the exit code for a command's error. The types in ends.go say how a machine
+// stopped; other errors are matched by their cause.
 func exitCode(err error) int {
 	var (
 		child   childError
@@ -106,13 +106,13 @@ func exitCode(err error) int {
 
 var outcomeCodes = map[vmm.Outcome]int{vmm.Rebooted: exitRebooted, vmm.Crashed: exitCrashed}
 
-// is says whether an error of type E is in err's tree.
+// is reports whether an error of type E is in err's tree.
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
 }
 
-// missingNode reports whether err is about a file of the kernel's that is not there.
+// missingNode reports whether err is about a missing file in /dev or /sys.
 func missingNode(err error) bool {
 	var pe *fs.PathError
 	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &pe) {

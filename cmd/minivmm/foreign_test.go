@@ -13,7 +13,8 @@ import (
 	"minivmm/internal/testbed/clitest"
 )
 
-// What others wrote reaches the terminal without their escape sequences; a guest's own console is raw.
+// TestForeignTextIsCleaned checks that text from other sources reaches the terminal without its
+// escape sequences. Only a guest's own console is raw.
 func TestForeignTextIsCleaned(t *testing.T) {
 	const evil = "\x1b]0;owned\a\x1b[2J\u009b31m"
 	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

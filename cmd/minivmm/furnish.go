@@ -16,22 +16,24 @@ import (
 	"minivmm/vmm/config"
 )
 
-// runsOurInit says whether minivmm's own init runs in the guest and takes its command by the channel.
-// A disk with a system of its own, and no command, is left to that system and its console.
+// runsOurInit reports whether minivmm's own init runs in the guest and receives its command through
+// the channel. With root= and no command, the system on that disk boots instead and uses the
+// console.
 func runsOurInit(cfg *config.Config, command []string) (bool, error) {
 	_, stored := cfg.Boot.Kernel.Stored()
 	initIsOurs := stored && cfg.Boot.Initrd == ""
 	switch {
 	case !initIsOurs && len(command) > 0:
-		return false, usageError{errors.New("a command runs under minivmm's own init, which is not in this machine: leave out boot.initrd, and a boot.kernel that is a file")}
+		return false, usageError{errors.New("a command requires minivmm's own init, which this machine does not have: remove boot.initrd, and boot.kernel if it is a file")}
 	case !initIsOurs && cfg.Image != "":
-		return false, fileError{errors.New("image: an image needs minivmm's own init: leave out boot.initrd, and a boot.kernel that is a file")}
+		return false, fileError{errors.New("image: an image requires minivmm's own init: remove boot.initrd, and boot.kernel if it is a file")}
 	}
 	return initIsOurs && (cfg.Image != "" || len(command) > 0 || !strings.Contains(" "+string(cfg.Boot.Cmdline), " root=")), nil
 }
 
-// furnishGuest completes a plan with what its configuration leaves to minivmm: a kernel of the store, an
-// initial RAM file system with minivmm's own init, an image's disk, and words for that init.
+// furnishGuest fills in the parts of a plan that its configuration leaves to minivmm: a kernel from
+// the store, an initial RAM file system with minivmm's own init, an image's disk, and the kernel
+// parameters for that init.
 func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	name, stored := p.Boot.Kernel.Stored()
 	if !stored {
@@ -59,7 +61,7 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 		return err
 	}
 	p.Boot.Initrd = config.Path(initrd)
-	// The interfaces keep the kernel's names, which the words for their addresses use.
+	// net.ifnames=0: the interfaces keep the kernel's names, which the ip= parameters use.
 	words := []string{"quiet", "hostname=" + string(p.Name), "net.ifnames=0"}
 	for i, n := range p.Net {
 		words = append(words, addressWord(i, n, p.Boot.Cmdline)...)
@@ -79,8 +81,8 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	return nil
 }
 
-// unpackKernel has the machine boot the vmlinux that the store keeps of a packed kernel file. Without it the machine boots the
-// file itself, which takes longer.
+// unpackKernel replaces a packed kernel file by the unpacked vmlinux in the store, adding it if
+// necessary. If that fails, the machine boots the packed file, which takes longer.
 func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) {
 	if p.Boot.KASLR {
 		return
@@ -93,11 +95,11 @@ func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) {
 		}
 	}
 	if err != nil {
-		fmt.Fprintf(log, "minivmm: the unpacked kernel is not kept for the next start: %v\n", err)
+		fmt.Fprintf(log, "minivmm: the unpacked kernel cannot be cached for the next start: %v\n", err)
 	}
 }
 
-// findKernel fetches a kernel that is not there yet.
+// findKernel returns a kernel from the store and fetches it if it is missing.
 func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kernel, error) {
 	k, err := s.Find(name)
 	var missing *kernel.NotHereError
@@ -107,8 +109,9 @@ func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kerne
 	return k, err
 }
 
-// addressWord tells the guest the address that goes with the host's side of its wire: the next one in the network. For a tap or
-// bridge that others made, which may have a server for addresses, and a network of minivmm's, which has one, the guest asks; words of the user's with ip= replace that.
+// addressWord returns the ip= parameter that sets the guest's address: the one after the host's in
+// the network. The guest uses DHCP on a tap or bridge that others created, which may have a DHCP
+// server, and on minivmm's own network, which has one; ip= in the user's parameters replaces that.
 func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	if !n.Address.IsValid() {
 		asks := n.Tap != "" || n.Bridge != "" || n.Backend == config.NetUser
@@ -128,14 +131,15 @@ func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, netmask(n.Address.Prefix), index)}
 }
 
-// peer is an address in the host's network for the other end: the next one, or the one before where that is for broadcasts.
-// There is none in a network of one address, nor for IPv6, whose addresses init does not set.
-func peer(host netip.Prefix) (netip.Addr, bool) {
+// peer returns the guest's address for the host's address: the next one, or the previous one if the
+// next is the broadcast address. ok is false in a network of one address, and for IPv6, whose
+// addresses init does not set.
+func peer(host netip.Prefix) (_ netip.Addr, ok bool) {
 	next, prev := host.Addr().Next(), host.Addr().Prev()
 	switch {
 	case !host.Addr().Is4():
 		return netip.Addr{}, false
-	case host.Bits() == 31 && host.Contains(next): // two addresses and none for broadcasts, RFC 3021
+	case host.Bits() == 31 && host.Contains(next): // two addresses and no broadcast address, RFC 3021
 		return next, true
 	case host.Bits() == 31:
 		return prev, true

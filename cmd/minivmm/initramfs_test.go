@@ -288,7 +288,7 @@ func TestInitramfsInterrupted(t *testing.T) {
 		hung := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		hung.Stop()
-		if code := cmd.ProcessState.ExitCode(); code != exitSignal+int(sig) || !strings.Contains(errs.String(), "ended by signal "+sig.String()) {
+		if code := cmd.ProcessState.ExitCode(); code != exitSignal+int(sig) || !strings.Contains(errs.String(), "stopped by signal "+sig.String()) {
 			t.Errorf("%v: exit code %d, %s", sig, code, errs.String())
 		}
 		if after := listing(t, cmd.Dir); !slices.Equal(before, after) {

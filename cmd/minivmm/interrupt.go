@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// interruptible returns a context that the first signal ends, with a signalError as its cause, so that what was begun can be
-// taken back. A second signal ends the program at once. done ends the catching of signals.
+// interruptible returns a context that the first signal cancels, with a signalError as its cause,
+// so that the caller can clean up. A second signal kills the program. done stops catching signals.
 func interruptible(ctx context.Context) (_ context.Context, done func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	// A reader of our output that goes away is a signal too.
+	// SIGPIPE: the reader of our output went away.
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	go guard(func() {
 		select {
@@ -30,7 +30,8 @@ func interruptible(ctx context.Context) (_ context.Context, done func()) {
 	}
 }
 
-// interruptibleReader reads r until ctx ends. A read of r that waits then, as one of a terminal may, waits on by itself.
+// interruptibleReader returns a reader of r that fails once ctx is done. A read of r that is
+// blocked then, for example on a terminal, remains blocked in its goroutine.
 func interruptibleReader(ctx context.Context, r io.Reader) io.Reader {
 	pr, pw := io.Pipe()
 	context.AfterFunc(ctx, func() { pr.CloseWithError(context.Cause(ctx)) })

@@ -63,7 +63,7 @@ func TestKernelCommands(t *testing.T) {
 		{"list", 0, "ID  NAME  RELEASE", ""},
 		{"list --json", 0, "[]\n", ""},
 		{"path", 3, "", "minivmm: kernel: no default kernel yet: fetch one with minivmm kernel fetch\n"},
-		{"fetch", 4, "", "bring a kernel: minivmm kernel import FILE"},
+		{"fetch", 4, "", "import a kernel: minivmm kernel import FILE"},
 		{"fetch frob", 3, "", `minivmm: kernel: "frob" is not a kernel that can be fetched`},
 		{"fetch 6.1 6.12", 2, "", "usage: minivmm kernel fetch [NAME]"},
 		{"import", 2, "", "usage: minivmm kernel import FILE"},

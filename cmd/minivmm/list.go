@@ -19,7 +19,7 @@ func newListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the running machines",
-		Long:  "List this user's running machines: name, process, virtual CPUs, memory, and how long it has been running.",
+		Long:  "List this user's running machines: name, process ID, virtual CPUs, memory and uptime.",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found := control.Find()

@@ -5,12 +5,12 @@ import (
 	"path/filepath"
 )
 
-// logSize is how large a console's file becomes unless the configuration says otherwise.
+// logSize is the default maximum size of a console's log file, in bytes.
 const logSize = 16 << 20
 
-// logFile is a file that output is appended to. When it has its full size it becomes NAME.1, in
-// place of an earlier one, and a new file begins: so the newest output is kept, in twice the size
-// at most. One goroutine writes and closes.
+// logFile is a file that output is appended to. When it reaches its limit it is renamed to NAME.1,
+// replacing an earlier NAME.1, and a new file is started. So the newest output is kept, in at most
+// twice the limit. Write and Close must be called by one goroutine.
 type logFile struct {
 	*os.File
 	size, limit int64
@@ -47,9 +47,9 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// rotate starts a new file. Where none can be made, as in a folder of another user, the old one is
-// emptied, which keeps the limit. What is no file, such as a terminal or a pipe, has no size and
-// stays.
+// rotate starts a new file. If the old file cannot be renamed or the new one cannot be created, as
+// in a directory of another user, the old file is truncated, which keeps the limit. A terminal, a
+// pipe and other special files have no size and stay.
 func (l *logFile) rotate() {
 	name, old := l.Name(), l.File
 	info, err := old.Stat()
@@ -60,7 +60,7 @@ func (l *logFile) rotate() {
 	if file, err := filepath.EvalSymlinks(name); err == nil {
 		name = file
 	}
-	// Of a file that someone else moved, only the name is taken again.
+	// If someone else moved the file, create a new one under the name and rename nothing.
 	if now, statErr := os.Stat(name); statErr == nil && os.SameFile(info, now) {
 		err = os.Rename(name, name+".1")
 	}

@@ -10,8 +10,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// consoleFile opens a console of mode "file" and returns a function that writes a line to it and
-// waits until it is there.
+// consoleFile opens a console of mode "file". It returns a function that writes a line to it and
+// waits until the line is in the file.
 func consoleFile(t *testing.T, path string) func(line string) {
 	t.Helper()
 	return func(line string) {
@@ -27,8 +27,7 @@ func consoleFile(t *testing.T, path string) func(line string) {
 	}
 }
 
-// TestConsoleFileKeepsTheNewestOutput has a guest write more than its file may hold, over several
-// starts.
+// TestConsoleFileKeepsTheNewestOutput writes more than the file's limit, over several starts.
 func TestConsoleFileKeepsTheNewestOutput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "console.log")
 	line := consoleFile(t, path)
@@ -41,7 +40,7 @@ func TestConsoleFileKeepsTheNewestOutput(t *testing.T) {
 	for name, want := range map[string][2]int{path: {90, 95}, path + ".1": {80, 90}} {
 		b, err := os.ReadFile(name)
 		if got := strings.Fields(strings.ReplaceAll(string(b), "line", "")); err != nil || len(got) != want[1]-want[0] || got[0] != fmt.Sprint(want[0]) {
-			t.Errorf("%s has %q, %v; want lines %v", name, got, err, want)
+			t.Errorf("%s contains %q, %v; want lines %v", name, got, err, want)
 		}
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o640 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -52,7 +51,8 @@ func TestConsoleFileKeepsTheNewestOutput(t *testing.T) {
 	}
 }
 
-// Where no second file can be made, the first stays within its size all the same.
+// TestConsoleFileThatCannotBeRotated checks that the file stays within its limit even if no second
+// file can be created.
 func TestConsoleFileThatCannotBeRotated(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "console.log")
@@ -68,19 +68,19 @@ func TestConsoleFileThatCannotBeRotated(t *testing.T) {
 		t.Errorf("%d bytes, %v: %.20q", len(b), err, b)
 	}
 
-	// Of a link, it is the file that is renamed.
+	// If the path is a symbolic link, its target is renamed.
 	link, real := filepath.Join(dir, "link.log"), filepath.Join(t.TempDir(), "real.log")
 	if err := os.Symlink(real, link); err != nil {
 		t.Fatal(err)
 	}
 	line = consoleFile(t, link)
 	for range 15 {
-		line("by its link")
+		line("through the link")
 	}
 	if to, err := os.Readlink(link); err != nil || to != real {
 		t.Errorf("the link is %q, %v", to, err)
 	}
 	if info, err := os.Stat(real + ".1"); err != nil || info.Size() != 1000 {
-		t.Errorf("by a link: %v, %v", info, err)
+		t.Errorf("through a link: %v, %v", info, err)
 	}
 }

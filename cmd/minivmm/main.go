@@ -10,7 +10,7 @@ func main() {
 	os.Exit(execute(newVM, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// realMachine is a VM as a runner wants it.
+// realMachine adapts a VM to the machine interface of the runner.
 type realMachine struct{ *vmm.VM }
 
 func (m realMachine) ConsoleInput() Input { return m.Console() }

@@ -17,7 +17,8 @@ import (
 	"minivmm/vmm/control"
 )
 
-// The tests run this test's own binary as the program, with a guest that behaves as the environment says.
+// The tests run the test binary as the program, with a fake guest whose behavior comes from the
+// environment.
 const guestVar = "MINIVMM_TEST_GUEST"
 
 func TestMain(m *testing.M) {
@@ -34,10 +35,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// pretendGuest is a machine whose serial port holds 16 bytes, as a 16550 does. Its guest behaves in
-// one of the ways of Run.
+// pretendGuest is a fake machine whose serial port holds 16 bytes, as a 16550's does. Run
+// implements the guest's behaviors.
 type pretendGuest struct {
-	machine   // nil: what is missing below is not called
+	machine   // nil: the methods missing below are not called
 	behaviour string
 	name      string
 	console   io.Writer
@@ -138,15 +139,15 @@ func (g *pretendGuest) Run(ctx context.Context) (vmm.Outcome, error) {
 		stop(false)
 		<-ctx.Done()
 		return vmm.Stopped, nil
-	case "polite": // powers off when asked
+	case "polite": // powers off on the power button
 		select {
 		case <-g.button:
 			return vmm.PoweredOff, nil
 		case <-ctx.Done():
 			return vmm.Stopped, nil
 		}
-	case "stopped": // by its name; powers off when asked
-		for range 10 { // as many as like; none waits
+	case "stopped": // requests stop through its control socket; powers off on the power button
+		for range 10 { // none of the requests blocks
 			stop(false)
 		}
 		<-g.button
@@ -158,18 +159,18 @@ func (g *pretendGuest) Run(ctx context.Context) (vmm.Outcome, error) {
 	case "deaf", "early", "panic at input":
 		<-ctx.Done()
 		return vmm.Stopped, nil
-	case "where": // says where it is, and is polite
+	case "where": // prints its namespaces; powers off on the power button
 		io.WriteString(g.console, whereabouts()+"\r\n")
 		<-g.button
 		return vmm.PoweredOff, nil
-	case "flood": // 64 MiB, whether someone reads or not
+	case "flood": // writes 64 MiB, even if nobody reads
 		line := []byte(strings.Repeat("x", 1022) + "\r\n")
 		for range 64 << 10 {
 			g.console.Write(line)
 		}
 		io.WriteString(g.console, "flooded\r\n")
 		return vmm.PoweredOff, nil
-	case "echo": // what it reads, until a q
+	case "echo": // echoes its input, until a q
 		for {
 			c, err := g.read(ctx)
 			if err != nil {
@@ -181,26 +182,26 @@ func (g *pretendGuest) Run(ctx context.Context) (vmm.Outcome, error) {
 			g.console.Write([]byte{c})
 		}
 	}
-	return 0, fmt.Errorf("the test asks for a guest that is %q", g.behaviour)
+	return 0, fmt.Errorf("unknown behavior %q of a fake guest", g.behaviour)
 }
 
-// programs counts those that program has made.
+// programs counts the names from uniqueName.
 var programs int
 
-// uniqueName is for a machine of a test: names are the host's.
+// uniqueName returns a name for a test's machine: names are shared by the whole host.
 func uniqueName() string {
 	programs++
 	return fmt.Sprintf("test-%d-%d", os.Getpid(), programs)
 }
 
-// program is this binary as minivmm, in a folder with a kernel and a disk.
+// program returns the test binary as minivmm, in a directory with a kernel and a disk.
 func program(t *testing.T, guest string, args ...string) *exec.Cmd {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), guestVar+"="+guest, "GORACE=atexit_sleep_ms=0") // a race-checked program exits a second late
+	cmd.Env = append(os.Environ(), guestVar+"="+guest, "GORACE=atexit_sleep_ms=0") // a race-checked program delays its exit by one second
 	cmd.Dir = t.TempDir()
 	named := fmt.Sprintf("name = '%s'\n", uniqueName())
 	for name, text := range map[string]string{

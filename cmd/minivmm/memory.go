@@ -13,12 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTime is how long a machine's start may take the program's attention: its
+// startTime is how long after its start a machine may still allocate memory for the start: the
 // guest finds and sets up its devices.
 const startTime = 30 * time.Second
 
-// staySmall is keepSmall now, and once more when the start is over, until ctx
-// ends.
+// staySmall calls keepSmall now and once more after startTime, unless ctx is done first.
 func staySmall(ctx context.Context) {
 	keepSmall()
 	select {
@@ -28,12 +27,12 @@ func staySmall(ctx context.Context) {
 	}
 }
 
-// keepSmall gives back the memory that starting a machine took and running it
-// does not need. A host runs many machines for long, and each start once.
+// keepSmall releases memory that was needed to start a machine and is not needed to run it. A host
+// runs many machines for a long time and starts each once.
 //
-// Nothing here can fail in a way that matters: what is not given back stays.
+// Failures are ignored: memory that is not released stays in use.
 func keepSmall() {
-	// A quarter of the runtime's least heap, 4 MiB, is plenty.
+	// A quarter of the runtime's minimum heap of 4 MiB is enough.
 	debug.SetGCPercent(25)
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -50,16 +49,16 @@ func keepSmall() {
 		switch {
 		case !ok:
 		case m.start <= heap && heap < m.end:
-			// Else a heap of some 100 KiB is two huge pages.
+			// Otherwise a heap of about 100 KiB occupies two huge pages.
 			madvise(m, unix.MADV_NOHUGEPAGE)
 		case m.path == self && !m.writable:
 			program = append(program, m)
 		}
 	}
-	runtime.GC() // a sync.Pool lets go at the second
+	runtime.GC() // a sync.Pool is emptied by the second collection, in FreeOSMemory
 	debug.FreeOSMemory()
 	for _, m := range program {
-		// It comes back from the page cache where it is used.
+		// Pages that are used again are read from the page cache.
 		madvise(m, unix.MADV_DONTNEED)
 	}
 }

@@ -25,8 +25,8 @@ func TestParseMapping(t *testing.T) {
 	}
 }
 
-// TestKeepSmall gives back a heap that is garbage, and the program's own pages
-// without harm.
+// TestKeepSmall checks that keepSmall releases a garbage heap, and that the program still runs
+// after its own pages were released.
 func TestKeepSmall(t *testing.T) {
 	const garbage = 64 << 20
 	p := make([]byte, garbage)

@@ -12,9 +12,9 @@ import (
 	"minivmm/vmm/control"
 )
 
-// claimName takes the machine's name, by which list, workers and stop find it. Where another machine
-// has it and any will do, the process's number is added. Without a place for sockets the machine runs
-// all the same, and the log says why.
+// claimName claims the name by which list, workers and stop find the machine. If another machine
+// has the name and the user chose none, the process id is appended. If no socket can be created,
+// the machine runs all the same and the log says why.
 func (r *runner) claimName() error {
 	wanted := string(r.plan.Name)
 	name, err := control.Claim(wanted)
@@ -26,24 +26,24 @@ func (r *runner) claimName() error {
 	case errors.As(err, &taken):
 		return err
 	case err != nil:
-		r.logf("no other program can ask for the workers or stop this machine: %v", err)
+		r.logf("minivmm workers, tune, rescan and stop will not find this machine: %v", err)
 		return nil
 	}
 	r.name, r.plan.Name = name, config.Name(name.String())
 	return nil
 }
 
-// controlled is a running machine as other programs see it.
+// controlled is a running machine as the control server sees it.
 type controlled struct {
 	machine
 	stop  func(now bool)
-	quiet *time.Timer // what answering took is given back when it fires
+	quiet *time.Timer // when it fires, memory that answering used is released
 }
 
-// quietTime is how long nobody has asked when keepSmall is worth its time again.
+// quietTime is the time without a request after which keepSmall runs again.
 const quietTime = 5 * time.Second
 
-// newControlled is for as long as ctx lives.
+// newControlled returns m for the control server. Its timer stops when ctx is done.
 func newControlled(ctx context.Context, m machine, stop func(now bool)) controlled {
 	quiet := time.AfterFunc(quietTime, keepSmall)
 	quiet.Stop()

@@ -12,7 +12,8 @@ import (
 	"minivmm/vmm/control"
 )
 
-// TestDefaultNames takes the default name and then claims it for a machine without a name and for one that was given it.
+// TestDefaultNames takes the default name, then claims it for a machine without a name and for a
+// machine that was given this name.
 func TestDefaultNames(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	first, err := control.Claim("vm")
@@ -31,6 +32,6 @@ func TestDefaultNames(t *testing.T) {
 	third := runner{plan: vmm.Plan{Config: config.Config{Name: "vm"}}, log: io.Discard}
 	var taken *control.TakenError
 	if err := third.claimName(); !errors.As(err, &taken) {
-		t.Errorf("the default name, given: %v", err)
+		t.Errorf("the default name, given explicitly: %v", err)
 	}
 }

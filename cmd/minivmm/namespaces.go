@@ -8,7 +8,7 @@ import (
 	"minivmm/vmm/namespace"
 )
 
-// namespacesOf are the namespaces that the configuration asks for.
+// namespacesOf returns the namespaces that the configuration requests.
 func namespacesOf(cfg *config.Config) namespace.Set {
 	n := cfg.Namespaces
 	return namespace.Set{
@@ -17,8 +17,8 @@ func namespacesOf(cfg *config.Config) namespace.Set {
 	}
 }
 
-// settle finishes the namespaces of the configuration, if this process is in them. outside says that
-// it is not: then it fetches what the guest needs, on the host's network, and goes on in enter.
+// settle sets up the configured namespaces if this process is inside them. Otherwise outside is
+// true: this process fetches the guest's images on the host's network, and then calls enter.
 func (r *runner) settle() (outside bool, err error) {
 	set := namespacesOf(r.cfg)
 	if !set.Any() {
@@ -31,16 +31,17 @@ func (r *runner) settle() (outside bool, err error) {
 	return false, namespace.Settle(set)
 }
 
-// enter begins the program anew in the namespaces. If that takes a process of its own, this one ends
-// as that one does.
+// enter runs the program again inside the namespaces. If that requires a child process, this
+// process exits as the child does.
 func (r *runner) enter() error {
 	set := namespacesOf(r.cfg)
 	if set.User || set.PID {
-		// Not by the plan: inside, where there may be other rights, more queues may be possible.
+		// Based on the configuration, not on the plan: the process inside may have other privileges
+		// and so more queues.
 		if err := (&vmm.Plan{Config: *r.cfg}).RoomForProcess(); err != nil {
 			return err
 		}
-		keepSmall() // this process only waits from here on
+		keepSmall() // from here on this process only waits
 	}
 	code, err := namespace.Enter(set)
 	switch {

@@ -18,7 +18,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// whereabouts is what a process finds of its namespaces, for the pretend guest "where".
+// whereabouts describes the namespaces of this process, for the fake guest "where".
 func whereabouts() string {
 	var words []string
 	for _, ns := range []string{"net", "mnt", "uts", "ipc", "user", "pid"} {
@@ -31,12 +31,12 @@ func whereabouts() string {
 	host, _ := os.Hostname()
 	lo, err := net.InterfaceByName("lo")
 	up := err == nil && lo.Flags&net.FlagUp != 0
-	// The pid as /proc has it is the one that system calls have.
+	// The process ID in /proc must be the one that system calls use.
 	self, _ := os.Readlink("/proc/self")
 	return fmt.Sprintf("%s host=%s uid=%d pid=%d proc=%s lo=%v env=%q", strings.Join(words, " "), host, os.Getuid(), os.Getpid(), self, up, os.Getenv("MINIVMM_OUTER_NAMESPACES"))
 }
 
-// inNamespaces is the program with a pretended guest and a [namespaces] table.
+// inNamespaces returns the program with a fake guest and a [namespaces] table.
 func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
 	t.Helper()
 	testenv.Need(t, "root")
@@ -48,8 +48,8 @@ func inNamespaces(t *testing.T, guest, table string) *exec.Cmd {
 	return cmd
 }
 
-// TestNamespacesAreTheMachinesOwn looks from inside: those that were asked for are
-// others than the test's, all others are the test's.
+// TestNamespacesAreTheMachinesOwn checks from the inside that the configured namespaces differ from
+// the test's, and that all others are the test's.
 func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 	name := fmt.Sprintf("mvmtest%d", os.Getpid())
 	named := clitest.NetNS(t, name)
@@ -58,7 +58,7 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 	for _, tt := range []struct {
 		table string
 		own   string // kinds that differ
-		rest  string // what follows the links; PID is the program's own
+		rest  string // the output after the links; PID is the program's process ID
 	}{
 		{"", "", "host=HOST uid=0 pid=PID proc=PID"},
 		{"net = 'new'", "net", "host=HOST uid=0 pid=PID proc=PID lo=true"},
@@ -97,7 +97,7 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 			}
 		}
 		if got := strings.Join(own, " "); got != tt.own {
-			t.Errorf("%s: own are %q, want %q", tt.table, got, tt.own)
+			t.Errorf("%s: own namespaces are %q, want %q", tt.table, got, tt.own)
 		}
 		if strings.Contains(tt.table, "mvmtest") && theirs[0] != named {
 			t.Errorf("%s: the network namespace is %s, want %s", tt.table, theirs[0], named)
@@ -116,9 +116,9 @@ func TestNamespacesAreTheMachinesOwn(t *testing.T) {
 	}
 }
 
-// TestAProcessForNamespacesIsTheMachineToTheOutside: signals and exit codes pass through it, and its
-// death is the machine's.
-func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
+// TestTheOuterProcessStandsForTheMachine checks the process outside the namespaces: it passes
+// signals and exit codes through, and when it dies the machine dies.
+func TestTheOuterProcessStandsForTheMachine(t *testing.T) {
 	const table = "user = true\npid = true"
 	for _, tt := range []struct {
 		guest  string
@@ -133,7 +133,7 @@ func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
 		{"polite", syscall.SIGHUP, 0},
 	} {
 		cmd := inNamespaces(t, tt.guest, table)
-		// No terminal of the test's: what the test sends is all there is.
+		// Without the test's terminal, so that only the test sends signals.
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		_, errs := begin(t, cmd)
 		if tt.signal != 0 {
@@ -154,7 +154,7 @@ func TestAProcessForNamespacesIsTheMachineToTheOutside(t *testing.T) {
 	}
 }
 
-// childOf is the process that cmd has made.
+// childOf returns the child process of cmd.
 func childOf(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
@@ -163,17 +163,18 @@ func childOf(t *testing.T, cmd *exec.Cmd) string {
 			return strings.Fields(string(pids))[0]
 		}
 	}
-	t.Fatal("there is no child")
+	t.Fatal("cmd has no child process")
 	return ""
 }
 
-// TestAnEarlySignalIsASignal: the first process of a pid namespace gets it before the program has asked for signals.
-func TestAnEarlySignalIsASignal(t *testing.T) {
+// TestAnEarlySignalStopsTheProgram sends a signal before the first process of a pid namespace has
+// installed its handlers.
+func TestAnEarlySignalStopsTheProgram(t *testing.T) {
 	for _, table := range []string{"user = true\npid = true", "pid = true", "user = true"} {
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 			cmd := inNamespaces(t, "early", table)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-			in, err1 := cmd.StdinPipe() // open, or it would not be early any more
+			in, err1 := cmd.StdinPipe() // kept open: at end of input the guest would proceed
 			out, err2 := cmd.StdoutPipe()
 			if err := errors.Join(err1, err2, cmd.Start()); err != nil {
 				t.Fatal(err)
@@ -189,7 +190,8 @@ func TestAnEarlySignalIsASignal(t *testing.T) {
 	}
 }
 
-// TestATerminalPassesThrough the process before the machine.
+// TestATerminalPassesThrough checks that the machine's process uses the terminal of the outer
+// process.
 func TestATerminalPassesThrough(t *testing.T) {
 	far, near := clitest.PTY(t)
 	cmd := inNamespaces(t, "echo", "user = true\npid = true")
@@ -208,19 +210,19 @@ func TestATerminalPassesThrough(t *testing.T) {
 	}
 }
 
-// TestNamespacesThatCannotBeHad each say which, and what helps.
-func TestNamespacesThatCannotBeHad(t *testing.T) {
+// TestNamespaceErrorsNameTheRemedy checks that each error names the namespaces and what to do.
+func TestNamespaceErrorsNameTheRemedy(t *testing.T) {
 	for _, tt := range []struct {
 		name, table string
 		uid         uint32
 		nproc       int    // RLIMIT_NPROC to start with, with uid
-		before      string // shell, in a user namespace of its own
+		before      string // shell command, in a new user namespace
 		code        int
 		want        []string
 	}{
-		{name: "no such name", table: "net = 'mvm-nowhere'", code: 4,
+		{name: "an unknown name", table: "net = 'mvm-nowhere'", code: 4,
 			want: []string{`namespaces.net: open /run/netns/mvm-nowhere: no such device`, "ip netns add mvm-nowhere"}},
-		{name: "no rights", table: "uts = true\nnet = 'new'", uid: 65534, code: 5,
+		{name: "no privileges", table: "uts = true\nnet = 'new'", uid: 65534, code: 5,
 			want: []string{"namespaces (net, uts): unshare: operation not permitted", "namespaces.user = true"}},
 		{name: "no room for another process", table: "user = true\npid = true", uid: 65534, nproc: 60, code: 4,
 			want: []string{"minivmm needs up to ", "RLIMIT_NPROC 60: uid 65534 has "}},
@@ -234,7 +236,7 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 			if err := errors.Join(os.Chmod(filepath.Dir(cmd.Dir), 0o755), os.Chmod(cmd.Dir, 0o755), os.Chmod(filepath.Join(cmd.Dir, "ns.toml"), 0o644), os.Chmod(filepath.Join(cmd.Dir, "vmlinuz"), 0o644)); err != nil {
 				t.Fatal(err)
 			}
-			// The folder that the test's executable is in is not for everybody.
+			// Other users cannot enter the directory of the test's executable.
 			exe, err := os.Open(cmd.Path)
 			if err != nil {
 				t.Fatal(err)
@@ -259,7 +261,7 @@ func TestNamespacesThatCannotBeHad(t *testing.T) {
 		}
 		for _, want := range tt.want {
 			if !strings.Contains(errs, want) {
-				t.Errorf("%s: stderr %q, want %q in it", tt.name, errs, want)
+				t.Errorf("%s: stderr %q, want it to contain %q", tt.name, errs, want)
 			}
 		}
 	}

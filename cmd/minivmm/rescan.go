@@ -9,14 +9,14 @@ import (
 	"minivmm/vmm/control"
 )
 
-const rescanHelp = `Look whether the files or block devices behind a running machine's disks have changed their sizes, and
-print those that did. The guest of a disk served in process is told; on a disk of vhost-scsi it must
-look itself: in Linux, echo 1 > /sys/class/block/sda/device/rescan.`
+const rescanHelp = `Check whether the files or block devices behind a running machine's disks have changed size, resize the
+disks and print those that changed. A guest is notified about disks served in process. For disks served
+by vhost-scsi the guest must rescan on its own: on Linux, echo 1 > /sys/class/block/sda/device/rescan.`
 
 func newRescanCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "rescan NAME",
-		Short:   "Have a running machine's disks follow the sizes of their images",
+		Short:   "Resize a running machine's disks to the sizes of their images",
 		Long:    rescanHelp,
 		Example: "  truncate -s +1G web.img && minivmm rescan web",
 		Args:    args(cobra.ExactArgs(1)),
@@ -26,11 +26,11 @@ func newRescanCommand() *cobra.Command {
 				return err
 			}
 			for _, d := range resp.Disks {
-				heard := "the guest is told"
+				status := "the guest was notified"
 				if !d.Told {
-					heard = "the guest must look itself: echo 1 > /sys/class/block/sdX/device/rescan"
+					status = "rescan in the guest: echo 1 > /sys/class/block/sdX/device/rescan"
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", d.ID, config.Size(d.SizeBytes), heard)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s\n", d.ID, config.Size(d.SizeBytes), status)
 			}
 			return nil
 		},

@@ -6,22 +6,23 @@ import (
 	"time"
 )
 
-// ringSize is how far a reader of the console may fall behind before it loses output.
+// ringSize is how many bytes a reader of the console may fall behind before output is dropped.
 const ringSize = 256 << 10
 
-// ring is the console's output: Write never waits, whatever the reader at the far end does. When the ring is full the
-// oldest bytes are dropped and counted. One goroutine drains it; it ends after Close, when all is written or writing fails.
+// ring buffers the console's output: Write never blocks, even if the reader is blocked. When the
+// ring is full, the oldest bytes are dropped and counted. One goroutine drains it; the goroutine
+// exits after Close once everything is written, or when a write fails.
 type ring struct {
 	dst  io.Writer
-	wake chan struct{} // holds a token when there may be something to drain
-	done chan struct{} // closed by the drain at its end
+	wake chan struct{} // holds a token when there may be data to drain
+	done chan struct{} // closed when drain returns
 
-	mu      sync.Mutex // guards what follows; held for a copy at most
+	mu      sync.Mutex // guards the fields below; held at most for a copy
 	buf     []byte
-	start   int // of the oldest byte
+	start   int // index of the oldest byte
 	n       int
 	dropped uint64
-	err     error // of dst; after it everything is dropped
+	err     error // from dst; afterwards all output is dropped
 	closed  bool
 }
 
@@ -31,7 +32,7 @@ func newRing(dst io.Writer, size int) *ring {
 	return r
 }
 
-// Write takes all of p, always. It may be called from many goroutines, also after Close, which loses p.
+// Write always consumes all of p. It is safe for concurrent use. After Close, p is dropped.
 func (r *ring) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +65,7 @@ func (r *ring) signal() {
 	}
 }
 
-// take moves the oldest bytes to chunk; more is false when the drain is over.
+// take moves the oldest bytes to chunk; more is false when the drain must stop.
 func (r *ring) take(chunk []byte) (n int, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,7 +73,7 @@ func (r *ring) take(chunk []byte) (n int, more bool) {
 	r.n -= n
 	r.start = (r.start + n) % len(r.buf)
 	if r.n == 0 {
-		r.start = 0 // an idle ring keeps to its first pages
+		r.start = 0 // an idle ring uses only its first pages
 	}
 	return n, n > 0 || !r.closed
 }
@@ -100,8 +101,9 @@ func (r *ring) drain() {
 	}
 }
 
-// Close waits at most timeout for what was written to reach the far end, and returns how many bytes did not, ever, and why when
-// the far end refused. A drain that is stuck in a write at that time stays behind until the process ends.
+// Close waits at most timeout for the pending output to be written. It returns how many bytes were
+// lost in total, and the error if writing failed. A drain that is blocked in a write at that time
+// remains until the process exits.
 func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 	r.mu.Lock()
 	r.closed = true

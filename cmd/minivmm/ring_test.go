@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// gate is a reader that takes nothing until it is opened.
+// gate is a writer that blocks until it is opened.
 type gate struct {
 	open    chan struct{}
-	entered chan struct{} // gets a value when a write waits
+	entered chan struct{} // closed when a write is blocked
 	once    sync.Once
 	got     bytes.Buffer
 }
@@ -48,15 +48,15 @@ func TestRingDeliversEverythingInOrder(t *testing.T) {
 	}
 }
 
-func TestRingDropsTheOldestAndCountsWhenItsReaderStands(t *testing.T) {
+func TestRingDropsAndCountsTheOldestWhenItsReaderIsBlocked(t *testing.T) {
 	g := newGate()
 	r := newRing(g, 10)
 	r.Write([]byte("first"))
 	<-g.entered // the drain holds "first" now, and the ring is empty
 	for _, s := range []string{"abcd", "efgh", "ijkl"} {
-		r.Write([]byte(s)) // 12 bytes: ab go
+		r.Write([]byte(s)) // 12 bytes: ab is dropped
 	}
-	r.Write([]byte(strings.Repeat("-", 15) + "0123456789")) // all but the last ten go
+	r.Write([]byte(strings.Repeat("-", 15) + "0123456789")) // all but the last ten are dropped
 	close(g.open)
 	if lost, err := r.Close(time.Minute); lost != 2+10+15 || err != nil {
 		t.Errorf("lost %d, %v; want 27", lost, err)
@@ -66,7 +66,7 @@ func TestRingDropsTheOldestAndCountsWhenItsReaderStands(t *testing.T) {
 	}
 }
 
-func TestRingCloseDoesNotWaitForAReaderThatStands(t *testing.T) {
+func TestRingCloseDoesNotWaitForABlockedReader(t *testing.T) {
 	g := newGate()
 	r := newRing(g, 100)
 	r.Write([]byte("held"))
@@ -86,7 +86,7 @@ type refuser struct{}
 
 func (refuser) Write(p []byte) (int, error) { return 1, errors.New("gone") }
 
-func TestRingSurvivesAReaderThatIsGone(t *testing.T) {
+func TestRingSurvivesAWriteError(t *testing.T) {
 	r := newRing(refuser{}, 100)
 	r.Write([]byte("abc"))
 	<-r.done
@@ -96,7 +96,7 @@ func TestRingSurvivesAReaderThatIsGone(t *testing.T) {
 	}
 }
 
-func TestRingTakesWritesFromManyGoroutines(t *testing.T) {
+func TestRingAcceptsConcurrentWrites(t *testing.T) {
 	var got bytes.Buffer
 	r := newRing(&got, 1<<20)
 	var wg sync.WaitGroup
@@ -109,6 +109,6 @@ func TestRingTakesWritesFromManyGoroutines(t *testing.T) {
 	}
 	wg.Wait()
 	if lost, _ := r.Close(time.Minute); lost != 0 || got.String() != strings.Repeat("0123456789\n", 8000) {
-		t.Errorf("lost %d, got %d bytes, want 88000 unmixed", lost, got.Len())
+		t.Errorf("lost %d, got %d bytes, want 88000 with no line interleaved", lost, got.Len())
 	}
 }

@@ -14,8 +14,9 @@ import (
 	"minivmm/vmm/config"
 )
 
-// execute is the program: it runs the command line and returns the exit code. What it prints for people is cleaned, whoever
-// wrote it; only a guest's console and its command's output go to stdout and stderr as they are.
+// execute runs the command line and returns the exit code. Text for people is sanitized, whatever
+// its source; only a guest's console and the output of its command go to stdout and stderr
+// unchanged.
 func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	root := newRootCommand(build, stdin, stdout, stderr)
 	root.SetArgs(args)
@@ -26,7 +27,8 @@ func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.
 	return exitCode(err)
 }
 
-// printError prints a configuration's problems as they are, for editors and CI to find, and other errors under the program's name.
+// printError prints the problems of a configuration unchanged, so that editors and CI can parse
+// them, and all other errors prefixed with the program's name.
 func printError(w io.Writer, err error) {
 	var invalid *config.Error
 	switch {
@@ -38,7 +40,7 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-// rawOut is the command's output for what is not text.
+// rawOut returns the command's output unsanitized, for binary data and control sequences.
 func rawOut(cmd *cobra.Command) io.Writer {
 	if w, ok := cmd.OutOrStdout().(terminal.Writer); ok {
 		return w.W
@@ -46,7 +48,7 @@ func rawOut(cmd *cobra.Command) io.Writer {
 	return cmd.OutOrStdout()
 }
 
-// newRootCommand is the command line.
+// newRootCommand returns the command tree.
 func newRootCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "minivmm",
@@ -63,7 +65,7 @@ func newRootCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) 
 	return root
 }
 
-// flagError adds the nearest flag to an unknown one.
+// flagError adds a suggestion to the error of an unknown flag.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
@@ -75,7 +77,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usageError{err}
 }
 
-// args turns a wrong number of arguments into a usage error that shows the right one.
+// args turns a wrong number of arguments into a usage error that prints the correct usage.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {

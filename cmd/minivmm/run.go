@@ -10,23 +10,23 @@ import (
 
 const runHelp = `Run a machine in the foreground until its guest powers off.
 
-The configuration comes from FILE, from flags, or from both; flags win. On a terminal, Ctrl-A x ends
-the machine, Ctrl-A Ctrl-A sends a Ctrl-A and Ctrl-A h prints help.
+The configuration comes from FILE, from flags, or from both; flags override the file. On a terminal,
+Ctrl-A x kills the machine, Ctrl-A Ctrl-A sends a Ctrl-A and Ctrl-A h prints help.
 
-Without a kernel the machine gets a default guest: a kernel that minivmm keeps, or fetches the first
-time, and minivmm's own init in memory. It runs COMMAND, or a shell, or what the image of --image
-runs; standard input, output and error are the command's, and so is the exit code once it has run:
-128 plus its number for a signal that ended it, 127 if it cannot be started, 125 if the guest cannot
-be made ready for it. A guest that ends before its command does is an error, which is printed.
-With root= in --cmdline and no COMMAND, the system on that disk is started instead; a guest that
-finds none there crashes.
+Without a kernel, the machine boots a default guest: a kernel from minivmm's store, which is fetched
+the first time, and minivmm's own init in memory. The guest runs COMMAND, or the command of the image
+given with --image, or a shell. Standard input, output and error are connected to that command, and
+its exit code is returned: 128 plus the signal's number if a signal killed it, 127 if it cannot be
+started, 125 if the guest cannot be prepared for it. If the guest stops before its command exits,
+minivmm prints an error. With root= in --cmdline and no COMMAND, the guest boots the system on that
+disk instead; it crashes if the disk has no system.
 
-SIGTERM, SIGINT and SIGHUP press the guest's power button; a second one, or the end of
-machine.shutdown_timeout, ends the guest at once. A guest that powers off in time gives 0, or 128
-plus the signal's number if a command ended with it.
+SIGTERM, SIGINT and SIGHUP press the guest's power button. A second signal kills the guest at once,
+and so does the end of machine.shutdown_timeout. If the guest powers off in time, the exit code is 0,
+or 128 plus the signal's number if this interrupted a command.
 
-In the values of --net and --disk two commas stand for one, and a key without a value is switched on.
-When one of them is given, it replaces the file's whole list.
+In the values of --net and --disk, write two commas for a literal comma; a key without a value is
+switched on. Giving one of these flags replaces the whole list in the file.
 
 `
 
@@ -49,7 +49,7 @@ func newRunCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) *
 	flags.SortFlags = false
 	w := newWords(flags)
 	flags.BoolVarP(&verbose, "verbose", "v", false, "print the machine's workers")
-	flags.BoolVar(&dryRun, "dry-run", false, "print the resolved configuration as TOML, and start nothing")
+	flags.BoolVar(&dryRun, "dry-run", false, "print the resolved configuration as TOML and exit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		files, command := beforeDash(cmd, args)
 		file := ""

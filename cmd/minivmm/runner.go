@@ -20,36 +20,36 @@ import (
 )
 
 // runner is one "minivmm run", from a loaded configuration to the end of its machine. Its methods
-// stand in the order of that life.
+// are in the order of execution.
 type runner struct {
 	cfg     *config.Config
-	command []string // for the guest; empty: what the guest has
+	command []string // to run in the guest; empty: the guest's default
 	verbose bool     // print the machine's workers
-	anyName bool     // the machine was given no name: any will do
+	anyName bool     // the user chose no name: any free name will do
 	build   newMachine
 
 	stdin, stdout *os.File
-	stderr        io.Writer // for a guest's output, as it is
+	stderr        io.Writer // for a guest's output, unchanged
 
 	plan    vmm.Plan
-	channel *channel // nil where the guest is not minivmm's own: its console is all there is to see then
+	channel *channel // nil unless the guest runs minivmm's own init: then the console is the only output
 	console *console
-	log     io.Writer // stderr for people, cleaned, as it suits the console
+	log     io.Writer // stderr for people, sanitized, with line ends that suit the console
 
 	signals  chan os.Signal
 	shutdown shutdown
 	attached chan machine
-	stop     context.CancelCauseFunc // ends the machine at once
+	stop     context.CancelCauseFunc // stops the machine at once
 
 	name    *control.Name
 	machine machine
 	server  *control.Server
 }
 
-// newMachine makes a machine that waits for Run.
+// newMachine creates a machine that is ready for Run.
 type newMachine func(vmm.Plan, vmm.Options) (machine, error)
 
-// machine is a [vmm.VM], or a test's stand-in.
+// machine is a [vmm.VM], or a fake in tests.
 type machine interface {
 	Run(context.Context) (vmm.Outcome, error)
 	PowerButton() error
@@ -62,8 +62,8 @@ type machine interface {
 	Close() error
 }
 
-// run returns nil for a guest that powered off by itself, or after its command succeeded; exitCode
-// knows the errors.
+// run runs the machine. It returns nil if the guest powered off on its own, or after its command
+// succeeded; exitCode maps the errors to exit codes.
 func (r *runner) run(ctx context.Context) error {
 	outside, err := r.settle()
 	if err != nil {
@@ -81,7 +81,8 @@ func (r *runner) run(ctx context.Context) error {
 	return r.live(ctx)
 }
 
-// resolve makes the plan, and prints what it had to choose: once, inside the namespaces.
+// resolve creates the plan and prints the choices it had to make. With namespaces, only the process
+// inside them prints, so that the lines appear once.
 func (r *runner) resolve(outside bool) error {
 	ours, err := runsOurInit(r.cfg, r.command)
 	if err != nil {
@@ -100,12 +101,12 @@ func (r *runner) resolve(outside bool) error {
 	return nil
 }
 
-// furnish completes the plan. It may fetch and build, until a signal ends it.
+// furnish completes the plan. It may download and build; a signal interrupts it.
 func (r *runner) furnish(ctx context.Context) error {
 	return work(ctx, func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log) })
 }
 
-// live is the machine's life in this process.
+// live runs the machine in this process.
 func (r *runner) live(ctx context.Context) error {
 	ctx, r.stop = context.WithCancelCause(ctx)
 	defer r.stop(nil)
@@ -131,21 +132,20 @@ func (r *runner) live(ctx context.Context) error {
 	return r.verdict(outcome, context.Cause(ctx))
 }
 
-// catchSignals has the runner handle signals.
+// catchSignals directs signals to the runner.
 func (r *runner) catchSignals() (stop func()) {
-	// A reader of our output that went away must not end the machine: with a handler, writing
-	// returns EPIPE instead.
+	// The machine must survive when the reader of our output goes away: with a handler installed,
+	// a write returns EPIPE instead of killing the process.
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
 	r.signals = make(chan os.Signal, 4)
-	// Never stopped: a signal that comes when the machine has ended would take the place of its exit
-	// code.
+	// Never stopped: a signal that arrives after the machine has stopped would replace its exit code.
 	signal.Notify(r.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	namespace.Ready()
 	return func() { signal.Stop(pipe) }
 }
 
-// open opens the console, and the channel of a guest that is minivmm's own.
+// open opens the console, and the channel if the guest runs minivmm's own init.
 func (r *runner) open() (err error) {
 	serial, typed, raw := io.Writer(r.stdout), false, true
 	if len(r.plan.Ports) > 0 {
@@ -168,7 +168,8 @@ func (r *runner) logf(format string, args ...any) {
 	fmt.Fprintf(r.log, "minivmm: "+format+"\n", args...)
 }
 
-// watch has signals and Ctrl-A x end the machine, until unwatch.
+// watch starts the goroutine that stops the machine on signals and Ctrl-A x, until unwatch is
+// called.
 func (r *runner) watch() (unwatch func()) {
 	r.attached = make(chan machine, 1)
 	r.shutdown = shutdown{grace: r.plan.Machine.ShutdownTimeout.Duration, stop: r.stop, log: r.log, after: time.After}
@@ -183,7 +184,7 @@ func (r *runner) watch() (unwatch func()) {
 	})
 }
 
-// runMachine makes the machine, runs it until it ends or ctx does, and takes it apart.
+// runMachine creates the machine, runs it until it stops or ctx is done, and closes it.
 func (r *runner) runMachine(ctx context.Context) (outcome vmm.Outcome, err error) {
 	defer func() { err = errors.Join(err, r.end()) }()
 	if err := r.start(ctx); err != nil {
@@ -193,7 +194,7 @@ func (r *runner) runMachine(ctx context.Context) (outcome vmm.Outcome, err error
 	return r.machine.Run(ctx)
 }
 
-// start makes the machine and connects it with the world.
+// start creates the machine and connects it to the console, the channel and the control socket.
 func (r *runner) start(ctx context.Context) (err error) {
 	if err := r.claimName(); err != nil {
 		return err
@@ -221,12 +222,12 @@ func (r *runner) start(ctx context.Context) (err error) {
 		return nil
 	}
 	if r.server, err = r.name.Serve(newControlled(ctx, r.machine, r.requestStop)); err != nil {
-		r.logf("no other program can ask for the workers or stop this machine: %v", err)
+		r.logf("minivmm workers, tune, rescan and stop will not find this machine: %v", err)
 	}
 	return nil
 }
 
-// requestStop ends the machine as SIGTERM does, or at once. It never waits.
+// requestStop stops the machine as SIGTERM does, or at once if now is set. It never blocks.
 func (r *runner) requestStop(now bool) {
 	if now {
 		r.stop(signalError{syscall.SIGTERM})
@@ -234,7 +235,7 @@ func (r *runner) requestStop(now bool) {
 	}
 	select {
 	case r.signals <- syscall.SIGTERM:
-	default: // as many wait to be seen already
+	default: // enough signals are pending already
 	}
 }
 
@@ -256,7 +257,8 @@ func (r *runner) end() error {
 	return nil
 }
 
-// verdict is what the end of a machine is to the caller; cause is of one that was stopped.
+// verdict converts the outcome of a machine to run's error; cause is the reason if the machine was
+// stopped.
 func (r *runner) verdict(outcome vmm.Outcome, cause error) error {
 	switch {
 	case outcome == vmm.Stopped:

@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// shutdown turns signals into a machine's end: the first presses the power button and begins the grace period; the second, or the end
-// of the grace period, stops the guest at once. A signal before there is a machine, and Ctrl-A x at any time, stop at once.
+// shutdown stops a machine on signals. The first signal presses the power button and starts the
+// grace period; a second signal, or the end of the grace period, stops the guest at once. A signal
+// before the machine exists, and Ctrl-A x at any time, stop it at once.
 type shutdown struct {
 	grace time.Duration
 	stop  context.CancelCauseFunc // with errLeft or a signalError
 	log   io.Writer
 	after func(time.Duration) <-chan time.Time // time.After
 
-	pressed syscall.Signal // that pressed the power button, 0 for none; watch's until it returns
+	pressed syscall.Signal // the signal that pressed the power button, 0 for none; owned by watch until it returns
 }
 
-// watch runs until it has stopped the machine or done is closed.
+// watch returns when it has stopped the machine or done is closed.
 func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attached <-chan machine, done <-chan struct{}) {
 	var m machine
 	var graceOver <-chan time.Time
@@ -29,7 +30,7 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 		case m = <-attached:
 		case sig := <-signals:
 			if m == nil {
-				select { // a machine that was attached before the signal came counts
+				select { // the machine may have been attached before the signal arrived
 				case m = <-attached:
 				default:
 				}
@@ -40,7 +41,7 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 				return
 			}
 			s.pressed = n
-			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; a second signal, or %v, ends it\n", sig, s.grace)
+			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; a second signal kills the guest, or the timeout of %v\n", sig, s.grace)
 			graceOver = s.after(s.grace)
 			if err := m.PowerButton(); err != nil {
 				fmt.Fprintf(s.log, "minivmm: power button: %v\n", err)

@@ -25,7 +25,7 @@ func TestShutdownPlan(t *testing.T) {
 		name    string
 		events  []any // a signal, or one of the above
 		presses int
-		code    int // of the stop; -1: none
+		code    int // exit code of the stop; -1: not stopped
 	}{
 		{"nothing happens", []any{attach, end}, 0, -1},
 		{"a signal and a guest that powers off", []any{attach, syscall.SIGTERM, end}, 1, -1},
@@ -86,8 +86,8 @@ func TestShutdownPlan(t *testing.T) {
 	}
 }
 
-func TestShutdownSeesAMachineThatCameBeforeTheSignal(t *testing.T) {
-	for range 100 { // both are there when watch looks, and it may see either first
+func TestShutdownSeesAMachineAttachedBeforeTheSignal(t *testing.T) {
+	for range 100 { // both are ready when watch selects, and it may receive either first
 		signals, attached, done := make(chan os.Signal, 1), make(chan machine, 1), make(chan struct{})
 		m := button{pressed: make(chan struct{})}
 		attached <- m

@@ -13,11 +13,11 @@ import (
 	"minivmm/vmm/control"
 )
 
-const stopHelp = `Press the power button of a running machine, and wait until the machine has ended.
+const stopHelp = `Press the power button of a running machine and wait until the machine has stopped.
 
-What the guest does about it is its own choice. If it has not powered off after the machine's
-machine.shutdown_timeout, it is ended. With --now it is ended at once; what it had not written to its
-disks is lost.`
+How the guest reacts depends on its configuration. If it has not powered off after the machine's
+machine.shutdown_timeout, it is killed. With --now it is killed at once; data that it has not written
+to its disks is lost.`
 
 func newStopCommand() *cobra.Command {
 	var now bool
@@ -33,26 +33,26 @@ func newStopCommand() *cobra.Command {
 			return stopMachine(ctx, args[0], now)
 		},
 	}
-	cmd.Flags().BoolVar(&now, "now", false, "end the guest without asking it")
+	cmd.Flags().BoolVar(&now, "now", false, "kill the guest without pressing its power button")
 	return cmd
 }
 
-// stopMachine returns when the machine's process has ended, or ctx.
+// stopMachine stops the machine and returns when its process has exited, or when ctx is done.
 func stopMachine(ctx context.Context, name string, now bool) error {
 	_, pid, err := control.Call(name, control.Request{Command: control.CommandAbout})
 	if err != nil {
 		return err
 	}
-	// Before the machine is told, so that the number cannot be another's by now.
+	// Opened before the stop request: afterwards the process ID might already belong to another process.
 	process, err := openProcess(pid)
 	if err != nil {
 		return fmt.Errorf("machine %s, process %d: %w", name, pid, err)
 	}
 	defer process.Close()
-	if _, told, err := control.Call(name, control.Request{Command: control.CommandStop, Now: now}); err != nil {
+	if _, stopped, err := control.Call(name, control.Request{Command: control.CommandStop, Now: now}); err != nil {
 		return err
-	} else if told != pid {
-		return fmt.Errorf("machine %s: process %d ended, and process %d was stopped in its place", name, pid, told)
+	} else if stopped != pid {
+		return fmt.Errorf("machine %s: process %d had exited, and process %d, which took over its name, was stopped instead", name, pid, stopped)
 	}
 	return awaitEnd(ctx, process)
 }
@@ -65,7 +65,8 @@ func openProcess(pid int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), fmt.Sprintf("process %d", pid)), nil
 }
 
-// awaitEnd polls in pieces, so that a signal to this program is seen.
+// awaitEnd waits until the process exits or ctx is done. It polls with a timeout, so that ctx is
+// checked.
 func awaitEnd(ctx context.Context, process *os.File) error {
 	const piece = 100 * time.Millisecond
 	for ctx.Err() == nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestStopFromOutside has a machine told to stop over its socket: as by SIGTERM, or at once.
+// TestStopFromOutside stops a machine through its control socket: like SIGTERM, or at once.
 func TestStopFromOutside(t *testing.T) {
 	for _, test := range []struct {
 		guest  string

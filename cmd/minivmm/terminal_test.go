@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestEveryGoroutineIsGuarded looks for "go" and for WaitGroup.Go without guard in the program's source.
+// TestEveryGoroutineIsGuarded finds "go" and WaitGroup.Go without guard in the program's source.
 func TestEveryGoroutineIsGuarded(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {

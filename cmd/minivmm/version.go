@@ -8,12 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// build is what the Go linker knows of this program.
+// build is the build information that the Go linker recorded.
 type build struct {
 	Version  string `json:"version"`            // the module's, or "(devel)"
 	Revision string `json:"revision,omitempty"` // the commit
 	Time     string `json:"time,omitempty"`     // of the commit
-	Modified bool   `json:"modified"`           // the tree had changes
+	Modified bool   `json:"modified"`           // the tree had uncommitted changes
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
 }
@@ -44,7 +44,7 @@ func newVersionCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Say which build this is",
+		Short: "Print the version of this build",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := readBuild()

@@ -9,8 +9,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// words are the flags of run that give values of the configuration, as they come on the command line. They only name
-// keys: the values' meaning is package config's.
+// words are the flags of run that set configuration values, as given on the command line. They only
+// map flags to keys; package config interprets the values.
 type words struct{ given []given }
 
 type given struct {
@@ -22,9 +22,9 @@ type given struct {
 type word struct {
 	words *words
 	name  string
-	arg   string // what its value is called in the help
-	key   string // of the configuration; for net and disk, of the list
-	first string // the key in a table that a value without a key is for; empty for a flag that stands for one key
+	arg   string // the name of its value in the help
+	key   string // in the configuration; for net and disk, the key of the list
+	first string // the table's key that a value without a key sets; empty for a flag that sets a single key
 	help  string
 }
 
@@ -33,14 +33,14 @@ func newWords(flags *pflag.FlagSet) *words {
 	for _, f := range []word{
 		{name: "name", key: "name", arg: "NAME", help: "the machine's name"},
 		{name: "cpus", key: "machine.vcpus", arg: "N", help: "virtual CPUs"},
-		{name: "memory", key: "machine.memory", arg: "SIZE", help: "guest memory, like 512M"},
-		{name: "image", key: "image", arg: "IMAGE", help: "an OCI image as root: its path with / or ./ first, oci:PATH, or its name in a registry"},
-		{name: "kernel", key: "boot.kernel", arg: "KERNEL", help: "kernel image, or store:NAME for one that minivmm keeps"},
+		{name: "memory", key: "machine.memory", arg: "SIZE", help: "guest memory, such as 512M"},
+		{name: "image", key: "image", arg: "IMAGE", help: "an OCI image as the root file system: a path that begins with / or ./, oci:PATH, or a name in a registry"},
+		{name: "kernel", key: "boot.kernel", arg: "KERNEL", help: "kernel image, or store:NAME for a kernel in minivmm's store"},
 		{name: "initrd", key: "boot.initrd", arg: "PATH", help: "initial RAM disk"},
-		{name: "cmdline", key: "boot.cmdline", arg: "WORDS", help: "words for the kernel's command line"},
+		{name: "cmdline", key: "boot.cmdline", arg: "WORDS", help: "parameters for the guest kernel's command line"},
 		{name: "console", key: "console", first: "mode", arg: "MODE", help: "stdio, null, or file,path=PATH[,size=SIZE]"},
-		{name: "net", key: "net", first: "backend", arg: "BACKEND[,key=value...]", help: "a network card, like auto,address=10.0.2.1/24; none for no card"},
-		{name: "disk", key: "disk", first: "path", arg: "PATH[,key=value...]", help: "a disk, like disk.img,readonly; none for no disk"},
+		{name: "net", key: "net", first: "backend", arg: "BACKEND[,key=value...]", help: "a network card, such as auto,address=10.0.2.1/24; none for no card"},
+		{name: "disk", key: "disk", first: "path", arg: "PATH[,key=value...]", help: "a disk, such as disk.img,readonly; none for no disk"},
 	} {
 		f.words = w
 		flags.Var(&f, f.name, f.help+" (key "+f.key+")")
@@ -48,7 +48,7 @@ func newWords(flags *pflag.FlagSet) *words {
 	return w
 }
 
-// Set, String and Type are pflag.Value's.
+// Set, String and Type implement pflag.Value.
 func (f *word) Set(value string) error {
 	f.words.given = append(f.words.given, given{f, value})
 	return nil
@@ -57,7 +57,7 @@ func (f *word) Set(value string) error {
 func (f *word) String() string { return "" }
 func (f *word) Type() string   { return f.arg }
 
-// settings are the values that were given, in the order of the command line.
+// settings returns the values given, in command line order.
 func (w *words) settings() (out []config.Setting) {
 	entriesOf := map[string]int{}
 	for _, g := range w.given {
@@ -79,7 +79,8 @@ func (w *words) settings() (out []config.Setting) {
 	return out
 }
 
-// entry reads VALUE[,key=value...]: a first part without a key is the value of first, a later one is a key to switch on.
+// entry parses VALUE[,key=value...]. A first part without a key sets the key first; a later part
+// without a value switches its key on.
 func entry(flag, prefix, first, value string) (out []config.Setting) {
 	for i, part := range splitCommas(value) {
 		key, val, ok := strings.Cut(part, "=")
@@ -95,7 +96,7 @@ func entry(flag, prefix, first, value string) (out []config.Setting) {
 	return out
 }
 
-// isKey tells key=value from a path with a '=' in it.
+// isKey distinguishes key=value from a path that contains '='.
 func isKey(s string) bool {
 	for _, r := range s {
 		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
@@ -105,7 +106,7 @@ func isKey(s string) bool {
 	return s != ""
 }
 
-// splitCommas splits at single commas; two stand for one.
+// splitCommas splits s at single commas; two commas are one literal comma.
 func splitCommas(s string) []string {
 	parts := []string{""}
 	for i := 0; i < len(s); i++ {

@@ -22,7 +22,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// work is what a command that makes or keeps something does: signals end it in order, so that nothing half-made stays.
+// work runs do for a command that creates or changes files. A signal cancels ctx, so that do can
+// remove partial results before it returns.
 func work(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, done := interruptible(ctx)
 	defer done()
@@ -33,7 +34,7 @@ func work(ctx context.Context, do func(ctx context.Context) error) error {
 	return imageError(err)
 }
 
-// imageError gives errors of guest images the exit codes that exit.go promises.
+// imageError wraps errors of the guestimages packages so that they get the exit codes of exit.go.
 func imageError(err error) error {
 	var tool *debian.ToolError
 	var ofDisk *disk.InputError
@@ -41,10 +42,10 @@ func imageError(err error) error {
 	var ambiguous *kernel.AmbiguousError
 	var ofImage oci.InvalidError
 	switch {
-	case hostFull(err), errors.Is(err, syscall.EBUSY): // not what the user gave
+	case hostFull(err), errors.Is(err, syscall.EBUSY): // not the fault of the user's input
 		return err
 	case errors.Is(err, debian.ErrNoApt):
-		return hostError{fmt.Errorf("%w; or bring a kernel: minivmm kernel import FILE", err)}
+		return hostError{fmt.Errorf("%w; or import a kernel: minivmm kernel import FILE", err)}
 	case errors.As(err, &tool):
 		return hostError{err}
 	case errors.As(err, &ofDisk), errors.As(err, &ofKernel), errors.As(err, &ambiguous), errors.As(err, &ofImage),
@@ -54,13 +55,14 @@ func imageError(err error) error {
 	return err
 }
 
-// hostError is something that this machine lacks.
+// hostError reports something that this host lacks.
 type hostError struct{ error }
 
 func (e hostError) Unwrap() error        { return e.error }
 func (e hostError) Is(target error) bool { return target == errors.ErrUnsupported }
 
-// hostFull says whether an error is that this machine has no room, or gives this user no more.
+// hostFull reports whether err means that the host is out of a resource, or that the user's limit
+// or quota is reached.
 func hostFull(err error) bool {
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE} {
 		if errors.Is(err, full) {
@@ -70,7 +72,7 @@ func hostFull(err error) bool {
 	return false
 }
 
-// sourceError marks an error of reading what a user gave, unless this machine is to blame.
+// sourceError marks an error from reading the user's input as such, unless the host is the cause.
 func sourceError(err error) error {
 	if err == nil || hostFull(err) {
 		return err
@@ -78,7 +80,7 @@ func sourceError(err error) error {
 	return fileError{err}
 }
 
-// openCache returns the user's cache, which says in log what takes time.
+// openCache returns the user's cache, which logs its slow operations to log.
 func openCache(log io.Writer) (*cache.Cache, error) {
 	c, err := cache.Open(log)
 	if err == nil {
@@ -87,7 +89,8 @@ func openCache(log io.Writer) (*cache.Cache, error) {
 	return c, err
 }
 
-// unknownCommand is the RunE of a command that is only reached without one of its own, or with an unknown one.
+// unknownCommand is the RunE of a command that has only subcommands. It runs without a subcommand
+// or with an unknown one.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -103,7 +106,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q%s%s", args[0], of, config.DidYouMean(args[0], names))}
 }
 
-// addTar lays a tar over the tree; "-" is stdin.
+// addTar adds the contents of a tar file on top of the tree; "-" is stdin.
 func addTar(ctx context.Context, tree *filetree.Tree, name string, stdin io.Reader) error {
 	if name == "-" {
 		return tree.AddTar(ctx, interruptibleReader(ctx, stdin))
@@ -119,7 +122,7 @@ func addTar(ctx context.Context, tree *filetree.Tree, name string, stdin io.Read
 	return nil
 }
 
-// addDir lays a folder over the tree.
+// addDir adds the contents of a directory on top of the tree.
 func addDir(ctx context.Context, tree *filetree.Tree, name string, as owner) error {
 	if as.set {
 		return tree.AddDirAs(ctx, name, as.uid, as.gid)
@@ -127,7 +130,7 @@ func addDir(ctx context.Context, tree *filetree.Tree, name string, as owner) err
 	return tree.AddDir(ctx, name)
 }
 
-// argNames names flags' arguments in the help, in pairs "flag=ARGUMENT".
+// argNames sets the names of flags' arguments in the help, as pairs "flag=ARGUMENT".
 func argNames(flags *pflag.FlagSet, pairs ...string) {
 	for _, pair := range pairs {
 		name, arg, _ := strings.Cut(pair, "=")
@@ -136,7 +139,7 @@ func argNames(flags *pflag.FlagSet, pairs ...string) {
 	}
 }
 
-// argNamed is a flag's value with another name for its argument in the help.
+// argNamed is a flag's value with a different argument name in the help.
 type argNamed struct {
 	pflag.Value
 	arg string

@@ -17,29 +17,29 @@ import (
 	"minivmm/vmm/control"
 )
 
-const workersHelp = `Say what a running machine costs, and in which threads: virtual CPUs, the kernel's workers, KVM's own
-thread and minivmm itself, with CPU time, time spent waiting for a CPU, switches, CPUs and cgroup;
+const workersHelp = `Show the resource usage of a running machine by thread: virtual CPUs, kernel workers, KVM's own thread
+and minivmm itself, with CPU time, time spent waiting for a CPU, context switches, CPUs and cgroup;
 then its queues, disks, memory and KVM's counters. --json has more than the table.
 
-NAME can be left out if one machine is running. docs/operating.md explains each figure.`
+NAME may be omitted if only one machine is running. docs/operating.md explains each figure.`
 
 func newWorkersCommand() *cobra.Command {
 	var asJSON, threads bool
 	var seconds float64
 	cmd := &cobra.Command{
 		Use:     "workers [NAME]",
-		Short:   "Show a running machine's threads, and what they cost",
+		Short:   "Show a running machine's threads and their resource usage",
 		Long:    workersHelp,
 		Example: "  minivmm workers\n  minivmm workers web --watch 2\n  minivmm workers web --json",
 		Args:    args(cobra.MaximumNArgs(1)),
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&asJSON, "json", false, "print JSON; with --watch, an object a line")
+	flags.BoolVar(&asJSON, "json", false, "print JSON; with --watch, one object per line")
 	flags.BoolVar(&threads, "threads", false, "list minivmm's own threads too")
-	flags.Float64Var(&seconds, "watch", 0, "print again every `SECONDS`, with the CPU time since the last time")
+	flags.Float64Var(&seconds, "watch", 0, "print every `SECONDS`, with the CPU usage since the previous report")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if flags.Changed("watch") && !(seconds >= 0.1 && seconds <= 86400) {
-			return usageError{fmt.Errorf("--watch %v: 0.1 to 86400 seconds", seconds)}
+			return usageError{fmt.Errorf("--watch %v: want 0.1 to 86400 seconds", seconds)}
 		}
 		name, err := machineName(args)
 		if err != nil {
@@ -70,7 +70,7 @@ func newWorkersCommand() *cobra.Command {
 	return cmd
 }
 
-// machineName is the argument, or the name of the only machine.
+// machineName returns the argument, or the name of the only running machine.
 func machineName(args []string) (string, error) {
 	if len(args) == 1 {
 		return args[0], nil
@@ -85,7 +85,7 @@ func machineName(args []string) (string, error) {
 	case 1:
 		return running[0], nil
 	}
-	return "", usageError{fmt.Errorf("several machines are running, say which: %v", running)}
+	return "", usageError{fmt.Errorf("several machines are running, name one of them: %v", running)}
 }
 
 func report(name string) (*account.Report, error) {
@@ -94,13 +94,14 @@ func report(name string) (*account.Report, error) {
 		return nil, err
 	}
 	if resp.Workers == nil {
-		return nil, fmt.Errorf("machine %s: an answer without workers in it", name)
+		return nil, fmt.Errorf("machine %s: the response has no workers", name)
 	}
-	resp.Workers.Machine.PID = cmp.Or(pid, resp.Workers.Machine.PID) // in a pid namespace it does not know its own
+	resp.Workers.Machine.PID = cmp.Or(pid, resp.Workers.Machine.PID) // in a pid namespace the machine does not know its own
 	return resp.Workers, nil
 }
 
-// watchWorkers asks for a report at each tick and shows it, with the one before it, until the machine ends or ctx does.
+// watchWorkers requests a report at each tick and passes it to show with the previous one, until
+// the machine stops or ctx is done.
 func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, error), name string, tick <-chan time.Time, show func(r, before *account.Report) error) error {
 	before, err := ask(name)
 	if err != nil {
@@ -116,11 +117,11 @@ func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, e
 		var gone *control.NotRunningError
 		switch {
 		case errors.As(err, &gone):
-			return nil // it has ended
+			return nil // the machine has stopped
 		case err != nil:
 			return err
 		case r.Machine.PID != before.Machine.PID:
-			before = r // another of the same name: its counters begin anew
+			before = r // another machine of the same name: its counters start at zero
 		}
 		if err := show(r, before); err != nil {
 			return err
@@ -129,7 +130,8 @@ func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, e
 	}
 }
 
-// redraw clears a terminal first, and on anything else puts a blank line after.
+// redraw clears the screen before the table if the output is a terminal, and otherwise prints a
+// blank line after the table.
 func redraw(cmd *cobra.Command, r, before *account.Report, threads bool) error {
 	const clear = "\x1b[H\x1b[2J"
 	f, ok := rawOut(cmd).(*os.File)

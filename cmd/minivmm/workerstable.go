@@ -13,8 +13,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// workersTable prints a report for people. With an earlier one, it shows the share of a CPU since then.
-// minivmm's own threads are one row, unless all are asked for.
+// workersTable prints a report for people. If before is not nil, it also prints the CPU usage since
+// that report. minivmm's own threads are summed in one row unless all is set.
 func workersTable(w io.Writer, r, before *account.Report, all bool) error {
 	var b bytes.Buffer
 	m := r.Machine
@@ -22,7 +22,7 @@ func workersTable(w io.Writer, r, before *account.Report, all bool) error {
 	threadColumns(r, before, all).WriteTo(&b)
 	fmt.Fprintln(&b)
 	if c := r.Cgroup; c != nil {
-		fmt.Fprintf(&b, "cgroup %s: CPU %s s, memory %s, tasks %d, by all that are in it\n", c.Path, sec(c.CPU), size(c.Memory), c.Tasks)
+		fmt.Fprintf(&b, "cgroup %s: CPU %s s, memory %s, tasks %d, including other processes in it\n", c.Path, sec(c.CPU), size(c.Memory), c.Tasks)
 	}
 	fmt.Fprintf(&b, "memory: %s resident, %s page tables", size(r.Memory.Resident), size(r.Memory.PageTables))
 	for _, e := range r.Memory.NotCharged {
@@ -47,7 +47,7 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 	if before != nil {
 		elapsed = r.Time.Sub(before.Time)
 	}
-	// busy is the two cells of CPU time, or one without an earlier report
+	// busy returns the two cells of CPU time, or one if there is no earlier report.
 	busy := func(now, then uint64) []string {
 		if before == nil {
 			return []string{sec(now)}
@@ -55,9 +55,9 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 		return []string{percent(now, then, elapsed), sec(now)}
 	}
 	row := func(role, thread string, u account.Usage, wait, then uint64, rest ...string) {
-		t.row(slices.Concat([]string{role, thread}, busy(u.CPU, then), []string{sec(u.User), sec(u.System), sec(wait), number(u.Yielded), number(u.Ousted)}, rest)...)
+		t.row(slices.Concat([]string{role, thread}, busy(u.CPU, then), []string{sec(u.User), sec(u.System), sec(wait), number(u.Voluntary), number(u.Preempted)}, rest)...)
 	}
-	head := []string{"ROLE", "THREAD", "CPU %", "CPU s", "USER s", "SYSTEM s", "WAIT s", "YIELDED", "OUSTED", "ON", "MAY USE", "CGROUP", "SERVES"}
+	head := []string{"ROLE", "THREAD", "CPU %", "CPU s", "USER s", "SYSTEM s", "WAIT s", "VOLUNTARY", "PREEMPTED", "ON", "CPUS", "CGROUP", "SERVES"}
 	if before == nil {
 		head = slices.Delete(head, 2, 3)
 	}
@@ -94,7 +94,7 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 	return t
 }
 
-// queueColumns are the queues that a device serves.
+// queueColumns lists the live queues.
 func queueColumns(queues []account.Queue) (t columns) {
 	t.row("QUEUE", "SIZE", "FILL", "KICKS", "INTERRUPTS")
 	count := func(n *uint64) string {
@@ -121,9 +121,9 @@ func diskColumns(disks []account.Disk) (t columns) {
 }
 
 func netColumns(nets []account.Net) (t columns) {
-	t.row("NETWORK", "CONNECTIONS", "FLOWS", "SEGMENTS", "SENT AGAIN")
+	t.row("NETWORK", "CONNECTIONS", "FLOWS", "SEGMENTS", "RETRANSMITS")
 	for _, n := range nets {
-		t.row(n.ID, strconv.Itoa(n.Connections), strconv.Itoa(n.Flows), number(n.Segments), number(n.SentAgain))
+		t.row(n.ID, strconv.Itoa(n.Connections), strconv.Itoa(n.Flows), number(n.Segments), number(n.Retransmits))
 	}
 	return t
 }
@@ -147,7 +147,7 @@ func statColumns(s account.KVMStats) (t columns) {
 	return t
 }
 
-// shownStats are those of KVM's counters that the table has.
+// shownStats are the KVM counters that the table shows.
 var shownStats = [...]string{"mmio_exits", "io_exits", "halt_exits", "irq_injections"}
 
 func threadBefore(r *account.Report, tid int) uint64 {
@@ -170,7 +170,8 @@ func roleBefore(r *account.Report, role string) uint64 {
 	return 0
 }
 
-// percent is the share of one CPU. Sums of readings that are not of one moment can shrink a little.
+// percent returns the usage of one CPU. Sums can shrink slightly, as their readings are not taken
+// at the same time.
 func percent(now, then uint64, elapsed time.Duration) string {
 	if now < then || elapsed <= 0 {
 		return "0.0"

@@ -13,14 +13,15 @@ import (
 
 func count(n uint64) *uint64 { return &n }
 
-// costs is a machine after so many seconds: its vCPU has worked half of the time, its worker a tenth.
+// costs returns the report of a machine after the given seconds: its vCPU has used half of the
+// time, its worker a tenth.
 func costs(seconds uint64) *account.Report {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	r := &account.Report{
 		Machine: account.Machine{Name: "web", PID: 1234, VCPUs: 1, Memory: 512 << 20, Started: start},
 		Time:    start.Add(time.Duration(seconds) * time.Second),
 		Threads: []account.Thread{
-			{TID: 1240, Kind: account.VCPU, Role: "vcpu 0", Usage: account.Usage{CPU: seconds * 5e8, User: seconds * 4e8, System: seconds * 1e8, Yielded: 7, Ousted: 8}, Wait: 25e6, LastCPU: 1, CPUs: "0-3", Cgroup: "/vm"},
+			{TID: 1240, Kind: account.VCPU, Role: "vcpu 0", Usage: account.Usage{CPU: seconds * 5e8, User: seconds * 4e8, System: seconds * 1e8, Voluntary: 7, Preempted: 8}, Wait: 25e6, LastCPU: 1, CPUs: "0-3", Cgroup: "/vm"},
 			{TID: 1241, Kind: account.Worker, Role: "net0", Queues: "receive, transmit", Kthread: true, Usage: account.Usage{CPU: seconds * 1e8, System: seconds * 1e8}, CPUs: "2"},
 			{TID: 1242, Kind: account.Worker, Role: "scsi0", State: "gone"},
 			{TID: 1234, Kind: account.Minivmm, Role: "minivmm", Usage: account.Usage{CPU: 2e9, User: 1e9, System: 1e9}, CPUs: "0-3", Cgroup: "/vm"},
@@ -30,7 +31,7 @@ func costs(seconds uint64) *account.Report {
 		Memory: account.Memory{Resident: 99 << 20, PageTables: 1 << 19, NotCharged: []account.Estimate{{Device: "net0", Bytes: 118 << 10}}},
 		Queues: []account.Queue{{Device: "net0", Size: 256, Live: true, Fill: 250, Kicks: count(9)}, {Device: "net0", Index: 1, Size: 256}, {Device: "rng0", Size: 64, Live: true, Fill: 1, Interrupts: count(12)}},
 		Disks:  []account.Disk{{ID: "disk0", Commands: 5, ReadMiB: 1, WriteMiB: 2}},
-		Nets:   []account.Net{{ID: "net1", Connections: 3, Flows: 4, Segments: 500, SentAgain: 6}},
+		Nets:   []account.Net{{ID: "net1", Connections: 3, Flows: 4, Segments: 500, Retransmits: 6}},
 		KVM:    account.KVMStats{VCPUs: []map[string]uint64{{"exits": 1000, "mmio_exits": 30, "halt_exits": 4}}, UserExits: []uint64{33}},
 
 		Missing: []string{"x: no such file"},
@@ -42,15 +43,15 @@ func costs(seconds uint64) *account.Report {
 const wantTable = `
 web: process 1234, up 10s, vcpus 1, memory 512M
 
-ROLE     THREAD         CPU s   USER s  SYSTEM s  WAIT s  YIELDED  OUSTED  ON  MAY USE  CGROUP  SERVES
-vcpu 0   1240           5.000   4.000   1.000     0.025   7        8       1   0-3      /vm
-net0     1241 (kernel)  1.000   0.000   1.000     0.000   0        0       0   2        -       receive, transmit
+ROLE     THREAD         CPU s   USER s  SYSTEM s  WAIT s  VOLUNTARY  PREEMPTED  ON  CPUS  CGROUP  SERVES
+vcpu 0   1240           5.000   4.000   1.000     0.025   7          8          1   0-3   /vm
+net0     1241 (kernel)  1.000   0.000   1.000     0.000   0          0          0   2     -       receive, transmit
 scsi0    1242           gone
-minivmm  2 threads      3.000   1.500   1.500     0.000   0        0
-ended    -              1.000   0.000   0.000     0.000   0        0
+minivmm  2 threads      3.000   1.500   1.500     0.000   0          0
+ended    -              1.000   0.000   0.000     0.000   0          0
 all      5 threads      10.000
 
-cgroup /vm: CPU 9.000 s, memory 100.0 MiB, tasks 6, by all that are in it
+cgroup /vm: CPU 9.000 s, memory 100.0 MiB, tasks 6, including other processes in it
 memory: 99.0 MiB resident, 0.5 MiB page tables; not charged: about 0.1 MiB for net0
 
 QUEUE   SIZE  FILL  KICKS  INTERRUPTS
@@ -60,7 +61,7 @@ rng0 0  64    1     -      12
 DISK   COMMANDS  READ MiB  WRITTEN MiB
 disk0  5         1         2
 
-NETWORK  CONNECTIONS  FLOWS  SEGMENTS  SENT AGAIN
+NETWORK  CONNECTIONS  FLOWS  SEGMENTS  RETRANSMITS
 net1     3            4      500       6
 
 VCPU  EXITS  MMIO EXITS  IO EXITS  HALT EXITS  IRQ INJECTIONS  TO MINIVMM
@@ -83,7 +84,7 @@ func TestWorkersTable(t *testing.T) {
 	}
 	for _, want := range []string{"vcpu 0   1240           50.0   5.000", "net0     1241 (kernel)  10.0   1.000", "minivmm  1235           0.0    1.000   0.500", "all      5 threads      60.0   10.000"} {
 		if !strings.Contains(b.String(), want) {
-			t.Errorf("%q is not in\n%s", want, &b)
+			t.Errorf("%q is missing in\n%s", want, &b)
 		}
 	}
 }
@@ -98,7 +99,8 @@ func TestListTable(t *testing.T) {
 	}
 }
 
-// TestWatchEndsWithTheMachine has a machine that is asked three times, and then is no more; in between another one has its name.
+// TestWatchEndsWithTheMachine watches a machine that answers three times and is then gone; at the
+// third answer another machine has its name.
 func TestWatchEndsWithTheMachine(t *testing.T) {
 	reports := []*account.Report{costs(1), costs(2), costs(3)}
 	reports[2].Machine.PID++
@@ -123,6 +125,6 @@ func TestWatchEndsWithTheMachine(t *testing.T) {
 		t.Errorf("%v, shown %v", err, shown)
 	}
 	if err := watchWorkers(context.Background(), ask, "web", tick, nil); err == nil {
-		t.Error("a machine that never was is watched without an error")
+		t.Error("watching a machine that never existed returned no error")
 	}
 }

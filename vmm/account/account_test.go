@@ -104,21 +104,21 @@ func TestParseSchedstat(t *testing.T) {
 
 func TestRoles(t *testing.T) {
 	list := []Thread{
-		{TID: 1, Kind: VCPU, Role: "vcpu 0", Usage: Usage{CPU: 100, User: 70, System: 30, Yielded: 1, Ousted: 2}, Wait: 5},
+		{TID: 1, Kind: VCPU, Role: "vcpu 0", Usage: Usage{CPU: 100, User: 70, System: 30, Voluntary: 1, Preempted: 2}, Wait: 5},
 		{TID: 2, Kind: Worker, Role: "scsi0", Usage: Usage{CPU: 40, System: 40}},
 		{TID: 3, Kind: Worker, Role: "scsi0", Usage: Usage{CPU: 2, System: 2}},
 		{TID: 4, Kind: Worker, Role: "net0", Kthread: true, Usage: Usage{CPU: 1000, System: 1000}},
 		{TID: 5, Kind: Minivmm, Role: "minivmm", Usage: Usage{CPU: 8, User: 10}},
 	}
 	want := []Role{
-		{Kind: VCPU, Role: "vcpu 0", Threads: 1, Usage: Usage{CPU: 100, User: 70, System: 30, Yielded: 1, Ousted: 2}, Wait: 5},
+		{Kind: VCPU, Role: "vcpu 0", Threads: 1, Usage: Usage{CPU: 100, User: 70, System: 30, Voluntary: 1, Preempted: 2}, Wait: 5},
 		{Kind: Worker, Role: "scsi0", Threads: 2, Usage: Usage{CPU: 42, System: 42}},
 		{Kind: Worker, Role: "net0", Threads: 1, Usage: Usage{CPU: 1000, System: 1000}},
 		{Kind: Minivmm, Role: "minivmm", Threads: 1, Usage: Usage{CPU: 8, User: 10}},
 		// of the user time there is more than of the process: rounded
-		{Kind: Ended, Role: "ended", Usage: Usage{CPU: 10, System: 10, Ousted: 1, Yielded: 4}},
+		{Kind: Ended, Role: "ended", Usage: Usage{CPU: 10, System: 10, Preempted: 1, Voluntary: 4}},
 	}
-	r := &Report{Threads: list, Roles: Roles(list, Usage{CPU: 160, User: 78, System: 82, Yielded: 5, Ousted: 3})}
+	r := &Report{Threads: list, Roles: Roles(list, Usage{CPU: 160, User: 78, System: 82, Voluntary: 5, Preempted: 3})}
 	if !reflect.DeepEqual(r.Roles, want) {
 		t.Errorf("%+v, want\n%+v", r.Roles, want)
 	}

@@ -47,11 +47,11 @@ type Role struct {
 
 // Usage is what getrusage(2) knows of threads, in nanoseconds and switches.
 type Usage struct {
-	CPU     uint64 `json:"cpu_ns"`
-	User    uint64 `json:"user_ns"`
-	System  uint64 `json:"system_ns"`
-	Yielded uint64 `json:"voluntary_switches"`
-	Ousted  uint64 `json:"involuntary_switches"`
+	CPU       uint64 `json:"cpu_ns"`
+	User      uint64 `json:"user_ns"`
+	System    uint64 `json:"system_ns"`
+	Voluntary uint64 `json:"voluntary_switches"`   // the thread went to sleep
+	Preempted uint64 `json:"involuntary_switches"` // the kernel preempted it
 }
 
 // each calls f for every figure and its counterpart in v.
@@ -59,8 +59,8 @@ func (u *Usage) each(v *Usage, f func(a *uint64, b uint64)) {
 	f(&u.CPU, v.CPU)
 	f(&u.User, v.User)
 	f(&u.System, v.System)
-	f(&u.Yielded, v.Yielded)
-	f(&u.Ousted, v.Ousted)
+	f(&u.Voluntary, v.Voluntary)
+	f(&u.Preempted, v.Preempted)
 }
 
 // Queue is one virtqueue.
@@ -111,7 +111,7 @@ type Net struct {
 	Connections int    `json:"connections"`            // of TCP
 	Flows       int    `json:"datagram_flows"`         // of UDP
 	Segments    uint64 `json:"segments_sent"`          // of TCP, to the guest
-	SentAgain   uint64 `json:"segments_retransmitted"` // of these
+	Retransmits uint64 `json:"segments_retransmitted"` // included in segments_sent
 }
 
 // KVMStats are KVM's own counters, by KVM's names (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD).

@@ -32,7 +32,7 @@ func refused(t *testing.T, cmd *exec.Cmd, code int, wants ...string) {
 		}
 	}
 	// A kernel image that was written just now is not cached; a line reports it.
-	lines := strings.Count(errs, "\n") - strings.Count(errs, "is not kept for the next start")
+	lines := strings.Count(errs, "\n") - strings.Count(errs, "cannot be cached for the next start")
 	if out != "" || !strings.HasPrefix(errs, "minivmm: ") || lines != 1 {
 		t.Errorf("stdout is %q; want one line of minivmm's on stderr", out)
 	}

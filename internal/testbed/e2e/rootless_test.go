@@ -74,7 +74,7 @@ httpd -p 80 -h /w; echo serving; read end`, net.JoinHostPort(outsideName, port(w
 	if out := u.ask("list"); !strings.Contains(out, "rootless") || !strings.Contains(out, fmt.Sprint(pid)) {
 		t.Errorf("list prints %q", out)
 	}
-	if out := u.ask("workers", "rootless"); !strings.Contains(out, "vcpu 0") || !strings.Contains(out, "minivmm") || !strings.Contains(out, "SENT AGAIN\nnet0 ") {
+	if out := u.ask("workers", "rootless"); !strings.Contains(out, "vcpu 0") || !strings.Contains(out, "minivmm") || !strings.Contains(out, "RETRANSMITS\nnet0 ") {
 		t.Errorf("workers prints %q", out)
 	}
 	if status := readFile(t, fmt.Sprintf("/proc/%d/status", pid)); !strings.Contains(status, "CapEff:\t0000000000000000\n") || !strings.Contains(status, "Groups:\t \n") || !strings.Contains(status, fmt.Sprintf("Uid:\t%d\t", ordinary)) {
