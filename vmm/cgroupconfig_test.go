@@ -62,7 +62,7 @@ func TestWordsOfIOMax(t *testing.T) {
 // TestDiskOf makes a node for each block device that this host has: a
 // partition's disk is the one that it is a part of.
 func TestDiskOf(t *testing.T) {
-	if _, err := diskOf("/proc/self/stat"); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "/proc/self/stat is on no disk of this host") {
+	if _, err := diskOf("/proc/self/stat"); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "/proc/self/stat is not on a disk of this host") {
 		t.Errorf("of a file that is on no disk: %v", err)
 	}
 	if _, err := diskOf("/nowhere"); !errors.Is(err, os.ErrNotExist) {

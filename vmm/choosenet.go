@@ -9,8 +9,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// chooseNet returns the backend of a NIC that is configured as "auto": vhost where other keys do not
-// exclude it and this process can have it. Otherwise it also says why not.
+// chooseNet returns the backend of a NIC that is configured as "auto": vhost, if the NIC's other
+// keys allow it and this process can use it. Otherwise it also returns the reason.
 func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
 	switch {
 	case n.User() != "":
@@ -24,13 +24,13 @@ func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string)
 	return config.NetVhost, ""
 }
 
-// tapObstacle is why this process cannot have vhost-net on a tap that it makes.
+// tapObstacle returns the reason why this process cannot use vhost-net on a tap of its own, or nil.
 func tapObstacle(in *config.Namespaces) error {
 	if in.User && in.Net != config.NetNew {
-		return errors.New("a tap needs CAP_NET_ADMIN where the network namespace was made, and namespaces.user has it only with namespaces.net = \"new\"")
+		return errors.New("creating a tap requires CAP_NET_ADMIN in the user namespace that owns the network namespace; with namespaces.user, set namespaces.net = \"new\"")
 	}
 	for _, node := range []string{"/dev/vhost-net", "/dev/net/tun"} {
-		// AT_EACCESS: as open(2) will see it, with this process's capabilities.
+		// AT_EACCESS: check as open(2) does, with this process's capabilities.
 		if err := unix.Faccessat(unix.AT_FDCWD, node, unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {
 			return fmt.Errorf("%s: %w", node, err)
 		}
@@ -41,9 +41,9 @@ func tapObstacle(in *config.Namespaces) error {
 		return fmt.Errorf("capget: %w", err)
 	}
 	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
-		return errors.New("a tap needs CAP_NET_ADMIN, and it is not this user's")
+		return errors.New("creating a tap requires CAP_NET_ADMIN")
 	}
-	// A container has its sysctls read-only, and then the host is not protected from the guest.
+	// In a container sysctls are read-only, so the host could not be protected from the guest.
 	const sysctls = "/proc/sys/net/ipv4/conf/default/rp_filter"
 	if err := unix.Faccessat(unix.AT_FDCWD, sysctls, unix.W_OK, unix.AT_EACCESS); errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%s: %w", sysctls, err)

@@ -5,8 +5,7 @@ import (
 	"fmt"
 )
 
-// closers undoes what was done, last first. It serves both a New that failed
-// and Close.
+// closers is a stack of undo steps. A New that fails and Close both run it.
 type closers struct {
 	steps []closer
 }
@@ -16,12 +15,12 @@ type closer struct {
 	fn   func() error
 }
 
-// push remembers how to undo a step, and what to call it in an error.
+// push adds a step; name identifies it in errors.
 func (c *closers) push(name string, fn func() error) {
 	c.steps = append(c.steps, closer{name, fn})
 }
 
-// close undoes every step, whatever fails. A second call does nothing.
+// close runs every step, last first, even if some fail. A second call does nothing.
 func (c *closers) close() error {
 	var errs []error
 	for len(c.steps) > 0 {

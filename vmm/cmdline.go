@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// ownCmdline is what every guest's kernel is told; the user's words follow, and
-// Linux lets the later of two win.
+// ownCmdline are the kernel parameters of every guest. The user's follow; in Linux the later of two
+// wins.
 //
-//   - console: the only one there is at boot.
-//   - panic, reboot: a guest that panics ends, through the ACPI reset register.
-//   - tsc, no_timer_check: KVM's clock is right; calibrating and testing it
-//     costs boot time.
+//   - console: the only console at boot.
+//   - panic, reboot: a guest that panics reboots through the ACPI reset register, which stops it.
+//   - tsc, no_timer_check: KVM's clock is right; calibrating and testing it costs boot time.
 //   - tsc_early_khz: a kernel that does not use KVM's clock has nothing here to calibrate its time
-//     stamp counter with, and asks CPUID for the frequency on Intel's processors only.
+//     stamp counter with, and asks CPUID for the frequency on Intel processors only.
 var ownCmdline = []string{
 	"console=ttyS0", "panic=-1", "reboot=acpi",
 	"tsc=reliable", "no_timer_check",
 }
 
-// cmdline puts the user's words behind minivmm's own. tscKHz is 0 where the host does not tell.
+// cmdline appends the user's parameters to minivmm's own. tscKHz is 0 if the host does not report
+// it.
 func cmdline(tscKHz int, user string) string {
 	words := ownCmdline
 	if tscKHz != 0 {

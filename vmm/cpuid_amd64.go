@@ -6,7 +6,7 @@ import (
 	"minivmm/kvm"
 )
 
-// Bits of CPUID that are changed (Intel SDM vol. 2A; AMD APM vol. 3 app. E).
+// CPUID bits that are changed (Intel SDM vol. 2A; AMD APM vol. 3 app. E).
 const (
 	leaf1ECXVMX         = 1 << 5
 	leaf1ECXTSCDeadline = 1 << 24
@@ -16,20 +16,20 @@ const (
 	ext1ECXSVM          = 1 << 2
 	levelSMT, levelCore = 1, 2
 
-	// hypervisorLeaf names the hypervisor and its highest leaf; hypervisorTiming has the frequencies
-	// of time stamp counter and local APIC timer in kHz, and is VMware's by origin. Systems without
-	// minivmm's command line, such as FreeBSD, read it.
+	// hypervisorLeaf identifies the hypervisor and its highest leaf. hypervisorTiming, which VMware
+	// introduced, has the frequencies of the time stamp counter and the local APIC timer in kHz.
+	// Systems that do not read minivmm's kernel parameters, such as FreeBSD, use it.
 	hypervisorLeaf   = 0x4000_0000
 	hypervisorTiming = 0x4000_0010
 	apicBusKHz       = 1_000_000 // APIC_BUS_FREQUENCY, arch/x86/kvm/lapic.h
 )
 
-// vcpuCPUID is what CPUID answers vCPU id of count: what KVM supports, with
-// the topology of one socket of count cores without hyperthreads, a timer that
-// needs no calibration, and no nested virtualization. tscKHz is 0 where the host does not tell.
+// vcpuCPUID returns the CPUID of vCPU id of count: what KVM supports, with the topology of one
+// socket of count cores without hyperthreads, a timer that needs no calibration, and no nested
+// virtualization. tscKHz is 0 if the host does not report it.
 func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEntry {
 	out := make([]kvm.CPUIDEntry, 0, len(supported)+4)
-	idBits := uint32(bits.Len(uint(count - 1))) // bits of an APIC id that number cores
+	idBits := uint32(bits.Len(uint(count - 1))) // bits of an APIC ID that select the core
 	others := uint32(count - 1)
 	for _, e := range supported {
 		switch e.Function {
@@ -40,7 +40,7 @@ func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEnt
 			if count > 1 {
 				e.EDX |= leaf1EDXHTT
 			}
-		case 4: // caches (Intel): the last level is everybody's
+		case 4: // caches (Intel): all cores share the last level
 			e.EAX = e.EAX & 0x3fff
 			if e.EAX&0x1f != 0 {
 				e.EAX |= min(others, 63) << 26
@@ -54,7 +54,7 @@ func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEnt
 				e.EAX |= others << 14
 			}
 		case 0xb, 0x1f:
-			continue // topology: made below
+			continue // topology: added below
 		case hypervisorLeaf:
 			if tscKHz != 0 {
 				e.EAX = hypervisorTiming
@@ -92,7 +92,7 @@ func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEnt
 	return out
 }
 
-// maxLeaf is the highest basic function.
+// maxLeaf returns the highest basic leaf.
 func maxLeaf(entries []kvm.CPUIDEntry) uint32 {
 	for _, e := range entries {
 		if e.Function == 0 {

@@ -14,7 +14,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// addDevices makes every virtio device with its backend and puts it on the bus.
+// addDevices creates each virtio device with its backend and puts it on the bus.
 func (m *VM) addDevices(list []device, opt Options) error {
 	for _, d := range list {
 		dev, err := d.make(m, opt)
@@ -28,7 +28,7 @@ func (m *VM) addDevices(list []device, opt Options) error {
 	return nil
 }
 
-// insert puts a device on the bus; it takes the device, also when it fails.
+// insert puts a device on the bus. It owns the device, and closes it on error.
 func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
 	dev, err := reserveFiles(bare)
 	if err != nil {
@@ -46,7 +46,7 @@ func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
 	return err
 }
 
-// newNet makes a NIC.
+// newNet creates a NIC.
 func (m *VM) newNet(cfg *config.Net, opt Options) (virtio.Device, error) {
 	var backend virtio.Backend
 	var err error
@@ -66,7 +66,7 @@ func (m *VM) newNet(cfg *config.Net, opt Options) (virtio.Device, error) {
 	return device, nil
 }
 
-// userNet is a network in this process.
+// userNet creates a network in this process.
 func (m *VM) userNet(cfg *config.Net, opt Options) (virtio.Backend, error) {
 	user := usernet.Config{
 		MTU:     cfg.MTU,
@@ -82,7 +82,7 @@ func (m *VM) userNet(cfg *config.Net, opt Options) (virtio.Backend, error) {
 	if cfg.Network != "" && cfg.Network != config.Isolated {
 		dir, err := userdir.Make(userdir.Runtime())
 		if err != nil {
-			return nil, fmt.Errorf("no folder for the network's sockets: %w", err)
+			return nil, fmt.Errorf("cannot create a directory for the network's sockets: %w", err)
 		}
 		user.Network = &usernet.Network{
 			Name: string(cfg.Network), Dir: filepath.Join(dir, "networks", string(cfg.Network)),
@@ -91,7 +91,7 @@ func (m *VM) userNet(cfg *config.Net, opt Options) (virtio.Backend, error) {
 	}
 	backend, err := usernet.New(user)
 	if err != nil {
-		return nil, err // not a Backend that is not nil
+		return nil, err // not backend: a nil pointer in an interface is not nil
 	}
 	m.account.nets = append(m.account.nets, inProcessNet{string(cfg.ID), backend})
 	return backend, nil
@@ -106,7 +106,8 @@ func rules(list []config.Destination) (out []usernet.Rule) {
 	return out
 }
 
-// tapNet moves frames in the kernel's vhost-net, to and from a tap. It returns the MTU for the guest.
+// tapNet creates a backend that moves frames between a tap and the guest in the kernel, with
+// vhost-net. It also returns the MTU for the guest.
 func (m *VM) tapNet(cfg *config.Net) (virtio.Backend, int, error) {
 	tap, err := net.OpenTap(net.TapConfig{
 		Name: string(cfg.Tap), NewName: "mvm%d", Queues: int(cfg.Queues),
@@ -122,8 +123,8 @@ func (m *VM) tapNet(cfg *config.Net) (virtio.Backend, int, error) {
 	return backend, tap.MTU(), nil
 }
 
-// vhostNet makes a vhost device, and so a worker, for each queue pair. It leaves
-// the tap to the caller when it fails.
+// vhostNet creates a vhost device, and so a worker, for each queue pair. On error the caller still
+// owns the tap.
 func (m *VM) vhostNet(cfg *config.Net, tap *net.Tap) (_ virtio.Backend, err error) {
 	var devs []*vhost.Net
 	defer func() {

@@ -14,7 +14,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// newSCSI makes one host adapter whose LUNs are all the disks.
+// newSCSI creates the host adapter. Each disk is one of its LUNs.
 func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
 	open := m.vhostSCSI
 	if m.plan.DiskBackend() == config.DiskInProcess {
@@ -38,7 +38,7 @@ func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
 	return device, nil
 }
 
-// inProcessSCSI serves the disks with goroutines of this process.
+// inProcessSCSI serves the disks with goroutines in this process.
 func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
 	var disks []target.Disk
 	for _, d := range m.plan.Disk {
@@ -56,14 +56,14 @@ func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
 	return backend, nil
 }
 
-// vhostSCSI serves the disks with the kernel's vhost-scsi, from a LIO target.
+// vhostSCSI serves the disks with the kernel's vhost-scsi, from an LIO target.
 func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 	removed, err := lio.Recover("")
 	for _, r := range removed {
-		opt.Logf("removed %s, left by a minivmm that was killed", r)
+		opt.Logf("removed %s, which a killed minivmm left behind", r)
 	}
 	if err != nil {
-		opt.Logf("scsi0: the leftovers of a killed minivmm cannot be removed: %v", err)
+		opt.Logf("scsi0: cannot remove what a killed minivmm left behind: %v", err)
 	}
 	target := lio.Config{Name: string(m.plan.Name)}
 	for _, d := range m.plan.Disk {
@@ -95,20 +95,20 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 	return backend, nil
 }
 
-// disks is who knows the disks of a VM; the zero value is of one that has none.
+// disks holds the disks of a VM; the zero value has none.
 type disks struct {
-	mu     sync.Mutex  // of what follows: the kernel's target belongs to one goroutine at a time
-	target *lio.Target // the kernel's; nil: the disks are served in process
+	mu     sync.Mutex  // guards the fields below: the kernel's target is used by one goroutine at a time
+	target *lio.Target // nil if the disks are served in process
 	sizes  interface {
 		Rescan() (luns []uint16, err error)
 		SizeBytes(lun uint16) uint64
 	}
 }
 
-// Rescan looks whether files or block devices behind the disks have changed their sizes, has the
-// disks follow, and returns those that did. Disks that are served in process do so by themselves as
-// well, within a second of being used, and then they are not among those returned. Any goroutine may
-// call it, between New and Close.
+// Rescan checks whether files or block devices behind the disks have changed size, resizes the
+// disks and returns those that changed. Disks served in process also do so on their own within a
+// second of being used; then they are not among those returned. Any goroutine may call it, between
+// New and Close.
 func (m *VM) Rescan() (changed []account.DiskSize, err error) {
 	d := &m.disks
 	d.mu.Lock()
@@ -123,7 +123,7 @@ func (m *VM) Rescan() (changed []account.DiskSize, err error) {
 	return changed, err
 }
 
-// inKernel says whether there are disks that the kernel serves.
+// inKernel reports whether the kernel serves the disks.
 func (d *disks) inKernel() bool { return d.target != nil }
 
 func (d *disks) remove() error {

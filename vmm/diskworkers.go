@@ -9,9 +9,9 @@ import (
 	"minivmm/vmm/config"
 )
 
-// scsiWorkers makes the workers of the disks' queues: the first serves control
-// and event queue, and with the others the request queues in turn. They belong
-// to the device, whatever the guest does to it.
+// scsiWorkers creates the workers for the disks' queues. The first serves the control and event
+// queues; the request queues are distributed over all workers. They belong to the device until it
+// is closed, even if the guest resets it.
 func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
 	requests := int(m.plan.SCSI.Queues)
 	place := m.placement(scsiName, m.plan.SCSI.Affinity)
@@ -21,7 +21,7 @@ func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
 	}
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
-	err := m.countDiskWorkers(m.plan.Workers.Count)
+	err := m.setDiskWorkers(m.plan.Workers.Count)
 	if m.plan.Workers.Count == config.CountAuto && errors.Is(err, errors.ErrUnsupported) {
 		opt.Logf("scsi0: one worker serves all %d request queues: %v", requests, err)
 		return nil
@@ -29,26 +29,27 @@ func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
 	return err
 }
 
-// countDiskWorkers makes or ends workers of the disks, until there are count, and divides
-// the request queues among them, whether the guest uses these or not: the kernel lets a
-// worker finish what it has of a queue before another takes the rest (Linux 6.5,
-// vhost_attach_worker). After an error, each queue has the worker it had. The caller has locked workersMu.
-func (m *VM) countDiskWorkers(c config.WorkerCount) error {
+// setDiskWorkers creates or destroys workers of the disks until there are as many as c says, and
+// distributes the request queues over them. It may be called while the guest uses the queues: the
+// kernel lets a worker finish its current work on a queue before another worker takes the rest
+// (Linux 6.5, vhost_attach_worker). On error each queue keeps the worker it had. The caller has
+// locked workersMu.
+func (m *VM) setDiskWorkers(c config.WorkerCount) error {
 	first := slices.IndexFunc(m.workers, func(w Worker) bool { return w.Device == scsiName })
 	if first < 0 {
-		return errors.New("no disk is served by vhost-scsi: there are no workers to count")
+		return errors.New("no disk is served by vhost-scsi, so there are no workers to add or remove")
 	}
-	mine := slices.Clone(m.workers[first:]) // the disks are the last device that has any
+	mine := slices.Clone(m.workers[first:]) // the disks are the last device with workers
 	have, requests := len(mine), int(m.plan.SCSI.Queues)
 	want := c.Number(requests)
 	dev := mine[0].dev
 	undo := closers{}
 	fail := func(err error) error {
-		return errors.Join(fmt.Errorf("workers.count %q: %w", c, err), undo.close(), m.endWorkers(mine[have:]))
+		return errors.Join(fmt.Errorf("workers.count %q: %w", c, err), undo.close(), m.freeWorkers(mine[have:]))
 	}
 	for i := have; i < want; i++ {
 		w, err := m.newWorker(dev, mine[0].place, nil, dev.NewWorkerHere)
-		if w.TID != 0 { // it is there, if not as it should be
+		if w.TID != 0 { // created, but perhaps not placed as configured
 			mine = append(mine, w)
 		}
 		if err != nil {
@@ -71,13 +72,14 @@ func (m *VM) countDiskWorkers(c config.WorkerCount) error {
 		mine[i].Rings = diskRings(i, want, requests)
 	}
 	m.workers = append(m.workers[:first], mine[:want]...)
-	return m.endWorkers(mine[want:])
+	return m.freeWorkers(mine[want:])
 }
 
-// recountWorkers is countDiskWorkers for a machine that may be running. The caller has locked workersMu.
-func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
+// changeDiskWorkers is setDiskWorkers for a machine that may be running. The caller has locked
+// workersMu.
+func (m *VM) changeDiskWorkers(device string, c config.WorkerCount) error {
 	if device != "" && device != scsiName {
-		return fmt.Errorf("count is for vhost-scsi's workers (%s): %q has one for each pair of queues, whose number is fixed when the machine starts", scsiName, device)
+		return fmt.Errorf("count applies to the workers of vhost-scsi (%s): %q has one worker for each queue pair, and their number is fixed when the machine starts", scsiName, device)
 	}
 	have := 0
 	for _, w := range m.workers {
@@ -90,17 +92,17 @@ func (m *VM) recountWorkers(device string, c config.WorkerCount) error {
 			return err
 		}
 	}
-	if err := m.countDiskWorkers(c); err != nil {
+	if err := m.setDiskWorkers(c); err != nil {
 		return err
 	}
 	if err := m.watchWorkers(); err != nil {
-		return errors.Join(explainFiles(err), m.countDiskWorkers(config.WorkerCount(have)))
+		return errors.Join(explainFiles(err), m.setDiskWorkers(config.WorkerCount(have)))
 	}
 	return nil
 }
 
-// endWorkers ends workers that no queue has.
-func (m *VM) endWorkers(list []Worker) error {
+// freeWorkers destroys workers that serve no queue.
+func (m *VM) freeWorkers(list []Worker) error {
 	var errs []error
 	for _, w := range list {
 		errs = append(errs, w.unwatch(), w.dev.FreeWorker(w.ID))
@@ -108,7 +110,8 @@ func (m *VM) endWorkers(list []Worker) error {
 	return errors.Join(errs...)
 }
 
-// diskRings are the rings that worker i of count serves, of a controller with so many request queues.
+// diskRings returns the rings that worker i of count serves, for a controller with the given number
+// of request queues.
 func diskRings(i, count, requests int) (rings []int) {
 	if i == 0 {
 		rings = []int{0, 1} // control and event

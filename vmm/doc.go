@@ -1,44 +1,41 @@
-// Package vmm is a virtual machine: [Resolve] makes a plan of a configuration, [New] builds it, Run
-// runs the guest, Close takes everything apart.
+// Package vmm is a virtual machine: [Resolve] turns a configuration into a plan, [New] builds it, Run
+// runs the guest and Close releases everything.
 //
-// The start, by file. plan.go and choosenet.go decide what the configuration leaves open and list
-// the devices; only whether the kernel can have several workers for the disks shows later, when they
-// are made. limits.go and reserve.go put the process into the
-// machine's cgroup with all the threads it will want; vm.go opens KVM, checks its capabilities and opens the
-// kernel image; layout_amd64.go says where RAM and devices lie; irq.go and host.go
-// are what devices see of KVM; devices.go makes each virtio device with its
-// backend and puts it on the PCI bus; workers.go makes the kernel's threads that
-// serve these, lists them and changes them while the guest runs; boot and acpi
-// put kernel and tables into memory; vcpu.go makes a locked thread for each vCPU
-// and leaves it before the gate. Each step pushes its undo on closers.go's
-// stack, which serves a New that fails as well as Close. Run opens the gate.
+// Start, by file: plan.go and choosenet.go decide what the configuration leaves open and list the
+// devices; only whether the kernel supports several workers for the disks is found out later, when
+// they are created. limits.go and reserve.go move the process into the machine's cgroup, with all the
+// threads that it will need. vm.go opens KVM, checks its capabilities and opens the kernel image.
+// layout_amd64.go places RAM and devices in the guest's address space. irq.go and host.go connect
+// devices to KVM. devices.go creates each virtio device with its backend and puts it on the PCI bus.
+// workers.go creates the kernel threads that serve the devices, lists them and changes them while the
+// guest runs. Packages boot and acpi load the kernel and the tables into memory. vcpu.go creates a
+// locked thread for each vCPU, which waits at the start gate. Each step pushes its undo step on the
+// stack of closers.go, which a New that fails and Close both run. Run opens the gate.
 //
-// A packet out: the guest writes its queue's doorbell; KVM matches the
-// ioeventfd and signals Kick, in the kernel; the vhost worker, a thread of this
-// process, reads the ring in this process's memory, sends to the tap, publishes
-// the buffer as used and signals Call; the irqfd injects the vector's MSI. No
-// exit to user space, no Go.
+// Path of a transmitted packet: the guest writes its queue's doorbell. KVM matches the ioeventfd and
+// signals Kick, in the kernel. The vhost worker, a thread of this process, reads the ring in this
+// process's memory, sends to the tap, publishes the buffer as used and signals Call. The irqfd injects
+// the vector's MSI. No exit to user space, no Go.
 //
-// Meanwhile, Report says what all of it costs: report.go collects it from package
-// account, the devices' rings, LIO and KVM, and touches none of them. watch.go
-// notices a worker that is no more.
+// Meanwhile, Report returns the resource usage: report.go collects it from package account, the
+// devices' rings, LIO and KVM, and changes none of them. watch.go notices a worker that has exited.
 //
-// Locks are taken in this order, from the first to the last of a line, and no two of different lines
-// are held together:
+// Locks are acquired in this order, from the first to the last of a line; locks of different lines are
+// never held together:
 //
-//	VM.workersMu                  made and changed workers; no vCPU takes it, as it is held while the
-//	                              kernel makes threads and while a watch of a worker ends
+//	VM.workersMu                  the list of workers; no vCPU acquires it, as it is held while the
+//	                              kernel creates threads and while a watch of a worker is closed
 //	vhostDisks.mu                 the LIO target, for rescans and reports
-//	virtiopci window.mu, then what an access to the BAR takes
+//	virtiopci window.mu, then the locks of an access to the BAR
 //	pci.Function.mu or nothing, pci.MSIX.mu, virtiopci wiring.mu, router.mu
 //	virtio.Frontend.mu            during activation and reset, then the device's and its backend's own
 //	virtiopci doorbells.mu
-//	UART.mu, VM.pulsing           apart: the UART raises its line after it has unlocked
+//	UART.mu, VM.pulsing           never together: the UART raises its line after it has unlocked
 //
-// Locks of devices and backends are never held over a call of the Frontend but Failed and
-// ConfigChanged, which only post. The lock of the log (virtio loglimit) is the last everywhere.
+// Locks of devices and backends are never held during a call of the Frontend, except for Failed and
+// ConfigChanged, which only post. The lock of the log (virtio loglimit) is always acquired last.
 //
-// The end, and why in this order: vCPU threads stop and join, so nobody writes
-// registers; devices reset and close, which ends the kernel's workers; then
-// doorbells and interrupts, then KVM, and the memory that all of them used last.
+// Order of Close, with reasons: vCPU threads stop and join, so that nothing writes registers any more.
+// Devices are reset and closed, which stops the kernel's workers. Doorbells and interrupts follow, then
+// KVM, and last the memory that all of them used.
 package vmm

@@ -12,23 +12,24 @@ import (
 )
 
 const (
-	// filesPerQueue is how many descriptors a backend opens at most for each queue when the driver
-	// starts its device: an error eventfd, twice, for a ring of the kernel's, and a second descriptor
-	// of Kick in process.
+	// filesPerQueue is the maximum number of descriptors that a backend opens for each queue when
+	// the driver starts the device: two for the error eventfd of a vhost ring, or in process a second
+	// descriptor of Kick.
 	filesPerQueue = 2
-	// filesWhileRunning are for all else that a running machine opens: the control socket and its
-	// connections, and files of /proc and of the cgroup for a report.
+	// filesWhileRunning is for everything else that a running machine opens: the control socket and
+	// its connections, and files of /proc and of the cgroup for a report.
 	filesWhileRunning = 12
 )
 
 // withFiles is a device that holds as many descriptors as its next activation needs. The driver
-// decides when that is, and a limit that is met then leaves the guest with a dead device.
+// decides when that happens; if a limit were reached then, the guest would have a dead device.
 type withFiles struct {
 	virtio.Device
 	held []int
 }
 
-// reserveFiles returns EMFILE or ENFILE where there are too few; the device is the caller's then.
+// reserveFiles returns EMFILE or ENFILE if there are too few descriptors; the caller still owns the
+// device then.
 func reserveFiles(dev virtio.Device) (*withFiles, error) {
 	d := &withFiles{Device: dev}
 	if err := d.hold(filesPerQueue * len(dev.QueueSizes())); err != nil {
@@ -42,7 +43,7 @@ func (d *withFiles) hold(n int) error {
 	for len(d.held) < n {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 		if err != nil {
-			return fmt.Errorf("reserve %d files for later: %w", n, os.NewSyscallError("eventfd2", err))
+			return fmt.Errorf("reserve %d file descriptors: %w", n, os.NewSyscallError("eventfd2", err))
 		}
 		d.held = append(d.held, fd)
 	}
@@ -57,8 +58,8 @@ func (d *withFiles) release() (err error) {
 	return err
 }
 
-// Activate, Reset and Close are [virtio.Device]'s. A Reset gets back what the activation had, and no
-// more if others took the rest.
+// Activate, Reset and Close implement [virtio.Device]. Reset takes back the descriptors that the
+// activation used, or fewer if others took them.
 func (d *withFiles) Activate(a virtio.Activation) error {
 	return errors.Join(d.release(), d.Device.Activate(a))
 }
@@ -71,14 +72,15 @@ func (d *withFiles) Reset() error {
 
 func (d *withFiles) Close() error { return errors.Join(d.release(), d.Device.Close()) }
 
-// checkFiles says whether a machine that is ready to run may open what it will.
+// checkFiles returns an error if a machine that is ready to run could not open the files it needs
+// later.
 func checkFiles() error {
 	var d withFiles
 	return errors.Join(d.hold(filesWhileRunning), d.release())
 }
 
-// explainFiles adds to an error of a limit of open files the limit, its value and its use, which
-// is what is still open when the error has come here.
+// explainFiles adds the limit of open files, its value and its use to an error that such a limit
+// caused. The use is what is still open when explainFiles is called.
 func explainFiles(err error) error {
 	switch {
 	case errors.Is(err, unix.EMFILE):
@@ -94,7 +96,8 @@ func explainFiles(err error) error {
 	return err
 }
 
-// openFiles counts this process's descriptors below limit: without opening a folder, as there is no descriptor for it.
+// openFiles counts this process's descriptors below limit. It opens no directory, as no descriptor
+// may be left for it.
 func openFiles(limit int) (n int) {
 	for fd := range limit {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
@@ -104,7 +107,8 @@ func openFiles(limit int) (n int) {
 	return n
 }
 
-// readText is a small file of the kernel's, or "unknown": a host without files left may have none for it.
+// readText returns the contents of a small file of the kernel's, or "unknown": a host without free
+// descriptors may have none for it.
 func readText(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

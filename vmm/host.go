@@ -8,7 +8,7 @@ import (
 	"minivmm/kvm"
 )
 
-// host is what transports see of the machine.
+// host implements the part of the machine that transports use.
 type host struct {
 	vm     *kvm.VM
 	router *router
@@ -16,13 +16,13 @@ type host struct {
 
 var _ virtio.Host = host{}
 
-// AttachDoorbell matches writes of any width (length 0): the value says only
-// which queue, and each queue has its own address.
+// AttachDoorbell matches writes of any width (length 0): the value only names the queue, and each
+// queue has its own address.
 func (h host) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(kvm.IOEvent{Addr: uint64(gpa), FD: kick.FD()}, kick)
 }
 
-// AttachPort is the same for a port.
+// AttachPort is AttachDoorbell for an I/O port.
 func (h host) AttachPort(port uint16, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(kvm.IOEvent{Addr: uint64(port), PIO: true, FD: kick.FD()}, kick)
 }

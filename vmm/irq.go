@@ -8,9 +8,8 @@ import (
 	"minivmm/kvm"
 )
 
-// router owns the GSI numbers and the one routing table of a VM. KVM replaces
-// the table as a whole, so each change writes all of it; a route is always
-// written before an irqfd uses it.
+// router owns the GSI numbers and the one routing table of a VM. KVM replaces the table as a whole,
+// so each change writes all of it; a route is always written before an irqfd uses it.
 type router struct {
 	vm *kvm.VM
 
@@ -18,8 +17,8 @@ type router struct {
 	msis map[uint32]*virtio.Message // by GSI; nil until programmed
 }
 
-// newRouter installs the IOAPIC's pins alone: the PIC that comes with the
-// in-kernel controller is told of nothing, and no guest looks for it.
+// newRouter installs routes for the IOAPIC's pins only: the PIC that is part of the in-kernel
+// controller gets no interrupts, and no guest uses it.
 func newRouter(vm *kvm.VM) (*router, error) {
 	r := &router{vm: vm, msis: make(map[uint32]*virtio.Message)}
 	if err := r.write(); err != nil {
@@ -43,7 +42,7 @@ func (r *router) write() error {
 	return r.vm.SetGSIRouting(routes)
 }
 
-// newMSI takes a free GSI.
+// newMSI allocates a free GSI.
 func (r *router) newMSI() (*msi, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,21 +52,21 @@ func (r *router) newMSI() (*msi, error) {
 			return &msi{router: r, gsi: gsi}, nil
 		}
 	}
-	return nil, fmt.Errorf("all %d interrupt routes are taken", kvm.MaxRoutes)
+	return nil, fmt.Errorf("all %d interrupt routes are in use", kvm.MaxRoutes)
 }
 
 func (r *router) program(gsi uint32, m virtio.Message) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.msis[gsi]; old != nil && *old == m {
-		return nil // a rewrite costs a grace period
+		return nil // a rewrite costs an RCU grace period
 	}
 	r.msis[gsi] = &m
 	return r.write()
 }
 
-// free gives the number back. The table keeps the stale route until the next
-// change: nothing signals it.
+// free releases the number. The table keeps the stale route until the next change; nothing signals
+// it.
 func (r *router) free(gsi uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

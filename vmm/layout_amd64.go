@@ -7,11 +7,11 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// Every address of the guest, with its reason. RAM below 4 GiB ends where the
-// devices begin; the rest of it goes above.
+// The guest's physical addresses, each with its reason. RAM below 4 GiB ends where the devices begin;
+// the rest of it is above 4 GiB.
 const (
-	// ramHoleGPA is the end of RAM below 4 GiB: 3 GiB as on most PCs, so
-	// that drivers which need 32-bit addresses have plenty.
+	// ramHoleGPA is the end of RAM below 4 GiB: 3 GiB as on most PCs, so that drivers which need
+	// 32-bit addresses have enough.
 	ramHoleGPA = 0xc000_0000
 	// ramHighGPA is where RAM continues.
 	ramHighGPA = 0x1_0000_0000
@@ -19,24 +19,23 @@ const (
 	// mmioGPA and mmioSize are the window for PCI BARs.
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
-	// ecamGPA is PCI configuration space, 1 MiB for the one bus there is.
-	// There is no other way to it unless the configuration asks: a guest that
-	// finds ports 0xcf8 and 0xcfc uses them for most registers, at two exits
-	// an access.
+	// ecamGPA is PCI configuration space, 1 MiB for the only bus. It is the only access to it unless
+	// the configuration asks for ports: a guest that finds ports 0xcf8 and 0xcfc uses them for most
+	// registers, at two exits per access.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 
-	// ioapicGPA is where KVM's in-kernel IOAPIC answers
+	// ioapicGPA is the address of KVM's in-kernel IOAPIC
 	// (IOAPIC_DEFAULT_BASE_ADDRESS, arch/x86/kvm/ioapic.h).
 	ioapicGPA  = 0xfec0_0000
 	ioapicPins = 24
-	// tssGPA and identityMapGPA are the pages that Intel hosts need for
-	// real mode; they lie in the hole, where nothing else may be.
+	// tssGPA and identityMapGPA are the pages that Intel hosts need for real mode. They are in the
+	// hole, where nothing else may be mapped.
 	identityMapGPA = 0xfeff_c000
 	tssGPA         = 0xfeff_d000
 
-	// acpiGPA is below 1 MiB, where nothing else is: the kernel's entry
-	// structures stay below 640 KiB and the image begins at 1 MiB or above.
+	// acpiGPA is below 1 MiB, in a free range: the kernel's entry structures are below 640 KiB and the
+	// image begins at 1 MiB or above.
 	acpiGPA  = 0xe_0000
 	acpiSize = 0x2_0000
 )
@@ -48,23 +47,23 @@ const (
 	// CONFIG_ADDRESS and CONFIG_DATA (PCI Local Bus 3.0 §3.2.2.3.2).
 	pciPort  = 0xcf8
 	pciPorts = 8
-	// The three ACPI registers, each a byte (ACPI 6.4 §4.8.3.6, §4.8.3.7).
+	// The three ACPI registers, one byte each (ACPI 6.4 §4.8.3.6, §4.8.3.7).
 	sleepControlPort = 0x600
 	sleepStatusPort  = 0x601
 	resetPort        = 0x602
-	// keyboardPort is command and status of the keyboard controller, resetControlPort the reset
-	// control register of Intel's chip sets: where guests without ACPI reset a PC.
+	// keyboardPort is the command and status port of the keyboard controller, resetControlPort the
+	// reset control register of Intel's chip sets. Guests without ACPI reset a PC with them.
 	keyboardPort     = 0x64
 	timerPort        = 0x42 // channel 2 of the PIT
 	resetControlPort = 0xcf9
-	// pciPortBase and pciPortSize are the window for PCI BARs of ports: 256,
-	// the most a function may have, for each of 31. Linux gives nothing below
-	// 0x1000 to PCI (PCIBIOS_MIN_IO, arch/x86/include/asm/pci.h).
+	// pciPortBase and pciPortSize are the window for PCI I/O BARs: 256 ports, the most a function may
+	// have, for each of 31 devices. Linux assigns PCI no ports below 0x1000
+	// (PCIBIOS_MIN_IO, arch/x86/include/asm/pci.h).
 	pciPortBase = 0x1000
 	pciPortSize = 0x2000
 )
 
-// eventIRQ is the pin of the Generic Event Device: the power button.
+// eventIRQ is the pin of the Generic Event Device, which signals the power button.
 const eventIRQ = 9
 
 // ramRanges splits RAM around the hole.
@@ -78,14 +77,14 @@ func ramRanges(sizeBytes uint64) []guestmem.Range {
 	}
 }
 
-// reserved is what the guest's memory map says beside RAM. Linux uses ECAM only
-// where it is reserved (arch/x86/pci/mmconfig-shared.c).
+// reserved are the entries of the guest's memory map other than RAM. Linux uses ECAM only where it
+// is reserved (arch/x86/pci/mmconfig-shared.c).
 var reserved = []boot.E820Entry{
 	{GPA: acpiGPA, SizeBytes: acpiSize, Type: boot.ACPIData},
 	{GPA: ecamGPA, SizeBytes: ecamSize, Type: boot.Reserved},
 }
 
-// acpiConfig is the same map in ACPI's words.
+// acpiConfig returns the same layout for the ACPI tables.
 func acpiConfig(vcpus int) acpi.Config {
 	return acpi.Config{
 		NumCPUs:      vcpus,
@@ -103,7 +102,8 @@ func acpiConfig(vcpus int) acpi.Config {
 	}
 }
 
-// ecamUsed is how much of ECAM has functions: the host bridge, and devices.
+// ecamUsed returns the size of the part of ECAM that has functions: the host bridge and the
+// devices.
 func ecamUsed(devices int) uint64 {
 	const perDevice = 8 * pci.ConfigSize
 	return uint64(1+devices) * perDevice

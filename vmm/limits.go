@@ -14,11 +14,11 @@ import (
 	"minivmm/vmm/config"
 )
 
-// addLimits makes the machine's cgroup, with this process in it, and sets the
-// process's resource limits. It comes before anything that is accounted for: guest
-// memory, vCPU threads, workers.
+// addLimits creates the machine's cgroup with this process in it, and sets the process's resource
+// limits. It must run before anything that the limits account for: guest memory, vCPU threads,
+// workers.
 //
-// Threads come first, see [reserveThreads]: a limit of tasks is for what comes after it.
+// Threads are reserved first, see [reserveThreads]: the limit of tasks is for those created later.
 func (m *VM) addLimits(opt Options) error {
 	limits, err := cgroupConfig(&m.plan.Config)
 	if err != nil {
@@ -33,13 +33,13 @@ func (m *VM) addLimits(opt Options) error {
 		}
 		m.closers.push("cgroup "+m.cgroup.Path(), m.cgroup.Close)
 		if unit := m.cgroup.Scope(); unit != "" {
-			opt.Logf("limits: systemd made %s for this machine, which is no longer in the cgroup that it was started in", unit)
+			opt.Logf("limits: systemd created %s and moved this machine into it, out of the cgroup that it was started in", unit)
 		}
 	}
 	return setRlimits(m.plan.Rlimits)
 }
 
-// cgroupConfig is the configuration's limits as the kernel's files take them.
+// cgroupConfig converts the configuration's limits to settings of the kernel's cgroup files.
 func cgroupConfig(cfg *config.Config) (cgroup.Config, error) {
 	l, c := cfg.Limits, cgroup.Config{Name: string(cfg.Name)}
 	set := func(on bool, key, file, format string, args ...any) {
@@ -60,7 +60,7 @@ func cgroupConfig(cfg *config.Config) (cgroup.Config, error) {
 			return c, fmt.Errorf("limits.io: %w", err)
 		}
 		if other, twice := paths[dev]; twice {
-			return c, fmt.Errorf("limits.io: %s and %s are on one disk, %s: %w", other, d.Path, dev, unix.EINVAL)
+			return c, fmt.Errorf("limits.io: %s and %s are on the same disk, %s: %w", other, d.Path, dev, unix.EINVAL)
 		}
 		paths[dev] = string(d.Path)
 		set(d.Weight != 0, "io", "io.weight", "%s %d", dev, d.Weight)
@@ -85,7 +85,7 @@ const (
 	defaultShare = 100     // CGROUP_WEIGHT_DFL
 )
 
-// ioMax are the words of io.max after the device.
+// ioMax returns a line of io.max without the device.
 func ioMax(d config.IOLimit) string {
 	var b strings.Builder
 	for _, w := range []struct {
@@ -101,8 +101,8 @@ func ioMax(d config.IOLimit) string {
 	return b.String()
 }
 
-// diskOf is the whole disk of a block device, or of the one that a file is on,
-// as MAJOR:MINOR: the io controller knows no partitions.
+// diskOf returns the whole disk of a block device, or of the file system that a file is on, as
+// MAJOR:MINOR: the io controller does not know partitions.
 func diskOf(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -115,7 +115,7 @@ func diskOf(path string) (string, error) {
 	number := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 	sys := "/sys/dev/block/" + number
 	if _, err := os.Stat(sys); errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("%s is on no disk of this host, but on device %s: %w", path, number, unix.ENODEV)
+		return "", fmt.Errorf("%s is not on a disk of this host, but on device %s: %w", path, number, unix.ENODEV)
 	}
 	if _, err := os.Stat(sys + "/partition"); err != nil {
 		return number, nil
@@ -128,7 +128,7 @@ func diskOf(path string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// setRlimits sets soft and hard limits of this process.
+// setRlimits sets the soft and hard limits of this process.
 func setRlimits(r config.Rlimits) error {
 	for _, l := range []struct {
 		key   string

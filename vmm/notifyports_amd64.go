@@ -7,8 +7,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// cheapestNotify is where drivers write for less on this host. Without KVM it does not matter: no
-// machine starts.
+// cheapestNotify returns the notification method that costs drivers less on this host. Without KVM
+// the choice does not matter: no machine starts.
 func cheapestNotify() config.Notify {
 	sys, err := kvm.Open()
 	if err != nil {
@@ -21,17 +21,16 @@ func cheapestNotify() config.Notify {
 	return config.NotifyMemory
 }
 
-// portsAreCheaper says whether a guest's write to an I/O port reaches KVM for
-// less than one to memory: on hosts with SVM. There a write to memory nobody has
-// is a page fault that tells the address only, so that KVM walks the guest's
-// page tables, fetches the instruction and decodes it to know what is written
-// before it looks for the eventfd; an exit for a port tells port, size and value
-// (APM vol. 2 §15.10.2). It is some 2 500 instructions of a disk request's
-// 50 000 (docs/performance.md). With VMX both are short: KVM
-// looks for eventfds that take any write, as ours do, before it decodes anything
-// (KVM_FAST_MMIO_BUS, arch/x86/kvm/vmx/vmx.c, handle_ept_misconfig).
+// portsAreCheaper reports whether a guest's write to an I/O port reaches KVM at less cost than a
+// write to memory: true on hosts with SVM. There a write to unbacked memory is a page fault that
+// reports only the address, so KVM walks the guest's page tables, fetches the instruction and
+// decodes it to learn the value before it looks for the eventfd; an exit for a port reports port,
+// size and value (APM vol. 2 §15.10.2). The difference is about 2 500 instructions of a disk
+// request's 50 000 (docs/performance.md). With VMX both are short: KVM looks for eventfds that
+// match any write, as ours do, before it decodes anything (KVM_FAST_MMIO_BUS,
+// arch/x86/kvm/vmx/vmx.c, handle_ept_misconfig).
 //
-// supported is what KVM says of CPUID: the host's vendor is in leaf 0.
+// supported is the CPUID that KVM reports: the host's vendor is in leaf 0.
 func portsAreCheaper(supported []kvm.CPUIDEntry) bool {
 	for _, e := range supported {
 		if e.Function == 0 {

@@ -17,21 +17,22 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Plan is a machine with every choice made: [Resolve] makes it, and [New] builds what it says. It
-// is plain data and belongs to the caller.
+// Plan is a machine with every choice made: [Resolve] creates it and [New] builds it. It is plain
+// data and belongs to the caller.
 type Plan struct {
-	// Config is the plan's own copy of the configuration. No backend, number of queues or way to
-	// notify is "auto" in it. The disk of an image is the first one, and its path is empty until
-	// the caller knows it.
+	// Config is the plan's own copy of the configuration. No backend, number of queues or
+	// notification method in it is "auto". The disk of an image is the first one; the caller must set
+	// its path.
 	config.Config
 
-	// Ports names the streams to programs in the guest, which open /dev/virtio-ports/NAME.
+	// Ports are the names of the streams to programs in the guest, which open
+	// /dev/virtio-ports/NAME.
 	Ports []string
 }
 
-// Resolve decides what cfg leaves open, by what this host has for this user, and leaves cfg as it
-// is. The notes say, a line each, where the machine gets less than it might, and why. A host that
-// changes between Resolve and New makes New fail.
+// Resolve decides what cfg leaves open, based on what this user can use on this host. It does not
+// change cfg. Each note is one line about something that the machine does not get, and why. If the
+// host changes between Resolve and New, New may fail.
 func Resolve(cfg *config.Config, ports ...string) (p Plan, notes []string) {
 	p = Plan{Config: *cfg, Ports: ports}
 	p.Net, p.Disk = slices.Clone(cfg.Net), slices.Clone(cfg.Disk)
@@ -55,7 +56,7 @@ func Resolve(cfg *config.Config, ports ...string) (p Plan, notes []string) {
 
 type noter func(format string, args ...any)
 
-// resolveNet decides a NIC's backend and its number of queue pairs.
+// resolveNet chooses a NIC's backend and its number of queue pairs.
 func (p *Plan) resolveNet(n *config.Net, note noter) {
 	if n.Backend == config.NetAuto {
 		var why string
@@ -69,21 +70,21 @@ func (p *Plan) resolveNet(n *config.Net, note noter) {
 	switch {
 	case pairs == 1:
 	case inProcess:
-		note("%s: one queue pair, not %d: its network is in this process", n.ID, pairs)
+		note("%s: one queue pair instead of %d: its network is in this process", n.ID, pairs)
 		pairs = 1
 	case n.Queues == config.QueuesAuto && n.Tap != "":
 		if multi, err := net.TapIsMultiqueue(string(n.Tap)); err == nil && !multi {
-			note("%s: one queue pair, not %d: tap %s was made without multi_queue", n.ID, pairs, n.Tap)
+			note("%s: one queue pair instead of %d: tap %s was created without multi_queue", n.ID, pairs, n.Tap)
 			pairs = 1
 		}
 	}
 	n.Queues = config.Queues(pairs)
 	if inProcess && (len(n.Affinity) > 0 || n.BusyPoll.Duration > 0) {
-		note("%s: affinity and busy_poll have no effect: they are for a worker of the kernel, and the network is in this process", n.ID)
+		note("%s: affinity and busy_poll have no effect: they apply to kernel workers, and this network is in this process", n.ID)
 	}
 }
 
-// diskBackend decides who serves the disks: the kernel if it can.
+// diskBackend chooses the backend of the disks: the kernel if possible.
 func (p *Plan) diskBackend(note noter) config.DiskBackend {
 	if b := p.DiskBackend(); b != config.DiskAuto || len(p.Disk) == 0 {
 		return b
@@ -95,7 +96,7 @@ func (p *Plan) diskBackend(note noter) config.DiskBackend {
 	return config.DiskVhostSCSI
 }
 
-// vhostSCSIObstacle is the reason why the kernel cannot serve the disks.
+// vhostSCSIObstacle returns the reason why the kernel cannot serve the disks, or nil.
 func (p *Plan) vhostSCSIObstacle(note noter) error {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
@@ -119,7 +120,7 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 		return err
 	}
 	for _, d := range p.Disk {
-		// minivmm's own file, which an image becomes, has no path yet: it can be written to.
+		// The disk of an image has no path yet: it will be minivmm's own writable file.
 		if err := (diskimage.Options{Path: string(d.Path), ReadOnly: d.ReadOnly}).KernelCan(); err != nil {
 			return err
 		}
@@ -127,16 +128,16 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 	return nil
 }
 
-// lunResetIsSafeOn refuses kernels on which a guest with several disks can crash the host: after a
-// LUN's reset vhost_scsi_release_tmf_res corrupts a list of another LUN's (drivers/vhost/scsi.c
-// before 6.4), and the target's removal meets it. Seen on 6.1.
+// lunResetIsSafeOn rejects kernels on which a guest with several disks can crash the host: after a
+// LUN reset, vhost_scsi_release_tmf_res corrupts a list of another LUN (drivers/vhost/scsi.c before
+// 6.4), and removing the target then uses that list. Seen on 6.1.
 func lunResetIsSafeOn(release string, disks int) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
 		return fmt.Errorf("kernel release %q: %w", release, err)
 	}
 	if disks > 1 && (major < 6 || major == 6 && minor < 4) {
-		return fmt.Errorf("with several disks, a guest can crash a host on Linux %s by resetting one (fixed in 6.4); backend = %q takes the risk", release, config.DiskVhostSCSI)
+		return fmt.Errorf("with several disks, a guest can crash a host on Linux %s by resetting one of them (fixed in 6.4); to accept the risk, set backend = %q", release, config.DiskVhostSCSI)
 	}
 	return nil
 }
@@ -144,11 +145,12 @@ func lunResetIsSafeOn(release string, disks int) error {
 // device is one virtio device of a plan.
 type device struct {
 	name    string
-	workers int // of the kernel that may serve it
+	workers int // maximum number of kernel workers
 	make    func(*VM, Options) (virtio.Device, error)
 }
 
-// devices are all there are, in the order of their PCI slots from 1 on. Slot 0 is the host bridge.
+// devices returns all devices, in the order of their PCI slots from 1 on. Slot 0 is the host
+// bridge.
 func (p *Plan) devices() (list []device) {
 	for i := range p.Net {
 		n := &p.Net[i]

@@ -27,8 +27,8 @@ func TestResolveLeavesNothingOpen(t *testing.T) {
 	}{
 		{"[[net]]\nports = ['8080:80']\nqueues = 'auto'\nbusy_poll = '5us'\n", "", "net0 user 1", []string{
 			"net0: backend user: it publishes ports",
-			"net0: one queue pair, not 4: its network is in this process",
-			"net0: affinity and busy_poll have no effect: they are for a worker of the kernel, and the network is in this process"}},
+			"net0: one queue pair instead of 4: its network is in this process",
+			"net0: affinity and busy_poll have no effect: they apply to kernel workers, and this network is in this process"}},
 		{"[[net]]\nbridge = 'br0'\nqueues = 'auto'\n[[net]]\nbackend = 'user'\n", "", "net0 vhost 4, net1 user 1", nil},
 		{"[[net]]\nbackend = 'vhost'\nqueues = 2\ntap = 'mvm-none'\n", "", "net0 vhost 2", nil},
 		{"[scsi]\nqueues = 'auto'\n" + disk + "backend = 'inprocess'\n", "", "disk0 inprocess 4", nil},

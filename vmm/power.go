@@ -8,8 +8,8 @@ import (
 // resetValue is what the guest writes to the ACPI reset register.
 const resetValue = 1
 
-// powerRegister is a port of one byte by which a guest ends itself: a write ends it with outcome if
-// the bits of mask are those of value.
+// powerRegister is a one-byte port with which a guest stops itself: a write stops it with outcome
+// if the bits of mask equal those of value.
 type powerRegister struct {
 	port        uint64
 	reads       byte
@@ -18,18 +18,19 @@ type powerRegister struct {
 	end         func(Outcome)
 }
 
-// powerRegisters lists all of them, and a port that stands for the timer (PIT) that is not there.
+// powerRegisters lists all of them, and a port in place of the timer (PIT), which is not emulated.
 //
-// There is no keyboard controller (i8042), only its reset line, which commands 0xf0 to 0xff pulse
-// if their bit 0 is clear. Its status has the input buffer empty (bit 1), so that a command may be
-// written at once. All other bits are set, as for a port without a device: an output buffer that
-// never becomes empty (bit 0) tells Linux's i8042_flush at once that there is no controller.
+// The keyboard controller (i8042) is not emulated except for its reset line, which commands 0xf0 to
+// 0xff pulse if their bit 0 is clear. Its status reports an empty input buffer (bit 1 clear), so
+// that a command may be written at once. All other bits are set, as for a port without a device: an
+// output buffer that never becomes empty (bit 0) tells Linux's i8042_flush at once that there is no
+// controller.
 func powerRegisters(end func(Outcome)) []powerRegister {
 	return []powerRegister{
 		{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff, end: end},
-		{port: sleepStatusPort, value: 0xff, end: end}, // no write ends the guest
-		// Linux calibrates its time stamp counter with channel 2 unless KVM's clock tells it the
-		// frequency (quick_pit_calibrate), and gives up only after 100 000 reads of ones.
+		{port: sleepStatusPort, value: 0xff, end: end}, // no write stops the guest
+		// Unless KVM's clock reports the frequency, Linux calibrates its time stamp counter with
+		// channel 2 (quick_pit_calibrate), and gives up only after 100 000 reads of ones.
 		{port: timerPort, value: 0xff, end: end},
 		{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted, end: end},
 		{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted, end: end},
@@ -38,8 +39,8 @@ func powerRegisters(end func(Outcome)) []powerRegister {
 	}
 }
 
-// attachPower puts them on the bus of ports. The reset control register is inside the range of
-// configPorts, the ports of PCI's configuration mechanism 1, if the machine has them.
+// attachPower attaches the registers to the bus of ports. The reset control register is inside the
+// range of configPorts, the ports of PCI configuration mechanism 1, if the machine has them.
 func attachPower(b *bus.Bus, configPorts bus.Handler, end func(Outcome)) error {
 	for _, r := range powerRegisters(end) {
 		h, port, size := bus.Handler(r), r.port, uint64(1)
@@ -61,8 +62,8 @@ func (r powerRegister) Write(_ uint64, p []byte) {
 	}
 }
 
-// overlaid is a range of ports with one byte inside that is another register's. Wider accesses are
-// the range's: CONFIG_ADDRESS at 0xcf8 has the reset control register inside.
+// overlaid is a range of ports with one byte that belongs to another register. Wider accesses go to
+// the range: CONFIG_ADDRESS at 0xcf8 contains the reset control register.
 type overlaid struct {
 	bus.Handler
 	at    uint64

@@ -365,9 +365,9 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 			want   string
 		}{
 			{config.Tuning{Device: "net0", Count: 2}, `"net0" has one for each pair of queues`},
-			{config.Tuning{Device: "net7", Nice: &nice}, `"net7" is no device with workers of the kernel: there are net0, scsi0`},
-			{config.Tuning{Device: "scsi0", BusyPoll: &poll}, "vhost-scsi takes the setting and does not heed it"},
-			{config.Tuning{Sched: config.SchedIdle, Nice: &nice}, "nice is for the policies other and batch"},
+			{config.Tuning{Device: "net7", Nice: &nice}, `"net7" is not a device with kernel workers: want one of net0, scsi0`},
+			{config.Tuning{Device: "scsi0", BusyPoll: &poll}, "vhost-scsi accepts the setting but ignores it"},
+			{config.Tuning{Sched: config.SchedIdle, Nice: &nice}, "nice applies to the policies other and batch"},
 			{config.Tuning{Device: "net0", Affinity: config.CPUSet{1000}}, "none of the CPUs is online and allowed"},
 		} {
 			if err := m.Tune(c.tuning); err == nil || !strings.Contains(err.Error(), c.want) {

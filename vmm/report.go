@@ -19,11 +19,11 @@ import (
 	"minivmm/vmm/config"
 )
 
-// accounted is what New remembers for Report.
+// accounted is the state that New records for Report.
 type accounted struct {
 	started  time.Time
-	recovery func() int         // the thread id of KVM's kernel thread for this VM, 0 if it has none
-	fronts   []*virtio.Frontend // of every device
+	recovery func() int         // returns the thread ID of KVM's kernel thread for this VM, 0 if it has none
+	fronts   []*virtio.Frontend // one for each device
 	nets     []inProcessNet
 }
 
@@ -33,8 +33,9 @@ type inProcessNet struct {
 	backend *usernet.Backend
 }
 
-// createVM makes the KVM VM, and notes on which thread: before Linux 6.13 KVM names a kernel thread after it. Most machines
-// are never asked, so that is not looked for yet.
+// createVM creates the KVM VM and records the creating thread: before Linux 6.13 KVM names a kernel
+// thread after it. That thread is looked up only when a report is requested, as most machines are
+// never asked for one.
 func (m *VM) createVM(sys *kvm.System) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -45,7 +46,7 @@ func (m *VM) createVM(sys *kvm.System) (err error) {
 	return err
 }
 
-// About is the machine's outside.
+// About describes the machine as seen from the host.
 func (m *VM) About() account.Machine {
 	return account.Machine{
 		Name: string(m.plan.Name), PID: os.Getpid(), VCPUs: m.plan.Machine.VCPUs,
@@ -53,9 +54,10 @@ func (m *VM) About() account.Machine {
 	}
 }
 
-// Report says what the machine costs now. It reads files of the kernel's and the guest's rings, and stops nothing. Any
-// goroutine may call it between New and Close, also while the guest runs. What the host does not tell is named in the report; an error
-// is for what no report can be without.
+// Report returns the machine's current resource usage. It reads kernel files and the guest's rings,
+// and stops nothing. Any goroutine may call it between New and Close, also while the guest runs.
+// The report names the figures that the host does not provide; Report returns an error only if an
+// essential figure is missing.
 func (m *VM) Report() (*account.Report, error) {
 	r := &account.Report{Machine: m.About(), Time: time.Now()}
 	var err error
@@ -89,7 +91,7 @@ func (m *VM) Report() (*account.Report, error) {
 	return r, nil
 }
 
-// knownThreads are the threads whose roles the VM knows.
+// knownThreads returns the threads whose roles the VM knows.
 func (m *VM) knownThreads() []account.Known {
 	var known []account.Known
 	for _, v := range m.vcpus {
@@ -119,7 +121,7 @@ func (m *VM) queues() (queues []account.Queue) {
 	return queues
 }
 
-// notCharged estimates what vhost's devices take.
+// notCharged estimates the kernel memory of the vhost devices.
 func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 	var all []account.Estimate
 	for _, w := range m.Workers() {
@@ -140,20 +142,22 @@ func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 		if w.Device == scsiName {
 			most := maxIOVQs()
 			rings = scsiRequestQueue + most
-			how = fmt.Sprintf("%d rings, as vhost_scsi.max_io_vqs is %d, and request rings of %v descriptors in use", rings, most, requests)
+			how = fmt.Sprintf("%d rings, because vhost_scsi.max_io_vqs is %d, and request rings of %v descriptors in use", rings, most, requests)
 		}
-		all = append(all, account.Estimate{Device: w.Device, Bytes: account.VhostBuffers(rings, requests), How: "estimate, as Linux 6.12 takes it: " + how})
+		all = append(all, account.Estimate{Device: w.Device, Bytes: account.VhostBuffers(rings, requests), How: "estimate, as Linux 6.12 allocates: " + how})
 	}
 	return all
 }
 
-// scsiName is the one controller's, and scsiRequestQueue its first request queue: control and event come before.
+// scsiName is the name of the only controller. scsiRequestQueue is its first request queue, after
+// the control and event queues.
 const (
 	scsiName         = "scsi0"
 	scsiRequestQueue = 2
 )
 
-// maxIOVQs is how many request rings the kernel makes room for in each vhost-scsi device, whatever it uses.
+// maxIOVQs returns how many request rings the kernel allocates for each vhost-scsi device, whether
+// they are used or not.
 func maxIOVQs() int {
 	const usual = 128
 	b, err := os.ReadFile("/sys/module/vhost_scsi/parameters/max_io_vqs")

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// plenty of room for tasks: no limit is near.
+	// plenty is room for so many tasks that no limit is near.
 	plenty = 1024
 
-	// blocked bounds the goroutines of this program that are in a system call at the
-	// same time, each with a thread: 32 of the disks served in process, the console's and the rest.
+	// blocked is the maximum number of goroutines that are in a system call at the same time, each on
+	// its own thread: 32 for disks served in process, and those of the console and others.
 	blocked = 48
 )
 
-// reserveThreads makes ahead all threads that the Go runtime will want for a
-// machine, if there is a limit of tasks that it could meet: a thread that the
-// kernel refuses ends the program ("failed to create new OS thread"), and there is no
-// way to be asked first. Threads that are idle are kept by the runtime for good.
+// reserveThreads creates all threads that the Go runtime will need for a machine in advance, if a
+// limit of tasks could be reached: when the kernel refuses a thread, the program crashes ("failed
+// to create new OS thread"), and there is no way to check first. The runtime keeps idle threads
+// forever.
 //
-// What is made after this are the kernel's workers, whose absence is an error.
+// Only the kernel's workers are created later; if one cannot be created, that is an error.
 func (p *Plan) reserveThreads() error {
-	// A machine without limits of its own is asked about the host's.
+	// For a machine without its own limits, check the host's.
 	room, tightest := vhost.RoomForTasks(plenty)
 	if p.Limits.PIDsMax == 0 && p.Rlimits.NProc == 0 && room >= plenty {
 		return nil
@@ -40,7 +40,7 @@ func (p *Plan) reserveThreads() error {
 	ready.Add(n)
 	for range n {
 		done.Go(func() {
-			runtime.LockOSThread() // so that the next one needs another
+			runtime.LockOSThread() // so that the next goroutine needs another thread
 			defer runtime.UnlockOSThread()
 			ready.Done()
 			<-release
@@ -56,11 +56,11 @@ func enough(n int, room uint64, tightest string) error {
 	if room >= uint64(n) {
 		return nil
 	}
-	return fmt.Errorf("minivmm needs up to %d threads more for this machine, and the host lets it have %d: %w (%s)", n, room, unix.EAGAIN, tightest)
+	return fmt.Errorf("minivmm needs up to %d more threads for this machine, and the host allows %d: %w (%s)", n, room, unix.EAGAIN, tightest)
 }
 
-// enoughForWorkers says why there is no room for so many workers more while the machine runs: each is made from
-// a thread that ends then, and the Go runtime may make another in its place.
+// enoughForWorkers returns an error if there is no room for n more workers while the machine runs:
+// each is created by a thread that then exits, and the Go runtime may create another in its place.
 func enoughForWorkers(n int) error {
 	const spare = 4
 	n = 2*n + spare
@@ -68,18 +68,18 @@ func enoughForWorkers(n int) error {
 	return enough(n, room, tightest)
 }
 
-// RoomForProcess says why there are too few threads left on this host for another
-// process that runs the machine. In a pid namespace of its own, that process could not
-// count what others have of the same limits.
+// RoomForProcess returns an error if the host has too few threads left for another process that
+// runs the machine. In a new pid namespace, that process could not count the tasks outside it that
+// share the same limits.
 func (p *Plan) RoomForProcess() error {
-	const begins = 16 // threads of a Go program before it knows what to do
+	const startup = 16 // threads of a Go program while it starts
 	room, tightest := vhost.RoomForTasks(plenty)
-	return enough(p.threads()+begins, room, tightest)
+	return enough(p.threads()+startup, room, tightest)
 }
 
-// threads is how many threads of the Go runtime's a machine wants at most, beside those that are
-// busy now: each vCPU's; the ones that ask for a worker, which end with that; those in system calls;
-// and those that run Go.
+// threads returns how many threads of the Go runtime a machine needs at most, besides those that
+// are busy now: one for each vCPU; those that create workers, which exit afterwards; those in
+// system calls; and those that run Go code.
 func (p *Plan) threads() int {
 	n := p.Machine.VCPUs + blocked + runtime.GOMAXPROCS(0)
 	for _, d := range p.devices() {

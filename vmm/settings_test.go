@@ -70,8 +70,8 @@ func TestWhatEachNetworkWorkerServes(t *testing.T) {
 func TestTuningThatCannotBe(t *testing.T) {
 	m := &VM{}
 	for want, tuning := range map[string]config.Tuning{
-		"nice 20 is out of range: want -20 to 19":  {Nice: new(20)},
-		"the machine has no workers of the kernel": {Sched: "rr:5"},
+		"nice 20 is out of range: want -20 to 19": {Nice: new(20)},
+		"the machine has no kernel workers":       {Sched: "rr:5"},
 	} {
 		if err := m.Tune(tuning); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %s", tuning, err, want)

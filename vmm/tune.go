@@ -11,12 +11,12 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Tune changes how the workers of a device run, or all of them. Any goroutine may call it, whether
-// the guest runs or not. It needs the same rights as the configuration: CAP_SYS_NICE or a resource
-// limit for what is more than the default (EPERM). errors.ErrUnsupported is matched by polling of a
-// named vhost-scsi device, and by several workers for vhost-scsi where the kernel cannot have them
-// (before Linux 6.5, and with kernel threads). Requests continue. On error the worker count is
-// unchanged, but some workers may already have their new settings.
+// Tune changes the settings of the workers of one device, or of all. Any goroutine may call it,
+// whether the guest runs or not. It requires the same privileges as the configuration: CAP_SYS_NICE
+// or a resource limit for more than the default (EPERM). The error matches errors.ErrUnsupported
+// for busy polling of a named vhost-scsi device, and for several vhost-scsi workers where the
+// kernel does not support them (before Linux 6.5, and with kernel threads). Requests continue. On
+// error the worker count is unchanged, but some workers may already have their new settings.
 func (m *VM) Tune(t config.Tuning) error {
 	if err := t.Check(); err != nil {
 		return err
@@ -24,7 +24,7 @@ func (m *VM) Tune(t config.Tuning) error {
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
 	if t.Count != 0 {
-		if err := m.recountWorkers(t.Device, t.Count); err != nil {
+		if err := m.changeDiskWorkers(t.Device, t.Count); err != nil {
 			return err
 		}
 	}
@@ -46,9 +46,9 @@ func (m *VM) Tune(t config.Tuning) error {
 	}
 	if !found {
 		if len(names) == 0 {
-			return errors.New("the machine has no workers of the kernel")
+			return errors.New("the machine has no kernel workers")
 		}
-		return fmt.Errorf("%q is no device with workers of the kernel: there are %s", t.Device, strings.Join(names, ", "))
+		return fmt.Errorf("%q is not a device with kernel workers: want one of %s", t.Device, strings.Join(names, ", "))
 	}
 	return errors.Join(errs...)
 }
@@ -71,7 +71,7 @@ func (w *Worker) apply(t config.Tuning) error {
 		}
 		if t.Nice != nil {
 			if want.Policy != vhost.Other && want.Policy != vhost.Batch {
-				return fmt.Errorf("nice is for the policies other and batch, and this is %v", want)
+				return fmt.Errorf("nice applies to the policies other and batch, and the worker has %v", want)
 			}
 			want.Nice = *t.Nice
 		}
@@ -85,12 +85,12 @@ func (w *Worker) apply(t config.Tuning) error {
 	case w.place.nic:
 		return w.setBusyPoll(t.BusyPoll.Duration)
 	case t.Device != "":
-		return fmt.Errorf("busy poll: %w: vhost-scsi takes the setting and does not heed it", errors.ErrUnsupported)
+		return fmt.Errorf("busy poll: %w: vhost-scsi accepts the setting but ignores it", errors.ErrUnsupported)
 	}
 	return nil
 }
 
-// setBusyPoll is for both rings of a vhost-net device.
+// setBusyPoll sets both rings of a vhost-net device.
 func (w *Worker) setBusyPoll(d time.Duration) error {
 	for _, ring := range []uint32{vhost.NetRX, vhost.NetTX} {
 		if err := w.dev.SetVringBusyloopTimeout(ring, uint32(d.Microseconds())); err != nil {

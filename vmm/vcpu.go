@@ -16,42 +16,41 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// vcpu is one virtual CPU. Everything is done by its own goroutine, locked to
-// a thread for life, but for stop and the counters.
+// vcpu is one virtual CPU. Its own goroutine, locked to a thread for life, does everything except
+// stop and the counters.
 type vcpu struct {
 	id    int
 	fd    *kvm.VCPU
 	stats *kvm.Stats
 
-	tid  atomic.Int32  // of the thread, 0 before it is known
-	runs atomic.Uint64 // how often KVM_RUN came back: exits to user space
+	tid  atomic.Int32  // thread ID, 0 before it is known
+	runs atomic.Uint64 // how often KVM_RUN returned: exits to user space
 
 	stopping atomic.Bool
-	done     chan struct{} // closed when the goroutine ends
+	done     chan struct{} // closed when the goroutine exits
 }
 
-// vcpuPlan is what all vCPUs share.
+// vcpuPlan is shared by all vCPUs.
 type vcpuPlan struct {
 	vm        *kvm.VM
 	count     int
 	cpuid     []kvm.CPUIDEntry // supported by KVM
 	tscKHz    int              // 0: unknown
-	entry     boot.Entry       // of the first vCPU; the others wait for their SIPI
+	entry     boot.Entry       // of the first vCPU; the others wait for a SIPI
 	io, mmio  *bus.Bus
-	end       func(Outcome, error) // the first call decides
+	end       func(Outcome, error) // the first call counts
 	logf      func(format string, args ...any)
-	startGate <-chan struct{} // closed to run, or to leave if stop came first
-	place     func() error    // puts the calling thread where vCPUs' belong; nil: it is there
+	startGate <-chan struct{} // closed to let vCPUs run, or exit if stop was called first
+	place     func() error    // moves the calling thread to the vCPUs' cgroup; nil: no move
 }
 
-// startVCPU makes vCPU id on a thread of its own and returns when it stands
-// ready before the gate.
+// startVCPU creates vCPU id on a new thread and returns when it is waiting at the start gate.
 func startVCPU(p vcpuPlan, id int) (*vcpu, error) {
 	v := &vcpu{id: id, done: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
 		defer close(v.done)
-		// Never unlocked: KVM_RUN from another thread costs a grace period.
+		// Never unlocked: KVM_RUN from another thread costs an RCU grace period.
 		runtime.LockOSThread()
 		v.tid.Store(int32(unix.Gettid()))
 		err := v.setUp(p)
@@ -69,7 +68,7 @@ func startVCPU(p vcpuPlan, id int) (*vcpu, error) {
 	return v, nil
 }
 
-// MSRs of a fresh vCPU that firmware would set (Intel SDM vol. 4).
+// MSRs of a new vCPU that firmware would set (Intel SDM vol. 4).
 const (
 	msrMTRRDefType = 0x2ff
 	msrMiscEnable  = 0x1a0
@@ -84,7 +83,7 @@ func (v *vcpu) setUp(p vcpuPlan) (err error) {
 	if v.fd, err = p.vm.CreateVCPU(v.id); err != nil {
 		return err
 	}
-	// Before the first run: later the call would wait for the vCPU's mutex.
+	// Before the first run: later the call would block on the vCPU's mutex.
 	if v.stats, err = v.fd.StatsFD(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
@@ -93,7 +92,7 @@ func (v *vcpu) setUp(p vcpuPlan) (err error) {
 	}
 	if err := v.fd.SetMSRs([]kvm.MSREntry{
 		{Index: msrMiscEnable, Data: 1},      // fast strings
-		{Index: msrMTRRDefType, Data: 0x806}, // enabled, write-back: no range is needed
+		{Index: msrMTRRDefType, Data: 0x806}, // enabled, default write-back: no ranges are needed
 	}); err != nil {
 		return err
 	}
@@ -111,8 +110,7 @@ func (v *vcpu) setUp(p vcpuPlan) (err error) {
 	return v.fd.SetRegs(kvm.Regs{RIP: p.entry.RIP, RSI: p.entry.RSI, RBX: p.entry.RBX, RFLAGS: p.entry.RFLAGS})
 }
 
-// applyEntry puts the kernel's entry state into the registers of a vCPU that
-// was just made.
+// applyEntry sets the registers of a new vCPU to the kernel's entry state.
 func applyEntry(s *kvm.Sregs, e boot.Entry) {
 	s.CR0, s.CR3, s.CR4, s.EFER = e.CR0, e.CR3, e.CR4, e.EFER
 	s.GDT = kvm.DTable{Base: e.GDTBase, Limit: e.GDTLimit}
@@ -134,9 +132,9 @@ func segment(e boot.Segment) kvm.Segment {
 	}
 }
 
-// run serves the vCPU's exits until it is told to stop. A panic in a device is
-// a bug of ours, but it ends this guest in order, with the terminal and the
-// host's objects given back.
+// run handles the vCPU's exits until stop is called. A panic in a device is a bug in minivmm, but
+// it stops only this guest, and cleanly: the terminal is restored and the host's objects are
+// removed.
 func (v *vcpu) run(p vcpuPlan) {
 	defer task.Catch(func(err error) { p.end(0, fmt.Errorf("vcpu %d: %w", v.id, err)) })
 	for !v.stopping.Load() {
@@ -144,7 +142,7 @@ func (v *vcpu) run(p vcpuPlan) {
 		v.runs.Add(1)
 		if err != nil {
 			if errors.Is(err, unix.ENOMEM) {
-				// The first run makes KVM's own worker.
+				// The first run creates KVM's own worker.
 				err = fmt.Errorf("%w (%s)", err, vhost.TaskLimits())
 			}
 			p.end(0, fmt.Errorf("vcpu %d: %w", v.id, err))
@@ -160,7 +158,7 @@ func (v *vcpu) run(p vcpuPlan) {
 				p.mmio.Read(exit.MMIO.GPA, exit.MMIO.Data)
 			}
 		case kvm.ExitIntr:
-			// A signal, or stop: the loop's condition knows.
+			// A signal or stop: the loop's condition decides.
 		case kvm.ExitShutdown:
 			p.end(Crashed, nil)
 			return
@@ -171,7 +169,7 @@ func (v *vcpu) run(p vcpuPlan) {
 	}
 }
 
-// serveIO passes a port access on; a string instruction moves several items.
+// serveIO passes a port access to the bus; a string instruction moves several items.
 func serveIO(b *bus.Bus, exit *kvm.Exit) {
 	size := exit.IO.Size
 	for data := exit.IO.Data; len(data) >= size && size > 0; data = data[size:] {
@@ -183,22 +181,22 @@ func serveIO(b *bus.Bus, exit *kvm.Exit) {
 	}
 }
 
-// KVMError is an exit that no guest should be able to cause: KVM could not go on with the vCPU.
+// KVMError is an exit that no guest should be able to cause: KVM cannot continue to run the vCPU.
 type KVMError struct {
 	VCPU   int
 	Detail string // the exit, and where the guest was
 }
 
 func (e *KVMError) Error() string {
-	return fmt.Sprintf("vcpu %d: KVM cannot go on: %s", e.VCPU, e.Detail)
+	return fmt.Sprintf("vcpu %d: KVM cannot continue: %s", e.VCPU, e.Detail)
 }
 
 // resetVector is where a processor starts after INIT (Intel SDM vol. 3A §10.1.4).
 const resetVector = 0xffff_fff0
 
-// unexpected says how the machine ends by an exit that has no answer. A guest causes most of them:
-// it sends itself INIT, by whatever interrupt, or it runs code, has an exception delivered or its
-// stack in addresses without memory. Those are the guest's end, with a line in the log.
+// unexpected returns the outcome of an exit that minivmm cannot handle. A guest can cause most of
+// them: it sends itself INIT, by any kind of interrupt, or its code, its stack or the delivery of
+// an exception is at an address without memory. Those stop the guest, with a line in the log.
 func (v *vcpu) unexpected(exit *kvm.Exit, logf func(string, ...any)) (Outcome, error) {
 	detail, at := exit.String(), uint64(0)
 	regs, err := v.fd.Regs()
@@ -211,31 +209,30 @@ func (v *vcpu) unexpected(exit *kvm.Exit, logf func(string, ...any)) (Outcome, e
 		switch exit.Internal.Suberror {
 		case kvm.InternalErrorEmulation, kvm.InternalErrorSimulEx, kvm.InternalErrorDeliveryEv:
 			if at == resetVector {
-				logf("vcpu %d: the guest reset it with INIT, and there is no firmware to start", v.id)
+				logf("vcpu %d: the guest reset it with INIT, and there is no firmware to run", v.id)
 				return Rebooted, nil
 			}
-			logf("vcpu %d: the guest did what KVM cannot emulate: %s", v.id, detail)
+			logf("vcpu %d: the guest executed something that KVM cannot emulate: %s", v.id, detail)
 			return Crashed, nil
 		}
 	}
 	return 0, &KVMError{VCPU: v.id, Detail: detail}
 }
 
-// stop makes the goroutine leave its loop, from wherever the vCPU is: the flag
-// is for one that serves an exit, immediate_exit for one about to enter the
-// guest, the signal for one in the guest or halted. SIGURG is what the Go
-// runtime takes for its own and ignores.
+// stop makes the goroutine leave its loop, wherever the vCPU is: the flag is for a vCPU that
+// handles an exit, immediate_exit for one about to enter the guest, the signal for one in the guest
+// or halted. The Go runtime uses SIGURG for preemption and ignores spurious ones.
 func (v *vcpu) stop() {
 	v.stopping.Store(true)
 	v.fd.SetImmediateExit(true)
 	select {
-	case <-v.done: // its thread id may be another's by now
+	case <-v.done: // the thread ID may belong to another thread by now
 	default:
 		_ = unix.Tgkill(os.Getpid(), int(v.tid.Load()), unix.SIGURG)
 	}
 }
 
-// close releases the vCPU; its goroutine has ended.
+// close releases the vCPU. Its goroutine must have exited.
 func (v *vcpu) close() error {
 	var errs []error
 	if v.stats != nil {

@@ -22,15 +22,15 @@ import (
 	"minivmm/vmm/cgroup"
 )
 
-// Outcome is how a guest ended.
+// Outcome is how a guest stopped.
 type Outcome int
 
-// The ways to end.
+// The outcomes.
 const (
-	PoweredOff Outcome = iota + 1 // it wrote the sleep control register
-	Rebooted                      // it wrote a reset register, see power.go
+	PoweredOff Outcome = iota + 1 // the guest wrote the sleep control register
+	Rebooted                      // the guest wrote a reset register, see power.go
 	Crashed                       // triple fault, or code that KVM cannot emulate
-	Stopped                       // Run's context ended first
+	Stopped                       // Run's context was done first
 )
 
 func (o Outcome) String() string {
@@ -47,15 +47,16 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("outcome %d", int(o))
 }
 
-// Options are what a VM needs of the process that runs it.
+// Options connect a VM to the process that runs it.
 type Options struct {
-	// Console takes what the guest writes to its serial port. It must not
-	// block: a vCPU waits in it.
+	// Console receives what the guest writes to its serial port. It must not block: a vCPU waits
+	// for it.
 	Console io.Writer
-	// Logf takes one line, without newline; any goroutine may call it. What
-	// a guest can cause is limited.
+	// Logf logs one line, without newline; any goroutine may call it. Lines that a guest can cause
+	// are rate-limited.
 	Logf func(format string, args ...any)
-	// Ports are the streams that the plan names. The VM closes them once New has succeeded.
+	// Ports are the streams that the plan names. Once New has succeeded, the VM owns and closes
+	// them.
 	Ports []Port
 }
 
@@ -76,7 +77,7 @@ type VM struct {
 	router  *router
 	root    *pci.Root
 	uart    *serial.UART
-	pulsing sync.Mutex // one pulse of an interrupt line at a time
+	pulsing sync.Mutex // serializes pulses of interrupt lines
 	vcpus   []*vcpu
 
 	workersMu sync.Mutex // guards workers
@@ -88,32 +89,32 @@ type VM struct {
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
-	ended    chan struct{} // closed by the first end
+	ended    chan struct{} // closed by the first call of end
 	endOnce  sync.Once
 	outcome  Outcome
 	err      error
 }
 
-// required are the capabilities that a VM cannot do without.
+// required are the capabilities that a VM cannot work without.
 var required = []kvm.Cap{
 	kvm.CapIRQChip, kvm.CapUserMemory, kvm.CapSetTSSAddr, kvm.CapExtCPUID, kvm.CapIRQRouting, kvm.CapIRQFD,
 	kvm.CapIOEventFD, kvm.CapIOEventFDAnyLength, kvm.CapSetIdentityMapAddr,
 	kvm.CapImmediateExit, kvm.CapReadonlyMem,
 }
 
-// ConfigError is a configuration that no machine can be made of, whatever
-// devices the host has: its kernel is none, or does not fit into its memory.
+// ConfigError is a configuration from which no machine can be built, whatever devices the host has:
+// for example, the kernel file is not a kernel, or it does not fit into the memory.
 type ConfigError struct{ err error }
 
 func (e *ConfigError) Error() string { return e.err.Error() }
 func (e *ConfigError) Unwrap() error { return e.err }
 
-// New makes the machine of a plan, up to the gate before the first instruction. After an error
-// nothing is left behind: no tap, no LIO object, no thread. The caller calls Close, also after Run
+// New builds the machine of a plan, up to the gate before the first instruction. On error nothing
+// is left behind: no tap, no LIO object, no thread. The caller must call Close, also after Run
 // failed.
 //
-// Limits are the process's: it is moved to a cgroup until Close, and its
-// resource limits stay. Namespaces are not New's, but those of the process that calls it.
+// Limits apply to the process: it is moved to a cgroup until Close, and its resource limits stay.
+// New sets up no namespaces; the caller's process must already be in them.
 func New(plan Plan, opt Options) (_ *VM, err error) {
 	m := &VM{plan: plan, gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
@@ -136,7 +137,7 @@ func New(plan Plan, opt Options) (_ *VM, err error) {
 		return nil, err
 	}
 	if most, err := sys.CheckExtension(kvm.CapMaxVCPUs); err == nil && plan.Machine.VCPUs > most {
-		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM has at most %d", plan.Machine.VCPUs, most)}
+		return nil, &ConfigError{fmt.Errorf("machine.vcpus %d: this host's KVM supports at most %d", plan.Machine.VCPUs, most)}
 	}
 	kernel, err := boot.Open(string(plan.Boot.Kernel), boot.Options{
 		Protocol:   boot.Protocol(plan.Boot.Protocol),
@@ -147,7 +148,7 @@ func New(plan Plan, opt Options) (_ *VM, err error) {
 	}
 	defer kernel.Close()
 	if info := kernel.Info(); info.NotUnpacked != nil {
-		opt.Logf("%s unpacks itself in the guest: %v", plan.Boot.Kernel, info.NotUnpacked)
+		opt.Logf("%s decompresses itself in the guest: %v", plan.Boot.Kernel, info.NotUnpacked)
 	}
 
 	supported, err := sys.SupportedCPUID()
@@ -203,7 +204,7 @@ func (m *VM) addMemory(ecamBytes uint64) (err error) {
 	return nil
 }
 
-// addMachine makes the VM with everything that is not a virtio device.
+// addMachine creates the VM with everything that is not a virtio device.
 func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if err = m.createVM(sys); err != nil {
 		return err
@@ -252,8 +253,8 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	return attachPower(&m.io, configPorts, func(o Outcome) { m.end(o, nil) })
 }
 
-// mapMemory gives the guest its memory, in system management mode as well: an interrupt with delivery
-// mode SMI enters it, and KVM ends a VM that has no memory there.
+// mapMemory maps the guest's memory, also for system management mode: an interrupt with delivery
+// mode SMI enters that mode, and KVM stops a VM that has no memory there.
 func (m *VM) mapMemory() error {
 	spaces, err := m.vm.CheckExtension(kvm.CapMultiAddressSpace)
 	if err != nil {
@@ -273,15 +274,15 @@ func (m *VM) mapMemory() error {
 	return nil
 }
 
-// pulse raises an edge on a pin of the IOAPIC. One at a time: to KVM, a line that
-// another pulse still holds up has no edge, and an interrupt would be lost.
+// pulse raises an edge on a pin of the IOAPIC. Pulses are serialized: KVM sees no edge on a line
+// that another pulse still holds high, and an interrupt would be lost.
 func (m *VM) pulse(pin uint32) error {
 	m.pulsing.Lock()
 	defer m.pulsing.Unlock()
 	return errors.Join(m.vm.IRQLine(pin, true), m.vm.IRQLine(pin, false))
 }
 
-// load puts tables, kernel and initrd into memory.
+// load writes tables, kernel and initrd to guest memory.
 func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	tables, err := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
 	if err != nil {
@@ -331,14 +332,13 @@ func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, tscKHz int, entry boot.Entry, 
 		m.vcpus = append(m.vcpus, v)
 		m.closers.push(fmt.Sprintf("vcpu %d", id), v.close)
 	}
-	// Last in, first out: all threads end before anything is taken apart.
+	// Pushed last, run first: all threads exit before anything is closed.
 	m.closers.push("vcpu threads", m.join)
 	return nil
 }
 
-// Run lets the guest run until it ends or ctx does. It may be called once. The
-// error is a host's: of KVM or of this program; a guest that ends in whatever
-// way is an Outcome.
+// Run runs the guest until it stops or ctx is done. It may be called once. An error comes from the
+// host, that is KVM or this program; a guest that stops in any way is an Outcome.
 func (m *VM) Run(ctx context.Context) (Outcome, error) {
 	stop := context.AfterFunc(ctx, func() { m.end(Stopped, nil) })
 	defer stop()
@@ -348,7 +348,7 @@ func (m *VM) Run(ctx context.Context) (Outcome, error) {
 	return m.outcome, m.err
 }
 
-// end records how the guest ended. The first call counts.
+// end records how the guest stopped. The first call counts.
 func (m *VM) end(o Outcome, err error) {
 	m.endOnce.Do(func() {
 		m.outcome, m.err = o, err
@@ -368,12 +368,11 @@ func (m *VM) join() error {
 	return nil
 }
 
-// PowerButton presses the ACPI power button: what happens is the guest's
-// choice.
+// PowerButton presses the ACPI power button; how the guest reacts is up to the guest.
 func (m *VM) PowerButton() error { return m.pulse(eventIRQ) }
 
-// Console is the guest's serial port, for input.
+// Console returns the guest's serial port, for input.
 func (m *VM) Console() *serial.UART { return m.uart }
 
-// Close takes the machine apart. Afterwards nothing of it is left on the host.
+// Close releases everything that the machine has on the host.
 func (m *VM) Close() error { return m.closers.close() }

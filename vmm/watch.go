@@ -6,8 +6,9 @@ import (
 	"fmt"
 )
 
-// watchWorkers has every device say DEVICE_NEEDS_RESET when a worker of its own ends. Nothing else would tell the guest:
-// its requests would wait for ever. A kernel that cannot be asked (before Linux 6.9) is not. The caller has locked workersMu.
+// watchWorkers watches each device's workers. When one exits, its device sets DEVICE_NEEDS_RESET;
+// otherwise the guest would not notice, and its requests would wait forever. It does nothing where
+// the kernel does not support this (before Linux 6.9). The caller has locked workersMu.
 func (m *VM) watchWorkers() error {
 	for i, w := range m.workers {
 		if w.watch != nil {
@@ -18,7 +19,7 @@ func (m *VM) watchWorkers() error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s: watch its worker: %w", w.Device, err)
+			return fmt.Errorf("%s: watch the worker: %w", w.Device, err)
 		}
 		m.workers[i].watch = watch
 		m.tasks.Go(func(context.Context) error {
@@ -40,7 +41,7 @@ func (w Worker) unwatch() error {
 }
 
 func (m *VM) workerGone(w Worker) {
-	err := fmt.Errorf("the kernel's worker for %s, thread %d, has ended (the host's log says why)", w.Serves(), w.TID)
+	err := fmt.Errorf("the kernel worker for %s, thread %d, has exited; see the host's kernel log", w.Serves(), w.TID)
 	for _, f := range m.account.fronts {
 		if f.Name() == w.Device {
 			f.Fail(err)

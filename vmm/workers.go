@@ -18,15 +18,15 @@ import (
 type Worker struct {
 	vhost.Worker
 	Device   string        // "net0"
-	Rings    []int         // the device's queues that it serves, by number
-	BusyPoll time.Duration // how long it looks for work before it sleeps
+	Rings    []int         // indices of the device's queues that it serves
+	BusyPoll time.Duration // how long it polls for work before it sleeps
 
 	dev   *vhost.Device
-	place placement    // as it was made and changed since
-	watch *vhost.Watch // nil where the kernel has none
+	place placement    // current settings
+	watch *vhost.Watch // nil if the kernel does not support it
 }
 
-// Serves names the queues of the worker for people: "receive, transmit".
+// Serves returns the names of the worker's queues for people: "receive, transmit".
 func (w Worker) Serves() string {
 	var names []string
 	for _, ring := range w.Rings {
@@ -46,8 +46,8 @@ func (w Worker) Serves() string {
 	return strings.Join(names, ", ")
 }
 
-// String is one line for people: device, queues, thread, cgroup, CPUs, and the
-// scheduling where it is not the default.
+// String returns one line for people: device, queues, thread, cgroup, CPUs, and the scheduling if
+// it is not the default.
 func (w Worker) String() string {
 	kind := "thread"
 	if w.Kthread {
@@ -72,27 +72,27 @@ func orUnknown(get func() (string, error)) string {
 	return s
 }
 
-// Workers lists the VM's workers, in the order of its devices; none once it is
-// closed. Any goroutine may call it.
+// Workers returns the VM's workers, in the order of its devices; none after Close. Any goroutine
+// may call it.
 func (m *VM) Workers() []Worker {
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
 	return slices.Clone(m.workers)
 }
 
-// placement is how a device's workers are to run.
+// placement holds the settings of a device's workers.
 type placement struct {
 	device   string
 	affinity config.CPUSet // empty: anywhere
-	key      string        // that affinity is from
+	key      string        // configuration key of affinity
 	sched    vhost.Sched
 	busyPoll time.Duration
 	nic      bool // vhost-net, which honors busyPoll
-	rings    int  // of the device that the kernel serves
+	rings    int  // number of the device's rings that the kernel serves
 }
 
-// placement is what the configuration says for a device, whose own affinity is
-// before that of all workers.
+// placement returns the configured settings for a device; own, the device's affinity, overrides
+// that of all workers.
 func (m *VM) placement(device string, own config.CPUSet) placement {
 	p := placement{device: device, affinity: m.plan.Workers.Affinity, key: "workers.affinity", sched: schedOf(m.plan.Workers.Sched, m.plan.Workers.Nice)}
 	if len(own) > 0 {
@@ -101,8 +101,7 @@ func (m *VM) placement(device string, own config.CPUSet) placement {
 	return p
 }
 
-// schedOf puts a policy and a nice value, which only some policies have, into
-// the kernel's terms.
+// schedOf converts a policy, and a nice value if the policy has one, to vhost.Sched.
 func schedOf(s config.Sched, nice int) vhost.Sched {
 	name, priority := s.Split()
 	v := vhost.Sched{Priority: priority}
@@ -122,7 +121,7 @@ func schedOf(s config.Sched, nice int) vhost.Sched {
 	return v
 }
 
-// own makes the first worker of dev, VHOST_SET_OWNER, and remembers it.
+// own creates the first worker of dev (VHOST_SET_OWNER) and records it.
 func (m *VM) own(dev *vhost.Device, p placement, rings []int) error {
 	w, err := m.newWorker(dev, p, rings, dev.SetOwnerHere)
 	if err != nil {
@@ -134,10 +133,10 @@ func (m *VM) own(dev *vhost.Device, p placement, rings []int) error {
 	return nil
 }
 
-// newWorker has create make a worker. The kernel copies the calling
-// thread, so that is one made for the purpose, with the affinity that the worker
-// is to have; it ends with its goroutine, which never unlocks it. The rest is
-// set on the worker itself, which has nothing to do yet.
+// newWorker calls create to create a worker. The kernel copies attributes of the calling thread, so
+// create runs on a new thread with the worker's affinity; the thread exits with its goroutine,
+// which never unlocks it. The other settings are made on the worker itself, which has nothing to do
+// yet.
 func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func() (vhost.Worker, error)) (Worker, error) {
 	type result struct {
 		worker vhost.Worker
@@ -158,7 +157,7 @@ func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func(
 		return w, r.err
 	}
 	if w.Kthread && len(p.affinity) > 0 {
-		// kthreadd's children inherit from kthreadd.
+		// Kernel threads inherit their affinity from kthreadd.
 		if err := w.SetAffinity(p.affinity); err != nil {
 			return w, err
 		}
@@ -176,7 +175,7 @@ func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func(
 	return w, nil
 }
 
-// setAffinity binds the calling thread to cpus, if there are any.
+// setAffinity binds the calling thread to cpus, unless cpus is empty.
 func setAffinity(key string, cpus []int) error {
 	if len(cpus) == 0 {
 		return nil
@@ -195,8 +194,8 @@ func setAffinity(key string, cpus []int) error {
 	}
 }
 
-// forgetWorkers is the first step of taking the machine apart: their thread ids
-// may soon be others'.
+// forgetWorkers is the first step of Close: the workers' thread IDs may soon belong to other
+// threads.
 func (m *VM) forgetWorkers() error {
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()

@@ -44,7 +44,7 @@ func TestCommandLine(t *testing.T) {
 		{"a guest that powers off", "off", "run good.toml", 0, "ready\r\n", ""},
 		{"a guest that reboots", "reboot", "run good.toml", 10, "ready\r\n", ""},
 		{"a guest that crashes", "crash", "run good.toml", 11, "ready\r\n", ""},
-		{"a guest that KVM cannot run", "broken", "run good.toml", 12, "ready\r\n", "minivmm: vcpu 1: KVM cannot go on: "},
+		{"a guest that KVM cannot run", "broken", "run good.toml", 12, "ready\r\n", "minivmm: vcpu 1: KVM cannot continue: "},
 		{"a machine that cannot be closed", "stays", "run good.toml", 1, "ready\r\n", "minivmm: close net0: device or resource busy\n"},
 		{"a tap in use", "busy", "run good.toml", 6, "", "minivmm: net0: TUNSETIFF /dev/net/tun: device or resource busy\n"},
 		{"a bad file is rejected", "off", "run bad.toml", 3, "", "bad.toml:2:1: error:"},
