@@ -11,8 +11,8 @@ import (
 	"minivmm/vmm"
 )
 
-// bareKernel writes an image of 32-bit code, entered through its PVH note with paging and
-// interrupts off, at 2 MiB.
+// bareKernel writes an image of 32-bit code at 2 MiB. The code is entered through the PVH note,
+// with paging and interrupts off.
 func bareKernel(t *testing.T, code []byte) string {
 	t.Helper()
 	const base, headers = 2 << 20, 64 + 2*56
@@ -44,14 +44,15 @@ func bareKernel(t *testing.T, code []byte) string {
 	return path
 }
 
-// store is mov dword [addr], value.
+// store returns mov dword [addr], value.
 func store(addr, value uint32) []byte {
 	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32([]byte{0xc7, 0x05}, addr), value)
 }
 
-// TestWhatAGuestDoesToItsVCPUsIsItsOwnEnd sends every kind of interrupt to every kind of
-// destination, and leaves memory. A guest that goes on powers off. None of it is an error of the host.
-func TestWhatAGuestDoesToItsVCPUsIsItsOwnEnd(t *testing.T) {
+// TestGuestMisuseOfVCPUsStopsOnlyTheGuest sends every kind of interrupt to every kind of
+// destination, and runs code outside memory. A guest that survives powers off. None of it is an
+// error of the host.
+func TestGuestMisuseOfVCPUsStopsOnlyTheGuest(t *testing.T) {
 	const (
 		fixed, lowest, smi, reserved, nmi, initial, sipi, extINT = 0x000, 0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700
 		logical, assert, self, all, others                       = 1 << 11, 1 << 14, 1 << 18, 2 << 18, 3 << 18
@@ -60,7 +61,7 @@ func TestWhatAGuestDoesToItsVCPUsIsItsOwnEnd(t *testing.T) {
 		return bytes.Join([][]byte{
 			store(0xfee000f0, 0x1ff),          // local APIC on
 			store(0xfee000d0, 1<<24),          // logical destination 1
-			store(0x38000, 0xaa0f),            // rsm, where SMIs lead
+			store(0x38000, 0xaa0f),            // rsm, at the SMI entry point
 			store(0xfee00310, dest<<24),       // ICR, high
 			store(0xfee00300, command|assert), // ICR, low
 		}, nil)
@@ -93,7 +94,7 @@ func TestWhatAGuestDoesToItsVCPUsIsItsOwnEnd(t *testing.T) {
 		{"code outside memory", []byte{0xb8, 0, 0, 0, 0xf0, 0xff, 0xe0}, vmm.Crashed}, // mov eax, 0xf0000000; jmp eax
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// An interrupt may take a moment: mov ecx, 100000; loop .; mov dx, 0x600; mov al, 0x34; out dx, al; jmp .
+			// Wait for a delayed interrupt: mov ecx, 100000; loop .; mov dx, 0x600; mov al, 0x34; out dx, al; jmp .
 			powerOff := []byte{0xb9, 0xa0, 0x86, 1, 0, 0xe2, 0xfe, 0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xeb, 0xfe}
 			kernel := bareKernel(t, append(tt.code, powerOff...))
 			vmmtest.Boot(t, parse(t, "[boot]\nkernel = %q\n[machine]\nvcpus = 2\n", kernel)).Wait(tt.want)

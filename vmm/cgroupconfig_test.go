@@ -15,7 +15,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-func TestLimitsAsTheKernelsFilesTakeThem(t *testing.T) {
+func TestCgroupSettingsOfLimits(t *testing.T) {
 	all := config.Limits{
 		CPUWeight: 50, CPUMax: 150, CPUSet: config.CPUSet{0, 1, 3}, MemoryMax: 600 << 20, MemoryHigh: 500 << 20, PIDsMax: 99, IOWeight: 7,
 		VCPUShare: 300,
@@ -40,11 +40,11 @@ func TestLimitsAsTheKernelsFilesTakeThem(t *testing.T) {
 	}
 	none, err := cgroupConfig(&config.Config{Name: "web"})
 	if err != nil || len(none.Settings)+len(none.VCPU)+len(none.IO) != 0 {
-		t.Errorf("of no limits: %+v, %v", none, err)
+		t.Errorf("without limits: %+v, %v", none, err)
 	}
 }
 
-func TestWordsOfIOMax(t *testing.T) {
+func TestIOMax(t *testing.T) {
 	for _, c := range []struct {
 		limit config.IOLimit
 		want  string
@@ -59,14 +59,14 @@ func TestWordsOfIOMax(t *testing.T) {
 	}
 }
 
-// TestDiskOf makes a node for each block device that this host has: a
-// partition's disk is the one that it is a part of.
+// TestDiskOf creates a node for each block device of this host. A partition must be resolved to the
+// disk that contains it.
 func TestDiskOf(t *testing.T) {
 	if _, err := diskOf("/proc/self/stat"); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "/proc/self/stat is not on a disk of this host") {
-		t.Errorf("of a file that is on no disk: %v", err)
+		t.Errorf("a file that is not on a disk: %v", err)
 	}
 	if _, err := diskOf("/nowhere"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("of no file: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 	devices, err := filepath.Glob("/sys/class/block/*/dev")
 	if err != nil || len(devices) == 0 || os.Geteuid() != 0 {

@@ -14,9 +14,10 @@ import (
 	"minivmm/vmm/cgroup"
 )
 
-// TestMachinesBeginAndEndAtOneMoment in one cgroup, each with controllers that the last one to end turns off.
-func TestMachinesBeginAndEndAtOneMoment(t *testing.T) {
-	testenv.Need(t, "guests", "root") // a host that is the tests' own
+// TestConcurrentCgroups creates and removes machines' cgroups at the same time in one parent. Each
+// needs controllers that the last one to stop disables.
+func TestConcurrentCgroups(t *testing.T) {
+	testenv.Need(t, "guests", "root") // a host that is used only by the tests
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -29,11 +30,11 @@ func TestMachinesBeginAndEndAtOneMoment(t *testing.T) {
 	}
 	all.Wait()
 	if left, _ := filepath.Glob("/sys/fs/cgroup/minivmm.race*"); len(left) > 0 {
-		t.Errorf("%v are left", left)
+		t.Errorf("%v are left behind", left)
 	}
 }
 
-// cgroupsChild makes a cgroup, looks whether its limits are there, and removes it, many times.
+// cgroupsChild creates a cgroup, checks that its limits are set, and removes it, many times.
 func cgroupsChild() error {
 	cfg := cgroup.Config{
 		Name:     "race",
@@ -42,7 +43,7 @@ func cgroupsChild() error {
 	for i := range 40 {
 		g, err := cgroup.Make(cfg)
 		if err != nil {
-			return fmt.Errorf("make %d: %w", i, err)
+			return fmt.Errorf("cgroup %d: %w", i, err)
 		}
 		b, err := os.ReadFile(g.Path() + "/pids.max")
 		if err == nil && strings.TrimSpace(string(b)) != "500" {

@@ -8,7 +8,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-func TestAutoTakesVhostWhereItCan(t *testing.T) {
+func TestAutoPrefersVhost(t *testing.T) {
 	no := errors.New("/dev/vhost-net: no such file or directory")
 	for name, c := range map[string]struct {
 		net      config.Net

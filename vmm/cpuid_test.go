@@ -6,8 +6,8 @@ import (
 	"minivmm/kvm"
 )
 
-// supportedSample is what a KVM could support: the leaves that are changed, and
-// one that is not.
+// supportedSample is an example of what KVM may support: the leaves that are changed, and one that
+// is not.
 var supportedSample = []kvm.CPUIDEntry{
 	{Function: 0, EAX: 0x1f},
 	{Function: 1, EBX: 0x55000800, ECX: leaf1ECXVMX | 1},
@@ -33,7 +33,7 @@ func leaf(t *testing.T, entries []kvm.CPUIDEntry, function, index uint32) kvm.CP
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("leaf %#x.%d is there %d times", function, index, len(found))
+		t.Fatalf("leaf %#x.%d is present %d times", function, index, len(found))
 	}
 	return found[0]
 }
@@ -109,7 +109,7 @@ func TestCPUIDHasNoTopologyLeafAboveTheHighest(t *testing.T) {
 	leaf(t, vcpuCPUID(supported, 0, 2, 0), 0xb, 1)
 }
 
-func TestCPUIDHasTheFrequencyWhereTheHostTellsIt(t *testing.T) {
+func TestCPUIDHasTheFrequencyIfKnown(t *testing.T) {
 	for khz, most := range map[int]uint32{0: 0x40000001, 2_599_998: 0x40000010} {
 		got := vcpuCPUID(supportedSample, 0, 1, khz)
 		if kvm := leaf(t, got, 0x40000000, 0); kvm.EAX != most || kvm.EBX != 0x4b4d564b {

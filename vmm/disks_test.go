@@ -14,7 +14,7 @@ import (
 )
 
 // TestAutoServesAReadOnlyFileSystem has a disk that vhost-scsi cannot open: "auto" serves it in
-// process and says why.
+// process and notes the reason.
 func TestAutoServesAReadOnlyFileSystem(t *testing.T) {
 	testenv.Need(t, "vhost-scsi", "root")
 	dir := t.TempDir()
@@ -30,7 +30,7 @@ func TestAutoServesAReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
-func TestWhereALUNResetCrashesTheHost(t *testing.T) {
+func TestKernelsOnWhichALUNResetCrashesTheHost(t *testing.T) {
 	for _, tc := range []struct {
 		release string
 		disks   int

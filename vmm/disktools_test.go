@@ -24,18 +24,17 @@ const (
 	testedSerial = "0123456789abcdef"
 )
 
-// diskTool is a program that the guest runs on a disk, whose device stands for
-// "DISK".
+// diskTool is a program that the guest runs on a disk. The disk's device replaces "DISK".
 type diskTool struct {
 	line string
 	exit int    // of sg3_utils: 9 is an unknown command, 22 a block that is out of range
-	want string // a pattern that the output has
-	only string // the backend that it is for; "": both
+	want string // a pattern that the output must match
+	only string // the backend to test; "": both
 }
 
-// diskTools are what people run, in this order. The kernel's target is not tested
-// here, only that the same tools work; fio, which takes longest, is left out, and so
-// is a reset, after which vhost-scsi before Linux 6.4 cannot remove several LUNs.
+// diskTools are the tools that users run, in this order. With vhost-scsi the test only checks that the
+// same tools work, not the kernel's target. It omits fio, which takes longest, and a reset, after which
+// vhost-scsi before Linux 6.4 cannot remove several LUNs.
 var diskTools = []diskTool{
 	{"sg_turs -v DISK", 0, "", ""},
 	{"sg_inq DISK", 0, `(?s)version=0x06.*LIO-ORG.*minivmm disk`, ""},
@@ -77,11 +76,10 @@ var diskTools = []diskTool{
 	{"fio --name=trim --filename=DISK --ioengine=libaio --iodepth=8 --direct=1 --rw=randtrim --bs=64k --offset=32M --size=8M", 0, `err= 0`, "inprocess"},
 }
 
-// toolPatience is many times what a tool takes.
+// toolPatience is many times longer than any tool runs.
 const toolPatience = 40 * time.Second
 
-// toolsScenario runs the tools, from a disk of their own. Its arguments are who
-// serves the disks.
+// toolsScenario runs the tools, from a separate disk. Its arguments name the backends of the disks.
 func toolsScenario(g *vmmtest.Guest) error {
 	backend := g.Args[0]
 	tools, err := g.Disk(toolsSerial)
@@ -123,7 +121,7 @@ func toolsScenario(g *vmmtest.Guest) error {
 				return fmt.Errorf("%s: %w", tool.line, err)
 			}
 		case <-time.After(toolPatience):
-			return fmt.Errorf("%s: has not ended after %v", tool.line, toolPatience) // its output is the command's
+			return fmt.Errorf("%s: still running after %v", tool.line, toolPatience) // its output is the command's
 		}
 		g.Printf("tool %s: exit %d, %v", tool.line, cmd.ProcessState.ExitCode(), time.Since(begun).Round(time.Millisecond))
 		if cmd.ProcessState.ExitCode() != tool.exit || !regexp.MustCompile(tool.want).Match(out.Bytes()) {
@@ -163,8 +161,7 @@ func cacheTypes(disk string) error {
 	return nil
 }
 
-// discards writes to a disk whose blocks have 4096 bytes, and discards half of
-// it.
+// discards writes to a disk with blocks of 4096 bytes, and discards half of it.
 func discards(disk string) error {
 	f, err := os.OpenFile(disk, os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {
@@ -198,13 +195,12 @@ func discards(disk string) error {
 		return err
 	}
 	if !bytes.Equal(buf, want) {
-		return fmt.Errorf("not what was written")
+		return fmt.Errorf("the data differs from what was written")
 	}
 	return nil
 }
 
-// resizes has the test make the disk larger and smaller, and waits until the
-// kernel knows.
+// resizes asks the test to grow and shrink the disk, and waits until the kernel knows the new size.
 func resizes(g *vmmtest.Guest, disk, backend string) error {
 	sysfs := "/sys/block/" + filepath.Base(disk)
 	for {
@@ -245,7 +241,7 @@ func resizes(g *vmmtest.Guest, disk, backend string) error {
 	}
 }
 
-// stageTools puts the tools with their libraries on a disk image.
+// stageTools puts the tools and their libraries on a disk image.
 func stageTools(t *testing.T, dir string) string {
 	t.Helper()
 	testenv.Need(t, "sg3-utils", "fio", "mke2fs")
@@ -256,7 +252,7 @@ func stageTools(t *testing.T, dir string) string {
 		}
 	}
 	library := regexp.MustCompile(`(?m)(/\S+) \(0x`)
-	files := map[string]string{} // by their path in the guest
+	files := map[string]string{} // by path in the guest
 	for _, tool := range diskTools {
 		name, _, _ := strings.Cut(tool.line, " ")
 		path, err := exec.LookPath(name)
@@ -298,7 +294,7 @@ func stageTools(t *testing.T, dir string) string {
 	return image
 }
 
-// loopDevice is a block device of 16 MiB with blocks of 4096 bytes.
+// loopDevice creates a block device of 16 MiB with blocks of 4096 bytes.
 func loopDevice(t *testing.T, dir string) string {
 	t.Helper()
 	testenv.Need(t, "losetup")
@@ -322,8 +318,8 @@ func loopDevice(t *testing.T, dir string) string {
 	return device
 }
 
-// TestToolsOnADisk runs real tools in one guest for each backend: a file, a block
-// device, and a file that changes its size.
+// TestToolsOnADisk runs real tools in one guest for each backend, on a file, a block device, and a
+// file that changes its size.
 func TestToolsOnADisk(t *testing.T) {
 	k := vmmtest.Kernels(t)[0]
 	testenv.Need(t, "kvm", "vhost-scsi")
@@ -360,12 +356,12 @@ path   = %q
 serial = %q
 `, vmmtest.Vmlinux(t, k), vmmtest.InitrdWith(t, k, []string{"ext4"}, "tools", backend), disk, testedSerial, backend, tools, toolsSerial, loopDevice(t, t.TempDir()), loopSerial)
 			m := vmmtest.Boot(t, cfg)
-			// The size on its own, in sectors: the guest's last word before it asks.
+			// A line with only the size, in sectors, is the guest's last line before its request.
 			m.Expect(`size 131072`)
 			for _, step := range []struct {
 				mib          int64
-				rescan, told bool // Rescan, and what it says
-				read         bool // else the guest reads, and the disk notices by itself
+				rescan, told bool // call Rescan, and its expected result
+				read         bool // otherwise the guest reads, and the disk notices the change on its own
 			}{
 				{80, true, true, false},
 				{96, false, false, true},

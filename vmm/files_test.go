@@ -9,7 +9,7 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// hungry opens what the largest backend does for its queues.
+// hungry opens as many files as the largest backend does for its queues.
 type hungry struct {
 	virtio.Device
 	open []int
@@ -38,8 +38,8 @@ func (h *hungry) Reset() error {
 
 func (h *hungry) Close() error { return h.Reset() }
 
-// TestActivationHasItsFiles leaves no descriptor to anyone else before each activation of a device.
-func TestActivationHasItsFiles(t *testing.T) {
+// TestActivationHasReservedFiles uses up all descriptors before each activation of a device.
+func TestActivationHasReservedFiles(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestActivationHasItsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	var others withFiles // all that others have
+	var others withFiles // all other descriptors
 	defer func() { others.release() }()
 	takeAll := func() {
 		if err := others.hold(1 << 20); !errors.Is(err, unix.EMFILE) {

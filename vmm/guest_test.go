@@ -34,9 +34,9 @@ func parse(t testing.TB, format string, args ...any) *config.Config {
 	return cfg
 }
 
-// guestConfig is a machine that runs a scenario, to be changed by the test. Both
-// hosts that run the tests would choose ports for notifications, as all with
-// SVM do; the older one stands for those that do not.
+// guestConfig returns a machine that runs a scenario, for the test to change. Both hosts that run
+// the tests would choose ports for notifications, as all hosts with SVM do; on the older one memory
+// is set instead, to cover the others.
 func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string) *config.Config {
 	t.Helper()
 	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\ncmdline = \"quiet\"\n", vmmtest.Vmlinux(t, k), vmmtest.Initrd(t, k, scenario, args...))
@@ -46,7 +46,7 @@ func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string
 	return cfg
 }
 
-// planOf makes a plan and logs its notes.
+// planOf resolves a configuration and logs the notes.
 func planOf(t testing.TB, cfg *config.Config) vmm.Plan {
 	t.Helper()
 	plan, notes := vmm.Resolve(cfg)
@@ -54,8 +54,8 @@ func planOf(t testing.TB, cfg *config.Config) vmm.Plan {
 	return plan
 }
 
-// TestBootMatrix boots each guest kernel, packed and unpacked, on one and on
-// four vCPUs, and asks it what it sees.
+// TestBootMatrix boots each guest kernel, packed and unpacked, on one and on four vCPUs, and checks
+// what the guest sees.
 func TestBootMatrix(t *testing.T) {
 	for _, k := range vmmtest.Kernels(t) {
 		for _, format := range []string{"bzImage", "vmlinux"} {
@@ -76,7 +76,7 @@ func TestBootMatrix(t *testing.T) {
 					m.Expect(`hwrng virtio_rng\.0 [0-9a-f]{128}`)
 					m.Succeed()
 					if c := m.Complaints(); len(c) > 0 {
-						t.Errorf("the kernel finds fault with the machine:\n%s", strings.Join(c, "\n"))
+						t.Errorf("the kernel complains about the machine:\n%s", strings.Join(c, "\n"))
 					}
 				})
 			}
@@ -112,9 +112,9 @@ func TestSixteenVCPUs(t *testing.T) {
 	m.Succeed()
 }
 
-// TestSmallestMemory gives guests the least that a configuration may. Debian's
-// kernels start in it, see it all, and find it too little before they come to
-// init. In 72 MiB both do, but only because they were moved down from 16 MiB.
+// TestSmallestMemory boots guests with the smallest memory that a configuration allows. Debian's
+// kernels start in it, see all of it, and run out of memory before init. In 72 MiB both boot, but
+// only because they were moved down from 16 MiB.
 func TestSmallestMemory(t *testing.T) {
 	cfg := parse(t, "[boot]\nkernel = %q\ninitrd = %q\n[machine]\nmemory = \"64M\"", vmmtest.Vmlinux(t, vmmtest.Kernels(t)[0]), tinyInitrd(t))
 	m := vmmtest.Boot(t, cfg)
@@ -125,8 +125,8 @@ func TestSmallestMemory(t *testing.T) {
 	vmmtest.Boot(t, cfg).Succeed()
 }
 
-// tinyInitrd holds an init of 51 bytes of code, for this test binary is too
-// large for the smallest guests: write(1, "minivmm-guest: ok\n"), reboot(power off).
+// tinyInitrd has an init of 51 bytes of code, as this test binary is too large for the smallest
+// guests: write(1, "minivmm-guest: ok\n"), reboot(power off).
 func tinyInitrd(t *testing.T) string {
 	t.Helper()
 	const text = "minivmm-guest: ok\n"
@@ -167,8 +167,8 @@ func tinyInitrd(t *testing.T) string {
 	return path
 }
 
-// TestMemoryAboveTheHole gives the guest 5 GiB and lets it use half a GiB: what
-// it does not touch is not resident, and what it touches is right.
+// TestMemoryAboveTheHole gives the guest 5 GiB and lets it use half a GiB: memory that it does not
+// touch is not resident, and memory that it touches has the right contents.
 func TestMemoryAboveTheHole(t *testing.T) {
 	const touched = 512 << 20
 	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "touch", fmt.Sprint(touched))
@@ -199,7 +199,7 @@ func residentBytes(t *testing.T) int {
 	return resident * os.Getpagesize()
 }
 
-func TestEachEndIsItsOwnOutcome(t *testing.T) {
+func TestOutcomes(t *testing.T) {
 	for _, tc := range []struct {
 		way, cmdline string
 		want         vmm.Outcome
@@ -219,7 +219,7 @@ func TestEachEndIsItsOwnOutcome(t *testing.T) {
 	}
 }
 
-func TestStopEndsAGuestThatIsHalted(t *testing.T) {
+func TestStopOfAHaltedGuest(t *testing.T) {
 	cfg := guestConfig(t, vmmtest.Kernels(t)[0], "wait")
 	cfg.Machine.VCPUs = 2
 	m := vmmtest.Boot(t, cfg)
@@ -228,7 +228,7 @@ func TestStopEndsAGuestThatIsHalted(t *testing.T) {
 	m.Wait(vmm.Stopped)
 }
 
-func TestPowerButtonAsksTheGuest(t *testing.T) {
+func TestPowerButton(t *testing.T) {
 	m := vmmtest.Boot(t, guestConfig(t, vmmtest.Kernels(t)[0], "wait"))
 	m.Expect("waiting")
 	if err := m.PowerButton(); err != nil {
@@ -238,7 +238,7 @@ func TestPowerButtonAsksTheGuest(t *testing.T) {
 	m.Succeed()
 }
 
-func TestConsoleInputArrivesWhole(t *testing.T) {
+func TestConsoleInputIsComplete(t *testing.T) {
 	m := vmmtest.Boot(t, guestConfig(t, vmmtest.Kernels(t)[0], "wait"))
 	m.Expect("waiting")
 	line := strings.Repeat("0123456789abcdef", 60) // longer than any FIFO, shorter than a tty's line
@@ -248,8 +248,8 @@ func TestConsoleInputArrivesWhole(t *testing.T) {
 	m.Wait(vmm.Stopped)
 }
 
-// TestConsoleAnswersEachLine types while the guest writes: both raise the same
-// interrupt line, from two threads.
+// TestConsoleAnswersEachLine types while the guest writes: both raise the same interrupt line, from
+// two threads.
 func TestConsoleAnswersEachLine(t *testing.T) {
 	m := vmmtest.Boot(t, guestConfig(t, vmmtest.Kernels(t)[0], "wait"))
 	m.Expect("waiting")
@@ -261,7 +261,7 @@ func TestConsoleAnswersEachLine(t *testing.T) {
 	m.Wait(vmm.Stopped)
 }
 
-// trafficMachine has a NIC on a tap of its own and a disk.
+// trafficMachine has a NIC on a new tap, and a disk.
 type trafficMachine struct {
 	*vmmtest.Machine
 	t        testing.TB
@@ -271,11 +271,11 @@ type trafficMachine struct {
 
 const diskSerial = "traffic-disk-01"
 
-// backends are who serves a machine's devices. What a guest can do, and what
-// becomes of its mistakes, must be the same.
+// backends selects the backends of a machine's devices. What a guest can do, and the effect of its
+// errors, must be the same with all of them.
 type backends struct {
 	name           string
-	net, disk      string   // lines of the configuration
+	net, disk      string   // configuration lines
 	needs          []string // of vmmtest.Need
 	guest, gateway string
 }
@@ -293,17 +293,17 @@ var (
 	}
 )
 
-// serving is a guest kernel and who serves it.
+// serving is a guest kernel with the backends of its devices.
 type serving struct {
 	vmmtest.Kernel
 	backends
 }
 
-// String is a subtest's name.
+// String returns the name of the subtest.
 func (s serving) String() string { return s.Kernel.Name + "/" + s.backends.name }
 
-// servings are the default guest kernel, which is another one on each host,
-// with its devices in the kernel and in process.
+// servings returns the default guest kernel, which differs between the hosts, with its devices in
+// the kernel and in process.
 func servings(t testing.TB) []serving {
 	k := vmmtest.Kernels(t)[0]
 	return []serving{{k, inKernel}, {k, inProcess}}
@@ -314,8 +314,8 @@ func bootTraffic(t testing.TB, s serving, vcpus, imageMiB int) *trafficMachine {
 	return bootServing(t, s, "traffic", vcpus, imageMiB)
 }
 
-// bootServing boots a scenario that takes the arguments of trafficScenario and
-// says "disk" and "next?" as it does.
+// bootServing boots a scenario that has the arguments of trafficScenario and prints "disk" and
+// "next?" as it does.
 func bootServing(t testing.TB, s serving, scenario string, vcpus, imageMiB int) *trafficMachine {
 	t.Helper()
 	testenv.Need(t, s.needs...)
@@ -355,8 +355,7 @@ serial = %q
 	return m
 }
 
-// haveAddress gives this host an address of its own for the test's time, where
-// no tap brings one.
+// haveAddress adds an address to this host for the duration of the test, if no tap provides one.
 func haveAddress(t testing.TB, cidr string) {
 	t.Helper()
 	addr, err := netlink.ParseAddr(cidr)
@@ -377,8 +376,7 @@ func haveAddress(t testing.TB, cidr string) {
 	})
 }
 
-// transfer moves mib MiB in one of the four ways and compares what both ends
-// saw.
+// transfer moves mib MiB in one of the four ways and compares the checksums of both ends.
 func (m *trafficMachine) transfer(what string, mib int) {
 	m.t.Helper()
 	m.Expect(`next\?`)
@@ -425,7 +423,7 @@ func (m *trafficMachine) quit() {
 	m.Succeed()
 }
 
-// userExits is how often vCPUs left the kernel for minivmm so far.
+// userExits returns how often vCPUs have left the kernel for minivmm so far.
 func userExits(m *trafficMachine) (n uint64) {
 	m.t.Helper()
 	r, err := m.Report()
@@ -438,9 +436,8 @@ func userExits(m *trafficMachine) (n uint64) {
 	return n
 }
 
-// TestTrafficNeedsNoExit moves data over network and disk, both ways, with
-// checksums at both ends, and counts how often vCPUs left to user space: not
-// once per packet or request, whatever the amount.
+// TestTrafficNeedsNoExit moves data over network and disk, both ways, with checksums at both ends,
+// and counts the exits to user space: they must not grow with the number of packets or requests.
 func TestTrafficNeedsNoExit(t *testing.T) {
 	const mib = 16
 	for _, s := range servings(t) {
@@ -453,13 +450,12 @@ func TestTrafficNeedsNoExit(t *testing.T) {
 				m.ipv6()
 			}
 			for _, what := range []string{"send", "receive", "write", "read"} {
-				m.transfer(what, 1) // warms ARP, TCP and caches up
+				m.transfer(what, 1) // warms up ARP, TCP and caches
 				before := userExits(m)
 				m.transfer(what, mib)
 				exits := userExits(m) - before
-				// The command, its echo and the answer go over the serial
-				// port, some 250 bytes at two exits a byte; 16 MiB are
-				// 11 000 packets or 256 requests of 64 KiB.
+				// The command, its echo and the answer go over the serial port: about 250 bytes
+				// at two exits per byte. 16 MiB are 11 000 packets or 256 requests of 64 KiB.
 				t.Logf("%-8s %d MiB: %d exits to user space", what, mib, exits)
 				if exits > 900 {
 					t.Errorf("%s: %d exits to user space during %d MiB", what, exits, mib)
@@ -470,12 +466,12 @@ func TestTrafficNeedsNoExit(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeftBehind closes a machine with all its devices and looks for
-// what it made.
+// TestNothingIsLeftBehind closes a machine with all devices and checks that nothing it created is
+// left.
 func TestNothingIsLeftBehind(t *testing.T) {
 	s := servings(t)[0]
 	testenv.Need(t, s.needs...)
-	// What the kernel has once LIO was used at all stays, and no machine's is it.
+	// Objects that the kernel keeps after the first use of LIO belong to no machine.
 	if _, err := lio.Usable(""); err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +480,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		m := bootTraffic(t, s, 1, 1)
 		during := leftovers(t)
 		if slices.Equal(before, during) {
-			t.Error("a running machine shows no tap, no LIO object: the test looks at the wrong place")
+			t.Error("a running machine has no tap or LIO object: the test looks in the wrong place")
 		}
 		m.quit()
 	})
@@ -493,7 +489,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// leftovers lists what a VM makes outside its process, and its descriptors.
+// leftovers lists what a VM creates outside its process, and its descriptors.
 func leftovers(t *testing.T) []string {
 	t.Helper()
 	var all []string
@@ -510,8 +506,8 @@ func leftovers(t *testing.T) []string {
 	return all
 }
 
-// TestProtocolsOfOneKernel enters the same image in each way that it can be:
-// unpacked by its 64-bit entry (TestBootMatrix), by PVH, and packed.
+// TestProtocolsOfOneKernel boots the same image through each of its entries: unpacked through its
+// 64-bit entry (TestBootMatrix), through PVH, and packed.
 func TestProtocolsOfOneKernel(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

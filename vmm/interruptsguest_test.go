@@ -12,15 +12,17 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// vector is a queue's line in a guest's /proc/interrupts: its number, and what all CPUs together have counted.
+// vector is a queue's line in a guest's /proc/interrupts: its number, and the sum of the counts of
+// all CPUs.
 type vector struct {
 	irq   string
 	queue string // "net0 1"
 	count uint64
 }
 
-// vectorsInGuest are those of the queues of NIC, disk controller and random numbers, which Linux names virtio0-input.0,
-// virtio0-output.0, virtio1-control, virtio1-event, virtio1-request, whichever of the requests' it is, and virtio2-input.
+// vectorsInGuest returns the vectors of the queues of the NIC, the disk controller and the random
+// number device. Linux names them virtio0-input.0, virtio0-output.0, virtio1-control, virtio1-event,
+// virtio1-request (the same name for all request queues) and virtio2-input.
 func vectorsInGuest() (vectors []vector, err error) {
 	f, err := os.Open("/proc/interrupts")
 	if err != nil {
@@ -83,7 +85,8 @@ func tellInterrupts(g *vmmtest.Guest) error {
 	return nil
 }
 
-// moveInterrupts lets one CPU have all vectors that Linux does not place by itself, as it does those of the request queues.
+// moveInterrupts moves all vectors to one CPU, except those that Linux places on its own, as it
+// does for the request queues.
 func moveInterrupts(g *vmmtest.Guest, cpu string) error {
 	vectors, err := vectorsInGuest()
 	if err != nil {
@@ -99,8 +102,8 @@ func moveInterrupts(g *vmmtest.Guest, cpu string) error {
 	return nil
 }
 
-// interrupts are what host and guest have counted for each queue, at a moment when nothing was under way; queues whose interrupts the
-// host does not know are not in the first.
+// interrupts returns the counts of host and guest for each queue, read while no interrupt was
+// pending. Queues whose interrupts the host does not count are missing in the first.
 func (m *trafficMachine) interrupts() (host, guest map[string]uint64) {
 	m.t.Helper()
 	read := func() map[string]uint64 {
@@ -116,7 +119,7 @@ func (m *trafficMachine) interrupts() (host, guest map[string]uint64) {
 		}
 		return counts
 	}
-	for range 20 { // a guest sends something by itself now and then
+	for range 20 { // a guest sends packets on its own now and then
 		host = read()
 		guest = map[string]uint64{}
 		words := strings.Fields(m.command("interrupts", `interrupts .* end`))
@@ -130,13 +133,14 @@ func (m *trafficMachine) interrupts() (host, guest map[string]uint64) {
 			return host, guest
 		}
 	}
-	m.t.Fatalf("interrupts do not come to rest: %v", host)
+	m.t.Fatalf("the interrupt counts keep changing: %v", host)
 	return nil, nil
 }
 
-// sameInterrupts compares the guest's counts with the host's, for the queues whose interrupts the host counts. The host may have
-// counted more for a transmit queue: Linux asks for the next interrupt while one is in progress, and an interrupt that is
-// raised twice before the guest takes it is one to the guest. least holds the smallest count for some of the guest's queues.
+// sameInterrupts compares the guest's counts with the host's, for the queues whose interrupts the
+// host counts. The host's count of a transmit queue may be higher: Linux enables the next interrupt
+// while it handles one, and an interrupt that is raised twice before the guest handles it is one to
+// the guest. least has the minimum count for some of the guest's queues.
 func (m *trafficMachine) sameInterrupts(when string, least map[string]uint64) {
 	m.t.Helper()
 	host, guest := m.interrupts()
@@ -154,6 +158,6 @@ func (m *trafficMachine) sameInterrupts(when string, least map[string]uint64) {
 		}
 	}
 	if len(guest) == 0 || len(host) == 0 {
-		m.t.Errorf("%s: %d queues with counts in the host, %d in the guest", when, len(host), len(guest))
+		m.t.Errorf("%s: %d queues have counts in the host, %d in the guest", when, len(host), len(guest))
 	}
 }

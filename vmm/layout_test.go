@@ -27,8 +27,7 @@ func TestRAMGoesAroundTheHole(t *testing.T) {
 	}
 }
 
-// TestNothingOverlaps holds every range of the layout to the hole, apart from
-// each other.
+// TestNothingOverlaps checks that every range of the layout is in the hole and that no two overlap.
 func TestNothingOverlaps(t *testing.T) {
 	ranges := []guestmem.Range{
 		{GPA: mmioGPA, SizeBytes: mmioSize}, {GPA: ecamGPA, SizeBytes: ecamSize}, {GPA: ioapicGPA, SizeBytes: 4096},
@@ -50,8 +49,7 @@ func TestNothingOverlaps(t *testing.T) {
 	}
 }
 
-// TestPortsAreApart does the same for ports. Every device may have a BAR of the
-// largest size.
+// TestPortsAreApart does the same for ports. Every device may have a BAR of the maximum size.
 func TestPortsAreApart(t *testing.T) {
 	type span struct{ first, n int }
 	spans := []span{{com1Port, 8}, {sleepControlPort, 3}, {keyboardPort, 1}, {timerPort, 1}, {pciPort, pciPorts}, {pciPortBase, pciPortSize}}

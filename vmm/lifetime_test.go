@@ -18,7 +18,7 @@ import (
 	"minivmm/vmm"
 )
 
-// floodScenario sends, receives and writes all at once and without end.
+// floodScenario sends, receives and writes at the same time, without end.
 func floodScenario(g *vmmtest.Guest) error {
 	if _, err := g.NetUp(g.Args[0], g.Args[3]); err != nil {
 		return err
@@ -60,14 +60,14 @@ type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// flows serves a flooding guest's connections and counts what they moved.
+// flows serves a flooding guest's connections and counts the bytes.
 type flows struct {
 	sent, received atomic.Int64
 	done           chan struct{}
 }
 
-// serve ends, with all connections, when the listener closes: a guest that
-// vanishes without a word says nothing to TCP.
+// serve returns, with all connections closed, when the listener is closed: TCP does not notice a
+// guest that disappears.
 func (f *flows) serve(l net.Listener) {
 	defer close(f.done)
 	var conns []net.Conn
@@ -100,8 +100,8 @@ type counter struct{ n *atomic.Int64 }
 
 func (c counter) Write(p []byte) (int, error) { c.n.Add(int64(len(p))); return len(p), nil }
 
-// TestCloseInTheMiddleOfTraffic ends machines while frames flow both ways and
-// the disk is written, again and again, and looks for what they leave.
+// TestCloseInTheMiddleOfTraffic closes machines repeatedly while frames flow both ways and the disk
+// is written, and checks that nothing is left behind.
 func TestCloseInTheMiddleOfTraffic(t *testing.T) {
 	kernel := vmmtest.Kernels(t)[0]
 	for _, b := range []backends{inKernel, inProcess} {
@@ -144,7 +144,7 @@ func closeInTraffic(t *testing.T, s serving) {
 	}
 }
 
-// blocksOf is how many blocks of a sparse file exist.
+// blocksOf returns the number of allocated blocks of a sparse file.
 func blocksOf(t *testing.T, path string) int64 {
 	t.Helper()
 	var st unix.Stat_t

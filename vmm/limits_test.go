@@ -19,22 +19,21 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// TestEveryLimitOfTasksEndsWell starts machines under limits from far too little
-// to enough, each in a process of its own. Whatever the value is, it ends in a
-// machine whose vCPU has run, or in an error with the limit, its value and its use; never in
-// the Go runtime's "failed to create new OS thread".
-func TestEveryLimitOfTasksEndsWell(t *testing.T) {
+// TestEveryLimitOfTasksIsReported starts machines under limits from far too low to sufficient, each
+// in a new process. Whatever the value, the result is a machine whose vCPU has run, or an error
+// with the limit, its value and its use; never the Go runtime's "failed to create new OS thread".
+func TestEveryLimitOfTasksIsReported(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "guests", "root")
 	nobody := syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: 65534, Gid: 65534},
-		// To make a tap, and to open the devices and the kernel whoever owns
-		// them. Not what lifts the limit.
+		// Capabilities to create a tap and to open the devices and the kernel regardless of their
+		// owner, but not those that lift the limit.
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_DAC_OVERRIDE},
 	}
 	for _, tt := range []struct {
 		key, named string
 		attr       syscall.SysProcAttr
-		threads    bool // the limit is the host's: it is for minivmm's own threads too
+		threads    bool // the limit is the host's and includes minivmm's own threads
 	}{
 		{"limits.pids_max", "pids.max %d of cgroup /minivmm.test-0: it has ", syscall.SysProcAttr{}, false},
 		{"rlimits.nproc", "RLIMIT_NPROC %d: uid 65534 has ", nobody, false},
@@ -43,7 +42,7 @@ func TestEveryLimitOfTasksEndsWell(t *testing.T) {
 		start := func(limit int) (tasks int, refusal string) {
 			tasks, refusal = tryMachine(t, fmt.Sprintf("%s = %d\n", tt.key, limit), 2, tt.attr)
 			if want := fmt.Sprintf(tt.named, limit); refusal != "" && !strings.Contains(refusal, want) {
-				t.Errorf("%s = %d: %s\nwant %q in it", tt.key, limit, refusal, want)
+				t.Errorf("%s = %d: %s\nwant it to contain %q", tt.key, limit, refusal, want)
 			}
 			return tasks, refusal
 		}
@@ -54,7 +53,7 @@ func TestEveryLimitOfTasksEndsWell(t *testing.T) {
 		refused, worked := 0, 1000
 		limits := []int{1, all, all + 1, all + 2}
 		if tt.threads {
-			limits = []int{25, all, all + 30} // a Go program begins with a dozen
+			limits = []int{25, all, all + 30} // a Go program starts with about a dozen
 		}
 		for _, limit := range limits {
 			if _, refusal := start(limit); refusal != "" {
@@ -64,22 +63,23 @@ func TestEveryLimitOfTasksEndsWell(t *testing.T) {
 				worked = min(worked, limit)
 			}
 		}
-		t.Logf("%s: a machine with %d tasks is refused up to %d, and works from %d", tt.key, all, refused, worked)
-		// Before Linux 6.4 the workers are the kernel's own and no limit's.
+		t.Logf("%s: a machine with %d tasks is refused up to a limit of %d, and works from %d", tt.key, all, refused, worked)
+		// Before Linux 6.4 the workers are kernel threads, and no limit counts them.
 		if threads := threadWorkers(t) || tt.threads; threads && (refused >= worked || refused == 0) || !threads && refused != 0 {
 			t.Errorf("%s: refused up to %d, worked from %d", tt.key, refused, worked)
 		}
 	}
 }
 
-// tryMachine starts a machine in a process of its own: how many tasks that had, or why there is none.
+// tryMachine starts a machine in a new process. It returns the number of its tasks, or why it did
+// not start.
 func tryMachine(t *testing.T, limit string, cards int, attr syscall.SysProcAttr) (tasks int, refusal string) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), childEnv+"=tasks", fmt.Sprintf("%s_CONFIG=%sname = \"test-0\"\nmachine.memory = \"128M\"\nmachine.vcpus = 2\nboot.kernel = %q\n%s",
 		childEnv, limit, vmmtest.Vmlinux(t, vmmtest.Kernels(t)[0]), strings.Repeat("[[net]]\n", cards)))
 	cmd.Dir, cmd.SysProcAttr = "/", &attr
-	var said strings.Builder // the guest's console, and what Go says when it dies
+	var said strings.Builder // the guest's console, and the Go runtime's message if it crashes
 	cmd.Stderr = &said
 	out, err := cmd.Output()
 	text := strings.TrimSpace(string(out))
@@ -93,7 +93,8 @@ func tryMachine(t *testing.T, limit string, cards int, attr syscall.SysProcAttr)
 	return tasks, refusal
 }
 
-// TestTooFewFiles: with the least that the configuration allows there is a machine with a card, and not with many.
+// TestTooFewFiles checks that the smallest limit that the configuration allows is enough for a
+// machine with one card, and not for one with many.
 func TestTooFewFiles(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "guests", "root")
 	for cards, refused := range map[int]bool{1: false, 12: true} {
@@ -108,7 +109,7 @@ func TestTooFewFiles(t *testing.T) {
 // outsideLimit, in place of a key, is a limit that the process is started with.
 const outsideLimit = "# nproc"
 
-// tasksChild starts a machine and says how that went.
+// tasksChild starts a machine and reports the result.
 func tasksChild(text string) error {
 	first, _, _ := strings.Cut(text, "\n")
 	if n, ok := strings.CutPrefix(first, outsideLimit+" = "); ok {
@@ -140,7 +141,7 @@ func tasksChild(text string) error {
 		fmt.Println("refused:", err)
 	}
 	if taps, err := filepath.Glob("/sys/class/net/mvm*"); err != nil || len(taps) > 0 {
-		return fmt.Errorf("taps %v are left, %v", taps, err)
+		return fmt.Errorf("taps %v are left behind, %v", taps, err)
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// TestNoVCPUWaitsForWorkersMu moves an interrupt, starts the device and resets it while somebody
-// changes the workers, which takes as long as the kernel takes to make threads.
+// TestNoVCPUWaitsForWorkersMu moves an interrupt, starts the device and resets it while workersMu
+// is held, as it is for as long as the kernel needs to create threads.
 func TestNoVCPUWaitsForWorkersMu(t *testing.T) {
 	testenv.Need(t, "kvm")
 	sys, err := kvm.Open()
@@ -84,6 +84,6 @@ func TestNoVCPUWaitsForWorkersMu(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(testenv.Patience / 20):
-		t.Fatal("a vCPU waits for workersMu")
+		t.Fatal("a vCPU is blocked on workersMu")
 	}
 }

@@ -2,8 +2,8 @@ package vmm_test
 
 import "unsafe"
 
-// registers is a mapped BAR. Each access is one instruction of the field's own
-// width, as a device may ask for; that is what noinline is for.
+// registers is a mapped BAR. Each access is one instruction of the field's width, as devices
+// require; noinline ensures this.
 type registers []byte
 
 //go:noinline

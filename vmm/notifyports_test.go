@@ -6,7 +6,7 @@ import (
 	"minivmm/kvm"
 )
 
-func TestWhoGetsPortsForNotifications(t *testing.T) {
+func TestPortsAreCheaperByVendor(t *testing.T) {
 	for _, tc := range []struct {
 		vendor string
 		want   bool

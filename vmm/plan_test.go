@@ -11,8 +11,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// TestResolveLeavesNothingOpen looks at what a plan has in place of "auto", where that does not
-// depend on the host.
+// TestResolveLeavesNothingOpen checks what replaces "auto" in a plan, where that does not depend on
+// the host.
 func TestResolveLeavesNothingOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk.img")
 	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
@@ -53,7 +53,7 @@ func TestResolveLeavesNothingOpen(t *testing.T) {
 			t.Errorf("%s: %s, notify %s, notes %q; want %s, %q", tt.text, list, p.Machine.Notify, notes, tt.want, tt.notes)
 		}
 		if after := string(cfg.TOML()); after != before {
-			t.Errorf("%s: the caller's configuration has become\n%s", tt.text, after)
+			t.Errorf("%s: the caller's configuration was changed to\n%s", tt.text, after)
 		}
 	}
 	if p, _ := Resolve(&config.Config{Machine: config.Machine{Notify: config.NotifyAuto}}); p.Machine.Notify == config.NotifyAuto {
@@ -61,12 +61,13 @@ func TestResolveLeavesNothingOpen(t *testing.T) {
 	}
 }
 
-// TestEveryDeviceIsInTheList looks at the devices, and counts threads by them.
+// TestEveryDeviceIsInTheList checks the list of devices, and the number of threads for their
+// workers.
 func TestEveryDeviceIsInTheList(t *testing.T) {
 	for _, tc := range []struct {
 		nets, disks, ports int
 		want               string // devices
-		threads            int    // of workers
+		threads            int    // for workers
 	}{
 		{0, 0, 0, "rng0", 0},
 		{1, 0, 0, "net0 rng0", 2},

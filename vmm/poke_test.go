@@ -16,8 +16,8 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// Offsets in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3), which minivmm
-// has at the start of BAR 0, and where its doorbells begin.
+// Offsets in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3), which minivmm places at the start of
+// BAR 0, and the offset of its doorbells.
 const (
 	regDriverFeatureSelect = 0x08
 	regDriverFeature       = 0x0c
@@ -43,23 +43,23 @@ const (
 	pageBytes     = 4096
 )
 
-// outside is an address where no guest of these tests has memory.
+// outside is an address at which no guest of these tests has memory.
 const outside = 1 << 40
 
-// poker drives a virtio device by hand from the guest's user space, with the
-// kernel's driver taken off its PCI function.
+// poker drives a virtio device by hand from the guest's user space, after unbinding the kernel's
+// driver from its PCI function.
 type poker struct {
 	registers
-	ports    *os.File // of the queues, nil on a host where memory is as good
+	ports    *os.File // of the queues; nil on a host where ports are not cheaper than memory
 	ring     func(p *poker, notifyOff, queue uint16) error
 	function string   // 0000:00:01.0
-	rings    [][]byte // a page for each queue
+	rings    [][]byte // one page for each queue
 	gpas     []uint64
 }
 
 const pciDriver = "/sys/bus/pci/drivers/virtio-pci/"
 
-// openPoker takes the device of a virtio driver.
+// openPoker takes over the device of a virtio driver.
 func openPoker(driver string) (*poker, error) {
 	device, err := virtioDevice(driver)
 	if err != nil {
@@ -110,7 +110,8 @@ func openPoker(driver string) (*poker, error) {
 	return p, nil
 }
 
-// physical is the address of a locked page (Documentation/admin-guide/mm/pagemap.rst).
+// physical returns the physical address of a locked page
+// (Documentation/admin-guide/mm/pagemap.rst).
 func physical(page []byte) (uint64, error) {
 	f, err := os.Open("/proc/self/pagemap")
 	if err != nil {
@@ -134,7 +135,7 @@ func (p *poker) put64(off int, v uint64) {
 	p.put32(off+4, uint32(v>>32))
 }
 
-// reset resets the device and waits for it.
+// reset resets the device and waits until that is done.
 func (p *poker) reset() error {
 	p.put8(regStatus, 0)
 	return p.await("status 0", func(s uint8) bool { return s == 0 })
@@ -158,8 +159,8 @@ const (
 	driverOK   = featuresOK | virtio.StatusDriverOK
 )
 
-// start brings the device up with empty rings, but that of queue broken, if
-// there is such a one, is where desc says.
+// start activates the device with empty rings. If broken is the number of a queue, that queue's
+// ring is at address desc.
 func (p *poker) start(broken int, desc uint64) error {
 	if err := p.reset(); err != nil {
 		return err
@@ -196,10 +197,9 @@ func (p *poker) kick(queue int) error {
 	return p.ring(p, p.get16(regQueueNotifyOff), uint16(queue))
 }
 
-// The ways to kick. A queue has a port beside its address in memory on hosts
-// where a port is cheaper; the file takes one access a write
-// (drivers/pci/pci-sysfs.c, pci_resource_io). No doorbell is at a port's second
-// byte, so that a write to that leaves to user space.
+// The ways to kick. On hosts where a port is cheaper, a queue has a port in addition to its address in
+// memory; the file does one access per write (drivers/pci/pci-sysfs.c, pci_resource_io). A port's
+// second byte has no doorbell, so a write to it exits to user space.
 func (p *poker) ringMemory(notifyOff, queue uint16) error {
 	p.put16(doorbells+doorbellStep*int(notifyOff), queue)
 	return nil
@@ -221,12 +221,12 @@ func (p *poker) ringByExit(notifyOff, queue uint16) error {
 	return err
 }
 
-// needsReset waits for the device to say that it is dead.
+// needsReset waits until the device sets DEVICE_NEEDS_RESET.
 func (p *poker) needsReset() error {
 	return p.await("DEVICE_NEEDS_RESET", func(s uint8) bool { return s&uint8(virtio.StatusNeedsReset) != 0 })
 }
 
-// ringOutside gives the device a ring where there is no memory.
+// ringOutside gives the device a ring at an address without memory.
 func (p *poker) ringOutside(queue int) error {
 	if err := p.start(queue, outside); err != nil {
 		return err
@@ -234,8 +234,8 @@ func (p *poker) ringOutside(queue int) error {
 	return p.needsReset()
 }
 
-// badDescriptor gives it a chain whose buffer is where there is no memory, and
-// kicks long after that is known.
+// badDescriptor gives it a chain whose buffer is at an address without memory, and keeps kicking
+// after the device has noticed.
 func (p *poker) badDescriptor(queue int) error {
 	if err := p.start(-1, 0); err != nil {
 		return err
@@ -262,7 +262,7 @@ func (p *poker) badDescriptor(queue int) error {
 	return nil
 }
 
-// badDescriptors does so with each way to kick.
+// badDescriptors calls badDescriptor with each way to kick.
 func (p *poker) badDescriptors(queue int) error {
 	for i, ring := range []func(p *poker, notifyOff, queue uint16) error{(*poker).ringPort, (*poker).ringByExit, (*poker).ringMemory} {
 		p.ring = ring
@@ -273,7 +273,7 @@ func (p *poker) badDescriptors(queue int) error {
 	return nil
 }
 
-// frozen writes the queues' registers when they are not the driver's any more.
+// frozen writes the queues' registers when the driver may no longer change them.
 func (p *poker) frozen(int) error {
 	if err := p.start(-1, 0); err != nil {
 		return err
@@ -303,7 +303,7 @@ func (p *poker) frozen(int) error {
 	return nil
 }
 
-// lives starts and resets it n times.
+// lives activates and resets it n times.
 func (p *poker) lives(n int) error {
 	for range n {
 		if err := p.start(-1, 0); err != nil {
@@ -316,7 +316,7 @@ func (p *poker) lives(n int) error {
 	return nil
 }
 
-// close gives the device back to its driver.
+// close returns the device to its driver.
 func (p *poker) close() error {
 	if err := p.reset(); err != nil {
 		return err

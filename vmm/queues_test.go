@@ -27,11 +27,11 @@ import (
 	"minivmm/vmm/config"
 )
 
-// streamBytes is what each stream of queuesScenario sends and gets back.
+// streamBytes is how many bytes each stream of queuesScenario sends and receives back.
 const streamBytes = 64 << 10
 
-// queuesScenario obeys "report", "streams N", "reads", "verify N", "mac ADDRESS" and "rebind
-// DRIVER". It has the arguments of trafficScenario.
+// queuesScenario executes the commands "report", "streams N", "reads", "verify N", "mac ADDRESS"
+// and "rebind DRIVER". It has the arguments of trafficScenario.
 func queuesScenario(g *vmmtest.Guest) error {
 	nic, err := g.NetUp(g.Args[0], g.Args[3])
 	if err != nil {
@@ -100,7 +100,7 @@ func queuesScenario(g *vmmtest.Guest) error {
 			}
 			g.Printf("rebound %v", err)
 		default:
-			err = fmt.Errorf("not a command: %q", line)
+			err = fmt.Errorf("unknown command %q", line)
 		}
 		if err != nil {
 			return err
@@ -114,7 +114,7 @@ func onEachCPU(f func(cpu int) error) error {
 	var all sync.WaitGroup
 	for cpu := range errs {
 		all.Go(func() {
-			runtime.LockOSThread() // the thread ends with the goroutine
+			runtime.LockOSThread() // the thread exits with the goroutine
 			var set unix.CPUSet
 			set.Set(cpu)
 			if errs[cpu] = unix.SchedSetaffinity(0, &set); errs[cpu] == nil {
@@ -126,7 +126,7 @@ func onEachCPU(f func(cpu int) error) error {
 	return firstError(errs...)
 }
 
-// streamsInGuest has n connections on each CPU, one after the other.
+// streamsInGuest opens n connections on each CPU, one after the other.
 func streamsInGuest(host string, n int) error {
 	return onEachCPU(func(cpu int) error {
 		for i := range n {
@@ -140,14 +140,14 @@ func streamsInGuest(host string, n int) error {
 			_, err = io.ReadFull(conn, in)
 			conn.Close()
 			if err != nil || !bytes.Equal(in, out) {
-				return fmt.Errorf("stream %d of CPU %d: what came back is not what went out, %v", i, cpu, err)
+				return fmt.Errorf("stream %d of CPU %d: the received data differs from the sent data, %v", i, cpu, err)
 			}
 		}
 		return nil
 	})
 }
 
-// readsPerCPU is how often readsInGuest reads on each CPU, one read after the other.
+// readsPerCPU is the number of reads of readsInGuest on each CPU, one after the other.
 const readsPerCPU = 40
 
 // readsInGuest reads from the disk on each CPU.
@@ -172,7 +172,8 @@ func readsInGuest(disk string) error {
 	})
 }
 
-// verifyInGuest writes and reads back n blocks on each CPU, in a place of the disk that is the CPU's.
+// verifyInGuest writes and reads back n blocks on each CPU, in a separate part of the disk for
+// each.
 func verifyInGuest(disk string, n int) error {
 	const block, places = 16 << 10, 16
 	return onEachCPU(func(cpu int) error {
@@ -199,15 +200,14 @@ func verifyInGuest(disk string, n int) error {
 				return fmt.Errorf("CPU %d: %w", cpu, err)
 			}
 			if !bytes.Equal(in, out) {
-				return fmt.Errorf("CPU %d: block %d is not what was written", cpu, i)
+				return fmt.Errorf("CPU %d: block %d differs from what was written", cpu, i)
 			}
 		}
 		return nil
 	})
 }
 
-// idleInputs is how many of the NIC's first n receive queues have raised no
-// interrupt.
+// idleInputs returns how many of the NIC's first n receive queues have raised no interrupt.
 func idleInputs(n int) (idle int) {
 	f, err := os.Open("/proc/interrupts")
 	if err != nil {
@@ -239,7 +239,7 @@ func idleInputs(n int) (idle int) {
 	return idle
 }
 
-// echo sends every connection back to where it came from.
+// echo sends the data of every connection back.
 func echo(l net.Listener) {
 	for {
 		conn, err := l.Accept()
@@ -253,7 +253,7 @@ func echo(l net.Listener) {
 	}
 }
 
-// cpuTime is how long a worker has run.
+// cpuTime returns how long a worker has run.
 func cpuTime(t *testing.T, w vmm.Worker) (d time.Duration) {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", w.TID))
@@ -266,10 +266,9 @@ func cpuTime(t *testing.T, w vmm.Worker) (d time.Duration) {
 	return d
 }
 
-// TestQueuesAndTheirWorkers runs a guest of 4 CPUs with 2 queue pairs and 4
-// request queues: each has its worker, all of them work, and that stays so when
-// the guest sets another address, resets its devices, or the workers are
-// placed anew.
+// TestQueuesAndTheirWorkers runs a guest with 4 CPUs, 2 queue pairs and 4 request queues: each has
+// its worker, all of them work, and that remains so when the guest changes its address or resets
+// its devices, and when the workers are placed differently.
 func TestQueuesAndTheirWorkers(t *testing.T) {
 	k := vmmtest.Kernels(t)[0]
 	threads := threadWorkers(t)
@@ -317,7 +316,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 		placed("net0", "1", "batch, nice 1", 20*time.Microsecond)
 		placed("scsi0", "0-1", "batch, nice 1", 0)
 
-		// everyone says that each worker has work to do.
+		// everyone checks that each worker has run.
 		everyone := func(when string) {
 			t.Helper()
 			start := time.Now()
@@ -348,7 +347,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 		m.command("move 1", "moved [1-9]")
 		everyone("with interrupts elsewhere")
 		if !knownAs("10.77.0.2", mac) {
-			t.Errorf("the host does not know the guest as %s", mac)
+			t.Errorf("the host's neighbour table does not have %s", mac)
 		}
 
 		nice, poll := 3, config.Duration{}
@@ -407,7 +406,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 	virtiotest.AwaitWorkers(t, before.Workers)
 }
 
-// checkCounts gives the disks other numbers of workers while the guest obeys a command.
+// checkCounts changes the number of disk workers while the guest executes a command.
 func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer string) {
 	t.Helper()
 	counts := []config.WorkerCount{config.CountShared, 3, config.CountPerQueue, 2, 4}
@@ -435,7 +434,7 @@ func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer 
 				tids := map[int]bool{}
 				for _, w := range m.Workers() {
 					if cpuTime(t, w); tids[w.TID] {
-						t.Errorf("%v: another has the same thread", w)
+						t.Errorf("%v: another worker has the same thread", w)
 					}
 					if tids[w.TID] = true; w.Device == "scsi0" {
 						disks = append(disks, w.Serves())
@@ -463,7 +462,8 @@ func checkCounts(t *testing.T, m *trafficMachine, threads bool, command, answer 
 	}
 }
 
-// checkFewFiles wants more disk workers than there are descriptors to watch: there are as many as before then.
+// checkFewFiles asks for more disk workers than there are descriptors to watch them: their number
+// must not change then.
 func checkFewFiles(t *testing.T, m *trafficMachine) {
 	t.Helper()
 	disks := func() (n int) {
@@ -504,7 +504,7 @@ func checkFewFiles(t *testing.T, m *trafficMachine) {
 	virtiotest.AwaitWorkers(t, len(m.Workers()))
 }
 
-// knownAs says whether the host's neighbour table has that address for ip.
+// knownAs reports whether the host's neighbour table has the given hardware address for ip.
 func knownAs(ip, mac string) bool {
 	neighbours, err := netlink.NeighList(0, netlink.FAMILY_V4)
 	return err == nil && slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool {
@@ -512,8 +512,9 @@ func knownAs(ip, mac string) bool {
 	})
 }
 
-// TestWorkersThatCannotBe asks for what this host's kernel, or no kernel, does.
-func TestWorkersThatCannotBe(t *testing.T) {
+// TestUnsupportedWorkers requests settings that this host's kernel, or any kernel, does not
+// support.
+func TestUnsupportedWorkers(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
 	image := filepath.Join(t.TempDir(), "disk.img")
 	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {

@@ -15,9 +15,9 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// devicesScenario is trafficScenario with two commands more: "rebind DRIVER N"
-// takes a driver off its device and puts it back N times, each a reset and an
-// activation; "poke DRIVER HOW N" drives the device by hand, badly.
+// devicesScenario is trafficScenario with two more commands. "rebind DRIVER N" unbinds a driver
+// from its device and binds it again N times, each time a reset and an activation. "poke DRIVER HOW
+// N" misuses the device by hand.
 func devicesScenario(g *vmmtest.Guest) error {
 	var disk string
 	up := func(driver string) (err error) {
@@ -68,7 +68,7 @@ func devicesScenario(g *vmmtest.Guest) error {
 	}
 }
 
-// virtioDevice is the name, like virtio0, of the device that a driver has.
+// virtioDevice returns the name, such as virtio0, of the device bound to a driver.
 func virtioDevice(driver string) (string, error) {
 	found, err := filepath.Glob("/sys/bus/virtio/drivers/" + driver + "/virtio*")
 	if err != nil || len(found) != 1 {
@@ -92,7 +92,7 @@ func rebind(driver string, rounds int) error {
 	return nil
 }
 
-// command gives the guest a command and waits for its answer.
+// command sends the guest a command and waits for its answer.
 func (m *trafficMachine) command(line, answer string) string {
 	m.t.Helper()
 	m.Expect(`next\?`)
@@ -108,9 +108,9 @@ func (m *trafficMachine) everyWay() {
 	}
 }
 
-// TestManyLives resets and activates each device many times from the guest: by
-// its driver, with interrupts and all, and a thousand times by hand, which is
-// quicker. Then it looks for what is left of that in this process.
+// TestManyLives resets and activates each device many times from the guest: with its driver,
+// including interrupts, and a thousand times by hand, which is faster. Then it checks that this
+// process has not grown.
 func TestManyLives(t *testing.T) {
 	for _, s := range servings(t) {
 		t.Run(s.String(), func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestManyLives(t *testing.T) {
 			m.everyWay()
 			live := func(driver string, rebinds, lives int) {
 				m.command(fmt.Sprintf("rebind %s %d", driver, rebinds), `rebound \S+ in \S+s\b`)
-				for ; lives > 0; lives -= 100 { // in steps that a slow host can make
+				for ; lives > 0; lives -= 100 { // in steps that are short enough for a slow host
 					m.command(fmt.Sprintf("poke %s lives %d", driver, min(lives, 100)), `poked `+driver)
 				}
 			}
@@ -149,8 +149,8 @@ func TestManyLives(t *testing.T) {
 	}
 }
 
-// ownResident is what of this process's memory is resident in bytes, without
-// the guest's RAM: that is a mapping larger than any of Go's.
+// ownResident returns the resident memory of this process in bytes, without the guest's RAM, which
+// is a larger mapping than any of Go's.
 func ownResident(t *testing.T) int {
 	t.Helper()
 	const guests = 96 << 10 // KiB
@@ -171,7 +171,7 @@ func ownResident(t *testing.T) int {
 	return sum
 }
 
-// logbook keeps what the VM logs.
+// logbook records what the VM logs.
 type logbook struct {
 	testing.TB
 	mu    sync.Mutex
@@ -186,7 +186,7 @@ func (l *logbook) Logf(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// take returns the lines that contain a word, and forgets all.
+// take returns the recorded lines that contain a word, and deletes all lines.
 func (l *logbook) take(word string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,9 +195,8 @@ func (l *logbook) take(word string) []string {
 	return lines
 }
 
-// TestAGuestThatBreaksItsDevice drives devices by hand and badly. The device
-// says that it needs a reset, the log says it once, the other devices go on,
-// and after a reset it works as before.
+// TestAGuestThatBreaksItsDevice misuses devices by hand. The device asks for a reset, the log
+// reports it once, the other devices continue, and after a reset the device works as before.
 func TestAGuestThatBreaksItsDevice(t *testing.T) {
 	for _, s := range servings(t) {
 		t.Run(s.String(), func(t *testing.T) {

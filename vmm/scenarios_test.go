@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	vmmtest.Main(m, scenarios)
 }
 
-// scenarios are the guests' sides of this package's tests.
+// scenarios are the guest sides of this package's tests.
 var scenarios = map[string]vmmtest.Scenario{
 	"report":  reportScenario,
 	"wait":    waitScenario,
@@ -42,7 +42,7 @@ var scenarios = map[string]vmmtest.Scenario{
 	"tools":   toolsScenario,
 }
 
-// reportScenario says what the guest sees of the machine.
+// reportScenario prints what the guest sees of the machine.
 func reportScenario(g *vmmtest.Guest) error {
 	var si unix.Sysinfo_t
 	if err := unix.Sysinfo(&si); err != nil {
@@ -70,7 +70,7 @@ func reportScenario(g *vmmtest.Guest) error {
 	return kernelLog(g)
 }
 
-// kernelLog repeats the kernel's warnings and what it says about ACPI.
+// kernelLog prints the kernel's warnings and its messages about ACPI.
 func kernelLog(g *vmmtest.Guest) error {
 	f, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -81,7 +81,7 @@ func kernelLog(g *vmmtest.Guest) error {
 	for {
 		n, err := unix.Read(int(f.Fd()), p)
 		if err != nil {
-			return nil // EAGAIN: the end
+			return nil // EAGAIN: no more messages
 		}
 		header, text, _ := strings.Cut(string(p[:n]), ";")
 		text, _, _ = strings.Cut(text, "\n")
@@ -105,7 +105,7 @@ func linkBase(path string) string {
 	return filepath.Base(target)
 }
 
-// waitScenario answers lines until the power button or the test ends it.
+// waitScenario answers lines until the power button or the test stops it.
 func waitScenario(g *vmmtest.Guest) error {
 	pressed, err := g.PowerButton()
 	if err != nil {
@@ -133,7 +133,7 @@ func waitScenario(g *vmmtest.Guest) error {
 	}
 }
 
-// endScenario ends the guest in the way that its argument names.
+// endScenario stops the guest in the way that its argument names.
 func endScenario(g *vmmtest.Guest) error {
 	switch g.Args[0] {
 	case "poweroff":
@@ -143,14 +143,14 @@ func endScenario(g *vmmtest.Guest) error {
 	case "panic":
 		return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
 	case "triple-fault":
-		// reboot=triple on the command line.
+		// With reboot=triple on the kernel command line.
 		return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	}
-	return fmt.Errorf("unknown way to end %q", g.Args[0])
+	return fmt.Errorf("unknown way to stop %q", g.Args[0])
 }
 
-// touchScenario writes to the last page of memory that it can get, by filling
-// half of what is free.
+// touchScenario uses memory up to the last page that it can get, by filling half of the free
+// memory.
 func touchScenario(g *vmmtest.Guest) error {
 	sizeBytes, err := strconv.Atoi(g.Args[0])
 	if err != nil {
@@ -176,12 +176,12 @@ func touchScenario(g *vmmtest.Guest) error {
 	return nil
 }
 
-// trafficScenario obeys lines from the console: "send N", "receive N" on a TCP
-// connection to the host, "write N", "read N" on the disk. It answers each with
-// the SHA-256 of the N MiB. "ipv6 0" is ipv6InGuest.
+// trafficScenario executes commands from the console: "send N" and "receive N" on a TCP connection
+// to the host, "write N" and "read N" on the disk. It answers each with the SHA-256 of the N MiB.
+// "ipv6 0" is ipv6InGuest.
 //
-// Args: the guest's address with prefix, the host's address with port, the
-// disk's serial number, the gateway or "".
+// Args: the guest's address with prefix, the host's address with port, the disk's serial number,
+// the gateway or "".
 func trafficScenario(g *vmmtest.Guest) error {
 	nic, err := g.NetUp(g.Args[0], g.Args[3])
 	if err != nil {
@@ -201,7 +201,7 @@ func trafficScenario(g *vmmtest.Guest) error {
 		var what string
 		var mib int
 		if n, _ := fmt.Sscanf(line, "%s %d", &what, &mib); n < 1 {
-			return fmt.Errorf("not a command: %q", line)
+			return fmt.Errorf("unknown command %q", line)
 		}
 		switch what {
 		case "quit":
@@ -217,8 +217,8 @@ func trafficScenario(g *vmmtest.Guest) error {
 	}
 }
 
-// transferInGuest moves mib MiB, over a connection to host or to or from a disk,
-// and says what the data's checksum is.
+// transferInGuest moves mib MiB, over a connection to host or to or from a disk, and prints the
+// checksum of the data.
 func transferInGuest(g *vmmtest.Guest, what string, mib int, host, disk string) error {
 	sum := sha256.New()
 	start := time.Now()
@@ -241,19 +241,19 @@ func transferInGuest(g *vmmtest.Guest, what string, mib int, host, disk string) 
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	default:
-		return fmt.Errorf("not a command: %q", what)
+		return fmt.Errorf("unknown command %q", what)
 	}
 	g.Printf("%s %s in %v", what, hex.EncodeToString(sum.Sum(nil)), time.Since(start))
 	return nil
 }
 
-// stream is mib MiB that no link can compress and both sides can make again.
+// stream returns mib MiB of data that no link can compress and that both sides can generate.
 func stream(mib int) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{byte(mib)}), int64(mib)<<20)
 }
 
-// diskTransfer moves whole 64 KiB blocks past the guest's page cache, so that
-// each is a request.
+// diskTransfer moves whole 64 KiB blocks and bypasses the guest's page cache, so that each block is
+// one request.
 func diskTransfer(path string, write bool, mib int, sum io.Writer) error {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
 	if err != nil {

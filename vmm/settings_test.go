@@ -8,7 +8,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-func TestWhatEachDiskWorkerServes(t *testing.T) {
+func TestQueuesOfEachDiskWorker(t *testing.T) {
 	for _, c := range []struct {
 		count, rings int
 		want         []string
@@ -27,7 +27,7 @@ func TestWhatEachDiskWorkerServes(t *testing.T) {
 	}
 }
 
-func TestSchedulingInTheKernelsTerms(t *testing.T) {
+func TestSchedOf(t *testing.T) {
 	for _, c := range []struct {
 		s    config.Sched
 		nice int
@@ -37,7 +37,7 @@ func TestSchedulingInTheKernelsTerms(t *testing.T) {
 		{"other", -20, vhost.Sched{Nice: -20}},
 		{"batch", 19, vhost.Sched{Policy: vhost.Batch, Nice: 19}},
 		{"idle", 0, vhost.Sched{Policy: vhost.Idle}},
-		{"idle", 5, vhost.Sched{Policy: vhost.Idle}}, // has none, of an earlier policy's
+		{"idle", 5, vhost.Sched{Policy: vhost.Idle}}, // idle has no nice value: that of an earlier policy is dropped
 		{"fifo:10", 5, vhost.Sched{Policy: vhost.FIFO, Priority: 10}},
 		{"rr:1", 0, vhost.Sched{Policy: vhost.RR, Priority: 1}},
 	} {
@@ -46,12 +46,12 @@ func TestSchedulingInTheKernelsTerms(t *testing.T) {
 			t.Errorf("%s, nice %d: %+v, want %+v", c.s, c.nice, got, c.want)
 		}
 		if want := string(c.s); !strings.HasPrefix(got.String(), want) {
-			t.Errorf("%+v is %q for people, want %q", got, got, want)
+			t.Errorf("%+v prints as %q, want %q", got, got, want)
 		}
 	}
 }
 
-func TestWhatEachNetworkWorkerServes(t *testing.T) {
+func TestQueuesOfEachNetworkWorker(t *testing.T) {
 	for _, c := range []struct {
 		rings []int
 		of    int
@@ -67,7 +67,7 @@ func TestWhatEachNetworkWorkerServes(t *testing.T) {
 	}
 }
 
-func TestTuningThatCannotBe(t *testing.T) {
+func TestTuneErrors(t *testing.T) {
 	m := &VM{}
 	for want, tuning := range map[string]config.Tuning{
 		"nice 20 is out of range: want -20 to 19": {Nice: new(20)},

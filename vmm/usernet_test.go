@@ -15,10 +15,10 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// outsideAddr is an address of the host that a guest reaches as the outside.
+// outsideAddr is an address of the host that a guest reaches through its network.
 var outsideAddr = netip.MustParseAddr("2001:db8:77::1")
 
-// ipv6 lets the guest of a network in this process say what it makes of IPv6.
+// ipv6 tests IPv6 from the guest of an in-process network.
 func (m *trafficMachine) ipv6() {
 	m.t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(outsideAddr, 7700).String())
@@ -41,8 +41,8 @@ func (m *trafficMachine) ipv6() {
 	m.Expect("ipv6 is whole")
 }
 
-// ipv6InGuest waits for what a router gives the guest, and looks at what becomes
-// of connections and datagrams to the host.
+// ipv6InGuest waits until a router has configured the guest, and tests connections and datagrams to
+// the host.
 func ipv6InGuest(g *vmmtest.Guest) error {
 	err := g.Await("an address and a router", func() bool {
 		routes, _ := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
@@ -89,8 +89,8 @@ func ipv6InGuest(g *vmmtest.Guest) error {
 	return nil
 }
 
-// traceProbe sends a datagram as traceroute(8) does, and returns the error that
-// came back and from whom.
+// traceProbe sends a datagram as traceroute(8) does. It returns the error that came back, and its
+// sender.
 func traceProbe(to netip.Addr, hops int) (from netip.Addr, err error) {
 	family, level, recverr, ttl, sa := unix.AF_INET, unix.IPPROTO_IP, unix.IP_RECVERR, unix.IP_TTL, unix.Sockaddr(nil)
 	const port = 33434

@@ -19,7 +19,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// newMachine makes a machine without running it.
+// newMachine creates a machine without running it.
 func newMachine(t *testing.T, more string) *vmm.VM {
 	t.Helper()
 	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi")
@@ -41,15 +41,15 @@ func newMachine(t *testing.T, more string) *vmm.VM {
 	return m
 }
 
-// threadWorkers says whether this host's workers are threads of the VMM, as
-// they are since Linux 6.4.
+// threadWorkers reports whether this host's workers are threads of the VMM, as they are since Linux
+// 6.4.
 func threadWorkers(t *testing.T) bool {
 	t.Helper()
 	return vhosttest.ThreadWorkers(t)
 }
 
-// TestWorkersAreTheVMs asks for an affinity and a cgroup and looks at each
-// worker: its kind, where it may run, whose it is.
+// TestWorkersAreTheVMs sets an affinity and a cgroup and checks each worker: its kind, its CPUs and
+// its owner.
 func TestWorkersAreTheVMs(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
 	cgroup := moveToCgroup(t)
@@ -77,15 +77,14 @@ func TestWorkersAreTheVMs(t *testing.T) {
 	if got := strings.Join(devices, " "); got != "net0 net1 scsi0" {
 		t.Errorf("workers of %s", got)
 	}
-	// The affinity is the workers' alone.
+	// The affinity applies only to the workers.
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() != runtime.NumCPU() {
 		t.Errorf("this thread may run on %d CPUs, %v", all.Count(), err)
 	}
 }
 
-// moveToCgroup moves this process into a cgroup of its own for the test and
-// returns its name.
+// moveToCgroup moves this process to a new cgroup for the test and returns the cgroup's name.
 func moveToCgroup(t *testing.T) string {
 	t.Helper()
 	home, err := os.ReadFile("/proc/self/cgroup")
@@ -104,11 +103,11 @@ func moveToCgroup(t *testing.T) string {
 	return c.Name
 }
 
-// Tests that need another process run this binary again, with childEnv naming
-// which part of it.
+// Tests that need another process run this binary again; childEnv selects one of children.
 const childEnv = "MINIVMM_TEST_CHILD"
 
-// children are those parts. They get a configuration's text.
+// children are the functions that such a process can run. Their argument is the text of a
+// configuration.
 var children = map[string]func(config string) error{
 	"namespaces": namespacesChild,
 	"tasks":      tasksChild,
@@ -123,12 +122,12 @@ func child(what string) int {
 	return 0
 }
 
-// runChild runs a child, as attr says, with a NIC for its machine.
+// runChild runs a child with the attributes attr and a NIC for its machine.
 func runChild(t *testing.T, what string, attr *syscall.SysProcAttr) {
 	t.Helper()
 	testenv.Need(t, "kvm", "vhost-net")
 	if os.Getuid() != 0 {
-		t.Fatal("must be root to make another kind of process")
+		t.Fatal("must be root to start a process with other attributes")
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), childEnv+"="+what,
@@ -141,8 +140,8 @@ func runChild(t *testing.T, what string, attr *syscall.SysProcAttr) {
 	}
 }
 
-// TestWorkersAreInTheVMMsNamespaces runs a VMM in namespaces of its own. Its
-// workers are there too; a kernel thread, before Linux 6.4, is the host's.
+// TestWorkersAreInTheVMMsNamespaces runs a VMM in new namespaces. Its workers are in them too;
+// before Linux 6.4 they are kernel threads, in the host's.
 func TestWorkersAreInTheVMMsNamespaces(t *testing.T) {
 	runChild(t, "namespaces", &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP})
 }

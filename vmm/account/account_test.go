@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recorded makes a /proc of a file in testdata, which was read from a host where a machine ran: "@@ PATH" begins a file.
+// recorded creates a /proc from a file in testdata, which was recorded on a host with a running
+// machine. A line "@@ PATH" starts a file.
 func recorded(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", name))
@@ -33,7 +34,8 @@ func recorded(t *testing.T, name string) string {
 	return dir
 }
 
-// TestRecordedMachines reads machines with a vCPU, a NIC and a disk as both kinds of kernel showed them.
+// TestRecordedMachines reads machines with a vCPU, a NIC and a disk, as both kinds of kernel show
+// them.
 func TestRecordedMachines(t *testing.T) {
 	for _, test := range machines {
 		t.Run(test.file, func(t *testing.T) {
@@ -53,7 +55,7 @@ func TestRecordedMachines(t *testing.T) {
 					continue
 				}
 				if i >= len(test.want) || th != test.want[i] {
-					t.Errorf("thread %d:\n%+v, want it to be among\n%+v", i, th, test.want)
+					t.Errorf("thread %d:\n%+v, want one of\n%+v", i, th, test.want)
 				}
 			}
 			if own != test.own || len(list) != own+len(test.want) {
@@ -70,7 +72,7 @@ func TestRecordedMachines(t *testing.T) {
 	}
 }
 
-func TestAThreadThatIsGone(t *testing.T) {
+func TestAThreadThatHasExited(t *testing.T) {
 	proc := recorded(t, "6.12.txt")
 	known := []Known{{TID: 99999, Kind: Worker, Role: "net0"}, {TID: 0, Kthread: true, Kind: Worker, Role: "scsi0"}}
 	list, err := threads(proc, known, 0)
@@ -82,7 +84,7 @@ func TestAThreadThatIsGone(t *testing.T) {
 			t.Errorf("%+v, want %+v", list[i], want)
 		}
 	}
-	// A worker that nobody knows is seen by its flag.
+	// An unknown worker is identified by its flag.
 	var unknown []string
 	for _, th := range list[2:] {
 		if th.Kind == Worker {
@@ -90,7 +92,7 @@ func TestAThreadThatIsGone(t *testing.T) {
 		}
 	}
 	if len(unknown) != 2 || !strings.HasPrefix(unknown[0], "vhost-") {
-		t.Errorf("workers that nobody knows: %q", unknown)
+		t.Errorf("unknown workers: %q", unknown)
 	}
 }
 
@@ -115,7 +117,7 @@ func TestRoles(t *testing.T) {
 		{Kind: Worker, Role: "scsi0", Threads: 2, Usage: Usage{CPU: 42, System: 42}},
 		{Kind: Worker, Role: "net0", Threads: 1, Usage: Usage{CPU: 1000, System: 1000}},
 		{Kind: Minivmm, Role: "minivmm", Threads: 1, Usage: Usage{CPU: 8, User: 10}},
-		// of the user time there is more than of the process: rounded
+		// the threads' user time exceeds the process's, because of rounding
 		{Kind: Ended, Role: "ended", Usage: Usage{CPU: 10, System: 10, Preempted: 1, Voluntary: 4}},
 	}
 	r := &Report{Threads: list, Roles: Roles(list, Usage{CPU: 160, User: 78, System: 82, Voluntary: 5, Preempted: 3})}
@@ -123,11 +125,12 @@ func TestRoles(t *testing.T) {
 		t.Errorf("%+v, want\n%+v", r.Roles, want)
 	}
 	if all, kthreads := r.Sum(); all != 1160 || kthreads != 1000 {
-		t.Errorf("sum %d, of it kernel threads %d", all, kthreads)
+		t.Errorf("sum %d, kernel threads %d", all, kthreads)
 	}
 }
 
-// TestThisProcess works on some threads, and compares them with what the kernel says of the process.
+// TestThisProcess does work on some threads and compares them with the kernel's figures for the
+// process.
 func TestThisProcess(t *testing.T) {
 	done := make(chan int)
 	hold := make(chan struct{})
@@ -212,7 +215,7 @@ func TestVhostBuffers(t *testing.T) {
 		wantMiB  string
 	}{
 		{2, nil, "0.12"},           // a NIC
-		{130, nil, "7.49"},         // vhost-scsi as it comes
+		{130, nil, "7.49"},         // vhost-scsi by default
 		{130, []int{128}, "27.49"}, // in use
 		{130, []int{1024}, "167.49"},
 		{3, []int{32, 32}, "10.17"}, // max_io_vqs 1

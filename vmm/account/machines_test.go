@@ -1,11 +1,11 @@
 package account
 
-// machines are the recorded ones, with what their files say.
+// machines are the recorded machines, with the figures in their files.
 var machines = []struct {
 	file                 string
-	maker                int // the thread that made the VM
+	maker                int // the thread that created the VM
 	known                []Known
-	want                 []Thread // but for minivmm's own
+	want                 []Thread // without minivmm's own
 	own                  int
 	resident, pageTables uint64
 }{

@@ -9,28 +9,29 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// Memory is what a machine takes of the host's, in bytes.
+// Memory is the host memory that a machine uses, in bytes.
 type Memory struct {
-	Guest uint64 `json:"guest_bytes"` // that the guest was given
+	Guest uint64 `json:"guest_bytes"` // size of the guest's memory
 
-	// Resident is what the process has in memory now, guest memory that was touched included, and PageTables what
-	// the kernel holds for it. Both are charged to the process's cgroup.
+	// Resident is the memory of the process that is resident now, including guest memory that was
+	// touched. PageTables is the memory of the process's page tables. Both are charged to the
+	// process's cgroup.
 	Resident   uint64 `json:"resident_bytes"`
 	PageTables uint64 `json:"page_tables_bytes"`
 
-	// NotCharged is what the kernel holds for the machine's devices and charges to nobody: an estimate, see
-	// [VhostBuffers].
+	// NotCharged estimates the kernel memory of the machine's devices that is charged to no cgroup,
+	// see [VhostBuffers].
 	NotCharged []Estimate `json:"not_charged"`
 }
 
-// Estimate is a size that the kernel does not tell and that was computed.
+// Estimate is a computed size, for memory that the kernel does not report.
 type Estimate struct {
 	Device string `json:"device"`
 	Bytes  uint64 `json:"bytes"`
 	How    string `json:"how"`
 }
 
-// ReadMemory is this process's. The rest of Memory is the caller's to fill.
+// ReadMemory returns Resident and PageTables of this process. The caller fills in the other fields.
 func ReadMemory() (Memory, error) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -44,18 +45,19 @@ func parseMemory(status string) Memory {
 	return Memory{Resident: numberField(status, "VmRSS") * kiB, PageTables: numberField(status, "VmPTE") * kiB}
 }
 
-// What vhost takes for its rings, as Linux 6.12 does (drivers/vhost/vhost.c, scsi.c): for each ring its struct, and
-// from VHOST_SET_OWNER on three tables of 1024 entries; for each descriptor of a request ring of vhost-scsi, from
-// VHOST_SCSI_SET_ENDPOINT on, two scatter lists of 2048 entries, as many pages' addresses and the response's segments.
-// Linux 6.15 takes less of the last.
+// What vhost allocates for its rings in Linux 6.12 (drivers/vhost/vhost.c, scsi.c): for each ring its
+// struct, and from VHOST_SET_OWNER on three tables of 1024 entries; for each descriptor of a request
+// ring of vhost-scsi, from VHOST_SCSI_SET_ENDPOINT on, two scatter lists of 2048 entries, as many page
+// addresses, and the segments of the response. Linux 6.15 allocates less for the descriptors.
 const (
 	ringBytes    = 19 << 10
 	tablesBytes  = 40 << 10
 	commandBytes = 160 << 10
 )
 
-// VhostBuffers estimates the kernel memory of a vhost device that is charged to nobody: rings is how many the device
-// has, and requests the sizes of vhost-scsi's request rings that a driver has set up.
+// VhostBuffers estimates the kernel memory of a vhost device that is charged to no cgroup. rings is
+// the device's number of rings; requests are the sizes of the vhost-scsi request rings that a
+// driver has set up.
 func VhostBuffers(rings int, requests []int) uint64 {
 	n := uint64(rings) * (ringBytes + tablesBytes)
 	for _, size := range requests {
@@ -64,7 +66,7 @@ func VhostBuffers(rings int, requests []int) uint64 {
 	return n
 }
 
-// Cgroup is what the process's cgroup has used, by all that are in it.
+// Cgroup is the usage of the process's cgroup, including all other processes in it.
 type Cgroup struct {
 	Path   string `json:"path"`
 	CPU    uint64 `json:"cpu_ns"`
@@ -72,8 +74,8 @@ type Cgroup struct {
 	Tasks  uint64 `json:"tasks"`
 }
 
-// ReadCgroup reads a cgroup's own counters. Counters of controllers that are not enabled are 0;
-// CPU time needs none.
+// ReadCgroup reads the counters of a cgroup. Counters of controllers that are not enabled are 0;
+// CPU time needs no controller.
 func ReadCgroup(path string) (*Cgroup, error) {
 	mount, below, err := procfs.FindCgroup(path)
 	if err != nil {
@@ -99,7 +101,7 @@ func readCgroup(dir, path string) (*Cgroup, error) {
 	return c, nil
 }
 
-// readNumber is 0 for a file that is not there.
+// readNumber returns 0 for a missing file.
 func readNumber(path string) uint64 {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -109,7 +111,8 @@ func readNumber(path string) uint64 {
 	return n
 }
 
-// CommonCgroup is the innermost cgroup that holds all of the threads; "/" for threads whose cgroups are not known.
+// CommonCgroup returns the innermost cgroup that contains all of the threads; "/" if their cgroups
+// are not known.
 func CommonCgroup(threads []Thread) string {
 	var common []string
 	first := true

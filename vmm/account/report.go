@@ -7,15 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Report is what a machine costs, and does, at one moment. Counters begin at zero when what they count begins.
+// Report is a machine's resource usage and activity at one time. Each counter starts at zero with
+// the object that it counts for.
 type Report struct {
 	Machine Machine   `json:"machine"`
 	Time    time.Time `json:"time"`
 
 	Threads []Thread `json:"threads"`
-	Roles   []Role   `json:"roles"`            // in the order of Threads, then what ended
-	Process Usage    `json:"process"`          // of the process itself: its threads, with those that ended, without kernel threads
-	Cgroup  *Cgroup  `json:"cgroup,omitempty"` // of the process; absent where it cannot be read
+	Roles   []Role   `json:"roles"`            // in the order of Threads, then the exited threads
+	Process Usage    `json:"process"`          // of the process: its threads, including exited ones, without kernel threads
+	Cgroup  *Cgroup  `json:"cgroup,omitempty"` // of the process; absent if it cannot be read
 	Memory  Memory   `json:"memory"`
 
 	Queues []Queue  `json:"queues"`
@@ -23,11 +24,11 @@ type Report struct {
 	Nets   []Net    `json:"networks,omitempty"`
 	KVM    KVMStats `json:"kvm"`
 
-	// Missing says what this report lacks, and why.
+	// Missing lists the figures that this report lacks, and why.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// Machine is a machine's outside.
+// Machine describes a machine as seen from the host.
 type Machine struct {
 	Name    string    `json:"name"`
 	PID     int       `json:"pid"`
@@ -45,7 +46,7 @@ type Role struct {
 	Wait uint64 `json:"wait_ns"`
 }
 
-// Usage is what getrusage(2) knows of threads, in nanoseconds and switches.
+// Usage holds the figures of getrusage(2) for one or more threads. Times are in nanoseconds.
 type Usage struct {
 	CPU       uint64 `json:"cpu_ns"`
 	User      uint64 `json:"user_ns"`
@@ -67,32 +68,34 @@ func (u *Usage) each(v *Usage, f func(a *uint64, b uint64)) {
 type Queue struct {
 	Device string `json:"device"` // "net0"
 	Index  int    `json:"queue"`
-	Size   int    `json:"size"` // entries, as the driver set it; the most there can be before it did
-	Live   bool   `json:"live"` // a driver has given it to the device
+	Size   int    `json:"size"` // entries, as the driver set it; before that the maximum
+	Live   bool   `json:"live"` // the driver has enabled it
 
-	// Made and Done are the ring's running indices, modulo 65536: buffers the driver has made available, and buffers the
-	// device has given back. Fill, their difference, is what the device holds: 0 to Size. A guest whose
-	// indices are further apart has a ring that no device can use, and Fill is its Size then.
+	// Made and Done are the ring's running indices, modulo 65536: buffers that the driver has made
+	// available, and buffers that the device has returned. Fill, their difference, is the number of
+	// buffers that the device holds: 0 to Size. If a guest's indices are further apart, no device can
+	// use the ring, and Fill is Size.
 	Made uint16 `json:"available_index"`
 	Done uint16 `json:"used_index"`
 	Fill int    `json:"fill"`
 
-	// Kicks is how often the driver rang since the device's last reset. Absent where a goroutine serves the queue: it takes the
-	// count away as it waits.
+	// Kicks is how often the driver has rung the doorbell since the device's last reset. Absent if a
+	// goroutine serves the queue: waiting for a kick consumes the count.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
-	// Interrupts is how often the device signalled the driver since the device's last reset. Absent where the kernel serves the
-	// queue: KVM takes the count of the eventfd as it injects.
+	// Interrupts is how often the device has signaled the driver since the device's last reset.
+	// Absent if the kernel serves the queue: KVM consumes the count of the eventfd as it injects.
 	Interrupts *uint64 `json:"interrupts,omitempty"`
 }
 
-// Disk is what LIO counts of one disk since it was made. Absent counters are LIO's alone: an in-process disk has none.
+// Disk has LIO's counters of one disk since it was created. Only LIO has them: an in-process disk
+// is not listed.
 type Disk struct {
 	ID       string `json:"id"`     // "disk0"
 	Device   string `json:"device"` // the controller, "scsi0"
 	Commands uint64 `json:"commands"`
-	ReadMiB  uint64 `json:"read_mib"`    // whole ones
-	WriteMiB uint64 `json:"written_mib"` // whole ones
+	ReadMiB  uint64 `json:"read_mib"`    // rounded down
+	WriteMiB uint64 `json:"written_mib"` // rounded down
 	Resets   uint64 `json:"resets"`
 }
 
@@ -100,12 +103,13 @@ type Disk struct {
 type DiskSize struct {
 	ID        string `json:"id"`
 	SizeBytes uint64 `json:"size_bytes"`
-	// Told says that the guest is notified. If not, it must look itself: a Linux guest does when 1 is
-	// written to /sys/class/block/sdX/device/rescan.
+	// Told reports whether the guest was notified. If not, the guest must rescan on its own: a Linux
+	// guest does when 1 is written to /sys/class/block/sdX/device/rescan.
 	Told bool `json:"told"`
 }
 
-// Net is what a network in minivmm's process does for its guest now, and what it sent since the guest's driver started it.
+// Net has the figures of a network in minivmm's process: its current connections and flows, and the
+// segments it has sent since the guest's driver started the card.
 type Net struct {
 	ID          string `json:"id"`                     // "net0"
 	Connections int    `json:"connections"`            // of TCP
@@ -119,11 +123,11 @@ type KVMStats struct {
 	VM    map[string]uint64   `json:"vm,omitempty"`
 	VCPUs []map[string]uint64 `json:"vcpus,omitempty"` // by number
 
-	// UserExits is, by vCPU, how often it left the kernel for minivmm.
+	// UserExits is, by vCPU, the number of exits from the kernel to minivmm.
 	UserExits []uint64 `json:"user_exits"`
 }
 
-// ReadProcess is getrusage(2) of this process.
+// ReadProcess returns getrusage(2) of this process.
 func ReadProcess() (Usage, error) {
 	var r unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
@@ -133,8 +137,8 @@ func ReadProcess() (Usage, error) {
 	return Usage{user + system, user, system, uint64(r.Nvcsw), uint64(r.Nivcsw)}, nil
 }
 
-// Roles sums threads by role. What the process's sum has beyond them is the threads that ended; they waited too, but
-// nobody knows how long.
+// Roles sums threads by role. The remainder of the process's usage is that of exited threads; how
+// long they waited is not known.
 func Roles(threads []Thread, process Usage) []Role {
 	var roles []Role
 	for _, t := range threads {
@@ -148,15 +152,17 @@ func Roles(threads []Thread, process Usage) []Role {
 		r.Wait += t.Wait
 		r.each(&t.Usage, func(a *uint64, b uint64) { *a += b })
 		if !t.Kthread {
-			// What ran between the two readings makes the sum of the threads the larger, and ticks are rounded.
+			// Threads that ran between the two readings can make their sum larger, and ticks are
+			// rounded.
 			process.each(&t.Usage, func(a *uint64, b uint64) { *a -= min(*a, b) })
 		}
 	}
 	return append(roles, Role{Kind: Ended, Role: "ended", Usage: process})
 }
 
-// Sum is the CPU time of all roles, and of the kernel threads among the threads: what a cgroup that holds the machine and
-// nothing else has used, and with the second taken away, what getrusage(2) says of the process.
+// Sum returns the CPU time of all roles, and of the kernel threads among the threads. The first is
+// the usage of a cgroup that contains only this machine; the difference is getrusage(2) of the
+// process.
 func (r *Report) Sum() (all, kthreads uint64) {
 	for _, role := range r.Roles {
 		all += role.CPU

@@ -11,7 +11,8 @@ import (
 
 var errFormat = errors.New("unexpected format")
 
-// parseSchedstat reads /proc/PID/schedstat: nanoseconds on a CPU, nanoseconds waiting for one, and how often it ran.
+// parseSchedstat parses /proc/PID/schedstat: nanoseconds on a CPU, nanoseconds waiting for one, and
+// how often the thread ran.
 func parseSchedstat(s string) (run, wait uint64, err error) {
 	f := strings.Fields(s)
 	if len(f) < 2 {
@@ -25,7 +26,7 @@ func parseSchedstat(s string) (run, wait uint64, err error) {
 	return run, wait, nil
 }
 
-// numberField is procfs.Field for a number, which a unit may follow; 0 without one.
+// numberField is procfs.Field for a number, which may be followed by a unit; 0 if it is missing.
 func numberField(text, name string) uint64 {
 	digits, _, _ := strings.Cut(procfs.Field(text, name), " ")
 	n, _ := strconv.ParseUint(digits, 10, 64)

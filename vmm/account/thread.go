@@ -15,7 +15,7 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// Kind is what a thread is for.
+// Kind is the purpose of a thread.
 type Kind string
 
 // The kinds of threads. A [Role] can also be of kind Ended.
@@ -24,24 +24,24 @@ const (
 	Worker  Kind = "worker"  // a vhost worker: serves a device's queues, in the kernel
 	KVM     Kind = "kvm"     // KVM's own, which recovers huge pages
 	Minivmm Kind = "minivmm" // minivmm itself, with its in-process devices
-	Ended   Kind = "ended"   // threads of the process that are no more
+	Ended   Kind = "ended"   // threads of the process that have exited
 )
 
-// Thread is one thread that works for a machine. Times are nanoseconds since it began.
+// Thread is one thread that works for a machine. Times are in nanoseconds since the thread started.
 type Thread struct {
 	TID    int    `json:"tid"`
 	Comm   string `json:"comm"`
 	Kind   Kind   `json:"kind"`
 	Role   string `json:"role"`             // "vcpu 0", "net0", "kvm", "minivmm"
-	Queues string `json:"queues,omitempty"` // what a worker serves: "receive, transmit"
+	Queues string `json:"queues,omitempty"` // served by a worker: "receive, transmit"
 
-	// Kthread says that it is a kernel thread and not one of the process.
+	// Kthread reports whether it is a kernel thread instead of a thread of the process.
 	Kthread bool `json:"kthread"`
 
-	State   string `json:"state"` // as in /proc/PID/stat: "S"; "gone" if it should be there and is not
-	Usage          // user and system to 10 ms; guest mode is in user
-	Wait    uint64 `json:"wait_ns"`  // ready to run, without a CPU
-	Guest   uint64 `json:"guest_ns"` // in guest mode; to 10 ms
+	State   string `json:"state"` // as in /proc/PID/stat: "S"; "gone" if the thread has exited unexpectedly
+	Usage          // user and system in steps of 10 ms; user includes guest mode
+	Wait    uint64 `json:"wait_ns"`  // runnable, waiting for a CPU
+	Guest   uint64 `json:"guest_ns"` // in guest mode; in steps of 10 ms
 	LastCPU int    `json:"last_cpu"`
 	CPUs    string `json:"allowed_cpus"` // "0-3,8"
 	Nice    int    `json:"nice"`
@@ -49,18 +49,19 @@ type Thread struct {
 	Cgroup  string `json:"cgroup"` // in the unified hierarchy; "" on a host without it
 }
 
-// Known is a thread whose role is known by its id.
+// Known is a thread whose role is known from its ID.
 type Known struct {
-	TID     int // 0: /proc does not show it
+	TID     int // 0 if it is not visible in /proc
 	Kthread bool
 	Kind    Kind
 	Role    string
 	Queues  string
 }
 
-// Threads returns the threads of this process and the kernel threads in known. The order is that of known, then KVM's
-// thread, then minivmm's own by id. One of known that has ended is there, with the state "gone". recovery is the id of KVM's thread where that is
-// a kernel thread ([FindRecovery]), else 0.
+// Threads returns the threads of this process and the kernel threads in known. The order is that of
+// known, then KVM's thread, then minivmm's own by ID. A thread in known that has exited is listed
+// with the state "gone". recovery is the ID of KVM's thread if that is a kernel thread
+// ([FindRecovery]), else 0.
 func Threads(known []Known, recovery int) ([]Thread, error) { return threads("/proc", known, recovery) }
 
 func threads(proc string, known []Known, recovery int) ([]Thread, error) {
@@ -112,10 +113,10 @@ func threads(proc string, known []Known, recovery int) ([]Thread, error) {
 	return append(list, own...), nil
 }
 
-// gone says that a thread ended before all of its files were read.
+// gone reports whether a thread exited before all of its files were read.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-// readThread reads a thread's folder in /proc.
+// readThread reads a thread's directory in /proc.
 func readThread(dir string, tid int) (Thread, error) {
 	text := make(map[string]string)
 	for _, name := range []string{"stat", "schedstat", "status", "cgroup"} {
@@ -147,10 +148,11 @@ func readThread(dir string, tid int) (Thread, error) {
 	return t, nil
 }
 
-// recoveryComm is how the name of KVM's thread begins. As a thread of a process it has no more of it than this.
+// recoveryComm is the beginning of the name of KVM's thread. A thread of a process has only this
+// part: the kernel truncates its name.
 const recoveryComm = "kvm-nx-lpage-re"
 
-// classify is for threads that nobody knows by their id.
+// classify returns the kind and role of a thread that is not known by its ID.
 func classify(st procfs.Stat) (Kind, string) {
 	switch {
 	case !st.UserWorker():
@@ -169,12 +171,13 @@ func policy(n int) string {
 	return names[n]
 }
 
-// FindRecovery returns the id of the kernel thread with which KVM recovers huge pages for the VM that thread maker of this
-// process made. 0 if it has none, as since Linux 6.13 (6.12.14), or if /proc does not show it, as in a pid namespace.
+// FindRecovery returns the ID of the kernel thread with which KVM recovers huge pages for the VM
+// that thread maker of this process created. It returns 0 if there is none, as since Linux 6.13
+// (6.12.14), or if /proc does not show it, as in a pid namespace.
 func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
 
 func findRecovery(proc string, maker int) int {
-	name := fmt.Sprintf("kvm-nx-lpage-recovery-%d", maker) // since Linux 5.17 /proc shows it whole
+	name := fmt.Sprintf("kvm-nx-lpage-recovery-%d", maker) // since Linux 5.17 /proc shows the whole name
 	const kthreadd = 2
 	tids, err := procfs.TaskIDs(proc)
 	if err != nil {

@@ -20,13 +20,14 @@ import (
 	"minivmm/vmm/account"
 )
 
-// clientPatience is how long an answer may take: a machine whose device is being reset waits for that.
+// clientPatience is how long a client waits for a response: a machine may be waiting for the reset
+// of a device.
 const clientPatience = 10 * time.Second
 
-// NotRunningError is a name that no running machine has. It matches fs.ErrNotExist.
+// NotRunningError reports a name that no running machine has. It matches fs.ErrNotExist.
 type NotRunningError struct {
 	Name    string   // "" for any
-	Running []string // the names of those that do run
+	Running []string // the names of the running machines
 }
 
 func (e *NotRunningError) Error() string {
@@ -35,22 +36,22 @@ func (e *NotRunningError) Error() string {
 	}
 	text := fmt.Sprintf("no machine named %q is running", e.Name)
 	if len(e.Running) > 0 {
-		text += " (there is " + strings.Join(e.Running, ", ") + ")"
+		text += " (running: " + strings.Join(e.Running, ", ") + ")"
 	}
 	return text
 }
 
-// Unwrap is fs.ErrNotExist.
+// Unwrap returns fs.ErrNotExist.
 func (e *NotRunningError) Unwrap() error { return fs.ErrNotExist }
 
-// Found is a machine that runs, or at least holds its socket.
+// Found is a machine that is running, or whose socket at least accepts connections.
 type Found struct {
 	Name  string
 	About account.Machine
 	Err   error // why it does not answer
 }
 
-// Find returns this user's running machines, by name.
+// Find returns this user's running machines, sorted by name.
 func Find() []Found { return find(userdir.Runtime()) }
 
 func find(candidates []string) []Found {
@@ -72,12 +73,12 @@ func find(candidates []string) []Found {
 	return all
 }
 
-// stale says of an error that nobody serves the socket.
+// stale reports whether err means that no process serves the socket.
 func stale(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
 }
 
-// cut says of an error that a connection ended without an answer.
+// cut reports whether err means that the connection was closed without a response.
 func cut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
@@ -88,14 +89,15 @@ func ask(path string) (account.Machine, error) {
 		return account.Machine{}, err
 	}
 	if resp.About == nil {
-		return account.Machine{}, fmt.Errorf("%s: an answer without a machine in it", path)
+		return account.Machine{}, fmt.Errorf("%s: the response has no machine", path)
 	}
-	resp.About.PID = cmp.Or(pid, resp.About.PID) // in a pid namespace it does not know its own
+	resp.About.PID = cmp.Or(pid, resp.About.PID) // in a pid namespace the machine does not know its own
 	return *resp.About, nil
 }
 
-// Call sends a request to the machine of that name and returns the answer, and the process that gave it (0 if it cannot be
-// seen from here). The version is filled in.
+// Call sends a request to the machine with that name. It returns the response and the ID of the
+// process that sent it, 0 if that process is not visible in this pid namespace. Call sets the
+// version.
 func Call(name string, req Request) (_ *Response, pid int, err error) {
 	return callName(userdir.Runtime(), name, req)
 }
@@ -110,7 +112,7 @@ func callName(candidates []string, name string, req Request) (*Response, int, er
 		}
 		path := filepath.Join(dir, name+socketSuffix)
 		resp, pid, err := call(path, req)
-		if cut(err) { // the machine has ended meanwhile, and refuses now
+		if cut(err) { // the machine is stopping; a second attempt is refused
 			resp, pid, err = call(path, req)
 		}
 		if stale(err) {
@@ -152,16 +154,16 @@ func call(path string, req Request) (*Response, int, error) {
 	var resp Response
 	switch err := json.Unmarshal(line, &resp); {
 	case err != nil:
-		return nil, pid, fmt.Errorf("answer: %w", err)
+		return nil, pid, fmt.Errorf("response: %w", err)
 	case resp.Version != Version:
-		return nil, pid, fmt.Errorf("it speaks version %d, and this minivmm %d", resp.Version, Version)
+		return nil, pid, fmt.Errorf("it uses protocol version %d, this minivmm uses %d", resp.Version, Version)
 	case resp.Error != "":
 		return nil, pid, errors.New(resp.Error)
 	}
 	return &resp, pid, nil
 }
 
-// peer is the process at the other end, 0 if it is not in our pid namespace.
+// peer returns the process ID of the other end, 0 if it is not in this pid namespace.
 func peer(conn net.Conn) int {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// fake is a machine that notes what it is told.
+// fake is a machine that records the requests.
 type fake struct {
 	about  account.Machine
 	report error
@@ -62,7 +62,7 @@ func (f *fake) Rescan() ([]account.DiskSize, error) {
 	return []account.DiskSize{{ID: "root", SizeBytes: 4096, Told: true}}, nil
 }
 
-// shortDir is a folder whose name leaves room in a socket's address.
+// shortDir returns a directory whose name is short enough for a socket address.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "ctl")
@@ -73,7 +73,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// serve claims a name and serves f there, until the test's end.
+// serve claims a name and serves f there until the end of the test.
 func serve(t *testing.T, candidates []string, name string, f Machine) (end func()) {
 	t.Helper()
 	n, err := claim(candidates, name)
@@ -93,12 +93,13 @@ func serve(t *testing.T, candidates []string, name string, f Machine) (end func(
 	return end
 }
 
-// panicky is a machine with a bug.
+// panicky is a machine whose Report panics.
 type panicky struct{ *fake }
 
 func (panicky) Report() (*account.Report, error) { panic("out of order") }
 
-// A bug where a client is answered is the client's answer, and nothing ends.
+// TestAPanicIsAnAnswer checks that a panic while handling a request is returned to the client, and
+// that the server continues.
 func TestAPanicIsAnAnswer(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "minivmm")
 	serve(t, []string{dir}, "web", panicky{&fake{}})
@@ -146,29 +147,29 @@ func TestCalls(t *testing.T) {
 	}
 	end()
 	if found := find([]string{dir}); len(found) != 0 {
-		t.Errorf("found %+v after the end", found)
+		t.Errorf("found %+v after the machine stopped", found)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Errorf("%v are left", left)
 	}
 }
 
-// TestAnswers speaks the protocol by hand.
+// TestAnswers sends raw requests.
 func TestAnswers(t *testing.T) {
 	dir := shortDir(t)
 	serve(t, []string{dir}, "web", &fake{report: errors.New("no /proc")})
 	for _, test := range []struct{ name, request, want string }{
 		{"two lines", `{"version":1,"command":"stop"}` + "\nand more\n", `{"version":1}`},
-		{"other version", `{"version":2,"command":"about"}` + "\n", `{"version":1,"error":"version 2: this minivmm speaks version 1"}`},
-		{"no command", `{"version":1}` + "\n", `{"version":1,"error":"no command \"\": there are about, workers, stop, tune, rescan"}`},
-		{"tune without a change", `{"version":1,"command":"tune"}` + "\n", `{"version":1,"error":"tune takes what to change, and no other command does"}`},
-		{"a change for another", `{"version":1,"command":"about","tune":{}}` + "\n", `{"version":1,"error":"tune takes what to change, and no other command does"}`},
-		{"now for another", `{"version":1,"command":"about","now":true}` + "\n", `{"version":1,"error":"now is for stop, not for about"}`},
+		{"other version", `{"version":2,"command":"about"}` + "\n", `{"version":1,"error":"unsupported version 2: want 1"}`},
+		{"no command", `{"version":1}` + "\n", `{"version":1,"error":"unknown command \"\": want one of about, workers, stop, tune, rescan"}`},
+		{"tune without a change", `{"version":1,"command":"tune"}` + "\n", `{"version":1,"error":"key tune is required for tune and invalid for other commands"}`},
+		{"tune with another command", `{"version":1,"command":"about","tune":{}}` + "\n", `{"version":1,"error":"key tune is required for tune and invalid for other commands"}`},
+		{"now with another command", `{"version":1,"command":"about","now":true}` + "\n", `{"version":1,"error":"key now is only valid for stop, not for about"}`},
 		{"the machine's error", `{"version":1,"command":"workers"}` + "\n", `{"version":1,"error":"no /proc"}`},
 		{"unknown key", `{"version":1,"command":"stop","noww":true}` + "\n", `{"version":1,"error":"request: json: unknown field \"noww\""}`},
 		{"two values", `{"version":1,"command":"stop"} {}` + "\n", `{"version":1,"error":"request: more than one value on the line"}`},
 		{"no JSON", "stop\n", `{"version":1,"error":"request: invalid character 's' looking for beginning of value"}`},
-		{"long", strings.Repeat(" ", maxRequest), `{"version":1,"error":"a line longer than 4096 bytes"}`},
+		{"long", strings.Repeat(" ", maxRequest), `{"version":1,"error":"line longer than 4096 bytes"}`},
 		{"nothing", "", ""},
 		{"half a line", `{"version":1,`, ""},
 	} {
@@ -179,7 +180,7 @@ func TestAnswers(t *testing.T) {
 		io.WriteString(conn, test.request)
 		conn.(*net.UnixConn).CloseWrite()
 		answer, err := io.ReadAll(conn)
-		// A server that closes with bytes unread makes it a reset, after the answer.
+		// If the server closes with unread input, the client gets a reset after the response.
 		if got := strings.TrimSuffix(string(answer), "\n"); got != test.want || err != nil && !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("%s: %q, %v; want %q", test.name, got, err, test.want)
 		}
@@ -197,33 +198,34 @@ func TestNames(t *testing.T) {
 			t.Errorf("call %q: %v", name, err)
 		}
 	}
-	f := &fake{about: account.Machine{PID: 4711}} // by its own count
+	f := &fake{about: account.Machine{PID: 4711}} // as the machine sees it
 	serve(t, []string{dir}, "web", f)
 	_, err := claim([]string{dir}, "web")
 	var taken *TakenError
 	if !errors.As(err, &taken) || taken.PID != os.Getpid() || !errors.Is(err, unix.EBUSY) {
-		t.Errorf("a name that is taken: %v", err)
+		t.Errorf("a taken name: %v", err)
 	}
 	_, _, err = callName([]string{dir}, "wbe", Request{Command: CommandAbout})
 	var missing *NotRunningError
-	if !errors.As(err, &missing) || err.Error() != `no machine named "wbe" is running (there is web)` {
-		t.Errorf("a name that is not: %v", err)
+	if !errors.As(err, &missing) || err.Error() != `no machine named "wbe" is running (running: web)` {
+		t.Errorf("an unknown name: %v", err)
 	}
-	// Its starting: locked, without a socket.
+	// A machine that is starting: locked, without a socket.
 	n, err := claim([]string{dir}, "db")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := claim([]string{dir}, "db"); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("a name that is being started: %v", err)
+		t.Errorf("the name of a starting machine: %v", err)
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestOneNameInAllFolders: machines of one user that began with other variables each have another best folder.
-func TestOneNameInAllFolders(t *testing.T) {
+// TestOneNameInAllDirectories checks that two machines of one user cannot have the same name if
+// their environments give them different preferred directories.
+func TestOneNameInAllDirectories(t *testing.T) {
 	dir := shortDir(t)
 	session, tmp := filepath.Join(dir, "session"), filepath.Join(dir, "tmp")
 	with, without := []string{session, tmp}, []string{filepath.Join(dir, "no/such"), tmp}
@@ -233,7 +235,7 @@ func TestOneNameInAllFolders(t *testing.T) {
 		for _, name := range []string{"web", "db"} {
 			_, err := claim(candidates, name)
 			var taken *TakenError
-			// What is only in the other's folders cannot be asked.
+			// A machine that is only in the other's directories cannot be asked.
 			if asked := name == "web" || candidates[0] == session; !errors.As(err, &taken) || (taken.PID == os.Getpid()) != asked {
 				t.Errorf("%s in %v: %v", name, candidates, err)
 			}
@@ -255,8 +257,9 @@ func TestOneNameInAllFolders(t *testing.T) {
 	}
 }
 
-// TestManyWantOneName lets goroutines take a name and give it back: never do two have it.
-func TestManyWantOneName(t *testing.T) {
+// TestConcurrentClaimsAreExclusive claims and releases a name in several goroutines: no two have it
+// at the same time.
+func TestConcurrentClaimsAreExclusive(t *testing.T) {
 	dir := shortDir(t)
 	candidates := [][]string{{dir}, {filepath.Join(dir, "session"), dir}}
 	var holders sync.Mutex
@@ -275,7 +278,7 @@ func TestManyWantOneName(t *testing.T) {
 					return
 				}
 				if !holders.TryLock() {
-					t.Error("two have the name")
+					t.Error("two machines have the name")
 					return
 				}
 				mu.Lock()
@@ -290,12 +293,13 @@ func TestManyWantOneName(t *testing.T) {
 	}
 	wg.Wait()
 	if won == 0 {
-		t.Error("nobody got the name")
+		t.Error("no machine got the name")
 	}
 }
 
-// TestOneOfTwoHasTheName: whatever order each looks through the folders in, one of them gets the name.
-func TestOneOfTwoHasTheName(t *testing.T) {
+// TestOneOfTwoClaimsSucceeds checks that one of two claims gets the name, whatever order each
+// searches the directories in.
+func TestOneOfTwoClaimsSucceeds(t *testing.T) {
 	dir := shortDir(t)
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	orders := [][]string{{a, b}, {b, a}}
@@ -331,7 +335,7 @@ func TestOneOfTwoHasTheName(t *testing.T) {
 	}
 }
 
-// killedVar makes this binary a machine that waits to be killed.
+// killedVar makes the test binary a machine that waits to be killed.
 const killedVar = "MINIVMM_TEST_KILLED"
 
 func TestMain(m *testing.M) {
@@ -346,8 +350,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestAKilledMachineLeavesNothingInTheWay kills one, and takes its name.
-func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
+// TestNameOfAKilledMachineIsFree kills a machine and claims its name.
+func TestNameOfAKilledMachineIsFree(t *testing.T) {
 	dir := shortDir(t)
 	exe, err := os.Executable()
 	if err != nil {
@@ -369,7 +373,7 @@ func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
 	cmd.Process.Kill()
 	cmd.Wait()
 	if _, err := os.Lstat(filepath.Join(dir, "web.sock")); err != nil {
-		t.Errorf("it left no socket: %v", err)
+		t.Errorf("the killed machine left no socket: %v", err)
 	}
 	if found := find([]string{dir}); len(found) != 0 {
 		t.Errorf("found %+v", found)
@@ -380,12 +384,13 @@ func TestAKilledMachineLeavesNothingInTheWay(t *testing.T) {
 	}
 	serve(t, []string{dir}, "web", &fake{about: account.Machine{PID: 1}})
 	if found := find([]string{dir}); len(found) != 1 || found[0].About.PID != os.Getpid() {
-		t.Errorf("found %+v after the next", found)
+		t.Errorf("found %+v after the next claim", found)
 	}
 }
 
-// TestAMachineThatEndsIsNotRunning asks all the while, and is never told anything but an answer or that it has ended.
-func TestAMachineThatEndsIsNotRunning(t *testing.T) {
+// TestAStoppingMachineAnswersOrIsNotRunning sends requests all the time: each gets a response or a
+// NotRunningError.
+func TestAStoppingMachineAnswersOrIsNotRunning(t *testing.T) {
 	dir := shortDir(t)
 	for range 200 {
 		end := serve(t, []string{dir}, "web", &fake{})
@@ -417,8 +422,8 @@ func TestAMachineThatEndsIsNotRunning(t *testing.T) {
 	}
 }
 
-// TestFilesAreTheUsersAlone looks at what a machine makes in its folder.
-func TestFilesAreTheUsersAlone(t *testing.T) {
+// TestFilesArePrivate checks the mode of a machine's files.
+func TestFilesArePrivate(t *testing.T) {
 	dir := shortDir(t)
 	serve(t, []string{dir}, "web", &fake{})
 	for _, name := range []string{"web.sock", "web.lock"} {
@@ -428,8 +433,8 @@ func TestFilesAreTheUsersAlone(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsAreEnded fills the server with silent clients and closes it.
-func TestIdleConnectionsAreEnded(t *testing.T) {
+// TestIdleConnectionsAreClosed fills the server with silent clients and closes it.
+func TestIdleConnectionsAreClosed(t *testing.T) {
 	dir := shortDir(t)
 	end := serve(t, []string{dir}, "web", &fake{})
 	var conns []net.Conn
@@ -470,7 +475,7 @@ func FuzzRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again, err := parseRequest([]byte(w.String())); err != nil || !reflect.DeepEqual(again, r) {
-			t.Errorf("%+v is sent as %q, which is %+v, %v", r, w.String(), again, err)
+			t.Errorf("%+v is sent as %q, which parses as %+v, %v", r, w.String(), again, err)
 		}
 	})
 }

@@ -13,14 +13,14 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Version is that of the protocol.
+// Version is the protocol version.
 const Version = 1
 
 // Request is what a client sends.
 type Request struct {
 	Version int            `json:"version"`
 	Command string         `json:"command"`
-	Now     bool           `json:"now,omitempty"`  // stop: end the guest without asking it
+	Now     bool           `json:"now,omitempty"`  // stop: kill the guest without pressing its power button
 	Tune    *config.Tuning `json:"tune,omitempty"` // tune: what to change
 }
 
@@ -33,10 +33,10 @@ const (
 	CommandRescan  = "rescan"
 )
 
-// commands are all there are.
+// commands lists all commands.
 var commands = []string{CommandAbout, CommandWorkers, CommandStop, CommandTune, CommandRescan}
 
-// Response is the answer.
+// Response is what the server sends.
 type Response struct {
 	Version int                `json:"version"`
 	Error   string             `json:"error,omitempty"`
@@ -50,9 +50,9 @@ const (
 	maxResponse = 16 << 20
 )
 
-var errLong = errors.New("a line longer")
+var errLong = errors.New("line longer")
 
-// readLine reads up to a newline, at most max bytes with it.
+// readLine reads up to a newline, at most max bytes including the newline.
 func readLine(r io.Reader, max int) ([]byte, error) {
 	var line []byte
 	buf := make([]byte, 4<<10)
@@ -73,7 +73,7 @@ func readLine(r io.Reader, max int) ([]byte, error) {
 	}
 }
 
-// parseRequest reads a request and checks all of it.
+// parseRequest parses and validates a request.
 func parseRequest(line []byte) (Request, error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
@@ -86,13 +86,13 @@ func parseRequest(line []byte) (Request, error) {
 	}
 	switch {
 	case r.Version != Version:
-		return Request{}, fmt.Errorf("version %d: this minivmm speaks version %d", r.Version, Version)
+		return Request{}, fmt.Errorf("unsupported version %d: want %d", r.Version, Version)
 	case !slices.Contains(commands, r.Command):
-		return Request{}, fmt.Errorf("no command %q: there are %s", r.Command, strings.Join(commands, ", "))
+		return Request{}, fmt.Errorf("unknown command %q: want one of %s", r.Command, strings.Join(commands, ", "))
 	case r.Now && r.Command != CommandStop:
-		return Request{}, fmt.Errorf("now is for stop, not for %s", r.Command)
+		return Request{}, fmt.Errorf("key now is only valid for stop, not for %s", r.Command)
 	case (r.Tune != nil) != (r.Command == CommandTune):
-		return Request{}, errors.New("tune takes what to change, and no other command does")
+		return Request{}, errors.New("key tune is required for tune and invalid for other commands")
 	}
 	return r, nil
 }

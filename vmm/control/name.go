@@ -14,31 +14,32 @@ import (
 	"minivmm/internal/userdir"
 )
 
-// Name is a machine's name, which no other machine of this user has until Close.
+// Name is a machine's name. No other machine of this user can have it until Close.
 type Name struct {
 	name  string
-	dir   string     // of the socket
-	locks []*os.File // flocked, one in each of the user's folders
+	dir   string     // directory of the socket
+	locks []*os.File // locked with flock, one in each of the user's directories
 }
 
-// TakenError is a name that a running machine has. It matches EBUSY.
+// TakenError reports a name that a running machine has. It matches EBUSY.
 type TakenError struct {
 	Name string
-	PID  int // of the machine; 0 if it does not answer
+	PID  int // of the machine; 0 if it does not respond
 }
 
 func (e *TakenError) Error() string {
-	who := "a machine that is just starting, or does not answer"
+	who := "a machine that is starting or does not respond"
 	if e.PID != 0 {
 		who = fmt.Sprintf("process %d", e.PID)
 	}
-	return fmt.Sprintf("a machine named %q is running already, %s: give this one another name", e.Name, who)
+	return fmt.Sprintf("a machine named %q is already running (%s): choose another name", e.Name, who)
 }
 
-// Unwrap is EBUSY.
+// Unwrap returns EBUSY.
 func (e *TakenError) Unwrap() error { return unix.EBUSY }
 
-// Claim takes a name. The error is a [TakenError] if a running machine has it. The caller closes it.
+// Claim claims a name. It returns a [TakenError] if a running machine has it. The caller must call
+// Close.
 func Claim(name string) (*Name, error) { return claim(userdir.Runtime(), name) }
 
 func claim(candidates []string, name string) (*Name, error) {
@@ -47,12 +48,13 @@ func claim(candidates []string, name string) (*Name, error) {
 	}
 	dir, err := userdir.Make(candidates)
 	if err != nil {
-		return nil, fmt.Errorf("no folder for the machine's control socket: %w", err)
+		return nil, fmt.Errorf("cannot create a directory for the machine's control socket: %w", err)
 	}
 	n := &Name{name: name, dir: dir}
-	// In one order for all, so that of two which begin at once one has all that both want.
+	// All processes lock in the same order, so that of two that start at once one gets all the locks.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
-		// A machine that was begun with other variables, or before its user had a session, may have its socket there.
+		// A machine started with another environment, or before its user had a session, may have its
+		// socket there.
 		if userdir.Private(d) != nil {
 			continue
 		}
@@ -74,7 +76,7 @@ func claim(candidates []string, name string) (*Name, error) {
 	return n, nil
 }
 
-// lockFile makes and locks a file: EWOULDBLOCK if another has it.
+// lockFile creates and locks a file. It returns EWOULDBLOCK if another process holds the lock.
 func lockFile(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -84,7 +86,8 @@ func lockFile(path string) (*os.File, error) {
 		if err := flock.Try(f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		// Who had the name may have removed the file after we opened it: then our lock is on nothing.
+		// The previous holder may have removed the file after it was opened here: then the lock is on a
+		// deleted file, and the loop tries again.
 		if current(f) {
 			return f, nil
 		}
@@ -92,7 +95,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 }
 
-// current says whether a file is still the one with its name.
+// current reports whether an open file is still the one under its name.
 func current(f *os.File) bool {
 	ours, err1 := f.Stat()
 	named, err2 := os.Lstat(f.Name())
@@ -106,11 +109,11 @@ const (
 	socketSuffix = ".sock"
 )
 
-// String is the name.
+// String returns the name.
 func (n *Name) String() string { return n.name }
 
-// Close gives the name back. Its server was closed before. A file may be gone, in
-// a folder that somebody tidies, and the name another machine's by now.
+// Close releases the name. The server must be closed before. A lock file may be gone, if something
+// cleans up the directory, and the name may belong to another machine by now.
 func (n *Name) Close() error {
 	var errs []error
 	for _, lock := range n.locks {
@@ -122,14 +125,14 @@ func (n *Name) Close() error {
 	return errors.Join(errs...)
 }
 
-// checkName holds names to what makes one file name and nothing else.
+// checkName accepts names that are exactly one file name.
 func checkName(name string) error {
 	ok := name != "" && len(name) <= 64 && name[0] != '-'
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
 	}
 	if !ok {
-		return fmt.Errorf("machine name %q: not 1 to 64 of a-z, 0-9 and -: %w", name, os.ErrInvalid)
+		return fmt.Errorf("machine name %q: want 1 to 64 characters a-z, 0-9 and -, the first not -: %w", name, os.ErrInvalid)
 	}
 	return nil
 }

@@ -15,7 +15,8 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Machine is what a server tells of and does. Any goroutine may call it, until Server.Close returns.
+// Machine handles the requests. The server calls it from several goroutines, until Server.Close
+// returns.
 type Machine interface {
 	About() account.Machine
 	Report() (*account.Report, error)
@@ -24,7 +25,7 @@ type Machine interface {
 	Rescan() ([]account.DiskSize, error)
 }
 
-// Server answers at a name's socket.
+// Server serves the socket of a name.
 type Server struct {
 	machine  Machine
 	listener *net.UnixListener
@@ -37,11 +38,12 @@ type Server struct {
 
 const (
 	maxConns   = 8
-	patience   = 5 * time.Second // with a client that sends or takes nothing
+	patience   = 5 * time.Second // for a client that sends or reads nothing
 	socketMode = 0o600
 )
 
-// Serve begins to answer. The caller closes the server, before the name and before the machine.
+// Serve starts a server on the name's socket. The caller must close the server, before the name and
+// before the machine.
 func (n *Name) Serve(m Machine) (*Server, error) {
 	path := n.socketPath()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -51,12 +53,12 @@ func (n *Name) Serve(m Machine) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	// Until now, the folder has kept others out.
+	// Until now the mode of the directory has kept others out.
 	if err := os.Chmod(path, socketMode); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	s := &Server{machine: m, listener: l, conns: make(map[net.Conn]bool)}
-	s.tasks = task.New(func(error) {}) // a bug has cut one connection; do answers what it can
+	s.tasks = task.New(func(error) {}) // a panic has closed one connection; do reports those it can
 	s.tasks.Go(s.accept)
 	return s, nil
 }
@@ -71,7 +73,7 @@ func (s *Server) accept(context.Context) error {
 				return nil
 			}
 			<-free
-			time.Sleep(patience / 10) // out of descriptors: others may give some back
+			time.Sleep(patience / 10) // out of descriptors: wait until some are closed
 			continue
 		}
 		if !s.add(conn) {
@@ -87,7 +89,7 @@ func (s *Server) accept(context.Context) error {
 	}
 }
 
-// add is false once the server closes.
+// add returns false once the server is closed.
 func (s *Server) add(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,12 +106,12 @@ func (s *Server) remove(conn net.Conn) {
 	conn.Close()
 }
 
-// answer serves one connection. A client that goes away is its own affair.
+// answer serves one connection. Errors of a client that goes away are ignored.
 func (s *Server) answer(conn net.Conn) {
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	line, err := readLine(conn, maxRequest)
 	if err != nil && !errors.Is(err, errLong) {
-		return // nothing was asked
+		return // there is no request
 	}
 	var req Request
 	if err == nil {
@@ -144,9 +146,9 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 	return err
 }
 
-// Close ends all connections and removes the socket. The machine is not called any more when it returns.
+// Close closes all connections and removes the socket. The machine is not called after it returns.
 func (s *Server) Close() error {
-	// The listener first: who asks again because a connection was cut is to be refused.
+	// The listener first: a client that tries again because its connection was closed must be refused.
 	err := s.listener.Close()
 	s.mu.Lock()
 	s.closed = true
