@@ -24,7 +24,8 @@ func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string)
 	return config.NetVhost, ""
 }
 
-// tapObstacle returns the reason why this process cannot use vhost-net on a tap of its own, or nil.
+// tapObstacle returns the reason why this process cannot use vhost-net on a tap that it creates, or
+// nil.
 func tapObstacle(in *config.Namespaces) error {
 	if in.User && in.Net != config.NetNew {
 		return errors.New("creating a tap requires CAP_NET_ADMIN in the user namespace that owns the network namespace; with namespaces.user, set namespaces.net = \"new\"")

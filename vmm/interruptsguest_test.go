@@ -154,7 +154,7 @@ func (m *trafficMachine) sameInterrupts(when string, least map[string]uint64) {
 			m.t.Errorf("%s: %s: the host counted %d interrupts, the guest %d", when, queue, h, g)
 		}
 		if g < least[queue] {
-			m.t.Errorf("%s: %s: the guest took %d interrupts, want at least %d", when, queue, g, least[queue])
+			m.t.Errorf("%s: %s: the guest handled %d interrupts, want at least %d", when, queue, g, least[queue])
 		}
 	}
 	if len(guest) == 0 || len(host) == 0 {

@@ -142,7 +142,7 @@ func TestManyLives(t *testing.T) {
 				m.sameInterrupts("in the last life", map[string]uint64{"net0 0": 1, "scsi0 2": 1})
 			}
 			if now := ownResident(t); now > memory+4<<20 {
-				t.Errorf("%d KiB resident beside the guest's memory, were %d", now>>10, memory>>10)
+				t.Errorf("%d KiB resident besides the guest's memory, were %d", now>>10, memory>>10)
 			}
 			m.quit()
 		})
@@ -221,7 +221,7 @@ func TestAGuestThatBreaksItsDevice(t *testing.T) {
 					}
 					lines := log.take("needs reset")
 					if len(lines) != want || want > 0 && !strings.HasPrefix(lines[0], d.device+": ") {
-						t.Errorf("%s %s: the log says %q, want %d lines", d.driver, how, lines, want)
+						t.Errorf("%s %s: the log has %q, want %d lines", d.driver, how, lines, want)
 					}
 				}
 			}

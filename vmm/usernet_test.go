@@ -82,7 +82,7 @@ func ipv6InGuest(g *vmmtest.Guest) error {
 		{netip.MustParseAddr("10.77.0.1"), 2, unix.ECONNREFUSED, netip.MustParseAddr("10.77.0.1")},
 	} {
 		if from, err := traceProbe(probe.to, probe.hops); err != probe.errs || from != probe.from {
-			return fmt.Errorf("a datagram to %v, %d hops: %v says %v", probe.to, probe.hops, from, err)
+			return fmt.Errorf("a datagram to %v, %d hops: %v reports %v", probe.to, probe.hops, from, err)
 		}
 	}
 	g.Printf("ipv6 is whole")

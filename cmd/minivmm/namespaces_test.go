@@ -174,7 +174,7 @@ func TestAnEarlySignalStopsTheProgram(t *testing.T) {
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 			cmd := inNamespaces(t, "early", table)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-			in, err1 := cmd.StdinPipe() // kept open: at end of input the guest would proceed
+			in, err1 := cmd.StdinPipe() // kept open: at end of input the program would proceed
 			out, err2 := cmd.StdoutPipe()
 			if err := errors.Join(err1, err2, cmd.Start()); err != nil {
 				t.Fatal(err)

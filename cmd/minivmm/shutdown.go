@@ -41,7 +41,7 @@ func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attache
 				return
 			}
 			s.pressed = n
-			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; a second signal kills the guest, or the timeout of %v\n", sig, s.grace)
+			fmt.Fprintf(s.log, "minivmm: %v: pressed the guest's power button; the guest is killed on a second signal or after %v\n", sig, s.grace)
 			graceOver = s.after(s.grace)
 			if err := m.PowerButton(); err != nil {
 				fmt.Fprintf(s.log, "minivmm: power button: %v\n", err)

@@ -32,9 +32,9 @@ func TestShutdownPlan(t *testing.T) {
 		{"a signal and a guest that does not", []any{attach, syscall.SIGTERM, grace}, 1, 128 + 15},
 		{"two signals", []any{attach, syscall.SIGTERM, syscall.SIGINT}, 1, 128 + 2},
 		{"a hangup is a signal like the others", []any{attach, syscall.SIGHUP, grace}, 1, 128 + 1},
-		{"a signal before there is a machine", []any{syscall.SIGINT}, 0, 128 + 2},
+		{"a signal before the machine exists", []any{syscall.SIGINT}, 0, 128 + 2},
 		{"leaving", []any{attach, leave}, 0, 14},
-		{"leaving before there is a machine", []any{leave}, 0, 14},
+		{"leaving before the machine exists", []any{leave}, 0, 14},
 		{"leaving within the grace period", []any{attach, syscall.SIGTERM, leave}, 1, 14},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
