@@ -53,8 +53,8 @@ var consts = []struct {
 	{"KVM_MP_STATE_SIPI_RECEIVED", uint64(MPStateSIPIReceived)},
 }
 
-// layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields, in order. size 0 means
-// that the tail has a variable length in C, so the sizes are not compared.
+// layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields,
+// in order. size 0 means that the tail has a variable length in C, so the sizes are not compared.
 var layouts = []struct {
 	name   string
 	size   uintptr

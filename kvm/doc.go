@@ -1,8 +1,9 @@
 // Package kvm is the part of the KVM ABI that minivmm uses, for x86-64.
 //
-// It is a thin layer: a table with one row per ioctl (request.go), one function that issues them (ioctl_unsafe.go), and one
-// type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the counters of a VM or a VCPU. It contains no policy of a
-// machine: no address map, no CPUID policy, no threads. It imports no other package of the module.
+// It is a thin layer: a table with one row per ioctl (request.go), one function that issues them
+// (ioctl_unsafe.go), and one type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the
+// counters of a VM or a VCPU. It contains no policy of a machine: no address map, no CPUID policy,
+// no threads. It imports no other package of the module.
 //
 // Source: include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h, and
 // Documentation/virt/kvm/api.rst for the meaning. testdata/abi.c prints all
@@ -22,13 +23,14 @@
 //
 // # Concurrency
 //
-// System, VM and Stats are safe for concurrent use. A VCPU must be used by one goroutine, which stays locked to its thread
-// for the VCPU's lifetime (a KVM_RUN from another thread costs a synchronize_rcu). Only SetImmediateExit may be called from
-// other goroutines.
+// System, VM and Stats are safe for concurrent use. A VCPU must be used by one goroutine, which
+// stays locked to its thread for the VCPU's lifetime (a KVM_RUN from another thread costs a
+// synchronize_rcu). Only SetImmediateExit may be called from other goroutines.
 //
 // # Lifetimes
 //
-// The caller must close what it opens: System.Close, VM.Close, VCPU.Close, Stats.Close. The kernel keeps a VM alive until all
-// of its files are closed: VM, VCPUs, Stats. Memory passed to SetUserMemoryRegion still belongs to the caller, which must
-// unmap it last, because a VCPU that runs without it fails with EFAULT.
+// The caller must close what it opens: System.Close, VM.Close, VCPU.Close, Stats.Close. The kernel
+// keeps a VM alive until all of its files are closed: VM, VCPUs, Stats. Memory passed to
+// SetUserMemoryRegion still belongs to the caller, which must unmap it last, because a VCPU that
+// runs without it fails with EFAULT.
 package kvm

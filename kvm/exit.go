@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Offsets in struct kvm_run (uapi/linux/kvm.h). The union of exit data starts at offUnion; the offsets after it are those of
-// the union's members.
+// Offsets in struct kvm_run (uapi/linux/kvm.h). The union of exit data starts at offUnion; the
+// offsets after it are those of the union's members.
 const (
 	offImmediateExit = 1
 	offExitReason    = 8
@@ -34,7 +34,8 @@ const (
 	offEventNdata = offUnion + 4
 	offEventData  = offUnion + 8
 
-	// minRun is the minimum size of the mapping: kvm_run up to the end of the union (its member padding[256]).
+	// minRun is the minimum size of the mapping: kvm_run up to the end of the union (its member
+	// padding[256]).
 	minRun = offUnion + 256
 )
 
@@ -98,8 +99,8 @@ const (
 type Exit struct {
 	Reason ExitReason
 
-	// IO describes an ExitIO: Count accesses of Size bytes to Port. Data has Size*Count bytes: the data the guest wrote, or
-	// room for the caller to fill.
+	// IO describes an ExitIO: Count accesses of Size bytes to Port. Data has Size*Count bytes: the
+	// data the guest wrote, or room for the caller to fill.
 	IO struct {
 		Port  uint16
 		Write bool // from the guest
@@ -108,8 +109,9 @@ type Exit struct {
 		Data  []byte
 	}
 
-	// MMIO describes an ExitMMIO: an access of len(Data) bytes, 1 to 8, at GPA. The size need not be a power of two and the
-	// address need not be aligned. Data is what the guest wrote, or room for the caller to fill.
+	// MMIO describes an ExitMMIO: an access of len(Data) bytes, 1 to 8, at GPA. The size need not
+	// be a power of two and the address need not be aligned. Data is what the guest wrote, or room
+	// for the caller to fill.
 	MMIO struct {
 		GPA   uint64
 		Write bool // from the guest
@@ -122,7 +124,8 @@ type Exit struct {
 		CPU            uint32 // host CPU
 	}
 
-	// Internal describes an ExitInternalError: KVM cannot continue. The meaning of Data[:NData] depends on Suberror.
+	// Internal describes an ExitInternalError: KVM cannot continue. The meaning of Data[:NData]
+	// depends on Suberror.
 	Internal struct {
 		Suberror uint32
 		NData    int
@@ -137,8 +140,9 @@ type Exit struct {
 	}
 }
 
-// decode decodes struct kvm_run after a successful KVM_RUN. run has at least minRun bytes. Lengths are checked before use, so
-// that a kernel that violates its ABI causes an ExitUnknown and not a panic.
+// decode decodes struct kvm_run after a successful KVM_RUN. run has at least minRun bytes. Lengths
+// are checked before use, so that a kernel that violates its ABI causes an ExitUnknown and not a
+// panic.
 func (e *Exit) decode(run []byte) {
 	le := binary.LittleEndian
 	e.Reason = ExitReason(le.Uint32(run[offExitReason:]))
@@ -208,8 +212,9 @@ func (e *Exit) String() string {
 	return e.Reason.String()
 }
 
-// instruction returns the bytes of the instruction that could not be emulated, if the kernel provided them
-// (kvm_run.emulation_failure: flags, insn_size and insn_bytes[15] overlay data[0] to data[2]).
+// instruction returns the bytes of the instruction that could not be emulated, if the kernel
+// provided them (kvm_run.emulation_failure: flags, insn_size and insn_bytes[15] overlay data[0] to
+// data[2]).
 func (e *Exit) instruction() []byte {
 	in := &e.Internal
 	if in.Suberror != InternalErrorEmulation || in.NData < 3 || in.Data[0]&emulationInstructionBytes == 0 {

@@ -146,7 +146,8 @@ func TestHaltedVCPUIsStopped(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	// With the flag set, the guest is not entered, even without a signal. If it were, nothing would interrupt it.
+	// With the flag set, the guest is not entered, even without a signal. If it were, nothing would
+	// interrupt it.
 	stuck := time.AfterFunc(20*time.Second, func() { panic("immediate_exit is not heeded") })
 	defer stuck.Stop()
 	if e, err := m.cpu.Run(); err != nil || e.Reason != ExitIntr {

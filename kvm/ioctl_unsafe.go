@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawIoctl is the only function that issues ioctls. The argument is p if it is not nil, else n by value. A call interrupted by
-// a signal is repeated, except KVM_RUN, where EINTR is how another goroutine interrupts the vCPU.
+// rawIoctl is the only function that issues ioctls. The argument is p if it is not nil, else n by
+// value. A call interrupted by a signal is repeated, except KVM_RUN, where EINTR is how another
+// goroutine interrupts the vCPU.
 //
-// It uses unix.Syscall and never RawSyscall: Syscall tells Go's scheduler that the thread is in the kernel, so a garbage
-// collection need not kick a vCPU out of the guest.
+// It uses unix.Syscall and never RawSyscall: Syscall tells Go's scheduler that the thread is in the
+// kernel, so a garbage collection need not kick a vCPU out of the guest.
 func rawIoctl(f *os.File, id requestID, p unsafe.Pointer, n uintptr) (uintptr, unix.Errno) {
 	for {
 		var ret uintptr
@@ -43,8 +44,9 @@ func ioctlValue(f *os.File, id requestID, n uintptr) (int, error) {
 	return ioctl(f, id, nil, n)
 }
 
-// ioctlPtr issues a request whose argument is a structure. The kernel copies the number of bytes in the request's row, plus
-// the tail that a header in the argument declares. T must be at least that large.
+// ioctlPtr issues a request whose argument is a structure. The kernel copies the number of bytes in
+// the request's row, plus the tail that a header in the argument declares. T must be at least that
+// large.
 func ioctlPtr[T any](f *os.File, id requestID, arg *T) (int, error) {
 	return ioctl(f, id, unsafe.Pointer(arg), 0)
 }

@@ -19,9 +19,9 @@ type IOEvent struct {
 	FD        int
 }
 
-// IOEventFD registers e or, if assign is false, removes it; e must then equal the registered one, KVM_IOEVENTFD. EEXIST if it
-// overlaps another one, EINVAL for a bad length, ENOENT if there is nothing to remove. Each call copies the bus and waits for
-// a grace period.
+// IOEventFD registers e or, if assign is false, removes it; e must then equal the registered one,
+// KVM_IOEVENTFD. EEXIST if it overlaps another one, EINVAL for a bad length, ENOENT if there is
+// nothing to remove. Each call copies the bus and waits for a grace period.
 func (vm *VM) IOEventFD(e IOEvent, assign bool) error {
 	arg := ioeventfdArg{datamatch: e.DataMatch, addr: e.Addr, length: e.Len, fd: int32(e.FD)}
 	if e.Match {

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CreateIRQChip creates the interrupt controller in the kernel: PIC, IOAPIC and a local APIC for each vCPU,
-// KVM_CREATE_IRQCHIP. It installs default routes for GSI 0 to 23. It must be called before the first CreateVCPU.
+// CreateIRQChip creates the interrupt controller in the kernel: PIC, IOAPIC and a local APIC for
+// each vCPU, KVM_CREATE_IRQCHIP. It installs default routes for GSI 0 to 23. It must be called
+// before the first CreateVCPU.
 func (vm *VM) CreateIRQChip() error {
 	_, err := ioctlValue(vm.f, createIRQChip, 0)
 	return err
@@ -39,8 +40,9 @@ const (
 // MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; every GSI is below it.
 const MaxRoutes = 4096
 
-// Route connects a GSI to an MSI or to a pin of an in-kernel interrupt controller. A GSI may have several routes, but only a
-// single MSI is injected directly from the context that signals the irqfd; anything else goes through a kworker.
+// Route connects a GSI to an MSI or to a pin of an in-kernel interrupt controller. A GSI may have
+// several routes, but only a single MSI is injected directly from the context that signals the
+// irqfd; anything else goes through a kworker.
 type Route struct {
 	GSI     uint32
 	Kind    RouteKind
@@ -55,9 +57,9 @@ type routing struct {
 	entries [MaxRoutes]routingEntry
 }
 
-// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes of the interrupt
-// controller, which the caller must list again. The call waits for a grace period, so it is worth batching changes. EINVAL
-// for an unknown chip, pin or kind, or a GSI out of range.
+// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes
+// of the interrupt controller, which the caller must list again. The call waits for a grace period,
+// so it is worth batching changes. EINVAL for an unknown chip, pin or kind, or a GSI out of range.
 func (vm *VM) SetGSIRouting(routes []Route) error {
 	if len(routes) > MaxRoutes {
 		return &os.PathError{Op: requests[setGSIRouting].name, Path: vm.f.Name(), Err: unix.E2BIG}
@@ -79,9 +81,10 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 	return err
 }
 
-// IRQFD connects an eventfd to a GSI or disconnects it, KVM_IRQFD. Each signal of the eventfd raises the interrupt, in the
-// kernel. A count already in the eventfd is delivered at once. An eventfd serves one GSI (else EBUSY); a GSI may have several
-// eventfds. Requires CreateIRQChip (else EINVAL).
+// IRQFD connects an eventfd to a GSI or disconnects it, KVM_IRQFD. Each signal of the eventfd
+// raises the interrupt, in the kernel. A count already in the eventfd is delivered at once. An
+// eventfd serves one GSI (else EBUSY); a GSI may have several eventfds. Requires CreateIRQChip
+// (else EINVAL).
 func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 	arg := irqfdArg{fd: uint32(fd), gsi: gsi}
 	if !assign {

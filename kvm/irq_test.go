@@ -55,8 +55,8 @@ func TestUnmatchedDatamatchExits(t *testing.T) {
 	m.expect(t, ExitMMIO)
 }
 
-// interrupted is a guest that waits with interrupts enabled. Its handler of vector 0x30 writes to port 0x10 and returns to
-// waiting.
+// interrupted is a guest that waits with interrupts enabled. Its handler of vector 0x30 writes to
+// port 0x10 and returns to waiting.
 var interrupted = []byte{
 	0xfb,       // sti
 	0xf4,       // hlt

@@ -2,7 +2,8 @@ package kvm
 
 import "unsafe"
 
-// Sizes of the ioctls' arguments. For structures with a variable tail it is the size of the header, as in C.
+// Sizes of the ioctls' arguments. For structures with a variable tail it is the size of the header,
+// as in C.
 const (
 	sizeUserMemoryRegion = unsafe.Sizeof(userMemoryRegion{})
 	sizeIRQLevel         = unsafe.Sizeof(irqLevel{})

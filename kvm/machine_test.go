@@ -25,7 +25,8 @@ type machine struct {
 // hva returns the address of mapped memory, which Go did not allocate.
 func hva(b []byte) uintptr { return reflect.ValueOf(b).Pointer() }
 
-// newMachine creates a machine that will run code. irqchip, if not nil, is called before the vCPU is created.
+// newMachine creates a machine that will run code. irqchip, if not nil, is called before the vCPU
+// is created.
 func newMachine(s *System, irqchip func(*VM) error, code ...byte) (m *machine, err error) {
 	m = &machine{}
 	defer func() {
@@ -91,7 +92,8 @@ func boot(t *testing.T, s *System, irqchip func(*VM) error, code ...byte) *machi
 	return m
 }
 
-// next runs the guest until its next exit, ignoring signals: Go's preemption signals arrive at any time.
+// next runs the guest until its next exit, ignoring signals: Go's preemption signals arrive at any
+// time.
 func (m *machine) next() (*Exit, error) {
 	for {
 		e, err := m.cpu.Run()

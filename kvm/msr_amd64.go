@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// doMSRs applies KVM_GET_MSRS or KVM_SET_MSRS to entries, in several calls if needed. The kernel stops at the first MSR it
-// rejects and returns the number processed, without an error; doMSRs returns an error that names the MSR.
+// doMSRs applies KVM_GET_MSRS or KVM_SET_MSRS to entries, in several calls if needed. The kernel
+// stops at the first MSR it rejects and returns the number processed, without an error; doMSRs
+// returns an error that names the MSR.
 func doMSRs(f *os.File, id requestID, entries []MSREntry) error {
 	var arg msrs
 	for len(entries) > 0 {

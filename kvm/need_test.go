@@ -14,8 +14,8 @@ func needCC(t *testing.T) string {
 	return cc
 }
 
-// needKVM returns a System on which a guest of three bytes runs. A device node is not enough: under some hypervisors KVM
-// exists but cannot run guests.
+// needKVM returns a System on which a guest of three bytes runs. A device node is not enough: under
+// some hypervisors KVM exists but cannot run guests.
 func needKVM(t *testing.T) *System {
 	t.Helper()
 	s, err := Open()

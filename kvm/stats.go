@@ -21,8 +21,9 @@ type Stats struct {
 // StatsFD opens the VM's counters. Requires CapBinaryStatsFD.
 func (vm *VM) StatsFD() (*Stats, error) { return openStats(vm.f) }
 
-// StatsFD opens the vCPU's counters, "exits", "mmio_exits", "io_exits" and so on. It should be called before the first Run:
-// the call blocks while the vCPU is in KVM_RUN. Requires CapBinaryStatsFD.
+// StatsFD opens the vCPU's counters, "exits", "mmio_exits", "io_exits" and so on. It should be
+// called before the first Run: the call blocks while the vCPU is in KVM_RUN. Requires
+// CapBinaryStatsFD.
 func (v *VCPU) StatsFD() (*Stats, error) { return openStats(v.f) }
 
 func openStats(of *os.File) (*Stats, error) {
@@ -63,7 +64,8 @@ func (s *Stats) Read() (map[string]uint64, error) {
 	return m, nil
 }
 
-// Lookup returns the value of the named counter. If the kernel does not have it, the error matches errors.ErrUnsupported.
+// Lookup returns the value of the named counter. If the kernel does not have it, the error matches
+// errors.ErrUnsupported.
 func (s *Stats) Lookup(name string) (uint64, error) {
 	for _, c := range s.layout.counters {
 		if c.name != name {

@@ -20,8 +20,8 @@ type System struct {
 	f *os.File
 }
 
-// Open opens /dev/kvm and checks its API version. If the node is missing or access is denied, the error says how to fix it.
-// The caller must call Close.
+// Open opens /dev/kvm and checks its API version. If the node is missing or access is denied, the
+// error says how to fix it. The caller must call Close.
 func Open() (*System, error) {
 	fd, err := unix.Open(DevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -72,14 +72,14 @@ func openError(err error, cpu cpuFlags) error {
 // Close closes /dev/kvm. VMs created from it stay alive.
 func (s *System) Close() error { return s.f.Close() }
 
-// CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks c, else 1 or the number described at c. Some
-// results differ per VM: see VM.CheckExtension.
+// CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks c, else 1 or the
+// number described at c. Some results differ per VM: see VM.CheckExtension.
 func (s *System) CheckExtension(c Cap) (int, error) {
 	return ioctlValue(s.f, checkExtension, uintptr(c))
 }
 
-// Require returns an error if the host lacks any of caps. The error names all missing capabilities with the first kernel that
-// has each, and matches errors.ErrUnsupported.
+// Require returns an error if the host lacks any of caps. The error names all missing capabilities
+// with the first kernel that has each, and matches errors.ErrUnsupported.
 func (s *System) Require(caps ...Cap) error {
 	var missing []Cap
 	for _, c := range caps {
@@ -99,8 +99,9 @@ func (s *System) vcpuMmapSize() (int, error) {
 	return ioctlValue(s.f, getVCPUMmapSize, 0)
 }
 
-// SupportedCPUID returns the CPUID leaves that host and KVM support for a guest, KVM_GET_SUPPORTED_CPUID. The caller must
-// adapt them: topology leaves describe the CPU on which the calling thread happened to run.
+// SupportedCPUID returns the CPUID leaves that host and KVM support for a guest,
+// KVM_GET_SUPPORTED_CPUID. The caller must adapt them: topology leaves describe the CPU on which
+// the calling thread happened to run.
 func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
 	arg := cpuid2{nent: maxCPUIDEntries}
 	if _, err := ioctlPtr(s.f, getSupportedCPUID, &arg); err != nil {
@@ -119,7 +120,8 @@ func (s *System) MSRIndexList() ([]uint32, error) {
 	return append([]uint32(nil), arg.indices[:min(arg.nmsrs, maxMSRIndices)]...), nil
 }
 
-// CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller must call Close.
+// CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller
+// must call Close.
 func (s *System) CreateVM() (*VM, error) {
 	mmapSize, err := s.vcpuMmapSize()
 	if err != nil {

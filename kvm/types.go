@@ -26,8 +26,8 @@ type routingHeader struct {
 	flags uint32
 }
 
-// routingEntry is struct kvm_irq_routing_entry. The union u has eight words: address_lo, address_hi, data, devid for an MSI;
-// irqchip, pin for an irqchip pin.
+// routingEntry is struct kvm_irq_routing_entry. The union u has eight words: address_lo,
+// address_hi, data, devid for an MSI; irqchip, pin for an irqchip pin.
 type routingEntry struct {
 	_     structs.HostLayout
 	gsi   uint32

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VCPU is a virtual CPU. All methods except SetImmediateExit must be called by one goroutine, locked to its thread.
+// VCPU is a virtual CPU. All methods except SetImmediateExit must be called by one goroutine,
+// locked to its thread.
 type VCPU struct {
 	f    *os.File
 	exit Exit
@@ -31,11 +32,12 @@ func (v *VCPU) Close() error {
 	return errors.Join(err, v.f.Close())
 }
 
-// Run enters the guest, KVM_RUN, and returns the reason for the exit. The Exit and its slices alias memory shared with the
-// kernel: read them, and fill in the data of a guest read, before the next Run, which completes the access. A signal or
-// SetImmediateExit causes an Exit with ExitIntr, not an error, and so does the start of a vCPU that waited for its SIPI: the
-// caller checks its stop flag and calls Run again. ENOMEM from the first Run of a VM can be caused by a signal (Linux 6.12.14
-// to 6.12.43). EFAULT means guest memory that is not mapped in this process.
+// Run enters the guest, KVM_RUN, and returns the reason for the exit. The Exit and its slices alias
+// memory shared with the kernel: read them, and fill in the data of a guest read, before the next
+// Run, which completes the access. A signal or SetImmediateExit causes an Exit with ExitIntr, not
+// an error, and so does the start of a vCPU that waited for its SIPI: the caller checks its stop
+// flag and calls Run again. ENOMEM from the first Run of a VM can be caused by a signal (Linux
+// 6.12.14 to 6.12.43). EFAULT means guest memory that is not mapped in this process.
 func (v *VCPU) Run() (*Exit, error) {
 	switch errno := ioctlRun(v.f); errno {
 	case 0:
@@ -48,9 +50,10 @@ func (v *VCPU) Run() (*Exit, error) {
 	return &v.exit, nil
 }
 
-// SetImmediateExit makes Run return at once with ExitIntr as long as it is set (kvm_run.immediate_exit); Run still completes a
-// pending guest read first. It does not interrupt a vCPU that is in the guest or halted: for that, set it and then send a
-// signal to the vCPU's thread. Any goroutine may call it at any time.
+// SetImmediateExit makes Run return at once with ExitIntr as long as it is set
+// (kvm_run.immediate_exit); Run still completes a pending guest read first. It does not interrupt a
+// vCPU that is in the guest or halted: for that, set it and then send a signal to the vCPU's
+// thread. Any goroutine may call it at any time.
 func (v *VCPU) SetImmediateExit(on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -107,8 +110,8 @@ func (v *VCPU) SetMPState(s MPState) error {
 	return set(v, setMPState, &mpStateArg{mpState: uint32(s)})
 }
 
-// SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run, with at most 256 entries,
-// else E2BIG.
+// SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run,
+// with at most 256 entries, else E2BIG.
 func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	arg := cpuid2{nent: uint32(len(entries))}
 	if copy(arg.entries[:], entries) < len(entries) {
@@ -117,12 +120,12 @@ func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	return set(v, setCPUID2, &arg)
 }
 
-// GetMSRs fills in the Data of entries, whose Index names an MSR, KVM_GET_MSRS. If the vCPU does not have an MSR, the error
-// names it and matches EINVAL.
+// GetMSRs fills in the Data of entries, whose Index names an MSR, KVM_GET_MSRS. If the vCPU does
+// not have an MSR, the error names it and matches EINVAL.
 func (v *VCPU) GetMSRs(entries []MSREntry) error { return doMSRs(v.f, getMSRs, entries) }
 
-// SetMSRs writes MSRs in the given order, KVM_SET_MSRS. If an MSR is rejected, the error names it and matches EINVAL; the MSRs
-// before it have been written.
+// SetMSRs writes MSRs in the given order, KVM_SET_MSRS. If an MSR is rejected, the error names it
+// and matches EINVAL; the MSRs before it have been written.
 func (v *VCPU) SetMSRs(entries []MSREntry) error { return doMSRs(v.f, setMSRs, entries) }
 
 func get[T any](v *VCPU, id requestID) (T, error) {

@@ -27,12 +27,12 @@ const (
 	MemReadonly      = 1 << 1 // KVM_MEM_READONLY: guest writes exit as MMIO; requires CapReadonlyMem
 )
 
-// SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest
-// physical address gpa, KVM_SET_USER_MEMORY_REGION. All three are multiples of
-// the page size. sizeBytes 0 removes the slot. The gpa and MemLogDirtyPages of
-// an existing slot can change; another hva or size is EINVAL. EEXIST if the region overlaps another slot's. The caller must
-// keep the memory mapped until the VM is destroyed or the slot is removed. Bits 16 and up of slot select the address space,
-// below the number that CapMultiAddressSpace returns; 1 is that of system management mode.
+// SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest physical address gpa,
+// KVM_SET_USER_MEMORY_REGION. All three are multiples of the page size. sizeBytes 0 removes the
+// slot. The gpa and MemLogDirtyPages of an existing slot can change; another hva or size is EINVAL.
+// EEXIST if the region overlaps another slot's. The caller must keep the memory mapped until the VM
+// is destroyed or the slot is removed. Bits 16 and up of slot select the address space, below the
+// number that CapMultiAddressSpace returns; 1 is that of system management mode.
 func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
 	_, err := ioctlPtr(vm.f, setUserMemoryRegion, &userMemoryRegion{
 		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),
@@ -58,8 +58,9 @@ func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
 	return err
 }
 
-// CreateVCPU creates the vCPU with the given id, which is its local APIC id, KVM_CREATE_VCPU, and maps its shared pages. The
-// interrupt controller must be created first. EEXIST if the id is in use. The caller must call Close.
+// CreateVCPU creates the vCPU with the given id, which is its local APIC id, KVM_CREATE_VCPU, and
+// maps its shared pages. The interrupt controller must be created first. EEXIST if the id is in
+// use. The caller must call Close.
 func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
 	fd, err := ioctlValue(vm.f, createVCPU, uintptr(id))
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields, in order.
+// layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields,
+// in order.
 var layouts = []struct {
 	name   string
 	size   uintptr

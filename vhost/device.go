@@ -14,8 +14,8 @@ type Device struct {
 	hook func(id requestID, arg any) error // tests: replaces the kernel
 }
 
-// Open opens a vhost device node. If the node is missing or access is denied, the error says how to fix it. The caller must
-// call Close.
+// Open opens a vhost device node. If the node is missing or access is denied, the error says how to
+// fix it. The caller must call Close.
 func Open(path string) (*Device, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -46,12 +46,13 @@ func openError(path string, err error) error {
 	return perr
 }
 
-// Close closes the device. The kernel stops it and its workers, unless a child of this process that has not yet called exec
-// still holds the descriptor. Call Stop first so as not to depend on that.
+// Close closes the device. The kernel stops it and its workers, unless a child of this process that
+// has not yet called exec still holds the descriptor. Call Stop first so as not to depend on that.
 func (d *Device) Close() error { return d.f.Close() }
 
-// unsupported adds errors.ErrUnsupported to the error of a request that the kernel does not know: ENOTTY. For the two requests
-// allowed before SetOwner it is also EPERM, because a kernel without them checks the owner first.
+// unsupported adds errors.ErrUnsupported to the error of a request that the kernel does not know:
+// ENOTTY. For the two requests allowed before SetOwner it is also EPERM, because a kernel without
+// them checks the owner first.
 func unsupported(id requestID, err error) error {
 	early := id == setForkFromOwner || id == getForkFromOwner
 	if !errors.Is(err, unix.ENOTTY) && !(early && errors.Is(err, unix.EPERM)) {
@@ -63,9 +64,10 @@ func unsupported(id requestID, err error) error {
 	return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
 }
 
-// SetForkFromOwner selects what SetOwner creates: a thread of the calling process (true) or a kernel thread attached to its
-// cgroups (false), VHOST_SET_FORK_FROM_OWNER. It must be called before SetOwner, else EBUSY. It requires Linux 6.17, or 6.12.45
-// and later of that series. On other kernels the error matches errors.ErrUnsupported, and the worker is a thread of the process
+// SetForkFromOwner selects what SetOwner creates: a thread of the calling process (true) or a
+// kernel thread attached to its cgroups (false), VHOST_SET_FORK_FROM_OWNER. It must be called
+// before SetOwner, else EBUSY. It requires Linux 6.17, or 6.12.45 and later of that series. On
+// other kernels the error matches errors.ErrUnsupported, and the worker is a thread of the process
 // since 6.4 and a kernel thread before.
 func (d *Device) SetForkFromOwner(on bool) error {
 	var v uint8
@@ -75,16 +77,17 @@ func (d *Device) SetForkFromOwner(on bool) error {
 	return unsupported(setForkFromOwner, ioctlPtr(d, setForkFromOwner, &v))
 }
 
-// GetForkFromOwner returns the selection of SetForkFromOwner, VHOST_GET_FORK_FROM_OWNER. The default is the vhost module's
-// parameter fork_from_owner_default.
+// GetForkFromOwner returns the selection of SetForkFromOwner, VHOST_GET_FORK_FROM_OWNER. The
+// default is the vhost module's parameter fork_from_owner_default.
 func (d *Device) GetForkFromOwner() (bool, error) {
 	var v uint8
 	err := unsupported(getForkFromOwner, ioctlPtr(d, getForkFromOwner, &v))
 	return v != 0, err
 }
 
-// SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER. EBUSY if there is an owner. The kernel returns
-// ENOMEM for every failure to create the worker, even for a pending signal; SetOwnerHere blocks signals during the call.
+// SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER. EBUSY if there is
+// an owner. The kernel returns ENOMEM for every failure to create the worker, even for a pending
+// signal; SetOwnerHere blocks signals during the call.
 func (d *Device) SetOwner() error { return ioctlNone(d, setOwner) }
 
 // GetFeatures returns the virtio features that the device offers,
@@ -108,9 +111,10 @@ type MemoryRegion struct {
 	HVA       uintptr
 }
 
-// setMemTable sets the location of guest RAM, VHOST_SET_MEM_TABLE. It must be called after SetOwner and before the backend is
-// set, and may be called again while the backend runs. E2BIG for more than MaxMemRegions (or the module's max_mem_regions),
-// EFAULT for a region that is empty or not in user space.
+// setMemTable sets the location of guest RAM, VHOST_SET_MEM_TABLE. It must be called after SetOwner
+// and before the backend is set, and may be called again while the backend runs. E2BIG for more
+// than MaxMemRegions (or the module's max_mem_regions), EFAULT for a region that is empty or not in
+// user space.
 func (d *Device) setMemTable(regions []MemoryRegion) error {
 	if len(regions) > MaxMemRegions {
 		return &os.PathError{Op: requests[setMemTable].name, Path: d.f.Name(), Err: unix.E2BIG}

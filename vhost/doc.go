@@ -1,10 +1,11 @@
 // Package vhost is the kernel's vhost ABI: virtio rings served by the kernel,
 // for a network tap (/dev/vhost-net) or SCSI targets (/dev/vhost-scsi).
 //
-// It is structured like package kvm: a table with one row per ioctl (request.go), one function that issues them
-// (ioctl_unsafe.go), and one type per kind of file. Device has the calls common to all devices; Net and Scsi can also start
-// and stop. Package lio creates the SCSI targets. This package does not depend on virtio devices, guest memory or KVM. It
-// reads /proc with package procfs to find workers and limits.
+// It is structured like package kvm: a table with one row per ioctl (request.go), one function that
+// issues them (ioctl_unsafe.go), and one type per kind of file. Device has the calls common to all
+// devices; Net and Scsi can also start and stop. Package lio creates the SCSI targets. This package
+// does not depend on virtio devices, guest memory or KVM. It reads /proc with package procfs to
+// find workers and limits.
 //
 // Source: include/uapi/linux/vhost.h and vhost_types.h; drivers/vhost.
 //
@@ -13,23 +14,28 @@
 //
 // # The order of calls
 //
-// The kernel requires this order: open, SetForkFromOwner, SetOwner, GetFeatures; then, when the guest's driver is ready,
-// setFeatures, setMemTable, and for each ring setVringNum, setVringBase, setVringAddr, SetVringCall and SetVringErr. The last
-// two steps differ: vhost-net requires the kicks (SetVringKick) before its backend, vhost-scsi requires its endpoint before
-// the kicks, because an earlier kick is lost. SetOwnerHere, Net.Start and Scsi.Start follow this order.
+// The kernel requires this order: open, SetForkFromOwner, SetOwner, GetFeatures; then, when the
+// guest's driver is ready, setFeatures, setMemTable, and for each ring setVringNum, setVringBase,
+// setVringAddr, SetVringCall and SetVringErr. The last two steps differ: vhost-net requires the
+// kicks (SetVringKick) before its backend, vhost-scsi requires its endpoint before the kicks,
+// because an earlier kick is lost. SetOwnerHere, Net.Start and Scsi.Start follow this order.
 //
 // # The worker
 //
-// SetOwner creates the worker, the thread that serves the rings. Since Linux 6.4 the worker is a thread of this process,
-// cloned from the calling thread, with that thread's affinity, cgroup, namespaces and credentials; before, it is a kernel
-// thread. Newer kernels support both, and SetForkFromOwner selects one. SetOwnerHere selects a thread of this process,
-// creates the worker and finds it. Since Linux 6.5 a Scsi can have several workers (NewWorkerHere), each for some rings.
+// SetOwner creates the worker, the thread that serves the rings. Since Linux 6.4 the worker is a
+// thread of this process, cloned from the calling thread, with that thread's affinity, cgroup,
+// namespaces and credentials; before, it is a kernel thread. Newer kernels support both, and
+// SetForkFromOwner selects one. SetOwnerHere selects a thread of this process, creates the worker
+// and finds it. Since Linux 6.5 a Scsi can have several workers (NewWorkerHere), each for some
+// rings.
 //
 // # Errors, concurrency, lifetimes
 //
-// The error of a failed ioctl wraps an *os.PathError whose Op is the ioctl's C name and whose Path is the device node. If the
-// kernel lacks a feature, the error matches errors.ErrUnsupported. A device may be used by several goroutines, with one call
-// at a time per ring. All ioctls after SetOwner must come from the process that called it. The caller must close what it
-// opens; Close stops the workers, whose threads can exit slightly later. The memory passed to setMemTable must stay mapped
-// until the device is stopped. The kernel holds its own references to the eventfds and the tap.
+// The error of a failed ioctl wraps an *os.PathError whose Op is the ioctl's C name and whose Path
+// is the device node. If the kernel lacks a feature, the error matches errors.ErrUnsupported. A
+// device may be used by several goroutines, with one call at a time per ring. All ioctls after
+// SetOwner must come from the process that called it. The caller must close what it opens; Close
+// stops the workers, whose threads can exit slightly later. The memory passed to setMemTable must
+// stay mapped until the device is stopped. The kernel holds its own references to the eventfds and
+// the tap.
 package vhost

@@ -73,8 +73,8 @@ func TestSetOwnerFindsTheWorker(t *testing.T) {
 	}
 }
 
-// waitGone waits until the task of a stopped worker is gone. vhost_task_stop only waits until the worker's function returns; the
-// thread exits later (kernel/vhost_task.c).
+// waitGone waits until the task of a stopped worker is gone. vhost_task_stop only waits until the
+// worker's function returns; the thread exits later (kernel/vhost_task.c).
 func waitGone(t *testing.T, w Worker) {
 	t.Helper()
 	dir, err := w.path()
@@ -280,7 +280,8 @@ func TestScsiWorkers(t *testing.T) {
 	}
 }
 
-// ring is a split ring of 16 entries in mapped memory. base is its address as seen by the guest, which is this test.
+// ring is a split ring of 16 entries in mapped memory. base is its address as seen by the guest,
+// which is this test.
 type ring struct {
 	mem []byte
 	v   Vring

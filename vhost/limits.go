@@ -83,14 +83,16 @@ func (l limits) room() (room uint64, tightest string) {
 	return room, tightest
 }
 
-// reservedPIDs is the number of lowest ids that are not reused after a wraparound (RESERVED_PIDS of kernel/pid.c).
+// reservedPIDs is the number of lowest ids that are not reused after a wraparound (RESERVED_PIDS of
+// kernel/pid.c).
 const reservedPIDs = 300
 
-// RoomForTasks returns how many more tasks (threads of this process, including workers) can be created under the current
-// limits: RLIMIT_NPROC, pids.max of the calling thread's cgroups, kernel.threads-max and kernel.pid_max. It also returns the
-// tightest limit, with its value and use. A result of at least enough is a lower bound. The result is an estimate: other
-// processes may create tasks at the same time, and limits of cgroups and tasks of pid namespaces that this process cannot see
-// are not counted.
+// RoomForTasks returns how many more tasks (threads of this process, including workers) can be
+// created under the current limits: RLIMIT_NPROC, pids.max of the calling thread's cgroups,
+// kernel.threads-max and kernel.pid_max. It also returns the tightest limit, with its value and
+// use. A result of at least enough is a lower bound. The result is an estimate: other processes may
+// create tasks at the same time, and limits of cgroups and tasks of pid namespaces that this
+// process cannot see are not counted.
 func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	l := readFigures()
 	l.uidTasks = int(l.threads) // upper bound; counting them requires a walk through /proc
@@ -101,7 +103,8 @@ func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	return l.room()
 }
 
-// TaskLimits returns text for an error: the task limits that are reached, or all of them, with their values and use.
+// TaskLimits returns text for an error: the task limits that are reached, or all of them, with
+// their values and use.
 func TaskLimits() string { return readLimits().String() }
 
 func figure(n uint64) string {
@@ -111,8 +114,8 @@ func figure(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// readLimits reads the current limits and their use. A value that cannot be read counts as no limit: the result is for an error
-// message and must not hide the original error.
+// readLimits reads the current limits and their use. A value that cannot be read counts as no
+// limit: the result is for an error message and must not hide the original error.
 func readLimits() limits {
 	l := readFigures()
 	l.uidTasks = tasksOf("/proc", l.uid)
@@ -147,7 +150,8 @@ func readFigures() limits {
 	return l
 }
 
-// hasNprocCap reports whether a task's status shows an effective capability that lifts RLIMIT_NPROC.
+// hasNprocCap reports whether a task's status shows an effective capability that lifts
+// RLIMIT_NPROC.
 func hasNprocCap(status string) bool {
 	caps, _ := strconv.ParseUint(procfs.Field(status, "CapEff"), 16, 64)
 	return caps&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
@@ -172,8 +176,8 @@ func tasksOf(proc string, uid int) int {
 	return n
 }
 
-// pidsLimit walks from a cgroup to the root and returns the limit and use of the cgroup with the least room, or no limit. The
-// root is included, because the root of a container may have a limit.
+// pidsLimit walks from a cgroup to the root and returns the limit and use of the cgroup with the
+// least room, or no limit. The root is included, because the root of a container may have a limit.
 func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	path, limit = cgroup, noLimit
 	least := noLimit

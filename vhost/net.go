@@ -14,8 +14,9 @@ const (
 	NetTX = 1
 )
 
-// netVirtioNetHdr is VHOST_NET_F_VIRTIO_NET_HDR. The same bit is VIRTIO_F_ANY_LAYOUT: if it is passed on from the guest's
-// features, vhost no longer expects headers from the tap, and offloads break without an error.
+// netVirtioNetHdr is VHOST_NET_F_VIRTIO_NET_HDR. The same bit is VIRTIO_F_ANY_LAYOUT: if it is
+// passed on from the guest's features, vhost no longer expects headers from the tap, and offloads
+// break without an error.
 const netVirtioNetHdr = 1 << 27
 
 // Net is an open /dev/vhost-net: a pair of rings that the kernel connects to a tap.
@@ -30,15 +31,17 @@ func OpenNet() (*Net, error) {
 	return &Net{d}, nil
 }
 
-// setBackend connects a ring to a tap with IFF_NO_PI and IFF_VNET_HDR, or, with tapFD -1, disconnects it and waits for its
-// requests, VHOST_NET_SET_BACKEND. It must be called after all other settings of the ring. ENOTSOCK for an unsuitable
-// descriptor; EFAULT without a memory table or with a ring outside user space.
+// setBackend connects a ring to a tap with IFF_NO_PI and IFF_VNET_HDR, or, with tapFD -1,
+// disconnects it and waits for its requests, VHOST_NET_SET_BACKEND. It must be called after all
+// other settings of the ring. ENOTSOCK for an unsuitable descriptor; EFAULT without a memory table
+// or with a ring outside user space.
 func (n *Net) setBackend(index uint32, tapFD int) error {
 	return n.vring(index, ioctlPtr(n.Device, netSetBackend, &vringFile{index: index, fd: int32(tapFD)}))
 }
 
-// Start connects the rings NetRX and NetTX to tapFD. SetOwner must be called first. The interface should be up. The tap's
-// header length must be 12 if VERSION_1 or MRG_RXBUF is negotiated, else 10. On error nothing is connected.
+// Start connects the rings NetRX and NetTX to tapFD. SetOwner must be called first. The interface
+// should be up. The tap's header length must be 12 if VERSION_1 or MRG_RXBUF is negotiated, else
+// 10. On error nothing is connected.
 func (n *Net) Start(s Setup, tapFD int) error {
 	if s.Features&netVirtioNetHdr != 0 {
 		err := &os.PathError{Op: requests[setFeatures].name, Path: NetPath, Err: unix.EINVAL}
@@ -58,8 +61,8 @@ func (n *Net) Start(s Setup, tapFD int) error {
 	return nil
 }
 
-// Stop disconnects both rings. After it returns, the kernel no longer accesses them, and GetVringBase returns where they
-// stopped.
+// Stop disconnects both rings. After it returns, the kernel no longer accesses them, and
+// GetVringBase returns where they stopped.
 func (n *Net) Stop() error {
 	return errors.Join(n.setBackend(NetRX, -1), n.setBackend(NetTX, -1))
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeKernel enforces the rules of drivers/vhost about the order of calls. It is stricter where the kernel accepts a mistake
-// that loses kicks or memory. It records the calls.
+// fakeKernel enforces the rules of drivers/vhost about the order of calls. It is stricter where the
+// kernel accepts a mistake that loses kicks or memory. It records the calls.
 type fakeKernel struct {
 	scsi     bool
 	noFork   bool // without the fork mode

@@ -18,28 +18,32 @@ type Worker struct {
 	// ID is the device's number of the worker: 0 is the one that SetOwner created.
 	ID uint32
 
-	// TID is its thread id, or 0 for a kernel thread that /proc does not show, as in a pid namespace.
+	// TID is its thread id, or 0 for a kernel thread that /proc does not show, as in a pid
+	// namespace.
 	TID int
 
-	// Kthread is true for a kernel thread, false for a thread of this process. It is a kernel thread before Linux 6.4 or
-	// after SetForkFromOwner(false).
+	// Kthread is true for a kernel thread, false for a thread of this process. It is a kernel
+	// thread before Linux 6.4 or after SetForkFromOwner(false).
 	Kthread bool
 
-	// Comm is its name: "vhost-" and the thread id, in the initial pid namespace, of the thread that called SetOwner.
+	// Comm is its name: "vhost-" and the thread id, in the initial pid namespace, of the thread
+	// that called SetOwner.
 	Comm string
 }
 
-// attempts bounds the calls that create a worker and fail with ENOMEM. Even with signals blocked one attempt is not enough: a
-// thread that is being frozen or stopped cannot be cloned, but its next system call after the thaw can succeed.
+// attempts bounds the calls that create a worker and fail with ENOMEM. Even with signals blocked
+// one attempt is not enough: a thread that is being frozen or stopped cannot be cloned, but its
+// next system call after the thaw can succeed.
 const attempts = 3
 
-// SetOwnerHere makes this process the owner, selects a thread of this process as the worker, and finds it. The worker inherits
-// affinity, nice value, cgroup, namespaces and credentials from the calling goroutine's thread. If these matter, the caller
-// must lock the goroutine to its thread and set them first, and must not use a vCPU's thread. Signals are blocked on the
-// thread during the call, because a pending signal would make it fail.
+// SetOwnerHere makes this process the owner, selects a thread of this process as the worker, and
+// finds it. The worker inherits affinity, nice value, cgroup, namespaces and credentials from the
+// calling goroutine's thread. If these matter, the caller must lock the goroutine to its thread and
+// set them first, and must not use a vCPU's thread. Signals are blocked on the thread during the
+// call, because a pending signal would make it fail.
 //
-// An error that matches ENOMEM names the limit that is the likely cause. If SET_OWNER succeeded but the worker cannot be found,
-// the error says so and the caller must close the device.
+// An error that matches ENOMEM names the limit that is the likely cause. If SET_OWNER succeeded but
+// the worker cannot be found, the error says so and the caller must close the device.
 func (d *Device) SetOwnerHere() (Worker, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -58,8 +62,9 @@ func (d *Device) SetOwnerHere() (Worker, error) {
 	return kthreadWorker(all, unix.Gettid()), err
 }
 
-// NewWorkerHere creates another worker, as NewWorker does, and finds it. The calling thread and ENOMEM are as for SetOwnerHere.
-// If the kernel supports only one worker per device, the error matches errors.ErrUnsupported.
+// NewWorkerHere creates another worker, as NewWorker does, and finds it. The calling thread and
+// ENOMEM are as for SetOwnerHere. If the kernel supports only one worker per device, the error
+// matches errors.ErrUnsupported.
 func (d *Device) NewWorkerHere() (Worker, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -76,8 +81,8 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 	return w, err
 }
 
-// findMade calls make, which creates a worker from the calling thread, and finds the worker. errNoWorker if the process has no
-// new worker.
+// findMade calls make, which creates a worker from the calling thread, and finds the worker.
+// errNoWorker if the process has no new worker.
 func (d *Device) findMade(make func() error) (Worker, error) {
 	before, err := taskSet()
 	if err != nil {
@@ -100,7 +105,8 @@ func (d *Device) findMade(make func() error) (Worker, error) {
 	return w, err
 }
 
-// withSignalsBlocked calls make with all signals of the thread blocked, and repeats the call on ENOMEM.
+// withSignalsBlocked calls make with all signals of the thread blocked, and repeats the call on
+// ENOMEM.
 func (d *Device) withSignalsBlocked(make func() error) (err error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
@@ -128,9 +134,10 @@ var (
 	errAmbiguous = errors.New("several new vhost workers, but none has this thread's id in its name")
 )
 
-// newWorkerTask finds the worker that caller created: a new task with the flags of a worker. Other threads of the process may
-// create workers at the same time; then the id in the name decides. That id is from the initial pid namespace, so a single new
-// worker is accepted even if its name has another id.
+// newWorkerTask finds the worker that caller created: a new task with the flags of a worker. Other
+// threads of the process may create workers at the same time; then the id in the name decides. That
+// id is from the initial pid namespace, so a single new worker is accepted even if its name has
+// another id.
 func newWorkerTask(before map[int]bool, after []procfs.Stat, caller int) (Worker, error) {
 	name := "vhost-" + strconv.Itoa(caller)
 	var found []procfs.Stat
@@ -152,7 +159,8 @@ func newWorkerTask(before map[int]bool, after []procfs.Stat, caller int) (Worker
 	return Worker{}, errAmbiguous
 }
 
-// kthreadWorker finds the kernel thread that caller created last: a child of kthreadd with caller's id in its name.
+// kthreadWorker finds the kernel thread that caller created last: a child of kthreadd with caller's
+// id in its name.
 func kthreadWorker(all []procfs.Stat, caller int) Worker {
 	const kthreadd = 2
 	w := Worker{Kthread: true, Comm: "vhost-" + strconv.Itoa(caller)}
@@ -178,7 +186,8 @@ func taskSet() (map[int]bool, error) {
 	return set, err
 }
 
-// readTasks returns the tasks that a folder of /proc lists, without those that exit during the call.
+// readTasks returns the tasks that a folder of /proc lists, without those that exit during the
+// call.
 func readTasks(dir string) ([]procfs.Stat, error) {
 	ids, err := procfs.TaskIDs(dir)
 	var tasks []procfs.Stat
@@ -190,8 +199,9 @@ func readTasks(dir string) ([]procfs.Stat, error) {
 	return tasks, err
 }
 
-// OnThreadOfItsOwn runs f on a thread that exits afterwards, so that thread attributes set for a worker to inherit do not leak
-// to other goroutines. It does not use the process's first thread, which cannot exit.
+// OnThreadOfItsOwn runs f on a thread that exits afterwards, so that thread attributes set for a
+// worker to inherit do not leak to other goroutines. It does not use the process's first thread,
+// which cannot exit.
 func OnThreadOfItsOwn(f func()) {
 	go func() {
 		runtime.LockOSThread()

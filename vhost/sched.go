@@ -30,7 +30,8 @@ type Sched struct {
 	Priority int // 1 to 99, for FIFO and RR; 0 for the others
 }
 
-// String returns the policy in the format of the configuration, with a nonzero nice value: "other", "batch, nice 5", "fifo:10".
+// String returns the policy in the format of the configuration, with a nonzero nice value: "other",
+// "batch, nice 5", "fifo:10".
 func (s Sched) String() string {
 	switch s.Policy {
 	case FIFO:

@@ -8,14 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rings of a Scsi. Request rings start at ScsiRequest; the module parameter max_io_vqs of vhost_scsi limits their number.
+// Rings of a Scsi. Request rings start at ScsiRequest; the module parameter max_io_vqs of
+// vhost_scsi limits their number.
 const (
 	ScsiControl = 0
 	ScsiEvent   = 1
 	ScsiRequest = 2
 )
 
-// Scsi is an open /dev/vhost-scsi: rings that the kernel connects to the targets of a WWPN, which package lio creates.
+// Scsi is an open /dev/vhost-scsi: rings that the kernel connects to the targets of a WWPN, which
+// package lio creates.
 type Scsi struct{ *Device }
 
 // OpenScsi opens /dev/vhost-scsi. The caller must call Close.
@@ -27,9 +29,10 @@ func OpenScsi() (*Scsi, error) {
 	return &Scsi{d}, nil
 }
 
-// setEndpoint connects the device to the targets of wwpn that have a nexus, VHOST_SCSI_SET_ENDPOINT. It must be called after
-// setMemTable and after the rings' addresses are set, else EFAULT. Only rings in use should be set up, because the kernel
-// allocates about 160 KiB per descriptor of a request ring. ENODEV if there is no such target or another device uses it,
+// setEndpoint connects the device to the targets of wwpn that have a nexus,
+// VHOST_SCSI_SET_ENDPOINT. It must be called after setMemTable and after the rings' addresses are
+// set, else EFAULT. Only rings in use should be set up, because the kernel allocates about 160 KiB
+// per descriptor of a request ring. ENODEV if there is no such target or another device uses it,
 // EEXIST if this device has an endpoint.
 //
 // It does not check the rings for requests, so an earlier kick is lost: set the kicks afterwards.
@@ -37,8 +40,8 @@ func (s *Scsi) setEndpoint(wwpn string) error {
 	return s.endpoint(scsiSetEndpoint, wwpn)
 }
 
-// clearEndpoint disconnects the device and waits for all its requests, VHOST_SCSI_CLEAR_ENDPOINT. Without an endpoint it does
-// nothing. EINVAL for the wrong wwpn.
+// clearEndpoint disconnects the device and waits for all its requests, VHOST_SCSI_CLEAR_ENDPOINT.
+// Without an endpoint it does nothing. EINVAL for the wrong wwpn.
 func (s *Scsi) clearEndpoint(wwpn string) error {
 	return s.endpoint(scsiClearEndpoint, wwpn)
 }
@@ -59,8 +62,8 @@ func (s *Scsi) endpoint(id requestID, wwpn string) error {
 	return fmt.Errorf("wwpn %s: %w", wwpn, err)
 }
 
-// Start starts serving the rings from the targets of wwpn. SetOwner must be called first. Start sets the kicks last, see
-// setEndpoint. On error nothing is connected.
+// Start starts serving the rings from the targets of wwpn. SetOwner must be called first. Start
+// sets the kicks last, see setEndpoint. On error nothing is connected.
 func (s *Scsi) Start(setup Setup, wwpn string) error {
 	if err := s.setup(setup); err != nil {
 		return err
@@ -74,8 +77,8 @@ func (s *Scsi) Start(setup Setup, wwpn string) error {
 	return nil
 }
 
-// Stop disconnects the rings. It removes the kicks first, so that a later Start does not process them too early. After Stop
-// returns, the kernel no longer accesses the rings.
+// Stop disconnects the rings. It removes the kicks first, so that a later Start does not process
+// them too early. After Stop returns, the kernel no longer accesses the rings.
 func (s *Scsi) Stop(wwpn string, rings []Vring) error {
 	var errs []error
 	for _, v := range rings {

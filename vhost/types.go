@@ -2,7 +2,8 @@ package vhost
 
 import "structs"
 
-// MaxMemRegions is the default of the vhost module's parameter max_mem_regions, and the maximum of setMemTable.
+// MaxMemRegions is the default of the vhost module's parameter max_mem_regions, and the maximum of
+// setMemTable.
 const MaxMemRegions = 64
 
 // memoryRegion is struct vhost_memory_region.

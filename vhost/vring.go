@@ -2,8 +2,8 @@ package vhost
 
 import "fmt"
 
-// Vring describes a ring to the kernel. Addresses are host virtual addresses. The kernel does not check that they are in guest
-// memory: the caller must.
+// Vring describes a ring to the kernel. Addresses are host virtual addresses. The kernel does not
+// check that they are in guest memory: the caller must.
 type Vring struct {
 	Index uint32 // of the ring in this device
 	Num   uint32 // descriptors, a power of two
@@ -30,8 +30,8 @@ func (d *Device) setVringBase(index uint32, base uint16) error {
 	return d.vring(index, ioctlPtr(d, setVringBase, &vringState{index: index, num: uint32(base)}))
 }
 
-// GetVringBase returns the next available entry that the device would process, VHOST_GET_VRING_BASE. It does not stop the
-// ring: remove the backend first.
+// GetVringBase returns the next available entry that the device would process,
+// VHOST_GET_VRING_BASE. It does not stop the ring: remove the backend first.
 func (d *Device) GetVringBase(index uint32) (uint16, error) {
 	arg := vringState{index: index}
 	err := d.vring(index, ioctlPtr(d, getVringBase, &arg))
@@ -47,8 +47,9 @@ func (d *Device) setVringAddr(index uint32, desc, avail, used uintptr) error {
 	}))
 }
 
-// SetVringKick sets the eventfd by which the driver notifies the device of available buffers, VHOST_SET_VRING_KICK; -1 is
-// none. If the eventfd has a nonzero count, the ring is processed at once. The counter is not read and keeps growing.
+// SetVringKick sets the eventfd by which the driver notifies the device of available buffers,
+// VHOST_SET_VRING_KICK; -1 is none. If the eventfd has a nonzero count, the ring is processed at
+// once. The counter is not read and keeps growing.
 func (d *Device) SetVringKick(index uint32, fd int) error {
 	return d.vring(index, ioctlPtr(d, setVringKick, &vringFile{index: index, fd: int32(fd)}))
 }
@@ -59,15 +60,16 @@ func (d *Device) SetVringCall(index uint32, fd int) error {
 	return d.vring(index, ioctlPtr(d, setVringCall, &vringFile{index: index, fd: int32(fd)}))
 }
 
-// SetVringErr sets the eventfd that the device signals when it finds the ring broken and stops serving it,
-// VHOST_SET_VRING_ERR; -1 is none. The kernel reports this in no other way.
+// SetVringErr sets the eventfd that the device signals when it finds the ring broken and stops
+// serving it, VHOST_SET_VRING_ERR; -1 is none. The kernel reports this in no other way.
 func (d *Device) SetVringErr(index uint32, fd int) error {
 	return d.vring(index, ioctlPtr(d, setVringErr, &vringFile{index: index, fd: int32(fd)}))
 }
 
-// SetVringBusyloopTimeout makes the worker poll for the given number of microseconds before it sleeps,
-// VHOST_SET_VRING_BUSYLOOP_TIMEOUT; 0 disables polling. It may be called at any time after SetOwner, and the setting survives a
-// change of the backend. vhost-scsi accepts the value without an error but ignores it: only vhost-net polls.
+// SetVringBusyloopTimeout makes the worker poll for the given number of microseconds before it
+// sleeps, VHOST_SET_VRING_BUSYLOOP_TIMEOUT; 0 disables polling. It may be called at any time after
+// SetOwner, and the setting survives a change of the backend. vhost-scsi accepts the value without
+// an error but ignores it: only vhost-net polls.
 func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
 	return d.vring(index, ioctlPtr(d, setVringBusyloopTimeout, &vringState{index: index, num: microseconds}))
 }

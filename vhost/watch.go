@@ -8,15 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for the first of a process.
+// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for
+// the first of a process.
 const pidfdThread = unix.O_EXCL
 
 // Watch waits until a worker exits.
 type Watch struct{ f *os.File } // a pidfd, in Go's poller
 
-// Watch returns a Watch for the worker; the caller must call Close. A worker exits with its device or its process. Otherwise it
-// exits only after a kernel fault (oops), which kills just the thread that hits it. ErrUnsupported for a kernel thread and
-// before Linux 6.9.
+// Watch returns a Watch for the worker; the caller must call Close. A worker exits with its device
+// or its process. Otherwise it exits only after a kernel fault (oops), which kills just the thread
+// that hits it. ErrUnsupported for a kernel thread and before Linux 6.9.
 func (w Worker) Watch() (*Watch, error) {
 	if w.Kthread {
 		return nil, fmt.Errorf("worker %s is a kernel thread: %w", w.Comm, errors.ErrUnsupported)
@@ -36,8 +37,8 @@ func watchThread(tid int) (*Watch, error) {
 	return &Watch{os.NewFile(uintptr(fd), name)}, nil
 }
 
-// Wait returns nil when the worker has exited, and an error once the Watch is closed. One goroutine may call Wait while another
-// calls Close; an exit after Close returns is not reported.
+// Wait returns nil when the worker has exited, and an error once the Watch is closed. One goroutine
+// may call Wait while another calls Close; an exit after Close returns is not reported.
 func (w *Watch) Wait() error {
 	conn, err := w.f.SyscallConn()
 	if err != nil {

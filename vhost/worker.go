@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A device numbers its workers; 0 is the one that SetOwner creates. Only vhost-scsi supports more. These ids are not thread
-// ids.
+// A device numbers its workers; 0 is the one that SetOwner creates. Only vhost-scsi supports more.
+// These ids are not thread ids.
 
-// NewWorker creates another worker from the calling thread, as SetOwner does, and returns its id, VHOST_NEW_WORKER. It
-// requires Linux 6.5 and vhost-scsi whose workers are not kernel threads (EFAULT); otherwise the error matches
-// errors.ErrUnsupported. ENOMEM as for SetOwner.
+// NewWorker creates another worker from the calling thread, as SetOwner does, and returns its id,
+// VHOST_NEW_WORKER. It requires Linux 6.5 and vhost-scsi whose workers are not kernel threads
+// (EFAULT); otherwise the error matches errors.ErrUnsupported. ENOMEM as for SetOwner.
 func (d *Device) NewWorker() (id uint32, err error) {
 	var arg workerState
 	err = unsupported(newWorker, ioctlPtr(d, newWorker, &arg))
@@ -22,15 +22,16 @@ func (d *Device) NewWorker() (id uint32, err error) {
 	return arg.workerID, err
 }
 
-// FreeWorker stops a worker, VHOST_FREE_WORKER. EBUSY while a ring uses it. It waits until the worker's function returns, not
-// until the thread exits (kernel/vhost_task.c, vhost_task_stop): the thread stays in /proc and counts against limits a little
-// longer.
+// FreeWorker stops a worker, VHOST_FREE_WORKER. EBUSY while a ring uses it. It waits until the
+// worker's function returns, not until the thread exits (kernel/vhost_task.c, vhost_task_stop): the
+// thread stays in /proc and counts against limits a little longer.
 func (d *Device) FreeWorker(id uint32) error {
 	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }
 
-// AttachVringWorker assigns a worker to a ring, VHOST_ATTACH_VRING_WORKER. If the ring has a kick or the device an endpoint,
-// each call waits for a grace period and until the ring's previous worker has finished its queued work.
+// AttachVringWorker assigns a worker to a ring, VHOST_ATTACH_VRING_WORKER. If the ring has a kick
+// or the device an endpoint, each call waits for a grace period and until the ring's previous
+// worker has finished its queued work.
 func (d *Device) AttachVringWorker(index, id uint32) error {
 	return d.vring(index, unsupported(attachVringWorker, ioctlPtr(d, attachVringWorker, &vringWorker{index: index, workerID: id})))
 }

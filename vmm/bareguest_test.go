@@ -94,7 +94,8 @@ func TestGuestMisuseOfVCPUsStopsOnlyTheGuest(t *testing.T) {
 		{"code outside memory", []byte{0xb8, 0, 0, 0, 0xf0, 0xff, 0xe0}, vmm.Crashed}, // mov eax, 0xf0000000; jmp eax
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			// Wait for a delayed interrupt: mov ecx, 100000; loop .; mov dx, 0x600; mov al, 0x34; out dx, al; jmp .
+			// Wait for a delayed interrupt: mov ecx, 100000; loop .; mov dx, 0x600; mov al, 0x34;
+			// out dx, al; jmp .
 			powerOff := []byte{0xb9, 0xa0, 0x86, 1, 0, 0xe2, 0xfe, 0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xeb, 0xfe}
 			kernel := bareKernel(t, append(tt.code, powerOff...))
 			vmmtest.Boot(t, parse(t, "[boot]\nkernel = %q\n[machine]\nvcpus = 2\n", kernel)).Wait(tt.want)

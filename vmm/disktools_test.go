@@ -32,9 +32,9 @@ type diskTool struct {
 	only string // the backend to test; "": both
 }
 
-// diskTools are the tools that users run, in this order. With vhost-scsi the test only checks that the
-// same tools work, not the kernel's target. It omits fio, which takes longest, and a reset, after which
-// vhost-scsi before Linux 6.4 cannot remove several LUNs.
+// diskTools are the tools that users run, in this order. With vhost-scsi the test only checks that
+// the same tools work, not the kernel's target. It omits fio, which takes longest, and a reset,
+// after which vhost-scsi before Linux 6.4 cannot remove several LUNs.
 var diskTools = []diskTool{
 	{"sg_turs -v DISK", 0, "", ""},
 	{"sg_inq DISK", 0, `(?s)version=0x06.*LIO-ORG.*minivmm disk`, ""},

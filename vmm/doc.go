@@ -1,27 +1,28 @@
-// Package vmm is a virtual machine: [Resolve] turns a configuration into a plan, [New] builds it, Run
-// runs the guest and Close releases everything.
+// Package vmm is a virtual machine: [Resolve] turns a configuration into a plan, [New] builds it,
+// Run runs the guest and Close releases everything.
 //
 // Start, by file: plan.go and choosenet.go decide what the configuration leaves open and list the
 // devices; only whether the kernel supports several workers for the disks is found out later, when
-// they are created. limits.go and reserve.go move the process into the machine's cgroup, with all the
-// threads that it will need. vm.go opens KVM, checks its capabilities and opens the kernel image.
-// layout_amd64.go places RAM and devices in the guest's address space. irq.go and host.go connect
-// devices to KVM. devices.go creates each virtio device with its backend and puts it on the PCI bus.
-// workers.go creates the kernel threads that serve the devices, lists them and changes them while the
-// guest runs. Packages boot and acpi load the kernel and the tables into memory. vcpu.go creates a
-// locked thread for each vCPU, which waits at the start gate. Each step pushes its undo step on the
-// stack of closers.go, which a New that fails and Close both run. Run opens the gate.
+// they are created. limits.go and reserve.go move the process into the machine's cgroup, with all
+// the threads that it will need. vm.go opens KVM, checks its capabilities and opens the kernel
+// image. layout_amd64.go places RAM and devices in the guest's address space. irq.go and host.go
+// connect devices to KVM. devices.go creates each virtio device with its backend and puts it on the
+// PCI bus. workers.go creates the kernel threads that serve the devices, lists them and changes
+// them while the guest runs. Packages boot and acpi load the kernel and the tables into memory.
+// vcpu.go creates a locked thread for each vCPU, which waits at the start gate. Each step pushes
+// its undo step on the stack of closers.go, which a New that fails and Close both run. Run opens
+// the gate.
 //
-// Path of a transmitted packet: the guest writes its queue's doorbell. KVM matches the ioeventfd and
-// signals Kick, in the kernel. The vhost worker, a thread of this process, reads the ring in this
-// process's memory, sends to the tap, publishes the buffer as used and signals Call. The irqfd injects
-// the vector's MSI. No exit to user space, no Go.
+// Path of a transmitted packet: the guest writes its queue's doorbell. KVM matches the ioeventfd
+// and signals Kick, in the kernel. The vhost worker, a thread of this process, reads the ring in
+// this process's memory, sends to the tap, publishes the buffer as used and signals Call. The irqfd
+// injects the vector's MSI. No exit to user space, no Go.
 //
 // Meanwhile, Report returns the resource usage: report.go collects it from package account, the
 // devices' rings, LIO and KVM, and changes none of them. watch.go notices a worker that has exited.
 //
-// Locks are acquired in this order, from the first to the last of a line; locks of different lines are
-// never held together:
+// Locks are acquired in this order, from the first to the last of a line; locks of different lines
+// are never held together:
 //
 //	VM.workersMu                  the list of workers; no vCPU acquires it, as it is held while the
 //	                              kernel creates threads and while a watch of a worker is closed
@@ -35,7 +36,7 @@
 // Locks of devices and backends are never held during a call of the Frontend, except for Failed and
 // ConfigChanged, which only post. The lock of the log (virtio loglimit) is always acquired last.
 //
-// Order of Close, with reasons: vCPU threads stop and join, so that nothing writes registers any more.
-// Devices are reset and closed, which stops the kernel's workers. Doorbells and interrupts follow, then
-// KVM, and last the memory that all of them used.
+// Order of Close, with reasons: vCPU threads stop and join, so that nothing writes registers any
+// more. Devices are reset and closed, which stops the kernel's workers. Doorbells and interrupts
+// follow, then KVM, and last the memory that all of them used.
 package vmm

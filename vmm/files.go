@@ -13,8 +13,8 @@ import (
 
 const (
 	// filesPerQueue is the maximum number of descriptors that a backend opens for each queue when
-	// the driver starts the device: two for the error eventfd of a vhost ring, or in process a second
-	// descriptor of Kick.
+	// the driver starts the device: two for the error eventfd of a vhost ring, or in process a
+	// second descriptor of Kick.
 	filesPerQueue = 2
 	// filesWhileRunning is for everything else that a running machine opens: the control socket and
 	// its connections, and files of /proc and of the cgroup for a report.

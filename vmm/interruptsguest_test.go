@@ -21,8 +21,8 @@ type vector struct {
 }
 
 // vectorsInGuest returns the vectors of the queues of the NIC, the disk controller and the random
-// number device. Linux names them virtio0-input.0, virtio0-output.0, virtio1-control, virtio1-event,
-// virtio1-request (the same name for all request queues) and virtio2-input.
+// number device. Linux names them virtio0-input.0, virtio0-output.0, virtio1-control,
+// virtio1-event, virtio1-request (the same name for all request queues) and virtio2-input.
 func vectorsInGuest() (vectors []vector, err error) {
 	f, err := os.Open("/proc/interrupts")
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// The guest's physical addresses, each with its reason. RAM below 4 GiB ends where the devices begin;
-// the rest of it is above 4 GiB.
+// The guest's physical addresses, each with its reason. RAM below 4 GiB ends where the devices
+// begin; the rest of it is above 4 GiB.
 const (
 	// ramHoleGPA is the end of RAM below 4 GiB: 3 GiB as on most PCs, so that drivers which need
 	// 32-bit addresses have enough.
@@ -19,9 +19,9 @@ const (
 	// mmioGPA and mmioSize are the window for PCI BARs.
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
-	// ecamGPA is PCI configuration space, 1 MiB for the only bus. It is the only access to it unless
-	// the configuration asks for ports: a guest that finds ports 0xcf8 and 0xcfc uses them for most
-	// registers, at two exits per access.
+	// ecamGPA is PCI configuration space, 1 MiB for the only bus. It is the only access to it
+	// unless the configuration asks for ports: a guest that finds ports 0xcf8 and 0xcfc uses them
+	// for most registers, at two exits per access.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 
@@ -34,8 +34,8 @@ const (
 	identityMapGPA = 0xfeff_c000
 	tssGPA         = 0xfeff_d000
 
-	// acpiGPA is below 1 MiB, in a free range: the kernel's entry structures are below 640 KiB and the
-	// image begins at 1 MiB or above.
+	// acpiGPA is below 1 MiB, in a free range: the kernel's entry structures are below 640 KiB and
+	// the image begins at 1 MiB or above.
 	acpiGPA  = 0xe_0000
 	acpiSize = 0x2_0000
 )
@@ -56,9 +56,9 @@ const (
 	keyboardPort     = 0x64
 	timerPort        = 0x42 // channel 2 of the PIT
 	resetControlPort = 0xcf9
-	// pciPortBase and pciPortSize are the window for PCI I/O BARs: 256 ports, the most a function may
-	// have, for each of 31 devices. Linux assigns PCI no ports below 0x1000
-	// (PCIBIOS_MIN_IO, arch/x86/include/asm/pci.h).
+	// pciPortBase and pciPortSize are the window for PCI I/O BARs: 256 ports, the most a function
+	// may have, for each of 31 devices. Linux assigns PCI no ports below 0x1000 (PCIBIOS_MIN_IO,
+	// arch/x86/include/asm/pci.h).
 	pciPortBase = 0x1000
 	pciPortSize = 0x2000
 )

@@ -21,8 +21,8 @@ import (
 // data and belongs to the caller.
 type Plan struct {
 	// Config is the plan's own copy of the configuration. No backend, number of queues or
-	// notification method in it is "auto". The disk of an image is the first one; the caller must set
-	// its path.
+	// notification method in it is "auto". The disk of an image is the first one; the caller must
+	// set its path.
 	config.Config
 
 	// Ports are the names of the streams to programs in the guest, which open

@@ -16,8 +16,8 @@ import (
 	"minivmm/internal/testbed/vmmtest"
 )
 
-// Offsets in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3), which minivmm places at the start of
-// BAR 0, and the offset of its doorbells.
+// Offsets in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3), which minivmm places at the start
+// of BAR 0, and the offset of its doorbells.
 const (
 	regDriverFeatureSelect = 0x08
 	regDriverFeature       = 0x0c
@@ -197,9 +197,9 @@ func (p *poker) kick(queue int) error {
 	return p.ring(p, p.get16(regQueueNotifyOff), uint16(queue))
 }
 
-// The ways to kick. On hosts where a port is cheaper, a queue has a port in addition to its address in
-// memory; the file does one access per write (drivers/pci/pci-sysfs.c, pci_resource_io). A port's
-// second byte has no doorbell, so a write to it exits to user space.
+// The ways to kick. On hosts where a port is cheaper, a queue has a port in addition to its address
+// in memory; the file does one access per write (drivers/pci/pci-sysfs.c, pci_resource_io). A
+// port's second byte has no doorbell, so a write to it exits to user space.
 func (p *poker) ringMemory(notifyOff, queue uint16) error {
 	p.put16(doorbells+doorbellStep*int(notifyOff), queue)
 	return nil

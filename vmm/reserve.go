@@ -14,8 +14,8 @@ const (
 	// plenty is room for so many tasks that no limit is near.
 	plenty = 1024
 
-	// blocked is the maximum number of goroutines that are in a system call at the same time, each on
-	// its own thread: 32 for disks served in process, and those of the console and others.
+	// blocked is the maximum number of goroutines that are in a system call at the same time, each
+	// on its own thread: 32 for disks served in process, and those of the console and others.
 	blocked = 48
 )
 

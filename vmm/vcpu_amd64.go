@@ -5,8 +5,8 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// setRegisters gives a new vCPU its CPUID and MSRs, and the first vCPU the kernel's entry state. The
-// others wait for their SIPI.
+// setRegisters gives a new vCPU its CPUID and MSRs, and the first vCPU the kernel's entry state.
+// The others wait for their SIPI.
 func (v *vcpu) setRegisters(p vcpuPlan) error {
 	if err := v.fd.SetCPUID2(vcpuCPUID(p.cpuid, v.id, p.count, p.tscKHz)); err != nil {
 		return err

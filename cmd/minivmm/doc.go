@@ -16,11 +16,11 @@
 //	kernel, initramfs, disk  build what guests boot from
 //	version                  show which build this is
 //
-// Each command is in the file of its name; oci.go has "disk from-oci", and workerstable.go prints the
-// output of workers. runner.go runs a machine, its methods in the order of execution. Other parts of
-// run: words.go defines the flags, furnish.go provides the default guest, namespaces.go starts the
-// child, console.go handles the terminal (ring.go buffers its output, escape.go reads its command
-// keys), channel.go connects to a command in the guest, shutdown.go handles signals and named.go
-// claims the machine's name. ends.go defines the errors that a command can end with, exit.go the exit
-// codes.
+// Each command is in the file of its name; oci.go has "disk from-oci", and workerstable.go prints
+// the output of workers. runner.go runs a machine, its methods in the order of execution. Other
+// parts of run: words.go defines the flags, furnish.go provides the default guest, namespaces.go
+// starts the child, console.go handles the terminal (ring.go buffers its output, escape.go reads
+// its command keys), channel.go connects to a command in the guest, shutdown.go handles signals and
+// named.go claims the machine's name. ends.go defines the errors that a command can end with,
+// exit.go the exit codes.
 package main

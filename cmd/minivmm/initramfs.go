@@ -135,7 +135,8 @@ func (o *initramfsOptions) check(stdout io.Writer) error {
 	return nil
 }
 
-// outside returns an error if the output is inside its own source folder: the next run would add it.
+// outside returns an error if the output is inside its own source folder: the next run would add
+// it.
 func outside(output, dir string) error {
 	folder, err := filepath.EvalSymlinks(filepath.Dir(output))
 	if err != nil {
@@ -289,7 +290,8 @@ func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loade
 	return a.AddInit(program, agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
 }
 
-// sourceFlag is a flag that appends a source. All of them share one list, in the order of the command line.
+// sourceFlag is a flag that appends a source. All of them share one list, in the order of the
+// command line.
 type sourceFlag struct {
 	sources   *[]source
 	kind, arg string
@@ -341,7 +343,8 @@ func (c *compression) Set(value string) error {
 func (c *compression) String() string { return string(*c) }
 func (c *compression) Type() string   { return "FORMAT" }
 
-// writer returns a writer that compresses to w. The same input gives the same output: no times, no names, one thread.
+// writer returns a writer that compresses to w. The same input gives the same output: no times, no
+// names, one thread.
 func (c compression) writer(w io.Writer) (io.WriteCloser, error) {
 	switch c {
 	case "gzip":

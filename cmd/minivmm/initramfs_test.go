@@ -24,7 +24,8 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// initramfsProgram returns minivmm initramfs in a folder with possible sources: a folder, lists, tars and kernel modules.
+// initramfsProgram returns minivmm initramfs in a folder with possible sources: a folder, lists,
+// tars and kernel modules.
 func initramfsProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := program(t, "", append([]string{"initramfs"}, args...)...)
@@ -261,7 +262,8 @@ func listing(t *testing.T, dir string) []string {
 	return all
 }
 
-// The signal arrives while the program reads its standard input: it has read more than a pipe holds.
+// The signal arrives while the program reads its standard input: it has read more than a pipe
+// holds.
 func TestInitramfsInterrupted(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		cmd := initramfsProgram(t, "--tar", "-", "-o", "out")

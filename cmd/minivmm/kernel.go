@@ -38,7 +38,8 @@ func newKernelCommand() *cobra.Command {
 	return cmd
 }
 
-// withKernels calls do with the user's kernel store. The store writes its progress to the command's stderr.
+// withKernels calls do with the user's kernel store. The store writes its progress to the command's
+// stderr.
 func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
 	return work(cmd.Context(), func(ctx context.Context) error {
 		c, err := openCache(cmd.ErrOrStderr())

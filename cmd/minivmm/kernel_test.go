@@ -13,7 +13,8 @@ import (
 	"minivmm/internal/testbed/kerneltest"
 )
 
-// kernelProgram returns a function that runs minivmm with its own cache, in a folder with kernels and modules.
+// kernelProgram returns a function that runs minivmm with its own cache, in a folder with kernels
+// and modules.
 func kernelProgram(t *testing.T) (run func(args string) (code int, stdout, stderr string)) {
 	t.Helper()
 	dir := t.TempDir()

@@ -139,7 +139,8 @@ func (r *runner) catchSignals() (stop func()) {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
 	r.signals = make(chan os.Signal, 4)
-	// Never stopped: a signal that arrives after the machine has stopped would replace its exit code.
+	// Never stopped: a signal that arrives after the machine has stopped would replace its exit
+	// code.
 	signal.Notify(r.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	namespace.Ready()
 	return func() { signal.Stop(pipe) }

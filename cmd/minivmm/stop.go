@@ -43,7 +43,8 @@ func stopMachine(ctx context.Context, name string, now bool) error {
 	if err != nil {
 		return err
 	}
-	// Opened before the stop request: afterwards the process ID might already belong to another process.
+	// Opened before the stop request: afterwards the process ID might already belong to another
+	// process.
 	process, err := openProcess(pid)
 	if err != nil {
 		return fmt.Errorf("machine %s, process %d: %w", name, pid, err)

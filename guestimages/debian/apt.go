@@ -88,7 +88,8 @@ func sandboxUser() string {
 	return ""
 }
 
-// update writes the private sources and fetches their lists. The caller must hold the lock of state.
+// update writes the private sources and fetches their lists. The caller must hold the lock of
+// state.
 func (a *Archive) update(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNoApt

@@ -1,10 +1,10 @@
 // Package debian fetches and unpacks Debian packages without installing them, and fetches source
 // packages. It uses the machine's own apt-get, apt-cache, dpkg-deb and dpkg-source.
 //
-// It reads the machine's package sources but never changes them: the cache holds a private copy with
-// its own package lists (apt.conf(5), Dir::Etc and Dir::State). So fetching does not require root,
-// and apt checks signatures with the machine's keys as usual. Only Install changes the machine.
-// Source packages come from a Suite, a named release of Debian.
+// It reads the machine's package sources but never changes them: the cache holds a private copy
+// with its own package lists (apt.conf(5), Dir::Etc and Dir::State). So fetching does not require
+// root, and apt checks signatures with the machine's keys as usual. Only Install changes the
+// machine. Source packages come from a Suite, a named release of Debian.
 //
 // The first query for a package name records its version; only Forget makes the next query look it
 // up again. So a start from a filled cache does not run apt. An Archive is safe for concurrent use

@@ -33,9 +33,9 @@ func (a *Archive) Fetch(ctx context.Context, name string) (Package, error) {
 	return Package{Name: name, Version: version, Dir: dir}, nil
 }
 
-// Unpack fetches the given version of the package name and unpacks it into the new folder dir. It may
-// use other folders next to dir whose names begin with dir's. After an error, the caller must remove
-// all of them.
+// Unpack fetches the given version of the package name and unpacks it into the new folder dir. It
+// may use other folders next to dir whose names begin with dir's. After an error, the caller must
+// remove all of them.
 func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -128,8 +128,8 @@ const (
 	updated = "updated"
 )
 
-// remember returns the kept answer to question. If there is none, it calls ask and keeps the result;
-// it fetches the package lists first if that has not happened yet.
+// remember returns the kept answer to question. If there is none, it calls ask and keeps the
+// result; it fetches the package lists first if that has not happened yet.
 func (a *Archive) remember(ctx context.Context, question string, ask func(context.Context) (string, error)) (string, error) {
 	kept := func(question string) string { return path.Join(answers, a.suite, question) }
 	answer, err := a.cache.Read(kept(question))

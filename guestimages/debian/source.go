@@ -25,8 +25,8 @@ func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error
 	})
 }
 
-// Source fetches the source package name and unpacks it, with Debian's patches applied, into the new
-// folder dir.
+// Source fetches the source package name and unpacks it, with Debian's patches applied, into the
+// new folder dir.
 func (a *Archive) Source(ctx context.Context, name, dir string) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -53,8 +53,8 @@ func suiteSources(mirror, suite string) string {
 	return s
 }
 
-// mirror returns the URI of the first Debian mirror in the machine's package sources. apt recognizes
-// Debian's own archive by its signed Release file. The answer is kept until Forget.
+// mirror returns the URI of the first Debian mirror in the machine's package sources. apt
+// recognizes Debian's own archive by its signed Release file. The answer is kept until Forget.
 func (a *Archive) mirror(ctx context.Context) (string, error) {
 	return a.remember(ctx, "mirror", func(ctx context.Context) (string, error) {
 		out, err := a.run(ctx, "", "apt-get", append(a.options(), "indextargets", "--format", "$(REPO_URI)",

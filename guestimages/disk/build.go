@@ -11,8 +11,8 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Build is the construction of one image, in its own folder beside the image's path. Close removes the folder. A Build is not
-// safe for concurrent use.
+// Build is the construction of one image, in its own folder beside the image's path. Close removes
+// the folder. A Build is not safe for concurrent use.
 type Build struct {
 	path  string       // of the finished image
 	force bool         // the image may replace another
@@ -21,9 +21,9 @@ type Build struct {
 	old   *os.File     // the image to replace, locked; nil if there is none
 }
 
-// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist, or with force, the new image replaces
-// the old one when it is complete. Begin returns EBUSY if the old image is in use or another build for path is in progress.
-// The caller must call Close.
+// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist, or with force,
+// the new image replaces the old one when it is complete. Begin returns EBUSY if the old image is
+// in use or another build for path is in progress. The caller must call Close.
 func Begin(path string, force bool) (*Build, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

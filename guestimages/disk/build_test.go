@@ -20,7 +20,8 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// builderEnv is set in a process of this test binary that starts building an image, reports it and waits to be killed.
+// builderEnv is set in a process of this test binary that starts building an image, reports it and
+// waits to be killed.
 const builderEnv = "MINIVMM_TEST_BUILDER"
 
 func TestMain(m *testing.M) {
@@ -39,7 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// builder starts a process that builds the image at path. It returns when the build has started. kill kills the process.
+// builder starts a process that builds the image at path. It returns when the build has started.
+// kill kills the process.
 func builder(t *testing.T, path string) (pid int, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -170,7 +172,8 @@ func TestExistingFileIsKept(t *testing.T) {
 	nothingIn(t, dir, "image", "link", "fifo", "late")
 }
 
-// TestAnInterruptedBuildLeavesNothing cancels the context while a program runs. The program and its children must exit.
+// TestAnInterruptedBuildLeavesNothing cancels the context while a program runs. The program and its
+// children must exit.
 func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()
 	started := filepath.Join(bin, "started")
@@ -207,7 +210,8 @@ func TestAnInterruptedBuildLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// FromTree waits for the shell only: the kernel may still be ending the process that it started.
+		// FromTree waits for the shell only: the kernel may still be ending the process that it
+		// started.
 		for start := time.Now(); processState(pid) != "" && processState(pid) != "Z"; time.Sleep(time.Millisecond) {
 			if time.Since(start) > 10*time.Second {
 				t.Errorf("process %d still exists in state %s", pid, processState(pid))

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Create creates an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. If path exists, Create returns
-// fs.ErrExist, or with force, replaces the image.
+// Create creates an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. If path
+// exists, Create returns fs.ErrExist, or with force, replaces the image.
 func Create(ctx context.Context, path string, force bool, opt Options) (err error) {
 	if err := opt.Check(); err != nil {
 		return err

@@ -27,15 +27,16 @@ type DebianOptions struct {
 	Log          func(line string) // is called with each progress line; may be nil
 }
 
-// debianPackages are installed in addition to Debian's essential packages and apt: an init that runs the console login, name
-// resolution, the network, and the tools that check the root file system.
+// debianPackages are installed in addition to Debian's essential packages and apt: an init that
+// runs the console login, name resolution, the network, and the tools that check the root file
+// system.
 var debianPackages = []string{"systemd-sysv", "udev", "dbus", "systemd-resolved", "iproute2", "netbase", "kmod", "e2fsprogs", "login", "passwd"}
 
 // debianRoom is the default size of a Debian image in bytes.
 const debianRoom = 2 << 30
 
-// unpackGrace is the time mmdebstrap has to remove its folder after SIGTERM. This process cannot remove it: some of the files
-// belong to other users.
+// unpackGrace is the time mmdebstrap has to remove its folder after SIGTERM. This process cannot
+// remove it: some of the files belong to other users.
 const unpackGrace = time.Minute
 
 // packageForm matches package names (Debian policy 5.6.1).
@@ -68,8 +69,8 @@ func (o *DebianOptions) check() error {
 	return nil
 }
 
-// Debian creates an image of a small Debian that boots to a login on its serial console. It calls Begin, Build.Debian and
-// Close.
+// Debian creates an image of a small Debian that boots to a login on its serial console. It calls
+// Begin, Build.Debian and Close.
 func Debian(ctx context.Context, path string, force bool, opt Options, deb DebianOptions) (err error) {
 	b, err := Begin(path, force)
 	if err != nil {
@@ -79,9 +80,9 @@ func Debian(ctx context.Context, path string, force bool, opt Options, deb Debia
 	return b.Debian(ctx, opt, deb)
 }
 
-// Debian creates the build's image from packages of the host's own package sources, verified with the host's keys. mmdebstrap
-// unpacks and configures the packages: as root, or for other users in a user namespace, which requires a range for the user in
-// /etc/subuid.
+// Debian creates the build's image from packages of the host's own package sources, verified with
+// the host's keys. mmdebstrap unpacks and configures the packages: as root, or for other users in a
+// user namespace, which requires a range for the user in /etc/subuid.
 func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) error {
 	if opt.FS == None {
 		opt.FS = Ext4
@@ -118,7 +119,8 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := b.bootstrap(ctx, tree, opt, deb, sources, suite); err != nil {
 		return err
 	}
-	// Two of these disks have the same label and may be attached to one machine, so each gets its own UUID.
+	// Two of these disks have the same label and may be attached to one machine, so each gets its
+	// own UUID.
 	if opt.UUID == "" {
 		opt.UUID = randomUUID()
 	}
@@ -145,12 +147,14 @@ func osRelease(path, name string) (string, error) {
 	return "", nil
 }
 
-// passwordHook sets root's password with the guest's own chpasswd, so that the guest's login accepts its hash.
+// passwordHook sets root's password with the guest's own chpasswd, so that the guest's login
+// accepts its hash.
 const passwordHook = `printf 'root:%s\n' "$MINIVMM_ROOT_PASSWORD" | chroot "$1" chpasswd`
 
-// bootstrapDir returns the folder in which mmdebstrap installs the packages: the folder for temporary files, or for root also
-// the build's own folder, the first whose mount allows running programs and, for root, device nodes. Without root, the user
-// that mmdebstrap becomes has no access to the build's folder. flags returns the mount flags of a folder, as statfs(2) does.
+// bootstrapDir returns the folder in which mmdebstrap installs the packages: the folder for
+// temporary files, or for root also the build's own folder, the first whose mount allows running
+// programs and, for root, device nodes. Without root, the user that mmdebstrap becomes has no
+// access to the build's folder. flags returns the mount flags of a folder, as statfs(2) does.
 func bootstrapDir(own string, root bool, flags func(dir string) (int64, error)) (string, error) {
 	dirs, bars, words := []string{os.TempDir()}, int64(unix.ST_NOEXEC), "noexec"
 	if root {
@@ -238,8 +242,8 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	return runErr
 }
 
-// aptSettings returns the host's apt settings for downloads: proxies, certificates, and the checks of a release file's dates. They
-// are not copied to the guest.
+// aptSettings returns the host's apt settings for downloads: proxies, certificates, and the checks
+// of a release file's dates. They are not copied to the guest.
 func aptSettings(ctx context.Context) ([]byte, error) {
 	path := lookTool("apt-config")
 	if path == "" {

@@ -33,7 +33,8 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 		"-T" + strconv.FormatInt(max(1, made.Unix()), 10), "--mkfs-time", filepath.Base(b.image())}, dir: b.dir}
 	mk.env = []string{"TMPDIR=" + b.dir} // mkfs.erofs stores contents there until it has read the whole tar
 	mk.unset = "SOURCE_DATE_EPOCH"       // mkfs.erofs would replace later times with it
-	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error in writeTar must stop it.
+	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error in writeTar must stop
+	// it.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r, w := io.Pipe()
@@ -62,9 +63,9 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 	return nil
 }
 
-// mkfsErofs returns the path of mkfs.erofs, which must store everything that is in a tar. Version 1.7
-// has --tar, but stores undefined nanoseconds and damages files of 4 GiB and more; versions before
-// 1.8.5 cut names to 254 bytes.
+// mkfsErofs returns the path of mkfs.erofs, which must store everything that is in a tar. Version
+// 1.7 has --tar, but stores undefined nanoseconds and damages files of 4 GiB and more; versions
+// before 1.8.5 cut names to 254 bytes.
 func (o *Options) mkfsErofs(ctx context.Context) (string, error) {
 	path, err := o.tool(ctx, "mkfs.erofs")
 	if err != nil {

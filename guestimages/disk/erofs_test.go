@@ -87,7 +87,8 @@ func putContent(to *filetree.Tree, n *filetree.Node) error {
 	return to.Put(*n, f)
 }
 
-// withoutDevices returns an erofs with the files, folders and hard links of the tree, which can be extracted without root.
+// withoutDevices returns an erofs with the files, folders and hard links of the tree, which can be
+// extracted without root.
 func withoutDevices(t *testing.T, tree *filetree.Tree) string {
 	t.Helper()
 	out, err := filetree.New(t.TempDir(), filetree.Limits{})
@@ -274,8 +275,8 @@ func TestLargeErofsAttributes(t *testing.T) {
 	}
 }
 
-// fakeErofs puts a mkfs.erofs into PATH that prints its version and, when it must make an image, runs
-// the shell commands.
+// fakeErofs puts a mkfs.erofs into PATH that prints its version and, when it must make an image,
+// runs the shell commands.
 func fakeErofs(t *testing.T, version, commands string) {
 	t.Helper()
 	bin := t.TempDir()
@@ -302,8 +303,8 @@ func TestOldMkfsErofsIsRefused(t *testing.T) {
 	}
 }
 
-// TestContentThatCannotBeReadStopsMkfsErofs truncates a file of the tree. The fake mkfs.erofs waits for
-// the rest of it, as the real one does.
+// TestContentThatCannotBeReadStopsMkfsErofs truncates a file of the tree. The fake mkfs.erofs waits
+// for the rest of it, as the real one does.
 func TestContentThatCannotBeReadStopsMkfsErofs(t *testing.T) {
 	fakeErofs(t, "mkfs.erofs 1.8.6", "cat > /dev/null; sleep 1000")
 	tree, err := filetree.New(t.TempDir(), filetree.Limits{})

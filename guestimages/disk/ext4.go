@@ -16,8 +16,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// ext4Features are the features that every kernel since 4.x reads and writes. They are explicit because the defaults in
-// mke2fs.conf differ between hosts.
+// ext4Features are the features that every kernel since 4.x reads and writes. They are explicit
+// because the defaults in mke2fs.conf differ between hosts.
 const ext4Features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
 
 // Sizes of ext4, in bytes, and the room that an image gets in addition to its tree.
@@ -47,7 +47,8 @@ func newExt4(ctx context.Context, b *Build, opt Options) (*ext4, error) {
 	return e, errors.Join(err1, err2)
 }
 
-// format creates the file system. Unless from is "", mke2fs copies the content of that folder into it.
+// format creates the file system. Unless from is "", mke2fs copies the content of that folder into
+// it.
 func (e *ext4) format(ctx context.Context, from string) error {
 	extended := "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,hash_seed=" + another(e.opt.UUID)
 	if from != "" {
@@ -68,7 +69,8 @@ func (e *ext4) format(ctx context.Context, from string) error {
 	return err
 }
 
-// mke2fsConf is a mke2fs.conf(5) that changes nothing. It only defines the file system types that mke2fs looks up.
+// mke2fsConf is a mke2fs.conf(5) that changes nothing. It only defines the file system types that
+// mke2fs looks up.
 const mke2fsConf = `[fs_types]
 	ext4 = {
 		inode_size = 256
@@ -87,8 +89,8 @@ const mke2fsConf = `[fs_types]
 	}
 `
 
-// env returns the variables that keep the host's configuration and clock out of the file system. libext2fs reads
-// E2FSPROGS_FAKE_TIME, in seconds.
+// env returns the variables that keep the host's configuration and clock out of the file system.
+// libext2fs reads E2FSPROGS_FAKE_TIME, in seconds.
 func (e *ext4) env() []string {
 	return []string{"MKE2FS_CONFIG=" + filepath.Join(e.dir, "mke2fs.conf"), "MKE2FS_SYNC=0", "E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(max(1, e.time.Unix()), 10)}
 }
@@ -124,8 +126,9 @@ func (e *ext4) change(ctx context.Context, s *script) error {
 	return err
 }
 
-// complaints returns the first lines of debugfs' stderr without the line with its version. The exit status does not count:
-// debugfs continues after an error and exits with the status of its last command.
+// complaints returns the first lines of debugfs' stderr without the line with its version. The exit
+// status does not count: debugfs continues after an error and exits with the status of its last
+// command.
 func complaints(stderr []byte) string {
 	var lines []string
 	for line := range strings.Lines(string(stderr)) {
@@ -165,8 +168,8 @@ func (l listing) at(p string) (entry, bool) {
 	return at, ok
 }
 
-// list reads the content of the file system. It lists folders by inode number, level by level, because some names cannot be
-// passed to debugfs.
+// list reads the content of the file system. It lists folders by inode number, level by level,
+// because some names cannot be passed to debugfs.
 func (e *ext4) list(ctx context.Context) (listing, error) {
 	found := listing{}
 	level := map[uint32]bool{rootInode: true}
@@ -207,9 +210,10 @@ func (e *ext4) list(ctx context.Context) (listing, error) {
 	return found, nil
 }
 
-// parseListing parses the output of any number of debugfs "ls -p" commands and calls do for each entry, with the inode of its
-// folder. Each line is /INODE/MODE/UID/GID/NAME/SIZE/ with the mode in octal. A name may contain a newline but no field
-// contains a slash, so the fields are split at slashes. The first entry of every folder is ".", which gives its inode.
+// parseListing parses the output of any number of debugfs "ls -p" commands and calls do for each
+// entry, with the inode of its folder. Each line is /INODE/MODE/UID/GID/NAME/SIZE/ with the mode in
+// octal. A name may contain a newline but no field contains a slash, so the fields are split at
+// slashes. The first entry of every folder is ".", which gives its inode.
 func parseListing(out string, do func(in uint32, name string, at entry)) error {
 	const fields = 7 // including the text between two lines: a newline and the next command
 	words := strings.Split(out, "/")

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// FromImage creates the build's image as a copy of the ext4 image source and moves it to its path. source must not be in use.
-// The copy keeps the label and size of source unless opt sets them. It always gets a new UUID, because one machine may have
-// both images.
+// FromImage creates the build's image as a copy of the ext4 image source and moves it to its path.
+// source must not be in use. The copy keeps the label and size of source unless opt sets them. It
+// always gets a new UUID, because one machine may have both images.
 func (b *Build) FromImage(ctx context.Context, source string, opt Options) error {
 	opt.FS = Ext4
 	if err := opt.Check(); err != nil {

@@ -10,8 +10,9 @@ import (
 	"minivmm/internal/flock"
 )
 
-// Lock opens the image at path for reading and writing and takes the same lock as a machine that uses it. Closing the file
-// releases the lock. If the image is in use, Lock returns EBUSY and the error names the process that uses it.
+// Lock opens the image at path for reading and writing and takes the same lock as a machine that
+// uses it. Closing the file releases the lock. If the image is in use, Lock returns EBUSY and the
+// error names the process that uses it.
 func Lock(path string) (*os.File, error) {
 	// O_NONBLOCK: opening a fifo must fail at once instead of blocking.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
@@ -41,7 +42,8 @@ func lock(f *os.File) error {
 	return err
 }
 
-// busy returns EBUSY for an image. doing states what the holder of the lock is doing; locked is the locked file or folder.
+// busy returns EBUSY for an image. doing states what the holder of the lock is doing; locked is the
+// locked file or folder.
 func busy(image, doing, locked string) error {
 	who := "another process"
 	var st unix.Stat_t

@@ -43,8 +43,8 @@ func uuidForm() *regexp.Regexp {
 	return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 }
 
-// Check returns an *InputError for options that no image can have. Every function that creates an image calls Check itself. A
-// caller that has long work to do first can call it earlier.
+// Check returns an *InputError for options that no image can have. Every function that creates an
+// image calls Check itself. A caller that has long work to do first can call it earlier.
 func (o *Options) Check() error {
 	longest := map[FS]int{Ext4: 16, Erofs: 15}
 	most, known := longest[o.FS]
@@ -65,7 +65,8 @@ func (o *Options) Check() error {
 	return nil
 }
 
-// formatUUID turns b into a UUID of variant 1 and the given version (RFC 9562: 4 is random, 8 is custom).
+// formatUUID turns b into a UUID of variant 1 and the given version (RFC 9562: 4 is random, 8 is
+// custom).
 func formatUUID(b [16]byte, version byte) string {
 	b[6] = b[6]&0x0f | version<<4
 	b[8] = b[8]&0x3f | 0x80
@@ -83,8 +84,8 @@ func randomUUID() string {
 	return formatUUID(b, 4)
 }
 
-// treeUUID returns the same UUID for the same tree and options. Of file contents only the size counts: reading them all would
-// take as long as creating the image.
+// treeUUID returns the same UUID for the same tree and options. Of file contents only the size
+// counts: reading them all would take as long as creating the image.
 func treeUUID(t *filetree.Tree, o Options) string {
 	h := sha256.New()
 	hashStrings(h, string(o.FS), o.Label, fmt.Sprint(o.SizeBytes))
@@ -101,7 +102,8 @@ func treeUUID(t *filetree.Tree, o Options) string {
 	return formatUUID(b, 8)
 }
 
-// hashStrings writes strings with their lengths, so that different lists never write the same bytes.
+// hashStrings writes strings with their lengths, so that different lists never write the same
+// bytes.
 func hashStrings(h hash.Hash, list ...string) {
 	for _, s := range list {
 		binary.Write(h, binary.LittleEndian, int64(len(s)))

@@ -11,12 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 in it. It returns an *InputError if the new
-// size would cut off data: less than such a file system needs, or bytes that are not zero in any other image. The image is
-// locked during the resize. If it is in use, Resize returns EBUSY.
+// Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 in it. It returns
+// an *InputError if the new size would cut off data: less than such a file system needs, or bytes
+// that are not zero in any other image. The image is locked during the resize. If it is in use,
+// Resize returns EBUSY.
 //
-// Once the file system change has started, ctx no longer interrupts it: stopping halfway would break the file system. If the
-// process is killed while growing an image, the next Resize finishes the work.
+// Once the file system change has started, ctx no longer interrupts it: stopping halfway would
+// break the file system. If the process is killed while growing an image, the next Resize finishes
+// the work.
 func Resize(ctx context.Context, path string, sizeBytes int64, install Installer) error {
 	if sizeBytes <= 0 || sizeBytes%blockSize != 0 {
 		return inputErrorf("invalid disk size of %d bytes: it must be a positive multiple of 4096 (4K)", sizeBytes)
@@ -53,7 +55,8 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 	return setLength(f, sizeBytes)
 }
 
-// dataEnd returns the end of the last byte that is not zero between two offsets, or from if all bytes are zero.
+// dataEnd returns the end of the last byte that is not zero between two offsets, or from if all
+// bytes are zero.
 func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	end = from
 	buf := make([]byte, 1<<20)
@@ -76,7 +79,8 @@ func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	return end, err
 }
 
-// setLength calls ftruncate(2). Growing reserves no space: a full host is noticed only when the guest writes.
+// setLength calls ftruncate(2). Growing reserves no space: a full host is noticed only when the
+// guest writes.
 func setLength(f *os.File, sizeBytes int64) error {
 	if err := unix.Ftruncate(int(f.Fd()), sizeBytes); err != nil {
 		return &os.PathError{Op: "ftruncate", Path: f.Name(), Err: err}

@@ -16,7 +16,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// script is a list of debugfs(8) commands that set the metadata of the tree which a staging folder cannot have.
+// script is a list of debugfs(8) commands that set the metadata of the tree which a staging folder
+// cannot have.
 type script struct {
 	dir    string
 	tree   *filetree.Tree
@@ -72,14 +73,16 @@ func (s *script) add(n *filetree.Node, made time.Time) error {
 	return nil
 }
 
-// ext4Time encodes a time as ext4_encode_extra_time (fs/ext4/ext4.h) does: 34 bits of seconds and 30 of nanoseconds.
+// ext4Time encodes a time as ext4_encode_extra_time (fs/ext4/ext4.h) does: 34 bits of seconds and
+// 30 of nanoseconds.
 func ext4Time(t time.Time) (seconds int32, extra uint32) {
 	sec := min(max(t.Unix(), -1<<31), 0x27fffffff) // e2fsck takes a later time for one before 1970
 	seconds = int32(sec)
 	return seconds, uint32((sec-int64(seconds))>>32)&3 | uint32(t.Nanosecond())<<2
 }
 
-// mknod creates a device node, which only root could have staged. It returns the debugfs argument that refers to the node.
+// mknod creates a device node, which only root could have staged. It returns the debugfs argument
+// that refers to the node.
 func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	dir, name := "", n.Path
 	if i := strings.LastIndexByte(n.Path, '/'); i >= 0 {
@@ -95,7 +98,8 @@ func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 		kind = "b"
 	}
 	ref, _ = quote("./" + name) // "./": debugfs would take a name like <12> for an inode number
-	// debugfs parses only 16 bits of a minor number. The 32-bit device number is stored in the second word of the block map.
+	// debugfs parses only 16 bits of a minor number. The 32-bit device number is stored in the
+	// second word of the block map.
 	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", at.inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
 	if n.Minor >= 1<<16 {
 		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", ref, encodeDevice(n))
@@ -103,7 +107,8 @@ func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	return ref, nil
 }
 
-// xattrRoom is the room for entries in an attribute block, in bytes (fs/ext4/xattr.h): a block without its header and end mark.
+// xattrRoom is the room for entries in an attribute block, in bytes (fs/ext4/xattr.h): a block
+// without its header and end mark.
 const xattrRoom = blockSize - 32 - 4
 
 func checkXattrs(n *filetree.Node) error {
@@ -117,7 +122,8 @@ func checkXattrs(n *filetree.Node) error {
 	return nil
 }
 
-// xattrName matches the attribute names that Linux stores on disk (xattr(7)). debugfs itself accepts any name.
+// xattrName matches the attribute names that Linux stores on disk (xattr(7)). debugfs itself
+// accepts any name.
 func xattrName() *regexp.Regexp {
 	return regexp.MustCompile(`^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`)
 }
@@ -143,8 +149,9 @@ func (s *script) xattr(ref string, n *filetree.Node, name string) error {
 	return nil
 }
 
-// quote quotes a word for debugfs (libss, parse.c): in quotation marks, with those inside doubled. ok is false if the word
-// cannot be passed: a line break always ends a command, and a long word could exceed debugfs' line limit of 8192 bytes.
+// quote quotes a word for debugfs (libss, parse.c): in quotation marks, with those inside doubled.
+// ok is false if the word cannot be passed: a line break always ends a command, and a long word
+// could exceed debugfs' line limit of 8192 bytes.
 func quote(word string) (quoted string, ok bool) {
 	return `"` + strings.ReplaceAll(word, `"`, `""`) + `"`, !strings.ContainsAny(word, "\n\r") && len(word) < 1024
 }

@@ -12,8 +12,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// networkUnit configures every network card by DHCP, unless systemd-network-generator(8) has created a file for it from the
-// kernel's ip= parameter. The names of those files start with 70 and 71, and systemd-networkd uses the first file that matches.
+// networkUnit configures every network card by DHCP, unless systemd-network-generator(8) has
+// created a file for it from the kernel's ip= parameter. The names of those files start with 70 and
+// 71, and systemd-networkd uses the first file that matches.
 const networkUnit = `[Match]
 Name=en* eth*
 
@@ -21,8 +22,8 @@ Name=en* eth*
 DHCP=yes
 `
 
-// settle configures a newly unpacked Debian: host name, root file system, network and login. It also removes everything that
-// comes from the host.
+// settle configures a newly unpacked Debian: host name, root file system, network and login. It
+// also removes everything that comes from the host.
 func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	for _, p := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "var/lib/dbus/machine-id", "etc/resolv.conf"} {
 		t.Remove(p)
@@ -89,11 +90,12 @@ func putLink(t *filetree.Tree, p, target string) error {
 	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
 }
 
-// unitDir is the folder of the units in packages. Debian before 12, whose /usr may not be merged, is not supported.
+// unitDir is the folder of the units in packages. Debian before 12, whose /usr may not be merged,
+// is not supported.
 const unitDir = "usr/lib/systemd/system/"
 
-// enable does the same as "systemctl enable", but without the units in the unit's Also=: those of systemd-networkd.service
-// would make the boot wait for a network. A missing unit is skipped.
+// enable does the same as "systemctl enable", but without the units in the unit's Also=: those of
+// systemd-networkd.service would make the boot wait for a network. A missing unit is skipped.
 func enable(t *filetree.Tree, unit string) error {
 	n, ok := t.Get(unitDir + unit)
 	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -123,7 +125,8 @@ func enable(t *filetree.Tree, unit string) error {
 	return nil
 }
 
-// openRoot unlocks a root account without a password (shadow(5)). If it stayed locked, nobody could log in.
+// openRoot unlocks a root account without a password (shadow(5)). If it stayed locked, nobody could
+// log in.
 func openRoot(t *filetree.Tree) error {
 	const shadow = "etc/shadow"
 	n, ok := t.Get(shadow)

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// field is a field in a stanza of a deb822 style sources file (sources.list(5)). Its name keeps its original case.
+// field is a field in a stanza of a deb822 style sources file (sources.list(5)). Its name keeps its
+// original case.
 type field struct{ name, value string }
 
 // source is one stanza of package sources.
@@ -84,7 +85,8 @@ func readSources(etc string) ([]source, error) {
 // optionNames maps options of the one-line style to deb822 fields where the names differ.
 var optionNames = map[string]string{"arch": "Architectures", "lang": "Languages", "target": "Targets"}
 
-// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips lines of any type but "deb".
+// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips lines of
+// any type but "deb".
 func parseOneLine(text string) (list []source) {
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
@@ -117,7 +119,8 @@ func parseOneLine(text string) (list []source) {
 	return list
 }
 
-// parseStanzas parses deb822 style sources and skips stanzas that are disabled or without the type "deb".
+// parseStanzas parses deb822 style sources and skips stanzas that are disabled or without the type
+// "deb".
 func parseStanzas(text string) (list []source) {
 	var s source
 	end := func() {
@@ -148,9 +151,9 @@ func parseStanzas(text string) (list []source) {
 // aliases are the names, in addition to the codename, by which sources may refer to a release.
 var aliases = []string{"stable", "oldstable", "testing", "unstable", "sid"}
 
-// forSuite selects the sources of the host's own release (codename or one of the aliases) that have a component main, with
-// their updates and security updates, and changes them to suite. Other sources are not Debian's own. forSuite also returns the
-// suite; suite "" means the host's.
+// forSuite selects the sources of the host's own release (codename or one of the aliases) that have
+// a component main, with their updates and security updates, and changes them to suite. Other
+// sources are not Debian's own. forSuite also returns the suite; suite "" means the host's.
 func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	for _, name := range append([]string{codename}, aliases...) {
 		as := suite
@@ -183,8 +186,8 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	return nil, "", fmt.Errorf("disk: this host's package sources contain no Debian release (%s) with the component main: %w", codename, errors.ErrUnsupported)
 }
 
-// plainURIs replaces each mirror+file: URI, which cloud images use, with the first mirror in that file: the guest does not have
-// the file.
+// plainURIs replaces each mirror+file: URI, which cloud images use, with the first mirror in that
+// file: the guest does not have the file.
 func plainURIs(uris string) (string, error) {
 	words := strings.Fields(uris)
 	for i, uri := range words {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segments calls data for each range of f up to size that may contain bytes other than zero, and hole for each hole. Both get
-// an offset and a length. Either may be nil.
+// segments calls data for each range of f up to size that may contain bytes other than zero, and
+// hole for each hole. Both get an offset and a length. Either may be nil.
 func segments(f *os.File, size int64, data, hole func(off, n int64) error) error {
 	for off := int64(0); off < size; {
 		start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
@@ -46,8 +46,8 @@ func segments(f *os.File, size int64, data, hole func(off, n int64) error) error
 	return nil
 }
 
-// punch frees the blocks that the host's file system has reserved for ranges of f that were never written. mke2fs allocates
-// ranges that must be zero, such as inode tables.
+// punch frees the blocks that the host's file system has reserved for ranges of f that were never
+// written. mke2fs allocates ranges that must be zero, such as inode tables.
 func punch(f *os.File, size int64) error {
 	err := segments(f, size, nil, func(off, n int64) error {
 		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
@@ -58,8 +58,8 @@ func punch(f *os.File, size int64) error {
 	return err
 }
 
-// copySparse copies src to a new file. The files share their blocks where the file system supports that; otherwise the copy
-// keeps the holes.
+// copySparse copies src to a new file. The files share their blocks where the file system supports
+// that; otherwise the copy keeps the holes.
 func copySparse(ctx context.Context, to string, src *os.File) error {
 	st, err := src.Stat()
 	if err != nil {

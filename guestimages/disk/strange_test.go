@@ -25,8 +25,9 @@ var capability = []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x0
 // acl is a struct posix_acl_xattr_header with entries: u::rwx g::r-x g:4:r-x m::r-x o::r-x.
 var acl = []byte("\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x04\x00\x05\x00\xff\xff\xff\xff\x08\x00\x05\x00\x04\x00\x00\x00\x10\x00\x05\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff")
 
-// strange returns a tree of files that are hard to create for a user without root, in the command syntax of debugfs or for
-// the tar reader of mkfs.erofs. For erofs it omits what mkfs.erofs cannot create.
+// strange returns a tree of files that are hard to create for a user without root, in the command
+// syntax of debugfs or for the tar reader of mkfs.erofs. For erofs it omits what mkfs.erofs cannot
+// create.
 func strange(t *testing.T, fs FS) *filetree.Tree {
 	t.Helper()
 	tree, err := filetree.New(t.TempDir(), filetree.Limits{})
@@ -105,7 +106,8 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 	return tree
 }
 
-// describe formats the metadata of a node that an image must have. Extended attributes and content are checked separately.
+// describe formats the metadata of a node that an image must have. Extended attributes and content
+// are checked separately.
 func describe(n *filetree.Node, made time.Time) string {
 	mtime := n.ModTime
 	if mtime.IsZero() {
@@ -121,7 +123,8 @@ func describe(n *filetree.Node, made time.Time) string {
 	return s
 }
 
-// compare reports an error for every path at which an image differs from the tree. got maps the image's paths to descriptions.
+// compare reports an error for every path at which an image differs from the tree. got maps the
+// image's paths to descriptions.
 func compare(t *testing.T, tree *filetree.Tree, got map[string]string) {
 	t.Helper()
 	made := measure(tree).time

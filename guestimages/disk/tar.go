@@ -16,9 +16,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// writeTar writes the tree as a tar for mkfs.erofs, in the pax format of pax(1). Nodes without a time
-// get the time made. archive/tar cannot be used: it omits trailing zeros from fractions of a second,
-// and mkfs.erofs before 1.9.2 reads the digits as a number of nanoseconds.
+// writeTar writes the tree as a tar for mkfs.erofs, in the pax format of pax(1). Nodes without a
+// time get the time made. archive/tar cannot be used: it omits trailing zeros from fractions of a
+// second, and mkfs.erofs before 1.9.2 reads the digits as a number of nanoseconds.
 func writeTar(to io.Writer, t *filetree.Tree, made time.Time) error {
 	w := bufio.NewWriterSize(to, 64<<10)
 	for n := range t.All() {

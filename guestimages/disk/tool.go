@@ -16,14 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Installer installs Debian packages on the host. what tells the user what they are needed for. debian.Archive's Install is
-// an Installer.
+// Installer installs Debian packages on the host. what tells the user what they are needed for.
+// debian.Archive's Install is an Installer.
 type Installer func(ctx context.Context, what string, packages ...string) error
 
 // sbin are Debian's folders of system programs. They are not in the PATH of users without root.
 const sbin = ":/usr/local/sbin:/usr/sbin:/sbin"
 
-// findTool returns the path of a program. If it is missing, findTool first installs its package, unless install is nil.
+// findTool returns the path of a program. If it is missing, findTool first installs its package,
+// unless install is nil.
 func findTool(ctx context.Context, install Installer, what, name, pkg string) (string, error) {
 	path := lookTool(name)
 	if path != "" {
@@ -69,8 +70,8 @@ type tool struct {
 	grace  time.Duration // between SIGTERM and SIGKILL when the context is canceled; at least 10 s
 }
 
-// run runs the program and returns its output. The program has its own process group, so that Ctrl-C at the terminal reaches
-// it only through ctx.
+// run runs the program and returns its output. The program has its own process group, so that
+// Ctrl-C at the terminal reaches it only through ctx.
 func (t tool) run(ctx context.Context) (stdout, stderr []byte, err error) {
 	cmd := exec.CommandContext(ctx, t.path, t.args...)
 	cmd.Dir = t.dir
@@ -130,7 +131,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// toolError returns an error with the last 10 lines of a program's output. If the host is out of space, it wraps the errno.
+// toolError returns an error with the last 10 lines of a program's output. If the host is out of
+// space, it wraps the errno.
 func toolError(path string, err error, output []byte) error {
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-10):], "\n")

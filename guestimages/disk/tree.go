@@ -14,8 +14,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// FromTree creates an image of a tree at path. It calls Begin, Build.FromTree and Close. It is fastest if the tree's contents
-// are in the same file system as path.
+// FromTree creates an image of a tree at path. It calls Begin, Build.FromTree and Close. It is
+// fastest if the tree's contents are in the same file system as path.
 func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, opt Options) (err error) {
 	b, err := Begin(path, force)
 	if err != nil {
@@ -25,8 +25,9 @@ func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, op
 	return b.FromTree(ctx, t, opt)
 }
 
-// FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves it to its path. It returns an
-// *InputError if the tree is too large for opt.SizeBytes or contains something that the file system cannot store.
+// FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves it to
+// its path. It returns an *InputError if the tree is too large for opt.SizeBytes or contains
+// something that the file system cannot store.
 func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) error {
 	if opt.FS == None {
 		opt.FS = Ext4
@@ -129,19 +130,22 @@ func measure(t *filetree.Tree) need {
 // least returns a lower bound for the size of an image of the tree, in bytes.
 func (n need) least() int64 { return max(minExt4, n.bytes+n.inodes*inodeSize) }
 
-// comfortable returns the default image size in bytes: the lower bound plus a quarter plus slackBytes, in whole MiB.
+// comfortable returns the default image size in bytes: the lower bound plus a quarter plus
+// slackBytes, in whole MiB.
 func (n need) comfortable() int64 {
 	size := n.least() + n.least()/4 + slackBytes
 	return (size + 1<<20 - 1) >> 20 << 20
 }
 
 func tooSmall(size int64, n need) error {
-	// No simple formula gives the size of the journal and the tables. One tenth and 8 MiB have been enough.
+	// No simple formula gives the size of the journal and the tables. One tenth and 8 MiB have been
+	// enough.
 	enough := (n.least() + n.least()/10 + 8<<20 + 1<<20 - 1) >> 20
 	return inputErrorf("a disk of %d MiB is too small for this tree: it needs about %d MiB (%dM)", size>>20, enough, enough)
 }
 
-// isFull reports whether a program ran out of blocks or inodes in the image, as opposed to space on the host.
+// isFull reports whether a program ran out of blocks or inodes in the image, as opposed to space on
+// the host.
 func isFull(err error) bool {
 	if errors.Is(err, unix.ENOSPC) {
 		return false

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of Linux on device numbers (MINORBITS, include/linux/kdev_t.h) and on extended attributes (XATTR_NAME_MAX and
-// XATTR_SIZE_MAX, uapi/linux/limits.h).
+// Limits of Linux on device numbers (MINORBITS, include/linux/kdev_t.h) and on extended attributes
+// (XATTR_NAME_MAX and XATTR_SIZE_MAX, uapi/linux/limits.h).
 const (
 	maxMajor      = 1<<12 - 1
 	maxMinor      = 1<<20 - 1
@@ -16,7 +16,8 @@ const (
 	maxXattrValue = 65536
 )
 
-// check returns an error for a node that cannot exist on Linux, and clears the fields that do not belong to the node's type.
+// check returns an error for a node that cannot exist on Linux, and clears the fields that do not
+// belong to the node's type.
 func check(n *Node) error {
 	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
 		return fmt.Errorf("mode %#o has unknown bits", n.Mode)

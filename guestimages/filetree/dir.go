@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddDir overlays the tree with the content of the host's folder src, including owners, modes, times, extended attributes,
-// device nodes and hard links. src itself becomes the root. Files are not copied and must not change while the tree is in use.
+// AddDir overlays the tree with the content of the host's folder src, including owners, modes,
+// times, extended attributes, device nodes and hard links. src itself becomes the root. Files are
+// not copied and must not change while the tree is in use.
 func (t *Tree) AddDir(ctx context.Context, src string) error {
 	return t.addDir(ctx, src, func(*Node) {})
 }
 
-// AddDirAs is like AddDir, but sets one owner for all files. Files that a user unpacked or built without root belong to the
-// user on the host, but should belong to root in the guest.
+// AddDirAs is like AddDir, but sets one owner for all files. Files that a user unpacked or built
+// without root belong to the user on the host, but should belong to root in the guest.
 func (t *Tree) AddDirAs(ctx context.Context, src string, uid, gid uint32) error {
 	return t.addDir(ctx, src, func(n *Node) { n.UID, n.GID = uid, gid })
 }
@@ -44,8 +45,8 @@ func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error
 	return d.layer.apply()
 }
 
-// dirReader reads a folder whose owner may replace its files at the same time. It opens each file once, relative to the open
-// parent folder, and reads all metadata from that descriptor.
+// dirReader reads a folder whose owner may replace its files at the same time. It opens each file
+// once, relative to the open parent folder, and reads all metadata from that descriptor.
 type dirReader struct {
 	ctx    context.Context
 	layer  *layer
@@ -140,8 +141,8 @@ func (d *dirReader) named(host string, err error) error {
 	return fmt.Errorf("%s: %w", host, err)
 }
 
-// xattrs returns the extended attributes of the file at path that this process may read, or none if the file system does not
-// support them. name is the file's name in errors.
+// xattrs returns the extended attributes of the file at path that this process may read, or none if
+// the file system does not support them. name is the file's name in errors.
 func xattrs(path, name string) (map[string][]byte, error) {
 	list, err := grow(func(p []byte) (int, error) { return unix.Listxattr(path, p) })
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
@@ -167,8 +168,8 @@ func xattrs(path, name string) (map[string][]byte, error) {
 	return all, nil
 }
 
-// grow calls read, which reads a list or value of extended attributes into a buffer and, with a nil buffer, returns only the
-// length. Both are at most 64 KiB.
+// grow calls read, which reads a list or value of extended attributes into a buffer and, with a nil
+// buffer, returns only the length. Both are at most 64 KiB.
 func grow(read func([]byte) (int, error)) ([]byte, error) {
 	n, err := read(nil)
 	if err != nil || n == 0 {

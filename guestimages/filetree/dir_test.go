@@ -115,7 +115,8 @@ func TestDirErrorsNameThePath(t *testing.T) {
 	}
 }
 
-// The owner of a folder may replace its files at any time. No file outside the folder may be read because of that.
+// The owner of a folder may replace its files at any time. No file outside the folder may be read
+// because of that.
 func TestAddDirWithReplacedFiles(t *testing.T) {
 	secret := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(secret, "f"), []byte("secret"), 0o600), unix.Mkfifo(filepath.Join(secret, "pipe"), 0o600))

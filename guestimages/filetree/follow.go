@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks is the maximum number of symbolic links followed in one path (MAXSYMLINKS, linux/namei.h).
+// maxLinks is the maximum number of symbolic links followed in one path (MAXSYMLINKS,
+// linux/namei.h).
 const maxLinks = 40
 
-// Folder creates the folder at a path and its missing parents. It follows symbolic links in the path, including the last
-// component, inside the tree's root, as a program with that root would. If a path component exists and is not a folder,
-// Folder leaves it unchanged and returns nil.
+// Folder creates the folder at a path and its missing parents. It follows symbolic links in the
+// path, including the last component, inside the tree's root, as a program with that root would. If
+// a path component exists and is not a folder, Folder leaves it unchanged and returns nil.
 func (t *Tree) Folder(path string) error {
 	p, err := clean(path)
 	if err == nil {
@@ -28,8 +29,8 @@ func (t *Tree) Folder(path string) error {
 // blockedError reports that a path does not lead to a folder.
 type blockedError struct{ error }
 
-// follow resolves a clean path to a folder and follows symbolic links inside the root. If a folder is missing, follow creates
-// it with make, and otherwise returns nil.
+// follow resolves a clean path to a folder and follows symbolic links inside the root. If a folder
+// is missing, follow creates it with make, and otherwise returns nil.
 func (t *Tree) follow(p string, make bool) (*node, error) {
 	at, links := t.root, 0
 	for rest := p; rest != ""; {
@@ -73,8 +74,8 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 	return at, nil
 }
 
-// deferred holds entries of a layer below a path that is a symbolic link in the tree. They are merged into the link's target
-// after the rest of the layer.
+// deferred holds entries of a layer below a path that is a symbolic link in the tree. They are
+// merged into the link's target after the rest of the layer.
 type deferred struct {
 	link *node
 	over *node // the folder of the layer
@@ -93,7 +94,8 @@ func (l *layer) followLink(d deferred) error {
 	return l.merge(to, d.over)
 }
 
-// hides returns the folder of the tree to which the layer's whiteouts in the folder dir apply, or nil if there is none.
+// hides returns the folder of the tree to which the layer's whiteouts in the folder dir apply, or
+// nil if there is none.
 func (l *layer) hides(dir string) *node {
 	over, under := l.root, l.t.root
 	for rest := dir; rest != "" && over != nil && under != nil; {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Entries below a symbolic link go to its target inside the root. lib points to usr/lib, as in a Debian.
+// Entries below a symbolic link go to its target inside the root. lib points to usr/lib, as in a
+// Debian.
 func TestLayersBelowLinks(t *testing.T) {
 	below := []tar.Header{folder("usr"), folder("usr/lib"), file("usr/lib/a", "1"), symlink("lib", "usr/lib"), symlink("abs", "/usr"), symlink("up", "../../../usr"),
 		symlink("chain", "abs/lib"), symlink("loop", "loop"), symlink("gone", "opt/new"), symlink("file", "usr/lib/a"), symlink("long", strings.Repeat("n", 300))}

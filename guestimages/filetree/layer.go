@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layer holds the entries of one source. The source is read completely before the layer is merged into the tree, so that the
-// order of its entries does not affect what its whiteouts hide.
+// layer holds the entries of one source. The source is read completely before the layer is merged
+// into the tree, so that the order of its entries does not affect what its whiteouts hide.
 type layer struct {
 	t      *Tree
 	root   *node
@@ -27,7 +27,8 @@ func (t *Tree) newLayer() *layer {
 	return &layer{t: t, root: newFolder()}
 }
 
-// put adds an entry. A later entry with the same path replaces it, but a folder with entries below stays a folder.
+// put adds an entry. A later entry with the same path replaces it, but a folder with entries below
+// stays a folder.
 func (l *layer) put(n Node) error {
 	p, err := clean(n.Path)
 	if err != nil {
@@ -71,8 +72,8 @@ func (l *layer) putFile(n Node, file string) error {
 	return l.put(n)
 }
 
-// link makes name another name of the file at target, in this layer or else in the tree below. Only regular files have several
-// names in a tree: a symbolic link, device or pipe is copied.
+// link makes name another name of the file at target, in this layer or else in the tree below. Only
+// regular files have several names in a tree: a symbolic link, device or pipe is copied.
 func (l *layer) link(name, target string) error {
 	p, err := clean(name)
 	if err != nil {
@@ -194,7 +195,8 @@ func (l *layer) apply() error {
 	return err
 }
 
-// merge merges the folder upper of the layer into the folder lower of the tree. upper must not be used afterwards.
+// merge merges the folder upper of the layer into the folder lower of the tree. upper must not be
+// used afterwards.
 func (l *layer) merge(lower, upper *node) error {
 	l.t.files--
 	if !upper.made {
@@ -221,8 +223,8 @@ func (l *layer) merge(lower, upper *node) error {
 	return nil
 }
 
-// attached is called for a node that was moved into the tree. It records the names of regular files and defers entries below
-// symbolic links.
+// attached is called for a node that was moved into the tree. It records the names of regular files
+// and defers entries below symbolic links.
 func (l *layer) attached(n *node) {
 	switch {
 	case n.isFile():

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddList overlays the tree with the entries of a list. The lines have the format of the kernel's usr/gen_init_cpio.c, with
-// octal modes and decimal numbers elsewhere:
+// AddList overlays the tree with the entries of a list. The lines have the format of the kernel's
+// usr/gen_init_cpio.c, with octal modes and decimal numbers elsewhere:
 //
 //	file NAME LOCATION MODE UID GID [HARD LINK...]
 //	dir NAME MODE UID GID
@@ -24,9 +24,10 @@ import (
 //	pipe NAME MODE UID GID
 //	sock NAME MODE UID GID
 //
-// A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base, which is read when it is
-// used. Environment variables in it are not expanded, so that the same list always gives the same tree. Errors start with
-// FILE:LINE; FILE is "list" if the reader has no Name method.
+// A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base,
+// which is read when it is used. Environment variables in it are not expanded, so that the same
+// list always gives the same tree. Errors start with FILE:LINE; FILE is "list" if the reader has no
+// Name method.
 func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	file := "list"
 	if named, ok := r.(interface{ Name() string }); ok {

@@ -38,7 +38,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A few bytes of a compressed layer may contain many long paths and headers. A tree keeps only each entry's own name.
+// A few bytes of a compressed layer may contain many long paths and headers. A tree keeps only each
+// entry's own name.
 func TestTreeKeepsNoPathsAndNoHeaders(t *testing.T) {
 	deep := strings.Repeat("a-folder-of-31-bytes-for-a-path/", 120)[:3840]
 	for name, header := range map[string]func(i int) tar.Header{

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// node is a name in a tree with its inode and, for a folder, its children. It stores its own name and its parent instead of its
-// path, because a few bytes of a compressed layer can contain many long paths.
+// node is a name in a tree with its inode and, for a folder, its children. It stores its own name
+// and its parent instead of its path, because a few bytes of a compressed layer can contain many
+// long paths.
 type node struct {
 	*inode
 	name   string
@@ -18,7 +19,8 @@ type node struct {
 	made   bool             // an implicit folder: created for the entries below, without an entry of its own
 }
 
-// inode is the file that one name, or several names of a regular file, refer to. Only its names change.
+// inode is the file that one name, or several names of a regular file, refer to. Only its names
+// change.
 type inode struct {
 	Node                 // without Path and Link
 	first *node          // of a regular file: the first of its names in the tree, by path; nil if it must be determined again
@@ -72,7 +74,8 @@ func (n *node) find(p string) *node {
 // sorted returns the names of n's children in order.
 func (n *node) sorted() []string { return slices.Sorted(maps.Keys(n.below)) }
 
-// inOrder calls do for all nodes below n in the byte order of their paths, in which "a-" comes before "a/b".
+// inOrder calls do for all nodes below n in the byte order of their paths, in which "a-" comes
+// before "a/b".
 func (n *node) inOrder(do func(*node)) {
 	keys := make([]string, 0, len(n.below))
 	for name, child := range n.below {
@@ -145,7 +148,8 @@ func (in *inode) dropName(n *node) {
 	}
 }
 
-// drop removes the child name of the folder parent, if it exists. It updates the names of regular files and the node count.
+// drop removes the child name of the folder parent, if it exists. It updates the names of regular
+// files and the node count.
 func (t *Tree) drop(parent *node, name string) {
 	if n := parent.below[name]; n != nil {
 		delete(parent.below, name)

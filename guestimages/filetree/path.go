@@ -12,8 +12,8 @@ const (
 	maxPath = 4095
 )
 
-// clean converts a path as people and tars write it to the form used in trees: relative to the root, with single slashes. The
-// root is "".
+// clean converts a path as people and tars write it to the form used in trees: relative to the
+// root, with single slashes. The root is "".
 func clean(p string) (string, error) {
 	if strings.IndexByte(p, 0) >= 0 {
 		return "", errors.New("the path contains a NUL byte")

@@ -13,16 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddTar overlays the tree with the entries of a tar, which may be compressed with gzip, zstd, xz, lz4 or bzip2. It reads r to
-// its end. A tar without an end marker is truncated and causes an error.
+// AddTar overlays the tree with the entries of a tar, which may be compressed with gzip, zstd, xz,
+// lz4 or bzip2. It reads r to its end. A tar without an end marker is truncated and causes an
+// error.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, false)
 }
 
-// AddLayer is like AddTar, but for a layer of an OCI image: an entry .wh.NAME hides NAME of the layers before, and
-// .wh..wh..opq hides everything that they have in its folder. Whiteouts do not hide entries of their own layer, whatever the
-// order. If the parent of an entry is a symbolic link, of this or an earlier layer, the entry goes to the link's target inside
-// the tree's root, as in a container runtime.
+// AddLayer is like AddTar, but for a layer of an OCI image: an entry .wh.NAME hides NAME of the
+// layers before, and .wh..wh..opq hides everything that they have in its folder. Whiteouts do not
+// hide entries of their own layer, whatever the order. If the parent of an entry is a symbolic
+// link, of this or an earlier layer, the entry goes to the link's target inside the tree's root, as
+// in a container runtime.
 func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, true)
 }
@@ -35,7 +37,8 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 	defer unpacked.Close()
 	l := t.newLayer()
 	l.follow = whiteouts
-	// archive/tar accepts at most 1 MiB of headers for a file. Few files have more than two blocks of headers.
+	// archive/tar accepts at most 1 MiB of headers for a file. Few files have more than two blocks
+	// of headers.
 	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*5<<10+1<<20)}
 	if err := l.readTar(ctx, in, whiteouts); err != nil {
 		return fmt.Errorf("filetree: tar: %w", err)
@@ -155,15 +158,16 @@ func fromHeader(h *tar.Header) (Node, error) {
 	return n, nil
 }
 
-// Whiteouts, as in the OCI image specification, layer.md. Names that start with the prefix twice, except the opaque marker, are
-// internal files of AUFS, which have no meaning elsewhere.
+// Whiteouts, as in the OCI image specification, layer.md. Names that start with the prefix twice,
+// except the opaque marker, are internal files of AUFS, which have no meaning elsewhere.
 const (
 	whiteoutPrefix = ".wh."
 	auPrefix       = whiteoutPrefix + whiteoutPrefix
 	opaqueMark     = auPrefix + ".opq" // ".wh..wh..opq"
 )
 
-// whiteout records what an entry with this name hides. It reports whether the entry is a whiteout and must not be added.
+// whiteout records what an entry with this name hides. It reports whether the entry is a whiteout
+// and must not be added.
 func (l *layer) whiteout(name string) (bool, error) {
 	p, err := clean(name)
 	if err != nil {

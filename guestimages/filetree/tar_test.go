@@ -48,7 +48,8 @@ func TestAddTarKeepsMetadata(t *testing.T) {
 	}
 }
 
-// Names that leave the tree cause errors that name the entry. A leading slash means the tree's root, not the host's.
+// Names that leave the tree cause errors that name the entry. A leading slash means the tree's
+// root, not the host's.
 func TestUnsafeTars(t *testing.T) {
 	for name, tt := range map[string]struct {
 		headers []tar.Header
@@ -305,7 +306,8 @@ func (r *repeater) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A sparse file of a few bytes may claim any size. The test uses the old GNU format: the size, and one segment at the end.
+// A sparse file of a few bytes may claim any size. The test uses the old GNU format: the size, and
+// one segment at the end.
 func TestSparseBombStopsAtTheLimit(t *testing.T) {
 	b := tarOf(t, file("sparse", "12345678"))
 	for _, tt := range []struct {
@@ -406,8 +408,8 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// FuzzAddLayer adds two layers of arbitrary bytes. The tree must keep its invariants and limits, and write nothing except
-// numbered files in its folder.
+// FuzzAddLayer adds two layers of arbitrary bytes. The tree must keep its invariants and limits,
+// and write nothing except numbered files in its folder.
 func FuzzAddLayer(f *testing.F) {
 	f.Add(tarOf(f, folder("d"), file("d/a", "1"), symlink("l", "/etc"), link("h", "d/a")), tarOf(f, file("d/.wh.a", ""), file(".wh..wh..opq", ""), file("l", "")))
 	f.Add(tarOf(f, folder("usr"), symlink("lib", "/usr"), symlink("l", "lib/x")), tarOf(f, file("lib/a", ""), symlink("lib/b", "../lib"), file("lib/b/c", ""), file("l/x", "")))

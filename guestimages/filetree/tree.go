@@ -36,9 +36,10 @@ type fileID struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 
-// Open opens the content of a regular file, or of a hard link to one, for reading. The caller must close the file and must not
-// change it, because it may be hard-linked elsewhere. Open fails if the file that was added to the tree has been replaced:
-// otherwise the owner of a folder could make a process of root read any file.
+// Open opens the content of a regular file, or of a hard link to one, for reading. The caller must
+// close the file and must not change it, because it may be hard-linked elsewhere. Open fails if the
+// file that was added to the tree has been replaced: otherwise the owner of a folder could make a
+// process of root read any file.
 func (n *Node) Open() (*os.File, error) {
 	// O_PATH has no side effects on a device or pipe that may have replaced the file.
 	fd, err := unix.Open(n.file, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -56,7 +57,8 @@ func (n *Node) Open() (*os.File, error) {
 	return reopen(fd, n.file)
 }
 
-// Content returns the whole content of a regular file. Use it only for files that are known to be small.
+// Content returns the whole content of a regular file. Use it only for files that are known to be
+// small.
 func (n *Node) Content() ([]byte, error) {
 	f, err := n.Open()
 	if err != nil {
@@ -87,11 +89,12 @@ type Limits struct {
 	SizeBytes int64 // content of all regular files ever added
 }
 
-// DefaultLimits suffice for the root of a large machine, and protect the host's disk and memory from maliciously large inputs.
+// DefaultLimits suffice for the root of a large machine, and protect the host's disk and memory
+// from maliciously large inputs.
 var DefaultLimits = Limits{Files: 1 << 20, SizeBytes: 32 << 30}
 
-// metaPerFile is the number of bytes of names, link targets and extended attributes that a tree may hold for each of
-// Limits.Files.
+// metaPerFile is the number of bytes of names, link targets and extended attributes that a tree may
+// hold for each of Limits.Files.
 const metaPerFile = 1 << 8
 
 // ErrTooLarge reports that a tree would exceed its Limits.
@@ -111,8 +114,8 @@ type Tree struct {
 	buf      []byte
 }
 
-// New returns a tree with an empty root folder of mode 0755 and owner 0. dir is an existing empty folder for the content of
-// files. The caller removes it when the tree is no longer used.
+// New returns a tree with an empty root folder of mode 0755 and owner 0. dir is an existing empty
+// folder for the content of files. The caller removes it when the tree is no longer used.
 func New(dir string, limits Limits) (*Tree, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -134,9 +137,10 @@ func New(dir string, limits Limits) (*Tree, error) {
 	return &Tree{dir: dir, limits: limits, root: newFolder(), files: 1}, nil
 }
 
-// Put adds or replaces one entry. A folder that replaces a folder keeps its children. Missing parents are created with mode
-// 0755 and owner 0. content is the content of a regular file without Link and is read to its end; nil means an empty file. Of
-// an entry with Link, only Path and Link are used. SizeBytes is taken from the content.
+// Put adds or replaces one entry. A folder that replaces a folder keeps its children. Missing
+// parents are created with mode 0755 and owner 0. content is the content of a regular file without
+// Link and is read to its end; nil means an empty file. Of an entry with Link, only Path and Link
+// are used. SizeBytes is taken from the content.
 func (t *Tree) Put(n Node, content io.Reader) error {
 	if err := t.put(n, content); err != nil {
 		return fmt.Errorf("filetree: %s: %w", short(n.Path), err)
@@ -171,8 +175,8 @@ func (t *Tree) put(n Node, content io.Reader) error {
 	return l.apply()
 }
 
-// PutFile adds a regular file as Put does, with a file of the host as its content. That file is not copied and must not change
-// while the tree is in use.
+// PutFile adds a regular file as Put does, with a file of the host as its content. That file is not
+// copied and must not change while the tree is in use.
 func (t *Tree) PutFile(n Node, file string) error {
 	l := t.newLayer()
 	if err := l.putFile(n, file); err != nil {
@@ -194,8 +198,8 @@ func (t *Tree) Get(path string) (*Node, bool) {
 	return n.public(), true
 }
 
-// Remove removes the entry at a path and everything below it. Of the root it removes only the content. A missing entry is
-// ignored.
+// Remove removes the entry at a path and everything below it. Of the root it removes only the
+// content. A missing entry is ignored.
 func (t *Tree) Remove(path string) {
 	p, err := clean(path)
 	if err != nil {
@@ -211,8 +215,9 @@ func (t *Tree) Remove(path string) {
 	}
 }
 
-// All returns an iterator over the tree's nodes in the byte order of their paths: the root first, parents before children, and
-// the name that holds a file's content before its hard links. It yields the nodes that exist when the iteration starts.
+// All returns an iterator over the tree's nodes in the byte order of their paths: the root first,
+// parents before children, and the name that holds a file's content before its hard links. It
+// yields the nodes that exist when the iteration starts.
 func (t *Tree) All() iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
 		all := []*node{t.root}

@@ -27,7 +27,8 @@ func newTree(t testing.TB, limits Limits) *Tree {
 	return tree
 }
 
-// show returns one line for each node except the root: path, type and permissions, owner, and the data of its type.
+// show returns one line for each node except the root: path, type and permissions, owner, and the
+// data of its type.
 func show(t testing.TB, tree *Tree) []string {
 	t.Helper()
 	var lines []string
@@ -105,7 +106,8 @@ func checkInvariants(t testing.TB, tree *Tree) {
 	}
 }
 
-// tarOf returns a tar with these headers. The content of a regular file is in PAXRecords["content"].
+// tarOf returns a tar with these headers. The content of a regular file is in
+// PAXRecords["content"].
 func tarOf(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer

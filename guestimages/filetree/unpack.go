@@ -7,8 +7,9 @@ import (
 	"io"
 )
 
-// stream limits an uncompressed input: it fails when ctx is canceled or after more than left bytes. It never returns io.EOF
-// together with data, so that ended is true only if the caller has read beyond the last byte.
+// stream limits an uncompressed input: it fails when ctx is canceled or after more than left bytes.
+// It never returns io.EOF together with data, so that ended is true only if the caller has read
+// beyond the last byte.
 type stream struct {
 	ctx   context.Context
 	r     io.Reader

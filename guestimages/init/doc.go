@@ -1,5 +1,5 @@
-// Command init is process 1 of the emulated host and of small guests: one static program that follows a plan (package agent)
-// and then powers off.
+// Command init is process 1 of the emulated host and of small guests: one static program that
+// follows a plan (package agent) and then powers off.
 //
 // In the emulated host, init moves to the file tree of the building machine and runs the command
 // that arrives on the channel. In a guest it does the same, with or without a disk as the file

@@ -129,7 +129,8 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 	if isShell && c.Terminal != nil {
 		report(s.theirs[1])
 	}
-	// This write returns when the launcher's end of the port has the frame: whoever does not get it knows that nothing ran.
+	// This write returns when the launcher's end of the port has the frame: whoever does not get it
+	// knows that nothing ran.
 	if err := conn.Send(agent.KindStart, nil); err != nil {
 		return failed(err)
 	}

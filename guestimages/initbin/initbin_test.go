@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestEverySourceIsInTheHash checks that the hash covers every package of the program. Otherwise the cache could return a program
-// that is older than one of its packages.
+// TestEverySourceIsInTheHash checks that the hash covers every package of the program. Otherwise
+// the cache could return a program that is older than one of its packages.
 func TestEverySourceIsInTheHash(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", Package).Output()
 	if err != nil {

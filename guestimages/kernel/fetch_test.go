@@ -18,7 +18,8 @@ import (
 	"minivmm/internal/testbed/kerneltest"
 )
 
-// repository is a folder with Debian packages, which apt reads as a trivial archive (sources.list(5)).
+// repository is a folder with Debian packages, which apt reads as a trivial archive
+// (sources.list(5)).
 type repository struct {
 	t        *testing.T
 	dir, etc string

@@ -18,7 +18,8 @@ import (
 // maxEntries limits the entries of an archive. An image has a few for each layer.
 const maxEntries = 1 << 16
 
-// maxName limits the length of a name that is kept in memory, maxNames the length of all names together, in bytes.
+// maxName limits the length of a name that is kept in memory, maxNames the length of all names
+// together, in bytes.
 const (
 	maxName  = 1 << 10
 	maxNames = 4 << 20
@@ -36,8 +37,8 @@ type entry struct {
 	link           string
 }
 
-// openArchive opens and lists the archive at path. A compressed archive is first unpacked to an unnamed file in the folder
-// scratch, within the limits.
+// openArchive opens and lists the archive at path. A compressed archive is first unpacked to an
+// unnamed file in the folder scratch, within the limits.
 func openArchive(ctx context.Context, path, scratch string, limits filetree.Limits) (files, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -58,7 +59,8 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 	return archive{plain, entries}, nil
 }
 
-// unpacked returns a file with the uncompressed content of f, or f itself if it is not compressed. On error it returns nil.
+// unpacked returns a file with the uncompressed content of f, or f itself if it is not compressed.
+// On error it returns nil.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
 	r, format, err := unpack.NewReader(contextReader{ctx, f})
 	if err != nil {
@@ -106,7 +108,8 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		// All files of an image have short names. Other names, of up to 1 MiB each, would only use memory.
+		// All files of an image have short names. Other names, of up to 1 MiB each, would only use
+		// memory.
 		if len(h.Name) > maxName || len(h.Linkname) > maxName {
 			continue
 		}
@@ -146,8 +149,8 @@ func (a archive) open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 
 func (a archive) close() error { return a.file.Close() }
 
-// classify turns an error in the image's own data into an InvalidError. Errors of the host, the network or the context stay as
-// they are.
+// classify turns an error in the image's own data into an InvalidError. Errors of the host, the
+// network or the context stay as they are.
 func classify(err error) error {
 	var pathError *fs.PathError
 	var linkError *os.LinkError

@@ -19,8 +19,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// Policy determines when Build asks the registry which image a name refers to. It does not apply to names with a digest, which
-// never change, and to local files, which are checked each time.
+// Policy determines when Build asks the registry which image a name refers to. It does not apply to
+// names with a digest, which never change, and to local files, which are checked each time.
 type Policy string
 
 // The policies, with Docker's names.
@@ -55,10 +55,11 @@ const (
 	treeInTmp = "tree"
 )
 
-// Build returns the disk of an image, and creates it if the cache does not have it. image is "oci:PATH[:TAG]", the path of a
-// layout or archive that starts with "/", "./" or "../", or a registry name. If the image is in the cache, Build neither asks
-// the registry (unless PullAlways) nor reads an archive. If the image or its name is at fault, the error is an InvalidError.
-// An error leaves no partial disk.
+// Build returns the disk of an image, and creates it if the cache does not have it. image is
+// "oci:PATH[:TAG]", the path of a layout or archive that starts with "/", "./" or "../", or a
+// registry name. If the image is in the cache, Build neither asks the registry (unless PullAlways)
+// nor reads an archive. If the image or its name is at fault, the error is an InvalidError. An
+// error leaves no partial disk.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {
 	d, err := build(ctx, c, image, o)
 	if err != nil {
@@ -215,8 +216,8 @@ func (r reference) mayMove() bool {
 	return tag
 }
 
-// note returns the cache entry that stores the image ID for the reference. It is "" for a layout folder, whose index is read
-// each time.
+// note returns the cache entry that stores the image ID for the reference. It is "" for a layout
+// folder, whose index is read each time.
 func (r reference) note() string {
 	switch {
 	case r.remote != nil:

@@ -173,7 +173,8 @@ func TestArchiveIsReadOnce(t *testing.T) {
 	}
 }
 
-// bytesRead returns the number of bytes that this process has read with system calls (proc_pid_io(5)).
+// bytesRead returns the number of bytes that this process has read with system calls
+// (proc_pid_io(5)).
 func bytesRead(t testing.TB) (n int64) {
 	t.Helper()
 	b := must[[]byte](t)(os.ReadFile("/proc/self/io"))

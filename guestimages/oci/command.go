@@ -16,8 +16,8 @@ import (
 // defaultPath is the PATH of an image that does not set one, the same as Docker's.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Command returns the image's command. Argv is empty if the image has no command. User is never empty, so that the guest sets
-// HOME to the user's home folder.
+// Command returns the image's command. Argv is empty if the image has no command. User is never
+// empty, so that the guest sets HOME to the user's home folder.
 func (im *Image) Command() agent.Command {
 	c := im.Config.Config
 	command := agent.Command{
@@ -35,8 +35,8 @@ func (im *Image) Command() agent.Command {
 	return command
 }
 
-// finish adds to the unpacked image what a container runtime would add: mount points, volumes and the working folder. It also
-// adds the command.
+// finish adds to the unpacked image what a container runtime would add: mount points, volumes and
+// the working folder. It also adds the command.
 func (im *Image) finish(tree *filetree.Tree) error {
 	command := im.Command()
 	folders := []string{"dev", "proc", "sys", command.Dir}

@@ -8,9 +8,10 @@ import (
 	"minivmm/guestimages/disk"
 )
 
-// Create creates a writable disk of an image at path: a copy, with its own UUID, of the disk that Build returns. It also
-// returns that disk. As in package disk, it returns fs.ErrExist if path exists and force is false, and EBUSY if the old image
-// is in use. An error or interruption leaves nothing at path.
+// Create creates a writable disk of an image at path: a copy, with its own UUID, of the disk that
+// Build returns. It also returns that disk. As in package disk, it returns fs.ErrExist if path
+// exists and force is false, and EBUSY if the old image is in use. An error or interruption leaves
+// nothing at path.
 func Create(ctx context.Context, c *cache.Cache, image, path string, force bool, o Options, opt disk.Options) (_ *Disk, err error) {
 	opt.FS = disk.Ext4
 	if err := opt.Check(); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// TestAnotherUsersCredentials runs as root with another user's environment, as with sudo -E: a program named in that user's
-// files must not run.
+// TestAnotherUsersCredentials runs as root with another user's environment, as with sudo -E: a
+// program named in that user's files must not run.
 func TestAnotherUsersCredentials(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("requires root, to create another user's files")

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// InvalidError reports a problem with the image or its name: the image does not exist, is damaged, or is for another platform.
-// Errors of the host or the network are not InvalidErrors.
+// InvalidError reports a problem with the image or its name: the image does not exist, is damaged,
+// or is for another platform. Errors of the host or the network are not InvalidErrors.
 type InvalidError struct{ error }
 
 func (e InvalidError) Unwrap() error { return e.error }

@@ -14,7 +14,8 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// debugfs runs one command of debugfs(8) on a disk. On Debian it is not in the PATH of users without root.
+// debugfs runs one command of debugfs(8) on a disk. On Debian it is not in the PATH of users
+// without root.
 func debugfs(t *testing.T, disk, command string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", `PATH="$PATH:/usr/sbin:/sbin" exec debugfs -R "$1" "$2"`, "sh", command, disk)

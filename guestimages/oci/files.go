@@ -13,7 +13,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// files is read-only access to named files in a folder or a tar. open returns fs.ErrNotExist for a missing file.
+// files is read-only access to named files in a folder or a tar. open returns fs.ErrNotExist for a
+// missing file.
 type files interface {
 	open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 	close() error

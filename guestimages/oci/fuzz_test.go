@@ -11,8 +11,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// FuzzArchive opens and unpacks arbitrary bytes as an image archive. It must not panic, must respect the limits, and must write
-// only to the given folders.
+// FuzzArchive opens and unpacks arbitrary bytes as an image archive. It must not panic, must
+// respect the limits, and must write only to the given folders.
 func FuzzArchive(f *testing.F) {
 	im := imageOf(f, "", v1.Config{Cmd: []string{"x"}, WorkingDir: "/w"}, layerOf(f, tarOf(f, regular("file", "content", 0o644), symlink("l", "file")), ""))
 	for _, path := range []string{oldSaved(f, im), packed(f, layoutOf(f, named{name: "v1", what: im})), savedOf(f, map[string]v1.Image{"x.test/y:z": im})} {

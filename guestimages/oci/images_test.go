@@ -167,7 +167,8 @@ func noise(n int) []byte {
 	return b
 }
 
-// wantRich is the file tree of richImage on a disk, without the contents of big and of the files in .minivmm.
+// wantRich is the file tree of richImage on a disk, without the contents of big and of the files in
+// .minivmm.
 var wantRich = []string{
 	"/ 40755 0:0",
 	".minivmm 40755 0:0",

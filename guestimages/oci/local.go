@@ -17,8 +17,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker save are both; openFiles then
-// uses the layout, which has digests for everything. f is closed with the image, or on error.
+// openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker
+// save are both; openFiles then uses the layout, which has digests for everything. f is closed with
+// the image, or on error.
 func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) {
 	defer func() {
 		if err != nil {
@@ -42,8 +43,8 @@ func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) 
 	return openSaved(f, b, tag)
 }
 
-// Annotations that name an image in a layout's index: the one of image-spec annotations.md, and containerd's with the full
-// name.
+// Annotations that name an image in a layout's index: the one of image-spec annotations.md, and
+// containerd's with the full name.
 const (
 	refName       = "org.opencontainers.image.ref.name"
 	containerName = "io.containerd.image.name"
@@ -78,7 +79,8 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 	return pick(ctx, l, entries, 0)
 }
 
-// isNamed reports whether a tag selects an image with these names. It matches a whole name or its end.
+// isNamed reports whether a tag selects an image with these names. It matches a whole name or its
+// end.
 func isNamed(tag string, names ...string) bool {
 	return tag == "" || slices.ContainsFunc(names, func(s string) bool {
 		return s == tag || strings.HasSuffix(s, ":"+tag) || strings.HasSuffix(s, "/"+tag)
@@ -105,7 +107,8 @@ func listed(names []string) string {
 	return fmt.Sprintf("; available: %q", names[:min(len(names), 10)])
 }
 
-// saved is an image in manifest.json of an archive of docker save. Config and Layers are names of files in the archive.
+// saved is an image in manifest.json of an archive of docker save. Config and Layers are names of
+// files in the archive.
 type saved struct {
 	Config   string
 	RepoTags []string

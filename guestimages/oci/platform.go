@@ -35,7 +35,8 @@ func (e platformError) Error() string {
 	return fmt.Sprintf("no image for %s/%s: available for %s", guestOS, guestArchitecture, has)
 }
 
-// suits reports whether a guest can run an image of this platform. Variants of amd64 require newer CPUs.
+// suits reports whether a guest can run an image of this platform. Variants of amd64 require newer
+// CPUs.
 func suits(p *v1.Platform) bool {
 	return p != nil && p.OS == guestOS && p.Architecture == guestArchitecture
 }
@@ -81,8 +82,8 @@ func descend(ctx context.Context, st store, d v1.Descriptor, depth int) (*Image,
 	return readImage(ctx, st, &doc.Manifest)
 }
 
-// pick returns the first image for this platform among an index's entries. It prefers entries for every amd64 CPU, then those
-// for newer CPUs, then those without a platform.
+// pick returns the first image for this platform among an index's entries. It prefers entries for
+// every amd64 CPU, then those for newer CPUs, then those without a platform.
 func pick(ctx context.Context, st store, entries []v1.Descriptor, depth int) (*Image, error) {
 	var plain, newer, silent []v1.Descriptor
 	var other platformError

@@ -53,8 +53,9 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	return im, nil
 }
 
-// checkCredentials returns an error if a credentials file belongs to another user: such a file can name programs, which
-// authn.DefaultKeychain runs. It checks the same files as authn.DefaultKeychain.
+// checkCredentials returns an error if a credentials file belongs to another user: such a file can
+// name programs, which authn.DefaultKeychain runs. It checks the same files as
+// authn.DefaultKeychain.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
 	for _, f := range []struct{ base, below, name string }{
@@ -107,8 +108,8 @@ func (r *registry) close() error {
 	return nil
 }
 
-// answered turns a refusal by the registry into an InvalidError: the image does not exist, or not for these credentials.
-// Errors that may be temporary stay as they are.
+// answered turns a refusal by the registry into an InvalidError: the image does not exist, or not
+// for these credentials. Errors that may be temporary stay as they are.
 func answered(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) || answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {

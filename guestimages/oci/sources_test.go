@@ -188,7 +188,8 @@ func treeOf(t testing.TB, image string) (*Image, *filetree.Tree, error) {
 	return im, tree, im.finish(tree)
 }
 
-// listing describes a tree, one line for each node. It includes content that is short and not added by this package.
+// listing describes a tree, one line for each node. It includes content that is short and not added
+// by this package.
 func listing(t testing.TB, tree *filetree.Tree) []string {
 	t.Helper()
 	var lines []string
@@ -271,7 +272,8 @@ func TestImageIsTheSameFromEverySource(t *testing.T) {
 	}
 }
 
-// oldSaved writes an archive like docker save before version 25: each layer uncompressed in its own folder, as a link.
+// oldSaved writes an archive like docker save before version 25: each layer uncompressed in its own
+// folder, as a link.
 func oldSaved(t testing.TB, im v1.Image) string {
 	t.Helper()
 	layers, err := im.Layers()

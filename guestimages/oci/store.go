@@ -17,8 +17,8 @@ type store interface {
 	close() error
 }
 
-// Limits on data that is read into memory, in bytes. The distribution-spec allows registries to reject manifests of more than
-// 4 MiB.
+// Limits on data that is read into memory, in bytes. The distribution-spec allows registries to
+// reject manifests of more than 4 MiB.
 const (
 	maxManifest = 4 << 20
 	maxConfig   = 4 << 20

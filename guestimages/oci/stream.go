@@ -38,8 +38,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// streamLimit returns the maximum length of a tar within the limits, in bytes: the files' content, and for each file its
-// header, its extended header and the padding of the last block.
+// streamLimit returns the maximum length of a tar within the limits, in bytes: the files' content,
+// and for each file its header, its extended header and the padding of the last block.
 func streamLimit(l filetree.Limits) int64 {
 	if l.Files == 0 {
 		l.Files = filetree.DefaultLimits.Files

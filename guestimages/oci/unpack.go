@@ -20,7 +20,8 @@ var endMark [1024]byte
 // logf logs one line for each step that may take long.
 type logf = func(format string, args ...any)
 
-// Unpack adds the image's layers to tree and logs each with logf. After an error the tree must not be used.
+// Unpack adds the image's layers to tree and logs each with logf. After an error the tree must not
+// be used.
 func (im *Image) Unpack(ctx context.Context, tree *filetree.Tree, logf logf) error {
 	for i, l := range im.layers {
 		what := fmt.Sprintf("layer %d of %d", i+1, len(im.layers))
@@ -56,7 +57,8 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 	return err
 }
 
-// addLayer adds the tar in packed, which may be compressed, to the tree. The digest of the uncompressed tar must be diffID.
+// addLayer adds the tar in packed, which may be compressed, to the tree. The digest of the
+// uncompressed tar must be diffID.
 func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID v1.Hash) error {
 	plain, _, err := unpack.NewReader(packed)
 	if err != nil {
@@ -68,7 +70,8 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 		return err
 	}
 	checked := &firstError{r: v}
-	// AddLayer changes the tree only after it has read everything, that is, after the digest was verified.
+	// AddLayer changes the tree only after it has read everything, that is, after the digest was
+	// verified.
 	err = tree.AddLayer(ctx, io.MultiReader(checked, bytes.NewReader(endMark[:])))
 	if checked.err != nil {
 		err = checked.err
@@ -76,7 +79,8 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 	return classify(err)
 }
 
-// firstError keeps the first error other than io.EOF, because its reader may replace that error with another.
+// firstError keeps the first error other than io.EOF, because its reader may replace that error
+// with another.
 type firstError struct {
 	r   io.Reader
 	err error

@@ -10,7 +10,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// verifier reads the content of a descriptor. It returns io.EOF only if the size and the digest are correct.
+// verifier reads the content of a descriptor. It returns io.EOF only if the size and the digest are
+// correct.
 type verifier struct {
 	r         io.Reader
 	hash      hash.Hash

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limits reads the block sizes of a block device (BLKSSZGET, BLKPBSZGET) and checks that it is writable (BLKROGET): a read-only
-// device can still be opened for writing.
+// limits reads the block sizes of a block device (BLKSSZGET, BLKPBSZGET) and checks that it is
+// writable (BLKROGET): a read-only device can still be opened for writing.
 func (img *Image) limits(readOnly bool) error {
 	var logical, protected int
 	for _, ask := range []struct {
@@ -35,8 +35,9 @@ func (img *Image) limits(readOnly bool) error {
 	return nil
 }
 
-// hostUse describes the host's use of a block device, of one of its partitions, or of the disk that contains it, such as "sda1 is
-// mounted at /home". It returns "" if no use is visible in this namespace.
+// hostUse describes the host's use of a block device, of one of its partitions, or of the disk that
+// contains it, such as "sda1 is mounted at /home". It returns "" if no use is visible in this
+// namespace.
 func hostUse(rdev uint64) string {
 	device, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev)))
 	if err != nil {
@@ -56,7 +57,8 @@ func hostUse(rdev uint64) string {
 		name := filepath.Base(dir)
 		number, _ := os.ReadFile(dir + "/dev")
 		for line := range strings.Lines(string(mounts)) {
-			// 36 35 98:0 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS; on btrfs the number is another one
+			// 36 35 98:0 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS; on btrfs the number is
+			// another one
 			mount, source, _ := strings.Cut(line, " - ")
 			f := strings.Fields(mount)
 			if len(f) > 4 && (f[2] == strings.TrimSpace(string(number)) || strings.Contains(source, " /dev/"+name+" ")) {

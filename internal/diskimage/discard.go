@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Discards reports whether blocks of a disk can be freed, the granularity in bytes (0 if unknown), and whether freed blocks read
-// as zeros. For a file this depends on whether the file system supports holes, for a block device on what its driver reports
+// Discards reports whether blocks of a disk can be freed, the granularity in bytes (0 if unknown),
+// and whether freed blocks read as zeros. For a file this depends on whether the file system
+// supports holes, for a block device on what its driver reports
 // (Documentation/ABI/stable/sysfs-block).
 func (img Image) Discards() (granularity int, zeroes, ok bool) {
 	var st unix.Stat_t
@@ -40,8 +41,8 @@ func (img Image) Discards() (granularity int, zeroes, ok bool) {
 	return limit("discard_granularity"), limit("write_zeroes_max_bytes") > 0, true
 }
 
-// punchesHoles reports whether the file system of a writable file can free blocks (fallocate(2), FALLOC_FL_PUNCH_HOLE). It tries
-// on a byte beyond the end of the file, so no data is lost.
+// punchesHoles reports whether the file system of a writable file can free blocks (fallocate(2),
+// FALLOC_FL_PUNCH_HOLE). It tries on a byte beyond the end of the file, so no data is lost.
 func (img Image) punchesHoles(end int64) bool {
 	for {
 		err := unix.Fallocate(int(img.File.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, end, 1)

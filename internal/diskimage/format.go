@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// formats are the disk image formats that are not raw, with their names in qemu-img and their magic bytes.
+// formats are the disk image formats that are not raw, with their names in qemu-img and their magic
+// bytes.
 var formats = []struct {
 	name   string
 	offset int
@@ -21,8 +22,9 @@ var formats = []struct {
 	{"qed", 0, "QED\x00"},
 }
 
-// checkRaw returns an error, with the command that converts the file, if its format is not raw. Guests can write a disk's first
-// bytes, so these bytes may cause a disk to be rejected, but must never select how it is read.
+// checkRaw returns an error, with the command that converts the file, if its format is not raw.
+// Guests can write a disk's first bytes, so these bytes may cause a disk to be rejected, but must
+// never select how it is read.
 func checkRaw(file *os.File) error {
 	head := make([]byte, 128)
 	n, _ := file.ReadAt(head, 0) // the guest will see read errors
@@ -36,8 +38,8 @@ func checkRaw(file *os.File) error {
 	return nil
 }
 
-// CheckRaw returns the error of Open if the file at path is an image in a format other than raw. A file that cannot be opened is
-// not an error.
+// CheckRaw returns the error of Open if the file at path is an image in a format other than raw. A
+// file that cannot be opened is not an error.
 func CheckRaw(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

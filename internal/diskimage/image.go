@@ -21,8 +21,8 @@ type Options struct {
 	ReadOnly  bool
 	SizeBytes uint64 // 0: the whole disk; less only for a file
 	BlockSize int    // bytes; 0: DefaultBlockSize
-	// Kernel is set if LIO serves the disk: it opens the file again, always for writing, and claims a block device
-	// exclusively.
+	// Kernel is set if LIO serves the disk: it opens the file again, always for writing, and claims
+	// a block device exclusively.
 	Kernel bool
 }
 
@@ -35,7 +35,8 @@ type Image struct {
 	Physical    int    // physical block size of a block device: bytes it can write without a read-modify-write; 0 for a file
 }
 
-// Error means that the disk cannot be used with these Options by any target: use another disk or other Options.
+// Error means that the disk cannot be used with these Options by any target: use another disk or
+// other Options.
 type Error struct{ err error }
 
 func (e *Error) Error() string { return e.err.Error() }
@@ -43,11 +44,13 @@ func (e *Error) Unwrap() error { return e.err }
 
 func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format, args...)} }
 
-// Open opens the disk, checks it, and locks it, because two targets would corrupt it. The lock is exclusive, or shared if the disk
-// is read-only, and is held as long as File is open. A block device must not be in use by the host either. A writable block device
-// served in process is also claimed (O_EXCL) as long as File is open, so that it cannot be mounted; a read-only one is not,
-// because a claim would exclude other read-only machines. EBUSY for a disk in use; the error names the process or the mount. An
-// *Error for a disk that cannot be used as it is. The caller must close File.
+// Open opens the disk, checks it, and locks it, because two targets would corrupt it. The lock is
+// exclusive, or shared if the disk is read-only, and is held as long as File is open. A block
+// device must not be in use by the host either. A writable block device served in process is also
+// claimed (O_EXCL) as long as File is open, so that it cannot be mounted; a read-only one is not,
+// because a claim would exclude other read-only machines. EBUSY for a disk in use; the error names
+// the process or the mount. An *Error for a disk that cannot be used as it is. The caller must
+// close File.
 func Open(o Options) (Image, error) {
 	mode := unix.O_RDWR
 	if o.ReadOnly {
@@ -91,8 +94,8 @@ func Open(o Options) (Image, error) {
 	return img, nil
 }
 
-// KernelCan returns an error if LIO cannot serve a disk that this process can serve: even for a read-only disk, LIO opens a file
-// for writing and claims a block device exclusively.
+// KernelCan returns an error if LIO cannot serve a disk that this process can serve: even for a
+// read-only disk, LIO opens a file for writing and claims a block device exclusively.
 func (o Options) KernelCan() error {
 	if !o.ReadOnly {
 		return nil
@@ -117,8 +120,8 @@ func (o Options) KernelCan() error {
 	return nil
 }
 
-// open is open(2) with a descriptor that is not in Go's poller. O_NONBLOCK prevents open from blocking on a FIFO, which is
-// rejected later.
+// open is open(2) with a descriptor that is not in Go's poller. O_NONBLOCK prevents open from
+// blocking on a FIFO, which is rejected later.
 func open(path string, flags int) (int, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

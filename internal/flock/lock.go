@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Try takes an exclusive flock(2) on an open file. The kernel releases the lock when the last descriptor of this open file is
-// closed, also when the process is killed. The error matches unix.EWOULDBLOCK while another open file has the lock.
+// Try takes an exclusive flock(2) on an open file. The kernel releases the lock when the last
+// descriptor of this open file is closed, also when the process is killed. The error matches
+// unix.EWOULDBLOCK while another open file has the lock.
 func Try(f *os.File) error { return try(f, unix.LOCK_EX) }
 
 // TryShared is like Try, for a lock that any number of processes can share.
@@ -28,8 +29,8 @@ func try(f *os.File, how int) error {
 	}
 }
 
-// Wait is like Try, but waits for the lock until ctx is done, and then returns ctx.Err(). It polls, because a blocked flock(2)
-// would hold a thread that nothing can interrupt.
+// Wait is like Try, but waits for the lock until ctx is done, and then returns ctx.Err(). It polls,
+// because a blocked flock(2) would hold a thread that nothing can interrupt.
 func Wait(ctx context.Context, f *os.File) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if err := Try(f); !errors.Is(err, unix.EWOULDBLOCK) {

@@ -2,7 +2,8 @@ package lan
 
 import "testing"
 
-// BenchmarkSend sends large segments to a station that reads, with a window of 1 MiB, so that none is dropped.
+// BenchmarkSend sends large segments to a station that reads, with a window of 1 MiB, so that none
+// is dropped.
 func BenchmarkSend(b *testing.B) {
 	dir := b.TempDir() + "/net"
 	got := make(chan struct{}, 1<<20)

@@ -19,7 +19,8 @@ type folder struct {
 	path string
 }
 
-// openFolder creates the folder and its parents, and makes sure that no other user can enter it: its parent may be /tmp.
+// openFolder creates the folder and its parents, and makes sure that no other user can enter it:
+// its parent may be /tmp.
 func openFolder(path string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -55,7 +56,8 @@ func (d *folder) remove(names ...string) {
 	}
 }
 
-// socket returns a path of a socket in the folder that fits into a sockaddr_un, regardless of the length of the folder's path.
+// socket returns a path of a socket in the folder that fits into a sockaddr_un, regardless of the
+// length of the folder's path.
 func (d *folder) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 }
@@ -88,7 +90,8 @@ func tryLock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// holder returns " (PROCESS)" for the process that holds the lock of a file, or "" if it is unknown.
+// holder returns " (PROCESS)" for the process that holds the lock of a file, or "" if it is
+// unknown.
 func holder(f *os.File) string {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) == nil {

@@ -248,8 +248,8 @@ func TestAKilledStationLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// A station that does not read, here a stopped process, costs a bounded amount of memory and does not block the sender. When it
-// continues, it receives frames in order.
+// A station that does not read, here a stopped process, costs a bounded amount of memory and does
+// not block the sender. When it continues, it receives frames in order.
 func TestAStationThatDoesNotReadBlocksNoOther(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -299,7 +299,8 @@ func TestAStationThatDoesNotReadBlocksNoOther(t *testing.T) {
 	b.sees(t, "child", true)
 }
 
-// Several stations that do not read also cost a bounded amount of memory in total, and none after they read or leave.
+// Several stations that do not read also cost a bounded amount of memory in total, and none after
+// they read or leave.
 func TestTheQueuesOfAllStationsAreBounded(t *testing.T) {
 	const others = 12
 	for _, reads := range []bool{true, false} {

@@ -99,7 +99,8 @@ func (p *peer) read(deliver func([]byte)) {
 	}
 }
 
-// send sends a frame at once if the socket accepts it. Otherwise the frame is queued or, if the queue is full, dropped.
+// send sends a frame at once if the socket accepts it. Otherwise the frame is queued or, if the
+// queue is full, dropped.
 func (p *peer) send(pieces [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,8 +162,8 @@ func (p *peer) write(ctx context.Context) error {
 	}
 }
 
-// writeOne blocks until the first queued frame is sent, and reports whether there are more. The frame stays in the queue until it
-// is sent, so that no other frame overtakes it.
+// writeOne blocks until the first queued frame is sent, and reports whether there are more. The
+// frame stays in the queue until it is sent, so that no other frame overtakes it.
 func (p *peer) writeOne() (more bool, err error) {
 	p.mu.Lock()
 	if len(p.queue) == 0 {

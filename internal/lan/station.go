@@ -26,8 +26,8 @@ type Config struct {
 	MAC  MAC
 	// First to Last is the address range for stations.
 	First, Last netip.Addr
-	// Receive is called with each frame from another station; the frame is valid until it returns. There is one calling
-	// goroutine per station. Receive must not block.
+	// Receive is called with each frame from another station; the frame is valid until it returns.
+	// There is one calling goroutine per station. Receive must not block.
 	Receive func(from Card, frame []byte)
 	// Logf logs one line, without newline.
 	Logf func(format string, args ...any)
@@ -57,8 +57,8 @@ const (
 	helloWait   = 5 * time.Second
 )
 
-// Join creates a station. EBUSY if a live station has the same name or MAC, or if the network is full. The caller must call
-// Close.
+// Join creates a station. EBUSY if a live station has the same name or MAC, or if the network is
+// full. The caller must call Close.
 func Join(cfg Config) (_ *Station, err error) {
 	if !isName(cfg.Name) {
 		return nil, fmt.Errorf("%q is not a valid station name", cfg.Name)
@@ -95,7 +95,8 @@ func Join(cfg Config) (_ *Station, err error) {
 	return s, nil
 }
 
-// alive returns the stations whose process is running, and removes the files of others. The folder must be locked.
+// alive returns the stations whose process is running, and removes the files of others. The folder
+// must be locked.
 func (s *Station) alive() (all []Card, err error) {
 	names, err := s.dir.Readdirnames(-1)
 	if err != nil {
@@ -146,7 +147,8 @@ func readCard(f *os.File) (Card, error) {
 	return c, nil
 }
 
-// pick picks a free address. It prefers an address derived from the name, which is the same on every start.
+// pick picks a free address. It prefers an address derived from the name, which is the same on
+// every start.
 func (s *Station) pick(others []Card) (Card, error) {
 	taken := map[netip.Addr]bool{}
 	for _, c := range others {
@@ -282,8 +284,8 @@ func (s *Station) Has(to MAC) bool {
 	return s.byMAC[to] != nil
 }
 
-// Send sends a frame, given in pieces, to the station with the given MAC, or to all stations if the MAC is multicast. It does not
-// block: if a queue is full, the frame is dropped.
+// Send sends a frame, given in pieces, to the station with the given MAC, or to all stations if the
+// MAC is multicast. It does not block: if a queue is full, the frame is dropped.
 func (s *Station) Send(to MAC, pieces ...[]byte) {
 	s.mu.Lock()
 	var few [8]*peer

@@ -1,9 +1,10 @@
-// Package pcap writes captures of Ethernet frames for tcpdump and tshark, in the classic format with nanoseconds
-// (draft-ietf-opsawg-pcap, magic number 0xA1B23C4D), little-endian.
+// Package pcap writes captures of Ethernet frames for tcpdump and tshark, in the classic format
+// with nanoseconds (draft-ietf-opsawg-pcap, magic number 0xA1B23C4D), little-endian.
 //
-// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk, and frames it cannot keep up with are
-// dropped and counted. A failed write, such as on a full disk, stops the capture and has no other effect. The caller must call
-// Close. All functions and methods are safe for concurrent use.
+// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk, and
+// frames it cannot keep up with are dropped and counted. A failed write, such as on a full disk,
+// stops the capture and has no other effect. The caller must call Close. All functions and methods
+// are safe for concurrent use.
 package pcap
 
 import (
@@ -49,8 +50,8 @@ type File struct {
 	closed  bool
 }
 
-// Create starts a capture of at most limit bytes. It replaces an existing capture; any other existing file is an error. logf logs
-// one line, without newline. The caller must call Close.
+// Create starts a capture of at most limit bytes. It replaces an existing capture; any other
+// existing file is an error. logf logs one line, without newline. The caller must call Close.
 func Create(name string, limit int64, logf func(format string, args ...any)) (*File, error) {
 	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
 	if err != nil {

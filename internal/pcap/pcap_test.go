@@ -142,7 +142,8 @@ func TestAFullDiskStopsTheCapture(t *testing.T) {
 	}
 }
 
-// A disk that is too slow, here a pipe without a reader, costs a bounded amount of memory, and lost frames are counted.
+// A disk that is too slow, here a pipe without a reader, costs a bounded amount of memory, and lost
+// frames are counted.
 func TestASlowDiskDropsAndCountsFrames(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// UnifiedCgroup returns the version 2 cgroup from the text of /proc/PID/cgroup: "/" or "/a/b"; "" on a host without that hierarchy.
+// UnifiedCgroup returns the version 2 cgroup from the text of /proc/PID/cgroup: "/" or "/a/b"; ""
+// on a host without that hierarchy.
 func UnifiedCgroup(text string) string {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(line, "0::"); ok {
@@ -19,9 +20,10 @@ func UnifiedCgroup(text string) string {
 	return ""
 }
 
-// FindCgroup returns the mount point of the version 2 hierarchy that contains a cgroup returned by UnifiedCgroup, and the path
-// of the cgroup below it, "/" or "/a/b". The mount point is usually /sys/fs/cgroup, and /sys/fs/cgroup/unified on a host with
-// both versions. If there is none, the error matches errors.ErrUnsupported.
+// FindCgroup returns the mount point of the version 2 hierarchy that contains a cgroup returned by
+// UnifiedCgroup, and the path of the cgroup below it, "/" or "/a/b". The mount point is usually
+// /sys/fs/cgroup, and /sys/fs/cgroup/unified on a host with both versions. If there is none, the
+// error matches errors.ErrUnsupported.
 func FindCgroup(cgroup string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -41,9 +43,9 @@ func findCgroup(mountinfo, cgroup string) (mount, below string, err error) {
 	return mount, below, err
 }
 
-// FindController is like FindCgroup, for the hierarchy with a given controller and a task with the given text of
-// /proc/PID/cgroup. It returns the version 1 hierarchy if the controller is mounted there, else version 2, where the cgroup may
-// lack the controller.
+// FindController is like FindCgroup, for the hierarchy with a given controller and a task with the
+// given text of /proc/PID/cgroup. It returns the version 1 hierarchy if the controller is mounted
+// there, else version 2, where the cgroup may lack the controller.
 func FindController(controller, text string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Stat holds fields of a task's /proc/PID/stat. Times are in nanoseconds; User, System and Guest have a resolution of 10 ms.
+// Stat holds fields of a task's /proc/PID/stat. Times are in nanoseconds; User, System and Guest
+// have a resolution of 10 ms.
 type Stat struct {
 	TID                 int
 	Comm                string
@@ -34,12 +35,14 @@ func (s Stat) Kthread() bool { return s.Flags&pfKthread != 0 }
 // UserWorker reports whether the task is a kernel worker that is a thread of a process.
 func (s Stat) UserWorker() bool { return s.Flags&pfUserWorker != 0 && !s.Kthread() }
 
-// tick is the unit of CPU time in /proc: 1/USER_HZ seconds, and USER_HZ is 100 on every x86-64 Linux.
+// tick is the unit of CPU time in /proc: 1/USER_HZ seconds, and USER_HZ is 100 on every x86-64
+// Linux.
 const tick = 1_000_000_000 / 100
 
 var errFormat = errors.New("unexpected format")
 
-// ParseStat parses the line of /proc/PID/stat (proc(5)). The name in parentheses may contain any characters.
+// ParseStat parses the line of /proc/PID/stat (proc(5)). The name in parentheses may contain any
+// characters.
 func ParseStat(line string) (Stat, error) {
 	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
 	if open < 0 || end < open {
@@ -98,7 +101,8 @@ func TaskIDs(dir string) ([]int, error) {
 	return ids, err
 }
 
-// Field returns the value of the line "name: value" in a text like /proc/PID/status; "" if there is no such line.
+// Field returns the value of the line "name: value" in a text like /proc/PID/status; "" if there is
+// no such line.
 func Field(status, name string) string {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {

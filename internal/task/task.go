@@ -1,5 +1,5 @@
-// Package task manages goroutines: it starts them, reports their failures to their owner, and waits for them. A panic in a
-// goroutine becomes an error for its owner and does not crash the process.
+// Package task manages goroutines: it starts them, reports their failures to their owner, and waits
+// for them. A panic in a goroutine becomes an error for its owner and does not crash the process.
 package task
 
 import (
@@ -19,7 +19,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("bug in minivmm: %v\n%s", e.Value, e.Stack) }
 
-// Catch, when deferred, recovers a panic, passes it to failed as a [PanicError], and lets the function return.
+// Catch, when deferred, recovers a panic, passes it to failed as a [PanicError], and lets the
+// function return.
 func Catch(failed func(error)) {
 	if v := recover(); v != nil {
 		failed(&PanicError{v, debug.Stack()})
@@ -38,8 +39,9 @@ type Group struct {
 	ended    chan struct{}
 }
 
-// New creates a Group that reports failures to failed, which is called from any goroutine and any number of times. failed decides
-// whether a failure stops the other goroutines: it may call Cancel, but not Stop. The caller must call Stop.
+// New creates a Group that reports failures to failed, which is called from any goroutine and any
+// number of times. failed decides whether a failure stops the other goroutines: it may call Cancel,
+// but not Stop. The caller must call Stop.
 func New(failed func(error)) *Group {
 	g := &Group{failed: failed, ended: make(chan struct{})}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -48,8 +50,9 @@ func New(failed func(error)) *Group {
 	return g
 }
 
-// Go runs f in a goroutine with the Group's context, which all goroutines share. f must return soon after the context is canceled.
-// Its error or panic is passed to Fail. Go returns false without running f once Stop was called and every goroutine has returned.
+// Go runs f in a goroutine with the Group's context, which all goroutines share. f must return soon
+// after the context is canceled. Its error or panic is passed to Fail. Go returns false without
+// running f once Stop was called and every goroutine has returned.
 func (g *Group) Go(f func(context.Context) error) bool {
 	for n := g.running.Load(); n > 0; n = g.running.Load() {
 		if g.running.CompareAndSwap(n, n+1) {
@@ -74,8 +77,8 @@ func (g *Group) leave() {
 	}
 }
 
-// Fail reports err as if a goroutine of the Group had returned it. After Cancel only panics are reported, because goroutines then
-// return errors as a matter of course.
+// Fail reports err as if a goroutine of the Group had returned it. After Cancel only panics are
+// reported, because goroutines then return errors as a matter of course.
 func (g *Group) Fail(err error) {
 	var bug *PanicError
 	if errors.As(err, &bug) {
@@ -92,12 +95,12 @@ func (g *Group) Context() context.Context { return g.ctx }
 // Cancel cancels the context and does not wait for goroutines.
 func (g *Group) Cancel() { g.cancel() }
 
-// afterPanic is how long Stop waits after a panic: the goroutine that panicked may hold a lock, or may never send on a channel, that
-// another goroutine waits for.
+// afterPanic is how long Stop waits after a panic: the goroutine that panicked may hold a lock, or
+// may never send on a channel, that another goroutine waits for.
 const afterPanic = 2 * time.Second
 
-// Stop cancels the context and waits for all goroutines. It returns an error only if, after a panic, goroutines are still running
-// after two seconds; it may be called again to wait for them.
+// Stop cancels the context and waits for all goroutines. It returns an error only if, after a
+// panic, goroutines are still running after two seconds; it may be called again to wait for them.
 func (g *Group) Stop() error {
 	g.cancel()
 	if !g.stopped.Swap(true) {

@@ -70,7 +70,8 @@ func TestStopWaitsForAllGoroutines(t *testing.T) {
 	}
 }
 
-// A goroutine that waits for one that panicked must not block Stop, even if the panic happens during Stop.
+// A goroutine that waits for one that panicked must not block Stop, even if the panic happens
+// during Stop.
 func TestStopDoesNotHangAfterAPanic(t *testing.T) {
 	failures := make(chan error, 8)
 	g := New(func(err error) { failures <- err })

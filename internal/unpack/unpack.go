@@ -14,8 +14,8 @@ import (
 	"github.com/therootcompany/xz"
 )
 
-// maxWindow is the maximum size of a dictionary in bytes. zstd --long and zstd -22 --ultra need this much; xz -9 and the kernel build
-// need less.
+// maxWindow is the maximum size of a dictionary in bytes. zstd --long and zstd -22 --ultra need
+// this much; xz -9 and the kernel build need less.
 const maxWindow = 128 << 20
 
 // HeadSize is the number of bytes that Format needs.
@@ -38,8 +38,8 @@ var formats = []struct {
 	{"bzip2", "BZh", func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
 }
 
-// openZstd returns a reader that uses the caller's goroutine and the memory of one window. The default uses several windows and a
-// goroutine per CPU.
+// openZstd returns a reader that uses the caller's goroutine and the memory of one window. The
+// default uses several windows and a goroutine per CPU.
 func openZstd(r io.Reader) (io.ReadCloser, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
@@ -62,8 +62,8 @@ func find(head []byte) int {
 	return -1
 }
 
-// Format returns the compression format of data that starts with head: "gzip", "xz", "zstd", "lz4", "bzip2", or "" for any other
-// data.
+// Format returns the compression format of data that starts with head: "gzip", "xz", "zstd", "lz4",
+// "bzip2", or "" for any other data.
 func Format(head []byte) string {
 	i := find(head)
 	if i < 0 {
@@ -72,8 +72,9 @@ func Format(head []byte) string {
 	return formats[i].name
 }
 
-// NewReader returns a reader of the unpacked data of r, and the format of r. If the format is "", the data is returned unchanged. The
-// caller must limit the size of the output. The caller must close the result, which frees its memory and leaves r open.
+// NewReader returns a reader of the unpacked data of r, and the format of r. If the format is "",
+// the data is returned unchanged. The caller must limit the size of the output. The caller must
+// close the result, which frees its memory and leaves r open.
 func NewReader(r io.Reader) (_ io.ReadCloser, format string, err error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(HeadSize)

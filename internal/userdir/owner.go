@@ -12,10 +12,11 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// CheckOwner returns an error if another user controls the path: if the path belongs to a user other than the effective user and
-// root or, for root as the effective user, if a folder or link on the way to it does. The error matches os.ErrPermission. This
-// matters because su and sudo can pass root environment variables that name another user's folders. Ordinary users may share
-// parent folders with a group.
+// CheckOwner returns an error if another user controls the path: if the path belongs to a user
+// other than the effective user and root or, for root as the effective user, if a folder or link on
+// the way to it does. The error matches os.ErrPermission. This matters because su and sudo can pass
+// root environment variables that name another user's folders. Ordinary users may share parent
+// folders with a group.
 //
 // A path that does not exist is not an error: the user who creates it owns it.
 func CheckOwner(path string) error { return checkOwner(path, os.Geteuid()) }
@@ -60,8 +61,8 @@ func checkOwner(path string, euid int) error {
 	}
 }
 
-// trusted reports whether a user is euid or root. In a user namespace, root of the host has the same overflow uid as every other
-// unmapped user.
+// trusted reports whether a user is euid or root. In a user namespace, root of the host has the
+// same overflow uid as every other unmapped user.
 func trusted(uid, euid int) bool {
 	const overflow = 65534 // /proc/sys/kernel/overflowuid
 	_, initial := procfs.RealUserAbove()

@@ -16,8 +16,8 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// folders returns the runtime folders of user above and, if it differs, of uid, best folder first. In a user namespace, above is the
-// user who created it and who must be able to find the files.
+// folders returns the runtime folders of user above and, if it differs, of uid, best folder first.
+// In a user namespace, above is the user who created it and who must be able to find the files.
 func folders(above, uid int, getenv func(string) string) []string {
 	var all []string
 	add := func(dir string) {
@@ -29,8 +29,8 @@ func folders(above, uid int, getenv func(string) string) []string {
 		if uid == 0 {
 			add("/run/minivmm")
 		}
-		// Root may have inherited another user's XDG_RUNTIME_DIR. Our folder there is then either rejected because of its owner,
-		// or does no harm.
+		// Root may have inherited another user's XDG_RUNTIME_DIR. Our folder there is then either
+		// rejected because of its owner, or does no harm.
 		if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 			add(dir + "/minivmm")
 		}
@@ -41,11 +41,13 @@ func folders(above, uid int, getenv func(string) string) []string {
 	return all
 }
 
-// Runtime returns the runtime folders of this process's user, best folder first: /run/minivmm for root, $XDG_RUNTIME_DIR/minivmm,
-// /run/user/UID/minivmm and /tmp/minivmm-UID. They may be missing or belong to another user: see Make and Private.
+// Runtime returns the runtime folders of this process's user, best folder first: /run/minivmm for
+// root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and /tmp/minivmm-UID. They may be missing
+// or belong to another user: see Make and Private.
 func Runtime() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
 
-// Make creates the first folder that can be created, with access for this user only, and returns it.
+// Make creates the first folder that can be created, with access for this user only, and returns
+// it.
 func Make(candidates []string) (string, error) {
 	var errs []error
 	for _, dir := range candidates {

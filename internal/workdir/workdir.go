@@ -1,8 +1,10 @@
-// Package workdir creates work folders, in which files are created before they are renamed to their final place. Each work folder
-// is locked by flock(2) while its process runs, so another process can distinguish leftovers of dead processes from folders in use.
+// Package workdir creates work folders, in which files are created before they are renamed to their
+// final place. Each work folder is locked by flock(2) while its process runs, so another process
+// can distinguish leftovers of dead processes from folders in use.
 //
-// Only its owner can enter a work folder. A claimed folder that another user has created, to redirect writes through links or to
-// read its files, is rejected. All functions are safe for concurrent use, also by several processes.
+// Only its owner can enter a work folder. A claimed folder that another user has created, to
+// redirect writes through links or to read its files, is rejected. All functions are safe for
+// concurrent use, also by several processes.
 package workdir
 
 import (
@@ -25,7 +27,8 @@ type Dir struct {
 	lock *os.File
 }
 
-// Temp creates a work folder in the folder in. Its name starts with a dot and ends with Suffix. The caller must call Close.
+// Temp creates a work folder in the folder in. Its name starts with a dot and ends with Suffix. The
+// caller must call Close.
 func Temp(in string) (*Dir, error) {
 	for {
 		path, err := os.MkdirTemp(in, ".*"+Suffix)
@@ -43,8 +46,8 @@ func Temp(in string) (*Dir, error) {
 	}
 }
 
-// Claim creates the work folder path, or takes over and empties the folder that a dead process left there. EWOULDBLOCK if another
-// process uses it. The caller must call Close.
+// Claim creates the work folder path, or takes over and empties the folder that a dead process left
+// there. EWOULDBLOCK if another process uses it. The caller must call Close.
 func Claim(path string) (*Dir, error) {
 	for {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -73,8 +76,8 @@ func (d *Dir) Close() error {
 	return errors.Join(os.RemoveAll(d.Path), d.lock.Close())
 }
 
-// Sweep removes the work folders of dead processes from the folder in. It keeps those of other users, and empty ones, which may be
-// about to be locked.
+// Sweep removes the work folders of dead processes from the folder in. It keeps those of other
+// users, and empty ones, which may be about to be locked.
 func Sweep(in string) error {
 	names, err := os.ReadDir(in)
 	if errors.Is(err, os.ErrPermission) { // files can still be created in it
@@ -102,8 +105,8 @@ func Sweep(in string) error {
 	return nil
 }
 
-// Sync writes the file path, or a folder with all its contents, to disk (fsync). Call it before a rename to the final name, so that
-// the file is complete even after a power loss.
+// Sync writes the file path, or a folder with all its contents, to disk (fsync). Call it before a
+// rename to the final name, so that the file is complete even after a power loss.
 func Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -120,8 +123,8 @@ func Sync(path string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// own locks a folder and checks that only this user can access it (else fs.ErrPermission) and that it still has its name (else
-// fs.ErrNotExist).
+// own locks a folder and checks that only this user can access it (else fs.ErrPermission) and that
+// it still has its name (else fs.ErrNotExist).
 func own(path string) (*Dir, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Cache says when the guest's writes to an image file are durable. A block device uses its own cache and reports it to the
-// guest.
+// Cache says when the guest's writes to an image file are durable. A block device uses its own
+// cache and reports it to the guest.
 type Cache string
 
 // The cache modes.
@@ -15,17 +15,19 @@ const (
 	Writeback Cache = "writeback"
 	// Writethrough makes each write durable before it completes (O_DSYNC).
 	Writethrough Cache = "writethrough"
-	// None bypasses the page cache (O_DIRECT); the guest still flushes. The file system must support it.
+	// None bypasses the page cache (O_DIRECT); the guest still flushes. The file system must
+	// support it.
 	None Cache = "none"
 )
 
-// SubmitType says which thread executes requests, the backstore's attribute submit_type. It requires Linux 6.7; older kernels
-// always use SubmitQueue.
+// SubmitType says which thread executes requests, the backstore's attribute submit_type. It
+// requires Linux 6.7; older kernels always use SubmitQueue.
 type SubmitType int
 
 // The submit types.
 const (
-	// SubmitDirect executes requests in the vhost worker, so in the VM's own thread and cgroup. This is the default.
+	// SubmitDirect executes requests in the vhost worker, so in the VM's own thread and cgroup.
+	// This is the default.
 	SubmitDirect SubmitType = iota
 	// SubmitQueue passes requests to kernel workers on the same CPU.
 	SubmitQueue
@@ -44,8 +46,8 @@ type LUN struct {
 	Path      string // an existing file or block device
 	SizeBytes uint64 // 0: the whole image; a multiple of BlockSize
 	ReadOnly  bool
-	// Serial is the unit serial number in the guest, from which its names in /dev/disk/by-id are derived. At most 253
-	// printable characters without spaces; "": derived from the path.
+	// Serial is the unit serial number in the guest, from which its names in /dev/disk/by-id are
+	// derived. At most 253 printable characters without spaces; "": derived from the path.
 	Serial     string
 	Product    string // at most 16 printable characters; "": "minivmm disk"
 	BlockSize  int    // bytes: 512 (also 0), 1024, 2048 or 4096; files only

@@ -9,7 +9,8 @@ import (
 // DefaultRoot is the path of LIO in configfs.
 const DefaultRoot = "/sys/kernel/config/target"
 
-// fileSystem are the operations on configfs. Tests use an implementation with plain files that behaves like it.
+// fileSystem are the operations on configfs. Tests use an implementation with plain files that
+// behaves like it.
 type fileSystem interface {
 	// mkdir creates a configfs object.
 	mkdir(path string) error
@@ -21,7 +22,8 @@ type fileSystem interface {
 	remove(path string) error
 }
 
-// kernelFS is the real configfs. Package os retries calls that a signal interrupts, which can happen to mkdir of a backstore.
+// kernelFS is the real configfs. Package os retries calls that a signal interrupts, which can
+// happen to mkdir of a backstore.
 type kernelFS struct{}
 
 func (kernelFS) mkdir(path string) error { return os.Mkdir(path, 0o755) }

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// Counters are the kernel's counters of one LUN since Create (drivers/target/target_core_stat.c, scsi_lu).
+// Counters are the kernel's counters of one LUN since Create (drivers/target/target_core_stat.c,
+// scsi_lu).
 type Counters struct {
 	Commands          uint64 // num_cmds: all commands, also those without data
 	ReadMiB, WriteMiB uint64 // read_mbytes and write_mbytes: whole MiB

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeFS is a configfs of plain files. Objects come with their attributes and default folders and remove them again, and the
-// kernel's rules about the order of operations are enforced.
+// fakeFS is a configfs of plain files. Objects come with their attributes and default folders and
+// remove them again, and the kernel's rules about the order of operations are enforced.
 type fakeFS struct {
 	root    string
 	old     bool            // kernel without submit_type
@@ -46,7 +46,8 @@ func (f *fakeFS) step() error {
 	return nil
 }
 
-// objects are the folders and files that come with an object. The pattern is matched against the path below the root.
+// objects are the folders and files that come with an object. The pattern is matched against the
+// path below the root.
 var objects = []struct {
 	pattern  string
 	children string

@@ -39,7 +39,8 @@ func openImage(l LUN) (image, error) {
 	return img, nil
 }
 
-// kernelPath returns the path by which the kernel, in a system call of this process, opens the same image.
+// kernelPath returns the path by which the kernel, in a system call of this process, opens the same
+// image.
 func (img image) kernelPath() string {
 	return fmt.Sprintf("/proc/self/fd/%d", img.File.Fd())
 }

@@ -113,7 +113,8 @@ func newGuest(t *testing.T, wwpn string) *guest {
 	return g
 }
 
-// request puts a SCSI command in the ring without notifying the device. It has data to write, or room for data to read.
+// request puts a SCSI command in the ring without notifying the device. It has data to write, or
+// room for data to read.
 func (g *guest) request(lun int, cdb []byte, write bool, data []byte) {
 	le := binary.LittleEndian
 	clear(g.mem[offReq : offReq+51])
@@ -174,7 +175,8 @@ func (g *guest) wait() (status, key byte) {
 	return resp[10], resp[12+2] & 0xf
 }
 
-// do sends a command and waits for it. On a unit attention, which a new initiator gets once, it repeats the command.
+// do sends a command and waits for it. On a unit attention, which a new initiator gets once, it
+// repeats the command.
 func (g *guest) do(lun int, cdb []byte, write bool, data []byte) (status, key byte) {
 	g.t.Helper()
 	const unitAttention = 6
@@ -345,8 +347,8 @@ func TestRecoverOnTheKernel(t *testing.T) {
 	}
 }
 
-// TestRecoverSparesOtherPIDNamespaces has a target inside a pid namespace and a recovery outside it, like a machine in a
-// container and a start on the host, and the reverse.
+// TestRecoverSparesOtherPIDNamespaces has a target inside a pid namespace and a recovery outside
+// it, like a machine in a container and a start on the host, and the reverse.
 func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 	needLIO(t)
 	const role = "MINIVMM_TEST_NAMESPACE"

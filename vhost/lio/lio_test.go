@@ -224,7 +224,8 @@ func TestRecoverContinuesAfterABusyTarget(t *testing.T) {
 	}
 }
 
-// TestAFolderLostToARecoveryIsReplaced: another process runs a recovery between creating and locking a target's folder.
+// TestAFolderLostToARecoveryIsReplaced: another process runs a recovery between creating and
+// locking a target's folder.
 func TestAFolderLostToARecoveryIsReplaced(t *testing.T) {
 	f, tr := newFake(t)
 	first := true

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usable returns an error if this process cannot create targets below root; "" means DefaultRoot. It loads missing modules;
-// notes names them.
+// Usable returns an error if this process cannot create targets below root; "" means DefaultRoot.
+// It loads missing modules; notes names them.
 func Usable(root string) (notes []string, err error) { return newTree(root).prepare() }
 
-// prepare makes sure that LIO and its vhost fabric are loaded. It returns notes about the modules it loaded.
+// prepare makes sure that LIO and its vhost fabric are loaded. It returns notes about the modules
+// it loaded.
 func (t tree) prepare() (notes []string, err error) {
 	if _, err := os.Stat(t.root); err != nil {
 		note, err := t.load(err, "target_core_mod")
@@ -36,8 +37,8 @@ func (t tree) prepare() (notes []string, err error) {
 	return notes, hint(err)
 }
 
-// mkFabric creates the folder of vhost targets. EINVAL if the module is missing: unlike other folders, this one does not load
-// it.
+// mkFabric creates the folder of vhost targets. EINVAL if the module is missing: unlike other
+// folders, this one does not load it.
 func (t tree) mkFabric() error {
 	if err := t.fs.mkdir(t.path("vhost")); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
@@ -45,8 +46,8 @@ func (t tree) mkFabric() error {
 	return nil
 }
 
-// load loads a module whose folder is missing and returns a note about it. cause is the error that the missing folder caused.
-// It does so only for DefaultRoot, and makes one attempt.
+// load loads a module whose folder is missing and returns a note about it. cause is the error that
+// the missing folder caused. It does so only for DefaultRoot, and makes one attempt.
 func (t tree) load(cause error, module string) (note string, err error) {
 	if t.root != DefaultRoot {
 		return "", cause

@@ -16,8 +16,8 @@ import (
 // prefix is the prefix of all names that this package creates.
 const prefix = "minivmm."
 
-// identity names one target and its backstores. The process id is informational only: in another pid namespace it is another
-// process.
+// identity names one target and its backstores. The process id is informational only: in another
+// pid namespace it is another process.
 type identity struct {
 	pid    int    // creating process, informational
 	number uint64 // random, so that names are unique
@@ -25,8 +25,9 @@ type identity struct {
 
 func (id identity) String() string { return fmt.Sprintf("%s%d.%d", prefix, id.pid, id.number) }
 
-// parseWWPN returns the identity of a target's folder. It does not recognize targets of minivmm's first versions, whose names
-// have another format, because nothing shows whether their owner is running.
+// parseWWPN returns the identity of a target's folder. It does not recognize targets of minivmm's
+// first versions, whose names have another format, because nothing shows whether their owner is
+// running.
 func parseWWPN(name string) (id identity, ok bool) {
 	pid, number, _ := strings.Cut(strings.TrimPrefix(name, "naa."+prefix), ".")
 	p, err1 := strconv.ParseUint(pid, 10, 31)
@@ -41,12 +42,13 @@ func (id identity) hba(plugin string) string { return fmt.Sprintf("%s_%d", plugi
 // errOwned means that a target's owner is running.
 var errOwned = errors.New("the owner is running")
 
-// claim locks the folder of a target until the returned file is closed. Create keeps the file open, so the kernel releases the
-// lock when the owner exits for any reason. All mounts of configfs show the same folder, so the lock (flock(2)) works across
-// namespaces and containers.
+// claim locks the folder of a target until the returned file is closed. Create keeps the file open,
+// so the kernel releases the lock when the owner exits for any reason. All mounts of configfs show
+// the same folder, so the lock (flock(2)) works across namespaces and containers.
 //
-// A folder exists as long as any part of its target does: Create creates it first, and remove removes it last. errOwned if
-// another process holds the lock; os.ErrNotExist if the folder is gone.
+// A folder exists as long as any part of its target does: Create creates it first, and remove
+// removes it last. errOwned if another process holds the lock; os.ErrNotExist if the folder is
+// gone.
 func (t tree) claim(id identity) (*os.File, error) {
 	path := t.path("vhost", wwpn(id))
 	f, err := os.Open(path)
@@ -67,8 +69,8 @@ func (t tree) claim(id identity) (*os.File, error) {
 	return f, nil
 }
 
-// reserve creates and claims a folder for a target of this process. Between the two steps, Recover in another process may
-// remove the folder as a leftover; then reserve tries another one.
+// reserve creates and claims a folder for a target of this process. Between the two steps, Recover
+// in another process may remove the folder as a leftover; then reserve tries another one.
 func (t tree) reserve() (identity, *os.File, error) {
 	for {
 		// From 1<<62 on, far from the numbers that people choose for adapters.

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// remove removes what exists of a target and its backstores, in the reverse order of Create. It finds the objects in configfs,
-// so it works after a crash at any point. EBUSY, and nothing is removed, if the target is the endpoint of a vhost device.
+// remove removes what exists of a target and its backstores, in the reverse order of Create. It
+// finds the objects in configfs, so it works after a crash at any point. EBUSY, and nothing is
+// removed, if the target is the endpoint of a vhost device.
 func (t tree) remove(id identity) error {
 	target := t.path("vhost", wwpn(id))
 	tpgs, err := list(target, "tpgt_")
@@ -41,8 +42,9 @@ func (t tree) remove(id identity) error {
 	return t.rm(target)
 }
 
-// removePatiently is like remove, but retries while a vhost device still has the target: a child that has not yet called exec,
-// or a killed process that is exiting, may hold the device for a short time.
+// removePatiently is like remove, but retries while a vhost device still has the target: a child
+// that has not yet called exec, or a killed process that is exiting, may hold the device for a
+// short time.
 func (t tree) removePatiently(id identity) error {
 	const attempts, pause = 100, 10 * time.Millisecond
 	err := t.remove(id)
@@ -78,7 +80,8 @@ func (t tree) removeTPG(tpg string) error {
 	if err := t.removeLUNs(filepath.Join(tpg, "lun")); err != nil {
 		return err
 	}
-	// The session must be removed before its ACL, and only after its LUNs. ENODEV: there is no session.
+	// The session must be removed before its ACL, and only after its LUNs. ENODEV: there is no
+	// session.
 	err = t.fs.write(filepath.Join(tpg, "nexus"), "NULL")
 	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -115,8 +118,9 @@ func (t tree) removeLUNs(dir string) error {
 	return nil
 }
 
-// Recover removes the targets below root whose owner no longer runs, and returns their names. If a target cannot be removed, it
-// continues with the others and returns an error that names all failures. Without LIO on the host it does nothing.
+// Recover removes the targets below root whose owner no longer runs, and returns their names. If a
+// target cannot be removed, it continues with the others and returns an error that names all
+// failures. Without LIO on the host it does nothing.
 func Recover(root string) (removed []string, err error) {
 	return newTree(root).recover()
 }

@@ -24,8 +24,9 @@ type Target struct {
 	gone   bool // removed; its name may be in use by another target
 }
 
-// Create creates the backstores and the target that c describes, below root; "" means DefaultRoot. On error nothing is left
-// behind. If the host lacks something, the error says how to fix it. The caller must call Remove.
+// Create creates the backstores and the target that c describes, below root; "" means DefaultRoot.
+// On error nothing is left behind. If the host lacks something, the error says how to fix it. The
+// caller must call Remove.
 func Create(root string, c Config) (*Target, error) {
 	return newTree(root).create(c)
 }
@@ -60,18 +61,20 @@ func (t tree) create(c Config) (_ *Target, err error) {
 // WWPN returns the target's name for vhost.Scsi.Start.
 func (tg *Target) WWPN() string { return wwpn(tg.id) }
 
-// wwpn returns the name of a target's folder. The kernel requires a protocol prefix and accepts any text after it.
+// wwpn returns the name of a target's folder. The kernel requires a protocol prefix and accepts any
+// text after it.
 func wwpn(id identity) string { return "naa." + id.String() }
 
 // initiator is the name of the only initiator, the guest.
 func initiator(id identity) string { return wwpn(id) + ".guest" }
 
-// Notes returns what Create changed on the host besides the target, to be shown to the user: the modules it loaded.
+// Notes returns what Create changed on the host besides the target, to be shown to the user: the
+// modules it loaded.
 func (tg *Target) Notes() []string { return tg.notes }
 
-// Remove removes the target and its backstores and unlocks the images. The vhost device must have released the endpoint before;
-// Remove waits for a child that holds its descriptor until exec. Images stay locked if their backstores cannot be removed. A
-// second Remove does nothing.
+// Remove removes the target and its backstores and unlocks the images. The vhost device must have
+// released the endpoint before; Remove waits for a child that holds its descriptor until exec.
+// Images stay locked if their backstores cannot be removed. A second Remove does nothing.
 func (tg *Target) Remove() error {
 	if tg.gone {
 		return nil
@@ -179,8 +182,8 @@ type attribute struct {
 	optional    bool // missing in older kernels
 }
 
-// attributes returns the attributes to write. They must be written after the backstore is enabled, which sets some of them, and
-// before it is linked, which freezes some.
+// attributes returns the attributes to write. They must be written after the backstore is enabled,
+// which sets some of them, and before it is linked, which freezes some.
 func attributes(img image, l LUN) []attribute {
 	product := l.Product
 	if product == "" {
@@ -211,8 +214,8 @@ func attributes(img image, l LUN) []attribute {
 	return a
 }
 
-// needsACL reports whether c has a read-only fileio disk. It requires an ACL with write protection, because fileio has no
-// read-only mode.
+// needsACL reports whether c has a read-only fileio disk. It requires an ACL with write protection,
+// because fileio has no read-only mode.
 func (tg *Target) needsACL(c Config) bool {
 	for i, l := range c.LUNs {
 		if l.ReadOnly && tg.images[i].plugin == pluginFile {
@@ -222,7 +225,8 @@ func (tg *Target) needsACL(c Config) bool {
 	return false
 }
 
-// acl creates an ACL with all LUNs, the read-only ones write-protected. An initiator with an ACL sees only the LUNs in it.
+// acl creates an ACL with all LUNs, the read-only ones write-protected. An initiator with an ACL
+// sees only the LUNs in it.
 func (tg *Target) acl(c Config, tpg string) error {
 	t, acl := tg.tree, filepath.Join(tpg, "acls", initiator(tg.id))
 	if err := t.fs.mkdir(acl); err != nil {

@@ -45,10 +45,11 @@ func parseMemory(status string) Memory {
 	return Memory{Resident: numberField(status, "VmRSS") * kiB, PageTables: numberField(status, "VmPTE") * kiB}
 }
 
-// What vhost allocates for its rings in Linux 6.12 (drivers/vhost/vhost.c, scsi.c): for each ring its
-// struct, and from VHOST_SET_OWNER on three tables of 1024 entries; for each descriptor of a request
-// ring of vhost-scsi, from VHOST_SCSI_SET_ENDPOINT on, two scatter lists of 2048 entries, as many page
-// addresses, and the segments of the response. Linux 6.15 allocates less for the descriptors.
+// What vhost allocates for its rings in Linux 6.12 (drivers/vhost/vhost.c, scsi.c): for each ring
+// its struct, and from VHOST_SET_OWNER on three tables of 1024 entries; for each descriptor of a
+// request ring of vhost-scsi, from VHOST_SCSI_SET_ENDPOINT on, two scatter lists of 2048 entries,
+// as many page addresses, and the segments of the response. Linux 6.15 allocates less for the
+// descriptors.
 const (
 	ringBytes    = 19 << 10
 	tablesBytes  = 40 << 10

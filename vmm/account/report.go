@@ -73,14 +73,14 @@ type Queue struct {
 
 	// Made and Done are the ring's running indices, modulo 65536: buffers that the driver has made
 	// available, and buffers that the device has returned. Fill, their difference, is the number of
-	// buffers that the device holds: 0 to Size. If a guest's indices are further apart, no device can
-	// use the ring, and Fill is Size.
+	// buffers that the device holds: 0 to Size. If a guest's indices are further apart, no device
+	// can use the ring, and Fill is Size.
 	Made uint16 `json:"available_index"`
 	Done uint16 `json:"used_index"`
 	Fill int    `json:"fill"`
 
-	// Kicks is how often the driver has rung the doorbell since the device's last reset. Absent if a
-	// goroutine serves the queue: waiting for a kick consumes the count.
+	// Kicks is how often the driver has rung the doorbell since the device's last reset. Absent if
+	// a goroutine serves the queue: waiting for a kick consumes the count.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
 	// Interrupts is how often the device has signaled the driver since the device's last reset.
@@ -103,8 +103,8 @@ type Disk struct {
 type DiskSize struct {
 	ID        string `json:"id"`
 	SizeBytes uint64 `json:"size_bytes"`
-	// Told reports whether the guest was notified. If not, the guest must rescan on its own: a Linux
-	// guest does when 1 is written to /sys/class/block/sdX/device/rescan.
+	// Told reports whether the guest was notified. If not, the guest must rescan on its own: a
+	// Linux guest does when 1 is written to /sys/class/block/sdX/device/rescan.
 	Told bool `json:"told"`
 }
 
@@ -118,7 +118,8 @@ type Net struct {
 	Retransmits uint64 `json:"segments_retransmitted"` // included in segments_sent
 }
 
-// KVMStats are KVM's own counters, by KVM's names (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD).
+// KVMStats are KVM's own counters, by KVM's names (Documentation/virt/kvm/api.rst,
+// KVM_GET_STATS_FD).
 type KVMStats struct {
 	VM    map[string]uint64   `json:"vm,omitempty"`
 	VCPUs []map[string]uint64 `json:"vcpus,omitempty"` // by number

@@ -10,7 +10,8 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// bzImage holds the fields of a bzImage's setup header, checked against the file size. boot.rst "Details of header fields".
+// bzImage holds the fields of a bzImage's setup header, checked against the file size. boot.rst
+// "Details of header fields".
 type bzImage struct {
 	header      []byte // struct setup_header, from its first byte at 0x1f1
 	kernelOff   int64  // file offset of the protected-mode code
@@ -35,8 +36,8 @@ func isBzImage(head []byte) bool {
 	return len(head) >= offHeader+4 && string(head[offHeader:offHeader+4]) == headerMagic
 }
 
-// parseBzImage parses the setup header in head, the start of an image of size bytes. head holds at least offHdrMax bytes
-// unless the image is shorter.
+// parseBzImage parses the setup header in head, the start of an image of size bytes. head holds at
+// least offHdrMax bytes unless the image is shorter.
 func parseBzImage(head []byte, size int64) (bzImage, error) {
 	var z bzImage
 	if len(head) < offHdrMin {
@@ -93,8 +94,9 @@ func parseBzImage(head []byte, size int64) (bzImage, error) {
 	return z, nil
 }
 
-// packed returns the program that enters the bzImage's decompressor, which then unpacks the kernel in the guest. At
-// pref_address it runs without first moving itself, and it needs init_size bytes from there.
+// packed returns the program that enters the bzImage's decompressor, which then unpacks the kernel
+// in the guest. At pref_address it runs without first moving itself, and it needs init_size bytes
+// from there.
 func (z bzImage) packed() program {
 	return program{
 		segments: []segment{{gpa: guestmem.GPA(z.prefAddress), off: z.kernelOff, fileSize: uint64(z.kernelSize), memSize: z.initSize}},
@@ -102,8 +104,8 @@ func (z bzImage) packed() program {
 	}
 }
 
-// payload returns the packed vmlinux and its unpacked size. The kernel build appends that size to every format except gzip,
-// whose own trailer ends with it (scripts/Makefile.lib, size_append).
+// payload returns the packed vmlinux and its unpacked size. The kernel build appends that size to
+// every format except gzip, whose own trailer ends with it (scripts/Makefile.lib, size_append).
 func (z bzImage) payload(r io.ReaderAt) (packedData, error) {
 	head := make([]byte, min(z.payloadSize, 16))
 	if _, err := r.ReadAt(head, z.payloadOff); err != nil {

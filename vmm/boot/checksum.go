@@ -8,7 +8,8 @@ import (
 	"io"
 )
 
-// Offsets of the PE header fields that signing changes. Microsoft's "PE Format", Optional Header (PE32+).
+// Offsets of the PE header fields that signing changes. Microsoft's "PE Format", Optional Header
+// (PE32+).
 const (
 	offPEHeader    = 0x3c // file offset of the signature "PE\0\0"
 	offPECheckSum  = 24 + 64
@@ -19,9 +20,10 @@ const (
 // errChecksum means that a bzImage differs from what was built.
 var errChecksum = errors.New("the checksum is wrong: the image is damaged or was modified after it was built")
 
-// checkBzImage verifies the checksum of the image in f, whose setup header must be valid, and returns the kernel version.
-// Up to Linux 6.14 the build chooses the checksum so that the CRC-32 of everything the setup header covers is 0 (boot.rst,
-// "The Image Checksum"). Signing for secure boot changes PE header fields afterwards; they are read as zero, as built.
+// checkBzImage verifies the checksum of the image in f, whose setup header must be valid, and
+// returns the kernel version. Up to Linux 6.14 the build chooses the checksum so that the CRC-32 of
+// everything the setup header covers is 0 (boot.rst, "The Image Checksum"). Signing for secure boot
+// changes PE header fields afterwards; they are read as zero, as built.
 func checkBzImage(f io.ReaderAt) (version string, err error) {
 	head, err := readHead(f, offHdrMax)
 	if err != nil {

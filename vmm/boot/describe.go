@@ -41,7 +41,8 @@ func signatures() []signature {
 	}
 }
 
-// describe returns a short description of a file that is not a kernel, based on its first describeHead bytes.
+// describe returns a short description of a file that is not a kernel, based on its first
+// describeHead bytes.
 func describe(head []byte) string {
 	if len(head) == 0 {
 		return "an empty file"

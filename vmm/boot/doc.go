@@ -1,9 +1,11 @@
-// Package boot loads a kernel image into a guest. It writes the kernel, the initrd, the command line and the boot structures
-// to guest RAM and returns the register state ([Entry]) with which the first vCPU starts.
+// Package boot loads a kernel image into a guest. It writes the kernel, the initrd, the command
+// line and the boot structures to guest RAM and returns the register state ([Entry]) with which the
+// first vCPU starts.
 //
-// The guest does not unpack the kernel. A bzImage, or a vmlinux that is compressed as a whole, is unpacked here, in memory.
-// Package guestimages/kernel unpacks once with [Unpack] and keeps the vmlinux, which then starts faster. A kernel entered
-// this way does not randomize its address, because the bzImage's own decompressor does that: [Options.KeepPacked] runs it.
+// The guest does not unpack the kernel. A bzImage, or a vmlinux that is compressed as a whole, is
+// unpacked here, in memory. Package guestimages/kernel unpacks once with [Unpack] and keeps the
+// vmlinux, which then starts faster. A kernel entered this way does not randomize its address,
+// because the bzImage's own decompressor does that: [Options.KeepPacked] runs it.
 //
 // Image formats, recognized by content:
 //
@@ -12,12 +14,13 @@
 //   - such a vmlinux compressed with gzip, xz, zstd, lz4 or bzip2
 //
 // Sources: Documentation/arch/x86/boot.rst and zero-page.rst, uapi asm/bootparam.h,
-// xen/include/public/arch-x86/hvm/start_info.h, the ELF-64 object file format 1.5. 32-bit kernels and 16-bit entry are not
-// supported.
+// xen/include/public/arch-x86/hvm/start_info.h, the ELF-64 object file format 1.5. 32-bit kernels
+// and 16-bit entry are not supported.
 //
-// An image is untrusted input: each header is bounds-checked before use, and unpacking is limited in size and ratio. The
-// pure parts (e820, zeroPage, startInfo, identityMap) take values and return values.
+// An image is untrusted input: each header is bounds-checked before use, and unpacking is limited
+// in size and ratio. The pure parts (e820, zeroPage, startInfo, identityMap) take values and return
+// values.
 //
-// A [Kernel] must be used by one goroutine at a time. Open opens the image, Close closes it; guest memory stays valid after
-// Close.
+// A [Kernel] must be used by one goroutine at a time. Open opens the image, Close closes it; guest
+// memory stays valid after Close.
 package boot

@@ -31,9 +31,10 @@ func (e E820Entry) end() guestmem.GPA { return e.GPA + guestmem.GPA(e.SizeBytes)
 // maxE820 is E820_MAX_ENTRIES_ZEROPAGE, asm/bootparam.h.
 const maxE820 = 128
 
-// e820 returns the memory map reported to the guest: ram without the PC's hole at 640 KiB and without reserved, plus the
-// reserved ranges. Entries are ascending and disjoint, adjacent entries of one type are merged, and there are at most 128.
-// reserved need not be inside RAM (ECAM is not), but its ranges must not overlap.
+// e820 returns the memory map reported to the guest: ram without the PC's hole at 640 KiB and
+// without reserved, plus the reserved ranges. Entries are ascending and disjoint, adjacent entries
+// of one type are merged, and there are at most 128. reserved need not be inside RAM (ECAM is not),
+// but its ranges must not overlap.
 func e820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
 	taken := slices.Clone(reserved)
 	slices.SortFunc(taken, byGPA)

@@ -11,8 +11,8 @@ const (
 	PVH     Protocol = "pvh"     // XEN_ELFNOTE_PHYS32_ENTRY: 32-bit, hvm_start_info in EBX
 )
 
-// Entry is the state of the first vCPU before its first instruction. Registers not listed are zero. RFLAGS is 2, the bit
-// that is always set, so interrupts are off.
+// Entry is the state of the first vCPU before its first instruction. Registers not listed are zero.
+// RFLAGS is 2, the bit that is always set, so interrupts are off.
 type Entry struct {
 	Protocol Protocol // Linux64 or PVH
 	RIP      uint64
@@ -54,8 +54,8 @@ func linux64Entry(l Layout, rip uint64) Entry {
 	return e
 }
 
-// pvhEntry returns the state that xen/docs/misc/pvh.pandoc requires: 32-bit protected mode, paging off, only PE set in CR0,
-// CR4 zero.
+// pvhEntry returns the state that xen/docs/misc/pvh.pandoc requires: 32-bit protected mode, paging
+// off, only PE set in CR0, CR4 zero.
 func pvhEntry(l Layout, rip uint64) Entry {
 	e := flatEntry(l, code32())
 	e.Protocol = PVH

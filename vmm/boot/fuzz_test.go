@@ -9,8 +9,8 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// FuzzImage checks that on any bytes parsing terminates, unpacking stays within its limits, and an accepted image can be
-// planned inside RAM without a panic.
+// FuzzImage checks that on any bytes parsing terminates, unpacking stays within its limits, and an
+// accepted image can be planned inside RAM without a panic.
 func FuzzImage(f *testing.F) {
 	small := smallELF()
 	f.Add(small)
@@ -97,8 +97,8 @@ func checkPlan(t *testing.T, k *Kernel) {
 	}
 }
 
-// FuzzMemoryMap checks that any RAM and reserved ranges give a map that is ascending and disjoint, does not contain the
-// hole, and fits both boot structures.
+// FuzzMemoryMap checks that any RAM and reserved ranges give a map that is ascending and disjoint,
+// does not contain the hole, and fits both boot structures.
 func FuzzMemoryMap(f *testing.F) {
 	f.Add(uint64(256<<20), uint64(1<<30), uint64(0xe0000000), uint64(1<<20), uint64(0x9f000), uint64(0x1000), []byte("header"))
 	f.Add(uint64(3<<30), uint64(5<<30), uint64(0), uint64(1<<63), uint64(1<<63), uint64(1<<63), []byte(nil))

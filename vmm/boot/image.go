@@ -32,7 +32,8 @@ type Info struct {
 	Source   Source   // where segments are read from
 	Protocol Protocol // Linux64 or PVH
 
-	// NotUnpacked is why a bzImage is entered packed although KeepPacked is not set; nil otherwise. Worth a log line.
+	// NotUnpacked is why a bzImage is entered packed although KeepPacked is not set; nil otherwise.
+	// Worth a log line.
 	NotUnpacked error
 }
 
@@ -44,7 +45,8 @@ const (
 	FromUnpacked Source = "unpacked" // the vmlinux unpacked from it
 )
 
-// Kernel is a parsed image that can be loaded. It holds one open file and a few kilobytes of memory.
+// Kernel is a parsed image that can be loaded. It holds one open file and a few kilobytes of
+// memory.
 type Kernel struct {
 	path        string
 	info        Info
@@ -61,8 +63,9 @@ func (k *Kernel) Info() Info { return k.info }
 // Close closes the kernel's file. Guests that are loaded do not need it.
 func (k *Kernel) Close() error { return k.file.Close() }
 
-// Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and chooses the entry
-// protocol. Errors name the path and the problem with the image, or what kind of file it is. The caller must call Close.
+// Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and
+// chooses the entry protocol. Errors name the path and the problem with the image, or what kind of
+// file it is. The caller must call Close.
 func Open(path string, opt Options) (*Kernel, error) {
 	// O_NONBLOCK: opening a FIFO must not block.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -198,8 +201,9 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 	if err != nil {
 		return 0, fmt.Errorf("unpack: %w", err)
 	}
-	// The codec's window, up to 128 MiB, is garbage now. Return it to the host: the guest needs memory next, and this
-	// process does not need it again. It takes two collections, because a sync.Pool, which lz4 uses, survives one.
+	// The codec's window, up to 128 MiB, is garbage now. Return it to the host: the guest needs
+	// memory next, and this process does not need it again. It takes two collections, because a
+	// sync.Pool, which lz4 uses, survives one.
 	runtime.GC()
 	debug.FreeOSMemory()
 

@@ -13,11 +13,12 @@ type Layout struct {
 	End         guestmem.GPA // first byte after all structures
 }
 
-// LowLayout returns the layout in use. All structures are in the first 64 KiB, which Linux always reserves for itself
-// (early_reserve_memory, arch/x86/kernel/setup.c), so they do not fragment memory that the guest could use. It is also below
-// 640 KiB, where every machine has RAM.
+// LowLayout returns the layout in use. All structures are in the first 64 KiB, which Linux always
+// reserves for itself (early_reserve_memory, arch/x86/kernel/setup.c), so they do not fragment
+// memory that the guest could use. It is also below 640 KiB, where every machine has RAM.
 //
-// Page 0 stays unused: it holds the real-mode interrupt table and the BIOS data area, and null pointers refer to it.
+// Page 0 stays unused: it holds the real-mode interrupt table and the BIOS data area, and null
+// pointers refer to it.
 func LowLayout() Layout {
 	return Layout{
 		GDT:         0x1000,
@@ -31,11 +32,12 @@ func LowLayout() Layout {
 }
 
 const (
-	// legacyHole is the range from 640 KiB to 1 MiB that a PC reserves for video memory and firmware. Linux removes it
-	// from RAM (trim_bios_range), so the memory map never contains it.
+	// legacyHole is the range from 640 KiB to 1 MiB that a PC reserves for video memory and
+	// firmware. Linux removes it from RAM (trim_bios_range), so the memory map never contains it.
 	legacyHoleStart = 0xa0000
 	legacyHoleEnd   = 0x100000
 
-	// fourGiB bounds all placements: their addresses are in 32-bit fields, and the identity map ends there.
+	// fourGiB bounds all placements: their addresses are in 32-bit fields, and the identity map
+	// ends there.
 	fourGiB = 1 << 32
 )

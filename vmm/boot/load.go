@@ -18,8 +18,9 @@ type Params struct {
 	Reserved []E820Entry // ranges the guest must not use freely: ACPI tables, ECAM, ...
 }
 
-// Load writes the kernel, the initrd and the boot structures to mem and returns the entry state. mem need not be zeroed. On
-// error the content of mem is undefined. k can be loaded any number of times.
+// Load writes the kernel, the initrd and the boot structures to mem and returns the entry state.
+// mem need not be zeroed. On error the content of mem is undefined. k can be loaded any number of
+// times.
 func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	pl, err := k.plan(ramOf(mem), p)
 	if err != nil {
@@ -92,8 +93,8 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	return pl, nil
 }
 
-// place finds room for kernel and initrd: the kernel at its link address or, if memory is too small for that, at a lower
-// address where it can run.
+// place finds room for kernel and initrd: the kernel at its link address or, if memory is too small
+// for that, at a lower address where it can run.
 func (k *Kernel) place(pl *plan, m []E820Entry, lowest guestmem.GPA, initrd *os.File) error {
 	err := k.placeAt(pl, k.program, m, lowest, initrd)
 	if low, ok := k.lowered(); err != nil && ok && k.placeAt(pl, low, m, lowest, initrd) == nil {
@@ -119,10 +120,12 @@ func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, lowest guestmem.GP
 	return nil
 }
 
-// lowered returns the program at the lowest address where the kernel can run. A 64-bit vmlinux of Linux runs at any multiple
-// of 2 MiB: startup_64 adds the offset to its page tables and to phys_base (__startup_64, arch/x86/kernel/head64.c). A kernel
-// linked at 16 MiB, to stay clear of old devices, then leaves 14 MiB more to a small guest. Kernels entered by PVH or at a
-// bzImage's decompressor cannot move: the PVH entry has no such code, and the decompressor unpacks to the usual address.
+// lowered returns the program at the lowest address where the kernel can run. A 64-bit vmlinux of
+// Linux runs at any multiple of 2 MiB: startup_64 adds the offset to its page tables and to
+// phys_base (__startup_64, arch/x86/kernel/head64.c). A kernel linked at 16 MiB, to stay clear of
+// old devices, then leaves 14 MiB more to a small guest. Kernels entered by PVH or at a bzImage's
+// decompressor cannot move: the PVH entry has no such code, and the decompressor unpacks to the
+// usual address.
 func (k *Kernel) lowered() (program, bool) {
 	const step = 2 << 20
 	if k.info.Protocol != Linux64 || k.header != nil && k.info.Source == FromImage {
@@ -164,8 +167,8 @@ func (k *Kernel) checkCmdline(s string) error {
 	return nil
 }
 
-// placeInitrd returns the highest free, page-aligned range for f: above 1 MiB, outside the kernel, not beyond last
-// (initrd_addr_max), below 4 GiB.
+// placeInitrd returns the highest free, page-aligned range for f: above 1 MiB, outside the kernel,
+// not beyond last (initrd_addr_max), below 4 GiB.
 func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) (guestmem.Range, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -206,9 +209,9 @@ func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) 
 		size, room, uint64(kernel.GPA), uint64(kernelEnd), uint64(limit))
 }
 
-// load reads one segment of f into guest RAM and zeroes the rest of memSize.
-// Mapping the file instead would save the copy, but would give the guest 4 KiB pages, which cause seven times as many exits
-// until init, and a file that is truncated later would crash the guest.
+// load reads one segment of f into guest RAM and zeroes the rest of memSize. Mapping the file
+// instead would save the copy, but would give the guest 4 KiB pages, which cause seven times as
+// many exits until init, and a file that is truncated later would crash the guest.
 func load(mem *guestmem.Memory, f *os.File, s segment) error {
 	w, err := mem.Window(s.gpa, s.memSize)
 	if err != nil {

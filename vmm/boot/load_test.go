@@ -77,7 +77,8 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 	}
 }
 
-// TestBzImageEndsInsideItsLastParagraph: the header counts 16-byte paragraphs, and the last one of memtest86+ is not padded.
+// TestBzImageEndsInsideItsLastParagraph: the header counts 16-byte paragraphs, and the last one of
+// memtest86+ is not padded.
 func TestBzImageEndsInsideItsLastParagraph(t *testing.T) {
 	image := testBzImage{payload: noise(9000, 5), mutate: func(b []byte) {
 		clear(b[offPayloadOffset:][:8]) // nothing to unpack
@@ -355,8 +356,8 @@ func TestKernelMovesDownIfMemoryIsSmall(t *testing.T) {
 	}
 }
 
-// The files are smallELF packed with xz, bzip2, lz4 and zstd; xz and zstd with the options of the kernel build
-// (scripts/Makefile.lib).
+// The files are smallELF packed with xz, bzip2, lz4 and zstd; xz and zstd with the options of the
+// kernel build (scripts/Makefile.lib).
 func TestVmlinuxPackedByCommandLineTools(t *testing.T) {
 	for ext, want := range map[string]string{"xz": "xz", "bz2": "bzip2", "lz4": "lz4", "zst": "zstd"} {
 		t.Run(ext, func(t *testing.T) {

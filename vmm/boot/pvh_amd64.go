@@ -23,8 +23,8 @@ type startInfoParams struct {
 	Initrd  guestmem.Range // empty: none
 }
 
-// startInfo returns struct hvm_start_info, version 1, followed by its module list and memory map, to be placed at gpa. The
-// result is at most one page
+// startInfo returns struct hvm_start_info, version 1, followed by its module list and memory map,
+// to be placed at gpa. The result is at most one page
 // (xen/include/public/arch-x86/hvm/start_info.h).
 func startInfo(gpa guestmem.GPA, p startInfoParams) ([]byte, error) {
 	if len(p.E820) > maxE820 {

@@ -23,8 +23,8 @@ const (
 	bootTR = 0x20
 )
 
-// Flat segments of both entries. The types include the accessed bit, which the CPU would have set: SVM and VMX reject a
-// code segment without it.
+// Flat segments of both entries. The types include the accessed bit, which the CPU would have set:
+// SVM and VMX reject a code segment without it.
 func code64() Segment {
 	return Segment{Selector: bootCS, Limit: 0xffffffff, Type: 0xb, S: true, L: true, G: true}
 }
@@ -35,8 +35,8 @@ func flatData() Segment {
 	return Segment{Selector: bootDS, Limit: 0xffffffff, Type: 0x3, S: true, DB: true, G: true}
 }
 
-// task returns a busy TSS: in protected mode a 32-bit TSS, as PVH requires ("a 32-bit TSS with a base of 0 and a limit of
-// 0x67"), in long mode a 64-bit TSS. Both have the same type.
+// task returns a busy TSS: in protected mode a 32-bit TSS, as PVH requires ("a 32-bit TSS with a
+// base of 0 and a limit of 0x67"), in long mode a 64-bit TSS. Both have the same type.
 func task() Segment { return Segment{Selector: bootTR, Limit: 0x67, Type: 0xb} }
 
 // descriptor encodes s as a GDT entry, Intel SDM volume 3 figure 3-8.

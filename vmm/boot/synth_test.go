@@ -209,7 +209,8 @@ func writeFile(t testing.TB, b []byte) string {
 	return path
 }
 
-// newMemory returns size bytes of RAM from address 0, filled with garbage where the kernel is loaded.
+// newMemory returns size bytes of RAM from address 0, filled with garbage where the kernel is
+// loaded.
 func newMemory(t testing.TB, size uint64) *guestmem.Memory {
 	t.Helper()
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: size}})

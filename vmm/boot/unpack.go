@@ -21,11 +21,12 @@ type packedData struct {
 	unpacked  int64 // declared size; 0: unknown
 }
 
-// errUnknownCodec means that package unpack does not support the payload's format. The kernel's own decompressor does.
+// errUnknownCodec means that package unpack does not support the payload's format. The kernel's own
+// decompressor does.
 var errUnknownCodec = errors.New("unknown compression")
 
-// unpack writes the unpacked data of d, read from r, to w and returns its size. It streams: memory use is the codec's
-// window.
+// unpack writes the unpacked data of d, read from r, to w and returns its size. It streams: memory
+// use is the codec's window.
 func (d packedData) unpack(w io.Writer, r io.ReaderAt) (int64, error) {
 	limit := min(maxUnpacked, ratioFree+maxRatio*d.size)
 	if d.unpacked > limit {

@@ -40,7 +40,8 @@ func printable(b []byte) string {
 	return strings.TrimSpace(string(b))
 }
 
-// banner finds linux_banner (init/version.c) in a vmlinux and returns the text after "Linux version ".
+// banner finds linux_banner (init/version.c) in a vmlinux and returns the text after "Linux version
+// ".
 func banner(f *os.File) (string, error) {
 	info, err := f.Stat()
 	if err != nil {

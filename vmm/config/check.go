@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// checker checks the rules of a decoded Config that involve more than the type of one value. A value that was already
-// reported has its default here.
+// checker checks the rules of a decoded Config that involve more than the type of one value. A
+// value that was already reported has its default here.
 type checker struct{ *decoder }
 
 func (c *checker) config(cfg *Config) {
@@ -74,7 +74,8 @@ func (c *checker) console(con *Console) {
 	}
 }
 
-// overwritten reports a console or capture file that is also a file the machine reads, or that another one writes.
+// overwritten reports a console or capture file that is also a file the machine reads, or that
+// another one writes.
 func (c *checker) overwritten(cfg *Config) {
 	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd", Path(cfg.Image): "image"}
 	for i, d := range cfg.Disk {
@@ -205,7 +206,8 @@ func (c *checker) imageDisk(cfg *Config) {
 	}
 }
 
-// image checks the file of the last disk in infos: it is not the file of another disk, it is raw, and it holds whole blocks.
+// image checks the file of the last disk in infos: it is not the file of another disk, it is raw,
+// and it holds whole blocks.
 func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	last := len(infos) - 1
 	info := infos[last]
@@ -230,7 +232,8 @@ func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	}
 }
 
-// file reports a path that does not exist or that ok rejects; want names the kind of file that ok accepts.
+// file reports a path that does not exist or that ok rejects; want names the kind of file that ok
+// accepts.
 func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string) bool {
 	info, err := c.stat(string(name))
 	if err != nil {

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Config is the configuration of one virtual machine, resolved: paths are absolute, defaults are filled in, and everything
-// that can be checked without changing the host is checked. Create one with [Load], [Parse] or [Resolve].
+// Config is the configuration of one virtual machine, resolved: paths are absolute, defaults are
+// filled in, and everything that can be checked without changing the host is checked. Create one
+// with [Load], [Parse] or [Resolve].
 type Config struct {
 	Name    Name    `toml:"name"`
 	Image   Image   `toml:"image,omitempty"` // empty: none
@@ -39,7 +40,8 @@ type Boot struct {
 	Initrd  Path    `toml:"initrd,omitempty"`  // empty: minivmm's own for a kernel from the store, none for a kernel file
 	Cmdline Cmdline `toml:"cmdline,omitempty"` // appended to minivmm's own parameters
 
-	// Protocol is how the kernel is entered. With KASLR, a bzImage unpacks itself in the guest and randomises its address.
+	// Protocol is how the kernel is entered. With KASLR, a bzImage unpacks itself in the guest and
+	// randomises its address.
 	Protocol BootProtocol `toml:"protocol"`
 	KASLR    bool         `toml:"kaslr"`
 }
@@ -110,7 +112,8 @@ const (
 	maxQueues    = 64 // below 128, the default of vhost_scsi.max_io_vqs
 )
 
-// The defaults of each table. Defaults that depend on a name or on the position in a list are in derive.go.
+// The defaults of each table. Defaults that depend on a name or on the position in a list are in
+// derive.go.
 
 func (c *Config) setDefaults() {
 	c.Machine = Machine{VCPUs: 1, Memory: 256 << 20, ShutdownTimeout: Duration{10 * time.Second}, Notify: NotifyAuto}
@@ -134,20 +137,21 @@ type defaulter interface{ setDefaults() }
 // A Path names a file. In a Config it is absolute or empty.
 type Path string
 
-// A Kernel is an absolute path, "store:NAME" for a kernel in minivmm's store (minivmm kernel list), or empty for the
-// default kernel of the store.
+// A Kernel is an absolute path, "store:NAME" for a kernel in minivmm's store (minivmm kernel list),
+// or empty for the default kernel of the store.
 type Kernel string
 
 const storePrefix = "store:"
 
-// Stored returns the name of a kernel in the store; "" is the default kernel. ok is false for a path.
+// Stored returns the name of a kernel in the store; "" is the default kernel. ok is false for a
+// path.
 func (k Kernel) Stored() (name string, ok bool) {
 	name, ok = strings.CutPrefix(string(k), storePrefix)
 	return name, ok || k == ""
 }
 
-// An Image is an OCI image whose file tree is the guest's root: the absolute path of a layout or archive, "oci:PATH[:TAG]"
-// with an absolute PATH, or a name in a registry.
+// An Image is an OCI image whose file tree is the guest's root: the absolute path of a layout or
+// archive, "oci:PATH[:TAG]" with an absolute PATH, or a name in a registry.
 type Image string
 
 // ConsoleMode says where the guest's console goes.
@@ -230,7 +234,8 @@ func (d *DiskBackend) UnmarshalText(b []byte) error {
 	return oneOf(d, b, DiskAuto, DiskVhostSCSI, DiskInProcess)
 }
 
-// DiskBackend returns the backend of all disks, which share one controller: the explicit one, or DiskAuto.
+// DiskBackend returns the backend of all disks, which share one controller: the explicit one, or
+// DiskAuto.
 func (c *Config) DiskBackend() DiskBackend {
 	for _, d := range c.Disk {
 		if d.Backend != DiskAuto {

@@ -130,7 +130,8 @@ func TestInlineTablesAndDottedKeysAreTheSameConfiguration(t *testing.T) {
 }
 
 func TestDerivedAddressesAreStableAndDistinct(t *testing.T) {
-	// These values are a promise: a guest keeps its addresses and disk names across versions of minivmm.
+	// These values are a promise: a guest keeps its addresses and disk names across versions of
+	// minivmm.
 	if got := deriveMAC("debian", "net0").String(); got != "e6:78:c3:3b:d9:f1" {
 		t.Errorf("derived MAC of debian's net0 changed to %s", got)
 	}

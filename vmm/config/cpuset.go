@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// CPUSet is a sorted set of host CPUs without duplicates, written in the kernel's list format: "2-3,5".
+// CPUSet is a sorted set of host CPUs without duplicates, written in the kernel's list format:
+// "2-3,5".
 type CPUSet []int
 
 // maxCPU is the highest CPU number that sched_setaffinity's fixed mask holds (CPU_SETSIZE is 1024).

@@ -15,8 +15,9 @@ import (
 // word is the text of a value from a flag. The schema determines its type.
 type word string
 
-// decoder fills a Config from a tree of values as the TOML reader returns it: map[string]any, []map[string]any, []any and scalars.
-// A rejected value leaves the default in place, so that later checks do not report it again.
+// decoder fills a Config from a tree of values as the TOML reader returns it: map[string]any,
+// []map[string]any, []any and scalars. A rejected value leaves the default in place, so that later
+// checks do not report it again.
 type decoder struct {
 	*report
 	spots    map[path]spot
@@ -30,7 +31,8 @@ type decoder struct {
 	raw      func(string) error
 }
 
-// at returns the position of the value of p, or of the innermost enclosing table or list that was given.
+// at returns the position of the value of p, or of the innermost enclosing table or list that was
+// given.
 func (d *decoder) at(p path) place {
 	for ; p != ""; p = p.parent() {
 		if f, ok := d.flags[p]; ok {
@@ -59,8 +61,8 @@ func (d *decoder) reject(p path, format string, args ...any) {
 	d.add(d.at(p), format, args...)
 }
 
-// unread reports whether p or a table or list around it is broken, or whether p may have been set in text that could not
-// be read.
+// unread reports whether p or a table or list around it is broken, or whether p may have been set
+// in text that could not be read.
 func (d *decoder) unread(p path) bool {
 	for q := p; q != ""; q = q.parent() {
 		if d.broken[q] {
@@ -199,7 +201,8 @@ func (d *decoder) file(s string, p path) string {
 	return filepath.Clean(s)
 }
 
-// image makes the path in an image's name absolute. Only a name that starts with /, ./ or ../ is a path.
+// image makes the path in an image's name absolute. Only a name that starts with /, ./ or ../ is a
+// path.
 func (d *decoder) image(s string, p path) string {
 	if layout, ok := strings.CutPrefix(s, ociPrefix); ok {
 		return ociPrefix + d.file(layout, p)

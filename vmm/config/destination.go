@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Destination is an entry of allow and deny: an outside network or address, or a host name. Exactly one of Prefix and Host
-// is set.
+// Destination is an entry of allow and deny: an outside network or address, or a host name. Exactly
+// one of Prefix and Host is set.
 type Destination struct {
 	Prefix netip.Prefix // masked; never an IPv4-mapped IPv6 address
 	Host   string       // lower case, without a trailing dot; "*.NAME" is every name below NAME
@@ -42,8 +42,8 @@ func (d *Destination) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// isHost reports whether s is a valid host name (RFC 1123 §2.1, plus '_'). A name whose last label is all digits is a
-// mistyped address, not a name.
+// isHost reports whether s is a valid host name (RFC 1123 §2.1, plus '_'). A name whose last label
+// is all digits is a mistyped address, not a name.
 func isHost(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false

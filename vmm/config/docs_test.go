@@ -11,7 +11,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// docRows returns the rows of docs/configuration.md, each key with its default, and the examples there.
+// docRows returns the rows of docs/configuration.md, each key with its default, and the examples
+// there.
 func docRows(t *testing.T) (rows map[string]string, examples []string) {
 	text, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {

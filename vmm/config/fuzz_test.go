@@ -9,8 +9,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// FuzzParse checks that no text makes the parser panic, that every problem has a position inside the text, and that an
-// accepted configuration is the same after it is written and parsed again.
+// FuzzParse checks that no text makes the parser panic, that every problem has a position inside
+// the text, and that an accepted configuration is the same after it is written and parsed again.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", boot, "[boot]\nkernel = 'vmlinuz'\n[[net]]\nmtu = 1500\n[[disk]]\npath = \"a.img\"\n[workers]\naffinity = '2-3,5'\n",
@@ -49,7 +49,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzScan checks that in every valid TOML text the scanner finds exactly the keys and values that the TOML reader finds.
+// FuzzScan checks that in every valid TOML text the scanner finds exactly the keys and values that
+// the TOML reader finds.
 func FuzzScan(f *testing.F) {
 	for _, seed := range []string{
 		"a = 1\n[b]\nc.d = 'x' # y\n[[e]]\nf = [1, {g = \"]\"}]\n[[e]]\n[e.h]\ni = true\n[[e.j]]\n", "\"a.b\" . 'c' = \"\\\"]\"\n",

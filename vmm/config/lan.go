@@ -34,7 +34,8 @@ func (n *Net) User() string {
 	return ""
 }
 
-// lans reports two devices on one named network, which would be two stations of the same name, and keys without effect.
+// lans reports two devices on one named network, which would be two stations of the same name, and
+// keys without effect.
 func (c *checker) lans(nets []Net) {
 	networks, captures := map[Name]int{}, map[Path]int{}
 	for i := range nets {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Limits are the host resources that the machine may use, and how they are divided between its virtual CPUs and its other
-// threads. They are set on a cgroup (v2) created for the machine. A key that is 0 or empty sets no limit; without any limit
-// no cgroup is created.
+// Limits are the host resources that the machine may use, and how they are divided between its
+// virtual CPUs and its other threads. They are set on a cgroup (v2) created for the machine. A key
+// that is 0 or empty sets no limit; without any limit no cgroup is created.
 type Limits struct {
 	CPUWeight  int       `toml:"cpu_weight,omitzero"`  // 1 to 10000, relative to sibling cgroups: cpu.weight
 	CPUMax     Percent   `toml:"cpu_max,omitzero"`     // percent of one CPU: cpu.max
@@ -68,8 +68,8 @@ func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil 
 
 func (Percent) sample() string { return "150%" }
 
-// IOLimit limits the machine's use of one host disk, written "/dev/vda weight=50 read_bps=10M write_iops=100". A field that
-// is 0 sets no limit.
+// IOLimit limits the machine's use of one host disk, written "/dev/vda weight=50 read_bps=10M
+// write_iops=100". A field that is 0 sets no limit.
 type IOLimit struct {
 	Path                string // a block device, or a file on it
 	Weight              int    // 1 to 10000

@@ -23,16 +23,18 @@ import (
 // maxFile is the maximum size of a configuration file in bytes.
 const maxFile = 1 << 20
 
-// Load reads and resolves a configuration file. If its contents are invalid, it returns an [*Error] with all problems; if the
-// file cannot be read, the operating system's error.
+// Load reads and resolves a configuration file. If its contents are invalid, it returns an [*Error]
+// with all problems; if the file cannot be read, the operating system's error.
 func Load(name string) (*Config, error) { return Resolve(name, nil) }
 
-// Parse is like Load for text in memory. name appears in messages; relative paths start at its folder.
+// Parse is like Load for text in memory. name appears in messages; relative paths start at its
+// folder.
 func Parse(name string, data []byte) (*Config, error) {
 	return resolve(source{name: name, data: data, file: true, stat: os.Stat, raw: diskimage.CheckRaw})
 }
 
-// Setting is one value from a flag. It is checked against the same schema as the values in the file.
+// Setting is one value from a flag. It is checked against the same schema as the values in the
+// file.
 type Setting struct {
 	Flag  string // the flag's name in problems: "--memory"
 	Key   string // "machine.memory"; "disk.0.path" for the first entry of a list; one word for the top level
@@ -40,8 +42,8 @@ type Setting struct {
 	Clear bool   // set nothing, and discard what the file set under Key
 }
 
-// Resolve builds a configuration from the file name, unless name is empty, and from settings, which override the file.
-// Settings for entries of a list replace the file's whole list.
+// Resolve builds a configuration from the file name, unless name is empty, and from settings, which
+// override the file. Settings for entries of a list replace the file's whole list.
 func Resolve(name string, settings []Setting) (*Config, error) {
 	src := source{name: name, settings: settings, stat: os.Stat, raw: diskimage.CheckRaw}
 	if name != "" {
@@ -127,9 +129,9 @@ func (d *decoder) dirs(name string) (err error) {
 // maxBroken bounds how many unreadable statements are reported in one run.
 const maxBroken = 20
 
-// read returns the values of a TOML text and stores the positions of its keys. A statement that cannot be read is reported
-// and blanked, and the text is read again. read returns false if the rest cannot be trusted; the problems found so far are
-// then all that is reported.
+// read returns the values of a TOML text and stores the positions of its keys. A statement that
+// cannot be read is reported and blanked, and the text is read again. read returns false if the
+// rest cannot be trusted; the problems found so far are then all that is reported.
 func (d *decoder) read(data []byte) (map[string]any, bool) {
 	if len(data) > maxFile {
 		d.add(place{}, "the file is larger than %d KiB", maxFile>>10)
@@ -184,7 +186,8 @@ func (d *decoder) read(data []byte) (map[string]any, bool) {
 	return nil, false
 }
 
-// blank replaces a statement by spaces, which keeps the positions of the others, and marks the keys it set as broken.
+// blank replaces a statement by spaces, which keeps the positions of the others, and marks the keys
+// it set as broken.
 func (d *decoder) blank(text string, st *statement) string {
 	st.broken = true
 	for _, p := range st.paths {
@@ -201,7 +204,8 @@ func (d *decoder) blank(text string, st *statement) string {
 	return text[:st.start] + gone + text[st.end:]
 }
 
-// message returns the TOML reader's message in our format: one line, without terminal control characters.
+// message returns the TOML reader's message in our format: one line, without terminal control
+// characters.
 func message(pe toml.ParseError) string {
 	m := strings.TrimSpace(pe.Message)
 	if m == "" {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Namespaces selects the private namespaces of the machine's process, namespaces(7). The kernel's workers run in the same
-// ones.
+// Namespaces selects the private namespaces of the machine's process, namespaces(7). The kernel's
+// workers run in the same ones.
 type Namespaces struct {
 	Net   NetNS `toml:"net,omitempty"` // empty: the host's
 	Mount bool  `toml:"mount"`         // later mounts of the host are visible here, mounts made here are not visible on the host

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// IfName is the name of a host network interface: 1 to 15 bytes (IFNAMSIZ is 16 with the final NUL) that pass
-// dev_valid_name of the kernel's net/core/dev.c, without '%', which the kernel would read as a template.
+// IfName is the name of a host network interface: 1 to 15 bytes (IFNAMSIZ is 16 with the final NUL)
+// that pass dev_valid_name of the kernel's net/core/dev.c, without '%', which the kernel would read
+// as a template.
 type IfName string
 
 // UnmarshalText checks the name.

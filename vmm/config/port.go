@@ -114,8 +114,8 @@ func (Port) sample() string { return "8080:80" }
 // publishedPorts maps each published port to the index of its network device.
 type publishedPorts map[Port]int
 
-// ports reports ports that are published twice, by any network devices. A port on all addresses conflicts with the same port
-// on one address.
+// ports reports ports that are published twice, by any network devices. A port on all addresses
+// conflicts with the same port on one address.
 func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	total := 0
 	for j, port := range ports {
@@ -137,8 +137,8 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	}
 }
 
-// other returns the device that already publishes the port on an overlapping address: the same address, or the
-// unspecified address of its family. "::" covers both families.
+// other returns the device that already publishes the port on an overlapping address: the same
+// address, or the unspecified address of its family. "::" covers both families.
 func (seen publishedPorts) other(one Port) (first int, twice bool) {
 	if first, twice = seen[one]; twice {
 		return first, true

@@ -24,10 +24,12 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: error: %s", p.File, p.Line, p.Col, p.Text)
 }
 
-// Error holds all problems of a configuration: those of the file by position, then those of the flags. It is never empty.
+// Error holds all problems of a configuration: those of the file by position, then those of the
+// flags. It is never empty.
 type Error struct{ Problems []Problem }
 
-// maxShown bounds the problems that Error prints; a file of maximum size can hold a hundred thousand.
+// maxShown bounds the problems that Error prints; a file of maximum size can hold a hundred
+// thousand.
 const maxShown = 50
 
 // Error returns one problem per line.
@@ -99,7 +101,8 @@ func (r *report) err() error {
 	return e
 }
 
-// quote returns untrusted text for a message: escaped, so that it cannot control a terminal, and at most 200 bytes.
+// quote returns untrusted text for a message: escaped, so that it cannot control a terminal, and at
+// most 200 bytes.
 func quote(s string) string {
 	const most = 200
 	if len(s) > most {

@@ -11,14 +11,16 @@ type Queues int
 // QueuesAuto is one queue per virtual CPU, up to a bound that depends on the device.
 const QueuesAuto Queues = -1
 
-// Bounds of QueuesAuto. A queue pair of a network card costs one host task and, with Linux in the guest, 1 MiB of guest
-// memory. A request queue costs 20 MiB of host kernel memory at the default queue_size.
+// Bounds of QueuesAuto. A queue pair of a network card costs one host task and, with Linux in the
+// guest, 1 MiB of guest memory. A request queue costs 20 MiB of host kernel memory at the default
+// queue_size.
 const (
 	autoNetQueues  = 8
 	autoSCSIQueues = 4
 )
 
-// number returns the number of queues of a machine with vcpus virtual CPUs. QueuesAuto gives at most auto.
+// number returns the number of queues of a machine with vcpus virtual CPUs. QueuesAuto gives at
+// most auto.
 func (q Queues) number(vcpus, auto int) int {
 	if q == QueuesAuto {
 		return min(vcpus, auto)

@@ -8,8 +8,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// path names a node in the tree of values: `machine.memory`, `disk[1].path`, `a."odd key"`. It is unambiguous, so the
-// scanner and the decoder can use it as a common map key.
+// path names a node in the tree of values: `machine.memory`, `disk[1].path`, `a."odd key"`. It is
+// unambiguous, so the scanner and the decoder can use it as a common map key.
 type path string
 
 func (p path) key(k string) path {
@@ -42,8 +42,8 @@ func isBare(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
-// Bounds of nesting, far above what the schema uses. They are checked before the TOML reader runs, which recurses once per
-// level.
+// Bounds of nesting, far above what the schema uses. They are checked before the TOML reader runs,
+// which recurses once per level.
 const (
 	maxDepth  = 16 // arrays and inline tables inside each other
 	maxDotted = 8  // parts of one key
@@ -52,7 +52,8 @@ const (
 // spot holds the offsets at which a key and its value begin.
 type spot struct{ key, value int }
 
-// statement is one top-level expression of a TOML text, a header or a key with its value, up to the end of its last line.
+// statement is one top-level expression of a TOML text, a header or a key with its value, up to the
+// end of its last line.
 type statement struct {
 	start, end int
 	paths      []path // the keys it sets, as far as it could be read
@@ -60,8 +61,9 @@ type statement struct {
 	broken     bool // a problem in it was reported
 }
 
-// scanner finds where the keys and values of a TOML text begin. It checks only the syntax it needs to continue. On valid
-// text it is exact. On any other text it does not panic, does not recurse beyond maxDepth, and takes linear time.
+// scanner finds where the keys and values of a TOML text begin. It checks only the syntax it needs
+// to continue. On valid text it is exact. On any other text it does not panic, does not recurse
+// beyond maxDepth, and takes linear time.
 type scanner struct {
 	src        string
 	pos        int
@@ -77,7 +79,8 @@ type scanner struct {
 	lineAt     int
 }
 
-// scan scans the text. It calls report with an offset for each duplicate key and for nesting that is too deep.
+// scan scans the text. It calls report with an offset for each duplicate key and for nesting that
+// is too deep.
 func scan(src string, report func(off int, format string, args ...any)) *scanner {
 	s := &scanner{src: src, spots: map[path]spot{}, counts: map[path]int{}, first: map[path]int{}, report: report}
 	var table path
@@ -127,7 +130,8 @@ func (s *scanner) skipLine() {
 	s.pos = len(s.src)
 }
 
-// skipSpace skips the blanks, newlines and comments between the parts of an array or an inline table.
+// skipSpace skips the blanks, newlines and comments between the parts of an array or an inline
+// table.
 func (s *scanner) skipSpace() {
 	for {
 		s.skip(" \t\r\n")
@@ -275,7 +279,8 @@ func (s *scanner) quoted() {
 	}
 }
 
-// multiline reads a string in triple quotes; up to two more quotes before the closing ones belong to it.
+// multiline reads a string in triple quotes; up to two more quotes before the closing ones belong
+// to it.
 func (s *scanner) multiline(q byte) {
 	for s.pos += 3; s.pos < len(s.src); s.pos++ {
 		switch c := s.src[s.pos]; {

@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes, written as a whole number and a unit: "512M". K, M, G and T are powers of 1024.
-// A number without a unit is rejected, because some tools read it as bytes and others as MiB.
+// Size is a number of bytes, written as a whole number and a unit: "512M". K, M, G and T are powers
+// of 1024. A number without a unit is rejected, because some tools read it as bytes and others as
+// MiB.
 type Size uint64
 
 const sizeUnits = "KMGT"
@@ -41,8 +42,8 @@ func (s *Size) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// String returns the size in the largest unit that gives a whole number. A size that is not a multiple of 1K has no unit
-// and cannot be read back.
+// String returns the size in the largest unit that gives a whole number. A size that is not a
+// multiple of 1K has no unit and cannot be read back.
 func (s Size) String() string {
 	for i := len(sizeUnits) - 1; i >= 0; i-- {
 		if unit := Size(1) << (10 * (i + 1)); s >= unit && s%unit == 0 {

@@ -25,7 +25,8 @@ func DidYouMean(word string, choices []string) string {
 	return "; did you mean " + strconv.Quote(nearest) + "?"
 }
 
-// distance returns the number of edits from a to b: a byte inserted, deleted or replaced, or two adjacent bytes swapped.
+// distance returns the number of edits from a to b: a byte inserted, deleted or replaced, or two
+// adjacent bytes swapped.
 func distance(a, b string) int {
 	prev2 := make([]int, len(b)+1)
 	prev := make([]int, len(b)+1)
@@ -50,7 +51,8 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// otherName returns our name for a key of another VMM: Firecracker, Cloud Hypervisor, crosvm, QEMU or Kata.
+// otherName returns our name for a key of another VMM: Firecracker, Cloud Hypervisor, crosvm, QEMU
+// or Kata.
 func otherName(word string) (ours string, ok bool) {
 	for _, row := range [...]struct{ theirs, ours string }{
 		{"vcpu_count", "vcpus"}, {"cpus", "vcpus"}, {"cpu", "vcpus"}, {"boot_vcpus", "vcpus"}, {"smp", "vcpus"},

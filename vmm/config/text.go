@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Name is the name of a machine or a device: 1 to 32 characters from a-z, 0-9 and '-', without '-' at the start. Names
-// become parts of file names, interface names and names of kernel objects.
+// Name is the name of a machine or a device: 1 to 32 characters from a-z, 0-9 and '-', without '-'
+// at the start. Names become parts of file names, interface names and names of kernel objects.
 type Name string
 
 const maxName = 32
@@ -30,7 +30,8 @@ func isName(s string) bool {
 	return s != "" && len(s) <= maxName
 }
 
-// Serial is a disk's unit serial number: 1 to 36 printable ASCII characters, no space at either end (SPC pads with spaces).
+// Serial is a disk's unit serial number: 1 to 36 printable ASCII characters, no space at either end
+// (SPC pads with spaces).
 type Serial string
 
 const maxSerial = 36 // the guest's tools show this many in full
@@ -51,9 +52,10 @@ func (s *Serial) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// digits returns the part of the serial from which both targets derive a disk's NAA name: its first 25 hexadecimal digits,
-// padded with zeros (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c). A guest treats two disks with the
-// same name as two paths to one disk.
+// digits returns the part of the serial from which both targets derive a disk's NAA name: its first
+// 25 hexadecimal digits, padded with zeros (spc_gen_naa_6h_vendor_specific,
+// drivers/target/target_core_spc.c). A guest treats two disks with the same name as two paths to
+// one disk.
 func (s Serial) digits() string {
 	digits := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {
@@ -64,7 +66,8 @@ func (s Serial) digits() string {
 	return strings.TrimRight(digits[:min(len(digits), 25)], "0")
 }
 
-// Cmdline holds parameters for the kernel's command line: printable ASCII, at most 2047 bytes; it may be empty.
+// Cmdline holds parameters for the kernel's command line: printable ASCII, at most 2047 bytes; it
+// may be empty.
 type Cmdline string
 
 const maxCmdline = 2047 // COMMAND_LINE_SIZE of x86 is 2048 with the final NUL

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Tuning changes the settings of a running machine's kernel workers, as Go value and as JSON. Values are in the format of the
-// configuration file. A field that is empty or nil is unchanged.
+// Tuning changes the settings of a running machine's kernel workers, as Go value and as JSON.
+// Values are in the format of the configuration file. A field that is empty or nil is unchanged.
 type Tuning struct {
 	Device   string      `json:"device,omitempty"` // "net0"; empty: every device
 	Affinity CPUSet      `json:"affinity,omitempty"`
@@ -27,7 +27,8 @@ func (t Tuning) Check() error {
 	return nil
 }
 
-// pollable reports whether a worker can poll for the duration: VHOST_SET_VRING_BUSYLOOP_TIMEOUT is in microseconds.
+// pollable reports whether a worker can poll for the duration: VHOST_SET_VRING_BUSYLOOP_TIMEOUT is
+// in microseconds.
 func (d Duration) pollable() bool {
 	return d.Duration >= 0 && d.Duration <= maxBusyPoll && d.Duration%time.Microsecond == 0
 }

@@ -93,7 +93,8 @@ func (w WorkerCount) MarshalTOML() ([]byte, error) { return numberOrWord(w.Strin
 
 func (WorkerCount) sample() string { return "per-queue" }
 
-// Sched is a scheduling policy (sched(7)): "other", "batch", "idle", "fifo:N" or "rr:N" with a priority of 1 to 99.
+// Sched is a scheduling policy (sched(7)): "other", "batch", "idle", "fifo:N" or "rr:N" with a
+// priority of 1 to 99.
 type Sched string
 
 // Policies without a priority.

@@ -51,10 +51,11 @@ func claim(candidates []string, name string) (*Name, error) {
 		return nil, fmt.Errorf("cannot create a directory for the machine's control socket: %w", err)
 	}
 	n := &Name{name: name, dir: dir}
-	// All processes lock in the same order, so that of two that start at once one gets all the locks.
+	// All processes lock in the same order, so that of two that start at once one gets all the
+	// locks.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
-		// A machine started with another environment, or before its user had a session, may have its
-		// socket there.
+		// A machine started with another environment, or before its user had a session, may have
+		// its socket there.
 		if userdir.Private(d) != nil {
 			continue
 		}
@@ -86,8 +87,8 @@ func lockFile(path string) (*os.File, error) {
 		if err := flock.Try(f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		// The previous holder may have removed the file after it was opened here: then the lock is on a
-		// deleted file, and the loop tries again.
+		// The previous holder may have removed the file after it was opened here: then the lock is
+		// on a deleted file, and the loop tries again.
 		if current(f) {
 			return f, nil
 		}

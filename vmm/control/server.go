@@ -148,7 +148,8 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 
 // Close closes all connections and removes the socket. The machine is not called after it returns.
 func (s *Server) Close() error {
-	// The listener first: a client that tries again because its connection was closed must be refused.
+	// The listener first: a client that tries again because its connection was closed must be
+	// refused.
 	err := s.listener.Close()
 	s.mu.Lock()
 	s.closed = true

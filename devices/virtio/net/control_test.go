@@ -399,7 +399,8 @@ func TestAFloodOfFiltersIsPaced(t *testing.T) {
 	if most := 2 * (paceBurst + int(paceRate*(1+time.Since(start).Seconds()))); b.filters > most {
 		t.Errorf("%d changes of the filter in %v, want at most %d", b.filters, time.Since(start), most)
 	}
-	// The latest state applies once a change is allowed again, and a command without a change is free.
+	// The latest state applies once a change is allowed again, and a command without a change is
+	// free.
 	d.filters = pace{}
 	for range 1000 {
 		do(0, 0, 0)

@@ -125,8 +125,8 @@ func waitUsed(t testing.TB, d *virtiotest.Driver, queue, n int) {
 	}
 }
 
-// TestAFileThatBlocksDelaysNoOtherRequest blocks 16 reads at the same time and sends another command in
-// the meantime.
+// TestAFileThatBlocksDelaysNoOtherRequest blocks 16 reads at the same time and sends another
+// command in the meantime.
 func TestAFileThatBlocksDelaysNoOtherRequest(t *testing.T) {
 	u := imageUnit(t)
 	g := &gate{Store: u.Store}
@@ -316,7 +316,8 @@ func TestResponses(t *testing.T) {
 	}
 }
 
-// TestHowADriverSplitsARequestHasNoMeaning splits header, data and answer into pieces of odd lengths.
+// TestHowADriverSplitsARequestHasNoMeaning splits header, data and answer into pieces of odd
+// lengths.
 func TestHowADriverSplitsARequestHasNoMeaning(t *testing.T) {
 	d := virtiotest.NewDriver(t, newInProcess(t, imageUnit(t)))
 	d.Start(everything)

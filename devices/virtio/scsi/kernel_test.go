@@ -213,8 +213,8 @@ func TestVhostSCSIConforms(t *testing.T) {
 	})
 }
 
-// TestABadRingIsReportedOnceAndAffectsNoOtherDevice breaks each queue of one device while another device
-// keeps running.
+// TestABadRingIsReportedOnceAndAffectsNoOtherDevice breaks each queue of one device while another
+// device keeps running.
 func TestABadRingIsReportedOnceAndAffectsNoOtherDevice(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	bad, good := openAdapter(t, newTarget(t)), openAdapter(t, newTarget(t))
@@ -295,8 +295,8 @@ func TestAKickBeforeDriverOKIsNotLost(t *testing.T) {
 	}
 }
 
-// TestResetWithRequestsInProgress fills the ring and resets: requests that were started are completed
-// or dropped, and nothing is written afterwards.
+// TestResetWithRequestsInProgress fills the ring and resets: requests that were started are
+// completed or dropped, and nothing is written afterwards.
 func TestResetWithRequestsInProgress(t *testing.T) {
 	testenv.Need(t, "root", "vhost-scsi")
 	d := virtiotest.NewDriver(t, openAdapter(t, newTarget(t)))

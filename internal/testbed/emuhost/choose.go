@@ -6,7 +6,8 @@ import (
 	"os"
 )
 
-// ModeEnv names the environment variable that chooses where tests run: "auto", "direct" or "emulated".
+// ModeEnv names the environment variable that chooses where tests run: "auto", "direct" or
+// "emulated".
 const ModeEnv = "MINIVMM_TEST_HOST"
 
 // Probe tries to run a real guest on this machine. It returns nil if the guest works.

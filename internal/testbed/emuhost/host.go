@@ -96,8 +96,8 @@ func hostPlan(k kernel.Kernel) agent.Plan {
 	}
 }
 
-// hostInitrd returns the path of the initial RAM file system for the kernel k. It contains init, its
-// plan and modules.
+// hostInitrd returns the path of the initial RAM file system for the kernel k. It contains init,
+// its plan and modules.
 func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, error) {
 	program, err := initbin.Path(ctx, c)
 	if err != nil {

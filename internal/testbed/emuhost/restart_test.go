@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeQEMU plays the host: it dies before its init runs, before the command starts or after that, or
-// echoes its input.
+// fakeQEMU plays the host: it dies before its init runs, before the command starts or after that,
+// or echoes its input.
 func fakeQEMU(script string) int {
 	file, acts, _ := strings.Cut(script, " ")
 	b, _ := os.ReadFile(file)

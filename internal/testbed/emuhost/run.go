@@ -91,16 +91,16 @@ func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) 
 	}
 }
 
-// chownCache wraps a command, which runs as root in the host. minivmm refuses a cache that belongs to
-// another user, so the wrapper first gives the builder's cache folder, and every folder above it,
-// to root. It changes only the host's own layer.
+// chownCache wraps a command, which runs as root in the host. minivmm refuses a cache that belongs
+// to another user, so the wrapper first gives the builder's cache folder, and every folder above
+// it, to root. It changes only the host's own layer.
 func chownCache(cache string, argv []string) []string {
 	script := `d=$1; shift; while [ "$d" != / ]; do chown -h 0:0 "$d"; d=$(dirname "$d"); done; exec "$@"`
 	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
 }
 
-// socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close interrupts a
-// Read. The caller must close both.
+// socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close interrupts
+// a Read. The caller must close both.
 func socketPair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -157,8 +157,8 @@ func (m *machine) stop() {
 	}
 }
 
-// death explains why the channel broke. QEMU closes it on exit, so death waits for QEMU, for at most
-// two seconds.
+// death explains why the channel broke. QEMU closes it on exit, so death waits for QEMU, for at
+// most two seconds.
 func (m *machine) death(broken error) *Death {
 	var err error
 	select {

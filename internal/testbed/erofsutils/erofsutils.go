@@ -1,4 +1,5 @@
-// Package erofsutils provides the erofs-utils of a Debian release that may be newer than the machine's.
+// Package erofsutils provides the erofs-utils of a Debian release that may be newer than the
+// machine's.
 package erofsutils
 
 import (
@@ -22,9 +23,9 @@ const release = "trixie"
 // libraries is where the packages have their libraries and the dynamic linker.
 const libraries = "usr/lib/x86_64-linux-gnu"
 
-// Get returns a folder with mkfs.erofs and fsck.erofs. The packages are unpacked in the cache and not
-// installed: each program is a script that runs the real one with the release's own dynamic linker and
-// libraries.
+// Get returns a folder with mkfs.erofs and fsck.erofs. The packages are unpacked in the cache and
+// not installed: each program is a script that runs the real one with the release's own dynamic
+// linker and libraries.
 func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (string, error) {
 	a := machine.Suite(release)
 	dirs := map[string]string{}

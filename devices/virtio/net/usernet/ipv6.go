@@ -70,7 +70,8 @@ func judgeIPv6(p []byte) verdict {
 		header.UDP(body).DestinationPort() == dhcp6ServerPort {
 		return inform
 	}
-	// No foreign source address, no multicast destination, and no link-local source beyond the link.
+	// No foreign source address, no multicast destination, and no link-local source beyond the
+	// link.
 	if !network6.Contains(src) && !(src.IsLinkLocalUnicast() && isGateway(dst)) || dst.IsMulticast() {
 		return drop
 	}

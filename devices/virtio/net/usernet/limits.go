@@ -23,12 +23,13 @@ const (
 	pingTimeout  = 5 * time.Second
 	sweepEvery   = 5 * time.Second
 	pieceSize    = 64 << 10 // one datagram from a host socket
-	// One read from a host socket, which becomes one segment: the stack's limit is maxGSO minus 160.
+	// One read from a host socket, which becomes one segment: the stack's limit is maxGSO minus
+	// 160.
 	segmentSize  = 45 * 1448
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
-	// Unacknowledged bytes of a connection. More is not faster, and part of a segment would become a
-	// packet of its own.
+	// Unacknowledged bytes of a connection. More is not faster, and part of a segment would become
+	// a packet of its own.
 	maxInFlight  = 8 * segmentSize
 	bufferBudget = 32 << 20 // bytes for all connections in both directions, in addition to minSocketBuf each
 )

@@ -59,8 +59,8 @@ func fragments(f []byte) [][]byte {
 	return [][]byte{piece(0, 1, body[:cut]), piece(cut, 0, body[cut:])}
 }
 
-// TestEveryPacketIsSubjectToThePolicy sends every kind of packet to every kind of destination, and every
-// kind of query for a name.
+// TestEveryPacketIsSubjectToThePolicy sends every kind of packet to every kind of destination, and
+// every kind of query for a name.
 func TestEveryPacketIsSubjectToThePolicy(t *testing.T) {
 	const public = "192.0.2.1 2001:db8::1 64:ff9b::192.0.2.1 2002:c000:201::1"
 	// These must never be reachable.

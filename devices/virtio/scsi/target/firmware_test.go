@@ -35,7 +35,8 @@ func TestFirmwareCommands(t *testing.T) {
 			{"READ (10) of the boot sector", "28000000000000000100", 512, "eb63 90", ""},
 			{"READ (10) of the maximum of a BIOS call", "28000000000100007f00", 127 * 512, "00", ""},
 		}...)},
-		// MdeModulePkg/Bus/Scsi: ScsiBusDxe DiscoverScsiDevice, ScsiDiskDxe ScsiDiskDetectMedia; MdePkg UefiScsiLib
+		// MdeModulePkg/Bus/Scsi: ScsiBusDxe DiscoverScsiDevice, ScsiDiskDxe ScsiDiskDetectMedia;
+		// MdePkg UefiScsiLib
 		{"EDK2", append(append([]command{
 			{"INQUIRY", "120000006000", 96, "00000602 5b000002", ""},
 			{"INQUIRY of the page list, whose length of 260 is truncated to a byte", "120100000400", 4, "00000006", ""},

@@ -62,7 +62,8 @@ func (m *machine) process() string { return filepath.Join("/proc", strconv.Itoa(
 // pressButton presses the guest's ACPI power button.
 func (m *machine) pressButton() error { return m.cmd.Process.Signal(syscall.SIGTERM) }
 
-// powerOff presses the button and waits for the guest to power off and minivmm to exit with status 0.
+// powerOff presses the button and waits for the guest to power off and minivmm to exit with status
+// 0.
 func (m *machine) powerOff(ctx context.Context) error {
 	if err := m.pressButton(); err != nil {
 		return fmt.Errorf("power button: %w", err)

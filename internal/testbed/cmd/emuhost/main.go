@@ -14,7 +14,8 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// The launcher's own exit statuses, as env(1) and timeout(1) use them. All others are the command's.
+// The launcher's own exit statuses, as env(1) and timeout(1) use them. All others are the
+// command's.
 const (
 	statusUsage   = 2
 	statusTimeout = 124

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// abi regenerates every testdata/abi.golden by compiling the abi.c next to it against this machine's
-// kernel headers.
+// abi regenerates every testdata/abi.golden by compiling the abi.c next to it against this
+// machine's kernel headers.
 func abi(ctx context.Context) error {
 	sources, err := filepath.Glob("*/testdata/abi.c")
 	if err != nil {
@@ -43,8 +43,9 @@ func abi(ctx context.Context) error {
 	return nil
 }
 
-// merge returns the new text. If it has a line "absent NAME", because this machine's headers are too
-// old for NAME, the line for NAME in the old text, "KIND NAME VALUE", replaces it, if there is one.
+// merge returns the new text. If it has a line "absent NAME", because this machine's headers are
+// too old for NAME, the line for NAME in the old text, "KIND NAME VALUE", replaces it, if there is
+// one.
 func merge(fresh, old string) string {
 	known := map[string]string{}
 	for line := range strings.Lines(old) {

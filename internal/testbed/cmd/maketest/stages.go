@@ -25,8 +25,8 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// series are the kernels that hosts and guests run. On 6.12 vhost workers are threads of the VMM; on
-// 6.1 they are kernel threads.
+// series are the kernels that hosts and guests run. On 6.12 vhost workers are threads of the VMM;
+// on 6.1 they are kernel threads.
 var series = []string{"6.12", "6.1"}
 
 // The tools that tests need in addition to Go: Debian packages, and the names for MINIVMM_REQUIRE.
@@ -38,8 +38,8 @@ var (
 // clientPackages provide the programs that test the network in a Debian guest.
 var clientPackages = []string{"openssh-server", "curl", "iperf3", "iputils-ping", "traceroute", "bind9-dnsutils", "isc-dhcp-client", "udhcpc"}
 
-// debianBytes is the size of the tests' Debian disk: twice the size of its contents. Each test copies
-// the disk.
+// debianBytes is the size of the tests' Debian disk: twice the size of its contents. Each test
+// copies the disk.
 const debianBytes = 768 << 20
 
 // machinePackages are the packages with tests that need KVM or vhost.
@@ -211,8 +211,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}), nil
 }
 
-// buildLauncher builds emuhost and returns its path. go test splits -exec at spaces, so if the source
-// tree's path contains spaces or quotes, the binary goes to the cache.
+// buildLauncher builds emuhost and returns its path. go test splits -exec at spaces, so if the
+// source tree's path contains spaces or quotes, the binary goes to the cache.
 func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
 	path, err := filepath.Abs("build/emuhost")
 	if err != nil {

@@ -56,8 +56,8 @@ done`
 
 // stressHost starts emulated hosts, alternating between the kernels: half of starts one at a time,
 // half with more hosts at once than this machine has cores. It then starts hosts that boot a total
-// of guests guests with several CPUs. No host may die, and none is restarted. stressHost prints each
-// failure and the figures for docs/testing.md.
+// of guests guests with several CPUs. No host may die, and none is restarted. stressHost prints
+// each failure and the figures for docs/testing.md.
 func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, guests string) error {
 	startCount, err := strconv.Atoi(starts)
 	if err != nil {

@@ -189,8 +189,8 @@ func (c *covered) endPackage(e event) {
 	}
 }
 
-// worse combines a test's outcomes in two stages. A skip does not count if the test ran in the other
-// stage.
+// worse combines a test's outcomes in two stages. A skip does not count if the test ran in the
+// other stage.
 func worse(a, b string) string {
 	for _, action := range []string{failed, passed} {
 		if a == action || b == action {
