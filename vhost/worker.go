@@ -12,7 +12,8 @@ import (
 
 // NewWorker creates another worker from the calling thread, as SetOwner does, and returns its id,
 // VHOST_NEW_WORKER. It requires Linux 6.5 and vhost-scsi whose workers are not kernel threads
-// (EFAULT); otherwise the error matches errors.ErrUnsupported. ENOMEM as for SetOwner.
+// (EFAULT); otherwise the error matches errors.ErrUnsupported. It returns ENOMEM in the same cases
+// as SetOwner.
 func (d *Device) NewWorker() (id uint32, err error) {
 	var arg workerState
 	err = unsupported(newWorker, ioctlPtr(d, newWorker, &arg))
@@ -22,9 +23,9 @@ func (d *Device) NewWorker() (id uint32, err error) {
 	return arg.workerID, err
 }
 
-// FreeWorker stops a worker, VHOST_FREE_WORKER. EBUSY while a ring uses it. It waits until the
-// worker's function returns, not until the thread exits (kernel/vhost_task.c, vhost_task_stop): the
-// thread stays in /proc and counts against limits a little longer.
+// FreeWorker stops a worker, VHOST_FREE_WORKER. It returns EBUSY while a ring uses the worker. It
+// waits until the worker's function returns, not until the thread exits (kernel/vhost_task.c,
+// vhost_task_stop): the thread stays in /proc and counts against limits a little longer.
 func (d *Device) FreeWorker(id uint32) error {
 	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }

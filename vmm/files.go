@@ -79,8 +79,8 @@ func checkFiles() error {
 	return errors.Join(d.hold(filesWhileRunning), d.release())
 }
 
-// explainFiles adds the limit of open files, its value and its use to an error that such a limit
-// caused. The use is what is still open when explainFiles is called.
+// explainFiles adds the limit of open files to an error that it caused. What was open at that time is
+// not known: the machine has closed its files since.
 func explainFiles(err error) error {
 	switch {
 	case errors.Is(err, unix.EMFILE):
@@ -88,23 +88,12 @@ func explainFiles(err error) error {
 		if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
 			return err
 		}
-		return fmt.Errorf("%w (RLIMIT_NOFILE %d: this process has %d files open, and the machine needs more; see rlimits.nofile and ulimit -n)", err, l.Cur, openFiles(int(min(l.Cur, 1<<20))))
+		return fmt.Errorf("%w (RLIMIT_NOFILE %d is too low for this machine; see rlimits.nofile and ulimit -n)", err, l.Cur)
 	case errors.Is(err, unix.ENFILE):
 		used, _, _ := strings.Cut(readText("/proc/sys/fs/file-nr"), "\t")
 		return fmt.Errorf("%w (fs.file-max %s: the host has %s files open)", err, readText("/proc/sys/fs/file-max"), used)
 	}
 	return err
-}
-
-// openFiles counts this process's descriptors below limit. It opens no directory, as no descriptor
-// may be left for it.
-func openFiles(limit int) (n int) {
-	for fd := range limit {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
-			n++
-		}
-	}
-	return n
 }
 
 // readText returns the contents of a small file of the kernel's, or "unknown": a host without free

@@ -86,3 +86,13 @@ func TestActivationHasReservedFiles(t *testing.T) {
 		t.Errorf("%d files are open after Close", n)
 	}
 }
+
+// openFiles returns how many descriptors below limit are open in this process.
+func openFiles(limit int) (n int) {
+	for fd := range limit {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			n++
+		}
+	}
+	return n
+}

@@ -100,7 +100,7 @@ func TestTooFewFiles(t *testing.T) {
 	for cards, refused := range map[int]bool{1: false, 12: true} {
 		_, refusal := tryMachine(t, "rlimits.nofile = 64\n", cards, syscall.SysProcAttr{})
 		t.Logf("%d cards: %s", cards, refusal)
-		if refused != strings.Contains(refusal, "too many open files (RLIMIT_NOFILE 64: this process has ") {
+		if refused != strings.Contains(refusal, "too many open files (RLIMIT_NOFILE 64 is too low") {
 			t.Errorf("%d cards and 64 files: %q", cards, refusal)
 		}
 	}

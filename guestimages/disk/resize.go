@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 
+	"minivmm/internal/diskimage"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +30,9 @@ func Resize(ctx context.Context, path string, sizeBytes int64, install Installer
 		return err
 	}
 	defer f.Close()
+	if err := diskimage.CheckRaw(path); err != nil {
+		return inputErrorf("%v", err)
+	}
 	info, err := inspect(f)
 	if err != nil {
 		return err

@@ -79,6 +79,20 @@ func TestResizeCutsOffOnlyZeros(t *testing.T) {
 	}
 }
 
+func TestResizeRefusesOtherFormats(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "disk.qcow2")
+	if err := os.WriteFile(image, append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4088)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var input *InputError
+	if err := Resize(t.Context(), image, 1<<20, nil); !errors.As(err, &input) || !strings.Contains(err.Error(), "qemu-img convert") {
+		t.Errorf("got %v", err)
+	}
+	if st, err := os.Stat(image); err != nil || st.Size() != 4096 {
+		t.Errorf("the image has changed: %v, %v", st, err)
+	}
+}
+
 func TestResizeOfAnImageInUse(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "image")
 	if err := Create(t.Context(), image, false, Options{SizeBytes: 1 << 20}); err != nil {

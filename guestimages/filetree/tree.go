@@ -23,7 +23,7 @@ type Node struct {
 	Major, Minor uint32            // device nodes
 	ModTime      time.Time         // zero: unknown
 	Target       string            // symbolic link
-	Link         string            // hard link: the name of the same regular file that All yields first; "" for that name itself
+	Link         string            // hard link: "" for the first name of a file in the order of All, else that first name
 	Xattrs       map[string][]byte // read-only
 	SizeBytes    int64             // regular file
 

@@ -19,7 +19,7 @@ import (
 	"minivmm/internal/task"
 )
 
-// Config are the parameters of Join.
+// Config holds the parameters of Join.
 type Config struct {
 	Dir  string // the network's folder; created if missing
 	Name string // the station's name
@@ -51,7 +51,6 @@ type Station struct {
 	tasks  *task.Group
 }
 
-// Limits.
 const (
 	maxStations = 64
 	helloWait   = 5 * time.Second

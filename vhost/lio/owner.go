@@ -73,7 +73,8 @@ func (t tree) claim(id identity) (*os.File, error) {
 // in another process may remove the folder as a leftover; then reserve tries another one.
 func (t tree) reserve() (identity, *os.File, error) {
 	for {
-		// From 1<<62 on, far from the numbers that people choose for adapters.
+		// Numbers start at 1<<62, so that they do not collide with adapters that people number by
+		// hand.
 		id := identity{os.Getpid(), rand.Uint64()>>2 | 1<<62}
 		if err := t.fs.mkdir(t.path("vhost", wwpn(id))); err != nil {
 			return id, nil, err

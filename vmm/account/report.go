@@ -80,7 +80,7 @@ type Queue struct {
 	Fill int    `json:"fill"`
 
 	// Kicks is how often the driver has rung the doorbell since the device's last reset. Absent if
-	// a goroutine serves the queue: waiting for a kick consumes the count.
+	// /proc does not report the count of the eventfd.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
 	// Interrupts is how often the device has signaled the driver since the device's last reset.

@@ -34,8 +34,8 @@ func (n *Net) User() string {
 	return ""
 }
 
-// lans reports two devices on one named network, which would be two stations of the same name, and
-// keys without effect.
+// lans reports keys without effect, and two devices of the machine on one named network: both would
+// have the same station name.
 func (c *checker) lans(nets []Net) {
 	networks, captures := map[Name]int{}, map[Path]int{}
 	for i := range nets {

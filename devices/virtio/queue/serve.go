@@ -45,8 +45,8 @@ func (q *Queue) Wait(ctx context.Context) error {
 		q.kick.SetReadDeadline(time.Time{})
 		context.AfterFunc(ctx, func() { q.kick.SetReadDeadline(time.Unix(1, 0)) })
 	}
-	q.looked = false
-	err := q.kickConn.Read(q.asleep)
+	q.checked = false
+	err := q.kickConn.Read(q.mayReturn)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -60,15 +60,15 @@ func (q *Queue) Wait(ctx context.Context) error {
 	return nil
 }
 
-// awake reports whether Wait may return. The poller calls it once when every later kick is certain
-// to wake it, which is the time to check the ring, and again after each kick. It does not read the
-// eventfd: its counter shows how often the driver kicked, and an edge-triggered poller does not
-// need the read.
-func (q *Queue) awake(uintptr) bool {
-	if q.looked {
+// checkOnce reports whether Wait may return. The poller calls it once it is armed, so that no later
+// kick is lost: it checks the ring then. The poller calls it again after each kick. It does not
+// read the eventfd: its counter shows how often the driver kicked, and an edge-triggered poller
+// does not need the read.
+func (q *Queue) checkOnce(uintptr) bool {
+	if q.checked {
 		return true
 	}
-	q.looked = true
+	q.checked = true
 	return q.wantKicks()
 }
 

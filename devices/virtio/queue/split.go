@@ -53,8 +53,8 @@ type Queue struct {
 	signalled uint16                // value of nextUsed at the last Signal
 	inflight  []bool                // by head: taken but not done
 	waitedFor <-chan struct{}       // Done channel of the context that ends a Wait
-	asleep    func(uintptr) bool    // passed to kickConn; reports whether Wait may return
-	looked    bool                  // this Wait has checked the ring
+	mayReturn func(uintptr) bool    // checkOnce, which kickConn calls
+	checked   bool                  // this Wait has checked the ring
 	err       atomic.Pointer[error] // latched
 }
 
@@ -96,7 +96,7 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 	if o.kickConn, err = o.kick.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("queue %d: %w", q.Index, err), o.kick.Close())
 	}
-	o.asleep = o.awake
+	o.mayReturn = o.checkOnce
 	return o, nil
 }
 

@@ -11,7 +11,7 @@ import (
 
 // readCapacity10 serves READ CAPACITY (10) (SBC-3 §5.15).
 func (c *call) readCapacity10() error {
-	if c.CDB[8]&1 == 0 && be.Uint32(c.CDB[2:]) != 0 { // an LBA without PMI
+	if c.CDB[8]&1 == 0 && be.Uint32(c.CDB[2:]) != 0 { // the LBA must be 0 without PMI
 		return badField(2)
 	}
 	p := be.AppendUint32(nil, uint32(min(c.u.blocks.Load()-1, math.MaxUint32)))
@@ -98,7 +98,7 @@ func (c *call) span(lba, blocks uint64) (off int64, n int, err error) {
 func (c *call) fua() bool { return c.CDB[0]>>5 != 0 && c.CDB[1]&8 != 0 }
 
 // read serves READ (SBC-3 §5.11). With FUA the data it returned is durable: the flush comes after
-// the read, so that it also covers a write that came in between.
+// the read, so that it also covers a write during the read.
 func (c *call) read(lba, blocks uint64) error {
 	off, n, err := c.span(lba, blocks)
 	if err != nil {
