@@ -363,7 +363,7 @@ func TestQueuesAndTheirWorkers(t *testing.T) {
 			tuning config.Tuning
 			want   string
 		}{
-			{config.Tuning{Device: "net0", Count: 2}, `"net0" has one for each pair of queues`},
+			{config.Tuning{Device: "net0", Count: 2}, `"net0" has one worker for each queue pair`},
 			{config.Tuning{Device: "net7", Nice: &nice}, `"net7" is not a device with kernel workers: want one of net0, scsi0`},
 			{config.Tuning{Device: "scsi0", BusyPoll: &poll}, "vhost-scsi accepts the setting but ignores it"},
 			{config.Tuning{Sched: config.SchedIdle, Nice: &nice}, "nice applies to the policies other and batch"},
