@@ -37,11 +37,17 @@ func (t tree) prepare() (notes []string, err error) {
 	return notes, hint(err)
 }
 
-// mkFabric creates the folder of vhost targets. EINVAL if the module is missing: unlike other
-// folders, this one does not load it.
+// mkFabric creates the folder of vhost targets, and checks that targets can be created in one that
+// exists. EINVAL if the module is missing: unlike other folders, this one does not load it.
 func (t tree) mkFabric() error {
-	if err := t.fs.mkdir(t.path("vhost")); err != nil && !errors.Is(err, os.ErrExist) {
+	path := t.path("vhost")
+	err := t.fs.mkdir(path)
+	if !errors.Is(err, os.ErrExist) {
 		return err
+	}
+	// The root user of a user namespace is not configfs's.
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
+		return &os.PathError{Op: "create a target in", Path: path, Err: err}
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 		{"a tap is another user's", all, nobody, "--net vhost,tap=" + free, 5, []string{"net0: TUNSETIFF " + free + ": operation not permitted", "ip tuntap add dev " + free}},
 		{"tun is not the user's", without("net/tun") + " net/tun=600", nobody, "--net vhost", 5, []string{"net0: open /dev/net/tun: permission denied", "chmod 666 /dev/net/tun"}},
 		{"no such tap", "", 0, "--net vhost,tap=mvmnone", 4, []string{"net0: tap mvmnone: no such device", "ip tuntap add dev mvmnone mode tap"}},
-		{"a tap that is none", "", 0, "--net vhost,tap=lo", 4, []string{"net0: tap lo: no such device", `of type "device"`}},
+		{"a tap that is none", "", 0, "--net vhost,tap=lo", 4, []string{"net0: tap lo: no such device", `has type "device"`}},
 		{"a tap in use", "", 0, "--net vhost,tap=" + taken, 6, []string{"net0: TUNSETIFF " + taken, "device or resource busy", "another program has this tap open"}},
 		{"an address in use", "", 0, "--net vhost,address=10.98.7.1/24", 6, []string{"net0: ", "10.98.7.1", free + " already has it"}},
 		{"no such bridge", "", 0, "--net vhost,bridge=mvmbr", 4, []string{"net0: ", "bridge mvmbr: no such device", "ip link add mvmbr type bridge"}},
@@ -108,7 +108,7 @@ func TestWhatTheHostLacksIsNamed(t *testing.T) {
 		{"a disk that a user may only read", all, nobody, "--disk read.img,backend=inprocess", 5, []string{"scsi0: ", "read.img: permission denied", "readonly = true"}},
 		{"a disk on a read-only file system", "", 0, "--disk " + readOnly, 3, []string{"scsi0: ", readOnly + ": read-only file system", "readonly = true"}},
 		{"a disk that vhost-scsi cannot open", "", 0, "--disk " + readOnly + ",readonly,backend=vhost-scsi", 3, []string{"scsi0: ", readOnly + ": read-only file system", "opens a file for writing", "inprocess"}},
-		{"a port that is not for users", all, nobody, "--net user,ports=80:80", 5, []string{"net0: port [::]:80:80/tcp", "permission denied", "ports below 1024", "publish a higher one"}},
+		{"a port that is not for users", all, nobody, "--net user,ports=80:80", 5, []string{"net0: port [::]:80:80/tcp", "permission denied", "ports below 1024", "publish a higher port"}},
 		{"a kernel that is none", "", 0, "--kernel disk.img", 3, []string{"kernel ", "disk.img"}},
 		{"a CPU that is not there", "", 0, "affinity.toml --net auto", 4, []string{"net0: ", "workers.affinity [1000]: no such device", "none of these CPUs is online"}},
 	} {
