@@ -108,7 +108,7 @@ func TestTripleFaultIsShutdown(t *testing.T) {
 	}
 	e, err := m.next()
 	if err == nil && e.Reason == ExitHLT {
-		testenv.NeedNil(t, "kvm", errors.New("a KVM that heeds the limit of the IDT in real mode"))
+		testenv.NeedNil(t, "kvm", errors.New("this KVM ignores the limit of the IDT in real mode"))
 	}
 	if err != nil || e.Reason != ExitShutdown {
 		t.Fatalf("exit %v, %v; want SHUTDOWN", e, err)

@@ -8,14 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
+
 	"golang.org/x/sys/unix"
 )
 
 // TestAnotherUsersCacheIsRefused runs as root with another user's environment, as sudo -E does.
 func TestAnotherUsersCacheIsRefused(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("requires root, to create another user's folder")
-	}
+	testenv.Need(t, "root")
 	home := t.TempDir()
 	if err := os.Chown(home, 1234, 1234); err != nil {
 		t.Fatal(err)

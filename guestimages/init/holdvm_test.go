@@ -7,19 +7,18 @@ import (
 	"testing"
 
 	"minivmm/guestimages/agent"
+	"minivmm/internal/testbed/testenv"
 )
 
 func TestOnlyAPlanThatSaysSoOpensKVM(t *testing.T) {
-	if _, err := os.Stat("/dev/kvm"); err != nil {
-		t.Skip(err)
-	}
+	testenv.Need(t, "kvm")
 	for _, hold := range []bool{false, true} {
 		release, err := holdVM(agent.Plan{HoldVM: hold})
 		if err != nil && !hold {
 			t.Fatal(err)
 		}
 		if err != nil {
-			t.Skipf("KVM does not work here: %v", err)
+			testenv.NeedNil(t, "kvm", err)
 		}
 		files, err := filepath.Glob("/proc/self/fd/*")
 		if err != nil {

@@ -8,15 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"minivmm/internal/testbed/testenv"
+
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
 // TestAnotherUsersCredentials runs as root with another user's environment, as with sudo -E: a
 // program named in that user's files must not run.
 func TestAnotherUsersCredentials(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("requires root, to create another user's files")
-	}
+	testenv.Need(t, "root")
 	ref, err := name.ParseReference("127.0.0.1:1/image")
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"minivmm/internal/testbed/testenv"
 )
 
 func TestFolders(t *testing.T) {
@@ -66,9 +68,7 @@ func TestOnlyPrivateFolders(t *testing.T) {
 
 // TestOthersDecideNothing gives root another user's folders, as with sudo -E.
 func TestOthersDecideNothing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to create another user's files")
-	}
+	testenv.Need(t, "root")
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	const eve = 1234

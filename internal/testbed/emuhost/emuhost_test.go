@@ -15,14 +15,13 @@ import (
 
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
+	"minivmm/internal/testbed/testenv"
 )
 
 // needHost returns a prepared host. It skips the test unless MINIVMM_REQUIRE lists emuhost.
 func needHost(t *testing.T, change func(*Config)) *Host {
 	t.Helper()
-	if !slices.Contains(strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' }), "emuhost") {
-		t.Skip("starts the emulated host, which takes minutes to build the first time: set MINIVMM_REQUIRE=emuhost to run it")
-	}
+	testenv.NeedAsked(t, "emuhost", "starts the emulated host, which takes minutes to build the first time")
 	c, err := cache.Open(os.Stderr)
 	if err != nil {
 		t.Fatal(err)

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"minivmm/internal/testbed/testenv"
 )
 
 func TestRootGetsTheBuildersCache(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("requires root, as in the host")
-	}
+	testenv.Need(t, "root")
 	home := t.TempDir()
 	cache := filepath.Join(home, ".cache", "mini vmm")
 	if err := os.MkdirAll(cache, 0o700); err != nil {

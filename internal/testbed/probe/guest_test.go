@@ -2,7 +2,6 @@ package probe
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,10 +14,7 @@ import (
 // fetched and takes a minute.
 func open(t *testing.T) *cache.Cache {
 	t.Helper()
-	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
-	if !slices.Contains(required, "vhost-scsi") {
-		t.Skip(`starts a guest with vhost devices: ask for it with MINIVMM_REQUIRE=vhost-scsi, or run "make test"`)
-	}
+	testenv.NeedAsked(t, "vhost-scsi", "starts a guest; fetching its kernel takes a minute")
 	c, err := cache.Open(os.Stderr)
 	if err != nil {
 		t.Fatal(err)

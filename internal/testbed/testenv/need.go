@@ -81,12 +81,26 @@ func Need(t testing.TB, names ...string) {
 // is missing, or nil.
 func NeedNil(t testing.TB, name string, err error) {
 	t.Helper()
-	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 	switch {
 	case err == nil:
-	case slices.Contains(required, name):
+	case isRequired(name):
 		t.Fatalf("%s is required: %v", name, err)
 	default:
 		t.Skipf("%s: %v", name, err)
 	}
+}
+
+// NeedAsked skips the test unless MINIVMM_REQUIRE names name: why says what makes the test too much
+// for those who did not ask.
+func NeedAsked(t testing.TB, name, why string) {
+	t.Helper()
+	if !isRequired(name) {
+		t.Skipf("%s: run it with MINIVMM_REQUIRE=%s, or by \"make test\"", why, name)
+	}
+}
+
+// isRequired reports whether MINIVMM_REQUIRE names name.
+func isRequired(name string) bool {
+	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
+	return slices.Contains(required, name)
 }

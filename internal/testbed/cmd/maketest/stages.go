@@ -45,7 +45,7 @@ const debianBytes = 768 << 20
 // machinePackages are the packages with tests that need KVM or vhost.
 var machinePackages = []string{
 	"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof", "./internal/diskimage", "./devices/virtio/net", "./devices/virtio/scsi", "./devices/virtio/scsi/target", "./devices/virtio/vhostbackend",
-	"./vmm", "./cmd/minivmm", "./internal/testbed/e2e",
+	"./vmm", "./cmd/minivmm", "./internal/testbed/e2e", "./guestimages/init",
 	"./internal/testbed/probe",
 }
 
