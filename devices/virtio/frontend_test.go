@@ -1,109 +1,15 @@
 package virtio_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
-	"minivmm/devices/virtio/virtiotest"
 )
-
-const (
-	ack, driver, featuresOK, driverOK = virtio.StatusAcknowledge, virtio.StatusDriver, virtio.StatusFeaturesOK, virtio.StatusDriverOK
-	needsReset, failed                = virtio.StatusNeedsReset, virtio.StatusFailed
-
-	ready = ack | driver | featuresOK
-	live  = ready | driverOK
-)
-
-// ram is three regions, two of them adjacent, with a hole, so that "inside RAM" and "inside one
-// region" differ from "below the end".
-var ram = []guestmem.Range{{GPA: 0, SizeBytes: 0x10000}, {GPA: 0x20000, SizeBytes: 0x10000}, {GPA: 0x30000, SizeBytes: 0x4000}}
-
-func memory(t testing.TB) *guestmem.Memory {
-	mem, err := guestmem.New(ram)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { mem.Close() })
-	return mem
-}
-
-// bench is a frontend over a recorder, with its log and its configuration interrupts.
-type bench struct {
-	*virtio.Frontend
-	dev *virtiotest.Recorder
-
-	mu     sync.Mutex
-	lines  []string
-	config int
-}
-
-func newBench(t testing.TB, dev *virtiotest.Recorder) *bench {
-	b := &bench{dev: dev}
-	f, err := virtio.NewFrontend(dev, memory(t), virtio.Options{
-		Name: "test0",
-		Logf: func(format string, args ...any) {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.lines = append(b.lines, fmt.Sprintf(format, args...))
-		},
-		OnConfig: func() { b.mu.Lock(); b.config++; b.mu.Unlock() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Frontend = f
-	t.Cleanup(func() {
-		if err := f.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
-}
-
-func recorder() *virtiotest.Recorder {
-	return &virtiotest.Recorder{Type: virtio.NetID, Offers: virtio.FeatureRingEventIdx | 1<<5, Sizes: []uint16{256, 64, 64}, Config: make([]byte, 12)}
-}
-
-func (b *bench) status(s virtio.Status) virtio.Status {
-	b.Write(virtio.DeviceStatus, uint32(s))
-	return virtio.Status(b.Read(virtio.DeviceStatus))
-}
-
-// negotiate goes from reset to FEATURES_OK with the given features.
-func (b *bench) negotiate(features virtio.Features) virtio.Status {
-	b.status(0)
-	b.status(ack)
-	b.status(ack | driver)
-	for sel := range uint32(2) {
-		b.Write(virtio.DriverFeatureSelect, sel)
-		b.Write(virtio.DriverFeature, uint32(features>>(32*sel)))
-	}
-	return b.status(ready)
-}
-
-func (b *bench) enable(q virtio.Queue) {
-	b.Write(virtio.QueueSelect, uint32(q.Index))
-	b.Write(virtio.QueueSize, uint32(q.Size))
-	for r, gpa := range map[virtio.Register]guestmem.GPA{virtio.QueueDescLow: q.Desc, virtio.QueueDriverLow: q.Driver, virtio.QueueDeviceLow: q.Device} {
-		b.Write(r, uint32(gpa))
-		b.Write(r+1, uint32(gpa>>32))
-	}
-	b.Write(virtio.QueueEnable, 1)
-}
-
-func goodQueue(i uint16) virtio.Queue {
-	base := guestmem.GPA(0x20000 + 0x4000*int(i))
-	return virtio.Queue{Index: i, Size: 64, Desc: base, Driver: base + 0x1000, Device: base + 0x2000}
-}
 
 func TestADriverThatFollowsTheSpecActivatesTheDevice(t *testing.T) {
 	b := newBench(t, recorder())
@@ -392,39 +298,6 @@ func TestFailedIsReportedOncePerActivationAndNeverLate(t *testing.T) {
 	}
 }
 
-// poster calls Failed and ConfigChanged from a goroutine that Reset joins.
-type poster struct{ *virtiotest.Recorder }
-
-func (p poster) Activate(a virtio.Activation) error {
-	for _, post := range []func(){a.ConfigChanged, func() { a.Failed(errors.New("again")) }} {
-		a.Go(func(ctx context.Context) error {
-			for ctx.Err() == nil {
-				post()
-			}
-			post()
-			return errors.New("stopped")
-		})
-	}
-	return p.Recorder.Activate(a)
-}
-
-func TestResetJoinsAGoroutineThatPosts(t *testing.T) {
-	f, err := virtio.NewFrontend(poster{recorder()}, memory(t), virtio.Options{Name: "test0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{Frontend: f}
-	for range 100 {
-		b.negotiate(virtio.FeatureVersion1)
-		b.enable(goodQueue(0))
-		b.status(live)
-		b.status(0)
-	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestADeviceThatCannotStopAcceptsNoDriver(t *testing.T) {
 	b := newBench(t, recorder())
 	b.dev.Sticks = errors.New("worker does not stop")
@@ -514,61 +387,5 @@ func TestBadQueueSizesAreReported(t *testing.T) {
 			f.Close()
 			t.Errorf("sizes %v: no error", sizes)
 		}
-	}
-}
-
-// worker is a device with one goroutine.
-type worker struct {
-	*virtiotest.Recorder
-	run func(context.Context) error
-}
-
-func (w worker) Activate(a virtio.Activation) error {
-	a.Go(w.run)
-	return w.Recorder.Activate(a)
-}
-
-func TestAGoroutineThatFailsEndsTheActivation(t *testing.T) {
-	for name, run := range map[string]func(context.Context) error{
-		"error": func(context.Context) error { return errors.New("out of order") },
-		"panic": func(context.Context) error { panic("out of order") },
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := virtiotest.NewDriver(t, worker{recorder(), run})
-			d.Negotiate(0)
-			d.Go()
-			if err := d.WaitNeedsReset(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// A goroutine that waits for one that panicked never exits. The driver must be notified at once, a
-// reset must not hang, and no driver may get the device while the goroutine may still use it.
-func TestAGoroutineThatHangsAfterAPanicKeepsTheDevice(t *testing.T) {
-	hang := make(chan struct{})
-	w := worker{recorder(), func(context.Context) error { <-hang; return nil }}
-	f, err := virtio.NewFrontend(w, memory(t), virtio.Options{Name: "test0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{Frontend: f, dev: w.Recorder}
-	b.negotiate(virtio.FeatureVersion1)
-	b.enable(goodQueue(0))
-	b.status(live)
-	b.dev.Activations()[0].Go(func(context.Context) error { panic("out of order") })
-	if err := f.Reset(); err == nil {
-		t.Error("a goroutine is left, but reset returned no error")
-	}
-	if got := b.negotiate(virtio.FeatureVersion1); got != ack|driver {
-		t.Errorf("status %#x: another driver could use the device", got)
-	}
-	close(hang)
-	if got := b.negotiate(virtio.FeatureVersion1); got != ready {
-		t.Errorf("status %#x after it has exited", got)
-	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
 	}
 }

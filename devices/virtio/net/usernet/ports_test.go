@@ -13,9 +13,15 @@ import (
 
 	"minivmm/internal/testbed/testenv"
 
+	"context"
+	"fmt"
+	"os"
+
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+
+	"minivmm/devices/virtio/virtiotest"
 )
 
 // published starts a guest with a published port. open returns both ends of a new connection
@@ -222,4 +228,105 @@ func TestAPrivilegedPort(t *testing.T) {
 			t.Errorf("%d of %d: %q, want %q", c.port, c.first, got, c.want)
 		}
 	}
+}
+
+// A guest may connect again from a port whose connection the outside has closed:
+// there is no TIME-WAIT.
+func TestAPortThatTheOutsideClosedIsFree(t *testing.T) {
+	to := server(t, func(c *net.TCPConn) { c.Close() })
+	g := boot(t, Config{}, all)
+	for i := range 3 {
+		var c *gonet.TCPConn
+		for end := time.Now().Add(testenv.Patience); ; {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			var err error
+			c, err = gonet.DialTCPWithBind(ctx, g.Stack, tcpip.FullAddress{Addr: address(guestAddr), Port: 4444}, full(to), ipv4.ProtocolNumber)
+			cancel()
+			if err == nil {
+				break
+			}
+			// The guest's own end closes slightly later.
+			if !strings.Contains(err.Error(), "port is in use") || time.Now().After(end) {
+				t.Fatalf("connection %d: %v", i, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("%d, %v", n, err)
+		}
+		c.Close()
+	}
+}
+
+func TestPublishedPortsLeadToTheGuest(t *testing.T) {
+	host := freePort(t)
+	g := boot(t, Config{Ports: []Port{{Host: host, To: 80}, {UDP: true, Host: host, To: 53}}}, all)
+	l, err := gonet.ListenTCP(g.Stack, tcpip.FullAddress{Port: 80}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	u, err := gonet.DialUDP(g.Stack, &tcpip.FullAddress{Port: 53}, nil, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	go func() {
+		b := make([]byte, 65536)
+		for {
+			n, from, err := u.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			u.WriteTo(b[:n], from)
+		}
+	}()
+	for range 3 {
+		for _, network := range []string{"tcp", "udp"} {
+			c, err := net.Dial(network, host.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask(t, c, 1000)
+			c.Close()
+		}
+	}
+}
+
+// freePort returns a free port of the loopback.
+func freePort(t testing.TB) netip.AddrPort { return freePortAt(t, loopback) }
+
+func freePortAt(t testing.TB, at netip.Addr) netip.AddrPort {
+	for { // until TCP and UDP have the port free
+		l, err := net.Listen("tcp", netip.AddrPortFrom(at, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			u.Close()
+			return netip.MustParseAddrPort(l.Addr().String())
+		}
+	}
+}
+
+func TestAPortInUseIsAnErrorAtOnce(t *testing.T) {
+	to := onLoopback(server(t, echoServer))
+	before := virtiotest.TakeFootprint(t)
+	_, err := New(Config{Ports: []Port{{Host: freePort(t), To: 1}, {Host: to, To: 2}}})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(fmt.Sprint(err), to.String()+":2/tcp") ||
+		!strings.Contains(fmt.Sprint(err), fmt.Sprintf("(process %d, ", os.Getpid())) {
+		t.Error(err)
+	}
+	before.Holds(t)
 }
