@@ -46,14 +46,6 @@ func guestConfig(t testing.TB, k vmmtest.Kernel, scenario string, args ...string
 	return cfg
 }
 
-// planOf resolves a configuration and logs the notes.
-func planOf(t testing.TB, cfg *config.Config) vmm.Plan {
-	t.Helper()
-	plan, notes := vmm.Resolve(cfg)
-	t.Log(notes)
-	return plan
-}
-
 // TestBootMatrix boots each guest kernel, packed and unpacked, on one and on four vCPUs, and checks
 // what the guest sees.
 func TestBootMatrix(t *testing.T) {

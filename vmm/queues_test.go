@@ -527,7 +527,7 @@ func TestUnsupportedWorkers(t *testing.T) {
 		{"[scsi]\naffinity = '1000'\n", "scsi0: affinity [1000]: no such device"},
 	} {
 		before := virtiotest.TakeFootprint(t)
-		plan := planOf(t, parse(t, "[boot]\nkernel = %q\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, c.more))
+		plan := vmmtest.Plan(t, parse(t, "[boot]\nkernel = %q\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, c.more))
 		m, err := vmm.New(plan, vmm.Options{Console: os.Stderr, Logf: t.Logf})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.more, err, c.want)

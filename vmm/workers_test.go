@@ -28,7 +28,7 @@ func newMachine(t *testing.T, more string) *vmm.VM {
 		t.Fatal(err)
 	}
 	k := vmmtest.Kernels(t)[0]
-	plan := planOf(t, parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, more))
+	plan := vmmtest.Plan(t, parse(t, "[boot]\nkernel = %q\n[[net]]\n[[net]]\n[[disk]]\npath = %q\n%s", vmmtest.Vmlinux(t, k), image, more))
 	m, err := vmm.New(plan, vmm.Options{Console: os.Stderr, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)

@@ -114,16 +114,24 @@ type Machine struct {
 	Err    error
 }
 
+// Plan resolves a configuration and logs what was decided.
+func Plan(t testing.TB, cfg *config.Config) vmm.Plan {
+	t.Helper()
+	plan, notes := vmm.Resolve(cfg)
+	for _, note := range notes {
+		t.Log(note)
+	}
+	return plan
+}
+
 // Boot starts a VM. The VM is closed when the test ends, and the test fails if that returns an
 // error. The console is printed if the test fails.
 func Boot(t testing.TB, cfg *config.Config) *Machine {
 	t.Helper()
 	testenv.Need(t, "kvm")
 	m := &Machine{t: t, out: NewTranscript(), done: make(chan struct{})}
-	plan, notes := vmm.Resolve(cfg)
-	t.Log(notes)
 	var err error
-	m.VM, err = vmm.New(plan, vmm.Options{Console: m.out, Logf: t.Logf})
+	m.VM, err = vmm.New(Plan(t, cfg), vmm.Options{Console: m.out, Logf: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
