@@ -187,7 +187,7 @@ func (c crashing) link(object, path string) error { return c.after(c.fakeFS.link
 func TestRecoverLeavesOthersAlone(t *testing.T) {
 	f, tr := newFake(t)
 	for _, dir := range []string{"vhost", "core/fileio_0", "core/fileio_0/disk", "core/fileio_1000000001",
-		"vhost/naa.5001405bd3c1a2f0", "vhost/naa.minivmm.x.y", "vhost/naa.minivmm.1.2.3", "core/fileio_0/minivmm.1.2.0.copy"} {
+		"vhost/naa.5001405bd3c1a2f0", "vhost/naa.minivmm.x.y", "vhost/naa.minivmm.1.2.3", "vhost/naa.minivmm.1.2", "core/fileio_0/minivmm.1.2.0.copy"} {
 		if err := f.mkdir(tr.path(dir)); err != nil {
 			t.Fatal(err)
 		}
@@ -410,9 +410,11 @@ func TestMissingModuleIsNamed(t *testing.T) {
 	}
 }
 
+const aSecret = "000102030405060708090a0b0c0d0e0f"
+
 func FuzzIdentity(f *testing.F) {
-	f.Add("naa.minivmm.12.34")
-	f.Add("naa.minivmm.012.34")
+	f.Add("naa.minivmm.12.34." + aSecret)
+	f.Add("naa.minivmm.012.34." + aSecret)
 	f.Fuzz(func(t *testing.T, name string) {
 		if id, ok := parseWWPN(name); ok && wwpn(id) != name {
 			t.Errorf("%q is %v", name, id)
@@ -422,21 +424,40 @@ func FuzzIdentity(f *testing.F) {
 
 func TestIdentity(t *testing.T) {
 	for name, want := range map[string]bool{
-		"naa.minivmm.12.34":                   true,
-		"naa.minivmm.12.18446744073709551615": true,
-		"naa.minivmm.12.18446744073709551616": false,
-		"naa.minivmm.12.34.0":                 false, // from before locks
-		"naa.minivmm.12":                      false,
-		"naa.minivmm.-1.34":                   false,
-		"naa.minivmm.012.34":                  false,
-		"naa.minivmm.12.34x":                  false,
-		"minivmm.12.34":                       false,
-		"12.34":                               false,
-		"":                                    false,
+		"naa.minivmm.12.34." + aSecret:                       true,
+		"naa.minivmm.12.18446744073709551615." + aSecret:     true,
+		"naa.minivmm.12.18446744073709551616." + aSecret:     false,
+		"naa.minivmm.12.34":                                  false,
+		"naa.minivmm.12.34.0":                                false, // from before locks
+		"naa.minivmm.12.34." + aSecret[2:]:                   false,
+		"naa.minivmm.12.34." + aSecret + "10":                false,
+		"naa.minivmm.12.34.0001020304050607080910A0B0C0D0E0": false,
+		"naa.minivmm.12":                                     false,
+		"naa.minivmm.-1.34." + aSecret:                       false,
+		"naa.minivmm.012.34." + aSecret:                      false,
+		"naa.minivmm.12.34x." + aSecret:                      false,
+		"minivmm.12.34." + aSecret:                           false,
+		"12.34":                                              false,
+		"":                                                   false,
 	} {
 		if _, ok := parseWWPN(name); ok != want {
 			t.Errorf("%q: %v, want %v", name, ok, want)
 		}
+	}
+}
+
+// TestNamesCannotBeGuessed checks that the random parts of two names differ, and that the kernel's
+// buffer holds a name.
+func TestNamesCannotBeGuessed(t *testing.T) {
+	a, b := newIdentity(), newIdentity()
+	if a.number == b.number || a.secret == b.secret || a.secret == [16]byte{} {
+		t.Errorf("%v and %v", a, b)
+	}
+	if id, ok := parseWWPN(wwpn(a)); !ok || id != a {
+		t.Errorf("%v was read back as %v, %v", a, id, ok)
+	}
+	if n := len(wwpn(a)); n >= 224 {
+		t.Errorf("%d bytes do not fit into vhost_scsi_target", n)
 	}
 }
 

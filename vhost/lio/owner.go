@@ -1,9 +1,11 @@
 package lio
 
 import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -18,22 +20,45 @@ const prefix = "minivmm."
 
 // identity names one target and its backstores. The process id is informational only: in another
 // pid namespace it is another process.
+//
+// The secret makes the target's name a capability: VHOST_SCSI_SET_ENDPOINT connects a device to any
+// target whose name the caller knows (vhost_scsi_set_endpoint), so a process that has a vhost-scsi
+// descriptor but cannot read configfs must not be able to guess the name of another machine's target.
 type identity struct {
 	pid    int    // creating process, informational
 	number uint64 // random, so that names are unique
+	secret [16]byte
 }
 
-func (id identity) String() string { return fmt.Sprintf("%s%d.%d", prefix, id.pid, id.number) }
+// newIdentity returns a random identity for a target of this process. Numbers start at 1<<62, so that
+// they do not collide with adapters that people number by hand.
+func newIdentity() identity {
+	var b [8]byte
+	id := identity{pid: os.Getpid()}
+	rand.Read(b[:])
+	rand.Read(id.secret[:])
+	id.number = binary.NativeEndian.Uint64(b[:])>>2 | 1<<62
+	return id
+}
+
+func (id identity) String() string {
+	return fmt.Sprintf("%s%d.%d.%x", prefix, id.pid, id.number, id.secret)
+}
 
 // parseWWPN returns the identity of a target's folder. It does not recognize targets of minivmm's
 // first versions, whose names have another format, because nothing shows whether their owner is
 // running.
 func parseWWPN(name string) (id identity, ok bool) {
-	pid, number, _ := strings.Cut(strings.TrimPrefix(name, "naa."+prefix), ".")
-	p, err1 := strconv.ParseUint(pid, 10, 31)
-	n, err2 := strconv.ParseUint(number, 10, 64)
-	id = identity{int(p), n}
-	return id, err1 == nil && err2 == nil && name == wwpn(id)
+	parts := strings.Split(strings.TrimPrefix(name, "naa."+prefix), ".")
+	if len(parts) != 3 {
+		return id, false
+	}
+	pid, err1 := strconv.ParseUint(parts[0], 10, 31)
+	number, err2 := strconv.ParseUint(parts[1], 10, 64)
+	secret, err3 := hex.DecodeString(parts[2])
+	id = identity{pid: int(pid), number: number}
+	copy(id.secret[:], secret)
+	return id, errors.Join(err1, err2, err3) == nil && name == wwpn(id)
 }
 
 // hba returns the folder name of the target's adapter for a plugin, "fileio" or "iblock".
@@ -73,9 +98,7 @@ func (t tree) claim(id identity) (*os.File, error) {
 // in another process may remove the folder as a leftover; then reserve tries another one.
 func (t tree) reserve() (identity, *os.File, error) {
 	for {
-		// Numbers start at 1<<62, so that they do not collide with adapters that people number by
-		// hand.
-		id := identity{os.Getpid(), rand.Uint64()>>2 | 1<<62}
+		id := newIdentity()
 		if err := t.fs.mkdir(t.path("vhost", wwpn(id))); err != nil {
 			return id, nil, err
 		}
