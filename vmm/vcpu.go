@@ -14,6 +14,7 @@ import (
 	"minivmm/kvm"
 	"minivmm/vhost"
 	"minivmm/vmm/boot"
+	"minivmm/vmm/sandbox"
 )
 
 // vcpu is one virtual CPU. Its own goroutine, locked to a thread for life, does everything except
@@ -87,7 +88,11 @@ func (v *vcpu) setUp(p vcpuPlan) (err error) {
 	if v.stats, err = v.fd.StatsFD(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	return v.setRegisters(p)
+	if err := v.setRegisters(p); err != nil {
+		return err
+	}
+	// Also for the thread that KVM copies from it at the first run (kvm_mmu_start_lpage_recovery).
+	return sandbox.Thread()
 }
 
 // run handles the vCPU's exits until stop is called. A panic in a device is a bug in minivmm, but

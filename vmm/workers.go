@@ -12,6 +12,7 @@ import (
 	"minivmm/internal/task"
 	"minivmm/vhost"
 	"minivmm/vmm/config"
+	"minivmm/vmm/sandbox"
 )
 
 // Worker is a kernel thread that serves a device of this VM.
@@ -134,8 +135,8 @@ func (m *VM) own(dev *vhost.Device, p placement, rings []int) error {
 }
 
 // newWorker calls create to create a worker. The kernel copies attributes of the calling thread, so
-// create runs on a new thread with the worker's affinity; the thread exits with its goroutine,
-// which never unlocks it. The other settings are made on the worker itself, which has nothing to do
+// create runs on a new thread with the worker's affinity and without capabilities; the thread exits
+// with its goroutine, which never unlocks it. The other settings are made on the worker itself, which has nothing to do
 // yet.
 func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func() (vhost.Worker, error)) (Worker, error) {
 	type result struct {
@@ -147,7 +148,10 @@ func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func(
 		var r result
 		defer func() { made <- r }()
 		defer task.Catch(func(err error) { r.err = err })
-		if r.err = setAffinity(p.key, p.affinity); r.err == nil {
+		if r.err = setAffinity(p.key, p.affinity); r.err != nil {
+			return
+		}
+		if r.err = sandbox.Thread(); r.err == nil {
 			r.worker, r.err = create()
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
+	"minivmm/vmm/account"
 	"minivmm/vmm/config"
 )
 
@@ -49,7 +51,7 @@ func threadWorkers(t *testing.T) bool {
 }
 
 // TestWorkersAreTheVMs sets an affinity and a cgroup and checks each worker: its kind, its CPUs and
-// its owner.
+// its owner. Neither workers nor vCPUs have capabilities.
 func TestWorkersAreTheVMs(t *testing.T) {
 	testenv.Need(t, "kvm", "vhost-net", "vhost-scsi", "guests")
 	cgroup := moveToCgroup(t)
@@ -73,6 +75,18 @@ func TestWorkersAreTheVMs(t *testing.T) {
 		if cg, err := w.Cgroup(); err != nil || cg != cgroup {
 			t.Errorf("%v: cgroup %q, %v; want %q", w, cg, err, cgroup)
 		}
+		if !w.Kthread {
+			mayNothing(t, w.TID)
+		}
+	}
+	report, err := m.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range report.Threads {
+		if thread.Kind == account.VCPU {
+			mayNothing(t, thread.TID)
+		}
 	}
 	if got := strings.Join(devices, " "); got != "net0 net1 scsi0" {
 		t.Errorf("workers of %s", got)
@@ -81,6 +95,19 @@ func TestWorkersAreTheVMs(t *testing.T) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() != runtime.NumCPU() {
 		t.Errorf("this thread may run on %d CPUs, %v", all.Count(), err)
+	}
+}
+
+// mayNothing checks that a thread of this process has no capabilities and can gain none.
+func mayNothing(t *testing.T, tid int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", tid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := regexp.MustCompile(`(?m)^(Cap\w+:\t0+|NoNewPrivs:\t1)$`).FindAllString(string(b), -1)
+	if len(rights) != 6 { // CapInh, CapPrm, CapEff, CapBnd, CapAmb
+		t.Errorf("thread %d has only %q of the 6 lines; status:\n%s", tid, rights, b)
 	}
 }
 

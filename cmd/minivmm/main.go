@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"minivmm/vmm"
+	"minivmm/vmm/sandbox"
 )
 
 func main() {
@@ -16,6 +17,9 @@ type realMachine struct{ *vmm.VM }
 func (m realMachine) ConsoleInput() Input { return m.Console() }
 
 func newVM(plan vmm.Plan, opt vmm.Options) (machine, error) {
+	if err := sandbox.Process(); err != nil {
+		return nil, err
+	}
 	vm, err := vmm.New(plan, opt)
 	if err != nil {
 		return nil, err

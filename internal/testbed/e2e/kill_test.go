@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -63,7 +64,8 @@ func TestSIGKILLLosesNothingThatWasSynced(t *testing.T) {
 	checkImage(t, filepath.Join(other.cmd.Dir, "disk.img"), 5)
 }
 
-// TestSIGKILLTakesTheTapAndTheWorkers kills a machine without disks.
+// TestSIGKILLTakesTheTapAndTheWorkers kills a machine without disks. Before that it checks that no
+// thread of the process can gain privileges, and that the process would leave no core file.
 func TestSIGKILLTakesTheTapAndTheWorkers(t *testing.T) {
 	testenv.Need(t, "vhost-net", "root")
 	leavesNothing(t)
@@ -77,8 +79,24 @@ func TestSIGKILLTakesTheTapAndTheWorkers(t *testing.T) {
 			t.Errorf("want %s in %q, and not in %q: this test looks in the wrong place", what, during, before)
 		}
 	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", m.cmd.Process.Pid))
+	if err != nil || len(tasks) == 0 {
+		t.Fatalf("threads %q, %v", tasks, err)
+	}
+	for _, status := range tasks {
+		contains(t, status, "\nNoNewPrivs:\t1\n")
+	}
+	contains(t, fmt.Sprintf("/proc/%d/limits", m.cmd.Process.Pid), "Max core file size        0                    0 ")
 	m.signal(syscall.SIGKILL)
 	m.exits(-1)
+}
+
+// contains checks that a file of procfs contains text.
+func contains(t *testing.T, path, text string) {
+	t.Helper()
+	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), text) {
+		t.Errorf("%s: %v; want %q in:\n%s", path, err, text, b)
+	}
 }
 
 // objectsOf lists a machine's objects in configfs.

@@ -1,0 +1,68 @@
+// Package sandbox gives up rights that a running machine does not need.
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process protects the calling process and everything it starts from now on:
+//
+//   - It is not dumpable (PR_SET_DUMPABLE): processes of the same user can neither trace it nor read
+//     its memory, and /proc/PID belongs to root.
+//   - It leaves no core file (RLIMIT_CORE), which would contain the guest's memory. A core_pattern
+//     that is a pipe disregards the limit, but not the first setting (fs/coredump.c).
+//   - It gains no privileges by execve(2) (PR_SET_NO_NEW_PRIVS).
+//
+// None of the three can be taken back by an unprivileged process. A program that was built with cgo
+// sets the last one for the calling thread only.
+func Process() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return os.NewSyscallError("PR_SET_DUMPABLE", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("RLIMIT_CORE: %w", os.NewSyscallError("setrlimit", err))
+	}
+	_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
+	if errno == unix.ENOTSUP { // with cgo
+		return noNewPrivs()
+	}
+	if errno != 0 {
+		return os.NewSyscallError("PR_SET_NO_NEW_PRIVS", errno)
+	}
+	return nil
+}
+
+func noNewPrivs() error {
+	return os.NewSyscallError("PR_SET_NO_NEW_PRIVS", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+}
+
+// Thread takes all capabilities from the calling thread, for good: also those that execve(2) could
+// give back (the bounding set). A thread that the kernel copies from it, a vhost worker for example,
+// has none either. The user ID stays: a thread of root still owns root's files.
+//
+// The calling goroutine must be locked to its thread and never unlocked. The Go runtime clones no
+// thread from a locked one.
+func Thread() error {
+	if err := noNewPrivs(); err != nil {
+		return err
+	}
+	// Dropping from the bounding set requires CAP_SETPCAP, so it is first. Without that capability
+	// the set is out of reach, but so is everything in it: there are no new privileges.
+	for c := range uintptr(64) {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) { // beyond the last capability; not allowed
+			break
+		}
+		if err != nil {
+			return os.NewSyscallError("PR_CAPBSET_DROP", err)
+		}
+	}
+	// Capabilities that are not permitted are removed from the ambient set, too (kernel/cred.c).
+	var none [2]unix.CapUserData
+	return os.NewSyscallError("capset", unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]))
+}
