@@ -32,7 +32,7 @@ vm: build ## test one package in one emulated host: PKG=./vmm RUN=TestX KERNEL=6
 
 STARTS ?= 500
 GUESTS ?= 200
-stress-host: build ## test the emulated host itself: STARTS starts, half of them on a loaded machine, and GUESTS guests with 4 CPUs
+stress-host: build ## test the emulated host itself: a guest under load, STARTS starts, half of them on a loaded machine, and GUESTS guests with 4 CPUs
 	$(GO) run ./internal/testbed/cmd/maketest stress-host $(STARTS) $(GUESTS)
 
 check: ## check formatting, go vet and modules

@@ -26,7 +26,6 @@ const usage = `usage: emuhost COMMAND
 
   run [FLAGS] [--] PROGRAM [ARGS]   run a program in the emulated host
   exec [FLAGS] TESTBINARY [ARGS]    the same for "go test -exec"
-  stress [FLAGS]                    test the emulated host itself: a guest under load, for a minute
   kernel NAME                       print the paths of a kernel and its modules: 6.12, 6.1, 6.12-cloud, 6.1-cloud
   initrd [FLAGS] KERNEL FILE        write an initial RAM file system for a guest
   probe                             print where "exec -auto" would run tests, and why
@@ -62,15 +61,13 @@ func dispatch(ctx context.Context, args []string) error {
 	}
 	c.Prefix = "emuhost: "
 	commands := map[string]func(context.Context, *cache.Cache, []string) error{
-		"run":        run,
-		"exec":       execTest,
-		"stress":     stress,
-		stressInside: runStressInside,
-		"kernel":     printKernel,
-		"initrd":     writeInitrd,
-		"probe":      printChoice,
-		"prepare":    prepare,
-		"update":     update,
+		"run":     run,
+		"exec":    execTest,
+		"kernel":  printKernel,
+		"initrd":  writeInitrd,
+		"probe":   printChoice,
+		"prepare": prepare,
+		"update":  update,
 	}
 	if args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(os.Stdout, usage)

@@ -18,7 +18,7 @@ import (
 	"minivmm/internal/testbed/emuhost"
 )
 
-// options are the flags of run, exec and stress.
+// options are the flags of run and exec.
 type options struct {
 	config  emuhost.Config
 	timeout time.Duration
