@@ -1,8 +1,8 @@
 // Command maketest implements "make test". It runs all tests on this machine with the race
 // detector, and then the tests that need KVM and vhost: in the emulated host on each of its
 // kernels, or directly on this machine if a guest works here. At the end it prints a summary. It
-// also implements "make unit", "make vm", "make stress-host", "make fuzz" and "make abi". It must
-// run at the top of the source tree.
+// also implements "make unit", "make vm" and "make stress-host". It must run at the top of the source
+// tree.
 package main
 
 import (
@@ -40,10 +40,6 @@ func dispatch(ctx context.Context, args []string) error {
 		return vm(ctx, c, args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "stress-host":
 		return stressHost(ctx, c, os.Stdout, args[1], args[2])
-	case len(args) == 2 && args[0] == "fuzz":
-		return fuzz(ctx, args[1])
-	case len(args) == 1 && args[0] == "abi":
-		return abi(ctx)
 	}
-	return errors.New("usage: maketest test | unit | vm KERNEL PACKAGE TESTS | stress-host STARTS GUESTS | fuzz TIME | abi")
+	return errors.New("usage: maketest test | unit | vm KERNEL PACKAGE TESTS | stress-host STARTS GUESTS")
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -73,36 +71,6 @@ func TestSummaryCountsEachTestOnceAndListsDeadHosts(t *testing.T) {
 		if strings.Contains(out.String(), no) {
 			t.Errorf("output must not contain %q:\n%s", no, &out)
 		}
-	}
-}
-
-func TestFuzzTargetsAreFound(t *testing.T) {
-	root := t.TempDir()
-	for file, text := range map[string]string{
-		"a/a_test.go":          "package a\n\nfunc FuzzOne(f *testing.F) {}\nfunc FuzzTwo(x *testing.F) {\n}\nfunc Fuzzy() {}\n",
-		"a/a.go":               "func FuzzThree(f *testing.F) {}\n",
-		"a/testdata/b_test.go": "func FuzzFour(f *testing.F) {}\n",
-		".hidden/c_test.go":    "func FuzzFive(f *testing.F) {}\n",
-	} {
-		path := filepath.Join(root, file)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := targets(root)
-	dir := filepath.Join(root, "a")
-	if want := []target{{dir, "FuzzOne"}, {dir, "FuzzTwo"}}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %v, %v, want %v", got, err, want)
-	}
-}
-
-func TestConstantsMissingFromTheHeadersAreKept(t *testing.T) {
-	old := "request A 1\nrequest B 2\nabsent C\n"
-	if got, want := merge("request A 9\nabsent B\nabsent C\nconst D 4\n", old), "request A 9\nrequest B 2\nabsent C\nconst D 4\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
