@@ -20,7 +20,7 @@ var le = binary.LittleEndian
 // machine is a transport on a bus, as a driver sees it.
 type machine struct {
 	t    testing.TB
-	host *virtiotest.Host
+	host *fakeHost
 	mem  *guestmem.Memory
 	dev  *virtiotest.Recorder // nil if the device is not a Recorder
 	tr   *virtiopci.Transport
@@ -50,7 +50,7 @@ func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
 
 // newMachineWith sets name and log in the options.
 func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *machine {
-	m := &machine{t: t, host: &virtiotest.Host{}, mmio: &bus.Bus{}, io: &bus.Bus{}, caps: map[byte]capability{}}
+	m := &machine{t: t, host: &fakeHost{}, mmio: &bus.Bus{}, io: &bus.Bus{}, caps: map[byte]capability{}}
 	m.dev, _ = dev.(*virtiotest.Recorder)
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: 0x20000}})
 	if err != nil {

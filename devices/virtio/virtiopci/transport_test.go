@@ -8,7 +8,6 @@ import (
 	"minivmm/devices/guestmem"
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/virtiopci"
-	"minivmm/devices/virtio/virtiotest"
 )
 
 func TestTheFunctionLooksLikeAModernVirtioDevice(t *testing.T) {
@@ -400,7 +399,7 @@ func TestAFailedNewReleasesEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mem.Close()
-	host := &virtiotest.Host{NoMSI: errors.New("no routes left")}
+	host := &fakeHost{NoMSI: errors.New("no routes left")}
 	dev := recorder()
 	if _, err := virtiopci.New(dev, mem, host, virtiopci.Options{Name: "net0"}); !errors.Is(err, host.NoMSI) {
 		t.Errorf("error %v", err)

@@ -93,9 +93,8 @@ func (d *Driver) Negotiate(want virtio.Features) {
 		d.Features |= virtio.Features(d.Read(virtio.DeviceFeature)) << (32 * sel)
 	}
 	d.Features &= want | virtio.FeatureVersion1
-	s := virtio.StatusAcknowledge
-	d.Write(virtio.DeviceStatus, uint32(s))
-	s |= virtio.StatusDriver
+	s := virtio.StatusAcknowledge | virtio.StatusDriver
+	d.Write(virtio.DeviceStatus, uint32(virtio.StatusAcknowledge))
 	d.Write(virtio.DeviceStatus, uint32(s))
 	for sel := range uint32(2) {
 		d.Write(virtio.DriverFeatureSelect, sel)
@@ -126,12 +125,10 @@ func (d *Driver) SetUp() {
 func (d *Driver) Program(q virtio.Queue) {
 	d.Write(virtio.QueueSelect, uint32(q.Index))
 	d.Write(virtio.QueueSize, uint32(q.Size))
-	d.Write(virtio.QueueDescLow, uint32(q.Desc))
-	d.Write(virtio.QueueDescHigh, uint32(q.Desc>>32))
-	d.Write(virtio.QueueDriverLow, uint32(q.Driver))
-	d.Write(virtio.QueueDriverHigh, uint32(q.Driver>>32))
-	d.Write(virtio.QueueDeviceLow, uint32(q.Device))
-	d.Write(virtio.QueueDeviceHigh, uint32(q.Device>>32))
+	for low, gpa := range map[virtio.Register]guestmem.GPA{virtio.QueueDescLow: q.Desc, virtio.QueueDriverLow: q.Driver, virtio.QueueDeviceLow: q.Device} {
+		d.Write(low, uint32(gpa))
+		d.Write(low+1, uint32(gpa>>32))
+	}
 	d.Write(virtio.QueueEnable, 1)
 }
 
@@ -178,5 +175,16 @@ func (d *Driver) WaitNeedsReset() error {
 			return fmt.Errorf("status %#x and no configuration interrupt after %v", d.Status(), testenv.Patience)
 		}
 		d.config.Drain()
+	}
+}
+
+// poll waits until one of fds is readable and reports whether one is.
+func poll(fds []unix.PollFd, timeout time.Duration) bool {
+	deadline := time.Now().Add(timeout)
+	for {
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
 	}
 }

@@ -71,12 +71,7 @@ func (f Footprint) HoldsMemory(t testing.TB) {
 
 func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 	t.Helper()
-	now := TakeFootprint(t)
-	for deadline := time.Now().Add(testenv.Patience); !ok(now) && time.Now().Before(deadline); {
-		runtime.Gosched()
-		now = TakeFootprint(t)
-	}
-	if !ok(now) {
+	if now := await(t, ok); !ok(now) {
 		t.Errorf("resources leaked: %+v, was %+v", now, f)
 	}
 }
@@ -86,14 +81,19 @@ func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 // (kernel/vhost_task.c).
 func AwaitWorkers(t testing.TB, want int) {
 	t.Helper()
-	now := TakeFootprint(t).Workers
-	for deadline := time.Now().Add(testenv.Patience); now != want && time.Now().Before(deadline); {
+	if now := await(t, func(now Footprint) bool { return now.Workers == want }); now.Workers != want {
+		t.Errorf("%d workers, want %d", now.Workers, want)
+	}
+}
+
+// await returns the footprint for which ok is true, or after a long wait the last one.
+func await(t testing.TB, ok func(now Footprint) bool) Footprint {
+	now := TakeFootprint(t)
+	for deadline := time.Now().Add(testenv.Patience); !ok(now) && time.Now().Before(deadline); {
 		runtime.Gosched()
-		now = TakeFootprint(t).Workers
+		now = TakeFootprint(t)
 	}
-	if now != want {
-		t.Errorf("%d workers, want %d", now, want)
-	}
+	return now
 }
 
 // entries returns the number of entries in a directory.

@@ -19,7 +19,6 @@ type Recorder struct {
 
 	mu          sync.Mutex
 	activations []virtio.Activation
-	resets      int
 	closes      int
 	running     bool
 }
@@ -65,11 +64,10 @@ func (r *Recorder) Activate(a virtio.Activation) error {
 	return r.Refuses
 }
 
-// Reset counts the call and returns Sticks.
+// Reset ends the activation and returns Sticks.
 func (r *Recorder) Reset() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.resets++
 	r.running = false
 	return r.Sticks
 }
@@ -90,12 +88,16 @@ func (r *Recorder) Activations() []virtio.Activation {
 	return append([]virtio.Activation(nil), r.activations...)
 }
 
-// Resets and Closes return how often the device was reset and closed. Running reports whether an
-// activation is running.
-func (r *Recorder) Resets() int { r.mu.Lock(); defer r.mu.Unlock(); return r.resets }
+// Closes returns how often the device was closed.
+func (r *Recorder) Closes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closes
+}
 
-// Closes is described at [Recorder.Resets].
-func (r *Recorder) Closes() int { r.mu.Lock(); defer r.mu.Unlock(); return r.closes }
-
-// Running is described at [Recorder.Resets].
-func (r *Recorder) Running() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.running }
+// Running reports whether an activation is running.
+func (r *Recorder) Running() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running
+}

@@ -2,10 +2,7 @@ package virtiotest_test
 
 import (
 	"bytes"
-	"errors"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
@@ -68,52 +65,4 @@ func TestABackendInThisProcessPasses(t *testing.T) {
 		},
 		Lives: 100,
 	})
-}
-
-func TestTheHostRefusesWhatKVMRefuses(t *testing.T) {
-	h := &virtiotest.Host{}
-	call, err := virtio.NewNotifier("call")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer call.Close()
-	one, _ := h.NewMSI()
-	two, _ := h.NewMSI()
-	for _, m := range []virtio.MSI{one, two} {
-		if err := m.Connect(call); !errors.Is(err, unix.EINVAL) {
-			t.Errorf("connected without a message: %v", err)
-		}
-		if err := m.Program(virtio.Message{Data: 7}); err != nil {
-			t.Error(err)
-		}
-	}
-	call.Signal()
-	if err := one.Connect(call); err != nil {
-		t.Error(err)
-	}
-	if got := h.Interrupts(); len(got) != 1 || got[0].Data != 7 {
-		t.Errorf("messages %v: an earlier signal must be sent when the notifier is connected", got)
-	}
-	if err := two.Connect(call); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("one notifier on two messages: %v", err)
-	}
-	if err := two.Disconnect(call); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("disconnected a notifier that was not connected: %v", err)
-	}
-	detach, err := h.AttachDoorbell(0x1000, call)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.AttachDoorbell(0x1000, call); !errors.Is(err, unix.EEXIST) {
-		t.Errorf("two doorbells at one address: %v", err)
-	}
-	if !h.Ring(0x1000) || !call.Drain() || h.Ring(0x1004) {
-		t.Error("the doorbell does not ring, or another one does")
-	}
-	if err := errors.Join(detach(), one.Disconnect(call), one.Close(), two.Close()); err != nil {
-		t.Error(err)
-	}
-	if d, m, c := h.Live(); d+m+c != 0 {
-		t.Errorf("%d doorbells, %d messages, %d connections left", d, m, c)
-	}
 }

@@ -1,9 +1,11 @@
-package virtiotest
+package virtiopci_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,9 +14,9 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// Host replaces the machine: the test rings its doorbells and inspects its interrupts. It is as
-// strict as KVM and refuses what KVM refuses. The zero Host is ready to use.
-type Host struct {
+// fakeHost replaces the machine: the test rings its doorbells and inspects its interrupts. It is as
+// strict as KVM and refuses what KVM refuses. The zero fakeHost is ready to use.
+type fakeHost struct {
 	// NoDoorbells and NoMSI, if set, are the errors that the next attachments and allocations
 	// return.
 	NoDoorbells, NoMSI error
@@ -25,7 +27,7 @@ type Host struct {
 	msis      int
 }
 
-var _ virtio.Host = (*Host)(nil)
+var _ virtio.Host = (*fakeHost)(nil)
 
 // doorbell is the address of a doorbell.
 type doorbell struct {
@@ -35,16 +37,16 @@ type doorbell struct {
 
 // AttachDoorbell is described at [virtio.Host]. A second doorbell at the same address fails with
 // EEXIST, as with KVM_IOEVENTFD.
-func (h *Host) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
+func (h *fakeHost) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(doorbell{addr: uint64(gpa)}, kick)
 }
 
 // AttachPort is AttachDoorbell for a port.
-func (h *Host) AttachPort(port uint16, kick *virtio.Notifier) (func() error, error) {
+func (h *fakeHost) AttachPort(port uint16, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(doorbell{port: true, addr: uint64(port)}, kick)
 }
 
-func (h *Host) attach(at doorbell, kick *virtio.Notifier) (func() error, error) {
+func (h *fakeHost) attach(at doorbell, kick *virtio.Notifier) (func() error, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.NoDoorbells != nil {
@@ -70,12 +72,14 @@ func (h *Host) attach(at doorbell, kick *virtio.Notifier) (func() error, error) 
 
 // Ring simulates a guest's write to gpa. It reports whether a doorbell is attached there; if not,
 // the write would cause a VM exit.
-func (h *Host) Ring(gpa guestmem.GPA) bool { return h.ring(doorbell{addr: uint64(gpa)}) }
+func (h *fakeHost) Ring(gpa guestmem.GPA) bool { return h.ring(doorbell{addr: uint64(gpa)}) }
 
 // RingPort is Ring for a write to a port.
-func (h *Host) RingPort(port uint16) bool { return h.ring(doorbell{port: true, addr: uint64(port)}) }
+func (h *fakeHost) RingPort(port uint16) bool {
+	return h.ring(doorbell{port: true, addr: uint64(port)})
+}
 
-func (h *Host) ring(at doorbell) bool {
+func (h *fakeHost) ring(at doorbell) bool {
 	h.mu.Lock()
 	kick := h.doorbells[at]
 	h.mu.Unlock()
@@ -83,7 +87,7 @@ func (h *Host) ring(at doorbell) bool {
 }
 
 // NewMSI is described at [virtio.Host].
-func (h *Host) NewMSI() (virtio.MSI, error) {
+func (h *fakeHost) NewMSI() (virtio.MSI, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.NoMSI != nil {
@@ -94,7 +98,7 @@ func (h *Host) NewMSI() (virtio.MSI, error) {
 }
 
 // Live returns how many doorbells are attached, MSIs allocated and notifiers connected.
-func (h *Host) Live() (doorbells, msis, connections int) {
+func (h *fakeHost) Live() (doorbells, msis, connections int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.doorbells), h.msis, len(h.connected)
@@ -102,7 +106,7 @@ func (h *Host) Live() (doorbells, msis, connections int) {
 
 // Interrupts returns the messages sent since the last call, in no particular order: one for every
 // connected notifier that was signalled.
-func (h *Host) Interrupts() []virtio.Message {
+func (h *fakeHost) Interrupts() []virtio.Message {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var sent []virtio.Message
@@ -117,33 +121,27 @@ func (h *Host) Interrupts() []virtio.Message {
 
 // WaitInterrupts waits until there are interrupts and returns them, or returns nil after timeout.
 // The wiring must not change in the meantime.
-func (h *Host) WaitInterrupts(timeout time.Duration) []virtio.Message {
+func (h *fakeHost) WaitInterrupts(timeout time.Duration) []virtio.Message {
 	h.mu.Lock()
 	var fds []unix.PollFd
 	for call := range h.connected {
 		fds = append(fds, unix.PollFd{Fd: int32(call.FD()), Events: unix.POLLIN})
 	}
 	h.mu.Unlock()
-	if !poll(fds, timeout) {
-		return nil
-	}
-	return h.Interrupts()
-}
-
-// poll waits until one of fds is readable and reports whether one is.
-func poll(fds []unix.PollFd, timeout time.Duration) bool {
-	deadline := time.Now().Add(timeout)
-	for {
+	for deadline := time.Now().Add(timeout); ; {
 		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
+		if err == nil && n > 0 {
+			return h.Interrupts()
+		}
 		if err != unix.EINTR {
-			return err == nil && n > 0
+			return nil
 		}
 	}
 }
 
 // msi is one message, connected to notifiers as an irqfd is.
 type msi struct {
-	host       *Host
+	host       *fakeHost
 	message    virtio.Message
 	programmed bool
 	closed     bool
@@ -194,4 +192,52 @@ func (m *msi) Close() error {
 	m.closed = true
 	m.host.msis--
 	return nil
+}
+
+func TestTheHostRefusesWhatKVMRefuses(t *testing.T) {
+	h := &fakeHost{}
+	call, err := virtio.NewNotifier("call")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer call.Close()
+	one, _ := h.NewMSI()
+	two, _ := h.NewMSI()
+	for _, m := range []virtio.MSI{one, two} {
+		if err := m.Connect(call); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("connected without a message: %v", err)
+		}
+		if err := m.Program(virtio.Message{Data: 7}); err != nil {
+			t.Error(err)
+		}
+	}
+	call.Signal()
+	if err := one.Connect(call); err != nil {
+		t.Error(err)
+	}
+	if got := h.Interrupts(); len(got) != 1 || got[0].Data != 7 {
+		t.Errorf("messages %v: an earlier signal must be sent when the notifier is connected", got)
+	}
+	if err := two.Connect(call); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("one notifier on two messages: %v", err)
+	}
+	if err := two.Disconnect(call); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("disconnected a notifier that was not connected: %v", err)
+	}
+	detach, err := h.AttachDoorbell(0x1000, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.AttachDoorbell(0x1000, call); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("two doorbells at one address: %v", err)
+	}
+	if !h.Ring(0x1000) || !call.Drain() || h.Ring(0x1004) {
+		t.Error("the doorbell does not ring, or another one does")
+	}
+	if err := errors.Join(detach(), one.Disconnect(call), one.Close(), two.Close()); err != nil {
+		t.Error(err)
+	}
+	if d, m, c := h.Live(); d+m+c != 0 {
+		t.Errorf("%d doorbells, %d messages, %d connections left", d, m, c)
+	}
 }
