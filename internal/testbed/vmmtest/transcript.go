@@ -1,93 +1,36 @@
 package vmmtest
 
 import (
-	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
-	"time"
 
 	"minivmm/internal/testbed/testenv"
+	"minivmm/internal/testbed/transcript"
 )
 
-// Transcript records a console or another output. Any goroutine may write; only one may read.
-type Transcript struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	seen    int
-	ended   bool
-	changed chan struct{} // closed and replaced at each change
-}
+// Transcript records a console or another output of a guest.
+type Transcript struct{ *transcript.Transcript }
 
 // NewTranscript returns an empty transcript.
-func NewTranscript() *Transcript { return &Transcript{changed: make(chan struct{})} }
-
-// Write records p. It never fails.
-func (c *Transcript) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.text.Write(p)
-	c.announce()
-	return len(p), nil
-}
-
-func (c *Transcript) announce() {
-	close(c.changed)
-	c.changed = make(chan struct{})
-}
-
-// End reports that nothing more will be written, which ends a wait.
-func (c *Transcript) End() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ended = true
-	c.announce()
-}
-
-// String returns all text written so far.
-func (c *Transcript) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.text.String()
-}
+func NewTranscript() *Transcript { return &Transcript{transcript.New()} }
 
 // Expect waits until pattern appears, after the text that earlier calls matched, and returns the
 // submatches. The wait ends if the guest reports a failure, and at End.
-func (c *Transcript) Expect(pattern string) ([]string, error) {
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(testenv.Patience)
-	for {
-		c.mu.Lock()
-		fresh := c.text.Bytes()[c.seen:]
-		changed, ended := c.changed, c.ended
-		if at := re.FindSubmatchIndex(fresh); at != nil {
-			var match []string
-			for i := 0; i < len(at); i += 2 {
-				match = append(match, string(fresh[at[i]:at[i+1]]))
-			}
-			c.seen += at[1]
-			c.mu.Unlock()
-			return match, nil
-		}
-		failed := bytes.Index(fresh, []byte(markFail))
-		reason := ""
-		if failed >= 0 {
-			reason, _, _ = strings.Cut(string(fresh[failed:]), "\n")
-		}
-		c.mu.Unlock()
-		switch {
-		case failed >= 0 && strings.HasSuffix(reason, "\r"):
-			return nil, fmt.Errorf("%s", strings.TrimSpace(reason))
-		case ended:
-			return nil, fmt.Errorf("the guest exited")
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return nil, fmt.Errorf("not within %v", testenv.Patience)
-		}
+func (t *Transcript) Expect(pattern string) ([]string, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), testenv.Patience, fmt.Errorf("not within %v", testenv.Patience))
+	defer cancel()
+	_, match, err := t.Transcript.Expect(ctx, regexp.MustCompile(`(?:`+pattern+`)|(`+markFail+`.*)\r\n`))
+	if err != nil {
+		return nil, err
 	}
+	end := len(match) - 1
+	if failure := match[end]; failure != "" {
+		return nil, errors.New(failure)
+	}
+	return match[:end], nil
 }
 
 // Console text that Linux writes only if the machine is wrong.
@@ -99,9 +42,9 @@ var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS 
 var hostsFault = regexp.MustCompile(`WARNING: CPU: \d+ PID: \d+ at arch/x86/kernel/fpu/xstate.c`)
 
 // Complaints lists the lines in which Linux complains about its machine.
-func (c *Transcript) Complaints() []string {
+func (t *Transcript) Complaints() []string {
 	var lines []string
-	for line := range strings.Lines(c.String()) {
+	for line := range strings.Lines(t.String()) {
 		if complaint.MatchString(line) && !hostsFault.MatchString(line) {
 			lines = append(lines, strings.TrimSpace(line))
 		}
