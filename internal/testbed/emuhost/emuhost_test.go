@@ -303,34 +303,6 @@ func TestFoldersThatGoTestWritesTo(t *testing.T) {
 	}
 }
 
-func TestChoiceTriesAGuest(t *testing.T) {
-	there, absent := []string{os.DevNull}, []string{os.DevNull, filepath.Join(t.TempDir(), "absent")}
-	works := func(context.Context) error { return nil }
-	fails := func(context.Context) error { return errors.New("emulation failure") }
-	for _, tt := range []struct {
-		name    string
-		devices []string
-		probe   Probe
-		direct  bool
-		why     string
-	}{
-		{"works", there, works, true, "works"},
-		{"fails", there, fails, false, "emulation failure"},
-		{"not tried", there, nil, false, "no guest was tried"},
-		{"device absent", absent, works, false, "absent"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := tryDirect(t.Context(), tt.devices, tt.probe)
-			if c.Direct != tt.direct || !strings.Contains(c.Why, tt.why) {
-				t.Errorf("got %+v, want direct %v because of %q", c, tt.direct, tt.why)
-			}
-		})
-	}
-	if _, err := Choose(t.Context(), "maybe", works); err == nil {
-		t.Error("mode \"maybe\" was accepted")
-	}
-}
-
 func TestKernelLogKeepsItsEnd(t *testing.T) {
 	l := &kernelLog{}
 	for range 5 * logBytes / 10 {

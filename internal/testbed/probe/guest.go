@@ -7,19 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
-	"minivmm/internal/testbed/emuhost"
+	"minivmm/internal/testbed/transcript"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 )
 
-// limit is how long the guest of Guest may take. On a machine that can run it, it needs a second or
+// limit is how long the guest may take. On a machine that can run it, it needs a second or
 // two.
 const limit = 20 * time.Second
 
@@ -33,11 +32,6 @@ const devices = "[[net]]\nbackend = \"vhost\"\n[[disk]]\nbackend = \"vhost-scsi\
 // look is the guest's command.
 const look = "while ! [ -d /sys/class/net/eth0 -a -b /dev/sda ]; do usleep 10000; done; "
 
-// Guest returns the probe. The kernel and file system of its guest come from c, or are fetched.
-func Guest(c *cache.Cache) emuhost.Probe {
-	return func(ctx context.Context) error { return tryGuest(ctx, c, limit) }
-}
-
 // tryGuest boots a guest with both devices.
 func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 	dir, err := os.MkdirTemp("", "minivmm-probe-")
@@ -49,12 +43,12 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
 		return err
 	}
-	return boot(ctx, c, &console{}, fmt.Sprintf(devices, disk), look, limit)
+	return boot(ctx, c, transcript.New(), fmt.Sprintf(devices, disk), look, limit)
 }
 
 // boot boots a guest with these devices. The guest runs the shell command and then prints the
 // marker on the console, out.
-func boot(ctx context.Context, c *cache.Cache, out *console, devices, command string, limit time.Duration) error {
+func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript, devices, command string, limit time.Duration) error {
 	series, flavour, err := kernel.Parse("6.12-cloud")
 	if err != nil {
 		return err
@@ -75,7 +69,7 @@ func boot(ctx context.Context, c *cache.Cache, out *console, devices, command st
 }
 
 // run boots the machine and returns nil if the guest printed the marker and powered off.
-func run(ctx context.Context, cfg *config.Config, out *console, limit time.Duration) (err error) {
+func run(ctx context.Context, cfg *config.Config, out *transcript.Transcript, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	plan, _ := vmm.Resolve(cfg)
@@ -90,36 +84,15 @@ func run(ctx context.Context, cfg *config.Config, out *console, limit time.Durat
 	case err != nil:
 		return err
 	case outcome == vmm.Stopped:
-		return fmt.Errorf("the guest did not exit within %v; its console ends with %q", limit, out.tail())
+		return fmt.Errorf("the guest did not exit within %v; its console ends with %q", limit, tail(out))
 	case outcome != vmm.PoweredOff || !said:
-		return fmt.Errorf("the guest %v; its console ends with %q", outcome, out.tail())
+		return fmt.Errorf("the guest %v; its console ends with %q", outcome, tail(out))
 	}
 	return nil
 }
 
-// console keeps the guest's output, up to a limit that no guest of ours reaches.
-type console struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (c *console) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.text.Len() < 1<<20 {
-		c.text.Write(p)
-	}
-	return len(p), nil
-}
-
-func (c *console) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.text.String()
-}
-
-// tail returns the end of the last line.
-func (c *console) tail() string {
-	s := strings.TrimSpace(c.String())
+// tail returns the end of the console's text.
+func tail(out *transcript.Transcript) string {
+	s := strings.TrimSpace(out.String())
 	return s[max(0, len(s)-200):]
 }

@@ -8,6 +8,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/internal/testbed/testenv"
+	"minivmm/internal/testbed/transcript"
 )
 
 // open returns the cache. It skips the test unless a guest was asked for, because the first one is
@@ -31,7 +32,7 @@ func TestAGuestThatWorksIsSeen(t *testing.T) {
 
 func TestASilentGuestIsRefused(t *testing.T) {
 	c := open(t)
-	out := &console{}
+	out := transcript.New()
 	err := boot(t.Context(), c, out, "", "exit 1; ", testenv.Patience)
 	if err == nil || !strings.Contains(err.Error(), "init: exit status 1") {
 		t.Errorf("got %v, want the end of the console:\n%s", err, out)
@@ -40,7 +41,7 @@ func TestASilentGuestIsRefused(t *testing.T) {
 
 func TestAGuestThatDoesNotExitIsRefused(t *testing.T) {
 	c := open(t)
-	err := boot(t.Context(), c, &console{}, "", "sleep 1000; ", time.Second)
+	err := boot(t.Context(), c, transcript.New(), "", "sleep 1000; ", time.Second)
 	if err == nil || !strings.Contains(err.Error(), "did not exit within 1s") {
 		t.Errorf("got %v, want the time limit", err)
 	}

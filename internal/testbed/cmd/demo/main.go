@@ -36,7 +36,7 @@ func main() {
 	case slices.Equal(os.Args[1:], []string{inside}):
 		err = show(ctx, os.Stdout, os.Stderr)
 	default:
-		err = errors.New("no arguments allowed; " + emuhost.ModeEnv + " (auto, direct, emulated) selects where the guest runs")
+		err = errors.New("no arguments allowed; " + probe.ModeEnv + " (auto, direct, emulated) selects where the guest runs")
 	}
 	switch {
 	case err == nil:
@@ -61,11 +61,7 @@ func demo(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	mode := os.Getenv(emuhost.ModeEnv)
-	if mode == "" {
-		mode = "auto"
-	}
-	choice, err := emuhost.Choose(ctx, mode, probe.Guest(c))
+	choice, err := probe.Choose(ctx, c, "auto")
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("exec", &o)
-	auto := f.Bool("auto", false, "run directly on this machine if a guest works here; "+emuhost.ModeEnv+" (auto, direct or emulated) overrides it")
+	auto := f.Bool("auto", false, "run directly on this machine if a guest works here; "+probe.ModeEnv+" (auto, direct or emulated) overrides it")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	if *auto {
 		mode = "auto"
 	}
-	choice, err := emuhost.Choose(ctx, envOr(emuhost.ModeEnv, mode), probe.Guest(c))
+	choice, err := probe.Choose(ctx, c, mode)
 	if err != nil {
 		return err
 	}

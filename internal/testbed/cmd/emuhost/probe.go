@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"minivmm/guestimages/cache"
-	"minivmm/internal/testbed/emuhost"
 	"minivmm/internal/testbed/probe"
 )
 
@@ -15,7 +14,7 @@ func printChoice(ctx context.Context, c *cache.Cache, args []string) error {
 	if len(args) != 0 {
 		return &statusError{statusUsage, errors.New("probe takes no arguments")}
 	}
-	choice, err := emuhost.Choose(ctx, envOr(emuhost.ModeEnv, "auto"), probe.Guest(c))
+	choice, err := probe.Choose(ctx, c, "auto")
 	if err != nil {
 		return err
 	}

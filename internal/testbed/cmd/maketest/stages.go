@@ -146,11 +146,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode := os.Getenv(emuhost.ModeEnv)
-	if mode == "" {
-		mode = "auto"
-	}
-	choice, err := emuhost.Choose(ctx, mode, probe.Guest(c))
+	choice, err := probe.Choose(ctx, c, "auto")
 	if err != nil {
 		return nil, err
 	}

@@ -1,17 +1,17 @@
-package emuhost
+package probe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
+
+	"minivmm/guestimages/cache"
 )
 
 // ModeEnv names the environment variable that chooses where tests run: "auto", "direct" or
 // "emulated".
 const ModeEnv = "MINIVMM_TEST_HOST"
-
-// Probe tries to run a real guest on this machine. It returns nil if the guest works.
-type Probe func(context.Context) error
 
 // needed are the device files that tests require. If one is missing, no guest is tried.
 var needed = []string{"/dev/kvm", "/dev/vhost-net", "/dev/vhost-scsi"}
@@ -29,21 +29,23 @@ func (c Choice) String() string {
 	return "running in the emulated host: " + c.Why
 }
 
-// Choose decides where tests run. Mode "auto" means direct if the device files exist and probe
-// succeeds: some machines have a /dev/kvm that cannot run a guest.
-func Choose(ctx context.Context, mode string, probe Probe) (Choice, error) {
-	switch mode {
+// Choose decides where tests run, in the mode that ModeEnv sets, or else in mode usual. Mode "auto"
+// means direct if the device files exist and a guest works: some machines have a /dev/kvm that
+// cannot run a guest. The guest's files come from c, or are fetched.
+func Choose(ctx context.Context, c *cache.Cache, usual string) (Choice, error) {
+	switch mode := cmp.Or(os.Getenv(ModeEnv), usual); mode {
 	case "direct":
 		return Choice{Direct: true, Why: "requested"}, nil
 	case "emulated":
 		return Choice{Why: "requested"}, nil
 	case "auto":
-		return tryDirect(ctx, needed, probe), nil
+		return tryDirect(needed, func() error { return tryGuest(ctx, c, limit) }), nil
+	default:
+		return Choice{}, fmt.Errorf("emuhost: unknown mode %q: want auto, direct or emulated", mode)
 	}
-	return Choice{}, fmt.Errorf("emuhost: unknown mode %q: want auto, direct or emulated", mode)
 }
 
-func tryDirect(ctx context.Context, devices []string, probe Probe) Choice {
+func tryDirect(devices []string, guest func() error) Choice {
 	for _, dev := range devices {
 		f, err := os.OpenFile(dev, os.O_RDWR, 0)
 		if err != nil {
@@ -51,10 +53,7 @@ func tryDirect(ctx context.Context, devices []string, probe Probe) Choice {
 		}
 		f.Close()
 	}
-	if probe == nil {
-		return Choice{Why: "no guest was tried on this machine"}
-	}
-	if err := probe(ctx); err != nil {
+	if err := guest(); err != nil {
 		return Choice{Why: fmt.Sprintf("a guest does not work on this machine: %v", err)}
 	}
 	return Choice{Direct: true, Why: "a guest works here"}
