@@ -20,10 +20,7 @@ func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("exec", &o)
 	auto := f.Bool("auto", false, "run directly on this machine if a guest works here; "+probe.ModeEnv+" (auto, direct or emulated) overrides it")
-	if err := parse(f, args); err != nil {
-		return err
-	}
-	if err := o.finish(f); err != nil {
+	if err := o.parse(f, args); err != nil {
 		return err
 	}
 	argv := f.Args()
@@ -52,5 +49,5 @@ func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 		return err
 	}
 	o.config.Shares = append(o.config.Shares, emuhost.TestShares(argv[1:], os.Environ(), cwd)...)
-	return o.inHost(ctx, c, agent.Command{Argv: argv}, agent.Streams{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, nil)
+	return o.inHost(ctx, c, agent.Command{Argv: argv})
 }

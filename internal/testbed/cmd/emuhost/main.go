@@ -1,5 +1,5 @@
 // Command emuhost runs commands in an emulated host that has KVM, vhost and LIO. It also provides
-// kernels and initial RAM file systems for guests. See docs/testing.md.
+// kernels for guests. See docs/testing.md.
 package main
 
 import (
@@ -27,7 +27,6 @@ const usage = `usage: emuhost COMMAND
   run [FLAGS] [--] PROGRAM [ARGS]   run a program in the emulated host
   exec [FLAGS] TESTBINARY [ARGS]    the same for "go test -exec"
   kernel NAME                       print the paths of a kernel and its modules: 6.12, 6.1, 6.12-cloud, 6.1-cloud
-  initrd [FLAGS] KERNEL FILE        write an initial RAM file system for a guest
   probe                             print where "exec -auto" would run tests, and why
   prepare                           fetch and build everything now
   update                            make the next start look for new versions
@@ -45,10 +44,32 @@ func (e *statusError) Error() string { return fmt.Sprint(e.err) }
 func (e *statusError) Unwrap() error { return e.err }
 
 func main() {
-	ctx, stop := withSignals(context.Background())
-	defer stop()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() { cancel(interrupted{(<-signals).(syscall.Signal)}) }()
 	err := dispatch(ctx, os.Args[1:])
-	os.Exit(report(os.Stderr, err))
+	os.Exit(report(ctx, os.Stderr, err))
+}
+
+// interrupted is the cause of a context that a signal canceled.
+type interrupted struct{ sig syscall.Signal }
+
+func (i interrupted) Error() string { return i.sig.String() }
+
+// flagged is the number of arguments of a command that has flags and checks its arguments itself.
+const flagged = -1
+
+var commands = map[string]struct {
+	args int
+	run  func(context.Context, *cache.Cache, []string) error
+}{
+	"run":     {flagged, run},
+	"exec":    {flagged, execTest},
+	"kernel":  {1, printKernel},
+	"probe":   {0, printChoice},
+	"prepare": {0, prepare},
+	"update":  {0, update},
 }
 
 func dispatch(ctx context.Context, args []string) error {
@@ -60,62 +81,42 @@ func dispatch(ctx context.Context, args []string) error {
 		return err
 	}
 	c.Prefix = "emuhost: "
-	commands := map[string]func(context.Context, *cache.Cache, []string) error{
-		"run":     run,
-		"exec":    execTest,
-		"kernel":  printKernel,
-		"initrd":  writeInitrd,
-		"probe":   printChoice,
-		"prepare": prepare,
-		"update":  update,
-	}
 	if args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		_, err := io.WriteString(os.Stdout, usage)
 		return err
 	}
 	command, ok := commands[args[0]]
-	if !ok {
+	switch given := args[1:]; {
+	case !ok:
 		return &statusError{statusUsage, fmt.Errorf("unknown command %q\n%s", args[0], usage)}
+	case command.args != flagged && len(given) != command.args:
+		return &statusError{statusUsage, fmt.Errorf("%s: %d arguments, want %d\n%s", args[0], len(given), command.args, usage)}
+	default:
+		return command.run(ctx, c, given)
 	}
-	return command(ctx, c, args[1:])
 }
 
-// report prints the error, unless it only carries a status, and returns the exit status.
-func report(w io.Writer, err error) int {
-	if err == nil {
-		return 0
-	}
-	var s *statusError
+// report prints the error, unless a signal caused it or it only carries a status, and returns the
+// exit status.
+func report(ctx context.Context, w io.Writer, err error) int {
 	status := statusFailed
-	if errors.As(err, &s) {
+	var (
+		s *statusError
+		i interrupted
+		t timedOut
+	)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &s):
 		status, err = s.status, s.err
+	case errors.As(context.Cause(ctx), &i):
+		return 128 + int(i.sig)
+	case errors.As(err, &t):
+		status = statusTimeout
 	}
 	if err != nil {
 		fmt.Fprintf(w, "emuhost: %v\n", err)
 	}
 	return status
-}
-
-// interrupted is the cause of a context that a signal canceled.
-type interrupted struct{ sig syscall.Signal }
-
-func (i interrupted) Error() string { return i.sig.String() }
-
-// withSignals returns a context that SIGINT, SIGTERM and SIGHUP cancel. The caller must call the
-// returned function.
-func withSignals(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		select {
-		case sig := <-signals:
-			cancel(interrupted{sig.(syscall.Signal)})
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		cancel(nil)
-	}
 }
