@@ -5,32 +5,43 @@ package kerneltest
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"encoding/binary"
 	"hash/crc32"
 	"strings"
 )
 
+var (
+	le    = binary.LittleEndian
+	ident = [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
+)
+
+// The sizes of the ELF structures.
+const (
+	headerSize  = 64
+	segmentSize = 56
+	sectionSize = 64
+)
+
+// pack returns the structures' bytes in a row.
+func pack(parts ...any) []byte {
+	var b []byte
+	for _, part := range parts {
+		b, _ = binary.Append(b, le, part) // fails only for types without a fixed size
+	}
+	return b
+}
+
 // Vmlinux returns an x86-64 ELF executable with one loadable segment, which contains a kernel's
 // version banner.
 func Vmlinux(version string) []byte {
-	le := binary.LittleEndian
-	const off = 0x1000
-	text := "\xf4\xeb\xfd\x00Linux version " + version + "\n\x00"
-	b := make([]byte, off, off+len(text))
-	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 2)  // ET_EXEC
-	le.PutUint16(b[18:], 62) // EM_X86_64
-	le.PutUint64(b[24:], 0x1000000)
-	le.PutUint64(b[32:], 64)
-	le.PutUint16(b[54:], 56)
-	le.PutUint16(b[56:], 1)
-	header := b[64:]
-	le.PutUint32(header, 1) // PT_LOAD
-	le.PutUint64(header[8:], off)
-	le.PutUint64(header[24:], 0x1000000)
-	le.PutUint64(header[32:], uint64(len(text)))
-	le.PutUint64(header[40:], uint64(len(text)))
-	return append(b, text...)
+	const off, load = 0x1000, 0x1000000
+	text := []byte("\xf4\xeb\xfd\x00Linux version " + version + "\n\x00")
+	size := uint64(len(text))
+	return pack(
+		elf.Header64{Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Entry: load, Phoff: headerSize, Phentsize: segmentSize, Phnum: 1},
+		elf.Prog64{Type: uint32(elf.PT_LOAD), Off: off, Paddr: load, Filesz: size, Memsz: size},
+		make([]byte, off-headerSize-segmentSize), text)
 }
 
 // BzImage returns a bzImage of boot protocol 2.15 that contains [Vmlinux] packed by gzip, names its
@@ -42,7 +53,6 @@ func BzImage(version string) []byte {
 	z.Write(Vmlinux(version))
 	z.Close()
 
-	le := binary.LittleEndian
 	const setup, off = 3 * 512, 0x240
 	kernel := (off + payload.Len() + 4 + 15) &^ 15
 	b := make([]byte, setup+kernel)
@@ -70,30 +80,15 @@ func BzImage(version string) []byte {
 // Module returns an ELF file with a section .modinfo that contains these fields, "vermagic=6.12.3
 // SMP" or "depends=a,b".
 func Module(fields ...string) []byte {
-	info := strings.Join(fields, "\x00") + "\x00"
-	const names = "\x00.modinfo\x00.shstrtab\x00"
-	le := binary.LittleEndian
-	b := make([]byte, 64)
-	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], 1)  // ET_REL
-	le.PutUint16(b[18:], 62) // EM_X86_64
-	le.PutUint32(b[20:], 1)
-	le.PutUint64(b[40:], uint64(64+len(info)+len(names)))
-	le.PutUint16(b[52:], 64)
-	le.PutUint16(b[58:], 64)
-	le.PutUint16(b[60:], 3)
-	le.PutUint16(b[62:], 2)
-	b = append(b, info+names...)
-	section := func(name, kind uint32, off, size int) {
-		h := make([]byte, 64)
-		le.PutUint32(h, name)
-		le.PutUint32(h[4:], kind)
-		le.PutUint64(h[24:], uint64(off))
-		le.PutUint64(h[32:], uint64(size))
-		b = append(b, h...)
-	}
-	section(0, 0, 0, 0)
-	section(1, 1, 64, len(info))
-	section(10, 3, 64+len(info), len(names))
-	return b
+	info := []byte(strings.Join(fields, "\x00") + "\x00")
+	names := []byte("\x00.modinfo\x00.shstrtab\x00")
+	end := uint64(headerSize + len(info))
+	return pack(
+		elf.Header64{
+			Ident: ident, Type: uint16(elf.ET_REL), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
+			Shoff: end + uint64(len(names)), Ehsize: headerSize, Shentsize: sectionSize, Shnum: 3, Shstrndx: 2,
+		},
+		info, names, elf.Section64{},
+		elf.Section64{Name: 1, Type: uint32(elf.SHT_PROGBITS), Off: headerSize, Size: uint64(len(info))},
+		elf.Section64{Name: 10, Type: uint32(elf.SHT_STRTAB), Off: end, Size: uint64(len(names))})
 }
