@@ -2,9 +2,9 @@
 // the demo: emuhost starts an emulated host with KVM and vhost, qemu builds the emulator, vmmtest
 // starts guests in a test, vhosttest prepares the kernel's vhost for a test, kerneltest writes
 // kernel images, clitest runs programs with pipes and terminals, transcript records consoles, e2e
-// tests minivmm as a whole, testenv defines what a test may require, erofsutils provides a recent
-// mkfs.erofs, probe finds out whether guests work on this machine, bench measures, proof checks what
-// the kernel promises about its workers, and cmd/ contains the programs behind make.
+// tests minivmm as a whole, testenv defines what a test may require, probe finds out whether guests
+// work on this machine, bench measures, proof checks what the kernel promises about its workers, and
+// cmd/ contains the programs behind make.
 //
 // The product imports none of them.
 package testbed

@@ -87,7 +87,7 @@ func fdTap(guest int) int  { return fdKick(guest) + 2 }
 
 // serve answers requests until the input ends.
 func serve(in io.Reader, out io.Writer) error {
-	vhosttest.SpareThreads(12)
+	spareThreads(12)
 	var o owner
 	done := make(chan error)
 	vhost.OnThreadOfItsOwn(func() {

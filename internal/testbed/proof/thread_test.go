@@ -2,6 +2,8 @@ package proof
 
 import (
 	"os"
+	"runtime"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -63,4 +65,23 @@ func holdsNoFiles(t *testing.T, m mode) string {
 		return "it has descriptors"
 	}
 	return ""
+}
+
+// spareThreads makes Go create n threads and leaves them idle. Go crashes if it cannot create a
+// thread, so a process that is about to reach a limit needs spare threads.
+func spareThreads(n int) {
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	for range n {
+		ready.Add(1)
+		done.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
 }

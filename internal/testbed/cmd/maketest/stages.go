@@ -21,7 +21,6 @@ import (
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
 	"minivmm/internal/testbed/emuhost"
-	"minivmm/internal/testbed/erofsutils"
 	"minivmm/internal/testbed/probe"
 )
 
@@ -161,7 +160,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
 	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
 	race := raceStage()
-	erofs, err := erofsutils.Get(ctx, c, a)
+	erofs, err := erofsUtils(ctx, c, a)
 	if err != nil {
 		return nil, err
 	}
