@@ -47,8 +47,8 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 }
 
 // boot boots a guest with these devices. The guest runs the shell command and then prints the
-// marker on the console, out.
-func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript, devices, command string, limit time.Duration) error {
+// marker on the console, out. boot returns nil if it did, and the guest powered off.
+func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript, devices, command string, limit time.Duration) (err error) {
 	series, flavour, err := kernel.Parse("6.12-cloud")
 	if err != nil {
 		return err
@@ -65,11 +65,6 @@ func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript, devic
 	if err != nil {
 		return err
 	}
-	return run(ctx, cfg, out, limit)
-}
-
-// run boots the machine and returns nil if the guest printed the marker and powered off.
-func run(ctx context.Context, cfg *config.Config, out *transcript.Transcript, limit time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	plan, _ := vmm.Resolve(cfg)
@@ -79,20 +74,16 @@ func run(ctx context.Context, cfg *config.Config, out *transcript.Transcript, li
 	}
 	defer func() { err = errors.Join(err, vm.Close()) }()
 	outcome, err := vm.Run(ctx)
-	said := strings.Contains(out.String(), marker)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	said := strings.TrimSpace(out.String())
+	end := said[max(0, len(said)-200):]
+	switch {
 	case outcome == vmm.Stopped:
-		return fmt.Errorf("the guest did not exit within %v; its console ends with %q", limit, tail(out))
-	case outcome != vmm.PoweredOff || !said:
-		return fmt.Errorf("the guest %v; its console ends with %q", outcome, tail(out))
+		return fmt.Errorf("the guest did not exit within %v; its console ends with %q", limit, end)
+	case outcome != vmm.PoweredOff || !strings.Contains(said, marker):
+		return fmt.Errorf("the guest %v; its console ends with %q", outcome, end)
 	}
 	return nil
-}
-
-// tail returns the end of the console's text.
-func tail(out *transcript.Transcript) string {
-	s := strings.TrimSpace(out.String())
-	return s[max(0, len(s)-200):]
 }

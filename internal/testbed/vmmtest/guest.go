@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +94,6 @@ func (g *Guest) loadModules() error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(files)
 	for _, file := range files {
 		f, err := os.Open(file)
 		if err != nil {

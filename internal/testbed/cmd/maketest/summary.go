@@ -33,25 +33,18 @@ const (
 	buildOutput = "build-output"
 )
 
+// severity is the order in which outcomes of a test replace each other. A skip does not count if the
+// test ran in another stage.
+var severity = []string{"", skipped, passed, failed}
+
 // name identifies a test or subtest. For a package as a whole, Test is empty.
 type name struct{ Package, Test string }
 
-// counts counts tests and subtests.
-type counts struct{ passed, failed, skipped int }
-
-func (c *counts) add(action string) {
-	switch action {
-	case passed:
-		c.passed++
-	case failed:
-		c.failed++
-	case skipped:
-		c.skipped++
-	}
-}
+// counts counts tests and subtests by their outcome.
+type counts map[string]int
 
 func (c counts) String() string {
-	return fmt.Sprintf("%d passed, %d failed, %d skipped", c.passed, c.failed, c.skipped)
+	return fmt.Sprintf("%d passed, %d failed, %d skipped", c[passed], c[failed], c[skipped])
 }
 
 // summary collects the results of all stages. It is safe for concurrent use.
@@ -61,7 +54,7 @@ type summary struct {
 	mu      sync.Mutex
 	w       io.Writer       // guarded by mu
 	stages  []*covered      // guarded by mu
-	outcome map[name]string // guarded by mu; over all stages: failed anywhere, or else passed anywhere, or else skipped
+	outcome map[name]string // guarded by mu; the most severe of all stages
 	timed   []timed         // guarded by mu
 }
 
@@ -95,7 +88,7 @@ func (s *summary) begin(stage, short string) *covered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fmt.Fprintf(s.w, "== %s: %s\n", short, stage)
-	c := &covered{all: s, stage: stage, short: short, said: map[name][]string{}}
+	c := &covered{all: s, stage: stage, short: short, counts: counts{}, said: map[name][]string{}}
 	s.stages = append(s.stages, c)
 	return c
 }
@@ -162,8 +155,10 @@ func (c *covered) take(e event) {
 
 // note counts the outcome of a test.
 func (c *covered) note(n name, action string) {
-	c.counts.add(action)
-	c.all.outcome[n] = worse(c.all.outcome[n], action)
+	c.counts[action]++
+	if slices.Index(severity, action) > slices.Index(severity, c.all.outcome[n]) {
+		c.all.outcome[n] = action
+	}
 }
 
 // endPackage prints a package's result. If the package failed, it also prints the output of its
@@ -189,17 +184,6 @@ func (c *covered) endPackage(e event) {
 	}
 }
 
-// worse combines a test's outcomes in two stages. A skip does not count if the test ran in the
-// other stage.
-func worse(a, b string) string {
-	for _, action := range []string{failed, passed} {
-		if a == action || b == action {
-			return action
-		}
-	}
-	return b
-}
-
 // print prints the summary. The last line counts a test once, even if several stages ran it.
 func (s *summary) print(took time.Duration) {
 	s.mu.Lock()
@@ -214,29 +198,21 @@ func (s *summary) print(took time.Duration) {
 			fmt.Fprintf(s.w, "  THE HOST DIED: %s\n", death)
 		}
 	}
-	var total counts
-	var never, bad []string
+	total, lists := counts{}, map[string][]string{}
 	for n, action := range s.outcome {
-		full := strings.TrimSuffix(n.Package+" "+n.Test, " ")
-		switch action {
-		case skipped:
-			never = append(never, full)
-		case failed:
-			bad = append(bad, full)
-		}
+		lists[action] = append(lists[action], strings.TrimSuffix(n.Package+" "+n.Test, " "))
 		if n.Test != "" || action == failed && !s.hasFailedTest(n.Package) {
-			total.add(action)
+			total[action]++
 		}
 	}
 	slices.SortStableFunc(s.timed, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
 	for _, t := range s.timed[:min(slowestCount, len(s.timed))] {
 		fmt.Fprintf(s.w, "slowest: %6.1fs %s %s %s\n", t.seconds, t.short, t.name.Package, t.name.Test)
 	}
-	if s.unlisted {
-		never = nil
+	if !s.unlisted {
+		list(s.w, "skipped in every stage", lists[skipped])
 	}
-	list(s.w, "skipped in every stage", never)
-	list(s.w, "FAILED", bad)
+	list(s.w, "FAILED", lists[failed])
 	fmt.Fprintf(s.w, "%v\n", total)
 }
 
