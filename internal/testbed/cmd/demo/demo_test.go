@@ -11,87 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/transcript"
+	"minivmm/vmm/account"
 	"minivmm/vmm/config"
 )
 
-const verbose = "minivmm: worker net0 (receive, transmit): thread 158 vhost-156, cgroup /, CPUs 0-1\n" +
-	"minivmm: something else\r\n" +
-	"minivmm: worker scsi0 (control, event, requests): kernel thread 165 vhost-154, cgroup unknown, CPUs 0,3-4\r\n"
-
-func TestWorkersAreReadAsMinivmmPrintsThem(t *testing.T) {
-	got := workers(verbose)
-	want := []worker{
-		{"net0", "receive, transmit", "thread", "158", "vhost-156", "/", "0-1"},
-		{"scsi0", "control, event, requests", "kernel thread", "165", "vhost-154", "unknown", "0,3-4"},
-	}
-	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-}
-
-func TestRequestsAddUpWhatCompleted(t *testing.T) {
-	for stat, want := range map[string]uint64{
-		"  136  9 1088 5  2000 7 8 9  0 11 12":                       2136, // before Linux 4.18
-		"1 90 90 90 20 90 90 90 90 90 90 300 90 90 90":               321,
-		"1 90 90 90 20 90 90 90 90 90 90 300 90 90 90 4000 90\n":     4321,
-		"18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0": 1<<64 - 1,
-	} {
-		if got, err := requests(stat); err != nil || got != want {
-			t.Errorf("%q: got %d, %v, want %d", stat, got, err, want)
-		}
-	}
-	for _, bad := range []string{"", "1 2 3", "a b c d e f g h i j k l m n o p"} {
-		if got, err := requests(bad); err == nil {
-			t.Errorf("%q was read as %d", bad, got)
-		}
-	}
-}
-
-func TestCPUTimeIsTheFirstField(t *testing.T) {
-	if got, err := onCPU("8986000123 77 12\n"); err != nil || got != 8986000123*time.Nanosecond {
-		t.Errorf("got %v, %v", got, err)
-	}
-	if got, err := onCPU(""); err == nil {
-		t.Errorf("an empty text was parsed as %v", got)
-	}
-}
-
-func TestOnlyTheVMOfTheProcessIsFound(t *testing.T) {
-	kvm, process := t.TempDir(), t.TempDir()
-	for _, dir := range []string{"10-7", "20-8", "21-9"} {
-		if err := os.MkdirAll(filepath.Join(kvm, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Mkdir(filepath.Join(process, "fd"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for fd, what := range map[string]string{"7": "anon_inode:kvm-vm", "8": "anon_inode:kvm-vm", "9": "anon_inode:kvm-vcpu:0"} {
-		if err := os.Symlink(what, filepath.Join(process, "fd", fd)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := []string{filepath.Join(kvm, "10-7")}
-	got, err := findKVMCounters(kvm, process, before)
-	if err != nil || string(got) != filepath.Join(kvm, "20-8") {
-		t.Fatalf("got %q, %v", got, err)
-	}
-	if _, err := findKVMCounters(kvm, process, nil); err == nil {
-		t.Error("one of two VMs was returned")
-	}
-	for name, n := range map[string]string{"exits": "100\n", "mmio_exits": "3\n", "io_exits": "4\n"} {
-		if err := os.WriteFile(filepath.Join(string(got), name), []byte(n), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if e, err := got.read(); err != nil || e != (exits{100, 7}) {
-		t.Errorf("got %+v, %v", e, err)
-	}
-}
-
 // shell answers on the console as the guest does: it echoes typed text and runs nothing.
 type shell struct {
-	c       *console
+	m       *machine
 	answers map[string]string
 }
 
@@ -105,8 +32,8 @@ func (s *shell) Write(p []byte) (int, error) {
 	go func() {
 		// Answer in two pieces, as a serial port would.
 		out := strings.ReplaceAll(string(p)+"[begin]\n"+s.answers[m[1]]+"/ # ", "\n", "\r\n")
-		s.c.Write([]byte(out[:len(out)/2]))
-		s.c.Write([]byte(out[len(out)/2:]))
+		s.m.console.Write([]byte(out[:len(out)/2]))
+		s.m.console.Write([]byte(out[len(out)/2:]))
 	}()
 	return len(p), nil
 }
@@ -117,21 +44,21 @@ func TestCommandsAreTypedAndTheirEndIsSeen(t *testing.T) {
 		"false":    "a word\n[status 1]\n",
 		"two":      "1\n2\n[status 0]\n",
 	}}
-	s.c = newConsole(s)
-	if _, err := s.c.Write([]byte("booting\r\n/ # \x1b[6n")); err != nil {
+	s.m = &machine{keyboard: s, console: transcript.New()}
+	if _, err := s.m.console.Write([]byte("booting\r\n/ # \x1b[6n")); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := s.c.run(t.Context(), "uname -r"); err != nil || out != "6.12" {
+	if out, err := s.m.run(t.Context(), "uname -r"); err != nil || out != "6.12" {
 		t.Errorf("got %q, %v", out, err)
 	}
-	if _, err := s.c.run(t.Context(), "false"); err == nil || !strings.Contains(err.Error(), "a word") {
+	if _, err := s.m.run(t.Context(), "false"); err == nil || !strings.Contains(err.Error(), "a word") {
 		t.Errorf("status 1 gave %v", err)
 	}
-	if out, err := s.c.run(t.Context(), "two"); err != nil || out != "1\n2" {
+	if out, err := s.m.run(t.Context(), "two"); err != nil || out != "1\n2" {
 		t.Errorf("got %q, %v", out, err)
 	}
-	s.c.end()
-	if _, _, err := s.c.expect(t.Context(), begun); err == nil {
+	s.m.console.End()
+	if _, _, err := s.m.console.Expect(t.Context(), begun); err == nil {
 		t.Error("the end of the console was not detected")
 	}
 }
@@ -161,31 +88,14 @@ func TestFilesAreInstalledOnceAndTheDiskIsSparse(t *testing.T) {
 			t.Errorf("got %q, %v", b, err)
 		}
 	}
-	if err := makeDisk(disk, 1<<30); err != nil {
+	if err := os.WriteFile(disk, make([]byte, transferBytes), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(disk, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := makeDisk(disk, transferBytes); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.Write(make([]byte, transferBytes))
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := freeBlocks(disk); err != nil {
+	if err := makeDisk(disk); err != nil {
 		t.Fatal(err)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(disk, &st); err != nil || st.Size != transferBytes || st.Blocks > 64 {
+	if err := unix.Stat(disk, &st); err != nil || st.Size != diskBytes || st.Blocks > 64 {
 		t.Errorf("%d bytes in %d blocks, %v", st.Size, st.Blocks, err)
 	}
 }
@@ -194,10 +104,10 @@ func TestReportIsGoodOnlyIfAllIsThere(t *testing.T) {
 	good := func() *report {
 		r := &report{host: "6.12", guest: "6.1", cfg: &config.Config{Net: make([]config.Net, 1)}}
 		for _, x := range transfers {
-			r.results = append(r.results, result{transfer: x, took: 2 * time.Second, count: 1000, exits: exits{500, 5}, host: "a", guest: "a"})
+			r.results = append(r.results, result{transfer: x, took: 2 * time.Second, counters: counters{500, 5, 2000, 1000}, host: "a", guest: "a"})
 		}
-		for _, w := range workers(verbose) {
-			r.workers = append(r.workers, workerTime{w, time.Second})
+		for i, device := range []string{"net0", "scsi0"} {
+			r.workers = append(r.workers, account.Thread{Role: device, TID: 164 + i, Kthread: i == 1, Usage: account.Usage{CPU: 1e9}})
 		}
 		return r
 	}
@@ -205,7 +115,7 @@ func TestReportIsGoodOnlyIfAllIsThere(t *testing.T) {
 	if err := good().print(&out); err != nil || !good().good() {
 		t.Fatalf("good is false for a good report (%v)", err)
 	}
-	for _, want := range []string{"disk, read", "32", "same at both ends", "1000 requests", "0.0050", "scsi0", "1.000 s", "kernel thread 165"} {
+	for _, want := range []string{"disk, read", "32", "same at both ends", "1000 requests", "0.0050", "2000 packets", "0.0025", "thread 164", "scsi0", "1.000 s", "kernel thread 165"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &out)
 		}

@@ -1,125 +1,118 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
-	"path/filepath"
+	"regexp"
 	"strconv"
-	"sync"
+	"strings"
 	"syscall"
 	"time"
+
+	"minivmm/internal/testbed/transcript"
 )
 
-// machine is a running minivmm.
+// machine is a running minivmm, whose console is used as a person at a terminal does.
 type machine struct {
-	*console
-	cmd    *exec.Cmd
-	others []string      // VMs that existed before, see listVMs
-	said   *transcript   // minivmm's messages
-	ended  chan struct{} // closed after err is set
-	err    error
+	keyboard io.Writer
+	console  *transcript.Transcript
+	said     *transcript.Transcript // minivmm's messages
+	process  *exec.Cmd
+	ended    chan struct{} // closed after err is set
+	err      error
 }
 
-// patience limits the time of the whole run. A busy emulated host needs a fraction of it.
-const patience = 20 * time.Minute
-
-// startMachine runs the example as a person would. When ctx is done, the guest is stopped.
+// startMachine runs the example as a person would. When ctx is done, the guest's power button is
+// pressed, and minivmm is killed if that does not help.
 func startMachine(ctx context.Context) (*machine, error) {
-	m := &machine{said: &transcript{}, ended: make(chan struct{})}
-	var err error
-	if m.others, err = listVMs(kvmFolder); err != nil {
-		return nil, err
-	}
-	m.cmd = exec.CommandContext(ctx, program, "run", "--verbose", example)
-	keyboard, err := m.cmd.StdinPipe()
+	cmd := exec.CommandContext(ctx, program, "run", "--verbose", example)
+	keyboard, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	m.console = newConsole(keyboard)
-	m.cmd.Stdout, m.cmd.Stderr = m.console, m.said
+	m := &machine{keyboard: keyboard, console: transcript.New(), said: transcript.New(), process: cmd, ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = m.console, m.said
 	// A terminal's control-C must reach only this program, which then stops the guest in order.
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	m.cmd.Cancel = m.pressButton
-	m.cmd.WaitDelay = 20 * time.Second
-	if err := m.cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = m.pressButton
+	cmd.WaitDelay = 20 * time.Second
+	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	go func() {
-		m.err = m.cmd.Wait()
-		m.console.end()
+		m.err = cmd.Wait()
+		m.console.End()
 		close(m.ended)
 	}()
 	return m, nil
 }
 
-// process returns minivmm's folder in /proc.
-func (m *machine) process() string { return filepath.Join("/proc", strconv.Itoa(m.cmd.Process.Pid)) }
-
 // pressButton presses the guest's ACPI power button.
-func (m *machine) pressButton() error { return m.cmd.Process.Signal(syscall.SIGTERM) }
+func (m *machine) pressButton() error { return m.process.Process.Signal(syscall.SIGTERM) }
 
 // powerOff presses the button and waits for the guest to power off and minivmm to exit with status
 // 0.
-func (m *machine) powerOff(ctx context.Context) error {
+func (m *machine) powerOff() error {
 	if err := m.pressButton(); err != nil {
 		return fmt.Errorf("power button: %w", err)
 	}
-	select {
-	case <-m.ended:
-	case <-ctx.Done():
-		return fmt.Errorf("the guest did not power off: %w", context.Cause(ctx))
-	}
+	<-m.ended
 	if m.err != nil {
 		return fmt.Errorf("minivmm: %w", m.err)
 	}
 	return nil
 }
 
-// end makes sure that minivmm has exited.
-func (m *machine) end() {
-	select {
-	case <-m.ended:
-		return
-	default:
-	}
-	// minivmm may have exited meanwhile.
-	_ = m.pressButton()
-	select {
-	case <-m.ended:
-	case <-time.After(20 * time.Second):
-		_ = m.cmd.Process.Kill()
-		<-m.ended
-	}
+// The shell's prompt, and the marks that a typed command prints before and after it runs. The echo
+// of the typed text does not match, because quotes split the marks in it.
+var (
+	prompt  = regexp.MustCompile(`/ # `)
+	begun   = regexp.MustCompile(`\[begin\]\r\n`)
+	stopped = regexp.MustCompile(`\[status (\d+)\]\r\n`)
+)
+
+// typed returns a line that prints [begin], runs the command and prints [status N].
+func typed(command string) string {
+	return `echo "[be"gin]; ` + command + `; echo "[sta"tus $?]` + "\n"
 }
 
-// explain adds minivmm's messages to an error.
-func (m *machine) explain(err error) error {
-	if said := m.said.String(); err != nil && said != "" {
-		return errors.Join(err, fmt.Errorf("output of minivmm:\n%s", said))
+// start types a command and waits until it begins. By then everything that was typed has been
+// echoed, and the console stays silent unless the command prints.
+func (m *machine) start(ctx context.Context, command string) error {
+	if _, _, err := m.console.Expect(ctx, prompt); err != nil {
+		return err
 	}
+	if _, err := io.WriteString(m.keyboard, typed(command)); err != nil {
+		return fmt.Errorf("typing: %w", err)
+	}
+	_, _, err := m.console.Expect(ctx, begun)
 	return err
 }
 
-// transcript records text that one goroutine writes and others read.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+// finish waits until the command has exited and returns its output; a status other than 0 is an
+// error.
+func (m *machine) finish(ctx context.Context) (string, error) {
+	out, match, err := m.console.Expect(ctx, stopped)
+	if err != nil {
+		return "", err
+	}
+	out = strings.TrimSpace(strings.ReplaceAll(out, "\r", ""))
+	if status, err := strconv.Atoi(match[1]); err != nil || status != 0 {
+		return out, fmt.Errorf("a command exited with status %s in the guest: %s", match[1], out)
+	}
+	return out, nil
 }
 
-var _ io.Writer = (*transcript)(nil)
-
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.Write(p)
-}
-
-func (t *transcript) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.String()
+// run types a command and returns its output.
+func (m *machine) run(ctx context.Context, command string) (string, error) {
+	if err := m.start(ctx, command); err != nil {
+		return "", err
+	}
+	out, err := m.finish(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", command, err)
+	}
+	return out, nil
 }

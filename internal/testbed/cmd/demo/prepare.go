@@ -70,14 +70,16 @@ func prepareLocked(ctx context.Context, c *cache.Cache, log *progress) error {
 	if err := os.MkdirAll(built, 0o755); err != nil {
 		return err
 	}
-	return errors.Join(
-		install(k.Image, filepath.Join(built, "vmlinuz")),
-		install(initrd, filepath.Join(built, "initrd.cpio")),
-		makeDisk(filepath.Join(built, "disk.img"), diskBytes),
-	)
+	disk := filepath.Join(built, "disk.img")
+	if info, err := os.Stat(disk); err != nil || info.Size() != diskBytes {
+		if err := makeDisk(disk); err != nil {
+			return err
+		}
+	}
+	return errors.Join(install(k.Image, filepath.Join(built, "vmlinuz")), install(initrd, filepath.Join(built, "initrd.cpio")))
 }
 
-// install makes the file a copy of from, atomically; an existing copy is left alone.
+// install makes the file a copy of from; an existing copy is left alone.
 func install(from, to string) error {
 	want, err := os.ReadFile(from)
 	if err != nil {
@@ -86,31 +88,14 @@ func install(from, to string) error {
 	if have, err := os.ReadFile(to); err == nil && bytes.Equal(have, want) {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(to), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(want)
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), to)
+	return os.WriteFile(to, want, 0o644)
 }
 
-// makeDisk creates a sparse file of that size; an existing file of that size is left alone.
-func makeDisk(name string, size int64) error {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+// makeDisk makes the file an empty, sparse disk.
+func makeDisk(name string) error {
+	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == size {
-		return nil
-	}
-	return errors.Join(f.Truncate(0), f.Truncate(size))
+	return errors.Join(f.Truncate(diskBytes), f.Close())
 }

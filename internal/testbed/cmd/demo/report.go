@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
 	"time"
 
+	"minivmm/vmm/account"
 	"minivmm/vmm/config"
 )
 
@@ -14,12 +16,7 @@ type report struct {
 	host, guest string // kernel releases
 	cfg         *config.Config
 	results     []result
-	workers     []workerTime
-}
-
-type workerTime struct {
-	worker
-	spent time.Duration
+	workers     []account.Thread
 }
 
 func (r *report) image() string { return string(r.cfg.Disk[0].Path) }
@@ -39,32 +36,28 @@ func (r *report) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%d MiB over\tMiB/s\tSHA-256\tmoved in\tVM exits\tto user space\teach\n", transferBytes>>20)
 	for _, x := range r.results {
-		fmt.Fprintf(t, "%s\t%.0f\t%s\t%d %s\t%d\t%d\t%s\n", x.name, rate(x.took), x.verdict(), x.count, x.unit, x.exits.all, x.exits.user, ratio(x.exits.user, x.count))
+		verdict := "same at both ends"
+		if !x.matches() {
+			verdict = fmt.Sprintf("DIFFERENT: host %.8s, guest %.8s", x.host, x.guest)
+		}
+		each := "-"
+		if n := x.units(); n != 0 {
+			each = fmt.Sprintf("%.4f", float64(x.userExits)/float64(n))
+		}
+		rate := float64(transferBytes) / (1 << 20) / x.took.Seconds()
+		fmt.Fprintf(t, "%s\t%.0f\t%s\t%d %s\t%d\t%d\t%s\n", x.name, rate, verdict, x.units(), x.unit, x.exits, x.userExits, each)
 	}
 	fmt.Fprintf(t, "\nworker of\tCPU time\tserves\tis\tname\tCPUs\tcgroup\n")
 	for _, x := range r.workers {
-		fmt.Fprintf(t, "%s\t%.3f s\t%s\t%s %s\t%s\t%s\t%s\n", x.device, x.spent.Seconds(), x.serves, x.kind, x.tid, x.comm, x.cpus, x.cgroup)
+		kind := "thread"
+		if x.Kthread {
+			kind = "kernel thread"
+		}
+		fmt.Fprintf(t, "%s\t%.3f s\t%s\t%s %d\t%s\t%s\t%s\n", x.Role, time.Duration(x.CPU).Seconds(), x.Queues, kind, x.TID, x.Comm, x.CPUs, cmp.Or(x.Cgroup, "unknown"))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "\nThe power button was pressed, the guest powered off, and minivmm exited with status 0.\n")
 	return err
-}
-
-func (r result) verdict() string {
-	if r.matches() {
-		return "same at both ends"
-	}
-	return fmt.Sprintf("DIFFERENT: host %.8s, guest %.8s", r.host, r.guest)
-}
-
-// rate is in MiB per second.
-func rate(took time.Duration) float64 { return float64(transferBytes) / (1 << 20) / took.Seconds() }
-
-func ratio(n, of uint64) string {
-	if of == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.4f", float64(n)/float64(of))
 }

@@ -6,14 +6,19 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"minivmm/vmm/account"
 	"minivmm/vmm/config"
+	"minivmm/vmm/control"
 )
 
-// kvmFolder is where KVM shows its counters.
-const kvmFolder = "/sys/kernel/debug/kvm"
+// patience limits the time of the whole run. A busy emulated host needs a fraction of it.
+const patience = 20 * time.Minute
 
 // show starts the machine, makes every transfer, powers the guest off and prints the results. The
 // error describes the first failure. Progress goes to log.
@@ -24,27 +29,34 @@ func show(ctx context.Context, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	r := report{cfg: cfg}
-	if r.host, err = release(); err != nil {
+	var uname unix.Utsname
+	if err := unix.Uname(&uname); err != nil {
 		return err
 	}
+	r := report{cfg: cfg, host: unix.ByteSliceToString(uname.Release[:])}
 	fmt.Fprintf(log, "%s run --verbose %s, on Linux %s\n", program, example, r.host)
 	m, err := startMachine(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		m.end()
-		err = m.explain(err)
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		cancel()
+		<-m.ended
+		if said := m.said.String(); err != nil && said != "" {
+			err = fmt.Errorf("%w\noutput of minivmm:\n%s", err, said)
+		}
 	}()
 	if err := use(ctx, m, &r, log); err != nil {
 		return err
 	}
 	fmt.Fprintln(log, "pressing the guest's power button")
-	if err := m.powerOff(ctx); err != nil {
+	if err := m.powerOff(); err != nil {
 		return err
 	}
-	if err := freeBlocks(r.image()); err != nil {
+	if err := makeDisk(r.image()); err != nil { // without the blocks that the transfers filled
 		return err
 	}
 	if err := r.print(out); err != nil {
@@ -65,19 +77,9 @@ func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) 
 	if _, err := m.run(ctx, "while ! [ -b /dev/sda ]; do usleep 10000; done"); err != nil {
 		return err
 	}
-	b := bench{m: m, image: r.image(), sums: map[string]sum{}}
-	if b.kvm, err = findKVMCounters(kvmFolder, m.process(), m.others); err != nil {
-		return err
-	}
-	address := r.cfg.Net[0].Address.String()
-	if b.tap, err = tapOf(address); err != nil {
-		return err
-	}
-	ip, _, err := net.ParseCIDR(address)
-	if err != nil {
-		return err
-	}
-	if b.listener, err = net.ListenTCP("tcp", &net.TCPAddr{IP: ip}); err != nil {
+	address := r.cfg.Net[0].Address
+	b := bench{m: m, image: r.image(), name: string(r.cfg.Name), address: address.String(), sums: map[string]sum{}}
+	if b.listener, err = net.Listen("tcp", net.JoinHostPort(address.Addr().String(), "0")); err != nil {
 		return err
 	}
 	defer b.listener.Close()
@@ -89,35 +91,73 @@ func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) 
 		r.results = append(r.results, result)
 		fmt.Fprintf(log, "%s: %d MiB in %.2f s\n", t.name, transferBytes>>20, result.took.Seconds())
 	}
-	for _, w := range workers(m.said.String()) {
-		spent, err := w.cpuTime(m.process())
-		if err != nil {
-			return err
-		}
-		r.workers = append(r.workers, workerTime{w, spent})
-	}
-	return nil
-}
-
-// release returns the kernel's release, as uname -r prints it.
-func release() (string, error) {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "", err
-	}
-	return unix.ByteSliceToString(u.Release[:]), nil
-}
-
-// freeBlocks frees the blocks that the transfers filled, so that the image stays sparse.
-func freeBlocks(image string) error {
-	fd, err := unix.Open(image, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	now, err := usage(b.name)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	err = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, transferBytes)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil
+	r.workers = slices.DeleteFunc(now.Threads, func(t account.Thread) bool { return t.Kind != account.Worker })
+	return nil
+}
+
+// usage returns the machine's report of its resource usage.
+func usage(name string) (*account.Report, error) {
+	answer, _, err := control.Call(name, control.Request{Command: control.CommandWorkers})
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if answer.Workers == nil {
+		return nil, errors.New("minivmm reported no workers")
+	}
+	return answer.Workers, nil
+}
+
+// counters are readings, or the difference of two readings.
+type counters struct {
+	exits     uint64 // KVM's world switches of all vCPUs, most of them handled in the kernel
+	userExits uint64 // mmio_exits and io_exits: an upper bound of those that went to user space
+	packets   uint64 // of the tap, in both directions
+	requests  uint64 // of the disk, as LIO counts them
+}
+
+func (c counters) since(before counters) counters {
+	return counters{c.exits - before.exits, c.userExits - before.userExits, c.packets - before.packets, c.requests - before.requests}
+}
+
+// count reads all counters.
+func (b *bench) count() (c counters, err error) {
+	now, err := usage(b.name)
+	if err != nil {
+		return c, err
+	}
+	if len(now.KVM.VCPUs) == 0 {
+		return c, fmt.Errorf("the machine's report lacks figures: %q", now.Missing)
+	}
+	for _, vcpu := range now.KVM.VCPUs {
+		c.exits += vcpu["exits"]
+		c.userExits += vcpu["mmio_exits"] + vcpu["io_exits"]
+	}
+	for _, disk := range now.Disks {
+		c.requests += disk.Commands
+	}
+	c.packets, err = packets(b.address)
+	return c, err
+}
+
+// packets returns the number of packets that the interface with the address has transferred in both
+// directions.
+func packets(address string) (uint64, error) {
+	all, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return 0, err
+	}
+	i := slices.IndexFunc(all, func(a netlink.Addr) bool { return a.IPNet.String() == address })
+	if i < 0 {
+		return 0, fmt.Errorf("no interface has the address %s", address)
+	}
+	tap, err := netlink.LinkByIndex(all[i].LinkIndex)
+	if err != nil {
+		return 0, err
+	}
+	s := tap.Attrs().Statistics
+	return s.RxPackets + s.TxPackets, nil
 }

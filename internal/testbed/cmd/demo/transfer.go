@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -16,6 +15,9 @@ import (
 
 // transferBytes is how much each transfer moves; the guest's dd counts in MiB.
 const transferBytes = 64 << 20
+
+// packetUnit is the unit of a transfer over the network.
+const packetUnit = "packets"
 
 // transfer is one way to move data between host and guest. Its command begins with a connection to
 // HOST, which is "ADDRESS PORT", and prints nothing on the console.
@@ -35,11 +37,11 @@ type sum string
 // transfers are in the order in which they use the files.
 var transfers = []transfer{
 	{
-		name: "network, host to guest", unit: "packets",
+		name: "network, host to guest", unit: packetUnit,
 		command: "nc HOST -e dd of=/tmp/a bs=64k 2> /dev/null", file: "/tmp/a", fresh: true, host: send,
 	},
 	{
-		name: "network, guest to host", unit: "packets",
+		name: "network, guest to host", unit: packetUnit,
 		command: "nc HOST -e dd if=/tmp/a bs=64k 2> /dev/null", file: "/tmp/a", host: receive,
 	},
 	{
@@ -97,51 +99,38 @@ func imageChecksum(image string) (sum, error) {
 // result is the result of one transfer.
 type result struct {
 	transfer
-	took        time.Duration
-	count       uint64 // in the transfer's unit
-	exits       exits
+	took time.Duration
+	counters
 	host, guest sum
 }
 
 func (r result) matches() bool { return r.host == r.guest && r.host != "" }
 
+// units returns the number of the transfer's units.
+func (r result) units() uint64 {
+	if r.unit == packetUnit {
+		return r.packets
+	}
+	return r.requests
+}
+
 // bench makes and measures transfers.
 type bench struct {
 	m        *machine
-	listener *net.TCPListener
-	kvm      kvmCounters
-	tap      string
-	image    string
+	name     string // the machine's
+	address  string // the tap's, with the length of its prefix
+	image    string // the disk's
+	listener net.Listener
 	sums     map[string]sum // checksums of the guest's files, as the guest reports them
-}
-
-// sample is a reading of all meters.
-type sample struct {
-	at      time.Time
-	exits   exits
-	packets uint64
-}
-
-func (b *bench) sample() (s sample, err error) {
-	var err1, err2 error
-	s.exits, err1 = b.kvm.read()
-	s.packets, err2 = packets(b.tap)
-	s.at = time.Now()
-	return s, errors.Join(err1, err2)
 }
 
 // do makes one transfer. The guest reports the beginning and the end by connections, not on the
 // console, whose every character is an exit to user space.
-func (b *bench) do(ctx context.Context, t transfer) (result, error) {
-	r := result{transfer: t}
+func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
 	if t.before != "" {
 		if _, err := b.m.run(ctx, t.before); err != nil {
 			return r, err
 		}
-	}
-	requestsBefore, err := b.requests(ctx)
-	if err != nil {
-		return r, err
 	}
 	addr := b.listener.Addr().(*net.TCPAddr)
 	host := fmt.Sprintf("%v %d", addr.IP, addr.Port)
@@ -150,26 +139,16 @@ func (b *bench) do(ctx context.Context, t transfer) (result, error) {
 	}
 	data := make([]byte, transferBytes)
 	fillRandom(data)
-	before, after, err := b.measure(ctx, t, data)
-	if err != nil {
+	if r, err = b.measure(ctx, t, data); err != nil {
 		return r, err
 	}
 	if _, err := b.m.finish(ctx); err != nil {
 		return r, err
 	}
-	requestsAfter, err := b.requests(ctx)
-	if err != nil {
-		return r, err
-	}
-	r.took, r.exits = after.at.Sub(before.at), after.exits.since(before.exits)
-	r.count = after.packets - before.packets
 	if t.host != nil {
 		r.host = checksum(data)
-	} else {
-		r.count = requestsAfter - requestsBefore
-		if r.host, err = imageChecksum(b.image); err != nil {
-			return r, err
-		}
+	} else if r.host, err = imageChecksum(b.image); err != nil {
+		return r, err
 	}
 	if t.fresh {
 		out, err := b.m.run(ctx, "sha256sum "+t.file)
@@ -184,56 +163,43 @@ func (b *bench) do(ctx context.Context, t transfer) (result, error) {
 }
 
 // measure is the part between the two connections.
-func (b *bench) measure(ctx context.Context, t transfer, data []byte) (before, after sample, err error) {
+func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result, err error) {
 	conn, err := b.accept(ctx)
 	if err != nil {
-		return before, after, err
+		return r, err
 	}
 	defer conn.Close()
-	if before, err = b.sample(); err != nil {
-		return before, after, err
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	before, err := b.count()
+	if err != nil {
+		return r, err
 	}
+	start := time.Now()
 	if t.host != nil {
 		if err := t.host(conn, data); err != nil {
-			return before, after, err
+			return r, err
 		}
 	}
 	// The guest waits for this.
 	if err := conn.Close(); err != nil {
-		return before, after, err
+		return r, err
 	}
 	end, err := b.accept(ctx)
 	if err != nil {
-		return before, after, err
+		return r, err
 	}
 	defer end.Close()
-	after, err = b.sample()
-	return before, after, err
+	took := time.Since(start)
+	after, err := b.count()
+	return result{transfer: t, took: took, counters: after.since(before)}, err
 }
 
-// accept waits for a connection from the guest. When ctx is done, the connection and the listener
-// are closed.
+// accept waits for a connection from the guest. When ctx is done, it closes the listener.
 func (b *bench) accept(ctx context.Context) (net.Conn, error) {
-	deadline, _ := ctx.Deadline()
-	if err := b.listener.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
+	defer context.AfterFunc(ctx, func() { b.listener.Close() })()
 	conn, err := b.listener.Accept()
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the guest's connection: %w", err)
 	}
-	if err := conn.SetDeadline(deadline); err != nil {
-		conn.Close()
-		return nil, err
-	}
 	return conn, nil
-}
-
-// requests returns the disk's request count, as the guest reports it.
-func (b *bench) requests(ctx context.Context) (uint64, error) {
-	out, err := b.m.run(ctx, "cat /sys/block/sda/stat")
-	if err != nil {
-		return 0, err
-	}
-	return requests(out)
 }
