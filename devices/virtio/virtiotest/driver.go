@@ -125,7 +125,9 @@ func (d *Driver) SetUp() {
 func (d *Driver) Program(q virtio.Queue) {
 	d.Write(virtio.QueueSelect, uint32(q.Index))
 	d.Write(virtio.QueueSize, uint32(q.Size))
-	for low, gpa := range map[virtio.Register]guestmem.GPA{virtio.QueueDescLow: q.Desc, virtio.QueueDriverLow: q.Driver, virtio.QueueDeviceLow: q.Device} {
+	for low, gpa := range map[virtio.Register]guestmem.GPA{
+		virtio.QueueDescLow: q.Desc, virtio.QueueDriverLow: q.Driver, virtio.QueueDeviceLow: q.Device,
+	} {
 		d.Write(low, uint32(gpa))
 		d.Write(low+1, uint32(gpa>>32))
 	}

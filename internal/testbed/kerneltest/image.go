@@ -39,7 +39,10 @@ func Vmlinux(version string) []byte {
 	text := []byte("\xf4\xeb\xfd\x00Linux version " + version + "\n\x00")
 	size := uint64(len(text))
 	return pack(
-		elf.Header64{Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Entry: load, Phoff: headerSize, Phentsize: segmentSize, Phnum: 1},
+		elf.Header64{
+			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Entry: load,
+			Phoff: headerSize, Phentsize: segmentSize, Phnum: 1,
+		},
 		elf.Prog64{Type: uint32(elf.PT_LOAD), Off: off, Paddr: load, Filesz: size, Memsz: size},
 		make([]byte, off-headerSize-segmentSize), text)
 }

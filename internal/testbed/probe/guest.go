@@ -48,7 +48,9 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 
 // boot boots a guest with these devices. The guest runs the shell command and then prints the
 // marker on the console, out. boot returns nil if it did, and the guest powered off.
-func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript, devices, command string, limit time.Duration) (err error) {
+func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript,
+	devices, command string, limit time.Duration,
+) (err error) {
 	series, flavour, err := kernel.Parse("6.12-cloud")
 	if err != nil {
 		return err

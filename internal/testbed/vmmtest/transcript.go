@@ -20,7 +20,8 @@ func NewTranscript() *Transcript { return &Transcript{transcript.New()} }
 // Expect waits until pattern appears, after the text that earlier calls matched, and returns the
 // submatches. The wait ends if the guest reports a failure, and at End.
 func (t *Transcript) Expect(pattern string) ([]string, error) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), testenv.Patience, fmt.Errorf("not within %v", testenv.Patience))
+	late := fmt.Errorf("not within %v", testenv.Patience)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), testenv.Patience, late)
 	defer cancel()
 	_, match, err := t.Transcript.Expect(ctx, regexp.MustCompile(`(?:`+pattern+`)|(`+markFail+`.*)\r\n`))
 	if err != nil {

@@ -104,10 +104,12 @@ func TestReportIsGoodOnlyIfAllIsThere(t *testing.T) {
 	good := func() *report {
 		r := &report{host: "6.12", guest: "6.1", cfg: &config.Config{Net: make([]config.Net, 1)}}
 		for _, x := range transfers {
-			r.results = append(r.results, result{transfer: x, took: 2 * time.Second, counters: counters{500, 5, 2000, 1000}, host: "a", guest: "a"})
+			c := counters{exits: 500, userExits: 5, packets: 2000, requests: 1000}
+			r.results = append(r.results, result{transfer: x, took: 2 * time.Second, counters: c, host: "a", guest: "a"})
 		}
 		for i, device := range []string{"net0", "scsi0"} {
-			r.workers = append(r.workers, account.Thread{Role: device, TID: 164 + i, Kthread: i == 1, Usage: account.Usage{CPU: 1e9}})
+			used := account.Usage{CPU: 1e9}
+			r.workers = append(r.workers, account.Thread{Role: device, TID: 164 + i, Kthread: i == 1, Usage: used})
 		}
 		return r
 	}
@@ -115,7 +117,8 @@ func TestReportIsGoodOnlyIfAllIsThere(t *testing.T) {
 	if err := good().print(&out); err != nil || !good().good() {
 		t.Fatalf("good is false for a good report (%v)", err)
 	}
-	for _, want := range []string{"disk, read", "32", "same at both ends", "1000 requests", "0.0050", "2000 packets", "0.0025", "thread 164", "scsi0", "1.000 s", "kernel thread 165"} {
+	for _, want := range []string{"disk, read", "32", "same at both ends",
+		"1000 requests", "0.0050", "2000 packets", "0.0025", "thread 164", "scsi0", "1.000 s", "kernel thread 165"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &out)
 		}

@@ -32,7 +32,8 @@ func startMachine(ctx context.Context) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{keyboard: keyboard, console: transcript.New(), said: transcript.New(), process: cmd, ended: make(chan struct{})}
+	m := &machine{keyboard: keyboard, console: transcript.New(), said: transcript.New(), process: cmd}
+	m.ended = make(chan struct{})
 	cmd.Stdout, cmd.Stderr = m.console, m.said
 	// A terminal's control-C must reach only this program, which then stops the guest in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

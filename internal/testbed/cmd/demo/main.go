@@ -36,7 +36,8 @@ func main() {
 	case slices.Equal(os.Args[1:], []string{inside}):
 		err = show(ctx, os.Stdout, os.Stderr)
 	default:
-		err = errors.New("no arguments allowed; " + probe.ModeEnv + " (auto, direct, emulated) selects where the guest runs")
+		err = errors.New("no arguments allowed; " +
+			probe.ModeEnv + " (auto, direct, emulated) selects where the guest runs")
 	}
 	switch {
 	case err == nil:

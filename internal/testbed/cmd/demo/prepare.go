@@ -76,7 +76,10 @@ func prepareLocked(ctx context.Context, c *cache.Cache, log *progress) error {
 			return err
 		}
 	}
-	return errors.Join(install(k.Image, filepath.Join(built, "vmlinuz")), install(initrd, filepath.Join(built, "initrd.cpio")))
+	return errors.Join(
+		install(k.Image, filepath.Join(built, "vmlinuz")),
+		install(initrd, filepath.Join(built, "initrd.cpio")),
+	)
 }
 
 // install makes the file a copy of from; an existing copy is left alone.

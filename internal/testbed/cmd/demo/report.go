@@ -45,7 +45,8 @@ func (r *report) print(w io.Writer) error {
 			each = fmt.Sprintf("%.4f", float64(x.userExits)/float64(n))
 		}
 		rate := float64(transferBytes) / (1 << 20) / x.took.Seconds()
-		fmt.Fprintf(t, "%s\t%.0f\t%s\t%d %s\t%d\t%d\t%s\n", x.name, rate, verdict, x.units(), x.unit, x.exits, x.userExits, each)
+		fmt.Fprintf(t, "%s\t%.0f\t%s\t%d %s\t%d\t%d\t%s\n",
+			x.name, rate, verdict, x.units(), x.unit, x.exits, x.userExits, each)
 	}
 	fmt.Fprintf(t, "\nworker of\tCPU time\tserves\tis\tname\tCPUs\tcgroup\n")
 	for _, x := range r.workers {
@@ -53,7 +54,9 @@ func (r *report) print(w io.Writer) error {
 		if x.Kthread {
 			kind = "kernel thread"
 		}
-		fmt.Fprintf(t, "%s\t%.3f s\t%s\t%s %d\t%s\t%s\t%s\n", x.Role, time.Duration(x.CPU).Seconds(), x.Queues, kind, x.TID, x.Comm, x.CPUs, cmp.Or(x.Cgroup, "unknown"))
+		seconds := time.Duration(x.CPU).Seconds()
+		fmt.Fprintf(t, "%s\t%.3f s\t%s\t%s %d\t%s\t%s\t%s\n",
+			x.Role, seconds, x.Queues, kind, x.TID, x.Comm, x.CPUs, cmp.Or(x.Cgroup, "unknown"))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"minivmm/vmm/account"
 	"minivmm/vmm/config"
@@ -29,11 +30,11 @@ func show(ctx context.Context, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	var uname unix.Utsname
-	if err := unix.Uname(&uname); err != nil {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
 		return err
 	}
-	r := report{cfg: cfg, host: unix.ByteSliceToString(uname.Release[:])}
+	r := report{cfg: cfg, host: strings.TrimSpace(string(release))}
 	fmt.Fprintf(log, "%s run --verbose %s, on Linux %s\n", program, example, r.host)
 	m, err := startMachine(ctx)
 	if err != nil {
@@ -120,7 +121,11 @@ type counters struct {
 }
 
 func (c counters) since(before counters) counters {
-	return counters{c.exits - before.exits, c.userExits - before.userExits, c.packets - before.packets, c.requests - before.requests}
+	c.exits -= before.exits
+	c.userExits -= before.userExits
+	c.packets -= before.packets
+	c.requests -= before.requests
+	return c
 }
 
 // count reads all counters.

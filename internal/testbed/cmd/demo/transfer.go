@@ -19,12 +19,11 @@ const transferBytes = 64 << 20
 // packetUnit is the unit of a transfer over the network.
 const packetUnit = "packets"
 
-// transfer is one way to move data between host and guest. Its command begins with a connection to
-// HOST, which is "ADDRESS PORT", and prints nothing on the console.
+// transfer is one way to move data between host and guest. Its command prints nothing on the console
+// and connects to HOST, which is "ADDRESS PORT". What comes before that is not measured.
 type transfer struct {
 	name    string
 	unit    string // the unit that is counted
-	before  string // a command for the guest, not measured
 	command string
 	file    string                                 // the guest's file with the data afterwards
 	fresh   bool                                   // the file is new and its checksum unknown
@@ -50,8 +49,8 @@ var transfers = []transfer{
 	},
 	{
 		name: "disk, read", unit: "requests",
-		before:  "echo 3 > /proc/sys/vm/drop_caches",
-		command: "nc HOST < /dev/null; dd if=/dev/sda of=/tmp/b bs=1M count=64 2> /dev/null", file: "/tmp/b", fresh: true,
+		command: "echo 3 > /proc/sys/vm/drop_caches; " +
+			"nc HOST < /dev/null; dd if=/dev/sda of=/tmp/b bs=1M count=64 2> /dev/null", file: "/tmp/b", fresh: true,
 	},
 }
 
@@ -127,11 +126,6 @@ type bench struct {
 // do makes one transfer. The guest reports the beginning and the end by connections, not on the
 // console, whose every character is an exit to user space.
 func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
-	if t.before != "" {
-		if _, err := b.m.run(ctx, t.before); err != nil {
-			return r, err
-		}
-	}
 	addr := b.listener.Addr().(*net.TCPAddr)
 	host := fmt.Sprintf("%v %d", addr.IP, addr.Port)
 	if err := b.m.start(ctx, strings.ReplaceAll(t.command+"; nc HOST < /dev/null", "HOST", host)); err != nil {

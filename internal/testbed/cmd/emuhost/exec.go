@@ -19,7 +19,8 @@ import (
 func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("exec", &o)
-	auto := f.Bool("auto", false, "run directly on this machine if a guest works here; "+probe.ModeEnv+" (auto, direct or emulated) overrides it")
+	auto := f.Bool("auto", false, "run directly on this machine if a guest works here; "+
+		probe.ModeEnv+" (auto, direct or emulated) overrides it")
 	if err := o.parse(f, args); err != nil {
 		return err
 	}

@@ -90,7 +90,8 @@ func dispatch(ctx context.Context, args []string) error {
 	case !ok:
 		return &statusError{statusUsage, fmt.Errorf("unknown command %q\n%s", args[0], usage)}
 	case command.args != flagged && len(given) != command.args:
-		return &statusError{statusUsage, fmt.Errorf("%s: %d arguments, want %d\n%s", args[0], len(given), command.args, usage)}
+		err := fmt.Errorf("%s: %d arguments, want %d\n%s", args[0], len(given), command.args, usage)
+		return &statusError{statusUsage, err}
 	default:
 		return command.run(ctx, c, given)
 	}

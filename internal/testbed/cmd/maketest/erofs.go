@@ -31,7 +31,8 @@ func erofsUtils(ctx context.Context, c *cache.Cache, machine *debian.Archive) (s
 	for _, name := range slices.Sorted(maps.Keys(dirs)) {
 		paths = append(paths, filepath.Join(dirs[name], libraries))
 	}
-	run := fmt.Appendf(nil, "#!/bin/sh\nexec '%s' --library-path '%s' '%s'/\"${0##*/}\" \"$@\"\n", filepath.Join(dirs["libc6"], libraries, "ld-linux-x86-64.so.2"),
+	run := fmt.Appendf(nil, "#!/bin/sh\nexec '%s' --library-path '%s' '%s'/\"${0##*/}\" \"$@\"\n",
+		filepath.Join(dirs["libc6"], libraries, "ld-linux-x86-64.so.2"),
 		strings.Join(paths, ":"), filepath.Join(dirs["erofs-utils"], "usr/bin"))
 	return c.Make(ctx, fmt.Sprintf("erofs-utils/%x", sha256.Sum256(run)), func(_ context.Context, tmp string) error {
 		return errors.Join(os.Mkdir(tmp, 0o755), os.WriteFile(filepath.Join(tmp, "mkfs.erofs"), run, 0o755),

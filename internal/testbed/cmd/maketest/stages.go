@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
@@ -169,8 +167,9 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	stages := []stage{race}
 	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
 	if choice.Direct {
+		release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 		machine.short = "[direct]"
-		machine.name = "this machine, Linux " + release() + about
+		machine.name = "this machine, Linux " + strings.TrimSpace(string(release)) + about
 		return append(stages, withDebian(withClients(machine))), nil
 	}
 	launcher, err := buildLauncher(ctx, c)
@@ -239,13 +238,4 @@ func run(ctx context.Context, st stage, c *covered) error {
 	readErr := c.read(events)
 	err = cmd.Wait()
 	return errors.Join(readErr, err)
-}
-
-// release returns this machine's kernel release.
-func release() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }

@@ -58,7 +58,8 @@ done`
 // for $2 seconds, and floods it with pings. A QEMU without the fix of package qemu delivers
 // interrupts twice under that load, which kills the guest with a double fault or hangs it.
 const floodScript = `
-timeout $(($2 + 180)) $1 run --cpus 4 --memory 256M --net vhost,address=192.0.2.1/24 --cmdline ip=192.0.2.2:::255.255.255.0::eth0:off -- \
+timeout $(($2 + 180)) $1 run --cpus 4 --memory 256M \
+	--net vhost,address=192.0.2.1/24 --cmdline ip=192.0.2.2:::255.255.255.0::eth0:off -- \
 	/bin/sh -c "for cpu in 1 2 3 4; do dd if=/dev/zero of=/dev/null bs=1 & done; sleep $2; echo works" &
 until ping -c 1 -W 1 192.0.2.2 > /dev/null 2>&1; do kill -0 $! || exit 1; done
 ping -q -f -l 32 -w $(($2 - 10)) 192.0.2.2 >&2
