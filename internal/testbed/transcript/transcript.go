@@ -76,6 +76,6 @@ func (t *Transcript) Expect(ctx context.Context, pattern *regexp.Regexp) (before
 				err = context.Cause(ctx)
 			}
 		}
-		return "", nil, fmt.Errorf("waiting for %q: %w; the last output: %s", pattern, err, last)
+		return "", nil, fmt.Errorf("%w; the last output: %s", err, last)
 	}
 }

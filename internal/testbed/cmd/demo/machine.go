@@ -108,10 +108,11 @@ func (m *machine) finish(ctx context.Context) (string, error) {
 
 // run types a command and returns its output.
 func (m *machine) run(ctx context.Context, command string) (string, error) {
-	if err := m.start(ctx, command); err != nil {
-		return "", err
+	err := m.start(ctx, command)
+	out := ""
+	if err == nil {
+		out, err = m.finish(ctx)
 	}
-	out, err := m.finish(ctx)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", command, err)
 	}

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -52,14 +52,6 @@ var transfers = []transfer{
 		command: "echo 3 > /proc/sys/vm/drop_caches; " +
 			"nc HOST < /dev/null; dd if=/dev/sda of=/tmp/b bs=1M count=64 2> /dev/null", file: "/tmp/b", fresh: true,
 	},
-}
-
-// fillRandom creates data that cannot be mistaken for data from earlier runs.
-func fillRandom(data []byte) {
-	random := rand.NewPCG(rand.Uint64(), rand.Uint64())
-	for i := 0; i+8 <= len(data); i += 8 {
-		binary.NativeEndian.PutUint64(data[i:], random.Uint64())
-	}
 }
 
 // receive reads exactly data from the guest.
@@ -132,7 +124,9 @@ func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
 		return r, err
 	}
 	data := make([]byte, transferBytes)
-	fillRandom(data)
+	var seed [32]byte // random, so that the data cannot be mistaken for data of earlier runs
+	rand.Read(seed[:])
+	mathrand.NewChaCha8(seed).Read(data)
 	if r, err = b.measure(ctx, t, data); err != nil {
 		return r, err
 	}
