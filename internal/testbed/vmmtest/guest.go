@@ -78,7 +78,7 @@ func (g *Guest) run(scenarios map[string]Scenario) (err error) {
 	}
 	words := strings.Split(string(line), "\n")
 	g.Args = words[1:]
-	if err := g.loadModules(); err != nil {
+	if err := loadModules(); err != nil {
 		return err
 	}
 	scenario, ok := scenarios[words[0]]
@@ -88,13 +88,13 @@ func (g *Guest) run(scenarios map[string]Scenario) (err error) {
 	return scenario(g)
 }
 
-// loadModules loads the files in /modules, whose names sort in load order.
-func (g *Guest) loadModules() error {
-	files, err := filepath.Glob("/modules/*")
+// loadModules loads the modules that moduleOrder lists.
+func loadModules() error {
+	order, err := os.ReadFile(moduleOrder)
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
+	for _, file := range strings.Fields(string(order)) {
 		f, err := os.Open(file)
 		if err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,6 +74,9 @@ func Vmlinux(t testing.TB, k Kernel) string {
 	return out.Name()
 }
 
+// moduleOrder is the guest's file with the paths of its modules, in load order.
+const moduleOrder = "/modules/order"
+
 // guestModules are the modules that a scenario may use; modules that are built into a kernel or
 // unknown to it are left out.
 var guestModules = []string{"virtio_pci", "virtio_net", "virtio_scsi", "sd_mod", "virtio_rng", "evdev", "button"}
@@ -104,23 +106,12 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	var known []string
-	for _, name := range slices.Concat(guestModules, more) {
-		if tree.Has(name) {
-			known = append(known, name)
-		}
-	}
-	order, err := tree.LoadOrder(known...)
+	known := slices.DeleteFunc(slices.Concat(guestModules, more), func(name string) bool { return !tree.Has(name) })
+	order, err := a.AddModules(tree, known...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, file := range order {
-		b, err := tree.Read(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.File(fmt.Sprintf("modules/%03d", i), 0o644, b)
-	}
+	a.File(moduleOrder, 0o644, []byte(strings.Join(order, "\n")))
 	path := filepath.Join(t.TempDir(), "initrd.cpio")
 	if err := a.Save(path); err != nil {
 		t.Fatal(err)
