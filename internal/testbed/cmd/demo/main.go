@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -57,11 +58,20 @@ func demo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := prepare(ctx, c, log)
+	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}
+	// Until unlock, no other demo in this source tree prepares files or runs directly on this machine.
+	unlock, err := c.Lock(ctx, "demo"+dir)
+	if err != nil {
+		return err
+	}
+	unlock = sync.OnceFunc(unlock)
 	defer unlock()
+	if err := prepare(ctx, c, log); err != nil {
+		return err
+	}
 	choice, err := probe.Choose(ctx, c, "auto")
 	if err != nil {
 		return err
@@ -73,20 +83,16 @@ func demo(ctx context.Context) error {
 	// Each emulated host has its own layer over the files, so another demo may use them at the
 	// same time.
 	unlock()
-	return emulated(ctx, c, log)
+	return emulated(ctx, c, dir, log)
 }
 
 // emulated runs the inside part in the emulated host.
-func emulated(ctx context.Context, c *cache.Cache, log *progress) error {
+func emulated(ctx context.Context, c *cache.Cache, dir string, log *progress) error {
 	h, err := emuhost.Prepare(ctx, c, emuhost.DefaultConfig())
 	if err != nil {
 		return err
 	}
 	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
@@ -25,29 +24,11 @@ const (
 	diskBytes = 128 << 20
 )
 
-// prepare builds minivmm and creates the files that the example names. Until unlock, which may be
-// called twice, no other demo in this source tree prepares files or runs directly on this machine.
-func prepare(ctx context.Context, c *cache.Cache, log *progress) (unlock func(), err error) {
+// prepare builds minivmm and creates the files that the example names.
+func prepare(ctx context.Context, c *cache.Cache, log *progress) error {
 	if _, err := os.Stat(example); err != nil {
-		return nil, fmt.Errorf("run this at the top of the source tree: %w", err)
+		return fmt.Errorf("run this at the top of the source tree: %w", err)
 	}
-	top, err := filepath.Abs(".")
-	if err != nil {
-		return nil, err
-	}
-	unlock, err = c.Lock(ctx, "demo"+top)
-	if err != nil {
-		return nil, err
-	}
-	unlock = sync.OnceFunc(unlock)
-	if err := prepareLocked(ctx, c, log); err != nil {
-		unlock()
-		return nil, err
-	}
-	return unlock, nil
-}
-
-func prepareLocked(ctx context.Context, c *cache.Cache, log *progress) error {
 	log.printf("building %s", program)
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "./cmd/minivmm")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -55,11 +36,7 @@ func prepareLocked(ctx context.Context, c *cache.Cache, log *progress) error {
 		return fmt.Errorf("go build: %w\n%s", err, strings.TrimSpace(string(out)))
 	}
 	log.printf("preparing the guest: Debian's kernel and busybox, and an empty disk of %d MiB", diskBytes>>20)
-	series, flavour, err := kernel.Parse("6.12-cloud")
-	if err != nil {
-		return err
-	}
-	k, err := kernel.Get(ctx, debian.New(c), series, flavour)
+	k, err := kernel.Get(ctx, debian.New(c), "6.12", kernel.Cloud)
 	if err != nil {
 		return err
 	}

@@ -12,17 +12,13 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-func getKernel(ctx context.Context, c *cache.Cache, name string) (kernel.Kernel, error) {
-	series, flavour, err := kernel.Parse(name)
-	if err != nil {
-		return kernel.Kernel{}, &statusError{statusUsage, err}
-	}
-	return kernel.Get(ctx, debian.New(c), series, flavour)
-}
-
 // printKernel implements "emuhost kernel".
 func printKernel(ctx context.Context, c *cache.Cache, args []string) error {
-	k, err := getKernel(ctx, c, args[0])
+	series, flavour, err := kernel.Parse(args[0])
+	if err != nil {
+		return &statusError{statusUsage, err}
+	}
+	k, err := kernel.Get(ctx, debian.New(c), series, flavour)
 	if err != nil {
 		return err
 	}
@@ -49,7 +45,7 @@ func prepare(ctx context.Context, c *cache.Cache, _ []string) error {
 		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
 			return err
 		}
-		k, err := getKernel(ctx, c, name+"-cloud")
+		k, err := kernel.Get(ctx, debian.New(c), name, kernel.Cloud)
 		if err != nil {
 			return err
 		}
