@@ -41,7 +41,7 @@ func show(ctx context.Context, out, log io.Writer) (err error) {
 		return err
 	}
 	defer func() {
-		if cause := context.Cause(ctx); err != nil && cause != nil {
+		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		cancel()
