@@ -168,25 +168,15 @@ func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 // WaitNeedsReset waits for the configuration interrupt and the status that report a failed device
 // to a driver.
 func (d *Driver) WaitNeedsReset() error {
-	deadline := time.Now().Add(testenv.Patience)
-	for {
-		if s := d.Status(); s&virtio.StatusNeedsReset != 0 {
-			return nil
-		}
-		if !poll([]unix.PollFd{{Fd: int32(d.config.FD()), Events: unix.POLLIN}}, time.Until(deadline)) {
+	fds := []unix.PollFd{{Fd: int32(d.config.FD()), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(testenv.Patience); d.Status()&virtio.StatusNeedsReset == 0; d.config.Drain() {
+		left := time.Until(deadline)
+		if left <= 0 {
 			return fmt.Errorf("status %#x and no configuration interrupt after %v", d.Status(), testenv.Patience)
 		}
-		d.config.Drain()
-	}
-}
-
-// poll waits until one of fds is readable and reports whether one is.
-func poll(fds []unix.PollFd, timeout time.Duration) bool {
-	deadline := time.Now().Add(timeout)
-	for {
-		n, err := unix.Poll(fds, int(max(0, time.Until(deadline)).Milliseconds()))
-		if err != unix.EINTR {
-			return err == nil && n > 0
+		if _, err := unix.Poll(fds, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
+			return err
 		}
 	}
+	return nil
 }
