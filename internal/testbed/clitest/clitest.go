@@ -55,24 +55,15 @@ func Expect(t *testing.T, r io.Reader, text string) {
 // PTY creates a terminal. far is the end of the person, near the end of the program. The test
 // closes both.
 func PTY(t *testing.T) (far, near *os.File) {
-	far, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	// Only a non-blocking file can have a deadline.
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	far = os.NewFile(uintptr(fd), "/dev/ptmx")
 	t.Cleanup(func() { far.Close() })
-	raw, err := far.SyscallConn() // Fd would make its reads block for ever
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	if err := raw.Control(func(fd uintptr) {
-		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
-			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err != nil {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err := errors.Join(err, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)); err != nil {
 		t.Fatal(err)
 	}
 	far.SetDeadline(time.Now().Add(30 * time.Second))
