@@ -158,7 +158,7 @@ func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result,
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	before, err := b.count()
+	before, err := b.count(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -178,7 +178,7 @@ func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result,
 	}
 	defer end.Close()
 	took := time.Since(start)
-	after, err := b.count()
+	after, err := b.count(ctx)
 	return result{transfer: t, took: took, counters: after.since(before)}, err
 }
 
