@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"net/netip"
@@ -127,9 +128,7 @@ func TestASYNFloodOutwards(t *testing.T) {
 				}
 			}
 		}
-		for i := range 5000 {
-			w.send(t, synFrame(floodSource(i), victim))
-		}
+		w.flood(t, 5000, func(i int) []byte { return synFrame(floodSource(i), victim) })
 		w.connects(t, to)
 	})
 }
@@ -147,12 +146,10 @@ func TestASYNFloodIntoAPublishedPort(t *testing.T) {
 	})
 }
 
-func Test10000DatagramSources(t *testing.T) {
+func TestAFloodOfDatagramSources(t *testing.T) {
 	echo, to := udpEcho(t), server(t, echoServer)
 	abused(t, Config{}, func(w *wire) {
-		for i := range 10000 {
-			w.send(t, guestUDPFrame(floodSource(i), echo, 64, "flood"))
-		}
+		w.flood(t, 4000, func(i int) []byte { return guestUDPFrame(floodSource(i), echo, 64, "flood") })
 		promptly(t, func(port uint16) {
 			w.send(t, guestUDPFrame(netip.AddrPortFrom(guestAddr, port), echo, 64, "me"))
 			for {
@@ -189,16 +186,18 @@ func TestFragmentsThatAreNeverComplete(t *testing.T) {
 		six := ipPacket(header.IPv6FragmentHeader, 64, guestAddr6, outside6, payload)
 		six[header.IPv6MinimumSize] = uint8(header.UDPProtocolNumber)
 		six[header.IPv6MinimumSize+3] = 1 // offset 0, more
-		for i := range 6000 {
-			h := header.IPv4(four)
-			h.SetID(uint16(i))
-			h.SetFlagsFragmentOffset(header.IPv4FlagMoreFragments, 0)
-			h.SetChecksum(0)
-			h.SetChecksum(^h.CalculateChecksum())
-			w.send(t, fromTheGuest(four))
-			six[header.IPv6MinimumSize+6], six[header.IPv6MinimumSize+7] = byte(i>>8), byte(i)
-			w.send(t, fromTheGuest(six))
-		}
+		w.flood(t, 12000, func(i int) []byte {
+			if i%2 == 0 {
+				h := header.IPv4(four)
+				h.SetID(uint16(i))
+				h.SetFlagsFragmentOffset(header.IPv4FlagMoreFragments, 0)
+				h.SetChecksum(0)
+				h.SetChecksum(^h.CalculateChecksum())
+				return fromTheGuest(four)
+			}
+			binary.BigEndian.PutUint16(six[header.IPv6MinimumSize+6:], uint16(i))
+			return fromTheGuest(six)
+		})
 		w.connects(t, to)
 	})
 }
@@ -210,9 +209,7 @@ func TestAGuestThatNeverReads(t *testing.T) {
 	abused(t, Config{}, func(w *wire) {
 		lost := len(w.bufs)
 		request := icmpFrame(guestAddr, gateway, 64, append([]byte{8, 0, 0, 0, 0, 7, 0, 1}, make([]byte, 1400)...))
-		for range 20000 {
-			w.send(t, request)
-		}
+		w.flood(t, 20000, func(int) []byte { return request })
 		// With twice as many buffers there is room again after the waiting frames.
 		for range 2 * lost {
 			w.next(t)

@@ -57,7 +57,7 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			data := make([]byte, 1<<20)
+			data := make([]byte, 512<<10)
 			rand.NewChaCha8([32]byte{1}).Read(data)
 			go func() {
 				c.Write(data)

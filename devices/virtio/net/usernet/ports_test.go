@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,33 +108,10 @@ func TestAPortClosedInTheGuestIsReset(t *testing.T) {
 // A host or guest that does not read accepts no more than the buffers on the path
 // hold. When it starts to read it gets everything.
 func TestBackPressurePassesThroughAPublishedPort(t *testing.T) {
-	const total = 64 << 20
 	_, open := published(t)
 	run := func(name string, from io.WriteCloser, to io.Reader) {
-		var written atomic.Int64
-		go func() {
-			defer from.Close()
-			b := make([]byte, 64<<10)
-			for written.Load() < total {
-				n, err := from.Write(b)
-				written.Add(int64(n))
-				if err != nil {
-					return
-				}
-			}
-		}()
-		// The writer has stalled when it made no progress for a while.
-		for last, still := int64(-1), 0; still < 4; time.Sleep(50 * time.Millisecond) {
-			if n := written.Load(); n == last {
-				still++
-			} else {
-				last, still = n, 0
-			}
-		}
-		if n := written.Load(); n == total {
-			t.Errorf("%s: everything was sent although the receiver reads nothing", name)
-		}
-		if n, err := io.Copy(io.Discard, to); n != total || err != nil {
+		stalls(t, name, pressAgainst(from))
+		if n, err := io.Copy(io.Discard, to); n != pressed || err != nil {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}
 	}

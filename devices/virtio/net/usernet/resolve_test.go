@@ -117,9 +117,9 @@ func TestSilentResolvers(t *testing.T) {
 		return nil
 	})
 	w := plug(t, Config{ResolvConf: resolvConfOf(t, "nameserver 127.0.0.2\nnameserver 127.0.0.3\n"), ResolverPort: at.Port()})
-	for i := range 1000 {
-		w.send(t, guestUDPFrame(netip.AddrPortFrom(guestAddr, uint16(1000+i)), netip.AddrPortFrom(gateway, dnsPort), 64, string(question(byte(i), 's'))))
-	}
+	w.flood(t, 1000, func(i int) []byte {
+		return guestUDPFrame(netip.AddrPortFrom(guestAddr, uint16(1000+i)), netip.AddrPortFrom(gateway, dnsPort), 64, string(question(byte(i), 's')))
+	})
 	for range maxQueries / 2 { // a query that was replaced by another may not have been sent
 		receiveFrom(t, asked)
 	}

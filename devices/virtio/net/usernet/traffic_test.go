@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func TestTCPGoesOutAndBackWholeUnderAllFeatures(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			data := make([]byte, 3<<20)
+			data := make([]byte, 1<<20)
 			rand.NewChaCha8([32]byte{1}).Read(data)
 			go func() {
 				c.Write(data)
@@ -177,28 +178,57 @@ func (g *guest) abort() {
 	}
 }
 
+// pressed is several times what the buffers on a path hold.
+const pressed = 24 << 20
+
+// pressAgainst writes pressed bytes to a connection whose other end does not read yet, and closes
+// it. It returns the number of bytes written so far.
+func pressAgainst(c io.WriteCloser) *atomic.Int64 {
+	var written atomic.Int64
+	go func() {
+		defer c.Close()
+		b := make([]byte, 64<<10)
+		for written.Load() < pressed {
+			n, err := c.Write(b)
+			written.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return &written
+}
+
+// stalls waits until a writer has made no progress for a while, and requires that it has not
+// written everything.
+func stalls(t testing.TB, name string, written *atomic.Int64) {
+	t.Helper()
+	for last, still := int64(-1), 0; still < 4; time.Sleep(50 * time.Millisecond) {
+		if n := written.Load(); n == last {
+			still++
+		} else {
+			last, still = n, 0
+		}
+	}
+	t.Logf("%s: %d KiB", name, written.Load()>>10)
+	if written.Load() == pressed {
+		t.Errorf("%s: everything was sent although the receiver reads nothing", name)
+	}
+}
+
 // A guest that does not read blocks the sender. When it starts to read it gets everything.
 func TestBackPressurePasses(t *testing.T) {
-	const total = 64 << 20
-	written := make(chan int64, 1)
-	to := server(t, func(c *net.TCPConn) {
-		n, _ := io.Copy(c, io.LimitReader(zeroes{}, total))
-		written <- n
-		c.Close()
-	})
+	started := make(chan *atomic.Int64, 1)
+	to := server(t, func(c *net.TCPConn) { started <- pressAgainst(c) })
 	g := boot(t, Config{}, all)
 	c, err := g.dial(t, to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	select {
-	case n := <-written:
-		t.Fatalf("%d bytes were sent to a guest that reads nothing", n)
-	case <-time.After(time.Second):
-	}
+	stalls(t, "to the guest", receiveFrom(t, started))
 	c.SetDeadline(time.Now().Add(testenv.Patience))
-	if n, err := io.Copy(io.Discard, c); n != total || err != nil {
+	if n, err := io.Copy(io.Discard, c); n != pressed || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // wire is a guest that writes its own frames.
 type wire struct {
 	*virtiotest.Driver
-	out  guestmem.GPA // buffer for the frame being sent
+	out  guestmem.GPA // floodFrames buffers of floodSlot bytes each, for frames being sent
 	sent []byte
 	bufs map[uint16]receiveBuffer // buffers that the device owns
 }
@@ -34,7 +34,7 @@ func plug(t testing.TB, cfg Config) *wire {
 	t.Helper()
 	w := &wire{Driver: virtiotest.NewDriver(t, device(t, cfg)), bufs: map[uint16]receiveBuffer{}}
 	w.Start(all)
-	w.out, w.sent = w.Buffer(hdrBytes + 4096)
+	w.out, w.sent = w.Buffer(floodFrames * floodSlot)
 	for range 100 {
 		gpa, b := w.Buffer(2048)
 		w.give(receiveBuffer{gpa, b})
@@ -65,6 +65,31 @@ func (w *wire) send(t testing.TB, frame []byte) {
 	}
 	if _, err := w.Rings[1].WaitUsed(testenv.Patience); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A flood sends this many frames at a time, each in a buffer of this size.
+const (
+	floodFrames = 16
+	floodSlot   = 2048
+)
+
+// flood sends n frames, many at a time.
+func (w *wire) flood(t testing.TB, n int, frame func(i int) []byte) {
+	t.Helper()
+	for first := 0; first < n; first += floodFrames {
+		batch := min(n-first, floodFrames)
+		for i := range batch {
+			at := i * floodSlot
+			size := copy(w.sent[at+hdrBytes:at+floodSlot], frame(first+i))
+			w.Rings[1].Add(queuetest.Desc{GPA: w.out + guestmem.GPA(at), Len: uint32(hdrBytes + size)})
+		}
+		w.Rings[1].Kick()
+		for range batch {
+			if _, err := w.Rings[1].WaitUsed(testenv.Patience); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
