@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
 	"github.com/insomniacslk/dhcp/rfc1035label"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -84,4 +86,49 @@ func dhcpAnswer(message []byte, host resolvConf, mtu int, guest netip.Addr) *dhc
 		out.UpdateOption(dhcpv4.OptDomainSearch(&rfc1035label.Labels{Labels: host.search}))
 	}
 	return out
+}
+
+// DHCPv6 (RFC 8415) without addresses: the guest configures its own (SLAAC).
+const (
+	dhcp6ServerPort = 547
+	dhcp6ClientPort = 546
+)
+
+// serverDUID is the gateway's DUID-LL (RFC 8415 §11.4) for Ethernet.
+var serverDUID = &dhcpv6.DUIDLL{HWType: iana.HWTypeEthernet, LinkLayerAddr: net.HardwareAddr(gatewayMAC)}
+
+// serveDHCPv6 answers a DHCPv6 message in an IPv6 packet.
+func (s *session) serveDHCPv6(mac tcpip.LinkAddress, packet []byte) {
+	ip := header.IPv6(packet)
+	to := addr(ip.SourceAddress())
+	answer := dhcp6Answer(header.UDP(ip.Payload()).Payload(), s.hostNames().search)
+	if answer == nil || !isLocal(to) {
+		return
+	}
+	s.recv.send(frame{raw: udpFrame(mac, netip.AddrPortFrom(gatewayFor(to), dhcp6ServerPort), netip.AddrPortFrom(to, dhcp6ClientPort), answer)})
+}
+
+// dhcp6Answer returns the answer to an information request (RFC 8415 §18.3.6). It returns nil for
+// any other message, such as a request for an address.
+func dhcp6Answer(message []byte, search []string) []byte {
+	in, err := dhcpv6.MessageFromBytes(message)
+	if err != nil || in.MessageType != dhcpv6.MessageTypeInformationRequest {
+		return nil
+	}
+	out := &dhcpv6.Message{MessageType: dhcpv6.MessageTypeReply, TransactionID: in.TransactionID}
+	if id := in.Options.ClientID(); id != nil {
+		if len(id.ToBytes()) > 130 { // §11.1
+			return nil
+		}
+		out.AddOption(dhcpv6.OptClientID(id))
+	}
+	if id := in.Options.ServerID(); id != nil && !id.Equal(serverDUID) {
+		return nil // the client chose another server
+	}
+	out.AddOption(dhcpv6.OptServerID(serverDUID))
+	out.AddOption(dhcpv6.OptDNS(gateway6.AsSlice()))
+	if len(search) > 0 {
+		out.AddOption(dhcpv6.OptDomainSearchList(&rfc1035label.Labels{Labels: search}))
+	}
+	return out.ToBytes()
 }

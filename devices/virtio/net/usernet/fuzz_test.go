@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
@@ -96,12 +97,13 @@ func FuzzDHCPv6(f *testing.F) {
 		if a == nil {
 			return
 		}
-		if a[0] != dhcp6Reply || !bytes.Equal(a[1:4], m[1:4]) {
+		if a[0] != byte(dhcpv6.MessageTypeReply) || !bytes.Equal(a[1:4], m[1:4]) {
 			t.Fatalf("% x", a)
 		}
+		const optionHeader = 4
 		seen := 0
 		for o := a[4:]; len(o) > 0; seen++ {
-			o = o[dhcp6OptHeader+int(binary.BigEndian.Uint16(o[2:])):]
+			o = o[optionHeader+int(binary.BigEndian.Uint16(o[2:])):]
 		}
 		if seen < 3 {
 			t.Errorf("%d options", seen)

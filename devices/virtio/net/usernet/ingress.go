@@ -45,7 +45,7 @@ func (s *session) fromGuest(f *inbound) {
 	case pass:
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: payload(eth.Type(), f.view)})
 		pkt.PktType = packetType(eth.DestinationAddress())
-		s.link.deliver(eth.Type(), pkt)
+		s.link.InjectInbound(eth.Type(), pkt)
 		pkt.DecRef()
 		return
 	case lease:

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"minivmm/internal/lan"
 )
@@ -81,7 +82,7 @@ func (s *session) fromStation(from lan.Card, message []byte) {
 		return
 	}
 	f = f[:ethBytes+len(packet)]
-	if s.link.gso {
+	if s.link.SupportedGSOKind != stack.GSONotSupported {
 		s.recv.send(frame{raw: f, offload: o, lent: true})
 		return
 	}

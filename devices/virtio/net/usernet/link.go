@@ -1,10 +1,9 @@
 package usernet
 
 import (
-	"sync/atomic"
-
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"minivmm/internal/task"
@@ -16,15 +15,12 @@ const gatewayMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
 // maxGSO is the largest segment that the stack creates in one piece, including its headers.
 const maxGSO = 65535
 
-// link is the stack's end of the wire.
+// link is the stack's end of the wire. Its packets go to the guest instead of a channel.
 type link struct {
-	mtu    uint32
-	gso    bool
+	*channel.Endpoint
 	recv   *receiver
 	failed func(error)
 	acks   acks
-
-	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 
 var (
@@ -32,61 +28,25 @@ var (
 	_ stack.GSOEndpoint  = (*link)(nil)
 )
 
-// MTU returns the maximum IP packet size.
-func (l *link) MTU() uint32 { return l.mtu }
-
-// SetMTU does nothing: the guest's MTU is fixed.
-func (*link) SetMTU(uint32) {}
+// newLink returns a link whose neighbors must be resolved, and that does not verify the checksums of
+// incoming packets. gso means that the guest accepts large segments with partial checksums.
+func newLink(mtu int, gso bool, recv *receiver, failed func(error)) *link {
+	l := &link{Endpoint: channel.New(0, uint32(mtu), gatewayMAC), recv: recv, failed: failed}
+	l.LinkEPCapabilities = stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
+	if gso {
+		l.SupportedGSOKind = stack.HostGSOSupported
+	}
+	return l
+}
 
 // MaxHeaderLength returns the size of the Ethernet header.
 func (*link) MaxHeaderLength() uint16 { return ethBytes }
 
-// LinkAddress returns the gateway's MAC address.
-func (*link) LinkAddress() tcpip.LinkAddress { return gatewayMAC }
-
-// SetLinkAddress does nothing.
-func (*link) SetLinkAddress(tcpip.LinkAddress) {}
-
-// Capabilities: neighbors must be resolved, and checksums of incoming packets are not verified. The
-// capability to omit outgoing checksums comes with GSO.
-func (*link) Capabilities() stack.LinkEndpointCapabilities {
-	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
-}
-
 // GSOMaxSize returns the maximum size of one packet.
 func (*link) GSOMaxSize() uint32 { return maxGSO }
 
-// SupportedGSO reports whether the guest accepts large segments with partial checksums.
-func (l *link) SupportedGSO() stack.SupportedGSO {
-	if l.gso {
-		return stack.HostGSOSupported
-	}
-	return stack.GSONotSupported
-}
-
-// Attach connects the stack, or disconnects it if d is nil.
-func (l *link) Attach(d stack.NetworkDispatcher) {
-	if d == nil {
-		l.dispatcher.Store(nil)
-		return
-	}
-	l.dispatcher.Store(&d)
-}
-
-// IsAttached reports whether a stack is connected.
-func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
-
-// Wait returns immediately: link has no goroutines.
-func (*link) Wait() {}
-
 // ARPHardwareType returns Ethernet.
 func (*link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
-
-// Close does nothing: the queue belongs to the session.
-func (*link) Close() {}
-
-// SetOnCloseAction does nothing.
-func (*link) SetOnCloseAction(func()) {}
 
 // AddHeader writes the Ethernet header.
 func (*link) AddHeader(pkt *stack.PacketBuffer) {
@@ -123,11 +83,4 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		return 0, &tcpip.ErrNoBufferSpace{}
 	}
 	return len(list) - (len(frames) - n), nil
-}
-
-// deliver passes a packet to the stack.
-func (l *link) deliver(proto tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
-	if d := l.dispatcher.Load(); d != nil {
-		(*d).DeliverNetworkPacket(proto, pkt)
-	}
 }

@@ -3,7 +3,6 @@ package usernet
 import (
 	"encoding/binary"
 	"net/netip"
-	"strings"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -92,12 +91,4 @@ func networkProtocol(a netip.Addr) tcpip.NetworkProtocolNumber {
 		return header.IPv4ProtocolNumber
 	}
 	return header.IPv6ProtocolNumber
-}
-
-// appendName appends a domain name in the encoding of RFC 1035 §3.1.
-func appendName(b []byte, name string) []byte {
-	for label := range strings.SplitSeq(name, ".") {
-		b = append(append(b, byte(len(label))), label...)
-	}
-	return append(b, 0)
 }

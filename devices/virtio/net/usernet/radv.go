@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/insomniacslk/dhcp/rfc1035label"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
@@ -85,10 +86,9 @@ func advertisement(out bool, mtu int, search []string) []byte {
 	b = appendSeconds(b, routerLifetime)
 	b = append(b, gateway6.AsSlice()...)
 
-	if names := appendNames(nil, search); len(names) > 0 {
-		for len(names)%8 != 0 {
-			names = append(names, 0)
-		}
+	if len(search) > 0 {
+		names := (&rfc1035label.Labels{Labels: search}).ToBytes()
+		names = append(names, make([]byte, -len(names)&7)...)
 		b = append(b, 31, byte(1+len(names)/8), 0, 0) // DNSSL
 		b = appendSeconds(b, routerLifetime)
 		b = append(b, names...)
@@ -98,12 +98,4 @@ func advertisement(out bool, mtu int, search []string) []byte {
 
 func appendSeconds(b []byte, d time.Duration) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(d/time.Second))
-}
-
-// appendNames appends domain names in the encoding of RFC 1035 §3.1, without compression.
-func appendNames(b []byte, names []string) []byte {
-	for _, n := range names {
-		b = appendName(b, n)
-	}
-	return b
 }

@@ -56,10 +56,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	}
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.failed)
 	s.recv.capture = s.capture
-	s.link = &link{
-		mtu: uint32(b.cfg.MTU), recv: s.recv, failed: s.failed,
-		gso: a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6),
-	}
+	s.link = newLink(b.cfg.MTU, a.Features.Has(vnet.FeatureGuestCsum|vnet.FeatureGuestTSO4|vnet.FeatureGuestTSO6), s.recv, s.failed)
 	s.later = newLater(func() {
 		s.link.acks.sendKept()
 		s.send.signal()

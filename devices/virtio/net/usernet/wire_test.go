@@ -259,7 +259,7 @@ func TestDHCPv6InformationRequests(t *testing.T) {
 	ask := []byte{11, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 6, 0, 2, 0, 23}
 	w.send(t, guestUDPFrame(netip.AddrPortFrom(guest, 546), netip.AddrPortFrom(allDHCPServers, 547), 1, string(ask)))
 	src, _, m := w.ipPacket(t)
-	want := append([]byte{7, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 2, 0, 10}, serverDUID...)
+	want := append([]byte{7, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 2, 0, 10}, serverDUID.ToBytes()...)
 	want = append(append(want, 0, 23, 0, 16), gateway6.AsSlice()...)
 	want = append(want, "\x00\x18\x00\x0b\x01a\x07example\x00"...)
 	if src != router6 || !bytes.Equal(header.UDP(m).Payload(), want) {
