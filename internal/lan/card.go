@@ -1,8 +1,10 @@
 package lan
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 )
 
@@ -21,28 +23,14 @@ func (m MAC) group() bool { return m[0]&1 != 0 }
 // String returns the card as one line, without newline.
 func (c Card) String() string { return fmt.Sprintf("%s %x %s", c.Name, c.MAC, c.Addr) }
 
-func parseCard(s string) (c Card, err error) {
-	w := strings.Fields(s)
-	var mac []byte
-	if len(w) == 3 {
-		c.Name = w[0]
-		_, err = fmt.Sscanf(w[1], "%x", &mac)
-		if err == nil {
-			c.Addr, err = netip.ParseAddr(w[2])
-		}
-	}
-	if err != nil || !isName(c.Name) || len(mac) != len(c.MAC) || !c.Addr.IsValid() {
+func parseCard(s string) (Card, error) {
+	w := append(strings.Fields(s), "", "", "")
+	mac, macErr := hex.DecodeString(w[1])
+	a, addrErr := netip.ParseAddr(w[2])
+	if macErr != nil || addrErr != nil || w[3] != "" || !isName(w[0]) || len(mac) != len(MAC{}) {
 		return Card{}, fmt.Errorf("%.200q is not a station", s)
 	}
-	copy(c.MAC[:], mac)
-	return c, nil
+	return Card{w[0], MAC(mac), a}, nil
 }
 
-func isName(s string) bool {
-	for i := range len(s) {
-		if b := s[i]; !(b >= 'a' && b <= 'z' || b >= '0' && b <= '9' || b == '-' && i > 0) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 63
-}
+var isName = regexp.MustCompile("^[a-z0-9][a-z0-9-]{0,62}$").MatchString

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +15,7 @@ import (
 )
 
 // folder is the network's open folder.
-type folder struct {
-	*os.File
-	path string
-}
+type folder struct{ *os.File }
 
 // openFolder creates the folder and its parents, and makes sure that no other user can enter it:
 // its parent may be /tmp.
@@ -25,28 +23,28 @@ func openFolder(path string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
-	d := &folder{os.NewFile(uintptr(fd), path), path}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "fstat", Path: path, Err: err}, d.Close())
+	info, err := dir.Stat()
+	if err == nil && (int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() || info.Mode().Perm()&0o077 != 0) {
+		err = fmt.Errorf("%s: %w: other users own or can enter it; the folder must belong to you and have mode 0700", path, unix.EPERM)
 	}
-	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
-		return nil, errors.Join(fmt.Errorf("%s: %w: other users own or can enter it; the folder must belong to you and have mode 0700", path, unix.EPERM), d.Close())
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
 	}
-	return d, nil
+	return &folder{dir}, nil
 }
 
 // open opens a file in the folder.
 func (d *folder) open(name string, flags int) (*os.File, error) {
+	path := filepath.Join(d.Name(), name)
 	fd, err := unix.Openat(int(d.Fd()), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, &os.PathError{Op: "openat", Path: filepath.Join(d.path, name), Err: err}
+		return nil, &os.PathError{Op: "openat", Path: path, Err: err}
 	}
-	return os.NewFile(uintptr(fd), filepath.Join(d.path, name)), nil
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // remove removes files in the folder, if they exist.

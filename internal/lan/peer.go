@@ -14,8 +14,9 @@ import (
 // peer is another station.
 type peer struct {
 	Card
-	conn *net.UnixConn
-	raw  syscall.RawConn
+	conn  *net.UnixConn
+	raw   syscall.RawConn
+	close func() // closes the connection
 
 	all *atomic.Int64 // bytes in the queues of all stations
 
@@ -44,13 +45,10 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 		return
 	}
 	conn.SetWriteBuffer(socketBuf) // a large segment counts as twice its size
-	p := &peer{Card: c, conn: conn, raw: raw, all: &s.waiting, wake: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(s.tasks.Context())
+	context.AfterFunc(ctx, func() { conn.Close() })
+	p := &peer{Card: c, conn: conn, raw: raw, close: cancel, all: &s.waiting, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		conn.Close()
-		return
-	}
 	// A station of the same name has died, and the end of its connection has not been read yet.
 	for _, old := range []*peer{s.byName[c.Name], s.byMAC[c.MAC]} {
 		if old != nil {
@@ -59,10 +57,9 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 	}
 	s.byName[c.Name], s.byMAC[c.MAC] = p, p
 	s.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
 	s.tasks.Go(func(context.Context) error { return p.write(ctx) })
 	s.tasks.Go(func(context.Context) error {
-		defer cancel()
+		defer conn.Close()
 		p.read(func(frame []byte) { s.cfg.Receive(c, frame) })
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -81,9 +78,6 @@ func (s *Station) drop(p *peer) {
 		delete(s.byMAC, p.MAC)
 	}
 }
-
-// close stops the goroutines that serve the connection.
-func (p *peer) close() { p.conn.Close() }
 
 // read passes each frame to deliver until the connection closes.
 func (p *peer) read(deliver func([]byte)) {

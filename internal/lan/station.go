@@ -46,9 +46,7 @@ type Station struct {
 	mu     sync.Mutex
 	byMAC  map[MAC]*peer
 	byName map[string]*peer
-	new    map[*net.UnixConn]struct{} // have not identified themselves yet
-	closed bool
-	tasks  *task.Group
+	tasks  *task.Group // a connection is closed when its context ends
 }
 
 const (
@@ -62,7 +60,7 @@ func Join(cfg Config) (_ *Station, err error) {
 	if !isName(cfg.Name) {
 		return nil, fmt.Errorf("%q is not a valid station name", cfg.Name)
 	}
-	s := &Station{cfg: cfg, byMAC: map[MAC]*peer{}, byName: map[string]*peer{}, new: map[*net.UnixConn]struct{}{}}
+	s := &Station{cfg: cfg, byMAC: map[MAC]*peer{}, byName: map[string]*peer{}}
 	s.tasks = task.New(func(err error) { cfg.Logf("%v", err) })
 	defer func() {
 		if err != nil {
@@ -204,7 +202,7 @@ func (s *Station) connect(c Card) {
 		return
 	}
 	conn.SetWriteDeadline(time.Now().Add(helloWait))
-	if _, err := io.WriteString(conn, s.Card.String()); err != nil {
+	if _, err = io.WriteString(conn, s.Card.String()); err != nil {
 		s.cfg.Logf("station %s does not answer: %v", c.Name, err)
 		conn.Close()
 		return
@@ -225,15 +223,8 @@ func (s *Station) accept(context.Context) error {
 			time.Sleep(10 * time.Millisecond) // probably out of descriptors
 			continue
 		}
-		s.mu.Lock()
-		closed := s.closed
-		s.new[conn] = struct{}{}
-		s.mu.Unlock()
-		if closed {
-			conn.Close()
-			return nil
-		}
-		s.tasks.Go(func(context.Context) error {
+		s.tasks.Go(func(ctx context.Context) error {
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			s.welcome(conn)
 			return nil
 		})
@@ -245,9 +236,6 @@ func (s *Station) welcome(conn *net.UnixConn) {
 	hello := make([]byte, 256)
 	conn.SetReadDeadline(time.Now().Add(helloWait))
 	n, err := conn.Read(hello)
-	s.mu.Lock()
-	delete(s.new, conn)
-	s.mu.Unlock()
 	var c Card
 	if err == nil {
 		c, err = parseCard(string(hello[:n]))
@@ -304,15 +292,6 @@ func (s *Station) Send(to MAC, pieces ...[]byte) {
 
 // Close leaves the network and waits for its goroutines.
 func (s *Station) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	for _, p := range s.byMAC {
-		p.close()
-	}
-	for conn := range s.new {
-		conn.Close()
-	}
-	s.mu.Unlock()
 	var errs []error
 	if s.listen != nil {
 		errs = append(errs, s.listen.Close())

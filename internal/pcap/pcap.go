@@ -13,7 +13,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -53,22 +52,23 @@ type File struct {
 // Create starts a capture of at most limit bytes. It replaces an existing capture; any other
 // existing file is an error. logf logs one line, without newline. The caller must call Close.
 func Create(name string, limit int64, logf func(format string, args ...any)) (*File, error) {
-	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
+	out, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
-	f := &File{logf: logf, out: os.NewFile(uintptr(fd), name), limit: limit, size: headerSize}
-	f.more.L = &f.mu
-	if err := f.begin(); err != nil {
-		return nil, errors.Join(err, f.out.Close())
+	if err := begin(out); err != nil {
+		return nil, errors.Join(err, out.Close())
 	}
-	f.start()
-	return f, nil
+	return start(out, limit, logf), nil
 }
 
-func (f *File) start() {
+// start starts a capture that continues out after its header.
+func start(out *os.File, limit int64, logf func(format string, args ...any)) *File {
+	f := &File{logf: logf, out: out, limit: limit, size: headerSize}
+	f.more.L = &f.mu
 	f.tasks = task.New(f.end)
 	f.tasks.Go(f.run)
+	return f
 }
 
 // end stops the capture because of an error.
@@ -79,36 +79,29 @@ func (f *File) end(err error) {
 	f.mu.Unlock()
 }
 
-// begin truncates the file and writes the header.
-func (f *File) begin() error {
-	info, err := f.out.Stat()
+// begin truncates a file and writes the header.
+func begin(out *os.File) error {
+	info, err := out.Stat()
 	if err != nil {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", f.out.Name())
+		return fmt.Errorf("%s is not a regular file", out.Name())
 	}
 	if info.Size() > 0 {
 		var m [4]byte
-		if _, err := io.ReadFull(f.out, m[:]); err != nil || !isCapture(binary.LittleEndian.Uint32(m[:])) {
-			return fmt.Errorf("%s: %w and is not a capture, so it is not replaced", f.out.Name(), os.ErrExist)
+		if _, err := out.ReadAt(m[:], 0); err != nil || !isCapture(binary.LittleEndian.Uint32(m[:])) {
+			return fmt.Errorf("%s: %w and is not a capture, so it is not replaced", out.Name(), os.ErrExist)
 		}
-		if err := f.out.Truncate(0); err != nil {
+		if err := out.Truncate(0); err != nil {
 			return err
 		}
 	}
-	h := make([]byte, 0, headerSize)
-	h = binary.LittleEndian.AppendUint32(h, magic)
-	h = binary.LittleEndian.AppendUint16(h, 2)
-	h = binary.LittleEndian.AppendUint16(h, 4)
-	h = binary.LittleEndian.AppendUint64(h, 0) // reserved
-	h = binary.LittleEndian.AppendUint32(h, snapLen)
-	h = binary.LittleEndian.AppendUint32(h, linkType)
-	_, err = f.out.WriteAt(h, 0)
-	if err == nil {
-		_, err = f.out.Seek(headerSize, io.SeekStart)
-	}
-	return err
+	return binary.Write(out, binary.LittleEndian, struct {
+		magic, version    uint32
+		_                 uint64
+		snapLen, linkType uint32
+	}{magic, 4<<16 | 2, 0, snapLen, linkType})
 }
 
 // isCapture recognizes captures with microseconds, with nanoseconds, and pcapng.
@@ -137,10 +130,9 @@ func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
 		return
 	}
 	r := make([]byte, 0, recordSize+n)
-	r = binary.LittleEndian.AppendUint32(r, uint32(now.Unix()))
-	r = binary.LittleEndian.AppendUint32(r, uint32(now.Nanosecond()))
-	r = binary.LittleEndian.AppendUint32(r, uint32(n))
-	r = binary.LittleEndian.AppendUint32(r, uint32(n))
+	for _, word := range []uint32{uint32(now.Unix()), uint32(now.Nanosecond()), uint32(n), uint32(n)} {
+		r = binary.LittleEndian.AppendUint32(r, word)
+	}
 	for _, p := range pieces {
 		r = append(r, p...)
 	}

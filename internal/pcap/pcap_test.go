@@ -126,9 +126,7 @@ func TestAFullDiskStopsTheCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 	var l logbook
-	f := &File{logf: l.logf, out: full, limit: 1 << 40}
-	f.more.L = &f.mu
-	f.start()
+	f := start(full, 1<<40, l.logf)
 	frame := bytes.Repeat([]byte("x"), 60_000)
 	f.Write(nil, frame)
 	if err := f.tasks.Stop(); err != nil {
@@ -150,9 +148,7 @@ func TestASlowDiskDropsAndCountsFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	var l logbook
-	f := &File{logf: l.logf, out: w, limit: 1 << 40}
-	f.more.L = &f.mu
-	f.start()
+	f := start(w, 1<<40, l.logf)
 	frame := make([]byte, 60_000)
 	for range 200 {
 		f.Write(nil, frame)
