@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"minivmm/devices/virtio"
@@ -33,13 +34,6 @@ const (
 	FeatureGuestUSO4 virtio.Features = 1 << 54 // VIRTIO_NET_F_GUEST_USO4
 	FeatureGuestUSO6 virtio.Features = 1 << 55 // VIRTIO_NET_F_GUEST_USO6
 	FeatureHostUSO   virtio.Features = 1 << 56 // VIRTIO_NET_F_HOST_USO
-)
-
-// Queue indices (virtio 1.2 §5.1.2). Pair k has queues 2k and 2k+1; the
-// control queue follows the last pair.
-const (
-	rxQueue = 0
-	txQueue = 1
 )
 
 // controlFeatures are offered together with the control queue.
@@ -125,10 +119,7 @@ func (d *Device) Features() virtio.Features {
 
 // QueueSizes returns the sizes of the pairs' queues, and of the control queue if there is one.
 func (d *Device) QueueSizes() []uint16 {
-	sizes := make([]uint16, 2*d.cfg.Pairs, 2*d.cfg.Pairs+1)
-	for i := range sizes {
-		sizes[i] = d.cfg.QueueSize
-	}
+	sizes := slices.Repeat([]uint16{d.cfg.QueueSize}, 2*d.cfg.Pairs)
 	if d.cfg.Pairs > 1 {
 		sizes = append(sizes, controlSize)
 	}

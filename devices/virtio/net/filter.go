@@ -34,21 +34,12 @@ func (f Filter) tun() tunFilter {
 	if !f.On || 1+len(f.Unicast) > filterExact {
 		return t
 	}
-	add := func(a [6]byte) {
-		t.addr[t.count] = a
-		t.count++
-	}
-	add(broadcast)
-	for _, a := range f.Unicast {
-		add(a)
-	}
-	switch {
-	case f.AllMulticast || int(t.count)+len(f.Multicast) > filterMost:
+	all := append([][6]byte{broadcast}, f.Unicast...)
+	if f.AllMulticast || len(all)+len(f.Multicast) > filterMost {
 		t.flags = filterAllMulti
-	default:
-		for _, a := range f.Multicast {
-			add(a)
-		}
+	} else {
+		all = append(all, f.Multicast...)
 	}
+	t.count = uint16(copy(t.addr[:], all))
 	return t
 }

@@ -18,6 +18,12 @@ import (
 	"minivmm/vhost"
 )
 
+// Queue indices (virtio 1.2 §5.1.2). Pair k has queues 2k and 2k+1.
+const (
+	rxQueue = 0
+	txQueue = 1
+)
+
 // nic is a device on vhost-net with its own tap, and the host's end of that tap.
 type nic struct {
 	*Device
