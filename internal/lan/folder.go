@@ -17,8 +17,7 @@ import (
 // folder is the network's open folder.
 type folder struct{ *os.File }
 
-// openFolder creates the folder and its parents, and makes sure that no other user can enter it:
-// its parent may be /tmp.
+// openFolder creates the folder, and makes sure that no other user can enter it, even in /tmp.
 func openFolder(path string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -54,8 +53,7 @@ func (d *folder) remove(names ...string) {
 	}
 }
 
-// socket returns a path of a socket in the folder that fits into a sockaddr_un, regardless of the
-// length of the folder's path.
+// socket returns a path that fits into a sockaddr_un, whatever the length of the folder's path.
 func (d *folder) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 }
@@ -88,8 +86,7 @@ func tryLock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// holder returns " (PROCESS)" for the process that holds the lock of a file, or "" if it is
-// unknown.
+// holder returns " (PROCESS)" for the process that has locked a file, or "" if it is unknown.
 func holder(f *os.File) string {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) == nil {

@@ -93,8 +93,7 @@ func (p *peer) read(deliver func([]byte)) {
 	}
 }
 
-// send sends a frame at once if the socket accepts it. Otherwise the frame is queued or, if the
-// queue is full, dropped.
+// send sends a frame at once if the socket accepts it, or else queues or drops it.
 func (p *peer) send(pieces [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -54,8 +54,8 @@ const (
 	helloWait   = 5 * time.Second
 )
 
-// Join creates a station. EBUSY if a live station has the same name or MAC, or if the network is
-// full. The caller must call Close.
+// Join creates a station: EBUSY if a live one has its name or MAC, or if the network is full. The
+// caller must call Close.
 func Join(cfg Config) (_ *Station, err error) {
 	if !isName(cfg.Name) {
 		return nil, fmt.Errorf("%q is not a valid station name", cfg.Name)
@@ -92,8 +92,7 @@ func Join(cfg Config) (_ *Station, err error) {
 	return s, nil
 }
 
-// alive returns the stations whose process is running, and removes the files of others. The folder
-// must be locked.
+// alive returns the live stations and removes the files of others. The folder must be locked.
 func (s *Station) alive() (all []Card, err error) {
 	names, err := s.dir.Readdirnames(-1)
 	if err != nil {
@@ -144,8 +143,7 @@ func readCard(f *os.File) (Card, error) {
 	return c, nil
 }
 
-// pick picks a free address. It prefers an address derived from the name, which is the same on
-// every start.
+// pick picks a free address, preferably one derived from the name: the same on every start.
 func (s *Station) pick(others []Card) (Card, error) {
 	taken := map[netip.Addr]bool{}
 	for _, c := range others {

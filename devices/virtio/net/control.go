@@ -9,8 +9,7 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// Classes and commands of the control queue (virtio 1.2 §5.1.6.5;
-// uapi/linux/virtio_net.h).
+// Classes and commands of the control queue (virtio 1.2 §5.1.6.5; uapi/linux/virtio_net.h).
 const (
 	classRX       = 0 // VIRTIO_NET_CTRL_RX
 	rxPromisc     = 0 // VIRTIO_NET_CTRL_RX_PROMISC
@@ -30,8 +29,7 @@ const (
 // holds, so that a table that is too long is not mistaken for one that fits.
 const maxTable = filterMost + 1
 
-// controller serves the control queue of one activation. Only the goroutine of that queue may use
-// it.
+// controller serves the control queue of one activation, in the goroutine of that queue only.
 type controller struct {
 	device   *Device
 	backend  Multiqueue
@@ -154,8 +152,8 @@ func exactly(b *queue.Buffers, p []byte) bool {
 	return b.Read(p) == len(p) && b.Len() == 0
 }
 
-// table reads one struct virtio_net_ctrl_mac from b and returns its first maxTable addresses. ok is
-// false if b is too short.
+// table reads a struct virtio_net_ctrl_mac. It returns the first maxTable addresses, and whether b
+// is long enough.
 func table(b *queue.Buffers) (addresses [][6]byte, ok bool) {
 	var head [4]byte
 	if b.Read(head[:]) < len(head) {

@@ -58,8 +58,7 @@ type Config struct {
 // Only the first is active until SetPairs is called.
 type Multiqueue interface {
 	virtio.Backend
-	// SetPairs makes the first n pairs active. n is between 1 and the number of pairs that were
-	// started.
+	// SetPairs makes the first n pairs active, at least one and at most those that were started.
 	SetPairs(n int) error
 	// SetFilter sets which frames the driver wants; the backend may deliver others too. It is
 	// called only when the filter changes, and at a limited rate (pace).

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Compile-time check of the size of struct tun_filter: the kernel reads 4 bytes and
-// then count addresses.
+// Compile-time check of struct tun_filter: the kernel reads 4 bytes and then count addresses.
 var _ [4 + filterMost*6]byte = [unsafe.Sizeof(tunFilter{})]byte{}
 
 // setFilter sets which frames the tap passes to the guest (TUNSETTXFILTER). The kernel returns the

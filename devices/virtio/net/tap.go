@@ -29,8 +29,7 @@ type TapConfig struct {
 	// With more than one, an existing tap must be a multiqueue tap.
 	Queues int
 
-	// MTU of the guest, and of a tap created here unless it joins a bridge; 0 keeps the MTU of the
-	// interface.
+	// MTU of the guest, and of a tap created here unless it joins a bridge; 0 keeps the interface's.
 	MTU int
 
 	// The next two are only for a tap created here.
@@ -140,8 +139,7 @@ func checkTap(cfg TapConfig) (multi bool, err error) {
 	return multi, nil
 }
 
-// TapIsMultiqueue reports whether an existing tap can have more than one queue. It returns the
-// errors that OpenTap would return.
+// TapIsMultiqueue reports whether an existing tap may have several queues. Errors are OpenTap's.
 func TapIsMultiqueue(name string) (bool, error) { return checkTap(TapConfig{Name: name}) }
 
 // tunHint adds the fix to an error from opening the device node.
@@ -172,8 +170,7 @@ func tapHint(name string, made bool, errno error) error {
 	return err
 }
 
-// setUp configures a tap created here and brings the link up: vhost starts no ring on a link that
-// is down.
+// setUp configures a tap created here and brings the link up, because vhost starts no ring before.
 func (t *Tap) setUp(cfg TapConfig) error {
 	link, err := netlink.LinkByName(t.name)
 	if err != nil {
@@ -301,8 +298,7 @@ func offloads(f virtio.Features) int {
 	return bits
 }
 
-// hasUSO reports whether the kernel's tap can pass UDP segments to a guest (Linux 6.2). It leaves
-// the tap without offloads.
+// hasUSO reports whether a tap can pass UDP segments (Linux 6.2). It leaves it without offloads.
 func (t *Tap) hasUSO() bool {
 	err := t.setOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
 	return err == nil && t.setOffloads(0) == nil
@@ -355,8 +351,7 @@ func (t *Tap) setFilter(f Filter) error {
 	return nil
 }
 
-// Close closes the descriptors. The kernel then removes a tap that was created here; an existing
-// tap remains.
+// Close closes the descriptors. The kernel then removes a tap that was created here.
 func (t *Tap) Close() error {
 	fds := t.fds
 	t.fds, t.attached, t.filtered = nil, 0, false

@@ -18,8 +18,7 @@ const offered = FeatureCsum | FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuest
 // them: [vhost.Net.Start] rejects it and explains why.
 const ringFeatures = FeatureMrgRxbuf | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 
-// vhostNet is a kernel backend for each queue pair. It prepares the tap when the pairs start and
-// stop.
+// vhostNet is a kernel backend for each queue pair. It prepares the tap when they start and stop.
 type vhostNet struct {
 	pairs []*vhostbackend.Backend
 	tap   *Tap

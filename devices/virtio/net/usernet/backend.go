@@ -25,27 +25,20 @@ type Config struct {
 	// Policy defines which destinations the guest may reach.
 	Policy Policy
 	// Capture names a file for the frames that the guest sends and receives (package pcap),
-	// limited to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB.
+	// limited to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB. A large
+	// segment is one packet, as the guest sees it, and has its complete checksum.
 	Capture     string
 	CaptureSize int64
 	// Logf logs one line without newline. It is called by any goroutine. nil discards the lines.
 	Logf func(format string, args ...any)
-	// Allowed replaces Policy, if set: it reports whether the guest may reach an address, for
-	// every connection, datagram flow and echo. It must be safe for concurrent use.
-	Allowed func(netip.Addr) bool
-	// ResolvConf names the file that lists the resolvers; "" means /etc/resolv.conf. It is read
-	// again each time it is needed.
-	ResolvConf string
-	// ResolverPort is the port of the resolvers; 0 means 53.
-	ResolverPort uint16
 
 	guest netip.Addr // the guest's address
 
-	// outside, if set, maps a destination to its real address: a test has no network except the
-	// loopback.
-	outside func(netip.AddrPort) netip.AddrPort
-	// hostHasIPv6, if set, replaces the check of the host's addresses in tests.
-	hostHasIPv6 func() bool
+	// For tests, which have no network except the loopback.
+	resolvConf   string                              // "" means /etc/resolv.conf
+	resolverPort uint16                              // 0 means 53
+	outside      func(netip.AddrPort) netip.AddrPort // maps a destination to its real address
+	hostHasIPv6  func() bool                         // nil means hostHasIPv6
 }
 
 // Backend is a [virtio.Backend] for the two queues of a network device.
@@ -53,32 +46,18 @@ type Backend struct {
 	cfg      Config
 	policy   *policy
 	refusals *refusals
-	lan      *lanPort // nil: none
-	capture  *capture // nil: none
+	lan      *lanPort   // nil: none
+	capture  *pcap.File // nil: none
 	ports    []listener
 	live     atomic.Pointer[session] // nil: no driver uses the device
 }
 
 var _ virtio.Backend = (*Backend)(nil)
 
-// New binds the published ports. The error for a port in use is EADDRINUSE. The caller must close
-// the Backend.
+// New binds the published ports: EADDRINUSE if one is in use. The caller must close the Backend.
 func New(cfg Config) (*Backend, error) {
-	if cfg.MTU == 0 {
-		cfg.MTU = 1500
-	}
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
-	}
-	policy := newPolicy(cfg.Policy)
-	if cfg.Allowed == nil {
-		cfg.Allowed = policy.allowed
-	}
-	if cfg.ResolvConf == "" {
-		cfg.ResolvConf = "/etc/resolv.conf"
-	}
-	if cfg.ResolverPort == 0 {
-		cfg.ResolverPort = dnsPort
 	}
 	if cfg.outside == nil {
 		cfg.outside = func(a netip.AddrPort) netip.AddrPort { return a }
@@ -86,8 +65,11 @@ func New(cfg Config) (*Backend, error) {
 	if cfg.hostHasIPv6 == nil {
 		cfg.hostHasIPv6 = hostHasIPv6
 	}
+	cfg.MTU = cmp.Or(cfg.MTU, 1500)
+	cfg.resolvConf = cmp.Or(cfg.resolvConf, "/etc/resolv.conf")
+	cfg.resolverPort = cmp.Or(cfg.resolverPort, dnsPort)
 	cfg.guest = guestAddr
-	b := &Backend{cfg: cfg, policy: policy, refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}
+	b := &Backend{cfg: cfg, policy: newPolicy(cfg.Policy), refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}
 	for _, p := range cfg.Ports {
 		l, err := p.listen()
 		if err != nil {
@@ -103,11 +85,10 @@ func New(cfg Config) (*Backend, error) {
 		b.ports = append(b.ports, l)
 	}
 	if cfg.Capture != "" {
-		f, err := pcap.Create(cfg.Capture, cmp.Or(cfg.CaptureSize, defaultCapture), cfg.Logf)
-		if err != nil {
+		var err error
+		if b.capture, err = pcap.Create(cfg.Capture, cmp.Or(cfg.CaptureSize, 1<<30), cfg.Logf); err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
-		b.capture = &capture{f}
 	}
 	if n := cfg.Network; n != nil {
 		var err error
@@ -119,8 +100,7 @@ func New(cfg Config) (*Backend, error) {
 	return b, nil
 }
 
-// Features returns offloads in both directions, mergeable buffers, and the ring features of package
-// queue.
+// Features returns offloads in both directions, mergeable buffers, and package queue's features.
 func (*Backend) Features() virtio.Features {
 	return vnet.FeatureCsum | vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6 |
 		vnet.FeatureHostTSO4 | vnet.FeatureHostTSO6 | vnet.FeatureMrgRxbuf |
@@ -163,7 +143,7 @@ func (b *Backend) Stop() error {
 func (b *Backend) Close() error {
 	errs := []error{b.Stop()}
 	for _, l := range b.ports {
-		errs = append(errs, l.Close())
+		errs = append(errs, l.socket.Close())
 	}
 	b.ports = nil
 	if b.lan != nil {
@@ -175,4 +155,27 @@ func (b *Backend) Close() error {
 		b.capture = nil
 	}
 	return errors.Join(errs...)
+}
+
+// Counters describe the network's load, and how often it retransmitted since the guest's driver
+// started the device. Between the stack and the guest no segment is lost while there is room, so
+// SentAgain increases when the guest stops reading for a while or drops segments.
+type Counters struct {
+	Connections int    // TCP connections from either side, up to 512
+	Flows       int    // datagram flows, up to 512
+	Segments    uint64 // TCP segments sent to the guest, each up to 64 KiB
+	SentAgain   uint64 // retransmitted segments: the guest did not acknowledge them in time
+}
+
+// Counters returns zeros while no driver uses the device. It is safe for concurrent use.
+func (b *Backend) Counters() Counters {
+	s := b.live.Load()
+	if s == nil {
+		return Counters{}
+	}
+	tcp := s.stack.Stats().TCP
+	return Counters{
+		Connections: int(s.out.Load() + s.in.Load()), Flows: s.flows.count(),
+		Segments: tcp.SegmentsSent.Value(), SentAgain: tcp.Retransmits.Value(),
+	}
 }

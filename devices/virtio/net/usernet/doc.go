@@ -23,7 +23,7 @@
 // the guests of a named network.
 //
 // The gateway counts as one router: it decrements the TTL or hop limit of a packet and sets the
-// rest on the host's socket. Those sockets collect their ICMP errors (errqueue.go). The guest gets
+// rest on the host's socket. Those sockets collect their ICMP errors. The guest gets
 // each error with its original sender and a quotation of the guest's own packet (icmp.go).
 //
 // # The path of a frame
@@ -61,7 +61,7 @@
 // unbinds them. Start creates a new stack. When the activation ends, the stack and all its
 // connections are destroyed: no goroutine is left after Stop.
 //
-// A panic is caught in the goroutines started here, in the stack's timers (clock.go) and in the
+// A panic is caught in the goroutines started here, in the stack's timers (netstack.go) and in the
 // code of this package that the stack calls (link.WritePackets). It stops the data path through
 // [virtio.Activation].Failed, and a reset by the driver creates a new stack. Two kinds of
 // goroutines start inside the stack and cannot be recovered or replaced from outside: its TCP

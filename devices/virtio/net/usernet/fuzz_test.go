@@ -111,7 +111,7 @@ func FuzzDHCPv6(f *testing.F) {
 	})
 }
 
-// FuzzResolvConf: whatever the file contains, an advertisement fits into the smallest packet and
+// FuzzresolvConf: whatever the file contains, an advertisement fits into the smallest packet and
 // there is a resolver to ask.
 func FuzzResolvConf(f *testing.F) {
 	f.Add("nameserver 127.0.0.53\nsearch a.example b.example\n")

@@ -29,8 +29,7 @@ const (
 	netUnreachable6, prohibited6, hostUnreachable6, portUnreachable6 = 0, 1, 3, 4
 )
 
-// unreachable returns the ICMP message for an error of a host's socket. ok is false if the error
-// does not describe the destination.
+// unreachable returns the ICMP message for a socket's error, if that describes the destination.
 func unreachable(dst netip.Addr, err error) (e icmpError, ok bool) {
 	var code4, code6 uint8
 	switch {
@@ -43,10 +42,15 @@ func unreachable(dst netip.Addr, err error) (e icmpError, ok bool) {
 	default:
 		return e, false
 	}
-	if dst.Is4() {
-		return icmpError{typ: uint8(header.ICMPv4DstUnreachable), code: code4}, true
+	return destinationUnreachable(dst.Is4(), code4, code6), true
+}
+
+// destinationUnreachable returns "destination unreachable" with the code of the address family.
+func destinationUnreachable(v4 bool, code4, code6 uint8) icmpError {
+	if v4 {
+		return icmpError{typ: uint8(header.ICMPv4DstUnreachable), code: code4}
 	}
-	return icmpError{typ: uint8(header.ICMPv6DstUnreachable), code: code6}, true
+	return icmpError{typ: uint8(header.ICMPv6DstUnreachable), code: code6}
 }
 
 func isErrno(err error, any ...unix.Errno) bool {
@@ -86,7 +90,7 @@ func (s *session) sendError(e icmpError, packet []byte) {
 	to, from := addr(src()), e.from
 	if !from.IsValid() || from.Is4() != v4 || !public(from) {
 		from = gatewayFor(to)
-		if e.isPortUnreachable(v4) {
+		if port := destinationUnreachable(v4, portUnreachable4, portUnreachable6); e.typ == port.typ && e.code == port.code {
 			from = addr(dst()) // only the destination can report that
 		}
 	}
@@ -98,9 +102,75 @@ func (s *session) sendError(e icmpError, packet []byte) {
 	s.sendIP(proto, from, to, m)
 }
 
-func (e icmpError) isPortUnreachable(v4 bool) bool {
-	if v4 {
-		return e.typ == uint8(header.ICMPv4DstUnreachable) && e.code == portUnreachable4
+// A socket with IP_RECVERR (ip(7)) or IPV6_RECVERR queues the ICMP errors that
+// arrive for it: struct sock_extended_err (linux/errqueue.h) and the sender's address.
+
+// wantErrors makes the kernel queue the ICMP errors of a socket of dst's address family.
+func wantErrors(fd int, dst netip.Addr) error {
+	return setOption(fd, dst, unix.IP_RECVERR, unix.IPV6_RECVERR, 1)
+}
+
+// setHops sets the TTL or hop limit of a socket.
+func setHops(fd int, dst netip.Addr, hops uint8) error {
+	return setOption(fd, dst, unix.IP_TTL, unix.IPV6_UNICAST_HOPS, int(hops))
+}
+
+func setOption(fd int, dst netip.Addr, option4, option6, value int) error {
+	if dst.Is4() {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, option4, value)
 	}
-	return e.typ == uint8(header.ICMPv6DstUnreachable) && e.code == portUnreachable6
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, option6, value)
+}
+
+// queuedErrors reads the ICMP errors from a socket's error queue, at most a few. It calls report
+// with each error and with the payload that caused it, which may be truncated.
+func queuedErrors(fd int, report func(e icmpError, sent []byte)) {
+	sent, control := make([]byte, 1500), make([]byte, 512)
+	for range 16 {
+		n, size, _, _, err := unix.Recvmsg(fd, sent, control, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		messages, err := unix.ParseSocketControlMessage(control[:size])
+		if err != nil {
+			continue
+		}
+		for _, m := range messages {
+			switch {
+			case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_RECVERR,
+				m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_RECVERR:
+				if e, ok := parseExtendedError(m.Data); ok {
+					report(e, sent[:n])
+				}
+			}
+		}
+	}
+}
+
+// parseExtendedError parses a struct sock_extended_err and the offender's address behind it. ok is
+// false for an error that does not come from an ICMP message.
+func parseExtendedError(b []byte) (e icmpError, ok bool) {
+	const (
+		size        = 16
+		originICMP  = 2 // SO_EE_ORIGIN_ICMP
+		originICMP6 = 3 // SO_EE_ORIGIN_ICMP6
+	)
+	if len(b) < size+2 || b[4] != originICMP && b[4] != originICMP6 {
+		return e, false
+	}
+	e = icmpError{typ: b[5], code: b[6], info: binary.NativeEndian.Uint32(b[8:])}
+	switch from := b[size:]; binary.NativeEndian.Uint16(from) {
+	case unix.AF_INET: // struct sockaddr_in
+		if len(from) >= 8 {
+			e.from = netip.AddrFrom4([4]byte(from[4:]))
+		}
+	case unix.AF_INET6: // struct sockaddr_in6
+		if len(from) >= 24 {
+			e.from = netip.AddrFrom16([16]byte(from[8:]))
+		}
+	}
+	return e, true
 }

@@ -45,7 +45,7 @@ func TestIPv6GoesOutAndBack(t *testing.T) {
 func TestAGuestConfiguresItself(t *testing.T) {
 	for _, out := range []bool{true, false} {
 		disp := &slaac{address: make(chan netip.Addr, 4), router: make(chan netip.Addr, 4), dns: make(chan netip.Addr, 4)}
-		g := bootWith(t, Config{hostHasIPv6: func() bool { return out }, ResolvConf: "/nonexistent"}, all, ipv6.NewProtocolWithOptions(ipv6.Options{
+		g := bootWith(t, Config{hostHasIPv6: func() bool { return out }, resolvConf: "/nonexistent"}, all, ipv6.NewProtocolWithOptions(ipv6.Options{
 			NDPConfigs: ipv6.DefaultNDPConfigurations(), AutoGenLinkLocal: true, NDPDisp: disp,
 		}))
 		if a := receiveFrom(t, disp.dns); a != gateway6 {

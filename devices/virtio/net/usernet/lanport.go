@@ -48,8 +48,7 @@ func joinLAN(n Network, logf func(string, ...any)) (*lanPort, error) {
 	return l, nil
 }
 
-// domain returns the suffix of the stations' full names. ".internal" is reserved for private use
-// (ICANN, 2024).
+// domain returns the suffix of full names. ".internal" is reserved for private use (ICANN, 2024).
 func (l *lanPort) domain() string { return "." + l.network + ".internal" }
 
 // toStations sends a frame from the guest to the stations that it is addressed to. It reports

@@ -23,8 +23,7 @@ const (
 	pingTimeout  = 5 * time.Second
 	sweepEvery   = 5 * time.Second
 	pieceSize    = 64 << 10 // one datagram from a host socket
-	// One read from a host socket, which becomes one segment: the stack's limit is maxGSO minus
-	// 160.
+	// One read from a host socket, which becomes one segment: the stack's limit is maxGSO - 160.
 	segmentSize  = 45 * 1448
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
@@ -49,15 +48,13 @@ const (
 // abuse tests verify it.
 const maxMemory = 96 << 20
 
-// bufferSizes shares bufferBudget among the connections: the first ones get maxSocketBuf, later
-// ones less.
+// bufferSizes shares bufferBudget among connections: the first get maxSocketBuf, later ones less.
 type bufferSizes struct {
 	mu   sync.Mutex
 	used int
 }
 
-// take reserves two buffers for one more connection and returns the size of each. The caller must
-// return them with give.
+// take reserves two buffers for one more connection, and returns the size of each for give.
 func (b *bufferSizes) take() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -63,8 +63,7 @@ func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 	return ok
 }
 
-// WritePackets sends packets to the guest. It catches panics because goroutines of the stack also
-// call it, where nothing else would.
+// WritePackets sends packets to the guest. It catches panics: goroutines of the stack call it too.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	defer task.Catch(l.failed)
 	list := pkts.AsSlice()

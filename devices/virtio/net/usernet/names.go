@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -14,14 +13,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// stationTTL is how long a guest may cache the address of a machine on its network. It is short
-// because machines come and go.
+// stationTTL is how long a guest may cache a machine's address. Machines come and go.
 const stationTTL = 5 // seconds
 
-// hostNames returns the host's resolver configuration, with the domain of the guest's network first
-// in the search list.
+// hostNames returns the host's resolver configuration, with the network's domain searched first.
 func (s *session) hostNames() resolvConf {
-	c := readResolvConf(s.cfg.ResolvConf)
+	c := readResolvConf(s.cfg.resolvConf)
 	if s.lan != nil {
 		c.search = append([]string{s.lan.domain()[1:]}, c.search...)
 	}
@@ -31,8 +28,7 @@ func (s *session) hostNames() resolvConf {
 // readsNames reports whether the gateway must parse DNS queries. Otherwise it forwards them unread.
 func (s *session) readsNames() bool { return s.policy.reads() || s.lan != nil }
 
-// ownAnswer returns the gateway's own answer to a query (RFC 1035 §4.1), or nil if the host's
-// resolvers must answer it.
+// ownAnswer answers a query (RFC 1035 §4.1), or returns nil if the host's resolvers must answer.
 func (s *session) ownAnswer(query []byte) []byte {
 	if !s.readsNames() {
 		return nil
@@ -152,23 +148,16 @@ func (s *session) acceptNames(r *tcp.ForwarderRequest) {
 	if terr != nil {
 		return
 	}
-	s.carry(&s.out, &guestTCP{ep: ep, wq: wq}, func() { s.serveNames(gonet.NewTCPConn(wq, ep)) })
+	s.carry(&s.out, &guestEnd{ep: ep, wq: wq}, func() { s.serveNames(gonet.NewTCPConn(wq, ep)) })
 }
 
 // namesTimeout is the time limit for the guest's next query and for each answer.
 const namesTimeout = 10 * time.Second
 
-// serveNames answers queries over TCP (RFC 1035 §4.2.2), one after the other. It connects to the
-// host's resolver when a query needs it for the first time.
+// serveNames answers queries over TCP (RFC 1035 §4.2.2), one after the other.
 func (s *session) serveNames(guest *gonet.TCPConn) {
 	defer guest.Close()
 	defer s.afterFunc(s.ctx, func() { guest.SetDeadline(time.Unix(1, 0)) })()
-	var host net.Conn
-	defer func() {
-		if host != nil {
-			host.Close()
-		}
-	}()
 	for s.ctx.Err() == nil {
 		guest.SetDeadline(time.Now().Add(namesTimeout))
 		query, err := readMessage(guest)
@@ -177,22 +166,7 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 		}
 		answer := s.ownAnswer(query)
 		if answer == nil {
-			if host == nil {
-				c, err := s.dialTCP(s.ctx, netip.AddrPortFrom(gateway, dnsPort))
-				if err != nil {
-					return
-				}
-				host = c
-				defer context.AfterFunc(s.ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-			}
-			host.SetDeadline(time.Now().Add(namesTimeout))
-			if s.ctx.Err() != nil { // this deadline may have replaced the one set at the end of the session
-				return
-			}
-			if writeMessage(host, query) != nil {
-				return
-			}
-			if answer, err = readMessage(host); err != nil {
+			if answer, err = s.askOverTCP(query); err != nil {
 				return
 			}
 			s.learnFrom(answer)
@@ -202,6 +176,21 @@ func (s *session) serveNames(guest *gonet.TCPConn) {
 			return
 		}
 	}
+}
+
+// askOverTCP returns the answer of one of the host's resolvers.
+func (s *session) askOverTCP(query []byte) ([]byte, error) {
+	host, err := s.dialTCP(s.ctx, netip.AddrPortFrom(gateway, dnsPort))
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	host.SetDeadline(time.Now().Add(namesTimeout))
+	defer context.AfterFunc(s.ctx, func() { host.SetDeadline(time.Unix(1, 0)) })()
+	if err := writeMessage(host, query); err != nil {
+		return nil, err
+	}
+	return readMessage(host)
 }
 
 func readMessage(r io.Reader) ([]byte, error) {

@@ -5,10 +5,10 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// offload is the virtio_net_hdr of a frame without num_buffers. It describes what remains to be
-// done to the frame.
+// offload is a frame's virtio_net_hdr without num_buffers: what remains to be done to the frame.
 type offload [offloadBytes]byte
 
 const offloadBytes = 10
@@ -20,8 +20,7 @@ func (o *offload) segment() int   { return int(binary.LittleEndian.Uint16(o[4:])
 func (o *offload) sumStart() int  { return int(binary.LittleEndian.Uint16(o[6:])) }
 func (o *offload) sumOffset() int { return int(binary.LittleEndian.Uint16(o[8:])) }
 
-// minSegment is the smallest segment size that a guest may request for packets to another guest. An
-// MTU below 256 is not supported.
+// minSegment is the smallest segment size between guests: an MTU below 256 is not supported.
 const minSegment = 64
 
 // check verifies o against an IPv4 packet and corrects o to match. It completes a checksum that is
@@ -126,3 +125,57 @@ func segments(o offload, f []byte) [][]byte {
 
 // tcpCWR is "congestion window reduced", which only the first segment carries (RFC 3168 §6.1.2).
 const tcpCWR = 0x80
+
+// struct virtio_net_hdr_v1 (virtio 1.2 §5.1.6; uapi/linux/virtio_net.h) precedes
+// every frame of a driver that negotiated VERSION_1.
+const (
+	hdrBytes     = 12
+	hdrNeedsCsum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
+	gsoNone      = 0 // VIRTIO_NET_HDR_GSO_NONE
+	gsoTCPv4     = 1 // VIRTIO_NET_HDR_GSO_TCPV4
+	gsoTCPv6     = 4 // VIRTIO_NET_HDR_GSO_TCPV6
+	gsoECN       = 0x80
+)
+
+const ethBytes = header.EthernetMinimumSize
+
+// maxFrame is the largest frame that the guest may send: an Ethernet header and an IP packet.
+const maxFrame = ethBytes + 65535
+
+// sendable reports whether the guest may send this: only TCP segmentation was offered.
+func (o *offload) sendable() bool {
+	return o.gso() == gsoNone || o.gso() == gsoTCPv4 || o.gso() == gsoTCPv6
+}
+
+// completed returns a function that completes the checksum of a whole frame, or nil if the sender
+// did not leave the checksum to the device.
+func (o offload) completed() func(frame []byte) {
+	if !o.needsSum() {
+		return nil
+	}
+	return func(frame []byte) { complete(frame, o.sumStart(), o.sumOffset()) }
+}
+
+// offloadOf returns what the stack left to be done to pkt.
+func offloadOf(pkt *stack.PacketBuffer) (o offload) {
+	gso := &pkt.GSOOptions
+	if gso.Type == stack.GSONone || !gso.NeedsCsum {
+		return o
+	}
+	// The stack left the sum of the pseudo header in the checksum field.
+	headers := pkt.HeaderSize()
+	start := headers - len(pkt.TransportHeader().Slice())
+	o[0] = hdrNeedsCsum
+	binary.LittleEndian.PutUint16(o[6:], uint16(start))
+	binary.LittleEndian.PutUint16(o[8:], gso.CsumOffset)
+	if gso.MSS == 0 || pkt.Data().Size() <= int(gso.MSS) {
+		return o
+	}
+	o[1] = gsoTCPv4
+	if gso.Type == stack.GSOTCPv6 {
+		o[1] = gsoTCPv6
+	}
+	binary.LittleEndian.PutUint16(o[2:], uint16(headers))
+	binary.LittleEndian.PutUint16(o[4:], gso.MSS)
+	return o
+}

@@ -64,33 +64,14 @@ type echo struct {
 	hops       uint8
 }
 
+// run sends the request and waits for the reply. If an ICMP error arrives instead, it sends the
+// error to the guest. The kernel replaces identifier and checksum of the request.
 func (e *echo) run(ctx context.Context) {
-	answer, err := e.ask(ctx)
-	if err != nil {
-		if told, ok := unreachable(e.dst, err); ok {
-			e.session.sendError(told, e.packet)
-		}
-		return
-	}
-	if answer == nil {
-		return // ask has already sent the guest an error
-	}
-	proto := header.ICMPv4ProtocolNumber
-	if e.dst.Is6() {
-		proto = header.ICMPv6ProtocolNumber
-	}
-	copy(answer[4:6], e.request[4:6]) // the kernel replaced the identifier
-	setICMPChecksum(answer, e.dst, e.guest)
-	e.session.sendIP(proto, e.dst, e.guest, answer)
-}
-
-// ask sends the request and returns the reply. If an ICMP error arrives instead, it sends the error
-// to the guest and returns neither reply nor error. The kernel replaces identifier and checksum.
-func (e *echo) ask(ctx context.Context) ([]byte, error) {
 	to := e.session.cfg.outside(netip.AddrPortFrom(e.dst, 0)).Addr()
 	f, fd, err := pingSocket(to)
 	if err != nil {
-		return nil, err
+		e.fail(err)
+		return
 	}
 	defer f.Close()
 	wantErrors(fd, to) // otherwise an ICMP error would go unnoticed
@@ -102,7 +83,8 @@ func (e *echo) ask(ctx context.Context) ([]byte, error) {
 	n, err := f.Write(e.request)
 	for err == nil {
 		if n, err = f.Read(answer); err == nil && e.isReply(answer[:n]) {
-			return answer[:n], nil
+			e.reply(answer[:n])
+			return
 		}
 	}
 	told := false
@@ -112,10 +94,26 @@ func (e *echo) ask(ctx context.Context) ([]byte, error) {
 			e.session.sendError(m, e.packet)
 		}
 	})
-	if told {
-		return nil, nil
+	if !told {
+		e.fail(err)
 	}
-	return nil, err
+}
+
+// fail sends the guest the ICMP error for an error of the socket, if there is one.
+func (e *echo) fail(err error) {
+	if told, ok := unreachable(e.dst, err); ok {
+		e.session.sendError(told, e.packet)
+	}
+}
+
+func (e *echo) reply(answer []byte) {
+	proto := header.ICMPv4ProtocolNumber
+	if e.dst.Is6() {
+		proto = header.ICMPv6ProtocolNumber
+	}
+	copy(answer[4:6], e.request[4:6])
+	setICMPChecksum(answer, e.dst, e.guest)
+	e.session.sendIP(proto, e.dst, e.guest, answer)
 }
 
 func (e *echo) isReply(m []byte) bool {
@@ -128,8 +126,7 @@ func (e *echo) isReply(m []byte) bool {
 	return m[0] == uint8(header.ICMPv6EchoReply)
 }
 
-// errNoPing means that the host gives this user no ping sockets. It does not describe the
-// destination.
+// errNoPing means that this user has no ping sockets. It does not describe the destination.
 var errNoPing = errors.New("no ping sockets")
 
 // pingSocket returns a connected ping socket.

@@ -34,8 +34,7 @@ var closed = []netip.Prefix{
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fe80::/10"),
-	// Metadata services of clouds, which hand out a machine's secrets, outside 169.254.0.0/16 and
-	// fe80::/10.
+	// Other metadata services of clouds, which hand out a machine's secrets.
 	netip.MustParsePrefix("100.96.0.96/32"),         // Volcano Engine
 	netip.MustParsePrefix("100.100.100.200/32"),     // Alibaba
 	netip.MustParsePrefix("168.63.129.16/32"),       // Azure
@@ -67,8 +66,7 @@ func contains(all []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// embedded returns the IPv4 addresses embedded in an IPv6 address. A tunnel or translator would
-// send to them.
+// embedded returns the IPv4 addresses to which a tunnel or translator would send a packet for a.
 func embedded(a netip.Addr) (all []netip.Addr) {
 	if a.Is4() {
 		return nil
@@ -100,8 +98,7 @@ var embedding = []struct {
 	{netip.MustParsePrefix("2001::/32"), 12, ^uint32(0)}, // Teredo (RFC 4380 §4)
 }
 
-// Rule is a network, or a host name in lower case without a trailing dot. "*.NAME" matches every
-// name below NAME.
+// Rule is a network, or a lower-case name without a trailing dot; "*.NAME" is every name below NAME.
 type Rule struct {
 	Prefix netip.Prefix
 	Host   string
@@ -131,8 +128,7 @@ const (
 	NoNames
 )
 
-// The addresses of a name stay open for at least a minute, because a guest connects some
-// time after the query.
+// A name's addresses stay open for at least a minute: a guest connects some time after the query.
 const (
 	minLearned = time.Minute
 	maxLearned = 24 * time.Hour
@@ -234,8 +230,7 @@ func (p *policy) learn(a netip.Addr, ttl time.Duration, now time.Time) {
 	}
 }
 
-// forget makes room: it removes all expired addresses, or else the one that expires next. p.mu must
-// be held.
+// forget removes all expired addresses, or else the one that expires next. p.mu must be held.
 func (p *policy) forget(now time.Time) {
 	var next netip.Addr
 	for a, until := range p.known {
@@ -275,9 +270,8 @@ const (
 	nobody             // an unused address on the guest's own network
 )
 
-// destination returns the host's address for a connection or flow to dst. The gateway's own address
-// maps to the host's loopback if the policy allows that, because the guest has no other address for
-// it.
+// destination returns the host's address for dst. The gateway's own address maps to the host's
+// loopback, for which the guest has no other address, if the policy allows that.
 func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 	if isGateway(dst.Addr()) {
 		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -292,7 +286,7 @@ func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 	if isLocal(dst.Addr()) {
 		return dst, nobody
 	}
-	if !s.cfg.Allowed(dst.Addr()) {
+	if !s.policy.allowed(dst.Addr()) {
 		s.refusals.note(dst.Addr())
 		return dst, refused
 	}
@@ -302,11 +296,8 @@ func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 // prohibit answers a packet that the policy rejected with "communication administratively
 // prohibited" (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
 func (s *session) prohibit(pkt *stack.PacketBuffer) {
-	e := icmpError{typ: uint8(header.ICMPv4DstUnreachable), code: prohibited4}
-	if pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber {
-		e = icmpError{typ: uint8(header.ICMPv6DstUnreachable), code: prohibited6}
-	}
-	s.sendError(e, quote(pkt))
+	v4 := pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber
+	s.sendError(destinationUnreachable(v4, prohibited4, prohibited6), quote(pkt))
 }
 
 // maxRefusals limits how many refused destinations are logged.
@@ -322,17 +313,14 @@ type refusals struct {
 
 func (r *refusals) note(a netip.Addr) {
 	r.mu.Lock()
-	_, again := r.seen[a]
-	n := len(r.seen)
-	if !again && n < maxRefusals {
-		r.seen[a] = struct{}{}
+	defer r.mu.Unlock()
+	if _, again := r.seen[a]; again || len(r.seen) == maxRefusals {
+		return
 	}
-	r.mu.Unlock()
-	switch {
-	case again, n >= maxRefusals:
-	case n == maxRefusals-1:
-		r.logf("the guest may not reach %s; further refusals are not logged", a)
-	default:
-		r.logf("the guest may not reach %s", a)
+	r.seen[a] = struct{}{}
+	more := ""
+	if len(r.seen) == maxRefusals {
+		more = "; further refusals are not logged"
 	}
+	r.logf("the guest may not reach %s%s", a, more)
 }

@@ -122,7 +122,7 @@ func answering(t testing.TB, answers func(name string) []dnsmessage.Resource) Co
 	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Config{ResolvConf: file, ResolverPort: serveDNS(t, func(q dnsmessage.Message) dnsmessage.Message {
+	return Config{resolvConf: file, resolverPort: serveDNS(t, func(q dnsmessage.Message) dnsmessage.Message {
 		q.Response = true
 		q.Answers = answers(strings.ToLower(q.Questions[0].Name.String()))
 		return q

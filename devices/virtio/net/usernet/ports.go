@@ -1,13 +1,19 @@
 package usernet
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,18 +35,13 @@ func (p Port) String() string {
 	return fmt.Sprintf("%s:%d/%s", p.Host, p.To, proto)
 }
 
-// listener is a bound Port.
+// listener is the socket of a Port.
 type listener struct {
-	Port
-	tcp *net.TCPListener
-	udp *net.UDPConn
-	socket
-}
-
-// socket is the common interface of the TCP and UDP sockets.
-type socket interface {
-	SetDeadline(time.Time) error
-	io.Closer
+	socket interface {
+		SetDeadline(time.Time) error
+		io.Closer
+	}
+	serve func(*session)
 }
 
 // listen binds the port. On a host without IPv6, "::" means all IPv4 addresses.
@@ -53,36 +54,26 @@ func (p Port) listen() (listener, error) {
 	return l, err
 }
 
-func (p Port) bind() (l listener, err error) {
-	l.Port = p
-	network, a := "tcp", p.Host.Addr()
-	if p.UDP {
-		network = "udp"
-	}
-	if a.Is4() {
-		network += "4" // otherwise 0.0.0.0 would also bind "::"
+func (p Port) bind() (listener, error) {
+	family := ""
+	if p.Host.Addr().Is4() {
+		family = "4" // otherwise 0.0.0.0 would also bind "::"
 	}
 	if p.UDP {
-		l.udp, err = net.ListenUDP(network, net.UDPAddrFromAddrPort(p.Host))
-		l.socket = l.udp
-	} else {
-		l.tcp, err = net.ListenTCP(network, net.TCPAddrFromAddrPort(p.Host))
-		l.socket = l.tcp
+		l, err := net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(p.Host))
+		return listener{l, func(s *session) { s.publishUDP(l, p.To) }}, err
 	}
-	return l, err
+	l, err := net.ListenTCP("tcp"+family, net.TCPAddrFromAddrPort(p.Host))
+	return listener{l, func(s *session) { s.publishTCP(l, p.To) }}, err
 }
 
 // publish serves the ports until the session ends.
 func (s *session) publish(ports []listener) {
 	for _, l := range ports {
-		deadline, serve := l.SetDeadline, func() { s.publishTCP(l.tcp, l.To) }
-		if l.UDP {
-			serve = func() { s.publishUDP(l.udp, l.To) }
-		}
-		deadline(time.Time{})
+		l.socket.SetDeadline(time.Time{})
 		s.start(func() {
-			defer context.AfterFunc(s.ctx, func() { deadline(time.Unix(1, 0)) })()
-			serve()
+			defer context.AfterFunc(s.ctx, func() { l.socket.SetDeadline(time.Unix(1, 0)) })()
+			l.serve(s)
 		})
 	}
 }
@@ -120,4 +111,96 @@ func (s *session) again(setDeadline func(time.Time) error, err error) bool {
 	case <-s.ctx.Done():
 		return false
 	}
+}
+
+// holder describes in parentheses the process that uses a port of the host, as far as this user may
+// see it, or returns "". It looks for the socket in /proc/net (proc(5)) and then for the process
+// that has it open.
+func (p Port) holder() string {
+	proto := "tcp"
+	if p.UDP {
+		proto = "udp"
+	}
+	inodes := map[string]bool{}
+	for _, family := range []string{"", "6"} {
+		f, err := os.Open("/proc/net/" + proto + family)
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			if inode, ok := p.takenBy(lines.Text()); ok {
+				inodes["socket:["+inode+"]"] = true
+			}
+		}
+		f.Close()
+	}
+	if len(inodes) == 0 {
+		return ""
+	}
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // unreadable entries are skipped
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && inodes[to] {
+			process := filepath.Dir(filepath.Dir(fd))
+			name, _ := os.ReadFile(filepath.Join(process, "comm"))
+			// A process chooses its own name, and this text goes to a terminal: escape it.
+			return fmt.Sprintf(" (process %s, %s)", filepath.Base(process), strings.Trim(strconv.QuoteToASCII(strings.TrimSuffix(string(name), "\n")), `"`))
+		}
+	}
+	return " (a process of another user)"
+}
+
+const (
+	stateListen = "0A" // TCP_LISTEN
+	stateClose  = "07" // TCP_CLOSE: a UDP socket that is not connected
+)
+
+// takenBy parses a line of /proc/net/tcp or a similar file. ok reports whether that socket keeps
+// others from binding the port; inode is the socket's inode.
+func (p Port) takenBy(line string) (inode string, ok bool) {
+	// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
+	w := strings.Fields(line)
+	if len(w) < 10 {
+		return "", false
+	}
+	local, ok := procAddr(w[1])
+	a := local.Addr()
+	switch {
+	case !ok, local.Port() != p.Host.Port(), w[3] != stateListen && !(p.UDP && w[3] == stateClose):
+		return "", false
+	case a == p.Host.Addr(), a.IsUnspecified() && (a.Is6() || p.Host.Addr().Is4()), p.Host.Addr().IsUnspecified() && (p.Host.Addr().Is6() || a.Is4()):
+		return w[9], true
+	}
+	return "", false
+}
+
+// procAddr parses an address such as "0100007F:1F90": 32-bit words in the host's byte order.
+func procAddr(s string) (ap netip.AddrPort, ok bool) {
+	address, port, _ := strings.Cut(s, ":")
+	b, err := hex.DecodeString(address)
+	n, perr := strconv.ParseUint(port, 16, 16)
+	if err != nil || perr != nil || len(b)%4 != 0 {
+		return ap, false
+	}
+	for i := 0; i < len(b); i += 4 {
+		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
+	}
+	a, ok := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
+}
+
+// firstPort returns the first port of the host that any user may bind (ip_unprivileged_port_start
+// in the kernel's networking/ip-sysctl), or 0 if it cannot be read.
+func firstPort() int {
+	b, _ := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
+// privileged returns the fix in parentheses if any user may bind only ports from first; else "".
+func (p Port) privileged(first int) string {
+	port := int(p.Host.Port())
+	if port >= first {
+		return ""
+	}
+	return fmt.Sprintf(" (ports below %d require privileges: publish a higher port, or lower the limit for all users with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\")", first, port)
 }

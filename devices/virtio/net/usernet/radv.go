@@ -18,8 +18,7 @@ const (
 	lookEvery      = 30 * time.Second // delay until a change on the host is advertised
 )
 
-// advertise sends unsolicited router advertisements: periodically, and when the host gains or loses
-// IPv6 or its search list changes.
+// advertise sends advertisements periodically and when the host's IPv6 or search list changes.
 func (s *session) advertise(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()

@@ -3,6 +3,7 @@ package usernet
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -10,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"minivmm/devices/virtio/queue"
+	"minivmm/internal/pcap"
 )
 
 // receiver writes frames into the guest's receive queue. It is safe for concurrent use.
@@ -19,13 +21,14 @@ import (
 type receiver struct {
 	fail      func(error)
 	mergeable bool
-	capture   *capture // nil: none
+	capture   *pcap.File // nil: none
 
 	mu      sync.Mutex
 	q       *queue.Queue
 	chains  []queue.Chain // taken from q for one frame and not returned yet
 	held    int           // number of chains in use
 	sizes   []uint32      // what was written into each
+	pieces  [][]byte      // of the frame being written
 	backlog []frame
 	bytes   int           // bytes of the backlog, not counting sending
 	sending int           // bytes of the backlog that belong to TCP connections (charge)
@@ -38,9 +41,9 @@ type receiver struct {
 type frame struct {
 	pkt     *stack.PacketBuffer
 	raw     []byte
-	offload offload // of raw
-	// lent means that raw belongs to the caller after send. It comes from another guest, which may
-	// fill half of the backlog.
+	offload offload // of raw; that of pkt is computed when it is written
+	// lent means that raw comes from another guest, which may fill half of the backlog, and belongs
+	// to the caller after send.
 	lent bool
 }
 
@@ -59,6 +62,21 @@ func (f frame) fromTCP() bool {
 // charge is the size for which a frame of a connection counts in the backlog. It includes overhead
 // because small frames are mostly not payload.
 func (f frame) charge() int { return f.size() + frameOverhead }
+
+// appendPieces appends the pieces of the frame to to.
+func (f frame) appendPieces(to [][]byte) [][]byte {
+	if f.pkt == nil {
+		return append(to, f.raw)
+	}
+	views, off := f.pkt.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		skip := min(off, len(b))
+		off -= skip
+		to = append(to, b[skip:])
+	}
+	return to
+}
 
 func (f frame) release() {
 	if f.pkt != nil {
@@ -152,8 +170,7 @@ func (r *receiver) relieve() {
 	}
 }
 
-// congested returns a channel that is closed when there is room for more data of connections, or
-// nil if there is room now.
+// congested returns a channel that is closed when connections may continue; nil: they may now.
 func (r *receiver) congested() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,30 +214,23 @@ func (r *receiver) put(f frame) (bool, error) {
 	}
 	r.sizes = append(r.sizes[:0], make([]uint32, r.held)...)
 	w := scatter{chains: r.chains[:r.held], sizes: r.sizes}
-	var hdr [hdrBytes]byte
 	if f.pkt != nil {
-		hdr = receiveHeader(f.pkt, r.held)
-		w.write(hdr[:])
-		views, off := f.pkt.AsViewList()
-		for v := views.Front(); v != nil; v = v.Next() {
-			b := v.AsSlice()
-			skip := min(off, len(b))
-			off -= skip
-			w.write(b[skip:])
-		}
-	} else {
-		copy(hdr[:], f.offload[:])
-		hdr[10] = byte(r.held)
-		hdr[11] = byte(r.held >> 8)
-		w.write(hdr[:])
-		w.write(f.raw)
+		f.offload = offloadOf(f.pkt)
+	}
+	var hdr [hdrBytes]byte
+	copy(hdr[:], f.offload[:])
+	binary.LittleEndian.PutUint16(hdr[offloadBytes:], uint16(r.held))
+	w.write(hdr[:])
+	r.pieces = f.appendPieces(r.pieces[:0])
+	for _, p := range r.pieces {
+		w.write(p)
 	}
 	if err := r.q.DoneTogether(w.chains, w.sizes); err != nil {
 		return false, err
 	}
 	r.held = 0
 	if r.capture != nil {
-		r.capture.received(hdr, f)
+		r.capture.Write(f.offload.completed(), r.pieces...)
 	}
 	return true, nil
 }

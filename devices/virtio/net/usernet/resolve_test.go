@@ -69,7 +69,7 @@ func TestQueriesGoToTheHostsCurrentResolvers(t *testing.T) {
 	resolver(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), at.Port()), says("three"))
 	resolver(t, netip.AddrPortFrom(loopback6, at.Port()), says("six"))
 	conf := resolvConfOf(t, "nameserver 127.0.0.2\n")
-	g := boot(t, Config{ResolvConf: conf, ResolverPort: at.Port()}, all)
+	g := boot(t, Config{resolvConf: conf, resolverPort: at.Port()}, all)
 	for _, c := range []struct{ conf, want string }{
 		{"nameserver 127.0.0.2\n", "two"},
 		{"nameserver 127.0.0.3\n", "three"},
@@ -116,7 +116,7 @@ func TestSilentResolvers(t *testing.T) {
 		}
 		return nil
 	})
-	w := plug(t, Config{ResolvConf: resolvConfOf(t, "nameserver 127.0.0.2\nnameserver 127.0.0.3\n"), ResolverPort: at.Port()})
+	w := plug(t, Config{resolvConf: resolvConfOf(t, "nameserver 127.0.0.2\nnameserver 127.0.0.3\n"), resolverPort: at.Port()})
 	w.flood(t, 1000, func(i int) []byte {
 		return guestUDPFrame(netip.AddrPortFrom(guestAddr, uint16(1000+i)), netip.AddrPortFrom(gateway, dnsPort), 64, string(question(byte(i), 's')))
 	})
@@ -142,7 +142,7 @@ func TestSilentResolvers(t *testing.T) {
 func TestAnswersOfAnySizeArrive(t *testing.T) {
 	big := bytes.Repeat([]byte("x"), 20000)
 	at := resolver(t, netip.AddrPortFrom(loopback, 0), func(q []byte) []byte { return append(q, big[:int(q[dnsHeader+1])*100]...) })
-	g := boot(t, Config{ResolvConf: resolvConfOf(t, "nameserver 127.0.0.1\n"), ResolverPort: at.Port()}, all)
+	g := boot(t, Config{resolvConf: resolvConfOf(t, "nameserver 127.0.0.1\n"), resolverPort: at.Port()}, all)
 	for _, server := range []netip.Addr{gateway, gateway6} {
 		for _, hundreds := range []byte{5, 12, 15, 40, 200} {
 			q := question(7, hundreds)

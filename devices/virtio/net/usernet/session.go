@@ -12,6 +12,7 @@ import (
 	"minivmm/devices/virtio"
 	vnet "minivmm/devices/virtio/net"
 	"minivmm/devices/virtio/queue"
+	"minivmm/internal/pcap"
 	"minivmm/internal/task"
 )
 
@@ -20,8 +21,8 @@ type session struct {
 	cfg      Config
 	policy   *policy
 	refusals *refusals
-	lan      *lanPort // nil: none
-	capture  *capture // nil: none
+	lan      *lanPort   // nil: none
+	capture  *pcap.File // nil: none
 
 	failed func(error)
 	stack  *stack.Stack
@@ -77,8 +78,7 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	return s, nil
 }
 
-// start runs f in a goroutine that ends with the session. It returns false if the session has
-// already ended.
+// start runs f in a goroutine of the session. It returns false if the session has ended.
 func (s *session) start(f func()) bool {
 	return s.ctx.Err() == nil && s.tasks.Go(func(context.Context) error {
 		f()
@@ -92,8 +92,7 @@ func (s *session) guard(f func()) {
 	f()
 }
 
-// afterFunc is context.AfterFunc for functions that use the stack: their goroutine is guarded
-// against panics, like the others.
+// afterFunc is context.AfterFunc with guard, for functions that use the stack.
 func (s *session) afterFunc(ctx context.Context, f func()) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { s.guard(f) })
 }

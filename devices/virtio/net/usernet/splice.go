@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 
@@ -14,36 +13,22 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// guestTCP is the guest's end of a connection.
-type guestTCP struct {
+// guestEnd is the guest's end of a connection or flow.
+type guestEnd struct {
 	ep tcpip.Endpoint
 	wq *waiter.Queue
 }
 
-// listen returns a channel that receives a value when an event of mask, a hang-up or an error
-// occurs.
-func (g *guestTCP) listen(mask waiter.EventMask) (events chan struct{}, stop func()) {
+// listen returns a channel that receives a value for each event of mask, hang-up or error.
+func (g *guestEnd) listen(mask waiter.EventMask) (events chan struct{}, stop func()) {
 	entry, events := waiter.NewChannelEntry(mask | waiter.EventHUp | waiter.EventErr)
 	e := &entry
 	g.wq.EventRegister(e)
 	return events, func() { g.wq.EventUnregister(e) }
 }
 
-// pieces is a pool of buffers for one read from a host socket.
-type pieces struct{ pool sync.Pool }
-
-func (p *pieces) get() *[pieceSize]byte {
-	if b, ok := p.pool.Get().(*[pieceSize]byte); ok {
-		return b
-	}
-	return new([pieceSize]byte)
-}
-
-func (p *pieces) put(b *[pieceSize]byte) { p.pool.Put(b) }
-
-// splice forwards data, half closes and resets in both directions until both are done. It takes
-// ownership of host.
-func splice(s *session, host *net.TCPConn, guest *guestTCP) {
+// splice forwards data, half closes and resets until both directions are done. It closes host.
+func splice(s *session, host *net.TCPConn, guest *guestEnd) {
 	defer host.Close()
 	raw, err := host.SyscallConn()
 	if err != nil {
@@ -78,11 +63,10 @@ type spliced struct {
 	session *session
 	host    *net.TCPConn
 	raw     syscall.RawConn
-	guest   *guestTCP
+	guest   *guestEnd
 }
 
-// run runs one direction. If direction returns false, it resets the connection, which ends the
-// other direction too.
+// run runs one direction. If that returns false, run resets the connection, which ends the other.
 func (c *spliced) run(direction func() bool) {
 	ok := false
 	defer func() { // also after a panic: otherwise the other direction would wait forever
@@ -202,8 +186,7 @@ func (c *spliced) toGuest() bool {
 	var r socketReader
 	var werr tcpip.Error
 	var room <-chan struct{}
-	// It moves all available data before it waits again. After the wait, it
-	// is called again.
+	// It moves all available data before it waits again, and is called again after the wait.
 	move := func(fd uintptr) (done bool) {
 		werr, r.err = nil, nil
 		for r.fd = int(fd); ; {
@@ -264,8 +247,7 @@ type socketReader struct {
 
 const fewBytes = 2048
 
-// look determines how much data is available, at most segmentSize, and reports whether there is
-// any.
+// look determines how much data is available, at most segmentSize; false means none.
 func (r *socketReader) look() bool {
 	r.left, r.err = 0, nil
 	if len(r.head) > 0 {
@@ -332,31 +314,4 @@ func receive(fd int, p []byte) (int, error) {
 			return n, nil
 		}
 	}
-}
-
-// readPiece reads once from a socket into a buffer from the pool, which the caller must put back.
-// It takes the buffer only when there is something to read.
-func readPiece(raw syscall.RawConn, from *pieces) (piece *[pieceSize]byte, n int, err error) {
-	var rerr error
-	err = raw.Read(func(fd uintptr) (done bool) {
-		piece = from.get()
-		for {
-			if n, rerr = unix.Read(int(fd), piece[:]); rerr != unix.EINTR {
-				break
-			}
-		}
-		if rerr == nil {
-			return true
-		}
-		from.put(piece)
-		piece = nil
-		return rerr != unix.EAGAIN
-	})
-	if err == nil {
-		err = rerr
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	return piece, n, nil
 }

@@ -66,7 +66,7 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		return
 	}
 	r.Complete(false)
-	guest := &guestTCP{ep: ep, wq: wq}
+	guest := &guestEnd{ep: ep, wq: wq}
 	if !s.carry(&s.out, guest, func() { splice(s, host, guest) }) {
 		abort(host)
 	}
@@ -75,15 +75,14 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 // conns counts connections.
 type conns struct{ atomic.Int32 }
 
-// room reports whether one more connection is allowed. Neither outside clients nor the guest can
-// use up all connections.
+// room reports whether one more connection is allowed. Neither side can use up all connections.
 func (s *session) room(way *conns) bool {
 	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
 }
 
 // carry counts a connection while use runs and until the guest has received all data sent to it. It
 // takes ownership of the guest's end. It returns false if the limit was reached meanwhile.
-func (s *session) carry(way *conns, guest *guestTCP, use func()) bool {
+func (s *session) carry(way *conns, guest *guestEnd, use func()) bool {
 	defer way.Add(-1)
 	defer guest.ep.Close()
 	if way.Add(1) > maxConnsWay || s.in.Load()+s.out.Load() > maxConns {
@@ -117,8 +116,7 @@ func (s *session) settle(ep tcpip.Endpoint) {
 	}
 }
 
-// refuse answers a SYN with the error of connect(2) on the host. A timeout outside gives the guest
-// no answer either.
+// refuse answers a SYN with the error of connect(2) on the host, and not at all after a timeout.
 func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT) {
 		r.Complete(false)
@@ -158,8 +156,7 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip
 	return ep, wq, err
 }
 
-// dialTCP connects to a destination of the guest, or to a resolver if that is port 53 of the
-// gateway.
+// dialTCP connects to a destination of the guest, or to a resolver for port 53 of the gateway.
 func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
 	var targets []netip.AddrPort
 	timeout := dialTimeout
@@ -187,10 +184,10 @@ func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn
 
 // resolvers returns the host's resolvers, starting with the one that answered last.
 func (s *session) resolvers() (all []netip.AddrPort) {
-	servers := readResolvConf(s.cfg.ResolvConf).servers
+	servers := readResolvConf(s.cfg.resolvConf).servers
 	first := int(s.resolver.Load()) % len(servers)
 	for i := range servers {
-		all = append(all, netip.AddrPortFrom(servers[(first+i)%len(servers)], s.cfg.ResolverPort))
+		all = append(all, netip.AddrPortFrom(servers[(first+i)%len(servers)], s.cfg.resolverPort))
 	}
 	return all
 }
@@ -206,18 +203,17 @@ func (s *session) connectIn(host *net.TCPConn, port uint16) {
 }
 
 // dialGuest connects from the gateway to a port of the guest.
-func (s *session) dialGuest(port uint16) (*guestTCP, bool) {
+func (s *session) dialGuest(port uint16) (*guestEnd, bool) {
 	ctx, end := s.pending.begin(s.ctx, netip.AddrPortFrom(s.cfg.guest, port))
 	defer end()
-	g := &guestTCP{wq: new(waiter.Queue)}
+	g := &guestEnd{wq: new(waiter.Queue)}
 	ep, terr := s.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, g.wq)
 	if terr != nil {
 		return nil, false
 	}
 	g.ep = ep
-	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
-	g.wq.EventRegister(&entry)
-	defer g.wq.EventUnregister(&entry)
+	ready, stop := g.listen(waiter.WritableEvents)
+	defer stop()
 	terr = ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: address(gateway)})
 	if terr == nil {
 		terr = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: address(s.cfg.guest), Port: port})

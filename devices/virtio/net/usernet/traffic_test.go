@@ -299,7 +299,7 @@ func TestNamesGoToTheHostsResolvers(t *testing.T) {
 	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := boot(t, Config{ResolvConf: file, ResolverPort: to.Port()}, all)
+	g := boot(t, Config{resolvConf: file, resolverPort: to.Port()}, all)
 	dns := netip.AddrPortFrom(gateway, 53)
 	ask(t, g.dialUDP(t, dns), 100)
 	c, err := g.dial(t, dns)

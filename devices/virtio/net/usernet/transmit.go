@@ -9,8 +9,7 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// inbound is a frame from the guest: its Ethernet header, and the rest in memory that the stack
-// will keep.
+// inbound is a frame from the guest. The stack will keep the memory of view.
 type inbound struct {
 	eth     [ethBytes]byte
 	offload offload
@@ -114,15 +113,15 @@ func (s *sender) signal() {
 // take copies a frame out of guest memory. ok is false if the chain does not contain a valid frame.
 func take(b *queue.Buffers) (f inbound, ok bool) {
 	var hdr [hdrBytes]byte
-	if b.Read(hdr[:]) < hdrBytes || !sendable(&hdr) {
+	if b.Read(hdr[:]) < hdrBytes {
 		return f, false
 	}
+	f.offload = offload(hdr[:])
 	n := b.Len()
-	if n <= ethBytes || n > maxFrame {
+	if n <= ethBytes || n > maxFrame || !f.offload.sendable() {
 		return f, false
 	}
 	b.Read(f.eth[:])
-	f.offload = offload(hdr[:])
 	f.view = buffer.NewViewSize(n - ethBytes)
 	b.Read(f.view.AsSlice())
 	return f, true

@@ -2,10 +2,13 @@ package usernet
 
 import (
 	"bytes"
+	"cmp"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -39,7 +42,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 		}
 		return true
 	}
-	g := &guestUDP{wq: new(waiter.Queue)}
+	g := &guestEnd{wq: new(waiter.Queue)}
 	ep, terr := udp.NewForwarderRequest(s.stack, id, pkt.Clone()).CreateEndpoint(g.wq)
 	if terr != nil {
 		host.Close()
@@ -54,17 +57,17 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	s.start(func() {
 		defer s.flows.remove(f)
 		for {
-			piece, n, err := s.readUDP(host)
-			if err != nil {
-				if !out.isAnswer(err) {
-					return
-				}
-				out.forwardErrors()
+			err := s.pieces.read(host, func(datagram []byte) {
+				f.touch()
+				g.ep.Write(bytes.NewReader(datagram), tcpip.WriteOptions{})
+			})
+			if err == nil {
 				continue
 			}
-			f.touch()
-			g.ep.Write(bytes.NewReader(piece[:n]), tcpip.WriteOptions{})
-			s.pieces.put(piece)
+			if !out.isAnswer(err) {
+				return
+			}
+			out.forwardErrors()
 		}
 	})
 	return true
@@ -91,27 +94,16 @@ type hostUDP struct {
 // prefixes contains those.
 func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		if cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0) }); cerr != nil {
-			return cerr
-		}
-		return err
+		cerr := raw.Control(func(fd uintptr) {
+			err = cmp.Or(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0), wantErrors(int(fd), dst.Addr().Unmap()))
+		})
+		return cmp.Or(cerr, err)
 	}}
-	conn, err := d.Dial("udp", dst.String())
+	c, err := d.Dial("udp", dst.String())
 	if err != nil {
 		return nil, err
 	}
-	c := conn.(*net.UDPConn)
-	raw, err := c.SyscallConn()
-	if err == nil {
-		if cerr := raw.Control(func(fd uintptr) { err = wantErrors(int(fd), dst.Addr().Unmap()) }); cerr != nil {
-			err = cerr
-		}
-	}
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
+	return c.(*net.UDPConn), nil
 }
 
 // send sends a datagram with this TTL or hop limit.
@@ -138,8 +130,7 @@ func (h *hostUDP) control(f func(fd int)) {
 	}
 }
 
-// isAnswer reports whether an error of the socket was caused by an ICMP answer, so that the socket
-// can still be used.
+// isAnswer reports whether an ICMP answer caused the error: the socket can still be used.
 func (*hostUDP) isAnswer(err error) bool {
 	return isErrno(err, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.EPROTO,
 		unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.EACCES, unix.EMSGSIZE)
@@ -154,15 +145,9 @@ func (h *hostUDP) forwardErrors() {
 	})
 }
 
-// guestUDP is the guest's end of a flow.
-type guestUDP struct {
-	ep tcpip.Endpoint
-	wq *waiter.Queue
-}
-
 // runFlow registers f and calls send for every datagram from the guest, with the remaining TTL or
 // hop limit. When f ends, it closes the guest's end and calls closeHost.
-func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []byte, hops uint8)) {
+func (s *session) runFlow(f *flow, g *guestEnd, closeHost func(), send func(p []byte, hops uint8)) {
 	ended := make(chan struct{})
 	f.close = sync.OnceFunc(func() {
 		close(ended)
@@ -174,9 +159,8 @@ func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []
 	if !s.start(func() {
 		defer stop()
 		defer s.flows.remove(f)
-		entry, events := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
-		g.wq.EventRegister(&entry)
-		defer g.wq.EventUnregister(&entry)
+		events, unlisten := g.listen(waiter.ReadableEvents)
+		defer unlisten()
 		for {
 			var datagram bytes.Buffer
 			res, terr := g.ep.Read(&datagram, tcpip.ReadOptions{})
@@ -203,21 +187,43 @@ func (s *session) runFlow(f *flow, g *guestUDP, closeHost func(), send func(p []
 	}
 }
 
-// readUDP waits for a datagram. It takes a buffer only when there is one.
-func (s *session) readUDP(c *net.UDPConn) (*[pieceSize]byte, int, error) {
+// pieces is a pool of buffers for one datagram from a host socket.
+type pieces struct{ sync.Pool }
+
+// read waits for a datagram and calls use with it; the datagram is valid until use returns. It takes
+// a buffer only when there is a datagram.
+func (p *pieces) read(c *net.UDPConn, use func([]byte)) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	return readPiece(raw, &s.pieces)
+	var rerr error
+	err = raw.Read(func(fd uintptr) (done bool) {
+		piece, ok := p.Get().(*[pieceSize]byte)
+		if !ok {
+			piece = new([pieceSize]byte)
+		}
+		defer p.Put(piece)
+		n := 0
+		for rerr = unix.EINTR; rerr == unix.EINTR; {
+			n, rerr = unix.Read(int(fd), piece[:])
+		}
+		if rerr == nil {
+			use(piece[:n])
+		}
+		return rerr != unix.EAGAIN
+	})
+	return cmp.Or(err, rerr)
 }
 
-// publishUDP forwards datagrams between the clients of a published port and the guest. Each client
-// has its own port on the gateway.
+// publishUDP forwards datagrams of a published port. Each client has its own port on the gateway.
 func (s *session) publishUDP(host *net.UDPConn, port uint16) {
-	clients := map[netip.AddrPort]*flow{}
-	guests := map[*flow]*guestUDP{}
+	type client struct {
+		*flow
+		guest *guestEnd
+	}
 	var mu sync.Mutex
+	clients := map[netip.AddrPort]client{}
 	piece := new([pieceSize]byte)
 	for s.ctx.Err() == nil {
 		n, from, err := host.ReadFromUDPAddrPort(piece[:])
@@ -228,35 +234,34 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 			continue
 		}
 		mu.Lock()
-		f := clients[from]
-		g := guests[f]
+		c, ok := clients[from]
 		mu.Unlock()
-		if g == nil {
-			if g = s.dialGuestUDP(port); g == nil {
+		if !ok {
+			g := s.dialGuestUDP(port)
+			if g == nil {
 				continue
 			}
-			f = &flow{origin: host, timeout: flowTimeout}
+			c = client{&flow{origin: host, timeout: flowTimeout}, g}
 			mu.Lock()
-			clients[from], guests[f] = f, g
+			clients[from] = c
 			mu.Unlock()
 			forget := func() {
 				mu.Lock()
 				defer mu.Unlock()
-				if clients[from] == f {
+				if clients[from] == c {
 					delete(clients, from)
 				}
-				delete(guests, f)
 			}
-			s.runFlow(f, g, forget, func(p []byte, _ uint8) { host.WriteToUDPAddrPort(p, from) })
+			s.runFlow(c.flow, g, forget, func(p []byte, _ uint8) { host.WriteToUDPAddrPort(p, from) })
 		}
-		f.touch()
-		g.ep.Write(bytes.NewReader(piece[:n]), tcpip.WriteOptions{})
+		c.touch()
+		c.guest.ep.Write(bytes.NewReader(piece[:n]), tcpip.WriteOptions{})
 	}
 }
 
 // dialGuestUDP returns a new port on the gateway that is connected to a port of the guest.
-func (s *session) dialGuestUDP(port uint16) *guestUDP {
-	g := &guestUDP{wq: new(waiter.Queue)}
+func (s *session) dialGuestUDP(port uint16) *guestEnd {
+	g := &guestEnd{wq: new(waiter.Queue)}
 	ep, terr := s.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, g.wq)
 	if terr != nil {
 		return nil
@@ -268,4 +273,105 @@ func (s *session) dialGuestUDP(port uint16) *guestUDP {
 		return nil
 	}
 	return g
+}
+
+// flow is a bidirectional stream of datagrams between two addresses.
+type flow struct {
+	origin  *net.UDPConn // the published port whose client started it; nil: the guest
+	last    atomic.Int64 // Unix nanoseconds of the last datagram
+	timeout time.Duration
+	close   func() // ends both directions; may be called more than once
+}
+
+func (f *flow) touch() { f.last.Store(time.Now().UnixNano()) }
+
+// flows holds all flows of a session. At the limit, a new flow replaces the flow that was idle
+// longest among those of the largest owner. Owners are the guest and each published port (its
+// clients). So a flood through one owner ends no flow of an owner that has less than its share.
+type flows struct {
+	mu  sync.Mutex
+	all map[*flow]struct{}
+	of  map[*net.UDPConn]int // number of flows per owner; never 0
+}
+
+func newFlows() *flows { return &flows{all: map[*flow]struct{}{}, of: map[*net.UDPConn]int{}} }
+
+func (s *flows) add(f *flow) {
+	f.touch()
+	s.mu.Lock()
+	s.of[f.origin]++
+	var out *flow
+	if len(s.all) >= maxFlows {
+		most := s.most(f.origin)
+		// If no owner has more than one flow, the newcomer counts as the largest with f alone.
+		all := most == f.origin && s.of[most] == 1
+		out = s.oldest(func(g *flow) bool { return all || g.origin == most })
+		s.drop(out)
+	}
+	s.all[f] = struct{}{}
+	s.mu.Unlock()
+	if out != nil {
+		out.close()
+	}
+}
+
+func (s *flows) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
+// most returns the owner with the most flows, or the newcomer if no owner has more.
+func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
+	who := newcomer
+	for w, n := range s.of {
+		if n > s.of[who] {
+			who = w
+		}
+	}
+	return who
+}
+
+// oldest returns the flow that was idle longest among those that mayGo accepts.
+func (s *flows) oldest(mayGo func(*flow) bool) (oldest *flow) {
+	for f := range s.all {
+		if mayGo(f) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
+			oldest = f
+		}
+	}
+	return oldest
+}
+
+// drop removes a flow from the tables if it is there. s.mu must be held.
+func (s *flows) drop(f *flow) {
+	if _, ok := s.all[f]; !ok {
+		return
+	}
+	delete(s.all, f)
+	if s.of[f.origin]--; s.of[f.origin] == 0 {
+		delete(s.of, f.origin)
+	}
+}
+
+func (s *flows) remove(f *flow) {
+	s.mu.Lock()
+	s.drop(f)
+	s.mu.Unlock()
+	f.close()
+}
+
+// expire closes the flows that were idle for longer than their timeout.
+func (s *flows) expire(now time.Time) {
+	s.mu.Lock()
+	var idle []*flow
+	for f := range s.all {
+		if now.UnixNano()-f.last.Load() > int64(f.timeout) {
+			s.drop(f)
+			idle = append(idle, f)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range idle {
+		f.close()
+	}
 }

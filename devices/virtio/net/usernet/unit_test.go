@@ -109,7 +109,7 @@ func postFrame(d *virtiotest.Driver, frame []byte) {
 }
 
 func TestAGuestLeasesItsAddressOverTheWire(t *testing.T) {
-	d := virtiotest.NewDriver(t, device(t, Config{ResolvConf: "/nonexistent"}))
+	d := virtiotest.NewDriver(t, device(t, Config{resolvConf: "/nonexistent"}))
 	d.Start(all)
 	discover, err := dhcpv4.NewDiscovery(guestMAC)
 	if err != nil {
@@ -131,7 +131,7 @@ func TestAGuestLeasesItsAddressOverTheWire(t *testing.T) {
 // A guest's probe for a duplicate of its address must stay unanswered: the frame
 // after the probe is the first one with an answer.
 func TestOnlyTheGatewayAnswers(t *testing.T) {
-	d := virtiotest.NewDriver(t, device(t, Config{Allowed: func(netip.Addr) bool { return false }}))
+	d := virtiotest.NewDriver(t, device(t, Config{Policy: Policy{Isolated: true}}))
 	d.Start(all)
 	probe := arpFrame([4]byte{10, 0, 2, 15})
 	clear(probe[28:32])
@@ -167,7 +167,7 @@ func echoRequest(to netip.Addr) []byte {
 
 // A panic stops only the NIC, and a reset restarts it.
 func TestAPanicStopsOnlyTheNIC(t *testing.T) {
-	dev := device(t, Config{Allowed: func(netip.Addr) bool { panic("out of order") }})
+	dev := device(t, Config{outside: func(netip.AddrPort) netip.AddrPort { panic("out of order") }})
 	d := virtiotest.NewDriver(t, dev)
 	d.Start(all)
 	postFrame(d, echoRequest(netip.MustParseAddr("192.0.2.3")))
@@ -213,7 +213,7 @@ func FuzzFrame(f *testing.F) {
 	} {
 		f.Add(uint8(0), uint8(0), seed)
 	}
-	b, err := New(Config{Allowed: func(netip.Addr) bool { return false }, ResolvConf: "/nonexistent"})
+	b, err := New(Config{Policy: Policy{Isolated: true}, resolvConf: "/nonexistent"})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -200,7 +200,7 @@ func TestNeighborsOfIPv6(t *testing.T) {
 
 func TestRouterSolicitationsAreAnswered(t *testing.T) {
 	for _, src := range []string{"::", "fe80::15"} {
-		w := plug(t, Config{MTU: 9000, hostHasIPv6: func() bool { return true }, ResolvConf: resolvConfOf(t, "search corp.example example\n")})
+		w := plug(t, Config{MTU: 9000, hostHasIPv6: func() bool { return true }, resolvConf: resolvConfOf(t, "search corp.example example\n")})
 		w.send(t, icmpFrame(netip.MustParseAddr(src), netip.MustParseAddr("ff02::2"), 255, []byte{133, 0, 0, 0, 0, 0, 0, 0}))
 		from, _, m := w.ipPacket(t)
 		ra := header.NDPRouterAdvert(header.ICMPv6(m).MessageBody())
@@ -254,7 +254,7 @@ func TestWithoutIPv6OnTheHostThereIsNoDefaultRouter(t *testing.T) {
 }
 
 func TestDHCPv6InformationRequests(t *testing.T) {
-	w := plug(t, Config{ResolvConf: resolvConfOf(t, "search a.example\n")})
+	w := plug(t, Config{resolvConf: resolvConfOf(t, "search a.example\n")})
 	guest := netip.MustParseAddr("fe80::15")
 	ask := []byte{11, 1, 2, 3, 0, 1, 0, 4, 'd', 'u', 'i', 'd', 0, 6, 0, 2, 0, 23}
 	w.send(t, guestUDPFrame(netip.AddrPortFrom(guest, 546), netip.AddrPortFrom(allDHCPServers, 547), 1, string(ask)))
@@ -308,7 +308,7 @@ func pingable(t testing.TB) bool {
 // The gateway drops a packet whose TTL or hop limit ends there, and the guest gets the error from
 // the gateway.
 func TestTheGatewayIsTheFirstHop(t *testing.T) {
-	w := plug(t, Config{Allowed: func(a netip.Addr) bool { t.Errorf("%v was asked for", a); return false }})
+	w := plug(t, Config{outside: func(a netip.AddrPort) netip.AddrPort { t.Errorf("%v was asked for", a); return a }})
 	for _, f := range [][]byte{
 		guestUDPFrame(netip.AddrPortFrom(guestAddr, 99), netip.AddrPortFrom(outside, 33434), 1, "probe"),
 		guestUDPFrame(netip.AddrPortFrom(guestAddr6, 99), netip.AddrPortFrom(outside6, 33434), 1, "probe"),

@@ -6,11 +6,69 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"net/netip"
+	"os"
+	"regexp"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
+
+const dnsPort = 53
+
+// fallbackResolver is the default of resolv.conf(5) for a file without name servers.
+var fallbackResolver = netip.MustParseAddr("127.0.0.1")
+
+// resolvConf is the part of the file that a guest needs.
+type resolvConf struct {
+	servers []netip.Addr // at least one
+	search  []string
+}
+
+// maxSearch limits the total length of a search list, which must fit into one packet.
+const maxSearch = 1000
+
+// maxResolvConf limits how many bytes of the file are read.
+const maxResolvConf = 64 << 10
+
+// readResolvConf reads a resolv.conf(5). It ignores lines that it does not understand.
+func readResolvConf(name string) resolvConf {
+	text, _ := os.ReadFile(name)
+	return parseResolvConf(string(text[:min(len(text), maxResolvConf)]))
+}
+
+func parseResolvConf(text string) (c resolvConf) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		switch fields[0] {
+		case "nameserver":
+			if a, err := netip.ParseAddr(fields[1]); err == nil && len(c.servers) < 3 { // MAXNS of resolv.h
+				c.servers = append(c.servers, a)
+			}
+		case "domain", "search": // the last line wins
+			c.search = nil
+			size := 0
+			for _, d := range fields[1:] {
+				d = strings.TrimSuffix(d, ".")
+				if len(d) <= 253 && isDomain(d) && len(c.search) < 6 && size+len(d) <= maxSearch {
+					c.search = append(c.search, d)
+					size += len(d)
+				}
+			}
+		}
+	}
+	if len(c.servers) == 0 {
+		c.servers = []netip.Addr{fallbackResolver}
+	}
+	return c
+}
+
+// isDomain reports whether a name of at most 253 bytes fits into a DHCP option.
+var isDomain = regexp.MustCompile(`^[-_0-9A-Za-z]{1,63}(\.[-_0-9A-Za-z]{1,63})*$`).MatchString
 
 const (
 	// resolverTimeout is the time limit for one resolver before the next is asked.
@@ -85,13 +143,11 @@ func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []by
 		return nil, err
 	}
 	for {
-		piece, n, err := s.readUDP(c)
-		if err != nil {
+		var answer []byte
+		if err := s.pieces.read(c, func(datagram []byte) { answer = bytes.Clone(datagram) }); err != nil {
 			return nil, err
 		}
-		answer := bytes.Clone(piece[:n])
-		s.pieces.put(piece)
-		if n >= dnsHeader && bytes.Equal(answer[:2], asked[:2]) && answersTo(asked, answer) {
+		if len(answer) >= dnsHeader && bytes.Equal(answer[:2], asked[:2]) && answersTo(asked, answer) {
 			copy(answer, query[:2])
 			return answer, nil
 		}

@@ -1,9 +1,11 @@
 package usernet
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // sendNow is a non-blocking send(2) of at least one byte, and receiveNow the same for recv(2). They
@@ -20,4 +22,12 @@ func receiveNow(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 		unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
+}
+
+// Compile-time check that MonotonicTime has the size of a Duration.
+var _ [unsafe.Sizeof(tcpip.MonotonicTime{})]byte = [unsafe.Sizeof(time.Duration(0))]byte{}
+
+// monotonic returns tcpip.MonotonicTime{}.Add(d), which would take as long as reading the clock.
+func monotonic(d time.Duration) tcpip.MonotonicTime {
+	return *(*tcpip.MonotonicTime)(unsafe.Pointer(&d))
 }
