@@ -195,14 +195,14 @@ func (s *Station) connect(c Card) {
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unixpacket", s.dir.socket(c.Name+".sock"))
+	if err == nil {
+		conn.SetWriteDeadline(time.Now().Add(helloWait))
+		if _, err = io.WriteString(conn, s.Card.String()); err != nil {
+			conn.Close()
+		}
+	}
 	if err != nil {
 		s.cfg.Logf("station %s does not answer: %v", c.Name, err)
-		return
-	}
-	conn.SetWriteDeadline(time.Now().Add(helloWait))
-	if _, err = io.WriteString(conn, s.Card.String()); err != nil {
-		s.cfg.Logf("station %s does not answer: %v", c.Name, err)
-		conn.Close()
 		return
 	}
 	conn.SetWriteDeadline(time.Time{})

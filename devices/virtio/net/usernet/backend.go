@@ -11,6 +11,7 @@ import (
 
 	"minivmm/devices/virtio"
 	vnet "minivmm/devices/virtio/net"
+	"minivmm/internal/lan"
 	"minivmm/internal/pcap"
 )
 
@@ -43,13 +44,18 @@ type Config struct {
 
 // Backend is a [virtio.Backend] for the two queues of a network device.
 type Backend struct {
+	shared
+	ports []listener
+	live  atomic.Pointer[session] // nil: no driver uses the device
+}
+
+// shared is what remains when the guest's driver resets the device.
+type shared struct {
 	cfg      Config
 	policy   *policy
 	refusals *refusals
-	lan      *lanPort   // nil: none
-	capture  *pcap.File // nil: none
-	ports    []listener
-	live     atomic.Pointer[session] // nil: no driver uses the device
+	lan      *lan.Station // nil: none
+	capture  *pcap.File   // nil: none
 }
 
 var _ virtio.Backend = (*Backend)(nil)
@@ -69,7 +75,7 @@ func New(cfg Config) (*Backend, error) {
 	cfg.resolvConf = cmp.Or(cfg.resolvConf, "/etc/resolv.conf")
 	cfg.resolverPort = cmp.Or(cfg.resolverPort, dnsPort)
 	cfg.guest = guestAddr
-	b := &Backend{cfg: cfg, policy: newPolicy(cfg.Policy), refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}
+	b := &Backend{shared: shared{cfg: cfg, policy: newPolicy(cfg.Policy), refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}}
 	for _, p := range cfg.Ports {
 		l, err := p.listen()
 		if err != nil {
@@ -92,7 +98,7 @@ func New(cfg Config) (*Backend, error) {
 	}
 	if n := cfg.Network; n != nil {
 		var err error
-		if b.lan, err = joinLAN(*n, cfg.Logf); err != nil {
+		if b.lan, err = b.joinLAN(n); err != nil {
 			return nil, errors.Join(fmt.Errorf("network %s: %w", n.Name, err), b.Close())
 		}
 		b.cfg.guest = b.lan.Addr
@@ -121,22 +127,15 @@ func (b *Backend) Start(a virtio.Activation) error {
 	}
 	s.publish(b.ports)
 	b.live.Store(s)
-	if b.lan != nil {
-		b.lan.live.Store(s)
-	}
 	return nil
 }
 
 // Stop closes the rings. All connections and their goroutines have ended by then.
 func (b *Backend) Stop() error {
-	s := b.live.Swap(nil)
-	if s == nil {
-		return nil
+	if s := b.live.Swap(nil); s != nil {
+		return s.closeRings()
 	}
-	if b.lan != nil {
-		b.lan.live.Store(nil)
-	}
-	return s.closeRings()
+	return nil
 }
 
 // Close calls Stop and unbinds the published ports.

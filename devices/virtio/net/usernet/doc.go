@@ -1,7 +1,6 @@
-// Package usernet is a backend of the virtio network device that needs no privileges. The other end
-// of the wire is a TCP/IP stack in this process (gVisor's). It terminates the guest's connections
-// and continues them on ordinary sockets of the host. It requires no tap, no capability and no
-// kernel module.
+// Package usernet is a backend of the virtio network device that needs no privileges, tap or kernel
+// module. The other end of the wire is a TCP/IP stack in this process (gVisor's). It terminates the
+// guest's connections and continues them on ordinary sockets of the host.
 //
 // # What the guest sees
 //
@@ -46,14 +45,12 @@
 //
 // # Limits
 //
-// Connections, datagram flows and attempts (connections being established, DNS queries, echoes) are
-// counted and limited (limits.go). At the limit of attempts, a new attempt replaces the oldest one,
-// preferably one to the same destination. At the limit of flows, a new flow replaces the flow that
-// was idle longest among the flows of the largest owner: the guest or one published port. A
-// connection over the limit is reset. A connection from the guest counts as an attempt until the
-// guest has completed its handshake. Socket buffers come out of a budget and shrink as connections
-// increase. The stack limits fragments, and package lan limits what waits for other guests of a
-// named network. Together this stays below maxMemory.
+// Connections, datagram flows (flows) and attempts (attempts: connections being established, DNS
+// queries, echoes) are counted and limited (limits.go). A connection over the limit is reset. A
+// connection from the guest counts as an attempt until the guest has completed its handshake. Socket
+// buffers come out of a budget and shrink as connections increase. The stack limits fragments, and
+// package lan limits what waits for other guests of a named network. Together this stays below
+// maxMemory.
 //
 // # Concurrency and lifetime
 //

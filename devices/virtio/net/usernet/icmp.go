@@ -17,12 +17,6 @@ type icmpError struct {
 	info      uint32 // the second word, such as an MTU
 }
 
-// Errors that the gateway itself sends.
-var (
-	expired4 = icmpError{typ: uint8(header.ICMPv4TimeExceeded), code: uint8(header.ICMPv4TTLExceeded)}
-	expired6 = icmpError{typ: uint8(header.ICMPv6TimeExceeded), code: uint8(header.ICMPv6HopLimitExceeded)}
-)
-
 // Destination Unreachable codes (RFC 792, RFC 1812 §5.2.7.1; RFC 4443 §3.1).
 const (
 	netUnreachable4, hostUnreachable4, portUnreachable4, prohibited4 = 0, 1, 3, 13
@@ -58,23 +52,14 @@ func isErrno(err error, any ...unix.Errno) bool {
 	return errors.As(err, &errno) && slices.Contains(any, errno)
 }
 
-// maxQuoted returns how many bytes of a packet an error quotes: what fits into the smallest packet
-// that every link carries (RFC 1812 §4.3.2.3; RFC 4443 §2.4 c).
-func maxQuoted(v4 bool) int {
-	if v4 {
-		return 576 - header.IPv4MinimumSize - icmpHeader
-	}
-	return minMTU6 - header.IPv6MinimumSize - icmpHeader
-}
-
 // icmpHeader is the size of the ICMP header before the quoted packet.
 const icmpHeader = 8
 
 // expire answers a packet whose TTL or hop limit ends at the gateway.
 func (s *session) expire(packet []byte) {
-	e := expired4
+	e := icmpError{typ: uint8(header.ICMPv4TimeExceeded), code: uint8(header.ICMPv4TTLExceeded)}
 	if header.IPVersion(packet) == header.IPv6Version {
-		e = expired6
+		e = icmpError{typ: uint8(header.ICMPv6TimeExceeded), code: uint8(header.ICMPv6HopLimitExceeded)}
 	}
 	s.sendError(e, packet)
 }
@@ -83,9 +68,13 @@ func (s *session) expire(packet []byte) {
 // but must contain its IP header and 8 more bytes.
 func (s *session) sendError(e icmpError, packet []byte) {
 	src, dst, proto := header.IPv6(packet).SourceAddress, header.IPv6(packet).DestinationAddress, header.ICMPv6ProtocolNumber
+	// It quotes what fits into the smallest packet that every link carries (RFC 1812 §4.3.2.3; RFC
+	// 4443 §2.4 c).
+	quoted := minMTU6 - header.IPv6MinimumSize - icmpHeader
 	v4 := header.IPVersion(packet) == header.IPv4Version
 	if v4 {
 		src, dst, proto = header.IPv4(packet).SourceAddress, header.IPv4(packet).DestinationAddress, header.ICMPv4ProtocolNumber
+		quoted = 576 - header.IPv4MinimumSize - icmpHeader
 	}
 	to, from := addr(src()), e.from
 	if !from.IsValid() || from.Is4() != v4 || !public(from) {
@@ -94,7 +83,7 @@ func (s *session) sendError(e icmpError, packet []byte) {
 			from = addr(dst()) // only the destination can report that
 		}
 	}
-	m := make([]byte, icmpHeader, icmpHeader+min(len(packet), maxQuoted(v4)))
+	m := make([]byte, icmpHeader, icmpHeader+min(len(packet), quoted))
 	m[0], m[1] = e.typ, e.code
 	binary.BigEndian.PutUint32(m[4:], e.info)
 	m = append(m, packet[:cap(m)-icmpHeader]...)

@@ -2,7 +2,6 @@ package usernet
 
 import (
 	"net/netip"
-	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -24,32 +23,21 @@ var (
 	lastStation  = netip.MustParseAddr("10.0.2.254")
 )
 
-// lanPort connects the guest to a named network.
-type lanPort struct {
-	*lan.Station
-	network string
-	live    atomic.Pointer[session]
-}
-
-func joinLAN(n Network, logf func(string, ...any)) (*lanPort, error) {
-	l := &lanPort{network: n.Name}
-	station, err := lan.Join(lan.Config{
-		Dir: n.Dir, Name: n.Station, MAC: n.MAC, First: firstStation, Last: lastStation, Logf: logf,
+// joinLAN connects the guest to its named network.
+func (b *Backend) joinLAN(n *Network) (*lan.Station, error) {
+	return lan.Join(lan.Config{
+		Dir: n.Dir, Name: n.Station, MAC: n.MAC, First: firstStation, Last: lastStation, Logf: b.cfg.Logf,
 		Receive: func(from lan.Card, message []byte) {
-			if s := l.live.Load(); s != nil {
+			if s := b.live.Load(); s != nil {
 				s.guard(func() { s.fromStation(from, message) })
 			}
 		},
 	})
-	if err != nil {
-		return nil, err
-	}
-	l.Station = station
-	return l, nil
 }
 
-// domain returns the suffix of full names. ".internal" is reserved for private use (ICANN, 2024).
-func (l *lanPort) domain() string { return "." + l.network + ".internal" }
+// domain returns the suffix of full names on the guest's named network. ".internal" is reserved for
+// private use (ICANN, 2024).
+func (s *session) domain() string { return "." + s.cfg.Network.Name + ".internal" }
 
 // toStations sends a frame from the guest to the stations that it is addressed to. It reports
 // whether that was all: frames to the gateway, and copies of frames to a group, still have to go to

@@ -20,7 +20,7 @@ const stationTTL = 5 // seconds
 func (s *session) hostNames() resolvConf {
 	c := readResolvConf(s.cfg.resolvConf)
 	if s.lan != nil {
-		c.search = append([]string{s.lan.domain()[1:]}, c.search...)
+		c.search = append([]string{s.domain()[1:]}, c.search...)
 	}
 	return c
 }
@@ -58,7 +58,7 @@ func (s *session) ownAnswer(query []byte) []byte {
 					Body:   &dnsmessage.AResource{A: a.As4()},
 				}}
 			}
-		case s.lan != nil && strings.HasSuffix(name, s.lan.domain()), !s.policy.resolves(name):
+		case s.lan != nil && strings.HasSuffix(name, s.domain()), !s.policy.resolves(name):
 			reply.RCode = dnsmessage.RCodeNameError
 		default:
 			return nil
@@ -80,7 +80,7 @@ func (s *session) station(name string) (a netip.Addr, ok bool) {
 	if s.lan == nil {
 		return a, false
 	}
-	return s.lan.Lookup(strings.TrimSuffix(name, s.lan.domain()))
+	return s.lan.Lookup(strings.TrimSuffix(name, s.domain()))
 }
 
 // canonical converts a name to the form that the policy uses.

@@ -149,7 +149,7 @@ func FuzzNames(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &session{policy: newPolicy(Policy{Allow: prefixes("good.example")})}
+		s := &session{shared: shared{policy: newPolicy(Policy{Allow: prefixes("good.example")})}}
 		if answer := s.ownAnswer(b); len(answer) > 0 {
 			var m dnsmessage.Message
 			if err := m.Unpack(answer); err != nil || !m.Response {

@@ -98,7 +98,7 @@ var embedding = []struct {
 	{netip.MustParsePrefix("2001::/32"), 12, ^uint32(0)}, // Teredo (RFC 4380 §4)
 }
 
-// Rule is a network, or a lower-case name without a trailing dot; "*.NAME" is every name below NAME.
+// Rule is a network, or a lower-case name without a trailing dot; "*.NAME" is any name below NAME.
 type Rule struct {
 	Prefix netip.Prefix
 	Host   string

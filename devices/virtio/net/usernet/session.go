@@ -12,18 +12,12 @@ import (
 	"minivmm/devices/virtio"
 	vnet "minivmm/devices/virtio/net"
 	"minivmm/devices/virtio/queue"
-	"minivmm/internal/pcap"
 	"minivmm/internal/task"
 )
 
 // session is the guest's network from DRIVER_OK until reset.
 type session struct {
-	cfg      Config
-	policy   *policy
-	refusals *refusals
-	lan      *lanPort   // nil: none
-	capture  *pcap.File // nil: none
-
+	shared
 	failed func(error)
 	stack  *stack.Stack
 	link   *link
@@ -41,13 +35,13 @@ type session struct {
 	syns     *syns
 	flows    *flows
 	pieces   pieces
-	out, in  conns // TCP connections from the guest (out) and to it (in)
+	out, in  atomic.Int32 // TCP connections from the guest (out) and to it (in)
 	buffers  bufferSizes
 	resolver atomic.Uint32 // index of the host's resolver to ask first
 }
 
 func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
-	s := &session{cfg: b.cfg, policy: b.policy, refusals: b.refusals, lan: b.lan, capture: b.capture, failed: a.Failed}
+	s := &session{shared: b.shared, failed: a.Failed}
 	s.tasks = task.New(s.failed)
 	s.ctx = s.tasks.Context()
 	for i, q := range a.Queues {

@@ -157,32 +157,6 @@ func (w *socketWriter) Write(p []byte) (n int, err error) {
 func (c *spliced) toGuest() bool {
 	events, stop := c.guest.listen(waiter.WritableEvents)
 	defer stop()
-	// While waiting for the guest, a reset by the host must be polled for.
-	var look *time.Ticker
-	wait := func(room <-chan struct{}) bool {
-		if look == nil {
-			look = time.NewTicker(hostPoll)
-		}
-		for {
-			select {
-			case <-events:
-				return true
-			case <-room:
-				return true
-			case <-look.C:
-				if c.hostGone() {
-					return false
-				}
-			case <-c.session.ctx.Done():
-				return false
-			}
-		}
-	}
-	defer func() {
-		if look != nil {
-			look.Stop()
-		}
-	}()
 	var r socketReader
 	var werr tcpip.Error
 	var room <-chan struct{}
@@ -210,7 +184,26 @@ func (c *spliced) toGuest() bool {
 			c.guest.ep.Shutdown(tcpip.ShutdownWrite)
 			return true
 		}
-		if _, full := werr.(*tcpip.ErrWouldBlock); !full || !wait(room) {
+		if _, full := werr.(*tcpip.ErrWouldBlock); !full || !c.wait(events, room) {
+			return false
+		}
+	}
+}
+
+// wait waits until toGuest may continue. A reset by the host meanwhile must be polled for; then, and
+// at the end of the session, it returns false.
+func (c *spliced) wait(events, room <-chan struct{}) bool {
+	for {
+		select {
+		case <-events:
+			return true
+		case <-room:
+			return true
+		case <-time.After(hostPoll):
+			if c.hostGone() {
+				return false
+			}
+		case <-c.session.ctx.Done():
 			return false
 		}
 	}

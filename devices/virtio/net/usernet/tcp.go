@@ -11,25 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // errRefused means that the policy does not allow the destination.
 var errRefused = errors.New("not allowed")
-
-// tuneTCP sets the options for a path without loss and delay. Frames reach the guest in order and
-// none is lost, so RACK's timers (RFC 8985) would mistake a guest that waits for its CPU for a
-// loss. And no old packet arrives late, so there is no TIME-WAIT: in that state the stack would
-// ignore a guest that connects again from the same port.
-func tuneTCP(st *stack.Stack) tcpip.Error {
-	recovery, timeWait := tcpip.TCPRecovery(0), tcpip.TCPTimeWaitTimeoutOption(0)
-	if err := st.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery); err != nil {
-		return err
-	}
-	return st.SetTransportProtocolOption(tcp.ProtocolNumber, &timeWait)
-}
 
 // acceptTCP is called for every SYN from the guest.
 func (s *session) acceptTCP(r *tcp.ForwarderRequest) {
@@ -72,17 +59,14 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	}
 }
 
-// conns counts connections.
-type conns struct{ atomic.Int32 }
-
 // room reports whether one more connection is allowed. Neither side can use up all connections.
-func (s *session) room(way *conns) bool {
+func (s *session) room(way *atomic.Int32) bool {
 	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
 }
 
 // carry counts a connection while use runs and until the guest has received all data sent to it. It
 // takes ownership of the guest's end. It returns false if the limit was reached meanwhile.
-func (s *session) carry(way *conns, guest *guestEnd, use func()) bool {
+func (s *session) carry(way *atomic.Int32, guest *guestEnd, use func()) bool {
 	defer way.Add(-1)
 	defer guest.ep.Close()
 	if way.Add(1) > maxConnsWay || s.in.Load()+s.out.Load() > maxConns {

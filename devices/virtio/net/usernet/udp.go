@@ -52,7 +52,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	ep.SocketOptions().SetReceiveHopLimit(true)
 	g.ep = ep
 	out := &hostUDP{UDPConn: host, session: s, guest: guest, dst: dst}
-	f := &flow{timeout: flowTimeout}
+	f := new(flow)
 	s.runFlow(f, g, func() { host.Close() }, out.send)
 	s.start(func() {
 		defer s.flows.remove(f)
@@ -241,7 +241,7 @@ func (s *session) publishUDP(host *net.UDPConn, port uint16) {
 			if g == nil {
 				continue
 			}
-			c = client{&flow{origin: host, timeout: flowTimeout}, g}
+			c = client{&flow{origin: host}, g}
 			mu.Lock()
 			clients[from] = c
 			mu.Unlock()
@@ -277,10 +277,9 @@ func (s *session) dialGuestUDP(port uint16) *guestEnd {
 
 // flow is a bidirectional stream of datagrams between two addresses.
 type flow struct {
-	origin  *net.UDPConn // the published port whose client started it; nil: the guest
-	last    atomic.Int64 // Unix nanoseconds of the last datagram
-	timeout time.Duration
-	close   func() // ends both directions; may be called more than once
+	origin *net.UDPConn // the published port whose client started it; nil: the guest
+	last   atomic.Int64 // Unix nanoseconds of the last datagram
+	close  func()       // ends both directions; may be called more than once
 }
 
 func (f *flow) touch() { f.last.Store(time.Now().UnixNano()) }
@@ -291,22 +290,17 @@ func (f *flow) touch() { f.last.Store(time.Now().UnixNano()) }
 type flows struct {
 	mu  sync.Mutex
 	all map[*flow]struct{}
-	of  map[*net.UDPConn]int // number of flows per owner; never 0
 }
 
-func newFlows() *flows { return &flows{all: map[*flow]struct{}{}, of: map[*net.UDPConn]int{}} }
+func newFlows() *flows { return &flows{all: map[*flow]struct{}{}} }
 
 func (s *flows) add(f *flow) {
 	f.touch()
 	s.mu.Lock()
-	s.of[f.origin]++
 	var out *flow
 	if len(s.all) >= maxFlows {
-		most := s.most(f.origin)
-		// If no owner has more than one flow, the newcomer counts as the largest with f alone.
-		all := most == f.origin && s.of[most] == 1
-		out = s.oldest(func(g *flow) bool { return all || g.origin == most })
-		s.drop(out)
+		out = s.replaceable(f.origin)
+		delete(s.all, out)
 	}
 	s.all[f] = struct{}{}
 	s.mu.Unlock()
@@ -315,58 +309,47 @@ func (s *flows) add(f *flow) {
 	}
 }
 
-func (s *flows) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.all)
-}
-
-// most returns the owner with the most flows, or the newcomer if no owner has more.
-func (s *flows) most(newcomer *net.UDPConn) *net.UDPConn {
-	who := newcomer
-	for w, n := range s.of {
-		if n > s.of[who] {
-			who = w
+// replaceable returns the flow that a new one of newcomer replaces. s.mu must be held.
+func (s *flows) replaceable(newcomer *net.UDPConn) (oldest *flow) {
+	of := map[*net.UDPConn]int{newcomer: 1}
+	for f := range s.all {
+		of[f.origin]++
+	}
+	most := newcomer
+	for who, n := range of {
+		if n > of[most] {
+			most = who
 		}
 	}
-	return who
-}
-
-// oldest returns the flow that was idle longest among those that mayGo accepts.
-func (s *flows) oldest(mayGo func(*flow) bool) (oldest *flow) {
 	for f := range s.all {
-		if mayGo(f) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
+		// If no owner has more than one flow, all are as large as the newcomer.
+		if (f.origin == most || of[most] == 1) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
 			oldest = f
 		}
 	}
 	return oldest
 }
 
-// drop removes a flow from the tables if it is there. s.mu must be held.
-func (s *flows) drop(f *flow) {
-	if _, ok := s.all[f]; !ok {
-		return
-	}
-	delete(s.all, f)
-	if s.of[f.origin]--; s.of[f.origin] == 0 {
-		delete(s.of, f.origin)
-	}
+func (s *flows) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
 }
 
 func (s *flows) remove(f *flow) {
 	s.mu.Lock()
-	s.drop(f)
+	delete(s.all, f)
 	s.mu.Unlock()
 	f.close()
 }
 
-// expire closes the flows that were idle for longer than their timeout.
+// expire closes the flows that were idle for longer than flowTimeout.
 func (s *flows) expire(now time.Time) {
 	s.mu.Lock()
 	var idle []*flow
 	for f := range s.all {
-		if now.UnixNano()-f.last.Load() > int64(f.timeout) {
-			s.drop(f)
+		if now.UnixNano()-f.last.Load() > int64(flowTimeout) {
+			delete(s.all, f)
 			idle = append(idle, f)
 		}
 	}
