@@ -13,9 +13,8 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// headerBytes is the size of struct virtio_net_hdr_v1, which a driver that negotiated VERSION_1
-// puts before every frame. A tap left at its default of 10 bytes silently drops every received
-// frame.
+// headerBytes is the size of struct virtio_net_hdr_v1, which precedes every frame with VERSION_1. A
+// tap left at its default of 10 bytes silently drops every received frame.
 const headerBytes = 12
 
 // TapConfig describes the tap of a NIC.
@@ -223,9 +222,8 @@ func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
 	return nil
 }
 
-// addAddress adds an address to a link, and fails if another interface has it. The kernel would
-// allow the duplicate and answer for both on either interface, so the later guest would be
-// unreachable.
+// addAddress adds an address to a link, unless another interface has it: the kernel would allow the
+// duplicate and answer for both on either interface, so the later guest would be unreachable.
 func addAddress(link netlink.Link, address netip.Prefix) error {
 	addr, err := netlink.ParseAddr(address.String())
 	if err != nil {
@@ -336,9 +334,8 @@ func (t *Tap) setQueue(i int, flag uint16) error {
 	return nil
 }
 
-// setFilter drops frames that the guest does not want (TUNSETTXFILTER). It does so only on a tap
-// created here: the kernel keeps the filter of a persistent tap after it is closed, and the next
-// user would not know about it.
+// setFilter drops frames that the guest does not want (TUNSETTXFILTER), on a tap created here only:
+// the kernel keeps the filter of a persistent tap, and its next user would not know about it.
 func (t *Tap) setFilter(f Filter) error {
 	if !t.made || !t.filtered && !f.On {
 		return nil

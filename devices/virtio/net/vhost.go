@@ -29,8 +29,7 @@ var _ Multiqueue = (*vhostNet)(nil)
 
 // NewVhost returns a backend that moves frames between the guest and tap with the kernel's
 // vhost-net: one device, hence one worker, for each queue of the tap. The devices must already have
-// an owner ([vhost.Device.SetOwnerHere]). The backend takes ownership of devices and tap: its Close
-// closes them.
+// an owner ([vhost.Device.SetOwnerHere]). The backend's Close closes devices and tap.
 func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) {
 	if len(devs) != len(tap.fds) {
 		return nil, fmt.Errorf("%s: %d vhost devices for %d queues of tap %s", name, len(devs), len(tap.fds), tap.name)

@@ -39,9 +39,8 @@ func (b *Backend) joinLAN(n *Network) (*lan.Station, error) {
 // private use (ICANN, 2024).
 func (s *session) domain() string { return "." + s.cfg.Network.Name + ".internal" }
 
-// toStations sends a frame from the guest to the stations that it is addressed to. It reports
-// whether that was all: frames to the gateway, and copies of frames to a group, still have to go to
-// the gateway.
+// toStations sends a frame from the guest to the stations that it is addressed to. It returns false
+// if the frame still has to go to the gateway, as frames to a group do.
 func (s *session) toStations(f *inbound) bool {
 	to := lan.MAC(f.eth[:6])
 	group := f.eth[0]&1 != 0

@@ -23,9 +23,8 @@ func (o *offload) sumOffset() int { return int(binary.LittleEndian.Uint16(o[8:])
 // minSegment is the smallest segment size between guests: an MTU below 256 is not supported.
 const minSegment = 64
 
-// check verifies o against an IPv4 packet and corrects o to match. It completes a checksum that is
-// not the one of the packet's own TCP or UDP header, such as inside a tunnel. It reports whether
-// the packet can be passed on.
+// check corrects o to match an IPv4 packet, and reports whether the packet can be passed on. It
+// completes a checksum that is not in the packet's own TCP or UDP header, such as inside a tunnel.
 func (o *offload) check(p []byte) bool {
 	if !o.needsSum() {
 		whole := o.gso() == gsoNone

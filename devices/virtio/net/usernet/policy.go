@@ -108,9 +108,8 @@ type Rule struct {
 // only what it lists is allowed. An address that [public] rejects needs a rule for a network that
 // contains only such addresses: 0.0.0.0/0 does not open the loopback.
 //
-// A name in Allow opens the public addresses that the gateway's resolver has returned for it to the
-// guest, for their time to live. Names defines which names are resolved; a name in Deny is never
-// resolved.
+// A name in Allow opens the public addresses that the gateway has resolved it to for the guest, for
+// their time to live. Names defines which names are resolved; a name in Deny never is.
 type Policy struct {
 	Allow, Deny []Rule
 	Isolated    bool // nothing is allowed, and no name is resolved

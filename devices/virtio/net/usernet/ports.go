@@ -113,9 +113,8 @@ func (s *session) again(setDeadline func(time.Time) error, err error) bool {
 	}
 }
 
-// holder describes in parentheses the process that uses a port of the host, as far as this user may
-// see it, or returns "". It looks for the socket in /proc/net (proc(5)) and then for the process
-// that has it open.
+// holder describes in parentheses the process that uses a port of the host, or returns "". It looks
+// for the socket in /proc/net (proc(5)), and then for a process that this user may see with it.
 func (p Port) holder() string {
 	proto := "tcp"
 	if p.UDP {

@@ -40,21 +40,9 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 		s.refuse(r, err)
 		return
 	}
-	if !s.room(&s.out) {
-		abort(host)
-		r.Complete(true)
-		return
-	}
-	ep, wq, terr := s.handshake(ctx, r)
+	guest := s.handshake(ctx, r)
 	end()
-	if terr != nil {
-		abort(host)
-		r.Complete(true)
-		return
-	}
-	r.Complete(false)
-	guest := &guestEnd{ep: ep, wq: wq}
-	if !s.carry(&s.out, guest, func() { splice(s, host, guest) }) {
+	if guest == nil || !s.carry(&s.out, guest, func() { splice(s, host, guest) }) {
 		abort(host)
 	}
 }
@@ -116,13 +104,14 @@ func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	r.Complete(true)
 }
 
-// handshake answers the guest's SYN and waits until the connection is established or ctx ends: a
-// guest that does not complete its handshake must make room for others.
-func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip.Endpoint, *waiter.Queue, tcpip.Error) {
-	id, wq, done := r.ID(), new(waiter.Queue), make(chan struct{})
-	if ctx.Err() != nil {
-		return nil, nil, &tcpip.ErrAborted{}
+// handshake answers the guest's SYN and waits for the connection; nil means that there is none. It
+// gives up when ctx ends: a guest that does not complete its handshake must make room for others.
+func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) *guestEnd {
+	if ctx.Err() != nil || !s.room(&s.out) {
+		r.Complete(true)
+		return nil
 	}
+	id, wq, done := r.ID(), new(waiter.Queue), make(chan struct{})
 	defer s.afterFunc(ctx, func() {
 		for { // the endpoint becomes visible some time after CreateEndpoint is called
 			if ep := s.stack.FindTransportEndpoint(networkProtocol(addr(id.LocalAddress)), tcp.ProtocolNumber, id, nicID); ep != nil {
@@ -137,7 +126,11 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) (tcpip
 	})()
 	defer close(done)
 	ep, err := r.CreateEndpoint(wq)
-	return ep, wq, err
+	r.Complete(err != nil)
+	if err != nil {
+		return nil
+	}
+	return &guestEnd{ep: ep, wq: wq}
 }
 
 // dialTCP connects to a destination of the guest, or to a resolver for port 53 of the gateway.
