@@ -37,24 +37,23 @@ func newStack(s *session) (*stack.Stack, error) {
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		Clock:              &clock{tcpip.NewStdClock(), time.Now(), s.guard},
 	})
-	// Frames reach the guest in order and none is lost, so RACK's timers (RFC 8985) would mistake a
-	// guest that waits for its CPU for a loss. And no old packet arrives late, so there is no
-	// TIME-WAIT: in that state the stack would ignore a guest that connects again from the same port.
-	recovery, timeWait := tcpip.TCPRecovery(0), tcpip.TCPTimeWaitTimeoutOption(0)
-	sack := tcpip.TCPSACKEnabled(true)
-	moderate := tcpip.TCPModerateReceiveBufferOption(false)
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf}
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf}
 	errs := []tcpip.Error{
-		st.SetTransportProtocolOption(tcp.ProtocolNumber, &sack),
-		st.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate),
-		st.SetTransportProtocolOption(tcp.ProtocolNumber, &send),
-		st.SetTransportProtocolOption(tcp.ProtocolNumber, &receive),
-		st.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery),
-		st.SetTransportProtocolOption(tcp.ProtocolNumber, &timeWait),
 		st.CreateNIC(nicID, s.link),
 		st.SetPromiscuousMode(nicID, true),
 		st.SetSpoofing(nicID, true),
+	}
+	for _, option := range []tcpip.SettableTransportProtocolOption{
+		new(tcpip.TCPSACKEnabled(true)),
+		new(tcpip.TCPModerateReceiveBufferOption(false)),
+		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf},
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf},
+		// Frames reach the guest in order and none is lost, so RACK's timers (RFC 8985) would mistake
+		// a guest that waits for its CPU for a loss. And no old packet arrives late, so there is no
+		// TIME-WAIT: in it the stack would ignore a guest that connects again from the same port.
+		new(tcpip.TCPRecovery(0)),
+		new(tcpip.TCPTimeWaitTimeoutOption(0)),
+	} {
+		errs = append(errs, st.SetTransportProtocolOption(tcp.ProtocolNumber, option))
 	}
 	for _, g := range gateways {
 		errs = append(errs, st.AddProtocolAddress(nicID, tcpip.ProtocolAddress{

@@ -17,40 +17,38 @@ func etherFrame(to tcpip.LinkAddress, packet []byte) []byte {
 	if header.IPVersion(packet) == header.IPv6Version {
 		proto = header.IPv6ProtocolNumber
 	}
-	f := make([]byte, ethBytes, ethBytes+len(packet))
-	header.Ethernet(f).Encode(&header.EthernetFields{SrcAddr: gatewayMAC, DstAddr: to, Type: proto})
-	return append(f, packet...)
+	f := append(make(header.Ethernet, ethBytes), packet...)
+	f.Encode(&header.EthernetFields{SrcAddr: gatewayMAC, DstAddr: to, Type: proto})
+	return f
 }
 
 // ipPacket returns an IPv4 or IPv6 packet, depending on the family of its addresses.
 func ipPacket(proto tcpip.TransportProtocolNumber, ttl uint8, src, dst netip.Addr, payload []byte) []byte {
 	if src.Is4() {
-		p := make([]byte, header.IPv4MinimumSize, header.IPv4MinimumSize+len(payload))
-		h := header.IPv4(p)
-		h.Encode(&header.IPv4Fields{
-			TotalLength: uint16(cap(p)), TTL: ttl, Protocol: uint8(proto), SrcAddr: address(src), DstAddr: address(dst),
+		p := append(make(header.IPv4, header.IPv4MinimumSize), payload...)
+		p.Encode(&header.IPv4Fields{
+			TotalLength: uint16(len(p)), TTL: ttl, Protocol: uint8(proto), SrcAddr: address(src), DstAddr: address(dst),
 		})
-		h.SetChecksum(^h.CalculateChecksum())
-		return append(p, payload...)
+		p.SetChecksum(^p.CalculateChecksum())
+		return p
 	}
-	p := make([]byte, header.IPv6MinimumSize, header.IPv6MinimumSize+len(payload))
-	header.IPv6(p).Encode(&header.IPv6Fields{
+	p := append(make(header.IPv6, header.IPv6MinimumSize), payload...)
+	p.Encode(&header.IPv6Fields{
 		PayloadLength: uint16(len(payload)), HopLimit: ttl, TransportProtocol: proto, SrcAddr: address(src), DstAddr: address(dst),
 	})
-	return append(p, payload...)
+	return p
 }
 
 // udpDatagram returns a UDP header with checksum, and payload.
 func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
-	d := append(make([]byte, header.UDPMinimumSize, header.UDPMinimumSize+len(payload)), payload...)
-	u := header.UDP(d)
-	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(len(d))})
-	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, address(src.Addr()), address(dst.Addr()), uint16(len(d)))
+	u := append(make(header.UDP, header.UDPMinimumSize), payload...)
+	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(len(u))})
+	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, address(src.Addr()), address(dst.Addr()), uint16(len(u)))
 	if sum = ^u.CalculateChecksum(checksum.Checksum(payload, sum)); sum == 0 {
 		sum = 0xffff
 	}
 	u.SetChecksum(sum)
-	return d
+	return u
 }
 
 // udpFrame returns a frame from the gateway that contains one datagram.

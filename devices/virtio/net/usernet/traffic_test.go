@@ -179,7 +179,7 @@ func (g *guest) abort() {
 }
 
 // pressed is several times what the buffers on a path hold.
-const pressed = 24 << 20
+const pressed = 16 << 20
 
 // pressAgainst writes pressed bytes to a connection whose other end does not read yet, and closes
 // it. It returns the number of bytes written so far.
