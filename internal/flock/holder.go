@@ -27,7 +27,7 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 		process := filepath.Dir(filepath.Dir(path))
 		var held unix.Stat_t
 		if unix.Stat(filepath.Join(process, "fd", filepath.Base(path)), &held) == nil && held.Dev == st.Dev && held.Ino == st.Ino {
-			return processName(filepath.Base(process)), true
+			return ProcessName(filepath.Base(process)), true
 		}
 	}
 	locks, err := os.Open("/proc/locks")
@@ -39,7 +39,7 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 	// "1: FLOCK  ADVISORY  WRITE 3937 08:01:1966 0 EOF"; a waiting lock has "->" as its second word
 	for sc := bufio.NewScanner(locks); sc.Scan(); {
 		if w := strings.Fields(sc.Text()); len(w) > 5 && w[1] == "FLOCK" && w[5] == file {
-			return processName(w[4]), true
+			return ProcessName(w[4]), true
 		}
 	}
 	return "", false
@@ -57,7 +57,8 @@ func hasFlock(info string) bool {
 	return false
 }
 
-func processName(pid string) string {
+// ProcessName returns "process PID, NAME".
+func ProcessName(pid string) string {
 	comm, err := os.ReadFile("/proc/" + pid + "/comm")
 	if err != nil {
 		return "process " + pid

@@ -75,7 +75,8 @@ func New(cfg Config) (*Backend, error) {
 	cfg.resolvConf = cmp.Or(cfg.resolvConf, "/etc/resolv.conf")
 	cfg.resolverPort = cmp.Or(cfg.resolverPort, dnsPort)
 	cfg.guest = guestAddr
-	b := &Backend{shared: shared{cfg: cfg, policy: newPolicy(cfg.Policy), refusals: &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}}}
+	refusals := &refusals{logf: cfg.Logf, seen: map[netip.Addr]struct{}{}}
+	b := &Backend{shared: shared{cfg: cfg, policy: newPolicy(cfg.Policy), refusals: refusals}}
 	for _, p := range cfg.Ports {
 		l, err := p.listen()
 		if err != nil {

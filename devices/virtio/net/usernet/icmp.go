@@ -83,7 +83,8 @@ func (s *session) sendError(e icmpError, packet []byte) {
 	to, from := addr(src()), e.from
 	if !from.IsValid() || from.Is4() != v4 || !public(from) {
 		from = gatewayFor(to)
-		if port := destinationUnreachable(v4, portUnreachable4, portUnreachable6); e.typ == port.typ && e.code == port.code {
+		port := destinationUnreachable(v4, portUnreachable4, portUnreachable6)
+		if e.typ == port.typ && e.code == port.code {
 			from = addr(dst()) // only the destination can report that
 		}
 	}

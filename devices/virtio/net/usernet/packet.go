@@ -43,7 +43,8 @@ func ipPacket(proto tcpip.TransportProtocolNumber, ttl uint8, src, dst netip.Add
 func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
 	u := append(make(header.UDP, header.UDPMinimumSize), payload...)
 	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(len(u))})
-	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, address(src.Addr()), address(dst.Addr()), uint16(len(u)))
+	from, to := address(src.Addr()), address(dst.Addr())
+	sum := header.PseudoHeaderChecksum(header.UDPProtocolNumber, from, to, uint16(len(u)))
 	if sum = ^u.CalculateChecksum(checksum.Checksum(payload, sum)); sum == 0 {
 		sum = 0xffff
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/flock"
 )
 
 // Port is a port of the host that is forwarded to a port of the guest.
@@ -140,9 +142,7 @@ func (p Port) holder() string {
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil && inodes[to] {
 			process := filepath.Dir(filepath.Dir(fd))
-			name, _ := os.ReadFile(filepath.Join(process, "comm"))
-			// A process chooses its own name, and this text goes to a terminal: escape it.
-			return fmt.Sprintf(" (process %s, %s)", filepath.Base(process), strings.Trim(strconv.QuoteToASCII(strings.TrimSuffix(string(name), "\n")), `"`))
+			return " (" + flock.ProcessName(filepath.Base(process)) + ")"
 		}
 	}
 	return " (a process of another user)"

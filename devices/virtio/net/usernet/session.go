@@ -51,7 +51,8 @@ func newSession(b *Backend, a virtio.Activation) (_ *session, err error) {
 	}
 	s.recv = newReceiver(s.rings[0], a.Features.Has(vnet.FeatureMrgRxbuf), s.failed)
 	s.recv.capture = s.capture
-	s.link = newLink(b.cfg.MTU, a.Features.Has(vnet.FeatureGuestCsum|vnet.FeatureGuestTSO4|vnet.FeatureGuestTSO6), s.recv, s.failed)
+	gso := a.Features.Has(vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6)
+	s.link = newLink(b.cfg.MTU, gso, s.recv, s.failed)
 	s.later = newLater(func() {
 		s.link.acks.sendKept()
 		s.send.signal()

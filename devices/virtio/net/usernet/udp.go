@@ -95,7 +95,8 @@ type hostUDP struct {
 func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		cerr := raw.Control(func(fd uintptr) {
-			err = cmp.Or(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0), wantErrors(int(fd), dst.Addr().Unmap()))
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 0)
+			err = cmp.Or(err, wantErrors(int(fd), dst.Addr().Unmap()))
 		})
 		return cmp.Or(cerr, err)
 	}}
