@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"minivmm/guestimages/debian"
@@ -157,13 +158,40 @@ func (s *Store) fetch(ctx context.Context, p pkg, makeDefault bool) (Kernel, err
 				return err
 			}
 		}
-		if err := s.archive.Unpack(ctx, p.name, p.version, filepath.Join(work, "package")); err != nil {
+		dir := filepath.Join(work, "package")
+		parts, err := s.parts(ctx, p)
+		if err != nil {
 			return err
+		}
+		for _, part := range parts {
+			if err := s.archive.Unpack(ctx, part, p.version, dir); err != nil {
+				return err
+			}
 		}
 		r.Package, r.Version, r.Source = p.name, p.version, p.name+" "+p.version
 		s.cache.Logf("unpacking and checking %s", p.name)
-		return takePackage(ctx, filepath.Join(work, "package"), filepath.Join(work, entry), r)
+		return takePackage(ctx, dir, filepath.Join(work, entry), r)
 	})
+}
+
+// parts returns the packages that contain the kernel's files. Since Debian's Linux 7, the image
+// package is empty and depends on a package with the image, one with the modules and one with the
+// list of what is built in, all of the same version.
+func (s *Store) parts(ctx context.Context, p pkg) ([]string, error) {
+	deps, err := s.archive.Depends(ctx, p.name)
+	if err != nil {
+		return nil, err
+	}
+	var parts []string
+	for _, prefix := range []string{"linux-binary-", "linux-modules-", "linux-base-"} {
+		if name := prefix + strings.TrimPrefix(p.name, imagePackage); slices.Contains(deps, name) {
+			parts = append(parts, name)
+		}
+	}
+	if parts == nil {
+		parts = []string{p.name}
+	}
+	return parts, nil
 }
 
 // fetchCurrent fetches the package that resolve returns. If the download fails, the archive may
@@ -213,14 +241,22 @@ func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel,
 }
 
 // takePackage moves the kernel of an unpacked package to the folder entry. Newer packages contain
-// the modules in usr/lib.
+// the modules in usr/lib, and the newest also the image, next to them.
 func takePackage(ctx context.Context, dir, entry string, r *record) error {
-	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
-	if err != nil {
-		return fmt.Errorf("kernel: %w", err)
+	var images []string
+	for _, pattern := range []string{"boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return fmt.Errorf("kernel: %w", err)
+		}
+		images = append(images, found...)
 	}
 	if len(images) != 1 {
-		return fmt.Errorf("kernel: package %s contains %d images (boot/vmlinuz-*), want one", r.Package, len(images))
+		return fmt.Errorf("kernel: package %s contains %d images (boot/vmlinuz-* or usr/lib/modules/*/vmlinuz), want one", r.Package, len(images))
+	}
+	named := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-")
+	if named == "vmlinuz" {
+		named = filepath.Base(filepath.Dir(images[0]))
 	}
 	if err := os.Rename(images[0], filepath.Join(entry, imageFile)); err != nil {
 		return fmt.Errorf("kernel: %w", err)
@@ -228,7 +264,7 @@ func takePackage(ctx context.Context, dir, entry string, r *record) error {
 	if err := takeImage(entry, r); err != nil {
 		return fmt.Errorf("kernel: package %s: %w", r.Package, err)
 	}
-	if named := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-"); named != r.Release {
+	if named != r.Release {
 		return fmt.Errorf("kernel: package %s: its image for kernel %s reports release %q", r.Package, named, r.Release)
 	}
 	for _, lib := range []string{"lib", "usr/lib"} {

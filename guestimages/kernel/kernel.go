@@ -50,9 +50,14 @@ func (k Kernel) label() string {
 }
 
 // Get returns the newest kernel of that series and flavour that the archive offers, and fetches it
-// if necessary.
+// if necessary. "" is the series of the archive's default kernel.
 func Get(ctx context.Context, a *debian.Archive, series, flavour string) (Kernel, error) {
 	s := OpenWith(a)
 	s.install = true
-	return s.fetchCurrent(ctx, false, func() (pkg, error) { return s.newestOf(ctx, series, flavour) })
+	return s.fetchCurrent(ctx, false, func() (pkg, error) {
+		if series == "" {
+			return s.behind(ctx, imagePackage+flavour)
+		}
+		return s.newestOf(ctx, series, flavour)
+	})
 }

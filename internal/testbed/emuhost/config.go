@@ -10,7 +10,7 @@ import (
 
 // Config describes the machine to emulate.
 type Config struct {
-	Kernel    string // "6.12" or "6.1"
+	Kernel    string // "6.12", "6.1" or Newest
 	CPUs      int    // 1 to 64
 	MemoryMiB int
 	Icount    bool     // the clock counts instructions, 1 ns each; requires one CPU

@@ -49,15 +49,8 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 		return nil, err
 	}
 	config.Shares = outermost(config.Shares)
-	series, flavour, err := kernel.Parse(config.Kernel)
-	if err != nil {
-		return nil, err
-	}
-	if flavour != kernel.Full {
-		return nil, fmt.Errorf("emuhost: kernel %s has no drivers for a host: want 6.12 or 6.1", config.Kernel)
-	}
 	a := debian.New(c)
-	k, err := kernel.Get(ctx, a, series, flavour)
+	k, err := hostKernel(ctx, a, config.Kernel)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +66,26 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 		return nil, err
 	}
 	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd, cache: c.Root, logf: c.Logf}, nil
+}
+
+// Newest is the name of the newest kernel that Debian offers for its stable release.
+const (
+	Newest      = "newest"
+	newestSuite = "trixie-backports"
+)
+
+func hostKernel(ctx context.Context, a *debian.Archive, name string) (kernel.Kernel, error) {
+	if name == Newest {
+		return kernel.Get(ctx, a.Suite(newestSuite), "", kernel.Full)
+	}
+	series, flavour, err := kernel.Parse(name)
+	if err != nil {
+		return kernel.Kernel{}, err
+	}
+	if flavour != kernel.Full {
+		return kernel.Kernel{}, fmt.Errorf("emuhost: kernel %s has no drivers for a host: want 6.12, 6.1 or %s", name, Newest)
+	}
+	return kernel.Get(ctx, a, series, flavour)
 }
 
 // hostPlan returns the plan that init follows in the host.
