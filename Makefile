@@ -57,8 +57,8 @@ abi: ## regenerate testdata/abi.golden in kvm/ and vhost/ from this machine's ke
 			cp build/abi.golden $$golden || exit; \
 	done
 
-docs-workers: emuhost ## regenerate the table in docs/workers.md on both kernels of the emulated host
-	for kernel in 6.1 6.12; do \
+docs-workers: emuhost ## regenerate the table in docs/workers.md on all kernels of the emulated host
+	for kernel in 6.1 6.12 newest; do \
 		CGO_ENABLED=0 MINIVMM_REQUIRE=vhost-net,vhost-scsi $(GO) test -count=1 \
 			-exec "$(CURDIR)/build/emuhost exec -kernel $$kernel -share $(CURDIR)/docs" ./internal/testbed/proof -run TestPromises -update || exit; \
 	done

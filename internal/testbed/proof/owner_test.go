@@ -287,7 +287,7 @@ func (p *process) kill() {
 // try sends the owner a request that may fail.
 func (p *process) try(q request) reply {
 	p.t.Helper()
-	q.Kthread = p.mode == kthreadMode
+	q.Kthread = p.mode.kthread()
 	b, err := json.Marshal(q)
 	if err != nil {
 		p.t.Fatal(err)

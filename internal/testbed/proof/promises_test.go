@@ -14,15 +14,20 @@ import (
 type mode int
 
 const (
-	oldKernel   mode = iota // the kernel has only kernel threads
-	kthreadMode             // kernel threads, requested on a kernel that has both
-	taskMode                // threads of the process
+	oldKernel     mode = iota // the kernel has only kernel threads
+	kthreadMode               // kernel threads, requested on a kernel that has both
+	taskMode                  // threads of the process
+	newestKthread             // as kthreadMode, on Linux 6.18 or later
+	newestTask                // as taskMode, on Linux 6.18 or later
 	modes
 )
 
 func (m mode) String() string {
-	return [modes]string{"Linux 6.1", "Linux 6.12, kthread mode", "Linux 6.12, task mode"}[m]
+	return [modes]string{"Linux 6.1", "Linux 6.12, kthread mode", "Linux 6.12, task mode", "newest Linux, kthread mode", "newest Linux, task mode"}[m]
 }
+
+// kthread reports whether kernel threads must be requested.
+func (m mode) kthread() bool { return m == kthreadMode || m == newestKthread }
 
 // theseModes are the modes of the running kernel.
 func theseModes(t testing.TB) []mode {
@@ -36,6 +41,8 @@ func theseModes(t testing.TB) []mode {
 	}
 	defer n.Close()
 	switch _, err := n.GetForkFromOwner(); {
+	case err == nil && vhosttest.KernelSince(t, 6, 18):
+		return []mode{newestKthread, newestTask}
 	case err == nil:
 		return []mode{kthreadMode, taskMode}
 	case errors.Is(err, errors.ErrUnsupported):
@@ -48,10 +55,14 @@ func theseModes(t testing.TB) []mode {
 
 // Where a promise holds.
 var (
-	everywhere  = []mode{oldKernel, kthreadMode, taskMode}
-	inTaskMode  = []mode{taskMode}
-	sinceDirect = []mode{kthreadMode, taskMode} // submit_type came with Linux 6.7
+	everywhere  = []mode{oldKernel, kthreadMode, taskMode, newestKthread, newestTask}
+	inTaskMode  = []mode{taskMode, newestTask}
+	sinceDirect = []mode{kthreadMode, taskMode, newestKthread, newestTask} // submit_type came with Linux 6.7
 	nowhere     = []mode{}
+
+	// Since Linux 6.18 a task is throttled when it returns to user mode, which no worker does
+	// (kernel/sched/fair.c, task_throttle_setup_work).
+	untilLazyThrottling = []mode{oldKernel, kthreadMode, taskMode}
 )
 
 // promise is a row of the table.
@@ -71,7 +82,7 @@ var promises = []promise{
 	{"It holds no files", "/proc/PID/task/TID/fd is empty", everywhere, holdsNoFiles},
 	{"It is in the cgroup of the thread that made it", "that thread sits in a threaded cgroup, the rest of the process does not", everywhere, inCallersCgroup},
 	{"It moves with the process to another cgroup", "the PID is written to that one's cgroup.procs", inTaskMode, movesWithProcess},
-	{"cpu.max throttles its traffic", "of two VMs that send on one CPU one is limited to 25 %: it takes that share of the CPU and sends that share of the frames, within 15 %", everywhere, isThrottled},
+	{"cpu.max throttles its traffic", "of two VMs that send on one CPU one is limited to 25 %: it takes that share of the CPU and sends that share of the frames, within 15 %", untilLazyThrottling, isThrottled},
 	{"cgroup.freeze stops its traffic, the thaw resumes it, nothing is lost", "frames are offered to the frozen VM: none moves, and after the thaw each arrives once", inTaskMode, isFrozen},
 	{"It is in the namespaces of the thread that made it", "that thread has unshared uts, net, ipc, mnt and cgroup from the process's leader; links in /proc/PID/task/TID/ns", inTaskMode, inCallersNamespaces},
 	{"It inherits the CPU affinity", "of a thread that is bound to one CPU", inTaskMode, inheritsAffinity},

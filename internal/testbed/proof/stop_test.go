@@ -29,6 +29,9 @@ func stops(t *testing.T, m mode, stop, resume func(p *process)) string {
 	s.send(frames)
 	stood := !s.served(stillness)
 	moved := s.used() != begun
+	if stood && moved { // a busy machine needs longer for the rest
+		stood = !s.served(testenv.Patience)
+	}
 	resume(p)
 	s.send(frames)
 	if !s.served(testenv.Patience) {

@@ -7,17 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ThreadWorkers reports whether this kernel's vhost workers are threads of the process by default:
-// since Linux 6.4.
-func ThreadWorkers(t testing.TB) bool {
+// KernelSince reports whether this kernel's version is at least major.minor.
+func KernelSince(t testing.TB, major, minor int) bool {
 	t.Helper()
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		t.Fatal(err)
 	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+	var x, y int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &x, &y); err != nil {
 		t.Fatal(err)
 	}
-	return major > 6 || major == 6 && minor >= 4
+	return x > major || x == major && y >= minor
+}
+
+// ThreadWorkers reports whether this kernel's vhost workers are threads of the process by default:
+// since Linux 6.4.
+func ThreadWorkers(t testing.TB) bool {
+	t.Helper()
+	return KernelSince(t, 6, 4)
 }
