@@ -1,16 +1,22 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"minivmm/internal/testbed/testenv"
-
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"minivmm/guestimages/filetree"
+	"minivmm/internal/testbed/testenv"
 )
 
 // TestAnotherUsersCredentials runs as root with another user's environment, as with sudo -E: a
@@ -58,6 +64,39 @@ func TestAnotherUsersCredentials(t *testing.T) {
 			if _, err := os.Stat(ran); (err == nil) != (uid == 0) {
 				t.Errorf("%s of user %d: the helper ran: %v", variable, uid, err == nil)
 			}
+		}
+	}
+}
+
+func TestCredentialsComeFromTheDockerConfigFile(t *testing.T) {
+	noCredentials(t)
+	const user, password = "me", "secret: ü"
+	host := server(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if u, p, ok := r.BasicAuth(); !ok || u != user || p != password {
+				w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": "UNAUTHORIZED", "message": "who are you?"}}})
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	login(t, host, user, password)
+	push(t, host+"/private", imageOf(t, "", v1.Config{}), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+	im, err := openImage(t.Context(), host+"/private", t.TempDir(), filetree.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	im.Close()
+	for _, wrong := range []func(){
+		func() { login(t, host, user, "wrong") },
+		func() { login(t, "elsewhere.test", user, password) },
+		func() { noCredentials(t) },
+	} {
+		wrong()
+		if err := refused(t, host+"/private", Options{}, "docker login"); !errors.As(err, &InvalidError{}) || strings.Contains(err.Error(), password) {
+			t.Errorf("got %q", err)
 		}
 	}
 }
