@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"minivmm/internal/unpack"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/unpack"
 )
 
 // AddTar overlays the tree with the entries of a tar, which may be compressed with gzip, zstd, xz,
@@ -37,21 +38,55 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 	defer unpacked.Close()
 	l := t.newLayer()
 	l.follow = whiteouts
-	// archive/tar accepts at most 1 MiB of headers for a file. Few files have more than two blocks
-	// of headers.
-	in := &stream{ctx: ctx, r: unpacked, left: addLimits(t.limits.SizeBytes, int64(t.limits.Files)*5<<10+1<<20)}
-	if err := l.readTar(ctx, in, whiteouts); err != nil {
+	if err := l.readTar(ctx, t.limits.stream(ctx, unpacked), whiteouts); err != nil {
 		return fmt.Errorf("filetree: tar: %w", err)
 	}
 	return l.apply()
 }
 
-// addLimits returns a+b, or math.MaxInt64 on overflow.
-func addLimits(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
+// Reader returns a reader of r, an uncompressed tar. It fails when ctx is canceled, and with
+// ErrTooLarge if r is longer than a tar within the limits.
+func (limits Limits) Reader(ctx context.Context, r io.Reader) io.Reader { return limits.stream(ctx, r) }
+
+func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
+	limits = limits.orDefault()
+	// archive/tar accepts at most 1 MiB of headers for a file. Few files have more than two blocks
+	// of headers.
+	left := int64(math.MaxInt64)
+	if perFile := int64(5 << 10); int64(limits.Files) < (left-limits.SizeBytes-1<<20)/perFile {
+		left = limits.SizeBytes + int64(limits.Files)*perFile + 1<<20
 	}
-	return a + b
+	return &stream{ctx: ctx, r: r, left: left}
+}
+
+// stream limits an uncompressed input: it fails when ctx is canceled or after more than left bytes.
+// It never returns io.EOF together with data, so that ended is true only if the caller has read
+// beyond the last byte.
+type stream struct {
+	ctx   context.Context
+	r     io.Reader
+	left  int64
+	ended bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if s.ended {
+		return 0, io.EOF
+	}
+	n, err := s.r.Read(p)
+	if s.left -= int64(n); s.left < 0 {
+		return 0, fmt.Errorf("the uncompressed data is too long: %w", ErrTooLarge)
+	}
+	if err == io.EOF {
+		if n > 0 {
+			return n, nil
+		}
+		s.ended = true
+	}
+	return n, err
 }
 
 func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {

@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,10 @@ type Limits struct {
 // from maliciously large inputs.
 var DefaultLimits = Limits{Files: 1 << 20, SizeBytes: 32 << 30}
 
+func (limits Limits) orDefault() Limits {
+	return Limits{cmp.Or(limits.Files, DefaultLimits.Files), cmp.Or(limits.SizeBytes, DefaultLimits.SizeBytes)}
+}
+
 // metaPerFile is the number of bytes of names, link targets and extended attributes that a tree may
 // hold for each of Limits.Files.
 const metaPerFile = 1 << 8
@@ -128,13 +133,7 @@ func New(dir string, limits Limits) (*Tree, error) {
 	if len(found) > 0 {
 		return nil, fmt.Errorf("filetree: %s: folder for file contents is not empty", dir)
 	}
-	if limits.Files == 0 {
-		limits.Files = DefaultLimits.Files
-	}
-	if limits.SizeBytes == 0 {
-		limits.SizeBytes = DefaultLimits.SizeBytes
-	}
-	return &Tree{dir: dir, limits: limits, root: newFolder(), files: 1}, nil
+	return &Tree{dir: dir, limits: limits.orDefault(), root: newFolder(), files: 1}, nil
 }
 
 // Put adds or replaces one entry. A folder that replaces a folder keeps its children. Missing

@@ -26,6 +26,10 @@ const (
 )
 
 // archive is a tar whose regular files are read in place.
+//
+// tarball.Image of go-containerregistry cannot replace it: it searches the target of a hard link in
+// the folder of the link, where docker save before version 25 does not put it, reads manifest.json
+// and the configuration without a limit, and reads the archive from its start for each layer.
 type archive struct {
 	file    *os.File
 	entries map[string]entry
@@ -62,7 +66,7 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 // unpacked returns a file with the uncompressed content of f, or f itself if it is not compressed.
 // On error it returns nil.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
-	r, format, err := unpack.NewReader(contextReader{ctx, f})
+	r, format, err := unpack.NewReader(f)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +83,11 @@ func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.L
 		return nil, err
 	}
 	// An unnamed file disappears with this process, however it exits.
-	err = os.Remove(tmp.Name())
-	if err == nil {
-		_, err = io.Copy(tmp, &bounded{r: r, left: streamLimit(limits)})
+	if err = os.Remove(tmp.Name()); err == nil {
+		_, err = io.Copy(tmp, limits.Reader(ctx, r))
+	}
+	if errors.Is(err, filetree.ErrTooLarge) {
+		err = invalidf("the uncompressed archive exceeds the size limit")
 	}
 	if err == nil {
 		_, err = tmp.Seek(0, io.SeekStart)
@@ -148,18 +154,3 @@ func (a archive) open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 }
 
 func (a archive) close() error { return a.file.Close() }
-
-// classify turns an error in the image's own data into an InvalidError. Errors of the host, the
-// network or the context stay as they are.
-func classify(err error) error {
-	var pathError *fs.PathError
-	var linkError *os.LinkError
-	var syscallError *os.SyscallError
-	switch {
-	case err == nil,
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		errors.As(err, &pathError), errors.As(err, &linkError), errors.As(err, &syscallError):
-		return err
-	}
-	return invalid(err)
-}

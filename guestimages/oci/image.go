@@ -3,12 +3,64 @@ package oci
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"minivmm/guestimages/filetree"
+)
+
+// InvalidError reports a problem with the image or its name: the image does not exist, is damaged,
+// or is for another platform. Errors of the host or the network are not InvalidErrors.
+type InvalidError struct{ error }
+
+func (e InvalidError) Unwrap() error { return e.error }
+
+func invalidf(format string, args ...any) error {
+	return InvalidError{fmt.Errorf(format, args...)}
+}
+
+// invalid wraps err in an InvalidError unless it already is one.
+func invalid(err error) error {
+	if err == nil || errors.As(err, &InvalidError{}) {
+		return err
+	}
+	return InvalidError{err}
+}
+
+// classify turns an error in the image's own data into an InvalidError. Errors of the host, the
+// network or the context stay as they are.
+func classify(err error) error {
+	var pathError *fs.PathError
+	var linkError *os.LinkError
+	var syscallError *os.SyscallError
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &pathError), errors.As(err, &linkError), errors.As(err, &syscallError):
+		return err
+	}
+	return invalid(err)
+}
+
+// store gives access to the manifests and blobs of an image. It does not verify their content.
+type store interface {
+	// manifest opens a manifest or an index.
+	manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
+	// blob opens a configuration or a layer.
+	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
+	// close closes the store's files and connections.
+	close() error
+}
+
+// Limits on data that is read into memory, in bytes. The distribution-spec allows registries to
+// reject manifests of more than 4 MiB.
+const (
+	maxManifest = 4 << 20
+	maxConfig   = 4 << 20
 )
 
 // Image is an image whose configuration has been read. Its layers are still in the store.
@@ -53,12 +105,7 @@ func (im *Image) Close() error { return im.store.close() }
 
 // readImage returns the image of a manifest, if it is for linux/amd64.
 func readImage(ctx context.Context, st store, m *v1.Manifest) (*Image, error) {
-	r, err := st.blob(ctx, m.Config)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	defer r.Close()
-	b, err := readAll(r, m.Config, maxConfig)
+	b, err := fetch(ctx, st.blob, m.Config, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

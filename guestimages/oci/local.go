@@ -10,11 +10,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 )
 
 // openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker
@@ -58,7 +62,6 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 	name := func(d v1.Descriptor) string { return cmp.Or(d.Annotations[containerName], d.Annotations[refName]) }
 	var entries []v1.Descriptor
 	var names []string
-	silent := false
 	for _, d := range doc.Manifests {
 		if slices.ContainsFunc(entries, func(e v1.Descriptor) bool { return e.Digest == d.Digest }) {
 			continue
@@ -66,16 +69,15 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 		names = append(names, name(d))
 		if isNamed(tag, d.Annotations[containerName], d.Annotations[refName]) {
 			entries = append(entries, d)
-			silent = silent || d.Platform == nil
 		}
 	}
-	switch {
-	case len(entries) == 0:
-		return nil, notNamed(tag, names)
-	case len(entries) > 1 && (silent || slices.ContainsFunc(entries, func(d v1.Descriptor) bool { return name(d) != name(entries[0]) })):
-		return nil, ambiguous(names)
-	}
 	// Several entries with the same name are one image for several platforms.
+	several := len(entries) > 1 && slices.ContainsFunc(entries, func(d v1.Descriptor) bool {
+		return d.Platform == nil || name(d) != name(entries[0])
+	})
+	if err := checkChoice(tag, names, len(entries) > 0, several); err != nil {
+		return nil, err
+	}
 	return pick(ctx, l, entries, 0)
 }
 
@@ -87,53 +89,39 @@ func isNamed(tag string, names ...string) bool {
 	})
 }
 
-func notNamed(tag string, names []string) error {
-	if tag == "" {
+// checkChoice returns an error with the first names if a tag selects no image or several images.
+func checkChoice(tag string, names []string, found, several bool) error {
+	list := ""
+	names = slices.DeleteFunc(names, func(s string) bool { return s == "" })
+	if len(names) > 0 {
+		list = fmt.Sprintf("; available: %q", names[:min(len(names), 10)])
+	}
+	switch {
+	case !found && tag == "":
 		return invalidf("contains no image")
+	case !found:
+		return invalidf("contains no image named %q%s", tag, list)
+	case several:
+		return invalidf("contains several images: select one with oci:PATH:TAG%s", list)
 	}
-	return invalidf("contains no image named %q%s", tag, listed(names))
-}
-
-func ambiguous(names []string) error {
-	return invalidf("contains several images: select one with oci:PATH:TAG%s", listed(names))
-}
-
-// listed returns the first names, for the end of an error.
-func listed(names []string) string {
-	names = slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "" })
-	if len(names) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; available: %q", names[:min(len(names), 10)])
-}
-
-// saved is an image in manifest.json of an archive of docker save. Config and Layers are names of
-// files in the archive.
-type saved struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
+	return nil
 }
 
 func openSaved(f files, manifest []byte, tag string) (*Image, error) {
-	var images []saved
+	var images tarball.Manifest
 	if err := json.Unmarshal(manifest, &images); err != nil {
 		return nil, invalidf("manifest.json: %w", err)
 	}
 	var names []string
-	var found []saved
+	var found tarball.Manifest
 	for _, s := range images {
 		names = append(names, s.RepoTags...)
 		if isNamed(tag, s.RepoTags...) {
 			found = append(found, s)
 		}
 	}
-	switch len(found) {
-	case 0:
-		return nil, notNamed(tag, names)
-	case 1:
-	default:
-		return nil, ambiguous(names)
+	if err := checkChoice(tag, names, len(found) > 0, len(found) > 1); err != nil {
+		return nil, err
 	}
 	image := found[0]
 	config, err := readFile(f, image.Config, maxConfig)
@@ -169,4 +157,81 @@ func openSaved(f files, manifest []byte, tag string) (*Image, error) {
 		})
 	}
 	return im, nil
+}
+
+// files is read-only access to named files in a folder or a tar. open returns fs.ErrNotExist for a
+// missing file.
+type files interface {
+	open(name string) (r io.ReadCloser, sizeBytes int64, err error)
+	close() error
+}
+
+// layout is a store for an OCI image layout (image-spec image-layout.md).
+type layout struct{ files }
+
+func (l layout) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	return l.blob(ctx, d)
+}
+
+func (l layout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	r, _, err := open(l, "blobs/"+d.Digest.Algorithm+"/"+d.Digest.Hex)
+	return r, err
+}
+
+// open opens a file that the image refers to.
+func open(f files, name string) (r io.ReadCloser, sizeBytes int64, err error) {
+	r, sizeBytes, err = f.open(name)
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = invalidf("part of the image is missing: %w", err)
+	case err != nil && !errors.As(err, &errno): // a link points out of the folder
+		err = invalid(err)
+	}
+	return r, sizeBytes, err
+}
+
+// folder is a folder in which links cannot point outside.
+//
+// layout.Path of go-containerregistry cannot replace it: it follows a link at blobs/sha256 to
+// outside, rejects links inside, and reads the index, manifests and configurations without a limit
+// and without verifying their digests.
+type folder struct{ root *os.Root }
+
+func openFolder(path string) (files, error) {
+	root, err := os.OpenRoot(path)
+	return folder{root}, err
+}
+
+func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
+	// O_NONBLOCK: opening a pipe without a writer must not block.
+	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = invalidf("%s is not a regular file", file.Name())
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, info.Size(), nil
+}
+
+func (f folder) close() error { return f.root.Close() }
+
+// readFile returns the content of a file of at most limit bytes.
+func readFile(f files, name string, limit int64) ([]byte, error) {
+	r, _, err := f.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		return nil, invalidf("%s is too long: at most %d bytes are supported", name, limit)
+	}
+	return b, err
 }

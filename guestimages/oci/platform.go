@@ -60,12 +60,7 @@ func descend(ctx context.Context, st store, d v1.Descriptor, depth int) (*Image,
 	if depth == maxDepth {
 		return nil, invalidf("%s: indexes are nested more than %d deep", d.Digest, maxDepth)
 	}
-	r, err := st.manifest(ctx, d)
-	if err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	defer r.Close()
-	b, err := readAll(r, d, maxManifest)
+	b, err := fetch(ctx, st.manifest, d, maxManifest)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}

@@ -288,7 +288,7 @@ func oldSaved(t testing.TB, im v1.Image) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	described := saved{Config: id.Hex + ".json", RepoTags: []string{"app:v1"}}
+	described := tarball.Descriptor{Config: id.Hex + ".json", RepoTags: []string{"app:v1"}}
 	var files []file
 	for i, l := range layers {
 		r, err := l.Uncompressed()
@@ -308,7 +308,7 @@ func oldSaved(t testing.TB, im v1.Image) string {
 			files = append(files, symlink(dirName+"/layer.tar", "../real"+dirName))
 		}
 	}
-	manifest, err := json.Marshal([]saved{described})
+	manifest, err := json.Marshal(tarball.Manifest{described})
 	if err != nil {
 		t.Fatal(err)
 	}

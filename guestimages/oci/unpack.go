@@ -22,6 +22,10 @@ type logf = func(format string, args ...any)
 
 // Unpack adds the image's layers to tree and logs each with logf. After an error the tree must not
 // be used.
+//
+// mutate.Extract of go-containerregistry cannot replace it: a hard link to a file that a later layer
+// replaces would get the new content, entries below symbolic links are not followed, and neither
+// diff_ids nor the digests of a layout are verified.
 func (im *Image) Unpack(ctx context.Context, tree *filetree.Tree, logf logf) error {
 	for i, l := range im.layers {
 		what := fmt.Sprintf("layer %d of %d", i+1, len(im.layers))
@@ -39,10 +43,10 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 	}
 	defer blob.Close()
 	logf("%s: %s, %s", what, l.name, size(l.sizeBytes))
-	in := io.Reader(&progress{r: contextReader{ctx, blob}, logf: logf, what: what, total: l.sizeBytes, next: time.Now().Add(progressEvery)})
-	packed := &firstError{r: in}
+	in := &progress{ctx: ctx, r: blob, logf: logf, what: what, total: l.sizeBytes, next: time.Now().Add(progressEvery)}
+	packed := &verifier{r: in}
 	if l.digest.Hex != "" {
-		if packed.r, err = verify(in, l.digest, l.sizeBytes); err != nil {
+		if packed, err = verify(in, l.digest, l.sizeBytes); err != nil {
 			return err
 		}
 	}
@@ -65,11 +69,10 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 		return classify(err)
 	}
 	defer plain.Close()
-	v, err := verify(plain, diffID, -1)
+	checked, err := verify(plain, diffID, -1)
 	if err != nil {
 		return err
 	}
-	checked := &firstError{r: v}
 	// AddLayer changes the tree only after it has read everything, that is, after the digest was
 	// verified.
 	err = tree.AddLayer(ctx, io.MultiReader(checked, bytes.NewReader(endMark[:])))
@@ -79,17 +82,40 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 	return classify(err)
 }
 
-// firstError keeps the first error other than io.EOF, because its reader may replace that error
-// with another.
-type firstError struct {
-	r   io.Reader
-	err error
+// progressEvery is the time between two progress lines for one layer.
+const progressEvery = 5 * time.Second
+
+// progress logs the progress of a slow stream. It fails when its context is canceled.
+type progress struct {
+	ctx   context.Context
+	r     io.Reader
+	logf  logf
+	what  string
+	n     int64
+	total int64
+	next  time.Time
 }
 
-func (f *firstError) Read(p []byte) (int, error) {
-	n, err := f.r.Read(p)
-	if err != nil && err != io.EOF && f.err == nil {
-		f.err = err
+func (p *progress) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	if now := time.Now(); err == nil && now.After(p.next) {
+		p.next = now.Add(progressEvery)
+		p.logf("%s: %s of %s", p.what, size(p.n), size(p.total))
 	}
 	return n, err
+}
+
+// size formats a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n < 10<<10:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 10<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
 }
