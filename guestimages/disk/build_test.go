@@ -289,7 +289,7 @@ func TestATreeThatDoesNotFit(t *testing.T) {
 	if err := os.WriteFile(big, noise, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := tree.PutFile(filetree.Node{Path: "big", Mode: unix.S_IFREG | 0o644}, big); err != nil {
+	if err := tree.AddList(t.Context(), strings.NewReader("file big "+big+" 644 0 0"), ""); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()

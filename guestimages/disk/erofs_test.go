@@ -312,7 +312,7 @@ func TestContentThatCannotBeReadStopsMkfsErofs(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
-	if err := errors.Join(os.WriteFile(file, []byte("content"), 0o600), tree.PutFile(filetree.Node{Path: "f", Mode: unix.S_IFREG}, file), os.Truncate(file, 3)); err != nil {
+	if err := errors.Join(os.WriteFile(file, []byte("content"), 0o600), tree.AddList(t.Context(), strings.NewReader("file f "+file+" 0 0 0"), ""), os.Truncate(file, 3)); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()

@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -95,13 +96,9 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 	put(filetree.Node{Path: "xattrs/fifo", Mode: unix.S_IFIFO | 0o600, Xattrs: map[string][]byte{"security.x": []byte("3"), "user.x": []byte("4")}}, "")
 	// One file of the host is two files in the tree.
 	twice := filepath.Join(t.TempDir(), "twice")
-	if err := os.WriteFile(twice, []byte("twice"), 0o600); err != nil {
+	list := fmt.Sprintf("file twice/0 %s 644 0 0\nfile twice/1 %[1]s 644 1 0\n", twice)
+	if err := errors.Join(os.WriteFile(twice, []byte("twice"), 0o600), os.Chtimes(twice, at, at), tree.AddList(t.Context(), strings.NewReader(list), "")); err != nil {
 		t.Fatal(err)
-	}
-	for i := range 2 {
-		if err := tree.PutFile(filetree.Node{Path: fmt.Sprintf("twice/%d", i), Mode: unix.S_IFREG | 0o644, UID: uint32(i), ModTime: at}, twice); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return tree
 }

@@ -22,21 +22,21 @@ func check(n *Node) error {
 	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
 		return fmt.Errorf("mode %#o has unknown bits", n.Mode)
 	}
-	major, minor, target, size, file, id := n.Major, n.Minor, n.Target, n.SizeBytes, n.file, n.id
+	old := *n
 	n.Major, n.Minor, n.Target, n.SizeBytes, n.file, n.id = 0, 0, "", 0, "", fileID{}
 	switch n.Mode & unix.S_IFMT {
 	case unix.S_IFDIR, unix.S_IFIFO, unix.S_IFSOCK:
 	case unix.S_IFREG:
-		n.SizeBytes, n.file, n.id = size, file, id
+		n.SizeBytes, n.file, n.id = old.SizeBytes, old.file, old.id
 	case unix.S_IFLNK:
-		n.Target = target
-		if target == "" || len(target) > maxPath || strings.Contains(target, "\x00") {
-			return fmt.Errorf("invalid symbolic link target of %d bytes: want 1 to %d bytes without NUL", len(target), maxPath)
+		n.Target = old.Target
+		if n.Target == "" || len(n.Target) > maxPath || strings.Contains(n.Target, "\x00") {
+			return fmt.Errorf("invalid symbolic link target of %d bytes: want 1 to %d bytes without NUL", len(n.Target), maxPath)
 		}
 	case unix.S_IFCHR, unix.S_IFBLK:
-		n.Major, n.Minor = major, minor
-		if major > maxMajor || minor > maxMinor {
-			return fmt.Errorf("device number %d:%d is too large: at most %d:%d", major, minor, maxMajor, maxMinor)
+		n.Major, n.Minor = old.Major, old.Minor
+		if n.Major > maxMajor || n.Minor > maxMinor {
+			return fmt.Errorf("device number %d:%d is too large: at most %d:%d", n.Major, n.Minor, maxMajor, maxMinor)
 		}
 	default:
 		return fmt.Errorf("mode %#o has an unknown file type", n.Mode)

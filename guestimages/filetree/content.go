@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,27 +13,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// store copies r to a new file in the tree's folder and returns that file and its size in bytes.
-func (t *Tree) store(ctx context.Context, r io.Reader) (id fileID, file string, size int64, err error) {
-	file = filepath.Join(t.dir, strconv.Itoa(t.stored))
+// store copies r to a new file in the tree's folder, which becomes the content of n.
+func (t *Tree) store(ctx context.Context, n *Node, r io.Reader) error {
+	file := filepath.Join(t.dir, strconv.Itoa(t.stored))
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return id, "", 0, err
+		return err
 	}
 	t.stored++
-	size, err = t.fill(ctx, f, r)
+	size, err := t.fill(ctx, f, r)
 	var st unix.Stat_t
 	if err == nil {
 		err = unix.Fstat(int(f.Fd()), &st)
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err = cmp.Or(err, f.Close()); err != nil {
 		os.Remove(file)
-		return id, "", 0, err
+		return err
 	}
-	return idOf(&st), file, size, nil
+	n.file, n.id, n.SizeBytes = file, idOf(&st), size
+	return nil
 }
 
 // fill copies r into the new file f and leaves holes where blocks are all zero.

@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,9 +39,9 @@ func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error
 		return fmt.Errorf("filetree: %w", &os.PathError{Op: "open", Path: src, Err: err})
 	}
 	defer unix.Close(root)
-	d := &dirReader{ctx: ctx, layer: t.newLayer(), src: src, change: change, first: map[fileID]*inode{}}
+	d := &dirReader{ctx: ctx, layer: t.newLayer(), src: src, change: change, first: map[fileID]*inode{}, buf: make([]byte, maxXattrValue)}
 	if err := d.add(root, ""); err != nil {
-		return fmt.Errorf("filetree: %w", err)
+		return named("filetree", err)
 	}
 	return d.layer.apply()
 }
@@ -53,6 +54,7 @@ type dirReader struct {
 	src    string
 	change func(*Node)
 	first  map[fileID]*inode // files with more than one name
+	buf    []byte            // for extended attributes
 }
 
 // add adds the file of the O_PATH descriptor fd. p is its path below src.
@@ -76,16 +78,16 @@ func (d *dirReader) add(fd int, p string) error {
 	}
 	d.change(&n)
 	var err error
-	if n.Xattrs, err = xattrs(procPath(fd), host); err != nil {
+	if n.Xattrs, err = d.xattrs(procPath(fd), host); err != nil {
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		if first := d.first[idOf(&st)]; first != nil {
-			return d.named(host, d.layer.place(p, first))
+			return named(host, d.layer.place(p, first))
 		}
 		if err := d.layer.t.chargeSize(st.Size); err != nil {
-			return d.named(host, err)
+			return named(host, err)
 		}
 		n.file, n.id, n.SizeBytes = host, idOf(&st), st.Size
 	case unix.S_IFLNK:
@@ -96,10 +98,10 @@ func (d *dirReader) add(fd int, p string) error {
 		}
 		n.Target = string(target[:size])
 	}
-	if err := d.named(host, d.layer.put(n)); err != nil {
+	if err := named(host, d.layer.put(n)); err != nil {
 		return err
 	}
-	if n.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink > 1 {
+	if n.isFile() && st.Nlink > 1 {
 		d.first[n.id] = d.layer.root.find(p).inode
 	}
 	if !n.IsDir() {
@@ -125,7 +127,7 @@ func (d *dirReader) addBelow(fd int, p, host string) error {
 		if err != nil {
 			return &os.PathError{Op: "open", Path: filepath.Join(host, name), Err: err}
 		}
-		err = d.add(below, join(p, name))
+		err = d.add(below, filepath.Join(p, name))
 		unix.Close(below)
 		if err != nil {
 			return err
@@ -134,50 +136,23 @@ func (d *dirReader) addBelow(fd int, p, host string) error {
 	return nil
 }
 
-func (d *dirReader) named(host string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", host, err)
-}
-
 // xattrs returns the extended attributes of the file at path that this process may read, or none if
 // the file system does not support them. name is the file's name in errors.
-func xattrs(path, name string) (map[string][]byte, error) {
-	list, err := grow(func(p []byte) (int, error) { return unix.Listxattr(path, p) })
-	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
+func (d *dirReader) xattrs(path, name string) (map[string][]byte, error) {
+	size, err := unix.Listxattr(path, d.buf)
+	switch {
+	case errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.EPERM), err == nil && size == 0:
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, &os.PathError{Op: "listxattr", Path: name, Err: err}
 	}
-	var all map[string][]byte
-	for attr := range strings.SplitSeq(string(list), "\x00") {
-		if attr == "" {
-			continue
-		}
-		value, err := grow(func(p []byte) (int, error) { return unix.Getxattr(path, attr, p) })
+	all := map[string][]byte{}
+	for attr := range strings.SplitSeq(strings.TrimSuffix(string(d.buf[:size]), "\x00"), "\x00") {
+		size, err := unix.Getxattr(path, attr, d.buf)
 		if err != nil {
 			return nil, &os.PathError{Op: "getxattr " + attr, Path: name, Err: err}
 		}
-		if all == nil {
-			all = map[string][]byte{}
-		}
-		all[attr] = value
+		all[attr] = bytes.Clone(d.buf[:size])
 	}
 	return all, nil
-}
-
-// grow calls read, which reads a list or value of extended attributes into a buffer and, with a nil
-// buffer, returns only the length. Both are at most 64 KiB.
-func grow(read func([]byte) (int, error)) ([]byte, error) {
-	n, err := read(nil)
-	if err != nil || n == 0 {
-		return nil, err
-	}
-	p := make([]byte, maxXattrValue)
-	if n, err = read(p); err != nil {
-		return nil, err
-	}
-	return append([]byte(nil), p[:n]...), nil
 }

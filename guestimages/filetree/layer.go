@@ -2,13 +2,9 @@ package filetree
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"path"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // layer holds the entries of one source. The source is read completely before the layer is merged
@@ -49,29 +45,6 @@ func (l *layer) put(n Node) error {
 	return l.place(p, &inode{Node: n})
 }
 
-// putFile adds a regular file whose content is a file of the host.
-func (l *layer) putFile(n Node, file string) error {
-	file, err := filepath.Abs(file)
-	if err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(file, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: file, Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("%s is not a regular file", file)
-	}
-	if n.Mode&unix.S_IFMT != unix.S_IFREG {
-		return errors.New("content is for regular files")
-	}
-	if err := l.t.chargeSize(st.Size); err != nil {
-		return err
-	}
-	n.file, n.id, n.SizeBytes = file, idOf(&st), st.Size
-	return l.put(n)
-}
-
 // link makes name another name of the file at target, in this layer or else in the tree below. Only
 // regular files have several names in a tree: a symbolic link, device or pipe is copied.
 func (l *layer) link(name, target string) error {
@@ -104,7 +77,7 @@ func (l *layer) lookUp(p string) *node {
 	if at == nil || err != nil {
 		return nil
 	}
-	return cmp.Or(l.root.find(join(at.path(), name)), at.below[name])
+	return cmp.Or(l.root.find(path.Join(at.path(), name)), at.below[name])
 }
 
 // place puts an inode at a clean path and creates missing parents.
@@ -223,13 +196,11 @@ func (l *layer) merge(lower, upper *node) error {
 	return nil
 }
 
-// attached is called for a node that was moved into the tree. It records the names of regular files
-// and defers entries below symbolic links.
+// attached is called for a node that was moved into the tree. It counts the names of files and
+// defers entries below symbolic links.
 func (l *layer) attached(n *node) {
-	switch {
-	case n.isFile():
-		n.addName(n)
-	case n.isLink() && len(n.below) > 0:
+	n.names++
+	if n.isLink() && len(n.below) > 0 {
 		over := newFolder()
 		over.name, over.parent, over.below = n.name, n.parent, n.below
 		l.t.files++ // merge subtracts it again

@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,22 +53,22 @@ func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	return l.apply()
 }
 
-// lineForms maps the first word of a line to its arguments, for errors.
-var lineForms = map[string]string{
-	"file":  "NAME LOCATION MODE UID GID [HARD LINK...]",
-	"dir":   "NAME MODE UID GID",
-	"nod":   "NAME MODE UID GID b|c MAJOR MINOR",
-	"slink": "NAME TARGET MODE UID GID",
-	"pipe":  "NAME MODE UID GID",
-	"sock":  "NAME MODE UID GID",
+// lineForms maps the first word of a line to its file type and its arguments.
+var lineForms = map[string]struct {
+	mode uint32
+	args string
+}{
+	"file":  {unix.S_IFREG, "NAME LOCATION MODE UID GID [HARD LINK...]"},
+	"dir":   {unix.S_IFDIR, "NAME MODE UID GID"},
+	"nod":   {0, "NAME MODE UID GID b|c MAJOR MINOR"},
+	"slink": {unix.S_IFLNK, "NAME TARGET MODE UID GID"},
+	"pipe":  {unix.S_IFIFO, "NAME MODE UID GID"},
+	"sock":  {unix.S_IFSOCK, "NAME MODE UID GID"},
 }
 
 func (l *layer) addLine(line, base string) error {
-	if strings.HasPrefix(line, "#") {
-		return nil
-	}
 	words := strings.Fields(line)
-	if len(words) == 0 {
+	if len(words) == 0 || strings.HasPrefix(line, "#") {
 		return nil
 	}
 	what, words := words[0], words[1:]
@@ -74,110 +76,82 @@ func (l *layer) addLine(line, base string) error {
 	if !ok {
 		return fmt.Errorf("unknown entry type %s: want file, dir, nod, slink, pipe or sock", short(what))
 	}
-	want := len(strings.Fields(form))
+	want := len(strings.Fields(form.args))
 	if what == "file" {
 		want = 5
 	}
 	if len(words) < want || len(words) > want && what != "file" {
-		return fmt.Errorf("%s: got %d arguments, want %s", what, len(words), form)
+		return fmt.Errorf("%s: got %d arguments, want %s", what, len(words), form.args)
 	}
-	n := Node{Path: words[0]}
+	n := Node{Path: words[0], Mode: form.mode}
 	rest := words[1:]
 	if what == "file" || what == "slink" {
 		rest = words[2:]
 	}
-	if err := n.parseOwner(rest); err != nil {
-		return err
+	mode, err := strconv.ParseUint(rest[0], 8, 32)
+	if err != nil || mode > 0o7777 {
+		return fmt.Errorf("mode %s: want octal digits up to 7777", short(rest[0]))
+	}
+	n.Mode |= uint32(mode)
+	numbers, texts := []*uint32{&n.UID, &n.GID}, rest[1:3]
+	if what == "nod" {
+		switch rest[3] {
+		case "b":
+			n.Mode |= unix.S_IFBLK
+		case "c":
+			n.Mode |= unix.S_IFCHR
+		default:
+			return fmt.Errorf("device type %s: want b or c", short(rest[3]))
+		}
+		numbers, texts = append(numbers, &n.Major, &n.Minor), slices.Concat(texts, rest[4:])
+	}
+	for i, text := range texts {
+		v, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return fmt.Errorf("%s: want a 32-bit decimal number", short(text))
+		}
+		*numbers[i] = uint32(v)
 	}
 	switch what {
 	case "file":
-		n.Mode |= unix.S_IFREG
-		if err := l.addFile(n, base, words[1]); err != nil {
-			return err
-		}
-		for _, name := range words[5:] {
-			if err := l.link(name, n.Path); err != nil {
-				return fmt.Errorf("%s: %w", short(name), err)
-			}
-		}
-		return nil
-	case "nod":
-		if err := n.parseDevice(rest[3:]); err != nil {
-			return err
-		}
-	case "dir":
-		n.Mode |= unix.S_IFDIR
+		return l.addFile(n, base, words[1], words[5:])
 	case "slink":
-		n.Mode |= unix.S_IFLNK
 		n.Target = words[1]
-	case "pipe":
-		n.Mode |= unix.S_IFIFO
-	case "sock":
-		n.Mode |= unix.S_IFSOCK
 	}
-	return l.named(n.Path, l.put(n))
+	return named(short(n.Path), l.put(n))
 }
 
-func (l *layer) named(p string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", short(p), err)
-}
-
-func (l *layer) addFile(n Node, base, location string) error {
+// addFile adds a regular file whose content is a file of the host, and its hard links.
+func (l *layer) addFile(n Node, base, location string, links []string) error {
 	if strings.Contains(location, "${") {
 		return errors.New("variables like ${...} in a location are not expanded: write the full path")
 	}
 	if !filepath.IsAbs(location) {
 		location = filepath.Join(base, location)
 	}
-	info, err := os.Stat(location)
+	file, err := filepath.Abs(location)
 	if err != nil {
 		return err
 	}
-	n.ModTime = info.ModTime()
-	return l.named(n.Path, l.putFile(n, location))
-}
-
-// parseOwner parses MODE UID GID.
-func (n *Node) parseOwner(words []string) error {
-	mode, err := strconv.ParseUint(words[0], 8, 32)
-	if err != nil || mode > 0o7777 {
-		return fmt.Errorf("mode %s: want octal digits up to 7777", short(words[0]))
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: location, Err: err}
 	}
-	n.Mode = uint32(mode)
-	for i, id := range []*uint32{&n.UID, &n.GID} {
-		if *id, err = parseNumber(words[i+1]); err != nil {
-			return err
-		}
+	err = l.t.chargeSize(st.Size)
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = fmt.Errorf("%s is not a regular file", file)
 	}
-	return nil
-}
-
-// parseDevice parses TYPE MAJOR MINOR.
-func (n *Node) parseDevice(words []string) error {
-	switch words[0] {
-	case "b":
-		n.Mode |= unix.S_IFBLK
-	case "c":
-		n.Mode |= unix.S_IFCHR
-	default:
-		return fmt.Errorf("device type %s: want b or c", short(words[0]))
+	if err == nil {
+		n.file, n.id, n.SizeBytes, n.ModTime = file, idOf(&st), st.Size, time.Unix(st.Mtim.Unix())
+		err = l.put(n)
 	}
-	var err error
-	for i, number := range []*uint32{&n.Major, &n.Minor} {
-		if *number, err = parseNumber(words[i+1]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func parseNumber(word string) (uint32, error) {
-	v, err := strconv.ParseUint(word, 10, 32)
 	if err != nil {
-		return 0, fmt.Errorf("%s: want a 32-bit decimal number", short(word))
+		return named(short(n.Path), err)
 	}
-	return uint32(v), nil
+	for _, name := range links {
+		if err := l.link(name, n.Path); err != nil {
+			return named(short(name), err)
+		}
+	}
+	return nil
 }

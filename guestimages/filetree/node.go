@@ -19,12 +19,11 @@ type node struct {
 	made   bool             // an implicit folder: created for the entries below, without an entry of its own
 }
 
-// inode is the file that one name, or several names of a regular file, refer to. Only its names
-// change.
+// inode is the file that one name, or several names of a regular file, refer to. Only the number of
+// names changes.
 type inode struct {
-	Node                 // without Path and Link
-	first *node          // of a regular file: the first of its names in the tree, by path; nil if it must be determined again
-	names map[*node]bool // all names; nil as long as there has been only one
+	Node      // without Path and Link
+	names int // in the tree
 }
 
 func newNode(in *inode) *node {
@@ -42,7 +41,7 @@ func newFolder() *node {
 	return n
 }
 
-func (in *inode) isFile() bool { return in.Mode&unix.S_IFMT == unix.S_IFREG }
+func (n *Node) isFile() bool   { return n.Mode&unix.S_IFMT == unix.S_IFREG }
 func (in *inode) isLink() bool { return in.Mode&unix.S_IFMT == unix.S_IFLNK }
 
 // attach makes child a child of the folder n.
@@ -103,53 +102,14 @@ func (n *node) longest() int {
 	return most
 }
 
-// public returns the node in the form that callers see.
+// public returns the node in the form that callers see, but without Link.
 func (n *node) public() *Node {
 	out := n.Node
 	out.Path = n.path()
-	if n.isFile() {
-		if first := n.firstName(); first != n {
-			out.Link = first.path()
-		}
-	}
 	return &out
 }
 
-func (in *inode) firstName() *node {
-	if in.first == nil {
-		least := ""
-		for n := range in.names {
-			if p := n.path(); in.first == nil || p < least {
-				in.first, least = n, p
-			}
-		}
-	}
-	return in.first
-}
-
-func (in *inode) addName(n *node) {
-	if in.names == nil {
-		if in.first == nil {
-			in.first = n
-			return
-		}
-		in.names = map[*node]bool{in.first: true}
-	}
-	in.names[n] = true
-	if in.first != nil && n.path() < in.first.path() {
-		in.first = n
-	}
-}
-
-func (in *inode) dropName(n *node) {
-	delete(in.names, n)
-	if n == in.first {
-		in.first = nil
-	}
-}
-
-// drop removes the child name of the folder parent, if it exists. It updates the names of regular
-// files and the node count.
+// drop removes the child name of the folder parent, if it exists.
 func (t *Tree) drop(parent *node, name string) {
 	if n := parent.below[name]; n != nil {
 		delete(parent.below, name)
@@ -159,9 +119,7 @@ func (t *Tree) drop(parent *node, name string) {
 
 func (t *Tree) detached(n *node) {
 	t.files--
-	if n.isFile() {
-		n.dropName(n)
-	}
+	n.names--
 	for _, child := range n.below {
 		t.detached(child)
 	}

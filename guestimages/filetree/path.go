@@ -45,13 +45,6 @@ func split(p string) (dir, name string) {
 	return "", p
 }
 
-func join(dir, name string) string {
-	if dir == "" {
-		return name
-	}
-	return dir + "/" + name
-}
-
 // short formats a name for errors: quoted, and cut if it is too long for a line.
 func short(name string) string {
 	const most = 200
@@ -59,6 +52,14 @@ func short(name string) string {
 		return fmt.Sprintf("%q... (%d bytes)", name[:most], len(name))
 	}
 	return fmt.Sprintf("%q", name)
+}
+
+// named prefixes an error with the name of what it is about.
+func named(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // cut splits a clean path into its first name and the rest.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -103,16 +104,14 @@ func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
+		hides := false
 		if whiteouts {
-			hides, err := l.whiteout(h.Name)
-			if err != nil {
-				return fmt.Errorf("entry %s: %w", short(h.Name), err)
-			}
-			if hides {
-				continue
-			}
+			hides, err = l.whiteout(h.Name)
 		}
-		if err := l.addHeader(ctx, h, tr); err != nil {
+		if err == nil && !hides {
+			err = l.addHeader(ctx, h, tr)
+		}
+		if err != nil {
 			return fmt.Errorf("entry %s: %w", short(h.Name), err)
 		}
 	}
@@ -120,10 +119,8 @@ func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {
 		return errors.New("truncated: no end marker")
 	}
 	// Read to the end, so that the decompressor verifies a checksum behind the end marker.
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		return fmt.Errorf("after the end marker: %w", err)
-	}
-	return nil
+	_, err := io.Copy(io.Discard, in)
+	return named("after the end marker", err)
 }
 
 // addHeader adds the entry of one header with its content.
@@ -135,11 +132,11 @@ func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader)
 	if h.Typeflag == tar.TypeLink {
 		return l.link(h.Name, h.Linkname)
 	}
-	if n.Mode&unix.S_IFMT == unix.S_IFREG {
+	if n.isFile() {
 		if h.Size > l.t.limits.SizeBytes-l.t.size {
 			return fmt.Errorf("a file of %d bytes exceeds the limit of %d bytes in total: %w", h.Size, l.t.limits.SizeBytes, ErrTooLarge)
 		}
-		if n.id, n.file, n.SizeBytes, err = l.t.store(ctx, content); err != nil {
+		if err := l.t.store(ctx, &n, content); err != nil {
 			return err
 		}
 	}
@@ -220,15 +217,15 @@ func (l *layer) whiteout(name string) (bool, error) {
 		}
 		if hidden, ok := strings.CutPrefix(step, whiteoutPrefix); ok {
 			if rest != "" {
-				return false, fmt.Errorf("its path leads through the whiteout %s", short(join(at, step)))
+				return false, fmt.Errorf("its path leads through the whiteout %s", short(path.Join(at, step)))
 			}
 			if hidden == "" || hidden == "." || hidden == ".." {
 				return false, errors.New("the whiteout has no valid name")
 			}
-			l.gone = append(l.gone, strings.Clone(join(at, hidden)))
+			l.gone = append(l.gone, strings.Clone(path.Join(at, hidden)))
 			return true, l.t.count(p)
 		}
-		at = join(at, step)
+		at = path.Join(at, step)
 	}
 	return false, nil
 }

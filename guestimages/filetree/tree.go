@@ -141,45 +141,27 @@ func New(dir string, limits Limits) (*Tree, error) {
 // Link and is read to its end; nil means an empty file. Of an entry with Link, only Path and Link
 // are used. SizeBytes is taken from the content.
 func (t *Tree) Put(n Node, content io.Reader) error {
-	if err := t.put(n, content); err != nil {
-		return fmt.Errorf("filetree: %s: %w", short(n.Path), err)
-	}
-	return nil
+	return named("filetree: "+short(n.Path), t.put(n, content))
 }
 
 func (t *Tree) put(n Node, content io.Reader) error {
 	l := t.newLayer()
-	if n.Link != "" {
-		if err := l.link(n.Path, n.Link); err != nil {
-			return err
+	var err error
+	switch {
+	case n.Link != "":
+		err = l.link(n.Path, n.Link)
+	case content != nil && !n.isFile():
+		err = errors.New("content is for regular files")
+	default:
+		if n.isFile() {
+			err = t.store(context.Background(), &n, cmp.Or[io.Reader](content, strings.NewReader("")))
 		}
-		return l.apply()
-	}
-	isFile := n.Mode&unix.S_IFMT == unix.S_IFREG
-	if content != nil && !isFile {
-		return errors.New("content is for regular files")
-	}
-	if isFile {
-		if content == nil {
-			content = strings.NewReader("")
-		}
-		var err error
-		if n.id, n.file, n.SizeBytes, err = t.store(context.Background(), content); err != nil {
-			return err
+		if err == nil {
+			err = l.put(n)
 		}
 	}
-	if err := l.put(n); err != nil {
+	if err != nil {
 		return err
-	}
-	return l.apply()
-}
-
-// PutFile adds a regular file as Put does, with a file of the host as its content. That file is not
-// copied and must not change while the tree is in use.
-func (t *Tree) PutFile(n Node, file string) error {
-	l := t.newLayer()
-	if err := l.putFile(n, file); err != nil {
-		return fmt.Errorf("filetree: %s: %w", short(n.Path), err)
 	}
 	return l.apply()
 }
@@ -193,6 +175,13 @@ func (t *Tree) Get(path string) (*Node, bool) {
 	n := t.root.find(p)
 	if n == nil {
 		return nil, false
+	}
+	if n.isFile() && n.names > 1 {
+		for all := range t.All() { // only All knows which name is the first
+			if all.Path == p {
+				return all, true
+			}
+		}
 	}
 	return n.public(), true
 }
@@ -221,8 +210,15 @@ func (t *Tree) All() iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
 		all := []*node{t.root}
 		t.root.inOrder(func(n *node) { all = append(all, n) })
+		first := map[*inode]string{} // of files with several names
 		for _, n := range all {
-			if !yield(n.public()) {
+			out := n.public()
+			if n.isFile() && n.names > 1 {
+				if out.Link = first[n.inode]; out.Link == "" {
+					first[n.inode] = out.Path
+				}
+			}
+			if !yield(out) {
 				return
 			}
 		}
