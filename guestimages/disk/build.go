@@ -36,6 +36,16 @@ func Begin(path string, force bool) (*Build, error) {
 	return b, nil
 }
 
+// build calls do with a new Build and closes it.
+func build(path string, force bool, do func(*Build) error) (err error) {
+	b, err := Begin(path, force)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	return do(b)
+}
+
 func (b *Build) begin() error {
 	st, err := os.Lstat(b.path)
 	switch {

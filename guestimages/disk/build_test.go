@@ -311,7 +311,7 @@ func TestADifferentDiskHasAnotherUUID(t *testing.T) {
 	seen := map[string]Options{}
 	for _, opt := range []Options{{FS: Ext4}, {FS: Erofs}, {FS: Ext4, Label: "x"}, {FS: Ext4, SizeBytes: 1 << 30}} {
 		id := treeUUID(tree, opt)
-		if old, ok := seen[id]; ok || !uuidForm().MatchString(id) || id != treeUUID(tree, opt) {
+		if old, ok := seen[id]; ok || !matches(uuidForm, id) || id != treeUUID(tree, opt) {
 			t.Errorf("%+v and %+v both have %s", opt, old, id)
 		}
 		seen[id] = opt

@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,29 +39,26 @@ const debianRoom = 2 << 30
 // remove it: some of the files belong to other users.
 const unpackGrace = time.Minute
 
-// packageForm matches package names (Debian policy 5.6.1).
-func packageForm() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`) }
-
-func suiteForm() *regexp.Regexp { return regexp.MustCompile(`^[a-z][a-z0-9-]*$`) }
-
-// hostnameForm matches one label of a host name (RFC 1123).
-func hostnameForm() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`)
-}
+// Patterns of names.
+const (
+	packageForm  = `^[a-z0-9][a-z0-9+.-]+$` // Debian policy 5.6.1
+	suiteForm    = `^[a-z][a-z0-9-]*$`
+	hostnameForm = `^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$` // one label (RFC 1123)
+)
 
 func (o *DebianOptions) check() error {
 	if o.Hostname == "" {
 		o.Hostname = "debian"
 	}
 	for _, p := range o.Include {
-		if !packageForm().MatchString(p) {
+		if !matches(packageForm, p) {
 			return inputErrorf("%q is not a valid package name", p)
 		}
 	}
 	switch {
-	case o.Suite != "" && !suiteForm().MatchString(o.Suite):
+	case o.Suite != "" && !matches(suiteForm, o.Suite):
 		return inputErrorf("%q is not a valid release name", o.Suite)
-	case !hostnameForm().MatchString(o.Hostname):
+	case !matches(hostnameForm, o.Hostname):
 		return inputErrorf("%q is not a valid host name", o.Hostname)
 	case strings.ContainsAny(o.RootPassword, "\n\x00"):
 		return inputErrorf("the root password must be a single line")
@@ -71,13 +68,8 @@ func (o *DebianOptions) check() error {
 
 // Debian creates an image of a small Debian that boots to a login on its serial console. It calls
 // Begin, Build.Debian and Close.
-func Debian(ctx context.Context, path string, force bool, opt Options, deb DebianOptions) (err error) {
-	b, err := Begin(path, force)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	return b.Debian(ctx, opt, deb)
+func Debian(ctx context.Context, path string, force bool, opt Options, deb DebianOptions) error {
+	return build(path, force, func(b *Build) error { return b.Debian(ctx, opt, deb) })
 }
 
 // Debian creates the build's image from packages of the host's own package sources, verified with
@@ -203,25 +195,25 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	if err != nil {
 		return err
 	}
-	include := strings.Join(append(append([]string{}, debianPackages...), deb.Include...), ",")
+	include := strings.Join(slices.Concat(debianPackages, deb.Include), ",")
 	args := []string{"--variant=minbase", "--format=tar", "--include=" + include, "--aptopt=" + settings}
-	env := []string{"DEBIAN_FRONTEND=noninteractive", "TMPDIR=" + temp}
 	if deb.RootPassword != "" {
 		args = append(args, "--customize-hook="+passwordHook)
-		env = append(env, "MINIVMM_ROOT_PASSWORD="+deb.RootPassword)
 	}
-	t := tool{path: mmdebstrap, args: append(args, suite, "-", list), dir: "/", env: env, grace: unpackGrace, lines: func(line string) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	from, to := io.Pipe()
+	t := newTool(running, "/", mmdebstrap, append(args, suite, "-", list)...)
+	t.Env = append(t.Env, "DEBIAN_FRONTEND=noninteractive", "TMPDIR="+temp, "MINIVMM_ROOT_PASSWORD="+deb.RootPassword)
+	t.WaitDelay = unpackGrace
+	t.Stdout, t.Stderr = to, &lineWriter{do: func(line string) {
 		if text, ok := strings.CutPrefix(line, "I: "); ok && deb.Log != nil {
 			deb.Log(text)
 		}
 	}}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	from, to := io.Pipe()
-	t.stdout = to
 	ran := make(chan error, 1)
 	go func() {
-		_, _, err := t.run(running)
+		_, _, err := t.run()
 		to.CloseWithError(err) // with nil the reader gets io.EOF
 		ran <- err
 	}()
@@ -249,7 +241,7 @@ func aptSettings(ctx context.Context) ([]byte, error) {
 	if path == "" {
 		return nil, fmt.Errorf("disk: apt-config not found: installing Debian needs apt and its package sources on this host: %w", errors.ErrUnsupported)
 	}
-	out, _, err := tool{path: path, args: []string{"dump", "--no-empty"}}.run(ctx)
+	out, _, err := newTool(ctx, "", path, "dump", "--no-empty").run()
 	if err != nil {
 		return nil, err
 	}

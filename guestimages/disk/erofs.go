@@ -29,14 +29,16 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 		return err
 	}
 	made := measure(t).time
-	mk := tool{path: mkfs, args: []string{"--quiet", "--tar=f", "-Eforce-inode-extended", "-L", opt.Label, "-U", opt.UUID,
-		"-T" + strconv.FormatInt(max(1, made.Unix()), 10), "--mkfs-time", filepath.Base(b.image())}, dir: b.dir}
-	mk.env = []string{"TMPDIR=" + b.dir} // mkfs.erofs stores contents there until it has read the whole tar
-	mk.unset = "SOURCE_DATE_EPOCH"       // mkfs.erofs would replace later times with it
 	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error in writeTar must stop
 	// it.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	mk := newTool(ctx, b.dir, mkfs, "--quiet", "--tar=f", "-Eforce-inode-extended", "-L", opt.Label, "-U", opt.UUID,
+		"-T"+strconv.FormatInt(max(1, made.Unix()), 10), "--mkfs-time", filepath.Base(b.image()))
+	mk.Env = append(mk.Env, "TMPDIR="+b.dir) // mkfs.erofs stores contents there until it has read the whole tar
+	mk.Env = slices.DeleteFunc(mk.Env, func(v string) bool {
+		return strings.HasPrefix(v, "SOURCE_DATE_EPOCH=") // mkfs.erofs would replace later times with it
+	})
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -46,8 +48,8 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 		}
 		w.Close()
 	}()
-	mk.stdin = r
-	_, _, err = mk.run(ctx)
+	mk.Stdin = r
+	_, _, err = mk.run()
 	r.Close()
 	<-done
 	if err != nil {
@@ -72,7 +74,7 @@ func (o *Options) mkfsErofs(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// Old versions print their version and then fail, because they do not know the option.
-	said, _, err := tool{path: path, args: []string{"--version"}}.run(ctx)
+	said, _, err := newTool(ctx, "", path, "--version").run()
 	if ctx.Err() != nil {
 		return "", err
 	}
@@ -95,7 +97,7 @@ func checkErofs(n *filetree.Node) error {
 		return inputErrorf("%q: erofs: mkfs.erofs cannot create a device with minor number %d: use ext4", n.Path, n.Minor)
 	}
 	for name := range n.Xattrs {
-		if strings.Contains(name, "=") || !xattrName().MatchString(name) {
+		if strings.Contains(name, "=") || !matches(xattrName, name) {
 			return inputErrorf("%q: erofs: mkfs.erofs cannot store the extended attribute %q", n.Path, name)
 		}
 	}

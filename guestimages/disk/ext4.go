@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,48 +51,33 @@ func newExt4(ctx context.Context, b *Build, opt Options) (*ext4, error) {
 // it.
 func (e *ext4) format(ctx context.Context, from string) error {
 	extended := "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,hash_seed=" + another(e.opt.UUID)
+	var source []string
 	if from != "" {
 		extended += ",no_copy_xattrs"
+		source = []string{"-d", from}
 	}
-	args := []string{"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", strconv.Itoa(inodeSize), "-m", "1",
+	args := slices.Concat([]string{"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", strconv.Itoa(inodeSize), "-m", "1",
 		"-N", strconv.FormatInt(max(e.inodes, e.opt.SizeBytes/bytesPerInode), 10),
-		"-O", ext4Features, "-L", e.opt.Label, "-U", e.opt.UUID,
-		"-E", extended}
-	if from != "" {
-		args = append(args, "-d", from)
+		"-O", ext4Features, "-L", e.opt.Label, "-U", e.opt.UUID, "-E", extended}, source,
+		[]string{e.image, strconv.FormatInt(e.opt.SizeBytes>>10, 10) + "k"})
+	// This mke2fs.conf(5) changes nothing. It only defines the file system types that mke2fs looks up.
+	conf := "[fs_types]\n"
+	for _, name := range []string{"ext4", "floppy", "small", "big", "huge"} {
+		conf += fmt.Sprintf("\t%s = {\n\t\tinode_size = %d\n\t}\n", name, inodeSize)
 	}
-	if err := os.WriteFile(filepath.Join(e.dir, "mke2fs.conf"), []byte(mke2fsConf), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(e.dir, "mke2fs.conf"), []byte(conf), 0o600); err != nil {
 		return err
 	}
-	args = append(args, e.image, strconv.FormatInt(e.opt.SizeBytes>>10, 10)+"k")
-	_, _, err := tool{path: e.mke2fs, args: args, dir: e.dir, env: e.env()}.run(ctx)
+	_, _, err := e.tool(ctx, e.mke2fs, args...).run()
 	return err
 }
 
-// mke2fsConf is a mke2fs.conf(5) that changes nothing. It only defines the file system types that
-// mke2fs looks up.
-const mke2fsConf = `[fs_types]
-	ext4 = {
-		inode_size = 256
-	}
-	floppy = {
-		inode_size = 256
-	}
-	small = {
-		inode_size = 256
-	}
-	big = {
-		inode_size = 256
-	}
-	huge = {
-		inode_size = 256
-	}
-`
-
-// env returns the variables that keep the host's configuration and clock out of the file system.
-// libext2fs reads E2FSPROGS_FAKE_TIME, in seconds.
-func (e *ext4) env() []string {
-	return []string{"MKE2FS_CONFIG=" + filepath.Join(e.dir, "mke2fs.conf"), "MKE2FS_SYNC=0", "E2FSPROGS_FAKE_TIME=" + strconv.FormatInt(max(1, e.time.Unix()), 10)}
+// tool prepares a run of a program. The variables keep the host's configuration and clock out of the
+// file system. libext2fs reads E2FSPROGS_FAKE_TIME, in seconds.
+func (e *ext4) tool(ctx context.Context, path string, args ...string) tool {
+	t := newTool(ctx, e.dir, path, args...)
+	t.Env = append(t.Env, "MKE2FS_CONFIG="+filepath.Join(e.dir, "mke2fs.conf"), "MKE2FS_SYNC=0", "E2FSPROGS_FAKE_TIME="+strconv.FormatInt(max(1, e.time.Unix()), 10))
+	return t
 }
 
 // fill creates the file system of a tree.
@@ -115,15 +100,21 @@ func (e *ext4) fill(ctx context.Context, t *filetree.Tree, staged string) error 
 
 // change runs the script with debugfs.
 func (e *ext4) change(ctx context.Context, s *script) error {
-	const name = "script"
-	if err := os.WriteFile(filepath.Join(e.dir, name), []byte(s.text.String()), 0o600); err != nil {
-		return err
-	}
-	_, stderr, err := tool{path: e.debug, args: []string{"-w", "-f", name, e.image}, dir: e.dir, env: e.env()}.run(ctx)
-	if complaint := complaints(stderr); complaint != "" {
+	_, complaint, err := e.debugfs(ctx, s.text.String(), "-w")
+	if complaint != "" {
 		err = toolError(e.debug, errors.New("cannot set the metadata of files"), []byte(s.explain(complaint)))
 	}
 	return err
+}
+
+// debugfs runs commands and returns their output and the first complaints.
+func (e *ext4) debugfs(ctx context.Context, commands string, options ...string) (out, complaint string, err error) {
+	const name = "commands"
+	if err := os.WriteFile(filepath.Join(e.dir, name), []byte(commands), 0o600); err != nil {
+		return "", "", err
+	}
+	stdout, stderr, err := e.tool(ctx, e.debug, append(options, "-f", name, e.image)...).run()
+	return string(stdout), complaints(stderr), err
 }
 
 // complaints returns the first lines of debugfs' stderr without the line with its version. The exit
@@ -178,19 +169,15 @@ func (e *ext4) list(ctx context.Context) (listing, error) {
 		for inode := range level {
 			fmt.Fprintf(&commands, "ls -p <%d>\n", inode)
 		}
-		const name = "list"
-		if err := os.WriteFile(filepath.Join(e.dir, name), []byte(commands.String()), 0o600); err != nil {
-			return nil, err
-		}
-		out, stderr, err := tool{path: e.debug, args: []string{"-f", name, e.image}, dir: e.dir}.run(ctx)
-		if err == nil && complaints(stderr) != "" {
-			err = fmt.Errorf("disk: debugfs: %s", complaints(stderr))
+		out, complaint, err := e.debugfs(ctx, commands.String())
+		if err == nil && complaint != "" {
+			err = fmt.Errorf("disk: debugfs: %s", complaint)
 		}
 		if err != nil {
 			return nil, err
 		}
 		next := map[uint32]bool{}
-		err = parseListing(string(out), func(in uint32, name string, at entry) {
+		err = parseListing(out, func(in uint32, name string, at entry) {
 			if name == "." || name == ".." || !level[in] {
 				if in == rootInode && name == "." {
 					found[place{}] = at
@@ -240,6 +227,3 @@ func parseListing(out string, do func(in uint32, name string, at entry)) error {
 	}
 	return nil
 }
-
-// inodeRef matches an inode as debugfs writes it.
-func inodeRef() *regexp.Regexp { return regexp.MustCompile(`<\d+>`) }

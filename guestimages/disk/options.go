@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
@@ -16,6 +15,16 @@ import (
 
 	"minivmm/guestimages/filetree"
 )
+
+// InputError reports that the caller's request cannot be fulfilled, such as a size that is too
+// small or a file of the wrong kind.
+type InputError struct{ text string }
+
+func (e *InputError) Error() string { return e.text }
+
+func inputErrorf(format string, args ...any) error {
+	return &InputError{fmt.Sprintf(format, args...)}
+}
 
 // FS is a kind of file system.
 type FS string
@@ -39,9 +48,10 @@ type Options struct {
 // blockSize is the block size of the file systems. Image sizes are multiples of it.
 const blockSize = 4096
 
-func uuidForm() *regexp.Regexp {
-	return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
-}
+const uuidForm = `^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`
+
+// matches compiles a pattern when it is needed, because most runs of the program need none.
+func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // Check returns an *InputError for options that no image can have. Every function that creates an
 // image calls Check itself. A caller that has long work to do first can call it earlier.
@@ -59,28 +69,27 @@ func (o *Options) Check() error {
 		return inputErrorf("label %q is too long: %s allows at most %d bytes", o.Label, o.FS, most)
 	case strings.ContainsFunc(o.Label, func(r rune) bool { return r < ' ' }):
 		return inputErrorf("label %q contains control characters", o.Label)
-	case o.UUID != "" && !uuidForm().MatchString(o.UUID):
+	case o.UUID != "" && !matches(uuidForm, o.UUID):
 		return inputErrorf("%q is not a valid UUID (lower case, 8-4-4-4-12 hexadecimal digits)", o.UUID)
 	}
 	return nil
 }
 
-// formatUUID turns b into a UUID of variant 1 and the given version (RFC 9562: 4 is random, 8 is
-// custom).
-func formatUUID(b [16]byte, version byte) string {
+// formatUUID turns the first 16 bytes of b into a UUID of variant 1 and the given version (RFC 9562:
+// 4 is random, 8 is custom).
+func formatUUID(b []byte, version byte) string {
 	b[6] = b[6]&0x0f | version<<4
 	b[8] = b[8]&0x3f | 0x80
-	return uuidText(b[:])
+	return uuidText(b)
 }
 
 func uuidText(b []byte) string {
-	x := hex.EncodeToString(b[:16])
-	return x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
 func randomUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
+	b := make([]byte, 16)
+	rand.Read(b)
 	return formatUUID(b, 4)
 }
 
@@ -97,9 +106,7 @@ func treeUUID(t *filetree.Tree, o Options) string {
 			hashStrings(h, name, string(n.Xattrs[name]))
 		}
 	}
-	var b [16]byte
-	copy(b[:], h.Sum(nil))
-	return formatUUID(b, 8)
+	return formatUUID(h.Sum(nil), 8)
 }
 
 // hashStrings writes strings with their lengths, so that different lists never write the same
@@ -113,10 +120,8 @@ func hashStrings(h hash.Hash, list ...string) {
 
 // another derives a second UUID from one.
 func another(uuid string) string {
-	var b [16]byte
 	sum := sha256.Sum256([]byte(uuid))
-	copy(b[:], sum[:])
-	return formatUUID(b, 8)
+	return formatUUID(sum[:], 8)
 }
 
 func (o *Options) tool(ctx context.Context, name string) (string, error) {

@@ -1,22 +1,22 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 
 	"minivmm/internal/diskimage"
-
-	"golang.org/x/sys/unix"
 )
 
 // Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 in it. It returns
 // an *InputError if the new size would cut off data: less than such a file system needs, or bytes
 // that are not zero in any other image. The image is locked during the resize. If it is in use,
-// Resize returns EBUSY.
+// Resize returns EBUSY. Growing reserves no space on the host.
 //
 // Once the file system change has started, ctx no longer interrupts it: stopping halfway would
 // break the file system. If the process is killed while growing an image, the next Resize finishes
@@ -57,7 +57,7 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 			return inputErrorf("%s: cannot shrink to %dK: it contains data up to %dK", info.Path, sizeBytes>>10, (end+blockSize-1)/blockSize*(blockSize>>10))
 		}
 	}
-	return setLength(f, sizeBytes)
+	return f.Truncate(sizeBytes)
 }
 
 // dataEnd returns the end of the last byte that is not zero between two offsets, or from if all
@@ -65,36 +65,22 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	end = from
 	buf := make([]byte, 1<<20)
-	err = segments(f, to, func(off, n int64) error {
-		for stop := off + n; off < stop; {
-			part := buf[:min(int64(len(buf)), stop-off)]
-			if _, err := f.ReadAt(part, off); err != nil {
-				return err
-			}
-			for i := len(part) - 1; i >= 0; i-- {
-				if part[i] != 0 {
-					end = max(end, off+int64(i)+1)
-					break
-				}
-			}
-			off += int64(len(part))
+	for s, err := range segments(f, to) {
+		if err != nil {
+			return 0, err
 		}
-		return nil
-	}, nil)
-	return end, err
-}
-
-// setLength calls ftruncate(2). Growing reserves no space: a full host is noticed only when the
-// guest writes.
-func setLength(f *os.File, sizeBytes int64) error {
-	if err := unix.Ftruncate(int(f.Fd()), sizeBytes); err != nil {
-		return &os.PathError{Op: "ftruncate", Path: f.Name(), Err: err}
+		for off := s.off; !s.hole && off < s.off+s.n; off += int64(len(buf)) {
+			part := buf[:min(int64(len(buf)), s.off+s.n-off)]
+			if _, err := f.ReadAt(part, off); err != nil {
+				return 0, err
+			}
+			if data := bytes.TrimRight(part, "\x00"); len(data) > 0 {
+				end = max(end, off+int64(len(data)))
+			}
+		}
 	}
-	return nil
+	return end, nil
 }
-
-// minimum matches the output of "resize2fs -P": a number of blocks of the file system.
-func minimum() *regexp.Regexp { return regexp.MustCompile(`minimum size of the filesystem: (\d+)`) }
 
 func resizeExt(ctx context.Context, f *os.File, info Info, sizeBytes int64, install Installer) error {
 	opt := Options{FS: Ext4, Install: install}
@@ -106,31 +92,38 @@ func resizeExt(ctx context.Context, f *os.File, info Info, sizeBytes int64, inst
 	if info.SizeBytes < info.FSBytes {
 		return inputErrorf("%s: image is truncated: the file system has %d bytes, the file only %d", info.Path, info.FSBytes, info.SizeBytes)
 	}
-	path := "/proc/self/fd/3" // the locked file, even if another file has taken its path
-	// Exit status 1 means that errors were repaired: as good as a clean file system.
-	if out, errs, err := (tool{path: e2fsck, args: []string{"-f", "-p", path}, file: f}).run(ctx); err != nil && exitStatus(err) != 1 {
-		return inputErrorf("%s: its file system has errors that cannot be repaired automatically: run e2fsck -f %[1]s\n%s%s", info.Path, out, errs)
+	const file = "/proc/self/fd/3" // the locked file, even if another file has taken its path
+	run := func(program string, args ...string) ([]byte, error) {
+		t := newTool(ctx, "", program, args...)
+		t.ExtraFiles = []*os.File{f}
+		out, errs, err := t.run()
+		return append(out, errs...), err
 	}
+	out, err := run(e2fsck, "-f", "-p", file)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	// Exit status 1 means that errors were repaired: as good as a clean file system.
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		return inputErrorf("%s: its file system has errors that cannot be repaired automatically: run e2fsck -f %[1]s\n%s", info.Path, out)
+	}
 	ctx = context.WithoutCancel(ctx)
 	if sizeBytes < info.FSBytes {
-		out, _, err := tool{path: resize2fs, args: []string{"-P", path}, file: f}.run(ctx)
+		out, err := run(resize2fs, "-P", file)
 		if err != nil {
 			return err
 		}
-		if m := minimum().FindSubmatch(out); m != nil {
+		if m := regexp.MustCompile(`minimum size of the filesystem: (\d+)`).FindSubmatch(out); m != nil {
 			blocks, _ := strconv.ParseInt(string(m[1]), 10, 64)
 			if least := blocks * info.blockBytes; sizeBytes < least {
 				return inputErrorf("%s: cannot shrink to %dK: its files need about %dK", info.Path, sizeBytes>>10, least>>10)
 			}
 		}
-	} else if err := setLength(f, sizeBytes); err != nil {
+	} else if err := f.Truncate(sizeBytes); err != nil {
 		return err
 	}
-	if _, _, err := (tool{path: resize2fs, args: []string{path, fmt.Sprintf("%dk", sizeBytes>>10)}, file: f}).run(ctx); err != nil {
+	if _, err := run(resize2fs, file, fmt.Sprintf("%dk", sizeBytes>>10)); err != nil {
 		return err
 	}
-	return setLength(f, sizeBytes)
+	return f.Truncate(sizeBytes)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -84,10 +85,7 @@ func ext4Time(t time.Time) (seconds int32, extra uint32) {
 // mknod creates a device node, which only root could have staged. It returns the debugfs argument
 // that refers to the node.
 func (s *script) mknod(n *filetree.Node) (ref string, err error) {
-	dir, name := "", n.Path
-	if i := strings.LastIndexByte(n.Path, '/'); i >= 0 {
-		dir, name = n.Path[:i], n.Path[i+1:]
-	}
+	dir, name := path.Split(n.Path)
 	at, _ := s.found.at(dir)
 	quoted, ok := quote(name)
 	if !ok {
@@ -124,16 +122,14 @@ func checkXattrs(n *filetree.Node) error {
 
 // xattrName matches the attribute names that Linux stores on disk (xattr(7)). debugfs itself
 // accepts any name.
-func xattrName() *regexp.Regexp {
-	return regexp.MustCompile(`^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`)
-}
+const xattrName = `^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`
 
 // encodeDevice returns a 32-bit device number as new_encode_dev (linux/kdev_t.h) encodes it.
 func encodeDevice(n *filetree.Node) uint32 { return n.Minor&0xff | n.Major<<8 | n.Minor&^0xff<<12 }
 
 func (s *script) xattr(ref string, n *filetree.Node, name string) error {
 	quoted, ok := quote(name)
-	if !ok || !xattrName().MatchString(name) {
+	if !ok || !matches(xattrName, name) {
 		return inputErrorf("%q: cannot set an extended attribute named %q in ext4", n.Path, name)
 	}
 	value := string(n.Xattrs[name])
@@ -158,8 +154,9 @@ func quote(word string) (quoted string, ok bool) {
 
 // explain replaces the inode numbers in debugfs' messages with paths.
 func (s *script) explain(messages string) string {
+	inode := regexp.MustCompile(`<\d+>`) // as debugfs writes it
 	paths := map[string]string{}
-	for _, ref := range inodeRef().FindAllString(messages, -1) {
+	for _, ref := range inode.FindAllString(messages, -1) {
 		paths[ref] = ref
 	}
 	for n := range s.tree.All() {
@@ -168,5 +165,5 @@ func (s *script) explain(messages string) string {
 			paths[ref] = strconv.Quote(n.Path)
 		}
 	}
-	return inodeRef().ReplaceAllStringFunc(messages, func(ref string) string { return paths[ref] })
+	return inode.ReplaceAllStringFunc(messages, func(ref string) string { return paths[ref] })
 }

@@ -4,58 +4,63 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// segments calls data for each range of f up to size that may contain bytes other than zero, and
-// hole for each hole. Both get an offset and a length. Either may be nil.
-func segments(f *os.File, size int64, data, hole func(off, n int64) error) error {
-	for off := int64(0); off < size; {
-		start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // only a hole up to the end
-			start, err = size, nil
-		}
-		if errors.Is(err, unix.EINVAL) { // a file system without holes
-			start, err = off, nil
-		}
-		if err != nil {
-			return &os.PathError{Op: "lseek", Path: f.Name(), Err: err}
-		}
-		start = min(start, size)
-		if start > off && hole != nil {
-			if err := hole(off, start-off); err != nil {
-				return err
+// segment is a range of a file, in bytes. hole is false if it may contain bytes other than zero.
+type segment struct {
+	off, n int64
+	hole   bool
+}
+
+// segments returns an iterator over the data and the holes of f up to size. An error ends it.
+func segments(f *os.File, size int64) iter.Seq2[segment, error] {
+	return func(yield func(segment, error) bool) {
+		for off := int64(0); off < size; {
+			start, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+			switch {
+			case errors.Is(err, unix.ENXIO): // only a hole up to the end
+				start = size
+			case errors.Is(err, unix.EINVAL): // a file system without holes
+				start = off
+			case err != nil:
+				yield(segment{}, &os.PathError{Op: "lseek", Path: f.Name(), Err: err})
+				return
+			}
+			start = min(start, size)
+			if start > off && !yield(segment{off, start - off, true}, nil) || start == size {
+				return
+			}
+			end, err := unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
+			if err != nil {
+				end = size
+			}
+			off = min(end, size)
+			if !yield(segment{start, off - start, false}, nil) {
+				return
 			}
 		}
-		if start == size {
-			return nil
-		}
-		end, err := unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
-		if err != nil {
-			end = size
-		}
-		if off = min(end, size); data == nil {
-			continue
-		}
-		if err := data(start, off-start); err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 // punch frees the blocks that the host's file system has reserved for ranges of f that were never
 // written. mke2fs allocates ranges that must be zero, such as inode tables.
 func punch(f *os.File, size int64) error {
-	err := segments(f, size, nil, func(off, n int64) error {
-		return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil
+	for s, err := range segments(f, size) {
+		if err == nil && s.hole {
+			err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.off, s.n)
+		}
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // copySparse copies src to a new file. The files share their blocks where the file system supports
@@ -70,7 +75,14 @@ func copySparse(ctx context.Context, to string, src *os.File) error {
 		return err
 	}
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) != nil {
-		err = segments(src, st.Size(), func(off, n int64) error { return copyRange(ctx, dst, src, off, n) }, nil)
+		for s, failed := range segments(src, st.Size()) {
+			if err = failed; err == nil && !s.hole {
+				err = copyRange(ctx, dst, src, s.off, s.n)
+			}
+			if err != nil {
+				break
+			}
+		}
 	}
 	return errors.Join(err, dst.Truncate(st.Size()), dst.Close())
 }

@@ -155,7 +155,7 @@ func toolOutput(t *testing.T, dir, name string, args ...string) string {
 	if path == "" {
 		t.Fatalf("%s not found: apt-get install e2fsprogs erofs-utils", name)
 	}
-	out, errs, err := tool{path: path, args: args, dir: dir}.run(context.Background())
+	out, errs, err := newTool(context.Background(), dir, path, args...).run()
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, out, errs)
 	}

@@ -2,13 +2,14 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"slices"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -54,63 +55,38 @@ func lookTool(name string) string {
 	return ""
 }
 
-// tool describes one run of a program.
+// tool is one run of a program.
 type tool struct {
-	path string
-	args []string
-	dir  string
-	env  []string
-	file *os.File // the program's descriptor 3; may be nil
-
-	unset string    // a variable to remove from the environment; may be empty
-	stdin io.Reader // may be nil
-
-	stdout io.Writer     // receives the output; nil: run returns it
-	lines  func(string)  // is called with each line of stderr as it is written; may be nil
-	grace  time.Duration // between SIGTERM and SIGKILL when the context is canceled; at least 10 s
+	*exec.Cmd
+	ctx context.Context
 }
 
-// run runs the program and returns its output. The program has its own process group, so that
-// Ctrl-C at the terminal reaches it only through ctx.
-func (t tool) run(ctx context.Context) (stdout, stderr []byte, err error) {
-	cmd := exec.CommandContext(ctx, t.path, t.args...)
-	cmd.Dir = t.dir
+// newTool prepares a run of the program at path in the folder dir; "" means the current folder. The
+// program has its own process group, so that Ctrl-C at the terminal reaches it only through ctx.
+func newTool(ctx context.Context, dir, path string, args ...string) tool {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "PATH="+os.Getenv("PATH")+sbin)
-	cmd.Env = append(cmd.Env, t.env...)
-	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return t.unset != "" && strings.HasPrefix(v, t.unset+"=") })
-	cmd.Stdin = t.stdin
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
-	cmd.WaitDelay = max(t.grace, 10*time.Second)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if t.stdout != nil {
-		cmd.Stdout = t.stdout
-	}
-	if t.lines != nil {
-		w := &lineWriter{do: t.lines}
-		cmd.Stderr = io.MultiWriter(&errs, w)
-	}
-	if t.file != nil {
-		cmd.ExtraFiles = []*os.File{t.file}
-	}
-	err = cmd.Run()
-	if ctx.Err() != nil {
-		return nil, nil, context.Cause(ctx)
-	}
-	if err != nil {
-		err = toolError(t.path, err, append(errs.Bytes(), out.Bytes()...))
-	}
-	return out.Bytes(), errs.Bytes(), err
+	cmd.WaitDelay = 10 * time.Second // then SIGKILL
+	return tool{cmd, ctx}
 }
 
-// exitStatus returns the exit status in an error from run, or -1.
-func exitStatus(err error) int {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode()
+// run runs the program and returns its output. A Stdout that is already set receives the output
+// instead, a Stderr also.
+func (t tool) run() (stdout, stderr []byte, err error) {
+	var out, errs bytes.Buffer
+	t.Stdout = cmp.Or[io.Writer](t.Stdout, &out)
+	t.Stderr = io.MultiWriter(&errs, cmp.Or(t.Stderr, io.Discard))
+	err = t.Run()
+	if t.ctx.Err() != nil {
+		return nil, nil, context.Cause(t.ctx)
 	}
-	return -1
+	if err != nil {
+		err = toolError(t.Path, err, append(errs.Bytes(), out.Bytes()...))
+	}
+	return out.Bytes(), errs.Bytes(), err
 }
 
 // lineWriter calls do for every complete line written to it.
@@ -142,7 +118,7 @@ func toolError(path string, err error, output []byte) error {
 			err = unix.EFBIG
 		}
 	}
-	name := path[strings.LastIndexByte(path, '/')+1:]
+	name := filepath.Base(path)
 	for _, errno := range []syscall.Errno{unix.ENOSPC, unix.EDQUOT, unix.EFBIG} {
 		if strings.Contains(strings.ToLower(text), errno.Error()) {
 			return fmt.Errorf("disk: %s: %w\n%s", name, errno, text)

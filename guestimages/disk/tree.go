@@ -16,13 +16,8 @@ import (
 
 // FromTree creates an image of a tree at path. It calls Begin, Build.FromTree and Close. It is
 // fastest if the tree's contents are in the same file system as path.
-func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, opt Options) (err error) {
-	b, err := Begin(path, force)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	return b.FromTree(ctx, t, opt)
+func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, opt Options) error {
+	return build(path, force, func(b *Build) error { return b.FromTree(ctx, t, opt) })
 }
 
 // FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves it to
