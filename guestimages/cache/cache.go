@@ -1,3 +1,11 @@
+// Package cache keeps what is fetched or built once, in a folder of entries. Each entry is created
+// in a temporary place and moved to its final one by a single rename, so an entry is complete or
+// absent.
+//
+// It is not a general cache: nothing expires, and the caller chooses names that contain the version
+// or the hash of the content. Any number of processes may use one Cache at once. With a file lock
+// (flock(2)) per entry, the first process builds while the others wait. The next process that
+// creates an entry removes the unfinished work of processes that died.
 package cache
 
 import (
@@ -89,26 +97,47 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 	if c.Has(name) {
 		return path, nil
 	}
+	return path, c.put(name, func(tmp string) error { return build(ctx, tmp) })
+}
+
+// put builds an entry in a work folder and moves it to its place.
+func (c *Cache) put(name string, build func(tmp string) error) error {
+	path := c.Path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", failed(err)
+		return failed(err)
 	}
 	work, err := c.Work()
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer work.Close()
 	// The cache's owner decides who may read entries; only the owner may read a work folder.
 	tmp := filepath.Join(work.Path, "entry")
-	if err := build(ctx, tmp); err != nil {
-		return "", err
+	if err := build(tmp); err != nil {
+		return err
 	}
 	if err := workdir.Sync(tmp); err != nil {
-		return "", failed(err)
+		return failed(err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return "", failed(err)
+	return failed(os.Rename(tmp, path))
+}
+
+// making is the folder that contains the work folders.
+const making = "making"
+
+// Work creates a work folder, in the same file system as the entries. It first removes the work
+// folders of processes that died. The caller must close it.
+func (c *Cache) Work() (*workdir.Dir, error) {
+	dir := c.Path(making)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = workdir.Sweep(dir)
 	}
-	return path, nil
+	if err != nil {
+		return nil, failed(err)
+	}
+	work, err := workdir.Temp(dir)
+	return work, failed(err)
 }
 
 // Read returns the content of a small file entry. If the entry does not exist, the error matches
@@ -120,32 +149,11 @@ func (c *Cache) Read(name string) (string, error) {
 
 // Write replaces a small file entry.
 func (c *Cache) Write(name, content string) error {
-	path := c.Path(name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return failed(err)
-	}
-	work, err := c.Work()
-	if err != nil {
-		return err
-	}
-	defer work.Close()
-	tmp := filepath.Join(work.Path, "entry")
-	if err := errors.Join(os.WriteFile(tmp, []byte(content), 0o644), workdir.Sync(tmp)); err != nil {
-		return failed(err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return failed(err)
-	}
-	return nil
+	return c.put(name, func(tmp string) error { return failed(os.WriteFile(tmp, []byte(content), 0o644)) })
 }
 
 // Remove deletes an entry. It is not an error if the entry does not exist.
-func (c *Cache) Remove(name string) error {
-	if err := os.RemoveAll(c.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return failed(err)
-	}
-	return nil
-}
+func (c *Cache) Remove(name string) error { return failed(os.RemoveAll(c.Path(name))) }
 
 // Lock takes the lock that belongs to name, and waits for the current holder; the kernel releases
 // it when the process exits. Lock files are never removed: otherwise two processes could hold locks
@@ -173,7 +181,10 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 // failed adds advice for a user whose cache belongs to another user or is on a read-only file
 // system.
 func failed(err error) error {
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		return fmt.Errorf("cache: %w (set %s=FOLDER to use a folder that this user may write to)", err, Env)
 	}
 	return fmt.Errorf("cache: %w", err)

@@ -3,14 +3,52 @@ package flock
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
 )
+
+// Try takes an exclusive flock(2) on an open file. The kernel releases the lock when the last
+// descriptor of this open file is closed, also when the process is killed. The error matches
+// unix.EWOULDBLOCK while another open file has the lock.
+func Try(f *os.File) error { return try(f, unix.LOCK_EX) }
+
+// TryShared is like Try, for a lock that any number of processes can share.
+func TryShared(f *os.File) error { return try(f, unix.LOCK_SH) }
+
+func try(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// Wait is like Try, but waits for the lock until ctx is done, and then returns ctx.Err(). It polls,
+// because a blocked flock(2) would hold a thread that nothing can interrupt.
+func Wait(ctx context.Context, f *os.File) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		if err := Try(f); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
 
 // Holder returns the name of a process that holds a flock(2) on the file with the given stat; ok is
 // false if none is found. It does not try the lock, because that could make a machine fail that
@@ -49,8 +87,7 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 // FLOCK ADVISORY WRITE 3937 08:01:1966 0 EOF".
 func hasFlock(info string) bool {
 	for line := range strings.Lines(info) {
-		f := strings.Fields(line)
-		if len(f) > 2 && f[0] == "lock:" && f[2] == "FLOCK" {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "lock:" && f[2] == "FLOCK" {
 			return true
 		}
 	}
