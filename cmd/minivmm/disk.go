@@ -13,7 +13,6 @@ import (
 
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
-	"minivmm/guestimages/filetree"
 	"minivmm/vmm/config"
 )
 
@@ -192,11 +191,7 @@ func diskFrom(ctx context.Context, source, path string, as owner, f diskFlags, s
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	dir, err := b.TempDir("tree")
-	if err != nil {
-		return err
-	}
-	tree, err := filetree.New(dir, filetree.Limits{})
+	tree, err := b.Tree()
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/guestimages/filetree"
+	"minivmm/internal/flock"
 	"minivmm/internal/workdir"
 )
 
@@ -75,10 +77,14 @@ func (b *Build) exists() error {
 	return fmt.Errorf("%w: remove it first, or use --force", &os.PathError{Op: "create", Path: b.path, Err: os.ErrExist})
 }
 
-// TempDir creates a folder in the same file system as the image. Close removes it.
-func (b *Build) TempDir(name string) (string, error) {
-	dir := filepath.Join(b.dir, name)
-	return dir, os.Mkdir(dir, 0o700)
+// Tree returns a new tree, whose contents are in the same file system as the image. Close removes
+// them.
+func (b *Build) Tree() (*filetree.Tree, error) {
+	dir := filepath.Join(b.dir, "tree")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return filetree.New(dir, filetree.Limits{})
 }
 
 // image returns the path of the image during the build.
@@ -121,4 +127,43 @@ func (b *Build) Close() error {
 		err = errors.Join(err, b.old.Close())
 	}
 	return err
+}
+
+// Lock opens the image at path for reading and writing and takes the same lock as a machine that
+// uses it. Closing the file releases the lock. If the image is in use, Lock returns EBUSY and the
+// error names the process that uses it.
+func Lock(path string) (*os.File, error) {
+	// O_NONBLOCK: opening a fifo must fail at once instead of blocking.
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = inputErrorf("%s: not a regular file", path)
+	}
+	if err == nil {
+		err = flock.Try(f)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = busy(path, "in use", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// busy returns EBUSY for an image. doing states what the holder of the lock is doing; locked is the
+// locked file or folder.
+func busy(image, doing, locked string) error {
+	who := "another process"
+	var st unix.Stat_t
+	if unix.Stat(locked, &st) == nil {
+		if name, known := flock.Holder(&st); known {
+			who = name
+		}
+	}
+	return fmt.Errorf("%s: %w (%s by %s)", image, unix.EBUSY, doing, who)
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(builderEnv); path != "" {
 		b, err := Begin(path, true)
 		if err == nil {
-			_, err = b.TempDir("tree")
+			_, err = b.Tree()
 		}
 		if err == nil {
 			err = os.WriteFile(b.image(), []byte("half"), 0o600)

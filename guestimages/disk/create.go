@@ -1,11 +1,16 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/filetree"
 )
 
 // Create creates an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. If path
@@ -30,19 +35,43 @@ func Create(ctx context.Context, path string, force bool, opt Options) error {
 			}
 			return errors.Join(f.Close(), b.finish(ctx, opt))
 		}
-		if opt.UUID == "" {
-			opt.UUID = randomUUID()
+		tree, err := b.Tree()
+		if err == nil {
+			err = tree.Put(filetree.Node{Mode: unix.S_IFDIR | 0o755, ModTime: time.Now()}, nil)
 		}
-		e, err := newExt4(ctx, b, opt)
 		if err != nil {
 			return err
 		}
-		e.time = time.Now()
-		if err := e.format(ctx, ""); err != nil {
-			return err
-		}
-		return b.finish(ctx, opt)
+		opt.UUID = cmp.Or(opt.UUID, randomUUID())
+		return b.FromTree(ctx, tree, opt)
 	})
+}
+
+// FromTree creates an image of a tree at path. It calls Begin, Build.FromTree and Close. It is
+// fastest if the tree's contents are in the same file system as path.
+func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, opt Options) error {
+	return build(path, force, func(b *Build) error { return b.FromTree(ctx, t, opt) })
+}
+
+// FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves it to
+// its path. It returns an *InputError if the tree is too large for opt.SizeBytes or contains
+// something that the file system cannot store.
+func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) error {
+	opt.FS = cmp.Or(opt.FS, Ext4)
+	if err := opt.Check(); err != nil {
+		return err
+	}
+	if opt.UUID == "" {
+		opt.UUID = treeUUID(t, opt)
+	}
+	write := b.ext4
+	if opt.FS == Erofs {
+		write = b.erofs
+	}
+	if err := write(ctx, t, opt); err != nil {
+		return err
+	}
+	return b.finish(ctx, opt)
 }
 
 // FromImage creates the build's image as a copy of the ext4 image source and moves it to its path.
@@ -65,10 +94,7 @@ func (b *Build) FromImage(ctx context.Context, source string, opt Options) error
 	if err := copySparse(ctx, b.image(), from); err != nil {
 		return err
 	}
-	if opt.UUID == "" {
-		opt.UUID = randomUUID()
-	}
-	args := []string{"-U", opt.UUID}
+	args := []string{"-U", cmp.Or(opt.UUID, randomUUID())}
 	if opt.Label != "" {
 		args = append(args, "-L", opt.Label)
 	}
@@ -81,4 +107,28 @@ func (b *Build) FromImage(ctx context.Context, source string, opt Options) error
 		}
 	}
 	return b.finish(ctx, opt)
+}
+
+// finish sets the image's length, frees unused blocks and publishes the image.
+func (b *Build) finish(ctx context.Context, opt Options) error {
+	f, err := os.OpenFile(b.image(), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// mke2fs and mkfs.erofs end the file where the content ends.
+	if err := errors.Join(f.Truncate(max(opt.SizeBytes, st.Size())), f.Chmod(0o600), f.Sync()); err != nil {
+		return err
+	}
+	if err := punch(f, st.Size()); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return b.publish(f)
 }

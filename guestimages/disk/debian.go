@@ -3,6 +3,7 @@ package disk
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,9 +48,7 @@ const (
 )
 
 func (o *DebianOptions) check() error {
-	if o.Hostname == "" {
-		o.Hostname = "debian"
-	}
+	o.Hostname = cmp.Or(o.Hostname, "debian")
 	for _, p := range o.Include {
 		if !matches(packageForm, p) {
 			return inputErrorf("%q is not a valid package name", p)
@@ -76,12 +75,7 @@ func Debian(ctx context.Context, path string, force bool, opt Options, deb Debia
 // the host's keys. mmdebstrap unpacks and configures the packages: as root, or for other users in a
 // user namespace, which requires a range for the user in /etc/subuid.
 func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) error {
-	if opt.FS == None {
-		opt.FS = Ext4
-	}
-	if opt.Label == "" {
-		opt.Label = "root"
-	}
+	opt.FS, opt.Label = cmp.Or(opt.FS, Ext4), cmp.Or(opt.Label, "root")
 	if opt.FS != Ext4 {
 		return inputErrorf("cannot install Debian on %s: its root file system must be writable: use ext4", opt.FS)
 	}
@@ -100,11 +94,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err != nil {
 		return err
 	}
-	dir, err := b.TempDir("tree")
-	if err != nil {
-		return err
-	}
-	tree, err := filetree.New(dir, filetree.Limits{})
+	tree, err := b.Tree()
 	if err != nil {
 		return err
 	}
@@ -113,9 +103,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	}
 	// Two of these disks have the same label and may be attached to one machine, so each gets its
 	// own UUID.
-	if opt.UUID == "" {
-		opt.UUID = randomUUID()
-	}
+	opt.UUID = cmp.Or(opt.UUID, randomUUID())
 	if err := settle(tree, opt.UUID, deb.Hostname, sources); err != nil {
 		return err
 	}
@@ -200,10 +188,10 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	if deb.RootPassword != "" {
 		args = append(args, "--customize-hook="+passwordHook)
 	}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	from, to := io.Pipe()
-	t := newTool(running, "/", mmdebstrap, append(args, suite, "-", list)...)
+	t := newTool(ctx, "/", mmdebstrap, append(args, suite, "-", list)...)
 	t.Env = append(t.Env, "DEBIAN_FRONTEND=noninteractive", "TMPDIR="+temp, "MINIVMM_ROOT_PASSWORD="+deb.RootPassword)
 	t.WaitDelay = unpackGrace
 	t.Stdout, t.Stderr = to, &lineWriter{do: func(line string) {
@@ -211,27 +199,22 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 			deb.Log(text)
 		}
 	}}
-	ran := make(chan error, 1)
+	added := make(chan struct{})
 	go func() {
-		_, _, err := t.run()
-		to.CloseWithError(err) // with nil the reader gets io.EOF
-		ran <- err
+		defer close(added)
+		err := tree.AddTar(ctx, bufio.NewReaderSize(from, 1<<20))
+		if err != nil {
+			stop(err)
+		}
+		from.CloseWithError(err)
 	}()
-	addErr := tree.AddTar(running, bufio.NewReaderSize(from, 1<<20))
-	from.CloseWithError(addErr)
-	if addErr != nil {
-		stop()
+	_, _, err = t.run()
+	if err != nil && ctx.Err() == nil && os.Geteuid() != 0 {
+		err = fmt.Errorf("%w\nwithout root, mmdebstrap requires user namespaces and a range for this user in /etc/subuid and /etc/subgid (package uidmap), see subuid(5)", err)
 	}
-	runErr := <-ran
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case runErr == nil, addErr != nil && running.Err() != nil:
-		return addErr
-	case os.Geteuid() != 0:
-		return fmt.Errorf("%w\nwithout root, mmdebstrap requires user namespaces and a range for this user in /etc/subuid and /etc/subgid (package uidmap), see subuid(5)", runErr)
-	}
-	return runErr
+	to.CloseWithError(err) // with nil the reader gets io.EOF
+	<-added
+	return cmp.Or(err, context.Cause(ctx))
 }
 
 // aptSettings returns the host's apt settings for downloads: proxies, certificates, and the checks

@@ -1,16 +1,19 @@
 package disk
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -103,3 +106,103 @@ func checkErofs(n *filetree.Node) error {
 	}
 	return nil
 }
+
+// writeTar writes the tree as a tar for mkfs.erofs, in the pax format of pax(1). Nodes without a
+// time get the time made. archive/tar cannot be used: it omits trailing zeros from fractions of a
+// second, and mkfs.erofs before 1.9.2 reads the digits as a number of nanoseconds.
+func writeTar(to io.Writer, t *filetree.Tree, made time.Time) error {
+	w := bufio.NewWriterSize(to, 64<<10)
+	for n := range t.All() {
+		if err := writeTarNode(w, n, made); err != nil {
+			return fmt.Errorf("disk: %q: %w", n.Path, err)
+		}
+	}
+	w.Write(make([]byte, 2*tarBlock)) // the end mark
+	return w.Flush()
+}
+
+// tarTypes maps the file types of st_mode to the types of tar entries.
+var tarTypes = map[uint32]byte{unix.S_IFREG: '0', unix.S_IFLNK: '2', unix.S_IFCHR: '3', unix.S_IFBLK: '4', unix.S_IFDIR: '5', unix.S_IFIFO: '6'}
+
+func writeTarNode(w *bufio.Writer, n *filetree.Node, made time.Time) error {
+	kind, target, size := tarTypes[n.Mode&unix.S_IFMT], n.Target, n.SizeBytes
+	if n.Link != "" {
+		kind, target, size = '1', n.Link, 0
+	}
+	var records strings.Builder
+	add := func(key, value string) {
+		bytes := len(" =\n") + len(key) + len(value)
+		bytes += len(strconv.Itoa(bytes + len(strconv.Itoa(bytes)))) // its own digits count
+		fmt.Fprintf(&records, "%d %s=%s\n", bytes, key, value)
+	}
+	mtime := n.ModTime
+	if mtime.IsZero() {
+		mtime = made
+	}
+	nsec := mtime.Nanosecond()
+	if mtime.Unix() < 0 {
+		nsec = 0 // the sign of a fraction before 1970 depends on the version of mkfs.erofs
+	}
+	add("path", "./"+n.Path)
+	add("mtime", fmt.Sprintf("%d.%09d", mtime.Unix(), nsec))
+	add("uid", strconv.FormatUint(uint64(n.UID), 10))
+	add("gid", strconv.FormatUint(uint64(n.GID), 10))
+	add("size", strconv.FormatInt(size, 10))
+	if target != "" {
+		add("linkpath", target)
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+		add("SCHILY.xattr."+name, string(n.Xattrs[name]))
+	}
+	if records.Len() > maxRecords {
+		return inputErrorf("erofs: path, link and extended attributes need %d bytes in a tar; mkfs.erofs can read %d", records.Len(), maxRecords)
+	}
+	w.Write(tarHeader('x', records.Len(), &filetree.Node{}))
+	w.WriteString(records.String())
+	padTar(w, int64(records.Len()))
+	w.Write(tarHeader(kind, 0, n))
+	if kind != '0' || size == 0 {
+		return nil
+	}
+	f, err := n.Open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.CopyN(w, f, size); errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s became smaller while it was read", f.Name())
+	} else if err != nil {
+		return err
+	}
+	return padTar(w, size)
+}
+
+const (
+	tarBlock   = 512
+	maxRecords = 32 << 10 // mkfs.erofs before 1.9.2 damages longer records (lib/tar.c, erofs_iostream_bread)
+)
+
+func padTar(w io.Writer, size int64) error {
+	_, err := w.Write(make([]byte, -size&(tarBlock-1)))
+	return err
+}
+
+// tarHeader returns an entry's header. It contains only what records cannot: type, mode and device
+// number, and size, which is that of the records.
+func tarHeader(kind byte, size int, n *filetree.Node) []byte {
+	b := make([]byte, tarBlock)
+	for off, field := range map[int]string{
+		0: "entry", 100: octal(7, n.Mode&0o7777), 108: octal(7, 0), 116: octal(7, 0), 124: octal(11, uint32(size)), 136: octal(11, 0),
+		148: "        ", 156: string(kind), 257: "ustar\x0000", 329: octal(7, n.Major), 337: octal(7, n.Minor),
+	} {
+		copy(b[off:], field)
+	}
+	sum := uint32(0)
+	for _, c := range b {
+		sum += uint32(c)
+	}
+	copy(b[148:], octal(6, sum)+"\x00")
+	return b
+}
+
+func octal(digits int, v uint32) string { return fmt.Sprintf("%0*o", digits, v) }

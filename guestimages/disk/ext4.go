@@ -1,12 +1,12 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,36 +30,106 @@ const (
 
 // ext4 is an ext4 file system under construction.
 type ext4 struct {
-	image  string // file name in dir: the programs run there, because libext2fs parses text after a "?" in a path as options
-	dir    string // of the image, the scripts and the attribute values
-	opt    Options
+	image  string    // file name in dir: the programs run there, because libext2fs parses text after a "?" in a path as options
+	dir    string    // of the image, the scripts and the attribute values
 	time   time.Time // creation time of the file system
-	inodes int64     // minimum
 	mke2fs string    // path of the program
 	debug  string    // path of debugfs
 }
 
-func newExt4(ctx context.Context, b *Build, opt Options) (*ext4, error) {
-	e := &ext4{image: filepath.Base(b.image()), dir: b.dir, opt: opt}
-	var err1, err2 error
-	e.mke2fs, err1 = opt.tool(ctx, "mke2fs")
-	e.debug, err2 = opt.tool(ctx, "debugfs")
-	return e, errors.Join(err1, err2)
+// ext4 creates an ext4 of the tree.
+func (b *Build) ext4(ctx context.Context, t *filetree.Tree, opt Options) error {
+	mke2fs, err1 := opt.tool(ctx, "mke2fs")
+	debug, err2 := opt.tool(ctx, "debugfs")
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	need := measure(t)
+	opt.SizeBytes = cmp.Or(opt.SizeBytes, need.comfortable())
+	if opt.SizeBytes < need.least() {
+		return tooSmall(opt.SizeBytes, need)
+	}
+	staged := filepath.Join(b.dir, "stage")
+	if err := stage(ctx, t, staged); err != nil {
+		return err
+	}
+	e := &ext4{image: filepath.Base(b.image()), dir: b.dir, time: need.time, mke2fs: mke2fs, debug: debug}
+	err := e.format(ctx, staged, opt, need.inodes)
+	if err == nil {
+		err = e.setMetadata(ctx, t)
+	}
+	if err != nil && isFull(err) {
+		return fmt.Errorf("%w\n%w", tooSmall(opt.SizeBytes, need), err)
+	}
+	return err
 }
 
-// format creates the file system. Unless from is "", mke2fs copies the content of that folder into
-// it.
-func (e *ext4) format(ctx context.Context, from string) error {
-	extended := "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,hash_seed=" + another(e.opt.UUID)
-	var source []string
-	if from != "" {
-		extended += ",no_copy_xattrs"
-		source = []string{"-d", from}
+// need is the room that a tree requires in ext4.
+type need struct {
+	inodes int64
+	bytes  int64     // of content and folders, in whole blocks
+	time   time.Time // the latest time in the tree that is not in the future
+}
+
+func measure(t *filetree.Tree) need {
+	var n need
+	now := time.Now()
+	for node := range t.All() {
+		if node.Link != "" {
+			continue
+		}
+		n.inodes++
+		n.bytes += (node.SizeBytes + blockSize - 1) / blockSize * blockSize
+		if node.IsDir() || len(node.Target) > 59 { // EXT2_N_BLOCKS: the inode holds shorter targets
+			n.bytes += blockSize
+		}
+		if len(node.Xattrs) > 0 {
+			n.bytes += blockSize
+		}
+		if node.ModTime.After(n.time) && !node.ModTime.After(now) {
+			n.time = node.ModTime
+		}
 	}
-	args := slices.Concat([]string{"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", strconv.Itoa(inodeSize), "-m", "1",
-		"-N", strconv.FormatInt(max(e.inodes, e.opt.SizeBytes/bytesPerInode), 10),
-		"-O", ext4Features, "-L", e.opt.Label, "-U", e.opt.UUID, "-E", extended}, source,
-		[]string{e.image, strconv.FormatInt(e.opt.SizeBytes>>10, 10) + "k"})
+	const spare = 4 // one spare inode for so many used ones
+	n.inodes += n.inodes/spare + 256
+	return n
+}
+
+// least returns a lower bound for the size of an image of the tree, in bytes.
+func (n need) least() int64 { return max(minExt4, n.bytes+n.inodes*inodeSize) }
+
+// comfortable returns the default image size in bytes: the lower bound plus a quarter plus
+// slackBytes, in whole MiB.
+func (n need) comfortable() int64 {
+	size := n.least() + n.least()/4 + slackBytes
+	return (size + 1<<20 - 1) >> 20 << 20
+}
+
+func tooSmall(size int64, n need) error {
+	// No simple formula gives the size of the journal and the tables. One tenth and 8 MiB have been
+	// enough.
+	enough := (n.least() + n.least()/10 + 8<<20 + 1<<20 - 1) >> 20
+	return inputErrorf("a disk of %d MiB is too small for this tree: it needs about %d MiB (%dM)", size>>20, enough, enough)
+}
+
+// isFull reports whether a program ran out of blocks or inodes in the image, as opposed to space on
+// the host.
+func isFull(err error) bool {
+	if errors.Is(err, unix.ENOSPC) {
+		return false
+	}
+	text := err.Error()
+	for _, message := range []string{"could not allocate block", "could not allocate inode"} {
+		if strings.Contains(strings.ToLower(text), message) {
+			return true
+		}
+	}
+	return false
+}
+
+// format creates the file system with the content of the folder staged and room for a number of
+// inodes.
+func (e *ext4) format(ctx context.Context, staged string, opt Options, inodes int64) error {
 	// This mke2fs.conf(5) changes nothing. It only defines the file system types that mke2fs looks up.
 	conf := "[fs_types]\n"
 	for _, name := range []string{"ext4", "floppy", "small", "big", "huge"} {
@@ -68,7 +138,10 @@ func (e *ext4) format(ctx context.Context, from string) error {
 	if err := os.WriteFile(filepath.Join(e.dir, "mke2fs.conf"), []byte(conf), 0o600); err != nil {
 		return err
 	}
-	_, _, err := e.tool(ctx, e.mke2fs, args...).run()
+	_, _, err := e.tool(ctx, e.mke2fs, "-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", strconv.Itoa(inodeSize), "-m", "1",
+		"-N", strconv.FormatInt(max(inodes, opt.SizeBytes/bytesPerInode), 10), "-O", ext4Features, "-L", opt.Label, "-U", opt.UUID,
+		"-E", "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,no_copy_xattrs,hash_seed="+another(opt.UUID),
+		"-d", staged, e.image, strconv.FormatInt(opt.SizeBytes>>10, 10)+"k").run()
 	return err
 }
 
@@ -80,11 +153,8 @@ func (e *ext4) tool(ctx context.Context, path string, args ...string) tool {
 	return t
 }
 
-// fill creates the file system of a tree.
-func (e *ext4) fill(ctx context.Context, t *filetree.Tree, staged string) error {
-	if err := e.format(ctx, staged); err != nil {
-		return err
-	}
+// setMetadata sets the metadata of the tree, which the staged files could not have.
+func (e *ext4) setMetadata(ctx context.Context, t *filetree.Tree) error {
 	found, err := e.list(ctx)
 	if err != nil {
 		return err
@@ -95,11 +165,6 @@ func (e *ext4) fill(ctx context.Context, t *filetree.Tree, staged string) error 
 			return err
 		}
 	}
-	return e.change(ctx, s)
-}
-
-// change runs the script with debugfs.
-func (e *ext4) change(ctx context.Context, s *script) error {
 	_, complaint, err := e.debugfs(ctx, s.text.String(), "-w")
 	if complaint != "" {
 		err = toolError(e.debug, errors.New("cannot set the metadata of files"), []byte(s.explain(complaint)))
