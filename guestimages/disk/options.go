@@ -4,10 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"hash"
-	"io"
 	"maps"
 	"regexp"
 	"slices"
@@ -97,25 +94,15 @@ func randomUUID() string {
 // counts: reading them all would take as long as creating the image.
 func treeUUID(t *filetree.Tree, o Options) string {
 	h := sha256.New()
-	hashStrings(h, string(o.FS), o.Label, fmt.Sprint(o.SizeBytes))
+	fmt.Fprintf(h, "%q %q %d\n", o.FS, o.Label, o.SizeBytes)
 	for n := range t.All() {
-		hashStrings(h, n.Path, n.Target, n.Link)
-		numbers := []int64{int64(n.Mode), int64(n.UID), int64(n.GID), int64(n.Major), int64(n.Minor), n.SizeBytes, n.ModTime.Unix(), int64(n.ModTime.Nanosecond())}
-		binary.Write(h, binary.LittleEndian, numbers)
+		fmt.Fprintf(h, "%q %q %q %d %d %d %d %d %d %d.%d\n",
+			n.Path, n.Target, n.Link, n.Mode, n.UID, n.GID, n.Major, n.Minor, n.SizeBytes, n.ModTime.Unix(), n.ModTime.Nanosecond())
 		for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
-			hashStrings(h, name, string(n.Xattrs[name]))
+			fmt.Fprintf(h, "%q %q\n", name, n.Xattrs[name])
 		}
 	}
 	return formatUUID(h.Sum(nil), 8)
-}
-
-// hashStrings writes strings with their lengths, so that different lists never write the same
-// bytes.
-func hashStrings(h hash.Hash, list ...string) {
-	for _, s := range list {
-		binary.Write(h, binary.LittleEndian, int64(len(s)))
-		io.WriteString(h, s)
-	}
 }
 
 // another derives a second UUID from one.

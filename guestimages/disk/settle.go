@@ -82,6 +82,16 @@ func empty(t *filetree.Tree, dir string) {
 	}
 }
 
+// getFile returns a regular file and its content; nil if there is none at p.
+func getFile(t *filetree.Tree, p string) (*filetree.Node, []byte, error) {
+	n, ok := t.Get(p)
+	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil, nil
+	}
+	b, err := n.Content()
+	return n, b, err
+}
+
 func putFile(t *filetree.Tree, p string, perm uint32, content []byte) error {
 	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFREG | perm}, bytes.NewReader(content))
 }
@@ -97,23 +107,18 @@ const unitDir = "usr/lib/systemd/system/"
 // enable does the same as "systemctl enable", but without the units in the unit's Also=: those of
 // systemd-networkd.service would make the boot wait for a network. A missing unit is skipped.
 func enable(t *filetree.Tree, unit string) error {
-	n, ok := t.Get(unitDir + unit)
-	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil
-	}
-	b, err := n.Content()
-	if err != nil {
+	n, b, err := getFile(t, unitDir+unit)
+	if n == nil || err != nil {
 		return err
 	}
 	for line := range strings.Lines(string(b)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		for word := range strings.FieldsSeq(value) {
-			p := ""
+			p := "etc/systemd/system/" + word
 			switch key {
 			case "WantedBy":
-				p = "etc/systemd/system/" + word + ".wants/" + unit
+				p += ".wants/" + unit
 			case "Alias":
-				p = "etc/systemd/system/" + word
 			default:
 				continue
 			}
@@ -128,12 +133,10 @@ func enable(t *filetree.Tree, unit string) error {
 // openRoot unlocks a root account without a password (shadow(5)). If it stayed locked, nobody could
 // log in.
 func openRoot(t *filetree.Tree) error {
-	const shadow = "etc/shadow"
-	n, ok := t.Get(shadow)
-	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
-		return errors.New("disk: the installed Debian has no /etc/shadow")
+	n, b, err := getFile(t, "etc/shadow")
+	if err == nil && n == nil {
+		err = errors.New("disk: the installed Debian has no /etc/shadow")
 	}
-	b, err := n.Content()
 	if err != nil {
 		return err
 	}
@@ -145,7 +148,6 @@ func openRoot(t *filetree.Tree) error {
 			lines[i] = strings.Join(f, ":")
 		}
 	}
-	node := *n
-	node.Link = ""
-	return t.Put(node, strings.NewReader(strings.Join(lines, "")))
+	n.Link = ""
+	return t.Put(*n, strings.NewReader(strings.Join(lines, "")))
 }

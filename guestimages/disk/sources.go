@@ -1,11 +1,13 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -38,20 +40,29 @@ func (s source) with(name, value string) source {
 	return append(s, field{name, value})
 }
 
-func (s source) String() string {
-	var b strings.Builder
-	for _, f := range s {
-		fmt.Fprintf(&b, "%s: %s\n", f.name, f.value)
+// withURIs returns a copy of the stanza with changed URIs.
+func (s source) withURIs(change func(uri string) (string, error)) (source, error) {
+	uris := strings.Fields(s.get("URIs"))
+	for i, uri := range uris {
+		var err error
+		if uris[i], err = change(uri); err != nil {
+			return nil, err
+		}
 	}
-	return b.String()
+	return s.with("URIs", strings.Join(uris, " ")), nil
 }
 
 func formatSources(list []source) string {
-	var stanzas []string
-	for _, s := range list {
-		stanzas = append(stanzas, s.String())
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		for _, f := range s {
+			fmt.Fprintf(&b, "%s: %s\n", f.name, f.value)
+		}
 	}
-	return strings.Join(stanzas, "\n")
+	return b.String()
 }
 
 // readSources reads the package sources in etc (normally /etc/apt), in one-line and deb822 style.
@@ -88,33 +99,19 @@ var optionNames = map[string]string{"arch": "Architectures", "lang": "Languages"
 // parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips lines of
 // any type but "deb".
 func parseOneLine(text string) (list []source) {
+	form := regexp.MustCompile(`^\s*deb\s+(?:\[([^]]*)\]\s*)?([^[\s]\S*)\s+(\S+)(.*)`)
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
-		words := strings.Fields(line)
-		if len(words) < 3 || words[0] != "deb" {
+		m := form.FindStringSubmatch(line)
+		if m == nil {
 			continue
 		}
-		words = words[1:]
-		var options source
-		if strings.HasPrefix(words[0], "[") {
-			end := slices.IndexFunc(words, func(w string) bool { return strings.HasSuffix(w, "]") })
-			if end < 0 {
-				continue
-			}
-			for word := range strings.FieldsSeq(strings.Trim(strings.Join(words[:end+1], " "), "[]")) {
-				name, value, _ := strings.Cut(word, "=")
-				if long := optionNames[strings.ToLower(name)]; long != "" {
-					name = long
-				}
-				options = append(options, field{name, strings.ReplaceAll(value, ",", " ")})
-			}
-			words = words[end+1:]
+		s := source{{"Types", "deb"}, {"URIs", m[2]}, {"Suites", m[3]}, {"Components", strings.Join(strings.Fields(m[4]), " ")}}
+		for option := range strings.FieldsSeq(m[1]) {
+			name, value, _ := strings.Cut(option, "=")
+			s = append(s, field{cmp.Or(optionNames[strings.ToLower(name)], name), strings.ReplaceAll(value, ",", " ")})
 		}
-		if len(words) < 2 {
-			continue
-		}
-		s := source{{"Types", "deb"}, {"URIs", words[0]}, {"Suites", words[1]}, {"Components", strings.Join(words[2:], " ")}}
-		list = append(list, append(s, options...))
+		list = append(list, s)
 	}
 	return list
 }
@@ -156,10 +153,7 @@ var aliases = []string{"stable", "oldstable", "testing", "unstable", "sid"}
 // sources are not Debian's own. forSuite also returns the suite; suite "" means the host's.
 func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	for _, name := range append([]string{codename}, aliases...) {
-		as := suite
-		if as == "" {
-			as = name
-		}
+		as := cmp.Or(suite, name)
 		var out []source
 		for _, s := range list {
 			var suites []string
@@ -173,11 +167,11 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 			if name == "" || len(suites) == 0 || !slices.Contains(strings.Fields(s.get("Components")), "main") {
 				continue
 			}
-			uris, err := plainURIs(s.get("URIs"))
+			s, err := s.with("Suites", strings.Join(suites, " ")).withURIs(plainURI)
 			if err != nil {
 				return nil, "", err
 			}
-			out = append(out, s.with("Suites", strings.Join(suites, " ")).with("URIs", uris))
+			out = append(out, s)
 		}
 		if len(out) > 0 {
 			return out, as, nil
@@ -186,40 +180,35 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	return nil, "", fmt.Errorf("disk: this host's package sources contain no Debian release (%s) with the component main: %w", codename, errors.ErrUnsupported)
 }
 
-// plainURIs replaces each mirror+file: URI, which cloud images use, with the first mirror in that
-// file: the guest does not have the file.
-func plainURIs(uris string) (string, error) {
-	words := strings.Fields(uris)
-	for i, uri := range words {
-		path, ok := strings.CutPrefix(uri, "mirror+file:")
-		if !ok {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Clean(path))
-		if err != nil {
-			return "", err
-		}
-		mirrors := strings.Fields(string(b))
-		if len(mirrors) == 0 {
-			return "", fmt.Errorf("disk: %s: mirror list is empty", path)
-		}
-		words[i] = mirrors[0]
+// plainURI returns the first mirror in the file of a mirror+file: URI, which cloud images use, because
+// the guest does not have the file. Other URIs stay as they are.
+func plainURI(uri string) (string, error) {
+	path, ok := strings.CutPrefix(uri, "mirror+file:")
+	if !ok {
+		return uri, nil
 	}
-	return strings.Join(words, " "), nil
+	b, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return "", err
+	}
+	mirrors := strings.Fields(string(b))
+	if len(mirrors) == 0 {
+		return "", fmt.Errorf("disk: %s: mirror list is empty", path)
+	}
+	return mirrors[0], nil
 }
 
 // withoutSecrets returns the sources without user names and passwords in URIs.
 func withoutSecrets(list []source) []source {
 	list = slices.Clone(list)
 	for i, s := range list {
-		words := strings.Fields(s.get("URIs"))
-		for k, word := range words {
-			if u, err := url.Parse(word); err == nil && u.User != nil {
+		list[i], _ = s.withURIs(func(uri string) (string, error) {
+			if u, err := url.Parse(uri); err == nil && u.User != nil {
 				u.User = nil
-				words[k] = u.String()
+				return u.String(), nil
 			}
-		}
-		list[i] = s.with("URIs", strings.Join(words, " "))
+			return uri, nil
+		})
 	}
 	return list
 }

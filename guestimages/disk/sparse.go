@@ -89,20 +89,16 @@ func copySparse(ctx context.Context, to string, src *os.File) error {
 
 // copyRange copies n bytes at off with copy_file_range(2), until ctx is canceled.
 func copyRange(ctx context.Context, dst, src *os.File, off, n int64) error {
-	for n > 0 {
+	_, err1 := dst.Seek(off, io.SeekStart)
+	_, err2 := src.Seek(off, io.SeekStart)
+	err := errors.Join(err1, err2)
+	for n > 0 && err == nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		_, err1 := dst.Seek(off, io.SeekStart)
-		_, err2 := src.Seek(off, io.SeekStart)
-		if err := errors.Join(err1, err2); err != nil {
-			return err
-		}
-		part, err := io.CopyN(dst, src, min(n, 64<<20))
-		if err != nil {
-			return err
-		}
-		off, n = off+part, n-part
+		var part int64
+		part, err = io.CopyN(dst, src, min(n, 64<<20))
+		n -= part
 	}
-	return nil
+	return err
 }

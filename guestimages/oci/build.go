@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -60,15 +62,12 @@ const (
 // registry name. If the image is in the cache, Build neither asks the registry (unless PullAlways)
 // nor reads an archive. If the image or its name is at fault, the error is an InvalidError. An
 // error leaves no partial disk.
-func Build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {
-	d, err := build(ctx, c, image, o)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", image, err)
-	}
-	return d, nil
-}
-
-func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk, error) {
+func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Disk, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("image %s: %w", image, err)
+		}
+	}()
 	ref, err := parse(image)
 	if err != nil {
 		return nil, err
@@ -78,12 +77,8 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 			c.Logf("image %s: using this as a registry name; to use the local file or folder, write ./%s", image, image)
 		}
 	}
-	policy := o.Pull
-	switch policy {
-	case "":
-		policy = PullMissing
-	case PullMissing, PullAlways, PullNever:
-	default:
+	policy := cmp.Or(o.Pull, PullMissing)
+	if !slices.Contains([]Policy{PullMissing, PullAlways, PullNever}, policy) {
 		return nil, invalidf("pull policy %q: want %s, %s or %s", policy, PullMissing, PullAlways, PullNever)
 	}
 	note := ref.note()
@@ -113,22 +108,13 @@ func build(ctx context.Context, c *cache.Cache, image string, o Options) (*Disk,
 	}
 	defer im.Close()
 	d, err := im.disk(ctx, c, o)
-	if err != nil {
-		return nil, err
+	if err == nil && note != "" {
+		err = c.Write(note, im.ID+"\n")
 	}
-	notes := []string{note}
-	if ref.remote != nil {
-		notes = append(notes, digestNote(im.root.String()))
+	if err == nil && ref.remote != nil {
+		err = c.Write(digestNote(im.root.String()), im.ID+"\n")
 	}
-	for _, n := range notes {
-		if n == "" {
-			continue
-		}
-		if err := c.Write(n, im.ID+"\n"); err != nil {
-			return nil, err
-		}
-	}
-	return d, nil
+	return d, err
 }
 
 // Create creates a writable disk of an image at path: a copy, with its own UUID, of the disk that
@@ -219,15 +205,12 @@ func lookUp(c *cache.Cache, note string) (*Disk, error) {
 		return nil, nil
 	}
 	text, err := c.Read(note)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	id := strings.TrimSpace(text)
-	if !c.Has(entryName(id)) {
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && !c.Has(entryName(id)):
 		return nil, nil
+	case err != nil:
+		return nil, err
 	}
 	return cached(c, id)
 }

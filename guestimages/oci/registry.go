@@ -2,7 +2,6 @@ package oci
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,14 +57,18 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 // authn.DefaultKeychain.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
-	for _, f := range []struct{ base, below, name string }{
-		{cmp.Or(os.Getenv("DOCKER_CONFIG"), inside(home, ".docker")), "config.json", "HOME or DOCKER_CONFIG"},
-		{os.Getenv("REGISTRY_AUTH_FILE"), "", "REGISTRY_AUTH_FILE"},
-		{os.Getenv("XDG_RUNTIME_DIR"), "containers/auth.json", "XDG_RUNTIME_DIR"},
-		{cmp.Or(os.Getenv("XDG_CONFIG_HOME"), inside(home, ".config")), "containers/auth.json", "HOME or XDG_CONFIG_HOME"},
+	for _, f := range []struct{ env, inHome, file, name string }{
+		{"DOCKER_CONFIG", ".docker", "config.json", "HOME or DOCKER_CONFIG"},
+		{"REGISTRY_AUTH_FILE", "", "", "REGISTRY_AUTH_FILE"},
+		{"XDG_RUNTIME_DIR", "", "containers/auth.json", "XDG_RUNTIME_DIR"},
+		{"XDG_CONFIG_HOME", ".config", "containers/auth.json", "HOME or XDG_CONFIG_HOME"},
 	} {
-		path := inside(f.base, f.below)
-		if _, err := os.Stat(path); path == "" || err != nil {
+		dir := os.Getenv(f.env)
+		if dir == "" && f.inHome != "" && home != "" {
+			dir = filepath.Join(home, f.inHome)
+		}
+		path := filepath.Join(dir, f.file)
+		if _, err := os.Stat(path); dir == "" || err != nil {
 			continue
 		}
 		if err := userdir.CheckOwner(path); err != nil {
@@ -73,14 +76,6 @@ func checkCredentials() error {
 		}
 	}
 	return nil
-}
-
-// inside joins a folder and a path. It returns "" if the folder is "".
-func inside(dir, below string) string {
-	if dir == "" {
-		return ""
-	}
-	return filepath.Join(dir, below)
 }
 
 func (r *registry) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
