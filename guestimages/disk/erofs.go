@@ -135,10 +135,7 @@ func writeTarNode(w *bufio.Writer, n *filetree.Node, made time.Time) error {
 		bytes += len(strconv.Itoa(bytes + len(strconv.Itoa(bytes)))) // its own digits count
 		fmt.Fprintf(&records, "%d %s=%s\n", bytes, key, value)
 	}
-	mtime := n.ModTime
-	if mtime.IsZero() {
-		mtime = made
-	}
+	mtime := timeOf(n, made)
 	nsec := mtime.Nanosecond()
 	if mtime.Unix() < 0 {
 		nsec = 0 // the sign of a fraction before 1970 depends on the version of mkfs.erofs

@@ -71,6 +71,14 @@ type need struct {
 	time   time.Time // the latest time in the tree that is not in the future
 }
 
+// timeOf returns a node's time, or else the time made.
+func timeOf(n *filetree.Node, made time.Time) time.Time {
+	if n.ModTime.IsZero() {
+		return made
+	}
+	return n.ModTime
+}
+
 func measure(t *filetree.Tree) need {
 	var n need
 	now := time.Now()
@@ -115,16 +123,7 @@ func tooSmall(size int64, n need) error {
 // isFull reports whether a program ran out of blocks or inodes in the image, as opposed to space on
 // the host.
 func isFull(err error) bool {
-	if errors.Is(err, unix.ENOSPC) {
-		return false
-	}
-	text := err.Error()
-	for _, message := range []string{"could not allocate block", "could not allocate inode"} {
-		if strings.Contains(strings.ToLower(text), message) {
-			return true
-		}
-	}
-	return false
+	return !errors.Is(err, unix.ENOSPC) && matches(`(?i)could not allocate (block|inode)`, err.Error())
 }
 
 // format creates the file system with the content of the folder staged and room for a number of
@@ -216,10 +215,10 @@ type listing map[place]entry
 // at returns the entry of a tree's path.
 func (l listing) at(p string) (entry, bool) {
 	at, ok := l[place{}]
-	for rest := p; ok && rest != ""; {
-		var name string
-		name, rest, _ = strings.Cut(rest, "/")
-		at, ok = l[place{at.inode, name}]
+	for name := range strings.SplitSeq(p, "/") {
+		if ok && name != "" {
+			at, ok = l[place{at.inode, name}]
+		}
 	}
 	return at, ok
 }
@@ -243,15 +242,15 @@ func (e *ext4) list(ctx context.Context) (listing, error) {
 		}
 		next := map[uint32]bool{}
 		err = parseListing(out, func(in uint32, name string, at entry) {
-			if name == "." || name == ".." || !level[in] {
-				if in == rootInode && name == "." {
-					found[place{}] = at
+			switch {
+			case in == rootInode && name == ".":
+				found[place{}] = at
+			case name == "." || name == ".." || !level[in]:
+			default:
+				found[place{in, name}] = at
+				if at.mode&unix.S_IFMT == unix.S_IFDIR {
+					next[at.inode] = true
 				}
-				return
-			}
-			found[place{in, name}] = at
-			if at.mode&unix.S_IFMT == unix.S_IFDIR {
-				next[at.inode] = true
 			}
 		})
 		if err != nil {

@@ -69,7 +69,7 @@ func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		for off := s.off; !s.hole && off < s.off+s.n; off += int64(len(buf)) {
+		for off := max(s.off, from); !s.hole && off < s.off+s.n; off += int64(len(buf)) {
 			part := buf[:min(int64(len(buf)), s.off+s.n-off)]
 			if _, err := f.ReadAt(part, off); err != nil {
 				return 0, err

@@ -54,11 +54,7 @@ func (s *script) add(n *filetree.Node, made time.Time) error {
 	if at.gid != n.GID {
 		set("gid", n.GID)
 	}
-	mtime := n.ModTime
-	if mtime.IsZero() {
-		mtime = made
-	}
-	seconds, extra := ext4Time(mtime)
+	seconds, extra := ext4Time(timeOf(n, made))
 	for _, field := range []string{"mtime", "atime", "ctime"} {
 		set(field, "@"+strconv.FormatUint(uint64(uint32(seconds)), 10)) // @-1 is an error
 		set(field+"_extra", extra)
@@ -97,10 +93,10 @@ func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	}
 	ref, _ = quote("./" + name) // "./": debugfs would take a name like <12> for an inode number
 	// debugfs parses only 16 bits of a minor number. The 32-bit device number is stored in the
-	// second word of the block map.
+	// second word of the block map, as new_encode_dev (linux/kdev_t.h) encodes it.
 	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", at.inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
 	if n.Minor >= 1<<16 {
-		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", ref, encodeDevice(n))
+		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", ref, n.Minor&0xff|n.Major<<8|n.Minor&^0xff<<12)
 	}
 	return ref, nil
 }
@@ -123,9 +119,6 @@ func checkXattrs(n *filetree.Node) error {
 // xattrName matches the attribute names that Linux stores on disk (xattr(7)). debugfs itself
 // accepts any name.
 const xattrName = `^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`
-
-// encodeDevice returns a 32-bit device number as new_encode_dev (linux/kdev_t.h) encodes it.
-func encodeDevice(n *filetree.Node) uint32 { return n.Minor&0xff | n.Major<<8 | n.Minor&^0xff<<12 }
 
 func (s *script) xattr(ref string, n *filetree.Node, name string) error {
 	quoted, ok := quote(name)

@@ -106,10 +106,7 @@ func strange(t *testing.T, fs FS) *filetree.Tree {
 // describe formats the metadata of a node that an image must have. Extended attributes and content
 // are checked separately.
 func describe(n *filetree.Node, made time.Time) string {
-	mtime := n.ModTime
-	if mtime.IsZero() {
-		mtime = made
-	}
+	mtime := timeOf(n, made)
 	s := fmt.Sprintf("%06o %d:%d %d.%09d", n.Mode, n.UID, n.GID, mtime.Unix(), mtime.Nanosecond())
 	switch n.Mode & unix.S_IFMT {
 	case unix.S_IFREG:

@@ -21,12 +21,13 @@ const maxWindow = 128 << 20
 // HeadSize is the number of bytes that Format needs.
 const HeadSize = 6
 
-// formats are identified by their first bytes.
-var formats = []struct {
+type format struct {
 	name  string
-	magic string
+	magic string // the first bytes
 	open  func(io.Reader) (io.ReadCloser, error)
-}{
+}
+
+var formats = []format{
 	{"gzip", "\x1f\x8b", func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }},
 	{"xz", "\xfd7zXZ\x00", func(r io.Reader) (io.ReadCloser, error) {
 		z, err := xz.NewReader(r, maxWindow)
@@ -50,27 +51,21 @@ func openZstd(r io.Reader) (io.ReadCloser, error) {
 
 func openLZ4(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(lz4.NewReader(r)), nil }
 
-// find returns the index of the format that starts like head, or -1.
-func find(head []byte) int {
+// find returns the format that starts like head, or the zero format.
+func find(head []byte) format {
 	// A zstd stream may start with a skippable frame, RFC 8878 section 3.1.2.
 	skipped := len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18})
-	for i, f := range formats {
+	for _, f := range formats {
 		if bytes.HasPrefix(head, []byte(f.magic)) || skipped && f.name == "zstd" {
-			return i
+			return f
 		}
 	}
-	return -1
+	return format{}
 }
 
 // Format returns the compression format of data that starts with head: "gzip", "xz", "zstd", "lz4",
 // "bzip2", or "" for any other data.
-func Format(head []byte) string {
-	i := find(head)
-	if i < 0 {
-		return ""
-	}
-	return formats[i].name
-}
+func Format(head []byte) string { return find(head).name }
 
 // NewReader returns a reader of the unpacked data of r, and the format of r. If the format is "",
 // the data is returned unchanged. The caller must limit the size of the output. The caller must
@@ -81,13 +76,13 @@ func NewReader(r io.Reader) (_ io.ReadCloser, format string, err error) {
 	if err != nil && err != io.EOF {
 		return nil, "", err
 	}
-	i := find(head)
-	if i < 0 {
+	f := find(head)
+	if f.open == nil {
 		return io.NopCloser(in), "", nil
 	}
-	out, err := formats[i].open(in)
+	out, err := f.open(in)
 	if err != nil {
-		return nil, formats[i].name, fmt.Errorf("%s: %w", formats[i].name, err)
+		return nil, f.name, fmt.Errorf("%s: %w", f.name, err)
 	}
-	return out, formats[i].name, nil
+	return out, f.name, nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"minivmm/internal/flock"
 
@@ -125,34 +126,32 @@ func Sync(path string) error {
 
 // own locks a folder and checks that only this user can access it (else fs.ErrPermission) and that
 // it still has its name (else fs.ErrNotExist).
-func own(path string) (*Dir, error) {
+func own(path string) (_ *Dir, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := check(f); err != nil {
-		f.Close()
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	locked, err := f.Stat()
+	if err != nil {
 		return nil, err
 	}
-	return &Dir{path, f}, nil
-}
-
-func check(f *os.File) error {
-	var locked, named unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &locked); err != nil {
-		return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
-	}
-	if int(locked.Uid) != os.Geteuid() {
-		return &os.PathError{Op: "claim another user's folder", Path: f.Name(), Err: os.ErrPermission}
+	if int(locked.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return nil, &os.PathError{Op: "claim another user's folder", Path: path, Err: os.ErrPermission}
 	}
 	if err := flock.Try(f); err != nil {
-		return err
+		return nil, err
 	}
-	if err := unix.Lstat(f.Name(), &named); err != nil {
-		return &os.PathError{Op: "lstat", Path: f.Name(), Err: err}
+	named, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
 	}
-	if locked.Dev != named.Dev || locked.Ino != named.Ino {
-		return &os.PathError{Op: "open", Path: f.Name(), Err: os.ErrNotExist}
+	if !os.SameFile(locked, named) {
+		return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
 	}
-	return f.Chmod(0o700)
+	return &Dir{path, f}, f.Chmod(0o700)
 }
