@@ -29,8 +29,7 @@ import (
 // Env names the environment variable that selects another folder for the cache.
 const Env = "MINIVMM_CACHE"
 
-// Cache is a folder of entries, in one file system. Log, which may be nil, receives a line when an
-// operation takes time.
+// Cache is a folder of entries in one file system. Log, if not nil, gets a line for slow work.
 type Cache struct {
 	Root   string
 	Log    io.Writer
@@ -40,8 +39,7 @@ type Cache struct {
 }
 
 // Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
-// It refuses the cache of another user: its entries are booted and executed, and its links may lead
-// anywhere.
+// It refuses another user's cache: entries are booted and executed, and links may lead anywhere.
 func Open(log io.Writer) (*Cache, error) {
 	root := os.Getenv(Env)
 	if root == "" {
@@ -70,8 +68,7 @@ func (c *Cache) Logf(format string, args ...any) {
 	}
 }
 
-// Path returns the path of the entry name, whether it exists or not. A name is a relative, slash
-// separated path.
+// Path returns the path of an entry, which may not exist. A name is a slash separated path.
 func (c *Cache) Path(name string) string {
 	return filepath.Join(c.Root, filepath.FromSlash(name))
 }
@@ -140,8 +137,7 @@ func (c *Cache) Work() (*workdir.Dir, error) {
 	return work, failed(err)
 }
 
-// Read returns the content of a small file entry. If the entry does not exist, the error matches
-// fs.ErrNotExist.
+// Read returns the content of a small file entry. The error for a missing entry is fs.ErrNotExist.
 func (c *Cache) Read(name string) (string, error) {
 	b, err := os.ReadFile(c.Path(name))
 	return string(b), err
@@ -178,8 +174,7 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	return func() { f.Close() }, nil
 }
 
-// failed adds advice for a user whose cache belongs to another user or is on a read-only file
-// system.
+// failed adds advice for a user whose cache is another user's or on a read-only file system.
 func failed(err error) error {
 	switch {
 	case err == nil:

@@ -77,8 +77,7 @@ func (b *Build) exists() error {
 	return fmt.Errorf("%w: remove it first, or use --force", &os.PathError{Op: "create", Path: b.path, Err: os.ErrExist})
 }
 
-// Tree returns a new tree, whose contents are in the same file system as the image. Close removes
-// them.
+// Tree returns a new tree with its contents in the image's file system. Close removes them.
 func (b *Build) Tree() (*filetree.Tree, error) {
 	dir := filepath.Join(b.dir, "tree")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -155,8 +154,7 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// busy returns EBUSY for an image. doing states what the holder of the lock is doing; locked is the
-// locked file or folder.
+// busy returns EBUSY for an image. doing is what the holder of the lock on the file locked does.
 func busy(image, doing, locked string) error {
 	who := "another process"
 	var st unix.Stat_t

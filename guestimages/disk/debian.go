@@ -28,9 +28,8 @@ type DebianOptions struct {
 	Log          func(line string) // is called with each progress line; may be nil
 }
 
-// debianPackages are installed in addition to Debian's essential packages and apt: an init that
-// runs the console login, name resolution, the network, and the tools that check the root file
-// system.
+// debianPackages are installed beside the essential packages and apt: an init that runs the console
+// login, name resolution, the network, and the tools that check the root file system.
 var debianPackages = []string{"systemd-sysv", "udev", "dbus", "systemd-resolved", "iproute2", "netbase", "kmod", "e2fsprogs", "login", "passwd"}
 
 // debianRoom is the default size of a Debian image in bytes.
@@ -101,8 +100,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := b.bootstrap(ctx, tree, opt, deb, sources, suite); err != nil {
 		return err
 	}
-	// Two of these disks have the same label and may be attached to one machine, so each gets its
-	// own UUID.
+	// Two of these disks have the same label and may be in one machine: each gets its own UUID.
 	opt.UUID = cmp.Or(opt.UUID, randomUUID())
 	if err := settle(tree, opt.UUID, deb.Hostname, sources); err != nil {
 		return err
@@ -127,8 +125,7 @@ func osRelease(path, name string) (string, error) {
 	return "", nil
 }
 
-// passwordHook sets root's password with the guest's own chpasswd, so that the guest's login
-// accepts its hash.
+// passwordHook sets root's password with the guest's chpasswd, so that its login accepts the hash.
 const passwordHook = `printf 'root:%s\n' "$MINIVMM_ROOT_PASSWORD" | chroot "$1" chpasswd`
 
 // bootstrapDir returns the folder in which mmdebstrap installs the packages: the folder for

@@ -21,6 +21,5 @@
 //
 // A machine locks an image that it uses with flock(2). Replacing and resizing an image take the
 // same lock; whoever comes second gets EBUSY. All functions are safe for concurrent use by
-// goroutines and processes, except that a Build belongs to one goroutine. The caller of Begin must
-// call Close.
+// goroutines and processes, except that a Build belongs to one goroutine.
 package disk

@@ -32,8 +32,7 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 		return err
 	}
 	made := measure(t).time
-	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error in writeTar must stop
-	// it.
+	// mkfs.erofs 1.8 loops forever if the tar ends within a file: writeTar's error must stop it.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	mk := newTool(ctx, b.dir, mkfs, "--quiet", "--tar=f", "-Eforce-inode-extended", "-L", opt.Label, "-U", opt.UUID,

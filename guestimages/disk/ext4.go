@@ -106,30 +106,26 @@ func measure(t *filetree.Tree) need {
 // least returns a lower bound for the size of an image of the tree, in bytes.
 func (n need) least() int64 { return max(minExt4, n.bytes+n.inodes*inodeSize) }
 
-// comfortable returns the default image size in bytes: the lower bound plus a quarter plus
-// slackBytes, in whole MiB.
+// comfortable returns the default size: the lower bound, a quarter and slackBytes, in whole MiB.
 func (n need) comfortable() int64 {
 	size := n.least() + n.least()/4 + slackBytes
 	return (size + 1<<20 - 1) >> 20 << 20
 }
 
 func tooSmall(size int64, n need) error {
-	// No simple formula gives the size of the journal and the tables. One tenth and 8 MiB have been
-	// enough.
+	// No formula gives the size of journal and tables. One tenth and 8 MiB have been enough.
 	enough := (n.least() + n.least()/10 + 8<<20 + 1<<20 - 1) >> 20
 	return inputErrorf("a disk of %d MiB is too small for this tree: it needs about %d MiB (%dM)", size>>20, enough, enough)
 }
 
-// isFull reports whether a program ran out of blocks or inodes in the image, as opposed to space on
-// the host.
+// isFull reports whether the image, as opposed to the host, ran out of blocks or inodes.
 func isFull(err error) bool {
 	return !errors.Is(err, unix.ENOSPC) && matches(`(?i)could not allocate (block|inode)`, err.Error())
 }
 
-// format creates the file system with the content of the folder staged and room for a number of
-// inodes.
+// format creates the file system with the content of the folder staged.
 func (e *ext4) format(ctx context.Context, staged string, opt Options, inodes int64) error {
-	// This mke2fs.conf(5) changes nothing. It only defines the file system types that mke2fs looks up.
+	// This mke2fs.conf(5) only defines the file system types that mke2fs looks up.
 	conf := "[fs_types]\n"
 	for _, name := range []string{"ext4", "floppy", "small", "big", "huge"} {
 		conf += fmt.Sprintf("\t%s = {\n\t\tinode_size = %d\n\t}\n", name, inodeSize)
@@ -181,9 +177,8 @@ func (e *ext4) debugfs(ctx context.Context, commands string, options ...string) 
 	return string(stdout), complaints(stderr), err
 }
 
-// complaints returns the first lines of debugfs' stderr without the line with its version. The exit
-// status does not count: debugfs continues after an error and exits with the status of its last
-// command.
+// complaints returns the first lines of debugfs' stderr without the line with its version. debugfs
+// continues after an error, and its exit status is that of its last command.
 func complaints(stderr []byte) string {
 	var lines []string
 	for line := range strings.Lines(string(stderr)) {

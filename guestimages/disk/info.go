@@ -26,8 +26,7 @@ type Info struct {
 	blockBytes int64 // block size, for ext2, ext3 and ext4
 }
 
-// magics identify file systems and image formats by bytes at an offset. They are taken from
-// util-linux' libblkid.
+// magics identify file systems and image formats by bytes at an offset (util-linux' libblkid).
 var magics = []struct {
 	off   int
 	magic string
@@ -45,8 +44,7 @@ var magics = []struct {
 	{510, "\x55\xaa", "partitions"}, // FAT too. The last entry: boot code with this mark may precede any other format
 }
 
-// Superblock of ext2, ext3 and ext4: offsets in struct ext4_super_block (fs/ext4/ext4.h), which is
-// at byte 1024 of the image.
+// Offsets in struct ext4_super_block (fs/ext4/ext4.h), at byte 1024 of ext2, ext3 and ext4.
 const (
 	ext4Blocks     = 0x4
 	ext4Free       = 0xc
@@ -64,8 +62,7 @@ const (
 	incompat64      = 0x80 // EXT4_FEATURE_INCOMPAT_64BIT
 )
 
-// Offsets in the superblock of erofs (struct erofs_super_block, fs/erofs/erofs_fs.h), which starts
-// at 1024.
+// Offsets in struct erofs_super_block (fs/erofs/erofs_fs.h), at byte 1024.
 const (
 	erofsBlkBits = 12
 	erofsBlocks  = 36

@@ -72,8 +72,7 @@ func (o *Options) Check() error {
 	return nil
 }
 
-// formatUUID turns the first 16 bytes of b into a UUID of variant 1 and the given version (RFC 9562:
-// 4 is random, 8 is custom).
+// formatUUID turns 16 bytes into a UUID (RFC 9562) of a version: 4 is random, 8 is custom.
 func formatUUID(b []byte, version byte) string {
 	b[6] = b[6]&0x0f | version<<4
 	b[8] = b[8]&0x3f | 0x80

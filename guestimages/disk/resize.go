@@ -18,9 +18,8 @@ import (
 // that are not zero in any other image. The image is locked during the resize. If it is in use,
 // Resize returns EBUSY. Growing reserves no space on the host.
 //
-// Once the file system change has started, ctx no longer interrupts it: stopping halfway would
-// break the file system. If the process is killed while growing an image, the next Resize finishes
-// the work.
+// ctx does not interrupt the change of a file system: stopping halfway would break it. If the
+// process is killed while growing an image, the next Resize finishes the work.
 func Resize(ctx context.Context, path string, sizeBytes int64, install Installer) error {
 	if sizeBytes <= 0 || sizeBytes%blockSize != 0 {
 		return inputErrorf("invalid disk size of %d bytes: it must be a positive multiple of 4096 (4K)", sizeBytes)
@@ -60,8 +59,7 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 	return f.Truncate(sizeBytes)
 }
 
-// dataEnd returns the end of the last byte that is not zero between two offsets, or from if all
-// bytes are zero.
+// dataEnd returns the end of the last byte between two offsets that is not zero, or from.
 func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	end = from
 	buf := make([]byte, 1<<20)

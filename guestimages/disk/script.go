@@ -17,8 +17,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// script is a list of debugfs(8) commands that set the metadata of the tree which a staging folder
-// cannot have.
+// script is a list of debugfs(8) commands for the metadata that a staging folder cannot have.
 type script struct {
 	dir    string
 	tree   *filetree.Tree
@@ -70,16 +69,14 @@ func (s *script) add(n *filetree.Node, made time.Time) error {
 	return nil
 }
 
-// ext4Time encodes a time as ext4_encode_extra_time (fs/ext4/ext4.h) does: 34 bits of seconds and
-// 30 of nanoseconds.
+// ext4Time encodes 34 bits of seconds and 30 of nanoseconds: ext4_encode_extra_time in fs/ext4.
 func ext4Time(t time.Time) (seconds int32, extra uint32) {
 	sec := min(max(t.Unix(), -1<<31), 0x27fffffff) // e2fsck takes a later time for one before 1970
 	seconds = int32(sec)
 	return seconds, uint32((sec-int64(seconds))>>32)&3 | uint32(t.Nanosecond())<<2
 }
 
-// mknod creates a device node, which only root could have staged. It returns the debugfs argument
-// that refers to the node.
+// mknod creates a device node, which only root could have staged, and returns debugfs' name for it.
 func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	dir, name := path.Split(n.Path)
 	at, _ := s.found.at(dir)
@@ -116,8 +113,7 @@ func checkXattrs(n *filetree.Node) error {
 	return nil
 }
 
-// xattrName matches the attribute names that Linux stores on disk (xattr(7)). debugfs itself
-// accepts any name.
+// xattrName matches the names that Linux stores on disk (xattr(7)). debugfs itself accepts any name.
 const xattrName = `^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`
 
 func (s *script) xattr(ref string, n *filetree.Node, name string) error {

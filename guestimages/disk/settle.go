@@ -100,8 +100,7 @@ func putLink(t *filetree.Tree, p, target string) error {
 	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
 }
 
-// unitDir is the folder of the units in packages. Debian before 12, whose /usr may not be merged,
-// is not supported.
+// unitDir is the folder of packages' units since Debian 12, whose /usr is always merged.
 const unitDir = "usr/lib/systemd/system/"
 
 // enable does the same as "systemctl enable", but without the units in the unit's Also=: those of
@@ -130,8 +129,7 @@ func enable(t *filetree.Tree, unit string) error {
 	return nil
 }
 
-// openRoot unlocks a root account without a password (shadow(5)). If it stayed locked, nobody could
-// log in.
+// openRoot unlocks a root account without a password (shadow(5)), so that someone can log in.
 func openRoot(t *filetree.Tree) error {
 	n, b, err := getFile(t, "etc/shadow")
 	if err == nil && n == nil {

@@ -12,8 +12,7 @@ import (
 	"strings"
 )
 
-// field is a field in a stanza of a deb822 style sources file (sources.list(5)). Its name keeps its
-// original case.
+// field is a field of a stanza in deb822 style (sources.list(5)). Its name keeps its case.
 type field struct{ name, value string }
 
 // source is one stanza of package sources.
@@ -96,8 +95,7 @@ func readSources(etc string) ([]source, error) {
 // optionNames maps options of the one-line style to deb822 fields where the names differ.
 var optionNames = map[string]string{"arch": "Architectures", "lang": "Languages", "target": "Targets"}
 
-// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips lines of
-// any type but "deb".
+// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips others.
 func parseOneLine(text string) (list []source) {
 	form := regexp.MustCompile(`^\s*deb\s+(?:\[([^]]*)\]\s*)?([^[\s]\S*)\s+(\S+)(.*)`)
 	for line := range strings.Lines(text) {
@@ -116,8 +114,7 @@ func parseOneLine(text string) (list []source) {
 	return list
 }
 
-// parseStanzas parses deb822 style sources and skips stanzas that are disabled or without the type
-// "deb".
+// parseStanzas parses deb822 style sources and skips stanzas that are disabled or not of type "deb".
 func parseStanzas(text string) (list []source) {
 	var s source
 	end := func() {
@@ -180,8 +177,8 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	return nil, "", fmt.Errorf("disk: this host's package sources contain no Debian release (%s) with the component main: %w", codename, errors.ErrUnsupported)
 }
 
-// plainURI returns the first mirror in the file of a mirror+file: URI, which cloud images use, because
-// the guest does not have the file. Other URIs stay as they are.
+// plainURI replaces a mirror+file: URI, which cloud images use, by the first mirror in that file:
+// the guest does not have the file.
 func plainURI(uri string) (string, error) {
 	path, ok := strings.CutPrefix(uri, "mirror+file:")
 	if !ok {

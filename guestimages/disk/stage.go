@@ -12,9 +12,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// stage recreates the tree in the folder dir, as far as a user without root can: every name with
-// its content, owned by this user. Device nodes are skipped. Contents are hard links where
-// possible.
+// stage recreates the tree in the folder dir, as far as a user without root can: every name but
+// device nodes, owned by this user. Contents are hard links where possible.
 func stage(ctx context.Context, t *filetree.Tree, dir string) error {
 	used := map[fileID]bool{}
 	for n := range t.All() {
@@ -51,9 +50,8 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, used map[fileI
 	return fmt.Errorf("mode %#o has an unknown file type", n.Mode)
 }
 
-// stageFile hard-links a file's content to path, or copies it. It copies content that is already
-// linked: two files of the tree whose content is in one host file must not become one file in the
-// staging folder.
+// stageFile hard-links a file's content to path, or copies it. Content that is already linked is
+// copied: two files of the tree with one host file must not become one file in the staging folder.
 func stageFile(ctx context.Context, n *filetree.Node, path string, used map[fileID]bool) error {
 	f, err := n.Open()
 	if err != nil {
@@ -72,8 +70,7 @@ func stageFile(ctx context.Context, n *filetree.Node, path string, used map[file
 	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EOPNOTSUPP):
-		// another file system, another user's file (proc(5), protected_hardlinks), too many links,
-		// links not supported
+		// Another file system or user (proc(5), protected_hardlinks), too many or no links.
 		return copySparse(ctx, path, f)
 	case err != nil:
 		return &os.LinkError{Op: "link", Old: f.Name(), New: path, Err: err}

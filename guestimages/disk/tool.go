@@ -24,8 +24,7 @@ type Installer func(ctx context.Context, what string, packages ...string) error
 // sbin are Debian's folders of system programs. They are not in the PATH of users without root.
 const sbin = ":/usr/local/sbin:/usr/sbin:/sbin"
 
-// findTool returns the path of a program. If it is missing, findTool first installs its package,
-// unless install is nil.
+// findTool returns the path of a program. It installs a missing one, unless install is nil.
 func findTool(ctx context.Context, install Installer, what, name, pkg string) (string, error) {
 	path := lookTool(name)
 	if path != "" {
@@ -73,8 +72,7 @@ func newTool(ctx context.Context, dir, path string, args ...string) tool {
 	return tool{cmd, ctx}
 }
 
-// run runs the program and returns its output. A Stdout that is already set receives the output
-// instead, a Stderr also.
+// run runs the program and returns its output. Stdout, if set, receives it instead, Stderr also.
 func (t tool) run() (stdout, stderr []byte, err error) {
 	var out, errs bytes.Buffer
 	t.Stdout = cmp.Or[io.Writer](t.Stdout, &out)
@@ -107,8 +105,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// toolError returns an error with the last 10 lines of a program's output. If the host is out of
-// space, it wraps the errno.
+// toolError adds a program's last 10 lines. If the host is out of space, it wraps the errno.
 func toolError(path string, err error, output []byte) error {
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-10):], "\n")

@@ -17,8 +17,7 @@ const (
 	maxXattrValue = 65536
 )
 
-// check returns an error for a node that cannot exist on Linux, and clears the fields that do not
-// belong to the node's type.
+// check refuses a node that cannot exist on Linux, and clears fields that its type does not have.
 func check(n *Node) error {
 	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
 		return fmt.Errorf("mode %#o has unknown bits", n.Mode)

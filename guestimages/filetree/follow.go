@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks is the maximum number of symbolic links followed in one path (MAXSYMLINKS,
-// linux/namei.h).
+// maxLinks limits the symbolic links in one path (MAXSYMLINKS, linux/namei.h).
 const maxLinks = 40
 
 // Folder creates the folder at a path and its missing parents. It follows symbolic links in the
@@ -94,8 +93,7 @@ func (l *layer) followLink(d deferred) error {
 	return l.merge(to, d.over)
 }
 
-// hides returns the folder of the tree to which the layer's whiteouts in the folder dir apply, or
-// nil if there is none.
+// hides returns the tree's folder, or nil, to which the layer's whiteouts in the folder dir apply.
 func (l *layer) hides(dir string) *node {
 	over, under := l.root, l.t.root
 	for rest := dir; rest != "" && over != nil && under != nil; {

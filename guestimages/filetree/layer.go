@@ -23,8 +23,7 @@ func (t *Tree) newLayer() *layer {
 	return &layer{t: t, root: newFolder()}
 }
 
-// put adds an entry. A later entry with the same path replaces it, but a folder with entries below
-// stays a folder.
+// put adds an entry or replaces the one at its path. A folder with entries below stays a folder.
 func (l *layer) put(n Node) error {
 	p, err := clean(n.Path)
 	if err != nil {
@@ -168,8 +167,7 @@ func (l *layer) apply() error {
 	return err
 }
 
-// merge merges the folder upper of the layer into the folder lower of the tree. upper must not be
-// used afterwards.
+// merge moves the content of the layer's folder upper into the tree's folder lower.
 func (l *layer) merge(lower, upper *node) error {
 	l.t.files--
 	if !upper.made {

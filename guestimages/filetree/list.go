@@ -28,8 +28,7 @@ import (
 //
 // A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base,
 // which is read when it is used. Environment variables in it are not expanded, so that the same
-// list always gives the same tree. Errors start with FILE:LINE; FILE is "list" if the reader has no
-// Name method.
+// list always gives the same tree. Errors start with FILE:LINE: the reader's Name, or "list".
 func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	file := "list"
 	if named, ok := r.(interface{ Name() string }); ok {

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// node is a name in a tree with its inode and, for a folder, its children. It stores its own name
-// and its parent instead of its path, because a few bytes of a compressed layer can contain many
-// long paths.
+// node is a name in a tree with its inode and, for a folder, its children. It does not store its
+// path, because a few bytes of a compressed layer can contain many long paths.
 type node struct {
 	*inode
 	name   string
@@ -19,8 +18,7 @@ type node struct {
 	made   bool             // an implicit folder: created for the entries below, without an entry of its own
 }
 
-// inode is the file that one name, or several names of a regular file, refer to. Only the number of
-// names changes.
+// inode is the file of one name, or of several names of a regular file. Only their number changes.
 type inode struct {
 	Node      // without Path and Link
 	names int // in the tree
@@ -73,8 +71,7 @@ func (n *node) find(p string) *node {
 // sorted returns the names of n's children in order.
 func (n *node) sorted() []string { return slices.Sorted(maps.Keys(n.below)) }
 
-// inOrder calls do for all nodes below n in the byte order of their paths, in which "a-" comes
-// before "a/b".
+// inOrder calls do for all nodes below n in the byte order of their paths: "a-" before "a/b".
 func (n *node) inOrder(do func(*node)) {
 	keys := make([]string, 0, len(n.below))
 	for name, child := range n.below {

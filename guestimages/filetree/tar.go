@@ -16,17 +16,15 @@ import (
 )
 
 // AddTar overlays the tree with the entries of a tar, which may be compressed with gzip, zstd, xz,
-// lz4 or bzip2. It reads r to its end. A tar without an end marker is truncated and causes an
-// error.
+// lz4 or bzip2. It reads r to its end. A tar without an end marker is an error: it is truncated.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, false)
 }
 
 // AddLayer is like AddTar, but for a layer of an OCI image: an entry .wh.NAME hides NAME of the
 // layers before, and .wh..wh..opq hides everything that they have in its folder. Whiteouts do not
-// hide entries of their own layer, whatever the order. If the parent of an entry is a symbolic
-// link, of this or an earlier layer, the entry goes to the link's target inside the tree's root, as
-// in a container runtime.
+// hide entries of their own layer, whatever the order. As in a container runtime, an entry below a
+// symbolic link, of this or an earlier layer, goes to the link's target inside the tree's root.
 func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, true)
 }
@@ -51,8 +49,7 @@ func (limits Limits) Reader(ctx context.Context, r io.Reader) io.Reader { return
 
 func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
 	limits = limits.orDefault()
-	// archive/tar accepts at most 1 MiB of headers for a file. Few files have more than two blocks
-	// of headers.
+	// archive/tar accepts 1 MiB of headers for a file. Few files have more than two blocks of them.
 	left := int64(math.MaxInt64)
 	if perFile := int64(5 << 10); int64(limits.Files) < (left-limits.SizeBytes-1<<20)/perFile {
 		left = limits.SizeBytes + int64(limits.Files)*perFile + 1<<20
@@ -60,9 +57,8 @@ func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
 	return &stream{ctx: ctx, r: r, left: left}
 }
 
-// stream limits an uncompressed input: it fails when ctx is canceled or after more than left bytes.
-// It never returns io.EOF together with data, so that ended is true only if the caller has read
-// beyond the last byte.
+// stream fails when ctx is canceled or after more than left bytes. It never returns io.EOF together
+// with data, so that ended is true only if the caller has read beyond the last byte.
 type stream struct {
 	ctx   context.Context
 	r     io.Reader
@@ -198,8 +194,7 @@ const (
 	opaqueMark     = auPrefix + ".opq" // ".wh..wh..opq"
 )
 
-// whiteout records what an entry with this name hides. It reports whether the entry is a whiteout
-// and must not be added.
+// whiteout records what an entry hides, and reports whether it is a whiteout, which is not added.
 func (l *layer) whiteout(name string) (bool, error) {
 	p, err := clean(name)
 	if err != nil {

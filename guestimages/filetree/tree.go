@@ -59,8 +59,7 @@ func (n *Node) Open() (*os.File, error) {
 	return reopen(fd, n.file)
 }
 
-// Content returns the whole content of a regular file. Use it only for files that are known to be
-// small.
+// Content returns the whole content of a regular file, which should be known to be small.
 func (n *Node) Content() ([]byte, error) {
 	f, err := n.Open()
 	if err != nil {

@@ -63,8 +63,7 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 	return archive{plain, entries}, nil
 }
 
-// unpacked returns a file with the uncompressed content of f, or f itself if it is not compressed.
-// On error it returns nil.
+// unpacked returns a file with the uncompressed content of f, or f itself, or nil on error.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
 	r, format, err := unpack.NewReader(f)
 	if err != nil {
@@ -114,8 +113,7 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		// All files of an image have short names. Other names, of up to 1 MiB each, would only use
-		// memory.
+		// An image's files have short names. Others, of up to 1 MiB each, would only use memory.
 		if len(h.Name) > maxName || len(h.Linkname) > maxName {
 			continue
 		}

@@ -60,8 +60,7 @@ const (
 // Build returns the disk of an image, and creates it if the cache does not have it. image is
 // "oci:PATH[:TAG]", the path of a layout or archive that starts with "/", "./" or "../", or a
 // registry name. If the image is in the cache, Build neither asks the registry (unless PullAlways)
-// nor reads an archive. If the image or its name is at fault, the error is an InvalidError. An
-// error leaves no partial disk.
+// nor reads an archive. If the image or its name is at fault, the error is an InvalidError.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Disk, err error) {
 	defer func() {
 		if err != nil {
@@ -119,8 +118,7 @@ func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Dis
 
 // Create creates a writable disk of an image at path: a copy, with its own UUID, of the disk that
 // Build returns. It also returns that disk. As in package disk, it returns fs.ErrExist if path
-// exists and force is false, and EBUSY if the old image is in use. An error or interruption leaves
-// nothing at path.
+// exists and force is false, and EBUSY if the old image is in use. An error leaves nothing at path.
 func Create(ctx context.Context, c *cache.Cache, image, path string, force bool, o Options, opt disk.Options) (_ *Disk, err error) {
 	opt.FS = disk.Ext4
 	if err := opt.Check(); err != nil {

@@ -22,8 +22,7 @@ import (
 )
 
 // openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker
-// save are both; openFiles then uses the layout, which has digests for everything. f is closed with
-// the image, or on error.
+// save are both; the layout has digests for everything. f is closed with the image, or on error.
 func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) {
 	defer func() {
 		if err != nil {
@@ -81,8 +80,7 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 	return pick(ctx, l, entries, 0)
 }
 
-// isNamed reports whether a tag selects an image with these names. It matches a whole name or its
-// end.
+// isNamed reports whether a tag selects an image with these names: it is a whole name or its end.
 func isNamed(tag string, names ...string) bool {
 	return tag == "" || slices.ContainsFunc(names, func(s string) bool {
 		return s == tag || strings.HasSuffix(s, ":"+tag) || strings.HasSuffix(s, "/"+tag)
@@ -159,8 +157,7 @@ func openSaved(f files, manifest []byte, tag string) (*Image, error) {
 	return im, nil
 }
 
-// files is read-only access to named files in a folder or a tar. open returns fs.ErrNotExist for a
-// missing file.
+// files gives access to the files of a folder or a tar. A missing file is fs.ErrNotExist.
 type files interface {
 	open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 	close() error

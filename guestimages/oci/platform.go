@@ -35,8 +35,7 @@ func (e platformError) Error() string {
 	return fmt.Sprintf("no image for %s/%s: available for %s", guestOS, guestArchitecture, has)
 }
 
-// suits reports whether a guest can run an image of this platform. Variants of amd64 require newer
-// CPUs.
+// suits reports whether a guest can run a platform's images. Variants of amd64 require newer CPUs.
 func suits(p *v1.Platform) bool {
 	return p != nil && p.OS == guestOS && p.Architecture == guestArchitecture
 }

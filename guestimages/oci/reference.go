@@ -20,9 +20,8 @@ type reference struct {
 	remote name.Reference
 }
 
-// parse parses the name of an image. Only its first characters decide what it is: with "oci:", "/",
-// "./" or "../" it is a local path, otherwise a registry name, even if a file with this name
-// exists.
+// parse parses the name of an image: a local path if it starts with "oci:", "/", "./" or "../",
+// otherwise a registry name, even if a file with this name exists.
 func parse(s string) (reference, error) {
 	path, local := strings.CutPrefix(s, Prefix)
 	if path == "" {

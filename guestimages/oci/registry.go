@@ -52,9 +52,8 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	return im, nil
 }
 
-// checkCredentials returns an error if a credentials file belongs to another user: such a file can
-// name programs, which authn.DefaultKeychain runs. It checks the same files as
-// authn.DefaultKeychain.
+// checkCredentials returns an error if a file that authn.DefaultKeychain reads belongs to another
+// user: it can name programs, which authn.DefaultKeychain runs.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
 	for _, f := range []struct{ env, inHome, file, name string }{

@@ -75,8 +75,7 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 	if err != nil {
 		return err
 	}
-	// AddLayer changes the tree only after it has read everything, that is, after the digest was
-	// verified.
+	// AddLayer changes the tree only after it has read everything: the digest is then verified.
 	err = tree.AddLayer(ctx, io.MultiReader(checked, bytes.NewReader(endMark[:])))
 	if checked.err != nil {
 		err = checked.err
@@ -172,8 +171,7 @@ func (v *verifier) check(err error) error {
 	return err
 }
 
-// fetch returns the verified content of a manifest or configuration of at most limit bytes. open is
-// a method of a store.
+// fetch returns a verified manifest or configuration of at most limit bytes. open is a store's.
 func fetch(ctx context.Context, open func(context.Context, v1.Descriptor) (io.ReadCloser, error), d v1.Descriptor, limit int64) ([]byte, error) {
 	r, err := open(ctx, d)
 	if err != nil {

@@ -47,8 +47,7 @@ func folders(above, uid int, getenv func(string) string) []string {
 // or belong to another user: see Make and Private.
 func Runtime() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
 
-// Make creates the first folder that can be created, with access for this user only, and returns
-// it.
+// Make creates and returns the first folder that can be created, with access for this user only.
 func Make(candidates []string) (string, error) {
 	var errs []error
 	for _, dir := range candidates {
