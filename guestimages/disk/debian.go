@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -81,9 +82,13 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := errors.Join(opt.Check(), deb.check()); err != nil {
 		return err
 	}
-	codename, err := osRelease("/etc/os-release", "VERSION_CODENAME")
+	release, err := os.ReadFile("/etc/os-release")
 	if err != nil {
 		return err
+	}
+	codename := ""
+	if m := regexp.MustCompile(`(?m)^\s*VERSION_CODENAME=["']?([^"'\s]*)`).FindSubmatch(release); m != nil {
+		codename = string(m[1])
 	}
 	all, err := readSources("/etc/apt")
 	if err != nil {
@@ -109,20 +114,6 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 		opt.SizeBytes = max(debianRoom, measure(tree).comfortable())
 	}
 	return b.FromTree(ctx, tree, opt)
-}
-
-// osRelease returns a value from an os-release(5) file, or "" if the file does not set it.
-func osRelease(path, name string) (string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(b)) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
-			return strings.Trim(value, `"'`), nil
-		}
-	}
-	return "", nil
 }
 
 // passwordHook sets root's password with the guest's chpasswd, so that its login accepts the hash.
@@ -225,14 +216,6 @@ func aptSettings(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var settings bytes.Buffer
-	for line := range bytes.Lines(out) {
-		for _, prefix := range []string{"Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Check-", "Acquire::Retries"} {
-			if bytes.HasPrefix(line, []byte(prefix)) {
-				settings.Write(line)
-				break
-			}
-		}
-	}
-	return settings.Bytes(), nil
+	lines := regexp.MustCompile(`(?m)^Acquire::(https?|ftp|Check-|Retries).*\n`)
+	return bytes.Join(lines.FindAll(out, -1), nil), nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -180,12 +181,9 @@ func (e *ext4) debugfs(ctx context.Context, commands string, options ...string) 
 // complaints returns the first lines of debugfs' stderr without the line with its version. debugfs
 // continues after an error, and its exit status is that of its last command.
 func complaints(stderr []byte) string {
-	var lines []string
-	for line := range strings.Lines(string(stderr)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "debugfs 1.") {
-			lines = append(lines, line)
-		}
-	}
+	lines := slices.DeleteFunc(strings.Split(string(stderr), "\n"), func(line string) bool {
+		return strings.TrimSpace(line) == "" || strings.HasPrefix(line, "debugfs 1.")
+	})
 	return strings.Join(lines[:min(len(lines), 5)], "\n")
 }
 

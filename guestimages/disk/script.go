@@ -113,7 +113,7 @@ func checkXattrs(n *filetree.Node) error {
 	return nil
 }
 
-// xattrName matches the names that Linux stores on disk (xattr(7)). debugfs itself accepts any name.
+// xattrName matches the names that Linux stores on disk (xattr(7)). debugfs accepts any name.
 const xattrName = `^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`
 
 func (s *script) xattr(ref string, n *filetree.Node, name string) error {

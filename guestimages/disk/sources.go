@@ -72,12 +72,8 @@ func readSources(etc string) ([]source, error) {
 	}
 	var list []source
 	for _, path := range append([]string{filepath.Join(etc, "sources.list")}, files...) {
-		parse := parseOneLine
-		switch filepath.Ext(path) {
-		case ".list":
-		case ".sources":
-			parse = parseStanzas
-		default:
+		parse := map[string]func(string) []source{".list": parseOneLine, ".sources": parseStanzas}[filepath.Ext(path)]
+		if parse == nil {
 			continue
 		}
 		b, err := os.ReadFile(path)
@@ -114,7 +110,7 @@ func parseOneLine(text string) (list []source) {
 	return list
 }
 
-// parseStanzas parses deb822 style sources and skips stanzas that are disabled or not of type "deb".
+// parseStanzas parses deb822 style sources and skips disabled stanzas and those without the type "deb".
 func parseStanzas(text string) (list []source) {
 	var s source
 	end := func() {

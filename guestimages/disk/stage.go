@@ -15,7 +15,7 @@ import (
 // stage recreates the tree in the folder dir, as far as a user without root can: every name but
 // device nodes, owned by this user. Contents are hard links where possible.
 func stage(ctx context.Context, t *filetree.Tree, dir string) error {
-	used := map[fileID]bool{}
+	used := inodes{}
 	for n := range t.All() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -27,10 +27,10 @@ func stage(ctx context.Context, t *filetree.Tree, dir string) error {
 	return nil
 }
 
-// fileID identifies a file of the host.
-type fileID struct{ dev, ino uint64 }
+// inodes are the device and inode numbers of files of the host.
+type inodes map[[2]uint64]bool
 
-func stageNode(ctx context.Context, n *filetree.Node, dir string, used map[fileID]bool) error {
+func stageNode(ctx context.Context, n *filetree.Node, dir string, used inodes) error {
 	path := filepath.Join(dir, n.Path)
 	if n.Link != "" {
 		return os.Link(filepath.Join(dir, n.Link), path)
@@ -52,7 +52,7 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, used map[fileI
 
 // stageFile hard-links a file's content to path, or copies it. Content that is already linked is
 // copied: two files of the tree with one host file must not become one file in the staging folder.
-func stageFile(ctx context.Context, n *filetree.Node, path string, used map[fileID]bool) error {
+func stageFile(ctx context.Context, n *filetree.Node, path string, used inodes) error {
 	f, err := n.Open()
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func stageFile(ctx context.Context, n *filetree.Node, path string, used map[file
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
-	id := fileID{st.Dev, st.Ino}
+	id := [2]uint64{st.Dev, st.Ino}
 	if used[id] {
 		return copySparse(ctx, path, f)
 	}

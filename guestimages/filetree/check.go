@@ -52,22 +52,13 @@ func check(n *Node) error {
 	return nil
 }
 
-// kind returns the name of a file type, with its article, for errors.
-func kind(mode uint32) string {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return "a folder"
-	case unix.S_IFREG:
-		return "a regular file"
-	case unix.S_IFLNK:
-		return "a symbolic link"
-	case unix.S_IFIFO:
-		return "a pipe"
-	case unix.S_IFSOCK:
-		return "a socket"
-	}
-	return "a device"
+// kinds are the names of file types, with their articles, for errors.
+var kinds = map[uint32]string{
+	unix.S_IFDIR: "a folder", unix.S_IFREG: "a regular file", unix.S_IFLNK: "a symbolic link",
+	unix.S_IFIFO: "a pipe", unix.S_IFSOCK: "a socket", unix.S_IFCHR: "a device", unix.S_IFBLK: "a device",
 }
+
+func kind(mode uint32) string { return kinds[mode&unix.S_IFMT] }
 
 // Limits of Linux on names: NAME_MAX, and PATH_MAX without the zero byte (uapi/linux/limits.h).
 const (

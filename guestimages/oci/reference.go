@@ -43,10 +43,8 @@ func parse(s string) (reference, error) {
 
 func parseRemote(s string) (reference, error) {
 	file, _, _ := strings.Cut(filepath.Base(s), ":")
-	for _, suffix := range []string{".tar", ".tar.gz", ".tgz"} {
-		if strings.HasSuffix(file, suffix) {
-			return reference{}, invalidf("this is a registry name, but looks like a file: write ./%s to use the file", s)
-		}
+	if strings.HasSuffix(file, ".tar") || strings.HasSuffix(file, ".tar.gz") || strings.HasSuffix(file, ".tgz") {
+		return reference{}, invalidf("this is a registry name, but looks like a file: write ./%s to use the file", s)
 	}
 	ref, err := name.ParseReference(s)
 	if err != nil {
