@@ -47,14 +47,12 @@ func Resize(ctx context.Context, path string, sizeBytes int64, install Installer
 
 // resizePlain changes the length of a file. It cuts off only zeros.
 func resizePlain(f *os.File, info Info, sizeBytes int64) error {
-	if sizeBytes < info.SizeBytes {
-		end, err := dataEnd(f, sizeBytes, info.SizeBytes)
-		if err != nil {
-			return err
-		}
-		if end > sizeBytes {
-			return inputErrorf("%s: cannot shrink to %dK: it contains data up to %dK", info.Path, sizeBytes>>10, (end+blockSize-1)/blockSize*(blockSize>>10))
-		}
+	end, err := dataEnd(f, sizeBytes, info.SizeBytes)
+	if err != nil {
+		return err
+	}
+	if end > sizeBytes {
+		return inputErrorf("%s: cannot shrink to %dK: it contains data up to %dK", info.Path, sizeBytes>>10, (end+blockSize-1)/blockSize*(blockSize>>10))
 	}
 	return f.Truncate(sizeBytes)
 }

@@ -123,15 +123,15 @@ type Tree struct {
 // folder for the content of files. The caller removes it when the tree is no longer used.
 func New(dir string, limits Limits) (*Tree, error) {
 	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("filetree: %w", err)
+	var found []os.DirEntry
+	if err == nil {
+		found, err = os.ReadDir(dir)
 	}
-	found, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("filetree: %w", err)
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("%s: folder for file contents is not empty", dir)
 	}
-	if len(found) > 0 {
-		return nil, fmt.Errorf("filetree: %s: folder for file contents is not empty", dir)
+	if err != nil {
+		return nil, named("filetree", err)
 	}
 	return &Tree{dir: dir, limits: limits.orDefault(), root: newFolder(), files: 1}, nil
 }

@@ -85,7 +85,8 @@ func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Dis
 	if err != nil {
 		return nil, err
 	}
-	if known != nil && (policy != PullAlways || !ref.mayMove()) {
+	// Only a tag may refer to another image later without a change of its note.
+	if _, tag := ref.remote.(name.Tag); known != nil && (policy != PullAlways || !tag) {
 		return known, nil
 	}
 	if ref.remote != nil && policy == PullNever {
@@ -211,12 +212,6 @@ func lookUp(c *cache.Cache, note string) (*Disk, error) {
 		return nil, err
 	}
 	return cached(c, id)
-}
-
-// mayMove reports whether the name may refer to another image later without a change of its note.
-func (r reference) mayMove() bool {
-	_, tag := r.remote.(name.Tag)
-	return tag
 }
 
 // note returns the cache entry that stores the image ID for the reference. It is "" for a layout

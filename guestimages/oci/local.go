@@ -1,10 +1,9 @@
 package oci
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,14 +32,13 @@ func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) 
 	if err == nil {
 		return openLayout(ctx, layout{f}, b, tag)
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	b, err = readFile(f, "manifest.json", maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, invalidf("not an OCI layout (no index.json) and not an archive of docker save (no manifest.json)")
+		b, err = readFile(f, "manifest.json", maxManifest)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, invalidf("not an OCI layout (no index.json) and not an archive of docker save (no manifest.json)")
+	case err != nil:
 		return nil, err
 	}
 	return openSaved(f, b, tag)
@@ -126,18 +124,20 @@ func openSaved(f files, manifest []byte, tag string) (*Image, error) {
 	if err != nil {
 		return nil, invalidf("configuration: %w", err)
 	}
-	sum := sha256.Sum256(config)
-	id := hex.EncodeToString(sum[:])
+	id, _, err := v1.SHA256(bytes.NewReader(config))
+	if err != nil {
+		return nil, err
+	}
 	// The file is named after its digest, in one of several forms.
 	named := strings.TrimPrefix(strings.TrimSuffix(path.Base(image.Config), ".json"), "sha256:")
-	if raw, err := hex.DecodeString(named); err == nil && len(raw) == len(sum) && named != id {
-		return nil, invalidf("configuration: %s is damaged: the digest of its content is sha256:%s", image.Config, id)
+	if want, err := v1.NewHash("sha256:" + named); err == nil && want != id {
+		return nil, invalidf("configuration: %s is damaged: the digest of its content is %s", image.Config, id)
 	}
 	im, err := configured(config, len(image.Layers))
 	if err != nil {
 		return nil, err
 	}
-	im.ID, im.store = "sha256:"+id, layout{f}
+	im.ID, im.store = id.String(), layout{f}
 	for i, name := range image.Layers {
 		r, sizeBytes, err := open(f, name)
 		if err != nil {

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,10 +30,7 @@ type platformError struct{ has []string }
 func (e platformError) Error() string {
 	slices.Sort(e.has)
 	has := strings.Join(slices.Compact(e.has), ", ")
-	if has == "" {
-		has = "nothing"
-	}
-	return fmt.Sprintf("no image for %s/%s: available for %s", guestOS, guestArchitecture, has)
+	return fmt.Sprintf("no image for %s/%s: available for %s", guestOS, guestArchitecture, cmp.Or(has, "nothing"))
 }
 
 // suits reports whether a guest can run a platform's images. Variants of amd64 require newer CPUs.

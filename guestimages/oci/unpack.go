@@ -3,7 +3,6 @@ package oci
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -162,7 +161,7 @@ func (v *verifier) check(err error) error {
 		return invalidf("%s is truncated: %d of %d bytes", v.want, v.n, v.sizeBytes)
 	case err == io.EOF, err != nil && v.n == v.sizeBytes:
 		// The registry client verifies the digest too, but reports it differently.
-		if got := hex.EncodeToString(v.hash.Sum(nil)); got != v.want.Hex {
+		if got := fmt.Sprintf("%x", v.hash.Sum(nil)); got != v.want.Hex {
 			return invalidf("%s is damaged: the digest of its content is %s:%s", v.want, v.want.Algorithm, got)
 		}
 	case err != nil && v.sizeBytes >= 0:
