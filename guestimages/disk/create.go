@@ -64,10 +64,7 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 	if opt.UUID == "" {
 		opt.UUID = treeUUID(t, opt)
 	}
-	write := b.ext4
-	if opt.FS == Erofs {
-		write = b.erofs
-	}
+	write := map[FS]func(context.Context, *filetree.Tree, Options) error{Ext4: b.ext4, Erofs: b.erofs}[opt.FS]
 	if err := write(ctx, t, opt); err != nil {
 		return err
 	}

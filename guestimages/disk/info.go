@@ -62,14 +62,6 @@ const (
 	incompat64      = 0x80 // EXT4_FEATURE_INCOMPAT_64BIT
 )
 
-// Offsets in struct erofs_super_block (fs/erofs/erofs_fs.h), at byte 1024.
-const (
-	erofsBlkBits = 12
-	erofsBlocks  = 36
-	erofsUUID    = 48
-	erofsName    = 64 // volume_name, 16 bytes
-)
-
 var le = binary.LittleEndian
 
 // Inspect describes the image at path. It neither locks nor changes the image.
@@ -110,9 +102,9 @@ func inspect(f *os.File) (Info, error) {
 	case "ext4":
 		info.ext(super)
 	case "erofs":
-		info.FSBytes = int64(le.Uint32(super[erofsBlocks:])) << (super[erofsBlkBits] & 31)
-		info.Label = cString(super[erofsName : erofsName+16])
-		info.UUID = uuidText(super[erofsUUID:])
+		// struct erofs_super_block (fs/erofs/erofs_fs.h): blocks, blkszbits, uuid, volume_name
+		info.FSBytes = int64(le.Uint32(super[36:])) << (super[12] & 31)
+		info.UUID, info.Label = uuidText(super[48:]), cString(super[64:80])
 	}
 	return info, nil
 }
@@ -127,8 +119,7 @@ func (i *Info) ext(super []byte) {
 	size := 10 + le.Uint32(super[ext4LogBlock:])&7
 	i.blockBytes = 1 << size
 	i.FSBytes, i.FreeBytes = int64(blocks<<size), int64(free<<size)
-	i.Label = cString(super[ext4Name : ext4Name+16])
-	i.UUID = uuidText(super[ext4UUID:])
+	i.UUID, i.Label = uuidText(super[ext4UUID:]), cString(super[ext4Name:ext4Name+16])
 	switch {
 	case incompat&(incompatExtents|incompat64) != 0:
 	case le.Uint32(super[ext4Compat:])&compatJournal != 0:

@@ -90,7 +90,9 @@ func (r reference) open(ctx context.Context, scratch string, limits filetree.Lim
 	case r.remote != nil:
 		return openRemote(ctx, r.remote)
 	case r.info.IsDir():
-		f, err = openFolder(r.path)
+		var root *os.Root
+		root, err = os.OpenRoot(r.path)
+		f = folder{root}
 	default:
 		f, err = openArchive(ctx, r.path, scratch, limits)
 	}

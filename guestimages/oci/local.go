@@ -195,11 +195,6 @@ func open(f files, name string) (r io.ReadCloser, sizeBytes int64, err error) {
 // and without verifying their digests.
 type folder struct{ root *os.Root }
 
-func openFolder(path string) (files, error) {
-	root, err := os.OpenRoot(path)
-	return folder{root}, err
-}
-
 func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
 	// O_NONBLOCK: opening a pipe without a writer must not block.
 	file, err := f.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)

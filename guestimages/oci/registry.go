@@ -109,8 +109,7 @@ func answered(err error) error {
 	if !errors.As(err, &answer) || answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {
 		return err
 	}
-	switch answer.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	if answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden {
 		return invalidf("%w (to use other credentials, run docker login or set DOCKER_CONFIG)", err)
 	}
 	return invalid(err)
