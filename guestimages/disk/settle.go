@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +28,12 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 		t.Remove(p)
 	}
 	for _, dir := range []string{"etc/apt/sources.list.d", "var/lib/apt/lists", "var/cache/apt/archives/partial"} {
-		empty(t, dir)
+		if n, ok := t.Get(dir); ok {
+			t.Remove(dir)
+			if err := t.Put(*n, nil); err != nil {
+				return err
+			}
+		}
 	}
 	files := map[string]string{
 		"etc/hostname":                          hostname + "\n",
@@ -38,11 +42,6 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 		"etc/machine-id":                        "",          // systemd creates it at the first boot: machine-id(5)
 		"etc/systemd/network/95-dhcp.network":   networkUnit, // sorts after 90-NAME.network, which systemd-network-generator(8) creates from ip=
 		"etc/apt/sources.list.d/debian.sources": formatSources(withoutSecrets(sources)),
-	}
-	for p, content := range files {
-		if err := putFile(t, p, 0o644, []byte(content)); err != nil {
-			return err
-		}
 	}
 	for _, key := range keyFiles(sources) {
 		p := strings.TrimPrefix(key, "/")
@@ -53,7 +52,10 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 		if err != nil {
 			return err
 		}
-		if err := putFile(t, p, 0o644, b); err != nil {
+		files[p] = string(b)
+	}
+	for p, content := range files {
+		if err := putFile(t, p, 0o644, []byte(content)); err != nil {
 			return err
 		}
 	}
@@ -67,19 +69,6 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 		}
 	}
 	return openRoot(t)
-}
-
-// empty removes the content of a folder.
-func empty(t *filetree.Tree, dir string) {
-	var below []string
-	for n := range t.All() {
-		if path.Dir(n.Path) == dir {
-			below = append(below, n.Path)
-		}
-	}
-	for _, p := range below {
-		t.Remove(p)
-	}
 }
 
 // getFile returns a regular file and its content; nil if there is none at p.

@@ -54,6 +54,9 @@ func TestSettle(t *testing.T) {
 		if n.Mode&0o170000 != 0o100000 {
 			continue
 		}
+		if strings.HasPrefix(n.Path, "var/lib/apt/lists/") {
+			t.Errorf("%s was not removed", n.Path)
+		}
 		if b, err := n.Content(); err != nil || strings.Contains(string(b), "secret") {
 			t.Errorf("%s: %q, %v", n.Path, b, err)
 		}
