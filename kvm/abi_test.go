@@ -16,16 +16,12 @@ var consts = []struct {
 	value uint64
 }{
 	{"KVM_API_VERSION", apiVersion},
-	{"KVM_MEM_LOG_DIRTY_PAGES", MemLogDirtyPages},
 	{"KVM_MEM_READONLY", MemReadonly},
 	{"KVM_CPUID_FLAG_SIGNIFCANT_INDEX", CPUIDSignificantIndex},
 	{"KVM_IRQ_ROUTING_IRQCHIP", uint64(RouteIRQChip)},
 	{"KVM_IRQ_ROUTING_MSI", uint64(RouteMSI)},
-	{"KVM_IRQCHIP_PIC_MASTER", IRQChipPICMaster},
-	{"KVM_IRQCHIP_PIC_SLAVE", IRQChipPICSlave},
 	{"KVM_IRQCHIP_IOAPIC", IRQChipIOAPIC},
 	{"KVM_IRQFD_FLAG_DEASSIGN", irqfdDeassign},
-	{"KVM_IOEVENTFD_FLAG_DATAMATCH", ioeventfdDatamatch},
 	{"KVM_IOEVENTFD_FLAG_PIO", ioeventfdPIO},
 	{"KVM_IOEVENTFD_FLAG_DEASSIGN", ioeventfdDeassign},
 	{"KVM_EXIT_UNKNOWN", uint64(ExitUnknown)},
@@ -36,21 +32,11 @@ var consts = []struct {
 	{"KVM_EXIT_FAIL_ENTRY", uint64(ExitFailEntry)},
 	{"KVM_EXIT_INTR", uint64(ExitIntr)},
 	{"KVM_EXIT_INTERNAL_ERROR", uint64(ExitInternalError)},
-	{"KVM_EXIT_SYSTEM_EVENT", uint64(ExitSystemEvent)},
 	{"KVM_EXIT_IO_OUT", ioDirectionOut},
 	{"KVM_INTERNAL_ERROR_EMULATION", InternalErrorEmulation},
 	{"KVM_INTERNAL_ERROR_SIMUL_EX", InternalErrorSimulEx},
 	{"KVM_INTERNAL_ERROR_DELIVERY_EV", InternalErrorDeliveryEv},
-	{"KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON", InternalErrorUnexpectedExit},
 	{"KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES", emulationInstructionBytes},
-	{"KVM_SYSTEM_EVENT_SHUTDOWN", SystemEventShutdown},
-	{"KVM_SYSTEM_EVENT_RESET", SystemEventReset},
-	{"KVM_SYSTEM_EVENT_CRASH", SystemEventCrash},
-	{"KVM_MP_STATE_RUNNABLE", uint64(MPStateRunnable)},
-	{"KVM_MP_STATE_UNINITIALIZED", uint64(MPStateUninitialized)},
-	{"KVM_MP_STATE_INIT_RECEIVED", uint64(MPStateInitReceived)},
-	{"KVM_MP_STATE_HALTED", uint64(MPStateHalted)},
-	{"KVM_MP_STATE_SIPI_RECEIVED", uint64(MPStateSIPIReceived)},
 }
 
 // layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields,
@@ -67,18 +53,14 @@ var layouts = []struct {
 	{"kvm_irq_routing_entry", 48, routingEntry{}, "gsi type flags u"},
 	{"kvm_irqfd", sizeIRQFD, irqfdArg{}, "fd gsi flags resamplefd"},
 	{"kvm_ioeventfd", sizeIOEventFD, ioeventfdArg{}, "datamatch addr len fd flags"},
-	{"kvm_mp_state", sizeMPState, mpStateArg{}, "mp_state"},
 	{"kvm_regs", sizeRegs, Regs{}, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags"},
 	{"kvm_segment", 24, Segment{}, "base limit selector type present dpl db s l g avl unusable"},
 	{"kvm_dtable", 16, DTable{}, "base limit"},
 	{"kvm_sregs", sizeSregs, Sregs{}, "cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base interrupt_bitmap"},
-	{"kvm_fpu", sizeFPU, FPU{}, "fpr fcw fsw ftwx last_opcode last_ip last_dp xmm mxcsr"},
-	{"kvm_lapic_state", sizeLAPIC, LAPIC{}, "regs"},
 	{"kvm_cpuid_entry2", 40, CPUIDEntry{}, "function index flags eax ebx ecx edx"},
 	{"kvm_cpuid2", sizeCPUIDHeader, cpuid2{}, "nent"},
 	{"kvm_msr_entry", 16, MSREntry{}, "index data"},
 	{"kvm_msrs", sizeMSRsHeader, msrs{}, "nmsrs"},
-	{"kvm_msr_list", sizeMSRListHeader, msrList{}, "nmsrs"},
 }
 
 // offsets are the C fields that are read by offset, in order.
@@ -102,9 +84,6 @@ field kvm_run.internal.data %d 128
 field kvm_run.emulation_failure.flags %d 8
 field kvm_run.emulation_failure.insn_size %d 1
 field kvm_run.emulation_failure.insn_bytes %d 15
-field kvm_run.system_event.type %d 4
-field kvm_run.system_event.ndata %d 4
-field kvm_run.system_event.data %d 128
 field kvm_stats_header.name_size %d 4
 field kvm_stats_header.num_desc %d 4
 field kvm_stats_header.desc_offset %d 4
@@ -172,7 +151,6 @@ func abi(t *testing.T) string {
 		offFailReason, offFailCPU,
 		offInternalSuberror, offInternalNdata, offInternalData,
 		offInternalData, offInternalData+8, offInternalData+9,
-		offEventType, offEventNdata, offEventData,
 		offStatsNameSize, offStatsNumDesc, offStatsDescOffset, offStatsDataOffset, sizeStatsHeader,
 		offDescSize, offDescOffset, offDescName)
 	return b.String()

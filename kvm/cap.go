@@ -9,15 +9,12 @@ import (
 // Cap is a KVM_CAP_* number: an optional part of the ABI.
 type Cap uint32
 
-// The capabilities that minivmm checks or may check.
+// The capabilities that minivmm checks.
 const (
 	CapIRQChip            Cap = 0   // KVM_CAP_IRQCHIP
 	CapUserMemory         Cap = 3   // KVM_CAP_USER_MEMORY
 	CapSetTSSAddr         Cap = 4   // KVM_CAP_SET_TSS_ADDR
 	CapExtCPUID           Cap = 7   // KVM_CAP_EXT_CPUID
-	CapNRVCPUs            Cap = 9   // KVM_CAP_NR_VCPUS: returns the recommended number
-	CapNRMemSlots         Cap = 10  // KVM_CAP_NR_MEMSLOTS: returns the number
-	CapMPState            Cap = 14  // KVM_CAP_MP_STATE
 	CapIRQRouting         Cap = 25  // KVM_CAP_IRQ_ROUTING: returns the number of routes
 	CapIRQFD              Cap = 32  // KVM_CAP_IRQFD
 	CapIOEventFD          Cap = 36  // KVM_CAP_IOEVENTFD
@@ -25,10 +22,8 @@ const (
 	CapMaxVCPUs           Cap = 66  // KVM_CAP_MAX_VCPUS: returns the number
 	CapReadonlyMem        Cap = 81  // KVM_CAP_READONLY_MEM
 	CapMultiAddressSpace  Cap = 118 // KVM_CAP_MULTI_ADDRESS_SPACE: returns the number
-	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH: IOEvent.Len 0
-	CapMaxVCPUID          Cap = 128 // KVM_CAP_MAX_VCPU_ID: returns the highest id plus one
+	CapIOEventFDAnyLength Cap = 122 // KVM_CAP_IOEVENTFD_ANY_LENGTH
 	CapImmediateExit      Cap = 136 // KVM_CAP_IMMEDIATE_EXIT
-	CapBinaryStatsFD      Cap = 203 // KVM_CAP_BINARY_STATS_FD
 )
 
 // capInfo is a capability's C name and the first kernel that has it.
@@ -43,9 +38,6 @@ var capabilities = [...]capInfo{
 	{CapUserMemory, "KVM_CAP_USER_MEMORY", "2.6.25"},
 	{CapSetTSSAddr, "KVM_CAP_SET_TSS_ADDR", "2.6.25"},
 	{CapExtCPUID, "KVM_CAP_EXT_CPUID", "2.6.25"},
-	{CapNRVCPUs, "KVM_CAP_NR_VCPUS", "2.6.26"},
-	{CapNRMemSlots, "KVM_CAP_NR_MEMSLOTS", "2.6.26"},
-	{CapMPState, "KVM_CAP_MP_STATE", "2.6.26"},
 	{CapIRQRouting, "KVM_CAP_IRQ_ROUTING", "2.6.30"},
 	{CapIRQFD, "KVM_CAP_IRQFD", "2.6.32"},
 	{CapIOEventFD, "KVM_CAP_IOEVENTFD", "2.6.32"},
@@ -54,9 +46,7 @@ var capabilities = [...]capInfo{
 	{CapReadonlyMem, "KVM_CAP_READONLY_MEM", "3.7"},
 	{CapMultiAddressSpace, "KVM_CAP_MULTI_ADDRESS_SPACE", "4.2"},
 	{CapIOEventFDAnyLength, "KVM_CAP_IOEVENTFD_ANY_LENGTH", "4.4"},
-	{CapMaxVCPUID, "KVM_CAP_MAX_VCPU_ID", "4.8"},
 	{CapImmediateExit, "KVM_CAP_IMMEDIATE_EXIT", "4.11"},
-	{CapBinaryStatsFD, "KVM_CAP_BINARY_STATS_FD", "5.14"},
 }
 
 // String is the capability's C name.

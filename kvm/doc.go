@@ -18,8 +18,8 @@
 //
 // The error of a failed ioctl wraps an *os.PathError. Its Op is the C name of
 // the ioctl, its Path names the file ("/dev/kvm", "kvm-vm", "kvm-vcpu-0") and its
-// Err is the errno. The error for a required capability or a counter that the
-// running kernel lacks matches errors.ErrUnsupported.
+// Err is the errno. The error for a required capability that the running kernel lacks matches
+// errors.ErrUnsupported.
 //
 // # Concurrency
 //

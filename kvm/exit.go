@@ -30,10 +30,6 @@ const (
 	offInternalNdata    = offUnion + 4
 	offInternalData     = offUnion + 8
 
-	offEventType  = offUnion + 0
-	offEventNdata = offUnion + 4
-	offEventData  = offUnion + 8
-
 	// minRun is the minimum size of the mapping: kvm_run up to the end of the union (its member
 	// padding[256]).
 	minRun = offUnion + 256
@@ -52,47 +48,26 @@ const (
 	ExitFailEntry     ExitReason = 9  // KVM_EXIT_FAIL_ENTRY
 	ExitIntr          ExitReason = 10 // KVM_EXIT_INTR
 	ExitInternalError ExitReason = 17 // KVM_EXIT_INTERNAL_ERROR
-	ExitSystemEvent   ExitReason = 24 // KVM_EXIT_SYSTEM_EVENT
 )
+
+var exitNames = map[ExitReason]string{
+	ExitUnknown: "UNKNOWN", ExitIO: "IO", ExitHLT: "HLT", ExitMMIO: "MMIO", ExitShutdown: "SHUTDOWN",
+	ExitFailEntry: "FAIL_ENTRY", ExitIntr: "INTR", ExitInternalError: "INTERNAL_ERROR",
+}
 
 // String returns the reason's C name without KVM_EXIT_.
 func (r ExitReason) String() string {
-	switch r {
-	case ExitUnknown:
-		return "UNKNOWN"
-	case ExitIO:
-		return "IO"
-	case ExitHLT:
-		return "HLT"
-	case ExitMMIO:
-		return "MMIO"
-	case ExitShutdown:
-		return "SHUTDOWN"
-	case ExitFailEntry:
-		return "FAIL_ENTRY"
-	case ExitIntr:
-		return "INTR"
-	case ExitInternalError:
-		return "INTERNAL_ERROR"
-	case ExitSystemEvent:
-		return "SYSTEM_EVENT"
+	if name, ok := exitNames[r]; ok {
+		return name
 	}
 	return fmt.Sprintf("exit reason %d", uint32(r))
 }
 
-// Suberrors of ExitInternalError.
+// Suberrors of ExitInternalError that a guest can cause.
 const (
-	InternalErrorEmulation      = 1 // KVM_INTERNAL_ERROR_EMULATION
-	InternalErrorSimulEx        = 2 // KVM_INTERNAL_ERROR_SIMUL_EX
-	InternalErrorDeliveryEv     = 3 // KVM_INTERNAL_ERROR_DELIVERY_EV
-	InternalErrorUnexpectedExit = 4 // KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON
-)
-
-// Types of ExitSystemEvent.
-const (
-	SystemEventShutdown = 1 // KVM_SYSTEM_EVENT_SHUTDOWN
-	SystemEventReset    = 2 // KVM_SYSTEM_EVENT_RESET
-	SystemEventCrash    = 3 // KVM_SYSTEM_EVENT_CRASH
+	InternalErrorEmulation  = 1 // KVM_INTERNAL_ERROR_EMULATION
+	InternalErrorSimulEx    = 2 // KVM_INTERNAL_ERROR_SIMUL_EX
+	InternalErrorDeliveryEv = 3 // KVM_INTERNAL_ERROR_DELIVERY_EV
 )
 
 // Exit says why Run returned. Only the field that Reason selects is valid.
@@ -131,13 +106,6 @@ type Exit struct {
 		NData    int
 		Data     [16]uint64
 	}
-
-	// SystemEvent describes an ExitSystemEvent. The meaning of Data[:NData] depends on Type.
-	SystemEvent struct {
-		Type  uint32
-		NData int
-		Data  [16]uint64
-	}
 }
 
 // decode decodes struct kvm_run after a successful KVM_RUN. run has at least minRun bytes. Lengths
@@ -172,24 +140,15 @@ func (e *Exit) decode(run []byte) {
 		e.FailEntry.CPU = le.Uint32(run[offFailCPU:])
 	case ExitInternalError:
 		e.Internal.Suberror = le.Uint32(run[offInternalSuberror:])
-		e.Internal.NData = decodeWords(&e.Internal.Data, run[offInternalData:], le.Uint32(run[offInternalNdata:]))
-	case ExitSystemEvent:
-		e.SystemEvent.Type = le.Uint32(run[offEventType:])
-		e.SystemEvent.NData = decodeWords(&e.SystemEvent.Data, run[offEventData:], le.Uint32(run[offEventNdata:]))
+		e.Internal.NData = int(min(le.Uint32(run[offInternalNdata:]), uint32(len(e.Internal.Data))))
+		for i := range e.Internal.NData {
+			e.Internal.Data[i] = le.Uint64(run[offInternalData+8*i:])
+		}
 	}
 }
 
 // ioDirectionOut is KVM_EXIT_IO_OUT.
 const ioDirectionOut = 1
-
-// decodeWords copies n words of b to dst, at most len(dst), and returns the number copied.
-func decodeWords(dst *[16]uint64, b []byte, n uint32) int {
-	count := int(min(n, uint32(len(dst))))
-	for i := range count {
-		dst[i] = binary.LittleEndian.Uint64(b[8*i:])
-	}
-	return count
-}
 
 // String describes the exit in one line, for an error or a trace.
 func (e *Exit) String() string {
@@ -206,8 +165,6 @@ func (e *Exit) String() string {
 			return s + fmt.Sprintf(": cannot emulate instruction % x", insn)
 		}
 		return s + fmt.Sprintf(" data %#x", e.Internal.Data[:e.Internal.NData])
-	case ExitSystemEvent:
-		return fmt.Sprintf("SYSTEM_EVENT type %d data %#x", e.SystemEvent.Type, e.SystemEvent.Data[:e.SystemEvent.NData])
 	}
 	return e.Reason.String()
 }
@@ -225,8 +182,7 @@ func (e *Exit) instruction() []byte {
 	return b[1:][:min(b[0], 15)]
 }
 
-// emulationInstructionBytes is
-// KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES.
+// emulationInstructionBytes is KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES.
 const emulationInstructionBytes = 1 << 0
 
 func direction(write bool) string {

@@ -30,12 +30,8 @@ const (
 	RouteMSI     RouteKind = 2 // KVM_IRQ_ROUTING_MSI
 )
 
-// Chips of a RouteIRQChip.
-const (
-	IRQChipPICMaster = 0 // KVM_IRQCHIP_PIC_MASTER
-	IRQChipPICSlave  = 1 // KVM_IRQCHIP_PIC_SLAVE
-	IRQChipIOAPIC    = 2 // KVM_IRQCHIP_IOAPIC
-)
+// IRQChipIOAPIC is the IOAPIC as the chip of a RouteIRQChip, KVM_IRQCHIP_IOAPIC.
+const IRQChipIOAPIC = 2
 
 // MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; every GSI is below it.
 const MaxRoutes = 4096
@@ -47,7 +43,7 @@ type Route struct {
 	GSI     uint32
 	Kind    RouteKind
 	MSI     MSI    // RouteMSI
-	IRQChip uint32 // RouteIRQChip: IRQChip*
+	IRQChip uint32 // RouteIRQChip: IRQChipIOAPIC
 	Pin     uint32 // RouteIRQChip
 }
 

@@ -10,14 +10,10 @@ const (
 	sizeRoutingHeader    = unsafe.Sizeof(routingHeader{})
 	sizeIRQFD            = unsafe.Sizeof(irqfdArg{})
 	sizeIOEventFD        = unsafe.Sizeof(ioeventfdArg{})
-	sizeMPState          = unsafe.Sizeof(mpStateArg{})
 	sizeRegs             = unsafe.Sizeof(Regs{})
 	sizeSregs            = unsafe.Sizeof(Sregs{})
-	sizeFPU              = unsafe.Sizeof(FPU{})
-	sizeLAPIC            = unsafe.Sizeof(LAPIC{})
 	sizeCPUIDHeader      = unsafe.Offsetof(cpuid2{}.entries)
 	sizeMSRsHeader       = unsafe.Offsetof(msrs{}.entries)
-	sizeMSRListHeader    = unsafe.Offsetof(msrList{}.indices)
 )
 
 // A structure of the wrong size does not compile: "cannot use [..]byte".
@@ -28,15 +24,12 @@ var (
 	_ [48]byte  = [unsafe.Sizeof(routingEntry{})]byte{}
 	_ [32]byte  = [sizeIRQFD]byte{}
 	_ [64]byte  = [sizeIOEventFD]byte{}
-	_ [4]byte   = [sizeMPState]byte{}
 	_ [144]byte = [sizeRegs]byte{}
 	_ [24]byte  = [unsafe.Sizeof(Segment{})]byte{}
 	_ [16]byte  = [unsafe.Sizeof(DTable{})]byte{}
 	_ [312]byte = [sizeSregs]byte{}
-	_ [416]byte = [sizeFPU]byte{}
 	_ [40]byte  = [unsafe.Sizeof(CPUIDEntry{})]byte{}
 	_ [16]byte  = [unsafe.Sizeof(MSREntry{})]byte{}
 	_ [8]byte   = [sizeCPUIDHeader]byte{}
 	_ [8]byte   = [sizeMSRsHeader]byte{}
-	_ [4]byte   = [sizeMSRListHeader]byte{}
 )

@@ -6,7 +6,6 @@ type requestID int
 const (
 	getAPIVersion requestID = iota
 	createVM
-	getMSRIndexList
 	checkExtension
 	getVCPUMmapSize
 	getSupportedCPUID
@@ -28,15 +27,8 @@ const (
 	setRegs
 	getSregs
 	setSregs
-	getMSRs
 	setMSRs
-	getFPU
-	setFPU
-	getLAPIC
-	setLAPIC
 	setCPUID2
-	getMPState
-	setMPState
 
 	requestCount
 )
@@ -70,7 +62,6 @@ var requests = [requestCount]request{
 	// on /dev/kvm
 	getAPIVersion:     {"KVM_GET_API_VERSION", dirNone, 0x00, 0},
 	createVM:          {"KVM_CREATE_VM", dirNone, 0x01, 0},
-	getMSRIndexList:   {"KVM_GET_MSR_INDEX_LIST", dirBoth, 0x02, sizeMSRListHeader},
 	checkExtension:    {"KVM_CHECK_EXTENSION", dirNone, 0x03, 0}, // also for a VM
 	getVCPUMmapSize:   {"KVM_GET_VCPU_MMAP_SIZE", dirNone, 0x04, 0},
 	getSupportedCPUID: {"KVM_GET_SUPPORTED_CPUID", dirBoth, 0x05, sizeCPUIDHeader},
@@ -89,18 +80,11 @@ var requests = [requestCount]request{
 	getStatsFD:          {"KVM_GET_STATS_FD", dirNone, 0xce, 0}, // also for a vCPU
 
 	// on a vCPU
-	run:        {"KVM_RUN", dirNone, 0x80, 0},
-	getRegs:    {"KVM_GET_REGS", dirRead, 0x81, sizeRegs},
-	setRegs:    {"KVM_SET_REGS", dirWrite, 0x82, sizeRegs},
-	getSregs:   {"KVM_GET_SREGS", dirRead, 0x83, sizeSregs},
-	setSregs:   {"KVM_SET_SREGS", dirWrite, 0x84, sizeSregs},
-	getMSRs:    {"KVM_GET_MSRS", dirBoth, 0x88, sizeMSRsHeader},
-	setMSRs:    {"KVM_SET_MSRS", dirWrite, 0x89, sizeMSRsHeader},
-	getFPU:     {"KVM_GET_FPU", dirRead, 0x8c, sizeFPU},
-	setFPU:     {"KVM_SET_FPU", dirWrite, 0x8d, sizeFPU},
-	getLAPIC:   {"KVM_GET_LAPIC", dirRead, 0x8e, sizeLAPIC},
-	setLAPIC:   {"KVM_SET_LAPIC", dirWrite, 0x8f, sizeLAPIC},
-	setCPUID2:  {"KVM_SET_CPUID2", dirWrite, 0x90, sizeCPUIDHeader},
-	getMPState: {"KVM_GET_MP_STATE", dirRead, 0x98, sizeMPState},
-	setMPState: {"KVM_SET_MP_STATE", dirWrite, 0x99, sizeMPState},
+	run:       {"KVM_RUN", dirNone, 0x80, 0},
+	getRegs:   {"KVM_GET_REGS", dirRead, 0x81, sizeRegs},
+	setRegs:   {"KVM_SET_REGS", dirWrite, 0x82, sizeRegs},
+	getSregs:  {"KVM_GET_SREGS", dirRead, 0x83, sizeSregs},
+	setSregs:  {"KVM_SET_SREGS", dirWrite, 0x84, sizeSregs},
+	setMSRs:   {"KVM_SET_MSRS", dirWrite, 0x89, sizeMSRsHeader},
+	setCPUID2: {"KVM_SET_CPUID2", dirWrite, 0x90, sizeCPUIDHeader},
 }

@@ -18,12 +18,11 @@ type Stats struct {
 	layout statsLayout
 }
 
-// StatsFD opens the VM's counters. Requires CapBinaryStatsFD.
+// StatsFD opens the VM's counters. Requires Linux 5.14.
 func (vm *VM) StatsFD() (*Stats, error) { return openStats(vm.f) }
 
 // StatsFD opens the vCPU's counters, "exits", "mmio_exits", "io_exits" and so on. It should be
-// called before the first Run: the call blocks while the vCPU is in KVM_RUN. Requires
-// CapBinaryStatsFD.
+// called before the first Run: the call blocks while the vCPU is in KVM_RUN. Requires Linux 5.14.
 func (v *VCPU) StatsFD() (*Stats, error) { return openStats(v.f) }
 
 func openStats(of *os.File) (*Stats, error) {
@@ -42,15 +41,6 @@ func openStats(of *os.File) (*Stats, error) {
 // Close closes the counters.
 func (s *Stats) Close() error { return s.f.Close() }
 
-// Names returns the names of all counters in the kernel's order, without histograms.
-func (s *Stats) Names() []string {
-	names := make([]string, len(s.layout.counters))
-	for i, c := range s.layout.counters {
-		names[i] = c.name
-	}
-	return names
-}
-
 // Read returns the values of all counters by name, without histograms.
 func (s *Stats) Read() (map[string]uint64, error) {
 	b := make([]byte, s.layout.dataSize)
@@ -62,22 +52,6 @@ func (s *Stats) Read() (map[string]uint64, error) {
 		m[c.name] = binary.LittleEndian.Uint64(b[c.off:])
 	}
 	return m, nil
-}
-
-// Lookup returns the value of the named counter. If the kernel does not have it, the error matches
-// errors.ErrUnsupported.
-func (s *Stats) Lookup(name string) (uint64, error) {
-	for _, c := range s.layout.counters {
-		if c.name != name {
-			continue
-		}
-		var b [8]byte
-		if _, err := s.f.ReadAt(b[:], s.layout.dataOff+int64(c.off)); err != nil {
-			return 0, err
-		}
-		return binary.LittleEndian.Uint64(b[:]), nil
-	}
-	return 0, fmt.Errorf("%s: no counter %q: %w", s.f.Name(), name, errors.ErrUnsupported)
 }
 
 // statsCounter is a counter: its name and the offset of its value in the data.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,11 +95,6 @@ func (s *System) Require(caps ...Cap) error {
 	return missingCaps(s.f.Name(), missing)
 }
 
-// vcpuMmapSize returns the size in bytes of a vCPU's shared mapping, KVM_GET_VCPU_MMAP_SIZE.
-func (s *System) vcpuMmapSize() (int, error) {
-	return ioctlValue(s.f, getVCPUMmapSize, 0)
-}
-
 // SupportedCPUID returns the CPUID leaves that host and KVM support for a guest,
 // KVM_GET_SUPPORTED_CPUID. The caller must adapt them: topology leaves describe the CPU on which
 // the calling thread happened to run.
@@ -107,23 +103,13 @@ func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
 	if _, err := ioctlPtr(s.f, getSupportedCPUID, &arg); err != nil {
 		return nil, err
 	}
-	return append([]CPUIDEntry(nil), arg.entries[:min(arg.nent, maxCPUIDEntries)]...), nil
-}
-
-// MSRIndexList returns the MSRs that can be read and written on a vCPU,
-// KVM_GET_MSR_INDEX_LIST.
-func (s *System) MSRIndexList() ([]uint32, error) {
-	arg := msrList{nmsrs: maxMSRIndices}
-	if _, err := ioctlPtr(s.f, getMSRIndexList, &arg); err != nil {
-		return nil, err
-	}
-	return append([]uint32(nil), arg.indices[:min(arg.nmsrs, maxMSRIndices)]...), nil
+	return slices.Clone(arg.entries[:min(arg.nent, maxCPUIDEntries)]), nil
 }
 
 // CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller
 // must call Close.
 func (s *System) CreateVM() (*VM, error) {
-	mmapSize, err := s.vcpuMmapSize()
+	mmapSize, err := ioctlValue(s.f, getVCPUMmapSize, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,8 @@ func TestOpenErrorSaysWhatToDo(t *testing.T) {
 }
 
 func TestMissingCapsAreNamedTogether(t *testing.T) {
-	err := missingCaps(DevicePath, []Cap{CapReadonlyMem, CapBinaryStatsFD})
-	want := "/dev/kvm lacks KVM_CAP_READONLY_MEM (Linux 3.7), KVM_CAP_BINARY_STATS_FD (Linux 5.14): unsupported operation"
+	err := missingCaps(DevicePath, []Cap{CapReadonlyMem, CapImmediateExit})
+	want := "/dev/kvm lacks KVM_CAP_READONLY_MEM (Linux 3.7), KVM_CAP_IMMEDIATE_EXIT (Linux 4.11): unsupported operation"
 	if err == nil || err.Error() != want || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -57,9 +57,3 @@ type ioeventfdArg struct {
 	flags     uint32
 	_         [36]uint8
 }
-
-// mpStateArg is struct kvm_mp_state.
-type mpStateArg struct {
-	_       structs.HostLayout
-	mpState uint32
-}

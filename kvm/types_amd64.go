@@ -50,29 +50,6 @@ type Sregs struct {
 	InterruptBitmap         [4]uint64
 }
 
-// FPU is struct kvm_fpu: x87 and SSE state.
-type FPU struct {
-	_          structs.HostLayout
-	FPR        [8][16]uint8
-	FCW        uint16
-	FSW        uint16
-	FTWX       uint8 // in fxsave format
-	_          uint8
-	LastOpcode uint16
-	LastIP     uint64
-	LastDP     uint64
-	XMM        [16][16]uint8
-	MXCSR      uint32
-	_          uint32
-}
-
-// LAPIC is struct kvm_lapic_state: the local APIC's register page. The register
-// at offset r of the page is the little-endian word at Regs[r].
-type LAPIC struct {
-	_    structs.HostLayout
-	Regs [1024]uint8
-}
-
 // CPUIDEntry is struct kvm_cpuid_entry2: the values of one CPUID leaf.
 type CPUIDEntry struct {
 	_                  structs.HostLayout
@@ -104,23 +81,13 @@ type MSREntry struct {
 	Data  uint64
 }
 
-// maxMSREntries is one less than the kernel's MAX_IO_MSRS, which the kernel rejects.
-const maxMSREntries = 255
+// maxMSREntries is far above the number that minivmm sets, and below the kernel's MAX_IO_MSRS (256).
+const maxMSREntries = 16
 
-// msrs is struct kvm_msrs with room for maxMSREntries, the most that one call accepts.
+// msrs is struct kvm_msrs with room for maxMSREntries.
 type msrs struct {
 	_       structs.HostLayout
 	nmsrs   uint32
 	_       uint32
 	entries [maxMSREntries]MSREntry
-}
-
-// maxMSRIndices is far above the number that kernels list (about 400 in Linux 6.12).
-const maxMSRIndices = 2048
-
-// msrList is struct kvm_msr_list with room for maxMSRIndices.
-type msrList struct {
-	_       structs.HostLayout
-	nmsrs   uint32
-	indices [maxMSRIndices]uint32
 }

@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 
@@ -75,41 +76,6 @@ func (v *VCPU) Sregs() (Sregs, error) { return get[Sregs](v, getSregs) }
 // values.
 func (v *VCPU) SetSregs(s Sregs) error { return set(v, setSregs, &s) }
 
-// FPU reads the x87 and SSE state, KVM_GET_FPU.
-func (v *VCPU) FPU() (FPU, error) { return get[FPU](v, getFPU) }
-
-// SetFPU writes the x87 and SSE state, KVM_SET_FPU.
-func (v *VCPU) SetFPU(s FPU) error { return set(v, setFPU, &s) }
-
-// LAPIC reads the local APIC's registers, KVM_GET_LAPIC.
-func (v *VCPU) LAPIC() (LAPIC, error) { return get[LAPIC](v, getLAPIC) }
-
-// SetLAPIC writes the local APIC's registers, KVM_SET_LAPIC.
-func (v *VCPU) SetLAPIC(l LAPIC) error { return set(v, setLAPIC, &l) }
-
-// MPState is the run state of a vCPU, a KVM_MP_STATE_*.
-type MPState uint32
-
-// The states on x86.
-const (
-	MPStateRunnable      MPState = 0 // KVM_MP_STATE_RUNNABLE: initial state of the boot vCPU
-	MPStateUninitialized MPState = 1 // KVM_MP_STATE_UNINITIALIZED: initial state of all others; waits for INIT and SIPI
-	MPStateInitReceived  MPState = 2 // KVM_MP_STATE_INIT_RECEIVED
-	MPStateHalted        MPState = 3 // KVM_MP_STATE_HALTED
-	MPStateSIPIReceived  MPState = 4 // KVM_MP_STATE_SIPI_RECEIVED
-)
-
-// MPState reads the run state, KVM_GET_MP_STATE.
-func (v *VCPU) MPState() (MPState, error) {
-	arg, err := get[mpStateArg](v, getMPState)
-	return MPState(arg.mpState), err
-}
-
-// SetMPState writes the run state, KVM_SET_MP_STATE.
-func (v *VCPU) SetMPState(s MPState) error {
-	return set(v, setMPState, &mpStateArg{mpState: uint32(s)})
-}
-
 // SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run,
 // with at most 256 entries, else E2BIG.
 func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
@@ -120,13 +86,21 @@ func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	return set(v, setCPUID2, &arg)
 }
 
-// GetMSRs fills in the Data of entries, whose Index names an MSR, KVM_GET_MSRS. If the vCPU does
-// not have an MSR, the error names it and matches EINVAL.
-func (v *VCPU) GetMSRs(entries []MSREntry) error { return doMSRs(v.f, getMSRs, entries) }
-
-// SetMSRs writes MSRs in the given order, KVM_SET_MSRS. If an MSR is rejected, the error names it
-// and matches EINVAL; the MSRs before it have been written.
-func (v *VCPU) SetMSRs(entries []MSREntry) error { return doMSRs(v.f, setMSRs, entries) }
+// SetMSRs writes at most 16 MSRs in the given order, KVM_SET_MSRS. If the kernel rejects an MSR, it
+// stops and returns the number written, without an error; SetMSRs returns an error that names the
+// MSR and matches EINVAL.
+func (v *VCPU) SetMSRs(entries []MSREntry) error {
+	arg := msrs{nmsrs: uint32(len(entries))}
+	if copy(arg.entries[:], entries) < len(entries) {
+		return &os.PathError{Op: requests[setMSRs].name, Path: v.f.Name(), Err: unix.E2BIG}
+	}
+	done, err := ioctlPtr(v.f, setMSRs, &arg)
+	if err == nil && done < len(entries) {
+		err = &os.PathError{Op: requests[setMSRs].name, Path: v.f.Name(), Err: unix.EINVAL}
+		return fmt.Errorf("MSR %#x: %w", entries[done].Index, err)
+	}
+	return err
+}
 
 func get[T any](v *VCPU, id requestID) (T, error) {
 	arg := new(T)

@@ -21,15 +21,13 @@ func (vm *VM) CheckExtension(c Cap) (int, error) {
 	return ioctlValue(vm.f, checkExtension, uintptr(c))
 }
 
-// Flags of a memory slot.
-const (
-	MemLogDirtyPages = 1 << 0 // KVM_MEM_LOG_DIRTY_PAGES
-	MemReadonly      = 1 << 1 // KVM_MEM_READONLY: guest writes exit as MMIO; requires CapReadonlyMem
-)
+// MemReadonly is the flag KVM_MEM_READONLY of a memory slot: guest writes exit as MMIO. It requires
+// CapReadonlyMem.
+const MemReadonly = 1 << 1
 
 // SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest physical address gpa,
 // KVM_SET_USER_MEMORY_REGION. All three are multiples of the page size. sizeBytes 0 removes the
-// slot. The gpa and MemLogDirtyPages of an existing slot can change; another hva or size is EINVAL.
+// slot. The gpa of an existing slot can change; another hva or size is EINVAL.
 // EEXIST if the region overlaps another slot's. The caller must keep the memory mapped until the VM
 // is destroyed or the slot is removed. Bits 16 and up of slot select the address space, below the
 // number that CapMultiAddressSpace returns; 1 is that of system management mode.
