@@ -6,8 +6,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+
+	"minivmm/internal/ioctl"
 )
 
 // consts are the constants that abi.c prints, except the capabilities.
@@ -39,28 +42,41 @@ var consts = []struct {
 	{"KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES", emulationInstructionBytes},
 }
 
+// allRequests are the rows of request.go in the order of abi.c.
+var allRequests = []ioctl.Request{
+	getAPIVersion, createVM, checkExtension, getVCPUMmapSize, getSupportedCPUID,
+	createVCPU, setUserMemoryRegion, setTSSAddr, setIdentityMapAddr, createIRQChip, irqLine, setGSIRouting,
+	irqfd, ioeventfd, getTSCKHz, getStatsFD,
+	run, getRegs, setRegs, getSregs, setSregs, setMSRs, setCPUID2,
+}
+
+// allCaps are the capabilities in the order of abi.c.
+var allCaps = []Cap{
+	CapIRQChip, CapUserMemory, CapSetTSSAddr, CapExtCPUID, CapIRQRouting, CapIRQFD, CapIOEventFD, CapSetIdentityMapAddr,
+	CapMaxVCPUs, CapReadonlyMem, CapMultiAddressSpace, CapIOEventFDAnyLength, CapImmediateExit,
+}
+
 // layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields,
-// in order. size 0 means that the tail has a variable length in C, so the sizes are not compared.
+// in order. A structure with a variable number of entries stands for its header.
 var layouts = []struct {
 	name   string
-	size   uintptr
 	value  any
 	fields string
 }{
-	{"kvm_userspace_memory_region", sizeUserMemoryRegion, userMemoryRegion{}, "slot flags guest_phys_addr memory_size userspace_addr"},
-	{"kvm_irq_level", sizeIRQLevel, irqLevel{}, "irq level"},
-	{"kvm_irq_routing", sizeRoutingHeader, routingHeader{}, "nr flags"},
-	{"kvm_irq_routing_entry", 48, routingEntry{}, "gsi type flags u"},
-	{"kvm_irqfd", sizeIRQFD, irqfdArg{}, "fd gsi flags resamplefd"},
-	{"kvm_ioeventfd", sizeIOEventFD, ioeventfdArg{}, "datamatch addr len fd flags"},
-	{"kvm_regs", sizeRegs, Regs{}, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags"},
-	{"kvm_segment", 24, Segment{}, "base limit selector type present dpl db s l g avl unusable"},
-	{"kvm_dtable", 16, DTable{}, "base limit"},
-	{"kvm_sregs", sizeSregs, Sregs{}, "cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base interrupt_bitmap"},
-	{"kvm_cpuid_entry2", 40, CPUIDEntry{}, "function index flags eax ebx ecx edx"},
-	{"kvm_cpuid2", sizeCPUIDHeader, cpuid2{}, "nent"},
-	{"kvm_msr_entry", 16, MSREntry{}, "index data"},
-	{"kvm_msrs", sizeMSRsHeader, msrs{}, "nmsrs"},
+	{"kvm_userspace_memory_region", userMemoryRegion{}, "slot flags guest_phys_addr memory_size userspace_addr"},
+	{"kvm_irq_level", irqLevel{}, "irq level"},
+	{"kvm_irq_routing", header{}, "nr"},
+	{"kvm_irq_routing_entry", routingEntry{}, "gsi type flags u"},
+	{"kvm_irqfd", irqfdArg{}, "fd gsi flags resamplefd"},
+	{"kvm_ioeventfd", ioeventfdArg{}, "datamatch addr len fd flags"},
+	{"kvm_regs", Regs{}, "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags"},
+	{"kvm_segment", Segment{}, "base limit selector type present dpl db s l g avl unusable"},
+	{"kvm_dtable", DTable{}, "base limit"},
+	{"kvm_sregs", Sregs{}, "cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base interrupt_bitmap"},
+	{"kvm_cpuid_entry2", CPUIDEntry{}, "function index flags eax ebx ecx edx"},
+	{"kvm_cpuid2", header{}, "nent"},
+	{"kvm_msr_entry", MSREntry{}, "index data"},
+	{"kvm_msrs", header{}, "nmsrs"},
 }
 
 // offsets are the C fields that are read by offset, in order.
@@ -101,6 +117,9 @@ var goNames = map[string]string{
 	"kvm_userspace_memory_region.userspace_addr":  "hva",
 	"kvm_irq_routing_entry.type":                  "typ",
 	"kvm_ioeventfd.len":                           "length",
+	"kvm_irq_routing.nr":                          "count",
+	"kvm_cpuid2.nent":                             "count",
+	"kvm_msrs.nmsrs":                              "count",
 }
 
 // sameName reports whether a Go field is named after a C field.
@@ -114,25 +133,22 @@ func sameName(structure, goName, cName string) bool {
 // abi returns the output of abi.c, computed from the Go tables.
 func abi(t *testing.T) string {
 	var b strings.Builder
-	for _, r := range requests {
-		fmt.Fprintf(&b, "request %s %#x\n", r.name, r.number())
+	for _, r := range allRequests {
+		fmt.Fprintf(&b, "request %s %#x\n", r.Name, r.Number)
 	}
-	for _, c := range capabilities {
-		fmt.Fprintf(&b, "const %s %d\n", c.name, c.cap)
+	for _, c := range allCaps {
+		fmt.Fprintf(&b, "const %s %d\n", c.name, c.number)
 	}
 	for _, c := range consts {
 		fmt.Fprintf(&b, "const %s %d\n", c.name, c.value)
 	}
 	for _, l := range layouts {
-		fmt.Fprintf(&b, "struct %s %d\n", l.name, l.size)
 		typ, names := reflect.TypeOf(l.value), strings.Fields(l.fields)
+		fmt.Fprintf(&b, "struct %s %d\n", l.name, typ.Size())
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			if f.Name == "_" {
 				continue
-			}
-			if len(names) == 0 {
-				break // the variable tail
 			}
 			if !sameName(l.name, f.Name, names[0]) {
 				t.Errorf("%s.%s has the Go name %s", l.name, names[0], f.Name)
@@ -162,6 +178,18 @@ func TestABIMatchesTheGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareLines(t, "Go", abi(t), "testdata/abi.golden", string(golden))
+	// No row is forgotten above.
+	for _, file := range []string{"request.go", "cap.go"} {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`"KVM_\w+"`).FindAllString(string(src), -1) {
+			if !strings.Contains(string(golden), " "+strings.Trim(name, `"`)+" ") {
+				t.Errorf("%s has %s, which testdata/abi.golden lacks", file, name)
+			}
+		}
+	}
 }
 
 func TestGoldenMatchesTheHeaders(t *testing.T) {

@@ -1,9 +1,8 @@
 // Package kvm is the part of the KVM ABI that minivmm uses, for x86-64.
 //
-// It is a thin layer: a table with one row per ioctl (request.go), one function that issues them
-// (ioctl_unsafe.go), and one type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the
-// counters of a VM or a VCPU. It contains no policy of a machine: no address map, no CPUID policy,
-// no threads. It imports no other package of the module.
+// It is a thin layer: a table with one row per ioctl (request.go), which package ioctl issues, and
+// one type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the counters of a VM or a VCPU.
+// It contains no policy of a machine: no address map, no CPUID policy, no threads.
 //
 // Source: include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h, and
 // Documentation/virt/kvm/api.rst for the meaning. testdata/abi.c prints all

@@ -257,8 +257,8 @@ func TestErrorsNameCallAndObject(t *testing.T) {
 	if err := s.Require(CapUserMemory, CapIRQFD, CapIOEventFDAnyLength, CapImmediateExit); err != nil {
 		t.Error(err)
 	}
-	err = s.Require(CapUserMemory, Cap(60001), Cap(60002))
-	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "KVM_CAP_60001, KVM_CAP_60002") {
+	err = s.Require(CapUserMemory, Cap{60001, "KVM_CAP_60001", "9.1"}, Cap{60002, "KVM_CAP_60002", "9.2"})
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "KVM_CAP_60001 (Linux 9.1), KVM_CAP_60002 (Linux 9.2)") {
 		t.Errorf("unknown capabilities: %v", err)
 	}
 	if err := m.cpu.Close(); err != nil {

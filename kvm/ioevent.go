@@ -1,6 +1,10 @@
 package kvm
 
-import "fmt"
+import (
+	"fmt"
+
+	"minivmm/internal/ioctl"
+)
 
 // Flags of KVM_IOEVENTFD.
 const (
@@ -27,7 +31,7 @@ func (vm *VM) IOEventFD(e IOEvent, assign bool) error {
 	if !assign {
 		arg.flags |= ioeventfdDeassign
 	}
-	if _, err := ioctlPtr(vm.f, ioeventfd, &arg); err != nil {
+	if _, err := ioctl.Pointer(vm.f, ioeventfd, &arg); err != nil {
 		return fmt.Errorf("address %#x: %w", e.Addr, err)
 	}
 	return nil

@@ -2,16 +2,17 @@ package kvm
 
 import (
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/ioctl"
 )
 
 // CreateIRQChip creates the interrupt controller in the kernel: PIC, IOAPIC and a local APIC for
 // each vCPU, KVM_CREATE_IRQCHIP. It installs default routes for GSI 0 to 23. It must be called
 // before the first CreateVCPU.
 func (vm *VM) CreateIRQChip() error {
-	_, err := ioctlValue(vm.f, createIRQChip, 0)
+	_, err := ioctl.Value(vm.f, createIRQChip, 0)
 	return err
 }
 
@@ -49,7 +50,7 @@ type Route struct {
 
 // routing is struct kvm_irq_routing with room for MaxRoutes routes.
 type routing struct {
-	routingHeader
+	header
 	entries [MaxRoutes]routingEntry
 }
 
@@ -58,10 +59,10 @@ type routing struct {
 // so it is worth batching changes. EINVAL for an unknown chip, pin or kind, or a GSI out of range.
 func (vm *VM) SetGSIRouting(routes []Route) error {
 	if len(routes) > MaxRoutes {
-		return &os.PathError{Op: requests[setGSIRouting].name, Path: vm.f.Name(), Err: unix.E2BIG}
+		return setGSIRouting.Error(vm.f.Name(), unix.E2BIG)
 	}
 	arg := new(routing)
-	arg.nr = uint32(len(routes))
+	arg.count = uint32(len(routes))
 	for i, r := range routes {
 		e := &arg.entries[i]
 		e.gsi = r.GSI
@@ -73,7 +74,7 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 			e.u = [8]uint32{r.IRQChip, r.Pin}
 		}
 	}
-	_, err := ioctlPtr(vm.f, setGSIRouting, arg)
+	_, err := ioctl.Pointer(vm.f, setGSIRouting, arg)
 	return err
 }
 
@@ -86,7 +87,7 @@ func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 	if !assign {
 		arg.flags = irqfdDeassign
 	}
-	if _, err := ioctlPtr(vm.f, irqfd, &arg); err != nil {
+	if _, err := ioctl.Pointer(vm.f, irqfd, &arg); err != nil {
 		return fmt.Errorf("gsi %d: %w", gsi, err)
 	}
 	return nil
@@ -101,7 +102,7 @@ func (vm *VM) IRQLine(gsi uint32, high bool) error {
 	if high {
 		arg.level = 1
 	}
-	if _, err := ioctlPtr(vm.f, irqLine, &arg); err != nil {
+	if _, err := ioctl.Pointer(vm.f, irqLine, &arg); err != nil {
 		return fmt.Errorf("gsi %d: %w", gsi, err)
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"minivmm/internal/ioctl"
 )
 
 // Stats reads the counters that KVM keeps for a VM or a vCPU
@@ -26,7 +28,7 @@ func (vm *VM) StatsFD() (*Stats, error) { return openStats(vm.f) }
 func (v *VCPU) StatsFD() (*Stats, error) { return openStats(v.f) }
 
 func openStats(of *os.File) (*Stats, error) {
-	fd, err := ioctlValue(of, getStatsFD, 0)
+	fd, err := ioctl.Value(of, getStatsFD, 0)
 	if err != nil {
 		return nil, err
 	}

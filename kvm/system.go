@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/ioctl"
 )
 
 // DevicePath is the device node of KVM.
@@ -29,7 +31,7 @@ func Open() (*System, error) {
 		return nil, openError(err, readCPUFlags())
 	}
 	s := &System{f: os.NewFile(uintptr(fd), DevicePath)}
-	v, err := ioctlValue(s.f, getAPIVersion, 0)
+	v, err := ioctl.Value(s.f, getAPIVersion, 0)
 	if err == nil && v != apiVersion {
 		err = fmt.Errorf("%s: API version %d, need %d: %w", DevicePath, v, apiVersion, errors.ErrUnsupported)
 	}
@@ -76,7 +78,7 @@ func (s *System) Close() error { return s.f.Close() }
 // CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks c, else 1 or the
 // number described at c. Some results differ per VM: see VM.CheckExtension.
 func (s *System) CheckExtension(c Cap) (int, error) {
-	return ioctlValue(s.f, checkExtension, uintptr(c))
+	return ioctl.Value(s.f, checkExtension, c.number)
 }
 
 // Require returns an error if the host lacks any of caps. The error names all missing capabilities
@@ -99,21 +101,21 @@ func (s *System) Require(caps ...Cap) error {
 // KVM_GET_SUPPORTED_CPUID. The caller must adapt them: topology leaves describe the CPU on which
 // the calling thread happened to run.
 func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
-	arg := cpuid2{nent: maxCPUIDEntries}
-	if _, err := ioctlPtr(s.f, getSupportedCPUID, &arg); err != nil {
+	arg := cpuid2{header: header{count: maxCPUIDEntries}}
+	if _, err := ioctl.Pointer(s.f, getSupportedCPUID, &arg); err != nil {
 		return nil, err
 	}
-	return slices.Clone(arg.entries[:min(arg.nent, maxCPUIDEntries)]), nil
+	return slices.Clone(arg.entries[:min(arg.count, maxCPUIDEntries)]), nil
 }
 
 // CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller
 // must call Close.
 func (s *System) CreateVM() (*VM, error) {
-	mmapSize, err := ioctlValue(s.f, getVCPUMmapSize, 0)
+	mmapSize, err := ioctl.Value(s.f, getVCPUMmapSize, 0)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := ioctlValue(s.f, createVM, 0)
+	fd, err := ioctl.Value(s.f, createVM, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -19,11 +19,12 @@ type irqLevel struct {
 	level uint32
 }
 
-// routingHeader is struct kvm_irq_routing without its entries.
-type routingHeader struct {
+// header is how the structures with a variable number of entries start: kvm_irq_routing,
+// kvm_cpuid2, kvm_msrs.
+type header struct {
 	_     structs.HostLayout
-	nr    uint32
-	flags uint32
+	count uint32 // nr, nent, nmsrs
+	_     uint32
 }
 
 // routingEntry is struct kvm_irq_routing_entry. The union u has eight words: address_lo,

@@ -67,9 +67,7 @@ const maxCPUIDEntries = 256
 
 // cpuid2 is struct kvm_cpuid2 with room for maxCPUIDEntries.
 type cpuid2 struct {
-	_       structs.HostLayout
-	nent    uint32
-	_       uint32
+	header
 	entries [maxCPUIDEntries]CPUIDEntry
 }
 
@@ -86,8 +84,6 @@ const maxMSREntries = 16
 
 // msrs is struct kvm_msrs with room for maxMSREntries.
 type msrs struct {
-	_       structs.HostLayout
-	nmsrs   uint32
-	_       uint32
+	header
 	entries [maxMSREntries]MSREntry
 }

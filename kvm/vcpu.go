@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/ioctl"
 )
 
 // VCPU is a virtual CPU. All methods except SetImmediateExit must be called by one goroutine,
@@ -40,13 +42,13 @@ func (v *VCPU) Close() error {
 // flag and calls Run again. ENOMEM from the first Run of a VM can be caused by a signal (Linux
 // 6.12.14 to 6.12.43). EFAULT means guest memory that is not mapped in this process.
 func (v *VCPU) Run() (*Exit, error) {
-	switch errno := ioctlRun(v.f); errno {
+	switch _, errno := ioctl.Once(v.f, run, 0); errno {
 	case 0:
 		v.exit.decode(v.run)
 	case unix.EINTR, unix.EAGAIN:
 		v.exit = Exit{Reason: ExitIntr}
 	default:
-		return nil, &os.PathError{Op: requests[run].name, Path: v.f.Name(), Err: errno}
+		return nil, run.Error(v.f.Name(), errno)
 	}
 	return &v.exit, nil
 }
@@ -79,9 +81,9 @@ func (v *VCPU) SetSregs(s Sregs) error { return set(v, setSregs, &s) }
 // SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run,
 // with at most 256 entries, else E2BIG.
 func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
-	arg := cpuid2{nent: uint32(len(entries))}
+	arg := cpuid2{header: header{count: uint32(len(entries))}}
 	if copy(arg.entries[:], entries) < len(entries) {
-		return &os.PathError{Op: requests[setCPUID2].name, Path: v.f.Name(), Err: unix.E2BIG}
+		return setCPUID2.Error(v.f.Name(), unix.E2BIG)
 	}
 	return set(v, setCPUID2, &arg)
 }
@@ -90,25 +92,25 @@ func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 // stops and returns the number written, without an error; SetMSRs returns an error that names the
 // MSR and matches EINVAL.
 func (v *VCPU) SetMSRs(entries []MSREntry) error {
-	arg := msrs{nmsrs: uint32(len(entries))}
+	arg := msrs{header: header{count: uint32(len(entries))}}
 	if copy(arg.entries[:], entries) < len(entries) {
-		return &os.PathError{Op: requests[setMSRs].name, Path: v.f.Name(), Err: unix.E2BIG}
+		return setMSRs.Error(v.f.Name(), unix.E2BIG)
 	}
-	done, err := ioctlPtr(v.f, setMSRs, &arg)
+	done, err := ioctl.Pointer(v.f, setMSRs, &arg)
 	if err == nil && done < len(entries) {
-		err = &os.PathError{Op: requests[setMSRs].name, Path: v.f.Name(), Err: unix.EINVAL}
+		err = setMSRs.Error(v.f.Name(), unix.EINVAL)
 		return fmt.Errorf("MSR %#x: %w", entries[done].Index, err)
 	}
 	return err
 }
 
-func get[T any](v *VCPU, id requestID) (T, error) {
+func get[T any](v *VCPU, r ioctl.Request) (T, error) {
 	arg := new(T)
-	_, err := ioctlPtr(v.f, id, arg)
+	_, err := ioctl.Pointer(v.f, r, arg)
 	return *arg, err
 }
 
-func set[T any](v *VCPU, id requestID, arg *T) error {
-	_, err := ioctlPtr(v.f, id, arg)
+func set[T any](v *VCPU, r ioctl.Request, arg *T) error {
+	_, err := ioctl.Pointer(v.f, r, arg)
 	return err
 }

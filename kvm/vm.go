@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/ioctl"
 )
 
 // VM is a virtual machine: memory slots, interrupt controller, vCPUs.
@@ -18,7 +20,7 @@ func (vm *VM) Close() error { return vm.f.Close() }
 
 // CheckExtension is like System.CheckExtension, for this VM.
 func (vm *VM) CheckExtension(c Cap) (int, error) {
-	return ioctlValue(vm.f, checkExtension, uintptr(c))
+	return ioctl.Value(vm.f, checkExtension, c.number)
 }
 
 // MemReadonly is the flag KVM_MEM_READONLY of a memory slot: guest writes exit as MMIO. It requires
@@ -32,7 +34,7 @@ const MemReadonly = 1 << 1
 // is destroyed or the slot is removed. Bits 16 and up of slot select the address space, below the
 // number that CapMultiAddressSpace returns; 1 is that of system management mode.
 func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
-	_, err := ioctlPtr(vm.f, setUserMemoryRegion, &userMemoryRegion{
+	_, err := ioctl.Pointer(vm.f, setUserMemoryRegion, &userMemoryRegion{
 		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),
 	})
 	return err
@@ -40,19 +42,19 @@ func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva
 
 // TSCKHz returns the frequency of the vCPUs' time stamp counters in kHz, KVM_GET_TSC_KHZ on the VM.
 // ENOTTY before Linux 5.18.
-func (vm *VM) TSCKHz() (int, error) { return ioctlValue(vm.f, getTSCKHz, 0) }
+func (vm *VM) TSCKHz() (int, error) { return ioctl.Value(vm.f, getTSCKHz, 0) }
 
 // SetTSSAddr reserves three guest-physical pages below 4 GiB that Intel hosts
 // need for real mode, KVM_SET_TSS_ADDR. It must be called before the first CreateVCPU.
 func (vm *VM) SetTSSAddr(gpa uint64) error {
-	_, err := ioctlValue(vm.f, setTSSAddr, uintptr(gpa))
+	_, err := ioctl.Value(vm.f, setTSSAddr, uintptr(gpa))
 	return err
 }
 
 // SetIdentityMapAddr reserves one guest-physical page for the same purpose,
 // KVM_SET_IDENTITY_MAP_ADDR. It must be called before the first CreateVCPU, else EINVAL.
 func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
-	_, err := ioctlPtr(vm.f, setIdentityMapAddr, &gpa)
+	_, err := ioctl.Pointer(vm.f, setIdentityMapAddr, &gpa)
 	return err
 }
 
@@ -60,14 +62,14 @@ func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
 // maps its shared pages. The interrupt controller must be created first. EEXIST if the id is in
 // use. The caller must call Close.
 func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
-	fd, err := ioctlValue(vm.f, createVCPU, uintptr(id))
+	fd, err := ioctl.Value(vm.f, createVCPU, uintptr(id))
 	if err != nil {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), fmt.Sprintf("kvm-vcpu-%d", id))
 	if vm.mmapSize < minRun {
 		f.Close()
-		return nil, &os.PathError{Op: requests[getVCPUMmapSize].name, Path: DevicePath, Err: unix.EINVAL}
+		return nil, getVCPUMmapSize.Error(DevicePath, unix.EINVAL)
 	}
 	page, err := unix.Mmap(fd, 0, vm.mmapSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
