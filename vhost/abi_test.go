@@ -6,26 +6,35 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+
+	"minivmm/internal/ioctl"
 )
+
+// allRequests are the rows of request.go.
+var allRequests = []ioctl.Request{
+	getFeatures, setFeatures, setOwner, setMemTable, setVringNum, setVringAddr, setVringBase,
+	setVringKick, setVringCall, setVringErr, setVringBusyloopTimeout, netSetBackend, scsiSetEndpoint, scsiClearEndpoint,
+	newWorker, freeWorker, attachVringWorker, setForkFromOwner,
+}
 
 // layouts pairs C structures with Go structures. fields are the C names of the non-blank Go fields,
 // in order.
 var layouts = []struct {
 	name   string
-	size   uintptr
 	value  any
 	fields string
 }{
-	{"vhost_memory", sizeMemoryHeader, memory{}, "nregions padding"},
-	{"vhost_memory_region", 32, memoryRegion{}, "guest_phys_addr memory_size userspace_addr flags_padding"},
-	{"vhost_vring_state", sizeVringState, vringState{}, "index num"},
-	{"vhost_vring_file", sizeVringFile, vringFile{}, "index fd"},
-	{"vhost_vring_addr", sizeVringAddr, vringAddr{}, "index flags desc_user_addr used_user_addr avail_user_addr log_guest_addr"},
-	{"vhost_scsi_target", sizeScsiTarget, scsiTarget{}, "abi_version vhost_wwpn vhost_tpgt reserved"},
-	{"vhost_worker_state", sizeWorkerState, workerState{}, "worker_id"},
-	{"vhost_vring_worker", sizeVringWorker, vringWorker{}, "index worker_id"},
+	{"vhost_memory", memoryHeader{}, "nregions padding"},
+	{"vhost_memory_region", memoryRegion{}, "guest_phys_addr memory_size userspace_addr flags_padding"},
+	{"vhost_vring_state", vringState{}, "index num"},
+	{"vhost_vring_file", vringFile{}, "index fd"},
+	{"vhost_vring_addr", vringAddr{}, "index flags desc_user_addr used_user_addr avail_user_addr log_guest_addr"},
+	{"vhost_scsi_target", scsiTarget{}, "abi_version vhost_wwpn vhost_tpgt reserved"},
+	{"vhost_worker_state", workerState{}, "worker_id"},
+	{"vhost_vring_worker", vringWorker{}, "index worker_id"},
 }
 
 // goNames lists the Go fields whose names differ from C, by C structure.
@@ -53,15 +62,15 @@ func sameName(structure, goName, cName string) bool {
 // abi returns the values of the Go tables, by their names in abi.c.
 func abi(t *testing.T) map[string]string {
 	m := make(map[string]string)
-	for _, r := range requests {
-		m[r.name] = fmt.Sprintf("request %s %#x", r.name, r.number())
+	for _, r := range allRequests {
+		m[r.Name] = fmt.Sprintf("request %s %#x", r.Name, r.Number)
 	}
 	for _, l := range layouts {
-		m[l.name] = fmt.Sprintf("struct %s %d", l.name, l.size)
 		typ, names := reflect.TypeOf(l.value), strings.Fields(l.fields)
+		m[l.name] = fmt.Sprintf("struct %s %d", l.name, typ.Size())
 		for i := range typ.NumField() {
 			f := typ.Field(i)
-			if f.Name == "_" || len(names) == 0 {
+			if f.Name == "_" {
 				continue
 			}
 			if !sameName(l.name, f.Name, names[0]) {
@@ -98,6 +107,13 @@ func TestABIMatchesTheGolden(t *testing.T) {
 	}
 	for name := range have {
 		t.Errorf("%s is not in testdata/abi.golden", name)
+	}
+	src, err := os.ReadFile("request.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows := len(regexp.MustCompile(`"VHOST_\w+"`).FindAll(src, -1)); rows != len(allRequests) {
+		t.Errorf("request.go has %d rows, this test %d", rows, len(allRequests))
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/ioctl"
 )
 
 // Device is an open vhost device node, with the calls common to all kinds.
 type Device struct {
 	f    *os.File
-	hook func(id requestID, arg any) error // tests: replaces the kernel
+	hook func(r ioctl.Request, arg any) error // tests: replaces the kernel
 }
 
 // Open opens a vhost device node. If the node is missing or access is denied, the error says how to
@@ -50,18 +52,23 @@ func openError(path string, err error) error {
 // has not yet called exec still holds the descriptor. Call Stop first so as not to depend on that.
 func (d *Device) Close() error { return d.f.Close() }
 
-// unsupported adds errors.ErrUnsupported to the error of a request that the kernel does not know:
-// ENOTTY. For the two requests allowed before SetOwner it is also EPERM, because a kernel without
-// them checks the owner first.
-func unsupported(id requestID, err error) error {
-	early := id == setForkFromOwner || id == getForkFromOwner
-	if !errors.Is(err, unix.ENOTTY) && !(early && errors.Is(err, unix.EPERM)) {
-		return err
+// ioctlPtr issues a request with a pointer to its argument.
+func ioctlPtr[T any](d *Device, r ioctl.Request, arg *T) error {
+	if d.hook != nil {
+		return d.hook(r, arg)
 	}
-	if since := requests[id].since; since != "" {
+	_, err := ioctl.Pointer(d.f, r, arg)
+	return err
+}
+
+// unsupported adds errors.ErrUnsupported to the error of a request that kernels before since do not
+// know: ENOTTY. For SET_FORK_FROM_OWNER, which is allowed before SetOwner, it is also EPERM, because
+// a kernel without it checks the owner first.
+func unsupported(r ioctl.Request, since string, err error) error {
+	if errors.Is(err, unix.ENOTTY) || r == setForkFromOwner && errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: %w (Linux %s)", err, errors.ErrUnsupported, since)
 	}
-	return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
+	return err
 }
 
 // SetForkFromOwner selects what SetOwner creates: a thread of the calling process (true) or a
@@ -74,34 +81,24 @@ func (d *Device) SetForkFromOwner(on bool) error {
 	if on {
 		v = 1
 	}
-	return unsupported(setForkFromOwner, ioctlPtr(d, setForkFromOwner, &v))
-}
-
-// GetForkFromOwner returns the selection of SetForkFromOwner, VHOST_GET_FORK_FROM_OWNER. The
-// default is the vhost module's parameter fork_from_owner_default.
-func (d *Device) GetForkFromOwner() (bool, error) {
-	var v uint8
-	err := unsupported(getForkFromOwner, ioctlPtr(d, getForkFromOwner, &v))
-	return v != 0, err
+	return unsupported(setForkFromOwner, "6.17", ioctlPtr(d, setForkFromOwner, &v))
 }
 
 // SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER. EBUSY if there is
 // an owner. The kernel returns ENOMEM for every failure to create the worker, even for a pending
 // signal; SetOwnerHere blocks signals during the call.
-func (d *Device) SetOwner() error { return ioctlNone(d, setOwner) }
-
-// GetFeatures returns the virtio features that the device offers,
-// VHOST_GET_FEATURES.
-func (d *Device) GetFeatures() (uint64, error) {
-	var v uint64
-	err := ioctlPtr(d, getFeatures, &v)
-	return v, err
+func (d *Device) SetOwner() error {
+	if d.hook != nil {
+		return d.hook(setOwner, nil)
+	}
+	_, err := ioctl.Value(d.f, setOwner, 0)
+	return err
 }
 
-// setFeatures sets the features negotiated with the guest, a subset of
-// GetFeatures, VHOST_SET_FEATURES. EOPNOTSUPP for any other bit.
-func (d *Device) setFeatures(features uint64) error {
-	return ioctlPtr(d, setFeatures, &features)
+// GetFeatures returns the virtio features that the device offers, VHOST_GET_FEATURES.
+func (d *Device) GetFeatures() (features uint64, err error) {
+	err = ioctlPtr(d, getFeatures, &features)
+	return features, err
 }
 
 // MemoryRegion is a range of guest RAM and the address at which this process has it mapped.
@@ -113,13 +110,13 @@ type MemoryRegion struct {
 
 // setMemTable sets the location of guest RAM, VHOST_SET_MEM_TABLE. It must be called after SetOwner
 // and before the backend is set, and may be called again while the backend runs. E2BIG for more
-// than MaxMemRegions (or the module's max_mem_regions), EFAULT for a region that is empty or not in
+// than maxMemRegions (or the module's max_mem_regions), EFAULT for a region that is empty or not in
 // user space.
 func (d *Device) setMemTable(regions []MemoryRegion) error {
-	if len(regions) > MaxMemRegions {
-		return &os.PathError{Op: requests[setMemTable].name, Path: d.f.Name(), Err: unix.E2BIG}
+	if len(regions) > maxMemRegions {
+		return setMemTable.Error(d.f.Name(), unix.E2BIG)
 	}
-	arg := memory{nregions: uint32(len(regions))}
+	arg := memory{memoryHeader: memoryHeader{nregions: uint32(len(regions))}}
 	for i, r := range regions {
 		arg.regions[i] = memoryRegion{gpa: r.GPA, size: r.SizeBytes, hva: uint64(r.HVA)}
 	}

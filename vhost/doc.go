@@ -1,11 +1,11 @@
 // Package vhost is the kernel's vhost ABI: virtio rings served by the kernel,
 // for a network tap (/dev/vhost-net) or SCSI targets (/dev/vhost-scsi).
 //
-// It is structured like package kvm: a table with one row per ioctl (request.go), one function that
-// issues them (ioctl_unsafe.go), and one type per kind of file. Device has the calls common to all
-// devices; Net and Scsi can also start and stop. Package lio creates the SCSI targets. This package
-// does not depend on virtio devices, guest memory or KVM. It reads /proc with package procfs to
-// find workers and limits.
+// It is structured like package kvm: a table with one row per ioctl (request.go), which package
+// ioctl issues, and one type per kind of file. Device has the calls common to all devices; Net and
+// Scsi can also start and stop. Package lio creates the SCSI targets. This package does not depend
+// on virtio devices, guest memory or KVM. It reads /proc with package procfs to find workers and
+// limits.
 //
 // Source: include/uapi/linux/vhost.h and vhost_types.h; drivers/vhost.
 //
@@ -16,8 +16,8 @@
 //
 // The kernel requires this order: open, SetForkFromOwner, SetOwner, GetFeatures; then, when the
 // guest's driver is ready, setFeatures, setMemTable, and for each ring setVringNum, setVringBase,
-// setVringAddr, SetVringCall and SetVringErr. The last two steps differ: vhost-net requires the
-// kicks (SetVringKick) before its backend, vhost-scsi requires its endpoint before the kicks,
+// setVringAddr, setVringCall and setVringErr. The last two steps differ: vhost-net requires the
+// kicks (setVringKick) before its backend, vhost-scsi requires its endpoint before the kicks,
 // because an earlier kick is lost. SetOwnerHere, Net.Start and Scsi.Start follow this order.
 //
 // # The worker

@@ -3,7 +3,6 @@ package vhost
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +35,7 @@ func OpenNet() (*Net, error) {
 // other settings of the ring. ENOTSOCK for an unsuitable descriptor; EFAULT without a memory table
 // or with a ring outside user space.
 func (n *Net) setBackend(index uint32, tapFD int) error {
-	return n.vring(index, ioctlPtr(n.Device, netSetBackend, &vringFile{index: index, fd: int32(tapFD)}))
+	return setVring(n.Device, netSetBackend, index, &vringFile{index: index, fd: int32(tapFD)})
 }
 
 // Start connects the rings NetRX and NetTX to tapFD. SetOwner must be called first. The interface
@@ -44,8 +43,7 @@ func (n *Net) setBackend(index uint32, tapFD int) error {
 // 10. On error nothing is connected.
 func (n *Net) Start(s Setup, tapFD int) error {
 	if s.Features&netVirtioNetHdr != 0 {
-		err := &os.PathError{Op: requests[setFeatures].name, Path: NetPath, Err: unix.EINVAL}
-		return fmt.Errorf("feature bit 27 means that the tap has no headers: %w", err)
+		return fmt.Errorf("feature bit 27 means that the tap has no headers: %w", setFeatures.Error(NetPath, unix.EINVAL))
 	}
 	if err := n.setup(s); err != nil {
 		return err
@@ -61,8 +59,7 @@ func (n *Net) Start(s Setup, tapFD int) error {
 	return nil
 }
 
-// Stop disconnects both rings. After it returns, the kernel no longer accesses them, and
-// GetVringBase returns where they stopped.
+// Stop disconnects both rings. After it returns, the kernel no longer accesses them.
 func (n *Net) Stop() error {
 	return errors.Join(n.setBackend(NetRX, -1), n.setBackend(NetTX, -1))
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/ioctl"
 	"minivmm/internal/procfs"
 )
 
@@ -70,10 +71,10 @@ func TestOwnerCallIsRetriedAndSignalsAreRestored(t *testing.T) {
 	}
 	calls := 0
 	d := (&fakeKernel{}).device()
-	d.hook = func(id requestID, _ any) error {
+	d.hook = func(r ioctl.Request, _ any) error {
 		read(&during)
 		if calls++; calls < attempts {
-			return &os.PathError{Op: requests[id].name, Path: "/dev/fake", Err: unix.ENOMEM}
+			return &os.PathError{Op: r.Name, Path: "/dev/fake", Err: unix.ENOMEM}
 		}
 		return nil
 	}

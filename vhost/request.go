@@ -1,79 +1,28 @@
 package vhost
 
-// requestID names a row of the request table.
-type requestID int
-
-const (
-	getFeatures requestID = iota
-	setFeatures
-	setOwner
-	setMemTable
-	newWorker
-	freeWorker
-	setVringNum
-	setVringAddr
-	setVringBase
-	getVringBase
-	attachVringWorker
-	setVringKick
-	setVringCall
-	setVringErr
-	setVringBusyloopTimeout
-	netSetBackend
-	scsiSetEndpoint
-	scsiClearEndpoint
-	setForkFromOwner
-	getForkFromOwner
-
-	requestCount
-)
-
-// Directions of an ioctl's argument, seen from user space
-// (uapi/asm-generic/ioctl.h).
-const (
-	dirNone  = 0 // _IO
-	dirWrite = 1 // _IOW: the kernel reads the argument
-	dirRead  = 2 // _IOR: the kernel writes the argument
-	dirBoth  = dirWrite | dirRead
-)
+import "minivmm/internal/ioctl"
 
 // vhostVirtio is VHOST_VIRTIO, the type byte of all vhost ioctls.
 const vhostVirtio = 0xAF
 
-// request is one row: an ioctl's C name and the four parts of its number.
-// since is the first kernel with the ioctl, empty if every supported kernel has it.
-type request struct {
-	name  string
-	dir   uintptr
-	nr    uintptr
-	size  uintptr // of the argument; only the header if the argument has a variable length
-	since string
-}
-
-// number returns the ioctl number, encoded as by _IOC of uapi/asm-generic/ioctl.h.
-func (r request) number() uintptr {
-	return r.dir<<30 | r.size<<16 | vhostVirtio<<8 | r.nr
-}
-
-var requests = [requestCount]request{
-	getFeatures:             {"VHOST_GET_FEATURES", dirRead, 0x00, 8, ""},
-	setFeatures:             {"VHOST_SET_FEATURES", dirWrite, 0x00, 8, ""},
-	setOwner:                {"VHOST_SET_OWNER", dirNone, 0x01, 0, ""},
-	setMemTable:             {"VHOST_SET_MEM_TABLE", dirWrite, 0x03, sizeMemoryHeader, ""},
-	newWorker:               {"VHOST_NEW_WORKER", dirRead, 0x08, sizeWorkerState, "6.5"},
-	freeWorker:              {"VHOST_FREE_WORKER", dirWrite, 0x09, sizeWorkerState, "6.5"},
-	setVringNum:             {"VHOST_SET_VRING_NUM", dirWrite, 0x10, sizeVringState, ""},
-	setVringAddr:            {"VHOST_SET_VRING_ADDR", dirWrite, 0x11, sizeVringAddr, ""},
-	setVringBase:            {"VHOST_SET_VRING_BASE", dirWrite, 0x12, sizeVringState, ""},
-	getVringBase:            {"VHOST_GET_VRING_BASE", dirBoth, 0x12, sizeVringState, ""},
-	attachVringWorker:       {"VHOST_ATTACH_VRING_WORKER", dirWrite, 0x15, sizeVringWorker, "6.5"},
-	setVringKick:            {"VHOST_SET_VRING_KICK", dirWrite, 0x20, sizeVringFile, ""},
-	setVringCall:            {"VHOST_SET_VRING_CALL", dirWrite, 0x21, sizeVringFile, ""},
-	setVringErr:             {"VHOST_SET_VRING_ERR", dirWrite, 0x22, sizeVringFile, ""},
-	setVringBusyloopTimeout: {"VHOST_SET_VRING_BUSYLOOP_TIMEOUT", dirWrite, 0x23, sizeVringState, ""},
-	netSetBackend:           {"VHOST_NET_SET_BACKEND", dirWrite, 0x30, sizeVringFile, ""},
-	scsiSetEndpoint:         {"VHOST_SCSI_SET_ENDPOINT", dirWrite, 0x40, sizeScsiTarget, ""},
-	scsiClearEndpoint:       {"VHOST_SCSI_CLEAR_ENDPOINT", dirWrite, 0x41, sizeScsiTarget, ""},
-	setForkFromOwner:        {"VHOST_SET_FORK_FROM_OWNER", dirWrite, 0x84, 1, "6.17"},
-	getForkFromOwner:        {"VHOST_GET_FORK_FROM_OWNER", dirRead, 0x85, 1, "6.17"},
-}
+// The requests; the last ones are for one kind of device each, or for newer kernels.
+var (
+	getFeatures             = ioctl.Read[uint64]("VHOST_GET_FEATURES", vhostVirtio, 0x00)
+	setFeatures             = ioctl.Write[uint64]("VHOST_SET_FEATURES", vhostVirtio, 0x00)
+	setOwner                = ioctl.None("VHOST_SET_OWNER", vhostVirtio, 0x01)
+	setMemTable             = ioctl.Write[memoryHeader]("VHOST_SET_MEM_TABLE", vhostVirtio, 0x03)
+	setVringNum             = ioctl.Write[vringState]("VHOST_SET_VRING_NUM", vhostVirtio, 0x10)
+	setVringAddr            = ioctl.Write[vringAddr]("VHOST_SET_VRING_ADDR", vhostVirtio, 0x11)
+	setVringBase            = ioctl.Write[vringState]("VHOST_SET_VRING_BASE", vhostVirtio, 0x12)
+	setVringKick            = ioctl.Write[vringFile]("VHOST_SET_VRING_KICK", vhostVirtio, 0x20)
+	setVringCall            = ioctl.Write[vringFile]("VHOST_SET_VRING_CALL", vhostVirtio, 0x21)
+	setVringErr             = ioctl.Write[vringFile]("VHOST_SET_VRING_ERR", vhostVirtio, 0x22)
+	setVringBusyloopTimeout = ioctl.Write[vringState]("VHOST_SET_VRING_BUSYLOOP_TIMEOUT", vhostVirtio, 0x23)
+	netSetBackend           = ioctl.Write[vringFile]("VHOST_NET_SET_BACKEND", vhostVirtio, 0x30)
+	scsiSetEndpoint         = ioctl.Write[scsiTarget]("VHOST_SCSI_SET_ENDPOINT", vhostVirtio, 0x40)
+	scsiClearEndpoint       = ioctl.Write[scsiTarget]("VHOST_SCSI_CLEAR_ENDPOINT", vhostVirtio, 0x41)
+	newWorker               = ioctl.Read[workerState]("VHOST_NEW_WORKER", vhostVirtio, 0x08)           // Linux 6.5
+	freeWorker              = ioctl.Write[workerState]("VHOST_FREE_WORKER", vhostVirtio, 0x09)         // Linux 6.5
+	attachVringWorker       = ioctl.Write[vringWorker]("VHOST_ATTACH_VRING_WORKER", vhostVirtio, 0x15) // Linux 6.5
+	setForkFromOwner        = ioctl.Write[uint8]("VHOST_SET_FORK_FROM_OWNER", vhostVirtio, 0x84)       // Linux 6.17
+)

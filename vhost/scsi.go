@@ -3,9 +3,10 @@ package vhost
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/ioctl"
 )
 
 // Rings of a Scsi. Request rings start at ScsiRequest; the module parameter max_io_vqs of
@@ -46,17 +47,17 @@ func (s *Scsi) clearEndpoint(wwpn string) error {
 	return s.endpoint(scsiClearEndpoint, wwpn)
 }
 
-func (s *Scsi) endpoint(id requestID, wwpn string) error {
+func (s *Scsi) endpoint(r ioctl.Request, wwpn string) error {
 	var arg scsiTarget
 	if len(wwpn) >= len(arg.wwpn) {
-		return fmt.Errorf("wwpn %q: %w", wwpn, &os.PathError{Op: requests[id].name, Path: ScsiPath, Err: unix.ENAMETOOLONG})
+		return fmt.Errorf("wwpn %q: %w", wwpn, r.Error(ScsiPath, unix.ENAMETOOLONG))
 	}
 	copy(arg.wwpn[:], wwpn)
-	err := ioctlPtr(s.Device, id, &arg)
+	err := ioctlPtr(s.Device, r, &arg)
 	switch {
 	case err == nil:
 		return nil
-	case id == scsiSetEndpoint && errors.Is(err, unix.ENODEV):
+	case r == scsiSetEndpoint && errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("wwpn %s: %w (no such target, or another device uses it)", wwpn, err)
 	}
 	return fmt.Errorf("wwpn %s: %w", wwpn, err)
@@ -82,7 +83,7 @@ func (s *Scsi) Start(setup Setup, wwpn string) error {
 func (s *Scsi) Stop(wwpn string, rings []Vring) error {
 	var errs []error
 	for _, v := range rings {
-		errs = append(errs, s.SetVringKick(v.Index, -1))
+		errs = append(errs, s.setEventfd(setVringKick, v.Index, -1))
 	}
 	return errors.Join(append(errs, s.clearEndpoint(wwpn))...)
 }

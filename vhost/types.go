@@ -2,9 +2,9 @@ package vhost
 
 import "structs"
 
-// MaxMemRegions is the default of the vhost module's parameter max_mem_regions, and the maximum of
+// maxMemRegions is the default of the vhost module's parameter max_mem_regions, and the maximum of
 // setMemTable.
-const MaxMemRegions = 64
+const maxMemRegions = 64
 
 // memoryRegion is struct vhost_memory_region.
 type memoryRegion struct {
@@ -15,12 +15,17 @@ type memoryRegion struct {
 	flags uint64 // flags_padding
 }
 
-// memory is struct vhost_memory with room for MaxMemRegions.
-type memory struct {
+// memoryHeader is struct vhost_memory without its regions.
+type memoryHeader struct {
 	_        structs.HostLayout
 	nregions uint32
 	padding  uint32
-	regions  [MaxMemRegions]memoryRegion
+}
+
+// memory is struct vhost_memory with room for maxMemRegions.
+type memory struct {
+	memoryHeader
+	regions [maxMemRegions]memoryRegion
 }
 
 // workerState is struct vhost_worker_state.
@@ -61,15 +66,11 @@ type vringAddr struct {
 	log   uint64 // log_guest_addr
 }
 
-// maxWWPN is the size of vhost_scsi_target.vhost_wwpn, with its final NUL
-// (TRANSPORT_IQN_LEN).
-const maxWWPN = 224
-
 // scsiTarget is struct vhost_scsi_target.
 type scsiTarget struct {
 	_          structs.HostLayout
 	abiVersion int32
-	wwpn       [maxWWPN]uint8 // vhost_wwpn
-	tpgt       uint16         // vhost_tpgt
+	wwpn       [224]uint8 // vhost_wwpn, with its final NUL (TRANSPORT_IQN_LEN)
+	tpgt       uint16     // vhost_tpgt
 	reserved   uint16
 }

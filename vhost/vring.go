@@ -1,6 +1,11 @@
 package vhost
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+
+	"minivmm/internal/ioctl"
+)
 
 // Vring describes a ring to the kernel. Addresses are host virtual addresses. The kernel does not
 // check that they are in guest memory: the caller must.
@@ -15,55 +20,68 @@ type Vring struct {
 
 	Kick int // eventfd, driver to device; -1: none
 	Call int // eventfd, device to driver; -1: none
-	Err  int // eventfd, signalled when the kernel stops serving the ring; -1: none
+	Err  int // eventfd, signalled when the kernel stops serving the ring, which it reports in no other way; -1: none
 }
 
-// setVringNum sets the number of descriptors, VHOST_SET_VRING_NUM. EBUSY while
-// the backend is set.
-func (d *Device) setVringNum(index, num uint32) error {
-	return d.vring(index, ioctlPtr(d, setVringNum, &vringState{index: index, num: num}))
+// Setup holds the settings that a device needs before its backend starts.
+type Setup struct {
+	Features uint64 // a subset of GetFeatures, else EOPNOTSUPP
+	Memory   []MemoryRegion
+	Vrings   []Vring
 }
 
-// setVringBase sets the next available entry that the device processes,
-// VHOST_SET_VRING_BASE. EBUSY while the backend is set.
-func (d *Device) setVringBase(index uint32, base uint16) error {
-	return d.vring(index, ioctlPtr(d, setVringBase, &vringState{index: index, num: uint32(base)}))
+// setup applies everything except the kicks: features, memory table, rings. EBUSY while the backend
+// is set, EINVAL for a misaligned ring. The kernel checks that the rings are in user space when the
+// backend is set.
+func (d *Device) setup(s Setup) error {
+	if err := ioctlPtr(d, setFeatures, &s.Features); err != nil {
+		return err
+	}
+	if err := d.setMemTable(s.Memory); err != nil {
+		return err
+	}
+	for _, v := range s.Vrings {
+		if err := setVring(d, setVringNum, v.Index, &vringState{index: v.Index, num: v.Num}); err != nil {
+			return err
+		}
+		if err := setVring(d, setVringBase, v.Index, &vringState{index: v.Index, num: uint32(v.Base)}); err != nil {
+			return err
+		}
+		if err := setVring(d, setVringAddr, v.Index, &vringAddr{
+			index: v.Index, desc: uint64(v.Desc), avail: uint64(v.Avail), used: uint64(v.Used),
+		}); err != nil {
+			return err
+		}
+		if err := d.setEventfd(setVringCall, v.Index, v.Call); err != nil {
+			return err
+		}
+		if err := d.setEventfd(setVringErr, v.Index, v.Err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// GetVringBase returns the next available entry that the device would process,
-// VHOST_GET_VRING_BASE. It does not stop the ring: remove the backend first.
-func (d *Device) GetVringBase(index uint32) (uint16, error) {
-	arg := vringState{index: index}
-	err := d.vring(index, ioctlPtr(d, getVringBase, &arg))
-	return uint16(arg.num), err
+// setKicks connects the kicks of all rings. If an eventfd has a nonzero count, its ring is processed
+// at once. The counter is not read and keeps growing.
+func (d *Device) setKicks(rings []Vring) error {
+	for _, v := range rings {
+		if err := d.setEventfd(setVringKick, v.Index, v.Kick); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// setVringAddr sets the host virtual addresses of a ring's three parts,
-// VHOST_SET_VRING_ADDR. EINVAL if one is misaligned. The kernel checks that they are
-// user-space addresses when the backend is set, and never checks that they are in guest memory.
-func (d *Device) setVringAddr(index uint32, desc, avail, used uintptr) error {
-	return d.vring(index, ioctlPtr(d, setVringAddr, &vringAddr{
-		index: index, desc: uint64(desc), avail: uint64(avail), used: uint64(used),
-	}))
-}
-
-// SetVringKick sets the eventfd by which the driver notifies the device of available buffers,
-// VHOST_SET_VRING_KICK; -1 is none. If the eventfd has a nonzero count, the ring is processed at
-// once. The counter is not read and keeps growing.
-func (d *Device) SetVringKick(index uint32, fd int) error {
-	return d.vring(index, ioctlPtr(d, setVringKick, &vringFile{index: index, fd: int32(fd)}))
-}
-
-// SetVringCall sets the eventfd that the device signals for used buffers,
-// VHOST_SET_VRING_CALL; -1 is none.
-func (d *Device) SetVringCall(index uint32, fd int) error {
-	return d.vring(index, ioctlPtr(d, setVringCall, &vringFile{index: index, fd: int32(fd)}))
-}
-
-// SetVringErr sets the eventfd that the device signals when it finds the ring broken and stops
-// serving it, VHOST_SET_VRING_ERR; -1 is none. The kernel reports this in no other way.
-func (d *Device) SetVringErr(index uint32, fd int) error {
-	return d.vring(index, ioctlPtr(d, setVringErr, &vringFile{index: index, fd: int32(fd)}))
+// Disconnect removes all eventfds of the rings.
+func (d *Device) Disconnect(rings []Vring) error {
+	var errs []error
+	for _, v := range rings {
+		for _, r := range []ioctl.Request{setVringKick, setVringCall, setVringErr} {
+			errs = append(errs, d.setEventfd(r, v.Index, -1))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // SetVringBusyloopTimeout makes the worker poll for the given number of microseconds before it
@@ -71,58 +89,18 @@ func (d *Device) SetVringErr(index uint32, fd int) error {
 // SetOwner, and the setting survives a change of the backend. vhost-scsi accepts the value without
 // an error but ignores it: only vhost-net polls.
 func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
-	return d.vring(index, ioctlPtr(d, setVringBusyloopTimeout, &vringState{index: index, num: microseconds}))
+	return setVring(d, setVringBusyloopTimeout, index, &vringState{index: index, num: microseconds})
 }
 
-// vring adds the ring's index to an error.
-func (d *Device) vring(index uint32, err error) error {
-	if err != nil {
+// setEventfd sets the eventfd, or -1, of a ring by one of the requests SET_VRING_KICK, CALL and ERR.
+func (d *Device) setEventfd(r ioctl.Request, index uint32, fd int) error {
+	return setVring(d, r, index, &vringFile{index: index, fd: int32(fd)})
+}
+
+// setVring issues a request for one ring, whose index its error names.
+func setVring[T any](d *Device, r ioctl.Request, index uint32, arg *T) error {
+	if err := ioctlPtr(d, r, arg); err != nil {
 		return fmt.Errorf("ring %d: %w", index, err)
-	}
-	return nil
-}
-
-// Setup holds the settings that a device needs before its backend starts.
-type Setup struct {
-	Features uint64
-	Memory   []MemoryRegion
-	Vrings   []Vring
-}
-
-// setup applies everything except the kicks: features, memory table, rings.
-func (d *Device) setup(s Setup) error {
-	if err := d.setFeatures(s.Features); err != nil {
-		return err
-	}
-	if err := d.setMemTable(s.Memory); err != nil {
-		return err
-	}
-	for _, v := range s.Vrings {
-		if err := d.setVringNum(v.Index, v.Num); err != nil {
-			return err
-		}
-		if err := d.setVringBase(v.Index, v.Base); err != nil {
-			return err
-		}
-		if err := d.setVringAddr(v.Index, v.Desc, v.Avail, v.Used); err != nil {
-			return err
-		}
-		if err := d.SetVringCall(v.Index, v.Call); err != nil {
-			return err
-		}
-		if err := d.SetVringErr(v.Index, v.Err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setKicks connects the kicks of all rings.
-func (d *Device) setKicks(rings []Vring) error {
-	for _, v := range rings {
-		if err := d.SetVringKick(v.Index, v.Kick); err != nil {
-			return err
-		}
 	}
 	return nil
 }

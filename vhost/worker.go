@@ -16,7 +16,7 @@ import (
 // as SetOwner.
 func (d *Device) NewWorker() (id uint32, err error) {
 	var arg workerState
-	err = unsupported(newWorker, ioctlPtr(d, newWorker, &arg))
+	err = unsupported(newWorker, "6.5", ioctlPtr(d, newWorker, &arg))
 	if errors.Is(err, unix.EFAULT) {
 		err = fmt.Errorf("%w: %w (this device's workers are kernel threads)", err, errors.ErrUnsupported)
 	}
@@ -27,12 +27,12 @@ func (d *Device) NewWorker() (id uint32, err error) {
 // waits until the worker's function returns, not until the thread exits (kernel/vhost_task.c,
 // vhost_task_stop): the thread stays in /proc and counts against limits a little longer.
 func (d *Device) FreeWorker(id uint32) error {
-	return unsupported(freeWorker, ioctlPtr(d, freeWorker, &workerState{workerID: id}))
+	return unsupported(freeWorker, "6.5", ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }
 
 // AttachVringWorker assigns a worker to a ring, VHOST_ATTACH_VRING_WORKER. If the ring has a kick
 // or the device an endpoint, each call waits for a grace period and until the ring's previous
 // worker has finished its queued work.
 func (d *Device) AttachVringWorker(index, id uint32) error {
-	return d.vring(index, unsupported(attachVringWorker, ioctlPtr(d, attachVringWorker, &vringWorker{index: index, workerID: id})))
+	return unsupported(attachVringWorker, "6.5", setVring(d, attachVringWorker, index, &vringWorker{index: index, workerID: id}))
 }

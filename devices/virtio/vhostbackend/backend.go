@@ -136,13 +136,7 @@ func (b *Backend) Stop() error {
 	b.active = nil
 	var errs []error
 	if act.started {
-		errs = append(errs, b.cfg.Stop(act.rings))
-		for _, r := range act.rings {
-			errs = append(errs,
-				b.cfg.Device.SetVringKick(r.Index, -1),
-				b.cfg.Device.SetVringCall(r.Index, -1),
-				b.cfg.Device.SetVringErr(r.Index, -1))
-		}
+		errs = append(errs, b.cfg.Stop(act.rings), b.cfg.Device.Disconnect(act.rings))
 	}
 	for _, n := range act.errors {
 		errs = append(errs, n.Close())

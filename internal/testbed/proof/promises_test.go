@@ -40,7 +40,7 @@ func theseModes(t testing.TB) []mode {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	switch _, err := n.GetForkFromOwner(); {
+	switch err := n.SetForkFromOwner(true); {
 	case err == nil && vhosttest.KernelSince(t, 6, 18):
 		return []mode{newestKthread, newestTask}
 	case err == nil:
