@@ -200,7 +200,7 @@ func TestKthreadModeAddsNoThread(t *testing.T) {
 		t.Fatal(err)
 	}
 	lockThread(t)
-	before, err := taskSet()
+	before, err := procfs.TaskIDs("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
 	}

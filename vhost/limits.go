@@ -29,63 +29,59 @@ type limits struct {
 
 const noLimit = ^uint64(0)
 
-// String returns the limits that are reached, or all limits if none is, with their values and use.
+// reservedPIDs is the number of lowest ids that are not reused after a wraparound (RESERVED_PIDS of
+// kernel/pid.c).
+const reservedPIDs = 300
+
+// limit is one limit on the number of tasks.
+type limit struct {
+	most, used uint64
+	text       string
+}
+
+// all returns RLIMIT_NPROC, pids.max, threads-max and pid_max.
+func (l limits) all() [4]limit {
+	nproc := limit{l.nproc, uint64(l.uidTasks), fmt.Sprintf("RLIMIT_NPROC %s: uid %d has %d tasks", figure(l.nproc), l.uid, l.uidTasks)}
+	if l.exempt {
+		nproc.most, nproc.text = noLimit, nproc.text+" but is exempt"
+	}
+	return [...]limit{
+		nproc,
+		{l.pidsMax, l.pids, fmt.Sprintf("pids.max %s of cgroup %s: it has %d tasks", figure(l.pidsMax), l.cgroup, l.pids)},
+		{l.threadsMax, l.threads, fmt.Sprintf("kernel.threads-max %s: the host has %d tasks", figure(l.threadsMax), l.threads)},
+		{l.pidMax, l.threads + reservedPIDs, fmt.Sprintf("kernel.pid_max %s: the host has %d tasks", figure(l.pidMax), l.threads)},
+	}
+}
+
+// String returns the limits that are reached, or the first three if none is, with their values and
+// use.
 func (l limits) String() string {
-	nproc := fmt.Sprintf("RLIMIT_NPROC %s: uid %d has %d tasks", figure(l.nproc), l.uid, l.uidTasks)
-	pids := fmt.Sprintf("pids.max %s of cgroup %s: it has %d tasks", figure(l.pidsMax), l.cgroup, l.pids)
-	threads := fmt.Sprintf("kernel.threads-max %s: the host has %d tasks", figure(l.threadsMax), l.threads)
 	if l.elsewhere {
 		return "the calling thread cannot create a worker: its children belong to another pid namespace (unshare or setns)"
 	}
-	var reached []string
-	if !l.exempt && uint64(l.uidTasks) >= l.nproc {
-		reached = append(reached, nproc)
-	}
-	if l.pids >= l.pidsMax {
-		reached = append(reached, pids)
-	}
-	if l.threads >= l.threadsMax {
-		reached = append(reached, threads)
-	}
-	if l.pidMax != noLimit && l.threads+reservedPIDs >= l.pidMax {
-		reached = append(reached, fmt.Sprintf("kernel.pid_max %d: the host has %d tasks", l.pidMax, l.threads))
+	var all, reached []string
+	for _, x := range l.all() {
+		all = append(all, x.text)
+		if x.used >= x.most {
+			reached = append(reached, x.text)
+		}
 	}
 	if len(reached) > 0 {
 		return "a task limit is reached: " + strings.Join(reached, "; ")
 	}
-	if l.exempt {
-		nproc += " but is exempt"
-	}
-	return "no task limit appears to be reached: " + strings.Join([]string{nproc, pids, threads}, "; ")
+	return "no task limit appears to be reached: " + strings.Join(all[:3], "; ")
 }
 
 // room returns how many more tasks the limits allow, and the tightest limit.
 func (l limits) room() (room uint64, tightest string) {
 	room = noLimit
-	nproc := l.nproc
-	if l.exempt {
-		nproc = noLimit
-	}
-	for _, x := range []struct {
-		limit, used uint64
-		text        string
-	}{
-		{nproc, uint64(l.uidTasks), fmt.Sprintf("RLIMIT_NPROC %d: uid %d has %d tasks", l.nproc, l.uid, l.uidTasks)},
-		{l.pidsMax, l.pids, fmt.Sprintf("pids.max %d of cgroup %s: it has %d tasks", l.pidsMax, l.cgroup, l.pids)},
-		{l.threadsMax, l.threads, fmt.Sprintf("kernel.threads-max %d: the host has %d tasks", l.threadsMax, l.threads)},
-		{l.pidMax, l.threads + reservedPIDs, fmt.Sprintf("kernel.pid_max %d: the host has %d tasks", l.pidMax, l.threads)},
-	} {
-		left := x.limit - min(x.limit, x.used)
-		if x.limit != noLimit && left < room {
+	for _, x := range l.all() {
+		if left := x.most - min(x.most, x.used); x.most != noLimit && left < room {
 			room, tightest = left, x.text
 		}
 	}
 	return room, tightest
 }
-
-// reservedPIDs is the number of lowest ids that are not reused after a wraparound (RESERVED_PIDS of
-// kernel/pid.c).
-const reservedPIDs = 300
 
 // RoomForTasks returns how many more tasks (threads of this process, including workers) can be
 // created under the current limits: RLIMIT_NPROC, pids.max of the calling thread's cgroups,
@@ -104,8 +100,13 @@ func RoomForTasks(enough uint64) (room uint64, tightest string) {
 }
 
 // TaskLimits returns text for an error: the task limits that are reached, or all of them, with
-// their values and use.
-func TaskLimits() string { return readLimits().String() }
+// their values and use. A value that cannot be read counts as no limit, so as not to hide the
+// original error.
+func TaskLimits() string {
+	l := readFigures()
+	l.uidTasks = tasksOf("/proc", l.uid)
+	return l.String()
+}
 
 func figure(n uint64) string {
 	if n == noLimit {
@@ -114,15 +115,7 @@ func figure(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// readLimits reads the current limits and their use. A value that cannot be read counts as no
-// limit: the result is for an error message and must not hide the original error.
-func readLimits() limits {
-	l := readFigures()
-	l.uidTasks = tasksOf("/proc", l.uid)
-	return l
-}
-
-// readFigures is like readLimits, but does not count the user's tasks.
+// readFigures reads the current limits and their use, except uidTasks.
 func readFigures() limits {
 	l := limits{uid: unix.Getuid(), nproc: noLimit, pidsMax: noLimit, threadsMax: noLimit, pidMax: noLimit}
 	var r unix.Rlimit
@@ -136,11 +129,10 @@ func readFigures() limits {
 	if mount, below, err := procfs.FindController("pids", string(cgroup)); err == nil {
 		l.cgroup, l.pids, l.pidsMax = pidsLimit(mount, below)
 	}
-	if n, err := readNumber("/proc/sys/kernel/threads-max"); err == nil {
-		l.threadsMax = n
-	}
-	if n, err := readNumber("/proc/sys/kernel/pid_max"); err == nil {
-		l.pidMax = n
+	for name, most := range map[string]*uint64{"threads-max": &l.threadsMax, "pid_max": &l.pidMax} {
+		if n, err := readNumber("/proc/sys/kernel/" + name); err == nil {
+			*most = n
+		}
 	}
 	own, err := os.Readlink("/proc/thread-self/ns/pid")
 	children, err2 := os.Readlink("/proc/thread-self/ns/pid_for_children")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,13 +85,13 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 // findMade calls make, which creates a worker from the calling thread, and finds the worker.
 // errNoWorker if the process has no new worker.
 func (d *Device) findMade(make func() error) (Worker, error) {
-	before, err := taskSet()
+	before, err := procfs.TaskIDs("/proc/self/task")
 	if err != nil {
 		return Worker{}, err
 	}
 	if err := d.withSignalsBlocked(make); err != nil {
 		if errors.Is(err, unix.ENOMEM) {
-			err = fmt.Errorf("%w (%s)", err, readLimits())
+			err = fmt.Errorf("%w (%s)", err, TaskLimits())
 		}
 		return Worker{}, err
 	}
@@ -138,11 +139,11 @@ var (
 // threads of the process may create workers at the same time; then the id in the name decides. That
 // id is from the initial pid namespace, so a single new worker is accepted even if its name has
 // another id.
-func newWorkerTask(before map[int]bool, after []procfs.Stat, caller int) (Worker, error) {
+func newWorkerTask(before []int, after []procfs.Stat, caller int) (Worker, error) {
 	name := "vhost-" + strconv.Itoa(caller)
 	var found []procfs.Stat
 	for _, t := range after {
-		if before[t.TID] || !isWorker(t) {
+		if slices.Contains(before, t.TID) || !isWorker(t) {
 			continue
 		}
 		if t.Comm == name {
@@ -174,16 +175,6 @@ func kthreadWorker(all []procfs.Stat, caller int) Worker {
 		}
 	}
 	return w
-}
-
-// taskSet returns the ids of this process's threads.
-func taskSet() (map[int]bool, error) {
-	ids, err := procfs.TaskIDs("/proc/self/task")
-	set := make(map[int]bool, len(ids))
-	for _, tid := range ids {
-		set[tid] = true
-	}
-	return set, err
 }
 
 // readTasks returns the tasks that a folder of /proc lists, without those that exit during the

@@ -15,7 +15,7 @@ import (
 
 func TestWorkerIsFoundAmongNewThreads(t *testing.T) {
 	const worker = 0x404040 // as in Linux 6.12
-	before := map[int]bool{10: true, 11: true, 12: true}
+	before := []int{10, 11, 12}
 	goThread := procfs.Stat{TID: 20, Comm: "minivmm", Flags: 0x400040}
 	old := procfs.Stat{TID: 12, Comm: "vhost-10", Flags: worker}
 	for _, test := range []struct {
@@ -167,8 +167,8 @@ func TestPidsLimitIsTheTightestUpToTheRoot(t *testing.T) {
 }
 
 func TestReadLimitsOfThisProcess(t *testing.T) {
-	l := readLimits()
-	if l.uidTasks < 1 || l.threads < 1 || l.threadsMax == noLimit {
+	l := readFigures()
+	if tasksOf("/proc", l.uid) < 1 || l.threads < 1 || l.threadsMax == noLimit {
 		t.Errorf("%+v", l)
 	}
 }

@@ -58,12 +58,12 @@ func (w Worker) SetAffinity(cpus []int) error {
 		}
 		set.Set(cpu)
 	}
-	switch err := unix.SchedSetaffinity(w.TID, &set); err {
-	case nil:
-		return nil
-	case unix.EINVAL:
-		return fmt.Errorf("%w: none of the CPUs is online and allowed", &os.PathError{Op: "sched_setaffinity", Path: dir, Err: err})
-	default:
-		return &os.PathError{Op: "sched_setaffinity", Path: dir, Err: err}
+	if err := unix.SchedSetaffinity(w.TID, &set); err != nil {
+		err = &os.PathError{Op: "sched_setaffinity", Path: dir, Err: err}
+		if errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%w: none of the CPUs is online and allowed", err)
+		}
+		return err
 	}
+	return nil
 }
