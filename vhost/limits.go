@@ -130,7 +130,7 @@ func readFigures() limits {
 		l.cgroup, l.pids, l.pidsMax = pidsLimit(mount, below)
 	}
 	for name, most := range map[string]*uint64{"threads-max": &l.threadsMax, "pid_max": &l.pidMax} {
-		if n, err := readNumber("/proc/sys/kernel/" + name); err == nil {
+		if n, err := procfs.ReadNumber("/proc/sys/kernel/" + name); err == nil {
 			*most = n
 		}
 	}
@@ -178,11 +178,11 @@ func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 		if more = dir != ""; more {
 			dir = dir[:strings.LastIndexByte(dir, '/')]
 		}
-		m, err := readNumber(root + at + "/pids.max")
+		m, err := procfs.ReadNumber(root + at + "/pids.max")
 		if err != nil {
 			continue // "max", or no pids controller
 		}
-		c, err := readNumber(root + at + "/pids.current")
+		c, err := procfs.ReadNumber(root + at + "/pids.current")
 		if err != nil {
 			continue
 		}
@@ -203,12 +203,4 @@ func loadavgTasks(s string) uint64 {
 	_, total, _ := strings.Cut(fields[3], "/")
 	n, _ := strconv.ParseUint(total, 10, 64)
 	return n
-}
-
-func readNumber(path string) (uint64, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
 }

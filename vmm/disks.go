@@ -58,7 +58,7 @@ func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
 
 // vhostSCSI serves the disks with the kernel's vhost-scsi, from an LIO target.
 func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
-	removed, err := lio.Recover("")
+	removed, err := lio.Recover()
 	for _, r := range removed {
 		opt.Logf("removed %s, which a killed minivmm left behind", r)
 	}
@@ -72,7 +72,7 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 			BlockSize: d.BlockSize, Cache: lio.Cache(d.Cache),
 		})
 	}
-	t, err := lio.Create("", target)
+	t, err := lio.Create(target)
 	if err != nil {
 		return nil, err
 	}

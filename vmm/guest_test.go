@@ -464,7 +464,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	s := servings(t)[0]
 	testenv.Need(t, s.needs...)
 	// Objects that the kernel keeps after the first use of LIO belong to no machine.
-	if _, err := lio.Usable(""); err != nil {
+	if _, err := lio.Usable(); err != nil {
 		t.Fatal(err)
 	}
 	before := leftovers(t)

@@ -112,7 +112,7 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 	if err := dev.Close(); err != nil {
 		return err
 	}
-	notes, err := lio.Usable("")
+	notes, err := lio.Usable()
 	for _, text := range notes {
 		note("%s", text)
 	}

@@ -19,8 +19,7 @@ const DefaultBlockSize = 512
 type Options struct {
 	Path      string // an existing file or block device
 	ReadOnly  bool
-	SizeBytes uint64 // 0: the whole disk; less only for a file
-	BlockSize int    // bytes; 0: DefaultBlockSize
+	BlockSize int // bytes; 0: DefaultBlockSize
 	// Kernel is set if LIO serves the disk: it opens the file again, always for writing, and claims
 	// a block device exclusively.
 	Kernel bool
@@ -169,15 +168,6 @@ func (img *Image) check(o Options) error {
 	if err := checkRaw(img.File); err != nil {
 		return err
 	}
-	if o.SizeBytes > img.SizeBytes {
-		return errorf("%s: has %d bytes, want %d", o.Path, img.SizeBytes, o.SizeBytes)
-	}
-	if o.SizeBytes != 0 && img.BlockDevice && o.SizeBytes != img.SizeBytes {
-		return errorf("%s: a part of a block device cannot be used as a disk", o.Path)
-	}
-	if o.SizeBytes != 0 {
-		img.SizeBytes = o.SizeBytes
-	}
 	if img.SizeBytes == 0 {
 		return errorf("%s: is empty", o.Path)
 	}
@@ -216,6 +206,23 @@ func inUse(path string, st *unix.Stat_t) error {
 		who = "another process"
 	}
 	return fmt.Errorf("%s: %w (in use by %s)", path, unix.EBUSY, who)
+}
+
+// Size returns the current size of an open disk in bytes, and whether it is a block device.
+func Size(f *os.File) (sizeBytes uint64, blockDevice bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, false, &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return uint64(st.Size), false, nil
+	case unix.S_IFBLK:
+		// All reads and writes pass an offset, so the file offset is unused.
+		end, err := f.Seek(0, 2)
+		return uint64(end), true, err
+	}
+	return 0, false, errorf("%s: neither a regular file nor a block device", f.Name())
 }
 
 // Serial derives a serial number of 16 hexadecimal digits from the path.

@@ -111,3 +111,17 @@ func Field(status, name string) string {
 	}
 	return ""
 }
+
+// ReadNumber returns the number in a file of the kernel: "/proc/sys/kernel/pid_max". A file with
+// another text, such as "max", is an error.
+func ReadNumber(path string) (uint64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return n, nil
+}

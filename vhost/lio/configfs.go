@@ -3,7 +3,6 @@ package lio
 import (
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // DefaultRoot is the path of LIO in configfs.
@@ -48,40 +47,8 @@ type tree struct {
 	fs   fileSystem
 }
 
-func newTree(root string) tree {
-	if root == "" {
-		root = DefaultRoot
-	}
-	return tree{root: root, fs: kernelFS{}}
-}
+var kernelTree = tree{DefaultRoot, kernelFS{}}
 
 func (t tree) path(elem ...string) string {
 	return filepath.Join(append([]string{t.root}, elem...)...)
-}
-
-// list returns the names in a folder that start with prefix. A missing folder counts as empty.
-func list(dir, prefix string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
-			names = append(names, e.Name())
-		}
-	}
-	return names, err
-}
-
-// links returns the paths of the symbolic links in an object's folder.
-func links(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	var paths []string
-	for _, e := range entries {
-		if e.Type()&os.ModeSymlink != 0 {
-			paths = append(paths, filepath.Join(dir, e.Name()))
-		}
-	}
-	return paths, err
 }

@@ -61,7 +61,7 @@ var objects = []struct {
 	{"core/fileio_*", "hba_info"},
 	{"core/iblock_*", "hba_info"},
 	{"core/*_*/*", "control enable udev_path attrib/emulate_3pc attrib/emulate_caw attrib/emulate_pr attrib/is_nonrot " +
-		"attrib/submit_type attrib/block_size attrib/emulate_tpu attrib/emulate_write_cache wwn/vpd_unit_serial wwn/product_id"},
+		"attrib/submit_type attrib/block_size attrib/emulate_tpu wwn/vpd_unit_serial wwn/product_id"},
 }
 
 func (f *fakeFS) rel(path string) string {

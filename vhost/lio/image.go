@@ -17,19 +17,16 @@ type image struct {
 	diskimage.Image
 	plugin string
 	serial string
-	part   bool   // the LUN is only a part of the file, so the file size does not matter
 	dir    string // folder of the backstore
 }
 
 // openImage opens and locks the image of l. The lock is held as long as File is open.
 func openImage(l LUN) (image, error) {
-	opened, err := diskimage.Open(diskimage.Options{
-		Path: l.Path, ReadOnly: l.ReadOnly, SizeBytes: l.SizeBytes, BlockSize: l.BlockSize, Kernel: true,
-	})
+	opened, err := diskimage.Open(diskimage.Options{Path: l.Path, ReadOnly: l.ReadOnly, BlockSize: l.BlockSize, Kernel: true})
 	if err != nil {
 		return image{}, err
 	}
-	img := image{Image: opened, plugin: pluginFile, serial: l.Serial, part: l.SizeBytes != 0}
+	img := image{Image: opened, plugin: pluginFile, serial: l.Serial}
 	if img.BlockDevice {
 		img.plugin = pluginBlock
 	}

@@ -39,7 +39,7 @@ func needLIO(t *testing.T) {
 
 func create(t *testing.T, c Config) *Target {
 	t.Helper()
-	tg, err := Create("", c)
+	tg, err := Create(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,14 +263,14 @@ func TestDisksOfATargetServeRequests(t *testing.T) {
 
 func TestAttributesAreSet(t *testing.T) {
 	needLIO(t)
-	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a"), Cache: None, BlockSize: 4096}}})
+	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a"), Cache: Writethrough, BlockSize: 4096}}})
 	dirs, err := filepath.Glob(filepath.Join(DefaultRoot, "core", tg.id.hba(pluginFile), tg.id.String()+".0.*"))
 	if err != nil || len(dirs) != 1 {
 		t.Fatalf("%v, %v", dirs, err)
 	}
 	for name, want := range map[string]string{
 		"emulate_3pc": "0", "emulate_pr": "0", "emulate_caw": "0", "is_nonrot": "1", "block_size": "4096",
-		"emulate_tpu": "1", "emulate_write_cache": "1", "submit_type": "1",
+		"emulate_tpu": "1", "emulate_write_cache": "0", "submit_type": "1",
 	} {
 		b, err := os.ReadFile(filepath.Join(dirs[0], "attrib", name))
 		if name == "submit_type" && errors.Is(err, os.ErrNotExist) {
@@ -287,7 +287,7 @@ func TestBlockDeviceIsADisk(t *testing.T) {
 	path, err := vhosttest.OpenLoop(t, newImage(t, "a"))
 	testenv.NeedNil(t, "loop", err)
 	for _, readOnly := range []bool{false, true} {
-		tg, err := Create("", Config{LUNs: []LUN{{Path: path, ReadOnly: readOnly}}})
+		tg, err := Create(Config{LUNs: []LUN{{Path: path, ReadOnly: readOnly}}})
 		if err != nil {
 			t.Fatalf("read-only %v: %v", readOnly, err)
 		}
@@ -307,7 +307,7 @@ func TestEndpointHoldsTheTarget(t *testing.T) {
 	tg := create(t, Config{LUNs: []LUN{{Path: newImage(t, "a")}}})
 	g := newGuest(t, tg.WWPN())
 	die(tg)
-	removed, err := Recover("")
+	removed, err := Recover()
 	if !errors.Is(err, unix.EBUSY) || slices.Contains(removed, tg.WWPN()) {
 		t.Errorf("recovery while a device has the endpoint: %v, %v; want EBUSY", removed, err)
 	}
@@ -315,7 +315,7 @@ func TestEndpointHoldsTheTarget(t *testing.T) {
 		t.Errorf("READ after the failed recovery: status %#x, sense key %d", status, key)
 	}
 	g.dev.Close()
-	if removed, err := Recover(""); err != nil || !slices.Equal(removed, []string{tg.WWPN()}) {
+	if removed, err := Recover(); err != nil || !slices.Equal(removed, []string{tg.WWPN()}) {
 		t.Errorf("removed %q, %v; want %s", removed, err, tg.WWPN())
 	}
 }
@@ -324,11 +324,11 @@ func TestRecoverOnTheKernel(t *testing.T) {
 	needLIO(t)
 	live := create(t, Config{LUNs: []LUN{{Path: newImage(t, "live")}}})
 	left := create(t, Config{LUNs: []LUN{{Path: newImage(t, "left"), ReadOnly: true}, {Path: newImage(t, "b")}}})
-	if removed, err := Recover(""); err != nil || len(removed) > 0 {
+	if removed, err := Recover(); err != nil || len(removed) > 0 {
 		t.Errorf("with running owners: removed %q, %v", removed, err)
 	}
 	die(left)
-	removed, err := Recover("")
+	removed, err := Recover()
 	if err != nil || !slices.Equal(removed, []string{left.WWPN()}) {
 		t.Errorf("removed %q, %v; want %s", removed, err, left.WWPN())
 	}
@@ -350,12 +350,12 @@ func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 	const role = "MINIVMM_TEST_NAMESPACE"
 	switch os.Getenv(role) {
 	case "recover":
-		if removed, err := Recover(""); err != nil || len(removed) > 0 {
+		if removed, err := Recover(); err != nil || len(removed) > 0 {
 			t.Errorf("removed %q, %v", removed, err)
 		}
 		return
 	case "own":
-		tg, err := Create("", Config{LUNs: []LUN{{Path: newImage(t, "inside")}}})
+		tg, err := Create(Config{LUNs: []LUN{{Path: newImage(t, "inside")}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -397,12 +397,12 @@ func TestRecoverSparesOtherPIDNamespaces(t *testing.T) {
 			wwpn = ""
 		}
 	}
-	if removed, err := Recover(""); err != nil || len(removed) > 0 {
+	if removed, err := Recover(); err != nil || len(removed) > 0 {
 		t.Errorf("while the owner in another namespace runs: removed %q, %v", removed, err)
 	}
 	in.Close()
 	owner.Wait()
-	if removed, err := Recover(""); err != nil || !slices.Equal(removed, []string{wwpn}) {
+	if removed, err := Recover(); err != nil || !slices.Equal(removed, []string{wwpn}) {
 		t.Errorf("after it exited: removed %q, %v; want %s", removed, err, wwpn)
 	}
 }

@@ -28,8 +28,8 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 	f, tr := newFake(t)
 	rw, ro := newImage(t, "a,b=\n"+strings.Repeat("x", 200)), newImage(t, "ro.img")
 	tg, err := tr.create(Config{Name: "web server/1", LUNs: []LUN{
-		{Path: rw, Serial: "S1", Cache: None, BlockSize: 4096},
-		{Path: ro, ReadOnly: true, Product: "installer", SubmitType: SubmitQueue},
+		{Path: rw, Serial: "S1", Cache: Writethrough, BlockSize: 4096},
+		{Path: ro, ReadOnly: true},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 	guest := tg.WWPN() + ".guest"
 	rwFD, roFD := tg.images[0].File.Fd(), tg.images[1].File.Fd()
 	want := []string{
-		core + ".0.web_server_1/control <- " + fmt.Sprintf("fd_dev_name=/proc/self/fd/%d,fd_dev_size=1048576,fd_async_io=1", rwFD),
+		core + ".0.web_server_1/control <- " + fmt.Sprintf("fd_dev_name=/proc/self/fd/%d,fd_dev_size=1048576", rwFD),
 		core + ".0.web_server_1/enable <- 1",
 		core + ".0.web_server_1/attrib/emulate_3pc <- 0",
 		core + ".0.web_server_1/attrib/emulate_caw <- 0",
@@ -54,7 +54,6 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 		core + ".0.web_server_1/wwn/product_id <- minivmm disk",
 		core + ".0.web_server_1/attrib/emulate_tpu <- 1",
 		core + ".0.web_server_1/attrib/block_size <- 4096",
-		core + ".0.web_server_1/attrib/emulate_write_cache <- 1",
 		tpg + "/lun/lun_0/backstore -> " + core + ".0.web_server_1",
 		core + ".1.web_server_1/control <- " + fmt.Sprintf("fd_dev_name=/proc/self/fd/%d,fd_dev_size=1048576,fd_buffered_io=1", roFD),
 		core + ".1.web_server_1/udev_path <- " + ro,
@@ -63,9 +62,9 @@ func TestCreateWritesWhatTheKernelNeeds(t *testing.T) {
 		core + ".1.web_server_1/attrib/emulate_caw <- 0",
 		core + ".1.web_server_1/attrib/emulate_pr <- 0",
 		core + ".1.web_server_1/attrib/is_nonrot <- 1",
-		core + ".1.web_server_1/attrib/submit_type <- 2",
+		core + ".1.web_server_1/attrib/submit_type <- 1",
 		core + ".1.web_server_1/wwn/vpd_unit_serial <- " + diskimage.Serial(ro),
-		core + ".1.web_server_1/wwn/product_id <- installer",
+		core + ".1.web_server_1/wwn/product_id <- minivmm disk",
 		tpg + "/lun/lun_1/backstore -> " + core + ".1.web_server_1",
 		tpg + "/acls/" + guest + "/lun_0/lun -> " + tpg + "/lun/lun_0",
 		tpg + "/acls/" + guest + "/lun_0/write_protect <- 0",
@@ -378,12 +377,9 @@ func TestBadConfigsAreRefused(t *testing.T) {
 		{"folder", Config{LUNs: []LUN{{Path: dir, ReadOnly: true}}}, "neither a regular file"},
 		{"fifo", Config{LUNs: []LUN{{Path: fifo}}}, "neither a regular file"},
 		{"odd size", Config{LUNs: []LUN{{Path: odd}}}, "700 bytes are not a multiple of the block size 512"},
-		{"too large", Config{LUNs: []LUN{{Path: good, SizeBytes: 2 << 20}}}, "has 1048576 bytes, want 2097152"},
 		{"block size", Config{LUNs: []LUN{{Path: good, BlockSize: 520}}}, "block size 520"},
 		{"cache", Config{LUNs: []LUN{{Path: good, Cache: "unsafe"}}}, `cache "unsafe"`},
-		{"submit type", Config{LUNs: []LUN{{Path: good, SubmitType: 7}}}, "submit type 7"},
 		{"serial", Config{LUNs: []LUN{{Path: good, Serial: "a b"}}}, "serial"},
-		{"product", Config{LUNs: []LUN{{Path: good, Product: strings.Repeat("x", 17)}}}, "product"},
 	} {
 		f, tr := newFake(t)
 		_, err := tr.create(test.c)
@@ -462,7 +458,8 @@ func TestNamesCannotBeGuessed(t *testing.T) {
 }
 
 func TestUsableSaysWhatIsMissing(t *testing.T) {
-	if _, err := Usable(filepath.Join(t.TempDir(), "target")); !errors.Is(err, os.ErrNotExist) {
+	missing := tree{filepath.Join(t.TempDir(), "target"), kernelFS{}}
+	if _, err := missing.prepare(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without configfs: %v", err)
 	}
 }

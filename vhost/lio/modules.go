@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usable returns an error if this process cannot create targets below root; "" means DefaultRoot.
-// It loads missing modules; notes names them.
-func Usable(root string) (notes []string, err error) { return newTree(root).prepare() }
+// Usable returns an error if this process cannot create targets. It loads missing modules; notes
+// names them.
+func Usable() (notes []string, err error) { return kernelTree.prepare() }
 
 // prepare makes sure that LIO and its vhost fabric are loaded. It returns notes about the modules
 // it loaded.
@@ -58,7 +58,7 @@ func (t tree) load(cause error, module string) (note string, err error) {
 	if t.root != DefaultRoot {
 		return "", cause
 	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(t.root), ".")); err != nil {
+	if _, err := os.Stat(filepath.Dir(t.root)); err != nil {
 		return "", fmt.Errorf("%w (no configfs: modprobe configfs; mount -t configfs configfs %s)", cause, filepath.Dir(t.root))
 	}
 	if os.Geteuid() != 0 {

@@ -15,31 +15,52 @@ import (
 // removed, if the target is the endpoint of a vhost device.
 func (t tree) remove(id identity) error {
 	target := t.path("vhost", wwpn(id))
-	tpgs, err := list(target, "tpgt_")
+	tpg := filepath.Join(target, tpgName)
+	// The kernel checks for an endpoint before it checks for children (configfs_rmdir).
+	err := t.rm(tpg)
+	if errors.Is(err, unix.ENOTEMPTY) {
+		err = t.removeTPG(tpg)
+	}
 	if err != nil {
 		return err
 	}
-	for _, name := range tpgs {
-		if err := t.removeTPG(filepath.Join(target, name)); err != nil {
-			return err
-		}
-	}
 	for _, plugin := range []string{pluginFile, pluginBlock} {
 		hba := t.path("core", id.hba(plugin))
-		stores, err := list(hba, id.String()+".")
-		if err != nil {
-			return err
-		}
-		for _, name := range stores {
-			if err := t.rm(filepath.Join(hba, name)); err != nil {
-				return err
-			}
-		}
-		if err := t.rm(hba); err != nil {
+		if err := t.rm(hba+"/"+id.String()+".*", hba); err != nil {
 			return err
 		}
 	}
 	return t.rm(target)
+}
+
+func (t tree) removeTPG(tpg string) error {
+	acl := tpg + "/acls/naa." + prefix + "*"
+	if err := t.rm(acl+"/lun_*/lun", acl+"/lun_*", tpg+"/lun/lun_*/backstore", tpg+"/lun/lun_*"); err != nil {
+		return err
+	}
+	// The session must be removed before its ACL, and only after its LUNs. ENODEV: there is no
+	// session.
+	err := t.fs.write(filepath.Join(tpg, "nexus"), "NULL")
+	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return t.rm(acl, tpg)
+}
+
+// rm removes the links and objects that patterns (filepath.Glob) match, one pattern after the other.
+func (t tree) rm(patterns ...string) error {
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := t.fs.remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // removePatiently is like remove, but retries while a vhost device still has the target: a child
@@ -55,80 +76,16 @@ func (t tree) removePatiently(id identity) error {
 	return err
 }
 
-// rm removes a link or an object. It is not an error if it does not exist.
-func (t tree) rm(path string) error {
-	if err := t.fs.remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func (t tree) removeTPG(tpg string) error {
-	// The kernel checks for an endpoint before it checks for children (configfs_rmdir).
-	if err := t.rm(tpg); !errors.Is(err, unix.ENOTEMPTY) {
-		return err
-	}
-	acls, err := list(filepath.Join(tpg, "acls"), "naa."+prefix)
-	if err != nil {
-		return err
-	}
-	for _, name := range acls {
-		if err := t.removeLUNs(filepath.Join(tpg, "acls", name)); err != nil {
-			return err
-		}
-	}
-	if err := t.removeLUNs(filepath.Join(tpg, "lun")); err != nil {
-		return err
-	}
-	// The session must be removed before its ACL, and only after its LUNs. ENODEV: there is no
-	// session.
-	err = t.fs.write(filepath.Join(tpg, "nexus"), "NULL")
-	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	for _, name := range acls {
-		if err := t.rm(filepath.Join(tpg, "acls", name)); err != nil {
-			return err
-		}
-	}
-	return t.rm(tpg)
-}
-
-// removeLUNs removes the folders lun_* in a folder, each with its link.
-func (t tree) removeLUNs(dir string) error {
-	luns, err := list(dir, "lun_")
-	if err != nil {
-		return err
-	}
-	for _, name := range luns {
-		lun := filepath.Join(dir, name)
-		paths, err := links(lun)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		for _, path := range paths {
-			if err := t.rm(path); err != nil {
-				return err
-			}
-		}
-		if err := t.rm(lun); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Recover removes the targets below root whose owner no longer runs, and returns their names. If a
-// target cannot be removed, it continues with the others and returns an error that names all
-// failures. Without LIO on the host it does nothing.
-func Recover(root string) (removed []string, err error) {
-	return newTree(root).recover()
-}
+// Recover removes the targets whose owner no longer runs, and returns their names. If a target
+// cannot be removed, it continues with the others and returns an error that names all failures.
+// Without LIO on the host it does nothing.
+func Recover() (removed []string, err error) { return kernelTree.recover() }
 
 func (t tree) recover() (removed []string, err error) {
-	targets, err := list(t.path("vhost"), "naa."+prefix)
+	targets, err := filepath.Glob(t.path("vhost", "naa."+prefix+"*"))
 	errs := []error{err}
-	for _, name := range targets {
+	for _, path := range targets {
+		name := filepath.Base(path)
 		id, ok := parseWWPN(name)
 		if !ok {
 			continue

@@ -33,9 +33,6 @@ func (tg *Target) Rescan() (changed []uint16, err error) {
 
 func (tg *Target) rescan(i int) (changed bool, err error) {
 	img := &tg.images[i]
-	if img.part {
-		return false, nil
-	}
 	size, _, err := diskimage.Size(img.File)
 	if err != nil {
 		return false, err

@@ -14,6 +14,9 @@ import (
 // TargetID is the SCSI target id of the LUNs in the guest: the number of the target portal group.
 const TargetID = 0
 
+// tpgName is the folder of the target portal group.
+const tpgName = "tpgt_0"
+
 // Target is a vhost-scsi target that exists in the kernel.
 type Target struct {
 	tree   tree
@@ -24,12 +27,9 @@ type Target struct {
 	gone   bool // removed; its name may be in use by another target
 }
 
-// Create creates the backstores and the target that c describes, below root; "" means DefaultRoot.
-// On error nothing is left behind. If the host lacks something, the error says how to fix it. The
-// caller must call Remove.
-func Create(root string, c Config) (*Target, error) {
-	return newTree(root).create(c)
-}
+// Create creates the backstores and the target that c describes. On error nothing is left behind. If
+// the host lacks something, the error says how to fix it. The caller must call Remove.
+func Create(c Config) (*Target, error) { return kernelTree.create(c) }
 
 func (t tree) create(c Config) (_ *Target, err error) {
 	if err := c.check(); err != nil {
@@ -97,7 +97,7 @@ func (tg *Target) closeImages() error {
 
 // build creates the contents of the reserved folder, and the backstores.
 func (tg *Target) build(c Config) error {
-	t, tpg := tg.tree, tg.tree.path("vhost", wwpn(tg.id), "tpgt_"+strconv.Itoa(TargetID))
+	t, tpg := tg.tree, tg.tree.path("vhost", wwpn(tg.id), tpgName)
 	if err := t.fs.mkdir(tpg); err != nil {
 		return err
 	}
@@ -150,7 +150,10 @@ func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 	}
 	for _, a := range attributes(img, l) {
 		err := t.fs.write(filepath.Join(dir, a.name), a.value)
-		if err != nil && !(a.optional && errors.Is(err, os.ErrNotExist)) {
+		if a.name == submitType && errors.Is(err, os.ErrNotExist) {
+			continue // before Linux 6.7
+		}
+		if err != nil {
 			return "", err
 		}
 	}
@@ -167,49 +170,37 @@ func control(img image, l LUN) string {
 		return s
 	}
 	s := fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", img.kernelPath(), img.SizeBytes)
-	switch l.Cache {
-	case "", Writeback:
+	if l.Cache != Writethrough {
 		s += ",fd_buffered_io=1"
-	case None:
-		s += ",fd_async_io=1"
 	}
 	return s
 }
 
+// submitType is the attribute that says which thread executes requests: 1 is the vhost worker, so the
+// VM's own thread and cgroup, 2 a kernel worker on the same CPU. Kernels before Linux 6.7 lack it and
+// always use kernel workers.
+const submitType = "attrib/submit_type"
+
 // attribute is a file in a backstore's folder and the value to write to it.
-type attribute struct {
-	name, value string
-	optional    bool // missing in older kernels
-}
+type attribute struct{ name, value string }
 
 // attributes returns the attributes to write. They must be written after the backstore is enabled,
 // which sets some of them, and before it is linked, which freezes some.
 func attributes(img image, l LUN) []attribute {
-	product := l.Product
-	if product == "" {
-		product = defaultProduct
-	}
 	a := []attribute{
-		{name: "attrib/emulate_3pc", value: "0"},                                  // EXTENDED COPY, by which a guest could access other guests' disks
-		{name: "attrib/emulate_caw", value: "0"},                                  // COMPARE AND WRITE and
-		{name: "attrib/emulate_pr", value: "0"},                                   // reservations are for clusters
-		{name: "attrib/is_nonrot", value: "1"},                                    // no I/O scheduler in the guest
-		{name: "attrib/submit_type", value: l.SubmitType.value(), optional: true}, // Linux 6.7
-		{name: "wwn/vpd_unit_serial", value: img.serial},
-		{name: "wwn/product_id", value: product},
+		{"attrib/emulate_3pc", "0"}, // EXTENDED COPY, by which a guest could access other guests' disks
+		{"attrib/emulate_caw", "0"}, // COMPARE AND WRITE and
+		{"attrib/emulate_pr", "0"},  // reservations are for clusters
+		{"attrib/is_nonrot", "1"},   // no I/O scheduler in the guest
+		{submitType, "1"},
+		{"wwn/vpd_unit_serial", img.serial},
+		{"wwn/product_id", "minivmm disk"},
 	}
 	if _, _, ok := img.Discards(); ok && !l.ReadOnly {
-		a = append(a, attribute{name: "attrib/emulate_tpu", value: "1"}) // UNMAP
+		a = append(a, attribute{"attrib/emulate_tpu", "1"}) // UNMAP
 	}
-	if img.plugin == pluginBlock {
-		return a
-	}
-	if l.BlockSize > diskimage.DefaultBlockSize {
-		a = append(a, attribute{name: "attrib/block_size", value: strconv.Itoa(l.BlockSize)})
-	}
-	if l.Cache == None {
-		// O_DIRECT excludes O_DSYNC: without this the guest would not flush
-		a = append(a, attribute{name: "attrib/emulate_write_cache", value: "1"})
+	if img.plugin == pluginFile && l.BlockSize > diskimage.DefaultBlockSize {
+		a = append(a, attribute{"attrib/block_size", strconv.Itoa(l.BlockSize)})
 	}
 	return a
 }

@@ -27,7 +27,7 @@ func newTarget(t testing.TB) *lio.Target {
 	if err := os.Truncate(image, 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	target, err := lio.Create("", lio.Config{Name: "test", LUNs: []lio.LUN{{Path: image, Serial: "serial-1"}}})
+	target, err := lio.Create(lio.Config{Name: "test", LUNs: []lio.LUN{{Path: image, Serial: "serial-1"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

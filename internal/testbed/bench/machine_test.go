@@ -107,7 +107,7 @@ func (v vmm) start(b *testing.B, bed *bed, initrd string) *machine {
 		}
 		if v.isQEMU {
 			var err error
-			target, err = lio.Create("", lio.Config{Name: "bench", LUNs: []lio.LUN{{Path: m.disk, Serial: diskSerial}}})
+			target, err = lio.Create(lio.Config{Name: "bench", LUNs: []lio.LUN{{Path: m.disk, Serial: diskSerial}}})
 			if err != nil {
 				b.Fatal(err)
 			}

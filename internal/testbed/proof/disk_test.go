@@ -69,7 +69,7 @@ func newDisk(t testing.TB, m mode, o diskOptions) *disk {
 		d.device = read(t, "/sys/class/block/"+filepath.Base(path)+"/dev")
 	}
 	var err error
-	if d.target, err = lio.Create("", lio.Config{Name: "proof", LUNs: []lio.LUN{{Path: path}}}); err != nil {
+	if d.target, err = lio.Create(lio.Config{Name: "proof", LUNs: []lio.LUN{{Path: path}}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
