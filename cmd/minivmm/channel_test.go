@@ -32,7 +32,7 @@ func commandProgram(t *testing.T, behaviour string) *exec.Cmd {
 }
 
 func executeCommand(behaviour string) int {
-	cfg, err := config.Load("slow.toml")
+	cfg, err := config.Resolve("slow.toml", nil)
 	if err != nil {
 		panic(err)
 	}

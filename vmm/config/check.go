@@ -24,11 +24,9 @@ func (c *checker) config(cfg *Config) {
 	c.workers(cfg)
 	c.queueSize("scsi.queue_size", cfg.SCSI.QueueSize)
 	c.limits(&cfg.Limits, &cfg.Machine)
-	c.rlimits(&cfg.Rlimits)
 }
 
 func (c *checker) machine(m *Machine) {
-	c.between("machine.vcpus", m.VCPUs, 1, maxVCPUs)
 	switch at := c.at("machine.memory"); {
 	case m.Memory < minMemory:
 		c.add(at, "machine.memory: %s is too small: at least %s", m.Memory, Size(minMemory))
@@ -52,7 +50,7 @@ func (c *checker) boot(b *Boot) {
 }
 
 func (c *checker) console(con *Console) {
-	if c.given["console.size"] && !c.unread("console.size") && !c.unread("console.mode") {
+	if c.set("console.size") && !c.unread("console.mode") {
 		if con.Mode != ConsoleFile {
 			c.add(c.keyAt("console.size"), `console.size applies only to mode "file", but mode is %q`, con.Mode)
 		} else {
@@ -121,9 +119,6 @@ func (c *checker) nets(nets []Net) {
 		}
 		c.wire(n, p)
 		c.ports(ports, n.Ports, i, p.key("ports"))
-		if c.given[p.key("mtu")] && !c.unread(p.key("mtu")) {
-			c.between(p.key("mtu"), n.MTU, minMTU, maxMTU)
-		}
 		c.queueSize(p.key("queue_size"), n.QueueSize)
 	}
 }
@@ -262,12 +257,6 @@ func isRegular(info fs.FileInfo) bool { return info.Mode().IsRegular() }
 
 func isDisk(info fs.FileInfo) bool {
 	return info.Mode().IsRegular() || info.Mode().Type() == fs.ModeDevice
-}
-
-func (c *checker) between(p path, n, lo, hi int) {
-	if n < lo || n > hi {
-		c.add(c.at(p), "%s: %d is out of range: want %d to %d", p, n, lo, hi)
-	}
 }
 
 func (c *checker) queueSize(p path, n int) {

@@ -1,14 +1,13 @@
 package config
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
 
 // Config is the configuration of one virtual machine, resolved: paths are absolute, defaults are
 // filled in, and everything that can be checked without changing the host is checked. Create one
-// with [Load], [Parse] or [Resolve].
+// with [Resolve] or [Parse].
 type Config struct {
 	Name    Name    `toml:"name"`
 	Image   Image   `toml:"image,omitempty"` // empty: none
@@ -95,9 +94,8 @@ type SCSI struct {
 	Affinity  CPUSet `toml:"affinity,omitempty"` // of its workers; empty: Workers.Affinity
 }
 
-// Limits of the schema, also listed in docs/configuration.md.
+// Limits of the schema, also listed in docs/configuration.md; see bounds.
 const (
-	maxVCPUs     = 64
 	minMemory    = 64 << 20
 	maxMemory    = 1 << 40
 	pageSize     = 4096
@@ -105,8 +103,6 @@ const (
 	maxNets      = 16   // one PCI slot each, of 31
 	maxPorts     = 1024 // host ports; every port of a range counts
 	maxDisks     = 64   // logical units of one target
-	minMTU       = 68   // RFC 791; virtio 1.2 §5.1.4
-	maxMTU       = 65535
 	minQueueSize = 32
 	maxQueueSize = 1024
 	maxQueues    = 64 // below 128, the default of vhost_scsi.max_io_vqs
@@ -163,11 +159,6 @@ const (
 	ConsoleFile  ConsoleMode = "file"  // appended to Console.Path, up to Console.Size; no input
 )
 
-// UnmarshalText accepts the names of the constants.
-func (m *ConsoleMode) UnmarshalText(b []byte) error {
-	return oneOf(m, b, ConsoleStdio, ConsoleNull, ConsoleFile)
-}
-
 // BootProtocol says how the kernel is entered.
 type BootProtocol string
 
@@ -176,11 +167,6 @@ const (
 	ProtocolLinux64 BootProtocol = "linux64" // at startup_64, with boot_params
 	ProtocolPVH     BootProtocol = "pvh"     // at the address in the PVH note, with hvm_start_info
 )
-
-// UnmarshalText accepts the names of the constants.
-func (p *BootProtocol) UnmarshalText(b []byte) error {
-	return oneOf(p, b, ProtocolAuto, ProtocolLinux64, ProtocolPVH)
-}
 
 // Notify says where a driver writes to notify a device of work.
 type Notify string
@@ -191,11 +177,6 @@ const (
 	NotifyMemory Notify = "memory" // memory
 )
 
-// UnmarshalText accepts the names of the constants.
-func (n *Notify) UnmarshalText(b []byte) error {
-	return oneOf(n, b, NotifyAuto, NotifyPorts, NotifyMemory)
-}
-
 // NetBackend says what carries a network device's packets.
 type NetBackend string
 
@@ -204,9 +185,6 @@ const (
 	NetVhost NetBackend = "vhost" // /dev/vhost-net; an error if unavailable
 	NetUser  NetBackend = "user"  // a user-mode network in the minivmm process
 )
-
-// UnmarshalText accepts the names of the constants.
-func (n *NetBackend) UnmarshalText(b []byte) error { return oneOf(n, b, NetAuto, NetVhost, NetUser) }
 
 // DNS says which names the gateway resolves for the guest. It never resolves names in Net.Deny.
 type DNS string
@@ -217,9 +195,6 @@ const (
 	DNSOff  DNS = "off"  // none
 )
 
-// UnmarshalText accepts the names of the constants.
-func (d *DNS) UnmarshalText(b []byte) error { return oneOf(d, b, DNSAuto, DNSOn, DNSOff) }
-
 // DiskBackend says what serves a disk's requests.
 type DiskBackend string
 
@@ -228,11 +203,6 @@ const (
 	DiskVhostSCSI DiskBackend = "vhost-scsi" // /dev/vhost-scsi; an error if unavailable
 	DiskInProcess DiskBackend = "inprocess"  // a SCSI target in minivmm; requires access to the disk only
 )
-
-// UnmarshalText accepts the names of the constants.
-func (d *DiskBackend) UnmarshalText(b []byte) error {
-	return oneOf(d, b, DiskAuto, DiskVhostSCSI, DiskInProcess)
-}
 
 // DiskBackend returns the backend of all disks, which share one controller: the explicit one, or
 // DiskAuto.
@@ -252,19 +222,3 @@ const (
 	CacheWriteback    Cache = "writeback"    // when the guest flushes
 	CacheWritethrough Cache = "writethrough" // when the write completes
 )
-
-// UnmarshalText accepts the names of the constants.
-func (c *Cache) UnmarshalText(b []byte) error { return oneOf(c, b, CacheWriteback, CacheWritethrough) }
-
-// oneOf sets *v to the choice that equals b.
-func oneOf[T ~string](v *T, b []byte, choices ...T) error {
-	words := make([]string, len(choices))
-	for i, c := range choices {
-		if string(c) == string(b) {
-			*v = c
-			return nil
-		}
-		words[i] = string(c)
-	}
-	return fmt.Errorf("unknown value %s: want %s%s", quote(string(b)), list(words), DidYouMean(string(b), words))
-}

@@ -233,7 +233,7 @@ func TestLoadResolvesPathsRelativeToTheFile(t *testing.T) {
 	if err := os.Link(disk, filepath.Join(dir, "same.img")); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := Load(write("one.toml", "boot.kernel = 'k'\n"))
+	cfg, err := Resolve(write("one.toml", "boot.kernel = 'k'\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,12 +241,12 @@ func TestLoadResolvesPathsRelativeToTheFile(t *testing.T) {
 		t.Errorf("got %+v", cfg)
 	}
 	two := write("two.toml", "boot.kernel = 'k'\ndisk = [{path='d.img'}, {path='same.img'}]\n")
-	if _, err = Load(two); err == nil || !strings.Contains(err.Error(), `two.toml:2:31: error: disk[1].path: "`+filepath.Join(dir, "same.img")+`" is the same file as disk[0].path`) {
+	if _, err = Resolve(two, nil); err == nil || !strings.Contains(err.Error(), `two.toml:2:31: error: disk[1].path: "`+filepath.Join(dir, "same.img")+`" is the same file as disk[0].path`) {
 		t.Errorf("two names of one file: got %v", err)
 	}
 
 	t.Chdir(dir)
-	if cfg, err = Load("one.toml"); err != nil || string(cfg.Boot.Kernel) != kernel {
+	if cfg, err = Resolve("one.toml", nil); err != nil || string(cfg.Boot.Kernel) != kernel {
 		t.Errorf("a relative name: got %+v, %v", cfg, err)
 	}
 	if cfg, err = Parse("sub/../three.toml", []byte("boot.kernel = 'k'")); err != nil || string(cfg.Boot.Kernel) != kernel || cfg.Name != "three" {

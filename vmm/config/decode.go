@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,6 +128,10 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 			d.reject(p, "%s must be a whole number%s, not %s", p, withoutQuotes(v), kindOf(v))
 			return
 		}
+		if b, ok := bounds[index.ReplaceAllString(string(p), "")]; ok && (n < b[0] || n > b[1]) {
+			d.reject(p, "%s: %d is out of range: want %d to %d", p, n, b[0], b[1])
+			return
+		}
 		rv.SetInt(n)
 	case reflect.Bool:
 		b, ok := v.(bool)
@@ -138,6 +143,34 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 	default:
 		panic(fmt.Sprintf("config: field %s has a type that the decoder does not know: %s", p, rv.Type()))
 	}
+}
+
+// index matches the index in a path.
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// bounds are the smallest and the largest value of numbers, by key.
+var bounds = map[string][2]int64{
+	"machine.vcpus":     {1, 64},
+	"net.mtu":           {68, 65535}, // RFC 791; virtio 1.2 §5.1.4
+	"workers.nice":      {minNice, maxNice},
+	"limits.cpu_weight": {1, maxWeight},
+	"limits.io_weight":  {1, maxWeight},
+	"limits.vcpu_share": {1, maxWeight},
+	"limits.io_share":   {1, maxWeight},
+	"limits.pids_max":   {1, 1 << 22}, // PID_MAX_LIMIT
+	"rlimits.nproc":     {1, 1 << 22},
+	"rlimits.nofile":    {64, 1 << 30}, // a machine cannot start with fewer
+}
+
+// choices are the values of the string types that have a fixed set of them.
+var choices = map[reflect.Type][]string{
+	reflect.TypeFor[Notify]():       {"auto", "ports", "memory"},
+	reflect.TypeFor[BootProtocol](): {"auto", "linux64", "pvh"},
+	reflect.TypeFor[ConsoleMode]():  {"stdio", "null", "file"},
+	reflect.TypeFor[NetBackend]():   {"auto", "vhost", "user"},
+	reflect.TypeFor[DNS]():          {"auto", "on", "off"},
+	reflect.TypeFor[DiskBackend]():  {"auto", "vhost-scsi", "inprocess"},
+	reflect.TypeFor[Cache]():        {"writeback", "writethrough"},
 }
 
 // text fills a scalar type that implements encoding.TextUnmarshaler.
@@ -177,6 +210,11 @@ func (d *decoder) str(s string, rv reflect.Value, p path) {
 		}
 	case reflect.TypeFor[Image]():
 		s = d.image(s, p)
+	default:
+		if words := choices[rv.Type()]; words != nil && !slices.Contains(words, s) {
+			d.reject(p, "%s: unknown value %s: want %s%s", p, quote(s), list(words), DidYouMean(s, words))
+			return
+		}
 	}
 	rv.SetString(s)
 }
@@ -240,7 +278,7 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 			d.reject(p, "%s must be a whole number, not %s", p, quote(s))
 			return
 		}
-		rv.SetInt(int64(n))
+		d.value(int64(n), rv, p)
 	case reflect.Bool:
 		switch s {
 		case "true", "on":

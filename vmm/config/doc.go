@@ -1,5 +1,5 @@
-// Package config reads the configuration of a virtual machine. [Config] is plain data; [Load],
-// [Parse] and [Resolve] fill it from a TOML file, from the values of flags, or from both.
+// Package config reads the configuration of a virtual machine. [Config] is plain data; [Parse]
+// and [Resolve] fill it from a TOML file, from the values of flags, or from both.
 //
 // The package consists of a schema (the struct tags of Config), a decoder that reports every
 // problem of a file in one run, each with its file:line:col, and the defaults. A returned Config is

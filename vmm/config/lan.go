@@ -51,7 +51,7 @@ func (c *checker) lans(nets []Net) {
 				rules = n.Deny
 			}
 			c.atMost(q, len(rules), maxRules)
-			if c.given[q] && !c.unread(q) && len(rules) == 0 {
+			if c.set(q) && len(rules) == 0 {
 				c.add(c.at(q), `%s is empty: remove it, or set network = "isolated" for a guest that may not connect anywhere`, q)
 			}
 			if n.Network == Isolated && len(rules) > 0 {
@@ -74,7 +74,7 @@ func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 		}
 		return
 	}
-	if c.given[size] && !c.unread(size) {
+	if c.set(size) {
 		c.fileSize(size, n.PcapSize)
 	}
 	if first, twice := taken(seen, n.Pcap, i); twice {

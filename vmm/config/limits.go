@@ -34,10 +34,7 @@ type Rlimits struct {
 }
 
 const (
-	maxWeight  = 10000   // CGROUP_WEIGHT_MAX
-	maxTasks   = 1 << 22 // PID_MAX_LIMIT
-	minFiles   = 64      // a machine cannot start with fewer
-	maxFiles   = 1 << 30
+	maxWeight  = 10000 // CGROUP_WEIGHT_MAX
 	maxIO      = 64
 	ownMemory  = 16 << 20 // for minivmm and the kernel, in addition to the guest's memory
 	maxPercent = 100 * (maxCPU + 1)
@@ -143,11 +140,6 @@ func (l IOLimit) MarshalText() ([]byte, error) { return []byte(l.String()), nil 
 func (IOLimit) sample() string { return "/dev/vda weight=50 read_bps=10M" }
 
 func (c *checker) limits(l *Limits, m *Machine) {
-	c.ifGiven("limits.cpu_weight", l.CPUWeight, 1, maxWeight)
-	c.ifGiven("limits.io_weight", l.IOWeight, 1, maxWeight)
-	c.ifGiven("limits.vcpu_share", l.VCPUShare, 1, maxWeight)
-	c.ifGiven("limits.io_share", l.IOShare, 1, maxWeight)
-	c.ifGiven("limits.pids_max", l.PIDsMax, 1, maxTasks)
 	if c.set("limits.memory_max") && l.MemoryMax < m.Memory+ownMemory {
 		c.add(c.at("limits.memory_max"), "limits.memory_max: %s is too small: the guest's memory is %s, and minivmm and the kernel need up to %s more",
 			l.MemoryMax, m.Memory, Size(ownMemory))
@@ -164,18 +156,6 @@ func (c *checker) limits(l *Limits, m *Machine) {
 		if first, twice := taken(paths, d.Path, i); twice && d.Path != "" {
 			c.add(c.at(path("limits.io").index(i)), "limits.io[%d]: %s is already in limits.io[%d]", i, quote(d.Path), first)
 		}
-	}
-}
-
-func (c *checker) rlimits(r *Rlimits) {
-	c.ifGiven("rlimits.nproc", r.NProc, 1, maxTasks)
-	c.ifGiven("rlimits.nofile", r.NoFile, minFiles, maxFiles)
-}
-
-// ifGiven is like between, for a key that may be absent.
-func (c *checker) ifGiven(p path, n, lo, hi int) {
-	if c.set(p) {
-		c.between(p, n, lo, hi)
 	}
 }
 

@@ -23,12 +23,8 @@ import (
 // maxFile is the maximum size of a configuration file in bytes.
 const maxFile = 1 << 20
 
-// Load reads and resolves a configuration file. If its contents are invalid, it returns an [*Error]
-// with all problems; if the file cannot be read, the operating system's error.
-func Load(name string) (*Config, error) { return Resolve(name, nil) }
-
-// Parse is like Load for text in memory. name appears in messages; relative paths start at its
-// folder.
+// Parse resolves the text of a configuration file. name appears in messages; relative paths start at
+// its folder.
 func Parse(name string, data []byte) (*Config, error) {
 	return resolve(source{name: name, data: data, file: true, stat: os.Stat, raw: diskimage.CheckRaw})
 }
@@ -43,7 +39,9 @@ type Setting struct {
 }
 
 // Resolve builds a configuration from the file name, unless name is empty, and from settings, which
-// override the file. Settings for entries of a list replace the file's whole list.
+// override the file. Settings for entries of a list replace the file's whole list. If the contents
+// are invalid, it returns an [*Error] with all problems; if the file cannot be read, the operating
+// system's error.
 func Resolve(name string, settings []Setting) (*Config, error) {
 	src := source{name: name, settings: settings, stat: os.Stat, raw: diskimage.CheckRaw}
 	if name != "" {

@@ -254,13 +254,13 @@ func TestAnErrorWithManyProblemsIsTruncated(t *testing.T) {
 
 func TestAnUnreadableFileGivesTheSystemError(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Load(filepath.Join(dir, "none.toml")); !os.IsNotExist(err) {
+	if _, err := Resolve(filepath.Join(dir, "none.toml"), nil); !os.IsNotExist(err) {
 		t.Errorf("a missing file: got %v", err)
 	}
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := Resolve(dir, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a folder: got %v", err)
 	}
-	if _, err := Load("/dev/zero"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := Resolve("/dev/zero", nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a device: got %v", err)
 	}
 }

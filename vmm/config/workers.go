@@ -135,7 +135,6 @@ func (s Sched) Fair() bool { return s == SchedOther || s == SchedBatch }
 // workers checks [workers] and the other keys that configure kernel threads.
 func (c *checker) workers(cfg *Config) {
 	w := &cfg.Workers
-	c.between("workers.nice", w.Nice, minNice, maxNice)
 	if c.given["workers.nice"] && !w.Sched.Fair() && !c.unread("workers.sched") {
 		c.add(later(c.keyAt("workers.nice"), c.keyAt("workers.sched")), `workers.nice applies only to sched "other" and "batch", but sched is %q`, w.Sched)
 	}

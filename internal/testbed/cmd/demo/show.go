@@ -22,7 +22,7 @@ import (
 func show(ctx context.Context, out, log io.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cfg, err := config.Load(example)
+	cfg, err := config.Resolve(example, nil)
 	if err != nil {
 		return err
 	}
