@@ -1,8 +1,8 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,15 +19,13 @@ func (s *CPUSet) UnmarshalText(b []byte) error {
 	var in [maxCPU + 1]bool
 	for part := range strings.SplitSeq(string(b), ",") {
 		lo, hi, isRange := strings.Cut(part, "-")
-		first, err := cpu(lo)
-		if err != nil {
-			return fmt.Errorf("CPU list %s: %w", quote(string(b)), err)
+		if !isRange {
+			hi = lo
 		}
-		last := first
-		if isRange {
-			if last, err = cpu(hi); err != nil {
-				return fmt.Errorf("CPU list %s: %w", quote(string(b)), err)
-			}
+		first, err := cpu(lo)
+		last, err2 := cpu(hi)
+		if err := cmp.Or(err, err2); err != nil {
+			return fmt.Errorf("CPU list %s: %w", quote(string(b)), err)
 		}
 		if last < first {
 			return fmt.Errorf("CPU list %s: range %s is reversed", quote(string(b)), quote(part))
@@ -36,13 +34,12 @@ func (s *CPUSet) UnmarshalText(b []byte) error {
 			in[i] = true
 		}
 	}
-	var v CPUSet
+	*s = nil
 	for i, on := range in {
 		if on {
-			v = append(v, i)
+			*s = append(*s, i)
 		}
 	}
-	*s = v
 	return nil
 }
 
@@ -57,28 +54,20 @@ func cpu(s string) (int, error) {
 	return int(n), nil
 }
 
-// Contains reports whether the CPU is in the set.
-func (s CPUSet) Contains(cpu int) bool { return slices.Contains(s, cpu) }
-
 // String returns the list, with consecutive CPUs written as ranges.
 func (s CPUSet) String() string {
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		j := i
-		for j+1 < len(s) && s[j+1] == s[j]+1 {
+	var parts []string
+	for i, j := 0, 0; i < len(s); i = j + 1 {
+		for j = i; j+1 < len(s) && s[j+1] == s[j]+1; {
 			j++
 		}
-		if b.Len() > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.Itoa(s[i]))
+		part := strconv.Itoa(s[i])
 		if j > i {
-			b.WriteByte('-')
-			b.WriteString(strconv.Itoa(s[j]))
+			part += "-" + strconv.Itoa(s[j])
 		}
-		i = j + 1
+		parts = append(parts, part)
 	}
-	return b.String()
+	return strings.Join(parts, ",")
 }
 
 // MarshalText returns the form that UnmarshalText reads.

@@ -1,8 +1,8 @@
 package config
 
 import (
-	"encoding/hex"
 	"fmt"
+	"net"
 )
 
 // MAC is a unicast Ethernet address, written "52:54:00:12:34:56".
@@ -10,16 +10,11 @@ type MAC [6]byte
 
 // UnmarshalText reads an address; multicast addresses and the zero address are rejected.
 func (m *MAC) UnmarshalText(b []byte) error {
-	var v MAC
-	if len(b) != 17 {
+	hw, err := net.ParseMAC(string(b))
+	if err != nil || len(hw) != len(m) || b[2] != ':' { // ParseMAC also accepts longer addresses, and - and .
 		return fmt.Errorf(`%s is not a MAC address: write six pairs of hex digits, like "52:54:00:12:34:56"`, quote(string(b)))
 	}
-	for i := range v {
-		_, err := hex.Decode(v[i:i+1], b[3*i:3*i+2])
-		if err != nil || i < 5 && b[3*i+2] != ':' {
-			return fmt.Errorf(`%s is not a MAC address: write six pairs of hex digits, like "52:54:00:12:34:56"`, quote(string(b)))
-		}
-	}
+	v := MAC(hw)
 	if v[0]&1 != 0 {
 		return fmt.Errorf("MAC address %s is a multicast address: the lowest bit of the first byte must be 0", quote(string(b)))
 	}
@@ -31,9 +26,7 @@ func (m *MAC) UnmarshalText(b []byte) error {
 }
 
 // String returns the address with lower case digits and colons.
-func (m MAC) String() string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
-}
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
 // MarshalText returns the form that UnmarshalText reads.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -111,8 +112,18 @@ func (p Port) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 func (Port) sample() string { return "8080:80" }
 
-// publishedPorts maps each published port to the index of its network device.
-type publishedPorts map[Port]int
+// publishedPorts holds the addresses of each published port, and the index of its network device.
+type publishedPorts map[hostPort][]publication
+
+type hostPort struct {
+	udp  bool
+	port uint16
+}
+
+type publication struct {
+	addr netip.Addr
+	net  int
+}
 
 // ports reports ports that are published twice, by any network devices. A port on all addresses
 // conflicts with the same port on one address.
@@ -127,30 +138,19 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 			continue
 		}
 		for one := range port.Each() {
-			one.Guest = 0
-			if first, twice := seen.other(one); twice {
-				c.add(c.at(p.index(j)), "%s: port %s is already published by net[%d]", p.index(j), one.Host, first)
+			key, addr := hostPort{one.UDP, one.Host.Port()}, one.Host.Addr()
+			clash := slices.IndexFunc(seen[key], func(o publication) bool { return covers(o.addr, addr) || covers(addr, o.addr) })
+			if clash >= 0 {
+				c.add(c.at(p.index(j)), "%s: port %s is already published by net[%d]", p.index(j), one.Host, seen[key][clash].net)
 				break
 			}
-			seen[one] = i
+			seen[key] = append(seen[key], publication{addr, i})
 		}
 	}
 }
 
-// other returns the device that already publishes the port on an overlapping address: the same
-// address, or the unspecified address of its family. "::" covers both families.
-func (seen publishedPorts) other(one Port) (first int, twice bool) {
-	if first, twice = seen[one]; twice {
-		return first, true
-	}
-	for other, i := range seen {
-		if other.UDP == one.UDP && other.Host.Port() == one.Host.Port() && (covers(other.Host.Addr(), one.Host.Addr()) || covers(one.Host.Addr(), other.Host.Addr())) {
-			return i, true
-		}
-	}
-	return 0, false
-}
-
+// covers reports whether a socket on all also gets what is sent to one: the same address, or the
+// unspecified address of its family. "::" covers both families.
 func covers(all, one netip.Addr) bool {
-	return all == netip.IPv6Unspecified() || all == netip.IPv4Unspecified() && one.Is4()
+	return all == one || all == netip.IPv6Unspecified() || all == netip.IPv4Unspecified() && one.Is4()
 }

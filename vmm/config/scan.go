@@ -13,7 +13,7 @@ import (
 type path string
 
 func (p path) key(k string) path {
-	if !isBareKey(k) {
+	if k == "" || strings.ContainsFunc(k, func(r rune) bool { return r > 0x7f || !isBare(byte(r)) }) {
 		k = strconv.Quote(k)
 	}
 	if p == "" {
@@ -27,15 +27,6 @@ func (p path) index(i int) path { return p + "[" + path(strconv.Itoa(i)) + "]" }
 // parent returns the path without its last key or index; the parent of a top-level key is empty.
 func (p path) parent() path {
 	return p[:max(0, strings.LastIndexAny(string(p), ".["))]
-}
-
-func isBareKey(k string) bool {
-	for i := range len(k) {
-		if !isBare(k[i]) {
-			return false
-		}
-	}
-	return k != ""
 }
 
 func isBare(c byte) bool {
@@ -185,8 +176,8 @@ func (s *scanner) header() path {
 	return p
 }
 
-// pair reads key = value and returns the key's path.
-func (s *scanner) pair(table path) path {
+// pair reads key = value.
+func (s *scanner) pair(table path) {
 	keys, offs := s.dotted()
 	p := table
 	for i, k := range keys {
@@ -198,7 +189,7 @@ func (s *scanner) pair(table path) path {
 	s.current.paths = append(s.current.paths, p)
 	s.skip(" \t")
 	if s.peek() != '=' || len(keys) == 0 {
-		return p
+		return
 	}
 	s.pos++
 	s.skip(" \t")
@@ -211,7 +202,6 @@ func (s *scanner) pair(table path) path {
 		s.see(p, at)
 	}
 	s.value(p)
-	return p
 }
 
 // see records the first spot of a path.
@@ -236,11 +226,10 @@ func (s *scanner) dotted() (keys []string, offs []int) {
 		s.skip(" \t")
 		off := s.pos
 		var k string
-		switch c := s.peek(); {
-		case c == '"' || c == '\'':
+		if c := s.peek(); c == '"' || c == '\'' {
 			s.quoted()
 			k = unquoteKey(s.src[off:s.pos])
-		default:
+		} else {
 			for isBare(s.peek()) {
 				s.pos++
 			}
@@ -314,9 +303,12 @@ func (s *scanner) value(p path) {
 		}
 		s.pos++
 		if c == '[' {
-			s.array(p)
+			s.items(']', func(i int) {
+				s.see(p.index(i), spot{s.pos, s.pos})
+				s.value(p.index(i))
+			})
 		} else {
-			s.inline(p)
+			s.items('}', func(int) { s.pair(p) })
 		}
 		s.depth--
 	default:
@@ -326,46 +318,24 @@ func (s *scanner) value(p path) {
 	}
 }
 
-func (s *scanner) array(p path) {
+// items reads the items of an array or inline table up to its end, item i with read(i).
+func (s *scanner) items(end byte, read func(i int)) {
 	for i := 0; ; i++ {
 		s.skipSpace()
 		if s.pos >= len(s.src) {
 			return
 		}
-		if s.peek() == ']' {
+		if s.peek() == end {
 			s.pos++
 			return
 		}
 		at := s.pos
-		s.see(p.index(i), spot{at, at})
-		s.value(p.index(i))
+		read(i)
 		s.skipSpace()
 		if s.peek() == ',' {
 			s.pos++
 		}
-		if s.pos == at { // nothing could be read
-			return
-		}
-	}
-}
-
-func (s *scanner) inline(p path) {
-	for {
-		s.skipSpace()
-		if s.pos >= len(s.src) {
-			return
-		}
-		if s.peek() == '}' {
-			s.pos++
-			return
-		}
-		at := s.pos
-		s.pair(p)
-		s.skipSpace()
-		if s.peek() == ',' {
-			s.pos++
-		}
-		if s.pos == at || s.tooDeep {
+		if s.pos == at || s.tooDeep { // nothing could be read
 			return
 		}
 	}

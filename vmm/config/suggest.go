@@ -51,26 +51,19 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// otherName returns our name for a key of another VMM: Firecracker, Cloud Hypervisor, crosvm, QEMU
-// or Kata.
-func otherName(word string) (ours string, ok bool) {
-	for _, row := range [...]struct{ theirs, ours string }{
-		{"vcpu_count", "vcpus"}, {"cpus", "vcpus"}, {"cpu", "vcpus"}, {"boot_vcpus", "vcpus"}, {"smp", "vcpus"},
-		{"mem_size_mib", "memory"}, {"mem", "memory"}, {"ram", "memory"},
-		{"kernel_image_path", "kernel"}, {"initramfs", "initrd"}, {"initrd_path", "initrd"},
-		{"boot_args", "cmdline"}, {"kernel_params", "cmdline"}, {"append", "cmdline"}, {"params", "cmdline"},
-		{"path_on_host", "path"}, {"file", "path"}, {"drive_id", "id"}, {"iface_id", "id"},
-		{"ro", "readonly"}, {"read_only", "readonly"}, {"is_read_only", "readonly"},
-		{"cache_type", "cache"}, {"host_dev_name", "tap"}, {"ifname", "tap"}, {"tap_name", "tap"}, {"guest_mac", "mac"},
-		{"ip", "address"}, {"num_queues", "queues"}, {"cpu_affinity", "affinity"},
-		{"disks", "disk"}, {"drive", "disk"}, {"drives", "disk"}, {"network", "net"}, {"nets", "net"},
-		{"cpu_set", "affinity"}, {"serial_number", "serial"}, {"payload", "boot"}, {"worker", "workers"},
-	} {
-		if row.theirs == word {
-			return row.ours, true
-		}
-	}
-	return "", false
+// otherNames are the keys of other VMMs (Firecracker, Cloud Hypervisor, crosvm, QEMU and Kata) with
+// our names for them.
+var otherNames = map[string]string{
+	"vcpu_count": "vcpus", "cpus": "vcpus", "cpu": "vcpus", "boot_vcpus": "vcpus", "smp": "vcpus",
+	"mem_size_mib": "memory", "mem": "memory", "ram": "memory",
+	"kernel_image_path": "kernel", "initramfs": "initrd", "initrd_path": "initrd",
+	"boot_args": "cmdline", "kernel_params": "cmdline", "append": "cmdline", "params": "cmdline",
+	"path_on_host": "path", "file": "path", "drive_id": "id", "iface_id": "id",
+	"ro": "readonly", "read_only": "readonly", "is_read_only": "readonly",
+	"cache_type": "cache", "host_dev_name": "tap", "ifname": "tap", "tap_name": "tap", "guest_mac": "mac",
+	"ip": "address", "num_queues": "queues", "cpu_affinity": "affinity",
+	"disks": "disk", "drive": "disk", "drives": "disk", "network": "net", "nets": "net",
+	"cpu_set": "affinity", "serial_number": "serial", "payload": "boot", "worker": "workers",
 }
 
 // hint suggests the key that was probably meant by k in table p.
@@ -79,7 +72,7 @@ func hint(k string, p path, keys []string) string {
 	if slices.Contains(keys, lower) {
 		return fmt.Sprintf(": keys are lower case, write %q", lower)
 	}
-	if ours, ok := otherName(lower); ok && slices.Contains(keys, ours) {
+	if ours := otherNames[lower]; slices.Contains(keys, ours) {
 		return fmt.Sprintf("; did you mean %q?", ours)
 	}
 	if near := DidYouMean(k, keys); near != "" {
@@ -93,12 +86,8 @@ func hint(k string, p path, keys []string) string {
 
 // home returns the table, other than p, that has the key k, or the key that other tools call k.
 func home(k string, p path) string {
-	names := []string{k}
-	if ours, ok := otherName(k); ok {
-		names = append(names, ours)
-	}
 	top := reflect.TypeFor[Config]()
-	for _, k := range names {
+	for _, k := range []string{k, otherNames[k]} {
 		if p != "" && slices.Contains(keysOf(top), k) {
 			return "the top level, before the first table"
 		}
@@ -116,15 +105,13 @@ func home(k string, p path) string {
 
 // list returns `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
 func list(words []string) string {
-	var b strings.Builder
-	for i, w := range words {
-		switch {
-		case i > 0 && i == len(words)-1:
-			b.WriteString(" or ")
-		case i > 0:
-			b.WriteString(", ")
-		}
-		b.WriteString(strconv.Quote(w))
+	var quoted []string
+	for _, w := range words {
+		quoted = append(quoted, strconv.Quote(w))
 	}
-	return b.String()
+	last := len(quoted) - 1
+	if last < 1 {
+		return strings.Join(quoted, "")
+	}
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
