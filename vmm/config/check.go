@@ -63,12 +63,18 @@ func (c *checker) console(con *Console) {
 	case con.Mode != ConsoleFile && c.given["console.path"] && !c.unread("console.mode"):
 		c.add(c.keyAt("console.path"), `console.path applies only to mode "file", but mode is %q`, con.Mode)
 	case con.Path != "":
-		if dir := filepath.Dir(string(con.Path)); !c.file("console.path", Path(dir), fs.FileInfo.IsDir, "a folder") {
-			return
-		}
-		if info, err := c.stat(string(con.Path)); err == nil && info.IsDir() {
-			c.add(c.at("console.path"), "console.path: %s is a folder", quote(string(con.Path)))
-		}
+		c.output("console.path", con.Path, fs.FileInfo.IsDir, "a folder")
+	}
+}
+
+// output reports a file to write whose folder does not exist, or that is of a kind that unfit
+// reports; what names that kind.
+func (c *checker) output(p path, file Path, unfit func(fs.FileInfo) bool, what string) {
+	if !c.file(p, Path(filepath.Dir(string(file))), fs.FileInfo.IsDir, "a folder") {
+		return
+	}
+	if info, err := c.stat(string(file)); err == nil && unfit(info) {
+		c.add(c.at(p), "%s: %s is %s", p, quote(string(file)), what)
 	}
 }
 
@@ -125,17 +131,19 @@ func (c *checker) nets(nets []Net) {
 
 // wire reports keys that do not apply to the network's backend.
 func (c *checker) wire(n *Net, p path) {
-	for _, k := range []string{"tap", "address", "bridge"} {
-		q := p.key(k)
-		switch {
-		case !c.given[q]:
-		case n.Backend == NetUser:
-			c.add(c.keyAt(q), "%s applies only to backend \"vhost\", but backend is %q, which has no tap", q, n.Backend)
-		case n.Backend == NetAuto:
-			for _, u := range userKeys {
-				if c.given[p.key(u)] {
-					c.add(later(c.keyAt(q), c.keyAt(p.key(u))), "%s cannot have both %s and %s: %[2]s applies only to backend \"vhost\", %[3]s only to \"user\"", p, k, u)
-				}
+	for _, key := range [...]struct{ name, lacks string }{
+		{"tap", "no tap"}, {"address", "no tap"}, {"bridge", "no tap"}, {"affinity", "no kernel worker"}, {"busy_poll", "no kernel worker"},
+	} {
+		q := p.key(key.name)
+		if !c.given[q] {
+			continue
+		}
+		if n.Backend == NetUser {
+			c.add(c.keyAt(q), "%s applies only to backend \"vhost\", but backend is %q, which has %s", q, n.Backend, key.lacks)
+		}
+		for _, u := range userKeys {
+			if n.Backend == NetAuto && c.given[p.key(u)] && key.lacks == "no tap" {
+				c.add(later(c.keyAt(q), c.keyAt(p.key(u))), "%s cannot have both %s and %s: %[2]s applies only to backend \"vhost\", %[3]s only to \"user\"", p, key.name, u)
 			}
 		}
 	}

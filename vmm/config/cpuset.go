@@ -72,5 +72,3 @@ func (s CPUSet) String() string {
 
 // MarshalText returns the form that UnmarshalText reads.
 func (s CPUSet) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-func (CPUSet) sample() string { return "2-3,5" }

@@ -162,6 +162,23 @@ var bounds = map[string][2]int64{
 	"rlimits.nofile":    {64, 1 << 30}, // a machine cannot start with fewer
 }
 
+// samples are values of types that are read from a string, for messages.
+var samples = map[reflect.Type]string{
+	reflect.TypeFor[CPUSet]():      "2-3,5",
+	reflect.TypeFor[Destination](): "10.0.0.0/8",
+	reflect.TypeFor[Duration]():    "10s",
+	reflect.TypeFor[Percent]():     "150%",
+	reflect.TypeFor[IOLimit]():     "/dev/vda weight=50 read_bps=10M",
+	reflect.TypeFor[MAC]():         "52:54:00:12:34:56",
+	reflect.TypeFor[NetNS]():       "new",
+	reflect.TypeFor[IfName]():      "tap0",
+	reflect.TypeFor[CIDR]():        "10.0.2.1/24",
+	reflect.TypeFor[Port]():        "8080:80",
+	reflect.TypeFor[Queues]():      "auto",
+	reflect.TypeFor[Size]():        "512M",
+	reflect.TypeFor[WorkerCount](): "per-queue",
+}
+
 // choices are the values of the string types that have a fixed set of them.
 var choices = map[reflect.Type][]string{
 	reflect.TypeFor[Notify]():       {"auto", "ports", "memory"},
@@ -186,8 +203,8 @@ func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p pa
 	s, ok := v.(string)
 	if !ok {
 		example := ""
-		if e, ok := rv.Interface().(interface{ sample() string }); ok {
-			example = " like " + strconv.Quote(e.sample())
+		if sample, ok := samples[rv.Type()]; ok {
+			example = " like " + strconv.Quote(sample)
 		}
 		if n, ok := v.(int64); ok && rv.Type() == reflect.TypeFor[Size]() && n > 0 {
 			example = fmt.Sprintf(` with a unit, like "%dM"`, n)

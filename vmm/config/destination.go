@@ -76,5 +76,3 @@ func (d Destination) String() string {
 
 // MarshalText is String.
 func (d Destination) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-func (Destination) sample() string { return "10.0.0.0/8" }

@@ -23,5 +23,3 @@ func (d *Duration) UnmarshalText(b []byte) error {
 
 // MarshalText returns the form that UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-func (Duration) sample() string { return "10s" }

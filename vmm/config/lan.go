@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"io/fs"
-	"path/filepath"
 )
 
 // Isolated is the Net.Network of a guest that reaches only its gateway.
@@ -81,10 +80,5 @@ func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 		c.add(c.at(q), "%s: %s is already used by net[%d]", q, quote(string(n.Pcap)), first)
 		return
 	}
-	if dir := filepath.Dir(string(n.Pcap)); !c.file(q, Path(dir), fs.FileInfo.IsDir, "a folder") {
-		return
-	}
-	if info, err := c.stat(string(n.Pcap)); err == nil && !info.Mode().IsRegular() {
-		c.add(c.at(q), "%s: %s is not a regular file", q, quote(string(n.Pcap)))
-	}
+	c.output(q, n.Pcap, func(info fs.FileInfo) bool { return !isRegular(info) }, "not a regular file")
 }

@@ -63,8 +63,6 @@ func (p Percent) String() string { return strconv.Itoa(int(p)) + "%" }
 // MarshalText is String.
 func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-func (Percent) sample() string { return "150%" }
-
 // IOLimit limits the machine's use of one host disk, written "/dev/vda weight=50 read_bps=10M
 // write_iops=100". A field that is 0 sets no limit.
 type IOLimit struct {
@@ -136,8 +134,6 @@ func (l IOLimit) String() string {
 
 // MarshalText is String.
 func (l IOLimit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
-
-func (IOLimit) sample() string { return "/dev/vda weight=50 read_bps=10M" }
 
 func (c *checker) limits(l *Limits, m *Machine) {
 	if c.set("limits.memory_max") && l.MemoryMax < m.Memory+ownMemory {

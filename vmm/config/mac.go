@@ -30,5 +30,3 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
 // MarshalText returns the form that UnmarshalText reads.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-func (MAC) sample() string { return "52:54:00:12:34:56" }

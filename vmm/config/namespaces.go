@@ -31,5 +31,3 @@ func (n *NetNS) UnmarshalText(b []byte) error {
 	*n = NetNS(s)
 	return nil
 }
-
-func (NetNS) sample() string { return "new" }

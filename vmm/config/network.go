@@ -31,8 +31,6 @@ func (n *IfName) UnmarshalText(b []byte) error {
 	return nil
 }
 
-func (IfName) sample() string { return "tap0" }
-
 // CIDR is an interface address with its prefix length: "10.0.2.1/24". The zero value means none.
 type CIDR struct{ netip.Prefix }
 
@@ -60,5 +58,3 @@ func (c *CIDR) UnmarshalText(b []byte) error {
 	c.Prefix = p
 	return nil
 }
-
-func (CIDR) sample() string { return "10.0.2.1/24" }

@@ -110,8 +110,6 @@ func (p Port) String() string {
 // MarshalText is String.
 func (p Port) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-func (Port) sample() string { return "8080:80" }
-
 // publishedPorts holds the addresses of each published port, and the index of its network device.
 type publishedPorts map[hostPort][]publication
 

@@ -36,41 +36,60 @@ func (c *Config) RequestQueues() int {
 	return c.SCSI.Queues.number(c.Machine.VCPUs, autoSCSIQueues)
 }
 
+var queueWords = []countWord[Queues]{{"auto", QueuesAuto}}
+
 // UnmarshalText reads "auto", or a number from a flag.
-func (q *Queues) UnmarshalText(b []byte) error {
-	if string(b) == "auto" {
-		*q = QueuesAuto
-		return nil
-	}
-	n, err := strconv.ParseInt(string(b), 10, 64)
-	if err != nil {
-		return fmt.Errorf(`%s is neither a number nor "auto"`, quote(string(b)))
-	}
-	return q.setNumber(n)
-}
+func (q *Queues) UnmarshalText(b []byte) error { return readCount(q, string(b), queueWords) }
 
-func (q *Queues) setNumber(n int64) error {
-	if n < 1 || n > maxQueues {
-		return fmt.Errorf("%d is out of range: want 1 to %d", n, maxQueues)
-	}
-	*q = Queues(n)
-	return nil
-}
+func (q *Queues) setNumber(n int64) error { return setCount(q, n) }
 
-func (q Queues) String() string {
-	if q == QueuesAuto {
-		return "auto"
-	}
-	return strconv.Itoa(int(q))
-}
+func (q Queues) String() string { return countText(q, queueWords) }
 
 // MarshalTOML returns a number, or "auto" in quotes.
 func (q Queues) MarshalTOML() ([]byte, error) { return numberOrWord(q.String()), nil }
 
-func (Queues) sample() string { return "auto" }
-
 // numbered is a type whose value is a number or a word.
 type numbered interface{ setNumber(int64) error }
+
+// countWord is a word for a number of queues or workers.
+type countWord[T ~int] struct {
+	word  string
+	value T
+}
+
+// readCount reads one of the words, or a number.
+func readCount[T ~int](v *T, text string, words []countWord[T]) error {
+	var known []string
+	for _, w := range words {
+		if w.word == text {
+			*v = w.value
+			return nil
+		}
+		known = append(known, w.word)
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%s is neither a number nor %s", quote(text), list(known))
+	}
+	return setCount(v, n)
+}
+
+func setCount[T ~int](v *T, n int64) error {
+	if n < 1 || n > maxQueues {
+		return fmt.Errorf("%d is out of range: want 1 to %d", n, maxQueues)
+	}
+	*v = T(n)
+	return nil
+}
+
+func countText[T ~int](v T, words []countWord[T]) string {
+	for _, w := range words {
+		if w.value == v {
+			return w.word
+		}
+	}
+	return strconv.Itoa(int(v))
+}
 
 func numberOrWord(s string) []byte {
 	if _, err := strconv.Atoi(s); err != nil {

@@ -55,5 +55,3 @@ func (s Size) String() string {
 
 // MarshalText returns the form that UnmarshalText reads.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-func (Size) sample() string { return "512M" }

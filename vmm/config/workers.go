@@ -46,52 +46,20 @@ func (w WorkerCount) Number(queues int) int {
 	return min(int(w), queues)
 }
 
+var workerWords = []countWord[WorkerCount]{{"auto", CountAuto}, {"shared", CountShared}, {"per-queue", CountPerQueue}}
+
 // UnmarshalText reads one of the names, or a number from a flag.
-func (w *WorkerCount) UnmarshalText(b []byte) error {
-	switch string(b) {
-	case "auto":
-		*w = CountAuto
-	case "per-queue":
-		*w = CountPerQueue
-	case "shared":
-		*w = CountShared
-	default:
-		n, err := strconv.ParseInt(string(b), 10, 64)
-		if err != nil {
-			return fmt.Errorf(`%s is neither a number nor "auto", "shared" or "per-queue"`, quote(string(b)))
-		}
-		return w.setNumber(n)
-	}
-	return nil
-}
+func (w *WorkerCount) UnmarshalText(b []byte) error { return readCount(w, string(b), workerWords) }
 
-func (w *WorkerCount) setNumber(n int64) error {
-	if n < 1 || n > maxQueues {
-		return fmt.Errorf("%d is out of range: want 1 to %d", n, maxQueues)
-	}
-	*w = WorkerCount(n)
-	return nil
-}
+func (w *WorkerCount) setNumber(n int64) error { return setCount(w, n) }
 
-func (w WorkerCount) String() string {
-	switch w {
-	case CountAuto:
-		return "auto"
-	case CountPerQueue:
-		return "per-queue"
-	case CountShared:
-		return "shared"
-	}
-	return strconv.Itoa(int(w))
-}
+func (w WorkerCount) String() string { return countText(w, workerWords) }
 
 // MarshalText returns the form that UnmarshalText reads.
 func (w WorkerCount) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
 // MarshalTOML returns a number, or a name in quotes.
 func (w WorkerCount) MarshalTOML() ([]byte, error) { return numberOrWord(w.String()), nil }
-
-func (WorkerCount) sample() string { return "per-queue" }
 
 // Sched is a scheduling policy (sched(7)): "other", "batch", "idle", "fifo:N" or "rr:N" with a
 // priority of 1 to 99.
@@ -143,15 +111,7 @@ func (c *checker) workers(cfg *Config) {
 		if !n.BusyPoll.pollable() {
 			c.add(c.at(p.key("busy_poll")), "%s: %s is not a whole number of microseconds up to %s", p.key("busy_poll"), n.BusyPoll, Duration{maxBusyPoll})
 		}
-		if n.Backend != NetUser {
-			continue
-		}
-		for _, k := range []string{"affinity", "busy_poll"} {
-			if q := p.key(k); c.given[q] {
-				c.add(c.keyAt(q), "%s applies only to backend \"vhost\", but backend is %q, which has no kernel worker", q, n.Backend)
-			}
-		}
-		if n.Queues > 1 {
+		if n.Backend == NetUser && n.Queues > 1 {
 			c.add(c.at(p.key("queues")), "%s: %s queue pairs require backend \"vhost\", but backend is %q, which has one", p.key("queues"), n.Queues, n.Backend)
 		}
 	}
