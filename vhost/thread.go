@@ -67,3 +67,139 @@ func (w Worker) SetAffinity(cpus []int) error {
 	}
 	return nil
 }
+
+// Policy is a scheduling policy (sched(7)).
+type Policy uint32
+
+// Policies that a worker can use (uapi/linux/sched.h).
+const (
+	Other Policy = unix.SCHED_NORMAL // SCHED_OTHER, the default
+	FIFO  Policy = unix.SCHED_FIFO   // runs before Other, Batch and Idle, until it sleeps
+	RR    Policy = unix.SCHED_RR     // like FIFO, with time slices among equal priorities
+	Batch Policy = unix.SCHED_BATCH  // does not preempt the running task
+	Idle  Policy = unix.SCHED_IDLE   // only when the CPU is otherwise idle
+)
+
+// realtime reports whether the policy uses Priority instead of Nice.
+func (p Policy) realtime() bool { return p == FIFO || p == RR }
+
+// Sched is how a thread is scheduled (sched_setattr(2)).
+type Sched struct {
+	Policy   Policy
+	Nice     int // -20 to 19, for Other and Batch; 0 for the others
+	Priority int // 1 to 99, for FIFO and RR; 0 for the others
+}
+
+// String returns the policy in the format of the configuration, with a nonzero nice value: "other",
+// "batch, nice 5", "fifo:10".
+func (s Sched) String() string {
+	switch s.Policy {
+	case FIFO:
+		return fmt.Sprintf("fifo:%d", s.Priority)
+	case RR:
+		return fmt.Sprintf("rr:%d", s.Priority)
+	case Idle:
+		return "idle"
+	}
+	name := "other"
+	if s.Policy == Batch {
+		name = "batch"
+	}
+	if s.Nice != 0 {
+		name += fmt.Sprintf(", nice %d", s.Nice)
+	}
+	return name
+}
+
+// Sched returns how the worker is scheduled, sched_getattr(2).
+func (w Worker) Sched() (Sched, error) {
+	dir, err := w.path()
+	if err != nil {
+		return Sched{}, err
+	}
+	a, err := unix.SchedGetAttr(w.TID, 0)
+	if err != nil {
+		return Sched{}, &os.PathError{Op: "sched_getattr", Path: dir, Err: err}
+	}
+	s := Sched{Policy: Policy(a.Policy)}
+	switch {
+	case s.Policy.realtime():
+		s.Priority = int(a.Priority)
+	case s.Policy != Idle:
+		s.Nice = int(a.Nice)
+	}
+	return s, nil
+}
+
+// SetSched changes how the worker is scheduled, sched_setattr(2). EINVAL for a
+// value out of range, EPERM for one that requires privileges.
+func (w Worker) SetSched(s Sched) error {
+	dir, err := w.path()
+	if err != nil {
+		return err
+	}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(s.Policy), Nice: int32(s.Nice), Priority: uint32(s.Priority)}
+	if err := unix.SchedSetAttr(w.TID, &attr, 0); err != nil {
+		perr := &os.PathError{Op: "sched_setattr", Path: dir, Err: err}
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("%s: %w (requires CAP_SYS_NICE or a higher RLIMIT_%s)", s, perr, s.limit())
+		}
+		return fmt.Errorf("%s: %w", s, perr)
+	}
+	return nil
+}
+
+// limit returns the name of the resource limit that allows s without privileges.
+func (s Sched) limit() string {
+	if s.Policy.realtime() {
+		return "RTPRIO"
+	}
+	return "NICE"
+}
+
+// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for
+// the first of a process.
+const pidfdThread = unix.O_EXCL
+
+// Watch waits until a worker exits.
+type Watch struct{ f *os.File } // a pidfd, in Go's poller
+
+// Watch returns a Watch for the worker; the caller must call Close. A worker exits with its device
+// or its process. Otherwise it exits only after a kernel fault (oops), which kills just the thread
+// that hits it. ErrUnsupported for a kernel thread and before Linux 6.9.
+func (w Worker) Watch() (*Watch, error) {
+	if w.Kthread {
+		return nil, fmt.Errorf("worker %s is a kernel thread: %w", w.Comm, errors.ErrUnsupported)
+	}
+	return watchThread(w.TID)
+}
+
+func watchThread(tid int) (*Watch, error) {
+	name := fmt.Sprintf("thread %d", tid)
+	fd, err := unix.PidfdOpen(tid, pidfdThread|unix.PIDFD_NONBLOCK)
+	if err == unix.EINVAL {
+		return nil, fmt.Errorf("%s: pidfd_open with PIDFD_THREAD: %w", name, errors.ErrUnsupported)
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "pidfd_open", Path: name, Err: err}
+	}
+	return &Watch{os.NewFile(uintptr(fd), name)}, nil
+}
+
+// Wait returns nil when the worker has exited, and an error once the Watch is closed. One goroutine
+// may call Wait while another calls Close; an exit after Close returns is not reported.
+func (w *Watch) Wait() error {
+	conn, err := w.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// A pidfd polls as readable once its thread has exited, but read fails.
+	return conn.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		return err == nil && n == 1
+	})
+}
+
+// Close closes the Watch and makes Wait return.
+func (w *Watch) Close() error { return w.f.Close() }

@@ -1,8 +1,13 @@
 package config
 
 import (
+	"bytes"
+	"fmt"
+	"reflect"
 	"strings"
 	"time"
+
+	"github.com/BurntSushi/toml"
 )
 
 // Config is the configuration of one virtual machine, resolved: paths are absolute, defaults are
@@ -107,6 +112,48 @@ const (
 	maxQueueSize = 1024
 	maxQueues    = 64 // below 128, the default of vhost_scsi.max_io_vqs
 )
+
+// bounds are the smallest and the largest value of numbers, by key.
+var bounds = map[string][2]int64{
+	"machine.vcpus":     {1, 64},
+	"net.mtu":           {68, 65535}, // RFC 791; virtio 1.2 §5.1.4
+	"workers.nice":      {minNice, maxNice},
+	"limits.cpu_weight": {1, maxWeight},
+	"limits.io_weight":  {1, maxWeight},
+	"limits.vcpu_share": {1, maxWeight},
+	"limits.io_share":   {1, maxWeight},
+	"limits.pids_max":   {1, 1 << 22}, // PID_MAX_LIMIT
+	"rlimits.nproc":     {1, 1 << 22},
+	"rlimits.nofile":    {64, 1 << 30}, // a machine cannot start with fewer
+}
+
+// samples are values of types that are read from a string, for messages.
+var samples = map[reflect.Type]string{
+	reflect.TypeFor[CPUSet]():      "2-3,5",
+	reflect.TypeFor[Destination](): "10.0.0.0/8",
+	reflect.TypeFor[Duration]():    "10s",
+	reflect.TypeFor[Percent]():     "150%",
+	reflect.TypeFor[IOLimit]():     "/dev/vda weight=50 read_bps=10M",
+	reflect.TypeFor[MAC]():         "52:54:00:12:34:56",
+	reflect.TypeFor[NetNS]():       "new",
+	reflect.TypeFor[IfName]():      "tap0",
+	reflect.TypeFor[CIDR]():        "10.0.2.1/24",
+	reflect.TypeFor[Port]():        "8080:80",
+	reflect.TypeFor[Queues]():      "auto",
+	reflect.TypeFor[Size]():        "512M",
+	reflect.TypeFor[WorkerCount](): "per-queue",
+}
+
+// choices are the values of the string types that have a fixed set of them.
+var choices = map[reflect.Type][]string{
+	reflect.TypeFor[Notify]():       {"auto", "ports", "memory"},
+	reflect.TypeFor[BootProtocol](): {"auto", "linux64", "pvh"},
+	reflect.TypeFor[ConsoleMode]():  {"stdio", "null", "file"},
+	reflect.TypeFor[NetBackend]():   {"auto", "vhost", "user"},
+	reflect.TypeFor[DNS]():          {"auto", "on", "off"},
+	reflect.TypeFor[DiskBackend]():  {"auto", "vhost-scsi", "inprocess"},
+	reflect.TypeFor[Cache]():        {"writeback", "writethrough"},
+}
 
 // The defaults of each table. Defaults that depend on a name or on the position in a list are in
 // derive.go.
@@ -222,3 +269,14 @@ const (
 	CacheWriteback    Cache = "writeback"    // when the guest flushes
 	CacheWritethrough Cache = "writethrough" // when the write completes
 )
+
+// TOML returns a configuration file that resolves to c, with every default written out.
+func (c *Config) TOML() []byte {
+	var b bytes.Buffer
+	enc := toml.NewEncoder(&b)
+	enc.Indent = ""
+	if err := enc.Encode(c); err != nil {
+		panic(fmt.Sprintf("config: a Config that cannot be written: %v", err))
+	}
+	return b.Bytes()
+}
