@@ -9,16 +9,14 @@
 // numbers and layouts from the installed headers. Tests compare the program's
 // output and the Go tables with testdata/abi.golden.
 //
-// Not supported: nested state, SEV, device attributes, dirty logs and rings, Xen
-// and Hyper-V emulation, a local APIC or IOAPIC outside the kernel, coalesced
-// MMIO.
+// Not supported: nested state, SEV, device attributes, dirty logs and rings, Xen and Hyper-V
+// emulation, a local APIC or IOAPIC outside the kernel, coalesced MMIO.
 //
 // # Errors
 //
-// The error of a failed ioctl wraps an *os.PathError. Its Op is the C name of
-// the ioctl, its Path names the file ("/dev/kvm", "kvm-vm", "kvm-vcpu-0") and its
-// Err is the errno. The error for a required capability that the running kernel lacks matches
-// errors.ErrUnsupported.
+// The error of a failed ioctl wraps an *os.PathError. Its Op is the C name of the ioctl, its Path
+// names the file ("/dev/kvm", "kvm-vm", "kvm-vcpu-0") and its Err is the errno. The error for a
+// required capability that the running kernel lacks matches errors.ErrUnsupported.
 //
 // # Concurrency
 //

@@ -11,10 +11,9 @@ import (
 	"minivmm/internal/ioctl"
 )
 
-// Stats reads the counters that KVM keeps for a VM or a vCPU
-// (KVM_GET_STATS_FD, Documentation/virt/kvm/api.rst 4.133). Reading takes no
-// lock that the vCPU holds. Any goroutine may read at any time. The caller
-// must call Close; until then the VM stays alive.
+// Stats reads the counters that KVM keeps for a VM or a vCPU (KVM_GET_STATS_FD,
+// Documentation/virt/kvm/api.rst 4.133). Reading takes no lock that the vCPU holds. Any goroutine
+// may read at any time. The caller must call Close; until then the VM stays alive.
 type Stats struct {
 	f      *os.File
 	layout statsLayout
@@ -69,8 +68,7 @@ type statsLayout struct {
 	counters []statsCounter
 }
 
-// Layout of struct kvm_stats_header and struct kvm_stats_desc
-// (uapi/linux/kvm.h).
+// Layout of struct kvm_stats_header and struct kvm_stats_desc (uapi/linux/kvm.h).
 const (
 	offStatsNameSize   = 4
 	offStatsNumDesc    = 8

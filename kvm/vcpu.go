@@ -74,8 +74,7 @@ func (v *VCPU) SetRegs(r Regs) error { return set(v, setRegs, &r) }
 // Sregs reads the system registers, KVM_GET_SREGS.
 func (v *VCPU) Sregs() (Sregs, error) { return get[Sregs](v, getSregs) }
 
-// SetSregs writes the system registers, KVM_SET_SREGS. EINVAL for inconsistent
-// values.
+// SetSregs writes the system registers, KVM_SET_SREGS. EINVAL for inconsistent values.
 func (v *VCPU) SetSregs(s Sregs) error { return set(v, setSregs, &s) }
 
 // SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run,

@@ -9,8 +9,7 @@
 //
 // Source: include/uapi/linux/vhost.h and vhost_types.h; drivers/vhost.
 //
-// Not supported: dirty logging, IOTLB (ACCESS_PLATFORM), vsock, vdpa,
-// cross-endian rings.
+// Not supported: dirty logging, IOTLB (ACCESS_PLATFORM), vsock, vdpa, cross-endian rings.
 //
 // # The order of calls
 //

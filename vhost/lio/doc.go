@@ -12,9 +12,8 @@
 // long or has a character that configfs would parse; and a wrong name cannot make the kernel create
 // a file.
 //
-// Source: drivers/target/target_core_configfs.c,
-// target_core_fabric_configfs.c, target_core_file.c, target_core_iblock.c and
-// drivers/vhost/scsi.c.
+// Source: drivers/target/target_core_configfs.c, target_core_fabric_configfs.c, target_core_file.c,
+// target_core_iblock.c and drivers/vhost/scsi.c.
 //
 // The package requires root and the modules target_core_mod, target_core_file or
 // target_core_iblock, and vhost_scsi. It loads a module only if its folder is missing, and reports
