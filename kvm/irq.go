@@ -18,34 +18,27 @@ func (vm *VM) CreateIRQChip() error {
 
 // MSI is a message-signalled interrupt: an address and the data to write there.
 type MSI struct {
-	AddressLo, AddressHi uint32
-	Data                 uint32
+	Address uint64
+	Data    uint32
 }
 
-// RouteKind is the kind of target of a Route.
-type RouteKind uint32
-
-// The route kinds, KVM_IRQ_ROUTING_*.
+// Kinds of routes, and the IOAPIC as an interrupt controller.
 const (
-	RouteIRQChip RouteKind = 1 // KVM_IRQ_ROUTING_IRQCHIP
-	RouteMSI     RouteKind = 2 // KVM_IRQ_ROUTING_MSI
+	routingIRQChip = 1 // KVM_IRQ_ROUTING_IRQCHIP
+	routingMSI     = 2 // KVM_IRQ_ROUTING_MSI
+	irqchipIOAPIC  = 2 // KVM_IRQCHIP_IOAPIC
 )
-
-// IRQChipIOAPIC is the IOAPIC as the chip of a RouteIRQChip, KVM_IRQCHIP_IOAPIC.
-const IRQChipIOAPIC = 2
 
 // MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; every GSI is below it.
 const MaxRoutes = 4096
 
-// Route connects a GSI to an MSI or to a pin of an in-kernel interrupt controller. A GSI may have
-// several routes, but only a single MSI is injected directly from the context that signals the
-// irqfd; anything else goes through a kworker.
+// Route connects a GSI to an MSI or to a pin of the IOAPIC. A GSI may have several routes, but only
+// a single MSI is injected directly from the context that signals the irqfd; anything else goes
+// through a kworker.
 type Route struct {
-	GSI     uint32
-	Kind    RouteKind
-	MSI     MSI    // RouteMSI
-	IRQChip uint32 // RouteIRQChip: IRQChipIOAPIC
-	Pin     uint32 // RouteIRQChip
+	GSI uint32
+	MSI *MSI   // nil: Pin
+	Pin uint32 // of the IOAPIC
 }
 
 // routing is struct kvm_irq_routing with room for MaxRoutes routes.
@@ -56,7 +49,7 @@ type routing struct {
 
 // SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes
 // of the interrupt controller, which the caller must list again. The call waits for a grace period,
-// so it is worth batching changes. EINVAL for an unknown chip, pin or kind, or a GSI out of range.
+// so it is worth batching changes. EINVAL for an unknown pin or a GSI out of range.
 func (vm *VM) SetGSIRouting(routes []Route) error {
 	if len(routes) > MaxRoutes {
 		return setGSIRouting.Error(vm.f.Name(), unix.E2BIG)
@@ -64,14 +57,11 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 	arg := new(routing)
 	arg.count = uint32(len(routes))
 	for i, r := range routes {
-		e := &arg.entries[i]
-		e.gsi = r.GSI
-		e.typ = uint32(r.Kind)
-		switch r.Kind {
-		case RouteMSI:
-			e.u = [8]uint32{r.MSI.AddressLo, r.MSI.AddressHi, r.MSI.Data}
-		case RouteIRQChip:
-			e.u = [8]uint32{r.IRQChip, r.Pin}
+		arg.entries[i] = routingEntry{gsi: r.GSI, typ: routingIRQChip, u: [8]uint32{irqchipIOAPIC, r.Pin}}
+		if r.MSI != nil {
+			arg.entries[i] = routingEntry{gsi: r.GSI, typ: routingMSI, u: [8]uint32{
+				uint32(r.MSI.Address), uint32(r.MSI.Address >> 32), r.MSI.Data,
+			}}
 		}
 	}
 	_, err := ioctl.Pointer(vm.f, setGSIRouting, arg)

@@ -73,8 +73,8 @@ func startInterrupted(t *testing.T) *machine {
 }
 
 func TestInterruptArrives(t *testing.T) {
-	msi := MSI{AddressLo: 0xfee00000, Data: 0x30}
-	route := []Route{{GSI: 40, Kind: RouteMSI, MSI: msi}}
+	msi := MSI{Address: 0xfee00000, Data: 0x30}
+	route := []Route{{GSI: 40, MSI: &msi}}
 	for _, test := range []struct {
 		name  string
 		raise func(t *testing.T, m *machine) error
@@ -89,7 +89,7 @@ func TestInterruptArrives(t *testing.T) {
 		}},
 		{"line of an IOAPIC pin routed as MSI", func(t *testing.T, m *machine) error {
 			fd := newEventfd(t)
-			return errors.Join(m.vm.SetGSIRouting([]Route{{GSI: 5, Kind: RouteMSI, MSI: msi}}),
+			return errors.Join(m.vm.SetGSIRouting([]Route{{GSI: 5, MSI: &msi}}),
 				m.vm.IRQFD(fd, 5, true), writeEventfd(fd))
 		}},
 	} {

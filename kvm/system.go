@@ -1,11 +1,11 @@
 package kvm
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +28,8 @@ type System struct {
 func Open() (*System, error) {
 	fd, err := unix.Open(DevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, openError(err, readCPUFlags())
+		cpuinfo, _ := os.ReadFile("/proc/cpuinfo") // an unreadable file gives the general hint
+		return nil, openError(err, string(cpuinfo))
 	}
 	s := &System{f: os.NewFile(uintptr(fd), DevicePath)}
 	v, err := ioctl.Value(s.f, getAPIVersion, 0)
@@ -42,31 +43,18 @@ func Open() (*System, error) {
 	return s, nil
 }
 
-// cpuFlags reports which virtualization extension the host's CPU has.
-type cpuFlags struct {
-	svm, vmx bool
-}
-
-func readCPUFlags() cpuFlags {
-	// an unreadable file counts as no flag and gives the general hint
-	b, _ := os.ReadFile("/proc/cpuinfo")
-	return cpuFlags{
-		svm: bytes.Contains(b, []byte(" svm ")),
-		vmx: bytes.Contains(b, []byte(" vmx ")),
-	}
-}
-
-// openError adds a hint to the error of opening /dev/kvm.
-func openError(err error, cpu cpuFlags) error {
+// openError adds a hint to the error of opening /dev/kvm. cpuinfo shows which virtualization
+// extension the host's CPU has.
+func openError(err error, cpuinfo string) error {
 	perr := &os.PathError{Op: "open", Path: DevicePath, Err: err}
 	switch {
 	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w (add the user to the group of the device node, usually \"usermod -aG kvm USER\", and log in again)", perr)
 	case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ENODEV):
 		return perr
-	case cpu.svm:
+	case strings.Contains(cpuinfo, " svm "):
 		return fmt.Errorf("%w (load the module: modprobe kvm_amd; if that fails, turn on SVM in the firmware)", perr)
-	case cpu.vmx:
+	case strings.Contains(cpuinfo, " vmx "):
 		return fmt.Errorf("%w (load the module: modprobe kvm_intel; if that fails, turn on VT-x in the firmware)", perr)
 	}
 	return fmt.Errorf("%w (no hardware virtualization on this CPU: /proc/cpuinfo shows neither svm nor vmx)", perr)

@@ -11,14 +11,14 @@ import (
 func TestOpenErrorSaysWhatToDo(t *testing.T) {
 	for _, test := range []struct {
 		err  error
-		cpu  cpuFlags
+		cpu  string
 		hint string
 	}{
-		{unix.ENOENT, cpuFlags{svm: true}, "modprobe kvm_amd"},
-		{unix.ENODEV, cpuFlags{vmx: true}, "modprobe kvm_intel"},
-		{unix.ENOENT, cpuFlags{}, "no hardware virtualization"},
-		{unix.EACCES, cpuFlags{svm: true}, "usermod -aG kvm"},
-		{unix.EMFILE, cpuFlags{svm: true}, ""},
+		{unix.ENOENT, "flags : fpu svm npt", "modprobe kvm_amd"},
+		{unix.ENODEV, "flags : fpu vmx ept", "modprobe kvm_intel"},
+		{unix.ENOENT, "flags : fpu", "no hardware virtualization"},
+		{unix.EACCES, "flags : fpu svm npt", "usermod -aG kvm"},
+		{unix.EMFILE, "flags : fpu svm npt", ""},
 	} {
 		err := openError(test.err, test.cpu)
 		if !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.hint) || !strings.HasPrefix(err.Error(), "open /dev/kvm: ") {

@@ -30,13 +30,11 @@ func newRouter(vm *kvm.VM) (*router, error) {
 func (r *router) write() error {
 	routes := make([]kvm.Route, 0, ioapicPins+len(r.msis))
 	for pin := range uint32(ioapicPins) {
-		routes = append(routes, kvm.Route{GSI: pin, Kind: kvm.RouteIRQChip, IRQChip: kvm.IRQChipIOAPIC, Pin: pin})
+		routes = append(routes, kvm.Route{GSI: pin, Pin: pin})
 	}
 	for gsi, m := range r.msis {
 		if m != nil {
-			routes = append(routes, kvm.Route{GSI: gsi, Kind: kvm.RouteMSI, MSI: kvm.MSI{
-				AddressLo: uint32(m.Address), AddressHi: uint32(m.Address >> 32), Data: m.Data,
-			}})
+			routes = append(routes, kvm.Route{GSI: gsi, MSI: &kvm.MSI{Address: m.Address, Data: m.Data}})
 		}
 	}
 	return r.vm.SetGSIRouting(routes)
