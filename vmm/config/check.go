@@ -12,6 +12,11 @@ import (
 // value that was already reported has its default here.
 type checker struct{ *decoder }
 
+// bad reports a problem with the value of p.
+func (c *checker) bad(p path, format string, args ...any) {
+	c.add(c.at(p), "%s: %s", p, fmt.Sprintf(format, args...))
+}
+
 func (c *checker) config(cfg *Config) {
 	c.machine(&cfg.Machine)
 	c.boot(&cfg.Boot)
@@ -27,16 +32,16 @@ func (c *checker) config(cfg *Config) {
 }
 
 func (c *checker) machine(m *Machine) {
-	switch at := c.at("machine.memory"); {
+	switch {
 	case m.Memory < minMemory:
-		c.add(at, "machine.memory: %s is too small: at least %s", m.Memory, Size(minMemory))
+		c.bad("machine.memory", "%s is too small: at least %s", m.Memory, Size(minMemory))
 	case m.Memory > maxMemory:
-		c.add(at, "machine.memory: %s is too large: at most %s", m.Memory, Size(maxMemory))
+		c.bad("machine.memory", "%s is too large: at most %s", m.Memory, Size(maxMemory))
 	case m.Memory%pageSize != 0:
-		c.add(at, "machine.memory: %s is not a multiple of the page size, 4K", m.Memory)
+		c.bad("machine.memory", "%s is not a multiple of the page size, 4K", m.Memory)
 	}
 	if m.ShutdownTimeout.Duration > maxShutdown {
-		c.add(c.at("machine.shutdown_timeout"), "machine.shutdown_timeout: %s is too long: at most %s", m.ShutdownTimeout, Duration{maxShutdown})
+		c.bad("machine.shutdown_timeout", "%s is too long: at most %s", m.ShutdownTimeout, Duration{maxShutdown})
 	}
 }
 
@@ -74,7 +79,7 @@ func (c *checker) output(p path, file Path, unfit func(fs.FileInfo) bool, what s
 		return
 	}
 	if info, err := c.stat(string(file)); err == nil && unfit(info) {
-		c.add(c.at(p), "%s: %s is %s", p, quote(string(file)), what)
+		c.bad(p, "%s is %s", quote(string(file)), what)
 	}
 }
 
@@ -90,7 +95,7 @@ func (c *checker) overwritten(cfg *Config) {
 			return
 		}
 		if owner, ok := files[file]; ok {
-			c.add(c.at(p), "%s: %s is also %s and would be overwritten", p, quote(string(file)), owner)
+			c.bad(p, "%s is also %s and would be overwritten", quote(string(file)), owner)
 		}
 	}
 	check("console.path", cfg.Console.Path)
@@ -109,7 +114,7 @@ func (c *checker) nets(nets []Net) {
 		c.id(ids, n.ID, i, p)
 		if n.Tap != "" {
 			if first, twice := taken(taps, n.Tap, i); twice {
-				c.add(c.at(p.key("tap")), "%s: %q is already used by net[%d]", p.key("tap"), n.Tap, first)
+				c.bad(p.key("tap"), "%q is already used by net[%d]", n.Tap, first)
 			}
 			for _, k := range []string{"address", "bridge"} {
 				if q := p.key(k); c.given[q] {
@@ -118,7 +123,7 @@ func (c *checker) nets(nets []Net) {
 			}
 		}
 		if first, twice := taken(macs, n.MAC, i); twice && c.given[p.key("mac")] {
-			c.add(c.at(p.key("mac")), "%s: %s is already used by net[%d]", p.key("mac"), n.MAC, first)
+			c.bad(p.key("mac"), "%s is already used by net[%d]", n.MAC, first)
 		}
 		if a, b := p.key("address"), p.key("bridge"); n.Tap == "" && c.given[a] && c.given[b] {
 			c.add(later(c.keyAt(a), c.keyAt(b)), "%s cannot have both address and bridge: assign the address to the bridge instead", p)
@@ -168,28 +173,28 @@ func (c *checker) disks(disks []Disk) {
 		}
 		if d.Path != "" {
 			if first, twice := taken(paths, d.Path, i); twice {
-				c.add(c.at(p.key("path")), "%s: %s is already used by disk[%d]", p.key("path"), quote(string(d.Path)), first)
+				c.bad(p.key("path"), "%s is already used by disk[%d]", quote(string(d.Path)), first)
 			} else if c.file(p.key("path"), d.Path, isDisk, "a regular file or a block device") {
 				infos[i], _ = c.stat(string(d.Path))
 				c.image(p.key("path"), d, infos[:i+1])
 			}
 		}
 		if first, twice := taken(serials, d.Serial, i); twice && c.given[p.key("serial")] {
-			c.add(c.at(p.key("serial")), "%s: %s is already used by disk[%d]", p.key("serial"), quote(string(d.Serial)), first)
+			c.bad(p.key("serial"), "%s is already used by disk[%d]", quote(string(d.Serial)), first)
 		} else if first, same := taken(wwns, d.Serial.digits(), i); !twice && same && c.given[p.key("serial")] {
-			c.add(c.at(p.key("serial")), "%s: %s and serial %s of disk[%d] give the same world wide name, which is the first 25 hexadecimal digits of the serial: start one serial with another digit, not 0, such as %s",
-				p.key("serial"), quote(string(d.Serial)), quote(string(disks[first].Serial)), first, quote("1-"+string(d.Serial)))
+			c.bad(p.key("serial"), "%s and serial %s of disk[%d] give the same world wide name, which is the first 25 hexadecimal digits of the serial: start one serial with another digit, not 0, such as %s",
+				quote(string(d.Serial)), quote(string(disks[first].Serial)), first, quote("1-"+string(d.Serial)))
 		}
 		switch {
 		case d.Backend == DiskAuto:
 		case named < 0:
 			named = i
 		case d.Backend != disks[named].Backend:
-			c.add(c.at(p.key("backend")), "%s: %q conflicts with %q of disk[%d]: all disks share one controller, so they need the same backend",
-				p.key("backend"), d.Backend, disks[named].Backend, named)
+			c.bad(p.key("backend"), "%q conflicts with %q of disk[%d]: all disks share one controller, so they need the same backend",
+				d.Backend, disks[named].Backend, named)
 		}
 		if d.BlockSize != 512 && d.BlockSize != 4096 {
-			c.add(c.at(p.key("block_size")), "%s: %d is not supported: want 512 or 4096", p.key("block_size"), d.BlockSize)
+			c.bad(p.key("block_size"), "%d is not supported: want 512 or 4096", d.BlockSize)
 		}
 	}
 }
@@ -216,22 +221,22 @@ func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	info := infos[last]
 	for i, other := range infos[:last] {
 		if other != nil && info != nil && os.SameFile(info, other) {
-			c.add(c.at(p), "%s: %s is the same file as disk[%d].path", p, quote(string(d.Path)), i)
+			c.bad(p, "%s is the same file as disk[%d].path", quote(string(d.Path)), i)
 		}
 	}
 	if info == nil || !info.Mode().IsRegular() || d.BlockSize <= 0 {
 		return
 	}
 	if err := c.raw(string(d.Path)); err != nil {
-		c.add(c.at(p), "%s: %v", p, err)
+		c.bad(p, "%v", err)
 		return
 	}
 	switch size := info.Size(); {
 	case size == 0:
-		c.add(c.at(p), "%s: %s is empty: set its size, for example with truncate -s 1G", p, quote(string(d.Path)))
+		c.bad(p, "%s is empty: set its size, for example with truncate -s 1G", quote(string(d.Path)))
 	case size%int64(d.BlockSize) != 0:
-		c.add(c.at(p), "%s: %s is %d bytes, not a multiple of the block size %d: the last partial block would be lost; pad the file with truncate -s %%%d",
-			p, quote(string(d.Path)), size, d.BlockSize, d.BlockSize)
+		c.bad(p, "%s is %d bytes, not a multiple of the block size %d: the last partial block would be lost; pad the file with truncate -s %%%d",
+			quote(string(d.Path)), size, d.BlockSize, d.BlockSize)
 	}
 }
 
@@ -244,11 +249,11 @@ func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string
 		if errors.As(err, &pe) {
 			err = pe.Err
 		}
-		c.add(c.at(p), "%s: %s: %v", p, quote(string(name)), err)
+		c.bad(p, "%s: %v", quote(string(name)), err)
 		return false
 	}
 	if !ok(info) {
-		c.add(c.at(p), "%s: %s is not %s", p, quote(string(name)), want)
+		c.bad(p, "%s is not %s", quote(string(name)), want)
 		return false
 	}
 	return true
@@ -257,7 +262,7 @@ func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string
 // fileSize checks the maximum size of a file that the guest fills.
 func (c *checker) fileSize(p path, n Size) {
 	if n < minFileSize {
-		c.add(c.at(p), "%s: %s is too small: at least %s", p, n, Size(minFileSize))
+		c.bad(p, "%s is too small: at least %s", n, Size(minFileSize))
 	}
 }
 
@@ -269,7 +274,7 @@ func isDisk(info fs.FileInfo) bool {
 
 func (c *checker) queueSize(p path, n int) {
 	if n < minQueueSize || n > maxQueueSize || n&(n-1) != 0 {
-		c.add(c.at(p), "%s: %d is not a power of two from %d to %d", p, n, minQueueSize, maxQueueSize)
+		c.bad(p, "%d is not a power of two from %d to %d", n, minQueueSize, maxQueueSize)
 	}
 }
 
@@ -281,7 +286,7 @@ func (c *checker) atMost(p path, n, most int) {
 
 func (c *checker) id(seen map[Name]int, id Name, i int, p path) {
 	if first, twice := taken(seen, id, i); twice {
-		c.add(c.at(p.key("id")), "%s: %q is already the id of %s", p.key("id"), id, p.parent().index(first))
+		c.bad(p.key("id"), "%q is already the id of %s", id, p.parent().index(first))
 	}
 }
 

@@ -41,7 +41,7 @@ func (c *checker) lans(nets []Net) {
 		n, p := &nets[i], path("net").index(i)
 		if n.Network != "" && n.Network != Isolated {
 			if first, twice := taken(networks, n.Network, i); twice {
-				c.add(c.at(p.key("network")), "%s: net[%d] is already on network %q", p.key("network"), first, n.Network)
+				c.bad(p.key("network"), "net[%d] is already on network %q", first, n.Network)
 			}
 		}
 		for _, k := range []string{"allow", "deny"} {
@@ -77,7 +77,7 @@ func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 		c.fileSize(size, n.PcapSize)
 	}
 	if first, twice := taken(seen, n.Pcap, i); twice {
-		c.add(c.at(q), "%s: %s is already used by net[%d]", q, quote(string(n.Pcap)), first)
+		c.bad(q, "%s is already used by net[%d]", quote(string(n.Pcap)), first)
 		return
 	}
 	c.output(q, n.Pcap, func(info fs.FileInfo) bool { return !isRegular(info) }, "not a regular file")

@@ -137,14 +137,14 @@ func (l IOLimit) MarshalText() ([]byte, error) { return []byte(l.String()), nil 
 
 func (c *checker) limits(l *Limits, m *Machine) {
 	if c.set("limits.memory_max") && l.MemoryMax < m.Memory+ownMemory {
-		c.add(c.at("limits.memory_max"), "limits.memory_max: %s is too small: the guest's memory is %s, and minivmm and the kernel need up to %s more",
+		c.bad("limits.memory_max", "%s is too small: the guest's memory is %s, and minivmm and the kernel need up to %s more",
 			l.MemoryMax, m.Memory, Size(ownMemory))
 	}
-	switch at := c.at("limits.memory_high"); {
+	switch {
 	case c.set("limits.memory_high") && l.MemoryHigh == 0:
-		c.add(at, "limits.memory_high: a machine cannot run in 0 bytes")
+		c.bad("limits.memory_high", "a machine cannot run in 0 bytes")
 	case l.MemoryMax != 0 && l.MemoryHigh > l.MemoryMax:
-		c.add(at, "limits.memory_high: %s is more than limits.memory_max, %s", l.MemoryHigh, l.MemoryMax)
+		c.bad("limits.memory_high", "%s is more than limits.memory_max, %s", l.MemoryHigh, l.MemoryMax)
 	}
 	c.atMost("limits.io", len(l.IO), maxIO)
 	paths := map[string]int{}

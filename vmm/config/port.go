@@ -139,7 +139,7 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 			key, addr := hostPort{one.UDP, one.Host.Port()}, one.Host.Addr()
 			clash := slices.IndexFunc(seen[key], func(o publication) bool { return covers(o.addr, addr) || covers(addr, o.addr) })
 			if clash >= 0 {
-				c.add(c.at(p.index(j)), "%s: port %s is already published by net[%d]", p.index(j), one.Host, seen[key][clash].net)
+				c.bad(p.index(j), "port %s is already published by net[%d]", one.Host, seen[key][clash].net)
 				break
 			}
 			seen[key] = append(seen[key], publication{addr, i})

@@ -109,10 +109,10 @@ func (c *checker) workers(cfg *Config) {
 	for i := range cfg.Net {
 		n, p := &cfg.Net[i], path("net").index(i)
 		if !n.BusyPoll.pollable() {
-			c.add(c.at(p.key("busy_poll")), "%s: %s is not a whole number of microseconds up to %s", p.key("busy_poll"), n.BusyPoll, Duration{maxBusyPoll})
+			c.bad(p.key("busy_poll"), "%s is not a whole number of microseconds up to %s", n.BusyPoll, Duration{maxBusyPoll})
 		}
 		if n.Backend == NetUser && n.Queues > 1 {
-			c.add(c.at(p.key("queues")), "%s: %s queue pairs require backend \"vhost\", but backend is %q, which has one", p.key("queues"), n.Queues, n.Backend)
+			c.bad(p.key("queues"), "%s queue pairs require backend \"vhost\", but backend is %q, which has one", n.Queues, n.Backend)
 		}
 	}
 }
