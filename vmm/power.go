@@ -47,7 +47,7 @@ func attachPower(b *bus.Bus, configPorts bus.Handler, end func(Outcome)) error {
 		if r.port == resetControlPort && configPorts != nil {
 			h, port, size = overlaid{configPorts, resetControlPort - pciPort, r}, pciPort, pciPorts
 		}
-		if _, err := b.Attach(port, size, h); err != nil {
+		if err := b.Attach(port, size, h); err != nil {
 			return err
 		}
 	}

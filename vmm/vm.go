@@ -225,25 +225,22 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 	if err := m.mapMemory(); err != nil {
 		return err
 	}
-	m.root, err = pci.NewRoot(pci.Options{
-		MMIO:  &m.mmio,
-		IO:    &m.io,
-		Low:   pci.Window{Base: mmioGPA, SizeBytes: mmioSize},
-		Ports: pci.Window{Base: pciPortBase, SizeBytes: pciPortSize},
-		ECAM:  m.ecam.Regions()[0].Bytes,
+	m.root = pci.NewRoot(pci.Options{
+		MMIO:   &m.mmio,
+		IO:     &m.io,
+		Memory: pci.Window{Base: mmioGPA, SizeBytes: mmioSize},
+		Ports:  pci.Window{Base: pciPortBase, SizeBytes: pciPortSize},
+		ECAM:   m.ecam.Regions()[0].Bytes,
 	})
-	if err != nil {
-		return err
-	}
 	m.uart = serial.New(opt.Console, func() {
 		if err := m.pulse(com1IRQ); err != nil {
 			opt.Logf("serial port: %v", err)
 		}
 	})
-	if _, err := m.mmio.Attach(ecamGPA, ecamSize, m.root.ECAM()); err != nil {
+	if err := m.mmio.Attach(ecamGPA, ecamSize, m.root.ECAM()); err != nil {
 		return err
 	}
-	if _, err := m.io.Attach(com1Port, 8, m.uart); err != nil {
+	if err := m.io.Attach(com1Port, 8, m.uart); err != nil {
 		return err
 	}
 	var configPorts bus.Handler

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sort"
-	"sync"
-	"sync/atomic"
 )
 
 // Handler serves accesses to one range. off is relative to the start of the range. p is 1, 2, 4 or
@@ -16,10 +14,10 @@ type Handler interface {
 	Write(off uint64, p []byte)
 }
 
-// Bus is one address space. The zero Bus is empty and ready to use.
+// Bus is one address space, and the Handler of accesses to it. The zero Bus is empty and ready to
+// use. All ranges must be attached before vCPUs run.
 type Bus struct {
-	mu     sync.Mutex // serialises Attach and detach
-	ranges atomic.Pointer[[]attached]
+	ranges []attached // ascending
 }
 
 type attached struct {
@@ -28,69 +26,54 @@ type attached struct {
 }
 
 // Attach assigns the addresses base..base+sizeBytes-1 to h. It fails if the range is empty, wraps
-// around or overlaps another. detach removes the range. An access in progress on another vCPU may
-// still reach h once after detach returns.
-func (b *Bus) Attach(base, sizeBytes uint64, h Handler) (detach func(), err error) {
+// around or overlaps another.
+func (b *Bus) Attach(base, sizeBytes uint64, h Handler) error {
 	last := base + sizeBytes - 1
 	if sizeBytes == 0 || last < base {
-		return nil, fmt.Errorf("bus range %#x+%#x: empty or beyond the address space", base, sizeBytes)
+		return fmt.Errorf("bus range %#x+%#x: empty or beyond the address space", base, sizeBytes)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	old := b.load()
-	i := sort.Search(len(old), func(i int) bool { return old[i].last >= base })
-	if i < len(old) && old[i].base <= last {
-		return nil, fmt.Errorf("bus range %#x+%#x: overlaps %#x..%#x", base, sizeBytes, old[i].base, old[i].last)
+	i := b.search(base)
+	if i < len(b.ranges) && b.ranges[i].base <= last {
+		return fmt.Errorf("bus range %#x+%#x: overlaps %#x..%#x", base, sizeBytes, b.ranges[i].base, b.ranges[i].last)
 	}
-	table := slices.Insert(slices.Clone(old), i, attached{base: base, last: last, h: h})
-	b.ranges.Store(&table)
-	var once sync.Once
-	return func() { once.Do(func() { b.detach(base) }) }, nil
-}
-
-func (b *Bus) detach(base uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	table := slices.DeleteFunc(slices.Clone(b.load()), func(a attached) bool { return a.base == base })
-	b.ranges.Store(&table)
-}
-
-func (b *Bus) load() []attached {
-	if p := b.ranges.Load(); p != nil {
-		return *p
-	}
+	b.ranges = slices.Insert(b.ranges, i, attached{base: base, last: last, h: h})
 	return nil
 }
 
-func (b *Bus) find(addr uint64, n int) (Handler, uint64, bool) {
-	table := b.load()
-	i := sort.Search(len(table), func(i int) bool { return table[i].last >= addr })
-	if i == len(table) || table[i].base > addr || table[i].last-addr < uint64(n)-1 {
-		return nil, 0, false
-	}
-	return table[i].h, addr - table[i].base, true
+// search returns the index of the first range that ends at addr or later.
+func (b *Bus) search(addr uint64) int {
+	return sort.Search(len(b.ranges), func(i int) bool { return b.ranges[i].last >= addr })
 }
 
-// Read fills p from addr and reports whether one range contains the whole access. If not, p is
-// filled with ones, as on a PC.
-func (b *Bus) Read(addr uint64, p []byte) bool {
-	h, off, ok := b.find(addr, len(p))
-	if !ok {
-		for i := range p {
-			p[i] = 0xff
-		}
-		return false
+// Find returns the handler whose range contains all n bytes at addr, and addr relative to that
+// range; nil if no range does.
+func (b *Bus) Find(addr uint64, n int) (h Handler, off uint64) {
+	i := b.search(addr)
+	if i == len(b.ranges) || b.ranges[i].base > addr || b.ranges[i].last-addr < uint64(n)-1 {
+		return nil, 0
 	}
-	h.Read(off, p)
-	return true
+	return b.ranges[i].h, addr - b.ranges[i].base
 }
 
-// Write stores p at addr and reports whether one range contains the whole access. If not, the write
-// is dropped.
-func (b *Bus) Write(addr uint64, p []byte) bool {
-	h, off, ok := b.find(addr, len(p))
-	if ok {
+// Read fills p from addr, or with ones, as on a PC, if no range contains the whole access.
+func (b *Bus) Read(addr uint64, p []byte) {
+	if h, off := b.Find(addr, len(p)); h != nil {
+		h.Read(off, p)
+		return
+	}
+	Ones(p)
+}
+
+// Write stores p at addr. It drops the write if no range contains the whole access.
+func (b *Bus) Write(addr uint64, p []byte) {
+	if h, off := b.Find(addr, len(p)); h != nil {
 		h.Write(off, p)
 	}
-	return ok
+}
+
+// Ones fills p with ones, the value of registers that do not exist.
+func Ones(p []byte) {
+	for i := range p {
+		p[i] = 0xff
+	}
 }

@@ -1,12 +1,14 @@
 package pci
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"sync"
 
 	"minivmm/devices/bus"
 )
+
+var le = binary.LittleEndian // PCI is little endian
 
 // ConfigSize is the size of one function's configuration space in bytes
 // (PCI Express 4.0 §7.2).
@@ -48,30 +50,21 @@ const (
 
 const statusCapabilities = 1 << 4 // PCI_STATUS_CAP_LIST
 
-var errInserted = errors.New("the function is already on the bus")
-
-// Function is one PCI function. It is a [bus.Handler] for its [ConfigSize] bytes of configuration
-// space and accepts any width and alignment. Parts beyond the end read as ones.
+// Function is one PCI function.
 //
-// Its owner configures it (AddBAR, AddCapability, AddMSIX, OnConfig) and then passes it to
-// [Root.Insert]. Afterwards only the guest changes it.
+// Its owner configures it (AddBAR, AddCapability, AddMSIX, OnConfig, which panic if their arguments
+// are impossible) and then passes it to [Root.Insert]. Afterwards only the guest changes it.
 type Function struct {
-	hooks   []hook
-	bars    [6]*bar // a 64-bit BAR has two entries
+	hooks   bus.Bus // OnConfig
+	bars    [6]*bar
 	msix    *MSIX
 	msixReg uint64 // offset of the dword that contains message control
 
 	mu       sync.Mutex
 	space    []byte           // ConfigSize bytes, what the guest reads
 	writable [legacySize]byte // bits that the guest may change
-	inserted bool
-	nextCap  int // offset of the next capability
-	lastLink int // offset of the pointer to the next capability
-}
-
-type hook struct {
-	off, size uint64
-	h         bus.Handler
+	nextCap  int              // offset of the next capability
+	lastLink int              // offset of the pointer to the next capability
 }
 
 // NewFunction creates a function with a type 0 header, without BARs and capabilities.
@@ -90,19 +83,11 @@ func NewFunction(id Identity) *Function {
 
 // AddCapability appends a capability to the list and returns its offset, a multiple of 4. body is
 // the data after the two header bytes (id and next pointer). writable holds the bits of body that
-// the guest may change; nil means none. It fails if there is no space left below 0x100.
-func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// the guest may change; nil means none. The list must fit below 0x100.
+func (f *Function) AddCapability(id uint8, body, writable []byte) (off int) {
 	off, end := f.nextCap, f.nextCap+2+len(body)
-	if f.inserted {
-		return 0, fmt.Errorf("pci capability %#x: %w", id, errInserted)
-	}
-	if writable != nil && len(writable) != len(body) {
-		return 0, fmt.Errorf("pci capability %#x: %d bytes, but the mask has %d", id, len(body), len(writable))
-	}
-	if end > legacySize {
-		return 0, fmt.Errorf("pci capability %#x: %d bytes at %#x: beyond configuration space", id, end-off, off)
+	if end > legacySize || len(writable) > len(body) {
+		panic(fmt.Sprintf("pci capability %#x: %d bytes at %#x with a mask of %d", id, end-off, off, len(writable)))
 	}
 	f.space[regStatus] |= statusCapabilities
 	f.space[f.lastLink] = uint8(off)
@@ -111,68 +96,37 @@ func (f *Function) AddCapability(id uint8, body, writable []byte) (off int, err 
 	copy(f.writable[off+2:], writable)
 	f.lastLink = off + 1
 	f.nextCap = (end + 3) &^ 3
-	return off, nil
+	return off
 }
 
 // OnConfig makes h serve sizeBytes of configuration space at off, both multiples of 4. The previous
 // contents of the range are hidden. h is called with naturally aligned parts of 1, 2 or 4 bytes;
 // off is relative to the start of the range. It is called without the function's lock, so it may
 // read other registers of the function. An ECAM image ([Options]) does not show what h returns.
-func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.inserted {
-		return fmt.Errorf("pci config hook %#x+%#x: %w", off, sizeBytes, errInserted)
+func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) {
+	err := f.hooks.Attach(uint64(off), uint64(sizeBytes), h)
+	if err != nil || off < headerSize || (off|sizeBytes)%4 != 0 || off+sizeBytes > ConfigSize {
+		panic(fmt.Sprintf("pci config hook %#x+%#x: %v", off, sizeBytes, err))
 	}
-	if off < headerSize || sizeBytes <= 0 || off%4 != 0 || sizeBytes%4 != 0 || off > ConfigSize-sizeBytes {
-		return fmt.Errorf("pci config hook %#x+%#x: not aligned to 4 bytes, or not after the header", off, sizeBytes)
-	}
-	f.hooks = append(f.hooks, hook{uint64(off), uint64(sizeBytes), h})
-	return nil
 }
 
-// Read fills p from configuration space at off.
+// Read fills p from configuration space at off: from a handler of OnConfig if that serves all of p.
 func (f *Function) Read(off uint64, p []byte) {
-	for off, p := range parts(off, p) {
-		if off >= ConfigSize {
-			ones(p)
-			continue
-		}
-		if h, ok := f.hooked(off); ok {
-			h.h.Read(off-h.off, p)
-			continue
-		}
-		f.mu.Lock()
-		copy(p, f.space[off:])
-		f.mu.Unlock()
+	if h, at := f.hooks.Find(off, len(p)); h != nil {
+		h.Read(at, p)
+		return
 	}
+	f.mu.Lock()
+	copy(p, f.space[off:])
+	f.mu.Unlock()
 }
 
-// Write stores the bits of p that the guest may change at off.
-func (f *Function) Write(off uint64, p []byte) {
-	for off, p := range parts(off, p) {
-		if off >= ConfigSize {
-			return
-		}
-		if h, ok := f.hooked(off); ok {
-			h.h.Write(off-h.off, p)
-			continue
-		}
-		f.write(off, p)
-	}
-}
-
-func (f *Function) hooked(off uint64) (hook, bool) {
-	for _, h := range f.hooks {
-		if off >= h.off && off-h.off < h.size {
-			return h, true
-		}
-	}
-	return hook{}, false
-}
-
-// write stores one naturally aligned part.
+// write stores the bits of p that the guest may change at off. p is one of [parts].
 func (f *Function) write(off uint64, p []byte) {
+	if h, at := f.hooks.Find(off, len(p)); h != nil {
+		h.Write(at, p)
+		return
+	}
 	if off >= legacySize {
 		return
 	}
@@ -181,9 +135,7 @@ func (f *Function) write(off uint64, p []byte) {
 	reg := off &^ 3
 	var data, lanes [4]byte
 	copy(data[off&3:], p)
-	for i := range p {
-		lanes[int(off&3)+i] = 0xff
-	}
+	bus.Ones(lanes[off&3:][:len(p)])
 	if reg >= regBAR && reg < regBAR+4*uint64(len(f.bars)) {
 		f.writeBAR(int(reg-regBAR)/4, data == [4]byte{0xff, 0xff, 0xff, 0xff})
 		return

@@ -3,6 +3,8 @@ package pci
 import (
 	"fmt"
 	"sync"
+
+	"minivmm/devices/bus"
 )
 
 // Message is the message that a vector writes to raise its interrupt (PCI 3.0 §6.8.2).
@@ -54,13 +56,15 @@ type reported struct {
 }
 
 // NewMSIX creates a table of n masked vectors, 1 to 2048.
-func NewMSIX(n int, owner Vectors) (*MSIX, error) {
+func NewMSIX(n int, owner Vectors) *MSIX {
 	if n < 1 || n > 2048 {
-		return nil, fmt.Errorf("msi-x table of %d vectors: want 1 to 2048", n)
+		panic(fmt.Sprintf("msi-x table of %d vectors: want 1 to 2048", n))
 	}
 	m := &MSIX{owner: owner, entries: make([]entry, n)}
-	m.reset()
-	return m, nil
+	for i := range m.entries {
+		m.entries[i].words[3] = 1 // PCI_MSIX_ENTRY_CTRL_MASKBIT
+	}
+	return m
 }
 
 // SizeBytes returns the size of the table and the pending bits.
@@ -72,27 +76,17 @@ func (m *MSIX) tableSize() uint64 { return uint64(len(m.entries)) * entrySize }
 
 // AddMSIX adds the MSI-X capability for m, which the owner's handler of BAR index serves at off, a
 // multiple of 8. The BAR must already exist and be a memory BAR.
-func (f *Function) AddMSIX(m *MSIX, index int, off uint64) error {
-	if index < 0 || index >= len(f.bars) || f.bars[index] == nil || f.bars[index].index != index || f.bars[index].IO {
-		return fmt.Errorf("msi-x: bar %d is not a memory bar", index)
-	}
-	if size := f.bars[index].SizeBytes; off%8 != 0 || off > size || m.SizeBytes() > size-off || off+m.SizeBytes() > 1<<32 {
-		return fmt.Errorf("msi-x: %#x bytes at %#x of bar %d: unaligned or beyond its %#x bytes", m.SizeBytes(), off, index, size)
-	}
-	if f.msix != nil {
-		return fmt.Errorf("msi-x: the function already has a table")
+func (f *Function) AddMSIX(m *MSIX, index int, off uint64) {
+	b := f.bars[index]
+	if f.msix != nil || b.IO || off%8 != 0 || off > b.SizeBytes || m.SizeBytes() > b.SizeBytes-off {
+		panic(fmt.Sprintf("msi-x: bar %d of %#x bytes has no place at %#x for %#x bytes", index, b.SizeBytes, off, m.SizeBytes()))
 	}
 	var body, writable [10]byte
 	le.PutUint16(body[0:], uint16(len(m.entries)-1))
 	le.PutUint32(body[2:], uint32(off)|uint32(index))
 	le.PutUint32(body[6:], uint32(off+m.tableSize())|uint32(index))
 	le.PutUint16(writable[0:], msixEnable|msixMaskAll)
-	reg, err := f.AddCapability(capMSIX, body[:], writable[:])
-	if err != nil {
-		return err
-	}
-	f.msix, f.msixReg = m, uint64(reg)
-	return nil
+	f.msix, f.msixReg = m, uint64(f.AddCapability(capMSIX, body[:], writable[:]))
 }
 
 // control applies a new value of message control.
@@ -109,16 +103,6 @@ func (m *MSIX) control(v uint16) {
 	}
 }
 
-// reset masks and clears every entry; the function clears message control.
-func (m *MSIX) reset() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range m.entries {
-		m.entries[i].words = [4]uint32{3: 1} // PCI_MSIX_ENTRY_CTRL_MASKBIT
-		m.report(i)
-	}
-}
-
 // report calls Update for vector i if its state has changed.
 func (m *MSIX) report(i int) {
 	e := &m.entries[i]
@@ -126,17 +110,16 @@ func (m *MSIX) report(i int) {
 	if now.unmasked {
 		now.m = Message{uint64(e.words[1])<<32 | uint64(e.words[0]), e.words[2]}
 	}
-	if now == e.reported {
-		return
+	if now != e.reported {
+		e.reported = now
+		m.owner.Update(i, now.m, now.unmasked)
 	}
-	e.reported = now
-	m.owner.Update(i, now.m, now.unmasked)
 }
 
 // Read reads entries and pending bits.
 func (m *MSIX) Read(off uint64, p []byte) {
 	if !m.served(off, p) {
-		ones(p)
+		bus.Ones(p)
 		return
 	}
 	m.mu.Lock()

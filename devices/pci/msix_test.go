@@ -114,10 +114,7 @@ func TestEveryMSIXAccessAgreesWithTheModel(t *testing.T) {
 		for _, control := range []uint16{0, msixEnable, msixMaskAll, msixEnable | msixMaskAll} {
 			t.Run(fmt.Sprintf("%d vectors, control %#x", n, control), func(t *testing.T) {
 				o := newOwner(n)
-				x, err := NewMSIX(n, o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				x := NewMSIX(n, o)
 				m := newMSIXModel(n)
 				x.control(control)
 				m.control = control
@@ -161,17 +158,17 @@ func TestEveryMSIXAccessAgreesWithTheModel(t *testing.T) {
 // dwords, unmask.
 func TestProgrammingAVectorNotifiesItsOwnerOnce(t *testing.T) {
 	s := newSample(t)
-	s.f.Write(sampleMSIX+2, le.AppendUint16(nil, msixEnable|msixMaskAll))
+	s.write(sampleMSIX+2, le.AppendUint16(nil, msixEnable|msixMaskAll))
 	for i, v := range []uint32{0xfee0_1000, 0, 0x23, 0} {
 		s.msix.Write(uint64(3*16+4*i), le.AppendUint32(nil, v))
 	}
 	if len(s.owner.calls) != 0 {
 		t.Errorf("calls %q while the function is masked", s.owner.calls)
 	}
-	s.f.Write(sampleMSIX+2, le.AppendUint16(nil, msixEnable))
-	s.f.Write(sampleMSIX+3, []byte{0x80})
-	s.f.Write(sampleMSIX, []byte{0x11, 0, 0xff, 0xff}) // masks all vectors; the table size is read-only
-	s.f.Write(sampleMSIX+2, []byte{0, 0})
+	s.write(sampleMSIX+2, le.AppendUint16(nil, msixEnable))
+	s.write(sampleMSIX+3, []byte{0x80})
+	s.write(sampleMSIX, []byte{0x11, 0, 0xff, 0xff}) // masks all vectors; the table size is read-only
+	s.write(sampleMSIX+2, []byte{0, 0})
 	want := []string{call(3, Message{0xfee0_1000, 0x23}, true), call(3, Message{}, false)}
 	if !slices.Equal(s.owner.calls, want) {
 		t.Errorf("calls %q, want %q", s.owner.calls, want)
@@ -188,10 +185,7 @@ func FuzzMSIX(f *testing.F) {
 		}
 		n := int(program[0])%130 + 1
 		o := newOwner(n)
-		x, err := NewMSIX(n, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		x := NewMSIX(n, o)
 		m := newMSIXModel(n)
 		m.pending = o.pending
 		size := x.SizeBytes()

@@ -3,6 +3,7 @@ package pci
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"sync/atomic"
 
 	"minivmm/devices/bus"
@@ -19,12 +20,9 @@ type Window struct{ Base, SizeBytes uint64 }
 type Options struct {
 	// MMIO decodes memory BARs, IO port BARs.
 	MMIO, IO *bus.Bus
-	// Low and High are the windows for memory BARs. Low ends at 4 GiB or below and is used for any
-	// BAR, High only for 64-bit BARs. Either may be empty.
-	Low, High Window
-	// Ports is the window for port BARs, below 64 Ki. If it is empty, no function may have a port
-	// BAR, and IO may be nil.
-	Ports Window
+	// Memory and Ports are the windows for memory BARs, below 4 GiB, and for port BARs, below
+	// 64 Ki. If one is empty, no function may have such a BAR.
+	Memory, Ports Window
 	// ECAM, if not nil, stores configuration space: the first len(ECAM) bytes of the bus's
 	// ECAMSize; len(ECAM) is a multiple of ConfigSize. Except for [Function.OnConfig] ranges it
 	// always holds what the guest reads through [Root.ECAM]. A machine may therefore map it
@@ -35,123 +33,97 @@ type Options struct {
 
 // Root is bus 0 with the host bridge at 00:00.0.
 type Root struct {
-	mmio    *bus.Bus
-	io      *bus.Bus
-	windows [3]Window // the free parts of High, Low and Ports
-	image   []byte
+	options Options     // the windows without what is taken
 	devices []*Function // device number -> function 0
 	address atomic.Uint32
 }
 
-// Windows, in the order in which they are tried.
-const (
-	windowHigh = iota
-	windowLow
-	windowPorts
-)
-
-// NewRoot creates the bus. The caller attaches [Root.ECAM] and [Root.Ports].
-func NewRoot(o Options) (*Root, error) {
-	for _, w := range []Window{o.Low, o.High} {
-		if w.SizeBytes > -w.Base && w.Base != 0 {
-			return nil, fmt.Errorf("pci window %#x+%#x: beyond the address space", w.Base, w.SizeBytes)
+// NewRoot creates the bus. The caller attaches [Root.ECAM] and [Root.Ports]. Impossible options are
+// a bug of the caller: NewRoot panics.
+func NewRoot(o Options) *Root {
+	for _, w := range []struct {
+		Window
+		end uint64
+	}{{o.Memory, 1 << 32}, {o.Ports, 1 << 16}} {
+		if w.Base > w.end || w.SizeBytes > w.end-w.Base {
+			panic(fmt.Sprintf("pci window %#x+%#x: beyond %#x", w.Base, w.SizeBytes, w.end))
 		}
 	}
-	if o.Low.Base > 1<<32 || o.Low.SizeBytes > 1<<32-o.Low.Base {
-		return nil, fmt.Errorf("pci window %#x+%#x: beyond 4 GiB", o.Low.Base, o.Low.SizeBytes)
-	}
-	if o.Ports.Base > 1<<16 || o.Ports.SizeBytes > 1<<16-o.Ports.Base {
-		return nil, fmt.Errorf("pci port window %#x+%#x: beyond 64 Ki", o.Ports.Base, o.Ports.SizeBytes)
-	}
 	if len(o.ECAM)%ConfigSize != 0 || len(o.ECAM) > ECAMSize {
-		return nil, fmt.Errorf("pci ecam image of %#x bytes: not a multiple of the page size, or more than %#x", len(o.ECAM), ECAMSize)
+		panic(fmt.Sprintf("pci ecam image of %#x bytes: not a multiple of the page size, or more than %#x", len(o.ECAM), ECAMSize))
 	}
-	ones(o.ECAM)
-	r := &Root{mmio: o.MMIO, io: o.IO, windows: [3]Window{windowHigh: o.High, windowLow: o.Low, windowPorts: o.Ports}, image: o.ECAM}
-	bridge := NewFunction(Identity{
+	bus.Ones(o.ECAM)
+	r := &Root{options: o}
+	r.add(NewFunction(Identity{
 		Vendor: 0x1b36, Device: 0x0008, // PCI_VENDOR_ID_REDHAT, "QEMU PCIe Host bridge"
 		Class: 0x060000, // PCI_CLASS_BRIDGE_HOST
-	})
-	if _, err := r.Insert(bridge); err != nil {
-		return nil, err
-	}
-	return r, nil
+	}))
+	return r
 }
 
 // Insert puts f on the bus as function 0 of the next device number (1 to 31), assigns its BARs and
 // attaches them. It fails if the bus or the windows are full, or if another device occupies part of
-// a window. On error nothing has changed.
+// a window; then no machine can be built from the bus any more.
 func (r *Root) Insert(f *Function) (device int, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	device = len(r.devices)
-	if f.inserted {
-		return 0, fmt.Errorf("pci device %d: %w", device, errInserted)
-	}
-	if device == 32 {
+	if len(r.devices) == 32 {
 		return 0, errors.New("pci bus 0: the bus already has 32 devices")
 	}
-	var undo []func()
-	before := r.windows
 	for i, b := range f.bars {
-		if b == nil || b.index != i {
+		if b == nil {
 			continue
 		}
-		detach, err := r.claim(b)
-		if err != nil {
-			for _, detach := range undo {
-				detach()
-			}
-			r.windows = before
-			return 0, fmt.Errorf("pci device %d: bar %d: %w", device, i, err)
+		if err := r.place(b); err != nil {
+			return 0, fmt.Errorf("pci device %d: bar %d: %w", len(r.devices), i, err)
 		}
-		undo = append(undo, detach)
-	}
-	for i := range f.bars {
 		f.writeBAR(i, false)
 	}
-	f.inserted = true
-	if at := device << 15; at < len(r.image) {
-		page := r.image[at : at+ConfigSize]
+	return r.add(f), nil
+}
+
+// add gives f the next device number.
+func (r *Root) add(f *Function) (device int) {
+	device = len(r.devices)
+	if at := device << 15; at < len(r.options.ECAM) {
+		page := r.options.ECAM[at : at+ConfigSize]
 		copy(page, f.space)
 		f.space = page
 	}
 	r.devices = append(r.devices, f)
-	return device, nil
+	return device
 }
 
-// claim assigns an address to b and attaches it.
-func (r *Root) claim(b *bar) (detach func(), err error) {
-	if b.base, err = r.place(b); err != nil {
-		return nil, err
-	}
-	if b.IO {
-		return r.io.Attach(b.base, b.SizeBytes, b)
-	}
-	return r.mmio.Attach(b.base, b.SizeBytes, b)
-}
-
-// place allocates an address for b in the first window that has space. No two memory BARs share a
+// place allocates an address for b in its window and attaches b there. No two memory BARs share a
 // page.
-func (r *Root) place(b *bar) (uint64, error) {
-	align := b.SizeBytes
-	if !b.IO {
-		align = max(align, 4096)
+func (r *Root) place(b *bar) error {
+	w, on, size := &r.options.Memory, r.options.MMIO, max(b.SizeBytes, 4096)
+	if b.IO {
+		w, on, size = &r.options.Ports, r.options.IO, b.SizeBytes
 	}
-	for i := range r.windows {
-		w := &r.windows[i]
-		if b.IO != (i == windowPorts) || i == windowHigh && !b.Is64 {
-			continue
-		}
-		skip := -w.Base & (align - 1)
-		if skip > w.SizeBytes || align > w.SizeBytes-skip {
-			continue
-		}
-		base := w.Base + skip
-		*w = Window{base + align, w.SizeBytes - skip - align}
-		return base, nil
+	skip := -w.Base & (size - 1)
+	if skip > w.SizeBytes || size > w.SizeBytes-skip {
+		return fmt.Errorf("no space for %#x bytes in the window", b.SizeBytes)
 	}
-	return 0, fmt.Errorf("no space for %#x bytes in the windows", b.SizeBytes)
+	b.base = w.Base + skip
+	*w = Window{b.base + size, w.SizeBytes - skip - size}
+	return on.Attach(b.base, b.SizeBytes, b)
+}
+
+// parts splits an access into naturally aligned parts of 1, 2 or 4 bytes, lowest address first.
+// Configuration space guarantees nothing for wider or unaligned accesses, and so no register sees
+// one.
+func parts(off uint64, p []byte) iter.Seq2[uint64, []byte] {
+	return func(yield func(uint64, []byte) bool) {
+		for len(p) > 0 {
+			n := 4
+			for off%uint64(n) != 0 || n > len(p) {
+				n /= 2
+			}
+			if !yield(off, p[:n]) {
+				return
+			}
+			off, p = off+uint64(n), p[n:]
+		}
+	}
 }
 
 // ECAM returns the handler of the bus's configuration spaces, [ECAMSize] bytes of memory: device <<
@@ -167,14 +139,14 @@ func (e *ecam) Read(off uint64, p []byte) {
 			f.Read(off%ConfigSize, p)
 			continue
 		}
-		ones(p)
+		bus.Ones(p)
 	}
 }
 
 func (e *ecam) Write(off uint64, p []byte) {
 	for off, p := range parts(off, p) {
 		if f := (*Root)(e).function(off); f != nil {
-			f.Write(off%ConfigSize, p)
+			f.write(off%ConfigSize, p)
 		}
 	}
 }
@@ -205,7 +177,7 @@ func (c *ports) Read(off uint64, p []byte) {
 		(*ecam)(c).Read(at, p)
 		return
 	}
-	ones(p)
+	bus.Ones(p)
 }
 
 func (c *ports) Write(off uint64, p []byte) {

@@ -54,7 +54,7 @@ func TestEveryPortAccess(t *testing.T) {
 	} {
 		for off := range uint64(8) {
 			for n := uint64(1); n <= 8-off; n++ {
-				s.f.Write(regInterruptLine, []byte{0x11})
+				s.write(regInterruptLine, []byte{0x11})
 				ports.Write(0, le.AppendUint32(nil, tc.write))
 				p := make([]byte, n)
 				ports.Read(off, p)
@@ -70,7 +70,7 @@ func TestEveryPortAccess(t *testing.T) {
 				}
 				ports.Write(off, bytes.Repeat([]byte{0x22}, int(n)))
 				line := []byte{0}
-				s.f.Read(regInterruptLine, line)
+				s.read(regInterruptLine, line)
 				wantLine := byte(0x11)
 				if off == 4 && tc.answers {
 					wantLine = 0x22
@@ -127,56 +127,39 @@ func TestTheImageShowsAbsentFunctionsAsOnes(t *testing.T) {
 	}
 }
 
-func TestInsertIsAllOrNothing(t *testing.T) {
-	var mmio bus.Bus
-	if _, err := mmio.Attach(0x3000, 0x1000, ram{}); err != nil {
-		t.Fatal(err)
-	}
-	r := newRoot(t, Options{MMIO: &mmio, Low: Window{0x1000, 0x3000}})
-	two := NewFunction(Identity{})
-	for i, size := range []uint64{0x1000, 0x1000, 0x1000} {
-		if err := two.AddBAR(i, BAR{SizeBytes: size, Handler: ram{}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := r.Insert(two); err == nil {
-		t.Fatal("a BAR was placed over another device")
-	}
-	if mmio.Write(0x1000, []byte{0}) || mmio.Write(0x2000, []byte{0}) {
-		t.Error("a refused function is still on the bus")
-	}
-	small := func(size uint64) *Function {
+func TestInsertRefusesAFullBus(t *testing.T) {
+	withBAR := func(b BAR) *Function {
 		f := NewFunction(Identity{Vendor: 1})
-		if err := f.AddBAR(0, BAR{SizeBytes: size, Handler: ram{}}); err != nil {
-			t.Fatal(err)
-		}
+		b.Handler = ram{}
+		f.AddBAR(0, b)
 		return f
 	}
-	if _, err := r.Insert(small(0x4000)); err == nil {
-		t.Error("a BAR was placed beyond the window")
-	}
-	f := small(16)
-	if insert(t, r, f) != 1 {
-		t.Error("a refused function used up a device number")
-	}
-	if gpa, _ := f.BARAddress(0); gpa != 0x1000 {
-		t.Errorf("a refused function used up addresses: the next is %#x", gpa)
-	}
-	if _, err := r.Insert(f); err == nil {
-		t.Error("a function was inserted twice")
-	}
-	ports := NewFunction(Identity{})
-	if err := ports.AddBAR(0, BAR{SizeBytes: 16, IO: true, Handler: ram{}}); err != nil {
+	var taken bus.Bus
+	if err := taken.Attach(0x3000, 0x1000, ram{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Insert(ports); err == nil {
-		t.Error("ports were assigned without a port window")
+	r := NewRoot(Options{MMIO: &taken, Memory: Window{0x1000, 0x3000}})
+	f := withBAR(BAR{SizeBytes: 16})
+	if insert(t, r, f) != 1 || f.BARAddress(0) != 0x1000 {
+		t.Errorf("the first BAR is at %#x", f.BARAddress(0))
 	}
-	unaligned := newRoot(t, Options{MMIO: &bus.Bus{}, Low: Window{0x1800, 0x1000}})
-	if _, err := unaligned.Insert(small(16)); err == nil {
-		t.Error("a page was assigned from a window without a whole page")
+	insert(t, r, withBAR(BAR{SizeBytes: 0x1000}))
+	for _, tc := range []struct {
+		why string
+		r   *Root
+		f   *Function
+	}{
+		{"over another device", r, withBAR(BAR{SizeBytes: 0x1000})},
+		{"beyond the window", r, withBAR(BAR{SizeBytes: 0x4000})},
+		{"without a port window", r, withBAR(BAR{SizeBytes: 16, IO: true})},
+		{"without a whole page", NewRoot(Options{MMIO: &bus.Bus{}, Memory: Window{0x1800, 0x1000}}), withBAR(BAR{SizeBytes: 16})},
+	} {
+		if _, err := tc.r.Insert(tc.f); err == nil {
+			t.Errorf("a BAR was placed %s", tc.why)
+		}
 	}
-	for i := 2; i < 32; i++ {
+	r = NewRoot(Options{})
+	for range 31 {
 		insert(t, r, NewFunction(Identity{}))
 	}
 	if _, err := r.Insert(NewFunction(Identity{})); err == nil {
@@ -190,32 +173,29 @@ func TestNewRootRefusesInvalidWindows(t *testing.T) {
 		ok bool
 	}{
 		{Options{}, true},
-		{Options{Low: Window{0xf000_0000, 0x1000_0000}, High: Window{1 << 63, 1 << 63}}, true},
-		{Options{Low: Window{0xf000_0000, 0x1000_0001}}, false},
-		{Options{Low: Window{1 << 40, 0x1000}}, false},
-		{Options{Low: Window{^uint64(0xfff), 0x1000}}, false},
-		{Options{High: Window{1 << 63, 1<<63 + 1}}, false},
+		{Options{Memory: Window{0xf000_0000, 0x1000_0000}}, true},
+		{Options{Memory: Window{0xf000_0000, 0x1000_0001}}, false},
+		{Options{Memory: Window{1 << 40, 0x1000}}, false},
+		{Options{Memory: Window{^uint64(0xfff), 0x1000}}, false},
 		{Options{Ports: Window{0x1000, 0xf000}}, true},
 		{Options{Ports: Window{0x1000, 0xf001}}, false},
 		{Options{Ports: Window{1<<16 + 1, 0}}, false},
 		{Options{ECAM: make([]byte, 100)}, false},
 		{Options{ECAM: make([]byte, ECAMSize+ConfigSize)}, false},
 	} {
-		tc.o.MMIO = &bus.Bus{}
-		if _, err := NewRoot(tc.o); (err == nil) != tc.ok {
-			t.Errorf("windows %+v %+v, image of %#x bytes: %v, want ok %v", tc.o.Low, tc.o.High, len(tc.o.ECAM), err, tc.ok)
+		if refused(func() { NewRoot(tc.o) }) == tc.ok {
+			t.Errorf("windows %+v %+v, image of %#x bytes: want ok %v", tc.o.Memory, tc.o.Ports, len(tc.o.ECAM), tc.ok)
 		}
 	}
 }
 
 // TestLspciReadsTheSample compares a configuration space dump with the committed one. If
 // MINIVMM_REQUIRE names lspci (Debian: pciutils), it also compares lspci's output for the dump with
-// the committed output. In a dump, lspci 3.9 shows the upper half of a 64-bit BAR as a separate
-// region (Region 3).
+// the committed output.
 func TestLspciReadsTheSample(t *testing.T) {
 	s := newSample(t)
-	s.f.Write(regCommand, []byte{CommandIO | CommandMemory | CommandMaster, CommandINTxDisable >> 8})
-	s.f.Write(sampleMSIX+3, []byte{msixEnable >> 8})
+	s.write(regCommand, []byte{CommandIO | CommandMemory | CommandMaster, CommandINTxDisable >> 8})
+	s.write(sampleMSIX+3, []byte{msixEnable >> 8})
 	var dump strings.Builder
 	for device, class := range []string{"Host bridge", "Ethernet controller"} {
 		fmt.Fprintf(&dump, "00:%02x.0 %s\n", device, class)

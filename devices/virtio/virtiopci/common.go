@@ -1,6 +1,10 @@
 package virtiopci
 
-import "minivmm/devices/virtio"
+import (
+	"slices"
+
+	"minivmm/devices/virtio"
+)
 
 // field is a field of the common configuration: its offset, its width, and either the Frontend
 // register that it shows or the transport's own functions.
@@ -37,19 +41,19 @@ var fields = [...]field{
 	{name: "queue_device_hi", off: 0x34, width: 4, reg: virtio.QueueDeviceHigh},
 }
 
-func at(off uint64, width int) *field {
-	for i := range fields {
-		if fields[i].off == off && fields[i].width == width {
-			return &fields[i]
-		}
-	}
-	return nil
-}
-
 // common is the region of the common configuration. A driver must access each field at the field's
 // own width, and 64-bit fields as two halves (virtio 1.2 §4.1.3.1). An 8-byte access counts as two
 // halves. Any other access reads as all ones and writes nothing.
 type common struct{ t *Transport }
+
+// at returns the field that an access is for; ok reports whether there is one.
+func at(off uint64, width int) (f field, ok bool) {
+	i := slices.IndexFunc(fields[:], func(f field) bool { return f.off == off && f.width == width })
+	if i < 0 {
+		return field{}, false
+	}
+	return fields[i], true
+}
 
 func (c common) Read(off uint64, p []byte) {
 	if len(p) == 8 {
@@ -57,18 +61,15 @@ func (c common) Read(off uint64, p []byte) {
 		c.Read(off+4, p[4:])
 		return
 	}
-	f := at(off, len(p))
-	if f == nil {
-		ones(p)
-		return
+	b := [4]byte{0xff, 0xff, 0xff, 0xff}
+	switch f, ok := at(off, len(p)); {
+	case !ok:
+	case f.read != nil:
+		le.PutUint32(b[:], f.read(c.t))
+	default:
+		le.PutUint32(b[:], c.t.front.Read(f.reg))
 	}
-	var v [4]byte
-	if f.read != nil {
-		le.PutUint32(v[:], f.read(c.t))
-	} else {
-		le.PutUint32(v[:], c.t.front.Read(f.reg))
-	}
-	copy(p, v[:])
+	copy(p, b[:])
 }
 
 func (c common) Write(off uint64, p []byte) {
@@ -77,18 +78,15 @@ func (c common) Write(off uint64, p []byte) {
 		c.Write(off+4, p[4:])
 		return
 	}
-	f := at(off, len(p))
-	if f == nil {
-		return
-	}
 	var b [4]byte
 	copy(b[:], p)
-	v := le.Uint32(b[:])
-	if f.write != nil {
-		f.write(c.t, v)
-		return
+	switch f, ok := at(off, len(p)); {
+	case !ok:
+	case f.write != nil:
+		f.write(c.t, le.Uint32(b[:]))
+	default:
+		c.t.front.Write(f.reg, le.Uint32(b[:]))
 	}
-	c.t.front.Write(f.reg, v)
 }
 
 // setStatus writes the device status. A reset of the Frontend also resets the transport's state.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"minivmm/devices/bus"
 	"minivmm/devices/virtio"
 )
 
@@ -12,28 +13,30 @@ import (
 type doorbells struct {
 	front *virtio.Frontend
 	step  uint64 // distance between two queues' addresses: notify_off_multiplier
-	late  bool
+	// late attaches a queue's doorbell at its first notification, which then causes one VM exit.
+	// Each registration waits for an RCU grace period in the kernel, and a queue that is notified
+	// elsewhere needs no doorbell here.
+	late bool
 	// register makes the host signal kick at addr.
 	register func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
 
 	mu     sync.Mutex
-	base   uint64 // 0: not on a bus
+	base   uint64
 	tried  []bool
 	detach []func() error
 }
 
-// place sets the address of queue 0's doorbell and attaches all doorbells, unless they are attached
-// late.
+// place sets the address of queue 0's doorbell and attaches all doorbells that are not late.
 func (d *doorbells) place(base uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.base = base
 	d.tried = make([]bool, d.front.NumQueues())
 	d.detach = make([]func() error, d.front.NumQueues())
-	if d.late {
-		return nil
-	}
 	for i := range d.detach {
+		if d.late {
+			break
+		}
 		if err := d.attach(i); err != nil {
 			return fmt.Errorf("%s: queue %d: doorbell: %w", d.front.Name(), i, err)
 		}
@@ -43,24 +46,12 @@ func (d *doorbells) place(base uint64) error {
 
 // attach attaches the doorbell of queue i, at most once. d.mu is held.
 func (d *doorbells) attach(i int) (err error) {
-	if d.base == 0 || d.tried[i] {
+	if d.tried[i] {
 		return nil
 	}
 	d.tried[i] = true
 	d.detach[i], err = d.register(d.base+uint64(i)*d.step, d.front.Kick(i))
 	return err
-}
-
-// ring handles a notification that caused a VM exit.
-func (d *doorbells) ring(i int) {
-	if err := d.front.Kick(i).Signal(); err != nil {
-		d.front.Logf("queue %d: %v", i, err)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.attach(i); err != nil {
-		d.front.Logf("queue %d: doorbell: %v: every notification will cause a VM exit", i, err)
-	}
 }
 
 func (d *doorbells) close() error {
@@ -75,12 +66,22 @@ func (d *doorbells) close() error {
 			errs = append(errs, fmt.Errorf("%s: queue %d: doorbell: %w", d.front.Name(), i, err))
 		}
 	}
-	d.base, d.detach = 0, nil
+	d.detach = nil
 	return errors.Join(errs...)
 }
 
 // Read and Write implement the region of the doorbells (virtio 1.2 §4.1.4.4). The address selects
-// the queue; value and width do not matter.
-func (d *doorbells) Read(_ uint64, p []byte) { ones(p) }
+// the queue; value and width do not matter. A write that comes here has caused a VM exit.
+func (d *doorbells) Read(_ uint64, p []byte) { bus.Ones(p) }
 
-func (d *doorbells) Write(off uint64, _ []byte) { d.ring(int(off / d.step)) }
+func (d *doorbells) Write(off uint64, _ []byte) {
+	i := int(off / d.step)
+	if err := d.front.Kick(i).Signal(); err != nil {
+		d.front.Logf("queue %d: %v", i, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.attach(i); err != nil {
+		d.front.Logf("queue %d: doorbell: %v: every notification will cause a VM exit", i, err)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"minivmm/devices/guestmem"
-	"minivmm/devices/virtio/virtiopci"
 )
 
 // An operation of FuzzVirtioPCI: kind, log2 of the width, four bytes of offset and eight of value,
@@ -63,7 +62,7 @@ func FuzzVirtioPCI(f *testing.F) {
 		append(op(opWriteConfig, 1, 0xb4, 1), 0, 0, 0)...))
 
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := newMachineWith(t, recorder(), virtiopci.Options{LateDoorbells: len(data)%2 == 0, NotifyPorts: len(data)%opSize > 1})
+		m := newMachine(t, recorder(), len(data)%opSize > 1)
 		seen := 0
 		for ; len(data) >= opSize; data = data[opSize:] {
 			n := 1 << (data[1] & 3)

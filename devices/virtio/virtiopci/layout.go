@@ -65,109 +65,61 @@ func class(id virtio.DeviceID) uint32 {
 	return 0x00ff00
 }
 
-// region is one part of a BAR.
-type region struct {
-	off, size uint64
-	h         bus.Handler
-}
-
-// regions returns the regions of the memory BAR in ascending order.
-func (t *Transport) regions() space {
-	return space{
-		{commonOff, commonSize, common{t}},
-		{isrOff, isrSize, isr{t}},
-		{deviceOff, deviceSize, config{t}},
-		{notifyOff, notifyStep * uint64(t.front.NumQueues()), &t.bells},
-		{msixOff, t.msix.SizeBytes(), t.msix},
-	}
-}
-
-// space is the address space of a BAR. An access goes to the region that contains all of it. Other
-// reads return all ones, other writes are dropped.
-type space []region
-
-func (s space) find(off uint64, n int) (bus.Handler, uint64) {
-	for _, r := range s {
-		if off >= r.off && off-r.off < r.size && uint64(n) <= r.size-(off-r.off) {
-			return r.h, off - r.off
+// attach puts the regions of the memory BAR, and those of the port BAR if there is one, on the
+// buses that serve the BARs.
+func (t *Transport) attach() {
+	queues := uint64(t.front.NumQueues())
+	for _, r := range []struct {
+		bar       *bus.Bus
+		off, size uint64
+		h         bus.Handler
+	}{
+		{&t.bar, commonOff, commonSize, common{t}},
+		{&t.bar, isrOff, isrSize, isr{t}},
+		{&t.bar, deviceOff, deviceSize, config{t}},
+		{&t.bar, notifyOff, notifyStep * queues, &t.bells},
+		{&t.bar, msixOff, t.msix.SizeBytes(), t.msix},
+		{t.ports, 0, portStep * queues, &t.portBells},
+	} {
+		if r.bar == nil {
+			continue
 		}
-	}
-	return nil, 0
-}
-
-func (s space) Read(off uint64, p []byte) {
-	if h, at := s.find(off, len(p)); h != nil {
-		h.Read(at, p)
-		return
-	}
-	ones(p)
-}
-
-func (s space) Write(off uint64, p []byte) {
-	if h, at := s.find(off, len(p)); h != nil {
-		h.Write(at, p)
-	}
-}
-
-func ones(p []byte) {
-	for i := range p {
-		p[i] = 0xff
+		if err := r.bar.Attach(r.off, r.size, r.h); err != nil {
+			panic(fmt.Sprintf("virtiopci: %v", err)) // a constant of this file is wrong
+		}
 	}
 }
 
 // function describes the device to PCI: identity, BARs, MSI-X, and a capability for each region. A
 // driver uses the first capability of a type that it supports (virtio 1.2 §4.1.4), so the notify
 // ports precede the notify addresses in memory.
-func (t *Transport) function() (*pci.Function, error) {
+func (t *Transport) function() *pci.Function {
 	id := t.front.ID()
 	f := pci.NewFunction(pci.Identity{
 		Vendor: vendor, Device: modernDevice + uint16(id), Revision: 1, Class: class(id),
 		SubsystemVendor: vendor, Subsystem: subsystem + uint16(id),
 	})
 	size := max(smallestBAR, uint64(1)<<bits.Len64(msixOff+t.msix.SizeBytes()-1))
-	if err := f.AddBAR(memoryBAR, pci.BAR{SizeBytes: size, Handler: t.bar}); err != nil {
-		return nil, err
+	f.AddBAR(memoryBAR, pci.BAR{SizeBytes: size, Handler: &t.bar})
+	f.AddMSIX(t.msix, memoryBAR, msixOff)
+	// add adds a capability: struct virtio_pci_cap and what follows it.
+	add := func(kind, bar uint8, off, size uint32, extra, writable []byte) int {
+		body := []byte{uint8(16 + len(extra)), kind, bar, 0, 0, 0}
+		body = le.AppendUint32(body, off)
+		body = le.AppendUint32(body, size)
+		return f.AddCapability(capVendor, append(body, extra...), writable)
 	}
-	if err := f.AddMSIX(t.msix, memoryBAR, msixOff); err != nil {
-		return nil, err
-	}
-	type capability struct {
-		kind, bar uint8
-		off, size uint32
-		extra     []byte
-		writable  []byte
-	}
-	queues := uint32(max(1, t.front.NumQueues()))
-	caps := []capability{{kind: capCommon, off: commonOff, size: commonSize}}
+	queues := uint32(t.front.NumQueues())
+	add(capCommon, memoryBAR, commonOff, commonSize, nil, nil)
 	if t.ports != nil {
 		size := max(fewestPorts, uint64(1)<<bits.Len32(queues*portStep-1))
-		if err := f.AddBAR(portBAR, pci.BAR{IO: true, SizeBytes: size, Handler: t.ports}); err != nil {
-			return nil, err
-		}
-		caps = append(caps, capability{kind: capNotify, bar: portBAR, size: queues * portStep, extra: le.AppendUint32(nil, portStep)})
+		f.AddBAR(portBAR, pci.BAR{IO: true, SizeBytes: size, Handler: t.ports})
+		add(capNotify, portBAR, 0, queues*portStep, le.AppendUint32(nil, portStep), nil)
 	}
-	caps = append(caps,
-		capability{kind: capNotify, off: notifyOff, size: queues * notifyStep, extra: le.AppendUint32(nil, notifyStep)},
-		capability{kind: capISR, off: isrOff, size: isrSize},
-		capability{kind: capDevice, off: deviceOff, size: deviceSize},
-		capability{kind: capPCI, extra: make([]byte, 4), writable: windowWritable},
-	)
-	for _, c := range caps {
-		// struct virtio_pci_cap after its first two bytes.
-		body := []byte{uint8(16 + len(c.extra)), c.kind, c.bar, 0, 0, 0}
-		body = le.AppendUint32(body, c.off)
-		body = le.AppendUint32(body, c.size)
-		body = append(body, c.extra...)
-		at, err := f.AddCapability(capVendor, body, c.writable)
-		if err != nil {
-			return nil, fmt.Errorf("capability type %d: %w", c.kind, err)
-		}
-		if c.kind == capPCI {
-			t.window = window{t: t, at: uint64(at)}
-			if err := f.OnConfig(at+windowData, 4, &t.window); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return f, nil
+	add(capNotify, memoryBAR, notifyOff, queues*notifyStep, le.AppendUint32(nil, notifyStep), nil)
+	add(capISR, memoryBAR, isrOff, isrSize, nil, nil)
+	add(capDevice, memoryBAR, deviceOff, deviceSize, nil, nil)
+	t.window = window{t: t, at: uint64(add(capPCI, 0, 0, 0, make([]byte, 4), windowWritable))}
+	f.OnConfig(int(t.window.at)+windowData, 4, &t.window)
+	return f
 }

@@ -44,12 +44,8 @@ func recorder() *virtiotest.Recorder {
 	return &virtiotest.Recorder{Type: virtio.NetID, Offers: virtio.FeatureRingEventIdx | 1<<5, Sizes: []uint16{256, 64}, Config: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
 }
 
-func newMachine(t testing.TB, dev virtio.Device, late bool) *machine {
-	return newMachineWith(t, dev, virtiopci.Options{LateDoorbells: late})
-}
-
-// newMachineWith sets name and log in the options.
-func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *machine {
+// newMachine returns a machine whose device has notify ports or not.
+func newMachine(t testing.TB, dev virtio.Device, ports bool) *machine {
 	m := &machine{t: t, host: &fakeHost{}, mmio: &bus.Bus{}, io: &bus.Bus{}, caps: map[byte]capability{}}
 	m.dev, _ = dev.(*virtiotest.Recorder)
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: 0x20000}})
@@ -58,13 +54,12 @@ func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *ma
 	}
 	m.mem = mem
 	t.Cleanup(func() { mem.Close() })
-	opts.Name = "net0"
-	opts.Logf = func(format string, args ...any) {
+	logf := func(format string, args ...any) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.lines = append(m.lines, fmt.Sprintf(format, args...))
 	}
-	m.tr, err = virtiopci.New(dev, mem, m.host, opts)
+	m.tr, err = virtiopci.New(dev, mem, m.host, virtiopci.Options{Name: "net0", Logf: logf, NotifyPorts: ports})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,13 +71,10 @@ func newMachineWith(t testing.TB, dev virtio.Device, opts virtiopci.Options) *ma
 			t.Errorf("after Close: %d doorbells, %d messages, %d connections", d, v, c)
 		}
 	})
-	root, err := pci.NewRoot(pci.Options{
-		MMIO: m.mmio, Low: pci.Window{Base: 0xe000_0000, SizeBytes: 0x100_0000},
+	root := pci.NewRoot(pci.Options{
+		MMIO: m.mmio, Memory: pci.Window{Base: 0xe000_0000, SizeBytes: 0x100_0000},
 		IO: m.io, Ports: pci.Window{Base: 0x1000, SizeBytes: 0x1000},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	slot, err := m.tr.Insert(root)
 	if err != nil {
 		t.Fatal(err)

@@ -1,27 +1,25 @@
 package virtiopci_test
 
 import (
-	"errors"
 	"slices"
 	"testing"
 
 	"minivmm/devices/guestmem"
-	"minivmm/devices/virtio/virtiopci"
 )
 
 // withPorts returns a transport whose queues have ports.
-func withPorts(t testing.TB, queues int, late bool) *machine {
+func withPorts(t testing.TB, queues int) *machine {
 	dev := recorder()
 	dev.Sizes = slices.Repeat([]uint16{64}, queues)
-	return newMachineWith(t, dev, virtiopci.Options{NotifyPorts: true, LateDoorbells: late})
+	return newMachine(t, dev, true)
 }
 
 func TestPortsComeFirstAndHoldEveryQueue(t *testing.T) {
 	for _, c := range []struct {
 		queues int
 		size   uint64 // of the BAR; 0: no BAR
-	}{{0, 4}, {1, 4}, {2, 4}, {3, 8}, {4, 8}, {66, 256}, {128, 256}, {129, 0}, {1024, 0}} {
-		m := withPorts(t, c.queues, false)
+	}{{1, 4}, {2, 4}, {3, 8}, {4, 8}, {66, 256}, {128, 256}, {129, 0}, {1024, 0}} {
+		m := withPorts(t, c.queues)
 		m.writeConfig(0x14, 4, 0xffffffff)
 		size := m.config(0x14, 4)
 		if c.size == 0 {
@@ -54,36 +52,34 @@ func TestPortsComeFirstAndHoldEveryQueue(t *testing.T) {
 // Both notify addresses of a queue kick it: by a doorbell, or by a VM exit if there is no doorbell.
 // The doorbell in memory is attached at its first exit.
 func TestEitherNotifyAddressKicks(t *testing.T) {
-	for _, late := range []bool{false, true} {
-		m := withPorts(t, 3, late)
-		for q := range uint64(3) {
-			m.write(0x16, 2, q)
-			notifyOff := m.read(0x1e, 2)
-			port := m.notify[0].off + notifyOff*m.notify[0].extra
-			memory := m.notify[1].off + notifyOff*m.notify[1].extra
-			kick := m.tr.Frontend().Kick(int(q))
-			for _, step := range []struct {
-				name          string
-				do            func() bool
-				answers, kick bool
-			}{
-				{"the port's doorbell", func() bool { return m.host.RingPort(uint16(m.port + port)) }, !late, !late},
-				{"an exit for the port", func() bool { m.out(port, 2, q); return true }, true, true},
-				{"the port's doorbell after an exit", func() bool { return m.host.RingPort(uint16(m.port + port)) }, true, true},
-				{"memory's doorbell", func() bool { return m.host.Ring(guestmem.GPA(m.base + memory)) }, false, false},
-				{"an exit for memory", func() bool { m.write(memory, 2, q); return true }, true, true},
-				{"memory's doorbell after an exit", func() bool { return m.host.Ring(guestmem.GPA(m.base + memory)) }, true, true},
-			} {
-				if got := step.do(); got != step.answers {
-					t.Errorf("late %t: queue %d: %s answers: %t", late, q, step.name, got)
-				}
-				if got := kick.Drain(); got != step.kick {
-					t.Errorf("late %t: queue %d: %s kicks: %t", late, q, step.name, got)
-				}
-				for other := range 3 {
-					if m.tr.Frontend().Kick(other).Drain() {
-						t.Errorf("late %t: %s of queue %d kicks queue %d", late, step.name, q, other)
-					}
+	m := withPorts(t, 3)
+	for q := range uint64(3) {
+		m.write(0x16, 2, q)
+		notifyOff := m.read(0x1e, 2)
+		port := m.notify[0].off + notifyOff*m.notify[0].extra
+		memory := m.notify[1].off + notifyOff*m.notify[1].extra
+		kick := m.tr.Frontend().Kick(int(q))
+		for _, step := range []struct {
+			name          string
+			do            func() bool
+			answers, kick bool
+		}{
+			{"the port's doorbell", func() bool { return m.host.RingPort(uint16(m.port + port)) }, true, true},
+			{"an exit for the port", func() bool { m.out(port, 2, q); return true }, true, true},
+			{"the port's doorbell after an exit", func() bool { return m.host.RingPort(uint16(m.port + port)) }, true, true},
+			{"memory's doorbell", func() bool { return m.host.Ring(guestmem.GPA(m.base + memory)) }, false, false},
+			{"an exit for memory", func() bool { m.write(memory, 2, q); return true }, true, true},
+			{"memory's doorbell after an exit", func() bool { return m.host.Ring(guestmem.GPA(m.base + memory)) }, true, true},
+		} {
+			if got := step.do(); got != step.answers {
+				t.Errorf("queue %d: %s answers: %t", q, step.name, got)
+			}
+			if got := kick.Drain(); got != step.kick {
+				t.Errorf("queue %d: %s kicks: %t", q, step.name, got)
+			}
+			for other := range 3 {
+				if m.tr.Frontend().Kick(other).Drain() {
+					t.Errorf("%s of queue %d kicks queue %d", step.name, q, other)
 				}
 			}
 		}
@@ -91,7 +87,7 @@ func TestEitherNotifyAddressKicks(t *testing.T) {
 }
 
 func TestPortsAreSilentWhileTheyAreNotDecoded(t *testing.T) {
-	m := withPorts(t, 2, true)
+	m := withPorts(t, 2)
 	m.writeConfig(4, 2, 6)
 	m.out(0, 2, 0)
 	if m.tr.Frontend().Kick(0).Drain() {
@@ -105,23 +101,9 @@ func TestPortsAreSilentWhileTheyAreNotDecoded(t *testing.T) {
 	}
 }
 
-func TestAPortWithoutDoorbellStillKicks(t *testing.T) {
-	m := withPorts(t, 2, true)
-	m.host.NoDoorbells = errors.New("no space for another device")
-	for range 100 {
-		m.out(2, 2, 1)
-		if !m.tr.Frontend().Kick(1).Drain() {
-			t.Fatal("not kicked")
-		}
-	}
-	if len(m.lines) != 1 {
-		t.Errorf("log %q, want one line", m.lines)
-	}
-}
-
 // Every port, width and value, and a driver that reaches its ports only through the window.
 func TestEveryAccessToThePorts(t *testing.T) {
-	m := withPorts(t, 3, true)
+	m := withPorts(t, 3)
 	for off := range uint64(8) {
 		for _, n := range []int{1, 2, 4, 8} {
 			if off+uint64(n) > 8 {

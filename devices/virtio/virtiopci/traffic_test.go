@@ -10,57 +10,53 @@ import (
 	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue/queuetest"
 	"minivmm/devices/virtio/rng"
-	"minivmm/devices/virtio/virtiopci"
 	"minivmm/internal/testbed/testenv"
 )
 
 // A real device behind the transport: from doorbell to message.
 func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
-	for _, late := range []bool{false, true} {
-		m := newMachineWith(t, rng.New(rand.Reader), virtiopci.Options{LateDoorbells: late, NotifyPorts: true})
-		m.enableMSIX()
-		m.write(0x14, 1, 0)
-		m.write(0x14, 1, 3)
-		m.write(0x08, 4, 1)
-		m.write(0x0c, 4, 1)
-		m.write(0x14, 1, 11)
-		m.write(0x10, 2, 0)
-		layout, bufs := queuetest.Layout(0x1000, 32)
-		m.write(0x18, 2, uint64(layout.Size))
-		m.write(0x1a, 2, 1)
-		m.write(0x20, 8, uint64(layout.Desc))
-		m.write(0x28, 8, uint64(layout.Driver))
-		m.write(0x30, 8, uint64(layout.Device))
-		m.write(0x1c, 2, 1)
-		ring := queuetest.New(t, m.mem, layout, 0)
-		m.write(0x14, 1, 15)
-		for i := range 100 {
-			w, err := m.mem.Window(bufs, 64)
-			if err != nil {
-				t.Fatal(err)
+	m := newMachine(t, rng.New(rand.Reader), true)
+	m.enableMSIX()
+	m.write(0x14, 1, 0)
+	m.write(0x14, 1, 3)
+	m.write(0x08, 4, 1)
+	m.write(0x0c, 4, 1)
+	m.write(0x14, 1, 11)
+	m.write(0x10, 2, 0)
+	layout, bufs := queuetest.Layout(0x1000, 32)
+	m.write(0x18, 2, uint64(layout.Size))
+	m.write(0x1a, 2, 1)
+	m.write(0x20, 8, uint64(layout.Desc))
+	m.write(0x28, 8, uint64(layout.Driver))
+	m.write(0x30, 8, uint64(layout.Device))
+	m.write(0x1c, 2, 1)
+	ring := queuetest.New(t, m.mem, layout, 0)
+	m.write(0x14, 1, 15)
+	for i := range 100 {
+		w, err := m.mem.Window(bufs, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(w)
+		ring.Add(queuetest.Desc{GPA: bufs, Len: 64, Flags: queuetest.Write})
+		// Alternate between port and memory, whose doorbell is attached at the first exit.
+		bell, exit := func() bool { return m.host.RingPort(uint16(m.port)) }, func() { m.out(0, 2, 0) }
+		if i%2 == 1 {
+			gpa := guestmem.GPA(m.base + m.caps[2].off)
+			bell, exit = func() bool { return m.host.Ring(gpa) }, func() { m.write(m.caps[2].off, 2, 0) }
+		}
+		if !bell() {
+			if i != 1 {
+				t.Fatalf("request %d: no doorbell", i)
 			}
-			clear(w)
-			ring.Add(queuetest.Desc{GPA: bufs, Len: 64, Flags: queuetest.Write})
-			// Alternate between port and memory. A late doorbell is attached at the first exit of
-			// each.
-			bell, exit := func() bool { return m.host.RingPort(uint16(m.port)) }, func() { m.out(0, 2, 0) }
-			if i%2 == 1 {
-				gpa := guestmem.GPA(m.base + m.caps[2].off)
-				bell, exit = func() bool { return m.host.Ring(gpa) }, func() { m.write(m.caps[2].off, 2, 0) }
-			}
-			if !bell() {
-				if i > 1 || i == 0 && !late {
-					t.Fatalf("request %d: no doorbell", i)
-				}
-				exit()
-			}
-			got := m.host.WaitInterrupts(testenv.Patience)
-			if len(got) != 1 || got[0] != (virtio.Message{Address: 0xfee00000, Data: 0x41}) {
-				t.Fatalf("request %d: messages %+v", i, got)
-			}
-			if u, ok := ring.Used(); !ok || u.Len != 64 || bytes.Equal(w, make([]byte, 64)) {
-				t.Fatalf("request %d: %+v, % x", i, u, w)
-			}
+			exit()
+		}
+		got := m.host.WaitInterrupts(testenv.Patience)
+		if len(got) != 1 || got[0] != (virtio.Message{Address: 0xfee00000, Data: 0x41}) {
+			t.Fatalf("request %d: messages %+v", i, got)
+		}
+		if u, ok := ring.Used(); !ok || u.Len != 64 || bytes.Equal(w, make([]byte, 64)) {
+			t.Fatalf("request %d: %+v, % x", i, u, w)
 		}
 	}
 }
@@ -68,7 +64,7 @@ func TestARequestGoesFromDoorbellToMessage(t *testing.T) {
 // vCPUs access every register while the device signals: there must be no deadlock, and the race
 // detector must report nothing.
 func TestManyVCPUsAtOnce(t *testing.T) {
-	m := newMachineWith(t, recorder(), virtiopci.Options{LateDoorbells: true, NotifyPorts: true})
+	m := newMachine(t, recorder(), true)
 	m.enableMSIX()
 	var vcpus sync.WaitGroup
 	for _, do := range []func(i uint64){

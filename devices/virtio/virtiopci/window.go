@@ -1,6 +1,10 @@
 package virtiopci
 
-import "sync"
+import (
+	"sync"
+
+	"minivmm/devices/bus"
+)
 
 // Offsets in struct virtio_pci_cfg_cap (virtio 1.2 §4.1.4.9).
 const (
@@ -26,29 +30,27 @@ type window struct {
 	data [4]byte
 }
 
-// target reads the capability once and checks the copy.
-func (w *window) target() (bar space, off uint64, n int, ok bool) {
+// target reads the capability once and checks the copy. bar is nil if the access is not possible.
+func (w *window) target() (bar *bus.Bus, off uint64, n int) {
 	var c [windowData]byte
 	w.t.fn.Read(w.at, c[:])
 	off, length := uint64(le.Uint32(c[windowOffset:])), uint64(le.Uint32(c[windowLength:]))
-	if length != 1 && length != 2 && length != 4 || off%length != 0 {
-		return nil, 0, 0, false
-	}
-	switch c[windowBAR] {
-	case memoryBAR:
-		bar = w.t.bar
-	case portBAR:
+	switch {
+	case length != 1 && length != 2 && length != 4 || off%length != 0:
+	case c[windowBAR] == memoryBAR:
+		bar = &w.t.bar
+	case c[windowBAR] == portBAR:
 		bar = w.t.ports
 	}
-	return bar, off, int(length), bar != nil
+	return bar, off, int(length)
 }
 
 func (w *window) Read(off uint64, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if off == 0 {
-		ones(w.data[:])
-		if bar, target, n, ok := w.target(); ok {
+		bus.Ones(w.data[:])
+		if bar, target, n := w.target(); bar != nil {
 			bar.Read(target, w.data[:n])
 		}
 	}
@@ -59,7 +61,7 @@ func (w *window) Write(off uint64, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	copy(w.data[off:], p)
-	if bar, target, n, ok := w.target(); ok && off == 0 {
+	if bar, target, n := w.target(); bar != nil && off == 0 {
 		bar.Write(target, w.data[:n])
 	}
 }

@@ -24,10 +24,8 @@ type wiring struct {
 }
 
 type vector struct {
-	msi        virtio.MSI
-	message    virtio.Message
-	programmed bool // message is valid; a guest may well use data 0 at address 0
-	unmasked   bool
+	msi      virtio.MSI
+	unmasked bool
 }
 
 type source struct {
@@ -57,8 +55,6 @@ func newWiring(host virtio.Host, name string, n int) (*wiring, error) {
 	}
 	return w, nil
 }
-
-func (w *wiring) numVectors() int { return len(w.vectors) }
 
 func (w *wiring) configSource() int { return len(w.sources) - 1 }
 
@@ -126,30 +122,19 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	defer w.mu.Unlock()
 	vec := &w.vectors[v]
 	vec.unmasked = unmasked
-	if !unmasked {
-		for s := range w.sources {
-			if int(w.sources[s].vector) == v {
-				w.disconnect(s)
-			}
-		}
-		return
-	}
-	if message := virtio.Message(m); message != vec.message || !vec.programmed {
-		if err := vec.msi.Program(message); err != nil {
+	if unmasked {
+		if err := vec.msi.Program(virtio.Message(m)); err != nil {
 			w.logf("vector %d: set message %#x at %#x: %v: its interrupts are lost", v, m.Data, m.Address, err)
 			vec.unmasked = false
-			for s := range w.sources {
-				if int(w.sources[s].vector) == v {
-					w.disconnect(s)
-				}
-			}
-			return
 		}
-		vec.message, vec.programmed = message, true
 	}
 	for s := range w.sources {
-		if int(w.sources[s].vector) == v {
+		switch {
+		case int(w.sources[s].vector) != v:
+		case vec.unmasked:
 			w.connect(s)
+		default:
+			w.disconnect(s)
 		}
 	}
 }
