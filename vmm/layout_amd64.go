@@ -88,7 +88,7 @@ var reserved = []boot.E820Entry{
 func acpiConfig(vcpus int) acpi.Config {
 	return acpi.Config{
 		NumCPUs:      vcpus,
-		IOAPICAddr:   ioapicGPA,
+		IOAPIC:       ioapicGPA,
 		ECAM:         ecamGPA,
 		PCIWindow32:  acpi.Window{Base: mmioGPA, Size: mmioSize},
 		PCIPorts:     acpi.Window{Base: pciPortBase, Size: pciPortSize},

@@ -281,10 +281,7 @@ func (m *VM) pulse(pin uint32) error {
 
 // load writes tables, kernel and initrd to guest memory.
 func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
-	tables, err := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
-	if err != nil {
-		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
-	}
+	tables := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
 	w, err := m.mem.Window(acpiGPA, acpiSize)
 	if err != nil {
 		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)

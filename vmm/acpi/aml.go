@@ -20,7 +20,7 @@ func join(terms ...aml) aml {
 	return b
 }
 
-// sized returns op, PkgLength and body. PkgLength counts itself: §20.2.4.
+// sized returns op, PkgLength and body, up to 1 MiB. PkgLength counts itself: §20.2.4.
 func sized(op []byte, body ...aml) aml {
 	content := join(body...)
 	n := len(content)
@@ -31,12 +31,9 @@ func sized(op []byte, body ...aml) aml {
 	case n+2 < 1<<12:
 		n += 2
 		length = []byte{1<<6 | byte(n&0xf), byte(n >> 4)}
-	case n+3 < 1<<20:
+	default:
 		n += 3
 		length = []byte{2<<6 | byte(n&0xf), byte(n >> 4), byte(n >> 12)}
-	default:
-		n += 4
-		length = []byte{3<<6 | byte(n&0xf), byte(n >> 4), byte(n >> 12), byte(n >> 20)}
 	}
 	return join(op, length, content)
 }

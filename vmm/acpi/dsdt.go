@@ -8,14 +8,18 @@ func dsdt(c Config) aml {
 		device("PWRB", name("_HID", eisaID("PNP0C0C"))), // power button, §4.8.2.2.1.2
 		eventDevice(c),
 		hostBridge(c),
-		ecamReservation(c),
-	}
-	if c.SerialPort != 0 {
-		devices = append(devices, device("COM1",
+		// A motherboard resource reserves the configuration space of the MCFG (PCI firmware
+		// specification §4.1.2); without one Linux does not use ECAM.
+		device("ECAM",
+			name("_HID", eisaID("PNP0C02")),
+			name("_UID", integer(0)),
+			name("_CRS", resources(memory32(c.ECAM, 1<<20))),
+		),
+		device("COM1",
 			name("_HID", eisaID("PNP0501")), // 16550
 			name("_UID", integer(1)),
 			name("_CRS", resources(ioPorts(c.SerialPort, 8), interrupt(c.SerialIRQ))),
-		))
+		),
 	}
 	for i := range c.NumCPUs {
 		devices = append(devices, device(fmt.Sprintf("C%03X", i),
@@ -51,25 +55,19 @@ const oscPCI = "33db4d5b-1ff7-401c-9657-7441c03dd766"
 // hostBridge is a PCI Express root with the windows that its devices may decode. It has no _PRT:
 // the devices use MSI-X and have no interrupt pin.
 func hostBridge(c Config) aml {
-	windows := [][]byte{
-		busNumbers(c.FirstBus, c.LastBus),
-		ioPorts(0xcf8, 8), // CONFIG_ADDRESS and CONFIG_DATA
-		memoryWindow(c.PCIWindow32.Base, c.PCIWindow32.Size, 0),
-	}
-	if c.PCIPorts.Size != 0 {
-		windows = append(windows, portWindow(c.PCIPorts))
-	}
-	if c.PCIWindow64.Size != 0 {
-		windows = append(windows, memoryWindow(c.PCIWindow64.Base, c.PCIWindow64.Size, 0))
-	}
 	const capabilities = 3 // _OSC's buffer: status first, then what OSPM supports and requests
 	return device("PCI0",
 		name("_HID", eisaID("PNP0A08")),
 		name("_CID", eisaID("PNP0A03")),
 		name("_SEG", integer(0)),
-		name("_BBN", integer(uint64(c.FirstBus))),
+		name("_BBN", integer(0)),
 		name("_UID", integer(0)),
-		name("_CRS", resources(windows...)),
+		name("_CRS", resources(
+			window(spaceBus, 0, Window{0, 1}),
+			ioPorts(0xcf8, 8), // CONFIG_ADDRESS and CONFIG_DATA
+			window(spaceMemory, memoryWritable, c.PCIWindow32),
+			window(spaceIO, ioEntireRange, c.PCIPorts),
+		)),
 		// All requested control is granted: no firmware handles any of it.
 		method("_OSC", 4,
 			dwordField(arg(capabilities), 0, "CDW1"),
@@ -79,21 +77,5 @@ func hostBridge(c Config) aml {
 			otherwise(orInto("CDW1", integer(1<<2))), // unrecognized UUID
 			ret(arg(capabilities)),
 		),
-	)
-}
-
-// ecamReservation reserves the configuration space of the MCFG. PCI firmware specification §4.1.2
-// requires a motherboard resource for it; without one Linux does not use ECAM.
-func ecamReservation(c Config) aml {
-	base := c.ECAM + uint64(c.FirstBus)<<20
-	size := (uint64(c.LastBus) - uint64(c.FirstBus) + 1) << 20
-	r := memoryWindow(base, size, generalConsumer)
-	if base+size <= 1<<32 {
-		r = memory32(uint32(base), uint32(size))
-	}
-	return device("ECAM",
-		name("_HID", eisaID("PNP0C02")),
-		name("_UID", integer(0)),
-		name("_CRS", resources(r)),
 	)
 }

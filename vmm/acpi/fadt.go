@@ -42,9 +42,7 @@ const (
 func fadt(c Config, dsdtAddr uint64) []byte {
 	le := binary.LittleEndian
 	t := make([]byte, fadtSize)
-	if dsdtAddr < 1<<32 {
-		le.PutUint32(t[fadtDSDT:], uint32(dsdtAddr))
-	}
+	le.PutUint32(t[fadtDSDT:], uint32(dsdtAddr))
 	t[fadtProfile] = 4 // enterprise server
 	le.PutUint16(t[fadtBootArch:], bootVGANotPresent|bootCMOSNotThere)
 	le.PutUint32(t[fadtFlags:], flagWBINVD|flagPROCC1|flagPowerButton|flagSleepButton|flagFixRTC|

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 )
@@ -13,7 +12,7 @@ func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
 func le64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 func TestFieldsAreWhereTheSpecificationPutsThem(t *testing.T) {
-	c := testConfig(300)
+	c := testConfig(mostCPUs)
 	tables := tablesOf(t, c)
 	io := func(port uint16) string {
 		return "\x01\x08\x00\x01" + string([]byte{byte(port), byte(port >> 8)}) + "\x00\x00\x00\x00\x00\x00"
@@ -44,19 +43,17 @@ func TestFieldsAreWhereTheSpecificationPutsThem(t *testing.T) {
 		{"APIC", "Flags", 40, "\x00\x00\x00\x00"},
 		{"APIC", "first LAPIC", 44, "\x00\x08\x00\x00\x01\x00\x00\x00"},
 		{"APIC", "last LAPIC", 44 + 254*8, "\x00\x08\xfe\xfe\x01\x00\x00\x00"},
-		{"APIC", "first x2APIC", 44 + 255*8, "\x09\x10\x00\x00\xff\x00\x00\x00\x01\x00\x00\x00\xff\x00\x00\x00"},
-		{"APIC", "last x2APIC", 44 + 255*8 + 44*16, "\x09\x10\x00\x00\x2b\x01\x00\x00\x01\x00\x00\x00\x2b\x01\x00\x00"},
-		{"APIC", "I/O APIC", 44 + 255*8 + 45*16, "\x01\x0c\x01\x00\x00\x00\xc0\xfe\x00\x00\x00\x00"},
+		{"APIC", "I/O APIC", 44 + 255*8, "\x01\x0c\x00\x00\x00\x00\xc0\xfe\x00\x00\x00\x00"},
 		// PCI firmware specification table 4-2, 4-3.
 		{"MCFG", "base address", 44, "\x00\x00\x00\xe0\x00\x00\x00\x00"},
-		{"MCFG", "segment, first and last bus", 52, "\x00\x00\x00\x0f\x00\x00\x00\x00"},
+		{"MCFG", "segment, first and last bus", 52, "\x00\x00\x00\x00\x00\x00\x00\x00"},
 	} {
 		got := tables[f.table][f.off:]
 		if got = got[:min(len(got), len(f.want))]; string(got) != f.want {
 			t.Errorf("%s %s at %d: % x, want % x", f.table, f.field, f.off, got, f.want)
 		}
 	}
-	for sig, want := range map[string]int{"FACP": 276, "APIC": 44 + 255*8 + 45*16 + 12, "MCFG": 60, "XSDT": 36 + 3*8} {
+	for sig, want := range map[string]int{"FACP": 276, "APIC": 44 + 255*8 + 12, "MCFG": 60, "XSDT": 36 + 3*8} {
 		if got := len(tables[sig]); got != want {
 			t.Errorf("%s has %d bytes, want %d", sig, got, want)
 		}
@@ -64,12 +61,9 @@ func TestFieldsAreWhereTheSpecificationPutsThem(t *testing.T) {
 }
 
 func TestEveryTableSumsToZeroAndLiesApart(t *testing.T) {
-	for _, cpus := range []int{1, 4, 16, 64, 300, MaxCPUs} {
+	for _, cpus := range []int{1, 4, 16, 64, mostCPUs} {
 		t.Run(fmt.Sprint(cpus), func(t *testing.T) {
-			b, err := Build(testConfig(cpus), 1<<20)
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := Build(testConfig(cpus), 1<<20)
 			if string(b[:8]) != "RSD PTR " || checksum(b[:20]) != 0 || checksum(b[:36]) != 0 || b[15] != 2 || le32(b[20:]) != 36 {
 				t.Errorf("RSDP: % x", b[:36])
 			}
@@ -90,24 +84,6 @@ func TestEveryTableSumsToZeroAndLiesApart(t *testing.T) {
 	}
 }
 
-func TestAllProblemsOfAConfigAreReportedAtOnce(t *testing.T) {
-	_, err := Build(Config{
-		FirstBus: 2, LastBus: 1, ECAM: 4096,
-		PCIWindow32: Window{1 << 32, 1}, PCIWindow64: Window{0, 1}, PCIPorts: Window{0x1000, 0xf001},
-		SerialPort: 0xffff,
-	}, 0x1000)
-	for _, want := range []string{"0 CPUs", "bus range 2 to 1", "ECAM", "32-bit PCI window", "64-bit PCI window", "PCI window of ports", "serial port", "sleep control", "share interrupt 0"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %q does not name %q", err, want)
-		}
-	}
-	for _, base := range []uint64{0, 8, math.MaxUint64 &^ 15} {
-		if _, err := Build(testConfig(1), base); err == nil {
-			t.Errorf("tables at %#x: no error", base)
-		}
-	}
-}
-
 func TestPackageLengthsCountThemselves(t *testing.T) {
 	// The encoding grows by a byte around these sizes: ACPI 6.5 §20.2.4.
 	for body, want := range map[int]string{
@@ -117,7 +93,6 @@ func TestPackageLengthsCountThemselves(t *testing.T) {
 		4093:      "\x4f\xff",
 		4094:      "\x81\x00\x01",
 		1<<20 - 4: "\x8f\xff\xff",
-		1<<20 - 3: "\xc1\x00\x00\x01",
 	} {
 		b := sized([]byte{0x10}, make(aml, body))
 		if got := string(b[1 : len(b)-body]); got != want {

@@ -45,49 +45,22 @@ const (
 	spaceIO     = 1
 	spaceBus    = 2
 
-	generalConsumer = 1 << 0
-	generalFixed    = 1<<2 | 1<<3 // _MIF, _MAF
+	generalFixed = 1<<2 | 1<<3 // _MIF, _MAF
 
 	memoryWritable = 1 << 0 // _RW; not cacheable, plain memory
 	ioEntireRange  = 3      // _RNG: both ISA and non-ISA ranges
 )
 
-// busNumbers is a Word Address Space Descriptor (§6.4.3.5.3): the buses below
-// a host bridge.
-func busNumbers(first, last uint8) []byte {
-	le := binary.LittleEndian
-	b := []byte{0x88, 13, 0, spaceBus, generalFixed, 0}
-	for _, v := range []uint16{0, uint16(first), uint16(last), 0, uint16(last) - uint16(first) + 1} {
-		b = le.AppendUint16(b, v) // _GRA, _MIN, _MAX, _TRA, _LEN
+// window is what a host bridge forwards: memory as a DWord Address Space Descriptor (§6.4.3.5.2),
+// bus numbers and I/O ports as a Word Address Space Descriptor (§6.4.3.5.3).
+func window(kind, flags byte, w Window) []byte {
+	tag, size := byte(0x88), 2
+	if kind == spaceMemory {
+		tag, size = 0x87, 4
 	}
-	return b
-}
-
-// portWindow is the same for I/O ports that a bridge forwards.
-func portWindow(w Window) []byte {
-	le := binary.LittleEndian
-	b := []byte{0x88, 13, 0, spaceIO, generalFixed, ioEntireRange}
-	for _, v := range []uint64{0, w.Base, w.Base + w.Size - 1, 0, w.Size} {
-		b = le.AppendUint16(b, uint16(v)) // _GRA, _MIN, _MAX, _TRA, _LEN
-	}
-	return b
-}
-
-// memoryWindow is a DWord or QWord Address Space Descriptor (§6.4.3.5.2, .1): memory that a bridge
-// forwards or, with generalConsumer, memory that a device uses.
-func memoryWindow(base, size uint64, general byte) []byte {
-	le := binary.LittleEndian
-	fields := []uint64{0, base, base + size - 1, 0, size} // _GRA, _MIN, _MAX, _TRA, _LEN
-	if base+size <= 1<<32 {
-		b := []byte{0x87, 23, 0, spaceMemory, generalFixed | general, memoryWritable}
-		for _, v := range fields {
-			b = le.AppendUint32(b, uint32(v))
-		}
-		return b
-	}
-	b := []byte{0x8a, 43, 0, spaceMemory, generalFixed | general, memoryWritable}
-	for _, v := range fields {
-		b = le.AppendUint64(b, v)
+	b := []byte{tag, byte(3 + 5*size), 0, kind, generalFixed, flags}
+	for _, v := range []uint32{0, w.Base, w.Base + w.Size - 1, 0, w.Size} { // _GRA, _MIN, _MAX, _TRA, _LEN
+		b = append(b, binary.LittleEndian.AppendUint32(nil, v)[:size]...)
 	}
 	return b
 }

@@ -1,9 +1,6 @@
 package acpi
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "encoding/binary"
 
 // Sizes of the RSDP (table 5.27) and of the header of every other table (table 5.28).
 const (
@@ -21,21 +18,13 @@ const (
 
 // Build returns the tables as one blob for the guest physical address base, which must be 16-byte
 // aligned. The RSDP comes first, so base is also the address to put in boot_params or
-// hvm_start_info. The caller must reserve the range in the guest's memory map: E820 type ACPI. The
-// error reports all problems of c at once.
-func Build(c Config, base uint64) ([]byte, error) {
-	if err := c.validate(); err != nil {
-		return nil, err
-	}
-	if base == 0 || base%align != 0 || base >= 1<<52 {
-		return nil, fmt.Errorf("acpi: tables at %#x: the address is 0, too high or not 16-byte aligned", base)
-	}
+// hvm_start_info. The caller must reserve the range in the guest's memory map: E820 type ACPI.
+// Build does not check c: a machine has one layout.
+func Build(c Config, base uint32) []byte {
 	b := make([]byte, rsdpSize)
 	add := func(table []byte) (gpa uint64) {
-		for len(b)%align != 0 {
-			b = append(b, 0)
-		}
-		gpa = base + uint64(len(b))
+		b = append(b, make([]byte, -len(b)&(align-1))...)
+		gpa = uint64(base) + uint64(len(b))
 		b = append(b, table...)
 		return gpa
 	}
@@ -46,7 +35,7 @@ func Build(c Config, base uint64) ([]byte, error) {
 		entries = le.AppendUint64(entries, add(t))
 	}
 	copy(b, rsdp(add(table("XSDT", 1, entries))))
-	return b, nil
+	return b
 }
 
 // table puts a header before body: DESCRIPTION_HEADER, table 5.28.
@@ -91,8 +80,28 @@ func rsdp(xsdt uint64) []byte {
 
 // mcfg describes the enhanced configuration space: PCI firmware specification tables 4-2 and 4-3.
 func mcfg(c Config) []byte {
-	b := make([]byte, 8+16) // reserved, one allocation
-	binary.LittleEndian.PutUint64(b[8:], c.ECAM)
-	b[18], b[19] = c.FirstBus, c.LastBus // segment 0
+	b := make([]byte, 8+16) // reserved, one allocation: segment 0, bus 0
+	binary.LittleEndian.PutUint64(b[8:], uint64(c.ECAM))
 	return table("MCFG", 1, b)
+}
+
+// lapicAddr is the address of every local APIC, Intel SDM volume 3 §11.4.1.
+const lapicAddr = 0xfee00000
+
+const cpuEnabled = 1 << 0 // table 5.47
+
+// madt lists the interrupt controllers (table 5.43). PCAT_COMPAT is 0 because there is no dual-8259
+// to mask. There are no source overrides because no ISA interrupt is wired elsewhere.
+func madt(c Config) []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, lapicAddr)
+	b = le.AppendUint32(b, 0)  // flags
+	for i := range c.NumCPUs { // Processor Local APIC, table 5.46
+		b = append(b, 0, 8, byte(i), byte(i))
+		b = le.AppendUint32(b, cpuEnabled)
+	}
+	b = append(b, 1, 12, 0, 0) // I/O APIC, table 5.48
+	b = le.AppendUint32(b, c.IOAPIC)
+	b = le.AppendUint32(b, 0) // global system interrupt base
+	return table("APIC", 5, b)
 }
