@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
 	"minivmm/internal/unpack"
 )
 
@@ -18,27 +19,25 @@ type signature struct {
 // describeHead is the number of leading bytes that describe examines.
 const describeHead = 0x8006
 
-func signatures() []signature {
-	return []signature{
-		{0x38, "ARM\x64", "an arm64 Linux Image"},
-		{0x38, "RSC\x05", "a RISC-V Linux Image"},
-		{4, "zimg", "an EFI zboot image (compressed arm64, RISC-V or LoongArch kernel)"},
-		{0, "\x27\x05\x19\x56", "a U-Boot uImage"},
-		{0, "\x5d\x00\x00", "lzma data"},
-		{0, "\x89LZO", "lzo data"},
-		{0, "070701", "a cpio archive (an initrd?)"},
-		{0, "070702", "a cpio archive (an initrd?)"},
-		{257, "ustar", "a tar archive"},
-		{0, "QFI\xfb", "a qcow2 disk image"},
-		{0x8001, "CD001", "an ISO 9660 image"},
-		{0x438, "\x53\xef", "an ext2/3/4 file system"},
-		{0, "hsqs", "a squashfs file system"},
-		{0, "!<arch>", "an ar archive (a .deb package?)"},
-		{0, "\xed\xab\xee\xdb", "an rpm package"},
-		{0, "#!", "a script"},
-		{0, "MZ", "a PE (EFI or Windows) program"},
-		{510, "\x55\xaa", "a disk image with a boot sector"},
-	}
+var signatures = []signature{
+	{0x38, "ARM\x64", "an arm64 Linux Image"},
+	{0x38, "RSC\x05", "a RISC-V Linux Image"},
+	{4, "zimg", "an EFI zboot image (compressed arm64, RISC-V or LoongArch kernel)"},
+	{0, "\x27\x05\x19\x56", "a U-Boot uImage"},
+	{0, "\x5d\x00\x00", "lzma data"},
+	{0, "\x89LZO", "lzo data"},
+	{0, "070701", "a cpio archive (an initrd?)"},
+	{0, "070702", "a cpio archive (an initrd?)"},
+	{257, "ustar", "a tar archive"},
+	{0, "QFI\xfb", "a qcow2 disk image"},
+	{0x8001, "CD001", "an ISO 9660 image"},
+	{0x438, "\x53\xef", "an ext2/3/4 file system"},
+	{0, "hsqs", "a squashfs file system"},
+	{0, "!<arch>", "an ar archive (a .deb package?)"},
+	{0, "\xed\xab\xee\xdb", "an rpm package"},
+	{0, "#!", "a script"},
+	{0, "MZ", "a PE (EFI or Windows) program"},
+	{510, "\x55\xaa", "a disk image with a boot sector"},
 }
 
 // describe returns a short description of a file that is not a kernel, based on its first
@@ -56,7 +55,7 @@ func describe(head []byte) string {
 	if c := unpack.Format(head); c != "" {
 		return c + " data"
 	}
-	for _, s := range signatures() {
+	for _, s := range signatures {
 		if len(head) >= s.off && bytes.HasPrefix(head[s.off:], []byte(s.magic)) {
 			return s.what
 		}
@@ -69,6 +68,17 @@ func describe(head []byte) string {
 	return "a text file"
 }
 
+// Types and machines of ELF files, elf.h.
+var (
+	elfKinds = map[uint16]string{
+		1: "object file", etExec: "executable", 3: "shared object or position-independent program", 4: "core dump",
+	}
+	elfMachines = map[uint16]string{
+		3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC", 22: "s390", 40: "arm", emX8664: "x86-64",
+		183: "aarch64", 243: "RISC-V", 258: "LoongArch",
+	}
+)
+
 // describeELF returns the class, type and machine of an ELF file.
 func describeELF(head []byte) string {
 	if len(head) < 20 {
@@ -78,37 +88,14 @@ func describeELF(head []byte) string {
 	if head[5] != elfLittle {
 		order = binary.BigEndian
 	}
-	kind := "file"
-	switch order.Uint16(head[16:]) {
-	case 1:
-		kind = "object file"
-	case etExec:
-		kind = "executable"
-	case 3:
-		kind = "shared object or position-independent program"
-	case 4:
-		kind = "core dump"
+	kind, known := elfKinds[order.Uint16(head[16:])]
+	if !known {
+		kind = "file"
 	}
-	machine := fmt.Sprintf("machine %d", order.Uint16(head[18:]))
-	switch order.Uint16(head[18:]) {
-	case 3:
-		machine = "i386"
-	case 8:
-		machine = "MIPS"
-	case 20, 21:
-		machine = "PowerPC"
-	case 22:
-		machine = "s390"
-	case 40:
-		machine = "arm"
-	case emX8664:
-		machine = "x86-64"
-	case 183:
-		machine = "aarch64"
-	case 243:
-		machine = "RISC-V"
-	case 258:
-		machine = "LoongArch"
+	number := order.Uint16(head[18:])
+	machine, known := elfMachines[number]
+	if !known {
+		machine = fmt.Sprintf("machine %d", number)
 	}
 	bits := "64-bit"
 	if head[4] != elfClass64 {

@@ -27,23 +27,17 @@ type Options struct {
 
 // Info describes an image and how its kernel is loaded.
 type Info struct {
-	Format   string   // "bzImage" or "vmlinux"
 	Packing  string   // compression that was unpacked here: "zstd", ...; "" for none
-	Source   Source   // where segments are read from
 	Protocol Protocol // Linux64 or PVH
 
 	// NotUnpacked is why a bzImage is entered packed although KeepPacked is not set; nil otherwise.
 	// Worth a log line.
 	NotUnpacked error
+
+	// Version, which only Unpack reads, is the version string of the kernel: its release as printed
+	// by uname -r and, in a bzImage, the builder and build date. "" if the image has none.
+	Version string
 }
-
-// Source is where a kernel's segments are read from.
-type Source string
-
-const (
-	FromImage    Source = "image"    // the image file itself
-	FromUnpacked Source = "unpacked" // the vmlinux unpacked from it
-)
 
 // Kernel is a parsed image that can be loaded. It holds one open file and a few kilobytes of
 // memory.
@@ -100,15 +94,12 @@ func open(f *os.File, opt Options) (*Kernel, error) {
 		return nil, err
 	}
 	k := &Kernel{path: f.Name(), file: f, cmdlineSize: defaultCmdline, initrdMax: defaultInitrdMax}
-	k.info.Source = FromImage
 	switch {
 	case isBzImage(head):
 		err = k.openBzImage(&st, head, opt)
 	case isELF(head):
-		k.info.Format = "vmlinux"
 		k.program, err = parseELF(f, st.Size)
 	case unpack.Format(head) != "":
-		k.info.Format = "vmlinux"
 		err = k.openPacked(&st, packedData{codec: unpack.Format(head), size: st.Size}, opt)
 	default:
 		if head, err = readHead(f, describeHead); err == nil {
@@ -128,7 +119,6 @@ func open(f *os.File, opt Options) (*Kernel, error) {
 }
 
 func (k *Kernel) openBzImage(st *unix.Stat_t, head []byte, opt Options) error {
-	k.info.Format = "bzImage"
 	z, err := parseBzImage(head, st.Size)
 	if err != nil {
 		return fmt.Errorf("bzImage: %w", err)
@@ -151,25 +141,19 @@ func (k *Kernel) openBzImage(st *unix.Stat_t, head []byte, opt Options) error {
 
 // choose sets the entry protocol.
 func (k *Kernel) choose(want Protocol) error {
-	p := k.program
-	switch want {
-	case "", Auto:
-		k.info.Protocol = Linux64
-		if p.linux64 == 0 {
-			k.info.Protocol = PVH
-		}
-	case Linux64:
-		if p.linux64 == 0 {
-			return errors.New("no 64-bit entry, only PVH")
-		}
-		k.info.Protocol = Linux64
-	case PVH:
-		if p.pvh == 0 {
-			return errors.New("no PVH entry (a vmlinux built with CONFIG_PVH has one; a bzImage entered packed has none)")
-		}
-		k.info.Protocol = PVH
-	default:
+	k.info.Protocol = want
+	switch {
+	case want == Linux64 && k.program.linux64 == 0:
+		return errors.New("no 64-bit entry, only PVH")
+	case want == PVH && k.program.pvh == 0:
+		return errors.New("no PVH entry (a vmlinux built with CONFIG_PVH has one; a bzImage entered packed has none)")
+	case want == Linux64 || want == PVH:
+	case want != "" && want != Auto:
 		return fmt.Errorf("unknown boot protocol %q, want %s, %s or %s", want, Auto, Linux64, PVH)
+	case k.program.linux64 != 0:
+		k.info.Protocol = Linux64
+	default:
+		k.info.Protocol = PVH
 	}
 	return nil
 }
@@ -226,6 +210,6 @@ func (k *Kernel) adopt(f *os.File, size int64) error {
 		}
 		return fmt.Errorf("%s data: %w", k.info.Packing, err)
 	}
-	k.file, k.program, k.info.Source = f, p, FromUnpacked
+	k.file, k.program = f, p
 	return nil
 }

@@ -35,27 +35,27 @@ func TestRealKernelsAreUnpackedAndLoaded(t *testing.T) {
 			}
 			var ram [3][]byte
 			for i, start := range []struct {
-				path string
-				want Source
-				opt  Options
-			}{{path, FromUnpacked, Options{}}, {vmlinux.Name(), FromImage, Options{}}, {vmlinux.Name(), FromImage, Options{Protocol: PVH}}} {
+				path     string
+				unpacked bool
+				opt      Options
+			}{{path, true, Options{}}, {vmlinux.Name(), false, Options{}}, {vmlinux.Name(), false, Options{Protocol: PVH}}} {
 				k, err := Open(start.path, start.opt)
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Logf("%+v entry64 %#x pvh %#x span %#x", k.Info(), k.program.linux64, k.program.pvh, k.program.span())
-				if got := k.Info().Source; got != start.want {
-					t.Errorf("start %d: source %q, want %q", i, got, start.want)
+				if unpacked := k.Info().Packing != ""; unpacked != start.unpacked {
+					t.Errorf("start %d: unpacked %t, want %t", i, unpacked, start.unpacked)
 				}
 				mem := newMemory(t, 256<<20)
 				e, err := k.Load(mem, Params{Cmdline: "console=ttyS0"})
 				if err != nil {
 					t.Fatal(err)
 				}
-				if e.Protocol == PVH {
-					w, _ := mem.Window(guestmem.GPA(e.RBX), 4)
+				if k.Info().Protocol == PVH {
+					w, _ := mem.Window(guestmem.GPA(e.Regs.RBX), 4)
 					if binary.LittleEndian.Uint32(w) != startInfoMagic {
-						t.Errorf("RBX %#x: no hvm_start_info", e.RBX)
+						t.Errorf("RBX %#x: no hvm_start_info", e.Regs.RBX)
 					}
 				}
 				if err := k.Close(); err != nil {
@@ -86,8 +86,8 @@ func BenchmarkUnpack(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if k.Info().Source != FromUnpacked {
-					b.Fatalf("source %q", k.Info().Source)
+				if k.Info().Packing == "" {
+					b.Fatal("not unpacked")
 				}
 				k.Close()
 			}

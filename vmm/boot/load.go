@@ -55,6 +55,12 @@ type plan struct {
 	entry      Entry
 }
 
+// structure is data to be written to an address in guest RAM.
+type structure struct {
+	gpa  guestmem.GPA
+	data []byte
+}
+
 // plan decides where everything goes in a guest with the given RAM.
 func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	var pl plan
@@ -65,48 +71,39 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	if err != nil {
 		return pl, err
 	}
-	l := LowLayout()
-	if !holdsRAM(m, l.GDT, uint64(l.End-l.GDT)) {
-		return pl, fmt.Errorf("boot structures at %#x to %#x: %w", uint64(l.GDT), uint64(l.End), errNoRAM)
+	if !holdsRAM(m, gdtGPA, uint64(LowEnd-gdtGPA)) {
+		return pl, fmt.Errorf("boot structures at %#x to %#x: %w", uint64(gdtGPA), uint64(LowEnd), errNoRAM)
 	}
-	if err := k.place(&pl, m, l.End, p.Initrd); err != nil {
+	if err := k.place(&pl, m, p.Initrd); err != nil {
 		return pl, err
 	}
-	pl.structures = append(pl.structures, structure{l.Cmdline, append([]byte(p.Cmdline), 0)})
-	switch k.info.Protocol {
-	case PVH:
-		info, err := startInfo(l.StartInfo, startInfoParams{RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
-		if err != nil {
-			return pl, err
-		}
-		pl.structures = append(pl.structures, structure{l.StartInfo, info})
-		pl.entry = pvhEntry(l, pl.program.pvh)
-	case Linux64:
-		zero, err := zeroPage(zeroPageParams{Header: k.header, RSDP: p.RSDP, E820: m, Cmdline: l.Cmdline, Initrd: pl.initrd})
-		if err != nil {
-			return pl, err
-		}
-		pl.structures = append(pl.structures, structure{l.ZeroPage, zero}, structure{l.PageTables, identityMap(l.PageTables)})
-		pl.entry = linux64Entry(l, pl.program.linux64)
+	info := params{rsdp: p.RSDP, e820: m, initrd: pl.initrd}
+	pl.structures = []structure{{cmdlineGPA, append([]byte(p.Cmdline), 0)}}
+	if k.info.Protocol == PVH {
+		pl.structures = append(pl.structures, structure{startInfoGPA, startInfo(info)})
+		pl.entry = pvhEntry(pl.program.pvh)
+	} else {
+		pl.structures = append(pl.structures, structure{zeroPageGPA, zeroPage(k.header, info)}, structure{pageTablesGPA, identityMap()})
+		pl.entry = linux64Entry(pl.program.linux64)
 	}
-	pl.structures = append(pl.structures, structure{l.GDT, pl.entry.gdtBytes()})
+	pl.structures = append(pl.structures, structure{gdtGPA, pl.entry.gdt()})
 	return pl, nil
 }
 
 // place finds room for kernel and initrd: the kernel at its link address or, if memory is too small
 // for that, at a lower address where it can run.
-func (k *Kernel) place(pl *plan, m []E820Entry, lowest guestmem.GPA, initrd *os.File) error {
-	err := k.placeAt(pl, k.program, m, lowest, initrd)
-	if low, ok := k.lowered(); err != nil && ok && k.placeAt(pl, low, m, lowest, initrd) == nil {
+func (k *Kernel) place(pl *plan, m []E820Entry, initrd *os.File) error {
+	err := k.placeAt(pl, k.program, m, initrd)
+	if low, ok := k.lowered(); err != nil && ok && k.placeAt(pl, low, m, initrd) == nil {
 		return nil
 	}
 	return err
 }
 
-func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, lowest guestmem.GPA, initrd *os.File) error {
+func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, initrd *os.File) error {
 	pl.program = at
 	for _, s := range at.segments {
-		if s.gpa < lowest || !holdsRAM(m, s.gpa, s.memSize) {
+		if s.gpa < LowEnd || !holdsRAM(m, s.gpa, s.memSize) {
 			return fmt.Errorf("needs %#x bytes at %#x: %w", s.memSize, uint64(s.gpa), errNoRAM)
 		}
 	}
@@ -128,7 +125,7 @@ func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, lowest guestmem.GP
 // usual address.
 func (k *Kernel) lowered() (program, bool) {
 	const step = 2 << 20
-	if k.info.Protocol != Linux64 || k.header != nil && k.info.Source == FromImage {
+	if k.info.Protocol != Linux64 || k.header != nil && k.info.Packing == "" {
 		return program{}, false
 	}
 	low := k.program
@@ -160,7 +157,7 @@ func (k *Kernel) checkCmdline(s string) error {
 	if i := strings.IndexAny(s, "\x00\n\r"); i >= 0 {
 		return fmt.Errorf("command line: byte %d is %q", i, s[i])
 	}
-	limit := min(k.cmdlineSize, LowLayout().CmdlineRoom-1)
+	limit := min(k.cmdlineSize, cmdlineRoom-1)
 	if uint64(len(s)) > limit {
 		return fmt.Errorf("command line of %d bytes is too long: this kernel accepts %d (cmdline_size)", len(s), limit)
 	}

@@ -32,8 +32,8 @@ func TestKernelIsLoadedAsItsHeadersSay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Protocol != Linux64 || e.RIP != elf.entry {
-				t.Errorf("entry %s at %#x, want linux64 at %#x", e.Protocol, e.RIP, elf.entry)
+			if k.Info().Protocol != Linux64 || e.Regs.RIP != elf.entry {
+				t.Errorf("entry %s at %#x, want linux64 at %#x", k.Info().Protocol, e.Regs.RIP, elf.entry)
 			}
 			want := bytes.Repeat([]byte{0xaa}, len(all))
 			for _, s := range elf.segments {
@@ -54,7 +54,7 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			image := testBzImage{payload: append([]byte("\x89LZO"), noise(9000, 5)...)}.bytes()
 			k := mustOpen(t, writeFile(t, image), opt)
-			if i := k.Info(); i.Source != FromImage || i.Packing != "" || (i.NotUnpacked == nil) != opt.KeepPacked {
+			if i := k.Info(); i.Packing != "" || (i.NotUnpacked == nil) != opt.KeepPacked {
 				t.Errorf("info %+v", i)
 			}
 			mem := newMemory(t, 64<<20)
@@ -62,8 +62,8 @@ func TestBzImageOfUnknownCompressionUnpacksItself(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Protocol != Linux64 || e.RIP != 0x1000200 {
-				t.Errorf("entry %s at %#x, want linux64 at pref_address + 0x200", e.Protocol, e.RIP)
+			if k.Info().Protocol != Linux64 || e.Regs.RIP != 0x1000200 {
+				t.Errorf("entry %s at %#x, want linux64 at pref_address + 0x200", k.Info().Protocol, e.Regs.RIP)
 			}
 			got, _ := mem.Window(0x1000000, uint64(len(image)-1024))
 			if !bytes.Equal(got, image[1024:]) {
@@ -167,10 +167,10 @@ func TestProtocolFollowsImageAndOption(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.want == PVH && (e.RIP != both.pvh || e.RBX != uint64(LowLayout().StartInfo) || e.CR0 != 0x11 || e.CR4 != 0 || e.EFER != 0 || e.Code.L || !e.Code.DB) {
+			if c.want == PVH && (e.Regs.RIP != both.pvh || e.Regs.RBX != uint64(startInfoGPA) || e.CR0 != 0x11 || e.CR4 != 0 || e.EFER != 0 || e.Code != code32) {
 				t.Errorf("PVH entry %+v", e)
 			}
-			if c.want == Linux64 && (e.RIP != both.entry || e.RSI != uint64(LowLayout().ZeroPage) || e.CR0 != 0x80000011 || e.CR4 != 0x20 || e.EFER != 0x500 || !e.Code.L || e.Code.DB) {
+			if c.want == Linux64 && (e.Regs.RIP != both.entry || e.Regs.RSI != uint64(zeroPageGPA) || e.CR0 != 0x80000011 || e.CR4 != 0x20 || e.EFER != 0x500 || e.Code != code64) {
 				t.Errorf("64-bit entry %+v", e)
 			}
 		})
@@ -193,7 +193,7 @@ func TestInitrdIsHighAlignedAndComplete(t *testing.T) {
 			if _, err := k.Load(mem, Params{Initrd: f, Reserved: reserved}); err != nil {
 				t.Fatal(err)
 			}
-			w, _ := mem.Window(LowLayout().ZeroPage, zeroPageSize)
+			w, _ := mem.Window(zeroPageGPA, zeroPageSize)
 			at, n := uint64(le32(w[offRamdiskImage:])), uint64(le32(w[offRamdiskSize:]))
 			if want := uint64(31<<20-size) &^ 4095; n != uint64(size) || at != want {
 				t.Errorf("initrd at %#x+%#x, want %#x+%#x", at, n, want, size)
@@ -343,8 +343,8 @@ func TestKernelMovesDownIfMemoryIsSmall(t *testing.T) {
 			if c.fails {
 				return
 			}
-			if e.RIP != elf.entry-c.down {
-				t.Errorf("entry %#x, want %#x", e.RIP, elf.entry-c.down)
+			if e.Regs.RIP != elf.entry-c.down {
+				t.Errorf("entry %#x, want %#x", e.Regs.RIP, elf.entry-c.down)
 			}
 			for _, s := range elf.segments {
 				got, err := mem.Window(guestmem.GPA(s.gpa-c.down), uint64(len(s.data)))
@@ -362,7 +362,7 @@ func TestVmlinuxPackedByCommandLineTools(t *testing.T) {
 	for ext, want := range map[string]string{"xz": "xz", "bz2": "bzip2", "lz4": "lz4", "zst": "zstd"} {
 		t.Run(ext, func(t *testing.T) {
 			k := mustOpen(t, "testdata/small.vmlinux."+ext, Options{})
-			if i := k.Info(); i.Format != "vmlinux" || i.Packing != want || i.Source != FromUnpacked {
+			if i := k.Info(); i.Packing != want {
 				t.Errorf("info %+v", i)
 			}
 			b := make([]byte, len(smallELF()))

@@ -24,7 +24,7 @@ func released(payload []byte, version string) []byte {
 	return le.AppendUint32(b, ^crc32.ChecksumIEEE(b))
 }
 
-func unpackTo(t *testing.T, image []byte) (Image, []byte, error) {
+func unpackTo(t *testing.T, image []byte) (Info, []byte, error) {
 	t.Helper()
 	f, err := os.Open(writeFile(t, image))
 	if err != nil {
@@ -57,22 +57,23 @@ func TestUnpackDescribesTheImage(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		image []byte
-		want  Image
+		want  Info
 		out   []byte
 	}{
-		{"bzImage", released(pack(t, "zstd", vmlinux), version), Image{Format: "bzImage", Packing: "zstd", Version: version}, vmlinux},
-		{"bzImage of lz4", released(pack(t, "lz4", vmlinux), version), Image{Format: "bzImage", Packing: "lz4", Version: version}, vmlinux},
-		{"bzImage without a name", testBzImage{payload: pack(t, "gzip", vmlinux)}.bytes(), Image{Format: "bzImage", Packing: "gzip"}, vmlinux},
+		{"bzImage", released(pack(t, "zstd", vmlinux), version), Info{Packing: "zstd", Version: version}, vmlinux},
+		{"bzImage of lz4", released(pack(t, "lz4", vmlinux), version), Info{Packing: "lz4", Version: version}, vmlinux},
+		{"bzImage without a name", testBzImage{payload: pack(t, "gzip", vmlinux)}.bytes(), Info{Packing: "gzip"}, vmlinux},
 		{"bzImage of a kernel without checksums", testBzImage{payload: pack(t, "zstd", vmlinux), mutate: func(b []byte) {
 			binary.LittleEndian.PutUint16(b[offKernelVersion:], 0x100)
 			copy(b[0x300:], "6.15.0\x00")
-		}}.bytes(), Image{Format: "bzImage", Packing: "zstd", Version: "6.15.0"}, vmlinux},
-		{"packed vmlinux", packFile(t, "zstd", vmlinux), Image{Format: "vmlinux", Packing: "zstd", Version: version}, vmlinux},
-		{"vmlinux", vmlinux, Image{Format: "vmlinux", Version: version}, nil},
-		{"vmlinux without a name", smallELF(), Image{Format: "vmlinux"}, nil},
+		}}.bytes(), Info{Packing: "zstd", Version: "6.15.0"}, vmlinux},
+		{"packed vmlinux", packFile(t, "zstd", vmlinux), Info{Packing: "zstd", Version: version}, vmlinux},
+		{"vmlinux", vmlinux, Info{Version: version}, nil},
+		{"vmlinux without a name", smallELF(), Info{}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, out, err := unpackTo(t, c.image)
+			c.want.Protocol = Linux64
 			if err != nil || got != c.want || !bytes.Equal(out, c.out) {
 				t.Errorf("got %+v, %d bytes, %v\nwant %+v, %d bytes", got, len(out), err, c.want, len(c.out))
 			}
