@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -68,14 +69,15 @@ func describe(head []byte) string {
 	return "a text file"
 }
 
-// Types and machines of ELF files, elf.h.
 var (
-	elfKinds = map[uint16]string{
-		1: "object file", etExec: "executable", 3: "shared object or position-independent program", 4: "core dump",
+	elfKinds = map[elf.Type]string{
+		elf.ET_REL: "object file", elf.ET_EXEC: "executable", elf.ET_CORE: "core dump",
+		elf.ET_DYN: "shared object or position-independent program",
 	}
-	elfMachines = map[uint16]string{
-		3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC", 22: "s390", 40: "arm", emX8664: "x86-64",
-		183: "aarch64", 243: "RISC-V", 258: "LoongArch",
+	elfMachines = map[elf.Machine]string{
+		elf.EM_386: "i386", elf.EM_MIPS: "MIPS", elf.EM_PPC: "PowerPC", elf.EM_PPC64: "PowerPC", elf.EM_S390: "s390",
+		elf.EM_ARM: "arm", elf.EM_X86_64: "x86-64", elf.EM_AARCH64: "aarch64", elf.EM_RISCV: "RISC-V",
+		elf.EM_LOONGARCH: "LoongArch",
 	}
 )
 
@@ -85,20 +87,20 @@ func describeELF(head []byte) string {
 		return "a truncated ELF file"
 	}
 	var order binary.ByteOrder = binary.LittleEndian
-	if head[5] != elfLittle {
+	if head[elf.EI_DATA] != byte(elf.ELFDATA2LSB) {
 		order = binary.BigEndian
 	}
-	kind, known := elfKinds[order.Uint16(head[16:])]
+	kind, known := elfKinds[elf.Type(order.Uint16(head[16:]))]
 	if !known {
 		kind = "file"
 	}
 	number := order.Uint16(head[18:])
-	machine, known := elfMachines[number]
+	machine, known := elfMachines[elf.Machine(number)]
 	if !known {
 		machine = fmt.Sprintf("machine %d", number)
 	}
 	bits := "64-bit"
-	if head[4] != elfClass64 {
+	if head[elf.EI_CLASS] != byte(elf.ELFCLASS64) {
 		bits = "32-bit"
 	}
 	return fmt.Sprintf("a %s ELF %s for %s", bits, kind, machine)

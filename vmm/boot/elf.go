@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"cmp"
+	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,55 +36,47 @@ func (p program) span() guestmem.Range {
 	return guestmem.Range{GPA: lo, SizeBytes: uint64(hi - lo)}
 }
 
-// ELF-64 header and program header: sizes, offsets and values, elf.h.
 const (
-	elfMagic   = "\x7fELF"
-	ehdrSize   = 64
-	phdrSize   = 56
 	maxPhdrs   = 64
 	maxNotes   = 64 << 10 // bytes of one PT_NOTE
-	elfClass64 = 2        // ELFCLASS64
-	elfLittle  = 1        // ELFDATA2LSB
-	etExec     = 2        // ET_EXEC
-	emX8664    = 62       // EM_X86_64
-	ptLoad     = 1        // PT_LOAD
-	ptDynamic  = 2        // PT_DYNAMIC
-	ptInterp   = 3        // PT_INTERP
-	ptNote     = 4        // PT_NOTE
 	xenPhys32  = 18       // XEN_ELFNOTE_PHYS32_ENTRY
 	maxSegment = 1 << 30  // no kernel is larger in memory
 )
 
+// Sizes of the ELF-64 header and of a program header.
+var ehdrSize, phdrSize = binary.Size(elf.Header64{}), binary.Size(elf.Prog64{})
+
 // parseELF parses the headers of the x86-64 vmlinux in the first size bytes of r.
 func parseELF(r io.ReaderAt, size int64) (program, error) {
 	var p program
-	eh := make([]byte, ehdrSize)
-	if _, err := r.ReadAt(eh, 0); err != nil || size < ehdrSize {
+	head := make([]byte, ehdrSize)
+	if _, err := io.ReadFull(io.NewSectionReader(r, 0, size), head); err != nil {
 		return p, fmt.Errorf("ELF header: %w", orTruncated(err))
 	}
 	le := binary.LittleEndian
-	if string(eh[:4]) != elfMagic {
+	var eh elf.Header64
+	if _, err := binary.Decode(head, le, &eh); err != nil || !isELF(head) {
 		return p, errors.New("not an ELF file")
 	}
-	if eh[4] != elfClass64 || eh[5] != elfLittle || le.Uint16(eh[16:]) != etExec || le.Uint16(eh[18:]) != emX8664 {
-		return p, fmt.Errorf("%s, want an executable for x86-64", describeELF(eh))
+	if eh.Ident[elf.EI_CLASS] != byte(elf.ELFCLASS64) || eh.Ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB) ||
+		elf.Type(eh.Type) != elf.ET_EXEC || elf.Machine(eh.Machine) != elf.EM_X86_64 {
+		return p, fmt.Errorf("%s, want an executable for x86-64", describeELF(head))
 	}
-	entry, phoff, count := le.Uint64(eh[24:]), le.Uint64(eh[32:]), int(le.Uint16(eh[56:]))
-	if got := le.Uint16(eh[54:]); got != phdrSize {
-		return p, fmt.Errorf("ELF program headers of %d bytes, want %d", got, phdrSize)
+	if int(eh.Phentsize) != phdrSize {
+		return p, fmt.Errorf("ELF program headers of %d bytes, want %d", eh.Phentsize, phdrSize)
 	}
-	if count == 0 || count > maxPhdrs {
-		return p, fmt.Errorf("%d ELF program headers, want 1 to %d", count, maxPhdrs)
+	if eh.Phnum == 0 || eh.Phnum > maxPhdrs {
+		return p, fmt.Errorf("%d ELF program headers, want 1 to %d", eh.Phnum, maxPhdrs)
 	}
-	if phoff > uint64(size) || uint64(count*phdrSize) > uint64(size)-phoff {
-		return p, fmt.Errorf("ELF program headers at %#x: %w", phoff, errTruncated)
+	if eh.Phoff > uint64(size) {
+		return p, fmt.Errorf("ELF program headers at %#x: %w", eh.Phoff, errTruncated)
 	}
-	ph := make([]byte, count*phdrSize)
-	if _, err := r.ReadAt(ph, int64(phoff)); err != nil {
-		return p, fmt.Errorf("ELF program headers at %#x: %w", phoff, orTruncated(err))
+	headers := make([]elf.Prog64, eh.Phnum)
+	if err := binary.Read(io.NewSectionReader(r, int64(eh.Phoff), size-int64(eh.Phoff)), le, headers); err != nil {
+		return p, fmt.Errorf("ELF program headers at %#x: %w", eh.Phoff, orTruncated(err))
 	}
-	for i := range count {
-		if err := p.addHeader(r, size, ph[i*phdrSize:]); err != nil {
+	for i, h := range headers {
+		if err := p.addHeader(r, size, h); err != nil {
 			return p, fmt.Errorf("ELF program header %d: %w", i, err)
 		}
 	}
@@ -92,44 +85,42 @@ func parseELF(r io.ReaderAt, size int64) (program, error) {
 	}
 
 	// In an image built only for PVH, e_entry is either the same 32-bit entry or a virtual address.
-	if p.hasCode(entry) && entry != p.pvh {
-		p.linux64 = entry
+	if p.hasCode(eh.Entry) && eh.Entry != p.pvh {
+		p.linux64 = eh.Entry
 	}
 	if p.pvh != 0 && !p.hasCode(p.pvh) {
 		return p, fmt.Errorf("PVH entry %#x is outside all segments", p.pvh)
 	}
 	if p.linux64 == 0 && p.pvh == 0 {
-		return p, fmt.Errorf("entry %#x is outside all segments", entry)
+		return p, fmt.Errorf("entry %#x is outside all segments", eh.Entry)
 	}
 	return p, nil
 }
 
 // addHeader adds one program header to p.
-func (p *program) addHeader(r io.ReaderAt, size int64, h []byte) error {
-	le := binary.LittleEndian
-	kind, off, paddr := le.Uint32(h), le.Uint64(h[8:]), le.Uint64(h[24:])
-	fileSize, memSize := le.Uint64(h[32:]), le.Uint64(h[40:])
+func (p *program) addHeader(r io.ReaderAt, size int64, h elf.Prog64) error {
+	kind := elf.ProgType(h.Type)
 	switch kind {
-	case ptInterp, ptDynamic:
+	case elf.PT_INTERP, elf.PT_DYNAMIC:
 		return errors.New("a dynamically linked program, not a kernel")
-	case ptLoad, ptNote:
+	case elf.PT_LOAD, elf.PT_NOTE:
 	default:
 		return nil
 	}
-	if off > uint64(size) || fileSize > uint64(size)-off {
-		return fmt.Errorf("%#x bytes at %#x: %w", fileSize, off, errTruncated)
+	if h.Off > uint64(size) || h.Filesz > uint64(size)-h.Off {
+		return fmt.Errorf("%#x bytes at %#x: %w", h.Filesz, h.Off, errTruncated)
 	}
-	if kind == ptNote {
-		return p.addNotes(io.NewSectionReader(r, int64(off), int64(fileSize)), fileSize, le.Uint64(h[48:]))
+	if kind == elf.PT_NOTE {
+		return p.addNotes(io.NewSectionReader(r, int64(h.Off), int64(h.Filesz)), h.Filesz, h.Align)
 	}
-	if fileSize > memSize {
-		return fmt.Errorf("p_filesz %#x is larger than p_memsz %#x", fileSize, memSize)
+	if h.Filesz > h.Memsz {
+		return fmt.Errorf("p_filesz %#x is larger than p_memsz %#x", h.Filesz, h.Memsz)
 	}
-	if memSize > maxSegment || paddr > fourGiB-memSize {
-		return fmt.Errorf("segment of %#x bytes at %#x: larger than %d MiB or above 4 GiB", memSize, paddr, maxSegment>>20)
+	if h.Memsz > maxSegment || h.Paddr > fourGiB-h.Memsz {
+		return fmt.Errorf("segment of %#x bytes at %#x: larger than %d MiB or above 4 GiB", h.Memsz, h.Paddr, maxSegment>>20)
 	}
-	if memSize != 0 {
-		p.segments = append(p.segments, segment{gpa: guestmem.GPA(paddr), off: int64(off), fileSize: fileSize, memSize: memSize})
+	if h.Memsz != 0 {
+		p.segments = append(p.segments, segment{gpa: guestmem.GPA(h.Paddr), off: int64(h.Off), fileSize: h.Filesz, memSize: h.Memsz})
 	}
 	return nil
 }
@@ -203,4 +194,4 @@ func orTruncated(err error) error {
 }
 
 // isELF reports whether head starts an ELF file.
-func isELF(head []byte) bool { return bytes.HasPrefix(head, []byte(elfMagic)) }
+func isELF(head []byte) bool { return bytes.HasPrefix(head, []byte(elf.ELFMAG)) }

@@ -214,17 +214,9 @@ func load(mem *guestmem.Memory, f *os.File, s segment) error {
 	if err != nil {
 		return err
 	}
-	if err := readFull(f, w[:s.fileSize], s.off); err != nil {
-		return err
-	}
-	clear(w[s.fileSize:])
-	return nil
-}
-
-// readFull reads len(b) bytes at off, straight into guest RAM.
-func readFull(f *os.File, b []byte, off int64) error {
-	if n, err := f.ReadAt(b, off); n < len(b) {
+	if n, err := f.ReadAt(w[:s.fileSize], s.off); uint64(n) < s.fileSize {
 		return orTruncated(err)
 	}
+	clear(w[s.fileSize:])
 	return nil
 }

@@ -57,7 +57,7 @@ func TestBrokenImagesGiveAPreciseError(t *testing.T) {
 		{"65535 program headers", patchELF(func(b []byte) { le.PutUint16(b[56:], 0xffff) }), "65535 ELF program headers"},
 		{"program header size", patchELF(func(b []byte) { le.PutUint16(b[54:], 32) }), "ELF program headers of 32 bytes"},
 		{"program headers far away", patchELF(func(b []byte) { le.PutUint64(b[32:], 1<<63) }), "the image ends before it"},
-		{"dynamic program", patchELF(func(b []byte) { le.PutUint32(b[64:], ptInterp) }), "a dynamically linked program"},
+		{"dynamic program", patchELF(func(b []byte) { le.PutUint32(b[64:], 3) }), "a dynamically linked program"},
 		{"p_filesz > p_memsz", patchELF(func(b []byte) { le.PutUint64(b[64+40:], 1) }), "p_filesz 0x3000 is larger than p_memsz 0x1"},
 		{"p_offset wraps", patchELF(func(b []byte) { le.PutUint64(b[64+8:], 1<<64-4096) }), "the image ends before it"},
 		{"huge p_memsz", patchELF(func(b []byte) { le.PutUint64(b[64+40:], 1<<40) }), "larger than 1024 MiB"},
@@ -71,7 +71,7 @@ func TestBrokenImagesGiveAPreciseError(t *testing.T) {
 		{"PVH note of 6 bytes", elf(func(e *testELF) { e.pvhSize = 6 }), "PVH note of 6 bytes"},
 		{"note cut", patchELF(func(b []byte) { le.PutUint64(b[64+4*56+32:], 44-2) }), "notes: the image ends before it"},
 		{"huge notes", patchELF(func(b []byte) {
-			le.PutUint32(b[64:], ptNote)
+			le.PutUint32(b[64:], 4)
 			le.PutUint64(b[64+32:], 1<<40)
 		}), "the image ends before it"},
 

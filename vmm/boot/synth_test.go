@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
@@ -40,11 +41,11 @@ func (e testELF) bytes() []byte {
 	}
 	b := make([]byte, ehdrSize+count*phdrSize)
 	copy(b, "\x7fELF\x02\x01\x01")
-	le.PutUint16(b[16:], etExec)
-	le.PutUint16(b[18:], emX8664)
+	le.PutUint16(b[16:], uint16(elf.ET_EXEC))
+	le.PutUint16(b[18:], uint16(elf.EM_X86_64))
 	le.PutUint64(b[24:], e.entry)
-	le.PutUint64(b[32:], ehdrSize)
-	le.PutUint16(b[54:], phdrSize)
+	le.PutUint64(b[32:], uint64(ehdrSize))
+	le.PutUint16(b[54:], uint16(phdrSize))
 	le.PutUint16(b[56:], uint16(count))
 	header := func(i int) []byte { return b[ehdrSize+i*phdrSize:] }
 	for i, s := range e.segments {
@@ -52,7 +53,7 @@ func (e testELF) bytes() []byte {
 		b = append(b, make([]byte, int(off)-len(b))...)
 		b = append(b, s.data...)
 		h := header(i)
-		le.PutUint32(h, ptLoad)
+		le.PutUint32(h, uint32(elf.PT_LOAD))
 		fileSize := uint64(len(s.data))
 		le.PutUint64(h[40:], fileSize+s.bss)
 		if s.offset != 0 {
@@ -81,7 +82,7 @@ func (e testELF) bytes() []byte {
 		note = append(note, "Xen\x00"...)
 		note = append(note, le.AppendUint64(nil, e.pvh)[:min(n, 8)]...)
 		h := header(count - 1)
-		le.PutUint32(h, ptNote)
+		le.PutUint32(h, uint32(elf.PT_NOTE))
 		le.PutUint64(h[8:], uint64(len(b)))
 		le.PutUint64(h[32:], uint64(len(note)))
 		le.PutUint64(h[40:], uint64(len(note)))
