@@ -68,35 +68,46 @@ type UART struct {
 	ready chan struct{}
 
 	mu            sync.Mutex
-	registers     registers
+	held          [SizeBytes]byte // what was written to IER, LCR, MCR and SCR
+	divisor       [2]byte
+	fifoEnabled   bool
+	overrun       bool
+	transmitted   bool // the transmitter became empty and IIR has not reported it yet
+	modem         byte // MSR: the state in the upper half, the changes in the lower
+	causes        byte // enabled pending causes, as IER bits
 	fifo          [fifoSize]byte
 	first, queued int
 	polls         int     // consecutive reads of LSR
 	sent          [1]byte // the byte passed to the writer, stored here to avoid an allocation
 }
 
-// registers are the registers that a reset restores.
-type registers struct {
-	ier, lcr, mcr, scr byte
-	divisor            [2]byte
-	fifoEnabled        bool
-	overrun            bool
-	transmitted        bool // the transmitter became empty and IIR has not reported it yet
-	modem              byte // MSR: the state in the upper half, the changes in the lower
-	causes             byte // enabled pending causes, as IER bits
-}
-
 // New creates a UART in its power-on state. out receives what the guest sends, one byte per call;
 // it must not keep the slice, and its errors are ignored. raise signals an edge on the interrupt
 // line. Both are called from vCPUs and from Feed. They must not block and must not use the UART.
 func New(out io.Writer, raise func()) *UART {
-	u := &UART{out: out, raise: raise, ready: make(chan struct{}, 1)}
-	u.registers = powerOn()
-	return u
+	return &UART{
+		out: out, raise: raise, ready: make(chan struct{}, 1),
+		divisor: [2]byte{12, 0}, // 9600 baud
+		modem:   modemLines(0),
+	}
 }
 
-func powerOn() registers {
-	return registers{divisor: [2]byte{12, 0}, modem: modemLines(0)} // 9600 baud
+// access runs do with the UART locked, and then signals what do has caused.
+func (u *UART) access(do func()) {
+	u.mu.Lock()
+	listened := u.listening()
+	do()
+	if !listened && u.listening() {
+		u.signal()
+	}
+	// A new cause requires an edge on the line.
+	pending := u.pending()
+	edge := pending&^u.causes != 0
+	u.causes = pending
+	u.mu.Unlock()
+	if edge {
+		u.raise()
+	}
 }
 
 // Feed passes input to the guest and returns how many bytes of p it accepted: as many as fit into
@@ -104,23 +115,16 @@ func powerOn() registers {
 // receive interrupt or polls: when Linux opens the port, it clears the FIFO and discards what it
 // reads from it, so earlier input would be lost. The caller keeps the rest and tries again after a
 // signal on Ready.
-func (u *UART) Feed(p []byte) int {
-	u.mu.Lock()
-	n := 0
-	if u.listening() {
-		for n < len(p) && u.receive(p[n]) {
+func (u *UART) Feed(p []byte) (n int) {
+	u.access(func() {
+		for u.listening() && n < len(p) && u.receive(p[n]) {
 			n++
 		}
-	}
-	if n > 0 {
-		// One edge for each Feed, even if the guest missed an earlier one.
-		u.registers.causes &^= ierReceive
-	}
-	edge := u.update()
-	u.mu.Unlock()
-	if edge {
-		u.raise()
-	}
+		if n > 0 {
+			// One edge for each Feed, even if the guest missed an earlier one.
+			u.causes &^= ierReceive
+		}
+	})
 	return n
 }
 
@@ -130,125 +134,105 @@ func (u *UART) Ready() <-chan struct{} { return u.ready }
 
 // Read reads len(p) registers from off.
 func (u *UART) Read(off uint64, p []byte) {
-	u.mu.Lock()
-	listened := u.listening()
-	for i := range p {
-		p[i] = 0xff
-		if off+uint64(i) < SizeBytes {
-			p[i] = u.read(int(off) + i)
+	u.access(func() {
+		for i := range p {
+			p[i] = 0xff
+			if off+uint64(i) < SizeBytes {
+				p[i] = u.read(int(off) + i)
+			}
 		}
-	}
-	edge := u.finish(listened)
-	u.mu.Unlock()
-	if edge {
-		u.raise()
-	}
+	})
 }
 
 // Write writes len(p) registers from off.
 func (u *UART) Write(off uint64, p []byte) {
-	u.mu.Lock()
-	listened := u.listening()
-	for i, v := range p {
-		if off+uint64(i) < SizeBytes {
-			u.write(int(off)+i, v)
+	u.access(func() {
+		for i, v := range p {
+			if off+uint64(i) < SizeBytes {
+				u.write(int(off)+i, v)
+			}
 		}
-	}
-	edge := u.finish(listened)
-	u.mu.Unlock()
-	if edge {
-		u.raise()
-	}
+	})
 }
 
 func (u *UART) read(reg int) byte {
-	r := &u.registers
-	dlab := r.lcr&lcrDLAB != 0
-	if reg == regLSR {
+	switch reg {
+	case regLSR:
 		u.polls = min(u.polls+1, pollsEnter)
-	}
-	if reg != regLSR && reg != regData {
+	case regData: // a driver that polls reads what has come
+	default:
 		u.polls = 0
 	}
 	switch {
-	case dlab && reg <= regIER:
-		return r.divisor[reg]
+	case reg <= regIER && u.held[regLCR]&lcrDLAB != 0:
+		return u.divisor[reg]
 	case reg == regData:
 		return u.take()
-	case reg == regIER:
-		return r.ier
 	case reg == regIIR:
 		return u.identify()
-	case reg == regLCR:
-		return r.lcr
-	case reg == regMCR:
-		return r.mcr
 	case reg == regLSR:
 		v := byte(lsrEmpty)
 		if u.queued > 0 {
 			v |= lsrReady
 		}
-		if r.overrun {
+		if u.overrun {
 			v |= lsrOverrun
 		}
-		r.overrun = false
+		u.overrun = false
 		return v
 	case reg == regMSR:
-		v := r.modem
-		r.modem &= 0xf0
+		v := u.modem
+		u.modem &= 0xf0
 		return v
 	}
-	return r.scr
+	return u.held[reg]
 }
 
 func (u *UART) write(reg int, v byte) {
-	r := &u.registers
 	u.polls = 0
 	switch {
-	case r.lcr&lcrDLAB != 0 && reg <= regIER:
-		r.divisor[reg] = v
+	case reg <= regIER && u.held[regLCR]&lcrDLAB != 0:
+		u.divisor[reg] = v
 	case reg == regData:
 		u.transmit(v)
 	case reg == regIER:
 		// Enabling the transmit interrupt while the transmitter is empty raises the interrupt: this
 		// is how Linux's driver starts to send.
-		if v&^r.ier&ierTransmit != 0 {
-			r.transmitted = true
+		if v&^u.held[regIER]&ierTransmit != 0 {
+			u.transmitted = true
 		}
-		r.ier = v & 0x0f
+		u.held[regIER] = v & 0x0f
 	case reg == regIIR:
 		// A change of the enable bit alone keeps the FIFO: Linux makes such a change after it has
 		// enabled the receive interrupt.
-		r.fifoEnabled = v&fcrEnable != 0
-		if r.fifoEnabled && v&fcrClearReceive != 0 {
-			u.clear()
+		u.fifoEnabled = v&fcrEnable != 0
+		if u.fifoEnabled && v&fcrClearReceive != 0 {
+			u.queued = 0
+			u.signal()
 		}
-	case reg == regLCR:
-		r.lcr = v
 	case reg == regMCR:
-		r.mcr = v & 0x1f
-		u.setModem(modemLines(r.mcr))
-	case reg == regSCR:
-		r.scr = v
+		u.held[regMCR] = v & 0x1f
+		u.setModem(modemLines(v))
+	default: // LSR and MSR, which are read-only, do not show it
+		u.held[reg] = v
 	}
 }
 
 func (u *UART) transmit(v byte) {
-	u.registers.transmitted = true
-	if u.registers.mcr&mcrLoop == 0 {
+	u.transmitted = true
+	if u.held[regMCR]&mcrLoop == 0 {
 		u.sent[0] = v
 		_, _ = u.out.Write(u.sent[:])
 		return
 	}
 	if !u.receive(v) {
-		u.registers.overrun = true
+		u.overrun = true
 	}
 }
 
 // identify returns the IIR: the pending cause with the highest priority. If it reports the transmit
 // interrupt, that interrupt is cleared.
 func (u *UART) identify() byte {
-	r := &u.registers
 	v := byte(iirNone)
 	switch c := u.pending(); {
 	case c&ierLine != 0:
@@ -257,11 +241,11 @@ func (u *UART) identify() byte {
 		v = iirReceive
 	case c&ierTransmit != 0:
 		v = iirTransmit
-		r.transmitted = false
+		u.transmitted = false
 	case c&ierModem != 0:
 		v = iirModem
 	}
-	if r.fifoEnabled {
+	if u.fifoEnabled {
 		v |= iirFIFO
 	}
 	return v
@@ -269,42 +253,24 @@ func (u *UART) identify() byte {
 
 // pending returns the active and enabled causes, as IER bits.
 func (u *UART) pending() byte {
-	r := &u.registers
 	var c byte
 	if u.queued > 0 {
 		c |= ierReceive
 	}
-	if r.transmitted {
+	if u.transmitted {
 		c |= ierTransmit
 	}
-	if r.overrun {
+	if u.overrun {
 		c |= ierLine
 	}
-	if r.modem&0x0f != 0 {
+	if u.modem&0x0f != 0 {
 		c |= ierModem
 	}
-	return c & r.ier
-}
-
-// update reports whether there is a new cause, which requires an edge on the line.
-func (u *UART) update() bool {
-	c := u.pending()
-	edge := c&^u.registers.causes != 0
-	u.registers.causes = c
-	return edge
-}
-
-// finish completes an access by the guest.
-func (u *UART) finish(listened bool) (edge bool) {
-	if !listened && u.listening() {
-		u.signal()
-	}
-	return u.update()
+	return c & u.held[regIER]
 }
 
 func (u *UART) listening() bool {
-	r := &u.registers
-	return r.mcr&mcrLoop == 0 && (r.ier&ierReceive != 0 || u.polls >= pollsEnter)
+	return u.held[regMCR]&mcrLoop == 0 && (u.held[regIER]&ierReceive != 0 || u.polls >= pollsEnter)
 }
 
 func (u *UART) signal() {
@@ -335,11 +301,6 @@ func (u *UART) take() byte {
 	return v
 }
 
-func (u *UART) clear() {
-	u.queued = 0
-	u.signal()
-}
-
 // modemLines returns the modem's lines, the upper half of MSR: those of a modem that is connected
 // and ready, or in loopback the UART's own outputs.
 func modemLines(mcr byte) byte {
@@ -360,10 +321,10 @@ func modemLines(mcr byte) byte {
 // setModem sets the lines and records which have changed. For the ring indicator only the trailing
 // edge counts (UART_MSR_TERI).
 func (u *UART) setModem(lines byte) {
-	old := u.registers.modem & 0xf0
+	old := u.modem & 0xf0
 	changed := old ^ lines
 	if lines&msrRI != 0 {
 		changed &^= msrRI
 	}
-	u.registers.modem = lines | u.registers.modem&0x0f | changed>>4
+	u.modem = lines | u.modem&0x0f | changed>>4
 }
