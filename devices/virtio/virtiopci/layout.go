@@ -52,17 +52,12 @@ const (
 	capPCI    = 5
 )
 
-// class returns the PCI class code of a device type; 0x00ff00 is "unclassified".
-func class(id virtio.DeviceID) uint32 {
-	switch id {
-	case virtio.NetID:
-		return 0x020000 // PCI_CLASS_NETWORK_ETHERNET
-	case virtio.ConsoleID:
-		return 0x078000 // PCI_CLASS_COMMUNICATION_OTHER
-	case virtio.SCSIID:
-		return 0x010000 // PCI_CLASS_STORAGE_SCSI
-	}
-	return 0x00ff00
+// classes are the PCI class codes of device types.
+var classes = map[virtio.DeviceID]uint32{
+	virtio.NetID:     0x020000, // PCI_CLASS_NETWORK_ETHERNET
+	virtio.ConsoleID: 0x078000, // PCI_CLASS_COMMUNICATION_OTHER
+	virtio.SCSIID:    0x010000, // PCI_CLASS_STORAGE_SCSI
+	virtio.RngID:     0x00ff00, // "unclassified"
 }
 
 // attach puts the regions of the memory BAR, and those of the port BAR if there is one, on the
@@ -96,7 +91,7 @@ func (t *Transport) attach() {
 func (t *Transport) function() *pci.Function {
 	id := t.front.ID()
 	f := pci.NewFunction(pci.Identity{
-		Vendor: vendor, Device: modernDevice + uint16(id), Revision: 1, Class: class(id),
+		Vendor: vendor, Device: modernDevice + uint16(id), Revision: 1, Class: classes[id],
 		SubsystemVendor: vendor, Subsystem: subsystem + uint16(id),
 	})
 	size := max(smallestBAR, uint64(1)<<bits.Len64(msixOff+t.msix.SizeBytes()-1))
