@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/internal/procfs"
+	"minivmm/internal/task"
 )
 
 // Worker is a thread that serves all or some of a device's rings.
@@ -192,20 +193,23 @@ func readTasks(dir string) ([]procfs.Stat, error) {
 }
 
 // OnThreadOfItsOwn runs f on a thread that exits afterwards, so that thread attributes set for a
-// worker to inherit do not leak to other goroutines. It does not use the process's first thread,
-// which cannot exit.
-func OnThreadOfItsOwn(f func()) {
+// worker to inherit do not leak to other goroutines, and waits for f. It does not use the process's
+// first thread, which cannot exit. A panic of f is an error.
+func OnThreadOfItsOwn(f func() error) (err error) {
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
+		defer task.Catch(func(panicked error) { err = panicked })
 		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
-			f()
+			err = f()
 			return
 		}
 		defer runtime.UnlockOSThread()
-		ended := make(chan struct{})
-		OnThreadOfItsOwn(func() { defer close(ended); f() })
-		<-ended
+		err = OnThreadOfItsOwn(f)
 	}()
+	<-ended
+	return err
 }
 
 // NewWorker creates another worker from the calling thread, as SetOwner does, and returns its id,

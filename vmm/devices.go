@@ -15,11 +15,11 @@ import (
 )
 
 // addDevices creates each virtio device with its backend and puts it on the bus.
-func (m *VM) addDevices(list []device, opt Options) error {
+func (m *VM) addDevices(list []device) error {
 	for _, d := range list {
-		dev, err := d.make(m, opt)
+		dev, err := d.make(m)
 		if err == nil {
-			err = m.insert(d.name, dev, opt)
+			err = m.insert(d.name, dev)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.name, err)
@@ -29,13 +29,13 @@ func (m *VM) addDevices(list []device, opt Options) error {
 }
 
 // insert puts a device on the bus. It owns the device, and closes it on error.
-func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
+func (m *VM) insert(name string, bare virtio.Device) error {
 	dev, err := reserveFiles(bare)
 	if err != nil {
 		return errors.Join(err, bare.Close())
 	}
 	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{
-		Name: name, Logf: opt.Logf, NotifyPorts: m.plan.Machine.Notify == config.NotifyPorts,
+		Name: name, Logf: m.opt.Logf, NotifyPorts: m.plan.Machine.Notify == config.NotifyPorts,
 	})
 	if err != nil {
 		return errors.Join(err, dev.Close())
@@ -47,12 +47,12 @@ func (m *VM) insert(name string, bare virtio.Device, opt Options) error {
 }
 
 // newNet creates a NIC.
-func (m *VM) newNet(cfg *config.Net, opt Options) (virtio.Device, error) {
+func (m *VM) newNet(cfg *config.Net) (virtio.Device, error) {
 	var backend virtio.Backend
 	var err error
 	mtu := cfg.MTU
 	if cfg.Backend == config.NetUser {
-		backend, err = m.userNet(cfg, opt)
+		backend, err = m.userNet(cfg)
 	} else {
 		backend, mtu, err = m.tapNet(cfg)
 	}
@@ -67,12 +67,12 @@ func (m *VM) newNet(cfg *config.Net, opt Options) (virtio.Device, error) {
 }
 
 // userNet creates a network in this process.
-func (m *VM) userNet(cfg *config.Net, opt Options) (virtio.Backend, error) {
+func (m *VM) userNet(cfg *config.Net) (virtio.Backend, error) {
 	user := usernet.Config{
 		MTU:     cfg.MTU,
 		Policy:  usernet.Policy{Allow: rules(cfg.Allow), Deny: rules(cfg.Deny), Isolated: cfg.Network == config.Isolated, Names: names[cfg.DNS]},
 		Capture: string(cfg.Pcap), CaptureSize: int64(cfg.PcapSize),
-		Logf: func(format string, args ...any) { opt.Logf("%s: "+format, append([]any{cfg.ID}, args...)...) },
+		Logf: func(format string, args ...any) { m.opt.Logf("%s: "+format, append([]any{cfg.ID}, args...)...) },
 	}
 	for _, p := range cfg.Ports {
 		for p := range p.Each() {

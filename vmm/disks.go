@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"minivmm/devices/virtio"
@@ -15,12 +16,12 @@ import (
 )
 
 // newSCSI creates the host adapter. Each disk is one of its LUNs.
-func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
+func (m *VM) newSCSI() (virtio.Device, error) {
 	open := m.vhostSCSI
 	if m.plan.DiskBackend() == config.DiskInProcess {
 		open = m.inProcessSCSI
 	}
-	backend, err := open(opt)
+	backend, err := open()
 	if unusable := (*diskimage.Error)(nil); errors.As(err, &unusable) {
 		return nil, &ConfigError{err}
 	}
@@ -39,7 +40,7 @@ func (m *VM) newSCSI(opt Options) (virtio.Device, error) {
 }
 
 // inProcessSCSI serves the disks with goroutines in this process.
-func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
+func (m *VM) inProcessSCSI() (virtio.Backend, error) {
 	var disks []target.Disk
 	for _, d := range m.plan.Disk {
 		disks = append(disks, target.Disk{
@@ -57,13 +58,13 @@ func (m *VM) inProcessSCSI(Options) (virtio.Backend, error) {
 }
 
 // vhostSCSI serves the disks with the kernel's vhost-scsi, from an LIO target.
-func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
+func (m *VM) vhostSCSI() (virtio.Backend, error) {
 	removed, err := lio.Recover()
 	for _, r := range removed {
-		opt.Logf("removed %s, which a killed minivmm left behind", r)
+		m.opt.Logf("removed %s, which a killed minivmm left behind", r)
 	}
 	if err != nil {
-		opt.Logf("scsi0: cannot remove what a killed minivmm left behind: %v", err)
+		m.opt.Logf("scsi0: cannot remove what a killed minivmm left behind: %v", err)
 	}
 	target := lio.Config{Name: string(m.plan.Name)}
 	for _, d := range m.plan.Disk {
@@ -79,13 +80,13 @@ func (m *VM) vhostSCSI(opt Options) (virtio.Backend, error) {
 	m.disks.target, m.disks.sizes = t, t
 	m.closers.push("disks", m.disks.remove)
 	for _, note := range t.Notes() {
-		opt.Logf("%s", note)
+		m.opt.Logf("%s", note)
 	}
 	dev, err := vhost.OpenScsi()
 	if err != nil {
 		return nil, err
 	}
-	if err := m.scsiWorkers(dev, opt); err != nil {
+	if err := m.scsiWorkers(dev); err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
 	backend, err := scsi.NewVhost("scsi0", dev, t.WWPN())
@@ -132,8 +133,22 @@ func (d *disks) remove() error {
 	return d.target.Remove()
 }
 
-func (d *disks) counters() ([]lio.Counters, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.target.Counters()
+// diskCounters returns the kernel's counters of the disks.
+func (m *VM) diskCounters() (disks []account.Disk, err error) {
+	switch {
+	case len(m.plan.Disk) == 0:
+		return nil, nil
+	case !m.disks.inKernel():
+		return nil, fmt.Errorf("disks are served in process (backend %q)", config.DiskInProcess)
+	}
+	m.disks.mu.Lock()
+	defer m.disks.mu.Unlock()
+	counters, err := m.disks.target.Counters()
+	for i, c := range counters {
+		disks = append(disks, account.Disk{
+			ID: string(m.plan.Disk[i].ID), Device: scsiName,
+			Commands: c.Commands, ReadMiB: c.ReadMiB, WriteMiB: c.WriteMiB, Resets: c.Resets,
+		})
+	}
+	return disks, err
 }

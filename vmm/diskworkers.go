@@ -12,7 +12,7 @@ import (
 // scsiWorkers creates the workers for the disks' queues. The first serves the control and event
 // queues; the request queues are distributed over all workers. They belong to the device until it
 // is closed, even if the guest resets it.
-func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
+func (m *VM) scsiWorkers(dev *vhost.Scsi) error {
 	requests := int(m.plan.SCSI.Queues)
 	place := m.placement(scsiName, m.plan.SCSI.Affinity)
 	place.rings = scsiRequestQueue + requests
@@ -23,7 +23,7 @@ func (m *VM) scsiWorkers(dev *vhost.Scsi, opt Options) error {
 	defer m.workersMu.Unlock()
 	err := m.setDiskWorkers(m.plan.Workers.Count)
 	if m.plan.Workers.Count == config.CountAuto && errors.Is(err, errors.ErrUnsupported) {
-		opt.Logf("scsi0: one worker serves all %d request queues: %v", requests, err)
+		m.opt.Logf("scsi0: one worker serves all %d request queues: %v", requests, err)
 		return nil
 	}
 	return err

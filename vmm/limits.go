@@ -19,7 +19,7 @@ import (
 // workers.
 //
 // Threads are reserved first, see [reserveThreads]: the limit of tasks is for those created later.
-func (m *VM) addLimits(opt Options) error {
+func (m *VM) addLimits() error {
 	limits, err := cgroupConfig(&m.plan.Config)
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (m *VM) addLimits(opt Options) error {
 		}
 		m.closers.push("cgroup "+m.cgroup.Path(), m.cgroup.Close)
 		if unit := m.cgroup.Scope(); unit != "" {
-			opt.Logf("limits: systemd created %s and moved this machine into it, out of the cgroup that it was started in", unit)
+			m.opt.Logf("limits: systemd created %s and moved this machine into it, out of the cgroup that it was started in", unit)
 		}
 	}
 	return setRlimits(m.plan.Rlimits)

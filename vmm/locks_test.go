@@ -20,21 +20,20 @@ func TestNoVCPUWaitsForWorkersMu(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sys.Close()
-	m := &VM{plan: Plan{Config: config.Config{Machine: config.Machine{VCPUs: 1, Memory: 64 << 20}}}}
+	m := &VM{opt: Options{Console: io.Discard, Logf: t.Logf}, plan: Plan{Config: config.Config{Machine: config.Machine{VCPUs: 1, Memory: 64 << 20}}}}
 	defer func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	}()
-	opt := Options{Console: io.Discard, Logf: t.Logf}
 	devices := m.plan.devices()
 	if err := m.addMemory(ecamUsed(len(devices))); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.addMachine(sys, opt); err != nil {
+	if err := m.addMachine(sys); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.addDevices(devices, opt); err != nil {
+	if err := m.addDevices(devices); err != nil {
 		t.Fatal(err)
 	}
 

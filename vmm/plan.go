@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -84,6 +85,49 @@ func (p *Plan) resolveNet(n *config.Net, note noter) {
 	}
 }
 
+// chooseNet returns the backend of a NIC that is configured as "auto": vhost, if the NIC's other
+// keys allow it and this process can use it. Otherwise it also returns the reason.
+func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
+	switch {
+	case n.User() != "":
+		return config.NetUser, n.User()
+	case n.Tap != "" || n.Bridge != "" || n.Address.IsValid():
+		return config.NetVhost, ""
+	}
+	if err := obstacle(); err != nil {
+		return config.NetUser, err.Error()
+	}
+	return config.NetVhost, ""
+}
+
+// tapObstacle returns the reason why this process cannot use vhost-net on a tap that it creates, or
+// nil.
+func tapObstacle(in *config.Namespaces) error {
+	if in.User && in.Net != config.NetNew {
+		return errors.New("creating a tap requires CAP_NET_ADMIN in the user namespace that owns the network namespace; with namespaces.user, set namespaces.net = \"new\"")
+	}
+	for _, node := range []string{"/dev/vhost-net", "/dev/net/tun"} {
+		// AT_EACCESS: check as open(2) does, with this process's capabilities.
+		if err := unix.Faccessat(unix.AT_FDCWD, node, unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {
+			return fmt.Errorf("%s: %w", node, err)
+		}
+	}
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return errors.New("creating a tap requires CAP_NET_ADMIN")
+	}
+	// In a container sysctls are read-only, so the host could not be protected from the guest.
+	const sysctls = "/proc/sys/net/ipv4/conf/default/rp_filter"
+	if err := unix.Faccessat(unix.AT_FDCWD, sysctls, unix.W_OK, unix.AT_EACCESS); errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("%s: %w", sysctls, err)
+	}
+	return nil
+}
+
 // diskBackend chooses the backend of the disks: the kernel if possible.
 func (p *Plan) diskBackend(note noter) config.DiskBackend {
 	if b := p.DiskBackend(); b != config.DiskAuto || len(p.Disk) == 0 {
@@ -146,7 +190,7 @@ func lunResetIsSafeOn(release string, disks int) error {
 type device struct {
 	name    string
 	workers int // maximum number of kernel workers
-	make    func(*VM, Options) (virtio.Device, error)
+	make    func(*VM) (virtio.Device, error)
 }
 
 // devices returns all devices, in the order of their PCI slots from 1 on. Slot 0 is the host
@@ -154,19 +198,19 @@ type device struct {
 func (p *Plan) devices() (list []device) {
 	for i := range p.Net {
 		n := &p.Net[i]
-		list = append(list, device{string(n.ID), p.QueuePairs(n), func(m *VM, opt Options) (virtio.Device, error) {
-			return m.newNet(n, opt)
+		list = append(list, device{string(n.ID), p.QueuePairs(n), func(m *VM) (virtio.Device, error) {
+			return m.newNet(n)
 		}})
 	}
 	if len(p.Disk) > 0 {
 		list = append(list, device{scsiName, p.RequestQueues(), (*VM).newSCSI})
 	}
 	if len(p.Ports) > 0 {
-		list = append(list, device{"console0", 0, func(_ *VM, opt Options) (virtio.Device, error) {
-			return console.New(opt.Ports)
+		list = append(list, device{"console0", 0, func(m *VM) (virtio.Device, error) {
+			return console.New(m.opt.Ports)
 		}})
 	}
-	return append(list, device{"rng0", 0, func(*VM, Options) (virtio.Device, error) {
+	return append(list, device{"rng0", 0, func(*VM) (virtio.Device, error) {
 		return rng.New(rand.Reader), nil
 	}})
 }

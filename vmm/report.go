@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"minivmm/devices/virtio/net/usernet"
 	"minivmm/kvm"
 	"minivmm/vmm/account"
-	"minivmm/vmm/config"
 )
 
 // accounted is the state that New records for Report.
@@ -159,37 +157,11 @@ const (
 // maxIOVQs returns how many request rings the kernel allocates for each vhost-scsi device, whether
 // they are used or not.
 func maxIOVQs() int {
-	const usual = 128
-	b, err := os.ReadFile("/sys/module/vhost_scsi/parameters/max_io_vqs")
+	n, err := strconv.Atoi(readText("/sys/module/vhost_scsi/parameters/max_io_vqs"))
 	if err != nil {
-		return usual
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return usual
+		n = 128 // the usual number
 	}
 	return n
-}
-
-func (m *VM) diskCounters() ([]account.Disk, error) {
-	if !m.disks.inKernel() {
-		if len(m.plan.Disk) > 0 {
-			return nil, fmt.Errorf("disks are served in process (backend %q)", config.DiskInProcess)
-		}
-		return nil, nil
-	}
-	counters, err := m.disks.counters()
-	if err != nil {
-		return nil, err
-	}
-	var disks []account.Disk
-	for i, c := range counters {
-		disks = append(disks, account.Disk{
-			ID: string(m.plan.Disk[i].ID), Device: scsiName,
-			Commands: c.Commands, ReadMiB: c.ReadMiB, WriteMiB: c.WriteMiB, Resets: c.Resets,
-		})
-	}
-	return disks, nil
 }
 
 func (m *VM) kvmStats(s *account.KVMStats) (err error) {

@@ -20,6 +20,7 @@ import (
 // vcpu is one virtual CPU. Its own goroutine, locked to a thread for life, does everything except
 // stop and the counters.
 type vcpu struct {
+	vm    *VM
 	id    int
 	fd    *kvm.VCPU
 	stats *kvm.Stats
@@ -31,36 +32,29 @@ type vcpu struct {
 	done     chan struct{} // closed when the goroutine exits
 }
 
-// vcpuPlan is shared by all vCPUs.
-type vcpuPlan struct {
-	vm        *kvm.VM
-	count     int
-	cpuid     []kvm.CPUIDEntry // supported by KVM
-	tscKHz    int              // 0: unknown
-	entry     boot.Entry       // of the first vCPU; the others wait for a SIPI
-	io, mmio  *bus.Bus
-	end       func(Outcome, error) // the first call counts
-	logf      func(format string, args ...any)
-	startGate <-chan struct{} // closed to let vCPUs run, or exit if stop was called first
-	place     func() error    // moves the calling thread to the vCPUs' cgroup; nil: no move
+// vcpuStart is what vCPUs start with.
+type vcpuStart struct {
+	cpuid  []kvm.CPUIDEntry // supported by KVM
+	tscKHz int              // 0: unknown
+	entry  boot.Entry       // of the first vCPU; the others wait for a SIPI
 }
 
 // startVCPU creates vCPU id on a new thread and returns when it is waiting at the start gate.
-func startVCPU(p vcpuPlan, id int) (*vcpu, error) {
-	v := &vcpu{id: id, done: make(chan struct{})}
+func (m *VM) startVCPU(id int, start vcpuStart) (*vcpu, error) {
+	v := &vcpu{vm: m, id: id, done: make(chan struct{})}
 	ready := make(chan error)
 	go func() {
 		defer close(v.done)
 		// Never unlocked: KVM_RUN from another thread costs an RCU grace period.
 		runtime.LockOSThread()
 		v.tid.Store(int32(unix.Gettid()))
-		err := v.setUp(p)
+		err := v.setUp(start)
 		ready <- err
 		if err != nil {
 			return
 		}
-		<-p.startGate
-		v.run(p)
+		<-m.gate
+		v.run()
 	}()
 	if err := <-ready; err != nil {
 		<-v.done
@@ -75,20 +69,20 @@ const (
 	msrMiscEnable  = 0x1a0
 )
 
-func (v *vcpu) setUp(p vcpuPlan) (err error) {
-	if p.place != nil {
-		if err := p.place(); err != nil {
+func (v *vcpu) setUp(start vcpuStart) (err error) {
+	if v.vm.cgroup != nil {
+		if err := v.vm.cgroup.EnterVCPU(); err != nil {
 			return err
 		}
 	}
-	if v.fd, err = p.vm.CreateVCPU(v.id); err != nil {
+	if v.fd, err = v.vm.vm.CreateVCPU(v.id); err != nil {
 		return err
 	}
 	// Before the first run: later the call would block on the vCPU's mutex.
 	if v.stats, err = v.fd.StatsFD(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
-	if err := v.setRegisters(p); err != nil {
+	if err := v.setRegisters(start); err != nil {
 		return err
 	}
 	// Also for the thread that KVM copies from it at the first run (kvm_mmu_start_lpage_recovery).
@@ -98,8 +92,9 @@ func (v *vcpu) setUp(p vcpuPlan) (err error) {
 // run handles the vCPU's exits until stop is called. A panic in a device is a bug in minivmm, but
 // it stops only this guest, and cleanly: the terminal is restored and the host's objects are
 // removed.
-func (v *vcpu) run(p vcpuPlan) {
-	defer task.Catch(func(err error) { p.end(0, fmt.Errorf("vcpu %d: %w", v.id, err)) })
+func (v *vcpu) run() {
+	m := v.vm
+	defer task.Catch(func(err error) { m.end(0, fmt.Errorf("vcpu %d: %w", v.id, err)) })
 	for !v.stopping.Load() {
 		exit, err := v.fd.Run()
 		v.runs.Add(1)
@@ -108,39 +103,34 @@ func (v *vcpu) run(p vcpuPlan) {
 				// The first run creates KVM's own worker.
 				err = fmt.Errorf("%w (%s)", err, vhost.TaskLimits())
 			}
-			p.end(0, fmt.Errorf("vcpu %d: %w", v.id, err))
+			m.end(0, fmt.Errorf("vcpu %d: %w", v.id, err))
 			return
 		}
 		switch exit.Reason {
 		case kvm.ExitIO:
-			serveIO(p.io, exit)
-		case kvm.ExitMMIO:
-			if exit.MMIO.Write {
-				p.mmio.Write(exit.MMIO.GPA, exit.MMIO.Data)
-			} else {
-				p.mmio.Read(exit.MMIO.GPA, exit.MMIO.Data)
+			size := exit.IO.Size // of an item; a string instruction moves several
+			for data := exit.IO.Data; len(data) >= size && size > 0; data = data[size:] {
+				access(&m.io, uint64(exit.IO.Port), data[:size], exit.IO.Write)
 			}
+		case kvm.ExitMMIO:
+			access(&m.mmio, exit.MMIO.GPA, exit.MMIO.Data, exit.MMIO.Write)
 		case kvm.ExitIntr:
 			// A signal or stop: the loop's condition decides.
 		case kvm.ExitShutdown:
-			p.end(Crashed, nil)
+			m.end(Crashed, nil)
 			return
 		default:
-			p.end(v.unexpected(exit, p.logf))
+			m.end(v.unexpected(exit))
 			return
 		}
 	}
 }
 
-// serveIO passes a port access to the bus; a string instruction moves several items.
-func serveIO(b *bus.Bus, exit *kvm.Exit) {
-	size := exit.IO.Size
-	for data := exit.IO.Data; len(data) >= size && size > 0; data = data[size:] {
-		if exit.IO.Write {
-			b.Write(uint64(exit.IO.Port), data[:size])
-		} else {
-			b.Read(uint64(exit.IO.Port), data[:size])
-		}
+func access(b *bus.Bus, addr uint64, p []byte, write bool) {
+	if write {
+		b.Write(addr, p)
+	} else {
+		b.Read(addr, p)
 	}
 }
 
@@ -160,7 +150,7 @@ const resetVector = 0xffff_fff0
 // unexpected returns the outcome of an exit that minivmm cannot handle. A guest can cause most of
 // them: it sends itself INIT, by any kind of interrupt, or its code, its stack or the delivery of
 // an exception is at an address without memory. Those stop the guest, with a line in the log.
-func (v *vcpu) unexpected(exit *kvm.Exit, logf func(string, ...any)) (Outcome, error) {
+func (v *vcpu) unexpected(exit *kvm.Exit) (Outcome, error) {
 	detail, at := exit.String(), uint64(0)
 	regs, err := v.fd.Regs()
 	sregs, err2 := v.fd.Sregs()
@@ -172,10 +162,10 @@ func (v *vcpu) unexpected(exit *kvm.Exit, logf func(string, ...any)) (Outcome, e
 		switch exit.Internal.Suberror {
 		case kvm.InternalErrorEmulation, kvm.InternalErrorSimulEx, kvm.InternalErrorDeliveryEv:
 			if at == resetVector {
-				logf("vcpu %d: the guest reset it with INIT, and there is no firmware to run", v.id)
+				v.vm.opt.Logf("vcpu %d: the guest reset it with INIT, and there is no firmware to run", v.id)
 				return Rebooted, nil
 			}
-			logf("vcpu %d: the guest executed something that KVM cannot emulate: %s", v.id, detail)
+			v.vm.opt.Logf("vcpu %d: the guest executed something that KVM cannot emulate: %s", v.id, detail)
 			return Crashed, nil
 		}
 	}

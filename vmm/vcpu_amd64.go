@@ -4,8 +4,8 @@ import "minivmm/kvm"
 
 // setRegisters gives a new vCPU its CPUID and MSRs, and the first vCPU the kernel's entry state.
 // The others wait for their SIPI.
-func (v *vcpu) setRegisters(p vcpuPlan) error {
-	if err := v.fd.SetCPUID2(vcpuCPUID(p.cpuid, v.id, p.count, p.tscKHz)); err != nil {
+func (v *vcpu) setRegisters(start vcpuStart) error {
+	if err := v.fd.SetCPUID2(vcpuCPUID(start.cpuid, v.id, v.vm.plan.Machine.VCPUs, start.tscKHz)); err != nil {
 		return err
 	}
 	if err := v.fd.SetMSRs([]kvm.MSREntry{
@@ -21,9 +21,9 @@ func (v *vcpu) setRegisters(p vcpuPlan) error {
 	if err != nil {
 		return err
 	}
-	p.entry.Apply(&sregs)
+	start.entry.Apply(&sregs)
 	if err := v.fd.SetSregs(sregs); err != nil {
 		return err
 	}
-	return v.fd.SetRegs(p.entry.Regs)
+	return v.fd.SetRegs(start.entry.Regs)
 }

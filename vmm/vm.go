@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +17,6 @@ import (
 	"minivmm/devices/virtio/console"
 	"minivmm/internal/task"
 	"minivmm/kvm"
-	"minivmm/vmm/acpi"
 	"minivmm/vmm/boot"
 	"minivmm/vmm/cgroup"
 )
@@ -66,6 +65,7 @@ type Port = console.Port
 // VM is one virtual machine, from New to Close.
 type VM struct {
 	plan    Plan
+	opt     Options
 	closers closers
 	tasks   *task.Group // goroutines that live as long as the machine
 
@@ -116,7 +116,7 @@ func (e *ConfigError) Unwrap() error { return e.err }
 // Limits apply to the process: it is moved to a cgroup until Close, and its resource limits stay.
 // New sets up no namespaces; the caller's process must already be in them.
 func New(plan Plan, opt Options) (_ *VM, err error) {
-	m := &VM{plan: plan, gate: make(chan struct{}), ended: make(chan struct{})}
+	m := &VM{plan: plan, opt: opt, gate: make(chan struct{}), ended: make(chan struct{})}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	m.tasks = task.New(func(err error) { opt.Logf("%v", err) })
 	defer func() {
@@ -125,7 +125,7 @@ func New(plan Plan, opt Options) (_ *VM, err error) {
 		}
 	}()
 
-	if err := m.addLimits(opt); err != nil {
+	if err := m.addLimits(); err != nil {
 		return nil, err
 	}
 	sys, err := kvm.Open()
@@ -159,10 +159,10 @@ func New(plan Plan, opt Options) (_ *VM, err error) {
 	if err := m.addMemory(ecamUsed(len(devices))); err != nil {
 		return nil, err
 	}
-	if err := m.addMachine(sys, opt); err != nil {
+	if err := m.addMachine(sys); err != nil {
 		return nil, err
 	}
-	if err := m.addDevices(devices, opt); err != nil {
+	if err := m.addDevices(devices); err != nil {
 		return nil, err
 	}
 	m.closers.push("goroutines", m.tasks.Stop)
@@ -181,7 +181,7 @@ func New(plan Plan, opt Options) (_ *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.addVCPUs(supported, tscKHz, entry, opt); err != nil {
+	if err := m.addVCPUs(vcpuStart{supported, tscKHz, entry}); err != nil {
 		return nil, err
 	}
 	if err := checkFiles(); err != nil {
@@ -205,7 +205,7 @@ func (m *VM) addMemory(ecamBytes uint64) (err error) {
 }
 
 // addMachine creates the VM with everything that is not a virtio device.
-func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
+func (m *VM) addMachine(sys *kvm.System) (err error) {
 	if err = m.createVM(sys); err != nil {
 		return err
 	}
@@ -232,9 +232,9 @@ func (m *VM) addMachine(sys *kvm.System, opt Options) (err error) {
 		Ports:  pci.Window{Base: pciPortBase, SizeBytes: pciPortSize},
 		ECAM:   m.ecam.Regions()[0].Bytes,
 	})
-	m.uart = serial.New(opt.Console, func() {
+	m.uart = serial.New(m.opt.Console, func() {
 		if err := m.pulse(com1IRQ); err != nil {
-			opt.Logf("serial port: %v", err)
+			m.opt.Logf("serial port: %v", err)
 		}
 	})
 	if err := m.mmio.Attach(ecamGPA, ecamSize, m.root.ECAM()); err != nil {
@@ -279,47 +279,9 @@ func (m *VM) pulse(pin uint32) error {
 	return errors.Join(m.vm.IRQLine(pin, true), m.vm.IRQLine(pin, false))
 }
 
-// load writes tables, kernel and initrd to guest memory.
-func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
-	tables := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
-	w, err := m.mem.Window(acpiGPA, acpiSize)
-	if err != nil {
-		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
-	}
-	if len(tables) > len(w) {
-		return boot.Entry{}, fmt.Errorf("ACPI tables: %d bytes do not fit into %d", len(tables), len(w))
-	}
-	copy(w, tables)
-	params := boot.Params{
-		Cmdline:  cmdline(tscKHz, string(m.plan.Boot.Cmdline)),
-		RSDP:     acpiGPA,
-		Reserved: reserved,
-	}
-	if m.plan.Boot.Initrd != "" {
-		initrd, err := os.Open(string(m.plan.Boot.Initrd))
-		if err != nil {
-			return boot.Entry{}, fmt.Errorf("initrd: %w", err)
-		}
-		defer initrd.Close()
-		params.Initrd = initrd
-	}
-	entry, err := kernel.Load(m.mem, params)
-	if err != nil {
-		return boot.Entry{}, &ConfigError{err}
-	}
-	return entry, nil
-}
-
-func (m *VM) addVCPUs(supported []kvm.CPUIDEntry, tscKHz int, entry boot.Entry, opt Options) error {
-	plan := vcpuPlan{
-		vm: m.vm, count: m.plan.Machine.VCPUs, cpuid: supported, tscKHz: tscKHz, entry: entry,
-		io: &m.io, mmio: &m.mmio, end: m.end, logf: opt.Logf, startGate: m.gate,
-	}
-	if m.cgroup != nil {
-		plan.place = m.cgroup.EnterVCPU
-	}
-	for id := range plan.count {
-		v, err := startVCPU(plan, id)
+func (m *VM) addVCPUs(start vcpuStart) error {
+	for id := range m.plan.Machine.VCPUs {
+		v, err := m.startVCPU(id, start)
 		if err != nil {
 			return err
 		}
@@ -370,3 +332,29 @@ func (m *VM) Console() *serial.UART { return m.uart }
 
 // Close releases everything that the machine has on the host.
 func (m *VM) Close() error { return m.closers.close() }
+
+// closers is a stack of undo steps. A New that fails and Close both run it.
+type closers []closer
+
+type closer struct {
+	name string
+	fn   func() error
+}
+
+// push adds a step; name identifies it in errors.
+func (c *closers) push(name string, fn func() error) {
+	*c = append(*c, closer{name, fn})
+}
+
+// close runs every step, last first, even if some fail. A second call does nothing.
+func (c *closers) close() error {
+	var errs []error
+	steps := *c
+	*c = nil
+	for _, step := range slices.Backward(steps) {
+		if err := step.fn(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", step.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"minivmm/internal/task"
 	"minivmm/vhost"
 	"minivmm/vmm/config"
 	"minivmm/vmm/sandbox"
@@ -102,20 +102,13 @@ func (m *VM) placement(device string, own config.CPUSet) placement {
 	return p
 }
 
+// policies are the names of the kernel's policies; all others are vhost.Other.
+var policies = map[string]vhost.Policy{"fifo": vhost.FIFO, "rr": vhost.RR, "batch": vhost.Batch, "idle": vhost.Idle}
+
 // schedOf converts a policy, and a nice value if the policy has one, to vhost.Sched.
 func schedOf(s config.Sched, nice int) vhost.Sched {
 	name, priority := s.Split()
-	v := vhost.Sched{Priority: priority}
-	switch name {
-	case "fifo":
-		v.Policy = vhost.FIFO
-	case "rr":
-		v.Policy = vhost.RR
-	case "batch":
-		v.Policy = vhost.Batch
-	case "idle":
-		v.Policy = vhost.Idle
-	}
+	v := vhost.Sched{Policy: policies[name], Priority: priority}
 	if s.Fair() {
 		v.Nice = nice
 	}
@@ -135,30 +128,19 @@ func (m *VM) own(dev *vhost.Device, p placement, rings []int) error {
 }
 
 // newWorker calls create to create a worker. The kernel copies attributes of the calling thread, so
-// create runs on a new thread with the worker's affinity and without capabilities; the thread exits
-// with its goroutine, which never unlocks it. The other settings are made on the worker itself, which has nothing to do
-// yet.
+// create runs on a new thread with the worker's affinity and without capabilities, which exits
+// afterwards. The other settings are made on the worker itself, which has nothing to do yet.
 func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func() (vhost.Worker, error)) (Worker, error) {
-	type result struct {
-		worker vhost.Worker
-		err    error
-	}
-	made := make(chan result)
-	vhost.OnThreadOfItsOwn(func() {
-		var r result
-		defer func() { made <- r }()
-		defer task.Catch(func(err error) { r.err = err })
-		if r.err = setAffinity(p.key, p.affinity); r.err != nil {
-			return
+	w := Worker{Device: p.device, Rings: rings, dev: dev, place: p}
+	err := vhost.OnThreadOfItsOwn(func() (err error) {
+		if err := errors.Join(setAffinity(p.key, p.affinity), sandbox.Thread()); err != nil {
+			return err
 		}
-		if r.err = sandbox.Thread(); r.err == nil {
-			r.worker, r.err = create()
-		}
+		w.Worker, err = create()
+		return err
 	})
-	r := <-made
-	w := Worker{Worker: r.worker, Device: p.device, Rings: rings, dev: dev, place: p}
-	if r.err != nil {
-		return w, r.err
+	if err != nil {
+		return w, err
 	}
 	if w.Kthread && len(p.affinity) > 0 {
 		// Kernel threads inherit their affinity from kthreadd.
@@ -209,4 +191,47 @@ func (m *VM) forgetWorkers() error {
 	}
 	m.workers = nil
 	return errors.Join(errs...)
+}
+
+// watchWorkers watches each device's workers. When one exits, its device sets DEVICE_NEEDS_RESET;
+// otherwise the guest would not notice, and its requests would wait forever. It does nothing where
+// the kernel does not support this (before Linux 6.9). The caller has locked workersMu.
+func (m *VM) watchWorkers() error {
+	for i, w := range m.workers {
+		if w.watch != nil {
+			continue
+		}
+		watch, err := w.Watch()
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: watch the worker: %w", w.Device, err)
+		}
+		m.workers[i].watch = watch
+		m.tasks.Go(func(context.Context) error {
+			if watch.Wait() == nil {
+				m.workerGone(w)
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// unwatch must be called before the worker is destroyed.
+func (w Worker) unwatch() error {
+	if w.watch == nil {
+		return nil
+	}
+	return w.watch.Close()
+}
+
+func (m *VM) workerGone(w Worker) {
+	err := fmt.Errorf("the kernel worker for %s, thread %d, has exited; see the host's kernel log", w.Serves(), w.TID)
+	for _, f := range m.account.fronts {
+		if f.Name() == w.Device {
+			f.Fail(err)
+		}
+	}
 }

@@ -89,14 +89,12 @@ func fdTap(guest int) int  { return fdKick(guest) + 2 }
 func serve(in io.Reader, out io.Writer) error {
 	spareThreads(12)
 	var o owner
-	done := make(chan error)
-	vhost.OnThreadOfItsOwn(func() {
+	return vhost.OnThreadOfItsOwn(func() error {
 		lines := bufio.NewScanner(in)
 		for lines.Scan() {
 			var q request
 			if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
-				done <- err
-				return
+				return err
 			}
 			answer := reply{TID: unix.Gettid()}
 			if err := o.do(q, &answer); err != nil {
@@ -107,13 +105,11 @@ func serve(in io.Reader, out io.Writer) error {
 				_, err = out.Write(append(b, '\n'))
 			}
 			if err != nil {
-				done <- err
-				return
+				return err
 			}
 		}
-		done <- lines.Err()
+		return lines.Err()
 	})
-	return <-done
 }
 
 type owner struct{ devices []*vhost.Device }

@@ -2,8 +2,43 @@ package vmm
 
 import (
 	"fmt"
+	"os"
 	"strings"
+
+	"minivmm/vmm/acpi"
+	"minivmm/vmm/boot"
 )
+
+// load writes tables, kernel and initrd to guest memory.
+func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
+	tables := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
+	w, err := m.mem.Window(acpiGPA, acpiSize)
+	if err != nil {
+		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
+	}
+	if len(tables) > len(w) {
+		return boot.Entry{}, fmt.Errorf("ACPI tables: %d bytes do not fit into %d", len(tables), len(w))
+	}
+	copy(w, tables)
+	params := boot.Params{
+		Cmdline:  cmdline(tscKHz, string(m.plan.Boot.Cmdline)),
+		RSDP:     acpiGPA,
+		Reserved: reserved,
+	}
+	if m.plan.Boot.Initrd != "" {
+		initrd, err := os.Open(string(m.plan.Boot.Initrd))
+		if err != nil {
+			return boot.Entry{}, fmt.Errorf("initrd: %w", err)
+		}
+		defer initrd.Close()
+		params.Initrd = initrd
+	}
+	entry, err := kernel.Load(m.mem, params)
+	if err != nil {
+		return boot.Entry{}, &ConfigError{err}
+	}
+	return entry, nil
+}
 
 // ownCmdline are the kernel parameters of every guest. The user's follow; in Linux the later of two
 // wins.
