@@ -34,7 +34,7 @@ func (m *VM) insert(name string, bare virtio.Device) error {
 	if err != nil {
 		return errors.Join(err, bare.Close())
 	}
-	t, err := virtiopci.New(dev, m.mem, host{m.vm, m.router}, virtiopci.Options{
+	t, err := virtiopci.New(dev, m.mem, m.host, virtiopci.Options{
 		Name: name, Logf: m.opt.Logf, NotifyPorts: m.plan.Machine.Notify == config.NotifyPorts,
 	})
 	if err != nil {

@@ -28,7 +28,7 @@
 //	                              kernel creates threads and while a watch of a worker is closed
 //	vhostDisks.mu                 the LIO target, for rescans and reports
 //	virtiopci window.mu, then the locks of an access to the BAR
-//	pci.Function.mu or nothing, pci.MSIX.mu, virtiopci wiring.mu, router.mu
+//	pci.Function.mu or nothing, pci.MSIX.mu, virtiopci wiring.mu, host.mu
 //	virtio.Frontend.mu            during activation and reset, then the device's and its backend's own
 //	virtiopci doorbells.mu
 //	UART.mu, VM.pulsing           never together: the UART raises its line after it has unlocked

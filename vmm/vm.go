@@ -33,15 +33,9 @@ const (
 )
 
 func (o Outcome) String() string {
-	switch o {
-	case PoweredOff:
-		return "powered off"
-	case Rebooted:
-		return "rebooted"
-	case Crashed:
-		return "crashed"
-	case Stopped:
-		return "was stopped"
+	names := map[Outcome]string{PoweredOff: "powered off", Rebooted: "rebooted", Crashed: "crashed", Stopped: "was stopped"}
+	if name, known := names[o]; known {
+		return name
 	}
 	return fmt.Sprintf("outcome %d", int(o))
 }
@@ -74,7 +68,7 @@ type VM struct {
 	ecam    *guestmem.Memory // PCI configuration space as the guest reads it
 	io      bus.Bus
 	mmio    bus.Bus
-	router  *router
+	host    *host
 	root    *pci.Root
 	uart    *serial.UART
 	pulsing sync.Mutex // serializes pulses of interrupt lines
@@ -219,7 +213,7 @@ func (m *VM) addMachine(sys *kvm.System) (err error) {
 	if err := m.vm.CreateIRQChip(); err != nil {
 		return err
 	}
-	if m.router, err = newRouter(m.vm); err != nil {
+	if m.host, err = newHost(m.vm); err != nil {
 		return err
 	}
 	if err := m.mapMemory(); err != nil {

@@ -67,12 +67,11 @@ func Open(path string, opt Options) (*Kernel, error) {
 		return nil, fmt.Errorf("kernel: %w", err)
 	}
 	k, err := open(f, opt)
-	if err != nil {
+	if err != nil || k.file != f {
 		f.Close()
-		return nil, fmt.Errorf("kernel %s: %w", path, err)
 	}
-	if k.file != f {
-		f.Close()
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", path, err)
 	}
 	return k, nil
 }
