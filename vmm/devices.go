@@ -42,8 +42,7 @@ func (m *VM) insert(name string, bare virtio.Device) error {
 	}
 	m.closers.push(name, t.Close)
 	m.account.fronts = append(m.account.fronts, t.Frontend())
-	_, err = t.Insert(m.root)
-	return err
+	return t.Insert(m.root)
 }
 
 // newNet creates a NIC.

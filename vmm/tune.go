@@ -30,25 +30,21 @@ func (m *VM) Tune(t config.Tuning) error {
 	}
 	var errs []error
 	var names []string
-	found := false
 	for i := range m.workers {
 		w := &m.workers[i]
-		if !slices.Contains(names, w.Device) {
-			names = append(names, w.Device)
-		}
+		names = append(names, w.Device)
 		if t.Device != "" && t.Device != w.Device {
 			continue
 		}
-		found = true
 		if err := w.apply(t); err != nil {
 			errs = append(errs, fmt.Errorf("worker of %s (%s): %w", w.Device, w.Serves(), err))
 		}
 	}
-	if !found {
-		if len(names) == 0 {
-			return errors.New("the machine has no kernel workers")
-		}
-		return fmt.Errorf("%q is not a device with kernel workers: want one of %s", t.Device, strings.Join(names, ", "))
+	switch {
+	case len(names) == 0:
+		return errors.New("the machine has no kernel workers")
+	case t.Device != "" && !slices.Contains(names, t.Device):
+		return fmt.Errorf("%q is not a device with kernel workers: want one of %s", t.Device, strings.Join(slices.Compact(names), ", "))
 	}
 	return errors.Join(errs...)
 }

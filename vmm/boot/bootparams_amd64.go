@@ -47,7 +47,7 @@ const (
 // params are the values that a kernel gets at its entry, besides the command line.
 type params struct {
 	rsdp   guestmem.GPA   // 0: none
-	e820   []E820Entry    // at most maxE820
+	e820   []E820Entry    // at most 128 (E820_MAX_ENTRIES_ZEROPAGE, asm/bootparam.h)
 	initrd guestmem.Range // below 4 GiB; empty: none
 }
 

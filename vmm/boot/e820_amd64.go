@@ -2,7 +2,6 @@ package boot
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"minivmm/devices/guestmem"
@@ -28,35 +27,17 @@ type E820Entry struct {
 
 func (e E820Entry) end() guestmem.GPA { return e.GPA + guestmem.GPA(e.SizeBytes) }
 
-// maxE820 is E820_MAX_ENTRIES_ZEROPAGE, asm/bootparam.h.
-const maxE820 = 128
-
 // e820 returns the memory map reported to the guest: ram without the PC's hole at 640 KiB and
-// without reserved, plus the reserved ranges. Entries are ascending and disjoint, adjacent entries
-// of one type are merged, and there are at most 128. reserved need not be inside RAM (ECAM is not),
-// but its ranges must not overlap.
-func e820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
-	taken := slices.Clone(reserved)
-	slices.SortFunc(taken, byGPA)
-	for i, r := range taken {
-		if r.SizeBytes == 0 || r.end() < r.GPA {
-			return nil, fmt.Errorf("memory map: reserved range %#x+%#x is empty or wraps around", uint64(r.GPA), r.SizeBytes)
-		}
-		if i > 0 && r.GPA < taken[i-1].end() {
-			return nil, fmt.Errorf("memory map: reserved ranges %#x+%#x and %#x+%#x overlap",
-				uint64(taken[i-1].GPA), taken[i-1].SizeBytes, uint64(r.GPA), r.SizeBytes)
-		}
-	}
-
+// without reserved, plus the reserved ranges. Entries are ascending and disjoint, and adjacent
+// entries of one type are merged. No range of ram or reserved may be empty or wrap around, and those
+// of reserved must not overlap, but need not be inside RAM (ECAM is not).
+func e820(ram []guestmem.Range, reserved []E820Entry) []E820Entry {
 	// These are cut out of RAM: the hole, which gets no entry, and the reserved ranges.
-	cuts := append(slices.Clone(taken), E820Entry{GPA: legacyHoleStart, SizeBytes: legacyHoleEnd - legacyHoleStart})
+	cuts := append(slices.Clone(reserved), E820Entry{GPA: legacyHoleStart, SizeBytes: legacyHoleEnd - legacyHoleStart})
 	slices.SortFunc(cuts, byGPA)
-	m := taken
+	m := slices.Clone(reserved)
 	for _, r := range ram {
 		at, end := r.GPA, r.GPA+guestmem.GPA(r.SizeBytes)
-		if end < at {
-			return nil, fmt.Errorf("memory map: RAM %#x+%#x wraps around", uint64(r.GPA), r.SizeBytes)
-		}
 		for _, c := range cuts {
 			if c.GPA > at && at < end {
 				m = append(m, E820Entry{at, uint64(min(c.GPA, end) - at), RAM})
@@ -77,10 +58,7 @@ func e820(ram []guestmem.Range, reserved []E820Entry) ([]E820Entry, error) {
 		}
 		merged = append(merged, e)
 	}
-	if len(merged) > maxE820 {
-		return nil, fmt.Errorf("memory map: %d ranges, but boot_params holds at most %d", len(merged), maxE820)
-	}
-	return merged, nil
+	return merged
 }
 
 func byGPA(a, b E820Entry) int { return cmp.Compare(a.GPA, b.GPA) }

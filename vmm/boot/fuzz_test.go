@@ -102,11 +102,13 @@ func FuzzMemoryMap(f *testing.F) {
 	f.Add(uint64(256<<20), uint64(1<<30), uint64(0xe0000000), uint64(1<<20), uint64(0x9f000), uint64(0x1000), []byte("header"))
 	f.Add(uint64(3<<30), uint64(5<<30), uint64(0), uint64(1<<63), uint64(1<<63), uint64(1<<63), []byte(nil))
 	f.Fuzz(func(t *testing.T, low, high, r1, n1, r2, n2 uint64, header []byte) {
-		ram := []guestmem.Range{{GPA: 0, SizeBytes: low % fourGiB}, {GPA: fourGiB, SizeBytes: high}}
-		m, err := e820(ram, []E820Entry{{guestmem.GPA(r1), n1, ACPIData}, {guestmem.GPA(r2), n2, Reserved}})
-		if err != nil {
+		ram := []guestmem.Range{{GPA: 0, SizeBytes: 1 + low%fourGiB}, {GPA: fourGiB, SizeBytes: 1 + high>>2}}
+		first := E820Entry{guestmem.GPA(r1), 1 + n1>>2, ACPIData}
+		second := E820Entry{first.end() + guestmem.GPA(r2>>2), 1 + n2>>2, Reserved}
+		if first.end() < first.GPA || second.GPA < first.end() || second.end() < second.GPA {
 			return
 		}
+		m := e820(ram, []E820Entry{second, first})
 		for i, e := range m {
 			if e.SizeBytes == 0 || e.end() < e.GPA || (i > 0 && e.GPA < m[i-1].end()) {
 				t.Errorf("entry %d of %#x is empty, wraps or overlaps", i, m)

@@ -15,7 +15,7 @@ type Params struct {
 	Cmdline  string
 	Initrd   *os.File // nil: none; read from offset 0; the caller closes it
 	RSDP     guestmem.GPA
-	Reserved []E820Entry // ranges the guest must not use freely: ACPI tables, ECAM, ...
+	Reserved []E820Entry // disjoint ranges the guest must not use freely: ACPI tables, ECAM, ...
 }
 
 // Load writes the kernel, the initrd and the boot structures to mem and returns the entry state.
@@ -67,10 +67,7 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	if err := k.checkCmdline(p.Cmdline); err != nil {
 		return pl, err
 	}
-	m, err := e820(ram, p.Reserved)
-	if err != nil {
-		return pl, err
-	}
+	m := e820(ram, p.Reserved)
 	if !holdsRAM(m, gdtGPA, uint64(LowEnd-gdtGPA)) {
 		return pl, fmt.Errorf("boot structures at %#x to %#x: %w", uint64(gdtGPA), uint64(LowEnd), errNoRAM)
 	}

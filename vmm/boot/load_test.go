@@ -239,11 +239,7 @@ func TestInitrdPlace(t *testing.T) {
 			if err := f.Truncate(c.size); err != nil {
 				t.Fatal(err)
 			}
-			m, err := e820(c.ram, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := placeInitrd(m, kernel, f, c.last)
+			got, err := placeInitrd(e820(c.ram, nil), kernel, f, c.last)
 			if (err != nil) != (c.want == 0) || uint64(got.GPA) != c.want {
 				t.Errorf("placed at %#x (%v), want %#x", uint64(got.GPA), err, c.want)
 			}

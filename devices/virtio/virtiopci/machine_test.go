@@ -75,11 +75,10 @@ func newMachine(t testing.TB, dev virtio.Device, ports bool) *machine {
 		MMIO: m.mmio, Memory: pci.Window{Base: 0xe000_0000, SizeBytes: 0x100_0000},
 		IO: m.io, Ports: pci.Window{Base: 0x1000, SizeBytes: 0x1000},
 	})
-	slot, err := m.tr.Insert(root)
-	if err != nil {
+	if err := m.tr.Insert(root); err != nil {
 		t.Fatal(err)
 	}
-	m.ecam, m.slot = root.ECAM(), uint64(slot)<<15
+	m.ecam, m.slot = root.ECAM(), 1<<15
 	m.writeConfig(4, 2, pci.CommandIO|pci.CommandMemory|pci.CommandMaster)
 	m.base = m.config(0x10, 4) &^ 0xf
 	m.port = m.config(0x14, 4) &^ 3

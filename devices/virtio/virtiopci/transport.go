@@ -33,7 +33,6 @@ type Transport struct {
 	bells     doorbells // in bar
 	portBells doorbells // in ports
 	window    window
-	closed    bool
 }
 
 // New creates the PCI function of dev, which is not yet on a bus. On success the Transport owns
@@ -83,25 +82,21 @@ func (t *Transport) Frontend() *virtio.Frontend { return t.front }
 
 // Insert puts the function on the bus and attaches the doorbells, except for late ones. It must be
 // called once, before vCPUs run.
-func (t *Transport) Insert(root *pci.Root) (device int, err error) {
-	device, err = root.Insert(t.fn)
+func (t *Transport) Insert(root *pci.Root) error {
+	_, err := root.Insert(t.fn)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", t.front.Name(), err)
+		return fmt.Errorf("%s: %w", t.front.Name(), err)
 	}
 	err = t.bells.place(t.fn.BARAddress(memoryBAR) + notifyOff)
 	if t.ports != nil && err == nil {
 		err = t.portBells.place(t.fn.BARAddress(portBAR))
 	}
-	return device, err
+	return err
 }
 
 // Close stops and closes the device, then its interrupts, doorbells and notifiers. No vCPU may run
-// any more. Close may be called twice.
+// any more.
 func (t *Transport) Close() error {
-	if t.closed {
-		return nil
-	}
-	t.closed = true
 	var errs []error
 	if err := t.front.Reset(); err != nil {
 		errs = append(errs, fmt.Errorf("%s: reset: %w", t.front.Name(), err))
