@@ -124,9 +124,6 @@ func (m *VM) Rescan() (changed []account.DiskSize, err error) {
 	return changed, err
 }
 
-// inKernel reports whether the kernel serves the disks.
-func (d *disks) inKernel() bool { return d.target != nil }
-
 func (d *disks) remove() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,7 +135,7 @@ func (m *VM) diskCounters() (disks []account.Disk, err error) {
 	switch {
 	case len(m.plan.Disk) == 0:
 		return nil, nil
-	case !m.disks.inKernel():
+	case m.disks.target == nil:
 		return nil, fmt.Errorf("disks are served in process (backend %q)", config.DiskInProcess)
 	}
 	m.disks.mu.Lock()

@@ -26,7 +26,7 @@
 //
 //	VM.workersMu                  the list of workers; no vCPU acquires it, as it is held while the
 //	                              kernel creates threads and while a watch of a worker is closed
-//	vhostDisks.mu                 the LIO target, for rescans and reports
+//	disks.mu                      the LIO target, for rescans and reports
 //	virtiopci window.mu, then the locks of an access to the BAR
 //	pci.Function.mu or nothing, pci.MSIX.mu, virtiopci wiring.mu, host.mu
 //	virtio.Frontend.mu            during activation and reset, then the device's and its backend's own

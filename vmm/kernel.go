@@ -13,11 +13,11 @@ import (
 func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	tables := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
 	w, err := m.mem.Window(acpiGPA, acpiSize)
+	if err == nil && len(tables) > len(w) {
+		err = fmt.Errorf("%d bytes do not fit into %d", len(tables), len(w))
+	}
 	if err != nil {
 		return boot.Entry{}, fmt.Errorf("ACPI tables: %w", err)
-	}
-	if len(tables) > len(w) {
-		return boot.Entry{}, fmt.Errorf("ACPI tables: %d bytes do not fit into %d", len(tables), len(w))
 	}
 	copy(w, tables)
 	params := boot.Params{

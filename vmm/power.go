@@ -25,24 +25,23 @@ type powerRegister struct {
 // that a command may be written at once. All other bits are set, as for a port without a device: an
 // output buffer that never becomes empty (bit 0) tells Linux's i8042_flush at once that there is no
 // controller.
-func powerRegisters(end func(Outcome)) []powerRegister {
-	return []powerRegister{
-		{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff, end: end},
-		{port: sleepStatusPort, value: 0xff, end: end}, // no write stops the guest
-		// Unless KVM's clock reports the frequency, Linux calibrates its time stamp counter with
-		// channel 2 (quick_pit_calibrate), and gives up only after 100 000 reads of ones.
-		{port: timerPort, value: 0xff, end: end},
-		{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted, end: end},
-		{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted, end: end},
-		// RST_CPU of the reset control register (Intel ICH9 datasheet §13.7.5).
-		{port: resetControlPort, reads: 0xff, mask: 1 << 2, value: 1 << 2, outcome: Rebooted, end: end},
-	}
+var powerRegisters = []powerRegister{
+	{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff},
+	{port: sleepStatusPort, value: 0xff}, // no write stops the guest
+	// Unless KVM's clock reports the frequency, Linux calibrates its time stamp counter with
+	// channel 2 (quick_pit_calibrate), and gives up only after 100 000 reads of ones.
+	{port: timerPort, value: 0xff},
+	{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted},
+	{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted},
+	// RST_CPU of the reset control register (Intel ICH9 datasheet §13.7.5).
+	{port: resetControlPort, reads: 0xff, mask: 1 << 2, value: 1 << 2, outcome: Rebooted},
 }
 
 // attachPower attaches the registers to the bus of ports. The reset control register is inside the
 // range of configPorts, the ports of PCI configuration mechanism 1, if the machine has them.
 func attachPower(b *bus.Bus, configPorts bus.Handler, end func(Outcome)) error {
-	for _, r := range powerRegisters(end) {
+	for _, r := range powerRegisters {
+		r.end = end
 		h, port, size := bus.Handler(r), r.port, uint64(1)
 		if r.port == resetControlPort && configPorts != nil {
 			h, port, size = overlaid{configPorts, resetControlPort - pciPort, r}, pciPort, pciPorts

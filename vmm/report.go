@@ -132,7 +132,7 @@ func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 				continue
 			}
 			rings++
-			if q.Live && q.Index >= scsiRequestQueue && m.disks.inKernel() && w.Device == scsiName {
+			if q.Live && q.Index >= scsiRequestQueue && w.Device == scsiName {
 				requests = append(requests, q.Size)
 			}
 		}

@@ -27,12 +27,11 @@ const (
 // Only the kernel's workers are created later; if one cannot be created, that is an error.
 func (p *Plan) reserveThreads() error {
 	// For a machine without its own limits, check the host's.
-	room, tightest := vhost.RoomForTasks(plenty)
-	if p.Limits.PIDsMax == 0 && p.Rlimits.NProc == 0 && room >= plenty {
+	if room, _ := vhost.RoomForTasks(plenty); p.Limits.PIDsMax == 0 && p.Rlimits.NProc == 0 && room >= plenty {
 		return nil
 	}
 	n := p.threads()
-	if err := enough(n, room, tightest); err != nil {
+	if err := enough(n); err != nil {
 		return err
 	}
 	var ready, done sync.WaitGroup
@@ -52,7 +51,9 @@ func (p *Plan) reserveThreads() error {
 	return nil
 }
 
-func enough(n int, room uint64, tightest string) error {
+// enough returns an error if the host allows fewer than n more tasks.
+func enough(n int) error {
+	room, tightest := vhost.RoomForTasks(uint64(n))
 	if room >= uint64(n) {
 		return nil
 	}
@@ -63,9 +64,7 @@ func enough(n int, room uint64, tightest string) error {
 // each is created by a thread that then exits, and the Go runtime may create another in its place.
 func enoughForWorkers(n int) error {
 	const spare = 4
-	n = 2*n + spare
-	room, tightest := vhost.RoomForTasks(uint64(n))
-	return enough(n, room, tightest)
+	return enough(2*n + spare)
 }
 
 // RoomForProcess returns an error if the host has too few threads left for another process that
@@ -73,8 +72,7 @@ func enoughForWorkers(n int) error {
 // share the same limits.
 func (p *Plan) RoomForProcess() error {
 	const startup = 16 // threads of a Go program while it starts
-	room, tightest := vhost.RoomForTasks(plenty)
-	return enough(p.threads()+startup, room, tightest)
+	return enough(p.threads() + startup)
 }
 
 // threads returns how many threads of the Go runtime a machine needs at most, besides those that

@@ -57,13 +57,12 @@ func (w *Worker) apply(t config.Tuning) error {
 		w.place.affinity, w.place.key = t.Affinity, "affinity"
 	}
 	if t.Sched != "" || t.Nice != nil {
-		now, err := w.Sched()
+		want, err := w.Sched()
 		if err != nil {
 			return err
 		}
-		want := now
 		if t.Sched != "" {
-			want = schedOf(t.Sched, now.Nice)
+			want = schedOf(t.Sched, want.Nice)
 		}
 		if t.Nice != nil {
 			if want.Policy != vhost.Other && want.Policy != vhost.Batch {

@@ -83,10 +83,13 @@ type VM struct {
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
-	ended    chan struct{} // closed by the first call of end
-	endOnce  sync.Once
-	outcome  Outcome
-	err      error
+	ended    chan result // has room for one: what the first call of end says
+}
+
+// result is how the machine stopped: an outcome, or an error of the host.
+type result struct {
+	outcome Outcome
+	err     error
 }
 
 // required are the capabilities that a VM cannot work without.
@@ -98,10 +101,9 @@ var required = []kvm.Cap{
 
 // ConfigError is a configuration from which no machine can be built, whatever devices the host has:
 // for example, the kernel file is not a kernel, or it does not fit into the memory.
-type ConfigError struct{ err error }
+type ConfigError struct{ error }
 
-func (e *ConfigError) Error() string { return e.err.Error() }
-func (e *ConfigError) Unwrap() error { return e.err }
+func (e *ConfigError) Unwrap() error { return e.error }
 
 // New builds the machine of a plan, up to the gate before the first instruction. On error nothing
 // is left behind: no tap, no LIO object, no thread. The caller must call Close, also after Run
@@ -110,7 +112,7 @@ func (e *ConfigError) Unwrap() error { return e.err }
 // Limits apply to the process: it is moved to a cgroup until Close, and its resource limits stay.
 // New sets up no namespaces; the caller's process must already be in them.
 func New(plan Plan, opt Options) (_ *VM, err error) {
-	m := &VM{plan: plan, opt: opt, gate: make(chan struct{}), ended: make(chan struct{})}
+	m := &VM{plan: plan, opt: opt, gate: make(chan struct{}), ended: make(chan result, 1)}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
 	m.tasks = task.New(func(err error) { opt.Logf("%v", err) })
 	defer func() {
@@ -293,17 +295,17 @@ func (m *VM) Run(ctx context.Context) (Outcome, error) {
 	stop := context.AfterFunc(ctx, func() { m.end(Stopped, nil) })
 	defer stop()
 	m.openGate()
-	<-m.ended
+	end := <-m.ended
 	m.join()
-	return m.outcome, m.err
+	return end.outcome, end.err
 }
 
 // end records how the guest stopped. The first call counts.
 func (m *VM) end(o Outcome, err error) {
-	m.endOnce.Do(func() {
-		m.outcome, m.err = o, err
-		close(m.ended)
-	})
+	select {
+	case m.ended <- result{o, err}:
+	default:
+	}
 }
 
 // join stops all vCPUs and waits for their threads.
