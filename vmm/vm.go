@@ -33,11 +33,11 @@ const (
 )
 
 func (o Outcome) String() string {
-	names := map[Outcome]string{PoweredOff: "powered off", Rebooted: "rebooted", Crashed: "crashed", Stopped: "was stopped"}
-	if name, known := names[o]; known {
-		return name
+	names := [...]string{"", "powered off", "rebooted", "crashed", "was stopped"}
+	if o < PoweredOff || o > Stopped {
+		return fmt.Sprintf("outcome %d", int(o))
 	}
-	return fmt.Sprintf("outcome %d", int(o))
+	return names[o]
 }
 
 // Options connect a VM to the process that runs it.

@@ -38,7 +38,7 @@ func (f *Function) AddBAR(index int, b BAR) {
 		least, most = 4, 256
 	}
 	if f.bars[index] != nil || bits.OnesCount64(b.SizeBytes) != 1 || b.SizeBytes < least || b.SizeBytes > most {
-		panic(fmt.Sprintf("pci bar %d of %#x bytes: in use, or not a power of two from %d to %d", index, b.SizeBytes, least, most))
+		panic(fmt.Sprintf("pci bar %d: in use, or %#x is not a power of two from %d to %d", index, b.SizeBytes, least, most))
 	}
 	f.bars[index] = &bar{BAR: b}
 	f.writable[regCommand] |= uint8(b.enable())

@@ -79,7 +79,7 @@ func (m *MSIX) tableSize() uint64 { return uint64(len(m.entries)) * entrySize }
 func (f *Function) AddMSIX(m *MSIX, index int, off uint64) {
 	b := f.bars[index]
 	if f.msix != nil || b.IO || off%8 != 0 || off > b.SizeBytes || m.SizeBytes() > b.SizeBytes-off {
-		panic(fmt.Sprintf("msi-x: bar %d of %#x bytes has no place at %#x for %#x bytes", index, b.SizeBytes, off, m.SizeBytes()))
+		panic(fmt.Sprintf("msi-x: %#x bytes at %#x of bar %d: it has %#x bytes", m.SizeBytes(), off, index, b.SizeBytes))
 	}
 	var body, writable [10]byte
 	le.PutUint16(body[0:], uint16(len(m.entries)-1))

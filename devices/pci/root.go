@@ -50,7 +50,7 @@ func NewRoot(o Options) *Root {
 		}
 	}
 	if len(o.ECAM)%ConfigSize != 0 || len(o.ECAM) > ECAMSize {
-		panic(fmt.Sprintf("pci ecam image of %#x bytes: not a multiple of the page size, or more than %#x", len(o.ECAM), ECAMSize))
+		panic(fmt.Sprintf("pci ecam image of %#x bytes: not whole pages, or more than %#x", len(o.ECAM), ECAMSize))
 	}
 	bus.Ones(o.ECAM)
 	r := &Root{options: o}

@@ -145,6 +145,6 @@ func tablesOf(t *testing.T, c Config) map[string][]byte {
 		tbl := at(le64(e))
 		m[string(tbl[:4])] = tbl
 	}
-	m["DSDT"] = at(le64(m["FACP"][fadtXDSDT:]))
+	m["DSDT"] = at(le64(m["FACP"][140:]))
 	return m
 }

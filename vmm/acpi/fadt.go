@@ -2,23 +2,6 @@ package acpi
 
 import "encoding/binary"
 
-// Offsets in the Fixed ACPI Description Table, table 5.33. All other fields are zero: a
-// hardware-reduced platform does not use them.
-const (
-	fadtDSDT         = 40
-	fadtProfile      = 45  // Preferred_PM_Profile
-	fadtBootArch     = 109 // IAPC_BOOT_ARCH
-	fadtFlags        = 112
-	fadtResetReg     = 116
-	fadtResetValue   = 128
-	fadtMinor        = 131 // FADT Minor Version
-	fadtXDSDT        = 140 // X_DSDT
-	fadtSleepControl = 244 // SLEEP_CONTROL_REG
-	fadtSleepStatus  = 256 // SLEEP_STATUS_REG
-	fadtHypervisor   = 268 // Hypervisor Vendor Identity
-	fadtSize         = 276
-)
-
 // IAPC_BOOT_ARCH, table 5.35. LEGACY_DEVICES, 8042 and a CMOS clock are absent.
 const (
 	bootVGANotPresent = 1 << 2
@@ -37,23 +20,24 @@ const (
 	flagHWReduced   = 1 << 20
 )
 
-// fadt returns the table in revision 6.3. Linux uses the reset register from revision 2 on and the
-// sleep registers from revision 5 on.
+// fadt returns the Fixed ACPI Description Table, table 5.33, in revision 6.3. All fields that it does
+// not set are zero: a hardware-reduced platform does not use them. Linux uses the reset register
+// from revision 2 on and the sleep registers from revision 5 on.
 func fadt(c Config, dsdtAddr uint64) []byte {
 	le := binary.LittleEndian
-	t := make([]byte, fadtSize)
-	le.PutUint32(t[fadtDSDT:], uint32(dsdtAddr))
-	t[fadtProfile] = 4 // enterprise server
-	le.PutUint16(t[fadtBootArch:], bootVGANotPresent|bootCMOSNotThere)
-	le.PutUint32(t[fadtFlags:], flagWBINVD|flagPROCC1|flagPowerButton|flagSleepButton|flagFixRTC|
+	t := make([]byte, 276)
+	le.PutUint32(t[40:], uint32(dsdtAddr))                    // DSDT
+	t[45] = 4                                                 // Preferred_PM_Profile: enterprise server
+	le.PutUint16(t[109:], bootVGANotPresent|bootCMOSNotThere) // IAPC_BOOT_ARCH
+	le.PutUint32(t[112:], flagWBINVD|flagPROCC1|flagPowerButton|flagSleepButton|flagFixRTC|
 		flagResetReg|flagHeadless|flagHWReduced)
-	copy(t[fadtResetReg:], ioRegister(c.Reset))
-	t[fadtResetValue] = c.ResetValue
-	t[fadtMinor] = 3
-	le.PutUint64(t[fadtXDSDT:], dsdtAddr)
-	copy(t[fadtSleepControl:], ioRegister(c.SleepControl))
-	copy(t[fadtSleepStatus:], ioRegister(c.SleepStatus))
-	copy(t[fadtHypervisor:], "minivmm")
+	copy(t[116:], ioRegister(c.Reset))        // RESET_REG
+	t[128] = c.ResetValue                     // RESET_VALUE
+	t[131] = 3                                // FADT Minor Version
+	le.PutUint64(t[140:], dsdtAddr)           // X_DSDT
+	copy(t[244:], ioRegister(c.SleepControl)) // SLEEP_CONTROL_REG
+	copy(t[256:], ioRegister(c.SleepStatus))  // SLEEP_STATUS_REG
+	copy(t[268:], "minivmm")                  // Hypervisor Vendor Identity
 	return table("FACP", 6, t[headerSize:])
 }
 

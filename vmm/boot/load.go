@@ -80,7 +80,8 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 		pl.structures = append(pl.structures, structure{startInfoGPA, startInfo(info)})
 		pl.entry = pvhEntry(pl.program.pvh)
 	} else {
-		pl.structures = append(pl.structures, structure{zeroPageGPA, zeroPage(k.header, info)}, structure{pageTablesGPA, identityMap()})
+		zero := structure{zeroPageGPA, zeroPage(k.header, info)}
+		pl.structures = append(pl.structures, zero, structure{pageTablesGPA, identityMap()})
 		pl.entry = linux64Entry(pl.program.linux64)
 	}
 	pl.structures = append(pl.structures, structure{gdtGPA, pl.entry.gdt()})

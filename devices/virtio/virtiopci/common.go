@@ -9,7 +9,6 @@ import (
 // field is a field of the common configuration: its offset, its width, and either the Frontend
 // register that it shows or the transport's own functions.
 type field struct {
-	name  string
 	off   uint64
 	width int
 	reg   virtio.Register
@@ -20,25 +19,25 @@ type field struct {
 // fields is struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). The Frontend ignores writes to
 // read-only fields and writes that the device status does not allow.
 var fields = [...]field{
-	{name: "device_feature_select", off: 0x00, width: 4, reg: virtio.DeviceFeatureSelect},
-	{name: "device_feature", off: 0x04, width: 4, reg: virtio.DeviceFeature},
-	{name: "driver_feature_select", off: 0x08, width: 4, reg: virtio.DriverFeatureSelect},
-	{name: "driver_feature", off: 0x0c, width: 4, reg: virtio.DriverFeature},
-	{name: "config_msix_vector", off: 0x10, width: 2, read: (*Transport).configVector, write: (*Transport).setConfigVector},
-	{name: "num_queues", off: 0x12, width: 2, reg: virtio.NumQueues},
-	{name: "device_status", off: 0x14, width: 1, reg: virtio.DeviceStatus, write: (*Transport).setStatus},
-	{name: "config_generation", off: 0x15, width: 1, reg: virtio.ConfigGeneration},
-	{name: "queue_select", off: 0x16, width: 2, reg: virtio.QueueSelect},
-	{name: "queue_size", off: 0x18, width: 2, reg: virtio.QueueSize},
-	{name: "queue_msix_vector", off: 0x1a, width: 2, read: (*Transport).queueVector, write: (*Transport).setQueueVector},
-	{name: "queue_enable", off: 0x1c, width: 2, reg: virtio.QueueEnable},
-	{name: "queue_notify_off", off: 0x1e, width: 2, read: (*Transport).queueNotifyOff, write: func(*Transport, uint32) {}},
-	{name: "queue_desc", off: 0x20, width: 4, reg: virtio.QueueDescLow},
-	{name: "queue_desc_hi", off: 0x24, width: 4, reg: virtio.QueueDescHigh},
-	{name: "queue_driver", off: 0x28, width: 4, reg: virtio.QueueDriverLow},
-	{name: "queue_driver_hi", off: 0x2c, width: 4, reg: virtio.QueueDriverHigh},
-	{name: "queue_device", off: 0x30, width: 4, reg: virtio.QueueDeviceLow},
-	{name: "queue_device_hi", off: 0x34, width: 4, reg: virtio.QueueDeviceHigh},
+	{off: 0x00, width: 4, reg: virtio.DeviceFeatureSelect},
+	{off: 0x04, width: 4, reg: virtio.DeviceFeature},
+	{off: 0x08, width: 4, reg: virtio.DriverFeatureSelect},
+	{off: 0x0c, width: 4, reg: virtio.DriverFeature},
+	{off: 0x10, width: 2, read: (*Transport).configVector, write: (*Transport).setConfigVector},
+	{off: 0x12, width: 2, reg: virtio.NumQueues},
+	{off: 0x14, width: 1, reg: virtio.DeviceStatus, write: (*Transport).setStatus},
+	{off: 0x15, width: 1, reg: virtio.ConfigGeneration},
+	{off: 0x16, width: 2, reg: virtio.QueueSelect},
+	{off: 0x18, width: 2, reg: virtio.QueueSize},
+	{off: 0x1a, width: 2, read: (*Transport).queueVector, write: (*Transport).setQueueVector},
+	{off: 0x1c, width: 2, reg: virtio.QueueEnable},
+	{off: 0x1e, width: 2, read: (*Transport).queueNotifyOff, write: func(*Transport, uint32) {}},
+	{off: 0x20, width: 4, reg: virtio.QueueDescLow},
+	{off: 0x24, width: 4, reg: virtio.QueueDescHigh},
+	{off: 0x28, width: 4, reg: virtio.QueueDriverLow},
+	{off: 0x2c, width: 4, reg: virtio.QueueDriverHigh},
+	{off: 0x30, width: 4, reg: virtio.QueueDeviceLow},
+	{off: 0x34, width: 4, reg: virtio.QueueDeviceHigh},
 }
 
 // common is the region of the common configuration. A driver must access each field at the field's
