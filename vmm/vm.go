@@ -33,7 +33,7 @@ const (
 )
 
 func (o Outcome) String() string {
-	names := [...]string{"", "powered off", "rebooted", "crashed", "was stopped"}
+	names := [...]string{PoweredOff: "powered off", Rebooted: "rebooted", Crashed: "crashed", Stopped: "was stopped"}
 	if o < PoweredOff || o > Stopped {
 		return fmt.Sprintf("outcome %d", int(o))
 	}
