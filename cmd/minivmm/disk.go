@@ -63,7 +63,7 @@ func newDiskCommand() *cobra.Command {
 // diskFlags are the flags of the commands that create disks.
 type diskFlags struct {
 	fs    string
-	size  sizeFlag
+	size  config.Size
 	label string
 	uuid  string
 	force bool
@@ -78,7 +78,7 @@ func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
 			flags.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
 			argNames(flags, "fs=NAME")
 		case "size":
-			flags.Var(&f.size, "size", "size of the disk, like 2G")
+			flags.Var(flag{"SIZE", text(&f.size)}, "size", "size of the disk, like 2G")
 		case "label":
 			flags.StringVar(&f.label, "label", f.label, "label of the file system")
 			argNames(flags, "label=LABEL")
@@ -93,19 +93,6 @@ func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
 func (f *diskFlags) options(log io.Writer) disk.Options {
 	return disk.Options{FS: disk.FS(f.fs), SizeBytes: int64(f.size), Label: f.label, UUID: strings.ToLower(f.uuid), Install: installer(log)}
 }
-
-// sizeFlag is a size in the syntax of the configuration.
-type sizeFlag config.Size
-
-// Set, String and Type implement pflag.Value.
-func (s *sizeFlag) Set(value string) error { return (*config.Size)(s).UnmarshalText([]byte(value)) }
-func (s *sizeFlag) String() string {
-	if *s == 0 {
-		return ""
-	}
-	return config.Size(*s).String()
-}
-func (s *sizeFlag) Type() string { return "SIZE" }
 
 // parseSize parses a size argument. An invalid size is a usage error.
 func parseSize(text string) (int64, error) {
@@ -165,7 +152,7 @@ func newDiskFromCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd, "fs", "size", "label", "uuid")
-	cmd.Flags().Var(&as, "owner", "numeric owner of all files from a folder")
+	cmd.Flags().Var(as.flag(), "owner", "numeric owner of all files from a folder")
 	return cmd
 }
 

@@ -55,7 +55,7 @@ type initramfsOptions struct {
 	modulesDir string
 	init       bool
 	command    []string
-	compress   compression
+	compress   string // "", none, gzip or zstd
 }
 
 // source is one --dir, --tar or --list.
@@ -79,14 +79,26 @@ func newInitramfsCommand() *cobra.Command {
 		{"tar", "FILE", "add a tar: plain, gzip, zstd, xz, lz4 or bzip2; - for stdin"},
 		{"list", "FILE", "add the files of a list; - for stdin"},
 	} {
-		flags.Var(&sourceFlag{&o.sources, f.kind, f.arg}, f.kind, f.help)
+		flags.Var(flag{f.arg, func(value string) error {
+			if value == "" {
+				return errors.New("the name is empty")
+			}
+			o.sources = append(o.sources, source{f.kind, value})
+			return nil
+		}}, f.kind, f.help)
 	}
-	flags.Var(&o.owner, "owner", "numeric owner of all files from --dir")
+	flags.Var(o.owner.flag(), "owner", "numeric owner of all files from --dir")
 	flags.StringSliceVar(&o.modules, "modules", nil, "add kernel modules and their dependencies")
 	flags.StringVar(&o.kernel, "kernel", "", "kernel of the modules: a NAME of minivmm kernel list")
 	flags.StringVar(&o.modulesDir, "kernel-modules", "", "or its modules folder, with modules.dep")
 	flags.BoolVar(&o.init, "init", false, "add minivmm's init")
-	flags.Var(&o.compress, "compress", "compression: none, gzip or zstd")
+	flags.Var(flag{"FORMAT", func(value string) error {
+		if !slices.Contains([]string{"none", "gzip", "zstd"}, value) {
+			return errors.New("want none, gzip or zstd")
+		}
+		o.compress = value
+		return nil
+	}}, "compress", "compression: none, gzip or zstd")
 	argNames(flags, "output=FILE", "modules=NAME,...", "kernel=NAME", "kernel-modules=DIR")
 	flags.Lookup("modules").DefValue = ""
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -195,7 +207,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		return fileError{err}
 	}
 	write := func(w io.Writer) error {
-		packed, err := o.compress.writer(w)
+		packed, err := compressor(w, o.compress)
 		if err != nil {
 			return err
 		}
@@ -290,63 +302,30 @@ func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loade
 	return a.AddInit(program, agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
 }
 
-// sourceFlag is a flag that appends a source. All of them share one list, in the order of the
-// command line.
-type sourceFlag struct {
-	sources   *[]source
-	kind, arg string
-}
-
-// Set, String and Type implement pflag.Value, like those of the flags below.
-func (f *sourceFlag) Set(value string) error {
-	if value == "" {
-		return errors.New("the name is empty")
-	}
-	*f.sources = append(*f.sources, source{f.kind, value})
-	return nil
-}
-
-func (f *sourceFlag) String() string { return "" }
-func (f *sourceFlag) Type() string   { return f.arg }
-
 // owner is the value UID:GID.
 type owner struct {
 	uid, gid uint32
 	set      bool
 }
 
-func (o *owner) Set(value string) error {
-	uid, gid, _ := strings.Cut(value, ":")
-	u, err := strconv.ParseUint(uid, 10, 32)
-	g, gerr := strconv.ParseUint(gid, 10, 32)
-	if err != nil || gerr != nil {
-		return errors.New("want UID:GID as two numbers")
-	}
-	*o = owner{uint32(u), uint32(g), true}
-	return nil
+// flag returns the flag --owner.
+func (o *owner) flag() flag {
+	return flag{"UID:GID", func(value string) error {
+		uid, gid, _ := strings.Cut(value, ":")
+		u, err := strconv.ParseUint(uid, 10, 32)
+		g, gerr := strconv.ParseUint(gid, 10, 32)
+		if err != nil || gerr != nil {
+			return errors.New("want UID:GID as two numbers")
+		}
+		*o = owner{uint32(u), uint32(g), true}
+		return nil
+	}}
 }
 
-func (o *owner) String() string { return "" }
-func (o *owner) Type() string   { return "UID:GID" }
-
-// compression is the compression of the output; "" means "none".
-type compression string
-
-func (c *compression) Set(value string) error {
-	if !slices.Contains([]string{"none", "gzip", "zstd"}, value) {
-		return errors.New("want none, gzip or zstd")
-	}
-	*c = compression(value)
-	return nil
-}
-
-func (c *compression) String() string { return string(*c) }
-func (c *compression) Type() string   { return "FORMAT" }
-
-// writer returns a writer that compresses to w. The same input gives the same output: no times, no
-// names, one thread.
-func (c compression) writer(w io.Writer) (io.WriteCloser, error) {
-	switch c {
+// compressor returns a writer that compresses to w. The same input gives the same output: no times,
+// no names, one thread.
+func compressor(w io.Writer, format string) (io.WriteCloser, error) {
+	switch format {
 	case "gzip":
 		return gzip.NewWriter(w), nil
 	case "zstd":

@@ -59,7 +59,7 @@ func newRunCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) *
 				return usageError{errors.New("FILE is empty")}
 			}
 		}
-		cfg, err := load(file, w.settings())
+		cfg, err := load(file, w.settings)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding"
 	"errors"
 	"reflect"
 	"strconv"
@@ -61,9 +60,4 @@ func newTuneCommand() *cobra.Command {
 	flags.String("queues", "", "")
 	_ = flags.MarkHidden("queues")
 	return cmd
-}
-
-// text returns the function of a flag whose value parses itself.
-func text(value encoding.TextUnmarshaler) func(string) error {
-	return func(s string) error { return value.UnmarshalText([]byte(s)) }
 }

@@ -9,18 +9,15 @@ import (
 	"minivmm/vmm/config"
 )
 
-// words are the flags of run that set configuration values, as given on the command line. They only
-// map flags to keys; package config interprets the values.
-type words struct{ given []given }
-
-type given struct {
-	flag  *word
-	value string
+// words are the settings that the flags of run make, in command line order. The flags only map to
+// keys; package config interprets the values.
+type words struct {
+	settings []config.Setting
+	entries  map[string]int // of each list so far
 }
 
 // word is one flag.
 type word struct {
-	words *words
 	name  string
 	arg   string // the name of its value in the help
 	key   string // in the configuration; for net and disk, the key of the list
@@ -29,7 +26,7 @@ type word struct {
 }
 
 func newWords(flags *pflag.FlagSet) *words {
-	w := &words{}
+	w := &words{entries: map[string]int{}}
 	for _, f := range []word{
 		{name: "name", key: "name", arg: "NAME", help: "the machine's name"},
 		{name: "cpus", key: "machine.vcpus", arg: "N", help: "virtual CPUs"},
@@ -42,41 +39,29 @@ func newWords(flags *pflag.FlagSet) *words {
 		{name: "net", key: "net", first: "backend", arg: "BACKEND[,key=value...]", help: "a network card, such as auto,address=10.0.2.1/24; none for no card"},
 		{name: "disk", key: "disk", first: "path", arg: "PATH[,key=value...]", help: "a disk, such as disk.img,readonly; none for no disk"},
 	} {
-		f.words = w
-		flags.Var(&f, f.name, f.help+" (key "+f.key+")")
+		flags.Var(flag{f.arg, func(value string) error {
+			w.add(f, value)
+			return nil
+		}}, f.name, f.help+" (key "+f.key+")")
 	}
 	return w
 }
 
-// Set, String and Type implement pflag.Value.
-func (f *word) Set(value string) error {
-	f.words.given = append(f.words.given, given{f, value})
-	return nil
-}
-
-func (f *word) String() string { return "" }
-func (f *word) Type() string   { return f.arg }
-
-// settings returns the values given, in command line order.
-func (w *words) settings() (out []config.Setting) {
-	entriesOf := map[string]int{}
-	for _, g := range w.given {
-		flag := "--" + g.flag.name
-		switch key := g.flag.key; {
-		case g.flag.first == "":
-			out = append(out, config.Setting{Flag: flag, Key: key, Value: g.value})
-		case key == "console":
-			out = append(out, config.Setting{Flag: flag, Key: key, Clear: true})
-			out = append(out, entry(flag, key+".", g.flag.first, g.value)...)
-		case g.value == "none":
-			out = append(out, config.Setting{Flag: flag, Key: key, Clear: true})
-		default:
-			prefix := key + "." + strconv.Itoa(entriesOf[key]) + "."
-			entriesOf[key]++
-			out = append(out, entry(flag+" "+strconv.Quote(g.value), prefix, g.flag.first, g.value)...)
-		}
+func (w *words) add(f word, value string) {
+	name := "--" + f.name
+	switch {
+	case f.first == "":
+		w.settings = append(w.settings, config.Setting{Flag: name, Key: f.key, Value: value})
+	case f.key == "console":
+		w.settings = append(w.settings, config.Setting{Flag: name, Key: f.key, Clear: true})
+		w.settings = append(w.settings, entry(name, f.key+".", f.first, value)...)
+	case value == "none":
+		w.settings = append(w.settings, config.Setting{Flag: name, Key: f.key, Clear: true})
+	default:
+		prefix := f.key + "." + strconv.Itoa(w.entries[f.key]) + "."
+		w.entries[f.key]++
+		w.settings = append(w.settings, entry(name+" "+strconv.Quote(value), prefix, f.first, value)...)
 	}
-	return out
 }
 
 // entry parses VALUE[,key=value...]. A first part without a key sets the key first; a later part
@@ -98,28 +83,16 @@ func entry(flag, prefix, first, value string) (out []config.Setting) {
 
 // isKey distinguishes key=value from a path that contains '='.
 func isKey(s string) bool {
-	for _, r := range s {
-		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') {
-			return false
-		}
-	}
-	return s != ""
+	const letters = "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	return s != "" && strings.Trim(s, letters) == ""
 }
 
 // splitCommas splits s at single commas; two commas are one literal comma.
 func splitCommas(s string) []string {
-	parts := []string{""}
-	for i := 0; i < len(s); i++ {
-		last := &parts[len(parts)-1]
-		switch {
-		case s[i] != ',':
-			*last += s[i : i+1]
-		case strings.HasPrefix(s[i:], ",,"):
-			*last += ","
-			i++
-		default:
-			parts = append(parts, "")
-		}
+	const literal = "\x00" // an argument cannot contain it
+	parts := strings.Split(strings.ReplaceAll(s, ",,", literal), ",")
+	for i, part := range parts {
+		parts[i] = strings.ReplaceAll(part, literal, ",")
 	}
 	return parts
 }

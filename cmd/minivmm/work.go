@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -128,6 +129,22 @@ func addDir(ctx context.Context, tree *filetree.Tree, name string, as owner) err
 		return tree.AddDirAs(ctx, name, as.uid, as.gid)
 	}
 	return tree.AddDir(ctx, name)
+}
+
+// flag is a flag whose value is given to set. arg is the value's name in the help.
+type flag struct {
+	arg string
+	set func(value string) error
+}
+
+// Set, String and Type implement pflag.Value.
+func (f flag) Set(value string) error { return f.set(value) }
+func (f flag) String() string         { return "" }
+func (f flag) Type() string           { return f.arg }
+
+// text returns the set function of a value that parses itself.
+func text(value encoding.TextUnmarshaler) func(string) error {
+	return func(s string) error { return value.UnmarshalText([]byte(s)) }
 }
 
 // argNames sets the names of flags' arguments in the help, as pairs "flag=ARGUMENT".
