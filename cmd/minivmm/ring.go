@@ -14,20 +14,20 @@ const ringSize = 256 << 10
 // exits after Close once everything is written, or when a write fails.
 type ring struct {
 	dst  io.Writer
-	wake chan struct{} // holds a token when there may be data to drain
+	size int
 	done chan struct{} // closed when drain returns
 
 	mu      sync.Mutex // guards the fields below; held at most for a copy
-	buf     []byte
-	start   int // index of the oldest byte
-	n       int
+	changed *sync.Cond // signaled by Write and Close
+	buf     []byte     // at most size bytes
 	dropped uint64
 	err     error // from dst; afterwards all output is dropped
 	closed  bool
 }
 
 func newRing(dst io.Writer, size int) *ring {
-	r := &ring{dst: dst, buf: make([]byte, size), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &ring{dst: dst, size: size, done: make(chan struct{})}
+	r.changed = sync.NewCond(&r.mu)
 	go guard(r.drain)
 	return r
 }
@@ -40,61 +40,42 @@ func (r *ring) Write(p []byte) (int, error) {
 		r.dropped += uint64(len(p))
 		return len(p), nil
 	}
-	rest := p
-	if over := len(rest) - len(r.buf); over > 0 {
+	r.buf = append(r.buf, p...)
+	if over := len(r.buf) - r.size; over > 0 {
 		r.dropped += uint64(over)
-		rest = rest[over:]
+		r.buf = r.buf[over:]
 	}
-	if over := r.n + len(rest) - len(r.buf); over > 0 {
-		r.dropped += uint64(over)
-		r.start = (r.start + over) % len(r.buf)
-		r.n -= over
-	}
-	end := (r.start + r.n) % len(r.buf)
-	copied := copy(r.buf[end:], rest)
-	copy(r.buf, rest[copied:])
-	r.n += len(rest)
-	r.signal()
+	r.changed.Signal()
 	return len(p), nil
 }
 
-func (r *ring) signal() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take moves the oldest bytes to chunk; more is false when the drain must stop.
-func (r *ring) take(chunk []byte) (n int, more bool) {
+// take waits for output and moves the oldest bytes to chunk; 0 means that the drain must stop.
+func (r *ring) take(chunk []byte) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n = copy(chunk[:min(len(chunk), r.n)], r.buf[r.start:])
-	r.n -= n
-	r.start = (r.start + n) % len(r.buf)
-	if r.n == 0 {
-		r.start = 0 // an idle ring uses only its first pages
+	for len(r.buf) == 0 && !r.closed {
+		r.changed.Wait()
 	}
-	return n, n > 0 || !r.closed
+	n := copy(chunk, r.buf)
+	if r.buf = r.buf[n:]; len(r.buf) == 0 {
+		r.buf = nil // an idle ring uses no memory
+	}
+	return n
 }
 
 func (r *ring) drain() {
 	defer close(r.done)
 	chunk := make([]byte, 4096)
 	for {
-		n, more := r.take(chunk)
-		if !more {
-			return
-		}
+		n := r.take(chunk)
 		if n == 0 {
-			<-r.wake
-			continue
+			return
 		}
 		if wrote, err := r.dst.Write(chunk[:n]); err != nil {
 			r.mu.Lock()
 			r.err = err
-			r.dropped += uint64(n - wrote + r.n)
-			r.n = 0
+			r.dropped += uint64(n - wrote + len(r.buf))
+			r.buf = nil
 			r.mu.Unlock()
 			return
 		}
@@ -107,15 +88,13 @@ func (r *ring) drain() {
 func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 	r.mu.Lock()
 	r.closed = true
+	r.changed.Signal()
 	r.mu.Unlock()
-	r.signal()
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	select {
 	case <-r.done:
-	case <-timer.C:
+	case <-time.After(timeout):
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.dropped + uint64(r.n), r.err
+	return r.dropped + uint64(len(r.buf)), r.err
 }
