@@ -49,8 +49,9 @@ func executeCommand(behaviour string) int {
 // pretendCommand creates a fake machine that runs a command. The first word of behaviour selects
 // the behavior; the rest, if any, is the payload of the Exit frame that is sent at the end.
 func pretendCommand(behaviour string) newMachine {
-	return func(plan vmm.Plan, opt vmm.Options) (machine, error) {
-		return &commandGuest{newPretendGuest(behaviour, plan, opt), opt.Ports[0].Conn}, nil
+	return func(plan vmm.Plan, opt vmm.Options) (machine, Input, error) {
+		g := newPretendGuest(behaviour, plan, opt)
+		return &commandGuest{g, opt.Ports[0].Conn}, g, nil
 	}
 }
 

@@ -33,18 +33,17 @@ const (
 // console is the host's end of the guest's console: the destination of its output and the source of
 // its input.
 //
-// On a terminal, keys go to the guest byte by byte, except for the commands of escape.go. Any other
+// On a terminal, keys go to the guest byte by byte, except for the commands of escaper. Any other
 // stdin (a pipe, a file, /dev/null) goes to the guest unchanged, as fast as the guest reads it, and
 // its end is only the end of input.
 type console struct {
-	out   io.Writer
-	ring  *ring // nil for the null console
+	out   io.Writer     // for the guest's output; its Write never blocks
+	left  chan struct{} // receives a value when the user presses Ctrl-A x
+	ring  *ring         // nil for the null console
 	file  *logFile
 	stdin *os.File // nil when there is no input
 
-	taken   bool   // the terminal is in raw mode
-	restore func() // ends raw mode
-	left    chan struct{}
+	restore func() // ends raw mode; nil if the terminal is not in raw mode
 	attach  chan Input
 	quit    chan struct{} // closed by Close
 	quitR   *os.File      // for poll: readable once Close has closed quitW
@@ -59,7 +58,7 @@ type inputEnder interface{ End() }
 // It is also read if typed is set: then another reader than the console gets it. raw puts a
 // terminal into raw mode, so that every key reaches the guest.
 func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
-	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{}), restore: func() {}}
+	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{})}
 	switch cfg.Mode {
 	case config.ConsoleNull:
 		c.out = io.Discard
@@ -87,11 +86,9 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	}
 	terminal = terminal && raw
 	if terminal {
-		restore, err := takeTerminal(int(stdin.Fd()))
-		if err != nil {
+		if c.restore, err = takeTerminal(int(stdin.Fd())); err != nil {
 			return nil, errors.Join(fmt.Errorf("console: %w", err), c.Close())
 		}
-		c.taken, c.restore = true, restore
 	}
 	keys := make(chan []byte)
 	c.wg.Add(2)
@@ -125,17 +122,11 @@ func (c crlf) Write(p []byte) (int, error) {
 
 // Log returns log, with line ends converted if the terminal is in raw mode.
 func (c *console) Log(log io.Writer) io.Writer {
-	if !c.taken {
+	if c.restore == nil {
 		return log
 	}
 	return crlf{log}
 }
-
-// Output returns the writer for the guest's output; its Write never blocks.
-func (c *console) Output() io.Writer { return c.out }
-
-// Left receives a value when the user presses Ctrl-A x.
-func (c *console) Left() <-chan struct{} { return c.left }
 
 // Attach sets the guest's end of the input. It is called once; keys typed before are buffered for
 // it.
@@ -157,7 +148,9 @@ func (c *console) Close() error {
 			err = fmt.Errorf("console: %d bytes of output were dropped: the reader was too slow", lost)
 		}
 	}
-	c.restore()
+	if c.restore != nil {
+		c.restore()
+	}
 	if c.quitR != nil {
 		c.quitR.Close()
 	}
@@ -181,14 +174,14 @@ func (c *console) read(typed chan<- []byte) {
 			return
 		}
 		n, err := unix.Read(fd, buf)
-		if err == unix.EINTR || err == unix.EAGAIN {
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
 			continue
-		}
-		if err != nil || n == 0 {
+		case err != nil || n == 0:
 			return
 		}
 		select {
-		case typed <- append([]byte(nil), buf[:n]...):
+		case typed <- bytes.Clone(buf[:n]):
 		case <-c.quit:
 			return
 		}
@@ -253,3 +246,37 @@ func (c *console) command(key byte) {
 	default:
 	}
 }
+
+// escape is the key that starts a command to minivmm instead of going to the guest: Ctrl-A, as in
+// QEMU and kvmtool.
+const escape = 0x01
+
+// escaper finds commands in typed input.
+type escaper struct{ armed bool }
+
+// filter appends to out the bytes of typed that go to the guest, and calls command with the key of
+// each command. A key that is not a command goes to the guest together with its Ctrl-A.
+func (e *escaper) filter(out, typed []byte, command func(key byte)) []byte {
+	for _, c := range typed {
+		switch {
+		case !e.armed && c == escape:
+			e.armed = true
+			continue
+		case !e.armed:
+			out = append(out, c)
+		case c == escape:
+			out = append(out, escape)
+		case c == 'x' || c == 'h':
+			command(c)
+		default:
+			out = append(out, escape, c)
+		}
+		e.armed = false
+	}
+	return out
+}
+
+const escapeHelp = "\r\n" +
+	"Ctrl-A x       kill the machine\r\n" +
+	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n" +
+	"Ctrl-A h       print this help\r\n"

@@ -16,11 +16,10 @@
 //	kernel, initramfs, disk  build what guests boot from
 //	version                  show which build this is
 //
-// Each command is in the file of its name; oci.go has "disk from-oci", and workerstable.go prints
-// the output of workers. runner.go runs a machine, its methods in the order of execution. Other
-// parts of run: words.go defines the flags, furnish.go provides the default guest, namespaces.go
-// starts the child, console.go handles the terminal (ring.go buffers its output, escape.go reads
-// its command keys), channel.go connects to a command in the guest, shutdown.go handles signals and
-// named.go claims the machine's name. ends.go defines the errors that a command can end with,
-// exit.go the exit codes.
+// Each command is in the file of its name, except check (run.go), "disk from-oci" (oci.go), and
+// tune, rescan and stop (control.go, with the machine's side of them). workerstable.go prints the
+// output of workers. runner.go runs a machine, its methods in the order of execution. Other parts
+// of run: words.go defines the flags, furnish.go provides the default guest, console.go handles the
+// terminal (ring.go buffers its output), channel.go connects to a command in the guest and
+// shutdown.go handles signals. exit.go defines the errors of commands and their exit codes.
 package main

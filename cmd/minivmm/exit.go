@@ -5,9 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
+	"minivmm/guestimages/agent"
+	"minivmm/guestimages/debian"
+	"minivmm/guestimages/disk"
+	"minivmm/guestimages/kernel"
+	"minivmm/guestimages/oci"
 	"minivmm/vmm"
 	"minivmm/vmm/config"
 	"minivmm/vmm/control"
@@ -59,8 +65,8 @@ func exitHelp() string {
 	return b.String()
 }
 
-// exitCode returns the exit code for a command's error. The types in ends.go say how a machine
-// stopped; other errors are matched by their cause.
+// exitCode returns the exit code for a command's error. The types below say how a machine stopped;
+// other errors are matched by their cause.
 func exitCode(err error) int {
 	var (
 		child   childError
@@ -90,15 +96,15 @@ func exitCode(err error) int {
 		return exitSignal + int(sig.Signal)
 	case is[usageError](err), errors.As(err, &invalid) && invalid.FlagsOnly():
 		return exitUsage
-	case is[*config.Error](err):
+	case invalid != nil:
 		return exitConfig
 	case errors.Is(err, fs.ErrPermission): // EACCES, EPERM
 		return exitPermission
 	case is[fileError](err), is[*vmm.ConfigError](err):
 		return exitConfig
-	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EADDRINUSE):
+	case isAny(err, syscall.EBUSY, syscall.EADDRINUSE):
 		return exitBusy
-	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO), hostFull(err), missingNode(err):
+	case isAny(err, errors.ErrUnsupported, syscall.ENODEV, syscall.ENXIO), hostFull(err), missingNode(err):
 		return exitHost
 	}
 	return exitInternal
@@ -112,11 +118,105 @@ func is[E error](err error) bool {
 	return ok
 }
 
+// isAny reports whether err matches one of the targets.
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// hostFull reports whether err means that the host is out of a resource, or that the user's limit
+// or quota is reached.
+func hostFull(err error) bool {
+	return isAny(err, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE)
+}
+
 // missingNode reports whether err is about a missing file in /dev or /sys.
 func missingNode(err error) bool {
 	var pe *fs.PathError
-	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &pe) {
-		return false
+	return errors.Is(err, fs.ErrNotExist) && errors.As(err, &pe) &&
+		(strings.HasPrefix(pe.Path, "/dev/") || strings.HasPrefix(pe.Path, "/sys/"))
+}
+
+// Errors that say what another error means.
+type (
+	quiet        struct{ error } // not printed: its exit code is enough
+	usageError   struct{ error } // a mistake on the command line
+	fileError    struct{ error } // a file of the user's that cannot be read or used
+	hostError    struct{ error } // something that this host lacks
+	cleanupError struct{ error } // resources that could not be released, however the machine stopped
+	channelError struct{ error } // the machine was stopped: its command's output could not be written
+)
+
+func (e quiet) Unwrap() error        { return e.error }
+func (e usageError) Unwrap() error   { return e.error }
+func (e fileError) Unwrap() error    { return e.error }
+func (e hostError) Unwrap() error    { return e.error }
+func (e hostError) Is(as error) bool { return as == errors.ErrUnsupported }
+func (e channelError) Error() string { return "the command's output: " + e.error.Error() }
+
+// outcomeError reports a guest that stopped without powering off.
+type outcomeError struct{ vmm.Outcome }
+
+func (e outcomeError) Error() string { return "the guest " + e.String() }
+
+// cutShortError reports a guest that stopped before its command exited.
+type cutShortError struct{ outcomeError }
+
+func (e cutShortError) Unwrap() error { return e.outcomeError }
+func (cutShortError) Error() string {
+	return "the guest stopped before its command exited; see its console output"
+}
+
+// commandError reports a command in the guest that failed or could not be started.
+type commandError struct{ agent.Exit }
+
+func (e commandError) Error() string { return "guest: " + e.Exit.Error }
+
+// errLeft reports a machine that the user killed with Ctrl-A x.
+var errLeft = errors.New("killed at the console with Ctrl-A x")
+
+// signalError reports a machine, or other work, that a signal stopped.
+type signalError struct{ syscall.Signal }
+
+func (e signalError) Error() string { return "stopped by signal " + e.Signal.String() }
+
+// childError reports the exit of the child process that ran the machine.
+type childError struct {
+	code int
+	error
+}
+
+// stopError returns the error of a machine that was stopped for the given cause.
+func stopError(cause error) error {
+	broken, ok := cause.(channelError)
+	switch {
+	case !ok:
+		return quiet{cause}
+	case errors.Is(broken.error, syscall.EPIPE):
+		return quiet{signalError{syscall.SIGPIPE}} // the reader went away, as in a pipeline
 	}
-	return strings.HasPrefix(pe.Path, "/dev/") || strings.HasPrefix(pe.Path, "/sys/")
+	return broken
+}
+
+// imageError wraps errors of the guestimages packages so that they get the exit codes above.
+func imageError(err error) error {
+	switch {
+	case hostFull(err), errors.Is(err, syscall.EBUSY): // not the fault of the user's input
+		return err
+	case errors.Is(err, debian.ErrNoApt):
+		return hostError{fmt.Errorf("%w; or import a kernel: minivmm kernel import FILE", err)}
+	case is[*debian.ToolError](err):
+		return hostError{err}
+	case is[*disk.InputError](err), is[*kernel.InputError](err), is[*kernel.AmbiguousError](err), is[oci.InvalidError](err),
+		isAny(err, debian.ErrNotOffered, fs.ErrExist, fs.ErrNotExist):
+		return fileError{err}
+	}
+	return err
+}
+
+// sourceError marks an error from reading the user's input as such, unless the host is the cause.
+func sourceError(err error) error {
+	if err == nil || hostFull(err) {
+		return err
+	}
+	return fileError{err}
 }

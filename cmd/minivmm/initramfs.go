@@ -249,6 +249,30 @@ func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s sourc
 	return tree.AddList(ctx, f, filepath.Dir(s.name))
 }
 
+// addTar adds the contents of a tar file on top of the tree; "-" is stdin.
+func addTar(ctx context.Context, tree *filetree.Tree, name string, stdin io.Reader) error {
+	if name == "-" {
+		return tree.AddTar(ctx, interruptibleReader(ctx, stdin))
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := tree.AddTar(ctx, f); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// addDir adds the contents of a directory on top of the tree.
+func addDir(ctx context.Context, tree *filetree.Tree, name string, as owner) error {
+	if as.set {
+		return tree.AddDirAs(ctx, name, as.uid, as.gid)
+	}
+	return tree.AddDir(ctx, name)
+}
+
 // addModules adds the modules and returns their paths in load order.
 func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
 	if len(o.modules) == 0 {

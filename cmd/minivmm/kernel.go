@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"text/tabwriter"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -87,10 +87,8 @@ func newKernelFetchCommand() *cobra.Command {
 				}
 			}
 			how := "added"
-			for _, old := range before {
-				if old.ID == k.ID {
-					how = "already in the store"
-				}
+			if slices.ContainsFunc(before, func(old kernel.Kernel) bool { return old.ID == k.ID }) {
+				how = "already in the store"
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s: %s\n", kernelLabel(k), how, k.Source)
 			return err
@@ -159,16 +157,15 @@ func newKernelListCommand() *cobra.Command {
 
 // printKernels prints a table.
 func printKernels(w io.Writer, all []kernel.Kernel) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tNAME\tRELEASE\tSIZE\tDEFAULT\tSOURCE")
+	t := columns{{"ID", "NAME", "RELEASE", "SIZE", "DEFAULT", "SOURCE"}}
 	for _, k := range all {
 		mark := ""
 		if k.Default {
 			mark = "default"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID[:12], k.Name, k.Release, about(k.SizeBytes), mark, k.Source)
+		t.row(k.ID[:12], k.Name, k.Release, about(k.SizeBytes), mark, k.Source)
 	}
-	return t.Flush()
+	return t.print(w)
 }
 
 func newKernelRemoveCommand() *cobra.Command {

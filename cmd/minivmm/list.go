@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -42,8 +44,7 @@ func newListCommand() *cobra.Command {
 }
 
 func listTable(w io.Writer, found []control.Found, now time.Time) error {
-	var t columns
-	t.row("NAME", "PROCESS", "VCPUS", "MEMORY", "UP")
+	t := columns{{"NAME", "PROCESS", "VCPUS", "MEMORY", "UP"}}
 	for _, f := range found {
 		if f.Err != nil {
 			t.row(f.Name, "-", "-", "-", f.Err.Error())
@@ -52,12 +53,39 @@ func listTable(w io.Writer, found []control.Found, now time.Time) error {
 		m := f.About
 		t.row(f.Name, strconv.Itoa(m.PID), strconv.Itoa(m.VCPUs), config.Size(m.Memory).String(), now.Sub(m.Started).Round(time.Second).String())
 	}
-	_, err := t.WriteTo(w)
-	return err
+	return t.print(w)
 }
 
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// columns is a table of rows of cells. A row may have fewer cells than others.
+type columns [][]string
+
+func (c *columns) row(cells ...string) { *c = append(*c, cells) }
+
+// print prints the rows with aligned columns, two spaces apart and without trailing spaces.
+func (c columns) print(w io.Writer) error {
+	var width []int
+	for _, row := range c {
+		for i, cell := range row {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range c {
+		var line strings.Builder
+		for i, cell := range row {
+			fmt.Fprintf(&line, "%-*s  ", width[i], cell)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

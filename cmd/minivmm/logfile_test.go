@@ -20,7 +20,7 @@ func consoleFile(t *testing.T, path string) func(line string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(c.Output(), "%-99s\n", line)
+		fmt.Fprintf(c.out, "%-99s\n", line)
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}

@@ -1,9 +1,19 @@
 package main
 
 import (
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"strings"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"minivmm/internal/terminal"
 	"minivmm/vmm"
+	"minivmm/vmm/config"
 	"minivmm/vmm/sandbox"
 )
 
@@ -11,18 +21,137 @@ func main() {
 	os.Exit(execute(newVM, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// realMachine adapts a VM to the machine interface of the runner.
-type realMachine struct{ *vmm.VM }
-
-func (m realMachine) ConsoleInput() Input { return m.Console() }
-
-func newVM(plan vmm.Plan, opt vmm.Options) (machine, error) {
+func newVM(plan vmm.Plan, opt vmm.Options) (machine, Input, error) {
 	if err := sandbox.Process(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	vm, err := vmm.New(plan, opt)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return realMachine{vm}, nil
+	return vm, vm.Console(), nil
 }
+
+// execute runs the command line and returns the exit code. Text for people is sanitized, whatever
+// its source; only a guest's console and the output of its command go to stdout and stderr
+// unchanged.
+func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.Writer) int {
+	root := newRootCommand(build, stdin, stdout, stderr)
+	root.SetArgs(args)
+	root.SetOut(terminal.Writer{W: stdout})
+	root.SetErr(terminal.Writer{W: stderr})
+	err := root.Execute()
+	printError(root.ErrOrStderr(), err)
+	return exitCode(err)
+}
+
+// printError prints the problems of a configuration unchanged, so that editors and CI can parse
+// them, and all other errors prefixed with the program's name.
+func printError(w io.Writer, err error) {
+	var invalid *config.Error
+	switch {
+	case err == nil, errors.As(err, new(quiet)):
+	case errors.As(err, &invalid):
+		fmt.Fprintln(w, invalid)
+	default:
+		fmt.Fprintf(w, "minivmm: %v\n", err)
+	}
+}
+
+// rawOut returns the command's output unsanitized, for binary data and control sequences.
+func rawOut(cmd *cobra.Command) io.Writer {
+	if w, ok := cmd.OutOrStdout().(terminal.Writer); ok {
+		return w.W
+	}
+	return cmd.OutOrStdout()
+}
+
+// newRootCommand returns the command tree.
+func newRootCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "minivmm",
+		Short:         "Run virtual machines on KVM with the kernel's vhost devices",
+		Example:       "  minivmm run debian.toml\n  minivmm run --kernel vmlinuz --initrd initrd.cpio --disk disk.img",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs, // only reached by an unknown command
+		RunE:          unknownCommand,
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(newRunCommand(build, stdin, stdout, stderr), newListCommand(), newWorkersCommand(),
+		newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
+		newKernelCommand(), newInitramfsCommand(), newDiskCommand(), newVersionCommand())
+	return root
+}
+
+// flagError adds a suggestion to the error of an unknown flag.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+		name := "--" + strings.TrimLeft(unknown.GetSpecifiedName(), "-")
+		return usageError{fmt.Errorf("%w%s", err, config.DidYouMean(name, names))}
+	}
+	return usageError{err}
+}
+
+// args turns a wrong number of arguments into a usage error that prints the correct usage.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// unknownCommand is the RunE of a command that has only subcommands. It runs without a subcommand
+// or with an unknown one.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	of := ""
+	if cmd.HasParent() {
+		of = " of " + cmd.Name()
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return usageError{fmt.Errorf("unknown command %q%s%s", args[0], of, config.DidYouMean(args[0], names))}
+}
+
+// flag is a flag whose value is given to set. arg is the value's name in the help.
+type flag struct {
+	arg string
+	set func(value string) error
+}
+
+// Set, String and Type implement pflag.Value.
+func (f flag) Set(value string) error { return f.set(value) }
+func (f flag) String() string         { return "" }
+func (f flag) Type() string           { return f.arg }
+
+// text returns the set function of a value that parses itself.
+func text(value encoding.TextUnmarshaler) func(string) error {
+	return func(s string) error { return value.UnmarshalText([]byte(s)) }
+}
+
+// argNames sets the names of flags' arguments in the help, as pairs "flag=ARGUMENT".
+func argNames(flags *pflag.FlagSet, pairs ...string) {
+	for _, pair := range pairs {
+		name, arg, _ := strings.Cut(pair, "=")
+		f := flags.Lookup(name)
+		f.Value = argNamed{f.Value, arg}
+	}
+}
+
+// argNamed is a flag's value with a different argument name in the help.
+type argNamed struct {
+	pflag.Value
+	arg string
+}
+
+func (a argNamed) Type() string { return a.arg }

@@ -54,15 +54,15 @@ func newPretendGuest(behaviour string, plan vmm.Plan, opt vmm.Options) *pretendG
 }
 
 func pretend(behaviour string) newMachine {
-	return func(plan vmm.Plan, opt vmm.Options) (machine, error) {
+	return func(plan vmm.Plan, opt vmm.Options) (machine, Input, error) {
 		if behaviour == "busy" {
-			return nil, fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY})
+			return nil, nil, fmt.Errorf("net0: %w", &os.PathError{Op: "TUNSETIFF", Path: "/dev/net/tun", Err: syscall.EBUSY})
 		}
-		return newPretendGuest(behaviour, plan, opt), nil
+		g := newPretendGuest(behaviour, plan, opt)
+		return g, g, nil
 	}
 }
 
-func (g *pretendGuest) ConsoleInput() Input    { return g }
 func (g *pretendGuest) Ready() <-chan struct{} { return g.ready }
 func (g *pretendGuest) About() account.Machine { return account.Machine{Name: g.name} }
 

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"reflect"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -72,20 +72,14 @@ type mapping struct {
 
 func parseMapping(line string) (m mapping, ok bool) {
 	// address perms offset dev inode path
-	f := strings.Fields(line)
-	if len(f) < 5 || len(f[1]) < 2 {
-		return m, false
+	var perms string
+	if n, _ := fmt.Sscanf(line, "%x-%x %4s", &m.start, &m.end, &perms); n != 3 {
+		return mapping{}, false
 	}
-	from, to, _ := strings.Cut(f[0], "-")
-	start, err1 := strconv.ParseUint(from, 16, 64)
-	end, err2 := strconv.ParseUint(to, 16, 64)
-	if err1 != nil || err2 != nil {
-		return m, false
-	}
-	if at := strings.Index(line, "/"); at >= 0 {
+	if at := strings.IndexByte(line, '/'); at >= 0 {
 		m.path = strings.TrimSuffix(line[at:], "\n")
 	}
-	m.start, m.end, m.writable = uintptr(start), uintptr(end), f[1][1] == 'w'
+	m.writable = strings.Contains(perms, "w")
 	return m, true
 }
 

@@ -46,14 +46,13 @@ type runner struct {
 	server  *control.Server
 }
 
-// newMachine creates a machine that is ready for Run.
-type newMachine func(vmm.Plan, vmm.Options) (machine, error)
+// newMachine creates a machine that is ready for Run, and returns its serial port too.
+type newMachine func(vmm.Plan, vmm.Options) (machine, Input, error)
 
 // machine is a [vmm.VM], or a fake in tests.
 type machine interface {
 	Run(context.Context) (vmm.Outcome, error)
 	PowerButton() error
-	ConsoleInput() Input // the guest's serial port
 	Workers() []vmm.Worker
 	About() account.Machine
 	Report() (*account.Report, error)
@@ -72,7 +71,8 @@ func (r *runner) run(ctx context.Context) error {
 	if err := r.resolve(outside); err != nil {
 		return err
 	}
-	if err := r.furnish(ctx); err != nil {
+	// This may download and build; a signal interrupts it.
+	if err := work(ctx, func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log) }); err != nil {
 		return err
 	}
 	if outside {
@@ -99,11 +99,6 @@ func (r *runner) resolve(outside bool) error {
 		}
 	}
 	return nil
-}
-
-// furnish completes the plan. It may download and build; a signal interrupts it.
-func (r *runner) furnish(ctx context.Context) error {
-	return work(ctx, func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log) })
 }
 
 // live runs the machine in this process.
@@ -177,7 +172,7 @@ func (r *runner) watch() (unwatch func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go guard(func() {
 		defer close(ended)
-		r.shutdown.watch(r.signals, r.console.Left(), r.attached, done)
+		r.shutdown.watch(r.signals, r.console.left, r.attached, done)
 	})
 	return sync.OnceFunc(func() {
 		close(done)
@@ -200,12 +195,13 @@ func (r *runner) start(ctx context.Context) (err error) {
 	if err := r.claimName(); err != nil {
 		return err
 	}
-	opt := vmm.Options{Console: r.console.Output(), Logf: r.logf}
+	opt := vmm.Options{Console: r.console.out, Logf: r.logf}
 	if r.channel != nil {
 		opt.Console = r.channel.console(opt.Console)
 		opt.Ports = []vmm.Port{{Name: channelName, Conn: r.channel.guest}}
 	}
-	if r.machine, err = r.build(r.plan, opt); err != nil {
+	var input Input
+	if r.machine, input, err = r.build(r.plan, opt); err != nil {
 		return err
 	}
 	if r.verbose {
@@ -215,10 +211,9 @@ func (r *runner) start(ctx context.Context) (err error) {
 	}
 	r.attached <- r.machine
 	if r.channel != nil {
-		r.console.Attach(r.channel.typing)
-	} else {
-		r.console.Attach(r.machine.ConsoleInput())
+		input = r.channel.typing
 	}
+	r.console.Attach(input)
 	if r.name == nil {
 		return nil
 	}
@@ -270,4 +265,49 @@ func (r *runner) verdict(outcome vmm.Outcome, cause error) error {
 		return nil
 	}
 	return quiet{outcomeError{outcome}}
+}
+
+// namespacesOf returns the namespaces that the configuration requests.
+func namespacesOf(cfg *config.Config) namespace.Set {
+	n := cfg.Namespaces
+	return namespace.Set{
+		Net: string(n.Net), Mount: n.Mount, UTS: n.UTS, Hostname: string(cfg.Name),
+		IPC: n.IPC, User: n.User, PID: n.PID,
+	}
+}
+
+// settle sets up the configured namespaces if this process is inside them. Otherwise outside is
+// true: this process fetches the guest's images on the host's network, and then calls enter.
+func (r *runner) settle() (outside bool, err error) {
+	set := namespacesOf(r.cfg)
+	if !set.Any() {
+		return false, nil
+	}
+	inside, err := set.Inside()
+	if err != nil || !inside {
+		return true, err
+	}
+	return false, namespace.Settle(set)
+}
+
+// enter runs the program again inside the namespaces. If that requires a child process, this
+// process exits as the child does.
+func (r *runner) enter() error {
+	set := namespacesOf(r.cfg)
+	if set.User || set.PID {
+		// Based on the configuration, not on the plan: the process inside may have other privileges
+		// and so more queues.
+		if err := (&vmm.Plan{Config: *r.cfg}).RoomForProcess(); err != nil {
+			return err
+		}
+		keepSmall() // from here on this process only waits
+	}
+	code, err := namespace.Enter(set)
+	switch {
+	case code == exitPoweredOff:
+		return err
+	case err == nil:
+		return quiet{childError{code, errors.New("the process in the namespaces failed")}}
+	}
+	return childError{code, err}
 }

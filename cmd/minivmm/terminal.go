@@ -8,8 +8,7 @@ import (
 	"golang.org/x/term"
 )
 
-// restoreTerminal takes this process's terminal out of raw mode; nil while the terminal is not in
-// raw mode.
+// restoreTerminal takes the terminal out of raw mode; nil while it is not in raw mode.
 var restoreTerminal atomic.Pointer[func()]
 
 // takeTerminal puts the terminal into raw mode until restore is called. restore may be called from

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"minivmm/vmm/account"
@@ -19,7 +19,7 @@ func workersTable(w io.Writer, r, before *account.Report, all bool) error {
 	var b bytes.Buffer
 	m := r.Machine
 	fmt.Fprintf(&b, "%s: process %d, up %v, vcpus %d, memory %v\n\n", m.Name, m.PID, r.Time.Sub(m.Started).Round(time.Second), m.VCPUs, config.Size(m.Memory))
-	threadColumns(r, before, all).WriteTo(&b)
+	_ = threadColumns(r, before, all).print(&b)
 	fmt.Fprintln(&b)
 	if c := r.Cgroup; c != nil {
 		fmt.Fprintf(&b, "cgroup %s: CPU %s s, memory %s, tasks %d, including other processes in it\n", c.Path, sec(c.CPU), size(c.Memory), c.Tasks)
@@ -31,7 +31,7 @@ func workersTable(w io.Writer, r, before *account.Report, all bool) error {
 	fmt.Fprint(&b, "\n\n")
 	for _, part := range []columns{queueColumns(r.Queues), diskColumns(r.Disks), netColumns(r.Nets), statColumns(r.KVM)} {
 		if len(part) > 1 {
-			part.WriteTo(&b)
+			_ = part.print(&b)
 			fmt.Fprintln(&b)
 		}
 	}
@@ -42,26 +42,26 @@ func workersTable(w io.Writer, r, before *account.Report, all bool) error {
 	return err
 }
 
-func threadColumns(r, before *account.Report, all bool) (t columns) {
-	elapsed := time.Duration(0)
-	if before != nil {
-		elapsed = r.Time.Sub(before.Time)
+func threadColumns(r, before *account.Report, all bool) columns {
+	head := []string{"ROLE", "THREAD", "CPU %", "CPU s", "USER s", "SYSTEM s", "WAIT s", "VOLUNTARY", "PREEMPTED",
+		"ON", "CPUS", "CGROUP", "SERVES"}
+	watched := before != nil
+	if !watched {
+		head = slices.Delete(head, 2, 3)
+		before = new(account.Report)
 	}
+	t := columns{head}
 	// busy returns the two cells of CPU time, or one if there is no earlier report.
 	busy := func(now, then uint64) []string {
-		if before == nil {
+		if !watched {
 			return []string{sec(now)}
 		}
-		return []string{percent(now, then, elapsed), sec(now)}
+		return []string{percent(now, then, r.Time.Sub(before.Time)), sec(now)}
 	}
 	row := func(role, thread string, u account.Usage, wait, then uint64, rest ...string) {
-		t.row(slices.Concat([]string{role, thread}, busy(u.CPU, then), []string{sec(u.User), sec(u.System), sec(wait), number(u.Voluntary), number(u.Preempted)}, rest)...)
+		usage := []string{sec(u.User), sec(u.System), sec(wait), number(u.Voluntary), number(u.Preempted)}
+		t.row(slices.Concat([]string{role, thread}, busy(u.CPU, then), usage, rest)...)
 	}
-	head := []string{"ROLE", "THREAD", "CPU %", "CPU s", "USER s", "SYSTEM s", "WAIT s", "VOLUNTARY", "PREEMPTED", "ON", "CPUS", "CGROUP", "SERVES"}
-	if before == nil {
-		head = slices.Delete(head, 2, 3)
-	}
-	t.row(head...)
 	for _, th := range r.Threads {
 		tid := strconv.Itoa(th.TID)
 		if th.Kthread {
@@ -72,7 +72,12 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 		case th.State == "gone":
 			t.row(th.Role, tid, "gone")
 		default:
-			row(th.Role, tid, th.Usage, th.Wait, threadBefore(before, th.TID), strconv.Itoa(th.LastCPU), th.CPUs, orDash(th.Cgroup), th.Queues)
+			var then account.Thread
+			if i := slices.IndexFunc(before.Threads, func(b account.Thread) bool { return b.TID == th.TID }); i >= 0 {
+				then = before.Threads[i]
+			}
+			cgroup := cmp.Or(th.Cgroup, "-")
+			row(th.Role, tid, th.Usage, th.Wait, then.CPU, strconv.Itoa(th.LastCPU), th.CPUs, cgroup, th.Queues)
 		}
 	}
 	for _, role := range r.Roles {
@@ -83,20 +88,20 @@ func threadColumns(r, before *account.Report, all bool) (t columns) {
 		case role.Kind != account.Minivmm || all:
 			continue
 		}
-		row(role.Role, count, role.Usage, role.Wait, roleBefore(before, role.Role))
+		var then account.Role
+		if i := slices.IndexFunc(before.Roles, func(b account.Role) bool { return b.Role == role.Role }); i >= 0 {
+			then = before.Roles[i]
+		}
+		row(role.Role, count, role.Usage, role.Wait, then.CPU)
 	}
 	sum, _ := r.Sum()
-	var sumBefore uint64
-	if before != nil {
-		sumBefore, _ = before.Sum()
-	}
+	sumBefore, _ := before.Sum()
 	t.row(append([]string{"all", fmt.Sprintf("%d threads", len(r.Threads))}, busy(sum, sumBefore)...)...)
 	return t
 }
 
-// queueColumns lists the live queues.
-func queueColumns(queues []account.Queue) (t columns) {
-	t.row("QUEUE", "SIZE", "FILL", "KICKS", "INTERRUPTS")
+func queueColumns(queues []account.Queue) columns {
+	t := columns{{"QUEUE", "SIZE", "FILL", "KICKS", "INTERRUPTS"}}
 	count := func(n *uint64) string {
 		if n == nil {
 			return "-"
@@ -104,39 +109,34 @@ func queueColumns(queues []account.Queue) (t columns) {
 		return number(*n)
 	}
 	for _, q := range queues {
-		if !q.Live {
-			continue
+		if q.Live {
+			t.row(fmt.Sprintf("%s %d", q.Device, q.Index), strconv.Itoa(q.Size), strconv.Itoa(q.Fill), count(q.Kicks), count(q.Interrupts))
 		}
-		t.row(fmt.Sprintf("%s %d", q.Device, q.Index), strconv.Itoa(q.Size), strconv.Itoa(q.Fill), count(q.Kicks), count(q.Interrupts))
 	}
 	return t
 }
 
-func diskColumns(disks []account.Disk) (t columns) {
-	t.row("DISK", "COMMANDS", "READ MiB", "WRITTEN MiB")
+func diskColumns(disks []account.Disk) columns {
+	t := columns{{"DISK", "COMMANDS", "READ MiB", "WRITTEN MiB"}}
 	for _, d := range disks {
 		t.row(d.ID, number(d.Commands), number(d.ReadMiB), number(d.WriteMiB))
 	}
 	return t
 }
 
-func netColumns(nets []account.Net) (t columns) {
-	t.row("NETWORK", "CONNECTIONS", "FLOWS", "SEGMENTS", "RETRANSMITS")
+func netColumns(nets []account.Net) columns {
+	t := columns{{"NETWORK", "CONNECTIONS", "FLOWS", "SEGMENTS", "RETRANSMITS"}}
 	for _, n := range nets {
 		t.row(n.ID, strconv.Itoa(n.Connections), strconv.Itoa(n.Flows), number(n.Segments), number(n.Retransmits))
 	}
 	return t
 }
 
-func statColumns(s account.KVMStats) (t columns) {
-	head := []string{"VCPU", "EXITS"}
-	for _, name := range shownStats {
-		head = append(head, strings.ToUpper(strings.ReplaceAll(name, "_", " ")))
-	}
-	t.row(append(head, "TO MINIVMM")...)
+func statColumns(s account.KVMStats) columns {
+	t := columns{{"VCPU", "EXITS", "MMIO EXITS", "IO EXITS", "HALT EXITS", "IRQ INJECTIONS", "TO MINIVMM"}}
 	for i, stats := range s.VCPUs {
-		cells := []string{strconv.Itoa(i), number(stats["exits"])}
-		for _, name := range shownStats {
+		cells := []string{strconv.Itoa(i)}
+		for _, name := range []string{"exits", "mmio_exits", "io_exits", "halt_exits", "irq_injections"} {
 			cells = append(cells, number(stats[name]))
 		}
 		if i < len(s.UserExits) {
@@ -145,29 +145,6 @@ func statColumns(s account.KVMStats) (t columns) {
 		t.row(cells...)
 	}
 	return t
-}
-
-// shownStats are the KVM counters that the table shows.
-var shownStats = [...]string{"mmio_exits", "io_exits", "halt_exits", "irq_injections"}
-
-func threadBefore(r *account.Report, tid int) uint64 {
-	if r == nil {
-		return 0
-	}
-	if i := slices.IndexFunc(r.Threads, func(t account.Thread) bool { return t.TID == tid }); i >= 0 {
-		return r.Threads[i].CPU
-	}
-	return 0
-}
-
-func roleBefore(r *account.Report, role string) uint64 {
-	if r == nil {
-		return 0
-	}
-	if i := slices.IndexFunc(r.Roles, func(x account.Role) bool { return x.Role == role }); i >= 0 {
-		return r.Roles[i].CPU
-	}
-	return 0
 }
 
 // percent returns the usage of one CPU. Sums can shrink slightly, as their readings are not taken
@@ -184,10 +161,3 @@ func sec(ns uint64) string { return fmt.Sprintf("%.3f", float64(ns)/1e9) }
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func size(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
