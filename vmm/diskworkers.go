@@ -37,7 +37,7 @@ func (m *VM) scsiWorkers(dev *vhost.Scsi) error {
 func (m *VM) setDiskWorkers(c config.WorkerCount) error {
 	first := slices.IndexFunc(m.workers, func(w Worker) bool { return w.Device == scsiName })
 	if first < 0 {
-		return errors.New("no disk is served by vhost-scsi, so there are no workers to add or remove")
+		return &config.MisfitError{Problem: "no disk is served by vhost-scsi, so there are no workers to add or remove"}
 	}
 	mine := slices.Clone(m.workers[first:]) // the disks are the last device with workers
 	have, requests := len(mine), int(m.plan.SCSI.Queues)
@@ -79,7 +79,8 @@ func (m *VM) setDiskWorkers(c config.WorkerCount) error {
 // workersMu.
 func (m *VM) changeDiskWorkers(device string, c config.WorkerCount) error {
 	if device != "" && device != scsiName {
-		return fmt.Errorf("count applies to the workers of vhost-scsi (%s): %q has one worker for each queue pair, and their number is fixed when the machine starts", scsiName, device)
+		return &config.MisfitError{Problem: fmt.Sprintf("count applies to the workers of vhost-scsi (%s): %q has one worker for each queue pair, "+
+			"and their number is fixed when the machine starts", scsiName, device)}
 	}
 	have := 0
 	for _, w := range m.workers {

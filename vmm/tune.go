@@ -42,9 +42,9 @@ func (m *VM) Tune(t config.Tuning) error {
 	}
 	switch {
 	case len(names) == 0:
-		return errors.New("the machine has no kernel workers")
+		return &config.MisfitError{Problem: "the machine has no kernel workers"}
 	case t.Device != "" && !slices.Contains(names, t.Device):
-		return fmt.Errorf("%q is not a device with kernel workers: want one of %s", t.Device, strings.Join(slices.Compact(names), ", "))
+		return &config.MisfitError{Problem: fmt.Sprintf("%q is not a device with kernel workers: want one of %s", t.Device, strings.Join(slices.Compact(names), ", "))}
 	}
 	return errors.Join(errs...)
 }

@@ -94,7 +94,7 @@ func exitCode(err error) int {
 		return exitNoMachine
 	case errors.As(err, &sig):
 		return exitSignal + int(sig.Signal)
-	case is[usageError](err), errors.As(err, &invalid) && invalid.FlagsOnly():
+	case is[usageError](err), is[*config.MisfitError](err), errors.As(err, &invalid) && invalid.FlagsOnly():
 		return exitUsage
 	case invalid != nil:
 		return exitConfig

@@ -23,6 +23,7 @@ func TestErrorsHaveExitCodes(t *testing.T) {
 		{nil, 0},
 		{errors.New("a bug"), 1},
 		{usageError{errors.New("x")}, 2},
+		{fmt.Errorf("machine web: %w", &config.MisfitError{Problem: "the machine has no kernel workers"}), 2},
 		{signalError{syscall.SIGTERM}, 143},
 		{quiet{signalError{syscall.SIGINT}}, 130},
 		{quiet{outcomeError{vmm.Rebooted}}, 10},

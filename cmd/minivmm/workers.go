@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -89,14 +88,10 @@ func machineName(args []string) (string, error) {
 }
 
 func report(name string) (*account.Report, error) {
-	resp, pid, err := control.Call(name, control.Request{Command: control.CommandWorkers})
+	resp, _, err := control.Call(name, control.Request{Command: control.CommandWorkers})
 	if err != nil {
 		return nil, err
 	}
-	if resp.Workers == nil {
-		return nil, fmt.Errorf("machine %s: the response has no workers", name)
-	}
-	resp.Workers.Machine.PID = cmp.Or(pid, resp.Workers.Machine.PID) // in a pid namespace the machine does not know its own
 	return resp.Workers, nil
 }
 

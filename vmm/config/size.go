@@ -64,7 +64,7 @@ type Duration struct{ time.Duration }
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return fmt.Errorf(`%s is not a duration: write a number and a unit (ms, s, m or h), like "10s"`, quote(string(b)))
+		return fmt.Errorf(`%s is not a duration: write a number and a unit (us, ms, s, m or h), like "10s"`, quote(string(b)))
 	}
 	if v < 0 {
 		return fmt.Errorf("duration %s is negative", quote(string(b)))

@@ -128,6 +128,11 @@ type Tuning struct {
 	Count    WorkerCount `json:"count,omitempty"`       // number of vhost-scsi workers
 }
 
+// MisfitError reports a Tuning for workers that the machine does not have.
+type MisfitError struct{ Problem string }
+
+func (e *MisfitError) Error() string { return e.Problem }
+
 // Check returns an error for a number that is out of range.
 func (t Tuning) Check() error {
 	if t.Nice != nil && (*t.Nice < minNice || *t.Nice > maxNice) {

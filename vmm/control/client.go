@@ -18,6 +18,7 @@ import (
 
 	"minivmm/internal/userdir"
 	"minivmm/vmm/account"
+	"minivmm/vmm/config"
 )
 
 // clientPatience is how long a client waits for a response: a machine may be waiting for the reset
@@ -62,9 +63,12 @@ func find(candidates []string) []Found {
 		}
 		paths, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
 		for _, path := range paths {
-			f := Found{Name: strings.TrimSuffix(filepath.Base(path), socketSuffix)}
-			f.About, f.Err = ask(path)
-			if !stale(f.Err) {
+			resp, _, err := call(path, Request{Command: CommandAbout})
+			f := Found{Name: strings.TrimSuffix(filepath.Base(path), socketSuffix), Err: err}
+			if err == nil {
+				f.About = *resp.About
+			}
+			if !stale(err) {
 				all = append(all, f)
 			}
 		}
@@ -83,21 +87,9 @@ func cut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
-func ask(path string) (account.Machine, error) {
-	resp, pid, err := call(path, Request{Command: CommandAbout})
-	if err != nil {
-		return account.Machine{}, err
-	}
-	if resp.About == nil {
-		return account.Machine{}, fmt.Errorf("%s: the response has no machine", path)
-	}
-	resp.About.PID = cmp.Or(pid, resp.About.PID) // in a pid namespace the machine does not know its own
-	return *resp.About, nil
-}
-
 // Call sends a request to the machine with that name. It returns the response and the ID of the
 // process that sent it, 0 if that process is not visible in this pid namespace. Call sets the
-// version.
+// version. The response to CommandAbout has About, and that to CommandWorkers has Workers.
 func Call(name string, req Request) (_ *Response, pid int, err error) {
 	return callName(userdir.Runtime(), name, req)
 }
@@ -157,23 +149,32 @@ func call(path string, req Request) (*Response, int, error) {
 		return nil, pid, fmt.Errorf("response: %w", err)
 	case resp.Version != Version:
 		return nil, pid, fmt.Errorf("it uses protocol version %d, this minivmm uses %d", resp.Version, Version)
+	case resp.Misfit:
+		return nil, pid, &config.MisfitError{Problem: resp.Error}
 	case resp.Error != "":
 		return nil, pid, errors.New(resp.Error)
+	case req.Command == CommandAbout && resp.About == nil, req.Command == CommandWorkers && resp.Workers == nil:
+		return nil, pid, fmt.Errorf("the response to %s has no result", req.Command)
+	}
+	// In a pid namespace the machine does not know its own process ID.
+	if resp.About != nil {
+		resp.About.PID = cmp.Or(pid, resp.About.PID)
+	}
+	if resp.Workers != nil {
+		resp.Workers.Machine.PID = cmp.Or(pid, resp.Workers.Machine.PID)
 	}
 	return &resp, pid, nil
 }
 
 // peer returns the process ID of the other end, 0 if it is not in this pid namespace.
 func peer(conn net.Conn) int {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0
-	}
 	pid := 0
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
+	if raw, err := conn.(*net.UnixConn).SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+				pid = int(cred.Pid)
+			}
+		})
+	}
 	return pid
 }

@@ -14,30 +14,20 @@
 //
 // A running machine holds a lock (flock(2)) on NAME.lock next to the socket and in each of the
 // other directories that exist, so that a machine started with another environment cannot have the
-// same name. A machine that was killed leaves both files behind. Without the lock they are stale,
-// and the next machine with that name replaces them. A stale socket refuses connections, so clients
-// recognize it.
+// same name. A machine that was killed leaves both files behind, which the next machine with that
+// name replaces. A stale socket refuses connections, so clients recognize it.
 //
 // # Protocol
 //
-// A connection carries one request and one response, each a JSON object on one line. The request
-// has the version, 1, and a command; the response has the version and either an error or the
-// result:
+// A connection carries one request and one response, each a JSON object on one line ([Request] and
+// [Response]; docs/operating.md has examples):
 //
-//	{"version":1,"command":"about"}              {"version":1,"about":{"name":"web","pid":1234,...}}
-//	{"version":1,"command":"workers"}            {"version":1,"workers":{...}}
-//	{"version":1,"command":"stop"}               {"version":1}
 //	{"version":1,"command":"stop","now":true}    {"version":1}
-//	{"version":1,"command":"tune","tune":{"device":"net0","affinity":"2-3"}}
-//	                                             {"version":1}
-//	{"version":1,"command":"rescan"}             {"version":1,"disks":[{"id":"disk0","size_bytes":1073741824,"told":true}]}
 //	{"version":1,"command":"dance"}              {"version":1,"error":"unknown command \"dance\": ..."}
 //
 // Unknown keys in a request are errors; clients ignore unknown keys in a response, so that
 // responses can grow within a version. A request is at most 4 KiB and must arrive within 5 s of
-// connecting. The objects are those of package account.
-//
-// # Cost and concurrency
+// connecting.
 //
 // Until a client connects, a served name costs two files, two descriptors and a goroutine in
 // accept. At most 8 connections are served at a time; further ones wait. Close closes them all.

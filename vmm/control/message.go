@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,7 @@ var commands = []string{CommandAbout, CommandWorkers, CommandStop, CommandTune, 
 type Response struct {
 	Version int                `json:"version"`
 	Error   string             `json:"error,omitempty"`
+	Misfit  bool               `json:"misfit,omitempty"` // the error is a *config.MisfitError
 	About   *account.Machine   `json:"about,omitempty"`
 	Workers *account.Report    `json:"workers,omitempty"`
 	Disks   []account.DiskSize `json:"disks,omitempty"`
@@ -53,24 +55,17 @@ const (
 var errLong = errors.New("line longer")
 
 // readLine reads up to a newline, at most max bytes including the newline.
-func readLine(r io.Reader, max int) ([]byte, error) {
-	var line []byte
-	buf := make([]byte, 4<<10)
-	for {
-		n, err := r.Read(buf[:min(len(buf), max-len(line))])
-		line = append(line, buf[:n]...)
-		if end := bytes.IndexByte(line[len(line)-n:], '\n'); end >= 0 {
-			return line[:len(line)-n+end], nil
-		}
-		switch {
-		case len(line) == max:
-			return nil, fmt.Errorf("%w than %d bytes", errLong, max)
-		case err == io.EOF && len(line) > 0:
-			return nil, io.ErrUnexpectedEOF
-		case err != nil:
-			return nil, err
-		}
+func readLine(r io.Reader, max int64) ([]byte, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, max)).ReadBytes('\n')
+	switch {
+	case err == nil:
+		return line[:len(line)-1], nil
+	case err == io.EOF && int64(len(line)) == max:
+		return nil, fmt.Errorf("%w than %d bytes", errLong, max)
+	case err == io.EOF && len(line) > 0:
+		return nil, io.ErrUnexpectedEOF
 	}
+	return nil, err
 }
 
 // parseRequest parses and validates a request.

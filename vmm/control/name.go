@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -66,8 +65,8 @@ func claim(candidates []string, name string) (*Name, error) {
 			continue
 		case errors.Is(err, unix.EWOULDBLOCK):
 			taken := &TakenError{Name: name}
-			if resp, pid, err := callName(candidates, name, Request{Command: CommandAbout}); err == nil && resp.About != nil {
-				taken.PID = cmp.Or(pid, resp.About.PID)
+			if resp, _, err := callName(candidates, name, Request{Command: CommandAbout}); err == nil {
+				taken.PID = resp.About.PID
 			}
 			return nil, errors.Join(taken, n.Close())
 		case d == dir:

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"sync"
 	"time"
 
 	"minivmm/internal/task"
@@ -30,16 +29,11 @@ type Server struct {
 	machine  Machine
 	listener *net.UnixListener
 	tasks    *task.Group
-
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	closed bool
 }
 
 const (
-	maxConns   = 8
-	patience   = 5 * time.Second // for a client that sends or reads nothing
-	socketMode = 0o600
+	maxConns = 8
+	patience = 5 * time.Second // for a client that sends or reads nothing
 )
 
 // Serve starts a server on the name's socket. The caller must close the server, before the name and
@@ -54,10 +48,10 @@ func (n *Name) Serve(m Machine) (*Server, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	// Until now the mode of the directory has kept others out.
-	if err := os.Chmod(path, socketMode); err != nil {
+	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	s := &Server{machine: m, listener: l, conns: make(map[net.Conn]bool)}
+	s := &Server{machine: m, listener: l}
 	s.tasks = task.New(func(error) {}) // a panic has closed one connection; do reports those it can
 	s.tasks.Go(s.accept)
 	return s, nil
@@ -68,42 +62,22 @@ func (s *Server) accept(context.Context) error {
 	for {
 		free <- struct{}{}
 		conn, err := s.listener.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
 			<-free
 			time.Sleep(patience / 10) // out of descriptors: wait until some are closed
 			continue
 		}
-		if !s.add(conn) {
-			conn.Close()
-			return nil
-		}
-		s.tasks.Go(func(context.Context) error {
+		s.tasks.Go(func(ctx context.Context) error {
 			defer func() { <-free }()
-			defer s.remove(conn)
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			s.answer(conn)
 			return nil
 		})
 	}
-}
-
-// add returns false once the server is closed.
-func (s *Server) add(conn net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.conns[conn] = true
-	}
-	return !s.closed
-}
-
-func (s *Server) remove(conn net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, conn)
-	conn.Close()
 }
 
 // answer serves one connection. Errors of a client that goes away are ignored.
@@ -122,7 +96,8 @@ func (s *Server) answer(conn net.Conn) {
 		err = s.do(req, &resp)
 	}
 	if err != nil {
-		resp.Error = err.Error()
+		var misfit *config.MisfitError
+		resp.Error, resp.Misfit = err.Error(), errors.As(err, &misfit)
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(patience))
 	_ = writeLine(conn, resp)
@@ -151,11 +126,5 @@ func (s *Server) Close() error {
 	// The listener first: a client that tries again because its connection was closed must be
 	// refused.
 	err := s.listener.Close()
-	s.mu.Lock()
-	s.closed = true
-	for conn := range s.conns {
-		conn.Close()
-	}
-	s.mu.Unlock()
 	return errors.Join(err, s.tasks.Stop())
 }
