@@ -106,11 +106,9 @@ func (u untilClosed) Write(p []byte) (int, error) {
 func (c *channel) close(patience time.Duration) {
 	c.near.Close()
 	c.typing.End()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case <-c.ended:
-	case <-timer.C:
+	case <-time.After(patience):
 	}
 	c.session.Close()
 	if c.winch != nil {
@@ -120,16 +118,17 @@ func (c *channel) close(patience time.Duration) {
 }
 
 // result converts the outcome of a machine that stopped on its own to run's error; pressed is the
-// signal that pressed its power button, or 0.
+// signal that pressed its power button, or 0. minivmm's init powers off only after it has reported
+// an exit: a guest that powers off earlier was told to by what runs in it.
 func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
-	finished := false
+	started, finished := false, false
 	select {
 	case <-c.ended:
-		finished = c.err == nil
+		started, finished = c.session.Started(), c.err == nil
 		if !finished && !hungUp(c.err) {
 			return stopError(channelError{c.err})
 		}
-	default:
+	default: // close has given up waiting for a slow reader
 	}
 	switch {
 	case finished && outcome != vmm.PoweredOff:
@@ -142,6 +141,8 @@ func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 		return quiet{commandError{c.exit}}
 	case outcome == vmm.PoweredOff && pressed != 0:
 		return quiet{signalError{pressed}}
+	case outcome == vmm.PoweredOff && started:
+		return nil
 	}
 	return cutShortError{outcomeError{outcome}}
 }

@@ -20,8 +20,8 @@ Without a kernel, the machine boots a default guest: a kernel from minivmm's sto
 the first time, and minivmm's own init in memory. The guest runs COMMAND, or the command of the image
 given with --image, or a shell. Standard input, output and error are connected to that command, and
 its exit code is returned: 128 plus the signal's number if a signal killed it, 127 if it cannot be
-started, 125 if the guest cannot be prepared for it. If the guest stops before its command exits,
-minivmm prints an error. With root= in --cmdline and no COMMAND, the guest boots the system on that
+started, 125 if the guest cannot be prepared for it. If the guest reboots or crashes before its
+command exits, minivmm prints an error; powering off from the guest is no error. With root= in --cmdline and no COMMAND, the guest boots the system on that
 disk instead; it crashes if the disk has no system.
 
 SIGTERM, SIGINT and SIGHUP press the guest's power button. A second signal kills the guest at once,

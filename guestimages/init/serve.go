@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,6 +41,8 @@ func serve(p agent.Plan, words cmdline) error {
 	select {
 	case <-taken:
 	case <-time.After(exitWait):
+		// Not a power-off: to the launcher that means that the command asked for it.
+		return errors.New("the command's exit was not read")
 	}
 	return nil
 }
