@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -33,11 +34,14 @@ func runsOurInit(cfg *config.Config, command []string) (bool, error) {
 
 // furnishGuest fills in the parts of a plan that its configuration leaves to minivmm: a kernel from
 // the store, an initial RAM file system with minivmm's own init, an image's disk, and the kernel
-// parameters for that init.
-func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer) error {
+// parameters for that init. With again set, another process will do the same and print the notes.
+func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) error {
 	name, stored := p.Boot.Kernel.Stored()
 	if !stored {
-		unpackKernel(ctx, p, log)
+		// If this fails, the machine boots the packed file, which takes longer.
+		if err := unpackKernel(ctx, p, log); err != nil && !again {
+			fmt.Fprintf(log, "minivmm: the unpacked kernel cannot be cached for the next start: %v\n", err)
+		}
 		return nil
 	}
 	c, err := openCache(log)
@@ -82,21 +86,20 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 }
 
 // unpackKernel replaces a packed kernel file by the unpacked vmlinux in the store, adding it if
-// necessary. If that fails, the machine boots the packed file, which takes longer.
-func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) {
+// necessary.
+func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	if p.Boot.KASLR {
-		return
+		return nil
 	}
 	c, err := openCache(log)
-	if err == nil {
-		var vmlinux string
-		if vmlinux, err = kernel.Open(c).Unpacked(ctx, string(p.Boot.Kernel)); err == nil {
-			p.Boot.Kernel = config.Kernel(vmlinux)
-		}
-	}
 	if err != nil {
-		fmt.Fprintf(log, "minivmm: the unpacked kernel cannot be cached for the next start: %v\n", err)
+		return err
 	}
+	vmlinux, err := kernel.Open(c).Unpacked(ctx, string(p.Boot.Kernel))
+	if err == nil {
+		p.Boot.Kernel = config.Kernel(vmlinux)
+	}
+	return err
 }
 
 // findKernel returns a kernel from the store and fetches it if it is missing.
@@ -128,7 +131,8 @@ func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	if index > 0 {
 		gateway = "" // one default route
 	}
-	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, netmask(n.Address.Prefix), index)}
+	mask := net.IP(net.CIDRMask(n.Address.Bits(), 32))
+	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, mask, index)}
 }
 
 // peer returns the guest's address for the host's address: the next one, or the previous one if the
@@ -147,9 +151,4 @@ func peer(host netip.Prefix) (_ netip.Addr, ok bool) {
 		return next, true
 	}
 	return prev, host.Contains(prev) && prev != host.Masked().Addr()
-}
-
-func netmask(p netip.Prefix) netip.Addr {
-	mask := ^uint32(0) << (32 - p.Bits())
-	return netip.AddrFrom4([4]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)})
 }

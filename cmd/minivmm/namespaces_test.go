@@ -14,7 +14,9 @@ import (
 	"syscall"
 	"testing"
 
+	"minivmm/guestimages/cache"
 	"minivmm/internal/testbed/clitest"
+	"minivmm/internal/testbed/kerneltest"
 	"minivmm/internal/testbed/testenv"
 )
 
@@ -187,6 +189,19 @@ func TestAnEarlySignalStopsTheProgram(t *testing.T) {
 			}
 			in.Close()
 		}
+	}
+}
+
+// TestNotesAppearOnce has a cache that cannot be created, outside the namespaces and inside.
+func TestNotesAppearOnce(t *testing.T) {
+	cmd := inNamespaces(t, "off", "uts = true")
+	cmd.Env = append(cmd.Env, cache.Env+"=/proc/none")
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "vmlinuz"), kerneltest.BzImage("6.12.3"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := clitest.Finish(t, cmd)
+	if code != 0 || strings.Count(errs, "the unpacked kernel cannot be cached") != 1 {
+		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
 }
 

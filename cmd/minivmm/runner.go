@@ -72,7 +72,7 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	// This may download and build; a signal interrupts it.
-	if err := work(ctx, func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log) }); err != nil {
+	if err := work(ctx, func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log, outside) }); err != nil {
 		return err
 	}
 	if outside {
