@@ -2,12 +2,15 @@ package cgroup
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 
-	"minivmm/internal/flock"
-
 	"golang.org/x/sys/unix"
+
+	"minivmm/internal/flock"
+	"minivmm/internal/procfs"
 )
 
 // files is the set of operations on cgroupfs that this package needs.
@@ -18,9 +21,9 @@ type files interface {
 	rmdir(path string) error
 	list(dir string) ([]string, error) // the folders in dir
 	xattr(path, name string) string    // "" if it does not exist or is not readable
-	exists(path string) bool
 
-	// lock waits until no other machine holds the lock on dir.
+	// lock waits until no other machine holds the lock on dir. Without the lock, another machine
+	// may change what this one has checked before this one acts on it.
 	lock(dir string) (unlock func())
 }
 
@@ -71,17 +74,11 @@ func (kernel) xattr(path, name string) string {
 	return string(b[:n])
 }
 
-func (kernel) exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // lockPatience exceeds the time that a stopping machine may need. The wait is bounded because every
 // user who can read a cgroup can lock it for ever, and must not prevent machines from starting.
 const lockPatience = 2 * emptied
 
-// lock takes a flock(2), which the kernel releases when the process exits. Without the lock,
-// another machine may change what this one has checked before this one acts on it.
+// lock takes a flock(2), which the kernel releases when the process exits.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -91,4 +88,36 @@ func (kernel) lock(dir string) (unlock func()) {
 	defer cancel()
 	_ = flock.Wait(ctx, f) // see lockPatience
 	return func() { f.Close() }
+}
+
+// host is what this package knows about the host and about the process.
+type host struct {
+	files
+	mount   string // the mount point of the version 2 hierarchy
+	home    string // the process's cgroup below it: "/" or "/a/b"
+	uid     int
+	systemd bool   // systemd manages the hierarchy
+	scope   string // the unit that startScope made; "" if none
+
+	// startScope asks the system's manager, or that of a user other than root, for a scope that
+	// contains this process and is delegated to its user; slice "" leaves the choice of the slice
+	// to systemd. It returns the process's new cgroup. If the unit exists already, the error
+	// matches fs.ErrExist.
+	startScope func(unit, slice string) (home string, err error)
+}
+
+// findHost reads /proc of this process.
+func findHost() (host, error) {
+	// Only the host's own root may use the whole hierarchy.
+	h := host{files: kernel{}, uid: procfs.UserAbove()}
+	own, err := h.read("/proc/self/cgroup")
+	if err != nil {
+		return h, err
+	}
+	_, err = os.Lstat("/run/systemd/system") // sd_booted(3)
+	h.systemd = err == nil
+	if h.mount, h.home, err = procfs.FindCgroup(procfs.UnifiedCgroup(own)); errors.Is(err, errors.ErrUnsupported) {
+		err = fmt.Errorf("%w, and cgroup version 1 has no such limits (boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup)", err)
+	}
+	return h, err
 }

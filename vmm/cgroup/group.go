@@ -13,6 +13,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Setting is one write to a file of the cgroup.
+type Setting struct {
+	Key   string // the configuration key that sets it, for errors: "limits.cpu_max"
+	File  string // "cpu.max"
+	Value string // in the format the kernel reads
+}
+
+// controller returns the controller that the file belongs to.
+func (s Setting) controller() string {
+	c, _, _ := strings.Cut(s.File, ".")
+	return c
+}
+
+// Config describes the cgroup to create.
+type Config struct {
+	Name     string    // the machine's name: a-z, 0-9 and '-'
+	Settings []Setting // written in this order
+
+	// VCPU and IO are the settings of the two children, which are created if either is not
+	// empty. Threaded controllers only: cpu, cpuset.
+	VCPU, IO []Setting
+}
+
+func (c Config) settings() []Setting { return slices.Concat(c.Settings, c.VCPU, c.IO) }
+
+// keys returns the keys of settings, each once, for errors.
+func keys(settings []Setting) string {
+	return strings.Join(each(settings, func(s Setting) string { return s.Key }), ", ")
+}
+
+// each returns a text of each setting, without repetitions.
+func each(settings []Setting, text func(Setting) string) (all []string) {
+	for _, s := range settings {
+		if t := text(s); !slices.Contains(all, t) {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
 // Group is a cgroup that contains this process.
 type Group struct {
 	host
@@ -37,9 +77,9 @@ const (
 func Make(cfg Config) (*Group, error) {
 	h, err := findHost()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", keys(cfg), err)
+		return nil, fmt.Errorf("%s: %w", keys(cfg.settings()), err)
 	}
-	h.manager = systemd{h.uid}
+	h.startScope = systemd{h.uid}.startScope
 	return h.make(cfg)
 }
 
@@ -72,21 +112,18 @@ func (h host) makeBelow(base string, cfg Config) (*Group, error) {
 	if err := g.enter(cfg.Name); err != nil {
 		return nil, g.explain(err, cfg)
 	}
-	if err := g.fill(cfg); err != nil {
+	// The process has left base, so that controllers can be enabled for its children.
+	err := g.enable(cfg)
+	if err == nil {
+		err = g.set(g.dir, cfg.Settings)
+	}
+	if err == nil {
+		err = g.divide(cfg)
+	}
+	if err != nil {
 		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
-}
-
-// fill enables the controllers and writes all settings. The process is already in the group.
-func (g *Group) fill(cfg Config) error {
-	if err := g.enable(cfg); err != nil {
-		return err
-	}
-	if err := g.set(g.dir, cfg.Settings); err != nil {
-		return err
-	}
-	return g.divide(cfg)
 }
 
 // mostNames limits the number of machines of one name, and how often another start may remove a
@@ -97,10 +134,7 @@ const mostNames = 1000
 func (g *Group) enter(name string) error {
 	var err error
 	for n := 1; n <= mostNames; n++ {
-		g.dir = g.base + "/" + prefix + name
-		if n > 1 {
-			g.dir += "." + strconv.Itoa(n)
-		}
+		g.dir = g.base + "/" + prefix + numbered(name, n)
 		if err = g.mkdir(g.dir); errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -119,14 +153,22 @@ func (g *Group) enter(name string) error {
 	return err
 }
 
-// enable enables the controllers for base's children. This works because the process has left base.
+// numbered returns name, name.2, name.3 and so on.
+func numbered(name string, n int) string {
+	if n == 1 {
+		return name
+	}
+	return name + "." + strconv.Itoa(n)
+}
+
+// enable enables the controllers for base's children.
 func (g *Group) enable(cfg Config) error {
 	file := g.base + "/cgroup.subtree_control"
 	on, err := g.read(file)
 	if err != nil {
-		return fmt.Errorf("%s: %w", keys(cfg), err)
+		return fmt.Errorf("%s: %w", keys(cfg.settings()), err)
 	}
-	for _, c := range controllers(cfg) {
+	for _, c := range each(cfg.settings(), Setting.controller) {
 		if slices.Contains(strings.Fields(on), c) {
 			continue
 		}
@@ -170,10 +212,8 @@ func (g *Group) divide(cfg Config) error {
 			return err
 		}
 	}
-	for _, c := range controllers(Config{VCPU: cfg.VCPU, IO: cfg.IO}) {
-		if err := g.write(g.dir+"/cgroup.subtree_control", "+"+c); err != nil {
-			return err
-		}
+	if err := g.control(g.dir, "+", each(slices.Concat(cfg.VCPU, cfg.IO), Setting.controller)); err != nil {
+		return err
 	}
 	if err := errors.Join(g.set(g.dir+"/"+vcpuChild, cfg.VCPU), g.set(g.dir+"/"+ioChild, cfg.IO)); err != nil {
 		return err
@@ -209,8 +249,8 @@ func (g *Group) close() error {
 		return err
 	}
 	g.recover(g.base)
-	if g.last() {
-		if err := g.disable(g.base, g.enabled); err != nil {
+	if names, err := g.list(g.base); err == nil && len(names) == 1 { // no other machine needs them
+		if err := g.control(g.base, "-", g.enabled); err != nil {
 			return err
 		}
 	}
@@ -242,18 +282,13 @@ func (g *Group) join() error {
 		return err
 	}
 	g.split = false
-	return g.disable(g.dir, strings.Fields(on))
+	return g.control(g.dir, "-", strings.Fields(on))
 }
 
-// last reports whether base has no other cgroup in it.
-func (g *Group) last() bool {
-	names, err := g.list(g.base)
-	return err == nil && len(names) == 1
-}
-
-func (g *Group) disable(dir string, controllers []string) error {
+// control enables ("+") or disables ("-") controllers for dir's children.
+func (g *Group) control(dir, sign string, controllers []string) error {
 	for _, c := range controllers {
-		if err := g.write(dir+"/cgroup.subtree_control", "-"+c); err != nil {
+		if err := g.write(dir+"/cgroup.subtree_control", sign+c); err != nil {
 			return err
 		}
 	}
@@ -272,5 +307,40 @@ func (g *Group) removeSoon(dir string) error {
 			return err
 		}
 		time.Sleep(pause)
+	}
+}
+
+// prefix starts the name of every cgroup that this package creates.
+const prefix = "minivmm."
+
+// isOurs reports whether name is one that enter gives.
+func isOurs(name string) bool {
+	rest, ok := strings.CutPrefix(name, prefix)
+	machine, number, numbered := strings.Cut(rest, ".")
+	if _, err := strconv.ParseUint(number, 10, 31); numbered && err != nil {
+		return false
+	}
+	if !numbered && isUnit(name) {
+		return false
+	}
+	return ok && machine != "" && strings.Trim(machine, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// recover removes the cgroups that killed processes left in base. The kernel refuses to remove
+// cgroups that contain processes.
+func (h host) recover(base string) {
+	names, err := h.list(base)
+	if err != nil {
+		return // creating one reports the cause
+	}
+	for _, name := range names {
+		if !isOurs(name) {
+			continue
+		}
+		dir := base + "/" + name
+		if events, err := h.read(dir + "/cgroup.events"); err != nil || !strings.Contains(events+"\n", "populated 0\n") {
+			continue
+		}
+		_ = errors.Join(h.rmdir(dir+"/"+vcpuChild), h.rmdir(dir+"/"+ioChild), h.rmdir(dir))
 	}
 }

@@ -5,19 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// manager is a systemd manager: the system's for root, the user's own for other users.
-type manager interface {
-	// startScope asks for a scope that contains this process and is delegated to its user;
-	// slice "" leaves the choice of the slice to systemd. It returns the process's new cgroup.
-	// If the unit exists already, the error matches fs.ErrExist.
-	startScope(unit, slice string) (home string, err error)
-}
 
 // makeUnderSystemd uses the cgroup in which the process was started if systemd delegated it, and
 // asks for a scope otherwise.
@@ -29,10 +22,10 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	// The author of a service expects that its limits hold and that stopping it stops all of
 	// it. A terminal is for a person, whom getty or sshd let in without a session.
 	if unit := path.Base(h.home); strings.HasSuffix(unit, ".service") && !h.terminal() {
-		return nil, fmt.Errorf("%s: cgroup %s belongs to a service, and systemd has not delegated it to the service: %w (%s)", keys(cfg), base, fs.ErrPermission, h.serviceHint(unit))
+		return nil, fmt.Errorf("%s: cgroup %s belongs to a service, and systemd has not delegated it to the service: %w (%s)", keys(cfg.settings()), base, fs.ErrPermission, h.serviceHint(unit))
 	}
 	if err := h.enterScope(cfg.Name); err != nil {
-		return nil, fmt.Errorf("%s: %w", keys(cfg), err)
+		return nil, fmt.Errorf("%s: %w", keys(cfg.settings()), err)
 	}
 	return h.makeBelow(path.Join(h.mount, h.home), cfg)
 }
@@ -41,12 +34,8 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 func (h *host) enterScope(name string) error {
 	slice := sliceOf(h.home, h.uid)
 	for n := 1; n <= mostNames; n++ {
-		unit := "minivmm-" + name
-		if n > 1 {
-			unit += "." + strconv.Itoa(n)
-		}
-		unit += ".scope"
-		home, err := h.manager.startScope(unit, slice)
+		unit := "minivmm-" + numbered(name, n) + ".scope"
+		home, err := h.startScope(unit, slice)
 		switch {
 		case errors.Is(err, fs.ErrExist):
 			continue
@@ -101,3 +90,80 @@ func (h host) serviceHint(unit string) string {
 // Scope returns the unit that systemd created for this process, like minivmm-web.scope, or "". The
 // unit stops with the process.
 func (g *Group) Scope() string { return g.scope }
+
+// usable returns an error that names what a cgroup below base lacks.
+func (h host) usable(base string, cfg Config) error {
+	have, err := h.read(base + "/cgroup.controllers")
+	if err != nil {
+		return fmt.Errorf("%s: %w", keys(cfg.settings()), err)
+	}
+	// The root has no type.
+	if kind, err := h.read(base + "/cgroup.type"); err == nil && kind != "domain" {
+		return fmt.Errorf("%s: cgroup %s has type %q, but the parent of a machine's cgroup must have type \"domain\": %w", keys(cfg.settings()), base, kind, errors.ErrUnsupported)
+	}
+	for _, c := range each(cfg.settings(), Setting.controller) {
+		if !slices.Contains(strings.Fields(have), c) {
+			need := slices.DeleteFunc(cfg.settings(), func(s Setting) bool { return s.controller() != c })
+			return fmt.Errorf("%s: requires the %s controller, but cgroup %s has only %q: %w (%s)",
+				keys(need), c, base, have, errors.ErrUnsupported, h.delegateHint(c))
+		}
+	}
+	return nil
+}
+
+// delegated reports whether systemd delegated the unit that base is in. The search ends at the
+// first unit: a user's manager has all that it manages delegated to it, and decides itself whether
+// to delegate a unit further.
+func (h host) delegated(base string) bool {
+	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
+		// The first attribute is for root, the second is readable by every user.
+		if h.xattr(dir, "trusted.delegate") == "1" || h.xattr(dir, "user.delegate") == "1" {
+			return true
+		}
+		if dir == h.mount || isUnit(dir) {
+			break
+		}
+	}
+	return false
+}
+
+// isUnit reports whether a cgroup has the name of a unit of systemd's.
+func isUnit(name string) bool {
+	return slices.Contains([]string{".scope", ".service", ".slice"}, path.Ext(name))
+}
+
+// ownCgroup returns the advice on how to get a cgroup that minivmm has to itself.
+func (h host) ownCgroup() string {
+	switch {
+	case !h.systemd:
+		return "run minivmm in a cgroup of its own that its user may write to"
+	case h.uid == 0:
+		return "systemd-run --scope -p Delegate=yes minivmm run ..."
+	}
+	return "systemd-run --user --scope -p Delegate=yes minivmm run ..."
+}
+
+func (h host) delegateHint(controller string) string {
+	switch {
+	case h.systemd && h.uid != 0:
+		return "as root, systemctl edit user@.service: [Service] Delegate=cpu cpuset io memory pids; then log in again"
+	case h.systemd && h.scope == "":
+		return "Delegate=yes in the unit gives all controllers"
+	}
+	return fmt.Sprintf("write +%s to cgroup.subtree_control of each parent cgroup; a controller that is mounted as version 1, or not built into the kernel, is not available", controller)
+}
+
+// explain adds the meaning of the kernel's error, and advice.
+func (g *Group) explain(err error, cfg Config) error {
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		others := "other processes"
+		if pids, rerr := g.read(g.base + "/cgroup.procs"); rerr == nil && pids != "" {
+			others = "processes " + strings.Join(strings.Fields(pids), ", ")
+		}
+		return fmt.Errorf("%s: cgroup %s contains %s, and a cgroup that contains processes cannot limit its children: %w (%s)", keys(cfg.settings()), g.base, others, err, g.ownCgroup())
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%s: this user may not change cgroup %s: %w (%s)", keys(cfg.settings()), g.base, err, g.ownCgroup())
+	}
+	return fmt.Errorf("%s: %w", keys(cfg.settings()), err)
+}

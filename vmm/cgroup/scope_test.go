@@ -78,7 +78,7 @@ func TestCgroupUnderSystemd(t *testing.T) {
 		}
 		f := &fakeManager{model: m, taken: c.taken}
 		h := m.host(c.home, c.uid, true)
-		h.manager = f
+		h.startScope = f.startScope
 		g, err := h.make(everything)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -130,7 +130,7 @@ func TestRefusalsUnderSystemd(t *testing.T) {
 			c.change(f)
 		}
 		h := m.host(c.home, 0, true)
-		h.manager = f
+		h.startScope = f.startScope
 		_, err := h.make(justCPU)
 		if err == nil || !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v\nwant %s", c.name, err, c.want)

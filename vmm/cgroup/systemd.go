@@ -21,51 +21,42 @@ type systemd struct {
 // patience limits the wait for systemd's answer and its job. It is D-Bus' own default.
 const patience = 25 * time.Second
 
-// endpoint is a socket on which the manager answers.
-type endpoint struct {
-	path string
-	bus  bool // a message bus; else the manager's own socket
-}
-
-// endpoints returns the sockets to try, in order. systemctl(1) uses the same ones. The manager's
-// own socket works without a message bus.
-func (s systemd) endpoints() []endpoint {
-	if s.uid == 0 {
-		return []endpoint{{"/run/systemd/private", false}, {"/run/dbus/system_bus_socket", true}}
-	}
-	run := "/run/user/" + strconv.Itoa(s.uid) // user-runtime-dir@.service
-	return []endpoint{{run + "/systemd/private", false}, {run + "/bus", true}}
-}
-
 func (s systemd) startScope(unit, slice string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, at, err := s.dial(ctx)
+	conn, bus, err := s.dial(ctx)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w (%s)", s, err, s.absentHint())
 	}
-	err = startScope(ctx, conn, at.bus, unit, slice)
+	err = startScope(ctx, conn, bus, unit, slice)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return "", err
 	case err != nil:
-		return "", fmt.Errorf("%s at %s: %w (%s)", s, at.path, err, s.refusedHint(unit))
+		return "", fmt.Errorf("%s at %s: %w (%s)", s, conn.RemoteAddr(), err, s.refusedHint(unit))
 	}
 	h, err := findHost()
 	return h.home, err
 }
 
-func (s systemd) dial(ctx context.Context) (net.Conn, endpoint, error) {
+// dial connects to the manager's own socket, which works without a message bus, or else to that of
+// the bus, as systemctl(1) does.
+func (s systemd) dial(ctx context.Context) (conn net.Conn, bus bool, err error) {
+	sockets := []string{"/run/systemd/private", "/run/dbus/system_bus_socket"}
+	if s.uid != 0 {
+		run := "/run/user/" + strconv.Itoa(s.uid) // user-runtime-dir@.service
+		sockets = []string{run + "/systemd/private", run + "/bus"}
+	}
 	var errs []error
-	for _, at := range s.endpoints() {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", at.path)
+	for i, path := range sockets {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err == nil {
 			deadline, _ := ctx.Deadline()
-			return conn, at, conn.SetDeadline(deadline)
+			return conn, i == 1, conn.SetDeadline(deadline)
 		}
 		errs = append(errs, err)
 	}
-	return nil, endpoint{}, errors.Join(errs...)
+	return nil, false, errors.Join(errs...)
 }
 
 func (s systemd) String() string {

@@ -7,9 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,34 +24,29 @@ func Enter(s Set) (code int, err error) {
 		return 0, err
 	}
 	env := append(os.Environ(), marker+"="+mark)
-	type result struct {
-		code int
-		err  error
-	}
-	ended := make(chan result)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		// This thread is never unlocked: no other goroutine may run in the namespaces it
 		// entered, and PR_SET_PDEATHSIG is sent when it exits.
 		runtime.LockOSThread()
-		var r result
-		if s.User || s.PID {
-			r.code, r.err = s.child(env)
-		} else {
-			r.err = s.execute(env)
+		if err = s.join(); err != nil {
+			return
 		}
-		ended <- r
+		if s.User || s.PID {
+			code, err = s.child(env)
+		} else {
+			err = s.execute(env)
+		}
 	}()
-	r := <-ended
-	return r.code, r.err
+	<-ended
+	return code, err
 }
 
 const self = "/proc/self/exe"
 
 // execute replaces the calling process by the restarted program.
 func (s Set) execute(env []string) error {
-	if err := s.join(); err != nil {
-		return err
-	}
 	if err := unix.Unshare(int(s.flags())); err != nil {
 		return s.explain("unshare", err)
 	}
@@ -80,9 +75,6 @@ func (s Set) join() error {
 
 // child runs the program in a child process and stands in for it towards the outside.
 func (s Set) child(env []string) (code int, err error) {
-	if err := s.join(); err != nil {
-		return 0, err
-	}
 	cmd := exec.Command(self)
 	ready, theirs, err := os.Pipe()
 	if err != nil {
@@ -115,25 +107,20 @@ func (s Set) child(env []string) (code int, err error) {
 			early = sig.(syscall.Signal)
 		}
 	}
-	var passing sync.WaitGroup
-	done := make(chan struct{})
-	passing.Go(func() {
-		for {
-			select {
-			case sig := <-signals:
-				note(sig)
-				if terminal && (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGHUP) {
-					continue // the terminal sent it to the child too
-				}
-				_ = cmd.Process.Signal(sig) // the child may have exited
-			case <-done:
-				return
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	for running := true; running; {
+		select {
+		case sig := <-signals:
+			note(sig)
+			if terminal && (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGHUP) {
+				continue // the terminal sent it to the child too
 			}
+			_ = cmd.Process.Signal(sig) // the child may have exited
+		case err = <-exited:
+			running = false
 		}
-	})
-	err = cmd.Wait()
-	close(done)
-	passing.Wait()
+	}
 	select {
 	case sig := <-signals: // from the terminal, which sent it to the child first
 		note(sig)
@@ -192,4 +179,51 @@ func inForeground() bool {
 	defer tty.Close()
 	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
+}
+
+// Settle prepares the new namespaces for the program. It is called after Inside has returned true.
+func Settle(s Set) error {
+	// The process executed from /proc/self/exe is called "exe". A failure affects only the
+	// name.
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+	if s.Mount || s.PID {
+		// Mounts made here must not reach the host; mounts made on the host reach this
+		// namespace.
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+			return fmt.Errorf("namespaces.mount: %w", &os.PathError{Op: "mount (slave)", Path: "/", Err: err})
+		}
+	}
+	if s.PID {
+		// The host's /proc shows the host's process ids, which this process's system calls
+		// do not accept.
+		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return fmt.Errorf("namespaces.pid: %w", &os.PathError{Op: "mount", Path: "/proc", Err: err})
+		}
+	}
+	if s.UTS {
+		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
+			return fmt.Errorf("namespaces.uts: %w", os.NewSyscallError("sethostname", err))
+		}
+	}
+	if s.Net == New {
+		if err := raiseLoopback(); err != nil {
+			return fmt.Errorf("namespaces.net: lo: %w", err)
+		}
+	}
+	return nil
+}
+
+// raiseLoopback brings up lo in the new network namespace, with 127.0.0.1.
+func raiseLoopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return os.NewSyscallError("SIOCSIFFLAGS", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
 }

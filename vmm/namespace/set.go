@@ -3,7 +3,9 @@ package namespace
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -87,24 +89,66 @@ func (s Set) Inside() (bool, error) {
 		return false, nil
 	}
 	os.Unsetenv(marker)
-	return true, s.check(text, os.Readlink)
-}
-
-func (s Set) check(text string, readlink func(string) (string, error)) error {
 	from := map[string]string{}
 	for _, word := range strings.Fields(text) {
 		name, link, _ := strings.Cut(word, "=")
 		from[name] = link
 	}
 	for _, name := range s.names() {
-		now, err := readlink("/proc/self/ns/" + name)
+		now, err := os.Readlink("/proc/self/ns/" + name)
 		if err != nil {
-			return err
+			return true, err
 		}
 		// A named network namespace may be the one in which minivmm was started.
 		if from[name] == "" || from[name] == now && !(name == "net" && s.Net != New) {
-			return fmt.Errorf("namespaces: %s is still %s, according to %s=%q: %w", name, now, marker, text, errors.ErrUnsupported)
+			return true, fmt.Errorf("namespaces: %s is still %s, according to %s=%q: %w", name, now, marker, text, errors.ErrUnsupported)
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// explain adds the meaning of the kernel's error, and advice.
+func (s Set) explain(op string, err error) error {
+	err = fmt.Errorf("namespaces (%s): %s: %w", strings.Join(s.names(), ", "), op, err)
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("%w (%s)", err, s.limits())
+	case errors.Is(err, fs.ErrPermission) && !s.User:
+		return fmt.Errorf("%w (requires CAP_SYS_ADMIN: run as root, or set namespaces.user = true)", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w (this host does not allow its users to create user namespaces: see sysctl kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns)", err)
+	}
+	return err
+}
+
+// limits names the kinds whose limit is reached, with the figures, or all kinds if none appears to
+// be at its limit. The use is counted in /proc: only namespaces that contain a process.
+func (s Set) limits() string {
+	var all, reached []string
+	for _, k := range kinds {
+		if s.flags()&k.flag == 0 {
+			continue
+		}
+		b, _ := os.ReadFile("/proc/sys/user/" + k.limit)
+		var limit int
+		if n, _ := fmt.Sscan(string(b), &limit); n != 1 {
+			continue
+		}
+		used := map[string]bool{}
+		links, _ := filepath.Glob("/proc/[0-9]*/ns/" + k.name)
+		for _, l := range links {
+			if to, err := os.Readlink(l); err == nil {
+				used[to] = true
+			}
+		}
+		// The first of each kind is the kernel's own and counts for no user.
+		figure := fmt.Sprintf("user.%s is %d: the host has %d of them that contain processes", k.limit, limit, len(used))
+		if all = append(all, figure); len(used) > limit {
+			reached = append(reached, figure)
+		}
+	}
+	if len(reached) > 0 {
+		return strings.Join(reached, "; ")
+	}
+	return "a limit on namespaces is reached: " + strings.Join(all, "; ")
 }
