@@ -123,7 +123,7 @@ func readFigures() limits {
 		l.nproc = r.Cur // RLIM_INFINITY is noLimit
 	}
 	status, _ := os.ReadFile("/proc/thread-self/status")
-	above, initial := procfs.RealUserAbove()
+	above, initial := procfs.UserAbove(os.Getuid())
 	l.exempt = above == 0 || initial && hasNprocCap(string(status))
 	cgroup, _ := os.ReadFile("/proc/thread-self/cgroup")
 	if mount, below, err := procfs.FindController("pids", string(cgroup)); err == nil {

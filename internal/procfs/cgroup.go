@@ -36,7 +36,7 @@ func findCgroup(mountinfo, cgroup string) (mount, below string, err error) {
 	if cgroup == "" {
 		return "", "", fmt.Errorf("this host has no cgroup version 2 hierarchy: %w", errors.ErrUnsupported)
 	}
-	mount, below, ok := findMount(mountinfo, cgroup, func(kind []string) bool { return kind[0] == "cgroup2" })
+	mount, below, ok := findMount(mountinfo, cgroup, "cgroup2", "")
 	if !ok {
 		err = fmt.Errorf("no mounted cgroup version 2 hierarchy contains %s: %w", cgroup, errors.ErrUnsupported)
 	}
@@ -61,8 +61,7 @@ func findController(mountinfo, controller, text string) (mount, below string, er
 		if len(f) < 3 || !has(f[1], controller) {
 			continue
 		}
-		mount, below, ok := findMount(mountinfo, f[2], func(kind []string) bool { return kind[0] == "cgroup" && has(kind[len(kind)-1], controller) })
-		if ok {
+		if mount, below, ok := findMount(mountinfo, f[2], "cgroup", controller); ok {
 			return mount, below, nil
 		}
 	}
@@ -72,13 +71,15 @@ func findController(mountinfo, controller, text string) (mount, below string, er
 // has reports whether a comma-separated list contains a word.
 func has(list, word string) bool { return slices.Contains(strings.Split(list, ","), word) }
 
-// findMount finds the first mount of the given type, source and options that contains a cgroup.
-func findMount(mountinfo, cgroup string, is func(kind []string) bool) (mount, below string, ok bool) {
+// findMount finds the first mount of a file system that contains a cgroup, with an option unless
+// that is empty.
+func findMount(mountinfo, cgroup, system, option string) (mount, below string, ok bool) {
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
 	for line := range strings.Lines(mountinfo) {
 		// 31 23 0:27 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS
 		before, after, _ := strings.Cut(line, " - ")
 		f, kind := strings.Fields(before), strings.Fields(after)
-		if len(f) < 5 || len(kind) == 0 || !is(kind) {
+		if len(f) < 5 || len(kind) == 0 || kind[0] != system || option != "" && !has(kind[len(kind)-1], option) {
 			continue
 		}
 		// The mount may show only a part of the hierarchy.
@@ -90,9 +91,4 @@ func findMount(mountinfo, cgroup string, is func(kind []string) bool) (mount, be
 		return unescape(f[4]), path.Clean("/" + below), true
 	}
 	return "", "", false
-}
-
-// unescape decodes the octal escapes of mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

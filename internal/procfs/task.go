@@ -1,3 +1,8 @@
+// Package procfs reads process information from proc(5). It contains only what several packages of
+// minivmm need, and returns texts and numbers without interpreting them.
+//
+// Functions that take a text are parsers and accept any input. All functions are safe for
+// concurrent use.
 package procfs
 
 import (

@@ -6,19 +6,10 @@ import (
 	"strings"
 )
 
-// UserAbove returns this process's effective user id in the parent user namespace. For a machine
-// with its own user namespace, in which it is root, this is the user who started it. Without a user
-// namespace it is the effective user id.
-func UserAbove() int {
-	uid, _ := above(os.Geteuid())
-	return uid
-}
-
-// RealUserAbove is like UserAbove, for the real user. initial reports whether the process is in the
-// initial user namespace.
-func RealUserAbove() (uid int, initial bool) { return above(os.Getuid()) }
-
-func above(uid int) (int, bool) {
+// UserAbove returns a user's id in the parent of this process's user namespace. For the root user of
+// a machine with its own namespace, this is the user who started it. initial reports that there is
+// no parent; the id is then the same.
+func UserAbove(uid int) (above int, initial bool) {
 	text, _ := os.ReadFile("/proc/self/uid_map") // "" for a kernel without user namespaces
 	return outer(string(text), uid)
 }

@@ -34,7 +34,8 @@ const userVar = "PROCFS_TEST_USER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(userVar) != "" {
-		os.Stdout.WriteString(strconv.Itoa(os.Geteuid()) + " " + strconv.Itoa(UserAbove()))
+		above, _ := UserAbove(os.Geteuid())
+		os.Stdout.WriteString(strconv.Itoa(os.Geteuid()) + " " + strconv.Itoa(above))
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

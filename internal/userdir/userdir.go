@@ -45,7 +45,10 @@ func folders(above, uid int, getenv func(string) string) []string {
 // Runtime returns the runtime folders of this process's user, best folder first: /run/minivmm for
 // root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and /tmp/minivmm-UID. They may be missing
 // or belong to another user: see Make and Private.
-func Runtime() []string { return folders(procfs.UserAbove(), os.Geteuid(), os.Getenv) }
+func Runtime() []string {
+	above, _ := procfs.UserAbove(os.Geteuid())
+	return folders(above, os.Geteuid(), os.Getenv)
+}
 
 // Make creates and returns the first folder that can be created, with access for this user only.
 func Make(candidates []string) (string, error) {
@@ -133,6 +136,6 @@ func checkOwner(path string, euid int) error {
 // same overflow uid as every other unmapped user.
 func trusted(uid, euid int) bool {
 	const overflow = 65534 // /proc/sys/kernel/overflowuid
-	_, initial := procfs.RealUserAbove()
+	_, initial := procfs.UserAbove(os.Getuid())
 	return uid == euid || uid == 0 || !initial && uid == overflow
 }

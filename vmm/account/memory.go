@@ -3,6 +3,7 @@ package account
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,6 +44,16 @@ func ReadMemory() (Memory, error) {
 func parseMemory(status string) Memory {
 	const kiB = 1 << 10 // "kB" in /proc
 	return Memory{Resident: numberField(status, "VmRSS") * kiB, PageTables: numberField(status, "VmPTE") * kiB}
+}
+
+// numberField is procfs.Field for a number.
+func numberField(text, name string) uint64 { return number(procfs.Field(text, name)) }
+
+// number parses a number that may be followed by a unit; it returns 0 if there is none.
+func number(text string) uint64 {
+	digits, _, _ := strings.Cut(strings.TrimSpace(text), " ")
+	n, _ := strconv.ParseUint(digits, 10, 64)
+	return n
 }
 
 // What vhost allocates for its rings in Linux 6.12 (drivers/vhost/vhost.c, scsi.c): for each ring
@@ -93,37 +104,24 @@ func readCgroup(dir, path string) (*Cgroup, error) {
 	c := &Cgroup{Path: path}
 	for line := range strings.Lines(string(b)) {
 		if usec, ok := strings.CutPrefix(line, "usage_usec "); ok {
-			n, _ := strconv.ParseUint(strings.TrimSpace(usec), 10, 64)
-			c.CPU = n * 1000
+			c.CPU = number(usec) * 1000
 		}
 	}
-	c.Memory = readNumber(filepath.Join(dir, "memory.current"))
-	c.Tasks = readNumber(filepath.Join(dir, "pids.current"))
+	memory, _ := os.ReadFile(filepath.Join(dir, "memory.current"))
+	tasks, _ := os.ReadFile(filepath.Join(dir, "pids.current"))
+	c.Memory, c.Tasks = number(string(memory)), number(string(tasks))
 	return c, nil
-}
-
-// readNumber returns 0 for a missing file.
-func readNumber(path string) uint64 {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	return n
 }
 
 // CommonCgroup returns the innermost cgroup that contains all of the threads; "/" if their cgroups
 // are not known.
 func CommonCgroup(threads []Thread) string {
 	var common []string
-	first := true
-	for _, t := range threads {
-		if t.State == "gone" {
-			continue
-		}
+	live := slices.DeleteFunc(slices.Clone(threads), func(t Thread) bool { return t.State == "gone" })
+	for i, t := range live {
 		parts := strings.Split(strings.Trim(t.Cgroup, "/"), "/")
-		if first {
-			common, first = parts, false
+		if i == 0 {
+			common = parts
 		}
 		n := 0
 		for n < len(parts) && n < len(common) && parts[n] == common[n] {

@@ -69,11 +69,12 @@ func threads(proc string, known []Known, recovery int) ([]Thread, error) {
 		known = append(slices.Clone(known), Known{TID: recovery, Kthread: true, Kind: KVM, Role: "kvm"})
 	}
 	var list []Thread
+	tasks := filepath.Join(proc, "self", "task")
 	seen := make(map[int]bool)
 	for _, k := range known {
-		dir := filepath.Join(proc, "self", "task", strconv.Itoa(k.TID))
+		dir := tasks
 		if k.Kthread {
-			dir = filepath.Join(proc, strconv.Itoa(k.TID))
+			dir = proc
 		}
 		t, err := readThread(dir, k.TID)
 		if k.TID == 0 || gone(err) {
@@ -84,11 +85,9 @@ func threads(proc string, known []Known, recovery int) ([]Thread, error) {
 		}
 		t.Kind, t.Role, t.Queues, t.Kthread = k.Kind, k.Role, k.Queues, k.Kthread
 		list = append(list, t)
-		if !k.Kthread {
-			seen[k.TID] = true
-		}
+		seen[k.TID] = seen[k.TID] || !k.Kthread
 	}
-	tids, err := procfs.TaskIDs(filepath.Join(proc, "self", "task"))
+	tids, err := procfs.TaskIDs(tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -97,18 +96,16 @@ func threads(proc string, known []Known, recovery int) ([]Thread, error) {
 		if seen[tid] {
 			continue
 		}
-		t, err := readThread(filepath.Join(proc, "self", "task", strconv.Itoa(tid)), tid)
-		if gone(err) {
-			continue
-		}
-		if err != nil {
+		t, err := readThread(tasks, tid)
+		switch {
+		case gone(err):
+		case err != nil:
 			return nil, err
-		}
-		if t.Kind == Minivmm {
+		case t.Kind == Minivmm:
 			own = append(own, t)
-			continue
+		default:
+			list = append(list, t)
 		}
-		list = append(list, t)
 	}
 	return append(list, own...), nil
 }
@@ -116,8 +113,9 @@ func threads(proc string, known []Known, recovery int) ([]Thread, error) {
 // gone reports whether a thread exited before all of its files were read.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-// readThread reads a thread's directory in /proc.
+// readThread reads a thread's folder in dir, which is /proc or the like.
 func readThread(dir string, tid int) (Thread, error) {
+	dir = filepath.Join(dir, strconv.Itoa(tid))
 	text := make(map[string]string)
 	for _, name := range []string{"stat", "schedstat", "status", "cgroup"} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
@@ -133,9 +131,10 @@ func readThread(dir string, tid int) (Thread, error) {
 	if err != nil {
 		return Thread{}, fmt.Errorf("%s/stat: %w", dir, err)
 	}
+	slept, preempted := numberField(text["status"], "voluntary_ctxt_switches"), numberField(text["status"], "nonvoluntary_ctxt_switches")
 	t := Thread{
 		TID: tid, Comm: st.Comm, State: st.State, Guest: st.Guest,
-		Usage:   Usage{st.User + st.System, st.User, st.System, numberField(text["status"], "voluntary_ctxt_switches"), numberField(text["status"], "nonvoluntary_ctxt_switches")},
+		Usage:   Usage{st.User + st.System, st.User, st.System, slept, preempted},
 		LastCPU: st.LastCPU, CPUs: procfs.Field(text["status"], "Cpus_allowed_list"),
 		Nice: st.Nice, Policy: policy(st.Policy), Cgroup: procfs.UnifiedCgroup(text["cgroup"]),
 	}
@@ -146,6 +145,23 @@ func readThread(dir string, tid int) (Thread, error) {
 	}
 	t.Kind, t.Role = classify(st)
 	return t, nil
+}
+
+var errFormat = errors.New("unexpected format")
+
+// parseSchedstat parses /proc/PID/schedstat: nanoseconds on a CPU, nanoseconds waiting for one, and
+// how often the thread ran.
+func parseSchedstat(s string) (run, wait uint64, err error) {
+	f := strings.Fields(s)
+	if len(f) < 2 {
+		return 0, 0, errFormat
+	}
+	run, err1 := strconv.ParseUint(f[0], 10, 64)
+	wait, err2 := strconv.ParseUint(f[1], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, 0, fmt.Errorf("%w: %w", errFormat, err)
+	}
+	return run, wait, nil
 }
 
 // recoveryComm is the beginning of the name of KVM's thread. A thread of a process has only this
@@ -179,16 +195,10 @@ func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
 func findRecovery(proc string, maker int) int {
 	name := fmt.Sprintf("kvm-nx-lpage-recovery-%d", maker) // since Linux 5.17 /proc shows the whole name
 	const kthreadd = 2
-	tids, err := procfs.TaskIDs(proc)
-	if err != nil {
-		return 0
-	}
+	tids, _ := procfs.TaskIDs(proc)
 	for _, tid := range tids {
 		st, err := procfs.ReadStat(filepath.Join(proc, strconv.Itoa(tid)))
-		if err != nil || !st.Kthread() || st.PPID != kthreadd {
-			continue
-		}
-		if st.Comm == name {
+		if err == nil && st.Kthread() && st.PPID == kthreadd && st.Comm == name {
 			return tid
 		}
 	}

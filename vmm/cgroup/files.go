@@ -109,7 +109,8 @@ type host struct {
 // findHost reads /proc of this process.
 func findHost() (host, error) {
 	// Only the host's own root may use the whole hierarchy.
-	h := host{files: kernel{}, uid: procfs.UserAbove()}
+	h := host{files: kernel{}}
+	h.uid, _ = procfs.UserAbove(os.Geteuid())
 	own, err := h.read("/proc/self/cgroup")
 	if err != nil {
 		return h, err
