@@ -82,10 +82,7 @@ func (c *channel) run(broken func(error)) {
 	}
 }
 
-// console returns a writer that passes the guest's console output on to w until the command has
-// exited: after that, only messages about the power-off follow.
-func (c *channel) console(w io.Writer) io.Writer { return untilClosed{w, c.ended} }
-
+// untilClosed passes writes on to w until closed is closed.
 type untilClosed struct {
 	w      io.Writer
 	closed <-chan struct{}

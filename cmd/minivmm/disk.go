@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
@@ -69,23 +70,17 @@ type diskFlags struct {
 	force bool
 }
 
+// add adds the flags with the given names, and --force.
 func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
-	flags := cmd.Flags()
+	all, flags := pflag.NewFlagSet("", pflag.ContinueOnError), cmd.Flags()
+	all.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
+	all.Var(flag{"SIZE", text(&f.size)}, "size", "size of the disk, like 2G")
+	all.StringVar(&f.label, "label", f.label, "label of the file system")
+	all.StringVar(&f.uuid, "uuid", "", "UUID of the file system")
+	argNames(all, "fs=NAME", "label=LABEL", "uuid=UUID")
 	flags.SortFlags = false
 	for _, name := range names {
-		switch name {
-		case "fs":
-			flags.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
-			argNames(flags, "fs=NAME")
-		case "size":
-			flags.Var(flag{"SIZE", text(&f.size)}, "size", "size of the disk, like 2G")
-		case "label":
-			flags.StringVar(&f.label, "label", f.label, "label of the file system")
-			argNames(flags, "label=LABEL")
-		case "uuid":
-			flags.StringVar(&f.uuid, "uuid", "", "UUID of the file system")
-			argNames(flags, "uuid=UUID")
-		}
+		flags.AddFlag(all.Lookup(name))
 	}
 	flags.BoolVar(&f.force, "force", false, "replace an existing file")
 }
@@ -157,20 +152,20 @@ func newDiskFromCommand() *cobra.Command {
 }
 
 func diskFrom(ctx context.Context, source, path string, as owner, f diskFlags, stdin io.Reader, log io.Writer) (err error) {
-	isDir := false
+	kind := "tar"
 	if source != "-" {
 		st, err := os.Stat(source)
 		if err != nil {
 			return err
 		}
-		isDir = st.IsDir()
-	}
-	switch {
-	case isDir:
-		if err := outside(path, source); err != nil {
+		if st.IsDir() {
+			kind, err = "dir", outside(path, source)
+		}
+		if err != nil {
 			return usageError{err}
 		}
-	case as.set:
+	}
+	if as.set && kind != "dir" {
 		return usageError{errors.New("--owner works only with a folder: a tar has owners of its own")}
 	}
 	b, err := disk.Begin(path, f.force)
@@ -182,12 +177,7 @@ func diskFrom(ctx context.Context, source, path string, as owner, f diskFlags, s
 	if err != nil {
 		return err
 	}
-	if isDir {
-		err = addDir(ctx, tree, source, as)
-	} else {
-		err = addTar(ctx, tree, source, stdin)
-	}
-	if err != nil {
+	if err := addSource(ctx, tree, kind, source, as, stdin); err != nil {
 		return sourceError(err)
 	}
 	return b.FromTree(ctx, tree, f.options(log))

@@ -150,21 +150,18 @@ func (o *initramfsOptions) check(stdout io.Writer) error {
 // outside returns an error if the output is inside its own source folder: the next run would add
 // it.
 func outside(output, dir string) error {
-	folder, err := filepath.EvalSymlinks(filepath.Dir(output))
-	if err != nil {
-		return nil // writing the output reports the error
+	var at [2]string
+	for i, name := range []string{filepath.Dir(output), dir} {
+		name, err := filepath.Abs(name)
+		if err == nil {
+			at[i], err = filepath.EvalSymlinks(name)
+		}
+		if err != nil {
+			return nil // reading the source or writing the output reports the error
+		}
 	}
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return nil
-	}
-	if folder, err = filepath.Abs(folder); err != nil {
-		return err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(dir, folder); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("output %s is inside its source %s", output, dir)
+	if rel, err := filepath.Rel(at[1], at[0]); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("output %s is inside its source %s", output, at[1])
 	}
 	return nil
 }
@@ -188,7 +185,7 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 		return err
 	}
 	for _, s := range o.sources {
-		if err := o.add(ctx, tree, s, cmd.InOrStdin()); err != nil {
+		if err := addSource(ctx, tree, s.kind, s.name, o.owner, cmd.InOrStdin()); err != nil {
 			return sourceError(err)
 		}
 	}
@@ -230,47 +227,33 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 	return sourceError(err)
 }
 
-// add adds one source to the tree.
-func (o *initramfsOptions) add(ctx context.Context, tree *filetree.Tree, s source, stdin io.Reader) error {
-	switch s.kind {
-	case "dir":
-		return addDir(ctx, tree, s.name, o.owner)
-	case "tar":
-		return addTar(ctx, tree, s.name, stdin)
-	}
-	if s.name == "-" {
-		return tree.AddList(ctx, interruptibleReader(ctx, stdin), ".")
-	}
-	f, err := os.Open(s.name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return tree.AddList(ctx, f, filepath.Dir(s.name))
-}
-
-// addTar adds the contents of a tar file on top of the tree; "-" is stdin.
-func addTar(ctx context.Context, tree *filetree.Tree, name string, stdin io.Reader) error {
-	if name == "-" {
-		return tree.AddTar(ctx, interruptibleReader(ctx, stdin))
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := tree.AddTar(ctx, f); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// addDir adds the contents of a directory on top of the tree.
-func addDir(ctx context.Context, tree *filetree.Tree, name string, as owner) error {
-	if as.set {
+// addSource adds a folder ("dir"), a tar or a list on top of the tree; the tar or list "-" is stdin.
+func addSource(ctx context.Context, tree *filetree.Tree, kind, name string, as owner, stdin io.Reader) error {
+	switch {
+	case kind == "dir" && as.set:
 		return tree.AddDirAs(ctx, name, as.uid, as.gid)
+	case kind == "dir":
+		return tree.AddDir(ctx, name)
 	}
-	return tree.AddDir(ctx, name)
+	var in io.Reader
+	if name == "-" {
+		in = interruptibleReader(ctx, stdin)
+	} else {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	if kind == "list" {
+		return tree.AddList(ctx, in, filepath.Dir(name))
+	}
+	err := tree.AddTar(ctx, in)
+	if err != nil && name != "-" {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return err
 }
 
 // addModules adds the modules and returns their paths in load order.
@@ -286,9 +269,9 @@ func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	order := strings.Join(loaded, "\n")
-	if order != "" {
-		order += "\n"
+	order := ""
+	for _, path := range loaded {
+		order += path + "\n"
 	}
 	a.File("/modules/order", 0o644, []byte(order))
 	return loaded, nil

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,15 +59,12 @@ func newKernelFetchCommand() *cobra.Command {
 			"installed, and no root privileges are needed. Without NAME, fetch the newest cloud kernel in the host's\n" +
 			"package sources and make it the default kernel. A kernel that is already in the store is not fetched again.",
 		Example: "  minivmm kernel fetch\n  minivmm kernel fetch 6.1\n  minivmm kernel fetch --refresh",
-		Args:    args(cobra.MaximumNArgs(1)),
+		Args:    kernelNames(cobra.MaximumNArgs(1)),
 	}
 	cmd.Flags().BoolVar(&refresh, "refresh", false, "check the package sources for a newer kernel")
 	cmd.Flags().BoolVar(&makeDefault, "default", false, "make it the default kernel")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := kernelName(args)
-		if err != nil {
-			return err
-		}
+		name := strings.Join(args, "") // one or none
 		return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
 			before, err := s.List()
 			if err != nil {
@@ -143,20 +140,19 @@ func newKernelListCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
 			all, err := s.List()
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
-			}
-			if asJSON {
+			case asJSON:
 				return printJSON(cmd.OutOrStdout(), append([]kernel.Kernel{}, all...)) // an empty list is [], not null
 			}
-			return printKernels(cmd.OutOrStdout(), all)
+			return kernelTable(all).print(cmd.OutOrStdout())
 		})
 	}
 	return cmd
 }
 
-// printKernels prints a table.
-func printKernels(w io.Writer, all []kernel.Kernel) error {
+func kernelTable(all []kernel.Kernel) columns {
 	t := columns{{"ID", "NAME", "RELEASE", "SIZE", "DEFAULT", "SOURCE"}}
 	for _, k := range all {
 		mark := ""
@@ -165,7 +161,7 @@ func printKernels(w io.Writer, all []kernel.Kernel) error {
 		}
 		t.row(k.ID[:12], k.Name, k.Release, about(k.SizeBytes), mark, k.Source)
 	}
-	return t.print(w)
+	return t
 }
 
 func newKernelRemoveCommand() *cobra.Command {
@@ -174,15 +170,11 @@ func newKernelRemoveCommand() *cobra.Command {
 		Short:   "Remove kernels",
 		Long:    "Remove kernels from the store. Running guests are not affected.",
 		Example: "  minivmm kernel rm 6.1.0-50-cloud-amd64\n  minivmm kernel rm 3f2a9c mine",
-		Args:    args(cobra.MinimumNArgs(1)),
+		Args:    kernelNames(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
 				var errs error
 				for _, name := range args {
-					if name == "" {
-						errs = errors.Join(errs, usageError{errors.New("NAME is empty")})
-						continue
-					}
 					k, err := s.Remove(ctx, name)
 					if err != nil {
 						errs = errors.Join(errs, imageError(err))
@@ -203,15 +195,12 @@ func newKernelPathCommand() *cobra.Command {
 		Short:   "Print the path of a kernel's image",
 		Long:    "Print the path of a kernel's image, of its unpacked vmlinux, or of its modules folder. Without NAME, use the\ndefault kernel.",
 		Example: "  minivmm kernel path 6.12\n  minivmm kernel path --modules mine",
-		Args:    args(cobra.MaximumNArgs(1)),
+		Args:    kernelNames(cobra.MaximumNArgs(1)),
 	}
 	cmd.Flags().BoolVar(&vmlinux, "vmlinux", false, "print the path of the unpacked vmlinux")
 	cmd.Flags().BoolVar(&modules, "modules", false, "print the path of the modules folder")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name, err := kernelName(args)
-		if err != nil {
-			return err
-		}
+		name := strings.Join(args, "") // one or none
 		if vmlinux && modules {
 			return usageError{errors.New("--vmlinux and --modules exclude each other")}
 		}
@@ -238,15 +227,14 @@ func newKernelPathCommand() *cobra.Command {
 	return cmd
 }
 
-// kernelName returns the optional argument of a command, or "" without one.
-func kernelName(args []string) (string, error) {
-	if len(args) == 0 {
-		return "", nil
-	}
-	if args[0] == "" {
-		return "", usageError{errors.New("NAME is empty")}
-	}
-	return args[0], nil
+// kernelNames is args for kernels' names.
+func kernelNames(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return args(func(cmd *cobra.Command, args []string) error {
+		if slices.Contains(args, "") {
+			return errors.New("NAME is empty")
+		}
+		return check(cmd, args)
+	})
 }
 
 // kernelLabel returns the first 12 digits of a kernel's ID, its name and its release.

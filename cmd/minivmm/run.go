@@ -21,8 +21,8 @@ the first time, and minivmm's own init in memory. The guest runs COMMAND, or the
 given with --image, or a shell. Standard input, output and error are connected to that command, and
 its exit code is returned: 128 plus the signal's number if a signal killed it, 127 if it cannot be
 started, 125 if the guest cannot be prepared for it. If the guest reboots or crashes before its
-command exits, minivmm prints an error; powering off from the guest is no error. With root= in --cmdline and no COMMAND, the guest boots the system on that
-disk instead; it crashes if the disk has no system.
+command exits, minivmm prints an error. With root= in --cmdline and no COMMAND, the guest boots the
+system on that disk instead; it crashes if the disk has no system.
 
 SIGTERM, SIGINT and SIGHUP press the guest's power button. A second signal kills the guest at once,
 and so does the end of machine.shutdown_timeout. If the guest powers off in time, the exit code is 0,

@@ -197,7 +197,8 @@ func (r *runner) start(ctx context.Context) (err error) {
 	}
 	opt := vmm.Options{Console: r.console.out, Logf: r.logf}
 	if r.channel != nil {
-		opt.Console = r.channel.console(opt.Console)
+		// After the command has exited, only messages about the power-off follow.
+		opt.Console = untilClosed{opt.Console, r.channel.ended}
 		opt.Ports = []vmm.Port{{Name: channelName, Conn: r.channel.guest}}
 	}
 	var input Input

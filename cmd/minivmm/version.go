@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -24,19 +25,12 @@ func readBuild() build {
 	if !ok {
 		return b
 	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
+	setting := map[string]string{}
 	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			b.Revision = s.Value
-		case "vcs.time":
-			b.Time = s.Value
-		case "vcs.modified":
-			b.Modified = s.Value == "true"
-		}
+		setting[s.Key] = s.Value
 	}
+	b.Version = cmp.Or(info.Main.Version, b.Version)
+	b.Revision, b.Time, b.Modified = setting["vcs.revision"], setting["vcs.time"], setting["vcs.modified"] == "true"
 	return b
 }
 
