@@ -19,8 +19,7 @@ import (
 // channelName is the virtio-serial port on which minivmm's own init receives its command.
 const channelName = "minivmm"
 
-// channel is the host's end of a command in the guest: it connects the command's standard streams
-// and records how the command exited.
+// channel is the host's end of a command in the guest: its standard streams and its exit.
 type channel struct {
 	guest    net.Conn // the end of the port that the machine gets
 	typing   *typing  // the command's standard input
@@ -73,8 +72,7 @@ func terminalSize(stdin, stdout *os.File) (_ agent.Terminal, ok bool) {
 	return agent.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err == nil
 }
 
-// run copies data between this process's files and the command until the command exits; it calls
-// broken if copying fails.
+// run copies data to and from the command until it exits, and calls broken if that fails.
 func (c *channel) run(broken func(error)) {
 	defer close(c.ended)
 	if c.exit, c.err = c.session.Run(); c.err != nil {
@@ -97,9 +95,8 @@ func (u untilClosed) Write(p []byte) (int, error) {
 	}
 }
 
-// close ends run, which must have been called. It is called after the machine has stopped. It waits
-// up to patience for a slow reader of the command's output; if that is not enough, the goroutine
-// remains until the process exits.
+// close ends run, after the machine has stopped. It waits up to patience for a slow reader of the
+// command's output; if that is not enough, run's goroutine remains until the process exits.
 func (c *channel) close(patience time.Duration) {
 	c.near.Close()
 	c.typing.End()

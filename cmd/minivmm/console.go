@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,12 +31,10 @@ const (
 	typeAhead = 64 << 10        // typed bytes buffered for the guest; further ones are dropped
 )
 
-// console is the host's end of the guest's console: the destination of its output and the source of
-// its input.
+// console is the host's end of the guest's console, for its output and its input.
 //
 // On a terminal, keys go to the guest byte by byte, except for the commands of escaper. Any other
-// stdin (a pipe, a file, /dev/null) goes to the guest unchanged, as fast as the guest reads it, and
-// its end is only the end of input.
+// stdin goes to the guest unchanged, as fast as the guest reads it; its end only ends the input.
 type console struct {
 	out   io.Writer     // for the guest's output; its Write never blocks
 	left  chan struct{} // receives a value when the user presses Ctrl-A x
@@ -128,12 +127,11 @@ func (c *console) Log(log io.Writer) io.Writer {
 	return crlf{log}
 }
 
-// Attach sets the guest's end of the input. It is called once; keys typed before are buffered for
-// it.
+// Attach sets the guest's end of the input, once; keys typed before are buffered for it.
 func (c *console) Attach(in Input) { c.attach <- in }
 
-// Close stops input, restores the terminal and waits up to flushTime for pending output. The error
-// reports lost output.
+// Close stops input, waits up to flushTime for pending output, restores the terminal and returns an
+// error for lost output.
 func (c *console) Close() error {
 	close(c.quit)
 	if c.quitW != nil {
@@ -188,9 +186,8 @@ func (c *console) read(typed chan<- []byte) {
 	}
 }
 
-// feed passes typed input to the guest at the guest's pace. A terminal is read even while the guest
-// accepts no input, because the escape commands must still work; other input is not read until
-// then.
+// feed passes typed input to the guest at the guest's pace. Only a terminal is read while the guest
+// accepts no input, so that the escape commands still work.
 func (c *console) feed(typed <-chan []byte, terminal bool) {
 	var (
 		esc     escaper
@@ -247,8 +244,7 @@ func (c *console) command(key byte) {
 	}
 }
 
-// escape is the key that starts a command to minivmm instead of going to the guest: Ctrl-A, as in
-// QEMU and kvmtool.
+// escape is Ctrl-A, the key that starts a command to minivmm, as in QEMU and kvmtool.
 const escape = 0x01
 
 // escaper finds commands in typed input.
@@ -280,3 +276,33 @@ const escapeHelp = "\r\n" +
 	"Ctrl-A x       kill the machine\r\n" +
 	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n" +
 	"Ctrl-A h       print this help\r\n"
+
+// restoreTerminal takes the terminal out of raw mode; nil while it is not in raw mode.
+var restoreTerminal atomic.Pointer[func()]
+
+// takeTerminal puts the terminal into raw mode until restore, which any goroutine may call.
+func takeTerminal(fd int) (restore func(), err error) {
+	state, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, fmt.Errorf("raw mode: %w", err)
+	}
+	restore = sync.OnceFunc(func() {
+		restoreTerminal.Store(nil)
+		term.Restore(fd, state)
+	})
+	restoreTerminal.Store(&restore)
+	return restore, nil
+}
+
+// guard calls f, and restores the terminal if f panics. Every goroutine of this program starts with
+// it: a panic ends the process without the deferred calls of other goroutines.
+func guard(f func()) {
+	panicked := true
+	defer func() {
+		if restore := restoreTerminal.Load(); panicked && restore != nil {
+			(*restore)()
+		}
+	}()
+	f()
+	panicked = false
+}

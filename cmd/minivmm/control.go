@@ -126,8 +126,7 @@ func stopMachine(ctx context.Context, name string, now bool) error {
 	if err != nil {
 		return err
 	}
-	// Opened before the stop request: afterwards the process ID might already belong to another
-	// process.
+	// Opened before the stop request: afterwards another process might have the ID.
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return fmt.Errorf("machine %s, process %d: %w", name, pid, os.NewSyscallError("pidfd_open", err))
@@ -162,12 +161,11 @@ func awaitEnd(ctx context.Context, process int) error {
 func (r *runner) claimName() error {
 	wanted := string(r.plan.Name)
 	name, err := control.Claim(wanted)
-	var taken *control.TakenError
-	if r.anyName && errors.As(err, &taken) {
+	if r.anyName && is[*control.TakenError](err) {
 		name, err = control.Claim(fmt.Sprintf("%s-%d", wanted, os.Getpid()))
 	}
 	switch {
-	case errors.As(err, &taken):
+	case is[*control.TakenError](err):
 		return err
 	case err != nil:
 		r.logf("minivmm workers, tune, rescan and stop will not find this machine: %v", err)

@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"minivmm/guestimages/agent"
 	"minivmm/guestimages/debian"
 	"minivmm/guestimages/disk"
+	"minivmm/guestimages/oci"
 	"minivmm/vmm/config"
 )
 
@@ -117,14 +121,13 @@ func newDiskCreateCommand() *cobra.Command {
 		Long:    "Create an empty disk: all zeros, or with an empty ext4.",
 		Example: "  minivmm disk create data.img 10G\n  minivmm disk create data.img 10G --fs ext4 --label data",
 		Args:    args(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: working(func(ctx context.Context, cmd *cobra.Command, args []string) (err error) {
 			opt := f.options(cmd.ErrOrStderr())
-			var err error
 			if opt.SizeBytes, err = parseSize(args[1]); err != nil {
 				return err
 			}
-			return work(cmd.Context(), func(ctx context.Context) error { return disk.Create(ctx, args[0], f.force, opt) })
-		},
+			return disk.Create(ctx, args[0], f.force, opt)
+		}),
 	}
 	f.add(cmd, "fs", "label", "uuid")
 	cmd.Flags().Lookup("fs").Usage = "file system: ext4"
@@ -140,11 +143,9 @@ func newDiskFromCommand() *cobra.Command {
 		Long:    diskFromHelp,
 		Example: "  minivmm disk from rootfs root.img --owner 0:0\n  docker export web | minivmm disk from - web.img --fs erofs",
 		Args:    args(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return work(cmd.Context(), func(ctx context.Context) error {
-				return diskFrom(ctx, args[0], args[1], as, f, cmd.InOrStdin(), cmd.ErrOrStderr())
-			})
-		},
+		RunE: working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			return diskFrom(ctx, args[0], args[1], as, f, cmd.InOrStdin(), cmd.ErrOrStderr())
+		}),
 	}
 	f.add(cmd, "fs", "size", "label", "uuid")
 	cmd.Flags().Var(as.flag(), "owner", "numeric owner of all files from a folder")
@@ -194,16 +195,13 @@ func newDiskDebianCommand() *cobra.Command {
 		Example: "  minivmm disk debian debian.img\n" +
 			"  minivmm disk debian web.img --include nginx,openssh-server --hostname web --size 8G --root-password-file password",
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return work(cmd.Context(), func(ctx context.Context) error {
-				var err error
-				if deb.RootPassword, err = readPassword(passwordFile); err != nil {
-					return err
-				}
-				deb.Log = func(line string) { fmt.Fprintf(cmd.ErrOrStderr(), "minivmm: debian: %s\n", line) }
-				return disk.Debian(ctx, args[0], f.force, f.options(cmd.ErrOrStderr()), deb)
-			})
-		},
+		RunE: working(func(ctx context.Context, cmd *cobra.Command, args []string) (err error) {
+			if deb.RootPassword, err = readPassword(passwordFile); err != nil {
+				return err
+			}
+			deb.Log = func(line string) { fmt.Fprintf(cmd.ErrOrStderr(), "minivmm: debian: %s\n", line) }
+			return disk.Debian(ctx, args[0], f.force, f.options(cmd.ErrOrStderr()), deb)
+		}),
 	}
 	f.add(cmd, "size", "label", "uuid")
 	flags := cmd.Flags()
@@ -240,23 +238,21 @@ func newDiskResizeCommand() *cobra.Command {
 			"that would cut off data is rejected. Partitions are not changed. The disk must not be in use.",
 		Example: "  minivmm disk resize debian.img +2G\n  minivmm disk resize data.img 500M",
 		Args:    args(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			text, more := strings.CutPrefix(args[1], "+")
 			size, err := parseSize(text)
 			if err != nil {
 				return err
 			}
-			return work(cmd.Context(), func(ctx context.Context) error {
-				if more {
-					info, err := disk.Inspect(args[0])
-					if err != nil {
-						return err
-					}
-					size += info.SizeBytes
+			if more {
+				info, err := disk.Inspect(args[0])
+				if err != nil {
+					return err
 				}
-				return disk.Resize(ctx, args[0], size, installer(cmd.ErrOrStderr()))
-			})
-		},
+				size += info.SizeBytes
+			}
+			return disk.Resize(ctx, args[0], size, installer(cmd.ErrOrStderr()))
+		}),
 	}
 }
 
@@ -269,8 +265,7 @@ func newDiskInfoCommand() *cobra.Command {
 			"the process that uses it. The command locks and changes nothing: it is safe while a machine runs.",
 		Example: "  minivmm disk info debian.img data.img\n  minivmm disk info --json debian.img",
 		Args:    args(cobra.MinimumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var failed error
+		RunE: working(func(_ context.Context, cmd *cobra.Command, args []string) (failed error) {
 			for _, name := range args {
 				info, err := disk.Inspect(name)
 				if err == nil {
@@ -278,8 +273,8 @@ func newDiskInfoCommand() *cobra.Command {
 				}
 				failed = errors.Join(failed, err)
 			}
-			return work(cmd.Context(), func(context.Context) error { return failed })
-		},
+			return failed
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	return cmd
@@ -319,4 +314,72 @@ func about(n int64) string {
 		}
 	}
 	return ""
+}
+
+const diskFromOCIHelp = `Create a disk from a container image for linux/amd64.
+
+IMAGE is a local path or a registry name. A path starts with /, ./, ../ or oci:, like ./app.tar, and refers to
+an OCI image layout (a folder or a tar) or to an archive of docker save. oci:PATH:TAG selects one of several
+images in a file. A registry name is NAME[:TAG] or NAME@DIGEST, as in docker pull. Credentials for registries
+come from the docker config file, which docker login writes.
+
+The image's command, with its user, folder and environment, is stored in the disk at /.minivmm/image.json.
+minivmm's init runs it in the guest. StopSignal, ports, labels and health check of the image are ignored.
+
+The image is unpacked into the cache once. The disk is a copy with its own UUID. --pull determines when
+minivmm asks the registry which image a tag refers to: only if the tag is not in the cache (missing), each time
+(always; if the registry does not respond, the cached image is used), or never (never).
+`
+
+func newDiskFromOCICommand() *cobra.Command {
+	var f diskFlags
+	pull := string(oci.PullMissing)
+	cmd := &cobra.Command{
+		Use:     "from-oci IMAGE FILE",
+		Short:   "Create a disk from a container image",
+		Long:    diskFromOCIHelp,
+		Example: "  minivmm disk from-oci nginx:1 web.img --size 4G\n  docker save app | gzip >app.tar.gz && minivmm disk from-oci ./app.tar.gz app.img",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			if !slices.Contains([]oci.Policy{oci.PullMissing, oci.PullAlways, oci.PullNever}, oci.Policy(pull)) {
+				return usageError{fmt.Errorf("invalid --pull %q: want missing, always or never", pull)}
+			}
+			log := cmd.ErrOrStderr()
+			c, err := openCache(log)
+			if err != nil {
+				return err
+			}
+			d, err := oci.Create(ctx, c, args[0], args[1], f.force, oci.Options{Pull: oci.Policy(pull)}, f.options(log))
+			if err != nil {
+				return err
+			}
+			c.Logf("%s: runs: %s", args[1], runs(d.Command))
+			return nil
+		}),
+	}
+	f.add(cmd, "size", "label", "uuid")
+	cmd.Flags().StringVar(&pull, "pull", pull, "when to ask the registry: missing, always or never")
+	argNames(cmd.Flags(), "pull=WHEN")
+	return cmd
+}
+
+// runs describes a command in one line.
+func runs(c agent.Command) string {
+	what := "nothing, the image has no command"
+	if len(c.Argv) > 0 {
+		what = quoted(c.Argv)
+	}
+	return fmt.Sprintf("%s; user %s; folder %s; environment %s", what, quoted([]string{c.User}), quoted([]string{c.Dir}), quoted(c.Env))
+}
+
+// quoted quotes words with special characters: an image may contain arbitrary bytes here.
+func quoted(list []string) string {
+	var out []string
+	for _, s := range list {
+		if plain := strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+,-./:=@_%"); plain != "" || s == "" {
+			s = strconv.Quote(s)
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, " ")
 }

@@ -16,10 +16,9 @@
 //	kernel, initramfs, disk  build what guests boot from
 //	version                  show which build this is
 //
-// Each command is in the file of its name, except check (run.go), "disk from-oci" (oci.go), and
-// tune, rescan and stop (control.go, with the machine's side of them). workerstable.go prints the
-// output of workers. runner.go runs a machine, its methods in the order of execution. Other parts
-// of run: words.go defines the flags, furnish.go provides the default guest, console.go handles the
-// terminal (ring.go buffers its output), channel.go connects to a command in the guest and
-// shutdown.go handles signals. exit.go defines the errors of commands and their exit codes.
+// Each command is in the file of its name, except check (run.go), and tune, rescan and stop
+// (control.go, with the machine's side of them). runner.go runs a machine. Other parts of run:
+// furnish.go provides the default guest, console.go handles the terminal (ring.go buffers its
+// output), channel.go connects to a command in the guest and shutdown.go handles signals. exit.go
+// defines the errors of commands and their exit codes.
 package main

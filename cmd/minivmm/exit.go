@@ -65,8 +65,7 @@ func exitHelp() string {
 	return b.String()
 }
 
-// exitCode returns the exit code for a command's error. The types below say how a machine stopped;
-// other errors are matched by their cause.
+// exitCode returns the exit code for a command's error, by the types below or by its cause.
 func exitCode(err error) int {
 	var (
 		child   childError
@@ -123,8 +122,7 @@ func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
-// hostFull reports whether err means that the host is out of a resource, or that the user's limit
-// or quota is reached.
+// hostFull reports whether the host is out of a resource, or a user's limit or quota is reached.
 func hostFull(err error) bool {
 	return isAny(err, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE)
 }

@@ -18,8 +18,7 @@ import (
 )
 
 // runsOurInit reports whether minivmm's own init runs in the guest and receives its command through
-// the channel. With root= and no command, the system on that disk boots instead and uses the
-// console.
+// the channel. With root= and no command, the system on that disk boots and uses the console.
 func runsOurInit(cfg *config.Config, command []string) (bool, error) {
 	_, stored := cfg.Boot.Kernel.Stored()
 	initIsOurs := stored && cfg.Boot.Initrd == ""
@@ -48,7 +47,11 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) e
 	if err != nil {
 		return err
 	}
-	k, err := findKernel(ctx, kernel.Open(c), name)
+	kernels := kernel.Open(c)
+	k, err := kernels.Find(name)
+	if is[*kernel.NotHereError](err) {
+		k, err = kernels.Fetch(ctx, name)
+	}
 	if err != nil {
 		return err
 	}
@@ -85,8 +88,7 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) e
 	return nil
 }
 
-// unpackKernel replaces a packed kernel file by the unpacked vmlinux in the store, adding it if
-// necessary.
+// unpackKernel replaces a packed kernel file by the unpacked vmlinux in the store; it may add that.
 func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	if p.Boot.KASLR {
 		return nil
@@ -100,16 +102,6 @@ func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 		p.Boot.Kernel = config.Kernel(vmlinux)
 	}
 	return err
-}
-
-// findKernel returns a kernel from the store and fetches it if it is missing.
-func findKernel(ctx context.Context, s *kernel.Store, name string) (kernel.Kernel, error) {
-	k, err := s.Find(name)
-	var missing *kernel.NotHereError
-	if errors.As(err, &missing) {
-		return s.Fetch(ctx, name)
-	}
-	return k, err
 }
 
 // addressWord returns the ip= parameter that sets the guest's address: the one after the host's in
@@ -135,9 +127,8 @@ func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, mask, index)}
 }
 
-// peer returns the guest's address for the host's address: the next one, or the previous one if the
-// next is the broadcast address. ok is false in a network of one address, and for IPv6, whose
-// addresses init does not set.
+// peer returns the guest's address for the host's: the next one, or the previous one if the next is
+// the broadcast address. ok is false in a network of one address, and for IPv6, which init lacks.
 func peer(host netip.Prefix) (_ netip.Addr, ok bool) {
 	next, prev := host.Addr().Next(), host.Addr().Prev()
 	switch {

@@ -101,7 +101,7 @@ func newInitramfsCommand() *cobra.Command {
 	}}, "compress", "compression: none, gzip or zstd")
 	argNames(flags, "output=FILE", "modules=NAME,...", "kernel=NAME", "kernel-modules=DIR")
 	flags.Lookup("modules").DefValue = ""
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		if cmd.ArgsLenAtDash() != 0 && len(args) > 0 {
 			return usageError{fmt.Errorf("unknown argument %q\nusage: %s", args[0], cmd.UseLine())}
 		}
@@ -109,8 +109,8 @@ func newInitramfsCommand() *cobra.Command {
 		if err := o.check(rawOut(cmd)); err != nil {
 			return usageError{err}
 		}
-		return work(cmd.Context(), func(ctx context.Context) error { return o.run(ctx, cmd) })
-	}
+		return o.run(ctx, cmd)
+	})
 	return cmd
 }
 
@@ -147,8 +147,7 @@ func (o *initramfsOptions) check(stdout io.Writer) error {
 	return nil
 }
 
-// outside returns an error if the output is inside its own source folder: the next run would add
-// it.
+// outside returns an error if the output is in its own source folder: the next run would add it.
 func outside(output, dir string) error {
 	var at [2]string
 	for i, name := range []string{filepath.Dir(output), dir} {

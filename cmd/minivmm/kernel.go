@@ -38,15 +38,15 @@ func newKernelCommand() *cobra.Command {
 	return cmd
 }
 
-// withKernels calls do with the user's kernel store. The store writes its progress to the command's
-// stderr.
-func withKernels(cmd *cobra.Command, do func(ctx context.Context, s *kernel.Store) error) error {
-	return work(cmd.Context(), func(ctx context.Context) error {
+// withKernels returns the RunE of a command for the user's kernel store. The store writes its
+// progress to stderr.
+func withKernels(do func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		c, err := openCache(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		return do(ctx, kernel.Open(c))
+		return do(ctx, kernel.Open(c), cmd, args)
 	})
 }
 
@@ -63,34 +63,31 @@ func newKernelFetchCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&refresh, "refresh", false, "check the package sources for a newer kernel")
 	cmd.Flags().BoolVar(&makeDefault, "default", false, "make it the default kernel")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := strings.Join(args, "") // one or none
-		return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
-			before, err := s.List()
-			if err != nil {
-				return err
-			}
-			get := s.Fetch
-			if refresh {
-				get = s.Refresh
-			}
-			k, err := get(ctx, name)
-			if err != nil {
-				return err
-			}
-			if makeDefault {
-				if err := s.SetDefault(ctx, k.ID); err != nil {
-					return err
-				}
-			}
-			how := "added"
-			if slices.ContainsFunc(before, func(old kernel.Kernel) bool { return old.ID == k.ID }) {
-				how = "already in the store"
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s: %s\n", kernelLabel(k), how, k.Source)
+	cmd.RunE = withKernels(func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error {
+		before, err := s.List()
+		if err != nil {
 			return err
-		})
-	}
+		}
+		get := s.Fetch
+		if refresh {
+			get = s.Refresh
+		}
+		k, err := get(ctx, strings.Join(args, "")) // one or none
+		if err != nil {
+			return err
+		}
+		if makeDefault {
+			if err := s.SetDefault(ctx, k.ID); err != nil {
+				return err
+			}
+		}
+		how := "added"
+		if slices.ContainsFunc(before, func(old kernel.Kernel) bool { return old.ID == k.ID }) {
+			how = "already in the store"
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s: %s\n", kernelLabel(k), how, k.Source)
+		return err
+	})
 	return cmd
 }
 
@@ -110,21 +107,19 @@ func newKernelImportCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Name, "name", "", "name of the kernel; removed from another kernel that has it")
 	argNames(cmd.Flags(), "modules=DIR", "name=NAME")
 	cmd.Flags().BoolVar(&o.Default, "default", false, "make it the default kernel")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	cmd.RunE = withKernels(func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error {
 		for _, flag := range []string{"modules", "name"} {
 			if f := cmd.Flags().Lookup(flag); f.Changed && f.Value.String() == "" {
 				return usageError{fmt.Errorf("--%s is empty", flag)}
 			}
 		}
-		return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
-			k, err := s.Import(ctx, args[0], o)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: added: %s\n", kernelLabel(k), k.Source)
+		k, err := s.Import(ctx, args[0], o)
+		if err != nil {
 			return err
-		})
-	}
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: added: %s\n", kernelLabel(k), k.Source)
+		return err
+	})
 	return cmd
 }
 
@@ -137,18 +132,16 @@ func newKernelListCommand() *cobra.Command {
 		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
-			all, err := s.List()
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return printJSON(cmd.OutOrStdout(), append([]kernel.Kernel{}, all...)) // an empty list is [], not null
-			}
-			return kernelTable(all).print(cmd.OutOrStdout())
-		})
-	}
+	cmd.RunE = withKernels(func(_ context.Context, s *kernel.Store, cmd *cobra.Command, _ []string) error {
+		all, err := s.List()
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return printJSON(cmd.OutOrStdout(), append([]kernel.Kernel{}, all...)) // an empty list is [], not null
+		}
+		return kernelTable(all).print(cmd.OutOrStdout())
+	})
 	return cmd
 }
 
@@ -171,20 +164,18 @@ func newKernelRemoveCommand() *cobra.Command {
 		Long:    "Remove kernels from the store. Running guests are not affected.",
 		Example: "  minivmm kernel rm 6.1.0-50-cloud-amd64\n  minivmm kernel rm 3f2a9c mine",
 		Args:    kernelNames(cobra.MinimumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withKernels(cmd, func(ctx context.Context, s *kernel.Store) error {
-				var errs error
-				for _, name := range args {
-					k, err := s.Remove(ctx, name)
-					if err != nil {
-						errs = errors.Join(errs, imageError(err))
-						continue
-					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: removed\n", kernelLabel(k))
+		RunE: withKernels(func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error {
+			var errs error
+			for _, name := range args {
+				k, err := s.Remove(ctx, name)
+				if err != nil {
+					errs = errors.Join(errs, imageError(err))
+					continue
 				}
-				return errs
-			})
-		},
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: removed\n", kernelLabel(k))
+			}
+			return errs
+		}),
 	}
 }
 
@@ -199,31 +190,28 @@ func newKernelPathCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&vmlinux, "vmlinux", false, "print the path of the unpacked vmlinux")
 	cmd.Flags().BoolVar(&modules, "modules", false, "print the path of the modules folder")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		name := strings.Join(args, "") // one or none
+	cmd.RunE = withKernels(func(_ context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error {
 		if vmlinux && modules {
 			return usageError{errors.New("--vmlinux and --modules exclude each other")}
 		}
-		return withKernels(cmd, func(_ context.Context, s *kernel.Store) error {
-			k, err := s.Find(name)
-			if err != nil {
-				return err
-			}
-			path := k.Image
-			switch {
-			case vmlinux && k.Vmlinux == "":
-				return fileError{fmt.Errorf("%s has no unpacked vmlinux, because the guest unpacks it: %w", kernelLabel(k), fs.ErrNotExist)}
-			case vmlinux:
-				path = k.Vmlinux
-			case modules && k.Modules == "":
-				return fileError{fmt.Errorf("%s has no modules folder: import it again with --modules: %w", kernelLabel(k), fs.ErrNotExist)}
-			case modules:
-				path = k.Modules
-			}
-			_, err = fmt.Fprintln(rawOut(cmd), path)
+		k, err := s.Find(strings.Join(args, "")) // one or none
+		if err != nil {
 			return err
-		})
-	}
+		}
+		path := k.Image
+		switch {
+		case vmlinux && k.Vmlinux == "":
+			return fileError{fmt.Errorf("%s has no unpacked vmlinux, because the guest unpacks it: %w", kernelLabel(k), fs.ErrNotExist)}
+		case vmlinux:
+			path = k.Vmlinux
+		case modules && k.Modules == "":
+			return fileError{fmt.Errorf("%s has no modules folder: import it again with --modules: %w", kernelLabel(k), fs.ErrNotExist)}
+		case modules:
+			path = k.Modules
+		}
+		_, err = fmt.Fprintln(rawOut(cmd), path)
+		return err
+	})
 	return cmd
 }
 

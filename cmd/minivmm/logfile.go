@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 )
@@ -17,10 +18,7 @@ type logFile struct {
 }
 
 func openLog(name string, limit int64) (*logFile, error) {
-	if limit == 0 {
-		limit = logSize
-	}
-	l := &logFile{limit: limit}
+	l := &logFile{limit: cmp.Or(limit, logSize)}
 	return l, l.open(name, 0o600)
 }
 

@@ -32,9 +32,8 @@ func newVM(plan vmm.Plan, opt vmm.Options) (machine, Input, error) {
 	return vm, vm.Console(), nil
 }
 
-// execute runs the command line and returns the exit code. Text for people is sanitized, whatever
-// its source; only a guest's console and the output of its command go to stdout and stderr
-// unchanged.
+// execute runs the command line and returns the exit code. All text for people is sanitized; only a
+// guest's console and the output of its command go to stdout and stderr unchanged.
 func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	root := newRootCommand(build, stdin, stdout, stderr)
 	root.SetArgs(args)
@@ -106,8 +105,7 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// unknownCommand is the RunE of a command that has only subcommands. It runs without a subcommand
-// or with an unknown one.
+// unknownCommand is the RunE of a command with subcommands: it was given none or an unknown one.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()

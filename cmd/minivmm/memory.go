@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTime is how long after its start a machine may still allocate memory for the start: the
-// guest finds and sets up its devices.
+// startTime is how long a start may allocate memory, while the guest sets up its devices.
 const startTime = 30 * time.Second
 
 // staySmall calls keepSmall now and once more after startTime, unless ctx is done first.
@@ -27,10 +26,8 @@ func staySmall(ctx context.Context) {
 	}
 }
 
-// keepSmall releases memory that was needed to start a machine and is not needed to run it. A host
-// runs many machines for a long time and starts each once.
-//
-// Failures are ignored: memory that is not released stays in use.
+// keepSmall releases memory that was needed to start a machine and is not needed to run it. After a
+// failure, which is ignored, memory stays in use.
 func keepSmall() {
 	// A quarter of the runtime's minimum heap of 4 MiB is enough.
 	debug.SetGCPercent(25)

@@ -83,8 +83,7 @@ func (r *ring) drain() {
 }
 
 // Close waits at most timeout for the pending output to be written. It returns how many bytes were
-// lost in total, and the error if writing failed. A drain that is blocked in a write at that time
-// remains until the process exits.
+// lost in total, and any write error. A drain that is blocked remains until the process exits.
 func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 	r.mu.Lock()
 	r.closed = true

@@ -19,8 +19,7 @@ import (
 	"minivmm/vmm/namespace"
 )
 
-// runner is one "minivmm run", from a loaded configuration to the end of its machine. Its methods
-// are in the order of execution.
+// runner is one "minivmm run" of a loaded configuration. Its methods are in the order of execution.
 type runner struct {
 	cfg     *config.Config
 	command []string // to run in the guest; empty: the guest's default
@@ -134,8 +133,7 @@ func (r *runner) catchSignals() (stop func()) {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE)
 	r.signals = make(chan os.Signal, 4)
-	// Never stopped: a signal that arrives after the machine has stopped would replace its exit
-	// code.
+	// Never stopped: a signal that arrives after the machine's end would replace its exit code.
 	signal.Notify(r.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	namespace.Ready()
 	return func() { signal.Stop(pipe) }
@@ -164,8 +162,7 @@ func (r *runner) logf(format string, args ...any) {
 	fmt.Fprintf(r.log, "minivmm: "+format+"\n", args...)
 }
 
-// watch starts the goroutine that stops the machine on signals and Ctrl-A x, until unwatch is
-// called.
+// watch starts the goroutine that stops the machine on signals and Ctrl-A x, until unwatch.
 func (r *runner) watch() (unwatch func()) {
 	r.attached = make(chan machine, 1)
 	r.shutdown = shutdown{grace: r.plan.Machine.ShutdownTimeout.Duration, stop: r.stop, log: r.log, after: time.After}
@@ -254,8 +251,7 @@ func (r *runner) end() error {
 	return nil
 }
 
-// verdict converts the outcome of a machine to run's error; cause is the reason if the machine was
-// stopped.
+// verdict converts a machine's outcome to run's error; cause is why it was stopped, if it was.
 func (r *runner) verdict(outcome vmm.Outcome, cause error) error {
 	switch {
 	case outcome == vmm.Stopped:
@@ -291,8 +287,7 @@ func (r *runner) settle() (outside bool, err error) {
 	return false, namespace.Settle(set)
 }
 
-// enter runs the program again inside the namespaces. If that requires a child process, this
-// process exits as the child does.
+// enter runs the program again inside the namespaces; if in a child, it returns the child's exit.
 func (r *runner) enter() error {
 	set := namespacesOf(r.cfg)
 	if set.User || set.PID {

@@ -7,11 +7,19 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"minivmm/guestimages/cache"
 )
 
-// work runs do for a command that creates or changes files. A signal cancels ctx, so that do can
-// remove partial results before it returns.
+// working returns the RunE of a command that creates or changes files.
+func working(do func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return work(cmd.Context(), func(ctx context.Context) error { return do(ctx, cmd, args) })
+	}
+}
+
+// work runs do. A signal cancels ctx, so that do can remove partial results before it returns.
 func work(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, done := interruptible(ctx)
 	defer done()

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// UnifiedCgroup returns the version 2 cgroup from the text of /proc/PID/cgroup: "/" or "/a/b"; ""
-// on a host without that hierarchy.
+// UnifiedCgroup returns the version 2 cgroup from the text of /proc/PID/cgroup, "/a/b"; "" if none.
 func UnifiedCgroup(text string) string {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(line, "0::"); ok {
@@ -22,8 +21,7 @@ func UnifiedCgroup(text string) string {
 
 // FindCgroup returns the mount point of the version 2 hierarchy that contains a cgroup returned by
 // UnifiedCgroup, and the path of the cgroup below it, "/" or "/a/b". The mount point is usually
-// /sys/fs/cgroup, and /sys/fs/cgroup/unified on a host with both versions. If there is none, the
-// error matches errors.ErrUnsupported.
+// /sys/fs/cgroup, or .../unified with both versions. Without one, it returns ErrUnsupported.
 func FindCgroup(cgroup string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -71,8 +69,7 @@ func findController(mountinfo, controller, text string) (mount, below string, er
 // has reports whether a comma-separated list contains a word.
 func has(list, word string) bool { return slices.Contains(strings.Split(list, ","), word) }
 
-// findMount finds the first mount of a file system that contains a cgroup, with an option unless
-// that is empty.
+// findMount finds the first mount of a file system, with an option unless "", that has a cgroup.
 func findMount(mountinfo, cgroup, system, option string) (mount, below string, ok bool) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
 	for line := range strings.Lines(mountinfo) {

@@ -1,8 +1,7 @@
 // Package procfs reads process information from proc(5). It contains only what several packages of
 // minivmm need, and returns texts and numbers without interpreting them.
 //
-// Functions that take a text are parsers and accept any input. All functions are safe for
-// concurrent use.
+// Functions that take a text accept any input. All functions are safe for concurrent use.
 package procfs
 
 import (
@@ -40,14 +39,12 @@ func (s Stat) Kthread() bool { return s.Flags&pfKthread != 0 }
 // UserWorker reports whether the task is a kernel worker that is a thread of a process.
 func (s Stat) UserWorker() bool { return s.Flags&pfUserWorker != 0 && !s.Kthread() }
 
-// tick is the unit of CPU time in /proc: 1/USER_HZ seconds, and USER_HZ is 100 on every x86-64
-// Linux.
+// tick is the unit of CPU time in /proc: 1/USER_HZ seconds. USER_HZ is 100 on x86-64.
 const tick = 1_000_000_000 / 100
 
 var errFormat = errors.New("unexpected format")
 
-// ParseStat parses the line of /proc/PID/stat (proc(5)). The name in parentheses may contain any
-// characters.
+// ParseStat parses /proc/PID/stat (proc(5)). The name in parentheses may contain any characters.
 func ParseStat(line string) (Stat, error) {
 	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
 	if open < 0 || end < open {
@@ -106,8 +103,7 @@ func TaskIDs(dir string) ([]int, error) {
 	return ids, err
 }
 
-// Field returns the value of the line "name: value" in a text like /proc/PID/status; "" if there is
-// no such line.
+// Field returns the value of "name: value" in a text like /proc/PID/status; "" if it is missing.
 func Field(status, name string) string {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {
@@ -129,4 +125,25 @@ func ReadNumber(path string) (uint64, error) {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
 	return n, nil
+}
+
+// UserAbove returns a user's id in the parent of this process's user namespace. For the root user of
+// a machine with its own namespace, this is the user who started it. initial reports that there is
+// no parent; the id is then the same.
+func UserAbove(uid int) (above int, initial bool) {
+	text, _ := os.ReadFile("/proc/self/uid_map") // "" for a kernel without user namespaces
+	return outer(string(text), uid)
+}
+
+// outer maps a uid to the parent user namespace by the text of uid_map (user_namespaces(7)): lines
+// of first uid here, first uid there, and length. initial reports whether there is no parent.
+func outer(uidMap string, uid int) (above int, initial bool) {
+	for line := range strings.Lines(uidMap) {
+		var here, there, length int
+		if n, _ := fmt.Sscan(line, &here, &there, &length); n == 3 && uid >= here && uid-here < length {
+			const all = 1<<32 - 1
+			return uid - here + there, here == 0 && there == 0 && length == all
+		}
+	}
+	return uid, uidMap == ""
 }

@@ -14,14 +14,12 @@ import (
 type Memory struct {
 	Guest uint64 `json:"guest_bytes"` // size of the guest's memory
 
-	// Resident is the memory of the process that is resident now, including guest memory that was
-	// touched. PageTables is the memory of the process's page tables. Both are charged to the
-	// process's cgroup.
+	// Resident is the process's resident memory, including guest memory that was touched, and
+	// PageTables that of its page tables. Both are charged to the process's cgroup.
 	Resident   uint64 `json:"resident_bytes"`
 	PageTables uint64 `json:"page_tables_bytes"`
 
-	// NotCharged estimates the kernel memory of the machine's devices that is charged to no cgroup,
-	// see [VhostBuffers].
+	// NotCharged estimates the kernel memory that is charged to no cgroup, see [VhostBuffers].
 	NotCharged []Estimate `json:"not_charged"`
 }
 
@@ -59,17 +57,15 @@ func number(text string) uint64 {
 // What vhost allocates for its rings in Linux 6.12 (drivers/vhost/vhost.c, scsi.c): for each ring
 // its struct, and from VHOST_SET_OWNER on three tables of 1024 entries; for each descriptor of a
 // request ring of vhost-scsi, from VHOST_SCSI_SET_ENDPOINT on, two scatter lists of 2048 entries,
-// as many page addresses, and the segments of the response. Linux 6.15 allocates less for the
-// descriptors.
+// as many page addresses, and the segments of the response. Linux 6.15 needs less for these.
 const (
 	ringBytes    = 19 << 10
 	tablesBytes  = 40 << 10
 	commandBytes = 160 << 10
 )
 
-// VhostBuffers estimates the kernel memory of a vhost device that is charged to no cgroup. rings is
-// the device's number of rings; requests are the sizes of the vhost-scsi request rings that a
-// driver has set up.
+// VhostBuffers estimates the kernel memory of a vhost device with a number of rings that is charged
+// to no cgroup. requests are the sizes of the vhost-scsi request rings that a driver has set up.
 func VhostBuffers(rings int, requests []int) uint64 {
 	n := uint64(rings) * (ringBytes + tablesBytes)
 	for _, size := range requests {
@@ -86,8 +82,7 @@ type Cgroup struct {
 	Tasks  uint64 `json:"tasks"`
 }
 
-// ReadCgroup reads the counters of a cgroup. Counters of controllers that are not enabled are 0;
-// CPU time needs no controller.
+// ReadCgroup reads a cgroup's counters, 0 without their controllers. CPU time needs no controller.
 func ReadCgroup(path string) (*Cgroup, error) {
 	mount, below, err := procfs.FindCgroup(path)
 	if err != nil {
@@ -113,8 +108,7 @@ func readCgroup(dir, path string) (*Cgroup, error) {
 	return c, nil
 }
 
-// CommonCgroup returns the innermost cgroup that contains all of the threads; "/" if their cgroups
-// are not known.
+// CommonCgroup returns the innermost cgroup that contains all of the threads; "/" if unknown.
 func CommonCgroup(threads []Thread) string {
 	var common []string
 	live := slices.DeleteFunc(slices.Clone(threads), func(t Thread) bool { return t.State == "gone" })

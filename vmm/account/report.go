@@ -7,8 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Report is a machine's resource usage and activity at one time. Each counter starts at zero with
-// the object that it counts for.
+// Report is a machine's resource usage at one time. Each counter starts with what it counts for.
 type Report struct {
 	Machine Machine   `json:"machine"`
 	Time    time.Time `json:"time"`
@@ -73,8 +72,7 @@ type Queue struct {
 
 	// Made and Done are the ring's running indices, modulo 65536: buffers that the driver has made
 	// available, and buffers that the device has returned. Fill, their difference, is the number of
-	// buffers that the device holds: 0 to Size. If a guest's indices are further apart, no device
-	// can use the ring, and Fill is Size.
+	// buffers that the device holds: 0 to Size, and Size if a guest's indices are further apart.
 	Made uint16 `json:"available_index"`
 	Done uint16 `json:"used_index"`
 	Fill int    `json:"fill"`
@@ -88,8 +86,7 @@ type Queue struct {
 	Interrupts *uint64 `json:"interrupts,omitempty"`
 }
 
-// Disk has LIO's counters of one disk since it was created. Only LIO has them: an in-process disk
-// is not listed.
+// Disk has LIO's counters of one disk since it was created. An in-process disk is not listed.
 type Disk struct {
 	ID       string `json:"id"`     // "disk0"
 	Device   string `json:"device"` // the controller, "scsi0"
@@ -138,8 +135,7 @@ func ReadProcess() (Usage, error) {
 	return Usage{user + system, user, system, uint64(r.Nvcsw), uint64(r.Nivcsw)}, nil
 }
 
-// Roles sums threads by role. The remainder of the process's usage is that of exited threads; how
-// long they waited is not known.
+// Roles sums threads by role. The rest of the process's usage is that of exited threads.
 func Roles(threads []Thread, process Usage) []Role {
 	var roles []Role
 	for _, t := range threads {
@@ -153,17 +149,15 @@ func Roles(threads []Thread, process Usage) []Role {
 		r.Wait += t.Wait
 		r.each(&t.Usage, func(a *uint64, b uint64) { *a += b })
 		if !t.Kthread {
-			// Threads that ran between the two readings can make their sum larger, and ticks are
-			// rounded.
+			// Their sum can be larger: ticks are rounded and threads ran between the two readings.
 			process.each(&t.Usage, func(a *uint64, b uint64) { *a -= min(*a, b) })
 		}
 	}
 	return append(roles, Role{Kind: Ended, Role: "ended", Usage: process})
 }
 
-// Sum returns the CPU time of all roles, and of the kernel threads among the threads. The first is
-// the usage of a cgroup that contains only this machine; the difference is getrusage(2) of the
-// process.
+// Sum returns the CPU time of all roles, which is that of a cgroup with only this machine, and that
+// of the kernel threads. The difference is getrusage(2) of the process.
 func (r *Report) Sum() (all, kthreads uint64) {
 	for _, role := range r.Roles {
 		all += role.CPU

@@ -59,9 +59,8 @@ type Known struct {
 }
 
 // Threads returns the threads of this process and the kernel threads in known. The order is that of
-// known, then KVM's thread, then minivmm's own by ID. A thread in known that has exited is listed
-// with the state "gone". recovery is the ID of KVM's thread if that is a kernel thread
-// ([FindRecovery]), else 0.
+// known, then KVM's thread, then minivmm's own by ID. A thread in known that has exited has the
+// state "gone". recovery is the ID of KVM's thread if that is a kernel thread ([FindRecovery]).
 func Threads(known []Known, recovery int) ([]Thread, error) { return threads("/proc", known, recovery) }
 
 func threads(proc string, known []Known, recovery int) ([]Thread, error) {
@@ -149,8 +148,7 @@ func readThread(dir string, tid int) (Thread, error) {
 
 var errFormat = errors.New("unexpected format")
 
-// parseSchedstat parses /proc/PID/schedstat: nanoseconds on a CPU, nanoseconds waiting for one, and
-// how often the thread ran.
+// parseSchedstat parses /proc/PID/schedstat: nanoseconds on a CPU and waiting for one, and runs.
 func parseSchedstat(s string) (run, wait uint64, err error) {
 	f := strings.Fields(s)
 	if len(f) < 2 {
@@ -164,8 +162,7 @@ func parseSchedstat(s string) (run, wait uint64, err error) {
 	return run, wait, nil
 }
 
-// recoveryComm is the beginning of the name of KVM's thread. A thread of a process has only this
-// part: the kernel truncates its name.
+// recoveryComm is the name of KVM's thread in a process, where the kernel truncates it.
 const recoveryComm = "kvm-nx-lpage-re"
 
 // classify returns the kind and role of a thread that is not known by its ID.

@@ -20,9 +20,8 @@
 // The children exist if shares are configured. A new thread inherits the cgroup of the thread that
 // created it, and the Go runtime creates no thread from one that a goroutine is locked to. So every
 // thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER, whose copy
-// the worker is. Workers therefore need not be moved: they are in io from their first instruction
-// and are never outside the limits. A worker that is a kernel thread (Linux before 6.4) is there
-// too, because the kernel attaches it to its creator's cgroup.
+// the worker is: workers are in io from their first instruction. A worker that is a kernel thread
+// (Linux before 6.4) is there too, because the kernel attaches it to its creator's cgroup.
 //
 // # Cleanup
 //
@@ -36,6 +35,5 @@
 //
 // Source: Documentation/admin-guide/cgroup-v2.rst; kernel/cgroup/cgroup.c.
 //
-// A process has one Group at a time. Its methods are safe for concurrent use; EnterVCPU acts on the
-// calling thread.
+// A process has one Group at a time. Its methods are safe for concurrent use.
 package cgroup

@@ -67,26 +67,21 @@ func (kernel) list(dir string) ([]string, error) {
 
 func (kernel) xattr(path, name string) string {
 	var b [16]byte
-	n, err := unix.Getxattr(path, name, b[:])
-	if err != nil {
-		return ""
-	}
-	return string(b[:n])
+	n, _ := unix.Getxattr(path, name, b[:])
+	return string(b[:max(n, 0)])
 }
 
-// lockPatience exceeds the time that a stopping machine may need. The wait is bounded because every
-// user who can read a cgroup can lock it for ever, and must not prevent machines from starting.
-const lockPatience = 2 * emptied
-
-// lock takes a flock(2), which the kernel releases when the process exits.
+// lock takes a flock(2), which the kernel releases when the process exits. The wait is bounded
+// because every user who can read a cgroup can lock it for ever, and must not prevent machines from
+// starting. It exceeds the time that a stopping machine may need.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return func() {} // the next operation reports the cause
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*emptied)
 	defer cancel()
-	_ = flock.Wait(ctx, f) // see lockPatience
+	_ = flock.Wait(ctx, f)
 	return func() { f.Close() }
 }
 
@@ -99,10 +94,9 @@ type host struct {
 	systemd bool   // systemd manages the hierarchy
 	scope   string // the unit that startScope made; "" if none
 
-	// startScope asks the system's manager, or that of a user other than root, for a scope that
-	// contains this process and is delegated to its user; slice "" leaves the choice of the slice
-	// to systemd. It returns the process's new cgroup. If the unit exists already, the error
-	// matches fs.ErrExist.
+	// startScope asks root's or the user's systemd for a scope that contains this process and is
+	// delegated to its user; slice "" leaves the choice of the slice to systemd. It returns the
+	// process's new cgroup. If the unit exists already, the error matches fs.ErrExist.
 	startScope func(unit, slice string) (home string, err error)
 }
 

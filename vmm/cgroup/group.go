@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,8 +69,8 @@ const (
 	ioChild   = "io"
 )
 
-// Make creates the cgroup and moves this process into it, with all its present and future threads.
-// The caller must call Close.
+// Make creates the cgroup and moves this process into it, with all its present and future threads,
+// until Close.
 //
 // If the host lacks something, the error names it and says what to do; it matches fs.ErrPermission,
 // errors.ErrUnsupported or EBUSY, unless it comes from systemd. After an error the process is where
@@ -134,7 +135,7 @@ const mostNames = 1000
 func (g *Group) enter(name string) error {
 	var err error
 	for n := 1; n <= mostNames; n++ {
-		g.dir = g.base + "/" + prefix + numbered(name, n)
+		g.dir = g.base + "/minivmm." + numbered(name, n)
 		if err = g.mkdir(g.dir); errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -237,8 +238,7 @@ func (g *Group) EnterVCPU() error {
 // that were enabled for it.
 //
 // If another machine still needs those controllers, the process cannot go back (again the "no
-// internal processes" rule). The cgroup then stays until that machine stops or another one starts,
-// which removes it.
+// internal processes" rule). The cgroup then stays until that machine stops or another one starts.
 func (g *Group) Close() error {
 	defer g.lock(g.base)()
 	return g.close()
@@ -310,34 +310,15 @@ func (g *Group) removeSoon(dir string) error {
 	}
 }
 
-// prefix starts the name of every cgroup that this package creates.
-const prefix = "minivmm."
-
-// isOurs reports whether name is one that enter gives.
-func isOurs(name string) bool {
-	rest, ok := strings.CutPrefix(name, prefix)
-	machine, number, numbered := strings.Cut(rest, ".")
-	if _, err := strconv.ParseUint(number, 10, 31); numbered && err != nil {
-		return false
-	}
-	if !numbered && isUnit(name) {
-		return false
-	}
-	return ok && machine != "" && strings.Trim(machine, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
-}
-
-// recover removes the cgroups that killed processes left in base. The kernel refuses to remove
-// cgroups that contain processes.
+// recover removes the cgroups that killed processes left in base. The kernel keeps those in use.
 func (h host) recover(base string) {
-	names, err := h.list(base)
-	if err != nil {
-		return // creating one reports the cause
-	}
+	ours := regexp.MustCompile(`^minivmm\.[a-z0-9-]+(\.[0-9]{1,4})?$`) // as enter gives
+	names, _ := h.list(base)                                           // creating one reports an error
 	for _, name := range names {
-		if !isOurs(name) {
+		dir := base + "/" + name
+		if !ours.MatchString(name) || isUnit(name) {
 			continue
 		}
-		dir := base + "/" + name
 		if events, err := h.read(dir + "/cgroup.events"); err != nil || !strings.Contains(events+"\n", "populated 0\n") {
 			continue
 		}

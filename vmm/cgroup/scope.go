@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeUnderSystemd uses the cgroup in which the process was started if systemd delegated it, and
-// asks for a scope otherwise.
+// makeUnderSystemd uses the process's cgroup if systemd delegated it, or else asks for a scope.
 func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	base := path.Join(h.mount, h.home)
 	if h.delegated(base) {
@@ -50,9 +49,8 @@ func (h *host) enterScope(name string) error {
 	return fmt.Errorf("scopes minivmm-%s.scope to minivmm-%s.%d.scope: %w", name, name, mostNames, fs.ErrExist)
 }
 
-// sliceOf returns the slice that contains home, by the name that uid's manager has for it. The
-// limits of that slice then apply to the scope too. It returns "" if the manager has no slice
-// there; the manager then chooses one.
+// sliceOf returns the slice that contains home, by the name that uid's manager has for it, so that
+// its limits apply to the scope too. It returns "" if the manager has none there.
 func sliceOf(home string, uid int) string {
 	before, below, found := strings.Cut(home+"/", "/user@")
 	if uid != 0 {
@@ -87,8 +85,7 @@ func (h host) serviceHint(unit string) string {
 	return fmt.Sprintf("systemctl %sedit %s: [Service] Delegate=yes", user, unit)
 }
 
-// Scope returns the unit that systemd created for this process, like minivmm-web.scope, or "". The
-// unit stops with the process.
+// Scope returns the unit that systemd created for this process, like minivmm-web.scope, or "".
 func (g *Group) Scope() string { return g.scope }
 
 // usable returns an error that names what a cgroup below base lacks.
@@ -112,8 +109,7 @@ func (h host) usable(base string, cfg Config) error {
 }
 
 // delegated reports whether systemd delegated the unit that base is in. The search ends at the
-// first unit: a user's manager has all that it manages delegated to it, and decides itself whether
-// to delegate a unit further.
+// first unit: a user's manager, to which all is delegated, decides itself to delegate it further.
 func (h host) delegated(base string) bool {
 	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
 		// The first attribute is for root, the second is readable by every user.

@@ -12,8 +12,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// systemd is a manager that is asked over D-Bus: systemd.scope(5), org.freedesktop.systemd1(5) and
-// https://systemd.io/CGROUP_DELEGATION.
+// systemd is a manager: org.freedesktop.systemd1(5), https://systemd.io/CGROUP_DELEGATION.
 type systemd struct {
 	uid int // 0: the system's manager; else this user's
 }
@@ -24,16 +23,17 @@ const patience = 25 * time.Second
 func (s systemd) startScope(unit, slice string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	who, absent, refused := s.names(unit)
 	conn, bus, err := s.dial(ctx)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w (%s)", s, err, s.absentHint())
+		return "", fmt.Errorf("%s: %w (%s)", who, err, absent)
 	}
 	err = startScope(ctx, conn, bus, unit, slice)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return "", err
 	case err != nil:
-		return "", fmt.Errorf("%s at %s: %w (%s)", s, conn.RemoteAddr(), err, s.refusedHint(unit))
+		return "", fmt.Errorf("%s at %s: %w (%s)", who, conn.RemoteAddr(), err, refused)
 	}
 	h, err := findHost()
 	return h.home, err
@@ -59,31 +59,21 @@ func (s systemd) dial(ctx context.Context) (conn net.Conn, bus bool, err error) 
 	return nil, false, errors.Join(errs...)
 }
 
-func (s systemd) String() string {
+// names returns the manager's name for errors, and the advice if it does not answer or refuses.
+func (s systemd) names(unit string) (who, absent, refused string) {
 	if s.uid == 0 {
-		return "systemd"
+		return "systemd", "systemd must be running, and /run must be the host's", "journalctl -u " + unit
 	}
-	return fmt.Sprintf("systemd of user %d", s.uid)
-}
-
-func (s systemd) absentHint() string {
-	if s.uid == 0 {
-		return "systemd must be running, and /run must be the host's"
-	}
-	return fmt.Sprintf("loginctl enable-linger %d starts it, as does a login through PAM with libpam-systemd", s.uid)
-}
-
-func (s systemd) refusedHint(unit string) string {
-	if s.uid == 0 {
-		return "journalctl -u " + unit
-	}
-	return fmt.Sprintf("journalctl --user -u %s; a process of a login session can be moved only if the system has a D-Bus daemon, package dbus", unit)
+	return fmt.Sprintf("systemd of user %d", s.uid),
+		fmt.Sprintf("loginctl enable-linger %d starts it, as does a login through PAM with libpam-systemd", s.uid),
+		fmt.Sprintf("journalctl --user -u %s; a process of a login session can be moved only if the system has a D-Bus daemon, package dbus", unit)
 }
 
 const (
 	managerName  = "org.freedesktop.systemd1"
 	managerPath  = dbus.ObjectPath("/org/freedesktop/systemd1")
 	managerIface = managerName + ".Manager"
+	errorName    = "org.freedesktop.DBus.Error."
 )
 
 // property is the D-Bus type (sv).
@@ -102,11 +92,9 @@ type auxiliary struct {
 func scopeProperties(unit, slice string) []property {
 	all := []property{
 		{"Description", dbus.MakeVariant("minivmm: " + unit)},
-		// 0 is the sender, whatever its process id is in its own namespace.
-		{"PIDs", dbus.MakeVariant([]uint32{0})},
+		{"PIDs", dbus.MakeVariant([]uint32{0})}, // the sender, whatever its id is in its own namespace
 		{"Delegate", dbus.MakeVariant(true)},
-		// systemd forgets the unit when it stops, even if the kernel killed a process in it
-		// for lack of memory.
+		// systemd forgets the unit when it stops, even after an out-of-memory kill.
 		{"CollectMode", dbus.MakeVariant("inactive-or-failed")},
 	}
 	if slice != "" {
@@ -123,8 +111,7 @@ func startScope(ctx context.Context, c net.Conn, bus bool, unit, slice string) e
 		return errors.Join(err, c.Close())
 	}
 	defer conn.Close()
-	// No user name is sent: the other end knows the user from the socket, even for a process in
-	// a user namespace.
+	// No user name: the other end knows the user from the socket, even in a user namespace.
 	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal("")}); err != nil {
 		return fmt.Errorf("authenticate: %w", err)
 	}
@@ -155,13 +142,12 @@ func waitForJob(ctx context.Context, ended <-chan *dbus.Signal, job dbus.ObjectP
 	for {
 		select {
 		case s, ok := <-ended:
-			if !ok {
+			switch {
+			case !ok:
 				return fmt.Errorf("job of %s: %w", unit, net.ErrClosed)
-			}
-			if s.Name != managerIface+".JobRemoved" || len(s.Body) != 4 || s.Body[1] != job {
+			case s.Name != managerIface+".JobRemoved" || len(s.Body) != 4 || s.Body[1] != job:
 				continue
-			}
-			if s.Body[3] != "done" {
+			case s.Body[3] != "done":
 				return fmt.Errorf("job of %s finished with result %q", unit, s.Body[3])
 			}
 			return nil
@@ -173,14 +159,13 @@ func waitForJob(ctx context.Context, ended <-chan *dbus.Signal, job dbus.ObjectP
 
 // meaning wraps a D-Bus error in the Go error that it stands for.
 func meaning(err error) error {
-	var e dbus.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[dbus.Error](err)
+	switch {
+	case !ok:
 		return err
-	}
-	switch e.Name {
-	case managerName + ".UnitExists":
+	case e.Name == managerName+".UnitExists":
 		return fmt.Errorf("%w: %w", fs.ErrExist, err)
-	case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
+	case e.Name == errorName+"AccessDenied", e.Name == errorName+"InteractiveAuthorizationRequired":
 		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
 	}
 	return fmt.Errorf("%s: %w", e.Name, err)

@@ -21,8 +21,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// clientPatience is how long a client waits for a response: a machine may be waiting for the reset
-// of a device.
+// clientPatience limits the wait for a response: a machine may be waiting for a device's reset.
 const clientPatience = 10 * time.Second
 
 // NotRunningError reports a name that no running machine has. It matches fs.ErrNotExist.

@@ -37,8 +37,7 @@ func (e *TakenError) Error() string {
 // Unwrap returns EBUSY.
 func (e *TakenError) Unwrap() error { return unix.EBUSY }
 
-// Claim claims a name. It returns a [TakenError] if a running machine has it. The caller must call
-// Close.
+// Claim claims a name until Close. It returns a [TakenError] if a running machine has it.
 func Claim(name string) (*Name, error) { return claim(userdir.Runtime(), name) }
 
 func claim(candidates []string, name string) (*Name, error) {
@@ -50,8 +49,7 @@ func claim(candidates []string, name string) (*Name, error) {
 		return nil, fmt.Errorf("cannot create a directory for the machine's control socket: %w", err)
 	}
 	n := &Name{name: name, dir: dir}
-	// All processes lock in the same order, so that of two that start at once one gets all the
-	// locks.
+	// All processes lock in the same order: of two that start at once, one gets all locks.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
 		// A machine started with another environment, or before its user had a session, may have
 		// its socket there.

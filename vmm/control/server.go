@@ -14,8 +14,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Machine handles the requests. The server calls it from several goroutines, until Server.Close
-// returns.
+// Machine handles the requests, from several goroutines, until Server.Close returns.
 type Machine interface {
 	About() account.Machine
 	Report() (*account.Report, error)
@@ -36,8 +35,7 @@ const (
 	patience = 5 * time.Second // for a client that sends or reads nothing
 )
 
-// Serve starts a server on the name's socket. The caller must close the server, before the name and
-// before the machine.
+// Serve starts a server on the name's socket. It must be closed before the name and the machine.
 func (n *Name) Serve(m Machine) (*Server, error) {
 	path := n.socketPath()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -123,8 +121,7 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 
 // Close closes all connections and removes the socket. The machine is not called after it returns.
 func (s *Server) Close() error {
-	// The listener first: a client that tries again because its connection was closed must be
-	// refused.
+	// The listener first: a client that tries again after its connection was closed is refused.
 	err := s.listener.Close()
 	return errors.Join(err, s.tasks.Stop())
 }

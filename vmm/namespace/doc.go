@@ -1,9 +1,8 @@
 // Package namespace restarts the program in new namespaces.
 //
 // A thread enters a namespace, not a process, and a Go program has many threads before its first
-// line runs. So the program enters the namespaces on one thread and then executes itself. That
-// terminates all other threads, and the new program runs in the namespaces as a whole, with the
-// kernel workers that it asks for.
+// line runs. So the program enters the namespaces on one thread and then executes itself, which
+// terminates the others. The new program is inside as a whole, and so are its kernel workers.
 //
 //   - net, mount, uts and ipc: the process itself continues, by execve(2). It keeps its pid, its
 //     terminal and its parent.
@@ -12,8 +11,7 @@
 //     the child is killed too (PR_SET_PDEATHSIG).
 //
 // [Enter] is the first part. [Settle] runs in the restarted program and does what is possible only
-// inside: it mounts a /proc for the new process ids, sets the host name, and brings up the loopback
-// interface.
+// inside: it mounts /proc for the new process ids, sets the host name, and brings up loopback.
 //
 // Source: namespaces(7), user_namespaces(7), pid_namespaces(7).
 //

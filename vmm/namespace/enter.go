@@ -95,8 +95,7 @@ func (s Set) child(env []string) (code int, err error) {
 	cmd.SysProcAttr.Setpgid = !terminal
 
 	signals := make(chan os.Signal, 16)
-	// signal.Notify is never undone: a signal that arrives after the child has exited would
-	// otherwise replace the child's exit code.
+	// Never undone: a signal that arrives after the child's exit would replace its exit code.
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return 0, s.explain("clone", err)
@@ -128,8 +127,7 @@ func (s Set) child(env []string) (code int, err error) {
 	}
 	if early != 0 && !isReady(ready) {
 		// A signal without a handler does not kill the first process of a pid namespace
-		// (pid_namespaces(7)). The Go runtime, which tries to die of the signal, then exits
-		// as after a crash.
+		// (pid_namespaces(7)); the Go runtime then exits as after a crash.
 		return 128 + int(early), nil
 	}
 	var exit *exec.ExitError
@@ -145,8 +143,7 @@ func (s Set) child(env []string) (code int, err error) {
 	return exit.ExitCode(), nil
 }
 
-// readyVar is the environment variable that names the descriptor on which the child reports that it
-// handles signals itself.
+// readyVar is the environment variable with the descriptor that Ready writes to.
 const readyVar = "MINIVMM_READY_FD"
 
 // Ready reports to the process that Enter left behind, if there is one, that this process handles
@@ -169,8 +166,7 @@ func isReady(pipe *os.File) bool {
 	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
 }
 
-// inForeground reports whether this process is in the foreground group of a terminal, which then
-// sends it signals.
+// inForeground reports whether a terminal sends this process, in its foreground group, signals.
 func inForeground() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -183,19 +179,16 @@ func inForeground() bool {
 
 // Settle prepares the new namespaces for the program. It is called after Inside has returned true.
 func Settle(s Set) error {
-	// The process executed from /proc/self/exe is called "exe". A failure affects only the
-	// name.
+	// The process executed from /proc/self/exe is called "exe".
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	if s.Mount || s.PID {
-		// Mounts made here must not reach the host; mounts made on the host reach this
-		// namespace.
+		// Mounts made here must not reach the host; those made on the host reach this namespace.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 			return fmt.Errorf("namespaces.mount: %w", &os.PathError{Op: "mount (slave)", Path: "/", Err: err})
 		}
 	}
 	if s.PID {
-		// The host's /proc shows the host's process ids, which this process's system calls
-		// do not accept.
+		// The host's /proc shows process ids that this process's system calls do not accept.
 		if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return fmt.Errorf("namespaces.pid: %w", &os.PathError{Op: "mount", Path: "/proc", Err: err})
 		}

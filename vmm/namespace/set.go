@@ -25,8 +25,7 @@ type Set struct {
 // New asks for a new network namespace.
 const New = "new"
 
-// kinds are the kinds of namespaces, by their names in /proc/PID/ns, in the order in which errors
-// list them.
+// kinds are the kinds of namespaces, by their names in /proc/PID/ns, in the order for errors.
 var kinds = [...]struct {
 	name   string
 	flag   uintptr
