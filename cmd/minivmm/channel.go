@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -36,7 +35,7 @@ type channel struct {
 // openChannel prepares to run argv in the guest, or the guest's default command if argv is empty.
 // If stdin and stdout are a terminal, the command gets a terminal too.
 func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *channel {
-	c := &channel{typing: newTyping(), ended: make(chan struct{})}
+	c := &channel{typing: &typing{queue: newQueue(typeAhead), ready: make(chan struct{}, 1)}, ended: make(chan struct{})}
 	c.near, c.guest = net.Pipe()
 	command := agent.Command{Argv: argv}
 	streams := agent.Streams{Stdin: c.typing, Stdout: stdout, Stderr: stderr, Go: func(f func()) { go guard(f) }}
@@ -144,58 +143,4 @@ func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 // hungUp reports whether a session's error only means that the machine has stopped.
 func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe)
-}
-
-// typing is an Input that the console feeds and a channel reads.
-type typing struct {
-	mu    sync.Mutex
-	cond  *sync.Cond
-	buf   []byte // guarded by mu
-	ended bool   // guarded by mu
-	ready chan struct{}
-}
-
-func newTyping() *typing {
-	t := &typing{ready: make(chan struct{}, 1)}
-	t.cond = sync.NewCond(&t.mu)
-	return t
-}
-
-// Feed and Ready implement Input.
-func (t *typing) Feed(p []byte) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := min(len(p), typeAhead-len(t.buf))
-	t.buf = append(t.buf, p[:n]...)
-	t.cond.Signal()
-	return n
-}
-
-func (t *typing) Ready() <-chan struct{} { return t.ready }
-
-// End declares the end of input: Feed must not be called afterwards.
-func (t *typing) End() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ended = true
-	t.cond.Signal()
-}
-
-// Read implements io.Reader. It blocks until there is input or End is called.
-func (t *typing) Read(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for len(t.buf) == 0 && !t.ended {
-		t.cond.Wait()
-	}
-	if len(t.buf) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, t.buf)
-	t.buf = append(t.buf[:0], t.buf[n:]...)
-	select {
-	case t.ready <- struct{}{}:
-	default:
-	}
-	return n, nil
 }

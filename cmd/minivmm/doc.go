@@ -18,7 +18,7 @@
 //
 // Each command is in the file of its name, except check (run.go), and tune, rescan and stop
 // (control.go, with the machine's side of them). runner.go runs a machine. Other parts of run:
-// furnish.go provides the default guest, console.go handles the terminal (ring.go buffers its
-// output), channel.go connects to a command in the guest and shutdown.go handles signals. exit.go
-// defines the errors of commands and their exit codes.
+// furnish.go provides the default guest, console.go handles the terminal (output.go buffers its
+// output), and channel.go connects to a command in the guest. exit.go defines the errors of commands
+// and their exit codes.
 package main

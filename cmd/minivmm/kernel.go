@@ -227,11 +227,5 @@ func kernelNames(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // kernelLabel returns the first 12 digits of a kernel's ID, its name and its release.
 func kernelLabel(k kernel.Kernel) string {
-	label := k.ID[:12]
-	for _, name := range []string{k.Name, k.Release} {
-		if name != "" {
-			label += " " + name
-		}
-	}
-	return label
+	return strings.Join(strings.Fields(k.ID[:12]+" "+k.Name+" "+k.Release), " ")
 }

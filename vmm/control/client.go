@@ -132,7 +132,7 @@ func call(path string, req Request) (*Response, int, error) {
 	}
 	pid := peer(conn)
 	req.Version = Version
-	if err := writeLine(conn, req); err != nil {
+	if err := json.NewEncoder(conn).Encode(req); err != nil {
 		return nil, pid, err
 	}
 	line, err := readLine(conn, maxResponse)

@@ -91,13 +91,3 @@ func parseRequest(line []byte) (Request, error) {
 	}
 	return r, nil
 }
-
-// writeLine sends v on one line.
-func writeLine(w io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(b, '\n'))
-	return err
-}

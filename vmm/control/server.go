@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,7 +99,7 @@ func (s *Server) answer(conn net.Conn) {
 		resp.Error, resp.Misfit = err.Error(), errors.As(err, &misfit)
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(patience))
-	_ = writeLine(conn, resp)
+	_ = json.NewEncoder(conn).Encode(resp)
 }
 
 func (s *Server) do(req Request, resp *Response) (err error) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -267,7 +268,7 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		var w strings.Builder
-		if err := writeLine(&w, r); err != nil {
+		if err := json.NewEncoder(&w).Encode(r); err != nil {
 			t.Fatal(err)
 		}
 		if again, err := parseRequest([]byte(w.String())); err != nil || !reflect.DeepEqual(again, r) {
