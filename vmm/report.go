@@ -90,13 +90,13 @@ func (m *VM) Report() (*account.Report, error) {
 }
 
 // knownThreads returns the threads whose roles the VM knows.
-func (m *VM) knownThreads() []account.Known {
-	var known []account.Known
+func (m *VM) knownThreads() []account.Thread {
+	var known []account.Thread
 	for _, v := range m.vcpus {
-		known = append(known, account.Known{TID: int(v.tid.Load()), Kind: account.VCPU, Role: fmt.Sprintf("vcpu %d", v.id)})
+		known = append(known, account.Thread{TID: int(v.tid.Load()), Kind: account.VCPU, Role: fmt.Sprintf("vcpu %d", v.id)})
 	}
 	for _, w := range m.Workers() {
-		known = append(known, account.Known{TID: w.TID, Kthread: w.Kthread, Kind: account.Worker, Role: w.Device, Queues: w.Serves()})
+		known = append(known, account.Thread{TID: w.TID, Kthread: w.Kthread, Kind: account.Worker, Role: w.Device, Queues: w.Serves()})
 	}
 	return known
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -284,15 +285,11 @@ func printInfo(w io.Writer, i disk.Info, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(i)
 	}
-	words := []string{config.Size(i.SizeBytes).String(), about(i.UsedBytes) + " used on the host"}
-	switch {
-	case i.FS == "":
-		words = append(words, "unknown file system")
-	case i.FreeBytes > 0:
-		words = append(words, fmt.Sprintf("%s with %s free", i.FS, about(i.FreeBytes)))
-	default:
-		words = append(words, i.FS)
+	fs := cmp.Or(string(i.FS), "unknown file system")
+	if i.FS != "" && i.FreeBytes > 0 {
+		fs += fmt.Sprintf(" with %s free", about(i.FreeBytes))
 	}
+	words := []string{config.Size(i.SizeBytes).String(), about(i.UsedBytes) + " used on the host", fs}
 	if i.Label != "" {
 		words = append(words, fmt.Sprintf("label %q", i.Label))
 	}

@@ -58,12 +58,9 @@ func newRunCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) *
 	flags.BoolVar(&dryRun, "dry-run", false, "print the resolved configuration as TOML and exit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		files, command := beforeDash(cmd, args)
-		file := ""
-		if len(files) == 1 {
-			file = files[0]
-			if file == "" {
-				return usageError{errors.New("FILE is empty")}
-			}
+		file := strings.Join(files, "") // one or none
+		if len(files) == 1 && file == "" {
+			return usageError{errors.New("FILE is empty")}
 		}
 		cfg, err := load(file, w.settings)
 		if err != nil {

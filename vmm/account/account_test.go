@@ -74,7 +74,7 @@ func TestRecordedMachines(t *testing.T) {
 
 func TestAThreadThatHasExited(t *testing.T) {
 	proc := recorded(t, "6.12.txt")
-	known := []Known{{TID: 99999, Kind: Worker, Role: "net0"}, {TID: 0, Kthread: true, Kind: Worker, Role: "scsi0"}}
+	known := []Thread{{TID: 99999, Kind: Worker, Role: "net0"}, {TID: 0, Kthread: true, Kind: Worker, Role: "scsi0"}}
 	list, err := threads(proc, known, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestThisProcess(t *testing.T) {
 		<-hold
 	}()
 	tid := <-done
-	list, err := Threads([]Known{{TID: tid, Kind: VCPU, Role: "vcpu 0"}}, 0)
+	list, err := Threads([]Thread{{TID: tid, Kind: VCPU, Role: "vcpu 0"}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@ package account
 var machines = []struct {
 	file                 string
 	maker                int // the thread that created the VM
-	known                []Known
+	known                []Thread
 	want                 []Thread // without minivmm's own
 	own                  int
 	resident, pageTables uint64
@@ -12,7 +12,7 @@ var machines = []struct {
 	{
 		file:  "6.12.txt", // workers are threads of the process
 		maker: 151,
-		known: []Known{
+		known: []Thread{
 			{TID: 180, Kind: VCPU, Role: "vcpu 0"},
 			{TID: 170, Kind: Worker, Role: "net0", Queues: "receive, transmit"},
 			{TID: 182, Kind: Worker, Role: "scsi0", Queues: "control, event, requests"},
@@ -28,7 +28,7 @@ var machines = []struct {
 	{
 		file:  "6.1.txt", // workers are kernel threads, and so is KVM's
 		maker: 104,
-		known: []Known{
+		known: []Thread{
 			{TID: 139, Kind: VCPU, Role: "vcpu 0"},
 			{TID: 124, Kthread: true, Kind: Worker, Role: "net0", Queues: "receive, transmit"},
 			{TID: 137, Kthread: true, Kind: Worker, Role: "scsi0", Queues: "control, event, requests"},

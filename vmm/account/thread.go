@@ -49,23 +49,17 @@ type Thread struct {
 	Cgroup  string `json:"cgroup"` // in the unified hierarchy; "" on a host without it
 }
 
-// Known is a thread whose role is known from its ID.
-type Known struct {
-	TID     int // 0 if it is not visible in /proc
-	Kthread bool
-	Kind    Kind
-	Role    string
-	Queues  string
-}
-
-// Threads returns the threads of this process and the kernel threads in known. The order is that of
+// Threads returns the threads of this process and the kernel threads in known, which has of each
+// thread the TID (0 if /proc does not show it), Kthread, Kind, Role and Queues. The order is that of
 // known, then KVM's thread, then minivmm's own by ID. A thread in known that has exited has the
 // state "gone". recovery is the ID of KVM's thread if that is a kernel thread ([FindRecovery]).
-func Threads(known []Known, recovery int) ([]Thread, error) { return threads("/proc", known, recovery) }
+func Threads(known []Thread, recovery int) ([]Thread, error) {
+	return threads("/proc", known, recovery)
+}
 
-func threads(proc string, known []Known, recovery int) ([]Thread, error) {
+func threads(proc string, known []Thread, recovery int) ([]Thread, error) {
 	if recovery != 0 {
-		known = append(slices.Clone(known), Known{TID: recovery, Kthread: true, Kind: KVM, Role: "kvm"})
+		known = append(slices.Clone(known), Thread{TID: recovery, Kthread: true, Kind: KVM, Role: "kvm"})
 	}
 	var list []Thread
 	tasks := filepath.Join(proc, "self", "task")

@@ -88,19 +88,15 @@ func (h host) make(cfg Config) (*Group, error) {
 	if h.systemd {
 		return h.makeUnderSystemd(cfg)
 	}
-	bases := []string{h.home}
-	if h.uid == 0 && h.home != "/" {
-		bases = append(bases, "/")
+	g, err := h.makeBelow(path.Join(h.mount, h.home), cfg)
+	if err == nil || h.uid != 0 || h.home == "/" {
+		return g, err
 	}
-	var errs []error
-	for _, base := range bases {
-		g, err := h.makeBelow(path.Join(h.mount, base), cfg)
-		if err == nil {
-			return g, nil
-		}
-		errs = append(errs, err)
+	g, again := h.makeBelow(h.mount, cfg)
+	if again != nil {
+		return nil, errors.Join(err, again)
 	}
-	return nil, errors.Join(errs...)
+	return g, nil
 }
 
 func (h host) makeBelow(base string, cfg Config) (*Group, error) {
