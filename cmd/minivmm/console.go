@@ -53,9 +53,8 @@ type console struct {
 // inputEnder is an Input that wants to know when the input has ended.
 type inputEnder interface{ End() }
 
-// openConsole starts the console; the caller calls Close. Input is read if the console is on stdio.
-// It is also read if typed is set: then another reader than the console gets it. raw puts a
-// terminal into raw mode, so that every key reaches the guest.
+// openConsole starts the console, until Close. Input is read if the console is on stdio, or if typed
+// is set, for another reader. raw puts a terminal into raw mode: every key reaches the guest.
 func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
 	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{})}
 	switch cfg.Mode {
@@ -102,8 +101,7 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	return c, nil
 }
 
-// inForeground reports whether this process may read from its terminal. It may always read from a
-// terminal that is not its controlling terminal.
+// inForeground reports whether this process may read from a terminal: always if it is not its own.
 func inForeground(fd int) bool {
 	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
 	return err != nil || group == unix.Getpgrp()
@@ -130,8 +128,7 @@ func (c *console) Log(log io.Writer) io.Writer {
 // Attach sets the guest's end of the input, once; keys typed before are buffered for it.
 func (c *console) Attach(in Input) { c.attach <- in }
 
-// Close stops input, waits up to flushTime for pending output, restores the terminal and returns an
-// error for lost output.
+// Close stops input, waits up to flushTime for output, and restores the terminal.
 func (c *console) Close() error {
 	close(c.quit)
 	if c.quitW != nil {

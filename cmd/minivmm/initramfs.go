@@ -328,8 +328,7 @@ func (o *owner) flag() flag {
 	}}
 }
 
-// compressor returns a writer that compresses to w. The same input gives the same output: no times,
-// no names, one thread.
+// compressor returns a writer that compresses to w, reproducibly: no times, no names, one thread.
 func compressor(w io.Writer, format string) (io.WriteCloser, error) {
 	switch format {
 	case "gzip":

@@ -38,8 +38,7 @@ func newKernelCommand() *cobra.Command {
 	return cmd
 }
 
-// withKernels returns the RunE of a command for the user's kernel store. The store writes its
-// progress to stderr.
+// withKernels returns the RunE of a command for the user's kernel store.
 func withKernels(do func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		c, err := openCache(cmd.ErrOrStderr())

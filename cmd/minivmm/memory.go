@@ -26,17 +26,13 @@ func staySmall(ctx context.Context) {
 	}
 }
 
-// keepSmall releases memory that was needed to start a machine and is not needed to run it. After a
-// failure, which is ignored, memory stays in use.
+// keepSmall releases memory that was needed to start a machine but not to run it, if it can.
 func keepSmall() {
 	// A quarter of the runtime's minimum heap of 4 MiB is enough.
 	debug.SetGCPercent(25)
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return
-	}
-	self, err := os.Readlink("/proc/self/exe")
-	if err != nil {
+	maps, err1 := os.ReadFile("/proc/self/maps")
+	self, err2 := os.Readlink("/proc/self/exe")
+	if err1 != nil || err2 != nil {
 		return
 	}
 	var program []mapping

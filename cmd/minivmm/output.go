@@ -185,9 +185,8 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// rotate starts a new file. If the old file cannot be renamed or the new one cannot be created, as
-// in a directory of another user, the old file is truncated, which keeps the limit. A terminal, a
-// pipe and other special files have no size and stay.
+// rotate starts a new file. If that fails, as in a directory of another user, the old file is
+// truncated, which keeps the limit. Terminals, pipes and other special files have no size and stay.
 func (l *logFile) rotate() {
 	name, old := l.Name(), l.File
 	info, err := old.Stat()

@@ -115,8 +115,7 @@ func load(name string, settings []config.Setting) (*config.Config, error) {
 	return cfg, err
 }
 
-// words are the settings that the flags of run make, in command line order. The flags only map to
-// keys; package config interprets the values.
+// words are the settings of run's flags, in their order; package config interprets the values.
 type words struct {
 	settings []config.Setting
 	entries  map[string]int // of each list so far
@@ -170,8 +169,7 @@ func (w *words) add(f word, value string) {
 	}
 }
 
-// entry parses VALUE[,key=value...]. A first part without a key sets the key first; a later part
-// without a value switches its key on.
+// entry parses [first=]VALUE[,key=value...]. A later part without a value switches its key on.
 func entry(flag, prefix, first, value string) (out []config.Setting) {
 	for i, part := range splitCommas(value) {
 		key, val, ok := strings.Cut(part, "=")

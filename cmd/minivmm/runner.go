@@ -60,8 +60,7 @@ type machine interface {
 	Close() error
 }
 
-// run runs the machine. It returns nil if the guest powered off on its own, or after its command
-// succeeded; exitCode maps the errors to exit codes.
+// run runs the machine. It returns nil if the guest powered off or its command succeeded.
 func (r *runner) run(ctx context.Context) error {
 	outside, err := r.settle()
 	if err != nil {
@@ -80,8 +79,7 @@ func (r *runner) run(ctx context.Context) error {
 	return r.live(ctx)
 }
 
-// resolve creates the plan and prints the choices it had to make. With namespaces, only the process
-// inside them prints, so that the lines appear once.
+// resolve creates the plan. It prints the choices it had to make, once: only inside namespaces.
 func (r *runner) resolve(outside bool) error {
 	ours, err := runsOurInit(r.cfg, r.command)
 	if err != nil {
@@ -128,8 +126,7 @@ func (r *runner) live(ctx context.Context) error {
 
 // catchSignals directs signals to the runner.
 func (r *runner) catchSignals() {
-	// The machine must survive when the reader of our output goes away: with a handler installed,
-	// a write returns EPIPE instead of killing the process.
+	// With a handler, a write without a reader returns EPIPE instead of killing the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	r.signals = make(chan os.Signal, 4)
 	// Never stopped: a signal that arrives after the machine's end would replace its exit code.
@@ -289,8 +286,7 @@ func (r *runner) settle() (outside bool, err error) {
 func (r *runner) enter() error {
 	set := namespacesOf(r.cfg)
 	if set.User || set.PID {
-		// Based on the configuration, not on the plan: the process inside may have other privileges
-		// and so more queues.
+		// Not the plan: the process inside may have other privileges and so more queues.
 		if err := (&vmm.Plan{Config: *r.cfg}).RoomForProcess(); err != nil {
 			return err
 		}

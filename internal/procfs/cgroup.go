@@ -41,9 +41,8 @@ func findCgroup(mountinfo, cgroup string) (mount, below string, err error) {
 	return mount, below, err
 }
 
-// FindController is like FindCgroup, for the hierarchy with a given controller and a task with the
-// given text of /proc/PID/cgroup. It returns the version 1 hierarchy if the controller is mounted
-// there, else version 2, where the cgroup may lack the controller.
+// FindController is like FindCgroup, for a controller and the text of /proc/PID/cgroup. It returns
+// the version 1 hierarchy if the controller is mounted there, else version 2, which may lack it.
 func FindController(controller, text string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

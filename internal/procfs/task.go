@@ -12,8 +12,7 @@ import (
 	"strings"
 )
 
-// Stat holds fields of a task's /proc/PID/stat. Times are in nanoseconds; User, System and Guest
-// have a resolution of 10 ms.
+// Stat holds fields of a task's /proc/PID/stat. Times are in nanoseconds, in steps of 10 ms.
 type Stat struct {
 	TID                 int
 	Comm                string
@@ -127,9 +126,8 @@ func ReadNumber(path string) (uint64, error) {
 	return n, nil
 }
 
-// UserAbove returns a user's id in the parent of this process's user namespace. For the root user of
-// a machine with its own namespace, this is the user who started it. initial reports that there is
-// no parent; the id is then the same.
+// UserAbove returns a user's id in the parent of this process's user namespace: for root in one of
+// a machine's own, the user who started it. initial reports that there is no parent.
 func UserAbove(uid int) (above int, initial bool) {
 	text, _ := os.ReadFile("/proc/self/uid_map") // "" for a kernel without user namespaces
 	return outer(string(text), uid)

@@ -1,6 +1,5 @@
-// Package terminal makes untrusted text safe to print. Registries, images, guests and file systems
-// can put escape sequences into names and messages, which can make a terminal display, or type,
-// arbitrary text.
+// Package terminal makes untrusted text safe to print. Escape sequences in names and messages of
+// registries, images, guests and file systems can make a terminal display, or type, arbitrary text.
 package terminal
 
 import (
@@ -12,9 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Clean returns s with each non-printable character, except line breaks and tabs, replaced by an
-// escape: \u001b, or \xff for a byte that is not UTF-8. JSON uses the same escapes, so JSON text
-// keeps its meaning.
+// Clean returns s with each non-printable character, except line breaks and tabs, replaced by JSON's
+// escape, \u001b, so that JSON keeps its meaning, and bytes that are not UTF-8 by \xff.
 func Clean(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {

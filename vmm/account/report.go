@@ -96,8 +96,7 @@ type Queue struct {
 	Done uint16 `json:"used_index"`
 	Fill int    `json:"fill"`
 
-	// Kicks is how often the driver has rung the doorbell since the device's last reset. Absent if
-	// /proc does not report the count of the eventfd.
+	// Kicks counts the driver's doorbells since the device's last reset, if /proc reports them.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
 	// Interrupts is how often the device has signaled the driver since the device's last reset.
@@ -124,8 +123,7 @@ type DiskSize struct {
 	Told bool `json:"told"`
 }
 
-// Net has the figures of a network in minivmm's process: its current connections and flows, and the
-// segments it has sent since the guest's driver started the card.
+// Net has the figures of a network in minivmm's process since the guest's driver started the card.
 type Net struct {
 	ID          string `json:"id"`                     // "net0"
 	Connections int    `json:"connections"`            // of TCP
@@ -134,8 +132,7 @@ type Net struct {
 	Retransmits uint64 `json:"segments_retransmitted"` // included in segments_sent
 }
 
-// KVMStats are KVM's own counters, by KVM's names (Documentation/virt/kvm/api.rst,
-// KVM_GET_STATS_FD).
+// KVMStats are KVM's own counters, by KVM's names (KVM_GET_STATS_FD).
 type KVMStats struct {
 	VM    map[string]uint64   `json:"vm,omitempty"`
 	VCPUs []map[string]uint64 `json:"vcpus,omitempty"` // by number

@@ -140,31 +140,20 @@ func readThread(dir string, tid int) (Thread, error) {
 	return t, nil
 }
 
-var errFormat = errors.New("unexpected format")
-
 // parseSchedstat parses /proc/PID/schedstat: nanoseconds on a CPU and waiting for one, and runs.
 func parseSchedstat(s string) (run, wait uint64, err error) {
-	f := strings.Fields(s)
-	if len(f) < 2 {
-		return 0, 0, errFormat
-	}
-	run, err1 := strconv.ParseUint(f[0], 10, 64)
-	wait, err2 := strconv.ParseUint(f[1], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, 0, fmt.Errorf("%w: %w", errFormat, err)
+	if _, err := fmt.Sscan(s, &run, &wait); err != nil {
+		return 0, 0, fmt.Errorf("unexpected format: %w", err)
 	}
 	return run, wait, nil
 }
-
-// recoveryComm is the name of KVM's thread in a process, where the kernel truncates it.
-const recoveryComm = "kvm-nx-lpage-re"
 
 // classify returns the kind and role of a thread that is not known by its ID.
 func classify(st procfs.Stat) (Kind, string) {
 	switch {
 	case !st.UserWorker():
 		return Minivmm, "minivmm"
-	case strings.HasPrefix(st.Comm, recoveryComm):
+	case strings.HasPrefix(st.Comm, "kvm-nx-lpage-re"): // the kernel truncates the names of threads
 		return KVM, "kvm"
 	}
 	return Worker, st.Comm

@@ -22,8 +22,7 @@ type files interface {
 	list(dir string) ([]string, error) // the folders in dir
 	xattr(path, name string) string    // "" if it does not exist or is not readable
 
-	// lock waits until no other machine holds the lock on dir. Without the lock, another machine
-	// may change what this one has checked before this one acts on it.
+	// lock keeps other machines from changing what this one has checked before it acts on it.
 	lock(dir string) (unlock func())
 }
 
@@ -71,9 +70,8 @@ func (kernel) xattr(path, name string) string {
 	return string(b[:max(n, 0)])
 }
 
-// lock takes a flock(2), which the kernel releases when the process exits. The wait is bounded
-// because every user who can read a cgroup can lock it for ever, and must not prevent machines from
-// starting. It exceeds the time that a stopping machine may need.
+// lock takes a flock(2). The wait exceeds the time that a stopping machine may need, but is bounded:
+// every user who can read a cgroup can lock it, and must not prevent machines from starting.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {

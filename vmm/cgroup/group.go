@@ -1,3 +1,40 @@
+// Package cgroup puts this process into a cgroup (version 2) of its own, sets limits there, and
+// removes the cgroup afterwards.
+//
+// # Where
+//
+// The cgroup is created below the cgroup in which the process was started. Under systemd, that
+// cgroup must belong to a unit that systemd delegated (systemd marks those with an extended
+// attribute). If it does not, the package asks systemd over D-Bus for a scope: a delegated unit
+// that contains this process and exits with it. Root asks the system's manager, other users ask
+// their own. Without systemd, root may also use the root of the hierarchy. A cgroup that contains
+// processes cannot enable controllers for its children (the kernel's "no internal processes" rule;
+// the root is exempt), so this process must be alone there, or the controllers must be enabled
+// already. No other process is ever moved.
+//
+//	HOME                  where the process was, or the scope; controllers are turned on here
+//	└── minivmm.NAME      the limits; memory is accounted here ("domain threaded" if it has children)
+//	    ├── vcpu          threads that called Group.EnterVCPU ("threaded")
+//	    └── io            all other threads ("threaded")
+//
+// The children exist if shares are configured. A new thread inherits the cgroup of the thread that
+// created it, and the Go runtime creates no thread from one that a goroutine is locked to. So every
+// thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER, whose copy
+// the worker is: workers are in io from their first instruction. A worker that is a kernel thread
+// (Linux before 6.4) is there too, because the kernel attaches it to its creator's cgroup.
+//
+// # Cleanup
+//
+// [Group.Close] moves the process back and removes the cgroup. A killed process leaves a cgroup
+// without processes, and the kernel removes only such cgroups. So [Make] tries to remove every
+// cgroup that has one of our names. Pids mean nothing to it: it may be in a pid namespace.
+//
+// Machines that start and stop at the same time below one cgroup take turns, with a flock(2) on its
+// folder. Without it, one would disable a controller that another has just found enabled.
+//
+// Source: Documentation/admin-guide/cgroup-v2.rst; kernel/cgroup/cgroup.c.
+//
+// A process has one Group at a time. Its methods are safe for concurrent use.
 package cgroup
 
 import (
@@ -32,8 +69,7 @@ type Config struct {
 	Name     string    // the machine's name: a-z, 0-9 and '-'
 	Settings []Setting // written in this order
 
-	// VCPU and IO are the settings of the two children, which are created if either is not
-	// empty. Threaded controllers only: cpu, cpuset.
+	// The settings of the two children, if there are any; for threaded controllers: cpu, cpuset.
 	VCPU, IO []Setting
 }
 
@@ -69,8 +105,7 @@ const (
 	ioChild   = "io"
 )
 
-// Make creates the cgroup and moves this process into it, with all its present and future threads,
-// until Close.
+// Make creates the cgroup and moves this process, with all its threads, into it, until Close.
 //
 // If the host lacks something, the error names it and says what to do; it matches fs.ErrPermission,
 // errors.ErrUnsupported or EBUSY, unless it comes from systemd. After an error the process is where
@@ -123,8 +158,7 @@ func (h host) makeBelow(base string, cfg Config) (*Group, error) {
 	return g, nil
 }
 
-// mostNames limits the number of machines of one name, and how often another start may remove a
-// cgroup that this one has just created and not entered yet.
+// mostNames limits the machines of one name, and how often another start may remove a new cgroup.
 const mostNames = 1000
 
 // enter creates a cgroup with a free name and moves the process in.
@@ -161,10 +195,7 @@ func numbered(name string, n int) string {
 // enable enables the controllers for base's children.
 func (g *Group) enable(cfg Config) error {
 	file := g.base + "/cgroup.subtree_control"
-	on, err := g.read(file)
-	if err != nil {
-		return fmt.Errorf("%s: %w", keys(cfg.settings()), err)
-	}
+	on, _ := g.read(file) // writing it reports the error
 	for _, c := range each(cfg.settings(), Setting.controller) {
 		if slices.Contains(strings.Fields(on), c) {
 			continue
@@ -221,8 +252,7 @@ func (g *Group) divide(cfg Config) error {
 // Path returns the cgroup's folder, like /sys/fs/cgroup/minivmm.web.
 func (g *Group) Path() string { return g.dir }
 
-// EnterVCPU moves the calling thread to the vCPUs' cgroup, if there is one. The calling goroutine
-// must be locked to its thread.
+// EnterVCPU moves the calling thread, which must be locked, to the vCPUs' cgroup, if there is one.
 func (g *Group) EnterVCPU() error {
 	if !g.split {
 		return nil
@@ -291,8 +321,7 @@ func (g *Group) control(dir, sign string, controllers []string) error {
 	return nil
 }
 
-// emptied is how long a cgroup may take to become empty: exited threads count until the kernel has
-// cleaned up after them, which it does on its own.
+// emptied limits how long the kernel may take to clean up after exited threads, which count.
 const emptied = 5 * time.Second
 
 func (g *Group) removeSoon(dir string) error {

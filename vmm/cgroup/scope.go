@@ -21,7 +21,12 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	// The author of a service expects that its limits hold and that stopping it stops all of
 	// it. A terminal is for a person, whom getty or sshd let in without a session.
 	if unit := path.Base(h.home); strings.HasSuffix(unit, ".service") && !h.terminal() {
-		return nil, fmt.Errorf("%s: cgroup %s belongs to a service, and systemd has not delegated it to the service: %w (%s)", keys(cfg.settings()), base, fs.ErrPermission, h.serviceHint(unit))
+		user := ""
+		if strings.Contains(h.home, "/user@") {
+			user = "--user "
+		}
+		return nil, fmt.Errorf("%s: cgroup %s belongs to a service, and systemd has not delegated it to the service: %w (systemctl %sedit %s: [Service] Delegate=yes)",
+			keys(cfg.settings()), base, fs.ErrPermission, user, unit)
 	}
 	if err := h.enterScope(cfg.Name); err != nil {
 		return nil, fmt.Errorf("%s: %w", keys(cfg.settings()), err)
@@ -69,20 +74,11 @@ func sliceOf(home string, uid int) string {
 	return slice
 }
 
-// terminal reports whether the process has a controlling terminal: tty_nr of proc_pid_stat(5), the
-// fifth field after the name in parentheses.
+// terminal reports whether the process has a controlling terminal: tty_nr of proc_pid_stat(5).
 func (h host) terminal() bool {
 	stat, err := h.read("/proc/self/stat")
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	return err == nil && len(f) > 4 && f[4] != "0"
-}
-
-func (h host) serviceHint(unit string) string {
-	user := ""
-	if strings.Contains(h.home, "/user@") {
-		user = "--user "
-	}
-	return fmt.Sprintf("systemctl %sedit %s: [Service] Delegate=yes", user, unit)
 }
 
 // Scope returns the unit that systemd created for this process, like minivmm-web.scope, or "".

@@ -39,8 +39,7 @@ func (s systemd) startScope(unit, slice string) (string, error) {
 	return h.home, err
 }
 
-// dial connects to the manager's own socket, which works without a message bus, or else to that of
-// the bus, as systemctl(1) does.
+// dial connects to the manager's own socket, or else to a message bus, as systemctl(1) does.
 func (s systemd) dial(ctx context.Context) (conn net.Conn, bus bool, err error) {
 	sockets := []string{"/run/systemd/private", "/run/dbus/system_bus_socket"}
 	if s.uid != 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -51,8 +52,7 @@ func claim(candidates []string, name string) (*Name, error) {
 	n := &Name{name: name, dir: dir}
 	// All processes lock in the same order: of two that start at once, one gets all locks.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
-		// A machine started with another environment, or before its user had a session, may have
-		// its socket there.
+		// A machine with another environment, or started before a session, has its socket there.
 		if userdir.Private(d) != nil {
 			continue
 		}
@@ -84,8 +84,7 @@ func lockFile(path string) (*os.File, error) {
 		if err := flock.Try(f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		// The previous holder may have removed the file after it was opened here: then the lock is
-		// on a deleted file, and the loop tries again.
+		// The previous holder may have removed the file after it was opened here: try again.
 		if current(f) {
 			return f, nil
 		}
@@ -125,11 +124,7 @@ func (n *Name) Close() error {
 
 // checkName accepts names that are exactly one file name.
 func checkName(name string) error {
-	ok := name != "" && len(name) <= 64 && name[0] != '-'
-	for _, c := range []byte(name) {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	if !ok {
+	if !regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`).MatchString(name) {
 		return fmt.Errorf("machine name %q: want 1 to 64 characters a-z, 0-9 and -, the first not -: %w", name, os.ErrInvalid)
 	}
 	return nil

@@ -130,24 +130,20 @@ func (s Set) child(env []string) (code int, err error) {
 		// (pid_namespaces(7)); the Go runtime then exits as after a crash.
 		return 128 + int(early), nil
 	}
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0, nil
-	case !errors.As(err, &exit):
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return 0, err
 	}
-	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
 		return 128 + int(status.Signal()), fmt.Errorf("minivmm in its namespaces: killed by signal %v", status.Signal())
 	}
-	return exit.ExitCode(), nil
+	return status.ExitStatus(), nil
 }
 
 // readyVar is the environment variable with the descriptor that Ready writes to.
 const readyVar = "MINIVMM_READY_FD"
 
-// Ready reports to the process that Enter left behind, if there is one, that this process handles
-// signals. A signal that arrives earlier terminates this process.
+// Ready reports that this process handles signals to the process that Enter left behind, if any.
 func Ready() {
 	fd, err := strconv.ParseUint(os.Getenv(readyVar), 10, 16)
 	if err != nil {

@@ -16,8 +16,7 @@
 // Source: namespaces(7), user_namespaces(7), pid_namespaces(7).
 //
 // A signal from the terminal reaches the child on its own; the first process passes on only the
-// others. Until the child has called [Ready], a signal terminates it, whatever the runtime makes of
-// it. SIGSTOP stops the first process and not the child.
+// others. Until the child has called [Ready], a signal terminates it. SIGSTOP stops only the first.
 package namespace
 
 import (
@@ -83,8 +82,7 @@ func (s Set) flags() (flags uintptr) {
 	return flags
 }
 
-// marker is the environment variable that tells the restarted program which namespaces it comes
-// from: "uts=uts:[4026531838] net=...".
+// marker is the environment variable with the namespaces outside: "uts=uts:[4026531838] net=...".
 const marker = "MINIVMM_OUTER_NAMESPACES"
 
 // outer returns the marker's value for this process.
