@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -118,7 +117,8 @@ func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 	select {
 	case <-c.ended:
 		started, finished = c.session.Started(), c.err == nil
-		if !finished && !hungUp(c.err) {
+		// Other errors only mean that the machine has stopped.
+		if !finished && !isAny(c.err, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe) {
 			return stopError(channelError{c.err})
 		}
 	default: // close has given up waiting for a slow reader
@@ -138,9 +138,4 @@ func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 		return nil
 	}
 	return cutShortError{outcomeError{outcome}}
-}
-
-// hungUp reports whether a session's error only means that the machine has stopped.
-func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe)
 }

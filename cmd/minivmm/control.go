@@ -36,16 +36,17 @@ func newTuneCommand() *cobra.Command {
 		Example: "  minivmm tune web --affinity 2-3\n  minivmm tune web --device net0 --nice -5 --busy-poll 50us",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("queues") {
-				return usageError{errors.New("queues cannot change while the machine runs: the guest reads their number once; set it in the configuration and restart the machine")}
+			err := t.Check()
+			switch {
+			case cmd.Flags().Changed("queues"):
+				err = errors.New("queues cannot change while the machine runs: the guest reads their number once; set it in the configuration and restart the machine")
+			case reflect.DeepEqual(t, config.Tuning{Device: t.Device}):
+				err = errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll or --count")
 			}
-			if reflect.DeepEqual(t, config.Tuning{Device: t.Device}) {
-				return usageError{errors.New("nothing to change: give --affinity, --nice, --sched, --busy-poll or --count")}
-			}
-			if err := t.Check(); err != nil {
+			if err != nil {
 				return usageError{err}
 			}
-			_, _, err := control.Call(args[0], control.Request{Command: control.CommandTune, Tune: &t})
+			_, _, err = control.Call(args[0], control.Request{Command: control.CommandTune, Tune: &t})
 			return err
 		},
 	}
@@ -110,11 +111,9 @@ func newStopCommand() *cobra.Command {
 		Long:    stopHelp,
 		Example: "  minivmm stop web",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, done := interruptible(cmd.Context())
-			defer done()
+		RunE: working(func(ctx context.Context, _ *cobra.Command, args []string) error {
 			return stopMachine(ctx, args[0], now)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&now, "now", false, "kill the guest without pressing its power button")
 	return cmd

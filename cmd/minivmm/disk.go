@@ -54,16 +54,13 @@ Boot it with root=/dev/sda and a kernel that supports the disk, the console and 
 `
 
 func newDiskCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:     "disk",
 		Short:   "Create, resize and describe disk images",
 		Long:    diskHelp,
 		Example: "  minivmm disk create data.img 10G --fs ext4\n  minivmm disk debian debian.img\n  minivmm disk info debian.img",
-		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
-		RunE:    unknownCommand,
-	}
-	cmd.AddCommand(newDiskCreateCommand(), newDiskFromCommand(), newDiskFromOCICommand(), newDiskDebianCommand(), newDiskResizeCommand(), newDiskInfoCommand())
-	return cmd
+	}, newDiskCreateCommand(), newDiskFromCommand(), newDiskFromOCICommand(), newDiskDebianCommand(),
+		newDiskResizeCommand(), newDiskInfoCommand())
 }
 
 // diskFlags are the flags of the commands that create disks.

@@ -124,7 +124,8 @@ func isAny(err error, targets ...error) bool {
 
 // hostFull reports whether the host is out of a resource, or a user's limit or quota is reached.
 func hostFull(err error) bool {
-	return isAny(err, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN, syscall.EMFILE, syscall.ENFILE)
+	return isAny(err, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.ENOMEM, syscall.EAGAIN,
+		syscall.EMFILE, syscall.ENFILE)
 }
 
 // missingNode reports whether err is about a missing file in /dev or /sys.
@@ -136,12 +137,18 @@ func missingNode(err error) bool {
 
 // Errors that say what another error means.
 type (
-	quiet        struct{ error } // not printed: its exit code is enough
-	usageError   struct{ error } // a mistake on the command line
-	fileError    struct{ error } // a file of the user's that cannot be read or used
-	hostError    struct{ error } // something that this host lacks
+	quiet      struct{ error } // not printed: its exit code is enough
+	usageError struct{ error } // a mistake on the command line
+	fileError  struct{ error } // a file of the user's that cannot be read or used
+	hostError  struct{ error } // something that this host lacks
+
+	// Without Unwrap: the exit code does not depend on the cause.
 	cleanupError struct{ error } // resources that could not be released, however the machine stopped
 	channelError struct{ error } // the machine was stopped: its command's output could not be written
+	childError   struct {        // the exit of the child process that ran the machine
+		code int
+		error
+	}
 )
 
 func (e quiet) Unwrap() error        { return e.error }
@@ -151,37 +158,23 @@ func (e hostError) Unwrap() error    { return e.error }
 func (e hostError) Is(as error) bool { return as == errors.ErrUnsupported }
 func (e channelError) Error() string { return "the command's output: " + e.error.Error() }
 
-// outcomeError reports a guest that stopped without powering off.
-type outcomeError struct{ vmm.Outcome }
+// Errors that say how a machine, or other work, ended.
+type (
+	outcomeError  struct{ vmm.Outcome }    // the guest stopped without powering off
+	cutShortError struct{ outcomeError }   // the guest stopped before its command exited
+	commandError  struct{ agent.Exit }     // a command in the guest failed or could not be started
+	signalError   struct{ syscall.Signal } // by a signal
+)
 
-func (e outcomeError) Error() string { return "the guest " + e.String() }
+var errLeft = errors.New("killed at the console with Ctrl-A x")
 
-// cutShortError reports a guest that stopped before its command exited.
-type cutShortError struct{ outcomeError }
-
+func (e outcomeError) Error() string  { return "the guest " + e.String() }
 func (e cutShortError) Unwrap() error { return e.outcomeError }
 func (cutShortError) Error() string {
 	return "the guest stopped before its command exited; see its console output"
 }
-
-// commandError reports a command in the guest that failed or could not be started.
-type commandError struct{ agent.Exit }
-
 func (e commandError) Error() string { return "guest: " + e.Exit.Error }
-
-// errLeft reports a machine that the user killed with Ctrl-A x.
-var errLeft = errors.New("killed at the console with Ctrl-A x")
-
-// signalError reports a machine, or other work, that a signal stopped.
-type signalError struct{ syscall.Signal }
-
-func (e signalError) Error() string { return "stopped by signal " + e.Signal.String() }
-
-// childError reports the exit of the child process that ran the machine.
-type childError struct {
-	code int
-	error
-}
+func (e signalError) Error() string  { return "stopped by signal " + e.Signal.String() }
 
 // stopError returns the error of a machine that was stopped for the given cause.
 func stopError(cause error) error {
@@ -204,8 +197,8 @@ func imageError(err error) error {
 		return hostError{fmt.Errorf("%w; or import a kernel: minivmm kernel import FILE", err)}
 	case is[*debian.ToolError](err):
 		return hostError{err}
-	case is[*disk.InputError](err), is[*kernel.InputError](err), is[*kernel.AmbiguousError](err), is[oci.InvalidError](err),
-		isAny(err, debian.ErrNotOffered, fs.ErrExist, fs.ErrNotExist):
+	case is[*disk.InputError](err), is[*kernel.InputError](err), is[*kernel.AmbiguousError](err),
+		is[oci.InvalidError](err), isAny(err, debian.ErrNotOffered, fs.ErrExist, fs.ErrNotExist):
 		return fileError{err}
 	}
 	return err

@@ -26,20 +26,17 @@ NAME and store:NAME.
 `
 
 func newKernelCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:     "kernel",
 		Short:   "Fetch, import, list and remove kernels",
 		Long:    kernelHelp,
 		Example: "  minivmm kernel fetch\n  minivmm kernel import arch/x86/boot/bzImage --modules /tmp/modules --name mine\n  minivmm kernel list",
-		Args:    cobra.ArbitraryArgs, // only reached by an unknown command
-		RunE:    unknownCommand,
-	}
-	cmd.AddCommand(newKernelFetchCommand(), newKernelImportCommand(), newKernelListCommand(), newKernelRemoveCommand(), newKernelPathCommand())
-	return cmd
+	}, newKernelFetchCommand(), newKernelImportCommand(), newKernelListCommand(), newKernelRemoveCommand(),
+		newKernelPathCommand())
 }
 
 // withKernels returns the RunE of a command for the user's kernel store.
-func withKernels(do func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+func withKernels(do func(ctx context.Context, s *kernel.Store, cmd *cobra.Command, args []string) error) runE {
 	return working(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 		c, err := openCache(cmd.ErrOrStderr())
 		if err != nil {
@@ -167,11 +164,10 @@ func newKernelRemoveCommand() *cobra.Command {
 			var errs error
 			for _, name := range args {
 				k, err := s.Remove(ctx, name)
-				if err != nil {
-					errs = errors.Join(errs, imageError(err))
-					continue
+				if err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: removed\n", kernelLabel(k))
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: removed\n", kernelLabel(k))
+				errs = errors.Join(errs, imageError(err))
 			}
 			return errs
 		}),

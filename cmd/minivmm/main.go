@@ -96,14 +96,18 @@ func newRootCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) 
 		Example:       "  minivmm run debian.toml\n  minivmm run --kernel vmlinuz --initrd initrd.cpio --disk disk.img",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.ArbitraryArgs, // only reached by an unknown command
-		RunE:          unknownCommand,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRunCommand(build, stdin, stdout, stderr), newListCommand(), newWorkersCommand(),
+	return group(root, newRunCommand(build, stdin, stdout, stderr), newListCommand(), newWorkersCommand(),
 		newStopCommand(), newTuneCommand(), newRescanCommand(), newCheckCommand(),
 		newKernelCommand(), newInitramfsCommand(), newDiskCommand(), newVersionCommand())
-	return root
+}
+
+// group makes cmd a command that has only subcommands.
+func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
+	cmd.Args, cmd.RunE = cobra.ArbitraryArgs, unknownCommand // only reached by an unknown command
+	cmd.AddCommand(subcommands...)
+	return cmd
 }
 
 // flagError adds a suggestion to the error of an unknown flag.

@@ -13,14 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTime is how long a start may allocate memory, while the guest sets up its devices.
-const startTime = 30 * time.Second
-
-// staySmall calls keepSmall now and once more after startTime, unless ctx is done first.
+// staySmall calls keepSmall now, and once more when the guest has set up its devices.
 func staySmall(ctx context.Context) {
 	keepSmall()
 	select {
-	case <-time.After(startTime):
+	case <-time.After(30 * time.Second):
 		keepSmall()
 	case <-ctx.Done():
 	}

@@ -117,11 +117,7 @@ func (r *ring) Write(p []byte) (int, error) {
 func (r *ring) drain() {
 	defer close(r.done)
 	chunk := make([]byte, 4096)
-	for {
-		n := r.take(chunk)
-		if n == 0 {
-			return
-		}
+	for n := r.take(chunk); n > 0; n = r.take(chunk) {
 		if wrote, err := r.dst.Write(chunk[:n]); err != nil {
 			r.mu.Lock()
 			r.err = err
@@ -146,9 +142,6 @@ func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 	return r.dropped + uint64(len(r.buf)), r.err
 }
 
-// logSize is the default maximum size of a console's log file, in bytes.
-const logSize = 16 << 20
-
 // logFile is a file that output is appended to. When it reaches its limit it is renamed to NAME.1,
 // replacing an earlier NAME.1, and a new file is started. So the newest output is kept, in at most
 // twice the limit. Write and Close must be called by one goroutine.
@@ -158,7 +151,7 @@ type logFile struct {
 }
 
 func openLog(name string, limit int64) (*logFile, error) {
-	l := &logFile{limit: cmp.Or(limit, logSize)}
+	l := &logFile{limit: cmp.Or(limit, 16<<20)}
 	return l, l.open(name, 0o600)
 }
 

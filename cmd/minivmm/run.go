@@ -144,15 +144,13 @@ func newWords(flags *pflag.FlagSet) *words {
 		{name: "net", key: "net", first: "backend", arg: "BACKEND[,key=value...]", help: "a network card, such as auto,address=10.0.2.1/24; none for no card"},
 		{name: "disk", key: "disk", first: "path", arg: "PATH[,key=value...]", help: "a disk, such as disk.img,readonly; none for no disk"},
 	} {
-		flags.Var(flag{f.arg, func(value string) error {
-			w.add(f, value)
-			return nil
-		}}, f.name, f.help+" (key "+f.key+")")
+		add := func(value string) error { return w.add(f, value) }
+		flags.Var(flag{f.arg, add}, f.name, f.help+" (key "+f.key+")")
 	}
 	return w
 }
 
-func (w *words) add(f word, value string) {
+func (w *words) add(f word, value string) error {
 	name := "--" + f.name
 	switch {
 	case f.first == "":
@@ -167,6 +165,7 @@ func (w *words) add(f word, value string) {
 		w.entries[f.key]++
 		w.settings = append(w.settings, entry(name+" "+strconv.Quote(value), prefix, f.first, value)...)
 	}
+	return nil // config checks the values
 }
 
 // entry parses [first=]VALUE[,key=value...]. A later part without a value switches its key on.

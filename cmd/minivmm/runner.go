@@ -70,7 +70,8 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	// This may download and build; a signal interrupts it.
-	if err := work(ctx, func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log, outside) }); err != nil {
+	furnish := func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log, outside) }
+	if err := work(ctx, furnish); err != nil {
 		return err
 	}
 	if outside {

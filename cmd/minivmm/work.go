@@ -12,8 +12,10 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// working returns the RunE of a command that creates or changes files.
-func working(do func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+type runE = func(cmd *cobra.Command, args []string) error
+
+// working returns the RunE of a command that takes time: most create or change files.
+func working(do func(ctx context.Context, cmd *cobra.Command, args []string) error) runE {
 	return func(cmd *cobra.Command, args []string) error {
 		return work(cmd.Context(), func(ctx context.Context) error { return do(ctx, cmd, args) })
 	}

@@ -129,10 +129,9 @@ func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, e
 
 // redraw prints the table on a cleared terminal, or elsewhere with a blank line after it.
 func redraw(cmd *cobra.Command, r, before *account.Report, threads bool) error {
-	const clear = "\x1b[H\x1b[2J"
 	end := "\n"
 	if f, ok := rawOut(cmd).(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		io.WriteString(f, clear)
+		io.WriteString(f, "\x1b[H\x1b[2J") // clears the screen
 		end = ""
 	}
 	err := workersTable(cmd.OutOrStdout(), r, before, threads)

@@ -124,11 +124,12 @@ func readThread(dir string, tid int) (Thread, error) {
 	if err != nil {
 		return Thread{}, fmt.Errorf("%s/stat: %w", dir, err)
 	}
-	slept, preempted := numberField(text["status"], "voluntary_ctxt_switches"), numberField(text["status"], "nonvoluntary_ctxt_switches")
+	status := text["status"]
+	slept, preempted := numberField(status, "voluntary_ctxt_switches"), numberField(status, "nonvoluntary_ctxt_switches")
 	t := Thread{
 		TID: tid, Comm: st.Comm, State: st.State, Guest: st.Guest,
 		Usage:   Usage{st.User + st.System, st.User, st.System, slept, preempted},
-		LastCPU: st.LastCPU, CPUs: procfs.Field(text["status"], "Cpus_allowed_list"),
+		LastCPU: st.LastCPU, CPUs: procfs.Field(status, "Cpus_allowed_list"),
 		Nice: st.Nice, Policy: policy(st.Policy), Cgroup: procfs.UnifiedCgroup(text["cgroup"]),
 	}
 	if s := text["schedstat"]; s != "" {

@@ -17,11 +17,8 @@ type systemd struct {
 	uid int // 0: the system's manager; else this user's
 }
 
-// patience limits the wait for systemd's answer and its job. It is D-Bus' own default.
-const patience = 25 * time.Second
-
 func (s systemd) startScope(unit, slice string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second) // as D-Bus' own default
 	defer cancel()
 	who, absent, refused := s.names(unit)
 	conn, bus, err := s.dial(ctx)

@@ -99,8 +99,6 @@ func current(f *os.File) bool {
 	return err1 == nil && err2 == nil && os.SameFile(ours, named)
 }
 
-func (n *Name) socketPath() string { return filepath.Join(n.dir, n.name+socketSuffix) }
-
 const (
 	lockSuffix   = ".lock"
 	socketSuffix = ".sock"

@@ -42,6 +42,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -71,7 +72,6 @@ const (
 	CommandRescan  = "rescan"
 )
 
-// commands lists all commands.
 var commands = []string{CommandAbout, CommandWorkers, CommandStop, CommandTune, CommandRescan}
 
 // Response is what the server sends.
@@ -152,7 +152,7 @@ const (
 
 // Serve starts a server on the name's socket. It must be closed before the name and the machine.
 func (n *Name) Serve(m Machine) (*Server, error) {
-	path := n.socketPath()
+	path := filepath.Join(n.dir, n.name+socketSuffix)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -125,7 +125,8 @@ func (s Set) child(env []string) (code int, err error) {
 		note(sig)
 	default:
 	}
-	if early != 0 && !isReady(ready) {
+	called := []unix.PollFd{{Fd: int32(ready.Fd()), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(called, 0); early != 0 && n != 1 { // Ready was not called
 		// A signal without a handler does not kill the first process of a pid namespace
 		// (pid_namespaces(7)); the Go runtime then exits as after a crash.
 		return 128 + int(early), nil
@@ -153,13 +154,6 @@ func Ready() {
 	f := os.NewFile(uintptr(fd), "ready")
 	_, _ = f.Write([]byte{0}) // a process that has exited need not know
 	f.Close()
-}
-
-// isReady reports whether the child, which has exited, had called Ready.
-func isReady(pipe *os.File) bool {
-	p := []unix.PollFd{{Fd: int32(pipe.Fd()), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
 }
 
 // inForeground reports whether a terminal sends this process, in its foreground group, signals.
