@@ -162,7 +162,7 @@ func checkTune(t *testing.T, name string) {
 			t.Errorf("%s after net0 was tuned: CPUs %s, nice %d", th.Role, th.CPUs, th.Nice)
 		}
 	}
-	if said := ask(t, 1, "tune", name, "--device", "net7", "--nice", "1"); said != "" {
+	if said := ask(t, exitUsage, "tune", name, "--device", "net7", "--nice", "1"); said != "" {
 		t.Errorf("tuning a missing device prints %q", said)
 	}
 	ask(t, 0, "tune", name, "--count", "shared") // already set
