@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,63 +36,40 @@ func (c *call) readCapacity16() error {
 	return c.answer(p, be.Uint32(c.CDB[10:]))
 }
 
-func (c *call) read6() error  { return c.read(c.place6()) }
-func (c *call) read10() error { return c.checked(c.read, 10) }
-func (c *call) read12() error { return c.checked(c.read, 12) }
-func (c *call) read16() error { return c.checked(c.read, 16) }
-
-func (c *call) write6() error  { return c.write(c.place6()) }
-func (c *call) write10() error { return c.checked(c.write, 10) }
-func (c *call) write12() error { return c.checked(c.write, 12) }
-func (c *call) write16() error { return c.checked(c.write, 16) }
-
-func (c *call) verify10() error    { return c.checked(c.verify, 10) }
-func (c *call) verify16() error    { return c.checked(c.verify, 16) }
-func (c *call) sync10() error      { return c.sync(c.place(10)) }
-func (c *call) sync16() error      { return c.sync(c.place(16)) }
-func (c *call) writeSame10() error { return c.checked(c.writeSame, 10) }
-func (c *call) writeSame16() error { return c.checked(c.writeSame, 16) }
-
-// place returns the block range in a CDB of cdbBytes bytes.
-func (c *call) place(cdbBytes int) (lba, blocks uint64) {
-	switch p := c.CDB[:]; cdbBytes {
-	case 10:
-		return uint64(be.Uint32(p[2:])), uint64(be.Uint16(p[7:]))
-	case 12:
-		return uint64(be.Uint32(p[2:])), uint64(be.Uint32(p[6:]))
-	default:
-		return be.Uint64(p[2:]), uint64(be.Uint32(p[10:]))
+// place returns the block range in the CDB, whose length follows from the opcode's group code, and
+// the position of the field with the number of blocks.
+func (c *call) place() (lba, blocks uint64, field uint16) {
+	switch p := c.CDB[:]; p[0] >> 5 {
+	case 0: // 6 bytes
+		lba, blocks = uint64(be.Uint32(p)&0x1fffff), uint64(p[4])
+		if blocks == 0 {
+			blocks = 256
+		}
+		return lba, blocks, 4
+	case 1, 2: // 10 bytes
+		return uint64(be.Uint32(p[2:])), uint64(be.Uint16(p[7:])), 7
+	case 5: // 12 bytes
+		return uint64(be.Uint32(p[2:])), uint64(be.Uint32(p[6:])), 6
+	default: // 16 bytes
+		return be.Uint64(p[2:]), uint64(be.Uint32(p[10:])), 10
 	}
 }
 
-// place6 returns the block range of READ (6) and WRITE (6), where a length of 0 means 256 blocks.
-func (c *call) place6() (lba, blocks uint64) {
-	lba = uint64(be.Uint32(c.CDB[0:]) & 0x1fffff)
-	if blocks = uint64(c.CDB[4]); blocks == 0 {
-		blocks = 256
+// span returns the block range of READ, WRITE and VERIFY: the first block, and offset and length in
+// the store in bytes. It refuses a range longer than maxTransferBytes and a CDB that asks for
+// protection information (RDPROTECT, WRPROTECT, VRPROTECT), which those of 6 bytes cannot do.
+func (c *call) span() (lba uint64, off int64, n int, err error) {
+	lba, blocks, field := c.place()
+	if field != 4 && c.CDB[1]&0xe0 != 0 {
+		return 0, 0, 0, badField(1)
 	}
-	return lba, blocks
-}
-
-// checked calls do with the CDB's block range. It refuses a CDB that asks for protection
-// information (RDPROTECT, WRPROTECT, VRPROTECT).
-func (c *call) checked(do func(lba, blocks uint64) error, cdbBytes int) error {
-	if c.CDB[1]&0xe0 != 0 {
-		return badField(1)
-	}
-	return do(c.place(cdbBytes))
-}
-
-// span converts a block range to an offset and a length in the store, both in bytes. A range longer
-// than maxTransferBytes is an invalid field: the length field of the CDB.
-func (c *call) span(lba, blocks uint64) (off int64, n int, err error) {
 	if err := c.u.inRange(lba, blocks); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	if blocks > maxTransferBytes/uint64(c.u.BlockSize) {
-		return 0, 0, badField(map[int]uint16{0: 4, 1: 7, 2: 7, 4: 10, 5: 6}[int(c.CDB[0]>>5)])
+		return 0, 0, 0, badField(field)
 	}
-	return int64(lba) * int64(c.u.BlockSize), int(blocks) * c.u.BlockSize, nil
+	return lba, int64(lba) * int64(c.u.BlockSize), int(blocks) * c.u.BlockSize, nil
 }
 
 // fua returns the FUA bit of READ and WRITE. The 6-byte commands do not have it.
@@ -99,12 +77,12 @@ func (c *call) fua() bool { return c.CDB[0]>>5 != 0 && c.CDB[1]&8 != 0 }
 
 // read serves READ (SBC-3 §5.11). With FUA the data it returned is durable: the flush comes after
 // the read, so that it also covers a write during the read.
-func (c *call) read(lba, blocks uint64) error {
-	off, n, err := c.span(lba, blocks)
+func (c *call) read() error {
+	lba, off, n, err := c.span()
 	if err != nil {
 		return err
 	}
-	if size(c.In) < n {
+	if c.In.Len() < n {
 		return errOverrun
 	}
 	if c.fua() && !c.wait {
@@ -123,12 +101,12 @@ func (c *call) read(lba, blocks uint64) error {
 }
 
 // write serves WRITE (SBC-3 §5.32).
-func (c *call) write(lba, blocks uint64) error {
-	off, n, err := c.span(lba, blocks)
+func (c *call) write() error {
+	lba, off, n, err := c.span()
 	if err != nil {
 		return err
 	}
-	if size(c.Out) < n {
+	if c.Out.Len() < n {
 		return errOverrun
 	}
 	flags := 0
@@ -147,22 +125,19 @@ const chunkBytes = 64 << 10
 
 // verify serves VERIFY (SBC-3 §5.28). Without BYTCHK it reads the blocks to check that they are
 // readable; with BYTCHK 01b it compares them with the data from the initiator.
-func (c *call) verify(lba, blocks uint64) error {
+func (c *call) verify() error {
 	check := c.CDB[1] >> 1 & 3
 	if check > 1 {
 		return badField(1)
 	}
-	off, n, err := c.span(lba, blocks)
+	lba, off, n, err := c.span()
 	if err != nil {
 		return err
 	}
-	var out [][]byte
-	if check == 1 {
-		if size(c.Out) < n {
-			return errOverrun
-		}
-		out = first(c.Out, n)
+	if check == 1 && c.Out.Len() < n {
+		return errOverrun
 	}
+	out := slices.Clone(c.Out)
 	chunk := make([]byte, min(n, chunkBytes))
 	for at := 0; at < n; at += len(chunk) {
 		if c.Cancelled.Load() {
@@ -172,15 +147,16 @@ func (c *call) verify(lba, blocks uint64) error {
 		if moved, err := moveAll(c.u.Store.ReadV, [][]byte{chunk}, off+int64(at), 0); err != nil {
 			return hostError(err, c.u.stoppedAt(lba, at+moved), false)
 		}
-		for p := chunk; check == 1 && len(p) > 0; {
-			b := out[0][:min(len(out[0]), len(p))]
-			for i := range b {
-				if b[i] != p[i] {
-					differs := at + len(chunk) - len(p) + i
-					return sense{key: keyMiscompare, asc: 0x1d, hasInfo: true, info: uint64(differs)} // MISCOMPARE DURING VERIFY OPERATION
-				}
+		if check == 0 {
+			continue
+		}
+		want := make([]byte, len(chunk))
+		out.Read(want)
+		for i := range chunk {
+			if chunk[i] != want[i] {
+				// MISCOMPARE DURING VERIFY OPERATION
+				return sense{key: keyMiscompare, asc: 0x1d, hasInfo: true, info: uint64(at + i)}
 			}
-			p, out = p[len(b):], after(out, len(b))
 		}
 	}
 	if check == 1 {
@@ -191,7 +167,8 @@ func (c *call) verify(lba, blocks uint64) error {
 
 // sync serves SYNCHRONIZE CACHE (SBC-3 §5.26). It always flushes the whole store. It ignores IMMED
 // and returns after the flush, which the standard allows.
-func (c *call) sync(lba, blocks uint64) error {
+func (c *call) sync() error {
+	lba, blocks, _ := c.place()
 	if err := c.u.inRange(lba, blocks); err != nil && (lba != 0 || blocks != 0) {
 		return err
 	}
@@ -265,41 +242,36 @@ func (c *call) through() error {
 // free deallocates blocks. Their contents are undefined afterwards, so a host that cannot
 // deallocate is not an error.
 func (c *call) free(lba, blocks uint64) error {
-	if blocks == 0 {
+	err := c.inStore(lba, blocks, c.u.Store.Discard)
+	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
-	if c.Cancelled.Load() {
-		return cancelled
-	}
-	err := c.u.Store.Discard(int64(lba)*int64(c.u.BlockSize), int64(blocks)*int64(c.u.BlockSize))
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-		return hostError(err, lba, true)
-	}
-	return nil
+	return hostError(err, lba, true)
 }
 
 // clear makes blocks read as zero. It deallocates them if free is set and keeps them allocated
 // otherwise. If the host can do neither, clear writes zeros.
 func (c *call) clear(lba, blocks uint64, free bool) error {
+	do := c.u.Store.Zero
+	if free {
+		do = c.u.Store.Punch
+	}
+	err := c.inStore(lba, blocks, do)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return c.fill(lba, blocks, make([]byte, c.u.BlockSize))
+	}
+	return hostError(err, lba, true)
+}
+
+// inStore calls do with the bytes of a block range, unless there are none.
+func (c *call) inStore(lba, blocks uint64, do func(off, n int64) error) error {
 	if blocks == 0 {
 		return nil
 	}
 	if c.Cancelled.Load() {
 		return cancelled
 	}
-	off, n := int64(lba)*int64(c.u.BlockSize), int64(blocks)*int64(c.u.BlockSize)
-	do := c.u.Store.Zero
-	if free {
-		do = c.u.Store.Punch
-	}
-	err := do(off, n)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		return c.fill(lba, blocks, make([]byte, c.u.BlockSize))
-	}
-	if err != nil {
-		return hostError(err, lba, true)
-	}
-	return nil
+	return do(int64(lba)*int64(c.u.BlockSize), int64(blocks)*int64(c.u.BlockSize))
 }
 
 // fill writes block to each of the blocks from lba on.
@@ -321,10 +293,11 @@ func (c *call) fill(lba, blocks uint64, block []byte) error {
 
 // writeSame serves WRITE SAME (SBC-3 §5.43): it writes one block, from the initiator or of zeros
 // (NDOB), to a range of blocks. With UNMAP, zeros may become holes.
-func (c *call) writeSame(lba, blocks uint64) error {
+func (c *call) writeSame() error {
+	lba, blocks, field := c.place()
 	ndob := c.CDB[0] == 0x93 && c.CDB[1]&1 != 0
 	unmap := c.CDB[1]&8 != 0
-	if c.CDB[1]&0x10 != 0 || c.CDB[0] == 0x41 && c.CDB[1]&7 != 0 || c.CDB[1]&6 != 0 { // ANCHOR; PBDATA, LBDATA
+	if c.CDB[1]&0xf6 != 0 || c.CDB[0] == 0x41 && c.CDB[1]&1 != 0 { // WRPROTECT, ANCHOR, PBDATA, LBDATA; no NDOB
 		return badField(1)
 	}
 	if unmap && c.u.Unmap != UnmapZeroes { // no LBPWS, LBPWS10
@@ -334,16 +307,15 @@ func (c *call) writeSame(lba, blocks uint64) error {
 		return err
 	}
 	if blocks == 0 || blocks > maxSameBlocks {
-		return badField(map[byte]uint16{0x41: 7, 0x93: 10}[c.CDB[0]])
+		return badField(field)
 	}
 	block := make([]byte, c.u.BlockSize)
+	var err error
 	if !ndob {
-		var err error
 		if block, err = c.parameters(c.u.BlockSize); err != nil {
 			return err
 		}
 	}
-	var err error
 	if bytes.Count(block, []byte{0}) == len(block) {
 		err = c.clear(lba, blocks, unmap)
 	} else {

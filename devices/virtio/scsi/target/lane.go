@@ -1,10 +1,13 @@
 package target
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio/queue"
 )
 
 // lane is one direction of a unit's data. It decides which goroutine moves a request's bytes. If
@@ -29,7 +32,7 @@ type mover func(bufs [][]byte, off int64, flags int) (int, error)
 
 // run moves all of bufs, or returns how many bytes it moved and an error. Without wait it returns
 // errAgain if the transfer might take long; how much was moved is then unknown.
-func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (moved int, err error) {
+func (l *lane) run(move mover, bufs queue.Buffers, off int64, flags int, wait bool) (moved int, err error) {
 	if !wait {
 		if flags&unix.RWF_DSYNC != 0 {
 			return 0, errAgain
@@ -50,7 +53,7 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (
 	}
 	start := time.Now()
 	moved, err = moveAll(move, bufs, off, flags)
-	quick := time.Since(start) < quickTime*time.Duration(1+size(bufs)/quickBytes)
+	quick := time.Since(start) < quickTime*time.Duration(1+bufs.Len()/quickBytes)
 	// Two requests that finish at the same time may count as one: trust is an estimate anyway.
 	switch trust := l.trust.Load(); {
 	case !quick:
@@ -63,8 +66,8 @@ func (l *lane) run(move mover, bufs [][]byte, off int64, flags int, wait bool) (
 
 // moveAll repeats move until all of bufs is moved, or returns an error and how many bytes were
 // moved before it.
-func moveAll(move mover, bufs [][]byte, off int64, flags int) (moved int, err error) {
-	for len(bufs) > 0 {
+func moveAll(move mover, bufs queue.Buffers, off int64, flags int) (moved int, err error) {
+	for total := bufs.Len(); moved < total; {
 		n, err := move(bufs[:min(len(bufs), maxIovecs)], off+int64(moved), flags)
 		switch {
 		case err == unix.EINTR:
@@ -74,8 +77,10 @@ func moveAll(move mover, bufs [][]byte, off int64, flags int) (moved int, err er
 		case n <= 0:
 			return moved, errShort
 		}
-		moved += n
-		bufs = after(bufs, n)
+		if moved += n; moved < total {
+			bufs = slices.Clone(bufs)
+			bufs.Take(n)
+		}
 	}
 	return moved, nil
 }

@@ -2,7 +2,10 @@ package target
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
+
+	"minivmm/devices/virtio/queue"
 )
 
 // CDBBytes is the size of the CDB buffer.
@@ -22,7 +25,7 @@ const (
 type Request struct {
 	LUN       uint16
 	CDB       [CDBBytes]byte
-	Out, In   [][]byte
+	Out, In   queue.Buffers
 	Cancelled atomic.Bool // set by task management: a long command stops early
 
 	call call // Serve's state, embedded here to avoid an allocation for each command
@@ -63,68 +66,30 @@ func (c *call) answer(data []byte, allocation uint32) error {
 	if uint64(allocation) < uint64(len(data)) {
 		data = data[:allocation]
 	}
-	if size(c.In) < len(data) {
+	if c.In.Len() < len(data) {
 		return errOverrun
 	}
-	c.filled = len(data)
-	for _, b := range c.In {
-		if len(data) == 0 {
-			break
-		}
-		data = data[copy(b, data):]
-	}
+	in := slices.Clone(c.In)
+	c.filled = in.Write(data)
 	return nil
 }
 
 // parameters copies n bytes out of Out.
 func (c *call) parameters(n int) ([]byte, error) {
-	if size(c.Out) < n {
+	if c.Out.Len() < n {
 		return nil, errOverrun
 	}
-	p := make([]byte, 0, n)
-	for _, b := range c.Out {
-		p = append(p, b[:min(len(b), n-len(p))]...)
-	}
-	c.used = n
+	p := make([]byte, n)
+	out := slices.Clone(c.Out)
+	c.used = out.Read(p)
 	return p, nil
 }
 
-// size is the length of all buffers in bytes.
-func size(bufs [][]byte) int {
-	n := 0
-	for _, b := range bufs {
-		n += len(b)
-	}
-	return n
-}
-
 // first returns the first n bytes of bufs, which must hold as many. It does not modify bufs.
-func first(bufs [][]byte, n int) [][]byte {
-	if size(bufs) == n {
+func first(bufs queue.Buffers, n int) queue.Buffers {
+	if bufs.Len() == n {
 		return bufs
 	}
-	var taken [][]byte
-	for _, b := range bufs {
-		if n == 0 {
-			break
-		}
-		b = b[:min(len(b), n)]
-		n -= len(b)
-		taken = append(taken, b)
-	}
-	return taken
-}
-
-// after returns bufs without the first n bytes. It does not modify bufs.
-func after(bufs [][]byte, n int) [][]byte {
-	for i, b := range bufs {
-		if n < len(b) {
-			if n == 0 {
-				return bufs[i:]
-			}
-			return append([][]byte{b[n:]}, bufs[i+1:]...)
-		}
-		n -= len(b)
-	}
-	return nil
+	bufs = slices.Clone(bufs)
+	return bufs.Take(n)
 }

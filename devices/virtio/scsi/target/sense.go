@@ -103,11 +103,11 @@ func outOfRange(lba uint64) sense {
 }
 
 // hostError translates a host error at block lba into what the guest sees. Initiators treat the
-// blocks before lba as transferred.
+// blocks before lba as transferred. Without an error it returns nil.
 func hostError(err error, lba uint64, writing bool) error {
 	var s sense
 	switch {
-	case errors.As(err, &s), errors.Is(err, errAgain), errors.Is(err, errOverrun):
+	case err == nil, errors.As(err, &s), errors.Is(err, errAgain), errors.Is(err, errOverrun):
 		return err
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
 		return noSpace

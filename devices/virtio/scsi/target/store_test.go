@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"minivmm/devices/virtio/queue"
 )
 
 // broken is a store that fails.
@@ -84,7 +86,7 @@ type scratched struct {
 func (s scratched) reach(bufs [][]byte, off int64) ([][]byte, error) {
 	if n := s.bad - off; n <= 0 {
 		return nil, unix.EIO
-	} else if n < int64(size(bufs)) {
+	} else if n < int64(queue.Buffers(bufs).Len()) {
 		return first(bufs, int(n)), nil
 	}
 	return bufs, nil
