@@ -1,6 +1,11 @@
 package target
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+	"unicode"
+)
 
 var be = binary.BigEndian
 
@@ -37,22 +42,13 @@ func (c *call) inquiry() error {
 
 // standard returns the standard INQUIRY data.
 func (c *call) standard() []byte {
-	p := make([]byte, 36, 96)
+	// SPC-4, the response data format, the additional length, CMDQUE
+	p := append([]byte{2: 6, 3: 2, 4: 96 - 5, 7: 2}, vendor+product+revision...)
 	if c.u == nil {
 		p[0] = 0x7f // no device can be connected here
 	}
-	p[2] = 6 // SPC-4
-	p[3] = 2 // the response data format
-	p[7] = 2 // CMDQUE
-	copy(p[8:], vendor)
-	copy(p[16:], product)
-	copy(p[32:], revision)
-	p = p[:64]
-	for i, v := range []uint16{0x00a0, 0x0460, 0x04c0} { // SAM-5, SPC-4, SBC-3
-		be.PutUint16(p[58+2*i:58+2*i+2:64], v)
-	}
-	p = p[:96]
-	p[4] = 96 - 5
+	p = append(p, make([]byte, 96-len(p))...)
+	copy(p[58:], "\x00\xa0\x04\x60\x04\xc0") // version descriptors: SAM-5, SPC-4, SBC-3
 	return p
 }
 
@@ -73,7 +69,7 @@ var vitalPages = []struct {
 // vendor designator.
 func identification(u *unit) []byte {
 	id := naa(u.Serial)
-	p := append([]byte{0x01, 0x03, 0, byte(len(id))}, id[:]...)
+	p := append([]byte{0x01, 0x03, 0, byte(len(id))}, id...)
 	text := vendor + "minivmm disk:" + u.Serial
 	text = text[:min(len(text), 255)]
 	return append(append(p, 0x02, 0x01, 0, byte(len(text))), text...)
@@ -82,27 +78,14 @@ func identification(u *unit) []byte {
 // naa returns an NAA IEEE Registered Extended designator, derived from the serial number as the
 // kernel's target does (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics' company id 001405h,
 // then up to 25 hexadecimal digits of the serial number; other characters are skipped.
-func naa(serial string) (id [16]byte) {
-	copy(id[:], []byte{0x60, 0x01, 0x40, 0x50})
-	at := 7 // in nibbles
-	for i := 0; i < len(serial) && at < 2*len(id); i++ {
-		digit := serial[i]
-		switch {
-		case digit >= '0' && digit <= '9':
-			digit -= '0'
-		case digit >= 'a' && digit <= 'f':
-			digit -= 'a' - 10
-		case digit >= 'A' && digit <= 'F':
-			digit -= 'A' - 10
-		default:
-			continue
+func naa(serial string) []byte {
+	digits := strings.Map(func(r rune) rune {
+		if !unicode.Is(unicode.ASCII_Hex_Digit, r) {
+			return -1
 		}
-		if at%2 == 0 {
-			digit <<= 4
-		}
-		id[at/2] |= digit
-		at++
-	}
+		return r
+	}, serial)
+	id, _ := hex.DecodeString(("6001405" + digits + strings.Repeat("0", 25))[:32])
 	return id
 }
 

@@ -1,5 +1,7 @@
 package target
 
+import "slices"
+
 // requestSense serves REQUEST SENSE (SPC-4 §6.39). All other sense data is returned with the
 // command it belongs to, so only unit attention conditions are left.
 func (c *call) requestSense() error {
@@ -41,57 +43,48 @@ func (c *call) reportLUNs() error {
 // reportOpcodes serves REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34). If timeouts are requested
 // (RCTD), it reports that it has none.
 func (c *call) reportOpcodes() error {
-	options, opcode, action := c.CDB[2], c.CDB[3], be.Uint16(c.CDB[4:])
+	options, opcode, action := c.CDB[2]&7, c.CDB[3], int(be.Uint16(c.CDB[4:]))
 	allocation := be.Uint32(c.CDB[6:])
 	var timeouts []byte
-	if options&0x80 != 0 {
-		timeouts = []byte{0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	var flags byte
+	if c.CDB[2]&0x80 != 0 {
+		timeouts = []byte{0, 10, 11: 0}
+		flags = 1 // CTDP, at a different position in the two formats
 	}
-	if options&7 == 0 {
+	if options == 0 {
 		var list []byte
-		for i := range c.t.commands {
-			cmd := &c.t.commands[i]
-			if !c.u.has(cmd) {
+		for _, row := range slices.Concat(byOpcode[:]...) {
+			if !c.u.has(row) {
 				continue
 			}
-			var at, servactv byte
-			if cmd.action >= 0 {
-				at, servactv = byte(cmd.action), 1
+			servactv := flags << 1
+			if row.action >= 0 {
+				servactv |= 1
 			}
-			if timeouts != nil {
-				servactv |= 2 // CTDP
-			}
-			list = append(append(list, cmd.opcode, 0, 0, at, 0, servactv, 0, byte(len(cmd.usage))), timeouts...)
+			list = append(list, row.opcode, 0, 0, byte(max(row.action, 0)), 0, servactv, 0, byte(len(row.usage)))
+			list = append(list, timeouts...)
 		}
 		return c.answer(append(be.AppendUint32(nil, uint32(len(list))), list...), allocation)
 	}
-	has := false // the opcode has service actions
 	var cmd *command
-	for _, row := range c.t.byOpcode[opcode] {
+	has := false // the opcode has service actions
+	for _, row := range byOpcode[opcode] {
 		if !c.u.has(row) {
 			continue
 		}
 		has = row.action >= 0
-		if !has || row.action == int(action) {
+		if !has || row.action == action {
 			cmd = row
 		}
 	}
-	switch {
-	case options&7 == 1 && has, options&7 == 2 && cmd != nil && !has:
+	switch plain := cmd != nil && !has; {
+	case options > 3, options == 1 && has, options == 2 && plain:
 		return badField(2)
-	case options&7 == 3 && cmd != nil && !has && action != 0:
-		cmd = nil
-	case options&7 > 3:
-		return badField(2)
-	}
-	if cmd == nil {
+	case cmd == nil, options == 3 && plain && action != 0:
 		return c.answer([]byte{0, 1, 0, 0}, allocation) // not supported
 	}
-	flags := byte(3) // supported in conformance with the standard
-	if timeouts != nil {
-		flags |= 0x80 // CTDP
-	}
-	return c.answer(append(append([]byte{0, flags, 0, byte(len(cmd.usage))}, cmd.usage...), timeouts...), allocation)
+	data := []byte{0, flags<<7 | 3, 0, byte(len(cmd.usage))} // supported in conformance with the standard
+	return c.answer(append(append(data, cmd.usage...), timeouts...), allocation)
 }
 
 // reportManagement serves REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.35). The functions

@@ -22,18 +22,29 @@ const (
 	freeing                  // only for a unit that can free blocks
 )
 
-// find returns the command of a CDB, or the sense that refuses it.
-func (t *Target) find(opcode, action byte) (*command, error) {
-	rows := t.byOpcode[opcode]
-	for _, c := range rows {
-		if c.action < 0 || c.action == int(action) {
-			return c, nil
+// byOpcode is the table of commands by opcode: several rows for an opcode with service actions.
+var byOpcode [256][]*command
+
+func init() { // not an initializer: commands refers to byOpcode through reportOpcodes
+	for i := range commands {
+		row := &commands[i]
+		byOpcode[row.opcode] = append(byOpcode[row.opcode], row)
+	}
+}
+
+// find returns the command of a CDB. For an unknown command it returns one without properties and
+// the sense that refuses it.
+func find(opcode, action byte) (*command, error) {
+	rows := byOpcode[opcode]
+	for _, row := range rows {
+		if row.action < 0 || row.action == int(action) {
+			return row, nil
 		}
 	}
 	if len(rows) > 0 {
-		return nil, badField(1)
+		return &command{}, badField(1)
 	}
-	return nil, badOpcode
+	return &command{}, badOpcode
 }
 
 // Serve executes one command. Without wait it does only work that does not wait for the host. If
@@ -60,22 +71,22 @@ func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	return reply, true
 }
 
-// has reports whether the unit supports a command.
+// has reports whether the unit, which may be nil, supports a command.
 func (u *unit) has(c *command) bool { return c.props&freeing == 0 || u.Unmap != UnmapNothing }
 
 func (c *call) serve() error {
-	cmd, err := c.t.find(c.CDB[0], c.CDB[1]&0x1f)
-	if c.u == nil && (cmd == nil || cmd.props&always == 0) {
+	cmd, err := find(c.CDB[0], c.CDB[1]&0x1f)
+	if cmd.props&always == 0 && c.u == nil {
 		return badLUN
 	}
-	if cmd != nil && cmd.props&waiting != 0 && !c.wait {
+	if cmd.props&waiting != 0 && !c.wait {
 		return errAgain
 	}
-	if cmd != nil && cmd.props&sizing != 0 {
+	if cmd.props&sizing != 0 {
 		// If the size of the store cannot be read, the unit keeps its size.
 		c.resized, _ = c.u.rescan()
 	}
-	if c.u != nil && (cmd == nil || cmd.props&always == 0) {
+	if cmd.props&always == 0 {
 		if s, ok := c.u.attend(); ok {
 			return s
 		}
@@ -83,7 +94,7 @@ func (c *call) serve() error {
 	if err != nil {
 		return err
 	}
-	if c.u != nil && !c.u.has(cmd) {
+	if !c.u.has(cmd) {
 		return badOpcode
 	}
 	control := len(cmd.usage) - 1

@@ -47,16 +47,12 @@ func (s file) WriteV(bufs [][]byte, off int64, flags int) (int, error) {
 
 func (s file) Sync() error { return retry(func() error { return unix.Fdatasync(s.fd()) }) }
 
-func (s file) Punch(off, n int64) error {
-	return retry(func() error {
-		return unix.Fallocate(s.fd(), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	})
-}
+func (s file) Punch(off, n int64) error { return s.allocate(unix.FALLOC_FL_PUNCH_HOLE, off, n) }
 
-func (s file) Zero(off, n int64) error {
-	return retry(func() error {
-		return unix.Fallocate(s.fd(), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	})
+func (s file) Zero(off, n int64) error { return s.allocate(unix.FALLOC_FL_ZERO_RANGE, off, n) }
+
+func (s file) allocate(mode uint32, off, n int64) error {
+	return retry(func() error { return unix.Fallocate(s.fd(), mode|unix.FALLOC_FL_KEEP_SIZE, off, n) })
 }
 
 func (s file) Discard(off, n int64) error {

@@ -1,6 +1,8 @@
 package target
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math/bits"
 	"sync"
@@ -83,12 +85,28 @@ func (u *unit) inRange(lba uint64, blocks uint64) error {
 // block that is not known to be good.
 func (u *unit) stoppedAt(lba uint64, moved int) uint64 { return lba + uint64(moved/u.BlockSize) }
 
-// Target is a set of logical units, numbered from 0.
-type Target struct {
-	units    []*unit
-	commands []command
-	byOpcode [256][]*command
+// rescan reads the size of the store and raises a unit attention condition if it has changed. An
+// incomplete block at the end is ignored.
+func (u *unit) rescan() (changed bool, err error) {
+	u.rescanning.Lock() // a stale size must not overwrite a newer one
+	defer u.rescanning.Unlock()
+	size, err := u.Store.Size()
+	if err != nil {
+		return false, err
+	}
+	blocks := uint64(size) / uint64(u.BlockSize)
+	if blocks == 0 {
+		return false, fmt.Errorf("size %d bytes is less than one block", size)
+	}
+	if u.blocks.Swap(blocks) == blocks {
+		return false, nil
+	}
+	u.attention.Or(attentionCapacity)
+	return true, nil
 }
+
+// Target is a set of logical units, numbered from 0.
+type Target struct{ units []*unit }
 
 // MaxUnits is the maximum number of logical units of a target: peripheral device addressing (SAM-5
 // §4.7.7.2).
@@ -96,11 +114,7 @@ const MaxUnits = 256
 
 // New creates a target. The target owns the stores: Close closes them.
 func New(units []Unit) (*Target, error) {
-	t := &Target{commands: commands[:]}
-	for i := range t.commands {
-		c := &t.commands[i]
-		t.byOpcode[c.opcode] = append(t.byOpcode[c.opcode], c)
-	}
+	t := &Target{}
 	for i, u := range units {
 		if u.BlockSize != 512 && u.BlockSize != 4096 || u.SizeBytes == 0 || u.SizeBytes%uint64(u.BlockSize) != 0 {
 			return nil, fmt.Errorf("disk %d: size of %d bytes, block size %d: want a multiple of a block size of 512 or 4096", i, u.SizeBytes, u.BlockSize)
@@ -137,33 +151,24 @@ func Open(disks []Disk) (_ *Target, err error) {
 		}
 	}()
 	for i, d := range disks {
-		u := Unit{ReadOnly: d.ReadOnly, Writethrough: d.Writethrough, Serial: d.Serial, BlockSize: d.BlockSize}
-		if u.Serial == "" {
-			u.Serial = diskimage.Serial(d.Path)
-		}
 		img, err := diskimage.Open(diskimage.Options{Path: d.Path, ReadOnly: d.ReadOnly, BlockSize: d.BlockSize})
 		if err != nil {
 			return nil, fmt.Errorf("disk %d: %w", i, err)
 		}
-		u.Store, u.SizeBytes = NewFile(img.File), img.SizeBytes
-		u.BlockSize, u.Physical = img.BlockSize, img.Physical
-		u.Granularity, u.Unmap = provisions(img)
+		u := Unit{
+			Store: NewFile(img.File), SizeBytes: img.SizeBytes, BlockSize: img.BlockSize, Physical: img.Physical,
+			ReadOnly: d.ReadOnly, Writethrough: d.Writethrough, Serial: cmp.Or(d.Serial, diskimage.Serial(d.Path)),
+			Unmap: UnmapNothing,
+		}
+		if granularity, zeroes, ok := img.Discards(); ok {
+			u.Granularity, u.Unmap = granularity, UnmapAnything
+			if zeroes {
+				u.Unmap = UnmapZeroes
+			}
+		}
 		units = append(units, u)
 	}
 	return New(units)
-}
-
-// provisions returns how many bytes a disk frees at a time, 0 if unknown, and what freed blocks
-// read as.
-func provisions(img diskimage.Image) (granularity int, how Unmap) {
-	granularity, zeroes, ok := img.Discards()
-	switch {
-	case !ok:
-		return 0, UnmapNothing
-	case zeroes:
-		return granularity, UnmapZeroes
-	}
-	return granularity, UnmapAnything
 }
 
 // Units returns the number of logical units.
@@ -197,13 +202,34 @@ func (u *unit) reset(attention uint32) {
 	u.attention.Or(attention)
 }
 
-// Close closes the stores and so releases their locks.
-func (t *Target) Close() error {
-	var first error
-	for _, u := range t.units {
-		if err := u.Store.Close(); err != nil && first == nil {
-			first = err
+// Rescan checks whether the sizes of the stores have changed and returns the logical units whose
+// size has changed. The initiator learns the new size from the unit attention condition of its next
+// command and from READ CAPACITY. If the size of a store cannot be read or the store has become
+// empty, the unit keeps its size and Rescan returns an error.
+func (t *Target) Rescan() (changed []uint16, err error) {
+	for i, u := range t.units {
+		resized, e := u.rescan()
+		if resized {
+			changed = append(changed, uint16(i))
+		}
+		if e != nil && err == nil {
+			err = fmt.Errorf("disk %d: %w", i, e)
 		}
 	}
-	return first
+	return changed, err
+}
+
+// SizeBytes returns the size of a logical unit as the initiator sees it.
+func (t *Target) SizeBytes(lun uint16) uint64 {
+	u := t.units[lun]
+	return u.blocks.Load() * uint64(u.BlockSize)
+}
+
+// Close closes the stores and so releases their locks.
+func (t *Target) Close() error {
+	var errs []error
+	for _, u := range t.units {
+		errs = append(errs, u.Store.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -34,3 +34,12 @@ func vectorOf(call uintptr, fd int, iovs []unix.Iovec, bufs [][]byte, off int64,
 	}
 	return int(n), nil
 }
+
+// discard calls ioctl(2) BLKDISCARD on a range in bytes.
+func discard(fd int, off, n uint64) error {
+	span := [2]uint64{off, n}
+	if _, _, err := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.BLKDISCARD, uintptr(unsafe.Pointer(&span))); err != 0 {
+		return err
+	}
+	return nil
+}
