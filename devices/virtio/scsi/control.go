@@ -27,9 +27,8 @@ const (
 	asyncBytes = 4 + 8 + 4
 )
 
-// serveControl serves the control queue.
-func (l *lane) serveControl(ctx context.Context) error {
-	return l.q.Serve(ctx, func(c *queue.Chain) (uint32, error) { return l.act.control(ctx, c) })
+func (a *activation) serveControl(ctx context.Context, q *queue.Queue) error {
+	return q.Serve(ctx, func(c *queue.Chain) (uint32, error) { return a.control(ctx, c) })
 }
 
 // control answers one control request. A task management function completes only after the commands

@@ -3,6 +3,7 @@ package scsi
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"minivmm/devices/virtio"
 )
@@ -10,6 +11,7 @@ import (
 // Feature bits (virtio 1.2 §5.6.3).
 const (
 	FeatureHotplug virtio.Features = 1 << 1 // VIRTIO_SCSI_F_HOTPLUG
+	FeatureChange  virtio.Features = 1 << 2 // VIRTIO_SCSI_F_CHANGE: the device reports a changed unit by an event
 )
 
 // Queue indices (virtio 1.2 §5.6.2). Request queues start at requestQueue.
@@ -75,11 +77,7 @@ func (d *Device) Features() virtio.Features { return d.backend.Features() }
 
 // QueueSizes returns the sizes of the control, event and request queues.
 func (d *Device) QueueSizes() []uint16 {
-	sizes := make([]uint16, requestQueue+d.cfg.RequestQueues)
-	for i := range sizes {
-		sizes[i] = d.cfg.QueueSize
-	}
-	return sizes
+	return slices.Repeat([]uint16{d.cfg.QueueSize}, requestQueue+d.cfg.RequestQueues)
 }
 
 // ReadConfig reads struct virtio_scsi_config.
@@ -100,11 +98,8 @@ func (d *Device) InKernel(int) bool { return d.backend.InKernel() }
 // Activate starts the backend. Linux enables every queue. A driver that leaves the control queue,
 // the event queue or all request queues disabled cannot use the device.
 func (d *Device) Activate(a virtio.Activation) error {
-	enabled := make(map[uint16]bool)
-	for _, q := range a.Queues {
-		enabled[q.Index] = true
-	}
-	if !enabled[controlQueue] || !enabled[eventQueue] || len(a.Queues) == requestQueue {
+	// The queues are in index order.
+	if len(a.Queues) <= requestQueue || a.Queues[controlQueue].Index != controlQueue || a.Queues[eventQueue].Index != eventQueue {
 		return errors.New("the driver left the control queue, the event queue or all request queues disabled")
 	}
 	return d.backend.Start(a)

@@ -8,12 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"minivmm/devices/virtio"
 	"minivmm/devices/virtio/queue"
 )
-
-// FeatureChange is VIRTIO_SCSI_F_CHANGE: the device sends an event when a logical unit has changed.
-const FeatureChange virtio.Features = 1 << 2
 
 // Events (virtio 1.2 §5.6.6.3).
 const (
@@ -92,10 +88,7 @@ func (e *events) close() error {
 // logical units whose size has changed. It is safe for concurrent use.
 func (b *InProcess) Rescan() (changed []uint16, err error) {
 	changed, err = b.target.Rescan()
-	b.mu.Lock()
-	act := b.active
-	b.mu.Unlock()
-	if act != nil {
+	if act := b.active.Load(); act != nil {
 		act.resized(changed)
 	}
 	return changed, err

@@ -19,8 +19,7 @@ const maxWaiting = 32
 // InProcess is a backend that serves the queues with goroutines of this process.
 type InProcess struct {
 	target *target.Target
-	mu     sync.Mutex  // guards active for Rescan; Start, Stop and Close are called one at a time
-	active *activation // nil when stopped
+	active atomic.Pointer[activation] // nil when stopped
 }
 
 var _ virtio.Backend = (*InProcess)(nil)
@@ -46,7 +45,7 @@ type activation struct {
 	virtio.Activation
 	target  *target.Target
 	waiting chan struct{} // a token for each request that waits for the host
-	lanes   []*lane
+	lanes   []*lane       // the request queues
 	events  events
 
 	scanning atomic.Bool // a check of the disks' sizes is scheduled or in progress
@@ -56,8 +55,13 @@ type activation struct {
 func (b *InProcess) Start(a virtio.Activation) error {
 	act := &activation{Activation: a, target: b.target, waiting: make(chan struct{}, maxWaiting)}
 	act.events.wanted = a.Features.Has(FeatureChange)
-	b.setActive(act)
+	b.active.Store(act)
+	var control virtio.Queue
 	for _, vq := range a.Queues {
+		if vq.Index == controlQueue {
+			control = vq
+			continue
+		}
 		q, err := queue.Open(a.Memory, vq, a.Features)
 		if err != nil {
 			return err
@@ -66,14 +70,16 @@ func (b *InProcess) Start(a virtio.Activation) error {
 			act.events.open(q)
 			continue
 		}
-		act.lanes = append(act.lanes, newLane(act, q, vq))
+		l := &lane{act: act, q: q, running: make(map[*request]struct{}, vq.Size)}
+		l.done.L = &l.mu
+		act.lanes = append(act.lanes, l)
 	}
 	b.target.PowerOn()
 	a.Go(act.cancel)
 	for _, l := range act.lanes {
 		a.Go(l.serve)
 	}
-	return nil
+	return queue.Start(a, control, act.serveControl)
 }
 
 // cancel waits for the end of the activation and cancels all requests.
@@ -87,11 +93,10 @@ func (a *activation) cancel(ctx context.Context) error {
 
 // Stop closes the queues.
 func (b *InProcess) Stop() error {
-	act := b.active
+	act := b.active.Swap(nil)
 	if act == nil {
 		return nil
 	}
-	b.setActive(nil)
 	errs := []error{act.events.close()}
 	for _, l := range act.lanes {
 		errs = append(errs, l.q.Close())
@@ -99,45 +104,29 @@ func (b *InProcess) Stop() error {
 	return errors.Join(errs...)
 }
 
-func (b *InProcess) setActive(a *activation) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.active = a
-}
-
 // Close stops the backend and closes the target.
 func (b *InProcess) Close() error { return errors.Join(b.Stop(), b.target.Close()) }
 
-// lane is one queue and its requests in progress.
+// lane is one request queue and its requests in progress. A request that is in progress when the
+// activation ends may never be answered.
 type lane struct {
-	act   *activation
-	serve func(context.Context) error
+	act *activation
 
 	mu      sync.Mutex // guards the fields below, and q except for Wait
 	done    sync.Cond  // signals that a request has completed
 	q       *queue.Queue
-	busy    bool // serveRequests is working and will signal
+	busy    bool // serve is working and will signal
 	free    []*request
 	running map[*request]struct{}
 	started uint64 // number of requests started
 	stopped bool   // the activation has ended
 }
 
-func newLane(act *activation, q *queue.Queue, vq virtio.Queue) *lane {
-	l := &lane{act: act, q: q, running: make(map[*request]struct{}, vq.Size)}
-	l.done.L = &l.mu
-	l.serve = l.serveRequests
-	if vq.Index == controlQueue {
-		l.serve = l.serveControl
-	}
-	return l
-}
-
 // batch is how many requests are answered before the driver is signalled.
 const batch = 16
 
-// serveRequests serves a request queue until ctx is done or the driver breaks the ring.
-func (l *lane) serveRequests(ctx context.Context) error {
+// serve serves the queue until ctx is done or the driver breaks the ring.
+func (l *lane) serve(ctx context.Context) error {
 	since := 0 // requests answered here since the last signal
 	for {
 		if err := ctx.Err(); err != nil {
@@ -150,9 +139,6 @@ func (l *lane) serveRequests(ctx context.Context) error {
 		if r == nil || since >= batch {
 			since = 0
 			if err := l.signal(r != nil); err != nil {
-				if r != nil {
-					l.forget(r)
-				}
 				return err
 			}
 		}
@@ -175,17 +161,13 @@ func (l *lane) serveRequests(ctx context.Context) error {
 		default:
 			// All waiting slots are in use: this queue waits for one.
 			since = 0
-			err := l.signal(false)
-			if err == nil {
-				select {
-				case l.act.waiting <- struct{}{}:
-				case <-ctx.Done():
-					err = ctx.Err()
-				}
-			}
-			if err != nil {
-				l.forget(r)
+			if err := l.signal(false); err != nil {
 				return err
+			}
+			select {
+			case l.act.waiting <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
 		l.act.Go(func(context.Context) error {
@@ -221,8 +203,8 @@ func (l *lane) next() (*request, error) {
 	return r, nil
 }
 
-// finish returns a request to the driver. It signals the driver at once unless serveRequests is
-// working and will signal.
+// finish returns a request to the driver. It signals the driver at once unless serve is working
+// and will signal.
 func (l *lane) finish(r *request) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,16 +222,8 @@ func (l *lane) finish(r *request) error {
 	return err
 }
 
-// forget drops a request without an answer.
-func (l *lane) forget(r *request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.running, r)
-	l.done.Broadcast()
-}
-
-// signal notifies the driver of completed requests. busy says whether serveRequests continues: if
-// not, requests that complete in the meantime signal the driver themselves.
+// signal notifies the driver of completed requests. busy says whether serve continues: if not,
+// requests that complete in the meantime signal the driver themselves.
 func (l *lane) signal(busy bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,7 +231,7 @@ func (l *lane) signal(busy bool) error {
 	return l.q.Signal()
 }
 
-// stop cancels all requests and wakes all waiters: after a panic a request may never be answered.
+// stop cancels all requests and wakes all waiters.
 func (l *lane) stop() {
 	l.cancel(func(*request) bool { return true }, responseReset)
 	l.mu.Lock()

@@ -267,7 +267,7 @@ func TestAResetLeavesTheCacheOff(t *testing.T) {
 
 // underCancellation reports whether n requests of the device are cancelled but not answered yet.
 func underCancellation(dev *Device, n int) bool {
-	for _, l := range dev.backend.(*InProcess).active.lanes {
+	for _, l := range dev.backend.(*InProcess).active.Load().lanes {
 		if l.has(func(r *request) bool { return r.command.Cancelled.Load() }) {
 			n--
 		}

@@ -33,8 +33,7 @@ type request struct {
 	id       uint64
 	known    bool // the address belongs to target 0
 	nth      uint64
-	room     queue.Buffers // for the response header, possibly in several pieces
-	pieces   [][]byte      // backing array of room, reused
+	room     queue.Buffers // for the response header, possibly in several pieces; its array is reused
 	response atomic.Uint32 // set by task management: replaces the outcome
 	reply    target.Reply
 }
@@ -45,7 +44,7 @@ func (r *request) parse() error {
 	if n := r.chain.Readable.Read(h[:]); n < len(h) {
 		return badChain("request", n, len(h))
 	}
-	r.takeRoom()
+	r.room = r.chain.Writable.TakeInto(r.room[:0], answerBytes)
 	if n := r.room.Len(); n < answerBytes {
 		return badChain("response buffer", n, answerBytes)
 	}
@@ -57,23 +56,6 @@ func (r *request) parse() error {
 	r.response.Store(responseOK)
 	r.reply = target.Reply{}
 	return nil
-}
-
-// takeRoom splits the buffer for the response header off the writable buffers.
-func (r *request) takeRoom() {
-	r.pieces = r.pieces[:0]
-	for need := answerBytes; need > 0 && len(r.chain.Writable) > 0; {
-		piece := r.chain.Writable[0]
-		if len(piece) > need {
-			r.chain.Writable[0] = piece[need:]
-			piece = piece[:need]
-		} else {
-			r.chain.Writable = r.chain.Writable[1:]
-		}
-		need -= len(piece)
-		r.pieces = append(r.pieces, piece)
-	}
-	r.room = r.pieces
 }
 
 // logicalUnit parses the lun field (virtio 1.2 §5.6.6.1): 1, the target, the logical unit in two
@@ -104,7 +86,7 @@ func (r *request) cancel(response byte) {
 // answer writes struct virtio_scsi_resp_cmd and returns the number of bytes written to the chain.
 func (r *request) answer() (written uint32) {
 	var p [answerBytes]byte
-	left := max(queue.Buffers(r.command.Out).Len(), queue.Buffers(r.command.In).Len())
+	left := max(r.command.Out.Len(), r.command.In.Len())
 	filled := 0
 	response := byte(r.response.Load())
 	switch {
@@ -119,12 +101,13 @@ func (r *request) answer() (written uint32) {
 		copy(p[12:], r.reply.Sense[:])
 	case r.reply.Filled > 0:
 		filled = r.reply.Filled
-		left = queue.Buffers(r.command.In).Len() - filled
+		left = r.command.In.Len() - filled
 	case r.reply.Used > 0:
-		left = queue.Buffers(r.command.Out).Len() - r.reply.Used
+		left = r.command.Out.Len() - r.reply.Used
 	}
 	binary.LittleEndian.PutUint32(p[4:], uint32(left)) // residual
 	p[11] = response
-	r.room.Write(p[:])
+	room := r.room
+	room.Write(p[:])
 	return answerBytes + uint32(filled)
 }
