@@ -35,7 +35,6 @@ type Frontend struct {
 	dev     Device
 	mem     *guestmem.Memory
 	name    string
-	id      DeviceID
 	bells   []bells // by queue
 	offered Features
 	config  func()
@@ -99,7 +98,6 @@ func NewFrontend(dev Device, mem *guestmem.Memory, opts Options) (*Frontend, err
 		dev:     dev,
 		mem:     mem,
 		name:    opts.Name,
-		id:      dev.ID(),
 		offered: dev.Features()&(^ringFeatures|rings) | FeatureVersion1,
 		config:  opts.OnConfig,
 		log:     logLimit{logf: opts.Logf},
@@ -133,7 +131,7 @@ func NewFrontend(dev Device, mem *guestmem.Memory, opts Options) (*Frontend, err
 func (f *Frontend) Name() string { return f.name }
 
 // ID returns the device's type.
-func (f *Frontend) ID() DeviceID { return f.id }
+func (f *Frontend) ID() DeviceID { return f.dev.ID() }
 
 // NumQueues returns the number of queues, which never changes.
 func (f *Frontend) NumQueues() int { return len(f.bells) }

@@ -3,7 +3,6 @@ package virtio
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -78,18 +77,10 @@ func (n *Notifier) Reader() (*os.File, error) {
 // The kernel's vhost and package queue wait for an eventfd without reading it. KVM's irqfd does
 // read it, so the count of an eventfd that raises an interrupt is meaningless.
 func (n *Notifier) count() (count uint64, ok bool) {
-	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(n.fd))
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(b)) {
-		// fs/eventfd.c, eventfd_show_fdinfo
-		if value, found := strings.CutPrefix(line, "eventfd-count:"); found {
-			count, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-			return count, err == nil
-		}
-	}
-	return 0, false
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", n.fd))
+	_, text, _ := strings.Cut(string(b), "eventfd-count:") // fs/eventfd.c, eventfd_show_fdinfo
+	_, err := fmt.Sscanf(text, "%x", &count)
+	return count, err == nil
 }
 
 // Close closes the eventfd. The Notifier must not be used afterwards.

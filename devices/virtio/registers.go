@@ -33,11 +33,8 @@ const (
 // register describes how a register is read, how it is written (nil: read-only) and when it may be
 // written: the status must have all bits of need and none of bar.
 type register struct {
-	name      string
 	read      func(*Frontend) uint32
 	write     func(*Frontend, uint32)
-	readQueue func(*queueState) uint32
-	setQueue  func(*queueState, uint32)
 	need, bar Status
 }
 
@@ -50,119 +47,89 @@ const (
 
 var registers = [numRegisters]register{
 	DeviceFeatureSelect: {
-		name:  "device_feature_select",
 		read:  func(f *Frontend) uint32 { return f.deviceSelect },
 		write: func(f *Frontend, v uint32) { f.deviceSelect = v },
 	},
-	DeviceFeature: {
-		name: "device_feature",
-		read: func(f *Frontend) uint32 { return half(f.offered, f.deviceSelect) },
-	},
+	DeviceFeature: {read: func(f *Frontend) uint32 { return half(f.offered, f.deviceSelect) }},
 	DriverFeatureSelect: {
-		name:  "driver_feature_select",
 		read:  func(f *Frontend) uint32 { return f.driverSelect },
 		write: func(f *Frontend, v uint32) { f.driverSelect = v },
 	},
 	DriverFeature: {
-		name:  "driver_feature",
 		read:  func(f *Frontend) uint32 { return half(f.driver, f.driverSelect) },
 		write: func(f *Frontend, v uint32) { setHalf(&f.driver, f.driverSelect, v) },
 		need:  negotiating, bar: notNegotiating,
 	},
-	NumQueues: {
-		name: "num_queues",
-		read: func(f *Frontend) uint32 { return uint32(len(f.queues)) },
-	},
+	NumQueues: {read: func(f *Frontend) uint32 { return uint32(len(f.queues)) }},
 	DeviceStatus: {
-		name:  "device_status",
 		read:  func(f *Frontend) uint32 { return uint32(f.current()) },
 		write: func(f *Frontend, v uint32) { f.writeStatus(Status(v)) },
 	},
-	ConfigGeneration: {
-		name: "config_generation",
-		read: func(f *Frontend) uint32 { return f.generation.Load() },
-	},
+	ConfigGeneration: {read: func(f *Frontend) uint32 { return f.generation.Load() }},
 	QueueSelect: {
-		name:  "queue_select",
 		read:  func(f *Frontend) uint32 { return uint32(f.queueSelect) },
 		write: func(f *Frontend, v uint32) { f.queueSelect = uint16(v) },
 	},
-	QueueSize: {
-		name:      "queue_size",
-		readQueue: func(q *queueState) uint32 { return uint32(q.size) },
-		setQueue:  func(q *queueState, v uint32) { q.size = uint16(v) },
-		need:      queueing, bar: notQueueing,
-	},
-	QueueSizeMax: {
-		name:      "queue_size_max",
-		readQueue: func(q *queueState) uint32 { return uint32(q.max) },
-	},
-	QueueEnable: {
-		name: "queue_enable",
-		readQueue: func(q *queueState) uint32 {
+	QueueSize: ofQueue(
+		func(q *queueState) uint32 { return uint32(q.size) },
+		func(q *queueState, v uint32) { q.size = uint16(v) },
+	),
+	QueueSizeMax: {read: func(f *Frontend) uint32 { return uint32(f.selected().max) }},
+	QueueEnable: ofQueue(
+		func(q *queueState) uint32 {
 			if q.enabled {
 				return 1
 			}
 			return 0
 		},
-		setQueue: func(q *queueState, v uint32) { q.enabled = v == 1 },
-		need:     queueing, bar: notQueueing,
-	},
-	QueueDescLow:    lowHalf("queue_desc", func(q *queueState) *guestmem.GPA { return &q.desc }),
-	QueueDescHigh:   highHalf("queue_desc", func(q *queueState) *guestmem.GPA { return &q.desc }),
-	QueueDriverLow:  lowHalf("queue_driver", func(q *queueState) *guestmem.GPA { return &q.driver }),
-	QueueDriverHigh: highHalf("queue_driver", func(q *queueState) *guestmem.GPA { return &q.driver }),
-	QueueDeviceLow:  lowHalf("queue_device", func(q *queueState) *guestmem.GPA { return &q.device }),
-	QueueDeviceHigh: highHalf("queue_device", func(q *queueState) *guestmem.GPA { return &q.device }),
+		func(q *queueState, v uint32) { q.enabled = v == 1 },
+	),
+	QueueDescLow:    halfOf(0, func(q *queueState) *guestmem.GPA { return &q.desc }),
+	QueueDescHigh:   halfOf(1, func(q *queueState) *guestmem.GPA { return &q.desc }),
+	QueueDriverLow:  halfOf(0, func(q *queueState) *guestmem.GPA { return &q.driver }),
+	QueueDriverHigh: halfOf(1, func(q *queueState) *guestmem.GPA { return &q.driver }),
+	QueueDeviceLow:  halfOf(0, func(q *queueState) *guestmem.GPA { return &q.device }),
+	QueueDeviceHigh: halfOf(1, func(q *queueState) *guestmem.GPA { return &q.device }),
 }
 
-func lowHalf(name string, of func(*queueState) *guestmem.GPA) register {
+// ofQueue returns a register of the selected queue.
+func ofQueue(read func(*queueState) uint32, write func(*queueState, uint32)) register {
 	return register{
-		name:      name + "_low",
-		readQueue: func(q *queueState) uint32 { return uint32(*of(q)) },
-		setQueue:  func(q *queueState, v uint32) { *of(q) = *of(q)>>32<<32 | guestmem.GPA(v) },
-		need:      queueing, bar: notQueueing,
+		read:  func(f *Frontend) uint32 { return read(f.selected()) },
+		write: func(f *Frontend, v uint32) { write(f.selected(), v) },
+		need:  queueing, bar: notQueueing,
 	}
 }
 
-func highHalf(name string, of func(*queueState) *guestmem.GPA) register {
-	return register{
-		name:      name + "_high",
-		readQueue: func(q *queueState) uint32 { return uint32(*of(q) >> 32) },
-		setQueue:  func(q *queueState, v uint32) { *of(q) = guestmem.GPA(v)<<32 | *of(q)&0xffffffff },
-		need:      queueing, bar: notQueueing,
-	}
+// halfOf returns the register of one half of an address of the selected queue.
+func halfOf(sel uint32, of func(*queueState) *guestmem.GPA) register {
+	return ofQueue(
+		func(q *queueState) uint32 { return half(*of(q), sel) },
+		func(q *queueState, v uint32) { setHalf(of(q), sel, v) },
+	)
 }
 
-// half returns the 32 bits of f that sel selects: 0 or 1. For other values it returns 0.
-func half(f Features, sel uint32) uint32 {
+// half returns the 32 bits of v that sel selects: 0 for the low ones or 1. For other values it
+// returns 0.
+func half[T ~uint64](v T, sel uint32) uint32 {
 	if sel > 1 {
 		return 0
 	}
-	return uint32(f >> (32 * sel))
+	return uint32(v >> (32 * sel))
 }
 
-func setHalf(f *Features, sel uint32, v uint32) {
+func setHalf[T ~uint64](v *T, sel uint32, bits uint32) {
 	if sel > 1 {
 		return
 	}
-	*f = *f&^(0xffffffff<<(32*sel)) | Features(v)<<(32*sel)
+	*v = *v&^(0xffffffff<<(32*sel)) | T(bits)<<(32*sel)
 }
-
-func (r Register) String() string { return registers[r].name }
 
 // Read returns the register's value.
 func (f *Frontend) Read(r Register) uint32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	row := &registers[r]
-	if row.read != nil {
-		return row.read(f)
-	}
-	if q := f.selected(); q != nil {
-		return row.readQueue(q)
-	}
-	return 0
+	return registers[r].read(f)
 }
 
 // Write sets the register; bits beyond its width are dropped. Writes to a read-only register, and
@@ -172,22 +139,16 @@ func (f *Frontend) Write(r Register, v uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	row := &registers[r]
-	if s := f.current(); s&row.need != row.need || s&row.bar != 0 {
-		return
-	}
-	if row.write != nil {
+	if s := f.current(); row.write != nil && s&row.need == row.need && s&row.bar == 0 {
 		row.write(f, v)
-		return
-	}
-	if q := f.selected(); q != nil && row.setQueue != nil {
-		row.setQueue(q, v)
 	}
 }
 
-// selected returns the queue in QueueSelect, or nil. f.mu is held.
+// selected returns the queue in QueueSelect. If there is no such queue, it returns one that reads as
+// 0 and that nobody sees again. f.mu is held.
 func (f *Frontend) selected() *queueState {
 	if int(f.queueSelect) >= len(f.queues) {
-		return nil
+		return &queueState{}
 	}
 	return &f.queues[f.queueSelect]
 }

@@ -1,7 +1,5 @@
 package virtio
 
-import "fmt"
-
 // DeviceID is a virtio device type (virtio 1.2 §5).
 type DeviceID uint16
 
@@ -12,20 +10,6 @@ const (
 	RngID     DeviceID = 4 // VIRTIO_ID_RNG
 	SCSIID    DeviceID = 8 // VIRTIO_ID_SCSI
 )
-
-func (id DeviceID) String() string {
-	switch id {
-	case NetID:
-		return "net"
-	case ConsoleID:
-		return "console"
-	case RngID:
-		return "rng"
-	case SCSIID:
-		return "scsi"
-	}
-	return fmt.Sprintf("device type %d", uint16(id))
-}
 
 // Features is a set of feature bits (virtio 1.2 §2.2, §6).
 type Features uint64
