@@ -175,20 +175,8 @@ func (c *control) send(ctx context.Context, q *queue.Queue) error {
 			continue
 		}
 		for sent := false; !sent; {
-			if err := ctx.Err(); err != nil {
+			if err := q.Await(ctx, &chain); err != nil {
 				return err
-			}
-			ok, err := q.Next(&chain)
-			if err == nil && !ok {
-				if err = q.Signal(); err == nil {
-					err = q.Wait(ctx)
-				}
-			}
-			if err != nil {
-				return err
-			}
-			if !ok {
-				continue
 			}
 			written := 0
 			if sent = chain.Writable.Len() >= len(b); sent {

@@ -72,26 +72,35 @@ func (q *Queue) checkOnce(uintptr) bool {
 	return q.wantKicks()
 }
 
-// Serve passes every chain to do, one at a time, and then returns it to the driver with the number
-// of bytes that do wrote. It returns when ctx is done (with ctx's error), when do fails, or when
-// the driver breaks the ring. It checks the ring before it waits, so chains that became available
-// before a kick could be received are served.
-func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err error)) error {
-	var c Chain
+// Await is Next that waits for a chain until ctx is done; then it returns ctx's error. Before it
+// waits, it signals the driver. It checks the ring first, so a chain that became available before a
+// kick could be received is found.
+func (q *Queue) Await(ctx context.Context, c *Chain) error {
 	for {
-		// A driver that keeps the ring full must not prevent Serve from stopping.
+		// A driver that keeps the ring full must not prevent the caller from stopping.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		ok, err := q.Next(&c)
-		if err != nil {
+		if ok, err := q.Next(c); ok || err != nil {
 			return err
 		}
-		if !ok {
-			if err := q.Wait(ctx); err != nil {
-				return err
-			}
-			continue
+		if err := q.Signal(); err != nil {
+			return err
+		}
+		if err := q.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Serve passes every chain to do, one at a time, and then returns it to the driver with the number
+// of bytes that do wrote. It returns when ctx is done (with ctx's error), when do fails, or when
+// the driver breaks the ring.
+func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err error)) error {
+	var c Chain
+	for {
+		if err := q.Await(ctx, &c); err != nil {
+			return err
 		}
 		written, err := do(&c)
 		if err != nil {
