@@ -125,24 +125,22 @@ func (c *control) take() (b []byte, ok bool) {
 	return nil, false
 }
 
-// gate returns a function that waits until the guest has opened port n.
-func (c *control) gate(n int) func(context.Context) error {
+// gate waits until the guest has opened port n.
+func (c *control) gate(ctx context.Context, n int) error {
 	l := &c.links[n]
-	return func(ctx context.Context) error {
-		for {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			c.mu.Lock()
-			open := l.open
-			c.mu.Unlock()
-			if open {
-				return nil
-			}
-			select {
-			case <-l.changed:
-			case <-ctx.Done():
-			}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		open := l.open
+		c.mu.Unlock()
+		if open {
+			return nil
+		}
+		select {
+		case <-l.changed:
+		case <-ctx.Done():
 		}
 	}
 }

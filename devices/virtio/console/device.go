@@ -50,8 +50,6 @@ type Device struct {
 	live   atomic.Pointer[virtio.Activation]
 }
 
-var _ virtio.Device = (*Device)(nil)
-
 // New creates a device with the given ports, 1 to [MaxPorts], numbered from 1. On success the
 // device owns each Conn and closes it at Close. On error the Conns still belong to the caller.
 func New(ports []Port) (*Device, error) {
@@ -161,7 +159,9 @@ func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Q
 	}
 	n := int(i-firstPort) / 2
 	if i%2 == 0 {
-		return func(ctx context.Context, q *queue.Queue) error { return d.ports[n].toGuest(ctx, q, c.gate(n)) }
+		return func(ctx context.Context, q *queue.Queue) error {
+			return d.ports[n].toGuest(ctx, q, func() error { return c.gate(ctx, n) })
+		}
 	}
 	return d.ports[n].fromGuest
 }

@@ -115,19 +115,26 @@ func (p *port) pumpOut(ctx context.Context) error {
 
 // toGuest serves the receive queue: while the gate is open, it copies data from conn to the
 // driver's buffers. A buffer of size 0 is returned empty.
-func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func(context.Context) error) error {
+func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func() error) error {
 	var c queue.Chain
 	for {
-		if err := gate(ctx); err != nil {
+		if err := gate(); err != nil {
 			return err
 		}
 		if len(p.rest) == 0 {
-			ended, err := p.more(ctx)
-			if ended {
-				p.hangUp()
+			if !p.asked {
+				p.ask <- struct{}{}
+				p.asked = true
 			}
-			if ended || err != nil {
-				return err
+			select {
+			case piece, ok := <-p.in:
+				if !ok {
+					p.hangUp()
+					return nil
+				}
+				p.rest, p.asked = piece, false
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 			continue // a guest that has closed the port in the meantime receives none of it
 		}
@@ -154,24 +161,6 @@ func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func(context.Co
 				return err
 			}
 		}
-	}
-}
-
-// more waits for the next piece from conn, or for its end.
-func (p *port) more(ctx context.Context) (ended bool, err error) {
-	if !p.asked {
-		p.ask <- struct{}{}
-		p.asked = true
-	}
-	select {
-	case piece, ok := <-p.in:
-		if !ok {
-			return true, nil
-		}
-		p.rest, p.asked = piece, false
-		return false, nil
-	case <-ctx.Done():
-		return false, ctx.Err()
 	}
 }
 

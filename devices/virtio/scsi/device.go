@@ -47,8 +47,6 @@ type Device struct {
 	space   [36]byte // struct virtio_scsi_config
 }
 
-var _ virtio.Device = (*Device)(nil)
-
 // New creates a host device over backend. The device owns the backend: Close closes it.
 func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if cfg.RequestQueues < 1 || cfg.QueueSize < 16 {

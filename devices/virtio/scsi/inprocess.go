@@ -22,14 +22,8 @@ type InProcess struct {
 	active atomic.Pointer[activation] // nil when stopped
 }
 
-var _ virtio.Backend = (*InProcess)(nil)
-
 // NewInProcess returns a backend that serves requests from the logical units of t, as SCSI target
-// 0. The backend owns t: Close closes it.
-//
-// Each request queue has a goroutine that answers requests that do not wait for the host
-// (target.Serve) and passes the others to further goroutines, up to 32 at a time. The backend does
-// not access any file after Stop.
+// 0. The backend owns t: Close closes it. It does not access any file after Stop.
 func NewInProcess(t *target.Target) *InProcess { return &InProcess{target: t} }
 
 // Features returns the features of vhost-scsi and FeatureChange, which vhost-scsi does not have.

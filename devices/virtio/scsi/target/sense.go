@@ -1,7 +1,6 @@
 package target
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -49,29 +48,14 @@ func (s sense) fixed() (p [SenseBytes]byte) {
 	p[0] = 0x70
 	if s.hasInfo && s.info <= math.MaxUint32 {
 		p[0] |= 0x80 // VALID
-		binary.BigEndian.PutUint32(p[3:], uint32(s.info))
+		be.PutUint32(p[3:], uint32(s.info))
 	}
 	p[2] = s.key
 	p[7] = SenseBytes - 8
 	p[12], p[13] = s.asc, s.ascq
 	p[15] = s.pointer
-	binary.BigEndian.PutUint16(p[16:], s.field)
+	be.PutUint16(p[16:], s.field)
 	return p
-}
-
-// descriptor returns the sense data in descriptor format, without descriptors.
-func (s sense) descriptor() [8]byte {
-	return [8]byte{0x72, s.key, s.asc, s.ascq}
-}
-
-// senseOf returns the sense in an error. Any other error is a bug and becomes INTERNAL TARGET
-// FAILURE.
-func senseOf(err error) sense {
-	var s sense
-	if !errors.As(err, &s) {
-		return internal
-	}
-	return s
 }
 
 // Sense values without a location.
@@ -87,17 +71,16 @@ var (
 	cancelled      = sense{key: keyAbortedCommand}                             // by task management: no initiator sees it
 )
 
-// badField returns INVALID FIELD IN CDB for the byte at at.
+// badField returns INVALID FIELD IN CDB for the byte at at, badParameter INVALID FIELD IN PARAMETER
+// LIST, and outOfRange LOGICAL BLOCK ADDRESS OUT OF RANGE.
 func badField(at uint16) sense {
 	return sense{key: keyIllegalRequest, asc: 0x24, pointer: sksCDB, field: at}
 }
 
-// badParameter returns INVALID FIELD IN PARAMETER LIST for the byte at at.
 func badParameter(at uint16) sense {
 	return sense{key: keyIllegalRequest, asc: 0x26, pointer: sksData, field: at}
 }
 
-// outOfRange returns LOGICAL BLOCK ADDRESS OUT OF RANGE.
 func outOfRange(lba uint64) sense {
 	return sense{key: keyIllegalRequest, asc: 0x21, hasInfo: true, info: lba}
 }

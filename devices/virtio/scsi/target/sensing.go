@@ -14,8 +14,7 @@ func (c *call) requestSense() error {
 		s = stopped
 	}
 	if c.CDB[1]&1 != 0 { // DESC
-		p := s.descriptor()
-		return c.answer(p[:], uint32(c.CDB[4]))
+		return c.answer([]byte{0x72, s.key, s.asc, s.ascq, 7: 0}, uint32(c.CDB[4]))
 	}
 	p := s.fixed()
 	return c.answer(p[:], uint32(c.CDB[4]))

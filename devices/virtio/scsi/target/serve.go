@@ -1,5 +1,7 @@
 package target
 
+import "errors"
+
 // command is a row of the command table.
 type command struct {
 	name   string
@@ -66,7 +68,9 @@ func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	case errOverrun:
 		reply.Overrun = true
 	default:
-		reply.Status, reply.Sense = CheckCondition, senseOf(err).fixed()
+		s := internal // for an error that is not a sense: a bug
+		errors.As(err, &s)
+		reply.Status, reply.Sense = CheckCondition, s.fixed()
 	}
 	return reply, true
 }
