@@ -275,7 +275,7 @@ func TestFailedIsReportedOncePerActivationAndNeverLate(t *testing.T) {
 	for range 3 {
 		a.Failed(errors.New("ring is bad"))
 	}
-	if got, want := b.Status(), live|needsReset; got != want {
+	if got, want := virtio.Status(b.Read(virtio.DeviceStatus)), live|needsReset; got != want {
 		t.Errorf("status %#x, want %#x", got, want)
 	}
 	if len(b.lines) != 1 || b.config != 1 {

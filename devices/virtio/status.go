@@ -12,13 +12,6 @@ var steps = [...]struct {
 	{bit: StatusDriverOK, after: StatusFeaturesOK, enter: (*Frontend).activate},
 }
 
-// Status returns the status register as the driver reads it.
-func (f *Frontend) Status() Status {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.current()
-}
-
 // current returns the status bits of the driver and of the device. f.mu is held.
 func (f *Frontend) current() Status {
 	if a := f.live.Load(); a != nil && a.failed.Load() {

@@ -38,12 +38,9 @@ const (
 	portSize, controlRingSize = 64, 32 // entries
 )
 
-// configSize is sizeof(struct virtio_console_config).
-const configSize = 12
-
 // Device is a [virtio.Device].
 type Device struct {
-	config [configSize]byte
+	config [12]byte      // struct virtio_console_config
 	ports  []*port       // port 1 is ports[0]
 	wake   chan struct{} // one slot: a port was hung up, or a message is due
 	tasks  *task.Group   // the goroutines that read and write the Conns
@@ -116,7 +113,7 @@ func (d *Device) QueueSizes() []uint16 {
 // ReadConfig reads struct virtio_console_config. Only max_nr_ports has a meaning: the features for
 // the other fields are not offered.
 func (d *Device) ReadConfig(p []byte, off uint32) {
-	if off < configSize {
+	if off < uint32(len(d.config)) {
 		copy(p, d.config[off:])
 	}
 }
@@ -151,7 +148,7 @@ func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Q
 	case receive0:
 		return nil
 	case transmit0:
-		return queue.Each(swallow)
+		return queue.Each(func(*queue.Chain) (uint32, error) { return 0, nil }) // chains are returned unread
 	case controlReceive:
 		return c.send
 	case controlTransmit:
@@ -165,9 +162,6 @@ func (d *Device) loop(c *control, i uint16) func(ctx context.Context, q *queue.Q
 	}
 	return d.ports[n].fromGuest
 }
-
-// swallow returns a chain unread.
-func swallow(*queue.Chain) (uint32, error) { return 0, nil }
 
 // Reset stops the data path. It does not wait for a Conn.
 func (d *Device) Reset() error {

@@ -7,8 +7,11 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// Types of control requests (virtio 1.2 §5.6.6.2, VIRTIO_SCSI_T_*).
+// Types and sizes of control requests (virtio 1.2 §5.6.6.2, VIRTIO_SCSI_T_*).
 const (
+	tmfBytes   = 4 + 4 + 8 + 8 // sizeof(struct virtio_scsi_ctrl_tmf)
+	asyncBytes = 4 + 8 + 4     // sizeof(struct virtio_scsi_ctrl_an)
+
 	typeTMF             = 0
 	typeAsyncQuery      = 1
 	typeAsyncSubscribe  = 2
@@ -19,12 +22,6 @@ const (
 	tmfLogicalUnitReset = 5
 	tmfQueryTask        = 6
 	tmfQueryTaskSet     = 7
-)
-
-// Sizes of struct virtio_scsi_ctrl_tmf and virtio_scsi_ctrl_an.
-const (
-	tmfBytes   = 4 + 4 + 8 + 8
-	asyncBytes = 4 + 8 + 4
 )
 
 func (a *activation) serveControl(ctx context.Context, q *queue.Queue) error {

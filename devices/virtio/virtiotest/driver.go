@@ -134,6 +134,9 @@ func (d *Driver) Program(q virtio.Queue) {
 	d.Write(virtio.QueueEnable, 1)
 }
 
+// Status returns the device status.
+func (d *Driver) Status() virtio.Status { return virtio.Status(d.Read(virtio.DeviceStatus)) }
+
 // Go sets DRIVER_OK and returns the resulting status.
 func (d *Driver) Go() virtio.Status {
 	d.Write(virtio.DeviceStatus, uint32(live))
