@@ -26,10 +26,9 @@ type message struct {
 const messageSize = 8
 
 func (m message) bytes(name string) []byte {
-	b := make([]byte, messageSize, messageSize+len(name))
-	binary.LittleEndian.PutUint32(b[0:], m.id)
-	binary.LittleEndian.PutUint16(b[4:], m.event)
-	binary.LittleEndian.PutUint16(b[6:], m.value)
+	b := binary.LittleEndian.AppendUint32(nil, m.id)
+	b = binary.LittleEndian.AppendUint16(b, m.event)
+	b = binary.LittleEndian.AppendUint16(b, m.value)
 	return append(b, name...)
 }
 

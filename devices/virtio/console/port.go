@@ -168,7 +168,6 @@ func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func() error) e
 // pumpOut.
 func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	var c queue.Chain
-	partial := false // part of c has been handed over
 	var piece []byte // neither in free nor in out
 	defer func() {
 		if piece != nil { // after a panic: keep the buffer for the next activation
@@ -184,7 +183,7 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 		if piece == nil {
 			piece = make([]byte, pieceSize)
 		}
-		n, err := fill(piece, q, &c, &partial)
+		n, err := fill(piece, q, &c)
 		if n > 0 {
 			p.out <- piece[:n]
 		} else {
@@ -206,12 +205,12 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	}
 }
 
-// fill fills piece from the available chains, starting with c if *partial, and returns the chains
-// that have been read completely.
-func fill(piece []byte, q *queue.Queue, c *queue.Chain, partial *bool) (n int, err error) {
+// fill fills piece from the available chains, starting with what is left of c, and returns the
+// chains that have been read completely.
+func fill(piece []byte, q *queue.Queue, c *queue.Chain) (n int, err error) {
 	for i := 0; i < maxBatch && n < len(piece); i++ {
-		if !*partial {
-			if *partial, err = q.Next(c); err != nil || !*partial {
+		if c.Readable.Len() == 0 {
+			if ok, err := q.Next(c); err != nil || !ok {
 				return n, err
 			}
 		}
@@ -219,7 +218,6 @@ func fill(piece []byte, q *queue.Queue, c *queue.Chain, partial *bool) (n int, e
 		if c.Readable.Len() > 0 {
 			break
 		}
-		*partial = false
 		if err := q.Done(c, 0); err != nil {
 			return n, err
 		}

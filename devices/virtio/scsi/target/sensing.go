@@ -5,13 +5,12 @@ import "slices"
 // requestSense serves REQUEST SENSE (SPC-4 §6.39). All other sense data is returned with the
 // command it belongs to, so only unit attention conditions are left.
 func (c *call) requestSense() error {
-	s := sense{}
-	if c.u == nil {
-		s = badLUN
-	} else if pending, ok := c.u.attend(); ok {
-		s = pending
-	} else if c.u.stopped.Load() {
-		s = stopped
+	s := badLUN
+	if c.u != nil {
+		var pending bool
+		if s, pending = c.u.attend(); !pending && c.u.stopped.Load() {
+			s = stopped
+		}
 	}
 	if c.CDB[1]&1 != 0 { // DESC
 		return c.answer([]byte{0x72, s.key, s.asc, s.ascq, 7: 0}, uint32(c.CDB[4]))

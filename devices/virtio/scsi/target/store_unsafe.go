@@ -11,20 +11,14 @@ import (
 const fewIovecs = 66
 
 // vector calls preadv2(2) or pwritev2(2). unix.Preadv2 and unix.Pwritev2 do the same, but allocate
-// on the heap each time.
+// on the heap each time. bufs has at most UIO_MAXIOV elements.
 func vector(call uintptr, fd int, bufs [][]byte, off int64, flags int) (int, error) {
-	if len(bufs) > fewIovecs {
-		return vectorOf(call, fd, make([]unix.Iovec, len(bufs)), bufs, off, flags)
-	}
 	var few [fewIovecs]unix.Iovec
-	return vectorOf(call, fd, few[:len(bufs)], bufs, off, flags)
-}
-
-// vectorOf fills iovs, which has the same length as bufs: at most UIO_MAXIOV.
-func vectorOf(call uintptr, fd int, iovs []unix.Iovec, bufs [][]byte, off int64, flags int) (int, error) {
-	for i, b := range bufs {
-		iovs[i].Base = unsafe.SliceData(b)
-		iovs[i].SetLen(len(b))
+	iovs := few[:0]
+	for _, b := range bufs {
+		iov := unix.Iovec{Base: unsafe.SliceData(b)}
+		iov.SetLen(len(b))
+		iovs = append(iovs, iov)
 	}
 	// The kernel takes the offset in two halves; on 64-bit systems the low half is the whole
 	// offset.

@@ -61,16 +61,13 @@ const (
 
 // attend removes and returns the next unit attention condition, if there is one.
 func (u *unit) attend() (sense, bool) {
-	for {
-		pending := u.attention.Load()
-		if pending == 0 {
-			return sense{}, false
-		}
+	for pending := u.attention.Load(); pending != 0; pending = u.attention.Load() {
 		i := bits.TrailingZeros32(pending)
-		if u.attention.CompareAndSwap(pending, pending&^(1<<i)) {
+		if bit := uint32(1) << i; u.attention.And(^bit)&bit != 0 {
 			return attentions[i], true
 		}
 	}
+	return sense{}, false
 }
 
 // inRange returns an error if a block range is beyond the end of the unit.
