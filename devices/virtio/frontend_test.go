@@ -46,8 +46,9 @@ func TestADriverThatFollowsTheSpecActivatesTheDevice(t *testing.T) {
 }
 
 func TestFeaturesAreAcceptedOnlyWhenOfferedAndModern(t *testing.T) {
+	const accessPlatform, ringReset = 1 << 33, 1 << 40 // VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_RING_RESET
 	dev := recorder()
-	dev.Offers = 1<<5 | 1<<63 | virtio.FeatureRingIndirectDesc | virtio.FeatureRingReset | virtio.FeatureAccessPlatform | 1<<24 | 1<<34
+	dev.Offers = 1<<5 | 1<<63 | virtio.FeatureRingIndirectDesc | ringReset | accessPlatform | 1<<24 | 1<<34
 	b := newBench(t, dev)
 	var offered virtio.Features
 	for sel := range uint32(4) {
@@ -73,7 +74,7 @@ func TestFeaturesAreAcceptedOnlyWhenOfferedAndModern(t *testing.T) {
 		{0, false},
 		{1 << 5, false},
 		{offered | 1<<6, false},
-		{offered | virtio.FeatureRingReset, false},
+		{offered | ringReset, false},
 		{offered | virtio.FeatureRingEventIdx, false},
 	} {
 		want := ack | driver

@@ -19,8 +19,6 @@ const (
 	FeatureRingIndirectDesc Features = 1 << 28 // VIRTIO_RING_F_INDIRECT_DESC
 	FeatureRingEventIdx     Features = 1 << 29 // VIRTIO_RING_F_EVENT_IDX
 	FeatureVersion1         Features = 1 << 32 // VIRTIO_F_VERSION_1
-	FeatureAccessPlatform   Features = 1 << 33 // VIRTIO_F_ACCESS_PLATFORM
-	FeatureRingReset        Features = 1 << 40 // VIRTIO_F_RING_RESET
 )
 
 // Has reports whether all bits of want are set.

@@ -36,7 +36,6 @@ const maxSectors = 8192
 type Config struct {
 	RequestQueues int    // at least 1
 	QueueSize     uint16 // of each queue; a power of two, at least 16
-	MaxTarget     uint16 // highest target number; the guest probes each
 	MaxLUN        uint32 // highest LUN of a target
 }
 
@@ -61,9 +60,7 @@ func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	le.PutUint32(d.space[16:], eventBytes)               // event_info_size
 	le.PutUint32(d.space[20:], senseBytes)               // sense_size
 	le.PutUint32(d.space[24:], cdbBytes)                 // cdb_size
-	le.PutUint16(d.space[28:], 0)                        // max_channel
-	le.PutUint16(d.space[30:], cfg.MaxTarget)            // max_target
-	le.PutUint32(d.space[32:], cfg.MaxLUN)               // max_lun
+	le.PutUint32(d.space[32:], cfg.MaxLUN)               // max_lun, after max_channel 0 and max_target 0
 	return d, nil
 }
 

@@ -22,7 +22,7 @@ func (b *fakeBackend) Stop() error                   { b.running = false; return
 func (b *fakeBackend) Close() error                  { b.closed = true; return nil }
 
 func TestConfigurationSpace(t *testing.T) {
-	d, err := New(Config{RequestQueues: 3, QueueSize: 128, MaxTarget: 5, MaxLUN: 7}, &fakeBackend{})
+	d, err := New(Config{RequestQueues: 3, QueueSize: 128, MaxLUN: 7}, &fakeBackend{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestConfigurationSpace(t *testing.T) {
 		want = le.AppendUint32(want, v)
 	}
 	want = le.AppendUint16(want, 0) // max_channel
-	want = le.AppendUint16(want, 5) // max_target
+	want = le.AppendUint16(want, 0) // max_target
 	want = le.AppendUint32(want, 7) // max_lun
 	for off := range uint32(40) {
 		d.WriteConfig([]byte{0xff, 0xff, 0xff, 0xff}, off)

@@ -13,7 +13,6 @@ const SenseBytes = 18
 
 // Sense keys (SPC-4 §4.5.6).
 const (
-	keyNoSense        = 0x0
 	keyNotReady       = 0x2
 	keyMediumError    = 0x3
 	keyHardwareError  = 0x4
