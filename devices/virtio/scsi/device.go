@@ -93,8 +93,8 @@ func (d *Device) InKernel(int) bool { return d.backend.InKernel() }
 // Activate starts the backend. Linux enables every queue. A driver that leaves the control queue,
 // the event queue or all request queues disabled cannot use the device.
 func (d *Device) Activate(a virtio.Activation) error {
-	// The queues are in index order.
-	if len(a.Queues) <= requestQueue || a.Queues[controlQueue].Index != controlQueue || a.Queues[eventQueue].Index != eventQueue {
+	enabled := func(i int) bool { return i < len(a.Queues) && int(a.Queues[i].Index) == i } // in index order
+	if !enabled(controlQueue) || !enabled(eventQueue) || len(a.Queues) == requestQueue {
 		return errors.New("the driver left the control queue, the event queue or all request queues disabled")
 	}
 	return d.backend.Start(a)

@@ -22,17 +22,16 @@ const (
 // changed. An event only tells the driver to read the unit's size again, so one pending event for
 // each unit is enough and none is lost.
 type events struct {
-	mu     sync.Mutex
-	q      *queue.Queue // nil: closed
-	wanted bool         // the driver negotiated FeatureChange
-	units  []uint16     // changed units that the driver has not been notified of
+	mu    sync.Mutex
+	q     *queue.Queue // nil: closed, or the driver did not negotiate FeatureChange
+	units []uint16     // changed units that the driver has not been notified of
 }
 
 // changed notifies the driver of units whose capacity has changed.
 func (e *events) changed(units ...uint16) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.q == nil || !e.wanted {
+	if e.q == nil {
 		return nil
 	}
 	for _, lun := range units {

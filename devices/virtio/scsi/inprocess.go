@@ -48,13 +48,15 @@ type activation struct {
 // Start serves the control queue and the request queues, and opens the event queue.
 func (b *InProcess) Start(a virtio.Activation) error {
 	act := &activation{Activation: a, target: b.target, waiting: make(chan struct{}, maxWaiting)}
-	act.events.wanted = a.Features.Has(FeatureChange)
 	b.active.Store(act)
 	var control virtio.Queue
 	for _, vq := range a.Queues {
-		if vq.Index == controlQueue {
+		switch {
+		case vq.Index == controlQueue:
 			control = vq
 			continue
+		case vq.Index == eventQueue && !a.Features.Has(FeatureChange):
+			continue // no events
 		}
 		q, err := queue.Open(a.Memory, vq, a.Features)
 		if err != nil {

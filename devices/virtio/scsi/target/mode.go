@@ -16,7 +16,7 @@ const (
 var modePages = [][]byte{
 	{0x01, 0x0a, 11: 0},                               // Read-Write Error Recovery
 	{caching, 0x12, 12: 0x20, 19: 0},                  // Caching: DRA
-	{0x0a, 0x0a, 0x02, 0x10, 8: 0xff, 9: 0xff, 11: 0}, // Control: GLTSD, D_SENSE 0 (fixed format); commands may be reordered
+	{0x0a, 0x0a, 0x02, 0x10, 8: 0xff, 9: 0xff, 11: 0}, // Control: GLTSD, D_SENSE 0 (fixed format), reordering
 	{0x1c, 0x0a, 11: 0},                               // Informational Exceptions Control
 }
 
