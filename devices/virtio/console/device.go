@@ -53,15 +53,13 @@ func New(ports []Port) (*Device, error) {
 	if len(ports) == 0 || len(ports) > MaxPorts {
 		return nil, fmt.Errorf("console: %d ports: want 1 to %d", len(ports), MaxPorts)
 	}
-	seen := map[string]bool{}
 	for i, p := range ports {
 		if err := checkName(p.Name); err != nil {
 			return nil, fmt.Errorf("console: port %d: %w", i+1, err)
 		}
-		if seen[p.Name] {
+		if slices.ContainsFunc(ports[:i], func(other Port) bool { return other.Name == p.Name }) {
 			return nil, fmt.Errorf("console: port %d: duplicate name %q", i+1, p.Name)
 		}
-		seen[p.Name] = true
 		if p.Conn == nil {
 			return nil, fmt.Errorf("console: port %q: no Conn", p.Name)
 		}
