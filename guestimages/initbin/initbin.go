@@ -24,7 +24,7 @@ import (
 const Package = "minivmm/guestimages/init"
 
 // sources are the folders of this module, relative to guestimages, that the program is built from.
-var sources = []string{"init", "agent", "../kvm"}
+var sources = []string{"init", "agent", "../kvm", "../internal/ioctl"}
 
 // Path returns the program's path in the cache, and adds or builds the program if it is missing.
 // The path changes with the program's content.
