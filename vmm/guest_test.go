@@ -4,11 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"minivmm/guestimages/initrd"
 	"minivmm/internal/testbed/vhosttest"
 	"minivmm/internal/testbed/vmmtest"
 	"minivmm/vmm"
@@ -140,14 +138,7 @@ func tinyInitrd(t *testing.T) string {
 	for _, v := range []uint64{0, base, base, size, size, 0x1000} {
 		elf = le.AppendUint64(elf, v)
 	}
-	var a initrd.Archive
-	a.File("init", 0o755, append(elf, code...))
-	a.CharDevice("dev/console", 0o600, 5, 1)
-	path := filepath.Join(t.TempDir(), "tiny.cpio")
-	if err := a.Save(path); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return vmmtest.SaveInitrd(t, map[string][]byte{"init": append(elf, code...)})
 }
 
 // TestMemoryAboveTheHole gives the guest 5 GiB and lets it use half a GiB: memory that it does not

@@ -188,33 +188,22 @@ func (o *initramfsOptions) run(ctx context.Context, cmd *cobra.Command) (err err
 			return sourceError(err)
 		}
 	}
-	// Modules and init are in a second archive, after the files that do not depend on the kernel.
-	var first, second initrd.Archive
-	loaded, err := o.addModules(&second)
+	loaded, err := o.addModules(tree)
 	if err != nil {
-		return fileError{err}
+		return sourceError(err)
 	}
 	if o.init {
-		if err := o.addInit(ctx, &second, loaded, cmd.ErrOrStderr()); err != nil {
+		if err := o.addInit(ctx, tree, loaded, cmd.ErrOrStderr()); err != nil {
 			return err
 		}
-	}
-	if err := first.AddTree(tree); err != nil {
-		return fileError{err}
 	}
 	write := func(w io.Writer) error {
 		packed, err := compressor(w, o.compress)
 		if err != nil {
 			return err
 		}
-		archives := []*initrd.Archive{&first}
-		if o.init || len(loaded) > 0 {
-			archives = append(archives, &second)
-		}
-		for _, a := range archives {
-			if _, err := a.WriteTo(packed); err != nil {
-				return err
-			}
+		if err := initrd.Write(packed, tree); err != nil {
+			return err
 		}
 		return packed.Close()
 	}
@@ -256,15 +245,15 @@ func addSource(ctx context.Context, tree *filetree.Tree, kind, name string, as o
 }
 
 // addModules adds the modules and returns their paths in load order.
-func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
+func (o *initramfsOptions) addModules(tree *filetree.Tree) ([]string, error) {
 	if len(o.modules) == 0 {
 		return nil, nil
 	}
-	tree, err := o.openModules()
+	modules, err := o.openModules()
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := a.AddModules(tree, o.modules...)
+	loaded, err := initrd.AddModules(tree, modules, o.modules...)
 	if err != nil {
 		return nil, err
 	}
@@ -272,8 +261,7 @@ func (o *initramfsOptions) addModules(a *initrd.Archive) ([]string, error) {
 	for _, path := range loaded {
 		order += path + "\n"
 	}
-	a.File("/modules/order", 0o644, []byte(order))
-	return loaded, nil
+	return loaded, initrd.AddFile(tree, "/modules/order", 0o644, []byte(order))
 }
 
 func (o *initramfsOptions) openModules() (*kernel.Modules, error) {
@@ -292,7 +280,7 @@ func (o *initramfsOptions) openModules() (*kernel.Modules, error) {
 }
 
 // addInit adds minivmm's own init and its plan.
-func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loaded []string, log io.Writer) error {
+func (o *initramfsOptions) addInit(ctx context.Context, tree *filetree.Tree, loaded []string, log io.Writer) error {
 	c, err := openCache(log)
 	if err != nil {
 		return err
@@ -305,7 +293,7 @@ func (o *initramfsOptions) addInit(ctx context.Context, a *initrd.Archive, loade
 	if len(command) == 0 {
 		command = []string{"/bin/sh"}
 	}
-	return a.AddInit(program, agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}})
+	return sourceError(initrd.AddInit(tree, program, agent.Plan{Modules: loaded, Command: &agent.Command{Argv: command}}))
 }
 
 // owner is the value UID:GID.

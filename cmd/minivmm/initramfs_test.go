@@ -102,7 +102,7 @@ func TestInitramfs(t *testing.T) {
 		{"a list", "--list files.list", []string{`dev 40755 0:0 ""`, `dev/null 20666 0:0 ""`, `etc 40755 0:0 ""`, `etc/name 100640 1:2 ""`, `other 100640 1:2 "dir"`}},
 		{"the last wins", "--dir root --tar files.tar --owner 0:0", []string{`etc 40755 0:0 ""`, `etc/name 100600 5:6 "tar"`, `root 40755 0:0 ""`, `root/from-tar 100600 5:6 "tar"`}},
 		{"the last wins, reversed", "--tar files.tar --dir root --owner 0:0", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`, `root 40755 0:0 ""`, `root/from-tar 100600 5:6 "tar"`}},
-		{"modules in a second archive", "--dir root --owner 0:0 --modules a --kernel-modules mods", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`,
+		{"modules", "--dir root --owner 0:0 --modules a --kernel-modules mods", []string{`etc 40755 0:0 ""`, `etc/name 100644 0:0 "dir"`,
 			`modules 40755 0:0 ""`, `modules/a.ko 100644 0:0 "module a"`, `modules/b.ko 100644 0:0 "module b"`, `modules/order 100644 0:0 "/modules/b.ko\n/modules/a.ko\n"`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

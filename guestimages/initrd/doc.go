@@ -1,13 +1,11 @@
-// Package initrd creates initial RAM file systems: archives of files, trees and kernel modules, and
-// from these the file systems of small guests.
+// Package initrd creates initial RAM file systems: archives of trees and kernel modules, and from
+// these the file systems of small guests.
 //
-// An [Archive] is cpio in the "newc" format of the kernel's
-// Documentation/driver-api/early-userspace/buffer-format.rst. The same entries always give the same
-// bytes: they are sorted by name, have no times, and their inode numbers are counted up. Nothing
+// An archive is cpio in the "newc" format of the kernel's
+// Documentation/driver-api/early-userspace/buffer-format.rst. The same tree always gives the same
+// bytes: entries are sorted by name, have no times, and their inode numbers are counted up. Nothing
 // requires root, because owners and device nodes are only numbers in the archive. The archive is
-// not compressed. Archives may follow each other in one file; the kernel unpacks them in that
-// order, and a later file replaces an earlier one. So a kernel's modules can be appended to an
-// archive that is the same for all kernels. An Archive is not safe for concurrent use.
+// not compressed.
 //
 // [Build] creates the file system of a guest: minivmm's own init, Debian's busybox-static with a
 // link for each of its programs, the drivers of the paravirtual devices, and the files that the

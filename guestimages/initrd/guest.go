@@ -17,8 +17,11 @@ import (
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
+	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/kernel"
+
+	"golang.org/x/sys/unix"
 )
 
 // defaultModules are the drivers of the devices that a guest may have, and the file systems of its
@@ -39,11 +42,10 @@ type File struct{ Source, Path string }
 // Options select what the guest contains in addition to init and busybox. The zero value gives a
 // shell on the console.
 type Options struct {
-	Modules    []string // nil: the usual drivers and file systems, on demand; otherwise exactly these and their dependencies, always loaded; a module that the kernel lacks is an error
-	Files      []File
-	Interfaces []agent.Interface
-	Hostname   string
-	Command    []string // nil: /bin/sh; the kernel command line may override it after "--"
+	Modules  []string // nil: the usual drivers and file systems, on demand; otherwise exactly these and their dependencies, always loaded; a module that the kernel lacks is an error
+	Files    []File
+	Hostname string
+	Command  []string // nil: /bin/sh; the kernel command line may override it after "--"
 }
 
 // Build returns the path of a guest's initial RAM file system for kernel k. The result is kept in
@@ -68,24 +70,23 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 	if err != nil {
 		return "", err
 	}
-	return c.Make(ctx, "initramfs/guest-"+sum+".cpio", func(ctx context.Context, tmp string) error {
-		var image Archive
-		if err := addBusybox(ctx, &image, busybox); err != nil {
+	return Make(ctx, c, "guest-"+sum, func(ctx context.Context, t *filetree.Tree) error {
+		if err := addBusybox(ctx, t, busybox); err != nil {
 			return err
 		}
-		var p agent.Plan
-		if err := addModules(&image, &p, k, o.Modules); err != nil {
+		p := agent.Plan{Hostname: o.Hostname, Command: &agent.Command{Argv: o.Command}}
+		if err := addModules(t, &p, k, o.Modules); err != nil {
 			return err
 		}
 		for _, f := range files {
-			image.File(f.path, f.perm, f.data)
+			if err := AddFile(t, f.path, f.perm, f.data); err != nil {
+				return err
+			}
 		}
-		image.Dir("/tmp", 0o1777)
-		p.Hostname, p.Interfaces, p.Command = o.Hostname, o.Interfaces, &agent.Command{Argv: o.Command}
-		if err := image.AddInit(program, p); err != nil {
+		if err := t.Put(filetree.Node{Path: "/tmp", Mode: unix.S_IFDIR | 0o1777}, nil); err != nil {
 			return err
 		}
-		return image.Save(tmp)
+		return AddInit(t, program, p)
 	})
 }
 
@@ -187,7 +188,7 @@ func staticProgram(name string) string {
 }
 
 // addBusybox adds busybox and a link for each program that busybox lists.
-func addBusybox(ctx context.Context, image *Archive, file string) error {
+func addBusybox(ctx context.Context, t *filetree.Tree, file string) error {
 	if file == "" {
 		return nil
 	}
@@ -200,37 +201,22 @@ func addBusybox(ctx context.Context, image *Archive, file string) error {
 		return fmt.Errorf("initrd: busybox --list-full: %w", err)
 	}
 	for _, name := range strings.Fields(string(list)) {
-		image.Symlink("/"+name, "/bin/busybox")
+		if err := t.Put(filetree.Node{Path: name, Mode: unix.S_IFLNK | 0o777, Target: "/bin/busybox"}, nil); err != nil {
+			return err
+		}
 	}
-	image.File("/bin/busybox", 0o755, b)
-	return nil
-}
-
-// AddInit adds program as init, its plan, and the console, which the kernel opens for init before
-// init can mount /dev.
-func (a *Archive) AddInit(program string, p agent.Plan) error {
-	b, err := os.ReadFile(program)
-	if err != nil {
-		return fmt.Errorf("initrd: %w", err)
-	}
-	a.File("/init", 0o755, b)
-	a.CharDevice("/dev/console", 0o600, 5, 1)
-	if b, err = json.Marshal(p); err != nil {
-		return fmt.Errorf("initrd: %w", err)
-	}
-	a.File(agent.PlanPath, 0o644, b)
-	return nil
+	return AddFile(t, "/bin/busybox", 0o755, b)
 }
 
 // addModules adds the named modules, to be always loaded, or the default modules, to be loaded on
 // demand.
-func addModules(image *Archive, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
+func addModules(t *filetree.Tree, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
 	tree, err := k.OpenModules()
 	if err != nil {
 		return err
 	}
 	if names != nil {
-		p.Modules, err = image.AddModules(tree, names...)
+		p.Modules, err = AddModules(t, tree, names...)
 		return err
 	}
 	groups := defaultModules()
@@ -243,7 +229,7 @@ func addModules(image *Archive, p *agent.Plan, k kernel.Kernel, names []string) 
 		if len(group) == 0 {
 			continue
 		}
-		files, err := image.AddModules(tree, group...)
+		files, err := AddModules(t, tree, group...)
 		if err != nil {
 			return err
 		}

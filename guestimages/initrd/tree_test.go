@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/cavaliergopher/cpio"
-	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/filetree"
 )
@@ -30,13 +29,25 @@ func newTree(t *testing.T) *filetree.Tree {
 	return tree
 }
 
-func fromTree(t *testing.T, tree *filetree.Tree) *Archive {
+func write(t *testing.T, tree *filetree.Tree) []byte {
 	t.Helper()
-	a := &Archive{}
-	if err := a.AddTree(tree); err != nil {
+	var b bytes.Buffer
+	if err := Write(&b, tree); err != nil {
 		t.Fatal(err)
 	}
-	return a
+	if b.Len()%4 != 0 {
+		t.Errorf("the archive has %d bytes, not a multiple of 4: another archive cannot follow it", b.Len())
+	}
+	return b.Bytes()
+}
+
+// addList adds a list to the tree.
+func addList(t *testing.T, tree *filetree.Tree, list string) *filetree.Tree {
+	t.Helper()
+	if err := tree.AddList(t.Context(), strings.NewReader(list), ""); err != nil {
+		t.Fatal(err)
+	}
+	return tree
 }
 
 const everything = `dir /d 1755 1 2
@@ -56,12 +67,7 @@ func everyTree(t *testing.T) *filetree.Tree {
 	if err := errors.Join(os.WriteFile(source, []byte("content"), 0o644), os.WriteFile(empty, nil, 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	tree := newTree(t)
-	list := strings.NewReplacer("SOURCE", source, "EMPTY", empty).Replace(everything)
-	if err := tree.AddList(context.Background(), strings.NewReader(list), ""); err != nil {
-		t.Fatal(err)
-	}
-	return tree
+	return addList(t, newTree(t), strings.NewReplacer("SOURCE", source, "EMPTY", empty).Replace(everything))
 }
 
 // readAll lists what another author's reader finds: name, mode, owner, inode, links, content.
@@ -104,7 +110,7 @@ func TestTreeInAnArchive(t *testing.T) {
 		`s 140755 11:12 inode 9 x1 ""`,
 		`z 104711 3:4 inode 1 x3 "content"`,
 	}
-	if got := readAll(t, write(t, fromTree(t, everyTree(t)))); !slices.Equal(got, want) {
+	if got := readAll(t, write(t, everyTree(t))); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
@@ -118,7 +124,7 @@ func TestCPIOUnpacksIt(t *testing.T) {
 	}
 	dir := t.TempDir()
 	cmd := exec.Command(program, "-idm", "--quiet", "--no-absolute-filenames")
-	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(write(t, fromTree(t, everyTree(t))))
+	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(write(t, everyTree(t)))
 	out, err := cmd.CombinedOutput()
 	if os.Getuid() == 0 && err != nil {
 		t.Fatalf("%v: %s", err, out) // without root only the device nodes fail
@@ -172,7 +178,7 @@ func TestSameFolderGivesSameBytes(t *testing.T) {
 		if err := tree.AddDir(context.Background(), dir); err != nil {
 			t.Fatal(err)
 		}
-		return write(t, fromTree(t, tree))
+		return write(t, tree)
 	}
 	first := build(names, time.Unix(1e9, 0))
 	slices.Reverse(names)
@@ -201,7 +207,7 @@ func TestTarOwnersNeedNoRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{`dev 40755 0:0 inode 1 x2 ""`, `dev/console 20600 0:5 inode 2 x1 ""`, `home 40755 0:0 inode 3 x2 ""`, `home/me 40700 1000:1000 inode 4 x2 ""`}
-	if got := readAll(t, write(t, fromTree(t, tree))); !slices.Equal(got, want) {
+	if got := readAll(t, write(t, tree)); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -209,58 +215,51 @@ func TestTarOwnersNeedNoRoot(t *testing.T) {
 // The kernel reads archive after archive, each at a multiple of four.
 func TestArchivesFollowEachOther(t *testing.T) {
 	for size := range 5 {
-		first, second := &Archive{}, &Archive{}
-		first.File("f", 0o644, make([]byte, size))
-		second.File("modules/m.ko", 0o644, []byte("m"))
-		b := write(t, first)
-		if len(b)%4 != 0 {
-			t.Fatalf("%d bytes are not a multiple of 4", len(b))
+		tree := newTree(t)
+		if err := AddFile(tree, "f", 0o644, make([]byte, size)); err != nil {
+			t.Fatal(err)
 		}
-		if got := readAll(t, write(t, second)); len(got) != 2 {
-			t.Errorf("the second archive contains %q", got)
-		}
-		both := append(b, write(t, second)...)
-		if at := bytes.Index(both[len(b):], []byte("070701")); at != 0 {
+		first := write(t, tree)
+		both := append(first, write(t, everyTree(t))...)
+		if at := bytes.Index(both[len(first):], []byte("070701")); at != 0 {
 			t.Errorf("the second archive starts %d bytes too late", at)
 		}
 	}
 }
 
-func opener(path string) func() (*os.File, error) {
-	return func() (*os.File, error) { return os.Open(path) }
-}
-
-func TestArchiveRefuses(t *testing.T) {
-	dir := t.TempDir()
-	source := filepath.Join(dir, "source")
-	huge := filepath.Join(dir, "huge")
-	if err := errors.Join(os.WriteFile(source, []byte("12345"), 0o644), os.WriteFile(huge, nil, 0o644), os.Truncate(huge, 1<<32)); err != nil {
-		t.Fatal(err)
-	}
-	hostFile := func(a *Archive, name, source string, size int64) {
-		a.add(name, entry{mode: unix.S_IFREG, open: func() (*os.File, error) { return os.Open(source) }, size: size})
-	}
-	link := func(a *Archive, name, target string) { a.add(name, entry{mode: unix.S_IFREG, link: clean(target)}) }
+func TestWriteRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
-		add   func(a *Archive)
-		wrong string
+		change func(source string) error // after the file was added to the tree
+		list   string
+		wrong  string
 	}{
-		"4 GiB":                   {func(a *Archive) { hostFile(a, "big", huge, 1<<32) }, "big: 4294967296 bytes are too many"},
-		"a file that shrank":      {func(a *Archive) { hostFile(a, "f", source, 6) }, "f: " + source + " no longer has 6 bytes"},
-		"a file that grew":        {func(a *Archive) { hostFile(a, "f", source, 4) }, "no longer has 4 bytes"},
-		"a file that is gone":     {func(a *Archive) { hostFile(a, "f", source+"x", 4) }, "no such file"},
-		"a link to nothing":       {func(a *Archive) { link(a, "l", "/none") }, "l: hard link to none, which is not a file"},
-		"a link to a folder":      {func(a *Archive) { a.Dir("d", 0); link(a, "l", "d") }, "hard link to d"},
-		"a link to a link":        {func(a *Archive) { a.File("f", 0, nil); link(a, "l", "f"); link(a, "m", "l") }, "m: hard link to l"},
-		"a link to itself":        {func(a *Archive) { link(a, "l", "l") }, "l: hard link to l"},
-		"the name of the end":     {func(a *Archive) { a.File("TRAILER!!!", 0, nil) }, "which marks the end of an archive"},
-		"a file below a link":     {func(a *Archive) { a.Symlink("l", "/"); a.File("l/f", 0, nil) }, "l/f: l is not a folder"},
-		"a file below hard links": {func(a *Archive) { a.File("f", 0, nil); link(a, "l", "f"); a.File("l/f", 0, nil) }, "l/f: l is not a folder"},
+		"a file that shrank":  {func(s string) error { return os.Truncate(s, 4) }, "file /f SOURCE 0644 0 0", "f: SOURCE no longer has 5 bytes"},
+		"a file that grew":    {func(s string) error { return os.Truncate(s, 6) }, "file /f SOURCE 0644 0 0", "no longer has 5 bytes"},
+		"a file that is gone": {os.Remove, "file /f SOURCE 0644 0 0", "no such file"},
+		"the name of the end": {func(string) error { return nil }, "dir TRAILER!!! 0755 0 0", "which marks the end of an archive"},
 	} {
-		a := &Archive{}
-		tt.add(a)
-		if _, err := a.WriteTo(io.Discard); err == nil || !strings.Contains(err.Error(), tt.wrong) {
+		source := filepath.Join(t.TempDir(), "source")
+		named := strings.NewReplacer("SOURCE", source)
+		if err := os.WriteFile(source, []byte("12345"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tree := addList(t, newTree(t), named.Replace(tt.list))
+		if err := tt.change(source); err != nil {
+			t.Fatal(err)
+		}
+		if err := Write(io.Discard, tree); err == nil || !strings.Contains(err.Error(), named.Replace(tt.wrong)) {
 			t.Errorf("%s: got %v, want %q in it", name, err, tt.wrong)
 		}
+	}
+}
+
+func TestWriteRefuses4GiB(t *testing.T) {
+	huge := filepath.Join(t.TempDir(), "huge")
+	if err := errors.Join(os.WriteFile(huge, nil, 0o644), os.Truncate(huge, 1<<32)); err != nil {
+		t.Fatal(err)
+	}
+	tree := addList(t, newTree(t), "file /big "+huge+" 0644 0 0")
+	if err := Write(io.Discard, tree); err == nil || !strings.Contains(err.Error(), "big: 4294967296 bytes are too many") {
+		t.Errorf("got %v", err)
 	}
 }

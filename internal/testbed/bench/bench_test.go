@@ -20,7 +20,7 @@ func BenchmarkBoot(b *testing.B) {
 	kernel := vmmtest.Kernels(b)[0]
 	testenv.Need(b, "kvm", "vhost-net", "vhost-scsi")
 	bed := newBed(b, kernel.Image)
-	initrd := bootInitrd(b, bed.path("boot.cpio"))
+	initrd := vmmtest.SaveInitrd(b, map[string][]byte{"init": tinyInit()})
 	exits, userExits := newCounter(b, "kvm_exit"), newCounter(b, "kvm_userspace_exit")
 
 	boot := func(name string, v vmm) {

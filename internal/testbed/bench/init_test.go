@@ -3,9 +3,6 @@ package bench
 import (
 	"bytes"
 	"encoding/binary"
-	"testing"
-
-	"minivmm/guestimages/initrd"
 )
 
 const bootLine = "guest: init runs"
@@ -43,17 +40,4 @@ func tinyInit() []byte {
 	b.Write(code)
 	b.WriteString(message)
 	return b.Bytes()
-}
-
-// bootInitrd is the initial RAM file system that every VMM boots in BenchmarkBoot.
-func bootInitrd(b *testing.B, path string) string {
-	b.Helper()
-	var a initrd.Archive
-	a.File("init", 0o755, tinyInit())
-	a.Dir("dev", 0o755)
-	a.CharDevice("dev/console", 0o600, 5, 1)
-	if err := a.Save(path); err != nil {
-		b.Fatal(err)
-	}
-	return path
 }

@@ -9,6 +9,7 @@ import (
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
+	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/initbin"
 	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
@@ -123,18 +124,14 @@ func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, e
 	}
 	// The paths of the program and of the modules identify their content.
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q\n", program, k.Modules, spec, wanted))
-	return c.Make(ctx, fmt.Sprintf("initramfs/host-%x.cpio", sum[:16]), func(ctx context.Context, tmp string) error {
-		tree, err := k.OpenModules()
+	return initrd.Make(ctx, c, fmt.Sprintf("host-%x", sum[:16]), func(_ context.Context, t *filetree.Tree) error {
+		modules, err := k.OpenModules()
 		if err != nil {
 			return err
 		}
-		var image initrd.Archive
-		if p.Modules, err = image.AddModules(tree, wanted...); err != nil {
+		if p.Modules, err = initrd.AddModules(t, modules, wanted...); err != nil {
 			return err
 		}
-		if err := image.AddInit(program, p); err != nil {
-			return err
-		}
-		return image.Save(tmp)
+		return initrd.AddInit(t, program, p)
 	})
 }

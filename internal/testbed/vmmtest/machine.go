@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/initrd"
 	"minivmm/guestimages/kernel"
 	"minivmm/internal/testbed/testenv"
@@ -90,7 +92,6 @@ func Initrd(t testing.TB, k Kernel, scenario string, args ...string) string {
 // InitrdWith is Initrd with additional modules for the guest to load.
 func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...string) string {
 	t.Helper()
-	var a initrd.Archive
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
@@ -98,22 +99,40 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	if f, err := elf.NewFile(bytes.NewReader(self)); err != nil || slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
 		t.Fatalf("the test binary must be the guest's init, but it is dynamically linked (%v): test with CGO_ENABLED=0", err)
 	}
-	a.File("init", 0o755, self)
-	a.File("scenario", 0o644, []byte(strings.Join(append([]string{scenario}, args...), "\n")))
-	a.Dir("dev", 0o755)
-	a.CharDevice("dev/console", 0o600, 5, 1)
-	tree, err := kernel.OpenModules(k.Modules)
+	files := map[string][]byte{"init": self, "scenario": []byte(strings.Join(append([]string{scenario}, args...), "\n"))}
+	modules, err := kernel.OpenModules(k.Modules)
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := slices.DeleteFunc(slices.Concat(guestModules, more), func(name string) bool { return !tree.Has(name) })
-	order, err := a.AddModules(tree, known...)
+	known := slices.DeleteFunc(slices.Concat(guestModules, more), func(name string) bool { return !modules.Has(name) })
+	return SaveInitrd(t, files, func(tree *filetree.Tree) error {
+		order, err := initrd.AddModules(tree, modules, known...)
+		if err != nil {
+			return err
+		}
+		return initrd.AddFile(tree, moduleOrder, 0o644, []byte(strings.Join(order, "\n")))
+	})
+}
+
+// SaveInitrd saves an initial RAM file system with these programs and files, a console, and what add
+// adds.
+func SaveInitrd(t testing.TB, files map[string][]byte, add ...func(*filetree.Tree) error) string {
+	t.Helper()
+	contents := t.TempDir()
+	defer os.RemoveAll(contents) // in memory on an emulated host
+	tree, err := filetree.New(contents, filetree.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.File(moduleOrder, 0o644, []byte(strings.Join(order, "\n")))
+	err = tree.AddList(t.Context(), strings.NewReader("nod /dev/console 0600 0 0 c 5 1"), "")
+	for name, data := range files {
+		err = errors.Join(err, initrd.AddFile(tree, name, 0o755, data))
+	}
+	for _, f := range add {
+		err = errors.Join(err, f(tree))
+	}
 	path := filepath.Join(t.TempDir(), "initrd.cpio")
-	if err := a.Save(path); err != nil {
+	if err := errors.Join(err, initrd.Save(path, tree)); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -3,25 +3,59 @@ package initrd
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
 
+	"golang.org/x/sys/unix"
+
+	"minivmm/guestimages/agent"
+	"minivmm/guestimages/filetree"
 	"minivmm/guestimages/kernel"
 )
 
+// AddFile adds a regular file of root, with these permission bits.
+func AddFile(t *filetree.Tree, name string, perm uint32, data []byte) error {
+	return t.Put(filetree.Node{Path: name, Mode: unix.S_IFREG | perm}, bytes.NewReader(data))
+}
+
+// AddInit adds program as init, its plan, and the console, which the kernel opens for init before
+// init can mount /dev.
+func AddInit(t *filetree.Tree, program string, p agent.Plan) error {
+	b, err := os.ReadFile(program)
+	if err != nil {
+		return fmt.Errorf("initrd: %w", err)
+	}
+	plan, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("initrd: %w", err)
+	}
+	if err := AddFile(t, "/init", 0o755, b); err != nil {
+		return err
+	}
+	if err := AddFile(t, agent.PlanPath, 0o644, plan); err != nil {
+		return err
+	}
+	return t.Put(filetree.Node{Path: "/dev/console", Mode: unix.S_IFCHR | 0o600, Major: 5, Minor: 1}, nil)
+}
+
 // AddModules adds the named modules and their dependencies, unpacked and without signatures, as
 // /modules/NAME.ko. It returns their paths in load order.
-func (a *Archive) AddModules(t *kernel.Modules, names ...string) ([]string, error) {
-	files, err := t.LoadOrder(names...)
+func AddModules(t *filetree.Tree, m *kernel.Modules, names ...string) ([]string, error) {
+	files, err := m.LoadOrder(names...)
 	if err != nil {
 		return nil, err
 	}
 	var paths []string
 	for _, file := range files {
-		b, err := t.Read(file)
+		b, err := m.Read(file)
 		if err != nil {
 			return nil, err
 		}
 		p := "/modules/" + kernel.ModuleName(file) + ".ko"
-		a.File(p, 0o644, unsigned(b))
+		if err := AddFile(t, p, 0o644, unsigned(b)); err != nil {
+			return nil, err
+		}
 		paths = append(paths, p)
 	}
 	return paths, nil
