@@ -14,16 +14,15 @@ const ImagePath = "/.minivmm/image.json"
 // Plan is what init does, in the order of the fields. /proc, /sys and /dev are mounted from the
 // start.
 type Plan struct {
-	Modules    []string    `json:"modules,omitempty"`    // module files in the initial RAM file system, in load order
-	OnDemand   []Module    `json:"on_demand,omitempty"`  // loaded for a device that is present, or at the kernel's request
-	Channel    string      `json:"channel,omitempty"`    // name of the virtio-serial port on which the Command arrives
-	HoldVM     bool        `json:"hold_vm,omitempty"`    // keep a KVM VM open while the Command from the Channel runs
-	Root       *Root       `json:"root,omitempty"`       // the file tree to move to; nil: stay in the initial RAM file system
-	Mounts     []Mount     `json:"mounts,omitempty"`     // mounted in the tree of Root
-	Writes     []Write     `json:"writes,omitempty"`     // written after the mounts
-	Hostname   string      `json:"hostname,omitempty"`   // empty: the kernel's own
-	Interfaces []Interface `json:"interfaces,omitempty"` // in addition to those of ip= on the kernel command line
-	Command    *Command    `json:"command,omitempty"`    // run on the console if there is no Channel
+	Modules  []string `json:"modules,omitempty"`   // module files in the initial RAM file system, in load order
+	OnDemand []Module `json:"on_demand,omitempty"` // loaded for a device that is present, or at the kernel's request
+	Channel  string   `json:"channel,omitempty"`   // name of the virtio-serial port on which the Command arrives
+	HoldVM   bool     `json:"hold_vm,omitempty"`   // keep a KVM VM open while the Command from the Channel runs
+	Root     *Root    `json:"root,omitempty"`      // the file tree to move to; nil: stay in the initial RAM file system
+	Mounts   []Mount  `json:"mounts,omitempty"`    // mounted in the tree of Root
+	Writes   []Write  `json:"writes,omitempty"`    // written after the mounts
+	Hostname string   `json:"hostname,omitempty"`  // empty: the kernel's own
+	Command  *Command `json:"command,omitempty"`   // run on the console if there is no Channel
 }
 
 // Module is a kernel module with its dependencies.
@@ -54,16 +53,6 @@ type Mount struct {
 type Write struct {
 	Path string `json:"path"`
 	Text string `json:"text"`
-}
-
-// Interface is a network interface and its address; init brings it up.
-type Interface struct {
-	Name    string `json:"name"`              // "eth0"
-	Address string `json:"address,omitempty"` // CIDR, "10.0.2.15/24"; empty: only brought up
-	Gateway string `json:"gateway,omitempty"` // "10.0.2.2"; empty: no default route
-
-	Nameservers []string `json:"nameservers,omitempty"`
-	DHCP        bool     `json:"dhcp,omitempty"` // all settings come from a DHCP server
 }
 
 // Command is a program to run. Argv[0] without a slash is looked up in the PATH of Env.

@@ -1,15 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"minivmm/guestimages/agent"
 )
 
 // cmdline is the kernel command line, split into words. The kernel passes the words after "--" to
@@ -65,7 +65,7 @@ func (c cmdline) parameters(module string) string {
 
 // interfaces returns the interfaces of the ip= words. The error names the words that cannot be
 // parsed; the others still count.
-func (c cmdline) interfaces() (all []agent.Interface, err error) {
+func (c cmdline) interfaces() (all []netInterface, err error) {
 	for _, word := range c {
 		v, ok := strings.CutPrefix(word, "ip=")
 		if !ok {
@@ -84,53 +84,31 @@ func (c cmdline) interfaces() (all []agent.Interface, err error) {
 // parseIP parses CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF
 // alone. The server and the host name are ignored. The default device is eth0. AUTOCONF is dhcp, on
 // or any for DHCP; any other value requires an address.
-func parseIP(v string) (agent.Interface, error) {
-	fields := strings.Split(v, ":")
-	if len(fields) == 1 {
-		fields = []string{6: v}
+func parseIP(v string) (netInterface, error) {
+	var fields [9]string
+	copy(fields[:], strings.Split(v, ":"))
+	if !strings.Contains(v, ":") {
+		fields = [9]string{6: v}
 	}
-	field := func(i int) string {
-		if i >= len(fields) {
-			return ""
-		}
-		return fields[i]
-	}
-	i := agent.Interface{Name: "eth0"}
-	if field(5) != "" {
-		i.Name = field(5)
-	}
-	if auto := field(6); field(0) == "" && (auto == "dhcp" || auto == "on" || auto == "any") {
-		i.DHCP = true
+	i := netInterface{name: cmp.Or(fields[5], "eth0"), gateway: fields[2]}
+	if auto := fields[6]; fields[0] == "" && (auto == "dhcp" || auto == "on" || auto == "any") {
+		i.dhcp = true
 		return i, nil
 	}
-	addr, err := netip.ParseAddr(field(0))
+	addr, err := netip.ParseAddr(fields[0])
 	if err != nil || !addr.Is4() {
-		return agent.Interface{}, fmt.Errorf("%q is not an IPv4 address: want CLIENT::GATEWAY:NETMASK::DEVICE:off, or dhcp", field(0))
+		return i, fmt.Errorf("%q is not an IPv4 address: want CLIENT::GATEWAY:NETMASK::DEVICE:off, or dhcp", fields[0])
 	}
-	mask, err := netip.ParseAddr(field(3))
-	if err != nil || !mask.Is4() {
-		return agent.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
+	mask, err := netip.ParseAddr(fields[3])
+	bits, size := net.IPMask(mask.AsSlice()).Size() // 0, 0 for a one after a zero
+	if err != nil || size != 32 {
+		return i, fmt.Errorf("%q is not a netmask", fields[3])
 	}
-	bits, ok := maskBits(mask.As4())
-	if !ok {
-		return agent.Interface{}, fmt.Errorf("%q is not a netmask", field(3))
-	}
-	i.Address, i.Gateway = netip.PrefixFrom(addr, bits).String(), field(2)
-	for _, dns := range []string{field(7), field(8)} {
+	i.address = netip.PrefixFrom(addr, bits)
+	for _, dns := range fields[7:] {
 		if dns != "" {
-			i.Nameservers = append(i.Nameservers, dns)
+			i.nameservers = append(i.nameservers, dns)
 		}
 	}
 	return i, nil
-}
-
-// maskBits counts the leading ones. It returns false for a mask with a one after a zero.
-func maskBits(mask [4]byte) (int, bool) {
-	v := uint32(mask[0])<<24 | uint32(mask[1])<<16 | uint32(mask[2])<<8 | uint32(mask[3])
-	n := 0
-	for v&(1<<31) != 0 {
-		n++
-		v <<= 1
-	}
-	return n, v == 0
 }

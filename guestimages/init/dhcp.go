@@ -10,8 +10,6 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
-
-	"minivmm/guestimages/agent"
 )
 
 // leaseWait limits the wait for a DHCP answer. After it, the guest continues without a network.
@@ -30,7 +28,7 @@ const packetAlias = "net-pf-17"
 // askDHCP configures the interface as a DHCPv4 server answers (RFC 2131), and renews the lease for
 // as long as the machine runs.
 func askDHCP(name string, e etc) error {
-	if err := bringUp(agent.Interface{Name: name}); err != nil {
+	if err := bringUp(netInterface{name: name}); err != nil {
 		return err
 	}
 	client, err := nclient4.New(name)
@@ -43,11 +41,12 @@ func askDHCP(name string, e etc) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("dhcp: no answer in %v: %w", leaseWait, err), client.Close())
 	}
-	if err := bringUp(leased(name, lease.ACK)); err != nil {
+	i := leased(name, lease.ACK)
+	if err := bringUp(i); err != nil {
 		return errors.Join(err, client.Close())
 	}
 	go keepLease(client, lease)
-	return e.writeResolvConf(nameservers(lease.ACK), searchList(lease.ACK))
+	return e.writeResolvConf(i.nameservers, searchList(lease.ACK))
 }
 
 // keepLease renews at half the lease time (RFC 2131 section 4.4.5). If the server refuses, the
@@ -72,8 +71,11 @@ func renewal(ack *dhcpv4.DHCPv4) time.Duration {
 }
 
 // leased returns the interface as the answer configures it.
-func leased(name string, ack *dhcpv4.DHCPv4) agent.Interface {
-	i := agent.Interface{Name: name}
+func leased(name string, ack *dhcpv4.DHCPv4) netInterface {
+	i := netInterface{name: name}
+	for _, ip := range ack.DNS() {
+		i.nameservers = append(i.nameservers, ip.String())
+	}
 	ip, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
 	if !ok {
 		return i
@@ -82,19 +84,11 @@ func leased(name string, ack *dhcpv4.DHCPv4) agent.Interface {
 	if size != 32 {
 		bits, _ = ack.YourIPAddr.DefaultMask().Size()
 	}
-	i.Address = netip.PrefixFrom(ip, bits).String()
+	i.address = netip.PrefixFrom(ip, bits)
 	if routers := ack.Router(); len(routers) > 0 {
-		i.Gateway = routers[0].String()
+		i.gateway = routers[0].String()
 	}
 	return i
-}
-
-func nameservers(ack *dhcpv4.DHCPv4) []string {
-	var all []string
-	for _, ip := range ack.DNS() {
-		all = append(all, ip.String())
-	}
-	return all
 }
 
 func searchList(ack *dhcpv4.DHCPv4) []string {

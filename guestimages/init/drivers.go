@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/agent"
 )
@@ -51,6 +54,31 @@ func loadAlias(p agent.Plan, alias string, words cmdline) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// loadModules loads the files, which must be in load order.
+func loadModules(files []string, words cmdline) error {
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".ko")
+		if err := loadModule(file, words.parameters(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func loadModule(file, parameters string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), parameters, 0)
+	// EEXIST: the module is loaded already. ENODEV: its hardware is missing.
+	if err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return &os.PathError{Op: "finit_module", Path: file, Err: err}
 }
 
 // asked reports whether the alias asks for m. Dashes and underscores are equivalent in a module's

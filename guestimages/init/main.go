@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -87,8 +87,8 @@ func settle(p agent.Plan, words cmdline) error {
 	if err != nil {
 		complain(err)
 	}
-	interfaces := slices.Concat([]agent.Interface{{Name: "lo", Address: "127.0.0.1/8"}}, p.Interfaces, more)
-	if slices.ContainsFunc(interfaces, func(i agent.Interface) bool { return i.DHCP }) {
+	interfaces := append([]netInterface{{name: "lo", address: netip.MustParsePrefix("127.0.0.1/8")}}, more...)
+	if slices.ContainsFunc(interfaces, func(i netInterface) bool { return i.dhcp }) {
 		// The module cannot be reached from the root file system that is mounted next.
 		if _, err := loadAlias(p, packetAlias, words); err != nil {
 			complain(err)
@@ -126,7 +126,7 @@ func settle(p agent.Plan, words cmdline) error {
 	}
 	for _, i := range interfaces {
 		if err := configure(i, e); err != nil {
-			complain(fmt.Errorf("interface %s: %w", i.Name, err))
+			complain(fmt.Errorf("interface %s: %w", i.name, err))
 		}
 	}
 	return nil
@@ -134,10 +134,3 @@ func settle(p agent.Plan, words cmdline) error {
 
 // complain reports an error that does not stop the guest.
 func complain(err error) { fmt.Fprintf(os.Stderr, "init: %v\n", err) }
-
-func configure(i agent.Interface, e etc) error {
-	if i.DHCP {
-		return askDHCP(i.Name, e)
-	}
-	return errors.Join(e.writeResolvConf(i.Nameservers, nil), bringUp(i))
-}

@@ -4,59 +4,79 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"minivmm/guestimages/agent"
 )
+
+// netInterface is a network interface and its configuration.
+type netInterface struct {
+	name        string
+	address     netip.Prefix // IPv4; invalid: the interface is only brought up
+	gateway     string       // "": no default route
+	nameservers []string
+	dhcp        bool // all settings come from a DHCP server
+}
+
+// configure brings up an interface and writes its name servers to /etc.
+func configure(i netInterface, e etc) error {
+	if i.dhcp {
+		return askDHCP(i.name, e)
+	}
+	return errors.Join(e.writeResolvConf(i.nameservers, nil), bringUp(i))
+}
 
 // bringUp gives an interface its address and route, netdevice(7). It waits for the interface,
 // because drivers find their devices asynchronously.
-func bringUp(i agent.Interface) error {
+func bringUp(i netInterface) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	if err := waitInterface(i.Name, 3*time.Second); err != nil {
+	if err := waitInterface(i.name, 3*time.Second); err != nil {
 		return err
 	}
-	if i.Address != "" {
-		prefix, err := netip.ParsePrefix(i.Address)
-		if err != nil || !prefix.Addr().Is4() {
-			return fmt.Errorf("%q is not an IPv4 address with its prefix length", i.Address)
-		}
-		if err := setAddress(fd, unix.SIOCSIFADDR, i.Name, prefix.Addr().As4()); err != nil {
-			return os.NewSyscallError("SIOCSIFADDR", err)
-		}
-		var mask [4]byte
-		binary.BigEndian.PutUint32(mask[:], ^uint32(0)<<(32-prefix.Bits()))
-		if err := setAddress(fd, unix.SIOCSIFNETMASK, i.Name, mask); err != nil {
-			return os.NewSyscallError("SIOCSIFNETMASK", err)
-		}
-	}
-	ifr, err := unix.NewIfreq(i.Name)
+	request, err := unix.NewIfreq(i.name)
 	if err != nil {
 		return err
 	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, ifr); err != nil {
+	if i.address.IsValid() {
+		for _, set := range []struct {
+			name  string
+			ioctl uint
+			value []byte
+		}{
+			{"SIOCSIFADDR", unix.SIOCSIFADDR, i.address.Addr().AsSlice()},
+			{"SIOCSIFNETMASK", unix.SIOCSIFNETMASK, net.CIDRMask(i.address.Bits(), 32)},
+		} {
+			err := request.SetInet4Addr(set.value)
+			if err == nil {
+				err = unix.IoctlIfreq(fd, set.ioctl, request)
+			}
+			if err != nil {
+				return os.NewSyscallError(set.name, err)
+			}
+		}
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, request); err != nil {
 		return os.NewSyscallError("SIOCGIFFLAGS", err)
 	}
-	ifr.SetUint16(ifr.Uint16() | unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+	request.SetUint16(request.Uint16() | unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
 		return os.NewSyscallError("SIOCSIFFLAGS", err)
 	}
-	if i.Gateway == "" {
+	if i.gateway == "" {
 		return nil
 	}
-	gateway, err := netip.ParseAddr(i.Gateway)
+	gateway, err := netip.ParseAddr(i.gateway)
 	if err != nil || !gateway.Is4() {
-		return fmt.Errorf("gateway %q is not an IPv4 address", i.Gateway)
+		return fmt.Errorf("gateway %q is not an IPv4 address", i.gateway)
 	}
-	return addDefaultRoute(gateway.As4())
+	return os.NewSyscallError("RTM_NEWROUTE", addDefaultRoute(gateway.As4()))
 }
 
 func waitInterface(name string, limit time.Duration) error {
@@ -68,38 +88,27 @@ func waitInterface(name string, limit time.Duration) error {
 	}
 }
 
-func setAddress(fd int, request uint, name string, addr [4]byte) error {
-	ifr, err := unix.NewIfreq(name)
-	if err != nil {
-		return err
-	}
-	if err := ifr.SetInet4Addr(addr[:]); err != nil {
-		return err
-	}
-	return unix.IoctlIfreq(fd, request, ifr)
-}
-
 // addDefaultRoute sends one RTM_NEWROUTE, rtnetlink(7), and reads the answer.
 func addDefaultRoute(gateway [4]byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return err
 	}
 	defer unix.Close(fd)
 	if err := unix.Sendto(fd, defaultRoute(gateway), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("RTM_NEWROUTE", err)
+		return err
 	}
 	answer := make([]byte, 4096)
 	n, _, err := unix.Recvfrom(fd, answer, 0)
 	if err != nil {
-		return os.NewSyscallError("RTM_NEWROUTE", err)
+		return err
 	}
 	// struct nlmsghdr is followed by the negative errno of struct nlmsgerr, 0 for success.
 	if n < unix.NLMSG_HDRLEN+4 {
-		return errors.New("RTM_NEWROUTE: short answer")
+		return errors.New("short answer")
 	}
 	if errno := -int32(binary.NativeEndian.Uint32(answer[unix.NLMSG_HDRLEN:])); errno != 0 {
-		return os.NewSyscallError("RTM_NEWROUTE", unix.Errno(errno))
+		return unix.Errno(errno)
 	}
 	return nil
 }

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -14,54 +18,95 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// start starts the command with these files. If terminal is set, the files are a terminal, which
-// becomes the controlling one.
-func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err error) {
+// environment is the base environment of every command; HOME is added with the user.
+var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux"}
+
+// limits are those of a container under Docker 25 or containerd 2 and systemd: systemd's default
+// for open files, and an unlimited number of processes. The kernel's defaults are too small for
+// databases and for small machines: 4096 files, and a number of processes that depends on the
+// memory. All other limits are the kernel's.
+var limits = map[int]unix.Rlimit{
+	unix.RLIMIT_NOFILE: {Cur: 1024, Max: 524288},
+	unix.RLIMIT_NPROC:  {Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY},
+}
+
+// complete fills in what a command leaves open, from the root disk's image, if the disk was made
+// from one, or else from the plan. The image's environment, user and folder also apply to another
+// command that runs in it.
+func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
+	var image agent.Command
+	b, err := os.ReadFile(agent.ImagePath)
+	if err == nil {
+		if err := json.Unmarshal(b, &image); err != nil {
+			return c, fmt.Errorf("%s: %w", agent.ImagePath, err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return c, err
+	}
 	if len(c.Argv) == 0 {
-		return 0, errors.New("no command to run")
+		c.Argv = image.Argv
 	}
-	dir := c.Dir
-	if dir == "" {
-		dir = "/"
+	if len(c.Argv) == 0 && p.Command != nil {
+		c.Argv = p.Command.Argv
 	}
+	if len(c.Argv) == 0 {
+		return c, errors.New("no command: none was given, and neither " + agent.ImagePath + " nor " + agent.PlanPath + " has one")
+	}
+	c.Env = slices.Concat(environment, image.Env, c.Env)
+	c.Dir = cmp.Or(c.Dir, image.Dir)
+	c.User = cmp.Or(c.User, image.User)
+	return c, nil
+}
+
+// prepare returns the process of a complete command with these files. If terminal is set, the files
+// are a terminal, which becomes the controlling one. The last value of a variable counts.
+func prepare(c agent.Command, files [3]*os.File, terminal bool) (*exec.Cmd, error) {
+	dir := cmp.Or(c.Dir, "/")
 	// exec.LookPath uses the environment and the folder of this process.
 	if err := os.Chdir(dir); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, kv := range c.Env {
 		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
 			if err := os.Setenv("PATH", path); err != nil {
-				return 0, err
+				return nil, err
 			}
 		}
 	}
 	path, err := exec.LookPath(c.Argv[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return 0, err
+		return nil, err
 	}
-	attr := &os.ProcAttr{
-		Dir:   dir,
-		Env:   c.Env,
-		Files: files[:],
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: terminal},
-	}
+	home, attr := "/", &syscall.SysProcAttr{Setsid: true, Setctty: terminal}
 	if c.User != "" {
-		if err := become(c.User, attr); err != nil {
-			return 0, err
+		if attr.Credential, home, err = credentialOf(c.User, os.DirFS("/")); err != nil {
+			return nil, err
 		}
-	} else {
-		attr.Env = withHome(attr.Env, "/")
+		giveAway(files[:], int(attr.Credential.Uid))
 	}
-	if err := setLimits(); err != nil {
-		return 0, err
-	}
-	p, err := os.StartProcess(path, c.Argv, attr)
+	return &exec.Cmd{
+		Path: path, Args: c.Argv, Dir: dir, Env: slices.Concat([]string{"HOME=" + home}, c.Env),
+		Stdin: files[0], Stdout: files[1], Stderr: files[2], SysProcAttr: attr,
+	}, nil
+}
+
+// start starts a command, see prepare.
+func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err error) {
+	cmd, err := prepare(c, files, terminal)
 	if err != nil {
 		return 0, err
 	}
-	pid = p.Pid
+	for resource, limit := range limits { // of this process; the command inherits them
+		if err := unix.Setrlimit(resource, &limit); err != nil {
+			return 0, os.NewSyscallError("setrlimit", err)
+		}
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	pid = cmd.Process.Pid
 	// reap collects all children, so this handle is not waited for.
-	return pid, p.Release()
+	return pid, cmd.Process.Release()
 }
 
 // reap collects children, including orphans that init inherits, until the process called main

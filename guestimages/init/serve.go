@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"minivmm/guestimages/agent"
+	"minivmm/kvm"
 )
 
 // serve runs the one command that arrives on the channel.
@@ -45,6 +46,26 @@ func serve(p agent.Plan, words cmdline) error {
 		return errors.New("the command's exit was not read")
 	}
 	return nil
+}
+
+// holdVM keeps one VM open for the whole life of an emulated host if its plan asks for it, and
+// returns a function that closes it. KVM patches the scheduler's text when its first VM is created
+// and when the last one is closed (preempt_notifier_key). An emulated host with several CPUs can
+// crash in the breakpoints of that patching: "Oops: int3" in finish_task_switch.
+func holdVM(p agent.Plan) (release func(), err error) {
+	if !p.HoldVM {
+		return func() {}, nil
+	}
+	sys, err := kvm.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer sys.Close()
+	vm, err := sys.CreateVM()
+	if err != nil {
+		return nil, err
+	}
+	return func() { vm.Close() }, nil
 }
 
 // exitWait is how long the launcher may take to read the rest.
@@ -144,9 +165,8 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 		exit.Status = 127
 		return exit
 	}
-	input := newInput(conn, s)
-	go input.run()
-	go receive(conn, &running{input, s, pid}, taken)
+	go s.feed(conn)
+	go receive(conn, &running{s, pid}, taken)
 	var output sync.WaitGroup
 	for kind, f := range s.out {
 		output.Go(func() { _ = conn.Copy(kind, f) })
@@ -159,11 +179,10 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 	return exit
 }
 
-// running is a command and the destinations of the frames for it.
+// running is a command to which frames are sent.
 type running struct {
-	input *input
-	stdio *stdio
-	pid   int
+	*stdio
+	pid int
 }
 
 // receive passes frames on until the channel fails. A failure kills the command, because its
@@ -184,12 +203,12 @@ func receive(conn *agent.Conn, r *running, taken chan<- struct{}) {
 		}
 		switch kind {
 		case agent.KindStdin:
-			r.input.add(payload)
+			r.addInput(payload)
 		case agent.KindStdinEnd:
-			r.input.end()
+			r.endInput()
 		case agent.KindResize:
 			if len(payload) == 4 {
-				r.stdio.resize(binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
+				r.resize(binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:]))
 			}
 		case agent.KindSignal:
 			if len(payload) == 1 {

@@ -3,8 +3,8 @@ package main
 import (
 	"encoding/binary"
 	"os"
+	"slices"
 	"strconv"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +17,11 @@ type stdio struct {
 	in     *os.File
 	out    map[agent.Kind]*os.File
 	tty    *os.File // the master end; nil for pipes
+
+	// input holds the bytes that the command has not read yet in one slot: at most agent.Window,
+	// because the launcher sends no more.
+	input chan []byte
+	ended bool
 }
 
 // newStdio creates three pipes or one pseudo terminal.
@@ -24,7 +29,7 @@ func newStdio(t *agent.Terminal) (*stdio, error) {
 	if t != nil {
 		return newTerminal(*t)
 	}
-	s := &stdio{out: map[agent.Kind]*os.File{}}
+	s := &stdio{out: map[agent.Kind]*os.File{}, input: make(chan []byte, 1)}
 	var err error
 	if s.theirs[0], s.in, err = os.Pipe(); err != nil {
 		return nil, err
@@ -60,6 +65,7 @@ func newTerminal(t agent.Terminal) (*stdio, error) {
 		in:     master,
 		out:    map[agent.Kind]*os.File{agent.KindStdout: master},
 		tty:    master,
+		input:  make(chan []byte, 1),
 	}
 	s.resize(t.Rows, t.Cols)
 	return s, nil
@@ -72,15 +78,6 @@ func (s *stdio) resize(rows, cols uint16) {
 	}
 }
 
-// endInput sends end of file: it closes a pipe, and sends control-D to a terminal.
-func (s *stdio) endInput() {
-	if s.tty == nil {
-		s.in.Close()
-		return
-	}
-	_, _ = s.in.Write([]byte{'D' & 0x1f})
-}
-
 // closeTheirs closes this process's copies of the command's ends, so that the output ends with the
 // command.
 func (s *stdio) closeTheirs() {
@@ -89,67 +86,42 @@ func (s *stdio) closeTheirs() {
 	}
 }
 
-// input passes standard input on. It buffers what the command has not read yet: at most
-// agent.Window bytes, because the launcher sends no more.
-type input struct {
-	conn *agent.Conn
-	s    *stdio
-
-	mu    sync.Mutex
-	cond  *sync.Cond
-	queue [][]byte // guarded by mu
-	ended bool     // guarded by mu
-}
-
-func newInput(conn *agent.Conn, s *stdio) *input {
-	i := &input{conn: conn, s: s}
-	i.cond = sync.NewCond(&i.mu)
-	return i
-}
-
-func (i *input) add(b []byte) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.queue = append(i.queue, b)
-	i.cond.Signal()
-}
-
-func (i *input) end() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.ended = true
-	i.cond.Signal()
-}
-
-// next waits for bytes; ok is false at the end of input.
-func (i *input) next() (b []byte, ok bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for len(i.queue) == 0 && !i.ended {
-		i.cond.Wait()
+// addInput queues standard input for feed. Only one goroutine may call addInput and endInput.
+func (s *stdio) addInput(b []byte) {
+	if s.ended {
+		return
 	}
-	if len(i.queue) == 0 {
-		return nil, false
+	select {
+	case more := <-s.input:
+		b = append(more, b...)
+	default:
 	}
-	b = i.queue[0]
-	i.queue = i.queue[1:]
-	return b, true
+	s.input <- b // there is room: nobody else sends
 }
 
-// run writes to the command until the input ends. If the command no longer reads, run discards the
-// bytes, as a closed pipe does.
-func (i *input) run() {
-	defer i.s.endInput()
-	for {
-		b, ok := i.next()
-		if !ok {
-			return
-		}
-		_, _ = i.s.in.Write(b)
-		var taken [4]byte
-		binary.BigEndian.PutUint32(taken[:], uint32(len(b)))
-		if i.conn.Send(agent.KindStdinTaken, taken[:]) != nil {
-			return
+// endInput ends the standard input.
+func (s *stdio) endInput() {
+	if !s.ended {
+		s.ended = true
+		close(s.input)
+	}
+}
+
+// feed writes queued input to the command and reports it as taken, until the input ends. Then it
+// sends end of file: it closes a pipe, and sends control-D to a terminal. If the command no longer
+// reads, feed discards the bytes, as a closed pipe does.
+func (s *stdio) feed(conn *agent.Conn) {
+	for b := range s.input {
+		for part := range slices.Chunk(b, agent.MaxData) {
+			_, _ = s.in.Write(part)
+			if conn.Send(agent.KindStdinTaken, binary.BigEndian.AppendUint32(nil, uint32(len(part)))) != nil {
+				return
+			}
 		}
 	}
+	if s.tty == nil {
+		s.in.Close()
+		return
+	}
+	_, _ = s.in.Write([]byte{'D' & 0x1f})
 }

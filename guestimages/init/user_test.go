@@ -1,14 +1,11 @@
 package main
 
 import (
-	"errors"
-	"io"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"testing/iotest"
+	"testing/fstest"
 )
 
 const passwdFile = `root:x:0:0:root:/root:/bin/sh
@@ -62,71 +59,39 @@ func TestCredentialOfAnImagesUser(t *testing.T) {
 		{user: "4294967296", err: `user "4294967296": "4294967296" is not an id from 0 to 2147483647`},
 		{user: "-1", err: `user "-1": not in /etc/passwd`},
 	} {
-		uid, gid, groups, home, err := credentialOf(c.user, strings.NewReader(passwdFile), strings.NewReader(groupFile))
-		text := ""
-		if err != nil {
-			text = err.Error()
+		got, home, err := credentialOf(c.user, users(passwdFile, groupFile))
+		if c.err != "" {
+			if err == nil || err.Error() != c.err {
+				t.Errorf("%q: got error %v, want %s", c.user, err, c.err)
+			}
+			continue
 		}
-		if uid != c.uid || gid != c.gid || !slices.Equal(groups, c.groups) || home != c.home || text != c.err {
-			t.Errorf("%q: got %d, %d, %v, %q, %q; want %+v", c.user, uid, gid, groups, home, text, c)
+		if err != nil || got.Uid != c.uid || got.Gid != c.gid || !slices.Equal(got.Groups, c.groups) || got.NoSetGroups || home != c.home {
+			t.Errorf("%q: got %+v, %q, %v; want %+v", c.user, got, home, err, c)
 		}
 	}
 }
 
 func TestUnreadableUserFilesAreErrors(t *testing.T) {
-	broken := errors.New("broken")
-	long := strings.NewReader(strings.Repeat("x", 2<<20))
-	none := strings.NewReader("")
-	for name, files := range map[string][2]io.Reader{
-		"passwd": {iotest.ErrReader(broken), none},
-		"group":  {strings.NewReader(passwdFile), iotest.ErrReader(broken)},
-		"long":   {long, none},
+	folder := &fstest.MapFile{Mode: fs.ModeDir | 0o755}
+	for name, root := range map[string]fs.FS{
+		"passwd": fstest.MapFS{"etc/passwd": folder},
+		"group":  fstest.MapFS{"etc/passwd": {Data: []byte(passwdFile)}, "etc/group": folder},
+		"long":   users(strings.Repeat("x", 2<<20), ""),
+		"none":   fstest.MapFS{},
 	} {
-		if _, _, _, _, err := credentialOf("web", files[0], files[1]); err == nil {
+		if _, _, err := credentialOf("web", root); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-}
-
-func TestHomeIsTheUsersUnlessTheEnvironmentSetsIt(t *testing.T) {
-	if got := withHome([]string{"A=b"}, "/h"); !slices.Equal(got, []string{"A=b", "HOME=/h"}) {
-		t.Errorf("got %q", got)
-	}
-	if got := withHome([]string{"HOME=/mine", "A=b"}, "/h"); !slices.Equal(got, []string{"HOME=/mine", "A=b"}) {
-		t.Errorf("got %q", got)
-	}
-	t.Setenv("HOME", "/inherited")
-	if got := withHome(nil, "/h"); !slices.Contains(got, "HOME=/inherited") || slices.Contains(got, "HOME=/h") {
-		t.Errorf("got %q", got)
+	if c, home, err := credentialOf("12345:678", fstest.MapFS{}); err != nil || c.Uid != 12345 || c.Gid != 678 || len(c.Groups) != 0 || home != "/" {
+		t.Errorf("numbers need no files: got %+v, %q, %v", c, home, err)
 	}
 }
 
-func TestProcessIsStartedAsTheUser(t *testing.T) {
-	output, err := os.Create(t.TempDir() + "/output")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer output.Close()
-	attr := &os.ProcAttr{Env: []string{}, Files: []*os.File{output}, Sys: &syscall.SysProcAttr{Setsid: true}}
-	if err := become("12345:678", attr); err != nil {
-		t.Fatal(err)
-	}
-	c := attr.Sys.Credential
-	if c == nil || c.Uid != 12345 || c.Gid != 678 || len(c.Groups) != 0 || c.NoSetGroups || !attr.Sys.Setsid {
-		t.Errorf("got %+v in %+v", c, attr.Sys)
-	}
-	if !slices.Equal(attr.Env, []string{"HOME=/"}) {
-		t.Errorf("got environment %q", attr.Env)
-	}
-	if os.Getuid() == 0 {
-		info, err := output.Stat()
-		if err != nil || info.Sys().(*syscall.Stat_t).Uid != 12345 {
-			t.Errorf("the output belongs to %+v, %v", info.Sys(), err)
-		}
-	}
-	if err := become("no such user", attr); err == nil {
-		t.Error("an unknown user caused no error")
-	}
+// users returns a root file system with these files.
+func users(passwd, group string) fs.FS {
+	return fstest.MapFS{"etc/passwd": {Data: []byte(passwd)}, "etc/group": {Data: []byte(group)}}
 }
 
 func FuzzCredentialOf(f *testing.F) {
@@ -134,15 +99,15 @@ func FuzzCredentialOf(f *testing.F) {
 		f.Add(user, passwdFile, groupFile)
 	}
 	f.Fuzz(func(t *testing.T, user, passwd, group string) {
-		uid, gid, groups, home, err := credentialOf(user, strings.NewReader(passwd), strings.NewReader(group))
+		c, home, err := credentialOf(user, users(passwd, group))
 		if err != nil {
 			return
 		}
-		if uid > maxID || gid > maxID || home == "" || slices.ContainsFunc(groups, func(g uint32) bool { return g > maxID }) {
-			t.Errorf("got %d, %d, %v, %q", uid, gid, groups, home)
+		if c.Uid > maxID || c.Gid > maxID || home == "" || slices.ContainsFunc(c.Groups, func(g uint32) bool { return g > maxID }) {
+			t.Errorf("got %+v, %q", c, home)
 		}
 		if name, _, _ := strings.Cut(user, ":"); !digits(name) && !strings.Contains(passwd, name+":") {
-			t.Errorf("%q, which is not in passwd, got uid %d", user, uid)
+			t.Errorf("%q, which is not in passwd, got uid %d", user, c.Uid)
 		}
 	})
 }
