@@ -197,7 +197,7 @@ func imageError(err error) error {
 		return hostError{fmt.Errorf("%w; or import a kernel: minivmm kernel import FILE", err)}
 	case is[*debian.ToolError](err):
 		return hostError{err}
-	case is[*disk.InputError](err), is[*kernel.InputError](err), is[*kernel.AmbiguousError](err),
+	case is[*disk.InputError](err), is[*kernel.InputError](err),
 		is[oci.InvalidError](err), isAny(err, debian.ErrNotOffered, fs.ErrExist, fs.ErrNotExist):
 		return fileError{err}
 	}

@@ -47,11 +47,7 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) e
 	if err != nil {
 		return err
 	}
-	kernels := kernel.Open(c)
-	k, err := kernels.Find(name)
-	if is[*kernel.NotHereError](err) {
-		k, err = kernels.Fetch(ctx, name)
-	}
+	k, err := kernel.Open(c).Fetch(ctx, name)
 	if err != nil {
 		return err
 	}

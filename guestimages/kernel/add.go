@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -69,13 +71,10 @@ func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context
 // package takes precedence over a file as the kernel's source.
 func (s *Store) takeIn(x *index, work string, r *record) error {
 	path := s.path(r.ID)
-	have := x.matching(func(old record) bool { return old.ID == r.ID })
-	if len(have) > 0 && s.isThere(s.kernel(x, have[0])) {
-		old := have[0]
+	if at := slices.IndexFunc(x.Kernels, func(old record) bool { return old.ID == r.ID && s.isThere(old) }); at >= 0 {
+		old := x.Kernels[at]
 		r.merge(old)
-		if r.Name == "" {
-			r.Name = old.Name
-		}
+		r.Name = cmp.Or(r.Name, old.Name)
 		if r.Package == "" && old.Package != "" {
 			r.Package, r.Version, r.Source = old.Package, old.Version, old.Source
 		}

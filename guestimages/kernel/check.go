@@ -1,16 +1,20 @@
 package kernel
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 )
 
 // Check looks for problems that would prevent modules from loading: files that modules.dep names
@@ -19,11 +23,7 @@ import (
 // tree; sample 0 reads all of them. An empty release allows any. Errors do not contain the path of
 // the tree's folder.
 func (t *Modules) Check(ctx context.Context, release string, sample int) error {
-	names := make([]string, 0, len(t.file))
-	for name := range t.file {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(t.file))
 	for _, name := range names {
 		if err := t.checkFiles(name); err != nil {
 			return err
@@ -36,26 +36,20 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 		}
 		names = some
 	}
-	var next atomic.Int64
 	errs := make([]error, len(names)) // the first in order is reported, whichever goroutine finds it
+	running := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var all sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(names)) {
+	for i, name := range names {
+		running <- struct{}{}
 		all.Go(func() {
-			for i := int(next.Add(1) - 1); i < len(names) && ctx.Err() == nil; i = int(next.Add(1) - 1) {
-				errs[i] = t.checkModule(names[i], release)
+			defer func() { <-running }()
+			if errs[i] = ctx.Err(); errs[i] == nil {
+				errs[i] = t.checkModule(name, release)
 			}
 		})
 	}
 	all.Wait()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(ctx.Err(), cmp.Or(errs...))
 }
 
 // checkFiles checks that the file of name exists, and that its dependencies in modules.dep are
@@ -97,4 +91,47 @@ func (t *Modules) checkModule(name, release string) error {
 		return fmt.Errorf("modules: %s was built for kernel %s, not %s", t.file[name], info.Release, release)
 	}
 	return t.checkNeeds(name, info.Depends)
+}
+
+// modinfo is the content of a module's section .modinfo; MODULE_INFO in the kernel's
+// include/linux/module.h.
+type modinfo struct {
+	Release string   // the first word of vermagic: the kernel it was built for
+	Depends []string // the modules it depends on
+}
+
+// maxInfo limits the size of .modinfo, in bytes. The longest in Debian, of a graphics driver with
+// the names of its firmware, has a tenth.
+const maxInfo = 1 << 20
+
+// readModinfo reads .modinfo of the unpacked module b, and rejects a module that is not for x86-64.
+func readModinfo(b []byte) (modinfo, error) {
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		return modinfo{}, fmt.Errorf("not a module: %w", err)
+	}
+	if f.Machine != elf.EM_X86_64 || f.Type != elf.ET_REL {
+		return modinfo{}, fmt.Errorf("an ELF file of type %v for %v, want a module (ET_REL) for EM_X86_64", f.Type, f.Machine)
+	}
+	section := f.Section(".modinfo")
+	if section == nil {
+		return modinfo{}, errors.New("not a module: it has no section .modinfo")
+	}
+	if section.Size > maxInfo { // the unpacked size if the section is compressed
+		return modinfo{}, fmt.Errorf(".modinfo has %d bytes, more than %d", section.Size, maxInfo)
+	}
+	data, err := section.Data()
+	if err != nil {
+		return modinfo{}, fmt.Errorf(".modinfo: %w", err)
+	}
+	var info modinfo
+	for field := range strings.SplitSeq(string(data), "\x00") {
+		switch key, value, _ := strings.Cut(field, "="); key {
+		case "vermagic":
+			info.Release, _, _ = strings.Cut(value, " ")
+		case "depends":
+			info.Depends = strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
+		}
+	}
+	return info, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,14 +23,19 @@ type pkg struct{ name, version string }
 // packages the error is debian.ErrNoApt.
 func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	k, err := s.Find(name)
-	if err == nil {
-		return k, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.fetchCurrent(ctx, name)
 	}
-	var notHere *NotHereError
-	if !errors.As(err, &notHere) {
-		return Kernel{}, err
-	}
-	return s.fetchCurrent(ctx, name == "", func() (pkg, error) { return s.resolve(ctx, name) })
+	return k, err
+}
+
+// Get returns the kernel that name selects among those that the archive offers now, even if the
+// store has an older one of that series, and fetches it if necessary. It installs the programs that
+// unpacking requires.
+func Get(ctx context.Context, a *debian.Archive, name string) (Kernel, error) {
+	s := OpenWith(a)
+	s.install = true
+	return s.fetchCurrent(ctx, name)
 }
 
 // Refresh is Fetch after a new query of the archive: it fetches the kernel that the archive offers
@@ -44,11 +50,7 @@ func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 	if err := s.archive.Forget(ctx); err != nil {
 		return Kernel{}, err
 	}
-	p, err := s.resolve(ctx, name)
-	if err != nil {
-		return Kernel{}, err
-	}
-	return s.fetch(ctx, p, name == "")
+	return s.fetchCurrent(ctx, name)
 }
 
 // resolve returns the package that name selects among those that the archive offers.
@@ -76,14 +78,11 @@ func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
 	if err != nil {
 		return pkg{}, err
 	}
-	for _, dep := range deps {
-		if !strings.HasPrefix(dep, imagePackage) {
-			continue
-		}
-		version, err := s.archive.Version(ctx, dep)
-		return pkg{dep, version}, err
+	if at := slices.IndexFunc(deps, func(dep string) bool { return strings.HasPrefix(dep, imagePackage) }); at >= 0 {
+		name = deps[at]
+		version, err = s.archive.Version(ctx, name)
 	}
-	return pkg{name, version}, nil
+	return pkg{name, version}, err
 }
 
 // newestOf returns the newest package of a series. The meta package of Debian's default kernel has
@@ -91,23 +90,14 @@ func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
 func (s *Store) newestOf(ctx context.Context, series, flavour string) (pkg, error) {
 	for _, meta := range []string{imagePackage + series + "-" + flavour, imagePackage + flavour} {
 		version, err := s.archive.Version(ctx, meta)
-		if errors.Is(err, debian.ErrNotOffered) {
-			continue
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, debian.ErrNotOffered) {
 			return pkg{}, err
 		}
-		if !strings.HasPrefix(version, series+".") {
-			continue
+		if strings.HasPrefix(version, series+".") {
+			return s.behind(ctx, meta)
 		}
-		return s.behind(ctx, meta)
 	}
 	return pkg{}, fmt.Errorf("kernel: no linux-image package of series %s, flavour %s: %w", series, flavour, debian.ErrNotOffered)
-}
-
-// cloudMeta matches the meta packages of cloud kernels.
-func cloudMeta() *regexp.Regexp {
-	return regexp.MustCompile(`^linux-image-([0-9]+\.[0-9]+-)?` + Cloud + `$`)
 }
 
 // newest returns the newest of all cloud kernels.
@@ -116,19 +106,17 @@ func (s *Store) newest(ctx context.Context) (pkg, error) {
 	if err != nil {
 		return pkg{}, err
 	}
+	meta := regexp.MustCompile(`^linux-image-([0-9]+\.[0-9]+-)?` + Cloud + `$`)
 	var best pkg
 	for _, name := range names {
-		if !cloudMeta().MatchString(name) {
+		if !meta.MatchString(name) {
 			continue
 		}
 		version, err := s.archive.Version(ctx, name)
-		if errors.Is(err, debian.ErrNotOffered) {
-			continue
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, debian.ErrNotOffered) {
 			return pkg{}, err
 		}
-		if best.name == "" || debian.CompareVersions(version, best.version) > 0 {
+		if err == nil && debian.CompareVersions(version, best.version) > 0 {
 			best = pkg{name, version}
 		}
 	}
@@ -194,15 +182,15 @@ func (s *Store) parts(ctx context.Context, p pkg) ([]string, error) {
 	return parts, nil
 }
 
-// fetchCurrent fetches the package that resolve returns. If the download fails, the archive may
-// have replaced the package since the package lists were read; fetchCurrent then queries the
-// archive again, once.
-func (s *Store) fetchCurrent(ctx context.Context, makeDefault bool, resolve func() (pkg, error)) (Kernel, error) {
-	p, err := resolve()
+// fetchCurrent fetches the package that name selects. If the download fails, the archive may have
+// replaced the package since the package lists were read; fetchCurrent then queries the archive
+// again, once.
+func (s *Store) fetchCurrent(ctx context.Context, name string) (Kernel, error) {
+	p, err := s.resolve(ctx, name)
 	if err != nil {
 		return Kernel{}, err
 	}
-	k, err := s.fetch(ctx, p, makeDefault)
+	k, err := s.fetch(ctx, p, name == "")
 	var tool *debian.ToolError
 	if ctx.Err() != nil || !errors.As(err, &tool) || tool.Verb != "download" {
 		return k, err
@@ -211,33 +199,32 @@ func (s *Store) fetchCurrent(ctx context.Context, makeDefault bool, resolve func
 	if ferr := s.archive.Forget(ctx); ferr != nil {
 		return Kernel{}, errors.Join(err, ferr)
 	}
-	current, rerr := resolve()
+	current, rerr := s.resolve(ctx, name)
 	if rerr != nil || current == p {
 		return Kernel{}, errors.Join(err, rerr)
 	}
-	return s.fetch(ctx, current, makeDefault)
+	return s.fetch(ctx, current, name == "")
 }
 
 // ofPackage returns the kernel that came from that package.
 func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
-	x, err := s.readIndex()
+	found, err := s.lookUp(func(x *index) ([]record, error) {
+		return x.matching(func(r record) bool { return r.Package == p.name && r.Version == p.version }), nil
+	})
 	if err != nil {
 		return Kernel{}, err
 	}
-	for _, r := range x.matching(func(r record) bool { return r.Package == p.name && r.Version == p.version }) {
-		k := s.kernel(x, r)
-		if !s.isThere(k) {
-			continue
-		}
-		if makeDefault && !k.Default {
-			if err := s.SetDefault(ctx, k.ID); err != nil {
-				return Kernel{}, err
-			}
-			k.Default = true
-		}
-		return k, nil
+	if len(found) == 0 {
+		return Kernel{}, notHereError(p.name)
 	}
-	return Kernel{}, &NotHereError{p.name}
+	k := found[0]
+	if makeDefault && !k.Default {
+		if err := s.SetDefault(ctx, k.ID); err != nil {
+			return Kernel{}, err
+		}
+		k.Default = true
+	}
+	return k, nil
 }
 
 // takePackage moves the kernel of an unpacked package to the folder entry. Newer packages contain

@@ -309,7 +309,7 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 func TestHostsAndUsersShareAKernel(t *testing.T) {
 	r := debianLike(t)
 	s, log := r.store()
-	k, err := Get(t.Context(), s.archive, "6.1", Cloud)
+	k, err := Get(t.Context(), s.archive, "6.1-cloud")
 	if err != nil || k.Release != oldCloud || k.Default {
 		t.Fatalf("got %+v, %v", k, err)
 	}
@@ -323,7 +323,7 @@ func TestHostsAndUsersShareAKernel(t *testing.T) {
 	if err := s.archive.Forget(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if k, err := Get(t.Context(), s.archive, "6.1", Cloud); err != nil || k.Release != "6.1.0-51-cloud-amd64" {
+	if k, err := Get(t.Context(), s.archive, "6.1-cloud"); err != nil || k.Release != "6.1.0-51-cloud-amd64" {
 		t.Errorf("got %+v, %v", k, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,10 +72,9 @@ func (s *Store) Import(ctx context.Context, image string, o ImportOptions) (Kern
 // importError adds what was imported. The error is an *InputError unless the machine is the cause.
 func importError(what string, err error) error {
 	err = fmt.Errorf("kernel: import %s: %w", what, err)
-	for _, machine := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, errors.ErrUnsupported, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, machine) {
-			return err
-		}
+	machine := []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, errors.ErrUnsupported, context.Canceled, context.DeadlineExceeded}
+	if slices.ContainsFunc(machine, func(cause error) bool { return errors.Is(err, cause) }) {
+		return err
 	}
 	return &InputError{err}
 }
@@ -103,9 +103,6 @@ func copyFile(to, from string, limit int64) error {
 		return err
 	}
 	defer out.Close()
-	if err := unix.IoctlFileClone(int(out.Fd()), int(in.Fd())); err == nil {
-		return out.Close()
-	}
 	if _, err := io.Copy(out, io.LimitReader(in, limit)); err != nil {
 		return err
 	}

@@ -1,10 +1,8 @@
 package kernel
 
 import (
-	"context"
+	"cmp"
 	"fmt"
-
-	"minivmm/guestimages/debian"
 )
 
 // Flavours of Debian's amd64 kernels.
@@ -33,31 +31,8 @@ type Kernel struct {
 // OpenModules opens the kernel's modules.
 func (k Kernel) OpenModules() (*Modules, error) {
 	if k.Modules == "" {
-		return nil, fmt.Errorf("kernel: %s came without modules: import it again with its modules folder", k.label())
+		label := cmp.Or(k.Name, k.Release, k.ID[:shownID])
+		return nil, fmt.Errorf("kernel: %s came without modules: import it again with its modules folder", label)
 	}
 	return OpenModules(k.Modules)
-}
-
-// label returns a name of the kernel for people.
-func (k Kernel) label() string {
-	switch {
-	case k.Name != "":
-		return k.Name
-	case k.Release != "":
-		return k.Release
-	}
-	return k.ID[:shownID]
-}
-
-// Get returns the newest kernel of that series and flavour that the archive offers, and fetches it
-// if necessary. "" is the series of the archive's default kernel.
-func Get(ctx context.Context, a *debian.Archive, series, flavour string) (Kernel, error) {
-	s := OpenWith(a)
-	s.install = true
-	return s.fetchCurrent(ctx, false, func() (pkg, error) {
-		if series == "" {
-			return s.behind(ctx, imagePackage+flavour)
-		}
-		return s.newestOf(ctx, series, flavour)
-	})
 }

@@ -2,38 +2,47 @@ package kernel
 
 import (
 	"fmt"
+	"io/fs"
 	"regexp"
 	"strings"
 )
 
-// Parse splits a kernel's short name, SERIES or SERIES-cloud ("6.12", "6.1-cloud"), into series and
-// flavour. The default is the full flavour, which hosts run.
-func Parse(name string) (series, flavour string, err error) {
-	series, cloud := strings.CutSuffix(name, "-cloud")
-	if !isSeries(series) {
-		return "", "", fmt.Errorf("kernel: %q is not a kernel: want a series like 6.12 or 6.1, or with its cloud flavour 6.12-cloud", name)
+// InputError reports that a name, a kernel or a modules folder that the user gave cannot be used.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string { return e.Err.Error() }
+func (e *InputError) Unwrap() error { return e.Err }
+
+// notHereError reports that the store does not contain the kernel with a name, "" for the default.
+// It matches fs.ErrNotExist.
+type notHereError string
+
+func (name notHereError) Error() string {
+	if name == "" {
+		return "kernel: no default kernel yet: fetch one with minivmm kernel fetch"
 	}
-	if cloud {
-		return series, Cloud, nil
+	if _, err := parseRequest(string(name)); err != nil {
+		return fmt.Sprintf("kernel: %q is not in the store: minivmm kernel list shows its kernels", string(name))
 	}
-	return series, Full, nil
+	return fmt.Sprintf("kernel: %q is not in the store: fetch it with minivmm kernel fetch %s", string(name), string(name))
 }
 
-func isSeries(s string) bool {
-	major, minor, ok := strings.Cut(s, ".")
-	return ok && isNumber(major) && isNumber(minor)
-}
+func (notHereError) Is(target error) bool { return target == fs.ErrNotExist }
 
-func isNumber(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
+// ambiguous returns the error for a name that matches several kernels.
+func ambiguous(name string, found []record) error {
+	var short []string
+	for _, r := range found {
+		short = append(short, r.ID[:shownID])
+	}
+	return &InputError{fmt.Errorf("kernel: %q matches more than one kernel: %s: use a longer part of the ID", name, strings.Join(short, ", "))}
 }
 
 // request is the parsed form of a user's name for a kernel.
 type request struct {
-	name    string
-	series  string // "6.12", with a flavour; "" if name is not a series
+	series  string // "6.12", with a flavour; "" if the name is not a series
 	flavour string
-	pkg     string // the package to fetch; "" if name is a series
+	pkg     string // the package to fetch; "" if the name is a series
 }
 
 // imagePackage starts the names of Debian's kernel packages.
@@ -45,29 +54,19 @@ func release() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+\.[0-9]+[a-z0-
 // parseRequest parses a series ("6.12", "6.12-cloud", "6.12-amd64"), whose default flavour is
 // cloud, a release or the name of a package.
 func parseRequest(name string) (request, error) {
-	r := request{name: name}
-	if series, flavour, _ := strings.Cut(strings.TrimPrefix(name, imagePackage), "-"); isSeries(series) {
-		r.series = series
-		switch flavour {
-		case "", "cloud", Cloud:
-			r.flavour = Cloud
-			return r, nil
-		case Full:
-			r.flavour = Full
-			return r, nil
-		}
-		r.series = ""
+	rest, isPackage := strings.CutPrefix(name, imagePackage)
+	series, flavour, _ := strings.Cut(rest, "-")
+	isSeries := regexp.MustCompile(`^[0-9]+\.[0-9]+$`).MatchString(series)
+	switch {
+	case isSeries && flavour == Full:
+		return request{series: series, flavour: Full}, nil
+	case isSeries && (flavour == "" || flavour == "cloud" || flavour == Cloud):
+		return request{series: series, flavour: Cloud}, nil
+	case isPackage || release().MatchString(rest):
+		return request{pkg: imagePackage + rest}, nil
 	}
-	switch rest, isPackage := strings.CutPrefix(name, imagePackage); {
-	case isPackage:
-		r.pkg = name
-	case release().MatchString(rest):
-		r.pkg = imagePackage + name
-	default:
-		return r, &InputError{fmt.Errorf("kernel: %q is not a kernel that can be fetched: want a series like 6.12, a release like "+
-			"6.12.117+deb12-cloud-amd64 or a package like linux-image-6.12.117+deb12-cloud-amd64", name)}
-	}
-	return r, nil
+	return request{}, &InputError{fmt.Errorf("kernel: %q is not a kernel that can be fetched: want a series like 6.12, a release like "+
+		"6.12.117+deb12-cloud-amd64 or a package like linux-image-6.12.117+deb12-cloud-amd64", name)}
 }
 
 // matchesSeries reports whether a kernel of that release belongs to the series and flavour:

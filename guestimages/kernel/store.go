@@ -42,17 +42,7 @@ func OpenWith(a *debian.Archive) *Store { return &Store{cache: a.Cache(), archiv
 
 // List returns all kernels, in the order in which they were added.
 func (s *Store) List() ([]Kernel, error) {
-	x, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
-	var all []Kernel
-	for _, r := range x.Kernels {
-		if k := s.kernel(x, r); s.isThere(k) {
-			all = append(all, k)
-		}
-	}
-	return all, nil
+	return s.lookUp(func(x *index) ([]record, error) { return x.Kernels, nil })
 }
 
 // Find returns the kernel that name selects. "" is the default kernel. Otherwise name is a name
@@ -60,22 +50,32 @@ func (s *Store) List() ([]Kernel, error) {
 // package of it in the store, cloud unless "6.12-amd64" is given; never an imported kernel), or the
 // beginning of an ID, at least 6 digits. Of several kernels with the same release, Find returns the
 // one that was added last. It reads one small file and uses no network. If no kernel matches, the
-// error is a [NotHereError], which matches fs.ErrNotExist.
+// error matches fs.ErrNotExist.
 func (s *Store) Find(name string) (Kernel, error) {
+	found, err := s.lookUp(func(x *index) ([]record, error) { return x.find(name) })
+	if err != nil {
+		return Kernel{}, err
+	}
+	if len(found) == 0 {
+		return Kernel{}, notHereError(name)
+	}
+	return found[len(found)-1], nil
+}
+
+// lookUp returns the kernels of the records that find chooses.
+func (s *Store) lookUp(find func(*index) ([]record, error)) ([]Kernel, error) {
 	x, err := s.readIndex()
 	if err != nil {
-		return Kernel{}, err
+		return nil, err
 	}
-	found, err := x.find(name)
-	if err != nil {
-		return Kernel{}, err
-	}
-	for _, r := range slices.Backward(found) {
-		if k := s.kernel(x, r); s.isThere(k) {
-			return k, nil
+	records, err := find(x)
+	var found []Kernel
+	for _, r := range records {
+		if s.isThere(r) {
+			found = append(found, s.kernel(x, r))
 		}
 	}
-	return Kernel{}, &NotHereError{name}
+	return found, err
 }
 
 // find returns the kernels that name matches, best match last.
@@ -105,14 +105,6 @@ func (x *index) find(name string) ([]record, error) {
 	return found, nil
 }
 
-func ambiguous(name string, found []record) error {
-	e := &AmbiguousError{Name: name}
-	for _, r := range found {
-		e.IDs = append(e.IDs, r.ID)
-	}
-	return e
-}
-
 // Remove deletes a kernel, named as in Find; a name that matches several is an error. Guests that
 // run it keep its files.
 func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
@@ -123,7 +115,7 @@ func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 		case err != nil:
 			return err
 		case len(found) == 0:
-			return &NotHereError{name}
+			return notHereError(name)
 		case len(found) > 1:
 			return ambiguous(name, found)
 		}
@@ -147,8 +139,8 @@ func (s *Store) SetDefault(ctx context.Context, name string) error {
 		return err
 	}
 	return s.change(ctx, func(x *index) error {
-		if len(x.matching(func(r record) bool { return r.ID == k.ID })) == 0 {
-			return &NotHereError{name}
+		if !slices.ContainsFunc(x.Kernels, func(r record) bool { return r.ID == k.ID }) {
+			return notHereError(name)
 		}
 		x.Default = k.ID
 		return nil
@@ -171,8 +163,8 @@ func (s *Store) kernel(x *index, r record) Kernel {
 }
 
 // isThere reports whether the kernel's image exists: a user may have removed it by hand.
-func (s *Store) isThere(k Kernel) bool {
-	_, err := os.Stat(k.Image)
+func (s *Store) isThere(r record) bool {
+	_, err := os.Stat(filepath.Join(s.path(r.ID), r.Image))
 	return err == nil
 }
 
@@ -191,16 +183,14 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	if err := edit(x); err != nil {
 		return err
 	}
-	err = s.writeIndex(x)
-	if err != nil {
-		// The old index is still on disk.
-		old, rerr := s.readIndex()
+	if err := s.writeIndex(x); err != nil {
+		old, rerr := s.readIndex() // it is still on disk
 		if rerr != nil {
 			return errors.Join(err, rerr)
 		}
-		x = old
+		return errors.Join(err, s.removeUnnamed(old))
 	}
-	return errors.Join(err, s.removeUnnamed(x))
+	return s.removeUnnamed(x)
 }
 
 // removeUnnamed removes the kernels that the index does not name: removed ones, and ones whose

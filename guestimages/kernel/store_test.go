@@ -102,8 +102,7 @@ func TestImportedKernelIsFound(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"x", id[:minID-1], "6.12", "6.1", strings.ToUpper(id), "6.12.3", "../" + id} {
-		var notHere *NotHereError
-		if got, err := s.Find(name); !errors.As(err, &notHere) || !errors.Is(err, fs.ErrNotExist) {
+		if got, err := s.Find(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: got %+v, %v", name, got, err)
 		}
 	}
@@ -282,8 +281,8 @@ func TestRemove(t *testing.T) {
 	s := newStore(t)
 	first := mustImport(t, s, image(t, mine+" #1"), ImportOptions{Default: true})
 	second := mustImport(t, s, image(t, mine+" #2"), ImportOptions{})
-	var ambiguous *AmbiguousError
-	if _, err := s.Remove(t.Context(), mine); !errors.As(err, &ambiguous) || len(ambiguous.IDs) != 2 {
+	var ambiguous *InputError
+	if _, err := s.Remove(t.Context(), mine); !errors.As(err, &ambiguous) || !strings.Contains(err.Error(), first.ID[:shownID]+", "+second.ID[:shownID]) {
 		t.Errorf("a release of two kernels: %v", err)
 	}
 	if _, err := s.Remove(t.Context(), "nothing"); !errors.Is(err, fs.ErrNotExist) {
@@ -311,7 +310,7 @@ func TestRemove(t *testing.T) {
 
 func TestAnAmbiguousIDIsRefused(t *testing.T) {
 	x := &index{Kernels: []record{{ID: "abcdef" + strings.Repeat("0", 58)}, {ID: "abcdef" + strings.Repeat("1", 58)}}}
-	var ambiguous *AmbiguousError
+	var ambiguous *InputError
 	if _, err := x.find("abcdef"); !errors.As(err, &ambiguous) {
 		t.Errorf("got %v", err)
 	}

@@ -40,14 +40,14 @@ func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
 	if err != nil || key == "" {
 		return path, err
 	}
-	x, err := s.readIndex()
+	known, err := s.lookUp(func(x *index) ([]record, error) {
+		return x.matching(func(r record) bool { return slices.Contains(r.Files, key) }), nil
+	})
 	if err != nil {
 		return "", err
 	}
-	for _, r := range x.matching(func(r record) bool { return slices.Contains(r.Files, key) }) {
-		if k := s.kernel(x, r); s.isThere(k) {
-			return cmp.Or(k.Vmlinux, path), nil
-		}
+	if len(known) > 0 {
+		return cmp.Or(known[0].Vmlinux, path), nil
 	}
 	if s.now().Sub(changed) < settleTime {
 		return "", fmt.Errorf("the image changed within the last %v", settleTime)

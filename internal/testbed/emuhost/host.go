@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"minivmm/guestimages/agent"
 	"minivmm/guestimages/cache"
@@ -76,17 +77,13 @@ const (
 )
 
 func hostKernel(ctx context.Context, a *debian.Archive, name string) (kernel.Kernel, error) {
-	if name == Newest {
-		return kernel.Get(ctx, a.Suite(newestSuite), "", kernel.Full)
-	}
-	series, flavour, err := kernel.Parse(name)
-	if err != nil {
-		return kernel.Kernel{}, err
-	}
-	if flavour != kernel.Full {
+	switch {
+	case name == Newest:
+		return kernel.Get(ctx, a.Suite(newestSuite), "linux-image-"+kernel.Full)
+	case strings.Contains(name, "-"):
 		return kernel.Kernel{}, fmt.Errorf("emuhost: kernel %s has no drivers for a host: want 6.12, 6.1 or %s", name, Newest)
 	}
-	return kernel.Get(ctx, a, series, flavour)
+	return kernel.Get(ctx, a, name+"-"+kernel.Full)
 }
 
 // hostPlan returns the plan that init follows in the host.

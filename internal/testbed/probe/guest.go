@@ -51,7 +51,7 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript,
 	devices, command string, limit time.Duration,
 ) (err error) {
-	k, err := kernel.Get(ctx, debian.New(c), "6.12", kernel.Cloud)
+	k, err := kernel.Get(ctx, debian.New(c), "6.12-cloud")
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func prepare(ctx context.Context, c *cache.Cache, log *progress) error {
 		return fmt.Errorf("go build: %w\n%s", err, strings.TrimSpace(string(out)))
 	}
 	log.printf("preparing the guest: Debian's kernel and busybox, and an empty disk of %d MiB", diskBytes>>20)
-	k, err := kernel.Get(ctx, debian.New(c), "6.12", kernel.Cloud)
+	k, err := kernel.Get(ctx, debian.New(c), "6.12-cloud")
 	if err != nil {
 		return err
 	}

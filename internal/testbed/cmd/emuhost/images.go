@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
@@ -14,11 +16,15 @@ import (
 
 // printKernel implements "emuhost kernel".
 func printKernel(ctx context.Context, c *cache.Cache, args []string) error {
-	series, flavour, err := kernel.Parse(args[0])
-	if err != nil {
+	name := args[0]
+	if !strings.Contains(name, "-") { // a host's
+		name += "-" + kernel.Full
+	}
+	k, err := kernel.Get(ctx, debian.New(c), name)
+	var unknown *kernel.InputError
+	if errors.As(err, &unknown) {
 		return &statusError{statusUsage, err}
 	}
-	k, err := kernel.Get(ctx, debian.New(c), series, flavour)
 	if err != nil {
 		return err
 	}
@@ -45,7 +51,7 @@ func prepare(ctx context.Context, c *cache.Cache, _ []string) error {
 		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
 			return err
 		}
-		k, err := kernel.Get(ctx, debian.New(c), name, kernel.Cloud)
+		k, err := kernel.Get(ctx, debian.New(c), name+"-cloud")
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (gues
 		return g, err
 	}
 	for _, name := range series {
-		k, err := kernel.Get(ctx, a, name, kernel.Cloud)
+		k, err := kernel.Get(ctx, a, name+"-cloud")
 		if err != nil {
 			return g, err
 		}
