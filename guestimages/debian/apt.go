@@ -1,7 +1,6 @@
 package debian
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,28 +63,26 @@ func (e *ToolError) Error() string {
 
 func (e *ToolError) Unwrap() error { return e.Err }
 
-// options returns the options that make apt use the private sources and lists.
-func (a *Archive) options() []string {
-	state := a.cache.Path(a.state())
-	return []string{
-		"-o", "Dir::Etc::sourcelist=/dev/null",
-		"-o", "Dir::Etc::sourceparts=" + filepath.Join(state, "sources"),
-		"-o", "Dir::State::lists=" + filepath.Join(state, "lists"),
-		"-o", "Dir::Cache=" + filepath.Join(state, "cache"),
+// private returns the arguments of an apt command, and the options that make it use the private
+// sources and lists.
+func (a *Archive) private(args ...string) []string {
+	user := ""
+	if os.Geteuid() == 0 {
 		// As root, apt would fetch as the user _apt, which cannot access root's cache.
 		// Signatures are checked either way.
-		"-o", "APT::Sandbox::User=" + sandboxUser(),
-		"-o", "APT::Architecture=amd64",
-		"-o", "Acquire::Languages=none", // package descriptions
+		user = "root"
+	}
+	state := a.cache.Path(a.state())
+	return append(args,
+		"-oDir::Etc::sourcelist=/dev/null",
+		"-oDir::Etc::sourceparts="+filepath.Join(state, "sources"),
+		"-oDir::State::lists="+filepath.Join(state, "lists"),
+		"-oDir::Cache="+filepath.Join(state, "cache"),
+		"-oAPT::Sandbox::User="+user,
+		"-oAPT::Architecture=amd64",
+		"-oAcquire::Languages=none", // package descriptions
 		"-q",
-	}
-}
-
-func sandboxUser() string {
-	if os.Geteuid() == 0 {
-		return "root"
-	}
-	return ""
+	)
 }
 
 // update writes the private sources and fetches their lists. The caller must hold the lock of
@@ -119,18 +116,19 @@ func (a *Archive) update(ctx context.Context) error {
 			return fmt.Errorf("debian: %w", err)
 		}
 	}
-	return a.transfer(ctx, "", "package lists", append(a.options(), "update")...)
+	return a.transfer(ctx, "", "package lists", "update")
 }
 
-// run runs a tool and returns its output. An error ends with the tool's last lines.
-func (a *Archive) run(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
+// run runs a tool, whose first argument is a verb, and returns its output. An error ends with the
+// tool's last lines.
+func run(ctx context.Context, dir, tool string, args ...string) (string, error) {
 	cmd := command(ctx, dir, tool, args)
-	var stdout, stderr bytes.Buffer
+	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, toolError(ctx, cmd, err, stderr.String()+stdout.String())
+		return "", toolError(ctx, cmd, err, stderr.String()+stdout.String())
 	}
-	return stdout.Bytes(), nil
+	return stdout.String(), nil
 }
 
 func command(ctx context.Context, dir, tool string, args []string) *exec.Cmd {
@@ -145,25 +143,11 @@ func toolError(ctx context.Context, cmd *exec.Cmd, err error, said string) error
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	return &ToolError{Tool: filepath.Base(cmd.Path), Verb: verb(cmd.Args[1:]), Err: err, Said: tail(said, 12)}
-}
-
-// verb returns the first argument that is neither an option nor an option's value.
-func verb(args []string) string {
-	for i := 0; i < len(args); i++ {
-		switch {
-		case args[i] == "-o":
-			i++
-		case args[i] == "-x":
-			return args[i]
-		case !strings.HasPrefix(args[i], "-"):
-			return args[i]
-		}
+	verb := cmd.Args[1:]
+	if verb[0] == "-n" { // sudo's
+		verb = verb[1:]
 	}
-	return ""
-}
-
-func tail(s string, lines int) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	lines = lines[max(0, len(lines)-12):]
+	return &ToolError{Tool: filepath.Base(cmd.Path), Verb: verb[0], Err: err, Said: strings.Join(lines, "\n")}
 }

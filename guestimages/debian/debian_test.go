@@ -25,7 +25,7 @@ func TestCandidateIsReadFromPolicy(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, ok := parsePolicy([]byte(tt.out))
+			got, ok := parsePolicy(tt.out)
 			if ok != tt.ok || ok && got != tt.want {
 				t.Errorf("got %q, %v, want %q, %v", got, ok, tt.want, tt.ok)
 			}
@@ -36,10 +36,10 @@ func TestCandidateIsReadFromPolicy(t *testing.T) {
 func TestDependsDropsVersionsAndAlternatives(t *testing.T) {
 	out := "Package: linux-image-amd64\nDepends: linux-image-6.1.0-56-amd64 (= 6.1.192-2), kmod | busybox, c\nDescription: x\nDepends: no\n"
 	want := []string{"linux-image-6.1.0-56-amd64", "kmod", "c"}
-	if got := parseDepends([]byte(out)); !slices.Equal(got, want) {
+	if got := parseDepends(out); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := parseDepends([]byte("Package: x\n")); len(got) != 0 {
+	if got := parseDepends("Package: x\n"); len(got) != 0 {
 		t.Errorf("without a Depends field: got %q", got)
 	}
 }
@@ -48,10 +48,10 @@ func TestSourceVersionIsReadFromTheDscName(t *testing.T) {
 	out := "Reading package lists...\n" +
 		"'http://mirror.example/pool/q/qemu_7.2+dfsg-7.dsc' qemu_7.2+dfsg-7.dsc 7000 SHA256:ab\n" +
 		"'http://mirror.example/pool/q/qemu_7.2+dfsg.orig.tar.xz' qemu_7.2+dfsg.orig.tar.xz 7000 SHA256:ab\n"
-	if got, ok := parseSourceURIs([]byte(out), "qemu"); !ok || got != "7.2+dfsg-7" {
+	if got, ok := parseSourceURIs(out, "qemu"); !ok || got != "7.2+dfsg-7" {
 		t.Errorf("got %q, %v, want 7.2+dfsg-7", got, ok)
 	}
-	if got, ok := parseSourceURIs([]byte(out), "bash"); ok {
+	if got, ok := parseSourceURIs(out, "bash"); ok {
 		t.Errorf("the version of another package was returned: %q", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -16,43 +17,49 @@ func (a *Archive) Install(ctx context.Context, what string, names ...string) err
 		if err := checkName(name); err != nil {
 			return err
 		}
-		if !a.installed(ctx, name) {
+		if !installed(ctx, name) {
 			missing = append(missing, name)
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	command := append(asRoot(), "apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "-q", "--no-install-recommends")
-	command = append(command, missing...)
 	hint := fmt.Sprintf("%s requires these packages: %s", what, strings.Join(missing, " "))
-	if _, err := exec.LookPath(command[0]); err != nil {
+	if _, err := exec.LookPath(asRoot("apt-get")[0]); err != nil {
 		return fmt.Errorf("debian: %s", hint)
 	}
 	a.cache.Logf("installing packages (once): %s", hint)
-	_, err := a.run(ctx, "", command[0], command[1:]...)
-	if err == nil {
+	install := append([]string{"install", "-y", "--no-install-recommends"}, missing...)
+	if aptGet(ctx, install...) == nil {
 		return nil
 	}
 	// New machines and containers have no package lists yet.
-	update := append(asRoot(), "apt-get", "-o", "DPkg::Lock::Timeout=600", "update", "-q")
-	if _, err := a.run(ctx, "", update[0], update[1:]...); err != nil {
-		return fmt.Errorf("%w\n%s", err, hint)
+	err := aptGet(ctx, "update")
+	if err == nil {
+		err = aptGet(ctx, install...)
 	}
-	if _, err := a.run(ctx, "", command[0], command[1:]...); err != nil {
+	if err != nil {
 		return fmt.Errorf("%w\n%s", err, hint)
 	}
 	return nil
 }
 
-func asRoot() []string {
-	if os.Geteuid() == 0 {
-		return nil
-	}
-	return []string{"sudo", "-n"}
+// aptGet runs apt-get as root with the machine's own package sources.
+func aptGet(ctx context.Context, args ...string) error {
+	command := asRoot(slices.Concat([]string{"apt-get"}, args, []string{"-q", "-oDPkg::Lock::Timeout=600"})...)
+	_, err := run(ctx, "", command[0], command[1:]...)
+	return err
 }
 
-func (a *Archive) installed(ctx context.Context, name string) bool {
-	out, err := a.run(ctx, "", "dpkg-query", "-W", "-f", "${db:Status-Status}", name)
-	return err == nil && strings.TrimSpace(string(out)) == "installed"
+// asRoot adds sudo to a command unless the user is root.
+func asRoot(command ...string) []string {
+	if os.Geteuid() == 0 {
+		return command
+	}
+	return append([]string{"sudo", "-n"}, command...)
+}
+
+func installed(ctx context.Context, name string) bool {
+	out, err := run(ctx, "", "dpkg-query", "-W", "-f", "${db:Status-Status}", name)
+	return err == nil && strings.TrimSpace(out) == "installed"
 }

@@ -2,7 +2,6 @@ package debian
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -14,7 +13,7 @@ import (
 // logEvery is the interval between progress lines of a transfer.
 const logEvery = time.Second
 
-// transfer runs an apt-get command in the folder dir and logs its progress to the cache's log. what
+// transfer runs an apt-get command with the private options in the folder dir and logs its progress to the cache's log. what
 // names, for the log, the data that the command fetches.
 func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string) error {
 	status, theirs, err := os.Pipe()
@@ -25,9 +24,9 @@ func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string
 	defer theirs.Close()
 	// ExtraFiles start at file descriptor 3. apt's doc/progress-reporting.md describes the
 	// format.
-	cmd := command(ctx, dir, "apt-get", append([]string{"-o", "APT::Status-Fd=3"}, args...))
+	cmd := command(ctx, dir, "apt-get", append(a.private(args...), "-oAPT::Status-Fd=3"))
 	cmd.ExtraFiles = []*os.File{theirs}
-	var said bytes.Buffer
+	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		return toolError(ctx, cmd, err, "")

@@ -6,33 +6,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
 // copySources copies every package sources file under etc to the folder to. Only this user can read
 // the copies, because the files may contain passwords.
 func copySources(etc, to string) error {
-	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
-	if err != nil {
-		return fmt.Errorf("debian: %w", err)
-	}
 	found := false
-	for _, path := range slices.Concat([]string{filepath.Join(etc, "sources.list")}, files) {
-		if ext := filepath.Ext(path); ext != ".list" && ext != ".sources" {
-			continue
-		}
-		b, err := os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+	for _, pattern := range []string{"sources.list", "sources.list.d/*.list", "sources.list.d/*.sources"} {
+		files, err := filepath.Glob(filepath.Join(etc, pattern))
 		if err != nil {
 			return fmt.Errorf("debian: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), b, 0o600); err != nil {
-			return fmt.Errorf("debian: %w", err)
+		for _, path := range files {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return fmt.Errorf("debian: %w", err)
+			}
+			if err := os.WriteFile(filepath.Join(to, filepath.Base(path)), b, 0o600); err != nil {
+				return fmt.Errorf("debian: %w", err)
+			}
+			found = true
 		}
-		found = true
 	}
 	if !found {
 		return fmt.Errorf("debian: no package sources in %s", etc)
@@ -56,16 +51,11 @@ func suiteSources(mirror, suite string) string {
 // mirror returns the URI of the first Debian mirror in the machine's package sources. apt
 // recognizes Debian's own archive by its signed Release file. The answer is kept until Forget.
 func (a *Archive) mirror(ctx context.Context) (string, error) {
-	return a.remember(ctx, "mirror", func(ctx context.Context) (string, error) {
-		out, err := a.run(ctx, "", "apt-get", append(a.options(), "indextargets", "--format", "$(REPO_URI)",
-			"Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")...)
-		if err != nil {
-			return "", err
-		}
-		mirror, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return a.ask(ctx, "mirror-of", "debian", func(out string) (string, error) {
+		mirror, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
 		if mirror == "" {
 			return "", errors.New("debian: no Debian mirror in this machine's package sources")
 		}
 		return mirror, nil
-	})
+	}, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
 }

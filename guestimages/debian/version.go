@@ -7,25 +7,20 @@ import (
 
 // CompareVersions compares two versions in the order of deb-version(7). It returns -1, 0 or 1.
 func CompareVersions(a, b string) int {
-	epochA, a := cutEpoch(a)
-	epochB, b := cutEpoch(b)
-	upA, revA := cutRevision(a)
-	upB, revB := cutRevision(b)
+	epochA, upA, revA := splitVersion(a)
+	epochB, upB, revB := splitVersion(b)
 	return cmp.Or(compareNumbers(epochA, epochB), comparePart(upA, upB), comparePart(revA, revB))
 }
 
-func cutEpoch(v string) (epoch, rest string) {
-	if epoch, rest, ok := strings.Cut(v, ":"); ok {
-		return epoch, rest
+func splitVersion(v string) (epoch, upstream, revision string) {
+	epoch, upstream, ok := strings.Cut(v, ":")
+	if !ok {
+		epoch, upstream = "", v
 	}
-	return "", v
-}
-
-func cutRevision(v string) (upstream, revision string) {
-	if at := strings.LastIndexByte(v, '-'); at >= 0 {
-		return v[:at], v[at+1:]
+	if at := strings.LastIndexByte(upstream, '-'); at >= 0 {
+		upstream, revision = upstream[:at], upstream[at+1:]
 	}
-	return v, ""
+	return epoch, upstream, revision
 }
 
 // comparePart compares alternating runs of non-digits and digits.
@@ -64,11 +59,8 @@ func weight(s string) int {
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 func cutDigits(s string) (digits, rest string) {
-	n := 0
-	for n < len(s) && isDigit(s[n]) {
-		n++
-	}
-	return s[:n], s[n:]
+	rest = strings.TrimLeft(s, "0123456789")
+	return s[:len(s)-len(rest)], rest
 }
 
 // compareNumbers compares strings of digits of any length; an empty string is 0.

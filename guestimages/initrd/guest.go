@@ -148,7 +148,7 @@ func readFiles(files []File) ([]readFile, error) {
 // findBusybox returns the path of a static busybox: Debian's, or this machine's if it does not run
 // Debian. It returns "" if there is none; the guest then has no shell.
 func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
-	pkg, err := debian.New(c).Fetch(ctx, "busybox-static")
+	dir, err := debian.New(c).Fetch(ctx, "busybox-static")
 	if errors.Is(err, debian.ErrNoApt) {
 		return staticProgram("busybox"), nil
 	}
@@ -156,11 +156,11 @@ func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 		return "", err
 	}
 	for _, bin := range []string{"bin", "usr/bin"} {
-		if file := filepath.Join(pkg.Dir, bin, "busybox"); exists(file) {
+		if file := filepath.Join(dir, bin, "busybox"); exists(file) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("initrd: package busybox-static has no busybox in %s", pkg.Dir)
+	return "", fmt.Errorf("initrd: package busybox-static has no busybox in %s", dir)
 }
 
 func exists(file string) bool {

@@ -40,7 +40,7 @@ func appImage(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	busybox, err := os.ReadFile(filepath.Join(pkg.Dir, "bin", "busybox"))
+	busybox, err := os.ReadFile(filepath.Join(pkg, "bin", "busybox"))
 	if err != nil {
 		t.Fatal(err)
 	}

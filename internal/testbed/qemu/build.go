@@ -55,11 +55,11 @@ func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (QEMU, er
 	}
 	q := QEMU{Binary: filepath.Join(dir, "qemu-system-x86_64")}
 	for _, rom := range []struct{ pkg, folder string }{{"qemu-system-data", "usr/share/qemu"}, {"seabios", "usr/share/seabios"}} {
-		p, err := a.Fetch(ctx, rom.pkg)
+		pkg, err := a.Fetch(ctx, rom.pkg)
 		if err != nil {
 			return QEMU{}, err
 		}
-		q.Folders = append(q.Folders, filepath.Join(p.Dir, filepath.FromSlash(rom.folder)))
+		q.Folders = append(q.Folders, filepath.Join(pkg, filepath.FromSlash(rom.folder)))
 	}
 	return q, nil
 }
@@ -89,7 +89,7 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	if err := os.Mkdir(objects, 0o755); err != nil {
 		return err
 	}
-	modules := "PYTHONPATH=" + filepath.Join(meson.Dir, "usr/lib/python3/dist-packages")
+	modules := "PYTHONPATH=" + filepath.Join(meson, "usr/lib/python3/dist-packages")
 	if err := run(ctx, objects, modules, "../configure", configure...); err != nil {
 		return err
 	}

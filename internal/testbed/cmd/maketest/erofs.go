@@ -45,11 +45,11 @@ func fetch(ctx context.Context, a *debian.Archive, name string, dirs map[string]
 	if dirs[name] != "" {
 		return nil
 	}
-	p, err := a.Fetch(ctx, name)
+	dir, err := a.Fetch(ctx, name)
 	if err != nil {
 		return err
 	}
-	dirs[name] = p.Dir
+	dirs[name] = dir
 	depends, err := a.Depends(ctx, name)
 	for _, d := range depends {
 		err = errors.Join(err, fetch(ctx, a, d, dirs))
