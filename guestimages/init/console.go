@@ -43,18 +43,9 @@ func runOnConsole(p agent.Plan) error {
 // openConsole opens the terminal behind /dev/console, which itself cannot be a controlling
 // terminal.
 func openConsole() (*os.File, error) {
-	b, err := os.ReadFile("/sys/class/tty/console/active")
-	if err != nil {
-		return nil, err
-	}
-	names := strings.Fields(string(b))
+	names := strings.Fields(readWord("/sys/class/tty/console/active"))
 	if len(names) == 0 {
 		return nil, errors.New("no console: set console= on the kernel command line")
 	}
 	return os.OpenFile("/dev/"+names[len(names)-1], os.O_RDWR|unix.O_NOCTTY, 0)
-}
-
-// drain waits until the terminal has sent everything, tcdrain(3). A power-off would drop the rest.
-func drain(tty *os.File) error {
-	return os.NewSyscallError("TCSBRK", unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1))
 }

@@ -26,9 +26,8 @@ func loadDrivers(p agent.Plan, words cmdline) {
 		for _, pattern := range modaliases {
 			files, _ := filepath.Glob(pattern)
 			for _, file := range files {
-				b, err := os.ReadFile(file)
-				alias := strings.TrimSpace(string(b))
-				if err != nil || alias == "" || seen[alias] {
+				alias := readWord(file)
+				if alias == "" || seen[alias] {
 					continue
 				}
 				seen[alias] = true
@@ -117,8 +116,8 @@ func modprobe(args []string) error {
 		return fmt.Errorf("modprobe: no module given")
 	}
 	name := args[len(args)-1]
-	p, err := readPlan()
-	if err != nil {
+	var p agent.Plan
+	if err := readJSON(agent.PlanPath, &p); err != nil {
 		return err
 	}
 	n, err := loadAlias(p, name, kernelWords())

@@ -21,9 +21,9 @@ func end(words cmdline, failed bool) {
 	// A remount leaves a root disk clean. It fails if the root is not a disk or is still being
 	// written to.
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
-	// A power-off drops console output that has not been sent yet. A console that cannot be
-	// drained has nothing to send.
-	_ = drain(os.Stderr)
+	// Wait until the console has sent everything, tcdrain(3): a power-off drops the rest. A
+	// console that cannot be drained has nothing to send.
+	_ = unix.IoctlSetInt(int(os.Stderr.Fd()), unix.TCSBRK, 1)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if failed {
 		// Documentation/ABI/testing/sysfs-kernel-reboot. Without this file it is an
@@ -47,8 +47,7 @@ const buttonWait = 3 * time.Second
 func watchButtons(words cmdline) {
 	devices, _ := filepath.Glob("/sys/class/input/event*")
 	for _, dev := range devices {
-		keys, err := os.ReadFile(filepath.Join(dev, "device/capabilities/key"))
-		if err != nil || !hasKey(string(keys), keyPower) {
+		if !hasKey(readWord(filepath.Join(dev, "device/capabilities/key")), keyPower) {
 			continue
 		}
 		f, err := os.Open("/dev/input/" + filepath.Base(dev))

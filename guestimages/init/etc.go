@@ -117,15 +117,3 @@ func missingHosts(text, hostname string, ipv6 bool) string {
 	}
 	return missing
 }
-
-// hostname returns the kernel's host name for the machine.
-func hostname() string {
-	name, _ := os.Hostname() // "" has no entry
-	return name
-}
-
-// ipv6 reports whether the kernel supports IPv6.
-func ipv6() bool {
-	_, err := os.Stat("/proc/net/if_inet6")
-	return err == nil
-}

@@ -31,15 +31,15 @@ func main() {
 // follow carries out the plan, until the command has exited.
 func follow(words cmdline) error {
 	for _, m := range kernelMounts {
-		if err := mount("", m); err != nil {
+		if err := mount(m); err != nil {
 			return err
 		}
 	}
 	if err := deviceLinks(); err != nil {
 		return err
 	}
-	p, err := readPlan()
-	if err != nil {
+	var p agent.Plan
+	if err := readJSON(agent.PlanPath, &p); err != nil {
 		return err
 	}
 	if err := loadModules(p.Modules, words); err != nil {
@@ -68,16 +68,16 @@ func follow(words cmdline) error {
 	return runOnConsole(p)
 }
 
-func readPlan() (agent.Plan, error) {
-	var p agent.Plan
-	b, err := os.ReadFile(agent.PlanPath)
+// readJSON reads the file into the value that v points to.
+func readJSON(file string, v any) error {
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return p, err
+		return err
 	}
-	if err := json.Unmarshal(b, &p); err != nil {
-		return p, fmt.Errorf("%s: %w", agent.PlanPath, err)
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	return p, nil
+	return nil
 }
 
 // settle configures the machine as the plan says, after the modules and before the command. If a
@@ -106,7 +106,7 @@ func settle(p agent.Plan, words cmdline) error {
 		}
 	}
 	for _, m := range p.Mounts {
-		if err := mount("", m); err != nil && !m.Optional {
+		if err := mount(m); err != nil && !m.Optional {
 			return err
 		}
 	}
@@ -121,7 +121,9 @@ func settle(p agent.Plan, words cmdline) error {
 		}
 	}
 	e := etc{"/etc", root.device == "" || root.overlay}
-	if err := e.addHosts(hostname(), ipv6()); err != nil {
+	hostname, _ := os.Hostname()                    // "" has no entry
+	_, withoutIPv6 := os.Stat("/proc/net/if_inet6") // an error if the kernel does not support it
+	if err := e.addHosts(hostname, withoutIPv6 == nil); err != nil {
 		complain(err)
 	}
 	for _, i := range interfaces {

@@ -19,18 +19,17 @@ var kernelMounts = [...]agent.Mount{
 	{Source: "shm", Target: "/dev/shm", Type: "tmpfs", Data: "mode=1777"},
 }
 
-// mount mounts m below the folder root; "" is /.
-func mount(root string, m agent.Mount) error {
-	target := root + m.Target
-	if err := os.MkdirAll(target, 0o755); err != nil {
+// mount mounts m and creates its target if that is missing.
+func mount(m agent.Mount) error {
+	if err := os.MkdirAll(m.Target, 0o755); err != nil {
 		return err
 	}
-	err := unix.Mount(m.Source, target, m.Type, 0, m.Data)
+	err := unix.Mount(m.Source, m.Target, m.Type, 0, m.Data)
 	if errors.Is(err, unix.EBUSY) && m.Type == "proc" {
 		return nil
 	}
 	if err != nil {
-		return &os.PathError{Op: "mount " + m.Type, Path: target, Err: err}
+		return &os.PathError{Op: "mount " + m.Type, Path: m.Target, Err: err}
 	}
 	return nil
 }
@@ -57,7 +56,7 @@ const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 // moveTo makes the 9p tree, with a writable layer in memory over it, the root file system.
 func moveTo(r agent.Root) error {
 	const lower = "/lower"
-	if err := mount("", agent.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
+	if err := mount(agent.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
 		return err
 	}
 	root, err := overlayOver(lower)
@@ -76,11 +75,10 @@ func linkModules(root string, r agent.Root) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	link := dir + "/" + r.Release
-	if _, err := os.Lstat(link); err == nil {
-		return nil
+	if err := os.Symlink(r.Modules, dir+"/"+r.Release); !errors.Is(err, os.ErrExist) {
+		return err
 	}
-	return os.Symlink(r.Modules, link)
+	return nil
 }
 
 // mountShares mounts the writable folders and returns a function that unmounts them. Only mapped
@@ -95,7 +93,7 @@ func mountShares(shares []agent.Share) (unmount func(), err error) {
 		}
 	}
 	for _, s := range shares {
-		if err := mount("", agent.Mount{Source: s.Tag, Target: s.Path, Type: "9p", Data: options9p + ",cache=mmap"}); err != nil {
+		if err := mount(agent.Mount{Source: s.Tag, Target: s.Path, Type: "9p", Data: options9p + ",cache=mmap"}); err != nil {
 			return nil, err
 		}
 	}

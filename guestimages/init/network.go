@@ -37,7 +37,11 @@ func bringUp(i netInterface) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	if err := waitInterface(i.name, 3*time.Second); err != nil {
+	poll(3*time.Second, func() bool {
+		_, err = os.Stat("/sys/class/net/" + i.name)
+		return err == nil
+	})
+	if err != nil {
 		return err
 	}
 	request, err := unix.NewIfreq(i.name)
@@ -77,15 +81,6 @@ func bringUp(i netInterface) error {
 		return fmt.Errorf("gateway %q is not an IPv4 address", i.gateway)
 	}
 	return os.NewSyscallError("RTM_NEWROUTE", addDefaultRoute(gateway.As4()))
-}
-
-func waitInterface(name string, limit time.Duration) error {
-	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
-		_, err := os.Stat("/sys/class/net/" + name)
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-	}
 }
 
 // addDefaultRoute sends one RTM_NEWROUTE, rtnetlink(7), and reads the answer.

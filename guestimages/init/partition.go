@@ -22,7 +22,7 @@ type partition struct {
 // readPartition returns the table's entry for the partition called name in sysfs. It returns the
 // zero value for a whole disk and for a table that cannot be read.
 func readPartition(name string) partition {
-	n, err := strconv.Atoi(attribute("/sys/class/block/"+name+"/partition", 1))
+	n, err := strconv.Atoi(readWord("/sys/class/block/" + name + "/partition"))
 	if err != nil {
 		return partition{}
 	}
@@ -32,7 +32,7 @@ func readPartition(name string) partition {
 		return partition{}
 	}
 	disk := filepath.Base(filepath.Dir(dir))
-	sector, err := strconv.Atoi(attribute("/sys/class/block/"+disk+"/queue/logical_block_size", 1))
+	sector, err := strconv.Atoi(readWord("/sys/class/block/" + disk + "/queue/logical_block_size"))
 	if err != nil || sector < 512 {
 		return partition{}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,12 +34,7 @@ var limits = map[int]unix.Rlimit{
 // command that runs in it.
 func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	var image agent.Command
-	b, err := os.ReadFile(agent.ImagePath)
-	if err == nil {
-		if err := json.Unmarshal(b, &image); err != nil {
-			return c, fmt.Errorf("%s: %w", agent.ImagePath, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if err := readJSON(agent.ImagePath, &image); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return c, err
 	}
 	if len(c.Argv) == 0 {

@@ -22,8 +22,15 @@ func report(w io.Writer) {
 		release, _, _ := bytes.Cut(uts.Release[:], []byte{0})
 		fmt.Fprintf(w, "Linux %s, %d CPUs, %d MiB of memory\n", release, runtime.NumCPU(), info.Totalram*uint64(info.Unit)>>20)
 	}
-	for _, name := range wholeDisks() {
-		fmt.Fprintf(w, "disk %s, %s MiB%s\n", name, attribute("/sys/class/block/"+name+"/size", 2048), readOnly(name))
+	// The whole disks, without partitions, RAM disks and loop devices.
+	disks, _ := filepath.Glob("/sys/block/*/device")
+	for _, d := range disks {
+		name := filepath.Base(filepath.Dir(d))
+		readOnly := ""
+		if readWord("/sys/class/block/"+name+"/ro") == "1" {
+			readOnly = ", read-only"
+		}
+		fmt.Fprintf(w, "disk %s, %s MiB%s\n", name, attribute("/sys/class/block/"+name+"/size", 2048), readOnly)
 	}
 	interfaces, _ := net.Interfaces()
 	for _, i := range interfaces {
@@ -35,36 +42,21 @@ func report(w io.Writer) {
 		for _, a := range addresses {
 			all = append(all, a.String())
 		}
-		fmt.Fprintf(w, "%s\n", strings.Join(all, " "))
+		fmt.Fprintln(w, strings.Join(all, " "))
 	}
 }
 
-// wholeDisks lists the disks, without partitions, RAM disks and loop devices.
-func wholeDisks() []string {
-	devices, _ := filepath.Glob("/sys/block/*/device")
-	var all []string
-	for _, d := range devices {
-		all = append(all, filepath.Base(filepath.Dir(d)))
-	}
-	return all
+// readWord returns the content of a small file, without white space around it, or "".
+func readWord(file string) string {
+	b, _ := os.ReadFile(file)
+	return strings.TrimSpace(string(b))
 }
 
 // attribute reads a number from sysfs and divides it by unit.
 func attribute(file string, unit int64) string {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "?"
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	n, err := strconv.ParseInt(readWord(file), 10, 64)
 	if err != nil {
 		return "?"
 	}
 	return strconv.FormatInt(n/unit, 10)
-}
-
-func readOnly(disk string) string {
-	if attribute("/sys/class/block/"+disk+"/ro", 1) == "1" {
-		return ", read-only"
-	}
-	return ""
 }

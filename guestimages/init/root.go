@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,31 +18,26 @@ type rootWords struct {
 	device   string // /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; "": stay in the initial RAM file system
 	fsType   string // "": detected
 	data     string
-	writable bool
+	writable bool   // unless ro is the last of ro and rw
 	overlay  bool   // writes stay in memory
 	init     string // "": the usual paths
 }
 
 func (c cmdline) root() rootWords {
-	return rootWords{
+	r := rootWords{
 		device:   c.value("root"),
 		fsType:   c.value("rootfstype"),
 		data:     c.value("rootflags"),
-		writable: c.writable(),
+		writable: true,
 		overlay:  c.value("minivmm.root") == "overlay",
 		init:     c.value("init"),
 	}
-}
-
-// writable reports whether the root is mounted writable, which is the default; the last of ro and
-// rw counts.
-func (c cmdline) writable() bool {
-	for _, word := range slices.Backward(c) {
+	for _, word := range c {
 		if word == "ro" || word == "rw" {
-			return word == "rw"
+			r.writable = word == "rw"
 		}
 	}
-	return true
+	return r
 }
 
 // rootWait is how long a disk may take to appear: the kernel detects disks asynchronously.
@@ -51,13 +46,14 @@ const rootWait = 10 * time.Second
 // moveToDisk makes the disk's file tree the root file system.
 func moveToDisk(r rootWords) error {
 	const disk = "/disk"
-	device, fsType, err := waitDisk(r.device, rootWait)
-	if err != nil {
-		return err
+	var device, detected string
+	if !poll(rootWait, func() (ok bool) {
+		device, detected, ok = findDisk(r.device)
+		return ok
+	}) {
+		return fmt.Errorf("root=%s: no such disk; available: %s", r.device, strings.Join(disks(), " "))
 	}
-	if r.fsType == "" {
-		r.fsType = fsType
-	}
+	r.fsType = cmp.Or(r.fsType, detected)
 	if r.fsType == "" {
 		return fmt.Errorf("root %s: unknown file system: name it with rootfstype=", device)
 	}
@@ -68,7 +64,7 @@ func moveToDisk(r rootWords) error {
 	if err := os.MkdirAll(disk, 0o755); err != nil {
 		return err
 	}
-	err = unix.Mount(device, disk, r.fsType, flags, r.data)
+	err := unix.Mount(device, disk, r.fsType, flags, r.data)
 	if errors.Is(err, unix.EACCES) && flags == 0 { // a write-protected disk
 		err = unix.Mount(device, disk, r.fsType, unix.MS_RDONLY, r.data)
 	}
@@ -119,7 +115,7 @@ func emptyInitramfs() error {
 // result.
 func overlayOver(lower string) (string, error) {
 	const rw, root = "/rw", "/root"
-	if err := mount("", agent.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
+	if err := mount(agent.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
 		return "", err
 	}
 	for _, dir := range []string{rw + "/upper", rw + "/work"} {
@@ -127,7 +123,7 @@ func overlayOver(lower string) (string, error) {
 			return "", err
 		}
 	}
-	return root, mount("", agent.Mount{
+	return root, mount(agent.Mount{
 		Source: "root", Target: root, Type: "overlay",
 		Data: "lowerdir=" + lower + ",upperdir=" + rw + "/upper,workdir=" + rw + "/work",
 	})
@@ -185,24 +181,19 @@ func makeDir(dir string) error {
 	return err
 }
 
-// waitDisk waits for the disk that name selects, and detects its file system.
-func waitDisk(name string, limit time.Duration) (device, fsType string, err error) {
-	for deadline := time.Now().Add(limit); ; time.Sleep(2 * time.Millisecond) {
-		if device, fsType, ok := findDisk(name); ok {
-			return device, fsType, nil
-		}
+// poll calls done until it returns true, and returns false if that takes longer than limit.
+func poll(limit time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			return "", "", fmt.Errorf("root=%s: no such disk; available: %s", name, strings.Join(disks(), " "))
+			return false
 		}
 	}
+	return true
 }
 
 // disks lists block devices by name, partitions included.
 func disks() []string {
-	entries, err := os.ReadDir("/sys/class/block")
-	if err != nil {
-		return nil
-	}
+	entries, _ := os.ReadDir("/sys/class/block")
 	var all []string
 	for _, e := range entries {
 		all = append(all, e.Name())

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,32 +74,27 @@ const exitWait = 30 * time.Second
 // openPort waits for the virtio-serial port of that name and for the launcher at its other end. The
 // kernel announces both in messages that a worker handles later, so only polling is possible.
 func openPort(name string) (*os.File, error) {
-	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) {
-		if dev := findPort(name); dev != "" {
-			f, err := os.OpenFile(dev, os.O_RDWR, 0)
-			if err != nil {
-				return nil, err
-			}
-			if connected(f) {
-				return f, nil
-			}
+	err := fmt.Errorf("no virtio-serial port named %s", name)
+	var port *os.File
+	poll(20*time.Second, func() bool {
+		files, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
+		at := slices.IndexFunc(files, func(file string) bool { return readWord(file) == name })
+		if at < 0 {
+			return false
+		}
+		f, failed := os.OpenFile("/dev/"+filepath.Base(filepath.Dir(files[at])), os.O_RDWR, 0)
+		switch {
+		case failed != nil:
+			err = failed
+		case !connected(f):
 			f.Close()
+			return false
+		default:
+			port, err = f, nil
 		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	return nil, fmt.Errorf("no virtio-serial port named %s", name)
-}
-
-func findPort(name string) string {
-	files, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err == nil && strings.TrimSpace(string(b)) == name {
-			return "/dev/" + filepath.Base(filepath.Dir(file))
-		}
-	}
-	return ""
+		return true
+	})
+	return port, err
 }
 
 // connected reports whether the other end is open. Until then virtio_console answers poll with
