@@ -32,8 +32,7 @@ const (
 // command that does not read from blocking the frames behind.
 const Window = 256 << 10
 
-// MaxData is the largest payload of a data frame: the largest write that virtio_console accepts,
-// less the header.
+// MaxData is the largest payload of a data frame: virtio_console's largest write, less the header.
 const MaxData = 32<<10 - headerSize
 
 const (
@@ -94,8 +93,7 @@ func (c *Conn) Receive() (Kind, []byte, error) {
 	return Kind(header[0]), payload, nil
 }
 
-// Copy sends r as frames of that kind, until r ends. It returns errors of the connection only,
-// never of r.
+// Copy sends r as frames of that kind, until r ends. It returns errors of the connection only.
 func (c *Conn) Copy(kind Kind, r io.Reader) error {
 	buf := make([]byte, MaxData)
 	for {

@@ -11,8 +11,7 @@ const ChannelWord = "minivmm.channel"
 // JSON, mode 0644, owner 0. A Command without Argv means that the image has none.
 const ImagePath = "/.minivmm/image.json"
 
-// Plan is what init does, in the order of the fields. /proc, /sys and /dev are mounted from the
-// start.
+// Plan is what init does, in the order of the fields. /proc, /sys and /dev are always mounted.
 type Plan struct {
 	Modules  []string `json:"modules,omitempty"`   // module files in the initial RAM file system, in load order
 	OnDemand []Module `json:"on_demand,omitempty"` // loaded for a device that is present, or at the kernel's request
@@ -88,8 +87,7 @@ type Exit struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// Code returns the exit status that a shell reports for e: 128 plus the signal's number for a
-// command killed by a signal.
+// Code returns the exit status that a shell reports for e: 128 plus the number of a signal.
 func (e Exit) Code() int {
 	if e.Signal != 0 {
 		return 128 + e.Signal

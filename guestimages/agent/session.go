@@ -1,12 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"syscall"
 )
 
@@ -14,7 +14,7 @@ import (
 type Streams struct {
 	Stdin  io.Reader // nil: empty. A Read in progress when Run returns is not interrupted
 	Stdout io.Writer // nil: discarded. A writer that blocks blocks only the command
-	Stderr io.Writer // unused if the command has a terminal
+	Stderr io.Writer // nil: discarded. Unused if the command has a terminal
 
 	Resize  <-chan Terminal  // new sizes of the terminal
 	Signals <-chan os.Signal // passed on to the command
@@ -28,30 +28,24 @@ type Session struct {
 	command Command
 	streams Streams
 	closed  chan struct{}
-
-	started bool // belongs to Run until it returns
-
-	mu     sync.Mutex
-	cond   *sync.Cond
-	credit int  // guarded by mu: bytes of standard input that may be sent, at most Window
-	over   bool // guarded by mu
+	taken   chan int // one slot: bytes of standard input reported as consumed, from Run to sendInput
+	started bool     // belongs to Run until it returns
 }
 
-// NewSession returns a session over rw. The caller closes rw after the session. Nothing is sent
-// yet.
+// NewSession returns a session over rw, which the caller closes after it. Nothing is sent yet.
 func NewSession(rw io.ReadWriter, c Command, streams Streams) *Session {
-	s := &Session{conn: NewConn(rw), command: c, streams: streams, closed: make(chan struct{}), credit: Window}
-	s.cond = sync.NewCond(&s.mu)
-	return s
+	streams.Stdout, streams.Stderr = cmp.Or(streams.Stdout, io.Discard), cmp.Or(streams.Stderr, io.Discard)
+	if streams.Go == nil {
+		streams.Go = func(f func()) { go f() }
+	}
+	return &Session{
+		conn: NewConn(rw), command: c, streams: streams, closed: make(chan struct{}), taken: make(chan int, 1),
+	}
 }
 
 // Close stops the session's goroutines, except for a Read of standard input.
 func (s *Session) Close() {
 	close(s.closed)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.over = true
-	s.cond.Signal()
 }
 
 // Started reports, after Run, whether the command's process was about to start. If not, none of it
@@ -64,10 +58,6 @@ func (s *Session) Run() (Exit, error) {
 	if err := s.conn.SendJSON(KindRun, s.command); err != nil {
 		return Exit{}, err
 	}
-	start := s.streams.Go
-	if start == nil {
-		start = func(f func()) { go f() }
-	}
 	for {
 		kind, payload, err := s.conn.Receive()
 		if err != nil {
@@ -77,13 +67,13 @@ func (s *Session) Run() (Exit, error) {
 		case KindStart:
 			if !s.started {
 				s.started = true
-				start(s.sendInput)
-				start(s.sendEvents)
+				s.streams.Go(s.sendInput)
+				s.streams.Go(s.sendEvents)
 			}
 		case KindStdout:
-			err = writeTo(s.streams.Stdout, payload)
+			_, err = s.streams.Stdout.Write(payload)
 		case KindStderr:
-			err = writeTo(s.streams.Stderr, payload)
+			_, err = s.streams.Stderr.Write(payload)
 		case KindStdinTaken:
 			if len(payload) == 4 {
 				s.give(binary.BigEndian.Uint32(payload))
@@ -115,48 +105,36 @@ func parseExit(payload []byte) (Exit, error) {
 	return exit, nil
 }
 
-func writeTo(w io.Writer, p []byte) error {
-	if w == nil {
-		return nil
-	}
-	_, err := w.Write(p)
-	return err
-}
-
-// give adds the bytes that the command reports as consumed to the credit, limited to what was sent.
+// give passes on how many bytes the command reports as consumed, at most Window of them.
 func (s *Session) give(n uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.credit += min(int(n), Window-s.credit)
-	s.cond.Signal()
-}
-
-// take waits for credit and takes up to n bytes of it. It returns 0 when the session is over.
-func (s *Session) take(n int) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.credit == 0 && !s.over {
-		s.cond.Wait()
+	sum := int(n)
+	select {
+	case more := <-s.taken:
+		sum += more
+	default:
 	}
-	if s.over {
-		return 0
-	}
-	n = min(n, s.credit)
-	s.credit -= n
-	return n
+	s.taken <- min(sum, Window) // there is room: nobody else sends
 }
 
 // sendInput sends standard input and its end.
 func (s *Session) sendInput() {
 	buf := make([]byte, MaxData)
+	credit := Window
 	for s.streams.Stdin != nil {
 		n, err := s.streams.Stdin.Read(buf)
 		for p := buf[:n]; len(p) > 0; {
-			m := s.take(len(p))
-			if m == 0 || s.conn.Send(KindStdin, p[:m]) != nil {
+			if credit == 0 {
+				select {
+				case <-s.closed:
+					return
+				case credit = <-s.taken:
+				}
+			}
+			m := min(len(p), credit)
+			if s.conn.Send(KindStdin, p[:m]) != nil {
 				return
 			}
-			p = p[m:]
+			credit, p = credit-m, p[m:]
 		}
 		if err != nil {
 			break
@@ -177,18 +155,10 @@ func (s *Session) sendEvents() {
 			payload := binary.BigEndian.AppendUint16(nil, t.Rows)
 			err = s.conn.Send(KindResize, binary.BigEndian.AppendUint16(payload, t.Cols))
 		case sig := <-s.streams.Signals:
-			err = s.conn.Send(KindSignal, []byte{signalNumber(sig)})
+			err = s.conn.Send(KindSignal, []byte{byte(sig.(syscall.Signal))})
 		}
 		if err != nil {
 			return
 		}
 	}
-}
-
-func signalNumber(sig os.Signal) byte {
-	n, ok := sig.(syscall.Signal)
-	if !ok {
-		return byte(syscall.SIGTERM)
-	}
-	return byte(n)
 }

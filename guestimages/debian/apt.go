@@ -12,8 +12,7 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// Archive is the Debian archive that the machine's package sources describe, or one release of
-// Debian on the same mirror.
+// Archive is the Debian archive of the machine's package sources, or one release on its mirror.
 type Archive struct {
 	cache *cache.Cache
 	etc   string
@@ -34,8 +33,7 @@ func (a *Archive) Suite(name string) *Archive {
 	return &Archive{cache: a.cache, etc: a.etc, suite: name, base: a}
 }
 
-// state returns the name of the cache folder for the private sources and lists, which is also the
-// name of their lock.
+// state returns the name of the cache folder for the private sources and lists, and of its lock.
 func (a *Archive) state() string {
 	if a.suite != "" {
 		return "apt-" + a.suite
@@ -63,8 +61,7 @@ func (e *ToolError) Error() string {
 
 func (e *ToolError) Unwrap() error { return e.Err }
 
-// private returns the arguments of an apt command, and the options that make it use the private
-// sources and lists.
+// private adds the options that make an apt command use the private sources and lists.
 func (a *Archive) private(args ...string) []string {
 	user := ""
 	if os.Geteuid() == 0 {
@@ -85,8 +82,7 @@ func (a *Archive) private(args ...string) []string {
 	)
 }
 
-// update writes the private sources and fetches their lists. The caller must hold the lock of
-// state.
+// update writes the private sources and fetches their lists. The caller must hold state's lock.
 func (a *Archive) update(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNoApt
@@ -119,8 +115,7 @@ func (a *Archive) update(ctx context.Context) error {
 	return a.transfer(ctx, "", "package lists", "update")
 }
 
-// run runs a tool, whose first argument is a verb, and returns its output. An error ends with the
-// tool's last lines.
+// run runs a tool with a verb and its arguments. An error ends with the tool's last lines.
 func run(ctx context.Context, dir, tool string, args ...string) (string, error) {
 	cmd := command(ctx, dir, tool, args)
 	var stdout, stderr strings.Builder

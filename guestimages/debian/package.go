@@ -50,8 +50,7 @@ func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	return nil
 }
 
-// Source fetches the source package name and unpacks it, with Debian's patches applied, into the
-// new folder dir.
+// Source fetches the source package name and unpacks it, patched, into the new folder dir.
 func (a *Archive) Source(ctx context.Context, name, dir string) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -22,8 +22,7 @@ func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string
 	}
 	defer status.Close()
 	defer theirs.Close()
-	// ExtraFiles start at file descriptor 3. apt's doc/progress-reporting.md describes the
-	// format.
+	// ExtraFiles start at descriptor 3. apt's doc/progress-reporting.md describes the format.
 	cmd := command(ctx, dir, "apt-get", append(a.private(args...), "-oAPT::Status-Fd=3"))
 	cmd.ExtraFiles = []*os.File{theirs}
 	var said strings.Builder

@@ -14,8 +14,7 @@ import (
 // ErrNotOffered reports that the machine's package sources do not offer the package.
 var ErrNotOffered = errors.New("not offered by this machine's package sources")
 
-// Version returns the version of the package name that the archive offers. The answer is kept until
-// Forget.
+// Version returns the version that the archive offers of a package. It is kept until Forget.
 func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	return a.ask(ctx, "version", name, func(out string) (string, error) {
 		version, ok := parsePolicy(out)
@@ -26,8 +25,7 @@ func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	}, "apt-cache", "policy", name)
 }
 
-// SourceVersion returns the version of the source package that the archive offers. The answer is
-// kept until Forget.
+// SourceVersion is like Version, for the source package name.
 func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error) {
 	return a.ask(ctx, "source", name, func(out string) (string, error) {
 		version, ok := parseSourceURIs(out, name)
@@ -46,10 +44,10 @@ func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	return strings.Fields(list), err
 }
 
-// Names returns the names of all packages in the archive that begin with prefix. The answer is kept
-// until Forget.
+// Names returns the names of all packages that begin with prefix. The answer is kept until Forget.
 func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
-	list, err := a.ask(ctx, "names", prefix, func(out string) (string, error) { return out, nil }, "apt-cache", "pkgnames", prefix)
+	all := func(out string) (string, error) { return out, nil }
+	list, err := a.ask(ctx, "names", prefix, all, "apt-cache", "pkgnames", prefix)
 	names := strings.Fields(list)
 	slices.Sort(names)
 	return names, err
@@ -67,17 +65,15 @@ func (a *Archive) Forget(ctx context.Context) error {
 	return a.cache.Remove(answers)
 }
 
-// answers is the cache folder of the kept answers. The entry updated exists in it if the package
-// lists were fetched.
 const (
-	answers = "answers"
-	updated = "updated"
+	answers = "answers" // the cache folder of the kept answers
+	updated = "updated" // the entry that exists in it if the package lists were fetched
 )
 
 // ask returns the kept answer to a kind of question about the package name. If there is none, it
-// runs an apt tool, parses its output and keeps the result; it fetches the package lists first if
-// that has not happened yet.
-func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out string) (string, error), tool string, args ...string) (string, error) {
+// fetches the package lists, once, runs an apt tool, parses its output and keeps the result.
+func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out string) (string, error), tool string,
+	args ...string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
 	}
@@ -112,8 +108,7 @@ func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out str
 	return answer, a.cache.Write(kept, answer)
 }
 
-// checkName accepts the names that Debian policy section 5.6.7 allows. No tool can mistake such a
-// name for an option or a path.
+// checkName accepts the names of Debian policy section 5.6.7, which are never options or paths.
 func checkName(name string) error {
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`).MatchString(name) {
 		return fmt.Errorf("debian: %q is not a package name", name)

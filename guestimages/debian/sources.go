@@ -35,8 +35,7 @@ func copySources(etc, to string) error {
 	return nil
 }
 
-// keyring holds the keys of all current Debian releases. apt itself depends on the package that
-// contains it.
+// keyring holds the keys of all current Debian releases. apt depends on the package with it.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // suiteSources returns the package sources (sources.list(5)) of a Debian release on a mirror.
@@ -57,5 +56,6 @@ func (a *Archive) mirror(ctx context.Context) (string, error) {
 			return "", errors.New("debian: no Debian mirror in this machine's package sources")
 		}
 		return mirror, nil
-	}, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
+	}, "apt-get", "indextargets", "--format", "$(REPO_URI)",
+		"Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
 }

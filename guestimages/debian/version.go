@@ -26,7 +26,7 @@ func splitVersion(v string) (epoch, upstream, revision string) {
 // comparePart compares alternating runs of non-digits and digits.
 func comparePart(a, b string) int {
 	for a != "" || b != "" {
-		for (a != "" && !isDigit(a[0])) || (b != "" && !isDigit(b[0])) {
+		for weight(a) != 0 || weight(b) != 0 {
 			if c := cmp.Compare(weight(a), weight(b)); c != 0 {
 				return c
 			}
@@ -46,7 +46,7 @@ func comparePart(a, b string) int {
 // first, then the end or a digit, then letters, then all others.
 func weight(s string) int {
 	switch {
-	case s == "" || isDigit(s[0]):
+	case s == "" || s[0] >= '0' && s[0] <= '9':
 		return 0
 	case s[0] == '~':
 		return -1
@@ -55,8 +55,6 @@ func weight(s string) int {
 	}
 	return int(s[0]) + 256
 }
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 func cutDigits(s string) (digits, rest string) {
 	rest = strings.TrimLeft(s, "0123456789")

@@ -6,31 +6,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
-// cmdline is the kernel command line, split into words. The kernel passes the words after "--" to
-// init as arguments.
+// cmdline holds the words of the kernel command line before "--"; the others are init's arguments.
 type cmdline []string
 
-// kernelWords reads the command line. /proc is not mounted yet, so kernelWords mounts it; mounting
-// it again later does no harm.
+// kernelWords reads the command line. It mounts /proc first; doing so again does no harm.
 func kernelWords() cmdline {
-	if err := os.MkdirAll("/proc", 0o555); err != nil {
+	if mount(kernelMounts[0]) != nil {
 		return nil
 	}
-	// A second mount is refused with EBUSY.
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil && err != unix.EBUSY {
-		return nil
-	}
-	b, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return nil
-	}
-	return splitWords(string(b))
+	return splitWords(readWord("/proc/cmdline"))
 }
 
 func splitWords(line string) cmdline {
@@ -63,8 +50,7 @@ func (c cmdline) parameters(module string) string {
 	return strings.Join(all, " ")
 }
 
-// interfaces returns the interfaces of the ip= words. The error names the words that cannot be
-// parsed; the others still count.
+// interfaces returns the interfaces of the ip= words. The error names those that are malformed.
 func (c cmdline) interfaces() (all []netInterface, err error) {
 	for _, word := range c {
 		v, ok := strings.CutPrefix(word, "ip=")

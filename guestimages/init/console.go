@@ -12,8 +12,7 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// statusLine is what a guest prints when its command has exited; a test at the other end of the
-// console waits for it.
+// statusLine is what a guest prints when its command has exited. Tests wait for it.
 const statusLine = "init: exit status %d\n"
 
 // runOnConsole runs the command on the console as its terminal.
@@ -40,8 +39,7 @@ func runOnConsole(p agent.Plan) error {
 	return nil
 }
 
-// openConsole opens the terminal behind /dev/console, which itself cannot be a controlling
-// terminal.
+// openConsole opens the terminal behind /dev/console, which cannot be a controlling terminal.
 func openConsole() (*os.File, error) {
 	names := strings.Fields(readWord("/sys/class/tty/console/active"))
 	if len(names) == 0 {

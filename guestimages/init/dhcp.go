@@ -12,21 +12,17 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 )
 
-// leaseWait limits the wait for a DHCP answer. After it, the guest continues without a network.
-const leaseWait = 15 * time.Second
-
-// defaultLease applies to an answer without a lease time.
-const defaultLease = time.Hour
-
-// minRenewal limits the request rate towards a server whose lease time is zero.
-const minRenewal = time.Minute
+const (
+	leaseWait    = 15 * time.Second // limits the wait for an answer; then the guest has no network
+	defaultLease = time.Hour        // applies to an answer without a lease time
+	minRenewal   = time.Minute      // limits the request rate towards a server whose lease time is 0
+)
 
 // packetAlias is the module alias of PF_PACKET. The kernel asks modprobe(8) for it when a program
 // opens a packet socket, as a DHCP client does.
 const packetAlias = "net-pf-17"
 
-// askDHCP configures the interface as a DHCPv4 server answers (RFC 2131), and renews the lease for
-// as long as the machine runs.
+// askDHCP configures the interface as a DHCPv4 server answers (RFC 2131) and keeps the lease.
 func askDHCP(name string, e etc) error {
 	if err := bringUp(netInterface{name: name}); err != nil {
 		return err
@@ -49,8 +45,7 @@ func askDHCP(name string, e etc) error {
 	return e.writeResolvConf(i.nameservers, searchList(lease.ACK))
 }
 
-// keepLease renews at half the lease time (RFC 2131 section 4.4.5). If the server refuses, the
-// address stays as it is.
+// keepLease renews at half the lease time (RFC 2131 section 4.4.5). A refusal changes nothing.
 func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 	for {
 		time.Sleep(renewal(lease.ACK))

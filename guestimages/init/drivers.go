@@ -17,8 +17,7 @@ import (
 var modaliases = [...]string{"/sys/bus/*/devices/*/modalias", "/sys/class/input/input*/modalias"}
 
 // loadDrivers loads the modules of the devices that are present, and of those that appear through
-// them. It reports a driver that does not load; whatever requires the driver then fails with its
-// own error.
+// them. It reports a driver that does not load; what requires it then fails with its own error.
 func loadDrivers(p agent.Plan, words cmdline) {
 	seen := map[string]bool{}
 	for again := true; again; {
@@ -80,8 +79,7 @@ func loadModule(file, parameters string) error {
 	return &os.PathError{Op: "finit_module", Path: file, Err: err}
 }
 
-// asked reports whether the alias asks for m. Dashes and underscores are equivalent in a module's
-// name.
+// asked reports whether the alias asks for m. In a module's name "-" is equivalent to "_".
 func asked(m agent.Module, alias string) bool {
 	if strings.ReplaceAll(alias, "-", "_") == m.Name {
 		return true
@@ -99,15 +97,9 @@ func asked(m agent.Module, alias string) bool {
 // Documentation/admin-guide/sysctl/kernel.rst.
 const modprobePath = "/proc/sys/kernel/modprobe"
 
-// answerModprobe makes this program the one that the kernel runs to load a module: for a file
-// system that is mounted, or a cipher.
-func answerModprobe() error {
-	return os.WriteFile(modprobePath, []byte("/init"), 0)
-}
-
-// forgetModprobe restores the usual program, for a tree that contains one.
-func forgetModprobe() error {
-	return os.WriteFile(modprobePath, []byte("/sbin/modprobe"), 0)
+// setModprobe makes the kernel run this program to load a module, as for a file system.
+func setModprobe(program string) error {
+	return os.WriteFile(modprobePath, []byte(program), 0)
 }
 
 // modprobe handles a call by the kernel: "/init -q -- NAME".

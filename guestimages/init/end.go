@@ -18,16 +18,14 @@ import (
 // guest wanted.
 func end(words cmdline, failed bool) {
 	unix.Sync()
-	// A remount leaves a root disk clean. It fails if the root is not a disk or is still being
-	// written to.
+	// A remount leaves a root disk clean. It fails if the root is no disk or is being written.
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	// Wait until the console has sent everything, tcdrain(3): a power-off drops the rest. A
 	// console that cannot be drained has nothing to send.
 	_ = unix.IoctlSetInt(int(os.Stderr.Fd()), unix.TCSBRK, 1)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if failed {
-		// Documentation/ABI/testing/sysfs-kernel-reboot. Without this file it is an
-		// ordinary restart.
+		// Documentation/ABI/testing/sysfs-kernel-reboot. Otherwise it only restarts.
 		_ = os.WriteFile("/sys/kernel/reboot/type", []byte("triple"), 0)
 	}
 	if failed || words.value("minivmm.end") == "restart" {
@@ -85,8 +83,7 @@ func hasKey(bitmap string, key int) bool {
 	return err == nil && v>>(key%64)&1 != 0
 }
 
-// waitKey reads struct input_event (24 bytes: time, type, code, value) until the key is pressed. It
-// returns false at the end of r.
+// waitKey reads struct input_event (time, type, code, value) until the key is pressed or r ends.
 func waitKey(r io.Reader, key uint16) bool {
 	const evKey = 1 // EV_KEY
 	var event [24]byte

@@ -47,7 +47,7 @@ func follow(words cmdline) error {
 	}
 	if len(p.OnDemand) > 0 {
 		loadDrivers(p, words)
-		if err := answerModprobe(); err != nil {
+		if err := setModprobe("/init"); err != nil {
 			return err
 		}
 	}

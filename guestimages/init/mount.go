@@ -63,22 +63,15 @@ func moveTo(r agent.Root) error {
 	if err != nil {
 		return err
 	}
-	if err := linkModules(root, r); err != nil {
-		return err
-	}
-	return switchRoot(root)
-}
-
-// linkModules makes the running kernel's modules visible to modprobe.
-func linkModules(root string, r agent.Root) error {
 	dir := root + "/lib/modules"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.Symlink(r.Modules, dir+"/"+r.Release); !errors.Is(err, os.ErrExist) {
+	// modprobe looks for the running kernel's modules there.
+	if err := os.Symlink(r.Modules, dir+"/"+r.Release); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return nil
+	return switchRoot(root)
 }
 
 // mountShares mounts the writable folders and returns a function that unmounts them. Only mapped

@@ -110,18 +110,18 @@ func addDefaultRoute(gateway [4]byte) error {
 
 // defaultRoute returns struct nlmsghdr, struct rtmsg and the attribute RTA_GATEWAY.
 func defaultRoute(gateway [4]byte) []byte {
-	const size = unix.NLMSG_HDRLEN + unix.SizeofRtMsg + unix.SizeofRtAttr + len(gateway)
-	e := binary.NativeEndian
-	b := make([]byte, 0, size)
-	b = e.AppendUint32(b, uint32(size))
-	b = e.AppendUint16(b, unix.RTM_NEWROUTE)
-	b = e.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_CREATE|unix.NLM_F_ACK)
-	b = e.AppendUint32(b, 1) // sequence number
-	b = e.AppendUint32(b, 0) // port: the kernel's choice
-	// family, destination and source length, type of service, table, protocol, scope, type
-	b = append(b, unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST)
-	b = e.AppendUint32(b, 0) // flags
-	b = e.AppendUint16(b, uint16(unix.SizeofRtAttr+len(gateway)))
-	b = e.AppendUint16(b, unix.RTA_GATEWAY)
-	return append(b, gateway[:]...)
+	message := struct {
+		unix.NlMsghdr
+		unix.RtMsg
+		unix.RtAttr
+		Gateway [4]byte
+	}{
+		unix.NlMsghdr{Type: unix.RTM_NEWROUTE, Flags: unix.NLM_F_REQUEST | unix.NLM_F_CREATE | unix.NLM_F_ACK, Seq: 1},
+		unix.RtMsg{Family: unix.AF_INET, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST},
+		unix.RtAttr{Len: unix.SizeofRtAttr + 4, Type: unix.RTA_GATEWAY},
+		gateway,
+	}
+	message.NlMsghdr.Len = uint32(binary.Size(message))
+	b, _ := binary.Append(nil, binary.NativeEndian, message) // it has a fixed size
+	return b
 }

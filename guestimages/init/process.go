@@ -29,9 +29,8 @@ var limits = map[int]unix.Rlimit{
 	unix.RLIMIT_NPROC:  {Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY},
 }
 
-// complete fills in what a command leaves open, from the root disk's image, if the disk was made
-// from one, or else from the plan. The image's environment, user and folder also apply to another
-// command that runs in it.
+// complete fills in what a command leaves open, from the image that the root disk was made from, or
+// else from the plan. The image's environment, user and folder apply to any command.
 func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	var image agent.Command
 	if err := readJSON(agent.ImagePath, &image); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -103,8 +102,7 @@ func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err erro
 	return pid, cmd.Process.Release()
 }
 
-// reap collects children, including orphans that init inherits, until the process called main
-// exits.
+// reap collects children, including inherited orphans, until the process called main exits.
 func reap(main int) agent.Exit {
 	for {
 		var ws unix.WaitStatus

@@ -77,8 +77,9 @@ func moveToDisk(r rootWords) error {
 			return err
 		}
 	}
-	// From here on, the files of the initial RAM file system cannot be reached.
-	if err := forgetModprobe(); err != nil {
+	// From here on, the files of the initial RAM file system cannot be reached. The disk may have
+	// the usual program.
+	if err := setModprobe("/sbin/modprobe"); err != nil {
 		return err
 	}
 	if err := emptyInitramfs(); err != nil {
@@ -87,8 +88,7 @@ func moveToDisk(r rootWords) error {
 	return switchRoot(root)
 }
 
-// emptyInitramfs frees the memory of the initial RAM file system, which can be left but never
-// unmounted.
+// emptyInitramfs frees the memory of the initial RAM file system, which cannot be unmounted.
 func emptyInitramfs() error {
 	var root, st unix.Stat_t
 	if err := unix.Lstat("/", &root); err != nil {
@@ -111,8 +111,7 @@ func emptyInitramfs() error {
 	return nil
 }
 
-// overlayOver mounts a writable layer in memory over the tree, and returns the mount point of the
-// result.
+// overlayOver mounts a writable layer in memory over the tree, and returns its mount point.
 func overlayOver(lower string) (string, error) {
 	const rw, root = "/rw", "/root"
 	if err := mount(agent.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
@@ -134,7 +133,11 @@ func overlayOver(lower string) (string, error) {
 func switchRoot(root string) error {
 	// Without MS_REC, a moved mount still takes the mounts below it along.
 	for _, dir := range []string{"/dev", "/sys", "/proc"} {
-		if err := makeDir(root + dir); err != nil {
+		err := os.MkdirAll(root+dir, 0o755)
+		if errors.Is(err, unix.EROFS) {
+			return fmt.Errorf("the root file system is read-only and lacks the folder for a mount: %w", err)
+		}
+		if err != nil {
 			return err
 		}
 		if err := unix.Mount(dir, root+dir, "", unix.MS_MOVE, ""); err != nil {
@@ -153,8 +156,7 @@ func switchRoot(root string) error {
 	return os.Chdir("/")
 }
 
-// boot hands the machine over to the init of the system on the disk, as process 1. It returns only
-// with an error.
+// boot becomes the init of the system on the disk. It returns only with an error.
 func boot(root rootWords) error {
 	if err := moveToDisk(root); err != nil {
 		return err
@@ -170,15 +172,6 @@ func boot(root rootWords) error {
 		}
 	}
 	return fmt.Errorf("root %s: no program at %q: name one with init=, or run a command on it with minivmm run ... -- COMMAND", root.device, candidates)
-}
-
-// makeDir is os.MkdirAll for a tree that may be read-only.
-func makeDir(dir string) error {
-	err := os.MkdirAll(dir, 0o755)
-	if errors.Is(err, unix.EROFS) {
-		return fmt.Errorf("the root file system is read-only and lacks the folder for a mount: %w", err)
-	}
-	return err
 }
 
 // poll calls done until it returns true, and returns false if that takes longer than limit.
@@ -201,8 +194,7 @@ func disks() []string {
 	return all
 }
 
-// findDisk finds the block device that name selects, a path or one of the tags below. ok is false
-// if it cannot be read yet.
+// findDisk finds the device of a path or one of the tags below; not ok: it cannot be read yet.
 func findDisk(name string) (device, fsType string, ok bool) {
 	if strings.HasPrefix(name, "/") {
 		sb, err := readSuperblock(name)

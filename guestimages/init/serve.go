@@ -97,8 +97,7 @@ func openPort(name string) (*os.File, error) {
 	return port, err
 }
 
-// connected reports whether the other end is open. Until then virtio_console answers poll with
-// POLLHUP, and read with 0.
+// connected reports whether the other end is open. Before, virtio_console answers with POLLHUP.
 func connected(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -148,8 +147,7 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 	if isShell && c.Terminal != nil {
 		report(s.theirs[1])
 	}
-	// This write returns when the launcher's end of the port has the frame: whoever does not get it
-	// knows that nothing ran.
+	// This returns when the launcher has the frame. One that never got it knows that nothing ran.
 	if err := conn.Send(agent.KindStart, nil); err != nil {
 		return failed(err)
 	}
@@ -180,9 +178,8 @@ type running struct {
 	pid int
 }
 
-// receive passes frames on until the channel fails. A failure kills the command, because its
-// launcher is gone. r is nil if there is no command. taken is closed when the launcher has read the
-// exit, or is gone.
+// receive passes frames on to r, which may be nil, until the channel fails. That kills the command,
+// because its launcher is gone. taken is closed when the launcher has read the exit, or is gone.
 func receive(conn *agent.Conn, r *running, taken chan<- struct{}) {
 	defer close(taken)
 	for {

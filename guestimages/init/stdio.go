@@ -18,8 +18,7 @@ type stdio struct {
 	out    map[agent.Kind]*os.File
 	tty    *os.File // the master end; nil for pipes
 
-	// input holds the bytes that the command has not read yet in one slot: at most agent.Window,
-	// because the launcher sends no more.
+	// input holds what the command has not read yet, in one slot: at most agent.Window bytes.
 	input chan []byte
 	ended bool
 }
@@ -78,8 +77,7 @@ func (s *stdio) resize(rows, cols uint16) {
 	}
 }
 
-// closeTheirs closes this process's copies of the command's ends, so that the output ends with the
-// command.
+// closeTheirs closes this process's copies, so that the output ends with the command.
 func (s *stdio) closeTheirs() {
 	for _, f := range s.theirs {
 		f.Close()

@@ -34,8 +34,7 @@ func readSuperblock(device string) (superblock, error) {
 }
 
 // parseSuperblock recognizes ext2 to ext4 (fs/ext4/ext4.h), EROFS (fs/erofs/erofs_fs.h), XFS
-// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). ext2 to ext4 are all
-// mounted as ext4.
+// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). ext2 mounts as ext4.
 func parseSuperblock(head []byte) superblock {
 	le := binary.LittleEndian
 	sb := head[1024:]

@@ -18,19 +18,15 @@ import (
 const maxID = 1<<31 - 1
 
 // giveAway gives the standard files of a process to its user: programs reopen their output, as
-// /dev/stdout. Files that belong to nobody, as /dev/null, or cannot change their owner, stay as they
-// are.
+// /dev/stdout. Files that cannot change their owner, and devices that everybody may write to, as
+// /dev/null, stay as they are.
 func giveAway(files []*os.File, uid int) {
 	for _, f := range files {
-		if info, err := f.Stat(); err == nil && !sharedDevice(info) {
+		info, err := f.Stat()
+		if err == nil && (info.Mode()&fs.ModeCharDevice == 0 || info.Mode().Perm()&0o006 != 0o006) {
 			_ = f.Chown(uid, -1)
 		}
 	}
-}
-
-// sharedDevice reports whether a file is a device that everybody may write to already.
-func sharedDevice(info fs.FileInfo) bool {
-	return info.Mode()&fs.ModeCharDevice != 0 && info.Mode().Perm()&0o006 == 0o006
 }
 
 // credentialOf looks up an image's user in the files etc/passwd and etc/group of a root file system:
@@ -104,8 +100,7 @@ func groupsOf(root fs.FS, user string) (groups []uint32, err error) {
 	return groups, err
 }
 
-// find returns the fields of the first line whose name is want or, for a number, whose id is want.
-// It returns nil if there is none.
+// find returns the fields of the first line whose name or, for a number, id is want, or nil.
 func find(root fs.FS, file string, fields int, want string) (found []string, err error) {
 	field := 0
 	if digits(want) {

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"minivmm/guestimages/cache"
@@ -82,7 +81,6 @@ func hash(dir string) (string, error) {
 		if len(found) == 0 {
 			return "", errors.New("no Go files in " + filepath.Join(dir, name))
 		}
-		slices.Sort(found)
 		files = append(files, found...)
 	}
 	for _, file := range files {

@@ -19,8 +19,7 @@ func AddFile(t *filetree.Tree, name string, perm uint32, data []byte) error {
 	return t.Put(filetree.Node{Path: name, Mode: unix.S_IFREG | perm}, bytes.NewReader(data))
 }
 
-// AddInit adds program as init, its plan, and the console, which the kernel opens for init before
-// init can mount /dev.
+// AddInit adds program as init, its plan, and the console that the kernel opens before /dev exists.
 func AddInit(t *filetree.Tree, program string, p agent.Plan) error {
 	b, err := os.ReadFile(program)
 	if err != nil {

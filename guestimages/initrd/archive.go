@@ -72,17 +72,16 @@ func Write(w io.Writer, t *filetree.Tree) error {
 	return out.Flush()
 }
 
-// writeHeader writes a header and a name. The fields are, in order: magic, inode, mode, uid, gid,
-// links, mtime, size, device major and minor, node major and minor, name size with its zero byte,
-// checksum.
+// writeHeader writes a header and a name. The fields: magic, inode, mode, uid, gid, links, mtime,
+// size, device major and minor, node major and minor, name size with its zero byte, checksum.
 func writeHeader(w *bufio.Writer, n *filetree.Node, number, links int) {
-	size, _ := fmt.Fprintf(w, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		number, n.Mode, n.UID, n.GID, links, 0, n.SizeBytes+int64(len(n.Target)), 0, 0, n.Major, n.Minor, len(n.Path)+1, 0, n.Path)
+	const format = "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00"
+	size, _ := fmt.Fprintf(w, format, number, n.Mode, n.UID, n.GID, links, 0, n.SizeBytes+int64(len(n.Target)),
+		0, 0, n.Major, n.Minor, len(n.Path)+1, 0, n.Path)
 	pad(w, int64(size))
 }
 
-// pad fills up to a multiple of four after size bytes. The format aligns both the header with the
-// name and the content to it.
+// pad fills up to a multiple of four, to which header with name, and content, are aligned.
 func pad(w *bufio.Writer, size int64) { w.Write(make([]byte, -size&3)) }
 
 // writeContent copies the content of a file.
@@ -116,10 +115,9 @@ func Save(file string, t *filetree.Tree) error {
 	return f.Close()
 }
 
-// Make returns the path of the archive name in the cache. If it is missing, add fills a new tree for
-// it.
-func Make(ctx context.Context, c *cache.Cache, name string, add func(context.Context, *filetree.Tree) error) (string, error) {
-	return c.Make(ctx, "initramfs/"+name+".cpio", func(ctx context.Context, tmp string) error {
+// Make returns the path of an archive in the cache. If it is missing, add fills a new tree for it.
+func Make(ctx context.Context, c *cache.Cache, name string, add func(*filetree.Tree) error) (string, error) {
+	return c.Make(ctx, "initramfs/"+name+".cpio", func(_ context.Context, tmp string) error {
 		contents := tmp + ".files"
 		if err := os.Mkdir(contents, 0o700); err != nil {
 			return fmt.Errorf("initrd: %w", err)
@@ -128,7 +126,7 @@ func Make(ctx context.Context, c *cache.Cache, name string, add func(context.Con
 		if err != nil {
 			return err
 		}
-		if err := add(ctx, t); err != nil {
+		if err := add(t); err != nil {
 			return err
 		}
 		return Save(tmp, t)

@@ -35,8 +35,7 @@ func defaultModules() [][]string {
 	}
 }
 
-// File is a file of this machine and its path in the guest. It keeps its permissions; its owner
-// becomes root.
+// File is a file of this machine and its path in the guest, where it belongs to root.
 type File struct{ Source, Path string }
 
 // Options select what the guest contains in addition to init and busybox. The zero value gives a
@@ -70,7 +69,7 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 	if err != nil {
 		return "", err
 	}
-	return Make(ctx, c, "guest-"+sum, func(ctx context.Context, t *filetree.Tree) error {
+	return Make(ctx, c, "guest-"+sum, func(t *filetree.Tree) error {
 		if err := addBusybox(ctx, t, busybox); err != nil {
 			return err
 		}
@@ -156,20 +155,15 @@ func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 		return "", err
 	}
 	for _, bin := range []string{"bin", "usr/bin"} {
-		if file := filepath.Join(dir, bin, "busybox"); exists(file) {
+		file := filepath.Join(dir, bin, "busybox")
+		if _, err := os.Stat(file); err == nil {
 			return file, nil
 		}
 	}
 	return "", fmt.Errorf("initrd: package busybox-static has no busybox in %s", dir)
 }
 
-func exists(file string) bool {
-	_, err := os.Stat(file)
-	return err == nil
-}
-
-// staticProgram finds a program of this machine that needs no shared libraries. It returns "" if
-// there is none.
+// staticProgram finds a program of this machine that needs no shared libraries, or returns "".
 func staticProgram(name string) string {
 	file, err := exec.LookPath(name)
 	if err != nil {
@@ -208,8 +202,7 @@ func addBusybox(ctx context.Context, t *filetree.Tree, file string) error {
 	return AddFile(t, "/bin/busybox", 0o755, b)
 }
 
-// addModules adds the named modules, to be always loaded, or the default modules, to be loaded on
-// demand.
+// addModules adds the named modules to be loaded always, or the default ones to load on demand.
 func addModules(t *filetree.Tree, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
 	tree, err := k.OpenModules()
 	if err != nil {

@@ -28,8 +28,7 @@ const (
 // entry is the folder in a work folder that becomes the kernel's folder.
 const entry = "entry"
 
-// add calls make to fill the folder entry in a work folder, and the record. It then adds the result
-// to the store.
+// add adds the kernel that make puts into the folder entry of a work folder, and into the record.
 func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context.Context, work string, r *record) error) (k Kernel, err error) {
 	work, err := s.cache.Work()
 	if err != nil {

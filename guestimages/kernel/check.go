@@ -30,11 +30,10 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 		}
 	}
 	if sample > 0 && sample < len(names) {
-		some := make([]string, sample)
-		for i := range some {
-			some[i] = names[i*len(names)/sample]
+		for i := range sample {
+			names[i] = names[i*len(names)/sample]
 		}
-		names = some
+		names = names[:sample]
 	}
 	errs := make([]error, len(names)) // the first in order is reported, whichever goroutine finds it
 	running := make(chan struct{}, runtime.GOMAXPROCS(0))
@@ -52,8 +51,7 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	return cmp.Or(ctx.Err(), cmp.Or(errs...))
 }
 
-// checkFiles checks that the file of name exists, and that its dependencies in modules.dep are
-// known.
+// checkFiles checks that name's file exists, and that its dependencies in modules.dep are known.
 func (t *Modules) checkFiles(name string) error {
 	if _, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(t.file[name]))); errors.Is(err, fs.ErrNotExist) {
 		for by, needs := range t.needs {
@@ -93,8 +91,7 @@ func (t *Modules) checkModule(name, release string) error {
 	return t.checkNeeds(name, info.Depends)
 }
 
-// modinfo is the content of a module's section .modinfo; MODULE_INFO in the kernel's
-// include/linux/module.h.
+// modinfo is a module's section .modinfo; MODULE_INFO in the kernel's include/linux/module.h.
 type modinfo struct {
 	Release string   // the first word of vermagic: the kernel it was built for
 	Depends []string // the modules it depends on

@@ -29,9 +29,8 @@ func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	return k, err
 }
 
-// Get returns the kernel that name selects among those that the archive offers now, even if the
-// store has an older one of that series, and fetches it if necessary. It installs the programs that
-// unpacking requires.
+// Get is Fetch of what the archive offers, even if the store has an older kernel of that series. It
+// installs the programs that unpacking requires.
 func Get(ctx context.Context, a *debian.Archive, name string) (Kernel, error) {
 	s := OpenWith(a)
 	s.install = true
@@ -39,8 +38,7 @@ func Get(ctx context.Context, a *debian.Archive, name string) (Kernel, error) {
 }
 
 // Refresh is Fetch after a new query of the archive: it fetches the kernel that the archive offers
-// now, even if an older one is in the store, and makes it the default if name is "". The older
-// kernels stay.
+// now, even if an older one is in the store, which stays. For "" it becomes the default.
 func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 	if name != "" {
 		if _, err := parseRequest(name); err != nil {
@@ -182,9 +180,8 @@ func (s *Store) parts(ctx context.Context, p pkg) ([]string, error) {
 	return parts, nil
 }
 
-// fetchCurrent fetches the package that name selects. If the download fails, the archive may have
-// replaced the package since the package lists were read; fetchCurrent then queries the archive
-// again, once.
+// fetchCurrent fetches the package that name selects. If the download fails, it queries the archive
+// again, once: it may have replaced the package since the package lists were read.
 func (s *Store) fetchCurrent(ctx context.Context, name string) (Kernel, error) {
 	p, err := s.resolve(ctx, name)
 	if err != nil {

@@ -26,8 +26,7 @@ type ImportOptions struct {
 	Default bool
 }
 
-// maxImage limits the size of an image, in bytes: a vmlinux with all its debug information has 1
-// GiB.
+// maxImage limits the size of an image, in bytes: a vmlinux with debug information has 1 GiB.
 const maxImage = 4 << 30
 
 // Import copies the kernel image, a bzImage or vmlinux for x86-64, into the store. If the kernel is
@@ -79,8 +78,7 @@ func importError(what string, err error) error {
 	return &InputError{err}
 }
 
-// copyFile copies a regular file of at most limit bytes. If the file system supports it, both files
-// share their blocks.
+// copyFile copies a regular file of at most limit bytes. Both share their blocks where possible.
 func copyFile(to, from string, limit int64) error {
 	// O_NONBLOCK: a FIFO must not hang the import.
 	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -109,8 +107,7 @@ func copyFile(to, from string, limit int64) error {
 	return out.Close()
 }
 
-// findModules finds the folder with the modules of that release in or below dir, which the user
-// gave.
+// findModules finds the folder with the modules of that release in or below the user's dir.
 func findModules(dir, release string) (string, error) {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -49,14 +49,6 @@ func (s *Store) readIndex() (*index, error) {
 	return &x, nil
 }
 
-func (s *Store) writeIndex(x *index) error {
-	b, err := json.MarshalIndent(x, "", "\t")
-	if err != nil {
-		return fmt.Errorf("kernel: %w", err)
-	}
-	return s.cache.Write(indexName, string(append(b, '\n')))
-}
-
 // matching returns the records for which is returns true.
 func (x *index) matching(is func(record) bool) []record {
 	var found []record
@@ -75,8 +67,7 @@ func (x *index) remove(id string) {
 	}
 }
 
-// put adds r at the end, or in place of the record with its ID. A name moves to the kernel that
-// gets it last.
+// put adds r at the end, and removes the record with its ID. A name moves to its last kernel.
 func (x *index) put(r record) {
 	x.Kernels = slices.DeleteFunc(x.Kernels, func(old record) bool { return old.ID == r.ID })
 	for i := range x.Kernels {

@@ -50,8 +50,7 @@ func parse(dep, builtin string) (*Modules, error) {
 		if !ok {
 			return nil, fmt.Errorf("modules.dep: no colon in %q", line)
 		}
-		// depmod writes paths below the folder; a list from another source may contain any
-		// path.
+		// depmod writes paths below the folder; other lists may contain any path.
 		if !filepath.IsLocal(file) {
 			return nil, fmt.Errorf("modules.dep: %q is outside its folder", file)
 		}
@@ -61,16 +60,13 @@ func parse(dep, builtin string) (*Modules, error) {
 			t.needs[name] = append(t.needs[name], ModuleName(need))
 		}
 	}
-	for line := range strings.Lines(builtin) {
-		if line = strings.TrimSpace(line); line != "" {
-			t.builtin[ModuleName(line)] = true
-		}
+	for _, file := range strings.Fields(builtin) {
+		t.builtin[ModuleName(file)] = true
 	}
 	return t, nil
 }
 
-// ModuleName converts a path or a name to the kernel's spelling: without folder and suffix, with
-// underscores.
+// ModuleName returns the kernel's spelling of a path or name: the base with underscores, no suffix.
 func ModuleName(file string) string {
 	name, _, _ := strings.Cut(path.Base(file), ".ko")
 	return strings.ReplaceAll(name, "-", "_")
@@ -120,8 +116,7 @@ func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// maxUnpacked limits the size of an unpacked module, in bytes; the largest in Debian has a tenth of
-// it.
+// maxUnpacked limits the size of an unpacked module, in bytes; Debian's largest has a tenth.
 const maxUnpacked = 256 << 20
 
 // Read returns a module file of the tree unpacked, as finit_module(2) expects it.
@@ -151,21 +146,14 @@ func (t *Modules) Read(file string) ([]byte, error) {
 // names in the kernel's spelling, with underscores.
 func (t *Modules) Aliases(names ...string) (map[string][]string, error) {
 	b, err := os.ReadFile(filepath.Join(t.dir, "modules.alias"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("modules: %w", err)
 	}
-	return aliasesIn(string(b), names), nil
-}
-
-func aliasesIn(text string, names []string) map[string][]string {
 	found := map[string][]string{}
 	for _, name := range names {
 		found[ModuleName(name)] = nil
 	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(b)) {
 		fields := strings.Fields(line)
 		if len(fields) != 3 || fields[0] != "alias" {
 			continue
@@ -174,7 +162,7 @@ func aliasesIn(text string, names []string) map[string][]string {
 			found[fields[2]] = append(found[fields[2]], fields[1])
 		}
 	}
-	return found
+	return found, nil
 }
 
 // IsFile reports whether the module is a file, and not built in or unknown.

@@ -108,7 +108,12 @@ alias crypto-crc32c crc32c_intel
 alias crypto-crc32c-intel crc32c_intel
 broken line
 `
-	got := aliasesIn(text, []string{"virtio-scsi", "crc32c_intel", "overlay"})
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "modules.alias"), []byte(text))
+	got, err := (&Modules{dir: dir}).Aliases("virtio-scsi", "crc32c_intel", "overlay")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if want := []string{"virtio:d00000008v*"}; !slices.Equal(got["virtio_scsi"], want) {
 		t.Errorf("virtio_scsi: got %q, want %q", got["virtio_scsi"], want)
 	}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,22 +13,16 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// sampled is how many modules of a folder with a modules.dep are read to check that they fit their
-// kernel.
+// sampled is how many modules of a folder with a modules.dep are checked to fit their kernel.
 const sampled = 64
 
 // modulesFolder returns where a kernel's modules are in its folder. Only depmod(8) requires a name
 // for a kernel without a release.
-func modulesFolder(r *record) string {
-	release := r.Release
-	if release == "" {
-		release = "0.0.0"
-	}
-	return "lib/modules/" + release
-}
+func modulesFolder(r *record) string { return "lib/modules/" + cmp.Or(r.Release, "0.0.0") }
 
 func modulesIn(entry string, r *record) string {
 	return filepath.Join(entry, filepath.FromSlash(modulesFolder(r)))
@@ -42,8 +37,7 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 		if err := depmod(ctx, entry, path.Base(modulesFolder(r))); err != nil {
 			return err
 		}
-		// depmod silently leaves out dependencies that it does not find. A package is
-		// complete.
+		// depmod leaves out dependencies that it does not find. A package has all.
 		if r.Package == "" {
 			sample = 0
 		}
@@ -62,8 +56,7 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 	return nil
 }
 
-// hashModules returns a hash over the names and contents of all modules. The lists are derived from
-// them.
+// hashModules returns a hash over the names and contents of all modules, which determine the lists.
 func hashModules(dir string) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -86,16 +79,11 @@ func hashModules(dir string) (string, error) {
 }
 
 func isModule(path string) bool {
-	for _, suffix := range []string{".ko", ".ko.xz", ".ko.zst", ".ko.gz"} {
-		if strings.HasSuffix(path, suffix) {
-			return true
-		}
-	}
-	return false
+	suffixes := []string{".ko", ".ko.xz", ".ko.zst", ".ko.gz"}
+	return slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(path, suffix) })
 }
 
-// depmod writes modules.dep and related lists. Debian does this when a kernel is installed, and
-// ours are not installed.
+// depmod writes modules.dep and related lists, as Debian does when a kernel is installed.
 func depmod(ctx context.Context, dir, release string) error {
 	tool, err := exec.LookPath("depmod")
 	if err != nil {

@@ -13,8 +13,7 @@ type InputError struct{ Err error }
 func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
-// notHereError reports that the store does not contain the kernel with a name, "" for the default.
-// It matches fs.ErrNotExist.
+// notHereError is the name, "" for the default, of a kernel that is not in the store.
 type notHereError string
 
 func (name notHereError) Error() string {
@@ -48,21 +47,20 @@ type request struct {
 // imagePackage starts the names of Debian's kernel packages.
 const imagePackage = "linux-image-"
 
-// release matches the releases of Debian's kernels, which start with the upstream version.
-func release() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+\.[0-9]+[a-z0-9+.-]*$`) }
-
 // parseRequest parses a series ("6.12", "6.12-cloud", "6.12-amd64"), whose default flavour is
 // cloud, a release or the name of a package.
 func parseRequest(name string) (request, error) {
 	rest, isPackage := strings.CutPrefix(name, imagePackage)
 	series, flavour, _ := strings.Cut(rest, "-")
+	// Releases of Debian's kernels start with the upstream version.
+	isRelease := regexp.MustCompile(`^[0-9]+\.[0-9]+[a-z0-9+.-]*$`).MatchString(rest)
 	isSeries := regexp.MustCompile(`^[0-9]+\.[0-9]+$`).MatchString(series)
 	switch {
 	case isSeries && flavour == Full:
 		return request{series: series, flavour: Full}, nil
 	case isSeries && (flavour == "" || flavour == "cloud" || flavour == Cloud):
 		return request{series: series, flavour: Cloud}, nil
-	case isPackage || release().MatchString(rest):
+	case isPackage || isRelease:
 		return request{pkg: imagePackage + rest}, nil
 	}
 	return request{}, &InputError{fmt.Errorf("kernel: %q is not a kernel that can be fetched: want a series like 6.12, a release like "+
@@ -96,12 +94,10 @@ func isIDPrefix(name string) bool {
 	return len(name) >= minID && len(name) <= wholeID && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-func ownName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+._-]{0,63}$`) }
-
 // checkOwnName rejects names of imported kernels that could have another meaning.
 func checkOwnName(name string) error {
 	switch {
-	case !ownName().MatchString(name):
+	case !regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+._-]{0,63}$`).MatchString(name):
 		return &InputError{fmt.Errorf("kernel: name %q: want a letter and up to 63 letters, digits and + . _ -", name)}
 	case isIDPrefix(name), strings.HasPrefix(name, imagePackage):
 		return &InputError{fmt.Errorf("kernel: name %q looks like an ID or a package: choose another", name)}

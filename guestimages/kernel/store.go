@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,8 +34,7 @@ type Store struct {
 	now     func() time.Time
 }
 
-// Open returns the store in c. It fetches from Debian's archive as this machine's package sources
-// describe it.
+// Open returns the store in c. It fetches from the Debian archive of this machine's sources.
 func Open(c *cache.Cache) *Store { return OpenWith(debian.New(c)) }
 
 // OpenWith returns the store in the archive's cache. It fetches from that archive.
@@ -49,8 +49,7 @@ func (s *Store) List() ([]Kernel, error) {
 // given at import, a release ("6.1.0-50-cloud-amd64"), a package, a series ("6.12": the newest
 // package of it in the store, cloud unless "6.12-amd64" is given; never an imported kernel), or the
 // beginning of an ID, at least 6 digits. Of several kernels with the same release, Find returns the
-// one that was added last. It reads one small file and uses no network. If no kernel matches, the
-// error matches fs.ErrNotExist.
+// last one added. It reads one small file. If no kernel matches, the error matches fs.ErrNotExist.
 func (s *Store) Find(name string) (Kernel, error) {
 	found, err := s.lookUp(func(x *index) ([]record, error) { return x.find(name) })
 	if err != nil {
@@ -105,8 +104,7 @@ func (x *index) find(name string) ([]record, error) {
 	return found, nil
 }
 
-// Remove deletes a kernel, named as in Find; a name that matches several is an error. Guests that
-// run it keep its files.
+// Remove deletes a kernel, named as in Find but unambiguously. Running guests keep its files.
 func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 	var gone Kernel
 	err := s.change(ctx, func(x *index) error {
@@ -120,8 +118,7 @@ func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 			return ambiguous(name, found)
 		}
 		gone = s.kernel(x, found[0])
-		// Remove the files first: on a full disk that frees space for the index, which may
-		// name files that do not exist.
+		// First the files: that frees space for the index, which may name missing ones.
 		path := s.path(gone.ID)
 		if err := os.Rename(path, path+removedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("kernel: %w", err)
@@ -183,7 +180,11 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	if err := edit(x); err != nil {
 		return err
 	}
-	if err := s.writeIndex(x); err != nil {
+	b, err := json.MarshalIndent(x, "", "\t")
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if err := s.cache.Write(indexName, string(append(b, '\n'))); err != nil {
 		old, rerr := s.readIndex() // it is still on disk
 		if rerr != nil {
 			return errors.Join(err, rerr)

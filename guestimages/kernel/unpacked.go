@@ -17,8 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnasked is how many kernels the store keeps that were added only because a machine booted
-// them; about 75 MB each.
+// maxUnasked is how many kernels the store keeps that were added at boot; about 75 MB each.
 const maxUnasked = 8
 
 // settleTime is longer than the coarsest time stamps in use: 2 s, FAT.

@@ -121,7 +121,7 @@ func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, e
 	}
 	// The paths of the program and of the modules identify their content.
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%q\n", program, k.Modules, spec, wanted))
-	return initrd.Make(ctx, c, fmt.Sprintf("host-%x", sum[:16]), func(_ context.Context, t *filetree.Tree) error {
+	return initrd.Make(ctx, c, fmt.Sprintf("host-%x", sum[:16]), func(t *filetree.Tree) error {
 		modules, err := k.OpenModules()
 		if err != nil {
 			return err
