@@ -12,16 +12,18 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// statusLine is what a guest prints when its command has exited. Tests wait for it.
-const statusLine = "init: exit status %d\n"
-
 // runOnConsole runs the command on the console as its terminal.
 func runOnConsole(p agent.Plan) error {
 	run, err := complete(agent.Command{Argv: os.Args[1:]}, p)
 	if err != nil {
 		return err
 	}
-	tty, err := openConsole()
+	// The terminal behind /dev/console, which cannot be a controlling terminal.
+	names := strings.Fields(readWord("/sys/class/tty/console/active"))
+	if len(names) == 0 {
+		return errors.New("no console: set console= on the kernel command line")
+	}
+	tty, err := os.OpenFile("/dev/"+names[len(names)-1], os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return err
 	}
@@ -29,21 +31,13 @@ func runOnConsole(p agent.Plan) error {
 	pid, err := start(run, [3]*os.File{tty, tty, tty}, true)
 	exit := agent.Exit{Status: 127}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "init: %v\n", err)
+		complain(err)
 	} else {
 		exit = reap(pid)
 	}
 	killAll(5 * time.Second)
-	// The end of the terminal's session hung up tty, but /dev/console is never hung up.
-	fmt.Fprintf(os.Stderr, statusLine, exit.Code())
+	// The end of the terminal's session hung up tty, but /dev/console is never hung up. Tests
+	// wait for this line.
+	fmt.Fprintf(os.Stderr, "init: exit status %d\n", exit.Code())
 	return nil
-}
-
-// openConsole opens the terminal behind /dev/console, which cannot be a controlling terminal.
-func openConsole() (*os.File, error) {
-	names := strings.Fields(readWord("/sys/class/tty/console/active"))
-	if len(names) == 0 {
-		return nil, errors.New("no console: set console= on the kernel command line")
-	}
-	return os.OpenFile("/dev/"+names[len(names)-1], os.O_RDWR|unix.O_NOCTTY, 0)
 }

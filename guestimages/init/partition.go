@@ -22,18 +22,14 @@ type partition struct {
 // readPartition returns the table's entry for the partition called name in sysfs. It returns the
 // zero value for a whole disk and for a table that cannot be read.
 func readPartition(name string) partition {
-	n, err := strconv.Atoi(readWord("/sys/class/block/" + name + "/partition"))
-	if err != nil {
-		return partition{}
-	}
-	// .../block/sda/sda1
-	dir, err := filepath.EvalSymlinks("/sys/class/block/" + name)
-	if err != nil {
+	n, _ := strconv.Atoi(readWord("/sys/class/block/" + name + "/partition"))
+	dir, err := filepath.EvalSymlinks("/sys/class/block/" + name) // .../block/sda/sda1
+	if err != nil || n == 0 {
 		return partition{}
 	}
 	disk := filepath.Base(filepath.Dir(dir))
-	sector, err := strconv.Atoi(readWord("/sys/class/block/" + disk + "/queue/logical_block_size"))
-	if err != nil || sector < 512 {
+	sector, _ := strconv.Atoi(readWord("/sys/class/block/" + disk + "/queue/logical_block_size"))
+	if sector < 512 {
 		return partition{}
 	}
 	f, err := os.Open("/dev/" + disk)

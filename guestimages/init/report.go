@@ -30,7 +30,11 @@ func report(w io.Writer) {
 		if readWord("/sys/class/block/"+name+"/ro") == "1" {
 			readOnly = ", read-only"
 		}
-		fmt.Fprintf(w, "disk %s, %s MiB%s\n", name, attribute("/sys/class/block/"+name+"/size", 2048), readOnly)
+		size := "?"
+		if sectors, err := strconv.ParseInt(readWord("/sys/class/block/"+name+"/size"), 10, 64); err == nil {
+			size = strconv.FormatInt(sectors*512>>20, 10)
+		}
+		fmt.Fprintf(w, "disk %s, %s MiB%s\n", name, size, readOnly)
 	}
 	interfaces, _ := net.Interfaces()
 	for _, i := range interfaces {
@@ -50,13 +54,4 @@ func report(w io.Writer) {
 func readWord(file string) string {
 	b, _ := os.ReadFile(file)
 	return strings.TrimSpace(string(b))
-}
-
-// attribute reads a number from sysfs and divides it by unit.
-func attribute(file string, unit int64) string {
-	n, err := strconv.ParseInt(readWord(file), 10, 64)
-	if err != nil {
-		return "?"
-	}
-	return strconv.FormatInt(n/unit, 10)
 }

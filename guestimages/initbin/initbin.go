@@ -75,11 +75,8 @@ func hash(dir string) (string, error) {
 	files := []string{filepath.Join(dir, "..", "go.mod"), filepath.Join(dir, "..", "go.sum")}
 	for _, name := range sources {
 		found, err := filepath.Glob(filepath.Join(dir, name, "*.go"))
-		if err != nil {
-			return "", err
-		}
-		if len(found) == 0 {
-			return "", errors.New("no Go files in " + filepath.Join(dir, name))
+		if err != nil || len(found) == 0 {
+			return "", errors.Join(err, errors.New("no Go files in "+filepath.Join(dir, name)))
 		}
 		files = append(files, found...)
 	}

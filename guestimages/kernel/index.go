@@ -51,13 +51,7 @@ func (s *Store) readIndex() (*index, error) {
 
 // matching returns the records for which is returns true.
 func (x *index) matching(is func(record) bool) []record {
-	var found []record
-	for _, r := range x.Kernels {
-		if is(r) {
-			found = append(found, r)
-		}
-	}
-	return found
+	return slices.DeleteFunc(slices.Clone(x.Kernels), func(r record) bool { return !is(r) })
 }
 
 func (x *index) remove(id string) {

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"minivmm/internal/unpack"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+
+	"minivmm/internal/unpack"
 )
 
 // Modules are the modules of one kernel: the content of /lib/modules/RELEASE.

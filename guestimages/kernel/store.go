@@ -16,15 +16,11 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// folder is the cache's folder for kernels, indexName the index in it, indexLock the lock for both.
 const (
-	folder    = "kernels"
-	indexName = folder + "/index.json"
-	indexLock = folder
+	folder        = "kernels" // the cache's folder for kernels, and the lock of its index
+	indexName     = folder + "/index.json"
+	removedSuffix = ".removed" // of a kernel's folder while it is being removed
 )
-
-// removedSuffix ends the name of a kernel's folder while it is being removed.
-const removedSuffix = ".removed"
 
 // Store is the set of kernels in a cache.
 type Store struct {
@@ -168,7 +164,7 @@ func (s *Store) isThere(r record) bool {
 // change reads the index, calls edit to change it, and writes it, all under the lock. Afterwards it
 // removes kernels that the index does not name, even if the write failed.
 func (s *Store) change(ctx context.Context, edit func(*index) error) error {
-	unlock, err := s.cache.Lock(ctx, indexLock)
+	unlock, err := s.cache.Lock(ctx, folder)
 	if err != nil {
 		return err
 	}
