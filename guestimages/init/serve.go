@@ -74,26 +74,23 @@ const exitWait = 30 * time.Second
 // openPort waits for the virtio-serial port of that name and for the launcher at its other end. The
 // kernel announces both in messages that a worker handles later, so only polling is possible.
 func openPort(name string) (*os.File, error) {
-	err := fmt.Errorf("no virtio-serial port named %s", name)
 	var port *os.File
-	poll(20*time.Second, func() bool {
+	var err error
+	if !poll(20*time.Second, func() bool {
 		files, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
 		at := slices.IndexFunc(files, func(file string) bool { return readWord(file) == name })
 		if at < 0 {
 			return false
 		}
-		f, failed := os.OpenFile("/dev/"+filepath.Base(filepath.Dir(files[at])), os.O_RDWR, 0)
-		switch {
-		case failed != nil:
-			err = failed
-		case !connected(f):
-			f.Close()
+		port, err = os.OpenFile("/dev/"+filepath.Base(filepath.Dir(files[at])), os.O_RDWR, 0)
+		if err == nil && !connected(port) {
+			port.Close()
 			return false
-		default:
-			port, err = f, nil
 		}
 		return true
-	})
+	}) {
+		return nil, fmt.Errorf("no virtio-serial port named %s", name)
+	}
 	return port, err
 }
 
