@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,14 +34,9 @@ func defaultModules() [][]string {
 	}
 }
 
-// File is a file of this machine and its path in the guest, where it belongs to root.
-type File struct{ Source, Path string }
-
-// Options select what the guest contains in addition to init and busybox. The zero value gives a
-// shell on the console.
+// Options select what the guest contains in addition to init, busybox, drivers and file systems. The
+// zero value gives a shell on the console.
 type Options struct {
-	Modules  []string // nil: the usual drivers and file systems, on demand; otherwise exactly these and their dependencies, always loaded; a module that the kernel lacks is an error
-	Files    []File
 	Hostname string
 	Command  []string // nil: /bin/sh; the kernel command line may override it after "--"
 }
@@ -58,14 +52,10 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 	if err != nil {
 		return "", err
 	}
-	files, err := readFiles(o.Files)
-	if err != nil {
-		return "", err
-	}
 	if len(o.Command) == 0 {
 		o.Command = []string{"/bin/sh"}
 	}
-	sum, err := key(c, o, files, k.ModulesID, program, busybox)
+	sum, err := key(c, o, k.ModulesID, program, busybox)
 	if err != nil {
 		return "", err
 	}
@@ -74,13 +64,8 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 			return err
 		}
 		p := agent.Plan{Hostname: o.Hostname, Command: &agent.Command{Argv: o.Command}}
-		if err := addModules(t, &p, k, o.Modules); err != nil {
+		if err := addModules(t, &p, k); err != nil {
 			return err
-		}
-		for _, f := range files {
-			if err := AddFile(t, f.path, f.perm, f.data); err != nil {
-				return err
-			}
 		}
 		if err := t.Put(filetree.Node{Path: "/tmp", Mode: unix.S_IFDIR | 0o1777}, nil); err != nil {
 			return err
@@ -89,10 +74,10 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 	})
 }
 
-// key returns a hash of everything that a file system is made from: o, the content of its files,
-// the modules, and the programs. Each program is a path or "". The cache path of a program in the
-// cache changes with its content, so the path is hashed; for any other program the content is.
-func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs ...string) (string, error) {
+// key returns a hash of everything that a file system is made from: o, the modules, and the
+// programs. Each program is a path or "". The cache path of a program in the cache changes with its
+// content, so the path is hashed; for any other program the content is.
+func key(c *cache.Cache, o Options, modulesID string, programs ...string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, modulesID)
 	for _, file := range programs {
@@ -106,42 +91,12 @@ func key(c *cache.Cache, o Options, files []readFile, modulesID string, programs
 		}
 		fmt.Fprintf(h, "%s\n", name)
 	}
-	o.Files = nil // files has their current content
 	spec, err := json.Marshal(o)
 	if err != nil {
 		return "", fmt.Errorf("initrd: %w", err)
 	}
 	fmt.Fprintf(h, "%s\n%q\n", spec, defaultModules())
-	for _, f := range files {
-		fmt.Fprintf(h, "%s %o %d\n", f.path, f.perm, len(f.data))
-		h.Write(f.data)
-	}
 	return fmt.Sprintf("%x", h.Sum(nil)[:16]), nil
-}
-
-type readFile struct {
-	path string
-	perm uint32
-	data []byte
-}
-
-func readFiles(files []File) ([]readFile, error) {
-	var all []readFile
-	for _, f := range files {
-		if !path.IsAbs(f.Path) {
-			return nil, fmt.Errorf("initrd: file %q: want an absolute path in the guest", f.Path)
-		}
-		info, err := os.Stat(f.Source)
-		if err != nil {
-			return nil, fmt.Errorf("initrd: %w", err)
-		}
-		b, err := os.ReadFile(f.Source)
-		if err != nil {
-			return nil, fmt.Errorf("initrd: %w", err)
-		}
-		all = append(all, readFile{f.Path, uint32(info.Mode().Perm()), b})
-	}
-	return all, nil
 }
 
 // findBusybox returns the path of a static busybox: Debian's, or this machine's if it does not run
@@ -202,14 +157,10 @@ func addBusybox(ctx context.Context, t *filetree.Tree, file string) error {
 	return AddFile(t, "/bin/busybox", 0o755, b)
 }
 
-// addModules adds the named modules to be loaded always, or the default ones to load on demand.
-func addModules(t *filetree.Tree, p *agent.Plan, k kernel.Kernel, names []string) (err error) {
+// addModules adds the default modules, to be loaded on demand.
+func addModules(t *filetree.Tree, p *agent.Plan, k kernel.Kernel) error {
 	tree, err := k.OpenModules()
 	if err != nil {
-		return err
-	}
-	if names != nil {
-		p.Modules, err = AddModules(t, tree, names...)
 		return err
 	}
 	groups := defaultModules()
