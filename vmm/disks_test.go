@@ -50,3 +50,30 @@ func TestKernelsOnWhichALUNResetCrashesTheHost(t *testing.T) {
 		}
 	}
 }
+
+func TestKernelsOnWhichCPUMaxDoesNotLimitWorkers(t *testing.T) {
+	const before, since = "6.17.13", "6.18.0-rc1"
+	vhost, user := config.Net{ID: "net0", Backend: config.NetVhost}, config.Net{ID: "net1", Backend: config.NetUser}
+	kernels, own := config.Disk{Backend: config.DiskVhostSCSI}, config.Disk{Backend: config.DiskInProcess}
+	for _, tc := range []struct {
+		net     config.Net
+		disk    config.Disk
+		limits  config.Limits
+		release string
+		want    string // in the error; "": none
+	}{
+		{vhost, kernels, config.Limits{CPUMax: 50}, since, "of net0, scsi0 on Linux 6.18.0-rc1,"},
+		{vhost, kernels, config.Limits{CPUMax: 50}, before, ""},
+		{vhost, own, config.Limits{CPUMax: 50}, "7.3.4+deb13-amd64", "of net0 on Linux 7.3.4"},
+		{user, kernels, config.Limits{CPUMax: 50}, since, "of scsi0 on"},
+		{user, own, config.Limits{CPUMax: 50}, since, ""},
+		{vhost, kernels, config.Limits{CPUWeight: 50}, since, ""},
+		{user, own, config.Limits{CPUMax: 50}, "what", "kernel release"},
+	} {
+		p := Plan{Config: config.Config{Net: []config.Net{tc.net}, Disk: []config.Disk{tc.disk}, Limits: tc.limits}}
+		err := p.cpuMaxHoldsOn(tc.release)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s, %s, %s: %v, want %q", tc.release, tc.net.ID, tc.disk.Backend, err, tc.want)
+		}
+	}
+}

@@ -24,6 +24,16 @@ func (m *VM) addLimits() error {
 	if err != nil {
 		return err
 	}
+	release, err := kernelRelease()
+	if err == nil {
+		err = m.plan.cpuMaxHoldsOn(release)
+	}
+	if err != nil && m.plan.Limits.Strict {
+		return err
+	}
+	if err != nil {
+		m.opt.Logf("warning: %v", err)
+	}
 	if err := m.plan.reserveThreads(); err != nil {
 		return err
 	}

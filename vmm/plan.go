@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -142,11 +144,11 @@ func (p *Plan) diskBackend(note noter) config.DiskBackend {
 
 // vhostSCSIObstacle returns the reason why the kernel cannot serve the disks, or nil.
 func (p *Plan) vhostSCSIObstacle(note noter) error {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
+	release, err := kernelRelease()
+	if err != nil {
 		return err
 	}
-	if err := lunResetIsSafeOn(unix.ByteSliceToString(u.Release[:]), len(p.Disk)); err != nil {
+	if err := lunResetIsSafeOn(release, len(p.Disk)); err != nil {
 		return err
 	}
 	dev, err := vhost.OpenScsi()
@@ -176,14 +178,51 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 // LUN reset, vhost_scsi_release_tmf_res corrupts a list of another LUN (drivers/vhost/scsi.c before
 // 6.4), and removing the target then uses that list. Seen on 6.1.
 func lunResetIsSafeOn(release string, disks int) error {
-	var major, minor int
-	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("kernel release %q: %w", release, err)
-	}
-	if disks > 1 && (major < 6 || major == 6 && minor < 4) {
+	fixed, err := since(release, 6, 4)
+	if err == nil && disks > 1 && !fixed {
 		return fmt.Errorf("with several disks, a guest can crash a host on Linux %s by resetting one of them (fixed in 6.4); to accept the risk, set backend = %q", release, config.DiskVhostSCSI)
 	}
-	return nil
+	return err
+}
+
+// cpuMaxHoldsOn returns an error if limits.cpu_max does not limit the machine's kernel workers: since
+// Linux 6.18 a task is throttled when it returns to user mode, which a worker never does
+// (kernel/sched/fair.c, task_throttle_setup_work).
+func (p *Plan) cpuMaxHoldsOn(release string) error {
+	broken, err := since(release, 6, 18)
+	if err != nil || !broken || p.Limits.CPUMax == 0 {
+		return err
+	}
+	var devices []string
+	for _, n := range p.Net {
+		if n.Backend == config.NetVhost {
+			devices = append(devices, string(n.ID))
+		}
+	}
+	if len(p.Disk) > 0 && p.Disk[0].Backend == config.DiskVhostSCSI {
+		devices = append(devices, scsiName)
+	}
+	if len(devices) == 0 {
+		return nil
+	}
+	return fmt.Errorf("limits.cpu_max does not limit the kernel's workers of %s on Linux %s, where cpu.max no longer throttles them (6.18 and later); "+
+		"devices in process are limited (backend = %q for networks, %q for disks): %w", strings.Join(devices, ", "), release, config.NetUser, config.DiskInProcess, errors.ErrUnsupported)
+}
+
+// since reports whether a kernel of that release is at least major.minor.
+func since(release string, major, minor int) (bool, error) {
+	var x, y int
+	if _, err := fmt.Sscanf(release, "%d.%d", &x, &y); err != nil {
+		return false, fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	return x > major || x == major && y >= minor, nil
+}
+
+// kernelRelease returns the running kernel's release, as uname -r prints it.
+func kernelRelease() (string, error) {
+	var u unix.Utsname
+	err := unix.Uname(&u)
+	return unix.ByteSliceToString(u.Release[:]), os.NewSyscallError("uname", err)
 }
 
 // device is one virtio device of a plan.

@@ -21,6 +21,7 @@ type Limits struct {
 	IO         []IOLimit `toml:"io,omitempty"`         // per device: io.weight and io.max
 	VCPUShare  int       `toml:"vcpu_share,omitzero"`  // 1 to 10000: cpu.weight of the virtual CPUs' threads
 	IOShare    int       `toml:"io_share,omitzero"`    // 1 to 10000: cpu.weight of the workers and all other threads
+	Strict     bool      `toml:"strict,omitzero"`      // a limit that this host's kernel does not enforce is an error, not a warning
 }
 
 // Shared reports whether the machine's threads are split between two child cgroups.

@@ -18,6 +18,7 @@ io_weight = 1
 io = ["/dev/vda  weight=7 read_bps=10M write_iops=5", "/srv read_iops=1 write_bps=1K"]
 vcpu_share = 300
 io_share = 1
+strict = true
 [rlimits]
 nproc = 1
 nofile = 64
@@ -39,7 +40,7 @@ pid = true
 			{Path: "/dev/vda", Weight: 7, ReadBPS: 10 << 20, WriteIOPS: 5},
 			{Path: "/srv", ReadIOPS: 1, WriteBPS: 1 << 10},
 		},
-		VCPUShare: 300, IOShare: 1,
+		VCPUShare: 300, IOShare: 1, Strict: true,
 	}
 	if !reflect.DeepEqual(got.Limits, limits) {
 		t.Errorf("got  %+v\nwant %+v", got.Limits, limits)

@@ -41,7 +41,7 @@ func newFlags(command string, o *options) *flag.FlagSet {
 	o.config = emuhost.DefaultConfig()
 	f := flag.NewFlagSet("emuhost "+command, flag.ContinueOnError)
 	f.StringVar(&o.config.Kernel, "kernel", cmp.Or(os.Getenv("MINIVMM_HOST_KERNEL"), o.config.Kernel),
-		"host kernel, 6.12 or 6.1; MINIVMM_HOST_KERNEL sets the default")
+		"host kernel: 6.12, 6.1 or newest; MINIVMM_HOST_KERNEL sets the default")
 	f.IntVar(&o.config.CPUs, "cpus", o.config.CPUs, "number of host CPUs; 1 with -icount")
 	f.IntVar(&o.config.MemoryMiB, "memory", o.config.MemoryMiB, "host memory in MiB")
 	f.BoolVar(&o.config.Icount, "icount", false, "make the host's clock count instructions, 1 ns each")

@@ -46,6 +46,10 @@ var machinePackages = []string{
 	"./internal/testbed/probe",
 }
 
+// newestPackages are the packages whose tests also run on the newest kernel: they check what the
+// kernel itself does.
+var newestPackages = []string{"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof"}
+
 // steadyTests matches the tests that need a steady clock. An emulated host has a steady clock if it
 // counts instructions, and is then several times slower.
 const steadyTests = "^TestCPUMaxThrottlesIperf3$"
@@ -177,7 +181,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		return nil, err
 	}
 	var hosts, steady []stage // one for each kernel
-	for _, name := range series {
+	var newest stage
+	for _, name := range append(slices.Clone(series), emuhost.Newest) {
 		config := emuhost.DefaultConfig()
 		config.Kernel = name
 		if _, err := emuhost.Prepare(ctx, c, config); err != nil {
@@ -188,6 +193,11 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		host.name = "emulated host on Linux " + name + about
 		host.env = g.env(c, name)
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
+		if name == emuhost.Newest {
+			host.args = append(host.args[:len(host.args)-len(machinePackages)], newestPackages...)
+			newest = host
+			continue
+		}
 		hosts = append(hosts, host)
 
 		host = host.with("steady-clock")
@@ -197,7 +207,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		steady = append(steady, host)
 	}
 	hosts[0], hosts[len(hosts)-1] = withClients(hosts[0]), withDebian(hosts[len(hosts)-1])
-	return append(slices.Concat(stages, hosts, steady), stage{
+	return append(slices.Concat(stages, hosts, steady), newest, stage{
 		short: "[host]",
 		name:  "the emulated host itself, on Linux " + strings.Join(series, " and "),
 		env:   []string{"MINIVMM_REQUIRE=emuhost"},
