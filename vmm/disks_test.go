@@ -51,7 +51,7 @@ func TestKernelsOnWhichALUNResetCrashesTheHost(t *testing.T) {
 	}
 }
 
-func TestKernelsOnWhichCPUMaxDoesNotLimitWorkers(t *testing.T) {
+func TestKernelsOnWhichCPUMaxDoesNotThrottleWorkers(t *testing.T) {
 	const before, since = "6.17.13", "6.18.0-rc1"
 	vhost, user := config.Net{ID: "net0", Backend: config.NetVhost}, config.Net{ID: "net1", Backend: config.NetUser}
 	kernels, own := config.Disk{Backend: config.DiskVhostSCSI}, config.Disk{Backend: config.DiskInProcess}
@@ -62,10 +62,10 @@ func TestKernelsOnWhichCPUMaxDoesNotLimitWorkers(t *testing.T) {
 		release string
 		want    string // in the error; "": none
 	}{
-		{vhost, kernels, config.Limits{CPUMax: 50}, since, "of net0, scsi0 on Linux 6.18.0-rc1,"},
+		{vhost, kernels, config.Limits{CPUMax: 50}, since, "Linux 6.18.0-rc1 does not throttle the kernel's workers of net0, scsi0 ("},
 		{vhost, kernels, config.Limits{CPUMax: 50}, before, ""},
-		{vhost, own, config.Limits{CPUMax: 50}, "7.3.4+deb13-amd64", "of net0 on Linux 7.3.4"},
-		{user, kernels, config.Limits{CPUMax: 50}, since, "of scsi0 on"},
+		{vhost, own, config.Limits{CPUMax: 50}, "7.3.4+deb13-amd64", "workers of net0 ("},
+		{user, kernels, config.Limits{CPUMax: 50}, since, "workers of scsi0 ("},
 		{user, own, config.Limits{CPUMax: 50}, since, ""},
 		{vhost, kernels, config.Limits{CPUWeight: 50}, since, ""},
 		{user, own, config.Limits{CPUMax: 50}, "what", "kernel release"},

@@ -185,8 +185,8 @@ func lunResetIsSafeOn(release string, disks int) error {
 	return err
 }
 
-// cpuMaxHoldsOn returns an error if limits.cpu_max does not limit the machine's kernel workers: since
-// Linux 6.18 a task is throttled when it returns to user mode, which a worker never does
+// cpuMaxHoldsOn returns an error if limits.cpu_max does not throttle the machine's kernel workers:
+// since Linux 6.18 a task is throttled when it returns to user mode, which a worker never does
 // (kernel/sched/fair.c, task_throttle_setup_work).
 func (p *Plan) cpuMaxHoldsOn(release string) error {
 	broken, err := since(release, 6, 18)
@@ -205,8 +205,9 @@ func (p *Plan) cpuMaxHoldsOn(release string) error {
 	if len(devices) == 0 {
 		return nil
 	}
-	return fmt.Errorf("limits.cpu_max does not limit the kernel's workers of %s on Linux %s, where cpu.max no longer throttles them (6.18 and later); "+
-		"devices in process are limited (backend = %q for networks, %q for disks): %w", strings.Join(devices, ", "), release, config.NetUser, config.DiskInProcess, errors.ErrUnsupported)
+	return fmt.Errorf("limits.cpu_max: Linux %s does not throttle the kernel's workers of %s (6.18 and later do not); they are limited only "+
+		"as the virtual CPUs give them less work, and not while they poll (busy_poll); devices in process are throttled (backend = %q or %q): %w",
+		release, strings.Join(devices, ", "), config.NetUser, config.DiskInProcess, errors.ErrUnsupported)
 }
 
 // since reports whether a kernel of that release is at least major.minor.
