@@ -1,13 +1,13 @@
 // Package kvm is the part of the KVM ABI that minivmm uses, for x86-64.
 //
-// It is a thin layer: a table with one row per ioctl (request.go), which package ioctl issues, and
-// one type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the counters of a VM or a VCPU.
-// It contains no policy of a machine: no address map, no CPUID policy, no threads.
+// It is a thin layer: a table with one row per ioctl (request.go; package ioctl makes the calls),
+// and one type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the counters of a VM or a
+// VCPU. It makes no decisions for a machine: no address map, no CPUID policy, no threads.
 //
 // Source: include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h, and
-// Documentation/virt/kvm/api.rst for the meaning. testdata/abi.c prints all
-// numbers and layouts from the installed headers. Tests compare the program's
-// output and the Go tables with testdata/abi.golden.
+// Documentation/virt/kvm/api.rst for the meaning. testdata/abi.c prints all numbers and layouts
+// from the installed headers. Tests compare the program's output and the Go tables with
+// testdata/abi.golden.
 //
 // Not supported: nested state, SEV, device attributes, dirty logs and rings, Xen and Hyper-V
 // emulation, a local APIC or IOAPIC outside the kernel, coalesced MMIO.

@@ -27,9 +27,9 @@ const (
 	apicBusKHz       = 1_000_000 // APIC_BUS_FREQUENCY, arch/x86/kvm/lapic.h
 )
 
-// vcpuCPUID returns the CPUID of vCPU id of count: what KVM supports, with the topology of one
-// socket of count cores without hyperthreads, a timer that needs no calibration, and no nested
-// virtualization. tscKHz is 0 if the host does not report it.
+// vcpuCPUID returns the CPUID of vCPU number id, out of count vCPUs. It changes what KVM supports:
+// the topology is one socket with count cores and no hyperthreads, the timer needs no calibration,
+// and there is no nested virtualization. tscKHz is 0 if the host does not report the frequency.
 func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEntry {
 	out := make([]kvm.CPUIDEntry, 0, len(supported)+4)
 	idBits := uint32(bits.Len(uint(count - 1))) // bits of an APIC ID that select the core
@@ -95,7 +95,7 @@ func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEnt
 	return out
 }
 
-// leaf0 returns the leaf with the highest basic leaf and the host's vendor.
+// leaf0 returns leaf 0, which has the number of the highest basic leaf and the CPU's vendor.
 func leaf0(entries []kvm.CPUIDEntry) kvm.CPUIDEntry {
 	i := slices.IndexFunc(entries, func(e kvm.CPUIDEntry) bool { return e.Function == 0 })
 	if i < 0 {
@@ -118,14 +118,14 @@ func cheapestNotify() config.Notify {
 	return config.NotifyMemory
 }
 
-// portsAreCheaper reports whether a guest's write to an I/O port reaches KVM at less cost than a
-// write to memory: true on hosts with SVM. There a write to unbacked memory is a page fault that
-// reports only the address, so KVM walks the guest's page tables, fetches the instruction and
-// decodes it to learn the value before it looks for the eventfd; an exit for a port reports port,
-// size and value (APM vol. 2 §15.10.2). The difference is about 2 500 instructions of a disk
-// request's 50 000 (docs/performance.md). With VMX both are short: KVM looks for eventfds that
-// match any write, as ours do, before it decodes anything (KVM_FAST_MMIO_BUS,
-// arch/x86/kvm/vmx/vmx.c, handle_ept_misconfig).
+// portsAreCheaper reports whether a guest's write to an I/O port costs KVM less than a write to
+// memory. It does on hosts with SVM. There, a write to unbacked memory is a page fault that reports
+// only the address, so KVM walks the guest's page tables, fetches the instruction and decodes it to
+// learn the value before it looks for the eventfd. An exit for a port reports port, size and value
+// (APM vol. 2 §15.10.2). This saves about 2 500 of the 50 000 instructions of a disk request
+// (docs/performance.md). With VMX both are cheap: KVM looks for eventfds that match any write, as
+// ours do, before it decodes anything (KVM_FAST_MMIO_BUS, arch/x86/kvm/vmx/vmx.c,
+// handle_ept_misconfig).
 func portsAreCheaper(supported []kvm.CPUIDEntry) bool {
 	var vendor []byte
 	host := leaf0(supported)

@@ -34,8 +34,8 @@ type Plan struct {
 }
 
 // Resolve decides what cfg leaves open, based on what this user can use on this host. It does not
-// change cfg. Each note is one line about something that the machine does not get, and why. If the
-// host changes between Resolve and New, New may fail.
+// change cfg. Each note is one line about a feature that the machine does not get, and the reason.
+// If the host changes between Resolve and New, New may fail.
 func Resolve(cfg *config.Config, ports ...string) (p Plan, notes []string) {
 	p = Plan{Config: *cfg, Ports: ports}
 	p.Net, p.Disk = slices.Clone(cfg.Net), slices.Clone(cfg.Disk)
@@ -185,8 +185,8 @@ func lunResetIsSafeOn(release string, disks int) error {
 	return err
 }
 
-// cpuMaxHoldsOn returns an error if limits.cpu_max does not throttle the machine's kernel workers:
-// since Linux 6.18 a task is throttled when it returns to user mode, which a worker never does
+// cpuMaxHoldsOn returns an error if limits.cpu_max does not throttle the machine's kernel workers.
+// Since Linux 6.18 a task is throttled when it returns to user mode, which a worker never does
 // (kernel/sched/fair.c, task_throttle_setup_work).
 func (p *Plan) cpuMaxHoldsOn(release string) error {
 	broken, err := since(release, 6, 18)
@@ -210,7 +210,7 @@ func (p *Plan) cpuMaxHoldsOn(release string) error {
 		release, strings.Join(devices, ", "), config.NetUser, config.DiskInProcess, errors.ErrUnsupported)
 }
 
-// since reports whether a kernel of that release is at least major.minor.
+// since reports whether release, such as "6.12.9-amd64", is Linux major.minor or later.
 func since(release string, major, minor int) (bool, error) {
 	var x, y int
 	if _, err := fmt.Sscanf(release, "%d.%d", &x, &y); err != nil {
@@ -233,7 +233,7 @@ type device struct {
 	make    func(*VM) (virtio.Device, error)
 }
 
-// devices returns all devices, in the order of their PCI slots from 1 on. Slot 0 is the host
+// devices returns all devices in the order of their PCI slots, which start at 1. Slot 0 is the host
 // bridge.
 func (p *Plan) devices() (list []device) {
 	for i := range p.Net {

@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// plenty is room for so many tasks that no limit is near.
+	// plenty is a number of tasks: if the limits have room for that many more, no limit is near.
 	plenty = 1024
 
 	// blocked is the maximum number of goroutines that are in a system call at the same time, each
-	// on its own thread: 32 for disks served in process, and those of the console and others.
+	// on its own thread: 32 for disks served in process, and 16 for the console and others.
 	blocked = 48
 )
 
-// reserveThreads creates all threads that the Go runtime will need for a machine in advance, if a
-// limit of tasks could be reached: when the kernel refuses a thread, the program crashes ("failed
-// to create new OS thread"), and there is no way to check first. The runtime keeps idle threads
+// reserveThreads creates in advance all threads that the Go runtime will need for a machine, if the
+// machine could reach a limit on tasks: when the kernel refuses a thread, the program crashes
+// ("failed to create new OS thread"), and the runtime offers no check. It keeps idle threads
 // forever.
 //
-// Only the kernel's workers are created later; if one cannot be created, that is an error.
+// Only the kernel's workers are created later. If one cannot be created, the caller gets an error.
 func (p *Plan) reserveThreads() error {
 	// For a machine without its own limits, check the host's.
 	if room, _ := vhost.RoomForTasks(plenty); p.Limits.PIDsMax == 0 && p.Rlimits.NProc == 0 && room >= plenty {
@@ -67,9 +67,9 @@ func enoughForWorkers(n int) error {
 	return enough(2*n + spare)
 }
 
-// RoomForProcess returns an error if the host has too few threads left for another process that
-// runs the machine. In a new pid namespace, that process could not count the tasks outside it that
-// share the same limits.
+// RoomForProcess returns an error if the host allows too few more threads for another process that
+// runs the machine. That process cannot check this itself in a new pid namespace: it cannot count
+// the tasks outside, which share its limits.
 func (p *Plan) RoomForProcess() error {
 	const startup = 16 // threads of a Go program while it starts
 	return enough(p.threads() + startup)

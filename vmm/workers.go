@@ -92,8 +92,8 @@ type placement struct {
 	rings    int  // number of the device's rings that the kernel serves
 }
 
-// placement returns the configured settings for a device; own, the device's affinity, overrides
-// that of all workers.
+// placement returns the configured settings for a device. own is the affinity in the device's own
+// table; unless it is empty, it overrides workers.affinity.
 func (m *VM) placement(device string, own config.CPUSet) placement {
 	p := placement{device: device, affinity: m.plan.Workers.Affinity, key: "workers.affinity", sched: schedOf(m.plan.Workers.Sched, m.plan.Workers.Nice)}
 	if len(own) > 0 {
@@ -102,7 +102,7 @@ func (m *VM) placement(device string, own config.CPUSet) placement {
 	return p
 }
 
-// policies are the names of the kernel's policies; all others are vhost.Other.
+// policies maps configured names to the kernel's policies. Any other name means vhost.Other.
 var policies = map[string]vhost.Policy{"fifo": vhost.FIFO, "rr": vhost.RR, "batch": vhost.Batch, "idle": vhost.Idle}
 
 // schedOf converts a policy, and a nice value if the policy has one, to vhost.Sched.
@@ -128,8 +128,8 @@ func (m *VM) own(dev *vhost.Device, p placement, rings []int) error {
 }
 
 // newWorker calls create to create a worker. The kernel copies attributes of the calling thread, so
-// create runs on a new thread with the worker's affinity and without capabilities, which exits
-// afterwards. The other settings are made on the worker itself, which has nothing to do yet.
+// create runs on a new thread that has the worker's affinity and no capabilities, and that exits
+// afterwards. newWorker applies the other settings to the worker itself, which is still idle.
 func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func() (vhost.Worker, error)) (Worker, error) {
 	w := Worker{Device: p.device, Rings: rings, dev: dev, place: p}
 	err := vhost.OnThreadOfItsOwn(func() (err error) {

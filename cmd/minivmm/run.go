@@ -106,7 +106,8 @@ func newCheckCommand() *cobra.Command {
 	}
 }
 
-// load is config.Resolve, with errors of the file itself marked as fileError.
+// load calls config.Resolve. An error that is not about the configuration itself, such as a missing
+// file, becomes a fileError.
 func load(name string, settings []config.Setting) (*config.Config, error) {
 	cfg, err := config.Resolve(name, settings)
 	if _, invalid := err.(*config.Error); err != nil && !invalid {
@@ -118,14 +119,14 @@ func load(name string, settings []config.Setting) (*config.Config, error) {
 // words are the settings of run's flags, in their order; package config interprets the values.
 type words struct {
 	settings []config.Setting
-	entries  map[string]int // of each list so far
+	entries  map[string]int // number of entries of each list so far
 }
 
 // word is one flag.
 type word struct {
 	name  string
 	arg   string // the name of its value in the help
-	key   string // in the configuration; for net and disk, the key of the list
+	key   string // the configuration key; for net and disk, the key of the list
 	first string // the table's key that a value without a key sets; empty for a flag that sets a single key
 	help  string
 }

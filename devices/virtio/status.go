@@ -1,7 +1,8 @@
 package virtio
 
-// steps are the initialization steps in order (virtio 1.2 §3.1.1). Each bit may be set once the bit
-// before it is set, and enter reports whether the device agrees. Only a reset clears bits.
+// steps are the initialization steps in order (virtio 1.2 §3.1.1). The driver may set the bit of a
+// step only after the bit of the step before. enter, if not nil, reports whether the device accepts
+// the step. Only a reset clears bits.
 var steps = [...]struct {
 	bit, after Status
 	enter      func(*Frontend) bool

@@ -14,7 +14,7 @@ import (
 // ErrNotOffered reports that the machine's package sources do not offer the package.
 var ErrNotOffered = errors.New("not offered by this machine's package sources")
 
-// Version returns the version that the archive offers of a package. It is kept until Forget.
+// Version returns the package version that the archive offers. The answer is kept until Forget.
 func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	return a.ask(ctx, "version", name, func(out string) (string, error) {
 		version, ok := parsePolicy(out)
@@ -67,11 +67,11 @@ func (a *Archive) Forget(ctx context.Context) error {
 
 const (
 	answers = "answers" // the cache folder of the kept answers
-	updated = "updated" // the entry that exists in it if the package lists were fetched
+	updated = "updated" // an entry of that folder; it exists once the package lists were fetched
 )
 
-// ask returns the kept answer to a kind of question about the package name. If there is none, it
-// fetches the package lists, once, runs an apt tool, parses its output and keeps the result.
+// ask returns the kept answer of this kind for the package name. If there is none, it runs an apt
+// tool, parses its output and keeps the result. Before the first run it fetches the package lists.
 func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out string) (string, error), tool string,
 	args ...string) (string, error) {
 	if err := checkName(name); err != nil {
@@ -108,7 +108,7 @@ func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out str
 	return answer, a.cache.Write(kept, answer)
 }
 
-// checkName accepts the names of Debian policy section 5.6.7, which are never options or paths.
+// checkName accepts package names (Debian policy section 5.6.7), which are never options or paths.
 func checkName(name string) error {
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`).MatchString(name) {
 		return fmt.Errorf("debian: %q is not a package name", name)

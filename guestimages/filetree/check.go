@@ -66,8 +66,8 @@ const (
 	maxPath = 4095
 )
 
-// clean converts a path as people and tars write it to the form used in trees: relative to the
-// root, with single slashes. The root is "".
+// clean converts a path from a user or a tar to the form used in trees: relative to the root, with
+// single slashes. The root is "".
 func clean(p string) (string, error) {
 	if strings.IndexByte(p, 0) >= 0 {
 		return "", errors.New("the path contains a NUL byte")
@@ -108,7 +108,8 @@ func short(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// named prefixes an error with the name of what it is about.
+// named prefixes err with what, the name of the file or package that failed. If err is nil, it
+// returns nil.
 func named(what string, err error) error {
 	if err == nil {
 		return nil

@@ -27,13 +27,13 @@ func (t *Tree) AddDirAs(ctx context.Context, src string, uid, gid uint32) error 
 	return t.addDir(ctx, src, func(n *Node) { n.UID, n.GID = uid, gid })
 }
 
-// addDir adds a folder. It calls change for each node first.
+// addDir adds a folder. It calls change for each node before it adds the node.
 func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error {
 	src, err := filepath.Abs(src)
 	if err != nil {
 		return fmt.Errorf("filetree: %w", err)
 	}
-	// src may be a symbolic link; nothing below it is followed.
+	// src may be a symbolic link; links below it are not followed.
 	root, err := unix.Open(src, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("filetree: %w", &os.PathError{Op: "open", Path: src, Err: err})
@@ -57,7 +57,7 @@ type dirReader struct {
 	buf    []byte            // for extended attributes
 }
 
-// add adds the file of the O_PATH descriptor fd. p is its path below src.
+// add adds the file that fd, an O_PATH descriptor, refers to. p is the file's path below src.
 func (d *dirReader) add(fd int, p string) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (d *dirReader) add(fd int, p string) error {
 	return d.addBelow(fd, p, host)
 }
 
-// addBelow adds the content of the folder of the descriptor fd.
+// addBelow adds the content of the folder that fd refers to.
 func (d *dirReader) addBelow(fd int, p, host string) error {
 	f, err := reopen(fd, host)
 	if err != nil {

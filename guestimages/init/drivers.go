@@ -13,11 +13,11 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// modaliases are the files that name the driver of each device.
+// modaliases match the files that hold each device's alias, by which its driver is found.
 var modaliases = [...]string{"/sys/bus/*/devices/*/modalias", "/sys/class/input/input*/modalias"}
 
-// loadDrivers loads the modules of the devices that are present, and of those that appear through
-// them. It reports a driver that does not load; what requires it then fails with its own error.
+// loadDrivers loads the drivers of all devices, including devices that a driver adds. It prints an
+// error for a driver that does not load, and continues: whatever needs the driver fails later.
 func loadDrivers(p agent.Plan, words cmdline) {
 	seen := map[string]bool{}
 	for again := true; again; {
@@ -79,7 +79,7 @@ func loadModule(file, parameters string) error {
 	return &os.PathError{Op: "finit_module", Path: file, Err: err}
 }
 
-// asked reports whether the alias asks for m. In a module's name "-" is equivalent to "_".
+// asked reports whether the alias matches m. In a module's name "-" is equivalent to "_".
 func asked(m agent.Module, alias string) bool {
 	if strings.ReplaceAll(alias, "-", "_") == m.Name {
 		return true
@@ -97,7 +97,7 @@ func asked(m agent.Module, alias string) bool {
 // Documentation/admin-guide/sysctl/kernel.rst.
 const modprobePath = "/proc/sys/kernel/modprobe"
 
-// setModprobe makes the kernel run this program to load a module, as for a file system.
+// setModprobe makes the kernel run program to load a module that it needs, such as a file system.
 func setModprobe(program string) error {
 	return os.WriteFile(modprobePath, []byte(program), 0)
 }

@@ -4,7 +4,7 @@ package initbin
 
 import _ "embed"
 
-// embedded is the program, embeddedSum its SHA-256 in hexadecimal. The Makefile creates both files.
+// embedded is the program, and embeddedSum its SHA-256 in hexadecimal. make build creates both.
 var (
 	//go:embed init.bin
 	embedded string

@@ -53,7 +53,7 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 }
 
 // checkCredentials returns an error if a file that authn.DefaultKeychain reads belongs to another
-// user: it can name programs, which authn.DefaultKeychain runs.
+// user: such a file can name programs, which authn.DefaultKeychain runs.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
 	for _, f := range []struct{ env, inHome, file, name string }{
@@ -102,8 +102,8 @@ func (r *registry) close() error {
 	return nil
 }
 
-// answered turns a refusal by the registry into an InvalidError: the image does not exist, or not
-// for these credentials. Errors that may be temporary stay as they are.
+// answered turns a refusal by the registry into an InvalidError: the image does not exist, or these
+// credentials do not give access to it. It returns errors that may be temporary unchanged.
 func answered(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) || answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {

@@ -162,8 +162,8 @@ func memory32(base, size uint32) []byte {
 }
 
 // interrupt is the Extended Interrupt Descriptor (§6.4.3.6): edge, active high, exclusive,
-// consumed. Unlike with the older IRQ descriptor, Linux uses these values whatever the MADT reports
-// for the line.
+// consumed. Linux uses these values even if the MADT has others for the line; with the older IRQ
+// descriptor it does not.
 func interrupt(gsi uint32) []byte {
 	const consumer, edge = 1 << 0, 1 << 1
 	return binary.LittleEndian.AppendUint32([]byte{0x89, 6, 0, consumer | edge, 1}, gsi)
@@ -181,8 +181,8 @@ const (
 	ioEntireRange  = 3      // _RNG: both ISA and non-ISA ranges
 )
 
-// window is what a host bridge forwards: memory as a DWord Address Space Descriptor (§6.4.3.5.2),
-// bus numbers and I/O ports as a Word Address Space Descriptor (§6.4.3.5.3).
+// window describes a range that a host bridge forwards: memory as a DWord Address Space Descriptor
+// (§6.4.3.5.2), bus numbers and I/O ports as a Word Address Space Descriptor (§6.4.3.5.3).
 func window(kind, flags byte, w Window) []byte {
 	tag, size := byte(0x88), 2
 	if kind == spaceMemory {

@@ -11,18 +11,19 @@ import (
 
 // Suite describes a device for a conformance test.
 type Suite struct {
-	// Traffic moves buffers through the live device and checks the result. It leaves no chain with
-	// the device that a reset would not end.
+	// Traffic moves buffers through the live device and checks the result. Any chain that the
+	// device still holds afterwards must end with a reset.
 	Traffic func(t testing.TB, d *Driver)
-	// Hostile is the queue for rings that no driver may create. It must be a queue that the device
-	// serves on a kick alone. Shape is a valid chain for it, which the cases modify.
+	// Hostile is the queue on which the cases break the rules for drivers. It must be a queue for
+	// which a kick suffices to make the device serve it. Shape returns a valid chain for it, which
+	// the cases modify.
 	Hostile int
 	Shape   func(d *Driver) []queuetest.Desc
 	// Lives is the number of activations in a row; 0 means 20.
 	Lives int
 }
 
-// ringFeatures are negotiated in all combinations that the device offers.
+// ringFeatures are all combinations of ring features. A device gets those that it offers.
 var ringFeatures = []virtio.Features{
 	0,
 	virtio.FeatureRingIndirectDesc,
@@ -33,11 +34,11 @@ var ringFeatures = []virtio.Features{
 // deviceBits are all features except the ring features.
 const deviceBits = ^(virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx)
 
-// all is all offered features.
+// all requests every feature that the device offers.
 const all = ^virtio.Features(0)
 
-// TestDevice takes devices that open creates through the lifecycle that guests cause. Every device
-// is closed and must leave nothing of its [Footprint] behind.
+// TestDevice creates devices with open and runs each through a part of the lifecycle, as guests
+// cause it. It closes every device, which must leave nothing of its [Footprint] behind.
 func TestDevice(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 	if s.Lives == 0 {
 		s.Lives = 20
@@ -122,7 +123,7 @@ func livesAgain(t *testing.T, d *Driver, s Suite) {
 	before.HoldsMemory(t)
 }
 
-// After Reset the memory belongs to the guest: late kicks must not make anyone read a ring.
+// After Reset the memory belongs to the guest: late kicks must not make the device use a ring.
 func silentAfterReset(t *testing.T, d *Driver, s Suite) {
 	d.Start(all)
 	s.Traffic(t, d)
@@ -178,8 +179,8 @@ func closesWhenDead(t *testing.T, d *Driver, s Suite) {
 	d.Close()
 }
 
-// A driver may continue without any queue. The device may refuse, but then it must report it and
-// work for the next driver.
+// A driver may set DRIVER_OK without enabling a queue. The device may refuse that, but it must then
+// report NEEDS_RESET and work for the next driver.
 func nothingEnabled(t *testing.T, d *Driver, s Suite) {
 	d.Negotiate(all)
 	if got := d.Go(); got&^virtio.StatusNeedsReset != live {
@@ -207,7 +208,7 @@ func badAddresses(t *testing.T, d *Driver, s Suite) {
 	}
 }
 
-// hostile turns a valid first chain of a live ring into one that no device may accept.
+// hostile are ways to turn the valid first chain of a live ring into one that devices must reject.
 var hostile = map[string]struct {
 	needs   virtio.Features
 	breakIt func(d *Driver, r *queuetest.Ring, shape []queuetest.Desc)
@@ -275,7 +276,7 @@ func hostileChains(t *testing.T, d *Driver, s Suite) {
 	}
 }
 
-// Reads and writes the configuration, at its end and far beyond.
+// configOfAnySize reads and writes the configuration, at its end and far beyond.
 func configOfAnySize(t *testing.T, d *Driver, s Suite) {
 	for _, off := range []uint32{0, 1, 3, 8, 36, 60, 255, 0x7ff, 0xffff, 1 << 31, ^uint32(0) - 7, ^uint32(0)} {
 		for _, n := range []int{1, 2, 4, 8, 64} {

@@ -17,7 +17,7 @@ const (
 	dhcpServerPort = 67
 	dhcpClientPort = 68
 
-	// leaseTime is one day. It does not matter: no other guest ever gets the address.
+	// leaseTime is one day. Its value does not matter: no other guest ever gets the address.
 	leaseTime = 24 * time.Hour
 )
 
@@ -36,7 +36,7 @@ func (s *session) serveDHCP(mac tcpip.LinkAddress, packet []byte) {
 	s.recv.send(frame{raw: udpFrame(toMAC, netip.AddrPortFrom(from, dhcpServerPort), netip.AddrPortFrom(to, dhcpClientPort), answer.ToBytes())})
 }
 
-// dhcpAnswer returns the answer to a client's message (RFC 2131 §4.3), or nil if it gets none.
+// dhcpAnswer returns the answer to a client's message (RFC 2131 §4.3), or nil to ignore it.
 func dhcpAnswer(message []byte, host resolvConf, mtu int, guest netip.Addr) *dhcpv4.DHCPv4 {
 	in, err := dhcpv4.FromBytes(message)
 	if err != nil || in.OpCode != dhcpv4.OpcodeBootRequest || in.HWType != 1 || len(in.ClientHWAddr) != 6 {

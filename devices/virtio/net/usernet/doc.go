@@ -8,22 +8,22 @@
 // server and name server. The lease is always 10.0.2.15. Names are resolved by the resolvers in the
 // host's /etc/resolv.conf. TCP and UDP reach whatever the [Policy] allows. By default it never
 // allows the host's loopback, link-local addresses, multicast or broadcast addresses (policy.go,
-// public). A destination that the policy forbids or that refuses the connection gives the guest a
-// reset or an ICMP error. An echo request is answered by its real destination, or not at all.
+// public). If the policy forbids a destination, or the destination refuses the connection, the
+// guest gets a reset or an ICMP error. Only its real destination answers an echo request.
 //
 // On a named [Network] (package lan) there are other guests beside the gateway, each with its own
 // address. Frames between guests pass unchanged, large segments included, after both ends have
 // checked them: a guest may send only with its own addresses (lanport.go). The gateway resolves the
 // other guests' names.
 //
-// In IPv6 the network is fd00:10:0:2::/64. The gateway is ::2 in it, and fe80::2 to its neighbors:
-// a router that answers solicitations (radv.go, RFC 4861), and a DHCPv6 server that assigns no
-// addresses. It is a default router only while the host itself has IPv6. There is no IPv6 between
-// the guests of a named network.
+// In IPv6 the network is fd00:10:0:2::/64. The gateway is ::2 in it, and its link-local address is
+// fe80::2. It is a router that answers solicitations (radv.go, RFC 4861), and a DHCPv6 server that
+// assigns no addresses. It is a default router only while the host itself has IPv6. There is no
+// IPv6 between the guests of a named network.
 //
 // The gateway counts as one router: it decrements the TTL or hop limit of a packet and sets the
-// rest on the host's socket. Those sockets collect their ICMP errors. The guest gets
-// each error with its original sender and a quotation of the guest's own packet (icmp.go).
+// result on the host's socket. These sockets collect ICMP errors. The guest gets each error with
+// the error's original sender and a quotation of the guest's own packet (icmp.go).
 //
 // # The path of a frame
 //
@@ -35,9 +35,9 @@
 //
 // When the receive ring is full, up to maxBacklog bytes wait for it, and further packets are
 // dropped, as on any wire. Data of TCP connections is not dropped, because TCP would detect the
-// loss late: there is room for everything in the connections' send buffers (maxSending), and
-// meanwhile they read no more from the host. A bare acknowledgment is held briefly until data can
-// carry it (acks.go), and so is the interrupt for a single small frame from the guest
+// loss late. All data in the connections' send buffers may wait (maxSending), and while much of it
+// waits, the connections read no more from the host. A bare acknowledgment waits briefly for data
+// that can carry it (acks.go). The interrupt for a single small frame from the guest waits, too
 // (transmit.go).
 //
 // Checksums of frames from the guest are not verified: no bit is corrupted between the guest's
@@ -47,10 +47,10 @@
 //
 // Connections, datagram flows (flows) and attempts (attempts: connections being established, DNS
 // queries, echoes) are counted and limited (limits.go). A connection over the limit is reset. A
-// connection from the guest counts as an attempt until the guest has completed its handshake. Socket
-// buffers come out of a budget and shrink as connections increase. The stack limits fragments, and
-// package lan limits what waits for other guests of a named network. Together this stays below
-// maxMemory.
+// connection from the guest counts as an attempt until the guest has completed its handshake.
+// Socket buffers share a budget: later connections get smaller ones. The stack limits fragments,
+// and package lan limits what waits for other guests of a named network. The memory for all of this
+// stays below maxMemory.
 //
 // # Concurrency and lifetime
 //
@@ -60,8 +60,8 @@
 //
 // A panic is caught in the goroutines started here, in the stack's timers (netstack.go) and in the
 // code of this package that the stack calls (link.WritePackets). It stops the data path through
-// [virtio.Activation].Failed, and a reset by the driver creates a new stack. Two kinds of
-// goroutines start inside the stack and cannot be recovered or replaced from outside: its TCP
-// processors (segments of established connections), and those that drop packets waiting for a
-// neighbor's address. A panic in the stack's own code there terminates the process.
+// [virtio.Activation].Failed, and a reset by the driver creates a new stack. The stack itself
+// starts two kinds of goroutines in which this package cannot catch a panic: its TCP processors
+// (segments of established connections), and those that drop packets waiting for a neighbor's
+// address. A panic there in the stack's own code terminates the process.
 package usernet

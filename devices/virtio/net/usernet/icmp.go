@@ -27,7 +27,7 @@ const (
 	netUnreachable6, prohibited6, hostUnreachable6, portUnreachable6 = 0, 1, 3, 4
 )
 
-// unreachable returns the ICMP message for a socket's error, if that describes the destination.
+// unreachable returns the ICMP message for a socket's error. ok is false if err is not about dst.
 func unreachable(dst netip.Addr, err error) (e icmpError, ok bool) {
 	var code4, code6 uint8
 	switch {
@@ -59,7 +59,7 @@ func isErrno(err error, any ...unix.Errno) bool {
 // icmpHeader is the size of the ICMP header before the quoted packet.
 const icmpHeader = 8
 
-// expire answers a packet whose TTL or hop limit ends at the gateway.
+// expire answers a packet whose TTL or hop limit expires at the gateway.
 func (s *session) expire(packet []byte) {
 	e := icmpError{typ: uint8(header.ICMPv4TimeExceeded), code: uint8(header.ICMPv4TTLExceeded)}
 	if header.IPVersion(packet) == header.IPv6Version {
@@ -72,8 +72,8 @@ func (s *session) expire(packet []byte) {
 // but must contain its IP header and 8 more bytes.
 func (s *session) sendError(e icmpError, packet []byte) {
 	src, dst, proto := header.IPv6(packet).SourceAddress, header.IPv6(packet).DestinationAddress, header.ICMPv6ProtocolNumber
-	// It quotes what fits into the smallest packet that every link carries (RFC 1812 §4.3.2.3; RFC
-	// 4443 §2.4 c).
+	// Quote as much as fits into the smallest packet that every link carries (RFC 1812 §4.3.2.3;
+	// RFC 4443 §2.4 c).
 	quoted := minMTU6 - header.IPv6MinimumSize - icmpHeader
 	v4 := header.IPVersion(packet) == header.IPv4Version
 	if v4 {
@@ -96,8 +96,8 @@ func (s *session) sendError(e icmpError, packet []byte) {
 	s.sendIP(proto, from, to, m)
 }
 
-// A socket with IP_RECVERR (ip(7)) or IPV6_RECVERR queues the ICMP errors that
-// arrive for it: struct sock_extended_err (linux/errqueue.h) and the sender's address.
+// A socket with IP_RECVERR (ip(7)) or IPV6_RECVERR queues the ICMP errors that arrive for it. Each
+// is a struct sock_extended_err (linux/errqueue.h) and the sender's address.
 
 // wantErrors makes the kernel queue the ICMP errors of a socket of dst's address family.
 func wantErrors(fd int, dst netip.Addr) error {
@@ -144,8 +144,8 @@ func queuedErrors(fd int, report func(e icmpError, sent []byte)) {
 	}
 }
 
-// parseExtendedError parses a struct sock_extended_err and the offender's address behind it. ok is
-// false for an error that does not come from an ICMP message.
+// parseExtendedError parses a struct sock_extended_err and the sender's address that follows it. ok
+// is false for an error that does not come from an ICMP message.
 func parseExtendedError(b []byte) (e icmpError, ok bool) {
 	const (
 		size        = 16
@@ -211,8 +211,8 @@ func hops(pkt *stack.PacketBuffer) uint8 {
 }
 
 // echo is an echo request to the outside. It is sent through a ping socket (icmp(7),
-// net.ipv4.ping_group_range), and the reply is passed to the guest. Without a reply, or if the host
-// gives this user no ping sockets, the guest gets no reply.
+// net.ipv4.ping_group_range), and the reply is passed to the guest. If no reply arrives, or if this
+// user may not create ping sockets, the guest gets no reply.
 type echo struct {
 	session    *session
 	guest, dst netip.Addr
@@ -256,7 +256,7 @@ func (e *echo) run(ctx context.Context) {
 	}
 }
 
-// fail sends the guest the ICMP error for an error of the socket, if there is one.
+// fail sends the guest the ICMP error that corresponds to the socket's error, if there is one.
 func (e *echo) fail(err error) {
 	if told, ok := unreachable(e.dst, err); ok {
 		e.session.sendError(told, e.packet)

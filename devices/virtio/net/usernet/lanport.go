@@ -79,8 +79,8 @@ func (s *session) fromStation(from lan.Card, message []byte) {
 
 // cross reports whether a frame may pass between guests. It returns the packet without trailing
 // bytes, and makes the packet and its offload header valid. A frame must have the source addresses
-// of the station that sent it, and must not impersonate the gateway. IPv6 does not cross: each
-// guest has IPv6 only to its gateway.
+// of the station that sent it, and must not impersonate the gateway. IPv6 does not cross: a guest
+// uses IPv6 only with its gateway.
 func cross(o *offload, eth, packet []byte, from lan.Card) ([]byte, bool) {
 	if lan.MAC(eth[6:12]) != from.MAC {
 		return nil, false

@@ -21,8 +21,8 @@ import (
 
 const nicID = 1
 
-// newStack creates the gateway: a host that has its own addresses and also accepts packets for
-// every other address, and answers with that address.
+// newStack creates the gateway: a host that has its own addresses, also accepts packets for every
+// other address, and answers from the address that a packet was sent to.
 func newStack(s *session) (*stack.Stack, error) {
 	protocols := []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol}
 	gateways := []netip.Prefix{netip.PrefixFrom(gateway, network.Bits())}
@@ -47,9 +47,10 @@ func newStack(s *session) (*stack.Stack, error) {
 		new(tcpip.TCPModerateReceiveBufferOption(false)),
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf},
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf},
-		// Frames reach the guest in order and none is lost, so RACK's timers (RFC 8985) would mistake
-		// a guest that waits for its CPU for a loss. And no old packet arrives late, so there is no
-		// TIME-WAIT: in it the stack would ignore a guest that connects again from the same port.
+		// Frames reach the guest in order, and none is lost. If a guest waits for its CPU, RACK's
+		// timers (RFC 8985) would assume a loss. TIME-WAIT is unnecessary, because no old packet
+		// arrives late, and in it the stack would ignore a guest that connects again from the same
+		// port.
 		new(tcpip.TCPRecovery(0)),
 		new(tcpip.TCPTimeWaitTimeoutOption(0)),
 	} {
@@ -62,8 +63,8 @@ func newStack(s *session) (*stack.Stack, error) {
 		}, stack.AddressProperties{}))
 	}
 	if s.hasIPv6() {
-		// Neighbors must see a router (RFC 4861 §4.4, R flag). The stack forwards nothing:
-		// it treats every address as its own.
+		// Neighbors must see a router (RFC 4861 §4.4, R flag). The stack forwards nothing: it
+		// treats every address as its own.
 		_, err := st.SetNICForwarding(nicID, ipv6.ProtocolNumber, true)
 		errs = append(errs, err)
 	}
@@ -128,7 +129,7 @@ var (
 	_ stack.GSOEndpoint  = (*link)(nil)
 )
 
-// newLink returns a link whose neighbors must be resolved, and that does not verify the checksums of
+// newLink returns a link on which the stack resolves neighbors and does not verify the checksums of
 // incoming packets. gso means that the guest accepts large segments with partial checksums.
 func newLink(mtu int, gso bool, recv *receiver, failed func(error)) *link {
 	l := &link{Endpoint: channel.New(0, uint32(mtu), gatewayMAC), recv: recv, failed: failed}

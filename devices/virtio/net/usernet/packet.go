@@ -39,7 +39,7 @@ func ipPacket(proto tcpip.TransportProtocolNumber, ttl uint8, src, dst netip.Add
 	return p
 }
 
-// udpDatagram returns a UDP header with checksum, and payload.
+// udpDatagram returns a UDP header with its checksum, followed by the payload.
 func udpDatagram(src, dst netip.AddrPort, payload []byte) []byte {
 	u := append(make(header.UDP, header.UDPMinimumSize), payload...)
 	u.Encode(&header.UDPFields{SrcPort: src.Port(), DstPort: dst.Port(), Length: uint16(len(u))})

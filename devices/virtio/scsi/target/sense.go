@@ -70,8 +70,8 @@ var (
 	cancelled      = sense{key: keyAbortedCommand}                             // by task management: no initiator sees it
 )
 
-// badField returns INVALID FIELD IN CDB for the byte at at, badParameter INVALID FIELD IN PARAMETER
-// LIST, and outOfRange LOGICAL BLOCK ADDRESS OUT OF RANGE.
+// badField returns INVALID FIELD IN CDB, and badParameter INVALID FIELD IN PARAMETER LIST; at is
+// the index of the invalid byte. outOfRange returns LOGICAL BLOCK ADDRESS OUT OF RANGE.
 func badField(at uint16) sense {
 	return sense{key: keyIllegalRequest, asc: 0x24, pointer: sksCDB, field: at}
 }
@@ -84,8 +84,8 @@ func outOfRange(lba uint64) sense {
 	return sense{key: keyIllegalRequest, asc: 0x21, hasInfo: true, info: lba}
 }
 
-// hostError translates a host error at block lba into what the guest sees. Initiators treat the
-// blocks before lba as transferred. Without an error it returns nil.
+// hostError translates a host error at block lba into the sense that the guest gets, and nil into
+// nil. Initiators treat the blocks before lba as transferred.
 func hostError(err error, lba uint64, writing bool) error {
 	var s sense
 	switch {

@@ -24,18 +24,18 @@ const (
 	freeing                  // only for a unit that can free blocks
 )
 
-// byOpcode is the table of commands by opcode: several rows for an opcode with service actions.
+// byOpcode is the table of commands by opcode. An opcode with service actions has several rows.
 var byOpcode [256][]*command
 
-func init() { // not an initializer: commands refers to byOpcode through reportOpcodes
+func init() { // an initializer would be a cycle: commands refers to byOpcode through reportOpcodes
 	for i := range commands {
 		row := &commands[i]
 		byOpcode[row.opcode] = append(byOpcode[row.opcode], row)
 	}
 }
 
-// find returns the command of a CDB. For an unknown command it returns one without properties and
-// the sense that refuses it.
+// find returns the command of a CDB. For an unknown command it returns a command without properties
+// and, as the error, the sense for the guest.
 func find(opcode, action byte) (*command, error) {
 	rows := byOpcode[opcode]
 	for _, row := range rows {
@@ -49,9 +49,9 @@ func find(opcode, action byte) (*command, error) {
 	return &command{}, badOpcode
 }
 
-// Serve executes one command. Without wait it does only work that does not wait for the host. If
-// done is false, the command is not finished: the caller calls Serve again with wait set, from a
-// goroutine that may wait. Safe for concurrent use.
+// Serve executes one command. Unless wait is set, it never waits for the host. If the command would
+// have to wait, done is false, and the caller must call Serve again with wait set, from a goroutine
+// that may wait. Serve is safe for concurrent use.
 func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	c := &r.call
 	*c = call{Request: r, t: t, wait: wait}

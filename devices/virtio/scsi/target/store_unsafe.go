@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fewIovecs is how many iovecs of a request are kept on the stack: enough for a request of 256 KiB,
-// which has 64 pages and two partial ones.
+// fewIovecs is the number of iovecs of a request that are kept on the stack: enough for a request
+// of 256 KiB, which has 64 pages and two partial ones.
 const fewIovecs = 66
 
 // vector calls preadv2(2) or pwritev2(2). unix.Preadv2 and unix.Pwritev2 do the same, but allocate

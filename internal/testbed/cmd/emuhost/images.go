@@ -17,7 +17,7 @@ import (
 // printKernel implements "emuhost kernel".
 func printKernel(ctx context.Context, c *cache.Cache, args []string) error {
 	name := args[0]
-	if !strings.Contains(name, "-") { // a host's
+	if !strings.Contains(name, "-") { // a host kernel, such as 6.12
 		name += "-" + kernel.Full
 	}
 	k, err := kernel.Get(ctx, debian.New(c), name)
@@ -42,8 +42,8 @@ func printChoice(ctx context.Context, c *cache.Cache, _ []string) error {
 	return err
 }
 
-// prepare implements "emuhost prepare": it fetches and builds everything that tests use, for both
-// host kernels.
+// prepare implements "emuhost prepare": it fetches and builds everything that tests use on hosts
+// with Linux 6.12 and 6.1.
 func prepare(ctx context.Context, c *cache.Cache, _ []string) error {
 	for _, name := range []string{"6.12", "6.1"} {
 		config := emuhost.DefaultConfig()
