@@ -18,9 +18,9 @@ import (
 
 // Input is the guest's end of the console's input, such as the receiver of a serial port.
 //
-// Feed consumes the first n bytes of p, 0 <= n <= len(p), as many as fit now, and never blocks. It
-// does not retain p. After a short Feed, Ready receives a value when there is room again; the
-// channel holds one value and may hold a spurious one. One goroutine calls both.
+// Feed consumes as many bytes from the start of p as fit now, and returns their number. It never
+// blocks and does not retain p. After a short Feed, Ready receives a value when there is room
+// again. The channel holds one value, which may be spurious. One goroutine calls both methods.
 type Input interface {
 	Feed(p []byte) (n int)
 	Ready() <-chan struct{}
@@ -34,7 +34,8 @@ const (
 // console is the host's end of the guest's console, for its output and its input.
 //
 // On a terminal, keys go to the guest byte by byte, except for the commands of escaper. Any other
-// stdin goes to the guest unchanged, as fast as the guest reads it; its end only ends the input.
+// stdin goes to the guest unchanged, as fast as the guest reads it. Its end does not stop the
+// machine.
 type console struct {
 	out   io.Writer     // for the guest's output; its Write never blocks
 	left  chan struct{} // receives a value when the user presses Ctrl-A x
@@ -50,11 +51,13 @@ type console struct {
 	wg      sync.WaitGroup
 }
 
-// inputEnder is an Input that wants to know when the input has ended.
+// inputEnder is an Input that must learn when the input has ended. End may be called more than
+// once.
 type inputEnder interface{ End() }
 
-// openConsole starts the console, until Close. Input is read if the console is on stdio, or if typed
-// is set, for another reader. raw puts a terminal into raw mode: every key reaches the guest.
+// openConsole starts the console, which runs until Close. It reads stdin if the console is on
+// stdio, or if typed is set because stdin goes to a command in the guest. raw puts a terminal into
+// raw mode, so that all keys except the commands of escaper reach the guest.
 func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
 	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{})}
 	switch cfg.Mode {
@@ -101,7 +104,8 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	return c, nil
 }
 
-// inForeground reports whether this process may read from a terminal: always if it is not its own.
+// inForeground reports whether this process may read from a terminal. It may always read from one
+// that is not its controlling terminal.
 func inForeground(fd int) bool {
 	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
 	return err != nil || group == unix.Getpgrp()
@@ -125,7 +129,7 @@ func (c *console) Log(log io.Writer) io.Writer {
 	return crlf{log}
 }
 
-// Attach sets the guest's end of the input, once; keys typed before are buffered for it.
+// Attach sets the guest's end of the input. It is called once. Keys typed earlier are buffered.
 func (c *console) Attach(in Input) { c.attach <- in }
 
 // Close stops input, waits up to flushTime for output, and restores the terminal.
@@ -183,8 +187,8 @@ func (c *console) read(typed chan<- []byte) {
 	}
 }
 
-// feed passes typed input to the guest at the guest's pace. Only a terminal is read while the guest
-// accepts no input, so that the escape commands still work.
+// feed passes typed input to the guest at the guest's pace. While the guest accepts no input, feed
+// still reads from a terminal, so that the escape commands work, but from nothing else.
 func (c *console) feed(typed <-chan []byte, terminal bool) {
 	var (
 		esc     escaper
@@ -277,7 +281,7 @@ const escapeHelp = "\r\n" +
 // restoreTerminal takes the terminal out of raw mode; nil while it is not in raw mode.
 var restoreTerminal atomic.Pointer[func()]
 
-// takeTerminal puts the terminal into raw mode until restore, which any goroutine may call.
+// takeTerminal puts the terminal into raw mode. Any goroutine may call restore to end it.
 func takeTerminal(fd int) (restore func(), err error) {
 	state, err := term.MakeRaw(fd)
 	if err != nil {

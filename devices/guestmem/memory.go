@@ -12,12 +12,11 @@ import (
 // GPA is a guest physical address.
 type GPA uint64
 
-// PageSize is the unit of regions and file mappings in bytes.
+// PageSize is the page size in bytes. Addresses and sizes of regions are multiples of it.
 const PageSize = 4096
 
-// ErrOutOfRange is the cause if an address range is not entirely inside one RAM region. A caller
-// that acts for the guest reports it as the specification requires; it is never a reason to stop
-// the VM.
+// ErrOutOfRange means that an address range is not entirely inside one RAM region. A caller that
+// acts for the guest reports it as the specification requires. It is never a reason to stop the VM.
 var ErrOutOfRange = errors.New("not inside one RAM region")
 
 // Range is a span of guest physical addresses, in bytes.
@@ -26,8 +25,8 @@ type Range struct {
 	SizeBytes uint64
 }
 
-// Region is one contiguous range of RAM: the guest physical addresses GPA..GPA+len(Bytes) are
-// Bytes. It is one mapping and never moves.
+// Region is one contiguous range of RAM: Bytes is the memory at the guest physical address GPA. It
+// is part of one mapping and never moves.
 type Region struct {
 	GPA   GPA
 	Bytes []byte
@@ -39,15 +38,15 @@ type Memory struct {
 	mapped  [][]byte // mappings that contain the regions
 }
 
-// hugePageSize is the huge page size of x86-64. KVM maps a huge page only if guest and host address
-// have the same offset in it, so each region starts at a host address with the same offset as its
-// GPA. Linux 6.7 and later would choose such an address for most sizes.
+// hugePageSize is the huge page size of x86-64. KVM maps a huge page only if the guest and the host
+// address have the same offset in it. New therefore gives each region a host address with the same
+// offset as its GPA. Linux 6.7 and later would choose such an address for most sizes.
 const hugePageSize = 2 << 20
 
 // New maps RAM for the given ranges, which must be page aligned, ascending, disjoint and not empty.
-// Pages are allocated only when they are touched. They are excluded from core dumps and not
-// inherited by forked children: a child's copy-on-write reference would separate the guest's memory
-// from what vhost and KVM see. The caller calls Close.
+// Pages are allocated only when they are touched. They are excluded from core dumps. Forked
+// children do not inherit them: a child's copy-on-write reference would separate the guest's memory
+// from what vhost and KVM see. The caller must call Close.
 func New(ranges []Range) (*Memory, error) {
 	m := &Memory{}
 	var end GPA
@@ -81,9 +80,9 @@ func New(ranges []Range) (*Memory, error) {
 // Regions returns the RAM regions in ascending order.
 func (m *Memory) Regions() []Region { return slices.Clone(m.regions) }
 
-// Window returns the n bytes at gpa, aliasing guest memory. The range must lie
-// in one region; otherwise the error matches [ErrOutOfRange]. A window of
-// length 0 is legal anywhere inside a region.
+// Window returns the n bytes at gpa, aliasing guest memory. The range must lie in one region;
+// otherwise the error matches [ErrOutOfRange]. A window of length 0 is legal anywhere inside a
+// region.
 func (m *Memory) Window(gpa GPA, n uint64) ([]byte, error) {
 	r, off, err := m.find(gpa, n)
 	if err != nil {
@@ -92,7 +91,8 @@ func (m *Memory) Window(gpa GPA, n uint64) ([]byte, error) {
 	return r.Bytes[off : off+n : off+n], nil
 }
 
-// find is the only function that decides whether n bytes at gpa are RAM.
+// find returns the region that contains the n bytes at gpa, and their offset in it. No other
+// function decides whether bytes are RAM.
 func (m *Memory) find(gpa GPA, n uint64) (*Region, uint64, error) {
 	for i := range m.regions {
 		r := &m.regions[i]

@@ -1,5 +1,6 @@
-// Package pci is one PCI bus: a host bridge at 00:00.0 and functions next to it. The guest accesses
-// it by ECAM and by the ports 0xcf8 and 0xcfc (PCI Local Bus 3.0 §6, PCI Express 4.0 §7.2, §7.5).
+// Package pci implements one PCI bus with a host bridge at 00:00.0 and further functions. The guest
+// accesses the bus through ECAM and the ports 0xcf8 and 0xcfc (PCI Local Bus 3.0 §6, PCI Express
+// 4.0 §7.2, §7.5).
 //
 // Every register is a byte of configuration space and a mask of the bits that the guest may write.
 // Code runs only where a write has an effect: the command register, base addresses, MSI-X control,
@@ -12,8 +13,8 @@
 // A BAR may consist of memory or of up to 256 I/O ports.
 //
 // Interrupts are MSI-X only (interrupt pin 0). There is no bridge, no hot plug and no power
-// management. Error bits of the status register are never set, so none needs clearing. The bus
-// master bit stops neither DMA nor messages.
+// management. Error bits of the status register are never set, so none needs clearing. Clearing the
+// bus master bit stops neither DMA nor messages.
 //
 // A function has one mutex and its MSI-X table another; the function's is locked first. vCPUs may
 // access everything concurrently. Insert must be called before they run. Nothing in this package

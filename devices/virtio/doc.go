@@ -1,11 +1,12 @@
-// Package virtio connects transports, devices and backends: identities, feature bits, the device
-// status state machine ([Frontend]) and the small types that they exchange (virtio 1.2).
+// Package virtio connects transports, devices and backends. It contains the device IDs, the feature
+// bits, the device status state machine ([Frontend]) and the small types that they exchange (virtio
+// 1.2).
 //
 // A queue is three guest addresses, a size and two eventfds: Kick, from driver to device, and Call,
 // from device to driver. Neither vhost nor an in-process backend needs more, so [Activation] is all
-// that a transport passes to a backend. The eventfd pair belongs to the queue for the device's
-// life; an interrupt message belongs to a vector. Masking or re-routing a vector connects or
-// disconnects the two ([MSI]) without involving the backend.
+// that a transport passes to a backend. A queue keeps its eventfd pair for the device's life; an
+// interrupt message belongs to a vector. Masking or re-routing a vector connects Call to the
+// message or disconnects it ([MSI]) without involving the backend.
 //
 // The Frontend owns the queue configuration until DRIVER_OK. Then the device owns it and the
 // registers are frozen; a reset returns it to the Frontend.

@@ -2,8 +2,8 @@ package virtio
 
 import "minivmm/devices/guestmem"
 
-// Host is the interface from a transport to the machine. Package vmm implements it with KVM,
-// virtiotest as a fake.
+// Host is the interface from a transport to the machine. Package vmm implements it with KVM, and
+// package virtiotest implements a fake.
 type Host interface {
 	// AttachDoorbell makes a guest write of any value and width to the memory address gpa signal
 	// kick without leaving the kernel.
@@ -23,7 +23,7 @@ type Message struct {
 
 // MSI is the interrupt message of one vector. Its methods are called one at a time.
 type MSI interface {
-	// Program sets the message, from the guest's MSI-X table.
+	// Program sets the message to the one in the guest's MSI-X table.
 	Program(Message) error
 	// Connect makes every signal of call inject the message. A signal from before Connect is
 	// injected at once. Several notifiers may be connected to one MSI, but each notifier only to

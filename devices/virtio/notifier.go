@@ -12,8 +12,8 @@ import (
 // Notifier is an eventfd (eventfd(2)) with a name for errors.
 //
 // It is deliberately a plain descriptor: on the kernel's data path an eventfd in Go's poller would
-// be a second waiter, woken by every packet. Only an in-process backend that waits for one uses
-// [Notifier.Reader].
+// be a second waiter, woken by every packet. A goroutine that waits for one uses [Notifier.Reader]:
+// an in-process backend for Kick, and the kernel backend for a ring's error eventfd.
 type Notifier struct {
 	fd      int
 	name    string

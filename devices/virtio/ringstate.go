@@ -5,20 +5,21 @@ import "minivmm/devices/guestmem"
 // RingState is the state of a queue, observed without changing the queue.
 type RingState struct {
 	Index int
-	Size  int  // as the driver set it, the maximum before that
+	Size  int  // as set by the driver; the maximum before that
 	Live  bool // a device serves the queue
 
 	// Available and Used are the running indices of a live ring, modulo 65536 (virtio 1.2 §2.7.6,
 	// §2.7.8). They are read from guest memory and may have any value.
 	Available, Used uint16
 
-	// Kicks is how often the driver signalled Kick since the last reset. It is valid only if
-	// Counted is set: /proc may not report it.
+	// Kicks is how often the driver has signalled Kick since the last reset. It is valid only if
+	// Counted is set, because /proc may not report it.
 	Kicks   uint64
 	Counted bool
 
 	// Interrupts is how often this process has signalled the driver since the last reset. If
-	// InProcess is set, these are all interrupts: a goroutine serves the queue, not the kernel.
+	// InProcess is set, a goroutine serves the queue instead of the kernel, and Interrupts counts
+	// all interrupts.
 	Interrupts uint64
 	InProcess  bool
 }
@@ -37,7 +38,7 @@ func (f *Frontend) RingStates() []RingState {
 		*s = RingState{Index: i, Size: int(q.size)}
 		s.Kicks, s.Counted = f.bells[i].kick.count()
 		s.Interrupts, s.InProcess = f.bells[i].call.signals.Load()-q.signalled, !f.dev.InKernel(i)
-		// Read only rings that were checked. After a failed activation none may be read.
+		// Read only rings that were checked. After a failed activation, no ring may be read.
 		if a := f.live.Load(); a == nil || a.failed.Load() || !q.enabled {
 			continue
 		}

@@ -24,21 +24,21 @@ const ext4Features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,
 // Sizes of ext4, in bytes, and the room that an image gets in addition to its tree.
 const (
 	inodeSize     = 256
-	bytesPerInode = 16384 // the image gets one inode for so many bytes, or more if the tree needs more
+	bytesPerInode = 16384 // image bytes for each inode; the image gets more inodes if the tree needs them
 	slackBytes    = 64 << 20
 	minExt4       = 8 << 20 // a smaller image has no room for a journal
 )
 
 // ext4 is an ext4 file system under construction.
 type ext4 struct {
-	image  string    // file name in dir: the programs run there, because libext2fs parses text after a "?" in a path as options
-	dir    string    // of the image, the scripts and the attribute values
+	image  string    // file name in dir; the programs run in dir, because libext2fs parses the part of a path after a "?" as options
+	dir    string    // contains the image, the scripts and the attribute values
 	time   time.Time // creation time of the file system
 	mke2fs string    // path of the program
 	debug  string    // path of debugfs
 }
 
-// ext4 creates an ext4 of the tree.
+// ext4 creates an ext4 file system that contains the tree.
 func (b *Build) ext4(ctx context.Context, t *filetree.Tree, opt Options) error {
 	mke2fs, err1 := opt.tool(ctx, "mke2fs")
 	debug, err2 := opt.tool(ctx, "debugfs")
@@ -68,11 +68,11 @@ func (b *Build) ext4(ctx context.Context, t *filetree.Tree, opt Options) error {
 // need is the room that a tree requires in ext4.
 type need struct {
 	inodes int64
-	bytes  int64     // of content and folders, in whole blocks
+	bytes  int64     // content, folders, long symlinks and attributes, in whole blocks
 	time   time.Time // the latest time in the tree that is not in the future
 }
 
-// timeOf returns a node's time, or else the time made.
+// timeOf returns a node's modification time, or made if the node has none.
 func timeOf(n *filetree.Node, made time.Time) time.Time {
 	if n.ModTime.IsZero() {
 		return made
@@ -99,7 +99,7 @@ func measure(t *filetree.Tree) need {
 			n.time = node.ModTime
 		}
 	}
-	const spare = 4 // one spare inode for so many used ones
+	const spare = 4 // used inodes for each spare one
 	n.inodes += n.inodes/spare + 256
 	return n
 }
@@ -107,14 +107,15 @@ func measure(t *filetree.Tree) need {
 // least returns a lower bound for the size of an image of the tree, in bytes.
 func (n need) least() int64 { return max(minExt4, n.bytes+n.inodes*inodeSize) }
 
-// comfortable returns the default size: the lower bound, a quarter and slackBytes, in whole MiB.
+// comfortable returns the default size: the lower bound plus a quarter of it plus slackBytes,
+// rounded up to whole MiB.
 func (n need) comfortable() int64 {
 	size := n.least() + n.least()/4 + slackBytes
 	return (size + 1<<20 - 1) >> 20 << 20
 }
 
 func tooSmall(size int64, n need) error {
-	// No formula gives the size of journal and tables. One tenth and 8 MiB have been enough.
+	// No formula gives the size of journal and tables. An extra tenth plus 8 MiB has been enough.
 	enough := (n.least() + n.least()/10 + 8<<20 + 1<<20 - 1) >> 20
 	return inputErrorf("a disk of %d MiB is too small for this tree: it needs about %d MiB (%dM)", size>>20, enough, enough)
 }
@@ -141,15 +142,15 @@ func (e *ext4) format(ctx context.Context, staged string, opt Options, inodes in
 	return err
 }
 
-// tool prepares a run of a program. The variables keep the host's configuration and clock out of the
-// file system. libext2fs reads E2FSPROGS_FAKE_TIME, in seconds.
+// tool prepares a run of a program. The environment variables keep the host's configuration and
+// clock out of the file system. libext2fs reads E2FSPROGS_FAKE_TIME, in seconds.
 func (e *ext4) tool(ctx context.Context, path string, args ...string) tool {
 	t := newTool(ctx, e.dir, path, args...)
 	t.Env = append(t.Env, "MKE2FS_CONFIG="+filepath.Join(e.dir, "mke2fs.conf"), "MKE2FS_SYNC=0", "E2FSPROGS_FAKE_TIME="+strconv.FormatInt(max(1, e.time.Unix()), 10))
 	return t
 }
 
-// setMetadata sets the metadata of the tree, which the staged files could not have.
+// setMetadata sets the metadata of the tree that the staged files could not have.
 func (e *ext4) setMetadata(ctx context.Context, t *filetree.Tree) error {
 	found, err := e.list(ctx)
 	if err != nil {
@@ -178,8 +179,8 @@ func (e *ext4) debugfs(ctx context.Context, commands string, options ...string) 
 	return string(stdout), complaints(stderr), err
 }
 
-// complaints returns the first lines of debugfs' stderr without the line with its version. debugfs
-// continues after an error, and its exit status is that of its last command.
+// complaints returns the first 5 lines of debugfs' stderr, without its version and empty lines.
+// debugfs continues after an error, and its exit status is that of its last command.
 func complaints(stderr []byte) string {
 	lines := slices.DeleteFunc(strings.Split(string(stderr), "\n"), func(line string) bool {
 		return strings.TrimSpace(line) == "" || strings.HasPrefix(line, "debugfs 1.")

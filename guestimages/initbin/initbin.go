@@ -1,8 +1,8 @@
 // Package initbin provides the static program that runs as process 1 in the emulated host and in
 // guests: minivmm's own guestimages/init. "make build" embeds it in minivmm (build tag embedinit),
-// which then needs nothing else. Without the tag, the go command builds it from the source tree,
-// and the cache stores it under a hash of its sources. Once it is in the cache the go command is
-// not needed, so this also works inside the emulated host.
+// which then needs nothing else. Without the tag, the go command builds the program from the source
+// tree, and the cache stores it under a hash of its sources. Once the program is in the cache, the
+// go command is not needed, so Path also works inside the emulated host.
 package initbin
 
 import (
@@ -52,8 +52,8 @@ func Path(ctx context.Context, c *cache.Cache) (string, error) {
 	})
 }
 
-// folder returns the folder guestimages of the source tree: from the path of this file at compile
-// time, or as the go command finds it from the working directory.
+// folder returns the folder guestimages of the source tree. It uses the path of this file at
+// compile time, or else asks the go command, which searches from the working directory.
 func folder(ctx context.Context) (string, error) {
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
 		dir := filepath.Dir(filepath.Dir(file))

@@ -37,15 +37,16 @@ func (t tree) prepare() (notes []string, err error) {
 	return notes, hint(err)
 }
 
-// mkFabric creates the folder of vhost targets, and checks that targets can be created in one that
-// exists. EINVAL if the module is missing: unlike other folders, this one does not load it.
+// mkFabric creates the folder of vhost targets. If the folder exists, mkFabric checks that targets
+// can be created in it. The error is EINVAL if the module is missing: the kernel loads the modules
+// of some other fabrics when their folder is created, but not this one.
 func (t tree) mkFabric() error {
 	path := t.path("vhost")
 	err := t.fs.mkdir(path)
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	// The root user of a user namespace is not configfs's.
+	// Root in a user namespace does not own configfs.
 	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
 		return &os.PathError{Op: "create a target in", Path: path, Err: err}
 	}
@@ -53,7 +54,7 @@ func (t tree) mkFabric() error {
 }
 
 // load loads a module whose folder is missing and returns a note about it. cause is the error that
-// the missing folder caused. It does so only for DefaultRoot, and makes one attempt.
+// the missing folder caused. load makes one attempt, and only if the tree is at DefaultRoot.
 func (t tree) load(cause error, module string) (note string, err error) {
 	if t.root != DefaultRoot {
 		return "", cause
@@ -73,7 +74,7 @@ func (t tree) load(cause error, module string) (note string, err error) {
 	return "loaded the module " + module, nil
 }
 
-// hint adds a hint to the error of creating the top folder.
+// hint adds the fix to an error of mkFabric.
 func hint(err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):

@@ -5,7 +5,7 @@ import "encoding/binary"
 // Config holds the values that the tables report. Addresses are guest physical and below 4 GiB,
 // sizes in bytes.
 type Config struct {
-	// NumCPUs is 1 to 255; APIC ID and processor UID of CPU n are n. A 256th would need a wider
+	// NumCPUs is 1 to 255. APIC ID and processor UID of CPU n are n. A 256th CPU would need a wider
 	// entry: the 8-bit ID 255 is the broadcast (ACPI 6.5 §5.2.12.12).
 	NumCPUs int
 
@@ -18,8 +18,8 @@ type Config struct {
 	SerialPort uint16 // first of 8 I/O ports of COM1
 	SerialIRQ  uint32 // global system interrupt, edge, active high
 
-	// EventIRQ is the global system interrupt of the Generic Event Device,
-	// edge, active high. One pulse is one press of the power button.
+	// EventIRQ is the global system interrupt of the Generic Event Device, edge, active high. One
+	// pulse is one press of the power button.
 	EventIRQ uint32
 
 	// The following are 8-bit I/O ports. The guest powers off by writing SleepValue(5) to
@@ -31,8 +31,7 @@ type Config struct {
 	ResetValue   uint8
 }
 
-// Window is a range of guest physical addresses, or of I/O ports, that PCI
-// devices may decode.
+// Window is a range of guest physical addresses, or of I/O ports, that PCI devices may decode.
 type Window struct{ Base, Size uint32 }
 
 // S5 is the SLP_TYP value for power off, the first element of \_S5.
@@ -59,7 +58,7 @@ const (
 // Build returns the tables as one blob for the guest physical address base, which must be 16-byte
 // aligned. The RSDP comes first, so base is also the address to put in boot_params or
 // hvm_start_info. The caller must reserve the range in the guest's memory map: E820 type ACPI.
-// Build does not check c: a machine has one layout.
+// Build does not check c, because all machines have the same layout.
 func Build(c Config, base uint32) []byte {
 	b := make([]byte, rsdpSize)
 	add := func(table []byte) (gpa uint64) {
@@ -113,8 +112,8 @@ func rsdp(xsdt uint64) []byte {
 	b[15] = 2                      // revision
 	le.PutUint32(b[20:], rsdpSize) // length
 	le.PutUint64(b[24:], xsdt)     // XsdtAddress
-	b[8] = checksum(b[:20])        // of the ACPI 1.0 part
-	b[32] = checksum(b)            // extended
+	b[8] = checksum(b[:20])        // checksum of the ACPI 1.0 part
+	b[32] = checksum(b)            // extended checksum
 	return b
 }
 
@@ -130,8 +129,9 @@ const lapicAddr = 0xfee00000
 
 const cpuEnabled = 1 << 0 // table 5.47
 
-// madt lists the interrupt controllers (table 5.43). PCAT_COMPAT is 0 because there is no dual-8259
-// to mask. There are no source overrides because no ISA interrupt is wired elsewhere.
+// madt lists the interrupt controllers (table 5.43). PCAT_COMPAT is 0: no interrupt reaches KVM's
+// dual-8259, so the guest need not mask it. There are no source overrides because no ISA interrupt
+// is wired elsewhere.
 func madt(c Config) []byte {
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, lapicAddr)

@@ -41,8 +41,8 @@ var signatures = []signature{
 	{510, "\x55\xaa", "a disk image with a boot sector"},
 }
 
-// describe returns a short description of a file that is not a kernel, based on its first
-// describeHead bytes.
+// describe returns a short description of a file that is not the expected kernel, based on its
+// first describeHead bytes.
 func describe(head []byte) string {
 	if len(head) == 0 {
 		return "an empty file"

@@ -18,7 +18,7 @@ type systemd struct {
 }
 
 func (s systemd) startScope(unit, slice string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second) // as D-Bus' own default
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second) // D-Bus' own default
 	defer cancel()
 	who, absent, refused := s.names(unit)
 	conn, bus, err := s.dial(ctx)
@@ -55,7 +55,8 @@ func (s systemd) dial(ctx context.Context) (conn net.Conn, bus bool, err error) 
 	return nil, false, errors.Join(errs...)
 }
 
-// names returns the manager's name for errors, and the advice if it does not answer or refuses.
+// names returns texts for errors: the manager's name, and advice for when the manager does not
+// answer (absent) or refuses the request (refused).
 func (s systemd) names(unit string) (who, absent, refused string) {
 	if s.uid == 0 {
 		return "systemd", "systemd must be running, and /run must be the host's", "journalctl -u " + unit
@@ -88,7 +89,7 @@ type auxiliary struct {
 func scopeProperties(unit, slice string) []property {
 	all := []property{
 		{"Description", dbus.MakeVariant("minivmm: " + unit)},
-		{"PIDs", dbus.MakeVariant([]uint32{0})}, // the sender, whatever its id is in its own namespace
+		{"PIDs", dbus.MakeVariant([]uint32{0})}, // 0 is the sender, whose PID may differ in the manager's namespace
 		{"Delegate", dbus.MakeVariant(true)},
 		// systemd forgets the unit when it stops, even after an out-of-memory kill.
 		{"CollectMode", dbus.MakeVariant("inactive-or-failed")},

@@ -64,12 +64,12 @@ type Net struct {
 	Tap       IfName     `toml:"tap,omitempty"`       // an existing tap; empty: one is created and removed with the machine
 	MAC       MAC        `toml:"mac"`                 // the guest's MAC address; unique among Net
 	MTU       int        `toml:"mtu,omitzero"`        // reported to the guest: 68 to 65535; 0: the tap's
-	Address   CIDR       `toml:"address,omitempty"`   // of the host's side of a created tap; unset: none
+	Address   CIDR       `toml:"address,omitempty"`   // the host's address on a created tap; unset: none
 	Bridge    IfName     `toml:"bridge,omitempty"`    // an existing bridge that a created tap joins; empty: none
 	Ports     []Port     `toml:"ports,omitempty"`     // host ports forwarded to the guest, with NetUser
 	Queues    Queues     `toml:"queues"`              // queue pairs
 	QueueSize int        `toml:"queue_size"`          // entries of each ring: a power of two, 32 to 1024
-	Affinity  CPUSet     `toml:"affinity,omitempty"`  // of its workers; empty: Workers.Affinity
+	Affinity  CPUSet     `toml:"affinity,omitempty"`  // CPUs of its workers; empty: Workers.Affinity
 	BusyPoll  Duration   `toml:"busy_poll,omitempty"` // how long a worker polls for work before it sleeps; 0 to 1 s
 
 	// With NetUser.
@@ -87,7 +87,7 @@ type Disk struct {
 	Path      Path        `toml:"path"` // a regular file or a block device; unique among Disk
 	Backend   DiskBackend `toml:"backend"`
 	ReadOnly  bool        `toml:"readonly"`
-	Serial    Serial      `toml:"serial"` // unique among Disk, and so are its hexadecimal digits
+	Serial    Serial      `toml:"serial"` // unique among Disk, and so are its first 25 hexadecimal digits
 	Cache     Cache       `toml:"cache"`
 	BlockSize int         `toml:"block_size"` // bytes: 512 or 4096
 }
@@ -96,7 +96,7 @@ type Disk struct {
 type SCSI struct {
 	Queues    Queues `toml:"queues"`             // request queues
 	QueueSize int    `toml:"queue_size"`         // entries of each ring: a power of two, 32 to 1024
-	Affinity  CPUSet `toml:"affinity,omitempty"` // of its workers; empty: Workers.Affinity
+	Affinity  CPUSet `toml:"affinity,omitempty"` // CPUs of its workers; empty: Workers.Affinity
 }
 
 // Limits of the schema, also listed in docs/configuration.md; see bounds.
@@ -113,7 +113,7 @@ const (
 	maxQueues    = 64 // below 128, the default of vhost_scsi.max_io_vqs
 )
 
-// bounds are the smallest and the largest value of numbers, by key.
+// bounds are the smallest and largest values of numeric keys.
 var bounds = map[string][2]int64{
 	"machine.vcpus":     {1, 64},
 	"net.mtu":           {68, 65535}, // RFC 791; virtio 1.2 §5.1.4
@@ -127,7 +127,7 @@ var bounds = map[string][2]int64{
 	"rlimits.nofile":    {64, 1 << 30}, // a machine cannot start with fewer
 }
 
-// samples are values of types that are read from a string, for messages.
+// samples are example values, for messages, of the types that are read from a string.
 var samples = map[reflect.Type]string{
 	reflect.TypeFor[CPUSet]():      "2-3,5",
 	reflect.TypeFor[Destination](): "10.0.0.0/8",
@@ -144,7 +144,7 @@ var samples = map[reflect.Type]string{
 	reflect.TypeFor[WorkerCount](): "per-queue",
 }
 
-// choices are the values of the string types that have a fixed set of them.
+// choices are the allowed values of string types, if they are a fixed set.
 var choices = map[reflect.Type][]string{
 	reflect.TypeFor[Notify]():       {"auto", "ports", "memory"},
 	reflect.TypeFor[BootProtocol](): {"auto", "linux64", "pvh"},
@@ -174,7 +174,7 @@ func (d *Disk) setDefaults() {
 	*d = Disk{Backend: DiskAuto, Cache: CacheWriteback, BlockSize: 512}
 }
 
-// defaulter is an entry of a list of tables: its defaults are set before its keys are read.
+// defaulter is an entry of a list of tables. Its defaults are set before its keys are read.
 type defaulter interface{ setDefaults() }
 
 // A Path names a file. In a Config it is absolute or empty.
@@ -248,7 +248,7 @@ type DiskBackend string
 const (
 	DiskAuto      DiskBackend = "auto"       // the best available on the host
 	DiskVhostSCSI DiskBackend = "vhost-scsi" // /dev/vhost-scsi; an error if unavailable
-	DiskInProcess DiskBackend = "inprocess"  // a SCSI target in minivmm; requires access to the disk only
+	DiskInProcess DiskBackend = "inprocess"  // a SCSI target in minivmm; requires no access except to the disk
 )
 
 // DiskBackend returns the backend of all disks, which share one controller: the explicit one, or

@@ -16,12 +16,13 @@ type Port struct {
 
 	// Conn is the host side: data from the guest is written to Conn, and data read from Conn goes
 	// to the guest. One goroutine calls Read and one calls Write; both may block for any time.
-	// Close is called concurrently and must unblock them, as that of a net.Conn does.
+	// Close is called concurrently and must unblock them, as the Close of a net.Conn does.
 	Conn io.ReadWriteCloser
 }
 
 // pieceSize is the maximum number of bytes that one Read or Write of Conn transfers, and so the
-// maximum amount of data in flight in each direction. Linux puts as much into one request.
+// maximum amount of data in flight in each direction. Linux puts up to this amount into one
+// request.
 const pieceSize = 32 << 10
 
 // maxBatch is the maximum number of chains served before the driver is signalled and the context is
@@ -36,8 +37,8 @@ type port struct {
 	gone atomic.Bool     // the host has hung up; never cleared
 	wake chan<- struct{} // posted when the host hangs up
 
-	// To the guest. Each ask is answered with one piece, whose bytes stay valid until the next ask,
-	// or by closing in.
+	// To the guest. pumpIn answers each ask with one piece, or closes in. The bytes of a piece stay
+	// valid until the next ask.
 	ask chan struct{}
 	in  chan []byte
 	// asked is set while an ask has no answer; rest is the data that the guest has not received
@@ -87,7 +88,7 @@ func (p *port) pumpIn(ctx context.Context) error {
 			p.in <- buf[:n]
 		}
 		if err != nil {
-			return nil // closing in reports it
+			return nil // toGuest sees that in is closed
 		}
 	}
 }
@@ -136,7 +137,7 @@ func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func() error) e
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			continue // a guest that has closed the port in the meantime receives none of it
+			continue // check the gate again: a guest that has just closed the port must not receive the piece
 		}
 		starved := false
 		for i := 0; i < maxBatch && len(p.rest) > 0; i++ {

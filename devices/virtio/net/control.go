@@ -25,8 +25,8 @@ const (
 	answerSize    = 1
 )
 
-// maxTable is how many addresses of a table are kept. It is one more than any filter in the kernel
-// holds, so that a table that is too long is not mistaken for one that fits.
+// maxTable is how many addresses of a table are kept. It is one more than a filter in the kernel
+// can hold, so that a table that is too long is not mistaken for one that fits.
 const maxTable = filterMost + 1
 
 // controller serves the control queue of one activation, in the goroutine of that queue only.
@@ -85,7 +85,7 @@ func (c *controller) do(b *queue.Buffers) bool {
 		} else {
 			filter.AllMulticast = on[0] == 1
 		}
-		filter.On = true // a driver that sets a filter wants nothing else
+		filter.On = true // from now on, the driver wants only frames that pass its filter
 		return c.apply(c.mac, promisc, filter)
 	case class == classMAC && command == macTableSet && c.features.Has(FeatureCtrlRX):
 		filter := c.filter
@@ -123,8 +123,8 @@ func (c *controller) setPairs(n int) bool {
 	return true
 }
 
-// pace limits how often a guest may change its pairs or its filter, because the host holds the lock
-// of all its network interfaces (RTNL) during a change. A reset does not clear it, so a guest
+// pace limits how often a guest may change its pairs or its filter, because during a change the
+// host holds RTNL, the lock for all network interfaces. A reset does not clear it, so a guest
 // cannot use resets to get around the limit.
 type pace struct {
 	spent float64
@@ -136,7 +136,7 @@ const (
 	paceRate  = 4  // changes per second after the burst
 )
 
-// take reports whether a change is allowed at now, and counts it if it is.
+// take reports whether a change is allowed at the time now. If so, it counts the change.
 func (p *pace) take(now time.Time) bool {
 	p.spent = max(0, p.spent-now.Sub(p.at).Seconds()*paceRate)
 	p.at = now
@@ -174,7 +174,7 @@ func table(b *queue.Buffers) (addresses [][6]byte, ok bool) {
 
 // apply passes the filter to the backend and stores it on success. A guest that changes its filter
 // too often receives all frames, which is also correct (virtio 1.2 §5.1.6.5.1: filtering is best
-// effort). That ends with the next command that arrives when a change is allowed again.
+// effort). The next filter command that arrives when a change is allowed again ends this.
 func (c *controller) apply(mac [6]byte, promisc bool, filter Filter) bool {
 	effective := Filter{}
 	if filter.On && !promisc {

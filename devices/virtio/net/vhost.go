@@ -18,7 +18,8 @@ const offered = FeatureCsum | FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuest
 // them: [vhost.Net.Start] rejects it and explains why.
 const ringFeatures = FeatureMrgRxbuf | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 
-// vhostNet is a kernel backend for each queue pair. It prepares the tap when they start and stop.
+// vhostNet combines the kernel backends of all queue pairs, and prepares the tap when they start
+// and stop.
 type vhostNet struct {
 	pairs []*vhostbackend.Backend
 	tap   *Tap
@@ -61,7 +62,7 @@ func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) 
 	return v, nil
 }
 
-// Features returns what vhost-net supports and what the tap and the VMM add.
+// Features returns the features that vhost-net supports and those that the tap and the VMM add.
 func (v *vhostNet) Features() virtio.Features {
 	return v.pairs[0].Features() | offered | v.uso
 }
@@ -84,8 +85,8 @@ func (v *vhostNet) Start(a virtio.Activation) error {
 	return nil
 }
 
-// SetPairs makes the host send into the first n pairs only. The driver does not transmit on the
-// other pairs, so their workers wait.
+// SetPairs makes the host send to the first n pairs only. The driver does not transmit on the other
+// pairs, so their workers wait.
 func (v *vhostNet) SetPairs(n int) error { return v.tap.setQueues(n) }
 
 // SetFilter sets the tap's filter.

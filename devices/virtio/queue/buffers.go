@@ -32,7 +32,7 @@ func (b *Buffers) Write(p []byte) (n int) {
 // Take splits off the first n bytes, or all if there are fewer. The result aliases guest memory.
 func (b *Buffers) Take(n int) Buffers { return b.TakeInto(nil, n) }
 
-// TakeInto is Take that appends the result to taken, to reuse its array.
+// TakeInto is like Take, but appends the result to taken to reuse its array.
 func (b *Buffers) TakeInto(taken Buffers, n int) Buffers {
 	for n > 0 && len(*b) > 0 {
 		s := (*b)[0]

@@ -22,8 +22,8 @@ type InProcess struct {
 	active atomic.Pointer[activation] // nil when stopped
 }
 
-// NewInProcess returns a backend that serves requests from the logical units of t, as SCSI target
-// 0. The backend owns t: Close closes it. It does not access any file after Stop.
+// NewInProcess returns a backend that serves requests to the logical units of t, as SCSI target 0.
+// The backend owns t: Close closes it. The backend does not access any file after Stop.
 func NewInProcess(t *target.Target) *InProcess { return &InProcess{target: t} }
 
 // Features returns the features of vhost-scsi and FeatureChange, which vhost-scsi does not have.
@@ -218,8 +218,8 @@ func (l *lane) finish(r *request) error {
 	return err
 }
 
-// signal notifies the driver of completed requests. busy says whether serve continues: if not,
-// requests that complete in the meantime signal the driver themselves.
+// signal notifies the driver of completed requests. busy says whether serve continues. If it does
+// not, each request that completes later signals the driver itself.
 func (l *lane) signal(busy bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -263,7 +263,7 @@ func (l *lane) has(match func(*request) bool) bool {
 	return l.find(match)
 }
 
-// find is has with mu held.
+// find is like has, but the caller must hold mu.
 func (l *lane) find(match func(*request) bool) bool {
 	for r := range l.running {
 		if match(r) {
@@ -273,8 +273,8 @@ func (l *lane) find(match func(*request) bool) bool {
 	return false
 }
 
-// badChain returns the error for a request that cannot be answered because its request or its
-// response buffer is too small.
+// badChain returns the error for a request that cannot be answered because one of its buffers, for
+// the request or the response, is too small.
 func badChain(what string, got, want int) error {
 	return fmt.Errorf("%w: %s of %d bytes, want %d", queue.ErrBadRing, what, got, want)
 }

@@ -1,9 +1,9 @@
-// Package vhostbackend is the backend in the kernel: it translates an Activation into vhost calls,
-// in the order that the kernel requires, and reverses them.
+// Package vhostbackend implements the backend in the kernel: it translates an Activation into vhost
+// calls, in the order that the kernel requires, and reverses them.
 //
 // Only the vhost worker uses the data path: the kick and call eventfds and the tap are never
-// registered with Go's poller. The error eventfd of each ring is, because a worker that finds a bad
-// ring stops serving it and reports this nowhere else.
+// registered with Go's poller. The error eventfd of each ring is registered, because a worker that
+// finds a bad ring stops serving the ring and reports this nowhere else.
 package vhostbackend
 
 import (
@@ -22,16 +22,15 @@ type Config struct {
 	Name   string        // the device's name for errors, for example "net0"
 	Device *vhost.Device // owned by the Backend
 
-	// Features are the features to offer if vhost supports them. Those that this kernel's device
-	// lacks are removed.
+	// Features are the features to offer. New removes those that this kernel's device lacks.
 	Features virtio.Features
 
 	// FirstQueue is the virtqueue that is ring 0 of the vhost device. The following virtqueues are
 	// rings 1, 2 and so on.
 	FirstQueue uint16
 
-	// Start and Stop are functions of the device that keep the kernel's call order. Stop returns
-	// when the worker has finished the work that it had started.
+	// Start and Stop start and stop the device with calls in the order that the kernel requires.
+	// Stop returns when the worker has finished the work that it had started.
 	Start func(vhost.Setup) error
 	Stop  func([]vhost.Vring) error
 }
@@ -51,7 +50,7 @@ type activation struct {
 	started bool
 }
 
-// New returns a backend over the vhost device, which must already have an owner. The backend owns
+// New returns a backend for the vhost device, which must already have an owner. The backend owns
 // the device: Close closes it.
 func New(cfg Config) (*Backend, error) {
 	has, err := cfg.Device.GetFeatures()
@@ -121,7 +120,7 @@ func (act *activation) add(a virtio.Activation, q virtio.Queue, cfg Config) erro
 	return nil
 }
 
-// watch waits for an error of the ring or until ctx is done, and closes reader.
+// watch waits until the ring has an error or ctx is done, and closes reader.
 func watch(ctx context.Context, reader *os.File, ring uint16) error {
 	defer reader.Close()
 	defer context.AfterFunc(ctx, func() { reader.SetReadDeadline(time.Unix(1, 0)) })()

@@ -6,8 +6,8 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// Recorder is a Device without a data path that records its calls. Its fields must be set before
-// use; its methods return the records.
+// Recorder is a Device that has no data path and records the calls of its methods. Its fields must
+// be set before use. Activations, Closes and Running return the records.
 type Recorder struct {
 	Type    virtio.DeviceID
 	Offers  virtio.Features

@@ -36,8 +36,8 @@ func (c *call) readCapacity16() error {
 	return c.answer(p, be.Uint32(c.CDB[10:]))
 }
 
-// place returns the block range in the CDB, whose length follows from the opcode's group code, and
-// the position of the field with the number of blocks.
+// place returns the block range in the CDB, and the position of the field that has the number of
+// blocks. The length of the CDB follows from the opcode's group code.
 func (c *call) place() (lba, blocks uint64, field uint16) {
 	switch p := c.CDB[:]; p[0] >> 5 {
 	case 0: // 6 bytes
@@ -55,9 +55,9 @@ func (c *call) place() (lba, blocks uint64, field uint16) {
 	}
 }
 
-// span returns the block range of READ, WRITE and VERIFY: the first block, and offset and length in
-// the store in bytes. It refuses a range longer than maxTransferBytes and a CDB that asks for
-// protection information (RDPROTECT, WRPROTECT, VRPROTECT), which those of 6 bytes cannot do.
+// span returns the block range of READ, WRITE and VERIFY: the first block, and the offset and
+// length in the store in bytes. It refuses a range longer than maxTransferBytes and a CDB that asks
+// for protection information (RDPROTECT, WRPROTECT, VRPROTECT). A 6-byte CDB cannot ask for it.
 func (c *call) span() (lba uint64, off int64, n int, err error) {
 	lba, blocks, field := c.place()
 	if field != 4 && c.CDB[1]&0xe0 != 0 {
@@ -75,8 +75,8 @@ func (c *call) span() (lba uint64, off int64, n int, err error) {
 // fua returns the FUA bit of READ and WRITE. The 6-byte commands do not have it.
 func (c *call) fua() bool { return c.CDB[0]>>5 != 0 && c.CDB[1]&8 != 0 }
 
-// read serves READ (SBC-3 §5.11). With FUA the data it returned is durable: the flush comes after
-// the read, so that it also covers a write during the read.
+// read serves READ (SBC-3 §5.11). With FUA, the data that it returns is durable: the flush comes
+// after the read, so that it also covers a write during the read.
 func (c *call) read() error {
 	lba, off, n, err := c.span()
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *call) read() error {
 	return nil
 }
 
-// write serves WRITE (SBC-3 §5.32).
+// write serves WRITE (SBC-3 §5.33).
 func (c *call) write() error {
 	lba, off, n, err := c.span()
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *call) write() error {
 // chunkBytes is how many bytes are compared or filled at a time.
 const chunkBytes = 64 << 10
 
-// verify serves VERIFY (SBC-3 §5.28). Without BYTCHK it reads the blocks to check that they are
+// verify serves VERIFY (SBC-3 §5.29). Without BYTCHK it reads the blocks to check that they are
 // readable; with BYTCHK 01b it compares them with the data from the initiator.
 func (c *call) verify() error {
 	check := c.CDB[1] >> 1 & 3
@@ -263,7 +263,7 @@ func (c *call) clear(lba, blocks uint64, free bool) error {
 	return hostError(err, lba, true)
 }
 
-// inStore calls do with the bytes of a block range, unless there are none.
+// inStore calls do with the offset and length of a block range in bytes, unless the range is empty.
 func (c *call) inStore(lba, blocks uint64, do func(off, n int64) error) error {
 	if blocks == 0 {
 		return nil
@@ -291,8 +291,8 @@ func (c *call) fill(lba, blocks uint64, block []byte) error {
 	return nil
 }
 
-// writeSame serves WRITE SAME (SBC-3 §5.43): it writes one block, from the initiator or of zeros
-// (NDOB), to a range of blocks. With UNMAP, zeros may become holes.
+// writeSame serves WRITE SAME (SBC-3 §5.43): it writes the same content to each block of a range.
+// The content comes from the initiator, or is zeros with NDOB. With UNMAP, zeros may become holes.
 func (c *call) writeSame() error {
 	lba, blocks, field := c.place()
 	ndob := c.CDB[0] == 0x93 && c.CDB[1]&1 != 0

@@ -59,7 +59,7 @@ func prepare(ctx context.Context, c *cache.Cache, log *progress) error {
 	)
 }
 
-// install makes the file a copy of from; an existing copy is left alone.
+// install copies the file from to the file to, unless they already have the same content.
 func install(from, to string) error {
 	want, err := os.ReadFile(from)
 	if err != nil {
@@ -71,7 +71,7 @@ func install(from, to string) error {
 	return os.WriteFile(to, want, 0o644)
 }
 
-// makeDisk makes the file an empty, sparse disk.
+// makeDisk creates an empty, sparse disk of diskBytes bytes.
 func makeDisk(name string) error {
 	f, err := os.Create(name)
 	if err != nil {
