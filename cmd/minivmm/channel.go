@@ -93,8 +93,8 @@ func (u untilClosed) Write(p []byte) (int, error) {
 	}
 }
 
-// close ends run, after the machine has stopped. It waits up to patience for a slow reader of the
-// command's output; if that is not enough, run's goroutine remains until the process exits.
+// close ends run. It must be called after the machine has stopped. It waits up to patience for a
+// slow reader of the command's output; after that, run's goroutine remains until the process exits.
 func (c *channel) close(patience time.Duration) {
 	c.near.Close()
 	c.typing.End()
@@ -111,7 +111,7 @@ func (c *channel) close(patience time.Duration) {
 
 // result converts the outcome of a machine that stopped on its own to run's error; pressed is the
 // signal that pressed its power button, or 0. minivmm's init powers off only after it has reported
-// an exit: a guest that powers off earlier was told to by what runs in it.
+// an exit. If the guest powers off earlier, a program in the guest requested it.
 func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 	started, finished := false, false
 	select {

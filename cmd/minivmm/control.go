@@ -142,7 +142,7 @@ func stopMachine(ctx context.Context, name string, now bool) error {
 // awaitEnd waits until the process of a pidfd exits or ctx is done.
 func awaitEnd(ctx context.Context, process int) error {
 	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, 100) // ms: ctx is checked between
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, 100) // ms, so that ctx is checked often
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
@@ -155,8 +155,8 @@ func awaitEnd(ctx context.Context, process int) error {
 }
 
 // claimName claims the name by which list, workers and stop find the machine. If another machine
-// has the name and the user chose none, the process id is appended. If no socket can be created,
-// the machine runs all the same and the log says why.
+// has the name and the user chose none, claimName appends the process ID. If no socket can be
+// created, the machine runs anyway and the log says why it cannot be found.
 func (r *runner) claimName() error {
 	wanted := string(r.plan.Name)
 	name, err := control.Claim(wanted)
@@ -178,7 +178,7 @@ func (r *runner) claimName() error {
 type controlled struct {
 	machine
 	stop  func(now bool)
-	quiet *time.Timer // when it fires, memory that answering used is released
+	quiet *time.Timer // when it fires, it releases the memory that answering requests used
 }
 
 // quietTime is the time without a request after which keepSmall runs again.

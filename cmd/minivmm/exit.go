@@ -135,11 +135,11 @@ func missingNode(err error) bool {
 		(strings.HasPrefix(pe.Path, "/dev/") || strings.HasPrefix(pe.Path, "/sys/"))
 }
 
-// Errors that say what another error means.
+// Errors that classify another error.
 type (
 	quiet      struct{ error } // not printed: its exit code is enough
 	usageError struct{ error } // a mistake on the command line
-	fileError  struct{ error } // a file of the user's that cannot be read or used
+	fileError  struct{ error } // a user's file that cannot be read or used
 	hostError  struct{ error } // something that this host lacks
 
 	// Without Unwrap: the exit code does not depend on the cause.
@@ -163,7 +163,7 @@ type (
 	outcomeError  struct{ vmm.Outcome }    // the guest stopped without powering off
 	cutShortError struct{ outcomeError }   // the guest stopped before its command exited
 	commandError  struct{ agent.Exit }     // a command in the guest failed or could not be started
-	signalError   struct{ syscall.Signal } // by a signal
+	signalError   struct{ syscall.Signal } // a signal stopped the machine or the work
 )
 
 var errLeft = errors.New("killed at the console with Ctrl-A x")

@@ -33,7 +33,7 @@ func runsOurInit(cfg *config.Config, command []string) (bool, error) {
 
 // furnishGuest fills in the parts of a plan that its configuration leaves to minivmm: a kernel from
 // the store, an initial RAM file system with minivmm's own init, an image's disk, and the kernel
-// parameters for that init. With again set, another process will do the same and print the notes.
+// parameters for that init. If again is set, another process will do the same and print the notes.
 func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) error {
 	name, stored := p.Boot.Kernel.Stored()
 	if !stored {
@@ -84,7 +84,8 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) e
 	return nil
 }
 
-// unpackKernel replaces a packed kernel file by the unpacked vmlinux in the store; it may add that.
+// unpackKernel replaces a packed kernel file with its unpacked vmlinux in the store. If the store
+// does not have the vmlinux yet, unpackKernel adds it.
 func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	if p.Boot.KASLR {
 		return nil
@@ -100,9 +101,10 @@ func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	return err
 }
 
-// addressWord returns the ip= parameter that sets the guest's address: the one after the host's in
-// the network. The guest uses DHCP on a tap or bridge that others created, which may have a DHCP
-// server, and on minivmm's own network, which has one; ip= in the user's parameters replaces that.
+// addressWord returns the ip= parameter that sets the guest's address to the one after the host's
+// address. The guest uses DHCP on a tap or bridge that others created, which may have a DHCP
+// server, and on minivmm's own network, which has one. An ip= in the user's parameters replaces
+// DHCP.
 func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	if !n.Address.IsValid() {
 		asks := n.Tap != "" || n.Bridge != "" || n.Backend == config.NetUser
@@ -124,7 +126,8 @@ func addressWord(index int, n config.Net, user config.Cmdline) []string {
 }
 
 // peer returns the guest's address for the host's: the next one, or the previous one if the next is
-// the broadcast address. ok is false in a network of one address, and for IPv6, which init lacks.
+// the broadcast address. ok is false in a network of one address, and for IPv6, for which minivmm's
+// init accepts no static address.
 func peer(host netip.Prefix) (_ netip.Addr, ok bool) {
 	next, prev := host.Addr().Next(), host.Addr().Prev()
 	switch {

@@ -62,7 +62,7 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// columns is a table of rows of cells. A row may have fewer cells than others.
+// columns holds the rows of a table. A row may have fewer cells than others.
 type columns [][]string
 
 func (c *columns) row(cells ...string) { *c = append(*c, cells) }

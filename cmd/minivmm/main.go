@@ -3,9 +3,9 @@
 //
 // It is the command line for package vmm (the machine), vmm/config (configuration files and flags),
 // vmm/control (requests to a running machine) and the packages below guestimages. A machine runs in
-// the process of its "minivmm run", or in a child of that process with its own namespaces.
+// the process of "minivmm run", or in a child of that process with its own namespaces.
 //
-//	run [FILE] [-- COMMAND]  start a machine, by default with a guest of minivmm's own
+//	run [FILE] [-- COMMAND]  start a machine, by default with minivmm's own guest
 //	check FILE               report the mistakes in a configuration file
 //	list                     list the running machines
 //	workers NAME             show a machine's threads and their resource usage
@@ -13,12 +13,13 @@
 //	rescan NAME              resize a machine's disks to the new sizes of their images
 //	stop NAME                press a machine's power button, or kill the machine
 //	kernel, initramfs, disk  build what guests boot from
-//	version                  show which build this is
+//	version                  print the version of this build
 //
-// Each command is in the file of its name, except check (run.go), and tune, rescan and stop
-// (control.go, with the machine's side of them). runner.go runs a machine. Other parts of run:
-// furnish.go provides the default guest, console.go handles the terminal (output.go buffers its
-// output), and channel.go connects to a command in the guest. exit.go has the errors and exit codes.
+// Each command is in the file of its name, except check (run.go), version (main.go), and tune,
+// rescan and stop (control.go, with the machine's side of them). runner.go runs a machine. Other
+// parts of run: furnish.go provides the default guest, console.go handles the terminal (output.go
+// buffers its output), and channel.go connects to a command in the guest. exit.go has the errors
+// and exit codes.
 package main
 
 import (
@@ -68,7 +69,8 @@ func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.
 	return exitCode(err)
 }
 
-// printError prints an error, without a prefix for a configuration, which editors and CI parse.
+// printError prints an error. A configuration's errors get no prefix, because editors and CI parse
+// them.
 func printError(w io.Writer, err error) {
 	var invalid *config.Error
 	switch {
@@ -105,7 +107,7 @@ func newRootCommand(build newMachine, stdin, stdout *os.File, stderr io.Writer) 
 
 // group makes cmd a command that has only subcommands.
 func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
-	cmd.Args, cmd.RunE = cobra.ArbitraryArgs, unknownCommand // only reached by an unknown command
+	cmd.Args, cmd.RunE = cobra.ArbitraryArgs, unknownCommand // reached only without a known subcommand
 	cmd.AddCommand(subcommands...)
 	return cmd
 }
@@ -132,7 +134,8 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// unknownCommand is the RunE of a command with subcommands: it was given none or an unknown one.
+// unknownCommand is the RunE of a command with subcommands. It runs if the subcommand is missing or
+// unknown.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
@@ -148,7 +151,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q%s%s", args[0], of, config.DidYouMean(args[0], names))}
 }
 
-// flag is a flag whose value is given to set. arg is the value's name in the help.
+// flag is a flag that passes its value to set. arg is the value's name in the help.
 type flag struct {
 	arg string
 	set func(value string) error
@@ -159,7 +162,7 @@ func (f flag) Set(value string) error { return f.set(value) }
 func (f flag) String() string         { return "" }
 func (f flag) Type() string           { return f.arg }
 
-// text returns the set function of a value that parses itself.
+// text returns a set function that parses its argument into value.
 func text(value encoding.TextUnmarshaler) func(string) error {
 	return func(s string) error { return value.UnmarshalText([]byte(s)) }
 }

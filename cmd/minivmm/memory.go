@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// staySmall calls keepSmall now, and once more when the guest has set up its devices.
+// staySmall calls keepSmall now, and again after 30 seconds, when guests have usually set up their
+// devices.
 func staySmall(ctx context.Context) {
 	keepSmall()
 	select {
@@ -23,7 +24,7 @@ func staySmall(ctx context.Context) {
 	}
 }
 
-// keepSmall releases memory that was needed to start a machine but not to run it, if it can.
+// keepSmall tries to release memory that starting a machine needed and running it does not.
 func keepSmall() {
 	// A quarter of the runtime's minimum heap of 4 MiB is enough.
 	debug.SetGCPercent(25)

@@ -24,7 +24,8 @@ func newQueue(size int) *queue {
 	return q
 }
 
-// take waits for bytes and moves the oldest ones to chunk; 0 means that the queue is closed.
+// take waits for bytes and moves the oldest ones to chunk. It returns 0 once the queue is closed
+// and empty.
 func (q *queue) take(chunk []byte) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -38,7 +39,7 @@ func (q *queue) take(chunk []byte) int {
 	return n
 }
 
-// End declares that nothing will follow.
+// End closes the queue: no more bytes will follow.
 func (q *queue) End() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -142,9 +143,9 @@ func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 	return r.dropped + uint64(len(r.buf)), r.err
 }
 
-// logFile is a file that output is appended to. When it reaches its limit it is renamed to NAME.1,
-// replacing an earlier NAME.1, and a new file is started. So the newest output is kept, in at most
-// twice the limit. Write and Close must be called by one goroutine.
+// logFile is a file to which output is appended. A file that reaches the limit is renamed to
+// NAME.1, which replaces an earlier NAME.1, and a new file is started. The two files hold the
+// newest output, at most twice the limit. One goroutine must make all calls of Write and Close.
 type logFile struct {
 	*os.File
 	size, limit int64
@@ -178,8 +179,9 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// rotate starts a new file. If that fails, as in a directory of another user, the old file is
-// truncated, which keeps the limit. Terminals, pipes and other special files have no size and stay.
+// rotate starts a new file. If that fails, as in a directory of another user, rotate truncates the
+// old file to keep the limit. Terminals, pipes and other special files have no size and are not
+// replaced.
 func (l *logFile) rotate() {
 	name, old := l.Name(), l.File
 	info, err := old.Stat()

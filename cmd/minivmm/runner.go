@@ -24,14 +24,14 @@ type runner struct {
 	cfg     *config.Config
 	command []string // to run in the guest; empty: the guest's default
 	verbose bool     // print the machine's workers
-	anyName bool     // the user chose no name: any free name will do
+	anyName bool     // the user chose no name, so any free name will do
 	build   newMachine
 
 	stdin, stdout *os.File
 	stderr        io.Writer // for a guest's output, unchanged
 
 	plan    vmm.Plan
-	channel *channel // nil unless the guest runs minivmm's own init: then the console is the only output
+	channel *channel // nil if the guest does not run minivmm's own init; the console is then the only output
 	console *console
 	log     io.Writer // stderr for people, sanitized, with line ends that suit the console
 
@@ -80,7 +80,8 @@ func (r *runner) run(ctx context.Context) error {
 	return r.live(ctx)
 }
 
-// resolve creates the plan. It prints the choices it had to make, once: only inside namespaces.
+// resolve creates the plan. It prints the choices that it made, unless the process inside the
+// namespaces will print them.
 func (r *runner) resolve(outside bool) error {
 	ours, err := runsOurInit(r.cfg, r.command)
 	if err != nil {
@@ -130,7 +131,8 @@ func (r *runner) catchSignals() {
 	// With a handler, a write without a reader returns EPIPE instead of killing the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	r.signals = make(chan os.Signal, 4)
-	// Never stopped: a signal that arrives after the machine's end would replace its exit code.
+	// This is never undone: a signal after the machine has stopped would then replace its exit
+	// code.
 	signal.Notify(r.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	namespace.Ready()
 }
@@ -158,7 +160,7 @@ func (r *runner) logf(format string, args ...any) {
 	fmt.Fprintf(r.log, "minivmm: "+format+"\n", args...)
 }
 
-// watch starts the goroutine that stops the machine on signals and Ctrl-A x, until unwatch.
+// watch starts a goroutine that stops the machine on signals and Ctrl-A x. unwatch ends it.
 func (r *runner) watch() (unwatch func()) {
 	r.attached = make(chan machine, 1)
 	r.shutdown = shutdown{grace: r.plan.Machine.ShutdownTimeout.Duration, stop: r.stop, log: r.log, after: time.After}
@@ -283,11 +285,13 @@ func (r *runner) settle() (outside bool, err error) {
 	return false, namespace.Settle(set)
 }
 
-// enter runs the program again inside the namespaces; if in a child, it returns the child's exit.
+// enter runs the program again inside the namespaces. If that needs a child, enter returns the
+// child's exit.
 func (r *runner) enter() error {
 	set := namespacesOf(r.cfg)
 	if set.User || set.PID {
-		// Not the plan: the process inside may have other privileges and so more queues.
+		// Check the configuration, not the plan: with other privileges, the process inside may plan
+		// more queues.
 		if err := (&vmm.Plan{Config: *r.cfg}).RoomForProcess(); err != nil {
 			return err
 		}

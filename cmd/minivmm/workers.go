@@ -273,7 +273,8 @@ func statColumns(s account.KVMStats) columns {
 	return t
 }
 
-// percent returns the usage of one CPU. Sums can shrink, as their readings differ in time.
+// percent returns the CPU usage, 100 for one busy CPU. A sum can shrink between two reports,
+// because its parts are read at different times.
 func percent(now, then uint64, elapsed time.Duration) string {
 	if now < then || elapsed <= 0 {
 		return "0.0"

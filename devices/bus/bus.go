@@ -1,8 +1,8 @@
-// Package bus is an address space of the guest that devices serve, memory mapped or port I/O: a set
-// of ranges, each with a Handler.
+// Package bus directs a guest's accesses to memory-mapped or port I/O to the devices that serve
+// them. A [Bus] is a set of address ranges, each with a [Handler].
 //
-// The package depends neither on KVM nor on any device. Lookups take no lock: vCPUs do one at every
-// exit.
+// The package depends neither on KVM nor on any device. A lookup takes no lock, because vCPUs do
+// one at every such exit.
 package bus
 
 import (
@@ -19,8 +19,8 @@ type Handler interface {
 	Write(off uint64, p []byte)
 }
 
-// Bus is one address space, and the Handler of accesses to it. The zero Bus is empty and ready to
-// use. All ranges must be attached before vCPUs run.
+// Bus is one address space. It is itself a Handler. The zero Bus is empty and ready to use. All
+// ranges must be attached before vCPUs run.
 type Bus struct {
 	ranges []attached // ascending
 }
@@ -51,7 +51,7 @@ func (b *Bus) search(addr uint64) int {
 }
 
 // Find returns the handler whose range contains all n bytes at addr, and addr relative to that
-// range; nil if no range does.
+// range. If there is no such range, h is nil.
 func (b *Bus) Find(addr uint64, n int) (h Handler, off uint64) {
 	i := b.search(addr)
 	if i == len(b.ranges) || b.ranges[i].base > addr || b.ranges[i].last-addr < uint64(n)-1 {

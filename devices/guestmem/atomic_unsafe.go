@@ -17,15 +17,15 @@ func word(b []byte, off int) (p *uint32, shift uint) {
 	return (*uint32)(unsafe.Add(field, -low)), uint(low) * 8
 }
 
-// Load16 reads the little-endian 16-bit field at off, which must be aligned in
-// memory, with sequential consistency (virtio 1.2 §2.7: idx, flags, events).
+// Load16 reads the little-endian 16-bit field at off with sequential consistency (virtio 1.2 §2.7:
+// idx, flags, events). The field must be aligned in memory.
 func Load16(b []byte, off int) uint16 {
 	p, shift := word(b, off)
 	return uint16(atomic.LoadUint32(p) >> shift)
 }
 
 // Store16 writes the field that [Load16] reads, with sequential consistency. It preserves
-// concurrent writes to the neighbouring field.
+// concurrent writes to the other half of the word.
 func Store16(b []byte, off int, v uint16) {
 	p, shift := word(b, off)
 	for {

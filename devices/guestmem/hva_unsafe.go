@@ -2,9 +2,9 @@ package guestmem
 
 import "unsafe"
 
-// HVA returns the host virtual address of the n bytes at gpa, for use by the kernel. The rule and
-// the error are those of [Memory.Window]. The address belongs to an mmap outside the Go heap and
-// stays valid until Close.
+// HVA returns the host virtual address of the n bytes at gpa, for use by the kernel. It accepts the
+// same ranges as [Memory.Window] and returns the same errors. The address belongs to an mmap
+// outside the Go heap and stays valid until Close.
 func (m *Memory) HVA(gpa GPA, n uint64) (uintptr, error) {
 	r, off, err := m.find(gpa, n)
 	if err != nil {

@@ -10,8 +10,7 @@ import (
 
 var le = binary.LittleEndian // PCI is little endian
 
-// ConfigSize is the size of one function's configuration space in bytes
-// (PCI Express 4.0 §7.2).
+// ConfigSize is the size of one function's configuration space in bytes (PCI Express 4.0 §7.2).
 const ConfigSize = 4096
 
 // Identity holds the constant fields of a function's header (PCI 3.0 §6.2.1).
@@ -110,7 +109,8 @@ func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) {
 	}
 }
 
-// Read fills p from configuration space at off: from a handler of OnConfig if that serves all of p.
+// Read fills p from configuration space at off. A handler of OnConfig that serves all of p takes
+// precedence.
 func (f *Function) Read(off uint64, p []byte) {
 	if h, at := f.hooks.Find(off, len(p)); h != nil {
 		h.Read(at, p)
@@ -146,8 +146,8 @@ func (f *Function) write(off uint64, p []byte) {
 
 func (f *Function) get(reg uint64) uint32 { return le.Uint32(f.space[reg:]) }
 
-// set stores one dword and applies its effect. It stores the dword atomically, because a vCPU may
-// read an ECAM image at the same time.
+// set stores one dword and applies its effect. A vCPU may read an ECAM image at the same time, but
+// on amd64 PutUint32 is one aligned store, so it never reads a mixture.
 func (f *Function) set(reg uint64, v uint32) {
 	old := f.get(reg)
 	le.PutUint32(f.space[reg:], v)

@@ -17,15 +17,14 @@ type Message struct {
 // locked, and must not use the MSIX or its Function.
 type Vectors interface {
 	// Update reports that the vector is now unmasked with message m, or that it is masked; m is
-	// then zero. It is called only on a change: a new message for a masked vector is reported when
+	// then zero. It is called only on a change. A new message for a masked vector is reported when
 	// the vector is unmasked. Initially all vectors are masked.
 	Update(vector int, m Message, unmasked bool)
 	// Pending reports whether a masked vector has an interrupt to send.
 	Pending(vector int) bool
 }
 
-// Message control, the upper half of the capability's first dword
-// (uapi/linux/pci_regs.h).
+// Message control, the upper half of the capability's first dword (uapi/linux/pci_regs.h).
 const (
 	capMSIX     = 0x11    // PCI_CAP_ID_MSIX
 	msixMaskAll = 1 << 14 // PCI_MSIX_FLAGS_MASKALL
@@ -42,7 +41,7 @@ type MSIX struct {
 
 	mu      sync.Mutex
 	entries []entry
-	enabled bool // enabled, and the function mask is clear
+	enabled bool // the guest enabled MSI-X, and the function mask is clear
 }
 
 type entry struct {

@@ -9,8 +9,8 @@ import (
 	"minivmm/devices/bus"
 )
 
-// ECAMSize is the size of the configuration spaces of one bus: 32 devices with
-// 8 functions each (PCI Express 4.0 §7.2.2).
+// ECAMSize is the size of the configuration spaces of one bus: 32 devices with 8 functions each
+// (PCI Express 4.0 §7.2.2).
 const ECAMSize = 32 * 8 * ConfigSize
 
 // Window is a range of guest physical addresses or of I/O ports.
@@ -18,7 +18,7 @@ type Window struct{ Base, SizeBytes uint64 }
 
 // Options configure the addresses of a [Root].
 type Options struct {
-	// MMIO decodes memory BARs, IO port BARs.
+	// Memory BARs are attached to MMIO, port BARs to IO.
 	MMIO, IO *bus.Bus
 	// Memory and Ports are the windows for memory BARs, below 4 GiB, and for port BARs, below
 	// 64 Ki. If one is empty, no function may have such a BAR.
@@ -33,13 +33,13 @@ type Options struct {
 
 // Root is bus 0 with the host bridge at 00:00.0.
 type Root struct {
-	options Options     // the windows without what is taken
+	options Options     // Memory and Ports shrink as BARs are placed
 	devices []*Function // device number -> function 0
 	address atomic.Uint32
 }
 
-// NewRoot creates the bus. The caller attaches [Root.ECAM] and [Root.Ports]. Impossible options are
-// a bug of the caller: NewRoot panics.
+// NewRoot creates the bus. The caller attaches [Root.ECAM] and [Root.Ports]. NewRoot panics if the
+// options are impossible, which is a bug in the caller.
 func NewRoot(o Options) *Root {
 	for _, w := range []struct {
 		Window
@@ -63,7 +63,7 @@ func NewRoot(o Options) *Root {
 
 // Insert puts f on the bus as function 0 of the next device number (1 to 31), assigns its BARs and
 // attaches them. It fails if the bus or the windows are full, or if another device occupies part of
-// a window; then no machine can be built from the bus any more.
+// a window. After an error no machine can be built from the bus.
 func (r *Root) Insert(f *Function) (device int, err error) {
 	if len(r.devices) == 32 {
 		return 0, errors.New("pci bus 0: the bus already has 32 devices")
@@ -108,8 +108,8 @@ func (r *Root) place(b *bar) error {
 	return on.Attach(b.base, b.SizeBytes, b)
 }
 
-// parts splits an access into naturally aligned parts of 1, 2 or 4 bytes, lowest address first.
-// Configuration space guarantees nothing for wider or unaligned accesses, and so no register sees
+// parts splits an access into naturally aligned parts of 1, 2 or 4 bytes, lowest address first. PCI
+// guarantees nothing for wider or unaligned accesses to configuration space, so no register sees
 // one.
 func parts(off uint64, p []byte) iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {
@@ -162,7 +162,7 @@ func (r *Root) function(off uint64) *Function {
 
 // Ports returns the handler of the 8 ports from 0xcf8: CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0
 // §3.2.2.3.2). The address accepts only dwords, the data only accesses that lie inside CONFIG_DATA.
-// Other accesses read as ones and write nothing, so that software probing for configuration
+// Other accesses read as ones and write nothing, so that software that probes for configuration
 // mechanism 2 does not find it.
 func (r *Root) Ports() bus.Handler { return (*ports)(r) }
 

@@ -78,7 +78,7 @@ type UART struct {
 	fifo          [fifoSize]byte
 	first, queued int
 	polls         int     // consecutive reads of LSR
-	sent          [1]byte // the byte passed to the writer, stored here to avoid an allocation
+	sent          [1]byte // the byte passed to out, stored here to avoid an allocation
 }
 
 // New creates a UART in its power-on state. out receives what the guest sends, one byte per call;
@@ -92,7 +92,7 @@ func New(out io.Writer, raise func()) *UART {
 	}
 }
 
-// access runs do with the UART locked, and then signals what do has caused.
+// access runs do with the UART locked, and then signals Ready and the interrupt if do was a cause.
 func (u *UART) access(do func()) {
 	u.mu.Lock()
 	listened := u.listening()
@@ -110,10 +110,10 @@ func (u *UART) access(do func()) {
 	}
 }
 
-// Feed passes input to the guest and returns how many bytes of p it accepted: as many as fit into
-// the FIFO, and none while the guest is not listening. A guest listens if it has enabled the
-// receive interrupt or polls: when Linux opens the port, it clears the FIFO and discards what it
-// reads from it, so earlier input would be lost. The caller keeps the rest and tries again after a
+// Feed passes input to the guest and returns how many bytes of p it accepted. It accepts as many as
+// fit into the FIFO, and none while the guest is not listening. A guest listens if it has enabled
+// the receive interrupt or polls. Earlier input would be lost: when Linux opens the port, it clears
+// the FIFO and discards what it reads from it. The caller keeps the rest and tries again after a
 // signal on Ready.
 func (u *UART) Feed(p []byte) (n int) {
 	u.access(func() {
@@ -159,7 +159,7 @@ func (u *UART) read(reg int) byte {
 	switch reg {
 	case regLSR:
 		u.polls = min(u.polls+1, pollsEnter)
-	case regData: // a driver that polls reads what has come
+	case regData: // a driver that polls also reads the received bytes
 	default:
 		u.polls = 0
 	}
@@ -213,7 +213,7 @@ func (u *UART) write(reg int, v byte) {
 	case reg == regMCR:
 		u.held[regMCR] = v & 0x1f
 		u.setModem(modemLines(v))
-	default: // LSR and MSR, which are read-only, do not show it
+	default: // LSR and MSR are read-only: what is stored for them is never read
 		u.held[reg] = v
 	}
 }
