@@ -92,7 +92,7 @@ func New(out io.Writer, raise func()) *UART {
 	}
 }
 
-// access runs do with the UART locked, and then signals Ready and the interrupt if do was a cause.
+// access runs do with the UART locked, and then signals the events that do caused.
 func (u *UART) access(do func()) {
 	u.mu.Lock()
 	listened := u.listening()

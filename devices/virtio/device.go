@@ -10,8 +10,8 @@ import (
 type Queue struct {
 	Index, Size uint16 // Size is a power of two, set by the driver
 
-	// Guest physical addresses of the descriptor table, the driver
-	// (available) ring and the device (used) ring.
+	// Guest physical addresses of the descriptor table, the driver (available) ring and the device
+	// (used) ring.
 	Desc, Driver, Device guestmem.GPA
 
 	// Kick notifies the device, Call notifies the driver. The pair stays the same for the life of
@@ -33,15 +33,15 @@ type Activation struct {
 	Failed        func(error)
 
 	// Go starts a goroutine that the frontend owns. An error or panic of the goroutine is passed to
-	// Failed. All goroutines share one context, which is cancelled on a failure or when a reset
+	// Failed. All goroutines share one context, which is canceled on a failure or when a reset
 	// starts; each must return soon after. The frontend waits for all goroutines and then calls
-	// Reset or Close. From then on Go does nothing and returns false.
+	// Reset or Close. Once all have returned, Go does nothing and returns false.
 	Go func(func(context.Context) error) bool
 }
 
-// Device is an identity, a configuration space and a lifecycle. It is independent of the transport
-// and of KVM. The Frontend calls Activate, Reset, Close and InKernel one at a time. Any vCPU may
-// call the other methods at any time.
+// Device is a virtio device: its type, configuration space and lifecycle. It does not depend on the
+// transport or on KVM. The Frontend calls Activate, Reset, Close and InKernel one at a time. Any
+// vCPU may call the other methods at any time.
 type Device interface {
 	ID() DeviceID
 	// Features returns the features that the device offers, without FeatureVersion1, which the

@@ -26,9 +26,9 @@ type Options struct {
 	OnConfig func()
 }
 
-// Frontend is the device side of virtio's initialization and of its registers (virtio 1.2 §2.1,
-// §3.1, §4.1.4.3). It is the same for every transport. A guest can reach a Device's lifecycle only
-// through it.
+// Frontend is the device side of virtio's initialization and registers (virtio 1.2 §2.1, §3.1,
+// §4.1.4.3). It is the same for every transport. A guest can activate and reset a Device only
+// through its Frontend.
 //
 // It is safe for concurrent use by all vCPUs.
 type Frontend struct {
@@ -40,7 +40,7 @@ type Frontend struct {
 	config  func()
 	log     logLimit
 
-	// live is the activation that DRIVER_OK started. It is nil before, and again once a reset
+	// live is the activation that DRIVER_OK started. It is nil before DRIVER_OK and once a reset
 	// starts. configChanged, failed and Fail read it without mu.
 	live       atomic.Pointer[activation]
 	dead       atomic.Pointer[error] // see Fail
@@ -79,8 +79,8 @@ type activation struct {
 }
 
 // ringFeatures are the feature bits of the rings and of negotiation, not of the device type (virtio
-// 1.2 §2.2: bits 24 to 49). Of these bits only those in rings are offered, whatever a device or its
-// backend reports.
+// 1.2 §2.2: bits 24 to 49). Of these bits the frontend offers only those in rings and
+// FeatureVersion1, whatever a device or its backend reports.
 const (
 	ringFeatures Features = 1<<50 - 1<<24
 	rings                 = FeatureRingIndirectDesc | FeatureRingEventIdx
@@ -137,7 +137,7 @@ func (f *Frontend) ID() DeviceID { return f.dev.ID() }
 func (f *Frontend) NumQueues() int { return len(f.bells) }
 
 // Kick returns the notifier of queue i from driver to device, Call the one from device to driver.
-// They stay the same for the Frontend's life. Its Close closes them.
+// Both stay the same for the life of the Frontend, whose Close closes them.
 func (f *Frontend) Kick(i int) *Notifier { return f.bells[i].kick }
 
 // Call is described at [Frontend.Kick].
@@ -159,8 +159,8 @@ func (f *Frontend) ReadConfig(p []byte, off uint32) {
 // WriteConfig forwards a write to the device-specific configuration.
 func (f *Frontend) WriteConfig(p []byte, off uint32) { f.dev.WriteConfig(p, off) }
 
-// activate performs the step to DRIVER_OK: it hands the queues to the device. If the device refuses
-// them, the status shows DEVICE_NEEDS_RESET at once. f.mu is held.
+// activate hands the queues to the device at DRIVER_OK. If the device refuses them, the status
+// shows DEVICE_NEEDS_RESET at once. f.mu is held.
 func (f *Frontend) activate() bool {
 	a := &activation{}
 	a.tasks = task.New(func(err error) { f.failed(a, err) })
@@ -223,8 +223,9 @@ func (f *Frontend) stop() error {
 	return err
 }
 
-// Fail records that the device can no longer serve queues, even after a reset: a running activation
-// needs a reset, and a later one fails. Fail does not block; any goroutine may call it.
+// Fail records that the device can no longer serve queues, even after a reset: the driver must
+// reset a running activation, and every later one fails. Fail does not block; any goroutine may
+// call it.
 func (f *Frontend) Fail(err error) {
 	f.dead.Store(&err)
 	if a := f.live.Load(); a != nil {

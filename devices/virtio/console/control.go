@@ -35,13 +35,13 @@ func (m message) bytes(name string) []byte {
 // control is the control channel (virtio 1.2 §5.3.6.2) of one activation. A message from the driver
 // only sets which messages are due; take creates these messages.
 type control struct {
-	wake chan struct{} // one slot: take may have a message
+	wake chan struct{} // one slot: filled when take may have a message
 
 	mu    sync.Mutex
 	links []link
 }
 
-// link is the state of one port that driver and device have exchanged.
+// link is the state of one port, as driver and device have announced it to each other.
 type link struct {
 	port *port
 
@@ -77,7 +77,7 @@ func (c *control) handle(b []byte) {
 	if m.event == deviceReady && m.value == 1 {
 		for i := range c.links {
 			l := &c.links[i]
-			l.dueAdd, l.added = l.dueAdd || !l.added, true // each once
+			l.dueAdd, l.added = l.dueAdd || !l.added, true // announce each port once
 		}
 	}
 	if i := int64(m.id) - 1; i >= 0 && i < int64(len(c.links)) && c.links[i].added {
@@ -96,8 +96,8 @@ func (l *link) handle(m message) {
 	}
 }
 
-// take returns the next message that is due. The name comes last: a program that finds the port by
-// its name can use it.
+// take returns the next message that is due. The name comes last, so that a program that finds the
+// port by its name can use it.
 func (c *control) take() (b []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,8 +144,8 @@ func (c *control) gate(ctx context.Context, n int) error {
 	}
 }
 
-// receive serves the queue of messages from the driver. It never waits for the queue of answers:
-// Linux spins until its message is consumed.
+// receive serves the queue of messages from the driver. It never waits for the queue of answers,
+// because Linux spins until its message is consumed.
 func (c *control) receive(ctx context.Context, q *queue.Queue) error {
 	return q.Serve(ctx, func(chain *queue.Chain) (uint32, error) {
 		var b [messageSize]byte

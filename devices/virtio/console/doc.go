@@ -5,11 +5,11 @@
 //
 // Port numbers start at 1. Linux (drivers/char/virtio_console.c) shows port N as /dev/vportDpN and
 // its name in /sys/class/virtio-ports/vportDpN/name. udev creates /dev/virtio-ports/NAME from it.
-// Port 0 has queues, as the specification requires, but is never added: a driver without multiport
-// support would make it a console, and whatever such a driver writes is discarded. The device
+// Port 0 has queues, as the specification requires, but is never added. A driver without multiport
+// support would make it a console; the device discards what such a driver writes. The device
 // reports a port as open before it reports the name, so that a program that finds the port by name
-// finds it connected. A program that opens it by number may read end of file at first; it should
-// write first, which waits.
+// finds it connected. A program that opens the port by number may read end of file at first. It
+// should write first: the write waits until the port is connected.
 //
 // # Back pressure
 //
@@ -38,6 +38,6 @@
 // Conn and one that writes it, from New to Close. Each uses one buffer of 32 KiB, allocated when it
 // is first needed. Each enabled queue has a goroutine from Activate to Reset, which never calls
 // Conn. Therefore Reset does not wait for the host, and a reset loses no data in flight. Up to 32
-// KiB that the guest has written may still be unwritten at Close: a protocol over a port that needs
-// certainty must use acknowledgements.
+// KiB that the guest has written may not have reached Conn at Close: a protocol that must not lose
+// them needs acknowledgments of its own.
 package console

@@ -12,8 +12,8 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// Feature bits (virtio 1.2 §5.1.3; uapi/linux/virtio_net.h). Guest*: offloads that
-// the guest can receive. Host*: offloads that the guest may send.
+// Feature bits (virtio 1.2 §5.1.3; uapi/linux/virtio_net.h). Guest*: offloads that the guest can
+// receive. Host*: offloads that the guest may send.
 const (
 	FeatureCsum      virtio.Features = 1 << 0  // VIRTIO_NET_F_CSUM
 	FeatureGuestCsum virtio.Features = 1 << 1  // VIRTIO_NET_F_GUEST_CSUM
@@ -73,8 +73,8 @@ type Device struct {
 
 	mu      sync.Mutex // guards space: the control queue changes the MAC address
 	space   [12]byte   // struct virtio_net_config up to mtu
-	changes pace       // of pairs; used only by the control goroutine, like filters
-	filters pace
+	changes pace       // limits SetPairs; only the control goroutine uses changes and filters
+	filters pace       // limits SetFilter
 }
 
 var _ virtio.Device = (*Device)(nil)
@@ -104,7 +104,7 @@ func New(cfg Config, backend virtio.Backend) (*Device, error) {
 // ID returns virtio.NetID.
 func (d *Device) ID() virtio.DeviceID { return virtio.NetID }
 
-// Features returns the backend's features and those of the configuration space and control queue.
+// Features returns the features of the backend, the configuration space and the control queue.
 func (d *Device) Features() virtio.Features {
 	f := d.backend.Features() | FeatureMAC | FeatureStatus
 	if d.cfg.MTU != 0 {
@@ -150,7 +150,7 @@ func (d *Device) InKernel(queue int) bool { return d.backend.InKernel() && queue
 
 // Activate starts the backend with the pairs that the driver enabled, and serves the control queue.
 // The index of the control queue depends on the negotiated features (virtio 1.2 §5.1.2). A driver
-// that enables only one queue of a pair gets an error, because that NIC would move no frames.
+// that enables only one queue of a pair gets an error, because such a NIC would move no frames.
 func (d *Device) Activate(a virtio.Activation) error {
 	most := 1
 	if a.Features.Has(FeatureMQ) {

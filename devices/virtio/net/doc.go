@@ -5,10 +5,10 @@
 // Queue 0 is receive, queue 1 is transmit, and so on for each queue pair. A device with several
 // pairs also has a control queue (control.go), which this process serves. The driver uses it to set
 // the number of active pairs, the MAC address and the receive filter. A device with one pair has no
-// control queue, which saves the guest a queue: the guest receives every frame and may use any MAC
+// control queue, which saves the guest a queue: that guest receives every frame and may use any MAC
 // address.
 //
 // Each pair has its own tap queue and its own vhost device, hence its own worker. The tap queue of
-// an inactive pair is detached, so the host sends no frames into it. Not offered: VLAN filters,
-// RSS, announcements, and changes of offloads at run time.
+// an inactive pair is detached, so the host sends no frames into it. The device does not offer VLAN
+// filters, RSS, announcements, or changes of offloads at run time.
 package net

@@ -15,7 +15,7 @@ var broadcast = [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 // Flags and limits of TUNSETTXFILTER (linux/if_tun.h, drivers/net/tun.c).
 const (
 	filterAllMulti = 1 // TUN_FLT_ALLMULTI
-	filterExact    = 8 // FLT_EXACT_COUNT: addresses that the kernel compares instead of hashing
+	filterExact    = 8 // FLT_EXACT_COUNT: the number of addresses that the kernel compares exactly
 	filterMost     = 64
 )
 
@@ -26,9 +26,9 @@ type tunFilter struct {
 }
 
 // tun converts the filter for the kernel. The kernel compares the first 8 addresses exactly and
-// hashes the rest, which must be multicast addresses. With more unicast addresses than it compares,
-// the filter accepts all frames. The broadcast address is among the first: otherwise broadcasts
-// would pass only if their hash happened to match that of a multicast address.
+// hashes the rest, which must be multicast addresses. If there are more unicast addresses than it
+// compares exactly, the filter accepts all frames. The broadcast address is among the first:
+// otherwise broadcasts would pass only if their hash happened to match that of a multicast address.
 func (f Filter) tun() tunFilter {
 	var t tunFilter
 	if !f.On || 1+len(f.Unicast) > filterExact {

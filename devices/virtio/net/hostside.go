@@ -12,9 +12,9 @@ import (
 
 // hostSettings are the sysctls of a tap created here, below /proc/sys/net (Linux,
 // Documentation/networking/ip-sysctl.rst). They keep a guest from changing the host's routes and
-// addresses. The host honors an IPv4 redirect if its setting for all interfaces allows redirects,
-// whatever the interface's own setting is. rp_filter keeps the guest from sending a redirect with a
-// router's source address.
+// addresses. accept_redirects is not enough for IPv4: if the host's setting for all interfaces
+// allows redirects, the host honors them whatever the interface's own setting is. Therefore
+// rp_filter keeps the guest from sending a redirect with a router's source address.
 var hostSettings = []struct{ dir, key, value string }{
 	{"ipv4", "rp_filter", "1"}, // strict
 	{"ipv4", "accept_redirects", "0"},

@@ -31,7 +31,7 @@ type TapConfig struct {
 	// MTU of the guest, and of a tap created here unless it joins a bridge; 0 keeps the interface's.
 	MTU int
 
-	// The next two are only for a tap created here.
+	// Address and Bridge apply only to a tap created here.
 	Address netip.Prefix // of the host's end; the zero Prefix sets none
 	Bridge  string       // an existing bridge to join; "" joins none
 }
@@ -138,7 +138,8 @@ func checkTap(cfg TapConfig) (multi bool, err error) {
 	return multi, nil
 }
 
-// TapIsMultiqueue reports whether an existing tap may have several queues. Errors are OpenTap's.
+// TapIsMultiqueue reports whether an existing tap may have several queues. Its errors are the same
+// as OpenTap's.
 func TapIsMultiqueue(name string) (bool, error) { return checkTap(TapConfig{Name: name}) }
 
 // tunHint adds the fix to an error from opening the device node.
@@ -169,7 +170,8 @@ func tapHint(name string, made bool, errno error) error {
 	return err
 }
 
-// setUp configures a tap created here and brings the link up, because vhost starts no ring before.
+// setUp configures a tap created here and brings the link up. vhost starts no ring before the link
+// is up.
 func (t *Tap) setUp(cfg TapConfig) error {
 	link, err := netlink.LinkByName(t.name)
 	if err != nil {
@@ -222,8 +224,9 @@ func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
 	return nil
 }
 
-// addAddress adds an address to a link, unless another interface has it: the kernel would allow the
-// duplicate and answer for both on either interface, so the later guest would be unreachable.
+// addAddress adds an address to a link, unless another interface has the address. The kernel would
+// allow the duplicate and answer for it on both interfaces, so the later guest would be
+// unreachable.
 func addAddress(link netlink.Link, address netip.Prefix) error {
 	addr, err := netlink.ParseAddr(address.String())
 	if err != nil {
@@ -265,8 +268,9 @@ func findBridge(name string) (netlink.Link, error) {
 func (t *Tap) MTU() int { return t.mtu }
 
 // setOffloads sets which offloads the guest can receive (TUNSETOFFLOAD, linux/if_tun.h); without
-// features it disables all. The kernel rejects TSO without checksum offload and ECN without TSO,
-// and no driver may negotiate them either (virtio 1.2 §5.1.3.1), so offloads omits such bits.
+// features it disables all. The kernel rejects TSO without checksum offload and ECN without TSO.
+// Drivers must not negotiate these combinations either (virtio 1.2 §5.1.3.1), so offloads omits
+// such bits.
 func (t *Tap) setOffloads(f virtio.Features) error {
 	if err := unix.IoctlSetInt(t.fds[0], unix.TUNSETOFFLOAD, offloads(f)); err != nil {
 		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
@@ -296,15 +300,16 @@ func offloads(f virtio.Features) int {
 	return bits
 }
 
-// hasUSO reports whether a tap can pass UDP segments (Linux 6.2). It leaves it without offloads.
+// hasUSO reports whether a tap can pass UDP segments (Linux 6.2). It leaves the tap without
+// offloads.
 func (t *Tap) hasUSO() bool {
 	err := t.setOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
 	return err == nil && t.setOffloads(0) == nil
 }
 
 // setQueues attaches the first n queues and detaches the others (TUNSETQUEUE): the host sends only
-// into attached queues. The first queue is always attached. The order of the queues is kept because
-// they are detached from the end (drivers/net/tun.c moves the last queue into a gap).
+// into attached queues. The first queue is always attached. Queues are detached from the end, which
+// keeps their order (drivers/net/tun.c moves the last queue into a gap).
 func (t *Tap) setQueues(n int) error {
 	n = max(n, 1)
 	for t.attached > n {
@@ -334,8 +339,9 @@ func (t *Tap) setQueue(i int, flag uint16) error {
 	return nil
 }
 
-// setFilter drops frames that the guest does not want (TUNSETTXFILTER), on a tap created here only:
-// the kernel keeps the filter of a persistent tap, and its next user would not know about it.
+// setFilter makes the tap drop frames that the guest does not want (TUNSETTXFILTER). It does so
+// only on a tap created here: the kernel keeps the filter of a persistent tap, and the tap's next
+// user would not know about it.
 func (t *Tap) setFilter(f Filter) error {
 	if !t.made || !t.filtered && !f.On {
 		return nil

@@ -10,9 +10,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// acks delays acknowledgments of less than a full packet, at most for the time of later (RFC 1122
-// §4.2.3.2). In most cases an answer follows that carries the acknowledgment, and the guest gets
-// one interrupt instead of two. The stack itself acknowledges everything immediately.
+// acks delays acknowledgments of less than a full packet, for at most the time of [later] (RFC 1122
+// §4.2.3.2). In most cases an answer follows that also carries the acknowledgment, and the guest
+// gets one interrupt instead of two. The stack itself acknowledges everything immediately.
 type acks struct {
 	mtu   uint32
 	flush func(*stack.PacketBuffer) // sends a delayed acknowledgment
@@ -99,7 +99,7 @@ func (a *acks) each(do func(*ackFlow)) {
 	}
 }
 
-// close drops all delayed acknowledgments. keep delays no more after it.
+// close drops all delayed acknowledgments. Afterwards keep delays nothing.
 func (a *acks) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -107,14 +107,15 @@ func (a *acks) close() {
 	a.each(func(*ackFlow) {})
 }
 
-// later calls do a short time after it was armed: work that a likely event will make unnecessary.
+// later calls do a short time after arm was called. do is work that other events usually make
+// unnecessary in the meantime.
 type later struct {
 	do    func()
 	timer *time.Timer
 	armed atomic.Bool
 }
 
-// delay is the maximum time for which anything is held back.
+// delay is the time from arm to do, and so the maximum time for which anything is held back.
 const delay = 2 * time.Millisecond
 
 func newLater(do func()) *later {
@@ -130,8 +131,8 @@ func (l *later) arm() {
 	}
 }
 
-// run makes all calls, until ctx ends. It is one long-lived goroutine because the stack of a new
-// goroutine would have to grow each time.
+// run makes all calls of do until ctx is done. It is one long-lived goroutine because the stack of
+// a new goroutine would have to grow each time.
 func (l *later) run(ctx context.Context) error {
 	for {
 		select {

@@ -21,16 +21,16 @@ type Config struct {
 	MTU int
 	// Ports are the host's ports that are forwarded to the guest.
 	Ports []Port
-	// Network is the named network of the guest, in addition to its gateway; nil means none.
+	// Network is a named network that the guest joins; it keeps its gateway. nil means none.
 	Network *Network
 	// Policy defines which destinations the guest may reach.
 	Policy Policy
-	// Capture names a file for the frames that the guest sends and receives (package pcap),
-	// limited to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB. A large
-	// segment is one packet, as the guest sees it, and has its complete checksum.
+	// Capture names a file for the frames that the guest sends and receives (package pcap), limited
+	// to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB. A large segment is
+	// one packet, as the guest sees it, but with a complete checksum.
 	Capture     string
 	CaptureSize int64
-	// Logf logs one line without newline. It is called by any goroutine. nil discards the lines.
+	// Logf logs one line without newline. Any goroutine may call it. nil discards the lines.
 	Logf func(format string, args ...any)
 
 	guest netip.Addr // the guest's address
@@ -49,7 +49,7 @@ type Backend struct {
 	live  atomic.Pointer[session] // nil: no driver uses the device
 }
 
-// shared is what remains when the guest's driver resets the device.
+// shared is the state that remains when the guest's driver resets the device.
 type shared struct {
 	cfg      Config
 	policy   *policy
@@ -60,7 +60,8 @@ type shared struct {
 
 var _ virtio.Backend = (*Backend)(nil)
 
-// New binds the published ports: EADDRINUSE if one is in use. The caller must close the Backend.
+// New binds the published ports; it returns EADDRINUSE if one is in use. The caller must close the
+// Backend.
 func New(cfg Config) (*Backend, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
@@ -131,7 +132,7 @@ func (b *Backend) Start(a virtio.Activation) error {
 	return nil
 }
 
-// Stop closes the rings. All connections and their goroutines have ended by then.
+// Stop closes the rings. All connections and their goroutines have ended before Stop is called.
 func (b *Backend) Stop() error {
 	if s := b.live.Swap(nil); s != nil {
 		return s.closeRings()

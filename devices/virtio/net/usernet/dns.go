@@ -22,7 +22,8 @@ import (
 // stationTTL is how long a guest may cache a machine's address. Machines come and go.
 const stationTTL = 5 // seconds
 
-// hostNames returns the host's resolver configuration, with the network's domain searched first.
+// hostNames returns the host's resolver configuration, with the named network's domain first in the
+// search list.
 func (s *session) hostNames() resolvConf {
 	c := readResolvConf(s.cfg.resolvConf)
 	if s.lan != nil {
@@ -94,8 +95,8 @@ func canonical(n dnsmessage.Name) string {
 	return strings.ToLower(strings.TrimSuffix(n.String(), "."))
 }
 
-// learnFrom passes addresses from an answer of the host's resolvers to the policy: those of an
-// allowed name and of the names that it is an alias of.
+// learnFrom passes addresses from an answer of the host's resolvers to the policy. It passes those
+// of an allowed name, and those of the names for which that name is an alias.
 func (s *session) learnFrom(answer []byte) {
 	if len(s.policy.allowNames) == 0 {
 		return
@@ -275,8 +276,9 @@ const (
 	dnsServFail = 2
 )
 
-// resolve answers a DNS query over UDP with a resolver's answer of any size, or with SERVFAIL
-// if all resolvers are unreachable. If they do not answer, the guest gets no answer.
+// resolve answers a DNS query over UDP with a resolver's answer of any size, or with SERVFAIL if
+// all resolvers are unreachable. If none answers but one may be reachable, the guest gets no
+// answer.
 func (s *session) resolve(guest, server netip.AddrPort, query []byte) {
 	if len(query) < dnsHeader {
 		return

@@ -8,10 +8,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
-// sendNow is a non-blocking send(2) of at least one byte, and receiveNow the same for recv(2). They
-// do not announce the system call to Go's scheduler: if the other end gets the CPU immediately, the
-// scheduler would consider the call blocked and wake another thread, which costs more than the call
-// itself.
+// sendNow is a non-blocking send(2) and receiveNow a non-blocking recv(2), each of at least one
+// byte. They do not announce the system call to Go's scheduler. Otherwise, when the other end gets
+// the CPU immediately, the scheduler would consider the call blocked and wake another thread, which
+// costs more than the call itself.
 func sendNow(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)

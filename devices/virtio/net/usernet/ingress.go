@@ -35,7 +35,7 @@ func (s *session) sent(f *inbound) {
 }
 
 // fromGuest checks a frame and passes it on. The stack would answer for every address in the world,
-// so frames that it must not answer do not reach it.
+// so fromGuest keeps from it the frames that it must not answer.
 func (s *session) fromGuest(f *inbound) {
 	eth := header.Ethernet(f.eth[:])
 	if len(eth.SourceAddress()) != header.EthernetAddressSize || header.IsMulticastEthernetAddress(eth.SourceAddress()) {
@@ -78,7 +78,8 @@ func payload(proto tcpip.NetworkProtocolNumber, v *buffer.View) buffer.Buffer {
 // largePacket is the size from which separating the headers is cheaper than copying the packet.
 const largePacket = 4 << 10
 
-// tcpHeaders returns the size of a TCP segment's headers; of any other packet, at least its length.
+// tcpHeaders returns the size of a TCP segment's headers. For any other packet it returns at least
+// the packet's length.
 func tcpHeaders(proto tcpip.NetworkProtocolNumber, p []byte) int {
 	const tcpProto, dataOff = uint8(header.TCPProtocolNumber), 12
 	n := len(p)
@@ -106,7 +107,7 @@ func packetType(dst tcpip.LinkAddress) tcpip.PacketType {
 	return tcpip.PacketOtherHost
 }
 
-// judge decides about the packet of a frame.
+// judge decides what to do with a packet from the guest.
 func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
 	switch proto {
 	case header.ARPProtocolNumber:
@@ -119,8 +120,8 @@ func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
 	return drop
 }
 
-// judgeARP passes requests for the gateway's address, and replies. It drops a request for any other
-// address, such as the guest's probe for a duplicate of its own, so that it stays unanswered.
+// judgeARP passes replies and requests for the gateway's address. A request for any other address,
+// such as the guest's probe for a duplicate of its own, must stay unanswered, so judgeARP drops it.
 func judgeARP(p []byte) verdict {
 	h := header.ARP(p)
 	if !h.IsValid() {
@@ -148,7 +149,7 @@ func judgeIPv4(p []byte) verdict {
 		header.UDP(body).DestinationPort() == dhcpServerPort && (dst == gateway || dst == limitedBroadcast) {
 		return lease
 	}
-	// No packet with a foreign source address, and none to multicast or broadcast addresses.
+	// Drop packets with a foreign source address and packets to multicast or broadcast addresses.
 	if !network.Contains(src) || src == gateway || dst.IsMulticast() || dst == limitedBroadcast || dst == networkBroadcast {
 		return drop
 	}
@@ -178,8 +179,8 @@ var (
 	networkBroadcast = netip.MustParseAddr("10.0.2.255")
 )
 
-// The IPv6 part of the guest's network: a unique local prefix (RFC 4193), so
-// that a guest prefers IPv4 for a name that has both (RFC 6724 §2.1, labels).
+// The IPv6 part of the guest's network: a unique local prefix (RFC 4193), so that a guest prefers
+// IPv4 for a name that has both (RFC 6724 §2.1, labels).
 var (
 	network6 = netip.MustParsePrefix("fd00:10:0:2::/64")
 	gateway6 = netip.MustParseAddr("fd00:10:0:2::2")
@@ -216,8 +217,8 @@ func gatewayFor(a netip.Addr) netip.Addr {
 	return gateway6
 }
 
-// judgeIPv6 decides about an IPv6 packet. The first header must be TCP, UDP, ICMPv6 or a fragment
-// header: a packet with options or routing headers first is dropped.
+// judgeIPv6 decides what to do with an IPv6 packet. The first header must be TCP, UDP, ICMPv6 or a
+// fragment header: a packet with options or routing headers first is dropped.
 func judgeIPv6(p []byte) verdict {
 	if len(p) < header.IPv6MinimumSize {
 		return drop
@@ -240,7 +241,8 @@ func judgeIPv6(p []byte) verdict {
 		header.UDP(body).DestinationPort() == dhcp6ServerPort {
 		return inform
 	}
-	// No foreign source, no multicast destination, and no link-local source beyond the link.
+	// Drop packets from a foreign address, packets to multicast addresses, and packets that would
+	// leave the link with a link-local source.
 	if !network6.Contains(src) && !(src.IsLinkLocalUnicast() && isGateway(dst)) || dst.IsMulticast() {
 		return drop
 	}
@@ -267,8 +269,9 @@ func judgeIPv6(p []byte) verdict {
 	return pass
 }
 
-// judgeNeighbor decides about neighbor discovery messages (RFC 4861); is reports whether m is one.
-// As with ARP, the guest may only ask for the gateway's addresses, and only answer for other ones.
+// judgeNeighbor decides what to do with neighbor discovery messages (RFC 4861); is reports whether
+// m is one. As with ARP, the guest may ask only for the gateway's addresses, and may answer only
+// for other ones.
 func judgeNeighbor(hops uint8, m header.ICMPv6) (v verdict, is bool) {
 	whole := hops == header.NDPHopLimit && m.Code() == 0
 	switch m.Type() {

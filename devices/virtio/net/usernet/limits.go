@@ -10,7 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// Limits on what one NIC may use of the host.
+// Limits on the host's resources that one NIC may use.
 const (
 	maxConns    = 512     // TCP connections in both directions
 	maxConnsWay = 384     // TCP connections in one direction
@@ -32,16 +32,17 @@ const (
 	segmentSize  = 45 * 1448
 	maxSocketBuf = 1 << 20
 	minSocketBuf = 16 << 10
-	// Unacknowledged bytes of a connection. More is not faster, and part of a segment would become
-	// a packet of its own.
+	// Unacknowledged bytes of a connection: whole segments, because part of a segment would become
+	// a separate packet. More is not faster.
 	maxInFlight  = 8 * segmentSize
 	bufferBudget = 32 << 20 // bytes for all connections in both directions, in addition to minSocketBuf each
 )
 
 // All data sent by connections may wait for receive buffers: a segment dropped here would be
-// retransmitted only after 0.2 s if it is the last one. It is the same memory as the connections'
-// socket buffers, and is additional only when a connection ends earlier. Above pressure bytes,
-// nothing more is read from the host's sockets until only half of that is waiting.
+// retransmitted only after 0.2 s if it is the last one. The waiting data is in the connections'
+// socket buffers; it needs additional memory only if its connection ends before it is delivered.
+// When more than pressure bytes wait, reads from the host's sockets stop until only half of that
+// waits.
 const (
 	maxSending    = bufferBudget/2 + maxConns*minSocketBuf + 4<<20
 	frameOverhead = 512
@@ -49,7 +50,7 @@ const (
 )
 
 // maxMemory limits the memory of one NIC, whatever its guest and its peers do: the buffers above,
-// those of datagram flows and of fragments in the stack, and what connections need besides. The
+// those of datagram flows and of fragments in the stack, and the other memory of connections. The
 // abuse tests verify it.
 const maxMemory = 96 << 20
 
@@ -59,7 +60,7 @@ type bufferSizes struct {
 	used int
 }
 
-// take reserves two buffers for one more connection, and returns the size of each for give.
+// take reserves two buffers for one more connection. It returns the size of each, which give needs.
 func (b *bufferSizes) take() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,7 +78,8 @@ func (b *bufferSizes) give(size int) {
 // attempts are operations that wait for a remote answer: connections being established, DNS
 // queries, echoes. At the limit, a new attempt replaces the oldest one, which is the least likely
 // to succeed, so destinations that never answer do not keep the guest from connecting elsewhere. A
-// flood to one destination affects only that one: each may have a quarter of the attempts.
+// flood to one destination affects only that destination, because each may have at most a quarter
+// of the attempts.
 type attempts[K comparable] struct {
 	max     int
 	timeout time.Duration

@@ -8,7 +8,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// offload is a frame's virtio_net_hdr without num_buffers: what remains to be done to the frame.
+// offload is a frame's virtio_net_hdr without num_buffers. It describes the checksum and
+// segmentation that the frame still needs.
 type offload [offloadBytes]byte
 
 const offloadBytes = 10
@@ -24,7 +25,8 @@ func (o *offload) sumOffset() int { return int(binary.LittleEndian.Uint16(o[8:])
 const minSegment = 64
 
 // check corrects o to match an IPv4 packet, and reports whether the packet can be passed on. It
-// completes a checksum that is not in the packet's own TCP or UDP header, such as inside a tunnel.
+// completes a checksum that is not in the packet's own TCP or UDP header, for example the checksum
+// of a packet inside a tunnel.
 func (o *offload) check(p []byte) bool {
 	if !o.needsSum() {
 		whole := o.gso() == gsoNone
@@ -125,8 +127,8 @@ func segments(o offload, f []byte) [][]byte {
 // tcpCWR is "congestion window reduced", which only the first segment carries (RFC 3168 §6.1.2).
 const tcpCWR = 0x80
 
-// struct virtio_net_hdr_v1 (virtio 1.2 §5.1.6; uapi/linux/virtio_net.h) precedes
-// every frame of a driver that negotiated VERSION_1.
+// struct virtio_net_hdr_v1 (virtio 1.2 §5.1.6; uapi/linux/virtio_net.h) precedes every frame of a
+// driver that negotiated VERSION_1.
 const (
 	hdrBytes     = 12
 	hdrNeedsCsum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
@@ -141,7 +143,8 @@ const ethBytes = header.EthernetMinimumSize
 // maxFrame is the largest frame that the guest may send: an Ethernet header and an IP packet.
 const maxFrame = ethBytes + 65535
 
-// sendable reports whether the guest may send this: only TCP segmentation was offered.
+// sendable reports whether the guest may send a frame with o: the device offers only TCP
+// segmentation.
 func (o *offload) sendable() bool {
 	return o.gso() == gsoNone || o.gso() == gsoTCPv4 || o.gso() == gsoTCPv6
 }
@@ -155,7 +158,7 @@ func (o offload) completed() func(frame []byte) {
 	return func(frame []byte) { complete(frame, o.sumStart(), o.sumOffset()) }
 }
 
-// offloadOf returns what the stack left to be done to pkt.
+// offloadOf returns the offload that pkt needs, because the stack left that work to the receiver.
 func offloadOf(pkt *stack.PacketBuffer) (o offload) {
 	gso := &pkt.GSOOptions
 	if gso.Type == stack.GSONone || !gso.NeedsCsum {

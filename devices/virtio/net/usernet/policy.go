@@ -28,7 +28,7 @@ var nonHosts = []netip.Prefix{
 	netip.MustParsePrefix("ff00::/8"),
 }
 
-// closed are networks that are opened only by a rule for a network that lies within one of them.
+// closed are networks that a rule opens only if the rule's own network lies within one of them.
 var closed = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("::1/128"),
@@ -105,8 +105,9 @@ type Rule struct {
 }
 
 // Policy defines where a guest may go. Deny takes precedence over Allow. If Allow is not empty,
-// only what it lists is allowed. An address that [public] rejects needs a rule for a network that
-// contains only such addresses: 0.0.0.0/0 does not open the loopback.
+// only what it lists is allowed. An address in one of the closed networks, such as the loopback,
+// needs a rule for a network within them: 0.0.0.0/0 does not open it. No rule opens any other
+// address that [public] rejects.
 //
 // A name in Allow opens the public addresses that the gateway has resolved it to for the guest, for
 // their time to live. Names defines which names are resolved; a name in Deny never is.
@@ -127,7 +128,8 @@ const (
 	NoNames
 )
 
-// A name's addresses stay open for at least a minute: a guest connects some time after the query.
+// A name's addresses stay open for at least a minute, because a guest connects some time after the
+// query.
 const (
 	minLearned = time.Minute
 	maxLearned = 24 * time.Hour
@@ -171,7 +173,7 @@ func newPolicy(p Policy) *policy {
 
 // anywhere reports whether the guest may go anywhere on the internet in the address family of the
 // given prefix, apart from denied networks. If so, resolving any name gives the guest no additional
-// way out: a DNS query can carry data to any server.
+// way out, although a DNS query can carry data to any server.
 func (p *policy) anywhere(family string) bool {
 	all := netip.MustParsePrefix(family)
 	never := slices.Concat(p.deny, closed, nonHosts)
@@ -183,7 +185,7 @@ func covered(p netip.Prefix, by []netip.Prefix) bool {
 	if within(p, by) || !slices.ContainsFunc(by, p.Overlaps) {
 		return within(p, by)
 	}
-	last := p.Addr().AsSlice() // of the upper half: the first address with one more bit
+	last := p.Addr().AsSlice() // becomes the first address of the upper half
 	last[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
 	upper, _ := netip.AddrFromSlice(last)
 	return covered(netip.PrefixFrom(p.Addr(), p.Bits()+1), by) && covered(netip.PrefixFrom(upper, p.Bits()+1), by)
@@ -269,8 +271,8 @@ const (
 	nobody             // an unused address on the guest's own network
 )
 
-// destination returns the host's address for dst. The gateway's own address maps to the host's
-// loopback, for which the guest has no other address, if the policy allows that.
+// destination returns the host's address for dst. If the policy allows the host's loopback, the
+// gateway's address maps to it: the guest has no other address for the host's loopback.
 func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 	if isGateway(dst.Addr()) {
 		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
