@@ -96,10 +96,11 @@ func (s *session) publishTCP(host *net.TCPListener, port uint16) {
 	}
 }
 
-// acceptPause is how long a listener pauses when the host is out of file descriptors.
+// acceptPause is how long a published port pauses after an error, such as one for too many open
+// file descriptors.
 const acceptPause = 100 * time.Millisecond
 
-// again reports whether a published port continues after an error.
+// again reports whether a published port continues after an error. It may pause first.
 func (s *session) again(setDeadline func(time.Time) error, err error) bool {
 	switch {
 	case s.ctx.Err() != nil, errors.Is(err, net.ErrClosed):
@@ -116,7 +117,8 @@ func (s *session) again(setDeadline func(time.Time) error, err error) bool {
 }
 
 // holder describes in parentheses the process that uses a port of the host, or returns "". It looks
-// for the socket in /proc/net (proc(5)), and then for a process that this user may see with it.
+// for the socket in /proc/net (proc(5)), and then for a process that has the socket open. It sees
+// only what this user may see.
 func (p Port) holder() string {
 	proto := "tcp"
 	if p.UDP {
@@ -153,8 +155,8 @@ const (
 	stateClose  = "07" // TCP_CLOSE: a UDP socket that is not connected
 )
 
-// takenBy parses a line of /proc/net/tcp or a similar file. ok reports whether that socket keeps
-// others from binding the port; inode is the socket's inode.
+// takenBy parses a line of /proc/net/tcp or a similar file. ok reports whether the socket in that
+// line keeps others from binding the port. inode is the socket's inode.
 func (p Port) takenBy(line string) (inode string, ok bool) {
 	// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
 	w := strings.Fields(line)
@@ -195,7 +197,8 @@ func firstPort() int {
 	return n
 }
 
-// privileged returns the fix in parentheses if any user may bind only ports from first; else "".
+// privileged returns the fix in parentheses if the port is below first, the first port that any
+// user may bind. Otherwise it returns "".
 func (p Port) privileged(first int) string {
 	port := int(p.Host.Port())
 	if port >= first {

@@ -15,10 +15,11 @@ const (
 	routerLifetime = 30 * time.Minute
 	prefixLifetime = 24 * time.Hour
 	advertiseEvery = 10 * time.Minute // MaxRtrAdvInterval
-	lookEvery      = 30 * time.Second // delay until a change on the host is advertised
+	lookEvery      = 30 * time.Second // maximum delay until a change on the host is advertised
 )
 
-// advertise sends advertisements periodically and when the host's IPv6 or search list changes.
+// advertise sends router advertisements, periodically and after a change to the host's IPv6
+// connectivity or search list.
 func (s *session) advertise(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -51,7 +52,7 @@ func (s *session) sendAdvertisement(mac tcpip.LinkAddress, to netip.Addr) {
 	s.recv.send(frame{raw: etherFrame(mac, ipPacket(header.ICMPv6ProtocolNumber, header.NDPHopLimit, router6, to, m))})
 }
 
-// advertisement returns a router advertisement without its checksum.
+// advertisement returns the current router advertisement without its checksum.
 func (s *session) advertisement() []byte {
 	return advertisement(s.cfg.hostHasIPv6(), s.cfg.MTU, s.hostNames().search)
 }

@@ -25,9 +25,9 @@ type receiver struct {
 
 	mu      sync.Mutex
 	q       *queue.Queue
-	chains  []queue.Chain // taken from q for one frame and not returned yet
+	chains  []queue.Chain // the first held: taken from q for one frame and not returned yet
 	held    int           // number of chains in use
-	sizes   []uint32      // what was written into each
+	sizes   []uint32      // bytes written into each chain
 	pieces  [][]byte      // of the frame being written
 	backlog []frame
 	bytes   int           // bytes of the backlog, not counting sending
@@ -41,9 +41,9 @@ type receiver struct {
 type frame struct {
 	pkt     *stack.PacketBuffer
 	raw     []byte
-	offload offload // of raw; that of pkt is computed when it is written
-	// lent means that raw comes from another guest, which may fill half of the backlog, and belongs
-	// to the caller after send.
+	offload offload // of raw; put computes that of pkt
+	// lent means that raw comes from another guest. Such frames may fill only half of the backlog.
+	// After send, raw belongs to the caller again.
 	lent bool
 }
 
@@ -54,16 +54,17 @@ func (f frame) size() int {
 	return len(f.raw)
 }
 
-// fromTCP reports whether f belongs to a TCP connection, whose socket buffer limits how much waits.
+// fromTCP reports whether f belongs to a TCP connection. The connection's socket buffer limits how
+// much of its data waits.
 func (f frame) fromTCP() bool {
 	return f.pkt != nil && f.pkt.TransportProtocolNumber == header.TCPProtocolNumber
 }
 
-// charge is the size for which a frame of a connection counts in the backlog. It includes overhead
-// because small frames are mostly not payload.
+// charge returns how many bytes a frame of a connection uses in the backlog. It includes overhead,
+// because a small frame uses much more memory than its payload.
 func (f frame) charge() int { return f.size() + frameOverhead }
 
-// appendPieces appends the pieces of the frame to to.
+// appendPieces appends the frame's pieces to the slice to.
 func (f frame) appendPieces(to [][]byte) [][]byte {
 	if f.pkt == nil {
 		return append(to, f.raw)
@@ -88,7 +89,8 @@ func newReceiver(q *queue.Queue, mergeable bool, fail func(error)) *receiver {
 	return &receiver{q: q, mergeable: mergeable, fail: fail, wake: make(chan struct{}, 1)}
 }
 
-// send sends frames to the guest and returns how many it accepted. The caller keeps its references.
+// send sends frames to the guest and returns how many it accepted. The caller keeps its references
+// to the packets.
 func (r *receiver) send(frames ...frame) (taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -186,8 +188,8 @@ func (r *receiver) broken(err error) {
 	}
 }
 
-// put writes one frame and reports true, or returns false if the driver has not made enough buffers
-// available. r.mu must be held.
+// put writes or drops one frame and returns true. It returns false if the driver has not made
+// enough buffers available. r.mu must be held.
 func (r *receiver) put(f frame) (bool, error) {
 	need, room := hdrBytes+f.size(), 0
 	for i := range r.held {
@@ -297,7 +299,8 @@ func (r *receiver) drain() (left bool) {
 	return !r.closed && len(r.backlog) > 0
 }
 
-// close makes every later send drop its frames. After it returns, only run may still use the queue.
+// close drops the backlog. Every later send accepts no frames. After close returns, only run may
+// still use the queue.
 func (r *receiver) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,7 +29,7 @@ type session struct {
 	tasks *task.Group     // goroutines of connections and flows; the others belong to the activation
 	ctx   context.Context // of tasks
 
-	pending  *attempts[netip.AddrPort] // TCP connections, by destination
+	pending  *attempts[netip.AddrPort] // TCP connections being established, by destination
 	pings    *attempts[netip.Addr]
 	queries  *attempts[uint16] // by port of the guest
 	syns     *syns
@@ -113,12 +113,12 @@ func (s *session) end(ctx context.Context) error {
 	s.link.acks.close()
 	s.recv.close()
 	s.stack.Close()
-	if err := s.tasks.Stop(); err != nil { // goroutines that are left use no ring: recv is closed
+	if err := s.tasks.Stop(); err != nil { // goroutines left after a panic use no ring: recv is closed
 		s.cfg.Logf("%v", err)
 		return nil
 	}
 	for _, e := range s.stack.RegisteredEndpoints() {
-		e.Abort() // a goroutine created it meanwhile
+		e.Abort() // a goroutine created it after the stack was closed
 	}
 	s.stack.Wait()
 	return nil

@@ -19,7 +19,7 @@ type guestEnd struct {
 	wq *waiter.Queue
 }
 
-// listen returns a channel that receives a value for each event of mask, hang-up or error.
+// listen returns a channel that receives a value after an event in mask, a hang-up or an error.
 func (g *guestEnd) listen(mask waiter.EventMask) (events chan struct{}, stop func()) {
 	entry, events := waiter.NewChannelEntry(mask | waiter.EventHUp | waiter.EventErr)
 	e := &entry
@@ -36,7 +36,7 @@ func splice(s *session, host *net.TCPConn, guest *guestEnd) {
 		return
 	}
 	c := &spliced{session: s, host: host, raw: raw, guest: guest}
-	// Closing the socket wakes a loop that waits for it. Both loops also check ctx.
+	// reset closes the socket, which wakes a loop that waits for it. Both loops also check ctx.
 	defer s.afterFunc(s.ctx, c.reset)()
 	// A reset by the guest must wake them too: both may be waiting for the host.
 	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
@@ -66,7 +66,7 @@ type spliced struct {
 	guest   *guestEnd
 }
 
-// run runs one direction. If that returns false, run resets the connection, which ends the other.
+// run runs one direction. If direction fails, run resets the connection, which ends the other one.
 func (c *spliced) run(direction func() bool) {
 	ok := false
 	defer func() { // also after a panic: otherwise the other direction would wait forever
@@ -77,20 +77,20 @@ func (c *spliced) run(direction func() bool) {
 	ok = direction()
 }
 
-// reset resets both sides with a RST.
+// reset sends a RST to both sides.
 func (c *spliced) reset() {
 	abort(c.host)
 	c.guest.ep.Abort()
 }
 
-// abort closes a socket with a RST.
+// abort closes a socket and sends a RST.
 func abort(c *net.TCPConn) {
 	c.SetLinger(0)
 	c.Close()
 }
 
-// toHost moves data from the guest out of the stack's packets into the socket. The endpoint is
-// locked while it is read, so the writer must not block.
+// toHost writes data from the guest to the socket, directly from the stack's packets. The stack
+// locks the endpoint during Read, so the writer must not block.
 func (c *spliced) toHost() bool {
 	events, stop := c.guest.listen(waiter.ReadableEvents)
 	defer stop()
@@ -160,7 +160,7 @@ func (c *spliced) toGuest() bool {
 	var r socketReader
 	var werr tcpip.Error
 	var room <-chan struct{}
-	// It moves all available data before it waits again, and is called again after the wait.
+	// move moves all available data. RawConn.Read waits for more and then calls it again.
 	move := func(fd uintptr) (done bool) {
 		werr, r.err = nil, nil
 		for r.fd = int(fd); ; {
@@ -190,8 +190,8 @@ func (c *spliced) toGuest() bool {
 	}
 }
 
-// wait waits until toGuest may continue. A reset by the host meanwhile must be polled for; then, and
-// at the end of the session, it returns false.
+// wait waits until toGuest may continue. Meanwhile it polls for a reset by the host. It returns
+// false after such a reset and at the end of the session.
 func (c *spliced) wait(events, room <-chan struct{}) bool {
 	for {
 		select {
@@ -227,12 +227,12 @@ func (c *spliced) hostGone() (gone bool) {
 	return gone || err != nil
 }
 
-// socketReader is the stack's payload for the data that a socket has received. It does not block. A
-// small amount is read directly into a buffer; more is read into memory that the stack keeps.
+// socketReader passes the data that a socket has received to the stack as a payload. It does not
+// block. It reads up to fewBytes into a buffer first, and more into memory that the stack keeps.
 type socketReader struct {
 	fd   int
 	few  [fewBytes]byte
-	head []byte // part of few: already read, not yet consumed
+	head []byte // part of few: read from the socket, not yet by the stack
 	left int    // bytes to read after head
 	many bool   // the last look found more than fewBytes
 	err  error  // EAGAIN if there is no data, io.EOF at the end
@@ -240,7 +240,7 @@ type socketReader struct {
 
 const fewBytes = 2048
 
-// look determines how much data is available, at most segmentSize; false means none.
+// look determines how much data is available, at most segmentSize. It returns false if none is.
 func (r *socketReader) look() bool {
 	r.left, r.err = 0, nil
 	if len(r.head) > 0 {
@@ -263,14 +263,14 @@ func (r *socketReader) look() bool {
 		return false
 	}
 	r.left, r.many = min(n, segmentSize-len(r.head)), n > fewBytes
-	// SIOCINQ is 0 for no data, end and error: only a read distinguishes them.
+	// SIOCINQ is 0 without data, at the end and after an error: only a read distinguishes these.
 	return r.Len() > 0 || r.look()
 }
 
 // Len implements tcpip.Payloader.
 func (r *socketReader) Len() int { return len(r.head) + r.left }
 
-// Read implements tcpip.Payloader. The data that look found is still there.
+// Read implements tcpip.Payloader. The data that look found is still in the socket.
 func (r *socketReader) Read(p []byte) (int, error) {
 	switch {
 	case r.Len() == 0:

@@ -15,7 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// errRefused means that the policy does not allow the destination.
+// errRefused means that the destination is not open to the guest: see permission.
 var errRefused = errors.New("not allowed")
 
 // acceptTCP is called for every SYN from the guest.
@@ -53,7 +53,8 @@ func (s *session) room(way *atomic.Int32) bool {
 }
 
 // carry counts a connection while use runs and until the guest has received all data sent to it. It
-// takes ownership of the guest's end. It returns false if the limit was reached meanwhile.
+// takes ownership of the guest's end. If the limit has been reached meanwhile, it returns false
+// without calling use.
 func (s *session) carry(way *atomic.Int32, guest *guestEnd, use func()) bool {
 	defer way.Add(-1)
 	defer guest.ep.Close()
@@ -71,8 +72,8 @@ func (s *session) carry(way *atomic.Int32, guest *guestEnd, use func()) bool {
 }
 
 // settle waits until the guest has acknowledged everything including the end of the stream, or the
-// stack has given up. The data that an ended connection keeps for the guest uses memory too, and a
-// guest could end any number of connections. settle polls because the stack has no event for this.
+// stack has given up. An ended connection still holds data for the guest, and a guest could end any
+// number of connections. settle polls because the stack has no event for this.
 func (s *session) settle(ep tcpip.Endpoint) {
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		switch tcp.EndpointState(ep.State()) {
@@ -88,7 +89,8 @@ func (s *session) settle(ep tcpip.Endpoint) {
 	}
 }
 
-// refuse answers a SYN with the error of connect(2) on the host, and not at all after a timeout.
+// refuse answers a SYN according to the error of connect(2) on the host. It does not answer after a
+// timeout.
 func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT) {
 		r.Complete(false)
@@ -104,8 +106,8 @@ func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	r.Complete(true)
 }
 
-// handshake answers the guest's SYN and waits for the connection; nil means that there is none. It
-// gives up when ctx ends: a guest that does not complete its handshake must make room for others.
+// handshake answers the guest's SYN and waits for the connection. It returns nil if it fails. It
+// gives up when ctx ends: a handshake that the guest does not complete must make room for others.
 func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) *guestEnd {
 	if ctx.Err() != nil || !s.room(&s.out) {
 		r.Complete(true)
@@ -133,7 +135,8 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) *guest
 	return &guestEnd{ep: ep, wq: wq}
 }
 
-// dialTCP connects to a destination of the guest, or to a resolver for port 53 of the gateway.
+// dialTCP connects to the guest's destination. If that is port 53 of the gateway, it connects to
+// one of the host's resolvers.
 func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
 	var targets []netip.AddrPort
 	timeout := dialTimeout
@@ -159,7 +162,7 @@ func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn
 	return nil, errors.Join(errs...)
 }
 
-// resolvers returns the host's resolvers, starting with the one that answered last.
+// resolvers returns the host's resolvers, starting with the last one that answered.
 func (s *session) resolvers() (all []netip.AddrPort) {
 	servers := readResolvConf(s.cfg.resolvConf).servers
 	first := int(s.resolver.Load()) % len(servers)

@@ -9,7 +9,7 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// inbound is a frame from the guest. The stack will keep the memory of view.
+// inbound is a frame from the guest. The stack keeps view's memory after deliver has returned.
 type inbound struct {
 	eth     [ethBytes]byte
 	offload offload
@@ -33,8 +33,8 @@ type sender struct {
 	held  int // chains returned to the guest without an interrupt
 }
 
-// A larger frame, or several frames, cause an interrupt immediately: the guest may be
-// waiting for room in the ring or in its socket.
+// More than heldFrame bytes at a time, or the chain that reaches mayHold, cause an interrupt
+// immediately: the guest may be waiting for room in the ring or in its socket.
 const (
 	heldFrame = 512
 	maxHeld   = 16
@@ -43,7 +43,7 @@ const (
 // mayHold returns sender.mayHold for a ring of size entries.
 func mayHold(size uint16) int { return min(maxHeld, int(size)/4) }
 
-// run serves the queue until ctx ends or the guest breaks it.
+// run serves the queue until ctx ends or the guest breaks the ring.
 func (s *sender) run(ctx context.Context) error {
 	batch := make([]inbound, 0, maxBatch)
 	for {
@@ -67,7 +67,7 @@ func (s *sender) run(ctx context.Context) error {
 	}
 }
 
-// take reads frames from the ring and returns how many chains it gave back.
+// take reads frames from the ring and returns how many chains it returned to the guest.
 func (s *sender) take(batch *[]inbound) (served int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

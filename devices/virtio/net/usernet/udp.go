@@ -46,7 +46,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	ep, terr := udp.NewForwarderRequest(s.stack, id, pkt.Clone()).CreateEndpoint(g.wq)
 	if terr != nil {
 		host.Close()
-		return true // another datagram has created the flow meanwhile, or the stack is closing
+		return true // another datagram has created the flow, or the stack is closing
 	}
 	ep.SocketOptions().SetReceiveTTL(true)
 	ep.SocketOptions().SetReceiveHopLimit(true)
@@ -90,8 +90,8 @@ type hostUDP struct {
 }
 
 // dialUDP returns a connected socket that queues ICMP errors. It clears SO_BROADCAST, which package
-// net sets, so that connect(2) rejects the broadcast addresses of the host's networks: no list of
-// prefixes contains those.
+// net sets, so that connect(2) rejects the broadcast addresses of the host's networks. No list of
+// prefixes contains these addresses.
 func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		cerr := raw.Control(func(fd uintptr) {
@@ -107,7 +107,7 @@ func dialUDP(dst netip.AddrPort) (*net.UDPConn, error) {
 	return c.(*net.UDPConn), nil
 }
 
-// send sends a datagram with this TTL or hop limit.
+// send sends the datagram p with the given TTL or hop limit.
 func (h *hostUDP) send(p []byte, hops uint8) {
 	if hops != h.hops {
 		h.control(func(fd int) { setHops(fd, h.dst.Addr(), hops) })
@@ -131,7 +131,7 @@ func (h *hostUDP) control(f func(fd int)) {
 	}
 }
 
-// isAnswer reports whether an ICMP answer caused the error: the socket can still be used.
+// isAnswer reports whether an ICMP message caused the error. The socket can then still be used.
 func (*hostUDP) isAnswer(err error) bool {
 	return isErrno(err, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.EPROTO,
 		unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.EACCES, unix.EMSGSIZE)
@@ -168,7 +168,7 @@ func (s *session) runFlow(f *flow, g *guestEnd, closeHost func(), send func(p []
 			switch terr.(type) {
 			case nil:
 				f.touch()
-				// The gateway is a router too. judge has already rejected packets that expire here.
+				// The gateway counts as a router. judge has already rejected packets that expire here.
 				cm := res.ControlMessages
 				send(datagram.Bytes(), max(cm.TTL, cm.HopLimit, 2)-1)
 				continue
@@ -191,8 +191,8 @@ func (s *session) runFlow(f *flow, g *guestEnd, closeHost func(), send func(p []
 // pieces is a pool of buffers for one datagram from a host socket.
 type pieces struct{ sync.Pool }
 
-// read waits for a datagram and calls use with it; the datagram is valid until use returns. It takes
-// a buffer only when there is a datagram.
+// read waits for a datagram and calls use with it. The datagram is valid until use returns. read
+// holds no buffer while it waits.
 func (p *pieces) read(c *net.UDPConn, use func([]byte)) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -285,9 +285,10 @@ type flow struct {
 
 func (f *flow) touch() { f.last.Store(time.Now().UnixNano()) }
 
-// flows holds all flows of a session. At the limit, a new flow replaces the flow that was idle
-// longest among those of the largest owner. Owners are the guest and each published port (its
-// clients). So a flood through one owner ends no flow of an owner that has less than its share.
+// flows holds all flows of a session. The guest owns the flows that it started, and each published
+// port owns those of its clients. At the limit, a new flow replaces the flow that has been idle
+// longest among those of the owner with the most flows. So a flood through one owner ends no flow
+// of an owner that has less than its share.
 type flows struct {
 	mu  sync.Mutex
 	all map[*flow]struct{}
@@ -310,7 +311,7 @@ func (s *flows) add(f *flow) {
 	}
 }
 
-// replaceable returns the flow that a new one of newcomer replaces. s.mu must be held.
+// replaceable returns the flow that a new flow of the owner newcomer replaces. s.mu must be held.
 func (s *flows) replaceable(newcomer *net.UDPConn) (oldest *flow) {
 	of := map[*net.UDPConn]int{newcomer: 1}
 	for f := range s.all {
@@ -323,7 +324,7 @@ func (s *flows) replaceable(newcomer *net.UDPConn) (oldest *flow) {
 		}
 	}
 	for f := range s.all {
-		// If no owner has more than one flow, all are as large as the newcomer.
+		// If no owner has more than one flow, no owner is larger than the newcomer.
 		if (f.origin == most || of[most] == 1) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
 			oldest = f
 		}
@@ -344,7 +345,7 @@ func (s *flows) remove(f *flow) {
 	f.close()
 }
 
-// expire closes the flows that were idle for longer than flowTimeout.
+// expire closes the flows that have been idle for longer than flowTimeout.
 func (s *flows) expire(now time.Time) {
 	s.mu.Lock()
 	var idle []*flow
