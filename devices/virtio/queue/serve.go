@@ -23,16 +23,16 @@ func (q *Queue) wantKicks() (already bool) {
 	return guestmem.Load16(q.avail, idxOff) != q.nextAvail
 }
 
-// noKicks withdraws the request. With event indexes there is nothing to do: the driver has already
-// passed the event index.
+// noKicks withdraws the request of wantKicks. With event indexes it has nothing to do: the driver
+// has already passed the event index.
 func (q *Queue) noKicks() {
 	if !q.eventIdx {
 		guestmem.Store16(q.used, flagsOff, usedNoNotify)
 	}
 }
 
-// Wait returns nil once the driver has made a chain available, or may have. If ctx is done, it
-// returns ctx's error.
+// Wait waits until the driver makes a chain available, and returns nil. It may also return nil
+// without a chain. If ctx is done, it returns ctx's error.
 func (q *Queue) Wait(ctx context.Context) error {
 	if err := q.latched(); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (q *Queue) Wait(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) { // set late by an earlier ctx
+	if errors.Is(err, os.ErrDeadlineExceeded) { // an earlier ctx set the deadline late
 		err = q.kick.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
@@ -60,10 +60,10 @@ func (q *Queue) Wait(ctx context.Context) error {
 	return nil
 }
 
-// checkOnce reports whether Wait may return. The poller calls it once it is armed, so that no later
-// kick is lost: it checks the ring then. The poller calls it again after each kick. It does not
-// read the eventfd: its counter shows how often the driver kicked, and an edge-triggered poller
-// does not need the read.
+// checkOnce reports whether Wait may return. Wait's Read calls it after arming the poller, and
+// again after a kick. The first call checks the ring: no later kick is lost. checkOnce does not
+// read the eventfd: an edge-triggered poller does not need the read, and so the eventfd's counter
+// shows how often the driver kicked.
 func (q *Queue) checkOnce(uintptr) bool {
 	if q.checked {
 		return true
@@ -72,9 +72,9 @@ func (q *Queue) checkOnce(uintptr) bool {
 	return q.wantKicks()
 }
 
-// Await is Next that waits for a chain until ctx is done; then it returns ctx's error. Before it
-// waits, it signals the driver. It checks the ring first, so a chain that became available before a
-// kick could be received is found.
+// Await waits for a chain and stores it in c, like Next. When ctx is done, it returns ctx's error.
+// Before it waits, it signals the driver. It checks the ring first, so it also finds a chain that
+// became available before kicks could be received.
 func (q *Queue) Await(ctx context.Context, c *Chain) error {
 	for {
 		// A driver that keeps the ring full must not prevent the caller from stopping.

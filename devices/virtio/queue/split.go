@@ -68,8 +68,8 @@ type Chain struct {
 	r, w [][]byte
 }
 
-// Open opens q, whose ring the frontend has checked, with the negotiated features. The caller
-// closes the Queue.
+// Open opens q with the negotiated features. The frontend has checked the ring. The caller must
+// close the Queue.
 func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queue, error) {
 	o := &Queue{
 		mem: mem, index: q.Index, size: q.Size, call: q.Call,
@@ -100,7 +100,7 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 	return o, nil
 }
 
-// Close closes the descriptor. A Wait in progress returns an error.
+// Close closes the file descriptor. A Wait in progress returns an error.
 func (q *Queue) Close() error { return q.kick.Close() }
 
 // fail latches the error.
@@ -173,7 +173,7 @@ func fetch(table []byte, i uint16) descriptor {
 }
 
 // walk collects the buffers of the chain at head. The limit on the number of descriptors, which
-// includes those of an indirect table, breaks every loop.
+// includes those of an indirect table, ends every loop of descriptors.
 func (q *Queue) walk(c *Chain, head uint16) error {
 	c.head, c.room, c.r, c.w = head, 0, c.r[:0], c.w[:0]
 	table, entries := q.desc, q.size
@@ -281,8 +281,8 @@ func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 	return nil
 }
 
-// publish makes n more elements visible to the driver. The store must follow those of the elements
-// and the buffers.
+// publish makes n more elements visible to the driver. Its store must come after the stores to the
+// elements and the buffers.
 func (q *Queue) publish(n uint16) {
 	q.nextUsed += n
 	guestmem.Store16(q.used, idxOff, q.nextUsed)

@@ -1,6 +1,6 @@
 // Package queuetest is the driver side of a split virtqueue (virtio 1.2 §2.7) over real guest
-// memory, for tests of the device side: package queue, or a kernel. It can also break the rules for
-// drivers: its Set methods write any value anywhere in the ring.
+// memory, for tests of the device side: package queue, or the kernel. It can also break the rules
+// for drivers: its Set methods write any value anywhere in the ring.
 package queuetest
 
 import (
@@ -57,7 +57,7 @@ type Ring struct {
 	kicked            uint16 // availIdx at the last Kick
 }
 
-// New creates an empty, zeroed ring as q describes it. q.Kick and q.Call may be nil if neither Kick
+// New creates the empty, zeroed ring that q describes. q.Kick and q.Call may be nil if neither Kick
 // nor WaitUsed is used.
 func New(t testing.TB, mem *guestmem.Memory, q virtio.Queue, features virtio.Features) *Ring {
 	r := &Ring{t: t, mem: mem, q: q, eventIdx: features.Has(virtio.FeatureRingEventIdx), next: map[uint16][]uint16{}}
@@ -169,7 +169,7 @@ func (r *Ring) ForceKick() {
 	}
 }
 
-// Used returns the next chain that the device has returned.
+// Used returns the next chain that the device has returned; false means that there is none.
 func (r *Ring) Used() (Used, bool) {
 	if r.UsedIdx() == r.usedIdx {
 		return Used{}, false
@@ -204,8 +204,8 @@ func (r *Ring) WantInterrupts(want bool) {
 	guestmem.Store16(r.avail, 0, flags)
 }
 
-// WaitUsed is Used once a chain is available. It sleeps on the queue's Call, as a driver waits for
-// its interrupt, and therefore fails if an interrupt is missing.
+// WaitUsed waits until the device returns a chain, and returns it like Used. It sleeps on the
+// queue's Call, as a driver waits for its interrupt, so it fails if an interrupt is missing.
 func (r *Ring) WaitUsed(timeout time.Duration) (Used, error) {
 	deadline := time.Now().Add(timeout)
 	for {
