@@ -11,7 +11,7 @@ import (
 // Feature bits (virtio 1.2 §5.6.3).
 const (
 	FeatureHotplug virtio.Features = 1 << 1 // VIRTIO_SCSI_F_HOTPLUG
-	FeatureChange  virtio.Features = 1 << 2 // VIRTIO_SCSI_F_CHANGE: the device reports a changed unit by an event
+	FeatureChange  virtio.Features = 1 << 2 // VIRTIO_SCSI_F_CHANGE: the device reports a changed unit with an event
 )
 
 // Queue indices (virtio 1.2 §5.6.2). Request queues start at requestQueue.
@@ -28,8 +28,8 @@ const (
 	eventBytes = 16 // sizeof(struct virtio_scsi_event)
 )
 
-// maxSectors is the longest request in 512-byte sectors. 4 MiB is well below the 2048 pages beyond
-// which vhost-scsi drops a request without an answer.
+// maxSectors is the longest request in 512-byte sectors: 4 MiB. Above 2048 pages (8 MiB),
+// vhost-scsi drops a request without an answer.
 const maxSectors = 8192
 
 // Config describes the host adapter that the guest sees.

@@ -18,9 +18,9 @@ const (
 )
 
 // events serves the event queue. The driver puts buffers into the queue, and each buffer receives
-// one event. The device ignores its kicks: an event without a buffer waits for the next call of
-// changed. An event only tells the driver to read the unit's size again, so one pending event for
-// each unit is enough and none is lost.
+// one event. The device ignores the driver's kicks: an event without a buffer waits for the next
+// call of changed. An event only tells the driver to read the unit's size again, so one pending
+// event for each unit is enough and none is lost.
 type events struct {
 	mu    sync.Mutex
 	q     *queue.Queue // nil: closed, or the driver did not negotiate FeatureChange
@@ -51,8 +51,8 @@ func (e *events) changed(units ...uint16) error {
 		var p [eventBytes]byte
 		binary.LittleEndian.PutUint32(p[0:], eventParamChange)
 		p[4] = 1 // target 0
-		// As in REPORT LUNS, without the flat addressing bit: Linux uses the number unmodified
-		// (virtscsi_handle_param_change).
+		// The LUN is encoded as in REPORT LUNS, without the flat addressing bit: Linux uses it
+		// unmodified (virtscsi_handle_param_change).
 		binary.BigEndian.PutUint16(p[6:], e.units[0])
 		binary.LittleEndian.PutUint32(p[12:], capacityChanged)
 		if room := c.Writable.Len(); room < len(p) {
@@ -104,7 +104,7 @@ func (a *activation) resized(units []uint16) {
 	}
 }
 
-// scanEvery is the interval between two checks of the size of a disk in use.
+// scanEvery is the interval between two size checks while a disk is in use.
 const scanEvery = time.Second
 
 // used schedules one check of the disks' sizes after scanEvery, unless one is already scheduled.

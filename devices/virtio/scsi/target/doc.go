@@ -1,5 +1,5 @@
 // Package target is an in-process SCSI target: direct access block devices over files and block
-// devices of the host, to the extent that Linux, sg3-utils and boot loaders use them (SAM-5, SPC-4,
+// devices of the host, with the commands that Linux, sg3-utils and boot loaders use (SAM-5, SPC-4,
 // SBC-3). It is independent of the transport: a [Request] is a command descriptor block with its
 // buffers, a [Reply] a status with sense data.
 //
@@ -11,9 +11,9 @@
 // so that a guest's names for its disks do not depend on the backend. Reservations, third-party
 // copy and protection information are not supported.
 //
-// All contents of a request are untrusted. The CDB is the caller's copy, other parameters are
-// copied before they are checked, and no request makes the target do more than its buffers and the
-// limits of VPD page B0h allow.
+// All contents of a request are untrusted. The CDB is the caller's copy, and the target copies
+// other parameters before it checks them. The size of a request's buffers and the limits of VPD
+// page B0h bound the work that the request causes.
 //
 // [Target.Serve] is safe for concurrent use. Close closes the stores; it must be called after the
 // last Serve has returned.

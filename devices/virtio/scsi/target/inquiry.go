@@ -45,7 +45,7 @@ func (c *call) standard() []byte {
 	// SPC-4, the response data format, the additional length, CMDQUE
 	p := append([]byte{2: 6, 3: 2, 4: 96 - 5, 7: 2}, vendor+product+revision...)
 	if c.u == nil {
-		p[0] = 0x7f // no device can be connected here
+		p[0] = 0x7f // no device can be at this LUN
 	}
 	p = append(p, make([]byte, 96-len(p))...)
 	copy(p[58:], "\x00\xa0\x04\x60\x04\xc0") // version descriptors: SAM-5, SPC-4, SBC-3
@@ -75,9 +75,9 @@ func identification(u *unit) []byte {
 	return append(append(p, 0x02, 0x01, 0, byte(len(text))), text...)
 }
 
-// naa returns an NAA IEEE Registered Extended designator, derived from the serial number as the
-// kernel's target does (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics' company id 001405h,
-// then up to 25 hexadecimal digits of the serial number; other characters are skipped.
+// naa returns an NAA IEEE Registered Extended designator. It derives it from the serial number as
+// the kernel's target does (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics' company id
+// 001405h, then up to 25 hexadecimal digits of the serial number; other characters are skipped.
 func naa(serial string) []byte {
 	digits := strings.Map(func(r rune) rune {
 		if !unicode.Is(unicode.ASCII_Hex_Digit, r) {
@@ -114,7 +114,7 @@ func blockLimits(u *unit) []byte {
 }
 
 // characteristics returns the Block Device Characteristics page (SBC-3 §6.5.2). It reports a
-// non-rotating medium, so that the guest uses no elevator.
+// non-rotating medium, so that the guest does not optimize for seeks.
 func characteristics(*unit) []byte {
 	p := make([]byte, 60)
 	p[1] = 1
@@ -125,7 +125,7 @@ func characteristics(*unit) []byte {
 func (u *unit) frees() bool { return !u.ReadOnly && u.Unmap != UnmapNothing }
 
 // provisioning returns the Logical Block Provisioning page (SBC-3 §6.5.4): whether UNMAP and WRITE
-// SAME deallocate blocks, and whether these then read as zero.
+// SAME deallocate blocks, and whether deallocated blocks read as zero.
 func provisioning(u *unit) []byte {
 	switch {
 	case !u.frees():

@@ -10,20 +10,20 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// lane is one direction of a unit's data. It decides which goroutine moves a request's bytes. If
+// lane moves a unit's data in one direction. It decides which goroutine moves a request's bytes. If
 // the file supports RWF_NOWAIT, a caller that must not wait makes the first attempt. If it does
-// not, such a caller moves the bytes as long as recent requests were quick, as they are in a page
-// cache. One slow request may only mean that the thread lost its CPU; a second one soon after it
-// sends the following requests to a goroutine that may wait.
+// not, such a caller moves the bytes as long as recent requests were quick, as they are with a page
+// cache. One slow request may only mean that the thread lost its CPU. After a second one soon after
+// it, the following requests go to a goroutine that may wait.
 type lane struct {
 	noNowait atomic.Bool  // the file does not support RWF_NOWAIT
 	trust    atomic.Int32 // 0 to mostTrust: more for a quick request, less for a slow one
 }
 
 const (
-	quickTime  = 100 * time.Microsecond // plus as much again for each quickBytes
+	quickTime  = 100 * time.Microsecond // plus the same for each quickBytes
 	quickBytes = 64 << 10
-	enough     = 8 // trust needed to move bytes without RWF_NOWAIT in a caller that must not wait
+	enough     = 8 // trust that a caller that must not wait needs to move bytes without RWF_NOWAIT
 	mostTrust  = 2 * enough
 	maxIovecs  = 1024 // UIO_MAXIOV
 )
@@ -31,7 +31,7 @@ const (
 type mover func(bufs [][]byte, off int64, flags int) (int, error)
 
 // run moves all of bufs, or returns how many bytes it moved and an error. Without wait it returns
-// errAgain if the transfer might take long; how much was moved is then unknown.
+// errAgain if the transfer might take long. It may then have moved some of the bytes.
 func (l *lane) run(move mover, bufs queue.Buffers, off int64, flags int, wait bool) (moved int, err error) {
 	if !wait {
 		if flags&unix.RWF_DSYNC != 0 {

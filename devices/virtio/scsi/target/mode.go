@@ -12,7 +12,7 @@ const (
 )
 
 // modePages are the mode pages (SPC-4 §7.5, SBC-3 §6.4) with the values that are the same for all
-// units: code, length of the data after these two bytes, data.
+// units. Each page is its code, the number of bytes that follow, and these bytes.
 var modePages = [][]byte{
 	{0x01, 0x0a, 11: 0},                               // Read-Write Error Recovery
 	{caching, 0x12, 12: 0x20, 19: 0},                  // Caching: DRA
@@ -20,7 +20,8 @@ var modePages = [][]byte{
 	{0x1c, 0x0a, 11: 0},                               // Informational Exceptions Control
 }
 
-// modePage returns a copy of a page, with the write cache enabled unless the unit is write-through.
+// modePage returns a copy of a page. The Caching page has the write cache enabled, unless through
+// is set or the unit is read-only.
 func (u *unit) modePage(page []byte, through bool) []byte {
 	p := bytes.Clone(page)
 	if p[0] == caching && !through && !u.ReadOnly {
@@ -38,7 +39,7 @@ func (u *unit) changeable(code byte) byte {
 	return wce
 }
 
-// pages returns the mode pages that bytes 2 and 3 of a MODE SENSE ask for.
+// pages returns the mode pages that bytes 2 and 3 of a MODE SENSE command select.
 func (c *call) pages() ([]byte, error) {
 	control, code, sub := c.CDB[2]>>6, c.CDB[2]&0x3f, c.CDB[3]
 	if control == 3 {
@@ -68,7 +69,8 @@ func (c *call) pages() ([]byte, error) {
 	return all, nil
 }
 
-// blockDescriptor returns the only block descriptor, short or long (SBC-3 §6.4.2).
+// blockDescriptor returns the unit's only block descriptor, in the short or the long format (SBC-3
+// §6.4.2).
 func (u *unit) blockDescriptor(long bool) []byte {
 	if long {
 		return be.AppendUint64(be.AppendUint64(nil, u.blocks.Load()), uint64(u.BlockSize))
@@ -77,7 +79,7 @@ func (u *unit) blockDescriptor(long bool) []byte {
 	return be.AppendUint32(p, uint32(u.BlockSize))
 }
 
-// modeSense serves MODE SENSE (SPC-4 §6.14): the version of 6 or of 10 bytes.
+// modeSense serves MODE SENSE (6) and (10) (SPC-4 §6.14).
 func (c *call) modeSense() error {
 	pages, err := c.pages()
 	if err != nil {
@@ -105,10 +107,9 @@ func (c *call) modeSense() error {
 	return c.answer(append(header, data...), uint32(be.Uint16(c.CDB[7:])))
 }
 
-// modeSelect serves MODE SELECT (SPC-4 §6.11): the version of 6 or of 10 bytes. The parameter list
-// is a header, block descriptors and pages. All checks precede the first change. Only the write
-// cache setting can be changed. It is not saved: PowerOn, when a new driver starts, restores the
-// default.
+// modeSelect serves MODE SELECT (6) and (10) (SPC-4 §6.11). The parameter list is a header, block
+// descriptors and pages. All checks precede the first change. Only the write cache setting can be
+// changed. It is not saved: PowerOn restores the default when a new driver starts.
 func (c *call) modeSelect() error {
 	length, header := int(c.CDB[4]), 4
 	if c.CDB[0] == 0x55 {

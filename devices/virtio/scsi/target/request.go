@@ -20,7 +20,7 @@ const (
 	CheckCondition Status = 0x02
 )
 
-// Request is one command. Out is the data from the initiator, In the buffer for data to the
+// Request is one command. Out holds the data from the initiator. In is the buffer for data to the
 // initiator. Both are in guest memory. Serve does not modify the slices themselves.
 type Request struct {
 	LUN       uint16
@@ -36,8 +36,8 @@ type Reply struct {
 	Status Status
 	// Sense is valid with CheckCondition.
 	Sense [SenseBytes]byte
-	// Used is how many bytes of Out were used, Filled how many bytes of In were written, both from
-	// the start; 0 if the status is not Good.
+	// Used is the number of bytes used from the start of Out. Filled is the number of bytes written
+	// from the start of In. Both are 0 if the status is not Good.
 	Used, Filled int
 	// Overrun: the CDB asks for more bytes than Out or In hold. Nothing was transferred.
 	Overrun bool
@@ -85,7 +85,7 @@ func (c *call) parameters(n int) ([]byte, error) {
 	return p, nil
 }
 
-// first returns the first n bytes of bufs, which must hold as many. It does not modify bufs.
+// first returns the first n bytes of bufs, which must hold at least n. It does not modify bufs.
 func first(bufs queue.Buffers, n int) queue.Buffers {
 	if bufs.Len() == n {
 		return bufs

@@ -2,8 +2,8 @@ package target
 
 import "slices"
 
-// requestSense serves REQUEST SENSE (SPC-4 §6.39). All other sense data is returned with the
-// command it belongs to, so only unit attention conditions are left.
+// requestSense serves REQUEST SENSE (SPC-4 §6.39). It returns a pending unit attention condition,
+// or else whether the unit is stopped. All other sense data is returned with its command.
 func (c *call) requestSense() error {
 	s := badLUN
 	if c.u != nil {
@@ -38,8 +38,8 @@ func (c *call) reportLUNs() error {
 	return c.answer(append(be.AppendUint32(nil, uint32(len(list))), append(make([]byte, 4), list...)...), allocation)
 }
 
-// reportOpcodes serves REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34). If timeouts are requested
-// (RCTD), it reports that it has none.
+// reportOpcodes serves REPORT SUPPORTED OPERATION CODES (SPC-4 §6.34). If the initiator requests
+// timeouts (RCTD), it reports that there are none.
 func (c *call) reportOpcodes() error {
 	options, opcode, action := c.CDB[2]&7, c.CDB[3], int(be.Uint16(c.CDB[4:]))
 	allocation := be.Uint32(c.CDB[6:])
@@ -85,8 +85,8 @@ func (c *call) reportOpcodes() error {
 	return c.answer(append(append(data, cmd.usage...), timeouts...), allocation)
 }
 
-// reportManagement serves REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.35). The functions
-// are those of the transport's control queue.
+// reportManagement serves REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.35). They are
+// the functions of the transport's control queue.
 func (c *call) reportManagement() error {
 	allocation := be.Uint32(c.CDB[6:])
 	if allocation < 4 {

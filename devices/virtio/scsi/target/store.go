@@ -31,8 +31,8 @@ type Store interface {
 // file is a Store over an open file or block device.
 type file struct{ f *os.File }
 
-// NewFile returns a Store over a file, or over a block device, where fallocate(2) works as on a
-// file. The Store owns f, which must not be registered with Go's poller.
+// NewFile returns a Store over a file or a block device. fallocate(2) works the same on both. The
+// Store owns f, which must not be registered with Go's poller.
 func NewFile(f *os.File) Store { return file{f} }
 
 func (s file) fd() int { return int(s.f.Fd()) }
@@ -67,7 +67,7 @@ func (s file) Size() (int64, error) {
 
 func (s file) Close() error { return s.f.Close() }
 
-// retry repeats do while it is interrupted by a signal: Go's runtime sends signals to its own
+// retry calls do again whenever a signal interrupts it: Go's runtime sends signals to its own
 // threads.
 func retry(do func() error) error {
 	for {

@@ -24,7 +24,7 @@ type Unit struct {
 	Unmap        Unmap
 }
 
-// Unmap says what a store does with unmapped blocks.
+// Unmap is what a store does with unmapped blocks.
 type Unmap int
 
 // Values of Unmap.
@@ -78,12 +78,12 @@ func (u *unit) inRange(lba uint64, blocks uint64) error {
 	return nil
 }
 
-// stoppedAt returns the block at which a transfer from lba on failed after moved bytes: the first
-// block that is not known to be good.
+// stoppedAt returns the block at which a transfer that started at lba failed after moved bytes: the
+// first block that is not known to be good.
 func (u *unit) stoppedAt(lba uint64, moved int) uint64 { return lba + uint64(moved/u.BlockSize) }
 
-// rescan reads the size of the store and raises a unit attention condition if it has changed. An
-// incomplete block at the end is ignored.
+// rescan reads the size of the store and raises a unit attention condition if the size has changed.
+// It ignores an incomplete block at the end.
 func (u *unit) rescan() (changed bool, err error) {
 	u.rescanning.Lock() // a stale size must not overwrite a newer one
 	defer u.rescanning.Unlock()
@@ -136,8 +136,8 @@ type Disk struct {
 	BlockSize    int    // in bytes: 512 (also 0) or 4096; a block device uses at least its own block size
 }
 
-// Open opens the disks, with the locks of package diskimage. Disk n is logical unit n. The caller
-// closes the target.
+// Open opens the disks and takes the locks of package diskimage. Disk n is logical unit n. The
+// caller must close the target.
 func Open(disks []Disk) (_ *Target, err error) {
 	var units []Unit
 	defer func() {
@@ -181,13 +181,13 @@ func (t *Target) PowerOn() {
 	}
 }
 
-// ResetUnit completes LOGICAL UNIT RESET once the unit has no command in progress: it raises a unit
-// attention condition. A write cache that MODE SELECT disabled stays disabled, although SPC-4
-// requires the default: Linux does not read the Caching page again and would send no flushes.
-// PowerOn restores the default when a new driver starts.
+// ResetUnit completes LOGICAL UNIT RESET: it starts the unit and raises a unit attention condition.
+// The unit must have no command in progress. A write cache that MODE SELECT disabled stays
+// disabled, although SPC-4 requires the default: Linux does not read the Caching page again and
+// would send no flushes. PowerOn restores the default when a new driver starts.
 func (t *Target) ResetUnit(lun uint16) { t.units[lun].reset(attentionReset) }
 
-// ResetNexus does the same for I_T NEXUS RESET, on all units.
+// ResetNexus completes I_T NEXUS RESET in the same way, on all units.
 func (t *Target) ResetNexus() {
 	for _, u := range t.units {
 		u.reset(attentionPowerOn)
