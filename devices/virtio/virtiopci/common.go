@@ -42,10 +42,10 @@ var fields = [...]field{
 
 // common is the region of the common configuration. A driver must access each field at the field's
 // own width, and 64-bit fields as two halves (virtio 1.2 §4.1.3.1). An 8-byte access counts as two
-// halves. Any other access reads as all ones and writes nothing.
+// accesses of 4 bytes. Any other access reads as all ones and writes nothing.
 type common struct{ t *Transport }
 
-// at returns the field that an access is for; ok reports whether there is one.
+// at returns the field at off, if it has the given width; ok reports whether there is one.
 func at(off uint64, width int) (f field, ok bool) {
 	i := slices.IndexFunc(fields[:], func(f field) bool { return f.off == off && f.width == width })
 	if i < 0 {
@@ -88,7 +88,7 @@ func (c common) Write(off uint64, p []byte) {
 	}
 }
 
-// setStatus writes the device status. A reset of the Frontend also resets the transport's state.
+// setStatus writes the device status. Writing 0 also resets the transport's interrupt routing.
 func (t *Transport) setStatus(v uint32) {
 	t.front.Write(virtio.DeviceStatus, v)
 	if v == 0 {

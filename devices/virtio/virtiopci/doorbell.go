@@ -17,7 +17,7 @@ type doorbells struct {
 	// Each registration waits for an RCU grace period in the kernel, and a queue that is notified
 	// elsewhere needs no doorbell here.
 	late bool
-	// register makes the host signal kick at addr.
+	// register makes the host signal kick on a write to addr.
 	register func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
 
 	mu     sync.Mutex
@@ -26,7 +26,7 @@ type doorbells struct {
 	detach []func() error
 }
 
-// place sets the address of queue 0's doorbell and attaches all doorbells that are not late.
+// place sets the address of queue 0's doorbell. It attaches all doorbells unless they are late.
 func (d *doorbells) place(base uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +71,7 @@ func (d *doorbells) close() error {
 }
 
 // Read and Write implement the region of the doorbells (virtio 1.2 §4.1.4.4). The address selects
-// the queue; value and width do not matter. A write that comes here has caused a VM exit.
+// the queue; value and width do not matter. A write that reaches Write has caused a VM exit.
 func (d *doorbells) Read(_ uint64, p []byte) { bus.Ones(p) }
 
 func (d *doorbells) Write(off uint64, _ []byte) {

@@ -12,7 +12,7 @@ import (
 
 var le = binary.LittleEndian
 
-// Layout of the memory BAR. A BAR of 16 KiB holds 480 vectors.
+// Layout of the memory BAR. A BAR of 16 KiB holds 508 vectors.
 const (
 	memoryBAR    = 0
 	commonOff    = 0x0000
@@ -33,8 +33,8 @@ const (
 	subsystem    = 0x40   // + device type: not transitional
 )
 
-// The second BAR is I/O ports: the notify addresses of all queues in order. A driver writes 16 bits
-// (virtio 1.2 §4.1.5.2).
+// The second BAR consists of I/O ports: the notify addresses of all queues in order. A driver
+// writes 16 bits (virtio 1.2 §4.1.5.2).
 const (
 	portBAR       = 1
 	portStep      = 2 // notify_off_multiplier
@@ -97,7 +97,7 @@ func (t *Transport) function() *pci.Function {
 	size := max(smallestBAR, uint64(1)<<bits.Len64(msixOff+t.msix.SizeBytes()-1))
 	f.AddBAR(memoryBAR, pci.BAR{SizeBytes: size, Handler: &t.bar})
 	f.AddMSIX(t.msix, memoryBAR, msixOff)
-	// add adds a capability: struct virtio_pci_cap and what follows it.
+	// add adds a capability: struct virtio_pci_cap, followed by extra.
 	add := func(kind, bar uint8, off, size uint32, extra, writable []byte) int {
 		body := []byte{uint8(16 + len(extra)), kind, bar, 0, 0, 0}
 		body = le.AppendUint32(body, off)

@@ -16,9 +16,9 @@ type Options struct {
 	Name string
 	// Logf is as in [virtio.Options].
 	Logf func(format string, args ...any)
-	// NotifyPorts gives each queue an I/O port for notifications. The driver finds it before the
-	// address in memory, whose doorbell is then attached late. A device with more than 128 queues
-	// has no ports.
+	// NotifyPorts gives each queue an I/O port for notifications. The driver finds the port before
+	// the address in memory, and the doorbell of that address is attached late. A device with more
+	// than 128 queues has no ports.
 	NotifyPorts bool
 }
 
@@ -28,7 +28,7 @@ type Transport struct {
 	fn        *pci.Function
 	msix      *pci.MSIX
 	bar       bus.Bus
-	ports     *bus.Bus // nil without NotifyPorts
+	ports     *bus.Bus // nil without notify ports
 	wiring    *wiring
 	bells     doorbells // in bar
 	portBells doorbells // in ports
@@ -80,7 +80,7 @@ func New(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options
 // Frontend returns the device's registers and lifecycle.
 func (t *Transport) Frontend() *virtio.Frontend { return t.front }
 
-// Insert puts the function on the bus and attaches the doorbells, except for late ones. It must be
+// Insert puts the function on the bus and attaches the doorbells that are not late. It must be
 // called once, before vCPUs run.
 func (t *Transport) Insert(root *pci.Root) error {
 	_, err := root.Insert(t.fn)
@@ -94,8 +94,8 @@ func (t *Transport) Insert(root *pci.Root) error {
 	return err
 }
 
-// Close stops and closes the device, then its interrupts, doorbells and notifiers. No vCPU may run
-// any more.
+// Close resets the device, closes the doorbells and the interrupts, and then closes the device and
+// its notifiers. No vCPU may run any more.
 func (t *Transport) Close() error {
 	var errs []error
 	if err := t.front.Reset(); err != nil {
