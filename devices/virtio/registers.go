@@ -7,8 +7,8 @@ import "minivmm/devices/guestmem"
 type Register uint8
 
 // Registers, with their names in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). Each address
-// consists of two 32-bit registers. The Queue registers belong to the queue in QueueSelect. If
-// there is no such queue, they read as 0 and ignore writes.
+// consists of two 32-bit registers. The registers after QueueSelect belong to the queue that it
+// selects. If there is no such queue, they read as 0 and ignore writes.
 const (
 	DeviceFeatureSelect Register = iota
 	DeviceFeature
@@ -38,8 +38,8 @@ type register struct {
 	need, bar Status
 }
 
-// When the driver may write features and queue registers (virtio 1.2 §3.1.1 steps 4 to 7). After
-// DRIVER_OK both are frozen.
+// The driver may write its features while negotiating, and queue registers while queueing (virtio
+// 1.2 §3.1.1 steps 4 to 7). After DRIVER_OK both are frozen.
 const (
 	negotiating, notNegotiating = StatusDriver, StatusFeaturesOK | StatusDriverOK | StatusNeedsReset | StatusFailed
 	queueing, notQueueing       = StatusFeaturesOK, StatusDriverOK | StatusNeedsReset | StatusFailed
@@ -109,8 +109,8 @@ func halfOf(sel uint32, of func(*queueState) *guestmem.GPA) register {
 	)
 }
 
-// half returns the 32 bits of v that sel selects: 0 for the low ones or 1. For other values it
-// returns 0.
+// half returns one half of v: the low 32 bits if sel is 0, the high ones if it is 1. For other
+// values of sel it returns 0.
 func half[T ~uint64](v T, sel uint32) uint32 {
 	if sel > 1 {
 		return 0
@@ -144,8 +144,8 @@ func (f *Frontend) Write(r Register, v uint32) {
 	}
 }
 
-// selected returns the queue in QueueSelect. If there is no such queue, it returns one that reads as
-// 0 and that nobody sees again. f.mu is held.
+// selected returns the queue in QueueSelect. If there is no such queue, it returns a temporary one,
+// which reads as 0 and does not keep what is written. f.mu is held.
 func (f *Frontend) selected() *queueState {
 	if int(f.queueSelect) >= len(f.queues) {
 		return &queueState{}

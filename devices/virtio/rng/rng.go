@@ -17,7 +17,7 @@ import (
 )
 
 // MaxRequest is the maximum number of bytes written to one chain. A driver that needs more asks
-// again, and a driver that asks for all of its memory does not occupy a CPU of the host.
+// again. The limit keeps a request for all of guest memory from occupying a CPU of the host.
 const MaxRequest = 64 << 10
 
 // Device is a [virtio.Device].
@@ -34,12 +34,12 @@ func New(source io.Reader) *Device { return &Device{source: source} }
 // ID returns the entropy device type.
 func (*Device) ID() virtio.DeviceID { return virtio.RngID }
 
-// Features returns the ring features of package queue; the device has none.
+// Features returns the ring features of package queue; the device has none of its own.
 func (*Device) Features() virtio.Features {
 	return virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }
 
-// QueueSizes returns one queue, requestq.
+// QueueSizes returns the size of the only queue, requestq.
 func (*Device) QueueSizes() []uint16 { return []uint16{64} }
 
 // ReadConfig leaves p unchanged: the device has no configuration.
@@ -48,7 +48,7 @@ func (*Device) ReadConfig([]byte, uint32) {}
 // WriteConfig ignores all writes.
 func (*Device) WriteConfig([]byte, uint32) {}
 
-// InKernel returns false.
+// InKernel returns false: this process serves the queue.
 func (*Device) InKernel(int) bool { return false }
 
 // Activate serves the queue, if the driver enabled it.
@@ -61,7 +61,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 	return nil
 }
 
-// fill answers one request. Its readable buffers have no meaning.
+// fill answers one request. It ignores readable buffers.
 func (d *Device) fill(c *queue.Chain) (written uint32, err error) {
 	for _, b := range c.Writable.Take(MaxRequest) {
 		n, err := io.ReadFull(d.source, b)
