@@ -28,8 +28,8 @@ const (
 	KindExitTaken  Kind = 'x' // to init: Exit and everything before it was read; the machine may stop
 )
 
-// Window is how many bytes of standard input may be sent before they are consumed. It keeps a
-// command that does not read from blocking the frames behind.
+// Window is the maximum number of bytes of standard input that are sent but not yet consumed.
+// Without it, a command that does not read its input would block later frames.
 const Window = 256 << 10
 
 // MaxData is the largest payload of a data frame: virtio_console's largest write, less the header.
@@ -93,7 +93,8 @@ func (c *Conn) Receive() (Kind, []byte, error) {
 	return Kind(header[0]), payload, nil
 }
 
-// Copy sends r as frames of that kind, until r ends. It returns errors of the connection only.
+// Copy sends the data of r as frames of the given kind, until r ends or fails. It returns only
+// errors of the connection.
 func (c *Conn) Copy(kind Kind, r io.Reader) error {
 	buf := make([]byte, MaxData)
 	for {

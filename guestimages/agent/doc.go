@@ -2,10 +2,11 @@
 // plan, the command, and the channel on which the command arrives.
 //
 // The plan is JSON in the initial RAM file system. The channel is a byte stream, a virtio-serial
-// port, which carries frames. Byte 0 is the kind, bytes 1 to 4 are the payload's length, big
-// endian, then the payload follows. So standard input, output and error stay binary-clean and
-// separate, with their ends and the exit status. A Session is the host's end of the channel.
+// port, that carries frames. Byte 0 of a frame is its kind. Bytes 1 to 4 are the length of its
+// payload, big endian. The payload follows. Frames keep standard input, output and error separate
+// and binary-clean, and also carry the end of the input and the exit status. A Session is the
+// host's end of the channel.
 //
-// Send of a Conn is safe for concurrent use; Receive must be called by one goroutine at a time. A
+// Conn.Send is safe for concurrent use; Conn.Receive must be called by one goroutine at a time. A
 // Session belongs to one command.
 package agent

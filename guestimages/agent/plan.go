@@ -1,23 +1,24 @@
 package agent
 
-// PlanPath is where init looks for its Plan in the initial RAM file system.
+// PlanPath is the path of the Plan in the initial RAM file system.
 const PlanPath = "/init.json"
 
 // ChannelWord is the word of the kernel command line, WORD=NAME, that names the virtio-serial port
-// on which the command arrives. It replaces the plan's Channel.
+// on which the command arrives. It overrides the plan's Channel.
 const ChannelWord = "minivmm.channel"
 
-// ImagePath is where a disk made from a container image stores the image's command: a Command as
-// JSON, mode 0644, owner 0. A Command without Argv means that the image has none.
+// ImagePath is the file in which a disk made from a container image stores the image's command: a
+// Command as JSON, mode 0644, owner 0. If Argv is empty, the image has no command.
 const ImagePath = "/.minivmm/image.json"
 
-// Plan is what init does, in the order of the fields. /proc, /sys and /dev are always mounted.
+// Plan tells init what to do, in the order of the fields. Init always mounts /proc, /sys and /dev
+// first.
 type Plan struct {
 	Modules  []string `json:"modules,omitempty"`   // module files in the initial RAM file system, in load order
 	OnDemand []Module `json:"on_demand,omitempty"` // loaded for a device that is present, or at the kernel's request
 	Channel  string   `json:"channel,omitempty"`   // name of the virtio-serial port on which the Command arrives
 	HoldVM   bool     `json:"hold_vm,omitempty"`   // keep a KVM VM open while the Command from the Channel runs
-	Root     *Root    `json:"root,omitempty"`      // the file tree to move to; nil: stay in the initial RAM file system
+	Root     *Root    `json:"root,omitempty"`      // the file tree to move to; nil: the disk that root= names, or else the initial RAM file system
 	Mounts   []Mount  `json:"mounts,omitempty"`    // mounted in the tree of Root
 	Writes   []Write  `json:"writes,omitempty"`    // written after the mounts
 	Hostname string   `json:"hostname,omitempty"`  // empty: the kernel's own
@@ -31,7 +32,7 @@ type Module struct {
 	Files   []string `json:"files"`   // in the initial RAM file system, in load order
 }
 
-// Root is a 9p file tree, read-only below a writable layer in memory (overlayfs over tmpfs).
+// Root is a read-only 9p file tree with a writable layer in memory above it (overlayfs over tmpfs).
 type Root struct {
 	Tag     string `json:"tag"`     // virtio-9p mount tag
 	Release string `json:"release"` // /lib/modules/Release becomes a link to Modules
@@ -80,7 +81,7 @@ type Terminal struct {
 	Cols uint16 `json:"cols"`
 }
 
-// Exit is how a command ended. Error, if set, is the reason why it never ran.
+// Exit describes how a command ended. Error, if not empty, says why the command never ran.
 type Exit struct {
 	Status int    `json:"status"`           // exit status, 0 if Signal is set
 	Signal int    `json:"signal,omitempty"` // number of the signal that ended it

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Streams are the host's ends of a command: its standard files, terminal sizes and signals.
+// Streams connect a command to the host: standard files, terminal sizes and signals.
 type Streams struct {
 	Stdin  io.Reader // nil: empty. A Read in progress when Run returns is not interrupted
 	Stdout io.Writer // nil: discarded. A writer that blocks blocks only the command
@@ -28,11 +28,12 @@ type Session struct {
 	command Command
 	streams Streams
 	closed  chan struct{}
-	taken   chan int // one slot: bytes of standard input reported as consumed, from Run to sendInput
+	taken   chan int // from Run to sendInput, one slot: bytes of standard input that were consumed
 	started bool     // belongs to Run until it returns
 }
 
-// NewSession returns a session over rw, which the caller closes after it. Nothing is sent yet.
+// NewSession returns a session over rw. It sends nothing yet. The caller closes rw after the
+// session.
 func NewSession(rw io.ReadWriter, c Command, streams Streams) *Session {
 	streams.Stdout, streams.Stderr = cmp.Or(streams.Stdout, io.Discard), cmp.Or(streams.Stderr, io.Discard)
 	if streams.Go == nil {
@@ -48,12 +49,13 @@ func (s *Session) Close() {
 	close(s.closed)
 }
 
-// Started reports, after Run, whether the command's process was about to start. If not, none of it
-// ran and none of its standard input was read.
+// Started reports whether the command's process was about to start. It must be called after Run. If
+// it returns false, no part of the command ran, and its standard input was not read.
 func (s *Session) Started() bool { return s.started }
 
-// Run sends the command, and its input when its process starts, and passes its output on until its
-// exit arrives. An error comes from the channel or from an output writer.
+// Run sends the command and waits for its exit. It sends the input as soon as the command's process
+// starts, and writes the output to the session's Streams. An error comes from the channel or from
+// an output writer.
 func (s *Session) Run() (Exit, error) {
 	if err := s.conn.SendJSON(KindRun, s.command); err != nil {
 		return Exit{}, err
@@ -83,7 +85,7 @@ func (s *Session) Run() (Exit, error) {
 			if err != nil {
 				return Exit{}, err
 			}
-			// A machine that is gone by now needs no answer.
+			// A machine that has exited by now needs no answer.
 			_ = s.conn.Send(KindExitTaken, nil)
 			return exit, nil
 		}
@@ -93,7 +95,8 @@ func (s *Session) Run() (Exit, error) {
 	}
 }
 
-// parseExit accepts only what wait(2) can report about a process: the machine may send anything.
+// parseExit accepts only values that wait(2) can report about a process, because the machine may
+// send anything.
 func parseExit(payload []byte) (Exit, error) {
 	var exit Exit
 	if err := json.Unmarshal(payload, &exit); err != nil {
@@ -105,7 +108,8 @@ func parseExit(payload []byte) (Exit, error) {
 	return exit, nil
 }
 
-// give passes on how many bytes the command reports as consumed, at most Window of them.
+// give passes a number of consumed bytes on to sendInput, at most Window. It adds what sendInput
+// has not taken yet.
 func (s *Session) give(n uint32) {
 	sum := int(n)
 	select {
@@ -113,7 +117,7 @@ func (s *Session) give(n uint32) {
 		sum += more
 	default:
 	}
-	s.taken <- min(sum, Window) // there is room: nobody else sends
+	s.taken <- min(sum, Window) // does not block: no other goroutine sends
 }
 
 // sendInput sends standard input and its end.

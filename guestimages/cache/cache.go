@@ -1,11 +1,11 @@
-// Package cache keeps what is fetched or built once, in a folder of entries. Each entry is created
-// in a temporary place and moved to its final one by a single rename, so an entry is complete or
-// absent.
+// Package cache stores files and folders that are fetched or built once, as entries of a folder.
+// Each entry is created in a temporary place and moved to its final one by a single rename, so an
+// entry is either complete or absent.
 //
 // It is not a general cache: nothing expires, and the caller chooses names that contain the version
-// or the hash of the content. Any number of processes may use one Cache at once. With a file lock
-// (flock(2)) per entry, the first process builds while the others wait. The next process that
-// creates an entry removes the unfinished work of processes that died.
+// or the hash of the content. Any number of processes may use one Cache at once. Each entry has a
+// file lock (flock(2)): the first process builds the entry while the others wait. The next process
+// that creates an entry removes the unfinished work of processes that died.
 package cache
 
 import (
@@ -29,7 +29,8 @@ import (
 // Env names the environment variable that selects another folder for the cache.
 const Env = "MINIVMM_CACHE"
 
-// Cache is a folder of entries in one file system. Log, if not nil, gets a line for slow work.
+// Cache is a folder of entries in one file system. Log, if not nil, receives a line about each slow
+// operation.
 type Cache struct {
 	Root   string
 	Log    io.Writer
@@ -68,7 +69,7 @@ func (c *Cache) Logf(format string, args ...any) {
 	}
 }
 
-// Path returns the path of an entry, which may not exist. A name is a slash separated path.
+// Path returns the path of an entry, which may not exist. A name is a slash-separated path.
 func (c *Cache) Path(name string) string {
 	return filepath.Join(c.Root, filepath.FromSlash(name))
 }
@@ -79,8 +80,9 @@ func (c *Cache) Has(name string) bool {
 	return err == nil
 }
 
-// Make returns the path of the entry name, and builds it first if it does not exist. build receives
-// a path in the same file system that does not exist yet, and must create a file or a folder there.
+// Make returns the path of the entry name, and builds the entry first if it does not exist. build
+// must create a file or a folder at the path that it receives. That path is in the same file system
+// and does not exist yet.
 func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Context, tmp string) error) (string, error) {
 	path := c.Path(name)
 	if c.Has(name) {
@@ -108,7 +110,8 @@ func (c *Cache) put(name string, build func(tmp string) error) error {
 		return err
 	}
 	defer work.Close()
-	// The cache's owner decides who may read entries; only the owner may read a work folder.
+	// The entry is inside the work folder, which only its owner can read, so that the entry can
+	// have any mode: the cache's owner decides who may read entries.
 	tmp := filepath.Join(work.Path, "entry")
 	if err := build(tmp); err != nil {
 		return err
@@ -151,9 +154,9 @@ func (c *Cache) Write(name, content string) error {
 // Remove deletes an entry. It is not an error if the entry does not exist.
 func (c *Cache) Remove(name string) error { return failed(os.RemoveAll(c.Path(name))) }
 
-// Lock takes the lock that belongs to name, and waits for the current holder; the kernel releases
-// it when the process exits. Lock files are never removed: otherwise two processes could hold locks
-// on two different files.
+// Lock takes the lock that belongs to name, and waits for the current holder. The kernel releases
+// the lock when the process exits. Lock files are never removed: otherwise two processes could hold
+// locks on two different files of one name.
 func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	path := c.Path("locks/" + strings.ReplaceAll(name, "/", "+"))
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -174,7 +177,8 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	return func() { f.Close() }, nil
 }
 
-// failed adds advice for a user whose cache is another user's or on a read-only file system.
+// failed wraps err, and adds advice if this user may not write to the cache: it is another user's
+// or on a read-only file system.
 func failed(err error) error {
 	switch {
 	case err == nil:

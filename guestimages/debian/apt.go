@@ -12,7 +12,8 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// Archive is the Debian archive of the machine's package sources, or one release on its mirror.
+// Archive is the Debian archive that the machine's package sources describe, or one release on its
+// mirror.
 type Archive struct {
 	cache *cache.Cache
 	etc   string
@@ -33,7 +34,8 @@ func (a *Archive) Suite(name string) *Archive {
 	return &Archive{cache: a.cache, etc: a.etc, suite: name, base: a}
 }
 
-// state returns the name of the cache folder for the private sources and lists, and of its lock.
+// state returns the name of the cache folder that holds the private sources and lists. The lock of
+// the folder has the same name.
 func (a *Archive) state() string {
 	if a.suite != "" {
 		return "apt-" + a.suite
@@ -77,7 +79,7 @@ func (a *Archive) private(args ...string) []string {
 		"-oDir::Cache="+filepath.Join(state, "cache"),
 		"-oAPT::Sandbox::User="+user,
 		"-oAPT::Architecture=amd64",
-		"-oAcquire::Languages=none", // package descriptions
+		"-oAcquire::Languages=none", // no translated package descriptions
 		"-q",
 	)
 }
@@ -115,7 +117,8 @@ func (a *Archive) update(ctx context.Context) error {
 	return a.transfer(ctx, "", "package lists", "update")
 }
 
-// run runs a tool with a verb and its arguments. An error ends with the tool's last lines.
+// run runs a tool with a verb and its arguments, and returns its output. An error contains the last
+// lines of the output.
 func run(ctx context.Context, dir, tool string, args ...string) (string, error) {
 	cmd := command(ctx, dir, tool, args)
 	var stdout, stderr strings.Builder

@@ -6,7 +6,7 @@
 // root, and apt checks signatures with the machine's keys as usual. Only Install changes the
 // machine. Source packages come from a Suite, a named release of Debian.
 //
-// The first query for a package name records its version; only Forget makes the next query look it
-// up again. So a start from a filled cache does not run apt. An Archive is safe for concurrent use
-// by any number of goroutines and processes.
+// The first query for a package name records the answer, such as a version; only Forget makes the
+// next query look it up again. A start with a filled cache therefore does not run apt. An Archive
+// is safe for concurrent use by any number of goroutines and processes.
 package debian

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Install installs those of the named packages that the machine lacks, using apt-get, and sudo if
-// the user is not root. what names, for log lines and errors, the task that requires them.
+// Install installs the named packages that the machine lacks. It runs apt-get, with sudo unless the
+// user is root. what names the task that requires the packages, for log lines and errors.
 func (a *Archive) Install(ctx context.Context, what string, names ...string) error {
 	var missing []string
 	for _, name := range names {

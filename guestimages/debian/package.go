@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Fetch returns the folder with the files of the package name, laid out as below /, in the version
-// that the archive offers. It fetches and unpacks the package if the cache does not have it.
+// Fetch returns a folder with the files of the package name, in the version that the archive
+// offers. The folder is laid out like /. Fetch fetches and unpacks the package if the cache does
+// not have it.
 func (a *Archive) Fetch(ctx context.Context, name string) (dir string, err error) {
 	version, err := a.Version(ctx, name)
 	if err != nil {
@@ -23,8 +24,8 @@ func (a *Archive) Fetch(ctx context.Context, name string) (dir string, err error
 }
 
 // Unpack fetches the given version of the package name and unpacks it into the new folder dir. It
-// may use other folders next to dir whose names begin with dir's. After an error, the caller must
-// remove all of them.
+// may create other folders next to dir, whose names start with that of dir. After an error, the
+// caller must remove all of them.
 func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -50,7 +51,8 @@ func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	return nil
 }
 
-// Source fetches the source package name and unpacks it, patched, into the new folder dir.
+// Source fetches the source package name, unpacks it into the new folder dir and applies its
+// patches. Like Unpack, it may create other folders next to dir.
 func (a *Archive) Source(ctx context.Context, name, dir string) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 // logEvery is the interval between progress lines of a transfer.
 const logEvery = time.Second
 
-// transfer runs an apt-get command with the private options in the folder dir and logs its progress to the cache's log. what
-// names, for the log, the data that the command fetches.
+// transfer runs an apt-get command with the private options in the folder dir, and logs its
+// progress to the cache's log. what names the data that the command fetches, for the log.
 func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string) error {
 	status, theirs, err := os.Pipe()
 	if err != nil {

@@ -35,7 +35,7 @@ func copySources(etc, to string) error {
 	return nil
 }
 
-// keyring holds the keys of all current Debian releases. apt depends on the package with it.
+// keyring holds the keys of all current Debian releases. On Debian, apt depends on its package.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // suiteSources returns the package sources (sources.list(5)) of a Debian release on a mirror.
@@ -47,8 +47,8 @@ func suiteSources(mirror, suite string) string {
 	return s
 }
 
-// mirror returns the URI of the first Debian mirror in the machine's package sources. apt
-// recognizes Debian's own archive by its signed Release file. The answer is kept until Forget.
+// mirror returns the URI of the first Debian mirror in the machine's package sources. It selects
+// Debian's own archive by the fields of its signed Release file. The answer is kept until Forget.
 func (a *Archive) mirror(ctx context.Context) (string, error) {
 	return a.ask(ctx, "mirror-of", "debian", func(out string) (string, error) {
 		mirror, _, _ := strings.Cut(strings.TrimSpace(out), "\n")

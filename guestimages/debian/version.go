@@ -42,8 +42,8 @@ func comparePart(a, b string) int {
 	return 0
 }
 
-// weight returns the sort weight of the first character of s, the rest of a version: a tilde sorts
-// first, then the end or a digit, then letters, then all others.
+// weight returns the sort weight of the first character of s. A tilde sorts first, then the end of
+// s or a digit, then letters, then all other characters.
 func weight(s string) int {
 	switch {
 	case s == "" || s[0] >= '0' && s[0] <= '9':

@@ -13,8 +13,8 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Build is the construction of one image, in its own folder beside the image's path. Close removes
-// the folder. A Build is not safe for concurrent use.
+// Build builds one image in a work folder beside the image's path. Close removes the folder. A
+// Build is not safe for concurrent use.
 type Build struct {
 	path  string       // of the finished image
 	force bool         // the image may replace another
@@ -23,9 +23,9 @@ type Build struct {
 	old   *os.File     // the image to replace, locked; nil if there is none
 }
 
-// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist, or with force,
-// the new image replaces the old one when it is complete. Begin returns EBUSY if the old image is
-// in use or another build for path is in progress. The caller must call Close.
+// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist; with force,
+// the new image replaces the old one as soon as it is complete. Begin returns EBUSY if the old
+// image is in use or another build for path is in progress. The caller must call Close.
 func Begin(path string, force bool) (*Build, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -77,7 +77,8 @@ func (b *Build) exists() error {
 	return fmt.Errorf("%w: remove it first, or use --force", &os.PathError{Op: "create", Path: b.path, Err: os.ErrExist})
 }
 
-// Tree returns a new tree with its contents in the image's file system. Close removes them.
+// Tree returns a new tree that stores contents in the build's folder, and so in the image's file
+// system. Close removes them. Tree may be called once.
 func (b *Build) Tree() (*filetree.Tree, error) {
 	dir := filepath.Join(b.dir, "tree")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -116,7 +117,8 @@ func (b *Build) publish(f *os.File) error {
 	return dir.Sync()
 }
 
-// Close ends the build and removes its folder, with an image that is not finished.
+// Close ends the build and removes its folder, including an unfinished image. It unlocks the image
+// to replace.
 func (b *Build) Close() error {
 	var err error
 	if b.work != nil {
@@ -128,11 +130,11 @@ func (b *Build) Close() error {
 	return err
 }
 
-// Lock opens the image at path for reading and writing and takes the same lock as a machine that
-// uses it. Closing the file releases the lock. If the image is in use, Lock returns EBUSY and the
-// error names the process that uses it.
+// Lock opens the image at path for reading and writing, and takes the lock that a machine takes
+// while it uses the image. Closing the file releases the lock. If the image is in use, Lock returns
+// EBUSY and the error names the process that uses it.
 func Lock(path string) (*os.File, error) {
-	// O_NONBLOCK: opening a fifo must fail at once instead of blocking.
+	// O_NONBLOCK: opening a device, such as a serial port, must not block.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -154,7 +156,8 @@ func Lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// busy returns EBUSY for an image. doing is what the holder of the lock on the file locked does.
+// busy returns EBUSY for an image. The error names the process that holds the lock on the file
+// locked. doing tells what that process does with the image.
 func busy(image, doing, locked string) error {
 	who := "another process"
 	var st unix.Stat_t

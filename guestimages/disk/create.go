@@ -14,7 +14,7 @@ import (
 )
 
 // Create creates an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. If path
-// exists, Create returns fs.ErrExist, or with force, replaces the image.
+// exists, Create returns fs.ErrExist; with force, it replaces the image.
 func Create(ctx context.Context, path string, force bool, opt Options) error {
 	if err := opt.Check(); err != nil {
 		return err
@@ -72,8 +72,8 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 }
 
 // FromImage creates the build's image as a copy of the ext4 image source and moves it to its path.
-// source must not be in use. The copy keeps the label and size of source unless opt sets them. It
-// always gets a new UUID, because one machine may have both images.
+// source must not be in use. The copy keeps the label and size of source unless opt sets them. Its
+// UUID is opt.UUID or a random one, not that of source, because one machine may have both images.
 func (b *Build) FromImage(ctx context.Context, source string, opt Options) error {
 	opt.FS = Ext4
 	if err := opt.Check(); err != nil {

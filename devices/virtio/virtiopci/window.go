@@ -14,14 +14,14 @@ const (
 	windowData   = 16 // pci_cfg_data
 )
 
-// windowWritable is the mask of the capability's bytes after the two header bytes that a driver may
-// write: bar, offset and length. A window serves the data bytes.
+// windowWritable is the mask of the bits that a driver may write, from the byte after the two
+// header bytes on: bar, offset and length. window serves the data bytes.
 var windowWritable = []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 
 // window is pci_cfg_data: access to a BAR for software that cannot map it, even while decoding is
 // disabled. An access that includes the first byte is executed; the other bytes hold the result of
-// the last access. It works on this device's BARs, for aligned accesses of 1, 2 or 4 bytes.
-// Otherwise, and outside the BAR's regions, reads return all ones and writes are dropped.
+// the last access. Only aligned accesses of 1, 2 or 4 bytes to this device's BARs work. Otherwise,
+// and outside the BAR's regions, reads return all ones and writes are dropped.
 type window struct {
 	t  *Transport
 	at uint64 // offset of the capability in configuration space

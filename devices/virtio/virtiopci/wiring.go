@@ -12,8 +12,8 @@ import (
 // noVector is VIRTIO_MSI_NO_VECTOR (virtio 1.2 §4.1.5.1.2).
 const noVector = 0xffff
 
-// wiring connects every interrupt source to its vector. It is the owner of the MSI-X table
-// ([pci.Vectors]).
+// wiring connects every interrupt source to its vector. It implements [pci.Vectors] for the MSI-X
+// table.
 type wiring struct {
 	name string
 	logf func(format string, args ...any)
@@ -34,8 +34,8 @@ type source struct {
 	connected bool
 }
 
-// newWiring creates n vectors and n sources. Only the last source, for configuration changes, has
-// its notifier yet.
+// newWiring creates n vectors and n sources. It sets the notifier of the last source, which is for
+// configuration changes. The caller sets the others.
 func newWiring(host virtio.Host, name string, n int) (*wiring, error) {
 	w := &wiring{name: name, sources: make([]source, n)}
 	for i := range w.sources {
@@ -83,7 +83,8 @@ func (w *wiring) routed(s int) uint16 {
 	return w.sources[s].vector
 }
 
-// reset routes every source to noVector. Masks and messages belong to PCI.
+// reset routes every source to noVector and drops a pending configuration change. The MSI-X table
+// keeps its masks and messages, because a virtio reset does not change PCI state.
 func (w *wiring) reset() {
 	for s := range w.sources {
 		w.route(s, noVector)
@@ -139,7 +140,7 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	}
 }
 
-// Pending reports whether a source of the masked vector v was signalled: see [pci.Vectors].
+// Pending reports whether a source of the masked vector v has a pending signal: see [pci.Vectors].
 func (w *wiring) Pending(v int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -152,8 +153,8 @@ func (w *wiring) Pending(v int) bool {
 }
 
 // interruptStatus returns the ISR bits and clears them (virtio 1.2 §4.1.4.5): bit 0 for queues, bit
-// 1 for the configuration. They are set by signals of sources that have no vector, which is every
-// source while MSI-X is not in use.
+// 1 for the configuration. Only signals of sources without a vector set them. While MSI-X is not in
+// use, no source has a vector.
 func (w *wiring) interruptStatus() (bits uint8) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -170,7 +171,7 @@ func (w *wiring) interruptStatus() (bits uint8) {
 	return bits
 }
 
-// close disconnects the sources and closes the messages and the notifier for configuration changes.
+// close disconnects the sources and closes the MSIs and the notifier for configuration changes.
 func (w *wiring) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Layout of a Driver's guest memory: rings from address 0 on, buffers from BufferBase on.
+// Layout of a Driver's guest memory: rings from ringBase on, buffers from BufferBase on.
 const (
 	ringBase   guestmem.GPA = 0x10_0000
 	BufferBase guestmem.GPA = 0x100_0000 // address of the first Buffer
@@ -25,7 +25,7 @@ const (
 type Driver struct {
 	*virtio.Frontend
 	Memory *guestmem.Memory
-	// Rings are the driver sides of the queues while the device is live, by index.
+	// Rings holds the driver side of each queue, by queue index, from SetUp until Reset.
 	Rings []*queuetest.Ring
 	// Features are the negotiated features.
 	Features virtio.Features
@@ -36,7 +36,8 @@ type Driver struct {
 	closed bool
 }
 
-// NewDriver creates the frontend of dev and resets it. It is closed when the test ends.
+// NewDriver creates the frontend of dev and resets the device. The device is closed when the test
+// ends.
 func NewDriver(t testing.TB, dev virtio.Device) *Driver {
 	t.Helper()
 	mem, err := guestmem.New([]guestmem.Range{{GPA: 0, SizeBytes: ramSize}})
@@ -60,7 +61,7 @@ func NewDriver(t testing.TB, dev virtio.Device) *Driver {
 	return d
 }
 
-// Close closes the device and releases what the Driver holds.
+// Close closes the device, its notifier and the guest memory. Later calls do nothing.
 func (d *Driver) Close() {
 	if d.closed {
 		return
@@ -84,7 +85,8 @@ func (d *Driver) Reset() {
 	d.config.Drain()
 }
 
-// Negotiate goes from reset to FEATURES_OK with the features of want that the device offers.
+// Negotiate takes a reset device to FEATURES_OK. It accepts those features of want that the device
+// offers, and VIRTIO_F_VERSION_1.
 func (d *Driver) Negotiate(want virtio.Features) {
 	d.t.Helper()
 	d.Features = 0
@@ -155,8 +157,8 @@ func (d *Driver) Start(want virtio.Features) {
 	}
 }
 
-// Buffer returns n bytes of guest memory and their address. Buffers do not overlap until the next
-// reset.
+// Buffer returns n bytes of guest memory and their address. Buffers do not overlap. After a reset
+// their memory is used again.
 func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 	d.t.Helper()
 	gpa := d.buffer
@@ -168,8 +170,8 @@ func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 	return gpa, w
 }
 
-// WaitNeedsReset waits for the configuration interrupt and the status that report a failed device
-// to a driver.
+// WaitNeedsReset waits until the status reports a failed device. It reads the status again after
+// each configuration interrupt.
 func (d *Driver) WaitNeedsReset() error {
 	fds := []unix.PollFd{{Fd: int32(d.config.FD()), Events: unix.POLLIN}}
 	for deadline := time.Now().Add(testenv.Patience); d.Status()&virtio.StatusNeedsReset == 0; d.config.Drain() {

@@ -12,7 +12,7 @@ import (
 // faulty is a device in which one of the goroutines that Activate starts fails.
 type faulty struct {
 	virtio.Device
-	nth     int             // index of the goroutine that fails; none if it does not exist
+	nth     int             // index of the goroutine that fails; if it does not exist, none fails
 	tripped context.Context // when it is done, the goroutine fails
 	fail    func() error    // how the goroutine fails: it panics or returns an error
 
@@ -57,8 +57,9 @@ func (c trap) Err() error {
 
 var errInjected = errors.New("injected error")
 
-// faultInEach makes each goroutine of a device fail in both ways. Each time the driver must be
-// notified, a reset must stop all goroutines, and the device must work again.
+// faultInEach makes each goroutine of a device fail, once with an error and once with a panic.
+// After each failure the driver must be notified, a reset must stop all goroutines, and the device
+// must work again.
 func faultInEach(t *testing.T, open func(t testing.TB) virtio.Device, s Suite) {
 	f := &faulty{Device: open(t)}
 	d := NewDriver(t, f)

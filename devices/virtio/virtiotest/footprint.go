@@ -44,17 +44,18 @@ func TakeFootprint(t testing.TB) Footprint {
 	return f
 }
 
-// Tolerance for what Go itself may use in addition, regardless of the test: threads that were in a
-// system call when another thread was needed, pages of its heap, and the race detector's data for
-// each thread and for each word that was accessed.
+// Tolerances for resources that the Go runtime may use in addition, whatever the test does: threads
+// that were in a system call when another thread was needed, pages of the heap, and the race
+// detector's data for each thread and for each word that was accessed.
 const (
 	spareThreads  = 6
 	spareResident = 6<<20 + raceDetector*48<<20
 )
 
-// Holds fails the test unless this process returns to the footprint within a few seconds: a
-// goroutine or thread that was joined may not have exited yet. Memory is comparable only if the
-// same work was done before the footprint was taken; use [Footprint.HoldsMemory] for it.
+// Holds waits until this process returns to the footprint, because a goroutine or thread that was
+// joined may not have exited yet. It fails the test after [testenv.Patience]. Holds does not
+// compare memory, which is comparable only if the same work was done before the footprint was
+// taken: use [Footprint.HoldsMemory].
 func (f Footprint) Holds(t testing.TB) {
 	t.Helper()
 	f.holds(t, func(now Footprint) bool {
@@ -77,7 +78,7 @@ func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 }
 
 // AwaitWorkers waits until the number of vhost workers is want. A destroyed worker remains a task
-// for a short time: vhost_task_stop waits for the end of its function, not of the thread
+// for a short time: vhost_task_stop waits until its function returns, not until its thread exits
 // (kernel/vhost_task.c).
 func AwaitWorkers(t testing.TB, want int) {
 	t.Helper()
@@ -86,7 +87,7 @@ func AwaitWorkers(t testing.TB, want int) {
 	}
 }
 
-// await returns the footprint for which ok is true, or after a long wait the last one.
+// await takes footprints until ok is true, for at most [testenv.Patience]. It returns the last one.
 func await(t testing.TB, ok func(now Footprint) bool) Footprint {
 	now := TakeFootprint(t)
 	for deadline := time.Now().Add(testenv.Patience); !ok(now) && time.Now().Before(deadline); {
@@ -106,7 +107,7 @@ func entries(t testing.TB, dir string) int {
 	return len(d)
 }
 
-// named returns the number of tasks with the name of a vhost worker.
+// named returns the number of comm files that match pattern and contain the name of a vhost worker.
 func named(t testing.TB, pattern string) int {
 	t.Helper()
 	comms, err := filepath.Glob(pattern)
