@@ -20,7 +20,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// DebianOptions describe the Debian to install.
+// DebianOptions describes the Debian installation of an image.
 type DebianOptions struct {
 	Suite        string            // release, like "bookworm"; "" means the host's release
 	Include      []string          // additional packages; those for the console, the network and apt are always installed
@@ -29,15 +29,15 @@ type DebianOptions struct {
 	Log          func(line string) // is called with each progress line; may be nil
 }
 
-// debianPackages are installed beside the essential packages and apt: an init that runs the console
-// login, name resolution, the network, and the tools that check the root file system.
+// debianPackages are installed in addition to the essential packages and apt: an init that runs the
+// console login, name resolution, the network, and the tools that check the root file system.
 var debianPackages = []string{"systemd-sysv", "udev", "dbus", "systemd-resolved", "iproute2", "netbase", "kmod", "e2fsprogs", "login", "passwd"}
 
-// debianRoom is the default size of a Debian image in bytes.
+// debianRoom is the smallest default size of a Debian image, in bytes.
 const debianRoom = 2 << 30
 
-// unpackGrace is the time mmdebstrap has to remove its folder after SIGTERM. This process cannot
-// remove it: some of the files belong to other users.
+// unpackGrace is the time that mmdebstrap has to remove its folder after SIGTERM. This process
+// cannot remove the folder: some of its files belong to other users.
 const unpackGrace = time.Minute
 
 // Patterns of names.
@@ -72,8 +72,8 @@ func Debian(ctx context.Context, path string, force bool, opt Options, deb Debia
 }
 
 // Debian creates the build's image from packages of the host's own package sources, verified with
-// the host's keys. mmdebstrap unpacks and configures the packages: as root, or for other users in a
-// user namespace, which requires a range for the user in /etc/subuid.
+// the host's keys. mmdebstrap unpacks and configures the packages. Without root, it does so in a
+// user namespace, which requires a range of IDs for the user in /etc/subuid and /etc/subgid.
 func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) error {
 	opt.FS, opt.Label = cmp.Or(opt.FS, Ext4), cmp.Or(opt.Label, "root")
 	if opt.FS != Ext4 {
@@ -105,7 +105,7 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := b.bootstrap(ctx, tree, opt, deb, sources, suite); err != nil {
 		return err
 	}
-	// Two of these disks have the same label and may be in one machine: each gets its own UUID.
+	// One machine may have two of these disks, with the same label: each gets its own UUID.
 	opt.UUID = cmp.Or(opt.UUID, randomUUID())
 	if err := settle(tree, opt.UUID, deb.Hostname, sources); err != nil {
 		return err
@@ -116,13 +116,15 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	return b.FromTree(ctx, tree, opt)
 }
 
-// passwordHook sets root's password with the guest's chpasswd, so that its login accepts the hash.
+// passwordHook sets root's password with the guest's chpasswd, so that the guest's login accepts
+// the hash.
 const passwordHook = `printf 'root:%s\n' "$MINIVMM_ROOT_PASSWORD" | chroot "$1" chpasswd`
 
-// bootstrapDir returns the folder in which mmdebstrap installs the packages: the folder for
-// temporary files, or for root also the build's own folder, the first whose mount allows running
-// programs and, for root, device nodes. Without root, the user that mmdebstrap becomes has no
-// access to the build's folder. flags returns the mount flags of a folder, as statfs(2) does.
+// bootstrapDir returns the folder in which mmdebstrap installs the packages: the first candidate
+// whose mount allows running programs and, for root, device nodes. The candidates are the folder
+// for temporary files and, for root, the build's own folder. Without root, mmdebstrap becomes a
+// user who cannot access the build's folder. flags returns the mount flags of a folder, as
+// statfs(2) does.
 func bootstrapDir(own string, root bool, flags func(dir string) (int64, error)) (string, error) {
 	dirs, bars, words := []string{os.TempDir()}, int64(unix.ST_NOEXEC), "noexec"
 	if root {
@@ -147,7 +149,7 @@ func mountFlags(dir string) (int64, error) {
 	return st.Flags, err
 }
 
-// bootstrap runs mmdebstrap and reads the archive that it writes into the tree.
+// bootstrap runs mmdebstrap, which writes a tar, and adds the tar to the tree.
 func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options, deb DebianOptions, sources []source, suite string) error {
 	what := "creating a Debian disk"
 	packages := []string{"mmdebstrap"}
@@ -205,8 +207,8 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	return cmp.Or(err, context.Cause(ctx))
 }
 
-// aptSettings returns the host's apt settings for downloads: proxies, certificates, and the checks
-// of a release file's dates. They are not copied to the guest.
+// aptSettings returns the host's apt settings for downloads: proxies, certificates, retries, and
+// the date checks of release files. They are not copied to the guest.
 func aptSettings(ctx context.Context) ([]byte, error) {
 	path := lookTool("apt-config")
 	if path == "" {

@@ -20,7 +20,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// erofs creates an erofs of the tree. mkfs.erofs reads the tree as a tar from a pipe.
+// erofs creates an erofs image of the tree. mkfs.erofs reads the tree as a tar from a pipe.
 func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error {
 	for n := range t.All() {
 		if err := checkErofs(n); err != nil {
@@ -32,7 +32,8 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 		return err
 	}
 	made := measure(t).time
-	// mkfs.erofs 1.8 loops forever if the tar ends within a file: writeTar's error must stop it.
+	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error of writeTar must stop
+	// it.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	mk := newTool(ctx, b.dir, mkfs, "--quiet", "--tar=f", "-Eforce-inode-extended", "-L", opt.Label, "-U", opt.UUID,
@@ -67,9 +68,9 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 	return nil
 }
 
-// mkfsErofs returns the path of mkfs.erofs, which must store everything that is in a tar. Version
-// 1.7 has --tar, but stores undefined nanoseconds and damages files of 4 GiB and more; versions
-// before 1.8.5 cut names to 254 bytes.
+// mkfsErofs returns the path of mkfs.erofs 1.8.5 or newer, which stores everything that is in a
+// tar. Version 1.7 has --tar, but stores undefined nanoseconds and damages files of 4 GiB and more.
+// Versions before 1.8.5 cut names to 254 bytes.
 func (o *Options) mkfsErofs(ctx context.Context) (string, error) {
 	path, err := o.tool(ctx, "mkfs.erofs")
 	if err != nil {
@@ -95,7 +96,7 @@ func checkErofs(n *filetree.Node) error {
 	if n.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return inputErrorf("%q: erofs: mkfs.erofs cannot create sockets: remove it, or use ext4", n.Path)
 	}
-	if n.Minor >= 1<<19 { // mkfs.erofs before 1.9.2 stores another number
+	if n.Minor >= 1<<19 { // mkfs.erofs before 1.9.2 stores a wrong number
 		return inputErrorf("%q: erofs: mkfs.erofs cannot create a device with minor number %d: use ext4", n.Path, n.Minor)
 	}
 	for name := range n.Xattrs {
@@ -131,7 +132,7 @@ func writeTarNode(w *bufio.Writer, n *filetree.Node, made time.Time) error {
 	var records strings.Builder
 	add := func(key, value string) {
 		bytes := len(" =\n") + len(key) + len(value)
-		bytes += len(strconv.Itoa(bytes + len(strconv.Itoa(bytes)))) // its own digits count
+		bytes += len(strconv.Itoa(bytes + len(strconv.Itoa(bytes)))) // the number counts its own digits
 		fmt.Fprintf(&records, "%d %s=%s\n", bytes, key, value)
 	}
 	mtime := timeOf(n, made)
@@ -183,8 +184,8 @@ func padTar(w io.Writer, size int64) error {
 	return err
 }
 
-// tarHeader returns an entry's header. It contains only what records cannot: type, mode and device
-// number, and size, which is that of the records.
+// tarHeader returns the header of a tar entry. It contains only what pax records cannot: type,
+// mode, device number, and the size of the records themselves, which is 0 for other entries.
 func tarHeader(kind byte, size int, n *filetree.Node) []byte {
 	b := make([]byte, tarBlock)
 	for off, field := range map[int]string{

@@ -37,14 +37,15 @@ var magics = []struct {
 	{0, "hsqs", "squashfs"},
 	{0, "LUKS\xba\xbe", "luks"},
 	{512, "EFI PART", "partitions"},
-	{1024 + ext4Magic, "\x53\xef", "ext4"}, // or an older one
+	{1024 + ext4Magic, "\x53\xef", "ext4"}, // or ext2 or ext3: see Info.ext
 	{1024, "\xe2\xe1\xf5\xe0", "erofs"},
 	{4086, "SWAPSPACE2", "swap"},
 	{0x10040, "_BHRfS_M", "btrfs"},
-	{510, "\x55\xaa", "partitions"}, // FAT too. The last entry: boot code with this mark may precede any other format
+	{510, "\x55\xaa", "partitions"}, // FAT too. Must be the last entry: boot code with this mark may precede any other format
 }
 
-// Offsets in struct ext4_super_block (fs/ext4/ext4.h), at byte 1024 of ext2, ext3 and ext4.
+// Offsets in struct ext4_super_block (fs/ext4/ext4.h), which is at byte 1024 of ext2, ext3 and
+// ext4.
 const (
 	ext4Blocks     = 0x4
 	ext4Free       = 0xc

@@ -13,8 +13,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// InputError reports that the caller's request cannot be fulfilled, such as a size that is too
-// small or a file of the wrong kind.
+// InputError reports an invalid request of the caller, such as a size that is too small or a file
+// of the wrong kind.
 type InputError struct{ text string }
 
 func (e *InputError) Error() string { return e.text }
@@ -38,7 +38,7 @@ type Options struct {
 	FS        FS
 	SizeBytes int64     // a multiple of 4096; 0: the size of the content, for ext4 with room to grow
 	Label     string    // of the file system: at most 16 bytes for ext4, 15 for erofs
-	UUID      string    // of the file system, like "0b0c...-...". "": a random one, or for a tree one derived from everything but file contents
+	UUID      string    // of the file system, like "0b0c...-...". "": random, or for a tree, derived from everything except file contents
 	Install   Installer // installs missing programs; nil: a missing program is an error
 }
 
@@ -51,7 +51,7 @@ const uuidForm = `^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // Check returns an *InputError for options that no image can have. Every function that creates an
-// image calls Check itself. A caller that has long work to do first can call it earlier.
+// image calls Check. A caller can call it earlier, before long work.
 func (o *Options) Check() error {
 	longest := map[FS]int{Ext4: 16, Erofs: 15}
 	most, known := longest[o.FS]
@@ -72,7 +72,7 @@ func (o *Options) Check() error {
 	return nil
 }
 
-// formatUUID turns 16 bytes into a UUID (RFC 9562) of a version: 4 is random, 8 is custom.
+// formatUUID turns 16 bytes into a UUID (RFC 9562) of the given version: 4 is random, 8 is custom.
 func formatUUID(b []byte, version byte) string {
 	b[6] = b[6]&0x0f | version<<4
 	b[8] = b[8]&0x3f | 0x80
@@ -89,8 +89,8 @@ func randomUUID() string {
 	return formatUUID(b, 4)
 }
 
-// treeUUID returns the same UUID for the same tree and options. Of file contents only the size
-// counts: reading them all would take as long as creating the image.
+// treeUUID returns the same UUID for the same tree and options. It includes the sizes of files but
+// not their contents: reading them all would take as long as creating the image.
 func treeUUID(t *filetree.Tree, o Options) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %d\n", o.FS, o.Label, o.SizeBytes)
@@ -104,7 +104,7 @@ func treeUUID(t *filetree.Tree, o Options) string {
 	return formatUUID(h.Sum(nil), 8)
 }
 
-// another derives a second UUID from one.
+// another derives a second UUID from uuid.
 func another(uuid string) string {
 	sum := sha256.Sum256([]byte(uuid))
 	return formatUUID(sum[:], 8)

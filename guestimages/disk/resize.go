@@ -14,12 +14,12 @@ import (
 )
 
 // Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 in it. It returns
-// an *InputError if the new size would cut off data: less than such a file system needs, or bytes
-// that are not zero in any other image. The image is locked during the resize. If it is in use,
-// Resize returns EBUSY. Growing reserves no space on the host.
+// an *InputError if the new size would cut off data: used space of such a file system, or nonzero
+// bytes of any other image. The image is locked during the resize. If it is in use, Resize returns
+// EBUSY. Growing reserves no space on the host.
 //
-// ctx does not interrupt the change of a file system: stopping halfway would break it. If the
-// process is killed while growing an image, the next Resize finishes the work.
+// ctx does not interrupt the change of a file system: stopping halfway would damage it. If the
+// process is killed while it grows an image, the next Resize finishes the work.
 func Resize(ctx context.Context, path string, sizeBytes int64, install Installer) error {
 	if sizeBytes <= 0 || sizeBytes%blockSize != 0 {
 		return inputErrorf("invalid disk size of %d bytes: it must be a positive multiple of 4096 (4K)", sizeBytes)
@@ -57,7 +57,8 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 	return f.Truncate(sizeBytes)
 }
 
-// dataEnd returns the end of the last byte between two offsets that is not zero, or from.
+// dataEnd returns the end of the last nonzero byte between the offsets from and to. If there is
+// none, it returns from.
 func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	end = from
 	buf := make([]byte, 1<<20)
@@ -99,7 +100,7 @@ func resizeExt(ctx context.Context, f *os.File, info Info, sizeBytes int64, inst
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	// Exit status 1 means that errors were repaired: as good as a clean file system.
+	// Exit status 1 means that e2fsck repaired all errors: the file system is clean now.
 	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return inputErrorf("%s: its file system has errors that cannot be repaired automatically: run e2fsck -f %[1]s\n%s", info.Path, out)
 	}

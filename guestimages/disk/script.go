@@ -76,7 +76,8 @@ func ext4Time(t time.Time) (seconds int32, extra uint32) {
 	return seconds, uint32((sec-int64(seconds))>>32)&3 | uint32(t.Nanosecond())<<2
 }
 
-// mknod creates a device node, which only root could have staged, and returns debugfs' name for it.
+// mknod adds the commands that create a device node, which only root could have staged. It returns
+// debugfs' name for the node.
 func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	dir, name := path.Split(n.Path)
 	at, _ := s.found.at(dir)
@@ -105,7 +106,7 @@ const xattrRoom = blockSize - 32 - 4
 func checkXattrs(n *filetree.Node) error {
 	size := 0
 	for name, value := range n.Xattrs {
-		size += 16 + len(name) + 3 + len(value) + 3 // struct ext4_xattr_entry; both padded to 4
+		size += 16 + len(name) + 3 + len(value) + 3 // struct ext4_xattr_entry; name and value are padded to 4
 	}
 	if size > xattrRoom {
 		return inputErrorf("%q: extended attributes need %d bytes: ext4 has room for %d", n.Path, size, xattrRoom)
@@ -134,9 +135,9 @@ func (s *script) xattr(ref string, n *filetree.Node, name string) error {
 	return nil
 }
 
-// quote quotes a word for debugfs (libss, parse.c): in quotation marks, with those inside doubled.
-// ok is false if the word cannot be passed: a line break always ends a command, and a long word
-// could exceed debugfs' line limit of 8192 bytes.
+// quote quotes a word for debugfs (libss, parse.c): it adds quotation marks and doubles those
+// inside. ok is false if the word cannot be passed: a line break always ends a command, and a long
+// word could exceed debugfs' line limit of 8192 bytes.
 func quote(word string) (quoted string, ok bool) {
 	return `"` + strings.ReplaceAll(word, `"`, `""`) + `"`, !strings.ContainsAny(word, "\n\r") && len(word) < 1024
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // networkUnit configures every network card by DHCP, unless systemd-network-generator(8) has
-// created a file for it from the kernel's ip= parameter. The names of those files start with 70 and
-// 71, and systemd-networkd uses the first file that matches.
+// created a file for it from the kernel's ip= parameter. The names of those files start with 70 or
+// 71, in older versions with 90 or 91. systemd-networkd uses the first file that matches.
 const networkUnit = `[Match]
 Name=en* eth*
 
@@ -22,7 +22,7 @@ DHCP=yes
 `
 
 // settle configures a newly unpacked Debian: host name, root file system, network and login. It
-// also removes everything that comes from the host.
+// also removes leftovers of the installation, such as the host's resolv.conf.
 func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	for _, p := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/apt/sources.list", "var/lib/dbus/machine-id", "etc/resolv.conf"} {
 		t.Remove(p)
@@ -40,7 +40,7 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 		"etc/hosts":                             "127.0.0.1 localhost\n127.0.1.1 " + hostname + "\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n",
 		"etc/fstab":                             "UUID=" + uuid + " / ext4 errors=remount-ro 0 1\n",
 		"etc/machine-id":                        "",          // systemd creates it at the first boot: machine-id(5)
-		"etc/systemd/network/95-dhcp.network":   networkUnit, // sorts after 90-NAME.network, which systemd-network-generator(8) creates from ip=
+		"etc/systemd/network/95-dhcp.network":   networkUnit, // sorts after the files of systemd-network-generator(8)
 		"etc/apt/sources.list.d/debian.sources": formatSources(withoutSecrets(sources)),
 	}
 	for _, key := range keyFiles(sources) {
@@ -71,7 +71,7 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	return openRoot(t)
 }
 
-// getFile returns a regular file and its content; nil if there is none at p.
+// getFile returns a regular file and its content. The node is nil if there is no regular file at p.
 func getFile(t *filetree.Tree, p string) (*filetree.Node, []byte, error) {
 	n, ok := t.Get(p)
 	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -89,11 +89,11 @@ func putLink(t *filetree.Tree, p, target string) error {
 	return t.Put(filetree.Node{Path: p, Mode: unix.S_IFLNK | 0o777, Target: target}, nil)
 }
 
-// unitDir is the folder of packages' units since Debian 12, whose /usr is always merged.
+// unitDir is the folder of the units in packages since Debian 12, where /usr is always merged.
 const unitDir = "usr/lib/systemd/system/"
 
-// enable does the same as "systemctl enable", but without the units in the unit's Also=: those of
-// systemd-networkd.service would make the boot wait for a network. A missing unit is skipped.
+// enable works like "systemctl enable", but ignores Also=: the units that systemd-networkd.service
+// names there would make the boot wait for a network. A missing unit is skipped.
 func enable(t *filetree.Tree, unit string) error {
 	n, b, err := getFile(t, unitDir+unit)
 	if n == nil || err != nil {
@@ -118,7 +118,7 @@ func enable(t *filetree.Tree, unit string) error {
 	return nil
 }
 
-// openRoot unlocks a root account without a password (shadow(5)), so that someone can log in.
+// openRoot unlocks the root account if it has no password (shadow(5)), so that root can log in.
 func openRoot(t *filetree.Tree) error {
 	n, b, err := getFile(t, "etc/shadow")
 	if err == nil && n == nil {

@@ -39,7 +39,7 @@ func (s source) with(name, value string) source {
 	return append(s, field{name, value})
 }
 
-// withURIs returns a copy of the stanza with changed URIs.
+// withURIs returns a copy of the stanza with each URI replaced by the result of change.
 func (s source) withURIs(change func(uri string) (string, error)) (source, error) {
 	uris := strings.Fields(s.get("URIs"))
 	for i, uri := range uris {
@@ -91,7 +91,8 @@ func readSources(etc string) ([]source, error) {
 // optionNames maps options of the one-line style to deb822 fields where the names differ.
 var optionNames = map[string]string{"arch": "Architectures", "lang": "Languages", "target": "Targets"}
 
-// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips others.
+// parseOneLine parses lines like "deb [ option=value ] uri suite component..." and skips other
+// lines.
 func parseOneLine(text string) (list []source) {
 	form := regexp.MustCompile(`^\s*deb\s+(?:\[([^]]*)\]\s*)?([^[\s]\S*)\s+(\S+)(.*)`)
 	for line := range strings.Lines(text) {
@@ -110,7 +111,8 @@ func parseOneLine(text string) (list []source) {
 	return list
 }
 
-// parseStanzas parses deb822 style sources and skips disabled stanzas and those without the type "deb".
+// parseStanzas parses sources in deb822 style. It skips disabled stanzas and those without the type
+// "deb".
 func parseStanzas(text string) (list []source) {
 	var s source
 	end := func() {
@@ -141,9 +143,10 @@ func parseStanzas(text string) (list []source) {
 // aliases are the names, in addition to the codename, by which sources may refer to a release.
 var aliases = []string{"stable", "oldstable", "testing", "unstable", "sid"}
 
-// forSuite selects the sources of the host's own release (codename or one of the aliases) that have
-// a component main, with their updates and security updates, and changes them to suite. Other
-// sources are not Debian's own. forSuite also returns the suite; suite "" means the host's.
+// forSuite selects the sources of the host's own release, with its updates and security updates,
+// and changes them to suite. Such a source names the release, by codename or by one of the aliases,
+// and has the component main. Other sources are not Debian's own. suite "" means the host's.
+// forSuite also returns the selected suite.
 func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	for _, name := range append([]string{codename}, aliases...) {
 		as := cmp.Or(suite, name)
@@ -152,7 +155,7 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 			var suites []string
 			for word := range strings.FieldsSeq(s.get("Suites")) {
 				rest, ok := strings.CutPrefix(word, name)
-				rolling := rest != "" && (as == "sid" || as == "unstable") // has no updates of its own
+				rolling := rest != "" && (as == "sid" || as == "unstable") // these suites have no updates of their own
 				if ok && !rolling && slices.Contains([]string{"", "-updates", "-security"}, rest) {
 					suites = append(suites, as+rest)
 				}
@@ -173,8 +176,8 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	return nil, "", fmt.Errorf("disk: this host's package sources contain no Debian release (%s) with the component main: %w", codename, errors.ErrUnsupported)
 }
 
-// plainURI replaces a mirror+file: URI, which cloud images use, by the first mirror in that file:
-// the guest does not have the file.
+// plainURI replaces a mirror+file: URI, which cloud images use, with the first mirror in the named
+// file, because the guest does not have that file.
 func plainURI(uri string) (string, error) {
 	path, ok := strings.CutPrefix(uri, "mirror+file:")
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segment is a range of a file, in bytes. hole is false if it may contain bytes other than zero.
+// segment is a range of a file, in bytes. hole is false if the range may contain nonzero bytes.
 type segment struct {
 	off, n int64
 	hole   bool
@@ -46,8 +46,8 @@ func segments(f *os.File, size int64) iter.Seq2[segment, error] {
 	}
 }
 
-// punch frees the blocks that the host's file system has reserved for ranges of f that were never
-// written. mke2fs allocates ranges that must be zero, such as inode tables.
+// punch frees the blocks that the host's file system has allocated for ranges of f that were never
+// written. mke2fs allocates such blocks for ranges that must be zero, such as inode tables.
 func punch(f *os.File, size int64) error {
 	for s, err := range segments(f, size) {
 		if err == nil && s.hole {
@@ -87,7 +87,7 @@ func copySparse(ctx context.Context, to string, src *os.File) error {
 	return errors.Join(err, dst.Truncate(st.Size()), dst.Close())
 }
 
-// copyRange copies n bytes at off with copy_file_range(2), until ctx is canceled.
+// copyRange copies n bytes at off with copy_file_range(2). It stops when ctx is canceled.
 func copyRange(ctx context.Context, dst, src *os.File, off, n int64) error {
 	_, err1 := dst.Seek(off, io.SeekStart)
 	_, err2 := src.Seek(off, io.SeekStart)

@@ -12,7 +12,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// stage recreates the tree in the folder dir, as far as a user without root can: every name but
+// stage recreates the tree in the folder dir, as far as a user without root can: every name except
 // device nodes, owned by this user. Contents are hard links where possible.
 func stage(ctx context.Context, t *filetree.Tree, dir string) error {
 	used := inodes{}
@@ -27,7 +27,7 @@ func stage(ctx context.Context, t *filetree.Tree, dir string) error {
 	return nil
 }
 
-// inodes are the device and inode numbers of files of the host.
+// inodes is a set of host files, each identified by its device and inode number.
 type inodes map[[2]uint64]bool
 
 func stageNode(ctx context.Context, n *filetree.Node, dir string, used inodes) error {
@@ -51,7 +51,8 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, used inodes) e
 }
 
 // stageFile hard-links a file's content to path, or copies it. Content that is already linked is
-// copied: two files of the tree with one host file must not become one file in the staging folder.
+// copied: two files of the tree that share a host file must not become one file in the staging
+// folder.
 func stageFile(ctx context.Context, n *filetree.Node, path string, used inodes) error {
 	f, err := n.Open()
 	if err != nil {
@@ -70,7 +71,8 @@ func stageFile(ctx context.Context, n *filetree.Node, path string, used inodes) 
 	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EMLINK), errors.Is(err, unix.EOPNOTSUPP):
-		// Another file system or user (proc(5), protected_hardlinks), too many or no links.
+		// The file is in another file system, belongs to another user (proc(5),
+		// protected_hardlinks) or has too many links, or its file system has no hard links.
 		return copySparse(ctx, path, f)
 	case err != nil:
 		return &os.LinkError{Op: "link", Old: f.Name(), New: path, Err: err}

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Installer installs Debian packages on the host. what tells the user what they are needed for.
-// debian.Archive's Install is an Installer.
+// Installer installs Debian packages on the host. what names the task that needs them, for messages
+// to the user. debian.Archive's Install is an Installer.
 type Installer func(ctx context.Context, what string, packages ...string) error
 
 // sbin are Debian's folders of system programs. They are not in the PATH of users without root.
@@ -72,7 +72,8 @@ func newTool(ctx context.Context, dir, path string, args ...string) tool {
 	return tool{cmd, ctx}
 }
 
-// run runs the program and returns its output. Stdout, if set, receives it instead, Stderr also.
+// run runs the program and returns its output. If t.Stdout is set, it receives standard output
+// instead. If t.Stderr is set, it receives standard error in addition.
 func (t tool) run() (stdout, stderr []byte, err error) {
 	var out, errs bytes.Buffer
 	t.Stdout = cmp.Or[io.Writer](t.Stdout, &out)
@@ -105,7 +106,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// toolError adds a program's last 10 lines. If the host is out of space, it wraps the errno.
+// toolError adds the program's last 10 lines. If space on the host or a file size limit is
+// exhausted, it wraps the errno.
 func toolError(path string, err error, output []byte) error {
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-10):], "\n")

@@ -11,9 +11,9 @@ import (
 // maxLinks limits the symbolic links in one path (MAXSYMLINKS, linux/namei.h).
 const maxLinks = 40
 
-// Folder creates the folder at a path and its missing parents. It follows symbolic links in the
-// path, including the last component, inside the tree's root, as a program with that root would. If
-// a path component exists and is not a folder, Folder leaves it unchanged and returns nil.
+// Folder creates the folder at a path and its missing parents. Like a program in the tree's root,
+// it follows symbolic links in the path, including the last component, and never leaves the root.
+// If a path component exists and is not a folder, Folder leaves it unchanged and returns nil.
 func (t *Tree) Folder(path string) error {
 	p, err := clean(path)
 	if err == nil {
@@ -29,7 +29,7 @@ func (t *Tree) Folder(path string) error {
 type blockedError struct{ error }
 
 // follow resolves a clean path to a folder and follows symbolic links inside the root. If a folder
-// is missing, follow creates it with make, and otherwise returns nil.
+// is missing, follow creates it if make is true, and returns nil otherwise.
 func (t *Tree) follow(p string, make bool) (*node, error) {
 	at, links := t.root, 0
 	for rest := p; rest != ""; {
@@ -93,7 +93,8 @@ func (l *layer) followLink(d deferred) error {
 	return l.merge(to, d.over)
 }
 
-// hides returns the tree's folder, or nil, to which the layer's whiteouts in the folder dir apply.
+// hides returns the folder in the tree to which the layer's whiteouts in the folder dir apply, or
+// nil if there is none.
 func (l *layer) hides(dir string) *node {
 	over, under := l.root, l.t.root
 	for rest := dir; rest != "" && over != nil && under != nil; {
@@ -101,12 +102,12 @@ func (l *layer) hides(dir string) *node {
 		step, rest = cut(rest)
 		over, under = over.below[step], under.below[step]
 		if over != nil && under != nil && !over.made && !under.IsDir() {
-			return nil // the layer itself replaces it with a folder
+			return nil // the layer replaces this entry with a folder
 		}
 	}
 	n, err := l.t.follow(dir, false)
 	if err != nil {
-		return nil // a file or a dangling link
+		return nil // the path leads through a file or too many links
 	}
 	return n
 }

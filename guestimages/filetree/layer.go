@@ -23,7 +23,8 @@ func (t *Tree) newLayer() *layer {
 	return &layer{t: t, root: newFolder()}
 }
 
-// put adds an entry or replaces the one at its path. A folder with entries below stays a folder.
+// put adds an entry or replaces the one at its path. Only a folder can replace a folder that
+// contains entries.
 func (l *layer) put(n Node) error {
 	p, err := clean(n.Path)
 	if err != nil {
@@ -33,7 +34,7 @@ func (l *layer) put(n Node) error {
 		return err
 	}
 	n.Path, n.Link = "", ""
-	n.Target = strings.Clone(n.Target) // in a tar it shares memory with a header that may be long
+	n.Target = strings.Clone(n.Target) // the original may share memory with a long tar header
 	meta := len(n.Target)
 	for name, value := range n.Xattrs {
 		meta += len(name) + len(value)
@@ -44,8 +45,8 @@ func (l *layer) put(n Node) error {
 	return l.place(p, &inode{Node: n})
 }
 
-// link makes name another name of the file at target, in this layer or else in the tree below. Only
-// regular files have several names in a tree: a symbolic link, device or pipe is copied.
+// link makes name another name of the file at target, in this layer or else in the tree below. In a
+// tree, only regular files have several names: of other files, All yields copies.
 func (l *layer) link(name, target string) error {
 	p, err := clean(name)
 	if err != nil {
@@ -194,8 +195,8 @@ func (l *layer) merge(lower, upper *node) error {
 	return nil
 }
 
-// attached is called for a node that was moved into the tree. It counts the names of files and
-// defers entries below symbolic links.
+// attached records a node that was moved into the tree, and all nodes below it. It counts the names
+// of files and defers entries below symbolic links.
 func (l *layer) attached(n *node) {
 	n.names++
 	if n.isLink() && len(n.below) > 0 {
@@ -210,7 +211,8 @@ func (l *layer) attached(n *node) {
 	}
 }
 
-// some returns the path of an entry below n if n is an implicit folder, for use in errors.
+// some returns the path of n, or if n is an implicit folder, of an entry below it. It is for
+// errors.
 func (n *node) some() string {
 	for n.made && len(n.below) > 0 {
 		n = n.below[n.sorted()[0]]

@@ -17,7 +17,7 @@ import (
 )
 
 // AddList overlays the tree with the entries of a list. The lines have the format of the kernel's
-// usr/gen_init_cpio.c, with octal modes and decimal numbers elsewhere:
+// usr/gen_init_cpio.c, in which modes are octal and other numbers are decimal:
 //
 //	file NAME LOCATION MODE UID GID [HARD LINK...]
 //	dir NAME MODE UID GID
@@ -26,9 +26,10 @@ import (
 //	pipe NAME MODE UID GID
 //	sock NAME MODE UID GID
 //
-// A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base,
-// which is read when it is used. Environment variables in it are not expanded, so that the same
-// list always gives the same tree. Errors start with FILE:LINE: the reader's Name, or "list".
+// A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base.
+// The file is not read until its content is used. Environment variables in a LOCATION are not
+// expanded, so that the same list always gives the same tree. Errors start with FILE:LINE, where
+// FILE is the reader's Name, or "list" if it has none.
 func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	file := "list"
 	if named, ok := r.(interface{ Name() string }); ok {

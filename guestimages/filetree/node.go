@@ -18,10 +18,11 @@ type node struct {
 	made   bool             // an implicit folder: created for the entries below, without an entry of its own
 }
 
-// inode is the file of one name, or of several names of a regular file. Only their number changes.
+// inode is the file that a name refers to. Several names can share the inode of a regular file.
+// Only the count in names changes later.
 type inode struct {
 	Node      // without Path and Link
-	names int // in the tree
+	names int // number of names in the tree
 }
 
 func newNode(in *inode) *node {

@@ -21,9 +21,9 @@ func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, false)
 }
 
-// AddLayer is like AddTar, but for a layer of an OCI image: an entry .wh.NAME hides NAME of the
-// layers before, and .wh..wh..opq hides everything that they have in its folder. Whiteouts do not
-// hide entries of their own layer, whatever the order. As in a container runtime, an entry below a
+// AddLayer is like AddTar, but for a layer of an OCI image. An entry .wh.NAME hides NAME in earlier
+// layers, and .wh..wh..opq hides all entries of its folder in earlier layers. Whiteouts do not hide
+// entries of their own layer, whatever the order. As in a container runtime, an entry below a
 // symbolic link, of this or an earlier layer, goes to the link's target inside the tree's root.
 func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, true)
@@ -44,7 +44,7 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 }
 
 // Reader returns a reader of r, an uncompressed tar. It fails when ctx is canceled, and with
-// ErrTooLarge if r is longer than a tar within the limits.
+// ErrTooLarge if r is longer than any tar within the limits.
 func (limits Limits) Reader(ctx context.Context, r io.Reader) io.Reader { return limits.stream(ctx, r) }
 
 func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
@@ -114,7 +114,7 @@ func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {
 	if in.ended {
 		return errors.New("truncated: no end marker")
 	}
-	// Read to the end, so that the decompressor verifies a checksum behind the end marker.
+	// Read to the end, so that the decompressor verifies a checksum after the end marker.
 	_, err := io.Copy(io.Discard, in)
 	return named("after the end marker", err)
 }
@@ -194,7 +194,8 @@ const (
 	opaqueMark     = auPrefix + ".opq" // ".wh..wh..opq"
 )
 
-// whiteout records what an entry hides, and reports whether it is a whiteout, which is not added.
+// whiteout reports whether an entry is a whiteout or an internal file of AUFS, neither of which is
+// added. It records what a whiteout hides.
 func (l *layer) whiteout(name string) (bool, error) {
 	p, err := clean(name)
 	if err != nil {
