@@ -41,7 +41,7 @@ func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 // Open opens the content of a regular file, or of a hard link to one, for reading. The caller must
 // close the file and must not change it, because it may be hard-linked elsewhere. Open fails if the
 // file that was added to the tree has been replaced: otherwise the owner of a folder could make a
-// process of root read any file.
+// process that runs as root read any file.
 func (n *Node) Open() (*os.File, error) {
 	// O_PATH has no side effects on a device or pipe that may have replaced the file.
 	fd, err := unix.Open(n.file, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -59,7 +59,7 @@ func (n *Node) Open() (*os.File, error) {
 	return reopen(fd, n.file)
 }
 
-// Content returns the whole content of a regular file, which should be known to be small.
+// Content returns the whole content of a regular file. Use it only for small files.
 func (n *Node) Content() ([]byte, error) {
 	f, err := n.Open()
 	if err != nil {
@@ -138,7 +138,7 @@ func New(dir string, limits Limits) (*Tree, error) {
 
 // Put adds or replaces one entry. A folder that replaces a folder keeps its children. Missing
 // parents are created with mode 0755 and owner 0. content is the content of a regular file without
-// Link and is read to its end; nil means an empty file. Of an entry with Link, only Path and Link
+// Link and is read to its end; nil means an empty file. For an entry with Link, only Path and Link
 // are used. SizeBytes is taken from the content.
 func (t *Tree) Put(n Node, content io.Reader) error {
 	return named("filetree: "+short(n.Path), t.put(n, content))
@@ -186,7 +186,7 @@ func (t *Tree) Get(path string) (*Node, bool) {
 	return n.public(), true
 }
 
-// Remove removes the entry at a path and everything below it. Of the root it removes only the
+// Remove removes the entry at a path and everything below it. For the root, it removes only the
 // content. A missing entry is ignored.
 func (t *Tree) Remove(path string) {
 	p, err := clean(path)

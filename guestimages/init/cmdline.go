@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// cmdline holds the words of the kernel command line before "--"; the others are init's arguments.
+// cmdline holds the words of the kernel command line before "--"; the words after it are init's
+// arguments.
 type cmdline []string
 
-// kernelWords reads the command line. It mounts /proc first; doing so again does no harm.
+// kernelWords reads the command line. It mounts /proc first; a second mount does no harm.
 func kernelWords() cmdline {
 	if mount(kernelMounts[0]) != nil {
 		return nil
@@ -25,7 +26,7 @@ func splitWords(line string) cmdline {
 	return strings.Fields(before)
 }
 
-// value returns the last word "key=value" of that key.
+// value returns VALUE of the last word "key=VALUE", or "".
 func (c cmdline) value(key string) string {
 	found := ""
 	for _, word := range c {
@@ -36,9 +37,9 @@ func (c cmdline) value(key string) string {
 	return found
 }
 
-// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel does this
-// only for built-in modules; for a loaded module, modprobe or this program must do it. Dashes and
-// underscores are equivalent in a module's name.
+// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel sets
+// these only for built-in modules; for a loaded module, modprobe or this program must set them.
+// Dashes and underscores are equivalent in a module's name.
 func (c cmdline) parameters(module string) string {
 	var all []string
 	for _, word := range c {
@@ -68,8 +69,8 @@ func (c cmdline) interfaces() (all []netInterface, err error) {
 }
 
 // parseIP parses CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1, or AUTOCONF
-// alone. The server and the host name are ignored. The default device is eth0. AUTOCONF is dhcp, on
-// or any for DHCP; any other value requires an address.
+// alone. The server and the host name are ignored. The default device is eth0. Without CLIENT, the
+// AUTOCONF values dhcp, on and any select DHCP; otherwise CLIENT must be an address.
 func parseIP(v string) (netInterface, error) {
 	var fields [9]string
 	copy(fields[:], strings.Split(v, ":"))

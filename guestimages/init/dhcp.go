@@ -15,7 +15,7 @@ import (
 const (
 	leaseWait    = 15 * time.Second // limits the wait for an answer; then the guest has no network
 	defaultLease = time.Hour        // applies to an answer without a lease time
-	minRenewal   = time.Minute      // limits the request rate towards a server whose lease time is 0
+	minRenewal   = time.Minute      // limits the request rate if a server grants leases of 0 s
 )
 
 // packetAlias is the module alias of PF_PACKET. The kernel asks modprobe(8) for it when a program
@@ -45,7 +45,8 @@ func askDHCP(name string, e etc) error {
 	return e.writeResolvConf(i.nameservers, searchList(lease.ACK))
 }
 
-// keepLease renews at half the lease time (RFC 2131 section 4.4.5). A refusal changes nothing.
+// keepLease renews at half the lease time (RFC 2131 section 4.4.5). If that fails, the interface
+// keeps its address.
 func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 	for {
 		time.Sleep(renewal(lease.ACK))

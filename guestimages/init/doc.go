@@ -5,9 +5,9 @@
 // that arrives on the channel. In a guest it does the same, with or without a disk as the file
 // tree. Without a channel, it runs the plan's command on the console, or the command after "--" on
 // the kernel command line; it then prints the exit status and powers off. If there is no command
-// either, it hands the machine over to the system on the disk. A guest continues without a network
-// or a driver that is not available, and reports it on the console. Init knows these words on the
-// kernel command line, in addition to "--":
+// either, it hands the machine over to the system on the disk. If a network or a driver is not
+// available, a guest reports it on the console and continues. Init knows these words on the kernel
+// command line, in addition to "--":
 //
 //	ip=CLIENT::GATEWAY:NETMASK::DEVICE:off   as in the kernel's Documentation/admin-guide/nfs/nfsroot.rst; or ip=dhcp
 //	root=, rootfstype=, rootflags=, ro, rw   the disk: /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; writable unless ro comes last

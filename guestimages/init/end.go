@@ -13,19 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// end syncs and powers off, or restarts if the command line asks for it. A machine that failed to
-// do what it was started for ends with a triple fault, which no host mistakes for an end that the
-// guest wanted.
+// end syncs and powers off, or restarts if the command line asks for it. If the machine failed to
+// do what it was started for, it ends with a triple fault, which no host mistakes for an intended
+// power-off.
 func end(words cmdline, failed bool) {
 	unix.Sync()
-	// A remount leaves a root disk clean. It fails if the root is no disk or is being written.
+	// A read-only remount leaves a root disk clean. It fails if a file is still open for
+	// writing.
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	// Wait until the console has sent everything, tcdrain(3): a power-off drops the rest. A
 	// console that cannot be drained has nothing to send.
 	_ = unix.IoctlSetInt(int(os.Stderr.Fd()), unix.TCSBRK, 1)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if failed {
-		// Documentation/ABI/testing/sysfs-kernel-reboot. Otherwise it only restarts.
+		// Documentation/ABI/testing/sysfs-kernel-reboot. By default, the machine would only
+		// restart.
 		_ = os.WriteFile("/sys/kernel/reboot/type", []byte("triple"), 0)
 	}
 	if failed || words.value("minivmm.end") == "restart" {
@@ -36,12 +38,12 @@ func end(words cmdline, failed bool) {
 	select {}
 }
 
-// buttonWait is how long programs may take to exit after each signal of the power button; minivmm's
-// machine.shutdown_timeout is longer than both waits.
+// buttonWait is how long programs may take to exit after each signal of the power button; the
+// default of minivmm's machine.shutdown_timeout is longer than both waits together.
 const buttonWait = 3 * time.Second
 
-// watchButtons ends the machine when an input device reports a press of KEY_POWER. It looks for
-// devices once, after the modules are loaded: the ACPI button does not appear later.
+// watchButtons powers the machine off when an input device reports a press of KEY_POWER. It looks
+// for devices once, after the modules are loaded: the ACPI button does not appear later.
 func watchButtons(words cmdline) {
 	devices, _ := filepath.Glob("/sys/class/input/event*")
 	for _, dev := range devices {

@@ -16,9 +16,9 @@ type etc struct {
 	discard bool
 }
 
-// write writes one file. An image may contain anything in its place: a link to a file that only its
-// own init creates, a device, a folder. In a tree with discard set, write replaces it. In any other
-// tree it keeps links, and creates the folder that a link names.
+// write writes one file. At its path, an image may contain anything: a link to a file that only the
+// image's own init creates, a device, a folder. If discard is set, write replaces it. Otherwise
+// write follows links, and creates the missing folders of their target.
 func (e etc) write(name, text string) error {
 	path := filepath.Join(e.dir, name)
 	if e.discard {
@@ -92,8 +92,8 @@ func (e etc) addHosts(hostname string, ipv6 bool) error {
 	return e.write("hosts", old+missing)
 }
 
-// missingHosts returns the lines that text, in the format of hosts(5), lacks. 127.0.1.1 is Debian's
-// address for the name of a machine whose address may change. A kernel without a host name reports
+// missingHosts returns the lines that text, in the format of hosts(5), lacks. Debian uses 127.0.1.1
+// for the name of a machine without a permanent address. A kernel without a host name reports
 // "(none)".
 func missingHosts(text, hostname string, ipv6 bool) string {
 	has := map[string]bool{"": true, "(none)": true}

@@ -28,7 +28,7 @@ func main() {
 	end(words, err != nil)
 }
 
-// follow carries out the plan, until the command has exited.
+// follow carries out the plan and returns when the command has exited.
 func follow(words cmdline) error {
 	for _, m := range kernelMounts {
 		if err := mount(m); err != nil {
@@ -80,8 +80,9 @@ func readJSON(file string, v any) error {
 	return nil
 }
 
-// settle configures the machine as the plan says, after the modules and before the command. If a
-// network does not come up, or a file of /etc cannot be written, settle reports it and continues.
+// settle configures the machine as the plan says. It runs after the modules are loaded and before
+// the command starts. If a network interface does not come up, or a file in /etc cannot be written,
+// settle reports it and continues.
 func settle(p agent.Plan, words cmdline) error {
 	more, err := words.interfaces()
 	if err != nil {
@@ -89,7 +90,8 @@ func settle(p agent.Plan, words cmdline) error {
 	}
 	interfaces := append([]netInterface{{name: "lo", address: netip.MustParsePrefix("127.0.0.1/8")}}, more...)
 	if slices.ContainsFunc(interfaces, func(i netInterface) bool { return i.dhcp }) {
-		// The module cannot be reached from the root file system that is mounted next.
+		// Load the module now: its file cannot be reached from the root file system that is
+		// mounted next.
 		if _, err := loadAlias(p, packetAlias, words); err != nil {
 			complain(err)
 		}
@@ -121,8 +123,8 @@ func settle(p agent.Plan, words cmdline) error {
 		}
 	}
 	e := etc{"/etc", root.device == "" || root.overlay}
-	hostname, _ := os.Hostname()                    // "" has no entry
-	_, withoutIPv6 := os.Stat("/proc/net/if_inet6") // an error if the kernel does not support it
+	hostname, _ := os.Hostname()                    // "" needs no entry
+	_, withoutIPv6 := os.Stat("/proc/net/if_inet6") // an error if the kernel lacks IPv6
 	if err := e.addHosts(hostname, withoutIPv6 == nil); err != nil {
 		complain(err)
 	}
@@ -134,5 +136,5 @@ func settle(p agent.Plan, words cmdline) error {
 	return nil
 }
 
-// complain reports an error that does not stop the guest.
+// complain reports an error on the console.
 func complain(err error) { fmt.Fprintf(os.Stderr, "init: %v\n", err) }

@@ -50,10 +50,10 @@ func deviceLinks() error {
 }
 
 // options9p are the options for a tree that only this machine changes while it runs. msize is the
-// largest that the transport handles well.
+// largest message size that the transport handles well.
 const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 
-// moveTo makes the 9p tree, with a writable layer in memory over it, the root file system.
+// moveTo makes the 9p tree the root file system, with a writable layer in memory over it.
 func moveTo(r agent.Root) error {
 	const lower = "/lower"
 	if err := mount(agent.Mount{Source: r.Tag, Target: lower, Type: "9p", Data: options9p + ",cache=loose"}); err != nil {
@@ -75,7 +75,7 @@ func moveTo(r agent.Root) error {
 }
 
 // mountShares mounts the writable folders and returns a function that unmounts them. Only mapped
-// files of a share are cached, so written data is at the other end when a write returns.
+// files of a share are cached, so the data has reached the host when a write returns.
 func mountShares(shares []agent.Share) (unmount func(), err error) {
 	unmount = func() {
 		unix.Sync()

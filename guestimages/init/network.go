@@ -15,7 +15,7 @@ import (
 // netInterface is a network interface and its configuration.
 type netInterface struct {
 	name        string
-	address     netip.Prefix // IPv4; invalid: the interface is only brought up
+	address     netip.Prefix // IPv4; invalid: the interface comes up without an address
 	gateway     string       // "": no default route
 	nameservers []string
 	dhcp        bool // all settings come from a DHCP server

@@ -40,8 +40,9 @@ func readPartition(name string) partition {
 	return parsePartition(f, sector, n)
 }
 
-// parsePartition parses entry n, from 1, of a GPT (UEFI specification, section 5.3) or else an MBR,
-// which the kernel has checked. sector is the disk's block size in bytes.
+// parsePartition parses entry n, counted from 1, of a GPT (UEFI specification, section 5.3), or
+// else of an MBR. The kernel has already checked the table. sector is the disk's block size in
+// bytes.
 func parsePartition(disk io.ReaderAt, sector, n int) partition {
 	le := binary.LittleEndian
 	head := make([]byte, 2*sector)

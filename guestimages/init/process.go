@@ -17,7 +17,7 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// environment is the base environment of every command; HOME is added with the user.
+// environment is the base environment of every command; prepare adds HOME.
 var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux"}
 
 // limits are those of a container under Docker 25 or containerd 2 and systemd: systemd's default
@@ -29,8 +29,8 @@ var limits = map[int]unix.Rlimit{
 	unix.RLIMIT_NPROC:  {Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY},
 }
 
-// complete fills in what a command leaves open, from the image that the root disk was made from, or
-// else from the plan. The image's environment, user and folder apply to any command.
+// complete fills in what a command leaves out: from the container image of the root disk or, for
+// Argv only, from the plan. The image's environment, user and folder apply to any command.
 func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	var image agent.Command
 	if err := readJSON(agent.ImagePath, &image); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -51,8 +51,9 @@ func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	return c, nil
 }
 
-// prepare returns the process of a complete command with these files. If terminal is set, the files
-// are a terminal, which becomes the controlling one. The last value of a variable counts.
+// prepare returns the process, not yet started, of a complete command with these standard files. If
+// terminal is set, they are a terminal, which becomes the controlling terminal. If Env sets a
+// variable twice, the last value applies.
 func prepare(c agent.Command, files [3]*os.File, terminal bool) (*exec.Cmd, error) {
 	dir := cmp.Or(c.Dir, "/")
 	// exec.LookPath uses the environment and the folder of this process.
@@ -83,7 +84,7 @@ func prepare(c agent.Command, files [3]*os.File, terminal bool) (*exec.Cmd, erro
 	}, nil
 }
 
-// start starts a command, see prepare.
+// start starts a command. The arguments are those of prepare.
 func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err error) {
 	cmd, err := prepare(c, files, terminal)
 	if err != nil {
@@ -119,8 +120,8 @@ func reap(main int) agent.Exit {
 	}
 }
 
-// killAll kills every process but this one and collects the remains. It waits at most limit,
-// because a process that is stuck in the kernel would never exit.
+// killAll kills every process but this one and waits for them. It waits at most limit, because a
+// process that is stuck in the kernel never exits.
 func killAll(limit time.Duration) {
 	// ESRCH means that there is no other process.
 	_ = unix.Kill(-1, unix.SIGKILL)

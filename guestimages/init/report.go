@@ -22,7 +22,7 @@ func report(w io.Writer) {
 		release, _, _ := bytes.Cut(uts.Release[:], []byte{0})
 		fmt.Fprintf(w, "Linux %s, %d CPUs, %d MiB of memory\n", release, runtime.NumCPU(), info.Totalram*uint64(info.Unit)>>20)
 	}
-	// The whole disks, without partitions, RAM disks and loop devices.
+	// List whole disks, but no partitions, RAM disks or loop devices.
 	disks, _ := filepath.Glob("/sys/block/*/device")
 	for _, d := range disks {
 		name := filepath.Base(filepath.Dir(d))

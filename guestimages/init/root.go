@@ -77,8 +77,8 @@ func moveToDisk(r rootWords) error {
 			return err
 		}
 	}
-	// From here on, the files of the initial RAM file system cannot be reached. The disk may have
-	// the usual program.
+	// From here on, the kernel cannot run this program as modprobe. The disk may have the usual
+	// one.
 	if err := setModprobe("/sbin/modprobe"); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func emptyInitramfs() error {
 	}
 	for _, e := range entries {
 		name := "/" + e.Name()
-		// A different device is a mount. There are none further down.
+		// An entry on another device is a mount. No other folder contains a mount.
 		if err := unix.Lstat(name, &st); err != nil || st.Dev != root.Dev {
 			continue
 		}
@@ -128,10 +128,10 @@ func overlayOver(lower string) (string, error) {
 	})
 }
 
-// switchRoot makes dir the root file system, as switch_root(8) does. A plain chroot is not enough:
-// the kernel refuses user namespaces in it.
+// switchRoot makes the mount at root the root file system, as switch_root(8) does. A plain chroot
+// is not enough: the kernel refuses to create user namespaces in it.
 func switchRoot(root string) error {
-	// Without MS_REC, a moved mount still takes the mounts below it along.
+	// MS_MOVE moves the mounts below too, even without MS_REC.
 	for _, dir := range []string{"/dev", "/sys", "/proc"} {
 		err := os.MkdirAll(root+dir, 0o755)
 		if errors.Is(err, unix.EROFS) {
@@ -184,7 +184,7 @@ func poll(limit time.Duration, done func() bool) bool {
 	return true
 }
 
-// disks lists block devices by name, partitions included.
+// disks returns the names of all block devices, including partitions.
 func disks() []string {
 	entries, _ := os.ReadDir("/sys/class/block")
 	var all []string
@@ -194,7 +194,8 @@ func disks() []string {
 	return all
 }
 
-// findDisk finds the device of a path or one of the tags below; not ok: it cannot be read yet.
+// findDisk finds the device that name selects, by its path or by one of the tags below. ok is false
+// if no such device can be read yet.
 func findDisk(name string) (device, fsType string, ok bool) {
 	if strings.HasPrefix(name, "/") {
 		sb, err := readSuperblock(name)

@@ -42,7 +42,7 @@ func serve(p agent.Plan, words cmdline) error {
 	select {
 	case <-taken:
 	case <-time.After(exitWait):
-		// Not a power-off: to the launcher that means that the command asked for it.
+		// Do not power off: the launcher would conclude that the command asked for it.
 		return errors.New("the command's exit was not read")
 	}
 	return nil
@@ -68,11 +68,12 @@ func holdVM(p agent.Plan) (release func(), err error) {
 	return func() { vm.Close() }, nil
 }
 
-// exitWait is how long the launcher may take to read the rest.
+// exitWait is how long the launcher may take to read the last output and the exit.
 const exitWait = 30 * time.Second
 
 // openPort waits for the virtio-serial port of that name and for the launcher at its other end. The
-// kernel announces both in messages that a worker handles later, so only polling is possible.
+// device announces both in control messages, which a kernel worker handles later, so only polling
+// is possible.
 func openPort(name string) (*os.File, error) {
 	var port *os.File
 	var err error
@@ -94,7 +95,7 @@ func openPort(name string) (*os.File, error) {
 	return port, err
 }
 
-// connected reports whether the other end is open. Before, virtio_console answers with POLLHUP.
+// connected reports whether the other end is open. Until then, virtio_console reports POLLHUP.
 func connected(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -144,7 +145,7 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 	if isShell && c.Terminal != nil {
 		report(s.theirs[1])
 	}
-	// This returns when the launcher has the frame. One that never got it knows that nothing ran.
+	// Send this before the process starts: without it, the launcher concludes that nothing ran.
 	if err := conn.Send(agent.KindStart, nil); err != nil {
 		return failed(err)
 	}
@@ -162,7 +163,7 @@ func session(conn *agent.Conn, p agent.Plan, words cmdline, taken chan<- struct{
 		output.Go(func() { _ = conn.Copy(kind, f) })
 	}
 	exit := reap(pid)
-	// When the last process is dead the last writer is too, so the output ends.
+	// Once all processes are dead, no writer is left, so the output ends.
 	killAll(5 * time.Second)
 	output.Wait()
 	unmount()
@@ -175,8 +176,8 @@ type running struct {
 	pid int
 }
 
-// receive passes frames on to r, which may be nil, until the channel fails. That kills the command,
-// because its launcher is gone. taken is closed when the launcher has read the exit, or is gone.
+// receive passes frames on to r, which may be nil. If the channel fails, the launcher is gone, and
+// receive kills the command. receive closes taken when the launcher has read the exit or is gone.
 func receive(conn *agent.Conn, r *running, taken chan<- struct{}) {
 	defer close(taken)
 	for {

@@ -18,7 +18,8 @@ type stdio struct {
 	out    map[agent.Kind]*os.File
 	tty    *os.File // the master end; nil for pipes
 
-	// input holds what the command has not read yet, in one slot: at most agent.Window bytes.
+	// input has one slot. It holds the input that feed has not taken yet: at most agent.Window
+	// bytes.
 	input chan []byte
 	ended bool
 }
@@ -72,12 +73,13 @@ func newTerminal(t agent.Terminal) (*stdio, error) {
 
 func (s *stdio) resize(rows, cols uint16) {
 	if s.tty != nil {
-		// If the kernel refuses the size, the old one stays, as on any terminal.
+		// If the kernel refuses the size, the terminal keeps its old size.
 		_ = unix.IoctlSetWinsize(int(s.tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 	}
 }
 
-// closeTheirs closes this process's copies, so that the output ends with the command.
+// closeTheirs closes this process's copies of the command's files, so that the output ends when the
+// command's processes have ended.
 func (s *stdio) closeTheirs() {
 	for _, f := range s.theirs {
 		f.Close()

@@ -15,8 +15,8 @@ type superblock struct {
 	uuid   string
 }
 
-// headSize covers all that parseSuperblock reads: the magic numbers of file systems, in the first 4
-// KiB, as in the kernel's include/uapi/linux/magic.h, and their labels.
+// headSize covers everything that parseSuperblock reads: the magic numbers (the kernel's
+// include/uapi/linux/magic.h), labels and UUIDs.
 const headSize = 4096
 
 // readSuperblock reads the beginning of a device.
@@ -34,7 +34,8 @@ func readSuperblock(device string) (superblock, error) {
 }
 
 // parseSuperblock recognizes ext2 to ext4 (fs/ext4/ext4.h), EROFS (fs/erofs/erofs_fs.h), XFS
-// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). ext2 mounts as ext4.
+// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). It returns ext4 for ext2
+// and ext3 too, because the ext4 driver mounts them.
 func parseSuperblock(head []byte) superblock {
 	le := binary.LittleEndian
 	sb := head[1024:]

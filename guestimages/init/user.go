@@ -14,12 +14,12 @@ import (
 )
 
 // maxID is the largest uid or gid that an image's user may have: for the kernel 2^32-1 means "no
-// change", and container runtimes stop at a signed integer.
+// change", and container runtimes accept at most a positive int32.
 const maxID = 1<<31 - 1
 
-// giveAway gives the standard files of a process to its user: programs reopen their output, as
-// /dev/stdout. Files that cannot change their owner, and devices that everybody may write to, as
-// /dev/null, stay as they are.
+// giveAway makes uid the owner of the standard files of its process, because programs reopen their
+// output as /dev/stdout. Devices that everybody may read and write, such as /dev/null, keep their
+// owner, and so do files whose owner cannot be changed.
 func giveAway(files []*os.File, uid int) {
 	for _, f := range files {
 		info, err := f.Stat()
@@ -29,10 +29,10 @@ func giveAway(files []*os.File, uid int) {
 	}
 }
 
-// credentialOf looks up an image's user in the files etc/passwd and etc/group of a root file system:
-// name|uid[:group|gid], image-spec config.md, with Docker's rules. A number is an id and never a
-// name; it needs no entry and then has group 0 and home /. The user's supplementary groups apply
-// only if no group is given. Malformed lines are skipped.
+// credentialOf looks up an image's user in the files etc/passwd and etc/group of a root file
+// system: name|uid[:group|gid], image-spec config.md, with Docker's rules. A number is an id and
+// never a name; if no entry has it, its group is 0 and its home is /. The user's supplementary
+// groups apply only if no group is given. Malformed lines are skipped.
 func credentialOf(user string, root fs.FS) (c *syscall.Credential, home string, err error) {
 	c, home = &syscall.Credential{}, "/"
 	name, group, _ := strings.Cut(user, ":")
@@ -100,7 +100,8 @@ func groupsOf(root fs.FS, user string) (groups []uint32, err error) {
 	return groups, err
 }
 
-// find returns the fields of the first line whose name or, for a number, id is want, or nil.
+// find returns the fields of the first line that matches want, or nil. A number is compared with
+// the id, any other value with the name.
 func find(root fs.FS, file string, fields int, want string) (found []string, err error) {
 	field := 0
 	if digits(want) {
@@ -115,8 +116,8 @@ func find(root fs.FS, file string, fields int, want string) (found []string, err
 	return found, err
 }
 
-// eachLine passes the fields of each line with at least that many fields, as in passwd(5) and
-// group(5), to f, until f returns false. A missing file has no lines.
+// eachLine calls f with the fields of each line of a file in the format of passwd(5) or group(5),
+// until f returns false. It skips lines with too few fields. A missing file has no lines.
 func eachLine(root fs.FS, file string, fields int, f func([]string) bool) error {
 	r, err := root.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
