@@ -42,8 +42,8 @@ func end(words cmdline, failed bool) {
 // default of minivmm's machine.shutdown_timeout is longer than both waits together.
 const buttonWait = 3 * time.Second
 
-// watchButtons powers the machine off when an input device reports a press of KEY_POWER. It looks
-// for devices once, after the modules are loaded: the ACPI button does not appear later.
+// watchButtons stops the machine when an input device reports a press of KEY_POWER. It looks for
+// devices once, after the modules are loaded: the ACPI button does not appear later.
 func watchButtons(words cmdline) {
 	devices, _ := filepath.Glob("/sys/class/input/event*")
 	for _, dev := range devices {

@@ -14,12 +14,13 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-// AddFile adds a regular file of root, with these permission bits.
+// AddFile adds a regular file with owner 0 and the permission bits perm.
 func AddFile(t *filetree.Tree, name string, perm uint32, data []byte) error {
 	return t.Put(filetree.Node{Path: name, Mode: unix.S_IFREG | perm}, bytes.NewReader(data))
 }
 
-// AddInit adds program as init, its plan, and the console that the kernel opens before /dev exists.
+// AddInit adds program as /init, its plan p, and /dev/console, which the kernel opens before init
+// mounts /dev.
 func AddInit(t *filetree.Tree, program string, p agent.Plan) error {
 	b, err := os.ReadFile(program)
 	if err != nil {
@@ -68,8 +69,8 @@ const marker = "~Module signature appended~\n"
 const infoSize = 12
 
 // unsigned returns a module file without its signature. The kernel then logs "module verification
-// failed" and becomes tainted, once, but loads the module in a fraction of the time: under
-// emulation, checking the signatures of the host's modules costs a third of the whole boot.
+// failed" once and taints itself, but loads the module in a fraction of the time: under emulation,
+// checking the signatures of the host's modules costs a third of the whole boot.
 func unsigned(b []byte) []byte {
 	info := len(b) - len(marker) - infoSize
 	if info < 0 || !bytes.HasSuffix(b, []byte(marker)) {

@@ -21,8 +21,8 @@ const maxSize = 1<<32 - 1
 // trailer is the name that ends an archive.
 const trailer = "TRAILER!!!"
 
-// inode is a file with one or more names. Its content is stored with the last of them, as cpio(1)
-// does; the kernel accepts either, buffer-format.rst.
+// inode is a file with one or more names. Its content is stored with the last name, as cpio(1)
+// does; the kernel accepts the content with any name (buffer-format.rst).
 type inode struct {
 	number int // the position of the first name, from 1
 	links  int
@@ -50,7 +50,7 @@ func Write(w io.Writer, t *filetree.Tree) error {
 		inodes[first].links++
 		inodes[first].last = n.Path
 	}
-	out := bufio.NewWriterSize(w, 1<<16) // an error stays until Flush
+	out := bufio.NewWriterSize(w, 1<<16) // Flush returns the first error
 	for _, n := range all {
 		in := inodes[cmp.Or(n.Link, n.Path)]
 		if n.IsDir() {
@@ -81,7 +81,7 @@ func writeHeader(w *bufio.Writer, n *filetree.Node, number, links int) {
 	pad(w, int64(size))
 }
 
-// pad fills up to a multiple of four, to which header with name, and content, are aligned.
+// pad writes zero bytes up to a multiple of 4, the alignment of headers and of contents.
 func pad(w *bufio.Writer, size int64) { w.Write(make([]byte, -size&3)) }
 
 // writeContent copies the content of a file.
@@ -115,7 +115,8 @@ func Save(file string, t *filetree.Tree) error {
 	return f.Close()
 }
 
-// Make returns the path of an archive in the cache. If it is missing, add fills a new tree for it.
+// Make returns the path of an archive in the cache. If the archive is missing, Make creates it from
+// a new tree that add fills.
 func Make(ctx context.Context, c *cache.Cache, name string, add func(*filetree.Tree) error) (string, error) {
 	return c.Make(ctx, "initramfs/"+name+".cpio", func(_ context.Context, tmp string) error {
 		contents := tmp + ".files"

@@ -11,10 +11,10 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Create creates the file completely or not at all. The output of write goes to a file in a work
-// folder next to it (package workdir), which is renamed to file once all data is on the disk. An
-// existing regular file is replaced; any other existing file is an error. When ctx is done, the
-// next write fails with its cause.
+// Create creates the file completely or not at all. The output of write goes to a temporary file in
+// a work folder next to it (package workdir). Once all data is on the disk, Create renames the
+// temporary file to file. An existing regular file is replaced; any other existing file is an
+// error. When ctx is done, the next write fails with its cause.
 func Create(ctx context.Context, file string, write func(w io.Writer) error) (err error) {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		info, err := os.Stat(target)

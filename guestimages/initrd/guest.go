@@ -34,8 +34,7 @@ func defaultModules() [][]string {
 	}
 }
 
-// Options select what the guest contains in addition to init, busybox, drivers and file systems. The
-// zero value gives a shell on the console.
+// Options configure the guest. The zero value gives a shell on the console.
 type Options struct {
 	Hostname string
 	Command  []string // nil: /bin/sh; the kernel command line may override it after "--"
@@ -76,7 +75,7 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 
 // key returns a hash of everything that a file system is made from: o, the modules, and the
 // programs. Each program is a path or "". The cache path of a program in the cache changes with its
-// content, so the path is hashed; for any other program the content is.
+// content, so only the path is hashed. For any other program, the content is hashed.
 func key(c *cache.Cache, o Options, modulesID string, programs ...string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, modulesID)

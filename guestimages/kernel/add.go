@@ -28,7 +28,8 @@ const (
 // entry is the folder in a work folder that becomes the kernel's folder.
 const entry = "entry"
 
-// add adds the kernel that make puts into the folder entry of a work folder, and into the record.
+// add adds a kernel. make puts its files into the folder entry of a work folder and fills in its
+// record.
 func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context.Context, work string, r *record) error) (k Kernel, err error) {
 	work, err := s.cache.Work()
 	if err != nil {
@@ -66,8 +67,8 @@ func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context
 }
 
 // takeIn moves the folder entry of a work folder to its place and adds its record to the index. If
-// the kernel is in the store already, it stays as it is, except that new modules are added; a
-// package takes precedence over a file as the kernel's source.
+// the kernel is in the store already, it only gains a new name or new modules; as the kernel's
+// source, a package takes precedence over a file.
 func (s *Store) takeIn(x *index, work string, r *record) error {
 	path := s.path(r.ID)
 	if at := slices.IndexFunc(x.Kernels, func(old record) bool { return old.ID == r.ID && s.isThere(old) }); at >= 0 {
@@ -142,7 +143,7 @@ func takeImage(entry string, r *record) error {
 	return nil
 }
 
-// settle revokes other users' write permission, and returns the space used on disk.
+// settle revokes the write permission of group and others, and returns the space used on disk.
 func settle(dir string) (sizeBytes int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

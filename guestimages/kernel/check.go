@@ -17,11 +17,11 @@ import (
 	"sync"
 )
 
-// Check looks for problems that would prevent modules from loading: files that modules.dep names
-// and that do not exist, modules built for a kernel other than release, and modules whose
-// dependencies are neither files nor built in. It reads a sample of the modules, spread over the
-// tree; sample 0 reads all of them. An empty release allows any. Errors do not contain the path of
-// the tree's folder.
+// Check looks for problems that would prevent modules from loading: files in modules.dep that do
+// not exist, modules built for a kernel other than release, and modules whose dependencies are
+// neither files nor built in. It reads a sample of the modules, spread over the tree; sample 0
+// reads all of them. An empty release allows any. Only errors of the operating system contain the
+// path of the tree's folder.
 func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	names := slices.Sorted(maps.Keys(t.file))
 	for _, name := range names {
@@ -97,8 +97,8 @@ type modinfo struct {
 	Depends []string // the modules it depends on
 }
 
-// maxInfo limits the size of .modinfo, in bytes. The longest in Debian, of a graphics driver with
-// the names of its firmware, has a tenth.
+// maxInfo limits the size of .modinfo, in bytes. The longest in Debian, in a graphics driver that
+// names its firmware, is a tenth of that.
 const maxInfo = 1 << 20
 
 // readModinfo reads .modinfo of the unpacked module b, and rejects a module that is not for x86-64.

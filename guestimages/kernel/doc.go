@@ -3,12 +3,12 @@
 // image, the vmlinux that was packed in it, and its modules with the lists that depmod(8) creates.
 // One small file, the index, lists the kernels, their sources and their names.
 //
-// A series ("6.12", "6.1") is looked up among Debian's meta packages, so it means the newest
-// version of that series that the machine's package sources offer.
+// To fetch a series ("6.12", "6.1"), the package looks it up among Debian's meta packages, so a
+// series means the newest version of it that the machine's package sources offer.
 //
 // A kernel is checked and unpacked once, when it is added. [Store.Find] then reads only the index,
-// so it is as cheap as a path. An image or vmlinux never changes, and may be removed while guests
-// have it open.
+// so a name costs no more than a path. An image or vmlinux never changes, and may be removed while
+// guests have it open.
 //
 // [Modules] determines from depmod(8)'s lists which modules must be loaded, and in which order, and
 // unpacks their files. It is read-only and safe for concurrent use.

@@ -18,9 +18,9 @@ import (
 type pkg struct{ name, version string }
 
 // Fetch returns the kernel that name selects, see Find. If it is not in the store, Fetch fetches
-// it: the newest of a series, or exactly that release or package. "" is the newest cloud kernel
-// that the machine's package sources offer, which becomes the default. On a machine without Debian
-// packages the error is debian.ErrNoApt.
+// it: the newest of a series, or exactly that release or package. For "", it fetches the newest
+// cloud kernel that the machine's package sources offer, and makes it the default. On a machine
+// without Debian packages the error is debian.ErrNoApt.
 func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	k, err := s.Find(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -29,16 +29,17 @@ func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	return k, err
 }
 
-// Get is Fetch of what the archive offers, even if the store has an older kernel of that series. It
-// installs the programs that unpacking requires.
+// Get is like Fetch, but returns the kernel that the archive offers, even if the store has an older
+// one of that series. It installs the programs that unpacking requires.
 func Get(ctx context.Context, a *debian.Archive, name string) (Kernel, error) {
 	s := OpenWith(a)
 	s.install = true
 	return s.fetchCurrent(ctx, name)
 }
 
-// Refresh is Fetch after a new query of the archive: it fetches the kernel that the archive offers
-// now, even if an older one is in the store, which stays. For "" it becomes the default.
+// Refresh is like Fetch, but first queries the archive again, and returns the kernel that the
+// archive offers now. An older kernel in the store stays there. For "", the new one becomes the
+// default.
 func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 	if name != "" {
 		if _, err := parseRequest(name); err != nil {
@@ -66,7 +67,7 @@ func (s *Store) resolve(ctx context.Context, name string) (pkg, error) {
 	return s.behind(ctx, q.pkg)
 }
 
-// behind returns the package that the meta package name stands for, or name itself.
+// behind returns the kernel package that the meta package name depends on, or name itself.
 func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
 	version, err := s.archive.Version(ctx, name)
 	if err != nil {
@@ -181,7 +182,7 @@ func (s *Store) parts(ctx context.Context, p pkg) ([]string, error) {
 }
 
 // fetchCurrent fetches the package that name selects. If the download fails, it queries the archive
-// again, once: it may have replaced the package since the package lists were read.
+// again, once: the archive may have replaced the package since the package lists were read.
 func (s *Store) fetchCurrent(ctx context.Context, name string) (Kernel, error) {
 	p, err := s.resolve(ctx, name)
 	if err != nil {
@@ -203,7 +204,7 @@ func (s *Store) fetchCurrent(ctx context.Context, name string) (Kernel, error) {
 	return s.fetch(ctx, current, name == "")
 }
 
-// ofPackage returns the kernel that came from that package.
+// ofPackage returns the kernel in the store that came from that package.
 func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
 	found, err := s.lookUp(func(x *index) ([]record, error) {
 		return x.matching(func(r record) bool { return r.Package == p.name && r.Version == p.version }), nil
@@ -225,7 +226,7 @@ func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel,
 }
 
 // takePackage moves the kernel of an unpacked package to the folder entry. Newer packages contain
-// the modules in usr/lib, and the newest also the image, next to them.
+// the modules in usr/lib; in the newest, the image is next to the modules.
 func takePackage(ctx context.Context, dir, entry string, r *record) error {
 	var images []string
 	for _, pattern := range []string{"boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"} {

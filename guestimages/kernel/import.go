@@ -26,7 +26,7 @@ type ImportOptions struct {
 	Default bool
 }
 
-// maxImage limits the size of an image, in bytes: a vmlinux with debug information has 1 GiB.
+// maxImage limits the size of an image, in bytes: a vmlinux with debug information is about 1 GiB.
 const maxImage = 4 << 30
 
 // Import copies the kernel image, a bzImage or vmlinux for x86-64, into the store. If the kernel is
@@ -68,7 +68,8 @@ func (s *Store) Import(ctx context.Context, image string, o ImportOptions) (Kern
 	})
 }
 
-// importError adds what was imported. The error is an *InputError unless the machine is the cause.
+// importError adds what, the path of the import, to err. The result is an *InputError unless the
+// machine is the cause.
 func importError(what string, err error) error {
 	err = fmt.Errorf("kernel: import %s: %w", what, err)
 	machine := []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG, unix.EIO, unix.EROFS, unix.EMFILE, unix.ENFILE, unix.ENOMEM, errors.ErrUnsupported, context.Canceled, context.DeadlineExceeded}
@@ -78,7 +79,8 @@ func importError(what string, err error) error {
 	return &InputError{err}
 }
 
-// copyFile copies a regular file of at most limit bytes. Both share their blocks where possible.
+// copyFile copies a regular file of at most limit bytes. The two share their blocks where the file
+// system can.
 func copyFile(to, from string, limit int64) error {
 	// O_NONBLOCK: a FIFO must not hang the import.
 	in, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -126,14 +128,16 @@ func findModules(dir, release string) (string, error) {
 	return dir, nil
 }
 
-// maxModules limits the number of files in a modules folder, maxModule the bytes in each.
+// maxModules limits the number of files in a modules folder, and maxModule the size of each in
+// bytes.
 const (
 	maxModules = 100_000
 	maxModule  = 1 << 30
 )
 
 // copyModules copies a modules folder. It leaves out the links build and source, which lead to the
-// folder in which the kernel was built, and copies the files behind other links.
+// folder in which the kernel was built. In place of any other link, it copies the file that the
+// link leads to.
 func copyModules(ctx context.Context, to, from string) error {
 	files, found := 0, false
 	// The folder itself may be a link.

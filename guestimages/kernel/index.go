@@ -49,7 +49,7 @@ func (s *Store) readIndex() (*index, error) {
 	return &x, nil
 }
 
-// matching returns the records for which is returns true.
+// matching returns the records that satisfy is.
 func (x *index) matching(is func(record) bool) []record {
 	return slices.DeleteFunc(slices.Clone(x.Kernels), func(r record) bool { return !is(r) })
 }
@@ -61,7 +61,8 @@ func (x *index) remove(id string) {
 	}
 }
 
-// put adds r at the end, and removes the record with its ID. A name moves to its last kernel.
+// put adds r at the end, and removes an older record with the same ID. Another kernel with r's name
+// loses that name.
 func (x *index) put(r record) {
 	x.Kernels = slices.DeleteFunc(x.Kernels, func(old record) bool { return old.ID == r.ID })
 	for i := range x.Kernels {

@@ -16,7 +16,7 @@ type Kernel struct {
 	ID      string `json:"id"`      // SHA-256 of the image, hex
 	Release string `json:"release"` // as uname -r prints it; "" if an imported image does not contain it
 	Name    string `json:"name,omitempty"`
-	Source  string `json:"source"` // "linux-image-6.12.117+deb12-cloud-amd64 6.12.117-1~deb12u1", or the path of the file imported
+	Source  string `json:"source"` // "linux-image-6.12.117+deb12-cloud-amd64 6.12.117-1~deb12u1", or the path of the imported file
 	Default bool   `json:"default"`
 
 	Image   string `json:"image"`             // path of the original image: a bzImage, or a vmlinux

@@ -79,9 +79,9 @@ func (t *Modules) Has(name string) bool {
 	return t.builtin[name] || t.file[name] != ""
 }
 
-// LoadOrder returns the files, for Read, of the named modules and all their dependencies, each
-// after its dependencies. Built-in modules need no loading and are left out; a module that the
-// kernel does not have is an error.
+// LoadOrder returns the files of the named modules and of all their dependencies, each after its
+// dependencies. Read accepts these names. Built-in modules need no loading and are left out; a
+// module that the kernel does not have is an error.
 func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	var order []string
 	const visiting, done = 1, 2
@@ -117,7 +117,7 @@ func (t *Modules) LoadOrder(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// maxUnpacked limits the size of an unpacked module, in bytes; Debian's largest has a tenth.
+// maxUnpacked limits the size of an unpacked module, in bytes; Debian's largest is a tenth of that.
 const maxUnpacked = 256 << 20
 
 // Read returns a module file of the tree unpacked, as finit_module(2) expects it.
@@ -142,9 +142,9 @@ func (t *Modules) Read(file string) ([]byte, error) {
 	return b, nil
 }
 
-// Aliases returns the patterns with which devices, and the kernel itself, ask for the named
-// modules. They come from modules.alias, lines of "alias PATTERN NAME". The keys of the result are
-// names in the kernel's spelling, with underscores.
+// Aliases returns the patterns by which devices, and the kernel itself, request the named modules.
+// They come from modules.alias, lines of "alias PATTERN NAME". The keys of the result are names in
+// the kernel's spelling, with underscores.
 func (t *Modules) Aliases(names ...string) (map[string][]string, error) {
 	b, err := os.ReadFile(filepath.Join(t.dir, "modules.alias"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -166,5 +166,5 @@ func (t *Modules) Aliases(names ...string) (map[string][]string, error) {
 	return found, nil
 }
 
-// IsFile reports whether the module is a file, and not built in or unknown.
+// IsFile reports whether the kernel has the module as a file.
 func (t *Modules) IsFile(name string) bool { return t.file[ModuleName(name)] != "" }

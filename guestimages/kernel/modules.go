@@ -17,11 +17,11 @@ import (
 	"strings"
 )
 
-// sampled is how many modules of a folder with a modules.dep are checked to fit their kernel.
+// sampled is how many modules are checked in a package, or in a folder with a modules.dep.
 const sampled = 64
 
-// modulesFolder returns where a kernel's modules are in its folder. Only depmod(8) requires a name
-// for a kernel without a release.
+// modulesFolder returns the path of a kernel's modules in the kernel's folder. Without a release,
+// the path contains 0.0.0, because depmod(8) requires one.
 func modulesFolder(r *record) string { return "lib/modules/" + cmp.Or(r.Release, "0.0.0") }
 
 func modulesIn(entry string, r *record) string {
@@ -37,7 +37,8 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 		if err := depmod(ctx, entry, path.Base(modulesFolder(r))); err != nil {
 			return err
 		}
-		// depmod leaves out dependencies that it does not find. A package has all.
+		// depmod leaves out dependencies that it does not find, so all modules are checked,
+		// except those of a package, which is complete.
 		if r.Package == "" {
 			sample = 0
 		}
@@ -56,7 +57,7 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 	return nil
 }
 
-// hashModules returns a hash over the names and contents of all modules, which determine the lists.
+// hashModules returns a hash of the names and contents of all modules. They determine the lists.
 func hashModules(dir string) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -13,7 +13,7 @@ type InputError struct{ Err error }
 func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
-// notHereError is the name, "" for the default, of a kernel that is not in the store.
+// notHereError reports that a kernel is not in the store. It holds the name, "" for the default.
 type notHereError string
 
 func (name notHereError) Error() string {
@@ -44,11 +44,11 @@ type request struct {
 	pkg     string // the package to fetch; "" if the name is a series
 }
 
-// imagePackage starts the names of Debian's kernel packages.
+// imagePackage is the prefix of the names of Debian's kernel packages.
 const imagePackage = "linux-image-"
 
-// parseRequest parses a series ("6.12", "6.12-cloud", "6.12-amd64"), whose default flavour is
-// cloud, a release or the name of a package.
+// parseRequest parses a series ("6.12", "6.12-cloud", "6.12-amd64"), a release or the name of a
+// package. The default flavour of a series is cloud.
 func parseRequest(name string) (request, error) {
 	rest, isPackage := strings.CutPrefix(name, imagePackage)
 	series, flavour, _ := strings.Cut(rest, "-")
@@ -82,7 +82,7 @@ func matchesSeries(release, series, flavour string) bool {
 	return flavour == Cloud && cloud || flavour == Full && full
 }
 
-// shownID is how many hex digits of an ID are displayed, minID how many a user must give at least.
+// An ID has wholeID hex digits. shownID of them are displayed; a user must give at least minID.
 const (
 	shownID = 12
 	minID   = 6
@@ -94,7 +94,8 @@ func isIDPrefix(name string) bool {
 	return len(name) >= minID && len(name) <= wholeID && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-// checkOwnName rejects names of imported kernels that could have another meaning.
+// checkOwnName rejects a name for an imported kernel that is malformed or could mean another
+// kernel.
 func checkOwnName(name string) error {
 	switch {
 	case !regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+._-]{0,63}$`).MatchString(name):

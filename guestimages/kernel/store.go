@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	folder        = "kernels" // the cache's folder for kernels, and the lock of its index
+	folder        = "kernels" // the cache's folder for kernels, and the name of the lock of its index
 	indexName     = folder + "/index.json"
 	removedSuffix = ".removed" // of a kernel's folder while it is being removed
 )
@@ -41,11 +41,12 @@ func (s *Store) List() ([]Kernel, error) {
 	return s.lookUp(func(x *index) ([]record, error) { return x.Kernels, nil })
 }
 
-// Find returns the kernel that name selects. "" is the default kernel. Otherwise name is a name
-// given at import, a release ("6.1.0-50-cloud-amd64"), a package, a series ("6.12": the newest
-// package of it in the store, cloud unless "6.12-amd64" is given; never an imported kernel), or the
-// beginning of an ID, at least 6 digits. Of several kernels with the same release, Find returns the
-// last one added. It reads one small file. If no kernel matches, the error matches fs.ErrNotExist.
+// Find returns the kernel that name selects. "" selects the default kernel. Otherwise name is a
+// name given at import, a release ("6.1.0-50-cloud-amd64"), a package, the beginning of an ID of at
+// least 6 digits, or a series. A series selects its newest package in the store, never an imported
+// kernel: "6.12" that of flavour cloud, "6.12-amd64" that of flavour amd64. Of several kernels with
+// the same release, Find returns the last one added. Find reads one small file. If no kernel
+// matches, the error matches fs.ErrNotExist.
 func (s *Store) Find(name string) (Kernel, error) {
 	found, err := s.lookUp(func(x *index) ([]record, error) { return x.find(name) })
 	if err != nil {
@@ -100,7 +101,8 @@ func (x *index) find(name string) ([]record, error) {
 	return found, nil
 }
 
-// Remove deletes a kernel, named as in Find but unambiguously. Running guests keep its files.
+// Remove deletes the kernel that name selects, as in Find, but fails if name matches several.
+// Running guests keep its files.
 func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 	var gone Kernel
 	err := s.change(ctx, func(x *index) error {
@@ -114,7 +116,8 @@ func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 			return ambiguous(name, found)
 		}
 		gone = s.kernel(x, found[0])
-		// First the files: that frees space for the index, which may name missing ones.
+		// Remove the files first: that frees space for the index, which may name kernels
+		// without files.
 		path := s.path(gone.ID)
 		if err := os.Rename(path, path+removedSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("kernel: %w", err)
@@ -125,7 +128,7 @@ func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 	return gone, err
 }
 
-// SetDefault makes the kernel, named as in Find, the default.
+// SetDefault makes the kernel that name selects, as in Find, the default.
 func (s *Store) SetDefault(ctx context.Context, name string) error {
 	k, err := s.Find(name)
 	if err != nil {
@@ -181,7 +184,7 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	if err := s.cache.Write(indexName, string(append(b, '\n'))); err != nil {
-		old, rerr := s.readIndex() // it is still on disk
+		old, rerr := s.readIndex() // the old index is still on disk
 		if rerr != nil {
 			return errors.Join(err, rerr)
 		}
@@ -190,8 +193,8 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	return s.removeUnnamed(x)
 }
 
-// removeUnnamed removes the kernels that the index does not name: removed ones, and ones whose
-// process died before it wrote the index.
+// removeUnnamed removes the kernels that the index does not name: removed ones, and ones added by a
+// process that died before it wrote the index.
 func (s *Store) removeUnnamed(x *index) error {
 	list, err := os.ReadDir(s.cache.Path(folder))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnasked is how many kernels the store keeps that were added at boot; about 75 MB each.
+// maxUnasked is how many kernels added at boot the store keeps, about 75 MB each.
 const maxUnasked = 8
 
-// settleTime is longer than the coarsest time stamps in use: 2 s, FAT.
+// settleTime is the resolution of the coarsest time stamps in use, FAT's.
 const settleTime = 2 * time.Second
 
 // Unpacked returns the path of the vmlinux that is packed in the kernel image at path, for a
@@ -95,8 +95,8 @@ func fileKey(f *os.File) (key string, changed time.Time, err error) {
 	return hex.EncodeToString(sum[:16]), time.Unix(st.Ctim.Unix()), nil
 }
 
-// merge adds the index's record of the same image to r. A kernel that was added at boot takes
-// nothing from a record that a user created.
+// merge adds the index's record of the same image to r. A kernel that a user added keeps its source
+// when a machine boots the same image later.
 func (r *record) merge(old record) {
 	for _, key := range old.Files {
 		if !slices.Contains(r.Files, key) && len(r.Files) < maxUnasked {

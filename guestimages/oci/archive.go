@@ -27,9 +27,10 @@ const (
 
 // archive is a tar whose regular files are read in place.
 //
-// tarball.Image of go-containerregistry cannot replace it: it searches the target of a hard link in
-// the folder of the link, where docker save before version 25 does not put it, reads manifest.json
-// and the configuration without a limit, and reads the archive from its start for each layer.
+// tarball.Image of go-containerregistry cannot replace it: it looks for the target of a hard link
+// in the folder of the link, where docker save before version 25 does not put it, reads
+// manifest.json and the configuration without a limit, and reads the archive from its start for
+// each layer.
 type archive struct {
 	file    *os.File
 	entries map[string]entry
@@ -113,7 +114,8 @@ func list(ctx context.Context, f *os.File) (map[string]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		// An image's files have short names. Others, of up to 1 MiB each, would only use memory.
+		// An image's files have short names. Longer names, of up to 1 MiB each, would only
+		// use memory.
 		if len(h.Name) > maxName || len(h.Linkname) > maxName {
 			continue
 		}

@@ -21,8 +21,8 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// Policy determines when Build asks the registry which image a name refers to. It does not apply to
-// names with a digest, which never change, and to local files, which are checked each time.
+// Policy determines when Build asks the registry which image a name refers to. It applies neither
+// to names with a digest, which never change, nor to local files, which are checked each time.
 type Policy string
 
 // The policies, with Docker's names.
@@ -47,7 +47,7 @@ type Disk struct {
 	Command agent.Command // the image's command, also in the disk at agent.ImagePath
 }
 
-// Entries of the cache. If the content of disks changes, they need a new folder.
+// Entries of the cache. If minivmm changes the content of disks, the disks need a new folder.
 const (
 	disks     = "oci/disk-2/" // + image ID: a folder with the two files below
 	diskFile  = "disk.ext4"
@@ -85,7 +85,7 @@ func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Dis
 	if err != nil {
 		return nil, err
 	}
-	// Only a tag may refer to another image later without a change of its note.
+	// Only a tag may later refer to another image while its note stays the same.
 	if _, tag := ref.remote.(name.Tag); known != nil && (policy != PullAlways || !tag) {
 		return known, nil
 	}

@@ -10,8 +10,8 @@
 //
 // The image's command (Entrypoint, Cmd, Env, User, WorkingDir) becomes an agent.Command in the file
 // agent.ImagePath of the disk, for the guest's init. StopSignal, ExposedPorts, Labels, Healthcheck
-// and OnBuild are ignored: a guest is stopped by its power button, and its network decides its
-// ports. Volumes are plain folders.
+// and OnBuild are ignored: a guest is stopped by its power button, and its network configuration
+// determines its ports. Volumes are plain folders.
 //
 // github.com/google/go-containerregistry implements the registry protocol: authentication with the
 // credentials of the usual docker config file, retries, and plain HTTP for loopback and private

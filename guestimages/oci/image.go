@@ -82,8 +82,9 @@ type layer struct {
 	digest    v1.Hash // of the blob; zero: only the diffID is known
 }
 
-// open opens the image for linux/amd64. scratch is a folder for temporary files: it is created if
-// one is needed, and none is left behind. limits bound their size. The caller must close the image.
+// open opens the image for linux/amd64. scratch is a folder for temporary files: open creates it if
+// it needs one, and leaves no file behind. limits bounds their size. The caller must close the
+// image.
 func (r reference) open(ctx context.Context, scratch string, limits filetree.Limits) (_ *Image, err error) {
 	var f files
 	switch {

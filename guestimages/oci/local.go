@@ -21,7 +21,8 @@ import (
 )
 
 // openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker
-// save are both; the layout has digests for everything. f is closed with the image, or on error.
+// save are both; openFiles then uses the layout, which has digests for everything. f is closed with
+// the image, or on error.
 func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) {
 	defer func() {
 		if err != nil {
@@ -78,14 +79,16 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 	return pick(ctx, l, entries, 0)
 }
 
-// isNamed reports whether a tag selects an image with these names: it is a whole name or its end.
+// isNamed reports whether a tag selects an image with these names: the tag is a whole name, or the
+// part of a name after a ":" or "/". An empty tag selects any image.
 func isNamed(tag string, names ...string) bool {
 	return tag == "" || slices.ContainsFunc(names, func(s string) bool {
 		return s == tag || strings.HasSuffix(s, ":"+tag) || strings.HasSuffix(s, "/"+tag)
 	})
 }
 
-// checkChoice returns an error with the first names if a tag selects no image or several images.
+// checkChoice returns an error that lists the first names if a tag selects no image or several
+// images.
 func checkChoice(tag string, names []string, found, several bool) error {
 	list := ""
 	names = slices.DeleteFunc(names, func(s string) bool { return s == "" })
@@ -188,11 +191,11 @@ func open(f files, name string) (r io.ReadCloser, sizeBytes int64, err error) {
 	return r, sizeBytes, err
 }
 
-// folder is a folder in which links cannot point outside.
+// folder is a folder whose links cannot lead outside.
 //
-// layout.Path of go-containerregistry cannot replace it: it follows a link at blobs/sha256 to
-// outside, rejects links inside, and reads the index, manifests and configurations without a limit
-// and without verifying their digests.
+// layout.Path of go-containerregistry cannot replace it: it follows a link at blobs/sha256 that
+// leads outside, rejects links that stay inside, and reads the index, manifests and configurations
+// without a limit and without verifying their digests.
 type folder struct{ root *os.Root }
 
 func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {

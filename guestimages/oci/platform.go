@@ -21,7 +21,7 @@ const (
 // Limits on the search from an index to a manifest: an index may contain indexes.
 const (
 	maxDepth = 4
-	maxTried = 16 // entries of one index without a platform
+	maxTried = 16 // entries without a platform that are tried in one index
 )
 
 // platformError reports that an image is only available for other platforms.

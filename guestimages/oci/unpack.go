@@ -53,7 +53,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 	}
 	err = addLayer(ctx, tree, packed, l.diffID)
 	if err == nil || errors.As(err, &InvalidError{}) && !errors.Is(err, filetree.ErrTooLarge) {
-		// Only its end shows whether the blob is damaged.
+		// Read the blob to its end: only then is it known whether the blob is damaged.
 		io.Copy(io.Discard, packed)
 	}
 	if packed.err != nil {
@@ -170,7 +170,8 @@ func (v *verifier) check(err error) error {
 	return err
 }
 
-// fetch returns a verified manifest or configuration of at most limit bytes. open is a store's.
+// fetch returns a verified manifest or configuration of at most limit bytes. open is a method of a
+// store.
 func fetch(ctx context.Context, open func(context.Context, v1.Descriptor) (io.ReadCloser, error), d v1.Descriptor, limit int64) ([]byte, error) {
 	r, err := open(ctx, d)
 	if err != nil {
