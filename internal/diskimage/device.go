@@ -58,8 +58,8 @@ func hostUse(rdev uint64) string {
 		name := filepath.Base(dir)
 		number, _ := os.ReadFile(dir + "/dev")
 		for line := range strings.Lines(string(mounts)) {
-			// 36 35 98:0 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS; on btrfs the number is
-			// another one
+			// 36 35 98:0 ROOT MOUNT OPTIONS... - TYPE SOURCE OPTIONS; btrfs shows another device
+			// number here, so the source is compared too
 			mount, source, _ := strings.Cut(line, " - ")
 			f := strings.Fields(mount)
 			if len(f) > 4 && (f[2] == strings.TrimSpace(string(number)) || strings.Contains(source, " /dev/"+name+" ")) {
@@ -76,9 +76,9 @@ func hostUse(rdev uint64) string {
 	return ""
 }
 
-// Discards reports whether blocks of a disk can be freed, the granularity in bytes (0 if unknown),
-// and whether freed blocks read as zeros. For a file this depends on whether the file system
-// supports holes, for a block device on what its driver reports
+// Discards reports whether blocks of a disk can be freed (ok), the granularity in bytes (0 if
+// unknown), and whether freed blocks read as zeros. For a file, this depends on whether the file
+// system supports holes; for a block device, on what its driver reports
 // (Documentation/ABI/stable/sysfs-block).
 func (img Image) Discards() (granularity int, zeroes, ok bool) {
 	var st unix.Stat_t
@@ -109,7 +109,7 @@ func (img Image) Discards() (granularity int, zeroes, ok bool) {
 }
 
 // punchesHoles reports whether the file system of a writable file can free blocks (fallocate(2),
-// FALLOC_FL_PUNCH_HOLE). It tries on a byte beyond the end of the file, so no data is lost.
+// FALLOC_FL_PUNCH_HOLE). It tries this on a byte beyond the end of the file, so no data is lost.
 func (img Image) punchesHoles(end int64) bool {
 	for {
 		err := unix.Fallocate(int(img.File.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, end, 1)

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// formats are the disk image formats that are not raw, with their names in qemu-img and their magic
-// bytes.
+// formats are the disk image formats other than raw, with their qemu-img names and magic bytes.
 var formats = []struct {
 	name   string
 	offset int
@@ -38,8 +37,8 @@ func checkRaw(file *os.File) error {
 	return nil
 }
 
-// CheckRaw returns the error of Open if the file at path is an image in a format other than raw. A
-// file that cannot be opened is not an error.
+// CheckRaw returns the error that Open would return if the file at path is an image in a format
+// other than raw. It returns nil for a file that cannot be opened.
 func CheckRaw(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

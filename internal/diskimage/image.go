@@ -1,6 +1,6 @@
 // Package diskimage opens, checks and locks the files and block devices used as disks. The lock
-// prevents a second use regardless of which target serves the disk: a disk of the kernel's target
-// and one of the in-process target exclude each other, with the same error.
+// prevents a second use regardless of which target serves the disk: the kernel's target and the
+// in-process target exclude each other, with the same error.
 //
 // An [Image] holds one descriptor, which owns the lock; the caller of Open must close it.
 package diskimage
@@ -52,9 +52,9 @@ func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format,
 // exclusive, or shared if the disk is read-only, and is held as long as File is open. A block
 // device must not be in use by the host either. A writable block device served in process is also
 // claimed (O_EXCL) as long as File is open, so that it cannot be mounted; a read-only one is not,
-// because a claim would exclude other read-only machines. EBUSY for a disk in use; the error names
-// the process or the mount. An *Error for a disk that cannot be used as it is. The caller must
-// close File.
+// because a claim would exclude other read-only machines. The error is EBUSY for a disk in use, and
+// names the process or the mount; it is an *Error for a disk that cannot be used as it is. The
+// caller must close File.
 func Open(o Options) (Image, error) {
 	mode := unix.O_RDWR
 	if o.ReadOnly {
@@ -71,7 +71,7 @@ func Open(o Options) (Image, error) {
 		}
 		if block && !o.ReadOnly {
 			if fd, err := open(o.Path, mode|unix.O_EXCL); err == nil {
-				unix.Close(fd) // it is free; leave it so for LIO
+				unix.Close(fd) // the device is free; release it for LIO
 			} else if errors.Is(err, unix.EBUSY) {
 				return Image{}, inUse(o.Path, &st)
 			}
@@ -124,8 +124,8 @@ func (o Options) KernelCan() error {
 	return nil
 }
 
-// open is open(2) with a descriptor that is not in Go's poller. O_NONBLOCK prevents open from
-// blocking on a FIFO, which is rejected later.
+// open is like open(2). The descriptor is not in Go's poller. O_NONBLOCK prevents open from blocking
+// on a FIFO, which is rejected later.
 func open(path string, flags int) (int, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -143,7 +143,7 @@ func open(path string, flags int) (int, error) {
 	}
 }
 
-// openError adds a hint for a user who has no permission to open the disk.
+// openError adds a hint if the user or the file system does not permit opening the disk.
 func (o Options) openError(err error) error {
 	switch {
 	case errors.Is(err, unix.EROFS):

@@ -51,10 +51,9 @@ func Wait(ctx context.Context, f *os.File) error {
 }
 
 // Holder returns the name of a process that holds a flock(2) on the file with the given stat; ok is
-// false if none is found. It does not try the lock, because that could make a machine fail that
-// starts at the same moment. It reads the open files of processes and, for those of other users,
-// /proc/locks. Files on overlayfs and btrfs have other numbers in /proc/locks than in stat(2) and
-// are not found there.
+// false if none is found. It does not try the lock: a machine that starts at the same moment could
+// then fail. It reads /proc/PID/fdinfo and, for processes of other users, /proc/locks. Files on
+// overlayfs and btrfs have other numbers in /proc/locks than in stat(2) and are not found there.
 func Holder(st *unix.Stat_t) (who string, ok bool) {
 	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // unreadable files are skipped
 	for _, path := range infos {
@@ -83,8 +82,8 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 	return "", false
 }
 
-// hasFlock reports whether an open file has a flock, given its text in /proc/PID/fdinfo: "lock: 1:
-// FLOCK ADVISORY WRITE 3937 08:01:1966 0 EOF".
+// hasFlock reports whether an open file has a flock. info is its text in /proc/PID/fdinfo, with
+// lines such as "lock: 1: FLOCK ADVISORY WRITE 3937 08:01:1966 0 EOF".
 func hasFlock(info string) bool {
 	for line := range strings.Lines(info) {
 		if f := strings.Fields(line); len(f) > 2 && f[0] == "lock:" && f[2] == "FLOCK" {

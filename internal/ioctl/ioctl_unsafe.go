@@ -15,8 +15,8 @@ type Request struct {
 	Number uintptr
 }
 
-// None describes a request without an argument or with an integer, _IO in C. kind is the type byte
-// of the number.
+// None describes a request that has no argument or an integer argument, _IO in C. kind is the type
+// byte of the number.
 func None(name string, kind, nr uintptr) Request { return Request{name, kind<<8 | nr} }
 
 // Write describes a request whose argument the kernel reads, _IOW in C. If the argument has a
@@ -51,7 +51,8 @@ func Once(f *os.File, r Request, n uintptr) (int, unix.Errno) {
 	return int(ret), errno
 }
 
-// Value issues a request whose argument is an integer, or absent, until no signal interrupts it.
+// Value issues a request whose argument is an integer, or absent, and repeats it while signals
+// interrupt it (EINTR). The error is an *os.PathError.
 func Value(f *os.File, r Request, n uintptr) (int, error) {
 	for {
 		if ret, errno := Once(f, r, n); errno == 0 {
@@ -62,8 +63,8 @@ func Value(f *os.File, r Request, n uintptr) (int, error) {
 	}
 }
 
-// Pointer is like Value, for a request whose argument is a structure. The kernel copies as many
-// bytes as the request's description has, plus the entries that a header in the argument declares. T
+// Pointer is like Value, for a request whose argument is a structure. The kernel copies the size
+// that the request's number encodes, plus the entries that a header in the argument declares. T
 // must be at least that large.
 func Pointer[T any](f *os.File, r Request, arg *T) (int, error) {
 	for {

@@ -17,7 +17,8 @@ import (
 // folder is the network's open folder.
 type folder struct{ *os.File }
 
-// openFolder creates the folder, and makes sure that no other user can enter it, even in /tmp.
+// openFolder opens the folder, and creates it if it is missing. It returns an error if another user
+// owns the folder, as is possible in /tmp, or can enter it.
 func openFolder(path string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -53,14 +54,14 @@ func (d *folder) remove(names ...string) {
 	}
 }
 
-// socket returns a path that fits into a sockaddr_un, whatever the length of the folder's path.
+// socket returns a path that fits into a sockaddr_un even if the folder's path is long.
 func (d *folder) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 }
 
 const lockWait = 10 * time.Second
 
-// lock waits until other stations have joined, and locks the folder.
+// lock locks the folder. It waits at most lockWait for other stations that are joining.
 func (d *folder) lock() (*os.File, error) {
 	f, err := d.open("lock", unix.O_RDWR|unix.O_CREAT)
 	if err != nil {

@@ -21,7 +21,7 @@ type peer struct {
 	all *atomic.Int64 // bytes in the queues of all stations
 
 	mu     sync.Mutex
-	queue  [][]byte // frames that the socket did not accept yet
+	queue  [][]byte // frames that the socket has not accepted yet
 	bytes  int      // bytes in queue
 	broken bool     // nothing more is sent
 	wake   chan struct{}
@@ -44,12 +44,12 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 		conn.Close()
 		return
 	}
-	conn.SetWriteBuffer(socketBuf) // a large segment counts as twice its size
+	conn.SetWriteBuffer(socketBuf) // the kernel counts a large segment as twice its size
 	ctx, cancel := context.WithCancel(s.tasks.Context())
 	context.AfterFunc(ctx, func() { conn.Close() })
 	p := &peer{Card: c, conn: conn, raw: raw, close: cancel, all: &s.waiting, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
-	// A station of the same name has died, and the end of its connection has not been read yet.
+	// Any other station with this name or MAC has died; its connection has not been dropped yet.
 	for _, old := range []*peer{s.byName[c.Name], s.byMAC[c.MAC]} {
 		if old != nil {
 			s.drop(old)
@@ -68,7 +68,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 	})
 }
 
-// drop removes a station. s.mu must be held.
+// drop removes a station and closes its connection. s.mu must be held.
 func (s *Station) drop(p *peer) {
 	p.close()
 	if s.byName[p.Name] == p {
@@ -93,7 +93,7 @@ func (p *peer) read(deliver func([]byte)) {
 	}
 }
 
-// send sends a frame at once if the socket accepts it, or else queues or drops it.
+// send sends a frame if the socket accepts it immediately; otherwise it queues or drops the frame.
 func (p *peer) send(pieces [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

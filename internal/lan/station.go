@@ -26,10 +26,10 @@ type Config struct {
 	Dir  string // the network's folder; created if missing
 	Name string // the station's name
 	MAC  MAC
-	// First to Last is the address range for stations.
+	// Stations have addresses from First to Last.
 	First, Last netip.Addr
 	// Receive is called with each frame from another station; the frame is valid until it returns.
-	// There is one calling goroutine per station. Receive must not block.
+	// Each station's frames have their own calling goroutine. Receive must not block.
 	Receive func(from Card, frame []byte)
 	// Logf logs one line, without newline.
 	Logf func(format string, args ...any)
@@ -48,7 +48,7 @@ type Station struct {
 	mu     sync.Mutex
 	byMAC  map[MAC]*peer
 	byName map[string]*peer
-	tasks  *task.Group // a connection is closed when its context ends
+	tasks  *task.Group // canceling its context closes the connections
 }
 
 const (
@@ -56,8 +56,8 @@ const (
 	helloWait   = 5 * time.Second
 )
 
-// Join creates a station: EBUSY if a live one has its name or MAC, or if the network is full. The
-// caller must call Close.
+// Join creates a station. The error is EBUSY if a live station has the same name or MAC, or if the
+// network is full. The caller must call Close.
 func Join(cfg Config) (_ *Station, err error) {
 	if !isName(cfg.Name) {
 		return nil, fmt.Errorf("%q is not a valid station name", cfg.Name)
@@ -94,7 +94,8 @@ func Join(cfg Config) (_ *Station, err error) {
 	return s, nil
 }
 
-// alive returns the live stations and removes the files of others. The folder must be locked.
+// alive returns the live stations and removes the files of dead ones. The error is EBUSY if a live
+// station has this station's name. The folder must be locked.
 func (s *Station) alive() (all []Card, err error) {
 	names, err := s.dir.Readdirnames(-1)
 	if err != nil {
@@ -145,7 +146,8 @@ func readCard(f *os.File) (Card, error) {
 	return c, nil
 }
 
-// pick picks a free address, preferably one derived from the name: the same on every start.
+// pick picks a free address. It prefers the one derived from the name, which is the same on every
+// start.
 func (s *Station) pick(others []Card) (Card, error) {
 	taken := map[netip.Addr]bool{}
 	for _, c := range others {
@@ -187,11 +189,11 @@ func (s *Station) announce() (err error) {
 	if err != nil {
 		return err
 	}
-	s.listen.SetUnlinkOnClose(false) // Close removes it by its name in the folder
+	s.listen.SetUnlinkOnClose(false) // Station.Close removes the socket by its name in the folder
 	return nil
 }
 
-// connect connects to an existing station. A station that has left is skipped.
+// connect connects to an existing station. If the station does not answer, connect only logs that.
 func (s *Station) connect(c Card) {
 	ctx, cancel := context.WithTimeout(context.Background(), helloWait)
 	defer cancel()
@@ -264,7 +266,7 @@ func (s *Station) Lookup(name string) (a netip.Addr, ok bool) {
 	return a, false
 }
 
-// Has reports whether another station has the MAC.
+// Has reports whether another station has this MAC.
 func (s *Station) Has(to MAC) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

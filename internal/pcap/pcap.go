@@ -1,8 +1,8 @@
 // Package pcap writes captures of Ethernet frames for tcpdump and tshark, in the classic format
 // with nanoseconds (draft-ietf-opsawg-pcap, magic number 0xA1B23C4D), little-endian.
 //
-// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk, and
-// frames it cannot keep up with are dropped and counted. A failed write, such as on a full disk,
+// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk. Frames
+// that it cannot keep up with are dropped and counted. A failed write, such as on a full disk,
 // stops the capture and has no other effect. The caller must call Close. All functions and methods
 // are safe for concurrent use.
 package pcap
@@ -62,7 +62,7 @@ func Create(name string, limit int64, logf func(format string, args ...any)) (*F
 	return start(out, limit, logf), nil
 }
 
-// start starts a capture that continues out after its header.
+// start starts a capture that appends to out, which holds only the header.
 func start(out *os.File, limit int64, logf func(format string, args ...any)) *File {
 	f := &File{logf: logf, out: out, limit: limit, size: headerSize}
 	f.more.L = &f.mu

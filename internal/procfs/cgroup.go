@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// UnifiedCgroup returns the version 2 cgroup from the text of /proc/PID/cgroup, "/a/b"; "" if none.
+// UnifiedCgroup returns the version 2 cgroup in the text of /proc/PID/cgroup, such as "/a/b", or ""
+// if there is none.
 func UnifiedCgroup(text string) string {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(line, "0::"); ok {
@@ -21,7 +22,8 @@ func UnifiedCgroup(text string) string {
 
 // FindCgroup returns the mount point of the version 2 hierarchy that contains a cgroup returned by
 // UnifiedCgroup, and the path of the cgroup below it, "/" or "/a/b". The mount point is usually
-// /sys/fs/cgroup, or .../unified with both versions. Without one, it returns ErrUnsupported.
+// /sys/fs/cgroup, or /sys/fs/cgroup/unified if both versions are mounted. If there is no such mount
+// point, the error is ErrUnsupported.
 func FindCgroup(cgroup string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -42,7 +44,8 @@ func findCgroup(mountinfo, cgroup string) (mount, below string, err error) {
 }
 
 // FindController is like FindCgroup, for a controller and the text of /proc/PID/cgroup. It returns
-// the version 1 hierarchy if the controller is mounted there, else version 2, which may lack it.
+// the version 1 hierarchy if the controller is mounted there, or else the version 2 hierarchy,
+// which may lack the controller.
 func FindController(controller, text string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -68,7 +71,8 @@ func findController(mountinfo, controller, text string) (mount, below string, er
 // has reports whether a comma-separated list contains a word.
 func has(list, word string) bool { return slices.Contains(strings.Split(list, ","), word) }
 
-// findMount finds the first mount of a file system, with an option unless "", that has a cgroup.
+// findMount finds the first mount that shows the cgroup, among the mounts with the file system type
+// and, unless it is "", the option.
 func findMount(mountinfo, cgroup, system, option string) (mount, below string, ok bool) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
 	for line := range strings.Lines(mountinfo) {

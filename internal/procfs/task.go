@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Stat holds fields of a task's /proc/PID/stat. Times are in nanoseconds, in steps of 10 ms.
+// Stat holds fields of a task's /proc/PID/stat. CPU times are in nanoseconds, in steps of 10 ms.
 type Stat struct {
 	TID                 int
 	Comm                string
@@ -49,7 +49,7 @@ func ParseStat(line string) (Stat, error) {
 	if open < 0 || end < open {
 		return Stat{}, errFormat
 	}
-	// first is the number of the first field after the name, in the numbering of proc(5)
+	// proc(5) numbers the fields: first is the first field after the name, last the last one read
 	const first, last = 3, 43
 	f := strings.Fields(line[end+1:])
 	if len(f) <= last-first {
@@ -112,8 +112,8 @@ func Field(status, name string) string {
 	return ""
 }
 
-// ReadNumber returns the number in a file of the kernel: "/proc/sys/kernel/pid_max". A file with
-// another text, such as "max", is an error.
+// ReadNumber returns the number in a kernel file such as "/proc/sys/kernel/pid_max". Any other
+// text, such as "max", is an error.
 func ReadNumber(path string) (uint64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -126,15 +126,16 @@ func ReadNumber(path string) (uint64, error) {
 	return n, nil
 }
 
-// UserAbove returns a user's id in the parent of this process's user namespace: for root in one of
-// a machine's own, the user who started it. initial reports that there is no parent.
+// UserAbove returns the id that a user has in the parent of this process's user namespace. For root
+// in a machine's own user namespace, that is the user who started the machine. initial reports
+// whether this process is in the initial user namespace, which has no parent.
 func UserAbove(uid int) (above int, initial bool) {
 	text, _ := os.ReadFile("/proc/self/uid_map") // "" for a kernel without user namespaces
 	return outer(string(text), uid)
 }
 
-// outer maps a uid to the parent user namespace by the text of uid_map (user_namespaces(7)): lines
-// of first uid here, first uid there, and length. initial reports whether there is no parent.
+// outer maps a uid to the parent user namespace. Each line of uidMap (user_namespaces(7)) has the
+// first uid here, the first uid in the parent, and the length. initial is as in UserAbove.
 func outer(uidMap string, uid int) (above int, initial bool) {
 	for line := range strings.Lines(uidMap) {
 		var here, there, length int

@@ -39,8 +39,8 @@ type Group struct {
 	ended    chan struct{}
 }
 
-// New creates a Group that reports failures to failed, which is called from any goroutine and any
-// number of times. failed decides whether a failure stops the other goroutines: it may call Cancel,
+// New creates a Group that reports failures to failed. Several goroutines may call failed, also at
+// the same time. failed decides whether a failure stops the other goroutines: it may call Cancel,
 // but not Stop. The caller must call Stop.
 func New(failed func(error)) *Group {
 	g := &Group{failed: failed, ended: make(chan struct{})}
@@ -78,7 +78,7 @@ func (g *Group) leave() {
 }
 
 // Fail reports err as if a goroutine of the Group had returned it. After Cancel only panics are
-// reported, because goroutines then return errors as a matter of course.
+// reported, because goroutines are then expected to return errors.
 func (g *Group) Fail(err error) {
 	var bug *PanicError
 	if errors.As(err, &bug) {

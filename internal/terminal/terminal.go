@@ -11,8 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Clean returns s with each non-printable character, except line breaks and tabs, replaced by JSON's
-// escape, \u001b, so that JSON keeps its meaning, and bytes that are not UTF-8 by \xff.
+// Clean returns s with escapes for each non-printable character except line breaks and tabs. The
+// escapes are those of JSON, such as \u001b, so JSON text keeps its meaning. Each byte that is not
+// UTF-8 becomes an escape such as \xff.
 func Clean(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
