@@ -53,8 +53,8 @@ func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format,
 // device must not be in use by the host either. A writable block device served in process is also
 // claimed (O_EXCL) as long as File is open, so that it cannot be mounted; a read-only one is not,
 // because a claim would exclude other read-only machines. The error is EBUSY for a disk in use, and
-// names the process or the mount; it is an *Error for a disk that cannot be used as it is. The
-// caller must close File.
+// names the process or the host's use, such as a mount. It is an *Error for a disk that cannot be
+// used as it is. The caller must close File.
 func Open(o Options) (Image, error) {
 	mode := unix.O_RDWR
 	if o.ReadOnly {

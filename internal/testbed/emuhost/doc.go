@@ -3,11 +3,11 @@
 // /dev/vhost-scsi and LIO, even if the building machine has none of them.
 //
 // The host's root is the building machine's file tree, read-only below a layer in memory. A program
-// of the building machine runs in the host by the same path. What it writes is lost, except in
+// of the building machine has the same path in the host. Files that it writes are lost, except in
 // shared folders. Each host runs one command, as root, and is then discarded. It has no network
 // beyond its own interfaces.
 //
 // Prepare takes what a host needs from the cache, or fetches and builds it. Run starts QEMU, which
 // exits when Run returns or when the process is killed. A Host may run any number of commands at
-// once, each in its own machine.
+// once, each in its own emulated machine.
 package emuhost

@@ -22,8 +22,8 @@ type Host struct {
 	config Config
 	qemu   qemu.QEMU
 	kernel kernel.Kernel
-	// vmlinux is the unpacked kernel: QEMU enters it through PVH, so that no kernel is unpacked
-	// at the speed of emulation.
+	// vmlinux is the unpacked kernel. QEMU boots it through PVH, because unpacking a kernel in the
+	// emulated machine is slow.
 	vmlinux string
 	initrd  string
 	cache   string                           // the cache's folder; its path is the same in the host

@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// logBytes is the size of the end of the kernel log that is always kept, in bytes.
+// logBytes is the minimum number of bytes at the end of the log that kernelLog keeps.
 const logBytes = 64 << 10
 
-// kernelLog keeps the end of the output of the host's serial console.
+// kernelLog keeps the last output of the host's serial console.
 type kernelLog struct {
 	mu   sync.Mutex
 	kept []byte // guarded by mu; at most 2*logBytes

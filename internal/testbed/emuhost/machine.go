@@ -9,9 +9,9 @@ import (
 
 // kernelLine is the host kernel's command line. It keeps the console short, makes QEMU exit on a
 // panic (with -no-reboot) and disables mitigations, which an emulated machine does not need. lpj
-// skips the calibration of the delay loop on each CPU, a second of emulation: the value is right
-// for a time stamp counter of 2.5 GHz, and delays need only be about right. tsc=reliable and
-// no_timer_check skip checks of the emulated counter and timer, which wait.
+// skips the calibration of the delay loop on each CPU, which takes a second in emulation. The value
+// is right for a time stamp counter of 2.5 GHz, and delays need only be about right. tsc=reliable
+// and no_timer_check skip checks of the emulated counter and timer, because these checks wait.
 const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000 tsc=reliable no_timer_check"
 
 // channelFD is the channel's file descriptor in QEMU: the first after the standard streams.

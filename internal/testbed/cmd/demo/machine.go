@@ -14,7 +14,7 @@ import (
 	"minivmm/internal/testbed/transcript"
 )
 
-// machine is a running minivmm, whose console is used as a person at a terminal does.
+// machine is a running minivmm. The demo uses its console as a person at a terminal would.
 type machine struct {
 	keyboard io.Writer
 	console  *transcript.Transcript
@@ -25,7 +25,7 @@ type machine struct {
 }
 
 // startMachine runs the example as a person would. When ctx is done, the guest's power button is
-// pressed, and minivmm is killed if that does not help.
+// pressed; if minivmm is still running after 20 seconds, it is killed.
 func startMachine(ctx context.Context) (*machine, error) {
 	cmd := exec.CommandContext(ctx, program, "run", "--verbose", example)
 	keyboard, err := cmd.StdinPipe()
@@ -35,7 +35,7 @@ func startMachine(ctx context.Context) (*machine, error) {
 	m := &machine{keyboard: keyboard, console: transcript.New(), said: transcript.New(), process: cmd}
 	m.ended = make(chan struct{})
 	cmd.Stdout, cmd.Stderr = m.console, m.said
-	// A terminal's control-C must reach only this program, which then stops the guest in order.
+	// A terminal's control-C must reach only this program, which then powers the guest off.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = m.pressButton
 	cmd.WaitDelay = 20 * time.Second
@@ -79,8 +79,8 @@ func typed(command string) string {
 	return `echo "[be"gin]; ` + command + `; echo "[sta"tus $?]` + "\n"
 }
 
-// start types a command and waits until it begins. By then everything that was typed has been
-// echoed, and the console stays silent unless the command prints.
+// start waits for the prompt, types a command and waits until the command starts. By then the guest
+// has echoed all typed text, and the console stays silent unless the command prints.
 func (m *machine) start(ctx context.Context, command string) error {
 	if _, _, err := m.console.Expect(ctx, prompt); err != nil {
 		return err

@@ -24,11 +24,12 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// inside is the argument that selects the part that runs on the guest's host; it is not for people.
+// inside is the argument with which the demo starts itself in the emulated host. Users do not pass
+// it.
 const inside = "inside"
 
-// patience limits the time of the demonstration. It counts time of this machine: the clock of an
-// emulated host on a busy machine may run fast.
+// patience is the time limit of the demonstration. This machine's clock measures it, because an
+// emulated host's clock may run fast on a busy machine.
 const patience = 20 * time.Minute
 
 func main() {
@@ -92,7 +93,7 @@ func demo(ctx context.Context) error {
 	return emulated(ctx, c, dir, log)
 }
 
-// emulated runs the inside part in the emulated host.
+// emulated starts this program in the emulated host, where it runs show.
 func emulated(ctx context.Context, c *cache.Cache, dir string, log *progress) error {
 	h, err := emuhost.Prepare(ctx, c, emuhost.DefaultConfig())
 	if err != nil {

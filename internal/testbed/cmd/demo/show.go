@@ -53,7 +53,7 @@ func show(ctx context.Context, out, log io.Writer) (err error) {
 	if err := m.powerOff(); err != nil {
 		return err
 	}
-	if err := makeDisk(r.image()); err != nil { // without the blocks that the transfers filled
+	if err := makeDisk(r.image()); err != nil { // frees the blocks that the transfers filled
 		return err
 	}
 	if err := r.print(out); err != nil {
@@ -96,8 +96,8 @@ func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) 
 	return nil
 }
 
-// usage returns the machine's report of its resource usage. In an emulated host on a busy machine,
-// minivmm may need longer for it than a client waits.
+// usage returns the machine's report of its resource usage. It asks again after a timeout: in an
+// emulated host on a busy machine, minivmm may need longer for the report than a client waits.
 func usage(ctx context.Context, name string) (*account.Report, error) {
 	ask := control.Request{Command: control.CommandWorkers}
 	answer, _, err := control.Call(name, ask)
@@ -115,8 +115,8 @@ func usage(ctx context.Context, name string) (*account.Report, error) {
 
 // counters are readings, or the difference of two readings.
 type counters struct {
-	exits     uint64 // KVM's world switches of all vCPUs, most of them handled in the kernel
-	userExits uint64 // mmio_exits and io_exits: an upper bound of those that went to user space
+	exits     uint64 // VM exits of all vCPUs; the kernel handles most of them
+	userExits uint64 // mmio_exits and io_exits: an upper bound of the exits to user space
 	packets   uint64 // of the tap, in both directions
 	requests  uint64 // of the disk, as LIO counts them
 }

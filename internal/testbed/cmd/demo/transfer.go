@@ -19,21 +19,21 @@ const transferBytes = 64 << 20
 // packetUnit is the unit of a transfer over the network.
 const packetUnit = "packets"
 
-// transfer is one way to move data between host and guest. Its command prints nothing on the console
-// and connects to HOST, which is "ADDRESS PORT". What comes before that is not measured.
+// transfer is one way to move data between host and guest. Its command prints nothing on the
+// console and connects to HOST, which is "ADDRESS PORT". The measurement starts when it connects.
 type transfer struct {
 	name    string
 	unit    string // the unit that is counted
 	command string
-	file    string                                 // the guest's file with the data afterwards
+	file    string                                 // the guest's file that then contains the data
 	fresh   bool                                   // the file is new and its checksum unknown
-	host    func(conn net.Conn, data []byte) error // the host's part; nil: its part is the disk's image
+	host    func(conn net.Conn, data []byte) error // the host's end; nil if it is the disk's image
 }
 
 // sum is a SHA-256 checksum in hexadecimal.
 type sum string
 
-// transfers are in the order in which they use the files.
+// transfers are in this order because later ones use the files that earlier ones wrote.
 var transfers = []transfer{
 	{
 		name: "network, host to guest", unit: packetUnit,
@@ -97,7 +97,7 @@ type result struct {
 
 func (r result) matches() bool { return r.host == r.guest && r.host != "" }
 
-// units returns the number of the transfer's units.
+// units returns how many packets or requests the transfer took.
 func (r result) units() uint64 {
 	if r.unit == packetUnit {
 		return r.packets
@@ -109,14 +109,14 @@ func (r result) units() uint64 {
 type bench struct {
 	m        *machine
 	name     string // the machine's
-	address  string // the tap's, with the length of its prefix
+	address  string // the tap's, with the prefix length
 	image    string // the disk's
 	listener net.Listener
 	sums     map[string]sum // checksums of the guest's files, as the guest reports them
 }
 
-// do makes one transfer. The guest reports the beginning and the end by connections, not on the
-// console, whose every character is an exit to user space.
+// do makes one transfer. The guest reports the transfer's start and end by connecting to the host,
+// not on the console, because each character on the console causes an exit to user space.
 func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
 	addr := b.listener.Addr().(*net.TCPAddr)
 	host := fmt.Sprintf("%v %d", addr.IP, addr.Port)
@@ -150,7 +150,7 @@ func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
 	return r, nil
 }
 
-// measure is the part between the two connections.
+// measure measures the transfer between the guest's two connections.
 func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result, err error) {
 	conn, err := b.accept(ctx)
 	if err != nil {
@@ -168,7 +168,7 @@ func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result,
 			return r, err
 		}
 	}
-	// The guest waits for this.
+	// The guest's command waits until the connection is closed.
 	if err := conn.Close(); err != nil {
 		return r, err
 	}

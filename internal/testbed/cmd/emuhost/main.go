@@ -14,8 +14,8 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// The launcher's own exit statuses, as env(1) and timeout(1) use them. All others are the
-// command's.
+// The launcher's own exit statuses; 124 and 125 are those of timeout(1). After a signal, the
+// launcher exits with 128 plus the signal's number. All other statuses are the command's.
 const (
 	statusUsage   = 2
 	statusTimeout = 124

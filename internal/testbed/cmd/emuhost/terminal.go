@@ -25,7 +25,7 @@ func terminalSize() *agent.Terminal {
 }
 
 // takeTerminal puts the terminal in raw mode, so that the host gets every key, including control-C,
-// until restore is called. It sends changes of the window's size until the process exits.
+// until restore is called. It sends each new size of the window to resized until the process exits.
 func takeTerminal() (resized <-chan agent.Terminal, restore func(), err error) {
 	before, err := term.MakeRaw(int(os.Stdin.Fd()))
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// erofsRelease is the oldest Debian release whose mkfs.erofs keeps all that is in a tar.
+// erofsRelease is the oldest Debian release whose mkfs.erofs preserves everything in a tar archive.
 const erofsRelease = "trixie"
 
 // erofsUtils returns a folder with mkfs.erofs and fsck.erofs of a Debian release that may be newer
@@ -26,7 +26,7 @@ func erofsUtils(ctx context.Context, c *cache.Cache, machine *debian.Archive) (s
 	if err := fetch(ctx, machine.Suite(erofsRelease), "erofs-utils", dirs); err != nil {
 		return "", fmt.Errorf("erofs-utils of Debian %s: %w", erofsRelease, err)
 	}
-	const libraries = "usr/lib/x86_64-linux-gnu" // of a package, with the dynamic linker
+	const libraries = "usr/lib/x86_64-linux-gnu" // in each package; in libc6 with the dynamic linker
 	var paths []string
 	for _, name := range slices.Sorted(maps.Keys(dirs)) {
 		paths = append(paths, filepath.Join(dirs[name], libraries))
@@ -40,7 +40,7 @@ func erofsUtils(ctx context.Context, c *cache.Cache, machine *debian.Archive) (s
 	})
 }
 
-// fetch adds the folders of a package and of all that it depends on to dirs.
+// fetch fetches a package and all its dependencies, and adds their folders to dirs by name.
 func fetch(ctx context.Context, a *debian.Archive, name string, dirs map[string]string) error {
 	if dirs[name] != "" {
 		return nil

@@ -19,8 +19,8 @@ type guests struct {
 	images []string // paths of bzImages
 }
 
-// prepareGuests installs the tools that tests of KVM and vhost use, and fetches the guests'
-// kernels.
+// prepareGuests installs the tools that tests of KVM and vhost use, fetches the guests' kernels and
+// builds their initrds.
 func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (guests, error) {
 	var g guests
 	if err := a.Install(ctx, "testing minivmm", toolPackages...); err != nil {
@@ -42,7 +42,7 @@ func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (gues
 	return g, err
 }
 
-// env returns the environment for tests that use KVM or vhost on a host with a kernel of series
+// env returns the environment for tests that use KVM or vhost on a host whose kernel series is
 // host. Most tests boot only the first guest kernel. The host's own series comes first, so that
 // each kernel is booted on some host.
 func (g guests) env(c *cache.Cache, host string) []string {

@@ -153,12 +153,12 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}
 	machine := stage{
 		env: g.env(c, ""),
-		// The limit counts time of the emulated host's clock. It can run fast on a busy machine, if
-		// the host's kernel measured the CPU as too slow.
+		// The emulated host's clock measures the limit. It can run fast on a busy machine, if the
+		// host's kernel measured the CPU as too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}
-	// A full Debian takes as long as ten other guests, so each of its two tests runs on one host
-	// only.
+	// A full Debian takes as long as ten other guests, so each of the two tests that boot it runs
+	// on one host only.
 	withDebian := func(st stage) stage { return st.with("debian-disk", "MINIVMM_DEBIAN_DISK="+root) }
 	withClients := func(st stage) stage { return st.with("clients-disk", "MINIVMM_CLIENTS_DISK="+root) }
 	race := raceStage()

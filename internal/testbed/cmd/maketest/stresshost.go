@@ -69,10 +69,11 @@ wait $!`
 // floodSeconds is the length of a flood.
 const floodSeconds = "60"
 
-// stressHost starts emulated hosts, alternating between the kernels: first one on each kernel that
-// floods a guest, then half of starts one at a time and half with more hosts at once than this
-// machine has cores, then hosts that boot a total of guests guests with several CPUs. No host may
-// die, and none is restarted. stressHost prints each failure and the figures for docs/testing.md.
+// stressHost starts emulated hosts, alternating between the kernels. First, one host on each kernel
+// floods a guest. Second, it starts as many hosts as starts says: half of them one at a time, the
+// others with more hosts at once than this machine has cores. Third, it starts hosts that boot
+// guests with several CPUs, as many guests in total as guests says. It restarts no host, so a host
+// that dies is a failure. stressHost prints each failure and the figures for docs/testing.md.
 func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, guests string) error {
 	startCount, err := strconv.Atoi(starts)
 	if err != nil {

@@ -33,8 +33,8 @@ const (
 	buildOutput = "build-output"
 )
 
-// severity is the order in which outcomes of a test replace each other. A skip does not count if the
-// test ran in another stage.
+// severity lists the outcomes of a test; a later one in the list replaces an earlier one. So a skip
+// does not count if the test ran in another stage.
 var severity = []string{"", skipped, passed, failed}
 
 // name identifies a test or subtest. For a package as a whole, Test is empty.
@@ -162,7 +162,7 @@ func (c *covered) note(n name, action string) {
 }
 
 // endPackage prints a package's result. If the package failed, it also prints the output of its
-// unfinished tests, the ones during which it died, and counts them as failed.
+// unfinished tests, which were running when it died, and counts them as failed.
 func (c *covered) endPackage(e event) {
 	for _, n := range slices.SortedFunc(maps.Keys(c.said), func(a, b name) int { return strings.Compare(a.Test, b.Test) }) {
 		if n.Package != e.Package {

@@ -12,8 +12,8 @@ import (
 )
 
 // vm runs the tests of package pkg whose names match run, or all if run is empty. They run in one
-// emulated host with the kernel host, or directly on this machine if a guest works here. Tests of a
-// Debian disk are skipped until "make test" has created one.
+// emulated host, whose kernel is host, or directly on this machine if a guest works here. Tests
+// that need a Debian disk are skipped until "make test" has created one.
 func vm(ctx context.Context, c *cache.Cache, host, pkg, run string) error {
 	g, err := prepareGuests(ctx, c, debian.New(c))
 	if err != nil {
