@@ -51,7 +51,7 @@ func openZstd(r io.Reader) (io.ReadCloser, error) {
 
 func openLZ4(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(lz4.NewReader(r)), nil }
 
-// find returns the format that starts like head, or the zero format.
+// find returns the format of data that starts with head, or the zero format.
 func find(head []byte) format {
 	// A zstd stream may start with a skippable frame, RFC 8878 section 3.1.2.
 	skipped := len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18})
@@ -67,9 +67,9 @@ func find(head []byte) format {
 // "bzip2", or "" for any other data.
 func Format(head []byte) string { return find(head).name }
 
-// NewReader returns a reader of the unpacked data of r, and the format of r. If the format is "",
-// the data is returned unchanged. The caller must limit the size of the output. The caller must
-// close the result, which frees its memory and leaves r open.
+// NewReader returns a reader that decompresses r, and the format of r. If the format is "", the
+// reader returns the data of r unchanged. The caller must limit the size of the output. The caller
+// must close the result, which frees its memory and leaves r open.
 func NewReader(r io.Reader) (_ io.ReadCloser, format string, err error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(HeadSize)

@@ -30,8 +30,8 @@ func folders(above, uid int, getenv func(string) string) []string {
 		if uid == 0 {
 			add("/run/minivmm")
 		}
-		// Root may have inherited another user's XDG_RUNTIME_DIR. Our folder there is then either
-		// rejected because of its owner, or does no harm.
+		// Root may have inherited another user's XDG_RUNTIME_DIR. A folder minivmm there is then
+		// either rejected because of its owner, or harmless.
 		if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 			add(dir + "/minivmm")
 		}
@@ -50,7 +50,7 @@ func Runtime() []string {
 	return folders(above, os.Geteuid(), os.Getenv)
 }
 
-// Make creates and returns the first folder that can be created, with access for this user only.
+// Make returns the first folder that exists or can be created, and that only this user can access.
 func Make(candidates []string) (string, error) {
 	var errs []error
 	for _, dir := range candidates {
@@ -66,7 +66,8 @@ func Make(candidates []string) (string, error) {
 	return "", fmt.Errorf("%w (set XDG_RUNTIME_DIR to a folder that belongs to this user)", errors.Join(errs...))
 }
 
-// Private returns an error if other users can access the folder. In /tmp any user can create it.
+// Private returns an error if other users can access the folder. In /tmp any user could have
+// created it.
 func Private(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
@@ -83,10 +84,10 @@ func Private(dir string) error {
 	return nil
 }
 
-// CheckOwner returns an error if another user controls the path: if the path belongs to a user
-// other than the effective user and root or, for root as the effective user, if a folder or link on
-// the way to it does. The error matches os.ErrPermission. This matters because su and sudo can pass
-// root environment variables that name another user's folders. Ordinary users may share parent
+// CheckOwner returns an error if another user controls the path. The path must belong to the
+// effective user or to root. If the effective user is root, every folder and link on the way to the
+// path must belong to root too, because su and sudo can pass root environment variables that name
+// another user's folders. The error matches os.ErrPermission. Ordinary users may share parent
 // folders with a group.
 //
 // A path that does not exist is not an error: the user who creates it owns it.

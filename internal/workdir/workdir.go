@@ -2,8 +2,8 @@
 // final place. Each work folder is locked by flock(2) while its process runs, so another process
 // can distinguish leftovers of dead processes from folders in use.
 //
-// Only its owner can enter a work folder. A claimed folder that another user has created, to
-// redirect writes through links or to read its files, is rejected. All functions are safe for
+// Only its owner can enter a work folder. Claim rejects a folder that another user has created,
+// perhaps to redirect writes through links or to read the files. All functions are safe for
 // concurrent use, also by several processes.
 package workdir
 
@@ -48,7 +48,8 @@ func Temp(in string) (*Dir, error) {
 }
 
 // Claim creates the work folder path, or takes over and empties the folder that a dead process left
-// there. EWOULDBLOCK if another process uses it. The caller must call Close.
+// there. The error matches EWOULDBLOCK if another process uses the folder. The caller must call
+// Close.
 func Claim(path string) (*Dir, error) {
 	for {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -81,7 +82,7 @@ func (d *Dir) Close() error {
 // users, and empty ones, which may be about to be locked.
 func Sweep(in string) error {
 	names, err := os.ReadDir(in)
-	if errors.Is(err, os.ErrPermission) { // files can still be created in it
+	if errors.Is(err, os.ErrPermission) { // files can still be created in the folder
 		return nil
 	}
 	if err != nil {
@@ -124,8 +125,8 @@ func Sync(path string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// own locks a folder and checks that only this user can access it (else fs.ErrPermission) and that
-// it still has its name (else fs.ErrNotExist).
+// own locks a folder and gives only this user access. It checks that the folder belongs to this
+// user (else os.ErrPermission) and still has its name (else os.ErrNotExist).
 func own(path string) (_ *Dir, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

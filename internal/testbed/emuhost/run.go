@@ -33,9 +33,9 @@ func (d *Death) Unwrap() error { return d.Cause }
 const logLines = 60
 
 // Run starts the host, runs the command and stops the host. If the host died, the error is a
-// *Death. If the Exit has an error, the command never ran, and Run returns that error. Run restarts
-// a host that dies before it starts the command, up to Config.Restarts times, and logs each
-// restart. Run is safe for concurrent use.
+// *Death. If Exit.Error is set, the command never ran, and Run returns that error. Run restarts a
+// host that dies before it starts the command, up to Config.Restarts times, and logs each restart.
+// Run is safe for concurrent use.
 func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	for restart := 1; ; restart++ {
 		exit, err := h.run(ctx, c, streams)
@@ -93,7 +93,7 @@ func (h *Host) run(ctx context.Context, c agent.Command, streams agent.Streams) 
 
 // chownCache wraps a command, which runs as root in the host. minivmm refuses a cache that belongs
 // to another user, so the wrapper first gives the builder's cache folder, and every folder above
-// it, to root. It changes only the host's own layer.
+// it, to root. This changes only the host's layer in memory.
 func chownCache(cache string, argv []string) []string {
 	script := `d=$1; shift; while [ "$d" != / ]; do chown -h 0:0 "$d"; d=$(dirname "$d"); done; exec "$@"`
 	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
@@ -157,8 +157,8 @@ func (m *machine) stop() {
 	}
 }
 
-// death explains why the channel broke. QEMU closes it on exit, so death waits for QEMU, for at
-// most two seconds.
+// death explains why the channel broke. QEMU closes the channel on exit, so death waits for QEMU
+// for at most two seconds.
 func (m *machine) death(broken error) *Death {
 	var err error
 	select {

@@ -23,7 +23,7 @@ const (
 	sectionSize = 64
 )
 
-// pack returns the structures' bytes in a row.
+// pack concatenates the bytes of the structures.
 func pack(parts ...any) []byte {
 	var b []byte
 	for _, part := range parts {
@@ -80,8 +80,8 @@ func BzImage(version string) []byte {
 	return b
 }
 
-// Module returns an ELF file with a section .modinfo that contains these fields, "vermagic=6.12.3
-// SMP" or "depends=a,b".
+// Module returns an ELF file with a section .modinfo that contains these fields, such as
+// "vermagic=6.12.3 SMP" or "depends=a,b".
 func Module(fields ...string) []byte {
 	info := []byte(strings.Join(fields, "\x00") + "\x00")
 	names := []byte("\x00.modinfo\x00.shstrtab\x00")

@@ -13,7 +13,8 @@ import (
 // "emulated".
 const ModeEnv = "MINIVMM_TEST_HOST"
 
-// needed are the device files that tests require. If one is missing, no guest is tried.
+// needed are the device files that tests require. If one cannot be opened, tryDirect starts no
+// guest.
 var needed = []string{"/dev/kvm", "/dev/vhost-net", "/dev/vhost-scsi"}
 
 // Choice is the place where tests run.
@@ -29,9 +30,9 @@ func (c Choice) String() string {
 	return "running in the emulated host: " + c.Why
 }
 
-// Choose decides where tests run, in the mode that ModeEnv sets, or else in mode usual. Mode "auto"
-// means direct if the device files exist and a guest works: some machines have a /dev/kvm that
-// cannot run a guest. The guest's files come from c, or are fetched.
+// Choose decides where tests run. The mode comes from ModeEnv or, if that is not set, is usual.
+// Mode "auto" chooses this machine if the device files exist and a guest works: some machines have
+// a /dev/kvm that cannot run a guest. Choose downloads the guest's files if c lacks them.
 func Choose(ctx context.Context, c *cache.Cache, usual string) (Choice, error) {
 	switch mode := cmp.Or(os.Getenv(ModeEnv), usual); mode {
 	case "direct":

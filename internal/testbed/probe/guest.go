@@ -18,8 +18,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// limit is how long the guest may take. On a machine that can run it, it needs a second or
-// two.
+// limit is how long the guest may take. A machine that can run the guest needs a second or two.
 const limit = 20 * time.Second
 
 // marker is the line that the guest prints on success.
@@ -47,7 +46,7 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 }
 
 // boot boots a guest with these devices. The guest runs the shell command and then prints the
-// marker on the console, out. boot returns nil if it did, and the guest powered off.
+// marker on the console, out. boot returns nil if the guest printed the marker and powered off.
 func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript,
 	devices, command string, limit time.Duration,
 ) (err error) {

@@ -64,7 +64,8 @@ func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (QEMU, er
 	return q, nil
 }
 
-// build creates the folder to, with the binary in it. It works in a folder next to it.
+// build creates the folder to and puts the binary in it. It compiles in a folder next to that one,
+// which it deletes.
 func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to string) error {
 	start := time.Now()
 	c.Logf("building QEMU %s with one line added (once, about 5 minutes on two cores)", version)

@@ -8,8 +8,8 @@ import (
 // helper is the source file to which the line is added.
 const helper = "target/i386/tcg/system/svm_helper.c"
 
-// errNoPlace reports that this version of the helper has another shape than correct knows. It fails
-// the build.
+// errNoPlace reports that this version of the helper is not the code that correct expects. The
+// build then fails.
 var errNoPlace = errors.New("no place found for the missing line: expected helper_vmrun to call do_interrupt_x86_hardirq exactly once " +
 	"between case SVM_EVTINJ_TYPE_INTR and its break; read how this version injects events, then adapt internal/testbed/qemu")
 
@@ -19,8 +19,8 @@ const (
 	clearLine = "cs->exception_index = -1;"
 )
 
-// correct adds the line to the text of svm_helper.c. It returns a text that already has the line
-// unchanged, and errNoPlace for any other shape.
+// correct adds the line to the text of svm_helper.c. If the text already has the line, correct
+// returns it unchanged. If the code is not as expected, correct returns errNoPlace.
 func correct(text string) (string, error) {
 	before, rest, ok := strings.Cut(text, caseLine)
 	if !ok || strings.Contains(rest, caseLine) {

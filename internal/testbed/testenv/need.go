@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// Patience limits how long a test waits for something that must happen. It bounds a test that hangs
-// and measures nothing: an emulated host on a busy machine is slow.
+// Patience limits how long a test waits for something that must happen. It only stops a test that
+// hangs. It says nothing about speed: an emulated host on a busy machine is slow.
 const Patience = 10 * time.Minute
 
-// needs lists the requirements: for each, a function that reports whether it is met, and the remedy
-// if it is not.
+// needs maps each requirement to a function that reports whether it is met, and to the remedy if it
+// is not.
 var needs = map[string]struct {
 	here func() bool
 	fix  string
@@ -62,8 +62,8 @@ func canOpen(paths ...string) func() bool {
 	}
 }
 
-// Need skips the test if a requirement in names is missing. If MINIVMM_REQUIRE, a list with commas
-// or spaces, contains the requirement, the test fails instead. "make test" lists all of them.
+// Need skips the test if a requirement in names is missing. If MINIVMM_REQUIRE, a list separated by
+// commas or spaces, names the requirement, the test fails instead. "make test" lists all of them.
 func Need(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -90,8 +90,8 @@ func NeedNil(t testing.TB, name string, err error) {
 	}
 }
 
-// NeedAsked skips the test unless MINIVMM_REQUIRE names name: why says what makes the test too much
-// for those who did not ask.
+// NeedAsked skips the test unless MINIVMM_REQUIRE names name. The text why explains why the test
+// does not run by default.
 func NeedAsked(t testing.TB, name, why string) {
 	t.Helper()
 	if !isRequired(name) {

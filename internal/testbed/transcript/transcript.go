@@ -13,7 +13,7 @@ import (
 type Transcript struct {
 	mu      sync.Mutex
 	text    []byte
-	seen    int // how much of text Expect has matched
+	seen    int // bytes of text up to the end of Expect's last match
 	ended   bool
 	changed chan struct{} // closed and replaced at each change
 }
@@ -30,7 +30,7 @@ func (t *Transcript) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// End reports that nothing more will be written, which ends a wait.
+// End reports that nothing more will be written. A waiting Expect then fails.
 func (t *Transcript) End() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

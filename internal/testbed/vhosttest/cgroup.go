@@ -20,7 +20,7 @@ type Cgroup struct {
 	t    testing.TB
 	root string // the mount point of the hierarchy
 
-	// Name is the cgroup's name in /proc/PID/cgroup: "/minivmm-test-1".
+	// Name is the cgroup's name in /proc/PID/cgroup, such as "/minivmm-test-1".
 	Name string
 }
 
@@ -98,8 +98,8 @@ func (c *Cgroup) Read(file string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// Count returns the number after key in one of the cgroup's files. With key "" it returns the
-// number that is the whole file.
+// Count returns the number after key in one of the cgroup's files. If key is "", the file contains
+// only the number.
 func (c *Cgroup) Count(file, key string) int64 {
 	c.t.Helper()
 	value := c.Read(file)
@@ -117,8 +117,8 @@ func (c *Cgroup) Count(file, key string) int64 {
 	return n
 }
 
-// Await waits until the number after key is want, and reports whether it became want in time. The
-// kernel must announce changes of the file (as for cgroup.events).
+// Await waits until the number after key is want, and reports whether it became want in time. It
+// works only for files whose changes wake poll(2), such as cgroup.events.
 func (c *Cgroup) Await(file, key string, want int64, within time.Duration) bool {
 	c.t.Helper()
 	f, err := os.Open(c.Path(file))

@@ -21,8 +21,8 @@ func KernelSince(t testing.TB, major, minor int) bool {
 	return x > major || x == major && y >= minor
 }
 
-// ThreadWorkers reports whether this kernel's vhost workers are threads of the process by default:
-// since Linux 6.4.
+// ThreadWorkers reports whether this kernel's vhost workers are threads of the process by default,
+// as they are since Linux 6.4.
 func ThreadWorkers(t testing.TB) bool {
 	t.Helper()
 	return KernelSince(t, 6, 4)

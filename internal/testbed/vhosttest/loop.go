@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// OpenLoop makes an image a block device and returns the device's node. It fails on a host without
-// loop devices.
+// OpenLoop attaches an image to a loop device and returns the path of the device node. It fails on
+// a host without loop devices.
 func OpenLoop(t testing.TB, image string) (string, error) {
 	t.Helper()
-	// Without udev nothing loads the module. If it is built in or cannot be loaded, losetup
-	// reports the result.
+	// Without udev nothing loads the module. Errors are ignored: the module may be built in, and if
+	// it is missing, losetup fails.
 	exec.Command("modprobe", "loop").Run()
 	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
 	if err != nil {

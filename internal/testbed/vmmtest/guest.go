@@ -166,8 +166,8 @@ func (g *Guest) Disk(serial string) (string, error) {
 	return found, err
 }
 
-// Await polls for something that the guest's kernel does on its own, such as a scan for disks,
-// whose end the kernel does not announce.
+// Await polls until ok returns true. It is for work that the guest's kernel finishes without a
+// notification, such as a scan for disks.
 func (g *Guest) Await(what string, ok func() bool) error {
 	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if ok() {

@@ -52,8 +52,8 @@ func Kernels(t testing.TB) []Kernel {
 	return all
 }
 
-// Vmlinux returns the path of the kernel's ELF image. The store keeps it next to the image;
-// otherwise Vmlinux unpacks it for this test.
+// Vmlinux returns the path of the kernel's ELF image. A kernel.Store keeps it next to the image. If
+// it is not there, Vmlinux unpacks it for this test.
 func Vmlinux(t testing.TB, k Kernel) string {
 	t.Helper()
 	stored := filepath.Join(filepath.Dir(k.Image), "vmlinux")
@@ -79,8 +79,8 @@ func Vmlinux(t testing.TB, k Kernel) string {
 // moduleOrder is the guest's file with the paths of its modules, in load order.
 const moduleOrder = "/modules/order"
 
-// guestModules are the modules that a scenario may use; modules that are built into a kernel or
-// unknown to it are left out.
+// guestModules are the modules that a scenario may use; Initrd omits modules that a kernel lacks or
+// has built in.
 var guestModules = []string{"virtio_pci", "virtio_net", "virtio_scsi", "sd_mod", "virtio_rng", "evdev", "button"}
 
 // Initrd packs this test binary as the init of a guest that runs a scenario.
@@ -114,12 +114,12 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	})
 }
 
-// SaveInitrd saves an initial RAM file system with these programs and files, a console, and what add
-// adds.
+// SaveInitrd saves an initial RAM file system with these files, all executable, a console, and the
+// files that add adds.
 func SaveInitrd(t testing.TB, files map[string][]byte, add ...func(*filetree.Tree) error) string {
 	t.Helper()
 	contents := t.TempDir()
-	defer os.RemoveAll(contents) // in memory on an emulated host
+	defer os.RemoveAll(contents) // an emulated host keeps them in memory
 	tree, err := filetree.New(contents, filetree.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ type Machine struct {
 	Err    error
 }
 
-// Plan resolves a configuration and logs what was decided.
+// Plan resolves a configuration and logs the notes about it.
 func Plan(t testing.TB, cfg *config.Config) vmm.Plan {
 	t.Helper()
 	plan, notes := vmm.Resolve(cfg)
@@ -159,7 +159,7 @@ func Plan(t testing.TB, cfg *config.Config) vmm.Plan {
 	return plan
 }
 
-// Boot starts a VM. The VM is closed when the test ends, and the test fails if that returns an
+// Boot starts a VM. The VM is closed when the test ends, and the test fails if Close returns an
 // error. The console is printed if the test fails.
 func Boot(t testing.TB, cfg *config.Config) *Machine {
 	t.Helper()
@@ -191,7 +191,7 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 }
 
 // Expect waits until the console shows pattern, after the text that earlier calls matched, and
-// returns the submatches. The wait ends if the guest reports a failure.
+// returns the submatches. The test fails if the guest reports a failure or exits first.
 func (m *Machine) Expect(pattern string) []string {
 	m.t.Helper()
 	match, err := m.out.Expect(pattern)

@@ -18,7 +18,7 @@ type Transcript struct{ *transcript.Transcript }
 func NewTranscript() *Transcript { return &Transcript{transcript.New()} }
 
 // Expect waits until pattern appears, after the text that earlier calls matched, and returns the
-// submatches. The wait ends if the guest reports a failure, and at End.
+// submatches. It fails if the guest reports a failure, and at End.
 func (t *Transcript) Expect(pattern string) ([]string, error) {
 	late := fmt.Errorf("not within %v", testenv.Patience)
 	ctx, cancel := context.WithTimeoutCause(context.Background(), testenv.Patience, late)
@@ -38,8 +38,8 @@ func (t *Transcript) Expect(pattern string) ([]string, error) {
 var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS bug|Firmware (Bug|Warn)|nobody cared|WARNING: CPU|BUG:|Kernel panic`)
 
 // hostsFault is a complaint that the emulated host causes and that no machine in it can avoid:
-// QEMU's TCG lets a guest execute XSETBV without the exit that KVM asked for, so KVM answers CPUID
-// leaf 0xd for an outdated XCR0.
+// QEMU's TCG lets a guest execute XSETBV without the exit that KVM asked for, so KVM computes CPUID
+// leaf 0xd from an outdated XCR0.
 var hostsFault = regexp.MustCompile(`WARNING: CPU: \d+ PID: \d+ at arch/x86/kernel/fpu/xstate.c`)
 
 // Complaints lists the lines in which Linux complains about its machine.
