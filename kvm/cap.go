@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Cap is an optional part of the ABI.
+// Cap is a capability, an optional part of KVM's ABI.
 type Cap struct {
 	number uintptr // KVM_CAP_*
 	name   string  // in C

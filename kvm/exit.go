@@ -70,12 +70,12 @@ const (
 	InternalErrorDeliveryEv = 3 // KVM_INTERNAL_ERROR_DELIVERY_EV
 )
 
-// Exit says why Run returned. Only the field that Reason selects is valid.
+// Exit is the reason why Run returned. Only the field that Reason selects is valid.
 type Exit struct {
 	Reason ExitReason
 
 	// IO describes an ExitIO: Count accesses of Size bytes to Port. Data has Size*Count bytes: the
-	// data the guest wrote, or room for the caller to fill.
+	// data that the guest wrote, or a buffer for the caller to fill.
 	IO struct {
 		Port  uint16
 		Write bool // from the guest
@@ -85,8 +85,8 @@ type Exit struct {
 	}
 
 	// MMIO describes an ExitMMIO: an access of len(Data) bytes, 1 to 8, at GPA. The size need not
-	// be a power of two and the address need not be aligned. Data is what the guest wrote, or room
-	// for the caller to fill.
+	// be a power of two and the address need not be aligned. Data is the data that the guest wrote,
+	// or a buffer for the caller to fill.
 	MMIO struct {
 		GPA   uint64
 		Write bool // from the guest

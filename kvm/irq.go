@@ -9,7 +9,7 @@ import (
 )
 
 // CreateIRQChip creates the interrupt controller in the kernel: PIC, IOAPIC and a local APIC for
-// each vCPU, KVM_CREATE_IRQCHIP. It installs default routes for GSI 0 to 23. It must be called
+// each vCPU (KVM_CREATE_IRQCHIP). It installs default routes for GSI 0 to 23. It must be called
 // before the first CreateVCPU.
 func (vm *VM) CreateIRQChip() error {
 	_, err := ioctl.Value(vm.f, createIRQChip, 0)
@@ -37,7 +37,7 @@ const MaxRoutes = 4096
 // through a kworker.
 type Route struct {
 	GSI uint32
-	MSI *MSI   // nil: Pin
+	MSI *MSI   // nil: the route is to Pin
 	Pin uint32 // of the IOAPIC
 }
 
@@ -47,9 +47,10 @@ type routing struct {
 	entries [MaxRoutes]routingEntry
 }
 
-// SetGSIRouting replaces the whole routing table, KVM_SET_GSI_ROUTING, including the default routes
-// of the interrupt controller, which the caller must list again. The call waits for a grace period,
-// so it is worth batching changes. EINVAL for an unknown pin or a GSI out of range.
+// SetGSIRouting replaces the whole routing table (KVM_SET_GSI_ROUTING), including the default
+// routes of the interrupt controller, which the caller must list again. The call waits for an SRCU
+// grace period, so callers should batch changes. It returns EINVAL for an unknown pin or a GSI out
+// of range.
 func (vm *VM) SetGSIRouting(routes []Route) error {
 	if len(routes) > MaxRoutes {
 		return setGSIRouting.Error(vm.f.Name(), unix.E2BIG)
@@ -68,10 +69,10 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 	return err
 }
 
-// IRQFD connects an eventfd to a GSI or disconnects it, KVM_IRQFD. Each signal of the eventfd
-// raises the interrupt, in the kernel. A count already in the eventfd is delivered at once. An
-// eventfd serves one GSI (else EBUSY); a GSI may have several eventfds. Requires CreateIRQChip
-// (else EINVAL).
+// IRQFD connects an eventfd to a GSI or disconnects it (KVM_IRQFD). Each signal of the eventfd
+// raises the interrupt in the kernel. If the eventfd's count is already nonzero, the interrupt is
+// raised at once. An eventfd serves one GSI (else EBUSY); a GSI may have several eventfds.
+// CreateIRQChip must be called first (else EINVAL).
 func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 	arg := irqfdArg{fd: uint32(fd), gsi: gsi}
 	if !assign {
@@ -86,7 +87,7 @@ func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 // irqfdDeassign is KVM_IRQFD_FLAG_DEASSIGN.
 const irqfdDeassign = 1 << 0
 
-// IRQLine sets the level of a pin of the interrupt controller, KVM_IRQ_LINE.
+// IRQLine sets the level of a pin of the interrupt controller (KVM_IRQ_LINE).
 func (vm *VM) IRQLine(gsi uint32, high bool) error {
 	arg := irqLevel{irq: gsi}
 	if high {

@@ -19,11 +19,12 @@ type Stats struct {
 	layout statsLayout
 }
 
-// StatsFD opens the VM's counters. Requires Linux 5.14.
+// StatsFD opens the VM's counters. It requires Linux 5.14.
 func (vm *VM) StatsFD() (*Stats, error) { return openStats(vm.f) }
 
-// StatsFD opens the vCPU's counters, "exits", "mmio_exits", "io_exits" and so on. It should be
-// called before the first Run: the call blocks while the vCPU is in KVM_RUN. Requires Linux 5.14.
+// StatsFD opens the vCPU's counters, such as "exits", "mmio_exits" and "io_exits". It should be
+// called before the first Run, because it blocks while the vCPU is in KVM_RUN. It requires Linux
+// 5.14.
 func (v *VCPU) StatsFD() (*Stats, error) { return openStats(v.f) }
 
 func openStats(of *os.File) (*Stats, error) {
@@ -42,7 +43,7 @@ func openStats(of *os.File) (*Stats, error) {
 // Close closes the counters.
 func (s *Stats) Close() error { return s.f.Close() }
 
-// Read returns the values of all counters by name, without histograms.
+// Read returns the values of all counters by name. It omits histograms.
 func (s *Stats) Read() (map[string]uint64, error) {
 	b := make([]byte, s.layout.dataSize)
 	if _, err := s.f.ReadAt(b, s.layout.dataOff); err != nil {
@@ -64,7 +65,7 @@ type statsCounter struct {
 // statsLayout is the layout of the counters in a stats file.
 type statsLayout struct {
 	dataOff  int64
-	dataSize uint32 // bytes of the data with all counters
+	dataSize uint32 // bytes from dataOff to the end of the last counter
 	counters []statsCounter
 }
 
@@ -80,7 +81,8 @@ const (
 	offDescOffset = 8
 	offDescName   = 16
 
-	// Bounds on the values in a header; Linux 6.12 has names of 48 bytes and about 60 descriptors.
+	// Bounds on the values in a header and its descriptors. Linux 6.12 has names of 48 bytes and
+	// about 60 descriptors.
 	maxStatsName = 1024
 	maxStatsDesc = 4096
 	maxStatsData = 1 << 20

@@ -28,7 +28,7 @@ type System struct {
 func Open() (*System, error) {
 	fd, err := unix.Open(DevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		cpuinfo, _ := os.ReadFile("/proc/cpuinfo") // an unreadable file gives the general hint
+		cpuinfo, _ := os.ReadFile("/proc/cpuinfo") // if it cannot be read, openError gives the general hint
 		return nil, openError(err, string(cpuinfo))
 	}
 	s := &System{f: os.NewFile(uintptr(fd), DevicePath)}
@@ -64,7 +64,7 @@ func openError(err error, cpuinfo string) error {
 func (s *System) Close() error { return s.f.Close() }
 
 // CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks c, else 1 or the
-// number described at c. Some results differ per VM: see VM.CheckExtension.
+// number described at c. Some results can differ for a VM: see VM.CheckExtension.
 func (s *System) CheckExtension(c Cap) (int, error) {
 	return ioctl.Value(s.f, checkExtension, c.number)
 }
@@ -85,8 +85,8 @@ func (s *System) Require(caps ...Cap) error {
 	return missingCaps(s.f.Name(), missing)
 }
 
-// SupportedCPUID returns the CPUID leaves that host and KVM support for a guest,
-// KVM_GET_SUPPORTED_CPUID. The caller must adapt them: topology leaves describe the CPU on which
+// SupportedCPUID returns the CPUID leaves that the host and KVM support for a guest
+// (KVM_GET_SUPPORTED_CPUID). The caller must adapt them: topology leaves describe the CPU on which
 // the calling thread happened to run.
 func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
 	arg := cpuid2{header: header{count: maxCPUIDEntries}}
@@ -96,7 +96,7 @@ func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
 	return slices.Clone(arg.entries[:min(arg.count, maxCPUIDEntries)]), nil
 }
 
-// CreateVM creates a VM without memory, vCPUs or interrupt controller, KVM_CREATE_VM. The caller
+// CreateVM creates a VM without memory, vCPUs or interrupt controller (KVM_CREATE_VM). The caller
 // must call Close.
 func (s *System) CreateVM() (*VM, error) {
 	mmapSize, err := ioctl.Value(s.f, getVCPUMmapSize, 0)

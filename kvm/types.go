@@ -21,8 +21,8 @@ type irqLevel struct {
 	level uint32
 }
 
-// header is how the structures with a variable number of entries start: kvm_irq_routing,
-// kvm_cpuid2, kvm_msrs.
+// header is the start of the structures with a variable number of entries: kvm_irq_routing,
+// kvm_cpuid2 and kvm_msrs.
 type header struct {
 	_     structs.HostLayout
 	count uint32 // nr, nent, nmsrs
@@ -124,7 +124,7 @@ const CPUIDSignificantIndex = 1 << 0
 // maxCPUIDEntries is the kernel's KVM_MAX_CPUID_ENTRIES.
 const maxCPUIDEntries = 256
 
-// cpuid2 is struct kvm_cpuid2 with room for maxCPUIDEntries.
+// cpuid2 is struct kvm_cpuid2 with room for maxCPUIDEntries entries.
 type cpuid2 struct {
 	header
 	entries [maxCPUIDEntries]CPUIDEntry
@@ -138,10 +138,11 @@ type MSREntry struct {
 	Data  uint64
 }
 
-// maxMSREntries is far above the number that minivmm sets, and below the kernel's MAX_IO_MSRS (256).
+// maxMSREntries is far above the number of MSRs that minivmm sets, and below the kernel's
+// MAX_IO_MSRS (256).
 const maxMSREntries = 16
 
-// msrs is struct kvm_msrs with room for maxMSREntries.
+// msrs is struct kvm_msrs with room for maxMSREntries entries.
 type msrs struct {
 	header
 	entries [maxMSREntries]MSREntry

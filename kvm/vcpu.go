@@ -35,12 +35,13 @@ func (v *VCPU) Close() error {
 	return errors.Join(err, v.f.Close())
 }
 
-// Run enters the guest, KVM_RUN, and returns the reason for the exit. The Exit and its slices alias
-// memory shared with the kernel: read them, and fill in the data of a guest read, before the next
-// Run, which completes the access. A signal or SetImmediateExit causes an Exit with ExitIntr, not
-// an error, and so does the start of a vCPU that waited for its SIPI: the caller checks its stop
-// flag and calls Run again. ENOMEM from the first Run of a VM can be caused by a signal (Linux
-// 6.12.14 to 6.12.43). EFAULT means guest memory that is not mapped in this process.
+// Run enters the guest (KVM_RUN) and returns the reason for the exit. The slices of the Exit alias
+// memory shared with the kernel, and the next Run overwrites the Exit. Before the next Run, which
+// completes the access, the caller must read the Exit and fill in the data of a guest read. A
+// signal, SetImmediateExit, and the start of a vCPU that waited for its SIPI cause an Exit with
+// ExitIntr, not an error. The caller must then check its stop flag and call Run again. On Linux
+// 6.12.14 to 6.12.43 a signal can cause ENOMEM from the first Run of a VM. EFAULT means that the
+// guest accessed memory that is not mapped in this process.
 func (v *VCPU) Run() (*Exit, error) {
 	switch _, errno := ioctl.Once(v.f, run, 0); errno {
 	case 0:
@@ -53,10 +54,10 @@ func (v *VCPU) Run() (*Exit, error) {
 	return &v.exit, nil
 }
 
-// SetImmediateExit makes Run return at once with ExitIntr as long as it is set
-// (kvm_run.immediate_exit); Run still completes a pending guest read first. It does not interrupt a
-// vCPU that is in the guest or halted: for that, set it and then send a signal to the vCPU's
-// thread. Any goroutine may call it at any time.
+// SetImmediateExit sets or clears kvm_run.immediate_exit. While it is set, Run returns at once with
+// ExitIntr, but first completes a pending guest read. It does not interrupt a vCPU that is in the
+// guest or halted. To do that, set it and then send a signal to the vCPU's thread. Any goroutine
+// may call it at any time.
 func (v *VCPU) SetImmediateExit(on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -65,20 +66,20 @@ func (v *VCPU) SetImmediateExit(on bool) {
 	}
 }
 
-// Regs reads the general registers, KVM_GET_REGS.
+// Regs reads the general registers (KVM_GET_REGS).
 func (v *VCPU) Regs() (Regs, error) { return get[Regs](v, getRegs) }
 
-// SetRegs writes the general registers, KVM_SET_REGS.
+// SetRegs writes the general registers (KVM_SET_REGS).
 func (v *VCPU) SetRegs(r Regs) error { return set(v, setRegs, &r) }
 
-// Sregs reads the system registers, KVM_GET_SREGS.
+// Sregs reads the system registers (KVM_GET_SREGS).
 func (v *VCPU) Sregs() (Sregs, error) { return get[Sregs](v, getSregs) }
 
-// SetSregs writes the system registers, KVM_SET_SREGS. EINVAL for inconsistent values.
+// SetSregs writes the system registers (KVM_SET_SREGS). It returns EINVAL for inconsistent values.
 func (v *VCPU) SetSregs(s Sregs) error { return set(v, setSregs, &s) }
 
-// SetCPUID2 sets the guest's CPUID leaves, KVM_SET_CPUID2. It must be called before the first Run,
-// with at most 256 entries, else E2BIG.
+// SetCPUID2 sets the guest's CPUID leaves (KVM_SET_CPUID2). It must be called before the first Run.
+// It returns E2BIG for more than 256 entries.
 func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	arg := cpuid2{header: header{count: uint32(len(entries))}}
 	if copy(arg.entries[:], entries) < len(entries) {
@@ -87,9 +88,9 @@ func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 	return set(v, setCPUID2, &arg)
 }
 
-// SetMSRs writes at most 16 MSRs in the given order, KVM_SET_MSRS. If the kernel rejects an MSR, it
-// stops and returns the number written, without an error; SetMSRs returns an error that names the
-// MSR and matches EINVAL.
+// SetMSRs writes at most 16 MSRs in the given order (KVM_SET_MSRS). If the kernel rejects an MSR,
+// it stops and returns the number of MSRs written, not an error. SetMSRs then returns an error that
+// names the MSR and matches EINVAL.
 func (v *VCPU) SetMSRs(entries []MSREntry) error {
 	arg := msrs{header: header{count: uint32(len(entries))}}
 	if copy(arg.entries[:], entries) < len(entries) {

@@ -27,12 +27,13 @@ func (vm *VM) CheckExtension(c Cap) (int, error) {
 // CapReadonlyMem.
 const MemReadonly = 1 << 1
 
-// SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest physical address gpa,
-// KVM_SET_USER_MEMORY_REGION. All three are multiples of the page size. sizeBytes 0 removes the
-// slot. The gpa of an existing slot can change; another hva or size is EINVAL.
-// EEXIST if the region overlaps another slot's. The caller must keep the memory mapped until the VM
-// is destroyed or the slot is removed. Bits 16 and up of slot select the address space, below the
-// number that CapMultiAddressSpace returns; 1 is that of system management mode.
+// SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest physical address gpa
+// (KVM_SET_USER_MEMORY_REGION). All three must be multiples of the page size. If sizeBytes is 0,
+// the slot is removed. The gpa of an existing slot can change, but another hva or size returns
+// EINVAL. A region that overlaps another slot returns EEXIST. The caller must keep the memory
+// mapped until the VM is destroyed or the slot is removed. Bits 16 and up of slot select the
+// address space, which must be less than the number that CapMultiAddressSpace returns. Address
+// space 1 is for system management mode.
 func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
 	_, err := ioctl.Pointer(vm.f, setUserMemoryRegion, &userMemoryRegion{
 		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),
@@ -40,27 +41,27 @@ func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva
 	return err
 }
 
-// TSCKHz returns the frequency of the vCPUs' time stamp counters in kHz, KVM_GET_TSC_KHZ on the VM.
-// ENOTTY before Linux 5.18.
+// TSCKHz returns the frequency of the vCPUs' time stamp counters in kHz (KVM_GET_TSC_KHZ on the
+// VM). Before Linux 5.18 it returns ENOTTY.
 func (vm *VM) TSCKHz() (int, error) { return ioctl.Value(vm.f, getTSCKHz, 0) }
 
-// SetTSSAddr reserves three guest-physical pages below 4 GiB that Intel hosts
-// need for real mode, KVM_SET_TSS_ADDR. It must be called before the first CreateVCPU.
+// SetTSSAddr reserves three guest-physical pages below 4 GiB that Intel hosts need for real mode
+// (KVM_SET_TSS_ADDR). It must be called before the first CreateVCPU.
 func (vm *VM) SetTSSAddr(gpa uint64) error {
 	_, err := ioctl.Value(vm.f, setTSSAddr, uintptr(gpa))
 	return err
 }
 
-// SetIdentityMapAddr reserves one guest-physical page for the same purpose,
-// KVM_SET_IDENTITY_MAP_ADDR. It must be called before the first CreateVCPU, else EINVAL.
+// SetIdentityMapAddr reserves one guest-physical page for the same purpose
+// (KVM_SET_IDENTITY_MAP_ADDR). It must be called before the first CreateVCPU, else EINVAL.
 func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
 	_, err := ioctl.Pointer(vm.f, setIdentityMapAddr, &gpa)
 	return err
 }
 
-// CreateVCPU creates the vCPU with the given id, which is its local APIC id, KVM_CREATE_VCPU, and
-// maps its shared pages. The interrupt controller must be created first. EEXIST if the id is in
-// use. The caller must call Close.
+// CreateVCPU creates the vCPU with the given id, which is its local APIC id (KVM_CREATE_VCPU), and
+// maps its shared pages. The interrupt controller must be created first. CreateVCPU returns EEXIST
+// if the id is in use. The caller must call Close.
 func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
 	fd, err := ioctl.Value(vm.f, createVCPU, uintptr(id))
 	if err != nil {
@@ -85,17 +86,18 @@ const (
 	ioeventfdDeassign = 1 << 2 // KVM_IOEVENTFD_FLAG_DEASSIGN
 )
 
-// IOEvent describes guest writes, of any length and value, that signal an eventfd instead of exiting
-// to user space. Requires CapIOEventFDAnyLength.
+// IOEvent describes guest writes, of any length and value, that signal an eventfd instead of
+// exiting to user space. It requires CapIOEventFDAnyLength.
 type IOEvent struct {
 	Addr uint64 // guest physical address, or port with PIO
 	PIO  bool
 	FD   int
 }
 
-// IOEventFD registers e or, if assign is false, removes it; e must then equal the registered one,
-// KVM_IOEVENTFD. EEXIST if it overlaps another one, ENOENT if there is nothing to remove. Each call
-// copies the bus and waits for a grace period.
+// IOEventFD registers e or, if assign is false, removes it (KVM_IOEVENTFD). To be removed, e must
+// equal the registered IOEvent. IOEventFD returns EEXIST if e overlaps a registered IOEvent, and
+// ENOENT if there is none to remove. Each call copies KVM's table of the bus and waits for an SRCU
+// grace period.
 func (vm *VM) IOEventFD(e IOEvent, assign bool) error {
 	arg := ioeventfdArg{addr: e.Addr, fd: int32(e.FD)}
 	if e.PIO {

@@ -13,7 +13,7 @@ import (
 // Device is an open vhost device node, with the calls common to all kinds.
 type Device struct {
 	f    *os.File
-	hook func(r ioctl.Request, arg any) error // tests: replaces the kernel
+	hook func(r ioctl.Request, arg any) error // set by tests, to replace the kernel
 }
 
 // Open opens a vhost device node. If the node is missing or access is denied, the error says how to
@@ -49,7 +49,8 @@ func openError(path string, err error) error {
 }
 
 // Close closes the device. The kernel stops it and its workers, unless a child of this process that
-// has not yet called exec still holds the descriptor. Call Stop first so as not to depend on that.
+// has not yet called exec still holds the descriptor. Call Stop first, which works regardless of
+// such a child.
 func (d *Device) Close() error { return d.f.Close() }
 
 // ioctlPtr issues a request with a pointer to its argument.
@@ -61,9 +62,9 @@ func ioctlPtr[T any](d *Device, r ioctl.Request, arg *T) error {
 	return err
 }
 
-// unsupported adds errors.ErrUnsupported to the error of a request that kernels before since do not
-// know: ENOTTY. For SET_FORK_FROM_OWNER, which is allowed before SetOwner, it is also EPERM, because
-// a kernel without it checks the owner first.
+// unsupported adds errors.ErrUnsupported to ENOTTY, the error that kernels older than since return
+// for r. SET_FORK_FROM_OWNER, which is issued before SetOwner, can also fail with EPERM, because
+// kernels without it check the owner first.
 func unsupported(r ioctl.Request, since string, err error) error {
 	if errors.Is(err, unix.ENOTTY) || r == setForkFromOwner && errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: %w (Linux %s)", err, errors.ErrUnsupported, since)
@@ -72,10 +73,10 @@ func unsupported(r ioctl.Request, since string, err error) error {
 }
 
 // SetForkFromOwner selects what SetOwner creates: a thread of the calling process (true) or a
-// kernel thread attached to its cgroups (false), VHOST_SET_FORK_FROM_OWNER. It must be called
-// before SetOwner, else EBUSY. It requires Linux 6.17, or 6.12.45 and later of that series. On
-// other kernels the error matches errors.ErrUnsupported, and the worker is a thread of the process
-// since 6.4 and a kernel thread before.
+// kernel thread attached to its cgroups (false). It issues VHOST_SET_FORK_FROM_OWNER and must be
+// called before SetOwner, else EBUSY. It requires Linux 6.17, or 6.12.45 and later in the 6.12
+// series. On other kernels the error matches errors.ErrUnsupported. The worker is then a thread of
+// the process since Linux 6.4, and a kernel thread before.
 func (d *Device) SetForkFromOwner(on bool) error {
 	var v uint8
 	if on {
@@ -84,9 +85,9 @@ func (d *Device) SetForkFromOwner(on bool) error {
 	return unsupported(setForkFromOwner, "6.17", ioctlPtr(d, setForkFromOwner, &v))
 }
 
-// SetOwner makes this process the owner and starts the worker, VHOST_SET_OWNER. EBUSY if there is
-// an owner. The kernel returns ENOMEM for every failure to create the worker, even for a pending
-// signal; SetOwnerHere blocks signals during the call.
+// SetOwner makes this process the owner and starts the worker (VHOST_SET_OWNER). It returns EBUSY
+// if the device already has an owner. The kernel returns ENOMEM for every failure to create the
+// worker, even if the cause is a pending signal; SetOwnerHere blocks signals during the call.
 func (d *Device) SetOwner() error {
 	if d.hook != nil {
 		return d.hook(setOwner, nil)
@@ -95,23 +96,23 @@ func (d *Device) SetOwner() error {
 	return err
 }
 
-// GetFeatures returns the virtio features that the device offers, VHOST_GET_FEATURES.
+// GetFeatures returns the virtio features that the device offers (VHOST_GET_FEATURES).
 func (d *Device) GetFeatures() (features uint64, err error) {
 	err = ioctlPtr(d, getFeatures, &features)
 	return features, err
 }
 
-// MemoryRegion is a range of guest RAM and the address at which this process has it mapped.
+// MemoryRegion is a range of guest RAM and the address at which this process maps it.
 type MemoryRegion struct {
 	GPA       uint64
 	SizeBytes uint64
 	HVA       uintptr
 }
 
-// setMemTable sets the location of guest RAM, VHOST_SET_MEM_TABLE. It must be called after SetOwner
-// and before the backend is set, and may be called again while the backend runs. E2BIG for more
-// than maxMemRegions (or the module's max_mem_regions), EFAULT for a region that is empty or not in
-// user space.
+// setMemTable sets the location of guest RAM (VHOST_SET_MEM_TABLE). It must be called after
+// SetOwner and before the backend is set, and may be called again while the backend runs. It
+// returns E2BIG for more than maxMemRegions (or the module's max_mem_regions), and EFAULT for a
+// region that is empty or not in user space.
 func (d *Device) setMemTable(regions []MemoryRegion) error {
 	if len(regions) > maxMemRegions {
 		return setMemTable.Error(d.f.Name(), unix.E2BIG)

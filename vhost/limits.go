@@ -12,7 +12,7 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// limits are the limits on the number of tasks, with their use.
+// limits holds the limits on the number of tasks, and the usage of each.
 type limits struct {
 	uid        int
 	uidTasks   int    // tasks with real uid uid
@@ -24,13 +24,13 @@ type limits struct {
 	threads    uint64 // tasks on the host
 	threadsMax uint64 // kernel.threads-max; noLimit if unknown
 	pidMax     uint64 // kernel.pid_max, the first id that no task can have; noLimit if unknown
-	elsewhere  bool   // the thread's children would be in another pid namespace, which is not allowed for threads
+	elsewhere  bool   // the thread's children belong to another pid namespace, so it cannot create threads
 }
 
 const noLimit = ^uint64(0)
 
-// reservedPIDs is the number of lowest ids that are not reused after a wraparound (RESERVED_PIDS of
-// kernel/pid.c).
+// reservedPIDs is the number of the lowest ids, which the kernel does not use again after a
+// wraparound (RESERVED_PIDS in kernel/pid.c).
 const reservedPIDs = 300
 
 // limit is one limit on the number of tasks.
@@ -53,8 +53,8 @@ func (l limits) all() [4]limit {
 	}
 }
 
-// String returns the limits that are reached, or the first three if none is, with their values and
-// use.
+// String returns the limits that are reached, with their values and usage. If none is, it returns
+// the first three.
 func (l limits) String() string {
 	if l.elsewhere {
 		return "the calling thread cannot create a worker: its children belong to another pid namespace (unshare or setns)"
@@ -86,12 +86,12 @@ func (l limits) room() (room uint64, tightest string) {
 // RoomForTasks returns how many more tasks (threads of this process, including workers) can be
 // created under the current limits: RLIMIT_NPROC, pids.max of the calling thread's cgroups,
 // kernel.threads-max and kernel.pid_max. It also returns the tightest limit, with its value and
-// use. A result of at least enough is a lower bound. The result is an estimate: other processes may
-// create tasks at the same time, and limits of cgroups and tasks of pid namespaces that this
-// process cannot see are not counted.
+// usage. If room is at least enough, it is only a lower bound: to save time, RoomForTasks then does
+// not count the user's tasks in /proc. The result is an estimate: other processes may create tasks
+// at the same time, and cgroups and pid namespaces that this process cannot see are not counted.
 func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	l := readFigures()
-	l.uidTasks = int(l.threads) // upper bound; counting them requires a walk through /proc
+	l.uidTasks = int(l.threads) // an upper bound; the exact number requires a walk through /proc
 	if room, tightest := l.room(); room >= enough {
 		return room, tightest
 	}
@@ -99,9 +99,9 @@ func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	return l.room()
 }
 
-// TaskLimits returns text for an error: the task limits that are reached, or all of them, with
-// their values and use. A value that cannot be read counts as no limit, so as not to hide the
-// original error.
+// TaskLimits returns text for an error: the task limits that are reached or, if none is, all except
+// pid_max, with their values and usage. A value that cannot be read counts as no limit, so as not
+// to hide the original error.
 func TaskLimits() string {
 	l := readFigures()
 	l.uidTasks = tasksOf("/proc", l.uid)
@@ -115,7 +115,7 @@ func figure(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// readFigures reads the current limits and their use, except uidTasks.
+// readFigures reads the current limits and their usage, except uidTasks.
 func readFigures() limits {
 	l := limits{uid: unix.Getuid(), nproc: noLimit, pidsMax: noLimit, threadsMax: noLimit, pidMax: noLimit}
 	var r unix.Rlimit
@@ -142,14 +142,15 @@ func readFigures() limits {
 	return l
 }
 
-// hasNprocCap reports whether a task's status shows an effective capability that lifts
-// RLIMIT_NPROC.
+// hasNprocCap reports whether a task's status shows an effective capability that exempts the task
+// from RLIMIT_NPROC.
 func hasNprocCap(status string) bool {
 	caps, _ := strconv.ParseUint(procfs.Field(status, "CapEff"), 16, 64)
 	return caps&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// tasksOf counts the tasks of a real uid, as RLIMIT_NPROC does, except for other user namespaces.
+// tasksOf counts the tasks with a real uid, as RLIMIT_NPROC does. The two differ for tasks in other
+// user namespaces.
 func tasksOf(proc string, uid int) int {
 	ids, _ := procfs.TaskIDs(proc)
 	n := 0
@@ -168,8 +169,8 @@ func tasksOf(proc string, uid int) int {
 	return n
 }
 
-// pidsLimit walks from a cgroup to the root and returns the limit and use of the cgroup with the
-// least room, or no limit. The root is included, because the root of a container may have a limit.
+// pidsLimit walks from a cgroup to the root and returns the limit and usage of the cgroup with the
+// least room, or noLimit. The root is included, because the root of a container may have a limit.
 func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	path, limit = cgroup, noLimit
 	least := noLimit
@@ -193,8 +194,8 @@ func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	return path, current, limit
 }
 
-// loadavgTasks returns the number of tasks on the host from /proc/loadavg: the
-// second half of its fourth field.
+// loadavgTasks returns the number of tasks on the host, the second half of the fourth field of
+// /proc/loadavg.
 func loadavgTasks(s string) uint64 {
 	fields := strings.Fields(s)
 	if len(fields) < 4 {

@@ -13,8 +13,8 @@ const (
 	NetTX = 1
 )
 
-// netVirtioNetHdr is VHOST_NET_F_VIRTIO_NET_HDR. The same bit is VIRTIO_F_ANY_LAYOUT: if it is
-// passed on from the guest's features, vhost no longer expects headers from the tap, and offloads
+// netVirtioNetHdr is VHOST_NET_F_VIRTIO_NET_HDR. The same bit is VIRTIO_F_ANY_LAYOUT: if Start
+// passed on the guest's bit, vhost would no longer expect headers from the tap, and offloads would
 // break without an error.
 const netVirtioNetHdr = 1 << 27
 
@@ -30,17 +30,17 @@ func OpenNet() (*Net, error) {
 	return &Net{d}, nil
 }
 
-// setBackend connects a ring to a tap with IFF_NO_PI and IFF_VNET_HDR, or, with tapFD -1,
-// disconnects it and waits for its requests, VHOST_NET_SET_BACKEND. It must be called after all
-// other settings of the ring. ENOTSOCK for an unsuitable descriptor; EFAULT without a memory table
-// or with a ring outside user space.
+// setBackend connects a ring to a tap with IFF_NO_PI and IFF_VNET_HDR (VHOST_NET_SET_BACKEND). If
+// tapFD is -1, it disconnects the ring and waits for its requests. It must be called after all
+// other settings of the ring. It returns ENOTSOCK for an unsuitable descriptor, and EFAULT without
+// a memory table or for a ring outside user space.
 func (n *Net) setBackend(index uint32, tapFD int) error {
 	return setVring(n.Device, netSetBackend, index, &vringFile{index: index, fd: int32(tapFD)})
 }
 
-// Start connects the rings NetRX and NetTX to tapFD. SetOwner must be called first. The interface
-// should be up. The tap's header length must be 12 if VERSION_1 or MRG_RXBUF is negotiated, else
-// 10. On error nothing is connected.
+// Start connects the rings NetRX and NetTX to tapFD. SetOwner must be called first. The tap's
+// interface should be up. The tap's header length must be 12 if VERSION_1 or MRG_RXBUF is
+// negotiated, else 10. On error nothing is connected.
 func (n *Net) Start(s Setup, tapFD int) error {
 	if s.Features&netVirtioNetHdr != 0 {
 		return fmt.Errorf("feature bit 27 means that the tap has no headers: %w", setFeatures.Error(NetPath, unix.EINVAL))

@@ -17,26 +17,26 @@ import (
 
 // Worker is a thread that serves all or some of a device's rings.
 type Worker struct {
-	// ID is the device's number of the worker, not a thread id: 0 is the one that SetOwner created.
-	// Only vhost-scsi supports more.
+	// ID is the worker's number in the device, not a thread id. SetOwner creates worker 0. Only
+	// vhost-scsi supports more.
 	ID uint32
 
-	// TID is its thread id, or 0 for a kernel thread that /proc does not show, as in a pid
+	// TID is the worker's thread id, or 0 for a kernel thread that /proc does not show, as in a pid
 	// namespace.
 	TID int
 
-	// Kthread is true for a kernel thread, false for a thread of this process. It is a kernel
-	// thread before Linux 6.4 or after SetForkFromOwner(false).
+	// Kthread is true for a kernel thread, false for a thread of this process. The worker is a
+	// kernel thread before Linux 6.4 and after SetForkFromOwner(false).
 	Kthread bool
 
-	// Comm is its name: "vhost-" and the thread id, in the initial pid namespace, of the thread
-	// that called SetOwner.
+	// Comm is the worker's name: "vhost-" and the thread id, in the initial pid namespace, of the
+	// thread that called SetOwner.
 	Comm string
 }
 
-// attempts bounds the calls that create a worker and fail with ENOMEM. Even with signals blocked
-// one attempt is not enough: a thread that is being frozen or stopped cannot be cloned, but its
-// next system call after the thaw can succeed.
+// attempts is the maximum number of calls to create one worker, if they fail with ENOMEM. Even with
+// signals blocked, one call is not enough: a thread that is being frozen or stopped cannot be
+// cloned, but its next system call after the thaw can succeed.
 const attempts = 3
 
 // SetOwnerHere makes this process the owner, selects a thread of this process as the worker, and
@@ -65,9 +65,9 @@ func (d *Device) SetOwnerHere() (Worker, error) {
 	return kthreadWorker(all, unix.Gettid()), err
 }
 
-// NewWorkerHere creates another worker, as NewWorker does, and finds it. The calling thread and
-// ENOMEM are as for SetOwnerHere. If the kernel supports only one worker per device, the error
-// matches errors.ErrUnsupported.
+// NewWorkerHere creates another worker, as NewWorker does, and finds it. What SetOwnerHere says
+// about the calling thread and ENOMEM applies here too. If the kernel supports only one worker per
+// device, the error matches errors.ErrUnsupported.
 func (d *Device) NewWorkerHere() (Worker, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -77,15 +77,15 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 		id, err = d.NewWorker()
 		return err
 	})
-	if err != nil && id != 0 { // it was created but cannot be found
+	if err != nil && id != 0 { // the worker was created but cannot be found
 		err = errors.Join(err, d.FreeWorker(id))
 	}
 	w.ID = id
 	return w, err
 }
 
-// findMade calls make, which creates a worker from the calling thread, and finds the worker.
-// errNoWorker if the process has no new worker.
+// findMade calls make, which creates a worker from the calling thread, and finds the worker. It
+// returns errNoWorker if the process has no new worker.
 func (d *Device) findMade(make func() error) (Worker, error) {
 	before, err := procfs.TaskIDs("/proc/self/task")
 	if err != nil {
@@ -139,8 +139,8 @@ var (
 
 // newWorkerTask finds the worker that caller created: a new task with the flags of a worker. Other
 // threads of the process may create workers at the same time; then the id in the name decides. That
-// id is from the initial pid namespace, so a single new worker is accepted even if its name has
-// another id.
+// id is from the initial pid namespace and can differ from caller, so a single new worker is
+// accepted whatever its name.
 func newWorkerTask(before []int, after []procfs.Stat, caller int) (Worker, error) {
 	name := "vhost-" + strconv.Itoa(caller)
 	var found []procfs.Stat
@@ -192,9 +192,9 @@ func readTasks(dir string) ([]procfs.Stat, error) {
 	return tasks, err
 }
 
-// OnThreadOfItsOwn runs f on a thread that exits afterwards, so that thread attributes set for a
-// worker to inherit do not leak to other goroutines, and waits for f. It does not use the process's
-// first thread, which cannot exit. A panic of f is an error.
+// OnThreadOfItsOwn runs f on a thread that exits afterwards, so that attributes set for a worker to
+// inherit do not leak to other goroutines. It waits for f. It does not use the process's first
+// thread, which cannot exit. It returns a panic of f as an error.
 func OnThreadOfItsOwn(f func() error) (err error) {
 	ended := make(chan struct{})
 	go func() {
@@ -212,10 +212,10 @@ func OnThreadOfItsOwn(f func() error) (err error) {
 	return err
 }
 
-// NewWorker creates another worker from the calling thread, as SetOwner does, and returns its id,
-// VHOST_NEW_WORKER. It requires Linux 6.5 and vhost-scsi whose workers are not kernel threads
-// (EFAULT); otherwise the error matches errors.ErrUnsupported. It returns ENOMEM in the same cases
-// as SetOwner.
+// NewWorker creates another worker from the calling thread, as SetOwner does, and returns the
+// worker's ID (VHOST_NEW_WORKER). It requires Linux 6.5 and a vhost-scsi device whose workers are
+// not kernel threads (else EFAULT). Without these the error matches errors.ErrUnsupported. It
+// returns ENOMEM in the same cases as SetOwner.
 func (d *Device) NewWorker() (id uint32, err error) {
 	var arg workerState
 	err = unsupported(newWorker, "6.5", ioctlPtr(d, newWorker, &arg))
@@ -225,16 +225,16 @@ func (d *Device) NewWorker() (id uint32, err error) {
 	return arg.workerID, err
 }
 
-// FreeWorker stops a worker, VHOST_FREE_WORKER. It returns EBUSY while a ring uses the worker. It
+// FreeWorker stops a worker (VHOST_FREE_WORKER). It returns EBUSY while a ring uses the worker. It
 // waits until the worker's function returns, not until the thread exits (kernel/vhost_task.c,
 // vhost_task_stop): the thread stays in /proc and counts against limits a little longer.
 func (d *Device) FreeWorker(id uint32) error {
 	return unsupported(freeWorker, "6.5", ioctlPtr(d, freeWorker, &workerState{workerID: id}))
 }
 
-// AttachVringWorker assigns a worker to a ring, VHOST_ATTACH_VRING_WORKER. If the ring has a kick
-// or the device an endpoint, each call waits for a grace period and until the ring's previous
-// worker has finished its queued work.
+// AttachVringWorker assigns a worker to a ring (VHOST_ATTACH_VRING_WORKER). If the ring has a kick
+// or the device has an endpoint, each call waits for an RCU grace period, and until the ring's
+// previous worker has finished its queued work.
 func (d *Device) AttachVringWorker(index, id uint32) error {
 	return unsupported(attachVringWorker, "6.5", setVring(d, attachVringWorker, index, &vringWorker{index: index, workerID: id}))
 }

@@ -30,19 +30,20 @@ func OpenScsi() (*Scsi, error) {
 	return &Scsi{d}, nil
 }
 
-// setEndpoint connects the device to the targets of wwpn that have a nexus,
-// VHOST_SCSI_SET_ENDPOINT. It must be called after setMemTable and after the rings' addresses are
+// setEndpoint connects the device to the targets of wwpn that have a nexus
+// (VHOST_SCSI_SET_ENDPOINT). It must be called after setMemTable and after the rings' addresses are
 // set, else EFAULT. Only rings in use should be set up, because the kernel allocates about 160 KiB
-// per descriptor of a request ring. ENODEV if there is no such target or another device uses it,
-// EEXIST if this device has an endpoint.
+// per descriptor of a request ring. It returns ENODEV if there is no such target or another device
+// uses it, and EEXIST if this device already has an endpoint.
 //
-// It does not check the rings for requests, so an earlier kick is lost: set the kicks afterwards.
+// The kernel does not check the rings for requests here, so an earlier kick is lost: set the kicks
+// afterwards.
 func (s *Scsi) setEndpoint(wwpn string) error {
 	return s.endpoint(scsiSetEndpoint, wwpn)
 }
 
-// clearEndpoint disconnects the device and waits for all its requests, VHOST_SCSI_CLEAR_ENDPOINT.
-// Without an endpoint it does nothing. EINVAL for the wrong wwpn.
+// clearEndpoint disconnects the device and waits for all its requests (VHOST_SCSI_CLEAR_ENDPOINT).
+// Without an endpoint it does nothing. It returns EINVAL for the wrong wwpn.
 func (s *Scsi) clearEndpoint(wwpn string) error {
 	return s.endpoint(scsiClearEndpoint, wwpn)
 }
@@ -63,8 +64,8 @@ func (s *Scsi) endpoint(r ioctl.Request, wwpn string) error {
 	return fmt.Errorf("wwpn %s: %w", wwpn, err)
 }
 
-// Start starts serving the rings from the targets of wwpn. SetOwner must be called first. Start
-// sets the kicks last, see setEndpoint. On error nothing is connected.
+// Start connects the rings to the targets of wwpn. SetOwner must be called first. Start sets the
+// kicks last (see setEndpoint). On error nothing is connected.
 func (s *Scsi) Start(setup Setup, wwpn string) error {
 	if err := s.setup(setup); err != nil {
 		return err
@@ -79,7 +80,7 @@ func (s *Scsi) Start(setup Setup, wwpn string) error {
 }
 
 // Stop disconnects the rings. It removes the kicks first, so that a later Start does not process
-// them too early. After Stop returns, the kernel no longer accesses the rings.
+// the rings too early. After Stop returns, the kernel no longer accesses the rings.
 func (s *Scsi) Stop(wwpn string, rings []Vring) error {
 	var errs []error
 	for _, v := range rings {

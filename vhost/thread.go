@@ -31,21 +31,21 @@ func (w Worker) read(name string) (string, error) {
 	return string(b), err
 }
 
-// Cgroup returns the worker's cgroup in the unified hierarchy, "/" or
-// "/a/b"; "" on a host without that hierarchy.
+// Cgroup returns the worker's cgroup in the unified hierarchy, such as "/" or "/a/b", or "" on a
+// host without that hierarchy.
 func (w Worker) Cgroup() (string, error) {
 	s, err := w.read("cgroup")
 	return procfs.UnifiedCgroup(s), err
 }
 
-// CPUsAllowed returns the CPUs the worker may run on, as a list like "0-3,8".
+// CPUsAllowed returns the CPUs that the worker may run on, as a list like "0-3,8".
 func (w Worker) CPUsAllowed() (string, error) {
 	s, err := w.read("status")
 	return procfs.Field(s, "Cpus_allowed_list"), err
 }
 
-// SetAffinity restricts the worker to the given CPUs, sched_setaffinity(2).
-// EINVAL if none of them is online and allowed.
+// SetAffinity restricts the worker to the given CPUs (sched_setaffinity(2)). It returns EINVAL if
+// none of them is online and allowed.
 func (w Worker) SetAffinity(cpus []int) error {
 	dir, err := w.path()
 	if err != nil {
@@ -83,15 +83,15 @@ const (
 // realtime reports whether the policy uses Priority instead of Nice.
 func (p Policy) realtime() bool { return p == FIFO || p == RR }
 
-// Sched is how a thread is scheduled (sched_setattr(2)).
+// Sched holds the scheduling attributes of a thread (sched_setattr(2)).
 type Sched struct {
 	Policy   Policy
 	Nice     int // -20 to 19, for Other and Batch; 0 for the others
 	Priority int // 1 to 99, for FIFO and RR; 0 for the others
 }
 
-// String returns the policy in the format of the configuration, with a nonzero nice value: "other",
-// "batch, nice 5", "fifo:10".
+// String returns the policy in the format of the configuration, and the nice value if it is not 0:
+// "other", "batch, nice 5", "fifo:10".
 func (s Sched) String() string {
 	switch s.Policy {
 	case FIFO:
@@ -111,7 +111,7 @@ func (s Sched) String() string {
 	return name
 }
 
-// Sched returns how the worker is scheduled, sched_getattr(2).
+// Sched returns the worker's scheduling attributes (sched_getattr(2)).
 func (w Worker) Sched() (Sched, error) {
 	dir, err := w.path()
 	if err != nil {
@@ -131,8 +131,8 @@ func (w Worker) Sched() (Sched, error) {
 	return s, nil
 }
 
-// SetSched changes how the worker is scheduled, sched_setattr(2). EINVAL for a
-// value out of range, EPERM for one that requires privileges.
+// SetSched sets the worker's scheduling attributes (sched_setattr(2)). It returns EINVAL for a
+// value out of range and EPERM for one that requires privileges.
 func (w Worker) SetSched(s Sched) error {
 	dir, err := w.path()
 	if err != nil {
@@ -157,16 +157,16 @@ func (s Sched) limit() string {
 	return "NICE"
 }
 
-// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9): a pidfd for any thread, not only for
-// the first of a process.
+// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9). With it a pidfd can refer to any
+// thread, not only to the first thread of a process.
 const pidfdThread = unix.O_EXCL
 
 // Watch waits until a worker exits.
 type Watch struct{ f *os.File } // a pidfd, in Go's poller
 
-// Watch returns a Watch for the worker; the caller must call Close. A worker exits with its device
+// Watch returns a Watch for the worker. The caller must call Close. A worker exits with its device
 // or its process. Otherwise it exits only after a kernel fault (oops), which kills just the thread
-// that hits it. ErrUnsupported for a kernel thread and before Linux 6.9.
+// that hits it. For a kernel thread and before Linux 6.9 the error matches errors.ErrUnsupported.
 func (w Worker) Watch() (*Watch, error) {
 	if w.Kthread {
 		return nil, fmt.Errorf("worker %s is a kernel thread: %w", w.Comm, errors.ErrUnsupported)
@@ -187,13 +187,13 @@ func watchThread(tid int) (*Watch, error) {
 }
 
 // Wait returns nil when the worker has exited, and an error once the Watch is closed. One goroutine
-// may call Wait while another calls Close; an exit after Close returns is not reported.
+// may call Wait while another calls Close; Wait does not report an exit after Close has returned.
 func (w *Watch) Wait() error {
 	conn, err := w.f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	// A pidfd polls as readable once its thread has exited, but read fails.
+	// Poll reports a pidfd as readable once its thread has exited, but read(2) fails.
 	return conn.Read(func(fd uintptr) bool {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(p, 0)

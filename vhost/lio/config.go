@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Cache says when the guest's writes to an image file are durable. A block device uses its own
-// cache and reports it to the guest.
+// Cache determines when the guest's writes to an image file are durable. A block device uses its
+// own cache and reports it to the guest.
 type Cache string
 
 // The cache modes.
@@ -19,8 +19,9 @@ const (
 type LUN struct {
 	Path     string // an existing file or block device
 	ReadOnly bool
-	// Serial is the unit serial number in the guest, from which its names in /dev/disk/by-id are
-	// derived. At most 253 printable characters without spaces; "": derived from the path.
+	// Serial is the unit serial number. A guest derives the disk's names in /dev/disk/by-id from
+	// it. It has at most 253 printable characters without spaces. If it is "", Create derives it
+	// from the path.
 	Serial    string
 	BlockSize int   // bytes: 512 (also 0), 1024, 2048 or 4096; files only
 	Cache     Cache // "": Writeback; files only

@@ -8,8 +8,8 @@ import (
 // DefaultRoot is the path of LIO in configfs.
 const DefaultRoot = "/sys/kernel/config/target"
 
-// fileSystem are the operations on configfs. Tests use an implementation with plain files that
-// behaves like it.
+// fileSystem is the set of operations on configfs. Tests use an implementation with plain files
+// that behaves like configfs.
 type fileSystem interface {
 	// mkdir creates a configfs object.
 	mkdir(path string) error

@@ -10,7 +10,7 @@ import (
 // Counters are the kernel's counters of one LUN since Create (drivers/target/target_core_stat.c,
 // scsi_lu).
 type Counters struct {
-	Commands          uint64 // num_cmds: all commands, also those without data
+	Commands          uint64 // num_cmds: all commands, including those without data
 	ReadMiB, WriteMiB uint64 // read_mbytes and write_mbytes: whole MiB
 	Resets            uint64 // resets
 }

@@ -1,16 +1,16 @@
-// Package lio creates the SCSI targets that /dev/vhost-scsi serves. It configures
-// LIO, the kernel's SCSI target, through configfs.
+// Package lio creates the SCSI targets that /dev/vhost-scsi serves. It configures LIO, the kernel's
+// SCSI target framework, through configfs.
 //
 // A Config describes the disks of one VM. Create creates a backstore for each disk and a vhost
 // target that exports them, and returns a Target with the WWPN for vhost.Scsi.Start. Target.Remove
-// removes it. These objects are in the kernel and outlive the process that created them. Therefore
-// the process holds a lock on its target's folder, and Recover removes targets whose folder is not
-// locked.
+// removes the target and its backstores. These objects are in the kernel and outlive the process
+// that created them. Therefore the process holds a lock on its target's folder, and Recover removes
+// targets whose folder is not locked.
 //
 // Images are passed to the kernel as /proc/self/fd/N, the descriptor that Create opened, checked
-// and locked. The kernel thus opens exactly that file, even if its name changes; no name is too
-// long or has a character that configfs would parse; and a wrong name cannot make the kernel create
-// a file.
+// and locked. Thus the kernel opens exactly that file, even if it was renamed. The name may be long
+// and may contain characters that configfs would parse, and a wrong name cannot make the kernel
+// create a file.
 //
 // Source: drivers/target/target_core_configfs.c, target_core_fabric_configfs.c, target_core_file.c,
 // target_core_iblock.c and drivers/vhost/scsi.c.

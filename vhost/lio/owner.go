@@ -19,19 +19,19 @@ import (
 const prefix = "minivmm."
 
 // identity names one target and its backstores. The process id is informational only: in another
-// pid namespace it is another process.
+// pid namespace it means another process.
 //
 // The secret makes the target's name a capability: VHOST_SCSI_SET_ENDPOINT connects a device to any
 // target whose name the caller knows (vhost_scsi_set_endpoint), so a process that has a vhost-scsi
-// descriptor but cannot read configfs must not be able to guess the name of another machine's target.
+// descriptor but cannot read configfs must not be able to guess the name of another VM's target.
 type identity struct {
 	pid    int    // creating process, informational
 	number uint64 // random, so that names are unique
 	secret [16]byte
 }
 
-// newIdentity returns a random identity for a target of this process. Numbers start at 1<<62, so that
-// they do not collide with adapters that people number by hand.
+// newIdentity returns a random identity for a target of this process. Numbers start at 1<<62, so
+// that they do not collide with adapters that administrators number by hand.
 func newIdentity() identity {
 	var b [8]byte
 	id := identity{pid: os.Getpid()}
@@ -72,8 +72,8 @@ var errOwned = errors.New("the owner is running")
 // the same folder, so the lock (flock(2)) works across namespaces and containers.
 //
 // A folder exists as long as any part of its target does: Create creates it first, and remove
-// removes it last. errOwned if another process holds the lock; os.ErrNotExist if the folder is
-// gone.
+// removes it last. claim returns errOwned if another process holds the lock, and os.ErrNotExist if
+// the folder is gone.
 func (t tree) claim(id identity) (*os.File, error) {
 	path := t.path("vhost", wwpn(id))
 	f, err := os.Open(path)

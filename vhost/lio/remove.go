@@ -11,8 +11,8 @@ import (
 )
 
 // remove removes what exists of a target and its backstores, in the reverse order of Create. It
-// finds the objects in configfs, so it works after a crash at any point. EBUSY, and nothing is
-// removed, if the target is the endpoint of a vhost device.
+// finds the objects in configfs, so it works after a crash at any point. If the target is the
+// endpoint of a vhost device, remove removes nothing and returns EBUSY.
 func (t tree) remove(id identity) error {
 	target := t.path("vhost", wwpn(id))
 	tpg := filepath.Join(target, tpgName)
@@ -47,7 +47,7 @@ func (t tree) removeTPG(tpg string) error {
 	return t.rm(acl, tpg)
 }
 
-// rm removes the links and objects that patterns (filepath.Glob) match, one pattern after the other.
+// rm removes the links and objects that patterns (filepath.Glob) match, pattern by pattern.
 func (t tree) rm(patterns ...string) error {
 	for _, pattern := range patterns {
 		paths, err := filepath.Glob(pattern)
@@ -63,9 +63,9 @@ func (t tree) rm(patterns ...string) error {
 	return nil
 }
 
-// removePatiently is like remove, but retries while a vhost device still has the target: a child
-// that has not yet called exec, or a killed process that is exiting, may hold the device for a
-// short time.
+// removePatiently is like remove, but retries while a vhost device still uses the target: a child
+// process that has not yet called exec, or a killed process that is exiting, may hold the device
+// for a short time.
 func (t tree) removePatiently(id identity) error {
 	const attempts, pause = 100, 10 * time.Millisecond
 	err := t.remove(id)
@@ -76,9 +76,9 @@ func (t tree) removePatiently(id identity) error {
 	return err
 }
 
-// Recover removes the targets whose owner no longer runs, and returns their names. If a target
-// cannot be removed, it continues with the others and returns an error that names all failures.
-// Without LIO on the host it does nothing.
+// Recover removes the targets whose owner no longer runs, and returns their names. If Recover
+// cannot remove a target, it continues with the others and returns an error that names all
+// failures. Without LIO on the host it does nothing.
 func Recover() (removed []string, err error) { return kernelTree.recover() }
 
 func (t tree) recover() (removed []string, err error) {

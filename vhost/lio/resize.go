@@ -9,14 +9,14 @@ import (
 
 // Rescan checks whether the sizes of the images have changed, passes new sizes to the kernel, and
 // returns the LUNs whose size changed. From then on READ CAPACITY reports the new size and requests
-// beyond the old size are served, but the guest is not notified: vhost-scsi has no event for it and
-// LIO no unit attention condition. A Linux guest must rescan the disk
+// beyond the old size are served, but the guest is not notified: vhost-scsi sends no event, and LIO
+// reports no unit attention condition. A Linux guest must rescan the disk
 // (/sys/class/block/sdX/device/rescan).
 //
 // fileio accepts a new size in its control file at any time (fd_set_configfs_dev_params;
 // fd_get_blocks); iblock reads it from the block device (iblock_get_blocks). A partial block at the
-// end does not count. A LUN whose image is now empty keeps its old size, and Rescan returns an
-// error.
+// end does not count. A LUN whose image no longer has a whole block keeps its old size, and Rescan
+// returns an error.
 func (tg *Target) Rescan() (changed []uint16, err error) {
 	var errs []error
 	for i := range tg.images {

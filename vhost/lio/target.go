@@ -24,11 +24,12 @@ type Target struct {
 	lock   *os.File // see claim
 	images []image
 	notes  []string
-	gone   bool // removed; its name may be in use by another target
+	gone   bool // Remove has succeeded
 }
 
-// Create creates the backstores and the target that c describes. On error nothing is left behind. If
-// the host lacks something, the error says how to fix it. The caller must call Remove.
+// Create creates the backstores and the target that c describes. On error Create removes what it
+// created; what it cannot remove is left for Recover. If the host lacks something, the error says
+// how to fix it. The caller must call Remove.
 func Create(c Config) (*Target, error) { return kernelTree.create(c) }
 
 func (t tree) create(c Config) (_ *Target, err error) {
@@ -68,13 +69,14 @@ func wwpn(id identity) string { return "naa." + id.String() }
 // initiator is the name of the only initiator, the guest.
 func initiator(id identity) string { return wwpn(id) + ".guest" }
 
-// Notes returns what Create changed on the host besides the target, to be shown to the user: the
-// modules it loaded.
+// Notes returns texts, to be shown to the user, about what else Create changed on the host: the
+// modules that it loaded.
 func (tg *Target) Notes() []string { return tg.notes }
 
-// Remove removes the target and its backstores and unlocks the images. The vhost device must have
-// released the endpoint before; Remove waits for a child that holds its descriptor until exec.
-// Images stay locked if their backstores cannot be removed. A second Remove does nothing.
+// Remove removes the target and its backstores and unlocks the images. The vhost device must
+// release the endpoint first. Remove waits up to a second for a child process that holds the
+// device's descriptor until it calls exec. Images stay locked if their backstores cannot be
+// removed. A second Remove does nothing.
 func (tg *Target) Remove() error {
 	if tg.gone {
 		return nil
@@ -176,21 +178,21 @@ func control(img image, l LUN) string {
 	return s
 }
 
-// submitType is the attribute that says which thread executes requests: 1 is the vhost worker, so the
-// VM's own thread and cgroup, 2 a kernel worker on the same CPU. Kernels before Linux 6.7 lack it and
-// always use kernel workers.
+// submitType is the attribute that selects the thread that executes requests: 1 is the vhost
+// worker, a thread of the VM in the VM's cgroup, and 2 is a kernel worker on the same CPU. Kernels
+// before Linux 6.7 lack it and always use kernel workers.
 const submitType = "attrib/submit_type"
 
 // attribute is a file in a backstore's folder and the value to write to it.
 type attribute struct{ name, value string }
 
 // attributes returns the attributes to write. They must be written after the backstore is enabled,
-// which sets some of them, and before it is linked, which freezes some.
+// because that sets some of them, and before it is linked, because that makes some read-only.
 func attributes(img image, l LUN) []attribute {
 	a := []attribute{
-		{"attrib/emulate_3pc", "0"}, // EXTENDED COPY, by which a guest could access other guests' disks
-		{"attrib/emulate_caw", "0"}, // COMPARE AND WRITE and
-		{"attrib/emulate_pr", "0"},  // reservations are for clusters
+		{"attrib/emulate_3pc", "0"}, // EXTENDED COPY, with which a guest could access other guests' disks
+		{"attrib/emulate_caw", "0"}, // COMPARE AND WRITE, only for clusters
+		{"attrib/emulate_pr", "0"},  // persistent reservations, only for clusters
 		{"attrib/is_nonrot", "1"},   // no I/O scheduler in the guest
 		{submitType, "1"},
 		{"wwn/vpd_unit_serial", img.serial},
@@ -205,8 +207,8 @@ func attributes(img image, l LUN) []attribute {
 	return a
 }
 
-// needsACL reports whether c has a read-only fileio disk. It requires an ACL with write protection,
-// because fileio has no read-only mode.
+// needsACL reports whether c has a read-only fileio disk. Such a disk requires an ACL with write
+// protection, because fileio has no read-only mode.
 func (tg *Target) needsACL(c Config) bool {
 	for i, l := range c.LUNs {
 		if l.ReadOnly && tg.images[i].plugin == pluginFile {
@@ -272,8 +274,8 @@ func openImage(l LUN) (image, error) {
 	return img, nil
 }
 
-// kernelPath returns the path by which the kernel, in a system call of this process, opens the same
-// image.
+// kernelPath returns a path with which the kernel opens the same image. It is valid only in a
+// system call of this process.
 func (img image) kernelPath() string {
 	return fmt.Sprintf("/proc/self/fd/%d", img.File.Fd())
 }
