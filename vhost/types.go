@@ -2,8 +2,8 @@ package vhost
 
 import "structs"
 
-// maxMemRegions is the default of the vhost module's parameter max_mem_regions, and the maximum of
-// setMemTable.
+// maxMemRegions is the largest number of regions that setMemTable accepts. It is the default of the
+// vhost module's parameter max_mem_regions.
 const maxMemRegions = 64
 
 // memoryRegion is struct vhost_memory_region.

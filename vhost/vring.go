@@ -20,7 +20,10 @@ type Vring struct {
 
 	Kick int // eventfd, driver to device; -1: none
 	Call int // eventfd, device to driver; -1: none
-	Err  int // eventfd, signalled when the kernel stops serving the ring, which it reports in no other way; -1: none
+
+	// Err is an eventfd that the kernel signals when it stops serving the ring; -1: none. The kernel
+	// reports this in no other way.
+	Err int
 }
 
 // Setup holds the settings that a device needs before its backend starts.
@@ -30,9 +33,9 @@ type Setup struct {
 	Vrings   []Vring
 }
 
-// setup applies everything except the kicks: features, memory table, rings. EBUSY while the backend
-// is set, EINVAL for a misaligned ring. The kernel checks that the rings are in user space when the
-// backend is set.
+// setup applies everything except the kicks: features, memory table, rings. It fails with EBUSY
+// while the backend is set, and with EINVAL for a misaligned ring. The kernel checks that the rings
+// are in user space only later, when the backend is set.
 func (d *Device) setup(s Setup) error {
 	if err := ioctlPtr(d, setFeatures, &s.Features); err != nil {
 		return err
@@ -63,7 +66,7 @@ func (d *Device) setup(s Setup) error {
 }
 
 // setKicks connects the kicks of all rings. If an eventfd has a nonzero count, its ring is processed
-// at once. The counter is not read and keeps growing.
+// at once. The kernel does not read the counter, so it keeps growing.
 func (d *Device) setKicks(rings []Vring) error {
 	for _, v := range rings {
 		if err := d.setEventfd(setVringKick, v.Index, v.Kick); err != nil {
@@ -85,19 +88,19 @@ func (d *Device) Disconnect(rings []Vring) error {
 }
 
 // SetVringBusyloopTimeout makes the worker poll for the given number of microseconds before it
-// sleeps, VHOST_SET_VRING_BUSYLOOP_TIMEOUT; 0 disables polling. It may be called at any time after
-// SetOwner, and the setting survives a change of the backend. vhost-scsi accepts the value without
-// an error but ignores it: only vhost-net polls.
+// sleeps (VHOST_SET_VRING_BUSYLOOP_TIMEOUT); 0 disables polling. It may be called at any time after
+// SetOwner, and the setting survives a change of the backend. Only vhost-net polls: vhost-scsi
+// accepts the value but ignores it.
 func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
 	return setVring(d, setVringBusyloopTimeout, index, &vringState{index: index, num: microseconds})
 }
 
-// setEventfd sets the eventfd, or -1, of a ring by one of the requests SET_VRING_KICK, CALL and ERR.
+// setEventfd sets a ring's eventfd with the request SET_VRING_KICK, CALL or ERR; -1 removes it.
 func (d *Device) setEventfd(r ioctl.Request, index uint32, fd int) error {
 	return setVring(d, r, index, &vringFile{index: index, fd: int32(fd)})
 }
 
-// setVring issues a request for one ring, whose index its error names.
+// setVring issues a request for one ring. Its error names the ring's index.
 func setVring[T any](d *Device, r ioctl.Request, index uint32, arg *T) error {
 	if err := ioctlPtr(d, r, arg); err != nil {
 		return fmt.Errorf("ring %d: %w", index, err)

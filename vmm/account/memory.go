@@ -14,8 +14,8 @@ import (
 type Memory struct {
 	Guest uint64 `json:"guest_bytes"` // size of the guest's memory
 
-	// Resident is the process's resident memory, including guest memory that was touched, and
-	// PageTables that of its page tables. Both are charged to the process's cgroup.
+	// Resident is the process's resident memory, including guest memory that was touched.
+	// PageTables is the size of its page tables. Both are charged to the process's cgroup.
 	Resident   uint64 `json:"resident_bytes"`
 	PageTables uint64 `json:"page_tables_bytes"`
 
@@ -54,18 +54,18 @@ func number(text string) uint64 {
 	return n
 }
 
-// What vhost allocates for its rings in Linux 6.12 (drivers/vhost/vhost.c, scsi.c): for each ring
-// its struct, and from VHOST_SET_OWNER on three tables of 1024 entries; for each descriptor of a
-// request ring of vhost-scsi, from VHOST_SCSI_SET_ENDPOINT on, two scatter lists of 2048 entries,
-// as many page addresses, and the segments of the response. Linux 6.15 needs less for these.
+// Sizes of vhost's allocations in Linux 6.12 (drivers/vhost/vhost.c, scsi.c). Each ring has its
+// struct and, after VHOST_SET_OWNER, three tables of 1024 entries. After VHOST_SCSI_SET_ENDPOINT,
+// each descriptor of a vhost-scsi request ring has two scatter lists of 2048 entries, 2048 page
+// addresses and the segments of the response. Linux 6.15 needs less for a descriptor.
 const (
 	ringBytes    = 19 << 10
 	tablesBytes  = 40 << 10
 	commandBytes = 160 << 10
 )
 
-// VhostBuffers estimates the kernel memory of a vhost device with a number of rings that is charged
-// to no cgroup. requests are the sizes of the vhost-scsi request rings that a driver has set up.
+// VhostBuffers estimates how much kernel memory of a vhost device is charged to no cgroup. rings is
+// its number of rings; requests holds the size of each vhost-scsi request ring that a driver set up.
 func VhostBuffers(rings int, requests []int) uint64 {
 	n := uint64(rings) * (ringBytes + tablesBytes)
 	for _, size := range requests {
@@ -82,7 +82,8 @@ type Cgroup struct {
 	Tasks  uint64 `json:"tasks"`
 }
 
-// ReadCgroup reads a cgroup's counters, 0 without their controllers. CPU time needs no controller.
+// ReadCgroup reads a cgroup's counters. Memory and Tasks are 0 if their controllers are not enabled;
+// CPU time needs no controller.
 func ReadCgroup(path string) (*Cgroup, error) {
 	mount, below, err := procfs.FindCgroup(path)
 	if err != nil {

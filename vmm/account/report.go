@@ -12,7 +12,8 @@
 // before. All other threads are minivmm itself, including its in-process devices.
 //
 // The sum of the roles is the process's CPU time (getrusage(2)) plus that of its kernel threads.
-// Threads that have exited are a separate role, the rest of getrusage's sum. Go keeps its threads.
+// Exited threads are a separate role: the part of getrusage's sum that no live thread accounts for.
+// The Go runtime keeps its idle threads.
 //
 // Clocks: CPU time comes from schedstat, in nanoseconds. The kernel splits it into user and system
 // by ticks, and /proc reports these in hundredths of a second, so the two are coarser than their
@@ -26,7 +27,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Report is a machine's resource usage at one time. Each counter starts with what it counts for.
+// Report is a machine's resource usage at one time. A counter starts at 0 when the thread, queue,
+// disk or VM that it describes is created or reset.
 type Report struct {
 	Machine Machine   `json:"machine"`
 	Time    time.Time `json:"time"`
@@ -99,8 +101,8 @@ type Queue struct {
 	// Kicks counts the driver's doorbells since the device's last reset, if /proc reports them.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
-	// Interrupts is how often the device has signaled the driver since the device's last reset.
-	// Absent if the kernel serves the queue: KVM consumes the count of the eventfd as it injects.
+	// Interrupts counts the device's signals to the driver since the device's last reset. It is
+	// absent if the kernel serves the queue: KVM clears the eventfd's count when it injects.
 	Interrupts *uint64 `json:"interrupts,omitempty"`
 }
 
@@ -123,7 +125,8 @@ type DiskSize struct {
 	Told bool `json:"told"`
 }
 
-// Net has the figures of a network in minivmm's process since the guest's driver started the card.
+// Net has the figures of a network that minivmm itself serves, since the guest's driver started the
+// card.
 type Net struct {
 	ID          string `json:"id"`                     // "net0"
 	Connections int    `json:"connections"`            // of TCP
@@ -137,7 +140,7 @@ type KVMStats struct {
 	VM    map[string]uint64   `json:"vm,omitempty"`
 	VCPUs []map[string]uint64 `json:"vcpus,omitempty"` // by number
 
-	// UserExits is, by vCPU, the number of exits from the kernel to minivmm.
+	// UserExits holds, for each vCPU, the number of exits from the kernel to minivmm.
 	UserExits []uint64 `json:"user_exits"`
 }
 
@@ -151,7 +154,7 @@ func ReadProcess() (Usage, error) {
 	return Usage{user + system, user, system, uint64(r.Nvcsw), uint64(r.Nivcsw)}, nil
 }
 
-// Roles sums threads by role. The rest of the process's usage is that of exited threads.
+// Roles sums threads by role. It attributes the rest of the process's usage to exited threads.
 func Roles(threads []Thread, process Usage) []Role {
 	var roles []Role
 	for _, t := range threads {
@@ -165,15 +168,16 @@ func Roles(threads []Thread, process Usage) []Role {
 		r.Wait += t.Wait
 		r.each(&t.Usage, func(a *uint64, b uint64) { *a += b })
 		if !t.Kthread {
-			// Their sum can be larger: ticks are rounded and threads ran between the two readings.
+			// The sum of the threads can be larger: ticks are rounded, and threads ran between the
+			// two readings.
 			process.each(&t.Usage, func(a *uint64, b uint64) { *a -= min(*a, b) })
 		}
 	}
 	return append(roles, Role{Kind: Ended, Role: "ended", Usage: process})
 }
 
-// Sum returns the CPU time of all roles, which is that of a cgroup with only this machine, and that
-// of the kernel threads. The difference is getrusage(2) of the process.
+// Sum returns the CPU time of all roles, and that of the kernel threads among them. all equals the
+// CPU time of a cgroup with only this machine; all - kthreads is the process's getrusage(2).
 func (r *Report) Sum() (all, kthreads uint64) {
 	for _, role := range r.Roles {
 		all += role.CPU

@@ -49,10 +49,11 @@ type Thread struct {
 	Cgroup  string `json:"cgroup"` // in the unified hierarchy; "" on a host without it
 }
 
-// Threads returns the threads of this process and the kernel threads in known, which has of each
-// thread the TID (0 if /proc does not show it), Kthread, Kind, Role and Queues. The order is that of
-// known, then KVM's thread, then minivmm's own by ID. A thread in known that has exited has the
-// state "gone". recovery is the ID of KVM's thread if that is a kernel thread ([FindRecovery]).
+// Threads returns the threads of this process and the kernel threads in known. The caller sets TID
+// (0 if /proc does not show it), Kthread, Kind, Role and Queues of each thread in known. The order
+// is that of known, then KVM's thread and other workers, then minivmm's own threads by ID. A thread
+// in known that has exited has the state "gone". recovery is the ID of KVM's thread if that is a
+// kernel thread ([FindRecovery]), else 0.
 func Threads(known []Thread, recovery int) ([]Thread, error) {
 	return threads("/proc", known, recovery)
 }
@@ -106,7 +107,7 @@ func threads(proc string, known []Thread, recovery int) ([]Thread, error) {
 // gone reports whether a thread exited before all of its files were read.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-// readThread reads a thread's folder in dir, which is /proc or the like.
+// readThread reads the files of a thread below dir, which is /proc or /proc/self/task.
 func readThread(dir string, tid int) (Thread, error) {
 	dir = filepath.Join(dir, strconv.Itoa(tid))
 	text := make(map[string]string)
@@ -141,7 +142,8 @@ func readThread(dir string, tid int) (Thread, error) {
 	return t, nil
 }
 
-// parseSchedstat parses /proc/PID/schedstat: nanoseconds on a CPU and waiting for one, and runs.
+// parseSchedstat parses /proc/PID/schedstat. It returns the nanoseconds that the thread ran on a CPU
+// and those that it waited for one.
 func parseSchedstat(s string) (run, wait uint64, err error) {
 	if _, err := fmt.Sscan(s, &run, &wait); err != nil {
 		return 0, 0, fmt.Errorf("unexpected format: %w", err)
@@ -168,9 +170,9 @@ func policy(n int) string {
 	return names[n]
 }
 
-// FindRecovery returns the ID of the kernel thread with which KVM recovers huge pages for the VM
-// that thread maker of this process created. It returns 0 if there is none, as since Linux 6.13
-// (6.12.14), or if /proc does not show it, as in a pid namespace.
+// FindRecovery returns the ID of the kernel thread that recovers huge pages for a VM. maker is the
+// ID of the thread of this process that created the VM. FindRecovery returns 0 if there is no such
+// kernel thread (since Linux 6.13, or 6.12.14), or if /proc does not show it (in a PID namespace).
 func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
 
 func findRecovery(proc string, maker int) int {

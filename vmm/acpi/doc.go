@@ -7,6 +7,6 @@
 // [Build] returns one blob: RSDP, XSDT, FADT, MADT, MCFG, DSDT. File aml.go encodes the small part
 // of ACPI machine language that the DSDT needs.
 //
-// Sources: ACPI specification 6.5; PCI firmware specification 3.3 (MCFG §4.1.2,
-// _OSC §4.5.1). Everything here is pure; nothing holds state.
+// Sources: ACPI specification 6.5; PCI firmware specification 3.3 (MCFG §4.1.2, _OSC §4.5.1).
+// All functions are pure.
 package acpi

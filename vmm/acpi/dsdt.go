@@ -48,8 +48,7 @@ func eventDevice(c Config) aml {
 	)
 }
 
-// oscPCI is the UUID of a PCI host bridge's capabilities, PCI firmware
-// specification §4.5.1.
+// oscPCI is the UUID for a PCI host bridge's _OSC (PCI firmware specification §4.5.1).
 const oscPCI = "33db4d5b-1ff7-401c-9657-7441c03dd766"
 
 // hostBridge is a PCI Express root with the windows that its devices may decode. It has no _PRT:

@@ -10,8 +10,8 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// bzImage holds the fields of a bzImage's setup header, checked against the file size. boot.rst
-// "Details of header fields".
+// bzImage holds the fields of a bzImage's setup header, checked against the file size (boot.rst,
+// "Details of header fields").
 type bzImage struct {
 	header      []byte // struct setup_header, from its first byte at 0x1f1
 	kernelOff   int64  // file offset of the protected-mode code

@@ -24,7 +24,7 @@ func IsPacked(f *os.File) (bool, error) {
 // Unpack checks the kernel image in f as [Open] does, verifies the checksum of a bzImage, and
 // writes the vmlinux packed in it to out, an empty file. out stays empty if f is itself a vmlinux
 // or if Info.NotUnpacked is set. Unpack closes neither file. An error describes the problem with
-// the image, or what kind of file f is, without its name; an error writing to out is an
+// the image, or what kind of file f is, but does not name f. An error writing to out is an
 // *os.PathError.
 func Unpack(f, out *os.File) (Info, error) {
 	k, err := open(f, Options{into: out})
@@ -58,7 +58,7 @@ var errChecksum = errors.New("the checksum is wrong: the image is damaged or was
 // checkBzImage verifies the checksum of the image in f, whose setup header must be valid, and
 // returns the kernel version. Up to Linux 6.14 the build chooses the checksum so that the CRC-32 of
 // everything the setup header covers is 0 (boot.rst, "The Image Checksum"). Signing for secure boot
-// changes PE header fields afterwards; they are read as zero, as built.
+// later changes PE header fields. checkBzImage reads these fields as zero, their value when built.
 func checkBzImage(f io.ReaderAt) (version string, err error) {
 	head, err := readHead(f, offHdrMax)
 	if err != nil {
@@ -127,8 +127,7 @@ func printable(b []byte) string {
 	return strings.TrimSpace(string(b))
 }
 
-// banner finds linux_banner (init/version.c) in a vmlinux and returns the text after "Linux version
-// ".
+// banner finds linux_banner (init/version.c) in a vmlinux and returns the text after bannerStart.
 func banner(f *os.File) (string, error) {
 	info, err := f.Stat()
 	if err != nil {
