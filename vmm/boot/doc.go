@@ -21,6 +21,6 @@
 // in size and ratio. The pure parts (e820, zeroPage, startInfo, identityMap) take values and return
 // values.
 //
-// A [Kernel] must be used by one goroutine at a time. Open opens the image, Close closes it; guest
+// A [Kernel] must be used by one goroutine at a time. The caller of [Open] must call Close; guest
 // memory stays valid after Close.
 package boot

@@ -55,7 +55,7 @@ func pvhEntry(rip uint64) Entry {
 	}
 }
 
-// Apply sets in s what the entry defines.
+// Apply copies the entry state to s.
 func (e Entry) Apply(s *kvm.Sregs) {
 	s.CR0, s.CR3, s.CR4, s.EFER = e.CR0, e.CR3, e.CR4, e.EFER
 	s.GDT = kvm.DTable{Base: uint64(gdtGPA), Limit: gdtSize - 1}
@@ -91,7 +91,7 @@ func (e Entry) gdt() []byte {
 // descriptor encodes s as a GDT entry, Intel SDM volume 3 figure 3-8.
 func descriptor(s kvm.Segment) uint64 {
 	limit := uint64(s.Limit)
-	if s.G != 0 { // it counts the limit in pages
+	if s.G != 0 { // the limit is in pages
 		limit >>= 12
 	}
 	d := limit&0xffff | limit>>16&0xf<<48 | s.Base&0xffffff<<16 | s.Base>>24<<56

@@ -18,8 +18,8 @@ type Options struct {
 	// Protocol is the entry to use; empty means Auto. Open fails if the image does not support it.
 	Protocol Protocol
 
-	// KeepPacked enters a bzImage at its own decompressor, in the guest:
-	// slower, but the kernel randomises its address (KASLR).
+	// KeepPacked enters a bzImage at its own decompressor, in the guest. This is slower, but the
+	// kernel randomizes its address (KASLR).
 	KeepPacked bool
 
 	into *os.File // set by Unpack: the file to which a packed vmlinux is written, instead of a memfd
@@ -54,7 +54,7 @@ type Kernel struct {
 // Info describes the image.
 func (k *Kernel) Info() Info { return k.info }
 
-// Close closes the kernel's file. Guests that are loaded do not need it.
+// Close closes the kernel's file. Loaded guests do not need it.
 func (k *Kernel) Close() error { return k.file.Close() }
 
 // Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and

@@ -4,7 +4,7 @@ import "minivmm/devices/guestmem"
 
 // Guest addresses of the boot structures. All are in the first 64 KiB, which Linux always reserves
 // for itself (early_reserve_memory, arch/x86/kernel/setup.c), so they do not fragment memory that
-// the guest could use. It is also below 640 KiB, where every machine has RAM.
+// the guest could use. They are also below 640 KiB, where every machine has RAM.
 //
 // Page 0 stays unused: it holds the real-mode interrupt table and the BIOS data area, and null
 // pointers refer to it.

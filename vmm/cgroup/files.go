@@ -22,7 +22,7 @@ type files interface {
 	list(dir string) ([]string, error) // the folders in dir
 	xattr(path, name string) string    // "" if it does not exist or is not readable
 
-	// lock keeps other machines from changing what this one has checked before it acts on it.
+	// lock keeps other machines from changing dir between a check and the action that relies on it.
 	lock(dir string) (unlock func())
 }
 
@@ -70,8 +70,8 @@ func (kernel) xattr(path, name string) string {
 	return string(b[:max(n, 0)])
 }
 
-// lock takes a flock(2). The wait exceeds the time that a stopping machine may need, but is bounded:
-// every user who can read a cgroup can lock it, and must not prevent machines from starting.
+// lock takes a flock(2). The wait is longer than a stopping machine may need, but it is bounded: any
+// user who can read a cgroup can lock it, and that must not prevent machines from starting.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {

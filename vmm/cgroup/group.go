@@ -12,22 +12,22 @@
 // the root is exempt), so this process must be alone there, or the controllers must be enabled
 // already. No other process is ever moved.
 //
-//	HOME                  where the process was, or the scope; controllers are turned on here
+//	HOME                  where the process was, or the scope; controllers are enabled here
 //	└── minivmm.NAME      the limits; memory is accounted here ("domain threaded" if it has children)
 //	    ├── vcpu          threads that called Group.EnterVCPU ("threaded")
 //	    └── io            all other threads ("threaded")
 //
 // The children exist if shares are configured. A new thread inherits the cgroup of the thread that
 // created it, and the Go runtime creates no thread from one that a goroutine is locked to. So every
-// thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER, whose copy
-// the worker is: workers are in io from their first instruction. A worker that is a kernel thread
+// thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER. The worker is
+// a copy of that thread, so it is in io from its first instruction. A worker that is a kernel thread
 // (Linux before 6.4) is there too, because the kernel attaches it to its creator's cgroup.
 //
 // # Cleanup
 //
 // [Group.Close] moves the process back and removes the cgroup. A killed process leaves a cgroup
 // without processes, and the kernel removes only such cgroups. So [Make] tries to remove every
-// cgroup that has one of our names. Pids mean nothing to it: it may be in a pid namespace.
+// cgroup that has one of our names. It does not check PIDs, because it may be in a PID namespace.
 //
 // Machines that start and stop at the same time below one cgroup take turns, with a flock(2) on its
 // folder. Without it, one would disable a controller that another has just found enabled.
@@ -69,7 +69,7 @@ type Config struct {
 	Name     string    // the machine's name: a-z, 0-9 and '-'
 	Settings []Setting // written in this order
 
-	// The settings of the two children, if there are any; for threaded controllers: cpu, cpuset.
+	// Settings of the two children, for threaded controllers: cpu, cpuset. Both empty: no children.
 	VCPU, IO []Setting
 }
 
@@ -80,7 +80,7 @@ func keys(settings []Setting) string {
 	return strings.Join(each(settings, func(s Setting) string { return s.Key }), ", ")
 }
 
-// each returns a text of each setting, without repetitions.
+// each returns text(s) for each setting s, without repetitions.
 func each(settings []Setting, text func(Setting) string) (all []string) {
 	for _, s := range settings {
 		if t := text(s); !slices.Contains(all, t) {
@@ -99,7 +99,7 @@ type Group struct {
 	split   bool     // the cgroup has the children
 }
 
-// The children.
+// The names of the children.
 const (
 	vcpuChild = "vcpu"
 	ioChild   = "io"
@@ -109,7 +109,7 @@ const (
 //
 // If the host lacks something, the error names it and says what to do; it matches fs.ErrPermission,
 // errors.ErrUnsupported or EBUSY, unless it comes from systemd. After an error the process is where
-// it was, or in a scope of systemd's, and nothing else is left behind.
+// it was, or in a scope that systemd made, and nothing else is left behind.
 func Make(cfg Config) (*Group, error) {
 	h, err := findHost()
 	if err != nil {
@@ -158,7 +158,8 @@ func (h host) makeBelow(base string, cfg Config) (*Group, error) {
 	return g, nil
 }
 
-// mostNames limits the machines of one name, and how often another start may remove a new cgroup.
+// mostNames limits how many machines may share a name, and how often enter tries again because
+// another start removed its new cgroup.
 const mostNames = 1000
 
 // enter creates a cgroup with a free name and moves the process in.
@@ -195,7 +196,7 @@ func numbered(name string, n int) string {
 // enable enables the controllers for base's children.
 func (g *Group) enable(cfg Config) error {
 	file := g.base + "/cgroup.subtree_control"
-	on, _ := g.read(file) // writing it reports the error
+	on, _ := g.read(file) // if this fails, so does the write, which reports it
 	for _, c := range each(cfg.settings(), Setting.controller) {
 		if slices.Contains(strings.Fields(on), c) {
 			continue
@@ -234,8 +235,8 @@ func (g *Group) divide(cfg Config) error {
 		if err := g.mkdir(dir); err != nil {
 			return err
 		}
-		// This comes before the controllers: a threaded controller can be enabled in a
-		// cgroup with processes only if the cgroup is the domain of threaded children.
+		// The type must be set before controllers are enabled: a cgroup with processes can enable
+		// a threaded controller only if it is the domain of threaded children.
 		if err := g.write(dir+"/cgroup.type", "threaded"); err != nil {
 			return err
 		}
@@ -321,7 +322,8 @@ func (g *Group) control(dir, sign string, controllers []string) error {
 	return nil
 }
 
-// emptied limits how long the kernel may take to clean up after exited threads, which count.
+// emptied limits how long the kernel may take to clean up after exited threads. Until then they keep
+// the cgroup in use.
 const emptied = 5 * time.Second
 
 func (g *Group) removeSoon(dir string) error {
@@ -337,8 +339,8 @@ func (g *Group) removeSoon(dir string) error {
 
 // recover removes the cgroups that killed processes left in base. The kernel keeps those in use.
 func (h host) recover(base string) {
-	ours := regexp.MustCompile(`^minivmm\.[a-z0-9-]+(\.[0-9]{1,4})?$`) // as enter gives
-	names, _ := h.list(base)                                           // creating one reports an error
+	ours := regexp.MustCompile(`^minivmm\.[a-z0-9-]+(\.[0-9]{1,4})?$`) // as enter names them
+	names, _ := h.list(base)                                           // if this fails, mkdir reports it
 	for _, name := range names {
 		dir := base + "/" + name
 		if !ours.MatchString(name) || isUnit(name) {

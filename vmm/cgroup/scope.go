@@ -18,8 +18,8 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	if h.delegated(base) {
 		return h.makeBelow(base, cfg)
 	}
-	// The author of a service expects that its limits hold and that stopping it stops all of
-	// it. A terminal is for a person, whom getty or sshd let in without a session.
+	// The author of a service expects that its limits hold and that stopping it stops all of it. A
+	// process with a terminal belongs to a person, who logged in at getty or sshd without a session.
 	if unit := path.Base(h.home); strings.HasSuffix(unit, ".service") && !h.terminal() {
 		user := ""
 		if strings.Contains(h.home, "/user@") {
@@ -54,8 +54,8 @@ func (h *host) enterScope(name string) error {
 	return fmt.Errorf("scopes minivmm-%s.scope to minivmm-%s.%d.scope: %w", name, name, mostNames, fs.ErrExist)
 }
 
-// sliceOf returns the slice that contains home, by the name that uid's manager has for it, so that
-// its limits apply to the scope too. It returns "" if the manager has none there.
+// sliceOf returns the slice that contains home, by the name that uid's manager uses for it. A scope
+// in that slice keeps its limits. sliceOf returns "" if the manager has no slice there.
 func sliceOf(home string, uid int) string {
 	before, below, found := strings.Cut(home+"/", "/user@")
 	if uid != 0 {
@@ -105,7 +105,7 @@ func (h host) usable(base string, cfg Config) error {
 }
 
 // delegated reports whether systemd delegated the unit that base is in. The search ends at the
-// first unit: a user's manager, to which all is delegated, decides itself to delegate it further.
+// first unit: a user's manager has its whole subtree delegated, but not every unit in it has.
 func (h host) delegated(base string) bool {
 	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
 		// The first attribute is for root, the second is readable by every user.
@@ -119,7 +119,7 @@ func (h host) delegated(base string) bool {
 	return false
 }
 
-// isUnit reports whether a cgroup has the name of a unit of systemd's.
+// isUnit reports whether a cgroup has the name of a systemd unit.
 func isUnit(name string) bool {
 	return slices.Contains([]string{".scope", ".service", ".slice"}, path.Ext(name))
 }

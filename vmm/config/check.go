@@ -9,7 +9,7 @@ import (
 )
 
 // checker checks the rules of a decoded Config that involve more than the type of one value. A
-// value that was already reported has its default here.
+// value that was already reported holds its default here.
 type checker struct{ *decoder }
 
 // bad reports a problem with the value of p.
@@ -72,8 +72,8 @@ func (c *checker) console(con *Console) {
 	}
 }
 
-// output reports a file to write whose folder does not exist, or that is of a kind that unfit
-// reports; what names that kind.
+// output checks a file that minivmm will write. It reports a folder that does not exist, and an
+// existing file that unfit rejects; what completes the message "FILE is ...".
 func (c *checker) output(p path, file Path, unfit func(fs.FileInfo) bool, what string) {
 	if !c.file(p, Path(filepath.Dir(string(file))), fs.FileInfo.IsDir, "a folder") {
 		return
@@ -83,8 +83,8 @@ func (c *checker) output(p path, file Path, unfit func(fs.FileInfo) bool, what s
 	}
 }
 
-// overwritten reports a console or capture file that is also a file the machine reads, or that
-// another one writes.
+// overwritten reports a console or capture file that is also a boot file, a disk or the image, and a
+// capture file that is also the console file.
 func (c *checker) overwritten(cfg *Config) {
 	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd", Path(cfg.Image): "image"}
 	for i, d := range cfg.Disk {
@@ -199,7 +199,7 @@ func (c *checker) disks(disks []Disk) {
 	}
 }
 
-// imageDisk reserves room and an id for the disk that holds the image, see [Config.ImageDisk].
+// imageDisk reports disks that leave no room or no id for the image's disk, see [Config.ImageDisk].
 func (c *checker) imageDisk(cfg *Config) {
 	if cfg.Image == "" {
 		return
@@ -290,7 +290,8 @@ func (c *checker) id(seen map[Name]int, id Name, i int, p path) {
 	}
 }
 
-// taken records k for entry i, unless an earlier entry has it; it then returns that entry.
+// taken records that entry i has k. If an earlier entry has k, taken returns that entry and true
+// instead.
 func taken[K comparable](seen map[K]int, k K, i int) (first int, twice bool) {
 	if first, twice = seen[k]; !twice {
 		seen[k] = i

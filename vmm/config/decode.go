@@ -23,9 +23,9 @@ type decoder struct {
 	*report
 	spots    map[path]spot
 	flags    map[path]place // overrides spots
-	given    map[path]bool  // known keys that were set, with a valid value or not
+	given    map[path]bool  // known keys that were set, even to an invalid value
 	broken   map[path]bool  // given keys whose value was reported or could not be read
-	blind    bool           // some text could not be read, and which keys it set is unknown
+	blind    bool           // some text could not be read, so it is unknown which keys it set
 	baseDir  string         // base of relative paths in the file
 	flagsDir string         // base of relative paths in flags
 	stat     func(string) (fs.FileInfo, error)

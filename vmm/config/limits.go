@@ -61,7 +61,7 @@ func (p *Percent) UnmarshalText(b []byte) error {
 // String returns the form that UnmarshalText reads.
 func (p Percent) String() string { return strconv.Itoa(int(p)) + "%" }
 
-// MarshalText is String.
+// MarshalText returns the same text as String.
 func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // IOLimit limits the machine's use of one host disk, written "/dev/vda weight=50 read_bps=10M
@@ -133,7 +133,7 @@ func (l IOLimit) String() string {
 	return b.String()
 }
 
-// MarshalText is String.
+// MarshalText returns the same text as String.
 func (l IOLimit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 func (c *checker) limits(l *Limits, m *Machine) {

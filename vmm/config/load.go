@@ -33,15 +33,15 @@ func Parse(name string, data []byte) (*Config, error) {
 // file.
 type Setting struct {
 	Flag  string // the flag's name in problems: "--memory"
-	Key   string // "machine.memory"; "disk.0.path" for the first entry of a list; one word for the top level
+	Key   string // "machine.memory"; "disk.0.path" for the first entry of a list; a single word for a top-level key
 	Value string // the value without quotes; relative paths start at the working directory
 	Clear bool   // set nothing, and discard what the file set under Key
 }
 
-// Resolve builds a configuration from the file name, unless name is empty, and from settings, which
-// override the file. Settings for entries of a list replace the file's whole list. If the contents
-// are invalid, it returns an [*Error] with all problems; if the file cannot be read, the operating
-// system's error.
+// Resolve builds a configuration from the file called name (no file if name is empty) and from
+// settings, which override the file. Settings for entries of a list replace the file's whole list.
+// If the contents are invalid, Resolve returns an [*Error] with all problems. If the file cannot be
+// read, it returns the operating system's error.
 func Resolve(name string, settings []Setting) (*Config, error) {
 	src := source{name: name, settings: settings, stat: os.Stat, raw: diskimage.CheckRaw}
 	if name != "" {
@@ -129,7 +129,7 @@ const maxBroken = 20
 
 // read returns the values of a TOML text and stores the positions of its keys. A statement that
 // cannot be read is reported and blanked, and the text is read again. read returns false if the
-// rest cannot be trusted; the problems found so far are then all that is reported.
+// rest cannot be trusted; the caller then reports only the problems found so far.
 func (d *decoder) read(data []byte) (map[string]any, bool) {
 	if len(data) > maxFile {
 		d.add(place{}, "the file is larger than %d KiB", maxFile>>10)
@@ -184,8 +184,8 @@ func (d *decoder) read(data []byte) (map[string]any, bool) {
 	return nil, false
 }
 
-// blank replaces a statement by spaces, which keeps the positions of the others, and marks the keys
-// it set as broken.
+// blank replaces a statement with spaces, so that all others keep their positions, and marks the
+// keys it set as broken.
 func (d *decoder) blank(text string, st *statement) string {
 	st.broken = true
 	for _, p := range st.paths {
@@ -239,7 +239,7 @@ func notText(data []byte) (off int, what string) {
 	return 0, ""
 }
 
-// overlay overrides the file's values by settings.
+// overlay overrides the file's values with settings.
 func (d *decoder) overlay(values map[string]any, settings []Setting) {
 	lists := map[string][]map[string]any{}
 	for nth, set := range settings {

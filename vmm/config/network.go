@@ -154,5 +154,5 @@ func (d Destination) String() string {
 	return d.Prefix.String()
 }
 
-// MarshalText is String.
+// MarshalText returns the same text as String.
 func (d Destination) MarshalText() ([]byte, error) { return []byte(d.String()), nil }

@@ -107,7 +107,7 @@ func (p Port) String() string {
 	return fmt.Sprintf("%s:%s/%s", host, guest, proto)
 }
 
-// MarshalText is String.
+// MarshalText returns the same text as String.
 func (p Port) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // publishedPorts holds the addresses of each published port, and the index of its network device.
@@ -123,8 +123,8 @@ type publication struct {
 	net  int
 }
 
-// ports reports ports that are published twice, by any network devices. A port on all addresses
-// conflicts with the same port on one address.
+// ports reports ports that are published twice, by one network device or by two. A port on all
+// addresses conflicts with the same port on one address.
 func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	total := 0
 	for j, port := range ports {
@@ -147,8 +147,8 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	}
 }
 
-// covers reports whether a socket on all also gets what is sent to one: the same address, or the
-// unspecified address of its family. "::" covers both families.
+// covers reports whether a socket bound to all also receives what is sent to one. It does if the
+// addresses are equal or if all is the unspecified address of one's family; "::" covers both.
 func covers(all, one netip.Addr) bool {
 	return all == one || all == netip.IPv6Unspecified() || all == netip.IPv4Unspecified() && one.Is4()
 }
