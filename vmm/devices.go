@@ -28,7 +28,7 @@ func (m *VM) addDevices(list []device) error {
 	return nil
 }
 
-// insert puts a device on the bus. It owns the device, and closes it on error.
+// insert puts a device on the bus. It takes ownership: on error it closes the device.
 func (m *VM) insert(name string, bare virtio.Device) error {
 	dev, err := reserveFiles(bare)
 	if err != nil {

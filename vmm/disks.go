@@ -107,9 +107,9 @@ type disks struct {
 }
 
 // Rescan checks whether files or block devices behind the disks have changed size, resizes the
-// disks and returns those that changed. Disks served in process also do so on their own within a
-// second of being used; then they are not among those returned. Any goroutine may call it, between
-// New and Close.
+// disks and returns those that changed. A disk served in process also detects a change by itself,
+// within a second of being used; Rescan does not return that disk then. Any goroutine may call
+// Rescan, between New and Close.
 func (m *VM) Rescan() (changed []account.DiskSize, err error) {
 	d := &m.disks
 	d.mu.Lock()

@@ -10,8 +10,8 @@ import (
 )
 
 // scsiWorkers creates the workers for the disks' queues. The first serves the control and event
-// queues; the request queues are distributed over all workers. They belong to the device until it
-// is closed, even if the guest resets it.
+// queues; the request queues are distributed over all workers. The workers belong to the device
+// until it is closed, even if the guest resets it.
 func (m *VM) scsiWorkers(dev *vhost.Scsi) error {
 	requests := int(m.plan.SCSI.Queues)
 	place := m.placement(scsiName, m.plan.SCSI.Affinity)
@@ -31,7 +31,7 @@ func (m *VM) scsiWorkers(dev *vhost.Scsi) error {
 
 // setDiskWorkers creates or destroys workers of the disks until there are as many as c says, and
 // distributes the request queues over them. It may be called while the guest uses the queues: the
-// kernel lets a worker finish its current work on a queue before another worker takes the rest
+// kernel lets a worker finish its current work on a queue before another worker takes over
 // (Linux 6.5, vhost_attach_worker). On error each queue keeps the worker it had. The caller has
 // locked workersMu.
 func (m *VM) setDiskWorkers(c config.WorkerCount) error {

@@ -1,17 +1,17 @@
-// Package vmm is a virtual machine: [Resolve] turns a configuration into a plan, [New] builds it,
-// Run runs the guest and Close releases everything.
+// Package vmm runs a virtual machine: [Resolve] turns a configuration into a plan, [New] builds the
+// machine, Run runs the guest and Close releases everything.
 //
-// Start, by file: plan.go decides what the configuration leaves open and lists the devices; only
-// whether the kernel supports several workers for the disks is found out later, when they are
-// created. limits.go and reserve.go move the process into the machine's cgroup, with all the
-// threads that it will need. vm.go opens KVM, checks its capabilities and opens the kernel image.
+// Start, by file: plan.go decides what the configuration leaves open and lists the devices. One
+// question stays open until the disks' workers are created: whether the kernel supports several.
+// limits.go and reserve.go move the process into the machine's cgroup, with all the threads that it
+// will need. vm.go opens KVM, checks its capabilities and opens the kernel image.
 // layout_amd64.go places RAM and devices in the guest's address space. irq.go connects devices to
 // KVM. devices.go creates each virtio device with its backend and puts it on the PCI bus.
 // workers.go creates the kernel threads that serve the devices, lists them and notices one that
 // has exited; tune.go and diskworkers.go change them while the guest runs. kernel.go has packages
 // boot and acpi load the kernel and the tables into memory. vcpu.go creates a locked thread for
 // each vCPU, which waits at the start gate. Each step pushes its undo step on the stack of
-// closers, which a New that fails and Close both run. Run opens the gate.
+// closers; Close runs them all, and so does New if it fails. Run opens the gate.
 //
 // Path of a transmitted packet: the guest writes its queue's doorbell. KVM matches the ioeventfd
 // and signals Kick, in the kernel. The vhost worker, a thread of this process, reads the ring in
@@ -21,8 +21,8 @@
 // Meanwhile, Report returns the resource usage: report.go collects it from package account, the
 // devices' rings, LIO and KVM, and changes none of them.
 //
-// Locks are acquired in this order, from the first to the last of a line; locks of different lines
-// are never held together:
+// The locks in one line of this list are acquired from left to right; locks of different lines are
+// never held together:
 //
 //	VM.workersMu                  the list of workers; no vCPU acquires it, as it is held while the
 //	                              kernel creates threads and while a watch of a worker is closed

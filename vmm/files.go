@@ -21,8 +21,8 @@ const (
 	filesWhileRunning = 12
 )
 
-// withFiles is a device that holds as many descriptors as its next activation needs. The driver
-// decides when that happens; if a limit were reached then, the guest would have a dead device.
+// withFiles is a device that holds as many spare descriptors as its next activation needs. The
+// driver decides when to activate; if a limit were reached then, the guest would have a dead device.
 type withFiles struct {
 	virtio.Device
 	held []int
@@ -96,8 +96,8 @@ func explainFiles(err error) error {
 	return err
 }
 
-// readText returns the contents of a small file of the kernel's, or "unknown": a host without free
-// descriptors may have none for it.
+// readText returns the contents of a small file in /proc or /sys. If it cannot be read, for example
+// because the host has no free descriptor, readText returns "unknown".
 func readText(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

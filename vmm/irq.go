@@ -104,7 +104,7 @@ func (m *msi) irqfd(call *virtio.Notifier, assign bool) error {
 	return nil
 }
 
-// Close releases the number. The table keeps the stale route until the next change; nothing signals
+// Close releases the GSI. The table keeps the stale route until the next change, but nothing signals
 // it.
 func (m *msi) Close() error {
 	m.host.mu.Lock()

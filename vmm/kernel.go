@@ -40,8 +40,8 @@ func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	return entry, nil
 }
 
-// ownCmdline are the kernel parameters of every guest. The user's follow; in Linux the later of two
-// wins.
+// ownCmdline holds the kernel parameters of every guest; cmdline adds tsc_early_khz. The user's
+// parameters follow: if two conflict, Linux uses the later one.
 //
 //   - console: the only console at boot.
 //   - panic, reboot: a guest that panics reboots through the ACPI reset register, which stops it.

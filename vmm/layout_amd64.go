@@ -19,9 +19,9 @@ const (
 	// mmioGPA and mmioSize are the window for PCI BARs.
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
-	// ecamGPA is PCI configuration space, 1 MiB for the only bus. It is the only access to it
-	// unless the configuration asks for ports: a guest that finds ports 0xcf8 and 0xcfc uses them
-	// for most registers, at two exits per access.
+	// ecamGPA is PCI configuration space, 1 MiB for the only bus. The I/O ports 0xcf8 and 0xcfc exist
+	// only if the configuration enables them: a guest that finds them uses them for most registers,
+	// at two exits per access.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 
@@ -84,7 +84,7 @@ var reserved = []boot.E820Entry{
 	{GPA: ecamGPA, SizeBytes: ecamSize, Type: boot.Reserved},
 }
 
-// acpiConfig returns the same layout for the ACPI tables.
+// acpiConfig returns this layout in the form that package acpi takes.
 func acpiConfig(vcpus int) acpi.Config {
 	return acpi.Config{
 		NumCPUs:      vcpus,

@@ -15,10 +15,11 @@ import (
 )
 
 // addLimits creates the machine's cgroup with this process in it, and sets the process's resource
-// limits. It must run before anything that the limits account for: guest memory, vCPU threads,
-// workers.
+// limits. It must run before anything that counts towards the limits is created: guest memory, vCPU
+// threads, workers.
 //
-// Threads are reserved first, see [reserveThreads]: the limit of tasks is for those created later.
+// It first creates threads in advance, see [reserveThreads]: a limit on tasks refuses only tasks
+// that are created later.
 func (m *VM) addLimits() error {
 	limits, err := cgroupConfig(&m.plan.Config)
 	if err != nil {

@@ -29,7 +29,8 @@ var powerRegisters = []powerRegister{
 	{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff},
 	{port: sleepStatusPort, value: 0xff}, // no write stops the guest
 	// Unless KVM's clock reports the frequency, Linux calibrates its time stamp counter with
-	// channel 2 (quick_pit_calibrate), and gives up only after 100 000 reads of ones.
+	// channel 2 (quick_pit_calibrate). It gives up at once if the port reads as 0, but after
+	// 100 000 reads if it reads as ones, as a port without a device does.
 	{port: timerPort, value: 0xff},
 	{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted},
 	{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted},

@@ -52,8 +52,8 @@ func (m *VM) About() account.Machine {
 	}
 }
 
-// Report returns the machine's current resource usage. It reads kernel files and the guest's rings,
-// and stops nothing. Any goroutine may call it between New and Close, also while the guest runs.
+// Report returns the machine's current resource usage. It reads kernel files and the guest's rings
+// and does not stop the guest. Any goroutine may call it between New and Close.
 // The report names the figures that the host does not provide; Report returns an error only if an
 // essential figure is missing.
 func (m *VM) Report() (*account.Report, error) {
@@ -119,7 +119,7 @@ func (m *VM) queues() (queues []account.Queue) {
 	return queues
 }
 
-// notCharged estimates the kernel memory of the vhost devices.
+// notCharged estimates the kernel memory of each vhost device that is charged to no cgroup.
 func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 	var all []account.Estimate
 	for _, w := range m.Workers() {

@@ -32,7 +32,7 @@ type vcpu struct {
 	done     chan struct{} // closed when the goroutine exits
 }
 
-// vcpuStart is what vCPUs start with.
+// vcpuStart holds the initial state of the vCPUs.
 type vcpuStart struct {
 	cpuid  []kvm.CPUIDEntry // supported by KVM
 	tscKHz int              // 0: unknown
@@ -85,7 +85,8 @@ func (v *vcpu) setUp(start vcpuStart) (err error) {
 	if err := v.setRegisters(start); err != nil {
 		return err
 	}
-	// Also for the thread that KVM copies from it at the first run (kvm_mmu_start_lpage_recovery).
+	// This also covers the thread that KVM copies from this one at the first run
+	// (kvm_mmu_start_lpage_recovery).
 	return sandbox.Thread()
 }
 
@@ -147,9 +148,9 @@ func (e *KVMError) Error() string {
 // resetVector is where a processor starts after INIT (Intel SDM vol. 3A §10.1.4).
 const resetVector = 0xffff_fff0
 
-// unexpected returns the outcome of an exit that minivmm cannot handle. A guest can cause most of
-// them: it sends itself INIT, by any kind of interrupt, or its code, its stack or the delivery of
-// an exception is at an address without memory. Those stop the guest, with a line in the log.
+// unexpected returns the outcome of an exit that minivmm cannot handle. A guest can cause most such
+// exits: it sends itself INIT, by any kind of interrupt, or it executes code, uses a stack or takes
+// an exception at an address without memory. Such an exit stops the guest and logs one line.
 func (v *vcpu) unexpected(exit *kvm.Exit) (Outcome, error) {
 	detail, at := exit.String(), uint64(0)
 	regs, err := v.fd.Regs()
@@ -172,9 +173,9 @@ func (v *vcpu) unexpected(exit *kvm.Exit) (Outcome, error) {
 	return 0, &KVMError{VCPU: v.id, Detail: detail}
 }
 
-// stop makes the goroutine leave its loop, wherever the vCPU is: the flag is for a vCPU that
-// handles an exit, immediate_exit for one about to enter the guest, the signal for one in the guest
-// or halted. The Go runtime uses SIGURG for preemption and ignores spurious ones.
+// stop makes the goroutine leave its loop, whatever the vCPU is doing: stopping is for a vCPU that
+// handles an exit, immediate_exit for one that is about to enter the guest, and the signal for one
+// in the guest or halted. The Go runtime uses SIGURG for preemption and ignores spurious ones.
 func (v *vcpu) stop() {
 	v.stopping.Store(true)
 	v.fd.SetImmediateExit(true)

@@ -83,7 +83,7 @@ type VM struct {
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
-	ended    chan result // has room for one: what the first call of end says
+	ended    chan result // has room for one: the result of the first call of end
 }
 
 // result is how the machine stopped: an outcome, or an error of the host.
@@ -106,10 +106,10 @@ type ConfigError struct{ error }
 func (e *ConfigError) Unwrap() error { return e.error }
 
 // New builds the machine of a plan, up to the gate before the first instruction. On error nothing
-// is left behind: no tap, no LIO object, no thread. The caller must call Close, also after Run
-// failed.
+// is left behind: no tap, no LIO object, no thread. The caller must call Close, even if Run fails.
 //
-// Limits apply to the process: it is moved to a cgroup until Close, and its resource limits stay.
+// Limits apply to the process: New moves it to a cgroup until Close, and Close does not restore its
+// resource limits.
 // New sets up no namespaces; the caller's process must already be in them.
 func New(plan Plan, opt Options) (_ *VM, err error) {
 	m := &VM{plan: plan, opt: opt, gate: make(chan struct{}), ended: make(chan result, 1)}
@@ -267,8 +267,8 @@ func (m *VM) mapMemory() error {
 	return nil
 }
 
-// pulse raises an edge on a pin of the IOAPIC. Pulses are serialized: KVM sees no edge on a line
-// that another pulse still holds high, and an interrupt would be lost.
+// pulse raises an edge on a pin of the IOAPIC. Pulses are serialized, because an interrupt would be
+// lost otherwise: KVM sees no edge on a line that another pulse still holds high.
 func (m *VM) pulse(pin uint32) error {
 	m.pulsing.Lock()
 	defer m.pulsing.Unlock()
@@ -300,7 +300,7 @@ func (m *VM) Run(ctx context.Context) (Outcome, error) {
 	return end.outcome, end.err
 }
 
-// end records how the guest stopped. The first call counts.
+// end records how the guest stopped. Only the first call has an effect.
 func (m *VM) end(o Outcome, err error) {
 	select {
 	case m.ended <- result{o, err}:

@@ -105,7 +105,8 @@ func (h host) usable(base string, cfg Config) error {
 }
 
 // delegated reports whether systemd delegated the unit that base is in. The search ends at the
-// first unit: a user's manager has its whole subtree delegated, but not every unit in it has.
+// first unit: systemd delegates a whole subtree to a user's manager, but each unit in that subtree
+// is delegated only if the manager does so.
 func (h host) delegated(base string) bool {
 	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
 		// The first attribute is for root, the second is readable by every user.

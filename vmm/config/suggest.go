@@ -66,7 +66,7 @@ var otherNames = map[string]string{
 	"cpu_set": "affinity", "serial_number": "serial", "payload": "boot", "worker": "workers",
 }
 
-// hint suggests the key that was probably meant by k in table p.
+// hint suggests the key that the author of k in table p probably meant.
 func hint(k string, p path, keys []string) string {
 	lower := strings.ToLower(k)
 	if slices.Contains(keys, lower) {

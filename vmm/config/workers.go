@@ -117,8 +117,8 @@ func (c *checker) workers(cfg *Config) {
 	}
 }
 
-// Tuning changes the settings of a running machine's kernel workers, as Go value and as JSON.
-// Values are in the format of the configuration file. A field that is empty or nil is unchanged.
+// Tuning describes a change to the settings of a running machine's kernel workers. Its JSON values
+// are in the format of the configuration file. A field that is empty or nil changes nothing.
 type Tuning struct {
 	Device   string      `json:"device,omitempty"` // "net0"; empty: every device
 	Affinity CPUSet      `json:"affinity,omitempty"`

@@ -48,7 +48,7 @@ func (e *NotRunningError) Unwrap() error { return fs.ErrNotExist }
 type Found struct {
 	Name  string
 	About account.Machine
-	Err   error // why it does not answer
+	Err   error // why it does not respond; nil if it does
 }
 
 // Find returns this user's running machines, sorted by name.
@@ -87,8 +87,8 @@ func cut(err error) bool {
 }
 
 // Call sends a request to the machine with that name. It returns the response and the ID of the
-// process that sent it, 0 if that process is not visible in this pid namespace. Call sets the
-// version. The response to CommandAbout has About, and that to CommandWorkers has Workers.
+// process that sent it, 0 if that process is not visible in this PID namespace. Call sets
+// req.Version. A response to CommandAbout has About, and one to CommandWorkers has Workers.
 func Call(name string, req Request) (_ *Response, pid int, err error) {
 	return callName(userdir.Runtime(), name, req)
 }
@@ -155,7 +155,7 @@ func call(path string, req Request) (*Response, int, error) {
 	case req.Command == CommandAbout && resp.About == nil, req.Command == CommandWorkers && resp.Workers == nil:
 		return nil, pid, fmt.Errorf("the response to %s has no result", req.Command)
 	}
-	// In a pid namespace the machine does not know its own process ID.
+	// A machine in a PID namespace does not know the ID that its process has outside.
 	if resp.About != nil {
 		resp.About.PID = cmp.Or(pid, resp.About.PID)
 	}
@@ -165,7 +165,7 @@ func call(path string, req Request) (*Response, int, error) {
 	return &resp, pid, nil
 }
 
-// peer returns the process ID of the other end, 0 if it is not in this pid namespace.
+// peer returns the process ID of the other end, 0 if that process is not in this PID namespace.
 func peer(conn net.Conn) int {
 	pid := 0
 	if raw, err := conn.(*net.UnixConn).SyscallConn(); err == nil {

@@ -52,7 +52,8 @@ func claim(candidates []string, name string) (*Name, error) {
 	n := &Name{name: name, dir: dir}
 	// All processes lock in the same order: of two that start at once, one gets all locks.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
-		// A machine with another environment, or started before a session, has its socket there.
+		// d may hold the socket of a machine that was started with another environment, or before
+		// the login session.
 		if userdir.Private(d) != nil {
 			continue
 		}
@@ -107,8 +108,8 @@ const (
 // String returns the name.
 func (n *Name) String() string { return n.name }
 
-// Close releases the name. The server must be closed before. A lock file may be gone, if something
-// cleans up the directory, and the name may belong to another machine by now.
+// Close releases the name. The server must be closed before. Close removes only its own lock files:
+// if something else removed one of them, another machine may have created a new one.
 func (n *Name) Close() error {
 	var errs []error
 	for _, lock := range n.locks {

@@ -9,7 +9,7 @@
 // The socket of machine NAME is NAME.sock in the first directory that can be created: for root
 // /run/minivmm; for others $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm or /tmp/minivmm-UID. In
 // a user namespace, UID is the user who created it. Directories have mode 0700 and must belong to
-// the user, sockets 0600: only the user and root can connect.
+// the user; sockets have mode 0600. So only the user and root can connect.
 //
 // A running machine holds a lock (flock(2)) on NAME.lock next to the socket and in each of the
 // other directories that exist, so that a machine started with another environment cannot have the
@@ -165,7 +165,7 @@ func (n *Name) Serve(m Machine) (*Server, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	s := &Server{machine: m, listener: l}
-	s.tasks = task.New(func(error) {}) // a panic has closed one connection; do reports those it can
+	s.tasks = task.New(func(error) {}) // do reports most panics to the client; any other closes one connection
 	s.tasks.Go(s.accept)
 	return s, nil
 }
@@ -236,7 +236,8 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 
 // Close closes all connections and removes the socket. The machine is not called after it returns.
 func (s *Server) Close() error {
-	// The listener first: a client that tries again after its connection was closed is refused.
+	// Close the listener first, so that a client whose connection is closed is refused when it tries
+	// again.
 	err := s.listener.Close()
 	return errors.Join(err, s.tasks.Stop())
 }

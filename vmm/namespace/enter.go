@@ -45,7 +45,7 @@ func Enter(s Set) (code int, err error) {
 
 const self = "/proc/self/exe"
 
-// execute replaces the calling process by the restarted program.
+// execute replaces the calling process with the restarted program.
 func (s Set) execute(env []string) error {
 	if err := unix.Unshare(int(s.flags())); err != nil {
 		return s.explain("unshare", err)
@@ -73,7 +73,8 @@ func (s Set) join() error {
 	return nil
 }
 
-// child runs the program in a child process and stands in for it towards the outside.
+// child runs the program in a child process. It passes on signals to the child and returns the
+// child's exit code.
 func (s Set) child(env []string) (code int, err error) {
 	cmd := exec.Command(self)
 	ready, theirs, err := os.Pipe()
@@ -91,11 +92,12 @@ func (s Set) child(env []string) (code int, err error) {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	terminal := inForeground()
-	// Otherwise a signal to the group of both would reach the child twice.
+	// In a shared process group, a signal to the group would reach the child twice.
 	cmd.SysProcAttr.Setpgid = !terminal
 
 	signals := make(chan os.Signal, 16)
-	// Never undone: a signal that arrives after the child's exit would replace its exit code.
+	// Never undone: a signal that arrives after the child's exit would kill this process and so
+	// replace the child's exit code.
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return 0, s.explain("clone", err)
@@ -127,8 +129,8 @@ func (s Set) child(env []string) (code int, err error) {
 	}
 	called := []unix.PollFd{{Fd: int32(ready.Fd()), Events: unix.POLLIN}}
 	if n, _ := unix.Poll(called, 0); early != 0 && n != 1 { // Ready was not called
-		// A signal without a handler does not kill the first process of a pid namespace
-		// (pid_namespaces(7)); the Go runtime then exits as after a crash.
+		// A signal without a handler does not kill the first process of a PID namespace
+		// (pid_namespaces(7)); the Go runtime then exits as if it had crashed.
 		return 128 + int(early), nil
 	}
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
@@ -144,7 +146,8 @@ func (s Set) child(env []string) (code int, err error) {
 // readyVar is the environment variable with the descriptor that Ready writes to.
 const readyVar = "MINIVMM_READY_FD"
 
-// Ready reports that this process handles signals to the process that Enter left behind, if any.
+// Ready notifies the process that waits in Enter, if there is one, that this process now handles
+// signals.
 func Ready() {
 	fd, err := strconv.ParseUint(os.Getenv(readyVar), 10, 16)
 	if err != nil {
@@ -152,11 +155,12 @@ func Ready() {
 	}
 	os.Unsetenv(readyVar)
 	f := os.NewFile(uintptr(fd), "ready")
-	_, _ = f.Write([]byte{0}) // a process that has exited need not know
+	_, _ = f.Write([]byte{0}) // fails if the process in Enter has exited
 	f.Close()
 }
 
-// inForeground reports whether a terminal sends this process, in its foreground group, signals.
+// inForeground reports whether this process is in the foreground process group of its terminal, to
+// which the terminal sends signals.
 func inForeground() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -167,7 +171,8 @@ func inForeground() bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
-// Settle prepares the new namespaces for the program. It is called after Inside has returned true.
+// Settle prepares the new namespaces for the program. It must be called after Inside has returned
+// true.
 func Settle(s Set) error {
 	// The process executed from /proc/self/exe is called "exe".
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)

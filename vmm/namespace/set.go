@@ -1,8 +1,9 @@
 // Package namespace restarts the program in new namespaces.
 //
-// A thread enters a namespace, not a process, and a Go program has many threads before its first
-// line runs. So the program enters the namespaces on one thread and then executes itself, which
-// terminates the others. The new program is inside as a whole, and so are its kernel workers.
+// Linux moves a single thread into a namespace, not a process, and a Go program has many threads
+// before its first line runs. So the program enters the namespaces on one thread and then executes
+// itself, which terminates the others. All threads of the new program are inside, and so are its
+// kernel workers.
 //
 //   - net, mount, uts and ipc: the process itself continues, by execve(2). It keeps its pid, its
 //     terminal and its parent.
@@ -44,7 +45,8 @@ type Set struct {
 // New asks for a new network namespace.
 const New = "new"
 
-// kinds are the kinds of namespaces, by their names in /proc/PID/ns, in the order for errors.
+// kinds lists the kinds of namespaces by their names in /proc/PID/ns, in the order in which errors
+// name them.
 var kinds = [...]struct {
 	name   string
 	flag   uintptr
@@ -82,7 +84,8 @@ func (s Set) flags() (flags uintptr) {
 	return flags
 }
 
-// marker is the environment variable with the namespaces outside: "uts=uts:[4026531838] net=...".
+// marker is the environment variable that holds the namespaces in which the program was started:
+// "uts=uts:[4026531838] net=...".
 const marker = "MINIVMM_OUTER_NAMESPACES"
 
 // outer returns the marker's value for this process.
@@ -98,8 +101,8 @@ func (s Set) outer() (string, error) {
 	return strings.Join(words, " "), nil
 }
 
-// Inside reports whether Enter has done its work, and removes the marker from the environment. It
-// fails if the process has the marker but is not in the namespaces.
+// Inside reports whether Enter has restarted this program, and removes the marker from the
+// environment. It fails if the process has the marker but is not in the namespaces.
 func (s Set) Inside() (bool, error) {
 	text, ok := os.LookupEnv(marker)
 	if !ok {
@@ -139,7 +142,7 @@ func (s Set) explain(op string, err error) error {
 }
 
 // limits names the kinds whose limit is reached, with the figures, or all kinds if none appears to
-// be at its limit. The use is counted in /proc: only namespaces that contain a process.
+// be at its limit. It counts the namespaces in /proc, so it misses those that contain no process.
 func (s Set) limits() string {
 	var all, reached []string
 	for _, k := range kinds {

@@ -10,16 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process protects the calling process and everything it starts from now on:
+// Process protects the calling process:
 //
 //   - It is not dumpable (PR_SET_DUMPABLE): processes of the same user can neither trace it nor read
 //     its memory, and /proc/PID belongs to root.
 //   - It leaves no core file (RLIMIT_CORE), which would contain the guest's memory. A core_pattern
-//     that is a pipe disregards the limit, but not the first setting (fs/coredump.c).
+//     that is a pipe ignores the limit, but not the first setting (fs/coredump.c).
 //   - It gains no privileges by execve(2) (PR_SET_NO_NEW_PRIVS).
 //
-// None of the three can be taken back by an unprivileged process. A program that was built with cgo
-// sets the last one for the calling thread only.
+// An unprivileged process cannot undo the last two, and programs that it executes inherit them.
+// execve(2) undoes the first, and the process itself can undo it with prctl(2). A program that was
+// built with cgo sets the last one for the calling thread only.
 func Process() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("PR_SET_DUMPABLE", err)
@@ -41,9 +42,9 @@ func noNewPrivs() error {
 	return os.NewSyscallError("PR_SET_NO_NEW_PRIVS", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
-// Thread takes all capabilities from the calling thread, for good: also those that execve(2) could
-// give back (the bounding set). A thread that the kernel copies from it, a vhost worker for example,
-// has none either. The user ID stays: a thread of root still owns root's files.
+// Thread takes all capabilities from the calling thread for good, including those that execve(2)
+// could give back (the bounding set). A thread that the kernel copies from it, such as a vhost
+// worker, has none either. The user ID stays: a thread of root still owns root's files.
 //
 // The calling goroutine must be locked to its thread and never unlocked. The Go runtime clones no
 // thread from a locked one.
@@ -51,8 +52,8 @@ func Thread() error {
 	if err := noNewPrivs(); err != nil {
 		return err
 	}
-	// Dropping from the bounding set requires CAP_SETPCAP, so it is first. Without that capability
-	// the set is out of reach, but so is everything in it: there are no new privileges.
+	// Dropping from the bounding set requires CAP_SETPCAP, so it comes first. Without that capability
+	// the set stays, but PR_SET_NO_NEW_PRIVS keeps execve(2) from granting anything in it.
 	for c := range uintptr(64) {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) { // beyond the last capability; not allowed
