@@ -21,8 +21,8 @@ type Vring struct {
 	Kick int // eventfd, driver to device; -1: none
 	Call int // eventfd, device to driver; -1: none
 
-	// Err is an eventfd that the kernel signals when it stops serving the ring; -1: none. The kernel
-	// reports this in no other way.
+	// Err is an eventfd that the kernel signals when it stops serving the ring; -1: none. The
+	// kernel reports this in no other way.
 	Err int
 }
 

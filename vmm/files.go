@@ -22,7 +22,8 @@ const (
 )
 
 // withFiles is a device that holds as many spare descriptors as its next activation needs. The
-// driver decides when to activate; if a limit were reached then, the guest would have a dead device.
+// driver decides when to activate; if a limit were reached then, the guest would have a dead
+// device.
 type withFiles struct {
 	virtio.Device
 	held []int

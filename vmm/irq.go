@@ -104,8 +104,8 @@ func (m *msi) irqfd(call *virtio.Notifier, assign bool) error {
 	return nil
 }
 
-// Close releases the GSI. The table keeps the stale route until the next change, but nothing signals
-// it.
+// Close releases the GSI. The table keeps the stale route until the next change, but nothing
+// signals it.
 func (m *msi) Close() error {
 	m.host.mu.Lock()
 	defer m.host.mu.Unlock()

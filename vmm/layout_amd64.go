@@ -19,9 +19,9 @@ const (
 	// mmioGPA and mmioSize are the window for PCI BARs.
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
-	// ecamGPA is PCI configuration space, 1 MiB for the only bus. The I/O ports 0xcf8 and 0xcfc exist
-	// only if the configuration enables them: a guest that finds them uses them for most registers,
-	// at two exits per access.
+	// ecamGPA is PCI configuration space, 1 MiB for the only bus. The I/O ports 0xcf8 and 0xcfc
+	// exist only if the configuration enables them: a guest that finds them uses them for most
+	// registers, at two exits per access.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 

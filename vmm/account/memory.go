@@ -65,7 +65,8 @@ const (
 )
 
 // VhostBuffers estimates how much kernel memory of a vhost device is charged to no cgroup. rings is
-// its number of rings; requests holds the size of each vhost-scsi request ring that a driver set up.
+// its number of rings; requests holds the size of each vhost-scsi request ring that a driver set
+// up.
 func VhostBuffers(rings int, requests []int) uint64 {
 	n := uint64(rings) * (ringBytes + tablesBytes)
 	for _, size := range requests {
@@ -82,8 +83,8 @@ type Cgroup struct {
 	Tasks  uint64 `json:"tasks"`
 }
 
-// ReadCgroup reads a cgroup's counters. Memory and Tasks are 0 if their controllers are not enabled;
-// CPU time needs no controller.
+// ReadCgroup reads a cgroup's counters. Memory and Tasks are 0 if their controllers are not
+// enabled; CPU time needs no controller.
 func ReadCgroup(path string) (*Cgroup, error) {
 	mount, below, err := procfs.FindCgroup(path)
 	if err != nil {

@@ -142,8 +142,8 @@ func readThread(dir string, tid int) (Thread, error) {
 	return t, nil
 }
 
-// parseSchedstat parses /proc/PID/schedstat. It returns the nanoseconds that the thread ran on a CPU
-// and those that it waited for one.
+// parseSchedstat parses /proc/PID/schedstat. It returns the nanoseconds that the thread ran on a
+// CPU and those that it waited for one.
 func parseSchedstat(s string) (run, wait uint64, err error) {
 	if _, err := fmt.Sscan(s, &run, &wait); err != nil {
 		return 0, 0, fmt.Errorf("unexpected format: %w", err)

@@ -6,7 +6,8 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// Offsets in struct boot_params (asm/bootparam.h). Those from 0x1f1 on are also offsets in a bzImage.
+// Offsets in struct boot_params (asm/bootparam.h). Those from 0x1f1 on are also offsets in a
+// bzImage.
 const (
 	offACPIRSDPAddr     = 0x070 // acpi_rsdp_addr
 	offE820Entries      = 0x1e8 // e820_entries

@@ -70,8 +70,8 @@ func (kernel) xattr(path, name string) string {
 	return string(b[:max(n, 0)])
 }
 
-// lock takes a flock(2). The wait is longer than a stopping machine may need, but it is bounded: any
-// user who can read a cgroup can lock it, and that must not prevent machines from starting.
+// lock takes a flock(2). The wait is longer than a stopping machine may need, but it is bounded:
+// any user who can read a cgroup can lock it, and that must not prevent machines from starting.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {

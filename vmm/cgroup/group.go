@@ -19,9 +19,9 @@
 //
 // The children exist if shares are configured. A new thread inherits the cgroup of the thread that
 // created it, and the Go runtime creates no thread from one that a goroutine is locked to. So every
-// thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER. The worker is
-// a copy of that thread, so it is in io from its first instruction. A worker that is a kernel thread
-// (Linux before 6.4) is there too, because the kernel attaches it to its creator's cgroup.
+// thread that is not a vCPU's is in io, including the one that issues VHOST_SET_OWNER. The worker
+// is a copy of that thread, so it is in io from its first instruction. A worker that is a kernel
+// thread (Linux before 6.4) is there too, because the kernel attaches it to its creator's cgroup.
 //
 // # Cleanup
 //
@@ -322,8 +322,8 @@ func (g *Group) control(dir, sign string, controllers []string) error {
 	return nil
 }
 
-// emptied limits how long the kernel may take to clean up after exited threads. Until then they keep
-// the cgroup in use.
+// emptied limits how long the kernel may take to clean up after exited threads. Until then they
+// keep the cgroup in use.
 const emptied = 5 * time.Second
 
 func (g *Group) removeSoon(dir string) error {
@@ -340,7 +340,7 @@ func (g *Group) removeSoon(dir string) error {
 // recover removes the cgroups that killed processes left in base. The kernel keeps those in use.
 func (h host) recover(base string) {
 	ours := regexp.MustCompile(`^minivmm\.[a-z0-9-]+(\.[0-9]{1,4})?$`) // as enter names them
-	names, _ := h.list(base)                                           // if this fails, mkdir reports it
+	names, _ := h.list(base)                                           // if this fails, so does mkdir
 	for _, name := range names {
 		dir := base + "/" + name
 		if !ours.MatchString(name) || isUnit(name) {

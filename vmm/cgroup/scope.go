@@ -19,7 +19,8 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 		return h.makeBelow(base, cfg)
 	}
 	// The author of a service expects that its limits hold and that stopping it stops all of it. A
-	// process with a terminal belongs to a person, who logged in at getty or sshd without a session.
+	// process with a terminal belongs to a person, who logged in at getty or sshd without a
+	// session.
 	if unit := path.Base(h.home); strings.HasSuffix(unit, ".service") && !h.terminal() {
 		user := ""
 		if strings.Contains(h.home, "/user@") {

@@ -83,8 +83,8 @@ func (c *checker) output(p path, file Path, unfit func(fs.FileInfo) bool, what s
 	}
 }
 
-// overwritten reports a console or capture file that is also a boot file, a disk or the image, and a
-// capture file that is also the console file.
+// overwritten reports a console or capture file that is also a boot file, a disk or the image, and
+// a capture file that is also the console file.
 func (c *checker) overwritten(cfg *Config) {
 	files := map[Path]string{Path(cfg.Boot.Kernel): "boot.kernel", cfg.Boot.Initrd: "boot.initrd", Path(cfg.Image): "image"}
 	for i, d := range cfg.Disk {

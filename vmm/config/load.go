@@ -33,7 +33,7 @@ func Parse(name string, data []byte) (*Config, error) {
 // file.
 type Setting struct {
 	Flag  string // the flag's name in problems: "--memory"
-	Key   string // "machine.memory"; "disk.0.path" for the first entry of a list; a single word for a top-level key
+	Key   string // "machine.memory"; "disk.0.path" for a list entry; one word for a top-level key
 	Value string // the value without quotes; relative paths start at the working directory
 	Clear bool   // set nothing, and discard what the file set under Key
 }

@@ -54,8 +54,8 @@ func (s *Serial) UnmarshalText(b []byte) error {
 
 // digits returns the part of the serial from which LIO and minivmm's own target derive a disk's NAA
 // name: its first 25 hexadecimal digits, without trailing zeros because the name is padded with
-// zeros (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c). A guest treats two disks
-// with the same name as two paths to one disk.
+// zeros (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c). A guest treats two
+// disks with the same name as two paths to one disk.
 func (s Serial) digits() string {
 	digits := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {

@@ -165,7 +165,7 @@ func (n *Name) Serve(m Machine) (*Server, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	s := &Server{machine: m, listener: l}
-	s.tasks = task.New(func(error) {}) // do reports most panics to the client; any other closes one connection
+	s.tasks = task.New(func(error) {}) // do reports its panics; any other closes one connection
 	s.tasks.Go(s.accept)
 	return s, nil
 }
@@ -236,8 +236,8 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 
 // Close closes all connections and removes the socket. The machine is not called after it returns.
 func (s *Server) Close() error {
-	// Close the listener first, so that a client whose connection is closed is refused when it tries
-	// again.
+	// Close the listener first, so that a client whose connection is closed is refused when it
+	// tries again.
 	err := s.listener.Close()
 	return errors.Join(err, s.tasks.Stop())
 }

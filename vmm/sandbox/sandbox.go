@@ -52,8 +52,9 @@ func Thread() error {
 	if err := noNewPrivs(); err != nil {
 		return err
 	}
-	// Dropping from the bounding set requires CAP_SETPCAP, so it comes first. Without that capability
-	// the set stays, but PR_SET_NO_NEW_PRIVS keeps execve(2) from granting anything in it.
+	// Dropping from the bounding set requires CAP_SETPCAP, so it comes first. Without that
+	// capability the set stays, but PR_SET_NO_NEW_PRIVS keeps execve(2) from granting anything in
+	// it.
 	for c := range uintptr(64) {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) { // beyond the last capability; not allowed
