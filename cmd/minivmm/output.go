@@ -12,8 +12,8 @@ import (
 // queue buffers bytes between a writer that must not block and one reader.
 type queue struct {
 	size    int
-	mu      sync.Mutex // guards the fields below; held at most for a copy
-	changed *sync.Cond // signaled when there are bytes, or no more will follow
+	mu      sync.Mutex // guards the fields below; held no longer than a copy takes
+	changed *sync.Cond // signaled when bytes arrive and when the queue is closed
 	buf     []byte     // at most size bytes
 	closed  bool
 }
@@ -24,8 +24,8 @@ func newQueue(size int) *queue {
 	return q
 }
 
-// take waits for bytes and moves the oldest ones to chunk. It returns 0 once the queue is closed
-// and empty.
+// take waits for bytes, moves the oldest ones into chunk and returns their number. It returns 0
+// once the queue is closed and empty.
 func (q *queue) take(chunk []byte) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,7 +89,7 @@ type ring struct {
 	dst     io.Writer
 	done    chan struct{} // closed when drain returns
 	dropped uint64        // guarded by mu
-	err     error         // from dst, guarded by mu; afterwards all output is dropped
+	err     error         // the write error of dst, guarded by mu; once it is set, all output is dropped
 }
 
 func newRing(dst io.Writer, size int) *ring {
@@ -131,7 +131,8 @@ func (r *ring) drain() {
 }
 
 // Close waits at most timeout for the pending output to be written. It returns how many bytes were
-// lost in total, and any write error. A drain that is blocked remains until the process exits.
+// lost in total, and any write error. If a write blocks, its goroutine remains until the process
+// exits.
 func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 	r.End()
 	select {
@@ -145,7 +146,8 @@ func (r *ring) Close(timeout time.Duration) (lost uint64, err error) {
 
 // logFile is a file to which output is appended. A file that reaches the limit is renamed to
 // NAME.1, which replaces an earlier NAME.1, and a new file is started. The two files hold the
-// newest output, at most twice the limit. One goroutine must make all calls of Write and Close.
+// newest output, at most twice the limit. All calls to Write and Close must come from one
+// goroutine.
 type logFile struct {
 	*os.File
 	size, limit int64
@@ -192,7 +194,7 @@ func (l *logFile) rotate() {
 	if file, err := filepath.EvalSymlinks(name); err == nil {
 		name = file
 	}
-	// If someone else moved the file, create a new one under the name and rename nothing.
+	// If someone else moved the file, create a new one under the old name and rename nothing.
 	if now, statErr := os.Stat(name); statErr == nil && os.SameFile(info, now) {
 		err = os.Rename(name, name+".1")
 	}

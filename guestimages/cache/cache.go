@@ -1,11 +1,11 @@
-// Package cache stores files and folders that are fetched or built once, as entries of a folder.
-// Each entry is created in a temporary place and moved to its final one by a single rename, so an
-// entry is either complete or absent.
+// Package cache stores files and folders that are fetched or built only once. Each is an entry in
+// the cache's folder. An entry is created in a temporary place and moved to its final place by a
+// single rename, so an entry is either complete or absent.
 //
 // It is not a general cache: nothing expires, and the caller chooses names that contain the version
 // or the hash of the content. Any number of processes may use one Cache at once. Each entry has a
-// file lock (flock(2)): the first process builds the entry while the others wait. The next process
-// that creates an entry removes the unfinished work of processes that died.
+// file lock (flock(2)): the first process builds the entry while the other processes wait. The next
+// process that creates an entry removes the unfinished work of processes that died.
 package cache
 
 import (
@@ -34,13 +34,14 @@ const Env = "MINIVMM_CACHE"
 type Cache struct {
 	Root   string
 	Log    io.Writer
-	Prefix string // starts each line in Log and names the program: "minivmm: "
+	Prefix string // starts each line in Log and names the program, like "minivmm: "
 
 	logging sync.Mutex // serializes lines
 }
 
-// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir.
-// It refuses another user's cache: entries are booted and executed, and links may lead anywhere.
+// Open returns the cache in $MINIVMM_CACHE, or else in the folder minivmm of os.UserCacheDir. It
+// refuses a cache that belongs to another user, because entries are booted and executed, and links
+// in the cache may lead anywhere.
 func Open(log io.Writer) (*Cache, error) {
 	root := os.Getenv(Env)
 	if root == "" {
@@ -80,9 +81,9 @@ func (c *Cache) Has(name string) bool {
 	return err == nil
 }
 
-// Make returns the path of the entry name, and builds the entry first if it does not exist. build
-// must create a file or a folder at the path that it receives. That path is in the same file system
-// and does not exist yet.
+// Make returns the path of the entry with the given name. If the entry does not exist, Make first
+// calls build, which must create a file or a folder at the path tmp. That path is in the cache's
+// file system and does not exist yet.
 func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Context, tmp string) error) (string, error) {
 	path := c.Path(name)
 	if c.Has(name) {
@@ -99,7 +100,7 @@ func (c *Cache) Make(ctx context.Context, name string, build func(ctx context.Co
 	return path, c.put(name, func(tmp string) error { return build(ctx, tmp) })
 }
 
-// put builds an entry in a work folder and moves it to its place.
+// put builds an entry in a work folder and moves the entry to its final place.
 func (c *Cache) put(name string, build func(tmp string) error) error {
 	path := c.Path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -110,8 +111,8 @@ func (c *Cache) put(name string, build func(tmp string) error) error {
 		return err
 	}
 	defer work.Close()
-	// The entry is inside the work folder, which only its owner can read, so that the entry can
-	// have any mode: the cache's owner decides who may read entries.
+	// Only its owner can read the work folder, so the unfinished entry in it can have any mode. Who
+	// may read finished entries is up to the owner of the cache.
 	tmp := filepath.Join(work.Path, "entry")
 	if err := build(tmp); err != nil {
 		return err
@@ -154,9 +155,9 @@ func (c *Cache) Write(name, content string) error {
 // Remove deletes an entry. It is not an error if the entry does not exist.
 func (c *Cache) Remove(name string) error { return failed(os.RemoveAll(c.Path(name))) }
 
-// Lock takes the lock that belongs to name, and waits for the current holder. The kernel releases
-// the lock when the process exits. Lock files are never removed: otherwise two processes could hold
-// locks on two different files of one name.
+// Lock takes the lock for the entry with the given name, and waits until the current holder
+// releases it. The kernel releases the lock when the process exits. Lock files are never removed:
+// otherwise two processes could hold locks on two different files with the same name.
 func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	path := c.Path("locks/" + strings.ReplaceAll(name, "/", "+"))
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -177,8 +178,8 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 	return func() { f.Close() }, nil
 }
 
-// failed wraps err, and adds advice if this user may not write to the cache: it is another user's
-// or on a read-only file system.
+// failed wraps err, and adds advice if this user may not write to the cache, because it belongs to
+// another user or is on a read-only file system.
 func failed(err error) error {
 	switch {
 	case err == nil:

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 )
 
-// checker checks the rules of a decoded Config that involve more than the type of one value. A
-// value that was already reported holds its default here.
+// checker checks a decoded Config against the rules that involve more than the type of one value.
+// If the decoder has already reported a value, the Config holds the default instead.
 type checker struct{ *decoder }
 
-// bad reports a problem with the value of p.
+// bad reports a problem with the value of the key p.
 func (c *checker) bad(p path, format string, args ...any) {
 	c.add(c.at(p), "%s: %s", p, fmt.Sprintf(format, args...))
 }
@@ -72,8 +72,9 @@ func (c *checker) console(con *Console) {
 	}
 }
 
-// output checks a file that minivmm will write. It reports a folder that does not exist, and an
-// existing file that unfit rejects; what completes the message "FILE is ...".
+// output checks a file that minivmm will write. It reports an error if the file's folder does not
+// exist, or if the file exists and the function unfit returns true. The argument what completes the
+// message "FILE is ...".
 func (c *checker) output(p path, file Path, unfit func(fs.FileInfo) bool, what string) {
 	if !c.file(p, Path(filepath.Dir(string(file))), fs.FileInfo.IsDir, "a folder") {
 		return
@@ -214,8 +215,8 @@ func (c *checker) imageDisk(cfg *Config) {
 	}
 }
 
-// image checks the file of the last disk in infos: it is not the file of another disk, it is raw,
-// and it holds whole blocks.
+// image checks that the file of the last disk in infos is not also the file of another disk, is
+// raw, and contains only whole blocks.
 func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	last := len(infos) - 1
 	info := infos[last]
@@ -240,8 +241,8 @@ func (c *checker) image(p path, d *Disk, infos []fs.FileInfo) {
 	}
 }
 
-// file reports a path that does not exist or that ok rejects; want names the kind of file that ok
-// accepts.
+// file returns true if the file exists and the function ok accepts it. Otherwise it reports an
+// error, in which the argument want names the kind of file that ok accepts.
 func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string) bool {
 	info, err := c.stat(string(name))
 	if err != nil {
@@ -259,7 +260,8 @@ func (c *checker) file(p path, name Path, ok func(fs.FileInfo) bool, want string
 	return true
 }
 
-// fileSize checks the maximum size of a file that the guest fills.
+// fileSize reports an error if n, the configured maximum size of a file that the guest fills, is
+// too small.
 func (c *checker) fileSize(p path, n Size) {
 	if n < minFileSize {
 		c.bad(p, "%s is too small: at least %s", n, Size(minFileSize))
@@ -290,8 +292,8 @@ func (c *checker) id(seen map[Name]int, id Name, i int, p path) {
 	}
 }
 
-// taken records that entry i has k. If an earlier entry has k, taken returns that entry and true
-// instead.
+// taken records that entry i has the value k. If an earlier entry already has that value, taken
+// records nothing and returns the index of the earlier entry and true.
 func taken[K comparable](seen map[K]int, k K, i int) (first int, twice bool) {
 	if first, twice = seen[k]; !twice {
 		seen[k] = i

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// IfName is the name of a host network interface: 1 to 15 bytes (IFNAMSIZ is 16 with the final NUL)
-// that pass dev_valid_name of the kernel's net/core/dev.c, without '%', which the kernel would read
-// as a template.
+// IfName is the name of a host network interface. It has 1 to 15 bytes (IFNAMSIZ is 16 with the
+// final NUL), passes the kernel's dev_valid_name (net/core/dev.c), and contains no '%', because the
+// kernel would interpret such a name as a template.
 type IfName string
 
 // UnmarshalText checks the name.
@@ -32,7 +32,8 @@ func (n *IfName) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// CIDR is an interface address with its prefix length: "10.0.2.1/24". The zero value means none.
+// CIDR is an interface address with its prefix length: "10.0.2.1/24". The zero value means no
+// address.
 type CIDR struct{ netip.Prefix }
 
 // UnmarshalText reads an address that can be assigned to a host.
@@ -66,7 +67,7 @@ type MAC [6]byte
 // UnmarshalText reads an address; multicast addresses and the zero address are rejected.
 func (m *MAC) UnmarshalText(b []byte) error {
 	hw, err := net.ParseMAC(string(b))
-	if err != nil || len(hw) != len(m) || b[2] != ':' { // ParseMAC also accepts longer addresses, and - and .
+	if err != nil || len(hw) != len(m) || b[2] != ':' { // ParseMAC also accepts longer addresses, and the separators - and .
 		return fmt.Errorf(`%s is not a MAC address: write six pairs of hex digits, like "52:54:00:12:34:56"`, quote(string(b)))
 	}
 	v := MAC(hw)
@@ -86,8 +87,8 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 // MarshalText returns the form that UnmarshalText reads.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
-// Destination is an entry of allow and deny: an outside network or address, or a host name. Exactly
-// one of Prefix and Host is set.
+// Destination is an entry of the keys allow and deny: an outside network, an outside address, or a
+// host name. Exactly one of Prefix and Host is set.
 type Destination struct {
 	Prefix netip.Prefix // masked; never an IPv4-mapped IPv6 address
 	Host   string       // lower case, without a trailing dot; "*.NAME" is every name below NAME
@@ -122,8 +123,8 @@ func (d *Destination) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// isHost reports whether s is a valid host name (RFC 1123 §2.1, plus '_'). A name whose last label
-// is all digits is a mistyped address, not a name.
+// isHost reports whether s is a valid host name (RFC 1123 §2.1, plus '_'). It rejects a name whose
+// last label is all digits, because that is a mistyped address.
 func isHost(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false

@@ -37,16 +37,18 @@ type port struct {
 	gone atomic.Bool     // the host has hung up; never cleared
 	wake chan<- struct{} // posted when the host hangs up
 
-	// To the guest. pumpIn answers each ask with one piece, or closes in. The bytes of a piece stay
-	// valid until the next ask.
+	// Data to the guest. For each request that pumpIn receives from the channel ask, it sends one
+	// piece to the channel in, or closes that channel. The bytes of a piece stay valid until the
+	// next request.
 	ask chan struct{}
 	in  chan []byte
-	// asked is set while an ask has no answer; rest is the data that the guest has not received
-	// yet. Both belong to the goroutine of the receive queue and survive a reset.
+	// asked is set while a request has no answer. rest is the data that the guest has not received
+	// yet. Both fields belong to the goroutine of the receive queue and survive a reset.
 	asked bool
 	rest  []byte
 
-	// From the guest: the free buffer, nil at first, and the filled one.
+	// Data from the guest: free holds the unused buffer, nil at first, and out holds the filled
+	// one.
 	free, out chan []byte
 }
 
@@ -66,7 +68,7 @@ func (p *port) hangUp() {
 	post(p.wake)
 }
 
-// pumpIn reads conn once for each ask, until conn or the device is closed.
+// pumpIn reads conn once for each request, until conn or the device is closed.
 func (p *port) pumpIn(ctx context.Context) error {
 	defer close(p.in)
 	var buf []byte
@@ -88,7 +90,7 @@ func (p *port) pumpIn(ctx context.Context) error {
 			p.in <- buf[:n]
 		}
 		if err != nil {
-			return nil // toGuest sees that in is closed
+			return nil // toGuest sees that p.in is closed
 		}
 	}
 }
@@ -169,7 +171,7 @@ func (p *port) toGuest(ctx context.Context, q *queue.Queue, gate func() error) e
 // pumpOut.
 func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	var c queue.Chain
-	var piece []byte // neither in free nor in out
+	var piece []byte // a buffer that is in neither channel, p.free or p.out
 	defer func() {
 		if piece != nil { // after a panic: keep the buffer for the next activation
 			p.free <- piece
@@ -206,8 +208,8 @@ func (p *port) fromGuest(ctx context.Context, q *queue.Queue) error {
 	}
 }
 
-// fill fills piece from the available chains, starting with what is left of c, and returns the
-// chains that have been read completely.
+// fill fills piece from the available chains, starting with the unread rest of c, and returns to
+// the driver the chains that have been read completely.
 func fill(piece []byte, q *queue.Queue, c *queue.Chain) (n int, err error) {
 	for i := 0; i < maxBatch && n < len(piece); i++ {
 		if c.Readable.Len() == 0 {

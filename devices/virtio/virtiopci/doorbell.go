@@ -12,12 +12,13 @@ import (
 // doorbells are the notify addresses of the queues, in memory or in I/O ports.
 type doorbells struct {
 	front *virtio.Frontend
-	step  uint64 // distance between two queues' addresses: notify_off_multiplier
-	// late attaches a queue's doorbell at its first notification, which then causes one VM exit.
-	// Each registration waits for an RCU grace period in the kernel, and a queue that is notified
-	// elsewhere needs no doorbell here.
+	step  uint64 // distance between the addresses of consecutive queues: notify_off_multiplier
+	// If late is set, a queue's doorbell is attached only at the queue's first notification, which
+	// therefore causes a VM exit. This saves time: each registration waits for an RCU grace period
+	// in the kernel, and a queue that the driver notifies at its other address needs no doorbell
+	// here.
 	late bool
-	// register makes the host signal kick on a write to addr.
+	// register makes the host signal the notifier kick when the guest writes to the address addr.
 	register func(addr uint64, kick *virtio.Notifier) (detach func() error, err error)
 
 	mu     sync.Mutex
@@ -26,7 +27,7 @@ type doorbells struct {
 	detach []func() error
 }
 
-// place sets the address of queue 0's doorbell. It attaches all doorbells unless they are late.
+// place sets the address of queue 0's doorbell. It attaches all doorbells unless late is set.
 func (d *doorbells) place(base uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +72,8 @@ func (d *doorbells) close() error {
 }
 
 // Read and Write implement the region of the doorbells (virtio 1.2 §4.1.4.4). The address selects
-// the queue; value and width do not matter. A write that reaches Write has caused a VM exit.
+// the queue; the value and the width of the access do not matter. If an access reaches the method
+// Write, it has caused a VM exit.
 func (d *doorbells) Read(_ uint64, p []byte) { bus.Ones(p) }
 
 func (d *doorbells) Write(off uint64, _ []byte) {

@@ -6,8 +6,8 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// Recorder is a Device that has no data path and records the calls of its methods. Its fields must
-// be set before use. Activations, Closes and Running return the records.
+// Recorder is a Device that has no data path and records the calls to its methods. The exported
+// fields must be set before use. Activations, Closes and Running return the records.
 type Recorder struct {
 	Type    virtio.DeviceID
 	Offers  virtio.Features
@@ -55,7 +55,7 @@ func (r *Recorder) WriteConfig(p []byte, off uint32) {
 // InKernel returns Kernel.
 func (r *Recorder) InKernel(int) bool { return r.Kernel }
 
-// Activate records a and returns Refuses.
+// Activate records its argument and returns Refuses.
 func (r *Recorder) Activate(a virtio.Activation) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

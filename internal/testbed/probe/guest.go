@@ -18,7 +18,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// limit is how long the guest may take. A machine that can run the guest needs a second or two.
+// limit is how long the guest may take. A host that can run the guest needs a second or two.
 const limit = 20 * time.Second
 
 // marker is the line that the guest prints on success.
@@ -28,10 +28,10 @@ const marker = "probe: this guest works"
 // filled in.
 const devices = "[[net]]\nbackend = \"vhost\"\n[[disk]]\nbackend = \"vhost-scsi\"\npath = %q\n"
 
-// look is the guest's command.
+// look is the guest's command: it waits for both devices.
 const look = "while ! [ -d /sys/class/net/eth0 -a -b /dev/sda ]; do usleep 10000; done; "
 
-// tryGuest boots a guest with both devices.
+// tryGuest boots a guest with a network interface and a disk, and waits until the guest finds both.
 func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 	dir, err := os.MkdirTemp("", "minivmm-probe-")
 	if err != nil {
@@ -45,8 +45,9 @@ func tryGuest(ctx context.Context, c *cache.Cache, limit time.Duration) error {
 	return boot(ctx, c, transcript.New(), fmt.Sprintf(devices, disk), look, limit)
 }
 
-// boot boots a guest with these devices. The guest runs the shell command and then prints the
-// marker on the console, out. boot returns nil if the guest printed the marker and powered off.
+// boot boots a guest with the given devices. The guest runs the given shell command and then prints
+// the marker on its console, whose output goes to out. boot returns nil if the guest printed the
+// marker and powered off.
 func boot(ctx context.Context, c *cache.Cache, out *transcript.Transcript,
 	devices, command string, limit time.Duration,
 ) (err error) {

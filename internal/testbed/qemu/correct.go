@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// helper is the source file to which the line is added.
+// helper is the QEMU source file to which correct adds clearLine.
 const helper = "target/i386/tcg/system/svm_helper.c"
 
-// errNoPlace reports that this version of the helper is not the code that correct expects. The
-// build then fails.
+// errNoPlace reports that the helper in this version of QEMU differs from the code that correct
+// expects. The build then fails.
 var errNoPlace = errors.New("no place found for the missing line: expected helper_vmrun to call do_interrupt_x86_hardirq exactly once " +
 	"between case SVM_EVTINJ_TYPE_INTR and its break; read how this version injects events, then adapt internal/testbed/qemu")
 
@@ -19,8 +19,9 @@ const (
 	clearLine = "cs->exception_index = -1;"
 )
 
-// correct adds the line to the text of svm_helper.c. If the text already has the line, correct
-// returns it unchanged. If the code is not as expected, correct returns errNoPlace.
+// correct returns the text of svm_helper.c with clearLine inserted after callLine. If clearLine is
+// already there, correct returns the text unchanged. If the code is not as expected, correct
+// returns errNoPlace.
 func correct(text string) (string, error) {
 	before, rest, ok := strings.Cut(text, caseLine)
 	if !ok || strings.Contains(rest, caseLine) {

@@ -27,14 +27,14 @@ const (
 	markFail  = "minivmm-guest: fail: "
 )
 
-// Guest gives a scenario access to the machine that it runs in.
+// Guest gives a scenario access to the VM in which the scenario runs.
 type Guest struct {
 	Args  []string // Options.Args of the test
 	input *bufio.Scanner
 }
 
-// Scenario runs as process 1 of a guest. If it returns an error, the test fails with it; in either
-// case the guest powers off.
+// Scenario runs as process 1 of a guest. If the function returns an error, the test fails with that
+// error. In either case, the guest powers off.
 type Scenario func(g *Guest) error
 
 // runGuest is process 1: it never returns.
@@ -121,8 +121,8 @@ func (g *Guest) ReadLine() (string, error) {
 	return g.input.Text(), nil
 }
 
-// NetUp gives the guest's only NIC an address and, if there is a gateway, a default route. It
-// returns the NIC's name.
+// NetUp assigns the address cidr to the guest's only NIC and, unless gateway is "", adds a default
+// route. It returns the NIC's name.
 func (g *Guest) NetUp(cidr, gateway string) (string, error) {
 	addr, err := netlink.ParseAddr(cidr)
 	if err != nil {
@@ -150,7 +150,7 @@ func (g *Guest) NetUp(cidr, gateway string) (string, error) {
 	return nic.Attrs().Name, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(gateway)})
 }
 
-// Disk waits for the disk with that serial number and returns its device file.
+// Disk waits for the disk with the given serial number and returns its device file.
 func (g *Guest) Disk(serial string) (string, error) {
 	var found string
 	err := g.Await("disk "+serial, func() bool {
@@ -166,8 +166,8 @@ func (g *Guest) Disk(serial string) (string, error) {
 	return found, err
 }
 
-// Await polls until ok returns true. It is for work that the guest's kernel finishes without a
-// notification, such as a scan for disks.
+// Await polls until the function ok returns true. Use it to wait for work that the guest's kernel
+// finishes without a notification, such as a scan for disks.
 func (g *Guest) Await(what string, ok func() bool) error {
 	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if ok() {

@@ -57,7 +57,7 @@ func udpFrame(to tcpip.LinkAddress, src, dst netip.AddrPort, payload []byte) []b
 	return etherFrame(to, ipPacket(header.UDPProtocolNumber, 64, src.Addr(), dst.Addr(), udpDatagram(src, dst, payload)))
 }
 
-// setICMPChecksum sets the checksum of an ICMP message between two addresses.
+// setICMPChecksum sets the checksum of the ICMP message m from src to dst.
 func setICMPChecksum(m []byte, src, dst netip.Addr) {
 	m[2], m[3] = 0, 0
 	var pseudo uint16
@@ -67,8 +67,8 @@ func setICMPChecksum(m []byte, src, dst netip.Addr) {
 	binary.BigEndian.PutUint16(m[2:], ^checksum.Checksum(m, pseudo))
 }
 
-// sendIP sends the guest an IP packet with this payload, in fragments if it is too long for one.
-// The stack resolves the guest's MAC address.
+// sendIP sends the guest an IP packet with the given payload, in fragments if the payload is too
+// long for one packet. The stack resolves the guest's MAC address.
 func (s *session) sendIP(proto tcpip.TransportProtocolNumber, src, dst netip.Addr, payload []byte) {
 	r, err := s.stack.FindRoute(nicID, address(src), address(dst), networkProtocol(dst), false)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *session) sendIP(proto tcpip.TransportProtocolNumber, src, dst netip.Add
 	r.WritePacket(stack.NetworkHeaderParams{Protocol: proto, TTL: 64, TOS: stack.DefaultTOS}, pkt)
 }
 
-// networkProtocol returns the protocol number of an address's family.
+// networkProtocol returns the protocol number of IPv4 or IPv6, depending on the address.
 func networkProtocol(a netip.Addr) tcpip.NetworkProtocolNumber {
 	if a.Is4() {
 		return header.IPv4ProtocolNumber
