@@ -28,14 +28,14 @@ type Vring struct {
 
 // Setup holds the settings that a device needs before its backend starts.
 type Setup struct {
-	Features uint64 // a subset of GetFeatures, else EOPNOTSUPP
+	Features uint64 // must be a subset of GetFeatures; otherwise the error is EOPNOTSUPP
 	Memory   []MemoryRegion
 	Vrings   []Vring
 }
 
 // setup applies everything except the kicks: features, memory table, rings. It fails with EBUSY
-// while the backend is set, and with EINVAL for a misaligned ring. The kernel checks that the rings
-// are in user space only later, when the backend is set.
+// while the backend is set, and with EINVAL for a misaligned ring. Only later, when the backend is
+// set, does the kernel check that the rings are in user space.
 func (d *Device) setup(s Setup) error {
 	if err := ioctlPtr(d, setFeatures, &s.Features); err != nil {
 		return err
@@ -65,8 +65,8 @@ func (d *Device) setup(s Setup) error {
 	return nil
 }
 
-// setKicks connects the kicks of all rings. If an eventfd has a nonzero count, its ring is processed
-// at once. The kernel does not read the counter, so it keeps growing.
+// setKicks connects the kicks of all rings. If an eventfd has a nonzero count, the kernel processes
+// its ring at once. The kernel does not read the eventfd, so the count keeps growing.
 func (d *Device) setKicks(rings []Vring) error {
 	for _, v := range rings {
 		if err := d.setEventfd(setVringKick, v.Index, v.Kick); err != nil {
@@ -95,12 +95,13 @@ func (d *Device) SetVringBusyloopTimeout(index, microseconds uint32) error {
 	return setVring(d, setVringBusyloopTimeout, index, &vringState{index: index, num: microseconds})
 }
 
-// setEventfd sets a ring's eventfd with the request SET_VRING_KICK, CALL or ERR; -1 removes it.
+// setEventfd sets a ring's eventfd with the request VHOST_SET_VRING_KICK, _CALL or _ERR. If fd is
+// -1, it removes the eventfd.
 func (d *Device) setEventfd(r ioctl.Request, index uint32, fd int) error {
 	return setVring(d, r, index, &vringFile{index: index, fd: int32(fd)})
 }
 
-// setVring issues a request for one ring. Its error names the ring's index.
+// setVring issues a request for one ring. The error that it returns names the ring's index.
 func setVring[T any](d *Device, r ioctl.Request, index uint32, arg *T) error {
 	if err := ioctlPtr(d, r, arg); err != nil {
 		return fmt.Errorf("ring %d: %w", index, err)

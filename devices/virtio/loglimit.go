@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// logLimit limits how many lines are logged in a minute, so that a guest cannot fill the log. It
-// reports how many lines it dropped.
+// logLimit limits how many lines are logged in a minute, so that a guest cannot fill the log. The
+// next line that is logged says how many lines were dropped.
 type logLimit struct {
 	logf func(format string, args ...any)
 

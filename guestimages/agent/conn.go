@@ -12,12 +12,13 @@ import (
 // Kind identifies a frame's payload.
 type Kind byte
 
-// The kinds. KindRun to KindSignal and KindExitTaken are sent to init, the others by init.
+// The kinds. Frames of the kinds KindRun to KindSignal and KindExitTaken are sent to init. Frames
+// of the other kinds are sent by init.
 const (
 	KindRun        Kind = 'R' // a Command in JSON, always the first frame
 	KindStdin      Kind = 'i' // bytes for standard input
 	KindStdinEnd   Kind = 'I' // end of standard input
-	KindResize     Kind = 'w' // terminal size: rows, columns, 16 bits each
+	KindResize     Kind = 'w' // terminal size: rows and columns, 16 bits each
 	KindSignal     Kind = 's' // one byte, the signal's number
 	KindHello      Kind = 'H' // init is running
 	KindStart      Kind = 'S' // the command's process starts next; its input may be sent from now on
@@ -25,7 +26,7 @@ const (
 	KindStdout     Kind = 'o'
 	KindStderr     Kind = 'e'
 	KindExit       Kind = 'X' // an Exit in JSON, always the last frame that init sends
-	KindExitTaken  Kind = 'x' // to init: Exit and everything before it was read; the machine may stop
+	KindExitTaken  Kind = 'x' // to init: the Exit and all frames before it were read; the VM may stop
 )
 
 // Window is the maximum number of bytes of standard input that are sent but not yet consumed.

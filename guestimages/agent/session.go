@@ -28,7 +28,7 @@ type Session struct {
 	command Command
 	streams Streams
 	closed  chan struct{}
-	taken   chan int // from Run to sendInput, one slot: bytes of standard input that were consumed
+	taken   chan int // from Run to sendInput, one slot: how many bytes of standard input were consumed
 	started bool     // belongs to Run until it returns
 }
 
@@ -85,7 +85,7 @@ func (s *Session) Run() (Exit, error) {
 			if err != nil {
 				return Exit{}, err
 			}
-			// A machine that has exited by now needs no answer.
+			// A VM that has exited by now needs no answer.
 			_ = s.conn.Send(KindExitTaken, nil)
 			return exit, nil
 		}
@@ -95,8 +95,8 @@ func (s *Session) Run() (Exit, error) {
 	}
 }
 
-// parseExit accepts only values that wait(2) can report about a process, because the machine may
-// send anything.
+// parseExit accepts only values that wait(2) can report about a process, because the VM may send
+// anything.
 func parseExit(payload []byte) (Exit, error) {
 	var exit Exit
 	if err := json.Unmarshal(payload, &exit); err != nil {
@@ -108,8 +108,8 @@ func parseExit(payload []byte) (Exit, error) {
 	return exit, nil
 }
 
-// give passes a number of consumed bytes on to sendInput, at most Window. It adds what sendInput
-// has not taken yet.
+// give passes the number n of consumed bytes on to sendInput. It adds the earlier bytes that
+// sendInput has not taken yet, and limits the sum to Window.
 func (s *Session) give(n uint32) {
 	sum := int(n)
 	select {
@@ -120,7 +120,7 @@ func (s *Session) give(n uint32) {
 	s.taken <- min(sum, Window) // does not block: no other goroutine sends
 }
 
-// sendInput sends standard input and its end.
+// sendInput sends the data of standard input, and then a KindStdinEnd frame.
 func (s *Session) sendInput() {
 	buf := make([]byte, MaxData)
 	credit := Window

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Install installs the named packages that the machine lacks. It runs apt-get, with sudo unless the
-// user is root. what names the task that requires the packages, for log lines and errors.
+// Install installs those of the named packages that this computer lacks. It runs apt-get, with sudo
+// unless the user is root. The argument what names the task that requires the packages, for log
+// lines and errors.
 func (a *Archive) Install(ctx context.Context, what string, names ...string) error {
 	var missing []string
 	for _, name := range names {
@@ -33,7 +34,7 @@ func (a *Archive) Install(ctx context.Context, what string, names ...string) err
 	if aptGet(ctx, install...) == nil {
 		return nil
 	}
-	// New machines and containers have no package lists yet.
+	// New installations and containers have no package lists yet.
 	err := aptGet(ctx, "update")
 	if err == nil {
 		err = aptGet(ctx, install...)
@@ -44,7 +45,7 @@ func (a *Archive) Install(ctx context.Context, what string, names ...string) err
 	return nil
 }
 
-// aptGet runs apt-get as root with the machine's own package sources.
+// aptGet runs apt-get as root with this computer's own package sources.
 func aptGet(ctx context.Context, args ...string) error {
 	command := asRoot(slices.Concat([]string{"apt-get"}, args, []string{"-q", "-oDPkg::Lock::Timeout=600"})...)
 	_, err := run(ctx, "", command[0], command[1:]...)

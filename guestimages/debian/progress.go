@@ -14,7 +14,8 @@ import (
 const logEvery = time.Second
 
 // transfer runs an apt-get command with the private options in the folder dir, and logs its
-// progress to the cache's log. what names the data that the command fetches, for the log.
+// progress to the cache's log. In the log, the argument what names the data that the command
+// fetches.
 func (a *Archive) transfer(ctx context.Context, dir, what string, args ...string) error {
 	status, theirs, err := os.Pipe()
 	if err != nil {

@@ -11,7 +11,7 @@ type Cache string
 
 // The cache modes.
 const (
-	Writeback    Cache = "writeback"    // when the guest flushes; until then they are in the page cache
+	Writeback    Cache = "writeback"    // when the guest flushes; until then the writes are in the page cache
 	Writethrough Cache = "writethrough" // when the write completes (O_DSYNC)
 )
 
@@ -20,10 +20,10 @@ type LUN struct {
 	Path     string // an existing file or block device
 	ReadOnly bool
 	// Serial is the unit serial number. A guest derives the disk's names in /dev/disk/by-id from
-	// it. It has at most 253 printable characters without spaces. If it is "", Create derives it
-	// from the path.
+	// this number. It consists of at most 253 printable characters without spaces. If Serial is "",
+	// Create derives the number from the path.
 	Serial    string
-	BlockSize int   // bytes: 512 (also 0), 1024, 2048 or 4096; files only
+	BlockSize int   // in bytes: 512 (or 0, which means 512), 1024, 2048 or 4096; files only
 	Cache     Cache // "": Writeback; files only
 }
 

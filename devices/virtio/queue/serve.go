@@ -11,7 +11,7 @@ import (
 )
 
 // wantKicks requests a notification for the next chain that the driver makes available. It reports
-// whether one is already available (virtio 1.2 §2.7.10).
+// whether a chain is already available (virtio 1.2 §2.7.10).
 func (q *Queue) wantKicks() (already bool) {
 	if q.eventIdx {
 		guestmem.Store16(q.used, q.availEvnt, q.nextAvail)
@@ -23,7 +23,7 @@ func (q *Queue) wantKicks() (already bool) {
 	return guestmem.Load16(q.avail, idxOff) != q.nextAvail
 }
 
-// noKicks withdraws the request of wantKicks. With event indexes it has nothing to do: the driver
+// noKicks withdraws the request of wantKicks. With event indexes, noKicks does nothing: the driver
 // has already passed the event index.
 func (q *Queue) noKicks() {
 	if !q.eventIdx {
@@ -50,7 +50,7 @@ func (q *Queue) Wait(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) { // an earlier ctx set the deadline late
+	if errors.Is(err, os.ErrDeadlineExceeded) { // the ctx of an earlier call set the deadline late
 		err = q.kick.SetReadDeadline(time.Time{})
 	}
 	if err != nil {
@@ -61,9 +61,9 @@ func (q *Queue) Wait(ctx context.Context) error {
 }
 
 // checkOnce reports whether Wait may return. Wait's Read calls it after arming the poller, and
-// again after a kick. The first call checks the ring: no later kick is lost. checkOnce does not
-// read the eventfd: an edge-triggered poller does not need the read, and so the eventfd's counter
-// shows how often the driver kicked.
+// again after a kick. The first call checks the ring. A kick after that check is not lost, because
+// the poller is armed. checkOnce does not read the eventfd: an edge-triggered poller does not need
+// the read, and so the eventfd's counter shows how often the driver kicked.
 func (q *Queue) checkOnce(uintptr) bool {
 	if q.checked {
 		return true
@@ -72,9 +72,9 @@ func (q *Queue) checkOnce(uintptr) bool {
 	return q.wantKicks()
 }
 
-// Await waits for a chain and stores it in c, like Next. When ctx is done, it returns ctx's error.
-// Before it waits, it signals the driver. It checks the ring first, so it also finds a chain that
-// became available before kicks could be received.
+// Await waits for a chain and stores the chain in c, like Next. When ctx is done, Await returns
+// ctx's error. Await first checks the ring, so it also finds a chain that became available before
+// kicks could be received. Before it waits, it signals the driver.
 func (q *Queue) Await(ctx context.Context, c *Chain) error {
 	for {
 		// A driver that keeps the ring full must not prevent the caller from stopping.
@@ -93,9 +93,9 @@ func (q *Queue) Await(ctx context.Context, c *Chain) error {
 	}
 }
 
-// Serve passes every chain to do, one at a time, and then returns it to the driver with the number
-// of bytes that do wrote. It returns when ctx is done (with ctx's error), when do fails, or when
-// the driver breaks the ring.
+// Serve passes every chain to the function do, one at a time, and then returns the chain to the
+// driver with the number of bytes that do wrote. Serve itself returns when ctx is done (with ctx's
+// error), when do fails, or when the driver breaks the ring.
 func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err error)) error {
 	var c Chain
 	for {
@@ -128,7 +128,8 @@ func Start(a virtio.Activation, q virtio.Queue, serve func(context.Context, *Que
 	return nil
 }
 
-// Each returns a function for [Start] that passes every chain to do: see [Queue.Serve].
+// Each returns a function for [Start] that passes every chain to the function do: see
+// [Queue.Serve].
 func Each(do func(*Chain) (written uint32, err error)) func(context.Context, *Queue) error {
 	return func(ctx context.Context, q *Queue) error { return q.Serve(ctx, do) }
 }

@@ -29,7 +29,8 @@ func (a *activation) serveControl(ctx context.Context, q *queue.Queue) error {
 }
 
 // control answers one control request. A task management function completes only after the commands
-// that it affects have completed, so that none of their writes comes after its answer.
+// that it affects have completed, so that none of these commands writes anything after the
+// function's answer.
 func (a *activation) control(ctx context.Context, c *queue.Chain) (written uint32, err error) {
 	var h [tmfBytes]byte
 	n := c.Readable.Read(h[:])
@@ -41,7 +42,7 @@ func (a *activation) control(ctx context.Context, c *queue.Chain) (written uint3
 	switch kind := le.Uint32(h[0:]); {
 	case kind == typeTMF && n == tmfBytes:
 		answer = []byte{a.manage(le.Uint32(h[4:]), [8]byte(h[8:16]), le.Uint64(h[16:]))}
-		if err := ctx.Err(); err != nil { // the activation has ended, so abort may not have waited
+		if err := ctx.Err(); err != nil { // the activation has ended, so abort may have returned early
 			return 0, err
 		}
 	case (kind == typeAsyncQuery || kind == typeAsyncSubscribe) && n >= asyncBytes:

@@ -2,9 +2,9 @@
 // guest kernel, initrd, memory, tap and kind of LIO target, and their guests run the same commands
 // from the serial console.
 //
-// It contains benchmarks only; docs/performance.md describes how to run them and their results.
-// They measure with the host's clock. In the emulated host with -icount, where an instruction takes
-// one nanosecond, results repeat within 1 %.
+// The package contains benchmarks only. docs/performance.md describes how to run them, and lists
+// their results. The benchmarks measure with the host's clock. In the emulated host with -icount,
+// where an instruction takes one nanosecond, results repeat within 1 %.
 //
 //	MINIVMM_BINARY     the minivmm to measure
 //	MINIVMM_GUESTS     guest kernels, as for package vmmtest; the first is used

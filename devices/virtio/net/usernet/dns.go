@@ -19,7 +19,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
-// stationTTL is how long a guest may cache a machine's address. Machines come and go.
+// stationTTL is how long a guest may cache the address of another VM. VMs come and go.
 const stationTTL = 5 // seconds
 
 // hostNames returns the host's resolver configuration, with the named network's domain first in the
@@ -32,7 +32,8 @@ func (s *session) hostNames() resolvConf {
 	return c
 }
 
-// readsNames reports whether the gateway must parse DNS queries. Otherwise it forwards them unread.
+// readsNames reports whether the gateway must parse DNS queries. If not, the gateway forwards the
+// queries unread.
 func (s *session) readsNames() bool { return s.policy.reads() || s.lan != nil }
 
 // ownAnswer answers a query (RFC 1035 §4.1), or returns nil if the host's resolvers must answer.
@@ -81,7 +82,7 @@ func (s *session) ownAnswer(query []byte) []byte {
 // noAnswer means that a malformed query gets no answer.
 var noAnswer = []byte{}
 
-// station returns the address of a machine on the guest's named network. name is the machine's name
+// station returns the address of a VM on the guest's named network. The argument is the VM's name,
 // with or without the network's domain.
 func (s *session) station(name string) (a netip.Addr, ok bool) {
 	if s.lan == nil {
@@ -95,8 +96,8 @@ func canonical(n dnsmessage.Name) string {
 	return strings.ToLower(strings.TrimSuffix(n.String(), "."))
 }
 
-// learnFrom passes addresses from an answer of the host's resolvers to the policy. It passes those
-// of an allowed name, and those of the names for which that name is an alias.
+// learnFrom passes addresses from an answer of the host's resolvers to the policy: the addresses of
+// an allowed name, and the addresses of the names for which the allowed name is an alias.
 func (s *session) learnFrom(answer []byte) {
 	if len(s.policy.allowNames) == 0 {
 		return
@@ -215,10 +216,10 @@ func writeMessage(w io.Writer, m []byte) error {
 
 const dnsPort = 53
 
-// fallbackResolver is the default of resolv.conf(5) for a file without name servers.
+// fallbackResolver is the server that resolv.conf(5) prescribes for a file without name servers.
 var fallbackResolver = netip.MustParseAddr("127.0.0.1")
 
-// resolvConf is the part of the file that a guest needs.
+// resolvConf is the part of a resolv.conf(5) file that a guest needs.
 type resolvConf struct {
 	servers []netip.Addr // at least one
 	search  []string
@@ -227,7 +228,7 @@ type resolvConf struct {
 // maxSearch limits the total length of a search list, which must fit into one packet.
 const maxSearch = 1000
 
-// maxResolvConf limits how many bytes of the file are read.
+// maxResolvConf limits how many bytes of a resolv.conf(5) file are read.
 const maxResolvConf = 64 << 10
 
 // readResolvConf reads a resolv.conf(5). It ignores lines that it does not understand.
@@ -277,7 +278,7 @@ const (
 )
 
 // resolve answers a DNS query over UDP with a resolver's answer of any size, or with SERVFAIL if
-// all resolvers are unreachable. If none answers but one may be reachable, the guest gets no
+// all resolvers are unreachable. If no resolver answers but one may be reachable, the guest gets no
 // answer.
 func (s *session) resolve(guest, server netip.AddrPort, query []byte) {
 	if len(query) < dnsHeader {
@@ -353,8 +354,8 @@ func (s *session) askResolver(ctx context.Context, to netip.AddrPort, query []by
 }
 
 // answersTo reports whether an answer repeats the single question of the query, or contains no
-// question, like the answer of a server that could not parse it. A query that does not have exactly
-// one question is not compared.
+// question, like the answer of a server that could not parse the query. For a query that does not
+// have exactly one question, it returns true without a comparison.
 func answersTo(query, answer []byte) bool {
 	const counts = 4 // QDCOUNT
 	if binary.BigEndian.Uint16(query[counts:]) != 1 || binary.BigEndian.Uint16(answer[counts:]) == 0 {
