@@ -48,9 +48,9 @@ func openError(path string, err error) error {
 	return perr
 }
 
-// Close closes the device. The kernel stops it and its workers, unless a child of this process that
-// has not yet called exec still holds the descriptor. Call Stop first, which works regardless of
-// such a child.
+// Close closes the device. The kernel then stops the device and its workers, unless a child of this
+// process that has not yet called exec still holds the descriptor. Call Stop first, which works
+// regardless of such a child.
 func (d *Device) Close() error { return d.f.Close() }
 
 // ioctlPtr issues a request with a pointer to its argument.
@@ -62,9 +62,9 @@ func ioctlPtr[T any](d *Device, r ioctl.Request, arg *T) error {
 	return err
 }
 
-// unsupported adds errors.ErrUnsupported to ENOTTY, the error that kernels older than since return
-// for r. SET_FORK_FROM_OWNER, which is issued before SetOwner, can also fail with EPERM, because
-// kernels without it check the owner first.
+// unsupported adds errors.ErrUnsupported to ENOTTY, the error that kernels return for the request r
+// if they are older than the version in since. SET_FORK_FROM_OWNER, which is issued before
+// SetOwner, can also fail with EPERM, because kernels without this request check the owner first.
 func unsupported(r ioctl.Request, since string, err error) error {
 	if errors.Is(err, unix.ENOTTY) || r == setForkFromOwner && errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: %w (Linux %s)", err, errors.ErrUnsupported, since)
@@ -73,10 +73,11 @@ func unsupported(r ioctl.Request, since string, err error) error {
 }
 
 // SetForkFromOwner selects what SetOwner creates: a thread of the calling process (true) or a
-// kernel thread attached to its cgroups (false). It issues VHOST_SET_FORK_FROM_OWNER and must be
-// called before SetOwner, else EBUSY. It requires Linux 6.17, or 6.12.45 and later in the 6.12
-// series. On other kernels the error matches errors.ErrUnsupported. The worker is then a thread of
-// the process since Linux 6.4, and a kernel thread before.
+// kernel thread attached to that process's cgroups (false). It issues VHOST_SET_FORK_FROM_OWNER. It
+// must be called before SetOwner, and otherwise fails with EBUSY. It requires Linux 6.17, or
+// 6.12.45 and later in the 6.12 series. On other kernels, the error matches errors.ErrUnsupported;
+// there, the worker is a thread of the process since Linux 6.4, and a kernel thread before Linux
+// 6.4.
 func (d *Device) SetForkFromOwner(on bool) error {
 	var v uint8
 	if on {
@@ -102,7 +103,7 @@ func (d *Device) GetFeatures() (features uint64, err error) {
 	return features, err
 }
 
-// MemoryRegion is a range of guest RAM and the address at which this process maps it.
+// MemoryRegion is a range of guest RAM, and the address at which this process maps that range.
 type MemoryRegion struct {
 	GPA       uint64
 	SizeBytes uint64

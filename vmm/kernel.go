@@ -9,7 +9,7 @@ import (
 	"minivmm/vmm/boot"
 )
 
-// load writes tables, kernel and initrd to guest memory.
+// load writes the tables, the kernel and the initrd into guest memory.
 func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	tables := acpi.Build(acpiConfig(m.plan.Machine.VCPUs), acpiGPA)
 	w, err := m.mem.Window(acpiGPA, acpiSize)
@@ -40,21 +40,22 @@ func (m *VM) load(kernel *boot.Kernel, tscKHz int) (boot.Entry, error) {
 	return entry, nil
 }
 
-// ownCmdline holds the kernel parameters of every guest; cmdline adds tsc_early_khz. The user's
-// parameters follow: if two conflict, Linux uses the later one.
+// ownCmdline holds the kernel parameters of every guest. The function cmdline adds tsc_early_khz,
+// and then the user's parameters. If two parameters conflict, Linux uses the later one.
 //
 //   - console: the only console at boot.
-//   - panic, reboot: a guest that panics reboots through the ACPI reset register, which stops it.
+//   - panic, reboot: a guest that panics reboots by the ACPI reset register, which stops the VM.
 //   - tsc, no_timer_check: KVM's clock is right; calibrating and testing it costs boot time.
-//   - tsc_early_khz: a kernel that does not use KVM's clock has nothing here to calibrate its time
-//     stamp counter with, and asks CPUID for the frequency on Intel processors only.
+//   - tsc_early_khz: a kernel that does not use KVM's clock finds no other clock here with which to
+//     calibrate its time stamp counter. Only on Intel processors does such a kernel ask CPUID for
+//     the frequency.
 var ownCmdline = []string{
 	"console=ttyS0", "panic=-1", "reboot=acpi",
 	"tsc=reliable", "no_timer_check",
 }
 
 // cmdline appends the user's parameters to minivmm's own. tscKHz is 0 if the host does not report
-// it.
+// the frequency.
 func cmdline(tscKHz int, user string) string {
 	words := ownCmdline
 	if tscKHz != 0 {

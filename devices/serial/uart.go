@@ -60,8 +60,8 @@ const (
 )
 
 // UART is a 16550A. It is a [minivmm/devices/bus.Handler] of SizeBytes ports. A wider access is
-// split into accesses to consecutive ports, lowest first, as on an ISA bus. Parts beyond the last
-// port read as ones and write nothing.
+// split into accesses to consecutive ports, lowest first, as on an ISA bus. Accesses beyond the
+// last port read ones and write nothing.
 type UART struct {
 	out   io.Writer
 	raise func()
@@ -81,9 +81,10 @@ type UART struct {
 	sent          [1]byte // the byte passed to out, stored here to avoid an allocation
 }
 
-// New creates a UART in its power-on state. out receives what the guest sends, one byte per call;
-// it must not keep the slice, and its errors are ignored. raise signals an edge on the interrupt
-// line. Both are called from vCPUs and from Feed. They must not block and must not use the UART.
+// New creates a UART in its power-on state. The writer out receives the bytes that the guest sends,
+// one in each Write. out must not keep the slice, and its errors are ignored. The function raise
+// signals an edge on the interrupt line. Both out and raise are called from vCPUs and from Feed.
+// They must not block and must not use the UART.
 func New(out io.Writer, raise func()) *UART {
 	return &UART{
 		out: out, raise: raise, ready: make(chan struct{}, 1),
@@ -92,7 +93,7 @@ func New(out io.Writer, raise func()) *UART {
 	}
 }
 
-// access runs do with the UART locked, and then signals the events that do caused.
+// access runs the function do with the UART locked, and then signals the events that do has caused.
 func (u *UART) access(do func()) {
 	u.mu.Lock()
 	listened := u.listening()
@@ -112,9 +113,9 @@ func (u *UART) access(do func()) {
 
 // Feed passes input to the guest and returns how many bytes of p it accepted. It accepts as many as
 // fit into the FIFO, and none while the guest is not listening. A guest listens if it has enabled
-// the receive interrupt or polls. Earlier input would be lost: when Linux opens the port, it clears
-// the FIFO and discards what it reads from it. The caller keeps the rest and tries again after a
-// signal on Ready.
+// the receive interrupt or polls. Input before that would be lost: when Linux opens the port, it
+// clears the FIFO and discards the bytes that it reads from the port. The caller keeps the rest and
+// tries again after a signal on Ready.
 func (u *UART) Feed(p []byte) (n int) {
 	u.access(func() {
 		for u.listening() && n < len(p) && u.receive(p[n]) {
@@ -132,7 +133,7 @@ func (u *UART) Feed(p []byte) (n int) {
 // signal may be stale: Feed then accepts nothing.
 func (u *UART) Ready() <-chan struct{} { return u.ready }
 
-// Read reads len(p) registers from off.
+// Read reads len(p) consecutive registers, starting at register off.
 func (u *UART) Read(off uint64, p []byte) {
 	u.access(func() {
 		for i := range p {
@@ -144,7 +145,7 @@ func (u *UART) Read(off uint64, p []byte) {
 	})
 }
 
-// Write writes len(p) registers from off.
+// Write writes len(p) consecutive registers, starting at register off.
 func (u *UART) Write(off uint64, p []byte) {
 	u.access(func() {
 		for i, v := range p {
@@ -230,8 +231,8 @@ func (u *UART) transmit(v byte) {
 	}
 }
 
-// identify returns the IIR: the pending cause with the highest priority. If it reports the transmit
-// interrupt, that interrupt is cleared.
+// identify returns the IIR: the pending cause with the highest priority. If the IIR reports the
+// transmit interrupt, identify clears that interrupt.
 func (u *UART) identify() byte {
 	v := byte(iirNone)
 	switch c := u.pending(); {
@@ -301,8 +302,8 @@ func (u *UART) take() byte {
 	return v
 }
 
-// modemLines returns the modem's lines, the upper half of MSR: those of a modem that is connected
-// and ready, or in loopback the UART's own outputs.
+// modemLines returns the modem's lines, which are the upper half of MSR. They show a modem that is
+// connected and ready or, in loopback mode, the UART's own outputs.
 func modemLines(mcr byte) byte {
 	if mcr&mcrLoop == 0 {
 		return msrDCD | msrDSR | msrCTS

@@ -18,7 +18,7 @@ type rootWords struct {
 	device   string // /dev/NAME, LABEL=, UUID=, PARTLABEL= or PARTUUID=; "": stay in the initial RAM file system
 	fsType   string // "": detected
 	data     string
-	writable bool   // unless ro is the last of ro and rw
+	writable bool   // false if ro is the last of the words ro and rw
 	overlay  bool   // writes stay in memory
 	init     string // "": the usual paths
 }
@@ -111,7 +111,7 @@ func emptyInitramfs() error {
 	return nil
 }
 
-// overlayOver mounts a writable layer in memory over the tree, and returns its mount point.
+// overlayOver mounts a writable layer in memory over the tree lower, and returns the mount point.
 func overlayOver(lower string) (string, error) {
 	const rw, root = "/rw", "/root"
 	if err := mount(agent.Mount{Source: "rw", Target: rw, Type: "tmpfs"}); err != nil {
@@ -128,10 +128,10 @@ func overlayOver(lower string) (string, error) {
 	})
 }
 
-// switchRoot makes the mount at root the root file system, as switch_root(8) does. A plain chroot
-// is not enough: the kernel refuses to create user namespaces in it.
+// switchRoot turns the mount at the given path into the root file system, as switch_root(8) does. A
+// plain chroot is not enough: the kernel refuses to create user namespaces in it.
 func switchRoot(root string) error {
-	// MS_MOVE moves the mounts below too, even without MS_REC.
+	// MS_MOVE also moves the mounts below these folders, even without MS_REC.
 	for _, dir := range []string{"/dev", "/sys", "/proc"} {
 		err := os.MkdirAll(root+dir, 0o755)
 		if errors.Is(err, unix.EROFS) {
@@ -174,7 +174,8 @@ func boot(root rootWords) error {
 	return fmt.Errorf("root %s: no program at %q: name one with init=, or run a command on it with minivmm run ... -- COMMAND", root.device, candidates)
 }
 
-// poll calls done until it returns true, and returns false if that takes longer than limit.
+// poll calls the function done until that returns true. If this takes longer than the given limit,
+// poll returns false.
 func poll(limit time.Duration, done func() bool) bool {
 	for deadline := time.Now().Add(limit); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -45,7 +45,7 @@ func platformName(p *v1.Platform) string {
 	return p.String()
 }
 
-// document is a manifest or an index. Each uses some of the fields.
+// document is a manifest or an index. Each of the two has only some of the fields.
 type document struct {
 	SchemaVersion int             `json:"schemaVersion"`
 	Manifests     []v1.Descriptor `json:"manifests"`
@@ -74,8 +74,8 @@ func descend(ctx context.Context, st store, d v1.Descriptor, depth int) (*Image,
 	return readImage(ctx, st, &doc.Manifest)
 }
 
-// pick returns the first image for this platform among an index's entries. It prefers entries for
-// every amd64 CPU, then those for newer CPUs, then those without a platform.
+// pick returns the first image for this platform among an index's entries. It tries entries for
+// every amd64 CPU first, then entries for newer CPUs, then entries without a platform.
 func pick(ctx context.Context, st store, entries []v1.Descriptor, depth int) (*Image, error) {
 	var plain, newer, silent []v1.Descriptor
 	var other platformError

@@ -1,5 +1,6 @@
-// Package terminal makes untrusted text safe to print. Escape sequences in names and messages of
-// registries, images, guests and file systems can make a terminal display, or type, arbitrary text.
+// Package terminal makes untrusted text safe to print. Names and messages that come from
+// registries, images, guests and file systems may contain escape sequences. These can make a
+// terminal display arbitrary text, or enter text as if the user had typed it.
 package terminal
 
 import (
@@ -11,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// Clean returns s with escapes for each non-printable character except line breaks and tabs. The
-// escapes are those of JSON, such as \u001b, so JSON text keeps its meaning. Each byte that is not
-// UTF-8 becomes an escape such as \xff.
+// Clean returns s with an escape in place of each non-printable character except line breaks and
+// tabs. The escapes are those of JSON, such as \u001b, so JSON text keeps its meaning. Each byte
+// that is not UTF-8 becomes an escape such as \xff.
 func Clean(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {

@@ -23,7 +23,7 @@ type LUN struct {
 	// this number. It consists of at most 253 printable characters without spaces. If Serial is "",
 	// Create derives the number from the path.
 	Serial    string
-	BlockSize int   // in bytes: 512 (or 0, which means 512), 1024, 2048 or 4096; files only
+	BlockSize int   // in bytes: 512 (0 means 512), 1024, 2048 or 4096; files only
 	Cache     Cache // "": Writeback; files only
 }
 

@@ -88,7 +88,7 @@ func dhcpAnswer(message []byte, host resolvConf, mtu int, guest netip.Addr) *dhc
 	return out
 }
 
-// DHCPv6 (RFC 8415) without addresses: the guest configures its own (SLAAC).
+// DHCPv6 (RFC 8415) without addresses: the guest configures its own address (SLAAC).
 const (
 	dhcp6ServerPort = 547
 	dhcp6ClientPort = 546

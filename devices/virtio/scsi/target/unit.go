@@ -15,7 +15,7 @@ import (
 type Unit struct {
 	Store        Store
 	SizeBytes    uint64 // a multiple of BlockSize
-	BlockSize    int    // bytes: 512 or 4096
+	BlockSize    int    // in bytes: 512 or 4096
 	ReadOnly     bool
 	Writethrough bool   // a write is durable when it completes
 	Serial       string // unit serial number: printable, at most 253 characters
@@ -70,7 +70,7 @@ func (u *unit) attend() (sense, bool) {
 	return sense{}, false
 }
 
-// inRange returns an error if a block range is beyond the end of the unit.
+// inRange returns an error if a block range extends beyond the end of the unit.
 func (u *unit) inRange(lba uint64, blocks uint64) error {
 	if all := u.blocks.Load(); lba > all || blocks > all-lba || (lba == all && blocks == 0) {
 		return outOfRange(max(lba, all))
@@ -78,8 +78,9 @@ func (u *unit) inRange(lba uint64, blocks uint64) error {
 	return nil
 }
 
-// stoppedAt returns the block at which a transfer that started at lba failed after moved bytes: the
-// first block that is not known to be good.
+// stoppedAt returns the first block that is not known to be good, after a transfer that started at
+// block lba has failed. The argument moved is the number of bytes that were transferred before the
+// failure.
 func (u *unit) stoppedAt(lba uint64, moved int) uint64 { return lba + uint64(moved/u.BlockSize) }
 
 // rescan reads the size of the store and raises a unit attention condition if the size has changed.
@@ -105,8 +106,8 @@ func (u *unit) rescan() (changed bool, err error) {
 // Target is a set of logical units, numbered from 0.
 type Target struct{ units []*unit }
 
-// MaxUnits is the maximum number of logical units of a target: peripheral device addressing (SAM-5
-// §4.7.7.2).
+// MaxUnits is the maximum number of logical units of a target with peripheral device addressing
+// (SAM-5 §4.7.7.2).
 const MaxUnits = 256
 
 // New creates a target. The target owns the stores: Close closes them.
@@ -133,7 +134,7 @@ type Disk struct {
 	ReadOnly     bool
 	Writethrough bool
 	Serial       string // "": derived from the path
-	BlockSize    int    // in bytes: 512 (also 0) or 4096; a block device uses at least its own block size
+	BlockSize    int    // bytes: 512 (0 means 512) or 4096; a block device uses at least its own block size
 }
 
 // Open opens the disks and takes the locks of package diskimage. Disk n is logical unit n. The
@@ -183,8 +184,8 @@ func (t *Target) PowerOn() {
 
 // ResetUnit completes LOGICAL UNIT RESET: it starts the unit and raises a unit attention condition.
 // The unit must have no command in progress. A write cache that MODE SELECT disabled stays
-// disabled, although SPC-4 requires the default: Linux does not read the Caching page again and
-// would send no flushes. PowerOn restores the default when a new driver starts.
+// disabled, although SPC-4 requires the default. The reason is that Linux does not read the Caching
+// page again and would send no flushes. PowerOn restores the default when a new driver starts.
 func (t *Target) ResetUnit(lun uint16) { t.units[lun].reset(attentionReset) }
 
 // ResetNexus completes I_T NEXUS RESET in the same way, on all units.
