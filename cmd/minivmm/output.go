@@ -89,7 +89,7 @@ type ring struct {
 	dst     io.Writer
 	done    chan struct{} // closed when drain returns
 	dropped uint64        // guarded by mu
-	err     error         // the write error of dst, guarded by mu; once it is set, all output is dropped
+	err     error         // write error of dst, guarded by mu; once set, all output is dropped
 }
 
 func newRing(dst io.Writer, size int) *ring {

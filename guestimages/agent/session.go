@@ -28,7 +28,7 @@ type Session struct {
 	command Command
 	streams Streams
 	closed  chan struct{}
-	taken   chan int // from Run to sendInput, one slot: how many bytes of standard input were consumed
+	taken   chan int // from Run to sendInput, one slot: how many bytes of input were consumed
 	started bool     // belongs to Run until it returns
 }
 

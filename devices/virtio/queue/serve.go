@@ -74,7 +74,7 @@ func (q *Queue) checkOnce(uintptr) bool {
 
 // Await waits for a chain and stores the chain in c, like Next. When ctx is done, Await returns
 // ctx's error. Await first checks the ring, so it also finds a chain that became available before
-// kicks could be received. Before it waits, it signals the driver.
+// kicks could be received. Before Await waits, it signals the driver.
 func (q *Queue) Await(ctx context.Context, c *Chain) error {
 	for {
 		// A driver that keeps the ring full must not prevent the caller from stopping.
@@ -94,8 +94,8 @@ func (q *Queue) Await(ctx context.Context, c *Chain) error {
 }
 
 // Serve passes every chain to the function do, one at a time, and then returns the chain to the
-// driver with the number of bytes that do wrote. Serve itself returns when ctx is done (with ctx's
-// error), when do fails, or when the driver breaks the ring.
+// driver with the number of written bytes, which do returns. Serve itself returns when ctx is done
+// (with ctx's error), when do fails, or when the driver breaks the ring.
 func (q *Queue) Serve(ctx context.Context, do func(*Chain) (written uint32, err error)) error {
 	var c Chain
 	for {

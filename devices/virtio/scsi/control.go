@@ -42,7 +42,7 @@ func (a *activation) control(ctx context.Context, c *queue.Chain) (written uint3
 	switch kind := le.Uint32(h[0:]); {
 	case kind == typeTMF && n == tmfBytes:
 		answer = []byte{a.manage(le.Uint32(h[4:]), [8]byte(h[8:16]), le.Uint64(h[16:]))}
-		if err := ctx.Err(); err != nil { // the activation has ended, so abort may have returned early
+		if err := ctx.Err(); err != nil { // the activation has ended, so abort may not have waited
 			return 0, err
 		}
 	case (kind == typeAsyncQuery || kind == typeAsyncSubscribe) && n >= asyncBytes:
