@@ -13,8 +13,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// Create creates an empty image of opt.SizeBytes at path: all zeros, or an empty ext4. If path
-// exists, Create returns fs.ErrExist; with force, it replaces the image.
+// Create creates an image of opt.SizeBytes in the file named by path. The image is all zeros, or an
+// empty ext4 if opt.FS is Ext4. If the file exists, Create returns fs.ErrExist, or replaces the
+// file if force is set.
 func Create(ctx context.Context, path string, force bool, opt Options) error {
 	if err := opt.Check(); err != nil {
 		return err
@@ -47,15 +48,16 @@ func Create(ctx context.Context, path string, force bool, opt Options) error {
 	})
 }
 
-// FromTree creates an image of a tree at path. It calls Begin, Build.FromTree and Close. It is
-// fastest if the tree's contents are in the same file system as path.
+// FromTree creates an image of the tree t in the file named by path. It calls Begin, Build.FromTree
+// and Close. FromTree is fastest if the tree's file contents and the image are in the same file
+// system.
 func FromTree(ctx context.Context, t *filetree.Tree, path string, force bool, opt Options) error {
 	return build(path, force, func(b *Build) error { return b.FromTree(ctx, t, opt) })
 }
 
-// FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves it to
-// its path. It returns an *InputError if the tree is too large for opt.SizeBytes or contains
-// something that the file system cannot store.
+// FromTree creates the build's image from a tree, as ext4 unless opt.FS is Erofs, and moves the
+// image to its final path. FromTree returns an *InputError if the tree is too large for
+// opt.SizeBytes or contains something that the file system cannot store.
 func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) error {
 	opt.FS = cmp.Or(opt.FS, Ext4)
 	if err := opt.Check(); err != nil {
@@ -71,9 +73,10 @@ func (b *Build) FromTree(ctx context.Context, t *filetree.Tree, opt Options) err
 	return b.finish(ctx, opt)
 }
 
-// FromImage creates the build's image as a copy of the ext4 image source and moves it to its path.
-// source must not be in use. The copy keeps the label and size of source unless opt sets them. Its
-// UUID is opt.UUID or a random one, not that of source, because one machine may have both images.
+// FromImage copies the ext4 image in the file named by source and moves the copy to its final path.
+// The source image must not be in use. The copy keeps the source image's label and size unless opt
+// sets them. The copy's UUID is opt.UUID or a random one, not the source image's UUID, because one
+// VM may use both images.
 func (b *Build) FromImage(ctx context.Context, source string, opt Options) error {
 	opt.FS = Ext4
 	if err := opt.Check(); err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Node is a name in a tree with the metadata of its file.
+// Node is a name in a tree, with the metadata of the file that has this name.
 type Node struct {
 	Path         string // slash separated, no leading slash; "" is the root
 	Mode         uint32 // st_mode: type and permission bits
@@ -33,15 +33,15 @@ type Node struct {
 	id   fileID // identity of that file when it was added
 }
 
-// fileID identifies a file of the host.
+// fileID identifies a file on the host.
 type fileID struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 
 // Open opens the content of a regular file, or of a hard link to one, for reading. The caller must
-// close the file and must not change it, because it may be hard-linked elsewhere. Open fails if the
-// file that was added to the tree has been replaced: otherwise the owner of a folder could make a
-// process that runs as root read any file.
+// close the returned file, and must not change the content, because the host's file may be
+// hard-linked elsewhere. Open fails if the file that was added to the tree has been replaced:
+// otherwise the owner of a folder could make a process that runs as root read any file.
 func (n *Node) Open() (*os.File, error) {
 	// O_PATH has no side effects on a device or pipe that may have replaced the file.
 	fd, err := unix.Open(n.file, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -69,7 +69,7 @@ func (n *Node) Content() ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// reopen opens the file of the O_PATH descriptor fd for reading.
+// reopen opens the file behind the O_PATH descriptor fd for reading.
 func reopen(fd int, name string) (*os.File, error) {
 	again, err := unix.Open(procPath(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -78,28 +78,28 @@ func reopen(fd int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(again), name), nil
 }
 
-// procPath returns a path to the file of a descriptor. It works for symbolic links too.
+// procPath returns a path to the file behind a descriptor, even if that file is a symbolic link.
 func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // IsDir reports whether the node is a folder.
 func (n *Node) IsDir() bool { return n.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// Limits bound a tree. A field that is 0 means the value in DefaultLimits.
+// Limits restrict the size of a tree. A field that is 0 stands for its value in DefaultLimits.
 type Limits struct {
 	Files     int   // entries, including folders
 	SizeBytes int64 // content of all regular files ever added
 }
 
-// DefaultLimits suffice for the root of a large machine, and protect the host's disk and memory
-// from maliciously large inputs.
+// DefaultLimits suffice for the root file system of a large VM, and protect the host's disk and
+// memory from maliciously large inputs.
 var DefaultLimits = Limits{Files: 1 << 20, SizeBytes: 32 << 30}
 
 func (limits Limits) orDefault() Limits {
 	return Limits{cmp.Or(limits.Files, DefaultLimits.Files), cmp.Or(limits.SizeBytes, DefaultLimits.SizeBytes)}
 }
 
-// metaPerFile is the number of bytes of names, link targets and extended attributes that a tree may
-// hold for each of Limits.Files.
+// metaPerFile limits a tree's names, link targets and extended attributes. Their total, in bytes,
+// may be up to metaPerFile times Limits.Files.
 const metaPerFile = 1 << 8
 
 // ErrTooLarge reports that a tree would exceed its Limits.
@@ -119,8 +119,9 @@ type Tree struct {
 	buf      []byte
 }
 
-// New returns a tree with an empty root folder of mode 0755 and owner 0. dir is an existing empty
-// folder for the content of files. The caller removes it when the tree is no longer used.
+// New returns a tree with an empty root folder of mode 0755 and owner 0. dir names an existing,
+// empty folder for the content of files. The caller removes that folder when the tree is no longer
+// used.
 func New(dir string, limits Limits) (*Tree, error) {
 	dir, err := filepath.Abs(dir)
 	var found []os.DirEntry
@@ -137,9 +138,9 @@ func New(dir string, limits Limits) (*Tree, error) {
 }
 
 // Put adds or replaces one entry. A folder that replaces a folder keeps its children. Missing
-// parents are created with mode 0755 and owner 0. content is the content of a regular file without
-// Link and is read to its end; nil means an empty file. For an entry with Link, only Path and Link
-// are used. SizeBytes is taken from the content.
+// parents are created with mode 0755 and owner 0. For a regular file without Link, Put reads the
+// file's content from content, to the end; nil means an empty file. For an entry with Link, only
+// Path and Link are used. SizeBytes is taken from the content.
 func (t *Tree) Put(n Node, content io.Reader) error {
 	return named("filetree: "+short(n.Path), t.put(n, content))
 }
@@ -186,8 +187,8 @@ func (t *Tree) Get(path string) (*Node, bool) {
 	return n.public(), true
 }
 
-// Remove removes the entry at a path and everything below it. For the root, it removes only the
-// content. A missing entry is ignored.
+// Remove removes the entry at a path and everything below it. If path is the root, Remove removes
+// everything in the root folder, but not the folder itself. A missing entry is ignored.
 func (t *Tree) Remove(path string) {
 	p, err := clean(path)
 	if err != nil {
@@ -204,8 +205,8 @@ func (t *Tree) Remove(path string) {
 }
 
 // All returns an iterator over the tree's nodes in the byte order of their paths: the root first,
-// parents before children, and the name that holds a file's content before its hard links. It
-// yields the nodes that exist when the iteration starts.
+// parents before children, and the first name of a file before its hard links. The iterator yields
+// the nodes that exist when the iteration starts.
 func (t *Tree) All() iter.Seq[*Node] {
 	return func(yield func(*Node) bool) {
 		all := []*node{t.root}
@@ -225,7 +226,7 @@ func (t *Tree) All() iter.Seq[*Node] {
 	}
 }
 
-// store copies r to a new file in the tree's folder, which becomes the content of n.
+// store copies r into a new file in the tree's folder. The new file becomes the content of n.
 func (t *Tree) store(ctx context.Context, n *Node, r io.Reader) error {
 	file := filepath.Join(t.dir, strconv.Itoa(t.stored))
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -12,7 +12,7 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// runOnConsole runs the command on the console as its terminal.
+// runOnConsole runs the command with the console as its terminal.
 func runOnConsole(p agent.Plan) error {
 	run, err := complete(agent.Command{Argv: os.Args[1:]}, p)
 	if err != nil {
@@ -37,8 +37,8 @@ func runOnConsole(p agent.Plan) error {
 		exit = reap(pid)
 	}
 	killAll(5 * time.Second)
-	// The end of the terminal's session hung up tty, but /dev/console is never hung up. Tests
-	// wait for this line.
+	// The kernel hung up tty when the terminal's session ended, but it never hangs up
+	// /dev/console, which is stderr. Tests wait for this line.
 	fmt.Fprintf(os.Stderr, "init: exit status %d\n", exit.Code())
 	return nil
 }

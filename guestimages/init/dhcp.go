@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	leaseWait    = 15 * time.Second // limits the wait for an answer; then the guest has no network
+	leaseWait    = 15 * time.Second // limits the wait for an answer, without which the guest has no network
 	defaultLease = time.Hour        // applies to an answer without a lease time
 	minRenewal   = time.Minute      // limits the request rate if a server grants leases of 0 s
 )
@@ -22,7 +22,8 @@ const (
 // opens a packet socket, as a DHCP client does.
 const packetAlias = "net-pf-17"
 
-// askDHCP configures the interface as a DHCPv4 server answers (RFC 2131) and keeps the lease.
+// askDHCP gets a lease from a DHCPv4 server (RFC 2131), configures the interface with it, and keeps
+// the lease.
 func askDHCP(name string, e etc) error {
 	if err := bringUp(netInterface{name: name}); err != nil {
 		return err
@@ -45,8 +46,8 @@ func askDHCP(name string, e etc) error {
 	return e.writeResolvConf(i.nameservers, searchList(lease.ACK))
 }
 
-// keepLease renews at half the lease time (RFC 2131 section 4.4.5). If that fails, the interface
-// keeps its address.
+// keepLease renews the lease after half of the lease time (RFC 2131 section 4.4.5). If a renewal
+// fails, the interface keeps its address.
 func keepLease(client *nclient4.Client, lease *nclient4.Lease) {
 	for {
 		time.Sleep(renewal(lease.ACK))
@@ -66,7 +67,7 @@ func renewal(ack *dhcpv4.DHCPv4) time.Duration {
 	return max(ack.IPAddressLeaseTime(defaultLease)/2, minRenewal)
 }
 
-// leased returns the interface as the answer configures it.
+// leased returns the interface with the configuration in the server's answer ack.
 func leased(name string, ack *dhcpv4.DHCPv4) netInterface {
 	i := netInterface{name: name}
 	for _, ip := range ack.DNS() {

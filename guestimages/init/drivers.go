@@ -13,7 +13,8 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// modaliases match the files that hold each device's alias, by which its driver is found.
+// modaliases are the patterns of the files that hold the devices' aliases. A device's alias leads
+// to the device's driver.
 var modaliases = [...]string{"/sys/bus/*/devices/*/modalias", "/sys/class/input/input*/modalias"}
 
 // loadDrivers loads the drivers of all devices, including devices that a driver adds. It prints an
@@ -54,7 +55,7 @@ func loadAlias(p agent.Plan, alias string, words cmdline) (n int, err error) {
 	return n, nil
 }
 
-// loadModules loads the files, which must be in load order.
+// loadModules loads the module files, which must be in load order.
 func loadModules(files []string, words cmdline) error {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".ko")
@@ -79,7 +80,8 @@ func loadModule(file, parameters string) error {
 	return &os.PathError{Op: "finit_module", Path: file, Err: err}
 }
 
-// asked reports whether the alias matches m. In a module's name "-" is equivalent to "_".
+// asked reports whether the alias matches the module m. In a module's name "-" is equivalent to
+// "_".
 func asked(m agent.Module, alias string) bool {
 	if strings.ReplaceAll(alias, "-", "_") == m.Name {
 		return true
@@ -93,11 +95,12 @@ func asked(m agent.Module, alias string) bool {
 	return false
 }
 
-// modprobePath names the program that the kernel runs as modprobe(8),
-// Documentation/admin-guide/sysctl/kernel.rst.
+// modprobePath is the file that names the program that the kernel runs as modprobe(8)
+// (Documentation/admin-guide/sysctl/kernel.rst).
 const modprobePath = "/proc/sys/kernel/modprobe"
 
-// setModprobe makes the kernel run program to load a module that it needs, such as a file system.
+// setModprobe makes the kernel run the given program whenever the kernel needs a module, such as a
+// file system's.
 func setModprobe(program string) error {
 	return os.WriteFile(modprobePath, []byte(program), 0)
 }

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// end syncs and powers off, or restarts if the command line asks for it. If the machine failed to
-// do what it was started for, it ends with a triple fault, which no host mistakes for an intended
-// power-off.
+// end syncs the file systems and powers off the VM, or restarts it if the kernel command line asks
+// for a restart. If failed is true, the VM did not do what it was started for. It then stops with a
+// triple fault, which no host mistakes for an intended power-off.
 func end(words cmdline, failed bool) {
 	unix.Sync()
 	// A read-only remount leaves a root disk clean. It fails if a file is still open for
@@ -26,8 +26,8 @@ func end(words cmdline, failed bool) {
 	_ = unix.IoctlSetInt(int(os.Stderr.Fd()), unix.TCSBRK, 1)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if failed {
-		// Documentation/ABI/testing/sysfs-kernel-reboot. By default, the machine would only
-		// restart.
+		// The default type would only restart the VM
+		// (Documentation/ABI/testing/sysfs-kernel-reboot).
 		_ = os.WriteFile("/sys/kernel/reboot/type", []byte("triple"), 0)
 	}
 	if failed || words.value("minivmm.end") == "restart" {
@@ -38,12 +38,13 @@ func end(words cmdline, failed bool) {
 	select {}
 }
 
-// buttonWait is how long programs may take to exit after each signal of the power button; the
-// default of minivmm's machine.shutdown_timeout is longer than both waits together.
+// buttonWait is how long programs may take to exit after each of the two signals that a press of
+// the power button causes. The default of minivmm's machine.shutdown_timeout is longer than both
+// waits together.
 const buttonWait = 3 * time.Second
 
-// watchButtons stops the machine when an input device reports a press of KEY_POWER. It looks for
-// devices once, after the modules are loaded: the ACPI button does not appear later.
+// watchButtons stops the VM when an input device reports a press of KEY_POWER. It looks for devices
+// once, after the modules are loaded: the ACPI button does not appear later.
 func watchButtons(words cmdline) {
 	devices, _ := filepath.Glob("/sys/class/input/event*")
 	for _, dev := range devices {
@@ -58,9 +59,9 @@ func watchButtons(words cmdline) {
 			defer f.Close()
 			if waitKey(f, keyPower) {
 				fmt.Fprintln(os.Stderr, "init: power button")
-				// The machine ends with its command, or after these waits if the
-				// command does not exit. A shell at a terminal reacts only to the
-				// second signal.
+				// The VM stops when its command exits, or after these waits if the
+				// command does not exit. A shell at a terminal reacts only to
+				// SIGHUP.
 				for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP} {
 					_ = unix.Kill(-1, sig)
 					time.Sleep(buttonWait)
@@ -85,7 +86,8 @@ func hasKey(bitmap string, key int) bool {
 	return err == nil && v>>(key%64)&1 != 0
 }
 
-// waitKey reads struct input_event (time, type, code, value) until the key is pressed or r ends.
+// waitKey reads events (struct input_event: time, type, code, value) from r. It returns true when
+// the key is pressed, or false when r ends.
 func waitKey(r io.Reader, key uint16) bool {
 	const evKey = 1 // EV_KEY
 	var event [24]byte

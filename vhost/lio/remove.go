@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// remove removes what exists of a target and its backstores, in the reverse order of Create. It
-// finds the objects in configfs, so it works after a crash at any point. If the target is the
+// remove removes a target and its backstores, as far as they exist, in the reverse order of Create.
+// It finds the objects in configfs, so it works after a crash at any point. If the target is the
 // endpoint of a vhost device, remove removes nothing and returns EBUSY.
 func (t tree) remove(id identity) error {
 	target := t.path("vhost", wwpn(id))
@@ -38,8 +38,8 @@ func (t tree) removeTPG(tpg string) error {
 	if err := t.rm(acl+"/lun_*/lun", acl+"/lun_*", tpg+"/lun/lun_*/backstore", tpg+"/lun/lun_*"); err != nil {
 		return err
 	}
-	// The session must be removed before its ACL, and only after its LUNs. ENODEV: there is no
-	// session.
+	// Remove the session after its LUNs and before its ACL. The write fails with ENODEV if
+	// there is no session.
 	err := t.fs.write(filepath.Join(tpg, "nexus"), "NULL")
 	if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -47,7 +47,8 @@ func (t tree) removeTPG(tpg string) error {
 	return t.rm(acl, tpg)
 }
 
-// rm removes the links and objects that patterns (filepath.Glob) match, pattern by pattern.
+// rm removes the links and objects that match the patterns (in the syntax of filepath.Glob), one
+// pattern after the other.
 func (t tree) rm(patterns ...string) error {
 	for _, pattern := range patterns {
 		paths, err := filepath.Glob(pattern)
@@ -77,8 +78,8 @@ func (t tree) removePatiently(id identity) error {
 }
 
 // Recover removes the targets whose owner no longer runs, and returns their names. If Recover
-// cannot remove a target, it continues with the others and returns an error that names all
-// failures. Without LIO on the host it does nothing.
+// cannot remove a target, it continues with the other targets and returns an error that names all
+// failures. If the host has no LIO, Recover does nothing.
 func Recover() (removed []string, err error) { return kernelTree.recover() }
 
 func (t tree) recover() (removed []string, err error) {

@@ -25,8 +25,8 @@ func DidYouMean(word string, choices []string) string {
 	return "; did you mean " + strconv.Quote(nearest) + "?"
 }
 
-// distance returns the number of edits from a to b: a byte inserted, deleted or replaced, or two
-// adjacent bytes swapped.
+// distance returns the number of edits that turn the string a into the string b. An edit inserts,
+// deletes or replaces one byte, or swaps two adjacent bytes.
 func distance(a, b string) int {
 	prev2 := make([]int, len(b)+1)
 	prev := make([]int, len(b)+1)
@@ -51,8 +51,8 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// otherNames are the keys of other VMMs (Firecracker, Cloud Hypervisor, crosvm, QEMU and Kata) with
-// our names for them.
+// otherNames maps the keys of other VMMs (Firecracker, Cloud Hypervisor, crosvm, QEMU and Kata) to
+// our keys.
 var otherNames = map[string]string{
 	"vcpu_count": "vcpus", "cpus": "vcpus", "cpu": "vcpus", "boot_vcpus": "vcpus", "smp": "vcpus",
 	"mem_size_mib": "memory", "mem": "memory", "ram": "memory",
@@ -66,7 +66,7 @@ var otherNames = map[string]string{
 	"cpu_set": "affinity", "serial_number": "serial", "payload": "boot", "worker": "workers",
 }
 
-// hint suggests the key that the author of k in table p probably meant.
+// hint suggests the key that was probably meant by the unknown key k in the table p.
 func hint(k string, p path, keys []string) string {
 	lower := strings.ToLower(k)
 	if slices.Contains(keys, lower) {
@@ -84,7 +84,8 @@ func hint(k string, p path, keys []string) string {
 	return ""
 }
 
-// home returns the table, other than p, that has the key k, or the key that other tools call k.
+// home returns the table that has the key k, or has our key for what other VMMs call k. p is the
+// table that was already searched without success.
 func home(k string, p path) string {
 	top := reflect.TypeFor[Config]()
 	for _, k := range []string{k, otherNames[k]} {
@@ -103,7 +104,7 @@ func home(k string, p path) string {
 	return ""
 }
 
-// list returns `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
+// list quotes and joins the words: `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
 func list(words []string) string {
 	var quoted []string
 	for _, w := range words {

@@ -1,4 +1,4 @@
-// Package sandbox gives up rights that a running machine does not need.
+// Package sandbox gives up rights that the process of a running VM does not need.
 package sandbox
 
 import (
@@ -14,13 +14,13 @@ import (
 //
 //   - It is not dumpable (PR_SET_DUMPABLE): processes of the same user can neither trace it nor read
 //     its memory, and /proc/PID belongs to root.
-//   - It leaves no core file (RLIMIT_CORE), which would contain the guest's memory. A core_pattern
-//     that is a pipe ignores the limit, but not the first setting (fs/coredump.c).
+//   - It leaves no core file (RLIMIT_CORE), which would contain the guest's memory. If core_pattern
+//     is a pipe, the kernel ignores the limit but not PR_SET_DUMPABLE (fs/coredump.c).
 //   - It gains no privileges by execve(2) (PR_SET_NO_NEW_PRIVS).
 //
-// An unprivileged process cannot undo the last two, and programs that it executes inherit them.
-// execve(2) undoes the first, and the process itself can undo it with prctl(2). A program that was
-// built with cgo sets the last one for the calling thread only.
+// An unprivileged process cannot undo the core limit and PR_SET_NO_NEW_PRIVS, and programs that it
+// executes inherit both. execve(2) undoes PR_SET_DUMPABLE, and the process itself can undo it with
+// prctl(2). A program that was built with cgo sets PR_SET_NO_NEW_PRIVS for the calling thread only.
 func Process() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("PR_SET_DUMPABLE", err)
@@ -43,8 +43,9 @@ func noNewPrivs() error {
 }
 
 // Thread takes all capabilities from the calling thread for good, including those that execve(2)
-// could give back (the bounding set). A thread that the kernel copies from it, such as a vhost
-// worker, has none either. The user ID stays: a thread of root still owns root's files.
+// could give back (the bounding set). A thread that the kernel copies from the calling thread, such
+// as a vhost worker, has no capabilities either. The user ID stays: a thread of root still owns
+// root's files.
 //
 // The calling goroutine must be locked to its thread and never unlocked. The Go runtime clones no
 // thread from a locked one.
@@ -52,9 +53,9 @@ func Thread() error {
 	if err := noNewPrivs(); err != nil {
 		return err
 	}
-	// Dropping from the bounding set requires CAP_SETPCAP, so it comes first. Without that
-	// capability the set stays, but PR_SET_NO_NEW_PRIVS keeps execve(2) from granting anything in
-	// it.
+	// Dropping from the bounding set requires CAP_SETPCAP, so this loop runs before capset(2).
+	// Without CAP_SETPCAP the bounding set stays, but PR_SET_NO_NEW_PRIVS keeps execve(2) from
+	// granting its capabilities.
 	for c := range uintptr(64) {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) { // beyond the last capability; not allowed
@@ -64,7 +65,7 @@ func Thread() error {
 			return os.NewSyscallError("PR_CAPBSET_DROP", err)
 		}
 	}
-	// Capabilities that are not permitted are removed from the ambient set, too (kernel/cred.c).
+	// Capabilities that are no longer permitted also leave the ambient set (kernel/cred.c).
 	var none [2]unix.CapUserData
 	return os.NewSyscallError("capset", unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]))
 }

@@ -14,14 +14,15 @@ const (
 	windowData   = 16 // pci_cfg_data
 )
 
-// windowWritable is the mask of the bits that a driver may write, from the byte after the two
-// header bytes on: bar, offset and length. window serves the data bytes.
+// windowWritable is the mask of the bits that a driver may write: bar, offset and length. The mask
+// starts after the capability's two header bytes. The type window serves the data bytes.
 var windowWritable = []byte{0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 
 // window is pci_cfg_data: access to a BAR for software that cannot map it, even while decoding is
-// disabled. An access that includes the first byte is executed; the other bytes hold the result of
-// the last access. Only aligned accesses of 1, 2 or 4 bytes to this device's BARs work. Otherwise,
-// and outside the BAR's regions, reads return all ones and writes are dropped.
+// disabled. Only an access that includes the first data byte accesses the BAR. Any other access
+// reads or writes the stored data of the last access. Only aligned accesses of 1, 2 or 4 bytes to
+// this device's BARs work. For other accesses, and for offsets outside the BAR's regions, reads
+// return all ones and writes are dropped.
 type window struct {
 	t  *Transport
 	at uint64 // offset of the capability in configuration space
@@ -30,7 +31,8 @@ type window struct {
 	data [4]byte
 }
 
-// target reads the capability once and checks the copy. bar is nil if the access is not possible.
+// target reads the capability once and checks that copy. The returned bar is nil if the access is
+// not possible.
 func (w *window) target() (bar *bus.Bus, off uint64, n int) {
 	var c [windowData]byte
 	w.t.fn.Read(w.at, c[:])

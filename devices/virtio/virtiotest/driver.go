@@ -13,7 +13,7 @@ import (
 	"minivmm/internal/testbed/testenv"
 )
 
-// Layout of a Driver's guest memory: rings from ringBase on, buffers from BufferBase on.
+// Layout of a Driver's guest memory: the rings start at ringBase, the buffers at BufferBase.
 const (
 	ringBase   guestmem.GPA = 0x10_0000
 	BufferBase guestmem.GPA = 0x100_0000 // address of the first Buffer
@@ -25,7 +25,8 @@ const (
 type Driver struct {
 	*virtio.Frontend
 	Memory *guestmem.Memory
-	// Rings holds the driver side of each queue, by queue index, from SetUp until Reset.
+	// Rings holds the driver side of each queue, in the order of the queues. SetUp fills it,
+	// and Reset empties it.
 	Rings []*queuetest.Ring
 	// Features are the negotiated features.
 	Features virtio.Features
@@ -36,7 +37,7 @@ type Driver struct {
 	closed bool
 }
 
-// NewDriver creates the frontend of dev and resets the device. The device is closed when the test
+// NewDriver creates a frontend for dev and resets the device. The device is closed when the test
 // ends.
 func NewDriver(t testing.TB, dev virtio.Device) *Driver {
 	t.Helper()
@@ -85,8 +86,8 @@ func (d *Driver) Reset() {
 	d.config.Drain()
 }
 
-// Negotiate takes a reset device to FEATURES_OK. It accepts those features of want that the device
-// offers, and VIRTIO_F_VERSION_1.
+// Negotiate takes a reset device to FEATURES_OK. It accepts VIRTIO_F_VERSION_1 and the features in
+// the argument want, as far as the device offers them.
 func (d *Driver) Negotiate(want virtio.Features) {
 	d.t.Helper()
 	d.Features = 0
@@ -123,7 +124,7 @@ func (d *Driver) SetUp() {
 	}
 }
 
-// Program writes the registers of one queue and enables it.
+// Program writes the registers of the queue q and enables the queue.
 func (d *Driver) Program(q virtio.Queue) {
 	d.Write(virtio.QueueSelect, uint32(q.Index))
 	d.Write(virtio.QueueSize, uint32(q.Size))
@@ -157,8 +158,8 @@ func (d *Driver) Start(want virtio.Features) {
 	}
 }
 
-// Buffer returns n bytes of guest memory and their address. Buffers do not overlap. After a reset
-// their memory is used again.
+// Buffer returns n bytes of guest memory and their address. Buffers do not overlap, but the buffers
+// that were returned before a reset are reused after it.
 func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 	d.t.Helper()
 	gpa := d.buffer

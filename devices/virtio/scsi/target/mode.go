@@ -12,7 +12,8 @@ const (
 )
 
 // modePages are the mode pages (SPC-4 §7.5, SBC-3 §6.4) with the values that are the same for all
-// units. Each page is its code, the number of bytes that follow, and these bytes.
+// units. Each page consists of its code, the number of bytes that follow that number, and those
+// bytes.
 var modePages = [][]byte{
 	{0x01, 0x0a, 11: 0},                               // Read-Write Error Recovery
 	{caching, 0x12, 12: 0x20, 19: 0},                  // Caching: DRA
@@ -20,8 +21,8 @@ var modePages = [][]byte{
 	{0x1c, 0x0a, 11: 0},                               // Informational Exceptions Control
 }
 
-// modePage returns a copy of a page. The Caching page has the write cache enabled, unless through
-// is set or the unit is read-only.
+// modePage returns a copy of a page. In the Caching page, the write cache is enabled unless the
+// argument through (write-through) is true or the unit is read-only.
 func (u *unit) modePage(page []byte, through bool) []byte {
 	p := bytes.Clone(page)
 	if p[0] == caching && !through && !u.ReadOnly {
@@ -109,7 +110,7 @@ func (c *call) modeSense() error {
 
 // modeSelect serves MODE SELECT (6) and (10) (SPC-4 §6.11). The parameter list is a header, block
 // descriptors and pages. All checks precede the first change. Only the write cache setting can be
-// changed. It is not saved: PowerOn restores the default when a new driver starts.
+// changed. The setting is not saved: PowerOn restores the default when a new driver starts.
 func (c *call) modeSelect() error {
 	length, header := int(c.CDB[4]), 4
 	if c.CDB[0] == 0x55 {

@@ -21,7 +21,7 @@ const (
 )
 
 // Request is one command. Out holds the data from the initiator. In is the buffer for data to the
-// initiator. Both are in guest memory. Serve does not modify the slices themselves.
+// initiator. Both are in guest memory. Serve does not modify the slices Out and In themselves.
 type Request struct {
 	LUN       uint16
 	CDB       [CDBBytes]byte
@@ -34,10 +34,10 @@ type Request struct {
 // Reply is the result of a command.
 type Reply struct {
 	Status Status
-	// Sense is valid with CheckCondition.
+	// Sense is valid if Status is CheckCondition.
 	Sense [SenseBytes]byte
-	// Used is the number of bytes used from the start of Out. Filled is the number of bytes written
-	// from the start of In. Both are 0 if the status is not Good.
+	// Used is the number of bytes read from the start of Out. Filled is the number of bytes
+	// written from the start of In. Both are 0 if the status is not Good.
 	Used, Filled int
 	// Overrun: the CDB asks for more bytes than Out or In hold. Nothing was transferred.
 	Overrun bool
@@ -74,7 +74,7 @@ func (c *call) answer(data []byte, allocation uint32) error {
 	return nil
 }
 
-// parameters copies n bytes out of Out.
+// parameters returns a copy of the first n bytes of Out.
 func (c *call) parameters(n int) ([]byte, error) {
 	if c.Out.Len() < n {
 		return nil, errOverrun
@@ -85,7 +85,8 @@ func (c *call) parameters(n int) ([]byte, error) {
 	return p, nil
 }
 
-// first returns the first n bytes of bufs, which must hold at least n. It does not modify bufs.
+// first returns the first n bytes of bufs, which must hold at least n bytes. It does not modify
+// bufs.
 func first(bufs queue.Buffers, n int) queue.Buffers {
 	if bufs.Len() == n {
 		return bufs
