@@ -15,12 +15,12 @@ import (
 // limits holds the limits on the number of tasks, and the usage of each.
 type limits struct {
 	uid        int
-	uidTasks   int    // tasks with real uid uid
-	nproc      uint64 // soft RLIMIT_NPROC; noLimit
-	exempt     bool   // from RLIMIT_NPROC: root, CAP_SYS_RESOURCE or CAP_SYS_ADMIN
+	uidTasks   int    // tasks whose real user ID is uid
+	nproc      uint64 // soft RLIMIT_NPROC; noLimit if unlimited
+	exempt     bool   // exempt from RLIMIT_NPROC: root, CAP_SYS_RESOURCE or CAP_SYS_ADMIN
 	cgroup     string // the cgroup with the least room left
 	pids       uint64 // its pids.current
-	pidsMax    uint64 // its pids.max; noLimit
+	pidsMax    uint64 // its pids.max; noLimit if unlimited
 	threads    uint64 // tasks on the host
 	threadsMax uint64 // kernel.threads-max; noLimit if unknown
 	pidMax     uint64 // kernel.pid_max, the first id that no task can have; noLimit if unknown
@@ -29,8 +29,8 @@ type limits struct {
 
 const noLimit = ^uint64(0)
 
-// reservedPIDs is the number of the lowest ids, which the kernel does not use again after a
-// wraparound (RESERVED_PIDS in kernel/pid.c).
+// reservedPIDs is how many of the lowest ids the kernel no longer assigns once the ids have wrapped
+// around (RESERVED_PIDS in kernel/pid.c).
 const reservedPIDs = 300
 
 // limit is one limit on the number of tasks.
@@ -53,8 +53,8 @@ func (l limits) all() [4]limit {
 	}
 }
 
-// String returns the limits that are reached, with their values and usage. If none is, it returns
-// the first three.
+// String returns the limits that are reached, with their values and usage. If no limit is reached,
+// it returns RLIMIT_NPROC, pids.max and threads-max.
 func (l limits) String() string {
 	if l.elsewhere {
 		return "the calling thread cannot create a worker: its children belong to another pid namespace (unshare or setns)"
@@ -86,9 +86,10 @@ func (l limits) room() (room uint64, tightest string) {
 // RoomForTasks returns how many more tasks (threads of this process, including workers) can be
 // created under the current limits: RLIMIT_NPROC, pids.max of the calling thread's cgroups,
 // kernel.threads-max and kernel.pid_max. It also returns the tightest limit, with its value and
-// usage. If room is at least enough, it is only a lower bound: to save time, RoomForTasks then does
-// not count the user's tasks in /proc. The result is an estimate: other processes may create tasks
-// at the same time, and cgroups and pid namespaces that this process cannot see are not counted.
+// usage. If the returned room is not less than the argument enough, the true room may be larger: to
+// save time, RoomForTasks then does not count the user's tasks in /proc. The result is an estimate:
+// other processes may create tasks at the same time, and cgroups and pid namespaces that this
+// process cannot see are not counted.
 func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	l := readFigures()
 	l.uidTasks = int(l.threads) // an upper bound; the exact number requires a walk through /proc
@@ -99,9 +100,9 @@ func RoomForTasks(enough uint64) (room uint64, tightest string) {
 	return l.room()
 }
 
-// TaskLimits returns text for an error: the task limits that are reached or, if none is, all except
-// pid_max, with their values and usage. A value that cannot be read counts as no limit, so as not
-// to hide the original error.
+// TaskLimits returns text for an error message: the task limits that are reached, with their values
+// and usage. If no limit is reached, the text has all limits except pid_max. A value that cannot be
+// read counts as no limit, so as not to hide the original error.
 func TaskLimits() string {
 	l := readFigures()
 	l.uidTasks = tasksOf("/proc", l.uid)
@@ -149,8 +150,8 @@ func hasNprocCap(status string) bool {
 	return caps&(1<<unix.CAP_SYS_RESOURCE|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// tasksOf counts the tasks with a real uid, as RLIMIT_NPROC does. The two differ for tasks in other
-// user namespaces.
+// tasksOf counts the tasks whose real user ID is uid, as the kernel does for RLIMIT_NPROC. The two
+// counts differ for tasks in other user namespaces.
 func tasksOf(proc string, uid int) int {
 	ids, _ := procfs.TaskIDs(proc)
 	n := 0
@@ -169,8 +170,9 @@ func tasksOf(proc string, uid int) int {
 	return n
 }
 
-// pidsLimit walks from a cgroup to the root and returns the limit and usage of the cgroup with the
-// least room, or noLimit. The root is included, because the root of a container may have a limit.
+// pidsLimit walks from a cgroup up to the root. It returns the path, usage and limit of the cgroup
+// with the least room; the limit is noLimit if no cgroup has one. The walk includes the root,
+// because the root cgroup of a container may have a limit.
 func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	path, limit = cgroup, noLimit
 	least := noLimit
@@ -194,8 +196,8 @@ func pidsLimit(root, cgroup string) (path string, current, limit uint64) {
 	return path, current, limit
 }
 
-// loadavgTasks returns the number of tasks on the host, the second half of the fourth field of
-// /proc/loadavg.
+// loadavgTasks returns the number of tasks on the host. s is the text of /proc/loadavg, which has
+// this number after the slash in the fourth field.
 func loadavgTasks(s string) uint64 {
 	fields := strings.Fields(s)
 	if len(fields) < 4 {

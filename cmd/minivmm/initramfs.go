@@ -147,7 +147,8 @@ func (o *initramfsOptions) check(stdout io.Writer) error {
 	return nil
 }
 
-// outside returns an error if the output is in its own source folder: the next run would add it.
+// outside returns an error if the output is in one of its source folders: the next run would add
+// the old output.
 func outside(output, dir string) error {
 	var at [2]string
 	for i, name := range []string{filepath.Dir(output), dir} {
@@ -316,7 +317,8 @@ func (o *owner) flag() flag {
 	}}
 }
 
-// compressor returns a writer that compresses to w, reproducibly: no times, no names, one thread.
+// compressor returns a writer that compresses into w. The result is reproducible: no times, no
+// names, one thread.
 func compressor(w io.Writer, format string) (io.WriteCloser, error) {
 	switch format {
 	case "gzip":

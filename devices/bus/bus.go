@@ -1,8 +1,8 @@
-// Package bus directs a guest's accesses to memory-mapped or port I/O to the devices that serve
-// them. A [Bus] is a set of address ranges, each with a [Handler].
+// Package bus directs a guest's memory-mapped I/O and port I/O to the devices that serve it. A
+// [Bus] is a set of address ranges, each with a [Handler].
 //
-// The package depends neither on KVM nor on any device. A lookup takes no lock, because vCPUs do
-// one at every such exit.
+// The package depends neither on KVM nor on any device. A lookup takes no lock, because a vCPU does
+// a lookup at every I/O exit.
 package bus
 
 import (
@@ -11,9 +11,9 @@ import (
 	"sort"
 )
 
-// Handler serves accesses to one range. off is relative to the start of the range. p is 1, 2, 4 or
-// 8 bytes, little endian, and never extends beyond the range. Several vCPUs may call both methods
-// at once. Read must fill all of p.
+// Handler serves accesses to one range. off is relative to the start of the range. p has 1, 2, 4 or
+// 8 bytes in little-endian order, and the access never extends beyond the range. Several vCPUs may
+// call both methods at once. Read must fill all of p.
 type Handler interface {
 	Read(off uint64, p []byte)
 	Write(off uint64, p []byte)
@@ -31,7 +31,7 @@ type attached struct {
 }
 
 // Attach assigns the addresses base..base+sizeBytes-1 to h. It fails if the range is empty, wraps
-// around or overlaps another.
+// around or overlaps another attached range.
 func (b *Bus) Attach(base, sizeBytes uint64, h Handler) error {
 	last := base + sizeBytes - 1
 	if sizeBytes == 0 || last < base {
@@ -50,8 +50,8 @@ func (b *Bus) search(addr uint64) int {
 	return sort.Search(len(b.ranges), func(i int) bool { return b.ranges[i].last >= addr })
 }
 
-// Find returns the handler whose range contains all n bytes at addr, and addr relative to that
-// range. If there is no such range, h is nil.
+// Find returns the handler whose range contains all n bytes from address addr on. off is addr
+// relative to the start of that range. If there is no such range, h is nil.
 func (b *Bus) Find(addr uint64, n int) (h Handler, off uint64) {
 	i := b.search(addr)
 	if i == len(b.ranges) || b.ranges[i].base > addr || b.ranges[i].last-addr < uint64(n)-1 {
@@ -60,7 +60,8 @@ func (b *Bus) Find(addr uint64, n int) (h Handler, off uint64) {
 	return b.ranges[i].h, addr - b.ranges[i].base
 }
 
-// Read fills p from addr, or with ones, as on a PC, if no range contains the whole access.
+// Read fills p with the bytes from address addr on. If no range contains the whole access, Read
+// fills p with ones, as on a PC.
 func (b *Bus) Read(addr uint64, p []byte) {
 	if h, off := b.Find(addr, len(p)); h != nil {
 		h.Read(off, p)
@@ -69,7 +70,7 @@ func (b *Bus) Read(addr uint64, p []byte) {
 	Ones(p)
 }
 
-// Write stores p at addr. It drops the write if no range contains the whole access.
+// Write stores p from address addr on. If no range contains the whole access, the write is dropped.
 func (b *Bus) Write(addr uint64, p []byte) {
 	if h, off := b.Find(addr, len(p)); h != nil {
 		h.Write(off, p)

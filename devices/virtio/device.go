@@ -32,10 +32,11 @@ type Activation struct {
 	ConfigChanged func()
 	Failed        func(error)
 
-	// Go starts a goroutine that the frontend owns. An error or panic of the goroutine is passed to
-	// Failed. All goroutines share one context, which is canceled on a failure or when a reset
-	// starts; each must return soon after. The frontend waits for all goroutines and then calls
-	// Reset or Close. Once all have returned, Go does nothing and returns false.
+	// Go starts a goroutine that the frontend owns. An error or panic of the goroutine is
+	// passed to Failed. All goroutines share one context, which is canceled on a failure or
+	// when a reset starts; every goroutine must return soon after that. The frontend waits for
+	// all goroutines and then calls Reset or Close. Once all goroutines have returned, Go does
+	// nothing and returns false.
 	Go func(func(context.Context) error) bool
 }
 
@@ -49,14 +50,16 @@ type Device interface {
 	Features() Features
 	// QueueSizes returns the maximum size of each queue; each is a power of two.
 	QueueSizes() []uint16
-	// ReadConfig fills p from the device-specific configuration at off. Bytes beyond its end read
-	// as zero. WriteConfig ignores writes to read-only fields.
+	// ReadConfig fills p from the device-specific configuration space, starting at offset off.
+	// Bytes beyond the end of that space read as zero. WriteConfig ignores writes to read-only
+	// fields.
 	ReadConfig(p []byte, off uint32)
 	WriteConfig(p []byte, off uint32)
-	// InKernel reports whether the kernel serves the queue while it is live. If so, this process
-	// does not see the queue's interrupts.
+	// InKernel reports whether the kernel serves the queue while the queue is live. If so, this
+	// process does not see the queue's interrupts.
 	InKernel(queue int) bool
-	// Activate starts the data path. If it returns an error, Reset is called at once.
+	// Activate starts the data path. If Activate returns an error, the frontend calls Reset at
+	// once.
 	Activate(Activation) error
 	// Reset stops the data path: when it returns, nothing accesses queues, memory or notifiers. The
 	// goroutines of Activation.Go have already exited. Reset is also called when nothing runs.
@@ -67,8 +70,8 @@ type Device interface {
 
 // Backend moves the buffers of a device: in the kernel or in goroutines.
 type Backend interface {
-	// Features returns the features that the backend supports, including ring features. The device
-	// offers those that both support.
+	// Features returns the features that the backend supports, including ring features. The
+	// device offers those that the device and the backend both support.
 	Features() Features
 	// InKernel reports whether the backend is in the kernel.
 	InKernel() bool

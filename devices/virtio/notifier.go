@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Notifier is an eventfd (eventfd(2)) with a name for errors.
+// Notifier is an eventfd (eventfd(2)) with a name, which error messages contain.
 //
 // It is deliberately a plain descriptor: on the kernel's data path an eventfd in Go's poller would
-// be a second waiter, woken by every packet. A goroutine that waits for one uses [Notifier.Reader]:
-// an in-process backend for Kick, and the kernel backend for a ring's error eventfd.
+// be a second waiter, woken by every packet. Goroutines wait for a Notifier with [Notifier.Reader]:
+// an in-process backend waits for Kick, and the kernel backend waits for a ring's error eventfd.
 type Notifier struct {
 	fd      int
 	name    string
 	signals atomic.Uint64 // number of calls of Signal
 }
 
-// NewNotifier creates an eventfd with counter 0. name is for example "net0-kick-1". The caller
-// closes it.
+// NewNotifier creates an eventfd with counter 0. An example of a name is "net0-kick-1". The caller
+// must close the Notifier.
 func NewNotifier(name string) (*Notifier, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -30,7 +30,7 @@ func NewNotifier(name string) (*Notifier, error) {
 	return &Notifier{fd: fd, name: name}, nil
 }
 
-// FD returns the descriptor for KVM and vhost. The Notifier still owns it.
+// FD returns the descriptor, which KVM and vhost take. The Notifier still owns it.
 func (n *Notifier) FD() int { return n.fd }
 
 // Name returns the name used in errors.
@@ -60,9 +60,9 @@ func (n *Notifier) Pending() bool {
 	return err == nil && ready == 1
 }
 
-// Reader returns a second descriptor of the same eventfd, registered with Go's poller. An 8-byte
-// Read waits for a signal and resets the counter. Its SyscallConn can wait without resetting the
-// counter. Close or a read deadline ends the wait. The caller closes the file.
+// Reader returns a second descriptor for the same eventfd, registered with Go's poller. An 8-byte
+// Read waits for a signal and resets the counter. The file's SyscallConn can wait without resetting
+// the counter. Close or a read deadline ends the wait. The caller closes the file.
 func (n *Notifier) Reader() (*os.File, error) {
 	fd, err := unix.FcntlInt(uintptr(n.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -75,7 +75,7 @@ func (n *Notifier) Reader() (*os.File, error) {
 // changing the counter. ok is false if /proc does not report the count.
 //
 // The kernel's vhost and package queue wait for an eventfd without reading it. KVM's irqfd does
-// read it, so the count of an eventfd that raises an interrupt is meaningless.
+// read its eventfd, so the count of an eventfd that raises an interrupt is meaningless.
 func (n *Notifier) count() (count uint64, ok bool) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", n.fd))
 	_, text, _ := strings.Cut(string(b), "eventfd-count:") // fs/eventfd.c, eventfd_show_fdinfo

@@ -2,13 +2,13 @@ package virtio
 
 import "minivmm/devices/guestmem"
 
-// Register names a register that every transport has. The transport defines its address and width,
-// the Frontend its meaning.
+// Register names a register that every transport has. The transport defines the register's address
+// and width, and the Frontend defines its meaning.
 type Register uint8
 
 // Registers, with their names in struct virtio_pci_common_cfg (virtio 1.2 §4.1.4.3). Each address
-// consists of two 32-bit registers. The registers after QueueSelect belong to the queue that it
-// selects. If there is no such queue, they read as 0 and ignore writes.
+// in guest memory takes two 32-bit registers. The registers after QueueSelect belong to the queue
+// that QueueSelect selects. If there is no such queue, these registers read as 0 and ignore writes.
 const (
 	DeviceFeatureSelect Register = iota
 	DeviceFeature
@@ -31,7 +31,7 @@ const (
 )
 
 // register describes how a register is read, how it is written (nil: read-only) and when it may be
-// written: the status must have all bits of need and none of bar.
+// written: the device status must have all bits in the field need and no bit in the field bar.
 type register struct {
 	read      func(*Frontend) uint32
 	write     func(*Frontend, uint32)
@@ -144,8 +144,8 @@ func (f *Frontend) Write(r Register, v uint32) {
 	}
 }
 
-// selected returns the queue in QueueSelect. If there is no such queue, it returns a temporary one,
-// which reads as 0 and does not keep what is written. f.mu is held.
+// selected returns the queue that QueueSelect selects. If there is no such queue, it returns a
+// temporary one, which reads as 0 and does not keep what is written. The caller must hold f.mu.
 func (f *Frontend) selected() *queueState {
 	if int(f.queueSelect) >= len(f.queues) {
 		return &queueState{}

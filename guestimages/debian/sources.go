@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// copySources copies every package sources file under etc to the folder to. Only this user can read
-// the copies, because the files may contain passwords.
+// copySources copies every package sources file from the folder named by etc into the folder named
+// by to. Only this user can read the copies, because the files may contain passwords.
 func copySources(etc, to string) error {
 	found := false
 	for _, pattern := range []string{"sources.list", "sources.list.d/*.list", "sources.list.d/*.sources"} {
@@ -35,7 +35,8 @@ func copySources(etc, to string) error {
 	return nil
 }
 
-// keyring holds the keys of all current Debian releases. On Debian, apt depends on its package.
+// keyring holds the keys of all current Debian releases. On Debian, apt depends on the package that
+// contains this file.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // suiteSources returns the package sources (sources.list(5)) of a Debian release on a mirror.
@@ -47,8 +48,9 @@ func suiteSources(mirror, suite string) string {
 	return s
 }
 
-// mirror returns the URI of the first Debian mirror in the machine's package sources. It selects
-// Debian's own archive by the fields of its signed Release file. The answer is kept until Forget.
+// mirror returns the URI of the first Debian mirror in this computer's package sources. It
+// recognizes Debian's own archive by fields that apt reads from the archive's signed Release file.
+// The URI is remembered until Forget is called.
 func (a *Archive) mirror(ctx context.Context) (string, error) {
 	return a.ask(ctx, "mirror-of", "debian", func(out string) (string, error) {
 		mirror, _, _ := strings.Cut(strings.TrimSpace(out), "\n")

@@ -20,6 +20,6 @@
 // killed builds. Only Resize changes an image in place, and Resize does not stop halfway.
 //
 // A VM holds a flock(2) lock on each image that it uses. The functions that replace or resize an
-// image take the same lock, and return EBUSY if the VM holds it. All functions are safe for
-// concurrent use by goroutines and processes, except that a Build belongs to one goroutine.
+// image take the same lock, and return EBUSY if the lock is already held. All functions are safe
+// for concurrent use by goroutines and processes, except that a Build belongs to one goroutine.
 package disk

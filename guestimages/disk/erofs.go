@@ -32,8 +32,8 @@ func (b *Build) erofs(ctx context.Context, t *filetree.Tree, opt Options) error 
 		return err
 	}
 	made := measure(t).time
-	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error of writeTar must stop
-	// it.
+	// mkfs.erofs 1.8 loops forever if the tar ends within a file, so an error in writeTar must
+	// stop mkfs.erofs.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	mk := newTool(ctx, b.dir, mkfs, "--quiet", "--tar=f", "-Eforce-inode-extended", "-L", opt.Label, "-U", opt.UUID,
@@ -107,9 +107,9 @@ func checkErofs(n *filetree.Node) error {
 	return nil
 }
 
-// writeTar writes the tree as a tar for mkfs.erofs, in the pax format of pax(1). Nodes without a
-// time get the time made. archive/tar cannot be used: it omits trailing zeros from fractions of a
-// second, and mkfs.erofs before 1.9.2 reads the digits as a number of nanoseconds.
+// writeTar writes the tree as a tar for mkfs.erofs, in the pax format of pax(1). A node without a
+// time gets the time given by made. archive/tar cannot be used: it omits trailing zeros from
+// fractions of a second, and mkfs.erofs before 1.9.2 reads the digits as a number of nanoseconds.
 func writeTar(to io.Writer, t *filetree.Tree, made time.Time) error {
 	w := bufio.NewWriterSize(to, 64<<10)
 	for n := range t.All() {
@@ -184,8 +184,9 @@ func padTar(w io.Writer, size int64) error {
 	return err
 }
 
-// tarHeader returns the header of a tar entry. It contains only what pax records cannot: type,
-// mode, device number, and the size of the records themselves, which is 0 for other entries.
+// tarHeader returns the header of a tar entry. The header contains only what pax records cannot
+// express: type, mode, device number and a size. The size is that of the pax records in the entry
+// that holds them, and 0 in other entries.
 func tarHeader(kind byte, size int, n *filetree.Node) []byte {
 	b := make([]byte, tarBlock)
 	for off, field := range map[int]string{

@@ -13,7 +13,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// InputError reports an invalid request of the caller, such as a size that is too small or a file
+// InputError reports an invalid request by the caller, such as a size that is too small or a file
 // of the wrong kind.
 type InputError struct{ text string }
 
@@ -47,7 +47,8 @@ const blockSize = 4096
 
 const uuidForm = `^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`
 
-// matches compiles a pattern when it is needed, because most runs of the program need none.
+// matches compiles the pattern only when it is called, because most runs of the program need no
+// pattern.
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // Check returns an *InputError for options that no image can have. Every function that creates an
@@ -89,8 +90,9 @@ func randomUUID() string {
 	return formatUUID(b, 4)
 }
 
-// treeUUID returns the same UUID for the same tree and options. It includes the sizes of files but
-// not their contents: reading them all would take as long as creating the image.
+// treeUUID returns the same UUID for the same tree and options. The UUID depends on the sizes of
+// files but not on their contents, because reading all contents would take as long as creating the
+// image.
 func treeUUID(t *filetree.Tree, o Options) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %d\n", o.FS, o.Label, o.SizeBytes)
@@ -104,7 +106,7 @@ func treeUUID(t *filetree.Tree, o Options) string {
 	return formatUUID(h.Sum(nil), 8)
 }
 
-// another derives a second UUID from uuid.
+// another derives a second UUID from the given one.
 func another(uuid string) string {
 	sum := sha256.Sum256([]byte(uuid))
 	return formatUUID(sum[:], 8)

@@ -12,8 +12,9 @@ import (
 )
 
 // networkUnit configures every network card by DHCP, unless systemd-network-generator(8) has
-// created a file for it from the kernel's ip= parameter. The names of those files start with 70 or
-// 71, in older versions with 90 or 91. systemd-networkd uses the first file that matches.
+// created a file for that card from the kernel's ip= parameter. The generator's file names start
+// with 70 or 71, or in its older versions with 90 or 91. systemd-networkd uses the first file that
+// matches.
 const networkUnit = `[Match]
 Name=en* eth*
 
@@ -71,7 +72,8 @@ func settle(t *filetree.Tree, uuid, hostname string, sources []source) error {
 	return openRoot(t)
 }
 
-// getFile returns a regular file and its content. The node is nil if there is no regular file at p.
+// getFile returns the regular file at the path p and its content. If there is no regular file at p,
+// the returned node is nil.
 func getFile(t *filetree.Tree, p string) (*filetree.Node, []byte, error) {
 	n, ok := t.Get(p)
 	if !ok || n.Mode&unix.S_IFMT != unix.S_IFREG {

@@ -60,9 +60,9 @@ func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
 	return &stream{ctx: ctx, r: r, left: left}
 }
 
-// stream is a reader of r that fails when ctx is canceled or when r is longer than the remaining
-// limit, which is in the field left. Read never returns io.EOF together with data, so that the
-// field ended is true only if the caller has read beyond the last byte.
+// stream fails when ctx is canceled or when r is too long. The field left counts the bytes that r
+// may still have. Read never returns io.EOF together with data, so that the field ended is true
+// only if the caller has read beyond the last byte.
 type stream struct {
 	ctx   context.Context
 	r     io.Reader

@@ -14,8 +14,8 @@ import (
 )
 
 // end syncs the file systems and powers off the VM, or restarts it if the kernel command line asks
-// for a restart. If failed is true, the VM did not do what it was started for. It then stops with a
-// triple fault, which no host mistakes for an intended power-off.
+// for a restart. If failed is true, the VM did not do what it was started for. The VM then stops
+// with a triple fault, which no host mistakes for an intended power-off.
 func end(words cmdline, failed bool) {
 	unix.Sync()
 	// A read-only remount leaves a root disk clean. It fails if a file is still open for

@@ -80,9 +80,9 @@ func readJSON(file string, v any) error {
 	return nil
 }
 
-// settle configures the machine as the plan says. It runs after the modules are loaded and before
-// the command starts. If a network interface does not come up, or a file in /etc cannot be written,
-// settle reports it and continues.
+// settle configures the VM as the plan says. It runs after the modules are loaded and before the
+// command starts. If a network interface does not come up, or a file in /etc cannot be written,
+// settle reports the error and continues.
 func settle(p agent.Plan, words cmdline) error {
 	more, err := words.interfaces()
 	if err != nil {

@@ -19,7 +19,7 @@ var kernelMounts = [...]agent.Mount{
 	{Source: "shm", Target: "/dev/shm", Type: "tmpfs", Data: "mode=1777"},
 }
 
-// mount mounts m and creates its target if that is missing.
+// mount mounts m, and first creates the target folder if that folder is missing.
 func mount(m agent.Mount) error {
 	if err := os.MkdirAll(m.Target, 0o755); err != nil {
 		return err
@@ -34,7 +34,7 @@ func mount(m agent.Mount) error {
 	return nil
 }
 
-// deviceLinks adds the links that programs expect and devtmpfs does not create.
+// deviceLinks adds the links in /dev that programs expect but devtmpfs does not create.
 func deviceLinks() error {
 	for name, target := range map[string]string{
 		"/dev/fd":     "/proc/self/fd",
@@ -49,8 +49,8 @@ func deviceLinks() error {
 	return nil
 }
 
-// options9p are the options for a tree that only this machine changes while it runs. msize is the
-// largest message size that the transport handles well.
+// options9p are the mount options for a 9p tree that nothing but this VM changes while the VM runs.
+// msize is the largest message size that the transport handles well.
 const options9p = "trans=virtio,version=9p2000.L,msize=262144"
 
 // moveTo makes the 9p tree the root file system, with a writable layer in memory over it.

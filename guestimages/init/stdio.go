@@ -18,8 +18,8 @@ type stdio struct {
 	out    map[agent.Kind]*os.File
 	tty    *os.File // the master end; nil for pipes
 
-	// input has one slot. It holds the input that feed has not taken yet: at most agent.Window
-	// bytes.
+	// The channel input has one slot. The slot holds the bytes that feed has not taken yet, at
+	// most agent.Window of them.
 	input chan []byte
 	ended bool
 }
@@ -107,9 +107,9 @@ func (s *stdio) endInput() {
 	}
 }
 
-// feed writes queued input to the command and reports it as taken, until the input ends. Then it
-// sends end of file: it closes a pipe, and sends control-D to a terminal. If the command no longer
-// reads, feed discards the bytes, as a closed pipe does.
+// feed writes queued input to the command and reports each part as taken, until the input ends.
+// Then it sends end of file: it closes a pipe, and sends control-D to a terminal. If the command no
+// longer reads, feed discards the bytes, as a closed pipe does.
 func (s *stdio) feed(conn *agent.Conn) {
 	for b := range s.input {
 		for part := range slices.Chunk(b, agent.MaxData) {

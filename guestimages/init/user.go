@@ -13,13 +13,13 @@ import (
 	"syscall"
 )
 
-// maxID is the largest uid or gid that an image's user may have: for the kernel 2^32-1 means "no
+// maxID is the largest uid or gid that an image's user may have: to the kernel, 2^32-1 means "no
 // change", and container runtimes accept at most a positive int32.
 const maxID = 1<<31 - 1
 
-// giveAway makes uid the owner of the standard files of its process, because programs reopen their
-// output as /dev/stdout. Devices that everybody may read and write, such as /dev/null, keep their
-// owner, and so do files whose owner cannot be changed.
+// giveAway makes the user uid the owner of a process's standard files, because programs reopen
+// their output as /dev/stdout. Devices that everybody may read and write, such as /dev/null, keep
+// their owner, and so do files whose owner cannot be changed.
 func giveAway(files []*os.File, uid int) {
 	for _, f := range files {
 		info, err := f.Stat()
@@ -30,9 +30,10 @@ func giveAway(files []*os.File, uid int) {
 }
 
 // credentialOf looks up an image's user in the files etc/passwd and etc/group of a root file
-// system: name|uid[:group|gid], image-spec config.md, with Docker's rules. A number is an id and
-// never a name; if no entry has it, its group is 0 and its home is /. The user's supplementary
-// groups apply only if no group is given. Malformed lines are skipped.
+// system. The user has the form name|uid[:group|gid] (image-spec config.md) with Docker's rules. A
+// number is an id and never a name; if no line has this id, the user's group is 0 and the home
+// folder is /. The user's supplementary groups apply only if no group is given. Malformed lines are
+// skipped.
 func credentialOf(user string, root fs.FS) (c *syscall.Credential, home string, err error) {
 	c, home = &syscall.Credential{}, "/"
 	name, group, _ := strings.Cut(user, ":")
@@ -88,7 +89,7 @@ func groupOf(root fs.FS, want string) (gid uint32, err error) {
 	return gid, nil
 }
 
-// groupsOf returns the groups that list the user as a member.
+// groupsOf returns the ids of the groups that list the user as a member.
 func groupsOf(root fs.FS, user string) (groups []uint32, err error) {
 	err = eachLine(root, "etc/group", 4, func(f []string) bool {
 		gid, err := number(f[2])
@@ -100,8 +101,8 @@ func groupsOf(root fs.FS, user string) (groups []uint32, err error) {
 	return groups, err
 }
 
-// find returns the fields of the first line that matches want, or nil. A number is compared with
-// the id, any other value with the name.
+// find returns the fields of the first line that has the wanted id or name, or nil. If want is a
+// number, find compares it with the id, otherwise with the name.
 func find(root fs.FS, file string, fields int, want string) (found []string, err error) {
 	field := 0
 	if digits(want) {

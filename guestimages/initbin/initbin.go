@@ -1,8 +1,9 @@
 // Package initbin provides the static program that runs as process 1 in the emulated host and in
-// guests: minivmm's own guestimages/init. "make build" embeds it in minivmm (build tag embedinit),
-// which then needs nothing else. Without the tag, the go command builds the program from the source
-// tree, and the cache stores it under a hash of its sources. Once the program is in the cache, the
-// go command is not needed, so Path also works inside the emulated host.
+// guests: minivmm's own guestimages/init. "make build" embeds the program in minivmm (build tag
+// embedinit). Such a minivmm needs neither the go command nor the source tree. Without the tag, the
+// go command builds the program from the source tree, and the cache stores it under a hash of its
+// sources. Once the program is in the cache, the go command is not needed, so Path also works
+// inside the emulated host.
 package initbin
 
 import (
@@ -22,11 +23,11 @@ import (
 // Package is the import path of the program.
 const Package = "minivmm/guestimages/init"
 
-// sources are the folders of this module, relative to guestimages, that the program is built from.
+// sources are the folders from which the program is built, relative to the folder guestimages.
 var sources = []string{"init", "agent", "../kvm", "../internal/ioctl"}
 
-// Path returns the program's path in the cache, and adds or builds the program if it is missing.
-// The path changes with the program's content.
+// Path returns the program's path in the cache. If the cache lacks the program, Path adds or builds
+// it. The path changes with the program's content.
 func Path(ctx context.Context, c *cache.Cache) (string, error) {
 	if embedded != "" {
 		return c.Make(ctx, "init/"+embeddedSum, func(_ context.Context, tmp string) error {

@@ -24,15 +24,15 @@ const trailer = "TRAILER!!!"
 // inode is a file with one or more names. Its content is stored with the last name, as cpio(1)
 // does; the kernel accepts the content with any name (buffer-format.rst).
 type inode struct {
-	number int // the position of the first name, from 1
+	number int // the position of the first name, counted from 1
 	links  int
 	last   string
 }
 
-// Write writes the tree as an archive. It leaves out what the format cannot express: extended
-// attributes, times, and the root itself, which is the kernel's own, owned by root with mode 0755.
-// It fails if a file is too large for the format or if its size has changed since it was added to
-// the tree. The archive's length is a multiple of 4, so that another archive can follow.
+// Write writes the tree as an archive. It leaves out extended attributes, times and the root
+// folder: the kernel creates its own root folder, with owner root and mode 0755. Write fails if a
+// file is too large for the format or if its size has changed since it was added to the tree. The
+// archive's length is a multiple of 4, so that another archive can follow.
 func Write(w io.Writer, t *filetree.Tree) error {
 	all := slices.Collect(t.All())[1:]
 	inodes := map[string]*inode{} // by first name
@@ -54,7 +54,7 @@ func Write(w io.Writer, t *filetree.Tree) error {
 	for _, n := range all {
 		in := inodes[cmp.Or(n.Link, n.Path)]
 		if n.IsDir() {
-			in.links = 2 // the other is its own entry "."
+			in.links = 2 // its name, and its own entry "."
 		}
 		if n.Path != in.last {
 			n.SizeBytes = 0
@@ -81,7 +81,8 @@ func writeHeader(w *bufio.Writer, n *filetree.Node, number, links int) {
 	pad(w, int64(size))
 }
 
-// pad writes zero bytes up to a multiple of 4, the alignment of headers and of contents.
+// pad writes the zero bytes that extend size to a multiple of 4, the alignment of headers and
+// contents.
 func pad(w *bufio.Writer, size int64) { w.Write(make([]byte, -size&3)) }
 
 // writeContent copies the content of a file.

@@ -11,10 +11,11 @@ import (
 	"minivmm/internal/workdir"
 )
 
-// Create creates the file completely or not at all. The output of write goes to a temporary file in
-// a work folder next to it (package workdir). Once all data is on the disk, Create renames the
-// temporary file to file. An existing regular file is replaced; any other existing file is an
-// error. When ctx is done, the next write fails with its cause.
+// Create creates a file at the path given by file, completely or not at all. The caller's write
+// function fills a temporary file in a work folder beside that path (package workdir). Once all
+// data is on the disk, Create renames the temporary file to the path. An existing regular file is
+// replaced; any other existing file is an error. After ctx is done, the next write to w fails with
+// the context's cause.
 func Create(ctx context.Context, file string, write func(w io.Writer) error) (err error) {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		info, err := os.Stat(target)
@@ -55,7 +56,8 @@ func Create(ctx context.Context, file string, write func(w io.Writer) error) (er
 	return nil
 }
 
-// ContextWriter writes to w until ctx is done. Every write after that returns the context's cause.
+// ContextWriter returns a writer that writes to w until ctx is done. Every later write fails with
+// the context's cause.
 func ContextWriter(ctx context.Context, w io.Writer) io.Writer { return contextWriter{ctx, w} }
 
 type contextWriter struct {

@@ -23,9 +23,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultModules are the drivers of the devices that a guest may have, and the file systems of its
-// disks. Init loads them on demand. Modules that a kernel lacks or has built in are left out. The
-// modules of one line are loaded together: a disk appears only some time after its host adapter.
+// defaultModules are the drivers of the devices that a guest may have, and of the file systems that
+// the guest's disks may have. Init loads these modules on demand. Modules that a kernel lacks or
+// has built in are left out. The modules in one line are loaded together, because a disk appears
+// only some time after its host adapter.
 func defaultModules() [][]string {
 	return [][]string{
 		{"virtio_pci"}, {"virtio_mmio"}, {"virtio_net"}, {"virtio_scsi", "sd_mod"}, {"virtio_blk"}, {"virtio_rng"}, {"virtio_console"},
@@ -40,8 +41,8 @@ type Options struct {
 	Command  []string // nil: /bin/sh; the kernel command line may override it after "--"
 }
 
-// Build returns the path of a guest's initial RAM file system for kernel k. The result is kept in
-// the cache under a hash of everything that it is made from.
+// Build returns the path of a guest's initial RAM file system for kernel k. The file is kept in the
+// cache under a hash of everything that the file is made from.
 func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (string, error) {
 	program, err := initbin.Path(ctx, c)
 	if err != nil {
@@ -74,8 +75,9 @@ func Build(ctx context.Context, c *cache.Cache, k kernel.Kernel, o Options) (str
 }
 
 // key returns a hash of everything that a file system is made from: o, the modules, and the
-// programs. Each program is a path or "". The cache path of a program in the cache changes with its
-// content, so only the path is hashed. For any other program, the content is hashed.
+// programs. Each program is given as a path, or as "". If the program is in the cache, its path
+// changes with its content, so key hashes only the path. Otherwise key hashes the program's
+// content.
 func key(c *cache.Cache, o Options, modulesID string, programs ...string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, modulesID)
@@ -98,8 +100,8 @@ func key(c *cache.Cache, o Options, modulesID string, programs ...string) (strin
 	return fmt.Sprintf("%x", h.Sum(nil)[:16]), nil
 }
 
-// findBusybox returns the path of a static busybox: Debian's, or this machine's if it does not run
-// Debian. It returns "" if there is none; the guest then has no shell.
+// findBusybox returns the path of a static busybox: Debian's, or on a computer without Debian, the
+// one installed there. If there is none, findBusybox returns "", and the guest has no shell.
 func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 	dir, err := debian.New(c).Fetch(ctx, "busybox-static")
 	if errors.Is(err, debian.ErrNoApt) {
@@ -117,7 +119,8 @@ func findBusybox(ctx context.Context, c *cache.Cache) (string, error) {
 	return "", fmt.Errorf("initrd: package busybox-static has no busybox in %s", dir)
 }
 
-// staticProgram finds a program of this machine that needs no shared libraries, or returns "".
+// staticProgram returns the path of the named program on this computer, or "" if there is none that
+// runs without shared libraries.
 func staticProgram(name string) string {
 	file, err := exec.LookPath(name)
 	if err != nil {

@@ -20,7 +20,7 @@ type record struct {
 	Release string `json:"release,omitempty"`
 	Name    string `json:"name,omitempty"`
 	Source  string `json:"source"`
-	Package string `json:"package,omitempty"` // Debian's; "" for an imported kernel
+	Package string `json:"package,omitempty"` // the Debian package; "" for an imported kernel
 	Version string `json:"version,omitempty"`
 
 	Image     string `json:"image"`
@@ -30,7 +30,7 @@ type record struct {
 	SizeBytes int64  `json:"size_bytes"`
 
 	Files   []string `json:"files,omitempty"`   // keys of files with this image, see fileKey
-	Unasked bool     `json:"unasked,omitempty"` // added only because a machine booted it
+	Unasked bool     `json:"unasked,omitempty"` // added only because a VM booted it
 }
 
 // readIndex returns the index, which is empty if the file does not exist.
@@ -49,7 +49,7 @@ func (s *Store) readIndex() (*index, error) {
 	return &x, nil
 }
 
-// matching returns the records that satisfy is.
+// matching returns the records that the given function accepts.
 func (x *index) matching(is func(record) bool) []record {
 	return slices.DeleteFunc(slices.Clone(x.Kernels), func(r record) bool { return !is(r) })
 }
@@ -61,8 +61,8 @@ func (x *index) remove(id string) {
 	}
 }
 
-// put adds r at the end, and removes an older record with the same ID. Another kernel with r's name
-// loses that name.
+// put adds r at the end, and removes an older record with the same ID. If another kernel has r's
+// name, that kernel loses the name.
 func (x *index) put(r record) {
 	x.Kernels = slices.DeleteFunc(x.Kernels, func(old record) bool { return old.ID == r.ID })
 	for i := range x.Kernels {

@@ -7,7 +7,7 @@ import (
 
 // Flavours of Debian's amd64 kernels.
 const (
-	Full  = "amd64"       // drivers for real machines; used by hosts
+	Full  = "amd64"       // drivers for physical computers; used by hosts
 	Cloud = "cloud-amd64" // drivers for virtual machines only; used by guests
 )
 

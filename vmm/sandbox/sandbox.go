@@ -12,8 +12,8 @@ import (
 
 // Process protects the calling process:
 //
-//   - It is not dumpable (PR_SET_DUMPABLE): processes of the same user can neither trace it nor read
-//     its memory, and /proc/PID belongs to root.
+//   - It is not dumpable (PR_SET_DUMPABLE): processes of the same user can neither trace the
+//     process nor read its memory, and /proc/PID belongs to root.
 //   - It leaves no core file (RLIMIT_CORE), which would contain the guest's memory. If core_pattern
 //     is a pipe, the kernel ignores the limit but not PR_SET_DUMPABLE (fs/coredump.c).
 //   - It gains no privileges by execve(2) (PR_SET_NO_NEW_PRIVS).

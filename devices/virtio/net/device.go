@@ -39,14 +39,14 @@ const (
 // controlFeatures are offered together with the control queue.
 const controlFeatures = FeatureMQ | FeatureCtrlVQ | FeatureCtrlRX | FeatureCtrlMAC
 
-// controlSize is the size of the control queue. Linux has only one command in flight.
+// controlSize is the size of the control queue. Linux has at most one command in flight there.
 const controlSize = 64
 
-// MaxPairs is the maximum number of queue pairs of a device. It is below the limit of the kernel's
-// tap (MAX_TAP_QUEUES, drivers/net/tun.c).
+// MaxPairs is the maximum number of queue pairs that a device can have. It is below the limit for a
+// tap in the kernel (MAX_TAP_QUEUES, drivers/net/tun.c).
 const MaxPairs = 64
 
-// Config configures a network device as the guest sees it.
+// Config describes a network device as the guest sees it.
 type Config struct {
 	MAC       net.HardwareAddr // 6 bytes
 	MTU       uint16           // 0: not announced
@@ -55,13 +55,14 @@ type Config struct {
 }
 
 // Multiqueue is a backend with several queue pairs. Start gets the pairs that the driver enabled.
-// Only the first is active until SetPairs is called.
+// Only the first pair is active until SetPairs is called.
 type Multiqueue interface {
 	virtio.Backend
-	// SetPairs makes the first n pairs active, at least one and at most those that were started.
+	// SetPairs makes the first n pairs active. n is at least 1 and at most the number of pairs
+	// that were started.
 	SetPairs(n int) error
-	// SetFilter sets which frames the driver wants; the backend may deliver others too. It is
-	// called only when the filter changes, and at a limited rate (pace).
+	// SetFilter sets which frames the driver wants; the backend may deliver other frames too.
+	// SetFilter is called only when the filter changes, and at a limited rate (pace).
 	SetFilter(Filter) error
 }
 
@@ -79,8 +80,9 @@ type Device struct {
 
 var _ virtio.Device = (*Device)(nil)
 
-// New returns a device on backend, which must be a [Multiqueue] if there is more than one pair. The
-// device takes ownership of backend: Close closes it. A device with one pair has no control queue.
+// New returns a device that uses the given backend. If there is more than one queue pair, the
+// backend must be a [Multiqueue]. The device takes ownership of backend: Close closes it. A device
+// with one pair has no control queue.
 func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if len(cfg.MAC) != 6 {
 		return nil, errors.New("net: MAC address is not 6 bytes long")
@@ -145,7 +147,7 @@ func (d *Device) setMAC(mac []byte) {
 	copy(d.space[:6], mac)
 }
 
-// InKernel returns the backend's answer, except for the control queue, which this process serves.
+// InKernel returns the backend's answer, or false for the control queue, which this process serves.
 func (d *Device) InKernel(queue int) bool { return d.backend.InKernel() && queue != d.control }
 
 // Activate starts the backend with the pairs that the driver enabled, and serves the control queue.

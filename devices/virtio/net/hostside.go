@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostSettings are the sysctls of a tap created here, below /proc/sys/net (Linux,
-// Documentation/networking/ip-sysctl.rst). They keep a guest from changing the host's routes and
+// hostSettings are the sysctls below /proc/sys/net (Linux, Documentation/networking/ip-sysctl.rst)
+// that are set for a tap created here. They keep a guest from changing the host's routes and
 // addresses. accept_redirects is not enough for IPv4: if the host's setting for all interfaces
 // allows redirects, the host honors them whatever the interface's own setting is. Therefore
 // rp_filter keeps the guest from sending a redirect with a router's source address.
@@ -24,9 +24,9 @@ var hostSettings = []struct{ dir, key, value string }{
 	{"ipv6", "addr_gen_mode", "1"}, // no link-local address
 }
 
-// protectHost applies hostSettings to an interface, and disables IPv6 unless ipv6 is set. It must
-// be called before the link goes up. A setting that already has the right value is not written,
-// because these files are read-only in a container.
+// protectHost applies hostSettings to an interface, and disables IPv6 unless the argument ipv6 is
+// true. protectHost must be called before the link goes up. A setting that already has the right
+// value is not written, because these files are read-only in a container.
 func protectHost(name string, ipv6 bool) error {
 	disable := []byte("1")
 	if ipv6 {
@@ -42,7 +42,7 @@ func protectHost(name string, ipv6 bool) error {
 	return off
 }
 
-// setting sets a sysctl. A missing IPv6 file is not an error: the host has no IPv6.
+// setting sets a sysctl. A missing IPv6 file is not an error: it means that the host has no IPv6.
 func setting(dir, name, key string, value []byte) error {
 	path := filepath.Join("/proc/sys/net", dir, "conf", name, key)
 	got, err := os.ReadFile(path)

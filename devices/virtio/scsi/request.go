@@ -26,13 +26,13 @@ const (
 	answerBytes  = 4 + 4 + 2 + 1 + 1 + senseBytes
 )
 
-// request is one command of a request queue.
+// request is one command from a request queue.
 type request struct {
 	chain    queue.Chain
 	command  target.Request
 	id       uint64
 	known    bool          // the address belongs to target 0
-	nth      uint64        // order of the lane's requests: see started
+	nth      uint64        // position among the lane's requests, see started
 	room     queue.Buffers // for the response header, possibly in several pieces; its array is reused
 	response atomic.Uint32 // set by task management: replaces the response code
 	reply    target.Reply
@@ -58,8 +58,8 @@ func (r *request) parse() error {
 	return nil
 }
 
-// logicalUnit parses the lun field (virtio 1.2 §5.6.6.1): a byte of 1, the target, the logical unit
-// in two bytes, and zeros. ok reports whether the address belongs to target 0.
+// logicalUnit parses the lun field (virtio 1.2 §5.6.6.1): one byte with the value 1, one with the
+// target, two with the logical unit, and zeros. ok reports whether the address belongs to target 0.
 func logicalUnit(p [8]byte) (lun uint16, ok bool) {
 	if p[0] != 1 || p[1] != 0 || p[2] != 0 && p[2]&0xc0 != 0x40 || p[4]|p[5]|p[6]|p[7] != 0 {
 		return 0, false
@@ -67,8 +67,8 @@ func logicalUnit(p [8]byte) (lun uint16, ok bool) {
 	return binary.BigEndian.Uint16(p[2:]) & 0x3fff, true
 }
 
-// serve executes the command. It returns false if wait is not set and the command would have to
-// wait for the host.
+// serve executes the command. It returns false if the command would have to wait for the host but
+// the argument wait is false.
 func (r *request) serve(t *target.Target, wait bool) (done bool) {
 	if !r.known || wait && r.command.Cancelled.Load() {
 		return true

@@ -158,8 +158,8 @@ func (d *Driver) Start(want virtio.Features) {
 	}
 }
 
-// Buffer returns n bytes of guest memory and their address. Buffers do not overlap, but the buffers
-// that were returned before a reset are reused after it.
+// Buffer returns n bytes of guest memory and their address. Buffers do not overlap, but after a
+// reset Buffer returns the same memory again.
 func (d *Driver) Buffer(n int) (guestmem.GPA, []byte) {
 	d.t.Helper()
 	gpa := d.buffer

@@ -12,8 +12,8 @@ import (
 // faulty is a device in which one of the goroutines that Activate starts fails.
 type faulty struct {
 	virtio.Device
-	nth     int             // index of the goroutine that fails; if it does not exist, none fails
-	tripped context.Context // when it is done, the goroutine fails
+	nth     int             // index of the goroutine that fails; too high an index: none fails
+	tripped context.Context // when this context is done, the goroutine fails
 	fail    func() error    // how the goroutine fails: it panics or returns an error
 
 	count int // number of goroutines that the last Activate started

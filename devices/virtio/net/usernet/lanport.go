@@ -9,15 +9,15 @@ import (
 	"minivmm/internal/lan"
 )
 
-// Network is a named network on which the machines of one user reach each other.
+// Network is a named network on which the VMs of one user reach each other.
 type Network struct {
 	Name    string // of the network
 	Dir     string // the directory shared by its stations, see [lan.Config]
-	Station string // this machine's name on it
+	Station string // this VM's name on the network
 	MAC     [6]byte
 }
 
-// The range of addresses that a named network assigns to machines.
+// The range of addresses that a named network assigns to VMs.
 var (
 	firstStation = guestAddr
 	lastStation  = netip.MustParseAddr("10.0.2.254")
@@ -40,7 +40,7 @@ func (b *Backend) joinLAN(n *Network) (*lan.Station, error) {
 func (s *session) domain() string { return "." + s.cfg.Network.Name + ".internal" }
 
 // toStations sends a frame from the guest to the stations that it is addressed to. It returns false
-// if the frame still has to go to the gateway, as frames to a group do.
+// if the frame still has to go to the gateway, as frames to a group address do.
 func (s *session) toStations(f *inbound) bool {
 	to := lan.MAC(f.eth[:6])
 	group := f.eth[0]&1 != 0
