@@ -73,7 +73,8 @@ func newWorkersCommand() *cobra.Command {
 	return cmd
 }
 
-// machineName returns the argument, or the name of the only running machine.
+// machineName returns the machine name in args, or the name of the only running machine if args is
+// empty.
 func machineName(args []string) (string, error) {
 	if len(args) == 1 {
 		return args[0], nil
@@ -127,7 +128,8 @@ func watchWorkers(ctx context.Context, ask func(name string) (*account.Report, e
 	}
 }
 
-// redraw prints the table on a cleared terminal, or elsewhere with a blank line after it.
+// redraw clears a terminal before it prints the table. On other outputs it prints a blank line
+// after the table.
 func redraw(cmd *cobra.Command, r, before *account.Report, threads bool) error {
 	end := "\n"
 	if f, ok := rawOut(cmd).(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -177,7 +179,8 @@ func threadColumns(r, before *account.Report, all bool) columns {
 		before = new(account.Report)
 	}
 	t := columns{head}
-	// busy returns the two cells of CPU time, or one if there is no earlier report.
+	// busy returns the cells "CPU %" and "CPU s". Without an earlier report, it returns only "CPU
+	// s".
 	busy := func(now, then uint64) []string {
 		if !watched {
 			return []string{sec(now)}
@@ -273,8 +276,8 @@ func statColumns(s account.KVMStats) columns {
 	return t
 }
 
-// percent returns the CPU usage, 100 for one busy CPU. A sum can shrink between two reports,
-// because its parts are read at different times.
+// percent returns the CPU usage in percent, where 100 is one busy CPU. now can be less than then: a
+// sum can shrink between two reports, because its parts are read at different times.
 func percent(now, then uint64, elapsed time.Duration) string {
 	if now < then || elapsed <= 0 {
 		return "0.0"

@@ -12,8 +12,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// stage recreates the tree in the folder dir, as far as a user without root can: every name except
-// device nodes, owned by this user. Contents are hard links where possible.
+// stage recreates the tree in the folder dir, as far as a user without root can: with every file
+// except device nodes, all owned by this user. Files are hard-linked rather than copied where
+// possible.
 func stage(ctx context.Context, t *filetree.Tree, dir string) error {
 	used := inodes{}
 	for n := range t.All() {
@@ -50,9 +51,9 @@ func stageNode(ctx context.Context, n *filetree.Node, dir string, used inodes) e
 	return fmt.Errorf("mode %#o has an unknown file type", n.Mode)
 }
 
-// stageFile hard-links a file's content to path, or copies it. Content that is already linked is
-// copied: two files of the tree that share a host file must not become one file in the staging
-// folder.
+// stageFile creates the file at path: a hard link to the host file with the content of n, or else a
+// copy of this host file. A host file is linked only once: two files of the tree that share a host
+// file must not become one file in the staging folder. used holds the linked host files.
 func stageFile(ctx context.Context, n *filetree.Node, path string, used inodes) error {
 	f, err := n.Open()
 	if err != nil {

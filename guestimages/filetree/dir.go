@@ -14,26 +14,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddDir overlays the tree with the content of the host's folder src, including owners, modes,
-// times, extended attributes, device nodes and hard links. src itself becomes the root. Files are
-// not copied and must not change while the tree is in use.
+// AddDir overlays the tree with the content of the folder src on the host, including owners, modes,
+// times, extended attributes, device nodes and hard links. The folder src itself becomes the root
+// of the tree. Files are not copied and must not change while the tree is in use.
 func (t *Tree) AddDir(ctx context.Context, src string) error {
 	return t.addDir(ctx, src, func(*Node) {})
 }
 
-// AddDirAs is like AddDir, but sets one owner for all files. Files that a user unpacked or built
-// without root belong to the user on the host, but should belong to root in the guest.
+// AddDirAs is like AddDir, but sets one owner for all files. It is for files that a user unpacked
+// or built without root: they belong to this user on the host, but should belong to root in the
+// guest.
 func (t *Tree) AddDirAs(ctx context.Context, src string, uid, gid uint32) error {
 	return t.addDir(ctx, src, func(n *Node) { n.UID, n.GID = uid, gid })
 }
 
-// addDir adds a folder. It calls change for each node before it adds the node.
+// addDir adds the folder src. It calls change for each node before it adds the node.
 func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error {
 	src, err := filepath.Abs(src)
 	if err != nil {
 		return fmt.Errorf("filetree: %w", err)
 	}
-	// src may be a symbolic link; links below it are not followed.
+	// src may be a symbolic link. Symbolic links below src are not followed.
 	root, err := unix.Open(src, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("filetree: %w", &os.PathError{Op: "open", Path: src, Err: err})
@@ -47,13 +48,14 @@ func (t *Tree) addDir(ctx context.Context, src string, change func(*Node)) error
 }
 
 // dirReader reads a folder whose owner may replace its files at the same time. It opens each file
-// once, relative to the open parent folder, and reads all metadata from that descriptor.
+// once, relative to the open parent folder, and reads all metadata of the file from this one
+// descriptor.
 type dirReader struct {
 	ctx    context.Context
 	layer  *layer
 	src    string
 	change func(*Node)
-	first  map[fileID]*inode // files with more than one name
+	first  map[fileID]*inode // files with more than one hard link
 	buf    []byte            // for extended attributes
 }
 
@@ -110,7 +112,7 @@ func (d *dirReader) add(fd int, p string) error {
 	return d.addBelow(fd, p, host)
 }
 
-// addBelow adds the content of the folder that fd refers to.
+// addBelow adds the content of the folder that fd refers to. p is the folder's path below src.
 func (d *dirReader) addBelow(fd int, p, host string) error {
 	f, err := reopen(fd, host)
 	if err != nil {
@@ -136,8 +138,9 @@ func (d *dirReader) addBelow(fd int, p, host string) error {
 	return nil
 }
 
-// xattrs returns the extended attributes of the file at path that this process may read, or none if
-// the file system does not support them. name is the file's name in errors.
+// xattrs returns those extended attributes of the file at path that this process may read. If the
+// file system does not support extended attributes, it returns none. Error texts show name as the
+// file's path.
 func (d *dirReader) xattrs(path, name string) (map[string][]byte, error) {
 	size, err := unix.Listxattr(path, d.buf)
 	switch {

@@ -8,7 +8,7 @@ import (
 )
 
 // layer holds the entries of one source. The source is read completely before the layer is merged
-// into the tree, so that the order of its entries does not affect what its whiteouts hide.
+// into the tree, so that the order of the entries does not affect what the layer's whiteouts hide.
 type layer struct {
 	t      *Tree
 	root   *node
@@ -23,8 +23,8 @@ func (t *Tree) newLayer() *layer {
 	return &layer{t: t, root: newFolder()}
 }
 
-// put adds an entry or replaces the one at its path. Only a folder can replace a folder that
-// contains entries.
+// put adds the entry n. It replaces an earlier entry at the same path, but only a folder can
+// replace a folder that contains entries.
 func (l *layer) put(n Node) error {
 	p, err := clean(n.Path)
 	if err != nil {
@@ -45,8 +45,9 @@ func (l *layer) put(n Node) error {
 	return l.place(p, &inode{Node: n})
 }
 
-// link makes name another name of the file at target, in this layer or else in the tree below. In a
-// tree, only regular files have several names: of other files, All yields copies.
+// link adds a hard link at the path given by name. The path target of the existing file is looked
+// up in this layer, and then in the tree below. In a tree, only regular files can have several
+// names: for every other file, All yields a copy per name.
 func (l *layer) link(name, target string) error {
 	p, err := clean(name)
 	if err != nil {
@@ -66,7 +67,8 @@ func (l *layer) link(name, target string) error {
 	return l.place(p, found.inode)
 }
 
-// lookUp returns the node at a clean path in the layer, or else in the tree below, or nil.
+// lookUp returns the node at the clean path p in the layer, or else in the tree below. It returns
+// nil if neither has this path.
 func (l *layer) lookUp(p string) *node {
 	found := cmp.Or(l.root.find(p), l.t.root.find(p))
 	if found != nil || !l.follow {
@@ -80,7 +82,7 @@ func (l *layer) lookUp(p string) *node {
 	return cmp.Or(l.root.find(path.Join(at.path(), name)), at.below[name])
 }
 
-// place puts an inode at a clean path and creates missing parents.
+// place attaches an inode at the clean path p and creates missing parent folders.
 func (l *layer) place(p string, in *inode) error {
 	if p == "" {
 		if !in.IsDir() {
@@ -126,7 +128,7 @@ func (l *layer) place(p string, in *inode) error {
 	return nil
 }
 
-// count counts a new node and its name against the limits.
+// count counts a new node and its name against the tree's limits.
 func (t *Tree) count(name string) error {
 	if t.files >= t.limits.Files {
 		return fmt.Errorf("more than %d entries: %w", t.limits.Files, ErrTooLarge)
@@ -135,7 +137,7 @@ func (t *Tree) count(name string) error {
 	return t.charge(len(name))
 }
 
-// charge counts n bytes of metadata against the limit.
+// charge counts n bytes of metadata against the limit on metadata.
 func (t *Tree) charge(n int) error {
 	t.meta += int64(n)
 	if limit := int64(t.limits.Files) * metaPerFile; t.meta > limit {
@@ -168,7 +170,7 @@ func (l *layer) apply() error {
 	return err
 }
 
-// merge moves the content of the layer's folder upper into the tree's folder lower.
+// merge moves the content of upper, a folder of the layer, into lower, a folder of the tree.
 func (l *layer) merge(lower, upper *node) error {
 	l.t.files--
 	if !upper.made {
@@ -195,8 +197,8 @@ func (l *layer) merge(lower, upper *node) error {
 	return nil
 }
 
-// attached records a node that was moved into the tree, and all nodes below it. It counts the names
-// of files and defers entries below symbolic links.
+// attached must be called for a node that was moved into the tree. For this node and all nodes
+// below it, attached counts the names of files and defers entries below symbolic links.
 func (l *layer) attached(n *node) {
 	n.names++
 	if n.isLink() && len(n.below) > 0 {
@@ -211,8 +213,8 @@ func (l *layer) attached(n *node) {
 	}
 }
 
-// some returns the path of n, or if n is an implicit folder, of an entry below it. It is for
-// errors.
+// some returns a path for error messages: the path of n, or if n is a folder without an entry of
+// its own, the path of an entry below it.
 func (n *node) some() string {
 	for n.made && len(n.below) > 0 {
 		n = n.below[n.sorted()[0]]

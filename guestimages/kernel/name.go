@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// InputError reports that a name, a kernel or a modules folder that the user gave cannot be used.
+// InputError reports that the user gave a name, a kernel or a modules folder that cannot be used.
 type InputError struct{ Err error }
 
 func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
-// notHereError reports that a kernel is not in the store. It holds the name, "" for the default.
+// notHereError reports that a kernel is not in the store. Its value is the kernel's name, "" for
+// the default kernel.
 type notHereError string
 
 func (name notHereError) Error() string {
@@ -47,8 +48,8 @@ type request struct {
 // imagePackage is the prefix of the names of Debian's kernel packages.
 const imagePackage = "linux-image-"
 
-// parseRequest parses a series ("6.12", "6.12-cloud", "6.12-amd64"), a release or the name of a
-// package. The default flavour of a series is cloud.
+// parseRequest parses a user's name for a kernel: a series ("6.12", "6.12-cloud", "6.12-amd64"), a
+// release or a package. The default flavour of a series is [Cloud].
 func parseRequest(name string) (request, error) {
 	rest, isPackage := strings.CutPrefix(name, imagePackage)
 	series, flavour, _ := strings.Cut(rest, "-")
@@ -67,8 +68,8 @@ func parseRequest(name string) (request, error) {
 		"6.12.117+deb12-cloud-amd64 or a package like linux-image-6.12.117+deb12-cloud-amd64", name)}
 }
 
-// matchesSeries reports whether a kernel of that release belongs to the series and flavour:
-// "6.1.0-50-cloud-amd64" belongs to "6.1" and [Cloud].
+// matchesSeries reports whether a kernel with the given release belongs to the given series and
+// flavour: "6.1.0-50-cloud-amd64" belongs to "6.1" and [Cloud].
 func matchesSeries(release, series, flavour string) bool {
 	rest, ok := strings.CutPrefix(release, series+".")
 	if !ok {
@@ -82,7 +83,8 @@ func matchesSeries(release, series, flavour string) bool {
 	return flavour == Cloud && cloud || flavour == Full && full
 }
 
-// An ID has wholeID hex digits. shownID of them are displayed; a user must give at least minID.
+// An ID has wholeID hex digits. Tables and messages show the first shownID digits. A user must give
+// at least the first minID digits.
 const (
 	shownID = 12
 	minID   = 6
@@ -94,8 +96,8 @@ func isIDPrefix(name string) bool {
 	return len(name) >= minID && len(name) <= wholeID && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-// checkOwnName rejects a name for an imported kernel that is malformed or could mean another
-// kernel.
+// checkOwnName checks the name that a user gives an imported kernel. It rejects a malformed name,
+// and a name that could mean another kernel.
 func checkOwnName(name string) error {
 	switch {
 	case !regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+._-]{0,63}$`).MatchString(name):

@@ -13,7 +13,7 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// defaultPath is the PATH of an image that does not set one, the same as Docker's.
+// defaultPath is the PATH for an image that does not set PATH. Docker uses the same default.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Command returns the image's command. Argv is empty if the image has no command. User is never
@@ -36,7 +36,7 @@ func (im *Image) Command() agent.Command {
 }
 
 // finish adds to the unpacked image what a container runtime would add: mount points, volumes and
-// the working folder. It also adds the command.
+// the working folder. It also adds the file with the image's command.
 func (im *Image) finish(tree *filetree.Tree) error {
 	command := im.Command()
 	folders := []string{"dev", "proc", "sys", command.Dir}

@@ -1,17 +1,17 @@
 // Package oci creates root disks from container images for linux/amd64. An image comes from a
-// registry, from an OCI image layout (image-spec image-layout.md, a folder or a tar), or from an
-// archive of docker save.
+// registry, from an OCI image layout (a folder or a tar; image-spec image-layout.md), or from an
+// archive that docker save wrote.
 //
 // The layers of an image are unpacked in order into a filetree.Tree while they are read; compressed
-// layers are not stored. Everything is verified before it is used: each blob against its
-// descriptor's size and digest, and each uncompressed layer against the configuration's diff_ids.
-// An image is therefore the same whatever its source. It is identified by the digest of its
-// configuration (Docker's image ID), which pins both the files and the command.
+// layers are not stored. Everything is verified before it is used: each blob against the size and
+// digest in its descriptor, and each uncompressed layer against the diff_ids in the configuration.
+// An image therefore has the same content from every source. It is identified by the digest of its
+// configuration (Docker's image ID), which determines both the files and the command.
 //
-// The image's command (Entrypoint, Cmd, Env, User, WorkingDir) becomes an agent.Command in the file
-// agent.ImagePath of the disk, for the guest's init. StopSignal, ExposedPorts, Labels, Healthcheck
-// and OnBuild are ignored: a guest is stopped by its power button, and its network configuration
-// determines its ports. Volumes are plain folders.
+// The image's command (Entrypoint, Cmd, Env, User, WorkingDir) is stored for the guest's init as an
+// agent.Command, in the file agent.ImagePath on the disk. StopSignal, ExposedPorts, Labels,
+// Healthcheck and OnBuild are ignored: a guest is stopped by its power button, and the VM's network
+// configuration determines which ports are reachable. Volumes are plain folders.
 //
 // github.com/google/go-containerregistry implements the registry protocol: authentication with the
 // credentials of the usual docker config file, retries, and plain HTTP for loopback and private

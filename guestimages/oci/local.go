@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFiles opens an image in a layout or in an archive of docker save. Newer archives of docker
-// save are both; openFiles then uses the layout, which has digests for everything. f is closed with
-// the image, or on error.
+// openFiles opens an image in an OCI layout or in an archive that docker save wrote. Newer archives
+// are also layouts; openFiles then reads the archive as a layout, which has digests for everything.
+// openFiles closes f on error; otherwise the image's Close closes it.
 func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) {
 	defer func() {
 		if err != nil {
@@ -45,8 +45,8 @@ func openFiles(ctx context.Context, f files, tag string) (im *Image, err error) 
 	return openSaved(f, b, tag)
 }
 
-// Annotations that name an image in a layout's index: the one of image-spec annotations.md, and
-// containerd's with the full name.
+// Annotations that name an image in a layout's index. The first is defined in image-spec
+// annotations.md. The second is containerd's, with the full name.
 const (
 	refName       = "org.opencontainers.image.ref.name"
 	containerName = "io.containerd.image.name"
@@ -69,7 +69,7 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 			entries = append(entries, d)
 		}
 	}
-	// Several entries with the same name are one image for several platforms.
+	// Several entries with platforms and the same name are one image for several platforms.
 	several := len(entries) > 1 && slices.ContainsFunc(entries, func(d v1.Descriptor) bool {
 		return d.Platform == nil || name(d) != name(entries[0])
 	})
@@ -79,16 +79,16 @@ func openLayout(ctx context.Context, l layout, index []byte, tag string) (*Image
 	return pick(ctx, l, entries, 0)
 }
 
-// isNamed reports whether a tag selects an image with these names: the tag is a whole name, or the
-// part of a name after a ":" or "/". An empty tag selects any image.
+// isNamed reports whether tag selects an image with the given names: tag must equal a whole name or
+// the part of a name after a ":" or "/". An empty tag selects any image.
 func isNamed(tag string, names ...string) bool {
 	return tag == "" || slices.ContainsFunc(names, func(s string) bool {
 		return s == tag || strings.HasSuffix(s, ":"+tag) || strings.HasSuffix(s, "/"+tag)
 	})
 }
 
-// checkChoice returns an error that lists the first names if a tag selects no image or several
-// images.
+// checkChoice returns an error if tag selects no image, or if it selects several. The error lists
+// the first ten names.
 func checkChoice(tag string, names []string, found, several bool) error {
 	list := ""
 	names = slices.DeleteFunc(names, func(s string) bool { return s == "" })
@@ -131,7 +131,7 @@ func openSaved(f files, manifest []byte, tag string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The file is named after its digest, in one of several forms.
+	// The name of the configuration file contains the file's digest, in one of several forms.
 	named := strings.TrimPrefix(strings.TrimSuffix(path.Base(image.Config), ".json"), "sha256:")
 	if want, err := v1.NewHash("sha256:" + named); err == nil && want != id {
 		return nil, invalidf("configuration: %s is damaged: the digest of its content is %s", image.Config, id)
@@ -160,13 +160,14 @@ func openSaved(f files, manifest []byte, tag string) (*Image, error) {
 	return im, nil
 }
 
-// files gives access to the files of a folder or a tar. A missing file is fs.ErrNotExist.
+// files gives access to the files of a folder or a tar. The error for a missing file is
+// fs.ErrNotExist.
 type files interface {
 	open(name string) (r io.ReadCloser, sizeBytes int64, err error)
 	close() error
 }
 
-// layout is a store for an OCI image layout (image-spec image-layout.md).
+// layout is a store that reads an OCI image layout (image-spec image-layout.md).
 type layout struct{ files }
 
 func (l layout) manifest(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
@@ -191,11 +192,11 @@ func open(f files, name string) (r io.ReadCloser, sizeBytes int64, err error) {
 	return r, sizeBytes, err
 }
 
-// folder is a folder whose links cannot lead outside.
+// folder is a folder on the host. Symbolic links in it cannot lead out of it.
 //
 // layout.Path of go-containerregistry cannot replace it: it follows a link at blobs/sha256 that
-// leads outside, rejects links that stay inside, and reads the index, manifests and configurations
-// without a limit and without verifying their digests.
+// leads out of the folder, rejects links that stay in the folder, and reads the index, manifests
+// and configurations without a size limit and without verifying their digests.
 type folder struct{ root *os.Root }
 
 func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) {
@@ -217,7 +218,7 @@ func (f folder) open(name string) (r io.ReadCloser, sizeBytes int64, err error) 
 
 func (f folder) close() error { return f.root.Close() }
 
-// readFile returns the content of a file of at most limit bytes.
+// readFile returns the content of a file. The file may have at most limit bytes.
 func readFile(f files, name string, limit int64) ([]byte, error) {
 	r, _, err := f.open(name)
 	if err != nil {
