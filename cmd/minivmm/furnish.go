@@ -18,7 +18,8 @@ import (
 )
 
 // runsOurInit reports whether minivmm's own init runs in the guest and receives its command through
-// the channel. With root= and no command, the system on that disk boots and uses the console.
+// the channel. If the kernel parameters contain root= and there is no command, the system on the
+// disk named by root= boots and uses the console.
 func runsOurInit(cfg *config.Config, command []string) (bool, error) {
 	_, stored := cfg.Boot.Kernel.Stored()
 	initIsOurs := stored && cfg.Boot.Initrd == ""
@@ -31,13 +32,14 @@ func runsOurInit(cfg *config.Config, command []string) (bool, error) {
 	return initIsOurs && (cfg.Image != "" || len(command) > 0 || !strings.Contains(" "+string(cfg.Boot.Cmdline), " root=")), nil
 }
 
-// furnishGuest fills in the parts of a plan that its configuration leaves to minivmm: a kernel from
-// the store, an initial RAM file system with minivmm's own init, an image's disk, and the kernel
-// parameters for that init. If again is set, another process will do the same and print the notes.
+// furnishGuest fills in the parts of a plan that the user's configuration leaves to minivmm: a
+// kernel from the store, an initial RAM file system with minivmm's own init, an image's disk, and
+// the kernel parameters for that init. If again is set, another process will repeat this work and
+// print the messages.
 func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) error {
 	name, stored := p.Boot.Kernel.Stored()
 	if !stored {
-		// If this fails, the machine boots the packed file, which takes longer.
+		// If unpackKernel fails, the VM boots the packed file, which takes longer.
 		if err := unpackKernel(ctx, p, log); err != nil && !again {
 			fmt.Fprintf(log, "minivmm: the unpacked kernel cannot be cached for the next start: %v\n", err)
 		}
@@ -64,7 +66,8 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) e
 		return err
 	}
 	p.Boot.Initrd = config.Path(initrd)
-	// net.ifnames=0: the interfaces keep the kernel's names, which the ip= parameters use.
+	// net.ifnames=0: the guest's interfaces keep the names that the kernel gave them. The ip=
+	// parameters use these names.
 	words := []string{"quiet", "hostname=" + string(p.Name), "net.ifnames=0"}
 	for i, n := range p.Net {
 		words = append(words, addressWord(i, n, p.Boot.Cmdline)...)
@@ -84,8 +87,8 @@ func furnishGuest(ctx context.Context, p *vmm.Plan, log io.Writer, again bool) e
 	return nil
 }
 
-// unpackKernel replaces a packed kernel file with its unpacked vmlinux in the store. If the store
-// does not have the vmlinux yet, unpackKernel adds it.
+// unpackKernel replaces a packed kernel file in the plan with the unpacked vmlinux from the store.
+// If the store does not have the vmlinux yet, unpackKernel adds it.
 func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 	if p.Boot.KASLR {
 		return nil
@@ -102,9 +105,9 @@ func unpackKernel(ctx context.Context, p *vmm.Plan, log io.Writer) error {
 }
 
 // addressWord returns the ip= parameter that sets the guest's address to the one after the host's
-// address. The guest uses DHCP on a tap or bridge that others created, which may have a DHCP
-// server, and on minivmm's own network, which has one. An ip= in the user's parameters replaces
-// DHCP.
+// address. If the configuration has no host address, the guest uses DHCP in two cases: on an
+// existing tap or bridge, which may have a DHCP server, and on minivmm's own network, which has
+// one. An ip= in the user's parameters replaces DHCP.
 func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	if !n.Address.IsValid() {
 		asks := n.Tap != "" || n.Bridge != "" || n.Backend == config.NetUser
@@ -119,15 +122,15 @@ func addressWord(index int, n config.Net, user config.Cmdline) []string {
 	}
 	gateway := n.Address.Addr().String()
 	if index > 0 {
-		gateway = "" // one default route
+		gateway = "" // the guest gets only one default route
 	}
 	mask := net.IP(net.CIDRMask(n.Address.Bits(), 32))
 	return []string{fmt.Sprintf("ip=%s::%s:%s::eth%d:off", guest, gateway, mask, index)}
 }
 
-// peer returns the guest's address for the host's: the next one, or the previous one if the next is
-// the broadcast address. ok is false in a network of one address, and for IPv6, for which minivmm's
-// init accepts no static address.
+// peer returns the guest's address for a given host address: the next address, or the previous
+// address if the next one is the broadcast address. ok is false in a network of one address, and
+// for IPv6, for which minivmm's init accepts no static address.
 func peer(host netip.Prefix) (_ netip.Addr, ok bool) {
 	next, prev := host.Addr().Next(), host.Addr().Prev()
 	switch {

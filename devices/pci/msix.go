@@ -7,20 +7,20 @@ import (
 	"minivmm/devices/bus"
 )
 
-// Message is the message that a vector writes to raise its interrupt (PCI 3.0 §6.8.2).
+// Message is the message that a device writes to raise the interrupt of a vector (PCI 3.0 §6.8.2).
 type Message struct {
 	Address uint64
 	Data    uint32
 }
 
-// Vectors is the owner of an MSI-X table. Its methods are called one at a time with the table
-// locked, and must not use the MSIX or its Function.
+// Vectors is implemented by the owner of an MSI-X table. The methods are called one at a time, with
+// the table locked. They must not use the MSIX or its Function.
 type Vectors interface {
-	// Update reports that the vector is now unmasked with message m, or that it is masked; m is
-	// then zero. It is called only on a change. A new message for a masked vector is reported when
-	// the vector is unmasked. Initially all vectors are masked.
+	// Update reports that the vector is now unmasked and has message m, or that it is now masked.
+	// For a masked vector m is zero. Update is called only on a change. A new message for a masked
+	// vector is reported when the vector is unmasked. Initially all vectors are masked.
 	Update(vector int, m Message, unmasked bool)
-	// Pending reports whether a masked vector has an interrupt to send.
+	// Pending reports whether a masked vector has an interrupt to send when it is unmasked.
 	Pending(vector int) bool
 }
 
@@ -33,9 +33,9 @@ const (
 )
 
 // MSIX is an MSI-X table followed by its pending bits (PCI 3.0 §6.8.2). It is a [bus.Handler] of
-// SizeBytes bytes; the owner puts it into a BAR at the offset passed to [Function.AddMSIX]. Aligned
-// accesses of 4 and 8 bytes are served. The specification leaves other accesses undefined: they
-// read as ones and write nothing.
+// SizeBytes bytes; the owner puts this handler into a BAR, at the offset passed to
+// [Function.AddMSIX]. Aligned accesses of 4 and 8 bytes are served. The specification leaves other
+// accesses undefined: here such a read returns all ones, and such a write changes nothing.
 type MSIX struct {
 	owner Vectors
 
@@ -54,7 +54,7 @@ type reported struct {
 	unmasked bool
 }
 
-// NewMSIX creates a table of n masked vectors, 1 to 2048.
+// NewMSIX creates a table of n vectors, all masked. n is 1 to 2048.
 func NewMSIX(n int, owner Vectors) *MSIX {
 	if n < 1 || n > 2048 {
 		panic(fmt.Sprintf("msi-x table of %d vectors: want 1 to 2048", n))
@@ -73,8 +73,8 @@ func (m *MSIX) SizeBytes() uint64 {
 
 func (m *MSIX) tableSize() uint64 { return uint64(len(m.entries)) * entrySize }
 
-// AddMSIX adds the MSI-X capability for m, which the owner's handler of BAR index serves at off, a
-// multiple of 8. The BAR must already exist and be a memory BAR.
+// AddMSIX adds the MSI-X capability for m. The owner's handler for the BAR with the given index
+// must serve m at the offset off, a multiple of 8. The BAR must already exist and be a memory BAR.
 func (f *Function) AddMSIX(m *MSIX, index int, off uint64) {
 	b := f.bars[index]
 	if f.msix != nil || b.IO || off%8 != 0 || off > b.SizeBytes || m.SizeBytes() > b.SizeBytes-off {
@@ -88,7 +88,7 @@ func (f *Function) AddMSIX(m *MSIX, index int, off uint64) {
 	f.msix, f.msixReg = m, uint64(f.AddCapability(capMSIX, body[:], writable[:]))
 }
 
-// control applies a new value of message control.
+// control applies a new value of the message control register.
 func (m *MSIX) control(v uint16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,7 +115,7 @@ func (m *MSIX) report(i int) {
 	}
 }
 
-// Read reads entries and pending bits.
+// Read reads table entries and pending bits.
 func (m *MSIX) Read(off uint64, p []byte) {
 	if !m.served(off, p) {
 		bus.Ones(p)
@@ -128,7 +128,7 @@ func (m *MSIX) Read(off uint64, p []byte) {
 	}
 }
 
-// Write changes entries; pending bits are read-only.
+// Write changes table entries. The pending bits are read-only.
 func (m *MSIX) Write(off uint64, p []byte) {
 	if !m.served(off, p) || off >= m.tableSize() {
 		return
@@ -155,7 +155,7 @@ func (m *MSIX) served(off uint64, p []byte) bool {
 	return (n == 4 || n == 8) && off%n == 0 && off < m.SizeBytes() && n <= m.SizeBytes()-off
 }
 
-// word returns the dword at off of the table or the pending bits.
+// word returns the dword at the offset off, from the table or from the pending bits after it.
 func (m *MSIX) word(off uint64) uint32 {
 	if off < m.tableSize() {
 		return m.entries[off/entrySize].words[off%entrySize/4]

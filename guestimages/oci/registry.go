@@ -19,7 +19,7 @@ import (
 	"minivmm/internal/userdir"
 )
 
-// registry is a store on the network.
+// registry is a store that reads an image from a registry on the network.
 type registry struct {
 	repo      name.Repository
 	puller    *remote.Puller
@@ -31,7 +31,8 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	if err := checkCredentials(); err != nil {
 		return nil, err
 	}
-	// Each registry has its own transport, so that close can close its connections.
+	// Each registry value has its own transport, so that registry.close closes only its own
+	// connections.
 	t := remote.DefaultTransport.(*http.Transport).Clone()
 	puller, err := remote.NewPuller(remote.WithTransport(t), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithUserAgent("minivmm"))
 	if err != nil {
@@ -52,8 +53,8 @@ func openRemote(ctx context.Context, ref name.Reference) (*Image, error) {
 	return im, nil
 }
 
-// checkCredentials returns an error if a file that authn.DefaultKeychain reads belongs to another
-// user: such a file can name programs, which authn.DefaultKeychain runs.
+// checkCredentials returns an error if one of the files that authn.DefaultKeychain reads belongs to
+// another user. authn.DefaultKeychain runs the programs that such a file names.
 func checkCredentials() error {
 	home, _ := os.UserHomeDir()
 	for _, f := range []struct{ env, inHome, file, name string }{
@@ -102,8 +103,9 @@ func (r *registry) close() error {
 	return nil
 }
 
-// answered turns a refusal by the registry into an InvalidError: the image does not exist, or these
-// credentials do not give access to it. It returns errors that may be temporary unchanged.
+// answered turns a refusal by the registry into an InvalidError: the image does not exist, or the
+// user's credentials do not give access to the image. An error that may be temporary is returned
+// unchanged.
 func answered(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) || answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// formats are the disk image formats other than raw, with their qemu-img names and magic bytes.
+// formats are the disk image formats other than raw, each with the name that qemu-img uses for it,
+// and its magic bytes.
 var formats = []struct {
 	name   string
 	offset int
@@ -21,12 +22,12 @@ var formats = []struct {
 	{"qed", 0, "QED\x00"},
 }
 
-// checkRaw returns an error, with the command that converts the file, if its format is not raw.
-// Guests can write a disk's first bytes, so these bytes may cause a disk to be rejected, but must
-// never select how it is read.
+// checkRaw returns an error if the file's format is not raw. The error shows the command that
+// converts the file. A guest can write its disk's first bytes. Therefore these bytes may only cause
+// the disk to be rejected; they must never determine how the disk is read.
 func checkRaw(file *os.File) error {
 	head := make([]byte, 128)
-	n, _ := file.ReadAt(head, 0) // the guest will see read errors
+	n, _ := file.ReadAt(head, 0) // a read error is ignored here: the guest will see it
 	for _, f := range formats {
 		if end := f.offset + len(f.magic); end <= n && string(head[f.offset:end]) == f.magic {
 			path := file.Name()

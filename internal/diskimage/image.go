@@ -1,6 +1,6 @@
 // Package diskimage opens, checks and locks the files and block devices used as disks. The lock
-// prevents a second use regardless of which target serves the disk: the kernel's target and the
-// in-process target exclude each other, with the same error.
+// prevents a second use, whether the kernel's target or the in-process target serves the disk. The
+// error for a disk in use is the same for both targets.
 //
 // An [Image] holds one descriptor, which owns the lock; the caller of Open must close it.
 package diskimage
@@ -17,16 +17,16 @@ import (
 	"minivmm/internal/flock"
 )
 
-// DefaultBlockSize is the block size in bytes for Options.BlockSize 0.
+// DefaultBlockSize is the block size in bytes that applies if Options.BlockSize is 0.
 const DefaultBlockSize = 512
 
-// Options select a disk and its use.
+// Options select a disk and how it is used.
 type Options struct {
 	Path      string // an existing file or block device
 	ReadOnly  bool
 	BlockSize int // bytes; 0: DefaultBlockSize
-	// Kernel is set if LIO serves the disk: it opens the file again, always for writing, and claims
-	// a block device exclusively.
+	// Kernel is set if LIO serves the disk. LIO opens the file again, always for writing, and
+	// claims a block device exclusively.
 	Kernel bool
 }
 
@@ -35,12 +35,12 @@ type Image struct {
 	File        *os.File
 	BlockDevice bool   // not a regular file
 	SizeBytes   uint64 // a multiple of BlockSize, not 0
-	BlockSize   int    // bytes of a logical block: Options.BlockSize, but at least that of a block device
+	BlockSize   int    // size of a logical block in bytes: Options.BlockSize, or the block device's own size if that is larger
 	Physical    int    // physical block size of a block device: bytes it can write without a read-modify-write; 0 for a file
 }
 
-// Error means that the disk cannot be used with these Options by any target: use another disk or
-// other Options.
+// Error means that no target can serve the disk with these Options. The user must choose another
+// disk or other Options.
 type Error struct{ err error }
 
 func (e *Error) Error() string { return e.err.Error() }
@@ -51,10 +51,10 @@ func errorf(format string, args ...any) error { return &Error{fmt.Errorf(format,
 // Open opens the disk, checks it, and locks it, because two targets would corrupt it. The lock is
 // exclusive, or shared if the disk is read-only, and is held as long as File is open. A block
 // device must not be in use by the host either. A writable block device served in process is also
-// claimed (O_EXCL) as long as File is open, so that it cannot be mounted; a read-only one is not,
-// because a claim would exclude other read-only machines. The error is EBUSY for a disk in use, and
-// names the process or the host's use, such as a mount. It is an *Error for a disk that cannot be
-// used as it is. The caller must close File.
+// claimed (O_EXCL) as long as File is open, so that the host cannot mount it. A read-only block
+// device is not claimed, because a claim would exclude other VMs that read it. For a disk in use,
+// the error is EBUSY and names the process that uses the disk, or the host's use, such as a mount.
+// For a disk that cannot be used as it is, the error is an *Error. The caller must close File.
 func Open(o Options) (Image, error) {
 	mode := unix.O_RDWR
 	if o.ReadOnly {
@@ -143,7 +143,8 @@ func open(path string, flags int) (int, error) {
 	}
 }
 
-// openError adds a hint if the user or the file system does not permit opening the disk.
+// openError adds a hint to err if the user may not open the disk or the file system does not allow
+// it.
 func (o Options) openError(err error) error {
 	switch {
 	case errors.Is(err, unix.EROFS):
@@ -182,7 +183,7 @@ func (img *Image) check(o Options) error {
 	return nil
 }
 
-// lock takes the flock(2) that excludes a second use of the disk.
+// lock locks the disk with flock(2), which prevents a second use.
 func (img *Image) lock(shared bool) error {
 	try := flock.Try
 	if shared {

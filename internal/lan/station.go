@@ -28,14 +28,15 @@ type Config struct {
 	MAC  MAC
 	// Stations have addresses from First to Last.
 	First, Last netip.Addr
-	// Receive is called with each frame from another station; the frame is valid until it returns.
-	// Each station's frames have their own calling goroutine. Receive must not block.
+	// Receive is called with each frame from another station; the frame is valid until Receive
+	// returns. The frames of each station are passed by a goroutine of their own. Receive must not
+	// block.
 	Receive func(from Card, frame []byte)
 	// Logf logs one line, without newline.
 	Logf func(format string, args ...any)
 }
 
-// Station is a machine on a network.
+// Station is a VM on a network.
 type Station struct {
 	Card
 	cfg    Config
@@ -43,7 +44,7 @@ type Station struct {
 	file   *os.File // NAME.station, locked
 	listen *net.UnixListener
 
-	waiting atomic.Int64 // bytes queued for all stations
+	waiting atomic.Int64 // bytes queued for all other stations
 
 	mu     sync.Mutex
 	byMAC  map[MAC]*peer
@@ -108,7 +109,7 @@ func (s *Station) alive() (all []Card, err error) {
 		}
 		f, err := s.dir.open(file, unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // it has just left
+			continue // the station has just left the network
 		}
 		if err != nil {
 			return nil, err
@@ -146,8 +147,8 @@ func readCard(f *os.File) (Card, error) {
 	return c, nil
 }
 
-// pick picks a free address. It prefers the one derived from the name, which is the same on every
-// start.
+// pick picks a free address. It prefers the address derived from the station's name, which is the
+// same on every start.
 func (s *Station) pick(others []Card) (Card, error) {
 	taken := map[netip.Addr]bool{}
 	for _, c := range others {
@@ -193,7 +194,8 @@ func (s *Station) announce() (err error) {
 	return nil
 }
 
-// connect connects to an existing station. If the station does not answer, connect only logs that.
+// connect connects to an existing station. If the station does not answer, connect only logs the
+// failure.
 func (s *Station) connect(c Card) {
 	ctx, cancel := context.WithTimeout(context.Background(), helloWait)
 	defer cancel()
@@ -222,7 +224,7 @@ func (s *Station) accept(context.Context) error {
 				return nil
 			}
 			s.cfg.Logf("accept a station: %v", err)
-			time.Sleep(10 * time.Millisecond) // probably out of descriptors
+			time.Sleep(10 * time.Millisecond) // this process probably has no free descriptors
 			continue
 		}
 		s.tasks.Go(func(ctx context.Context) error {
@@ -292,7 +294,7 @@ func (s *Station) Send(to MAC, pieces ...[]byte) {
 	}
 }
 
-// Close leaves the network and waits for its goroutines.
+// Close leaves the network and waits until the station's goroutines have ended.
 func (s *Station) Close() error {
 	var errs []error
 	if s.listen != nil {

@@ -13,22 +13,23 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// headerBytes is the size of struct virtio_net_hdr_v1, which precedes every frame with VERSION_1. A
-// tap left at its default of 10 bytes silently drops every received frame.
+// headerBytes is the size of struct virtio_net_hdr_v1, which precedes every frame with VERSION_1.
+// If the tap keeps its default header size of 10 bytes, it silently drops every received frame.
 const headerBytes = 12
 
 // TapConfig describes the tap of a NIC.
 type TapConfig struct {
 	// Name of an existing tap. If it is "", OpenTap creates a tap called NewName. The kernel
-	// removes that tap with its last descriptor, however the process exits.
+	// removes the created tap when its last descriptor is closed, however the process exits.
 	Name    string
 	NewName string // may contain %d, which the kernel replaces by a number
 
-	// Queues is the number of queues of the tap, one for each queue pair of the NIC; 0 means 1.
-	// With more than one, an existing tap must be a multiqueue tap.
+	// Queues is the number of queues of the tap, one for each queue pair of the NIC; 0 means 1. If
+	// Queues is more than 1, an existing tap must be a multiqueue tap.
 	Queues int
 
-	// MTU of the guest, and of a tap created here unless it joins a bridge; 0 keeps the interface's.
+	// MTU of the guest's NIC, and of a tap created here unless the tap joins a bridge; 0 keeps the
+	// MTU of the interface.
 	MTU int
 
 	// Address and Bridge apply only to a tap created here.
@@ -36,21 +37,21 @@ type TapConfig struct {
 	Bridge  string       // an existing bridge to join; "" joins none
 }
 
-// Tap is an open tap with virtio-net headers of 12 bytes and its link up. It has one descriptor per
-// queue. All queues except the first start detached (setQueues).
+// Tap is an open tap. Its frames have virtio-net headers of 12 bytes, and its link is up. It has
+// one descriptor per queue. At first only the first queue is attached (setQueues).
 //
 // The descriptors are never added to Go's poller: the kernel's vhost workers use them.
 type Tap struct {
 	fds      []int
 	name     string
 	mtu      int  // for the guest
-	made     bool // created here, hence used by this guest alone
+	made     bool // created here, so only this guest uses it
 	attached int  // number of attached queues, starting with the first
-	filtered bool // a filter is on
+	filtered bool // the kernel's filter is on
 }
 
 // OpenTap creates or opens a tap. It must run in the network namespace of the tap. The caller must
-// close the Tap, after the vhost device that uses it.
+// close the Tap, but only after it has closed the vhost device that uses the Tap.
 func OpenTap(cfg TapConfig) (_ *Tap, err error) {
 	cfg.Queues = max(cfg.Queues, 1)
 	t := &Tap{name: cfg.Name, made: cfg.Name == ""}
@@ -107,7 +108,7 @@ func (t *Tap) open(multi bool) error {
 }
 
 // checkTap checks an existing tap before it is opened: with a misspelled name, TUNSETIFF would
-// create a new tap. It reports whether the tap is a multiqueue tap, which must be opened as one.
+// create a new tap. multi reports whether the tap must be opened with IFF_MULTI_QUEUE.
 func checkTap(cfg TapConfig) (multi bool, err error) {
 	name := cfg.Name
 	word := ""
@@ -170,8 +171,8 @@ func tapHint(name string, made bool, errno error) error {
 	return err
 }
 
-// setUp configures a tap created here and brings the link up. vhost starts no ring before the link
-// is up.
+// setUp configures a tap created here and brings the link up. As long as the link is down, vhost
+// starts no ring.
 func (t *Tap) setUp(cfg TapConfig) error {
 	link, err := netlink.LinkByName(t.name)
 	if err != nil {
@@ -192,8 +193,9 @@ func (t *Tap) setUp(cfg TapConfig) error {
 	return nil
 }
 
-// configure sets the properties of a tap created here. Before the tap joins a bridge it gets the
-// bridge's MTU or a larger one, because a bridge drops to the smallest MTU of its ports.
+// configure sets the properties of a tap created here. Before the tap joins a bridge, configure
+// gives it at least the bridge's MTU, because a bridge reduces its MTU to the smallest MTU of its
+// ports.
 func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
 	if err := protectHost(t.name, cfg.Address.Addr().Is6()); err != nil {
 		return err
@@ -224,9 +226,9 @@ func (t *Tap) configure(link netlink.Link, cfg TapConfig) error {
 	return nil
 }
 
-// addAddress adds an address to a link, unless another interface has the address. The kernel would
-// allow the duplicate and answer for it on both interfaces, so the later guest would be
-// unreachable.
+// addAddress adds an address to a link, unless another interface already has this address. The
+// kernel would allow the duplicate and answer for the address on both interfaces, so the guest of
+// the second interface would be unreachable.
 func addAddress(link netlink.Link, address netip.Prefix) error {
 	addr, err := netlink.ParseAddr(address.String())
 	if err != nil {
@@ -264,13 +266,13 @@ func findBridge(name string) (netlink.Link, error) {
 	return bridge, err
 }
 
-// MTU returns the MTU for the guest: the configured one, or else that of the interface.
+// MTU returns the MTU for the guest: the configured MTU, or else the MTU of the interface.
 func (t *Tap) MTU() int { return t.mtu }
 
-// setOffloads sets which offloads the guest can receive (TUNSETOFFLOAD, linux/if_tun.h); without
-// features it disables all. The kernel rejects TSO without checksum offload and ECN without TSO.
-// Drivers must not negotiate these combinations either (virtio 1.2 §5.1.3.1), so offloads omits
-// such bits.
+// setOffloads sets which offloads the guest can receive (TUNSETOFFLOAD, linux/if_tun.h); if f
+// contains none of them, all are disabled. The kernel rejects TSO without checksum offload and ECN
+// without TSO. Drivers must not negotiate these combinations either (virtio 1.2 §5.1.3.1), so
+// offloads omits such bits.
 func (t *Tap) setOffloads(f virtio.Features) error {
 	if err := unix.IoctlSetInt(t.fds[0], unix.TUNSETOFFLOAD, offloads(f)); err != nil {
 		return &os.PathError{Op: "TUNSETOFFLOAD", Path: t.name, Err: err}
@@ -300,16 +302,17 @@ func offloads(f virtio.Features) int {
 	return bits
 }
 
-// hasUSO reports whether a tap can pass UDP segments (Linux 6.2). It leaves the tap without
-// offloads.
+// hasUSO reports whether a tap can pass UDP segments (Linux 6.2). Afterwards all offloads of the
+// tap are disabled.
 func (t *Tap) hasUSO() bool {
 	err := t.setOffloads(FeatureGuestCsum | FeatureGuestUSO4 | FeatureGuestUSO6)
 	return err == nil && t.setOffloads(0) == nil
 }
 
 // setQueues attaches the first n queues and detaches the others (TUNSETQUEUE): the host sends only
-// into attached queues. The first queue is always attached. Queues are detached from the end, which
-// keeps their order (drivers/net/tun.c moves the last queue into a gap).
+// into attached queues. The first queue is always attached. The last queue is detached first. This
+// keeps the order of the queues: drivers/net/tun.c moves the last queue into the place of a
+// detached one.
 func (t *Tap) setQueues(n int) error {
 	n = max(n, 1)
 	for t.attached > n {
@@ -339,9 +342,9 @@ func (t *Tap) setQueue(i int, flag uint16) error {
 	return nil
 }
 
-// setFilter makes the tap drop frames that the guest does not want (TUNSETTXFILTER). It does so
-// only on a tap created here: the kernel keeps the filter of a persistent tap, and the tap's next
-// user would not know about it.
+// setFilter makes the tap drop frames that the guest does not want (TUNSETTXFILTER). It only
+// changes a tap created here: the kernel keeps the filter of a persistent tap, and the next user of
+// such a tap would not know about the filter.
 func (t *Tap) setFilter(f Filter) error {
 	if !t.made || !t.filtered && !f.On {
 		return nil

@@ -11,7 +11,7 @@ import (
 // Feature bits (virtio 1.2 §5.6.3).
 const (
 	FeatureHotplug virtio.Features = 1 << 1 // VIRTIO_SCSI_F_HOTPLUG
-	FeatureChange  virtio.Features = 1 << 2 // VIRTIO_SCSI_F_CHANGE: the device reports a changed unit with an event
+	FeatureChange  virtio.Features = 1 << 2 // VIRTIO_SCSI_F_CHANGE: the device sends an event when a logical unit has changed
 )
 
 // Queue indices (virtio 1.2 §5.6.2). Request queues start at requestQueue.
@@ -21,32 +21,33 @@ const (
 	requestQueue = 2
 )
 
-// Sizes that vhost-scsi supports; the defaults of the specification are the same.
+// The only sizes that vhost-scsi supports. They are also the specification's defaults.
 const (
 	cdbBytes   = 32
 	senseBytes = 96
 	eventBytes = 16 // sizeof(struct virtio_scsi_event)
 )
 
-// maxSectors is the longest request in 512-byte sectors: 4 MiB. Above 2048 pages (8 MiB),
-// vhost-scsi drops a request without an answer.
+// maxSectors is the maximum length of a request, in 512-byte sectors: 4 MiB. vhost-scsi drops a
+// request of more than 2048 pages (8 MiB) without an answer.
 const maxSectors = 8192
 
 // Config describes the host adapter that the guest sees.
 type Config struct {
 	RequestQueues int    // at least 1
-	QueueSize     uint16 // of each queue; a power of two, at least 16
+	QueueSize     uint16 // size of each queue; a power of two, at least 16
 	MaxLUN        uint32 // highest LUN of a target
 }
 
-// Device is the virtio SCSI host device over one backend.
+// Device is a virtio SCSI host device with one backend.
 type Device struct {
 	cfg     Config
 	backend virtio.Backend
 	space   [36]byte // struct virtio_scsi_config
 }
 
-// New creates a host device over backend. The device owns the backend: Close closes it.
+// New creates a host device with the given backend. The device owns the backend: Device.Close
+// closes the backend.
 func New(cfg Config, backend virtio.Backend) (*Device, error) {
 	if cfg.RequestQueues < 1 || cfg.QueueSize < 16 {
 		return nil, errors.New("scsi: a host adapter requires at least 1 request queue and a queue size of at least 16")
@@ -84,10 +85,10 @@ func (d *Device) ReadConfig(p []byte, off uint32) {
 }
 
 // WriteConfig ignores all writes. A driver may write sense_size and cdb_size, but vhost-scsi
-// supports only the default sizes. The driver reads back the values in effect.
+// supports only the default sizes. A driver that reads the two fields again gets the default sizes.
 func (d *Device) WriteConfig([]byte, uint32) {}
 
-// InKernel reports whether the backend is in the kernel.
+// InKernel reports whether the backend runs in the kernel.
 func (d *Device) InKernel(int) bool { return d.backend.InKernel() }
 
 // Activate starts the backend. Linux enables every queue. A driver that leaves the control queue,

@@ -14,13 +14,13 @@ import (
 // Events (virtio 1.2 §5.6.6.3).
 const (
 	eventParamChange = 3           // VIRTIO_SCSI_T_PARAM_CHANGE
-	capacityChanged  = 0x2a | 9<<8 // reason: additional sense code and qualifier
+	capacityChanged  = 0x2a | 9<<8 // the event's reason: additional sense code and qualifier
 )
 
 // events serves the event queue. The driver puts buffers into the queue, and each buffer receives
-// one event. The device ignores the driver's kicks: an event without a buffer waits for the next
-// call of changed. An event only tells the driver to read the unit's size again, so one pending
-// event for each unit is enough and none is lost.
+// one event. The device ignores the driver's kicks: an event without a buffer waits until changed
+// is called again. An event only makes the driver read the unit's size again. One pending event for
+// each unit is therefore enough, and no change is lost.
 type events struct {
 	mu    sync.Mutex
 	q     *queue.Queue // nil: closed, or the driver did not negotiate FeatureChange
@@ -96,8 +96,8 @@ func (b *InProcess) Rescan() (changed []uint16, err error) {
 // SizeBytes returns the size of a logical unit as the guest sees it.
 func (b *InProcess) SizeBytes(lun uint16) uint64 { return b.target.SizeBytes(lun) }
 
-// resized notifies the driver. If the event ring is broken, it closes the queue and fails the
-// activation.
+// resized notifies the driver. If the event ring is broken, resized closes the event queue and
+// reports the activation as failed.
 func (a *activation) resized(units []uint16) {
 	if err := a.events.changed(units...); err != nil {
 		a.Failed(errors.Join(err, a.events.close()))

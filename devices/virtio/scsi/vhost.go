@@ -6,9 +6,10 @@ import (
 	"minivmm/vhost"
 )
 
-// NewVhost returns a backend that serves requests in the kernel's vhost-scsi worker, from the LUNs
-// of the LIO target wwpn. The device must already have an owner ([vhost.Device.SetOwnerHere]). The
-// backend owns the device: Close closes it.
+// NewVhost returns a backend that serves requests in the kernel's vhost-scsi worker. The LUNs are
+// those of the LIO target named by wwpn. The device must already have an owner
+// ([vhost.Device.SetOwnerHere]). The backend owns the device: the backend's Close closes the
+// device.
 func NewVhost(name string, dev *vhost.Scsi, wwpn string) (virtio.Backend, error) {
 	return vhostbackend.New(vhostbackend.Config{
 		Name:   name,

@@ -1,8 +1,8 @@
 package target
 
-// commands is the table of all supported commands. The usage string is the CDB usage data of REPORT
-// SUPPORTED OPERATION CODES: the opcode, then the bits that the target evaluates. Its length is the
-// length of the CDB.
+// commands is the table of all supported commands. The string usage is the CDB usage data for
+// REPORT SUPPORTED OPERATION CODES: the opcode, then a mask of the bits that the target evaluates.
+// The string is as long as the CDB.
 var commands = [...]command{
 	{"TEST UNIT READY", 0x00, -1, "\x00\x00\x00\x00\x00\x04", medium | sizing, func(*call) error { return nil }},
 	{"REQUEST SENSE", 0x03, -1, "\x03\x01\x00\x00\xff\x04", always, (*call).requestSense},
