@@ -72,7 +72,7 @@ type diskFlags struct {
 	force bool
 }
 
-// add adds the flags with the given names, and --force.
+// add adds to cmd the flags with the given names, and --force.
 func (f *diskFlags) add(cmd *cobra.Command, names ...string) {
 	all, flags := pflag.NewFlagSet("", pflag.ContinueOnError), cmd.Flags()
 	all.StringVar(&f.fs, "fs", f.fs, "file system: ext4 or erofs")
@@ -357,7 +357,7 @@ func newDiskFromOCICommand() *cobra.Command {
 	return cmd
 }
 
-// runs describes a command in one line.
+// runs returns a one-line description of a command.
 func runs(c agent.Command) string {
 	what := "nothing, the image has no command"
 	if len(c.Argv) > 0 {
@@ -366,7 +366,8 @@ func runs(c agent.Command) string {
 	return fmt.Sprintf("%s; user %s; folder %s; environment %s", what, quoted([]string{c.User}), quoted([]string{c.Dir}), quoted(c.Env))
 }
 
-// quoted quotes words with special characters: an image may contain arbitrary bytes here.
+// quoted joins the strings of list with spaces and quotes those with special characters: strings
+// from an image may contain any bytes.
 func quoted(list []string) string {
 	var out []string
 	for _, s := range list {

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// superblock is the identification in a file system's superblock.
+// superblock holds what a file system's superblock says about the file system's identity.
 type superblock struct {
 	fsType string // as mount(2) expects it; "" for an unknown file system
 	label  string
@@ -34,8 +34,8 @@ func readSuperblock(device string) (superblock, error) {
 }
 
 // parseSuperblock recognizes ext2 to ext4 (fs/ext4/ext4.h), EROFS (fs/erofs/erofs_fs.h), XFS
-// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). It returns ext4 for ext2
-// and ext3 too, because the ext4 driver mounts them.
+// (fs/xfs/libxfs/xfs_format.h) and SquashFS (fs/squashfs/squashfs_fs.h). For ext2 and ext3 the
+// result is also ext4, because the ext4 driver mounts all three.
 func parseSuperblock(head []byte) superblock {
 	le := binary.LittleEndian
 	sb := head[1024:]

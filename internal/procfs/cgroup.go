@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// UnifiedCgroup returns the version 2 cgroup in the text of /proc/PID/cgroup, such as "/a/b", or ""
-// if there is none.
+// UnifiedCgroup returns the path of the version 2 cgroup, such as "/a/b". text is the content of
+// /proc/PID/cgroup. The path is "" if text names no version 2 cgroup.
 func UnifiedCgroup(text string) string {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(line, "0::"); ok {
@@ -20,10 +20,10 @@ func UnifiedCgroup(text string) string {
 	return ""
 }
 
-// FindCgroup returns the mount point of the version 2 hierarchy that contains a cgroup returned by
-// UnifiedCgroup, and the path of the cgroup below it, "/" or "/a/b". The mount point is usually
-// /sys/fs/cgroup, or /sys/fs/cgroup/unified if both versions are mounted. If there is no such mount
-// point, the error is ErrUnsupported.
+// FindCgroup finds a cgroup that UnifiedCgroup returned. It returns the mount point of the version
+// 2 hierarchy that contains the cgroup, and the cgroup's path below this mount point, "/" or
+// "/a/b". The mount point is usually /sys/fs/cgroup, or /sys/fs/cgroup/unified if both versions are
+// mounted. If there is no such mount point, the error is ErrUnsupported.
 func FindCgroup(cgroup string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -43,9 +43,9 @@ func findCgroup(mountinfo, cgroup string) (mount, below string, err error) {
 	return mount, below, err
 }
 
-// FindController is like FindCgroup, for a controller and the text of /proc/PID/cgroup. It returns
-// the version 1 hierarchy if the controller is mounted there, or else the version 2 hierarchy,
-// which may lack the controller.
+// FindController is like FindCgroup, but finds the cgroup that is used for a controller. text is
+// the content of /proc/PID/cgroup. The cgroup is in the controller's version 1 hierarchy if there
+// is one, or else in the version 2 hierarchy, which may lack the controller.
 func FindController(controller, text string) (mount, below string, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -71,8 +71,8 @@ func findController(mountinfo, controller, text string) (mount, below string, er
 // has reports whether a comma-separated list contains a word.
 func has(list, word string) bool { return slices.Contains(strings.Split(list, ","), word) }
 
-// findMount finds the first mount that shows the cgroup, among the mounts with the file system type
-// and, unless it is "", the option.
+// findMount finds the first mount in which the cgroup is visible. The mount must have the file
+// system type given by system. Unless option is "", the mount must also have this option.
 func findMount(mountinfo, cgroup, system, option string) (mount, below string, ok bool) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
 	for line := range strings.Lines(mountinfo) {
@@ -82,7 +82,7 @@ func findMount(mountinfo, cgroup, system, option string) (mount, below string, o
 		if len(f) < 5 || len(kind) == 0 || kind[0] != system || option != "" && !has(kind[len(kind)-1], option) {
 			continue
 		}
-		// The mount may show only a part of the hierarchy.
+		// A mount may contain only a part of the hierarchy.
 		root := unescape(f[3])
 		below, ok := strings.CutPrefix(cgroup, strings.TrimSuffix(root, "/"))
 		if !ok || below != "" && below[0] != '/' {

@@ -13,7 +13,7 @@ import (
 	"minivmm/devices/virtio"
 )
 
-// ErrBadRing is the cause of every error that the driver is responsible for.
+// ErrBadRing is wrapped by every error for which the driver is responsible.
 var ErrBadRing = errors.New("the driver broke the ring")
 
 // Flags of descriptors and rings (uapi/linux/virtio_ring.h).
@@ -26,14 +26,15 @@ const (
 	usedNoNotify     = 1 // VRING_USED_F_NO_NOTIFY
 )
 
-// Both rings start with flags and idx, followed by the elements and one event index.
+// The available ring and the used ring both start with flags and idx, followed by the elements and
+// one event index.
 const (
 	flagsOff = 0
 	idxOff   = 2
 	ringOff  = 4
 )
 
-// Queue is the device side of one live split ring.
+// Queue is the device side of a split ring that is in use.
 type Queue struct {
 	mem      *guestmem.Memory
 	index    uint16
@@ -41,7 +42,7 @@ type Queue struct {
 	indirect bool   // VIRTIO_F_INDIRECT_DESC negotiated
 	eventIdx bool   // VIRTIO_F_EVENT_IDX negotiated
 	kick     *os.File
-	kickConn syscall.RawConn // kick
+	kickConn syscall.RawConn // the raw connection of kick
 	call     *virtio.Notifier
 
 	desc, avail, used    []byte // the parts of the ring
@@ -51,15 +52,15 @@ type Queue struct {
 	availIdx  uint16                // value of avail.idx when it was last read
 	nextUsed  uint16                // index of the next used entry to write
 	signalled uint16                // value of nextUsed at the last Signal
-	inflight  []bool                // by head: taken but not done
+	inflight  []bool                // inflight[head]: the chain at head was returned by Next but not yet passed to Done
 	waitedFor <-chan struct{}       // Done channel of the context that ends a Wait
 	mayReturn func(uintptr) bool    // checkOnce, which kickConn calls
-	checked   bool                  // this Wait has checked the ring
-	err       atomic.Pointer[error] // latched
+	checked   bool                  // the current Wait has checked the ring
+	err       atomic.Pointer[error] // the error that stopped the queue
 }
 
 // Chain is one request: the data that the driver wrote for the device, and the buffer for the
-// answer. Both alias guest memory.
+// answer. Both are slices of guest memory, not copies.
 type Chain struct {
 	Readable, Writable Buffers
 
@@ -68,8 +69,8 @@ type Chain struct {
 	r, w [][]byte
 }
 
-// Open opens q with the negotiated features. The frontend has checked the ring. The caller must
-// close the Queue.
+// Open opens q with the negotiated features. Open relies on the frontend's checks of the ring. The
+// caller must close the Queue.
 func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queue, error) {
 	o := &Queue{
 		mem: mem, index: q.Index, size: q.Size, call: q.Call,
@@ -103,7 +104,7 @@ func Open(mem *guestmem.Memory, q virtio.Queue, features virtio.Features) (*Queu
 // Close closes the file descriptor. A Wait in progress returns an error.
 func (q *Queue) Close() error { return q.kick.Close() }
 
-// fail latches the error.
+// fail stops the queue: it stores an error, which all later calls return.
 func (q *Queue) fail(format string, args ...any) error {
 	err := fmt.Errorf("queue %d: %w", q.index, fmt.Errorf(format, args...))
 	q.err.Store(&err)
@@ -122,14 +123,14 @@ func (q *Queue) bad(format string, args ...any) error {
 	return q.fail("%w: "+format, append([]any{ErrBadRing}, args...)...)
 }
 
-// Next stores the next chain in c, reusing its slices, and reports whether there was one. Each
-// chain must be passed to Done once, in any order.
+// Next stores the next available chain in c, reusing c's slices, and reports whether there was one.
+// The caller must pass each chain to Done once; the order does not matter.
 func (q *Queue) Next(c *Chain) (bool, error) {
 	if err := q.latched(); err != nil {
 		return false, err
 	}
 	if q.nextAvail == q.availIdx {
-		// The load of idx must precede the loads of the entries that it publishes.
+		// The load of avail.idx must precede the loads of the entries that avail.idx publishes.
 		q.availIdx = guestmem.Load16(q.avail, idxOff)
 		waiting := q.availIdx - q.nextAvail
 		if waiting == 0 {
@@ -161,7 +162,7 @@ type descriptor struct {
 	flags, next uint16
 }
 
-// fetch reads descriptor i of a table once.
+// fetch copies descriptor i of a table, reading guest memory only once.
 func fetch(table []byte, i uint16) descriptor {
 	p := [descSize]byte(table[int(i)*descSize:])
 	return descriptor{
@@ -172,8 +173,8 @@ func fetch(table []byte, i uint16) descriptor {
 	}
 }
 
-// walk collects the buffers of the chain at head. The limit on the number of descriptors, which
-// includes those of an indirect table, ends every loop of descriptors.
+// walk collects the buffers of the chain whose first descriptor is head. The limit on the number of
+// descriptors, including those of an indirect table, also ends every loop.
 func (q *Queue) walk(c *Chain, head uint16) error {
 	c.head, c.room, c.r, c.w = head, 0, c.r[:0], c.w[:0]
 	table, entries := q.desc, q.size
@@ -195,7 +196,8 @@ func (q *Queue) walk(c *Chain, head uint16) error {
 			if err != nil {
 				return q.bad("chain at %d: indirect table: %w", head, err)
 			}
-			// The table's descriptors count, not the descriptor that refers to it.
+			// The descriptors in the indirect table count. The descriptor that refers to the table
+			// does not.
 			table, entries, indirect = w, uint16(d.len/descSize), true
 			i, count = 0, count-1
 			continue
@@ -242,8 +244,8 @@ func (q *Queue) mayIndirect(head uint16, d descriptor, nested bool) error {
 	return nil
 }
 
-// Done returns the chain to the driver, with the first written bytes of its Writable filled. It
-// does not notify the driver: see Signal.
+// Done returns the chain c to the driver. The argument written is the number of bytes that the
+// device wrote at the start of c.Writable. Done does not notify the driver: see Signal.
 func (q *Queue) Done(c *Chain, written uint32) error {
 	if err := q.use(c, q.nextUsed, written); err != nil {
 		return err
@@ -252,8 +254,8 @@ func (q *Queue) Done(c *Chain, written uint32) error {
 	return nil
 }
 
-// DoneTogether is Done for chains that the driver must see all at once, such as those of one packet
-// (virtio 1.2 §5.1.6.4.1). written holds the number of bytes written to each.
+// DoneTogether is like Done, for chains that the driver must see at the same time, such as those of
+// one packet (virtio 1.2 §5.1.6.4.1). written[i] is the number of bytes written to chains[i].
 func (q *Queue) DoneTogether(chains []Chain, written []uint32) error {
 	for i := range chains {
 		if err := q.use(&chains[i], q.nextUsed+uint16(i), written[i]); err != nil {
@@ -264,7 +266,7 @@ func (q *Queue) DoneTogether(chains []Chain, written []uint32) error {
 	return nil
 }
 
-// use writes an element of the used ring.
+// use writes the used ring's element with index at, for the chain c.
 func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 	if err := q.latched(); err != nil {
 		return err
@@ -281,23 +283,24 @@ func (q *Queue) use(c *Chain, at uint16, written uint32) error {
 	return nil
 }
 
-// publish makes n more elements visible to the driver. Its store must come after the stores to the
-// elements and the buffers.
+// publish makes n more elements visible to the driver. The store to used.idx must come after the
+// stores to the elements and the buffers.
 func (q *Queue) publish(n uint16) {
 	q.nextUsed += n
 	guestmem.Store16(q.used, idxOff, q.nextUsed)
 }
 
-// Signal interrupts the driver for the chains that were done since the last Signal, if the driver
-// requested an interrupt (virtio 1.2 §2.7.7).
+// Signal interrupts the driver if chains were passed to Done since the last Signal and the driver
+// requested an interrupt for them (virtio 1.2 §2.7.7).
 func (q *Queue) Signal() error {
 	old := q.signalled
 	q.signalled = q.nextUsed
 	if err := q.latched(); err != nil || old == q.nextUsed {
 		return err
 	}
-	// A driver that enables interrupts reads used.idx again afterwards. Therefore we read its
-	// request after used.idx has been stored: at least one side sees the other's store.
+	// A driver that enables interrupts reads used.idx again afterwards. Therefore Signal reads the
+	// driver's request only after used.idx has been stored: at least one side sees the other side's
+	// store.
 	if q.eventIdx {
 		event := guestmem.Load16(q.avail, q.usedEvent)
 		if q.nextUsed-event-1 >= q.nextUsed-old {

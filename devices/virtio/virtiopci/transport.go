@@ -16,27 +16,27 @@ type Options struct {
 	Name string
 	// Logf is as in [virtio.Options].
 	Logf func(format string, args ...any)
-	// NotifyPorts gives each queue an I/O port for notifications. The driver finds the port before
-	// the address in memory, and the doorbell of that address is attached late. A device with more
-	// than 128 queues has no ports.
+	// NotifyPorts gives each queue an I/O port for notifications. The driver finds a queue's port
+	// before its memory address, so the doorbell at the memory address is only attached late. A
+	// device with more than 128 queues has no ports.
 	NotifyPorts bool
 }
 
-// Transport is a virtio device as a PCI function.
+// Transport presents a virtio device to the guest as a PCI function.
 type Transport struct {
 	front     *virtio.Frontend
 	fn        *pci.Function
 	msix      *pci.MSIX
 	bar       bus.Bus
-	ports     *bus.Bus // nil without notify ports
+	ports     *bus.Bus // nil if the device has no notify ports
 	wiring    *wiring
 	bells     doorbells // in bar
 	portBells doorbells // in ports
 	window    window
 }
 
-// New creates the PCI function of dev, which is not yet on a bus. On success the Transport owns
-// dev. On error dev still belongs to the caller.
+// New creates the PCI function for dev. The function is not yet on a bus: see Insert. On success
+// the Transport owns dev. On error the caller still owns dev.
 func New(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options) (*Transport, error) {
 	n := len(dev.QueueSizes())
 	if n < 1 || n > maxQueues {
@@ -51,8 +51,8 @@ func New(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options
 	t.front, err = virtio.NewFrontend(dev, mem, virtio.Options{
 		Name: opts.Name,
 		Logf: opts.Logf,
-		// A failed write to the eventfd would be a bug in this package, and there is no one to
-		// report it to.
+		// A failed write to the eventfd would be a bug in this package, and OnConfig cannot return
+		// an error.
 		OnConfig: func() { _ = config.Signal() },
 	})
 	if err != nil {
@@ -80,8 +80,8 @@ func New(dev virtio.Device, mem *guestmem.Memory, host virtio.Host, opts Options
 // Frontend returns the device's registers and lifecycle.
 func (t *Transport) Frontend() *virtio.Frontend { return t.front }
 
-// Insert puts the function on the bus and attaches the doorbells that are not late. It must be
-// called once, before vCPUs run.
+// Insert puts the function on the bus. It also attaches the doorbells, except those that are
+// attached late. It must be called once, before vCPUs run.
 func (t *Transport) Insert(root *pci.Root) error {
 	_, err := root.Insert(t.fn)
 	if err != nil {
@@ -95,7 +95,7 @@ func (t *Transport) Insert(root *pci.Root) error {
 }
 
 // Close resets the device, closes the doorbells and the interrupts, and then closes the device and
-// its notifiers. No vCPU may run any more.
+// its notifiers. All vCPUs must have stopped before Close is called.
 func (t *Transport) Close() error {
 	var errs []error
 	if err := t.front.Reset(); err != nil {

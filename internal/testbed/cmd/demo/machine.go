@@ -14,7 +14,8 @@ import (
 	"minivmm/internal/testbed/transcript"
 )
 
-// machine is a running minivmm. The demo uses its console as a person at a terminal would.
+// machine is a running minivmm process. The demo uses the guest's console as a person at a terminal
+// would.
 type machine struct {
 	keyboard io.Writer
 	console  *transcript.Transcript
@@ -24,8 +25,8 @@ type machine struct {
 	err      error
 }
 
-// startMachine runs the example as a person would. When ctx is done, the guest's power button is
-// pressed; if minivmm is still running after 20 seconds, it is killed.
+// startMachine starts minivmm with the example, as a person would. When ctx is done, cmd.Cancel
+// presses the guest's power button. If minivmm is still running 20 seconds later, it is killed.
 func startMachine(ctx context.Context) (*machine, error) {
 	cmd := exec.CommandContext(ctx, program, "run", "--verbose", example)
 	keyboard, err := cmd.StdinPipe()
@@ -66,21 +67,22 @@ func (m *machine) powerOff() error {
 	return nil
 }
 
-// The shell's prompt, and the marks that a typed command prints before and after it runs. The echo
-// of the typed text does not match, because quotes split the marks in it.
+// The shell's prompt, and the marks that the typed line prints before and after the command. The
+// echo of the typed line does not match, because in the typed line quotes split the marks.
 var (
 	prompt  = regexp.MustCompile(`/ # `)
 	begun   = regexp.MustCompile(`\[begin\]\r\n`)
 	stopped = regexp.MustCompile(`\[status (\d+)\]\r\n`)
 )
 
-// typed returns a line that prints [begin], runs the command and prints [status N].
+// typed returns a shell line that prints [begin], runs the command and then prints [status N].
 func typed(command string) string {
 	return `echo "[be"gin]; ` + command + `; echo "[sta"tus $?]` + "\n"
 }
 
-// start waits for the prompt, types a command and waits until the command starts. By then the guest
-// has echoed all typed text, and the console stays silent unless the command prints.
+// start waits for the prompt, types a command and waits until the command starts. When start
+// returns, the guest has echoed all typed text, and the console stays silent unless the command
+// prints something.
 func (m *machine) start(ctx context.Context, command string) error {
 	if _, _, err := m.console.Expect(ctx, prompt); err != nil {
 		return err
