@@ -62,7 +62,7 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// columns holds the rows of a table. A row may have fewer cells than others.
+// columns holds the rows of a table. The rows may have different numbers of cells.
 type columns [][]string
 
 func (c *columns) row(cells ...string) { *c = append(*c, cells) }

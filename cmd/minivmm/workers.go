@@ -276,8 +276,8 @@ func statColumns(s account.KVMStats) columns {
 	return t
 }
 
-// percent returns the CPU usage in percent, where 100 is one busy CPU. now can be less than then: a
-// sum can shrink between two reports, because its parts are read at different times.
+// percent returns the CPU usage in percent, where 100 is one busy CPU. A sum of CPU times can
+// shrink between two reports, because its parts are read at different times.
 func percent(now, then uint64, elapsed time.Duration) string {
 	if now < then || elapsed <= 0 {
 		return "0.0"

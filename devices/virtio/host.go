@@ -2,15 +2,15 @@ package virtio
 
 import "minivmm/devices/guestmem"
 
-// Host is the interface from a transport to the machine. Package vmm implements it with KVM, and
-// package virtiotest implements a fake.
+// Host is what a transport needs from the VM. Package vmm implements Host with KVM, and package
+// virtiotest has a fake.
 type Host interface {
-	// AttachDoorbell makes a guest write of any value and width to the memory address gpa signal
-	// kick without leaving the kernel.
+	// AttachDoorbell connects the guest memory address gpa to kick: when the guest writes any value
+	// of any width to gpa, the kernel signals kick, without an exit to user space.
 	AttachDoorbell(gpa guestmem.GPA, kick *Notifier) (detach func() error, err error)
-	// AttachPort does the same for a guest write to an I/O port.
+	// AttachPort is like AttachDoorbell, for guest writes to an I/O port.
 	AttachPort(port uint16, kick *Notifier) (detach func() error, err error)
-	// NewMSI allocates one interrupt message.
+	// NewMSI allocates the interrupt message of one vector.
 	NewMSI() (MSI, error)
 }
 
@@ -23,13 +23,13 @@ type Message struct {
 
 // MSI is the interrupt message of one vector. Its methods are called one at a time.
 type MSI interface {
-	// Program sets the message to the one in the guest's MSI-X table.
+	// Program sets the message, which the guest has written into the MSI-X table.
 	Program(Message) error
-	// Connect makes every signal of call inject the message. A signal from before Connect is
-	// injected at once. Several notifiers may be connected to one MSI, but each notifier only to
-	// one MSI.
+	// Connect connects the notifier call: from now on every signal on call injects the message into
+	// the guest. If call was signalled before Connect, the message is injected immediately. Several
+	// notifiers may be connected to one MSI, but each notifier to only one MSI.
 	Connect(call *Notifier) error
-	// Disconnect reverses Connect: later signals stay pending in the eventfd.
+	// Disconnect reverses Connect: later signals on call stay pending in its eventfd.
 	Disconnect(call *Notifier) error
 	Close() error
 }

@@ -14,8 +14,9 @@ import (
 	"minivmm/internal/testbed/probe"
 )
 
-// execTest implements "emuhost exec", for "go test -exec": it runs a test binary with its flags in
-// the current folder, which is the folder of the package.
+// execTest implements "emuhost exec", for "go test -exec": it runs a test binary in the emulated
+// host, with the flags from go test. go test has already made the package's folder the current
+// folder.
 func execTest(ctx context.Context, c *cache.Cache, args []string) error {
 	var o options
 	f := newFlags("exec", &o)

@@ -14,8 +14,9 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// The launcher's own exit statuses; 124 and 125 are those of timeout(1). After a signal, the
-// launcher exits with 128 plus the signal's number. All other statuses are the command's.
+// The launcher's own exit statuses; 124 and 125 have the same meaning as for timeout(1). If a
+// signal stops the launcher, its exit status is 128 plus the signal's number. Every other exit
+// status is that of the command.
 const (
 	statusUsage   = 2
 	statusTimeout = 124
@@ -37,7 +38,7 @@ const usage = `usage: emuhost COMMAND
 // statusError carries an exit status.
 type statusError struct {
 	status int
-	err    error // nil: print nothing
+	err    error // if nil, nothing is printed
 }
 
 func (e *statusError) Error() string { return fmt.Sprint(e.err) }
@@ -52,12 +53,13 @@ func main() {
 	os.Exit(report(ctx, os.Stderr, err))
 }
 
-// interrupted is the cause of a context that a signal canceled.
+// interrupted is the cause (context.Cause) of a context that was canceled by a signal.
 type interrupted struct{ sig syscall.Signal }
 
 func (i interrupted) Error() string { return i.sig.String() }
 
-// flagged is the number of arguments of a command that has flags and checks its arguments itself.
+// flagged stands in place of a number of arguments, for a command that has flags and checks its
+// arguments itself.
 const flagged = -1
 
 var commands = map[string]struct {
@@ -97,8 +99,8 @@ func dispatch(ctx context.Context, args []string) error {
 	}
 }
 
-// report prints the error, unless a signal caused it or it only carries a status, and returns the
-// exit status.
+// report prints err and returns the exit status. It does not print an error that a signal caused or
+// that only carries an exit status.
 func report(ctx context.Context, w io.Writer, err error) int {
 	status := statusFailed
 	var (

@@ -19,7 +19,7 @@ import (
 	"minivmm/internal/testbed/emuhost"
 )
 
-// options are the flags of run and exec.
+// options are the flags of the commands run and exec.
 type options struct {
 	config  emuhost.Config
 	timeout time.Duration
@@ -51,8 +51,8 @@ func newFlags(command string, o *options) *flag.FlagSet {
 	return f
 }
 
-// parse parses the flags, sets the options that depend on several of them, and checks -env. A request
-// for help has exit status 0.
+// parse parses the flags, sets the options that depend on several flags, and checks -env. If args
+// ask for help, the error has exit status 0.
 func (o *options) parse(f *flag.FlagSet, args []string) error {
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -94,8 +94,8 @@ func run(ctx context.Context, c *cache.Cache, args []string) error {
 }
 
 // inHost runs the command in the emulated host, with this process's standard streams, environment
-// and working directory. If the command has a terminal, this process's terminal is in raw mode while
-// the host runs.
+// and working directory. If the command gets a terminal, this process's terminal is in raw mode
+// while the emulated host runs.
 func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Command) error {
 	h, err := emuhost.Prepare(ctx, c, o.config)
 	if err != nil {
@@ -106,7 +106,8 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Comm
 	}
 	command.Env = slices.Concat(os.Environ(), []string{emuhost.ClockEnv + "=" + o.config.Clock()}, o.env)
 	streams := agent.Streams{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	// go test sends this signal at its time limit, to get all stacks.
+	// go test sends SIGQUIT at its time limit, so that the test prints the stacks of all
+	// goroutines.
 	quit := make(chan os.Signal, 1)
 	signal.Notify(quit, syscall.SIGQUIT)
 	defer signal.Stop(quit)
@@ -130,7 +131,7 @@ func (o *options) inHost(ctx context.Context, c *cache.Cache, command agent.Comm
 	return &statusError{exit.Code(), err}
 }
 
-// timedOut is the cause of a context whose time limit was exceeded.
+// timedOut is the cause (context.Cause) of a context whose time limit was exceeded.
 type timedOut struct{ limit time.Duration }
 
 func (t timedOut) Error() string { return fmt.Sprintf("time limit of %v exceeded", t.limit) }
