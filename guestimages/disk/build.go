@@ -17,15 +17,15 @@ import (
 // Build is not safe for concurrent use.
 type Build struct {
 	path  string       // of the finished image
-	force bool         // the image may replace another
+	force bool         // the image may replace an existing one
 	dir   string       // path of the work folder
 	work  *workdir.Dir // the work folder, nil until it exists
 	old   *os.File     // the image to replace, locked; nil if there is none
 }
 
-// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist; with force,
-// the new image replaces the old one as soon as it is complete. Begin returns EBUSY if the old
-// image is in use or another build for path is in progress. The caller must call Close.
+// Begin starts building an image at path. If path exists, Begin returns fs.ErrExist, unless force
+// is set: then the new image, once it is complete, replaces the old one. Begin returns EBUSY if the
+// old image is in use or another build for path is in progress. The caller must call Close.
 func Begin(path string, force bool) (*Build, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -77,8 +77,8 @@ func (b *Build) exists() error {
 	return fmt.Errorf("%w: remove it first, or use --force", &os.PathError{Op: "create", Path: b.path, Err: os.ErrExist})
 }
 
-// Tree returns a new tree that stores contents in the build's folder, and so in the image's file
-// system. Close removes them. Tree may be called once.
+// Tree returns a new tree that stores file contents in the build's work folder, and so on the same
+// file system as the image. Close removes the contents. Tree may be called once.
 func (b *Build) Tree() (*filetree.Tree, error) {
 	dir := filepath.Join(b.dir, "tree")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -90,7 +90,7 @@ func (b *Build) Tree() (*filetree.Tree, error) {
 // image returns the path of the image during the build.
 func (b *Build) image() string { return filepath.Join(b.dir, "image") }
 
-// publish moves the finished image, open as f, to its path.
+// publish moves the finished image to its final path. The image is open as f.
 func (b *Build) publish(f *os.File) error {
 	if err := f.Sync(); err != nil {
 		return err
@@ -117,8 +117,8 @@ func (b *Build) publish(f *os.File) error {
 	return dir.Sync()
 }
 
-// Close ends the build and removes its folder, including an unfinished image. It unlocks the image
-// to replace.
+// Close ends the build and removes the work folder, including an unfinished image. It also unlocks
+// the image that was to be replaced.
 func (b *Build) Close() error {
 	var err error
 	if b.work != nil {
@@ -130,9 +130,9 @@ func (b *Build) Close() error {
 	return err
 }
 
-// Lock opens the image at path for reading and writing, and takes the lock that a machine takes
-// while it uses the image. Closing the file releases the lock. If the image is in use, Lock returns
-// EBUSY and the error names the process that uses it.
+// Lock opens the image at path for reading and writing, and takes the lock that a VM holds while it
+// uses the image. Closing the file releases the lock. If the image is in use, Lock returns EBUSY
+// and the error names the process that uses it.
 func Lock(path string) (*os.File, error) {
 	// O_NONBLOCK: opening a device, such as a serial port, must not block.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
@@ -157,7 +157,7 @@ func Lock(path string) (*os.File, error) {
 }
 
 // busy returns EBUSY for an image. The error names the process that holds the lock on the file
-// locked. doing tells what that process does with the image.
+// whose path is in locked. The text in doing says what happens to the image, such as "in use".
 func busy(image, doing, locked string) error {
 	who := "another process"
 	var st unix.Stat_t

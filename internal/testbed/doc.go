@@ -3,8 +3,8 @@
 // starts guests in a test, vhosttest prepares the kernel's vhost for a test, kerneltest writes
 // kernel images, clitest runs programs with pipes and terminals, transcript records consoles, e2e
 // tests minivmm as a whole, testenv defines what a test may require, probe finds out whether guests
-// work on this machine, bench measures, proof checks what the kernel promises about its workers, and
-// cmd/ contains the programs behind make.
+// work on this machine, bench compares minivmm with QEMU, proof checks what the kernel promises
+// about vhost workers, and cmd/ contains the programs behind make.
 //
-// The product imports none of them.
+// The product imports none of these packages.
 package testbed

@@ -9,8 +9,8 @@ import (
 	"minivmm/vhost"
 )
 
-// offered are the features that the VMM adds. The tap and vhost-net provide them to a driver that
-// accepts them, but vhost-net does not know their bits.
+// offered are the features that the VMM adds to those of vhost-net. The tap and vhost-net provide
+// them to a driver that accepts them, but vhost-net does not know their feature bits.
 const offered = FeatureCsum | FeatureGuestCsum | FeatureGuestTSO4 | FeatureGuestTSO6 | FeatureGuestECN |
 	FeatureHostTSO4 | FeatureHostTSO6 | FeatureHostECN
 
@@ -28,9 +28,10 @@ type vhostNet struct {
 
 var _ Multiqueue = (*vhostNet)(nil)
 
-// NewVhost returns a backend that moves frames between the guest and tap with the kernel's
-// vhost-net: one device, hence one worker, for each queue of the tap. The devices must already have
-// an owner ([vhost.Device.SetOwnerHere]). The backend's Close closes devices and tap.
+// NewVhost returns a backend that moves frames between the guest and the tap with the kernel's
+// vhost-net. There must be one device, and so one worker, for each queue of the tap. The devices
+// must already have an owner ([vhost.Device.SetOwnerHere]). The backend's Close closes the devices
+// and the tap.
 func NewVhost(name string, devs []*vhost.Net, tap *Tap) (virtio.Backend, error) {
 	if len(devs) != len(tap.fds) {
 		return nil, fmt.Errorf("%s: %d vhost devices for %d queues of tap %s", name, len(devs), len(tap.fds), tap.name)
@@ -70,8 +71,8 @@ func (v *vhostNet) Features() virtio.Features {
 // InKernel returns true.
 func (v *vhostNet) InKernel() bool { return true }
 
-// Start sets the tap's offloads before any frame flows, and starts the pairs. Only the first pair
-// receives frames until SetPairs is called.
+// Start sets the tap's offloads before any frame flows, and then starts the queue pairs. Only the
+// first pair receives frames until SetPairs is called.
 func (v *vhostNet) Start(a virtio.Activation) error {
 	if err := v.tap.setOffloads(a.Features); err != nil {
 		return err

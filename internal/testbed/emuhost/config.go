@@ -24,8 +24,8 @@ func DefaultConfig() Config {
 }
 
 // ClockEnv names the environment variable that tells a program in the emulated host which clock the
-// host has: ClockWall, which is unsteady because emulation speed depends on the load of this
-// machine, or ClockInstructions.
+// host has. The value is ClockInstructions, or ClockWall for a clock that is unsteady because the
+// speed of emulation depends on the load on this computer.
 const (
 	ClockEnv          = "MINIVMM_HOST_CLOCK"
 	ClockWall         = "wall"
@@ -40,7 +40,7 @@ func (c Config) Clock() string {
 	return ClockWall
 }
 
-// Validate returns an error if the host cannot be emulated or a share cannot be shared.
+// Validate returns an error if the host cannot be emulated or a folder in Shares cannot be shared.
 func (c Config) Validate() error {
 	switch {
 	case c.CPUs < 1 || c.CPUs > 64:
@@ -69,8 +69,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// outermost returns, sorted, the folders of the list that are not below another one: sharing a
-// folder also shares the folders below it.
+// outermost returns the folders of the list, sorted, without those that are below another folder of
+// the list: sharing a folder also shares the folders below it.
 func outermost(dirs []string) []string {
 	all := make([]string, 0, len(dirs))
 	for _, dir := range dirs {

@@ -17,7 +17,8 @@ import (
 	"minivmm/internal/testbed/qemu"
 )
 
-// Host holds the files that a start needs. Its methods are safe for concurrent use.
+// Host holds the files that are needed to start an emulated host. Its methods are safe for
+// concurrent use.
 type Host struct {
 	config Config
 	qemu   qemu.QEMU
@@ -38,14 +39,14 @@ var wanted = []string{
 	"configfs", "target_core_file", "target_core_iblock", "tcm_loop", "loop",
 }
 
-// channel is the name of the virtio-serial port between launcher and init.
+// channel is the name of the virtio-serial port between the launcher and the host's init.
 const channel = "minivmm"
 
 // rootTag is the virtio-9p tag of the building machine's file tree.
 const rootTag = "root"
 
-// Prepare returns a host that is ready to run commands. It fetches and builds what is not in the
-// cache, and logs to c's log.
+// Prepare returns a host that is ready to run commands. It fetches or builds whatever is missing in
+// the cache c, and logs to the log of c.
 func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -70,7 +71,8 @@ func Prepare(ctx context.Context, c *cache.Cache, config Config) (*Host, error) 
 	return &Host{config: config, qemu: q, kernel: k, vmlinux: k.Vmlinux, initrd: initrd, cache: c.Root, logf: c.Logf}, nil
 }
 
-// Newest is the name of the newest kernel that Debian offers for its stable release.
+// Newest is the Config.Kernel value for the newest kernel that Debian offers for its stable
+// release.
 const (
 	Newest      = "newest"
 	newestSuite = "trixie-backports"
@@ -108,7 +110,7 @@ func hostPlan(k kernel.Kernel) agent.Plan {
 }
 
 // hostInitrd returns the path of the initial RAM file system for the kernel k. It contains init,
-// its plan and modules.
+// the plan that init follows and the modules that init loads.
 func hostInitrd(ctx context.Context, c *cache.Cache, k kernel.Kernel) (string, error) {
 	program, err := initbin.Path(ctx, c)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// logBytes is the minimum number of bytes at the end of the log that kernelLog keeps.
+// logBytes is the number of bytes that kernelLog keeps at least, counted from the end of the log.
 const logBytes = 64 << 10
 
 // kernelLog keeps the last output of the host's serial console.
@@ -25,7 +25,7 @@ func (l *kernelLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tail returns the last lines, without carriage returns.
+// tail returns the given number of last lines, without carriage returns.
 func (l *kernelLog) tail(lines int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

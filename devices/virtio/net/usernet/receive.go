@@ -25,25 +25,25 @@ type receiver struct {
 
 	mu      sync.Mutex
 	q       *queue.Queue
-	chains  []queue.Chain // the first held: taken from q for one frame and not returned yet
+	chains  []queue.Chain // the first ones were taken from q for one frame and not returned yet: see held
 	held    int           // number of chains in use
 	sizes   []uint32      // bytes written into each chain
-	pieces  [][]byte      // of the frame being written
+	pieces  [][]byte      // the pieces of the frame being written
 	backlog []frame
-	bytes   int           // bytes of the backlog, not counting sending
-	sending int           // bytes of the backlog that belong to TCP connections (charge)
-	room    chan struct{} // closed when connections may continue; nil: they may now
+	bytes   int           // size of the backlog in bytes, without the frames that sending counts
+	sending int           // bytes that frames of TCP connections use in the backlog: see charge
+	room    chan struct{} // closed as soon as connections may continue; nil if they may now
 	closed  bool
-	wake    chan struct{} // one slot: there is a backlog
+	wake    chan struct{} // has one slot; a value in it means that there is a backlog
 }
 
 // frame is either a packet of the stack with its headers, or raw bytes.
 type frame struct {
 	pkt     *stack.PacketBuffer
 	raw     []byte
-	offload offload // of raw; put computes that of pkt
+	offload offload // describes raw; for a pkt, put computes it
 	// lent means that raw comes from another guest. Such frames may fill only half of the backlog.
-	// After send, raw belongs to the caller again.
+	// After send returns, raw belongs to the caller again.
 	lent bool
 }
 
@@ -55,16 +55,16 @@ func (f frame) size() int {
 }
 
 // fromTCP reports whether f belongs to a TCP connection. The connection's socket buffer limits how
-// much of its data waits.
+// much of the connection's data waits here.
 func (f frame) fromTCP() bool {
 	return f.pkt != nil && f.pkt.TransportProtocolNumber == header.TCPProtocolNumber
 }
 
-// charge returns how many bytes a frame of a connection uses in the backlog. It includes overhead,
-// because a small frame uses much more memory than its payload.
+// charge returns how many bytes f, a frame of a connection, uses in the backlog. The result
+// includes overhead, because a small frame uses much more memory than its payload.
 func (f frame) charge() int { return f.size() + frameOverhead }
 
-// appendPieces appends the frame's pieces to the slice to.
+// appendPieces appends the frame's pieces to a slice and returns the longer slice.
 func (f frame) appendPieces(to [][]byte) [][]byte {
 	if f.pkt == nil {
 		return append(to, f.raw)
@@ -89,8 +89,8 @@ func newReceiver(q *queue.Queue, mergeable bool, fail func(error)) *receiver {
 	return &receiver{q: q, mergeable: mergeable, fail: fail, wake: make(chan struct{}, 1)}
 }
 
-// send sends frames to the guest and returns how many it accepted. The caller keeps its references
-// to the packets.
+// send sends frames to the guest and returns how many of them it accepted. The caller keeps its
+// references to the packets.
 func (r *receiver) send(frames ...frame) (taken int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,7 +134,8 @@ func (r *receiver) send(frames ...frame) (taken int) {
 	return taken
 }
 
-// place counts f into the backlog and reports whether there is room for it. r.mu must be held.
+// place reports whether the backlog has room for f. If so, place adds f to the backlog's byte
+// counts. r.mu must be held.
 func (r *receiver) place(f frame) bool {
 	if f.fromTCP() {
 		if r.sending+f.charge() > maxSending {
@@ -172,7 +173,8 @@ func (r *receiver) relieve() {
 	}
 }
 
-// congested returns a channel that is closed when connections may continue; nil: they may now.
+// congested returns a channel that is closed when connections may continue, or nil if they may
+// continue now.
 func (r *receiver) congested() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()

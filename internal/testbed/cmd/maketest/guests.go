@@ -13,7 +13,7 @@ import (
 	"minivmm/guestimages/kernel"
 )
 
-// guests holds the kernels that tests boot, in the order of series.
+// guests holds the kernels that tests boot, in the order of the variable series.
 type guests struct {
 	names  []string // as in MINIVMM_GUESTS: NAME=IMAGE:MODULES
 	images []string // paths of bzImages
@@ -37,14 +37,15 @@ func prepareGuests(ctx context.Context, c *cache.Cache, a *debian.Archive) (gues
 		g.names = append(g.names, name+"="+k.Image+":"+k.Modules)
 		g.images = append(g.images, k.Image)
 	}
-	// An emulated host has no network, so minivmm could not fetch its kernel there.
+	// An emulated host has no network, so the kernel that minivmm boots by default must be fetched
+	// here.
 	_, err := kernel.Open(c).Fetch(ctx, "")
 	return g, err
 }
 
-// env returns the environment for tests that use KVM or vhost on a host whose kernel series is
-// host. Most tests boot only the first guest kernel. The host's own series comes first, so that
-// each kernel is booted on some host.
+// env returns the environment for tests that use KVM or vhost. The parameter host names the kernel
+// series of the host that runs the tests, or is empty. Most tests boot only the first guest kernel.
+// The host's own series comes first, so that each kernel is booted on some host.
 func (g guests) env(c *cache.Cache, host string) []string {
 	first := max(0, slices.Index(series, host))
 	names := slices.Concat(g.names[first:], g.names[:first])

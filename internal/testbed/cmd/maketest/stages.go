@@ -46,24 +46,25 @@ var machinePackages = []string{
 	"./internal/testbed/probe",
 }
 
-// newestPackages are the packages whose tests also run on the newest kernel: they check what the
-// kernel itself does.
+// newestPackages are the packages whose tests also run on the newest kernel, because those tests
+// check what the kernel itself does.
 var newestPackages = []string{"./kvm", "./vhost", "./vhost/lio", "./internal/testbed/proof"}
 
-// steadyTests matches the tests that need a steady clock. An emulated host has a steady clock if it
-// counts instructions, and is then several times slower.
+// steadyTests matches the tests that need a steady clock. An emulated host has a steady clock if
+// the clock counts instructions, but then the host is several times slower.
 const steadyTests = "^TestCPUMaxThrottlesIperf3$"
 
 // stage is one run of go test.
 type stage struct {
 	name  string // for the summary
 	short string // for each line of output
-	apart bool   // it uses all cores, so it runs alone; other stages use one core each and run in parallel
+	apart bool   // the stage uses all cores, so it runs alone; other stages use one core each and run in parallel
 	env   []string
 	args  []string // for go test
 }
 
-// with returns the stage with need added to MINIVMM_REQUIRE and env added to its environment.
+// with returns a copy of the stage that requires one thing more in MINIVMM_REQUIRE and has more
+// variables in its environment.
 func (st stage) with(need string, env ...string) stage {
 	st.env = slices.Concat(st.env, env)
 	for i, v := range st.env {
@@ -101,7 +102,7 @@ func raceStage() stage {
 	}
 }
 
-// run runs the stages and prints a summary, with the time since start.
+// run runs the stages and prints a summary. The summary's total time counts from start.
 func (s *summary) run(ctx context.Context, stages []stage, start time.Time) error {
 	errs := make([]error, len(stages))
 	var together sync.WaitGroup
@@ -133,7 +134,7 @@ func (s *summary) run(ctx context.Context, stages []stage, start time.Time) erro
 	return errors.Join(errs...)
 }
 
-// plan returns the stages of "make test", after it has prepared everything that they need.
+// plan returns the stages of "make test", after it has prepared everything that the stages need.
 func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	a := debian.New(c)
 	g, err := prepareGuests(ctx, c, a)
@@ -153,8 +154,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}
 	machine := stage{
 		env: g.env(c, ""),
-		// The emulated host's clock measures the limit. It can run fast on a busy machine, if the
-		// host's kernel measured the CPU as too slow.
+		// The emulated host's clock measures the time limit. On a busy computer that clock can run
+		// fast, if the host's kernel measured the CPU as too slow.
 		args: append([]string{"-count=1", "-p", "1", "-timeout", "5h"}, machinePackages...),
 	}
 	// A full Debian takes as long as ten other guests, so each of the two tests that boot it runs
@@ -215,8 +216,8 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	}), nil
 }
 
-// buildLauncher builds emuhost and returns its path. go test splits -exec at spaces, so if the
-// source tree's path contains spaces or quotes, the binary goes to the cache.
+// buildLauncher builds the program emuhost and returns the binary's path. go test splits -exec at
+// spaces, so if the source tree's path contains spaces or quotes, the binary goes to the cache.
 func buildLauncher(ctx context.Context, c *cache.Cache) (string, error) {
 	path, err := filepath.Abs("build/emuhost")
 	if err != nil {

@@ -11,9 +11,10 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// vm runs the tests of package pkg whose names match run, or all if run is empty. They run in one
-// emulated host, whose kernel is host, or directly on this machine if a guest works here. Tests
-// that need a Debian disk are skipped until "make test" has created one.
+// vm runs the tests of one package: those whose names match the pattern in run, or all of them if
+// run is empty. They run in one emulated host with the kernel that host names, or directly on this
+// computer if it can run a guest. Tests that need a Debian disk are skipped until "make test" has
+// created one.
 func vm(ctx context.Context, c *cache.Cache, host, pkg, run string) error {
 	g, err := prepareGuests(ctx, c, debian.New(c))
 	if err != nil {
