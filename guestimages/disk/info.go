@@ -41,11 +41,11 @@ var magics = []struct {
 	{1024, "\xe2\xe1\xf5\xe0", "erofs"},
 	{4086, "SWAPSPACE2", "swap"},
 	{0x10040, "_BHRfS_M", "btrfs"},
-	{510, "\x55\xaa", "partitions"}, // FAT too. Must be the last entry: boot code with this mark may precede any other format
+	{510, "\x55\xaa", "partitions"}, // also FAT; must be the last entry, because boot code with this mark may precede any other format
 }
 
-// Offsets in struct ext4_super_block (fs/ext4/ext4.h), which is at byte 1024 of ext2, ext3 and
-// ext4.
+// Offsets in struct ext4_super_block (fs/ext4/ext4.h), which is at byte 1024 of an ext2, ext3 or
+// ext4 file system, and flags in the feature fields of that struct.
 const (
 	ext4Blocks     = 0x4
 	ext4Free       = 0xc

@@ -10,13 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segment is a range of a file, in bytes. hole is false if the range may contain nonzero bytes.
+// segment is a range of n bytes at offset off in a file. The field hole is false if the range may
+// contain nonzero bytes.
 type segment struct {
 	off, n int64
 	hole   bool
 }
 
-// segments returns an iterator over the data and the holes of f up to size. An error ends it.
+// segments returns an iterator over the ranges of data and the holes in the first size bytes of f.
+// The iteration ends after an error.
 func segments(f *os.File, size int64) iter.Seq2[segment, error] {
 	return func(yield func(segment, error) bool) {
 		for off := int64(0); off < size; {
@@ -63,8 +65,8 @@ func punch(f *os.File, size int64) error {
 	return nil
 }
 
-// copySparse copies src to a new file. The files share their blocks where the file system supports
-// that; otherwise the copy keeps the holes.
+// copySparse copies src into a new file, named by to. The two files share their blocks where the
+// file system supports that; otherwise the copy keeps the holes.
 func copySparse(ctx context.Context, to string, src *os.File) error {
 	st, err := src.Stat()
 	if err != nil {
@@ -87,7 +89,8 @@ func copySparse(ctx context.Context, to string, src *os.File) error {
 	return errors.Join(err, dst.Truncate(st.Size()), dst.Close())
 }
 
-// copyRange copies n bytes at off with copy_file_range(2). It stops when ctx is canceled.
+// copyRange copies n bytes at offset off from src to dst, with copy_file_range(2). It stops when
+// ctx is canceled.
 func copyRange(ctx context.Context, dst, src *os.File, off, n int64) error {
 	_, err1 := dst.Seek(off, io.SeekStart)
 	_, err2 := src.Seek(off, io.SeekStart)

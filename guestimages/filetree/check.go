@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of Linux on device numbers (MINORBITS, include/linux/kdev_t.h) and on extended attributes
+// Linux's limits on device numbers (MINORBITS, include/linux/kdev_t.h) and on extended attributes
 // (XATTR_NAME_MAX and XATTR_SIZE_MAX, uapi/linux/limits.h).
 const (
 	maxMajor      = 1<<12 - 1
@@ -17,7 +17,8 @@ const (
 	maxXattrValue = 65536
 )
 
-// check refuses a node that cannot exist on Linux, and clears fields that its type does not have.
+// check refuses a node that cannot exist on Linux, and clears the fields that a node of its type
+// does not have.
 func check(n *Node) error {
 	if n.Mode&^(unix.S_IFMT|0o7777) != 0 {
 		return fmt.Errorf("mode %#o has unknown bits", n.Mode)
@@ -52,7 +53,7 @@ func check(n *Node) error {
 	return nil
 }
 
-// kinds are the names of file types, with their articles, for errors.
+// kinds are the names of file types, with their articles, for error messages.
 var kinds = map[uint32]string{
 	unix.S_IFDIR: "a folder", unix.S_IFREG: "a regular file", unix.S_IFLNK: "a symbolic link",
 	unix.S_IFIFO: "a pipe", unix.S_IFSOCK: "a socket", unix.S_IFCHR: "a device", unix.S_IFBLK: "a device",
@@ -60,14 +61,15 @@ var kinds = map[uint32]string{
 
 func kind(mode uint32) string { return kinds[mode&unix.S_IFMT] }
 
-// Limits of Linux on names: NAME_MAX, and PATH_MAX without the zero byte (uapi/linux/limits.h).
+// Linux's limits on names (NAME_MAX) and on paths (PATH_MAX without the zero byte), from
+// uapi/linux/limits.h.
 const (
 	maxName = 255
 	maxPath = 4095
 )
 
-// clean converts a path from a user or a tar to the form used in trees: relative to the root, with
-// single slashes. The root is "".
+// clean converts a path from a user or a tar file to the form used in trees: relative to the root,
+// with single slashes. The root is "".
 func clean(p string) (string, error) {
 	if strings.IndexByte(p, 0) >= 0 {
 		return "", errors.New("the path contains a NUL byte")
@@ -108,8 +110,8 @@ func short(name string) string {
 	return fmt.Sprintf("%q", name)
 }
 
-// named prefixes err with what, the name of the file or package that failed. If err is nil, it
-// returns nil.
+// named prefixes err with the text in what, which names the file or package that failed. If err is
+// nil, named returns nil.
 func named(what string, err error) error {
 	if err == nil {
 		return nil

@@ -29,7 +29,7 @@ func (t *Tree) Folder(path string) error {
 type blockedError struct{ error }
 
 // follow resolves a clean path to a folder and follows symbolic links inside the root. If a folder
-// is missing, follow creates it if make is true, and returns nil otherwise.
+// is missing, follow creates it if make is true, and otherwise returns no node and no error.
 func (t *Tree) follow(p string, make bool) (*node, error) {
 	at, links := t.root, 0
 	for rest := p; rest != ""; {
@@ -55,7 +55,8 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 			next = newFolder()
 			at.attach(strings.Clone(step), next)
 		case next.isLink():
-			// A layer may contain many links to long chains of links, so the total is limited too.
+			// A layer may contain many links to long chains of links, so the total number of links
+			// followed is limited too.
 			if links++; links > maxLinks || t.followed >= t.limits.Files {
 				return nil, blockedError{fmt.Errorf("%w: symbolic link %s", unix.ELOOP, short(next.path()))}
 			}
@@ -73,11 +74,11 @@ func (t *Tree) follow(p string, make bool) (*node, error) {
 	return at, nil
 }
 
-// deferred holds entries of a layer below a path that is a symbolic link in the tree. They are
-// merged into the link's target after the rest of the layer.
+// deferred holds the entries that a layer has below a path that is a symbolic link in the tree.
+// These entries are merged into the link's target after the rest of the layer.
 type deferred struct {
 	link *node
-	over *node // the folder of the layer
+	over *node // the layer's folder at the link's path
 }
 
 // followLink merges the entries below the link into the folder that the link leads to.

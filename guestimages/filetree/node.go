@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// node is a name in a tree with its inode and, for a folder, its children. It does not store its
-// path, because a few bytes of a compressed layer can contain many long paths.
+// node is a name in a tree with its inode and, for a folder, its children. A node does not store
+// its path, because a few bytes of a compressed layer can contain many long paths.
 type node struct {
 	*inode
 	name   string
@@ -43,7 +43,7 @@ func newFolder() *node {
 func (n *Node) isFile() bool   { return n.Mode&unix.S_IFMT == unix.S_IFREG }
 func (in *inode) isLink() bool { return in.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// attach makes child a child of the folder n.
+// attach adds the node child to the folder n under the given name.
 func (n *node) attach(name string, child *node) {
 	child.name, child.parent = name, n
 	n.below[name] = child
@@ -72,7 +72,8 @@ func (n *node) find(p string) *node {
 // sorted returns the names of n's children in order.
 func (n *node) sorted() []string { return slices.Sorted(maps.Keys(n.below)) }
 
-// inOrder calls do for all nodes below n in the byte order of their paths: "a-" before "a/b".
+// inOrder calls the function do for every node below n, in the byte order of their paths: "a-"
+// before "a/b".
 func (n *node) inOrder(do func(*node)) {
 	keys := make([]string, 0, len(n.below))
 	for name, child := range n.below {
@@ -107,7 +108,7 @@ func (n *node) public() *Node {
 	return &out
 }
 
-// drop removes the child name of the folder parent, if it exists.
+// drop removes the child with the given name from the folder parent, if there is one.
 func (t *Tree) drop(parent *node, name string) {
 	if n := parent.below[name]; n != nil {
 		delete(parent.below, name)

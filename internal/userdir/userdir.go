@@ -1,4 +1,4 @@
-// Package userdir finds the folders of this process's user and rejects those of other users.
+// Package userdir finds the folders of this process's user and rejects folders of other users.
 //
 // The package keeps no state; all functions are safe for concurrent use.
 package userdir
@@ -17,8 +17,9 @@ import (
 	"minivmm/internal/procfs"
 )
 
-// folders returns the runtime folders of user above and, if it differs, of uid, best folder first.
-// In a user namespace, above is the user who created it and who must be able to find the files.
+// folders returns the runtime folders of two users, best folder first: the user whose ID is in
+// above and, if that is another user, the user whose ID is in uid. In a user namespace, above
+// belongs to the user who created the namespace and who must be able to find the files.
 func folders(above, uid int, getenv func(string) string) []string {
 	var all []string
 	add := func(dir string) {
@@ -30,8 +31,8 @@ func folders(above, uid int, getenv func(string) string) []string {
 		if uid == 0 {
 			add("/run/minivmm")
 		}
-		// Root may have inherited another user's XDG_RUNTIME_DIR. A folder minivmm there is then
-		// either rejected because of its owner, or harmless.
+		// Root may have inherited another user's XDG_RUNTIME_DIR. A folder named minivmm in it is
+		// then either rejected because of its owner, or harmless.
 		if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 			add(dir + "/minivmm")
 		}
@@ -43,14 +44,15 @@ func folders(above, uid int, getenv func(string) string) []string {
 }
 
 // Runtime returns the runtime folders of this process's user, best folder first: /run/minivmm for
-// root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and /tmp/minivmm-UID. They may be missing
-// or belong to another user: see Make and Private.
+// root, $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm and /tmp/minivmm-UID. These folders may be
+// missing or belong to another user: see Make and Private.
 func Runtime() []string {
 	above, _ := procfs.UserAbove(os.Geteuid())
 	return folders(above, os.Geteuid(), os.Getenv)
 }
 
-// Make returns the first folder that exists or can be created, and that only this user can access.
+// Make returns the first of the candidates that exists or can be created, and that only this user
+// can access.
 func Make(candidates []string) (string, error) {
 	var errs []error
 	for _, dir := range candidates {
@@ -133,8 +135,8 @@ func checkOwner(path string, euid int) error {
 	}
 }
 
-// trusted reports whether a user is euid or root. In a user namespace, root of the host has the
-// same overflow uid as every other unmapped user.
+// trusted reports whether uid is euid or root. In a user namespace, the host's root has the same
+// overflow uid as every other unmapped user, so trusted accepts that uid.
 func trusted(uid, euid int) bool {
 	const overflow = 65534 // /proc/sys/kernel/overflowuid
 	_, initial := procfs.UserAbove(os.Getuid())

@@ -33,9 +33,9 @@ func (d *Death) Unwrap() error { return d.Cause }
 const logLines = 60
 
 // Run starts the host, runs the command and stops the host. If the host died, the error is a
-// *Death. If Exit.Error is set, the command never ran, and Run returns that error. Run restarts a
-// host that dies before it starts the command, up to Config.Restarts times, and logs each restart.
-// Run is safe for concurrent use.
+// *Death. If Exit.Error is set, the command never ran, and Run returns that error. If the host dies
+// before the command has started, Run restarts the host, up to Config.Restarts times, and logs each
+// restart. Run is safe for concurrent use.
 func (h *Host) Run(ctx context.Context, c agent.Command, streams agent.Streams) (agent.Exit, error) {
 	for restart := 1; ; restart++ {
 		exit, err := h.run(ctx, c, streams)
@@ -99,8 +99,8 @@ func chownCache(cache string, argv []string) []string {
 	return append([]string{"/bin/sh", "-c", script, "sh", cache}, argv...)
 }
 
-// socketPair returns the two ends of the channel. Ours is in Go's poller, so that Close interrupts
-// a Read. The caller must close both.
+// socketPair returns the two ends of the channel. The end named ours is in Go's poller, so that
+// Close interrupts a Read. The caller must close both ends.
 func socketPair() (ours, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -120,7 +120,7 @@ type machine struct {
 	said  *kernelLog // QEMU's own messages
 }
 
-// start starts QEMU with its end of the channel. QEMU is killed when ctx is done and when this
+// start starts QEMU and passes it one end of the channel. QEMU is killed when ctx is done or this
 // process dies. The caller must call stop.
 func (h *Host) start(ctx context.Context, channel *os.File) (*machine, error) {
 	ctx, kill := context.WithCancel(ctx)
@@ -157,8 +157,8 @@ func (m *machine) stop() {
 	}
 }
 
-// death explains why the channel broke. QEMU closes the channel on exit, so death waits for QEMU
-// for at most two seconds.
+// death explains why the channel broke. QEMU closes the channel on exit, so death waits up to two
+// seconds for QEMU to exit.
 func (m *machine) death(broken error) *Death {
 	var err error
 	select {
@@ -175,7 +175,7 @@ func (m *machine) death(broken error) *Death {
 	case err != nil:
 		cause = fmt.Errorf("QEMU: %w: %s", err, m.said.tail(10))
 	}
-	// QEMU exits with a status when it refuses to start, and would refuse again.
+	// QEMU exits with a status if it refuses to start. It would refuse again after a restart.
 	var exited *exec.ExitError
 	refused := errors.As(err, &exited) && exited.Exited()
 	return &Death{Cause: cause, Log: m.log.tail(logLines), retry: !refused}

@@ -1,5 +1,5 @@
 // Package kerneltest creates small files that look like kernels, modules and packages to a program
-// that only inspects them. They cannot run. It is for tests.
+// that only inspects them. The files cannot run. The package is for tests.
 package kerneltest
 
 import (
@@ -47,8 +47,9 @@ func Vmlinux(version string) []byte {
 		make([]byte, off-headerSize-segmentSize), text)
 }
 
-// BzImage returns a bzImage of boot protocol 2.15 that contains [Vmlinux] packed by gzip, names its
-// version, and ends in its checksum. See the kernel's Documentation/arch/x86/boot.rst.
+// BzImage returns a bzImage of boot protocol 2.15 that contains the result of [Vmlinux], compressed
+// by gzip. The image's header gives the kernel's version, and the image ends with its own checksum.
+// See the kernel's Documentation/arch/x86/boot.rst.
 func BzImage(version string) []byte {
 	var payload bytes.Buffer
 	z := gzip.NewWriter(&payload)
@@ -80,7 +81,7 @@ func BzImage(version string) []byte {
 	return b
 }
 
-// Module returns an ELF file with a section .modinfo that contains these fields, such as
+// Module returns an ELF file with a section .modinfo that contains the given fields, such as
 // "vermagic=6.12.3 SMP" or "depends=a,b".
 func Module(fields ...string) []byte {
 	info := []byte(strings.Join(fields, "\x00") + "\x00")

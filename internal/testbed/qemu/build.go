@@ -18,14 +18,15 @@ import (
 // QEMU is a built QEMU with the firmware and option ROMs that it needs.
 type QEMU struct {
 	Binary  string   // path of qemu-system-x86_64
-	Folders []string // folders with firmware and option ROMs, for one -L each
+	Folders []string // folders with firmware and option ROMs; each needs an option -L of its own
 }
 
-// release is the Debian release whose QEMU is built. It may differ from the machine's.
+// release is the Debian release whose QEMU is built. It may differ from the release on this
+// computer.
 const release = "trixie"
 
-// buildPackages are required to unpack, configure and compile QEMU. Running it requires their
-// libraries.
+// buildPackages are required to unpack, configure and compile QEMU. Running QEMU requires the
+// libraries in these packages.
 var buildPackages = []string{
 	"ninja-build", "gcc", "libc6-dev", "make", "pkg-config", "flex", "bison", "python3-venv", "dpkg-dev", "xz-utils",
 	"libglib2.0-dev", "libfdt-dev", "libattr1-dev", "libcap-ng-dev", "zlib1g-dev",
@@ -64,15 +65,16 @@ func Get(ctx context.Context, c *cache.Cache, machine *debian.Archive) (QEMU, er
 	return q, nil
 }
 
-// build creates the folder to and puts the binary in it. It compiles in a folder next to that one,
-// which it deletes.
+// build creates the folder named by to, and puts the binary there. It compiles in a second folder
+// next to the first, and deletes the second folder at the end.
 func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to string) error {
 	start := time.Now()
 	c.Logf("building QEMU %s with one line added (once, about 5 minutes on two cores)", version)
 	if err := a.Install(ctx, "building QEMU", buildPackages...); err != nil {
 		return err
 	}
-	// The machine's own meson may be too old. The fetched one runs from where it is unpacked.
+	// This computer's own meson may be too old. The fetched meson runs from the folder into which
+	// it is unpacked.
 	meson, err := a.Fetch(ctx, "meson")
 	if err != nil {
 		return err
@@ -107,7 +109,7 @@ func build(ctx context.Context, c *cache.Cache, a *debian.Archive, version, to s
 	return nil
 }
 
-// correctTree corrects the helper in the source tree src.
+// correctTree corrects the source file that helper names, in the source tree at the path src.
 func correctTree(src string) error {
 	path := filepath.Join(src, filepath.FromSlash(helper))
 	text, err := os.ReadFile(path)

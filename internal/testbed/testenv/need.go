@@ -1,5 +1,5 @@
-// Package testenv defines what a test may require of the machine that it runs on, and how long it
-// may wait.
+// Package testenv defines what a test may require of the computer that it runs on, and how long a
+// test may wait.
 package testenv
 
 import (
@@ -16,8 +16,8 @@ import (
 // hangs. It says nothing about speed: an emulated host on a busy machine is slow.
 const Patience = 10 * time.Minute
 
-// needs maps each requirement to a function that reports whether it is met, and to the remedy if it
-// is not.
+// needs maps each requirement to a function that reports whether the requirement is met, and to the
+// remedy for a missing one.
 var needs = map[string]struct {
 	here func() bool
 	fix  string
@@ -63,7 +63,8 @@ func canOpen(paths ...string) func() bool {
 }
 
 // Need skips the test if a requirement in names is missing. If MINIVMM_REQUIRE, a list separated by
-// commas or spaces, names the requirement, the test fails instead. "make test" lists all of them.
+// commas or spaces, names the requirement, the test fails instead. "make test" lists all
+// requirements there.
 func Need(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -77,8 +78,8 @@ func Need(t testing.TB, names ...string) {
 	}
 }
 
-// NeedNil is Need for a requirement that only the test itself can check: err is the reason why it
-// is missing, or nil.
+// NeedNil is Need for a requirement that only the test itself can check: err is the reason why the
+// requirement is missing, or nil if it is met.
 func NeedNil(t testing.TB, name string, err error) {
 	t.Helper()
 	switch {
@@ -90,8 +91,8 @@ func NeedNil(t testing.TB, name string, err error) {
 	}
 }
 
-// NeedAsked skips the test unless MINIVMM_REQUIRE names name. The text why explains why the test
-// does not run by default.
+// NeedAsked skips the test unless MINIVMM_REQUIRE lists the given requirement. The text in why is
+// the reason for not running the test by default.
 func NeedAsked(t testing.TB, name, why string) {
 	t.Helper()
 	if !isRequired(name) {
@@ -99,7 +100,7 @@ func NeedAsked(t testing.TB, name, why string) {
 	}
 }
 
-// isRequired reports whether MINIVMM_REQUIRE names name.
+// isRequired reports whether MINIVMM_REQUIRE lists the given requirement.
 func isRequired(name string) bool {
 	required := strings.FieldsFunc(os.Getenv("MINIVMM_REQUIRE"), func(r rune) bool { return r == ',' || r == ' ' })
 	return slices.Contains(required, name)

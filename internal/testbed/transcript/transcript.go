@@ -13,7 +13,7 @@ import (
 type Transcript struct {
 	mu      sync.Mutex
 	text    []byte
-	seen    int // bytes of text up to the end of Expect's last match
+	seen    int // number of bytes in text up to the end of Expect's last match
 	ended   bool
 	changed chan struct{} // closed and replaced at each change
 }
@@ -50,8 +50,9 @@ func (t *Transcript) String() string {
 	return string(t.text)
 }
 
-// Expect waits until pattern appears, after the text that earlier calls matched. It returns the text
-// before the match, and the submatches. The wait fails at End and when ctx is done.
+// Expect waits until the pattern matches text that follows the match of the previous call. It
+// returns the text before the match, and the submatches. The wait fails when End is called or ctx
+// is done.
 func (t *Transcript) Expect(ctx context.Context, pattern *regexp.Regexp) (before string, match []string, err error) {
 	for {
 		t.mu.Lock()

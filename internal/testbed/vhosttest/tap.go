@@ -50,7 +50,7 @@ func OpenTap(t testing.TB) (Tap, error) {
 	return Tap{FD: fd, Name: name}, nil
 }
 
-// FromGuest counts the packets that arrived from the guest.
+// FromGuest returns the number of packets that have arrived from the guest.
 func (tap Tap) FromGuest(t testing.TB) int {
 	t.Helper()
 	b, err := os.ReadFile("/sys/class/net/" + tap.Name + "/statistics/rx_packets")

@@ -9,6 +9,6 @@
 //
 //	MINIVMM_GUESTS="6.12=IMAGE:MODULES 6.1=IMAGE:MODULES"
 //
-// testenv.Need decides whether a test may skip: if a requirement in MINIVMM_REQUIRE ("kvm vhost-net
-// vhost-scsi guests") is missing, the test fails.
+// testenv.Need decides whether a test may be skipped: if a requirement in MINIVMM_REQUIRE ("kvm
+// vhost-net vhost-scsi guests") is missing, the test fails.
 package vmmtest

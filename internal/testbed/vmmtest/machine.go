@@ -21,7 +21,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Main is for TestMain. As process 1 it runs the scenario; otherwise it runs the tests.
+// Main is for TestMain. In process 1 of a guest it runs the scenario; otherwise it runs the tests.
 func Main(m *testing.M, scenarios map[string]Scenario) {
 	if os.Getpid() == 1 {
 		runGuest(scenarios)
@@ -52,8 +52,8 @@ func Kernels(t testing.TB) []Kernel {
 	return all
 }
 
-// Vmlinux returns the path of the kernel's ELF image. A kernel.Store keeps it next to the image. If
-// it is not there, Vmlinux unpacks it for this test.
+// Vmlinux returns the path of the kernel's ELF image. A kernel.Store keeps the ELF image next to
+// the bzImage. If the ELF image is missing there, Vmlinux unpacks the bzImage for this test.
 func Vmlinux(t testing.TB, k Kernel) string {
 	t.Helper()
 	stored := filepath.Join(filepath.Dir(k.Image), "vmlinux")
@@ -114,12 +114,12 @@ func InitrdWith(t testing.TB, k Kernel, more []string, scenario string, args ...
 	})
 }
 
-// SaveInitrd saves an initial RAM file system with these files, all executable, a console, and the
-// files that add adds.
+// SaveInitrd saves an initial RAM file system with the given files, all executable, and a console.
+// The functions in add can add more files.
 func SaveInitrd(t testing.TB, files map[string][]byte, add ...func(*filetree.Tree) error) string {
 	t.Helper()
 	contents := t.TempDir()
-	defer os.RemoveAll(contents) // an emulated host keeps them in memory
+	defer os.RemoveAll(contents) // an emulated host keeps files in memory
 	tree, err := filetree.New(contents, filetree.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ type Machine struct {
 	out    *Transcript
 	cancel context.CancelFunc
 	done   chan struct{}
-	Result vmm.Outcome // after Wait
+	Result vmm.Outcome // valid after Wait
 	Err    error
 }
 
@@ -190,8 +190,8 @@ func Boot(t testing.TB, cfg *config.Config) *Machine {
 	return m
 }
 
-// Expect waits until the console shows pattern, after the text that earlier calls matched, and
-// returns the submatches. The test fails if the guest reports a failure or exits first.
+// Expect waits until the pattern matches console text that follows the match of the previous call,
+// and returns the submatches. The test fails if the guest reports a failure or exits first.
 func (m *Machine) Expect(pattern string) []string {
 	m.t.Helper()
 	match, err := m.out.Expect(pattern)
@@ -221,7 +221,7 @@ func (m *Machine) Send(text string) {
 // Stop stops the guest at once.
 func (m *Machine) Stop() { m.cancel() }
 
-// Wait waits until the guest has exited, and fails the test unless the outcome is want.
+// Wait waits until the guest has exited, and fails the test unless the guest's outcome equals want.
 func (m *Machine) Wait(want vmm.Outcome) {
 	m.t.Helper()
 	select {
@@ -241,7 +241,7 @@ func (m *Machine) Succeed() {
 	m.Wait(vmm.PoweredOff)
 }
 
-// Complaints lists the lines of the console in which the kernel complains about the machine.
+// Complaints lists the lines of the console in which the guest's kernel complains about the VM.
 func (m *Machine) Complaints() []string { return m.out.Complaints() }
 
 // Transcript returns all text that the console has shown.

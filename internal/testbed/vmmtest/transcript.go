@@ -17,8 +17,8 @@ type Transcript struct{ *transcript.Transcript }
 // NewTranscript returns an empty transcript.
 func NewTranscript() *Transcript { return &Transcript{transcript.New()} }
 
-// Expect waits until pattern appears, after the text that earlier calls matched, and returns the
-// submatches. It fails if the guest reports a failure, and at End.
+// Expect waits until the pattern matches text that follows the match of the previous call, and
+// returns the submatches. It fails if the guest reports a failure or End is called.
 func (t *Transcript) Expect(pattern string) ([]string, error) {
 	late := fmt.Errorf("not within %v", testenv.Patience)
 	ctx, cancel := context.WithTimeoutCause(context.Background(), testenv.Patience, late)
@@ -34,15 +34,15 @@ func (t *Transcript) Expect(pattern string) ([]string, error) {
 	return match[:end], nil
 }
 
-// Console text that Linux writes only if the machine is wrong.
+// complaint matches console text that Linux writes only if something is wrong with the VM.
 var complaint = regexp.MustCompile(`ACPI (BIOS )?(Error|Exception|Warning)|BIOS bug|Firmware (Bug|Warn)|nobody cared|WARNING: CPU|BUG:|Kernel panic`)
 
-// hostsFault is a complaint that the emulated host causes and that no machine in it can avoid:
+// hostsFault is a complaint that the emulated host causes and that no VM in that host can avoid:
 // QEMU's TCG lets a guest execute XSETBV without the exit that KVM asked for, so KVM computes CPUID
 // leaf 0xd from an outdated XCR0.
 var hostsFault = regexp.MustCompile(`WARNING: CPU: \d+ PID: \d+ at arch/x86/kernel/fpu/xstate.c`)
 
-// Complaints lists the lines in which Linux complains about its machine.
+// Complaints lists the lines in which the guest's Linux complains about the VM.
 func (t *Transcript) Complaints() []string {
 	var lines []string
 	for line := range strings.Lines(t.String()) {

@@ -15,10 +15,10 @@ type verdict int
 
 const (
 	drop    verdict = iota
-	pass            // to the stack
-	lease           // to the DHCP server
-	solicit         // to the router: a router solicitation
-	inform          // to the DHCPv6 server
+	pass            // pass it to the stack
+	lease           // pass it to the DHCP server
+	solicit         // pass it to the router: it is a router solicitation
+	inform          // pass it to the DHCPv6 server
 	expired         // its TTL or hop limit ends at the gateway: answer with an ICMP error
 )
 
@@ -35,7 +35,7 @@ func (s *session) sent(f *inbound) {
 }
 
 // fromGuest checks a frame and passes it on. The stack would answer for every address in the world,
-// so fromGuest keeps from it the frames that it must not answer.
+// so fromGuest does not pass on the frames that the stack must not answer.
 func (s *session) fromGuest(f *inbound) {
 	eth := header.Ethernet(f.eth[:])
 	if len(eth.SourceAddress()) != header.EthernetAddressSize || header.IsMulticastEthernetAddress(eth.SourceAddress()) {
@@ -61,8 +61,8 @@ func (s *session) fromGuest(f *inbound) {
 	f.view.Release()
 }
 
-// payload creates a packet from v and takes ownership of v. The stack copies the whole memory that
-// contains a header, so the headers of a large segment get separate memory.
+// payload creates a packet from v and takes ownership of v. The stack copies the whole piece of
+// memory in which a header lies, so the headers of a large segment get separate memory.
 func payload(proto tcpip.NetworkProtocolNumber, v *buffer.View) buffer.Buffer {
 	p := v.AsSlice()
 	n := tcpHeaders(proto, p)
@@ -75,7 +75,8 @@ func payload(proto tcpip.NetworkProtocolNumber, v *buffer.View) buffer.Buffer {
 	return b
 }
 
-// largePacket is the size from which separating the headers is cheaper than copying the packet.
+// largePacket is the smallest size of a packet for which separating the headers is cheaper than
+// copying the packet.
 const largePacket = 4 << 10
 
 // tcpHeaders returns the size of a TCP segment's headers. For any other packet it returns at least
@@ -120,8 +121,9 @@ func judge(proto tcpip.NetworkProtocolNumber, p []byte) verdict {
 	return drop
 }
 
-// judgeARP passes replies and requests for the gateway's address. A request for any other address,
-// such as the guest's probe for a duplicate of its own, must stay unanswered, so judgeARP drops it.
+// judgeARP passes the guest's replies, and its requests for the gateway's address. A request for
+// any other address, such as the guest's probe for a duplicate of its own address, must stay
+// unanswered, so judgeARP drops it.
 func judgeARP(p []byte) verdict {
 	h := header.ARP(p)
 	if !h.IsValid() {
@@ -180,7 +182,7 @@ var (
 )
 
 // The IPv6 part of the guest's network: a unique local prefix (RFC 4193), so that a guest prefers
-// IPv4 for a name that has both (RFC 6724 §2.1, labels).
+// IPv4 for a name with addresses of both kinds (RFC 6724 §2.1, labels).
 var (
 	network6 = netip.MustParsePrefix("fd00:10:0:2::/64")
 	gateway6 = netip.MustParseAddr("fd00:10:0:2::2")
@@ -206,7 +208,7 @@ func isLocal(a netip.Addr) bool {
 	return network.Contains(a) || network6.Contains(a) || a.Is6() && a.IsLinkLocalUnicast()
 }
 
-// gatewayFor returns the gateway's address of the same kind as a peer's address.
+// gatewayFor returns the gateway's address that is of the same kind as a, the address of a peer.
 func gatewayFor(a netip.Addr) netip.Addr {
 	switch {
 	case a.Is4():
@@ -217,8 +219,9 @@ func gatewayFor(a netip.Addr) netip.Addr {
 	return gateway6
 }
 
-// judgeIPv6 decides what to do with an IPv6 packet. The first header must be TCP, UDP, ICMPv6 or a
-// fragment header: a packet with options or routing headers first is dropped.
+// judgeIPv6 decides what to do with an IPv6 packet. The next header after the IPv6 header must be
+// TCP, UDP, ICMPv6 or a fragment header: a packet in which options or a routing header come first
+// is dropped.
 func judgeIPv6(p []byte) verdict {
 	if len(p) < header.IPv6MinimumSize {
 		return drop
@@ -241,8 +244,8 @@ func judgeIPv6(p []byte) verdict {
 		header.UDP(body).DestinationPort() == dhcp6ServerPort {
 		return inform
 	}
-	// Drop packets from a foreign address, packets to multicast addresses, and packets that would
-	// leave the link with a link-local source.
+	// Drop packets from a foreign address, packets to multicast addresses, and packets with a
+	// link-local source that would leave the link.
 	if !network6.Contains(src) && !(src.IsLinkLocalUnicast() && isGateway(dst)) || dst.IsMulticast() {
 		return drop
 	}
@@ -269,9 +272,9 @@ func judgeIPv6(p []byte) verdict {
 	return pass
 }
 
-// judgeNeighbor decides what to do with neighbor discovery messages (RFC 4861); is reports whether
-// m is one. As with ARP, the guest may ask only for the gateway's addresses, and may answer only
-// for other ones.
+// judgeNeighbor decides what to do with neighbor discovery messages (RFC 4861). Its second result
+// is false if m is not such a message. As with ARP, the guest may ask only for the gateway's
+// addresses, and may answer only for other addresses.
 func judgeNeighbor(hops uint8, m header.ICMPv6) (v verdict, is bool) {
 	whole := hops == header.NDPHopLimit && m.Code() == 0
 	switch m.Type() {
@@ -281,7 +284,7 @@ func judgeNeighbor(hops uint8, m header.ICMPv6) (v verdict, is bool) {
 		}
 		return drop, true
 	case header.ICMPv6NeighborSolicit, header.ICMPv6NeighborAdvert:
-		const sizeBytes = header.ICMPv6NeighborSolicitMinimumSize // of both
+		const sizeBytes = header.ICMPv6NeighborSolicitMinimumSize // the size of both messages
 		if !whole || len(m) < sizeBytes {
 			return drop, true
 		}

@@ -16,12 +16,12 @@ type command struct {
 type prop int
 
 const (
-	always  prop = 1 << iota // served despite a pending unit attention and without a logical unit
+	always  prop = 1 << iota // is served even if a unit attention is pending or the logical unit does not exist
 	medium                   // requires a started unit
-	writes                   // refused if the unit is write protected
+	writes                   // is refused if the unit is write protected
 	waiting                  // usually waits for the host
 	sizing                   // reports the size, which is read from the store first
-	freeing                  // only for a unit that can free blocks
+	freeing                  // requires a unit that can free blocks
 )
 
 // byOpcode is the table of commands by opcode. An opcode with service actions has several rows.
@@ -34,8 +34,8 @@ func init() { // an initializer would be a cycle: commands refers to byOpcode th
 	}
 }
 
-// find returns the command of a CDB. For an unknown command it returns a command without properties
-// and, as the error, the sense for the guest.
+// find returns the command with the given opcode and service action. If there is none, it returns a
+// command without properties, and an error that holds the sense data for the guest.
 func find(opcode, action byte) (*command, error) {
 	rows := byOpcode[opcode]
 	for _, row := range rows {
@@ -49,9 +49,9 @@ func find(opcode, action byte) (*command, error) {
 	return &command{}, badOpcode
 }
 
-// Serve executes one command. Unless wait is set, it never waits for the host. If the command would
-// have to wait, done is false, and the caller must call Serve again with wait set, from a goroutine
-// that may wait. Serve is safe for concurrent use.
+// Serve executes one command. Unless wait is set, Serve never waits for the host. If the command
+// would have to wait, Serve returns false as done, and the caller must call Serve again with wait
+// set, from a goroutine that may wait. Serve is safe for concurrent use.
 func (t *Target) Serve(r *Request, wait bool) (reply Reply, done bool) {
 	c := &r.call
 	*c = call{Request: r, t: t, wait: wait}
