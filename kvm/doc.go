@@ -2,11 +2,12 @@
 //
 // It is a thin layer: a table with one row per ioctl (request.go; package ioctl makes the calls),
 // and one type per kind of file: System (/dev/kvm), VM, VCPU, and Stats, the counters of a VM or a
-// VCPU. It makes no decisions for a machine: no address map, no CPUID policy, no threads.
+// VCPU. The package makes no decisions for a VM: it defines no address map and no CPUID policy, and
+// it starts no threads.
 //
-// Source: include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h, and
-// Documentation/virt/kvm/api.rst for the meaning. testdata/abi.c prints all numbers and layouts
-// from the installed headers. Tests compare the program's output and the Go tables with
+// Sources: include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h for the numbers and
+// layouts, Documentation/virt/kvm/api.rst for their meaning. testdata/abi.c prints all numbers and
+// layouts from the installed headers. Tests compare the program's output and the Go tables with
 // testdata/abi.golden.
 //
 // Not supported: nested state, SEV, device attributes, dirty logs and rings, Xen and Hyper-V
@@ -28,6 +29,6 @@
 //
 // The caller must close what it opens: System.Close, VM.Close, VCPU.Close, Stats.Close. The kernel
 // keeps a VM alive until all of its files are closed: VM, VCPUs, Stats. Memory passed to
-// SetUserMemoryRegion still belongs to the caller, which must unmap it last, because a VCPU that
-// runs without it fails with EFAULT.
+// SetUserMemoryRegion still belongs to the caller. The caller must unmap this memory last, because
+// a VCPU that runs without its memory fails with EFAULT.
 package kvm

@@ -6,7 +6,7 @@ import (
 )
 
 // Offsets in struct kvm_run (uapi/linux/kvm.h). The union of exit data starts at offUnion; the
-// offsets after it are those of the union's members.
+// constants below offUnion are the offsets of the union's members.
 const (
 	offImmediateExit = 1
 	offExitReason    = 8
@@ -30,8 +30,8 @@ const (
 	offInternalNdata    = offUnion + 4
 	offInternalData     = offUnion + 8
 
-	// minRun is the minimum size of the mapping: kvm_run up to the end of the union (its member
-	// padding[256]).
+	// minRun is the minimum size of the mapping: kvm_run up to the end of the union, whose member
+	// padding has 256 bytes.
 	minRun = offUnion + 256
 )
 
@@ -74,13 +74,13 @@ const (
 type Exit struct {
 	Reason ExitReason
 
-	// IO describes an ExitIO: Count accesses of Size bytes to Port. Data has Size*Count bytes: the
-	// data that the guest wrote, or a buffer for the caller to fill.
+	// IO describes an ExitIO: the guest accesses a port once or several times in a row. Data has
+	// Size*Count bytes. It is the data that the guest wrote, or a buffer for the caller to fill.
 	IO struct {
 		Port  uint16
 		Write bool // from the guest
-		Size  int  // 1, 2 or 4
-		Count int  // above 1 for string instructions
+		Size  int  // bytes of one access: 1, 2 or 4
+		Count int  // accesses; above 1 for string instructions
 		Data  []byte
 	}
 
@@ -108,9 +108,9 @@ type Exit struct {
 	}
 }
 
-// decode decodes struct kvm_run after a successful KVM_RUN. run has at least minRun bytes. Lengths
-// are checked before use, so that a kernel that violates its ABI causes an ExitUnknown and not a
-// panic.
+// decode decodes struct kvm_run after a successful KVM_RUN. The argument run must have at least
+// minRun bytes. decode checks lengths before it uses them, so that a kernel that violates its ABI
+// causes an ExitUnknown and not a panic.
 func (e *Exit) decode(run []byte) {
 	le := binary.LittleEndian
 	e.Reason = ExitReason(le.Uint32(run[offExitReason:]))
@@ -170,8 +170,8 @@ func (e *Exit) String() string {
 }
 
 // instruction returns the bytes of the instruction that could not be emulated, if the kernel
-// provided them (kvm_run.emulation_failure: flags, insn_size and insn_bytes[15] overlay data[0] to
-// data[2]).
+// provided them (in kvm_run.emulation_failure, the fields flags, insn_size and insn_bytes[15]
+// overlay data[0] to data[2]).
 func (e *Exit) instruction() []byte {
 	in := &e.Internal
 	if in.Suberror != InternalErrorEmulation || in.NData < 3 || in.Data[0]&emulationInstructionBytes == 0 {

@@ -5,7 +5,7 @@ import "minivmm/internal/ioctl"
 // kvmIO is KVMIO, the type byte of all KVM ioctls.
 const kvmIO = 0xAE
 
-// Requests on /dev/kvm; checkExtension also on a VM.
+// Requests on /dev/kvm. checkExtension can also be sent to a VM.
 var (
 	getAPIVersion     = ioctl.None("KVM_GET_API_VERSION", kvmIO, 0x00)
 	createVM          = ioctl.None("KVM_CREATE_VM", kvmIO, 0x01)
@@ -14,7 +14,7 @@ var (
 	getSupportedCPUID = ioctl.Both[header]("KVM_GET_SUPPORTED_CPUID", kvmIO, 0x05)
 )
 
-// Requests on a VM; getStatsFD also on a vCPU.
+// Requests on a VM. getStatsFD can also be sent to a vCPU.
 var (
 	createVCPU          = ioctl.None("KVM_CREATE_VCPU", kvmIO, 0x41)
 	setUserMemoryRegion = ioctl.Write[userMemoryRegion]("KVM_SET_USER_MEMORY_REGION", kvmIO, 0x46)

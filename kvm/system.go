@@ -28,7 +28,7 @@ type System struct {
 func Open() (*System, error) {
 	fd, err := unix.Open(DevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		cpuinfo, _ := os.ReadFile("/proc/cpuinfo") // if it cannot be read, openError gives the general hint
+		cpuinfo, _ := os.ReadFile("/proc/cpuinfo") // if this read fails, openError gives the general hint
 		return nil, openError(err, string(cpuinfo))
 	}
 	s := &System{f: os.NewFile(uintptr(fd), DevicePath)}
@@ -63,14 +63,16 @@ func openError(err error, cpuinfo string) error {
 // Close closes /dev/kvm. VMs created from it stay alive.
 func (s *System) Close() error { return s.f.Close() }
 
-// CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks c, else 1 or the
-// number described at c. Some results can differ for a VM: see VM.CheckExtension.
+// CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks the capability c,
+// else 1 or the number that the comment on c describes. Some results are different for a VM: see
+// VM.CheckExtension.
 func (s *System) CheckExtension(c Cap) (int, error) {
 	return ioctl.Value(s.f, checkExtension, c.number)
 }
 
-// Require returns an error if the host lacks any of caps. The error names all missing capabilities
-// with the first kernel that has each, and matches errors.ErrUnsupported.
+// Require returns an error if the host lacks any of the given capabilities. For each missing
+// capability, the error names the first kernel version that has it. The error matches
+// errors.ErrUnsupported.
 func (s *System) Require(caps ...Cap) error {
 	var missing []Cap
 	for _, c := range caps {

@@ -29,8 +29,9 @@ type header struct {
 	_     uint32
 }
 
-// routingEntry is struct kvm_irq_routing_entry. The union u has eight words: address_lo,
-// address_hi, data, devid for an MSI; irqchip, pin for an irqchip pin.
+// routingEntry is struct kvm_irq_routing_entry. The union u has eight words. For an MSI, the first
+// four are address_lo, address_hi, data and devid; for an irqchip pin, the first two are irqchip
+// and pin.
 type routingEntry struct {
 	_     structs.HostLayout
 	gsi   uint32
@@ -71,7 +72,7 @@ type Regs struct {
 	RIP, RFLAGS        uint64
 }
 
-// Segment is struct kvm_segment. Limit is in bytes, regardless of G.
+// Segment is struct kvm_segment. Limit is in bytes, whatever the granularity bit G is.
 type Segment struct {
 	_        structs.HostLayout
 	Base     uint64
@@ -113,7 +114,7 @@ type Sregs struct {
 type CPUIDEntry struct {
 	_                  structs.HostLayout
 	Function, Index    uint32
-	Flags              uint32 // CPUIDSignificantIndex: Index is significant
+	Flags              uint32 // with CPUIDSignificantIndex, Index selects a subleaf
 	EAX, EBX, ECX, EDX uint32
 	_                  [3]uint32
 }

@@ -12,28 +12,28 @@ import (
 // VM is a virtual machine: memory slots, interrupt controller, vCPUs.
 type VM struct {
 	f        *os.File
-	mmapSize int // bytes of a vCPU's mapping
+	mmapSize int // bytes of the kvm_run mapping of a vCPU
 }
 
 // Close closes the VM's file. The kernel destroys the VM once its vCPUs and Stats are closed too.
 func (vm *VM) Close() error { return vm.f.Close() }
 
-// CheckExtension is like System.CheckExtension, for this VM.
+// CheckExtension is System.CheckExtension for this VM.
 func (vm *VM) CheckExtension(c Cap) (int, error) {
 	return ioctl.Value(vm.f, checkExtension, c.number)
 }
 
-// MemReadonly is the flag KVM_MEM_READONLY of a memory slot: guest writes exit as MMIO. It requires
-// CapReadonlyMem.
+// MemReadonly is the flag KVM_MEM_READONLY of a memory slot: a guest write to the slot causes an
+// ExitMMIO. The flag requires CapReadonlyMem.
 const MemReadonly = 1 << 1
 
 // SetUserMemoryRegion maps sizeBytes of this process's memory at hva to guest physical address gpa
 // (KVM_SET_USER_MEMORY_REGION). All three must be multiples of the page size. If sizeBytes is 0,
-// the slot is removed. The gpa of an existing slot can change, but another hva or size returns
-// EINVAL. A region that overlaps another slot returns EEXIST. The caller must keep the memory
-// mapped until the VM is destroyed or the slot is removed. Bits 16 and up of slot select the
-// address space, which must be less than the number that CapMultiAddressSpace returns. Address
-// space 1 is for system management mode.
+// the slot is removed. A call can change the gpa of an existing slot, but returns EINVAL for
+// another hva or size. It returns EEXIST if the region overlaps another slot. The caller must keep
+// the memory mapped until the VM is destroyed or the slot is removed. Bits 16 and up of the slot
+// number select the address space. The number of the address space must be less than the value of
+// CapMultiAddressSpace. Address space 1 is for system management mode.
 func (vm *VM) SetUserMemoryRegion(slot, flags uint32, gpa, sizeBytes uint64, hva uintptr) error {
 	_, err := ioctl.Pointer(vm.f, setUserMemoryRegion, &userMemoryRegion{
 		slot: slot, flags: flags, gpa: gpa, size: sizeBytes, hva: uint64(hva),
@@ -52,16 +52,16 @@ func (vm *VM) SetTSSAddr(gpa uint64) error {
 	return err
 }
 
-// SetIdentityMapAddr reserves one guest-physical page for the same purpose
-// (KVM_SET_IDENTITY_MAP_ADDR). It must be called before the first CreateVCPU, else EINVAL.
+// SetIdentityMapAddr reserves one guest-physical page that Intel hosts need for real mode
+// (KVM_SET_IDENTITY_MAP_ADDR). It returns EINVAL after the first CreateVCPU.
 func (vm *VM) SetIdentityMapAddr(gpa uint64) error {
 	_, err := ioctl.Pointer(vm.f, setIdentityMapAddr, &gpa)
 	return err
 }
 
 // CreateVCPU creates the vCPU with the given id, which is its local APIC id (KVM_CREATE_VCPU), and
-// maps its shared pages. The interrupt controller must be created first. CreateVCPU returns EEXIST
-// if the id is in use. The caller must call Close.
+// maps the pages that the vCPU shares with this process. The interrupt controller must be created
+// first. CreateVCPU returns EEXIST if the id is in use. The caller must call Close.
 func (vm *VM) CreateVCPU(id int) (*VCPU, error) {
 	fd, err := ioctl.Value(vm.f, createVCPU, uintptr(id))
 	if err != nil {
@@ -89,15 +89,15 @@ const (
 // IOEvent describes guest writes, of any length and value, that signal an eventfd instead of
 // exiting to user space. It requires CapIOEventFDAnyLength.
 type IOEvent struct {
-	Addr uint64 // guest physical address, or port with PIO
+	Addr uint64 // guest physical address, or I/O port if PIO is set
 	PIO  bool
 	FD   int
 }
 
-// IOEventFD registers e or, if assign is false, removes it (KVM_IOEVENTFD). To be removed, e must
-// equal the registered IOEvent. IOEventFD returns EEXIST if e overlaps a registered IOEvent, and
-// ENOENT if there is none to remove. Each call copies KVM's table of the bus and waits for an SRCU
-// grace period.
+// IOEventFD registers the IOEvent e if assign is true, and else removes it (KVM_IOEVENTFD). A
+// removal must pass the same IOEvent as the registration. IOEventFD returns EEXIST if e overlaps a
+// registered IOEvent, and ENOENT if the IOEvent to remove is not registered. In each call, KVM
+// copies its table of the I/O bus and waits for an SRCU grace period.
 func (vm *VM) IOEventFD(e IOEvent, assign bool) error {
 	arg := ioeventfdArg{addr: e.Addr, fd: int32(e.FD)}
 	if e.PIO {

@@ -5,8 +5,8 @@ import "minivmm/internal/ioctl"
 // vhostVirtio is VHOST_VIRTIO, the type byte of all vhost ioctls.
 const vhostVirtio = 0xAF
 
-// The requests. VHOST_NET and VHOST_SCSI requests are for one kind of device. The last four need
-// the kernel that their comment names.
+// The requests. VHOST_NET requests are only for vhost-net, and VHOST_SCSI requests only for
+// vhost-scsi. Each of the last four requests needs at least the kernel version in its comment.
 var (
 	getFeatures             = ioctl.Read[uint64]("VHOST_GET_FEATURES", vhostVirtio, 0x00)
 	setFeatures             = ioctl.Write[uint64]("VHOST_SET_FEATURES", vhostVirtio, 0x00)

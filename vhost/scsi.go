@@ -17,8 +17,8 @@ const (
 	ScsiRequest = 2
 )
 
-// Scsi is an open /dev/vhost-scsi: rings that the kernel connects to the targets of a WWPN, which
-// package lio creates.
+// Scsi is an open /dev/vhost-scsi: rings that the kernel connects to the targets of a WWPN. Package
+// lio creates these targets.
 type Scsi struct{ *Device }
 
 // OpenScsi opens /dev/vhost-scsi. The caller must call Close.
@@ -31,19 +31,20 @@ func OpenScsi() (*Scsi, error) {
 }
 
 // setEndpoint connects the device to the targets of wwpn that have a nexus
-// (VHOST_SCSI_SET_ENDPOINT). It must be called after setMemTable and after the rings' addresses are
-// set, else EFAULT. Only rings in use should be set up, because the kernel allocates about 160 KiB
-// per descriptor of a request ring. It returns ENODEV if there is no such target or another device
-// uses it, and EEXIST if this device already has an endpoint.
+// (VHOST_SCSI_SET_ENDPOINT). It returns EFAULT unless the memory table and the addresses of the
+// rings are set. Only rings in use should be set up, because the kernel allocates about 160 KiB per
+// descriptor of a request ring. setEndpoint returns ENODEV if no such target exists or another
+// device uses the target, and EEXIST if this device already has an endpoint.
 //
-// The kernel does not check the rings for requests here, so an earlier kick is lost: set the kicks
-// afterwards.
+// VHOST_SCSI_SET_ENDPOINT does not make the kernel check the rings for requests, so an earlier kick
+// is lost. Therefore the kicks must be set after the endpoint.
 func (s *Scsi) setEndpoint(wwpn string) error {
 	return s.endpoint(scsiSetEndpoint, wwpn)
 }
 
-// clearEndpoint disconnects the device and waits for all its requests (VHOST_SCSI_CLEAR_ENDPOINT).
-// Without an endpoint it does nothing. It returns EINVAL for the wrong wwpn.
+// clearEndpoint disconnects the device and waits for all requests of the device
+// (VHOST_SCSI_CLEAR_ENDPOINT). If the device has no endpoint, clearEndpoint does nothing. It
+// returns EINVAL for the wrong wwpn.
 func (s *Scsi) clearEndpoint(wwpn string) error {
 	return s.endpoint(scsiClearEndpoint, wwpn)
 }
@@ -79,8 +80,9 @@ func (s *Scsi) Start(setup Setup, wwpn string) error {
 	return nil
 }
 
-// Stop disconnects the rings. It removes the kicks first, so that a later Start does not process
-// the rings too early. After Stop returns, the kernel no longer accesses the rings.
+// Stop disconnects the rings. It removes the kicks first, so that the kernel does not process the
+// rings too early during a later Start. After Stop returns, the kernel no longer accesses the
+// rings.
 func (s *Scsi) Stop(wwpn string, rings []Vring) error {
 	var errs []error
 	for _, v := range rings {

@@ -2,8 +2,8 @@ package vhost
 
 import "structs"
 
-// maxMemRegions is the largest number of regions that setMemTable accepts. It is the default of the
-// vhost module's parameter max_mem_regions.
+// maxMemRegions is the largest number of regions that setMemTable accepts. This number is the
+// default of the parameter max_mem_regions of the vhost module.
 const maxMemRegions = 64
 
 // memoryRegion is struct vhost_memory_region.
@@ -22,7 +22,7 @@ type memoryHeader struct {
 	padding  uint32
 }
 
-// memory is struct vhost_memory with room for maxMemRegions.
+// memory is struct vhost_memory with room for maxMemRegions regions.
 type memory struct {
 	memoryHeader
 	regions [maxMemRegions]memoryRegion

@@ -14,14 +14,16 @@ import (
 
 type runE = func(cmd *cobra.Command, args []string) error
 
-// working returns the RunE of a command that takes time: most create or change files.
+// working returns the RunE of a command that takes time. Most of these commands create or change
+// files.
 func working(do func(ctx context.Context, cmd *cobra.Command, args []string) error) runE {
 	return func(cmd *cobra.Command, args []string) error {
 		return work(cmd.Context(), func(ctx context.Context) error { return do(ctx, cmd, args) })
 	}
 }
 
-// work runs do. A signal cancels ctx, so that do can remove partial results before it returns.
+// work calls the function do. A signal cancels the function's context, so that the function can
+// remove partial results before it returns.
 func work(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, done := interruptible(ctx)
 	defer done()
@@ -41,8 +43,9 @@ func openCache(log io.Writer) (*cache.Cache, error) {
 	return c, err
 }
 
-// interruptible returns a context that the first signal cancels, with a signalError as its cause,
-// so that the caller can clean up. A second signal kills the program. done stops catching signals.
+// interruptible returns a context that the first signal cancels, with a signalError as the cause,
+// so that the caller can clean up. A second signal kills the program. The function done stops
+// catching signals.
 func interruptible(ctx context.Context) (_ context.Context, done func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
@@ -63,8 +66,8 @@ func interruptible(ctx context.Context) (_ context.Context, done func()) {
 	}
 }
 
-// interruptibleReader returns a reader of r that fails once ctx is done. A read of r that is
-// blocked then, for example on a terminal, remains blocked in its goroutine.
+// interruptibleReader returns a reader that reads from r and fails once ctx is done. If a read from
+// r is blocked at that moment, for example on a terminal, its goroutine remains blocked.
 func interruptibleReader(ctx context.Context, r io.Reader) io.Reader {
 	pr, pw := io.Pipe()
 	context.AfterFunc(ctx, func() { pr.CloseWithError(context.Cause(ctx)) })

@@ -37,9 +37,9 @@ func (c cmdline) value(key string) string {
 	return found
 }
 
-// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel sets
-// these only for built-in modules; for a loaded module, modprobe or this program must set them.
-// Dashes and underscores are equivalent in a module's name.
+// parameters returns the words "MODULE.NAME=VALUE" as the module's parameters. The kernel itself
+// sets only the parameters of built-in modules; modprobe or this program must set the parameters of
+// a loaded module. Dashes and underscores are equivalent in a module's name.
 func (c cmdline) parameters(module string) string {
 	var all []string
 	for _, word := range c {
@@ -51,7 +51,8 @@ func (c cmdline) parameters(module string) string {
 	return strings.Join(all, " ")
 }
 
-// interfaces returns the interfaces of the ip= words. The error names those that are malformed.
+// interfaces returns the interfaces that the ip= words describe. The error names the malformed
+// words.
 func (c cmdline) interfaces() (all []netInterface, err error) {
 	for _, word := range c {
 		v, ok := strings.CutPrefix(word, "ip=")
@@ -87,7 +88,7 @@ func parseIP(v string) (netInterface, error) {
 		return i, fmt.Errorf("%q is not an IPv4 address: want CLIENT::GATEWAY:NETMASK::DEVICE:off, or dhcp", fields[0])
 	}
 	mask, err := netip.ParseAddr(fields[3])
-	bits, size := net.IPMask(mask.AsSlice()).Size() // 0, 0 for a one after a zero
+	bits, size := net.IPMask(mask.AsSlice()).Size() // 0, 0 if a one bit follows a zero bit
 	if err != nil || size != 32 {
 		return i, fmt.Errorf("%q is not a netmask", fields[3])
 	}

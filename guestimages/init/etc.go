@@ -12,13 +12,14 @@ import (
 // etc is the folder /etc of the file tree in which the command runs.
 type etc struct {
 	dir string // "/etc"
-	// discard is set if the tree's changes are lost when the machine ends, as in an overlay.
+	// discard is set if changes to the file tree are lost when the machine ends, as in an overlay.
 	discard bool
 }
 
-// write writes one file. At its path, an image may contain anything: a link to a file that only the
-// image's own init creates, a device, a folder. If discard is set, write replaces it. Otherwise
-// write follows links, and creates the missing folders of their target.
+// write writes one file. An image may already contain anything at the file's path: a link to a file
+// that only the image's own init creates, a device, a folder. If discard is set, write replaces
+// what is there. Otherwise write follows links and creates the missing folders of the link's
+// target.
 func (e etc) write(name, text string) error {
 	path := filepath.Join(e.dir, name)
 	if e.discard {
@@ -41,7 +42,8 @@ func (e etc) write(name, text string) error {
 }
 
 // linkTarget follows the symbolic links at path to a file that need not exist. It does not clean
-// the result: ".." means the parent of the folder to which a link leads.
+// the result (filepath.Clean), because ".." after a link means the parent of the folder to which
+// the link leads.
 func linkTarget(path string) string {
 	for range 40 { // the kernel's MAXSYMLINKS
 		target, err := os.Readlink(path)
@@ -71,7 +73,8 @@ func (e etc) writeResolvConf(servers, search []string) error {
 	return e.write("resolv.conf", b.String())
 }
 
-// addHosts adds the missing lines of hosts(5): localhost and the machine's own name.
+// addHosts adds the lines for localhost and for the machine's own name to the hosts(5) file, if
+// they are missing.
 func (e etc) addHosts(hostname string, ipv6 bool) error {
 	path := filepath.Join(e.dir, "hosts")
 	var old string

@@ -29,8 +29,8 @@ func configure(i netInterface, e etc) error {
 	return errors.Join(e.writeResolvConf(i.nameservers, nil), bringUp(i))
 }
 
-// bringUp gives an interface its address and route, netdevice(7). It waits for the interface,
-// because drivers find their devices asynchronously.
+// bringUp gives an interface its address and default route (netdevice(7)). It waits for the
+// interface, because drivers find their devices asynchronously.
 func bringUp(i netInterface) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -83,7 +83,7 @@ func bringUp(i netInterface) error {
 	return os.NewSyscallError("RTM_NEWROUTE", addDefaultRoute(gateway.As4()))
 }
 
-// addDefaultRoute sends one RTM_NEWROUTE, rtnetlink(7), and reads the answer.
+// addDefaultRoute sends one RTM_NEWROUTE message (rtnetlink(7)) and reads the answer.
 func addDefaultRoute(gateway [4]byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -98,7 +98,8 @@ func addDefaultRoute(gateway [4]byte) error {
 	if err != nil {
 		return err
 	}
-	// struct nlmsghdr is followed by the negative errno of struct nlmsgerr, 0 for success.
+	// After struct nlmsghdr comes struct nlmsgerr, which starts with the negative errno, or 0 for
+	// success.
 	if n < unix.NLMSG_HDRLEN+4 {
 		return errors.New("short answer")
 	}
@@ -122,6 +123,6 @@ func defaultRoute(gateway [4]byte) []byte {
 		gateway,
 	}
 	message.NlMsghdr.Len = uint32(binary.Size(message))
-	b, _ := binary.Append(nil, binary.NativeEndian, message) // it has a fixed size
+	b, _ := binary.Append(nil, binary.NativeEndian, message) // cannot fail: message has a fixed size
 	return b
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report describes this machine to the user of its shell.
+// report describes this machine to the user of the machine's shell.
 func report(w io.Writer) {
 	var uts unix.Utsname
 	var info unix.Sysinfo_t
@@ -50,7 +50,8 @@ func report(w io.Writer) {
 	}
 }
 
-// readWord returns the content of a small file, without white space around it, or "".
+// readWord returns the content of a small file without surrounding white space. It returns "" if
+// the file cannot be read.
 func readWord(file string) string {
 	b, _ := os.ReadFile(file)
 	return strings.TrimSpace(string(b))

@@ -4,7 +4,8 @@ package initbin
 
 import _ "embed"
 
-// embedded is the program, and embeddedSum its SHA-256 in hexadecimal. make build creates both.
+// embedded is the init program, and embeddedSum is the program's SHA-256 in hexadecimal. The
+// command "make build" creates both files.
 var (
 	//go:embed init.bin
 	embedded string

@@ -19,8 +19,8 @@ func AddFile(t *filetree.Tree, name string, perm uint32, data []byte) error {
 	return t.Put(filetree.Node{Path: name, Mode: unix.S_IFREG | perm}, bytes.NewReader(data))
 }
 
-// AddInit adds program as /init, its plan p, and /dev/console, which the kernel opens before init
-// mounts /dev.
+// AddInit adds the file named by program as /init. It also adds the plan p for init, and
+// /dev/console, because the kernel opens /dev/console before init mounts /dev.
 func AddInit(t *filetree.Tree, program string, p agent.Plan) error {
 	b, err := os.ReadFile(program)
 	if err != nil {
@@ -40,7 +40,7 @@ func AddInit(t *filetree.Tree, program string, p agent.Plan) error {
 }
 
 // AddModules adds the named modules and their dependencies, unpacked and without signatures, as
-// /modules/NAME.ko. It returns their paths in load order.
+// /modules/NAME.ko. It returns the paths of the added files in load order.
 func AddModules(t *filetree.Tree, m *kernel.Modules, names ...string) ([]string, error) {
 	files, err := m.LoadOrder(names...)
 	if err != nil {
@@ -61,16 +61,18 @@ func AddModules(t *filetree.Tree, m *kernel.Modules, names ...string) ([]string,
 	return paths, nil
 }
 
-// marker ends a signed module file: MODULE_SIG_STRING, kernel's include/linux/module_signature.h.
+// marker ends a signed module file: MODULE_SIG_STRING in the kernel's
+// include/linux/module_signature.h.
 const marker = "~Module signature appended~\n"
 
-// infoSize is the size of struct module_signature, which precedes the marker. Its last field, 32
-// bits big endian, is the length of the signature, which precedes the struct.
+// infoSize is the size in bytes of struct module_signature, which precedes the marker. The last
+// field of the struct (32 bits, big endian) is the length of the signature. The signature precedes
+// the struct.
 const infoSize = 12
 
-// unsigned returns a module file without its signature. The kernel then logs "module verification
-// failed" once and taints itself, but loads the module in a fraction of the time: under emulation,
-// checking the signatures of the host's modules costs a third of the whole boot.
+// unsigned returns a module file without its signature. Without signatures, the kernel logs "module
+// verification failed" once and taints itself, but loads modules in a fraction of the time. Under
+// emulation, checking the signatures of the host's modules takes a third of the whole boot time.
 func unsigned(b []byte) []byte {
 	info := len(b) - len(marker) - infoSize
 	if info < 0 || !bytes.HasSuffix(b, []byte(marker)) {

@@ -19,9 +19,9 @@ import (
 
 // Check looks for problems that would prevent modules from loading: files in modules.dep that do
 // not exist, modules built for a kernel other than release, and modules whose dependencies are
-// neither files nor built in. It reads a sample of the modules, spread over the tree; sample 0
-// reads all of them. An empty release allows any. Only errors of the operating system contain the
-// path of the tree's folder.
+// neither files nor built in. If sample is above 0, Check reads only this number of modules, spread
+// over the tree; if sample is 0, it reads all modules. An empty release allows any release. Only
+// errors from the operating system contain the path of the tree's folder.
 func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	names := slices.Sorted(maps.Keys(t.file))
 	for _, name := range names {
@@ -35,7 +35,7 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 		}
 		names = names[:sample]
 	}
-	errs := make([]error, len(names)) // the first in order is reported, whichever goroutine finds it
+	errs := make([]error, len(names)) // Check returns the error of the first module in the sorted list, whichever goroutine finds an error first
 	running := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var all sync.WaitGroup
 	for i, name := range names {
@@ -51,7 +51,8 @@ func (t *Modules) Check(ctx context.Context, release string, sample int) error {
 	return cmp.Or(ctx.Err(), cmp.Or(errs...))
 }
 
-// checkFiles checks that name's file exists, and that its dependencies in modules.dep are known.
+// checkFiles checks that the file of the named module exists, and that the module's dependencies in
+// modules.dep are files or built in.
 func (t *Modules) checkFiles(name string) error {
 	if _, err := os.Stat(filepath.Join(t.dir, filepath.FromSlash(t.file[name]))); errors.Is(err, fs.ErrNotExist) {
 		for by, needs := range t.needs {
@@ -91,17 +92,18 @@ func (t *Modules) checkModule(name, release string) error {
 	return t.checkNeeds(name, info.Depends)
 }
 
-// modinfo is a module's section .modinfo; MODULE_INFO in the kernel's include/linux/module.h.
+// modinfo is a module's section .modinfo (MODULE_INFO in the kernel's include/linux/module.h).
 type modinfo struct {
-	Release string   // the first word of vermagic: the kernel it was built for
-	Depends []string // the modules it depends on
+	Release string   // the first word of vermagic: the kernel that the module was built for
+	Depends []string // the modules that this module depends on
 }
 
-// maxInfo limits the size of .modinfo, in bytes. The longest in Debian, in a graphics driver that
-// names its firmware, is a tenth of that.
+// maxInfo limits the size of .modinfo, in bytes. The longest .modinfo in Debian is a tenth of this
+// limit; it belongs to a graphics driver that names its firmware files.
 const maxInfo = 1 << 20
 
-// readModinfo reads .modinfo of the unpacked module b, and rejects a module that is not for x86-64.
+// readModinfo reads the section .modinfo of a module from b, the module's unpacked bytes. It
+// rejects a module that is not for x86-64.
 func readModinfo(b []byte) (modinfo, error) {
 	f, err := elf.NewFile(bytes.NewReader(b))
 	if err != nil {

@@ -2,9 +2,9 @@
 // final place. Each work folder is locked by flock(2) while its process runs, so another process
 // can distinguish leftovers of dead processes from folders in use.
 //
-// Only its owner can enter a work folder. Claim rejects a folder that another user has created,
-// perhaps to redirect writes through links or to read the files. All functions are safe for
-// concurrent use, also by several processes.
+// Only the owner of a work folder can enter it. Claim rejects a folder that another user has
+// created, perhaps to redirect writes through links or to read the files. All functions are safe
+// for concurrent use, also by several processes.
 package workdir
 
 import (
@@ -28,8 +28,8 @@ type Dir struct {
 	lock *os.File
 }
 
-// Temp creates a work folder in the folder in. Its name starts with a dot and ends with Suffix. The
-// caller must call Close.
+// Temp creates a work folder inside the folder named by the argument in. The work folder's name
+// starts with a dot and ends with Suffix. The caller must call Close.
 func Temp(in string) (*Dir, error) {
 	for {
 		path, err := os.MkdirTemp(in, ".*"+Suffix)
@@ -40,16 +40,16 @@ func Temp(in string) (*Dir, error) {
 		if err == nil {
 			return d, nil
 		}
-		// Another process swept it before it was locked.
+		// Another process swept the new folder before own locked it.
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, os.ErrNotExist) {
 			return nil, errors.Join(err, os.Remove(path))
 		}
 	}
 }
 
-// Claim creates the work folder path, or takes over and empties the folder that a dead process left
-// there. The error matches EWOULDBLOCK if another process uses the folder. The caller must call
-// Close.
+// Claim creates a work folder at path. If a dead process has left a folder there, Claim takes it
+// over and empties it. The error matches EWOULDBLOCK if another process uses the folder. The caller
+// must call Close.
 func Claim(path string) (*Dir, error) {
 	for {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -78,8 +78,9 @@ func (d *Dir) Close() error {
 	return errors.Join(os.RemoveAll(d.Path), d.lock.Close())
 }
 
-// Sweep removes the work folders of dead processes from the folder in. It keeps those of other
-// users, and empty ones, which may be about to be locked.
+// Sweep removes the work folders of dead processes from the folder named by the argument in. It
+// keeps the work folders of other users. It also keeps empty work folders, because their creators
+// may be about to lock them.
 func Sweep(in string) error {
 	names, err := os.ReadDir(in)
 	if errors.Is(err, os.ErrPermission) { // files can still be created in the folder
@@ -107,8 +108,8 @@ func Sweep(in string) error {
 	return nil
 }
 
-// Sync writes the file path, or a folder with all its contents, to disk (fsync). Call it before a
-// rename to the final name, so that the file is complete even after a power loss.
+// Sync writes a file to disk (fsync), or the whole file system of a folder (syncfs). Call it before
+// a rename to the final name, so that the file is complete even after a power loss.
 func Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -125,8 +126,8 @@ func Sync(path string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// own locks a folder and gives only this user access. It checks that the folder belongs to this
-// user (else os.ErrPermission) and still has its name (else os.ErrNotExist).
+// own locks the folder at path and gives only this user access. It returns os.ErrPermission if the
+// folder belongs to another user, and os.ErrNotExist if path no longer names the locked folder.
 func own(path string) (_ *Dir, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -15,7 +15,8 @@ type Counters struct {
 	Resets            uint64 // resets
 }
 
-// Counters reads the counters of all LUNs, in order. It must not be called during or after Remove.
+// Counters reads the counters of all LUNs, in the order of the LUNs. It must not be called during
+// or after Remove.
 func (tg *Target) Counters() ([]Counters, error) {
 	var all []Counters
 	for i, img := range tg.images {

@@ -18,15 +18,15 @@ import (
 // prefix is the prefix of all names that this package creates.
 const prefix = "minivmm."
 
-// identity names one target and its backstores. The process id is informational only: in another
-// pid namespace it means another process.
+// identity names one target and its backstores. The process id is only informational, because in
+// another pid namespace the same id belongs to another process.
 //
 // The secret makes the target's name a capability: VHOST_SCSI_SET_ENDPOINT connects a device to any
 // target whose name the caller knows (vhost_scsi_set_endpoint), so a process that has a vhost-scsi
 // descriptor but cannot read configfs must not be able to guess the name of another VM's target.
 type identity struct {
 	pid    int    // creating process, informational
-	number uint64 // random, so that names are unique
+	number uint64 // random, for unique names
 	secret [16]byte
 }
 
@@ -45,9 +45,9 @@ func (id identity) String() string {
 	return fmt.Sprintf("%s%d.%d.%x", prefix, id.pid, id.number, id.secret)
 }
 
-// parseWWPN returns the identity of a target's folder. It does not recognize targets of minivmm's
-// first versions, whose names have another format, because nothing shows whether their owner is
-// running.
+// parseWWPN returns the identity of a target from the name of the target's folder. It does not
+// recognize targets of minivmm's first versions, whose names have another format, because minivmm
+// cannot detect whether the owners of these targets are running.
 func parseWWPN(name string) (id identity, ok bool) {
 	parts := strings.Split(strings.TrimPrefix(name, "naa."+prefix), ".")
 	if len(parts) != 3 {
@@ -61,7 +61,8 @@ func parseWWPN(name string) (id identity, ok bool) {
 	return id, errors.Join(err1, err2, err3) == nil && name == wwpn(id)
 }
 
-// hba returns the folder name of the target's adapter for a plugin, "fileio" or "iblock".
+// hba returns the folder name of the target's adapter for one plugin. The plugin is "fileio" or
+// "iblock".
 func (id identity) hba(plugin string) string { return fmt.Sprintf("%s_%d", plugin, id.number) }
 
 // errOwned means that a target's owner is running.
@@ -95,7 +96,7 @@ func (t tree) claim(id identity) (*os.File, error) {
 }
 
 // reserve creates and claims a folder for a target of this process. Between the two steps, Recover
-// in another process may remove the folder as a leftover; then reserve tries another one.
+// in another process may remove the folder as a leftover; then reserve tries another identity.
 func (t tree) reserve() (identity, *os.File, error) {
 	for {
 		id := newIdentity()

@@ -27,9 +27,9 @@ type Target struct {
 	gone   bool // Remove has succeeded
 }
 
-// Create creates the backstores and the target that c describes. On error Create removes what it
-// created; what it cannot remove is left for Recover. If the host lacks something, the error says
-// how to fix it. The caller must call Remove.
+// Create creates the backstores and the target that c describes. On error, Create removes what it
+// created. Recover removes later what Create cannot remove. If the host lacks something, the error
+// says how to fix it. The caller must call Remove.
 func Create(c Config) (*Target, error) { return kernelTree.create(c) }
 
 func (t tree) create(c Config) (_ *Target, err error) {
@@ -69,14 +69,13 @@ func wwpn(id identity) string { return "naa." + id.String() }
 // initiator is the name of the only initiator, the guest.
 func initiator(id identity) string { return wwpn(id) + ".guest" }
 
-// Notes returns texts, to be shown to the user, about what else Create changed on the host: the
-// modules that it loaded.
+// Notes returns texts for the user that name the kernel modules that Create loaded on the host.
 func (tg *Target) Notes() []string { return tg.notes }
 
 // Remove removes the target and its backstores and unlocks the images. The vhost device must
 // release the endpoint first. Remove waits up to a second for a child process that holds the
-// device's descriptor until it calls exec. Images stay locked if their backstores cannot be
-// removed. A second Remove does nothing.
+// device's descriptor until it calls exec. If Remove cannot remove the backstores, the images stay
+// locked. After Remove has succeeded, a second Remove does nothing.
 func (tg *Target) Remove() error {
 	if tg.gone {
 		return nil
@@ -162,7 +161,8 @@ func (tg *Target) backstore(i int, l LUN, vm string) (string, error) {
 	return dir, nil
 }
 
-// control returns the text for a backstore's control file that sets its image.
+// control returns the text that sets the image of a backstore. The text is for the backstore's
+// control file.
 func control(img image, l LUN) string {
 	if img.plugin == pluginBlock {
 		s := "udev_path=" + img.kernelPath()
@@ -187,7 +187,8 @@ const submitType = "attrib/submit_type"
 type attribute struct{ name, value string }
 
 // attributes returns the attributes to write. They must be written after the backstore is enabled,
-// because that sets some of them, and before it is linked, because that makes some read-only.
+// because enabling a backstore sets some attributes. They must be written before the backstore is
+// linked, because linking makes some attributes read-only.
 func attributes(img image, l LUN) []attribute {
 	a := []attribute{
 		{"attrib/emulate_3pc", "0"}, // EXTENDED COPY, with which a guest could access other guests' disks
@@ -218,8 +219,8 @@ func (tg *Target) needsACL(c Config) bool {
 	return false
 }
 
-// acl creates an ACL with all LUNs, the read-only ones write-protected. An initiator with an ACL
-// sees only the LUNs in it.
+// acl creates an ACL with all LUNs and write-protects the read-only LUNs. An initiator that has an
+// ACL sees only the LUNs in this ACL.
 func (tg *Target) acl(c Config, tpg string) error {
 	t, acl := tg.tree, filepath.Join(tpg, "acls", initiator(tg.id))
 	if err := t.fs.mkdir(acl); err != nil {
@@ -250,7 +251,7 @@ const (
 	pluginBlock = "iblock"
 )
 
-// image is an open, checked and locked disk image.
+// image is a disk image that is open, checked and locked.
 type image struct {
 	diskimage.Image
 	plugin string
@@ -258,7 +259,8 @@ type image struct {
 	dir    string // folder of the backstore
 }
 
-// openImage opens and locks the image of l. The lock is held as long as File is open.
+// openImage opens and locks the image of the LUN l. The image stays locked as long as its File is
+// open.
 func openImage(l LUN) (image, error) {
 	opened, err := diskimage.Open(diskimage.Options{Path: l.Path, ReadOnly: l.ReadOnly, BlockSize: l.BlockSize, Kernel: true})
 	if err != nil {
@@ -274,7 +276,7 @@ func openImage(l LUN) (image, error) {
 	return img, nil
 }
 
-// kernelPath returns a path with which the kernel opens the same image. It is valid only in a
+// kernelPath returns a path with which the kernel opens the same image. The path is valid only in a
 // system call of this process.
 func (img image) kernelPath() string {
 	return fmt.Sprintf("/proc/self/fd/%d", img.File.Fd())

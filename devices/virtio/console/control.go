@@ -17,7 +17,8 @@ const (
 	portName    = 7 // VIRTIO_CONSOLE_PORT_NAME
 )
 
-// message is struct virtio_console_control: le32 id, le16 event, le16 value. A name may follow it.
+// message is struct virtio_console_control: le32 id, le16 event, le16 value. A name may follow the
+// struct.
 type message struct {
 	id           uint32
 	event, value uint16
@@ -33,9 +34,9 @@ func (m message) bytes(name string) []byte {
 }
 
 // control is the control channel (virtio 1.2 §5.3.6.2) of one activation. A message from the driver
-// only sets which messages are due; take creates these messages.
+// only marks the answers that are due; take creates the answers.
 type control struct {
-	wake chan struct{} // one slot: filled when take may have a message
+	wake chan struct{} // one slot: filled when a message may be due
 
 	mu    sync.Mutex
 	links []link
@@ -45,13 +46,14 @@ type control struct {
 type link struct {
 	port *port
 
-	added   bool          // the device has announced the port, or will
+	added   bool          // the device has announced the port or is about to
 	ready   bool          // the driver has set up the port
-	open    bool          // a program in the guest has it open
-	changed chan struct{} // one slot: open changed
+	open    bool          // a program in the guest has the port open
+	changed chan struct{} // one slot: filled when the field open changes
 
-	// Messages that the device has to send: that the port exists, whether its host is connected,
-	// and its name. told is the last host state that was sent.
+	// Messages that the device must send: dueAdd says that the port exists, dueOpen whether the
+	// port's host side is connected, and dueName the port's name. The field told holds the
+	// connection state that was sent last.
 	dueAdd, dueOpen, dueName bool
 	told                     bool
 }
@@ -65,8 +67,8 @@ func newControl(ports []*port, wake chan struct{}) *control {
 }
 
 // handle processes a message from the driver. It ignores a message that is too short, has an
-// unknown event or names a port that was not added. It also ignores a report that setup failed
-// (value 0).
+// unknown event or names a port that was not added. It also ignores a driver's report that setup
+// failed (value 0).
 func (c *control) handle(b []byte) {
 	if len(b) < messageSize {
 		return
@@ -96,8 +98,8 @@ func (l *link) handle(m message) {
 	}
 }
 
-// take returns the next message that is due. The name comes last, so that a program that finds the
-// port by its name can use it.
+// take returns the next message that is due. The name comes last, so that the port is usable as
+// soon as a program finds it by its name.
 func (c *control) take() (b []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +147,7 @@ func (c *control) gate(ctx context.Context, n int) error {
 }
 
 // receive serves the queue of messages from the driver. It never waits for the queue of answers,
-// because Linux spins until its message is consumed.
+// because Linux spins until the device has consumed the driver's message.
 func (c *control) receive(ctx context.Context, q *queue.Queue) error {
 	return q.Serve(ctx, func(chain *queue.Chain) (uint32, error) {
 		var b [messageSize]byte

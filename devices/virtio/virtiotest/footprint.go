@@ -44,18 +44,19 @@ func TakeFootprint(t testing.TB) Footprint {
 	return f
 }
 
-// Tolerances for resources that the Go runtime may use in addition, whatever the test does: threads
-// that were in a system call when another thread was needed, pages of the heap, and the race
-// detector's data for each thread and for each word that was accessed.
+// Tolerances for additional resources that the Go runtime may use, whatever the test does.
+// spareThreads allows for threads that were in a system call when the runtime needed another
+// thread. spareResident allows for pages of the heap, and for the race detector's data about each
+// thread and each accessed word.
 const (
 	spareThreads  = 6
 	spareResident = 6<<20 + raceDetector*48<<20
 )
 
-// Holds waits until this process returns to the footprint, because a goroutine or thread that was
-// joined may not have exited yet. It fails the test after [testenv.Patience]. Holds does not
-// compare memory, which is comparable only if the same work was done before the footprint was
-// taken: use [Footprint.HoldsMemory].
+// Holds waits until this process is back at the footprint, because a joined goroutine or thread may
+// not have exited yet. After [testenv.Patience] it fails the test. Holds does not compare memory,
+// because memory is comparable only if the process had done the same work before it took the
+// footprint. To compare memory, call [Footprint.HoldsMemory].
 func (f Footprint) Holds(t testing.TB) {
 	t.Helper()
 	f.holds(t, func(now Footprint) bool {
@@ -77,9 +78,9 @@ func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 	}
 }
 
-// AwaitWorkers waits until the number of vhost workers is want. A destroyed worker remains a task
-// for a short time: vhost_task_stop waits until its function returns, not until its thread exits
-// (kernel/vhost_task.c).
+// AwaitWorkers waits until the process has the wanted number of vhost workers. A destroyed worker
+// remains a task for a short time: vhost_task_stop waits until the worker's function returns, but
+// not until the worker's thread exits (kernel/vhost_task.c).
 func AwaitWorkers(t testing.TB, want int) {
 	t.Helper()
 	if now := await(t, func(now Footprint) bool { return now.Workers == want }); now.Workers != want {
@@ -87,7 +88,8 @@ func AwaitWorkers(t testing.TB, want int) {
 	}
 }
 
-// await takes footprints until ok is true, for at most [testenv.Patience]. It returns the last one.
+// await takes footprints until the function ok accepts one, for at most [testenv.Patience]. It
+// returns the last footprint.
 func await(t testing.TB, ok func(now Footprint) bool) Footprint {
 	now := TakeFootprint(t)
 	for deadline := time.Now().Add(testenv.Patience); !ok(now) && time.Now().Before(deadline); {

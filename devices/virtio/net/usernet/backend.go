@@ -21,13 +21,14 @@ type Config struct {
 	MTU int
 	// Ports are the host's ports that are forwarded to the guest.
 	Ports []Port
-	// Network is a named network that the guest joins; it keeps its gateway. nil means none.
+	// Network is a named network that the guest joins. The guest also keeps its gateway. nil means
+	// no named network.
 	Network *Network
 	// Policy defines which destinations the guest may reach.
 	Policy Policy
 	// Capture names a file for the frames that the guest sends and receives (package pcap), limited
-	// to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB. A large segment is
-	// one packet, as the guest sees it, but with a complete checksum.
+	// to CaptureSize bytes. "" means no capture; a CaptureSize of 0 means 1 GiB. A large segment
+	// appears as one packet, as in the guest, but with a complete checksum.
 	Capture     string
 	CaptureSize int64
 	// Logf logs one line without newline. Any goroutine may call it. nil discards the lines.
@@ -39,7 +40,7 @@ type Config struct {
 	resolvConf   string                              // "" means /etc/resolv.conf
 	resolverPort uint16                              // 0 means 53
 	outside      func(netip.AddrPort) netip.AddrPort // maps a destination to its real address
-	hostHasIPv6  func() bool                         // nil means hostHasIPv6
+	hostHasIPv6  func() bool                         // nil means the function hostHasIPv6
 }
 
 // Backend is a [virtio.Backend] for the two queues of a network device.
@@ -60,8 +61,8 @@ type shared struct {
 
 var _ virtio.Backend = (*Backend)(nil)
 
-// New binds the published ports; it returns EADDRINUSE if one is in use. The caller must close the
-// Backend.
+// New binds the published ports. It returns EADDRINUSE if one of the ports is in use. The caller
+// must close the Backend.
 func New(cfg Config) (*Backend, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
@@ -108,7 +109,8 @@ func New(cfg Config) (*Backend, error) {
 	return b, nil
 }
 
-// Features returns offloads in both directions, mergeable buffers, and package queue's features.
+// Features returns the features for offloads in both directions, for mergeable buffers, and for the
+// ring formats that package queue supports.
 func (*Backend) Features() virtio.Features {
 	return vnet.FeatureCsum | vnet.FeatureGuestCsum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6 |
 		vnet.FeatureHostTSO4 | vnet.FeatureHostTSO6 | vnet.FeatureMrgRxbuf |
@@ -158,9 +160,9 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// Counters describe the network's load, and how often it retransmitted since the guest's driver
-// started the device. Between the stack and the guest no segment is lost while there is room, so
-// SentAgain increases when the guest stops reading for a while or drops segments.
+// Counters describe the network's current load and its traffic since the guest's driver started the
+// device. The stack loses no segment on the way to the guest while the guest's ring has room.
+// Therefore SentAgain increases when the guest stops reading for a while or drops segments.
 type Counters struct {
 	Connections int    // TCP connections from either side, up to 512
 	Flows       int    // datagram flows, up to 512

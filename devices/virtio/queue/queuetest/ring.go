@@ -1,6 +1,7 @@
 // Package queuetest is the driver side of a split virtqueue (virtio 1.2 §2.7) over real guest
-// memory, for tests of the device side: package queue, or the kernel. It can also break the rules
-// for drivers: its Set methods write any value anywhere in the ring.
+// memory. It is for tests of a device side, which is package queue or the kernel. A test can also
+// break the rules for drivers, because the Set methods of Ring write any value anywhere in the
+// ring.
 package queuetest
 
 import (
@@ -18,7 +19,7 @@ import (
 // Descriptor flags (uapi/linux/virtio_ring.h).
 const (
 	Next     = 1 // VRING_DESC_F_NEXT
-	Write    = 2 // VRING_DESC_F_WRITE: the device writes
+	Write    = 2 // VRING_DESC_F_WRITE: the device writes to the buffer
 	Indirect = 4 // VRING_DESC_F_INDIRECT
 )
 
@@ -33,8 +34,9 @@ type Desc struct {
 // device wrote.
 type Used struct{ ID, Len uint32 }
 
-// Layout places a ring of size entries at base, which must be 16-byte aligned, and returns the end
-// of the ring. The caller fills in notifiers and index.
+// Layout places a ring with the given number of entries at the address base, which must be 16-byte
+// aligned. It also returns the end of the ring. The caller sets the notifiers and the index of the
+// returned queue.
 func Layout(base guestmem.GPA, size uint16) (q virtio.Queue, end guestmem.GPA) {
 	q = virtio.Queue{Size: size, Desc: base}
 	r := q.Ranges()
@@ -52,13 +54,13 @@ type Ring struct {
 
 	desc, avail, used []byte
 	free              []uint16
-	next              map[uint16][]uint16 // by head: the chain's descriptors
+	next              map[uint16][]uint16 // for each head, the descriptors of the chain
 	availIdx, usedIdx uint16
 	kicked            uint16 // availIdx at the last Kick
 }
 
-// New creates the empty, zeroed ring that q describes. q.Kick and q.Call may be nil if neither Kick
-// nor WaitUsed is used.
+// New creates the empty, zeroed ring that q describes. q.Kick and q.Call may be nil if the test
+// calls none of Kick, ForceKick and WaitUsed.
 func New(t testing.TB, mem *guestmem.Memory, q virtio.Queue, features virtio.Features) *Ring {
 	r := &Ring{t: t, mem: mem, q: q, eventIdx: features.Has(virtio.FeatureRingEventIdx), next: map[uint16][]uint16{}}
 	for i, part := range q.Ranges() {
@@ -78,8 +80,8 @@ func New(t testing.TB, mem *guestmem.Memory, q virtio.Queue, features virtio.Fea
 // Queue returns the addresses, size and notifiers of the ring.
 func (r *Ring) Queue() virtio.Queue { return r.q }
 
-// Add makes a chain with the given addresses, lengths and Write flags available and returns its
-// head.
+// Add makes a chain available to the device and returns the chain's head. The caller sets the
+// addresses, lengths and Write flags of the descriptors.
 func (r *Ring) Add(chain ...Desc) uint16 {
 	if len(chain) == 0 || len(chain) > len(r.free) {
 		r.t.Fatalf("chain of %d descriptors, but only %d are free", len(chain), len(r.free))
@@ -98,7 +100,7 @@ func (r *Ring) Add(chain ...Desc) uint16 {
 	return ids[0]
 }
 
-// AddIndirect is Add with the chain in an indirect table at gpa.
+// AddIndirect is Add for a chain in an indirect table at guest physical address gpa.
 func (r *Ring) AddIndirect(gpa guestmem.GPA, chain ...Desc) uint16 {
 	for i, d := range chain {
 		if i < len(chain)-1 {
@@ -134,19 +136,19 @@ func put(w []byte, d Desc) {
 	binary.LittleEndian.PutUint16(w[14:], d.Next)
 }
 
-// SetAvail writes the entry of the available ring for index i.
+// SetAvail writes head into the entry that index i selects in the available ring.
 func (r *Ring) SetAvail(i, head uint16) {
 	guestmem.Store16(r.avail, 4+2*int(i%r.q.Size), head)
 }
 
-// SetAvailIdx publishes all entries below idx.
+// SetAvailIdx publishes the available ring's entries below index idx.
 func (r *Ring) SetAvailIdx(idx uint16) { guestmem.Store16(r.avail, 2, idx) }
 
 // UsedIdx returns used.idx as the device stored it.
 func (r *Ring) UsedIdx() uint16 { return guestmem.Load16(r.used, 2) }
 
 // Kick notifies the device of the chains that became available since the last Kick, if the device
-// requested a notification. It reports whether it notified the device.
+// requested a notification. Kick reports whether it notified the device.
 func (r *Ring) Kick() bool {
 	old := r.kicked
 	r.kicked = r.availIdx
@@ -186,13 +188,13 @@ func (r *Ring) Used() (Used, bool) {
 	return u, true
 }
 
-// WantInterrupts requests an interrupt for the next returned chain, or no interrupts if want is
-// false.
+// WantInterrupts requests an interrupt for the next returned chain if want is true, and else no
+// interrupts.
 func (r *Ring) WantInterrupts(want bool) {
 	if r.eventIdx {
 		event := r.usedIdx
 		if !want {
-			event-- // already passed: 65535 more chains until it is reached
+			event-- // the ring has passed this index, and reaches it only after 65535 more chains
 		}
 		guestmem.Store16(r.avail, 4+2*int(r.q.Size), event)
 		return
@@ -204,8 +206,9 @@ func (r *Ring) WantInterrupts(want bool) {
 	guestmem.Store16(r.avail, 0, flags)
 }
 
-// WaitUsed waits until the device returns a chain, and returns it like Used. It sleeps on the
-// queue's Call, as a driver waits for its interrupt, so it fails if an interrupt is missing.
+// WaitUsed waits until the device returns a chain, and returns this chain as Used does. WaitUsed
+// sleeps on the queue's Call, as a driver waits for an interrupt, so it fails if an interrupt is
+// missing.
 func (r *Ring) WaitUsed(timeout time.Duration) (Used, error) {
 	deadline := time.Now().Add(timeout)
 	for {

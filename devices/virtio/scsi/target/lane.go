@@ -11,10 +11,10 @@ import (
 )
 
 // lane moves a unit's data in one direction. It decides which goroutine moves a request's bytes. If
-// the file supports RWF_NOWAIT, a caller that must not wait makes the first attempt. If it does
-// not, such a caller moves the bytes as long as recent requests were quick, as they are with a page
-// cache. One slow request may only mean that the thread lost its CPU. After a second one soon after
-// it, the following requests go to a goroutine that may wait.
+// the file supports RWF_NOWAIT, a caller that must not wait makes the first attempt. If the file
+// does not support RWF_NOWAIT, such a caller moves the bytes as long as recent requests were quick,
+// as requests are with a page cache. One slow request may only mean that the thread lost its CPU.
+// If a second slow request follows soon, a goroutine that may wait executes the next requests.
 type lane struct {
 	noNowait atomic.Bool  // the file does not support RWF_NOWAIT
 	trust    atomic.Int32 // 0 to mostTrust: more for a quick request, less for a slow one
@@ -23,15 +23,16 @@ type lane struct {
 const (
 	quickTime  = 100 * time.Microsecond // plus the same for each quickBytes
 	quickBytes = 64 << 10
-	enough     = 8 // trust that a caller that must not wait needs to move bytes without RWF_NOWAIT
+	enough     = 8 // minimum trust for moving bytes without RWF_NOWAIT in a caller that must not wait
 	mostTrust  = 2 * enough
 	maxIovecs  = 1024 // UIO_MAXIOV
 )
 
 type mover func(bufs [][]byte, off int64, flags int) (int, error)
 
-// run moves all of bufs, or returns how many bytes it moved and an error. Without wait it returns
-// errAgain if the transfer might take long. It may then have moved some of the bytes.
+// run moves the bytes of all bufs, or returns the number of moved bytes and an error. If wait is
+// false, run returns errAgain when the transfer might take long. Before it returns errAgain, run
+// may have moved some of the bytes.
 func (l *lane) run(move mover, bufs queue.Buffers, off int64, flags int, wait bool) (moved int, err error) {
 	if !wait {
 		if flags&unix.RWF_DSYNC != 0 {
@@ -64,8 +65,8 @@ func (l *lane) run(move mover, bufs queue.Buffers, off int64, flags int, wait bo
 	return moved, err
 }
 
-// moveAll repeats move until all of bufs is moved, or returns an error and how many bytes were
-// moved before it.
+// moveAll calls the function move until the bytes of all bufs are moved. On error, moved is the
+// number of bytes that were moved before the error.
 func moveAll(move mover, bufs queue.Buffers, off int64, flags int) (moved int, err error) {
 	for total := bufs.Len(); moved < total; {
 		n, err := move(bufs[:min(len(bufs), maxIovecs)], off+int64(moved), flags)
