@@ -9,8 +9,8 @@ import (
 // Cap is a capability, an optional part of KVM's ABI.
 type Cap struct {
 	number uintptr // KVM_CAP_*
-	name   string  // in C
-	since  string  // the first kernel that has it
+	name   string  // the C name
+	since  string  // the first kernel version that has the capability
 }
 
 // The capabilities that minivmm checks.

@@ -64,7 +64,7 @@ func openError(err error, cpuinfo string) error {
 func (s *System) Close() error { return s.f.Close() }
 
 // CheckExtension returns the result of KVM_CHECK_EXTENSION: 0 if the host lacks the capability c,
-// else 1 or the number that the comment on c describes. Some results are different for a VM: see
+// else 1 or the number that the comment on c describes. Some results may be different for a VM: see
 // VM.CheckExtension.
 func (s *System) CheckExtension(c Cap) (int, error) {
 	return ioctl.Value(s.f, checkExtension, c.number)

@@ -17,14 +17,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Installer installs Debian packages on the host. what names the task that needs them, for messages
-// to the user. debian.Archive's Install is an Installer.
+// Installer installs Debian packages on the host. Messages to the user contain the argument what,
+// which names the task that needs the packages. The Install method of debian.Archive is an
+// Installer.
 type Installer func(ctx context.Context, what string, packages ...string) error
 
 // sbin are Debian's folders of system programs. They are not in the PATH of users without root.
 const sbin = ":/usr/local/sbin:/usr/sbin:/sbin"
 
-// findTool returns the path of a program. It installs a missing one, unless install is nil.
+// findTool returns the path of a program. It installs a missing program, unless the argument
+// install is nil.
 func findTool(ctx context.Context, install Installer, what, name, pkg string) (string, error) {
 	path := lookTool(name)
 	if path != "" {
@@ -60,8 +62,9 @@ type tool struct {
 	ctx context.Context
 }
 
-// newTool prepares a run of the program at path in the folder dir; "" means the current folder. The
-// program has its own process group, so that Ctrl-C at the terminal reaches it only through ctx.
+// newTool prepares a run of the program at path. The program runs in the folder named by dir, or in
+// the current folder if dir is "". It has its own process group, so that Ctrl-C at the terminal
+// reaches the program only through ctx.
 func newTool(ctx context.Context, dir, path string, args ...string) tool {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
@@ -72,8 +75,8 @@ func newTool(ctx context.Context, dir, path string, args ...string) tool {
 	return tool{cmd, ctx}
 }
 
-// run runs the program and returns its output. If t.Stdout is set, it receives standard output
-// instead. If t.Stderr is set, it receives standard error in addition.
+// run runs the program and returns its output. If t.Stdout is set, standard output goes only to
+// t.Stdout. If t.Stderr is set, standard error goes to t.Stderr and to the result.
 func (t tool) run() (stdout, stderr []byte, err error) {
 	var out, errs bytes.Buffer
 	t.Stdout = cmp.Or[io.Writer](t.Stdout, &out)
@@ -88,7 +91,7 @@ func (t tool) run() (stdout, stderr []byte, err error) {
 	return out.Bytes(), errs.Bytes(), err
 }
 
-// lineWriter calls do for every complete line written to it.
+// lineWriter calls its function do for every complete line that is written to the lineWriter.
 type lineWriter struct {
 	do   func(string)
 	rest []byte
@@ -106,8 +109,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// toolError adds the program's last 10 lines. If space on the host or a file size limit is
-// exhausted, it wraps the errno.
+// toolError adds the last 10 lines of the program's output to err. If space on the host or a file
+// size limit is exhausted, the returned error wraps the errno.
 func toolError(path string, err error, output []byte) error {
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	text := strings.Join(lines[max(0, len(lines)-10):], "\n")

@@ -21,8 +21,9 @@ import (
 	"minivmm/guestimages/filetree"
 )
 
-// Policy determines when Build asks the registry which image a name refers to. It applies neither
-// to names with a digest, which never change, nor to local files, which are checked each time.
+// Policy determines when Build asks the registry which image a name refers to. The policy does not
+// apply to names with a digest, because such images never change. It also does not apply to local
+// files, because Build checks local files each time.
 type Policy string
 
 // The policies, with Docker's names.
@@ -59,8 +60,8 @@ const (
 
 // Build returns the disk of an image, and creates it if the cache does not have it. image is
 // "oci:PATH[:TAG]", the path of a layout or archive that starts with "/", "./" or "../", or a
-// registry name. If the image is in the cache, Build neither asks the registry (unless PullAlways)
-// nor reads an archive. If the image or its name is at fault, the error is an InvalidError.
+// registry name. If the image is in the cache, Build does not read an archive, and asks the
+// registry only with PullAlways. If the image or its name is invalid, the error is an InvalidError.
 func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Disk, err error) {
 	defer func() {
 		if err != nil {
@@ -118,8 +119,9 @@ func Build(ctx context.Context, c *cache.Cache, image string, o Options) (_ *Dis
 }
 
 // Create creates a writable disk of an image at path: a copy, with its own UUID, of the disk that
-// Build returns. It also returns that disk. As in package disk, it returns fs.ErrExist if path
-// exists and force is false, and EBUSY if the old image is in use. An error leaves nothing at path.
+// Build returns. Create also returns the disk from Build. As in package disk, Create returns
+// fs.ErrExist if path exists and force is false, and EBUSY if the old file at path is in use. An
+// error leaves nothing at path.
 func Create(ctx context.Context, c *cache.Cache, image, path string, force bool, o Options, opt disk.Options) (_ *Disk, err error) {
 	opt.FS = disk.Ext4
 	if err := opt.Check(); err != nil {
@@ -214,8 +216,8 @@ func lookUp(c *cache.Cache, note string) (*Disk, error) {
 	return cached(c, id)
 }
 
-// note returns the cache entry that stores the image ID for the reference. It is "" for a layout
-// folder, whose index is read each time.
+// note returns the cache entry that stores the image ID for the reference. For a layout folder it
+// returns "", because Build reads the folder's index each time.
 func (r reference) note() string {
 	switch {
 	case r.remote != nil:
@@ -231,7 +233,7 @@ func (r reference) note() string {
 	if err != nil || !ok {
 		return ""
 	}
-	// Every change of the file sets its ctime. The mtime can be set back.
+	// Every change to the file sets its ctime. A program can set the mtime back.
 	return noteName(fmt.Sprintf("file %q %q %d %d %d %d %d", path, r.tag, stat.Dev, stat.Ino, stat.Size, stat.Mtim.Nano(), stat.Ctim.Nano()))
 }
 

@@ -69,7 +69,7 @@ func Format(head []byte) string { return find(head).name }
 
 // NewReader returns a reader that decompresses r, and the format of r. If the format is "", the
 // reader returns the data of r unchanged. The caller must limit the size of the output. The caller
-// must close the result, which frees its memory and leaves r open.
+// must close the returned reader. Close frees the reader's memory and leaves r open.
 func NewReader(r io.Reader) (_ io.ReadCloser, format string, err error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(HeadSize)

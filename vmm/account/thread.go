@@ -22,12 +22,12 @@ type Kind string
 const (
 	VCPU    Kind = "vcpu"    // runs a virtual CPU
 	Worker  Kind = "worker"  // a vhost worker: serves a device's queues, in the kernel
-	KVM     Kind = "kvm"     // KVM's own, which recovers huge pages
+	KVM     Kind = "kvm"     // KVM's own thread, which recovers huge pages
 	Minivmm Kind = "minivmm" // minivmm itself, with its in-process devices
 	Ended   Kind = "ended"   // threads of the process that have exited
 )
 
-// Thread is one thread that works for a machine. Times are in nanoseconds since the thread started.
+// Thread is one thread that works for a VM. Times are in nanoseconds since the thread started.
 type Thread struct {
 	TID    int    `json:"tid"`
 	Comm   string `json:"comm"`
@@ -35,7 +35,7 @@ type Thread struct {
 	Role   string `json:"role"`             // "vcpu 0", "net0", "kvm", "minivmm"
 	Queues string `json:"queues,omitempty"` // served by a worker: "receive, transmit"
 
-	// Kthread reports whether it is a kernel thread instead of a thread of the process.
+	// Kthread is set for a kernel thread, and not for a thread of the process.
 	Kthread bool `json:"kthread"`
 
 	State   string `json:"state"` // as in /proc/PID/stat: "S"; "gone" if the thread has exited unexpectedly
@@ -49,10 +49,11 @@ type Thread struct {
 	Cgroup  string `json:"cgroup"` // in the unified hierarchy; "" on a host without it
 }
 
-// Threads returns the threads of this process and the kernel threads in known. The caller sets TID
-// (0 if /proc does not show it), Kthread, Kind, Role and Queues of each thread in known. The order
-// is that of known, then KVM's thread and other workers, then minivmm's own threads by ID. A thread
-// in known that has exited has the state "gone". recovery is the ID of KVM's thread if that is a
+// Threads returns the threads of this process and the kernel threads in the list known. For each
+// thread in this list, the caller sets TID (0 if /proc does not show the thread), Kthread, Kind,
+// Role and Queues. The result starts with the threads of the list, in the same order; KVM's thread
+// and other workers follow, and then minivmm's own threads by ID. A thread of the list that has
+// exited has the state "gone". The argument recovery is the ID of KVM's thread if KVM's thread is a
 // kernel thread ([FindRecovery]), else 0.
 func Threads(known []Thread, recovery int) ([]Thread, error) {
 	return threads("/proc", known, recovery)
@@ -142,8 +143,8 @@ func readThread(dir string, tid int) (Thread, error) {
 	return t, nil
 }
 
-// parseSchedstat parses /proc/PID/schedstat. It returns the nanoseconds that the thread ran on a
-// CPU and those that it waited for one.
+// parseSchedstat parses /proc/PID/schedstat. It returns how many nanoseconds the thread ran on a
+// CPU, and how many it waited for a CPU.
 func parseSchedstat(s string) (run, wait uint64, err error) {
 	if _, err := fmt.Sscan(s, &run, &wait); err != nil {
 		return 0, 0, fmt.Errorf("unexpected format: %w", err)
@@ -151,7 +152,7 @@ func parseSchedstat(s string) (run, wait uint64, err error) {
 	return run, wait, nil
 }
 
-// classify returns the kind and role of a thread that is not known by its ID.
+// classify returns the kind and role of a thread whose ID package vmm has not recorded.
 func classify(st procfs.Stat) (Kind, string) {
 	switch {
 	case !st.UserWorker():
@@ -170,9 +171,10 @@ func policy(n int) string {
 	return names[n]
 }
 
-// FindRecovery returns the ID of the kernel thread that recovers huge pages for a VM. maker is the
-// ID of the thread of this process that created the VM. FindRecovery returns 0 if there is no such
-// kernel thread (since Linux 6.13, or 6.12.14), or if /proc does not show it (in a PID namespace).
+// FindRecovery returns the ID of the kernel thread that recovers huge pages for a VM. The argument
+// maker is the ID of the thread in this process that created the VM. FindRecovery returns 0 if
+// there is no such kernel thread (since Linux 6.13, or 6.12.14), or if /proc does not show it (in a
+// PID namespace).
 func FindRecovery(maker int) int { return findRecovery("/proc", maker) }
 
 func findRecovery(proc string, maker int) int {

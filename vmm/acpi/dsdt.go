@@ -9,7 +9,7 @@ func dsdt(c Config) aml {
 		eventDevice(c),
 		hostBridge(c),
 		// A motherboard resource reserves the configuration space of the MCFG (PCI firmware
-		// specification §4.1.2); without one Linux does not use ECAM.
+		// specification §4.1.2); without this resource Linux does not use ECAM.
 		device("ECAM",
 			name("_HID", eisaID("PNP0C02")),
 			name("_UID", integer(0)),

@@ -13,16 +13,16 @@ const (
 	flagWBINVD      = 1 << 0
 	flagPROCC1      = 1 << 2
 	flagPowerButton = 1 << 4 // not a fixed feature: a control method device
-	flagSleepButton = 1 << 5 // likewise; there is none
+	flagSleepButton = 1 << 5 // likewise not a fixed feature; there is no sleep button
 	flagFixRTC      = 1 << 6 // RTC wake status not in fixed registers
 	flagResetReg    = 1 << 10
 	flagHeadless    = 1 << 12
 	flagHWReduced   = 1 << 20
 )
 
-// fadt returns the Fixed ACPI Description Table, table 5.33, in revision 6.3. All fields that it does
-// not set are zero: a hardware-reduced platform does not use them. Linux uses the reset register
-// from revision 2 on and the sleep registers from revision 5 on.
+// fadt returns the Fixed ACPI Description Table (table 5.33) in revision 6.3. All fields that fadt
+// does not set are zero, because a hardware-reduced platform does not use these fields. Linux uses
+// the reset register from revision 2 on and the sleep registers from revision 5 on.
 func fadt(c Config, dsdtAddr uint64) []byte {
 	le := binary.LittleEndian
 	t := make([]byte, 276)

@@ -6,7 +6,7 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// Offsets in struct boot_params (asm/bootparam.h). Those from 0x1f1 on are also offsets in a
+// Offsets in struct boot_params (asm/bootparam.h). The offsets from 0x1f1 on are also offsets in a
 // bzImage.
 const (
 	offACPIRSDPAddr     = 0x070 // acpi_rsdp_addr
@@ -41,7 +41,7 @@ const (
 	headerMagic         = "HdrS"
 	loadedHigh          = 1 << 0 // LOADED_HIGH in loadflags
 	xlfKernel64         = 1 << 0 // XLF_KERNEL_64 in xloadflags
-	typeUndefinedLoader = 0xff   // type_of_loader without an assigned number
+	typeUndefinedLoader = 0xff   // type_of_loader of a loader that has no assigned number
 )
 
 // params are the values that a kernel gets at its entry, besides the command line.
@@ -51,7 +51,8 @@ type params struct {
 	initrd guestmem.Range // below 4 GiB; empty: none
 }
 
-// putE820 stores the memory map at b, where entries of size bytes start with struct boot_e820_entry.
+// putE820 stores the memory map at the start of b. Each entry has the given size in bytes and
+// starts with a struct boot_e820_entry.
 func (p params) putE820(b []byte, size int) {
 	for i, e := range p.e820 {
 		at := b[i*size:]
@@ -79,7 +80,8 @@ func zeroPage(header []byte, p params) []byte {
 
 	le.PutUint64(b[offACPIRSDPAddr:], uint64(p.rsdp))
 	b[offTypeOfLoader] = typeUndefinedLoader
-	// Only this flag: the decompressor sets KASLR_FLAG, and there is no heap_end_ptr.
+	// Set only this flag: the decompressor itself sets KASLR_FLAG, and CAN_USE_HEAP would need a
+	// heap_end_ptr.
 	b[offLoadflags] = loadedHigh
 	// Do not pass on lists and pointers from the image.
 	le.PutUint64(b[offSetupData:], 0)

@@ -10,7 +10,7 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// signature identifies a file format by the bytes magic at offset off.
+// signature identifies a file format by its magic bytes and their offset in the file.
 type signature struct {
 	off   int
 	magic string

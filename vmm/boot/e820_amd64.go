@@ -27,12 +27,13 @@ type E820Entry struct {
 
 func (e E820Entry) end() guestmem.GPA { return e.GPA + guestmem.GPA(e.SizeBytes) }
 
-// e820 returns the memory map reported to the guest: ram without the PC's hole at 640 KiB and
-// without reserved, plus the reserved ranges. Entries are ascending and disjoint, and adjacent
-// entries of one type are merged. No range of ram or reserved may be empty or wrap around. Reserved
-// ranges must not overlap each other, but need not be inside RAM (ECAM is not).
+// e820 returns the memory map reported to the guest. The map contains the reserved ranges, and the
+// RAM outside the reserved ranges and outside the PC's hole at 640 KiB. Entries are ascending and
+// disjoint, and adjacent entries of one type are merged. No range in either argument may be empty
+// or wrap around. Reserved ranges must not overlap each other, but need not be inside RAM (ECAM is
+// not).
 func e820(ram []guestmem.Range, reserved []E820Entry) []E820Entry {
-	// These are cut out of RAM: the hole, which gets no entry, and the reserved ranges.
+	// The hole and the reserved ranges are cut out of RAM. The hole gets no entry in the map.
 	cuts := append(slices.Clone(reserved), E820Entry{GPA: legacyHoleStart, SizeBytes: legacyHoleEnd - legacyHoleStart})
 	slices.SortFunc(cuts, byGPA)
 	m := slices.Clone(reserved)

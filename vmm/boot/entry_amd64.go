@@ -63,8 +63,8 @@ func (e Entry) Apply(s *kvm.Sregs) {
 	s.DS, s.ES, s.FS, s.GS, s.SS = flatData, flatData, flatData, flatData, flatData
 }
 
-// The segments of both entries. boot.rst defines the selectors of code, __BOOT_CS, and of data,
-// __BOOT_DS; PVH leaves them open. The types (Intel SDM volume 3 §3.4.5.1 and §3.5) include the
+// The segments of both entries. boot.rst defines the selectors __BOOT_CS for code and __BOOT_DS for
+// data; PVH does not define selectors. The types (Intel SDM volume 3 §3.4.5.1 and §3.5) include the
 // accessed bit, which the CPU would have set: SVM and VMX reject a code segment without it.
 //
 // task is a busy TSS: in protected mode a 32-bit TSS, as PVH requires ("a 32-bit TSS with a base of
@@ -111,8 +111,8 @@ const (
 // pages of RAM but depend on a CPUID bit.
 const identityMapSize = 6 * 4096
 
-// identityMap returns page tables, to be placed at pageTablesGPA, that identity-map the first 4 GiB,
-// writable, with 2 MiB pages. boot.rst requires that the kernel's range, the zero page and the
+// identityMap returns page tables, to be placed at pageTablesGPA. The tables identity-map the first
+// 4 GiB as writable 2 MiB pages. boot.rst requires that the kernel's range, the zero page and the
 // command line are mapped; all are below 4 GiB.
 func identityMap() []byte {
 	b := make([]byte, identityMapSize)

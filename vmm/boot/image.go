@@ -15,7 +15,8 @@ import (
 
 // Options of [Open].
 type Options struct {
-	// Protocol is the entry to use; empty means Auto. Open fails if the image does not support it.
+	// Protocol selects the entry; empty means Auto. Open fails if the image does not support the
+	// protocol.
 	Protocol Protocol
 
 	// KeepPacked enters a bzImage at its own decompressor, in the guest. This is slower, but the
@@ -30,8 +31,8 @@ type Info struct {
 	Packing  string   // compression that was unpacked here: "zstd", ...; "" for none
 	Protocol Protocol // Linux64 or PVH
 
-	// NotUnpacked is why a bzImage is entered packed although KeepPacked is not set; nil otherwise.
-	// Worth a log line.
+	// NotUnpacked is the reason why a bzImage is entered packed although KeepPacked is not set,
+	// else nil. Callers should log it.
 	NotUnpacked error
 
 	// Version, which only Unpack reads, is the version string of the kernel: its release as printed
@@ -58,8 +59,8 @@ func (k *Kernel) Info() Info { return k.info }
 func (k *Kernel) Close() error { return k.file.Close() }
 
 // Open reads the headers of the kernel image at path, unpacks it into memory if it is packed, and
-// chooses the entry protocol. Errors name the path and the problem with the image, or what kind of
-// file it is. The caller must call Close.
+// chooses the entry protocol. Errors name the path. They also name the problem with the image, or
+// the kind of file that path names. The caller must call Close.
 func Open(path string, opt Options) (*Kernel, error) {
 	// O_NONBLOCK: opening a FIFO must not block.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -184,9 +185,9 @@ func (k *Kernel) unpackTo(f *os.File, st *unix.Stat_t, data packedData) (int64, 
 	if err != nil {
 		return 0, fmt.Errorf("unpack: %w", err)
 	}
-	// The codec's window, up to 128 MiB, is garbage now. Return it to the host: the guest needs
-	// memory next, and this process does not need it again. It takes two collections, because a
-	// sync.Pool, which lz4 uses, survives one.
+	// The codec's window, up to 128 MiB, is garbage now. Return this memory to the host: the guest
+	// needs memory next, and this process does not need the window again. Two collections are
+	// necessary, because a sync.Pool, which lz4 uses, survives one collection.
 	runtime.GC()
 	debug.FreeOSMemory()
 

@@ -10,12 +10,12 @@ import (
 	"minivmm/devices/guestmem"
 )
 
-// Params are the inputs of the guest besides the kernel.
+// Params are the inputs for the guest besides the kernel.
 type Params struct {
 	Cmdline  string
 	Initrd   *os.File // nil: none; read from offset 0; the caller closes it
 	RSDP     guestmem.GPA
-	Reserved []E820Entry // disjoint ranges the guest must not use freely: ACPI tables, ECAM, ...
+	Reserved []E820Entry // disjoint ranges that the guest must not use as free RAM: ACPI tables, ECAM, ...
 }
 
 // Load writes the kernel, the initrd and the boot structures to mem and returns the entry state.
@@ -47,7 +47,7 @@ func (k *Kernel) Load(mem *guestmem.Memory, p Params) (Entry, error) {
 	return pl.entry, nil
 }
 
-// plan says what Load writes where; nothing is written yet.
+// plan lists what Load will write and to which addresses.
 type plan struct {
 	program    program
 	initrd     guestmem.Range
@@ -61,7 +61,7 @@ type structure struct {
 	data []byte
 }
 
-// plan decides where everything goes in a guest with the given RAM.
+// plan chooses the addresses of all data in a guest with the given RAM.
 func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	var pl plan
 	if err := k.checkCmdline(p.Cmdline); err != nil {
@@ -88,8 +88,8 @@ func (k *Kernel) plan(ram []guestmem.Range, p Params) (plan, error) {
 	return pl, nil
 }
 
-// place finds room for kernel and initrd: the kernel at its link address or, if memory is too small
-// for that, at a lower address where it can run.
+// place finds room for the kernel and the initrd. It places the kernel at its link address. If
+// memory is too small for the link address, it uses a lower address at which the kernel can run.
 func (k *Kernel) place(pl *plan, m []E820Entry, initrd *os.File) error {
 	err := k.placeAt(pl, k.program, m, initrd)
 	if low, ok := k.lowered(); err != nil && ok && k.placeAt(pl, low, m, initrd) == nil {
@@ -117,10 +117,10 @@ func (k *Kernel) placeAt(pl *plan, at program, m []E820Entry, initrd *os.File) e
 
 // lowered returns the program at the lowest address where the kernel can run. A 64-bit vmlinux of
 // Linux runs at any multiple of 2 MiB: startup_64 adds the offset to its page tables and to
-// phys_base (__startup_64, arch/x86/kernel/head64.c). A kernel linked at 16 MiB, to stay clear of
-// old devices, then leaves 14 MiB more to a small guest. Kernels entered by PVH or at a bzImage's
-// decompressor cannot move: the PVH entry has no such code, and the decompressor unpacks to the
-// usual address.
+// phys_base (__startup_64, arch/x86/kernel/head64.c). Kernels are linked at 16 MiB to avoid the
+// addresses of old devices. Moving such a kernel to 2 MiB leaves 14 MiB more to a small guest.
+// Kernels entered by PVH or at a bzImage's decompressor cannot move: the PVH entry has no such
+// code, and the decompressor unpacks to the usual address.
 func (k *Kernel) lowered() (program, bool) {
 	const step = 2 << 20
 	if k.info.Protocol != Linux64 || k.header != nil && k.info.Packing == "" {
@@ -162,8 +162,9 @@ func (k *Kernel) checkCmdline(s string) error {
 	return nil
 }
 
-// placeInitrd returns the highest free, page-aligned range for f: above 1 MiB, outside the kernel,
-// not beyond last (initrd_addr_max), below 4 GiB.
+// placeInitrd returns the highest free, page-aligned range for the file f. The range is above 1
+// MiB, below 4 GiB and outside the kernel. The address of its last byte is not above the argument
+// last (initrd_addr_max).
 func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) (guestmem.Range, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -204,9 +205,9 @@ func placeInitrd(m []E820Entry, kernel guestmem.Range, f *os.File, last uint64) 
 		size, room, uint64(kernel.GPA), uint64(kernelEnd), uint64(limit))
 }
 
-// load reads one segment of f into guest RAM and zeroes the rest of memSize. Mapping the file
-// instead would save the copy, but would give the guest 4 KiB pages, which cause seven times as
-// many exits until init, and a file that is truncated later would crash the guest.
+// load reads one segment of f into guest RAM and zeroes the rest of the segment's memory. Mapping
+// the file instead would save the copy. But it would give the guest 4 KiB pages, which cause seven
+// times as many exits until init starts, and truncating the file later would crash the guest.
 func load(mem *guestmem.Memory, f *os.File, s segment) error {
 	w, err := mem.Window(s.gpa, s.memSize)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// FeatureMultiport offers control queues and further ports in addition to port 0
+	// FeatureMultiport offers control queues and more ports than port 0
 	// (VIRTIO_CONSOLE_F_MULTIPORT).
 	FeatureMultiport virtio.Features = 1 << 1
 
@@ -26,9 +26,9 @@ const (
 	MaxName = 128
 )
 
-// Queue indices (virtio 1.2 §5.3.2): two queues for each port; the two queues of the control
-// channel come between those of port 0 and port 1. The device fills the first queue of a pair, the
-// driver the second.
+// Queue indices (virtio 1.2 §5.3.2). Each port has two queues. The two queues of the control
+// channel come between the queues of port 0 and the queues of port 1. The first queue of each pair
+// carries data to the driver, the second carries data to the device.
 const (
 	receive0, transmit0 = 0, 1
 	controlReceive      = 2
@@ -47,8 +47,8 @@ type Device struct {
 	live   atomic.Pointer[virtio.Activation]
 }
 
-// New creates a device with the given ports, 1 to [MaxPorts], numbered from 1. On success the
-// device owns each Conn and closes it at Close. On error the Conns still belong to the caller.
+// New creates a device with 1 to [MaxPorts] ports, numbered from 1. On success the device owns each
+// Conn and closes it at Close. On error the Conns still belong to the caller.
 func New(ports []Port) (*Device, error) {
 	if len(ports) == 0 || len(ports) > MaxPorts {
 		return nil, fmt.Errorf("console: %d ports: want 1 to %d", len(ports), MaxPorts)
@@ -167,7 +167,7 @@ func (d *Device) Reset() error {
 	return nil
 }
 
-// Close closes every Conn and waits for the goroutines that use them.
+// Close closes every Conn and waits for the goroutines that use the Conns.
 func (d *Device) Close() error {
 	d.live.Store(nil)
 	d.tasks.Cancel()

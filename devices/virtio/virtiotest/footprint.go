@@ -78,7 +78,7 @@ func (f Footprint) holds(t testing.TB, ok func(now Footprint) bool) {
 	}
 }
 
-// AwaitWorkers waits until the process has the wanted number of vhost workers. A destroyed worker
+// AwaitWorkers waits until the number of vhost workers equals the argument want. A destroyed worker
 // remains a task for a short time: vhost_task_stop waits until the worker's function returns, but
 // not until the worker's thread exits (kernel/vhost_task.c).
 func AwaitWorkers(t testing.TB, want int) {

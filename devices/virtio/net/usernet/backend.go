@@ -161,8 +161,8 @@ func (b *Backend) Close() error {
 }
 
 // Counters describe the network's current load and its traffic since the guest's driver started the
-// device. The stack loses no segment on the way to the guest while the guest's ring has room.
-// Therefore SentAgain increases when the guest stops reading for a while or drops segments.
+// device. No segment is lost between the stack and the guest while the backlog for the guest has
+// room. Therefore SentAgain increases when the guest stops reading for a while or drops segments.
 type Counters struct {
 	Connections int    // TCP connections from either side, up to 512
 	Flows       int    // datagram flows, up to 512

@@ -16,7 +16,7 @@ import (
 
 // icmpError is an ICMP or ICMPv6 error message without the packet that it quotes.
 type icmpError struct {
-	from      netip.Addr // the sender; if invalid, the gateway
+	from      netip.Addr // the sender; an invalid address means the gateway
 	typ, code uint8
 	info      uint32 // the second word, such as an MTU
 }
@@ -27,7 +27,8 @@ const (
 	netUnreachable6, prohibited6, hostUnreachable6, portUnreachable6 = 0, 1, 3, 4
 )
 
-// unreachable returns the ICMP message for a socket's error. ok is false if err is not about dst.
+// unreachable returns the ICMP message for a socket's error. ok is false if err does not concern
+// the destination dst.
 func unreachable(dst netip.Addr, err error) (e icmpError, ok bool) {
 	var code4, code6 uint8
 	switch {
@@ -68,8 +69,8 @@ func (s *session) expire(packet []byte) {
 	s.sendError(e, packet)
 }
 
-// sendError sends the guest an ICMP error about one of its packets. The packet may be truncated,
-// but must contain its IP header and 8 more bytes.
+// sendError sends the guest an ICMP error about a packet from the guest. The packet may be
+// truncated, but must contain the IP header and 8 more bytes.
 func (s *session) sendError(e icmpError, packet []byte) {
 	src, dst, proto := header.IPv6(packet).SourceAddress, header.IPv6(packet).DestinationAddress, header.ICMPv6ProtocolNumber
 	// Quote as much as fits into the smallest packet that every link carries (RFC 1812 §4.3.2.3;
@@ -85,7 +86,7 @@ func (s *session) sendError(e icmpError, packet []byte) {
 		from = gatewayFor(to)
 		port := destinationUnreachable(v4, portUnreachable4, portUnreachable6)
 		if e.typ == port.typ && e.code == port.code {
-			from = addr(dst()) // only the destination can report that
+			from = addr(dst()) // only the destination can report an unreachable port
 		}
 	}
 	m := make([]byte, icmpHeader, icmpHeader+min(len(packet), quoted))
@@ -116,8 +117,8 @@ func setOption(fd int, dst netip.Addr, option4, option6, value int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, option6, value)
 }
 
-// queuedErrors reads the ICMP errors from a socket's error queue, at most a few. It calls report
-// with each error and with the payload that caused it, which may be truncated.
+// queuedErrors reads at most a few ICMP errors from a socket's error queue. It calls report with
+// each error and with the payload that caused the error. The payload may be truncated.
 func queuedErrors(fd int, report func(e icmpError, sent []byte)) {
 	sent, control := make([]byte, 1500), make([]byte, 512)
 	for range 16 {
@@ -210,19 +211,19 @@ func hops(pkt *stack.PacketBuffer) uint8 {
 	return header.IPv6(h).HopLimit()
 }
 
-// echo is an echo request to the outside. It is sent through a ping socket (icmp(7),
+// echo is an echo request to the outside. The request is sent through a ping socket (icmp(7),
 // net.ipv4.ping_group_range), and the reply is passed to the guest. If no reply arrives, or if this
 // user may not create ping sockets, the guest gets no reply.
 type echo struct {
 	session    *session
 	guest, dst netip.Addr
 	packet     []byte // as the guest sent it
-	request    []byte // its ICMP message
+	request    []byte // the ICMP message in packet
 	hops       uint8
 }
 
-// run sends the request and waits for the reply. If an ICMP error arrives instead, it sends the
-// error to the guest. The kernel replaces identifier and checksum of the request.
+// run sends the request and waits for the reply. If an ICMP error arrives instead of the reply, run
+// sends this error to the guest. The kernel replaces the request's identifier and checksum.
 func (e *echo) run(ctx context.Context) {
 	to := e.session.cfg.outside(netip.AddrPortFrom(e.dst, 0)).Addr()
 	f, fd, err := pingSocket(to)

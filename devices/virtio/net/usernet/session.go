@@ -26,16 +26,16 @@ type session struct {
 	later  *later
 	rings  [2]*queue.Queue
 
-	tasks *task.Group     // goroutines of connections and flows; the others belong to the activation
-	ctx   context.Context // of tasks
+	tasks *task.Group     // goroutines of connections and flows; all other goroutines belong to the activation
+	ctx   context.Context // the context of tasks
 
 	pending  *attempts[netip.AddrPort] // TCP connections being established, by destination
 	pings    *attempts[netip.Addr]
-	queries  *attempts[uint16] // by port of the guest
+	queries  *attempts[uint16] // by the guest's port
 	syns     *syns
 	flows    *flows
 	pieces   pieces
-	out, in  atomic.Int32 // TCP connections from the guest (out) and to it (in)
+	out, in  atomic.Int32 // TCP connections from the guest (out) and to the guest (in)
 	buffers  bufferSizes
 	resolver atomic.Uint32 // index of the host's resolver to ask first
 }
@@ -81,7 +81,7 @@ func (s *session) start(f func()) bool {
 	})
 }
 
-// guard runs f. A panic in it stops only the NIC, not the machine.
+// guard runs f. A panic in f stops only the NIC, not the VM.
 func (s *session) guard(f func()) {
 	defer task.Catch(s.failed)
 	f()
@@ -113,7 +113,7 @@ func (s *session) end(ctx context.Context) error {
 	s.link.acks.close()
 	s.recv.close()
 	s.stack.Close()
-	if err := s.tasks.Stop(); err != nil { // goroutines left after a panic use no ring: recv is closed
+	if err := s.tasks.Stop(); err != nil { // goroutines that remain after a panic use no ring, because recv is closed
 		s.cfg.Logf("%v", err)
 		return nil
 	}

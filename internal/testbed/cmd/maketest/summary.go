@@ -24,7 +24,7 @@ type event struct {
 	Output     string
 }
 
-// The actions of test2json and of the build that the summary uses.
+// The actions of test2json and of the build output that the summary evaluates.
 const (
 	passed      = "pass"
 	failed      = "fail"
@@ -33,8 +33,8 @@ const (
 	buildOutput = "build-output"
 )
 
-// severity lists the outcomes of a test; a later one in the list replaces an earlier one. So a skip
-// does not count if the test ran in another stage.
+// severity lists the outcomes of a test by increasing severity. If stages differ, the most severe
+// outcome counts, so a skip does not count if the test ran in another stage.
 var severity = []string{"", skipped, passed, failed}
 
 // name identifies a test or subtest. For a package as a whole, Test is empty.
@@ -54,7 +54,7 @@ type summary struct {
 	mu      sync.Mutex
 	w       io.Writer       // guarded by mu
 	stages  []*covered      // guarded by mu
-	outcome map[name]string // guarded by mu; the most severe of all stages
+	outcome map[name]string // guarded by mu; the most severe outcome of all stages
 	timed   []timed         // guarded by mu
 }
 
@@ -161,8 +161,8 @@ func (c *covered) note(n name, action string) {
 	}
 }
 
-// endPackage prints a package's result. If the package failed, it also prints the output of its
-// unfinished tests, which were running when it died, and counts them as failed.
+// endPackage prints a package's result. If the package failed, endPackage also prints the output of
+// the tests that were running when the package died, and counts these tests as failed.
 func (c *covered) endPackage(e event) {
 	for _, n := range slices.SortedFunc(maps.Keys(c.said), func(a, b name) int { return strings.Compare(a.Test, b.Test) }) {
 		if n.Package != e.Package {
