@@ -14,7 +14,7 @@ import (
 	"minivmm/vmm"
 )
 
-// channelName is the virtio-serial port on which minivmm's own init receives its command.
+// channelName is the virtio-serial port on which minivmm's own init receives the command to run.
 const channelName = "minivmm"
 
 // channel is the host's end of a command in the guest: its standard streams and its exit.
@@ -32,7 +32,7 @@ type channel struct {
 }
 
 // openChannel prepares to run argv in the guest, or the guest's default command if argv is empty.
-// If stdin and stdout are a terminal, the command gets a terminal too.
+// If stdin and stdout are terminals, the command gets a terminal too.
 func openChannel(argv []string, stdin, stdout *os.File, stderr io.Writer) *channel {
 	c := &channel{typing: &typing{queue: newQueue(typeAhead), ready: make(chan struct{}, 1)}, ended: make(chan struct{})}
 	c.near, c.guest = net.Pipe()
@@ -70,7 +70,8 @@ func terminalSize(stdin, stdout *os.File) (_ agent.Terminal, ok bool) {
 	return agent.Terminal{Rows: uint16(rows), Cols: uint16(cols)}, err == nil
 }
 
-// run copies data to and from the command until it exits, and calls broken if that fails.
+// run copies data to and from the command until the command exits. If the copying fails, run calls
+// broken with the error.
 func (c *channel) run(broken func(error)) {
 	defer close(c.ended)
 	if c.exit, c.err = c.session.Run(); c.err != nil {
@@ -78,7 +79,7 @@ func (c *channel) run(broken func(error)) {
 	}
 }
 
-// untilClosed passes writes on to w until closed is closed.
+// untilClosed passes writes on to w until the channel closed is closed, and discards later writes.
 type untilClosed struct {
 	w      io.Writer
 	closed <-chan struct{}
@@ -93,8 +94,9 @@ func (u untilClosed) Write(p []byte) (int, error) {
 	}
 }
 
-// close ends run. It must be called after the machine has stopped. It waits up to patience for a
-// slow reader of the command's output; after that, run's goroutine remains until the process exits.
+// close ends run. It must be called after the machine has stopped. It waits for a slow reader of
+// the command's output, but not longer than patience. If run has not returned by then, its
+// goroutine remains until the process exits.
 func (c *channel) close(patience time.Duration) {
 	c.near.Close()
 	c.typing.End()
@@ -109,9 +111,10 @@ func (c *channel) close(patience time.Duration) {
 	}
 }
 
-// result converts the outcome of a machine that stopped on its own to run's error; pressed is the
-// signal that pressed its power button, or 0. minivmm's init powers off only after it has reported
-// an exit. If the guest powers off earlier, a program in the guest requested it.
+// result converts the outcome of a machine that stopped on its own to the error that runner.run
+// returns. pressed is the signal that pressed the machine's power button, or 0. minivmm's init
+// powers off only after it has reported the command's exit. If the guest powers off earlier, a
+// program in the guest requested it.
 func (c *channel) result(outcome vmm.Outcome, pressed syscall.Signal) error {
 	started, finished := false, false
 	select {

@@ -119,13 +119,14 @@ func newStopCommand() *cobra.Command {
 	return cmd
 }
 
-// stopMachine stops the machine and returns when its process has exited, or when ctx is done.
+// stopMachine stops the machine and returns when the machine's process has exited, or when ctx is
+// done.
 func stopMachine(ctx context.Context, name string, now bool) error {
 	_, pid, err := control.Call(name, control.Request{Command: control.CommandAbout})
 	if err != nil {
 		return err
 	}
-	// Opened before the stop request: afterwards another process might have the ID.
+	// The pidfd is opened before the stop request: afterwards another process might have this ID.
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return fmt.Errorf("machine %s, process %d: %w", name, pid, os.NewSyscallError("pidfd_open", err))
@@ -139,7 +140,7 @@ func stopMachine(ctx context.Context, name string, now bool) error {
 	return awaitEnd(ctx, process)
 }
 
-// awaitEnd waits until the process of a pidfd exits or ctx is done.
+// awaitEnd waits until the process that the pidfd refers to exits, or until ctx is done.
 func awaitEnd(ctx context.Context, process int) error {
 	for ctx.Err() == nil {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, 100) // ms, so that ctx is checked often
@@ -155,8 +156,9 @@ func awaitEnd(ctx context.Context, process int) error {
 }
 
 // claimName claims the name by which list, workers and stop find the machine. If another machine
-// has the name and the user chose none, claimName appends the process ID. If no socket can be
-// created, the machine runs anyway and the log says why it cannot be found.
+// has the name and the user did not choose a name, claimName appends the process ID. If no socket
+// can be created, the machine runs anyway and the log says why the commands cannot find the
+// machine.
 func (r *runner) claimName() error {
 	wanted := string(r.plan.Name)
 	name, err := control.Claim(wanted)
@@ -178,13 +180,13 @@ func (r *runner) claimName() error {
 type controlled struct {
 	machine
 	stop  func(now bool)
-	quiet *time.Timer // when it fires, it releases the memory that answering requests used
+	quiet *time.Timer // a timer that releases the memory that answering requests used
 }
 
 // quietTime is the time without a request after which keepSmall runs again.
 const quietTime = 5 * time.Second
 
-// newControlled returns m for the control server. Its timer stops when ctx is done.
+// newControlled wraps m for the control server. The timer quiet stops when ctx is done.
 func newControlled(ctx context.Context, m machine, stop func(now bool)) controlled {
 	quiet := time.AfterFunc(quietTime, keepSmall)
 	quiet.Stop()

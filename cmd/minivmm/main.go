@@ -3,7 +3,7 @@
 //
 // It is the command line for package vmm (the machine), vmm/config (configuration files and flags),
 // vmm/control (requests to a running machine) and the packages below guestimages. A machine runs in
-// the process of "minivmm run", or in a child of that process with its own namespaces.
+// the process of "minivmm run", or in a child process that has its own namespaces.
 //
 //	run [FILE] [-- COMMAND]  start a machine, by default with minivmm's own guest
 //	check FILE               report the mistakes in a configuration file
@@ -15,11 +15,11 @@
 //	kernel, initramfs, disk  build what guests boot from
 //	version                  print the version of this build
 //
-// Each command is in the file of its name, except check (run.go), version (main.go), and tune,
-// rescan and stop (control.go, with the machine's side of them). runner.go runs a machine. Other
-// parts of run: furnish.go provides the default guest, console.go handles the terminal (output.go
-// buffers its output), and channel.go connects to a command in the guest. exit.go has the errors
-// and exit codes.
+// Each command is in the file that has its name. The exceptions are check (run.go), version
+// (main.go), and tune, rescan and stop (control.go, which also handles these requests in the
+// process of the machine). runner.go runs a machine. Other parts of run: furnish.go provides the
+// default guest, console.go handles the terminal (output.go buffers its output), and channel.go
+// connects to a command in the guest. exit.go has the errors and exit codes.
 package main
 
 import (
@@ -58,7 +58,7 @@ func newVM(plan vmm.Plan, opt vmm.Options) (machine, Input, error) {
 }
 
 // execute runs the command line and returns the exit code. All text for people is sanitized; only a
-// guest's console and the output of its command go to stdout and stderr unchanged.
+// guest's console and the output of the guest's command go to stdout and stderr unchanged.
 func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.Writer) int {
 	root := newRootCommand(build, stdin, stdout, stderr)
 	root.SetArgs(args)
@@ -69,8 +69,8 @@ func execute(build newMachine, args []string, stdin, stdout *os.File, stderr io.
 	return exitCode(err)
 }
 
-// printError prints an error. A configuration's errors get no prefix, because editors and CI parse
-// them.
+// printError prints an error. The errors in a configuration are printed without a prefix, because
+// editors and CI parse them.
 func printError(w io.Writer, err error) {
 	var invalid *config.Error
 	switch {
@@ -82,7 +82,8 @@ func printError(w io.Writer, err error) {
 	}
 }
 
-// rawOut returns the command's output unsanitized, for binary data and control sequences.
+// rawOut returns the writer for the command's output, without the sanitizer. It is for binary data
+// and control sequences.
 func rawOut(cmd *cobra.Command) io.Writer {
 	if w, ok := cmd.OutOrStdout().(terminal.Writer); ok {
 		return w.W
@@ -151,7 +152,8 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q%s%s", args[0], of, config.DidYouMean(args[0], names))}
 }
 
-// flag is a flag that passes its value to set. arg is the value's name in the help.
+// flag is a command-line flag that passes its value to the function set. The field arg is the name
+// of that value in the help.
 type flag struct {
 	arg string
 	set func(value string) error
@@ -162,12 +164,13 @@ func (f flag) Set(value string) error { return f.set(value) }
 func (f flag) String() string         { return "" }
 func (f flag) Type() string           { return f.arg }
 
-// text returns a set function that parses its argument into value.
+// text returns a function, for the field set of a flag, that parses the flag's text into value.
 func text(value encoding.TextUnmarshaler) func(string) error {
 	return func(s string) error { return value.UnmarshalText([]byte(s)) }
 }
 
-// argNames sets the names of flags' arguments in the help, as pairs "flag=ARGUMENT".
+// argNames sets the names that the help shows for the arguments of flags. Each pair is
+// "flag=ARGUMENT".
 func argNames(flags *pflag.FlagSet, pairs ...string) {
 	for _, pair := range pairs {
 		name, arg, _ := strings.Cut(pair, "=")
@@ -186,9 +189,9 @@ func (a argNamed) Type() string { return a.arg }
 
 // build is the build information that the Go linker recorded.
 type build struct {
-	Version  string `json:"version"`            // the module's, or "(devel)"
+	Version  string `json:"version"`            // the module's version, or "(devel)"
 	Revision string `json:"revision,omitempty"` // the commit
-	Time     string `json:"time,omitempty"`     // of the commit
+	Time     string `json:"time,omitempty"`     // the time of the commit
 	Modified bool   `json:"modified"`           // the tree had uncommitted changes
 	Go       string `json:"go"`
 	Platform string `json:"platform"`

@@ -116,7 +116,8 @@ func load(name string, settings []config.Setting) (*config.Config, error) {
 	return cfg, err
 }
 
-// words are the settings of run's flags, in their order; package config interprets the values.
+// words collects the settings that the flags of run make, in the order on the command line. Package
+// config interprets the values.
 type words struct {
 	settings []config.Setting
 	entries  map[string]int // number of entries of each list so far
@@ -169,7 +170,8 @@ func (w *words) add(f word, value string) error {
 	return nil // config checks the values
 }
 
-// entry parses [first=]VALUE[,key=value...]. A later part without a value switches its key on.
+// entry parses [first=]VALUE[,key=value...]. A part after the first that has no value switches its
+// key on.
 func entry(flag, prefix, first, value string) (out []config.Setting) {
 	for i, part := range splitCommas(value) {
 		key, val, ok := strings.Cut(part, "=")
@@ -185,7 +187,8 @@ func entry(flag, prefix, first, value string) (out []config.Setting) {
 	return out
 }
 
-// isKey distinguishes key=value from a path that contains '='.
+// isKey reports whether s, the text before a '=', looks like a key and not like the start of a
+// path.
 func isKey(s string) bool {
 	const letters = "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	return s != "" && strings.Trim(s, letters) == ""

@@ -20,14 +20,14 @@ type Window struct{ Base, SizeBytes uint64 }
 type Options struct {
 	// Memory BARs are attached to MMIO, port BARs to IO.
 	MMIO, IO *bus.Bus
-	// Memory and Ports are the windows for memory BARs, below 4 GiB, and for port BARs, below
-	// 64 Ki. If one is empty, no function may have such a BAR.
+	// Memory and Ports are the windows for memory BARs, below 4 GiB, and for port BARs, below port
+	// 65536. If a window is empty, no function may have a BAR of that kind.
 	Memory, Ports Window
-	// ECAM, if not nil, stores configuration space: the first len(ECAM) bytes of the bus's
-	// ECAMSize; len(ECAM) is a multiple of ConfigSize. Except for [Function.OnConfig] ranges it
-	// always holds what the guest reads through [Root.ECAM]. A machine may therefore map it
-	// read-only into the guest, so that only writes cause an exit. Functions beyond its end use
-	// their own memory; pages of absent functions are filled with ones.
+	// ECAM, if not nil, is the memory that stores the first len(ECAM) of the ECAMSize bytes of
+	// configuration space; len(ECAM) is a multiple of ConfigSize. Except in [Function.OnConfig]
+	// ranges, it always holds what the guest reads through [Root.ECAM]. A VMM may therefore map
+	// ECAM read-only into the guest, so that only writes cause an exit. Functions beyond the end of
+	// ECAM use their own memory; pages of absent functions are filled with ones.
 	ECAM []byte
 }
 
@@ -62,7 +62,7 @@ func NewRoot(o Options) *Root {
 }
 
 // Insert puts f on the bus as function 0 of the next device number (1 to 31), assigns its BARs and
-// attaches them. It fails if the bus or the windows are full, or if another device occupies part of
+// attaches them. Insert fails if the bus or a window is full, or if another device occupies part of
 // a window. After an error no machine can be built from the bus.
 func (r *Root) Insert(f *Function) (device int, err error) {
 	if len(r.devices) == 32 {
@@ -110,7 +110,7 @@ func (r *Root) place(b *bar) error {
 
 // parts splits an access into naturally aligned parts of 1, 2 or 4 bytes, lowest address first. PCI
 // guarantees nothing for wider or unaligned accesses to configuration space, so no register sees
-// one.
+// such an access.
 func parts(off uint64, p []byte) iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {
 		for len(p) > 0 {
@@ -127,8 +127,8 @@ func parts(off uint64, p []byte) iter.Seq2[uint64, []byte] {
 }
 
 // ECAM returns the handler of the bus's configuration spaces, [ECAMSize] bytes of memory: device <<
-// 15 | function << 12 | register (PCI Express 4.0 §7.2.2). It accepts any width and alignment.
-// Absent functions read as ones.
+// 15 | function << 12 | register (PCI Express 4.0 §7.2.2). It accepts accesses of any width and
+// alignment. Absent functions read as ones.
 func (r *Root) ECAM() bus.Handler { return (*ecam)(r) }
 
 type ecam Root
@@ -151,7 +151,7 @@ func (e *ecam) Write(off uint64, p []byte) {
 	}
 }
 
-// function returns the function at off of the ECAM range, or nil.
+// function returns the function at offset off in the ECAM range, or nil.
 func (r *Root) function(off uint64) *Function {
 	device, fn := off>>15, off>>12&7
 	if fn != 0 || device >= uint64(len(r.devices)) {
@@ -161,9 +161,9 @@ func (r *Root) function(off uint64) *Function {
 }
 
 // Ports returns the handler of the 8 ports from 0xcf8: CONFIG_ADDRESS and CONFIG_DATA (PCI 3.0
-// §3.2.2.3.2). The address accepts only dwords, the data only accesses that lie inside CONFIG_DATA.
-// Other accesses read as ones and write nothing, so that software that probes for configuration
-// mechanism 2 does not find it.
+// §3.2.2.3.2). CONFIG_ADDRESS accepts only dword accesses; CONFIG_DATA accepts only accesses that
+// lie inside it. Other accesses read as ones and write nothing, so that software that probes for
+// configuration mechanism 2 does not find it.
 func (r *Root) Ports() bus.Handler { return (*ports)(r) }
 
 type ports Root
@@ -192,7 +192,7 @@ func (c *ports) Write(off uint64, p []byte) {
 
 const addressEnable = 1 << 31
 
-// data returns the offset in the ECAM range of an access to CONFIG_DATA.
+// data returns the offset in the ECAM range that an access to CONFIG_DATA reaches.
 func (c *ports) data(off uint64) (at uint64, ok bool) {
 	a := uint64(c.address.Load())
 	if off < 4 || a&addressEnable == 0 || a>>16&0xff != 0 {

@@ -2,10 +2,10 @@
 // device fills with random bytes. It has no configuration and is served in this process.
 //
 // The device allocates nothing on behalf of the driver: bytes go directly to guest memory, at most
-// [MaxRequest] for each chain.
+// [MaxRequest] bytes for each chain.
 //
-// Activate, Reset and Close must be called one at a time. A reset waits for the goroutine to exit.
-// The caller owns the source.
+// Activate, Reset and Close must be called one at a time. A reset waits until the goroutine that
+// serves the queue has exited. The caller owns the source.
 package rng
 
 import (
@@ -27,14 +27,14 @@ type Device struct {
 
 var _ virtio.Device = (*Device)(nil)
 
-// New creates a device that provides bytes from source, normally crypto/rand.Reader. An error of
-// source fails the data path.
+// New creates a device that provides bytes from source, normally crypto/rand.Reader. An error from
+// source makes the data path fail.
 func New(source io.Reader) *Device { return &Device{source: source} }
 
 // ID returns the entropy device type.
 func (*Device) ID() virtio.DeviceID { return virtio.RngID }
 
-// Features returns the ring features of package queue; the device has none of its own.
+// Features returns the ring features of package queue; the device has no features of its own.
 func (*Device) Features() virtio.Features {
 	return virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx
 }

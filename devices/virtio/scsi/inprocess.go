@@ -23,10 +23,10 @@ type InProcess struct {
 }
 
 // NewInProcess returns a backend that serves requests to the logical units of t, as SCSI target 0.
-// The backend owns t: Close closes it. The backend does not access any file after Stop.
+// The backend owns t: Close closes t. The backend does not access any file after Stop.
 func NewInProcess(t *target.Target) *InProcess { return &InProcess{target: t} }
 
-// Features returns the features of vhost-scsi and FeatureChange, which vhost-scsi does not have.
+// Features returns the features of vhost-scsi, plus FeatureChange, which vhost-scsi does not have.
 func (b *InProcess) Features() virtio.Features {
 	return FeatureHotplug | FeatureChange | virtio.FeatureRingIndirectDesc | virtio.FeatureRingEventIdx | virtio.FeatureVersion1
 }
@@ -78,7 +78,7 @@ func (b *InProcess) Start(a virtio.Activation) error {
 	return queue.Start(a, control, act.serveControl)
 }
 
-// cancel waits for the end of the activation and cancels all requests.
+// cancel waits for the end of the activation and then cancels all requests.
 func (a *activation) cancel(ctx context.Context) error {
 	<-ctx.Done()
 	for _, l := range a.lanes {
@@ -218,8 +218,8 @@ func (l *lane) finish(r *request) error {
 	return err
 }
 
-// signal notifies the driver of completed requests. busy says whether serve continues. If it does
-// not, each request that completes later signals the driver itself.
+// signal notifies the driver of completed requests. The argument busy says whether serve continues.
+// If serve does not continue, each request that completes later signals the driver itself.
 func (l *lane) signal(busy bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,8 +236,9 @@ func (l *lane) stop() {
 	l.done.Broadcast()
 }
 
-// cancel cancels the matching requests. The returned function waits until the matching requests
-// that were started before the call are answered or the activation ends.
+// cancel cancels the matching requests; the driver gets the given response code. The returned
+// function waits until all matching requests that had started before the call of cancel are
+// answered, or until the activation ends.
 func (l *lane) cancel(match func(*request) bool, response byte) (wait func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -273,8 +274,8 @@ func (l *lane) find(match func(*request) bool) bool {
 	return false
 }
 
-// badChain returns the error for a request that cannot be answered because one of its buffers, for
-// the request or the response, is too small.
+// badChain returns the error for a request that cannot be answered because its buffer for the
+// request or for the response is too small.
 func badChain(what string, got, want int) error {
 	return fmt.Errorf("%w: %s of %d bytes, want %d", queue.ErrBadRing, what, got, want)
 }

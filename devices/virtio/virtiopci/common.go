@@ -45,7 +45,7 @@ var fields = [...]field{
 // accesses of 4 bytes. Any other access reads as all ones and writes nothing.
 type common struct{ t *Transport }
 
-// at returns the field at off, if it has the given width; ok reports whether there is one.
+// at returns the field that has the offset off and the given width; ok is false if there is none.
 func at(off uint64, width int) (f field, ok bool) {
 	i := slices.IndexFunc(fields[:], func(f field) bool { return f.off == off && f.width == width })
 	if i < 0 {
@@ -102,7 +102,7 @@ func (t *Transport) configVector() uint32 {
 
 func (t *Transport) setConfigVector(v uint32) { t.wiring.route(t.wiring.configSource(), uint16(v)) }
 
-// queue returns the selected queue; ok reports whether it exists.
+// queue returns the index of the selected queue; ok reports whether that queue exists.
 func (t *Transport) queue() (i int, ok bool) {
 	i = int(t.front.Read(virtio.QueueSelect))
 	return i, i < t.front.NumQueues()
@@ -121,7 +121,8 @@ func (t *Transport) setQueueVector(v uint32) {
 	}
 }
 
-// queueNotifyOff returns the notify offset in units of notify_off_multiplier.
+// queueNotifyOff returns the notify offset of the selected queue, in units of
+// notify_off_multiplier.
 func (t *Transport) queueNotifyOff() uint32 {
 	if i, ok := t.queue(); ok {
 		return uint32(i)
@@ -129,7 +130,7 @@ func (t *Transport) queueNotifyOff() uint32 {
 	return 0
 }
 
-// isr is the ISR status byte; reading clears it.
+// isr is the ISR status byte; reading the byte clears it.
 type isr struct{ t *Transport }
 
 func (r isr) Read(off uint64, p []byte) {

@@ -18,7 +18,7 @@ const (
 	maxFlows    = 512     // UDP flows in both directions
 	maxPings    = 64      // unanswered ICMP echoes
 	maxQueries  = 256     // unanswered DNS queries
-	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest, not counting TCP connections
+	maxBacklog  = 4 << 20 // bytes that wait for receive buffers of the guest, not counting those of TCP connections
 	maxBatch    = 64      // chains taken from the guest at a time
 	maxBatchLen = 256 << 10
 
@@ -40,27 +40,29 @@ const (
 
 // All data sent by connections may wait for receive buffers: a segment dropped here would be
 // retransmitted only after 0.2 s if it is the last one. The waiting data is in the connections'
-// socket buffers; it needs additional memory only if its connection ends before it is delivered.
-// When more than pressure bytes wait, reads from the host's sockets stop until only half of that
-// waits.
+// socket buffers; it needs additional memory only if a connection ends before its data is
+// delivered. When the number of waiting bytes exceeds pressure, reads from the host's sockets stop
+// until the number has fallen to half of pressure.
 const (
 	maxSending    = bufferBudget/2 + maxConns*minSocketBuf + 4<<20
 	frameOverhead = 512
 	pressure      = 1 << 20
 )
 
-// maxMemory limits the memory of one NIC, whatever its guest and its peers do: the buffers above,
-// those of datagram flows and of fragments in the stack, and the other memory of connections. The
-// abuse tests verify it.
+// maxMemory limits the memory of one NIC, whatever its guest and its peers do. It covers the
+// buffers above, the buffers of datagram flows and of fragments in the stack, and the other memory
+// of connections. The abuse tests verify it.
 const maxMemory = 96 << 20
 
-// bufferSizes shares bufferBudget among connections: the first get maxSocketBuf, later ones less.
+// bufferSizes shares bufferBudget among connections: the first connections get maxSocketBuf, later
+// ones get less.
 type bufferSizes struct {
 	mu   sync.Mutex
 	used int
 }
 
-// take reserves two buffers for one more connection. It returns the size of each, which give needs.
+// take reserves two buffers for one more connection and returns the size of each. The caller passes
+// this size to give later.
 func (b *bufferSizes) take() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,8 +80,8 @@ func (b *bufferSizes) give(size int) {
 // attempts are operations that wait for a remote answer: connections being established, DNS
 // queries, echoes. At the limit, a new attempt replaces the oldest one, which is the least likely
 // to succeed, so destinations that never answer do not keep the guest from connecting elsewhere. A
-// flood to one destination affects only that destination, because each may have at most a quarter
-// of the attempts.
+// flood to one destination affects only that destination, because each destination may have at most
+// a quarter of the attempts.
 type attempts[K comparable] struct {
 	max     int
 	timeout time.Duration
@@ -130,11 +132,12 @@ func (d *attempts[K]) begin(parent context.Context, to K) (context.Context, cont
 	}
 }
 
-// syns stores the guest's latest SYNs: an ICMP error must quote one, and the stack keeps none.
+// syns stores the guest's latest SYNs: an ICMP error must quote the SYN that it answers, and the
+// stack keeps no SYNs.
 type syns struct {
 	mu   sync.Mutex
 	all  map[stack.TransportEndpointID][]byte
-	ring [2 * maxPending]stack.TransportEndpointID // keys of all, oldest at next
+	ring [2 * maxPending]stack.TransportEndpointID // keys of all stored SYNs; the oldest is at index next
 	next int
 }
 

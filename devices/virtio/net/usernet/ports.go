@@ -24,8 +24,8 @@ import (
 // Port is a port of the host that is forwarded to a port of the guest.
 type Port struct {
 	UDP  bool
-	Host netip.AddrPort // unspecified address: all addresses of its family; "::": of both families
-	To   uint16         // of the guest
+	Host netip.AddrPort // unspecified address: all addresses of its family; "::": all addresses of both families
+	To   uint16         // the port of the guest
 }
 
 // String returns the port in the syntax of the configuration.
@@ -116,9 +116,9 @@ func (s *session) again(setDeadline func(time.Time) error, err error) bool {
 	}
 }
 
-// holder describes in parentheses the process that uses a port of the host, or returns "". It looks
-// for the socket in /proc/net (proc(5)), and then for a process that has the socket open. It sees
-// only what this user may see.
+// holder returns a description, in parentheses, of the process that uses the port on the host, or
+// "". It looks for the socket in /proc/net (proc(5)), and then for a process that has the socket
+// open. It finds only what this user may see.
 func (p Port) holder() string {
 	proto := "tcp"
 	if p.UDP {
@@ -156,7 +156,7 @@ const (
 )
 
 // takenBy parses a line of /proc/net/tcp or a similar file. ok reports whether the socket in that
-// line keeps others from binding the port. inode is the socket's inode.
+// line keeps other sockets from using the port. inode is the socket's inode.
 func (p Port) takenBy(line string) (inode string, ok bool) {
 	// sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode
 	w := strings.Fields(line)
@@ -197,8 +197,8 @@ func firstPort() int {
 	return n
 }
 
-// privileged returns the fix in parentheses if the port is below first, the first port that any
-// user may bind. Otherwise it returns "".
+// privileged returns the fix for the error, in parentheses, if the port is below first, the first
+// port that any user may bind. Otherwise it returns "".
 func (p Port) privileged(first int) string {
 	port := int(p.Host.Port())
 	if port >= first {

@@ -19,7 +19,7 @@ import (
 )
 
 // handleUDP is called for the first datagram of a flow, and for every query to the name server. If
-// it returns false, the guest gets an ICMP error: port unreachable.
+// handleUDP returns false, the guest gets an ICMP error: port unreachable.
 func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 	guest := netip.AddrPortFrom(addr(id.RemoteAddress), id.RemotePort)
 	dst := netip.AddrPortFrom(addr(id.LocalAddress), id.LocalPort)
@@ -73,7 +73,7 @@ func (s *session) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	return true
 }
 
-// quote returns as much of a packet from the guest as an ICMP error needs.
+// quote returns as much of a packet from the guest as an ICMP error must contain.
 func quote(pkt *stack.PacketBuffer) []byte {
 	q := append(append([]byte(nil), pkt.NetworkHeader().Slice()...), pkt.TransportHeader().Slice()...)
 	data := pkt.Data().AsRange().ToSlice()
@@ -131,7 +131,8 @@ func (h *hostUDP) control(f func(fd int)) {
 	}
 }
 
-// isAnswer reports whether an ICMP message caused the error. The socket can then still be used.
+// isAnswer reports whether an ICMP message caused the error. In that case the socket can still be
+// used.
 func (*hostUDP) isAnswer(err error) bool {
 	return isErrno(err, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.EPROTO,
 		unix.ENOPROTOOPT, unix.EOPNOTSUPP, unix.EACCES, unix.EMSGSIZE)
@@ -147,7 +148,7 @@ func (h *hostUDP) forwardErrors() {
 }
 
 // runFlow registers f and calls send for every datagram from the guest, with the remaining TTL or
-// hop limit. When f ends, it closes the guest's end and calls closeHost.
+// hop limit. When f ends, runFlow closes the guest's end and calls closeHost.
 func (s *session) runFlow(f *flow, g *guestEnd, closeHost func(), send func(p []byte, hops uint8)) {
 	ended := make(chan struct{})
 	f.close = sync.OnceFunc(func() {
@@ -188,7 +189,7 @@ func (s *session) runFlow(f *flow, g *guestEnd, closeHost func(), send func(p []
 	}
 }
 
-// pieces is a pool of buffers for one datagram from a host socket.
+// pieces is a pool of buffers, each for one datagram from a host socket.
 type pieces struct{ sync.Pool }
 
 // read waits for a datagram and calls use with it. The datagram is valid until use returns. read
@@ -278,7 +279,7 @@ func (s *session) dialGuestUDP(port uint16) *guestEnd {
 
 // flow is a bidirectional stream of datagrams between two addresses.
 type flow struct {
-	origin *net.UDPConn // the published port whose client started it; nil: the guest
+	origin *net.UDPConn // the published port whose client started the flow; nil: the guest started it
 	last   atomic.Int64 // Unix nanoseconds of the last datagram
 	close  func()       // ends both directions; may be called more than once
 }
@@ -324,7 +325,7 @@ func (s *flows) replaceable(newcomer *net.UDPConn) (oldest *flow) {
 		}
 	}
 	for f := range s.all {
-		// If no owner has more than one flow, no owner is larger than the newcomer.
+		// If no owner has more than one flow, no owner has more flows than the newcomer.
 		if (f.origin == most || of[most] == 1) && (oldest == nil || f.last.Load() < oldest.last.Load()) {
 			oldest = f
 		}

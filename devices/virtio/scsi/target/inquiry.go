@@ -10,7 +10,7 @@ import (
 var be = binary.BigEndian
 
 // Identity of the kernel's target (drivers/target/target_core_device.c, target_core_spc.c). With
-// the same identity, a guest's names in /dev/disk/by-id stay the same.
+// the same identity, the disks' names in a guest's /dev/disk/by-id are the same with both targets.
 const (
 	vendor   = "LIO-ORG " // T10 VENDOR IDENTIFICATION, 8 characters
 	product  = "minivmm disk    "
@@ -42,7 +42,8 @@ func (c *call) inquiry() error {
 
 // standard returns the standard INQUIRY data.
 func (c *call) standard() []byte {
-	// SPC-4, the response data format, the additional length, CMDQUE
+	// bytes 2, 3, 4 and 7: the version (SPC-4), the response data format, the additional length,
+	// CMDQUE
 	p := append([]byte{2: 6, 3: 2, 4: 96 - 5, 7: 2}, vendor+product+revision...)
 	if c.u == nil {
 		p[0] = 0x7f // no device can be at this LUN
@@ -75,9 +76,9 @@ func identification(u *unit) []byte {
 	return append(append(p, 0x02, 0x01, 0, byte(len(text))), text...)
 }
 
-// naa returns an NAA IEEE Registered Extended designator. It derives it from the serial number as
-// the kernel's target does (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics' company id
-// 001405h, then up to 25 hexadecimal digits of the serial number; other characters are skipped.
+// naa returns an NAA IEEE Registered Extended designator, derived from the serial number as the
+// kernel's target does (spc_gen_naa_6h_vendor_specific): NAA 6h, OpenFabrics' company id 001405h,
+// then up to 25 hexadecimal digits of the serial number; other characters are skipped.
 func naa(serial string) []byte {
 	digits := strings.Map(func(r rune) rune {
 		if !unicode.Is(unicode.ASCII_Hex_Digit, r) {

@@ -32,7 +32,7 @@ type sense struct {
 	info           uint64 // INFORMATION: an LBA
 }
 
-// What a field pointer refers to (SPC-4 §4.5.2.4.2): SKSV and C/D.
+// What a field pointer refers to, as the bits SKSV and C/D (SPC-4 §4.5.2.4.2).
 const (
 	sksCDB  = 0xc0
 	sksData = 0x80
@@ -70,8 +70,9 @@ var (
 	cancelled      = sense{key: keyAbortedCommand}                             // by task management: no initiator sees it
 )
 
-// badField returns INVALID FIELD IN CDB, and badParameter INVALID FIELD IN PARAMETER LIST; at is
-// the index of the invalid byte. outOfRange returns LOGICAL BLOCK ADDRESS OUT OF RANGE.
+// badField returns INVALID FIELD IN CDB, and badParameter returns INVALID FIELD IN PARAMETER LIST;
+// their argument at is the index of the invalid byte. outOfRange returns LOGICAL BLOCK ADDRESS OUT
+// OF RANGE.
 func badField(at uint16) sense {
 	return sense{key: keyIllegalRequest, asc: 0x24, pointer: sksCDB, field: at}
 }
@@ -84,8 +85,8 @@ func outOfRange(lba uint64) sense {
 	return sense{key: keyIllegalRequest, asc: 0x21, hasInfo: true, info: lba}
 }
 
-// hostError translates a host error at block lba into the sense that the guest gets, and nil into
-// nil. Initiators treat the blocks before lba as transferred.
+// hostError translates a host error at block lba into the sense that the guest gets. For a nil
+// error it returns nil. Initiators treat the blocks before lba as transferred.
 func hostError(err error, lba uint64, writing bool) error {
 	var s sense
 	switch {
