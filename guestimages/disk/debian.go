@@ -71,9 +71,10 @@ func Debian(ctx context.Context, path string, force bool, opt Options, deb Debia
 	return build(path, force, func(b *Build) error { return b.Debian(ctx, opt, deb) })
 }
 
-// Debian creates the build's image from packages of the host's own package sources, verified with
-// the host's keys. mmdebstrap unpacks and configures the packages. Without root, it does so in a
-// user namespace, which requires a range of IDs for the user in /etc/subuid and /etc/subgid.
+// Debian creates the build's image from packages that come from the host's own package sources and
+// are verified with the host's keys. mmdebstrap unpacks and configures the packages. Without root,
+// mmdebstrap does so in a user namespace, which requires a range of IDs for the user in /etc/subuid
+// and /etc/subgid.
 func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) error {
 	opt.FS, opt.Label = cmp.Or(opt.FS, Ext4), cmp.Or(opt.Label, "root")
 	if opt.FS != Ext4 {
@@ -105,7 +106,8 @@ func (b *Build) Debian(ctx context.Context, opt Options, deb DebianOptions) erro
 	if err := b.bootstrap(ctx, tree, opt, deb, sources, suite); err != nil {
 		return err
 	}
-	// One machine may have two of these disks, with the same label: each gets its own UUID.
+	// One machine may have two of these disks, with the same label, so each image gets its own
+	// UUID.
 	opt.UUID = cmp.Or(opt.UUID, randomUUID())
 	if err := settle(tree, opt.UUID, deb.Hostname, sources); err != nil {
 		return err
@@ -123,8 +125,8 @@ const passwordHook = `printf 'root:%s\n' "$MINIVMM_ROOT_PASSWORD" | chroot "$1" 
 // bootstrapDir returns the folder in which mmdebstrap installs the packages: the first candidate
 // whose mount allows running programs and, for root, device nodes. The candidates are the folder
 // for temporary files and, for root, the build's own folder. Without root, mmdebstrap becomes a
-// user who cannot access the build's folder. flags returns the mount flags of a folder, as
-// statfs(2) does.
+// user who cannot access the build's folder. The function flags returns the mount flags of a
+// folder, as statfs(2) does.
 func bootstrapDir(own string, root bool, flags func(dir string) (int64, error)) (string, error) {
 	dirs, bars, words := []string{os.TempDir()}, int64(unix.ST_NOEXEC), "noexec"
 	if root {
@@ -149,7 +151,8 @@ func mountFlags(dir string) (int64, error) {
 	return st.Flags, err
 }
 
-// bootstrap runs mmdebstrap, which writes a tar, and adds the tar to the tree.
+// bootstrap runs mmdebstrap, which writes a tar archive, and adds the contents of the archive to
+// the tree.
 func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options, deb DebianOptions, sources []source, suite string) error {
 	what := "creating a Debian disk"
 	packages := []string{"mmdebstrap"}
@@ -202,13 +205,13 @@ func (b *Build) bootstrap(ctx context.Context, tree *filetree.Tree, opt Options,
 	if err != nil && ctx.Err() == nil && os.Geteuid() != 0 {
 		err = fmt.Errorf("%w\nwithout root, mmdebstrap requires user namespaces and a range for this user in /etc/subuid and /etc/subgid (package uidmap), see subuid(5)", err)
 	}
-	to.CloseWithError(err) // with nil the reader gets io.EOF
+	to.CloseWithError(err) // if err is nil, the reader gets io.EOF
 	<-added
 	return cmp.Or(err, context.Cause(ctx))
 }
 
 // aptSettings returns the host's apt settings for downloads: proxies, certificates, retries, and
-// the date checks of release files. They are not copied to the guest.
+// the date checks of release files. These settings are not copied to the guest.
 func aptSettings(ctx context.Context) ([]byte, error) {
 	path := lookTool("apt-config")
 	if path == "" {

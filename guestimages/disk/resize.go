@@ -13,10 +13,10 @@ import (
 	"minivmm/internal/diskimage"
 )
 
-// Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 in it. It returns
-// an *InputError if the new size would cut off data: used space of such a file system, or nonzero
-// bytes of any other image. The image is locked during the resize. If it is in use, Resize returns
-// EBUSY. Growing reserves no space on the host.
+// Resize grows or shrinks the image at path, together with an ext2, ext3 or ext4 file system in it.
+// It returns an *InputError if the new size would cut off data: used space of such a file system,
+// or nonzero bytes of any other image. The image is locked during the resize. If the image is in
+// use, Resize returns EBUSY. Growing reserves no space on the host.
 //
 // ctx does not interrupt the change of a file system: stopping halfway would damage it. If the
 // process is killed while it grows an image, the next Resize finishes the work.
@@ -57,8 +57,8 @@ func resizePlain(f *os.File, info Info, sizeBytes int64) error {
 	return f.Truncate(sizeBytes)
 }
 
-// dataEnd returns the end of the last nonzero byte between the offsets from and to. If there is
-// none, it returns from.
+// dataEnd returns the offset just after the last nonzero byte in the range that begins at from and
+// ends before to. If all bytes in the range are zero, it returns from.
 func dataEnd(f *os.File, from, to int64) (end int64, err error) {
 	end = from
 	buf := make([]byte, 1<<20)

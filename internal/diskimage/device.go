@@ -11,7 +11,8 @@ import (
 )
 
 // limits reads the block sizes of a block device (BLKSSZGET, BLKPBSZGET) and checks that it is
-// writable (BLKROGET): a read-only device can still be opened for writing.
+// writable (BLKROGET). The check is necessary because even a read-only device can be opened for
+// writing.
 func (img *Image) limits(readOnly bool) error {
 	var logical, protected int
 	for _, ask := range []struct {
@@ -77,8 +78,8 @@ func hostUse(rdev uint64) string {
 }
 
 // Discards reports whether blocks of a disk can be freed (ok), the granularity in bytes (0 if
-// unknown), and whether freed blocks read as zeros. For a file, this depends on whether the file
-// system supports holes; for a block device, on what its driver reports
+// unknown), and whether freed blocks read as zeros (zeroes). For a file, this depends on whether
+// the file system supports holes; for a block device, on what its driver reports
 // (Documentation/ABI/stable/sysfs-block).
 func (img Image) Discards() (granularity int, zeroes, ok bool) {
 	var st unix.Stat_t
@@ -86,7 +87,8 @@ func (img Image) Discards() (granularity int, zeroes, ok bool) {
 		return 0, false, false
 	}
 	if !img.BlockDevice {
-		// Writing zeros instead of holes would fill the host's disk when a guest runs mkfs.
+		// Writing zeros instead of punching holes would fill the host's disk when a guest runs
+		// mkfs.
 		ok := img.punchesHoles(st.Size)
 		if ok && st.Blksize > 0 && st.Blksize <= 1<<20 {
 			granularity = int(st.Blksize)

@@ -16,8 +16,8 @@ import (
 )
 
 // Try takes an exclusive flock(2) on an open file. The kernel releases the lock when the last
-// descriptor of this open file is closed, also when the process is killed. The error matches
-// unix.EWOULDBLOCK while another open file has the lock.
+// descriptor of this open file is closed, even if that happens because the process is killed. The
+// error matches unix.EWOULDBLOCK while another open file has the lock.
 func Try(f *os.File) error { return try(f, unix.LOCK_EX) }
 
 // TryShared is like Try, for a lock that any number of processes can share.
@@ -35,8 +35,8 @@ func try(f *os.File, how int) error {
 	}
 }
 
-// Wait is like Try, but waits for the lock until ctx is done, and then returns ctx.Err(). It polls,
-// because a blocked flock(2) would hold a thread that nothing can interrupt.
+// Wait is like Try, but waits for the lock. If ctx is done first, Wait returns ctx.Err(). Wait
+// polls, because a blocked flock(2) would hold a thread that nothing can interrupt.
 func Wait(ctx context.Context, f *os.File) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if err := Try(f); !errors.Is(err, unix.EWOULDBLOCK) {
@@ -51,9 +51,10 @@ func Wait(ctx context.Context, f *os.File) error {
 }
 
 // Holder returns the name of a process that holds a flock(2) on the file with the given stat; ok is
-// false if none is found. It does not try the lock: a machine that starts at the same moment could
-// then fail. It reads /proc/PID/fdinfo and, for processes of other users, /proc/locks. Files on
-// overlayfs and btrfs have other numbers in /proc/locks than in stat(2) and are not found there.
+// false if none is found. Holder does not try to take the lock, because a VM that starts at the
+// same moment could then fail to take it. Holder reads /proc/PID/fdinfo and, for processes of other
+// users, /proc/locks. On overlayfs and btrfs, a file's numbers in /proc/locks differ from those in
+// stat(2), so the search in /proc/locks does not find the file.
 func Holder(st *unix.Stat_t) (who string, ok bool) {
 	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // unreadable files are skipped
 	for _, path := range infos {
@@ -82,8 +83,8 @@ func Holder(st *unix.Stat_t) (who string, ok bool) {
 	return "", false
 }
 
-// hasFlock reports whether an open file has a flock. info is its text in /proc/PID/fdinfo, with
-// lines such as "lock: 1: FLOCK ADVISORY WRITE 3937 08:01:1966 0 EOF".
+// hasFlock reports whether an open file has a flock. info is the open file's text in
+// /proc/PID/fdinfo, with lines such as "lock: 1: FLOCK ADVISORY WRITE 3937 08:01:1966 0 EOF".
 func hasFlock(info string) bool {
 	for line := range strings.Lines(info) {
 		if f := strings.Fields(line); len(f) > 2 && f[0] == "lock:" && f[2] == "FLOCK" {

@@ -18,7 +18,7 @@ import (
 type folder struct{ *os.File }
 
 // openFolder opens the folder, and creates it if it is missing. It returns an error if another user
-// owns the folder, as is possible in /tmp, or can enter it.
+// owns the folder (which is possible in /tmp) or can enter it.
 func openFolder(path string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -54,7 +54,8 @@ func (d *folder) remove(names ...string) {
 	}
 }
 
-// socket returns a path that fits into a sockaddr_un even if the folder's path is long.
+// socket returns the path of a socket in the folder. The path fits into a sockaddr_un even if the
+// folder's own path is long.
 func (d *folder) socket(name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)
 }
@@ -78,7 +79,7 @@ func (d *folder) lock() (*os.File, error) {
 	return f, nil
 }
 
-// tryLock locks a file, unless another process has locked it.
+// tryLock locks a file. It returns false if another process has locked the file.
 func tryLock(f *os.File) (bool, error) {
 	err := flock.Try(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -87,7 +88,8 @@ func tryLock(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// holder returns " (PROCESS)" for the process that has locked a file, or "" if it is unknown.
+// holder returns " (PROCESS)" for the process that has locked a file, or "" if that process is
+// unknown.
 func holder(f *os.File) string {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) == nil {

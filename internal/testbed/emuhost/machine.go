@@ -10,8 +10,9 @@ import (
 // kernelLine is the host kernel's command line. It keeps the console short, makes QEMU exit on a
 // panic (with -no-reboot) and disables mitigations, which an emulated machine does not need. lpj
 // skips the calibration of the delay loop on each CPU, which takes a second in emulation. The value
-// is right for a time stamp counter of 2.5 GHz, and delays need only be about right. tsc=reliable
-// and no_timer_check skip checks of the emulated counter and timer, because these checks wait.
+// of lpj is right for a time stamp counter of 2.5 GHz, and delays need only be about right.
+// tsc=reliable and no_timer_check skip checks of the emulated counter and timer, because these
+// checks spend time waiting.
 const kernelLine = "console=ttyS0 panic=-1 quiet mitigations=off lpj=10000000 tsc=reliable no_timer_check"
 
 // channelFD is the channel's file descriptor in QEMU: the first after the standard streams.
@@ -35,8 +36,8 @@ func (h *Host) arguments() []string {
 	}
 	add("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
 	// One thread translates for all CPUs. With one thread for each CPU, QEMU (7.2) misses a store
-	// to code that another CPU is translating. A kernel that patches its own text then runs a
-	// stale breakpoint ("Oops: int3") or worse, about once in ten starts on a busy machine.
+	// to code that another CPU is translating. A kernel that patches its own text then runs a stale
+	// breakpoint ("Oops: int3") or worse, about once in ten starts on a busy computer.
 	add("-accel", "tcg,thread=single", "-cpu", "max,+svm", "-smp", strconv.Itoa(h.config.CPUs), "-m", strconv.Itoa(h.config.MemoryMiB))
 	if h.config.Icount {
 		add("-icount", "shift=0,sleep=off")

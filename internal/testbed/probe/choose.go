@@ -19,7 +19,7 @@ var needed = []string{"/dev/kvm", "/dev/vhost-net", "/dev/vhost-scsi"}
 
 // Choice is the place where tests run.
 type Choice struct {
-	Direct bool   // on this machine, not in the emulated host
+	Direct bool   // on this computer, not in the emulated host
 	Why    string // the reason, for a log line
 }
 
@@ -30,9 +30,10 @@ func (c Choice) String() string {
 	return "running in the emulated host: " + c.Why
 }
 
-// Choose decides where tests run. The mode comes from ModeEnv or, if that is not set, is usual.
-// Mode "auto" chooses this machine if the device files exist and a guest works: some machines have
-// a /dev/kvm that cannot run a guest. Choose downloads the guest's files if c lacks them.
+// Choose decides where tests run. The mode comes from ModeEnv or, if that variable is not set, from
+// the argument usual. Mode "auto" chooses this computer if the device files exist and a guest
+// works: some computers have a /dev/kvm that cannot run a guest. Choose downloads the guest's files
+// if c lacks them.
 func Choose(ctx context.Context, c *cache.Cache, usual string) (Choice, error) {
 	switch mode := cmp.Or(os.Getenv(ModeEnv), usual); mode {
 	case "direct":

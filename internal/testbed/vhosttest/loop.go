@@ -11,8 +11,8 @@ import (
 // a host without loop devices.
 func OpenLoop(t testing.TB, image string) (string, error) {
 	t.Helper()
-	// Without udev nothing loads the module. Errors are ignored: the module may be built in, and if
-	// it is missing, losetup fails.
+	// On a host without udev, nothing else loads the module. Errors are ignored: the module may be
+	// built in, and if it is missing, losetup fails.
 	exec.Command("modprobe", "loop").Run()
 	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
 	if err != nil {

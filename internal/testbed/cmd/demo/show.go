@@ -65,7 +65,7 @@ func show(ctx context.Context, out, log io.Writer) (err error) {
 	return nil
 }
 
-// use does everything between the guest's start and its power-off.
+// use does everything between the start and the power-off of the guest.
 func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) {
 	if r.guest, err = m.run(ctx, "uname -r"); err != nil {
 		return err
@@ -96,8 +96,9 @@ func use(ctx context.Context, m *machine, r *report, log io.Writer) (err error) 
 	return nil
 }
 
-// usage returns the machine's report of its resource usage. It asks again after a timeout: in an
-// emulated host on a busy machine, minivmm may need longer for the report than a client waits.
+// usage returns minivmm's report of the machine's resource usage. If a request times out, usage
+// asks again: in an emulated host on a busy computer, minivmm may need longer for the report than a
+// client waits.
 func usage(ctx context.Context, name string) (*account.Report, error) {
 	ask := control.Request{Command: control.CommandWorkers}
 	answer, _, err := control.Call(name, ask)
@@ -113,12 +114,12 @@ func usage(ctx context.Context, name string) (*account.Report, error) {
 	return answer.Workers, nil
 }
 
-// counters are readings, or the difference of two readings.
+// counters holds readings, or the differences between two readings.
 type counters struct {
 	exits     uint64 // VM exits of all vCPUs; the kernel handles most of them
-	userExits uint64 // mmio_exits and io_exits: an upper bound of the exits to user space
-	packets   uint64 // of the tap, in both directions
-	requests  uint64 // of the disk, as LIO counts them
+	userExits uint64 // mmio_exits and io_exits: an upper bound on the exits to user space
+	packets   uint64 // packets through the tap, in both directions
+	requests  uint64 // requests to the disk, as LIO counts them
 }
 
 func (c counters) since(before counters) counters {
@@ -149,8 +150,8 @@ func (b *bench) count(ctx context.Context) (c counters, err error) {
 	return c, err
 }
 
-// packets returns the number of packets that the interface with the address has transferred in both
-// directions.
+// packets returns the number of packets that the interface with the given address has transferred
+// in both directions.
 func packets(address string) (uint64, error) {
 	all, err := netlink.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {

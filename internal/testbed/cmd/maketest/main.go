@@ -1,8 +1,8 @@
-// Command maketest implements "make test". It runs all tests on this machine with the race
+// Command maketest implements "make test". It runs all tests on this computer with the race
 // detector, and then the tests that need KVM and vhost: in the emulated host on each of its
-// kernels, or directly on this machine if a guest works here. At the end it prints a summary. It
-// also implements "make unit", "make vm" and "make stress-host". It must run at the top of the source
-// tree.
+// kernels, or directly on this computer if a guest works here. At the end it prints a summary. It
+// also implements "make unit", "make vm" and "make stress-host". It must run at the top of the
+// source tree.
 package main
 
 import (
