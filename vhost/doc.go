@@ -15,25 +15,27 @@
 //
 // The kernel requires this order: open, SetForkFromOwner, SetOwner, GetFeatures; then, when the
 // guest's driver is ready, setFeatures, setMemTable, and for each ring setVringNum, setVringBase,
-// setVringAddr, setVringCall and setVringErr. The last two steps differ. For vhost-net, the kicks
-// (setVringKick) are set before the backend. For vhost-scsi, the endpoint is set before the kicks,
-// because an earlier kick is lost. SetOwnerHere, Net.Start and Scsi.Start follow this order.
+// setVringAddr, setVringCall and setVringErr. The last two steps depend on the device. For
+// vhost-net, the kicks (setVringKick) are set before the backend. For vhost-scsi, the endpoint is
+// set before the kicks, because an earlier kick is lost. SetOwnerHere, Net.Start and Scsi.Start
+// follow this order.
 //
 // # The worker
 //
 // SetOwner creates the worker, the thread that serves the rings. Since Linux 6.4 the worker is a
 // thread of this process, cloned from the calling thread, with that thread's affinity, cgroup,
-// namespaces and credentials. On older kernels it is a kernel thread. On kernels that support both,
-// SetForkFromOwner selects one. SetOwnerHere selects a thread of this process, creates the worker
-// and finds it. Since Linux 6.5 a Scsi can have several workers (NewWorkerHere), each of which
-// serves some of the rings.
+// namespaces and credentials. On older kernels it is a kernel thread. On kernels that support both
+// kinds, SetForkFromOwner selects one. SetOwnerHere selects a thread of this process, creates the
+// worker and finds it. Since Linux 6.5 a Scsi can have several workers (NewWorkerHere), each of
+// which serves some of the rings.
 //
 // # Errors, concurrency, lifetimes
 //
 // The error of a failed ioctl wraps an *os.PathError whose Op is the ioctl's C name and whose Path
 // is the device node. If the kernel lacks a feature, the error matches errors.ErrUnsupported.
 // Several goroutines may use a device, with one call at a time per ring. All ioctls after SetOwner
-// must come from the process that called it. The caller must close what it opens; Close stops the
-// workers, whose threads can exit slightly later. The memory passed to setMemTable must stay mapped
-// until the device is stopped. The kernel holds its own references to the eventfds and the tap.
+// must come from the process that called SetOwner. The caller must close every device that it
+// opens; Close stops the workers, whose threads can exit slightly later. The memory passed to
+// setMemTable must stay mapped until the device is stopped. The kernel holds its own references to
+// the eventfds and the tap.
 package vhost

@@ -45,7 +45,7 @@ func (w Worker) CPUsAllowed() (string, error) {
 }
 
 // SetAffinity restricts the worker to the given CPUs (sched_setaffinity(2)). It returns EINVAL if
-// none of them is online and allowed.
+// none of the CPUs is online and allowed.
 func (w Worker) SetAffinity(cpus []int) error {
 	dir, err := w.path()
 	if err != nil {
@@ -86,8 +86,8 @@ func (p Policy) realtime() bool { return p == FIFO || p == RR }
 // Sched holds the scheduling attributes of a thread (sched_setattr(2)).
 type Sched struct {
 	Policy   Policy
-	Nice     int // -20 to 19, for Other and Batch; 0 for the others
-	Priority int // 1 to 99, for FIFO and RR; 0 for the others
+	Nice     int // -20 to 19, for Other and Batch; 0 for all other policies
+	Priority int // 1 to 99, for FIFO and RR; 0 for all other policies
 }
 
 // String returns the policy in the format of the configuration, and the nice value if it is not 0:
@@ -157,16 +157,17 @@ func (s Sched) limit() string {
 	return "NICE"
 }
 
-// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9). With it a pidfd can refer to any
-// thread, not only to the first thread of a process.
+// pidfdThread is PIDFD_THREAD (uapi/linux/pidfd.h, Linux 6.9). With this flag a pidfd can refer to
+// any thread, not only to the first thread of a process.
 const pidfdThread = unix.O_EXCL
 
 // Watch waits until a worker exits.
 type Watch struct{ f *os.File } // a pidfd, in Go's poller
 
-// Watch returns a Watch for the worker. The caller must call Close. A worker exits with its device
-// or its process. Otherwise it exits only after a kernel fault (oops), which kills just the thread
-// that hits it. For a kernel thread and before Linux 6.9 the error matches errors.ErrUnsupported.
+// Watch returns a Watch for the worker. The caller must call Close. A worker normally exits
+// together with its device or its process. The only other cause is a kernel fault (oops), which
+// kills just the thread that runs into it. For a kernel thread and before Linux 6.9 the error
+// matches errors.ErrUnsupported.
 func (w Worker) Watch() (*Watch, error) {
 	if w.Kthread {
 		return nil, fmt.Errorf("worker %s is a kernel thread: %w", w.Comm, errors.ErrUnsupported)

@@ -122,8 +122,8 @@ func (m *VM) tapNet(cfg *config.Net) (virtio.Backend, int, error) {
 	return backend, tap.MTU(), nil
 }
 
-// vhostNet creates a vhost device, and so a worker, for each queue pair. On error the caller still
-// owns the tap.
+// vhostNet creates a vhost device, and with it a worker, for each queue pair. On error the caller
+// still owns the tap.
 func (m *VM) vhostNet(cfg *config.Net, tap *net.Tap) (_ virtio.Backend, err error) {
 	var devs []*vhost.Net
 	defer func() {

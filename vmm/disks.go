@@ -15,7 +15,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// newSCSI creates the host adapter. Each disk is one of its LUNs.
+// newSCSI creates the SCSI host adapter. Each disk is a LUN of the adapter.
 func (m *VM) newSCSI() (virtio.Device, error) {
 	open := m.vhostSCSI
 	if m.plan.DiskBackend() == config.DiskInProcess {
@@ -107,9 +107,9 @@ type disks struct {
 }
 
 // Rescan checks whether files or block devices behind the disks have changed size, resizes the
-// disks and returns those that changed. A disk served in process also detects a change by itself,
-// within a second of being used; Rescan does not return that disk then. Any goroutine may call
-// Rescan, between New and Close.
+// disks and returns the disks that changed. A disk served in process also detects a change by
+// itself within a second of being used. Rescan does not return a disk that has already detected its
+// change. Any goroutine may call Rescan, between New and Close.
 func (m *VM) Rescan() (changed []account.DiskSize, err error) {
 	d := &m.disks
 	d.mu.Lock()

@@ -13,24 +13,25 @@ import (
 
 const (
 	// filesPerQueue is the maximum number of descriptors that a backend opens for each queue when
-	// the driver starts the device: two for the error eventfd of a vhost ring, or in process a
-	// second descriptor of Kick.
+	// the driver starts the device. A vhost ring needs two for its error eventfd; a queue served in
+	// process needs one, a second descriptor of Kick.
 	filesPerQueue = 2
-	// filesWhileRunning is for everything else that a running machine opens: the control socket and
-	// its connections, and files of /proc and of the cgroup for a report.
+	// filesWhileRunning is the number of descriptors for everything else that a running machine
+	// opens: the control socket and its connections, and files of /proc and of the cgroup for a
+	// report.
 	filesWhileRunning = 12
 )
 
 // withFiles is a device that holds as many spare descriptors as its next activation needs. The
-// driver decides when to activate; if a limit were reached then, the guest would have a dead
-// device.
+// driver decides when to activate the device. If a limit on open files were reached at that time,
+// the guest would have a dead device.
 type withFiles struct {
 	virtio.Device
 	held []int
 }
 
-// reserveFiles returns EMFILE or ENFILE if there are too few descriptors; the caller still owns the
-// device then.
+// reserveFiles returns EMFILE or ENFILE if there are too few descriptors. In that case the caller
+// still owns the device.
 func reserveFiles(dev virtio.Device) (*withFiles, error) {
 	d := &withFiles{Device: dev}
 	if err := d.hold(filesPerQueue * len(dev.QueueSizes())); err != nil {
@@ -39,7 +40,7 @@ func reserveFiles(dev virtio.Device) (*withFiles, error) {
 	return d, nil
 }
 
-// hold opens placeholders until there are n.
+// hold opens placeholders until n are open.
 func (d *withFiles) hold(n int) error {
 	for len(d.held) < n {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
@@ -60,7 +61,7 @@ func (d *withFiles) release() (err error) {
 }
 
 // Activate, Reset and Close implement [virtio.Device]. Reset takes back the descriptors that the
-// activation used, or fewer if others took them.
+// activation used, or fewer if other files have taken their place.
 func (d *withFiles) Activate(a virtio.Activation) error {
 	return errors.Join(d.release(), d.Device.Activate(a))
 }

@@ -9,9 +9,9 @@ import (
 	"minivmm/kvm"
 )
 
-// host implements the part of the machine that transports use. It owns the GSI numbers and the one
-// routing table of a VM. KVM replaces the table as a whole, so each change writes all of it; a route
-// is always written before an irqfd uses it.
+// host implements the part of the VM that transports use. It owns the GSI numbers and the one
+// routing table of a VM. KVM replaces the table as a whole, so each change writes the whole table.
+// A route is always written before an irqfd uses it.
 type host struct {
 	vm *kvm.VM
 
@@ -22,7 +22,7 @@ type host struct {
 var _ virtio.Host = (*host)(nil)
 
 // newHost installs routes for the IOAPIC's pins only: the PIC that is part of the in-kernel
-// controller gets no interrupts, and no guest uses it.
+// controller gets no interrupts, and no guest uses that PIC.
 func newHost(vm *kvm.VM) (*host, error) {
 	h := &host{vm: vm, msis: make(map[uint32]*virtio.Message)}
 	return h, h.write()
@@ -41,8 +41,8 @@ func (h *host) write() error {
 	return h.vm.SetGSIRouting(routes)
 }
 
-// AttachDoorbell matches writes of any width (length 0): the value only names the queue, and each
-// queue has its own address.
+// AttachDoorbell matches writes of any width (length 0): the value that the driver writes only
+// names the queue, and each queue has its own address.
 func (h *host) AttachDoorbell(gpa guestmem.GPA, kick *virtio.Notifier) (func() error, error) {
 	return h.attach(kvm.IOEvent{Addr: uint64(gpa), FD: kick.FD()}, kick)
 }
@@ -105,7 +105,7 @@ func (m *msi) irqfd(call *virtio.Notifier, assign bool) error {
 }
 
 // Close releases the GSI. The table keeps the stale route until the next change, but nothing
-// signals it.
+// signals that route.
 func (m *msi) Close() error {
 	m.host.mu.Lock()
 	defer m.host.mu.Unlock()

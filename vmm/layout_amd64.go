@@ -8,20 +8,20 @@ import (
 )
 
 // The guest's physical addresses, each with its reason. RAM below 4 GiB ends where the devices
-// begin; the rest of it is above 4 GiB.
+// begin; the rest of RAM is above 4 GiB.
 const (
 	// ramHoleGPA is the end of RAM below 4 GiB: 3 GiB as on most PCs, so that drivers which need
-	// 32-bit addresses have enough.
+	// 32-bit addresses have enough RAM.
 	ramHoleGPA = 0xc000_0000
-	// ramHighGPA is where RAM continues.
+	// ramHighGPA is where RAM continues above the hole.
 	ramHighGPA = 0x1_0000_0000
 
 	// mmioGPA and mmioSize are the window for PCI BARs.
 	mmioGPA  = 0xd000_0000
 	mmioSize = 0x1000_0000
-	// ecamGPA is PCI configuration space, 1 MiB for the only bus. The I/O ports 0xcf8 and 0xcfc
-	// exist only if the configuration enables them: a guest that finds them uses them for most
-	// registers, at two exits per access.
+	// ecamGPA is the address of PCI configuration space, 1 MiB for the only bus. The I/O ports
+	// 0xcf8 and 0xcfc exist only if the configuration enables them: a guest that finds these ports
+	// uses them for most registers, and each access costs two exits.
 	ecamGPA  = 0xe000_0000
 	ecamSize = 1 << 20
 
@@ -51,8 +51,9 @@ const (
 	sleepControlPort = 0x600
 	sleepStatusPort  = 0x601
 	resetPort        = 0x602
-	// keyboardPort is the command and status port of the keyboard controller, resetControlPort the
-	// reset control register of Intel's chip sets. Guests without ACPI reset a PC with them.
+	// keyboardPort is the command and status port of the keyboard controller. resetControlPort is
+	// the reset control register of Intel's chip sets. Guests without ACPI reset a PC through these
+	// ports.
 	keyboardPort     = 0x64
 	timerPort        = 0x42 // channel 2 of the PIT
 	resetControlPort = 0xcf9
@@ -77,8 +78,8 @@ func ramRanges(sizeBytes uint64) []guestmem.Range {
 	}
 }
 
-// reserved are the entries of the guest's memory map other than RAM. Linux uses ECAM only where it
-// is reserved (arch/x86/pci/mmconfig-shared.c).
+// reserved are the entries of the guest's memory map other than RAM. Linux uses ECAM only if its
+// addresses are reserved (arch/x86/pci/mmconfig-shared.c).
 var reserved = []boot.E820Entry{
 	{GPA: acpiGPA, SizeBytes: acpiSize, Type: boot.ACPIData},
 	{GPA: ecamGPA, SizeBytes: ecamSize, Type: boot.Reserved},

@@ -18,8 +18,8 @@ import (
 // limits. It must run before anything that counts towards the limits is created: guest memory, vCPU
 // threads, workers.
 //
-// It first creates threads in advance, see [reserveThreads]: a limit on tasks refuses only tasks
-// that are created later.
+// Before it sets a limit, addLimits creates threads in advance (see [reserveThreads]), because a
+// limit on tasks affects only tasks that are created later.
 func (m *VM) addLimits() error {
 	limits, err := cgroupConfig(&m.plan.Config)
 	if err != nil {
@@ -113,7 +113,7 @@ func ioMax(d config.IOLimit) string {
 }
 
 // diskOf returns the whole disk of a block device, or of the file system that a file is on, as
-// MAJOR:MINOR: the io controller does not know partitions.
+// MAJOR:MINOR. It returns the whole disk because the io controller does not know partitions.
 func diskOf(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

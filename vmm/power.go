@@ -8,8 +8,8 @@ import (
 // resetValue is what the guest writes to the ACPI reset register.
 const resetValue = 1
 
-// powerRegister is a one-byte port with which a guest stops itself: a write stops it with outcome
-// if the bits of mask equal those of value.
+// powerRegister is a one-byte port with which a guest stops itself: a write stops the guest with
+// the given outcome if the written byte equals the field value in all bits of mask.
 type powerRegister struct {
 	port        uint64
 	reads       byte
@@ -18,19 +18,20 @@ type powerRegister struct {
 	end         func(Outcome)
 }
 
-// powerRegisters lists all of them, and a port in place of the timer (PIT), which is not emulated.
+// powerRegisters lists all power registers, and one port in place of the timer (PIT), which is not
+// emulated.
 //
-// The keyboard controller (i8042) is not emulated except for its reset line, which commands 0xf0 to
-// 0xff pulse if their bit 0 is clear. Its status reports an empty input buffer (bit 1 clear), so
-// that a command may be written at once. All other bits are set, as for a port without a device: an
-// output buffer that never becomes empty (bit 0) tells Linux's i8042_flush at once that there is no
-// controller.
+// The keyboard controller (i8042) is not emulated except for its reset line, which the commands
+// from 0xf0 to 0xff pulse if bit 0 of the command is clear. Its status reports an empty input
+// buffer (bit 1 clear), so that a command may be written at once. All other bits are set, as for a
+// port without a device: an output buffer that never becomes empty (bit 0) tells Linux's
+// i8042_flush at once that there is no controller.
 var powerRegisters = []powerRegister{
 	{port: sleepControlPort, mask: 0xff, value: acpi.SleepValue(acpi.S5), outcome: PoweredOff},
 	{port: sleepStatusPort, value: 0xff}, // no write stops the guest
 	// Unless KVM's clock reports the frequency, Linux calibrates its time stamp counter with
-	// channel 2 (quick_pit_calibrate). It gives up at once if the port reads as 0, but after
-	// 100 000 reads if it reads as ones, as a port without a device does.
+	// channel 2 (quick_pit_calibrate). Linux gives up at once if the port reads as 0. If the port
+	// reads as ones, as a port without a device does, Linux gives up only after 100 000 reads.
 	{port: timerPort, value: 0xff},
 	{port: resetPort, mask: 0xff, value: resetValue, outcome: Rebooted},
 	{port: keyboardPort, reads: 0xfd, mask: 0xf1, value: 0xf0, outcome: Rebooted},
@@ -39,7 +40,7 @@ var powerRegisters = []powerRegister{
 }
 
 // attachPower attaches the registers to the bus of ports. The reset control register is inside the
-// range of configPorts, the ports of PCI configuration mechanism 1, if the machine has them.
+// range of configPorts, the ports of PCI configuration mechanism 1, if the VM has these ports.
 func attachPower(b *bus.Bus, configPorts bus.Handler, end func(Outcome)) error {
 	for _, r := range powerRegisters {
 		r.end = end

@@ -20,7 +20,7 @@ import (
 // accounted is the state that New records for Report.
 type accounted struct {
 	started  time.Time
-	recovery func() int         // returns the thread ID of KVM's kernel thread for this VM, 0 if it has none
+	recovery func() int         // returns the thread ID of KVM's kernel thread for this VM, 0 if there is none
 	fronts   []*virtio.Frontend // one for each device
 	nets     []inProcessNet
 }
@@ -31,9 +31,9 @@ type inProcessNet struct {
 	backend *usernet.Backend
 }
 
-// createVM creates the KVM VM and records the creating thread: before Linux 6.13 KVM names a kernel
-// thread after it. That thread is looked up only when a report is requested, as most machines are
-// never asked for one.
+// createVM creates the KVM VM and records the thread that creates it: before Linux 6.13 KVM names a
+// kernel thread after the creating thread. The kernel thread is looked up only when a report is
+// requested, because most machines are never asked for a report.
 func (m *VM) createVM(sys *kvm.System) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -119,7 +119,7 @@ func (m *VM) queues() (queues []account.Queue) {
 	return queues
 }
 
-// notCharged estimates the kernel memory of each vhost device that is charged to no cgroup.
+// notCharged estimates, for each vhost device, the kernel memory that is charged to no cgroup.
 func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 	var all []account.Estimate
 	for _, w := range m.Workers() {
@@ -147,8 +147,8 @@ func (m *VM) notCharged(queues []account.Queue) []account.Estimate {
 	return all
 }
 
-// scsiName is the name of the only controller. scsiRequestQueue is its first request queue, after
-// the control and event queues.
+// scsiName is the name of the only controller. scsiRequestQueue is the index of the controller's
+// first request queue, after the control and event queues.
 const (
 	scsiName         = "scsi0"
 	scsiRequestQueue = 2

@@ -11,14 +11,14 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Tune changes the settings of the workers of one device, or of all. Any goroutine may call it,
-// whether the guest runs or not. It requires the same privileges as the same settings in the
-// configuration: CAP_SYS_NICE or a resource limit for more than the default priority (else EPERM).
-// The error matches errors.ErrUnsupported for busy polling of a named vhost-scsi device, and for
-// several vhost-scsi workers where the kernel does not support them (before Linux 6.5, and with
-// kernel threads). Requests continue during the call. If changing the worker count fails, no other
-// setting changes. On a later error the count has changed, and some workers may already have their
-// new settings.
+// Tune changes the settings of the workers of one device or of all devices. Any goroutine may call
+// it, whether the guest runs or not. It requires the same privileges as the same settings in the
+// configuration: CAP_SYS_NICE or a resource limit for more than the default priority; without them,
+// the error is EPERM. The error matches errors.ErrUnsupported for busy polling of a named
+// vhost-scsi device, and for several vhost-scsi workers where the kernel does not support them
+// (before Linux 6.5, and with kernel threads). Requests continue during the call. If changing the
+// worker count fails, no other setting changes. On a later error the count has changed, and some
+// workers may already have their new settings.
 func (m *VM) Tune(t config.Tuning) error {
 	if err := t.Check(); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (w *Worker) apply(t config.Tuning) error {
 	return nil
 }
 
-// setBusyPoll sets both rings of a vhost-net device.
+// setBusyPoll sets the polling time of both rings of a vhost-net device.
 func (w *Worker) setBusyPoll(d time.Duration) error {
 	for _, ring := range []uint32{vhost.NetRX, vhost.NetTX} {
 		if err := w.dev.SetVringBusyloopTimeout(ring, uint32(d.Microseconds())); err != nil {

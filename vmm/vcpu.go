@@ -17,8 +17,8 @@ import (
 	"minivmm/vmm/sandbox"
 )
 
-// vcpu is one virtual CPU. Its own goroutine, locked to a thread for life, does everything except
-// stop and the counters.
+// vcpu is one virtual CPU. Its own goroutine, which is always locked to one thread, does everything
+// except stop and reading the counters.
 type vcpu struct {
 	vm    *VM
 	id    int
@@ -36,7 +36,7 @@ type vcpu struct {
 type vcpuStart struct {
 	cpuid  []kvm.CPUIDEntry // supported by KVM
 	tscKHz int              // 0: unknown
-	entry  boot.Entry       // of the first vCPU; the others wait for a SIPI
+	entry  boot.Entry       // of the first vCPU; the other vCPUs wait for a SIPI
 }
 
 // startVCPU creates vCPU id on a new thread and returns when it is waiting at the start gate.
@@ -45,7 +45,8 @@ func (m *VM) startVCPU(id int, start vcpuStart) (*vcpu, error) {
 	ready := make(chan error)
 	go func() {
 		defer close(v.done)
-		// Never unlocked: KVM_RUN from another thread costs an RCU grace period.
+		// The goroutine stays on this thread: KVM_RUN from another thread costs an RCU grace
+		// period.
 		runtime.LockOSThread()
 		v.tid.Store(int32(unix.Gettid()))
 		err := v.setUp(start)
@@ -78,7 +79,7 @@ func (v *vcpu) setUp(start vcpuStart) (err error) {
 	if v.fd, err = v.vm.vm.CreateVCPU(v.id); err != nil {
 		return err
 	}
-	// Before the first run: later the call would block on the vCPU's mutex.
+	// StatsFD is called before the first run: later, the call would block on the vCPU's mutex.
 	if v.stats, err = v.fd.StatsFD(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
@@ -109,14 +110,14 @@ func (v *vcpu) run() {
 		}
 		switch exit.Reason {
 		case kvm.ExitIO:
-			size := exit.IO.Size // of an item; a string instruction moves several
+			size := exit.IO.Size // bytes in one item; a string instruction moves several items
 			for data := exit.IO.Data; len(data) >= size && size > 0; data = data[size:] {
 				access(&m.io, uint64(exit.IO.Port), data[:size], exit.IO.Write)
 			}
 		case kvm.ExitMMIO:
 			access(&m.mmio, exit.MMIO.GPA, exit.MMIO.Data, exit.MMIO.Write)
 		case kvm.ExitIntr:
-			// A signal or stop: the loop's condition decides.
+			// A signal or a call of stop: the loop's condition decides whether to continue.
 		case kvm.ExitShutdown:
 			m.end(Crashed, nil)
 			return
@@ -149,8 +150,8 @@ func (e *KVMError) Error() string {
 const resetVector = 0xffff_fff0
 
 // unexpected returns the outcome of an exit that minivmm cannot handle. A guest can cause most such
-// exits: it sends itself INIT, by any kind of interrupt, or it executes code, uses a stack or takes
-// an exception at an address without memory. Such an exit stops the guest and logs one line.
+// exits: by sending itself INIT, with any kind of interrupt, or by executing code, using a stack or
+// taking an exception at an address without memory. Such an exit stops the guest and logs one line.
 func (v *vcpu) unexpected(exit *kvm.Exit) (Outcome, error) {
 	detail, at := exit.String(), uint64(0)
 	regs, err := v.fd.Regs()
@@ -173,9 +174,10 @@ func (v *vcpu) unexpected(exit *kvm.Exit) (Outcome, error) {
 	return 0, &KVMError{VCPU: v.id, Detail: detail}
 }
 
-// stop makes the goroutine leave its loop, whatever the vCPU is doing: stopping is for a vCPU that
-// handles an exit, immediate_exit for one that is about to enter the guest, and the signal for one
-// in the guest or halted. The Go runtime uses SIGURG for preemption and ignores spurious ones.
+// stop makes the goroutine leave its loop, whatever the vCPU is doing. The field stopping is for a
+// vCPU that handles an exit, immediate_exit for one that is about to enter the guest, and the
+// signal for one in the guest or halted. The Go runtime uses SIGURG for preemption and ignores
+// spurious signals.
 func (v *vcpu) stop() {
 	v.stopping.Store(true)
 	v.fd.SetImmediateExit(true)

@@ -19,15 +19,15 @@ import (
 type Worker struct {
 	vhost.Worker
 	Device   string        // "net0"
-	Rings    []int         // indices of the device's queues that it serves
-	BusyPoll time.Duration // how long it polls for work before it sleeps
+	Rings    []int         // indices of the device's queues that the worker serves
+	BusyPoll time.Duration // how long the worker polls for work before it sleeps
 
 	dev   *vhost.Device
 	place placement    // current settings
-	watch *vhost.Watch // nil if the kernel does not support it
+	watch *vhost.Watch // nil if the kernel does not support a Watch
 }
 
-// Serves returns the names of the worker's queues for people: "receive, transmit".
+// Serves returns the names of the worker's queues as text for people, such as "receive, transmit".
 func (w Worker) Serves() string {
 	var names []string
 	for _, ring := range w.Rings {
@@ -73,8 +73,8 @@ func orUnknown(get func() (string, error)) string {
 	return s
 }
 
-// Workers returns the VM's workers, in the order of its devices; none after Close. Any goroutine
-// may call it.
+// Workers returns the VM's workers, in the order of its devices. After Close it returns none. Any
+// goroutine may call it.
 func (m *VM) Workers() []Worker {
 	m.workersMu.Lock()
 	defer m.workersMu.Unlock()
@@ -92,8 +92,8 @@ type placement struct {
 	rings    int  // number of the device's rings that the kernel serves
 }
 
-// placement returns the configured settings for a device. own is the affinity in the device's own
-// table; unless it is empty, it overrides workers.affinity.
+// placement returns the configured settings for a device. The argument own is the affinity in the
+// device's own table; unless own is empty, it overrides workers.affinity.
 func (m *VM) placement(device string, own config.CPUSet) placement {
 	p := placement{device: device, affinity: m.plan.Workers.Affinity, key: "workers.affinity", sched: schedOf(m.plan.Workers.Sched, m.plan.Workers.Nice)}
 	if len(own) > 0 {
@@ -127,9 +127,10 @@ func (m *VM) own(dev *vhost.Device, p placement, rings []int) error {
 	return nil
 }
 
-// newWorker calls create to create a worker. The kernel copies attributes of the calling thread, so
-// create runs on a new thread that has the worker's affinity and no capabilities, and that exits
-// afterwards. newWorker applies the other settings to the worker itself, which is still idle.
+// newWorker creates a worker by calling the function create. The kernel copies attributes of the
+// calling thread, so create runs on a new thread that has the worker's affinity and no
+// capabilities, and that exits afterwards. newWorker applies the other settings to the worker
+// itself, which is still idle.
 func (m *VM) newWorker(dev *vhost.Device, p placement, rings []int, create func() (vhost.Worker, error)) (Worker, error) {
 	w := Worker{Device: p.device, Rings: rings, dev: dev, place: p}
 	err := vhost.OnThreadOfItsOwn(func() (err error) {
@@ -193,9 +194,10 @@ func (m *VM) forgetWorkers() error {
 	return errors.Join(errs...)
 }
 
-// watchWorkers watches each device's workers. When one exits, its device sets DEVICE_NEEDS_RESET;
-// otherwise the guest would not notice, and its requests would wait forever. It does nothing where
-// the kernel does not support this (before Linux 6.9). The caller has locked workersMu.
+// watchWorkers watches each device's workers. When a worker exits, its device sets
+// DEVICE_NEEDS_RESET; otherwise the guest would not notice the exit, and its requests would wait
+// forever. watchWorkers does nothing on kernels that cannot watch a worker (before Linux 6.9). The
+// caller has locked workersMu.
 func (m *VM) watchWorkers() error {
 	for i, w := range m.workers {
 		if w.watch != nil {

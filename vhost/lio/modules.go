@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usable returns an error if this process cannot create targets. It loads missing modules; notes
-// names them.
+// Usable returns an error if this process cannot create targets. Usable loads missing modules and
+// names them in notes.
 func Usable() (notes []string, err error) { return kernelTree.prepare() }
 
 // prepare makes sure that LIO and its vhost fabric are loaded. It returns notes about the modules
@@ -39,7 +39,7 @@ func (t tree) prepare() (notes []string, err error) {
 
 // mkFabric creates the folder of vhost targets. If the folder exists, mkFabric checks that targets
 // can be created in it. The error is EINVAL if the module is missing: the kernel loads the modules
-// of some other fabrics when their folder is created, but not this one.
+// of some other fabrics when their folder is created, but not the module of this fabric.
 func (t tree) mkFabric() error {
 	path := t.path("vhost")
 	err := t.fs.mkdir(path)

@@ -20,7 +20,8 @@ type program struct {
 	pvh      uint64    // XEN_ELFNOTE_PHYS32_ENTRY; 0: none
 }
 
-// segment is memSize bytes at gpa: the first fileSize from offset off in the file, the rest zero.
+// segment is a part of guest memory: memSize bytes at gpa. The first fileSize bytes come from
+// offset off in the file, and the rest are zero.
 type segment struct {
 	gpa      guestmem.GPA
 	off      int64
@@ -125,7 +126,7 @@ func (p *program) addHeader(r io.ReaderAt, size int64, h elf.Prog64) error {
 	return nil
 }
 
-// addNotes reads the PVH entry, if any, from one PT_NOTE.
+// addNotes reads the PVH entry, if any, from the contents of one PT_NOTE segment.
 func (p *program) addNotes(r io.Reader, size, align uint64) error {
 	if size > maxNotes {
 		return fmt.Errorf("notes of %#x bytes are too large: at most %#x", size, maxNotes)
@@ -185,7 +186,7 @@ func (p *program) hasCode(addr uint64) bool {
 // errTruncated means that a header refers to data beyond the end of the image.
 var errTruncated = errors.New("the image ends before it")
 
-// orTruncated returns errTruncated for an end-of-file error, and err otherwise.
+// orTruncated returns errTruncated if err is an end-of-file error, and err otherwise.
 func orTruncated(err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errTruncated
@@ -193,5 +194,5 @@ func orTruncated(err error) error {
 	return err
 }
 
-// isELF reports whether head starts an ELF file.
+// isELF reports whether head is the start of an ELF file.
 func isELF(head []byte) bool { return bytes.HasPrefix(head, []byte(elf.ELFMAG)) }

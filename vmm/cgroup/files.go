@@ -19,10 +19,11 @@ type files interface {
 	write(path, value string) error // one write(2), to a file that exists
 	mkdir(path string) error
 	rmdir(path string) error
-	list(dir string) ([]string, error) // the folders in dir
-	xattr(path, name string) string    // "" if it does not exist or is not readable
+	list(dir string) ([]string, error) // the names of the folders in dir
+	xattr(path, name string) string    // "" if the attribute does not exist or is not readable
 
-	// lock keeps other machines from changing dir between a check and the action that relies on it.
+	// lock keeps other minivmm processes from changing the cgroup dir between a check and the
+	// action that relies on that check.
 	lock(dir string) (unlock func())
 }
 
@@ -70,8 +71,8 @@ func (kernel) xattr(path, name string) string {
 	return string(b[:max(n, 0)])
 }
 
-// lock takes a flock(2). The wait is longer than a stopping machine may need, but it is bounded:
-// any user who can read a cgroup can lock it, and that must not prevent machines from starting.
+// lock takes a flock(2). It waits longer than a stopping VM may hold the lock, but not forever: any
+// user who can read a cgroup can lock it, and such a lock must not prevent VMs from starting.
 func (kernel) lock(dir string) (unlock func()) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -83,18 +84,19 @@ func (kernel) lock(dir string) (unlock func()) {
 	return func() { f.Close() }
 }
 
-// host is what this package knows about the host and about the process.
+// host is what this package knows about the host and about this process.
 type host struct {
 	files
 	mount   string // the mount point of the version 2 hierarchy
-	home    string // the process's cgroup below it: "/" or "/a/b"
+	home    string // the process's cgroup below mount: "/" or "/a/b"
 	uid     int
 	systemd bool   // systemd manages the hierarchy
 	scope   string // the unit that startScope made; "" if none
 
-	// startScope asks root's or the user's systemd for a scope that contains this process and is
-	// delegated to its user; slice "" leaves the choice of the slice to systemd. It returns the
-	// process's new cgroup. If the unit exists already, the error matches fs.ErrExist.
+	// startScope asks the system's systemd (for root) or the user's systemd for a scope that
+	// contains this process and is delegated to its user. If slice is "", systemd chooses the
+	// slice. startScope returns the process's new cgroup. If the unit exists already, the error
+	// matches fs.ErrExist.
 	startScope func(unit, slice string) (home string, err error)
 }
 

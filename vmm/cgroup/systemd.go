@@ -12,9 +12,10 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// systemd is a manager: org.freedesktop.systemd1(5), https://systemd.io/CGROUP_DELEGATION.
+// systemd is a systemd manager, the system's or a user's: see org.freedesktop.systemd1(5),
+// https://systemd.io/CGROUP_DELEGATION.
 type systemd struct {
-	uid int // 0: the system's manager; else this user's
+	uid int // 0 for the system's manager, otherwise the user whose manager this is
 }
 
 func (s systemd) startScope(unit, slice string) (string, error) {
@@ -89,9 +90,9 @@ type auxiliary struct {
 func scopeProperties(unit, slice string) []property {
 	all := []property{
 		{"Description", dbus.MakeVariant("minivmm: " + unit)},
-		{"PIDs", dbus.MakeVariant([]uint32{0})}, // 0 is the sender, whose PID may differ in the manager's namespace
+		{"PIDs", dbus.MakeVariant([]uint32{0})}, // 0 means the sender, whose PID may be different in the manager's PID namespace
 		{"Delegate", dbus.MakeVariant(true)},
-		// systemd forgets the unit when it stops, even after an out-of-memory kill.
+		// systemd forgets the unit when the unit stops, even after an out-of-memory kill.
 		{"CollectMode", dbus.MakeVariant("inactive-or-failed")},
 	}
 	if slice != "" {
@@ -100,7 +101,8 @@ func scopeProperties(unit, slice string) []property {
 	return all
 }
 
-// startScope sends the request over c and waits for the job. It closes c.
+// startScope sends the request to start the scope over c, waits for the manager's job, and closes
+// c. bus says whether c is connected to a message bus instead of to the manager itself.
 func startScope(ctx context.Context, c net.Conn, bus bool, unit, slice string) error {
 	// Not dbus.DialUnix: no file descriptors are passed.
 	conn, err := dbus.NewConn(c, dbus.WithContext(ctx))
@@ -154,7 +156,7 @@ func waitForJob(ctx context.Context, ended <-chan *dbus.Signal, job dbus.ObjectP
 	}
 }
 
-// meaning wraps a D-Bus error in the Go error that it stands for.
+// meaning adds to a D-Bus error the Go error with the same meaning.
 func meaning(err error) error {
 	e, ok := errors.AsType[dbus.Error](err)
 	switch {

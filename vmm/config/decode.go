@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// word is the text of a value from a flag. The schema determines its type.
+// word is a value's text from a flag. The schema determines the type of the value.
 type word string
 
 // decoder fills a Config from a tree of values as the TOML reader returns it: map[string]any,
@@ -22,7 +22,7 @@ type word string
 type decoder struct {
 	*report
 	spots    map[path]spot
-	flags    map[path]place // overrides spots
+	flags    map[path]place // positions of the values from flags; they override spots
 	given    map[path]bool  // known keys that were set, even to an invalid value
 	broken   map[path]bool  // given keys whose value was reported or could not be read
 	blind    bool           // some text could not be read, so it is unknown which keys it set
@@ -32,8 +32,8 @@ type decoder struct {
 	raw      func(string) error
 }
 
-// at returns the position of the value of p, or of the innermost enclosing table or list that was
-// given.
+// at returns the position of the value at path p. If p was not given, at returns the position of
+// the innermost table or list around p that was given.
 func (d *decoder) at(p path) place {
 	for ; p != ""; p = p.parent() {
 		if f, ok := d.flags[p]; ok {
@@ -46,7 +46,7 @@ func (d *decoder) at(p path) place {
 	return d.flags[""]
 }
 
-// keyAt returns the position of the key of p.
+// keyAt returns the position of the key at path p.
 func (d *decoder) keyAt(p path) place {
 	if _, ok := d.flags[p]; !ok {
 		if s, ok := d.spots[p]; ok {
@@ -56,14 +56,14 @@ func (d *decoder) keyAt(p path) place {
 	return d.at(p)
 }
 
-// reject reports the value of p as a problem.
+// reject reports the value at path p as a problem.
 func (d *decoder) reject(p path, format string, args ...any) {
 	d.broken[p] = true
 	d.add(d.at(p), format, args...)
 }
 
-// unread reports whether p or a table or list around it is broken, or whether p may have been set
-// in text that could not be read.
+// unread reports whether p or a table or list around p is broken, or whether p may have been set in
+// text that could not be read.
 func (d *decoder) unread(p path) bool {
 	for q := p; q != ""; q = q.parent() {
 		if d.broken[q] {
@@ -76,7 +76,7 @@ func (d *decoder) unread(p path) bool {
 // missing reports whether p was not given.
 func (d *decoder) missing(p path) bool { return !d.given[p] && !d.unread(p) }
 
-// table fills the struct rv from m.
+// table fills the struct rv from the TOML table m at path p.
 func (d *decoder) table(m map[string]any, rv reflect.Value, p path) {
 	keys := keysOf(rv.Type())
 	for k, v := range m {
@@ -91,7 +91,7 @@ func (d *decoder) table(m map[string]any, rv reflect.Value, p path) {
 	}
 }
 
-// value fills rv from v.
+// value fills rv from the value v at path p.
 func (d *decoder) value(v any, rv reflect.Value, p path) {
 	if w, ok := v.(word); ok {
 		d.word(string(w), rv, p)
@@ -145,10 +145,10 @@ func (d *decoder) value(v any, rv reflect.Value, p path) {
 	}
 }
 
-// index matches the index in a path.
+// index matches a list index in a path, such as [0].
 var index = regexp.MustCompile(`\[\d+\]`)
 
-// text fills a scalar type that implements encoding.TextUnmarshaler.
+// text fills rv, a scalar whose type implements encoding.TextUnmarshaler.
 func (d *decoder) text(v any, rv reflect.Value, u encoding.TextUnmarshaler, p path) {
 	if n, ok := v.(int64); ok {
 		if u, ok := u.(numbered); ok {
@@ -268,7 +268,7 @@ func (d *decoder) word(s string, rv reflect.Value, p path) {
 	}
 }
 
-// isScalar reports whether t is read from a string.
+// isScalar reports whether a value of type t is read from a string.
 func isScalar(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }

@@ -5,7 +5,7 @@ import (
 	"io/fs"
 )
 
-// Isolated is the Net.Network of a guest that reaches only its gateway.
+// Isolated is the value of Net.Network for a guest that reaches only its gateway.
 const Isolated Name = "isolated"
 
 const (
@@ -33,8 +33,8 @@ func (n *Net) User() string {
 	return ""
 }
 
-// lans reports keys without effect, and two devices of the machine on one named network: both would
-// have the same station name.
+// lans reports keys that have no effect. It also reports two devices of the machine on the same
+// named network, because both devices would have the same station name.
 func (c *checker) lans(nets []Net) {
 	networks, captures := map[Name]int{}, map[Path]int{}
 	for i := range nets {
@@ -64,7 +64,7 @@ func (c *checker) lans(nets []Net) {
 	}
 }
 
-// capture checks the capture file of n.
+// capture checks the capture file of the network device n.
 func (c *checker) capture(seen map[Path]int, n *Net, i int, p path) {
 	size, q := p.key("pcap_size"), p.key("pcap")
 	if n.Pcap == "" {

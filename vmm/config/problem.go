@@ -11,12 +11,12 @@ import (
 // Problem is one error in a configuration, with its position.
 type Problem struct {
 	File      string // as the caller named it; empty if the value came from a flag
-	Line, Col int    // from 1, the column in bytes; 0 without a File
+	Line, Col int    // from 1, the column in bytes; 0 if File is empty
 	Flag      string // the flag that set the value, like "--memory"; empty if the value came from a file
 	Text      string // one line
 }
 
-// String returns "file:line:col: error: text", or "--flag: error: text", as compilers print it.
+// String returns "file:line:col: error: text", or "--flag: error: text", as compilers print errors.
 func (p Problem) String() string {
 	if p.Flag != "" {
 		return p.Flag + ": error: " + p.Text
@@ -24,12 +24,12 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: error: %s", p.File, p.Line, p.Col, p.Text)
 }
 
-// Error holds all problems of a configuration: those of the file by position, then those of the
-// flags. It is never empty.
+// Error holds all problems of a configuration: first those in the file, in the order of their
+// positions, then those in the flags. Problems is never empty.
 type Error struct{ Problems []Problem }
 
-// maxShown bounds the problems that Error prints; a file of maximum size can hold a hundred
-// thousand.
+// maxShown bounds the problems that Error prints; a file of maximum size can have a hundred
+// thousand problems.
 const maxShown = 50
 
 // Error returns one problem per line.
@@ -81,7 +81,7 @@ func (r *report) err() error {
 		return cmp.Or(cmp.Compare(min(len(a.flag), 1), min(len(b.flag), 1)), cmp.Compare(a.nth, b.nth), cmp.Compare(a.off, b.off), cmp.Compare(a.text, b.text))
 	})
 	e := &Error{}
-	line, start, at := 1, 0, 0 // of the last offset; offsets ascend, so the file is walked once
+	line, start, at := 1, 0, 0 // line and its start belong to offset at; offsets ascend, so the file is scanned once
 	for _, f := range r.found {
 		p := Problem{Flag: f.flag, Text: f.text}
 		if f.flag == "" {

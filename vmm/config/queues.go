@@ -19,8 +19,8 @@ const (
 	autoSCSIQueues = 4
 )
 
-// number returns the number of queues of a machine with vcpus virtual CPUs. QueuesAuto gives at
-// most auto.
+// number returns the number of queues that q means on a machine with the given number of virtual
+// CPUs. For QueuesAuto it returns at most auto.
 func (q Queues) number(vcpus, auto int) int {
 	if q == QueuesAuto {
 		return min(vcpus, auto)
@@ -28,7 +28,7 @@ func (q Queues) number(vcpus, auto int) int {
 	return int(q)
 }
 
-// QueuePairs returns the number of queue pairs of n, provided its backend supports them.
+// QueuePairs returns the number of queue pairs of n, provided that the backend of n supports them.
 func (c *Config) QueuePairs(n *Net) int { return n.Queues.number(c.Machine.VCPUs, autoNetQueues) }
 
 // RequestQueues returns the number of request queues of the controller.
