@@ -9,8 +9,8 @@ import (
 )
 
 // CreateIRQChip creates the interrupt controller in the kernel: PIC, IOAPIC and a local APIC for
-// each vCPU (KVM_CREATE_IRQCHIP). It installs default routes for GSI 0 to 23. It must be called
-// before the first CreateVCPU.
+// each vCPU (KVM_CREATE_IRQCHIP). The kernel also installs default routes for GSI 0 to 23.
+// CreateIRQChip must be called before the first CreateVCPU.
 func (vm *VM) CreateIRQChip() error {
 	_, err := ioctl.Value(vm.f, createIRQChip, 0)
 	return err
@@ -22,23 +22,23 @@ type MSI struct {
 	Data    uint32
 }
 
-// Kinds of routes, and the IOAPIC as an interrupt controller.
+// The kinds of routes, and the number of the IOAPIC among the interrupt controllers.
 const (
 	routingIRQChip = 1 // KVM_IRQ_ROUTING_IRQCHIP
 	routingMSI     = 2 // KVM_IRQ_ROUTING_MSI
 	irqchipIOAPIC  = 2 // KVM_IRQCHIP_IOAPIC
 )
 
-// MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; every GSI is below it.
+// MaxRoutes is the kernel's KVM_MAX_IRQ_ROUTES; every GSI is less than MaxRoutes.
 const MaxRoutes = 4096
 
-// Route connects a GSI to an MSI or to a pin of the IOAPIC. A GSI may have several routes, but only
-// a single MSI is injected directly from the context that signals the irqfd; anything else goes
-// through a kworker.
+// Route connects a GSI to an MSI or to a pin of the IOAPIC. A GSI may have several routes. If its
+// only route is to an MSI, the kernel injects the interrupt directly from the context that signals
+// the irqfd. In all other cases the interrupt goes through a kworker.
 type Route struct {
 	GSI uint32
 	MSI *MSI   // nil: the route is to Pin
-	Pin uint32 // of the IOAPIC
+	Pin uint32 // a pin of the IOAPIC
 }
 
 // routing is struct kvm_irq_routing with room for MaxRoutes routes.
@@ -69,10 +69,11 @@ func (vm *VM) SetGSIRouting(routes []Route) error {
 	return err
 }
 
-// IRQFD connects an eventfd to a GSI or disconnects it (KVM_IRQFD). Each signal of the eventfd
-// raises the interrupt in the kernel. If the eventfd's count is already nonzero, the interrupt is
-// raised at once. An eventfd serves one GSI (else EBUSY); a GSI may have several eventfds.
-// CreateIRQChip must be called first (else EINVAL).
+// IRQFD connects an eventfd to a GSI if assign is true, and otherwise disconnects it from the GSI
+// (KVM_IRQFD). Each signal of the eventfd raises the interrupt in the kernel. If the eventfd's
+// count is already nonzero, the interrupt is raised at once. An eventfd can be connected to only
+// one GSI (else EBUSY); a GSI may have several eventfds. CreateIRQChip must be called first (else
+// EINVAL).
 func (vm *VM) IRQFD(fd int, gsi uint32, assign bool) error {
 	arg := irqfdArg{fd: uint32(fd), gsi: gsi}
 	if !assign {

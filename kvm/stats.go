@@ -56,7 +56,7 @@ func (s *Stats) Read() (map[string]uint64, error) {
 	return m, nil
 }
 
-// statsCounter is a counter: its name and the offset of its value in the data.
+// statsCounter is a counter: its name, and the offset of its value from the start of the data.
 type statsCounter struct {
 	name string
 	off  uint32

@@ -9,9 +9,9 @@ import (
 	"minivmm/vmm/config"
 )
 
-// scsiWorkers creates the workers for the disks' queues. The first serves the control and event
-// queues; the request queues are distributed over all workers. The workers belong to the device
-// until it is closed, even if the guest resets it.
+// scsiWorkers creates the workers for the disks' queues. The first worker serves the control queue
+// and the event queue; the request queues are distributed over all workers. The workers belong to
+// the device until it is closed, even if the guest resets it.
 func (m *VM) scsiWorkers(dev *vhost.Scsi) error {
 	requests := int(m.plan.SCSI.Queues)
 	place := m.placement(scsiName, m.plan.SCSI.Affinity)
@@ -39,7 +39,7 @@ func (m *VM) setDiskWorkers(c config.WorkerCount) error {
 	if first < 0 {
 		return &config.MisfitError{Problem: "no disk is served by vhost-scsi, so there are no workers to add or remove"}
 	}
-	mine := slices.Clone(m.workers[first:]) // the disks are the last device with workers
+	mine := slices.Clone(m.workers[first:]) // the disks' controller is the last device with workers
 	have, requests := len(mine), int(m.plan.SCSI.Queues)
 	want := c.Number(requests)
 	dev := mine[0].dev
@@ -111,8 +111,8 @@ func (m *VM) freeWorkers(list []Worker) error {
 	return errors.Join(errs...)
 }
 
-// diskRings returns the rings that worker i of count serves, for a controller with the given number
-// of request queues.
+// diskRings returns the rings that worker number i (from 0) serves, if there are count workers and
+// the controller has the given number of request queues.
 func diskRings(i, count, requests int) (rings []int) {
 	if i == 0 {
 		rings = []int{0, 1} // control and event

@@ -21,7 +21,7 @@ import (
 // because the defaults in mke2fs.conf differ between hosts.
 const ext4Features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
 
-// Sizes of ext4, in bytes, and the room that an image gets in addition to its tree.
+// Sizes in ext4, in bytes. slackBytes is the space that an image gets in addition to its tree.
 const (
 	inodeSize     = 256
 	bytesPerInode = 16384 // image bytes for each inode; the image gets more inodes if the tree needs them
@@ -72,7 +72,7 @@ type need struct {
 	time   time.Time // the latest time in the tree that is not in the future
 }
 
-// timeOf returns a node's modification time, or made if the node has none.
+// timeOf returns a node's modification time, or the time in made if the node has none.
 func timeOf(n *filetree.Node, made time.Time) time.Time {
 	if n.ModTime.IsZero() {
 		return made
@@ -107,15 +107,16 @@ func measure(t *filetree.Tree) need {
 // least returns a lower bound for the size of an image of the tree, in bytes.
 func (n need) least() int64 { return max(minExt4, n.bytes+n.inodes*inodeSize) }
 
-// comfortable returns the default size: the lower bound plus a quarter of it plus slackBytes,
-// rounded up to whole MiB.
+// comfortable returns the default size: the lower bound, plus a quarter of the lower bound, plus
+// slackBytes, rounded up to whole MiB.
 func (n need) comfortable() int64 {
 	size := n.least() + n.least()/4 + slackBytes
 	return (size + 1<<20 - 1) >> 20 << 20
 }
 
 func tooSmall(size int64, n need) error {
-	// No formula gives the size of journal and tables. An extra tenth plus 8 MiB has been enough.
+	// No formula gives the size of the journal and the tables. An extra tenth plus 8 MiB has been
+	// enough.
 	enough := (n.least() + n.least()/10 + 8<<20 + 1<<20 - 1) >> 20
 	return inputErrorf("a disk of %d MiB is too small for this tree: it needs about %d MiB (%dM)", size>>20, enough, enough)
 }
@@ -125,7 +126,7 @@ func isFull(err error) bool {
 	return !errors.Is(err, unix.ENOSPC) && matches(`(?i)could not allocate (block|inode)`, err.Error())
 }
 
-// format creates the file system with the content of the folder staged.
+// format creates the file system with the content of the folder that staged names.
 func (e *ext4) format(ctx context.Context, staged string, opt Options, inodes int64) error {
 	// This mke2fs.conf(5) only defines the file system types that mke2fs looks up.
 	conf := "[fs_types]\n"
@@ -179,8 +180,8 @@ func (e *ext4) debugfs(ctx context.Context, commands string, options ...string) 
 	return string(stdout), complaints(stderr), err
 }
 
-// complaints returns the first 5 lines of debugfs' stderr, without its version and empty lines.
-// debugfs continues after an error, and its exit status is that of its last command.
+// complaints returns the first 5 lines of debugfs' stderr. It skips empty lines and the line with
+// the version. debugfs continues after an error, and its exit status is that of its last command.
 func complaints(stderr []byte) string {
 	lines := slices.DeleteFunc(strings.Split(string(stderr), "\n"), func(line string) bool {
 		return strings.TrimSpace(line) == "" || strings.HasPrefix(line, "debugfs 1.")
@@ -197,7 +198,8 @@ type entry struct {
 
 const rootInode = 2 // EXT2_ROOT_INO
 
-// place identifies a name by its folder's inode. Full paths would take too much memory.
+// place identifies a file by its name and the inode number of its folder. Full paths would take too
+// much memory.
 type place struct {
 	dir  uint32 // inode number
 	name string
@@ -206,7 +208,7 @@ type place struct {
 // listing is the content of a file system. The key of the root is place{}.
 type listing map[place]entry
 
-// at returns the entry of a tree's path.
+// at returns the entry for a path in a tree.
 func (l listing) at(p string) (entry, bool) {
 	at, ok := l[place{}]
 	for name := range strings.SplitSeq(p, "/") {
@@ -255,10 +257,11 @@ func (e *ext4) list(ctx context.Context) (listing, error) {
 	return found, nil
 }
 
-// parseListing parses the output of any number of debugfs "ls -p" commands and calls do for each
-// entry, with the inode of its folder. Each line is /INODE/MODE/UID/GID/NAME/SIZE/ with the mode in
-// octal. A name may contain a newline but no field contains a slash, so the fields are split at
-// slashes. The first entry of every folder is ".", which gives its inode.
+// parseListing parses the output of any number of debugfs "ls -p" commands and calls do(in, name,
+// at) for each entry, where in is the inode number of the folder. Each line is
+// /INODE/MODE/UID/GID/NAME/SIZE/ with the mode in octal. A name may contain a newline but no field
+// contains a slash, so the fields are split at slashes. The first entry of every folder is ".",
+// which gives the inode number of the folder.
 func parseListing(out string, do func(in uint32, name string, at entry)) error {
 	const fields = 7 // including the text between two lines: a newline and the next command
 	words := strings.Split(out, "/")

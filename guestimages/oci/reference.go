@@ -9,19 +9,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Prefix marks a local file or folder, PATH[:TAG], as opposed to a registry name.
+// Prefix marks an image name as the path of a local file or folder (oci:PATH[:TAG]), as opposed to
+// a registry name.
 const Prefix = "oci:"
 
 // reference is the parsed name of an image. Either path or remote is set.
 type reference struct {
 	path   string // a layout's folder, or an archive
 	info   fs.FileInfo
-	tag    string // selects one of several images at path; "": the only one
+	tag    string // selects one of several images at path; "": there is only one
 	remote name.Reference
 }
 
-// parse parses the name of an image: a local path if it starts with "oci:", "/", "./" or "../",
-// otherwise a registry name, even if a file with this name exists.
+// parse parses the name of an image. A name that starts with "oci:", "/", "./" or "../" is a local
+// path. Any other name is a registry name, even if a file with this name exists.
 func parse(s string) (reference, error) {
 	path, local := strings.CutPrefix(s, Prefix)
 	if path == "" {

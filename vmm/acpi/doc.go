@@ -1,4 +1,4 @@
-// Package acpi builds the ACPI tables of the machine: values in, bytes out.
+// Package acpi builds the ACPI tables of the machine. It takes plain values and returns bytes.
 //
 // The machine is "hardware-reduced" (ACPI 6.5 §4.1): it has no fixed registers, no PM timer, no SCI
 // and no FACS, and therefore no PIC, PIT, CMOS clock or i8042 for the guest to probe. A Generic

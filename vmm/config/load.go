@@ -23,8 +23,8 @@ import (
 // maxFile is the maximum size of a configuration file in bytes.
 const maxFile = 1 << 20
 
-// Parse resolves the text of a configuration file. name appears in messages; relative paths start at
-// its folder.
+// Parse resolves the text of a configuration file. name is the file's path: it appears in messages,
+// and relative paths in the text start at the folder of the file.
 func Parse(name string, data []byte) (*Config, error) {
 	return resolve(source{name: name, data: data, file: true, stat: os.Stat, raw: diskimage.CheckRaw})
 }
@@ -32,7 +32,7 @@ func Parse(name string, data []byte) (*Config, error) {
 // Setting is one value from a flag. It is checked against the same schema as the values in the
 // file.
 type Setting struct {
-	Flag  string // the flag's name in problems: "--memory"
+	Flag  string // the flag's name in error messages: "--memory"
 	Key   string // "machine.memory"; "disk.0.path" for a list entry; one word for a top-level key
 	Value string // the value without quotes; relative paths start at the working directory
 	Clear bool   // set nothing, and discard what the file set under Key
@@ -71,7 +71,7 @@ func read(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
-// source is the input of a Config.
+// source is the input from which a Config is built.
 type source struct {
 	name     string
 	data     []byte
@@ -112,7 +112,7 @@ func resolve(src source) (*Config, error) {
 	return cfg, nil
 }
 
-// dirs sets the base folders of relative paths.
+// dirs sets the base folders for relative paths.
 func (d *decoder) dirs(name string) (err error) {
 	if d.flagsDir, err = os.Getwd(); err != nil {
 		return err
@@ -129,7 +129,7 @@ const maxBroken = 20
 
 // read returns the values of a TOML text and stores the positions of its keys. A statement that
 // cannot be read is reported and blanked, and the text is read again. read returns false if the
-// rest cannot be trusted; the caller then reports only the problems found so far.
+// rest of the text cannot be trusted; the caller then reports only the problems found so far.
 func (d *decoder) read(data []byte) (map[string]any, bool) {
 	if len(data) > maxFile {
 		d.add(place{}, "the file is larger than %d KiB", maxFile>>10)
@@ -184,8 +184,8 @@ func (d *decoder) read(data []byte) (map[string]any, bool) {
 	return nil, false
 }
 
-// blank replaces a statement with spaces, so that all others keep their positions, and marks the
-// keys it set as broken.
+// blank replaces a statement with spaces, so that all other statements keep their positions. It
+// marks the keys that the statement set as broken.
 func (d *decoder) blank(text string, st *statement) string {
 	st.broken = true
 	for _, p := range st.paths {

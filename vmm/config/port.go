@@ -18,7 +18,7 @@ type Port struct {
 	More  uint16         // number of further ports
 }
 
-// UnmarshalText reads a port or a range; ports are 1 to 65535, and an IPv6 address is in brackets.
+// UnmarshalText reads a port or a range. Ports are 1 to 65535. An IPv6 address must be in brackets.
 func (p *Port) UnmarshalText(b []byte) error {
 	s := string(b)
 	wrong := fmt.Errorf(`%s is not a published port: write "8080:80", "127.0.0.1:2222:22/tcp", "8000-8010:9000-9010" or "[::1]:5353:53/udp"`, quote(s))
@@ -110,7 +110,8 @@ func (p Port) String() string {
 // MarshalText returns the same text as String.
 func (p Port) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// publishedPorts holds the addresses of each published port, and the index of its network device.
+// publishedPorts holds, for each published port, the addresses on which it is published. With each
+// address it holds the index of the network device that publishes the port there.
 type publishedPorts map[hostPort][]publication
 
 type hostPort struct {
@@ -123,8 +124,8 @@ type publication struct {
 	net  int
 }
 
-// ports reports ports that are published twice, by one network device or by two. A port on all
-// addresses conflicts with the same port on one address.
+// ports reports ports that are published twice, by the same network device or by two of them. A
+// port on all addresses conflicts with the same port on one address.
 func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	total := 0
 	for j, port := range ports {
@@ -147,8 +148,9 @@ func (c *checker) ports(seen publishedPorts, ports []Port, i int, p path) {
 	}
 }
 
-// covers reports whether a socket bound to all also receives what is sent to one. It does if the
-// addresses are equal or if all is the unspecified address of one's family; "::" covers both.
+// covers reports whether a socket that is bound to the first address also receives what is sent to
+// the second address. It does if the two are equal, or if the first is the unspecified address of
+// the same family. The unspecified IPv6 address "::" covers both families.
 func covers(all, one netip.Addr) bool {
 	return all == one || all == netip.IPv6Unspecified() || all == netip.IPv4Unspecified() && one.Is4()
 }

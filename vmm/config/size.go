@@ -44,7 +44,7 @@ func (s *Size) UnmarshalText(b []byte) error {
 }
 
 // String returns the size in the largest unit that gives a whole number. A size that is not a
-// multiple of 1K has no unit and cannot be read back.
+// multiple of 1K is written without a unit, and UnmarshalText rejects it.
 func (s Size) String() string {
 	for i := len(sizeUnits) - 1; i >= 0; i-- {
 		if unit := Size(1) << (10 * (i + 1)); s >= unit && s%unit == 0 {

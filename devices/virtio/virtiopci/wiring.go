@@ -20,7 +20,7 @@ type wiring struct {
 
 	mu      sync.Mutex
 	vectors []vector
-	sources []source // the queues, then configuration changes
+	sources []source // one for each queue, then one for configuration changes
 }
 
 type vector struct {
@@ -30,12 +30,12 @@ type vector struct {
 
 type source struct {
 	call      *virtio.Notifier
-	vector    uint16 // or noVector
+	vector    uint16 // an index into wiring.vectors, or noVector
 	connected bool
 }
 
 // newWiring creates n vectors and n sources. It sets the notifier of the last source, which is for
-// configuration changes. The caller sets the others.
+// configuration changes. The caller sets the notifiers of the other sources.
 func newWiring(host virtio.Host, name string, n int) (*wiring, error) {
 	w := &wiring{name: name, sources: make([]source, n)}
 	for i := range w.sources {
@@ -60,8 +60,8 @@ func (w *wiring) configSource() int { return len(w.sources) - 1 }
 
 func (w *wiring) config() *virtio.Notifier { return w.sources[w.configSource()].call }
 
-// route routes source s to vector v. If v does not exist, it routes s to noVector, which the driver
-// then reads back (virtio 1.2 §4.1.5.1.2.1).
+// route routes source number s to vector number v. If there is no such vector, route chooses
+// noVector instead, and the driver reads noVector back (virtio 1.2 §4.1.5.1.2.1).
 func (w *wiring) route(s int, v uint16) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -140,7 +140,8 @@ func (w *wiring) Update(v int, m pci.Message, unmasked bool) {
 	}
 }
 
-// Pending reports whether a source of the masked vector v has a pending signal: see [pci.Vectors].
+// Pending reports whether a source that is routed to the masked vector v has a pending signal: see
+// [pci.Vectors].
 func (w *wiring) Pending(v int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -153,8 +154,8 @@ func (w *wiring) Pending(v int) bool {
 }
 
 // interruptStatus returns the ISR bits and clears them (virtio 1.2 §4.1.4.5): bit 0 for queues, bit
-// 1 for the configuration. Only signals of sources without a vector set them. While MSI-X is not in
-// use, no source has a vector.
+// 1 for the configuration. Only signals from sources without a vector set these bits. While MSI-X
+// is not in use, no source has a vector.
 func (w *wiring) interruptStatus() (bits uint8) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

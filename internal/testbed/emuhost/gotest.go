@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// Flags of test binaries that name output: files, relative to -test.outputdir, and folders. See "go
-// help testflag". In addition, go test itself passes -test.testlogfile and the coverage folder, as
-// -test.gocoverdir or in GOCOVERDIR.
+// Flags of test binaries that name an output file (relative to -test.outputdir) or an output
+// folder. See "go help testflag". Two more outputs are chosen by go test itself: the file of
+// -test.testlogfile, and the coverage folder, which is in -test.gocoverdir or in the environment
+// variable GOCOVERDIR.
 var (
 	fileFlags = []string{"blockprofile", "coverprofile", "cpuprofile", "memprofile", "mutexprofile", "testlogfile", "trace"}
 	dirFlags  = []string{"fuzzcachedir", "gocoverdir", "outputdir"}

@@ -9,7 +9,8 @@ import (
 	"minivmm/devices/virtio/queue"
 )
 
-// inbound is a frame from the guest. The stack keeps view's memory after deliver has returned.
+// inbound is a frame from the guest. After deliver has returned, the stack keeps the memory that
+// the field view holds.
 type inbound struct {
 	eth     [ethBytes]byte
 	offload offload
@@ -20,12 +21,12 @@ type inbound struct {
 // then passes the frames to deliver, which does not use the ring.
 //
 // A single small frame is usually a request. The interrupt for its buffers is delayed briefly. If
-// the guest gets its answer or sends more frames before that, it finds the returned buffers without
-// an interrupt.
+// the guest receives the answer or sends more frames during this delay, it finds the returned
+// buffers without an interrupt.
 type sender struct {
 	deliver func(*inbound)
 	later   func() // schedules a call of signal
-	mayHold int    // limit of held: maxHeld, or less for a small ring
+	mayHold int    // limit for held: maxHeld, or less for a small ring
 
 	mu    sync.Mutex
 	q     *queue.Queue
@@ -33,14 +34,15 @@ type sender struct {
 	held  int // chains returned to the guest without an interrupt
 }
 
-// More than heldFrame bytes at a time, or the chain that reaches mayHold, cause an interrupt
-// immediately: the guest may be waiting for room in the ring or in its socket.
+// The interrupt is sent immediately if the frames taken at one time exceed heldFrame bytes, or if
+// the number of held chains reaches mayHold: the guest may be waiting for room in the ring or in
+// its socket.
 const (
 	heldFrame = 512
 	maxHeld   = 16
 )
 
-// mayHold returns sender.mayHold for a ring of size entries.
+// mayHold returns the value of sender.mayHold for a ring with the given number of entries.
 func mayHold(size uint16) int { return min(maxHeld, int(size)/4) }
 
 // run serves the queue until ctx ends or the guest breaks the ring.
@@ -67,7 +69,8 @@ func (s *sender) run(ctx context.Context) error {
 	}
 }
 
-// take reads frames from the ring and returns how many chains it returned to the guest.
+// take moves frames from the ring to batch. served is the number of chains that it gave back to the
+// guest.
 func (s *sender) take(batch *[]inbound) (served int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
