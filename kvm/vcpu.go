@@ -11,8 +11,8 @@ import (
 	"minivmm/internal/ioctl"
 )
 
-// VCPU is a virtual CPU. All methods except SetImmediateExit must be called by one goroutine,
-// locked to its thread.
+// VCPU is a virtual CPU. All methods except SetImmediateExit must be called by the same goroutine,
+// which must be locked to its thread.
 type VCPU struct {
 	f    *os.File
 	exit Exit
@@ -35,13 +35,13 @@ func (v *VCPU) Close() error {
 	return errors.Join(err, v.f.Close())
 }
 
-// Run enters the guest (KVM_RUN) and returns the reason for the exit. The slices of the Exit alias
-// memory shared with the kernel, and the next Run overwrites the Exit. Before the next Run, which
-// completes the access, the caller must read the Exit and fill in the data of a guest read. A
-// signal, SetImmediateExit, and the start of a vCPU that waited for its SIPI cause an Exit with
-// ExitIntr, not an error. The caller must then check its stop flag and call Run again. On Linux
-// 6.12.14 to 6.12.43 a signal can cause ENOMEM from the first Run of a VM. EFAULT means that the
-// guest accessed memory that is not mapped in this process.
+// Run enters the guest (KVM_RUN) and returns the reason for the exit. The slices in the Exit refer
+// to memory that is shared with the kernel, and the next Run overwrites the Exit. Before the next
+// Run, the caller must read the Exit and, if the guest reads, fill in the data. The next Run
+// completes the guest's access. A signal, SetImmediateExit, and the start of a vCPU that waited for
+// its SIPI cause an Exit with ExitIntr, not an error. The caller must then check its stop flag and
+// call Run again. On Linux 6.12.14 to 6.12.43 a signal can cause ENOMEM from the first Run of a VM.
+// EFAULT means that the guest accessed memory that is not mapped in this process.
 func (v *VCPU) Run() (*Exit, error) {
 	switch _, errno := ioctl.Once(v.f, run, 0); errno {
 	case 0:
@@ -54,10 +54,10 @@ func (v *VCPU) Run() (*Exit, error) {
 	return &v.exit, nil
 }
 
-// SetImmediateExit sets or clears kvm_run.immediate_exit. While it is set, Run returns at once with
-// ExitIntr, but first completes a pending guest read. It does not interrupt a vCPU that is in the
-// guest or halted. To do that, set it and then send a signal to the vCPU's thread. Any goroutine
-// may call it at any time.
+// SetImmediateExit sets or clears kvm_run.immediate_exit. While this flag is set, Run returns at
+// once with ExitIntr, but first completes a pending guest read. The flag does not interrupt a vCPU
+// that is in the guest or halted. To interrupt such a vCPU, set the flag and then send a signal to
+// the vCPU's thread. Any goroutine may call SetImmediateExit at any time.
 func (v *VCPU) SetImmediateExit(on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -89,8 +89,8 @@ func (v *VCPU) SetCPUID2(entries []CPUIDEntry) error {
 }
 
 // SetMSRs writes at most 16 MSRs in the given order (KVM_SET_MSRS). If the kernel rejects an MSR,
-// it stops and returns the number of MSRs written, not an error. SetMSRs then returns an error that
-// names the MSR and matches EINVAL.
+// the ioctl ends there and returns the number of MSRs written so far instead of an error. SetMSRs
+// then returns an error that names the MSR and matches EINVAL.
 func (v *VCPU) SetMSRs(entries []MSREntry) error {
 	arg := msrs{header: header{count: uint32(len(entries))}}
 	if copy(arg.entries[:], entries) < len(entries) {

@@ -19,8 +19,9 @@ import (
 // Input is the guest's end of the console's input, such as the receiver of a serial port.
 //
 // Feed consumes as many bytes from the start of p as fit now, and returns their number. It never
-// blocks and does not retain p. After a short Feed, Ready receives a value when there is room
-// again. The channel holds one value, which may be spurious. One goroutine calls both methods.
+// blocks and does not retain p. After a Feed that did not consume all of p, Ready's channel
+// receives a value when there is room again. The channel holds at most one value, and a value may
+// be spurious. One goroutine calls both methods.
 type Input interface {
 	Feed(p []byte) (n int)
 	Ready() <-chan struct{}
@@ -33,9 +34,9 @@ const (
 
 // console is the host's end of the guest's console, for its output and its input.
 //
-// On a terminal, keys go to the guest byte by byte, except for the commands of escaper. Any other
-// stdin goes to the guest unchanged, as fast as the guest reads it. Its end does not stop the
-// machine.
+// On a terminal, keys go to the guest byte by byte, except for the commands of escaper. If stdin is
+// not a terminal, its data goes to the guest unchanged, as fast as the guest reads it. The end of
+// stdin does not stop the machine.
 type console struct {
 	out   io.Writer     // for the guest's output; its Write never blocks
 	left  chan struct{} // receives a value when the user presses Ctrl-A x
@@ -56,8 +57,9 @@ type console struct {
 type inputEnder interface{ End() }
 
 // openConsole starts the console, which runs until Close. It reads stdin if the console is on
-// stdio, or if typed is set because stdin goes to a command in the guest. raw puts a terminal into
-// raw mode, so that all keys except the commands of escaper reach the guest.
+// stdio, or if typed is set because stdin goes to a command in the guest. If raw is set,
+// openConsole puts a terminal into raw mode, so that all keys except the commands of escaper reach
+// the guest.
 func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
 	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{})}
 	switch cfg.Mode {
@@ -104,8 +106,8 @@ func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, ra
 	return c, nil
 }
 
-// inForeground reports whether this process may read from a terminal. It may always read from one
-// that is not its controlling terminal.
+// inForeground reports whether this process may read from a terminal. A process may always read
+// from a terminal that is not its controlling terminal.
 func inForeground(fd int) bool {
 	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
 	return err != nil || group == unix.Getpgrp()
@@ -121,7 +123,7 @@ func (c crlf) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Log returns log, with line ends converted if the terminal is in raw mode.
+// Log returns a writer to the given log. It converts line ends if the terminal is in raw mode.
 func (c *console) Log(log io.Writer) io.Writer {
 	if c.restore == nil {
 		return log
@@ -129,7 +131,8 @@ func (c *console) Log(log io.Writer) io.Writer {
 	return crlf{log}
 }
 
-// Attach sets the guest's end of the input. It is called once. Keys typed earlier are buffered.
+// Attach sets the guest's end of the input. It is called once. Keys typed before that call are
+// buffered.
 func (c *console) Attach(in Input) { c.attach <- in }
 
 // Close stops input, waits up to flushTime for output, and restores the terminal.
@@ -159,8 +162,8 @@ func (c *console) Close() error {
 	return err
 }
 
-// read sends input from stdin to typed, until end of file, an error or Close. It polls, because a
-// blocked read of a terminal cannot be cancelled.
+// read sends input from stdin to the channel typed, until end of file, an error or Close. It polls,
+// because a blocked read of a terminal cannot be cancelled.
 func (c *console) read(typed chan<- []byte) {
 	defer close(typed)
 	fd := int(c.stdin.Fd())
@@ -188,7 +191,8 @@ func (c *console) read(typed chan<- []byte) {
 }
 
 // feed passes typed input to the guest at the guest's pace. While the guest accepts no input, feed
-// still reads from a terminal, so that the escape commands work, but from nothing else.
+// continues to read from a terminal, so that the escape commands work. It does not read from any
+// other stdin during that time.
 func (c *console) feed(typed <-chan []byte, terminal bool) {
 	var (
 		esc     escaper
@@ -251,8 +255,9 @@ const escape = 0x01
 // escaper finds commands in typed input.
 type escaper struct{ armed bool }
 
-// filter appends to out the bytes of typed that go to the guest, and calls command with the key of
-// each command. A key that is not a command goes to the guest together with its Ctrl-A.
+// filter appends those bytes of the typed input that go to the guest to out, and returns the
+// result. It calls command with the key of each command in the input. A key that is not a command
+// goes to the guest together with its Ctrl-A.
 func (e *escaper) filter(out, typed []byte, command func(key byte)) []byte {
 	for _, c := range typed {
 		switch {
@@ -278,10 +283,12 @@ const escapeHelp = "\r\n" +
 	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n" +
 	"Ctrl-A h       print this help\r\n"
 
-// restoreTerminal takes the terminal out of raw mode; nil while it is not in raw mode.
+// restoreTerminal points to the function that ends raw mode. It is nil while the terminal is not in
+// raw mode.
 var restoreTerminal atomic.Pointer[func()]
 
-// takeTerminal puts the terminal into raw mode. Any goroutine may call restore to end it.
+// takeTerminal puts the terminal into raw mode. Any goroutine may call restore, which ends raw
+// mode.
 func takeTerminal(fd int) (restore func(), err error) {
 	state, err := term.MakeRaw(fd)
 	if err != nil {
@@ -295,8 +302,8 @@ func takeTerminal(fd int) (restore func(), err error) {
 	return restore, nil
 }
 
-// guard calls f, and restores the terminal if f panics. Every goroutine of this program starts with
-// it: a panic ends the process without the deferred calls of other goroutines.
+// guard calls f, and restores the terminal if f panics. Every goroutine of this program runs inside
+// guard, because a panic ends the process without the deferred calls of other goroutines.
 func guard(f func()) {
 	panicked := true
 	defer func() {

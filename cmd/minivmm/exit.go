@@ -65,7 +65,8 @@ func exitHelp() string {
 	return b.String()
 }
 
-// exitCode returns the exit code for a command's error, by the types below or by its cause.
+// exitCode returns the exit code for a command's error. The code depends on the error's type (such
+// as the types below) or on its cause.
 func exitCode(err error) int {
 	var (
 		child   childError
@@ -142,9 +143,9 @@ type (
 	fileError  struct{ error } // a user's file that cannot be read or used
 	hostError  struct{ error } // something that this host lacks
 
-	// Without Unwrap: the exit code does not depend on the cause.
+	// These types have no Unwrap, because their exit code does not depend on the cause.
 	cleanupError struct{ error } // resources that could not be released, however the machine stopped
-	channelError struct{ error } // the machine was stopped: its command's output could not be written
+	channelError struct{ error } // the machine was stopped because its command's output could not be written
 	childError   struct {        // the exit of the child process that ran the machine
 		code int
 		error
@@ -204,7 +205,7 @@ func imageError(err error) error {
 	return err
 }
 
-// sourceError marks an error from reading the user's input as such, unless the host is the cause.
+// sourceError marks err as an error from reading the user's input, unless the host is the cause.
 func sourceError(err error) error {
 	if err == nil || hostFull(err) {
 		return err

@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// field is a field of a stanza in deb822 style (sources.list(5)). Its name keeps its case.
+// field is a field of a stanza in deb822 style (sources.list(5)). The name keeps its upper and
+// lower case.
 type field struct{ name, value string }
 
 // source is one stanza of package sources.
@@ -27,7 +28,7 @@ func (s source) get(name string) string {
 	return ""
 }
 
-// with returns a copy of the stanza in which the field name has the given value.
+// with returns a copy of the stanza in which the field with the given name has the given value.
 func (s source) with(name, value string) source {
 	s = slices.Clone(s)
 	for i, f := range s {
@@ -64,7 +65,8 @@ func formatSources(list []source) string {
 	return b.String()
 }
 
-// readSources reads the package sources in etc (normally /etc/apt), in one-line and deb822 style.
+// readSources reads the package sources in the folder etc (normally /etc/apt), in one-line and
+// deb822 style.
 func readSources(etc string) ([]source, error) {
 	files, err := filepath.Glob(filepath.Join(etc, "sources.list.d", "*"))
 	if err != nil {
@@ -111,8 +113,8 @@ func parseOneLine(text string) (list []source) {
 	return list
 }
 
-// parseStanzas parses sources in deb822 style. It skips disabled stanzas and those without the type
-// "deb".
+// parseStanzas parses sources in deb822 style. It skips disabled stanzas and stanzas without the
+// type "deb".
 func parseStanzas(text string) (list []source) {
 	var s source
 	end := func() {
@@ -143,10 +145,11 @@ func parseStanzas(text string) (list []source) {
 // aliases are the names, in addition to the codename, by which sources may refer to a release.
 var aliases = []string{"stable", "oldstable", "testing", "unstable", "sid"}
 
-// forSuite selects the sources of the host's own release, with its updates and security updates,
-// and changes them to suite. Such a source names the release, by codename or by one of the aliases,
-// and has the component main. Other sources are not Debian's own. suite "" means the host's.
-// forSuite also returns the selected suite.
+// forSuite selects the sources of the host's own release, including updates and security updates,
+// and returns copies in which the given suite replaces the host's. If the suite is "", the host's
+// suite stays. A source is selected if it names the host's release, by codename or by one of the
+// aliases, and has the component main. Other sources are not Debian's own. The second result is the
+// suite in the copies.
 func forSuite(list []source, codename, suite string) ([]source, string, error) {
 	for _, name := range append([]string{codename}, aliases...) {
 		as := cmp.Or(suite, name)
@@ -177,7 +180,7 @@ func forSuite(list []source, codename, suite string) ([]source, string, error) {
 }
 
 // plainURI replaces a mirror+file: URI, which cloud images use, with the first mirror in the named
-// file, because the guest does not have that file.
+// file, because the guest does not have the mirror file.
 func plainURI(uri string) (string, error) {
 	path, ok := strings.CutPrefix(uri, "mirror+file:")
 	if !ok {

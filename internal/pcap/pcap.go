@@ -1,8 +1,8 @@
 // Package pcap writes captures of Ethernet frames for tcpdump and tshark, in the classic format
 // with nanoseconds (draft-ietf-opsawg-pcap, magic number 0xA1B23C4D), little-endian.
 //
-// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk. Frames
-// that it cannot keep up with are dropped and counted. A failed write, such as on a full disk,
+// [File.Write] copies a frame and does not block: a goroutine of the File writes to disk. If this
+// goroutine cannot keep up, frames are dropped and counted. A failed write, such as on a full disk,
 // stops the capture and has no other effect. The caller must call Close. All functions and methods
 // are safe for concurrent use.
 package pcap
@@ -40,7 +40,7 @@ type File struct {
 	tasks *task.Group
 
 	mu      sync.Mutex
-	more    sync.Cond // signalled when a frame is queued and on Close
+	more    sync.Cond // signalled when a frame is queued, and by Close
 	queue   [][]byte  // records
 	bytes   int       // bytes in queue
 	size    int64     // bytes of the file, including the queue
@@ -104,12 +104,14 @@ func begin(out *os.File) error {
 	}{magic, 4<<16 | 2, 0, snapLen, linkType})
 }
 
-// isCapture recognizes captures with microseconds, with nanoseconds, and pcapng.
+// isCapture reports whether m is the magic number of a pcap file (with microseconds or with
+// nanoseconds) or of a pcapng file.
 func isCapture(m uint32) bool {
 	return m == magic || m == 0xa1b2c3d4 || m == 0x0a0d0d0a
 }
 
-// Write copies a frame, given in pieces, and queues it. fix, unless nil, may change the copy.
+// Write copies a frame, given in pieces, and queues the copy. If fix is not nil, Write first calls
+// it, and it may change the copy.
 func (f *File) Write(fix func(frame []byte), pieces ...[]byte) {
 	now := time.Now()
 	n := 0

@@ -14,9 +14,9 @@ import (
 // (/sys/class/block/sdX/device/rescan).
 //
 // fileio accepts a new size in its control file at any time (fd_set_configfs_dev_params;
-// fd_get_blocks); iblock reads it from the block device (iblock_get_blocks). A partial block at the
-// end does not count. A LUN whose image no longer has a whole block keeps its old size, and Rescan
-// returns an error.
+// fd_get_blocks); iblock reads the size from the block device (iblock_get_blocks). A partial block
+// at the end does not count. If an image no longer contains a whole block, its LUN keeps the old
+// size and Rescan returns an error.
 func (tg *Target) Rescan() (changed []uint16, err error) {
 	var errs []error
 	for i := range tg.images {

@@ -2,24 +2,24 @@ package acpi
 
 import "encoding/binary"
 
-// Config holds the values that the tables report. Addresses are guest physical and below 4 GiB,
-// sizes in bytes.
+// Config holds the values that the tables report. Addresses are guest physical and below 4 GiB.
+// Sizes are in bytes.
 type Config struct {
-	// NumCPUs is 1 to 255. APIC ID and processor UID of CPU n are n. A 256th CPU would need a wider
-	// entry: the 8-bit ID 255 is the broadcast (ACPI 6.5 §5.2.12.12).
+	// NumCPUs is 1 to 255. The APIC ID and the processor UID of CPU n are both n. A 256th CPU would
+	// need a wider entry: the 8-bit ID 255 is the broadcast (ACPI 6.5 §5.2.12.12).
 	NumCPUs int
 
-	IOAPIC uint32 // its global system interrupts start at 0
+	IOAPIC uint32 // address of the I/O APIC, whose global system interrupts start at 0
 
-	ECAM        uint32 // 1 MiB, the configuration space of bus 0, which is the only one
+	ECAM        uint32 // address of the configuration space (1 MiB) of bus 0, the only bus
 	PCIWindow32 Window // memory BARs
 	PCIPorts    Window // BARs of I/O ports
 
 	SerialPort uint16 // first of 8 I/O ports of COM1
-	SerialIRQ  uint32 // global system interrupt, edge, active high
+	SerialIRQ  uint32 // global system interrupt of COM1: edge-triggered, active high
 
-	// EventIRQ is the global system interrupt of the Generic Event Device, edge, active high. One
-	// pulse is one press of the power button.
+	// EventIRQ is the global system interrupt of the Generic Event Device: edge-triggered, active
+	// high. One pulse is one press of the power button.
 	EventIRQ uint32
 
 	// The following are 8-bit I/O ports. The guest powers off by writing SleepValue(5) to
@@ -38,7 +38,7 @@ type Window struct{ Base, Size uint32 }
 const S5 = 5
 
 // SleepValue returns the value that OSPM writes to the sleep control register to enter the state
-// with the given SLP_TYP: SLP_EN and SLP_TYPx (ACPI 6.5 table 4.18).
+// with the given SLP_TYP. The value consists of SLP_EN and SLP_TYPx (ACPI 6.5 table 4.18).
 func SleepValue(slpTyp uint8) uint8 { return 1<<5 | slpTyp&7<<2 }
 
 // Sizes of the RSDP (table 5.27) and of the header of every other table (table 5.28).
@@ -55,10 +55,10 @@ const (
 	creatorID = "MVMM"     // 4 bytes
 )
 
-// Build returns the tables as one blob for the guest physical address base, which must be 16-byte
-// aligned. The RSDP comes first, so base is also the address to put in boot_params or
-// hvm_start_info. The caller must reserve the range in the guest's memory map: E820 type ACPI.
-// Build does not check c, because all machines have the same layout.
+// Build returns the tables as one blob for the guest physical address in base, which must be
+// 16-byte aligned. The RSDP comes first, so its address, which boot_params or hvm_start_info must
+// contain, is also base. The caller must reserve the range in the guest's memory map: E820 type
+// ACPI. Build does not check c, because all machines have the same layout.
 func Build(c Config, base uint32) []byte {
 	b := make([]byte, rsdpSize)
 	add := func(table []byte) (gpa uint64) {
@@ -77,7 +77,7 @@ func Build(c Config, base uint32) []byte {
 	return b
 }
 
-// table puts a header before body: DESCRIPTION_HEADER, table 5.28.
+// table returns a table that consists of a header (DESCRIPTION_HEADER, table 5.28) and the body.
 func table(signature string, revision uint8, body []byte) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, headerSize, headerSize+len(body))
@@ -94,7 +94,7 @@ func table(signature string, revision uint8, body []byte) []byte {
 	return b
 }
 
-// checksum returns the byte that makes the sum of b 0 when it replaces a 0 in b.
+// checksum returns a byte. When this byte replaces a zero byte of b, the sum of all bytes is 0.
 func checksum(b []byte) byte {
 	var sum byte
 	for _, v := range b {
@@ -119,7 +119,7 @@ func rsdp(xsdt uint64) []byte {
 
 // mcfg describes the enhanced configuration space: PCI firmware specification tables 4-2 and 4-3.
 func mcfg(c Config) []byte {
-	b := make([]byte, 8+16) // reserved, one allocation: segment 0, bus 0
+	b := make([]byte, 8+16) // a reserved field, then one allocation: segment 0, bus 0
 	binary.LittleEndian.PutUint64(b[8:], uint64(c.ECAM))
 	return table("MCFG", 1, b)
 }

@@ -3,9 +3,10 @@
 // first vCPU starts.
 //
 // The guest does not unpack the kernel. A bzImage, or a vmlinux that is compressed as a whole, is
-// unpacked here, in memory. Package guestimages/kernel unpacks once with [Unpack] and keeps the
-// vmlinux, which then starts faster. A kernel entered this way does not randomize its address,
-// because the bzImage's own decompressor does that: [Options.KeepPacked] runs it.
+// unpacked here, in memory. Package guestimages/kernel unpacks each kernel once with [Unpack] and
+// keeps the vmlinux, so that guests start faster. A kernel that was unpacked does not randomize its
+// address, because only the bzImage's own decompressor does that. [Options.KeepPacked] runs that
+// decompressor in the guest.
 //
 // Image formats, recognized by content:
 //

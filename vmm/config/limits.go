@@ -9,7 +9,7 @@ import (
 
 // Limits are the host resources that the machine may use, and how they are divided between its
 // virtual CPUs and its other threads. They are set on a cgroup (v2) created for the machine. A key
-// that is 0 or empty sets no limit; without any limit no cgroup is created.
+// that is 0 or empty sets no limit. If no key sets a limit, no cgroup is created.
 type Limits struct {
 	CPUWeight  int       `toml:"cpu_weight,omitzero"`  // 1 to 10000, relative to sibling cgroups: cpu.weight
 	CPUMax     Percent   `toml:"cpu_max,omitzero"`     // percent of one CPU: cpu.max
@@ -27,7 +27,8 @@ type Limits struct {
 // Shared reports whether the machine's threads are split between two child cgroups.
 func (l *Limits) Shared() bool { return l.VCPUShare != 0 || l.IOShare != 0 }
 
-// Rlimits are resource limits of the machine's process, setrlimit(2). 0 keeps the inherited limit.
+// Rlimits are resource limits of the machine's process (setrlimit(2)). A field that is 0 keeps the
+// inherited limit.
 type Rlimits struct {
 	NProc   int  `toml:"nproc,omitzero"`   // threads of this user on the host, including kernel workers: RLIMIT_NPROC
 	NoFile  int  `toml:"nofile,omitzero"`  // open files: RLIMIT_NOFILE
@@ -156,5 +157,5 @@ func (c *checker) limits(l *Limits, m *Machine) {
 	}
 }
 
-// set reports whether p was given and could be read.
+// set reports whether a key was given and its value could be read.
 func (c *checker) set(p path) bool { return c.given[p] && !c.unread(p) }

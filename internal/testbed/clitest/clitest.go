@@ -52,8 +52,8 @@ func Expect(t *testing.T, r io.Reader, text string) {
 	}
 }
 
-// PTY creates a terminal. far is the person's end, and near is the program's. Both are closed when
-// the test ends.
+// PTY creates a terminal. The file far is the person's end, and near is the program's end. Both are
+// closed when the test ends.
 func PTY(t *testing.T) (far, near *os.File) {
 	// Only a non-blocking file can have a deadline.
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -119,7 +119,8 @@ func NetNS(t *testing.T, name string) string {
 }
 
 // Eventually polls until ok returns true, for at most testenv.Patience, and returns ok's last
-// result. It is for work that the kernel finishes after a process has exited, without notification.
+// result. Use it for work that the kernel finishes, without notification, after a process has
+// exited.
 func Eventually(ok func() bool) bool {
 	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ok() {

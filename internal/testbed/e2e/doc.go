@@ -1,6 +1,6 @@
-// Package e2e contains the end-to-end tests. They start the program minivmm as a person would, with
-// real guests, and check its output, its exit and what it leaves behind.
+// Package e2e contains the end-to-end tests. They start minivmm as a person would, with real
+// guests, and check its output, its exit code and what it leaves behind.
 //
-// They need KVM, vhost and the program. They run the one that "make build" builds, unless
-// MINIVMM_BINARY names another one.
+// The tests need KVM, vhost and the minivmm program that "make build" builds. The environment
+// variable MINIVMM_BINARY can name another program.
 package e2e

@@ -66,10 +66,12 @@ func made(t testing.TB, root, dir string) *Cgroup {
 	return c
 }
 
-// Path returns the path of a file of the cgroup, or with "" its folder.
+// Path returns the path of a file of the cgroup, or the path of the cgroup's folder if the file is
+// "".
 func (c *Cgroup) Path(file string) string { return filepath.Join(c.root, c.Name, file) }
 
-// Open opens the folder, for syscall.SysProcAttr.CgroupFD, until the test ends.
+// Open opens the cgroup's folder, for use in syscall.SysProcAttr.CgroupFD. The folder is closed
+// when the test ends.
 func (c *Cgroup) Open() *os.File {
 	c.t.Helper()
 	dir, err := os.Open(c.Path(""))
@@ -117,8 +119,8 @@ func (c *Cgroup) Count(file, key string) int64 {
 	return n
 }
 
-// Await waits until the number after key is want, and reports whether it became want in time. It
-// works only for files whose changes wake poll(2), such as cgroup.events.
+// Await waits until the number after the key has the wanted value, and returns false if this does
+// not happen in time. It works only for files whose changes wake poll(2), such as cgroup.events.
 func (c *Cgroup) Await(file, key string, want int64, within time.Duration) bool {
 	c.t.Helper()
 	f, err := os.Open(c.Path(file))

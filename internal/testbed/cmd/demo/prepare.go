@@ -59,7 +59,7 @@ func prepare(ctx context.Context, c *cache.Cache, log *progress) error {
 	)
 }
 
-// install copies the file from to the file to, unless they already have the same content.
+// install copies one file (from) over another (to), unless both already have the same content.
 func install(from, to string) error {
 	want, err := os.ReadFile(from)
 	if err != nil {
