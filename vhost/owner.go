@@ -18,7 +18,7 @@ import (
 // Worker is a thread that serves all or some of a device's rings.
 type Worker struct {
 	// ID is the worker's number in the device, not a thread id. SetOwner creates worker 0. Only
-	// vhost-scsi supports more.
+	// vhost-scsi supports more workers.
 	ID uint32
 
 	// TID is the worker's thread id, or 0 for a kernel thread that /proc does not show, as in a pid
@@ -29,21 +29,21 @@ type Worker struct {
 	// kernel thread before Linux 6.4 and after SetForkFromOwner(false).
 	Kthread bool
 
-	// Comm is the worker's name: "vhost-" and the thread id, in the initial pid namespace, of the
-	// thread that called SetOwner.
+	// Comm is the worker's name: "vhost-" followed by the id of the thread that called SetOwner.
+	// This id is the one in the initial pid namespace.
 	Comm string
 }
 
-// attempts is the maximum number of calls to create one worker, if they fail with ENOMEM. Even with
-// signals blocked, one call is not enough: a thread that is being frozen or stopped cannot be
-// cloned, but its next system call after the thaw can succeed.
+// attempts is the maximum number of attempts to create one worker, if they fail with ENOMEM. Even
+// with signals blocked, one attempt is not enough: a thread that is being frozen or stopped cannot
+// be cloned, but its next system call after the thaw can succeed.
 const attempts = 3
 
 // SetOwnerHere makes this process the owner, selects a thread of this process as the worker, and
 // finds it. The worker inherits affinity, nice value, cgroup, namespaces and credentials from the
 // calling goroutine's thread. If these matter, the caller must lock the goroutine to its thread and
 // set them first, and must not use a vCPU's thread. Signals are blocked on the thread during the
-// call, because a pending signal would make it fail.
+// call, because a pending signal would make the call fail.
 //
 // An error that matches ENOMEM names the limit that is the likely cause. If SET_OWNER succeeded but
 // the worker cannot be found, the error says so and the caller must close the device.
@@ -65,9 +65,9 @@ func (d *Device) SetOwnerHere() (Worker, error) {
 	return kthreadWorker(all, unix.Gettid()), err
 }
 
-// NewWorkerHere creates another worker, as NewWorker does, and finds it. What SetOwnerHere says
-// about the calling thread and ENOMEM applies here too. If the kernel supports only one worker per
-// device, the error matches errors.ErrUnsupported.
+// NewWorkerHere creates another worker, as NewWorker does, and finds it. The same rules as for
+// SetOwnerHere apply to the calling thread and to ENOMEM. If the kernel supports only one worker
+// per device, the error matches errors.ErrUnsupported.
 func (d *Device) NewWorkerHere() (Worker, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -84,8 +84,8 @@ func (d *Device) NewWorkerHere() (Worker, error) {
 	return w, err
 }
 
-// findMade calls make, which creates a worker from the calling thread, and finds the worker. It
-// returns errNoWorker if the process has no new worker.
+// findMade calls the given function, which creates a worker from the calling thread, and finds this
+// worker. It returns errNoWorker if the process has no new worker afterwards.
 func (d *Device) findMade(make func() error) (Worker, error) {
 	before, err := procfs.TaskIDs("/proc/self/task")
 	if err != nil {
@@ -108,8 +108,8 @@ func (d *Device) findMade(make func() error) (Worker, error) {
 	return w, err
 }
 
-// withSignalsBlocked calls make with all signals of the thread blocked, and repeats the call on
-// ENOMEM.
+// withSignalsBlocked blocks all signals of the thread while it calls the given function. It repeats
+// the call on ENOMEM.
 func (d *Device) withSignalsBlocked(make func() error) (err error) {
 	var all, old unix.Sigset_t
 	for i := range all.Val {
@@ -129,7 +129,8 @@ func (d *Device) withSignalsBlocked(make func() error) (err error) {
 	return err
 }
 
-// isWorker reports whether a task is a worker that is a thread of a process.
+// isWorker reports whether a task is a worker that is a thread of a process, as opposed to a kernel
+// thread.
 func isWorker(t procfs.Stat) bool { return t.UserWorker() && strings.HasPrefix(t.Comm, "vhost-") }
 
 var (
@@ -137,10 +138,10 @@ var (
 	errAmbiguous = errors.New("several new vhost workers, but none has this thread's id in its name")
 )
 
-// newWorkerTask finds the worker that caller created: a new task with the flags of a worker. Other
-// threads of the process may create workers at the same time; then the id in the name decides. That
-// id is from the initial pid namespace and can differ from caller, so a single new worker is
-// accepted whatever its name.
+// newWorkerTask finds the worker that the thread with the id caller created: a new task with the
+// flags of a worker. If other threads of the process create workers at the same time, the thread id
+// in the worker's name decides. That id is from the initial pid namespace and can differ from
+// caller, so if there is only one new worker, any name is accepted.
 func newWorkerTask(before []int, after []procfs.Stat, caller int) (Worker, error) {
 	name := "vhost-" + strconv.Itoa(caller)
 	var found []procfs.Stat
@@ -162,8 +163,8 @@ func newWorkerTask(before []int, after []procfs.Stat, caller int) (Worker, error
 	return Worker{}, errAmbiguous
 }
 
-// kthreadWorker finds the kernel thread that caller created last: a child of kthreadd with caller's
-// id in its name.
+// kthreadWorker finds the last kernel thread that the thread with the id caller created: a child of
+// kthreadd with this id in its name.
 func kthreadWorker(all []procfs.Stat, caller int) Worker {
 	const kthreadd = 2
 	w := Worker{Kthread: true, Comm: "vhost-" + strconv.Itoa(caller)}
@@ -179,7 +180,7 @@ func kthreadWorker(all []procfs.Stat, caller int) Worker {
 	return w
 }
 
-// readTasks returns the tasks that a folder of /proc lists, without those that exit during the
+// readTasks returns the tasks that a folder of /proc lists, without tasks that exit during the
 // call.
 func readTasks(dir string) ([]procfs.Stat, error) {
 	ids, err := procfs.TaskIDs(dir)

@@ -9,7 +9,7 @@ import (
 	"minivmm/vmm/config"
 )
 
-// CPUID bits that are changed (Intel SDM vol. 2A; AMD APM vol. 3 app. E).
+// CPUID bits that vcpuCPUID changes (Intel SDM vol. 2A; AMD APM vol. 3 app. E).
 const (
 	leaf1ECXVMX         = 1 << 5
 	leaf1ECXTSCDeadline = 1 << 24
@@ -19,17 +19,19 @@ const (
 	ext1ECXSVM          = 1 << 2
 	levelSMT, levelCore = 1, 2
 
-	// hypervisorLeaf identifies the hypervisor and its highest leaf. hypervisorTiming, which VMware
-	// introduced, has the frequencies of the time stamp counter and the local APIC timer in kHz.
-	// Systems that do not read minivmm's kernel parameters, such as FreeBSD, use it.
+	// hypervisorLeaf has the hypervisor's name and the number of its highest leaf.
+	// hypervisorTiming, which VMware introduced, has the frequencies of the time stamp counter and
+	// the local APIC timer in kHz. Systems that do not read minivmm's kernel parameters, such as
+	// FreeBSD, use these frequencies.
 	hypervisorLeaf   = 0x4000_0000
 	hypervisorTiming = 0x4000_0010
 	apicBusKHz       = 1_000_000 // APIC_BUS_FREQUENCY, arch/x86/kvm/lapic.h
 )
 
-// vcpuCPUID returns the CPUID of vCPU number id, out of count vCPUs. It changes what KVM supports:
-// the topology is one socket with count cores and no hyperthreads, the timer needs no calibration,
-// and there is no nested virtualization. tscKHz is 0 if the host does not report the frequency.
+// vcpuCPUID returns the CPUID of vCPU number id, out of count vCPUs. The result is what KVM
+// supports, with these changes: the topology is one socket with count cores and no hyperthreads,
+// the timer needs no calibration, and there is no nested virtualization. tscKHz is 0 if the host
+// does not report the frequency.
 func vcpuCPUID(supported []kvm.CPUIDEntry, id, count, tscKHz int) []kvm.CPUIDEntry {
 	out := make([]kvm.CPUIDEntry, 0, len(supported)+4)
 	idBits := uint32(bits.Len(uint(count - 1))) // bits of an APIC ID that select the core
@@ -119,12 +121,12 @@ func cheapestNotify() config.Notify {
 }
 
 // portsAreCheaper reports whether a guest's write to an I/O port costs KVM less than a write to
-// memory. It does on hosts with SVM. There, a write to unbacked memory is a page fault that reports
-// only the address, so KVM walks the guest's page tables, fetches the instruction and decodes it to
-// learn the value before it looks for the eventfd. An exit for a port reports port, size and value
-// (APM vol. 2 §15.10.2). This saves about 2 500 of the 50 000 instructions of a disk request
-// (docs/performance.md). With VMX both are cheap: KVM looks for eventfds that match any write, as
-// ours do, before it decodes anything (KVM_FAST_MMIO_BUS, arch/x86/kvm/vmx/vmx.c,
+// memory. This is so on hosts with SVM. There, a write to unbacked memory is a page fault that
+// reports only the address, so KVM walks the guest's page tables, fetches the instruction and
+// decodes it to learn the value before it looks for the eventfd. An exit for a port reports port,
+// size and value (APM vol. 2 §15.10.2). This saves about 2 500 of the 50 000 instructions of a disk
+// request (docs/performance.md). With VMX both writes are cheap: KVM looks for eventfds that match
+// any write, as ours do, before it decodes anything (KVM_FAST_MMIO_BUS, arch/x86/kvm/vmx/vmx.c,
 // handle_ept_misconfig).
 func portsAreCheaper(supported []kvm.CPUIDEntry) bool {
 	var vendor []byte

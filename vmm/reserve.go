@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// plenty is a number of tasks: if the limits have room for that many more, no limit is near.
+	// plenty is a number of tasks: if the limits have room for this many more tasks, no limit is
+	// near.
 	plenty = 1024
 
 	// blocked is the maximum number of goroutines that are in a system call at the same time, each
@@ -20,9 +21,9 @@ const (
 )
 
 // reserveThreads creates in advance all threads that the Go runtime will need for a machine, if the
-// machine could reach a limit on tasks: when the kernel refuses a thread, the program crashes
-// ("failed to create new OS thread"), and the runtime offers no check. It keeps idle threads
-// forever.
+// machine could reach a limit on tasks. When the kernel refuses a thread, the program crashes
+// ("failed to create new OS thread"), and the runtime offers no way to check in advance. The
+// runtime keeps idle threads forever.
 //
 // Only the kernel's workers are created later. If one cannot be created, the caller gets an error.
 func (p *Plan) reserveThreads() error {
@@ -61,22 +62,22 @@ func enough(n int) error {
 }
 
 // enoughForWorkers returns an error if there is no room for n more workers while the machine runs:
-// each is created by a thread that then exits, and the Go runtime may create another in its place.
+// each worker is created by a thread that then exits, and the Go runtime may replace this thread.
 func enoughForWorkers(n int) error {
 	const spare = 4
 	return enough(2*n + spare)
 }
 
 // RoomForProcess returns an error if the host allows too few more threads for another process that
-// runs the machine. That process cannot check this itself in a new pid namespace: it cannot count
-// the tasks outside, which share its limits.
+// runs the machine. In a new pid namespace that process cannot check this itself, because it cannot
+// count the tasks outside the namespace, which share its limits.
 func (p *Plan) RoomForProcess() error {
 	const startup = 16 // threads of a Go program while it starts
 	return enough(p.threads() + startup)
 }
 
-// threads returns how many threads of the Go runtime a machine needs at most, besides those that
-// are busy now: one for each vCPU; those that create workers, which exit afterwards; those in
+// threads returns how many threads of the Go runtime a machine needs at most, besides the threads
+// that are busy now: one for each vCPU; those that create workers, which exit afterwards; those in
 // system calls; and those that run Go code.
 func (p *Plan) threads() int {
 	n := p.Machine.VCPUs + blocked + runtime.GOMAXPROCS(0)

@@ -3,7 +3,7 @@ package vmm
 import "minivmm/kvm"
 
 // setRegisters gives a new vCPU its CPUID and MSRs, and the first vCPU the kernel's entry state.
-// The others wait for their SIPI.
+// The other vCPUs wait for their SIPI.
 func (v *vcpu) setRegisters(start vcpuStart) error {
 	if err := v.fd.SetCPUID2(vcpuCPUID(start.cpuid, v.id, v.vm.plan.Machine.VCPUs, start.tscKHz)); err != nil {
 		return err

@@ -285,8 +285,7 @@ func (m *VM) addVCPUs(start vcpuStart) error {
 		m.vcpus = append(m.vcpus, v)
 		m.closers.push(fmt.Sprintf("vcpu %d", id), v.close)
 	}
-	// This step is pushed last and therefore runs first: all threads exit before anything is
-	// closed.
+	// This step is pushed last, so it runs first: all threads exit before anything is closed.
 	m.closers.push("vcpu threads", m.join)
 	return nil
 }
@@ -345,8 +344,8 @@ func (c *closers) push(name string, fn func() error) {
 	*c = append(*c, closer{name, fn})
 }
 
-// close runs every step, starting with the last one pushed, even if some steps fail. A second call
-// does nothing.
+// close runs every step, starting with the last, even if some steps fail. A second call does
+// nothing.
 func (c *closers) close() error {
 	var errs []error
 	steps := *c

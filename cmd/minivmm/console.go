@@ -57,9 +57,8 @@ type console struct {
 type inputEnder interface{ End() }
 
 // openConsole starts the console, which runs until Close. It reads stdin if the console is on
-// stdio, or if typed is set because stdin goes to a command in the guest. If raw is set,
-// openConsole puts a terminal into raw mode, so that all keys except the commands of escaper reach
-// the guest.
+// stdio, or if typed is set because stdin goes to a command in the guest. If raw is set, it puts a
+// terminal into raw mode, so that all keys except the commands of escaper reach the guest.
 func openConsole(cfg config.Console, stdin *os.File, stdout io.Writer, typed, raw bool) (_ *console, err error) {
 	c := &console{left: make(chan struct{}, 1), attach: make(chan Input, 1), quit: make(chan struct{})}
 	switch cfg.Mode {
@@ -131,8 +130,7 @@ func (c *console) Log(log io.Writer) io.Writer {
 	return crlf{log}
 }
 
-// Attach sets the guest's end of the input. It is called once. Keys typed before that call are
-// buffered.
+// Attach sets the guest's end of the input. It is called once. Keys typed before are buffered.
 func (c *console) Attach(in Input) { c.attach <- in }
 
 // Close stops input, waits up to flushTime for output, and restores the terminal.
@@ -283,12 +281,10 @@ const escapeHelp = "\r\n" +
 	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n" +
 	"Ctrl-A h       print this help\r\n"
 
-// restoreTerminal points to the function that ends raw mode. It is nil while the terminal is not in
-// raw mode.
+// restoreTerminal points to the function that ends raw mode. It is nil outside raw mode.
 var restoreTerminal atomic.Pointer[func()]
 
-// takeTerminal puts the terminal into raw mode. Any goroutine may call restore, which ends raw
-// mode.
+// takeTerminal puts the terminal into raw mode. Any goroutine may call restore to end raw mode.
 func takeTerminal(fd int) (restore func(), err error) {
 	state, err := term.MakeRaw(fd)
 	if err != nil {

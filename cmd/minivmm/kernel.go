@@ -210,7 +210,7 @@ func newKernelPathCommand() *cobra.Command {
 	return cmd
 }
 
-// kernelNames is args that also rejects empty kernel names.
+// kernelNames does the same as args, and also rejects empty kernel names.
 func kernelNames(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return args(func(cmd *cobra.Command, args []string) error {
 		if slices.Contains(args, "") {

@@ -24,7 +24,7 @@ func staySmall(ctx context.Context) {
 	}
 }
 
-// keepSmall tries to release memory that starting a machine needed and running it does not.
+// keepSmall tries to release memory that was needed to start a machine and is not needed to run it.
 func keepSmall() {
 	// A quarter of the runtime's minimum heap of 4 MiB is enough.
 	debug.SetGCPercent(25)

@@ -1,8 +1,8 @@
 package virtio
 
 // steps are the initialization steps in order (virtio 1.2 §3.1.1). The driver may set the bit of a
-// step only after the bit of the step before. enter, if not nil, reports whether the device accepts
-// the step. Only a reset clears bits.
+// step only after the bit of the previous step. enter, if not nil, reports whether the device
+// accepts the step. Only a reset clears bits.
 var steps = [...]struct {
 	bit, after Status
 	enter      func(*Frontend) bool
@@ -21,9 +21,10 @@ func (f *Frontend) current() Status {
 	return f.status
 }
 
-// writeStatus handles the driver's write of s; 0 means reset. If s sets several bits, the steps are
-// taken in order up to the first that is refused: its bit stays clear, which the driver can read. A
-// write that clears a bit, which a driver must not do, has no effect. f.mu is held.
+// writeStatus handles a write of the value s by the driver; 0 means reset. If s sets several bits,
+// the steps are taken in order up to the first one that is refused. The bit of the refused step
+// stays clear, and the driver can read this. A write that clears a bit, which a driver must not do,
+// has no effect. f.mu is held.
 func (f *Frontend) writeStatus(s Status) {
 	if s == 0 {
 		// The cause has been logged. The driver notices at FEATURES_OK.

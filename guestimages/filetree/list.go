@@ -26,10 +26,10 @@ import (
 //	pipe NAME MODE UID GID
 //	sock NAME MODE UID GID
 //
-// A # at the start of a line starts a comment. A LOCATION is a file of the host, relative to base.
-// The file is not read until its content is used. Environment variables in a LOCATION are not
-// expanded, so that the same list always gives the same tree. Errors start with FILE:LINE, where
-// FILE is the reader's Name, or "list" if it has none.
+// A # at the start of a line starts a comment. A LOCATION is the path of a file on the host. A
+// relative path starts at base. The file is not read until its content is used. Environment
+// variables in a LOCATION are not expanded, so that the same list always gives the same tree.
+// Errors start with FILE:LINE, where FILE is the reader's Name, or "list" if it has none.
 func (t *Tree) AddList(ctx context.Context, r io.Reader, base string) error {
 	file := "list"
 	if named, ok := r.(interface{ Name() string }); ok {
@@ -121,7 +121,7 @@ func (l *layer) addLine(line, base string) error {
 	return named(short(n.Path), l.put(n))
 }
 
-// addFile adds a regular file whose content is a file of the host, and its hard links.
+// addFile adds a regular file and its hard links. Its content is that of a file on the host.
 func (l *layer) addFile(n Node, base, location string, links []string) error {
 	if strings.Contains(location, "${") {
 		return errors.New("variables like ${...} in a location are not expanded: write the full path")

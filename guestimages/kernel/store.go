@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	folder        = "kernels" // the cache's folder for kernels, and the name of the lock of its index
+	folder        = "kernels" // the cache's folder for kernels, and the name of the lock on the index
 	indexName     = folder + "/index.json"
-	removedSuffix = ".removed" // of a kernel's folder while it is being removed
+	removedSuffix = ".removed" // suffix of a kernel's folder while the kernel is being removed
 )
 
 // Store is the set of kernels in a cache.
@@ -30,10 +30,11 @@ type Store struct {
 	now     func() time.Time
 }
 
-// Open returns the store in c. It fetches from the Debian archive of this machine's sources.
+// Open returns the store in the cache c. It fetches kernels from the Debian archive that this
+// computer's package sources name.
 func Open(c *cache.Cache) *Store { return OpenWith(debian.New(c)) }
 
-// OpenWith returns the store in the archive's cache. It fetches from that archive.
+// OpenWith returns the store in the archive's cache. It fetches kernels from that archive.
 func OpenWith(a *debian.Archive) *Store { return &Store{cache: a.Cache(), archive: a, now: time.Now} }
 
 // List returns all kernels, in the order in which they were added.
@@ -42,11 +43,11 @@ func (s *Store) List() ([]Kernel, error) {
 }
 
 // Find returns the kernel that name selects. "" selects the default kernel. Otherwise name is a
-// name given at import, a release ("6.1.0-50-cloud-amd64"), a package, the beginning of an ID of at
-// least 6 digits, or a series. A series selects its newest package in the store, never an imported
-// kernel: "6.12" that of flavour cloud, "6.12-amd64" that of flavour amd64. Of several kernels with
-// the same release, Find returns the last one added. Find reads one small file. If no kernel
-// matches, the error matches fs.ErrNotExist.
+// name given at import, a release ("6.1.0-50-cloud-amd64"), a package, at least the first 6 digits
+// of an ID, or a series. A series selects its newest package in the store, never an imported
+// kernel: "6.12" selects the newest package of flavour cloud, "6.12-amd64" the newest of flavour
+// amd64. Of several kernels with the same release, Find returns the last one added. Find reads one
+// small file. If no kernel matches, the error matches fs.ErrNotExist.
 func (s *Store) Find(name string) (Kernel, error) {
 	found, err := s.lookUp(func(x *index) ([]record, error) { return x.find(name) })
 	if err != nil {
@@ -102,7 +103,7 @@ func (x *index) find(name string) ([]record, error) {
 }
 
 // Remove deletes the kernel that name selects, as in Find, but fails if name matches several.
-// Running guests keep its files.
+// Running guests keep the kernel's files.
 func (s *Store) Remove(ctx context.Context, name string) (Kernel, error) {
 	var gone Kernel
 	err := s.change(ctx, func(x *index) error {
@@ -193,8 +194,8 @@ func (s *Store) change(ctx context.Context, edit func(*index) error) error {
 	return s.removeUnnamed(x)
 }
 
-// removeUnnamed removes the kernels that the index does not name: removed ones, and ones added by a
-// process that died before it wrote the index.
+// removeUnnamed removes the kernels that the index does not name: kernels that were removed, and
+// kernels added by a process that died before it wrote the index.
 func (s *Store) removeUnnamed(x *index) error {
 	list, err := os.ReadDir(s.cache.Path(folder))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

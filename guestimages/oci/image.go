@@ -24,7 +24,7 @@ func invalidf(format string, args ...any) error {
 	return InvalidError{fmt.Errorf(format, args...)}
 }
 
-// invalid wraps err in an InvalidError unless it already is one.
+// invalid wraps err in an InvalidError unless err already is one.
 func invalid(err error) error {
 	if err == nil || errors.As(err, &InvalidError{}) {
 		return err
@@ -82,9 +82,9 @@ type layer struct {
 	digest    v1.Hash // of the blob; zero: only the diffID is known
 }
 
-// open opens the image for linux/amd64. scratch is a folder for temporary files: open creates it if
-// it needs one, and leaves no file behind. limits bounds their size. The caller must close the
-// image.
+// open opens the image for linux/amd64. scratch is the path of a folder for temporary files: open
+// creates the folder if it needs one, and leaves no file in it. The sizes of these files are
+// bounded by limits. The caller must close the image.
 func (r reference) open(ctx context.Context, scratch string, limits filetree.Limits) (_ *Image, err error) {
 	var f files
 	switch {
@@ -106,7 +106,7 @@ func (r reference) open(ctx context.Context, scratch string, limits filetree.Lim
 // Close closes the image's files and connections.
 func (im *Image) Close() error { return im.store.close() }
 
-// readImage returns the image of a manifest, if it is for linux/amd64.
+// readImage returns the image of a manifest, if the image is for linux/amd64.
 func readImage(ctx context.Context, st store, m *v1.Manifest) (*Image, error) {
 	b, err := fetch(ctx, st.blob, m.Config, maxConfig)
 	if err != nil {

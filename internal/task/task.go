@@ -51,7 +51,7 @@ func New(failed func(error)) *Group {
 }
 
 // Go runs f in a goroutine with the Group's context, which all goroutines share. f must return soon
-// after the context is canceled. Its error or panic is passed to Fail. Go returns false without
+// after the context is canceled. An error or panic of f is passed to Fail. Go returns false without
 // running f once Stop was called and every goroutine has returned.
 func (g *Group) Go(f func(context.Context) error) bool {
 	for n := g.running.Load(); n > 0; n = g.running.Load() {
@@ -99,8 +99,9 @@ func (g *Group) Cancel() { g.cancel() }
 // may never send on a channel, that another goroutine waits for.
 const afterPanic = 2 * time.Second
 
-// Stop cancels the context and waits for all goroutines. It returns an error only if, after a
-// panic, goroutines are still running after two seconds; it may be called again to wait for them.
+// Stop cancels the context and waits for all goroutines. It returns an error only if a goroutine
+// panics and others are still running two seconds later. Stop may then be called again to wait for
+// them.
 func (g *Group) Stop() error {
 	g.cancel()
 	if !g.stopped.Swap(true) {

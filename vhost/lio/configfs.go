@@ -21,8 +21,8 @@ type fileSystem interface {
 	remove(path string) error
 }
 
-// kernelFS is the real configfs. Package os retries calls that a signal interrupts, which can
-// happen to mkdir of a backstore.
+// kernelFS is the real configfs. A signal can interrupt the mkdir of a backstore, but package os
+// retries interrupted calls.
 type kernelFS struct{}
 
 func (kernelFS) mkdir(path string) error { return os.Mkdir(path, 0o755) }

@@ -15,7 +15,8 @@ type Memory struct {
 	Guest uint64 `json:"guest_bytes"` // size of the guest's memory
 
 	// Resident is the process's resident memory, including guest memory that was touched.
-	// PageTables is the size of its page tables. Both are charged to the process's cgroup.
+	// PageTables is the size of the process's page tables. Both are charged to the process's
+	// cgroup.
 	Resident   uint64 `json:"resident_bytes"`
 	PageTables uint64 `json:"page_tables_bytes"`
 
@@ -44,10 +45,10 @@ func parseMemory(status string) Memory {
 	return Memory{Resident: numberField(status, "VmRSS") * kiB, PageTables: numberField(status, "VmPTE") * kiB}
 }
 
-// numberField is procfs.Field for a number.
+// numberField returns the value of a field as a number, see procfs.Field.
 func numberField(text, name string) uint64 { return number(procfs.Field(text, name)) }
 
-// number parses a number that may be followed by a unit; it returns 0 if there is none.
+// number parses a number that may be followed by a unit; it returns 0 if the text has no number.
 func number(text string) uint64 {
 	digits, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 	n, _ := strconv.ParseUint(digits, 10, 64)
@@ -65,8 +66,8 @@ const (
 )
 
 // VhostBuffers estimates how much kernel memory of a vhost device is charged to no cgroup. rings is
-// its number of rings; requests holds the size of each vhost-scsi request ring that a driver set
-// up.
+// the device's number of rings; requests holds the size of each vhost-scsi request ring that a
+// driver set up.
 func VhostBuffers(rings int, requests []int) uint64 {
 	n := uint64(rings) * (ringBytes + tablesBytes)
 	for _, size := range requests {

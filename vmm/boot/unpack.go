@@ -8,7 +8,7 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// Limits of unpacking: an image must not be able to fill the disk or memory.
+// Limits on unpacking: an image must not be able to fill the disk or memory.
 const (
 	maxUnpacked = 512 << 20 // bytes; distribution kernels have 30 to 80 MiB
 	maxRatio    = 64        // output bytes per input byte; kernels have 3 to 6
@@ -26,8 +26,8 @@ type packedData struct {
 // decompressor does.
 var errUnknownCodec = errors.New("unknown compression")
 
-// unpack writes the unpacked data of d, read from r, to w and returns its size. It streams: memory
-// use is the codec's window.
+// unpack writes the unpacked data of d, read from r, to w and returns its size. It streams the
+// data, so it needs only memory for the codec's window.
 func (d packedData) unpack(w io.Writer, r io.ReaderAt) (int64, error) {
 	limit := min(maxUnpacked, ratioFree+maxRatio*d.size)
 	if d.unpacked > limit {

@@ -24,7 +24,8 @@ const (
 	maxBusyPoll = time.Second
 )
 
-// WorkerCount is the number of workers that share a device's queues: 1 to 64, or one of the names.
+// WorkerCount is the number of workers that share a device's queues: 1 to 64, or one of the
+// constants below.
 type WorkerCount int
 
 // Names of worker counts.
@@ -100,7 +101,7 @@ func (s Sched) Split() (name string, priority int) {
 // Fair reports whether the policy uses a nice value.
 func (s Sched) Fair() bool { return s == SchedOther || s == SchedBatch }
 
-// workers checks [workers] and the other keys that configure kernel threads.
+// workers checks the table [workers] and the other keys that configure kernel threads.
 func (c *checker) workers(cfg *Config) {
 	w := &cfg.Workers
 	if c.given["workers.nice"] && !w.Sched.Fair() && !c.unread("workers.sched") {
@@ -128,7 +129,7 @@ type Tuning struct {
 	Count    WorkerCount `json:"count,omitempty"`       // number of vhost-scsi workers
 }
 
-// MisfitError reports a Tuning for workers that the machine does not have.
+// MisfitError reports a Tuning that is meant for workers that the machine does not have.
 type MisfitError struct{ Problem string }
 
 func (e *MisfitError) Error() string { return e.Problem }

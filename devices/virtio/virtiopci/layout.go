@@ -30,15 +30,15 @@ const (
 	capVendor    = 0x09 // PCI_CAP_ID_VNDR
 	vendor       = 0x1af4
 	modernDevice = 0x1040 // + device type
-	subsystem    = 0x40   // + device type: not transitional
+	subsystem    = 0x40   // plus the device type: not transitional
 )
 
 // The second BAR consists of I/O ports: the notify addresses of all queues in order. A driver
-// writes 16 bits (virtio 1.2 §4.1.5.2).
+// writes 16 bits to such an address (virtio 1.2 §4.1.5.2).
 const (
 	portBAR       = 1
 	portStep      = 2 // notify_off_multiplier
-	fewestPorts   = 4 // of a BAR (PCI 3.0 §6.2.5.1)
+	fewestPorts   = 4 // minimum for a BAR (PCI 3.0 §6.2.5.1)
 	mostPorts     = 256
 	maxPortQueues = mostPorts / portStep
 )
@@ -85,9 +85,10 @@ func (t *Transport) attach() {
 	}
 }
 
-// function describes the device to PCI: identity, BARs, MSI-X, and a capability for each region. A
-// driver uses the first capability of a type that it supports (virtio 1.2 §4.1.4), so the notify
-// ports precede the notify addresses in memory.
+// function describes the device to PCI: identity, BARs, MSI-X, and a capability for each region. Of
+// several capabilities with the same type, a driver uses the first one that it supports (virtio 1.2
+// §4.1.4), so the capability for the notify ports precedes the one for the notify addresses in
+// memory.
 func (t *Transport) function() *pci.Function {
 	id := t.front.ID()
 	f := pci.NewFunction(pci.Identity{

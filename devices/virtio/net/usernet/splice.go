@@ -27,7 +27,8 @@ func (g *guestEnd) listen(mask waiter.EventMask) (events chan struct{}, stop fun
 	return events, func() { g.wq.EventUnregister(e) }
 }
 
-// splice forwards data, half closes and resets until both directions are done. It closes host.
+// splice forwards data, half closes and resets until both directions are done. It then closes the
+// host's connection.
 func splice(s *session, host *net.TCPConn, guest *guestEnd) {
 	defer host.Close()
 	raw, err := host.SyscallConn()
@@ -38,7 +39,7 @@ func splice(s *session, host *net.TCPConn, guest *guestEnd) {
 	c := &spliced{session: s, host: host, raw: raw, guest: guest}
 	// reset closes the socket, which wakes a loop that waits for it. Both loops also check ctx.
 	defer s.afterFunc(s.ctx, c.reset)()
-	// A reset by the guest must wake them too: both may be waiting for the host.
+	// A reset by the guest must wake both loops too, because both may be waiting for the host.
 	gone := waiter.NewFunctionEntry(waiter.EventHUp|waiter.EventErr, func(waiter.EventMask) {
 		if c.failed() {
 			host.SetDeadline(time.Unix(1, 0))
@@ -66,7 +67,7 @@ type spliced struct {
 	guest   *guestEnd
 }
 
-// run runs one direction. If direction fails, run resets the connection, which ends the other one.
+// run runs one direction. If it fails, run resets the connection, which ends the other direction.
 func (c *spliced) run(direction func() bool) {
 	ok := false
 	defer func() { // also after a panic: otherwise the other direction would wait forever
@@ -120,7 +121,7 @@ func (c *spliced) toHost() bool {
 			}
 		case *tcpip.ErrWouldBlock:
 		case *tcpip.ErrClosedForReceive:
-			// Read also returns this after a reset, once the error has been read.
+			// Read also returns this error after a reset, once the reset's own error has been read.
 			return !c.failed() && c.host.CloseWrite() == nil
 		default:
 			return false
@@ -160,7 +161,7 @@ func (c *spliced) toGuest() bool {
 	var r socketReader
 	var werr tcpip.Error
 	var room <-chan struct{}
-	// move moves all available data. RawConn.Read waits for more and then calls it again.
+	// move moves all available data. RawConn.Read waits for more data and then calls move again.
 	move := func(fd uintptr) (done bool) {
 		werr, r.err = nil, nil
 		for r.fd = int(fd); ; {
@@ -228,19 +229,21 @@ func (c *spliced) hostGone() (gone bool) {
 }
 
 // socketReader passes the data that a socket has received to the stack as a payload. It does not
-// block. It reads up to fewBytes into a buffer first, and more into memory that the stack keeps.
+// block. It reads up to fewBytes into its own buffer first, and any further data into memory that
+// the stack keeps.
 type socketReader struct {
 	fd   int
 	few  [fewBytes]byte
-	head []byte // part of few: read from the socket, not yet by the stack
+	head []byte // part of few: bytes read from the socket that the stack has not read yet
 	left int    // bytes to read after head
-	many bool   // the last look found more than fewBytes
+	many bool   // the last call of look found more than fewBytes
 	err  error  // EAGAIN if there is no data, io.EOF at the end
 }
 
 const fewBytes = 2048
 
-// look determines how much data is available, at most segmentSize. It returns false if none is.
+// look determines how much data is available, at most segmentSize. It returns false if there is
+// none.
 func (r *socketReader) look() bool {
 	r.left, r.err = 0, nil
 	if len(r.head) > 0 {
@@ -263,7 +266,7 @@ func (r *socketReader) look() bool {
 		return false
 	}
 	r.left, r.many = min(n, segmentSize-len(r.head)), n > fewBytes
-	// SIOCINQ is 0 without data, at the end and after an error: only a read distinguishes these.
+	// SIOCINQ is 0 if there is no data, at the end and after an error: only a read tells which.
 	return r.Len() > 0 || r.look()
 }
 

@@ -10,8 +10,8 @@ import (
 	"minivmm/guestimages/agent"
 )
 
-// terminalSize returns the size of the terminal that this process was started from, or nil unless
-// both standard input and output are a terminal.
+// terminalSize returns the size of the terminal that this process was started from, or nil if
+// standard input or standard output is not a terminal.
 func terminalSize() *agent.Terminal {
 	in := int(os.Stdin.Fd())
 	if !term.IsTerminal(in) || !term.IsTerminal(int(os.Stdout.Fd())) {
