@@ -176,9 +176,10 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 	return nil
 }
 
-// lunResetIsSafeOn rejects kernels before 6.4, on which a guest with several disks can crash the
-// host. After a reset of one LUN, vhost_scsi_release_tmf_res (drivers/vhost/scsi.c) corrupts a list
-// of another LUN. Removing the target then uses the corrupt list. The crash was seen on Linux 6.1.
+// lunResetIsSafeOn rejects kernels before 6.4 if there are several disks, because a guest can then
+// crash the host. After a reset of one LUN, vhost_scsi_release_tmf_res (drivers/vhost/scsi.c)
+// corrupts a list of another LUN. Removing the target then uses the corrupt list. The crash was
+// seen on Linux 6.1.
 func lunResetIsSafeOn(release string, disks int) error {
 	fixed, err := since(release, 6, 4)
 	if err == nil && disks > 1 && !fixed {

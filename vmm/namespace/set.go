@@ -104,7 +104,7 @@ func (s Set) outer() (string, error) {
 }
 
 // Inside reports whether Enter has restarted this program, and removes the marker from the
-// environment. It returns an error if the process has the marker but is not in the selected namespaces.
+// environment. It returns an error if the process has the marker but is not in the namespaces.
 func (s Set) Inside() (bool, error) {
 	text, ok := os.LookupEnv(marker)
 	if !ok {
