@@ -20,15 +20,15 @@ import (
 	"minivmm/vmm/config"
 )
 
-// Plan describes a machine with every choice made. [Resolve] creates a Plan, and [New] builds the
-// machine. A Plan is plain data and belongs to the caller.
+// Plan is a machine with every choice made: [Resolve] creates it and [New] builds it. It is plain
+// data and belongs to the caller.
 type Plan struct {
 	// Config is the plan's own copy of the configuration. No backend, number of queues or
-	// notification method in it is "auto". If the configuration names an image, the first disk is
-	// for the image, and the caller must set the path of this disk.
+	// notification method in it is "auto". The disk of an image is the first one; the caller must
+	// set its path.
 	config.Config
 
-	// Ports are the names of the streams to programs in the guest. Such a program opens
+	// Ports are the names of the streams to programs in the guest, which open
 	// /dev/virtio-ports/NAME.
 	Ports []string
 }
@@ -87,9 +87,8 @@ func (p *Plan) resolveNet(n *config.Net, note noter) {
 	}
 }
 
-// chooseNet returns a backend for a NIC whose backend is "auto" in the configuration. It returns
-// vhost if the NIC's other keys allow vhost and this process can use it. Otherwise it returns the
-// backend in this process, and the reason. obstacle reports why this process cannot use vhost.
+// chooseNet returns the backend of a NIC that is configured as "auto": vhost, if the NIC's other
+// keys allow it and this process can use it. Otherwise it also returns the reason.
 func chooseNet(n *config.Net, obstacle func() error) (config.NetBackend, string) {
 	switch {
 	case n.User() != "":
@@ -123,8 +122,7 @@ func tapObstacle(in *config.Namespaces) error {
 	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
 		return errors.New("creating a tap requires CAP_NET_ADMIN")
 	}
-	// In a container, sysctls are read-only, but minivmm must set some to protect the host from the
-	// guest.
+	// In a container sysctls are read-only, so the host could not be protected from the guest.
 	const sysctls = "/proc/sys/net/ipv4/conf/default/rp_filter"
 	if err := unix.Faccessat(unix.AT_FDCWD, sysctls, unix.W_OK, unix.AT_EACCESS); errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%s: %w", sysctls, err)
@@ -132,7 +130,7 @@ func tapObstacle(in *config.Namespaces) error {
 	return nil
 }
 
-// diskBackend chooses the backend of the disks: vhost-scsi in the kernel, if possible.
+// diskBackend chooses the backend of the disks: the kernel if possible.
 func (p *Plan) diskBackend(note noter) config.DiskBackend {
 	if b := p.DiskBackend(); b != config.DiskAuto || len(p.Disk) == 0 {
 		return b
@@ -168,7 +166,7 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 		return err
 	}
 	for _, d := range p.Disk {
-		// An image's disk has no path yet: this disk will be minivmm's own writable file.
+		// The disk of an image has no path yet: it will be minivmm's own writable file.
 		if err := (diskimage.Options{Path: string(d.Path), ReadOnly: d.ReadOnly}).KernelCan(); err != nil {
 			return err
 		}
@@ -176,10 +174,9 @@ func (p *Plan) vhostSCSIObstacle(note noter) error {
 	return nil
 }
 
-// lunResetIsSafeOn rejects kernels before 6.4 if there are several disks, because a guest can then
-// crash the host. After a reset of one LUN, vhost_scsi_release_tmf_res (drivers/vhost/scsi.c)
-// corrupts a list of another LUN. Removing the target then uses the corrupt list. The crash was
-// seen on Linux 6.1.
+// lunResetIsSafeOn rejects kernels on which a guest with several disks can crash the host: after a
+// LUN reset, vhost_scsi_release_tmf_res corrupts a list of another LUN (drivers/vhost/scsi.c before
+// 6.4), and removing the target then uses that list. Seen on 6.1.
 func lunResetIsSafeOn(release string, disks int) error {
 	fixed, err := since(release, 6, 4)
 	if err == nil && disks > 1 && !fixed {

@@ -42,8 +42,8 @@ func (o Outcome) String() string {
 
 // Options connect a VM to the process that runs it.
 type Options struct {
-	// Console receives what the guest writes to its serial port. A write must not block, because a
-	// vCPU waits for it.
+	// Console receives what the guest writes to its serial port. It must not block: a vCPU waits
+	// for it.
 	Console io.Writer
 	// Logf logs one line, without newline; any goroutine may call it. Lines that a guest can cause
 	// are rate-limited.
@@ -83,7 +83,7 @@ type VM struct {
 
 	gate     chan struct{} // closed: vCPUs may run
 	openGate func()
-	ended    chan result // has room for one result: that of the first call of end
+	ended    chan result // has room for one: the result of the first call of end
 }
 
 // result is how the machine stopped: an outcome, or an error of the host.
@@ -99,19 +99,18 @@ var required = []kvm.Cap{
 	kvm.CapImmediateExit, kvm.CapReadonlyMem,
 }
 
-// ConfigError reports a configuration from which no machine can be built, whatever devices the host
-// has. For example, the kernel file is not a kernel, or the kernel does not fit into the memory.
+// ConfigError is a configuration from which no machine can be built, whatever devices the host has:
+// for example, the kernel file is not a kernel, or it does not fit into the memory.
 type ConfigError struct{ error }
 
 func (e *ConfigError) Unwrap() error { return e.error }
 
-// New builds the machine of a plan. The vCPUs wait at the gate and execute no instruction before
-// Run. On error, New leaves nothing behind: no tap, no LIO object, no thread. After success, the
-// caller must call Close, even if Run fails.
+// New builds the machine of a plan, up to the gate before the first instruction. On error nothing
+// is left behind: no tap, no LIO object, no thread. The caller must call Close, even if Run fails.
 //
-// The plan's limits apply to the whole process. New moves the process to a cgroup, where it stays
-// until Close. Close does not restore the process's resource limits. New sets up no namespaces; the
-// caller's process must already be in them.
+// Limits apply to the process: New moves it to a cgroup until Close, and Close does not restore its
+// resource limits.
+// New sets up no namespaces; the caller's process must already be in them.
 func New(plan Plan, opt Options) (_ *VM, err error) {
 	m := &VM{plan: plan, opt: opt, gate: make(chan struct{}), ended: make(chan result, 1)}
 	m.openGate = sync.OnceFunc(func() { close(m.gate) })
@@ -247,8 +246,8 @@ func (m *VM) addMachine(sys *kvm.System) (err error) {
 	return attachPower(&m.io, configPorts, func(o Outcome) { m.end(o, nil) })
 }
 
-// mapMemory maps the guest's memory, for system management mode too: an interrupt with delivery
-// mode SMI makes a vCPU enter this mode, and KVM stops a VM that has no memory in it.
+// mapMemory maps the guest's memory, also for system management mode: an interrupt with delivery
+// mode SMI enters that mode, and KVM stops a VM that has no memory there.
 func (m *VM) mapMemory() error {
 	spaces, err := m.vm.CheckExtension(kvm.CapMultiAddressSpace)
 	if err != nil {
@@ -285,14 +284,13 @@ func (m *VM) addVCPUs(start vcpuStart) error {
 		m.vcpus = append(m.vcpus, v)
 		m.closers.push(fmt.Sprintf("vcpu %d", id), v.close)
 	}
-	// This step is pushed last, so it runs first: all threads exit before anything is closed.
+	// Pushed last, run first: all threads exit before anything is closed.
 	m.closers.push("vcpu threads", m.join)
 	return nil
 }
 
-// Run runs the guest until it stops or ctx is done. It may be called once. Run returns an error
-// only for a failure of the host, that is, of KVM or this program. However the guest stops, Run
-// returns an Outcome.
+// Run runs the guest until it stops or ctx is done. It may be called once. An error comes from the
+// host, that is KVM or this program; a guest that stops in any way is an Outcome.
 func (m *VM) Run(ctx context.Context) (Outcome, error) {
 	stop := context.AfterFunc(ctx, func() { m.end(Stopped, nil) })
 	defer stop()
@@ -315,7 +313,7 @@ func (m *VM) join() error {
 	for _, v := range m.vcpus {
 		v.stop()
 	}
-	m.openGate() // for vCPUs that never ran
+	m.openGate() // for those that never ran
 	for _, v := range m.vcpus {
 		<-v.done
 	}
@@ -331,7 +329,7 @@ func (m *VM) Console() *serial.UART { return m.uart }
 // Close releases everything that the machine has on the host.
 func (m *VM) Close() error { return m.closers.close() }
 
-// closers is a stack of undo steps. Close runs them, and so does New if it fails.
+// closers is a stack of undo steps. A New that fails and Close both run it.
 type closers []closer
 
 type closer struct {
@@ -344,8 +342,7 @@ func (c *closers) push(name string, fn func() error) {
 	*c = append(*c, closer{name, fn})
 }
 
-// close runs every step, starting with the last, even if some steps fail. A second call does
-// nothing.
+// close runs every step, last first, even if some fail. A second call does nothing.
 func (c *closers) close() error {
 	var errs []error
 	steps := *c

@@ -45,8 +45,7 @@ type runner struct {
 	server  *control.Server
 }
 
-// newMachine creates a machine that is ready for Run. It also returns the input of the machine's
-// serial port.
+// newMachine creates a machine that is ready for Run, and returns its serial port too.
 type newMachine func(vmm.Plan, vmm.Options) (machine, Input, error)
 
 // machine is a [vmm.VM], or a fake in tests.
@@ -61,7 +60,7 @@ type machine interface {
 	Close() error
 }
 
-// run runs the machine. It returns nil after a power-off or a successful command.
+// run runs the machine. It returns nil if the guest powered off or its command succeeded.
 func (r *runner) run(ctx context.Context) error {
 	outside, err := r.settle()
 	if err != nil {
@@ -70,7 +69,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err := r.resolve(outside); err != nil {
 		return err
 	}
-	// furnish may download and build files; a signal interrupts it.
+	// This may download and build; a signal interrupts it.
 	furnish := func(ctx context.Context) error { return furnishGuest(ctx, &r.plan, r.log, outside) }
 	if err := work(ctx, furnish); err != nil {
 		return err
@@ -81,8 +80,8 @@ func (r *runner) run(ctx context.Context) error {
 	return r.live(ctx)
 }
 
-// resolve creates the plan. It also prints the choices that vmm.Resolve made, unless the process
-// inside the namespaces will print them.
+// resolve creates the plan. It prints the choices that it made, unless the process inside the
+// namespaces will print them.
 func (r *runner) resolve(outside bool) error {
 	ours, err := runsOurInit(r.cfg, r.command)
 	if err != nil {
@@ -129,12 +128,11 @@ func (r *runner) live(ctx context.Context) error {
 
 // catchSignals directs signals to the runner.
 func (r *runner) catchSignals() {
-	// With a handler, a write to a pipe without a reader returns EPIPE instead of killing the
-	// process.
+	// With a handler, a write without a reader returns EPIPE instead of killing the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	r.signals = make(chan os.Signal, 4)
-	// These handlers are never removed. Otherwise a signal after the machine has stopped would
-	// replace the machine's exit code.
+	// This is never undone: a signal after the machine has stopped would then replace its exit
+	// code.
 	signal.Notify(r.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	namespace.Ready()
 }
@@ -162,8 +160,7 @@ func (r *runner) logf(format string, args ...any) {
 	fmt.Fprintf(r.log, "minivmm: "+format+"\n", args...)
 }
 
-// watch starts a goroutine, which unwatch ends. The goroutine stops the machine on signals and
-// Ctrl-A x.
+// watch starts a goroutine that stops the machine on signals and Ctrl-A x. unwatch ends it.
 func (r *runner) watch() (unwatch func()) {
 	r.attached = make(chan machine, 1)
 	r.shutdown = shutdown{grace: r.plan.Machine.ShutdownTimeout.Duration, stop: r.stop, log: r.log, after: time.After}
@@ -252,8 +249,7 @@ func (r *runner) end() error {
 	return nil
 }
 
-// verdict converts a machine's outcome to the error that run returns. If the machine was stopped,
-// cause is the reason.
+// verdict converts a machine's outcome to run's error; cause is why it was stopped, if it was.
 func (r *runner) verdict(outcome vmm.Outcome, cause error) error {
 	switch {
 	case outcome == vmm.Stopped:
@@ -289,13 +285,13 @@ func (r *runner) settle() (outside bool, err error) {
 	return false, namespace.Settle(set)
 }
 
-// enter runs the program again inside the namespaces. If this requires a child process, enter
-// returns the child's exit code as an error.
+// enter runs the program again inside the namespaces. If that needs a child, enter returns the
+// child's exit.
 func (r *runner) enter() error {
 	set := namespacesOf(r.cfg)
 	if set.User || set.PID {
-		// Check the configuration, not the plan: the process inside has other privileges and may
-		// plan more queues.
+		// Check the configuration, not the plan: with other privileges, the process inside may plan
+		// more queues.
 		if err := (&vmm.Plan{Config: *r.cfg}).RoomForProcess(); err != nil {
 			return err
 		}
@@ -313,17 +309,17 @@ func (r *runner) enter() error {
 
 // shutdown stops a machine on signals. The first signal presses the power button and starts the
 // grace period; a second signal, or the end of the grace period, stops the guest at once. A signal
-// before the machine exists, and Ctrl-A x at any time, stop the guest at once.
+// before the machine exists, and Ctrl-A x at any time, stop it at once.
 type shutdown struct {
 	grace time.Duration
-	stop  context.CancelCauseFunc // called with errLeft or a signalError
+	stop  context.CancelCauseFunc // with errLeft or a signalError
 	log   io.Writer
 	after func(time.Duration) <-chan time.Time // time.After
 
 	pressed syscall.Signal // the signal that pressed the power button, 0 for none; owned by watch until it returns
 }
 
-// watch returns when it has stopped the machine or when done is closed.
+// watch returns when it has stopped the machine or done is closed.
 func (s *shutdown) watch(signals <-chan os.Signal, left <-chan struct{}, attached <-chan machine, done <-chan struct{}) {
 	var m machine
 	var graceOver <-chan time.Time

@@ -16,8 +16,7 @@ type RingRange struct {
 	Align     uint64
 }
 
-// Ranges returns the parts of the ring: their addresses, sizes and alignments
-// (virtio 1.2 §2.7).
+// Ranges returns the parts of the ring: their addresses, sizes and alignments (virtio 1.2 §2.7).
 func (q Queue) Ranges() [3]RingRange {
 	n := uint64(q.Size)
 	return [3]RingRange{

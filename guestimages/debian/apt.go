@@ -12,26 +12,24 @@ import (
 	"minivmm/guestimages/cache"
 )
 
-// Archive is the Debian archive that this computer's package sources describe, or one release on
-// the mirror of that archive.
+// Archive is the Debian archive that the machine's package sources describe, or one release on its
+// mirror.
 type Archive struct {
 	cache *cache.Cache
 	etc   string
-	suite string   // a release, such as "trixie"; empty for this computer's own package sources
+	suite string   // a release, such as "trixie"; empty for the machine's own package sources
 	base  *Archive // the archive whose mirror has the suite
 }
 
-// New returns the archive that this computer's package sources describe. The archive keeps packages
-// in c.
+// New returns the archive that the machine's package sources describe. It keeps packages in c.
 func New(c *cache.Cache) *Archive { return NewAt(c, "/etc/apt") }
 
-// NewAt is like New, but reads the package sources from the folder etc, which has the same
-// structure as /etc/apt.
+// NewAt is New with the package sources in etc, a folder like /etc/apt.
 func NewAt(c *cache.Cache, etc string) *Archive { return &Archive{cache: c, etc: etc} }
 
 // Suite returns the archive of a Debian release, such as "trixie", with its source packages. The
-// release may differ from this computer's own. Its package lists come from the mirror that this
-// computer's package sources name. They are kept apart from this computer's lists.
+// release may differ from the machine's own. Its package lists come from the mirror that the
+// machine's package sources name, and are kept apart from the machine's.
 func (a *Archive) Suite(name string) *Archive {
 	return &Archive{cache: a.cache, etc: a.etc, suite: name, base: a}
 }
@@ -48,14 +46,14 @@ func (a *Archive) state() string {
 // Cache returns the cache in which the archive keeps packages.
 func (a *Archive) Cache() *cache.Cache { return a.cache }
 
-// ErrNoApt is the error for a computer without apt-get.
+// ErrNoApt is the error for a machine without apt-get.
 var ErrNoApt = errors.New("debian: apt-get is not installed: kernels and tools come from Debian packages (amd64), so " +
 	"use Debian, or fill the folder in " + cache.Env + " on a Debian machine")
 
-// ToolError reports that one of this computer's package tools failed.
+// ToolError reports that one of the machine's package tools failed.
 type ToolError struct {
 	Tool, Verb string // "apt-get", "update"
-	Err        error  // the tool's exit status, or the reason why the tool could not be started
+	Err        error  // the tool's exit status, or the error from starting it
 	Said       string // the tool's last lines of output
 }
 
@@ -65,13 +63,12 @@ func (e *ToolError) Error() string {
 
 func (e *ToolError) Unwrap() error { return e.Err }
 
-// private returns args followed by the options that make an apt command use the archive's private
-// package sources and lists.
+// private adds the options that make an apt command use the private sources and lists.
 func (a *Archive) private(args ...string) []string {
 	user := ""
 	if os.Geteuid() == 0 {
-		// As root, apt would fetch as the user _apt, which cannot access root's cache. apt checks
-		// signatures in both cases.
+		// As root, apt would fetch as the user _apt, which cannot access root's cache.
+		// Signatures are checked either way.
 		user = "root"
 	}
 	state := a.cache.Path(a.state())
@@ -87,8 +84,7 @@ func (a *Archive) private(args ...string) []string {
 	)
 }
 
-// update writes the private package sources and fetches their lists. The caller must hold the lock
-// named by state.
+// update writes the private sources and fetches their lists. The caller must hold state's lock.
 func (a *Archive) update(ctx context.Context) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return ErrNoApt
@@ -121,8 +117,8 @@ func (a *Archive) update(ctx context.Context) error {
 	return a.transfer(ctx, "", "package lists", "update")
 }
 
-// run runs a tool with a verb and arguments, and returns its output. An error has the last lines of
-// the output.
+// run runs a tool with a verb and its arguments, and returns its output. An error contains the last
+// lines of the output.
 func run(ctx context.Context, dir, tool string, args ...string) (string, error) {
 	cmd := command(ctx, dir, tool, args)
 	var stdout, stderr strings.Builder
@@ -141,12 +137,12 @@ func command(ctx context.Context, dir, tool string, args []string) *exec.Cmd {
 }
 
 func toolError(ctx context.Context, cmd *exec.Cmd, err error, said string) error {
-	// If ctx is done, report the cause of ctx, not "signal: killed".
+	// If ctx is done, "signal: killed" is not the cause.
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	verb := cmd.Args[1:]
-	if verb[0] == "-n" { // an option of sudo
+	if verb[0] == "-n" { // sudo's
 		verb = verb[1:]
 	}
 	lines := strings.Split(strings.TrimSpace(said), "\n")

@@ -14,8 +14,7 @@ import (
 // ErrNotOffered reports that the machine's package sources do not offer the package.
 var ErrNotOffered = errors.New("not offered by this machine's package sources")
 
-// Version returns the package version that the archive offers. The answer is kept until Forget is
-// called.
+// Version returns the package version that the archive offers. The answer is kept until Forget.
 func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	return a.ask(ctx, "version", name, func(out string) (string, error) {
 		version, ok := parsePolicy(out)
@@ -26,7 +25,7 @@ func (a *Archive) Version(ctx context.Context, name string) (string, error) {
 	}, "apt-cache", "policy", name)
 }
 
-// SourceVersion is like Version, but takes the name of a source package.
+// SourceVersion is like Version, for the source package name.
 func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error) {
 	return a.ask(ctx, "source", name, func(out string) (string, error) {
 		version, ok := parseSourceURIs(out, name)
@@ -37,8 +36,7 @@ func (a *Archive) SourceVersion(ctx context.Context, name string) (string, error
 	}, "apt-get", "source", "--print-uris", "--download-only", name)
 }
 
-// Depends returns the names of the packages on which the package depends. The answer is kept until
-// Forget is called.
+// Depends returns the names of the packages that name depends on. The answer is kept until Forget.
 func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	list, err := a.ask(ctx, "depends", name, func(out string) (string, error) {
 		return strings.Join(parseDepends(out), " "), nil
@@ -46,8 +44,7 @@ func (a *Archive) Depends(ctx context.Context, name string) ([]string, error) {
 	return strings.Fields(list), err
 }
 
-// Names returns all package names that begin with prefix. The answer is kept until Forget is
-// called.
+// Names returns the names of all packages that begin with prefix. The answer is kept until Forget.
 func (a *Archive) Names(ctx context.Context, prefix string) ([]string, error) {
 	all := func(out string) (string, error) { return out, nil }
 	list, err := a.ask(ctx, "names", prefix, all, "apt-cache", "pkgnames", prefix)
@@ -64,19 +61,17 @@ func (a *Archive) Forget(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	// The lists themselves stay until apt replaces them: other processes may be using the lists to
-	// fetch packages.
+	// The lists themselves stay until apt replaces them: other processes may be fetching with them.
 	return a.cache.Remove(answers)
 }
 
 const (
-	answers = "answers" // the cache folder for the kept answers
-	updated = "updated" // an entry in that folder, which exists once the package lists have been fetched
+	answers = "answers" // the cache folder of the kept answers
+	updated = "updated" // an entry of that folder; it exists once the package lists were fetched
 )
 
-// ask returns the answer of the given kind for a package name, from the cache if it is there.
-// Otherwise it runs an apt tool, parses the tool's output and keeps the result. Before the first
-// run it fetches the package lists.
+// ask returns the kept answer of this kind for the package name. If there is none, it runs an apt
+// tool, parses its output and keeps the result. Before the first run it fetches the package lists.
 func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out string) (string, error), tool string,
 	args ...string) (string, error) {
 	if err := checkName(name); err != nil {
@@ -113,8 +108,7 @@ func (a *Archive) ask(ctx context.Context, kind, name string, parse func(out str
 	return answer, a.cache.Write(kept, answer)
 }
 
-// checkName returns an error unless name is a package name (Debian policy section 5.6.7). A package
-// name is never an option or a path.
+// checkName accepts package names (Debian policy section 5.6.7), which are never options or paths.
 func checkName(name string) error {
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`).MatchString(name) {
 		return fmt.Errorf("debian: %q is not a package name", name)

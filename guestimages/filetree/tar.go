@@ -16,17 +16,15 @@ import (
 )
 
 // AddTar overlays the tree with the entries of a tar, which may be compressed with gzip, zstd, xz,
-// lz4 or bzip2. AddTar reads r to its end. A tar without an end marker is truncated, which is an
-// error.
+// lz4 or bzip2. It reads r to its end. A tar without an end marker is an error: it is truncated.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, false)
 }
 
 // AddLayer is like AddTar, but for a layer of an OCI image. An entry .wh.NAME hides NAME in earlier
-// layers, and .wh..wh..opq hides all entries of its folder in earlier layers. A whiteout never
-// hides an entry of its own layer, whichever comes first. As in a container runtime, an entry whose
-// path leads through a symbolic link (of this or an earlier layer) goes to the link's target inside
-// the tree's root.
+// layers, and .wh..wh..opq hides all entries of its folder in earlier layers. Whiteouts do not hide
+// entries of their own layer, whatever the order. As in a container runtime, an entry below a
+// symbolic link, of this or an earlier layer, goes to the link's target inside the tree's root.
 func (t *Tree) AddLayer(ctx context.Context, r io.Reader) error {
 	return t.addTar(ctx, r, true)
 }
@@ -45,14 +43,13 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, whiteouts bool) error {
 	return l.apply()
 }
 
-// Reader returns a reader for the uncompressed tar r. Reading fails when ctx is canceled, and with
+// Reader returns a reader of r, an uncompressed tar. It fails when ctx is canceled, and with
 // ErrTooLarge if r is longer than any tar within the limits.
 func (limits Limits) Reader(ctx context.Context, r io.Reader) io.Reader { return limits.stream(ctx, r) }
 
 func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
 	limits = limits.orDefault()
-	// archive/tar accepts 1 MiB of headers for each file. Few files need more than two blocks
-	// of headers.
+	// archive/tar accepts 1 MiB of headers for a file. Few files have more than two blocks of them.
 	left := int64(math.MaxInt64)
 	if perFile := int64(5 << 10); int64(limits.Files) < (left-limits.SizeBytes-1<<20)/perFile {
 		left = limits.SizeBytes + int64(limits.Files)*perFile + 1<<20
@@ -60,9 +57,8 @@ func (limits Limits) stream(ctx context.Context, r io.Reader) *stream {
 	return &stream{ctx: ctx, r: r, left: left}
 }
 
-// stream fails when ctx is canceled or when r is too long. The field left counts the bytes that r
-// may still have. Read never returns io.EOF together with data, so that the field ended is true
-// only if the caller has read beyond the last byte.
+// stream fails when ctx is canceled or after more than left bytes. It never returns io.EOF together
+// with data, so that ended is true only if the caller has read beyond the last byte.
 type stream struct {
 	ctx   context.Context
 	r     io.Reader
@@ -123,7 +119,7 @@ func (l *layer) readTar(ctx context.Context, in *stream, whiteouts bool) error {
 	return named("after the end marker", err)
 }
 
-// addHeader adds the entry that the header h describes, with the given content.
+// addHeader adds the entry of one header with its content.
 func (l *layer) addHeader(ctx context.Context, h *tar.Header, content io.Reader) error {
 	n, err := fromHeader(h)
 	if err != nil {
@@ -198,8 +194,8 @@ const (
 	opaqueMark     = auPrefix + ".opq" // ".wh..wh..opq"
 )
 
-// whiteout reports whether the name belongs to a whiteout or to an internal file of AUFS. Neither
-// is added to the tree. For a whiteout, it also records what is hidden.
+// whiteout reports whether an entry is a whiteout or an internal file of AUFS, neither of which is
+// added. It records what a whiteout hides.
 func (l *layer) whiteout(name string) (bool, error) {
 	p, err := clean(name)
 	if err != nil {

@@ -18,8 +18,7 @@ func runOnConsole(p agent.Plan) error {
 	if err != nil {
 		return err
 	}
-	// Open the terminal behind /dev/console: /dev/console itself cannot be a controlling
-	// terminal.
+	// Open the terminal behind /dev/console: /dev/console itself cannot be a controlling terminal.
 	names := strings.Fields(readWord("/sys/class/tty/console/active"))
 	if len(names) == 0 {
 		return errors.New("no console: set console= on the kernel command line")

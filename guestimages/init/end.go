@@ -18,8 +18,7 @@ import (
 // with a triple fault, which no host mistakes for an intended power-off.
 func end(words cmdline, failed bool) {
 	unix.Sync()
-	// A read-only remount leaves a root disk clean. It fails if a file is still open for
-	// writing.
+	// A read-only remount leaves a root disk clean. It fails if a file is still open for writing.
 	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	// Wait until the console has sent everything, tcdrain(3): a power-off drops the rest. A
 	// console that cannot be drained has nothing to send.
@@ -59,9 +58,8 @@ func watchButtons(words cmdline) {
 			defer f.Close()
 			if waitKey(f, keyPower) {
 				fmt.Fprintln(os.Stderr, "init: power button")
-				// The VM stops when its command exits, or after these waits if the
-				// command does not exit. A shell at a terminal reacts only to
-				// SIGHUP.
+				// The VM stops when its command exits, or after these waits if the command does not
+				// exit. A shell at a terminal reacts only to SIGHUP.
 				for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP} {
 					_ = unix.Kill(-1, sig)
 					time.Sleep(buttonWait)

@@ -25,11 +25,11 @@ const (
 	vmlinuxFile = "vmlinux"
 )
 
-// entry is the name of the folder in a work folder that becomes the kernel's folder.
+// entry is the folder in a work folder that becomes the kernel's folder.
 const entry = "entry"
 
-// add adds a kernel to the store. The function make puts the kernel's files into the folder "entry"
-// of a work folder and fills in the kernel's record.
+// add adds a kernel. make puts its files into the folder entry of a work folder and fills in its
+// record.
 func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context.Context, work string, r *record) error) (k Kernel, err error) {
 	work, err := s.cache.Work()
 	if err != nil {
@@ -66,10 +66,9 @@ func (s *Store) add(ctx context.Context, makeDefault bool, make func(ctx context
 	return k, err
 }
 
-// takeIn moves the folder "entry" of a work folder to its final place and adds the kernel's record
-// to the index. If the store already has the kernel, that kernel only gains a new name or new
-// modules. If the kernel was added both from a package and from a file, the record names the
-// package as its source.
+// takeIn moves the folder entry of a work folder to its place and adds its record to the index. If
+// the kernel is in the store already, it only gains a new name or new modules; as the kernel's
+// source, a package takes precedence over a file.
 func (s *Store) takeIn(x *index, work string, r *record) error {
 	path := s.path(r.ID)
 	if at := slices.IndexFunc(x.Kernels, func(old record) bool { return old.ID == r.ID && s.isThere(old) }); at >= 0 {
@@ -99,8 +98,7 @@ func (s *Store) takeIn(x *index, work string, r *record) error {
 	return nil
 }
 
-// takeImage checks the image in the folder whose path is entry, unpacks the vmlinux next to the
-// image and records the properties of the image.
+// takeImage checks the image in entry, unpacks its vmlinux next to it and records its properties.
 func takeImage(entry string, r *record) error {
 	f, err := os.Open(filepath.Join(entry, imageFile))
 	if err != nil {
@@ -125,7 +123,7 @@ func takeImage(entry string, r *record) error {
 	case image.NotUnpacked != nil:
 		r.Vmlinux = ""
 		err = os.Remove(out.Name())
-	case unpacked.Size() == 0: // the image is itself a vmlinux
+	case unpacked.Size() == 0: // a vmlinux itself
 		r.Image = vmlinuxFile
 		err = os.Rename(f.Name(), out.Name())
 	}
@@ -145,8 +143,7 @@ func takeImage(entry string, r *record) error {
 	return nil
 }
 
-// settle revokes the write permission of the group and of all other users, and returns how much
-// disk space the folder uses.
+// settle revokes the write permission of group and others, and returns the space used on disk.
 func settle(dir string) (sizeBytes int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -17,10 +17,10 @@ import (
 // pkg is a kernel package in one version.
 type pkg struct{ name, version string }
 
-// Fetch returns the kernel that name selects (see Find). If that kernel is not in the store, Fetch
-// downloads it: the newest kernel of a series, or exactly the named release or package. If name is
-// "", Fetch downloads the newest cloud kernel that this computer's package sources offer, and makes
-// that kernel the default. On a computer without Debian packages, the error is debian.ErrNoApt.
+// Fetch returns the kernel that name selects, see Find. If it is not in the store, Fetch fetches
+// it: the newest of a series, or exactly that release or package. For "", it fetches the newest
+// cloud kernel that the machine's package sources offer, and makes it the default. On a machine
+// without Debian packages the error is debian.ErrNoApt.
 func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 	k, err := s.Find(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -30,7 +30,7 @@ func (s *Store) Fetch(ctx context.Context, name string) (Kernel, error) {
 }
 
 // Get is like Fetch, but returns the kernel that the archive offers, even if the store has an older
-// kernel of that series. Get installs the programs that unpacking requires.
+// one of that series. It installs the programs that unpacking requires.
 func Get(ctx context.Context, a *debian.Archive, name string) (Kernel, error) {
 	s := OpenWith(a)
 	s.install = true
@@ -38,8 +38,8 @@ func Get(ctx context.Context, a *debian.Archive, name string) (Kernel, error) {
 }
 
 // Refresh is like Fetch, but first queries the archive again, and returns the kernel that the
-// archive offers now. An older kernel in the store stays there. If name is "", the new kernel
-// becomes the default.
+// archive offers now. An older kernel in the store stays there. For "", the new one becomes the
+// default.
 func (s *Store) Refresh(ctx context.Context, name string) (Kernel, error) {
 	if name != "" {
 		if _, err := parseRequest(name); err != nil {
@@ -67,8 +67,7 @@ func (s *Store) resolve(ctx context.Context, name string) (pkg, error) {
 	return s.behind(ctx, q.pkg)
 }
 
-// behind returns the kernel package on which the named meta package depends. If the named package
-// is not a meta package, behind returns that package.
+// behind returns the kernel package that the meta package name depends on, or name itself.
 func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
 	version, err := s.archive.Version(ctx, name)
 	if err != nil {
@@ -86,7 +85,7 @@ func (s *Store) behind(ctx context.Context, name string) (pkg, error) {
 }
 
 // newestOf returns the newest package of a series. The meta package of Debian's default kernel has
-// no series in its name; the meta packages of other kernels have one.
+// no series in its name; those of other kernels do.
 func (s *Store) newestOf(ctx context.Context, series, flavour string) (pkg, error) {
 	for _, meta := range []string{imagePackage + series + "-" + flavour, imagePackage + flavour} {
 		version, err := s.archive.Version(ctx, meta)
@@ -126,13 +125,12 @@ func (s *Store) newest(ctx context.Context) (pkg, error) {
 	return s.behind(ctx, best.name)
 }
 
-// fetch returns the kernel of the package p, and downloads the package if the kernel is not in the
-// store.
+// fetch returns the kernel of that package, and fetches it if it is not in the store.
 func (s *Store) fetch(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
 	if k, err := s.ofPackage(ctx, p, makeDefault); !errors.Is(err, os.ErrNotExist) {
 		return k, err
 	}
-	// One process downloads the package while the other processes wait.
+	// One process fetches, the others wait.
 	unlock, err := s.cache.Lock(ctx, folder+"/"+p.name+"/"+p.version)
 	if err != nil {
 		return Kernel{}, err
@@ -164,8 +162,8 @@ func (s *Store) fetch(ctx context.Context, p pkg, makeDefault bool) (Kernel, err
 }
 
 // parts returns the packages that contain the kernel's files. Since Debian's Linux 7, the image
-// package is empty and depends on three packages of the same version: one with the image, one with
-// the modules, and one with the list of built-in modules.
+// package is empty and depends on a package with the image, one with the modules and one with the
+// list of what is built in, all of the same version.
 func (s *Store) parts(ctx context.Context, p pkg) ([]string, error) {
 	deps, err := s.archive.Depends(ctx, p.name)
 	if err != nil {
@@ -206,7 +204,7 @@ func (s *Store) fetchCurrent(ctx context.Context, name string) (Kernel, error) {
 	return s.fetch(ctx, current, name == "")
 }
 
-// ofPackage returns the kernel in the store that came from the package p.
+// ofPackage returns the kernel in the store that came from that package.
 func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel, error) {
 	found, err := s.lookUp(func(x *index) ([]record, error) {
 		return x.matching(func(r record) bool { return r.Package == p.name && r.Version == p.version }), nil
@@ -227,9 +225,8 @@ func (s *Store) ofPackage(ctx context.Context, p pkg, makeDefault bool) (Kernel,
 	return k, nil
 }
 
-// takePackage moves the kernel from the unpacked package in dir into the folder whose path is
-// entry. Newer packages contain the modules in usr/lib. In the newest packages, the image is next
-// to the modules.
+// takePackage moves the kernel of an unpacked package to the folder entry. Newer packages contain
+// the modules in usr/lib; in the newest, the image is next to the modules.
 func takePackage(ctx context.Context, dir, entry string, r *record) error {
 	var images []string
 	for _, pattern := range []string{"boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz"} {

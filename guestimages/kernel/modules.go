@@ -17,20 +17,19 @@ import (
 	"strings"
 )
 
-// sampled is the number of modules that are checked if all of them come from a package, or if their
-// folder has a modules.dep. Otherwise all modules are checked.
+// sampled is how many modules are checked in a package, or in a folder with a modules.dep.
 const sampled = 64
 
-// modulesFolder returns the path of a kernel's modules, relative to the kernel's folder. For a
-// kernel without a release, the path contains 0.0.0, because depmod(8) requires a release.
+// modulesFolder returns the path of a kernel's modules in the kernel's folder. Without a release,
+// the path contains 0.0.0, because depmod(8) requires one.
 func modulesFolder(r *record) string { return "lib/modules/" + cmp.Or(r.Release, "0.0.0") }
 
 func modulesIn(entry string, r *record) string {
 	return filepath.Join(entry, filepath.FromSlash(modulesFolder(r)))
 }
 
-// finishModules checks the modules of the kernel whose folder is entry, and records them in r. It
-// first runs depmod if modules.dep is missing.
+// finishModules creates the lists of the modules in entry if they are missing, checks the modules
+// and records them.
 func finishModules(ctx context.Context, entry string, r *record) error {
 	dir := modulesIn(entry, r)
 	sample := sampled
@@ -38,8 +37,8 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 		if err := depmod(ctx, entry, path.Base(modulesFolder(r))); err != nil {
 			return err
 		}
-		// depmod omits dependencies that it does not find, so all modules are checked. A package is
-		// complete, so a sample is enough.
+		// depmod leaves out dependencies that it does not find, so all modules are checked,
+		// except those of a package, which is complete.
 		if r.Package == "" {
 			sample = 0
 		}
@@ -58,8 +57,7 @@ func finishModules(ctx context.Context, entry string, r *record) error {
 	return nil
 }
 
-// hashModules returns a hash of the names and contents of all modules. These names and contents
-// also determine modules.dep and the related lists.
+// hashModules returns a hash of the names and contents of all modules. They determine the lists.
 func hashModules(dir string) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -86,8 +84,7 @@ func isModule(path string) bool {
 	return slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(path, suffix) })
 }
 
-// depmod runs depmod(8) to write modules.dep and the related lists, as Debian does when a kernel is
-// installed.
+// depmod writes modules.dep and related lists, as Debian does when a kernel is installed.
 func depmod(ctx context.Context, dir, release string) error {
 	tool, err := exec.LookPath("depmod")
 	if err != nil {

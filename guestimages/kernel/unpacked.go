@@ -17,20 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnasked is the maximum number of kernels in the store that were added at boot. Each takes
-// about 75 MB.
+// maxUnasked is how many kernels added at boot the store keeps, about 75 MB each.
 const maxUnasked = 8
 
-// settleTime is the coarsest time stamp resolution of the file systems in use: FAT's.
+// settleTime is the resolution of the coarsest time stamps in use, FAT's.
 const settleTime = 2 * time.Second
 
-// Unpacked returns the path of the vmlinux that is packed in the kernel image at path, for a VM
-// that boots this image. The first call for an image copies it into the store. Later calls
-// recognize the image by its inode, size and times, without reading it. The store keeps the last
-// maxUnasked such kernels. Unpacked returns path itself for an image that is not packed or has an
-// unknown compression. It also returns path for an image that cannot be read or booted; the VMM
-// reports this when it boots the image. An error gives the reason why the store cannot keep the
-// vmlinux.
+// Unpacked returns the path of the vmlinux that is packed in the kernel image at path, for a
+// machine that boots this file. The first time, it copies the image into the store; later it
+// recognizes the image by its inode, size and times, without reading it. The store keeps the last
+// maxUnasked such kernels. Unpacked returns path itself for an image that is not packed, that has
+// an unknown compression, or that cannot be read or booted, which the VMM then reports. An error
+// gives the reason why the store cannot keep the vmlinux.
 func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang the start
 	if err != nil {
@@ -79,10 +77,9 @@ func (s *Store) Unpacked(ctx context.Context, path string) (string, error) {
 }
 
 // fileKey identifies a packed kernel image without reading it, by a hash of device, inode, size,
-// mtime and ctime. Users cannot set the ctime: the kernel advances it on every write, truncation or
-// chmod. A file that replaces the image has another inode. The result changed is the ctime: the
-// caller needs it because a second change within the same clock tick would not be detected. key is
-// "" for a file that is not packed.
+// mtime and ctime. Only the kernel sets ctime: every write, truncation or chmod advances it, and a
+// file put in the image's place has another inode. changed is the ctime; a second change within the
+// same clock tick would not be detected. key is "" for a file that is not packed.
 func fileKey(f *os.File) (key string, changed time.Time, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -99,7 +96,7 @@ func fileKey(f *os.File) (key string, changed time.Time, err error) {
 }
 
 // merge adds the index's record of the same image to r. A kernel that a user added keeps its source
-// when a VM boots the same image later.
+// when a machine boots the same image later.
 func (r *record) merge(old record) {
 	for _, key := range old.Files {
 		if !slices.Contains(r.Files, key) && len(r.Files) < maxUnasked {

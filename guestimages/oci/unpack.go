@@ -15,19 +15,18 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// endMark is the end marker of a tar. Some builders omit it, and container runtimes accept a tar
-// without it.
+// endMark is the end marker of a tar. Some builders omit it, and container runtimes accept that.
 var endMark [1024]byte
 
 // logf logs one line for each step that may take long.
 type logf = func(format string, args ...any)
 
-// Unpack adds the image's layers to the given tree and logs each layer with logf. After an error,
-// the tree must not be used.
+// Unpack adds the image's layers to tree and logs each with logf. After an error the tree must not
+// be used.
 //
-// mutate.Extract of go-containerregistry cannot replace Unpack: a hard link to a file that a later
-// layer replaces would get the new content, entries below symbolic links are not followed, and
-// neither diff_ids nor the digests of a layout are verified.
+// mutate.Extract of go-containerregistry cannot replace it: a hard link to a file that a later layer
+// replaces would get the new content, entries below symbolic links are not followed, and neither
+// diff_ids nor the digests of a layout are verified.
 func (im *Image) Unpack(ctx context.Context, tree *filetree.Tree, logf logf) error {
 	for i, l := range im.layers {
 		what := fmt.Sprintf("layer %d of %d", i+1, len(im.layers))
@@ -64,7 +63,7 @@ func (l layer) unpack(ctx context.Context, tree *filetree.Tree, logf logf, what 
 }
 
 // addLayer adds the tar in packed, which may be compressed, to the tree. The digest of the
-// uncompressed tar must equal diffID.
+// uncompressed tar must be diffID.
 func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID v1.Hash) error {
 	plain, _, err := unpack.NewReader(packed)
 	if err != nil {
@@ -75,8 +74,7 @@ func addLayer(ctx context.Context, tree *filetree.Tree, packed io.Reader, diffID
 	if err != nil {
 		return err
 	}
-	// AddLayer changes the tree only after it has read everything. By then, the digest has been
-	// verified.
+	// AddLayer changes the tree only after it has read everything: the digest is then verified.
 	err = tree.AddLayer(ctx, io.MultiReader(checked, bytes.NewReader(endMark[:])))
 	if checked.err != nil {
 		err = checked.err
@@ -123,8 +121,7 @@ func size(n int64) string {
 }
 
 // verifier reads the content of a descriptor. It returns io.EOF only if the size and the digest are
-// correct. It keeps the first error other than io.EOF, because the code that reads from the
-// verifier may replace that error with another one.
+// correct. It keeps its first other error, because its reader may replace that error with another.
 type verifier struct {
 	r         io.Reader
 	hash      hash.Hash // nil: nothing is verified
@@ -155,7 +152,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// check returns the error to report for a read that ended with err.
+// check returns the error of a read that ended with err.
 func (v *verifier) check(err error) error {
 	switch {
 	case v.sizeBytes >= 0 && v.n > v.sizeBytes:
@@ -173,8 +170,8 @@ func (v *verifier) check(err error) error {
 	return err
 }
 
-// fetch returns a verified manifest or configuration of at most limit bytes. The argument open is a
-// method of a store.
+// fetch returns a verified manifest or configuration of at most limit bytes. open is a method of a
+// store.
 func fetch(ctx context.Context, open func(context.Context, v1.Descriptor) (io.ReadCloser, error), d v1.Descriptor, limit int64) ([]byte, error) {
 	r, err := open(ctx, d)
 	if err != nil {

@@ -11,19 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer is another station on the network, and the connection to it.
+// peer is another station.
 type peer struct {
 	Card
 	conn  *net.UnixConn
 	raw   syscall.RawConn
 	close func() // closes the connection
 
-	all *atomic.Int64 // bytes in the queues to all stations
+	all *atomic.Int64 // bytes in the queues of all stations
 
 	mu     sync.Mutex
 	queue  [][]byte // frames that the socket has not accepted yet
 	bytes  int      // bytes in queue
-	broken bool     // set when no more frames can be sent
+	broken bool     // nothing more is sent
 	wake   chan struct{}
 }
 
@@ -33,11 +33,10 @@ const (
 
 	maxQueue  = 1 << 20 // bytes queued for one station, in addition to the socket's buffer
 	maxQueues = 8 << 20 // bytes queued for all stations
-	socketBuf = 1 << 20 // bytes requested; the kernel limits them to net.core.wmem_max
+	socketBuf = 1 << 20 // requested; the kernel limits it to net.core.wmem_max
 )
 
-// add registers another station and serves the connection to it until the connection or s is
-// closed.
+// add registers a station and serves its connection until the connection or this station closes.
 func (s *Station) add(c Card, conn *net.UnixConn) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -50,8 +49,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 	context.AfterFunc(ctx, func() { conn.Close() })
 	p := &peer{Card: c, conn: conn, raw: raw, close: cancel, all: &s.waiting, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
-	// Any station already registered with this name or MAC has died, but its connection has not
-	// been dropped yet.
+	// Any other station with this name or MAC has died; its connection has not been dropped yet.
 	for _, old := range []*peer{s.byName[c.Name], s.byMAC[c.MAC]} {
 		if old != nil {
 			s.drop(old)
@@ -70,7 +68,7 @@ func (s *Station) add(c Card, conn *net.UnixConn) {
 	})
 }
 
-// drop removes the station p and closes the connection to it. s.mu must be held.
+// drop removes a station and closes its connection. s.mu must be held.
 func (s *Station) drop(p *peer) {
 	p.close()
 	if s.byName[p.Name] == p {
@@ -139,8 +137,7 @@ func sendNow(fd int, pieces [][]byte) error {
 	}
 }
 
-// write sends queued frames when the socket accepts them. After write has returned, no more frames
-// are sent.
+// write sends queued frames when the socket accepts them. After it returns, nothing more is sent.
 func (p *peer) write(ctx context.Context) error {
 	defer p.stop()
 	for {

@@ -1,24 +1,23 @@
-// Package account measures what a running VM uses on the host: CPU time, waiting time, context
-// switches, CPUs and memory. It gives the figures for each thread and each role.
+// Package account measures what a running machine uses on its host: CPU time, waiting time, context
+// switches, CPUs and memory, by thread and by role.
 //
-// The package reads /proc (proc(5), Documentation/scheduler/sched-stats.rst) and a version 2
-// cgroup, and classifies threads. It defines [Report], which holds all figures of a VM. Package vmm
-// adds the figures of queues, disks and KVM. The package keeps no state and is safe for concurrent
-// use.
+// It reads /proc (proc(5), Documentation/scheduler/sched-stats.rst) and a version 2 cgroup,
+// classifies threads, and defines [Report], which holds all figures of a machine, including those
+// of queues, disks and KVM that package vmm adds. It keeps no state and is safe for concurrent use.
 //
 // Roles: vCPUs and vhost workers are identified by their thread IDs, which package vmm records.
-// KVM's own thread, which recovers huge pages, is identified by its name. Since Linux 6.13 (6.12.14
-// in the stable series), this thread belongs to the process; in older kernels it is a kernel thread
-// in the process's cgroup. A vhost worker is a thread of the process since Linux 6.4, and a kernel
-// thread before. All other threads are minivmm itself, including its in-process devices.
+// KVM's own thread, which recovers huge pages, is identified by its name: it is a thread of the
+// process since Linux 6.13 (6.12.14 in the stable series), and before that a kernel thread in the
+// process's cgroup. A vhost worker is a thread of the process since Linux 6.4, and a kernel thread
+// before. All other threads are minivmm itself, including its in-process devices.
 //
-// The CPU time of all roles is the process's CPU time (getrusage(2)) plus the CPU time of its
-// kernel threads. Exited threads are a separate role: the part of the getrusage figures that no
-// live thread accounts for. The Go runtime does not end its idle threads.
+// The sum of the roles is the process's CPU time (getrusage(2)) plus that of its kernel threads.
+// Exited threads are a separate role: the part of getrusage's sum that no live thread accounts for.
+// The Go runtime keeps its idle threads.
 //
-// Clocks: CPU time comes from schedstat, in nanoseconds. The kernel splits CPU time into user time
-// and system time by counting ticks, and /proc reports both in hundredths of a second. Therefore
-// user and system time are coarser than their sum. A running thread is counted up to its last tick.
+// Clocks: CPU time comes from schedstat, in nanoseconds. The kernel splits it into user and system
+// by ticks, and /proc reports these in hundredths of a second, so the two are coarser than their
+// sum. A running thread is counted up to its last tick.
 package account
 
 import (
@@ -76,7 +75,7 @@ type Usage struct {
 	Preempted uint64 `json:"involuntary_switches"` // the kernel preempted it
 }
 
-// each calls f for every figure in u and the same figure in v.
+// each calls f for every figure and its counterpart in v.
 func (u *Usage) each(v *Usage, f func(a *uint64, b uint64)) {
 	f(&u.CPU, v.CPU)
 	f(&u.User, v.User)
@@ -89,8 +88,8 @@ func (u *Usage) each(v *Usage, f func(a *uint64, b uint64)) {
 type Queue struct {
 	Device string `json:"device"` // "net0"
 	Index  int    `json:"queue"`
-	Size   int    `json:"size"` // entries, as set by the driver; the maximum until the driver sets a size
-	Live   bool   `json:"live"` // the driver has enabled the queue
+	Size   int    `json:"size"` // entries, as the driver set it; before that the maximum
+	Live   bool   `json:"live"` // the driver has enabled it
 
 	// Made and Done are the ring's running indices, modulo 65536: buffers that the driver has made
 	// available, and buffers that the device has returned. Fill, their difference, is the number of
@@ -102,9 +101,8 @@ type Queue struct {
 	// Kicks counts the driver's doorbells since the device's last reset, if /proc reports them.
 	Kicks *uint64 `json:"kicks,omitempty"`
 
-	// Interrupts counts the device's signals to the driver since the device's last reset. The
-	// figure is absent if the kernel serves the queue, because KVM clears the eventfd's count when
-	// KVM injects an interrupt.
+	// Interrupts counts the device's signals to the driver since the device's last reset. It is
+	// absent if the kernel serves the queue: KVM clears the eventfd's count when it injects.
 	Interrupts *uint64 `json:"interrupts,omitempty"`
 }
 
@@ -122,8 +120,8 @@ type Disk struct {
 type DiskSize struct {
 	ID        string `json:"id"`
 	SizeBytes uint64 `json:"size_bytes"`
-	// Told reports whether the guest was notified. Without a notification the guest must rescan the
-	// disk itself: Linux rescans it when 1 is written to /sys/class/block/sdX/device/rescan.
+	// Told reports whether the guest was notified. If not, the guest must rescan on its own: a
+	// Linux guest does when 1 is written to /sys/class/block/sdX/device/rescan.
 	Told bool `json:"told"`
 }
 
@@ -170,17 +168,16 @@ func Roles(threads []Thread, process Usage) []Role {
 		r.Wait += t.Wait
 		r.each(&t.Usage, func(a *uint64, b uint64) { *a += b })
 		if !t.Kthread {
-			// The sum over the threads can be larger than process, because ticks are rounded and
-			// the threads ran between the two readings.
+			// The sum of the threads can be larger: ticks are rounded, and threads ran between the
+			// two readings.
 			process.each(&t.Usage, func(a *uint64, b uint64) { *a -= min(*a, b) })
 		}
 	}
 	return append(roles, Role{Kind: Ended, Role: "ended", Usage: process})
 }
 
-// Sum returns the CPU time of all roles (all) and the part of it that kernel threads used
-// (kthreads). In a cgroup that contains only this VM, all equals the CPU time of the cgroup. The
-// difference all - kthreads is the CPU time that getrusage(2) gives for the process.
+// Sum returns the CPU time of all roles, and that of the kernel threads among them. all equals the
+// CPU time of a cgroup with only this machine; all - kthreads is the process's getrusage(2).
 func (r *Report) Sum() (all, kthreads uint64) {
 	for _, role := range r.Roles {
 		all += role.CPU

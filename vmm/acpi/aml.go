@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// aml is encoded ACPI machine language: a sequence of terms (ACPI 6.5 chapter 20). The comments
-// below give the names of that chapter's productions.
+// aml is encoded ACPI machine language: a sequence of terms. ACPI 6.5 chapter 20; the comments give
+// the names of the productions.
 type aml []byte
 
 func join(terms ...aml) aml {
@@ -20,8 +20,7 @@ func join(terms ...aml) aml {
 	return b
 }
 
-// sized returns op, PkgLength and body, up to 1 MiB. The value of PkgLength includes its own bytes
-// (§20.2.4).
+// sized returns op, PkgLength and body, up to 1 MiB. PkgLength counts itself: §20.2.4.
 func sized(op []byte, body ...aml) aml {
 	content := join(body...)
 	n := len(content)
@@ -39,11 +38,11 @@ func sized(op []byte, body ...aml) aml {
 	return join(op, length, content)
 }
 
-// nameSeg encodes a name of up to four characters, padded with '_' (NameSeg, §20.2.2). The DSDT
+// nameSeg encodes a name of up to four characters, padded with '_': NameSeg, §20.2.2. The DSDT
 // needs no paths.
 func nameSeg(s string) aml { return aml((s + "____")[:4]) }
 
-// integer returns the shortest encoding of v: ZeroOp, OneOp, or one of ByteConst to QWordConst.
+// integer returns the shortest of ZeroOp, OneOp, ByteConst to QWordConst.
 func integer(v uint64) aml {
 	le := binary.LittleEndian
 	switch {
@@ -61,7 +60,7 @@ func integer(v uint64) aml {
 
 func str(s string) aml { return append(append(aml{0x0d}, s...), 0) }
 
-// eisaID packs an ID like "PNP0A08" (EISAID macro, §19.6.35).
+// eisaID packs an ID like "PNP0A08": EISAID macro, §19.6.35.
 func eisaID(id string) aml {
 	var v uint32
 	for _, c := range []byte(id[:3]) {
@@ -73,12 +72,11 @@ func eisaID(id string) aml {
 	return binary.BigEndian.AppendUint32(aml{0x0c}, v)
 }
 
-// uuid encodes a UUID as the ToUUID macro does, with the first three groups little-endian
-// (§19.6.142).
+// uuid encodes ToUUID: the first three groups little-endian, §19.6.142.
 func uuid(s string) aml {
 	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
 	if err != nil || len(b) != 16 {
-		panic(fmt.Sprintf("acpi: uuid %q", s)) // a bug: every id is a constant of this package
+		panic(fmt.Sprintf("acpi: uuid %q", s)) // a constant of this package
 	}
 	slices.Reverse(b[0:4])
 	slices.Reverse(b[4:6])
@@ -104,8 +102,7 @@ func device(segment string, terms ...aml) aml { // DefDevice
 	return sized([]byte{0x5b, 0x82}, nameSeg(segment), join(terms...))
 }
 
-// method returns a serialized method, because iasl requires methods that create names to be
-// serialized.
+// method is always serialized: iasl requires that of methods that create names.
 func method(segment string, args uint8, terms ...aml) aml { // DefMethod
 	const serialized = 1 << 3
 	return sized([]byte{0x14}, nameSeg(segment), aml{args&7 | serialized}, join(terms...))
@@ -137,8 +134,8 @@ func dwordField(of aml, off uint64, segment string) aml { // DefCreateDWordField
 
 // Resource descriptors, ACPI 6.5 §6.4. Each function returns one descriptor.
 
-// resources returns a buffer of descriptors, closed by an end tag with checksum 0, which means
-// "treat as correct" (§6.4.2.9).
+// resources returns a buffer of descriptors, closed by an end tag with checksum 0, "treat as
+// correct" (§6.4.2.9).
 func resources(descriptors ...[]byte) aml {
 	var b []byte
 	for _, d := range descriptors {
@@ -147,7 +144,7 @@ func resources(descriptors ...[]byte) aml {
 	return buffer(append(b, 0x79, 0))
 }
 
-// ioPorts is the I/O Port Descriptor (§6.4.2.5), with 16-bit decode and a fixed address.
+// ioPorts is the I/O Port Descriptor (§6.4.2.5), 16-bit decode, fixed.
 func ioPorts(first uint16, n uint8) []byte {
 	le := binary.LittleEndian
 	b := []byte{0x47, 1}
@@ -165,8 +162,8 @@ func memory32(base, size uint32) []byte {
 }
 
 // interrupt is the Extended Interrupt Descriptor (§6.4.3.6): edge, active high, exclusive,
-// consumed. Linux uses these values even if the MADT has other values for the same line. With the
-// older IRQ Descriptor, Linux would not use them.
+// consumed. Linux uses these values even if the MADT has others for the line; with the older IRQ
+// descriptor it does not.
 func interrupt(gsi uint32) []byte {
 	const consumer, edge = 1 << 0, 1 << 1
 	return binary.LittleEndian.AppendUint32([]byte{0x89, 6, 0, consumer | edge, 1}, gsi)

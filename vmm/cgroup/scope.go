@@ -12,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeUnderSystemd creates the group below the process's cgroup if systemd delegated that cgroup,
-// or else in a new scope.
+// makeUnderSystemd uses the process's cgroup if systemd delegated it, or else asks for a scope.
 func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	base := path.Join(h.mount, h.home)
 	if h.delegated(base) {
 		return h.makeBelow(base, cfg)
 	}
-	// A service's process is not moved out of the service's cgroup, so that the service's limits
-	// apply and stopping the service stops the process. A process with a terminal may be moved: it
-	// belongs to a person who logged in at getty or sshd without a session.
+	// The author of a service expects that its limits hold and that stopping it stops all of it. A
+	// process with a terminal belongs to a person, who logged in at getty or sshd without a
+	// session.
 	if unit := path.Base(h.home); strings.HasSuffix(unit, ".service") && !h.terminal() {
 		user := ""
 		if strings.Contains(h.home, "/user@") {
@@ -36,7 +35,7 @@ func (h host) makeUnderSystemd(cfg Config) (*Group, error) {
 	return h.makeBelow(path.Join(h.mount, h.home), cfg)
 }
 
-// enterScope moves the process into a new scope with an unused name, and sets h.home to its cgroup.
+// enterScope moves the process into a scope with a free name. The scope becomes its home.
 func (h *host) enterScope(name string) error {
 	slice := sliceOf(h.home, h.uid)
 	for n := 1; n <= mostNames; n++ {
@@ -56,9 +55,8 @@ func (h *host) enterScope(name string) error {
 	return fmt.Errorf("scopes minivmm-%s.scope to minivmm-%s.%d.scope: %w", name, name, mostNames, fs.ErrExist)
 }
 
-// sliceOf returns the slice that contains the cgroup home, by the name that the systemd manager of
-// user uid has for the slice. The slice's limits also apply to a scope in it. sliceOf returns "" if
-// this manager has no slice above home.
+// sliceOf returns the slice that contains home, by the name that uid's manager uses for it. A scope
+// in that slice keeps its limits. sliceOf returns "" if the manager has no slice there.
 func sliceOf(home string, uid int) string {
 	before, below, found := strings.Cut(home+"/", "/user@")
 	if uid != 0 {
@@ -77,7 +75,7 @@ func sliceOf(home string, uid int) string {
 	return slice
 }
 
-// terminal reports whether the process has a controlling terminal (tty_nr in proc_pid_stat(5)).
+// terminal reports whether the process has a controlling terminal: tty_nr of proc_pid_stat(5).
 func (h host) terminal() bool {
 	stat, err := h.read("/proc/self/stat")
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
@@ -87,14 +85,13 @@ func (h host) terminal() bool {
 // Scope returns the unit that systemd created for this process, like minivmm-web.scope, or "".
 func (g *Group) Scope() string { return g.scope }
 
-// usable returns an error if a cgroup below base cannot enforce the limits of cfg. The error names
-// what is missing.
+// usable returns an error that names what a cgroup below base lacks.
 func (h host) usable(base string, cfg Config) error {
 	have, err := h.read(base + "/cgroup.controllers")
 	if err != nil {
 		return fmt.Errorf("%s: %w", keys(cfg.settings()), err)
 	}
-	// The root cgroup has no file cgroup.type.
+	// The root has no type.
 	if kind, err := h.read(base + "/cgroup.type"); err == nil && kind != "domain" {
 		return fmt.Errorf("%s: cgroup %s has type %q, but the parent of a machine's cgroup must have type \"domain\": %w", keys(cfg.settings()), base, kind, errors.ErrUnsupported)
 	}
@@ -108,12 +105,12 @@ func (h host) usable(base string, cfg Config) error {
 	return nil
 }
 
-// delegated reports whether systemd delegated the unit that contains the cgroup base. The search
-// goes up from base and ends at the first unit: systemd delegates a whole subtree to a user's
-// manager, but a unit in that subtree is delegated only if the manager delegates it.
+// delegated reports whether systemd delegated the unit that base is in. The search ends at the
+// first unit: systemd delegates a whole subtree to a user's manager, but each unit in that subtree
+// is delegated only if the manager does so.
 func (h host) delegated(base string) bool {
 	for dir := base; len(dir) >= len(h.mount); dir = path.Dir(dir) {
-		// Only root can read the first attribute; every user can read the second.
+		// The first attribute is for root, the second is readable by every user.
 		if h.xattr(dir, "trusted.delegate") == "1" || h.xattr(dir, "user.delegate") == "1" {
 			return true
 		}

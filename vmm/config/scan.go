@@ -33,8 +33,8 @@ func isBare(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
-// Limits on nesting, far above what the schema uses. They are checked before the TOML reader runs,
-// because this reader recurses once per level.
+// Bounds of nesting, far above what the schema uses. They are checked before the TOML reader runs,
+// which recurses once per level.
 const (
 	maxDepth  = 16 // arrays and inline tables inside each other
 	maxDotted = 8  // parts of one key
@@ -43,25 +43,25 @@ const (
 // spot holds the offsets at which a key and its value begin.
 type spot struct{ key, value int }
 
-// statement is one top-level expression of a TOML text: either a header, or a key with its value.
-// It extends to the end of its last line.
+// statement is one top-level expression of a TOML text, a header or a key with its value, up to the
+// end of its last line.
 type statement struct {
 	start, end int
-	paths      []path // the keys that the statement sets, as far as the statement could be read
+	paths      []path // the keys it sets, as far as it could be read
 	header     bool
-	broken     bool // a problem in the statement was reported
+	broken     bool // a problem in it was reported
 }
 
-// scanner finds where the keys and values of a TOML text begin. It checks only as much syntax as it
-// needs to continue. On valid text it is exact. On any other text it does not panic, does not
-// recurse beyond maxDepth, and takes linear time.
+// scanner finds where the keys and values of a TOML text begin. It checks only the syntax it needs
+// to continue. On valid text it is exact. On any other text it does not panic, does not recurse
+// beyond maxDepth, and takes linear time.
 type scanner struct {
 	src        string
 	pos        int
 	spots      map[path]spot
 	statements []statement
-	counts     map[path]int // for each array of tables: the number of entries so far
-	first      map[path]int // for each key with a value: the line that first set the key
+	counts     map[path]int // arrays of tables: how many entries so far
+	first      map[path]int // keys with a value: the line that first set it
 	report     func(off int, format string, args ...any)
 	depth      int
 	current    *statement
@@ -133,15 +133,14 @@ func (s *scanner) skipSpace() {
 	}
 }
 
-// lineOf returns the number of the line at offset off. The offset must not decrease from call to
-// call.
+// lineOf returns the line of off, which must not decrease from call to call.
 func (s *scanner) lineOf(off int) int {
 	s.line += strings.Count(s.src[s.lineAt:off], "\n")
 	s.lineAt = off
 	return s.line + 1
 }
 
-// header reads [a.b] or [[a.b]] and returns the path of the table that the header starts.
+// header reads [a.b] or [[a.b]] and returns the path of the keys below it.
 func (s *scanner) header() path {
 	open := s.pos
 	s.pos++
@@ -205,15 +204,14 @@ func (s *scanner) pair(table path) {
 	s.value(p)
 }
 
-// see records the spot of a path, unless the path already has one.
+// see records the first spot of a path.
 func (s *scanner) see(p path, at spot) {
 	if _, ok := s.spots[p]; !ok {
 		s.spots[p] = at
 	}
 }
 
-// unquoteKey returns the key that quoted TOML text denotes, or the text itself if the text is
-// invalid.
+// unquoteKey returns the key that quoted TOML text denotes, or the text itself if it is invalid.
 func unquoteKey(text string) string {
 	var doc struct{ K string }
 	if toml.Unmarshal([]byte("K = "+text), &doc) != nil {
@@ -254,7 +252,7 @@ func (s *scanner) dotted() (keys []string, offs []int) {
 	}
 }
 
-// quoted reads a single-line string. If the string is not closed, it ends with the line.
+// quoted reads a single-line string, up to the end of the line if it is not closed.
 func (s *scanner) quoted() {
 	q := s.src[s.pos]
 	for s.pos++; s.pos < len(s.src); s.pos++ {
@@ -270,8 +268,8 @@ func (s *scanner) quoted() {
 	}
 }
 
-// multiline reads a string in triple quotes. Up to two more quotes directly before the closing ones
-// belong to the string.
+// multiline reads a string in triple quotes; up to two more quotes before the closing ones belong
+// to it.
 func (s *scanner) multiline(q byte) {
 	for s.pos += 3; s.pos < len(s.src); s.pos++ {
 		switch c := s.src[s.pos]; {
@@ -320,8 +318,7 @@ func (s *scanner) value(p path) {
 	}
 }
 
-// items reads the items of an array or inline table up to the closing character, which end holds.
-// It calls read(i) to read item i.
+// items reads the items of an array or inline table up to its end, item i with read(i).
 func (s *scanner) items(end byte, read func(i int)) {
 	for i := 0; ; i++ {
 		s.skipSpace()
@@ -344,7 +341,7 @@ func (s *scanner) items(end byte, read func(i int)) {
 	}
 }
 
-// statementAt returns the statement that contains the offset off, or nil.
+// statementAt returns the statement that covers off, or nil.
 func (s *scanner) statementAt(off int) *statement {
 	i := sort.Search(len(s.statements), func(i int) bool { return s.statements[i].end >= off })
 	if i == len(s.statements) || s.statements[i].start > off {

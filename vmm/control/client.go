@@ -21,14 +21,13 @@ import (
 	"minivmm/vmm/config"
 )
 
-// clientPatience limits the wait for a response. A VM that waits for a device's reset responds
-// late.
+// clientPatience limits the wait for a response: a machine may be waiting for a device's reset.
 const clientPatience = 10 * time.Second
 
-// NotRunningError reports a name that no running VM has. It matches fs.ErrNotExist.
+// NotRunningError reports a name that no running machine has. It matches fs.ErrNotExist.
 type NotRunningError struct {
 	Name    string   // "" for any
-	Running []string // the names of the running VMs
+	Running []string // the names of the running machines
 }
 
 func (e *NotRunningError) Error() string {
@@ -45,14 +44,14 @@ func (e *NotRunningError) Error() string {
 // Unwrap returns fs.ErrNotExist.
 func (e *NotRunningError) Unwrap() error { return fs.ErrNotExist }
 
-// Found is a VM that is running, or whose socket at least accepts connections.
+// Found is a machine that is running, or whose socket at least accepts connections.
 type Found struct {
 	Name  string
 	About account.Machine
-	Err   error // why the VM does not respond; nil if it responds
+	Err   error // why it does not respond; nil if it does
 }
 
-// Find returns this user's running VMs, sorted by name.
+// Find returns this user's running machines, sorted by name.
 func Find() []Found { return find(userdir.Runtime()) }
 
 func find(candidates []string) []Found {
@@ -87,10 +86,9 @@ func cut(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
-// Call sends a request to the VM with the given name. It returns the response, and the ID of the
-// process that sent the response. The ID is 0 if that process is not visible in this PID namespace.
-// Call sets req.Version. A response to CommandAbout has About, and one to CommandWorkers has
-// Workers.
+// Call sends a request to the machine with that name. It returns the response and the ID of the
+// process that sent it, 0 if that process is not visible in this PID namespace. Call sets
+// req.Version. A response to CommandAbout has About, and one to CommandWorkers has Workers.
 func Call(name string, req Request) (_ *Response, pid int, err error) {
 	return callName(userdir.Runtime(), name, req)
 }
@@ -105,7 +103,7 @@ func callName(candidates []string, name string, req Request) (*Response, int, er
 		}
 		path := filepath.Join(dir, name+socketSuffix)
 		resp, pid, err := call(path, req)
-		if cut(err) { // the VM is stopping; a second attempt is refused
+		if cut(err) { // the machine is stopping; a second attempt is refused
 			resp, pid, err = call(path, req)
 		}
 		if stale(err) {
@@ -157,7 +155,7 @@ func call(path string, req Request) (*Response, int, error) {
 	case req.Command == CommandAbout && resp.About == nil, req.Command == CommandWorkers && resp.Workers == nil:
 		return nil, pid, fmt.Errorf("the response to %s has no result", req.Command)
 	}
-	// A VM's process in a PID namespace does not know which ID it has outside that namespace.
+	// A machine in a PID namespace does not know the ID that its process has outside.
 	if resp.About != nil {
 		resp.About.PID = cmp.Or(pid, resp.About.PID)
 	}
@@ -167,8 +165,7 @@ func call(path string, req Request) (*Response, int, error) {
 	return &resp, pid, nil
 }
 
-// peer returns the ID of the process at the other end of conn, or 0 if that process is not in this
-// PID namespace.
+// peer returns the process ID of the other end, 0 if that process is not in this PID namespace.
 func peer(conn net.Conn) int {
 	pid := 0
 	if raw, err := conn.(*net.UnixConn).SyscallConn(); err == nil {

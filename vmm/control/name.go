@@ -14,17 +14,17 @@ import (
 	"minivmm/internal/userdir"
 )
 
-// Name is a machine's name. Until Close, no other machine of this user can have the same name.
+// Name is a machine's name. No other machine of this user can have it until Close.
 type Name struct {
 	name  string
 	dir   string     // directory of the socket
 	locks []*os.File // locked with flock, one in each of the user's directories
 }
 
-// TakenError reports that a running machine already has the name. It matches EBUSY.
+// TakenError reports a name that a running machine has. It matches EBUSY.
 type TakenError struct {
 	Name string
-	PID  int // of the running machine; 0 if that machine does not respond
+	PID  int // of the machine; 0 if it does not respond
 }
 
 func (e *TakenError) Error() string {
@@ -38,8 +38,7 @@ func (e *TakenError) Error() string {
 // Unwrap returns EBUSY.
 func (e *TakenError) Unwrap() error { return unix.EBUSY }
 
-// Claim claims a name until Close. It returns a [TakenError] if a running machine already has this
-// name.
+// Claim claims a name until Close. It returns a [TakenError] if a running machine has it.
 func Claim(name string) (*Name, error) { return claim(userdir.Runtime(), name) }
 
 func claim(candidates []string, name string) (*Name, error) {
@@ -51,8 +50,7 @@ func claim(candidates []string, name string) (*Name, error) {
 		return nil, fmt.Errorf("cannot create a directory for the machine's control socket: %w", err)
 	}
 	n := &Name{name: name, dir: dir}
-	// All processes lock in the same order, so one of two processes that start at the same time
-	// gets all locks.
+	// All processes lock in the same order: of two that start at once, one gets all locks.
 	for _, d := range slices.Sorted(slices.Values(candidates)) {
 		// d may hold the socket of a machine that was started with another environment, or before
 		// the login session.
@@ -95,7 +93,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 }
 
-// current reports whether the path of an open file still leads to this file.
+// current reports whether an open file is still the one under its name.
 func current(f *os.File) bool {
 	ours, err1 := f.Stat()
 	named, err2 := os.Lstat(f.Name())
@@ -110,9 +108,8 @@ const (
 // String returns the name.
 func (n *Name) String() string { return n.name }
 
-// Close releases the name. The server must be closed first. Close removes only lock files that are
-// still its own: if something else removed one of them, another machine may have created a new file
-// in its place.
+// Close releases the name. The server must be closed before. Close removes only its own lock files:
+// if something else removed one of them, another machine may have created a new one.
 func (n *Name) Close() error {
 	var errs []error
 	for _, lock := range n.locks {

@@ -7,10 +7,9 @@
 // # Places
 //
 // The socket of machine NAME is NAME.sock in the first directory that can be created: for root
-// /run/minivmm; for other users $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm or
-// /tmp/minivmm-UID. In a user namespace, UID is the user who created the namespace. Directories
-// have mode 0700 and must belong to the user; sockets have mode 0600. So only the user and root can
-// connect.
+// /run/minivmm; for others $XDG_RUNTIME_DIR/minivmm, /run/user/UID/minivmm or /tmp/minivmm-UID. In
+// a user namespace, UID is the user who created it. Directories have mode 0700 and must belong to
+// the user; sockets have mode 0600. So only the user and root can connect.
 //
 // A running machine holds a lock (flock(2)) on NAME.lock next to the socket and in each of the
 // other directories that exist, so that a machine started with another environment cannot have the
@@ -29,8 +28,7 @@
 // responses can grow within a version. A request is at most 4 KiB and must arrive within 5 s.
 //
 // Until a client connects, a served name costs two files, two descriptors and a goroutine in
-// accept. At most 8 connections are served at a time; further connections wait. Server.Close closes
-// all connections.
+// accept. At most 8 connections are served at a time; further ones wait. Close closes them all.
 package control
 
 import (
@@ -131,7 +129,7 @@ func parseRequest(line []byte) (Request, error) {
 	return r, nil
 }
 
-// Machine handles the requests. Several goroutines call its methods, until Server.Close returns.
+// Machine handles the requests, from several goroutines, until Server.Close returns.
 type Machine interface {
 	About() account.Machine
 	Report() (*account.Report, error)
@@ -149,11 +147,10 @@ type Server struct {
 
 const (
 	maxConns = 8
-	patience = 5 * time.Second // how long to wait for a client that sends or reads nothing
+	patience = 5 * time.Second // for a client that sends or reads nothing
 )
 
-// Serve starts a server on the name's socket. The server must be closed before the name and the
-// machine.
+// Serve starts a server on the name's socket. It must be closed before the name and the machine.
 func (n *Name) Serve(m Machine) (*Server, error) {
 	path := filepath.Join(n.dir, n.name+socketSuffix)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -163,12 +160,12 @@ func (n *Name) Serve(m Machine) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	// Until now the mode of the directory has kept other users out.
+	// Until now the mode of the directory has kept others out.
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	s := &Server{machine: m, listener: l}
-	s.tasks = task.New(func(error) {}) // do reports panics of the machine; any other panic only closes one connection
+	s.tasks = task.New(func(error) {}) // do reports its panics; any other closes one connection
 	s.tasks.Go(s.accept)
 	return s, nil
 }
@@ -196,7 +193,7 @@ func (s *Server) accept(context.Context) error {
 	}
 }
 
-// answer serves one connection. Errors of a client that disconnects are ignored.
+// answer serves one connection. Errors of a client that goes away are ignored.
 func (s *Server) answer(conn net.Conn) {
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	line, err := readLine(conn, maxRequest)
@@ -237,8 +234,7 @@ func (s *Server) do(req Request, resp *Response) (err error) {
 	return err
 }
 
-// Close closes all connections and removes the socket. The machine is not called after Close
-// returns.
+// Close closes all connections and removes the socket. The machine is not called after it returns.
 func (s *Server) Close() error {
 	// Close the listener first, so that a client whose connection is closed is refused when it
 	// tries again.

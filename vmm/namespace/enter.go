@@ -15,10 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter restarts the program, with the same arguments, in the namespaces. It returns only if the
-// restart fails or, for user and pid namespaces, when the child that runs the program has exited.
-// In the second case, code is the child's exit code, or 128 plus the signal's number if a signal
-// killed it.
+// Enter restarts the program, with the same arguments, in the namespaces. It returns only if that
+// fails or, for user and pid namespaces, when the child that runs the program has exited. code is
+// then the child's exit code, or 128 plus the signal's number if a signal killed it.
 func Enter(s Set) (code int, err error) {
 	mark, err := s.outer()
 	if err != nil {
@@ -28,8 +27,8 @@ func Enter(s Set) (code int, err error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		// This thread is never unlocked: no other goroutine may run in the namespaces it entered,
-		// and PR_SET_PDEATHSIG is sent when this thread exits.
+		// This thread is never unlocked: no other goroutine may run in the namespaces it
+		// entered, and PR_SET_PDEATHSIG is sent when it exits.
 		runtime.LockOSThread()
 		if err = s.join(); err != nil {
 			return
@@ -97,8 +96,8 @@ func (s Set) child(env []string) (code int, err error) {
 	cmd.SysProcAttr.Setpgid = !terminal
 
 	signals := make(chan os.Signal, 16)
-	// These handlers are never removed. Otherwise a signal after the child's exit would kill this
-	// process and so replace the child's exit code.
+	// Never undone: a signal that arrives after the child's exit would kill this process and so
+	// replace the child's exit code.
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := cmd.Start(); err != nil {
 		return 0, s.explain("clone", err)
@@ -144,8 +143,7 @@ func (s Set) child(env []string) (code int, err error) {
 	return status.ExitStatus(), nil
 }
 
-// readyVar is the environment variable that holds the number of the descriptor that Ready writes
-// to.
+// readyVar is the environment variable with the descriptor that Ready writes to.
 const readyVar = "MINIVMM_READY_FD"
 
 // Ready notifies the process that waits in Enter, if there is one, that this process now handles
@@ -176,11 +174,10 @@ func inForeground() bool {
 // Settle prepares the new namespaces for the program. It must be called after Inside has returned
 // true.
 func Settle(s Set) error {
-	// Without this, the process would be called "exe", because it was executed from /proc/self/exe.
+	// The process executed from /proc/self/exe is called "exe".
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	if s.Mount || s.PID {
-		// Mounts made here must not reach the host; mounts made on the host do reach this
-		// namespace.
+		// Mounts made here must not reach the host; those made on the host reach this namespace.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 			return fmt.Errorf("namespaces.mount: %w", &os.PathError{Op: "mount (slave)", Path: "/", Err: err})
 		}

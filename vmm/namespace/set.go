@@ -2,8 +2,8 @@
 //
 // Linux moves a single thread into a namespace, not a process, and a Go program has many threads
 // before its first line runs. So the program enters the namespaces on one thread and then executes
-// itself, which terminates the other threads. All threads of the restarted program are in the
-// namespaces, and so are its kernel workers.
+// itself, which terminates the others. All threads of the new program are inside, and so are its
+// kernel workers.
 //
 //   - net, mount, uts and ipc: the process itself continues, by execve(2). It keeps its pid, its
 //     terminal and its parent.
@@ -11,15 +11,13 @@
 //     and the first process waits for it. It passes on signals and the exit code. If it is killed,
 //     the child is killed too (PR_SET_PDEATHSIG).
 //
-// [Enter] does all of this. [Settle] runs in the restarted program and does what is possible only
-// in the new namespaces: it mounts /proc for the new process ids, sets the host name, and brings up
-// the loopback interface.
+// [Enter] is the first part. [Settle] runs in the restarted program and does what is possible only
+// inside: it mounts /proc for the new process ids, sets the host name, and brings up loopback.
 //
 // Source: namespaces(7), user_namespaces(7), pid_namespaces(7).
 //
-// A signal from the terminal reaches the child directly, so the first process passes on only other
-// signals. Until the child has called [Ready], a signal terminates the child. SIGSTOP stops only
-// the first process.
+// A signal from the terminal reaches the child on its own; the first process passes on only the
+// others. Until the child has called [Ready], a signal terminates it. SIGSTOP stops only the first.
 package namespace
 
 import (
@@ -40,11 +38,11 @@ type Set struct {
 	UTS      bool
 	Hostname string // requires UTS
 	IPC      bool
-	User     bool // maps this user to root, and maps no other user
+	User     bool // maps the user to root, and no one else
 	PID      bool // implies Mount, for a /proc of its own
 }
 
-// New, in Set.Net, requests a new network namespace.
+// New asks for a new network namespace.
 const New = "new"
 
 // kinds lists the kinds of namespaces by their names in /proc/PID/ns, in the order in which errors
@@ -76,7 +74,7 @@ func (s Set) names() (names []string) {
 	return names
 }
 
-// flags returns the clone(2) flags for the namespaces to create.
+// flags returns the clone(2) flags of the namespaces to create.
 func (s Set) flags() (flags uintptr) {
 	for _, k := range kinds {
 		if k.wanted(s) && !(k.name == "net" && s.Net != New) {
@@ -104,7 +102,7 @@ func (s Set) outer() (string, error) {
 }
 
 // Inside reports whether Enter has restarted this program, and removes the marker from the
-// environment. It returns an error if the process has the marker but is not in the namespaces.
+// environment. It fails if the process has the marker but is not in the namespaces.
 func (s Set) Inside() (bool, error) {
 	text, ok := os.LookupEnv(marker)
 	if !ok {
@@ -129,7 +127,7 @@ func (s Set) Inside() (bool, error) {
 	return true, nil
 }
 
-// explain adds to an error from the kernel what it means and what the user can do.
+// explain adds the meaning of the kernel's error, and advice.
 func (s Set) explain(op string, err error) error {
 	err = fmt.Errorf("namespaces (%s): %s: %w", strings.Join(s.names(), ", "), op, err)
 	switch {
@@ -143,9 +141,8 @@ func (s Set) explain(op string, err error) error {
 	return err
 }
 
-// limits names the kinds of namespaces whose limit is reached, with the limit and the number in
-// use. If no kind appears to be at its limit, it names all kinds. It counts the namespaces in
-// /proc, so it misses namespaces that contain no process.
+// limits names the kinds whose limit is reached, with the figures, or all kinds if none appears to
+// be at its limit. It counts the namespaces in /proc, so it misses those that contain no process.
 func (s Set) limits() string {
 	var all, reached []string
 	for _, k := range kinds {
@@ -164,7 +161,7 @@ func (s Set) limits() string {
 				used[to] = true
 			}
 		}
-		// The first namespace of each kind is the kernel's own and does not count for any user.
+		// The first of each kind is the kernel's own and counts for no user.
 		figure := fmt.Sprintf("user.%s is %d: the host has %d of them that contain processes", k.limit, limit, len(used))
 		if all = append(all, figure); len(used) > limit {
 			reached = append(reached, figure)

@@ -10,10 +10,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// acks delays each acknowledgment that covers less data than a full packet, by at most the constant
-// delay (RFC 1122 §4.2.3.2). In most cases, an answer with data follows in that time and also
-// carries the acknowledgment, so the guest gets one interrupt instead of two. Without acks, the
-// stack acknowledges everything immediately.
+// acks delays acknowledgments of less than a full packet, for at most the time of [later] (RFC 1122
+// §4.2.3.2). In most cases an answer follows that also carries the acknowledgment, and the guest
+// gets one interrupt instead of two. The stack itself acknowledges everything immediately.
 type acks struct {
 	mtu   uint32
 	flush func(*stack.PacketBuffer) // sends a delayed acknowledgment
@@ -37,9 +36,8 @@ const ackFlows = 256
 // ackHeaderMax is the size of a TCP header with timestamps and without SACK blocks.
 const ackHeaderMax = header.TCPMinimumSize + 12
 
-// keep delays pkt if it may, and reports whether it did. If not, the caller must send pkt now. keep
-// drops an earlier delayed acknowledgment of the same connection, because pkt acknowledges at least
-// as much.
+// keep reports whether it delayed pkt; otherwise the caller must send it now. It drops an earlier
+// delayed acknowledgment of the same connection, because pkt acknowledges at least as much.
 func (a *acks) keep(pkt *stack.PacketBuffer) bool {
 	if pkt.TransportProtocolNumber != header.TCPProtocolNumber {
 		return false
@@ -91,8 +89,7 @@ func (a *acks) sendKept() {
 	})
 }
 
-// each calls the function do for every delayed acknowledgment and then drops that acknowledgment.
-// a.mu must be held.
+// each calls do for every delayed acknowledgment and drops it. a.mu must be held.
 func (a *acks) each(do func(*ackFlow)) {
 	for i := 0; a.kept > 0 && i < ackFlows; i++ {
 		if f := &a.flows[i]; f.kept != nil {
@@ -110,16 +107,15 @@ func (a *acks) close() {
 	a.each(func(*ackFlow) {})
 }
 
-// later calls the function do a short time after arm was called. By then, other events have usually
-// made the work of do unnecessary.
+// later calls do a short time after arm was called. do is work that other events usually make
+// unnecessary in the meantime.
 type later struct {
 	do    func()
 	timer *time.Timer
 	armed atomic.Bool
 }
 
-// delay is the time from a call of arm to the call of do, and so the maximum time for which
-// anything is held back.
+// delay is the time from arm to do, and so the maximum time for which anything is held back.
 const delay = 2 * time.Millisecond
 
 func newLater(do func()) *later {
@@ -135,13 +131,13 @@ func (l *later) arm() {
 	}
 }
 
-// run makes all calls of do until ctx is done. It runs in one long-lived goroutine because the
-// stack of a new goroutine would have to grow for each call.
+// run makes all calls of do until ctx is done. It is one long-lived goroutine because the stack of
+// a new goroutine would have to grow each time.
 func (l *later) run(ctx context.Context) error {
 	for {
 		select {
 		case <-l.timer.C:
-			if ctx.Err() != nil { // both channels were ready
+			if ctx.Err() != nil { // both were ready
 				return nil
 			}
 			l.armed.Store(false)

@@ -21,8 +21,8 @@ import (
 
 const nicID = 1
 
-// newStack creates the gateway, a host with its own addresses. The gateway also accepts packets for
-// every other address, and answers from the address to which a packet was sent.
+// newStack creates the gateway: a host that has its own addresses, also accepts packets for every
+// other address, and answers from the address that a packet was sent to.
 func newStack(s *session) (*stack.Stack, error) {
 	protocols := []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol}
 	gateways := []netip.Prefix{netip.PrefixFrom(gateway, network.Bits())}
@@ -47,10 +47,10 @@ func newStack(s *session) (*stack.Stack, error) {
 		new(tcpip.TCPModerateReceiveBufferOption(false)),
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf},
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: maxSocketBuf, Max: maxSocketBuf},
-		// Frames reach the guest in order, and none is lost. While a guest waits for its CPU,
-		// RACK's timers (RFC 8985) would assume a loss. TIME-WAIT is unnecessary because no old
-		// packet arrives late. During TIME-WAIT, the stack would ignore a guest that connects again
-		// from the same port.
+		// Frames reach the guest in order, and none is lost. If a guest waits for its CPU, RACK's
+		// timers (RFC 8985) would assume a loss. TIME-WAIT is unnecessary, because no old packet
+		// arrives late, and in it the stack would ignore a guest that connects again from the same
+		// port.
 		new(tcpip.TCPRecovery(0)),
 		new(tcpip.TCPTimeWaitTimeoutOption(0)),
 	} {
@@ -113,12 +113,10 @@ func (c *clock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
 // gatewayMAC is a locally administered MAC address.
 const gatewayMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
 
-// maxGSO is the maximum size in bytes of a segment that the stack creates in one piece, including
-// the headers.
+// maxGSO is the largest segment that the stack creates in one piece, including its headers.
 const maxGSO = 65535
 
-// link is the stack's end of the wire. It sends the stack's packets to the guest, and does not use
-// the channel of the embedded Endpoint.
+// link is the stack's end of the wire. Its packets go to the guest instead of a channel.
 type link struct {
 	*channel.Endpoint
 	recv   *receiver
@@ -132,8 +130,7 @@ var (
 )
 
 // newLink returns a link on which the stack resolves neighbors and does not verify the checksums of
-// incoming packets. gso must be set only if the guest accepts large segments with partial
-// checksums.
+// incoming packets. gso means that the guest accepts large segments with partial checksums.
 func newLink(mtu int, gso bool, recv *receiver, failed func(error)) *link {
 	l := &link{Endpoint: channel.New(0, uint32(mtu), gatewayMAC), recv: recv, failed: failed}
 	l.LinkEPCapabilities = stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
@@ -167,8 +164,7 @@ func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
 	return ok
 }
 
-// WritePackets sends packets to the guest. It catches panics because the stack's own goroutines
-// call it too.
+// WritePackets sends packets to the guest. It catches panics: goroutines of the stack call it too.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	defer task.Catch(l.failed)
 	list := pkts.AsSlice()

@@ -28,14 +28,13 @@ var nonHosts = []netip.Prefix{
 	netip.MustParsePrefix("ff00::/8"),
 }
 
-// closed are networks that need a rule of their own: a rule opens addresses in closed only if the
-// rule's whole network lies within one of these networks.
+// closed are networks that a rule opens only if the rule's own network lies within one of them.
 var closed = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("fe80::/10"),
-	// Metadata services of other clouds. A metadata service gives a VM its secrets.
+	// Other metadata services of clouds, which hand out a machine's secrets.
 	netip.MustParsePrefix("100.96.0.96/32"),         // Volcano Engine
 	netip.MustParsePrefix("100.100.100.200/32"),     // Alibaba
 	netip.MustParsePrefix("168.63.129.16/32"),       // Azure
@@ -47,9 +46,9 @@ var closed = []netip.Prefix{
 	netip.MustParsePrefix("fd20:ce::254/128"),       // Google
 }
 
-// public reports whether a guest may reach an address without a rule. Without a rule, it may not
-// reach loopback, link-local, multicast, broadcast or unspecified addresses, the metadata service
-// of a cloud, or an IPv6 address that embeds such an IPv4 address.
+// public reports whether a guest may reach an address without a rule. It may not reach loopback,
+// link-local, multicast, broadcast or unspecified addresses or the metadata service of a cloud, nor
+// IPv6 addresses that embed such an IPv4 address.
 func public(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if !reachable(a) || contains(closed, a) {
@@ -94,7 +93,7 @@ var embedding = []struct {
 	{netip.MustParsePrefix("::/96"), 12, 0},              // IPv4-compatible (RFC 4291 §2.5.5.1)
 	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12, 0},    // IPv4-translated (RFC 2765 §2.1)
 	{netip.MustParsePrefix("64:ff9b::/96"), 12, 0},       // NAT64 (RFC 6052)
-	{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},     // NAT64 within a site (RFC 8215), with prefixes of 96 bits
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},     // NAT64 of a site (RFC 8215), with prefixes of 96 bits
 	{netip.MustParsePrefix("2002::/16"), 2, 0},           // 6to4 (RFC 3056)
 	{netip.MustParsePrefix("2001::/32"), 12, ^uint32(0)}, // Teredo (RFC 4380 §4)
 }
@@ -106,13 +105,12 @@ type Rule struct {
 }
 
 // Policy defines where a guest may go. Deny takes precedence over Allow. If Allow is not empty,
-// only the destinations in Allow are allowed. An address in one of the networks in closed, such as
-// the loopback, needs a rule whose network lies within that closed network: 0.0.0.0/0 does not open
-// the address. No rule opens any other address that [public] rejects.
+// only what it lists is allowed. An address in one of the closed networks, such as the loopback,
+// needs a rule for a network within them: 0.0.0.0/0 does not open it. No rule opens any other
+// address that [public] rejects.
 //
-// A name in Allow opens public addresses: those that the gateway has resolved the name to for the
-// guest, each for its time to live. Names defines which names are resolved. A name in Deny is never
-// resolved.
+// A name in Allow opens the public addresses that the gateway has resolved it to for the guest, for
+// their time to live. Names defines which names are resolved; a name in Deny never is.
 type Policy struct {
 	Allow, Deny []Rule
 	Isolated    bool // nothing is allowed, and no name is resolved
@@ -123,15 +121,15 @@ type Policy struct {
 type Names int
 
 const (
-	// NamesByPolicy resolves the names in Allow. If Allow contains no names, it resolves every
-	// name, but only if the guest may go anywhere on the internet (policy.anywhere).
+	// NamesByPolicy resolves the names in Allow. If there are none, it resolves every name if the
+	// guest may go anywhere on the internet (policy.anywhere).
 	NamesByPolicy Names = iota
 	AllNames
 	NoNames
 )
 
-// The addresses of a name stay open for at least a minute, because a guest connects some time after
-// its DNS query.
+// A name's addresses stay open for at least a minute, because a guest connects some time after the
+// query.
 const (
 	minLearned = time.Minute
 	maxLearned = 24 * time.Hour
@@ -141,7 +139,7 @@ const (
 // policy is a Policy with the addresses learned from DNS.
 type policy struct {
 	isolated, listed      bool
-	allNames              bool // all names are resolved, except those in denyNames
+	allNames              bool // except denyNames
 	allow, deny           []netip.Prefix
 	allowNames, denyNames []string
 
@@ -174,20 +172,20 @@ func newPolicy(p Policy) *policy {
 }
 
 // anywhere reports whether the guest may go anywhere on the internet in the address family of the
-// given prefix, apart from denied networks. If so, the gateway may resolve any name: a DNS query
-// can carry data to any server, but the guest can already send data anywhere.
+// given prefix, apart from denied networks. If so, resolving any name gives the guest no additional
+// way out, although a DNS query can carry data to any server.
 func (p *policy) anywhere(family string) bool {
 	all := netip.MustParsePrefix(family)
 	never := slices.Concat(p.deny, closed, nonHosts)
 	return !covered(all, never) && (!p.listed || covered(all, p.allow))
 }
 
-// covered reports whether every address of p lies in one of the networks given as by.
+// covered reports whether the networks in by cover all of p.
 func covered(p netip.Prefix, by []netip.Prefix) bool {
 	if within(p, by) || !slices.ContainsFunc(by, p.Overlaps) {
 		return within(p, by)
 	}
-	last := p.Addr().AsSlice() // the next line makes this the first address of the upper half
+	last := p.Addr().AsSlice() // becomes the first address of the upper half
 	last[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
 	upper, _ := netip.AddrFromSlice(last)
 	return covered(netip.PrefixFrom(p.Addr(), p.Bits()+1), by) && covered(netip.PrefixFrom(upper, p.Bits()+1), by)
@@ -208,7 +206,7 @@ func (p *policy) allowed(a netip.Addr) bool {
 	return !p.listed || contains(p.allow, a) || p.knows(a, time.Now())
 }
 
-// within reports whether the network r lies within one of the networks in all.
+// within reports whether r lies within one of all.
 func within(r netip.Prefix, all []netip.Prefix) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Bits() <= r.Bits() && p.Contains(r.Addr()) })
 }
@@ -219,7 +217,7 @@ func (p *policy) knows(a netip.Addr, now time.Time) bool {
 	return now.Before(p.known[a])
 }
 
-// learn opens the address a of an allowed name for the address's time to live.
+// learn opens an address of an allowed name for its time to live.
 func (p *policy) learn(a netip.Addr, ttl time.Duration, now time.Time) {
 	until := now.Add(min(max(ttl, minLearned), maxLearned))
 	a = a.Unmap()
@@ -233,8 +231,7 @@ func (p *policy) learn(a netip.Addr, ttl time.Duration, now time.Time) {
 	}
 }
 
-// forget removes all expired addresses. If the limit is still reached, it removes the address that
-// expires next. p.mu must be held.
+// forget removes all expired addresses, or else the one that expires next. p.mu must be held.
 func (p *policy) forget(now time.Time) {
 	var next netip.Addr
 	for a, until := range p.known {
@@ -250,7 +247,7 @@ func (p *policy) forget(now time.Time) {
 	}
 }
 
-// reads reports whether queries must be read because the policy restricts which names are resolved.
+// reads reports whether the policy restricts which names are resolved.
 func (p *policy) reads() bool { return !p.allNames || len(p.denyNames) > 0 }
 
 // resolves reports whether the guest may resolve a name.
@@ -265,7 +262,7 @@ func matches(names []string, name string) bool {
 	})
 }
 
-// permission is the policy's decision about one destination.
+// permission is the policy's decision about a destination.
 type permission int
 
 const (
@@ -274,9 +271,8 @@ const (
 	nobody             // an unused address on the guest's own network
 )
 
-// destination returns the address to which the host must connect for the guest's destination dst.
-// If the policy allows the host's loopback, the guest reaches it at the gateway's address, and only
-// there.
+// destination returns the host's address for dst. If the policy allows the host's loopback, the
+// gateway's address maps to it: the guest has no other address for the host's loopback.
 func (s *session) destination(dst netip.AddrPort) (netip.AddrPort, permission) {
 	if isGateway(dst.Addr()) {
 		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -305,7 +301,7 @@ func (s *session) prohibit(pkt *stack.PacketBuffer) {
 	s.sendError(destinationUnreachable(v4, prohibited4, prohibited6), quote(pkt))
 }
 
-// maxRefusals is the maximum number of refused destinations that are logged.
+// maxRefusals limits how many refused destinations are logged.
 const maxRefusals = 64
 
 // refusals logs each refused destination once.

@@ -15,7 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// errRefused means that the destination is not open to the guest: see the type permission.
+// errRefused means that the destination is not open to the guest: see permission.
 var errRefused = errors.New("not allowed")
 
 // acceptTCP is called for every SYN from the guest.
@@ -47,15 +47,14 @@ func (s *session) connectOut(r *tcp.ForwarderRequest) {
 	}
 }
 
-// room reports whether one more connection is allowed in the direction that way counts. Each
-// direction has a limit of its own, so neither side can use up all connections.
+// room reports whether one more connection is allowed. Neither side can use up all connections.
 func (s *session) room(way *atomic.Int32) bool {
 	return way.Load() < maxConnsWay && s.in.Load()+s.out.Load() < maxConns
 }
 
-// carry calls use. It counts the connection until use has returned and the guest has received all
-// data sent to it. carry takes ownership of the guest's end. If a limit has been reached since the
-// call of room, carry returns false without calling use.
+// carry counts a connection while use runs and until the guest has received all data sent to it. It
+// takes ownership of the guest's end. If the limit has been reached meanwhile, it returns false
+// without calling use.
 func (s *session) carry(way *atomic.Int32, guest *guestEnd, use func()) bool {
 	defer way.Add(-1)
 	defer guest.ep.Close()
@@ -73,9 +72,8 @@ func (s *session) carry(way *atomic.Int32, guest *guestEnd, use func()) bool {
 }
 
 // settle waits until the guest has acknowledged everything including the end of the stream, or the
-// stack has given up. Until then the connection must be counted: it still holds data for the guest,
-// and a guest could end any number of connections. settle polls because the stack has no event for
-// this.
+// stack has given up. An ended connection still holds data for the guest, and a guest could end any
+// number of connections. settle polls because the stack has no event for this.
 func (s *session) settle(ep tcpip.Endpoint) {
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		switch tcp.EndpointState(ep.State()) {
@@ -91,8 +89,8 @@ func (s *session) settle(ep tcpip.Endpoint) {
 	}
 }
 
-// refuse answers a SYN according to the error that connect(2) returned on the host. After a timeout
-// it does not answer.
+// refuse answers a SYN according to the error of connect(2) on the host. It does not answer after a
+// timeout.
 func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT) {
 		r.Complete(false)
@@ -108,9 +106,8 @@ func (s *session) refuse(r *tcp.ForwarderRequest, err error) {
 	r.Complete(true)
 }
 
-// handshake answers the guest's SYN and waits for the connection. It returns nil if the handshake
-// fails. It gives up when ctx ends, because a handshake that the guest does not complete must make
-// room for other connections.
+// handshake answers the guest's SYN and waits for the connection. It returns nil if it fails. It
+// gives up when ctx ends: a handshake that the guest does not complete must make room for others.
 func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) *guestEnd {
 	if ctx.Err() != nil || !s.room(&s.out) {
 		r.Complete(true)
@@ -138,8 +135,8 @@ func (s *session) handshake(ctx context.Context, r *tcp.ForwarderRequest) *guest
 	return &guestEnd{ep: ep, wq: wq}
 }
 
-// dialTCP connects to the destination that the guest chose. If the destination is port 53 of the
-// gateway, dialTCP connects to one of the host's resolvers instead.
+// dialTCP connects to the guest's destination. If that is port 53 of the gateway, it connects to
+// one of the host's resolvers.
 func (s *session) dialTCP(ctx context.Context, dst netip.AddrPort) (*net.TCPConn, error) {
 	var targets []netip.AddrPort
 	timeout := dialTimeout
@@ -175,8 +172,7 @@ func (s *session) resolvers() (all []netip.AddrPort) {
 	return all
 }
 
-// connectIn forwards a connection, which the host accepted on a published port, to a port of the
-// guest.
+// connectIn forwards a connection accepted on a published port to the guest.
 func (s *session) connectIn(host *net.TCPConn, port uint16) {
 	if s.room(&s.in) {
 		if g, ok := s.dialGuest(port); ok && s.carry(&s.in, g, func() { splice(s, host, g) }) {

@@ -13,30 +13,27 @@ import (
 	"time"
 )
 
-// transferBytes is the number of bytes that each transfer moves. It is a multiple of 1 MiB, because
-// the guest's dd counts in MiB.
+// transferBytes is how much each transfer moves; the guest's dd counts in MiB.
 const transferBytes = 64 << 20
 
 // packetUnit is the unit of a transfer over the network.
 const packetUnit = "packets"
 
-// transfer is one way to move data between host and guest. The guest runs the command, which must
-// print nothing on the console. HOST in the command is replaced by the host's "ADDRESS PORT". The
-// measurement starts when the command connects to this address.
+// transfer is one way to move data between host and guest. Its command prints nothing on the
+// console and connects to HOST, which is "ADDRESS PORT". The measurement starts when it connects.
 type transfer struct {
 	name    string
-	unit    string // what is counted: packets or requests
+	unit    string // the unit that is counted
 	command string
-	file    string                                 // the file in the guest that contains the data after the transfer
-	fresh   bool                                   // the transfer creates the file, so its checksum is not yet known
-	host    func(conn net.Conn, data []byte) error // the host's end of the transfer; nil if that is the disk's image
+	file    string                                 // the guest's file that then contains the data
+	fresh   bool                                   // the file is new and its checksum unknown
+	host    func(conn net.Conn, data []byte) error // the host's end; nil if it is the disk's image
 }
 
 // sum is a SHA-256 checksum in hexadecimal.
 type sum string
 
-// transfers must run in this order, because later transfers use the files that earlier transfers
-// wrote.
+// transfers are in this order because later ones use the files that earlier ones wrote.
 var transfers = []transfer{
 	{
 		name: "network, host to guest", unit: packetUnit,
@@ -57,7 +54,7 @@ var transfers = []transfer{
 	},
 }
 
-// receive reads from the guest and checks that it gets exactly data.
+// receive reads exactly data from the guest.
 func receive(conn net.Conn, data []byte) error {
 	if _, err := io.ReadFull(conn, data); err != nil {
 		return err
@@ -76,7 +73,7 @@ func send(conn net.Conn, data []byte) error {
 
 func checksum(data []byte) sum { return sum(fmt.Sprintf("%x", sha256.Sum256(data))) }
 
-// imageChecksum returns the checksum of the first transferBytes bytes of the disk's image.
+// imageChecksum returns the checksum of the beginning of the disk's image.
 func imageChecksum(image string) (sum, error) {
 	f, err := os.Open(image)
 	if err != nil {
@@ -100,7 +97,7 @@ type result struct {
 
 func (r result) matches() bool { return r.host == r.guest && r.host != "" }
 
-// units returns the number of packets or requests that the transfer took.
+// units returns how many packets or requests the transfer took.
 func (r result) units() uint64 {
 	if r.unit == packetUnit {
 		return r.packets
@@ -108,18 +105,18 @@ func (r result) units() uint64 {
 	return r.requests
 }
 
-// bench runs and measures transfers.
+// bench makes and measures transfers.
 type bench struct {
 	m        *machine
-	name     string // the machine's name
-	address  string // the tap's address, with the prefix length
-	image    string // the path of the disk's image
+	name     string // the machine's
+	address  string // the tap's, with the prefix length
+	image    string // the disk's
 	listener net.Listener
 	sums     map[string]sum // checksums of the guest's files, as the guest reports them
 }
 
-// do runs one transfer. The guest reports the transfer's start and end by connecting to the host,
-// not on the console, because each character on the console causes a VM exit to user space.
+// do makes one transfer. The guest reports the transfer's start and end by connecting to the host,
+// not on the console, because each character on the console causes an exit to user space.
 func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
 	addr := b.listener.Addr().(*net.TCPAddr)
 	host := fmt.Sprintf("%v %d", addr.IP, addr.Port)
@@ -153,7 +150,7 @@ func (b *bench) do(ctx context.Context, t transfer) (r result, err error) {
 	return r, nil
 }
 
-// measure measures the transfer from the guest's first connection to its second.
+// measure measures the transfer between the guest's two connections.
 func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result, err error) {
 	conn, err := b.accept(ctx)
 	if err != nil {
@@ -171,7 +168,7 @@ func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result,
 			return r, err
 		}
 	}
-	// In the guest, nc waits until the connection is closed.
+	// The guest's command waits until the connection is closed.
 	if err := conn.Close(); err != nil {
 		return r, err
 	}
@@ -185,7 +182,7 @@ func (b *bench) measure(ctx context.Context, t transfer, data []byte) (r result,
 	return result{transfer: t, took: took, counters: after.since(before)}, err
 }
 
-// accept waits for a connection from the guest. When ctx is done, accept closes the listener.
+// accept waits for a connection from the guest. When ctx is done, it closes the listener.
 func (b *bench) accept(ctx context.Context) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { b.listener.Close() })()
 	conn, err := b.listener.Accept()

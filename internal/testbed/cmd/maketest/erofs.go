@@ -15,20 +15,18 @@ import (
 	"minivmm/guestimages/debian"
 )
 
-// erofsRelease is the oldest Debian release whose mkfs.erofs keeps everything that a tar archive
-// contains.
+// erofsRelease is the oldest Debian release whose mkfs.erofs preserves everything in a tar archive.
 const erofsRelease = "trixie"
 
-// erofsUtils returns a folder with mkfs.erofs and fsck.erofs from the Debian release erofsRelease,
-// which may be newer than this computer's. The packages are unpacked in the cache and not
-// installed. Each program in the folder is a script that runs the real program with the dynamic
-// linker and libraries of that release.
+// erofsUtils returns a folder with mkfs.erofs and fsck.erofs of a Debian release that may be newer
+// than the machine's. The packages are unpacked in the cache and not installed: each program is a
+// script that runs the real one with the release's own dynamic linker and libraries.
 func erofsUtils(ctx context.Context, c *cache.Cache, machine *debian.Archive) (string, error) {
 	dirs := map[string]string{}
 	if err := fetch(ctx, machine.Suite(erofsRelease), "erofs-utils", dirs); err != nil {
 		return "", fmt.Errorf("erofs-utils of Debian %s: %w", erofsRelease, err)
 	}
-	const libraries = "usr/lib/x86_64-linux-gnu" // in each package; in libc6 this folder also has the dynamic linker
+	const libraries = "usr/lib/x86_64-linux-gnu" // in each package; in libc6 with the dynamic linker
 	var paths []string
 	for _, name := range slices.Sorted(maps.Keys(dirs)) {
 		paths = append(paths, filepath.Join(dirs[name], libraries))
@@ -42,8 +40,7 @@ func erofsUtils(ctx context.Context, c *cache.Cache, machine *debian.Archive) (s
 	})
 }
 
-// fetch fetches a package and all its dependencies, and stores their folders in dirs, with the
-// package names as keys.
+// fetch fetches a package and all its dependencies, and adds their folders to dirs by name.
 func fetch(ctx context.Context, a *debian.Archive, name string, dirs map[string]string) error {
 	if dirs[name] != "" {
 		return nil

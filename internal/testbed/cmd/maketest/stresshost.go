@@ -23,12 +23,11 @@ import (
 
 // trial is one start of an emulated host.
 type trial struct {
-	count int // the number of starts or guests that the trial tests
+	count int // the number of starts or guests that it tests
 	run   func(context.Context) error
 }
 
-// expect returns a trial that runs a command whose standard output must be exactly the text in
-// want.
+// expect returns a trial that runs the command, which must print exactly want to standard output.
 func expect(h *emuhost.Host, count int, want string, argv ...string) trial {
 	return trial{count, func(ctx context.Context) error {
 		var out, errs bytes.Buffer
@@ -43,12 +42,11 @@ func expect(h *emuhost.Host, count int, want string, argv ...string) trial {
 // guestsPerHost is the number of guests that one host boots, one after another.
 const guestsPerHost = 10
 
-// loadedPerCore is the number of hosts per core of this computer in the test under load.
+// loadedPerCore is the number of hosts for each core of this machine in the test under load.
 const loadedPerCore = 3
 
-// guestScript boots $1 guests with 4 CPUs each, one after another, with the minivmm binary at path
-// $2. Each guest forks on every CPU, then checks its disk and its network card, which vhost workers
-// serve.
+// guestScript boots $1 guests with 4 CPUs, one after another, using minivmm at $2. Each guest forks
+// on every CPU, then checks its disk and its network card, which vhost workers serve.
 const guestScript = `
 for i in $(seq $1); do
 	$2 run --cpus 4 --memory 256M --net vhost --disk /tmp/disk.img,backend=vhost-scsi -- /bin/sh -c '
@@ -56,10 +54,9 @@ for i in $(seq $1); do
 		test $(nproc) = 4 -a -b /dev/sda -a -d /sys/class/net/eth0 && cat /dev/sda > /dev/null && echo works' || exit 1
 done`
 
-// floodScript boots a guest with 4 CPUs, with the minivmm binary at path $1, and floods it with
-// pings. Meanwhile the guest makes system calls on every CPU for $2 seconds. A QEMU without the fix
-// in package qemu delivers interrupts twice under that load, which kills the guest with a double
-// fault or hangs it.
+// floodScript boots a guest with 4 CPUs, using minivmm at $1, that makes system calls on every CPU
+// for $2 seconds, and floods it with pings. A QEMU without the fix of package qemu delivers
+// interrupts twice under that load, which kills the guest with a double fault or hangs it.
 const floodScript = `
 timeout $(($2 + 180)) $1 run --cpus 4 --memory 256M \
 	--net vhost,address=192.0.2.1/24 --cmdline ip=192.0.2.2:::255.255.255.0::eth0:off -- \
@@ -73,11 +70,10 @@ wait $!`
 const floodSeconds = "60"
 
 // stressHost starts emulated hosts, alternating between the kernels. First, one host on each kernel
-// floods a guest with pings. Second, it starts more hosts (starts is their number): half of them
-// one at a time, the other half with more hosts at once than this computer has cores. Third, it
-// starts hosts that boot guests with several CPUs; guests is the number of those guests on all
-// hosts together. It restarts no host, so a host that dies is a failure. stressHost prints each
-// failure and the figures for docs/testing.md.
+// floods a guest. Second, it starts as many hosts as starts says: half of them one at a time, the
+// others with more hosts at once than this machine has cores. Third, it starts hosts that boot
+// guests with several CPUs, as many guests in total as guests says. It restarts no host, so a host
+// that dies is a failure. stressHost prints each failure and the figures for docs/testing.md.
 func stressHost(ctx context.Context, c *cache.Cache, out io.Writer, starts, guests string) error {
 	startCount, err := strconv.Atoi(starts)
 	if err != nil {
