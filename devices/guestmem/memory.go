@@ -12,11 +12,13 @@ import (
 // GPA is a guest physical address.
 type GPA uint64
 
-// PageSize is the page size in bytes. Addresses and sizes of regions are multiples of it.
+// PageSize is the page size in bytes. The address and the size of every region are multiples of
+// PageSize.
 const PageSize = 4096
 
 // ErrOutOfRange means that an address range is not entirely inside one RAM region. A caller that
-// acts for the guest reports it as the specification requires. It is never a reason to stop the VM.
+// acts for the guest reports the error as the specification requires. The error is never a reason
+// to stop the VM.
 var ErrOutOfRange = errors.New("not inside one RAM region")
 
 // Range is a span of guest physical addresses, in bytes.
@@ -25,8 +27,8 @@ type Range struct {
 	SizeBytes uint64
 }
 
-// Region is one contiguous range of RAM: Bytes is the memory at the guest physical address GPA. It
-// is part of one mapping and never moves.
+// Region is one contiguous range of RAM: Bytes is the memory at the guest physical address GPA.
+// This memory is part of one mapping and never moves.
 type Region struct {
 	GPA   GPA
 	Bytes []byte
@@ -38,15 +40,16 @@ type Memory struct {
 	mapped  [][]byte // mappings that contain the regions
 }
 
-// hugePageSize is the huge page size of x86-64. KVM maps a huge page only if the guest and the host
-// address have the same offset in it. New therefore gives each region a host address with the same
-// offset as its GPA. Linux 6.7 and later would choose such an address for most sizes.
+// hugePageSize is the huge page size of x86-64. KVM maps a huge page only if the guest address and
+// the host address have the same offset in the huge page. New therefore gives each region a host
+// address with the same offset as its GPA. Linux 6.7 and later would choose such an address for
+// most sizes.
 const hugePageSize = 2 << 20
 
 // New maps RAM for the given ranges, which must be page aligned, ascending, disjoint and not empty.
-// Pages are allocated only when they are touched. They are excluded from core dumps. Forked
-// children do not inherit them: a child's copy-on-write reference would separate the guest's memory
-// from what vhost and KVM see. The caller must call Close.
+// The kernel allocates a page only when the page is first touched. Core dumps exclude all pages.
+// Forked children do not inherit them: a child's copy-on-write reference would separate the guest's
+// memory from what vhost and KVM see. The caller must call Close.
 func New(ranges []Range) (*Memory, error) {
 	m := &Memory{}
 	var end GPA
@@ -80,9 +83,9 @@ func New(ranges []Range) (*Memory, error) {
 // Regions returns the RAM regions in ascending order.
 func (m *Memory) Regions() []Region { return slices.Clone(m.regions) }
 
-// Window returns the n bytes at gpa, aliasing guest memory. The range must lie in one region;
-// otherwise the error matches [ErrOutOfRange]. A window of length 0 is legal anywhere inside a
-// region.
+// Window returns the n bytes of guest memory at gpa. The slice aliases guest memory. The range must
+// lie in one region; otherwise the error matches [ErrOutOfRange]. A window of length 0 is legal
+// anywhere inside a region.
 func (m *Memory) Window(gpa GPA, n uint64) ([]byte, error) {
 	r, off, err := m.find(gpa, n)
 	if err != nil {
@@ -108,8 +111,8 @@ func (m *Memory) find(gpa GPA, n uint64) (*Region, uint64, error) {
 	return nil, 0, fmt.Errorf("guest memory %#x+%#x: %w", uint64(gpa), n, ErrOutOfRange)
 }
 
-// Close unmaps all memory. No window, vhost worker or vCPU may use the memory any more. Close may
-// be called twice.
+// Close unmaps all memory. When Close is called, no window, vhost worker or vCPU may still use the
+// memory. Close may be called twice.
 func (m *Memory) Close() error {
 	var errs []error
 	for _, b := range m.mapped {

@@ -8,10 +8,11 @@ import (
 	"minivmm/devices/bus"
 )
 
-// BAR is a range of memory, decoded at a 32-bit address, or of I/O ports (PCI 3.0 §6.2.5.1).
+// BAR is a range that a function decodes (PCI 3.0 §6.2.5.1): memory at a 32-bit address, or I/O
+// ports.
 type BAR struct {
 	SizeBytes uint64      // a power of two: 16 bytes to 2 GiB of memory, 4 to 256 ports
-	IO        bool        // I/O ports, placed in Options.Ports
+	IO        bool        // the range is I/O ports, inside Options.Ports
 	Handler   bus.Handler // serves accesses while CommandMemory or CommandIO is set
 }
 
@@ -23,15 +24,15 @@ func (b BAR) enable() uint16 {
 	return CommandMemory
 }
 
-// bar is a BAR at its address. It is never detached from the bus, so that nothing can fail when the
-// guest switches decoding on or off. decode reports whether it serves accesses.
+// bar is a BAR and its address. A bar is never detached from the bus, so that nothing can fail when
+// the guest switches decoding on or off. decode is true while the bar serves accesses.
 type bar struct {
 	BAR
 	base   uint64 // fixed at Insert
 	decode atomic.Bool
 }
 
-// AddBAR adds a BAR at base address register index, 0 to 5.
+// AddBAR adds the BAR b in the base address register with the given index, 0 to 5.
 func (f *Function) AddBAR(index int, b BAR) {
 	least, most := uint64(16), uint64(1<<31)
 	if b.IO {
@@ -44,13 +45,14 @@ func (f *Function) AddBAR(index int, b BAR) {
 	f.writable[regCommand] |= uint8(b.enable())
 }
 
-// BARAddress returns the guest physical address, or the first port, of BAR index of a function that
-// is on the bus.
+// BARAddress returns the guest physical address or the first port of the BAR with the given index.
+// The function must be on the bus.
 func (f *Function) BARAddress(index int) uint64 { return f.bars[index].base }
 
-// writeBAR sets register i to the size mask after a write of 32 ones, which is how software sizes a
-// BAR (PCI 3.0 §6.2.5.1), and to the assigned address after any other write. The BAR stays decoded
-// at the assigned address in both cases.
+// writeBAR serves a write to base address register i. Software finds out the size of a BAR by
+// writing 32 ones (PCI 3.0 §6.2.5.1). size is true for this write, and the register then reads as
+// the size mask. After any other write, it reads as the assigned address. The BAR stays decoded at
+// the assigned address in both cases.
 func (f *Function) writeBAR(i int, size bool) {
 	b := f.bars[i]
 	if b == nil {

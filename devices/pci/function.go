@@ -28,7 +28,7 @@ const (
 	regDevice          = 0x02 // PCI_DEVICE_ID
 	regCommand         = 0x04 // PCI_COMMAND
 	regStatus          = 0x06 // PCI_STATUS
-	regRevision        = 0x08 // PCI_REVISION_ID, the class code above it
+	regRevision        = 0x08 // PCI_REVISION_ID; the class code is in the next three bytes
 	regCacheLine       = 0x0c // PCI_CACHE_LINE_SIZE
 	regBAR             = 0x10 // PCI_BASE_ADDRESS_0
 	regSubsystemVendor = 0x2c // PCI_SUBSYSTEM_VENDOR_ID
@@ -52,9 +52,9 @@ const statusCapabilities = 1 << 4 // PCI_STATUS_CAP_LIST
 // Function is one PCI function.
 //
 // Its owner configures it (AddBAR, AddCapability, AddMSIX, OnConfig, which panic if their arguments
-// are impossible) and then passes it to [Root.Insert]. Afterwards only the guest changes it.
+// are invalid) and then passes it to [Root.Insert]. Afterwards only the guest changes the function.
 type Function struct {
-	hooks   bus.Bus // OnConfig
+	hooks   bus.Bus // handlers attached by OnConfig
 	bars    [6]*bar
 	msix    *MSIX
 	msixReg uint64 // offset of the dword that contains message control
@@ -62,11 +62,11 @@ type Function struct {
 	mu       sync.Mutex
 	space    []byte           // ConfigSize bytes, what the guest reads
 	writable [legacySize]byte // bits that the guest may change
-	nextCap  int              // offset of the next capability
+	nextCap  int              // where AddCapability puts the next capability
 	lastLink int              // offset of the pointer to the next capability
 }
 
-// NewFunction creates a function with a type 0 header, without BARs and capabilities.
+// NewFunction creates a function with a type 0 header, without BARs or capabilities.
 func NewFunction(id Identity) *Function {
 	f := &Function{space: make([]byte, ConfigSize), nextCap: headerSize, lastLink: regCapabilities}
 	le.PutUint16(f.space[regVendor:], id.Vendor)
@@ -82,7 +82,7 @@ func NewFunction(id Identity) *Function {
 
 // AddCapability appends a capability to the list and returns its offset, a multiple of 4. body is
 // the data after the two header bytes (id and next pointer). writable holds the bits of body that
-// the guest may change; nil means none. The list must fit below 0x100.
+// the guest may change; nil means none. The whole list must fit below offset 0x100.
 func (f *Function) AddCapability(id uint8, body, writable []byte) (off int) {
 	off, end := f.nextCap, f.nextCap+2+len(body)
 	if end > legacySize || len(writable) > len(body) {
@@ -98,10 +98,11 @@ func (f *Function) AddCapability(id uint8, body, writable []byte) (off int) {
 	return off
 }
 
-// OnConfig makes h serve sizeBytes of configuration space at off, both multiples of 4. The previous
-// contents of the range are hidden. h is called with naturally aligned parts of 1, 2 or 4 bytes;
-// off is relative to the start of the range. It is called without the function's lock, so it may
-// read other registers of the function. An ECAM image ([Options]) does not show what h returns.
+// OnConfig makes the handler h serve the sizeBytes bytes of configuration space at off. Both
+// numbers must be multiples of 4. The previous contents of the range are hidden. h is called with
+// naturally aligned parts of 1, 2 or 4 bytes, and with an offset relative to the start of the
+// range. It is called without the function's lock, so h may read other registers of the function.
+// An ECAM image ([Options]) does not show what h returns.
 func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) {
 	err := f.hooks.Attach(uint64(off), uint64(sizeBytes), h)
 	if err != nil || off < headerSize || (off|sizeBytes)%4 != 0 || off+sizeBytes > ConfigSize {
@@ -109,8 +110,8 @@ func (f *Function) OnConfig(off, sizeBytes int, h bus.Handler) {
 	}
 }
 
-// Read fills p from configuration space at off. A handler of OnConfig that serves all of p takes
-// precedence.
+// Read fills p from configuration space at off. If a handler passed to OnConfig serves this whole
+// range, the bytes come from the handler.
 func (f *Function) Read(off uint64, p []byte) {
 	if h, at := f.hooks.Find(off, len(p)); h != nil {
 		h.Read(at, p)
@@ -121,7 +122,8 @@ func (f *Function) Read(off uint64, p []byte) {
 	f.mu.Unlock()
 }
 
-// write stores the bits of p that the guest may change at off. p is one of [parts].
+// write stores p at off in configuration space, but changes only the bits that the guest may
+// change. p is one of the pieces that [parts] returns.
 func (f *Function) write(off uint64, p []byte) {
 	if h, at := f.hooks.Find(off, len(p)); h != nil {
 		h.Write(at, p)
@@ -147,7 +149,8 @@ func (f *Function) write(off uint64, p []byte) {
 func (f *Function) get(reg uint64) uint32 { return le.Uint32(f.space[reg:]) }
 
 // set stores one dword and applies its effect. A vCPU may read an ECAM image at the same time, but
-// on amd64 PutUint32 is one aligned store, so it never reads a mixture.
+// on amd64 PutUint32 is one aligned store, so the vCPU never reads a mixture of the old and the new
+// value.
 func (f *Function) set(reg uint64, v uint32) {
 	old := f.get(reg)
 	le.PutUint32(f.space[reg:], v)

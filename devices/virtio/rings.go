@@ -10,13 +10,14 @@ import (
 
 // RingRange is one of the three parts of a split ring.
 type RingRange struct {
-	Name      string // as in the specification
+	Name      string // the specification's name for this part
 	GPA       guestmem.GPA
 	SizeBytes uint64
 	Align     uint64
 }
 
-// Ranges returns the parts of the ring: their addresses, sizes and alignments (virtio 1.2 §2.7).
+// Ranges returns the address, size and alignment of each of the ring's three parts (virtio 1.2
+// §2.7).
 func (q Queue) Ranges() [3]RingRange {
 	n := uint64(q.Size)
 	return [3]RingRange{
@@ -26,9 +27,9 @@ func (q Queue) Ranges() [3]RingRange {
 	}
 }
 
-// rings returns the enabled queues, or an error if a device must not use them: each size must be a
-// power of two up to its maximum, each part must be aligned and lie in one RAM region, and no two
-// parts may overlap. f.mu is held.
+// rings returns the enabled queues, or an error if a device must not use them. The size of each
+// queue must be a power of two and at most the queue's maximum, each part of a ring must be aligned
+// and lie in one RAM region, and no two parts may overlap. The caller holds f.mu.
 func (f *Frontend) rings() ([]Queue, error) {
 	type part struct {
 		RingRange

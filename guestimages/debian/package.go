@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Fetch returns a folder with the files of the package name, in the version that the archive
-// offers. The folder is laid out like /. Fetch fetches and unpacks the package if the cache does
-// not have it.
+// Fetch returns a folder with the files of the named package, in the version that the archive
+// offers. Paths in the folder are those below / on a system where the package is installed. Fetch
+// downloads and unpacks the package if the cache does not contain it.
 func (a *Archive) Fetch(ctx context.Context, name string) (dir string, err error) {
 	version, err := a.Version(ctx, name)
 	if err != nil {
@@ -23,9 +23,9 @@ func (a *Archive) Fetch(ctx context.Context, name string) (dir string, err error
 	})
 }
 
-// Unpack fetches the given version of the package name and unpacks it into the new folder dir. It
-// may create other folders next to dir, whose names start with that of dir. After an error, the
-// caller must remove all of them.
+// Unpack fetches the given version of the named package and unpacks it into dir, a new folder. It
+// may create other folders next to dir, whose names start with the name of dir. After an error, the
+// caller must remove dir and these other folders.
 func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -51,8 +51,8 @@ func (a *Archive) Unpack(ctx context.Context, name, version, dir string) error {
 	return nil
 }
 
-// Source fetches the source package name, unpacks it into the new folder dir and applies its
-// patches. Like Unpack, it may create other folders next to dir.
+// Source fetches the named source package, unpacks it into dir, a new folder, and applies the
+// package's patches. Like Unpack, it may create other folders next to dir.
 func (a *Archive) Source(ctx context.Context, name, dir string) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -21,12 +21,12 @@ import (
 type script struct {
 	dir    string
 	tree   *filetree.Tree
-	found  listing // of the file system that mke2fs created
+	found  listing // the files in the file system that mke2fs created
 	text   strings.Builder
-	values map[string]string // maps the value of an extended attribute to the file in dir that holds it
+	values map[string]string // maps the value of an extended attribute to the file in dir that holds the value
 }
 
-// add writes the commands for one node.
+// add adds the commands for the node n. made is the time for nodes that have none.
 func (s *script) add(n *filetree.Node, made time.Time) error {
 	if n.Link != "" {
 		return nil
@@ -69,15 +69,16 @@ func (s *script) add(n *filetree.Node, made time.Time) error {
 	return nil
 }
 
-// ext4Time encodes 34 bits of seconds and 30 of nanoseconds: ext4_encode_extra_time in fs/ext4.
+// ext4Time encodes t with 34 bits for the seconds and 30 bits for the nanoseconds, as
+// ext4_encode_extra_time in fs/ext4 does.
 func ext4Time(t time.Time) (seconds int32, extra uint32) {
 	sec := min(max(t.Unix(), -1<<31), 0x27fffffff) // e2fsck takes a later time for one before 1970
 	seconds = int32(sec)
 	return seconds, uint32((sec-int64(seconds))>>32)&3 | uint32(t.Nanosecond())<<2
 }
 
-// mknod adds the commands that create a device node, which only root could have staged. It returns
-// debugfs' name for the node.
+// mknod adds the commands that create a device node, which only root could have created in the
+// staging folder. ref is debugfs' name for the node.
 func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	dir, name := path.Split(n.Path)
 	at, _ := s.found.at(dir)
@@ -90,8 +91,9 @@ func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 		kind = "b"
 	}
 	ref, _ = quote("./" + name) // "./": debugfs would take a name like <12> for an inode number
-	// debugfs parses only 16 bits of a minor number. The 32-bit device number is stored in the
-	// second word of the block map, as new_encode_dev (linux/kdev_t.h) encodes it.
+	// debugfs parses only 16 bits of a minor number. For a larger minor number, the second word of
+	// the block map is set to the 32-bit device number, encoded as in new_encode_dev
+	// (linux/kdev_t.h).
 	fmt.Fprintf(&s.text, "cd <%d>\nmknod %s %s %d %d\n", at.inode, quoted, kind, n.Major, min(n.Minor, 1<<16-1))
 	if n.Minor >= 1<<16 {
 		fmt.Fprintf(&s.text, "set_inode_field %s block[1] %d\n", ref, n.Minor&0xff|n.Major<<8|n.Minor&^0xff<<12)
@@ -99,14 +101,14 @@ func (s *script) mknod(n *filetree.Node) (ref string, err error) {
 	return ref, nil
 }
 
-// xattrRoom is the room for entries in an attribute block, in bytes (fs/ext4/xattr.h): a block
-// without its header and end mark.
+// xattrRoom is the number of bytes for entries in an attribute block: the block size minus the
+// header and the end mark (fs/ext4/xattr.h).
 const xattrRoom = blockSize - 32 - 4
 
 func checkXattrs(n *filetree.Node) error {
 	size := 0
 	for name, value := range n.Xattrs {
-		size += 16 + len(name) + 3 + len(value) + 3 // struct ext4_xattr_entry; name and value are padded to 4
+		size += 16 + len(name) + 3 + len(value) + 3 // struct ext4_xattr_entry; name and value are each padded to a multiple of 4
 	}
 	if size > xattrRoom {
 		return inputErrorf("%q: extended attributes need %d bytes: ext4 has room for %d", n.Path, size, xattrRoom)
@@ -135,9 +137,9 @@ func (s *script) xattr(ref string, n *filetree.Node, name string) error {
 	return nil
 }
 
-// quote quotes a word for debugfs (libss, parse.c): it adds quotation marks and doubles those
-// inside. ok is false if the word cannot be passed: a line break always ends a command, and a long
-// word could exceed debugfs' line limit of 8192 bytes.
+// quote quotes a word for debugfs (libss, parse.c): it encloses the word in quotation marks and
+// doubles the quotation marks in the word. ok is false if the word cannot be passed to debugfs: a
+// line break always ends a command, and a long word could exceed debugfs' line limit of 8192 bytes.
 func quote(word string) (quoted string, ok bool) {
 	return `"` + strings.ReplaceAll(word, `"`, `""`) + `"`, !strings.ContainsAny(word, "\n\r") && len(word) < 1024
 }

@@ -15,12 +15,13 @@ import (
 
 // partition is one partition as the disk's partition table describes it.
 type partition struct {
-	uuid  string // PARTUUID=, as the kernel writes it: a GUID for GPT; for MBR the disk's signature and the number, "12345678-01"
+	uuid  string // PARTUUID=, as the kernel writes it: a GUID for GPT; for MBR the disk's signature and the partition number, as in "12345678-01"
 	label string // PARTLABEL=, GPT only
 }
 
-// readPartition returns the table's entry for the partition called name in sysfs. It returns the
-// zero value for a whole disk and for a table that cannot be read.
+// readPartition returns the partition table's entry for the given partition. name is the
+// partition's name in sysfs. The result is the zero value for a whole disk, or if the table cannot
+// be read.
 func readPartition(name string) partition {
 	n, _ := strconv.Atoi(readWord("/sys/class/block/" + name + "/partition"))
 	dir, err := filepath.EvalSymlinks("/sys/class/block/" + name) // .../block/sda/sda1
@@ -40,9 +41,9 @@ func readPartition(name string) partition {
 	return parsePartition(f, sector, n)
 }
 
-// parsePartition parses entry n, counted from 1, of a GPT (UEFI specification, section 5.3), or
-// else of an MBR. The kernel has already checked the table. sector is the disk's block size in
-// bytes.
+// parsePartition parses entry n of the disk's GPT (UEFI specification, section 5.3), or of the MBR
+// if the disk has no GPT. The first entry is 1. The kernel has already checked the table. sector is
+// the disk's block size in bytes.
 func parsePartition(disk io.ReaderAt, sector, n int) partition {
 	le := binary.LittleEndian
 	head := make([]byte, 2*sector)

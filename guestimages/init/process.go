@@ -20,17 +20,18 @@ import (
 // environment is the base environment of every command; prepare adds HOME.
 var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux"}
 
-// limits are those of a container under Docker 25 or containerd 2 and systemd: systemd's default
-// for open files, and an unlimited number of processes. The kernel's defaults are too small for
-// databases and for small machines: 4096 files, and a number of processes that depends on the
-// memory. All other limits are the kernel's.
+// limits are the resource limits of a container under systemd and Docker 25 or containerd 2:
+// systemd's default for open files, and an unlimited number of processes. The kernel's defaults are
+// 4096 open files, too few for databases, and a number of processes that depends on the memory, too
+// few in small guests. All other limits keep the kernel's defaults.
 var limits = map[int]unix.Rlimit{
 	unix.RLIMIT_NOFILE: {Cur: 1024, Max: 524288},
 	unix.RLIMIT_NPROC:  {Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY},
 }
 
-// complete fills in what a command leaves out: from the container image of the root disk or, for
-// Argv only, from the plan. The image's environment, user and folder apply to any command.
+// complete fills in the fields that the command c leaves empty. They come from the container image
+// on the root disk; Argv may also come from the plan p. The image's environment, user and folder
+// apply to any command.
 func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	var image agent.Command
 	if err := readJSON(agent.ImagePath, &image); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -51,9 +52,9 @@ func complete(c agent.Command, p agent.Plan) (agent.Command, error) {
 	return c, nil
 }
 
-// prepare returns the process, not yet started, of a complete command with these standard files. If
-// terminal is set, they are a terminal, which becomes the controlling terminal. If Env sets a
-// variable twice, the last value applies.
+// prepare returns a process, not yet started, for the command c, which complete has filled in.
+// files are stdin, stdout and stderr. If terminal is true, all three are one terminal, which
+// becomes the controlling terminal. If c.Env sets a variable twice, the last value applies.
 func prepare(c agent.Command, files [3]*os.File, terminal bool) (*exec.Cmd, error) {
 	dir := cmp.Or(c.Dir, "/")
 	// exec.LookPath uses the environment and the folder of this process.
@@ -84,13 +85,13 @@ func prepare(c agent.Command, files [3]*os.File, terminal bool) (*exec.Cmd, erro
 	}, nil
 }
 
-// start starts a command. The arguments are those of prepare.
+// start starts a command. Its arguments have the same meaning as those of prepare.
 func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err error) {
 	cmd, err := prepare(c, files, terminal)
 	if err != nil {
 		return 0, err
 	}
-	for resource, limit := range limits { // of this process; the command inherits them
+	for resource, limit := range limits { // sets the limits of this process, which the command inherits
 		if err := unix.Setrlimit(resource, &limit); err != nil {
 			return 0, os.NewSyscallError("setrlimit", err)
 		}
@@ -103,7 +104,8 @@ func start(c agent.Command, files [3]*os.File, terminal bool) (pid int, err erro
 	return pid, cmd.Process.Release()
 }
 
-// reap collects children, including inherited orphans, until the process called main exits.
+// reap collects exited children, including inherited orphans, until the process with the id in main
+// exits.
 func reap(main int) agent.Exit {
 	for {
 		var ws unix.WaitStatus
@@ -120,8 +122,8 @@ func reap(main int) agent.Exit {
 	}
 }
 
-// killAll kills every process but this one and waits for them. It waits at most limit, because a
-// process that is stuck in the kernel never exits.
+// killAll kills every process except this one and waits until they have exited. It waits no longer
+// than the given limit, because a process that is stuck in the kernel never exits.
 func killAll(limit time.Duration) {
 	// ESRCH means that there is no other process.
 	_ = unix.Kill(-1, unix.SIGKILL)

@@ -15,35 +15,35 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// maxEntries limits the entries of an archive. An image has a few for each layer.
+// maxEntries limits the number of entries in an archive. An image has a few entries for each layer.
 const maxEntries = 1 << 16
 
-// maxName limits the length of a name that is kept in memory, maxNames the length of all names
-// together, in bytes.
+// maxName limits the length of each name that is kept in memory, and maxNames limits the total
+// length of all these names, both in bytes.
 const (
 	maxName  = 1 << 10
 	maxNames = 4 << 20
 )
 
-// archive is a tar whose regular files are read in place.
+// archive is a tar archive whose regular files are read in place.
 //
-// tarball.Image of go-containerregistry cannot replace it: it looks for the target of a hard link
-// in the folder of the link, where docker save before version 25 does not put it, reads
-// manifest.json and the configuration without a limit, and reads the archive from its start for
-// each layer.
+// tarball.Image of go-containerregistry cannot replace it: it reads manifest.json and the
+// configuration without a size limit, reads the archive from its start for each layer, and looks
+// for the target of a hard link in the link's own folder, but docker save before version 25 puts
+// the target elsewhere.
 type archive struct {
 	file    *os.File
 	entries map[string]entry
 }
 
-// entry is a file of an archive, or a link to another one.
+// entry is a file in an archive, or a link to another file.
 type entry struct {
 	off, sizeBytes int64
 	link           string
 }
 
-// openArchive opens and lists the archive at path. A compressed archive is first unpacked to an
-// unnamed file in the folder scratch, within the limits.
+// openArchive opens and lists the archive at path. A compressed archive is first unpacked into an
+// unnamed file in the folder named by scratch. limits restricts the size of that file.
 func openArchive(ctx context.Context, path, scratch string, limits filetree.Limits) (files, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -64,7 +64,8 @@ func openArchive(ctx context.Context, path, scratch string, limits filetree.Limi
 	return archive{plain, entries}, nil
 }
 
-// unpacked returns a file with the uncompressed content of f, or f itself, or nil on error.
+// unpacked returns a file with the uncompressed content of f, or f itself if f is not compressed.
+// On error the file is nil.
 func unpacked(ctx context.Context, f *os.File, scratch string, limits filetree.Limits) (*os.File, error) {
 	r, format, err := unpack.NewReader(f)
 	if err != nil {

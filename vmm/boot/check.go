@@ -14,18 +14,18 @@ import (
 	"minivmm/internal/unpack"
 )
 
-// IsPacked reports whether f looks like a bzImage or a compressed vmlinux, judging by its first
-// bytes.
+// IsPacked reports whether the first bytes of f look like those of a bzImage or a compressed
+// vmlinux.
 func IsPacked(f *os.File) (bool, error) {
 	head, err := readHead(f, offHdrMax)
 	return err == nil && (isBzImage(head) || unpack.Format(head) != ""), err
 }
 
 // Unpack checks the kernel image in f as [Open] does, verifies the checksum of a bzImage, and
-// writes the vmlinux packed in it to out, an empty file. out stays empty if f is itself a vmlinux
-// or if Info.NotUnpacked is set. Unpack closes neither file. An error describes the problem with
-// the image, or what kind of file f is, but does not name f. An error writing to out is an
-// *os.PathError.
+// writes the vmlinux that the image contains to out, which must be an empty file. out stays empty
+// if f is itself a vmlinux or if Info.NotUnpacked is set. Unpack closes neither file. An error
+// describes what is wrong with the image, or what kind of file f is. It does not contain the name
+// of f. An error writing to out is an *os.PathError.
 func Unpack(f, out *os.File) (Info, error) {
 	k, err := open(f, Options{into: out})
 	if err != nil {
@@ -52,13 +52,14 @@ const (
 	sizePEHeader   = offPECertTable + 8
 )
 
-// errChecksum means that a bzImage differs from what was built.
+// errChecksum means that the bzImage is no longer as it was built.
 var errChecksum = errors.New("the checksum is wrong: the image is damaged or was modified after it was built")
 
 // checkBzImage verifies the checksum of the image in f, whose setup header must be valid, and
 // returns the kernel version. Up to Linux 6.14 the build chooses the checksum so that the CRC-32 of
 // everything the setup header covers is 0 (boot.rst, "The Image Checksum"). Signing for secure boot
-// later changes PE header fields. checkBzImage reads these fields as zero, their value when built.
+// later changes PE header fields. checkBzImage treats these fields as zero, which is their value in
+// a newly built image.
 func checkBzImage(f io.ReaderAt) (version string, err error) {
 	head, err := readHead(f, offHdrMax)
 	if err != nil {
@@ -91,7 +92,7 @@ func checkBzImage(f io.ReaderAt) (version string, err error) {
 	if _, err := io.Copy(sum, io.NewSectionReader(f, int64(len(setup)), size)); err != nil {
 		return "", err
 	}
-	// Sum32 inverts its result, the kernel's CRC does not.
+	// Sum32 inverts its result; the kernel's CRC is not inverted.
 	if ^sum.Sum32() != 0 {
 		return "", fmt.Errorf("bzImage of Linux %d.%d: %w", major, minor, errChecksum)
 	}
@@ -99,12 +100,12 @@ func checkBzImage(f io.ReaderAt) (version string, err error) {
 }
 
 const (
-	offKernelVersion = 0x20e // hdr.kernel_version, from 0x200 on
+	offKernelVersion = 0x20e // hdr.kernel_version, an offset from file offset 0x200
 	maxVersion       = 512   // bytes; longer strings are truncated
 	bannerStart      = "Linux version "
 )
 
-// kernelVersion returns the string that the setup header points to.
+// kernelVersion returns the version string to which the setup header points.
 func kernelVersion(f io.ReaderAt, head []byte) (string, error) {
 	off := binary.LittleEndian.Uint16(head[offKernelVersion:])
 	if off == 0 {

@@ -29,7 +29,7 @@ type Config struct {
 	Namespaces Namespaces `toml:"namespaces,omitempty"`
 }
 
-// Machine is the machine's size and shutdown behavior.
+// Machine describes the machine itself: its size, its shutdown behavior and how drivers access PCI.
 type Machine struct {
 	VCPUs           int      `toml:"vcpus"`            // 1 to 64
 	Memory          Size     `toml:"memory"`           // guest RAM in bytes: 64M to 1T, a multiple of 4096
@@ -41,11 +41,11 @@ type Machine struct {
 // Boot is the kernel, initrd and command line that the guest boots.
 type Boot struct {
 	Kernel  Kernel  `toml:"kernel,omitempty"`
-	Initrd  Path    `toml:"initrd,omitempty"`  // empty: minivmm's own for a kernel from the store, none for a kernel file
+	Initrd  Path    `toml:"initrd,omitempty"`  // empty: minivmm's own initrd for a kernel from the store, no initrd for a kernel file
 	Cmdline Cmdline `toml:"cmdline,omitempty"` // appended to minivmm's own parameters
 
 	// Protocol is how the kernel is entered. With KASLR, a bzImage unpacks itself in the guest and
-	// randomises its address.
+	// randomises its load address.
 	Protocol BootProtocol `toml:"protocol"`
 	KASLR    bool         `toml:"kaslr"`
 }
@@ -61,18 +61,18 @@ type Console struct {
 type Net struct {
 	ID        Name       `toml:"id"` // unique among Net
 	Backend   NetBackend `toml:"backend"`
-	Tap       IfName     `toml:"tap,omitempty"`       // an existing tap; empty: one is created and removed with the machine
+	Tap       IfName     `toml:"tap,omitempty"`       // an existing tap; empty: a tap is created when the machine starts and removed when the machine stops
 	MAC       MAC        `toml:"mac"`                 // the guest's MAC address; unique among Net
-	MTU       int        `toml:"mtu,omitzero"`        // reported to the guest: 68 to 65535; 0: the tap's
-	Address   CIDR       `toml:"address,omitempty"`   // the host's address on a created tap; unset: none
-	Bridge    IfName     `toml:"bridge,omitempty"`    // an existing bridge that a created tap joins; empty: none
+	MTU       int        `toml:"mtu,omitzero"`        // reported to the guest: 68 to 65535; 0: the tap's MTU
+	Address   CIDR       `toml:"address,omitempty"`   // the host's address on a tap that minivmm creates; unset: no address
+	Bridge    IfName     `toml:"bridge,omitempty"`    // an existing bridge that a tap created by minivmm joins; empty: no bridge
 	Ports     []Port     `toml:"ports,omitempty"`     // host ports forwarded to the guest, with NetUser
 	Queues    Queues     `toml:"queues"`              // queue pairs
 	QueueSize int        `toml:"queue_size"`          // entries of each ring: a power of two, 32 to 1024
 	Affinity  CPUSet     `toml:"affinity,omitempty"`  // CPUs of its workers; empty: Workers.Affinity
 	BusyPoll  Duration   `toml:"busy_poll,omitempty"` // how long a worker polls for work before it sleeps; 0 to 1 s
 
-	// With NetUser.
+	// The following fields require NetUser.
 	Network  Name          `toml:"network,omitempty"`  // a network shared by the machines of one user, or Isolated; empty: none
 	Allow    []Destination `toml:"allow,omitempty"`    // empty: everything that Deny does not match
 	Deny     []Destination `toml:"deny,omitempty"`     // takes precedence over Allow
@@ -87,7 +87,7 @@ type Disk struct {
 	Path      Path        `toml:"path"` // a regular file or a block device; unique among Disk
 	Backend   DiskBackend `toml:"backend"`
 	ReadOnly  bool        `toml:"readonly"`
-	Serial    Serial      `toml:"serial"` // unique among Disk, and so are its first 25 hexadecimal digits
+	Serial    Serial      `toml:"serial"` // unique among Disk; its first 25 hexadecimal digits must also be unique
 	Cache     Cache       `toml:"cache"`
 	BlockSize int         `toml:"block_size"` // bytes: 512 or 4096
 }
@@ -105,7 +105,7 @@ const (
 	maxMemory    = 1 << 40
 	pageSize     = 4096
 	maxShutdown  = time.Hour
-	maxNets      = 16   // one PCI slot each, of 31
+	maxNets      = 16   // each occupies one of 31 PCI slots
 	maxPorts     = 1024 // host ports; every port of a range counts
 	maxDisks     = 64   // logical units of one target
 	minQueueSize = 32
@@ -113,7 +113,7 @@ const (
 	maxQueues    = 64 // below 128, the default of vhost_scsi.max_io_vqs
 )
 
-// bounds are the smallest and largest values of numeric keys.
+// bounds are the smallest and the largest allowed value of each numeric key.
 var bounds = map[string][2]int64{
 	"machine.vcpus":     {1, 64},
 	"net.mtu":           {68, 65535}, // RFC 791; virtio 1.2 §5.1.4
@@ -127,7 +127,7 @@ var bounds = map[string][2]int64{
 	"rlimits.nofile":    {64, 1 << 30}, // a machine cannot start with fewer
 }
 
-// samples are example values, for messages, of the types that are read from a string.
+// samples are the example values that messages show for types that are read from a string.
 var samples = map[reflect.Type]string{
 	reflect.TypeFor[CPUSet]():      "2-3,5",
 	reflect.TypeFor[Destination](): "10.0.0.0/8",
@@ -144,7 +144,7 @@ var samples = map[reflect.Type]string{
 	reflect.TypeFor[WorkerCount](): "per-queue",
 }
 
-// choices are the allowed values of string types, if they are a fixed set.
+// choices are the allowed values of those string types that allow only a fixed set of values.
 var choices = map[reflect.Type][]string{
 	reflect.TypeFor[Notify]():       {"auto", "ports", "memory"},
 	reflect.TypeFor[BootProtocol](): {"auto", "linux64", "pvh"},
@@ -174,7 +174,7 @@ func (d *Disk) setDefaults() {
 	*d = Disk{Backend: DiskAuto, Cache: CacheWriteback, BlockSize: 512}
 }
 
-// defaulter is an entry of a list of tables. Its defaults are set before its keys are read.
+// defaulter is an entry in a list of tables. An entry's defaults are set before its keys are read.
 type defaulter interface{ setDefaults() }
 
 // A Path names a file. In a Config it is absolute or empty.
@@ -233,11 +233,12 @@ const (
 	NetUser  NetBackend = "user"  // a user-mode network in the minivmm process
 )
 
-// DNS says which names the gateway resolves for the guest. It never resolves names in Net.Deny.
+// DNS says which names the gateway resolves for the guest. The gateway never resolves names in
+// Net.Deny.
 type DNS string
 
 const (
-	DNSAuto DNS = "auto" // names in Net.Allow; if it has none, all names, provided the guest may connect anywhere
+	DNSAuto DNS = "auto" // the names in Net.Allow; if Net.Allow contains no names: all names, provided the guest may connect anywhere
 	DNSOn   DNS = "on"   // all names
 	DNSOff  DNS = "off"  // none
 )
@@ -251,8 +252,8 @@ const (
 	DiskInProcess DiskBackend = "inprocess"  // a SCSI target in minivmm; requires no access except to the disk
 )
 
-// DiskBackend returns the backend of all disks, which share one controller: the explicit one, or
-// DiskAuto.
+// DiskBackend returns the backend of all disks, which share one controller: the backend that a disk
+// names explicitly, or DiskAuto if no disk does.
 func (c *Config) DiskBackend() DiskBackend {
 	for _, d := range c.Disk {
 		if d.Backend != DiskAuto {

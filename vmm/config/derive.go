@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// derive fills in the defaults that depend on a name or on the position in a list. They are stable:
-// the same file gives the same machine on every start and on every host.
+// derive fills in the defaults that depend on a name or on the position in a list. These defaults
+// are stable: the same configuration file gives the same machine on every start and on every host.
 func (c *Config) derive() {
 	for i := range c.Net {
 		n := &c.Net[i]
@@ -34,8 +34,8 @@ func (c *Config) derive() {
 // imageID is the id of the disk that holds the image.
 const imageID Name = "image"
 
-// ImageDisk returns the read-only disk that holds the machine's image, without its path. All
-// machines with that image share the file.
+// ImageDisk returns the read-only disk that holds the machine's image. The disk's Path is still
+// empty. All machines with the same image share one file.
 func (c *Config) ImageDisk() Disk {
 	var d Disk
 	d.setDefaults()
@@ -43,8 +43,8 @@ func (c *Config) ImageDisk() Disk {
 	return d
 }
 
-// deriveMAC returns a locally administered unicast address: in its first byte bit 1 is set and bit
-// 0 is clear.
+// deriveMAC returns a locally administered unicast MAC address: in the first byte, bit 1 is set and
+// bit 0 is clear.
 func deriveMAC(machine, id Name) MAC {
 	sum := sha256.Sum256([]byte("minivmm mac\x00" + string(machine+"\x00"+id)))
 	m := MAC(sum[:6])
@@ -52,9 +52,9 @@ func deriveMAC(machine, id Name) MAC {
 	return m
 }
 
-// deriveSerial returns 32 hex digits: the kernel's target derives a LUN's NAA name from the hex
+// deriveSerial returns 32 hex digits. The kernel's target derives a LUN's NAA name from the hex
 // digits of its serial (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c), and two
-// LUNs must not share one.
+// LUNs must not have the same NAA name.
 func deriveSerial(machine, id Name) Serial {
 	sum := sha256.Sum256([]byte("minivmm serial\x00" + string(machine+"\x00"+id)))
 	return Serial(hex.EncodeToString(sum[:16]))

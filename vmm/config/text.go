@@ -11,7 +11,7 @@ type Name string
 
 const maxName = 32
 
-// UnmarshalText checks the name.
+// UnmarshalText sets n to the name in b, which must be valid.
 func (n *Name) UnmarshalText(b []byte) error {
 	if !isName(string(b)) {
 		return fmt.Errorf("%s is not a valid name: use 1 to %d characters from a-z, 0-9 and '-', without '-' at the start", quote(string(b)), maxName)
@@ -30,13 +30,13 @@ func isName(s string) bool {
 	return s != "" && len(s) <= maxName
 }
 
-// Serial is a disk's unit serial number: 1 to 36 printable ASCII characters, no space at either end
-// (SPC pads with spaces).
+// Serial is a disk's unit serial number: 1 to 36 printable ASCII characters, with no space at
+// either end, because SPC pads serial numbers with spaces.
 type Serial string
 
-const maxSerial = 36 // the guest's tools show this many in full
+const maxSerial = 36 // tools in the guest show this many characters in full
 
-// UnmarshalText checks the serial number.
+// UnmarshalText sets s to the serial number in b, which must be valid.
 func (s *Serial) UnmarshalText(b []byte) error {
 	switch n := len(b); {
 	case n == 0:
@@ -55,7 +55,7 @@ func (s *Serial) UnmarshalText(b []byte) error {
 // digits returns the part of the serial from which LIO and minivmm's own target derive a disk's NAA
 // name: its first 25 hexadecimal digits, without trailing zeros because the name is padded with
 // zeros (spc_gen_naa_6h_vendor_specific, drivers/target/target_core_spc.c). A guest treats two
-// disks with the same name as two paths to one disk.
+// disks with the same NAA name as two paths to one disk.
 func (s Serial) digits() string {
 	digits := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'f' {
@@ -66,13 +66,13 @@ func (s Serial) digits() string {
 	return strings.TrimRight(digits[:min(len(digits), 25)], "0")
 }
 
-// Cmdline holds parameters for the kernel's command line: printable ASCII, at most 2047 bytes; it
-// may be empty.
+// Cmdline holds parameters for the kernel's command line. It may be empty and consists of at most
+// 2047 printable ASCII characters.
 type Cmdline string
 
 const maxCmdline = 2047 // COMMAND_LINE_SIZE of x86 is 2048 with the final NUL
 
-// UnmarshalText checks the text.
+// UnmarshalText sets c to the parameters in b, which must be valid.
 func (c *Cmdline) UnmarshalText(b []byte) error {
 	if len(b) > maxCmdline {
 		return fmt.Errorf("%d bytes are too long: the kernel accepts at most %d", len(b), maxCmdline)

@@ -10,8 +10,8 @@
 // The contents of a buffer may also change while it is read: a header must be copied out
 // ([Buffers.Read]) before it is checked.
 //
-// A Queue starts with an empty ring with both indexes 0, as the driver sets it up after a reset.
-// One goroutine may use it at a time; while that goroutine is in Wait, others may call Done and
-// Signal, one at a time. The Queue holds one file descriptor, which Close closes. It owns neither
-// the ring nor the notifiers.
+// A new Queue expects the ring as the driver sets it up after a reset: empty, with the available
+// index and the used index equal to 0. One goroutine may use it at a time; while that goroutine is
+// in Wait, other goroutines may call Done and Signal, one at a time. The Queue holds one file
+// descriptor, which Close closes. The Queue owns neither the ring nor the notifiers.
 package queue

@@ -37,7 +37,8 @@ func (s *session) advertise(ctx context.Context) error {
 	}
 }
 
-// answerSolicitation answers a router solicitation in an IPv6 packet.
+// answerSolicitation answers the router solicitation in the given IPv6 packet, which was sent from
+// the Ethernet address mac.
 func (s *session) answerSolicitation(mac tcpip.LinkAddress, packet []byte) {
 	to := addr(header.IPv6(packet).SourceAddress())
 	if to.IsUnspecified() {
@@ -58,7 +59,7 @@ func (s *session) advertisement() []byte {
 }
 
 // advertisement returns a router advertisement (RFC 4861 §4.2): a prefix for SLAAC, the name server
-// and the search list (RFC 8106), and a default route if out is set.
+// and the search list (RFC 8106), and, if the parameter out is true, a default route.
 func advertisement(out bool, mtu int, search []string) []byte {
 	lifetime := routerLifetime
 	if !out {
@@ -66,7 +67,7 @@ func advertisement(out bool, mtu int, search []string) []byte {
 	}
 	b := []byte{
 		byte(header.ICMPv6RouterAdvert), 0, 0, 0,
-		64, 0x40, // hop limit; O flag: other configuration by DHCPv6, but no addresses
+		64, 0x40, // hop limit; O flag: DHCPv6 provides other configuration, but no addresses
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(lifetime/time.Second))
 	b = append(b, make([]byte, 8)...) // reachable time, retransmission timer: unspecified

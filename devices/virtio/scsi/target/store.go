@@ -17,13 +17,13 @@ type Store interface {
 	WriteV(bufs [][]byte, off int64, flags int) (int, error)
 	// Sync makes all completed writes durable.
 	Sync() error
-	// Punch makes n bytes read as zero and deallocates them. Zero makes them read as zero and keeps
-	// them allocated. Either may return EOPNOTSUPP.
+	// Punch makes the n bytes at off read as zero and deallocates them. Zero makes the n bytes at
+	// off read as zero and keeps them allocated. Either method may return EOPNOTSUPP.
 	Punch(off, n int64) error
 	Zero(off, n int64) error
-	// Discard deallocates n bytes. Their contents are undefined afterwards.
+	// Discard deallocates the n bytes at off. Their contents are undefined afterwards.
 	Discard(off, n int64) error
-	// Size returns the current size in bytes. Another process may change it.
+	// Size returns the current size in bytes. Another process may change the size.
 	Size() (int64, error)
 	Close() error
 }
@@ -67,8 +67,8 @@ func (s file) Size() (int64, error) {
 
 func (s file) Close() error { return s.f.Close() }
 
-// retry calls do again whenever a signal interrupts it: Go's runtime sends signals to its own
-// threads.
+// retry calls the function do, and repeats the call whenever a signal interrupts it. Go's runtime
+// sends such signals to its own threads.
 func retry(do func() error) error {
 	for {
 		if err := do(); err != unix.EINTR {

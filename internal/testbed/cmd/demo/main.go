@@ -1,9 +1,10 @@
-// Command demo shows minivmm at work, from scratch. It builds minivmm, fetches a guest, starts
-// examples/debian.toml as a person would, transfers data over the guest's network card and disk,
-// and prints the results: rates, checksums, exits to user space, and the work of the kernel's
-// workers. It requires Debian, Go and gcc, and must run at the top of the source tree.
+// Command demo shows minivmm at work, from scratch. It builds minivmm, fetches a guest, starts the
+// VM of examples/debian.toml as a user would, transfers data over the guest's network card and
+// disk, and prints the results: rates, checksums, exits to user space, and the work of the kernel's
+// workers. It requires Debian, Go and gcc, and must be started in the top folder of the source
+// tree.
 //
-// If this machine has no working KVM, or no vhost, the demo runs in the emulated host (package
+// If this computer has no working KVM or no vhost, the demo runs in the emulated host (package
 // emuhost). The exit status is 0 only if everything succeeded.
 package main
 
@@ -28,8 +29,8 @@ import (
 // it.
 const inside = "inside"
 
-// patience is the time limit of the demonstration. This machine's clock measures it, because an
-// emulated host's clock may run fast on a busy machine.
+// patience is the time limit of the demonstration. It is measured with this computer's clock,
+// because an emulated host's clock may run fast when this computer is busy.
 const patience = 20 * time.Minute
 
 func main() {
@@ -56,7 +57,7 @@ func main() {
 	}
 }
 
-// demo prepares everything, decides where to run, and runs there.
+// demo prepares the files, chooses between this computer and the emulated host, and runs there.
 func demo(ctx context.Context) error {
 	log := &progress{w: os.Stderr, start: time.Now()}
 	c, err := cache.Open(log)
@@ -67,7 +68,8 @@ func demo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Until unlock, no other demo in this source tree prepares files or runs directly on this machine.
+	// Until unlock is called, no other demo in this source tree prepares files or runs directly on
+	// this computer.
 	unlock, err := c.Lock(ctx, "demo"+dir)
 	if err != nil {
 		return err
@@ -87,13 +89,13 @@ func demo(ctx context.Context) error {
 	if choice.Direct {
 		return show(ctx, os.Stdout, log)
 	}
-	// Each emulated host has its own layer over the files, so another demo may use them at the
-	// same time.
+	// Each emulated host has its own layer over the files, so another demo may use the same files
+	// at the same time.
 	unlock()
 	return emulated(ctx, c, dir, log)
 }
 
-// emulated starts this program in the emulated host, where it runs show.
+// emulated starts this program in the emulated host, where the program calls show.
 func emulated(ctx context.Context, c *cache.Cache, dir string, log *progress) error {
 	h, err := emuhost.Prepare(ctx, c, emuhost.DefaultConfig())
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// progress prefixes each line with the seconds since the start.
+// progress is a writer that prefixes each line with the seconds since the start time.
 type progress struct {
 	w     io.Writer
 	start time.Time
