@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -39,15 +40,7 @@ func TestGuestsOfOneNetworkReachEachOther(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					go func() { io.Copy(c, c); c.(*gonet.TCPConn).CloseWrite() }()
-				}
-			}()
+			go acceptAll(l, func(c net.Conn) { io.Copy(c, c); c.(*gonet.TCPConn).CloseWrite() })
 			m := a.lookup(t, "udp", "b.")
 			if len(m.Answers) != 1 || netip.AddrFrom4(m.Answers[0].Body.(*dnsmessage.AResource).A) != b.addr {
 				t.Fatalf("%v", m)

@@ -48,24 +48,16 @@ func serveDNS(t testing.TB, answer func(dnsmessage.Message) dnsmessage.Message) 
 			u.WriteTo(reply(b[:n]), from)
 		}
 	}()
-	go func() {
+	go acceptAll(l, func(c net.Conn) {
+		defer c.Close()
 		for {
-			c, err := l.Accept()
+			q, err := readMessage(c)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				for {
-					q, err := readMessage(c)
-					if err != nil {
-						return
-					}
-					writeMessage(c, reply(q))
-				}
-			}()
+			writeMessage(c, reply(q))
 		}
-	}()
+	})
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 

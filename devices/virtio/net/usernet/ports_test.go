@@ -242,15 +242,7 @@ func TestPublishedPortsLeadToTheGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { io.Copy(c, c); c.Close() }()
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { io.Copy(c, c); c.Close() })
 	u, err := gonet.DialUDP(g.Stack, &tcpip.FullAddress{Port: 53}, nil, ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)

@@ -60,16 +60,19 @@ func serverAt(t testing.TB, at netip.Addr, serve func(*net.TCPConn)) netip.AddrP
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(c.(*net.TCPConn))
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { serve(c.(*net.TCPConn)) })
 	return theirs(l.Addr().String())
+}
+
+// acceptAll serves each connection in a goroutine of its own until the listener is closed.
+func acceptAll(l net.Listener, serve func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go serve(c)
+	}
 }
 
 func echoServer(c *net.TCPConn) {
@@ -286,15 +289,7 @@ func TestNamesGoToTheHostsResolvers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go echoServer(c.(*net.TCPConn))
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { echoServer(c.(*net.TCPConn)) })
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(file, []byte("nameserver 127.0.0.1\n"), 0o600); err != nil {
 		t.Fatal(err)
