@@ -68,7 +68,8 @@ func TestKernelsOnWhichCPUMaxDoesNotThrottleWorkers(t *testing.T) {
 		{user, kernels, config.Limits{CPUMax: 50}, since, "workers of scsi0 ("},
 		{user, own, config.Limits{CPUMax: 50}, since, ""},
 		{vhost, kernels, config.Limits{CPUWeight: 50}, since, ""},
-		{user, own, config.Limits{CPUMax: 50}, "what", "kernel release"},
+		{vhost, own, config.Limits{CPUMax: 50}, "what", "kernel release"},
+		{vhost, kernels, config.Limits{}, "what", ""},
 	} {
 		p := Plan{Config: config.Config{Net: []config.Net{tc.net}, Disk: []config.Disk{tc.disk}, Limits: tc.limits}}
 		err := p.cpuMaxHoldsOn(tc.release)

@@ -189,10 +189,6 @@ func lunResetIsSafeOn(release string, disks int) error {
 // Since Linux 6.18 a task is throttled when it returns to user mode, which a worker never does
 // (kernel/sched/fair.c, task_throttle_setup_work).
 func (p *Plan) cpuMaxHoldsOn(release string) error {
-	broken, err := since(release, 6, 18)
-	if err != nil || !broken || p.Limits.CPUMax == 0 {
-		return err
-	}
 	var devices []string
 	for _, n := range p.Net {
 		if n.Backend == config.NetVhost {
@@ -202,8 +198,11 @@ func (p *Plan) cpuMaxHoldsOn(release string) error {
 	if len(p.Disk) > 0 && p.Disk[0].Backend == config.DiskVhostSCSI {
 		devices = append(devices, scsiName)
 	}
-	if len(devices) == 0 {
+	if p.Limits.CPUMax == 0 || len(devices) == 0 {
 		return nil
+	}
+	if broken, err := since(release, 6, 18); err != nil || !broken {
+		return err
 	}
 	return fmt.Errorf("limits.cpu_max: Linux %s does not throttle the kernel's workers of %s (6.18 and later do not); they are limited only "+
 		"as the virtual CPUs give them less work, and not while they poll (busy_poll); devices in process are throttled (backend = %q or %q): %w",
