@@ -33,12 +33,9 @@ type identity struct {
 // newIdentity returns a random identity for a target of this process. Numbers start at 1<<62, so
 // that they do not collide with adapters that administrators number by hand.
 func newIdentity() identity {
-	var b [8]byte
-	id := identity{pid: os.Getpid()}
+	var b [24]byte
 	rand.Read(b[:])
-	rand.Read(id.secret[:])
-	id.number = binary.NativeEndian.Uint64(b[:])>>2 | 1<<62
-	return id
+	return identity{os.Getpid(), binary.NativeEndian.Uint64(b[:])>>2 | 1<<62, [16]byte(b[8:])}
 }
 
 func (id identity) String() string {

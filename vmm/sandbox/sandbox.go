@@ -65,7 +65,7 @@ func Thread() error {
 			return os.NewSyscallError("PR_CAPBSET_DROP", err)
 		}
 	}
-	// Capabilities that are no longer permitted also leave the ambient set (kernel/cred.c).
+	// Capabilities that are no longer permitted also leave the ambient set (security/commoncap.c).
 	var none [2]unix.CapUserData
 	return os.NewSyscallError("capset", unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]))
 }
