@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"minivmm/internal/testbed/testenv"
 	"minivmm/vmm/cgroup"
 	"minivmm/vmm/config"
 )
@@ -68,10 +69,12 @@ func TestDiskOf(t *testing.T) {
 	if _, err := diskOf("/nowhere"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
 	}
+	testenv.Need(t, "root")
 	devices, err := filepath.Glob("/sys/class/block/*/dev")
-	if err != nil || len(devices) == 0 || os.Geteuid() != 0 {
-		t.Skipf("no block devices, or not root: %v", err)
+	if err == nil && len(devices) == 0 {
+		err = errors.New("no block devices")
 	}
+	testenv.NeedNil(t, "loop", err)
 	for i, dev := range devices {
 		number := func(file string) (major, minor uint32) {
 			b, err := os.ReadFile(file)

@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"minivmm/guestimages/cache"
+	"minivmm/internal/testbed/testenv"
 )
 
 func TestCandidateIsReadFromPolicy(t *testing.T) {
@@ -123,9 +123,7 @@ func release(t *testing.T, mirror, origin, suite, version string) {
 
 // TestASuiteComesFromTheMachinesDebianMirror uses package sources of Debian and of another archive.
 func TestASuiteComesFromTheMachinesDebianMirror(t *testing.T) {
-	if _, err := exec.LookPath("apt-get"); err != nil {
-		t.Skipf("requires a Debian machine: %v", err)
-	}
+	testenv.Need(t, "debian")
 	other, debians, etc := t.TempDir(), t.TempDir(), t.TempDir()
 	release(t, other, "Other", "old", "0.9")
 	release(t, debians, "Debian", "old", "1.0")

@@ -16,6 +16,7 @@ import (
 	"minivmm/guestimages/cache"
 	"minivmm/guestimages/debian"
 	"minivmm/internal/testbed/kerneltest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // repository is a folder with Debian packages, which apt reads as a trivial archive
@@ -28,11 +29,7 @@ type repository struct {
 
 func newRepository(t *testing.T) *repository {
 	t.Helper()
-	for _, tool := range []string{"apt-get", "dpkg-deb"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("not a Debian machine: %v", err)
-		}
-	}
+	testenv.Need(t, "debian")
 	r := &repository{t: t, dir: t.TempDir(), etc: t.TempDir()}
 	write(t, filepath.Join(r.etc, "sources.list"), []byte("deb [trusted=yes] file:"+r.dir+" ./\n"))
 	write(t, filepath.Join(r.dir, "Sources"), nil)

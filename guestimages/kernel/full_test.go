@@ -16,6 +16,7 @@ import (
 
 	"minivmm/guestimages/cache"
 	"minivmm/internal/testbed/kerneltest"
+	"minivmm/internal/testbed/testenv"
 )
 
 // fullVar turns this binary into a process that fills a small file system of its own.
@@ -95,7 +96,7 @@ func TestAFullDiskLeavesNothingHalfMade(t *testing.T) {
 	}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, fs.ErrPermission) || strings.HasPrefix(string(out), "mount:") {
-		t.Skipf("this machine does not allow its users to create namespaces: %v %s", err, out)
+		testenv.NeedNil(t, "userns", fmt.Errorf("this machine does not allow its users to create namespaces: %v %s", err, out))
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -1,11 +1,11 @@
 package acpi
 
 import (
+	"minivmm/internal/testbed/testenv"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -21,20 +21,8 @@ func testConfig(cpus int) Config {
 	}
 }
 
-// iasl returns the path of the compiler.
-func iasl(t *testing.T) string {
-	path, err := exec.LookPath("iasl")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("MINIVMM_REQUIRE"), ","), "iasl") {
-			t.Fatal("iasl is required but not installed: apt-get install acpica-tools")
-		}
-		t.Skip("iasl is not installed: apt-get install acpica-tools")
-	}
-	return path
-}
-
 func TestTablesSurviveDisassemblyAndCompilation(t *testing.T) {
-	compiler := iasl(t)
+	testenv.Need(t, "iasl")
 	wideIRQ := testConfig(mostCPUs)
 	wideIRQ.EventIRQ = 1 << 16
 	for name, c := range map[string]Config{"1": testConfig(1), "4": testConfig(4), "16": testConfig(16), "64": testConfig(64), "most": wideIRQ} {
@@ -48,8 +36,8 @@ func TestTablesSurviveDisassemblyAndCompilation(t *testing.T) {
 				if err := os.WriteFile(bin, b, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				run(t, dir, compiler, "-d", bin)
-				out := run(t, dir, compiler, "-p", filepath.Join(dir, sig+"2"), filepath.Join(dir, sig+".dsl"))
+				run(t, dir, "iasl", "-d", bin)
+				out := run(t, dir, "iasl", "-p", filepath.Join(dir, sig+"2"), filepath.Join(dir, sig+".dsl"))
 				if sig == "DSDT" && !strings.Contains(out, "0 Errors, 0 Warnings, 0 Remarks") {
 					t.Errorf("%s: %s", sig, out)
 				}
@@ -67,11 +55,12 @@ func TestTablesSurviveDisassemblyAndCompilation(t *testing.T) {
 }
 
 func TestDisassembledDSDTSaysWhatIsMeant(t *testing.T) {
-	compiler, dir := iasl(t), t.TempDir()
+	testenv.Need(t, "iasl")
+	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "dsdt.aml"), tablesOf(t, testConfig(2))["DSDT"], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, dir, compiler, "-d", "dsdt.aml")
+	run(t, dir, "iasl", "-d", "dsdt.aml")
 	b, err := os.ReadFile(filepath.Join(dir, "dsdt.dsl"))
 	if err != nil {
 		t.Fatal(err)

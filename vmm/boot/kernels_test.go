@@ -8,16 +8,15 @@ import (
 	"testing"
 
 	"minivmm/devices/guestmem"
+	"minivmm/internal/testbed/testenv"
 )
 
 // testKernels returns the images named by MINIVMM_TEST_KERNELS, a list of paths
 // like $PATH.
 func testKernels(t testing.TB) []string {
-	list := filepath.SplitList(os.Getenv("MINIVMM_TEST_KERNELS"))
-	if len(list) == 0 {
-		t.Skip("no real kernels: set MINIVMM_TEST_KERNELS=/path/vmlinuz:...")
-	}
-	return list
+	t.Helper()
+	testenv.Need(t, "test-kernels")
+	return filepath.SplitList(os.Getenv("MINIVMM_TEST_KERNELS"))
 }
 
 func TestRealKernelsAreUnpackedAndLoaded(t *testing.T) {

@@ -36,16 +36,21 @@ var needs = map[string]struct {
 	"debian-disk":  {func() bool { return os.Getenv("MINIVMM_DEBIAN_DISK") != "" }, "set MINIVMM_DEBIAN_DISK to an image from minivmm disk debian"},
 	"clients-disk": {func() bool { return os.Getenv("MINIVMM_CLIENTS_DISK") != "" }, "set MINIVMM_CLIENTS_DISK to an image from minivmm disk debian, with --include of the clients' packages"},
 	"ssh":          {inPath("ssh"), "apt-get install openssh-client"},
+	"iasl":         {inPath("iasl"), "apt-get install acpica-tools"},
+	"debian":       {inPath("apt-get", "dpkg-deb"), "use a Debian machine"},
 	"iperf3":       {inPath("iperf3"), "apt-get install iperf3"},
 	"steady-clock": {func() bool { return os.Getenv("MINIVMM_HOST_CLOCK") != "wall" }, "run it in an emulated host with -icount, or on real CPUs"},
 	"compiler":     {func() bool { return inPath("go")() && os.Getenv("MINIVMM_HOST_CLOCK") == "" }, "run it outside an emulated host, in which Go compiles for minutes"},
+	"test-kernels": {func() bool { return os.Getenv("MINIVMM_TEST_KERNELS") != "" }, "set MINIVMM_TEST_KERNELS to the paths of kernel images, separated by colons"},
 	"guests":       {func() bool { return os.Getenv("MINIVMM_GUESTS") != "" }, "set MINIVMM_GUESTS to kernels and modules"},
 }
 
-func inPath(program string) func() bool {
+func inPath(programs ...string) func() bool {
 	return func() bool {
-		_, err := exec.LookPath(program)
-		return err == nil
+		return !slices.ContainsFunc(programs, func(program string) bool {
+			_, err := exec.LookPath(program)
+			return err != nil
+		})
 	}
 }
 

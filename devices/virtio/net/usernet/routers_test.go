@@ -3,7 +3,9 @@ package usernet
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"minivmm/internal/testbed/testenv"
 	"net"
 	"net/netip"
 	"os"
@@ -53,7 +55,7 @@ func TestTracerouteIsTrue(t *testing.T) {
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
-		t.Skipf("unprivileged users may not create namespaces on this machine: %v", err)
+		testenv.NeedNil(t, "userns", fmt.Errorf("unprivileged users may not create namespaces on this machine: %w", err))
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -167,7 +167,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	race.env = append(race.env, "MINIVMM_REQUIRE=compiler,erofs-utils,"+toolNames, "MINIVMM_TEST_KERNELS="+strings.Join(g.images, ":"),
+	race.env = append(race.env, "MINIVMM_REQUIRE=compiler,debian,erofs-utils,test-kernels,userns,"+toolNames, "MINIVMM_TEST_KERNELS="+strings.Join(g.images, ":"),
 		"PATH="+erofs+":"+os.Getenv("PATH"))
 	stages := []stage{race}
 	about := " (" + choice.Why + "), guests on Linux " + strings.Join(series, " and ")
@@ -193,6 +193,7 @@ func plan(ctx context.Context, c *cache.Cache) ([]stage, error) {
 		host.short = "[" + name + "]"
 		host.name = "emulated host on Linux " + name + about
 		host.env = g.env(c, name)
+		host = host.with("kthread-mode")
 		host.args = append([]string{"-exec", launcher + " exec -kernel " + name}, machine.args...)
 		if name == emuhost.Newest {
 			host.args = append(host.args[:len(host.args)-len(machinePackages)], newestPackages...)
